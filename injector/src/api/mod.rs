@@ -1,0 +1,3 @@
+//! The API: its types, its client, its server.
+
+pub mod types;

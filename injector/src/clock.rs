@@ -1,0 +1,182 @@
+//! Instants and spans: the only clock that this project subtracts is `CLOCK_MONOTONIC` of one host.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An instant: nanoseconds of `CLOCK_MONOTONIC` of this host, the clock of `bpf_ktime_get_ns`.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(transparent)]
+pub struct MonoNs(pub u64);
+
+impl MonoNs {
+    /// The present instant.
+    pub fn now() -> Self {
+        Self(read(ClockId::Monotonic) as u64)
+    }
+
+    /// The kernel's "not stamped" is 0; here it is `None`.
+    pub fn stamped(raw: u64) -> Option<Self> {
+        (raw != 0).then_some(Self(raw))
+    }
+
+    /// Nanoseconds from `earlier` to `self`, or `None` if `earlier` is later.
+    pub fn since(self, earlier: Self) -> Option<u64> {
+        self.0.checked_sub(earlier.0)
+    }
+
+    /// The span from `earlier`, zero if `earlier` is later.
+    pub fn saturating_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for MonoNs {
+    type Output = Self;
+    fn add(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for MonoNs {
+    type Output = Self;
+    fn sub(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+/// An instant of the wall clock: nanoseconds since the Unix epoch. Shown to people, never subtracted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct WallNs(pub i64);
+
+/// The offset between the wall clock and the monotonic clock, as read at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WallOffset(i64);
+
+impl WallOffset {
+    /// Reads both clocks; the monotonic reads bracket the wall read, and their middle is used.
+    pub fn now() -> Self {
+        let before = read(ClockId::Monotonic);
+        let wall = read(ClockId::Realtime);
+        let after = read(ClockId::Monotonic);
+        Self(wall - i64::midpoint(before, after))
+    }
+
+    /// The wall time of a monotonic instant, by this offset.
+    pub fn wall(self, at: MonoNs) -> WallNs {
+        WallNs(self.0.saturating_add_unsigned(at.0))
+    }
+
+    /// The monotonic instant of a wall time, by this offset; instants before boot become 0.
+    pub fn mono(self, at: WallNs) -> MonoNs {
+        MonoNs(u64::try_from(at.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+fn read(clock: ClockId) -> i64 {
+    let t = clock_gettime(clock);
+    t.tv_sec * 1_000_000_000 + t.tv_nsec
+}
+
+/// A length of time, written as in `"250ms"`, `"5s"`, `"1m 30s"`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// A span of whole seconds.
+    pub const fn secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// A span of whole milliseconds.
+    pub const fn millis(milliseconds: u64) -> Self {
+        Self(Duration::from_millis(milliseconds))
+    }
+
+    /// Its nanoseconds, saturating at 584 years.
+    pub fn as_nanos(self) -> u64 {
+        u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Why a text is not a [`Span`].
+#[derive(Debug, thiserror::Error)]
+#[error("\"{text}\" is not a duration ({source}); write it as \"250ms\", \"5s\" or \"1m 30s\"")]
+pub struct SpanError {
+    text: String,
+    source: humantime::DurationError,
+}
+
+impl FromStr for Span {
+    type Err = SpanError;
+    fn from_str(text: &str) -> Result<Self, SpanError> {
+        humantime::parse_duration(text)
+            .map(Self)
+            .map_err(|source| SpanError { text: text.to_owned(), source })
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", humantime::format_duration(self.0))
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Span {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Span".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "description": "a duration", "examples": ["250ms", "5s", "1m 30s"] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_written_as_people_write_them() {
+        for (text, expected) in [("250ms", 250), ("5s", 5_000), ("1m 30s", 90_000)] {
+            let span: Span = text.parse().unwrap();
+            assert_eq!(span, Span::millis(expected));
+            assert_eq!(span.to_string(), text);
+        }
+        assert!("5".parse::<Span>().unwrap_err().to_string().contains("write it as"));
+    }
+
+    #[test]
+    fn wall_offset_round_trips() {
+        let offset = WallOffset::now();
+        let now = MonoNs::now();
+        assert_eq!(offset.mono(offset.wall(now)), now);
+    }
+
+    #[test]
+    fn subtracting_a_later_instant_is_none() {
+        assert_eq!(MonoNs(5).since(MonoNs(7)), None);
+        assert_eq!(MonoNs(7).since(MonoNs(5)), Some(2));
+        assert_eq!(MonoNs::stamped(0), None);
+    }
+}

@@ -1,0 +1,263 @@
+//! `lab.yaml`: from text to a validated [`Config`].
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use crate::clock::Span;
+use crate::model::{PeerId, PeerNames, Scope, Shape};
+
+/// A validated configuration: every name resolved, every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Where the API listens.
+    pub socket: Socket,
+    /// The peers' names by id.
+    pub names: PeerNames,
+    /// The peers by id, in the order of `names.peers()` (index 0 is peer id 1).
+    pub peers: Vec<Peer>,
+    /// What to attach to.
+    pub interfaces: Interfaces,
+    /// The endpoints, one for each peer that an endpoint names.
+    pub endpoints: Vec<Endpoint>,
+    /// When an endpoint counts as ready and settled.
+    pub ready: Ready,
+    /// How long after the heal the cluster may take.
+    pub deadline: Span,
+    /// Never dropped.
+    pub protect: Vec<Protect>,
+    /// How long a partition without `for` lives, and the longest `for`.
+    pub max_for: Span,
+    /// Named shapes.
+    pub presets: BTreeMap<String, Shape>,
+}
+
+/// The API's socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Its path.
+    pub path: PathBuf,
+    /// The group that may use it.
+    pub group: String,
+    /// Its mode, such as 0o660.
+    pub mode: u32,
+}
+
+/// A peer's identity on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id.
+    pub id: PeerId,
+    /// Single addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Prefixes, host bits zero.
+    pub prefixes: Vec<IpNet>,
+    /// Its MAC address, used where no IP matches.
+    pub mac: Option<[u8; 6]>,
+}
+
+/// What to attach to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interfaces {
+    /// Where the peers' addresses live.
+    Auto,
+    /// These.
+    Named(Vec<Interface>),
+}
+
+/// One interface.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Interface {
+    /// Its name in its namespace.
+    pub name: String,
+    /// Its namespace; `None` is the daemon's own.
+    pub netns: Option<Netns>,
+    /// Which hook to use.
+    pub hook: Hook,
+}
+
+/// A network namespace as the config names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Netns {
+    /// A name under `/run/netns`.
+    Name(String),
+    /// A path to a namespace file.
+    Path(PathBuf),
+    /// The namespace of a process.
+    Pid(u32),
+}
+
+impl Netns {
+    /// The namespace file.
+    pub fn path(&self) -> PathBuf {
+        match self {
+            Self::Name(name) => PathBuf::from("/run/netns").join(name),
+            Self::Path(path) => path.clone(),
+            Self::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
+        }
+    }
+}
+
+impl std::fmt::Display for Netns {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Pid(pid) => write!(f, "pid {pid}"),
+        }
+    }
+}
+
+/// Which hook to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// TC both ways.
+    #[default]
+    Auto,
+    /// TC both ways: TCX where the kernel has it, clsact below.
+    Tc,
+    /// TC both ways through the clsact qdisc, also where TCX exists.
+    Clsact,
+    /// XDP ingress, native or generic, and TC egress.
+    Xdp,
+}
+
+/// Whether an endpoint gates the verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It does.
+    Required,
+    /// It is only reported.
+    Advisory,
+}
+
+/// One endpoint instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Endpoint {
+    /// `ingress@n1`, or the bare name if it has no peer.
+    pub name: String,
+    /// The name without the peer.
+    pub base: String,
+    /// The peer it runs on.
+    pub peer: Option<PeerId>,
+    /// The peer's first single address, if it has a peer.
+    pub address: Option<IpAddr>,
+    /// Its role.
+    pub role: Role,
+    /// Its stimulus.
+    pub probe: Probe,
+    /// What the kernel takes as a successful response.
+    pub wire: Option<Wire>,
+    /// Where the probe starts from; `None` is the daemon's own namespace.
+    pub netns: Option<Netns>,
+}
+
+/// A probe's settings; `{seq}`, `{peer}` and `{address}` are filled in at run time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// What is sent and expected.
+    pub kind: ProbeKind,
+    /// The fixed schedule.
+    pub interval: Span,
+    /// When a probe has failed.
+    pub timeout: Span,
+    /// Whether each probe makes its own connection.
+    pub connection: Connection,
+}
+
+/// Whether each probe makes its own connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Connection {
+    /// A new one each.
+    #[default]
+    Fresh,
+    /// Kept and shared.
+    Pooled,
+}
+
+/// What is sent and expected.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProbeKind {
+    /// An HTTP/1.1 request.
+    Http {
+        /// `http://{address}:8080/health`.
+        url: String,
+        /// GET, POST, …
+        method: String,
+        /// Request headers.
+        headers: BTreeMap<String, String>,
+        /// The request's body.
+        body: Option<String>,
+        /// The status of a success; `None` is any 2xx.
+        status: Option<u16>,
+        /// A text that a success's body contains.
+        body_contains: Option<String>,
+    },
+    /// A unary gRPC call over cleartext HTTP/2.
+    Grpc {
+        /// `{address}:5122`.
+        target: String,
+        /// `package.Service/Method`.
+        method: String,
+        /// The request message, protobuf bytes.
+        message: Vec<u8>,
+    },
+    /// A TCP connect.
+    Tcp {
+        /// `{address}:8080`.
+        target: String,
+    },
+    /// A command; exit code 0 is a success.
+    Exec {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// The user it runs as; `None` is the daemon's.
+        user: Option<String>,
+    },
+}
+
+/// What the kernel takes as a successful response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wire {
+    /// The endpoint's TCP port.
+    pub port: u16,
+    /// The pattern.
+    pub success: WireSuccess,
+}
+
+/// The pattern of a successful response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WireSuccess {
+    /// An HTTP/1 status line with 2xx.
+    Http,
+    /// HTTP/2 HEADERS with `:status 200` followed by DATA.
+    Grpc,
+    /// Any payload.
+    Payload,
+    /// A payload that begins with these bytes (at most 16).
+    Prefix(Vec<u8>),
+}
+
+/// When an endpoint counts as ready and settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// K: successes in a row.
+    pub consecutive: u32,
+    /// How long readiness is observed.
+    pub observe: Span,
+    /// How long at most, with relapses.
+    pub observe_max: Span,
+    /// The longest isolated failure that is no relapse.
+    pub tolerate: Span,
+}
+
+/// Something that is never dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protect {
+    /// Ports of a protocol, either side.
+    Scope(Scope),
+    /// All traffic from and to an address.
+    Address(IpAddr),
+}

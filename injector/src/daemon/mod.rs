@@ -1,0 +1,3 @@
+//! The daemon: one task owns all state.
+
+pub mod command;

@@ -1,0 +1,11 @@
+//! The partition injector as a library: the model, the API's types and client, and what the daemon is made of.
+//!
+//! The modules follow the way of the data: `cli` → `api` → `daemon` → `topology` → `plan` → `datapath` →
+//! (kernel) → `measure` → `stats` → `report`. Imports point one way along it.
+
+pub mod api;
+pub mod clock;
+pub mod config;
+pub mod daemon;
+pub mod model;
+pub mod probe;

@@ -1,0 +1,443 @@
+//! The nouns: peers, links, shapes, scopes. No I/O, no kernel, no clock.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The reserved name of everyone who is not a configured peer.
+pub const WORLD: &str = "world";
+/// The most peers that one host's config may name.
+pub const MAX_PEERS: usize = 1024;
+
+/// A peer's index in the data plane: 0 is [`WORLD`], configured peers follow in the order of their names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(pub u16);
+
+impl PeerId {
+    /// Everyone who is not a configured peer.
+    pub const WORLD: Self = Self(0);
+}
+
+/// The peers' names by id; the order is that of the names, so that equal configs give equal ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerNames {
+    names: Vec<String>,
+}
+
+impl PeerNames {
+    /// From the configured names ([`WORLD`] is added); sorted and de-duplicated here.
+    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
+        let mut names: Vec<String> = names.into_iter().filter(|name| name != WORLD).collect();
+        names.sort();
+        names.dedup();
+        names.insert(0, WORLD.to_owned());
+        Self { names }
+    }
+
+    /// The id of a name, [`WORLD`] included.
+    pub fn id(&self, name: &str) -> Option<PeerId> {
+        if name == WORLD {
+            return Some(PeerId::WORLD);
+        }
+        let at = self.names[1..].binary_search_by(|probe| probe.as_str().cmp(name)).ok()?;
+        Some(PeerId(u16::try_from(at + 1).expect("at most MAX_PEERS names")))
+    }
+
+    /// The name of an id.
+    pub fn name(&self, id: PeerId) -> &str {
+        &self.names[usize::from(id.0)]
+    }
+
+    /// The configured peers, without [`WORLD`], in the order of their ids.
+    pub fn peers(&self) -> impl Iterator<Item = PeerId> + use<> {
+        (1..self.names.len()).map(|at| PeerId(at as u16))
+    }
+
+    /// How many ids there are, [`WORLD`] included: the side of the matrix.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether no peer is configured.
+    pub fn is_empty(&self) -> bool {
+        self.names.len() == 1
+    }
+}
+
+/// A directed link between two peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Link {
+    /// The sender.
+    pub src: PeerId,
+    /// The receiver.
+    pub dst: PeerId,
+}
+
+impl Link {
+    /// The same pair in the other direction.
+    pub fn reversed(self) -> Self {
+        Self { src: self.dst, dst: self.src }
+    }
+}
+
+/// A directed link by name, as the API and the records show it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedLink {
+    /// The sender's name.
+    pub src: String,
+    /// The receiver's name.
+    pub dst: String,
+}
+
+impl fmt::Display for NamedLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}→{}", self.src, self.dst)
+    }
+}
+
+/// Shapes without parameters are written `{"halves": {}}`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// The parameter of [`Shape::Bridge`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bridge {
+    /// The peer that still hears both sides.
+    pub via: String,
+}
+
+/// What a user asks for: which links to cut.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Shape {
+    /// Cuts these peers, as one group, off from all the others.
+    Isolate(Vec<String>),
+    /// Cuts these groups off from each other; peers not named form one further group.
+    Split(Vec<Vec<String>>),
+    /// Splits the peers, in the order of their names, into a smaller first and a larger second half.
+    Halves(Nothing),
+    /// Splits the shuffled peers into halves.
+    RandomHalves(Nothing),
+    /// Isolates one peer, drawn.
+    RandomNode(Nothing),
+    /// Every peer sees a majority, no two see the same one (Jepsen's ring).
+    MajoritiesRing(Nothing),
+    /// Splits the peers without `via` into halves; `via` hears both.
+    Bridge(Bridge),
+    /// Exactly these directed links.
+    Links(Vec<NamedLink>),
+    /// `{dst: [src…]}`: dst drops from each src.
+    Grudge(BTreeMap<String, Vec<String>>),
+    /// A shape that the config names.
+    Preset(String),
+}
+
+/// Which of a two-sided shape's directions are cut, relative to its first group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// Both directions.
+    #[default]
+    Both,
+    /// Only packets to the first group.
+    To,
+    /// Only packets from the first group.
+    From,
+}
+
+/// A share in percent, 0 to 100, written `"30%"`.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub struct Percent(f64);
+
+/// Why a text is not a [`Percent`].
+#[derive(Debug, thiserror::Error)]
+#[error("\"{0}\" is not a percentage from 0% to 100%; write it as \"30%\"")]
+pub struct PercentError(String);
+
+impl Percent {
+    /// All of it.
+    pub const ALL: Self = Self(100.0);
+
+    /// From a number of percent.
+    pub fn new(percent: f64) -> Result<Self, PercentError> {
+        if (0.0..=100.0).contains(&percent) {
+            Ok(Self(percent))
+        } else {
+            Err(PercentError(percent.to_string()))
+        }
+    }
+
+    /// The share as 0 to 1.
+    pub fn share(self) -> f64 {
+        self.0 / 100.0
+    }
+}
+
+impl std::str::FromStr for Percent {
+    type Err = PercentError;
+    fn from_str(text: &str) -> Result<Self, PercentError> {
+        let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
+        number.and_then(|number| Self::new(number).ok()).ok_or_else(|| PercentError(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
+macro_rules! as_text {
+    ($type:ty, $name:literal, $example:literal) => {
+        impl Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+        impl JsonSchema for $type {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                $name.into()
+            }
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "examples": [$example] })
+            }
+        }
+    };
+}
+as_text!(Percent, "Percent", "30%");
+as_text!(Flap, "Flap", "200ms/50%");
+as_text!(Scope, "Scope", "tcp/5122");
+
+/// An alternating cut: within each period it drops for the on-share, first thing. Written `200ms/50%`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flap {
+    /// One on-and-off cycle.
+    pub period: crate::clock::Span,
+    /// The share of the period that drops.
+    pub on: Percent,
+}
+
+/// Why a text is not a [`Flap`].
+#[derive(Debug, thiserror::Error)]
+#[error("\"{0}\" is not a flap; write period and on-share as \"200ms/50%\", the period above 0")]
+pub struct FlapError(String);
+
+impl std::str::FromStr for Flap {
+    type Err = FlapError;
+    fn from_str(text: &str) -> Result<Self, FlapError> {
+        let error = || FlapError(text.to_owned());
+        let (period, on) = text.split_once('/').ok_or_else(error)?;
+        let period: crate::clock::Span = period.trim().parse().map_err(|_| error())?;
+        let on = on.trim().parse().map_err(|_| error())?;
+        if period.as_nanos() == 0 {
+            return Err(error());
+        }
+        Ok(Self { period, on })
+    }
+}
+
+impl fmt::Display for Flap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.period, self.on)
+    }
+}
+
+/// The protocol of a [`Scope`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP and `ICMPv6` (neighbour discovery excepted).
+    Icmp,
+}
+
+/// Which end's port a [`Scope`] looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PortSide {
+    /// Source or destination.
+    #[default]
+    Either,
+    /// The source port only.
+    Src,
+    /// The destination port only.
+    Dst,
+}
+
+/// The share of a link's traffic that a partition cuts: `tcp`, `tcp/5122`, `udp/7000-7010:dst`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// First and last port, both included; `None` is every port.
+    pub ports: Option<(u16, u16)>,
+    /// Which end's port.
+    pub side: PortSide,
+}
+
+/// Why a text is not a [`Scope`].
+#[derive(Debug, thiserror::Error)]
+pub enum ScopeError {
+    /// The protocol is none of ours.
+    #[error("scope \"{0}\": unknown protocol; write tcp, udp or icmp")]
+    Protocol(String),
+    /// The ports are not a port or a range.
+    #[error(
+        "scope \"{0}\": ports are one number or a rising range from 1 to 65535, as in tcp/5122 or udp/7000-7010"
+    )]
+    Ports(String),
+    /// ICMP has no ports.
+    #[error("scope \"{0}\": ICMP has no ports; write icmp")]
+    IcmpPorts(String),
+    /// The side is neither of the two.
+    #[error("scope \"{0}\": the side after ':' is src or dst, and needs a port")]
+    Side(String),
+}
+
+impl std::str::FromStr for Scope {
+    type Err = ScopeError;
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        let (head, side) = match text.split_once(':') {
+            None => (text, PortSide::Either),
+            Some((head, "src")) => (head, PortSide::Src),
+            Some((head, "dst")) => (head, PortSide::Dst),
+            Some(_) => return Err(ScopeError::Side(text.to_owned())),
+        };
+        let (protocol, ports) = match head.split_once('/') {
+            None => (head, None),
+            Some((protocol, ports)) => (protocol, Some(ports)),
+        };
+        let protocol = match protocol {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "icmp" => Protocol::Icmp,
+            _ => return Err(ScopeError::Protocol(text.to_owned())),
+        };
+        let ports = match ports {
+            None => None,
+            Some(_) if protocol == Protocol::Icmp => return Err(ScopeError::IcmpPorts(text.to_owned())),
+            Some(ports) => {
+                let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+                match (first.parse::<u16>(), last.parse::<u16>()) {
+                    (Ok(first), Ok(last)) if 0 < first && first <= last => Some((first, last)),
+                    _ => return Err(ScopeError::Ports(text.to_owned())),
+                }
+            }
+        };
+        if side != PortSide::Either && ports.is_none() {
+            return Err(ScopeError::Side(text.to_owned()));
+        }
+        Ok(Self { protocol, ports, side })
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Icmp => "icmp",
+        })?;
+        match self.ports {
+            None => {}
+            Some((first, last)) if first == last => write!(f, "/{first}")?,
+            Some((first, last)) => write!(f, "/{first}-{last}")?,
+        }
+        match self.side {
+            PortSide::Either => Ok(()),
+            PortSide::Src => f.write_str(":src"),
+            PortSide::Dst => f.write_str(":dst"),
+        }
+    }
+}
+
+/// What a partition does with ARP and neighbour discovery on its links.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Neighbour {
+    /// Lets them pass: neighbour entries stay valid through the cut.
+    #[default]
+    Keep,
+    /// Drops them too, as a pulled cable does.
+    Drop,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scopes_round_trip() {
+        for text in ["tcp", "udp", "icmp", "tcp/5122", "udp/7000-7010", "tcp/80:src", "tcp/1-65535:dst"] {
+            assert_eq!(text.parse::<Scope>().unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn bad_scopes_name_the_remedy() {
+        for (text, expected) in [
+            ("sctp", "tcp, udp or icmp"),
+            ("icmp/8", "ICMP has no ports"),
+            ("tcp/0", "from 1 to 65535"),
+            ("tcp/9-3", "rising range"),
+            ("tcp/80:left", "src or dst"),
+            ("tcp:src", "needs a port"),
+        ] {
+            let error = text.parse::<Scope>().unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn percent_and_flap_are_bounded() {
+        assert_eq!("30%".parse::<Percent>().unwrap().to_string(), "30%");
+        for text in ["30", "-1%", "101%", "x%", "NaN%"] {
+            assert!(text.parse::<Percent>().is_err(), "{text}");
+        }
+        assert_eq!("200ms/50%".parse::<Flap>().unwrap().to_string(), "200ms/50%");
+        assert!("0s/50%".parse::<Flap>().is_err());
+    }
+
+    #[test]
+    fn ids_follow_the_names() {
+        let names = PeerNames::new(["n2", "n1", "n10"].map(str::to_owned));
+        assert_eq!(names.id(WORLD), Some(PeerId::WORLD));
+        assert_eq!(
+            names.peers().map(|id| names.name(id).to_owned()).collect::<Vec<_>>(),
+            ["n1", "n10", "n2"]
+        );
+        assert_eq!(names.id("n10"), Some(PeerId(2)));
+        assert_eq!(names.id("n3"), None);
+    }
+
+    #[test]
+    fn shapes_have_the_documented_json() {
+        for json in [
+            r#"{"isolate":["n1"]}"#,
+            r#"{"split":[["n1","n2"],["n3"]]}"#,
+            r#"{"halves":{}}"#,
+            r#"{"random_halves":{}}"#,
+            r#"{"random_node":{}}"#,
+            r#"{"majorities_ring":{}}"#,
+            r#"{"bridge":{"via":"n3"}}"#,
+            r#"{"links":[{"src":"n1","dst":"n2"}]}"#,
+            r#"{"grudge":{"n1":["n2"]}}"#,
+            r#"{"preset":"name"}"#,
+        ] {
+            let shape: Shape = serde_json::from_str(json).unwrap();
+            assert_eq!(serde_json::to_string(&shape).unwrap(), json);
+        }
+    }
+}
