@@ -7,5 +7,8 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod datapath;
 pub mod model;
+pub mod netlink;
+pub mod netns;
 pub mod probe;

@@ -1,0 +1,338 @@
+//! The packet parser: one for TC, XDP, the reference model's tests and the fuzzer.
+//!
+//! It reads through [`Bytes`], so that the kernel side can use the load helpers, which see linear and
+//! non-linear packets alike. It never fails on content: what it can't read is [`Unparsed`].
+
+use crate::key::{Address, mapped};
+
+/// A packet's bytes, from the Ethernet header on.
+pub trait Bytes {
+    /// `N` bytes at an offset, or `None` past the end.
+    fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]>;
+    /// The length in bytes.
+    fn len(&self) -> u32;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Bytes for &[u8] {
+    fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let at = at as usize;
+        self.get(at..at.checked_add(N)?)?.try_into().ok()
+    }
+    fn len(&self) -> u32 {
+        <[u8]>::len(self) as u32
+    }
+}
+
+/// IP protocol numbers.
+pub mod protocol {
+    /// `ICMP`; in scopes it stands for `ICMPv6` too.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// `ICMPv6`.
+    pub const ICMP6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+/// Facts about a [`Packet`].
+pub mod flag {
+    /// The ports are known.
+    pub const PORTS: u8 = 1;
+    /// ICMP of either version; protocol and ports are then those of the quoted flow, swapped, if it quotes one.
+    pub const ICMP: u8 = 1 << 1;
+    /// ARP or neighbour discovery.
+    pub const NEIGHBOUR: u8 = 1 << 2;
+    /// To a multicast or broadcast destination.
+    pub const GROUP: u8 = 1 << 3;
+    /// A fragment that is not the first: no ports.
+    pub const LATER_FRAGMENT: u8 = 1 << 4;
+}
+
+/// TCP flag bits.
+pub mod tcp {
+    /// SYN.
+    pub const SYN: u8 = 0x02;
+    /// ACK.
+    pub const ACK: u8 = 0x10;
+}
+
+/// What the verdict needs to know of a packet. Ports are in host order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Packet {
+    /// The sender: IP source, ARP sender.
+    pub src: Address,
+    /// The receiver: IP destination, ARP or neighbour solicitation target.
+    pub dst: Address,
+    /// The sender's MAC.
+    pub src_mac: [u8; 6],
+    /// The receiver's MAC.
+    pub dst_mac: [u8; 6],
+    /// The source port.
+    pub sport: u16,
+    /// The destination port.
+    pub dport: u16,
+    /// The IP protocol after extension headers; of an ICMP error, that of the quoted packet.
+    pub protocol: u8,
+    /// Bits of [`flag`].
+    pub flags: u8,
+    /// TCP flags, 0 for all else.
+    pub tcp_flags: u8,
+    /// Zero.
+    pub pad: u8,
+    /// Where the TCP or UDP payload begins.
+    pub payload_at: u32,
+    /// How long it is.
+    pub payload_len: u32,
+}
+
+/// A frame that is neither IP nor ARP, or ends within a header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unparsed;
+
+const ETH_LEN: u32 = 14;
+const MAX_TAGS: u32 = 2;
+const MAX_EXTENSIONS: u32 = 8;
+
+const ETH_IPV4: u16 = 0x0800;
+const ETH_ARP: u16 = 0x0806;
+const ETH_VLAN: u16 = 0x8100;
+const ETH_QINQ: u16 = 0x88a8;
+const ETH_IPV6: u16 = 0x86dd;
+
+#[inline(always)]
+const fn be16(high: u8, low: u8) -> u16 {
+    (high as u16) << 8 | low as u16
+}
+
+/// Parses a frame into `packet`, which is wholly overwritten. (An out parameter, since the kernel side has it
+/// in a map: its stack is 512 bytes.)
+///
+/// # Errors
+/// [`Unparsed`] for anything that is not IPv4, IPv6, ARP over Ethernet, or that is cut short.
+#[inline(always)]
+pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
+    *packet = Packet::default();
+    let eth: [u8; 14] = bytes.read(0).ok_or(Unparsed)?;
+    packet.dst_mac = [eth[0], eth[1], eth[2], eth[3], eth[4], eth[5]];
+    packet.src_mac = [eth[6], eth[7], eth[8], eth[9], eth[10], eth[11]];
+    let mut ethertype = be16(eth[12], eth[13]);
+    let mut at = ETH_LEN;
+    // An outer tag that the kernel keeps beside the packet is not in these bytes: then there is one less here.
+    for _ in 0..MAX_TAGS {
+        if ethertype != ETH_VLAN && ethertype != ETH_QINQ {
+            break;
+        }
+        let tag: [u8; 4] = bytes.read(at).ok_or(Unparsed)?;
+        ethertype = be16(tag[2], tag[3]);
+        at += 4;
+    }
+    match ethertype {
+        ETH_IPV4 => ipv4(bytes, at, packet)?,
+        ETH_IPV6 => ipv6(bytes, at, packet)?,
+        ETH_ARP => arp(bytes, at, packet)?,
+        _ => return Err(Unparsed),
+    }
+    if packet.flags & flag::NEIGHBOUR == 0 && (packet.dst_mac[0] & 1 != 0 || is_group(&packet.dst)) {
+        packet.flags |= flag::GROUP;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn is_group(dst: &Address) -> bool {
+    let mapped = dst[10] == 0xff && dst[11] == 0xff && dst[0] == 0;
+    if mapped {
+        dst[12] & 0xf0 == 0xe0 || (dst[12] == 255 && dst[13] == 255 && dst[14] == 255 && dst[15] == 255)
+    } else {
+        dst[0] == 0xff
+    }
+}
+
+#[inline(always)]
+fn arp<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed> {
+    let arp: [u8; 28] = bytes.read(at).ok_or(Unparsed)?;
+    // Ethernet, IPv4, and their address lengths: nothing else is ours.
+    if arp[0] != 0 || arp[1] != 1 || be16(arp[2], arp[3]) != ETH_IPV4 || arp[4] != 6 || arp[5] != 4 {
+        return Err(Unparsed);
+    }
+    packet.src = mapped([arp[14], arp[15], arp[16], arp[17]]);
+    packet.dst = mapped([arp[24], arp[25], arp[26], arp[27]]);
+    packet.flags = flag::NEIGHBOUR;
+    Ok(())
+}
+
+#[inline(always)]
+fn ipv4<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed> {
+    let ip: [u8; 20] = bytes.read(at).ok_or(Unparsed)?;
+    let header = u32::from(ip[0] & 0x0f) * 4;
+    if ip[0] >> 4 != 4 || header < 20 {
+        return Err(Unparsed);
+    }
+    packet.src = mapped([ip[12], ip[13], ip[14], ip[15]]);
+    packet.dst = mapped([ip[16], ip[17], ip[18], ip[19]]);
+    packet.protocol = ip[9];
+    let total = u32::from(be16(ip[2], ip[3]));
+    // Ethernet pads short frames, and a segmentation super-packet may carry no length at all.
+    let end = if total < header { bytes.len() } else { at + total };
+    let fragment = be16(ip[6], ip[7]) & 0x1fff;
+    transport(bytes, at + header, end, fragment != 0, packet)
+}
+
+/// The last protocol of an IPv6 header chain, and where it begins.
+struct Chain {
+    protocol: u8,
+    at: u32,
+    later_fragment: bool,
+}
+
+#[inline(always)]
+fn extensions<B: Bytes>(bytes: &B, first: u8, at: u32) -> Result<Chain, Unparsed> {
+    let mut chain = Chain { protocol: first, at, later_fragment: false };
+    for _ in 0..MAX_EXTENSIONS {
+        let header: [u8; 4] = match chain.protocol {
+            // Hop-by-hop, routing, fragment, authentication, destination, mobility, HIP, shim6.
+            0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => bytes.read(chain.at).ok_or(Unparsed)?,
+            _ => return Ok(chain),
+        };
+        match chain.protocol {
+            44 => {
+                chain.later_fragment = be16(header[2], header[3]) & 0xfff8 != 0;
+                chain.at += 8;
+            }
+            51 => chain.at += (u32::from(header[1]) + 2) * 4,
+            _ => chain.at += (u32::from(header[1]) + 1) * 8,
+        }
+        chain.protocol = header[0];
+        if chain.later_fragment {
+            return Ok(chain);
+        }
+    }
+    Ok(chain)
+}
+
+#[inline(always)]
+fn ipv6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed> {
+    let ip: [u8; 40] = bytes.read(at).ok_or(Unparsed)?;
+    if ip[0] >> 4 != 6 {
+        return Err(Unparsed);
+    }
+    packet.src.copy_from_slice(&ip[8..24]);
+    packet.dst.copy_from_slice(&ip[24..40]);
+    let chain = extensions(bytes, ip[6], at + 40)?;
+    packet.protocol = chain.protocol;
+    let payload = u32::from(be16(ip[4], ip[5]));
+    let end = if payload == 0 { bytes.len() } else { at + 40 + payload };
+    transport(bytes, chain.at, end, chain.later_fragment, packet)
+}
+
+/// Ports and payload; `at` is where the transport header begins, `end` where the IP packet ends.
+#[inline(always)]
+fn transport<B: Bytes>(
+    bytes: &B,
+    at: u32,
+    end: u32,
+    later_fragment: bool,
+    packet: &mut Packet,
+) -> Result<(), Unparsed> {
+    let protocol = packet.protocol;
+    if protocol == protocol::ICMP || protocol == protocol::ICMP6 {
+        packet.flags |= flag::ICMP;
+    }
+    if later_fragment {
+        packet.flags |= flag::LATER_FRAGMENT;
+        return Ok(());
+    }
+    match protocol {
+        protocol::TCP => {
+            let tcp: [u8; 14] = bytes.read(at).ok_or(Unparsed)?;
+            ports([tcp[0], tcp[1], tcp[2], tcp[3]], packet);
+            packet.tcp_flags = tcp[13];
+            payload(at + u32::from(tcp[12] >> 4) * 4, end, packet);
+        }
+        protocol::UDP => {
+            let udp: [u8; 4] = bytes.read(at).ok_or(Unparsed)?;
+            ports(udp, packet);
+            payload(at + 8, end, packet);
+        }
+        protocol::SCTP => ports(bytes.read(at).ok_or(Unparsed)?, packet),
+        protocol::ICMP => {
+            let [kind] = bytes.read(at).ok_or(Unparsed)?;
+            // Unreachable, quench, redirect, time exceeded, parameter problem.
+            if matches!(kind, 3 | 4 | 5 | 11 | 12) {
+                quoted4(bytes, at + 8, packet);
+            }
+        }
+        protocol::ICMP6 => {
+            let [kind] = bytes.read(at).ok_or(Unparsed)?;
+            match kind {
+                1..=4 => quoted6(bytes, at + 8, packet),
+                // A solicitation goes to a multicast group; the link it belongs to is that to its target.
+                135 => {
+                    packet.dst = bytes.read(at + 8).ok_or(Unparsed)?;
+                    neighbour(packet);
+                }
+                133 | 134 | 136 | 137 => neighbour(packet),
+                _ => {}
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn neighbour(packet: &mut Packet) {
+    packet.flags = packet.flags & !flag::ICMP | flag::NEIGHBOUR;
+}
+
+#[inline(always)]
+fn ports(bytes: [u8; 4], packet: &mut Packet) {
+    packet.sport = be16(bytes[0], bytes[1]);
+    packet.dport = be16(bytes[2], bytes[3]);
+    packet.flags |= flag::PORTS;
+}
+
+#[inline(always)]
+fn payload(at: u32, end: u32, packet: &mut Packet) {
+    packet.payload_at = at;
+    packet.payload_len = end.saturating_sub(at);
+}
+
+/// The flow that an ICMP error quotes went the other way: its ports are swapped. A quote that is cut short
+/// leaves a plain ICMP packet.
+#[inline(always)]
+fn quoted4<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) {
+    let Some(ip): Option<[u8; 20]> = bytes.read(at) else { return };
+    let header = u32::from(ip[0] & 0x0f) * 4;
+    if ip[0] >> 4 == 4 && header >= 20 {
+        quoted(bytes, at + header, ip[9], be16(ip[6], ip[7]) & 0x1fff != 0, packet);
+    }
+}
+
+#[inline(always)]
+fn quoted6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) {
+    let Some(ip): Option<[u8; 8]> = bytes.read(at) else { return };
+    if ip[0] >> 4 == 6
+        && let Ok(chain) = extensions(bytes, ip[6], at + 40)
+    {
+        quoted(bytes, chain.at, chain.protocol, chain.later_fragment, packet);
+    }
+}
+
+#[inline(always)]
+fn quoted<B: Bytes>(bytes: &B, at: u32, protocol: u8, later_fragment: bool, packet: &mut Packet) {
+    packet.protocol = protocol;
+    if later_fragment || !matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
+        return;
+    }
+    if let Some([a, b, c, d]) = bytes.read(at) {
+        ports([c, d, a, b], packet);
+    }
+}

@@ -1,0 +1,125 @@
+//! What the programs record: stamps and counters in maps, read by the daemon. 0 is "not stamped".
+
+/// What one CPU saw of one link of one partition. Nanoseconds of `CLOCK_MONOTONIC`.
+///
+/// The map is per CPU, so that no update races with another; the reader takes sums, the earliest firsts and
+/// the latest last.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkStamps {
+    /// Packets dropped, GSO segments counted each.
+    pub dropped_packets: u64,
+    /// Bytes dropped, as the hook saw them.
+    pub dropped_bytes: u64,
+    /// The first drop.
+    pub first_drop: u64,
+    /// The last drop.
+    pub last_drop: u64,
+    /// The first packet after the heal.
+    pub first_packet: u64,
+    /// The first SYN after the heal.
+    pub first_syn: u64,
+    /// The first SYN-ACK after the heal.
+    pub first_synack: u64,
+    /// The first payload after the heal.
+    pub first_data: u64,
+}
+
+impl LinkStamps {
+    /// Takes in what another CPU saw.
+    pub fn merge(&mut self, other: &Self) {
+        self.dropped_packets += other.dropped_packets;
+        self.dropped_bytes += other.dropped_bytes;
+        earliest(&mut self.first_drop, other.first_drop);
+        self.last_drop = self.last_drop.max(other.last_drop);
+        earliest(&mut self.first_packet, other.first_packet);
+        earliest(&mut self.first_syn, other.first_syn);
+        earliest(&mut self.first_synack, other.first_synack);
+        earliest(&mut self.first_data, other.first_data);
+    }
+}
+
+/// Keeps the earlier of two stamps; 0 is none.
+pub fn earliest(stamp: &mut u64, other: u64) {
+    if other != 0 && (*stamp == 0 || other < *stamp) {
+        *stamp = other;
+    }
+}
+
+/// The lease, memory-mapped by the daemon.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// Past this instant the programs pass everything.
+    pub expires: u64,
+    /// Set by the first program that finds the lease expired while something is live; only the daemon clears
+    /// it, after it has disabled every slot: so a late renewal revives nothing.
+    pub lapsed: u64,
+}
+
+/// Indices of the per-CPU counters.
+pub mod counter {
+    /// Packets judged while a slot was live or watched.
+    pub const JUDGED: u32 = 0;
+    /// Packets dropped.
+    pub const DROPPED: u32 = 1;
+    /// Frames that could not be parsed, and passed.
+    pub const UNPARSED: u32 = 2;
+    /// Packets that a `protect` entry let through a cut.
+    pub const PROTECTED: u32 = 3;
+    /// Stamps lost because a map was full.
+    pub const STAMPS_LOST: u32 = 4;
+    /// Bells lost because the ring was full (nothing else is lost with them).
+    pub const BELLS_LOST: u32 = 5;
+    /// How many counters there are.
+    pub const COUNT: u32 = 6;
+    /// Their names, by index.
+    pub const NAMES: [&str; COUNT as usize] =
+        ["judged", "dropped", "unparsed", "protected", "stamps_lost", "bells_lost"];
+}
+
+/// The bell: something was stamped for this slot. The daemon reads the maps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bell {
+    /// The slot, or [`Bell::LEASE`].
+    pub slot: u32,
+    /// Its generation.
+    pub generation: u32,
+}
+
+impl Bell {
+    /// The slot number of the bell that tells of a lapsed lease.
+    pub const LEASE: u32 = u32::MAX;
+}
+
+/// Clock and random number of a test run (see [`crate::feature::TEST`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TestInput {
+    /// What the exact clock answers.
+    pub now: u64,
+    /// What the coarse clock answers.
+    pub coarse: u64,
+    /// What the random number generator answers.
+    pub random: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+const _: () = assert!(size_of::<LinkStamps>() == 64);
+const _: () = assert!(size_of::<Lease>() == 16);
+const _: () = assert!(size_of::<Bell>() == 8);
+const _: () = assert!(size_of::<TestInput>() == 24);
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: `repr(C)`, no padding (sizes asserted above), every bit pattern valid.
+    unsafe impl aya::Pod for super::LinkStamps {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Lease {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Bell {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::TestInput {}
+}

@@ -1,0 +1,98 @@
+//! A partition's slot: immutable while its bit is live.
+
+use crate::packet::{Packet, flag, protocol};
+
+/// How many scopes a partition can have.
+pub const MAX_SCOPES: usize = 16;
+
+/// The loss threshold that drops every packet, without a roll.
+pub const LOSS_ALL: u64 = 1 << 32;
+
+/// What a partition does to its links. Instants are nanoseconds of `CLOCK_MONOTONIC`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// From when it cuts.
+    pub starts_at: u64,
+    /// From when it no longer does; after that its links are watched.
+    pub ends_at: u64,
+    /// A packet is dropped if a random 32-bit number is below this.
+    pub loss: u64,
+    /// The length of one on-and-off cycle, 0 for a steady cut.
+    pub flap_period: u64,
+    /// How long, from the begin of each cycle, it cuts.
+    pub flap_on: u64,
+    /// The partition's generation.
+    pub generation: u32,
+    /// How many of `scopes` count; 0 is all traffic.
+    pub scope_count: u32,
+    /// 1 if ARP and neighbour discovery are dropped too.
+    pub drop_neighbour: u32,
+    /// Zero.
+    pub pad: u32,
+    /// Which traffic.
+    pub scopes: [SlotScope; MAX_SCOPES],
+}
+
+/// Which traffic: a protocol and a port range.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotScope {
+    /// The first port; 0 is any port.
+    pub first: u16,
+    /// The last port, included.
+    pub last: u16,
+    /// [`protocol::TCP`], [`protocol::UDP`] or [`protocol::ICMP`] (which stands for both ICMPs).
+    pub protocol: u8,
+    /// One of [`side`].
+    pub side: u8,
+    /// Zero.
+    pub pad: u16,
+}
+
+/// Which end's port a scope looks at.
+pub mod side {
+    /// Source or destination.
+    pub const EITHER: u8 = 0;
+    /// The source.
+    pub const SRC: u8 = 1;
+    /// The destination.
+    pub const DST: u8 = 2;
+}
+
+impl SlotScope {
+    /// Whether a packet is in this scope.
+    #[inline(always)]
+    pub fn holds(&self, packet: &Packet) -> bool {
+        if self.protocol == protocol::ICMP {
+            return packet.flags & flag::ICMP != 0;
+        }
+        if packet.protocol != self.protocol {
+            return false;
+        }
+        if self.first == 0 {
+            return true;
+        }
+        if packet.flags & flag::PORTS == 0 {
+            return false;
+        }
+        let src = self.first <= packet.sport && packet.sport <= self.last;
+        let dst = self.first <= packet.dport && packet.dport <= self.last;
+        match self.side {
+            side::SRC => src,
+            side::DST => dst,
+            _ => src || dst,
+        }
+    }
+}
+
+const _: () = assert!(size_of::<SlotScope>() == 8);
+const _: () = assert!(size_of::<Slot>() == 56 + 8 * MAX_SCOPES);
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: `repr(C)`, no padding (sizes asserted above), every bit pattern valid.
+    unsafe impl aya::Pod for super::Slot {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::SlotScope {}
+}

@@ -1,0 +1,48 @@
+//! From a packet's addresses to peers: exact address, longest prefix, MAC, world.
+
+use aya_ebpf::maps::lpm_trie::Key;
+use injector_common::feature;
+use injector_common::key::Address;
+use injector_common::packet::{Packet, flag};
+
+use crate::maps::{FEATURES, MACS, PEERS, PREFIXES};
+
+const WORLD: u32 = 0;
+
+/// The sending peer.
+#[inline(always)]
+pub fn source(packet: &Packet) -> u32 {
+    identify(&packet.src, &packet.src_mac)
+}
+
+/// The receiving peer; a multicast or broadcast destination is the world.
+#[inline(always)]
+pub fn destination(packet: &Packet) -> u32 {
+    if packet.flags & flag::GROUP != 0 {
+        return WORLD;
+    }
+    identify(&packet.dst, &packet.dst_mac)
+}
+
+#[inline(always)]
+fn identify(address: &Address, mac: &[u8; 6]) -> u32 {
+    let features = FEATURES.load();
+    if features & feature::EXACT != 0
+        // SAFETY: peers are inserted and removed only while no slot is live.
+        && let Some(peer) = unsafe { PEERS.get(address) }
+    {
+        return *peer;
+    }
+    if features & feature::PREFIX != 0
+        && let Some(peer) = PREFIXES.get(Key::new(128, *address))
+    {
+        return *peer;
+    }
+    if features & feature::MAC != 0
+        // SAFETY: as above.
+        && let Some(peer) = unsafe { MACS.get(mac) }
+    {
+        return *peer;
+    }
+    WORLD
+}

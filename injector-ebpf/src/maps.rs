@@ -1,0 +1,89 @@
+//! Every map and every read-only global. Sizes marked "config" are set by the loader.
+
+use aya_ebpf::Global;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::LpmTrie;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
+use injector_common::ABI_VERSION;
+use injector_common::key::{Address, EndpointKey, FlowKey, LinkKey, ResponseKey};
+use injector_common::record::{Lease, LinkStamps, TestInput, counter};
+use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
+use injector_common::wire::Wire;
+
+use crate::verdict::Scene;
+
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
+
+/// Checked by the loader before it attaches anything.
+#[unsafe(no_mangle)]
+pub static ABI: Global<u32> = Global::new(ABI_VERSION);
+/// Bits of `injector_common::feature`.
+#[unsafe(no_mangle)]
+pub static FEATURES: Global<u32> = Global::new(0);
+/// The side of the matrix: peers and `world`.
+#[unsafe(no_mangle)]
+pub static SIDE: Global<u32> = Global::new(1);
+/// This instance's interface, from 1.
+#[unsafe(no_mangle)]
+pub static INTERFACE: Global<u32> = Global::new(0);
+/// How many entries of [`PROTECT_SCOPES`] count.
+#[unsafe(no_mangle)]
+pub static PROTECTED_SCOPES: Global<u32> = Global::new(0);
+
+/// The commit word, alone in its map.
+#[map]
+pub static COMMIT: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+/// The dead-man's switch.
+#[map]
+pub static LEASE: Array<Lease> = Array::with_max_entries(1, MMAPABLE);
+/// The partitions.
+#[map]
+pub static SLOTS: Array<Slot> = Array::with_max_entries(injector_common::SLOTS, 0);
+/// Cell `src * SIDE + dst`: the slots that affect this link, in the low half (config).
+#[map]
+pub static MATRIX: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+/// By peer: the interface that rolls the loss of its links, 0 for none (config).
+#[map]
+pub static ROLL: Array<u32> = Array::with_max_entries(1, MMAPABLE);
+
+/// Exact addresses (config).
+#[map]
+pub static PEERS: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
+/// Prefixes (config).
+#[map]
+pub static PREFIXES: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
+/// MAC addresses (config).
+#[map]
+pub static MACS: HashMap<[u8; 6], u32> = HashMap::with_max_entries(1, 0);
+/// Protected addresses (config).
+#[map]
+pub static PROTECT_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
+/// Protected ports.
+#[map]
+pub static PROTECT_SCOPES: Array<SlotScope> = Array::with_max_entries(MAX_SCOPES as u32, 0);
+/// Where responses come from (config).
+#[map]
+pub static ENDPOINTS: HashMap<EndpointKey, Wire> = HashMap::with_max_entries(1, 0);
+
+/// Stamps and drop counters of links (config).
+#[map]
+pub static LINKS: PerCpuHashMap<LinkKey, LinkStamps> = PerCpuHashMap::with_max_entries(1, 0);
+/// First responses (config).
+#[map]
+pub static RESPONSES: PerCpuHashMap<ResponseKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
+/// HTTP/2 streams of which a successful HEADERS frame was seen: the stream, by flow.
+#[map]
+pub static STREAMS: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(4096, 0);
+/// Counters, by `injector_common::record::counter`.
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
+/// The bell.
+#[map]
+pub static BELLS: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
+/// What one verdict knows: here, since it is too large for the stack.
+#[map]
+pub static SCENE: PerCpuArray<Scene> = PerCpuArray::with_max_entries(1, 0);
+/// Clock and random number of a test.
+#[map]
+pub static TEST: Array<TestInput> = Array::with_max_entries(1, 0);

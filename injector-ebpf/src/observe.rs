@@ -1,0 +1,179 @@
+//! Stamps: drops, the first traffic after a heal, the first successful responses.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+use injector_common::key::{EndpointKey, LinkKey, ResponseKey};
+use injector_common::packet::{Packet, flag, protocol, tcp};
+use injector_common::record::{LinkStamps, counter};
+use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
+
+use crate::context::Hooked;
+use crate::emit;
+use crate::maps::{ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS};
+use crate::verdict::Turn;
+
+/// In read-only data, not on the stack.
+static UNSTAMPED: LinkStamps = LinkStamps {
+    dropped_packets: 0,
+    dropped_bytes: 0,
+    first_drop: 0,
+    last_drop: 0,
+    first_packet: 0,
+    first_syn: 0,
+    first_synack: 0,
+    first_data: 0,
+};
+
+/// This CPU's stamps of a link, made on first use.
+#[inline(always)]
+fn stamps(key: &LinkKey) -> Option<*mut LinkStamps> {
+    if let Some(stamps) = LINKS.get_ptr_mut(key) {
+        return Some(stamps);
+    }
+    // Another CPU may be first: then its insert made the (zeroed) value of this CPU too.
+    let _ = LINKS.insert(key, &UNSTAMPED, u64::from(BPF_NOEXIST));
+    let stamps = LINKS.get_ptr_mut(key);
+    if stamps.is_none() {
+        emit::count(counter::STAMPS_LOST, 1);
+    }
+    stamps
+}
+
+/// Counts the scene's packet, dropped, for every slot that decided it. A global function, as `decide`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
+    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
+    let scene = unsafe { &mut *scene };
+    let now = scene.clock.exact();
+    scene.rest.set(scene.dropped.get());
+    for index in 0..SLOT_COUNT {
+        match scene.rest.take(index) {
+            Turn::Done => break,
+            Turn::Skip => continue,
+            Turn::Slot => {}
+        }
+        let Some(slot) = SLOTS.get(index) else { continue };
+        let key = scene.link_key(index, slot.generation);
+        let Some(stamps) = stamps(&key) else { continue };
+        // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
+        let stamps = unsafe { &mut *stamps };
+        stamps.dropped_packets += packets;
+        stamps.dropped_bytes += bytes;
+        stamps.last_drop = now;
+        if stamps.first_drop == 0 {
+            stamps.first_drop = now;
+            emit::ring(index, slot.generation);
+        }
+    }
+    1
+}
+
+/// Stamps the scene's packet, passed on a watched link, where it is the first of its kind. A global function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn firsts(watched: u32) -> u32 {
+    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `drops`.
+    let scene = unsafe { &mut *scene };
+    let packet = &scene.packet;
+    let tcp = packet.protocol == protocol::TCP && packet.flags & flag::ICMP == 0;
+    let syn = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
+    let synack = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
+    let data = packet.payload_len != 0;
+    if packet.flags & flag::NEIGHBOUR != 0 {
+        // A kept neighbour entry says nothing of the peers' traffic.
+        return 0;
+    }
+    scene.rest.set(watched);
+    for index in 0..SLOT_COUNT {
+        match scene.rest.take(index) {
+            Turn::Done => break,
+            Turn::Skip => continue,
+            Turn::Slot => {}
+        }
+        let Some(slot) = SLOTS.get(index) else { continue };
+        let key = scene.link_key(index, slot.generation);
+        let Some(stamps) = stamps(&key) else { continue };
+        // SAFETY: as in `drops`.
+        let stamps = unsafe { &mut *stamps };
+        let before = (stamps.first_packet, stamps.first_syn, stamps.first_synack, stamps.first_data);
+        let mut rang = false;
+        if before.0 == 0 {
+            stamps.first_packet = scene.clock.exact();
+            rang = true;
+        }
+        if syn && before.1 == 0 {
+            stamps.first_syn = scene.clock.exact();
+            rang = true;
+        }
+        if synack && before.2 == 0 {
+            stamps.first_synack = scene.clock.exact();
+            rang = true;
+        }
+        if data && before.3 == 0 {
+            stamps.first_data = scene.clock.exact();
+            rang = true;
+        }
+        if rang {
+            emit::ring(index, slot.generation);
+        }
+    }
+    1
+}
+
+/// Stamps a successful response of an endpoint for every partition that has healed and is still watched.
+#[inline(always)]
+pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
+    if packet.protocol != protocol::TCP || packet.payload_len == 0 || packet.flags & flag::ICMP != 0 {
+        return;
+    }
+    let key = EndpointKey { address: packet.src, port: packet.sport, pad: 0 };
+    // SAFETY: endpoints change only while no slot is live or watched.
+    let Some(endpoint) = (unsafe { ENDPOINTS.get(&key) }) else { return };
+    let at = packet.payload_at;
+    let success = match endpoint.kind {
+        wire::kind::HTTP1 => wire::http1_ok(bytes, at),
+        wire::kind::PREFIX => wire::prefix_ok(bytes, at, endpoint),
+        wire::kind::PAYLOAD => true,
+        _ => false,
+    };
+    if success {
+        responded(endpoint.id, word.live(), word.watched());
+    }
+}
+
+/// Stamps an endpoint's response. A global function, as `decide`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn responded(endpoint: u32, live: u32, watched: u32) -> u32 {
+    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `drops`.
+    let scene = unsafe { &mut *scene };
+    scene.rest.set(live | watched);
+    for index in 0..SLOT_COUNT {
+        match scene.rest.take(index) {
+            Turn::Done => break,
+            Turn::Skip => continue,
+            Turn::Slot => {}
+        }
+        let Some(slot) = SLOTS.get(index) else { continue };
+        if watched & 1 << index == 0 && !scene.clock.reached(slot.ends_at) {
+            continue;
+        }
+        let key = ResponseKey { generation: slot.generation, slot: index, endpoint };
+        if let Some(stamp) = RESPONSES.get_ptr_mut(&key) {
+            // SAFETY: as in `drops`.
+            let stamp = unsafe { &mut *stamp };
+            if *stamp == 0 {
+                *stamp = scene.clock.exact();
+            }
+        } else if RESPONSES.insert(&key, scene.clock.exact(), u64::from(BPF_NOEXIST)).is_ok() {
+            emit::ring(index, slot.generation);
+        } else if RESPONSES.get_ptr_mut(&key).is_none() {
+            // Not even another CPU made the entry in between: the map is full.
+            emit::count(counter::STAMPS_LOST, 1);
+        }
+    }
+    1
+}

@@ -1,0 +1,350 @@
+//! The verdict: pass or drop. Gate first, parse and look up only then, read the exact clock only near a
+//! boundary or for a stamp.
+
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use injector_common::key::LinkKey;
+use injector_common::packet::{Packet, flag, parse};
+use injector_common::record::{Bell, counter};
+use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
+use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
+
+use crate::context::Hooked;
+use crate::maps::{
+    COMMIT, FEATURES, INTERFACE, LEASE, MATRIX, PROTECT_ADDRESSES, PROTECT_SCOPES, PROTECTED_SCOPES, ROLL,
+    SCENE, SIDE, SLOTS, TEST,
+};
+use crate::{emit, identity, observe};
+
+/// What happens to a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The next program decides.
+    Pass,
+    /// It is lost in silence.
+    Drop,
+}
+
+/// How far the coarse clock may lag, with room: one tick is 10 ms at HZ=100.
+const COARSE_LAG: u64 = 50_000_000;
+
+/// What one verdict knows of its packet.
+#[repr(C)]
+pub struct Scene {
+    /// The clocks.
+    pub clock: Clock,
+    /// The sending peer.
+    pub src: u32,
+    /// The receiving peer.
+    pub dst: u32,
+    /// The packet.
+    pub packet: Packet,
+    /// The slots that drop it.
+    pub dropped: Slots,
+    /// The slots of its link that are live and over.
+    pub over: Slots,
+    /// The slots that a loop has yet to visit.
+    pub rest: Slots,
+}
+
+/// A set of slots, in memory: the verifier tracks each known bit of a mask in a register, and a loop over such
+/// a mask is then another program for every subset.
+#[repr(transparent)]
+pub struct Slots(u32);
+
+/// What a loop over slots does with an index.
+pub enum Turn {
+    /// No slot is left.
+    Done,
+    /// This one is not in the set.
+    Skip,
+    /// This one is, and now no longer.
+    Slot,
+}
+
+impl Slots {
+    /// The mask.
+    #[inline(always)]
+    pub fn get(&self) -> u32 {
+        // SAFETY: a valid reference; volatile so that it stays in memory.
+        unsafe { core::ptr::addr_of!(self.0).read_volatile() }
+    }
+
+    /// Replaces the mask.
+    #[inline(always)]
+    pub fn set(&mut self, mask: u32) {
+        // SAFETY: as above.
+        unsafe { core::ptr::addr_of_mut!(self.0).write_volatile(mask) }
+    }
+
+    /// Empties the set.
+    #[inline(always)]
+    pub fn clear(&mut self) {
+        self.set(0);
+    }
+
+    /// Adds a slot.
+    #[inline(always)]
+    pub fn add(&mut self, index: u32) {
+        self.set(self.get() | 1 << index);
+    }
+
+    /// Takes a slot out.
+    #[inline(always)]
+    pub fn take(&mut self, index: u32) -> Turn {
+        let mask = self.get();
+        if mask == 0 {
+            return Turn::Done;
+        }
+        let bit = 1 << index;
+        if mask & bit == 0 {
+            return Turn::Skip;
+        }
+        self.set(mask & !bit);
+        Turn::Slot
+    }
+}
+
+impl Scene {
+    /// The stamps' key of this link for one slot.
+    #[inline(always)]
+    pub fn link_key(&self, slot: u32, generation: u32) -> LinkKey {
+        LinkKey { generation, slot, src: self.src as u16, dst: self.dst as u16 }
+    }
+}
+
+/// The clocks of one verdict: the exact one is read at most once.
+#[repr(C)]
+pub struct Clock {
+    coarse: u64,
+    exact: u64,
+}
+
+impl Clock {
+    #[inline(always)]
+    fn new() -> Self {
+        if FEATURES.load() & feature::TEST != 0 {
+            let coarse = TEST.get(0).map_or(0, |test| test.coarse);
+            return Self { coarse, exact: 0 };
+        }
+        // SAFETY: a plain helper call.
+        Self { coarse: unsafe { bpf_ktime_get_coarse_ns() }, exact: 0 }
+    }
+
+    /// The exact clock.
+    #[inline(always)]
+    pub fn exact(&mut self) -> u64 {
+        if self.exact == 0 {
+            self.exact = if FEATURES.load() & feature::TEST != 0 {
+                TEST.get(0).map_or(0, |test| test.now)
+            } else {
+                // SAFETY: a plain helper call.
+                unsafe { bpf_ktime_get_ns() }
+            };
+        }
+        self.exact
+    }
+
+    /// Whether an instant has come. The coarse clock is never ahead: what it has passed is past.
+    #[inline(always)]
+    pub fn reached(&mut self, instant: u64) -> bool {
+        if self.coarse >= instant {
+            return true;
+        }
+        instant - self.coarse <= COARSE_LAG && self.exact() >= instant
+    }
+}
+
+#[inline(always)]
+fn random() -> u32 {
+    if FEATURES.load() & feature::TEST != 0 {
+        return TEST.get(0).map_or(0, |test| test.random);
+    }
+    // SAFETY: a plain helper call.
+    unsafe { bpf_get_prandom_u32() }
+}
+
+/// Judges one packet, and records what it saw.
+#[inline(always)]
+pub fn judge<P: Hooked>(bytes: &P) -> Verdict {
+    let Some(commit) = COMMIT.get_ptr(0) else { return Verdict::Pass };
+    // SAFETY: one aligned word that userspace stores atomically; the volatile read takes it once.
+    let word = Word(unsafe { commit.read_volatile() });
+    if word.0 == 0 {
+        return Verdict::Pass;
+    }
+    let Some(scene) = SCENE.get_ptr_mut(0) else { return Verdict::Pass };
+    // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
+    let scene = unsafe { &mut *scene };
+    scene.clock = Clock::new();
+    if word.live() != 0 && lapsed(&mut scene.clock) {
+        return Verdict::Pass;
+    }
+    emit::count(counter::JUDGED, 1);
+    if !parsed(bytes, &mut scene.packet) {
+        emit::count(counter::UNPARSED, 1);
+        return Verdict::Pass;
+    }
+    scene.src = identity::source(&scene.packet);
+    scene.dst = identity::destination(&scene.packet);
+    let cell = MATRIX.get(scene.src * SIDE.load() + scene.dst).map_or(0, |cell| *cell as u32);
+    decide_all(scene, word.live() & cell);
+    if scene.dropped.get() != 0 && !protected() {
+        emit::count(counter::DROPPED, 1);
+        observe::drops(bytes.segments(), u64::from(bytes.len()));
+        return Verdict::Drop;
+    }
+    let watched = word.watched() & cell | scene.over.get();
+    if watched != 0 {
+        observe::firsts(watched);
+    }
+    if FEATURES.load() & feature::WIRE != 0 {
+        observe::response(bytes, &scene.packet, word);
+    }
+    Verdict::Pass
+}
+
+/// The parser as a function of the program's own, so that its stack is given back before the rest runs.
+#[inline(never)]
+fn parsed<P: Hooked>(bytes: &P, packet: &mut Packet) -> bool {
+    parse(bytes, packet).is_ok()
+}
+
+/// Puts the live slots of this link that drop the packet, and those that are over, into the scene.
+#[inline(always)]
+fn decide_all(scene: &mut Scene, live: u32) {
+    scene.dropped.clear();
+    scene.over.clear();
+    if live == 0 {
+        return;
+    }
+    let rolls = u32::from(rolls_here(scene.src, scene.dst));
+    scene.rest.set(live);
+    for index in 0..SLOT_COUNT {
+        match scene.rest.take(index) {
+            Turn::Done => break,
+            Turn::Skip => continue,
+            Turn::Slot => {}
+        }
+        match decide(index, rolls) {
+            DROP => scene.dropped.add(index),
+            OVER => scene.over.add(index),
+            _ => {}
+        }
+    }
+}
+
+/// Whether the lease ran out. That is final: the latch outlives a late renewal, until the daemon has disabled
+/// every slot.
+#[inline(always)]
+fn lapsed(clock: &mut Clock) -> bool {
+    let Some(lease) = LEASE.get_ptr_mut(0) else { return true };
+    // SAFETY: aligned words in a map value; races with userspace are by design and each word is whole.
+    let (expires, latched) = unsafe {
+        (
+            core::ptr::addr_of!((*lease).expires).read_volatile(),
+            core::ptr::addr_of!((*lease).lapsed).read_volatile(),
+        )
+    };
+    if latched != 0 {
+        return true;
+    }
+    if !clock.reached(expires) {
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe { core::ptr::addr_of_mut!((*lease).lapsed).write_volatile(1) };
+    emit::ring(Bell::LEASE, 0);
+    true
+}
+
+/// Loss is rolled once per packet and link: at the hook bound to the source, else at the destination's.
+#[inline(always)]
+fn rolls_here(src: u32, dst: u32) -> bool {
+    let bound = |peer| ROLL.get(peer).map_or(0, |interface| *interface);
+    let at = match bound(src) {
+        0 => bound(dst),
+        interface => interface,
+    };
+    at == 0 || at == INTERFACE.load()
+}
+
+/// A slot does nothing to a packet.
+const LEAVE: u32 = 0;
+/// A slot drops it.
+const DROP: u32 = 1;
+/// A slot has ended by its deadline: its link is watched.
+const OVER: u32 = 2;
+
+/// What one slot does to the scene's packet.
+///
+/// A global BPF function of numbers alone: the verifier checks it once, not anew in each turn of each loop
+/// around it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn decide(index: u32, rolls: u32) -> u32 {
+    let (Some(slot), Some(scene)) = (SLOTS.get(index), SCENE.get_ptr_mut(0)) else { return LEAVE };
+    // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
+    let Scene { clock, packet, .. } = unsafe { &mut *scene };
+    if clock.reached(slot.ends_at) {
+        return OVER;
+    }
+    if !clock.reached(slot.starts_at) {
+        return LEAVE;
+    }
+    if packet.flags & flag::NEIGHBOUR != 0 {
+        if slot.drop_neighbour == 0 {
+            return LEAVE;
+        }
+    } else if slot.scope_count != 0 && !in_scope(slot, packet) {
+        return LEAVE;
+    }
+    if slot.flap_period != 0 && clock.exact().wrapping_sub(slot.starts_at) % slot.flap_period >= slot.flap_on
+    {
+        return LEAVE;
+    }
+    if slot.loss < LOSS_ALL && (rolls == 0 || u64::from(random()) >= slot.loss) {
+        return LEAVE;
+    }
+    DROP
+}
+
+#[inline(always)]
+fn in_scope(slot: &Slot, packet: &Packet) -> bool {
+    for index in 0..MAX_SCOPES {
+        if index as u32 >= slot.scope_count {
+            break;
+        }
+        if slot.scopes[index].holds(packet) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether a packet that would be dropped must not be.
+#[inline(always)]
+fn protected() -> bool {
+    FEATURES.load() & feature::PROTECT != 0 && is_protected() != 0
+}
+
+/// Whether the scene's packet is to or from a protected address, or in a protected scope.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_protected() -> u32 {
+    let Some(scene) = SCENE.get(0) else { return 0 };
+    let packet = &scene.packet;
+    // SAFETY: filled before the first slot is live, and never changed after.
+    let mut found = unsafe {
+        PROTECT_ADDRESSES.get(&packet.src).is_some() || PROTECT_ADDRESSES.get(&packet.dst).is_some()
+    };
+    for index in 0..MAX_SCOPES as u32 {
+        if found || index >= PROTECTED_SCOPES.load() {
+            break;
+        }
+        found = PROTECT_SCOPES.get(index).is_some_and(|scope| scope.holds(packet));
+    }
+    if found {
+        emit::count(counter::PROTECTED, 1);
+    }
+    u32::from(found)
+}

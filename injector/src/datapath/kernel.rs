@@ -1,0 +1,177 @@
+//! The real data plane.
+
+use aya::maps::{Array, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use injector_common::key::{LinkKey, ResponseKey};
+use injector_common::record::{Bell, LinkStamps, counter, earliest};
+use injector_common::slot::Slot;
+
+use super::mapped::Mapped;
+use super::object::{Clocks, Object};
+use super::{Datapath, DatapathError, Gate, Presence, SlotIndex};
+use crate::config::Config;
+use crate::model::{Link, PeerId};
+
+/// The maps of a loaded object.
+pub struct Kernel {
+    object: Object,
+    gate: Gate,
+    slots: Array<MapData, Slot>,
+    matrix: Mapped,
+    roll: Mapped,
+    links: PerCpuHashMap<MapData, LinkKey, LinkStamps>,
+    responses: PerCpuHashMap<MapData, ResponseKey, u64>,
+    counters: PerCpuArray<MapData, u64>,
+    side: usize,
+}
+
+impl Kernel {
+    /// Creates the maps for a config; nothing is attached yet.
+    pub fn load(config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
+        let mut object = Object::load(config, clocks)?;
+        let side = config.names.len();
+        let commit = mapped(&mut object, "COMMIT", 1)?;
+        let lease = mapped(&mut object, "LEASE", 2)?;
+        let cells = object.cells();
+        let matrix = mapped(&mut object, "MATRIX", cells)?;
+        let roll = mapped(&mut object, "ROLL", side)?;
+        let of = |name| move |source| DatapathError::Map { name, source };
+        Ok(Self {
+            gate: Gate::new(commit, lease),
+            matrix,
+            roll,
+            slots: object.take("SLOTS")?.try_into().map_err(of("SLOTS"))?,
+            links: object.take("LINKS")?.try_into().map_err(of("LINKS"))?,
+            responses: object.take("RESPONSES")?.try_into().map_err(of("RESPONSES"))?,
+            counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
+            object,
+            side,
+        })
+    }
+
+    /// The commit word and the lease.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// The object, to make instances of.
+    pub fn object(&self) -> &Object {
+        &self.object
+    }
+
+    /// The object, for its log.
+    pub fn object_mut(&mut self) -> &mut Object {
+        &mut self.object
+    }
+
+    /// The ring of bells.
+    pub fn bells(&mut self) -> Result<RingBuf<MapData>, DatapathError> {
+        let name = "BELLS";
+        self.object.take(name)?.try_into().map_err(|source| DatapathError::Map { name, source })
+    }
+
+    /// Says which interface rolls the loss of a peer's links; 0 is none.
+    pub fn bind_roll(&mut self, peer: PeerId, interface: u32) {
+        self.roll.store(usize::from(peer.0), u64::from(interface));
+    }
+}
+
+fn mapped(object: &mut Object, name: &'static str, words: usize) -> Result<Mapped, DatapathError> {
+    match object.take(name)? {
+        aya::maps::Map::Array(data) => {
+            Mapped::new(data.fd(), words).map_err(|source| DatapathError::Mmap { name, source })
+        }
+        _ => Err(DatapathError::NoMap { name }),
+    }
+}
+
+/// Reads one bell, if there is one.
+pub fn next_bell(ring: &mut RingBuf<MapData>) -> Option<Bell> {
+    let item = ring.next()?;
+    let word =
+        |at: usize| item.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
+    Some(Bell { slot: word(0)?, generation: word(4)? })
+}
+
+impl Datapath for Kernel {
+    fn write_slot(&mut self, index: SlotIndex, slot: &Slot) -> Result<(), DatapathError> {
+        let name = "SLOTS";
+        self.slots.set(u32::from(index.0), slot, 0).map_err(|source| DatapathError::Map { name, source })
+    }
+
+    fn write_links(&mut self, index: SlotIndex, links: &[Link], presence: Presence) {
+        for link in links {
+            let cell = usize::from(link.src.0) * self.side + usize::from(link.dst.0);
+            let mask = self.matrix.load(cell);
+            let bit = u64::from(index.bit());
+            self.matrix.store(
+                cell,
+                match presence {
+                    Presence::In => mask | bit,
+                    Presence::Out => mask & !bit,
+                },
+            );
+        }
+    }
+
+    fn link_stamps(
+        &self,
+        index: SlotIndex,
+        generation: u32,
+    ) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
+        let fail = |source| DatapathError::Map { name: "LINKS", source };
+        let mut found = Vec::new();
+        for key in self.links.keys() {
+            let key = key.map_err(fail)?;
+            if (key.slot, key.generation) != (u32::from(index.0), generation) {
+                continue;
+            }
+            let mut sum = LinkStamps::default();
+            for stamps in self.links.get(&key, 0).map_err(fail)?.iter() {
+                sum.merge(stamps);
+            }
+            found.push((Link { src: PeerId(key.src), dst: PeerId(key.dst) }, sum));
+        }
+        found.sort_unstable_by_key(|(link, _)| *link);
+        Ok(found)
+    }
+
+    fn responses(&self, index: SlotIndex, generation: u32) -> Result<Vec<(u32, u64)>, DatapathError> {
+        let fail = |source| DatapathError::Map { name: "RESPONSES", source };
+        let mut found = Vec::new();
+        for key in self.responses.keys() {
+            let key = key.map_err(fail)?;
+            if (key.slot, key.generation) != (u32::from(index.0), generation) {
+                continue;
+            }
+            let mut first = 0;
+            for stamp in self.responses.get(&key, 0).map_err(fail)?.iter() {
+                earliest(&mut first, *stamp);
+            }
+            if first != 0 {
+                found.push((key.endpoint, first));
+            }
+        }
+        Ok(found)
+    }
+
+    fn forget(&mut self, index: SlotIndex, generation: u32) -> Result<(), DatapathError> {
+        let of = |name| move |source| DatapathError::Map { name, source };
+        let ours = |slot: u32, of: u32| (slot, of) == (u32::from(index.0), generation);
+        let keys = self.links.keys().filter_map(Result::ok).filter(|key| ours(key.slot, key.generation));
+        for key in keys.collect::<Vec<_>>() {
+            self.links.remove(&key).map_err(of("LINKS"))?;
+        }
+        let keys = self.responses.keys().filter_map(Result::ok).filter(|key| ours(key.slot, key.generation));
+        for key in keys.collect::<Vec<_>>() {
+            self.responses.remove(&key).map_err(of("RESPONSES"))?;
+        }
+        Ok(())
+    }
+
+    fn counters(&self) -> Result<Vec<u64>, DatapathError> {
+        let fail = |source| DatapathError::Map { name: "COUNTERS", source };
+        (0..counter::COUNT)
+            .map(|index| Ok(self.counters.get(&index, 0).map_err(fail)?.iter().sum()))
+            .collect()
+    }
+}

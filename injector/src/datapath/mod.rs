@@ -1,0 +1,165 @@
+//! The data plane: eBPF programs on interfaces, and the maps through which the daemon rules and reads them.
+//!
+//! Only this module imports `aya`.
+
+mod attach;
+mod gate;
+mod kernel;
+mod mapped;
+mod object;
+
+pub use attach::{Attachment, Hooks};
+pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
+pub use kernel::Kernel;
+pub use object::{Clocks, Object, wire_address, wire_ids};
+
+use injector_common::packet::protocol;
+use injector_common::record::LinkStamps;
+use injector_common::slot::{Slot, SlotScope, side};
+
+use crate::model::{Link, PortSide, Protocol, Scope};
+
+/// One of the 32 slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotIndex(pub u8);
+
+impl SlotIndex {
+    /// Its bit in a half of the commit word.
+    pub fn bit(self) -> u32 {
+        1 << self.0
+    }
+}
+
+/// What the daemon asks of the data plane. Nothing here takes effect but by the gate's word.
+pub trait Datapath {
+    /// Writes a slot that is neither live nor watched.
+    fn write_slot(&mut self, index: SlotIndex, slot: &Slot) -> Result<(), DatapathError>;
+    /// Adds a slot to, or takes it out of, links' cells.
+    fn write_links(&mut self, index: SlotIndex, links: &[Link], presence: Presence);
+    /// What the programs stamped for a slot's links, over all CPUs.
+    fn link_stamps(
+        &self,
+        index: SlotIndex,
+        generation: u32,
+    ) -> Result<Vec<(Link, LinkStamps)>, DatapathError>;
+    /// The first responses stamped for a slot: wire id and nanoseconds.
+    fn responses(&self, index: SlotIndex, generation: u32) -> Result<Vec<(u32, u64)>, DatapathError>;
+    /// Frees what was stamped for a slot.
+    fn forget(&mut self, index: SlotIndex, generation: u32) -> Result<(), DatapathError>;
+    /// The counters, over all CPUs, by `injector_common::record::counter`.
+    fn counters(&self) -> Result<Vec<u64>, DatapathError>;
+}
+
+/// Whether a slot is in a link's cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is.
+    In,
+    /// It is not.
+    Out,
+}
+
+/// What can fail between the daemon and the kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum DatapathError {
+    /// The embedded object is not this daemon's.
+    #[error(
+        "the embedded eBPF object has ABI {object}, this daemon has {daemon}; rebuild with cargo xtask build"
+    )]
+    Abi {
+        /// The object's version, 0 if it has none.
+        object: u32,
+        /// This daemon's version.
+        daemon: u32,
+    },
+    /// The private `bpf` filesystem can't be made.
+    #[error(
+        "no private bpf filesystem: {source}; the daemon needs CAP_SYS_ADMIN and a kernel with CONFIG_BPF_SYSCALL"
+    )]
+    Pins {
+        /// The kernel's answer.
+        source: rustix::io::Errno,
+    },
+    /// The object doesn't load.
+    #[error("the eBPF maps can't be made: {}", chain(source.as_ref()))]
+    Load {
+        /// aya's account.
+        source: Box<aya::EbpfError>,
+    },
+    /// A program is refused.
+    #[error("program {name} is refused by the kernel: {}", chain(source.as_ref()))]
+    Program {
+        /// Its name.
+        name: &'static str,
+        /// aya's account, with the verifier's log.
+        source: Box<aya::programs::ProgramError>,
+    },
+    /// The object lacks a map.
+    #[error("the eBPF object has no map {name}; rebuild with cargo xtask build")]
+    NoMap {
+        /// Its name.
+        name: &'static str,
+    },
+    /// A map operation failed.
+    #[error("map {name}: {}", chain(source))]
+    Map {
+        /// Its name.
+        name: &'static str,
+        /// aya's account.
+        source: aya::maps::MapError,
+    },
+    /// A map can't be mapped into memory.
+    #[error("map {name} can't be mapped into memory: {source}")]
+    Mmap {
+        /// Its name.
+        name: &'static str,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// An interface can't be attached to.
+    #[error("interface {interface}: {reason}")]
+    Attach {
+        /// The interface, with its namespace.
+        interface: String,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// A namespace can't be entered.
+    #[error(transparent)]
+    Netns(#[from] crate::netns::NetnsError),
+}
+
+/// An error and what caused it, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// A scope as the programs see it.
+pub fn slot_scope(scope: Scope) -> SlotScope {
+    let (first, last) = scope.ports.unwrap_or((0, 0));
+    SlotScope {
+        first,
+        last,
+        protocol: match scope.protocol {
+            Protocol::Tcp => protocol::TCP,
+            Protocol::Udp => protocol::UDP,
+            Protocol::Icmp => protocol::ICMP,
+        },
+        side: match scope.side {
+            PortSide::Either => side::EITHER,
+            PortSide::Src => side::SRC,
+            PortSide::Dst => side::DST,
+        },
+        pad: 0,
+    }
+}
