@@ -284,13 +284,13 @@ fn link(src: &str, dst: &str, names: &PeerNames) -> Result<Link, TopologyError> 
 }
 
 /// The groups by id; the configured peers that no group names are one more, at the end.
-fn groups(named: &[Vec<String>], shape: &str, names: &PeerNames) -> Result<Vec<Vec<PeerId>>, TopologyError> {
-    if named.is_empty() {
+fn groups(lists: &[Vec<String>], shape: &str, names: &PeerNames) -> Result<Vec<Vec<PeerId>>, TopologyError> {
+    if lists.is_empty() {
         return Err(TopologyError::EmptyGroup { what: format!("the list of groups of {shape}") });
     }
     let mut seen = vec![false; names.len()];
-    let mut groups = Vec::with_capacity(named.len() + 1);
-    for group in named {
+    let mut groups = Vec::with_capacity(lists.len() + 1);
+    for group in lists {
         if group.is_empty() {
             return Err(TopologyError::EmptyGroup { what: format!("a group of {shape}") });
         }
@@ -351,7 +351,8 @@ fn named_halves(peers: &[PeerId], names: &PeerNames) -> Vec<Vec<String>> {
 fn majorities_ring(peers: &[PeerId], names: &PeerNames) -> BTreeMap<String, Vec<String>> {
     let n = peers.len();
     // Half a majority on each side keeps connections two-way; with three peers that would be everyone.
-    let (before, after) = if n == 3 { (1, 0) } else { ((n / 2 + 1) / 2, (n / 2 + 1) / 2) };
+    let majority = n / 2 + 1;
+    let (before, after) = if n == 3 { (1, 0) } else { (majority / 2, majority / 2) };
     let mut grudge = BTreeMap::new();
     for (at, dst) in peers.iter().enumerate() {
         let mut srcs: Vec<PeerId> =

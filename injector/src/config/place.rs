@@ -48,7 +48,7 @@ pub(super) fn item(path: &str, at: usize) -> String {
 
 /// A collection that the walk is in.
 enum Frame {
-    Mapping { path: String, key: Option<String>, is_key: bool },
+    Mapping { path: String, key: Option<String>, seen: HashMap<String, Place>, is_key: bool },
     Sequence { path: String, next: usize, is_key: bool },
 }
 
@@ -86,7 +86,7 @@ impl Places {
                 }
                 Event::MappingStart(..) => {
                     let (path, is_key) = places.enter(&mut frames, place);
-                    frames.push(Frame::Mapping { path, key: None, is_key });
+                    frames.push(Frame::Mapping { path, key: None, seen: HashMap::new(), is_key });
                 }
                 Event::SequenceEnd | Event::MappingEnd => {
                     if let Some(Frame::Mapping { is_key, .. } | Frame::Sequence { is_key, .. }) = frames.pop()
@@ -105,13 +105,15 @@ impl Places {
             Role::Key { mapping } => {
                 let path = below(&mapping, text);
                 self.scalars.push((path.clone(), text.to_owned()));
-                if let Some(first) = self.keys.get(&path) {
+                let Some(Frame::Mapping { key, seen, .. }) = frames.last_mut() else { return };
+                if let Some(first) = seen.get(text) {
                     let duplicate = Duplicate { path, key: text.to_owned(), first: *first, second: place };
                     self.duplicates.push(duplicate);
+                    // What is below the second must not be taken for what is below the first.
+                    *key = Some(ODD_KEY.to_owned());
                 } else {
-                    self.keys.insert(path, place);
-                }
-                if let Some(Frame::Mapping { key, .. }) = frames.last_mut() {
+                    seen.insert(text.to_owned(), place);
+                    self.keys.entry(path).or_insert(place);
                     *key = Some(text.to_owned());
                 }
             }
@@ -195,21 +197,17 @@ fn closed(frames: &mut [Frame], was_key: bool) {
 mod tests {
     use super::*;
 
-    fn place(line: usize, column: usize) -> Option<Place> {
-        Some(Place { line, column })
-    }
-
     #[test]
     fn paths_have_their_lines_and_columns() {
         let text = "a: { b: [x, yy] }\nc:\n  - d: 1\n    e: 2\n  - {f: é, g: 3}\n? [k, l]\n: odd\nz: end\n";
         let places = Places::of(text).unwrap();
-        assert_eq!(places.key("a"), place(1, 1));
-        assert_eq!(places.value("a.b[1]"), place(1, 13));
-        assert_eq!(places.key("c[0].e"), place(4, 5));
-        assert_eq!(places.value("c[0].e"), place(4, 8));
-        assert_eq!(places.value("c[1].g"), place(5, 15));
-        assert_eq!(places.value("c[1].g.missing[3]"), place(5, 15));
-        assert_eq!(places.value("z"), place(8, 4));
+        assert_eq!(places.key("a").map(|at| (at.line, at.column)), Some((1, 1)));
+        assert_eq!(places.value("a.b[1]").map(|at| (at.line, at.column)), Some((1, 13)));
+        assert_eq!(places.key("c[0].e").map(|at| (at.line, at.column)), Some((4, 5)));
+        assert_eq!(places.value("c[0].e").map(|at| (at.line, at.column)), Some((4, 8)));
+        assert_eq!(places.value("c[1].g").map(|at| (at.line, at.column)), Some((5, 15)));
+        assert_eq!(places.value("c[1].g.missing[3]").map(|at| (at.line, at.column)), Some((5, 15)));
+        assert_eq!(places.value("z").map(|at| (at.line, at.column)), Some((8, 4)));
         assert_eq!(places.find("a", "yy"), Some("a.b[1]"));
         assert_eq!(places.find("a", "end"), None);
         assert!(places.duplicates.is_empty());
@@ -217,7 +215,7 @@ mod tests {
 
     #[test]
     fn duplicate_keys_are_found_at_any_depth() {
-        let places = Places::of("a:\n  b: 1\n  b: 2\nx: {a: 1, a: 2}\na: 3\n").unwrap();
+        let places = Places::of("a:\n  b: 1\n  b: 2\nx: {a: 1, a: 2}\na: {b: 3}\n").unwrap();
         let found: Vec<_> = places.duplicates.iter().map(|d| (d.path.as_str(), d.second.line)).collect();
         assert_eq!(found, [("a.b", 3), ("x.a", 4), ("a", 5)]);
         assert_eq!(places.duplicates[0].first, Place { line: 2, column: 3 });

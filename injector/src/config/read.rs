@@ -223,13 +223,10 @@ impl<'a> Node<'a> {
     /// A span of at least `min`.
     pub fn span(&self, min: Span) -> Option<Span> {
         let text = self.text("write a duration with its unit, such as \"250ms\" or \"5s\"")?;
-        let span: Span = match text.parse() {
-            Ok(span) => span,
-            Err(_) => {
-                let what = format!("\"{text}\" is not a duration");
-                self.error(what, "write a duration with its unit, such as \"250ms\" or \"5s\"");
-                return None;
-            }
+        let Ok(span) = text.parse::<Span>() else {
+            let what = format!("\"{text}\" is not a duration");
+            self.error(what, "write a duration with its unit, such as \"250ms\" or \"5s\"");
+            return None;
         };
         if span < min {
             let what = format!("{text} is too short");

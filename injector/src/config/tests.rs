@@ -3,6 +3,9 @@ use std::net::IpAddr;
 use super::*;
 use crate::model::Nothing;
 
+mod endpoints;
+mod peers;
+
 /// Five lines that are right, for tests to add to.
 const BASE: &str = "\
 peers:
@@ -11,6 +14,48 @@ peers:
   net: { addresses: [10.2.0.0/16] }
 interfaces: auto
 ";
+
+/// Every key there is.
+pub(super) const FULL: &str = r#"
+socket: { path: /run/lab/a.sock, group: lab, mode: "0600" }
+peers:
+  n2: { addresses: [10.0.0.2/32, 10.2.0.0/16], mac: "52:54:00:00:00:02" }
+  n1: { addresses: [10.0.0.1, "fd00::1", "fd01::/64"] }
+  n3: { mac: "52:54:00:00:00:03" }
+interfaces:
+  - { name: tap1 }
+  - { name: eth0, netns: n1, hook: xdp }
+  - { name: eth0, netns: /proc/self/ns/net, hook: clsact }
+  - { name: eth0, netns: { pid: 12 }, hook: tc }
+endpoints:
+  - name: ingress
+    peers: [n1, n2]
+    probe:
+      http:
+        url: "http://{address}:8080/{seq}"
+        method: POST
+        headers: { content-type: application/json }
+        body: "{seq} {peer}"
+        expect: { status: 201, body_contains: ok }
+      interval: 20ms
+      timeout: 2s
+      connection: pooled
+    wire: { port: 8080, success: http }
+    netns: client
+  - name: meta
+    peers: [n1]
+    role: advisory
+    probe: { grpc: { target: "{address}:5122", method: a.B/C, message: "CgE=" } }
+    wire: { port: 5122, success: grpc }
+  - { name: health, peers: [n1], probe: { grpc: { target: "{address}:5122" } } }
+  - { name: port, peers: [n1], probe: { tcp: { target: "{address}:1" } }, wire: { port: 1, success: { prefix: "+PONG" } } }
+  - { name: script, probe: { exec: { command: [/bin/check, "{seq}"], user: nobody } } }
+ready: { consecutive: 3, observe: 1s, observe_max: 2s, tolerate: 10ms }
+deadline: 30s
+protect: [tcp/22, 10.0.0.254, "fd00::fe"]
+max_for: 1m
+presets: { lonely: { isolate: [n1] }, half: { halves: {} } }
+"#;
 
 /// What is wrong with a text in which `¶` stands before the place of the first fault.
 fn faults(marked: &str) -> Vec<ConfigError> {
@@ -81,48 +126,7 @@ fn defaults_are_the_documented_ones() {
 
 #[test]
 fn every_key_is_read() {
-    let config = parse(
-        r#"
-socket: { path: /run/lab/a.sock, group: lab, mode: "0600" }
-peers:
-  n2: { addresses: [10.0.0.2/32, 10.2.0.0/16], mac: "52:54:00:00:00:02" }
-  n1: { addresses: [10.0.0.1, "fd00::1", "fd01::/64"] }
-  n3: { mac: "52:54:00:00:00:03" }
-interfaces:
-  - { name: tap1 }
-  - { name: eth0, netns: n1, hook: xdp }
-  - { name: eth0, netns: /proc/self/ns/net, hook: clsact }
-  - { name: eth0, netns: { pid: 12 }, hook: tc }
-endpoints:
-  - name: ingress
-    peers: [n1, n2]
-    probe:
-      http:
-        url: "http://{address}:8080/{seq}"
-        method: POST
-        headers: { content-type: application/json }
-        body: "{seq} {peer}"
-        expect: { status: 201, body_contains: ok }
-      interval: 20ms
-      timeout: 2s
-      connection: pooled
-    wire: { port: 8080, success: http }
-    netns: client
-  - name: meta
-    peers: [n1]
-    role: advisory
-    probe: { grpc: { target: "{address}:5122", method: a.B/C, message: "CgE=" } }
-    wire: { port: 5122, success: grpc }
-  - { name: health, peers: [n1], probe: { grpc: { target: "{address}:5122" } } }
-  - { name: port, peers: [n1], probe: { tcp: { target: "{address}:1" } }, wire: { port: 1, success: { prefix: "+PONG" } } }
-  - { name: script, probe: { exec: { command: [/bin/check, "{seq}"], user: nobody } } }
-ready: { consecutive: 3, observe: 1s, observe_max: 2s, tolerate: 10ms }
-deadline: 30s
-protect: [tcp/22, 10.0.0.254, "fd00::fe"]
-max_for: 1m
-presets: { lonely: { isolate: [n1] }, half: { halves: {} } }
-"#,
-    );
+    let config = parse(FULL);
     assert_eq!(config.socket.mode, 0o600);
     let names: Vec<_> = config.names.peers().map(|id| config.names.name(id)).collect();
     assert_eq!(names, ["n1", "n2", "n3"]);
@@ -140,52 +144,6 @@ presets: { lonely: { isolate: [n1] }, half: { halves: {} } }
             interface(Some(Netns::Pid(12)), Hook::Tc, "eth0"),
         ])
     );
-    let ends: Vec<_> = config.endpoints.iter().map(|end| (end.name.as_str(), end.role)).collect();
-    assert_eq!(
-        ends,
-        [
-            ("ingress@n1", Role::Required),
-            ("ingress@n2", Role::Required),
-            ("meta@n1", Role::Advisory),
-            ("health@n1", Role::Required),
-            ("port@n1", Role::Required),
-            ("script", Role::Required),
-        ]
-    );
-    let ingress = &config.endpoints[1];
-    assert_eq!((ingress.peer, ingress.address), (Some(PeerId(2)), Some("10.0.0.2".parse().unwrap())));
-    assert_eq!((ingress.base.as_str(), &ingress.netns), ("ingress", &Some(Netns::Name("client".to_owned()))));
-    assert_eq!(ingress.wire, Some(Wire { port: 8080, success: WireSuccess::Http }));
-    assert_eq!(
-        ingress.probe,
-        Probe {
-            kind: ProbeKind::Http {
-                url: "http://{address}:8080/{seq}".to_owned(),
-                method: "POST".to_owned(),
-                headers: BTreeMap::from([("content-type".to_owned(), "application/json".to_owned())]),
-                body: Some("{seq} {peer}".to_owned()),
-                status: Some(201),
-                body_contains: Some("ok".to_owned()),
-            },
-            interval: Span::millis(20),
-            timeout: Span::secs(2),
-            connection: Connection::Pooled,
-        }
-    );
-    let grpc = |method: &str, message: &[u8]| ProbeKind::Grpc {
-        target: "{address}:5122".to_owned(),
-        method: method.to_owned(),
-        message: message.to_vec(),
-    };
-    assert_eq!(config.endpoints[2].probe.kind, grpc("a.B/C", &[0x0a, 0x01]));
-    assert_eq!(config.endpoints[3].probe.kind, grpc("grpc.health.v1.Health/Check", &[]));
-    assert_eq!(config.endpoints[3].probe.interval, Span::millis(10));
-    assert_eq!(config.endpoints[4].probe.kind, ProbeKind::Tcp { target: "{address}:1".to_owned() });
-    let prefix = WireSuccess::Prefix(b"+PONG".to_vec());
-    assert_eq!(config.endpoints[4].wire, Some(Wire { port: 1, success: prefix }));
-    let script = &config.endpoints[5];
-    assert_eq!((script.peer, script.address, script.probe.interval), (None, None, Span::secs(1)));
-    assert_eq!((script.probe.timeout, script.probe.connection), (Span::secs(1), Connection::Fresh));
     assert_eq!(config.ready.tolerate, Span::millis(10));
     assert_eq!(config.protect.len(), 3);
     assert_eq!(config.protect[1], Protect::Address("10.0.0.254".parse().unwrap()));
@@ -244,126 +202,6 @@ fn unknown_and_duplicate_keys_are_named() {
     );
     one("interfaces: auto\npeers:\n  ¶1: { addresses: [10.0.0.1] }\n", "peers.1", "not a text", "in quotes");
 }
-
-#[test]
-fn peers_are_checked() {
-    let named = |name: &str| format!("interfaces: auto\npeers:\n  ¶{name}: {{ addresses: [10.0.0.1] }}\n");
-    one(&named("world"), "peers.world", "reserved name", "another name");
-    for name in ["-n1", "\"n 1\"", "\"n1,n2\"", "\"a:b\"", "a@b", "é", "\"\""] {
-        let path = format!("peers.{}", name.trim_matches('"'));
-        one(&named(name), &path, "can't be the name of a peer", "use letters, digits");
-    }
-    one("interfaces: auto\npeers: ¶{}\n", "peers", "there is no peer", "write it as");
-    one(
-        "interfaces: auto\npeers: ¶[n1]\n",
-        "peers",
-        "a list stands where a mapping is expected",
-        "write it as",
-    );
-    one("interfaces: auto\npeers:\n  ¶n1: {}\n", "peers.n1", "neither an address nor a mac", "addresses: [");
-    one("interfaces: auto\npeers:\n  ¶n1:\n", "peers.n1", "neither an address nor a mac", "addresses: [");
-    one(
-        "interfaces: auto\npeers:\n  ¶n1: { addresses: [] }\n",
-        "peers.n1",
-        "neither an address",
-        "addresses: [",
-    );
-    one_peer("{ addresses: ¶10.0.0.1 }", "peers.n1.addresses", "a list is expected", "write a list");
-    one_peer(
-        "{ addresses: [¶10.0.0] }",
-        "peers.n1.addresses[0]",
-        "\"10.0.0\" is not an IP address",
-        "10.2.0.0/16",
-    );
-    one_peer(
-        "{ addresses: [¶10] }",
-        "peers.n1.addresses[0]",
-        "the number 10 stands where a text",
-        "10.0.0.1",
-    );
-    one_peer("{ addresses: [¶10.0.0.0/33] }", "peers.n1.addresses[0]", "is not an IP address", "10.2.0.0/16");
-}
-
-#[test]
-fn addresses_are_unique_and_usable() {
-    one(
-        "interfaces: auto\npeers:\n  n1: { addresses: [10.0.0.1] }\n  n2: { addresses: [10.0.0.2, ¶10.0.0.1/32] }\n",
-        "peers.n2.addresses[1]",
-        "address 10.0.0.1 is given twice, first at peers.n1.addresses[0], line 3",
-        "keep one of the two",
-    );
-    one_peer(
-        "{ addresses: [\"fd00::1\", ¶\"fd00:0::1\"] }",
-        "peers.n1.addresses[1]",
-        "fd00::1 is given twice",
-        "keep one",
-    );
-    one_peer(
-        "{ addresses: [10.2.0.0/16, ¶10.2.0.0/16] }",
-        "peers.n1.addresses[1]",
-        "prefix 10.2.0.0/16 is given twice",
-        "keep one",
-    );
-    parse("interfaces: auto\npeers:\n  n1: { addresses: [10.2.0.0/16, 10.2.0.0/24, 10.2.0.1] }\n");
-    for (address, what, remedy) in [
-        ("10.2.0.1/16", "10.2.0.1/16 has host bits set", "write 10.2.0.0/16, or the address 10.2.0.1"),
-        ("\"fd00::1/64\"", "fd00::1/64 has host bits set", "write fd00::/64"),
-        ("0.0.0.0", "the unspecified address", "sends from"),
-        ("\"::\"", "the unspecified address", "sends from"),
-        ("0.0.0.0/0", "0.0.0.0/0 is everyone", "is world already"),
-        ("224.0.0.1", "224.0.0.1 is multicast", "sends from"),
-        ("\"ff02::1\"", "ff02::1 is multicast", "sends from"),
-        ("239.0.0.0/8", "239.0.0.0/8 is multicast", "sends from"),
-        ("255.255.255.255", "the broadcast address", "sends from"),
-        ("\"::ffff:10.0.0.1\"", "IPv4-mapped", "write 10.0.0.1"),
-    ] {
-        one_peer(&format!("{{ addresses: [10.9.9.9, ¶{address}] }}"), "peers.n1.addresses[1]", what, remedy);
-    }
-}
-
-#[test]
-fn macs_are_unique_and_usable() {
-    for (mac, what) in [
-        ("\"52:54:00:00:00\"", "is not a MAC address"),
-        ("\"52:54:00:00:00:02:03\"", "is not a MAC address"),
-        ("\"52:54:00:00:00:2\"", "is not a MAC address"),
-        ("\"+2:54:00:00:00:02\"", "is not a MAC address"),
-        ("12", "the number 12 stands where a text"),
-        ("\"01:00:5e:00:00:01\"", "multicast or broadcast"),
-        ("\"ff:ff:ff:ff:ff:ff\"", "multicast or broadcast"),
-        ("\"00:00:00:00:00:00\"", "no interface's address"),
-    ] {
-        let remedy =
-            if what.contains("stands") || what.contains("not a") { "six bytes" } else { "own interface" };
-        one_peer(&format!("{{ mac: ¶{mac} }}"), "peers.n1.mac", what, remedy);
-    }
-    one(
-        "interfaces: auto\npeers:\n  n1: { mac: \"52:54:00:00:00:0a\" }\n  n2: { mac: ¶\"52:54:00:00:00:0A\" }\n",
-        "peers.n2.mac",
-        "given twice, first at peers.n1.mac, line 3",
-        "keep one",
-    );
-}
-
-#[test]
-fn a_host_takes_1024_peers() {
-    let config = |count: usize| {
-        let peers =
-            (0..count).map(|at| format!("  p{at}: {{ addresses: [10.1.{}.{}] }}\n", at / 250, at % 250 + 1));
-        format!("interfaces: auto\npeers:\n¶{}", peers.collect::<String>().split_off(2).replace("¶", ""))
-            .replace("peers:\n¶p0", "peers:\n  ¶p0")
-    };
-    let full = parse(&config(MAX).replace('¶', ""));
-    assert_eq!(full.peers.len(), MAX);
-    one(
-        &config(MAX + 1),
-        "peers",
-        "1025 peers are configured, and one host takes 1024",
-        "join them by a prefix",
-    );
-}
-
-const MAX: usize = crate::model::MAX_PEERS;
 
 #[test]
 fn interfaces_are_checked() {
@@ -508,176 +346,6 @@ fn protect_and_presets_are_checked() {
 }
 
 #[test]
-fn endpoints_are_checked() {
-    let http = "probe: { http: { url: \"http://{address}:80/\" } }";
-    let endpoint = |text: &str, path: &str, what: &str, remedy: &str| {
-        let text = text.replace("HTTP", http);
-        one_more(&format!("endpoints: {text}\n"), path, what, remedy);
-    };
-    endpoint("[¶{ peers: [n1], HTTP }]", "endpoints[0].name", "\"name\" is missing", "name: ingress");
-    endpoint(
-        "[{ name: ¶a@b, peers: [n1], HTTP }]",
-        "endpoints[0].name",
-        "can't be the name of an endpoint",
-        "use letters",
-    );
-    endpoint(
-        "[{ name: a, peers: [n1], HTTP }, { name: ¶a, peers: [n2], HTTP }]",
-        "endpoints[1].name",
-        "\"a\" is given twice, first at endpoints[0].name, line 6",
-        "add its peers to the first",
-    );
-    endpoint(
-        "[{ name: a, peers: [n1, ¶n9], HTTP }]",
-        "endpoints[0].peers[1]",
-        "unknown peer \"n9\"",
-        "known peers: n1, n2, net",
-    );
-    endpoint(
-        "[{ name: a, peers: [¶world], HTTP }]",
-        "endpoints[0].peers[0]",
-        "no endpoint runs on \"world\"",
-        "leave peers out",
-    );
-    endpoint("[{ name: a, peers: [n1, ¶n1], HTTP }]", "endpoints[0].peers[1]", "given twice", "keep one");
-    endpoint("[{ name: a, peers: ¶[], HTTP }]", "endpoints[0].peers", "is empty", "leave peers out");
-    endpoint(
-        "[{ name: a, role: ¶main, peers: [n1], HTTP }]",
-        "endpoints[0].role",
-        "unknown role",
-        "required or advisory",
-    );
-    endpoint(
-        "[¶{ name: a, peers: [n1] }]",
-        "endpoints[0].probe",
-        "\"probe\" is missing",
-        "say how it is probed",
-    );
-    for (wire, path, what, remedy) in [
-        ("{ port: ¶0, success: http }", ".port", "0 is not in range", "from 1 to 65535"),
-        ("{ port: ¶65536, success: http }", ".port", "65536 is not in range", "from 1 to 65535"),
-        ("¶{ success: http }", ".port", "\"port\" is missing", "TCP port"),
-        ("¶{ port: 1 }", ".success", "\"success\" is missing", "http, grpc, payload"),
-        ("{ port: 1, success: ¶https }", ".success", "unknown success", "http, grpc, payload"),
-        (
-            "{ port: 1, success: { prefix: ¶\"12345678901234567\" } }",
-            ".success.prefix",
-            "has 17 bytes",
-            "first 16",
-        ),
-        ("{ port: 1, success: { prefix: ¶\"\" } }", ".success.prefix", "empty", "payload takes any"),
-        ("{ port: 1, success: ¶{} }", ".success.prefix", "\"prefix\" is missing", "+PONG"),
-    ] {
-        let text = format!("[{{ name: a, peers: [n1], HTTP, wire: {wire} }}]");
-        endpoint(&text, &format!("endpoints[0].wire{path}"), what, remedy);
-    }
-    endpoint(
-        "[{ name: a, probe: { tcp: { target: \"x:1\" } }, ¶wire: { port: 1, success: http } }]",
-        "endpoints[0].wire",
-        "no address that a response could come from",
-        "leave wire out",
-    );
-}
-
-#[test]
-fn probes_are_checked() {
-    let ok = "http: { url: \"http://{address}/\" }";
-    one_probe("¶{}", "", "the probe has no kind", "http, grpc, tcp or exec");
-    one_probe(&format!("{{ {ok}, ¶tcp: {{ target: \"x:1\" }} }}"), ".tcp", "two kinds", "another endpoint");
-    for (rest, path, what, remedy) in [
-        ("interval: ¶0s", ".interval", "too short", "at least 1ms"),
-        ("timeout: ¶0s", ".timeout", "too short", "at least 1ms"),
-        ("timeout: ¶1m", ".timeout", "leaves 6000 probes under way", "at most 1000"),
-        ("connection: ¶kept", ".connection", "unknown connection", "fresh or pooled"),
-    ] {
-        one_probe(&format!("{{ {ok}, {rest} }}"), path, what, remedy);
-    }
-    one_probe(
-        "{ tcp: { target: \"x:1\" }, connection: ¶pooled }",
-        ".connection",
-        "only http and grpc",
-        "leave connection out",
-    );
-    for (rest, path, what, remedy) in [
-        ("method: ¶\"GE T\"", ".method", "not a method", "in capitals"),
-        ("method: ¶get", ".method", "not a method", "in capitals"),
-        ("headers: { ¶\"a b\": c }", ".headers.a b", "name of a header", "content-type"),
-        ("headers: { a: ¶1 }", ".headers.a", "the number 1", "in quotes"),
-        ("headers: { a: ¶\"x\\ny\" }", ".headers.a", "value of a header", "control characters"),
-        ("body: ¶1", ".body", "the number 1", "in quotes"),
-        ("expect: { status: ¶99 }", ".expect.status", "99 is not in range", "from 200 to 599"),
-        ("expect: { body_contains: ¶\"\" }", ".expect.body_contains", "empty", "in quotes"),
-    ] {
-        let probe = format!("{{ http: {{ url: \"http://{{address}}/\", {rest} }} }}");
-        one_probe(&probe, &format!(".http{path}"), what, remedy);
-    }
-    for (grpc, path, what, remedy) in [
-        ("target: \"x:1\", method: ¶Check", ".method", "is not a gRPC method", "package.Service/Method"),
-        ("target: \"x:1\", method: ¶/a.B/C", ".method", "is not a gRPC method", "without a leading slash"),
-        ("target: \"x:1\", message: ¶\"%\"", ".message", "is not base64", "with padding"),
-        ("target: ¶\"{address}\"", ".target", "has no port", "host and port"),
-        ("target: ¶\"http://x:1\"", ".target", "\"http://x:1\" is not a host with a port", "host and port"),
-        ("target: ¶\"x:0\"", ".target", "has no port from 1", "host and port"),
-    ] {
-        one_probe(&format!("{{ grpc: {{ {grpc} }} }}"), &format!(".grpc{path}"), what, remedy);
-    }
-    one_probe("{ tcp: ¶{} }", ".tcp.target", "\"target\" is missing", "host and port");
-    one_probe("{ exec: { command: ¶[] } }", ".exec.command", "the command is empty", "program and arguments");
-    one_probe(
-        "{ exec: { command: ¶ls -l } }",
-        ".exec.command",
-        "a list is expected",
-        "program and arguments",
-    );
-    one_probe("{ exec: { command: [ls, ¶1] } }", ".exec.command[1]", "the number 1", "list of texts");
-    one_probe("{ exec: { command: [ls], user: ¶0 } }", ".exec.user", "the number 0", "user's name");
-}
-
-#[test]
-fn urls_and_placeholders_are_tried_with_every_peer() {
-    for (url, what) in [
-        ("{address}:8080/", "has no scheme"),
-        ("https://{address}/", "has the scheme https"),
-        ("http:///x", "is not a URL"),
-        ("http://[{address}]/", "is not a URL"),
-        ("http://{address}:99999/", "is not a URL"),
-        ("http://{address}:0/", "has a port that is not from 1"),
-        ("http://me@{address}/", "names a user"),
-        ("http://{adress}/", "unknown placeholder {adress}"),
-        ("http://{address}/{seq", "unknown placeholder {seq"),
-        ("http://{address}/a b", "is not a URL"),
-    ] {
-        let remedy =
-            if what.contains("placeholder") { "known are {seq}" } else { "http://{address}:8080/health" };
-        one_probe(&format!("{{ http: {{ url: ¶\"{url}\" }} }}"), ".http.url", what, remedy);
-    }
-    // An IPv6 address is bracketed before the URL is tried.
-    parse(
-        "peers: { n1: { addresses: [\"fd00::1\"] } }\ninterfaces: auto\nendpoints:\n\
-         - { name: a, peers: [n1], probe: { http: { url: \"http://{address}:8080/{seq}?{peer}\" } } }\n\
-         - { name: b, peers: [n1], probe: { tcp: { target: \"{address}:8080\" } } }\n",
-    );
-    one_more(
-        "endpoints:\n- { name: a, peers: [n1, net], probe: { tcp: { target: ¶\"{address}:1\" } } }\n",
-        "endpoints[0].probe.tcp.target",
-        "{address} needs a single address, and peer \"net\" has none",
-        "add one to peers.net.addresses",
-    );
-    for (probe, path, place) in [
-        ("tcp: { target: ¶\"{address}:1\" }", "tcp.target", "{address}"),
-        ("http: { url: \"http://x/\", body: ¶\"{peer}\" }", "http.body", "{peer}"),
-        ("exec: { command: [x, ¶\"{address}\"] }", "exec.command[1]", "{address}"),
-    ] {
-        one_more(
-            &format!("endpoints:\n- {{ name: a, probe: {{ {probe} }} }}\n"),
-            &format!("endpoints[0].probe.{path}"),
-            &format!("{place} stands for the endpoint's peer"),
-            "peers: [n1]",
-        );
-    }
-}
-
-#[test]
 fn all_faults_are_reported_at_once_in_the_order_of_the_text() {
     let errors = faults(
         "socket: { mode: ¶\"0666\" }\npeers:\n  n1: { addresses: [10.2.0.1/16], mac: x }\n  n1: {}\n  \
@@ -703,7 +371,7 @@ fn all_faults_are_reported_at_once_in_the_order_of_the_text() {
     );
     assert_eq!(
         errors[1].to_string(),
-        "lab.yaml:3:20: peers.n1.addresses[0]: 10.2.0.1/16 has host bits set; write 10.2.0.0/16, or the address \
+        "lab.yaml:3:21: peers.n1.addresses[0]: 10.2.0.1/16 has host bits set; write 10.2.0.0/16, or the address \
          10.2.0.1 alone"
     );
 }

@@ -118,7 +118,8 @@ fn the_same_seed_gives_the_same_draw() {
 }
 
 const PINNED_NODES: [&str; 3] = ["isolate n04", "isolate n03", "isolate n01"];
-const PINNED_HALVES: [&str; 3] = ["", "", ""];
+const PINNED_HALVES: [&str; 3] =
+    ["split n01,n03 n02,n04,n05", "split n04,n05 n01,n02,n03", "split n01,n04 n02,n03,n05"];
 
 #[test]
 fn every_node_is_drawn_about_as_often() {

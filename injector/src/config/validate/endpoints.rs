@@ -82,7 +82,7 @@ fn endpoint(
     match instances {
         None => endpoints.push(one(base.clone(), None)),
         Some(instances) => {
-            endpoints.extend(instances.iter().map(|peer| one(format!("{base}@{}", peer.name), Some(peer))))
+            endpoints.extend(instances.iter().map(|peer| one(format!("{base}@{}", peer.name), Some(peer))));
         }
     }
 }

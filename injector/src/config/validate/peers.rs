@@ -13,7 +13,7 @@ use crate::model::{MAX_PEERS, PeerNames, WORLD};
 pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
     let usage = "write it as: { n1: { addresses: [10.0.0.1] }, n2: … }";
     let entries = node.entries(usage);
-    if entries.is_empty() && node.value().is_mapping() {
+    if node.value().as_mapping().is_some_and(serde_yaml::Mapping::is_empty) {
         node.error("there is no peer", usage);
     }
     if entries.len() > MAX_PEERS {

@@ -304,35 +304,37 @@ fn check_url(url: &str) -> Result<(), String> {
         None => return Err("has no scheme".to_owned()),
     }
     let authority = uri.authority().ok_or("has no host")?;
-    check_authority(authority)?;
-    if authority.port().is_some() && authority.port_u16().is_none_or(|port| port == 0) {
-        return Err("has a port that is not from 1 to 65535".to_owned());
-    }
-    Ok(())
+    check_authority(authority).map(|_| ())
 }
 
 fn check_target(target: &str) -> Result<(), String> {
     let authority: Authority =
         target.parse().map_err(|error| format!("is not a host with a port ({error})"))?;
-    check_authority(&authority)?;
-    match authority.port_u16() {
-        Some(port) if port > 0 => Ok(()),
-        _ => Err("has no port from 1 to 65535".to_owned()),
+    match check_authority(&authority)? {
+        Some(_) => Ok(()),
+        None => Err("has no port".to_owned()),
     }
 }
 
-fn check_authority(authority: &Authority) -> Result<(), String> {
+/// Checks the host; answers the port, if there is one.
+fn check_authority(authority: &Authority) -> Result<Option<u16>, String> {
     let host = authority.host();
     if host.is_empty() {
         return Err("has no host".to_owned());
     }
-    if authority.as_str().contains('@') {
-        return Err("names a user, which probes do not send".to_owned());
-    }
+    // What `Authority` itself says of the port is the same for one that is absent and one that is too large.
+    let port = match authority.as_str().strip_prefix(host) {
+        None => return Err("names a user, which probes do not send".to_owned()),
+        Some("") => None,
+        Some(port) => {
+            let port = port.strip_prefix(':').and_then(|port| port.parse().ok()).filter(|port| *port > 0);
+            Some(port.ok_or("has a port that is not from 1 to 65535")?)
+        }
+    };
     if let Some(inner) = host.strip_prefix('[')
         && inner.strip_suffix(']').and_then(|inner| inner.parse::<std::net::Ipv6Addr>().ok()).is_none()
     {
         return Err(format!("has a host {host} that is not an IPv6 address"));
     }
-    Ok(())
+    Ok(port)
 }
