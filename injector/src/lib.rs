@@ -12,3 +12,4 @@ pub mod model;
 pub mod netlink;
 pub mod netns;
 pub mod probe;
+pub mod topology;
