@@ -11,5 +11,7 @@ pub mod datapath;
 pub mod model;
 pub mod netlink;
 pub mod netns;
+pub mod plan;
 pub mod probe;
+pub mod timeline;
 pub mod topology;
