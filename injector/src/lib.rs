@@ -7,5 +7,6 @@ pub mod api;
 pub mod clock;
 pub mod config;
 pub mod daemon;
+pub mod measure;
 pub mod model;
 pub mod probe;
