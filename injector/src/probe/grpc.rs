@@ -69,7 +69,7 @@ impl Drop for CloseOnFailure<'_> {
 }
 
 impl Grpc {
-    pub(super) fn new(target: String, method: String, message: &[u8], connection: Connection) -> Self {
+    pub(super) fn new(target: String, method: &str, message: &[u8], connection: Connection) -> Self {
         let length = u32::try_from(message.len()).expect("a message from a config file is under 4 GiB");
         let body = [&[0], &length.to_be_bytes()[..], message].concat().into();
         let method = method.trim_start_matches('/').to_owned();

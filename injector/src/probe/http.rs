@@ -76,20 +76,19 @@ impl Http {
         loop {
             let kept = idle.borrow_mut().pop();
             let is_kept = kept.is_some();
-            let mut sender = match kept {
-                Some(mut kept) => match kept.ready().await {
-                    Ok(()) => kept,
+            let mut sender = if let Some(mut kept) = kept {
+                if kept.ready().await.is_err() {
                     // The server closed it while it was idle.
-                    Err(_) => continue,
-                },
-                None => {
-                    let stream = tcp::connect(authority, Some(80)).await?;
-                    let (sender, connection) = http1::handshake(TokioIo::new(stream))
-                        .await
-                        .map_err(|error| Failure::exchange(&error))?;
-                    tokio::task::spawn_local(connection);
-                    sender
+                    continue;
                 }
+                kept
+            } else {
+                let stream = tcp::connect(authority, Some(80)).await?;
+                let (sender, connection) = http1::handshake(TokioIo::new(stream))
+                    .await
+                    .map_err(|error| Failure::exchange(&error))?;
+                tokio::task::spawn_local(connection);
+                sender
             };
             match sender.try_send_request(request).await {
                 Ok(response) => {

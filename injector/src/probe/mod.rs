@@ -82,7 +82,7 @@ impl Prober {
                 ))
             }
             ProbeKind::Grpc { target, method, message } => {
-                Kind::Grpc(grpc::Grpc::new(target.clone(), method.clone(), message, connection))
+                Kind::Grpc(grpc::Grpc::new(target.clone(), method, message, connection))
             }
             ProbeKind::Tcp { target } => Kind::Tcp { target: target.clone() },
             ProbeKind::Exec { command, user } => Kind::Exec(exec::Exec::new(command.clone(), user.clone())),
