@@ -18,6 +18,8 @@ mod cluster;
 mod endpoint;
 pub mod host;
 mod phases;
+#[cfg(test)]
+mod properties;
 mod record;
 #[cfg(test)]
 mod tests;

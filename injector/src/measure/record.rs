@@ -20,6 +20,9 @@ use crate::probe::Sample;
 /// final at once. A trial whose cut is not proved, or that began unhealthy, is watched like any other, so that
 /// its fields tell what was seen.
 ///
+/// Where the cluster did not settle, each endpoint's own outcome is judged as if it were alone, with an observation
+/// of its own; one that is ready but not yet observed for long enough when the record closes is censored.
+///
 /// An endpoint whose probes failed neither during the cut nor after the heal settles at the heal: it adds nothing
 /// to the time to settled, though its ready is the answer to its first probe.
 pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {

@@ -127,8 +127,11 @@ impl Http {
         }
         let body = template.body.as_deref().map(|body| values.fill(body)).unwrap_or_default();
         // Some servers refuse such a request without a length (411), and hyper tells none for an empty body.
+        let has = |wanted: header::HeaderName| {
+            template.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted.as_str()))
+        };
         let wants_length = ["POST", "PUT", "PATCH"].contains(&template.method.as_str());
-        if body.is_empty() && wants_length {
+        if body.is_empty() && wants_length && !has(header::CONTENT_LENGTH) {
             request = request.header(header::CONTENT_LENGTH, "0");
         }
         let request = request

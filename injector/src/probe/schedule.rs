@@ -170,7 +170,7 @@ mod tests {
         on_one_thread(async {
             let (address, _) = serve(|stream| async move {
                 let _held = stream;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             })
             .await;
             let mut config = endpoint(address, get(address));

@@ -100,11 +100,8 @@ fn a_body_that_is_cut_short_is_a_failure() {
 fn failures_are_told_in_few_words() {
     let refused = on_one_thread(async {
         // The port was free a moment ago and nobody listens on it.
-        let (address, _) = {
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            (listener.local_addr().unwrap(), ())
-        };
-        address
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
     });
     assert_eq!(failure(&endpoint(refused, get(refused))), "connect: connection refused");
     assert_eq!(
