@@ -8,6 +8,7 @@ pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod datapath;
+pub mod measure;
 pub mod model;
 pub mod netlink;
 pub mod netns;

@@ -1,12 +1,32 @@
 //! From what shall hold to what is written, and how each write is undone. Pure.
 
-use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
+use injector_common::packet::protocol;
+use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope, side};
 use injector_common::{SLOTS, Word};
 
 use crate::api::types::PartitionRequest;
 use crate::clock::MonoNs;
-use crate::datapath::{Presence, SlotIndex, slot_scope};
-use crate::model::{Link, Neighbour};
+use crate::model::{Link, Neighbour, PortSide, Protocol, Scope};
+
+/// One of the 32 slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotIndex(pub u8);
+
+impl SlotIndex {
+    /// Its bit in a half of the commit word.
+    pub fn bit(self) -> u32 {
+        1 << self.0
+    }
+}
+
+/// Whether a slot is in a link's cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is.
+    In,
+    /// It is not.
+    Out,
+}
 
 /// One write to the data plane.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +46,26 @@ impl Step {
             Self::Links(slot, links, Presence::In) => Some(Self::Links(*slot, links.clone(), Presence::Out)),
             Self::Slot(..) | Self::Links(..) | Self::Word(_) => None,
         }
+    }
+}
+
+/// A scope as the programs see it.
+pub fn slot_scope(scope: Scope) -> SlotScope {
+    let (first, last) = scope.ports.unwrap_or((0, 0));
+    SlotScope {
+        first,
+        last,
+        protocol: match scope.protocol {
+            Protocol::Tcp => protocol::TCP,
+            Protocol::Udp => protocol::UDP,
+            Protocol::Icmp => protocol::ICMP,
+        },
+        side: match scope.side {
+            PortSide::Either => side::EITHER,
+            PortSide::Src => side::SRC,
+            PortSide::Dst => side::DST,
+        },
+        pad: 0,
     }
 }
 

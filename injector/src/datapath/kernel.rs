@@ -1,13 +1,18 @@
 //! The real data plane.
 
+use std::os::fd::AsFd as _;
+
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use injector_common::Word;
 use injector_common::key::{LinkKey, ResponseKey};
 use injector_common::record::{Bell, LinkStamps, counter, earliest};
 use injector_common::slot::Slot;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 use super::mapped::Mapped;
 use super::object::{Clocks, Object};
-use super::{Datapath, DatapathError, Gate, Presence, SlotIndex};
+use super::{Datapath, DatapathError, Gate, Interval, Lapsed, Presence, SlotIndex};
 use crate::config::Config;
 use crate::model::{Link, PeerId};
 
@@ -63,10 +68,18 @@ impl Kernel {
         &mut self.object
     }
 
-    /// The ring of bells.
-    pub fn bells(&mut self) -> Result<RingBuf<MapData>, DatapathError> {
+    /// The ring of bells; must be called within a tokio runtime.
+    pub fn bells(&mut self) -> Result<Bells, DatapathError> {
         let name = "BELLS";
-        self.object.take(name)?.try_into().map_err(|source| DatapathError::Map { name, source })
+        let ring: RingBuf<MapData> =
+            self.object.take(name)?.try_into().map_err(|source| DatapathError::Map { name, source })?;
+        let fail = |source| DatapathError::Mmap { name, source };
+        // A descriptor of its own, since the ring lends out its only one.
+        let fd = ring.as_fd().try_clone_to_owned().map_err(fail)?;
+        // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
+        let ready = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+            .map_err(|error| fail(error.into()))?;
+        Ok(Bells { ready, ring })
     }
 
     /// Says which interface rolls the loss of a peer's links; 0 is none.
@@ -84,12 +97,30 @@ fn mapped(object: &mut Object, name: &'static str, words: usize) -> Result<Mappe
     }
 }
 
-/// Reads one bell, if there is one.
-pub fn next_bell(ring: &mut RingBuf<MapData>) -> Option<Bell> {
-    let item = ring.next()?;
-    let word =
-        |at: usize| item.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_ne_bytes);
-    Some(Bell { slot: word(0)?, generation: word(4)? })
+/// The ring of bells, as something to wait for.
+pub struct Bells {
+    ready: AsyncFd<std::os::fd::OwnedFd>,
+    ring: RingBuf<MapData>,
+}
+
+impl Bells {
+    /// Waits for bells and answers them all.
+    pub async fn next(&mut self) -> std::io::Result<Vec<Bell>> {
+        let mut guard = self.ready.readable().await?;
+        // Before the ring is read: a bell that rings meanwhile makes it ready again.
+        guard.clear_ready();
+        let mut bells = Vec::new();
+        while let Some(item) = self.ring.next() {
+            let word = |at: usize| item.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
+            if let (Some(slot), Some(generation)) = (word(0), word(4)) {
+                bells.push(Bell {
+                    slot: u32::from_ne_bytes(slot),
+                    generation: u32::from_ne_bytes(generation),
+                });
+            }
+        }
+        Ok(bells)
+    }
 }
 
 impl Datapath for Kernel {
@@ -166,6 +197,20 @@ impl Datapath for Kernel {
             self.responses.remove(&key).map_err(of("RESPONSES"))?;
         }
         Ok(())
+    }
+
+    fn store(&mut self, word: Word) -> Result<Interval, Lapsed> {
+        self.gate.store(word)
+    }
+
+    fn settle(&self) {
+        const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+        // SAFETY: the call takes two numbers and touches no memory of ours.
+        let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0) };
+        if answer != 0 {
+            // A kernel without it: programs run for microseconds, with preemption off.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 
     fn counters(&self) -> Result<Vec<u64>, DatapathError> {

@@ -10,25 +10,16 @@ mod object;
 
 pub use attach::{Attachment, Hooks};
 pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
-pub use kernel::Kernel;
+pub use kernel::{Bells, Kernel};
 pub use object::{Clocks, Object, wire_address, wire_ids};
 
-use injector_common::packet::protocol;
+use injector_common::Word;
 use injector_common::record::LinkStamps;
-use injector_common::slot::{Slot, SlotScope, side};
+use injector_common::slot::Slot;
 
-use crate::model::{Link, PortSide, Protocol, Scope};
-
-/// One of the 32 slots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SlotIndex(pub u8);
-
-impl SlotIndex {
-    /// Its bit in a half of the commit word.
-    pub fn bit(self) -> u32 {
-        1 << self.0
-    }
-}
+use crate::model::Link;
+use crate::plan::Step;
+pub use crate::plan::{Presence, SlotIndex};
 
 /// What the daemon asks of the data plane. Nothing here takes effect but by the gate's word.
 pub trait Datapath {
@@ -46,17 +37,12 @@ pub trait Datapath {
     fn responses(&self, index: SlotIndex, generation: u32) -> Result<Vec<(u32, u64)>, DatapathError>;
     /// Frees what was stamped for a slot.
     fn forget(&mut self, index: SlotIndex, generation: u32) -> Result<(), DatapathError>;
+    /// Commits a word.
+    fn store(&mut self, word: Word) -> Result<Interval, Lapsed>;
+    /// Waits until no program runs that has read an older word.
+    fn settle(&self);
     /// The counters, over all CPUs, by `injector_common::record::counter`.
     fn counters(&self) -> Result<Vec<u64>, DatapathError>;
-}
-
-/// Whether a slot is in a link's cell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// It is.
-    In,
-    /// It is not.
-    Out,
 }
 
 /// What can fail between the daemon and the kernel.
@@ -124,6 +110,9 @@ pub enum DatapathError {
         /// What is wrong, and the remedy.
         reason: String,
     },
+    /// The lease had run out: nothing was stored.
+    #[error(transparent)]
+    Lapsed(#[from] Lapsed),
     /// A namespace can't be entered.
     #[error(transparent)]
     Netns(#[from] crate::netns::NetnsError),
@@ -144,22 +133,32 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A scope as the programs see it.
-pub fn slot_scope(scope: Scope) -> SlotScope {
-    let (first, last) = scope.ports.unwrap_or((0, 0));
-    SlotScope {
-        first,
-        last,
-        protocol: match scope.protocol {
-            Protocol::Tcp => protocol::TCP,
-            Protocol::Udp => protocol::UDP,
-            Protocol::Icmp => protocol::ICMP,
-        },
-        side: match scope.side {
-            PortSide::Either => side::EITHER,
-            PortSide::Src => side::SRC,
-            PortSide::Dst => side::DST,
-        },
-        pad: 0,
+/// Carries out the steps in their order; if one fails, those before it are undone in reverse.
+///
+/// Answers the interval of the last commit among them.
+pub fn execute<D: Datapath>(datapath: &mut D, steps: &[Step]) -> Result<Option<Interval>, DatapathError> {
+    let mut committed = None;
+    for (at, step) in steps.iter().enumerate() {
+        match carry_out(datapath, step) {
+            Ok(interval) => committed = interval.or(committed),
+            Err(error) => {
+                for undo in steps[..at].iter().rev().filter_map(Step::undo) {
+                    if let Err(error) = carry_out(datapath, &undo) {
+                        tracing::error!(%error, ?undo, "a step could not be undone");
+                    }
+                }
+                return Err(error);
+            }
+        }
     }
+    Ok(committed)
+}
+
+fn carry_out<D: Datapath>(datapath: &mut D, step: &Step) -> Result<Option<Interval>, DatapathError> {
+    match step {
+        Step::Slot(index, slot) => datapath.write_slot(*index, slot)?,
+        Step::Links(index, links, presence) => datapath.write_links(*index, links, *presence),
+        Step::Word(word) => return Ok(Some(datapath.store(*word)?)),
+    }
+    Ok(None)
 }

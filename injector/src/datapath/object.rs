@@ -14,8 +14,9 @@ use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use super::{DatapathError, slot_scope};
+use super::DatapathError;
 use crate::config::{Config, Protect, WireSuccess};
+use crate::plan::slot_scope;
 use crate::probe::EndpointId;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector"));

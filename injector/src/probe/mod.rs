@@ -1,6 +1,27 @@
 //! Active probes: open-loop stimuli of the endpoints, one file a kind and one scheduler.
+//!
+//! Everything here runs on the calling thread, in its network namespace: sockets and child processes are made
+//! where the future is polled. The thread needs a current-thread runtime with a `LocalSet`.
 
-use crate::clock::MonoNs;
+mod exec;
+mod failure;
+mod fill;
+mod grpc;
+mod http;
+mod schedule;
+mod tcp;
+#[cfg(test)]
+mod test_server;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
+
+use crate::clock::{MonoNs, Span};
+use crate::config::{Endpoint, ProbeKind};
+use failure::Failure;
+use fill::{Place, Values};
+pub use schedule::{IDLE_INTERVAL, Rate, run};
 
 /// The index of an endpoint instance in [`crate::config::Config::endpoints`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,4 +40,83 @@ pub struct Sample {
     pub done: MonoNs,
     /// Why it failed; `None` is a success.
     pub error: Option<String>,
+}
+
+/// Runs one probe now, on a connection of its own. Must be called inside a `LocalSet`.
+pub async fn once(endpoint: EndpointId, config: &Endpoint, peer_name: Option<&str>) -> Sample {
+    let prober = Prober::new(endpoint, config, peer_name);
+    prober.sample(MonoNs::now()).await
+}
+
+/// What one endpoint's probes share: settings, the sequence number, kept connections.
+struct Prober {
+    endpoint: EndpointId,
+    place: Place,
+    kind: Kind,
+    timeout: Span,
+    next_seq: Cell<u64>,
+}
+
+enum Kind {
+    Http(http::Http),
+    Grpc(grpc::Grpc),
+    Tcp { target: String },
+    Exec(exec::Exec),
+}
+
+impl Prober {
+    fn new(endpoint: EndpointId, config: &Endpoint, peer_name: Option<&str>) -> Self {
+        let connection = config.probe.connection;
+        let kind = match &config.probe.kind {
+            ProbeKind::Http { url, method, headers, body, status, body_contains } => {
+                Kind::Http(http::Http::new(
+                    http::Template {
+                        url: url.clone(),
+                        method: method.clone(),
+                        headers: headers.clone(),
+                        body: body.clone(),
+                        status: *status,
+                        body_contains: body_contains.clone(),
+                    },
+                    connection,
+                ))
+            }
+            ProbeKind::Grpc { target, method, message } => {
+                Kind::Grpc(grpc::Grpc::new(target.clone(), method, message, connection))
+            }
+            ProbeKind::Tcp { target } => Kind::Tcp { target: target.clone() },
+            ProbeKind::Exec { command, user } => Kind::Exec(exec::Exec::new(command.clone(), user.clone())),
+        };
+        Self {
+            endpoint,
+            place: Place { peer: peer_name.map(str::to_owned), address: config.address },
+            kind,
+            timeout: config.probe.timeout,
+            next_seq: Cell::new(0),
+        }
+    }
+
+    /// Runs the probe that was due at `scheduled`; the timeout counts from its real beginning.
+    async fn sample(&self, scheduled: MonoNs) -> Sample {
+        let values = Values { place: &self.place, seq: self.next_seq.get() };
+        self.next_seq.set(values.seq + 1);
+        let begun = MonoNs::now();
+        let answer = tokio::time::timeout(self.timeout.0, self.ask(&values)).await;
+        let done = MonoNs::now();
+        let error = match answer {
+            Ok(Ok(())) => None,
+            Ok(Err(failure)) => Some(failure.to_string()),
+            Err(_) => Some(Failure::Timeout(self.timeout).to_string()),
+        };
+        Sample { endpoint: self.endpoint, scheduled, begun, done, error }
+    }
+
+    async fn ask(&self, values: &Values<'_>) -> Result<(), Failure> {
+        match &self.kind {
+            Kind::Http(http) => http.probe(values).await,
+            Kind::Grpc(grpc) => grpc.probe(values).await,
+            Kind::Tcp { target } => tcp::probe(target, values).await,
+            Kind::Exec(exec) => exec.probe(values).await,
+        }
+    }
 }

@@ -1,0 +1,150 @@
+//! One partition, from its request to its final record.
+
+use std::collections::BTreeMap;
+
+use crate::api::types::{
+    Healed, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, ProbeView, RecoveryRecord,
+    Stamped,
+};
+use crate::clock::{MonoNs, Span, WallOffset};
+use crate::daemon::command::ConnectionId;
+use crate::datapath::Interval;
+use crate::measure::host::Pressure;
+use crate::measure::{Broken, Closed};
+use crate::model::{Link, NamedLink, PeerNames};
+use crate::plan::SlotIndex;
+use crate::topology::Resolved;
+
+/// One partition.
+pub struct Partition {
+    /// Its name.
+    pub name: String,
+    /// Counts every partition of this daemon.
+    pub generation: u32,
+    /// As asked, defaults filled in.
+    pub request: PartitionRequest,
+    /// Shape and links after drawing.
+    pub resolved: Resolved,
+    /// The seed, if something was drawn.
+    pub seed: Option<u64>,
+    /// How long after the heal the cluster may take.
+    pub deadline: Span,
+    /// Where in its life it is.
+    pub state: PartitionState,
+    /// Its slot, until its record is closed.
+    pub slot: Option<SlotIndex>,
+    /// The connection whose end heals it.
+    pub owner: Option<ConnectionId>,
+    /// Since when it holds its slot.
+    pub prepared_at: MonoNs,
+    /// From when the kernel cuts.
+    pub starts_at: MonoNs,
+    /// From when the kernel no longer does.
+    pub ends_at: MonoNs,
+    /// The cut, once it took effect.
+    pub cut: Option<Stamped>,
+    /// The heal.
+    pub heal: Option<Stamped>,
+    /// What healed it.
+    pub healed_by: Option<HealedBy>,
+    /// Other partitions that held its links when it was healed.
+    pub still_cut: BTreeMap<Link, Vec<String>>,
+    /// What makes its record doubtful.
+    pub warnings: Vec<String>,
+    /// Per endpoint, from which sample of its log on this partition's evidence begins.
+    pub samples_from: Vec<u64>,
+    /// CPU and I/O pressure at the cut.
+    pub pressure: Pressures,
+    /// Lost events of the data plane at the cut.
+    pub lost_before: u64,
+    /// The partition that became active before this one's record was final.
+    pub closed_by: Option<Closed>,
+    /// What broke.
+    pub broken: Option<Broken>,
+    /// Firsts already told as events.
+    pub told: Vec<(String, &'static str)>,
+    /// The final record.
+    pub record: Option<Box<RecoveryRecord>>,
+    /// The drop counters after the slot was freed.
+    pub final_links: Vec<LinkCounters>,
+    /// Every probe of the record, kept for a while.
+    pub probes: Vec<ProbeView>,
+}
+
+/// Readings of `/proc/pressure`; `None` where the kernel has none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pressures {
+    /// CPU.
+    pub cpu: Option<Pressure>,
+    /// I/O.
+    pub io: Option<Pressure>,
+}
+
+impl Pressures {
+    /// As they are now.
+    pub fn read() -> Self {
+        let read = |kind: &str| {
+            let text = std::fs::read_to_string(format!("/proc/pressure/{kind}")).ok()?;
+            Pressure::parse(&text, MonoNs::now()).ok()
+        };
+        Self { cpu: read("cpu"), io: read("io") }
+    }
+}
+
+/// A stamped interval, with the wall clock at its end.
+pub fn stamped(interval: Interval, offset: WallOffset) -> Stamped {
+    Stamped { begin_ns: interval.begin, end_ns: interval.end, wall: offset.wall(interval.end) }
+}
+
+/// An instant that was set ahead.
+pub fn instant(at: MonoNs, offset: WallOffset) -> Stamped {
+    Stamped { begin_ns: at, end_ns: at, wall: offset.wall(at) }
+}
+
+/// A link by name.
+pub fn named(names: &PeerNames, link: Link) -> NamedLink {
+    NamedLink { src: names.name(link.src).to_owned(), dst: names.name(link.dst).to_owned() }
+}
+
+impl Partition {
+    /// Whether it cuts, or will.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, PartitionState::Scheduled | PartitionState::Active)
+    }
+
+    /// Whether its record can still change.
+    pub fn is_open(&self) -> bool {
+        self.state != PartitionState::Closed
+    }
+
+    /// Its heal, if it has ended.
+    pub fn healed(&self) -> Option<Healed> {
+        let heal = self.heal?;
+        Some(Healed {
+            name: self.name.clone(),
+            generation: self.generation,
+            begin_ns: heal.begin_ns,
+            end_ns: heal.end_ns,
+            wall: heal.wall,
+            healed_by: self.healed_by?,
+        })
+    }
+
+    /// What the API shows of it; `links` are its counters as they are now.
+    pub fn view(&self, links: Vec<LinkCounters>) -> PartitionView {
+        let committed = self.state != PartitionState::Prepared;
+        PartitionView {
+            name: self.name.clone(),
+            generation: self.generation,
+            state: self.state,
+            request: self.request.clone(),
+            resolved: self.resolved.shape.clone(),
+            seed: self.seed,
+            links,
+            effective: self.cut,
+            ends_at_ns: committed.then_some(self.ends_at),
+            healed: self.healed(),
+            warnings: self.warnings.clone(),
+        }
+    }
+}

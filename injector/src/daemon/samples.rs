@@ -1,0 +1,98 @@
+//! The probes' results, per endpoint, in the order of their arrival.
+
+use crate::probe::{EndpointId, Sample};
+
+/// How many results before a cut belong to its evidence.
+const BEFORE: u64 = 64;
+
+/// One endpoint's results: those still kept, and how many came before them.
+#[derive(Default)]
+struct Log {
+    gone: u64,
+    kept: Vec<Sample>,
+}
+
+/// All endpoints' results.
+pub struct Samples(Vec<Log>);
+
+impl Samples {
+    /// For so many endpoints.
+    pub fn new(endpoints: usize) -> Self {
+        Self((0..endpoints).map(|_| Log::default()).collect())
+    }
+
+    /// Adds a result.
+    pub fn add(&mut self, sample: Sample) {
+        self.0[sample.endpoint.0].kept.push(sample);
+    }
+
+    /// Per endpoint, where the evidence of a cut made now begins.
+    pub fn mark(&self) -> Vec<u64> {
+        self.0.iter().map(|log| (log.gone + log.kept.len() as u64).saturating_sub(BEFORE)).collect()
+    }
+
+    /// An endpoint's results from a mark on.
+    pub fn since(&self, endpoint: EndpointId, mark: u64) -> &[Sample] {
+        let log = &self.0[endpoint.0];
+        let at = mark.saturating_sub(log.gone) as usize;
+        &log.kept[at.min(log.kept.len())..]
+    }
+
+    /// The last results of an endpoint, at most `count`, ordered by their schedule.
+    pub fn last(&self, endpoint: EndpointId, count: usize) -> Vec<&Sample> {
+        let kept = &self.0[endpoint.0].kept;
+        let mut last: Vec<&Sample> = kept[kept.len().saturating_sub(BEFORE as usize)..].iter().collect();
+        last.sort_by_key(|sample| sample.scheduled);
+        last.split_off(last.len().saturating_sub(count))
+    }
+
+    /// Drops what lies before the earliest of the open partitions' marks.
+    pub fn trim<'a>(&mut self, open: impl Iterator<Item = &'a [u64]>) {
+        let mut keep = self.mark();
+        for marks in open {
+            for (keep, mark) in keep.iter_mut().zip(marks) {
+                *keep = (*keep).min(*mark);
+            }
+        }
+        for (log, keep) in self.0.iter_mut().zip(keep) {
+            let drop = keep.saturating_sub(log.gone);
+            log.kept.drain(..drop as usize);
+            log.gone += drop;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::MonoNs;
+
+    fn sample(at: u64) -> Sample {
+        Sample {
+            endpoint: EndpointId(0),
+            scheduled: MonoNs(at),
+            begun: MonoNs(at),
+            done: MonoNs(at),
+            error: None,
+        }
+    }
+
+    #[test]
+    fn marks_survive_trimming() {
+        let mut samples = Samples::new(1);
+        for at in 0..200 {
+            samples.add(sample(at));
+        }
+        let mark = samples.mark();
+        for at in 200..300 {
+            samples.add(sample(at));
+        }
+        let before = samples.since(EndpointId(0), mark[0]).to_vec();
+        samples.trim(std::iter::once(mark.as_slice()));
+        assert_eq!(samples.since(EndpointId(0), mark[0]), before);
+        assert_eq!(before.len(), 100 + BEFORE as usize);
+        samples.trim(std::iter::empty());
+        assert_eq!(samples.since(EndpointId(0), 0).len(), BEFORE as usize);
+        assert_eq!(samples.last(EndpointId(0), 5).last().unwrap().scheduled, MonoNs(299));
+    }
+}

@@ -1,0 +1,74 @@
+//! Why a probe failed, in the few words that a record has room for.
+
+use std::error::Error;
+
+use crate::clock::Span;
+
+/// Why a probe failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("timeout after {0}")]
+    Timeout(Span),
+    #[error("connect: {0}")]
+    Connect(String),
+    #[error("{0}")]
+    Exchange(String),
+    #[error("status {got}, expected {expected}")]
+    Status { got: u16, expected: String },
+    #[error("body without \"{0}\"")]
+    Body(String),
+    #[error("answer over {0} MiB")]
+    TooLong(usize),
+    #[error("grpc-status {code}{}", suffix(message))]
+    GrpcStatus { code: String, message: String },
+    #[error("no grpc-status: the answer is not gRPC or was cut short")]
+    NoGrpcStatus,
+    #[error("grpc answer without a complete message")]
+    GrpcMessage,
+    #[error("health is {0}, expected SERVING")]
+    Health(String),
+    #[error("exit code {0}")]
+    Exit(i32),
+    #[error("killed by signal {0}")]
+    Signal(i32),
+    #[error("no user \"{0}\" on this host")]
+    NoUser(String),
+    #[error("run {program}: {reason}")]
+    Run { program: String, reason: String },
+    #[error("\"{0}\" is not an IP address and port; write {{address}}:PORT or 10.0.0.1:PORT")]
+    Target(String),
+    #[error("the probe's {what} is wrong: {reason}")]
+    Request { what: &'static str, reason: String },
+}
+
+fn suffix(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(": {message}") }
+}
+
+impl Failure {
+    pub(super) fn exchange(error: &(dyn Error + 'static)) -> Self {
+        Self::Exchange(root_cause(error))
+    }
+
+    pub(super) fn connect(error: &(dyn Error + 'static)) -> Self {
+        Self::Connect(root_cause(error))
+    }
+}
+
+/// The innermost error's text, without the number that the standard library adds to errors of the system.
+pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    let text = cause.to_string();
+    let text = text.split(" (os error ").next().unwrap_or_default();
+    let mut letters = text.chars();
+    match letters.next() {
+        // Only sentences are lowered: "HTTP/2 …" stays.
+        Some(first) if letters.clone().next().is_some_and(char::is_lowercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}

@@ -1,0 +1,127 @@
+//! Fills `{seq}`, `{peer}` and `{address}` in.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::failure::Failure;
+
+/// What is the same for all probes of an endpoint.
+pub(super) struct Place {
+    pub peer: Option<String>,
+    pub address: Option<IpAddr>,
+}
+
+/// What one probe's texts are filled with; a missing value becomes the empty text.
+pub(super) struct Values<'a> {
+    pub place: &'a Place,
+    pub seq: u64,
+}
+
+impl Values<'_> {
+    pub(super) fn peer(&self) -> &str {
+        self.place.peer.as_deref().unwrap_or_default()
+    }
+
+    pub(super) fn address(&self) -> String {
+        self.place.address.map(|address| address.to_string()).unwrap_or_default()
+    }
+
+    /// Fills a text whose address stands by itself.
+    pub(super) fn fill(&self, text: &str) -> String {
+        self.fill_with(text, &self.address())
+    }
+
+    /// Fills a `host:port`, where an IPv6 address wears brackets.
+    pub(super) fn fill_authority(&self, text: &str) -> String {
+        match self.place.address {
+            Some(IpAddr::V6(address)) if !text.contains("[{address}]") => {
+                self.fill_with(text, &format!("[{address}]"))
+            }
+            _ => self.fill(text),
+        }
+    }
+
+    // One pass, so that a filled-in value is never filled again.
+    fn fill_with(&self, text: &str, address: &str) -> String {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some(at) = rest.find('{') {
+            filled.push_str(&rest[..at]);
+            rest = &rest[at..];
+            let name = ["{seq}", "{peer}", "{address}"].into_iter().find(|name| rest.starts_with(name));
+            match name {
+                Some("{seq}") => filled.push_str(&self.seq.to_string()),
+                Some("{peer}") => filled.push_str(self.peer()),
+                Some(_) => filled.push_str(address),
+                None => filled.push('{'),
+            }
+            rest = &rest[name.map_or(1, str::len)..];
+        }
+        filled.push_str(rest);
+        filled
+    }
+}
+
+/// The socket address of a filled `host:port`. Names are not resolved: a resolver's time and failures are not
+/// the endpoint's, and it would block the thread that keeps the schedule.
+pub(super) fn socket_address(authority: &str, default_port: Option<u16>) -> Result<SocketAddr, Failure> {
+    if let Ok(address) = authority.parse() {
+        return Ok(address);
+    }
+    let bad = || Failure::Target(authority.to_owned());
+    if let Some(port) = default_port {
+        let bare = authority.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = bare.parse::<IpAddr>() {
+            return Ok(SocketAddr::new(ip, port));
+        }
+        if authority == "localhost" {
+            return Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
+        }
+    }
+    let port = authority.strip_prefix("localhost:").ok_or_else(bad)?;
+    Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port.parse().map_err(|_| bad())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(address: &str) -> Place {
+        Place { peer: Some("n1".to_owned()), address: Some(address.parse().unwrap()) }
+    }
+
+    #[test]
+    fn values_are_filled_once_and_unknown_braces_stay() {
+        let place = place("10.0.0.1");
+        let values = Values { place: &place, seq: 7 };
+        assert_eq!(values.fill("/{peer}/{seq}?a={address}&{x}{"), "/n1/7?a=10.0.0.1&{x}{");
+        let odd = Place { peer: Some("{seq}".to_owned()), address: None };
+        assert_eq!(Values { place: &odd, seq: 7 }.fill("{peer}{address}{"), "{seq}{");
+    }
+
+    #[test]
+    fn ipv6_wears_brackets_only_as_a_host() {
+        let place = place("fd00::1");
+        let values = Values { place: &place, seq: 0 };
+        assert_eq!(values.fill_authority("{address}:80"), "[fd00::1]:80");
+        assert_eq!(values.fill_authority("[{address}]:80"), "[fd00::1]:80");
+        assert_eq!(values.fill("{address}"), "fd00::1");
+    }
+
+    #[test]
+    fn targets_are_addresses() {
+        for (text, port, expected) in [
+            ("10.0.0.1:80", None, Some("10.0.0.1:80")),
+            ("[fd00::1]:80", None, Some("[fd00::1]:80")),
+            ("[fd00::1]", Some(80), Some("[fd00::1]:80")),
+            ("10.0.0.1", Some(80), Some("10.0.0.1:80")),
+            ("localhost:81", None, Some("127.0.0.1:81")),
+            ("localhost", Some(80), Some("127.0.0.1:80")),
+            ("10.0.0.1", None, None),
+            ("example.org:80", Some(80), None),
+            (":80", Some(80), None),
+        ] {
+            let found = socket_address(text, port).ok();
+            assert_eq!(found, expected.map(|address| address.parse().unwrap()), "{text}");
+        }
+    }
+}

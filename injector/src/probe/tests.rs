@@ -1,0 +1,358 @@
+//! The probes against real servers on loopback.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::test_server::{
+    GrpcAnswer, answer, call, endpoint, get, grpc, on_one_thread, read_head, run_for, serve,
+};
+use super::*;
+use crate::config::Connection;
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+const HEALTH: &str = "grpc.health.v1.Health/Check";
+const SERVING: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+const NOW: Duration = Duration::ZERO;
+
+fn grid_is_even(samples: &[Sample], interval: Duration) {
+    for pair in samples.windows(2) {
+        assert_eq!(pair[1].scheduled.saturating_since(pair[0].scheduled), interval);
+    }
+}
+
+fn failure(config: &Endpoint) -> String {
+    on_one_thread(once(EndpointId(3), config, Some("n1"))).error.expect("a failure")
+}
+
+/// Serves every connection with fixed pieces and probes it once.
+fn once_against(pieces: Vec<(Duration, &'static str)>, change: impl Fn(&mut Endpoint)) -> Sample {
+    on_one_thread(async {
+        let (address, _) = serve(move |stream| answer(stream, pieces.clone())).await;
+        let mut config = endpoint(address, get(address));
+        change(&mut config);
+        once(EndpointId(3), &config, Some("n1")).await
+    })
+}
+
+fn took(sample: &Sample) -> Duration {
+    sample.done.saturating_since(sample.scheduled)
+}
+
+#[test]
+fn a_hanging_server_delays_neither_the_grid_nor_the_stamp() {
+    on_one_thread(async {
+        // Hangs as a whole: nothing is answered before 900 ms after its start.
+        let start = tokio::time::Instant::now();
+        let (address, _) = serve(move |stream| async move {
+            tokio::time::sleep_until(start + Duration::from_millis(900)).await;
+            answer(stream, vec![(NOW, OK)]).await;
+        })
+        .await;
+        let begin = MonoNs::now();
+        let samples = run_for(endpoint(address, get(address)), Duration::from_millis(1200)).await;
+        grid_is_even(&samples, Duration::from_millis(10));
+        assert!(samples.len() >= 115, "{}", samples.len());
+        assert!(samples.iter().all(|sample| sample.error.is_none()), "{samples:?}");
+        let first = &samples[0];
+        assert!(first.scheduled.saturating_since(begin) < Duration::from_millis(300));
+        assert!(took(first) >= Duration::from_millis(590), "{first:?}");
+        for sample in
+            samples.iter().filter(|sample| sample.scheduled.saturating_since(begin).as_millis() < 800)
+        {
+            let answered = sample.done.saturating_since(begin);
+            assert!(answered >= Duration::from_millis(890), "ready too early: {sample:?}");
+            let late = sample.begun.saturating_since(sample.scheduled);
+            assert!(late < Duration::from_millis(300), "waited for an earlier answer: {sample:?}");
+        }
+    });
+}
+
+#[test]
+fn an_answer_is_stamped_at_its_last_byte() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n";
+    let wait = Duration::from_millis(100);
+    let sample = once_against(vec![(NOW, head), (wait, "ab"), (wait, "cd"), (wait, "ef")], |_| ());
+    assert_eq!(sample.error, None);
+    assert_eq!(sample.endpoint, EndpointId(3));
+    assert!(took(&sample) >= Duration::from_millis(300), "{sample:?}");
+}
+
+#[test]
+fn a_body_that_is_cut_short_is_a_failure() {
+    let sample = on_one_thread(async {
+        let (address, _) = serve(|mut stream| async move {
+            read_head(&mut stream).await;
+            tokio::io::AsyncWriteExt::write_all(
+                &mut stream,
+                b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab",
+            )
+            .await
+            .unwrap();
+        })
+        .await;
+        once(EndpointId(0), &endpoint(address, get(address)), None).await
+    });
+    assert!(sample.error.unwrap().contains("end of file"));
+}
+
+#[test]
+fn failures_are_told_in_few_words() {
+    let refused = on_one_thread(async {
+        // The port was free a moment ago and nobody listens on it.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        listener.local_addr().unwrap()
+    });
+    assert_eq!(failure(&endpoint(refused, get(refused))), "connect: connection refused");
+    assert_eq!(
+        failure(&endpoint(refused, ProbeKind::Tcp { target: format!("{{address}}:{}", refused.port()) })),
+        "connect: connection refused"
+    );
+    assert_eq!(failure(&endpoint(refused, call(refused, HEALTH))), "connect: connection refused");
+    let name = ProbeKind::Tcp { target: "example.org:80".to_owned() };
+    assert!(failure(&endpoint(refused, name)).contains("is not an IP address"));
+
+    let bad = vec![(NOW, "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")];
+    assert_eq!(once_against(bad.clone(), |_| ()).error.unwrap(), "status 503, expected 2xx");
+    let expect = |wanted: u16, text: Option<&'static str>| {
+        move |config: &mut Endpoint| {
+            if let ProbeKind::Http { status, body_contains, .. } = &mut config.probe.kind {
+                *status = Some(wanted);
+                *body_contains = text.map(str::to_owned);
+            }
+        }
+    };
+    assert_eq!(once_against(bad, expect(503, None)).error, None);
+    let ok = vec![(NOW, OK)];
+    assert_eq!(once_against(ok.clone(), expect(201, None)).error.unwrap(), "status 200, expected 201");
+    assert_eq!(once_against(ok.clone(), expect(200, Some("ready"))).error.unwrap(), "body without \"ready\"");
+    assert_eq!(once_against(ok.clone(), expect(200, Some("k"))).error, None);
+    let slow = vec![(Duration::from_secs(5), OK)];
+    let sample = once_against(slow, |config| config.probe.timeout = Span::millis(150));
+    assert_eq!(sample.error.as_deref(), Some("timeout after 150ms"));
+    assert!(took(&sample) >= Duration::from_millis(150));
+}
+
+#[test]
+fn requests_carry_what_the_config_says_and_nothing_else() {
+    let heads = on_one_thread(async {
+        let (tell, mut heads) = mpsc::unbounded_channel();
+        let (address, _) = serve(move |mut stream| {
+            let tell = tell.clone();
+            async move {
+                tell.send(read_head(&mut stream).await).unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, OK.as_bytes()).await.unwrap();
+            }
+        })
+        .await;
+        let mut config = endpoint(address, get(address));
+        if let ProbeKind::Http { method, headers, .. } = &mut config.probe.kind {
+            "POST".clone_into(method);
+            headers.insert("x-key".to_owned(), "k{seq}".to_owned());
+        }
+        let prober = Prober::new(EndpointId(0), &config, Some("n1"));
+        for _ in 0..2 {
+            assert_eq!(prober.sample(MonoNs::now()).await.error, None);
+        }
+        [heads.recv().await.unwrap(), heads.recv().await.unwrap()].map(|head| (head, address))
+    });
+    for (seq, (head, address)) in heads.into_iter().enumerate() {
+        let lines: Vec<&str> = head.trim_end().split("\r\n").collect();
+        assert_eq!(lines[0], format!("POST /n1/{seq} HTTP/1.1"));
+        let mut rest = lines[1..].to_vec();
+        rest.sort_unstable();
+        assert_eq!(rest, ["content-length: 0", &format!("host: {address}"), &format!("x-key: k{seq}")]);
+    }
+}
+
+#[test]
+fn pooled_connections_are_kept_and_made_anew() {
+    on_one_thread(async {
+        // Each connection serves three answers, then closes.
+        let (address, accepted) = serve(|mut stream| async move {
+            for _ in 0..3 {
+                read_head(&mut stream).await;
+                if tokio::io::AsyncWriteExt::write_all(&mut stream, OK.as_bytes()).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .await;
+        let mut config = endpoint(address, get(address));
+        config.probe.connection = Connection::Pooled;
+        let prober = Prober::new(EndpointId(0), &config, None);
+        for probe in 0..9 {
+            assert_eq!(prober.sample(MonoNs::now()).await.error, None, "probe {probe}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(accepted.get(), 3);
+
+        let fresh = Prober::new(EndpointId(0), &endpoint(address, get(address)), None);
+        for _ in 0..3 {
+            assert_eq!(fresh.sample(MonoNs::now()).await.error, None);
+        }
+        assert_eq!(accepted.get(), 6);
+    });
+}
+
+fn grpc_once(method: &str, planted: GrpcAnswer) -> Option<String> {
+    on_one_thread(async {
+        let (address, _) = serve(move |stream| grpc(stream, planted)).await;
+        let sample = once(EndpointId(0), &endpoint(address, call(address, method)), None).await;
+        assert!(took(&sample) >= planted.delay);
+        sample.error
+    })
+}
+
+#[test]
+fn grpc_needs_status_zero_a_message_and_serving() {
+    let ok = GrpcAnswer { body: SERVING, status: Some("0"), delay: NOW };
+    assert_eq!(grpc_once(HEALTH, ok), None);
+    assert_eq!(grpc_once(HEALTH, GrpcAnswer { delay: Duration::from_millis(200), ..ok }), None);
+    assert_eq!(grpc_once("a.B/C", GrpcAnswer { body: &[0, 0, 0, 0, 0], ..ok }), None);
+    for (method, planted, expected) in [
+        (HEALTH, GrpcAnswer { status: Some("14"), ..ok }, "grpc-status 14: planted"),
+        (
+            HEALTH,
+            GrpcAnswer { body: &[0, 0, 0, 0, 2, 8, 2], ..ok },
+            "health is NOT_SERVING, expected SERVING",
+        ),
+        (HEALTH, GrpcAnswer { body: &[0, 0, 0, 0, 0], ..ok }, "health is UNKNOWN, expected SERVING"),
+        ("a.B/C", GrpcAnswer { body: b"", ..ok }, "grpc answer without a complete message"),
+        (
+            "a.B/C",
+            GrpcAnswer { status: None, ..ok },
+            "no grpc-status: the answer is not gRPC or was cut short",
+        ),
+    ] {
+        assert_eq!(grpc_once(method, planted).as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn pooled_grpc_shares_one_connection_until_it_fails() {
+    on_one_thread(async {
+        let planted = GrpcAnswer { body: SERVING, status: Some("0"), delay: NOW };
+        let (address, accepted) = serve(move |stream| grpc(stream, planted)).await;
+        let mut config = endpoint(address, call(address, HEALTH));
+        config.probe.connection = Connection::Pooled;
+        let prober = Prober::new(EndpointId(0), &config, None);
+        for _ in 0..5 {
+            assert_eq!(prober.sample(MonoNs::now()).await.error, None);
+        }
+        assert_eq!(accepted.get(), 1);
+
+        let slow = GrpcAnswer { delay: Duration::from_secs(5), ..planted };
+        let (address, accepted) = serve(move |stream| grpc(stream, slow)).await;
+        let mut config = endpoint(address, call(address, HEALTH));
+        config.probe.connection = Connection::Pooled;
+        config.probe.timeout = Span::millis(100);
+        let prober = Prober::new(EndpointId(0), &config, None);
+        for expected in 1..=2 {
+            assert_eq!(prober.sample(MonoNs::now()).await.error.as_deref(), Some("timeout after 100ms"));
+            assert_eq!(accepted.get(), expected, "a stuck connection is not used again");
+        }
+    });
+}
+
+fn exec(command: &[&str], user: Option<&str>, timeout: Span) -> Sample {
+    let kind = ProbeKind::Exec {
+        command: command.iter().map(|&word| word.to_owned()).collect(),
+        user: user.map(str::to_owned),
+    };
+    let mut config = endpoint("10.0.0.1:1".parse().unwrap(), kind);
+    config.probe.timeout = timeout;
+    on_one_thread(once(EndpointId(0), &config, Some("n1")))
+}
+
+#[test]
+fn exec_tells_exit_code_user_and_environment() {
+    let long = Span::secs(20);
+    let script = "test \"$PEER/$ADDRESS/$SEQ/$0\" = n1/10.0.0.1/0/10.0.0.1-n1-0";
+    assert_eq!(exec(&["sh", "-c", script, "{address}-{peer}-{seq}"], None, long).error, None);
+    assert_eq!(exec(&["sh", "-c", "exit 3"], None, long).error.unwrap(), "exit code 3");
+    assert_eq!(exec(&["sh", "-c", "kill -9 $$"], None, long).error.unwrap(), "killed by signal 9");
+    assert_eq!(exec(&["/no/such"], None, long).error.unwrap(), "run /no/such: no such file or directory");
+    let nobody = exec(&["true"], Some("no-such-user"), long).error.unwrap();
+    assert_eq!(nobody, "no user \"no-such-user\" on this host");
+    if nix::unistd::geteuid().is_root() {
+        let script = "test \"$(id -un)\" = nobody && test \"$(id -G)\" = \"$(id -G nobody)\"";
+        assert_eq!(exec(&["sh", "-c", script], Some("nobody"), long).error, None);
+    }
+}
+
+#[test]
+fn exec_kills_the_whole_group_at_its_timeout() {
+    let folder = tempfile::tempdir().unwrap();
+    let pids = folder.path().join("pids");
+    let script = format!("sleep 60 & echo $! > {}; wait", pids.display());
+    let sample = exec(&["sh", "-c", &script], None, Span::millis(700));
+    assert_eq!(sample.error.as_deref(), Some("timeout after 700ms"));
+    let pid: i32 = std::fs::read_to_string(&pids).unwrap().trim().parse().unwrap();
+    let gone = (0..100).any(|_| {
+        std::thread::sleep(Duration::from_millis(20));
+        // A killed process may stay as a zombie until its new parent reaps it.
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "))
+    });
+    assert!(gone, "the grandchild {pid} is still alive");
+}
+
+#[test]
+fn a_late_prober_still_reports_every_tick() {
+    on_one_thread(async {
+        let (address, _) = serve(|stream| answer(stream, vec![(NOW, OK)])).await;
+        let mut config = endpoint(address, get(address));
+        config.probe.interval = Span::millis(2);
+        let (rate, rates) = watch::channel(Rate::Full);
+        let (sink, mut results) = mpsc::unbounded_channel();
+        let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        // The one thread stands still for 250 ticks: 100 are sent late, the others are told.
+        std::thread::sleep(Duration::from_millis(500));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(rate);
+        task.await.unwrap();
+        let mut samples = Vec::new();
+        while let Ok(sample) = results.try_recv() {
+            samples.push(sample);
+        }
+        samples.sort_by_key(|sample| sample.scheduled);
+        grid_is_even(&samples, Duration::from_millis(2));
+        let unsent: Vec<&Sample> = samples
+            .iter()
+            .filter(|sample| sample.error.as_deref().is_some_and(|error| error.contains("fell behind")))
+            .collect();
+        assert!(unsent.len() >= 140, "{}", unsent.len());
+        let sent_late = samples
+            .iter()
+            .filter(|sample| {
+                sample.error.is_none() && sample.begun.saturating_since(sample.scheduled).as_millis() > 20
+            })
+            .count();
+        assert!(sent_late >= 50, "{sent_late}");
+    });
+}
+
+#[test]
+fn a_rate_change_takes_effect_at_once() {
+    on_one_thread(async {
+        let (address, _) = serve(|stream| answer(stream, vec![(NOW, OK)])).await;
+        let (rate, rates) = watch::channel(Rate::Idle);
+        let (sink, mut results) = mpsc::unbounded_channel();
+        let config = endpoint(address, get(address));
+        let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));
+        let first = results.recv().await.unwrap();
+        let second = results.recv().await.unwrap();
+        assert_eq!(second.scheduled.saturating_since(first.scheduled), IDLE_INTERVAL.0);
+        let changed = MonoNs::now();
+        rate.send(Rate::Full).unwrap();
+        let third = results.recv().await.unwrap();
+        let fourth = results.recv().await.unwrap();
+        assert!(third.scheduled >= changed);
+        // Well before the next idle tick.
+        assert!(third.scheduled.saturating_since(changed) < Duration::from_millis(250));
+        assert_eq!(fourth.scheduled.saturating_since(third.scheduled), Duration::from_millis(10));
+        drop(results);
+        task.await.unwrap();
+    });
+}
