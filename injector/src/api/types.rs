@@ -388,6 +388,9 @@ pub struct RecoveryRecord {
     pub host: HostRecord,
     /// Whether the host starved the instrument.
     pub starved: bool,
+    /// What makes this record doubtful, in words (a foreign program that runs before ours, …).
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// Events lost during the trial.
     pub lost_events: u64,
     /// Whether at least one packet was dropped on the partition's links.

@@ -1,3 +1,254 @@
-//! The daemon: one task owns all state.
+//! The daemon: one task owns all state, over a closed set of commands and events.
 
 pub mod command;
+mod judge;
+mod partition;
+pub mod ready;
+mod samples;
+mod state;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::api::server::{self, ApiSocket, SocketError};
+use crate::api::types::ProbeView;
+use crate::clock::MonoNs;
+use crate::config::{Config, Interface, Interfaces};
+use crate::datapath::{Attachment, Clocks, DatapathError, Kernel};
+use crate::model::PeerId;
+use crate::netns::{NetnsError, Workers};
+use crate::probe::schedule::{self, Rate};
+use crate::probe::{self, EndpointId, Sample};
+use command::Command;
+use ready::Ready;
+use state::State;
+
+/// How often open partitions are judged.
+const TICK: Duration = Duration::from_millis(50);
+/// How many commands may wait.
+const COMMANDS: usize = 256;
+
+/// What the command line adds to the config.
+pub struct StartOptions {
+    /// Where the config came from: SIGHUP reads it again.
+    pub config_path: PathBuf,
+    /// Whom to tell when the API answers.
+    pub ready: Ready,
+}
+
+/// Why the daemon could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data plane refused.
+    #[error(transparent)]
+    Datapath(#[from] DatapathError),
+    /// A namespace is not there.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// The socket can't be made, or not safely.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// A thread, a signal handler or the API failed.
+    #[error("{what}: {source}")]
+    Io {
+        /// What it was for.
+        what: &'static str,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// `interfaces: auto` found nothing.
+    #[error("interfaces: auto found none of the peers' addresses; name the interfaces in the config")]
+    NothingFound,
+}
+
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
+    move |source| StartError::Io { what, source }
+}
+
+/// Runs the daemon until SIGTERM or SIGINT; everything is healed and removed when it returns.
+pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
+    // Before anything is attached: a second daemon on the same socket must not touch a single interface.
+    let socket = ApiSocket::bind(&config.socket)?;
+    let mut workers = Workers::default();
+    let mut kernel = Kernel::load(&config, Clocks::Real)?;
+    let attachments = attach(&config, &mut kernel, &mut workers).await?;
+    let mut bells = kernel.bells()?;
+
+    let (lapses, mut lapsed) = mpsc::unbounded_channel();
+    let keeper = kernel.gate().keep(move |lapse| drop(lapses.send(lapse))).map_err(io("the lease thread"))?;
+    let (rate, rates) = watch::channel(Rate::Idle);
+    let (sink, mut samples) = mpsc::unbounded_channel();
+    start_probes(&config, &mut workers, &rates, &sink)?;
+    let (handle, mut commands) = mpsc::channel(COMMANDS);
+    let (stop_api, api_stopped) = oneshot::channel::<()>();
+    let api = tokio::spawn(server::serve(socket, handle, async {
+        let _ = api_stopped.await;
+    }));
+    options.ready.tell().map_err(io("telling that the daemon is ready"))?;
+    tracing::info!(
+        socket = %config.socket.path.display(),
+        interfaces = attachments.len(),
+        peers = config.peers.len(),
+        "ready"
+    );
+
+    let mut state = State::new(config, kernel, attachments, rate);
+    loop {
+        let wake = next_wake(&state);
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(lapse) = lapsed.recv() => state.lapsed(lapse),
+            Some(sample) = samples.recv() => take_samples(&mut state, sample, &mut samples),
+            Some(command) = commands.recv() => {
+                drain(&mut state, &mut samples);
+                match command {
+                    Command::ProbeOnce(reply) => probe_once(&state, &mut workers, reply),
+                    command => state.command(command).await,
+                }
+            }
+            rung = bells.next() => match rung {
+                Ok(rung) => {
+                    let generations: std::collections::BTreeSet<u32> =
+                        rung.iter().map(|bell| bell.generation).filter(|generation| *generation != 0).collect();
+                    for generation in generations {
+                        state.tell_firsts(generation);
+                    }
+                }
+                Err(error) => return Err(StartError::Io { what: "the ring of bells", source: error }),
+            },
+            () = tokio::time::sleep(wake) => {
+                drain(&mut state, &mut samples);
+                state.tick();
+            }
+        }
+    }
+    tracing::info!("stopping: healing and detaching");
+    let _ = ready::systemd(ready::State::Stopping);
+    drain(&mut state, &mut samples);
+    state.stop();
+    let _ = stop_api.send(());
+    // Readers of final records get their answers; the server bounds how long it waits for them.
+    match api.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the API ended badly"),
+        Err(error) => tracing::warn!(%error, "the API ended badly"),
+    }
+    state.detach().await;
+    drop(keeper);
+    Ok(())
+}
+
+fn next_wake(state: &State) -> Duration {
+    let idle = if state.is_busy() { TICK } else { Duration::from_secs(1) };
+    let instant = state.next_instant().map(|at| at.saturating_since(MonoNs::now()));
+    instant.map_or(idle, |instant| instant.min(idle))
+}
+
+fn take_samples(state: &mut State, first: Sample, more: &mut mpsc::UnboundedReceiver<Sample>) {
+    state.sample(first);
+    drain(state, more);
+}
+
+/// A verdict may only be given on all samples that are there.
+fn drain(state: &mut State, samples: &mut mpsc::UnboundedReceiver<Sample>) {
+    while let Ok(sample) = samples.try_recv() {
+        state.sample(sample);
+    }
+}
+
+async fn attach(
+    config: &Config,
+    kernel: &mut Kernel,
+    workers: &mut Workers,
+) -> Result<Vec<Attachment>, StartError> {
+    let Interfaces::Named(interfaces) = &config.interfaces else {
+        return Err(StartError::NothingFound);
+    };
+    let mut attachments: Vec<Attachment> = Vec::new();
+    for (id, interface) in (1..).zip(interfaces) {
+        match attach_one(config, kernel, workers, interface, id).await {
+            Ok(attachment) => attachments.push(attachment),
+            Err(error) => {
+                for attachment in attachments.into_iter().rev() {
+                    attachment.detach().await;
+                }
+                return Err(error);
+            }
+        }
+    }
+    Ok(attachments)
+}
+
+async fn attach_one(
+    config: &Config,
+    kernel: &mut Kernel,
+    workers: &mut Workers,
+    interface: &Interface,
+    id: u32,
+) -> Result<Attachment, StartError> {
+    let worker = workers.of(interface.netns.as_ref())?;
+    let instance = kernel.object().instance(id)?;
+    let attachment = Attachment::attach(instance, id, interface, &worker).await?;
+    for address in &attachment.addresses {
+        let owner = config.peers.iter().find(|peer| peer.addresses.contains(address));
+        if let Some(peer) = owner {
+            kernel.bind_roll(peer.id, id);
+        }
+    }
+    tracing::info!(interface = crate::datapath::shown(interface), hook = %attachment.hooks, attachment.why, "attached");
+    Ok(attachment)
+}
+
+fn start_probes(
+    config: &Config,
+    workers: &mut Workers,
+    rates: &watch::Receiver<Rate>,
+    sink: &mpsc::UnboundedSender<Sample>,
+) -> Result<(), StartError> {
+    for (index, endpoint) in config.endpoints.iter().enumerate() {
+        let worker = workers.of(endpoint.netns.as_ref())?;
+        let peer = peer_name(config, endpoint.peer);
+        let (endpoint, rates, sink) = (endpoint.clone(), rates.clone(), sink.clone());
+        worker.spawn(move || schedule::run(EndpointId(index), endpoint, peer, rates, sink))?;
+    }
+    Ok(())
+}
+
+fn peer_name(config: &Config, peer: Option<PeerId>) -> Option<String> {
+    peer.map(|peer| config.names.name(peer).to_owned())
+}
+
+/// Runs every endpoint once, each in its own namespace, and answers when all have.
+fn probe_once(state: &State, workers: &mut Workers, reply: command::Reply<Vec<ProbeView>>) {
+    let (sink, mut results) = mpsc::unbounded_channel::<(String, Sample)>();
+    for (index, endpoint) in state.config.endpoints.iter().enumerate() {
+        let Ok(worker) = workers.of(endpoint.netns.as_ref()) else { continue };
+        let peer = peer_name(&state.config, endpoint.peer);
+        let (endpoint, sink) = (endpoint.clone(), sink.clone());
+        let _ = worker.spawn(move || async move {
+            let sample = probe::once(EndpointId(index), &endpoint, peer.as_deref()).await;
+            let _ = sink.send((endpoint.name, sample));
+        });
+    }
+    drop(sink);
+    tokio::spawn(async move {
+        let mut views = Vec::new();
+        while let Some((endpoint, sample)) = results.recv().await {
+            views.push(ProbeView {
+                endpoint,
+                scheduled_ns: sample.scheduled,
+                done_ns: sample.done,
+                error: sample.error,
+            });
+        }
+        views.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        let _ = reply.send(views);
+    });
+}

@@ -1,5 +1,7 @@
 //! Attaching the programs to one interface, from inside its namespace.
 
+use std::net::IpAddr;
+
 use aya::Ebpf;
 use aya::programs::links::FdLink;
 use aya::programs::tc::{NlOptions, TcAttachOptions, TcAttachType, qdisc_add_clsact};
@@ -58,6 +60,8 @@ pub struct Attachment {
     pub id: u32,
     /// What the kernel said of it when it was attached.
     pub facts: LinkFacts,
+    /// The interface's own addresses: the peers that live behind it.
+    pub addresses: Vec<IpAddr>,
     /// The hooks in force.
     pub hooks: Hooks,
     /// Why these.
@@ -93,6 +97,7 @@ impl Attachment {
             interface: interface.clone(),
             id,
             facts: done.facts,
+            addresses: done.addresses,
             hooks: done.hooks,
             why: done.why,
             worker: worker.clone(),
@@ -165,6 +170,7 @@ fn others_here(name: &str, ours: &[u32], hooks: Hooks) -> Others {
 struct Done {
     ebpf: Ebpf,
     facts: LinkFacts,
+    addresses: Vec<IpAddr>,
     hooks: Hooks,
     why: String,
     ours: Vec<u32>,
@@ -185,6 +191,8 @@ async fn attach_here(mut ebpf: Ebpf, interface: Interface) -> Result<Done, Strin
             facts.layer
         ));
     }
+    let addresses = netlink::addresses(&handle).await.map_err(|error| format!("netlink: {error}"))?;
+    let addresses = addresses.into_iter().filter(|(index, _)| *index == facts.index).map(|(_, address)| address).collect();
     let mut why = Vec::new();
     let mut ours = Vec::new();
     let mut held = None;
@@ -230,7 +238,7 @@ async fn attach_here(mut ebpf: Ebpf, interface: Interface) -> Result<Done, Strin
             Hook::Tc | Hook::Clsact | Hook::Xdp => "as configured".to_owned(),
         });
     }
-    Ok(Done { ebpf, facts, hooks, why: why.join("; "), ours, held })
+    Ok(Done { ebpf, facts, addresses, hooks, why: why.join("; "), ours, held })
 }
 
 fn has_tcx() -> bool {

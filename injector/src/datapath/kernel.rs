@@ -1,5 +1,6 @@
 //! The real data plane.
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
@@ -185,15 +186,15 @@ impl Datapath for Kernel {
         Ok(found)
     }
 
-    fn forget(&mut self, index: SlotIndex, generation: u32) -> Result<(), DatapathError> {
+    fn forget(&mut self, index: SlotIndex) -> Result<(), DatapathError> {
         let of = |name| move |source| DatapathError::Map { name, source };
-        let ours = |slot: u32, of: u32| (slot, of) == (u32::from(index.0), generation);
-        let keys = self.links.keys().filter_map(Result::ok).filter(|key| ours(key.slot, key.generation));
-        for key in keys.collect::<Vec<_>>() {
+        let slot = u32::from(index.0);
+        let keys = self.links.keys().filter_map(Result::ok).filter(|key| key.slot == slot);
+        for key in keys.collect::<BTreeSet<_>>() {
             self.links.remove(&key).map_err(of("LINKS"))?;
         }
-        let keys = self.responses.keys().filter_map(Result::ok).filter(|key| ours(key.slot, key.generation));
-        for key in keys.collect::<Vec<_>>() {
+        let keys = self.responses.keys().filter_map(Result::ok).filter(|key| key.slot == slot);
+        for key in keys.collect::<BTreeSet<_>>() {
             self.responses.remove(&key).map_err(of("RESPONSES"))?;
         }
         Ok(())

@@ -8,7 +8,7 @@ mod kernel;
 mod mapped;
 mod object;
 
-pub use attach::{Attachment, Hooks};
+pub use attach::{Attachment, Hooks, shown};
 pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
 pub use kernel::{Bells, Kernel};
 pub use object::{Clocks, Object, wire_address, wire_ids};
@@ -35,8 +35,8 @@ pub trait Datapath {
     ) -> Result<Vec<(Link, LinkStamps)>, DatapathError>;
     /// The first responses stamped for a slot: wire id and nanoseconds.
     fn responses(&self, index: SlotIndex, generation: u32) -> Result<Vec<(u32, u64)>, DatapathError>;
-    /// Frees what was stamped for a slot.
-    fn forget(&mut self, index: SlotIndex, generation: u32) -> Result<(), DatapathError>;
+    /// Frees what was stamped for a slot, under any generation.
+    fn forget(&mut self, index: SlotIndex) -> Result<(), DatapathError>;
     /// Commits a word.
     fn store(&mut self, word: Word) -> Result<Interval, Lapsed>;
     /// Waits until no program runs that has read an older word.

@@ -70,6 +70,8 @@ pub struct Evidence<'a> {
     pub closed_by: Option<Closed>,
     /// What went wrong with the instrument, if it did.
     pub broken: Option<Broken>,
+    /// What makes the record doubtful, in words.
+    pub warnings: Vec<String>,
     /// Events lost during the trial.
     pub lost_events: u64,
     /// The share of the trial in which some task waited for a CPU, 0 to 1.

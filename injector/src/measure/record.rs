@@ -90,6 +90,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         heal_to_settled_ns: since_heal(settled),
         starved: is_late || host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure),
         host,
+        warnings: evidence.warnings.clone(),
         lost_events: evidence.lost_events,
         proved: is_proved(evidence),
         is_final,

@@ -101,6 +101,7 @@ pub(super) fn evidence(endpoints: Vec<EndpointEvidence<'_>>, now: u64) -> Eviden
         endpoints,
         closed_by: None,
         broken: None,
+        warnings: Vec::new(),
         lost_events: 0,
         cpu_pressure: Some(0.1),
         io_pressure: None,

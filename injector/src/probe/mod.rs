@@ -8,7 +8,7 @@ mod failure;
 mod fill;
 mod grpc;
 mod http;
-mod schedule;
+pub mod schedule;
 mod tcp;
 #[cfg(test)]
 mod test_server;

@@ -1,0 +1,241 @@
+//! From the daemon's state to the evidence of a partition, and from there to records, views and events.
+
+use injector_common::record::counter;
+
+use super::partition::{Partition, Pressures, named};
+use super::state::State;
+use crate::api::types::{
+    AttachmentView, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord, ShapePair,
+    Status,
+};
+use crate::clock::MonoNs;
+use crate::config::Role;
+use crate::datapath::{Datapath as _, shown};
+use crate::measure::{self, EndpointEvidence, Evidence, STARVED_PRESSURE};
+use crate::probe::EndpointId;
+
+impl State {
+    /// The record of a partition as the evidence stands now.
+    pub(super) fn record(&self, at: usize) -> RecoveryRecord {
+        let partition = &self.partitions[at];
+        if let Some(record) = &partition.record {
+            return (**record).clone();
+        }
+        let responses = partition.slot.map_or_else(Vec::new, |slot| {
+            self.kernel.responses(slot, partition.generation).unwrap_or_else(|error| {
+                tracing::error!(%error, "response stamps could not be read");
+                Vec::new()
+            })
+        });
+        let now_pressure = Pressures::read();
+        let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
+            now.zip(then).and_then(|(now, then)| now.share_since(then))
+        };
+        let lost = if partition.cut.is_some() { self.lost_events().saturating_sub(partition.lost_before) } else { 0 };
+        measure::record(&Evidence {
+            name: partition.name.clone(),
+            generation: partition.generation,
+            trial: partition.request.trial,
+            shape: ShapePair {
+                asked: partition.request.shape.clone(),
+                resolved: partition.resolved.shape.clone(),
+            },
+            seed: partition.seed,
+            ready: self.config.ready,
+            deadline: partition.deadline,
+            cut: partition.cut,
+            heal: partition.heal,
+            healed_by: partition.healed_by,
+            links: self.link_records(partition),
+            endpoints: self
+                .config
+                .endpoints
+                .iter()
+                .enumerate()
+                .map(|(index, endpoint)| EndpointEvidence {
+                    name: endpoint.name.clone(),
+                    peer: endpoint.peer.map(|peer| self.config.names.name(peer).to_owned()),
+                    required: self.required(index, &partition.request),
+                    interval: endpoint.probe.interval,
+                    timeout: endpoint.probe.timeout,
+                    first_response: self.wire_ids.get(&EndpointId(index)).and_then(|id| {
+                        let found = responses.iter().find(|(endpoint, _)| endpoint == id)?;
+                        MonoNs::stamped(found.1)
+                    }),
+                    samples: self.samples.since(EndpointId(index), partition.samples_from[index]),
+                })
+                .collect(),
+            closed_by: partition.closed_by.clone(),
+            broken: partition.broken.clone(),
+            warnings: partition.warnings.clone(),
+            lost_events: lost,
+            cpu_pressure: share(now_pressure.cpu, partition.pressure.cpu),
+            io_pressure: share(now_pressure.io, partition.pressure.io),
+            starved_pressure: STARVED_PRESSURE,
+            now: MonoNs::now(),
+        })
+    }
+
+    fn link_records(&self, partition: &Partition) -> Vec<LinkRecord> {
+        let stamps = partition.slot.map_or_else(Vec::new, |slot| self.stamps(slot, partition.generation));
+        partition
+            .resolved
+            .links
+            .iter()
+            .map(|link| {
+                let found = stamps.binary_search_by_key(link, |(link, _)| *link).ok();
+                let stamps = found.map(|at| stamps[at].1).unwrap_or_default();
+                let named = named(&self.config.names, *link);
+                LinkRecord {
+                    src: named.src,
+                    dst: named.dst,
+                    dropped_packets: stamps.dropped_packets,
+                    dropped_bytes: stamps.dropped_bytes,
+                    first_drop_ns: MonoNs::stamped(stamps.first_drop),
+                    last_drop_ns: MonoNs::stamped(stamps.last_drop),
+                    first_packet_ns: MonoNs::stamped(stamps.first_packet),
+                    first_syn_ns: MonoNs::stamped(stamps.first_syn),
+                    first_synack_ns: MonoNs::stamped(stamps.first_synack),
+                    first_data_ns: MonoNs::stamped(stamps.first_data),
+                    still_cut_by: partition.still_cut.get(link).cloned().unwrap_or_default(),
+                    uncovered: Vec::new(),
+                }
+            })
+            .collect()
+    }
+
+    /// Judges every healed partition, and closes those whose record is final.
+    pub(super) fn judge_watched(&mut self) {
+        let watched = |partition: &Partition| partition.state == PartitionState::Watched;
+        let finals: Vec<(u32, RecoveryRecord)> = (0..self.partitions.len())
+            .filter(|at| watched(&self.partitions[*at]))
+            .map(|at| (self.partitions[at].generation, self.record(at)))
+            .filter(|(_, record)| record.is_final)
+            .collect();
+        self.close(finals);
+    }
+
+    /// Tells what the programs have stamped since the last look.
+    pub fn tell_firsts(&mut self, generation: u32) {
+        let Some(at) = self.partitions.iter().position(|partition| partition.generation == generation) else { return };
+        let partition = &self.partitions[at];
+        let Some(slot) = partition.slot else { return };
+        let name = partition.name.clone();
+        let mut firsts = Vec::new();
+        for (link, stamps) in self.stamps(slot, generation) {
+            let subject = named(&self.config.names, link).to_string();
+            for (what, stamp) in [
+                ("drop", stamps.first_drop),
+                ("packet", stamps.first_packet),
+                ("syn", stamps.first_syn),
+                ("synack", stamps.first_synack),
+                ("data", stamps.first_data),
+            ] {
+                firsts.push((subject.clone(), what, stamp));
+            }
+        }
+        for (wire, stamp) in self.kernel.responses(slot, generation).unwrap_or_default() {
+            let endpoints = self.wire_ids.iter().filter(|(_, id)| **id == wire);
+            for (endpoint, _) in endpoints {
+                firsts.push((self.config.endpoints[endpoint.0].name.clone(), "response", stamp));
+            }
+        }
+        firsts.sort_by_key(|(.., stamp)| *stamp);
+        for (subject, what, stamp) in firsts {
+            let Some(stamp_ns) = MonoNs::stamped(stamp) else { continue };
+            let told = &mut self.partitions[at].told;
+            let key = (subject.clone(), what);
+            if told.contains(&key) {
+                continue;
+            }
+            told.push(key);
+            let (name, what) = (name.clone(), what.to_owned());
+            self.event(MonoNs::now(), EventKind::First { name, generation, what, subject, stamp_ns });
+        }
+    }
+
+    /// Every probe of a partition's evidence, in scheduled order.
+    pub(super) fn probes(&self, at: usize) -> Vec<ProbeView> {
+        let partition = &self.partitions[at];
+        if partition.state == PartitionState::Closed {
+            return partition.probes.clone();
+        }
+        let mut probes: Vec<ProbeView> = (0..self.config.endpoints.len())
+            .flat_map(|index| self.samples.since(EndpointId(index), partition.samples_from[index]))
+            .map(|sample| ProbeView {
+                endpoint: self.config.endpoints[sample.endpoint.0].name.clone(),
+                scheduled_ns: sample.scheduled,
+                done_ns: sample.done,
+                error: sample.error.clone(),
+            })
+            .collect();
+        probes.sort_by_key(|probe| probe.scheduled_ns);
+        probes
+    }
+
+    pub(super) async fn status(&mut self) -> Status {
+        let mut attachments = Vec::new();
+        for attachment in &self.attachments {
+            let others = attachment.others().await;
+            attachments.push(AttachmentView {
+                interface: attachment.interface.name.clone(),
+                netns: attachment.interface.netns.as_ref().map(ToString::to_string),
+                hook: Some(attachment.hooks.to_string()),
+                why: match &others {
+                    Ok(others) if !others.ahead.is_empty() => {
+                        format!("{}; {} runs before us", attachment.why, others.ahead.join(", "))
+                    }
+                    Ok(_) => attachment.why.clone(),
+                    Err(error) => format!("{}: {error}", shown(&attachment.interface)),
+                },
+                others: others.map(|others| others.programs).unwrap_or_default(),
+            });
+        }
+        let counters = self.kernel.counters().unwrap_or_default();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: injector_common::ABI_VERSION,
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            now_ns: MonoNs::now(),
+            attachments,
+            peers: self.peers(),
+            partitions: (0..self.partitions.len())
+                .filter(|at| self.partitions[*at].is_open())
+                .map(|at| self.view(at))
+                .collect(),
+            endpoints: self
+                .config
+                .endpoints
+                .iter()
+                .enumerate()
+                .map(|(index, endpoint)| EndpointView {
+                    name: endpoint.name.clone(),
+                    peer: endpoint.peer.map(|peer| self.config.names.name(peer).to_owned()),
+                    required: endpoint.role == Role::Required,
+                    healthy: self.healthy[index],
+                    last_error: self.last_error[index].clone(),
+                })
+                .collect(),
+            lost_events: self.lost_events(),
+            counters: counter::NAMES.iter().map(|name| (*name).to_owned()).zip(counters).collect(),
+        }
+    }
+
+    fn peers(&self) -> std::collections::BTreeMap<String, PeerView> {
+        let mac = |mac: &[u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
+        self.config
+            .peers
+            .iter()
+            .map(|peer| {
+                let addresses = peer.addresses.iter().map(ToString::to_string);
+                let prefixes = peer.prefixes.iter().map(ToString::to_string);
+                let view = PeerView {
+                    addresses: addresses.chain(prefixes).collect(),
+                    mac: peer.mac.as_ref().map(mac),
+                };
+                (self.config.names.name(peer.id).to_owned(), view)
+            })
+            .collect()
+    }
+}
