@@ -19,6 +19,9 @@ pub enum Step {
     Apply,
     /// Take a slot and write the links; a later enable cuts.
     Prepare,
+    /// Answer the links that would be cut, and change nothing: the view has generation 0, is `prepared` and has no
+    /// effective interval. The seed it names gives the same links again.
+    DryRun,
 }
 
 /// The events after an id, and those to come.
