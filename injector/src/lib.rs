@@ -4,8 +4,11 @@
 //! (kernel) → `measure` → `stats` → `report`. Imports point one way along it.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod daemon;
 pub mod model;
 pub mod probe;
+#[path = "stub.rs"]
+pub mod topology;
