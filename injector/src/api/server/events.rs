@@ -6,40 +6,47 @@ use futures_util::stream::{self, Stream, StreamExt};
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::api::types::{Event, EventKind};
-use crate::clock::{MonoNs, WallOffset};
 use crate::daemon::command::EventFeed;
 
 /// The media type of the stream.
 pub(super) const NDJSON: &str = "application/x-ndjson";
 
-/// Backlog first, then what comes. A reader that was too slow finds one `lost` line where events are missing; its
-/// id is that of the last one lost, so that resuming `since` it goes on behind the gap.
+/// Backlog first, then what comes. Where events are missing, because the reader was too slow or the history too
+/// short, a `lost` line says how many; its id is that of the last one lost, so that `since` it goes on behind the gap.
 pub(super) fn lines(feed: EventFeed, since: u64) -> Body {
-    let last = feed.backlog.last().map_or(since, |event| event.id);
-    let live = stream::unfold((feed.live, last), |(mut live, last)| async move {
+    let live = stream::unfold(feed.live, |mut live| async move {
         loop {
-            let event = match live.recv().await {
-                // Events between the subscription and the copy of the backlog are in both.
-                Ok(event) if event.id <= last => continue,
-                Ok(event) => event,
-                Err(RecvError::Lagged(count)) => lost(last, count),
+            match live.recv().await {
+                Ok(event) => return Some((event, live)),
+                // The ids tell how many: those that were lost here may be in the backlog.
+                Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return None,
-            };
-            let id = event.id;
-            return Some((event, (live, id)));
+            }
         }
     });
-    body(stream::iter(feed.backlog).chain(live))
+    body(gaps_told(stream::iter(feed.backlog).chain(live), since))
 }
 
 /// The backlog alone.
-pub(super) fn history(feed: EventFeed) -> Body {
-    body(stream::iter(feed.backlog))
+pub(super) fn history(feed: EventFeed, since: u64) -> Body {
+    body(gaps_told(stream::iter(feed.backlog), since))
 }
 
-fn lost(last: u64, count: u64) -> Event {
-    let now = MonoNs::now();
-    Event { id: last + count, at_ns: now, wall: WallOffset::now().wall(now), kind: EventKind::Lost { count } }
+/// Ids rise by one: what is not above the last one is known already, and a jump is a loss.
+fn gaps_told(events: impl Stream<Item = Event>, since: u64) -> impl Stream<Item = Event> {
+    let pairs = events.scan(since, |last, event| {
+        let missing = event.id.saturating_sub(last.saturating_add(1));
+        let lost = (missing > 0).then(|| Event {
+            id: event.id - 1,
+            at_ns: event.at_ns,
+            wall: event.wall,
+            kind: EventKind::Lost { count: missing },
+        });
+        let new = event.id > *last;
+        *last = event.id.max(*last);
+        std::future::ready(Some([lost, new.then_some(event)]))
+    });
+    pairs.flat_map(|pair| stream::iter(pair.into_iter().flatten()))
 }
 
 fn body(events: impl Stream<Item = Event> + Send + 'static) -> Body {
@@ -53,12 +60,21 @@ fn body(events: impl Stream<Item = Event> + Send + 'static) -> Body {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::WallNs;
+    use crate::clock::{MonoNs, WallNs};
     use http_body_util::BodyExt;
     use tokio::sync::broadcast;
 
     fn mark(id: u64) -> Event {
         Event { id, at_ns: MonoNs(id), wall: WallNs(0), kind: EventKind::Mark { text: id.to_string() } }
+    }
+
+    #[tokio::test]
+    async fn a_history_that_is_too_short_says_so() {
+        let (_sender, live) = broadcast::channel(2);
+        let bytes =
+            history(EventFeed { backlog: vec![mark(8)], live }, 5).collect().await.unwrap().to_bytes();
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        assert!(text.starts_with("{\"id\":7,") && text.contains("\"count\":2"), "{text}");
     }
 
     #[tokio::test]
@@ -76,8 +92,7 @@ mod tests {
             .map(|line| serde_json::from_slice(line).unwrap())
             .collect();
         let ids: Vec<u64> = events.iter().map(|event| event.id).collect();
-        assert!(matches!(events[2].kind, EventKind::Lost { count: 4 }), "{events:?}");
-        assert_eq!(ids[0..2], [1, 2]);
-        assert_eq!(ids[3..], [6, 7]);
+        assert_eq!(ids, [1, 2, 5, 6, 7]);
+        assert!(matches!(events[2].kind, EventKind::Lost { count: 3 }), "{events:?}");
     }
 }

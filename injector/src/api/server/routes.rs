@@ -332,7 +332,7 @@ async fn stream(
     Params(EventsQuery { since, follow }): Params<EventsQuery>,
 ) -> Result<Response, Problem> {
     let feed = ask(&handle, ANSWER_TIMEOUT, |reply| Command::Events { since, reply }).await?;
-    let body = if follow { events::lines(feed, since) } else { events::history(feed) };
+    let body = if follow { events::lines(feed, since) } else { events::history(feed, since) };
     Ok(content(events::NDJSON, body))
 }
 
