@@ -18,12 +18,17 @@ impl Config {
     }
 }
 
+/// Stands for the error of [`parse_words`].
+#[derive(Debug, thiserror::Error)]
+#[error("unknown shape {0:?}")]
+pub struct ShapeError(Vec<String>);
+
 /// Knows `isolate` and `halves`.
-pub fn parse_words(words: &[String]) -> Result<Shape, String> {
+pub fn parse_words(words: &[String]) -> Result<Shape, ShapeError> {
     match words.split_first() {
         Some((word, peers)) if word == "isolate" && !peers.is_empty() => Ok(Shape::Isolate(peers.to_vec())),
         Some((word, [])) if word == "halves" => Ok(Shape::Halves(Nothing {})),
-        _ => Err(format!("unknown shape {words:?}")),
+        _ => Err(ShapeError(words.to_vec())),
     }
 }
 

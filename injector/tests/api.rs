@@ -1,6 +1,5 @@
 //! The API over its socket, spoken to as curl does: what is answered, and what the daemon hears. No privileges.
 
-#[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -87,6 +87,29 @@ fn without_a_daemon_it_is_69_and_says_what_to_do() {
     assert_eq!(code(&output), 125, "its own failure");
 }
 
+/// As nobody, if the tests run as root: neither the socket nor `start` is for everyone.
+#[test]
+fn without_permission_it_is_77() {
+    use std::os::unix::process::CommandExt;
+    let served = Served::start();
+    let socket = served.path.to_str().unwrap();
+    for arguments in [&["status", "--socket", socket][..], &["start", "--config", "/nonexistent.yaml"]] {
+        let mut command = injector(arguments);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65_534).gid(65_534);
+        } else if arguments[0] == "status" {
+            continue;
+        }
+        match command.output() {
+            Ok(output) => {
+                assert_eq!(code(&output), 77, "{arguments:?}: {}", stderr(&output));
+                assert!(stderr(&output).contains("sudo"), "{}", stderr(&output));
+            }
+            Err(error) => eprintln!("skipped: nobody can't run the program where it was built: {error}"),
+        }
+    }
+}
+
 #[test]
 fn a_partition_is_printed_for_people_and_for_programs() {
     let served = Served::start();

@@ -49,7 +49,7 @@ pub struct Common {
     /// The daemon's socket [default: /run/injector/injector.sock]
     #[arg(long, global = true, value_name = "PATH", env = "INJECTOR_SOCKET", hide_env_values = true)]
     pub socket: Option<PathBuf>,
-    /// The daemon's host, reached by ssh: ssh://user@host
+    /// The daemon's host, reached by ssh, as in `ssh://user@host`
     #[arg(long, global = true, value_name = "HOST", env = "INJECTOR_HOST", hide_env_values = true)]
     pub host: Option<SshHost>,
 }

@@ -1,6 +1,6 @@
 //! Times, counts and tables as people read them. What is missing is `–`, never 0.
 
-use std::fmt::{self, Display};
+use std::fmt::{self, Display, Write as _};
 use std::time::{Duration, SystemTime};
 
 use crate::clock::{MonoNs, WallNs};
@@ -70,7 +70,7 @@ impl Table {
     /// Adds a row with as many cells as the header.
     pub fn row<const N: usize>(&mut self, cells: [String; N]) {
         debug_assert_eq!(N, self.rows[0].len());
-        self.rows.push(cells.to_vec());
+        self.rows.push(cells.into());
     }
 }
 
@@ -82,7 +82,7 @@ impl Display for Table {
         for row in &self.rows {
             let mut line = String::new();
             for (cell, width) in row.iter().zip(&widths) {
-                line.push_str(&format!("{cell:width$}  "));
+                let _ = write!(line, "{cell:width$}  ");
             }
             writeln!(f, "{}", line.trim_end())?;
         }

@@ -24,7 +24,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 /// What the stand-in was asked, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Asked {
-    Apply { name: String, request: PartitionRequest, step: &'static str, connection: u64 },
+    Apply { name: String, request: Box<PartitionRequest>, step: &'static str, connection: u64 },
     Heal(String),
     HealAll,
     Recovery { name: String, generation: Option<u32>, wait: Duration },
@@ -163,12 +163,7 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
                     Step::Prepare => "prepare",
                     Step::DryRun => "dry-run",
                 };
-                Asked::Apply { name, request: *request, step, connection: connection.0 }
-            }
-            Command::Enable { name, reply, .. } => {
-                let request = PartitionRequest::new(Shape::Isolate(vec!["n1".to_owned()]));
-                let _ = reply.send(Ok(view(&name, PartitionState::Active, &request)));
-                Asked::Other
+                Asked::Apply { name, request, step, connection: connection.0 }
             }
             Command::Heal { name, reply } => {
                 let unknown = Problem::new(Code::UnknownPartition, format!("no partition was named {name}"));
@@ -187,7 +182,7 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
                 ]);
                 Asked::Other
             }
-            Command::Partition { name, reply } => {
+            Command::Enable { name, reply, .. } | Command::Partition { name, reply } => {
                 let request = PartitionRequest::new(Shape::Isolate(vec!["n1".to_owned()]));
                 let _ = reply.send(Ok(view(&name, PartitionState::Active, &request)));
                 Asked::Other

@@ -163,7 +163,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 /// An answer's body; the connection is busy until it is sent.
 pub(super) struct AnswerBody {
     pub body: axum::body::Body,
-    pub answering: Answering,
+    pub _answering: Answering,
 }
 
 impl Body for AnswerBody {
@@ -174,7 +174,6 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let _held = &self.answering;
         Pin::new(&mut self.body).poll_frame(cx)
     }
 

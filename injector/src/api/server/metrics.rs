@@ -16,7 +16,7 @@ pub(super) fn render(status: &Status) -> String {
         1,
     );
 
-    let mut states =
+    let mut by_state =
         Family::new(&mut text, "injector_partitions", "gauge", "Partitions not closed, by state.");
     for (word, state) in [
         ("prepared", PartitionState::Prepared),
@@ -25,7 +25,7 @@ pub(super) fn render(status: &Status) -> String {
         ("watched", PartitionState::Watched),
     ] {
         let count = status.partitions.iter().filter(|partition| partition.state == state).count();
-        states.sample(&[("state", word)], count);
+        by_state.sample(&[("state", word)], count);
     }
 
     for (name, help, value) in [

@@ -197,7 +197,7 @@ async fn converse(
         let (answerer, answering) = (answerer.clone(), conduct.request());
         async move {
             let response = answerer.answer(request).await;
-            Ok::<_, std::convert::Infallible>(response.map(|body| AnswerBody { body, answering }))
+            Ok::<_, std::convert::Infallible>(response.map(|body| AnswerBody { body, _answering: answering }))
         }
     });
     // Half-closed connections are not kept: the end of a client's stream is the end of the client, and is noticed
