@@ -1,1 +1,5 @@
-fn main() {}
+//! The `injector` command.
+
+fn main() -> std::process::ExitCode {
+    injector::cli::main()
+}

@@ -161,6 +161,30 @@ pub struct Healed {
     pub healed_by: HealedBy,
 }
 
+/// The answer to `DELETE /v1/partitions/{name}` (one) and `DELETE /v1/partitions` (a list).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HealAnswer<T> {
+    /// When and by what each was healed.
+    pub healed: T,
+}
+
+/// `POST /v1/partitions/{name}/enable`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnableRequest {
+    /// When; without it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<StartAt>,
+}
+
+/// `POST /v1/marks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MarkRequest {
+    /// What to write on the timeline.
+    pub text: String,
+}
+
 /// The life of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -624,8 +648,10 @@ pub enum Code {
     UnknownPartition,
     /// The state does not allow it (enabling what is not prepared).
     WrongState,
-    /// No such path, or not with this method.
+    /// No such path.
     NoSuchCall,
+    /// The path knows other methods.
+    WrongMethod,
     /// Too many connections or requests.
     TooBusy,
     /// The caller may not.
@@ -634,6 +660,8 @@ pub enum Code {
     DataPlane,
     /// The daemon is stopping.
     Stopping,
+    /// The daemon did not answer in time.
+    NoAnswer,
 }
 
 impl Code {
@@ -649,11 +677,13 @@ impl Code {
             | Self::BadTime => 400,
             Self::NotPermitted => 403,
             Self::UnknownPartition | Self::NoSuchCall => 404,
+            Self::WrongMethod => 405,
             Self::NameTaken | Self::RequestIdUsed | Self::WrongState => 409,
             Self::BodyTooLarge => 413,
             Self::TooBusy => 429,
             Self::DataPlane => 500,
             Self::NoFreeSlot | Self::Stopping => 503,
+            Self::NoAnswer => 504,
         }
     }
 }

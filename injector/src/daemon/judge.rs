@@ -5,8 +5,8 @@ use injector_common::record::counter;
 use super::partition::{Partition, Pressures, named};
 use super::state::State;
 use crate::api::types::{
-    AttachmentView, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord, ShapePair,
-    Status,
+    AttachmentView, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord,
+    ShapePair, Status,
 };
 use crate::clock::MonoNs;
 use crate::config::Role;
@@ -31,7 +31,11 @@ impl State {
         let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
             now.zip(then).and_then(|(now, then)| now.share_since(then))
         };
-        let lost = if partition.cut.is_some() { self.lost_events().saturating_sub(partition.lost_before) } else { 0 };
+        let lost = if partition.cut.is_some() {
+            self.lost_events().saturating_sub(partition.lost_before)
+        } else {
+            0
+        };
         measure::record(&Evidence {
             name: partition.name.clone(),
             generation: partition.generation,
@@ -117,7 +121,9 @@ impl State {
 
     /// Tells what the programs have stamped since the last look.
     pub fn tell_firsts(&mut self, generation: u32) {
-        let Some(at) = self.partitions.iter().position(|partition| partition.generation == generation) else { return };
+        let Some(at) = self.partitions.iter().position(|partition| partition.generation == generation) else {
+            return;
+        };
         let partition = &self.partitions[at];
         let Some(slot) = partition.slot else { return };
         let name = partition.name.clone();

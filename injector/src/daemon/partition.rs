@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::api::types::{
-    Healed, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, ProbeView, RecoveryRecord,
-    Stamped,
+    Healed, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, ProbeView,
+    RecoveryRecord, Stamped,
 };
 use crate::clock::{MonoNs, Span, WallOffset};
 use crate::daemon::command::ConnectionId;

@@ -11,8 +11,8 @@ use super::command::{Command, ConnectionId, EventFeed, Reply, Step};
 use super::partition::{Partition, Pressures, instant, named, stamped};
 use super::samples::Samples;
 use crate::api::types::{
-    Code, Event, EventKind, Healed, HealedBy, LinkCounters, Owner, PartitionRequest, PartitionState, PartitionView,
-    Problem, RecoveryRecord, StartAt,
+    Code, Event, EventKind, Healed, HealedBy, LinkCounters, Owner, PartitionRequest, PartitionState,
+    PartitionView, Problem, RecoveryRecord, StartAt,
 };
 use crate::clock::{MonoNs, WallOffset};
 use crate::config::{Config, Role};
@@ -61,7 +61,12 @@ type Answer<T> = Result<T, Problem>;
 
 impl State {
     /// The state of a daemon that has attached and not yet served.
-    pub fn new(config: Config, kernel: Kernel, attachments: Vec<Attachment>, rate: watch::Sender<Rate>) -> Self {
+    pub fn new(
+        config: Config,
+        kernel: Kernel,
+        attachments: Vec<Attachment>,
+        rate: watch::Sender<Rate>,
+    ) -> Self {
         let endpoints = config.endpoints.len();
         Self {
             wire_ids: wire_ids(&config),
@@ -102,17 +107,22 @@ impl State {
             Command::Partition { name, reply } => {
                 let _ = reply.send(self.newest(&name).map(|at| self.view(at)));
             }
-            Command::Recovery { name, generation, wait, reply } => self.recovery(&name, generation, wait, reply),
+            Command::Recovery { name, generation, wait, reply } => {
+                self.recovery(&name, generation, wait, reply)
+            }
             Command::Probes { name, generation, reply } => {
                 let _ = reply.send(self.find(&name, generation).map(|at| self.probes(at)));
             }
-            Command::Mark { text, reply } => drop(reply.send(self.event(MonoNs::now(), EventKind::Mark { text }))),
+            Command::Mark { text, reply } => {
+                drop(reply.send(self.event(MonoNs::now(), EventKind::Mark { text })))
+            }
             Command::Events { since, reply } => {
                 let feed = EventFeed { backlog: self.timeline.since(since), live: self.feed.subscribe() };
                 let _ = reply.send(feed);
             }
             Command::Disconnected(connection) => {
-                let result = self.heal_where(|partition| partition.owner == Some(connection), HealedBy::Disconnect);
+                let result =
+                    self.heal_where(|partition| partition.owner == Some(connection), HealedBy::Disconnect);
                 if let Err(problem) = result {
                     tracing::error!(%problem, "partitions of a broken connection could not be healed");
                 }
@@ -136,7 +146,8 @@ impl State {
         self.partitions
             .iter()
             .rposition(|partition| {
-                partition.name == name && generation.is_none_or(|generation| generation == partition.generation)
+                partition.name == name
+                    && generation.is_none_or(|generation| generation == partition.generation)
             })
             .ok_or_else(|| {
                 Problem::new(Code::UnknownPartition, format!("no partition \"{name}\" is known"))
@@ -180,7 +191,9 @@ impl State {
         let bad = |field: &str, detail: String| Problem::new(Code::BadTime, detail).field(field);
         let life = *request.for_.get_or_insert(max_for);
         if life.as_nanos() == 0 {
-            return Err(bad("for", "a partition of no length cuts nothing".into()).remedy("write a length as \"5s\""));
+            return Err(
+                bad("for", "a partition of no length cuts nothing".into()).remedy("write a length as \"5s\"")
+            );
         }
         if life > max_for {
             return Err(bad("for", format!("{life} is longer than max_for, {max_for}"))
@@ -188,21 +201,31 @@ impl State {
         }
         let deadline = *request.deadline.get_or_insert(self.config.deadline);
         if deadline.as_nanos() == 0 {
-            return Err(bad("deadline", "a deadline of no length can't be met".into()).remedy("write it as \"20s\""));
+            return Err(
+                bad("deadline", "a deadline of no length can't be met".into()).remedy("write it as \"20s\"")
+            );
         }
         let most = injector_common::slot::MAX_SCOPES;
         if request.scopes.len() > most {
-            return Err(Problem::new(Code::BadParameter, format!("{} scopes, at most {most}", request.scopes.len()))
-                .field("scopes")
-                .remedy("use port ranges"));
+            return Err(Problem::new(
+                Code::BadParameter,
+                format!("{} scopes, at most {most}", request.scopes.len()),
+            )
+            .field("scopes")
+            .remedy("use port ranges"));
         }
         for name in &request.advisory {
-            let known = self.config.endpoints.iter().any(|endpoint| endpoint.name == *name || endpoint.base == *name);
+            let known =
+                self.config.endpoints.iter().any(|endpoint| endpoint.name == *name || endpoint.base == *name);
             if !known {
-                let all: Vec<&str> = self.config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
-                return Err(Problem::new(Code::UnknownEndpoint, format!("no endpoint \"{name}\" is configured"))
-                    .field("advisory")
-                    .remedy(format!("the endpoints are {}", all.join(", "))));
+                let all: Vec<&str> =
+                    self.config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+                return Err(Problem::new(
+                    Code::UnknownEndpoint,
+                    format!("no endpoint \"{name}\" is configured"),
+                )
+                .field("advisory")
+                .remedy(format!("the endpoints are {}", all.join(", "))));
             }
         }
         Ok(request)
@@ -213,7 +236,9 @@ impl State {
         if let Some(generation) = request.request_id.as_ref().and_then(|id| self.request_ids.get(id)) {
             let at = self.partitions.iter().position(|partition| partition.generation == *generation);
             return match at {
-                Some(at) if self.partitions[at].name == name && self.partitions[at].request == *request => Ok(Some(at)),
+                Some(at) if self.partitions[at].name == name && self.partitions[at].request == *request => {
+                    Ok(Some(at))
+                }
                 _ => Err(Problem::new(Code::RequestIdUsed, "this request_id was used for another request")
                     .field("request_id")
                     .remedy("make a new id for each request")),
@@ -240,9 +265,14 @@ impl State {
         connection: ConnectionId,
     ) -> Answer<Partition> {
         let seed = request.seed.unwrap_or_else(rand::random);
-        let resolved =
-            topology::resolve(&request.shape, request.direction, &self.config.names, &self.config.presets, seed)
-                .map_err(|error| shape_problem(&error))?;
+        let resolved = topology::resolve(
+            &request.shape,
+            request.direction,
+            &self.config.names,
+            &self.config.presets,
+            seed,
+        )
+        .map_err(|error| shape_problem(&error))?;
         if let Some(at) = request.at {
             self.start(at)?;
         }
@@ -286,7 +316,9 @@ impl State {
         let now = MonoNs::now();
         let problem = |detail: String| Problem::new(Code::BadTime, detail).field("at");
         if mono <= now {
-            return Err(problem("the start lies in the past".into()).remedy("leave `at` out to start at once"));
+            return Err(
+                problem("the start lies in the past".into()).remedy("leave `at` out to start at once")
+            );
         }
         if mono.saturating_since(now) > self.config.max_for.0 {
             return Err(problem(format!("the start lies more than max_for ({}) ahead", self.config.max_for))
@@ -301,8 +333,11 @@ impl State {
             self.evict_oldest_watch(&partition.name);
         }
         let (slot, freshness) = self.slots.free().ok_or_else(|| {
-            Problem::new(Code::NoFreeSlot, format!("{} partitions are live, and there are no more slots", injector_common::SLOTS))
-                .remedy("heal one of them")
+            Problem::new(
+                Code::NoFreeSlot,
+                format!("{} partitions are live, and there are no more slots", injector_common::SLOTS),
+            )
+            .remedy("heal one of them")
         })?;
         if freshness == Freshness::Reused {
             self.kernel.settle();
@@ -329,8 +364,11 @@ impl State {
         let index = self.newest(name)?;
         let partition = &self.partitions[index];
         if partition.state != PartitionState::Prepared {
-            return Err(Problem::new(Code::WrongState, format!("\"{name}\" is not prepared: it was enabled before"))
-                .remedy("prepare it again after its heal"));
+            return Err(Problem::new(
+                Code::WrongState,
+                format!("\"{name}\" is not prepared: it was enabled before"),
+            )
+            .remedy("prepare it again after its heal"));
         }
         let generation = partition.generation;
         self.commit(generation, at.or(partition.request.at)).await?;
@@ -735,7 +773,9 @@ impl State {
 
     fn evict_oldest_watch(&mut self, by: &str) {
         let at = MonoNs::now();
-        if let Some(oldest) = self.partitions.iter_mut().find(|partition| partition.state == PartitionState::Watched) {
+        if let Some(oldest) =
+            self.partitions.iter_mut().find(|partition| partition.state == PartitionState::Watched)
+        {
             oldest.closed_by.get_or_insert(Closed { partition: by.to_owned(), at });
             self.judge_watched();
         }
@@ -833,7 +873,11 @@ impl State {
     }
 
     /// The stamps of a slot, or none where the map can't be read (which is logged).
-    pub(super) fn stamps(&self, slot: SlotIndex, generation: u32) -> Vec<(Link, injector_common::record::LinkStamps)> {
+    pub(super) fn stamps(
+        &self,
+        slot: SlotIndex,
+        generation: u32,
+    ) -> Vec<(Link, injector_common::record::LinkStamps)> {
         self.kernel.link_stamps(slot, generation).unwrap_or_else(|error| {
             tracing::error!(%error, "stamps could not be read");
             Vec::new()
@@ -864,4 +908,3 @@ fn shape_problem(error: &TopologyError) -> Problem {
 fn data_plane(error: &DatapathError) -> Problem {
     Problem::new(Code::DataPlane, error.to_string()).remedy("see the daemon's log, and `injector doctor`")
 }
-

@@ -192,7 +192,11 @@ async fn attach_here(mut ebpf: Ebpf, interface: Interface) -> Result<Done, Strin
         ));
     }
     let addresses = netlink::addresses(&handle).await.map_err(|error| format!("netlink: {error}"))?;
-    let addresses = addresses.into_iter().filter(|(index, _)| *index == facts.index).map(|(_, address)| address).collect();
+    let addresses = addresses
+        .into_iter()
+        .filter(|(index, _)| *index == facts.index)
+        .map(|(_, address)| address)
+        .collect();
     let mut why = Vec::new();
     let mut ours = Vec::new();
     let mut held = None;

@@ -1,0 +1,103 @@
+//! Who is at the other end of a connection.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use tokio::net::UnixStream;
+
+use super::socket::Access;
+
+/// The credentials that the kernel noted when the caller connected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub uid: u32,
+    pub gid: u32,
+    pub pid: Option<i32>,
+    /// Supplementary groups; empty where the kernel can't tell.
+    groups: Vec<u32>,
+}
+
+impl Caller {
+    pub fn of(stream: &UnixStream) -> std::io::Result<Self> {
+        let credentials = stream.peer_cred()?;
+        Ok(Self {
+            uid: credentials.uid(),
+            gid: credentials.gid(),
+            pid: credentials.pid(),
+            groups: peer_groups(stream),
+        })
+    }
+
+    /// Whether this caller may use the API: root, the daemon's own user, the socket's group, and others only
+    /// where the configured mode opens the socket to everyone.
+    pub fn may_enter(&self, access: Access, own_uid: u32) -> bool {
+        let member = |gid| self.gid == gid || self.groups.contains(&gid);
+        self.uid == 0
+            || self.uid == own_uid
+            || (access.mode & 0o020 != 0 && access.gid.is_some_and(member))
+            || access.mode & 0o002 != 0
+    }
+}
+
+fn peer_groups(stream: &UnixStream) -> Vec<u32> {
+    let fd = stream.as_fd();
+    let mut groups: Vec<libc::gid_t> = vec![0; 64];
+    loop {
+        let capacity = size_of::<libc::gid_t>() * groups.len();
+        let mut length = libc::socklen_t::try_from(capacity).expect("at most 65,536 groups");
+        // SAFETY: `groups` owns `length` writable bytes, and the kernel writes at most that many.
+        let answer = unsafe {
+            libc::getsockopt(
+                fd.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_PEERGROUPS,
+                groups.as_mut_ptr().cast(),
+                &raw mut length,
+            )
+        };
+        let needed = length as usize / size_of::<libc::gid_t>();
+        if answer == 0 {
+            groups.truncate(needed);
+            return groups;
+        }
+        let too_small = std::io::Error::last_os_error().raw_os_error() == Some(libc::ERANGE);
+        if !too_small || needed <= groups.len() || needed > 65_536 {
+            return Vec::new();
+        }
+        groups.resize(needed, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(uid: u32, gid: u32, groups: &[u32]) -> Caller {
+        Caller { uid, gid, pid: None, groups: groups.to_vec() }
+    }
+
+    #[test]
+    fn only_root_the_daemon_and_the_group_enter() {
+        let access = Access { gid: Some(50), mode: 0o660 };
+        assert!(caller(0, 0, &[]).may_enter(access, 7));
+        assert!(caller(7, 7, &[]).may_enter(access, 7));
+        assert!(caller(9, 50, &[]).may_enter(access, 7));
+        assert!(caller(9, 9, &[3, 50]).may_enter(access, 7));
+        assert!(!caller(9, 9, &[3]).may_enter(access, 7));
+        assert!(!caller(9, 50, &[]).may_enter(Access { gid: None, mode: 0o600 }, 7));
+        assert!(!caller(9, 50, &[]).may_enter(Access { gid: Some(50), mode: 0o600 }, 7));
+        assert!(caller(9, 9, &[]).may_enter(Access { gid: Some(50), mode: 0o666 }, 7));
+    }
+
+    #[tokio::test]
+    async fn the_kernel_tells_our_own_groups() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let caller = Caller::of(&ours).unwrap();
+        assert_eq!(caller.uid, rustix::process::geteuid().as_raw());
+        let mut expected: Vec<u32> =
+            rustix::process::getgroups().unwrap().iter().map(|gid| gid.as_raw()).collect();
+        let mut found = caller.groups;
+        expected.sort_unstable();
+        found.sort_unstable();
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,79 @@
+//! How a command ends: the exit codes of the contract, and failures that carry one.
+
+use crate::api::client::ClientError;
+use crate::api::types::{Code, Outcome, Problem};
+
+/// An exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit(pub u8);
+
+impl Exit {
+    /// Recovered, or simply done.
+    pub const OK: Self = Self(0);
+    /// Not recovered, a rate above the limit, a regression, an endpoint that does not answer.
+    pub const NOT_RECOVERED: Self = Self(1);
+    /// Unknown, censored, undecided, or our own failure.
+    pub const UNDECIDED: Self = Self(2);
+    /// Wrong usage or a bad config.
+    pub const USAGE: Self = Self(64);
+    /// No daemon answers.
+    pub const UNREACHABLE: Self = Self(69);
+    /// Not for this user.
+    pub const NOT_PERMITTED: Self = Self(77);
+    /// `with` failed by itself, not its command.
+    pub const WITH_FAILED: Self = Self(125);
+
+    /// The exit code of an outcome.
+    pub fn of(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Recovered => Self::OK,
+            Outcome::NotRecovered => Self::NOT_RECOVERED,
+            Outcome::Censored | Outcome::Unknown | Outcome::HarnessFailed => Self::UNDECIDED,
+        }
+    }
+}
+
+/// A failure for the user: what went wrong, where, and what to do.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// The text.
+    pub message: String,
+    /// The daemon's own words, if it was the daemon that refused.
+    pub problem: Option<Problem>,
+}
+
+impl Failure {
+    /// A failure with a text.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), problem: None }
+    }
+
+    /// Wrong usage.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::USAGE, message)
+    }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let exit = match &error {
+            ClientError::Unreachable { .. } | ClientError::Broken { .. } => Exit::UNREACHABLE,
+            ClientError::NotPermitted { .. } => Exit::NOT_PERMITTED,
+            ClientError::Protocol { .. } => Exit::UNDECIDED,
+            ClientError::Problem(problem) => match problem.code {
+                Code::Stopping => Exit::UNREACHABLE,
+                Code::NotPermitted => Exit::NOT_PERMITTED,
+                Code::NoFreeSlot | Code::TooBusy | Code::DataPlane | Code::NoAnswer => Exit::UNDECIDED,
+                _ => Exit::USAGE,
+            },
+        };
+        let message = match &error {
+            ClientError::Problem(Problem { field: Some(field), .. }) => format!("{field}: {error}"),
+            _ => error.to_string(),
+        };
+        let problem = if let ClientError::Problem(problem) = error { Some(problem) } else { None };
+        Self { exit, message, problem }
+    }
+}

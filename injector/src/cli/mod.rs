@@ -1,0 +1,113 @@
+//! The command line: a thin shell over the API's client. One file a command.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use serde::Serialize;
+
+use self::args::{Command, CommandLine, Common};
+use self::failure::{Exit, Failure};
+
+pub mod args;
+mod check;
+mod dial_stdio;
+mod doctor;
+pub mod failure;
+mod heal;
+pub mod human;
+mod mark;
+mod partition;
+mod peers;
+mod probe;
+mod start;
+mod status;
+mod story;
+mod timeline;
+mod wait;
+mod with;
+
+/// Reads the command line, runs it, and gives the exit code.
+pub fn main() -> ExitCode {
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::USAGE.0 } else { Exit::OK.0 });
+        }
+    };
+    let common = line.common;
+    match run(&common, line.command) {
+        Ok(exit) => ExitCode::from(exit.0),
+        Err(failure) => {
+            report(&common, &failure);
+            ExitCode::from(failure.exit.0)
+        }
+    }
+}
+
+fn run(common: &Common, command: Command) -> Result<Exit, Failure> {
+    match command {
+        Command::Start(args) => start::run(common, &args),
+        Command::Check(args) => check::run(common, &args),
+        Command::DialStdio => dial_stdio::run(common),
+        Command::Doctor => block_on(doctor::run(common)),
+        Command::Partition(args) => block_on(partition::run(common, args)),
+        Command::Heal(args) => block_on(heal::run(common, args)),
+        Command::Status(args) => block_on(status::run(common, args)),
+        Command::Peers => block_on(peers::run(common)),
+        Command::Timeline(args) => block_on(timeline::run(common, args)),
+        Command::Mark(args) => block_on(mark::run(common, args)),
+        Command::Wait(args) => block_on(wait::run(common, args)),
+        Command::With(args) => block_on(with::run(common, args)),
+        Command::Probe => block_on(probe::run(common)),
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::UNDECIDED, format!("the runtime can't be made: {error}")))?;
+    runtime.block_on(work)
+}
+
+fn report(common: &Common, failure: &Failure) {
+    if common.json {
+        let exit = failure.exit.0;
+        let report = match &failure.problem {
+            Some(problem) => {
+                serde_json::json!({ "exit": exit, "error": failure.message, "problem": problem })
+            }
+            None => serde_json::json!({ "exit": exit, "error": failure.message }),
+        };
+        let _ = writeln!(io::stderr(), "{report}");
+    } else {
+        let _ = writeln!(io::stderr(), "injector: {}", failure.message);
+    }
+}
+
+/// Prints the value as JSON or as text, as the user asked.
+fn show(common: &Common, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    if common.json { print(&to_json(value)?) } else { print(&text()) }
+}
+
+fn to_json(value: &impl Serialize) -> Result<String, Failure> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|error| {
+        Failure::new(Exit::UNDECIDED, format!("the answer can't be written as JSON: {error}"))
+    })?;
+    text.push('\n');
+    Ok(text)
+}
+
+/// To standard output. A reader that has gone away (`| head`) has read enough.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::UNDECIDED, format!("standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,108 @@
+//! `injector partition`: from words to a request, and the answer in words.
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, Hasher};
+
+use super::args::{At, Common, Cut, Partition};
+use super::failure::{Exit, Failure};
+use super::human::{span, wall};
+use super::show;
+use crate::api::client::Client;
+use crate::api::types::{Owner, PartitionRequest, PartitionView, StartAt};
+use crate::clock::WallNs;
+use crate::topology::words::parse_words;
+
+pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failure> {
+    let asked = Asked::of(args.cut, Owner::None)?;
+    let mut client = Client::open(&common.address()).await?;
+    let (name, request) = asked.settle(&mut client).await?;
+    let view = if args.dry_run {
+        client.dry_run(&name, &request).await?
+    } else {
+        client.apply(&name, &request).await?
+    };
+    show(common, &view, || if args.dry_run { would_cut(&view) } else { describe(&view) })?;
+    Ok(Exit::OK)
+}
+
+/// A request that lacks only the daemon's clock.
+pub(super) struct Asked {
+    name: String,
+    request: PartitionRequest,
+    at: Option<At>,
+}
+
+impl Asked {
+    /// From the command line; errors are usage errors, found before any daemon is asked.
+    pub fn of(cut: Cut, owner: Owner) -> Result<Self, Failure> {
+        let shape = parse_words(&cut.shape).map_err(|error| Failure::usage(error.to_string()))?;
+        let name = cut.name.unwrap_or_else(|| unique_name(&cut.shape[0]));
+        let request = PartitionRequest {
+            for_: cut.for_,
+            deadline: cut.deadline,
+            direction: cut.direction,
+            scopes: cut.scope,
+            loss: cut.loss,
+            flap: cut.flap,
+            neighbour: cut.neighbour,
+            seed: cut.seed,
+            owner,
+            ..PartitionRequest::new(shape)
+        };
+        Ok(Self { name, request, at: cut.at })
+    }
+
+    /// Fixes a start that is relative to now, by the daemon's clock.
+    pub async fn settle(mut self, client: &mut Client) -> Result<(String, PartitionRequest), Failure> {
+        self.request.at = match self.at {
+            None => None,
+            Some(At::Wall(wall)) => Some(StartAt::WallNs(wall)),
+            Some(At::In(span)) => Some(StartAt::MonoNs(client.status().await?.now_ns + span)),
+        };
+        Ok((self.name, self.request))
+    }
+}
+
+fn unique_name(shape: &str) -> String {
+    // The standard library seeds each hasher state from the system's randomness.
+    let random = std::hash::RandomState::new().build_hasher().finish() as u32;
+    format!("{shape}-{random:08x}")
+}
+
+fn would_cut(view: &PartitionView) -> String {
+    let mut text = format!("would cut: {}\n", view.resolved);
+    links(&mut text, view);
+    text
+}
+
+/// Name, links and effective interval.
+pub(super) fn describe(view: &PartitionView) -> String {
+    let mut text = format!("{}: {} (generation {})\n", view.name, view.resolved, view.generation);
+    if let Some(cut) = view.effective {
+        let width = cut.end_ns.saturating_since(cut.begin_ns).as_nanos() as u64;
+        let width = if width == 0 { String::new() } else { format!(", within {}", span(width)) };
+        let _ = writeln!(text, "  cut    {}{width}", wall(cut.wall));
+        if let Some(ends) = view.ends_at_ns {
+            let lasts = ends.saturating_since(cut.end_ns).as_nanos() as u64;
+            let at = WallNs(cut.wall.0.saturating_add_unsigned(lasts));
+            let _ = writeln!(text, "  until  {}, {} later", wall(at), span(lasts));
+        }
+    }
+    links(&mut text, view);
+    text
+}
+
+fn links(text: &mut String, view: &PartitionView) {
+    const SHOWN: usize = 12;
+    let names: Vec<String> =
+        view.links.iter().take(SHOWN).map(|link| format!("{}→{}", link.src, link.dst)).collect();
+    let more = view.links.len().saturating_sub(SHOWN);
+    let more = if more == 0 { String::new() } else { format!(" and {more} more (--json lists them)") };
+    let _ = writeln!(text, "  links  {}: {}{more}", view.links.len(), names.join(" "));
+    if let Some(seed) = view.seed {
+        let _ = writeln!(text, "  seed   {seed}");
+    }
+    for warning in &view.warnings {
+        let _ = writeln!(text, "  warning: {warning}");
+    }
+}

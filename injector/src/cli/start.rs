@@ -1,0 +1,113 @@
+//! `injector start`: the daemon, in the foreground or detached.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tracing_subscriber::EnvFilter;
+
+use super::args::{Common, Start};
+use super::failure::{Exit, Failure};
+use super::{block_on, show};
+use crate::api::server::make_directory;
+use crate::config::Config;
+use crate::daemon::ready::{READY_LINE, Ready};
+use crate::daemon::{self, StartOptions};
+
+/// Sets what the log says, as in `debug` or `injector=debug`.
+const LOG_VARIABLE: &str = "INJECTOR_LOG";
+
+pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
+    if common.host.is_some() {
+        return Err(Failure::usage("start runs the daemon on this host; leave out --host"));
+    }
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new(
+            Exit::NOT_PERMITTED,
+            "start needs root, to attach to interfaces; run it with sudo (`injector check` needs no privileges)",
+        ));
+    }
+    let mut config = Config::load(&args.config).map_err(|errors| Failure::usage(errors.to_string()))?;
+    if let Some(socket) = &common.socket {
+        config.socket.path.clone_from(socket);
+    }
+    if args.detach {
+        return detach(common, args, &config.socket.path);
+    }
+    let ready = if args.ready_on_stdout {
+        // Away from the terminal that started us, so that its end is not ours.
+        let _ = rustix::process::setsid();
+        Ready::to_stdout()
+    } else {
+        Ready::to_systemd()
+    };
+    log_to_stderr();
+    let options = StartOptions { config_path: args.config.clone(), ready };
+    block_on(async {
+        daemon::run(config, options)
+            .await
+            .map(|()| Exit::OK)
+            .map_err(|error| Failure::new(Exit::UNDECIDED, error.to_string()))
+    })
+}
+
+fn log_to_stderr() {
+    let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(io::stderr).init();
+}
+
+/// Starts this program again in the background and waits until it says that it serves.
+fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure> {
+    let failed = |what: &str, error: &dyn std::fmt::Display| {
+        Failure::new(Exit::UNDECIDED, format!("start --detach: {what}: {error}"))
+    };
+    let log_path = args.log.clone().unwrap_or_else(|| socket.with_file_name("injector.log"));
+    let (mut log, log_begin) = open_log(&log_path).map_err(|error| failed("the log", &error))?;
+    let config = std::path::absolute(&args.config).map_err(|error| failed("the config", &error))?;
+    let program = std::env::current_exe().map_err(|error| failed("our own program", &error))?;
+    let (reader, writer) = io::pipe().map_err(|error| failed("a pipe", &error))?;
+    let stderr = log.try_clone().map_err(|error| failed("the log", &error))?;
+
+    let mut command = Command::new(program);
+    command.args(["start", "--ready-on-stdout", "--config"]).arg(config);
+    if let Some(socket) = &common.socket {
+        command.arg("--socket").arg(std::path::absolute(socket).unwrap_or_else(|_| socket.clone()));
+    }
+    command.stdin(Stdio::null()).stdout(writer).stderr(stderr);
+    let mut child = command.spawn().map_err(|error| failed("the daemon", &error))?;
+    // The command holds the pipe's writing end: without it the daemon's end is the end of the pipe.
+    drop(command);
+
+    let mut line = String::new();
+    let told = BufReader::new(reader).read_line(&mut line);
+    if told.is_ok() && line == READY_LINE {
+        let pid = child.id();
+        let report = serde_json::json!({ "pid": pid, "socket": socket, "log": log_path });
+        show(common, &report, || {
+            format!("running: pid {pid}, socket {}, log {}\n", socket.display(), log_path.display())
+        })?;
+        return Ok(Exit::OK);
+    }
+    let status = child.wait().map_err(|error| failed("the daemon", &error))?;
+    let mut said = String::new();
+    if log.seek(SeekFrom::Start(log_begin)).is_ok() {
+        let _ = log.read_to_string(&mut said);
+    }
+    let exit = status.code().and_then(|code| u8::try_from(code).ok()).filter(|code| *code != 0);
+    Err(Failure::new(
+        exit.map_or(Exit::UNDECIDED, Exit),
+        format!("the daemon did not start ({status}); it said:\n{}", said.trim_end()),
+    ))
+}
+
+fn open_log(path: &PathBuf) -> io::Result<(File, u64)> {
+    if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        make_directory(directory).map_err(io::Error::other)?;
+    }
+    let mut log = OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)?;
+    let begin = log.seek(SeekFrom::End(0))?;
+    Ok((log, begin))
+}

@@ -1,0 +1,94 @@
+//! `injector status`.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use super::args::{Common, Status as Args};
+use super::failure::{Exit, Failure};
+use super::human::{NONE, Table, after, or_none, span, word, yes_no};
+use super::{print, show};
+use crate::api::client::Client;
+use crate::api::types::{PartitionState, Status};
+
+pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
+    let mut client = Client::open(&common.address()).await?;
+    loop {
+        let status = client.status().await?;
+        if args.watch && !common.json && std::io::stdout().is_terminal() {
+            // Home, then clear: on a terminal each status takes the place of the last one.
+            print("\x1b[H\x1b[2J")?;
+        }
+        show(common, &status, || describe(&status))?;
+        if !args.watch {
+            return Ok(Exit::OK);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn describe(status: &Status) -> String {
+    let mut text = format!(
+        "injector {} (abi {}), pid {}, kernel {}, {} peers, {} events lost\n",
+        status.version,
+        status.abi,
+        status.pid,
+        status.kernel,
+        status.peers.len(),
+        status.lost_events
+    );
+    if !status.attachments.is_empty() {
+        let mut table = Table::new(["interface", "netns", "hook", "others", "why"]);
+        for found in &status.attachments {
+            table.row([
+                found.interface.clone(),
+                or_none(found.netns.as_deref()),
+                or_none(found.hook.as_deref()),
+                if found.others.is_empty() { NONE.to_owned() } else { found.others.join(", ") },
+                found.why.clone(),
+            ]);
+        }
+        let _ = write!(text, "\n{table}");
+    }
+    if status.partitions.is_empty() {
+        text.push_str("\nnothing is cut\n");
+    } else {
+        let mut table =
+            Table::new(["partition", "gen", "state", "shape", "since", "ends in", "links", "dropped"]);
+        for view in &status.partitions {
+            let running = matches!(view.state, PartitionState::Active | PartitionState::Scheduled);
+            let since = view.effective.map(|cut| cut.end_ns);
+            let ends = view.ends_at_ns.filter(|_| running);
+            table.row([
+                view.name.clone(),
+                view.generation.to_string(),
+                word(&view.state),
+                view.resolved.to_string(),
+                after(since, Some(status.now_ns)),
+                after(Some(status.now_ns), ends),
+                view.links.len().to_string(),
+                view.links.iter().map(|link| link.dropped_packets).sum::<u64>().to_string(),
+            ]);
+        }
+        let _ = write!(text, "\n{table}");
+        for view in &status.partitions {
+            for warning in &view.warnings {
+                let _ = writeln!(text, "warning: {}: {warning}", view.name);
+            }
+        }
+    }
+    if !status.endpoints.is_empty() {
+        let mut table = Table::new(["endpoint", "role", "healthy", "last error"]);
+        for endpoint in &status.endpoints {
+            table.row([
+                endpoint.name.clone(),
+                if endpoint.required { "required" } else { "advisory" }.to_owned(),
+                yes_no(endpoint.healthy),
+                or_none(endpoint.last_error.as_deref()),
+            ]);
+        }
+        let _ = write!(text, "\n{table}");
+    }
+    let _ = writeln!(text, "\ndaemon clock {}", span(status.now_ns.0));
+    text
+}

@@ -1,0 +1,158 @@
+//! A recovery record told to people.
+
+use std::fmt::Write as _;
+
+use super::human::{Table, after, or_none, span, span_or_none, wall, word, yes_no};
+use crate::api::types::{HealedBy, Outcome, RecoveryRecord};
+use crate::model::NamedLink;
+
+/// The verdict first, then what happened when; every time counts from the heal.
+pub(super) fn tell(record: &RecoveryRecord) -> String {
+    let mut text = format!("{}: {}\n", record.name, verdict(record));
+    cut_and_heal(&mut text, record);
+    if record.heal.is_some() {
+        phases(&mut text, record);
+        endpoints(&mut text, record);
+    }
+    links(&mut text, record);
+    doubts(&mut text, record);
+    text
+}
+
+fn verdict(record: &RecoveryRecord) -> String {
+    let deadline = span(record.deadline_ns);
+    let reason = record.outcome_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    match record.outcome {
+        None if record.heal.is_none() => "still cut, nothing is decided".to_owned(),
+        None => "healed, not yet decided".to_owned(),
+        Some(Outcome::Recovered) => format!(
+            "recovered, settled {} after the heal (deadline {deadline}){reason}",
+            span_or_none(record.heal_to_settled_ns)
+        ),
+        Some(Outcome::NotRecovered) => format!("NOT recovered within {deadline} of the heal{reason}"),
+        Some(outcome) => format!("{}{reason}", word(&outcome)),
+    }
+}
+
+fn cut_and_heal(text: &mut String, record: &RecoveryRecord) {
+    let seed = record.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
+    let _ = writeln!(text, "  shape    {} (generation {}{seed})", record.shape.resolved, record.generation);
+    let cut = record.cut.map(|cut| wall(cut.wall));
+    let _ = writeln!(text, "  cut      {}, held {}", or_none(cut), span_or_none(record.hold_ns));
+    let by = match record.healed_by {
+        None => String::new(),
+        Some(HealedBy::Request) => ", on request".to_owned(),
+        Some(HealedBy::Deadline) => ", in the kernel, by its own --for".to_owned(),
+        Some(HealedBy::Lease) => ", by the dead-man's switch".to_owned(),
+        Some(HealedBy::Shutdown) => ", by the daemon's shutdown".to_owned(),
+        Some(HealedBy::Disconnect) => ", because its owner disconnected".to_owned(),
+    };
+    let _ = writeln!(text, "  heal     {}{by}", or_none(record.heal.map(|heal| wall(heal.wall))));
+    let _ = writeln!(text, "  ready    {} after the heal", span_or_none(record.heal_to_ready_ns));
+    let _ = writeln!(text, "  settled  {} after the heal", span_or_none(record.heal_to_settled_ns));
+}
+
+fn phases(text: &mut String, record: &RecoveryRecord) {
+    let phases = &record.phases;
+    let last = phases.last_link.as_ref().map(|link| format!("last first packet on {link}"));
+    let mut table = Table::new(["phase", "took", "until"]);
+    for (phase, took, until) in [
+        ("silence", phases.silence_ns, last.as_deref().unwrap_or("the last link's first packet")),
+        ("reconnect", phases.reconnect_ns, "the last first handshake"),
+        ("resync", phases.resync_ns, "the last first payload"),
+        ("response", phases.response_ns, "the last first successful response"),
+        ("coordination", phases.coordination_ns, "settled"),
+    ] {
+        table.row([phase.to_owned(), span_or_none(took), until.to_owned()]);
+    }
+    let _ = write!(text, "\n{table}");
+}
+
+fn endpoints(text: &mut String, record: &RecoveryRecord) {
+    if record.endpoints.is_empty() {
+        return;
+    }
+    let heal = record.heal.map(|heal| heal.end_ns);
+    let mut table = Table::new([
+        "endpoint", "role", "impaired", "first ok", "ready", "settled", "relapses", "failed", "outcome",
+    ]);
+    for endpoint in &record.endpoints {
+        table.row([
+            endpoint.name.clone(),
+            if endpoint.required { "required" } else { "advisory" }.to_owned(),
+            yes_no(endpoint.impaired),
+            after(heal, endpoint.first_ok_ns),
+            after(heal, endpoint.ready_ns),
+            after(heal, endpoint.settled_ns),
+            endpoint.relapses.to_string(),
+            format!("{} of {}", endpoint.probes_failed, endpoint.probes_sent),
+            or_none(endpoint.outcome.map(|outcome| word(&outcome))),
+        ]);
+    }
+    let _ = write!(text, "\n{table}");
+}
+
+fn links(text: &mut String, record: &RecoveryRecord) {
+    if record.links.is_empty() {
+        return;
+    }
+    let heal = record.heal.map(|heal| heal.end_ns);
+    let mut table = Table::new(["link", "dropped", "first packet", "SYN", "SYN-ACK", "first data"]);
+    for link in &record.links {
+        let name = NamedLink { src: link.src.clone(), dst: link.dst.clone() };
+        table.row([
+            name.to_string(),
+            link.dropped_packets.to_string(),
+            after(heal, link.first_packet_ns),
+            after(heal, link.first_syn_ns),
+            after(heal, link.first_synack_ns),
+            after(heal, link.first_data_ns),
+        ]);
+    }
+    let _ = write!(text, "\n{table}");
+}
+
+fn doubts(text: &mut String, record: &RecoveryRecord) {
+    let mut doubts = Vec::new();
+    if record.heal.is_some() && !record.proved {
+        doubts.push("no packet was dropped on its links: the cut is not proved".to_owned());
+    }
+    for link in &record.links {
+        if !link.still_cut_by.is_empty() {
+            doubts.push(format!(
+                "{}→{} was still cut by {}",
+                link.src,
+                link.dst,
+                link.still_cut_by.join(", ")
+            ));
+        }
+        for gap in &link.uncovered {
+            doubts.push(format!(
+                "{}→{} was not covered on {} for {}",
+                link.src,
+                link.dst,
+                gap.interface,
+                after(Some(gap.from_ns), gap.until_ns)
+            ));
+        }
+    }
+    if let Some(other) = &record.closed_by {
+        doubts.push(format!("partition {other} began before this record was final"));
+    }
+    if record.starved {
+        let lateness = span_or_none(record.host.probe_lateness_p99_ns);
+        doubts.push(format!("the host starved the probes (lateness p99 {lateness})"));
+    }
+    if record.lost_events > 0 {
+        doubts.push(format!("{} events were lost", record.lost_events));
+    }
+    if !record.is_final && record.outcome.is_some() {
+        doubts.push("the observation goes on".to_owned());
+    }
+    if !doubts.is_empty() {
+        text.push('\n');
+    }
+    for doubt in doubts {
+        let _ = writeln!(text, "note: {doubt}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Telling the starter how far the daemon is: systemd's `sd_notify`, and the process behind `start --detach`.
+
+use std::ffi::OsStr;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use crate::clock::MonoNs;
+
+/// What `start --detach` reads from the daemon's standard output when it serves.
+pub const READY_LINE: &str = "ready\n";
+
+/// Whom to tell that the API answers.
+#[derive(Debug)]
+pub struct Ready {
+    starter: Starter,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Starter {
+    Gone,
+    ReadsStdout,
+}
+
+impl Ready {
+    /// Systemd, if it asked.
+    pub fn to_systemd() -> Self {
+        Self { starter: Starter::Gone }
+    }
+
+    /// Also the process that reads this one's standard output.
+    pub fn to_stdout() -> Self {
+        Self { starter: Starter::ReadsStdout }
+    }
+
+    /// Tells, once; standard output is closed if a starter was waiting there.
+    pub fn tell(self) -> io::Result<()> {
+        systemd(State::Ready)?;
+        if self.starter == Starter::ReadsStdout {
+            let mut stdout = io::stdout();
+            stdout.write_all(READY_LINE.as_bytes())?;
+            stdout.flush()?;
+            let null = OpenOptions::new().write(true).open("/dev/null")?;
+            rustix::stdio::dup2_stdout(&null)?;
+        }
+        Ok(())
+    }
+}
+
+/// What systemd wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The API answers.
+    Ready,
+    /// The config is read again; [`State::Ready`] follows.
+    Reloading,
+    /// The end has begun.
+    Stopping,
+}
+
+/// Sends a state to the socket that `NOTIFY_SOCKET` names; without it nothing happens.
+pub fn systemd(state: State) -> io::Result<()> {
+    match std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) {
+        Some(path) => send(&path, state),
+        None => Ok(()),
+    }
+}
+
+fn send(path: &OsStr, state: State) -> io::Result<()> {
+    let address = match path.as_bytes() {
+        [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+        _ => SocketAddr::from_pathname(path)?,
+    };
+    UnixDatagram::unbound()?.send_to_addr(message(state).as_bytes(), &address)?;
+    Ok(())
+}
+
+fn message(state: State) -> String {
+    match state {
+        State::Ready => "READY=1\n".to_owned(),
+        // Both lines are needed for Type=notify-reload.
+        State::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\n", MonoNs::now().0 / 1000),
+        State::Stopping => "STOPPING=1\n".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_hears_by_path_and_by_abstract_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let name = format!("injector-notify-{}", std::process::id());
+        let by_path = UnixDatagram::bind(&path).unwrap();
+        let by_name =
+            UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name.as_bytes()).unwrap()).unwrap();
+        send(path.as_os_str(), State::Ready).unwrap();
+        send(OsStr::new(&format!("@{name}")), State::Reloading).unwrap();
+        let mut buffer = [0; 128];
+        let length = by_path.recv(&mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"READY=1\n");
+        let length = by_name.recv(&mut buffer).unwrap();
+        let text = std::str::from_utf8(&buffer[..length]).unwrap();
+        assert!(text.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{text}");
+    }
+}

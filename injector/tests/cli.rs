@@ -1,0 +1,299 @@
+//! The `injector` program: exit codes, output, `with`, and the way over ssh. No privileges.
+
+#[expect(dead_code, reason = "each test program uses a part")]
+mod support;
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use support::{Asked, Served};
+
+fn injector(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
+    command.args(arguments).env_remove("INJECTOR_SOCKET").env_remove("INJECTOR_HOST");
+    command
+}
+
+fn run(socket: &Path, arguments: &[&str]) -> Output {
+    injector(arguments).env("INJECTOR_SOCKET", socket).output().unwrap()
+}
+
+fn code(output: &Output) -> i32 {
+    output.status.code().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn usage_errors_are_64_and_help_is_0() {
+    for arguments in [
+        &["nonsense"][..],
+        &[],
+        &["partition"],
+        &["partition", "isolate", "n1", "--loss", "7"],
+        &["partition", "isolate", "n1", "--at", "noon"],
+        &["heal"],
+        &["heal", "p", "--all"],
+        &["with", "isolate", "n1"],
+        &["status", "--host", "vm"],
+        &["partition", "sideways", "n1"],
+    ] {
+        let output = injector(arguments).output().unwrap();
+        assert_eq!(code(&output), 64, "{arguments:?}: {}", stderr(&output));
+        assert!(!output.stderr.is_empty());
+    }
+    for arguments in [&["--help"][..], &["--version"], &["with", "--help"]] {
+        assert_eq!(code(&injector(arguments).output().unwrap()), 0, "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_bad_config_is_64() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("lab.yaml");
+    std::fs::write(&file, "peers: [nonsense\n").unwrap();
+    let output = injector(&["check", "--config", file.to_str().unwrap()]).output().unwrap();
+    assert_eq!(code(&output), 64);
+    assert!(stderr(&output).contains("lab.yaml"), "{}", stderr(&output));
+    let missing = injector(&["check", "--config", "/nonexistent.yaml"]).output().unwrap();
+    assert_eq!(code(&missing), 64);
+}
+
+#[test]
+fn without_a_daemon_it_is_69_and_says_what_to_do() {
+    for arguments in [
+        &["status"][..],
+        &["peers"],
+        &["timeline"],
+        &["mark", "x"],
+        &["wait", "p"],
+        &["heal", "--all"],
+        &["probe"],
+        &["partition", "isolate", "n1"],
+        &["dial-stdio"],
+    ] {
+        let output = run(Path::new("/nonexistent/injector.sock"), arguments);
+        assert_eq!(code(&output), 69, "{arguments:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("sudo injector start"), "{}", stderr(&output));
+    }
+    let output = run(Path::new("/nonexistent/injector.sock"), &["with", "isolate", "n1", "--", "true"]);
+    assert_eq!(code(&output), 125, "its own failure");
+}
+
+/// As nobody, if the tests run as root: neither the socket nor `start` is for everyone.
+#[test]
+fn without_permission_it_is_77() {
+    use std::os::unix::process::CommandExt;
+    let served = Served::start();
+    let socket = served.path.to_str().unwrap();
+    for arguments in [&["status", "--socket", socket][..], &["start", "--config", "/nonexistent.yaml"]] {
+        let mut command = injector(arguments);
+        if rustix::process::geteuid().is_root() {
+            command.uid(65_534).gid(65_534);
+        } else if arguments[0] == "status" {
+            continue;
+        }
+        match command.output() {
+            Ok(output) => {
+                assert_eq!(code(&output), 77, "{arguments:?}: {}", stderr(&output));
+                assert!(stderr(&output).contains("sudo"), "{}", stderr(&output));
+            }
+            Err(error) => eprintln!("skipped: nobody can't run the program where it was built: {error}"),
+        }
+    }
+}
+
+#[test]
+fn a_partition_is_printed_for_people_and_for_programs() {
+    let served = Served::start();
+    let output =
+        run(&served.path, &["partition", "isolate", "n1", "--name", "p", "--for", "5s", "--at", "+2s"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.starts_with("p: isolate n1 (generation 7)\n"), "{text}");
+    assert!(text.contains("5.000 s later") && text.contains("2: n1→n2 n2→n1"), "{text}");
+    let Asked::Apply { request, .. } = served.wait_for(|asked| matches!(asked, Asked::Apply { .. })) else {
+        unreachable!("that is what was waited for")
+    };
+    let at = serde_json::to_value(request.at).unwrap();
+    assert_eq!(at["mono_ns"], 4_000_000_000_u64, "two seconds after the daemon's now");
+
+    let output = run(&served.path, &["partition", "isolate", "n1", "--json", "--dry-run"]);
+    let view: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+    assert!(view["name"].as_str().unwrap().starts_with("isolate-"), "{view}");
+    served.wait_for(|asked| matches!(asked, Asked::Apply { step: "dry-run", .. }));
+
+    let taken = run(&served.path, &["partition", "isolate", "n1", "--name", "taken", "--json"]);
+    assert_eq!(code(&taken), 64);
+    let report: serde_json::Value = serde_json::from_str(&stderr(&taken)).unwrap();
+    assert_eq!(report["problem"]["code"], "name-taken");
+}
+
+#[test]
+fn wait_tells_the_story_and_exits_by_the_outcome() {
+    let served = Served::start();
+    for (name, expected, says) in [
+        ("recovered", 0, "recovered, settled 1.234 s after the heal"),
+        ("slow", 1, "NOT recovered within 20.000 s"),
+        ("failed", 2, "harness failed"),
+        ("ghost", 64, ""),
+    ] {
+        let output = run(&served.path, &["wait", name]);
+        assert_eq!(code(&output), expected, "{name}: {}", stderr(&output));
+        assert!(stdout(&output).contains(says), "{}", stdout(&output));
+    }
+    let undecided = run(&served.path, &["wait", "open", "--timeout", "50ms"]);
+    assert_eq!(code(&undecided), 2);
+    assert!(stdout(&undecided).contains("not yet decided"), "{}", stdout(&undecided));
+    let only = run(&served.path, &["wait", "--json"]);
+    let record: serde_json::Value = serde_json::from_str(&stdout(&only)).unwrap();
+    assert_eq!((record["name"].as_str(), record["settled_ns"].as_u64()), (Some("recovered"), None));
+    served.wait_for(|asked| matches!(asked, Asked::Recovery { generation: Some(7), .. }));
+}
+
+#[test]
+fn heal_goes_on_past_a_name_it_does_not_know() {
+    let served = Served::start();
+    let output = run(&served.path, &["heal", "ghost", "p"]);
+    assert_eq!(code(&output), 64);
+    assert!(stdout(&output).starts_with("p: healed 1970-01-01T00:00:06"), "{}", stdout(&output));
+    served.wait_for(|asked| *asked == Asked::Heal("p".to_owned()));
+    let all = run(&served.path, &["heal", "--all"]);
+    assert_eq!((code(&all), stdout(&all).lines().count()), (0, 2));
+}
+
+#[test]
+fn with_passes_the_exit_code_through_and_heals() {
+    let served = Served::start();
+    for (script, expected) in [("exit 0", 0), ("exit 7", 7), ("kill -TERM $$", 143)] {
+        let output = run(&served.path, &["with", "isolate", "n1", "--name", "w", "--", "sh", "-c", script]);
+        assert_eq!(code(&output), expected, "{script}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "standard output is the command's");
+        let Asked::Apply { request, .. } = served.wait_for(|asked| matches!(asked, Asked::Apply { .. }))
+        else {
+            unreachable!("that is what was waited for")
+        };
+        assert_eq!(serde_json::to_value(request.owner).unwrap(), "connection");
+        served.wait_for(|asked| *asked == Asked::Heal("w".to_owned()));
+    }
+    let missing = run(&served.path, &["with", "isolate", "n1", "--name", "w", "--", "/nonexistent"]);
+    assert_eq!(code(&missing), 127);
+    served.wait_for(|asked| *asked == Asked::Heal("w".to_owned()));
+    assert_eq!(
+        code(&run(&served.path, &["with", "isolate", "n1", "--name", "taken", "--", "true"])),
+        125,
+        "the partition failed"
+    );
+}
+
+#[test]
+fn with_forwards_signals_and_a_kill_is_heard_as_a_disconnect() {
+    let served = Served::start();
+    let directory = tempfile::tempdir().unwrap();
+    let up = directory.path().join("up");
+    let script = format!("trap 'exit 9' TERM; : > {}; while :; do sleep 0.05; done", up.display());
+    let spawn = || {
+        injector(&["with", "isolate", "n1", "--name", "w", "--", "sh", "-c", &script])
+            .env("INJECTOR_SOCKET", &served.path)
+            .spawn()
+            .unwrap()
+    };
+    let wait_up = || {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !up.exists() {
+            assert!(std::time::Instant::now() < end, "the command never ran");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        std::fs::remove_file(&up).unwrap();
+    };
+    let signal = |pid: u32, signal| {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    };
+    let mut child = spawn();
+    wait_up();
+    signal(child.id(), rustix::process::Signal::TERM);
+    assert_eq!(child.wait().unwrap().code(), Some(9), "the command's own answer to the signal");
+    served.wait_for(|asked| *asked == Asked::Heal("w".to_owned()));
+
+    // `exec` keeps the pid, so that the test can end the orphan that a killed `with` leaves.
+    let pid_file = directory.path().join("pid");
+    let script = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 60", pid_file.display());
+    let mut child = injector(&["with", "isolate", "n1", "--name", "w", "--", "sh", "-c", &script])
+        .env("INJECTOR_SOCKET", &served.path)
+        .spawn()
+        .unwrap();
+    let Asked::Apply { connection, .. } = served.wait_for(|asked| matches!(asked, Asked::Apply { .. }))
+    else {
+        unreachable!("that is what was waited for")
+    };
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !pid_file.exists() {
+        assert!(std::time::Instant::now() < end, "the command never ran");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    served.wait_for(|asked| *asked == Asked::Disconnected(connection));
+    let orphan: u32 = std::fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap();
+    signal(orphan, rustix::process::Signal::KILL);
+}
+
+#[test]
+fn the_other_commands_print_and_are_0() {
+    let served = Served::start();
+    for (arguments, says) in [
+        (&["status"][..], "nothing is cut"),
+        (&["peers"], "PEER"),
+        (&["probe"], "ingress@n1  2.0 ms  ok"),
+        (&["timeline"], "mark       old"),
+        (&["mark", "hello", "there"], "mark       hello there"),
+    ] {
+        let output = run(&served.path, arguments);
+        assert_eq!(code(&output), 0, "{arguments:?}: {}", stderr(&output));
+        assert!(stdout(&output).contains(says), "{arguments:?}: {}", stdout(&output));
+        let mut arguments = arguments.to_vec();
+        arguments.push("--json");
+        let json = run(&served.path, &arguments);
+        let lines = stdout(&json);
+        let parsed: Result<Vec<serde_json::Value>, _> =
+            serde_json::Deserializer::from_str(&lines).into_iter().collect();
+        assert!(parsed.is_ok_and(|values| !values.is_empty()), "{arguments:?}: {lines}");
+    }
+}
+
+/// The whole way but the network: a stand-in for ssh runs what it was told to run, through a shell as sshd does.
+#[test]
+fn a_host_is_reached_through_dial_stdio() {
+    let served = Served::start();
+    let directory = tempfile::tempdir().unwrap();
+    let ssh = directory.path().join("ssh");
+    let script = "#!/bin/sh\nwhile [ \"$1\" != user@vm ]; do shift; done\nshift\nexec sh -c \"$*\"\n";
+    std::fs::write(&ssh, script).unwrap();
+    std::fs::set_permissions(&ssh, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_injector"), directory.path().join("injector")).unwrap();
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let over_ssh = |arguments: &[&str], socket: &Path| {
+        injector(arguments)
+            .args(["--host", "ssh://user@vm:2222", "--socket"])
+            .arg(socket)
+            .env("PATH", &path)
+            .output()
+            .unwrap()
+    };
+    let output = over_ssh(&["wait", "slow"], &served.path);
+    assert_eq!(code(&output), 1, "{}", stderr(&output));
+    assert!(stdout(&output).contains("NOT recovered"));
+    let timeline = over_ssh(&["timeline"], &served.path);
+    assert_eq!((code(&timeline), stdout(&timeline).lines().count()), (0, 3), "{}", stderr(&timeline));
+    let output = over_ssh(&["status"], Path::new("/nonexistent/it's.sock"));
+    assert_eq!(code(&output), 69, "{}", stderr(&output));
+    assert!(stderr(&output).contains("/nonexistent/it's.sock"), "the quoting held: {}", stderr(&output));
+}
