@@ -55,9 +55,7 @@ pub fn find_compiler() -> Option<String> {
 pub fn find_linker() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let installed = installed_linker_dir();
-    env::split_paths(&path)
-        .chain([installed.join("bin")])
-        .find(|dir| dir.join("bpf-linker").is_file())
+    env::split_paths(&path).chain([installed.join("bin")]).find(|dir| dir.join("bpf-linker").is_file())
 }
 
 /// Where set-up installs `bpf-linker` (`cargo install --root`).
@@ -67,10 +65,9 @@ pub fn installed_linker_dir() -> PathBuf {
 
 /// This project's folder in the user's cache.
 pub fn cache_dir() -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").filter(|dir| !dir.is_empty()).map_or_else(
-        || home().join(".cache"),
-        PathBuf::from,
-    );
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .filter(|dir| !dir.is_empty())
+        .map_or_else(|| home().join(".cache"), PathBuf::from);
     cache.join("partition-injector")
 }
 
@@ -89,7 +86,9 @@ fn toolchain_root(name: &str) -> Option<PathBuf> {
 }
 
 fn rustup_home() -> PathBuf {
-    env::var_os("RUSTUP_HOME").filter(|dir| !dir.is_empty()).map_or_else(|| home().join(".rustup"), PathBuf::from)
+    env::var_os("RUSTUP_HOME")
+        .filter(|dir| !dir.is_empty())
+        .map_or_else(|| home().join(".rustup"), PathBuf::from)
 }
 
 fn home() -> PathBuf {
