@@ -19,8 +19,6 @@ pub const BPF_LINKER_VERSION: &str = "0.13.0";
 pub struct EbpfToolchain {
     /// The toolchain's name, for `rustup run`.
     pub name: String,
-    /// Its folder, if rustup's layout shows one.
-    pub root: Option<PathBuf>,
     /// The folder of `bpf-linker`.
     pub linker_dir: PathBuf,
 }
@@ -40,7 +38,7 @@ pub fn find() -> Result<EbpfToolchain, String> {
     let linker_dir = find_linker().ok_or_else(|| {
         format!("there is no `bpf-linker` (looked on PATH and in {})", installed_linker_dir().display())
     })?;
-    Ok(EbpfToolchain { root: toolchain_root(&name), name, linker_dir })
+    Ok(EbpfToolchain { name, linker_dir })
 }
 
 /// The name of the first toolchain that carries the source of `core`.
@@ -75,8 +73,8 @@ fn has_core_source(root: &Path) -> bool {
     root.join("lib/rustlib/src/rust/library/core/Cargo.toml").is_file()
 }
 
-/// rustup names a folder after the toolchain, with the host's triple behind it unless it was linked.
-fn toolchain_root(name: &str) -> Option<PathBuf> {
+/// The folder of a toolchain that is installed: rustup appends the host's triple unless it was linked.
+pub fn toolchain_root(name: &str) -> Option<PathBuf> {
     let toolchains = rustup_home().join("toolchains");
     let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
     [name.to_owned(), format!("{name}-{triple}")]
