@@ -1,0 +1,63 @@
+//! `cargo xtask lint`: everything that must be clean before a commit.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::Result;
+
+use crate::build::cargo;
+use crate::command::{check_interrupt, find_program, run_shown, workspace};
+use crate::setup::{Need, has_clippy, setup};
+use crate::toolchain;
+
+/// Runs every lint, also after one has failed.
+pub fn lint() -> Result<ExitCode> {
+    setup(&[Need::Build, Need::Lint])?;
+    let mut failed = Vec::new();
+    let mut check = |name: &'static str, command: &mut Command| -> Result<()> {
+        println!("Lint: {name}");
+        if let Err(error) = run_shown(command) {
+            check_interrupt()?;
+            eprintln!("{error:#}");
+            failed.push(name);
+        }
+        Ok(())
+    };
+
+    check("format", cargo().args(["fmt", "--all", "--check"]))?;
+    let mut host = cargo();
+    host.args(["clippy", "--workspace", "--exclude", "injector-ebpf", "--all-targets"]);
+    check("clippy", host.args(["--", "--deny", "warnings"]))?;
+    match ebpf_clippy() {
+        Ok(mut clippy) => check("clippy of the eBPF programs", &mut clippy)?,
+        Err(reason) => println!("Lint: clippy of the eBPF programs is skipped: {reason}"),
+    }
+    if find_program("cargo-deny").is_some() {
+        // Advisories need a download; what is in deny.toml does not.
+        check("licences and sources", cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
+    } else {
+        println!("Lint: licences and sources are skipped: there is no cargo-deny (cargo install cargo-deny)");
+    }
+
+    if failed.is_empty() {
+        println!("Lint: clean");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!("Lint: not clean: {}", failed.join(", "));
+    Ok(ExitCode::FAILURE)
+}
+
+/// clippy of the toolchain that builds the programs, or why it can't be run.
+fn ebpf_clippy() -> Result<Command, String> {
+    let found = toolchain::find()?;
+    if !has_clippy(&found.name) {
+        return Err(format!("the toolchain `{}` has no clippy", found.name));
+    }
+    let mut clippy = Command::new("rustup");
+    clippy.args(["run", &found.name, "cargo", "clippy", "--package", "injector-ebpf", "--bins"]);
+    clippy.args(["--target", "bpfel-unknown-none", "-Zbuild-std=core", "--release"]);
+    // A folder of its own: another compiler's artifacts would evict the host's.
+    clippy.arg("--target-dir").arg(workspace().join("target/ebpf-lint"));
+    clippy.args(["--", "--deny", "warnings"]).current_dir(workspace());
+    clippy.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", "--cfg=bpf_target_arch=\"x86_64\"");
+    Ok(clippy)
+}

@@ -1,0 +1,215 @@
+//! `cargo xtask test`: every test that this machine can run, with one count at the end.
+//!
+//! Tests are built as the user. Integration tests whose file is named `netns_*` or `kernel_*` need root: they run
+//! as root, through sudo if it is there, and are otherwise skipped by name. A test that finds out by itself that it
+//! can't run here appends a line `SKIP <test>: <reason>` to the file that [`SKIP_LOG`] names.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::build::{Artifact, artifacts, cargo};
+use crate::command::{as_root, check_interrupt, find_program, is_root, output, words};
+use crate::setup::{Need, setup};
+
+/// The environment variable with the file that tests append their skips to.
+pub const SKIP_LOG: &str = "INJECTOR_SKIP_LOG";
+
+/// How files of tests that need root are named.
+const PRIVILEGED: [&str; 2] = ["netns_", "kernel_"];
+
+/// Builds and runs the tests.
+pub fn test(filter: Option<&str>) -> Result<ExitCode> {
+    setup(&[Need::Build, Need::Network])?;
+    let log = SkipLog::create()?;
+    let mut count = Count::default();
+
+    let tests = artifacts(cargo().args(["test", "--workspace", "--no-run"]))?;
+    for test in tests.iter().filter(|test| test.kind != "example") {
+        check_interrupt()?;
+        println!("\nTests of {} ({})", test.name, test.kind);
+        if is_privileged(test) && !is_root() && find_program("sudo").is_none() {
+            skip_all(test, filter, &mut count)?;
+            continue;
+        }
+        let mut command = if is_privileged(test) && !is_root() {
+            through_sudo(test, &log)?
+        } else {
+            Command::new(&test.executable)
+        };
+        command.args(filter).current_dir(&test.package);
+        command.env("CARGO_MANIFEST_DIR", &test.package).env(SKIP_LOG, &log.path);
+        count.run(&mut command)?;
+    }
+    println!("\nTests in the documentation");
+    let mut documentation = cargo();
+    documentation.args(["test", "--workspace", "--doc", "--quiet", "--"]).args(filter);
+    count.run(documentation.env(SKIP_LOG, &log.path))?;
+
+    count.take_skips(&log)?;
+    println!();
+    for line in &count.skips {
+        println!("SKIP {line}");
+    }
+    for name in &count.failures {
+        println!("FAILED {name}");
+    }
+    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
+    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_privileged(test: &Artifact) -> bool {
+    test.kind == "test" && PRIVILEGED.iter().any(|prefix| test.name.starts_with(prefix))
+}
+
+fn through_sudo(test: &Artifact, log: &SkipLog) -> Result<Command> {
+    let mut command = as_root("env")?;
+    // sudo cleans the environment.
+    command.arg(format!("{SKIP_LOG}={}", log.path.display()));
+    command.arg(format!("CARGO_MANIFEST_DIR={}", test.package.display()));
+    command.arg(&test.executable);
+    Ok(command)
+}
+
+/// Names every test of a file that can't run.
+fn skip_all(test: &Artifact, filter: Option<&str>, count: &mut Count) -> Result<()> {
+    let list = output(Command::new(&test.executable).args(["--list", "--format=terse"]).args(filter))?;
+    for name in list.lines().filter_map(|line| line.strip_suffix(": test")) {
+        count.skips.push(format!("{}::{name}: needs root, and there is no sudo", test.name));
+        count.skipped += 1;
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Count {
+    passed: usize,
+    failed: usize,
+    skipped: usize,
+    skips: Vec<String>,
+    failures: Vec<String>,
+}
+
+impl Count {
+    /// Runs one test program, shows what it says, and adds up its results.
+    fn run(&mut self, command: &mut Command) -> Result<()> {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("starting `{}`", words(command)))?;
+        let mut failed = 0;
+        for line in BufReader::new(child.stdout.take().context("the test's output is piped")?).lines() {
+            let line = line.context("reading a test's output")?;
+            println!("{line}");
+            failed += self.line(&line);
+        }
+        let status = child.wait().with_context(|| format!("waiting for `{}`", words(command)))?;
+        // A program that died has not told which of its tests failed.
+        if !status.success() && failed == 0 {
+            self.failed += 1;
+            self.failures.push(format!("`{}` ({status})", words(command)));
+        }
+        Ok(())
+    }
+
+    /// Takes in a line of libtest's output; answers the failures that it adds.
+    fn line(&mut self, line: &str) -> usize {
+        if let Some(result) = line.strip_prefix("test result: ") {
+            let number = |what: &str| -> usize {
+                let part = result.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
+                part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+            };
+            let failed = number("failed");
+            self.passed += number("passed");
+            self.failed += failed;
+            self.skipped += number("ignored");
+            return failed;
+        }
+        if let Some((name, outcome)) = line.strip_prefix("test ").and_then(|test| test.rsplit_once(" ... ")) {
+            match outcome.split_once(", ").map_or((outcome, "ignored"), |(outcome, reason)| (outcome, reason))
+            {
+                ("ignored", reason) => self.skips.push(format!("{name}: {reason}")),
+                ("FAILED", _) => self.failures.push(name.to_owned()),
+                _ => {}
+            }
+        }
+        0
+    }
+
+    /// A test that skipped itself has passed by libtest's count, but not by ours.
+    fn take_skips(&mut self, log: &SkipLog) -> Result<()> {
+        let text =
+            std::fs::read_to_string(&log.path).with_context(|| format!("reading {}", log.path.display()))?;
+        for line in text.lines().filter(|line| !line.trim().is_empty()) {
+            self.skips.push(line.strip_prefix("SKIP ").unwrap_or(line).to_owned());
+            self.skipped += 1;
+            self.passed = self.passed.saturating_sub(1);
+        }
+        Ok(())
+    }
+}
+
+/// The file that tests append to; removed at the end.
+struct SkipLog {
+    path: PathBuf,
+}
+
+impl SkipLog {
+    fn create() -> Result<Self> {
+        let folder = crate::command::workspace().join("target");
+        std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let path = folder.join(format!("skipped-tests-{}.log", std::process::id()));
+        std::fs::write(&path, "").with_context(|| format!("creating {}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for SkipLog {
+    fn drop(&mut self) {
+        // Nobody reads a log that stays behind.
+        let _ = std::fs::remove_file(Path::new(&self.path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_are_added_up() {
+        let mut count = Count::default();
+        for line in [
+            "running 3 tests",
+            "test a ... ok",
+            "test b ... FAILED",
+            "test c ... ignored, needs a kernel module",
+            "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s",
+            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 4 filtered out; finished in 0.10s",
+        ] {
+            count.line(line);
+        }
+        assert_eq!((count.passed, count.failed, count.skipped), (13, 1, 1));
+        assert_eq!(count.skips, ["c: needs a kernel module"]);
+        assert_eq!(count.failures, ["b"]);
+    }
+
+    #[test]
+    fn a_program_that_dies_is_a_failure() {
+        let mut count = Count::default();
+        count.run(Command::new("sh").args(["-c", "echo 'running 1 test'; kill -9 $$"])).unwrap();
+        assert_eq!((count.passed, count.failed), (0, 1));
+    }
+
+    #[test]
+    fn a_logged_skip_is_no_pass() {
+        let log = SkipLog::create().unwrap();
+        std::fs::write(&log.path, "SKIP vlan: no 802.1Q devices\n").unwrap();
+        let mut count = Count { passed: 5, ..Count::default() };
+        count.take_skips(&log).unwrap();
+        assert_eq!((count.passed, count.skipped), (4, 1));
+        assert_eq!(count.skips, ["vlan: no 802.1Q devices"]);
+    }
+}
