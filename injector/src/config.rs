@@ -2,12 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
 use crate::clock::Span;
 use crate::model::{PeerId, PeerNames, Scope, Shape};
+
+mod error;
+mod place;
+mod read;
+mod validate;
+
+pub use error::{ConfigError, ConfigErrors};
 
 /// A validated configuration: every name resolved, every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +39,51 @@ pub struct Config {
     pub max_for: Span,
     /// Named shapes.
     pub presets: BTreeMap<String, Shape>,
+}
+
+impl Config {
+    /// Reads and validates a config file; every fault is reported at once.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+        let path = path.as_ref();
+        let file = path.display().to_string();
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text, &file),
+            Err(error) => Err(ConfigErrors(vec![read::error_at(
+                &file,
+                None,
+                "",
+                format!("the config can't be read ({error})"),
+                "name a UTF-8 text file that this user may read".to_owned(),
+            )])),
+        }
+    }
+
+    /// Validates a config's text; `file` is what errors call it.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigErrors> {
+        let tree: read::Tree =
+            serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, file)]))?;
+        let places = place::Places::of(text).map_err(|error| {
+            let what = format!("this is not YAML ({})", error.info());
+            let place = place::Place::from(*error.marker());
+            ConfigErrors(vec![read::error_at(file, Some(place), "", what, SYNTAX_REMEDY.to_owned())])
+        })?;
+        let report = read::Report::new(file, places);
+        report.duplicates();
+        let config = validate::config(&read::Node::root(&tree.0, &report));
+        match config {
+            Some(config) if report.count() == 0 => Ok(config),
+            _ => Err(report.into_errors()),
+        }
+    }
+}
+
+const SYNTAX_REMEDY: &str =
+    "mend the syntax at this place: check indentation, quotes and brackets, and leave out tags";
+
+fn not_yaml(error: &serde_yaml::Error, file: &str) -> ConfigError {
+    let place =
+        error.location().map(|at| place::Place { line: at.line().max(1), column: at.column().max(1) });
+    read::error_at(file, place, "", format!("this is not YAML ({error})"), SYNTAX_REMEDY.to_owned())
 }
 
 /// The API's socket.
@@ -261,3 +313,6 @@ pub enum Protect {
     /// All traffic from and to an address.
     Address(IpAddr),
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,5 +10,4 @@ pub mod config;
 pub mod daemon;
 pub mod model;
 pub mod probe;
-#[path = "stub.rs"]
 pub mod topology;

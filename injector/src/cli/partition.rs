@@ -10,7 +10,7 @@ use super::show;
 use crate::api::client::Client;
 use crate::api::types::{Owner, PartitionRequest, PartitionView, StartAt};
 use crate::clock::WallNs;
-use crate::topology::parse_words;
+use crate::topology::words::parse_words;
 
 pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failure> {
     let asked = Asked::of(args.cut, Owner::None)?;

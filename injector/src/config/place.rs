@@ -1,0 +1,223 @@
+//! Where things stand in the text: a walk over the YAML events gives each path its line and column.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Marker, Parser, ScanError};
+
+/// A place in the text; both count from 1, columns in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl From<Marker> for Place {
+    fn from(marker: Marker) -> Self {
+        Self { line: marker.line(), column: marker.col() + 1 }
+    }
+}
+
+/// A key that a mapping has twice.
+#[derive(Debug)]
+pub(super) struct Duplicate {
+    pub path: String,
+    pub key: String,
+    pub first: Place,
+    pub second: Place,
+}
+
+/// The places of every key and value.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    keys: HashMap<String, Place>,
+    values: HashMap<String, Place>,
+    /// Scalars in the order of the text, for finding a name below a path.
+    scalars: Vec<(String, String)>,
+    pub duplicates: Vec<Duplicate>,
+}
+
+/// The path of `key` below `path`.
+pub(super) fn below(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// The path of the item `at` of the list at `path`.
+pub(super) fn item(path: &str, at: usize) -> String {
+    format!("{path}[{at}]")
+}
+
+/// A collection that the walk is in.
+enum Frame {
+    Mapping { path: String, key: Option<String>, seen: HashMap<String, Place>, is_key: bool },
+    Sequence { path: String, next: usize, is_key: bool },
+}
+
+/// What a node is in the collection around it.
+enum Role {
+    Key { mapping: String },
+    Value { path: String },
+}
+
+/// Stands for a key that is not plain text; no path of ours contains it.
+const ODD_KEY: &str = "?";
+
+impl Places {
+    /// Walks a text that is one YAML document.
+    pub fn of(text: &str) -> Result<Self, ScanError> {
+        let mut places = Self::default();
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut parser = Parser::new_from_str(text);
+        while let Some(event) = parser.next_event() {
+            let (event, span) = event?;
+            let place = Place::from(span.start);
+            match event {
+                Event::Scalar(text, ..) => {
+                    let role = role(&mut frames);
+                    places.scalar(role, text.as_ref(), place, &mut frames);
+                }
+                Event::Alias(_) => {
+                    let role = role(&mut frames);
+                    places.opened(&role, place);
+                    closed(&mut frames, matches!(role, Role::Key { .. }));
+                }
+                Event::SequenceStart(..) => {
+                    let (path, is_key) = places.enter(&mut frames, place);
+                    frames.push(Frame::Sequence { path, next: 0, is_key });
+                }
+                Event::MappingStart(..) => {
+                    let (path, is_key) = places.enter(&mut frames, place);
+                    frames.push(Frame::Mapping { path, key: None, seen: HashMap::new(), is_key });
+                }
+                Event::SequenceEnd | Event::MappingEnd => {
+                    if let Some(Frame::Mapping { is_key, .. } | Frame::Sequence { is_key, .. }) = frames.pop()
+                    {
+                        closed(&mut frames, is_key);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(places)
+    }
+
+    fn scalar(&mut self, role: Role, text: &str, place: Place, frames: &mut [Frame]) {
+        match role {
+            Role::Key { mapping } => {
+                let path = below(&mapping, text);
+                self.scalars.push((path.clone(), text.to_owned()));
+                let Some(Frame::Mapping { key, seen, .. }) = frames.last_mut() else { return };
+                if let Some(first) = seen.get(text) {
+                    let duplicate = Duplicate { path, key: text.to_owned(), first: *first, second: place };
+                    self.duplicates.push(duplicate);
+                    // What is below the second must not be taken for what is below the first.
+                    *key = Some(ODD_KEY.to_owned());
+                } else {
+                    seen.insert(text.to_owned(), place);
+                    self.keys.entry(path).or_insert(place);
+                    *key = Some(text.to_owned());
+                }
+            }
+            Role::Value { path } => {
+                self.scalars.push((path.clone(), text.to_owned()));
+                self.values.entry(path).or_insert(place);
+            }
+        }
+    }
+
+    fn opened(&mut self, role: &Role, place: Place) {
+        if let Role::Value { path } = role {
+            self.values.entry(path.clone()).or_insert(place);
+        }
+    }
+
+    fn enter(&mut self, frames: &mut [Frame], place: Place) -> (String, bool) {
+        let role = role(frames);
+        self.opened(&role, place);
+        match role {
+            Role::Key { mapping } => (below(&mapping, ODD_KEY), true),
+            Role::Value { path } => (path, false),
+        }
+    }
+
+    /// The place of the key that ends this path, else that of what it is part of.
+    pub fn key(&self, path: &str) -> Option<Place> {
+        self.keys.get(path).copied().or_else(|| self.value(path))
+    }
+
+    /// The place of the value at this path, else that of what it is part of.
+    pub fn value(&self, path: &str) -> Option<Place> {
+        let mut path = path;
+        loop {
+            if let Some(place) = self.values.get(path) {
+                return Some(*place);
+            }
+            if path.is_empty() {
+                return None;
+            }
+            path = &path[..path.rfind(['.', '[']).unwrap_or(0)];
+        }
+    }
+
+    /// The place of exactly this value, else of exactly this key, else of what it is part of.
+    pub fn values_then_key(&self, path: &str) -> Option<Place> {
+        self.values.get(path).copied().or_else(|| self.key(path))
+    }
+
+    /// The path of the first scalar, key or value, with this text below `path`.
+    pub fn find(&self, path: &str, text: &str) -> Option<&str> {
+        let within = |found: &str| found.strip_prefix(path).is_some_and(|rest| rest.starts_with(['.', '[']));
+        let hit = self.scalars.iter().find(|(found, scalar)| scalar == text && within(found));
+        hit.map(|(found, _)| found.as_str())
+    }
+}
+
+/// What the node that begins now is, by the collection around it; moves that collection on.
+fn role(frames: &mut [Frame]) -> Role {
+    match frames.last_mut() {
+        None => Role::Value { path: String::new() },
+        Some(Frame::Sequence { path, next, .. }) => {
+            *next += 1;
+            Role::Value { path: item(path, *next - 1) }
+        }
+        Some(Frame::Mapping { path, key, .. }) => match key.take() {
+            None => Role::Key { mapping: path.clone() },
+            Some(key) => Role::Value { path: below(path, &key) },
+        },
+    }
+}
+
+/// A node that is not a scalar ended; as a key it stands for itself by [`ODD_KEY`].
+fn closed(frames: &mut [Frame], was_key: bool) {
+    if was_key && let Some(Frame::Mapping { key, .. }) = frames.last_mut() {
+        *key = Some(ODD_KEY.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_have_their_lines_and_columns() {
+        let text = "a: { b: [x, yy] }\nc:\n  - d: 1\n    e: 2\n  - {f: é, g: 3}\n? [k, l]\n: odd\nz: end\n";
+        let places = Places::of(text).unwrap();
+        assert_eq!(places.key("a").map(|at| (at.line, at.column)), Some((1, 1)));
+        assert_eq!(places.value("a.b[1]").map(|at| (at.line, at.column)), Some((1, 13)));
+        assert_eq!(places.key("c[0].e").map(|at| (at.line, at.column)), Some((4, 5)));
+        assert_eq!(places.value("c[0].e").map(|at| (at.line, at.column)), Some((4, 8)));
+        assert_eq!(places.value("c[1].g").map(|at| (at.line, at.column)), Some((5, 15)));
+        assert_eq!(places.value("c[1].g.missing[3]").map(|at| (at.line, at.column)), Some((5, 15)));
+        assert_eq!(places.value("z").map(|at| (at.line, at.column)), Some((8, 4)));
+        assert_eq!(places.find("a", "yy"), Some("a.b[1]"));
+        assert_eq!(places.find("a", "end"), None);
+        assert!(places.duplicates.is_empty());
+    }
+
+    #[test]
+    fn duplicate_keys_are_found_at_any_depth() {
+        let places = Places::of("a:\n  b: 1\n  b: 2\nx: {a: 1, a: 2}\na: {b: 3}\n").unwrap();
+        let found: Vec<_> = places.duplicates.iter().map(|d| (d.path.as_str(), d.second.line)).collect();
+        assert_eq!(found, [("a.b", 3), ("x.a", 4), ("a", 5)]);
+        assert_eq!(places.duplicates[0].first, Place { line: 2, column: 3 });
+    }
+}

@@ -1,0 +1,345 @@
+//! Reading the YAML tree: nodes that know their path, and a report that takes every fault.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_yaml::{Mapping, Value};
+
+use super::error::{ConfigError, ConfigErrors};
+use super::place::{Place, Places, below, item};
+use crate::clock::Span;
+
+/// The text as a tree. Of keys that stand twice the first wins: they are reported by [`Places`], which lets
+/// the other faults be found as well.
+pub(super) struct Tree(pub Value);
+
+impl<'de> Deserialize<'de> for Tree {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TreeVisitor).map(Self)
+    }
+}
+
+struct TreeVisitor;
+
+impl<'de> Visitor<'de> for TreeVisitor {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a YAML value without a tag")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(Tree(value)) = access.next_element()? {
+            items.push(value);
+        }
+        Ok(Value::Sequence(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut mapping = Mapping::new();
+        while let Some((Tree(key), Tree(value))) = access.next_entry()? {
+            mapping.entry(key).or_insert(value);
+        }
+        Ok(Value::Mapping(mapping))
+    }
+}
+
+/// Takes the faults of one file.
+pub(super) struct Report<'a> {
+    file: &'a str,
+    places: Places,
+    errors: RefCell<Vec<ConfigError>>,
+}
+
+impl<'a> Report<'a> {
+    pub fn new(file: &'a str, places: Places) -> Self {
+        Self { file, places, errors: RefCell::default() }
+    }
+
+    fn push(&self, place: Option<Place>, path: &str, what: String, remedy: String) {
+        self.errors.borrow_mut().push(error_at(self.file, place, path, what, remedy));
+    }
+
+    /// A fault of the value at `path`.
+    pub fn at_value(&self, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.push(self.places.value(path), path, what.into(), remedy.into());
+    }
+
+    /// A fault of the key that ends `path`.
+    pub fn at_key(&self, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.push(self.places.key(path), path, what.into(), remedy.into());
+    }
+
+    /// A fault of the scalar `text` at or below `path`, key or value.
+    pub fn at_text(&self, path: &str, text: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        let found = self.places.find(path, text).unwrap_or(path).to_owned();
+        let place = self.places.values_then_key(&found);
+        self.push(place, &found, what.into(), remedy.into());
+    }
+
+    /// `line L` of the value at `path`, for pointing at an earlier one.
+    pub fn line(&self, path: &str) -> String {
+        self.places.value(path).map_or_else(|| path.to_owned(), |place| format!("line {}", place.line))
+    }
+
+    /// How many faults there are so far.
+    pub fn count(&self) -> usize {
+        self.errors.borrow().len()
+    }
+
+    /// Adds the keys that stand twice.
+    pub fn duplicates(&self) {
+        for twice in &self.places.duplicates {
+            let what = format!("key \"{}\" stands here again, first on line {}", twice.key, twice.first.line);
+            self.push(Some(twice.second), &twice.path, what, "keep one of the two".to_owned());
+        }
+    }
+
+    /// The faults in the order of the text.
+    pub fn into_errors(self) -> ConfigErrors {
+        let mut errors = self.errors.into_inner();
+        errors.sort_by_key(|error| (error.line, error.column));
+        ConfigErrors(errors)
+    }
+}
+
+/// One fault at a place.
+pub(super) fn error_at(
+    file: &str,
+    place: Option<Place>,
+    path: &str,
+    what: String,
+    remedy: String,
+) -> ConfigError {
+    ConfigError {
+        file: file.to_owned(),
+        line: place.map(|place| place.line),
+        column: place.map(|place| place.column),
+        path: path.to_owned(),
+        what,
+        remedy,
+    }
+}
+
+/// A value with its path. Readers report a wrong type and answer `None`, so that reading goes on.
+#[derive(Clone)]
+pub(super) struct Node<'a> {
+    pub path: String,
+    value: &'a Value,
+    report: &'a Report<'a>,
+}
+
+impl<'a> Node<'a> {
+    pub fn root(value: &'a Value, report: &'a Report<'a>) -> Self {
+        Self { path: String::new(), value, report }
+    }
+
+    pub fn report(&self) -> &'a Report<'a> {
+        self.report
+    }
+
+    pub fn value(&self) -> &'a Value {
+        self.value
+    }
+
+    /// Reports a fault of this value.
+    pub fn error(&self, what: impl Into<String>, remedy: impl Into<String>) {
+        self.report.at_value(&self.path, what, remedy);
+    }
+
+    /// Reports a fault of this value's key.
+    pub fn key_error(&self, what: impl Into<String>, remedy: impl Into<String>) {
+        self.report.at_key(&self.path, what, remedy);
+    }
+
+    fn wrong_type(&self, expected: &str, remedy: &str) {
+        self.error(format!("{} stands where {expected} is expected", describe(self.value)), remedy);
+    }
+
+    /// A text.
+    pub fn text(&self, remedy: &str) -> Option<&'a str> {
+        let text = self.value.as_str();
+        if text.is_none() {
+            self.wrong_type("a text", remedy);
+        }
+        text
+    }
+
+    /// A text that is not empty.
+    pub fn some_text(&self, remedy: &str) -> Option<&'a str> {
+        let text = self.text(remedy)?;
+        if text.is_empty() {
+            self.error("the text is empty", remedy);
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A whole number from `min` to `max`.
+    pub fn number(&self, min: u32, max: u32) -> Option<u32> {
+        let remedy = format!("write a whole number from {min} to {max}");
+        let Value::Number(given) = self.value else {
+            self.wrong_type("a number", &remedy);
+            return None;
+        };
+        let number = given.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| (min..=max).contains(number));
+        if number.is_none() {
+            self.error(format!("{given} is not in range"), remedy);
+        }
+        number
+    }
+
+    /// A span of at least `min`.
+    pub fn span(&self, min: Span) -> Option<Span> {
+        let text = self.text("write a duration with its unit, such as \"250ms\" or \"5s\"")?;
+        let Ok(span) = text.parse::<Span>() else {
+            let what = format!("\"{text}\" is not a duration");
+            self.error(what, "write a duration with its unit, such as \"250ms\" or \"5s\"");
+            return None;
+        };
+        if span < min {
+            let what = format!("{text} is too short");
+            self.error(what, format!("write at least {min}"));
+            return None;
+        }
+        if span > MAX_SPAN {
+            self.error(format!("{text} is too long"), format!("write at most {MAX_SPAN}"));
+            return None;
+        }
+        Some(span)
+    }
+
+    /// The items of a list.
+    pub fn items(&self, remedy: &str) -> Vec<Self> {
+        let Some(items) = self.value.as_sequence() else {
+            self.wrong_type("a list", remedy);
+            return Vec::new();
+        };
+        let items = items.iter().enumerate();
+        items.map(|(at, value)| Self { path: item(&self.path, at), value, report: self.report }).collect()
+    }
+
+    /// The entries of a mapping in the order of the text.
+    pub fn entries(&self, remedy: &str) -> Vec<(&'a str, Self)> {
+        let Some(mapping) = self.value.as_mapping() else {
+            self.wrong_type("a mapping", remedy);
+            return Vec::new();
+        };
+        let mut entries = Vec::new();
+        for (key, value) in mapping {
+            if let Some(key) = key.as_str() {
+                entries.push((key, Self { path: below(&self.path, key), value, report: self.report }));
+            } else {
+                let path = below(&self.path, &plain(key));
+                let what = format!("{} is not a text and can't be a key", describe(key));
+                self.report.at_key(&path, what, "put the key in quotes");
+            }
+        }
+        entries
+    }
+
+    /// A mapping with fixed keys.
+    pub fn table(&self, remedy: &str) -> Option<Table<'a>> {
+        if self.value.is_mapping() {
+            let entries = self.entries(remedy);
+            let taken = entries.iter().map(|_| Cell::new(false)).collect();
+            return Some(Table { node: self.clone(), entries, taken, known: RefCell::default() });
+        }
+        self.wrong_type("a mapping", remedy);
+        None
+    }
+}
+
+/// Beyond this, sums of instants and spans would need a care that no user does.
+const MAX_SPAN: Span = Span::secs(30 * 24 * 3600);
+
+/// A mapping with fixed keys: what is never asked for is unknown.
+pub(super) struct Table<'a> {
+    pub node: Node<'a>,
+    entries: Vec<(&'a str, Node<'a>)>,
+    taken: Vec<Cell<bool>>,
+    known: RefCell<Vec<&'static str>>,
+}
+
+impl<'a> Table<'a> {
+    /// The value of an optional key; null is missing.
+    pub fn get(&self, key: &'static str) -> Option<Node<'a>> {
+        self.known.borrow_mut().push(key);
+        let at = self.entries.iter().position(|(found, _)| *found == key)?;
+        self.taken[at].set(true);
+        let node = self.entries[at].1.clone();
+        (!node.value.is_null()).then_some(node)
+    }
+
+    /// The value of a key that must be there.
+    pub fn require(&self, key: &'static str, remedy: &str) -> Option<Node<'a>> {
+        let node = self.get(key);
+        if node.is_none() {
+            let path = below(&self.node.path, key);
+            self.node.report.at_key(&path, format!("\"{key}\" is missing"), remedy);
+        }
+        node
+    }
+
+    /// Reports the keys that were never asked for.
+    pub fn finish(self) {
+        let known = self.known.borrow().join(", ");
+        for ((key, node), taken) in self.entries.iter().zip(&self.taken) {
+            if !taken.get() {
+                node.key_error(format!("unknown key \"{key}\""), format!("known here: {known}"));
+            }
+        }
+    }
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(value) => value.to_string(),
+        Value::String(value) => value.clone(),
+        _ => "?".to_owned(),
+    }
+}
+
+fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(_) => format!("the word {}", plain(value)),
+        Value::Number(_) => format!("the number {}", plain(value)),
+        Value::String(text) => format!("\"{text}\""),
+        Value::Sequence(_) => "a list".to_owned(),
+        _ => "a mapping".to_owned(),
+    }
+}

@@ -1,0 +1,402 @@
+use std::net::IpAddr;
+
+use super::*;
+use crate::model::Nothing;
+
+mod endpoints;
+mod peers;
+
+/// Five lines that are right, for tests to add to.
+const BASE: &str = "\
+peers:
+  n1: { addresses: [10.0.0.1] }
+  n2: { addresses: [10.0.0.2, \"fd00::2\"] }
+  net: { addresses: [10.2.0.0/16] }
+interfaces: auto
+";
+
+/// Every key there is.
+pub(super) const FULL: &str = r#"
+socket: { path: /run/lab/a.sock, group: lab, mode: "0600" }
+peers:
+  n2: { addresses: [10.0.0.2/32, 10.2.0.0/16], mac: "52:54:00:00:00:02" }
+  n1: { addresses: [10.0.0.1, "fd00::1", "fd01::/64"] }
+  n3: { mac: "52:54:00:00:00:03" }
+interfaces:
+  - { name: tap1 }
+  - { name: eth0, netns: n1, hook: xdp }
+  - { name: eth0, netns: /proc/self/ns/net, hook: clsact }
+  - { name: eth0, netns: { pid: 12 }, hook: tc }
+endpoints:
+  - name: ingress
+    peers: [n1, n2]
+    probe:
+      http:
+        url: "http://{address}:8080/{seq}"
+        method: POST
+        headers: { content-type: application/json }
+        body: "{seq} {peer}"
+        expect: { status: 201, body_contains: ok }
+      interval: 20ms
+      timeout: 2s
+      connection: pooled
+    wire: { port: 8080, success: http }
+    netns: client
+  - name: meta
+    peers: [n1]
+    role: advisory
+    probe: { grpc: { target: "{address}:5122", method: a.B/C, message: "CgE=" } }
+    wire: { port: 5122, success: grpc }
+  - { name: health, peers: [n1], probe: { grpc: { target: "{address}:5122" } } }
+  - { name: port, peers: [n1], probe: { tcp: { target: "{address}:1" } }, wire: { port: 1, success: { prefix: "+PONG" } } }
+  - { name: script, probe: { exec: { command: [/bin/check, "{seq}"], user: nobody } } }
+ready: { consecutive: 3, observe: 1s, observe_max: 2s, tolerate: 10ms }
+deadline: 30s
+protect: [tcp/22, 10.0.0.254, "fd00::fe"]
+max_for: 1m
+presets: { lonely: { isolate: [n1] }, half: { halves: {} } }
+"#;
+
+/// What is wrong with a text in which `¶` stands before the place of the first fault.
+fn faults(marked: &str) -> Vec<ConfigError> {
+    let before = marked.split_once('¶').expect("a mark").0;
+    let line = before.lines().count().max(1) + usize::from(before.ends_with('\n'));
+    let column = before.rsplit('\n').next().unwrap().chars().count() + 1;
+    let errors = Config::parse(&marked.replacen('¶', "", 1), "lab.yaml").expect_err(marked).0;
+    let first = &errors[0];
+    assert_eq!((first.line, first.column), (Some(line), Some(column)), "{marked}\n{first}");
+    errors
+}
+
+/// Asserts one fault: at the mark, with this path, and these parts of what and remedy.
+fn one(marked: &str, path: &str, what: &str, remedy: &str) {
+    let errors = faults(marked);
+    let shown = ConfigErrors(errors.clone()).to_string();
+    assert_eq!(errors.len(), 1, "{marked}\n{shown}");
+    assert_eq!(errors[0].path, path, "{shown}");
+    assert!(errors[0].what.contains(what), "{shown}");
+    assert!(errors[0].remedy.contains(remedy), "{shown}");
+}
+
+/// The same for a text that follows [`BASE`].
+fn one_more(marked: &str, path: &str, what: &str, remedy: &str) {
+    one(&format!("{BASE}{marked}"), path, what, remedy);
+}
+
+/// The same for the body of `n1`.
+fn one_peer(body: &str, path: &str, what: &str, remedy: &str) {
+    one(&format!("interfaces: auto\npeers:\n  n1: {body}\n"), path, what, remedy);
+}
+
+/// The same for an endpoint's probe.
+fn one_probe(probe: &str, path: &str, what: &str, remedy: &str) {
+    let path = format!("endpoints[0].probe{path}");
+    one_more(
+        &format!("endpoints:\n  - name: e\n    peers: [n1, n2]\n    probe: {probe}\n"),
+        &path,
+        what,
+        remedy,
+    );
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, "lab.yaml").unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+#[test]
+fn defaults_are_the_documented_ones() {
+    let config = parse(BASE);
+    assert_eq!(
+        config.socket,
+        Socket { path: "/run/injector/injector.sock".into(), group: "injector".into(), mode: 0o660 }
+    );
+    assert_eq!(
+        config.ready,
+        Ready {
+            consecutive: 5,
+            observe: Span::secs(12),
+            observe_max: Span::secs(60),
+            tolerate: Span::default()
+        }
+    );
+    assert_eq!((config.deadline, config.max_for), (Span::secs(20), Span::secs(600)));
+    assert_eq!(config.interfaces, Interfaces::Auto);
+    assert!(config.endpoints.is_empty() && config.protect.is_empty() && config.presets.is_empty());
+}
+
+#[test]
+fn every_key_is_read() {
+    let config = parse(FULL);
+    assert_eq!(config.socket.mode, 0o600);
+    let names: Vec<_> = config.names.peers().map(|id| config.names.name(id)).collect();
+    assert_eq!(names, ["n1", "n2", "n3"]);
+    assert_eq!(config.peers.iter().map(|peer| peer.id.0).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(config.peers[1].addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
+    assert_eq!(config.peers[1].prefixes, ["10.2.0.0/16".parse::<IpNet>().unwrap()]);
+    assert_eq!(config.peers[1].mac, Some([0x52, 0x54, 0, 0, 0, 2]));
+    let interface = |netns, hook, name: &str| Interface { name: name.to_owned(), netns, hook };
+    assert_eq!(
+        config.interfaces,
+        Interfaces::Named(vec![
+            interface(None, Hook::Auto, "tap1"),
+            interface(Some(Netns::Name("n1".to_owned())), Hook::Xdp, "eth0"),
+            interface(Some(Netns::Path("/proc/self/ns/net".into())), Hook::Clsact, "eth0"),
+            interface(Some(Netns::Pid(12)), Hook::Tc, "eth0"),
+        ])
+    );
+    assert_eq!(config.ready.tolerate, Span::millis(10));
+    assert_eq!(config.protect.len(), 3);
+    assert_eq!(config.protect[1], Protect::Address("10.0.0.254".parse().unwrap()));
+    assert_eq!(config.presets["lonely"], Shape::Isolate(vec!["n1".to_owned()]));
+    assert_eq!(config.presets["half"], Shape::Halves(Nothing {}));
+}
+
+#[test]
+fn the_text_itself_is_checked() {
+    for text in ["peers: [\n", "a: b: c\n", "peers: !tag {}\n", "a: 1\n---\nb: 2\n", "peers: *x\n"] {
+        let errors = Config::parse(text, "lab.yaml").unwrap_err();
+        assert!(errors.0[0].what.contains("this is not YAML"), "{errors}");
+        assert!(errors.0[0].remedy.contains("mend the syntax"), "{errors}");
+    }
+    let tab = Config::parse("peers:\n\tn1: {}\n", "lab.yaml").unwrap_err();
+    assert_eq!((tab.0[0].line, tab.0[0].column), (Some(2), Some(1)), "{tab}");
+    let empty = Config::parse("", "lab.yaml").unwrap_err();
+    assert!(empty.0[0].what.contains("nothing stands where a mapping is expected"), "{empty}");
+    one("¶[1]\n", "", "a list stands where a mapping is expected", "write the keys peers and interfaces");
+    one("¶interfaces: auto\n", "peers", "\"peers\" is missing", "name the peers");
+    one(
+        "¶peers: { n1: { addresses: [10.0.0.1] } }\n",
+        "interfaces",
+        "\"interfaces\" is missing",
+        "the word auto",
+    );
+}
+
+#[test]
+fn unknown_and_duplicate_keys_are_named() {
+    one_more("¶deadlines: 5s\n", "deadlines", "unknown key \"deadlines\"", "known here: peers, interfaces");
+    one_more(
+        "socket: { ¶port: 1 }\n",
+        "socket.port",
+        "unknown key \"port\"",
+        "known here: path, group, mode",
+    );
+    one_more("deadline: 1s\n¶deadline: 2s\n", "deadline", "stands here again, first on line 6", "keep one");
+    one_peer(
+        "{ addresses: [10.0.0.1] }\n  ¶n1: { addresses: [10.0.0.2] }",
+        "peers.n1",
+        "\"n1\" stands here again, first on line 3",
+        "keep one",
+    );
+    one_peer(
+        "{ addresses: [10.0.0.1], ¶macs: x }",
+        "peers.n1.macs",
+        "unknown key",
+        "known here: addresses, mac",
+    );
+    one_probe(
+        "{ http: { url: \"http://x/\", expect: { ¶code: 200 } } }",
+        ".http.expect.code",
+        "unknown key",
+        "known here: status, body_contains",
+    );
+    one("interfaces: auto\npeers:\n  ¶1: { addresses: [10.0.0.1] }\n", "peers.1", "not a text", "in quotes");
+}
+
+#[test]
+fn interfaces_are_checked() {
+    let listed = |list: &str, path: &str, what: &str, remedy: &str| {
+        one(
+            &format!("peers: {{ n1: {{ addresses: [10.0.0.1] }} }}\ninterfaces: {list}\n"),
+            path,
+            what,
+            remedy,
+        );
+    };
+    listed("¶all", "interfaces", "\"all\" stands where a list is expected", "the word auto");
+    listed("¶[]", "interfaces", "the list of interfaces is empty", "the word auto");
+    listed("[¶{ netns: n1 }]", "interfaces[0].name", "\"name\" is missing", "{ name: eth0 }");
+    listed("[¶eth0]", "interfaces[0]", "a mapping is expected", "{ name: eth0 }");
+    listed("[{ name: ¶\"\" }]", "interfaces[0].name", "empty", "such as eth0");
+    listed("[{ name: ¶abcdefghijklmnop }]", "interfaces[0].name", "has 16 bytes", "ip link");
+    listed(
+        "[{ name: ¶eth0@if2:x }]",
+        "interfaces[0].name",
+        "can't be the name of an interface",
+        "what follows '@'",
+    );
+    listed(
+        "[{ name: eth0, hook: ¶tcx }]",
+        "interfaces[0].hook",
+        "unknown hook \"tcx\"",
+        "auto, tc, clsact or xdp",
+    );
+    listed(
+        "[{ name: eth0, netns: ¶a/b }]",
+        "interfaces[0].netns",
+        "neither a name nor an absolute path",
+        "/run/netns",
+    );
+    listed(
+        "[{ name: eth0, netns: { pid: ¶0 } }]",
+        "interfaces[0].netns.pid",
+        "0 is not in range",
+        "from 1 to",
+    );
+    listed(
+        "[{ name: eth0, netns: { ¶pit: 3, pid: 3 } }]",
+        "interfaces[0].netns.pit",
+        "unknown key",
+        "known here: pid",
+    );
+    listed(
+        "[{ name: eth0, netns: a }, { name: eth0 }, ¶{ name: eth0, netns: a, hook: xdp }]",
+        "interfaces[2]",
+        "interface eth0 in a is given twice, first at interfaces[0], line 2",
+        "keep one",
+    );
+}
+
+#[test]
+fn socket_ready_and_times_are_checked() {
+    one_more("socket: { path: ¶run/a.sock }\n", "socket.path", "is relative", "absolute path");
+    one_more(
+        &format!("socket: {{ path: ¶/{} }}\n", "x".repeat(107)),
+        "socket.path",
+        "has 108 bytes",
+        "shorter",
+    );
+    one_more("socket: { group: ¶\"\" }\n", "socket.group", "empty", "group's name");
+    for mode in ["\"0668\"", "\"rw\"", "\"01777\"", "\"+660\"", "\"\""] {
+        one_more(
+            &format!("socket: {{ mode: ¶{mode} }}\n"),
+            "socket.mode",
+            "not an octal file mode",
+            "\"0660\"",
+        );
+    }
+    one_more("socket: { mode: ¶432 }\n", "socket.mode", "the number 432 stands where a text", "in quotes");
+    one_more("socket: { mode: ¶\"0666\" }\n", "socket.mode", "lets everyone cut the network", "\"0664\"");
+    one_more("ready: { consecutive: ¶0 }\n", "ready.consecutive", "0 is not in range", "from 1 to");
+    one_more(
+        "ready: { consecutive: ¶five }\n",
+        "ready.consecutive",
+        "where a number is expected",
+        "from 1 to",
+    );
+    one_more("ready: { observe: ¶0s }\n", "ready.observe", "0s is too short", "at least");
+    one_more(
+        "ready: { observe: 5s, observe_max: ¶4s }\n",
+        "ready.observe_max",
+        "shorter than observe of 5s",
+        "at least 5s",
+    );
+    one_more(
+        "ready: ¶{ observe: 90s }\n",
+        "ready",
+        "observe_max of 1m is shorter than observe of 1m 30s",
+        "at least 1m 30s",
+    );
+    one_more("ready: { tolerate: ¶12s }\n", "ready.tolerate", "not shorter than observe", "shorter one");
+    one_more("deadline: ¶0s\n", "deadline", "0s is too short", "at least 1ns");
+    one_more("deadline: ¶20\n", "deadline", "the number 20 stands where a text", "\"250ms\"");
+    one_more("deadline: ¶soon\n", "deadline", "\"soon\" is not a duration", "\"5s\"");
+    one_more("max_for: ¶0ms\n", "max_for", "too short", "at least");
+    one_more("max_for: ¶1000years\n", "max_for", "1000years is too long", "at most");
+}
+
+#[test]
+fn protect_and_presets_are_checked() {
+    one_more("protect: [¶sctp]\n", "protect[0]", "unknown protocol", "tcp/22 or 10.0.0.254");
+    one_more("protect: [tcp/22, ¶icmp/8]\n", "protect[1]", "ICMP has no ports", "tcp/22");
+    one_more("protect: [¶10.0.0.0/8]\n", "protect[0]", "10.0.0.0/8 is a prefix", "single addresses");
+    one_more("protect: ¶tcp/22\n", "protect", "a list is expected", "such as: [tcp/22");
+    one_more(
+        "presets: { a: { isolate: [n1, ¶n9] } }\n",
+        "presets.a.isolate[1]",
+        "unknown peer \"n9\"",
+        "known peers: n1, n2, net, world",
+    );
+    one_more(
+        "presets: { n9: { grudge: { n1: [¶n9] } } }\n",
+        "presets.n9.grudge.n1[0]",
+        "unknown peer \"n9\"",
+        "known peers",
+    );
+    one_more(
+        "presets: { b: { halves: {} }, a: ¶{ preset: b } }\n",
+        "presets.a",
+        "refers to a preset",
+        "write the shape itself",
+    );
+    one_more(
+        "presets: { a: ¶{ isolate: [n1, n2, net] } }\n",
+        "presets.a",
+        "cuts nothing",
+        "leave a peer out",
+    );
+    one_more("presets: { a: ¶{ insulate: [n1] } }\n", "presets.a", "is not a shape", "{ isolate: [n1] }");
+    one_more("presets: { a: ¶isolate n1 }\n", "presets.a", "is not a shape", "{ isolate: [n1] }");
+    one_more(
+        "presets: { ¶a b: { halves: {} } }\n",
+        "presets.a b",
+        "can't be the name of a preset",
+        "use letters",
+    );
+}
+
+#[test]
+fn all_faults_are_reported_at_once_in_the_order_of_the_text() {
+    let errors = faults(
+        "socket: { mode: ¶\"0666\" }\npeers:\n  n1: { addresses: [10.2.0.1/16], mac: x }\n  n1: {}\n  \
+         n2: { adresses: [] }\ninterfaces: [{ nam: eth0 }]\nendpoints:\n  - name: a\n    peers: [n1, n9]\n    \
+         probe: { http: { url: \"http://{address}:8080/\" }, interval: 0s }\ndeadline: 1\n",
+    );
+    let paths: Vec<_> = errors.iter().map(|error| (error.line.unwrap(), error.path.as_str())).collect();
+    assert_eq!(
+        paths,
+        [
+            (1, "socket.mode"),
+            (3, "peers.n1.addresses[0]"),
+            (3, "peers.n1.mac"),
+            (4, "peers.n1"),
+            (5, "peers.n2"),
+            (5, "peers.n2.adresses"),
+            (6, "interfaces[0].name"),
+            (6, "interfaces[0].nam"),
+            (9, "endpoints[0].peers[1]"),
+            (10, "endpoints[0].probe.interval"),
+            (11, "deadline"),
+        ]
+    );
+    assert_eq!(
+        errors[1].to_string(),
+        "lab.yaml:3:21: peers.n1.addresses[0]: 10.2.0.1/16 has host bits set; write 10.2.0.0/16, or the address \
+         10.2.0.1 alone"
+    );
+}
+
+#[test]
+fn a_file_that_can_not_be_read_says_so() {
+    let error = Config::load("/nonexistent/lab.yaml").unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("/nonexistent/lab.yaml: the config can't be read (No such file"), "{text}");
+    assert_eq!(error.0[0].line, None);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in "[a-c:{}\\[\\],&*!?|>'\" \n\t#%-]{0,60}") {
+        let _ = Config::parse(&text, "lab.yaml");
+    }
+
+    #[test]
+    fn no_mutilated_config_makes_it_panic(from in 0_usize..400, length in 0_usize..30, put in "[a-z0-9:{}\\[\\] \n]{0,4}") {
+        let text = include_str!("../../../configs/lab.yaml");
+        let chars: Vec<char> = text.chars().collect();
+        let from = from.min(chars.len());
+        let to = (from + length).min(chars.len());
+        let text: String = chars[..from].iter().copied().chain(put.chars()).chain(chars[to..].iter().copied()).collect();
+        let _ = Config::parse(&text, "lab.yaml");
+    }
+}

@@ -1,0 +1,260 @@
+//! From the YAML tree to a [`Config`]: every check, every default.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::read::{Node, Report, Table};
+use super::{Config, Endpoint, Interfaces, Netns, Protect, Ready, Socket};
+use crate::clock::Span;
+use crate::model::{Direction, MAX_PEERS, PeerNames, Scope, Shape};
+use crate::topology::{self, TopologyError};
+
+mod endpoints;
+mod interfaces;
+mod peers;
+
+/// The smallest span that is not zero.
+const ABOVE_ZERO: Span = Span(std::time::Duration::from_nanos(1));
+
+/// Reads the whole config; what is wrong is in the report, and then there may be no config.
+pub(super) fn config(root: &Node<'_>) -> Option<Config> {
+    let top = root.table("write the keys peers and interfaces, and others as needed")?;
+    let peers = top.require("peers", "name the peers, as in: peers: { n1: { addresses: [10.0.0.1] } }");
+    let (names, peers) = peers.map_or_else(|| (PeerNames::new([]), Vec::new()), |node| peers::read(&node));
+    let interfaces = top
+        .require("interfaces", "write the word auto, or a list such as: [{ name: eth0 }]")
+        .map_or(Interfaces::Auto, |node| interfaces::read(&node));
+    let endpoints: Vec<Endpoint> =
+        top.get("endpoints").map(|node| endpoints::read(&node, &names, &peers)).unwrap_or_default();
+    let config = Config {
+        socket: socket(top.get("socket")),
+        names: names.clone(),
+        peers,
+        interfaces,
+        endpoints,
+        ready: ready(top.get("ready")),
+        deadline: span(&top, "deadline", Span::secs(20)),
+        protect: top.get("protect").map(|node| protect(&node)).unwrap_or_default(),
+        max_for: span(&top, "max_for", Span::secs(600)),
+        presets: top.get("presets").map(|node| presets(&node, &names)).unwrap_or_default(),
+    };
+    top.finish();
+    Some(config)
+}
+
+fn span(table: &Table<'_>, key: &'static str, default: Span) -> Span {
+    table.get(key).and_then(|node| node.span(ABOVE_ZERO)).unwrap_or(default)
+}
+
+/// Whether a name can stand in commands and paths of the API: `[A-Za-z0-9._-]+`, no leading `-`.
+fn is_name(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    !name.is_empty() && !name.starts_with('-') && name.chars().all(allowed)
+}
+
+const NAME_REMEDY: &str = "use letters, digits, '.', '_' and '-', and no '-' at the beginning";
+
+fn socket(node: Option<Node<'_>>) -> Socket {
+    let mut socket =
+        Socket { path: "/run/injector/injector.sock".into(), group: "injector".to_owned(), mode: 0o660 };
+    let usage = "write it as: { path: /run/injector/injector.sock, group: injector, mode: \"0660\" }";
+    let Some(table) = node.and_then(|node| node.table(usage)) else {
+        return socket;
+    };
+    if let Some(node) = table.get("path")
+        && let Some(path) = node.some_text("write an absolute path")
+    {
+        // The kernel's sun_path holds 108 bytes with the final zero.
+        if !Path::new(path).is_absolute() {
+            node.error(
+                format!("socket path \"{path}\" is relative"),
+                "write an absolute path, beginning with /",
+            );
+        } else if path.len() > 107 {
+            let what = format!("socket path has {} bytes, and a socket address holds 107", path.len());
+            node.error(what, "choose a shorter path");
+        } else {
+            socket.path = PathBuf::from(path);
+        }
+    }
+    if let Some(node) = table.get("group")
+        && let Some(group) = node.some_text("write the group's name, in quotes if it is a number")
+    {
+        group.clone_into(&mut socket.group);
+    }
+    if let Some(node) = table.get("mode")
+        && let Some(mode) = mode(&node)
+    {
+        socket.mode = mode;
+    }
+    table.finish();
+    socket
+}
+
+fn mode(node: &Node<'_>) -> Option<u32> {
+    let text = node.text("write the mode in octal and in quotes, such as \"0660\"")?;
+    let octal = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| octal && *mode <= 0o777);
+    match mode {
+        None => {
+            node.error(
+                format!("\"{text}\" is not an octal file mode"),
+                "write it in octal from 0000 to 0777, such as \"0660\"",
+            );
+            None
+        }
+        Some(mode) if mode & 0o002 != 0 => {
+            node.error(
+                format!("mode \"{text}\" lets everyone cut the network"),
+                format!("take the last digit's 2 away: \"{:04o}\"", mode & !0o002),
+            );
+            None
+        }
+        mode => mode,
+    }
+}
+
+fn ready(node: Option<Node<'_>>) -> Ready {
+    let mut ready = Ready {
+        consecutive: 5,
+        observe: Span::secs(12),
+        observe_max: Span::secs(60),
+        tolerate: Span::default(),
+    };
+    let usage = "write it as: { consecutive: 5, observe: 12s, observe_max: 60s, tolerate: 0s }";
+    let Some(table) = node.and_then(|node| node.table(usage)) else {
+        return ready;
+    };
+    if let Some(consecutive) = table.get("consecutive").and_then(|node| node.number(1, 10_000)) {
+        ready.consecutive = consecutive;
+    }
+    ready.observe = span(&table, "observe", ready.observe);
+    let observe_max = table.get("observe_max");
+    let given = observe_max.as_ref().map(|node| node.span(ABOVE_ZERO));
+    ready.observe_max = given.flatten().unwrap_or(ready.observe_max);
+    // A value that is wrong by itself has been reported.
+    if ready.observe_max < ready.observe && !matches!(given, Some(None)) {
+        let what =
+            format!("observe_max of {} is shorter than observe of {}", ready.observe_max, ready.observe);
+        let node = observe_max.as_ref().unwrap_or(&table.node);
+        node.error(what, format!("write an observe_max of at least {}", ready.observe));
+    }
+    if let Some(node) = table.get("tolerate")
+        && let Some(span) = node.span(Span::default())
+    {
+        if span >= ready.observe {
+            let what = format!("tolerate of {span} is not shorter than observe of {}", ready.observe);
+            node.error(what, "a failure that long could never be a relapse; write a shorter one");
+        }
+        ready.tolerate = span;
+    }
+    table.finish();
+    ready
+}
+
+fn protect(node: &Node<'_>) -> Vec<Protect> {
+    let usage = "write ports and addresses, such as: [tcp/22, 10.0.0.254]";
+    let mut protected = Vec::new();
+    for node in node.items(usage) {
+        let Some(text) = node.text(usage) else { continue };
+        if let Ok(address) = text.parse::<IpAddr>() {
+            protected.push(Protect::Address(address));
+            continue;
+        }
+        match text.parse::<Scope>() {
+            Ok(scope) => protected.push(Protect::Scope(scope)),
+            Err(_) if text.parse::<ipnet::IpNet>().is_ok() => {
+                node.error(format!("{text} is a prefix"), "protect takes single addresses; name each one");
+            }
+            Err(error) => node.error(
+                format!("\"{text}\" is neither an address nor a scope ({error})"),
+                "write ports and addresses, such as tcp/22 or 10.0.0.254",
+            ),
+        }
+    }
+    protected
+}
+
+fn presets(node: &Node<'_>, names: &PeerNames) -> BTreeMap<String, Shape> {
+    let usage = "write it as: { lonely: { isolate: [n1] } }";
+    let mut presets = BTreeMap::new();
+    for (name, node) in node.entries(usage) {
+        if !is_name(name) {
+            node.key_error(format!("\"{name}\" can't be the name of a preset"), NAME_REMEDY);
+        }
+        let shape = serde_json::to_value(node.value()).and_then(serde_json::from_value::<Shape>);
+        let shape = match shape {
+            Ok(shape) => shape,
+            Err(error) => {
+                node.error(
+                    format!("preset \"{name}\" is not a shape ({error})"),
+                    "write a shape as the API takes it, such as { isolate: [n1] } or { halves: {} }",
+                );
+                continue;
+            }
+        };
+        if matches!(shape, Shape::Preset(_)) {
+            node.error(format!("preset \"{name}\" refers to a preset"), "write the shape itself");
+        } else if names.peers().count() <= MAX_PEERS
+            && let Err(error) = topology::resolve(&shape, Direction::Both, names, &BTreeMap::new(), 0)
+        {
+            unbuildable(&node, name, &error);
+        }
+        presets.insert(name.to_owned(), shape);
+    }
+    presets
+}
+
+/// Points at the name that the error is about, if it is about one.
+fn unbuildable(node: &Node<'_>, preset: &str, error: &TopologyError) {
+    let (what, remedy) = (format!("preset \"{preset}\" can't be built: {}", error.what()), error.remedy());
+    match error {
+        TopologyError::UnknownPeer { name, .. }
+        | TopologyError::Twice { name }
+        | TopologyError::SelfLink { name } => node.report().at_text(&node.path, name, what, remedy),
+        _ => node.error(what, remedy),
+    }
+}
+
+/// A namespace: a name, a path, or `{pid: N}`.
+fn netns(node: &Node<'_>) -> Option<Netns> {
+    let usage = "write a name as under /run/netns, a path that begins with /, or { pid: 1234 }";
+    if node.value().is_mapping() {
+        let table = node.table(usage)?;
+        let pid = table.require("pid", "write the process id, as in: { pid: 1234 }");
+        let pid = pid.and_then(|node| node.number(1, i32::MAX.unsigned_abs()));
+        table.finish();
+        return pid.map(Netns::Pid);
+    }
+    let text = node.some_text(usage)?;
+    if Path::new(text).is_absolute() {
+        return Some(Netns::Path(PathBuf::from(text)));
+    }
+    if text.contains('/') || text == "." || text == ".." {
+        node.error(format!("namespace \"{text}\" is neither a name nor an absolute path"), usage);
+        return None;
+    }
+    Some(Netns::Name(text.to_owned()))
+}
+
+/// Where something stood first, for reports of the second.
+struct Firsts<'a, K> {
+    report: &'a Report<'a>,
+    seen: std::collections::HashMap<K, String>,
+}
+
+impl<'a, K: std::hash::Hash + Eq> Firsts<'a, K> {
+    fn new(report: &'a Report<'a>) -> Self {
+        Self { report, seen: std::collections::HashMap::new() }
+    }
+
+    /// `None` for the first of its kind, else path and line of the first.
+    fn earlier(&mut self, what: K, node: &Node<'_>) -> Option<String> {
+        if let Some(path) = self.seen.get(&what) {
+            return Some(format!("{path}, {}", self.report.line(path)));
+        }
+        self.seen.insert(what, node.path.clone());
+        None
+    }
+}

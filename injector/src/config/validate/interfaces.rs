@@ -1,0 +1,81 @@
+//! `interfaces:` what to attach to.
+
+use super::{Firsts, netns};
+use crate::config::read::Node;
+use crate::config::{Hook, Interface, Interfaces};
+
+/// The kernel's IFNAMSIZ, less its final zero.
+const MAX_NAME: usize = 15;
+
+pub(super) fn read(node: &Node<'_>) -> Interfaces {
+    let usage = "write the word auto, or a list such as: [{ name: eth0, netns: n1 }]";
+    if node.value().as_str() == Some("auto") {
+        return Interfaces::Auto;
+    }
+    let items = node.items(usage);
+    if items.is_empty() && node.value().is_sequence() {
+        node.error("the list of interfaces is empty", "name at least one, or write the word auto");
+    }
+    let mut firsts = Firsts::new(node.report());
+    let mut interfaces = Vec::new();
+    for node in items {
+        let Some(interface) = interface(&node) else { continue };
+        if let Some(first) = firsts.earlier((interface.name.clone(), interface.netns.clone()), &node) {
+            let place = interface.netns.as_ref().map_or_else(String::new, |netns| format!(" in {netns}"));
+            let what = format!("interface {}{place} is given twice, first at {first}", interface.name);
+            node.error(what, "keep one of the two");
+        }
+        interfaces.push(interface);
+    }
+    Interfaces::Named(interfaces)
+}
+
+fn interface(node: &Node<'_>) -> Option<Interface> {
+    let table = node.table("write it as: { name: eth0 }, with netns and hook as needed")?;
+    let name = table
+        .require("name", "write the interface's name, as in: { name: eth0 }")
+        .and_then(|node| name(&node));
+    let netns_node = table.get("netns");
+    let netns = netns_node.as_ref().map(netns);
+    let hook = table.get("hook").map_or(Some(Hook::Auto), |node| hook(&node));
+    table.finish();
+    // A namespace that was given and is wrong must not turn into the daemon's own.
+    let netns = match netns {
+        None => None,
+        Some(netns) => Some(netns?),
+    };
+    Some(Interface { name: name?, netns, hook: hook? })
+}
+
+fn name(node: &Node<'_>) -> Option<String> {
+    let name = node.some_text("write the interface's name, such as eth0")?;
+    if name.len() > MAX_NAME {
+        let what =
+            format!("\"{name}\" has {} bytes, and interface names have at most {MAX_NAME}", name.len());
+        node.error(what, "write the name as `ip link` shows it");
+        return None;
+    }
+    // What dev_valid_name() of the kernel refuses.
+    if name == "." || name == ".." || name.contains(['/', ':']) || name.contains(char::is_whitespace) {
+        node.error(
+            format!("\"{name}\" can't be the name of an interface"),
+            "write the name as `ip link` shows it, without what follows '@' or ':'",
+        );
+        return None;
+    }
+    Some(name.to_owned())
+}
+
+fn hook(node: &Node<'_>) -> Option<Hook> {
+    let usage = "write auto, tc, clsact or xdp";
+    match node.text(usage)? {
+        "auto" => Some(Hook::Auto),
+        "tc" => Some(Hook::Tc),
+        "clsact" => Some(Hook::Clsact),
+        "xdp" => Some(Hook::Xdp),
+        other => {
+            node.error(format!("unknown hook \"{other}\""), usage);
+            None
+        }
+    }
+}

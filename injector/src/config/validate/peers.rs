@@ -1,0 +1,196 @@
+//! `peers:` names and their addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use super::{Firsts, NAME_REMEDY, is_name};
+use crate::config::Peer;
+use crate::config::read::Node;
+use crate::model::{MAX_PEERS, PeerNames, WORLD};
+
+/// The names of all peers, and the peers in which nothing is wrong by id.
+pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
+    let usage = "write it as: { n1: { addresses: [10.0.0.1] }, n2: … }";
+    let entries = node.entries(usage);
+    if node.value().as_mapping().is_some_and(serde_yaml::Mapping::is_empty) {
+        node.error("there is no peer", usage);
+    }
+    if entries.len() > MAX_PEERS {
+        let what = format!("{} peers are configured, and one host takes {MAX_PEERS}", entries.len());
+        node.error(what, "leave peers out, or join them by a prefix");
+    }
+    // Ids end with u16, and so far beyond MAX_PEERS nothing comes of this config anyway.
+    let known = entries.iter().take(usize::from(u16::MAX) - 1);
+    let names = PeerNames::new(known.map(|(name, _)| (*name).to_owned()));
+    let mut firsts = Seen {
+        addresses: Firsts::new(node.report()),
+        prefixes: Firsts::new(node.report()),
+        macs: Firsts::new(node.report()),
+    };
+    let mut peers = Vec::with_capacity(entries.len());
+    for (name, node) in &entries {
+        if *name == WORLD {
+            node.key_error(
+                format!("\"{WORLD}\" is the reserved name of everyone who is no configured peer"),
+                "choose another name",
+            );
+        } else if !is_name(name) {
+            node.key_error(format!("\"{name}\" can't be the name of a peer"), NAME_REMEDY);
+        }
+        let faults = node.report().count();
+        let peer = peer(node, &mut firsts);
+        if let Some(mut peer) = peer
+            && let Some(id) = names.id(name)
+            && node.report().count() == faults
+        {
+            peer.id = id;
+            peers.push(peer);
+        }
+    }
+    peers.sort_by_key(|peer| peer.id);
+    (names, peers)
+}
+
+struct Seen<'a> {
+    addresses: Firsts<'a, IpAddr>,
+    prefixes: Firsts<'a, IpNet>,
+    macs: Firsts<'a, [u8; 6]>,
+}
+
+fn peer(node: &Node<'_>, seen: &mut Seen<'_>) -> Option<Peer> {
+    let usage = "write it as: { addresses: [10.0.0.1, \"fd00::1\"] }, or with mac: \"52:54:00:00:00:02\"";
+    if node.value().is_null() {
+        node.key_error("the peer has neither an address nor a mac", usage);
+        return None;
+    }
+    let table = node.table(usage)?;
+    let mut peer =
+        Peer { id: crate::model::PeerId::WORLD, addresses: Vec::new(), prefixes: Vec::new(), mac: None };
+    let addresses = table.get("addresses");
+    let items = addresses.as_ref().map(|node| node.items("write a list, such as: [10.0.0.1]"));
+    let mac_node = table.get("mac");
+    let nothing_given = match &addresses {
+        None => true,
+        Some(node) => node.value().as_sequence().is_some_and(Vec::is_empty),
+    };
+    if nothing_given && mac_node.is_none() {
+        node.key_error("the peer has neither an address nor a mac", usage);
+    }
+    for item in items.iter().flatten() {
+        let usage = "write an address or a prefix, such as 10.0.0.1, 10.2.0.0/16 or \"fd00::1\"";
+        let Some(text) = item.text(usage) else { continue };
+        let Some(found) = parse(text) else {
+            item.error(format!("\"{text}\" is not an IP address or prefix"), usage);
+            continue;
+        };
+        address(item, found, &mut peer, seen);
+    }
+    if let Some(node) = mac_node {
+        peer.mac = mac(&node, seen);
+    }
+    table.finish();
+    Some(peer)
+}
+
+/// Any address as the prefix that it is.
+fn parse(text: &str) -> Option<IpNet> {
+    text.parse::<IpAddr>().ok().map(IpNet::from).or_else(|| text.parse().ok())
+}
+
+fn address(node: &Node<'_>, found: IpNet, peer: &mut Peer, seen: &mut Seen<'_>) {
+    if let Some((what, remedy)) = unusable(found) {
+        node.error(what, remedy);
+        return;
+    }
+    if found.prefix_len() == found.max_prefix_len() {
+        let address = found.addr();
+        match seen.addresses.earlier(address, node) {
+            Some(first) => node.error(
+                format!("address {address} is given twice, first at {first}"),
+                "an address identifies one peer; keep one of the two",
+            ),
+            None => peer.addresses.push(address),
+        }
+    } else {
+        match seen.prefixes.earlier(found, node) {
+            Some(first) => node.error(
+                format!("prefix {found} is given twice, first at {first}"),
+                "a prefix identifies one peer; keep one of the two, or make one of them longer",
+            ),
+            None => peer.prefixes.push(found),
+        }
+    }
+}
+
+/// Why an address can't be a peer's, and the remedy.
+fn unusable(found: IpNet) -> Option<(String, String)> {
+    let single = found.prefix_len() == found.max_prefix_len();
+    let remedy = "give the address that the peer sends from".to_owned();
+    if !single && found != found.trunc() {
+        let what = format!("{found} has host bits set");
+        return Some((what, format!("write {}, or the address {} alone", found.trunc(), found.addr())));
+    }
+    if found.prefix_len() == 0 {
+        let what = format!("{found} is everyone");
+        return Some((what, format!("everyone who is no other peer is {WORLD} already; leave it out")));
+    }
+    let address = found.addr();
+    if single && address.is_unspecified() {
+        return Some((format!("{address} is the unspecified address"), remedy));
+    }
+    let multicast: [IpNet; 2] = [
+        Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4).into(),
+        Ipv6Net::new_assert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8).into(),
+    ];
+    if multicast.iter().any(|net| net.contains(&found)) {
+        return Some((format!("{} is multicast", shown(found)), remedy));
+    }
+    if address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return Some((format!("{address} is the broadcast address"), remedy));
+    }
+    if let IpAddr::V6(v6) = address
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        let what = format!("{} is an IPv4-mapped address, which no packet carries", shown(found));
+        let remedy = if single { format!("write {v4}") } else { "write the IPv4 prefix".to_owned() };
+        return Some((what, remedy));
+    }
+    None
+}
+
+fn shown(found: IpNet) -> String {
+    if found.prefix_len() == found.max_prefix_len() { found.addr().to_string() } else { found.to_string() }
+}
+
+fn mac(node: &Node<'_>, seen: &mut Seen<'_>) -> Option<[u8; 6]> {
+    let usage = "write six bytes in quotes, such as \"52:54:00:00:00:02\"";
+    let text = node.text(usage)?;
+    let Some(mac) = parse_mac(text) else {
+        node.error(format!("\"{text}\" is not a MAC address"), usage);
+        return None;
+    };
+    let remedy = "give the address of the peer's own interface";
+    if mac == [0; 6] {
+        node.error(format!("{text} is no interface's address"), remedy);
+    } else if mac[0] & 1 == 1 {
+        node.error(format!("{text} is a multicast or broadcast MAC address"), remedy);
+    } else if let Some(first) = seen.macs.earlier(mac, node) {
+        node.error(
+            format!("MAC address {text} is given twice, first at {first}"),
+            "a MAC address identifies one peer; keep one of the two",
+        );
+    }
+    Some(mac)
+}
+
+fn parse_mac(text: &str) -> Option<[u8; 6]> {
+    let mut mac = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut mac {
+        let part =
+            parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        *byte = u8::from_str_radix(part, 16).ok()?;
+    }
+    parts.next().is_none().then_some(mac)
+}

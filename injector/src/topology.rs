@@ -1,0 +1,368 @@
+//! Shapes to directed links: pure, and the same for the same seed.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use rand::seq::SliceRandom as _;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::model::{Bridge, Direction, Link, NamedLink, PeerId, PeerNames, Shape, WORLD};
+
+pub mod words;
+
+/// A shape made definite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The shape after drawing and presets: one that resolves to the same links with any seed.
+    pub shape: Shape,
+    /// Whether the seed had a say.
+    pub drawn: bool,
+    /// The links to cut, sorted, each once, none from a peer to itself.
+    pub links: Vec<Link>,
+}
+
+/// Why a shape can't be built from these peers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}; {}", self.what(), self.remedy())]
+pub enum TopologyError {
+    /// A name that is no peer.
+    UnknownPeer {
+        /// The name.
+        name: String,
+        /// The known ones, [`WORLD`] included.
+        known: Vec<String>,
+    },
+    /// A name that is no preset.
+    UnknownPreset {
+        /// The name.
+        name: String,
+        /// The known ones.
+        known: Vec<String>,
+    },
+    /// A preset that stands for a preset.
+    NestedPreset {
+        /// The outer preset.
+        name: String,
+    },
+    /// A peer named twice in groups.
+    Twice {
+        /// The peer.
+        name: String,
+    },
+    /// A link from a peer to itself.
+    SelfLink {
+        /// The peer.
+        name: String,
+    },
+    /// A group or list without a peer.
+    EmptyGroup {
+        /// What is empty, in words.
+        what: String,
+    },
+    /// Nothing would be cut.
+    CutsNothing,
+    /// The shape needs more peers than the config has.
+    TooFewPeers {
+        /// The shape, in words.
+        shape: &'static str,
+        /// How many it needs.
+        needed: usize,
+        /// How many there are.
+        have: usize,
+    },
+    /// `bridge world`: [`WORLD`] is on no side, so that it can't be between them.
+    WorldBridge,
+    /// A direction for a shape without a first group.
+    NoFirstGroup {
+        /// The shape, in words.
+        shape: &'static str,
+    },
+}
+
+impl TopologyError {
+    /// What is wrong.
+    pub fn what(&self) -> String {
+        match self {
+            Self::UnknownPeer { name, .. } => format!("unknown peer \"{name}\""),
+            Self::UnknownPreset { name, .. } => format!("unknown preset \"{name}\""),
+            Self::NestedPreset { name } => format!("preset \"{name}\" refers to a preset"),
+            Self::Twice { name } => format!("peer \"{name}\" is named twice in the groups"),
+            Self::SelfLink { name } => format!("\"{name}\" has a link to itself"),
+            Self::EmptyGroup { what } => format!("{what} is empty"),
+            Self::CutsNothing => "the shape cuts nothing: no peer is outside the named group".to_owned(),
+            Self::TooFewPeers { shape, needed, have } => {
+                format!("{shape} needs at least {needed} peers, and {have} are configured")
+            }
+            Self::WorldBridge => format!("bridge goes over a configured peer, not over {WORLD}"),
+            Self::NoFirstGroup { shape } => {
+                format!("{shape} has no first group that a direction could be relative to")
+            }
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::UnknownPeer { known, .. } => format!("known peers: {}", listed(known)),
+            Self::UnknownPreset { known, .. } if known.is_empty() => {
+                "the config has no presets; add it under presets, or name a shape".to_owned()
+            }
+            Self::UnknownPreset { known, .. } => format!("known presets: {}", listed(known)),
+            Self::NestedPreset { .. } => "write the shape itself in the preset".to_owned(),
+            Self::Twice { .. } => "name each peer in one group, once".to_owned(),
+            Self::SelfLink { .. } => "name two different peers".to_owned(),
+            Self::EmptyGroup { .. } => "name at least one peer".to_owned(),
+            Self::CutsNothing => format!("leave a peer out of the group, or make {WORLD} a group of a split"),
+            Self::TooFewPeers { .. } => "add peers to the config, or choose another shape".to_owned(),
+            Self::WorldBridge => "name a peer, or use halves".to_owned(),
+            Self::NoFirstGroup { .. } => "leave the direction out; links names single directions".to_owned(),
+        }
+    }
+}
+
+/// At most a dozen names: a config may have a thousand.
+fn listed(names: &[String]) -> String {
+    let mut text = names.iter().take(12).map(String::as_str).collect::<Vec<_>>().join(", ");
+    if names.len() > 12 {
+        let _ = write!(text, " and {} more", names.len() - 12);
+    }
+    text
+}
+
+/// Builds the links of a shape. Equal arguments give equal results.
+///
+/// - `isolate`: the group from all other configured peers; [`WORLD`] takes part only where named.
+/// - `split`: every two groups from each other; configured peers not named form one further group.
+/// - `direction` keeps, of the links with an end in the first group, those to or from it; links between
+///   other groups have no end in it and are cut with `both` only.
+/// - `majorities_ring`: the peers in the order of their names form a ring, and each hears its neighbours up to
+///   half a majority away on both sides. Of three peers each hears only the one before it, which is the
+///   only way in which three different majorities exist.
+pub fn resolve(
+    shape: &Shape,
+    direction: Direction,
+    names: &PeerNames,
+    presets: &BTreeMap<String, Shape>,
+    seed: u64,
+) -> Result<Resolved, TopologyError> {
+    let shape = match shape {
+        Shape::Preset(name) => match presets.get(name) {
+            Some(Shape::Preset(_)) => return Err(TopologyError::NestedPreset { name: name.clone() }),
+            Some(shape) => shape,
+            None => {
+                let known = presets.keys().cloned().collect();
+                return Err(TopologyError::UnknownPreset { name: name.clone(), known });
+            }
+        },
+        shape => shape,
+    };
+    if direction != Direction::Both
+        && let Some(shape) = without_first_group(shape)
+    {
+        return Err(TopologyError::NoFirstGroup { shape });
+    }
+    let (shape, drawn) = definite(shape, names, seed)?;
+    let mut links = cut_links(&shape, direction, names)?;
+    links.sort_unstable();
+    links.dedup();
+    if links.is_empty() {
+        return Err(TopologyError::CutsNothing);
+    }
+    Ok(Resolved { shape, drawn, links })
+}
+
+fn without_first_group(shape: &Shape) -> Option<&'static str> {
+    match shape {
+        Shape::MajoritiesRing(_) => Some("majorities-ring"),
+        Shape::Bridge(_) => Some("bridge"),
+        Shape::Links(_) => Some("links"),
+        Shape::Grudge(_) => Some("grudge"),
+        Shape::Isolate(_)
+        | Shape::Split(_)
+        | Shape::Halves(_)
+        | Shape::RandomHalves(_)
+        | Shape::RandomNode(_)
+        | Shape::Preset(_) => None,
+    }
+}
+
+/// Draws what is to be drawn, and writes computed shapes as the groups or grudges that they are.
+fn definite(shape: &Shape, names: &PeerNames, seed: u64) -> Result<(Shape, bool), TopologyError> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut peers: Vec<PeerId> = names.peers().collect();
+    let at_least = |shape: &'static str, needed: usize| {
+        let have = names.peers().count();
+        if have < needed { Err(TopologyError::TooFewPeers { shape, needed, have }) } else { Ok(()) }
+    };
+    Ok(match shape {
+        Shape::Halves(_) => {
+            at_least("halves", 2)?;
+            (Shape::Split(named_halves(&peers, names)), false)
+        }
+        Shape::RandomHalves(_) => {
+            at_least("random-halves", 2)?;
+            peers.shuffle(&mut rng);
+            (Shape::Split(named_halves(&peers, names)), true)
+        }
+        Shape::RandomNode(_) => {
+            at_least("random-node", 2)?;
+            let peer = peers[rng.random_range(0..peers.len())];
+            (Shape::Isolate(vec![names.name(peer).to_owned()]), true)
+        }
+        Shape::MajoritiesRing(_) => {
+            at_least("majorities-ring", 3)?;
+            (Shape::Grudge(majorities_ring(&peers, names)), false)
+        }
+        Shape::Bridge(Bridge { via }) => {
+            if via == WORLD {
+                return Err(TopologyError::WorldBridge);
+            }
+            id(via, names)?;
+            at_least("bridge", 3)?;
+            (shape.clone(), false)
+        }
+        Shape::Isolate(_) | Shape::Split(_) | Shape::Links(_) | Shape::Grudge(_) | Shape::Preset(_) => {
+            (shape.clone(), false)
+        }
+    })
+}
+
+fn cut_links(shape: &Shape, direction: Direction, names: &PeerNames) -> Result<Vec<Link>, TopologyError> {
+    match shape {
+        Shape::Isolate(group) => between(&groups(std::slice::from_ref(group), "isolate", names)?, direction),
+        Shape::Split(split) => between(&groups(split, "split", names)?, direction),
+        Shape::Bridge(Bridge { via }) => {
+            let via = id(via, names)?;
+            let sides: Vec<PeerId> = names.peers().filter(|peer| *peer != via).collect();
+            let (first, second) = halves(&sides);
+            between(&[first.to_vec(), second.to_vec()], Direction::Both)
+        }
+        Shape::Links(links) => {
+            if links.is_empty() {
+                return Err(TopologyError::EmptyGroup { what: "the list of links".to_owned() });
+            }
+            links.iter().map(|NamedLink { src, dst }| link(src, dst, names)).collect()
+        }
+        Shape::Grudge(grudge) => {
+            if grudge.is_empty() {
+                return Err(TopologyError::EmptyGroup { what: "the grudge".to_owned() });
+            }
+            let mut links = Vec::new();
+            for (dst, srcs) in grudge {
+                id(dst, names)?;
+                if srcs.is_empty() {
+                    return Err(TopologyError::EmptyGroup { what: format!("the grudge of \"{dst}\"") });
+                }
+                for src in srcs {
+                    links.push(link(src, dst, names)?);
+                }
+            }
+            Ok(links)
+        }
+        Shape::Halves(_)
+        | Shape::RandomHalves(_)
+        | Shape::RandomNode(_)
+        | Shape::MajoritiesRing(_)
+        | Shape::Preset(_) => unreachable!("definite() has replaced these shapes"),
+    }
+}
+
+fn id(name: &str, names: &PeerNames) -> Result<PeerId, TopologyError> {
+    names.id(name).ok_or_else(|| TopologyError::UnknownPeer {
+        name: name.to_owned(),
+        known: names.peers().chain([PeerId::WORLD]).map(|id| names.name(id).to_owned()).collect(),
+    })
+}
+
+fn link(src: &str, dst: &str, names: &PeerNames) -> Result<Link, TopologyError> {
+    let link = Link { src: id(src, names)?, dst: id(dst, names)? };
+    if link.src == link.dst {
+        return Err(TopologyError::SelfLink { name: src.to_owned() });
+    }
+    Ok(link)
+}
+
+/// The groups by id; the configured peers that no group names are one more, at the end.
+fn groups(lists: &[Vec<String>], shape: &str, names: &PeerNames) -> Result<Vec<Vec<PeerId>>, TopologyError> {
+    if lists.is_empty() {
+        return Err(TopologyError::EmptyGroup { what: format!("the list of groups of {shape}") });
+    }
+    let mut seen = vec![false; names.len()];
+    let mut groups = Vec::with_capacity(lists.len() + 1);
+    for group in lists {
+        if group.is_empty() {
+            return Err(TopologyError::EmptyGroup { what: format!("a group of {shape}") });
+        }
+        let mut ids = Vec::with_capacity(group.len());
+        for name in group {
+            let id = id(name, names)?;
+            if std::mem::replace(&mut seen[usize::from(id.0)], true) {
+                return Err(TopologyError::Twice { name: name.clone() });
+            }
+            ids.push(id);
+        }
+        groups.push(ids);
+    }
+    let rest: Vec<PeerId> = names.peers().filter(|peer| !seen[usize::from(peer.0)]).collect();
+    if !rest.is_empty() {
+        groups.push(rest);
+    }
+    Ok(groups)
+}
+
+/// The links between every two groups, by the direction relative to the first.
+#[expect(clippy::unnecessary_wraps, reason = "an arm of a match whose other arms can fail")]
+fn between(groups: &[Vec<PeerId>], direction: Direction) -> Result<Vec<Link>, TopologyError> {
+    let mut links = Vec::new();
+    for (from, srcs) in groups.iter().enumerate() {
+        for (to, dsts) in groups.iter().enumerate() {
+            let cut = match direction {
+                Direction::Both => true,
+                Direction::To => to == 0,
+                Direction::From => from == 0,
+            };
+            if from != to && cut {
+                let pairs = srcs.iter().flat_map(|src| dsts.iter().map(|dst| Link { src: *src, dst: *dst }));
+                links.extend(pairs);
+            }
+        }
+    }
+    Ok(links)
+}
+
+/// The smaller half first.
+fn halves(peers: &[PeerId]) -> (&[PeerId], &[PeerId]) {
+    peers.split_at(peers.len() / 2)
+}
+
+fn named_halves(peers: &[PeerId], names: &PeerNames) -> Vec<Vec<String>> {
+    let (first, second) = halves(peers);
+    [first, second]
+        .into_iter()
+        .map(|half| {
+            let mut half = half.to_vec();
+            half.sort_unstable();
+            half.into_iter().map(|peer| names.name(peer).to_owned()).collect()
+        })
+        .collect()
+}
+
+fn majorities_ring(peers: &[PeerId], names: &PeerNames) -> BTreeMap<String, Vec<String>> {
+    let n = peers.len();
+    // Half a majority on each side keeps connections two-way; with three peers that would be everyone.
+    let majority = n / 2 + 1;
+    let (before, after) = if n == 3 { (1, 0) } else { (majority / 2, majority / 2) };
+    let mut grudge = BTreeMap::new();
+    for (at, dst) in peers.iter().enumerate() {
+        let mut srcs: Vec<PeerId> =
+            (after + 1..n - before).map(|distance| peers[(at + distance) % n]).collect();
+        srcs.sort_unstable();
+        let srcs = srcs.into_iter().map(|src| names.name(src).to_owned()).collect();
+        grudge.insert(names.name(*dst).to_owned(), srcs);
+    }
+    grudge
+}
+
+#[cfg(test)]
+mod tests;
