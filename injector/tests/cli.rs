@@ -62,6 +62,9 @@ fn a_bad_config_is_64() {
     let output = injector(&["check", "--config", file.to_str().unwrap()]).output().unwrap();
     assert_eq!(code(&output), 64);
     assert!(stderr(&output).contains("lab.yaml"), "{}", stderr(&output));
+    let output = injector(&["check", "--json", "--config", file.to_str().unwrap()]).output().unwrap();
+    let report: serde_json::Value = serde_json::from_str(&stderr(&output)).unwrap();
+    assert!(report["errors"][0]["line"].is_u64() && report["errors"][0]["remedy"].is_string(), "{report}");
     let missing = injector(&["check", "--config", "/nonexistent.yaml"]).output().unwrap();
     assert_eq!(code(&missing), 64);
 }

@@ -44,13 +44,27 @@ pub struct CommandLine {
 #[derive(Clone, Debug, Args)]
 pub struct Common {
     /// Print JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Options of every command")]
     pub json: bool,
     /// The daemon's socket [default: /run/injector/injector.sock]
-    #[arg(long, global = true, value_name = "PATH", env = "INJECTOR_SOCKET", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Options of every command",
+        value_name = "PATH",
+        env = "INJECTOR_SOCKET",
+        hide_env_values = true
+    )]
     pub socket: Option<PathBuf>,
     /// The daemon's host, reached by ssh, as in `ssh://user@host`
-    #[arg(long, global = true, value_name = "HOST", env = "INJECTOR_HOST", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Options of every command",
+        value_name = "HOST",
+        env = "INJECTOR_HOST",
+        hide_env_values = true
+    )]
     pub host: Option<SshHost>,
 }
 

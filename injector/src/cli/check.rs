@@ -8,7 +8,7 @@ use super::show;
 use crate::config::{Config, Interfaces};
 
 pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
-    let config = Config::load(&args.config).map_err(|errors| Failure::usage(errors.to_string()))?;
+    let config = Config::load(&args.config)?;
     let interfaces = match &config.interfaces {
         Interfaces::Auto => None,
         Interfaces::Named(interfaces) => Some(interfaces.len()),

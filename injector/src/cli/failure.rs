@@ -2,6 +2,7 @@
 
 use crate::api::client::ClientError;
 use crate::api::types::{Code, Outcome, Problem};
+use crate::config::ConfigErrors;
 
 /// An exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,19 +41,26 @@ pub struct Failure {
     pub exit: Exit,
     /// The text.
     pub message: String,
-    /// The daemon's own words, if it was the daemon that refused.
-    pub problem: Option<Problem>,
+    /// The same for programs, if there is more to say: `{"problem": …}` or `{"errors": […]}`.
+    pub details: Option<serde_json::Value>,
 }
 
 impl Failure {
     /// A failure with a text.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), problem: None }
+        Self { exit, message: message.into(), details: None }
     }
 
     /// Wrong usage.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::USAGE, message)
+    }
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        let details = Some(serde_json::json!({ "errors": errors.0 }));
+        Self { exit: Exit::USAGE, message: errors.to_string(), details }
     }
 }
 
@@ -73,7 +81,10 @@ impl From<ClientError> for Failure {
             ClientError::Problem(Problem { field: Some(field), .. }) => format!("{field}: {error}"),
             _ => error.to_string(),
         };
-        let problem = if let ClientError::Problem(problem) = error { Some(problem) } else { None };
-        Self { exit, message, problem }
+        let details = match error {
+            ClientError::Problem(problem) => Some(serde_json::json!({ "problem": problem })),
+            _ => None,
+        };
+        Self { exit, message, details }
     }
 }

@@ -76,12 +76,10 @@ fn block_on(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, F
 fn report(common: &Common, failure: &Failure) {
     if common.json {
         let exit = failure.exit.0;
-        let report = match &failure.problem {
-            Some(problem) => {
-                serde_json::json!({ "exit": exit, "error": failure.message, "problem": problem })
-            }
-            None => serde_json::json!({ "exit": exit, "error": failure.message }),
-        };
+        let mut report = serde_json::json!({ "exit": exit, "error": failure.message });
+        for (key, value) in failure.details.iter().filter_map(|details| details.as_object()).flatten() {
+            report[key] = value.clone();
+        }
         let _ = writeln!(io::stderr(), "{report}");
     } else {
         let _ = writeln!(io::stderr(), "injector: {}", failure.message);

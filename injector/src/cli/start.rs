@@ -29,7 +29,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
             "start needs root, to attach to interfaces; run it with sudo (`injector check` needs no privileges)",
         ));
     }
-    let mut config = Config::load(&args.config).map_err(|errors| Failure::usage(errors.to_string()))?;
+    let mut config = Config::load(&args.config)?;
     if let Some(socket) = &common.socket {
         config.socket.path.clone_from(socket);
     }

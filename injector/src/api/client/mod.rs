@@ -244,9 +244,7 @@ impl Client {
         path: &str,
         body: Bytes,
     ) -> Result<Response<Incoming>, ClientError> {
-        // The daemon closes idle connections. One that owns a partition is never idle to it; if that one is closed,
-        // the partition is healed, and a new connection would hide it.
-        if self.line.sender.ready().await.is_err() && !self.owns && self.line.carrier.0.is_none() {
+        if self.line.sender.ready().await.is_err() && self.may_reopen() {
             self.line = Line::open(&self.address).await?;
         }
         let request = Request::builder()
@@ -256,10 +254,25 @@ impl Client {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| ClientError::Protocol { call: path.to_owned(), why: error.to_string() })?;
-        match self.line.sender.send_request(request).await {
-            Ok(response) => Ok(response),
-            Err(error) => Err(self.broken(&error).await),
+        let mut sent = match self.line.sender.try_send_request(request).await {
+            Ok(response) => return Ok(response),
+            Err(sent) => sent,
+        };
+        // Closed in the moment between: what was not sent can't take effect twice.
+        if let Some(request) = sent.take_message().filter(|_| self.may_reopen()) {
+            self.line = Line::open(&self.address).await?;
+            return match self.line.sender.send_request(request).await {
+                Ok(response) => Ok(response),
+                Err(error) => Err(self.broken(&error).await),
+            };
         }
+        Err(self.broken(sent.error()).await)
+    }
+
+    /// The daemon closes idle connections. One that owns a partition is never idle to it; if that one is closed, the
+    /// partition is healed, and a new connection would hide it.
+    fn may_reopen(&self) -> bool {
+        !self.owns && self.line.carrier.0.is_none()
     }
 
     async fn refusal(&mut self, call: &str, response: Response<Incoming>) -> ClientError {
