@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use crate::api::server::{self, ApiSocket, SocketError};
 use crate::api::types::ProbeView;
@@ -80,7 +81,12 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let mut bells = kernel.bells()?;
 
     let (lapses, mut lapsed) = mpsc::unbounded_channel();
-    let keeper = kernel.gate().keep(move |lapse| drop(lapses.send(lapse))).map_err(io("the lease thread"))?;
+    let keeper = kernel
+        .gate()
+        .keep(move |lapse| {
+            let _ = lapses.send(lapse);
+        })
+        .map_err(io("the lease thread"))?;
     let (rate, rates) = watch::channel(Rate::Idle);
     let (sink, mut samples) = mpsc::unbounded_channel();
     start_probes(&config, &mut workers, &rates, &sink)?;
@@ -98,14 +104,20 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     );
 
     let mut state = State::new(config, kernel, attachments, rate);
+    let mut last_look = Instant::now();
     loop {
-        let wake = next_wake(&state);
+        // From the last look, not from now: samples come more often than ticks.
+        let wake = last_look + next_wake(&state, last_look);
         tokio::select! {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(lapse) = lapsed.recv() => state.lapsed(lapse),
-            Some(sample) = samples.recv() => take_samples(&mut state, sample, &mut samples),
+            () = tokio::time::sleep_until(wake) => {
+                drain(&mut state, &mut samples);
+                state.tick();
+                last_look = Instant::now();
+            }
             Some(command) = commands.recv() => {
                 drain(&mut state, &mut samples);
                 match command {
@@ -123,10 +135,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
                 }
                 Err(error) => return Err(StartError::Io { what: "the ring of bells", source: error }),
             },
-            () = tokio::time::sleep(wake) => {
-                drain(&mut state, &mut samples);
-                state.tick();
-            }
+            Some(sample) = samples.recv() => take_samples(&mut state, sample, &mut samples),
         }
     }
     tracing::info!("stopping: healing and detaching");
@@ -145,9 +154,13 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     Ok(())
 }
 
-fn next_wake(state: &State) -> Duration {
+/// How long after the last look the next one is due.
+fn next_wake(state: &State, last_look: Instant) -> Duration {
     let idle = if state.is_busy() { TICK } else { Duration::from_secs(1) };
-    let instant = state.next_instant().map(|at| at.saturating_since(MonoNs::now()));
+    let instant = state.next_instant().map(|at| {
+        let ahead = at.saturating_since(MonoNs::now());
+        last_look.elapsed() + ahead
+    });
     instant.map_or(idle, |instant| instant.min(idle))
 }
 
