@@ -1,0 +1,8 @@
+//! What the tests of the verdict share.
+#![allow(dead_code, reason = "each test uses its share")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+pub mod frame;
+pub mod model;
+pub mod packet;
+pub mod programs;
