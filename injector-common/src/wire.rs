@@ -1,5 +1,7 @@
 //! What counts as a successful response on the wire. Evidence, never the verdict: it may be a retransmission.
 
+pub mod http2;
+
 use crate::packet::Bytes;
 
 /// The longest prefix that an endpoint can look for.

@@ -6,6 +6,7 @@ use injector_common::key::LinkKey;
 use injector_common::packet::{Packet, flag, parse};
 use injector_common::record::{Bell, counter};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
+use injector_common::wire::http2::Cursor;
 use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
 
 use crate::context::Hooked;
@@ -44,6 +45,8 @@ pub struct Scene {
     pub over: Slots,
     /// The slots that a loop has yet to visit.
     pub rest: Slots,
+    /// Where the search for HTTP/2 frames is.
+    pub cursor: Cursor,
 }
 
 /// A set of slots, in memory: the verifier tracks each known bit of a mask in a register, and a loop over such

@@ -99,7 +99,7 @@ impl State {
             }
             Command::Enable { name, at, reply } => drop(reply.send(self.enable(&name, at).await)),
             Command::Heal { name, reply } => drop(reply.send(self.heal(&name))),
-            Command::HealAll(reply) => drop(reply.send(self.heal_where(|_| true, HealedBy::Request))),
+            Command::HealAll(reply) => drop(reply.send(Ok(self.heal_where(|_| true, HealedBy::Request)))),
             Command::Partitions(reply) => {
                 let views = (0..self.partitions.len()).map(|at| self.view(at)).collect();
                 let _ = reply.send(views);
@@ -108,24 +108,20 @@ impl State {
                 let _ = reply.send(self.newest(&name).map(|at| self.view(at)));
             }
             Command::Recovery { name, generation, wait, reply } => {
-                self.recovery(&name, generation, wait, reply)
+                self.recovery(&name, generation, wait, reply);
             }
             Command::Probes { name, generation, reply } => {
                 let _ = reply.send(self.find(&name, generation).map(|at| self.probes(at)));
             }
             Command::Mark { text, reply } => {
-                drop(reply.send(self.event(MonoNs::now(), EventKind::Mark { text })))
+                drop(reply.send(self.event(MonoNs::now(), EventKind::Mark { text })));
             }
             Command::Events { since, reply } => {
                 let feed = EventFeed { backlog: self.timeline.since(since), live: self.feed.subscribe() };
                 let _ = reply.send(feed);
             }
             Command::Disconnected(connection) => {
-                let result =
-                    self.heal_where(|partition| partition.owner == Some(connection), HealedBy::Disconnect);
-                if let Err(problem) = result {
-                    tracing::error!(%problem, "partitions of a broken connection could not be healed");
-                }
+                self.heal_where(|partition| partition.owner == Some(connection), HealedBy::Disconnect);
             }
             // Needs the namespaces' threads, which the daemon's loop has.
             Command::ProbeOnce(_) => {}
@@ -493,7 +489,7 @@ impl State {
         if self.partitions[self.at_generation(generation)].state == PartitionState::Prepared {
             return self.withdraw(generation);
         }
-        self.heal_where(|partition| partition.generation == generation, HealedBy::Request)?;
+        self.heal_where(|partition| partition.generation == generation, HealedBy::Request);
         let healed = self.partitions[self.at_generation(generation)].healed();
         Ok(healed.expect("every live one was healed, and the others have ended before"))
     }
@@ -512,14 +508,14 @@ impl State {
     }
 
     /// Heals the live partitions that are wanted, all by one store.
-    fn heal_where(&mut self, wanted: impl Fn(&Partition) -> bool, by: HealedBy) -> Answer<Vec<Healed>> {
+    fn heal_where(&mut self, wanted: impl Fn(&Partition) -> bool, by: HealedBy) -> Vec<Healed> {
         // What the kernel ended before is not healed by us.
         self.expire(MonoNs::now());
         let live: Vec<usize> = (0..self.partitions.len())
             .filter(|at| self.partitions[*at].is_live() && wanted(&self.partitions[*at]))
             .collect();
         if live.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let mut slots = self.slots.clone();
         for at in &live {
@@ -529,7 +525,7 @@ impl State {
             Ok(interval) => interval,
             Err(lapsed) => {
                 self.lapsed(lapsed);
-                return Ok(live.iter().filter_map(|at| self.partitions[*at].healed()).collect());
+                return live.iter().filter_map(|at| self.partitions[*at].healed()).collect();
             }
         };
         self.slots = slots;
@@ -546,7 +542,7 @@ impl State {
             self.ended(*at, heal, by, &together);
         }
         self.judge_watched();
-        Ok(live.iter().filter_map(|at| self.partitions[*at].healed()).collect())
+        live.iter().filter_map(|at| self.partitions[*at].healed()).collect()
     }
 
     fn generations(&self, at: &[usize]) -> Vec<u32> {
@@ -845,9 +841,7 @@ impl State {
     /// Heals everything and closes every record.
     pub fn stop(&mut self) {
         self.stopping = true;
-        if let Err(problem) = self.heal_where(|_| true, HealedBy::Shutdown) {
-            tracing::error!(%problem, "the heal at the end failed; the lease will heal");
-        }
+        self.heal_where(|_| true, HealedBy::Shutdown);
         for partition in &mut self.partitions {
             if partition.is_open() {
                 partition.broken.get_or_insert(Broken::Stopping);

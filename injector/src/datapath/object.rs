@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::{Ebpf, EbpfLoader};
-use injector_common::key::{Address, EndpointKey, mapped};
+use injector_common::key::{Address, EndpointKey, mapped, prefix};
 use injector_common::slot::SlotScope;
 use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
@@ -167,10 +167,11 @@ impl Object {
             for address in &peer.addresses {
                 peers.insert(wire_address(*address), id, 0).map_err(|source| set("PEERS", source))?;
             }
-            for prefix in &peer.prefixes {
-                let len = u32::from(prefix.prefix_len()) + if prefix.addr().is_ipv4() { 96 } else { 0 };
-                let key = Key::new(len, wire_address(prefix.network()));
-                prefixes.insert(&key, id, 0).map_err(|source| set("PREFIXES", source))?;
+            for net in &peer.prefixes {
+                let len = net.prefix_len() + if net.addr().is_ipv4() { 96 } else { 0 };
+                let key = Key::new(u32::from(len), wire_address(net.network()));
+                let value = prefix::value(peer.id.0, len);
+                prefixes.insert(&key, value, 0).map_err(|source| set("PREFIXES", source))?;
             }
             if let Some(mac) = peer.mac {
                 macs.insert(mac, id, 0).map_err(|source| set("MACS", source))?;
