@@ -9,3 +9,5 @@ pub mod config;
 pub mod daemon;
 pub mod model;
 pub mod probe;
+pub mod report;
+pub mod stats;
