@@ -28,7 +28,28 @@ pub fn times([low, high]: [Option<u64>; 2]) -> String {
     if low.is_none() && high.is_none() {
         return MISSING.to_owned();
     }
-    format!("{} to {}", maybe_time(low), maybe_time(high))
+    let (low, high) = (maybe_time(low), maybe_time(high));
+    match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, unit)), Some((_, same))) if unit == same => format!("{number} to {high}"),
+        _ => format!("{low} to {high}"),
+    }
+}
+
+/// A set time, as people set it: `20s`.
+pub fn deadline(ns: Option<u64>) -> String {
+    ns.map_or_else(
+        || MISSING.to_owned(),
+        |ns| humantime::format_duration(std::time::Duration::from_nanos(ns)).to_string(),
+    )
+}
+
+/// A test's probability, or a dash.
+pub fn probability(p: Option<f64>) -> String {
+    match p {
+        None => MISSING.to_owned(),
+        Some(p) if p < 1e-4 => "< 0.0001".to_owned(),
+        Some(p) => format!("{p:.4}"),
+    }
 }
 
 /// A share in percent.
@@ -84,6 +105,9 @@ mod tests {
         }
         assert_eq!(times([None, None]), "–");
         assert_eq!(times([Some(13_000_000), None]), "13 ms to –");
+        assert_eq!(times([Some(13_000_000), Some(21_000_000)]), "13 to 21 ms");
+        assert_eq!(deadline(Some(20_000_000_000)), "20s");
+        assert_eq!(probability(Some(0.000_01)), "< 0.0001");
         assert_eq!(percents(Some([0.0, 0.0606])), "0.0 to 6.1 %");
     }
 }

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
 use crate::stats::summary::Verdict;
-use format::{maybe_percent, maybe_time, percents};
+use format::{deadline, maybe_percent, maybe_time, percents, probability};
 use read::ReadError;
 use run::Run;
 use table::Table;
@@ -154,7 +154,7 @@ pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared,
 }
 
 fn compare_text(c: &Comparison) -> String {
-    let mut out = format!("{}\n\nBeyond the deadline of {}\n", c.sentence, maybe_time(c.deadline_ns));
+    let mut out = format!("{}\n\nBeyond the deadline of {}\n", c.sentence, deadline(c.deadline_ns));
     let mut table = Table::new(["cut", "A", "rate", "95 %", "B", "rate", "95 %"]);
     let all = [("all".to_owned(), &c.a, &c.b)];
     for (name, a, b) in all.into_iter().chain(c.strata.iter().map(|s| (s.shape.clone(), &s.a, &s.b))) {
@@ -171,14 +171,13 @@ fn compare_text(c: &Comparison) -> String {
     table.write(&mut out);
     out += "\nTimes (descriptive; log-rank, adjusted after Holm)\n";
     let mut table = Table::new(["", "A median", "B median", "p", "adjusted"]);
-    let p = |p: Option<f64>| p.map_or_else(|| format::MISSING.to_owned(), |p| format!("{p:.4}"));
     for test in &c.times {
         table.row([
             format!("{}, {}", test.name, test.instant),
             maybe_time(test.a_p50_ns),
             maybe_time(test.b_p50_ns),
-            p(test.p),
-            p(test.p_holm),
+            probability(test.p),
+            probability(test.p_holm),
         ]);
     }
     table.write(&mut out);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::format::{maybe_percent, maybe_time, outcome, percent, percents, times};
+use super::format::{deadline, maybe_percent, maybe_time, outcome, percent, percents, times};
 use super::run::Run;
 use super::table::Table;
 use crate::stats::sequential::Decision;
@@ -135,8 +135,7 @@ fn cluster(out: &mut String, s: &Summary) {
             times(figures.p99_ci95_ns),
         ]);
     }
-    let deadline = maybe_time(s.deadline_ns);
-    section(out, &format!("Cluster (all required endpoints), deadline {deadline}"), &table);
+    section(out, &format!("Cluster (all required endpoints), deadline {}", deadline(s.deadline_ns)), &table);
 }
 
 fn share(figures: &Figures) -> String {

@@ -208,8 +208,9 @@ fn sentence(c: &Comparison) -> String {
     let (Some(p), Some(upper)) = (c.p_worse, c.difference_upper95) else {
         return format!("{seen}; no shape has decided trials in both, so nothing can be compared.");
     };
+    let p = if p < 1e-4 { "p < 0.0001".to_owned() } else { format!("p = {p:.4}") };
     match c.finding {
-        Finding::Worse => format!("B is worse: {seen} (p = {p:.4}, one-sided)."),
+        Finding::Worse => format!("B is worse: {seen} ({p}, one-sided)."),
         Finding::NotWorse => format!(
             "B is not worse by {} or more: {seen}; the difference is below {} with 95 %.",
             points(c.margin),
@@ -217,7 +218,7 @@ fn sentence(c: &Comparison) -> String {
         ),
         Finding::Undecided => {
             let mut text = format!(
-                "Undecided: {seen} (p = {p:.4}, one-sided); the difference may be as large as {}.",
+                "Undecided: {seen} ({p}, one-sided); the difference may be as large as {}.",
                 points(upper)
             );
             let mut needs = Vec::new();

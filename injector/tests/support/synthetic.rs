@@ -239,7 +239,7 @@ pub fn probes(record: &RecoveryRecord) -> Vec<ProbeView> {
         let ready = endpoint.ready_ns.map_or(u64::MAX, |at| at.0);
         let settled = endpoint.settled_ns.map_or(u64::MAX, |at| at.0);
         for scheduled in (cut - SECOND..end).step_by(50_000_000) {
-            let relapse = (ready + 300_000_000..settled).contains(&scheduled);
+            let relapse = (ready.saturating_add(300_000_000)..settled).contains(&scheduled);
             let fails = endpoint.impaired == Some(true) && (cut..ready).contains(&scheduled) || relapse;
             all.push(ProbeView {
                 endpoint: endpoint.name.clone(),
@@ -269,4 +269,15 @@ pub fn write(path: &Path, campaign: &Campaign, plants: &[Plant], with_probes: bo
         }
         run.append(&record).unwrap();
     }
+}
+
+/// Writes a large run directory without flushing each record to the disk.
+pub fn write_unsynced(path: &Path, campaign: &Campaign, plants: &[Plant]) {
+    drop(RunDir::create(path, campaign).unwrap());
+    let mut lines = Vec::new();
+    for (trial, plant) in plants.iter().enumerate() {
+        serde_json::to_writer(&mut lines, &record(trial as u64, plant)).unwrap();
+        lines.push(b'\n');
+    }
+    std::fs::write(path.join("trials.jsonl"), lines).unwrap();
 }

@@ -3,9 +3,10 @@
 use super::data::{curve_json, endpoint_curve};
 use super::{Page, begin, curve, end, section, verdict};
 use crate::report::escape::script_json;
-use crate::report::format::{MISSING, maybe_percent, maybe_time, percents};
+use crate::report::format::{maybe_percent, maybe_time, percents, probability};
 use crate::report::run::Run;
 use crate::stats::compare::Comparison;
+use crate::stats::dependence::ASSUMPTION;
 use crate::stats::summary::cluster_curve;
 use crate::stats::trial::{Instant, Trial};
 
@@ -14,7 +15,12 @@ pub fn report(a: &Run, b: &Run, comparison: &Comparison, forced: &[String]) -> S
     let mut page = begin("comparison · heal to ready");
     page.markup("<h1>From heal to ready, compared</h1>");
     page.element("<p class=\"soft\">A: ", a.path.display(), "<br>").element("B: ", b.path.display(), "</p>");
-    verdict(&mut page, comparison.finding.exit_code(), &comparison.sentence);
+    verdict(
+        &mut page,
+        comparison.finding.exit_code(),
+        ["not worse", "worse", "undecided"],
+        &comparison.sentence,
+    );
     for difference in forced {
         page.element("<p class=\"note\">The runs differ in ", difference, "</p>");
     }
@@ -25,9 +31,9 @@ pub fn report(a: &Run, b: &Run, comparison: &Comparison, forced: &[String]) -> S
         .flat_map(|name| ["settled", "ready"].map(|of| (format!("{of}\n{name}"), format!("{name}, {of}"))))
         .collect();
     curve(&mut page, &keys);
-    page.markup("<p class=\"legend\"><span><i style=\"background:var(--a)\"></i>A</span><span><i style=\"background:var(--b)\"></i>B</span></p>");
     rates(&mut page, comparison);
     times(&mut page, comparison);
+    page.element("<footer>", ASSUMPTION, "</footer>");
     end(page, &json(a, b, comparison, &names))
 }
 
@@ -66,7 +72,6 @@ fn times(page: &mut Page, c: &Comparison) {
         "Descriptive: log-rank tests within equal cuts, adjusted for their number (Holm).",
     );
     page.head(&["", "A median", "B median", "A beyond", "B beyond", "p", "p adjusted"]);
-    let p = |p: Option<f64>| p.map_or_else(|| MISSING.to_owned(), |p| format!("{p:.4}"));
     for test in &c.times {
         page.row(
             "<tr>",
@@ -76,8 +81,8 @@ fn times(page: &mut Page, c: &Comparison) {
                 maybe_time(test.b_p50_ns),
                 maybe_percent(test.a_rate),
                 maybe_percent(test.b_rate),
-                p(test.p),
-                p(test.p_holm),
+                probability(test.p),
+                probability(test.p_holm),
             ],
         );
     }

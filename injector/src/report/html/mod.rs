@@ -16,6 +16,9 @@ use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries};
 const CSS: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
+/// The shapes that are shown of each kind.
+const SHAPES: usize = 50;
+
 /// A page that is being written; every `Display` given to it is escaped, only literals are markup.
 struct Page(String);
 
@@ -43,7 +46,11 @@ impl Page {
     }
 
     fn head(&mut self, heads: &[&str]) {
-        self.markup("<div class=\"scroll\"><table><thead><tr>");
+        self.table("<table>", heads);
+    }
+
+    fn table(&mut self, open: &str, heads: &[&str]) {
+        self.markup("<div class=\"scroll\">").markup(open).markup("<thead><tr>");
         for head in heads {
             self.element("<th>", head, "</th>");
         }
@@ -95,7 +102,8 @@ pub fn report(run: &Run, probes: &HashMap<u64, Vec<ProbeView>>) -> String {
             .join(" · "),
         "</p>",
     );
-    verdict(&mut page, run.summary.verdict.exit_code, &run.summary.verdict.sentence);
+    let v = &run.summary.verdict;
+    verdict(&mut page, v.exit_code, ["passes", "fails", "undecided"], &v.sentence);
     tiles(&mut page, run);
     endpoints(&mut page, run);
     curve(&mut page, &options(run));
@@ -108,11 +116,12 @@ pub fn report(run: &Run, probes: &HashMap<u64, Vec<ProbeView>>) -> String {
     end(page, &data::json(run, probes))
 }
 
-fn verdict(page: &mut Page, exit_code: u8, sentence: &str) {
+/// The verdict in a box; `words` are those for exit codes 0, 1 and 2.
+fn verdict(page: &mut Page, exit_code: u8, words: [&str; 3], sentence: &str) {
     let (class, word) = match exit_code {
-        0 => ("ok", "passes"),
-        1 => ("fail", "fails"),
-        _ => ("open", "undecided"),
+        0 => ("ok", words[0]),
+        1 => ("fail", words[1]),
+        _ => ("open", words[2]),
     };
     page.markup("<div class=\"verdict ")
         .markup(class)
@@ -130,7 +139,7 @@ fn tile(page: &mut Page, figure: impl Display, what: impl Display, interval: imp
 fn tiles(page: &mut Page, run: &Run) {
     let s = &run.summary.cluster.settled;
     page.markup("<div class=\"tiles\">");
-    let deadline = maybe_time(run.summary.deadline_ns);
+    let deadline = format::deadline(run.summary.deadline_ns);
     tile(
         page,
         maybe_percent(s.rate),
@@ -219,7 +228,7 @@ fn endpoints(page: &mut Page, run: &Run) {
         "Endpoints",
         "Required endpoints make the verdict, advisory ones are only reported.",
     );
-    page.markup("<div class=\"scroll\"><table><thead><tr><th></th><th class=\"text\">role</th><th class=\"text\">verdict</th><th class=\"text\">rate with its 95 % interval, 0 to 100 %</th><th>rate</th><th>95 %</th><th>median</th><th>90 %</th><th>relapses</th><th>cut not felt</th></tr></thead><tbody>");
+    page.markup("<div class=\"scroll\"><table><thead><tr><th></th><th class=\"text\">role</th><th class=\"text\">verdict</th><th class=\"text\">rate, 0 to 100 %</th><th>rate</th><th>95 %</th><th>median</th><th>90 %</th><th>relapses</th><th>cut not felt</th></tr></thead><tbody>");
     let s = &run.summary;
     let mut shown: Vec<&str> = Vec::new();
     for group in &s.endpoint_groups {
@@ -287,7 +296,10 @@ fn phases(page: &mut Page) {
 
 fn slowest(page: &mut Page, run: &Run) {
     section(page, "slowest", "Slowest trials", "");
-    page.head(&["trial", "settled", "ready", "outcome", "cut", "last link", "starved"]);
+    page.table(
+        "<table class=\"words\">",
+        &["trial", "settled", "ready", "outcome", "cut", "last link", "starved"],
+    );
     for slow in &run.summary.slowest {
         let cells = [
             slow.trial.to_string(),
@@ -318,10 +330,10 @@ fn shape_row(page: &mut Page, name: &str, series: &Series) {
 fn shapes(page: &mut Page, run: &Run) {
     let s = &run.summary;
     let groups: Vec<(&str, &Vec<ShapeSeries>)> = [
-        ("shape", &s.by_shape),
-        ("what was cut", &s.by_resolved),
-        ("isolated peer", &s.by_isolated),
-        ("hold", &s.by_hold),
+        ("by shape", &s.by_shape),
+        ("by what was cut", &s.by_resolved),
+        ("by isolated peer", &s.by_isolated),
+        ("by hold", &s.by_hold),
     ]
     .into_iter()
     .filter(|(_, rows)| !rows.is_empty())
@@ -330,19 +342,18 @@ fn shapes(page: &mut Page, run: &Run) {
         return;
     }
     section(page, "shapes", "By what was cut", "");
+    page.head(&["", "beyond", "rate, 0 to 100 %", "rate", "95 %", "median", "90 %", "relapses"]);
+    let mut more = 0;
     for (title, rows) in groups {
-        page.head(&[title, "beyond", "rate, 0 to 100 %", "rate", "95 %", "median", "90 %", "relapses"]);
-        for row in rows.iter().take(50) {
+        page.element("<tr class=\"sub\"><th colspan=\"8\">", title, "</th></tr>");
+        for row in rows.iter().take(SHAPES) {
             shape_row(page, &row.shape, &row.series);
         }
-        page.end_table();
-        if rows.len() > 50 {
-            page.element(
-                "<p class=\"note\">",
-                format!("{} more are in summary.json.", rows.len() - 50),
-                "</p>",
-            );
-        }
+        more += rows.len().saturating_sub(SHAPES);
+    }
+    page.end_table();
+    if more > 0 {
+        page.element("<p class=\"note\">", format!("{more} more rows are in summary.json."), "</p>");
     }
     page.markup("</section>");
 }

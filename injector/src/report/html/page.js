@@ -156,6 +156,7 @@
     const host = $("curve");
     if (!host) return;
     if (data.compare) {
+      legend($("curve-legend"), [["A", "--a"], ["B", "--b"]]);
       const key = $("curve-of").value;
       curves(host, data.compare[key].map((c, i) => ({ ...c, colour: ["--a", "--b"][i], band: ["--band-a", "--band-b"][i] })), deadline, logTime());
       return;
@@ -175,7 +176,7 @@
     if (!host) return;
     const { svg, width, height } = canvas(host, 300);
     const side = width < 500 ? 46 : 110;
-    const [left, right, top, bottom] = [46, width - side - 18, 26, height - 46];
+    const [left, right, top, bottom] = [46, width - side - 18, 40, height - 46];
     const log = logTime();
     const known = trials.map((t) => (t[3] ?? 0) / UNIT);
     const end = known.reduce((a, b) => Math.max(a, b), deadline ?? 1) * 1.03;
@@ -190,10 +191,11 @@
     if (deadline) {
       el(svg, "line", { class: "deadline", x1: left, x2: width - 4, y1: y(deadline), y2: y(deadline) });
     }
-    el(svg, "text", { x: left + 4, y: 12 }, "never settled while watched ▲");
-    el(svg, "text", { x: left + 4, y: height - 4 }, "undecided ▪   trials in order →");
+    el(svg, "text", { x: left + 4, y: 12 }, "never settled while watched");
+    el(svg, "text", { x: left + 4, y: height - 4 }, "undecided");
+    el(svg, "text", { x: right - 4, y: height - 4, "text-anchor": "end" }, "trials in order →");
     const size = trials.length > 3000 ? 2.5 : trials.length > 600 ? 4 : 7;
-    const at = (t) => (t[2] > 1 ? bottom + 16 : t[3] == null ? top - 6 : y(t[3] / UNIT));
+    const at = (t) => (t[2] > 1 ? bottom + 16 : t[3] == null ? top - 16 : y(t[3] / UNIT));
     const paths = ["", "", "", "", ""];
     let starved = "";
     for (const t of trials) {
@@ -364,6 +366,7 @@
     if (pick) pick.value = [...pick.options].some((o) => o.value === String(t[0])) ? String(t[0]) : "";
     drawTimeline();
     drawStrip();
+    history.replaceState(null, "", `#trial-${t[0]}`);
     if (scroll) $("timeline-section").scrollIntoView({ behavior: "smooth", block: "start" });
   };
 
@@ -424,7 +427,9 @@
     legend($("phases-legend"), PHASES.map((name, i) => [name, `--p${i}`]));
     legend($("strip-legend"), [["recovered", "--good"], ["not recovered", "--bad"], ["censored, unknown", "--open"], ["harness failed", "--broken"], ["ring: starved", "--p3"]]);
     if (slowest.length) chosen = slowest[0];
-    if (chosen) pick.value = String(chosen[0]);
+    const linked = /^#trial-(\d+)$/.exec(location.hash);
+    if (linked && by(linked[1])) chosen = by(linked[1]);
+    if (chosen) pick.value = [...pick.options].some((o) => o.value === String(chosen[0])) ? String(chosen[0]) : "";
   }
   $("curve-of")?.addEventListener("change", drawCurve);
   $("log")?.addEventListener("change", () => { drawCurve(); drawStrip(); });
