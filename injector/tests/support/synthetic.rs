@@ -1,6 +1,8 @@
 //! Run directories as `measure` writes them, with planted truths and a seed.
 #![allow(dead_code, reason = "each test uses its part")]
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use injector::api::types::{
@@ -209,7 +211,10 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
             resync_ns: share(ready, 100),
             response_ns: share(ready, 520),
             coordination_ns: settled.zip(share(ready, 950)).and_then(|(at, before)| at.checked_sub(before)),
-            last_link: Some(NamedLink { src: plant.isolated.to_owned(), dst: "n2".to_owned() }),
+            last_link: Some(NamedLink {
+                src: plant.isolated.to_owned(),
+                dst: if plant.isolated == "n2" { "n1" } else { "n2" }.to_owned(),
+            }),
         },
         heal_to_ready_ns: ready,
         heal_to_settled_ns: settled,
@@ -274,10 +279,10 @@ pub fn write(path: &Path, campaign: &Campaign, plants: &[Plant], with_probes: bo
 /// Writes a large run directory without flushing each record to the disk.
 pub fn write_unsynced(path: &Path, campaign: &Campaign, plants: &[Plant]) {
     drop(RunDir::create(path, campaign).unwrap());
-    let mut lines = Vec::new();
+    let mut out = BufWriter::new(File::create(path.join("trials.jsonl")).unwrap());
     for (trial, plant) in plants.iter().enumerate() {
-        serde_json::to_writer(&mut lines, &record(trial as u64, plant)).unwrap();
-        lines.push(b'\n');
+        serde_json::to_writer(&mut out, &record(trial as u64, plant)).unwrap();
+        out.write_all(b"\n").unwrap();
     }
-    std::fs::write(path.join("trials.jsonl"), lines).unwrap();
+    out.flush().unwrap();
 }
