@@ -124,19 +124,9 @@ impl Plant {
     }
 }
 
-/// The record of a trial into which `plant` was planted; stamps lie after the heal as planted.
-pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
-    let cut = 2_000 * SECOND + trial * 60 * SECOND;
-    let heal = cut + 5 * SECOND;
-    let stamp = |at: u64| Stamped {
-        begin_ns: MonoNs(at - 2_000),
-        end_ns: MonoNs(at),
-        wall: WallNs(at.cast_signed()),
-    };
-    let after = |ns: Option<u64>| ns.map(|ns| MonoNs(heal + ns));
-    let share = |of: Option<u64>, per_mille: u64| of.map(|ns| ns / 1000 * per_mille);
-    let (ready, settled) = (plant.ready_ns, plant.settled_ns);
-    let links = PEERS
+fn links(plant: &Plant, cut: u64, heal: u64) -> Vec<LinkRecord> {
+    let (ready, after) = (plant.ready_ns, |ns: Option<u64>| ns.map(|ns| MonoNs(heal + ns)));
+    PEERS
         .iter()
         .filter(|peer| **peer != plant.isolated)
         .flat_map(|peer| [(plant.isolated, *peer), (*peer, plant.isolated)])
@@ -158,7 +148,25 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
                 uncovered: vec![],
             }
         })
-        .collect();
+        .collect()
+}
+
+fn share(of: Option<u64>, per_mille: u64) -> Option<u64> {
+    of.map(|ns| ns / 1000 * per_mille)
+}
+
+/// The record of a trial into which `plant` was planted; stamps lie after the heal as planted.
+pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
+    let cut = 2_000 * SECOND + trial * 60 * SECOND;
+    let heal = cut + 5 * SECOND;
+    let stamp = |at: u64| Stamped {
+        begin_ns: MonoNs(at - 2_000),
+        end_ns: MonoNs(at),
+        wall: WallNs(at.cast_signed()),
+    };
+    let after = |ns: Option<u64>| ns.map(|ns| MonoNs(heal + ns));
+    let (ready, settled) = (plant.ready_ns, plant.settled_ns);
+    let links = links(plant, cut, heal);
     let endpoint = |base: &str, peer: &str, required: bool| {
         let (ready, settled) = if required { (ready, settled) } else { (Some(SECOND), Some(SECOND)) };
         EndpointRecord {
