@@ -2,6 +2,7 @@
 //! boundary or for a stamp.
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_log_ebpf::warn;
 use injector_common::key::LinkKey;
 use injector_common::packet::{Packet, flag, parse};
 use injector_common::record::{Bell, counter};
@@ -257,6 +258,7 @@ fn lapsed(clock: &mut Clock) -> bool {
     // SAFETY: as above.
     unsafe { core::ptr::addr_of_mut!((*lease).lapsed).write_volatile(1) };
     emit::ring(Bell::LEASE, 0);
+    warn!((), "interface {}: the lease expired at {}, everything passes", INTERFACE.load(), expires);
     true
 }
 

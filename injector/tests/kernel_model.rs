@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use injector::config::Config;
-use injector::datapath::{Clocks, slot_scope};
+use injector::datapath::Clocks;
 use injector::model::{Link, PeerId, Scope};
+use injector::plan::slot_scope;
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
 use ipnet::IpNet;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -70,8 +71,18 @@ fn macs() -> impl Strategy<Value = [u8; 6]> {
 
 fn scopes() -> impl Strategy<Value = Scope> {
     let texts = [
-        "tcp", "udp", "icmp", "tcp/5122", "tcp/5122:src", "tcp/5122:dst", "udp/7000-7010", "udp/7005:src",
-        "tcp/1-79", "tcp/8080", "udp/1-65535:dst", "tcp/80-5121:src",
+        "tcp",
+        "udp",
+        "icmp",
+        "tcp/5122",
+        "tcp/5122:src",
+        "tcp/5122:dst",
+        "udp/7000-7010",
+        "udp/7005:src",
+        "tcp/1-79",
+        "tcp/8080",
+        "udp/1-65535:dst",
+        "tcp/80-5121:src",
     ];
     select(texts.to_vec()).prop_map(|text| text.parse().unwrap())
 }
@@ -210,24 +221,24 @@ struct Packet {
 /// Instants around boundaries that lie at the same places.
 fn instants() -> impl Strategy<Value = u64> {
     const MS: i64 = 1_000_000;
-    let places = vec![-2000 * MS, -51 * MS, -20 * MS, 0, 10 * MS, 29 * MS, 49 * MS, 50 * MS, 70 * MS, 2000 * MS];
+    let places =
+        vec![-2000 * MS, -51 * MS, -20 * MS, 0, 10 * MS, 29 * MS, 49 * MS, 50 * MS, 70 * MS, 2000 * MS];
     (select(places), prop_oneof![-1..=1_i64, -9 * MS..9 * MS])
         .prop_map(|(place, off)| NOON.checked_add_signed(place + off).unwrap())
 }
 
 fn partitions(peers: u16) -> impl Strategy<Value = (Partition, Stage)> {
     let link = (0..=peers, 0..=peers);
-    let all = (0..=peers).flat_map(move |src| (0..=peers).map(move |dst| (src, dst))).collect::<BTreeSet<_>>();
+    let all =
+        (0..=peers).flat_map(move |src| (0..=peers).map(move |dst| (src, dst))).collect::<BTreeSet<_>>();
     let links = prop_oneof![2 => btree_set(link, 1..8), 1 => Just(all)];
     let starts = prop_oneof![3 => Just(0), 2 => instants()];
     let ends = prop_oneof![3 => Just(u64::MAX), 2 => instants()];
     let loss = prop_oneof![3 => Just(None), 1 => any::<u32>().prop_map(Some), 1 => Just(Some(0))];
-    let flap = weighted(0.2, (1..60_000_000_u64, 0..=100_u64)).prop_map(|flap| {
-        flap.map(|(period, percent)| (period, period * percent / 100))
-    });
+    let flap = weighted(0.2, (1..60_000_000_u64, 0..=100_u64))
+        .prop_map(|flap| flap.map(|(period, percent)| (period, period * percent / 100)));
     let scopes = prop_oneof![2 => Just(Vec::new()).boxed(), 3 => vec(scopes(), 1..4).boxed(), 1 => vec(scopes(), MAX_SCOPES).boxed()];
-    let stage =
-        prop_oneof![5 => Just(Stage::Live), 2 => Just(Stage::Watched), 1 => Just(Stage::Prepared)];
+    let stage = prop_oneof![5 => Just(Stage::Live), 2 => Just(Stage::Watched), 1 => Just(Stage::Prepared)];
     (1..1000_u32, links, starts, ends, loss, flap, scopes, (any::<bool>(), stage)).prop_map(
         |(generation, links, starts, ends, loss, flap, scopes, (neighbour, stage))| {
             (Partition { generation, links, starts, ends, loss, flap, scopes, neighbour }, stage)
@@ -244,11 +255,13 @@ fn cases(setup: &Setup) -> impl Strategy<Value = Case> + use<> {
     let lag = prop_oneof![Just(0), 0..20_000_000_u64];
     let packet = (setup.pool.frames(), instants(), lag, any::<u32>())
         .prop_map(|(frame, now, lag, random)| Packet { frame, now, lag, random });
-    (partitions, bound, lease, vec(packet, 1..=PACKETS)).prop_map(|(partitions, bound, lease, mut packets)| {
-        // A clock does not go back.
-        packets.sort_by_key(|packet| packet.now);
-        Case { partitions, bound, lease, packets }
-    })
+    (partitions, bound, lease, vec(packet, 1..=PACKETS)).prop_map(
+        |(partitions, bound, lease, mut packets)| {
+            // A clock does not go back.
+            packets.sort_by_key(|packet| packet.now);
+            Case { partitions, bound, lease, packets }
+        },
+    )
 }
 
 fn slot(partition: &Partition) -> Slot {
@@ -366,7 +379,10 @@ impl Bench {
             ("unparsed", model.unparsed),
             ("protected", model.protected),
             ("responses", model.responses.len() as u64),
-            ("links with first traffic", model.stamps.values().filter(|s| s.first_packet != 0).count() as u64),
+            (
+                "links with first traffic",
+                model.stamps.values().filter(|s| s.first_packet != 0).count() as u64,
+            ),
             ("links with handshakes", model.stamps.values().filter(|s| s.first_syn != 0).count() as u64),
         ] {
             *self.totals.entry(what).or_default() += count;

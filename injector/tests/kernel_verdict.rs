@@ -151,6 +151,6 @@ fn a_cut_drops_its_link_and_nothing_else() {
     assert!(heal_at.begin <= MonoNs(stamps.first_packet));
     assert!(stamps.first_packet <= stamps.first_data && stamps.first_packet < stamps.first_syn);
     assert_eq!(stamps.first_synack, 0);
-    programs.kernel.forget(slot, 9).unwrap();
+    programs.kernel.forget(slot).unwrap();
     assert!(programs.kernel.link_stamps(slot, 9).unwrap().is_empty());
 }

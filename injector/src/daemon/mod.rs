@@ -79,6 +79,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let mut kernel = Kernel::load(&config, Clocks::Real)?;
     let attachments = attach(&config, &mut kernel, &mut workers).await?;
     let mut bells = kernel.bells()?;
+    kernel.start_log()?;
 
     let (lapses, mut lapsed) = mpsc::unbounded_channel();
     let keeper = kernel

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_log::EbpfLogger;
 use injector_common::Word;
 use injector_common::key::{LinkKey, ResponseKey};
 use injector_common::record::{Bell, LinkStamps, counter, earliest};
@@ -81,6 +82,24 @@ impl Kernel {
         let ready = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
             .map_err(|error| fail(error.into()))?;
         Ok(Bells { ready, ring })
+    }
+
+    /// Passes the programs' log on to this process's; must be called within a tokio runtime.
+    pub fn start_log(&mut self) -> Result<(), DatapathError> {
+        let fail = |source| DatapathError::Mmap { name: "AYA_LOGS", source };
+        let mut logger =
+            EbpfLogger::init(self.object.base_mut()).map_err(|error| fail(std::io::Error::other(error)))?;
+        let fd = logger.as_fd().try_clone_to_owned().map_err(fail)?;
+        // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
+        let ready = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+            .map_err(|error| fail(error.into()))?;
+        tokio::spawn(async move {
+            while let Ok(mut guard) = ready.readable().await {
+                guard.clear_ready();
+                logger.flush();
+            }
+        });
+        Ok(())
     }
 
     /// Says which interface rolls the loss of a peer's links; 0 is none.

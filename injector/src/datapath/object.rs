@@ -44,6 +44,8 @@ const SHARED: [&str; 19] = [
     "AYA_LOGS",
 ];
 
+/// The ring of the programs' own log: they log the lapse of a lease and nothing per packet.
+const LOG_BYTES: u32 = 1 << 14;
 /// Memory that the link stamps may take over all CPUs.
 const LINKS_BYTES: usize = 64 << 20;
 /// What one CPU's stamps of a link take in the kernel, with the map's overhead.
@@ -277,6 +279,7 @@ fn loader(
         .map_max_entries("MACS", sizes.macs.max(1))
         .map_max_entries("PROTECT_ADDRESSES", sizes.protect_addresses.max(1))
         .map_max_entries("ENDPOINTS", sizes.endpoints.max(1))
+        .map_max_entries("AYA_LOGS", LOG_BYTES)
         .map_max_entries("LINKS", sizes.links)
         .map_max_entries("RESPONSES", (sizes.endpoints * injector_common::SLOTS * 2).max(1));
     for name in SHARED {

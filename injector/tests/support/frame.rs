@@ -56,15 +56,37 @@ pub enum Header {
 /// What is above IP.
 #[derive(Clone, Debug)]
 pub enum Up {
-    Tcp { sport: u16, dport: u16, flags: u8, payload: Vec<u8> },
-    Udp { sport: u16, dport: u16, payload: Vec<u8> },
-    Sctp { sport: u16, dport: u16 },
+    Tcp {
+        sport: u16,
+        dport: u16,
+        flags: u8,
+        payload: Vec<u8>,
+    },
+    Udp {
+        sport: u16,
+        dport: u16,
+        payload: Vec<u8>,
+    },
+    Sctp {
+        sport: u16,
+        dport: u16,
+    },
     /// Either version's, by the number of the protocol.
-    Icmp { protocol: u8, kind: u8, quote: Option<Box<Body>> },
-    Neighbour { kind: u8, target: Ipv6Addr },
+    Icmp {
+        protocol: u8,
+        kind: u8,
+        quote: Option<Box<Body>>,
+    },
+    Neighbour {
+        kind: u8,
+        target: Ipv6Addr,
+    },
     Gre(Box<Body>),
     Vxlan(Box<Body>),
-    Other { protocol: u8, bytes: Vec<u8> },
+    Other {
+        protocol: u8,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Frame {
@@ -346,7 +368,8 @@ impl Pool {
     /// What is above IP, with bodies in it to a depth.
     fn ups(&self, depth: u32) -> BoxedStrategy<Up> {
         let port = || select(self.ports.clone());
-        let start = select(vec![&b""[..], b"x", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 ", b"+PONG\r\n", b"+PON"]);
+        let start =
+            select(vec![&b""[..], b"x", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 ", b"+PONG\r\n", b"+PON"]);
         let payload = || start.clone().prop_map(<[u8]>::to_vec);
         let flags = select(vec![0x02_u8, 0x12, 0x10, 0x18, 0x11, 0x04]);
         let flat = prop_oneof![
@@ -363,7 +386,8 @@ impl Pool {
         let inner = prop_oneof![self.v4(self.ups(depth - 1)), self.v6(self.ups(depth - 1))]
             .prop_map(Box::new)
             .boxed();
-        let kinds = select(vec![(1_u8, 3_u8), (1, 11), (1, 12), (1, 5), (1, 4), (58, 1), (58, 2), (58, 3), (58, 4)]);
+        let kinds =
+            select(vec![(1_u8, 3_u8), (1, 11), (1, 12), (1, 5), (1, 4), (58, 1), (58, 2), (58, 3), (58, 4)]);
         prop_oneof![
             12 => flat,
             3 => (kinds, inner.clone()).prop_map(|((protocol, kind), quote)| Up::Icmp { protocol, kind, quote: Some(quote) }),

@@ -235,7 +235,7 @@ pub fn scoped(generation: u32, scopes: &[&str]) -> Slot {
     let mut slot = steady(generation);
     slot.scope_count = scopes.len() as u32;
     for (to, from) in slot.scopes.iter_mut().zip(scopes) {
-        *to = injector::datapath::slot_scope(from.parse().unwrap());
+        *to = injector::plan::slot_scope(from.parse().unwrap());
     }
     slot
 }

@@ -234,6 +234,7 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         },
         starved: plant.starved,
         lost_events: 0,
+        warnings: Vec::new(),
         proved: plant.outcome != Outcome::HarnessFailed,
         is_final: true,
         outcome: Some(plant.outcome),
