@@ -212,11 +212,8 @@ impl Model {
         }
         let over = self.live.iter().filter(|(_, partition)| now >= partition.ends);
         for (slot, partition) in over.chain(&self.watched) {
-            let key = ResponseKey {
-                generation: partition.generation,
-                slot: (*slot).into(),
-                endpoint: *endpoint,
-            };
+            let key =
+                ResponseKey { generation: partition.generation, slot: (*slot).into(), endpoint: *endpoint };
             self.responses.entry(key).or_insert(now);
         }
     }
@@ -249,8 +246,9 @@ impl World {
     /// Exact address, longest prefix, MAC, world.
     fn who(&self, address: IpAddr, mac: [u8; 6]) -> u16 {
         let address = plain(address);
-        let by_net =
-            || self.nets.iter().filter(|(net, _)| net.contains(&address)).max_by_key(|(net, _)| net.prefix_len());
+        let by_net = || {
+            self.nets.iter().filter(|(net, _)| net.contains(&address)).max_by_key(|(net, _)| net.prefix_len())
+        };
         self.exact
             .get(&address)
             .or_else(|| by_net().map(|(_, peer)| peer))
