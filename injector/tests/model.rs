@@ -485,3 +485,29 @@ fn the_programs_agree_with_the_model() {
         assert!(totals[what] * least > judged, "too few {what}: {totals:?}");
     }
 }
+
+/// Writes the fuzzer's corpus from frames that are drawn here.
+#[test]
+#[ignore = "writes fuzz/corpus/parse; run it after a change of what frames can be"]
+fn write_the_corpus() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/parse");
+    let settings = Settings {
+        rng_algorithm: RngAlgorithm::XorShift,
+        rng_seed: RngSeed::Fixed(1),
+        failure_persistence: None,
+        ..Settings::default()
+    };
+    let mut runner = TestRunner::new(settings);
+    let addresses = ["10.0.0.1", "10.0.0.2", "fd00::1", "fd00::2"].map(|text| text.parse().unwrap());
+    let pool = Pool::of(addresses, [[2, 0, 0, 0, 0, 1]], vec![(addresses[0], 80)]);
+    let mut seen = HashSet::new();
+    let mut number = 0;
+    while number < 80 {
+        let frame: Frame = pool.frames().new_tree(&mut runner).unwrap().current();
+        let reading = read(&frame.bytes()).map(|reading| format!("{:?} {}", reading.content, frame.tags.len()));
+        if seen.insert(reading) {
+            std::fs::write(format!("{folder}/drawn-{number:02}"), frame.bytes()).unwrap();
+            number += 1;
+        }
+    }
+}
