@@ -25,7 +25,7 @@ pub fn check(frame: &[u8]) {
     }
     sane(&packet, frame.len());
     truncated(frame, &packet);
-    responses(frame, packet.payload_at);
+    responses(frame, packet.payload_at, packet.payload_len);
 }
 
 fn sane(packet: &Packet, len: usize) {
@@ -83,10 +83,10 @@ impl http2::Streams for Opened {
 }
 
 /// Frames go forward, and a success has both of its parts in what was read.
-fn responses(frame: &[u8], at: u32) {
+fn responses(frame: &[u8], at: u32, len: u32) {
     let mut cursor = http2::Cursor::new(at);
     let mut streams = Opened(BTreeSet::new());
-    let success = http2::success(&frame, &mut cursor, &mut streams);
+    let success = http2::success(&frame, &mut cursor, at + len, &mut streams);
     assert!(!success || !streams.0.is_empty());
     assert!(cursor.get() >= at);
     assert!(cursor.get() <= frame.len() as u32 + (1 << 24) + 9, "a frame begins within the packet");

@@ -364,13 +364,11 @@ impl Bench {
                 let done = self.programs.drops(hook, frame);
                 prop_assert!(
                     told == done,
-                    "{} {}, the model {} at {packet:?}:\n{:#?}\nread by the model as {:#?}\nbytes:{}",
+                    "{} {}, the model {} at {packet:?}:{}",
                     hook.name(),
                     if done { "drops" } else { "passes" },
                     if told { "drops" } else { "passes" },
-                    case.frames[drawn],
-                    read(frame),
-                    hex(frame),
+                    shown(&case.frames[drawn]),
                 );
             }
         }
@@ -408,6 +406,12 @@ impl Bench {
     }
 }
 
+/// A frame as it was built, as the model reads it, and its bytes.
+fn shown(frame: &Frame) -> String {
+    let bytes = frame.bytes();
+    format!("\n{frame:#?}\nread by the model as {:#?}\nbytes:{}", read(&bytes), hex(&bytes))
+}
+
 fn env(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
 }
@@ -440,8 +444,13 @@ fn run(number: u32, packets: u64, seed: u64) -> Bench {
     let bench = bench.into_inner();
     if let Err(TestError::Fail(reason, case)) = result {
         panic!(
-            "INJECTOR_MODEL_SEED={seed} repeats this.\n{reason}\nconfig:\n{}\npartitions: {:#?}\nbound: {:?}, lease: {}",
-            bench.setup.text, case.partitions, case.bound, case.lease
+            "INJECTOR_MODEL_SEED={seed} repeats this.\n{reason}\nconfig:\n{}\npartitions: {:#?}\nbound: {:?}, lease: {}\npackets: {:#?}{}",
+            bench.setup.text,
+            case.partitions,
+            case.bound,
+            case.lease,
+            case.packets,
+            case.frames.iter().map(shown).collect::<String>(),
         );
     } else {
         result.unwrap();
@@ -504,7 +513,8 @@ fn write_the_corpus() {
     let mut number = 0;
     while number < 80 {
         let frame: Frame = pool.frames().new_tree(&mut runner).unwrap().current();
-        let reading = read(&frame.bytes()).map(|reading| format!("{:?} {}", reading.content, frame.tags.len()));
+        let reading =
+            read(&frame.bytes()).map(|reading| format!("{:?} {}", reading.content, frame.tags.len()));
         if seen.insert(reading) {
             std::fs::write(format!("{folder}/drawn-{number:02}"), frame.bytes()).unwrap();
             number += 1;
