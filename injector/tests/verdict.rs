@@ -471,8 +471,9 @@ fn stamped(programs: &Programs, endpoint: u32) -> Option<u64> {
 
 #[test]
 fn responses_are_stamped_by_their_kind() {
+    let mut programs = servers();
     for hook in Hook::ALL {
-        let mut programs = servers();
+        programs.forget();
         let failures = [
             answer(80, b"HTTP/1.1 503 Service Unavailable\r\n"),
             answer(80, b"HTTP/1.1 "),
@@ -533,9 +534,10 @@ fn grpc_answers_are_stamped() {
         ("no headers", one(&[DATA]), false),
         ("data of another flow", other_flow, false),
     ];
+    let mut programs = servers();
     for hook in Hook::ALL {
         for (what, frames, expected) in &cases {
-            let mut programs = servers();
+            programs.forget();
             for (index, frame) in frames.iter().enumerate() {
                 programs.at(NOON + index as u64);
                 assert!(!programs.drops(hook, frame));
@@ -565,5 +567,8 @@ fn the_programs_are_small() {
         );
         assert!(verified < 200_000, "{} has {verified} verified instructions of 1,000,000", hook.name());
         assert!(translated < 20_000);
+        let (stack, chain) = support::stack::deepest(hook.name());
+        println!("{}: {stack} bytes of stack: {}", hook.name(), chain.join(" > "));
+        assert!(stack <= 448, "{} uses {stack} bytes of 512", hook.name());
     }
 }
