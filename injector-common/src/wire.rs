@@ -37,6 +37,9 @@ pub mod kind {
 
 const _: () = assert!(size_of::<Wire>() == 24);
 
+/// How many bytes [`http1_ok`] looks at.
+pub const HTTP1_LEN: u32 = 10;
+
 /// Whether a payload begins with an HTTP/1 status line of the 2xx class.
 #[inline(always)]
 pub fn http1_ok<B: Bytes>(bytes: &B, at: u32) -> bool {

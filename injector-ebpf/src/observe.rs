@@ -134,8 +134,11 @@ pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
     let Some(endpoint) = (unsafe { ENDPOINTS.get(&key) }) else { return };
     let at = packet.payload_at;
     let success = match endpoint.kind {
-        wire::kind::HTTP1 => wire::http1_ok(bytes, at),
-        wire::kind::PREFIX => wire::prefix_ok(bytes, at, endpoint),
+        // What follows a short payload in its frame is padding.
+        wire::kind::HTTP1 => packet.payload_len >= wire::HTTP1_LEN && wire::http1_ok(bytes, at),
+        wire::kind::PREFIX => {
+            packet.payload_len >= u32::from(endpoint.prefix_len) && wire::prefix_ok(bytes, at, endpoint)
+        }
         wire::kind::PAYLOAD => true,
         wire::kind::HTTP2 => http2_ok(bytes),
         _ => false,
@@ -155,7 +158,7 @@ fn http2_ok<P: Hooked>(bytes: &P) -> bool {
     cursor.set(packet.payload_at);
     let key =
         StreamKey { src: packet.src, dst: packet.dst, sport: packet.sport, dport: packet.dport, stream: 0 };
-    http2::success(bytes, cursor, &mut Streams(key))
+    http2::success(bytes, cursor, packet.payload_at + packet.payload_len, &mut Streams(key))
 }
 
 /// The streams of the scene's flow.

@@ -82,10 +82,13 @@ pub trait Streams {
     fn is_open(&mut self, stream: u32) -> bool;
 }
 
-/// Whether a segment, from the cursor on, completes a successful response.
+/// Whether a segment's payload, from the cursor to its end, completes a successful response.
 #[inline(always)]
-pub fn success<B: Bytes, S: Streams>(bytes: &B, cursor: &mut Cursor, streams: &mut S) -> bool {
+pub fn success<B: Bytes, S: Streams>(bytes: &B, cursor: &mut Cursor, end: u32, streams: &mut S) -> bool {
     for _ in 0..MAX_FRAMES {
+        if cursor.get() >= end {
+            return false;
+        }
         let Some(frame) = frame(bytes, cursor.get()) else { return false };
         cursor.set(frame.next);
         match frame.said {

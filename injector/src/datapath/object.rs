@@ -136,6 +136,11 @@ impl Object {
         Ok(object)
     }
 
+    /// The embedded ELF file.
+    pub fn file() -> &'static [u8] {
+        OBJECT
+    }
+
     /// One more instance of the programs, for an interface id from 1.
     pub fn instance(&self, interface: u32) -> Result<Ebpf, DatapathError> {
         loader(&self.sizes, &self.pins, interface, |loader| loader.load(OBJECT))

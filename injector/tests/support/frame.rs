@@ -279,11 +279,17 @@ pub struct Pool {
     pub v6: Vec<Ipv6Addr>,
     pub macs: Vec<[u8; 6]>,
     pub ports: Vec<u16>,
+    /// Whence responses come.
+    pub servers: Vec<(IpAddr, u16)>,
 }
 
 impl Pool {
     /// A pool with these peers' addresses, and groups and strangers.
-    pub fn of(addresses: impl IntoIterator<Item = IpAddr>, macs: impl IntoIterator<Item = [u8; 6]>) -> Self {
+    pub fn of(
+        addresses: impl IntoIterator<Item = IpAddr>,
+        macs: impl IntoIterator<Item = [u8; 6]>,
+        servers: Vec<(IpAddr, u16)>,
+    ) -> Self {
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for address in addresses {
             match address {
@@ -300,7 +306,7 @@ impl Pool {
         all.extend(macs);
         // Around the ports that scopes, protected ports and endpoints are drawn from.
         let ports = vec![1, 22, 80, 5121, 5122, 5123, 7000, 7005, 7010, 7011, 8080, 65535];
-        Self { v4, v6, macs: all, ports }
+        Self { v4, v6, macs: all, ports, servers }
     }
 
     /// Frames.
@@ -321,6 +327,7 @@ impl Pool {
         let other = (select(vec![0x88cc_u16, 0x8847, 0x8864, 0x9000]), vec(any::<u8>(), 0..60))
             .prop_map(|(ethertype, bytes)| Body::Other { ethertype, bytes });
         prop_oneof![
+            4 => self.responses(),
             10 => self.v4(ups.clone()),
             10 => self.v6(ups),
             2 => self.arp(),
@@ -328,6 +335,27 @@ impl Pool {
             1 => vec(any::<u8>(), 2..100).prop_map(Body::Random),
         ]
         .boxed()
+    }
+
+    fn responses(&self) -> BoxedStrategy<Body> {
+        let (v4, v6) = (select(self.v4.clone()), select(self.v6.clone()));
+        let server = match &self.servers[..] {
+            [] => return self.arp(),
+            servers => select(servers.to_vec()),
+        };
+        (server, v4, v6, self.tcp(), lengths())
+            .prop_map(|((address, port), v4, v6, mut up, length)| {
+                if let Up::Tcp { sport, .. } = &mut up {
+                    *sport = port;
+                }
+                match address {
+                    IpAddr::V4(src) => {
+                        Body::V4 { src, dst: v4, options: 0, more: false, offset: 0, length, up }
+                    }
+                    IpAddr::V6(src) => Body::V6 { src, dst: v6, headers: Vec::new(), length, up },
+                }
+            })
+            .boxed()
     }
 
     fn arp(&self) -> BoxedStrategy<Body> {
@@ -365,16 +393,20 @@ impl Pool {
             .boxed()
     }
 
+    fn tcp(&self) -> BoxedStrategy<Up> {
+        let port = || select(self.ports.clone());
+        let flags = select(vec![0x02_u8, 0x12, 0x10, 0x18, 0x11, 0x04]);
+        (port(), port(), flags, payloads())
+            .prop_map(|(sport, dport, flags, payload)| Up::Tcp { sport, dport, flags, payload })
+            .boxed()
+    }
+
     /// What is above IP, with bodies in it to a depth.
     fn ups(&self, depth: u32) -> BoxedStrategy<Up> {
         let port = || select(self.ports.clone());
-        let start =
-            select(vec![&b""[..], b"x", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 ", b"+PONG\r\n", b"+PON"]);
-        let payload = || start.clone().prop_map(<[u8]>::to_vec);
-        let flags = select(vec![0x02_u8, 0x12, 0x10, 0x18, 0x11, 0x04]);
         let flat = prop_oneof![
-            6 => (port(), port(), flags, payload()).prop_map(|(sport, dport, flags, payload)| Up::Tcp { sport, dport, flags, payload }),
-            3 => (port(), port(), payload()).prop_map(|(sport, dport, payload)| Up::Udp { sport, dport, payload }),
+            6 => self.tcp(),
+            3 => (port(), port(), payloads()).prop_map(|(sport, dport, payload)| Up::Udp { sport, dport, payload }),
             1 => (port(), port()).prop_map(|(sport, dport)| Up::Sctp { sport, dport }),
             1 => (select(vec![1_u8, 58]), any::<u8>()).prop_map(|(protocol, kind)| Up::Icmp { protocol, kind, quote: None }),
             2 => (133..138_u8, select(self.v6.clone())).prop_map(|(kind, target)| Up::Neighbour { kind, target }),
@@ -396,6 +428,12 @@ impl Pool {
         ]
         .boxed()
     }
+}
+
+fn payloads() -> impl Strategy<Value = Vec<u8>> {
+    let starts =
+        vec![&b""[..], b"x", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 No\r\n", b"+PONG\r\n", b"+PON"];
+    select(starts).prop_map(<[u8]>::to_vec)
 }
 
 fn lengths() -> impl Strategy<Value = Length> {

@@ -6,3 +6,4 @@ pub mod frame;
 pub mod model;
 pub mod packet;
 pub mod programs;
+pub mod stack;

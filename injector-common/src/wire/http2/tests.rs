@@ -39,7 +39,7 @@ const TRAILERS_ONLY: &[u8] =
 
 fn answers(streams: &mut BTreeSet<u32>, frames: &[&[u8]]) -> bool {
     let segment: Vec<u8> = frames.concat();
-    success(&segment.as_slice(), &mut Cursor::new(0), streams)
+    success(&segment.as_slice(), &mut Cursor::new(0), segment.len() as u32, streams)
 }
 
 fn one(frames: &[&[u8]]) -> bool {
