@@ -15,5 +15,7 @@ pub mod netlink;
 pub mod netns;
 pub mod plan;
 pub mod probe;
+pub mod report;
+pub mod stats;
 pub mod timeline;
 pub mod topology;

@@ -1,0 +1,293 @@
+//! Reading a run directory: as a stream, so that memory does not grow with the raw records.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::run_dir::{CAMPAIGN, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes};
+use super::settings::{CAMPAIGN_SCHEMA, Campaign};
+use crate::api::types::{ProbeView, RECORD_SCHEMA, RecoveryRecord};
+use crate::stats::summary::{SUMMARY_SCHEMA, Summary};
+
+/// Why a run directory can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The operating system refuses.
+    #[error("can't read {}: {source}; name the directory that measure wrote with --out", .path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Written by another version.
+    #[error("{} has schema {found}, this injector reads {known}; use the version that wrote it", .path.display())]
+    Schema {
+        /// What.
+        path: PathBuf,
+        /// The version found.
+        found: u64,
+        /// The version that can be read.
+        known: u32,
+    },
+    /// Not what it should be.
+    #[error("{} line {line} is not readable: {source}; mend or remove that line", .path.display())]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A record that belongs to no trial.
+    #[error("{} line {line} has no trial number; only records of measure can be reported", .path.display())]
+    NoTrial {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+    },
+}
+
+fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError + '_ {
+    move |source| ReadError::Io { path: path.to_owned(), source }
+}
+
+#[derive(Deserialize)]
+struct SchemaOnly {
+    schema: u64,
+}
+
+/// Reads text with a schema: another version is told as such even where its layout can't be read.
+fn versioned<T: DeserializeOwned>(text: &[u8], known: u32, path: &Path, line: u64) -> Result<T, ReadError> {
+    match serde_json::from_slice::<SchemaOnly>(text) {
+        Ok(SchemaOnly { schema }) if schema != u64::from(known) => {
+            Err(ReadError::Schema { path: path.to_owned(), found: schema, known })
+        }
+        _ => serde_json::from_slice(text).map_err(|source| ReadError::Line {
+            path: path.to_owned(),
+            line,
+            source,
+        }),
+    }
+}
+
+fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: u32) -> Result<T, ReadError> {
+    let path = directory.join(name);
+    let text = fs::read(&path).map_err(io_error(&path))?;
+    versioned(&text, known, &path, 1)
+}
+
+/// Reads `campaign.json`.
+pub fn campaign(directory: &Path) -> Result<Campaign, ReadError> {
+    whole(directory, CAMPAIGN, CAMPAIGN_SCHEMA)
+}
+
+/// Reads `summary.json`.
+pub fn summary(directory: &Path) -> Result<Summary, ReadError> {
+    whole(directory, SUMMARY, SUMMARY_SCHEMA)
+}
+
+/// What is wrong with a last line.
+#[derive(Debug)]
+pub enum Broken {
+    /// It is the beginning of a record.
+    Torn,
+    /// It lacks its end of line alone.
+    Unfinished(Box<RecoveryRecord>),
+}
+
+/// The records of a `trials.jsonl`, one at a time.
+#[derive(Debug)]
+pub struct Lines {
+    path: PathBuf,
+    file: BufReader<File>,
+    line: Vec<u8>,
+    number: u64,
+    offset: u64,
+}
+
+impl Lines {
+    /// Opens the file.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let file = File::open(path).map_err(io_error(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: BufReader::with_capacity(1 << 16, file),
+            line: vec![],
+            number: 0,
+            offset: 0,
+        })
+    }
+
+    /// The number of the line that was read last, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The offset of what follows it.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next record; a broken last line is told, a broken line before it is an error.
+    pub fn next_record(&mut self) -> Result<Option<Result<Box<RecoveryRecord>, Broken>>, ReadError> {
+        loop {
+            self.line.clear();
+            let read = self.file.read_until(b'\n', &mut self.line).map_err(io_error(&self.path))?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            self.offset += read as u64;
+            if !self.line.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        let ended = self.line.ends_with(b"\n");
+        match self.parse() {
+            Ok(record) if ended => Ok(Some(Ok(record))),
+            Ok(record) => Ok(Some(Err(Broken::Unfinished(record)))),
+            Err(ReadError::Line { source, .. }) if !source.is_data() && self.at_end()? => {
+                Ok(Some(Err(Broken::Torn)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parse(&self) -> Result<Box<RecoveryRecord>, ReadError> {
+        // The common case is parsed once; only what does not fit is looked at again for its schema.
+        match serde_json::from_slice::<Box<RecoveryRecord>>(&self.line) {
+            Ok(record) if record.schema == RECORD_SCHEMA => Ok(record),
+            _ => versioned(&self.line, RECORD_SCHEMA, &self.path, self.number),
+        }
+    }
+
+    fn at_end(&mut self) -> Result<bool, ReadError> {
+        Ok(self.file.fill_buf().map_err(io_error(&self.path))?.is_empty())
+    }
+}
+
+/// Folds the record that counts of each trial (that of its last attempt) into `keep`; answers what was kept by
+/// trial, and what is to be told about the file.
+pub fn trials<T>(
+    directory: &Path,
+    mut keep: impl FnMut(u64, &RecoveryRecord) -> T,
+) -> Result<(BTreeMap<u64, T>, Vec<String>), ReadError> {
+    let path = directory.join(TRIALS);
+    let mut lines = Lines::open(&path)?;
+    let mut kept: BTreeMap<u64, (u32, T)> = BTreeMap::new();
+    let mut notes = Vec::new();
+    let mut repeated = 0_u64;
+    while let Some(line) = lines.next_record()? {
+        let record = match line {
+            Ok(record) | Err(Broken::Unfinished(record)) => record,
+            Err(Broken::Torn) => {
+                notes.push(format!(
+                    "The last line of {TRIALS} (line {}) is torn and was left out: the campaign was interrupted while it wrote.",
+                    lines.number()
+                ));
+                continue;
+            }
+        };
+        let index =
+            record.trial.ok_or_else(|| ReadError::NoTrial { path: path.clone(), line: lines.number() })?;
+        let attempt = record.attempt.unwrap_or(1);
+        if let Some((before, _)) = kept.get(&index) {
+            repeated += 1;
+            if *before > attempt {
+                continue;
+            }
+        }
+        kept.insert(index, (attempt, keep(index, &record)));
+    }
+    if repeated > 0 {
+        notes.push(format!(
+            "{repeated} earlier attempts were made again; only the last attempt of a trial counts."
+        ));
+    }
+    Ok((kept.into_iter().map(|(index, (_, kept))| (index, kept)).collect(), notes))
+}
+
+/// The probes of some trials, given with the attempt that counts; trials without any are left out.
+pub fn probes(directory: &Path, wanted: &[(u64, u32)]) -> Result<HashMap<u64, Vec<ProbeView>>, ReadError> {
+    let path = directory.join(PROBES);
+    if wanted.is_empty() || !path.exists() {
+        return Ok(HashMap::new());
+    }
+    if let Some(found) = indexed(directory, &path, wanted)? {
+        return Ok(found);
+    }
+    scanned(&path, wanted)
+}
+
+/// By the index; `None` where there is none that fits the file.
+fn indexed(
+    directory: &Path,
+    path: &Path,
+    wanted: &[(u64, u32)],
+) -> Result<Option<HashMap<u64, Vec<ProbeView>>>, ReadError> {
+    let Ok(text) = fs::read_to_string(directory.join(PROBES_INDEX)) else { return Ok(None) };
+    let mut places = HashMap::new();
+    let mut end = 0;
+    for line in text.lines() {
+        let numbers: Vec<u64> = line.split(' ').filter_map(|number| number.parse().ok()).collect();
+        let [trial, attempt, begins, length] = numbers[..] else { return Ok(None) };
+        places.insert((trial, attempt), (begins, length));
+        end = end.max(begins + length);
+    }
+    let mut file = File::open(path).map_err(io_error(path))?;
+    if file.metadata().map_err(io_error(path))?.len() != end {
+        return Ok(None);
+    }
+    let mut found = HashMap::new();
+    for &(trial, attempt) in wanted {
+        let Some(&(begins, length)) = places.get(&(trial, u64::from(attempt))) else { continue };
+        let mut line = vec![0; length as usize];
+        file.seek(SeekFrom::Start(begins))
+            .and_then(|_| file.read_exact(&mut line))
+            .map_err(io_error(path))?;
+        match serde_json::from_slice::<TrialProbes>(&line) {
+            Ok(probes) if (probes.trial, probes.attempt) == (trial, attempt) => {
+                found.insert(trial, probes.probes);
+            }
+            _ => return Ok(None),
+        }
+    }
+    Ok(Some(found))
+}
+
+/// By reading all of it; only the wanted trials' probes are kept.
+fn scanned(path: &Path, wanted: &[(u64, u32)]) -> Result<HashMap<u64, Vec<ProbeView>>, ReadError> {
+    #[derive(Deserialize)]
+    struct Head {
+        trial: u64,
+        attempt: u32,
+    }
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(io_error(path))?);
+    let mut found = HashMap::new();
+    let mut line = Vec::new();
+    for number in 1.. {
+        line.clear();
+        if file.read_until(b'\n', &mut line).map_err(io_error(path))? == 0 {
+            break;
+        }
+        let broken = |source| ReadError::Line { path: path.to_owned(), line: number, source };
+        let head: Head = match serde_json::from_slice(&line) {
+            Ok(head) => head,
+            // A torn last line belongs to a trial without a record.
+            Err(_) if !line.ends_with(b"\n") => break,
+            Err(source) => return Err(broken(source)),
+        };
+        if wanted.contains(&(head.trial, head.attempt)) {
+            let probes: TrialProbes = serde_json::from_slice(&line).map_err(broken)?;
+            found.insert(head.trial, probes.probes);
+        }
+    }
+    Ok(found)
+}

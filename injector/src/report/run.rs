@@ -1,0 +1,120 @@
+//! A run directory in memory: what statistics and reports need of each record, not the records.
+
+use std::path::{Path, PathBuf};
+
+use super::read::{self, ReadError};
+use super::settings::Campaign;
+use crate::api::types::{LinkRecord, RecoveryRecord};
+use crate::clock::MonoNs;
+use crate::stats::summary::{Summary, summarize};
+use crate::stats::trial::Trial;
+
+/// The links of a trial that a report can show; of a larger shape, those that came back last.
+const LINKS: usize = 24;
+
+/// One link of a trial: nanoseconds from the heal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkTimes {
+    /// The sender.
+    pub src: String,
+    /// The receiver.
+    pub dst: String,
+    /// Dropped packets.
+    pub dropped: u64,
+    /// First packet, SYN, SYN-ACK, payload.
+    pub firsts_ns: [Option<u64>; 4],
+}
+
+/// What a timeline shows of a trial beyond [`Trial`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detail {
+    /// The heal, on the monotonic clock.
+    pub heal: Option<MonoNs>,
+    /// How long before the heal the cut took effect.
+    pub cut_before_ns: Option<u64>,
+    /// Links, those that came back last first.
+    pub links: Vec<LinkTimes>,
+    /// Links that are not in `links`.
+    pub links_left_out: usize,
+    /// Dropped packets, all links.
+    pub dropped_packets: u64,
+    /// 99th percentile of the probes' lateness.
+    pub lateness_p99_ns: Option<u64>,
+    /// The share of time in which some task waited for a CPU.
+    pub cpu_pressure: Option<f64>,
+    /// The share of time in which some task waited for I/O.
+    pub io_pressure: Option<f64>,
+    /// Lost events.
+    pub lost_events: u64,
+}
+
+impl Detail {
+    fn new(record: &RecoveryRecord) -> Self {
+        let heal = record.heal.as_ref();
+        let after = |at: Option<MonoNs>| {
+            let heal = heal?;
+            at.filter(|&at| at >= heal.begin_ns).map(|at| at.0.saturating_sub(heal.end_ns.0))
+        };
+        // Nothing is later than never.
+        let late = |link: &&LinkRecord| std::cmp::Reverse(link.first_packet_ns.unwrap_or(MonoNs(u64::MAX)));
+        let mut links: Vec<&LinkRecord> = record.links.iter().collect();
+        links.sort_by_key(late);
+        Self {
+            heal: heal.map(|heal| heal.end_ns),
+            cut_before_ns: heal
+                .zip(record.cut.as_ref())
+                .and_then(|(heal, cut)| heal.end_ns.since(cut.end_ns)),
+            links_left_out: links.len().saturating_sub(LINKS),
+            links: links
+                .into_iter()
+                .take(LINKS)
+                .map(|link| LinkTimes {
+                    src: link.src.clone(),
+                    dst: link.dst.clone(),
+                    dropped: link.dropped_packets,
+                    firsts_ns: [
+                        link.first_packet_ns,
+                        link.first_syn_ns,
+                        link.first_synack_ns,
+                        link.first_data_ns,
+                    ]
+                    .map(after),
+                })
+                .collect(),
+            dropped_packets: record.links.iter().map(|link| link.dropped_packets).sum(),
+            lateness_p99_ns: record.host.probe_lateness_p99_ns,
+            cpu_pressure: record.host.cpu_pressure,
+            io_pressure: record.host.io_pressure,
+            lost_events: record.lost_events,
+        }
+    }
+}
+
+/// A campaign as a report sees it.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How it was run.
+    pub campaign: Campaign,
+    /// Its trials in order, the last attempt of each.
+    pub trials: Vec<Trial>,
+    /// Their details, in the same order.
+    pub details: Vec<Detail>,
+    /// What is to be told about the directory.
+    pub notes: Vec<String>,
+    /// Its figures.
+    pub summary: Summary,
+}
+
+impl Run {
+    /// Reads a run directory, also one whose campaign still goes on.
+    pub fn load(path: &Path) -> Result<Self, ReadError> {
+        let campaign = read::campaign(path)?;
+        let (kept, notes) =
+            read::trials(path, |index, record| (Trial::new(index, record), Detail::new(record)))?;
+        let (trials, details): (Vec<Trial>, Vec<Detail>) = kept.into_values().unzip();
+        let summary = summarize(&trials, &campaign.settings.plan());
+        Ok(Self { path: path.to_owned(), campaign, trials, details, notes, summary })
+    }
+}

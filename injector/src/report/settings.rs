@@ -1,0 +1,241 @@
+//! `campaign.json`: what a campaign was asked to do, and where it ran.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::clock::{MonoNs, Span, WallNs};
+use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape};
+use crate::stats::summary::Plan;
+
+/// The version of [`Campaign`]'s layout.
+pub const CAMPAIGN_SCHEMA: u32 = 1;
+
+/// `campaign.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Campaign {
+    /// [`CAMPAIGN_SCHEMA`].
+    pub schema: u32,
+    /// What decides how trials are made: a resumed campaign must have the same.
+    pub settings: Settings,
+    /// What was tested, by which injector.
+    pub versions: Versions,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// The daemon's clocks, read together at the start.
+    pub clock: Clock,
+    /// When it was started.
+    pub started: WallNs,
+}
+
+/// What decides how trials are made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Randomised in blocks.
+    pub cells: Vec<Cell>,
+    /// Trials, all cells together.
+    pub trials: u64,
+    /// Trial i draws from (seed, i).
+    pub seed: u64,
+    /// From the heal.
+    pub deadline: Span,
+    /// The pause after each record.
+    #[serde(default)]
+    pub cool_down: Span,
+    /// When an endpoint counts as ready and settled.
+    pub ready: Ready,
+    /// The endpoints' probes.
+    pub probes: Vec<Probe>,
+    /// What the verdict depends on.
+    pub gates: Gates,
+}
+
+/// One combination of a matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// What is cut.
+    pub shape: Shape,
+    /// For how long.
+    pub hold: Span,
+    /// Which directions.
+    #[serde(default)]
+    pub direction: Direction,
+    /// Which traffic; empty is all of it.
+    #[serde(default)]
+    pub scopes: Vec<Scope>,
+    /// The share of packets that is dropped.
+    #[serde(default = "all")]
+    pub loss: Percent,
+    /// Alternation.
+    #[serde(default)]
+    pub flap: Option<Flap>,
+    /// ARP and neighbour discovery.
+    #[serde(default)]
+    pub neighbour: Neighbour,
+}
+
+fn all() -> Percent {
+    Percent::ALL
+}
+
+impl Cell {
+    /// A cell that cuts everything on these links.
+    pub fn new(shape: Shape, hold: Span) -> Self {
+        Self {
+            shape,
+            hold,
+            direction: Direction::Both,
+            scopes: Vec::new(),
+            loss: Percent::ALL,
+            flap: None,
+            neighbour: Neighbour::Keep,
+        }
+    }
+}
+
+/// When an endpoint counts as ready and settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// K: successes in a row.
+    pub consecutive: u32,
+    /// How long readiness is observed.
+    pub observe: Span,
+    /// How long at most, with relapses.
+    pub observe_max: Span,
+    /// The longest isolated failure that is no relapse.
+    #[serde(default)]
+    pub tolerate: Span,
+}
+
+/// One endpoint's probe, as far as two campaigns must agree on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// `ingress@n1`.
+    pub endpoint: String,
+    /// Its role in the config, before [`Gates::advisory`].
+    pub required: bool,
+    /// What is sent, in words: `http GET http://10.0.0.1:8080/health`.
+    pub stimulus: String,
+    /// The schedule.
+    pub interval: Span,
+    /// When a probe has failed.
+    pub timeout: Span,
+    /// `fresh` or `pooled`.
+    pub connection: String,
+}
+
+/// What the verdict depends on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gates {
+    /// Endpoints made advisory for this run, by base or full name.
+    #[serde(default)]
+    pub advisory: Vec<String>,
+    /// Whether the verdict is switched off.
+    #[serde(default)]
+    pub no_gate: bool,
+    /// The share beyond the deadline up to which the campaign passes.
+    #[serde(default)]
+    pub max_rate: f64,
+    /// The sequential test, if one was asked for.
+    #[serde(default)]
+    pub stop_when: Option<StopWhen>,
+}
+
+/// The rates of the sequential test.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StopWhen {
+    /// The rate that passes.
+    pub p0: f64,
+    /// The rate that fails.
+    pub p1: f64,
+}
+
+/// What was tested, by which injector.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// The injector's version.
+    pub injector: String,
+    /// Versions of the systems under test, as given by the user.
+    #[serde(default)]
+    pub systems: BTreeMap<String, String>,
+}
+
+/// The daemon's clocks, read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// The monotonic clock that all stamps are of.
+    pub mono_ns: MonoNs,
+    /// The wall clock at that instant.
+    pub wall: WallNs,
+}
+
+impl Settings {
+    /// What the summary needs to know.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            trials: Some(self.trials),
+            holds_ns: self.cells.iter().map(|cell| cell.hold.as_nanos()).collect(),
+            max_rate: self.gates.max_rate,
+            no_gate: self.gates.no_gate,
+            stop_when: self.gates.stop_when.map(|rates| (rates.p0, rates.p1)),
+        }
+    }
+
+    /// Every setting in which `other` differs, as `name: this one's value, the other's`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        differences("", &value(self), &value(other))
+    }
+
+    /// The settings that make two campaigns incomparable where they differ: deadline, observation, K, probes, hold,
+    /// gates.
+    pub fn incomparable(&self, other: &Self) -> Vec<String> {
+        differences("", &self.comparable(), &other.comparable())
+    }
+
+    fn comparable(&self) -> Value {
+        let mut holds: Vec<Span> = self.cells.iter().map(|cell| cell.hold).collect();
+        holds.sort_unstable();
+        holds.dedup();
+        let mut probes = self.probes.clone();
+        probes.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        let mut advisory = self.gates.advisory.clone();
+        advisory.sort();
+        serde_json::json!({
+            "deadline": self.deadline,
+            "ready": self.ready,
+            "probes": probes,
+            "hold": holds,
+            "gates": { "advisory": advisory, "no_gate": self.gates.no_gate },
+        })
+    }
+}
+
+fn value(settings: &Settings) -> Value {
+    serde_json::to_value(settings).expect("settings have string keys and finite numbers")
+}
+
+fn differences(path: &str, a: &Value, b: &Value) -> Vec<String> {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            let of = |map: &serde_json::Map<String, Value>, key: &str| {
+                map.get(key).cloned().unwrap_or(Value::Null)
+            };
+            keys.into_iter().flat_map(|key| differences(&below(key), &of(a, key), &of(b, key))).collect()
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
+            .iter()
+            .zip(b)
+            .enumerate()
+            .flat_map(|(at, (a, b))| differences(&format!("{path}[{at}]"), a, b))
+            .collect(),
+        (a, b) if a == b => Vec::new(),
+        (a, b) => vec![format!("{path}: {a}, {b}")],
+    }
+}

@@ -1,0 +1,299 @@
+//! Two campaigns against each other: is B worse, surely not much worse, or can't that be told yet?
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::binomial::clopper_pearson;
+use super::logrank::{holm, log_rank};
+use super::power::{POWER, trials_per_arm, trials_to_rule_out};
+use super::strata::{Arm, Stratum, difference, exact_p};
+use super::survival::{Curve, Observation};
+use super::trial::{Instant, Times, Trial, base};
+use super::{ALPHA, CONFIDENCE};
+
+/// The margin that is used if none is asked for: 5 points.
+pub const MARGIN: f64 = 0.05;
+
+/// What a comparison says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// B fails more often than A.
+    Worse,
+    /// B fails at most by less than the margin more often.
+    NotWorse,
+    /// Neither can be said.
+    Undecided,
+}
+
+impl Finding {
+    /// The exit code of `compare`.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::NotWorse => 0,
+            Self::Worse => 1,
+            Self::Undecided => 2,
+        }
+    }
+}
+
+/// One arm's share beyond the common deadline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmFigures {
+    /// Decided trials.
+    pub n: u64,
+    /// Of these, beyond the deadline.
+    pub beyond_deadline: u64,
+    /// The share.
+    pub rate: Option<f64>,
+    /// Its exact 95 % interval.
+    pub rate_ci95: Option<[f64; 2]>,
+    /// Trials that were not decided.
+    pub undetermined: u64,
+}
+
+/// Both arms where the same links were cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StratumFigures {
+    /// The resolved shape.
+    pub shape: String,
+    /// A.
+    pub a: ArmFigures,
+    /// B.
+    pub b: ArmFigures,
+}
+
+/// A descriptive test of times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeTest {
+    /// `cluster`, or an endpoint (all of its instances).
+    pub name: String,
+    /// `settled` or `ready`.
+    pub instant: String,
+    /// A's median.
+    pub a_p50_ns: Option<u64>,
+    /// B's median.
+    pub b_p50_ns: Option<u64>,
+    /// A's share beyond the deadline.
+    pub a_rate: Option<f64>,
+    /// B's.
+    pub b_rate: Option<f64>,
+    /// The log-rank test's two-sided probability, stratified by resolved shape.
+    pub p: Option<f64>,
+    /// The same after Holm, over all tests of this list.
+    pub p_holm: Option<f64>,
+}
+
+/// A comparison of B with A.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// What it says.
+    pub finding: Finding,
+    /// The same in a sentence.
+    pub sentence: String,
+    /// The deadline that both are judged by.
+    pub deadline_ns: Option<u64>,
+    /// A, all strata.
+    pub a: ArmFigures,
+    /// B, all strata.
+    pub b: ArmFigures,
+    /// By resolved shape.
+    pub strata: Vec<StratumFigures>,
+    /// Decided trials of shapes that only one of the two has: they take no part.
+    pub unmatched: u64,
+    /// The one-sided probability of B's failures if B were like A (exact, stratified).
+    pub p_worse: Option<f64>,
+    /// B's rate minus A's, over strata.
+    pub difference: Option<f64>,
+    /// Its one-sided 95 % upper bound.
+    pub difference_upper95: Option<f64>,
+    /// The margin.
+    pub margin: f64,
+    /// If undecided, about the trials an arm that would show with 80 % that B is worse, if the rates are those seen.
+    pub trials_to_show_worse: Option<u64>,
+    /// If undecided, about the trials an arm that would rule the margin out with 80 %, if the rates are those seen.
+    pub trials_to_rule_out: Option<u64>,
+    /// Descriptive.
+    pub times: Vec<TimeTest>,
+}
+
+/// Compares B's trials with A's by the rate at their common deadline; `margin` is a share.
+pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
+    let deadline_ns = a.iter().chain(b).map(|trial| trial.deadline_ns).min();
+    let deadline = deadline_ns.unwrap_or(0);
+    let [arms_a, arms_b] = [a, b].map(|trials| by_shape(trials, deadline));
+    let shapes: BTreeSet<&String> = arms_a.keys().chain(arms_b.keys()).collect();
+    let rows: Vec<(&String, Stratum)> = shapes
+        .into_iter()
+        .map(|shape| {
+            let arm = |arms: &BTreeMap<String, Arm>| arms.get(shape).copied().unwrap_or_default();
+            (shape, Stratum { a: arm(&arms_a), b: arm(&arms_b) })
+        })
+        .collect();
+    let strata: Vec<Stratum> = rows.iter().map(|(_, stratum)| *stratum).collect();
+    let unmatched = strata.iter().filter(|s| !s.compares()).map(|s| s.a.n + s.b.n).sum();
+    let (p_worse, gap) = (exact_p(&strata), difference(&strata));
+    let finding = match (p_worse, gap) {
+        (Some(p), _) if p <= ALPHA => Finding::Worse,
+        (_, Some(gap)) if gap.upper95 < margin => Finding::NotWorse,
+        _ => Finding::Undecided,
+    };
+    let total = |trials: &[Trial], arms: &BTreeMap<String, Arm>| {
+        let sum =
+            arms.values().fold(Arm::default(), |x, y| Arm { beyond: x.beyond + y.beyond, n: x.n + y.n });
+        arm_figures(sum, trials.len() as u64 - sum.n)
+    };
+    let (total_a, total_b) = (total(a, &arms_a), total(b, &arms_b));
+    let (mut trials_to_show_worse, mut trials_to_rule_out_) = (None, None);
+    if let (Finding::Undecided, Some(rate_a), Some(rate_b)) = (finding, total_a.rate, total_b.rate) {
+        trials_to_show_worse = trials_per_arm(rate_a, rate_b, POWER);
+        trials_to_rule_out_ = trials_to_rule_out(rate_a, rate_b, margin, POWER);
+    }
+    let mut comparison = Comparison {
+        finding,
+        sentence: String::new(),
+        deadline_ns,
+        a: total_a,
+        b: total_b,
+        strata: rows
+            .iter()
+            .map(|(shape, s)| StratumFigures {
+                shape: (*shape).clone(),
+                a: arm_figures(s.a, 0),
+                b: arm_figures(s.b, 0),
+            })
+            .collect(),
+        unmatched,
+        p_worse,
+        difference: gap.map(|gap| gap.estimate),
+        difference_upper95: gap.map(|gap| gap.upper95),
+        margin,
+        trials_to_show_worse,
+        trials_to_rule_out: trials_to_rule_out_,
+        times: time_tests(a, b, deadline),
+    };
+    comparison.sentence = sentence(&comparison);
+    comparison
+}
+
+fn arm_figures(arm: Arm, undetermined: u64) -> ArmFigures {
+    ArmFigures {
+        n: arm.n,
+        beyond_deadline: arm.beyond,
+        rate: arm.rate(),
+        rate_ci95: clopper_pearson(arm.beyond, arm.n, CONFIDENCE),
+        undetermined,
+    }
+}
+
+fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Arm> {
+    let mut arms: BTreeMap<String, Arm> = BTreeMap::new();
+    for trial in trials {
+        if let Some(beyond) = trial.beyond(&trial.cluster, Instant::Settled, deadline_ns) {
+            let arm = arms.entry(trial.resolved.clone()).or_default();
+            arm.n += 1;
+            arm.beyond += u64::from(beyond);
+        }
+    }
+    arms
+}
+
+fn sentence(c: &Comparison) -> String {
+    let points = |share: f64| format!("{:.1} points", share * 100.0);
+    let seen = format!(
+        "B is beyond the deadline in {} of {} trials, A in {} of {}",
+        c.b.beyond_deadline, c.b.n, c.a.beyond_deadline, c.a.n
+    );
+    let (Some(p), Some(upper)) = (c.p_worse, c.difference_upper95) else {
+        return format!("{seen}; no shape has decided trials in both, so nothing can be compared.");
+    };
+    let p = if p < 1e-4 { "p < 0.0001".to_owned() } else { format!("p = {p:.4}") };
+    match c.finding {
+        Finding::Worse => format!("B is worse: {seen} ({p}, one-sided)."),
+        Finding::NotWorse => format!(
+            "B is not worse by {} or more: {seen}; the difference is below {} with 95 %.",
+            points(c.margin),
+            points(upper)
+        ),
+        Finding::Undecided => {
+            let mut text = format!(
+                "Undecided: {seen} ({p}, one-sided); the difference may be as large as {}.",
+                points(upper)
+            );
+            let mut needs = Vec::new();
+            if let Some(n) = c.trials_to_rule_out {
+                needs.push(format!(
+                    "about {n} trials an arm would rule the margin of {} out",
+                    points(c.margin)
+                ));
+            }
+            if let Some(n) = c.trials_to_show_worse {
+                needs.push(format!("about {n} an arm would show B worse"));
+            }
+            if !needs.is_empty() {
+                text += &format!(" If these rates are the true ones, {} (80 % power).", needs.join(", "));
+            }
+            text
+        }
+    }
+}
+
+type Part = fn(&Trial, &str) -> Option<Times>;
+
+fn time_tests(a: &[Trial], b: &[Trial], deadline_ns: u64) -> Vec<TimeTest> {
+    let names = |trials: &[Trial]| -> BTreeSet<String> {
+        trials.iter().flat_map(|trial| &trial.endpoints).map(|e| base(&e.name).to_owned()).collect()
+    };
+    let cluster: Part = |trial, _| Some(trial.cluster.clone());
+    let endpoint: Part = Trial::endpoint;
+    let mut tests = vec![
+        time_test("cluster", cluster, Instant::Settled, [a, b], deadline_ns),
+        time_test("cluster", cluster, Instant::Ready, [a, b], deadline_ns),
+    ];
+    for name in names(a).intersection(&names(b)) {
+        tests.push(time_test(name, endpoint, Instant::Settled, [a, b], deadline_ns));
+    }
+    let adjusted = holm(&tests.iter().map(|test| test.p).collect::<Vec<_>>());
+    for (test, p_holm) in tests.iter_mut().zip(adjusted) {
+        test.p_holm = p_holm;
+    }
+    tests
+}
+
+fn time_test(name: &str, part: Part, instant: Instant, arms: [&[Trial]; 2], deadline_ns: u64) -> TimeTest {
+    let mut strata: BTreeMap<&str, [Vec<Observation>; 2]> = BTreeMap::new();
+    let mut medians = [None, None];
+    let mut rates = [None, None];
+    for (arm, trials) in arms.into_iter().enumerate() {
+        let mut counts = Arm::default();
+        let mut observations = Vec::new();
+        for trial in trials {
+            let Some(times) = part(trial, name) else { continue };
+            if let Some(beyond) = trial.beyond(&times, instant, deadline_ns) {
+                counts.n += 1;
+                counts.beyond += u64::from(beyond);
+            }
+            if let Some(observation) = trial.observation(&times, instant, deadline_ns) {
+                observations.push(observation);
+                strata.entry(&trial.resolved).or_default()[arm].push(observation);
+            }
+        }
+        medians[arm] = Curve::estimate(observations).quantile(0.5).estimate;
+        rates[arm] = counts.rate();
+    }
+    TimeTest {
+        name: name.to_owned(),
+        instant: match instant {
+            Instant::Settled => "settled",
+            Instant::Ready => "ready",
+        }
+        .to_owned(),
+        a_p50_ns: medians[0],
+        b_p50_ns: medians[1],
+        a_rate: rates[0],
+        b_rate: rates[1],
+        p: log_rank(strata.into_values().collect()).map(|test| test.p),
+        p_holm: None,
+    }
+}
