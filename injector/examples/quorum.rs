@@ -54,7 +54,7 @@ struct Args {
     #[arg(long, value_delimiter = ',', value_name = "NAME=IP")]
     peers: Vec<Peer>,
     /// The chance of being stuck after quorum was lost and found again.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     stuck_probability: f64,
     /// How long a stuck node fails.
     #[arg(long, default_value = "5s")]
@@ -66,7 +66,7 @@ struct Args {
     #[arg(long, value_enum, default_value = "refuse")]
     stuck_mode: StuckMode,
     /// The chance that an answer fails for no reason.
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
     error_rate: f64,
     /// How long a failing answer is held back.
     #[arg(long, default_value = "0s")]
@@ -96,6 +96,11 @@ impl std::str::FromStr for Peer {
         let address = address.parse().map_err(|_| format!("\"{address}\" is not an IP address"))?;
         Ok(Self { name: name.to_owned(), address })
     }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "give a share from 0 to 1".to_owned())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -338,11 +343,6 @@ fn rng(seed: u64, node: &str, purpose: &str) -> ChaCha8Rng {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let node = Arc::new(Node::new(Args::parse()));
-    for (name, share) in
-        [("--stuck-probability", node.args.stuck_probability), ("--error-rate", node.args.error_rate)]
-    {
-        anyhow::ensure!((0.0..=1.0).contains(&share), "{name} is {share}: give a share from 0 to 1");
-    }
     for &address in &node.args.listen {
         let (client, peer) = ((address, node.args.port), (address, node.args.peer_port));
         let clients = TcpListener::bind(client).await.with_context(|| format!("listening on {client:?}"))?;

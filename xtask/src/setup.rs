@@ -87,7 +87,7 @@ fn nightly() -> Result<()> {
     let mut rustup = Command::new("rustup");
     rustup.args(["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src"]);
     // Behind a wall that swallows packets rustup would try for many minutes.
-    rustup.arg("--no-self-update").env("RUSTUP_MAX_RETRIES", "1");
+    rustup.arg("--no-self-update").env("RUSTUP_MAX_RETRIES", "1").env("RUST_BACKTRACE", "0");
     run_for_at_most(Duration::from_secs(90), &mut rustup)
 }
 

@@ -12,7 +12,7 @@ use super::partition::{Partition, Pressures, instant, named, stamped};
 use super::samples::Samples;
 use crate::api::types::{
     Code, Event, EventKind, Healed, HealedBy, LinkCounters, Owner, PartitionRequest, PartitionState,
-    PartitionView, Problem, RecoveryRecord, StartAt,
+    PartitionView, Problem, RecoveryRecord, Stamped, StartAt,
 };
 use crate::clock::{MonoNs, WallOffset};
 use crate::config::{Config, Role};
@@ -534,6 +534,7 @@ impl State {
         };
         self.slots = slots;
         let offset = WallOffset::now();
+        let together = self.generations(&live);
         for at in &live {
             let partition = &mut self.partitions[*at];
             // A deadline that passed between the look and the store was first.
@@ -542,20 +543,26 @@ impl State {
             } else {
                 (stamped(interval, offset), by)
             };
-            self.ended(*at, heal, by);
+            self.ended(*at, heal, by, &together);
         }
         self.judge_watched();
         Ok(live.iter().filter_map(|at| self.partitions[*at].healed()).collect())
     }
 
-    /// Notes the heal of a partition whose slot is already out of the live half (or past its end).
-    fn ended(&mut self, at: usize, heal: crate::api::types::Stamped, by: HealedBy) {
+    fn generations(&self, at: &[usize]) -> Vec<u32> {
+        at.iter().map(|at| self.partitions[*at].generation).collect()
+    }
+
+    /// Notes the heal of a partition whose slot is already out of the live half (or past its end). Partitions
+    /// that ended `together`, by the same store, do not hold each other's links.
+    fn ended(&mut self, at: usize, heal: Stamped, by: HealedBy, together: &[u32]) {
         let mine = self.partitions[at].resolved.links.clone();
         let generation = self.partitions[at].generation;
         let mut still: BTreeMap<Link, Vec<String>> = BTreeMap::new();
         for other in &self.partitions {
             let holds = other.is_live()
                 && other.generation != generation
+                && !together.contains(&other.generation)
                 && other.starts_at <= heal.end_ns
                 && other.ends_at > heal.end_ns;
             if holds {
@@ -615,7 +622,7 @@ impl State {
         for generation in over {
             let at = self.at_generation(generation);
             let ends_at = self.partitions[at].ends_at;
-            self.ended(at, instant(ends_at, offset), HealedBy::Deadline);
+            self.ended(at, instant(ends_at, offset), HealedBy::Deadline, &[]);
         }
     }
 
@@ -627,18 +634,18 @@ impl State {
         tracing::error!("the lease lapsed: this process was held up; every partition has been healed");
         self.event(lapsed.expired, EventKind::LeaseLapsed);
         let offset = WallOffset::now();
-        for at in 0..self.partitions.len() {
-            if !self.partitions[at].is_live() {
-                continue;
-            }
+        let live: Vec<usize> =
+            (0..self.partitions.len()).filter(|at| self.partitions[*at].is_live()).collect();
+        let together = self.generations(&live);
+        for at in live {
             let slot = self.partitions[at].slot.expect("a live partition has a slot");
             self.slots.set(slot, SlotUse::Watched);
             let ends_at = self.partitions[at].ends_at;
             if ends_at <= lapsed.expired {
-                self.ended(at, instant(ends_at, offset), HealedBy::Deadline);
+                self.ended(at, instant(ends_at, offset), HealedBy::Deadline, &[]);
                 self.partitions[at].broken = Some(Broken::LeaseLapsed);
             } else {
-                self.ended(at, instant(lapsed.expired, offset), HealedBy::Lease);
+                self.ended(at, instant(lapsed.expired, offset), HealedBy::Lease, &together);
             }
         }
         self.judge_watched();
@@ -703,7 +710,14 @@ impl State {
     pub(super) fn answer_waiters(&mut self) {
         let now = Instant::now();
         for waiter in std::mem::take(&mut self.waiters) {
-            let at = self.at_generation(waiter.generation);
+            let Some(at) =
+                self.partitions.iter().position(|partition| partition.generation == waiter.generation)
+            else {
+                // It was withdrawn before it was ever cut.
+                let problem = Problem::new(Code::UnknownPartition, "the partition was withdrawn");
+                let _ = waiter.reply.send(Err(problem));
+                continue;
+            };
             match &self.partitions[at].record {
                 Some(record) => drop(waiter.reply.send(Ok(record.clone()))),
                 None if waiter.until <= now => drop(waiter.reply.send(Ok(Box::new(self.record(at))))),
