@@ -112,18 +112,18 @@ fn starved_trials_count_and_are_told_apart() {
 #[test]
 fn verdicts() {
     let verdict = |planted: &[Plant], plan: Plan| summarize(&trials(planted), &plan).verdict.exit_code;
-    let planned = |trials| Plan { trials: Some(trials), ..Plan::default() };
+    let of = |trials| Plan { trials: Some(trials), ..Plan::default() };
     let mut planted = vec![Plant::recovered(SECOND); 20];
-    assert_eq!(verdict(&planted, planned(20)), 0);
-    assert_eq!(verdict(&planted, planned(21)), 2, "not all trials were made");
-    assert_eq!(verdict(&[], planned(1)), 2);
+    assert_eq!(verdict(&planted, of(20)), 0);
+    assert_eq!(verdict(&planted, of(21)), 2, "not all trials were made");
+    assert_eq!(verdict(&[], of(1)), 2);
     planted.push(Plant::undecided(Outcome::Unknown));
-    assert_eq!(verdict(&planted, planned(21)), 2, "the unknown one may have failed");
-    assert_eq!(verdict(&planted, Plan { max_rate: 0.05, ..planned(21) }), 0, "even then it passes");
+    assert_eq!(verdict(&planted, of(21)), 2, "the unknown one may have failed");
+    assert_eq!(verdict(&planted, Plan { max_rate: 0.05, ..of(21) }), 0, "even then it passes");
     planted.push(Plant::not_recovered());
-    assert_eq!(verdict(&planted, planned(22)), 1);
-    assert_eq!(verdict(&planted, Plan { no_gate: true, ..planned(22) }), 0);
-    let sequential = Plan { stop_when: Some((0.01, 0.05)), ..planned(200) };
+    assert_eq!(verdict(&planted, of(22)), 1);
+    assert_eq!(verdict(&planted, Plan { no_gate: true, ..of(22) }), 0);
+    let sequential = Plan { stop_when: Some((0.01, 0.05)), ..of(200) };
     let passing = summarize(&trials(&vec![Plant::recovered(SECOND); 80]), &sequential);
     assert_eq!((passing.verdict.exit_code, &*passing.intervals), (0, "nominal"));
     let test = passing.sequential.unwrap();
@@ -227,7 +227,7 @@ prop_compose! {
         observed_ns in proptest::option::of(1..40 * SECOND),
         relapses in 0_u64..3,
     ) -> Plant {
-        Plant { outcome, ready_ns, settled_ns, observed_ns, relapses, ..Plant::recovered(0) }
+        Plant { outcome, ready_ns, settled_ns, relapses, observed_ns, ..Plant::recovered(0) }
     }
 }
 
@@ -276,7 +276,9 @@ fn times_of_zero(path: &str, value: &serde_json::Value, zeros: &mut Vec<String>)
             }
         }
         serde_json::Value::Array(items) if !path.ends_with("curve") => {
-            items.iter().for_each(|item| times_of_zero(path, item, zeros));
+            for item in items {
+                times_of_zero(path, item, zeros);
+            }
         }
         _ => {}
     }

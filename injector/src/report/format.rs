@@ -54,7 +54,13 @@ pub fn probability(p: Option<f64>) -> String {
 
 /// A share in percent.
 pub fn percent(share: f64) -> String {
-    format!("{:.1} %", share * 100.0)
+    format!("{} %", digits(share))
+}
+
+/// Percent with one decimal, with two where one would hide everything.
+fn digits(share: f64) -> String {
+    let percent = share * 100.0;
+    if 0.0 < percent && percent < 1.0 { format!("{percent:.2}") } else { format!("{percent:.1}") }
 }
 
 /// A share, or a dash.
@@ -64,10 +70,8 @@ pub fn maybe_percent(share: Option<f64>) -> String {
 
 /// An interval of shares.
 pub fn percents(interval: Option<[f64; 2]>) -> String {
-    interval.map_or_else(
-        || MISSING.to_owned(),
-        |[low, high]| format!("{:.1} to {:.1} %", low * 100.0, high * 100.0),
-    )
+    interval
+        .map_or_else(|| MISSING.to_owned(), |[low, high]| format!("{} to {} %", digits(low), digits(high)))
 }
 
 /// An outcome in words.

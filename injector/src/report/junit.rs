@@ -1,4 +1,4 @@
-//! JUnit XML, as CI servers read it: the verdict is one test, each trial another.
+//! `JUnit` XML, as CI servers read it: the verdict is one test, each trial another.
 
 use std::fmt::Write;
 

@@ -1,4 +1,4 @@
-//! Reports: from a run directory to text, HTML, JUnit, CSV and JSON, and the comparison of two.
+//! Reports: from a run directory to text, HTML, `JUnit`, CSV and JSON, and the comparison of two.
 
 pub mod csv;
 pub mod escape;
@@ -32,7 +32,7 @@ use table::Table;
 pub struct ReportOptions {
     /// One self-contained page.
     pub html: Option<PathBuf>,
-    /// JUnit XML.
+    /// `JUnit` XML.
     pub junit: Option<PathBuf>,
     /// One line a trial.
     pub csv: Option<PathBuf>,

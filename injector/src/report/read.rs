@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use super::html::data::Probes;
 use super::run_dir::{CAMPAIGN, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes};
 use super::settings::{CAMPAIGN_SCHEMA, Campaign};
-use crate::api::types::{ProbeView, RECORD_SCHEMA, RecoveryRecord};
+use crate::api::types::{RECORD_SCHEMA, RecoveryRecord};
 use crate::stats::summary::{SUMMARY_SCHEMA, Summary};
 
 /// Why a run directory can't be read.
@@ -215,7 +216,7 @@ pub fn trials<T>(
 }
 
 /// The probes of some trials, given with the attempt that counts; trials without any are left out.
-pub fn probes(directory: &Path, wanted: &[(u64, u32)]) -> Result<HashMap<u64, Vec<ProbeView>>, ReadError> {
+pub fn probes(directory: &Path, wanted: &[(u64, u32)]) -> Result<Probes, ReadError> {
     let path = directory.join(PROBES);
     if wanted.is_empty() || !path.exists() {
         return Ok(HashMap::new());
@@ -227,11 +228,7 @@ pub fn probes(directory: &Path, wanted: &[(u64, u32)]) -> Result<HashMap<u64, Ve
 }
 
 /// By the index; `None` where there is none that fits the file.
-fn indexed(
-    directory: &Path,
-    path: &Path,
-    wanted: &[(u64, u32)],
-) -> Result<Option<HashMap<u64, Vec<ProbeView>>>, ReadError> {
+fn indexed(directory: &Path, path: &Path, wanted: &[(u64, u32)]) -> Result<Option<Probes>, ReadError> {
     let Ok(text) = fs::read_to_string(directory.join(PROBES_INDEX)) else { return Ok(None) };
     let mut places = HashMap::new();
     let mut end = 0;
@@ -263,7 +260,7 @@ fn indexed(
 }
 
 /// By reading all of it; only the wanted trials' probes are kept.
-fn scanned(path: &Path, wanted: &[(u64, u32)]) -> Result<HashMap<u64, Vec<ProbeView>>, ReadError> {
+fn scanned(path: &Path, wanted: &[(u64, u32)]) -> Result<Probes, ReadError> {
     #[derive(Deserialize)]
     struct Head {
         trial: u64,

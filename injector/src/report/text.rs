@@ -72,9 +72,9 @@ pub fn notes(run: &Run) -> Vec<String> {
     if s.starved > 0 {
         let without = &s.cluster_without_starved.settled;
         notes.push(format!(
-            "{} trials were starved (the host was too busy to measure well). Without them: {} of {} beyond the \
+            "{} starved (the host was too busy to measure well). Without: {} of {} beyond the \
              deadline, median {}.",
-            s.starved,
+            trials(s.starved),
             without.beyond_deadline,
             without.n,
             maybe_time(without.p50_ns)
@@ -82,14 +82,18 @@ pub fn notes(run: &Run) -> Vec<String> {
     }
     if s.cluster.settled.undetermined > 0 {
         notes.push(format!(
-            "{} trials are undecided (censored, unknown or harness failed). They are not in the rate; had all been \
-             good or all bad, it would be {}.",
-            s.cluster.settled.undetermined,
+            "{} undecided (censored, unknown or harness failed) and not in the rate: had all been good or all bad, it \
+             would be {}.",
+            trials(s.cluster.settled.undetermined),
             percents(s.cluster.settled.rate_bounds)
         ));
     }
     notes.extend(run.notes.iter().cloned());
     notes
+}
+
+fn trials(n: u64) -> String {
+    if n == 1 { "1 trial is".to_owned() } else { format!("{n} trials are") }
 }
 
 /// Trials by outcome, in a line.
@@ -112,7 +116,7 @@ fn section(out: &mut String, title: &str, table: &Table) {
 
 fn cluster(out: &mut String, s: &Summary) {
     let mut table =
-        Table::new(["from heal to", "beyond", "rate", "95 % interval", "if undecided", "p50", "p90", "p99"]);
+        Table::new(["from heal to", "beyond", "rate", "95 % interval", "undecided as", "p50", "p90", "p99"]);
     for (name, figures) in [("settled", &s.cluster.settled), ("ready", &s.cluster.ready)] {
         table.row([
             name.to_owned(),
@@ -125,11 +129,11 @@ fn cluster(out: &mut String, s: &Summary) {
             maybe_time(figures.p99_ns),
         ]);
         table.row([
+            "  times, 95 %".to_owned(),
             String::new(),
             String::new(),
             String::new(),
             String::new(),
-            "95 %".to_owned(),
             times(figures.p50_ci95_ns),
             times(figures.p90_ci95_ns),
             times(figures.p99_ci95_ns),

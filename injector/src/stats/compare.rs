@@ -232,7 +232,9 @@ fn sentence(c: &Comparison) -> String {
                 needs.push(format!("about {n} an arm would show B worse"));
             }
             if !needs.is_empty() {
-                text += &format!(" If these rates are the true ones, {} (80 % power).", needs.join(", "));
+                text.push_str(" If these rates are the true ones, ");
+                text.push_str(&needs.join(", "));
+                text.push_str(" (80 % power).");
             }
             text
         }

@@ -68,7 +68,9 @@ fn mid_ranks(values: &[u64]) -> Vec<f64> {
     let mut next = 1;
     for ties in order.chunk_by(|&a, &b| values[a] == values[b]) {
         let rank = f64::midpoint(next as f64, (next + ties.len() - 1) as f64);
-        ties.iter().for_each(|&at| ranks[at] = rank);
+        for &at in ties {
+            ranks[at] = rank;
+        }
         next += ties.len();
     }
     ranks

@@ -14,6 +14,7 @@ pub mod strata;
 pub mod summary;
 pub mod survival;
 pub mod trial;
+pub mod verdict;
 
 use statrs::distribution::{ContinuousCDF, Normal};
 

@@ -32,8 +32,8 @@ pub fn smallest_rate_seen(trials: u64, probability: f64) -> Option<f64> {
 /// The probability that `compare` calls B worse, with `n` trials an arm of one shape and these true rates.
 ///
 /// The test is the one that `compare` makes: exact conditional, one-sided at [`ALPHA`] (Fisher's with one
-/// stratum). For 5 % against 0 % it needs five failures in B, which 132 trials an arm bring with 80 %: the "about
-/// 140" of the planning rule of thumb. More strata cost a little more.
+/// stratum). For 5 % against 0 % it needs five failures in B, which 134 trials an arm bring with 80 %: the "about
+/// 140" that planning reckons with. More strata cost a little more.
 pub fn comparison_power(n: u64, rate_a: f64, rate_b: f64) -> f64 {
     let (Ok(a), Ok(b)) = (Binomial::new(rate_a, n), Binomial::new(rate_b, n)) else { return 0.0 };
     let mean = n as f64 * (rate_a + rate_b);

@@ -155,11 +155,11 @@ fn variance(stratum: &Stratum, delta: f64) -> f64 {
     let l2 = (n1 + 2.0 * n2) * delta - n - x;
     let l1 = (n2 * delta - n - 2.0 * x2) * delta + x;
     let l0 = x2 * delta * (1.0 - delta);
-    let q = (l2 / (3.0 * n)).powi(3) - l1 * l2 / (6.0 * n * n) + l0 / (2.0 * n);
-    let p = ((l2 / (3.0 * n)).powi(2) - l1 / (3.0 * n)).max(0.0).sqrt().copysign(q);
-    let angle = if p == 0.0 { 0.0 } else { (q / p.powi(3)).clamp(-1.0, 1.0) };
-    let a = (std::f64::consts::PI + angle.acos()) / 3.0;
-    let p2 = (2.0 * p * a.cos() - l2 / (3.0 * n)).clamp((-delta).max(0.0), (1.0 - delta).min(1.0));
+    let half = (l2 / (3.0 * n)).powi(3) - l1 * l2 / (6.0 * n * n) + l0 / (2.0 * n);
+    let root = ((l2 / (3.0 * n)).powi(2) - l1 / (3.0 * n)).max(0.0).sqrt().copysign(half);
+    let cosine = if root == 0.0 { 0.0 } else { (half / root.powi(3)).clamp(-1.0, 1.0) };
+    let angle = (std::f64::consts::PI + cosine.acos()) / 3.0;
+    let p2 = (2.0 * root * angle.cos() - l2 / (3.0 * n)).clamp((-delta).max(0.0), (1.0 - delta).min(1.0));
     let p1 = (p2 + delta).clamp(0.0, 1.0);
     (p1 * (1.0 - p1) / n1 + p2 * (1.0 - p2) / n2) * n / (n - 1.0)
 }

@@ -6,13 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::types::Outcome;
 
+use super::CONFIDENCE;
 use super::binomial::clopper_pearson;
 use super::dependence::{Dependence, dependence};
 use super::power;
-use super::sequential::{Decision, Sprt};
+use super::sequential::Decision;
 use super::survival::{Curve, Observation, Quantile};
 use super::trial::{Instant, PHASES, Times, Trial, base};
-use super::{ALPHA, CONFIDENCE};
+pub use super::verdict::{Sequential, Verdict};
+use super::verdict::{sequential, verdict};
 
 /// The version of [`Summary`]'s layout.
 pub const SUMMARY_SCHEMA: u32 = 1;
@@ -185,30 +187,6 @@ pub struct Power {
     pub trials_to_see_5_percent: Option<u64>,
     /// Trials an arm with which `compare` tells 5 % from none with 80 %.
     pub trials_per_arm_5_percent_against_0: Option<u64>,
-}
-
-/// The sequential test over the decided trials in their order.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sequential {
-    /// The rate that passes.
-    pub p0: f64,
-    /// The rate that fails.
-    pub p1: f64,
-    /// Its one-sided error rates, both.
-    pub alpha: f64,
-    /// What it decided.
-    pub decision: Decision,
-    /// After how many decided trials (so far).
-    pub trials: u64,
-}
-
-/// The verdict that `measure` exits with.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// 0 passes, 1 fails, 2 is not decided.
-    pub exit_code: u8,
-    /// Why, in a sentence.
-    pub sentence: String,
 }
 
 /// A point of a survival curve: time, share still to come, lower and upper end of the band.
@@ -511,54 +489,4 @@ pub fn thinned(curve: &Curve) -> Vec<CurvePoint> {
         (step.time_ns, step.survival, step.band.map(|[low, _]| low), step.band.map(|[_, high]| high))
     };
     std::iter::once((0, 1.0, None, None)).chain(kept.map(|(_, step)| point(step))).collect()
-}
-
-fn sequential(trials: &[Trial], (p0, p1): (f64, f64)) -> Option<Sequential> {
-    let mut test = Sprt::new(p0, p1).ok()?;
-    for trial in trials {
-        if let Some(beyond) = trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns) {
-            test.count(beyond);
-        }
-    }
-    Some(Sequential { p0, p1, alpha: ALPHA, decision: test.decision(), trials: test.trials() })
-}
-
-fn verdict(cluster: &Figures, made: u64, plan: &Plan, sequential: Option<&Sequential>) -> Verdict {
-    let percent = |share: f64| format!("{:.1} %", share * 100.0);
-    let verdict = |exit_code, sentence| Verdict { exit_code, sentence };
-    let of =
-        format!("{} of {} decided trials did not settle by the deadline", cluster.beyond_deadline, cluster.n);
-    let (Some(rate), Some([_, worst])) = (cluster.rate, cluster.rate_bounds) else {
-        return verdict(2, "No trial was decided, so nothing can be said.".to_owned());
-    };
-    if plan.no_gate {
-        return verdict(0, format!("{of}; the gate is off, so that this passes whatever it finds."));
-    }
-    if let Some(test) = sequential {
-        let after = format!("after {} decided trials the sequential test", test.trials);
-        return match test.decision {
-            Decision::AcceptP0 => {
-                verdict(0, format!("{of}; {after} takes the rate for {}.", percent(test.p0)))
-            }
-            Decision::AcceptP1 => {
-                verdict(1, format!("{of}; {after} takes the rate for {}.", percent(test.p1)))
-            }
-            Decision::Undecided => verdict(2, format!("{of}; {after} is undecided.")),
-        };
-    }
-    let allowed = percent(plan.max_rate);
-    if rate > plan.max_rate {
-        return verdict(1, format!("{of}: {}, above the {allowed} allowed.", percent(rate)));
-    }
-    if let Some(planned) = plan.trials.filter(|&planned| made < planned) {
-        return verdict(2, format!("{of}, but only {made} of {planned} trials were made."));
-    }
-    if worst > plan.max_rate {
-        let open = cluster.undetermined;
-        return verdict(
-            2,
-            format!("{of}, but {open} undecided trials could lift the rate to {}.", percent(worst)),
-        );
-    }
-    verdict(0, format!("{of}: {}, within the {allowed} allowed.", percent(rate)))
 }

@@ -231,11 +231,15 @@ fn worse(a: Outcome, b: Outcome) -> Outcome {
 
 /// `Some(true)` if any is, `None` if one may be.
 fn any(values: impl Iterator<Item = Option<bool>>) -> Option<bool> {
-    values.fold(Some(false), |so_far, value| match (so_far, value) {
-        (Some(true), _) | (_, Some(true)) => Some(true),
-        (None, _) | (_, None) => None,
-        _ => Some(false),
-    })
+    let mut all_known = true;
+    for value in values {
+        match value {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => all_known = false,
+        }
+    }
+    all_known.then_some(false)
 }
 
 /// The longest label that is shown whole.

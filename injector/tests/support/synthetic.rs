@@ -1,6 +1,8 @@
 //! Run directories as `measure` writes them, with planted truths and a seed.
 #![allow(dead_code, reason = "each test uses its part")]
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use injector::api::types::{
@@ -122,19 +124,9 @@ impl Plant {
     }
 }
 
-/// The record of a trial into which `plant` was planted; stamps lie after the heal as planted.
-pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
-    let cut = 2_000 * SECOND + trial * 60 * SECOND;
-    let heal = cut + 5 * SECOND;
-    let stamp = |at: u64| Stamped {
-        begin_ns: MonoNs(at - 2_000),
-        end_ns: MonoNs(at),
-        wall: WallNs(at.cast_signed()),
-    };
-    let after = |ns: Option<u64>| ns.map(|ns| MonoNs(heal + ns));
-    let share = |of: Option<u64>, per_mille: u64| of.map(|ns| ns / 1000 * per_mille);
-    let (ready, settled) = (plant.ready_ns, plant.settled_ns);
-    let links = PEERS
+fn links(plant: &Plant, cut: u64, heal: u64) -> Vec<LinkRecord> {
+    let (ready, after) = (plant.ready_ns, |ns: Option<u64>| ns.map(|ns| MonoNs(heal + ns)));
+    PEERS
         .iter()
         .filter(|peer| **peer != plant.isolated)
         .flat_map(|peer| [(plant.isolated, *peer), (*peer, plant.isolated)])
@@ -156,7 +148,25 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
                 uncovered: vec![],
             }
         })
-        .collect();
+        .collect()
+}
+
+fn share(of: Option<u64>, per_mille: u64) -> Option<u64> {
+    of.map(|ns| ns / 1000 * per_mille)
+}
+
+/// The record of a trial into which `plant` was planted; stamps lie after the heal as planted.
+pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
+    let cut = 2_000 * SECOND + trial * 60 * SECOND;
+    let heal = cut + 5 * SECOND;
+    let stamp = |at: u64| Stamped {
+        begin_ns: MonoNs(at - 2_000),
+        end_ns: MonoNs(at),
+        wall: WallNs(at.cast_signed()),
+    };
+    let after = |ns: Option<u64>| ns.map(|ns| MonoNs(heal + ns));
+    let (ready, settled) = (plant.ready_ns, plant.settled_ns);
+    let links = links(plant, cut, heal);
     let endpoint = |base: &str, peer: &str, required: bool| {
         let (ready, settled) = if required { (ready, settled) } else { (Some(SECOND), Some(SECOND)) };
         EndpointRecord {
@@ -209,7 +219,10 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
             resync_ns: share(ready, 100),
             response_ns: share(ready, 520),
             coordination_ns: settled.zip(share(ready, 950)).and_then(|(at, before)| at.checked_sub(before)),
-            last_link: Some(NamedLink { src: plant.isolated.to_owned(), dst: "n2".to_owned() }),
+            last_link: Some(NamedLink {
+                src: plant.isolated.to_owned(),
+                dst: if plant.isolated == "n2" { "n1" } else { "n2" }.to_owned(),
+            }),
         },
         heal_to_ready_ns: ready,
         heal_to_settled_ns: settled,
@@ -274,10 +287,10 @@ pub fn write(path: &Path, campaign: &Campaign, plants: &[Plant], with_probes: bo
 /// Writes a large run directory without flushing each record to the disk.
 pub fn write_unsynced(path: &Path, campaign: &Campaign, plants: &[Plant]) {
     drop(RunDir::create(path, campaign).unwrap());
-    let mut lines = Vec::new();
+    let mut out = BufWriter::new(File::create(path.join("trials.jsonl")).unwrap());
     for (trial, plant) in plants.iter().enumerate() {
-        serde_json::to_writer(&mut lines, &record(trial as u64, plant)).unwrap();
-        lines.push(b'\n');
+        serde_json::to_writer(&mut out, &record(trial as u64, plant)).unwrap();
+        out.write_all(b"\n").unwrap();
     }
-    std::fs::write(path.join("trials.jsonl"), lines).unwrap();
+    out.flush().unwrap();
 }

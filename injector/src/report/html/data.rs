@@ -23,6 +23,9 @@ const FAILURES: usize = 200;
 /// The characters of a user's text on the page.
 const TEXT: usize = 300;
 
+/// Probes by the index of their trial.
+pub type Probes = HashMap<u64, Vec<ProbeView>>;
+
 /// Texts by number.
 #[derive(Default)]
 struct Texts {
@@ -56,7 +59,7 @@ fn by_interest(trials: &[Trial]) -> Vec<&Trial> {
 }
 
 /// The page's data as JSON, safe inside a script element.
-pub fn json(run: &Run, probes: &HashMap<u64, Vec<ProbeView>>) -> String {
+pub fn json(run: &Run, probes: &Probes) -> String {
     let (mut shapes, mut peers, mut endpoints, mut failures) =
         (Texts::default(), Texts::default(), Texts::default(), Texts::default());
     let mut roles: Vec<&str> = Vec::new();
@@ -212,7 +215,7 @@ fn packed(probes: &[ProbeView], heal: u64, endpoints: &Texts, failures: &mut Tex
         let at = (probe.scheduled_ns.0 as f64 - heal as f64) / UNIT as f64;
         let failure = probe.error.as_ref().map_or(-1, |error| {
             let text = if failures.texts.len() < FAILURES { error.as_str() } else { "failed" };
-            failures.number(text) as i64
+            i64::try_from(failures.number(text)).expect("at most FAILURES + 1 texts")
         });
         let stretches = &mut by_endpoint[endpoint];
         if !stretches.last_mut().is_some_and(|last| last.take(at, failure)) {

@@ -3,14 +3,12 @@
 pub mod compare;
 pub mod data;
 
-use std::collections::HashMap;
 use std::fmt::{Display, Write};
 
 use super::escape::Escaped;
 use super::format::{self, maybe_percent, maybe_time, percents, times};
 use super::run::Run;
 use super::text;
-use crate::api::types::ProbeView;
 use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries};
 
 const CSS: &str = include_str!("page.css");
@@ -86,7 +84,7 @@ fn end(mut page: Page, json: &str) -> String {
 }
 
 /// The report of a run; `probes` are those of [`data::wanted`] trials.
-pub fn report(run: &Run, probes: &HashMap<u64, Vec<ProbeView>>) -> String {
+pub fn report(run: &Run, probes: &data::Probes) -> String {
     let name = run
         .path
         .file_name()
