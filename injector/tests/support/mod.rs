@@ -317,6 +317,7 @@ fn status() -> Status {
         peers: BTreeMap::new(),
         partitions: Vec::new(),
         endpoints: Vec::new(),
+        rules: injector::api::types::Rules::default(),
         lost_events: 0,
         counters: BTreeMap::new(),
     }
