@@ -4,6 +4,7 @@
 //! (kernel) → `measure` → `stats` → `report`. Imports point one way along it.
 
 pub mod api;
+pub mod campaign;
 pub mod cli;
 pub mod clock;
 pub mod config;

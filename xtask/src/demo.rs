@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 use std::io::Read as _;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::build::programs;
-use crate::command::{again_as_root, check_interrupt, words};
+use crate::command::{again_as_root, check_interrupt, words, workspace};
 use crate::lab::{Lab, System};
 use crate::setup::setup;
 
@@ -43,30 +44,84 @@ pub fn demo(options: &Options) -> Result<ExitCode> {
     lab.wait_until("becoming healthy", Duration::from_mins(1), |_| injector.is_healthy())?;
 
     println!("\nMilliseconds from the heal; a random peer is isolated for 5 s.\n\n{}", header());
-    let mut worst = 0;
-    for trial in 1..=options.trials {
-        let name = format!("demo-{trial}");
-        let seed = (options.seed + u64::from(trial)).to_string();
-        injector
-            .ask(&["partition", "random-node", "--for", "5s", "--seed", &seed, "--name", &name])?
-            .succeeded()?;
-        let answer = injector.ask(&["wait", &name])?;
-        lab.check()?;
-        ensure!((0..=2).contains(&answer.code), "`injector wait` failed: {}", answer.error);
-        let record = answer.json().context("the recovery record")?;
-        print!("{}", rows(trial, &record)?);
-        worst = worst.max(answer.code);
-        if trial < options.trials {
-            lab.wait_until("becoming healthy again", Duration::from_mins(1), |_| injector.is_healthy())?;
-        }
-    }
-    let verdict = match worst {
+    let run = RunFolder::create()?;
+    let code = measure(&injector, options, &run.0, &mut lab)?;
+    ensure!((0..=2).contains(&code), "`injector measure` failed with {code}; see {}", lab.folder().display());
+    let verdict = match code {
         0 => "every trial recovered",
         1 => "a trial did not recover by its deadline",
         _ => "the outcome of a trial is not known",
     };
     println!("\n{} trials: {verdict}.", options.trials);
-    Ok(ExitCode::from(u8::try_from(worst).unwrap_or(2)))
+    let page = run.0.join("report.html");
+    let [folder, file] = [&run.0, &page].map(|path| path.to_string_lossy().into_owned());
+    injector.ask(&["report", &folder, "--html", &file])?.succeeded()?;
+    run.give_back()?;
+    println!("The report is in {file}.");
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(2)))
+}
+
+/// Runs the campaign and prints each trial as its record comes; answers the exit code of `injector measure`.
+fn measure(injector: &Injector<'_>, options: &Options, folder: &Path, lab: &mut Lab) -> Result<i32> {
+    let mut command = Command::new(injector.program);
+    command.args(["measure", "random-node", "--hold", "5s", "--cooldown", "1s", "--quiet", "--json"]);
+    command.arg("--trials").arg(options.trials.to_string()).arg("--seed").arg(options.seed.to_string());
+    command.arg("--out").arg(folder).arg("--socket").arg(injector.socket);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let mut child = command.spawn().with_context(|| format!("starting `{}`", words(&command)))?;
+    let mut printed = 0;
+    loop {
+        // Asked before reading: what was written until the end is then read.
+        let status = child.try_wait().context("waiting for the campaign")?;
+        let text = std::fs::read_to_string(folder.join("trials.jsonl")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        for line in whole.lines().skip(printed) {
+            let record: Value = serde_json::from_str(line).context("a record of the campaign")?;
+            print!("{}", rows(record["trial"].as_u64().unwrap_or(0) + 1, &record)?);
+            printed += 1;
+        }
+        if let Some(status) = status {
+            return Ok(status.code().unwrap_or(-1));
+        }
+        if let Err(error) = lab.check() {
+            // The daemon heals what a killed campaign held.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(error);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Where a demo's records stay: `target/demo/run-N`.
+struct RunFolder(PathBuf);
+
+impl RunFolder {
+    fn create() -> Result<Self> {
+        let demos = workspace().join("target/demo");
+        std::fs::create_dir_all(&demos).with_context(|| format!("creating {}", demos.display()))?;
+        for number in 1.. {
+            let path = demos.join(format!("run-{number}"));
+            match std::fs::create_dir(&path) {
+                Ok(()) => return Ok(Self(path)),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| format!("creating {}", path.display())),
+            }
+        }
+        bail!("{} has no free name", demos.display())
+    }
+
+    /// To the owner of `target`: what root has written there would be in the way of `cargo clean`.
+    fn give_back(&self) -> Result<()> {
+        let demos = self.0.parent().context("the folder is in another one")?;
+        let owner = std::fs::metadata(workspace().join("target")).context("looking at target")?;
+        let files = std::fs::read_dir(&self.0).with_context(|| format!("listing {}", self.0.display()))?;
+        for path in files.flatten().map(|file| file.path()).chain([self.0.clone(), demos.to_owned()]) {
+            std::os::unix::fs::chown(&path, Some(owner.uid()), Some(owner.gid()))
+                .with_context(|| format!("giving {} back to its owner", path.display()))?;
+        }
+        Ok(())
+    }
 }
 
 /// The command line of the daemon's client.
@@ -157,7 +212,7 @@ fn header() -> String {
 }
 
 /// A row for each endpoint, and what is said about the whole trial.
-fn rows(trial: u32, record: &Value) -> Result<String> {
+fn rows(trial: u64, record: &Value) -> Result<String> {
     let healed = record["heal"]["end_ns"].as_u64();
     let since = |instant: &Value| match (healed, instant.as_u64()) {
         // A stamp inside the interval of the heal is at the heal, as far as anyone can tell.

@@ -473,6 +473,38 @@ pub struct EndpointView {
     pub healthy: Option<bool>,
     /// The last failure's reason.
     pub last_error: Option<String>,
+    /// How it is probed.
+    pub probe: ProbeRules,
+}
+
+/// How an endpoint is probed, as far as two measurements must agree on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeRules {
+    /// What is sent and expected, in words: `http GET http://10.0.0.1:8080/health, expects 200`.
+    pub stimulus: String,
+    /// The schedule at the full rate.
+    pub interval: Span,
+    /// When a probe has failed.
+    pub timeout: Span,
+    /// `fresh` or `pooled`.
+    pub connection: String,
+}
+
+/// What decides verdicts, the same for every partition of a daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rules {
+    /// K: successes in a row.
+    pub consecutive: u32,
+    /// How long readiness is observed.
+    pub observe: Span,
+    /// How long at most, with relapses.
+    pub observe_max: Span,
+    /// The longest isolated failure that is no relapse.
+    pub tolerate: Span,
+    /// The deadline of partitions that name none.
+    pub deadline: Span,
+    /// The longest that a partition may last.
+    pub max_for: Span,
 }
 
 /// A configured peer.
@@ -505,6 +537,8 @@ pub struct Status {
     pub partitions: Vec<PartitionView>,
     /// Per endpoint.
     pub endpoints: Vec<EndpointView>,
+    /// What decides verdicts.
+    pub rules: Rules,
     /// Events lost since the start.
     pub lost_events: u64,
     /// Data plane counters by name.

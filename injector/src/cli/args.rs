@@ -9,8 +9,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::client::{Address, DEFAULT_SOCKET, SshHost};
+use crate::campaign::plan::{rate, stop_when};
 use crate::clock::{Span, WallNs};
 use crate::model::{Direction, Flap, Neighbour, Percent, Scope};
+use crate::report::settings::StopWhen;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 recovered or done · 1 not recovered · 2 unknown, censored, undecided or our own failure · \
@@ -27,6 +29,19 @@ Shapes:
   links n1:n2 …            exactly these directed links
   grudge JSON              {\"n1\": [\"n2\"]}: n1 drops from n2
   preset NAME              a shape that the config names";
+
+const MEASURE: &str = "\
+A trial: wait until the endpoints that gate are healthy, cut, hold, heal, measure until the record is final, cool
+down. Records go to DIR/trials.jsonl as they come; DIR/summary.json is written every 10 trials and at the end.
+Ctrl-C heals and writes the summary; --resume makes the trials that are missing, with the same draws. A trial that was
+interrupted is made again as its next attempt.
+
+Commands run by `sh -c` with INJECTOR_TRIAL, INJECTOR_ATTEMPT, INJECTOR_NAME and INJECTOR_OUT, and once there is a
+record INJECTOR_OUTCOME and INJECTOR_RECORD, the path of its JSON.
+
+Exit codes: 0 the rate beyond the deadline is within --max-rate, or --no-gate · 1 it is above, or --stop-when decides
+for p1 · 2 undecided, nothing but unknown or failed trials, or given up · 128+n ended by signal n · 64 wrong usage,
+changed settings, or DIR exists and --resume is missing · 69 daemon not reachable · 77 not permitted";
 
 /// Cuts cluster networks and measures how long they take to serve again after the heal.
 #[derive(Debug, Parser)]
@@ -116,6 +131,18 @@ pub enum Command {
     With(With),
     /// Run every endpoint's probe once
     Probe,
+    /// Run a campaign: cut and heal many times, and write each recovery down
+    #[command(after_help = MEASURE)]
+    Measure(Box<Measure>),
+    /// Report a run directory of measure
+    #[command(after_help = "Reading a report is no failure: the exit code is 0 whatever the campaign found.")]
+    Report(Report),
+    /// Compare run B with run A
+    #[command(
+        after_help = "Exit codes: 0 B is not worse by the margin or more · 1 B is worse · 2 undecided (the trials that \
+                      it needs are told), or the runs were made differently"
+    )]
+    Compare(Compare),
     /// Carry the API between standard input and output and the socket
     #[command(hide = true)]
     DialStdio,
@@ -182,6 +209,9 @@ pub struct Cut {
     /// The seed of drawn shapes; drawn and printed if left out
     #[arg(long)]
     pub seed: Option<u64>,
+    /// An endpoint that does not gate this partition's verdict, by full or base name; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub advisory: Vec<String>,
 }
 
 fn direction() -> impl TypedValueParser<Value = Direction> {
@@ -267,6 +297,123 @@ pub struct With {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// `measure`.
+#[derive(Debug, Args)]
+pub struct Measure {
+    /// Which links to cut, in the words of `injector partition`
+    #[arg(num_args = 1.., value_name = "SHAPE", required_unless_present = "campaign")]
+    pub shape: Vec<String>,
+    /// Shapes, holds and the rest from a file; options given here go over it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "hold", "direction", "scope", "loss", "flap", "neighbour"])]
+    pub campaign: Option<PathBuf>,
+    /// How long each cut lasts, exact in the kernel
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    pub hold: Span,
+    /// How many trials, all cells together
+    #[arg(long, value_name = "N", required_unless_present = "campaign")]
+    pub trials: Option<u64>,
+    /// How long after each heal the cluster may take [default: the daemon's]
+    #[arg(long, value_name = "TIME")]
+    pub deadline: Option<Span>,
+    /// Trial i draws from (seed, i) [default: drawn, and kept in campaign.json]
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// The run directory
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+    /// Go on with the campaign in DIR
+    #[arg(long)]
+    pub resume: bool,
+    /// The share beyond the deadline that passes, as in 0.05 or 5% [default: 0]
+    #[arg(long, value_name = "SHARE", value_parser = rate)]
+    pub max_rate: Option<f64>,
+    /// Stop as soon as Wald's sequential test tells these rates apart, as in p0=0.01,p1=0.05
+    #[arg(long, value_name = "RATES", value_parser = stop_when)]
+    pub stop_when: Option<StopWhen>,
+    /// An endpoint that does not gate the verdict, by full or base name; may be repeated
+    #[arg(long, value_name = "NAME")]
+    pub advisory: Vec<String>,
+    /// Report the rate, but exit with 0 whatever it is
+    #[arg(long)]
+    pub no_gate: bool,
+    /// The pause after each record [default: 5s]
+    #[arg(long, value_name = "TIME")]
+    pub cooldown: Option<Span>,
+    /// Back to back: cut again this long after each heal, whatever the state; records that this closes are censored
+    #[arg(long, value_name = "TIME", conflicts_with = "cooldown")]
+    pub cycle: Option<Span>,
+    /// Before each cut; if it fails, that trial is not made
+    #[arg(long, value_name = "CMD")]
+    pub before_trial: Option<String>,
+    /// After each record
+    #[arg(long, value_name = "CMD")]
+    pub after_trial: Option<String>,
+    /// As soon as a trial is known not to recover by the deadline
+    #[arg(long, value_name = "CMD")]
+    pub on_slow: Option<String>,
+    /// How long the endpoints may take to be healthy before a trial [default: 60s]
+    #[arg(long, value_name = "TIME")]
+    pub healthy_timeout: Option<Span>,
+    /// Give up after so many trials in a row that could not be made or proved [default: 3]
+    #[arg(long, value_name = "N")]
+    pub abort_after: Option<u32>,
+    /// Which directions, relative to the first group
+    #[arg(long, default_value = "both", value_parser = direction())]
+    pub direction: Direction,
+    /// Which traffic: tcp, udp, icmp, tcp/5122, udp/7000-7010:dst [default: all]
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
+    pub scope: Vec<Scope>,
+    /// The share of packets to drop
+    #[arg(long, value_name = "PERCENT", default_value = "100%")]
+    pub loss: Percent,
+    /// Alternate: period and the share of it that drops, as in 200ms/50%
+    #[arg(long, value_name = "PERIOD/PERCENT")]
+    pub flap: Option<Flap>,
+    /// What happens to ARP and neighbour discovery
+    #[arg(long, default_value = "keep", value_parser = neighbour())]
+    pub neighbour: Neighbour,
+    /// Say nothing but the result
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `report`.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// The run directory
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Write one self-contained page
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Write `JUnit` XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Write one line a trial
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
+}
+
+/// `compare`.
+#[derive(Debug, Args)]
+pub struct Compare {
+    /// The run directory to compare with
+    #[arg(value_name = "A")]
+    pub a: PathBuf,
+    /// The run directory that is judged
+    #[arg(value_name = "B")]
+    pub b: PathBuf,
+    /// By how much B's share beyond the deadline may be worse, as in 0.05 or 5% [default: 5%]
+    #[arg(long, value_name = "SHARE", value_parser = rate)]
+    pub margin: Option<f64>,
+    /// Write a page with both curves
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Compare runs whose deadline, observation, probes, hold or gates differ
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// When a partition starts, as typed.

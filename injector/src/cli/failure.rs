@@ -2,7 +2,10 @@
 
 use crate::api::client::ClientError;
 use crate::api::types::{Code, Outcome, Problem};
+use crate::campaign::CampaignError;
 use crate::config::ConfigErrors;
+use crate::report::ReportError;
+use crate::report::run_dir::RunDirError;
 
 /// An exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +64,34 @@ impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
         let details = Some(serde_json::json!({ "errors": errors.0 }));
         Self { exit: Exit::USAGE, message: errors.to_string(), details }
+    }
+}
+
+impl From<RunDirError> for Failure {
+    fn from(error: RunDirError) -> Self {
+        let exit = match &error {
+            RunDirError::Io { .. } => Exit::UNDECIDED,
+            _ => Exit::USAGE,
+        };
+        Self::new(exit, error.to_string())
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        Self::usage(error.to_string())
+    }
+}
+
+impl From<CampaignError> for Failure {
+    fn from(error: CampaignError) -> Self {
+        match error {
+            CampaignError::Client(error) => error.into(),
+            CampaignError::RunDir(error) => error.into(),
+            CampaignError::Usage(text) => Self::usage(text),
+            CampaignError::Read(error) => Self::usage(error.to_string()),
+            CampaignError::NeverFinal { .. } => Self::new(Exit::UNDECIDED, error.to_string()),
+        }
     }
 }
 

@@ -12,15 +12,18 @@ use self::failure::{Exit, Failure};
 
 pub mod args;
 mod check;
+mod compare;
 mod dial_stdio;
 mod doctor;
 pub mod failure;
 mod heal;
 pub mod human;
 mod mark;
+mod measure;
 mod partition;
 mod peers;
 mod probe;
+mod report;
 mod start;
 mod status;
 mod story;
@@ -62,6 +65,9 @@ fn run(common: &Common, command: Command) -> Result<Exit, Failure> {
         Command::Wait(args) => block_on(wait::run(common, args)),
         Command::With(args) => block_on(with::run(common, args)),
         Command::Probe => block_on(probe::run(common)),
+        Command::Measure(args) => block_on(measure::run(common, *args)),
+        Command::Report(args) => report::run(common, args),
+        Command::Compare(args) => compare::run(common, args),
     }
 }
 

@@ -46,6 +46,7 @@ impl Asked {
             flap: cut.flap,
             neighbour: cut.neighbour,
             seed: cut.seed,
+            advisory: cut.advisory,
             owner,
             ..PartitionRequest::new(shape)
         };

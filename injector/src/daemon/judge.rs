@@ -221,8 +221,10 @@ impl State {
                     required: endpoint.role == Role::Required,
                     healthy: self.healthy[index],
                     last_error: self.last_error[index].clone(),
+                    probe: super::rules::probe(endpoint),
                 })
                 .collect(),
+            rules: super::rules::of(&self.config),
             lost_events: self.lost_events(),
             counters: counter::NAMES.iter().map(|name| (*name).to_owned()).zip(counters).collect(),
         }

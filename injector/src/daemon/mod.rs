@@ -4,6 +4,7 @@ pub mod command;
 mod judge;
 mod partition;
 pub mod ready;
+mod rules;
 mod samples;
 mod state;
 

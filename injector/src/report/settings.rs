@@ -45,6 +45,9 @@ pub struct Settings {
     /// The pause after each record.
     #[serde(default)]
     pub cool_down: Span,
+    /// Back to back: the next cut this long after each heal, whatever the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycle: Option<Span>,
     /// When an endpoint counts as ready and settled.
     pub ready: Ready,
     /// The endpoints' probes.

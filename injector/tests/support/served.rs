@@ -317,6 +317,7 @@ fn status() -> Status {
         attachments: Vec::new(),
         peers: BTreeMap::new(),
         partitions: Vec::new(),
+        rules: injector::api::types::Rules::default(),
         endpoints: Vec::new(),
         lost_events: 0,
         counters: BTreeMap::new(),

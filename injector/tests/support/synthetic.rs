@@ -39,6 +39,7 @@ pub fn campaign(trials: u64) -> Campaign {
             seed: 7,
             deadline: Span::secs(20),
             cool_down: Span::secs(12),
+            cycle: None,
             ready: Ready {
                 consecutive: 5,
                 observe: Span::secs(12),
@@ -196,6 +197,7 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         generation: trial as u32 + 1,
         trial: Some(trial),
         attempt: Some(1),
+        warnings: Vec::new(),
         shape: ShapePair {
             asked: Shape::RandomNode(Nothing {}),
             resolved: Shape::Isolate(vec![plant.isolated.to_owned()]),
@@ -234,7 +236,6 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         },
         starved: plant.starved,
         lost_events: 0,
-        warnings: Vec::new(),
         proved: plant.outcome != Outcome::HarnessFailed,
         is_final: true,
         outcome: Some(plant.outcome),

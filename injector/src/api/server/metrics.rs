@@ -103,7 +103,7 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::types::EndpointView;
+    use crate::api::types::{EndpointView, ProbeRules, Rules};
     use crate::clock::MonoNs;
     use std::collections::BTreeMap;
 
@@ -115,6 +115,7 @@ mod tests {
             required: true,
             healthy,
             last_error: None,
+            probe: ProbeRules::default(),
         };
         let status = Status {
             version: "1.0\"\n\\".to_owned(),
@@ -126,6 +127,7 @@ mod tests {
             peers: BTreeMap::new(),
             partitions: Vec::new(),
             endpoints: vec![endpoint("known", Some(false)), endpoint("unknown", None)],
+            rules: Rules::default(),
             lost_events: 3,
             counters: BTreeMap::from([("unparsed".to_owned(), 9)]),
         };

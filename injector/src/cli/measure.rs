@@ -1,0 +1,313 @@
+//! `injector measure`: a campaign, and how it is told while it runs.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::args::{Common, Measure as Args};
+use super::failure::{Exit, Failure};
+use super::human::{NONE, span_or_none};
+use super::print;
+use crate::api::types::{Outcome, RecoveryRecord, Trial};
+use crate::campaign::{End, Hooks, Measure, News, Options, Tally, Wish, file};
+use crate::report::format::{maybe_percent, outcome, percent, percents};
+use crate::report::settings::{Cell, Settings};
+use crate::report::{ReportOptions, report};
+use crate::stats::power;
+use crate::stats::summary::Summary;
+use crate::stats::trial::label;
+use crate::topology::words::parse_words;
+
+pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
+    let (quiet, out) = (args.quiet, args.out.clone());
+    let options = options(common, args)?;
+    // Before the first cut: a signal must not end us without a heal.
+    let signals = catch()
+        .map_err(|error| Failure::new(Exit::UNDECIDED, format!("signals can't be caught: {error}")))?;
+    let mut measure = Measure::open(options).await?;
+    let mut teller = Teller::new(common, quiet, measure.settings(), measure.tally());
+    teller.intro(&measure);
+    let (end, summary) = measure.run(signals, &mut |tally, news| teller.tell(tally, news)).await?;
+    teller.finish();
+    match &end {
+        End::Complete => {}
+        End::Decided => teller.line("stopped: the sequential test has decided"),
+        End::GivenUp(why) => eprintln!("injector: given up: {why}"),
+        End::Interrupted(_) => eprintln!("injector: interrupted; go on with --resume"),
+    }
+    if common.json {
+        let last = serde_json::json!({ "end": end_word(&end), "summary": summary });
+        print(&format!("{last}\n"))?;
+    } else {
+        print(&result(&out, &summary)?)?;
+    }
+    Ok(exit(&end, &summary))
+}
+
+fn result(out: &std::path::Path, summary: &Summary) -> Result<String, Failure> {
+    if summary.trials == 0 {
+        return Ok(format!("{}\n", summary.verdict.sentence));
+    }
+    Ok(report(out, &ReportOptions::default())?.text)
+}
+
+fn end_word(end: &End) -> &'static str {
+    match end {
+        End::Complete => "complete",
+        End::Decided => "decided",
+        End::GivenUp(_) => "given_up",
+        End::Interrupted(_) => "interrupted",
+    }
+}
+
+/// The exit code of a campaign that ended so.
+fn exit(end: &End, summary: &Summary) -> Exit {
+    match end {
+        End::Complete | End::Decided => Exit(summary.verdict.exit_code),
+        End::GivenUp(_) => Exit::UNDECIDED,
+        End::Interrupted(signal) => Exit(u8::try_from(128 + signal).unwrap_or(Exit::UNDECIDED.0)),
+    }
+}
+
+fn options(common: &Common, args: Args) -> Result<Options, Failure> {
+    let from_file = args.campaign.as_deref().map(file::read).transpose()?.unwrap_or_default();
+    let cells = if args.shape.is_empty() {
+        Vec::new()
+    } else {
+        let shape = parse_words(&args.shape).map_err(|error| Failure::usage(error.to_string()))?;
+        vec![Cell {
+            shape,
+            hold: args.hold,
+            direction: args.direction,
+            scopes: args.scope,
+            loss: args.loss,
+            flap: args.flap,
+            neighbour: args.neighbour,
+        }]
+    };
+    let given = Wish {
+        cells,
+        trials: args.trials,
+        seed: args.seed,
+        deadline: args.deadline,
+        cooldown: args.cooldown,
+        cycle: args.cycle,
+        advisory: args.advisory,
+        no_gate: args.no_gate,
+        max_rate: args.max_rate,
+        stop_when: args.stop_when,
+        healthy_timeout: args.healthy_timeout,
+        abort_after: args.abort_after,
+        hooks: Hooks {
+            before_trial: args.before_trial,
+            after_trial: args.after_trial,
+            on_slow: args.on_slow,
+        },
+    };
+    Ok(Options {
+        address: common.address(),
+        wish: given.over(from_file),
+        out: args.out,
+        resume: args.resume,
+        command: std::env::args().collect(),
+    })
+}
+
+/// The first signal that asks us to end; a second one ends us at once, and the daemon heals.
+fn catch() -> std::io::Result<watch::Receiver<Option<i32>>> {
+    let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+    let (tell, told) = watch::channel(None);
+    for kind in kinds {
+        let mut caught: Signal = signal(kind)?;
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            while caught.recv().await.is_some() {
+                let number = kind.as_raw_value();
+                if tell.borrow().is_some() {
+                    std::process::exit(128 + number);
+                }
+                tell.send_replace(Some(number));
+            }
+        });
+    }
+    Ok(told)
+}
+
+/// Tells people (on standard error) or programs (on standard output) how it goes.
+struct Teller {
+    json: bool,
+    quiet: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Teller {
+    fn new(common: &Common, quiet: bool, settings: &Settings, tally: Tally) -> Self {
+        let is_shown = !quiet && !common.json && std::io::stderr().is_terminal();
+        let bar = is_shown.then(|| {
+            let bar = ProgressBar::new(settings.trials).with_position(tally.made);
+            let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {elapsed}, {eta} to go  {msg}");
+            bar.set_style(style.expect("the template is fixed"));
+            bar.enable_steady_tick(Duration::from_secs(1));
+            bar
+        });
+        Self { json: common.json, quiet, bar }
+    }
+
+    /// What will be done and what it can show, before the first cut.
+    fn intro(&self, measure: &Measure) {
+        if self.quiet || self.json {
+            return;
+        }
+        self.line(&plan(measure.settings()));
+        let (made, torn) = (measure.tally().made, measure.progress().torn_line);
+        if made > 0 {
+            self.line(&format!("resumed: {made} trials were made before"));
+        }
+        if let Some(line) = torn {
+            self.line(&format!("the torn line {line} of trials.jsonl was dropped"));
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            _ if self.quiet || self.json => {}
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn tell(&self, tally: Tally, news: News<'_>) {
+        let about = |what: &str, trial: Trial| format!("{}; trial {} {what}", rate(tally), trial.index);
+        match news {
+            News::Waiting(trial) => self.now(tally, &about("waits for healthy endpoints", trial)),
+            News::Cut(trial, _) => self.now(tally, &about("is cut, healed and measured", trial)),
+            News::Record(record) => {
+                if self.json {
+                    // A reader that has gone away does not end the campaign.
+                    let _ = print(&format!("{}\n", json(&record)));
+                } else {
+                    self.line(&trial_line(&record, tally, self.bar.is_none()));
+                }
+                self.now(tally, &rate(tally));
+            }
+            News::NotMade(trial, why) => self.warn(&format!("trial {} was not made: {why}", trial.index)),
+            News::Warning(text) => self.warn(text),
+        }
+    }
+
+    fn now(&self, tally: Tally, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(tally.made);
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Shown also with --quiet.
+    fn warn(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(format!("warning: {text}")),
+            None => eprintln!("warning: {text}"),
+        }
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn plan(settings: &Settings) -> String {
+    let mut text =
+        format!("{} trials, seed {}, deadline {}", settings.trials, settings.seed, settings.deadline);
+    for cell in &settings.cells {
+        let _ = write!(text, "\n  {} for {}", label(&cell.shape), cell.hold);
+    }
+    if let Some(cycle) = settings.cycle {
+        let _ = write!(text, "\n  the next cut {cycle} after each heal, whatever the state");
+    }
+    let chance = percent(power::chance_to_see(0.05, settings.trials));
+    let smallest = maybe_percent(power::smallest_rate_seen(settings.trials, 0.95));
+    let needed = |trials: Option<u64>| trials.map_or_else(|| NONE.to_owned(), |trials| trials.to_string());
+    let _ = write!(
+        text,
+        "\n{} trials see a 5 % fault at least once with {chance} probability (95 % takes {}), and with 95 % \
+         probability any fault of {smallest} or more.\nTo compare 5 % with none takes {} trials in each of two runs.",
+        settings.trials,
+        needed(power::trials_to_see(0.05, 0.95)),
+        needed(power::trials_per_arm(0.0, 0.05, power::POWER)),
+    );
+    text
+}
+
+fn rate(tally: Tally) -> String {
+    if tally.decided == 0 {
+        return "no trial decided yet".to_owned();
+    }
+    format!("{}/{} beyond the deadline ({})", tally.beyond, tally.decided, percents(tally.interval))
+}
+
+fn trial_line(record: &RecoveryRecord, tally: Tally, with_rate: bool) -> String {
+    let mut text = format!(
+        "trial {}: {}, {}",
+        record.trial.unwrap_or_default(),
+        label(&record.shape.resolved),
+        record.outcome.map_or("undecided", outcome)
+    );
+    if record.outcome == Some(Outcome::Recovered) {
+        let _ = write!(text, ", settled after {}", span_or_none(record.heal_to_settled_ns));
+    } else if let Some(reason) = &record.outcome_reason {
+        let _ = write!(text, ": {reason}");
+    }
+    if record.starved {
+        text.push_str(" (the host was short of CPU)");
+    }
+    if with_rate {
+        let _ = write!(text, "; {}", rate(tally));
+    }
+    text
+}
+
+/// One line a trial; the whole record is in trials.jsonl.
+fn json(record: &RecoveryRecord) -> serde_json::Value {
+    serde_json::json!({
+        "trial": record.trial,
+        "attempt": record.attempt,
+        "name": record.name,
+        "shape": record.shape,
+        "outcome": record.outcome,
+        "outcome_reason": record.outcome_reason,
+        "heal_to_ready_ns": record.heal_to_ready_ns,
+        "heal_to_settled_ns": record.heal_to_settled_ns,
+        "starved": record.starved,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stats::summary::{Plan, summarize};
+
+    #[test]
+    fn a_campaign_that_was_not_ended_by_its_trials_is_not_passed() {
+        let summary = summarize(&[], &Plan::default());
+        assert_eq!(exit(&End::Complete, &summary), Exit::UNDECIDED);
+        let mut passed = summary;
+        passed.verdict.exit_code = 0;
+        assert_eq!(exit(&End::Complete, &passed), Exit::OK);
+        assert_eq!(exit(&End::GivenUp("x".to_owned()), &passed), Exit::UNDECIDED);
+        assert_eq!(exit(&End::Interrupted(2), &passed), Exit(130));
+    }
+
+    #[test]
+    fn the_running_rate_has_its_exact_interval() {
+        let interval = crate::stats::binomial::clopper_pearson(5, 100, 0.95);
+        let tally = Tally { made: 101, decided: 100, beyond: 5, interval };
+        assert_eq!(rate(tally), "5/100 beyond the deadline (1.6 to 11.3 %)");
+        assert_eq!(rate(Tally::default()), "no trial decided yet");
+    }
+}
