@@ -58,7 +58,8 @@ fn a_server_that_hangs_is_not_ready() {
     let of = |base: &str| record.endpoints.iter().find(|endpoint| endpoint.name.starts_with(base)).unwrap();
     let late = of("hanging");
     for stamp in [late.first_ok_ns, late.ready_ns, late.settled_ns, late.first_response_ns] {
-        assert!(stamp.unwrap() >= answered_from, "{late:?}, answered from {answered_from:?}");
+        let stamp = stamp.unwrap_or_else(|| panic!("{record:#?}"));
+        assert!(stamp >= answered_from, "{late:?}, answered from {answered_from:?}");
     }
     assert!(late.first_response_ns.unwrap() <= late.first_ok_ns.unwrap() + NOT_BEFORE_THE_WIRE, "{late:?}");
     assert_eq!((late.healthy_before, late.impaired), (Some(true), Some(true)));

@@ -308,6 +308,8 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     let mood = shared.mood.lock().unwrap();
     let mood = *shared.changed.wait_while(mood, |mood| *mood == Mood::Hanging).unwrap();
     let status = if mood == Mood::Fine { "200 OK" } else { "503 Service Unavailable" };
+    // In one piece: the status line is looked for in one packet.
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
     // The prober may have given up.
-    let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    let _ = stream.write_all(answer.as_bytes());
 }
