@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use super::command::{Command, ConnectionId, EventFeed, Reply, Step};
+use super::interfaces::{InterfaceEvent, Interfaces};
 use super::partition::{Partition, Pressures, instant, named, stamped};
 use super::samples::Samples;
 use crate::api::types::{
@@ -15,10 +16,10 @@ use crate::api::types::{
     PartitionView, Problem, RecoveryRecord, Stamped, StartAt,
 };
 use crate::clock::{MonoNs, WallOffset};
-use crate::config::{Config, Role};
-use crate::datapath::{Attachment, Datapath, DatapathError, Kernel, Lapsed, execute, wire_ids};
+use crate::config::{Config, Netns, Role};
+use crate::datapath::{Datapath, DatapathError, Kernel, Lapsed, execute, wire_ids};
 use crate::measure::{Broken, Closed};
-use crate::model::Link;
+use crate::model::{Link, Percent};
 use crate::plan::{self, Freshness, Presence, SlotIndex, SlotTable, SlotUse};
 use crate::probe::schedule::Rate;
 use crate::probe::{EndpointId, Sample};
@@ -41,7 +42,7 @@ struct Waiter {
 pub struct State {
     pub(super) config: Config,
     pub(super) kernel: Kernel,
-    pub(super) attachments: Vec<Attachment>,
+    pub(super) interfaces: Interfaces,
     pub(super) partitions: VecDeque<Partition>,
     pub(super) samples: Samples,
     pub(super) wire_ids: BTreeMap<EndpointId, u32>,
@@ -61,12 +62,7 @@ type Answer<T> = Result<T, Problem>;
 
 impl State {
     /// The state of a daemon that has attached and not yet served.
-    pub fn new(
-        config: Config,
-        kernel: Kernel,
-        attachments: Vec<Attachment>,
-        rate: watch::Sender<Rate>,
-    ) -> Self {
+    pub fn new(config: Config, kernel: Kernel, interfaces: Interfaces, rate: watch::Sender<Rate>) -> Self {
         let endpoints = config.endpoints.len();
         Self {
             wire_ids: wire_ids(&config),
@@ -84,7 +80,7 @@ impl State {
             stopping: false,
             config,
             kernel,
-            attachments,
+            interfaces,
         }
     }
 
@@ -443,17 +439,14 @@ impl State {
 
     /// Asks who else is on the hooks: a program ahead of ours can bypass us.
     async fn look_ahead(&mut self, generation: u32) {
-        let mut warnings = Vec::new();
-        for attachment in &self.attachments {
-            match attachment.others().await {
-                Ok(others) => warnings.extend(others.ahead.into_iter().map(|program| {
-                    format!(
-                        "{}: {program} runs before our program and can bypass it",
-                        crate::datapath::shown(&attachment.interface)
-                    )
-                })),
-                Err(error) => warnings.push(error.to_string()),
-            }
+        let mut warnings = self.interfaces.ahead().await;
+        let partition = &self.partitions[self.at_generation(generation)];
+        if partition.request.loss != Percent::ALL {
+            let unbound = partition.resolved.links.iter().filter(|link| self.interfaces.is_unbound(**link));
+            warnings.extend(unbound.map(|link| {
+                let link = named(&self.config.names, *link);
+                format!("{link}: no interface is known to be at either end, so its loss is rolled at every hook on its way")
+            }));
         }
         for warning in &warnings {
             tracing::warn!(generation, warning);
@@ -645,6 +638,15 @@ impl State {
             }
         }
         self.judge_watched();
+    }
+
+    /// Takes in news of an interface; answers the namespaces whose probes are to be started anew.
+    pub async fn interface(&mut self, event: InterfaceEvent) -> Vec<Netns> {
+        let changes = self.interfaces.handle(event, &mut self.kernel).await;
+        for (interface, what) in changes.told {
+            self.event(MonoNs::now(), EventKind::Interface { interface, what });
+        }
+        changes.reborn
     }
 
     /// Takes in a probe's result.
@@ -853,10 +855,8 @@ impl State {
     }
 
     /// Detaches everywhere.
-    pub async fn detach(self) {
-        for attachment in self.attachments.into_iter().rev() {
-            attachment.detach().await;
-        }
+    pub async fn detach(mut self) {
+        self.interfaces.detach().await;
     }
 
     /// The drop counters of links, zero where nothing was dropped.
