@@ -144,13 +144,13 @@ impl Programs {
 
     /// Renews the lease, and takes back its latch.
     pub fn lease(&mut self, expires: u64) {
-        self.lease.set(0, Lease { expires, lapsed: 0 }, 0).unwrap();
+        self.lease.set(0, Lease { expires, ..Lease::default() }, 0).unwrap();
     }
 
     /// Renews the lease as a daemon does that comes too late: the latch stays.
     pub fn renew_late(&mut self, expires: u64) {
         let lapsed = self.lease.get(&0, 0).unwrap().lapsed;
-        self.lease.set(0, Lease { expires, lapsed }, 0).unwrap();
+        self.lease.set(0, Lease { expires, lapsed, ..Lease::default() }, 0).unwrap();
     }
 
     /// Puts a partition into a slot, without making it live.
