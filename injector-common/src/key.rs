@@ -12,8 +12,7 @@ pub const fn mapped(v4: [u8; 4]) -> Address {
 /// Whether an address is one of IPv4.
 #[inline(always)]
 pub const fn is_mapped(address: &Address) -> bool {
-    let [a, b, c, d, e, f, g, h, i, j, k, l, ..] = *address;
-    a | b | c | d | e | f | g | h | i | j == 0 && k & l == 0xff
+    u128::from_be_bytes(*address) >> 32 == 0xffff
 }
 
 /// What the map of prefixes says: the peer in the low half, and how long the prefix is, in bits of an

@@ -3,6 +3,10 @@
 //! Everything here is `no_std`, has a fixed layout whose size is asserted, and is versioned as a whole by
 //! [`ABI_VERSION`], which the loader compares with the object's before it attaches anything.
 #![no_std]
+#![expect(
+    clippy::inline_always,
+    reason = "a BPF function takes five arguments and returns one word: what is not inlined may not compile"
+)]
 
 pub mod key;
 pub mod packet;

@@ -43,10 +43,7 @@ pub const HTTP1_LEN: u32 = 10;
 /// Whether a payload begins with an HTTP/1 status line of the 2xx class.
 #[inline(always)]
 pub fn http1_ok<B: Bytes>(bytes: &B, at: u32) -> bool {
-    match bytes.read::<10>(at) {
-        Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', b' ', b'2']) => true,
-        _ => false,
-    }
+    matches!(bytes.read::<10>(at), Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', b' ', b'2']))
 }
 
 /// Whether a payload begins with a wire's prefix.

@@ -45,10 +45,13 @@ struct Setup {
     pool: Pool,
 }
 
+/// A peer's addresses, prefixes and MAC.
+type Member = (Vec<IpAddr>, Vec<IpNet>, Option<[u8; 6]>);
+
 /// What a config is made of.
 #[derive(Clone, Debug)]
 struct Draft {
-    peers: Vec<(Vec<IpAddr>, Vec<IpNet>, Option<[u8; 6]>)>,
+    peers: Vec<Member>,
     protected_addresses: Vec<IpAddr>,
     protected_scopes: Vec<Scope>,
     endpoints: Vec<(usize, u16, u8)>,
@@ -93,7 +96,7 @@ fn scopes() -> impl Strategy<Value = Scope> {
 
 /// Drafts of which each leaves out what its number says, so that every lookup is also tried alone.
 fn drafts(number: u32) -> impl Strategy<Value = Draft> {
-    let without = |bit: u32| number % 12 & bit != 0;
+    let without = |bit: u32| (number % 12) & bit != 0;
     let peer = (
         vec(addresses(), if without(1) { 0..=0 } else { 0..=4 }),
         vec(nets(), if without(2) { 0..=0 } else { 0..=2 }),
@@ -234,6 +237,11 @@ fn instants() -> impl Strategy<Value = u64> {
         .prop_map(|(place, off)| NOON.checked_add_signed(place + off).unwrap())
 }
 
+/// Random numbers, and thresholds for them.
+fn randoms() -> impl Strategy<Value = u32> {
+    prop_oneof![any::<u32>(), select(vec![0, 1 << 30, 1 << 31, u32::MAX])]
+}
+
 fn partitions(peers: u16) -> impl Strategy<Value = (Partition, Stage)> {
     let link = (0..=peers, 0..=peers);
     let all =
@@ -241,9 +249,12 @@ fn partitions(peers: u16) -> impl Strategy<Value = (Partition, Stage)> {
     let links = prop_oneof![2 => btree_set(link, 1..8), 1 => Just(all)];
     let starts = prop_oneof![3 => Just(0), 2 => instants()];
     let ends = prop_oneof![3 => Just(u64::MAX), 2 => instants()];
-    let loss = prop_oneof![3 => Just(None), 1 => any::<u32>().prop_map(Some), 1 => Just(Some(0))];
-    let flap = weighted(0.2, (1..60_000_000_u64, 0..=100_u64))
-        .prop_map(|flap| flap.map(|(period, percent)| (period, period * percent / 100)));
+    let loss = prop_oneof![3 => Just(None), 2 => randoms().prop_map(Some)];
+    // Round ones too, whose edges the instants meet.
+    let round = (select(vec![2_u64, 10, 20, 40, 100]), select(vec![0_u64, 50, 100]));
+    let odd = (1..60_000_000_u64, 0..=100_u64);
+    let flap = prop_oneof![round.prop_map(|(period, on)| (period * 1_000_000, on)), odd];
+    let flap = weighted(0.25, flap.prop_map(|(period, percent)| (period, period * percent / 100)));
     let scopes = prop_oneof![2 => Just(Vec::new()).boxed(), 3 => vec(scopes(), 1..4).boxed(), 1 => vec(scopes(), MAX_SCOPES).boxed()];
     let stage = prop_oneof![5 => Just(Stage::Live), 2 => Just(Stage::Watched), 1 => Just(Stage::Prepared)];
     (1..1000_u32, links, starts, ends, loss, flap, scopes, (any::<bool>(), stage)).prop_map(
@@ -263,7 +274,7 @@ fn cases(setup: &Setup) -> impl Strategy<Value = Case> + use<> {
     let bound = btree_map(1..=peers, 1..=2_u32, 0..=usize::from(peers) / 2);
     let lease = prop_oneof![5 => Just(u64::MAX), 1 => instants()];
     let lag = prop_oneof![Just(0), 0..20_000_000_u64];
-    let packet = (0..FRAMES, instants(), lag, any::<u32>()).prop_map(|(frame, now, lag, random)| Packet {
+    let packet = (0..FRAMES, instants(), lag, randoms()).prop_map(|(frame, now, lag, random)| Packet {
         frame,
         now,
         lag,
@@ -410,7 +421,7 @@ impl Bench {
 /// A frame as it was built, as the model reads it, and its bytes.
 fn shown(frame: &Frame) -> String {
     let bytes = frame.bytes();
-    format!("\n{frame:#?}\nread by the model as {:#?}\nbytes:{}", read(&bytes), hex(&bytes))
+    format!("\n{frame:?}\nread by the model as {:?}\nbytes:{}", read(&bytes), hex(&bytes))
 }
 
 fn env(name: &str) -> Option<u64> {
@@ -445,7 +456,7 @@ fn run(number: u32, packets: u64, seed: u64) -> Bench {
     let bench = bench.into_inner();
     if let Err(TestError::Fail(reason, case)) = result {
         panic!(
-            "INJECTOR_MODEL_SEED={seed} repeats this.\n{reason}\nconfig:\n{}\npartitions: {:#?}\nbound: {:?}, lease: {}\npackets: {:#?}{}",
+            "INJECTOR_MODEL_SEED={seed} repeats this.\n{reason}\nconfig:\n{}\npartitions: {:?}\nbound: {:?}, lease: {}\npackets: {:?}{}",
             bench.setup.text,
             case.partitions,
             case.bound,
@@ -486,7 +497,9 @@ fn the_programs_agree_with_the_model() {
     for thread in threads {
         let (more, counts) = thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         judged += more;
-        counts.iter().for_each(|(what, count)| *totals.entry(what).or_default() += count);
+        for (what, count) in counts {
+            *totals.entry(what).or_default() += count;
+        }
     }
     println!("{judged} packets by three programs in {:.1?}: {totals:?}", begin.elapsed());
     assert!(judged >= packets, "{judged} of {packets} packets");

@@ -149,14 +149,14 @@ impl Body {
             }
             Self::V6 { src, dst, headers, length, up } => {
                 let mut above = Vec::new();
-                let kinds = headers.iter().map(Header::kind).chain([up.protocol()]);
+                let kinds = headers.iter().map(|header| header.kind()).chain([up.protocol()]);
                 for (header, next) in headers.iter().zip(kinds.skip(1)) {
                     header.write(next, &mut above);
                 }
                 above.extend(up.bytes());
                 let mut packet = vec![0x60, 0, 0, 0];
                 packet.extend(length.of(above.len()).to_be_bytes());
-                packet.extend([headers.first().map_or(up.protocol(), Header::kind), 64]);
+                packet.extend([headers.first().map_or(up.protocol(), |header| header.kind()), 64]);
                 packet.extend(src.octets());
                 packet.extend(dst.octets());
                 packet.extend(above);
@@ -185,18 +185,18 @@ impl Length {
 }
 
 impl Header {
-    fn kind(&self) -> u8 {
+    fn kind(self) -> u8 {
         match self {
-            Self::Plain(kind, _) => *kind,
+            Self::Plain(kind, _) => kind,
             Self::Fragment { .. } => 44,
             Self::Authentication => 51,
         }
     }
 
-    fn write(&self, next: u8, packet: &mut Vec<u8>) {
+    fn write(self, next: u8, packet: &mut Vec<u8>) {
         let (length, low, words) = match self {
             Self::Plain(_, more) => (more % 4, 0, more % 4 + 1),
-            Self::Fragment { offset, more } => (0, offset << 3 | u16::from(*more), 1),
+            Self::Fragment { offset, more } => (0, offset << 3 | u16::from(more), 1),
             Self::Authentication => (4, 0, 3),
         };
         packet.extend([next, length]);

@@ -234,7 +234,7 @@ impl Partition {
         let meant = if reading.content == Content::Neighbour {
             self.neighbour
         } else {
-            self.scopes.is_empty() || self.scopes.iter().any(|scope| reading.is_in(scope))
+            self.scopes.is_empty() || self.scopes.iter().any(|scope| reading.is_in(*scope))
         };
         let on = self.flap.is_none_or(|(period, on)| (at.now - self.starts) % period < on);
         let lost = self.loss.is_none_or(|below| rolls && at.random < below);
@@ -260,7 +260,7 @@ impl World {
     fn protects(&self, reading: &Reading<'_>) -> bool {
         self.protected_addresses.contains(&plain(reading.from))
             || self.protected_addresses.contains(&plain(reading.to))
-            || self.protected_scopes.iter().any(|scope| reading.is_in(scope))
+            || self.protected_scopes.iter().any(|scope| reading.is_in(*scope))
     }
 }
 
@@ -276,7 +276,7 @@ impl Reading<'_> {
         by_mac || to.is_multicast() || to == IpAddr::V4(Ipv4Addr::BROADCAST)
     }
 
-    fn is_in(&self, scope: &Scope) -> bool {
+    fn is_in(&self, scope: Scope) -> bool {
         let flow = match &self.content {
             Content::Tcp { ports, .. } => Some((6, *ports)),
             Content::Udp { ports, .. } => Some((17, *ports)),

@@ -16,7 +16,7 @@ impl Streams for BTreeSet<u32> {
     }
 }
 
-/// SETTINGS (max frame size), SETTINGS ack, WINDOW_UPDATE, PING ack: what a server sends ahead of its first answer.
+/// SETTINGS (max frame size), SETTINGS ack, `WINDOW_UPDATE`, PING ack: what a server sends ahead of its first answer.
 const PREAMBLE: [&[u8]; 4] = [
     b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00",
     b"\x00\x00\x00\x04\x01\x00\x00\x00\x00",
