@@ -215,7 +215,7 @@ fn the_first_packet_comes_with_the_heal() {
     let mut distances = Vec::new();
     for number in 0..heals {
         let name = format!("p{number}");
-        daemon.apply(&name, &links(&[("n1", "n2")], Duration::from_secs(60)));
+        daemon.apply(&name, &links(&[("n1", "n2")], Duration::from_mins(1)));
         let (begun, stop) = (AtomicBool::new(false), AtomicBool::new(false));
         let (heal, sent) = std::thread::scope(|scope| {
             let _stopper = Stopper(&stop);
