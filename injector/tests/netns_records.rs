@@ -196,6 +196,7 @@ fn the_end_of_its_owner_heals() {
     // The same by the command line: SIGKILL gives `with` no chance to heal.
     let mut with = std::process::Command::new(env!("CARGO_BIN_EXE_injector"))
         .args(["with", "links", "n1:n2", "--name", "with", "--", "sleep", "5"])
+        .stderr(std::process::Stdio::null())
         .env("INJECTOR_SOCKET", daemon.socket())
         .spawn()
         .unwrap();
