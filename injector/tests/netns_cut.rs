@@ -17,7 +17,7 @@ use live::lab::{Lab, Place};
 use live::traffic::{KINDS, Kind, Stream, assert_cut, assert_flows, sent_from};
 use rustix::process::Signal;
 
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// Positive control → cut → heal, with a neighbour that stays untouched.
@@ -208,8 +208,8 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
     let after_cut = sent_from(&packets, cut.end_ns);
     let first = after_cut.iter().find(|packet| packet.received.is_some()).expect("the lease ends it");
     let lasted = first.at.saturating_since(stopped);
-    assert!(lasted > Duration::from_millis(1_000), "it was still alive {lasted:?} before");
-    assert!(lasted < Duration::from_millis(3_000), "cut {lasted:?} after the daemon stood still");
+    assert!(lasted > Duration::from_secs(1), "it was still alive {lasted:?} before");
+    assert!(lasted < Duration::from_secs(3), "cut {lasted:?} after the daemon stood still");
     let missing = sent_from(after_cut, first.at).iter().filter(|packet| packet.received.is_none()).count();
     assert_eq!(missing, 0, "it was cut again");
 

@@ -16,6 +16,7 @@ use injector::model::Shape;
 use live::can_run;
 use live::daemon::{Daemon, links};
 use live::lab::{Lab, Place, addresses};
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 /// These measure: one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -158,22 +159,39 @@ const GAP: Duration = Duration::from_micros(20);
 /// The bound on the distance from the stamped heal to the first packet.
 const NEAR: Duration = Duration::from_micros(50);
 
-/// Sends as fast as one thread can; the instants before each packet.
-fn generate(socket: &UdpSocket, to: SocketAddr, stop: &AtomicBool) -> Vec<MonoNs> {
+/// Sends as fast as one thread can, and a few more when told to stop; the instants before each packet.
+fn generate(socket: &UdpSocket, to: SocketAddr, begun: &AtomicBool, stop: &AtomicBool) -> Vec<MonoNs> {
+    const BEGUN: usize = 1_000;
+    const MORE: usize = 20;
     let mut sent = Vec::with_capacity(1 << 17);
-    while !stop.load(Ordering::Relaxed) {
+    let mut more = MORE;
+    while more > 0 {
+        if stop.load(Ordering::Relaxed) {
+            more -= 1;
+        }
         sent.push(MonoNs::now());
         let _ = socket.send_to(b"packet", to);
+        if sent.len() == BEGUN {
+            begun.store(true, Ordering::Relaxed);
+        }
     }
     sent
 }
 
-/// The largest gap between packets from the last one before `from` to the first one after `to`.
-fn gap(sent: &[MonoNs], from: MonoNs, to: MonoNs) -> Option<Duration> {
-    let first = sent.partition_point(|at| *at <= from).checked_sub(1)?;
-    let last = sent.partition_point(|at| *at < to);
-    let around = sent.get(first..=last)?;
-    around.windows(2).map(|pair| pair[1].saturating_since(pair[0])).max()
+/// The largest gap between packets that reached the hook, from the last one before `heal` to the `first` that passed.
+fn gap(sent: &[MonoNs], heal: MonoNs, first: MonoNs) -> Option<Duration> {
+    let from = sent.partition_point(|at| *at <= heal).checked_sub(1)?;
+    let to = sent.partition_point(|at| *at <= first);
+    let instants: Vec<MonoNs> = sent.get(from..to)?.iter().copied().chain([first]).collect();
+    instants.windows(2).map(|pair| pair[1].saturating_since(pair[0])).max()
+}
+
+/// Keeps this thread, and what it starts, on one CPU, so that the daemon's work does not stop the generator.
+fn pin(cpu: usize) {
+    let mut set = CpuSet::new();
+    set.set(cpu);
+    // Where there is no such CPU the test goes on without, and counts fewer heals.
+    let _ = sched_setaffinity(None, &set);
 }
 
 /// `INJECTOR_HEALS` sets how many heals are measured; the long form is 200.
@@ -188,6 +206,7 @@ fn the_first_packet_comes_with_the_heal() {
         Err(_) => 20,
     };
     let lab = Lab::new(2);
+    pin(1);
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     let to = SocketAddr::new(addresses("n2")[0], PORT);
     let _sink = lab.within("n2", || UdpSocket::bind(to).unwrap());
@@ -196,12 +215,18 @@ fn the_first_packet_comes_with_the_heal() {
     let mut distances = Vec::new();
     for number in 0..heals {
         let name = format!("p{number}");
-        daemon.apply(&name, &links(&[("n1", "n2")], Duration::from_secs(60)));
-        let stop = AtomicBool::new(false);
+        daemon.apply(&name, &links(&[("n1", "n2")], Duration::from_mins(1)));
+        let (begun, stop) = (AtomicBool::new(false), AtomicBool::new(false));
         let (heal, sent) = std::thread::scope(|scope| {
             let _stopper = Stopper(&stop);
-            let generator = scope.spawn(|| generate(&sender, to, &stop));
-            std::thread::sleep(Duration::from_millis(20));
+            let generator = scope.spawn(|| {
+                pin(0);
+                generate(&sender, to, &begun, &stop)
+            });
+            while !begun.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_millis(5));
             let heal = daemon.heal(&name);
             std::thread::sleep(Duration::from_millis(5));
             stop.store(true, Ordering::Relaxed);

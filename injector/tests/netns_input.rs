@@ -15,7 +15,7 @@ use live::lab::{Lab, Place};
 use live::traffic::{Kind, assert_cut, assert_flows};
 use live::{can_run, skip};
 
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 /// What bad input must leave alone.
 fn unchanged(status: &Status) -> impl PartialEq + std::fmt::Debug + use<> {

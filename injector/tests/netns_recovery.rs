@@ -45,7 +45,7 @@ fn a_server_that_hangs_is_not_ready() {
     daemon.wait_healthy();
     // Before the cut: an answer that the cut catches would be seen on the wire again after the heal.
     hanging.set(Mood::Hanging);
-    daemon.apply("p", &isolate("n1", Duration::from_secs(60)));
+    daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
     // Longer than the probes' timeout, so that they fail during the cut.
     std::thread::sleep(Duration::from_millis(1_600));
     let heal = daemon.heal("p");

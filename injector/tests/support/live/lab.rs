@@ -1,6 +1,7 @@
 //! Network namespaces joined by a bridge: `n1`, `n2`, … and a `client` that is no peer.
 
-use std::io::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -41,7 +42,7 @@ impl Lab {
         let mut add = String::new();
         for of in [SWITCH.to_owned(), CLIENT.to_owned()].into_iter().chain(lab.node_names()) {
             let name = lab.netns(&of);
-            add += &format!("netns add {name}\n");
+            writeln!(add, "netns add {name}").unwrap();
             lab.made.push(name);
         }
         batch(None, &add);
@@ -52,10 +53,9 @@ impl Lab {
         let hosts = (1..=nodes).map(|host| (format!("n{host}"), host));
         let hosts: Vec<(String, u8)> = hosts.chain([(CLIENT.to_owned(), CLIENT_HOST)]).collect();
         for (of, _) in &hosts {
-            switch += &format!(
-                "link add p-{of} type veth peer name eth0 netns {}\nlink set p-{of} master br0 up\n",
-                lab.netns(of)
-            );
+            let netns = lab.netns(of);
+            writeln!(switch, "link add p-{of} type veth peer name eth0 netns {netns}").unwrap();
+            writeln!(switch, "link set p-{of} master br0 up").unwrap();
         }
         batch(Some(&lab.netns(SWITCH)), &switch);
         for (of, host) in &hosts {
@@ -107,7 +107,7 @@ impl Lab {
     pub fn config(&self, place: Place, hook: &str) -> String {
         let mut text = "peers:\n".to_owned();
         for host in 1..=self.nodes {
-            text += &format!("  n{host}: {{ addresses: [{}, \"{}\"] }}\n", ipv4(host), ipv6(host));
+            writeln!(text, "  n{host}: {{ addresses: [{}, \"{}\"] }}", ipv4(host), ipv6(host)).unwrap();
         }
         text += "interfaces:\n";
         for node in self.node_names() {

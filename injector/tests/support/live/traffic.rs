@@ -179,13 +179,13 @@ impl Stream {
         });
         let stopped = Arc::clone(&stop);
         let receiving = std::thread::spawn(move || {
-            let mut received = BTreeMap::new();
+            let mut heard = BTreeMap::new();
             let mut number = [0; 8];
             loop {
                 let last_round = stopped.load(Ordering::Relaxed);
                 match receiver.recv(&mut number) {
-                    Ok(_) => drop(received.insert(u64::from_le_bytes(number), MonoNs::now())),
-                    Err(_) if last_round => return received,
+                    Ok(_) => drop(heard.insert(u64::from_le_bytes(number), MonoNs::now())),
+                    Err(_) if last_round => return heard,
                     Err(_) => {}
                 }
             }
