@@ -86,11 +86,11 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let mut bells = kernel.bells()?;
     kernel.start_log()?;
 
-    let (lapses, mut lapsed) = mpsc::unbounded_channel();
+    let (tell_lapse, mut lapsed) = mpsc::unbounded_channel();
     let keeper = kernel
         .gate()
         .keep(move |lapse| {
-            let _ = lapses.send(lapse);
+            let _ = tell_lapse.send(lapse);
         })
         .map_err(io("the lease thread"))?;
     let (rate, rates) = watch::channel(Rate::Idle);

@@ -169,7 +169,8 @@ pub(super) struct Before {
     pub healthy: Option<bool>,
     /// The share of failed probes before the cut; `None` without any.
     pub failure_rate: Option<f64>,
-    /// Whether probes failed during the cut; `None` if none ended then.
+    /// Whether probes failed during the cut, or hung from then past the heal for more than K intervals; `None` if
+    /// none ended then.
     pub impaired: Option<bool>,
 }
 
@@ -202,7 +203,14 @@ impl Before {
         Self {
             healthy: (last.len() == consecutive as usize).then_some(healthy),
             failure_rate: (!before.is_empty()).then(|| failed as f64 / before.len() as f64),
-            impaired: during.peek().is_some().then(|| during.any(|sample| sample.error.is_some())),
+            impaired: during.peek().is_some().then(|| {
+                during.any(|sample| {
+                    // A probe that was held through the heal succeeds in the end, and yet nothing was served.
+                    let was_held = sample.done > heal_begin
+                        && sample.done.saturating_since(sample.scheduled) > endpoint.interval.0 * consecutive;
+                    sample.error.is_some() || was_held
+                })
+            }),
         }
     }
 }

@@ -405,6 +405,7 @@ fn an_endpoint_that_was_never_out_adds_nothing() {
     let mut never = life(20, fails_in(&[]));
     for sample in &mut never {
         sample.error = None;
+        sample.done = sample.scheduled + Duration::from_millis(1);
     }
     let out = life(20, fails_in(&[(0, 500)]));
     let record = record(&evidence(vec![endpoint("a@n1", &never), endpoint("b@n2", &out)], 14_000));
@@ -414,6 +415,22 @@ fn an_endpoint_that_was_never_out_adds_nothing() {
     assert_eq!(ms(record.heal_to_settled_ns), Some(501));
     let alone = judged(&never, 14_000);
     assert_eq!((alone.outcome, alone.heal_to_settled_ns), (Some(Outcome::Recovered), Some(0)));
+}
+
+#[test]
+fn an_endpoint_that_hung_through_the_heal_was_out() {
+    let mut held = life(20, |_| (1, true));
+    for sample in held.iter_mut().filter(|sample| sample.error.is_some()) {
+        sample.error = None;
+        sample.done = healed(400);
+    }
+    for sample in held.iter_mut().filter(|sample| sample.scheduled >= healed(0)) {
+        sample.done = sample.done.max(healed(400));
+    }
+    let record = judged(&held, 14_000);
+    assert_eq!(record.endpoints[0].impaired, Some(true));
+    assert_eq!(record.endpoints[0].settled_ns, Some(healed(400)));
+    assert_eq!(ms(record.heal_to_settled_ns), Some(400));
 }
 
 #[test]
