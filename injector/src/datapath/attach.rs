@@ -264,7 +264,7 @@ async fn attach_here(ebpf: Ebpf, interface: Interface) -> Result<Done, (Ebpf, St
 }
 
 /// The interface's facts and addresses, if it can be attached to at all.
-async fn look(name: &str) -> Result<(LinkFacts, Vec<IpAddr>), String> {
+pub async fn look(name: &str) -> Result<(LinkFacts, Vec<IpAddr>), String> {
     let handle = netlink::connect().map_err(|error| format!("no netlink socket: {error}"))?;
     let facts = netlink::find(&handle, name)
         .await
@@ -362,7 +362,7 @@ fn hook_up(
 }
 
 /// Whether the kernel knows TCX: asking who is there fails on a kernel that does not.
-fn has_tcx(name: &str) -> bool {
+pub fn has_tcx(name: &str) -> bool {
     SchedClassifier::query_tcx(name, TcAttachType::Ingress).is_ok()
 }
 
@@ -386,7 +386,7 @@ fn already_exists(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// The program that holds an interface's XDP hook, if one does.
-fn xdp_owner(facts: &LinkFacts) -> Option<String> {
+pub fn xdp_owner(facts: &LinkFacts) -> Option<String> {
     let id = facts.xdp?;
     let name = aya::programs::loaded_programs()
         .flatten()
