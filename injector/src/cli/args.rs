@@ -105,9 +105,9 @@ pub enum Command {
     Start(Start),
     /// Validate a config, without privileges
     Check(Check),
-    /// Show who else is on the hooks
-    #[command(hide = true)]
-    Doctor,
+    /// Can this host do it; who else is on the hooks; what did dead daemons leave
+    #[command(after_help = "The exit code is 1 if something keeps the daemon from its work.")]
+    Doctor(Doctor),
     /// Cut
     #[command(after_help = SHAPES)]
     Partition(Partition),
@@ -171,6 +171,17 @@ pub struct Check {
     /// The config
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// `doctor`.
+#[derive(Debug, Args)]
+pub struct Doctor {
+    /// The config whose interfaces are looked at
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Remove filters whose daemon is dead (those of a living one, and others', stay)
+    #[arg(long)]
+    pub clean: bool,
 }
 
 /// What a partition is, but for who owns it.

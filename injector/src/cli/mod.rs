@@ -55,7 +55,7 @@ fn run(common: &Common, command: Command) -> Result<Exit, Failure> {
         Command::Start(args) => start::run(common, &args),
         Command::Check(args) => check::run(common, &args),
         Command::DialStdio => dial_stdio::run(common),
-        Command::Doctor => block_on(doctor::run(common)),
+        Command::Doctor(args) => block_on(doctor::run(common, args)),
         Command::Partition(args) => block_on(partition::run(common, args)),
         Command::Heal(args) => block_on(heal::run(common, args)),
         Command::Status(args) => block_on(status::run(common, args)),

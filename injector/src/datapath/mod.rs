@@ -10,7 +10,7 @@ mod mapped;
 mod object;
 mod owner;
 
-pub use attach::{Attachment, Hooks, Others, Refused, others_on, shown};
+pub use attach::{Attachment, Hooks, Others, Refused, has_tcx, look, others_on, shown, xdp_owner};
 pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
 pub use kernel::{Bells, Kernel};
 pub use leftovers::{Leftover, Sweep, sweep};
@@ -80,7 +80,7 @@ pub enum DatapathError {
     #[error("program {name} is refused by the kernel: {}", chain(source.as_ref()))]
     Program {
         /// Its name.
-        name: &'static str,
+        name: String,
         /// aya's account, with the verifier's log.
         source: Box<aya::programs::ProgramError>,
     },

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData};
+use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 use injector_common::key::{Address, EndpointKey, mapped, prefix};
 use injector_common::slot::SlotScope;
@@ -139,6 +140,23 @@ impl Object {
     /// The embedded ELF file.
     pub fn file() -> &'static [u8] {
         OBJECT
+    }
+
+    /// Has the kernel verify every program; nothing is attached.
+    pub fn rehearse(&self) -> Result<(), DatapathError> {
+        let mut ebpf = self.instance(u32::MAX)?;
+        for (name, program) in ebpf.programs_mut() {
+            let loaded = match program {
+                Program::SchedClassifier(program) => program.load(),
+                Program::Xdp(program) => program.load(),
+                _ => continue,
+            };
+            loaded.map_err(|source| DatapathError::Program {
+                name: name.to_owned(),
+                source: Box::new(source),
+            })?;
+        }
+        Ok(())
     }
 
     /// One more instance of the programs, for an interface id from 1.

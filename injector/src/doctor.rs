@@ -1,0 +1,293 @@
+//! Can this host do it; who else is on the hooks; what did dead daemons leave; what can't be seen from here.
+//!
+//! Works without a daemon, and beside one.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use serde::Serialize;
+
+use crate::config::{Config, Interface, Interfaces, Netns};
+use crate::datapath::{Clocks, Kernel, Sweep, chain, has_tcx, others_on, shown, sweep, xdp_owner};
+use crate::netlink::{self, LinkFacts};
+use crate::netns::{Identity, Workers};
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// As it should be.
+    Fine,
+    /// Worth knowing; nothing fails for it.
+    Note,
+    /// The daemon can't do its work.
+    Prevents,
+}
+
+/// One check.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub what: &'static str,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What to do; `null` if nothing.
+    pub remedy: Option<&'static str>,
+}
+
+/// Who is on one interface's hooks.
+#[derive(Clone, Debug, Serialize)]
+pub struct Hooked {
+    /// The interface.
+    pub interface: String,
+    /// Why it can't be attached to; `null` if nothing speaks against it.
+    pub error: Option<String>,
+    /// Programs on its TCX and clsact hooks, in the order of execution.
+    pub programs: Vec<String>,
+    /// The program that holds XDP.
+    pub xdp: Option<String>,
+}
+
+/// All that was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Findings {
+    /// The host.
+    pub checks: Vec<Check>,
+    /// The config's interfaces; empty without a config, or with `interfaces: auto`.
+    pub interfaces: Vec<Hooked>,
+    /// Filters of other daemons, the living ones too, and what was done about them.
+    pub leftovers: Vec<String>,
+    /// What eBPF on these hooks does not see, or what could not be checked.
+    pub unseen: Vec<String>,
+}
+
+impl Findings {
+    /// Whether something keeps the daemon from its work.
+    pub fn prevents(&self) -> bool {
+        self.checks.iter().any(|check| check.verdict == Verdict::Prevents)
+            || self.interfaces.iter().any(|hooked| hooked.error.is_some())
+    }
+}
+
+/// Looks at everything.
+pub async fn examine(config: Option<&Config>, what: Sweep) -> Findings {
+    let mut workers = Workers::default();
+    let mut interfaces = Vec::new();
+    if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {
+        for interface in named {
+            interfaces.push(hooked(interface, &mut workers).await);
+        }
+    }
+    let mut unseen = virtual_functions();
+    let leftovers = everywhere(&mut workers, config, what, &mut unseen).await;
+    unseen.push(
+        "not checked: flows offloaded to hardware (`ethtool -k DEVICE` shows hw-tc-offload), vhost-user"
+            .to_owned(),
+    );
+    Findings { checks: host(), interfaces, leftovers, unseen }
+}
+
+fn host() -> Vec<Check> {
+    let check = |what, is_fine: bool, otherwise, found: String, remedy| Check {
+        what,
+        verdict: if is_fine { Verdict::Fine } else { otherwise },
+        found,
+        remedy: (!is_fine).then_some(remedy),
+    };
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let numbers: Vec<u32> = release.split(['.', '-']).map_while(|part| part.parse().ok()).collect();
+    let is_root = rustix::process::geteuid().is_root();
+    let capabilities = capabilities();
+    let missing: Vec<&str> = NEEDED
+        .iter()
+        .filter(|(bit, _)| capabilities.is_none_or(|held| held & 1 << bit == 0))
+        .map(|(_, name)| *name)
+        .collect();
+    let tcx = has_tcx("lo");
+    let pressure = fs::read_to_string("/proc/pressure/cpu");
+    let btf = fs::metadata("/sys/kernel/btf/vmlinux").is_ok();
+    let programs = rehearsal();
+    vec![
+        check(
+            "kernel",
+            numbers.as_slice() >= [6, 1].as_slice(),
+            Verdict::Prevents,
+            release,
+            "a kernel from 6.1 on is needed",
+        ),
+        check(
+            "capabilities",
+            missing.is_empty(),
+            Verdict::Prevents,
+            if missing.is_empty() {
+                "all held".to_owned()
+            } else {
+                format!("missing: {}", missing.join(", "))
+            },
+            "run it with sudo; in a container, add these capabilities",
+        ),
+        check(
+            "programs",
+            programs.is_ok(),
+            Verdict::Prevents,
+            programs
+                .err()
+                .unwrap_or_else(|| "maps made (in a private bpf filesystem), programs accepted".to_owned()),
+            if is_root {
+                "the kernel needs CONFIG_BPF_SYSCALL and CONFIG_BPF_JIT, and `kernel.lockdown` must allow it"
+            } else {
+                "run it with sudo: this can be told by root alone"
+            },
+        ),
+        check(
+            "tcx",
+            tcx,
+            Verdict::Note,
+            if tcx { "there".to_owned() } else { "not there, or not for this user".to_owned() },
+            "kernels before 6.6 have none: clsact is used",
+        ),
+        check(
+            "btf",
+            btf,
+            Verdict::Note,
+            if btf { "there".to_owned() } else { "no /sys/kernel/btf/vmlinux".to_owned() },
+            "nothing here needs it; tools that list maps and programs show less",
+        ),
+        check(
+            "pressure",
+            pressure.is_ok(),
+            Verdict::Note,
+            pressure.map_or_else(|error| format!("/proc/pressure: {error}"), |_| "there".to_owned()),
+            "boot with psi=1: without it, records tell a starved host by late probes alone",
+        ),
+    ]
+}
+
+const NEEDED: [(u32, &str); 4] =
+    [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
+
+/// The effective capabilities of this process.
+fn capabilities() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+/// Makes the maps and has the kernel verify the programs, for two peers, without attaching anything.
+fn rehearsal() -> Result<(), String> {
+    let text = "peers: { a: { addresses: [192.0.2.1, \"2001:db8::1\"] }, b: { addresses: [192.0.2.2] } }\ninterfaces: auto\n";
+    let config = Config::parse(text, "the doctor's own config").map_err(|error| error.to_string())?;
+    let kernel = Kernel::load(&config, Clocks::Real).map_err(|error| error.to_string())?;
+    kernel.object().rehearse().map_err(|error| chain(&error))
+}
+
+async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
+    let mut hooked = Hooked { interface: shown(interface), error: None, programs: Vec::new(), xdp: None };
+    let worker = match workers.of(interface.netns.as_ref()) {
+        Ok(worker) => worker,
+        Err(error) => {
+            hooked.error = Some(error.to_string());
+            return hooked;
+        }
+    };
+    let name = interface.name.clone();
+    let looked = worker
+        .run(move || async move {
+            let facts = crate::datapath::look(&name).await?.0;
+            let others = others_on(&facts.name, facts.index, &[]);
+            Ok::<_, String>((others.programs, xdp_owner(&facts)))
+        })
+        .await
+        .map_err(|error| error.to_string())
+        .flatten();
+    match looked {
+        Ok((programs, xdp)) => (hooked.programs, hooked.xdp) = (programs, xdp),
+        Err(error) => hooked.error = Some(error),
+    }
+    hooked
+}
+
+/// Leftovers in the config's namespaces, our own and those under /run/netns.
+async fn everywhere(
+    workers: &mut Workers,
+    config: Option<&Config>,
+    what: Sweep,
+    unseen: &mut Vec<String>,
+) -> Vec<String> {
+    let mut names: Vec<Option<Netns>> = vec![None];
+    if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {
+        names.extend(named.iter().map(|interface| interface.netns.clone()));
+    }
+    let listed = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    names.extend(
+        listed.filter_map(|entry| entry.file_name().into_string().ok()).map(|name| Some(Netns::Name(name))),
+    );
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    for netns in names {
+        if !Identity::now(netns.as_ref()).is_some_and(|identity| seen.insert(identity)) {
+            continue;
+        }
+        let place = netns.as_ref().map_or_else(String::new, |netns| format!("netns {netns}: "));
+        let Ok(worker) = workers.of(netns.as_ref()) else { continue };
+        let swept = worker
+            .run(move || async move {
+                let handle = netlink::connect().map_err(|error| error.to_string())?;
+                let links: Vec<LinkFacts> =
+                    netlink::links(&handle).await.map_err(|error| error.to_string())?;
+                let leftovers = sweep(&links, what).map_err(|error| error.to_string())?;
+                Ok::<_, String>((leftovers, xdp_sockets()))
+            })
+            .await
+            .map_err(|error| error.to_string())
+            .flatten();
+        match swept {
+            Ok((leftovers, sockets)) => {
+                found.extend(leftovers.iter().map(|leftover| format!("{place}{leftover}")));
+                if sockets > 0 {
+                    unseen.push(format!(
+                        "{place}{sockets} AF_XDP sockets: what they send and receive passes no TC hook"
+                    ));
+                }
+            }
+            Err(error) => unseen.push(format!("not checked: {place}{error}")),
+        }
+        workers.stop(netns.as_ref());
+    }
+    found
+}
+
+/// The AF_XDP sockets of the calling thread's namespace.
+fn xdp_sockets() -> u64 {
+    let protocols = fs::read_to_string("/proc/thread-self/net/protocols").unwrap_or_default();
+    let sockets = |line: &str| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("XDP")).then(|| words.nth(1)?.parse().ok()).flatten()
+    };
+    protocols.lines().find_map(sockets).unwrap_or(0)
+}
+
+/// Devices whose traffic goes around the host's network stack.
+fn virtual_functions() -> Vec<String> {
+    let mut unseen = Vec::new();
+    for device in fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+        let functions = fs::read_to_string(device.path().join("device/sriov_numvfs")).unwrap_or_default();
+        if functions.trim().parse().is_ok_and(|functions: u32| functions > 0) {
+            let name = device.file_name().to_string_lossy().into_owned();
+            unseen.push(format!(
+                "{name} has {} SR-IOV virtual functions: what they carry for guests passes no hook here",
+                functions.trim()
+            ));
+        }
+    }
+    let groups = fs::read_dir("/dev/vfio").into_iter().flatten().flatten();
+    let groups = groups.filter(|group| group.file_name() != "vfio").count();
+    if groups > 0 {
+        unseen.push(format!(
+            "{groups} device groups are handed to vfio: traffic of such NICs passes no hook here"
+        ));
+    }
+    unseen
+}
