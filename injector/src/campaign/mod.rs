@@ -158,11 +158,12 @@ impl Measure {
         let mut client = Client::open(&options.address).await?;
         let status = client.status().await?;
         // Without --seed a resumed campaign goes on with the seed that was drawn for it.
-        let seed = match options.resume && options.wish.seed.is_none() {
-            true if options.out.join(crate::report::run_dir::CAMPAIGN).exists() => {
-                read::campaign(&options.out)?.settings.seed
-            }
-            _ => rand::random(),
+        let is_begun = options.out.join(crate::report::run_dir::CAMPAIGN).exists();
+        let seed = if options.resume && options.wish.seed.is_none() && is_begun {
+            read::campaign(&options.out)?.settings.seed
+        } else {
+            // Every JSON reader keeps 53 bits whole.
+            rand::random::<u64>() >> 11
         };
         let (settings, conduct) = options.wish.settle(&status, seed)?;
         let campaign = campaign(settings.clone(), &status, options.command);
