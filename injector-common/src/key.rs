@@ -9,6 +9,33 @@ pub const fn mapped(v4: [u8; 4]) -> Address {
     [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
 }
 
+/// Whether an address is one of IPv4.
+#[inline(always)]
+pub const fn is_mapped(address: &Address) -> bool {
+    u128::from_be_bytes(*address) >> 32 == 0xffff
+}
+
+/// What the map of prefixes says: the peer in the low half, and how long the prefix is, in bits of an
+/// [`Address`].
+pub mod prefix {
+    /// From peer and length.
+    pub const fn value(peer: u16, length: u8) -> u32 {
+        (length as u32) << 16 | peer as u32
+    }
+
+    /// The length.
+    #[inline(always)]
+    pub const fn length(value: u32) -> u32 {
+        value >> 16
+    }
+
+    /// The peer.
+    #[inline(always)]
+    pub const fn peer(value: u32) -> u32 {
+        value & 0xffff
+    }
+}
+
 /// One link of one partition, in the map of [`crate::record::LinkStamps`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,10 +74,10 @@ pub struct EndpointKey {
     pub pad: u16,
 }
 
-/// One direction of a TCP connection.
+/// One stream of one direction of a TCP connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FlowKey {
+pub struct StreamKey {
     /// The sender.
     pub src: Address,
     /// The receiver.
@@ -59,12 +86,14 @@ pub struct FlowKey {
     pub sport: u16,
     /// The receiver's port.
     pub dport: u16,
+    /// The HTTP/2 stream.
+    pub stream: u32,
 }
 
 const _: () = assert!(size_of::<LinkKey>() == 12);
 const _: () = assert!(size_of::<ResponseKey>() == 12);
 const _: () = assert!(size_of::<EndpointKey>() == 20);
-const _: () = assert!(size_of::<FlowKey>() == 36);
+const _: () = assert!(size_of::<StreamKey>() == 40);
 
 #[cfg(feature = "user")]
 mod pod {
@@ -75,5 +104,5 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::EndpointKey {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for super::FlowKey {}
+    unsafe impl aya::Pod for super::StreamKey {}
 }

@@ -3,7 +3,7 @@
 //! It reads through [`Bytes`], so that the kernel side can use the load helpers, which see linear and
 //! non-linear packets alike. It never fails on content: what it can't read is [`Unparsed`].
 
-use crate::key::{Address, mapped};
+use crate::key::{Address, is_mapped, mapped};
 
 /// A packet's bytes, from the Ethernet header on.
 pub trait Bytes {
@@ -53,6 +53,8 @@ pub mod flag {
     pub const GROUP: u8 = 1 << 3;
     /// A fragment that is not the first: no ports.
     pub const LATER_FRAGMENT: u8 = 1 << 4;
+    /// ARP or a neighbour solicitation: the receiver is who is asked for, whatever the frame's destination.
+    pub const ASKS: u8 = 1 << 5;
 }
 
 /// TCP flag bits.
@@ -92,7 +94,7 @@ pub struct Packet {
     pub payload_len: u32,
 }
 
-/// A frame that is neither IP nor ARP, or ends within a header.
+/// A frame that is neither IP nor ARP, or ends before its addresses do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unparsed;
 
@@ -115,7 +117,8 @@ const fn be16(high: u8, low: u8) -> u16 {
 /// in a map: its stack is 512 bytes.)
 ///
 /// # Errors
-/// [`Unparsed`] for anything that is not IPv4, IPv6, ARP over Ethernet, or that is cut short.
+/// [`Unparsed`] for anything that is not IPv4, IPv6, ARP over Ethernet, or whose addresses are cut short. A
+/// packet that is cut short after them belongs to its link as any other; what is missing of it is not known.
 #[inline(always)]
 pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
     *packet = Packet::default();
@@ -139,7 +142,9 @@ pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
         ETH_ARP => arp(bytes, at, packet)?,
         _ => return Err(Unparsed),
     }
-    if packet.flags & flag::NEIGHBOUR == 0 && (packet.dst_mac[0] & 1 != 0 || is_group(&packet.dst)) {
+    // A question for a neighbour goes to a group on its way to the one that it is for.
+    let asks = packet.flags & flag::ASKS != 0;
+    if is_group(&packet.dst) || (!asks && packet.dst_mac[0] & 1 != 0) {
         packet.flags |= flag::GROUP;
     }
     Ok(())
@@ -147,8 +152,7 @@ pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
 
 #[inline(always)]
 fn is_group(dst: &Address) -> bool {
-    let mapped = dst[10] == 0xff && dst[11] == 0xff && dst[0] == 0;
-    if mapped {
+    if is_mapped(dst) {
         dst[12] & 0xf0 == 0xe0 || (dst[12] == 255 && dst[13] == 255 && dst[14] == 255 && dst[15] == 255)
     } else {
         dst[0] == 0xff
@@ -164,7 +168,7 @@ fn arp<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed
     }
     packet.src = mapped([arp[14], arp[15], arp[16], arp[17]]);
     packet.dst = mapped([arp[24], arp[25], arp[26], arp[27]]);
-    packet.flags = flag::NEIGHBOUR;
+    packet.flags = flag::NEIGHBOUR | flag::ASKS;
     Ok(())
 }
 
@@ -177,15 +181,23 @@ fn ipv4<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparse
     }
     packet.src = mapped([ip[12], ip[13], ip[14], ip[15]]);
     packet.dst = mapped([ip[16], ip[17], ip[18], ip[19]]);
-    packet.protocol = ip[9];
     let total = u32::from(be16(ip[2], ip[3]));
     // Ethernet pads short frames, and a segmentation super-packet may carry no length at all.
     let end = if total < header { bytes.len() } else { at + total };
-    let fragment = be16(ip[6], ip[7]) & 0x1fff;
-    transport(bytes, at + header, end, fragment != 0, packet)
+    let later_fragment = be16(ip[6], ip[7]) & 0x1fff != 0;
+    let chain = Chain { protocol: ip[9], at: at + header, later_fragment };
+    transport(bytes, &chain, end, Version::Four, packet);
+    Ok(())
 }
 
-/// The last protocol of an IPv6 header chain, and where it begins.
+/// The two IPs, each with an ICMP of its own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    Four,
+    Six,
+}
+
+/// The last protocol of a header chain, and where it begins.
 struct Chain {
     protocol: u8,
     at: u32,
@@ -193,14 +205,14 @@ struct Chain {
 }
 
 #[inline(always)]
-fn extensions<B: Bytes>(bytes: &B, first: u8, at: u32) -> Result<Chain, Unparsed> {
+fn extensions<B: Bytes>(bytes: &B, first: u8, at: u32) -> Chain {
     let mut chain = Chain { protocol: first, at, later_fragment: false };
     for _ in 0..MAX_EXTENSIONS {
-        let header: [u8; 4] = match chain.protocol {
-            // Hop-by-hop, routing, fragment, authentication, destination, mobility, HIP, shim6.
-            0 | 43 | 44 | 51 | 60 | 135 | 139 | 140 => bytes.read(chain.at).ok_or(Unparsed)?,
-            _ => return Ok(chain),
-        };
+        // Hop-by-hop, routing, fragment, authentication, destination, mobility, HIP, shim6.
+        if !matches!(chain.protocol, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
+            break;
+        }
+        let Some(header): Option<[u8; 4]> = bytes.read(chain.at) else { break };
         match chain.protocol {
             44 => {
                 chain.later_fragment = be16(header[2], header[3]) & 0xfff8 != 0;
@@ -211,10 +223,10 @@ fn extensions<B: Bytes>(bytes: &B, first: u8, at: u32) -> Result<Chain, Unparsed
         }
         chain.protocol = header[0];
         if chain.later_fragment {
-            return Ok(chain);
+            break;
         }
     }
-    Ok(chain)
+    chain
 }
 
 #[inline(always)]
@@ -225,71 +237,68 @@ fn ipv6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparse
     }
     packet.src.copy_from_slice(&ip[8..24]);
     packet.dst.copy_from_slice(&ip[24..40]);
-    let chain = extensions(bytes, ip[6], at + 40)?;
-    packet.protocol = chain.protocol;
+    let chain = extensions(bytes, ip[6], at + 40);
     let payload = u32::from(be16(ip[4], ip[5]));
     let end = if payload == 0 { bytes.len() } else { at + 40 + payload };
-    transport(bytes, chain.at, end, chain.later_fragment, packet)
+    transport(bytes, &chain, end, Version::Six, packet);
+    Ok(())
 }
 
-/// Ports and payload; `at` is where the transport header begins, `end` where the IP packet ends.
+/// Ports and payload; `end` is where the IP packet ends.
 #[inline(always)]
-fn transport<B: Bytes>(
-    bytes: &B,
-    at: u32,
-    end: u32,
-    later_fragment: bool,
-    packet: &mut Packet,
-) -> Result<(), Unparsed> {
-    let protocol = packet.protocol;
-    if protocol == protocol::ICMP || protocol == protocol::ICMP6 {
+fn transport<B: Bytes>(bytes: &B, chain: &Chain, end: u32, version: Version, packet: &mut Packet) {
+    let at = chain.at;
+    packet.protocol = chain.protocol;
+    let icmp = match version {
+        Version::Four => protocol::ICMP,
+        Version::Six => protocol::ICMP6,
+    };
+    if chain.protocol == icmp {
         packet.flags |= flag::ICMP;
     }
-    if later_fragment {
+    if chain.later_fragment {
         packet.flags |= flag::LATER_FRAGMENT;
-        return Ok(());
+        return;
     }
-    match protocol {
-        protocol::TCP => {
-            let tcp: [u8; 14] = bytes.read(at).ok_or(Unparsed)?;
-            ports([tcp[0], tcp[1], tcp[2], tcp[3]], packet);
-            packet.tcp_flags = tcp[13];
-            payload(at + u32::from(tcp[12] >> 4) * 4, end, packet);
-        }
-        protocol::UDP => {
-            let udp: [u8; 4] = bytes.read(at).ok_or(Unparsed)?;
-            ports(udp, packet);
-            payload(at + 8, end, packet);
-        }
-        protocol::SCTP => ports(bytes.read(at).ok_or(Unparsed)?, packet),
-        protocol::ICMP => {
-            let [kind] = bytes.read(at).ok_or(Unparsed)?;
+    if chain.protocol == icmp {
+        let Some([kind]) = bytes.read(at) else { return };
+        match version {
             // Unreachable, quench, redirect, time exceeded, parameter problem.
-            if matches!(kind, 3 | 4 | 5 | 11 | 12) {
-                quoted4(bytes, at + 8, packet);
-            }
+            Version::Four if matches!(kind, 3 | 4 | 5 | 11 | 12) => quoted4(bytes, at + 8, packet),
+            Version::Six => icmp6(bytes, at, kind, packet),
+            Version::Four => {}
         }
-        protocol::ICMP6 => {
-            let [kind] = bytes.read(at).ok_or(Unparsed)?;
-            match kind {
-                1..=4 => quoted6(bytes, at + 8, packet),
-                // A solicitation goes to a multicast group; the link it belongs to is that to its target.
-                135 => {
-                    packet.dst = bytes.read(at + 8).ok_or(Unparsed)?;
-                    neighbour(packet);
-                }
-                133 | 134 | 136 | 137 => neighbour(packet),
-                _ => {}
+    } else if matches!(chain.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
+        // The ports alone first: a small first fragment has no more.
+        let Some(found) = bytes.read(at) else { return };
+        ports(found, packet);
+        if chain.protocol == protocol::UDP {
+            payload(at + 8, end, packet);
+        } else if chain.protocol == protocol::TCP
+            && let Some([offset, flags]) = bytes.read(at + 12)
+        {
+            packet.tcp_flags = flags;
+            payload(at + u32::from(offset >> 4) * 4, end, packet);
+        }
+    }
+}
+
+#[inline(always)]
+fn icmp6<B: Bytes>(bytes: &B, at: u32, kind: u8, packet: &mut Packet) {
+    match kind {
+        1..=4 => quoted6(bytes, at + 8, packet),
+        133..=137 => {
+            packet.flags = packet.flags & !flag::ICMP | flag::NEIGHBOUR;
+            // A solicitation goes to a multicast group; the link it belongs to is that to its target.
+            if kind == 135
+                && let Some(asked) = bytes.read(at + 8)
+            {
+                packet.dst = asked;
+                packet.flags |= flag::ASKS;
             }
         }
         _ => {}
     }
-    Ok(())
-}
-
-#[inline(always)]
-fn neighbour(packet: &mut Packet) {
-    packet.flags = packet.flags & !flag::ICMP | flag::NEIGHBOUR;
 }
 
 #[inline(always)]
@@ -319,9 +328,8 @@ fn quoted4<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) {
 #[inline(always)]
 fn quoted6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) {
     let Some(ip): Option<[u8; 8]> = bytes.read(at) else { return };
-    if ip[0] >> 4 == 6
-        && let Ok(chain) = extensions(bytes, ip[6], at + 40)
-    {
+    if ip[0] >> 4 == 6 {
+        let chain = extensions(bytes, ip[6], at + 40);
         quoted(bytes, chain.at, chain.protocol, chain.later_fragment, packet);
     }
 }

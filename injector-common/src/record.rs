@@ -55,6 +55,14 @@ pub struct Lease {
     /// Set by the first program that finds the lease expired while something is live; only the daemon clears
     /// it, after it has disabled every slot: so a late renewal revives nothing.
     pub lapsed: u64,
+    /// Who holds it, so that what a dead daemon left can be told from what a living one needs: its process id,
+    pub pid: u64,
+    /// the start of that process in clock ticks since the boot (pids are used again),
+    pub started: u64,
+    /// a hash of the boot id,
+    pub boot: u64,
+    /// and the inode of its pid namespace, outside of which the pid says nothing.
+    pub pid_namespace: u64,
 }
 
 /// Indices of the per-CPU counters.
@@ -108,7 +116,7 @@ pub struct TestInput {
 }
 
 const _: () = assert!(size_of::<LinkStamps>() == 64);
-const _: () = assert!(size_of::<Lease>() == 16);
+const _: () = assert!(size_of::<Lease>() == 48);
 const _: () = assert!(size_of::<Bell>() == 8);
 const _: () = assert!(size_of::<TestInput>() == 24);
 

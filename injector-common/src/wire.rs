@@ -1,5 +1,7 @@
 //! What counts as a successful response on the wire. Evidence, never the verdict: it may be a retransmission.
 
+pub mod http2;
+
 use crate::packet::Bytes;
 
 /// The longest prefix that an endpoint can look for.
@@ -35,13 +37,13 @@ pub mod kind {
 
 const _: () = assert!(size_of::<Wire>() == 24);
 
+/// How many bytes [`http1_ok`] looks at.
+pub const HTTP1_LEN: u32 = 10;
+
 /// Whether a payload begins with an HTTP/1 status line of the 2xx class.
 #[inline(always)]
 pub fn http1_ok<B: Bytes>(bytes: &B, at: u32) -> bool {
-    match bytes.read::<10>(at) {
-        Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', b' ', b'2']) => true,
-        _ => false,
-    }
+    matches!(bytes.read::<10>(at), Some([b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0' | b'1', b' ', b'2']))
 }
 
 /// Whether a payload begins with a wire's prefix.

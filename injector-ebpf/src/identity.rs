@@ -2,7 +2,7 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use injector_common::feature;
-use injector_common::key::Address;
+use injector_common::key::{Address, is_mapped, prefix};
 use injector_common::packet::{Packet, flag};
 
 use crate::maps::{FEATURES, MACS, PEERS, PREFIXES};
@@ -34,9 +34,11 @@ fn identify(address: &Address, mac: &[u8; 6]) -> u32 {
         return *peer;
     }
     if features & feature::PREFIX != 0
-        && let Some(peer) = PREFIXES.get(Key::new(128, *address))
+        && let Some(found) = PREFIXES.get(Key::new(128, *address))
+        // A short IPv6 prefix, such as ::/8, spans the mapped addresses, but none of IPv4.
+        && (prefix::length(*found) >= 96 || !is_mapped(address))
     {
-        return *peer;
+        return prefix::peer(*found);
     }
     if features & feature::MAC != 0
         // SAFETY: as above.

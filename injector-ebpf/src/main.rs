@@ -1,6 +1,7 @@
 //! The entry points of the data plane: TC ingress and egress, XDP ingress. One verdict serves them all.
 #![no_std]
 #![no_main]
+#![allow(missing_docs, reason = "aya's macros make items without documentation")]
 
 mod context;
 mod emit;

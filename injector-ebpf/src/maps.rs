@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use injector_common::ABI_VERSION;
-use injector_common::key::{Address, EndpointKey, FlowKey, LinkKey, ResponseKey};
+use injector_common::key::{Address, EndpointKey, LinkKey, ResponseKey, StreamKey};
 use injector_common::record::{Lease, LinkStamps, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
 use injector_common::wire::Wire;
@@ -72,9 +72,9 @@ pub static LINKS: PerCpuHashMap<LinkKey, LinkStamps> = PerCpuHashMap::with_max_e
 /// First responses (config).
 #[map]
 pub static RESPONSES: PerCpuHashMap<ResponseKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
-/// HTTP/2 streams of which a successful HEADERS frame was seen: the stream, by flow.
+/// HTTP/2 streams of which a successful HEADERS frame was seen.
 #[map]
-pub static STREAMS: LruHashMap<FlowKey, u32> = LruHashMap::with_max_entries(4096, 0);
+pub static STREAMS: LruHashMap<StreamKey, u32> = LruHashMap::with_max_entries(4096, 0);
 /// Counters, by `injector_common::record::counter`.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);

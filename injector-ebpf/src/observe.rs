@@ -1,15 +1,16 @@
 //! Stamps: drops, the first traffic after a heal, the first successful responses.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use injector_common::key::{EndpointKey, LinkKey, ResponseKey};
+use injector_common::key::{EndpointKey, LinkKey, ResponseKey, StreamKey};
 use injector_common::packet::{Packet, flag, protocol, tcp};
 use injector_common::record::{LinkStamps, counter};
+use injector_common::wire::http2;
 use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 
 use crate::context::Hooked;
 use crate::emit;
-use crate::maps::{ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS};
-use crate::verdict::Turn;
+use crate::maps::{ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS, STREAMS};
+use crate::verdict::{Scene, Turn};
 
 /// In read-only data, not on the stack.
 static UNSTAMPED: LinkStamps = LinkStamps {
@@ -133,13 +134,48 @@ pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
     let Some(endpoint) = (unsafe { ENDPOINTS.get(&key) }) else { return };
     let at = packet.payload_at;
     let success = match endpoint.kind {
-        wire::kind::HTTP1 => wire::http1_ok(bytes, at),
-        wire::kind::PREFIX => wire::prefix_ok(bytes, at, endpoint),
+        // What follows a short payload in its frame is padding.
+        wire::kind::HTTP1 => packet.payload_len >= wire::HTTP1_LEN && wire::http1_ok(bytes, at),
+        wire::kind::PREFIX => {
+            packet.payload_len >= u32::from(endpoint.prefix_len) && wire::prefix_ok(bytes, at, endpoint)
+        }
         wire::kind::PAYLOAD => true,
+        wire::kind::HTTP2 => http2_ok(bytes),
         _ => false,
     };
     if success {
         responded(endpoint.id, word.live(), word.watched());
+    }
+}
+
+/// Whether the scene's packet completes a successful HTTP/2 response. A function of the program's own, as the
+/// parser.
+#[inline(never)]
+fn http2_ok<P: Hooked>(bytes: &P) -> bool {
+    let Some(scene) = SCENE.get_ptr_mut(0) else { return false };
+    // SAFETY: as in `drops`.
+    let Scene { packet, cursor, .. } = unsafe { &mut *scene };
+    cursor.set(packet.payload_at);
+    let key =
+        StreamKey { src: packet.src, dst: packet.dst, sport: packet.sport, dport: packet.dport, stream: 0 };
+    http2::success(bytes, cursor, packet.payload_at + packet.payload_len, &mut Streams(key))
+}
+
+/// The streams of the scene's flow.
+struct Streams(StreamKey);
+
+impl http2::Streams for Streams {
+    #[inline(always)]
+    fn open(&mut self, stream: u32) {
+        self.0.stream = stream;
+        // The oldest makes room: a response whose DATA is so late loses its stamp, not its probe.
+        let _ = STREAMS.insert(&self.0, 1, 0);
+    }
+
+    #[inline(always)]
+    fn is_open(&mut self, stream: u32) -> bool {
+        self.0.stream = stream;
+        STREAMS.get_ptr(&self.0).is_some()
     }
 }
 

@@ -2,10 +2,12 @@
 //! boundary or for a stamp.
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_log_ebpf::warn;
 use injector_common::key::LinkKey;
 use injector_common::packet::{Packet, flag, parse};
 use injector_common::record::{Bell, counter};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
+use injector_common::wire::http2::Cursor;
 use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
 
 use crate::context::Hooked;
@@ -44,6 +46,8 @@ pub struct Scene {
     pub over: Slots,
     /// The slots that a loop has yet to visit.
     pub rest: Slots,
+    /// Where the search for HTTP/2 frames is.
+    pub cursor: Cursor,
 }
 
 /// A set of slots, in memory: the verifier tracks each known bit of a mask in a register, and a loop over such
@@ -254,6 +258,7 @@ fn lapsed(clock: &mut Clock) -> bool {
     // SAFETY: as above.
     unsafe { core::ptr::addr_of_mut!((*lease).lapsed).write_volatile(1) };
     emit::ring(Bell::LEASE, 0);
+    warn!((), "interface {}: the lease expired at {}, everything passes", INTERFACE.load(), expires);
     true
 }
 

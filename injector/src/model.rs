@@ -77,6 +77,7 @@ pub struct Link {
 
 impl Link {
     /// The same pair in the other direction.
+    #[must_use]
     pub fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src }
     }

@@ -1,5 +1,6 @@
 //! The API over its socket, spoken to as curl does: what is answered, and what the daemon hears. No privileges.
 
+#[path = "support/served.rs"]
 mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,6 +1,7 @@
 //! The `injector` program: exit codes, output, `with`, and the way over ssh. No privileges.
 
 #[expect(dead_code, reason = "each test program uses a part")]
+#[path = "support/served.rs"]
 mod support;
 
 use std::os::unix::fs::PermissionsExt;

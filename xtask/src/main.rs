@@ -9,6 +9,7 @@ mod bench;
 mod build;
 mod command;
 mod demo;
+mod fuzz;
 mod lab;
 mod lint;
 mod setup;
@@ -53,6 +54,12 @@ enum Chore {
     },
     /// Benchmarks
     Bench,
+    /// libFuzzer on the packet parser, from the stored corpus
+    Fuzz {
+        /// For how long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
 }
 
 fn main() -> ExitCode {
@@ -76,6 +83,10 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Build => {
             setup::setup(&[Need::Build])?;
             println!("Built in {}", build::programs()?.folder.display());
+        }
+        Chore::Fuzz { seconds } => {
+            setup::setup(&[Need::Fuzz])?;
+            fuzz::run(seconds)?;
         }
         Chore::Lint => return lint::lint(),
         Chore::Test { filter } => return test::test(filter.as_deref()),

@@ -18,6 +18,10 @@ pub enum Need {
     Network,
     /// Linting the eBPF programs too.
     Lint,
+    /// Fuzzing: libFuzzer is built with a C++ compiler.
+    Fuzz,
+    /// Tests of the report: a real browser.
+    Browser,
     /// Three real Restate servers.
     Restate,
 }
@@ -43,6 +47,10 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Build => build()?,
             Need::Network => network()?,
             Need::Lint => lint(),
+            Need::Fuzz => Packages::default().program("c++", "g++").install("fuzzing")?,
+            Need::Browser => {
+                Packages::default().program("chromium", "chromium").install("tests of the report")?
+            }
             Need::Restate => restate()?,
         };
     }

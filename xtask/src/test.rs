@@ -22,7 +22,7 @@ const PRIVILEGED: [&str; 2] = ["netns_", "kernel_"];
 
 /// Builds and runs the tests.
 pub fn test(filter: Option<&str>) -> Result<ExitCode> {
-    setup(&[Need::Build, Need::Network])?;
+    setup(&[Need::Build, Need::Network, Need::Browser])?;
     let log = SkipLog::create()?;
     let mut count = Count::default();
 

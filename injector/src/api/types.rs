@@ -632,7 +632,7 @@ pub enum EventKind {
 
 /// An RFC 9457 problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
-#[error("{detail}{}", remedy_suffix(remedy))]
+#[error("{detail}{}", remedy_suffix(remedy.as_deref()))]
 pub struct Problem {
     /// A fixed word for programs, such as `unknown-peer`.
     pub code: Code,
@@ -648,8 +648,8 @@ pub struct Problem {
     pub remedy: Option<String>,
 }
 
-fn remedy_suffix(remedy: &Option<String>) -> String {
-    remedy.as_ref().map(|remedy| format!("; {remedy}")).unwrap_or_default()
+fn remedy_suffix(remedy: Option<&str>) -> String {
+    remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default()
 }
 
 /// The fixed codes of [`Problem`], each with one HTTP status.

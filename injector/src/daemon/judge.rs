@@ -5,12 +5,12 @@ use injector_common::record::counter;
 use super::partition::{Partition, Pressures, named};
 use super::state::State;
 use crate::api::types::{
-    AttachmentView, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord,
-    ShapePair, Status,
+    EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord, ShapePair,
+    Status,
 };
 use crate::clock::MonoNs;
 use crate::config::Role;
-use crate::datapath::{Datapath as _, shown};
+use crate::datapath::Datapath as _;
 use crate::measure::{self, EndpointEvidence, Evidence, STARVED_PRESSURE};
 use crate::probe::EndpointId;
 
@@ -102,7 +102,9 @@ impl State {
                     first_synack_ns: MonoNs::stamped(stamps.first_synack),
                     first_data_ns: MonoNs::stamped(stamps.first_data),
                     still_cut_by: partition.still_cut.get(link).cloned().unwrap_or_default(),
-                    uncovered: Vec::new(),
+                    uncovered: partition
+                        .cut
+                        .map_or_else(Vec::new, |cut| self.interfaces.uncovered(*link, cut.begin_ns)),
                 }
             })
             .collect()
@@ -180,23 +182,6 @@ impl State {
     }
 
     pub(super) async fn status(&mut self) -> Status {
-        let mut attachments = Vec::new();
-        for attachment in &self.attachments {
-            let others = attachment.others().await;
-            attachments.push(AttachmentView {
-                interface: attachment.interface.name.clone(),
-                netns: attachment.interface.netns.as_ref().map(ToString::to_string),
-                hook: Some(attachment.hooks.to_string()),
-                why: match &others {
-                    Ok(others) if !others.ahead.is_empty() => {
-                        format!("{}; {} runs before us", attachment.why, others.ahead.join(", "))
-                    }
-                    Ok(_) => attachment.why.clone(),
-                    Err(error) => format!("{}: {error}", shown(&attachment.interface)),
-                },
-                others: others.map(|others| others.programs).unwrap_or_default(),
-            });
-        }
         let counters = self.kernel.counters().unwrap_or_default();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -204,7 +189,7 @@ impl State {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             pid: std::process::id(),
             now_ns: MonoNs::now(),
-            attachments,
+            attachments: self.interfaces.views().await,
             peers: self.peers(),
             partitions: (0..self.partitions.len())
                 .filter(|at| self.partitions[*at].is_open())

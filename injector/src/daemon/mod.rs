@@ -1,6 +1,7 @@
 //! The daemon: one task owns all state, over a closed set of commands and events.
 
 pub mod command;
+mod interfaces;
 mod judge;
 mod partition;
 pub mod ready;
@@ -18,13 +19,14 @@ use tokio::time::Instant;
 use crate::api::server::{self, ApiSocket, SocketError};
 use crate::api::types::ProbeView;
 use crate::clock::MonoNs;
-use crate::config::{Config, Interface, Interfaces};
-use crate::datapath::{Attachment, Clocks, DatapathError, Kernel};
+use crate::config::{Config, Netns};
+use crate::datapath::{Clocks, DatapathError, Kernel};
 use crate::model::PeerId;
 use crate::netns::{NetnsError, Workers};
 use crate::probe::schedule::{self, Rate};
 use crate::probe::{self, EndpointId, Sample};
 use command::Command;
+use interfaces::Interfaces;
 use ready::Ready;
 use state::State;
 
@@ -62,7 +64,9 @@ pub enum StartError {
         source: std::io::Error,
     },
     /// `interfaces: auto` found nothing.
-    #[error("interfaces: auto found none of the peers' addresses; name the interfaces in the config")]
+    #[error(
+        "interfaces: auto found none of the peers' addresses, neither in this network namespace nor in those under /run/netns, nor a neighbour, bridge port or route that leads to one; check the peers' addresses, start the peers first, or name the interfaces in the config"
+    )]
     NothingFound,
 }
 
@@ -76,10 +80,11 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     let socket = ApiSocket::bind(&config.socket)?;
-    let mut workers = Workers::default();
     let mut kernel = Kernel::load(&config, Clocks::Real)?;
-    let attachments = attach(&config, &mut kernel, &mut workers).await?;
+    let (news, mut interface_news) = mpsc::unbounded_channel();
+    let mut interfaces = Interfaces::start(&config, &mut kernel, news).await?;
     let mut bells = kernel.bells()?;
+    kernel.start_log()?;
 
     let (lapses, mut lapsed) = mpsc::unbounded_channel();
     let keeper = kernel
@@ -90,7 +95,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         .map_err(io("the lease thread"))?;
     let (rate, rates) = watch::channel(Rate::Idle);
     let (sink, mut samples) = mpsc::unbounded_channel();
-    start_probes(&config, &mut workers, &rates, &sink)?;
+    start_probes(&config, None, &mut interfaces.workers, &rates, &sink)?;
     let (handle, mut commands) = mpsc::channel(COMMANDS);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server::serve(socket, handle, async {
@@ -99,12 +104,12 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     options.ready.tell().map_err(io("telling that the daemon is ready"))?;
     tracing::info!(
         socket = %config.socket.path.display(),
-        interfaces = attachments.len(),
+        interfaces = interfaces.attached(),
         peers = config.peers.len(),
         "ready"
     );
 
-    let mut state = State::new(config, kernel, attachments, rate);
+    let mut state = State::new(config, kernel, interfaces, rate);
     let mut last_look = Instant::now();
     loop {
         // From the last look, not from now: samples come more often than ticks.
@@ -114,6 +119,16 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(lapse) = lapsed.recv() => state.lapsed(lapse),
+            // Before the rest: until it is attached again, an interface cuts nothing.
+            Some(event) = interface_news.recv() => {
+                for netns in state.interface(event).await {
+                    // Its probes ended with the old namespace's thread.
+                    let State { config, interfaces, .. } = &mut state;
+                    if let Err(error) = start_probes(config, Some(&netns), &mut interfaces.workers, &rates, &sink) {
+                        tracing::error!(%error, %netns, "its probes could not be started again");
+                    }
+                }
+            }
             () = tokio::time::sleep_until(wake) => {
                 drain(&mut state, &mut samples);
                 state.tick();
@@ -122,7 +137,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
             Some(command) = commands.recv() => {
                 drain(&mut state, &mut samples);
                 match command {
-                    Command::ProbeOnce(reply) => probe_once(&state, &mut workers, reply),
+                    Command::ProbeOnce(reply) => probe_once(&mut state, reply),
                     command => state.command(command).await,
                 }
             }
@@ -177,56 +192,18 @@ fn drain(state: &mut State, samples: &mut mpsc::UnboundedReceiver<Sample>) {
     }
 }
 
-async fn attach(
-    config: &Config,
-    kernel: &mut Kernel,
-    workers: &mut Workers,
-) -> Result<Vec<Attachment>, StartError> {
-    let Interfaces::Named(interfaces) = &config.interfaces else {
-        return Err(StartError::NothingFound);
-    };
-    let mut attachments: Vec<Attachment> = Vec::new();
-    for (id, interface) in (1..).zip(interfaces) {
-        match attach_one(config, kernel, workers, interface, id).await {
-            Ok(attachment) => attachments.push(attachment),
-            Err(error) => {
-                for attachment in attachments.into_iter().rev() {
-                    attachment.detach().await;
-                }
-                return Err(error);
-            }
-        }
-    }
-    Ok(attachments)
-}
-
-async fn attach_one(
-    config: &Config,
-    kernel: &mut Kernel,
-    workers: &mut Workers,
-    interface: &Interface,
-    id: u32,
-) -> Result<Attachment, StartError> {
-    let worker = workers.of(interface.netns.as_ref())?;
-    let instance = kernel.object().instance(id)?;
-    let attachment = Attachment::attach(instance, id, interface, &worker).await?;
-    for address in &attachment.addresses {
-        let owner = config.peers.iter().find(|peer| peer.addresses.contains(address));
-        if let Some(peer) = owner {
-            kernel.bind_roll(peer.id, id);
-        }
-    }
-    tracing::info!(interface = crate::datapath::shown(interface), hook = %attachment.hooks, attachment.why, "attached");
-    Ok(attachment)
-}
-
+/// Starts the probes of one namespace, or of all.
 fn start_probes(
     config: &Config,
+    only: Option<&Netns>,
     workers: &mut Workers,
     rates: &watch::Receiver<Rate>,
     sink: &mpsc::UnboundedSender<Sample>,
 ) -> Result<(), StartError> {
     for (index, endpoint) in config.endpoints.iter().enumerate() {
+        if only.is_some() && endpoint.netns.as_ref() != only {
+            continue;
+        }
         let worker = workers.of(endpoint.netns.as_ref())?;
         let peer = peer_name(config, endpoint.peer);
         let (endpoint, rates, sink) = (endpoint.clone(), rates.clone(), sink.clone());
@@ -240,10 +217,10 @@ fn peer_name(config: &Config, peer: Option<PeerId>) -> Option<String> {
 }
 
 /// Runs every endpoint once, each in its own namespace, and answers when all have.
-fn probe_once(state: &State, workers: &mut Workers, reply: command::Reply<Vec<ProbeView>>) {
+fn probe_once(state: &mut State, reply: command::Reply<Vec<ProbeView>>) {
     let (sink, mut results) = mpsc::unbounded_channel::<(String, Sample)>();
     for (index, endpoint) in state.config.endpoints.iter().enumerate() {
-        let Ok(worker) = workers.of(endpoint.netns.as_ref()) else { continue };
+        let Ok(worker) = state.interfaces.workers.of(endpoint.netns.as_ref()) else { continue };
         let peer = peer_name(&state.config, endpoint.peer);
         let (endpoint, sink) = (endpoint.clone(), sink.clone());
         let _ = worker.spawn(move || async move {

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use super::command::{Command, ConnectionId, EventFeed, Reply, Step};
+use super::interfaces::{InterfaceEvent, Interfaces};
 use super::partition::{Partition, Pressures, instant, named, stamped};
 use super::samples::Samples;
 use crate::api::types::{
@@ -15,10 +16,10 @@ use crate::api::types::{
     PartitionView, Problem, RecoveryRecord, Stamped, StartAt,
 };
 use crate::clock::{MonoNs, WallOffset};
-use crate::config::{Config, Role};
-use crate::datapath::{Attachment, Datapath, DatapathError, Kernel, Lapsed, execute, wire_ids};
+use crate::config::{Config, Netns, Role};
+use crate::datapath::{Datapath, DatapathError, Kernel, Lapsed, execute, wire_ids};
 use crate::measure::{Broken, Closed};
-use crate::model::Link;
+use crate::model::{Link, Percent};
 use crate::plan::{self, Freshness, Presence, SlotIndex, SlotTable, SlotUse};
 use crate::probe::schedule::Rate;
 use crate::probe::{EndpointId, Sample};
@@ -41,7 +42,7 @@ struct Waiter {
 pub struct State {
     pub(super) config: Config,
     pub(super) kernel: Kernel,
-    pub(super) attachments: Vec<Attachment>,
+    pub(super) interfaces: Interfaces,
     pub(super) partitions: VecDeque<Partition>,
     pub(super) samples: Samples,
     pub(super) wire_ids: BTreeMap<EndpointId, u32>,
@@ -61,12 +62,7 @@ type Answer<T> = Result<T, Problem>;
 
 impl State {
     /// The state of a daemon that has attached and not yet served.
-    pub fn new(
-        config: Config,
-        kernel: Kernel,
-        attachments: Vec<Attachment>,
-        rate: watch::Sender<Rate>,
-    ) -> Self {
+    pub fn new(config: Config, kernel: Kernel, interfaces: Interfaces, rate: watch::Sender<Rate>) -> Self {
         let endpoints = config.endpoints.len();
         Self {
             wire_ids: wire_ids(&config),
@@ -84,7 +80,7 @@ impl State {
             stopping: false,
             config,
             kernel,
-            attachments,
+            interfaces,
         }
     }
 
@@ -99,7 +95,7 @@ impl State {
             }
             Command::Enable { name, at, reply } => drop(reply.send(self.enable(&name, at).await)),
             Command::Heal { name, reply } => drop(reply.send(self.heal(&name))),
-            Command::HealAll(reply) => drop(reply.send(self.heal_where(|_| true, HealedBy::Request))),
+            Command::HealAll(reply) => drop(reply.send(Ok(self.heal_where(|_| true, HealedBy::Request)))),
             Command::Partitions(reply) => {
                 let views = (0..self.partitions.len()).map(|at| self.view(at)).collect();
                 let _ = reply.send(views);
@@ -108,24 +104,20 @@ impl State {
                 let _ = reply.send(self.newest(&name).map(|at| self.view(at)));
             }
             Command::Recovery { name, generation, wait, reply } => {
-                self.recovery(&name, generation, wait, reply)
+                self.recovery(&name, generation, wait, reply);
             }
             Command::Probes { name, generation, reply } => {
                 let _ = reply.send(self.find(&name, generation).map(|at| self.probes(at)));
             }
             Command::Mark { text, reply } => {
-                drop(reply.send(self.event(MonoNs::now(), EventKind::Mark { text })))
+                drop(reply.send(self.event(MonoNs::now(), EventKind::Mark { text })));
             }
             Command::Events { since, reply } => {
                 let feed = EventFeed { backlog: self.timeline.since(since), live: self.feed.subscribe() };
                 let _ = reply.send(feed);
             }
             Command::Disconnected(connection) => {
-                let result =
-                    self.heal_where(|partition| partition.owner == Some(connection), HealedBy::Disconnect);
-                if let Err(problem) = result {
-                    tracing::error!(%problem, "partitions of a broken connection could not be healed");
-                }
+                self.heal_where(|partition| partition.owner == Some(connection), HealedBy::Disconnect);
             }
             // Needs the namespaces' threads, which the daemon's loop has.
             Command::ProbeOnce(_) => {}
@@ -447,17 +439,14 @@ impl State {
 
     /// Asks who else is on the hooks: a program ahead of ours can bypass us.
     async fn look_ahead(&mut self, generation: u32) {
-        let mut warnings = Vec::new();
-        for attachment in &self.attachments {
-            match attachment.others().await {
-                Ok(others) => warnings.extend(others.ahead.into_iter().map(|program| {
-                    format!(
-                        "{}: {program} runs before our program and can bypass it",
-                        crate::datapath::shown(&attachment.interface)
-                    )
-                })),
-                Err(error) => warnings.push(error.to_string()),
-            }
+        let mut warnings = self.interfaces.ahead().await;
+        let partition = &self.partitions[self.at_generation(generation)];
+        if partition.request.loss != Percent::ALL {
+            let unbound = partition.resolved.links.iter().filter(|link| self.interfaces.is_unbound(**link));
+            warnings.extend(unbound.map(|link| {
+                let link = named(&self.config.names, *link);
+                format!("{link}: no interface is known to be at either end, so its loss is rolled at every hook on its way")
+            }));
         }
         for warning in &warnings {
             tracing::warn!(generation, warning);
@@ -493,7 +482,7 @@ impl State {
         if self.partitions[self.at_generation(generation)].state == PartitionState::Prepared {
             return self.withdraw(generation);
         }
-        self.heal_where(|partition| partition.generation == generation, HealedBy::Request)?;
+        self.heal_where(|partition| partition.generation == generation, HealedBy::Request);
         let healed = self.partitions[self.at_generation(generation)].healed();
         Ok(healed.expect("every live one was healed, and the others have ended before"))
     }
@@ -512,14 +501,14 @@ impl State {
     }
 
     /// Heals the live partitions that are wanted, all by one store.
-    fn heal_where(&mut self, wanted: impl Fn(&Partition) -> bool, by: HealedBy) -> Answer<Vec<Healed>> {
+    fn heal_where(&mut self, wanted: impl Fn(&Partition) -> bool, by: HealedBy) -> Vec<Healed> {
         // What the kernel ended before is not healed by us.
         self.expire(MonoNs::now());
         let live: Vec<usize> = (0..self.partitions.len())
             .filter(|at| self.partitions[*at].is_live() && wanted(&self.partitions[*at]))
             .collect();
         if live.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let mut slots = self.slots.clone();
         for at in &live {
@@ -529,7 +518,7 @@ impl State {
             Ok(interval) => interval,
             Err(lapsed) => {
                 self.lapsed(lapsed);
-                return Ok(live.iter().filter_map(|at| self.partitions[*at].healed()).collect());
+                return live.iter().filter_map(|at| self.partitions[*at].healed()).collect();
             }
         };
         self.slots = slots;
@@ -546,7 +535,7 @@ impl State {
             self.ended(*at, heal, by, &together);
         }
         self.judge_watched();
-        Ok(live.iter().filter_map(|at| self.partitions[*at].healed()).collect())
+        live.iter().filter_map(|at| self.partitions[*at].healed()).collect()
     }
 
     fn generations(&self, at: &[usize]) -> Vec<u32> {
@@ -649,6 +638,15 @@ impl State {
             }
         }
         self.judge_watched();
+    }
+
+    /// Takes in news of an interface; answers the namespaces whose probes are to be started anew.
+    pub async fn interface(&mut self, event: InterfaceEvent) -> Vec<Netns> {
+        let changes = self.interfaces.handle(event, &mut self.kernel).await;
+        for (interface, what) in changes.told {
+            self.event(MonoNs::now(), EventKind::Interface { interface, what });
+        }
+        changes.reborn
     }
 
     /// Takes in a probe's result.
@@ -845,9 +843,7 @@ impl State {
     /// Heals everything and closes every record.
     pub fn stop(&mut self) {
         self.stopping = true;
-        if let Err(problem) = self.heal_where(|_| true, HealedBy::Shutdown) {
-            tracing::error!(%problem, "the heal at the end failed; the lease will heal");
-        }
+        self.heal_where(|_| true, HealedBy::Shutdown);
         for partition in &mut self.partitions {
             if partition.is_open() {
                 partition.broken.get_or_insert(Broken::Stopping);
@@ -859,10 +855,8 @@ impl State {
     }
 
     /// Detaches everywhere.
-    pub async fn detach(self) {
-        for attachment in self.attachments.into_iter().rev() {
-            attachment.detach().await;
-        }
+    pub async fn detach(mut self) {
+        self.interfaces.detach().await;
     }
 
     /// The drop counters of links, zero where nothing was dropped.

@@ -4,18 +4,28 @@ use std::net::IpAddr;
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
-use aya::programs::tc::{NlOptions, TcAttachOptions, TcAttachType, qdisc_add_clsact};
+use aya::programs::tc::{
+    NlOptions, SchedClassifierLinkId, TcAttachOptions, TcAttachType, TcHandle, qdisc_add_clsact,
+};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, Xdp, XdpMode};
 use netlink_packet_route::link::LinkLayerType;
 
 use super::{DatapathError, chain};
 use crate::config::{Hook, Interface};
+use crate::netlink::filters::{Side, Tc as TcSocket};
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{NetnsError, Worker};
 
-const INGRESS: &str = "injector_in";
-const EGRESS: &str = "injector_out";
+pub(super) const INGRESS: &str = "injector_in";
+pub(super) const EGRESS: &str = "injector_out";
 const XDP: &str = "injector_xdp";
+
+/// The priority of our clsact filters: before all others.
+const PRIORITY: u16 = 1;
+/// The handle of our clsact filter where the qdisc was there before us. Handles outlive a daemon, and say so.
+const FOUND_QDISC: u32 = 0x1a01;
+/// The handle of our clsact filter where we made the qdisc: it goes with the last filter.
+pub(super) const MADE_QDISC: u32 = 0x1a02;
 
 /// Which hooks are in force on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,21 +66,64 @@ impl std::fmt::Display for Hooks {
 pub struct Attachment {
     /// The interface as configured.
     pub interface: Interface,
-    /// Its id in the programs.
-    pub id: u32,
     /// What the kernel said of it when it was attached.
     pub facts: LinkFacts,
-    /// The interface's own addresses: the peers that live behind it.
+    /// The interface's own addresses at that time.
     pub addresses: Vec<IpAddr>,
     /// The hooks in force.
     pub hooks: Hooks,
     /// Why these.
     pub why: String,
     worker: Worker,
-    /// The instance of the programs; its links end with it.
-    ebpf: Option<Ebpf>,
+    /// The instance of the programs, and what holds them to the interface; `None` once released.
+    held: Option<Held>,
     ours: Vec<u32>,
+}
+
+/// A refused attachment: nothing was changed, and the instance can be tried again.
+pub struct Refused {
+    /// The instance; `None` if the namespace's thread ended with it.
+    pub ebpf: Option<Ebpf>,
+    /// What is wrong.
+    pub error: DatapathError,
+}
+
+impl std::fmt::Debug for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+/// An instance with its links.
+struct Held {
+    ebpf: Ebpf,
+    links: Vec<(&'static str, SchedClassifierLinkId)>,
     xdp: Option<FdLink>,
+    /// The interface whose clsact qdisc we made.
+    made_qdisc: Option<u32>,
+}
+
+impl Held {
+    /// Takes the links off, in the reverse order, and goes on past those that went with their interface.
+    fn release(mut self) -> Ebpf {
+        drop(self.xdp.take());
+        for (name, link) in std::mem::take(&mut self.links).into_iter().rev() {
+            let released = classifier(&mut self.ebpf, name)
+                .and_then(|program| program.detach(link).map_err(|error| chain(&error)));
+            if let Err(error) = released {
+                tracing::debug!(name, error, "a link had gone before");
+            }
+        }
+        if let Some(index) = self.made_qdisc {
+            // Not if others have moved in meanwhile. An interface that is gone took its qdisc along.
+            let removed = TcSocket::open()
+                .and_then(|tc| if tc.has_filters(index)? { Ok(()) } else { tc.remove_clsact(index) });
+            if let Err(error) = removed {
+                tracing::debug!(index, %error, "the clsact qdisc stays, or had gone before");
+            }
+        }
+        self.ebpf
+    }
 }
 
 /// The name of an interface with its namespace, for people.
@@ -82,53 +135,56 @@ pub fn shown(interface: &Interface) -> String {
 }
 
 impl Attachment {
-    /// Loads an instance of the programs and attaches it.
-    pub async fn attach(
-        ebpf: Ebpf,
-        id: u32,
-        interface: &Interface,
-        worker: &Worker,
-    ) -> Result<Self, DatapathError> {
+    /// Attaches an instance of the programs.
+    pub async fn attach(ebpf: Ebpf, interface: &Interface, worker: &Worker) -> Result<Self, Refused> {
         let wanted = interface.clone();
-        let attached = worker.run(move || attach_here(ebpf, wanted)).await?;
-        let refuse = |reason| DatapathError::Attach { interface: shown(interface), reason };
-        let done = attached.map_err(refuse)?;
-        Ok(Self {
-            interface: interface.clone(),
-            id,
-            facts: done.facts,
-            addresses: done.addresses,
-            hooks: done.hooks,
-            why: done.why,
-            worker: worker.clone(),
-            ebpf: Some(done.ebpf),
-            ours: done.ours,
-            xdp: done.held,
-        })
+        let attached = match worker.run(move || attach_here(ebpf, wanted)).await {
+            Ok(attached) => attached,
+            Err(error) => return Err(Refused { ebpf: None, error: error.into() }),
+        };
+        match attached {
+            Ok(done) => Ok(Self {
+                interface: interface.clone(),
+                facts: done.facts,
+                addresses: done.addresses,
+                hooks: done.hooks,
+                why: done.why,
+                worker: worker.clone(),
+                held: Some(done.held),
+                ours: done.ours,
+            }),
+            Err((ebpf, reason)) => Err(Refused {
+                ebpf: Some(ebpf),
+                error: DatapathError::Attach { interface: shown(interface), reason },
+            }),
+        }
     }
 
-    /// Programs of others on the same TCX hooks, and whether any of them runs before ours.
+    /// Programs of others on the same hooks, and whether any of them runs before ours.
     pub async fn others(&self) -> Result<Others, NetnsError> {
         let name = self.interface.name.clone();
+        let index = self.facts.index;
         let ours = self.ours.clone();
-        let hooks = self.hooks;
-        self.worker.run(move || async move { others_here(&name, &ours, hooks) }).await
+        self.worker.run(move || async move { others_on(&name, index, &ours) }).await
     }
 
-    /// Detaches; errors are those of a namespace that is gone, with which the attachment went.
-    pub async fn detach(mut self) {
-        drop(self.xdp.take());
-        if let Some(ebpf) = self.ebpf.take() {
-            let _ = self.worker.run(move || async move { drop(ebpf) }).await;
-        }
+    /// Detaches, and gives the instance back for another attachment; `None` if the namespace's thread has ended.
+    pub async fn release(mut self) -> Option<Ebpf> {
+        let held = self.held.take()?;
+        self.worker.run(move || async move { held.release() }).await.ok()
+    }
+
+    /// Detaches.
+    pub async fn detach(self) {
+        drop(self.release().await);
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        if let Some(ebpf) = self.ebpf.take() {
+        if let Some(held) = self.held.take() {
             // clsact filters are removed by netlink, which must speak to the interface's own namespace.
-            let _ = self.worker.spawn(move || async move { drop(ebpf) });
+            let _ = self.worker.spawn(move || async move { drop(held.release()) });
         }
     }
 }
@@ -142,15 +198,12 @@ pub struct Others {
     pub ahead: Vec<String>,
 }
 
-fn others_here(name: &str, ours: &[u32], hooks: Hooks) -> Others {
+/// Who is on the hooks of an interface of the calling thread's namespace; `ours` are the ids of our programs.
+pub fn others_on(name: &str, index: u32, ours: &[u32]) -> Others {
     let mut others = Others::default();
-    let directions = match hooks {
-        Hooks::Tcx => &[(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")][..],
-        Hooks::XdpNative(Tc::Tcx) | Hooks::XdpGeneric(Tc::Tcx) => &[(TcAttachType::Egress, "egress")],
-        Hooks::Clsact | Hooks::XdpNative(Tc::Clsact) | Hooks::XdpGeneric(Tc::Clsact) => &[],
-    };
-    for (direction, word) in directions {
-        let Ok((_, programs)) = SchedClassifier::query_tcx(name, *direction) else { continue };
+    for (direction, word) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
+        // No TCX on this kernel: nobody is there.
+        let Ok((_, programs)) = SchedClassifier::query_tcx(name, direction) else { continue };
         let mut before = programs.iter().any(|program| ours.contains(&program.id()));
         for program in &programs {
             if ours.contains(&program.id()) {
@@ -164,22 +217,54 @@ fn others_here(name: &str, ours: &[u32], hooks: Hooks) -> Others {
             others.programs.push(shown);
         }
     }
+    let Ok(tc) = TcSocket::open() else { return others };
+    for (side, word) in [(Side::Ingress, "ingress"), (Side::Egress, "egress")] {
+        let filters = tc.filters(index, side).unwrap_or_default();
+        let mut before =
+            filters.iter().any(|filter| filter.program.is_some_and(|program| ours.contains(&program)));
+        for filter in filters.iter().filter(|filter| filter.handle != 0) {
+            if filter.program.is_some_and(|program| ours.contains(&program)) {
+                before = false;
+                continue;
+            }
+            let mut shown = format!("{word} filter {}", filter.name.as_ref().unwrap_or(&filter.kind));
+            if let Some(program) = filter.program {
+                shown.push_str(&format!(" (id {program})"));
+            }
+            if before {
+                others.ahead.push(shown.clone());
+            }
+            others.programs.push(shown);
+        }
+    }
     others
 }
 
 struct Done {
-    ebpf: Ebpf,
+    held: Held,
     facts: LinkFacts,
     addresses: Vec<IpAddr>,
     hooks: Hooks,
     why: String,
     ours: Vec<u32>,
-    /// The XDP link, taken out of its program to see what kind it is.
-    held: Option<FdLink>,
 }
 
-async fn attach_here(mut ebpf: Ebpf, interface: Interface) -> Result<Done, String> {
-    let name = interface.name.as_str();
+/// Attaches; on a failure the links that were made are taken off again, and the instance comes back.
+async fn attach_here(ebpf: Ebpf, interface: Interface) -> Result<Done, (Ebpf, String)> {
+    let (facts, addresses) = match look(&interface.name).await {
+        Ok(found) => found,
+        Err(reason) => return Err((ebpf, reason)),
+    };
+    let mut held = Held { ebpf, links: Vec::new(), xdp: None, made_qdisc: None };
+    let mut ours = Vec::new();
+    match hook_up(&mut held, &interface, &facts, &mut ours) {
+        Ok((hooks, why)) => Ok(Done { held, facts, addresses, hooks, why, ours }),
+        Err(reason) => Err((held.release(), reason)),
+    }
+}
+
+/// The interface's facts and addresses, if it can be attached to at all.
+async fn look(name: &str) -> Result<(LinkFacts, Vec<IpAddr>), String> {
     let handle = netlink::connect().map_err(|error| format!("no netlink socket: {error}"))?;
     let facts = netlink::find(&handle, name)
         .await
@@ -187,49 +272,80 @@ async fn attach_here(mut ebpf: Ebpf, interface: Interface) -> Result<Done, Strin
         .ok_or("there is no such interface; see `ip link` in that namespace")?;
     if facts.layer != LinkLayerType::Ether {
         return Err(format!(
-            "its frames do not begin with an Ethernet header ({:?}); attach to an Ethernet device that carries its traffic",
+            "its frames do not begin with an Ethernet header (its link layer is {:?}, as of tun and WireGuard devices); attach to the Ethernet device that carries its traffic",
             facts.layer
         ));
     }
     let addresses = netlink::addresses(&handle).await.map_err(|error| format!("netlink: {error}"))?;
-    let addresses = addresses
-        .into_iter()
-        .filter(|(index, _)| *index == facts.index)
-        .map(|(_, address)| address)
-        .collect();
+    let own = addresses.into_iter().filter(|(index, _)| *index == facts.index).map(|(_, address)| address);
+    let own = own.collect();
+    Ok((facts, own))
+}
+
+fn hook_up(
+    held: &mut Held,
+    interface: &Interface,
+    facts: &LinkFacts,
+    ours: &mut Vec<u32>,
+) -> Result<(Hooks, String), String> {
     let mut why = Vec::new();
-    let mut ours = Vec::new();
-    let mut held = None;
-    let xdp = match interface.hook {
-        Hook::Xdp => attach_xdp(&mut ebpf, &facts, &mut why, &mut ours, &mut held)?,
-        Hook::Auto | Hook::Tc | Hook::Clsact => None,
-    };
-    let tcx_only = |hook| matches!(hook, Hook::Auto | Hook::Tc | Hook::Xdp);
-    let mut tc = if tcx_only(interface.hook) { Tc::Tcx } else { Tc::Clsact };
-    let egress_only = xdp.is_some();
-    let directions = if egress_only {
+    let wants_xdp = interface.hook == Hook::Xdp
+        && match xdp_owner(facts) {
+            None => true,
+            Some(owner) => {
+                why.push(format!("XDP is taken by {owner}: TC is used instead"));
+                false
+            }
+        };
+    let mut tc = if interface.hook == Hook::Clsact { Tc::Clsact } else { Tc::Tcx };
+    let directions = if wants_xdp {
         &[(EGRESS, TcAttachType::Egress)][..]
     } else {
         &[(INGRESS, TcAttachType::Ingress), (EGRESS, TcAttachType::Egress)]
     };
     for (program_name, direction) in directions {
-        let program = classifier(&mut ebpf, program_name)?;
-        program.load().map_err(|error| format!("program {program_name}: {}", chain(&error)))?;
+        let program = classifier(&mut held.ebpf, program_name)?;
+        // Loaded before, if this instance was attached before.
+        if program.fd().is_err() {
+            program.load().map_err(|error| format!("program {program_name}: {}", chain(&error)))?;
+        }
         if let Ok(info) = program.info() {
             ours.push(info.id());
         }
         if tc == Tc::Tcx {
-            match attach_tcx(program, name, *direction) {
-                Ok(()) => continue,
-                Err(error) if !has_tcx() => {
-                    why.push(format!("no TCX on this kernel ({})", chain(&error)));
+            // First: a program ahead of ours that answers "ok" would bypass us.
+            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            match program.attach_with_options(&facts.name, *direction, options) {
+                Ok(link) => {
+                    held.links.push((program_name, link));
+                    continue;
+                }
+                Err(error) if !has_tcx(&facts.name) => {
+                    why.push(format!("no TCX on this kernel ({}): clsact is used", chain(&error)));
                     tc = Tc::Clsact;
                 }
                 Err(error) => return Err(format!("TCX: {}", chain(&error))),
             }
         }
-        attach_clsact(program, name, *direction)?;
+        // An existing qdisc, ours or another's, serves as well.
+        match qdisc_add_clsact(&facts.name) {
+            Ok(()) => held.made_qdisc = Some(facts.index),
+            Err(error) if already_exists(&error) => {}
+            Err(error) => return Err(format!("no clsact qdisc: {}", chain(&error))),
+        }
+        let handle = if held.made_qdisc.is_some() { MADE_QDISC } else { FOUND_QDISC };
+        let options = NlOptions { priority: PRIORITY, handle: TcHandle::from(handle), classid: None };
+        let link = program
+            .attach_with_options(&facts.name, *direction, TcAttachOptions::Netlink(options))
+            .map_err(|error| match already_exists(&error) {
+                true => "another injector holds its clsact hook; stop that one, or see `injector doctor`"
+                    .to_owned(),
+                false => format!("clsact filter: {}", chain(&error)),
+            })?;
+        held.links.push((program_name, link));
     }
+    // Last: XDP that comes and goes is told as news of the interface, which a failure after it would cause anew.
+    let xdp = if wants_xdp { Some(attach_xdp(held, facts, &mut why, ours)?) } else { None };
     let hooks = match (xdp, tc) {
         (None, Tc::Tcx) => Hooks::Tcx,
         (None, Tc::Clsact) => Hooks::Clsact,
@@ -242,41 +358,17 @@ async fn attach_here(mut ebpf: Ebpf, interface: Interface) -> Result<Done, Strin
             Hook::Tc | Hook::Clsact | Hook::Xdp => "as configured".to_owned(),
         });
     }
-    Ok(Done { ebpf, facts, addresses, hooks, why: why.join("; "), ours, held })
+    Ok((hooks, why.join("; ")))
 }
 
-fn has_tcx() -> bool {
-    aya::util::KernelVersion::current().is_ok_and(|version| version >= aya::util::KernelVersion::new(6, 6, 0))
+/// Whether the kernel knows TCX: asking who is there fails on a kernel that does not.
+fn has_tcx(name: &str) -> bool {
+    SchedClassifier::query_tcx(name, TcAttachType::Ingress).is_ok()
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, String> {
     let program = ebpf.program_mut(name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
     program.try_into().map_err(|error: ProgramError| chain(&error))
-}
-
-fn attach_tcx(
-    program: &mut SchedClassifier,
-    name: &str,
-    direction: TcAttachType,
-) -> Result<(), ProgramError> {
-    // First: a program ahead of ours that answers "ok" would bypass us.
-    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-    program.attach_with_options(name, direction, options)?;
-    Ok(())
-}
-
-fn attach_clsact(program: &mut SchedClassifier, name: &str, direction: TcAttachType) -> Result<(), String> {
-    // An existing qdisc, ours or another's, serves as well; it is never removed, since it may be in use.
-    if let Err(error) = qdisc_add_clsact(name)
-        && !already_exists(&error)
-    {
-        return Err(format!("no clsact qdisc: {}", chain(&error)));
-    }
-    let options = TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() });
-    program
-        .attach_with_options(name, direction, options)
-        .map_err(|error| format!("clsact filter: {}", chain(&error)))?;
-    Ok(())
 }
 
 fn already_exists(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -293,52 +385,55 @@ fn already_exists(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-/// XDP ingress: in the driver, else in the stack. `None` if another program holds the hook, which is named.
+/// The program that holds an interface's XDP hook, if one does.
+fn xdp_owner(facts: &LinkFacts) -> Option<String> {
+    let id = facts.xdp?;
+    let name = aya::programs::loaded_programs()
+        .flatten()
+        .find(|program| program.id() == id)
+        .and_then(|program| program.name_as_str().map(str::to_owned));
+    Some(format!("program {} (id {id})", name.as_deref().unwrap_or("?")))
+}
+
+/// XDP ingress: in the driver, else in the stack.
 fn attach_xdp(
-    ebpf: &mut Ebpf,
+    held: &mut Held,
     facts: &LinkFacts,
     why: &mut Vec<String>,
     ours: &mut Vec<u32>,
-    held: &mut Option<FdLink>,
-) -> Result<Option<XdpMode>, String> {
-    if let Some(id) = facts.xdp {
-        let owner = aya::programs::loaded_programs()
-            .flatten()
-            .find(|program| program.id() == id)
-            .and_then(|program| program.name_as_str().map(str::to_owned))
-            .unwrap_or_else(|| "?".to_owned());
-        why.push(format!("XDP is taken by program {owner} (id {id}): TC is used instead"));
-        return Ok(None);
-    }
-    let program: &mut Xdp = ebpf
+) -> Result<XdpMode, String> {
+    let program: &mut Xdp = held
+        .ebpf
         .program_mut(XDP)
         .ok_or_else(|| format!("the eBPF object has no program {XDP}"))?
         .try_into()
         .map_err(|error: ProgramError| chain(&error))?;
-    program.load().map_err(|error| format!("program {XDP}: {}", chain(&error)))?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| format!("program {XDP}: {}", chain(&error)))?;
+    }
     if let Ok(info) = program.info() {
         ours.push(info.id());
     }
-    for mode in [XdpMode::Driver, XdpMode::Skb] {
-        match program.attach_to_if_index(facts.index, mode) {
-            Ok(id) => {
-                let link = program.take_link(id).map_err(|error| chain(&error))?;
-                // aya falls back to netlink in silence; such an attachment would outlive a killed daemon.
-                let link: FdLink = link
-                    .try_into()
-                    .map_err(|_| "this kernel has no bpf_link for XDP, and without it a killed daemon would leave its program; use hook: tc")?;
-                *held = Some(link);
-                why.push(match mode {
-                    XdpMode::Driver => "as configured: the driver runs XDP".to_owned(),
-                    _ => "as configured: the driver has no XDP, the stack runs it".to_owned(),
-                });
-                return Ok(Some(mode));
-            }
-            Err(error) if mode == XdpMode::Driver => {
-                tracing::debug!(interface = facts.name, error = chain(&error), "no native XDP");
-            }
-            Err(error) => return Err(format!("XDP: {}", chain(&error))),
+    let (mode, link) = match program.attach_to_if_index(facts.index, XdpMode::Driver) {
+        Ok(link) => {
+            why.push("as configured: the driver runs XDP".to_owned());
+            (XdpMode::Driver, link)
         }
-    }
-    Ok(None)
+        Err(native) => {
+            let link = program
+                .attach_to_if_index(facts.index, XdpMode::Skb)
+                .map_err(|error| format!("XDP: {}", chain(&error)))?;
+            why.push(format!(
+                "as configured, but in the stack: the driver does not take the XDP program ({})",
+                chain(&native)
+            ));
+            (XdpMode::Skb, link)
+        }
+    };
+    let link = program.take_link(link).map_err(|error| chain(&error))?;
+    // aya falls back to netlink in silence; such an attachment would outlive a killed daemon.
+    held.xdp = Some(link.try_into().map_err(
+        |_| "this kernel has no bpf_link for XDP, and without it a killed daemon would leave its program; use hook: tc",
+    )?);
+    Ok(mode)
 }

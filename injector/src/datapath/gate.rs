@@ -7,6 +7,7 @@ use std::time::Duration;
 use injector_common::Word;
 
 use super::mapped::Mapped;
+use super::owner::Owner;
 use crate::clock::MonoNs;
 
 /// How long the programs go on cutting without a sign of life.
@@ -16,6 +17,10 @@ const RENEWAL: Duration = Duration::from_millis(400);
 
 const EXPIRES: usize = 0;
 const LAPSED: usize = 1;
+const PID: usize = 2;
+const STARTED: usize = 3;
+const BOOT: usize = 4;
+const PID_NAMESPACE: usize = 5;
 
 /// The lease ran out: the word was emptied, and nothing that was live comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -53,7 +58,15 @@ pub struct Interval {
 }
 
 impl Gate {
-    pub(super) fn new(commit: Mapped, lease: Mapped) -> Self {
+    pub(super) fn new(commit: Mapped, lease: Mapped, owner: Owner) -> Self {
+        for (at, word) in [
+            (PID, owner.pid.into()),
+            (STARTED, owner.started),
+            (BOOT, owner.boot),
+            (PID_NAMESPACE, owner.pid_namespace),
+        ] {
+            lease.store(at, word);
+        }
         let gate = Self(Arc::new(Shared {
             commit,
             lease,

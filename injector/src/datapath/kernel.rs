@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 
 use aya::maps::{Array, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya_log::EbpfLogger;
 use injector_common::Word;
 use injector_common::key::{LinkKey, ResponseKey};
-use injector_common::record::{Bell, LinkStamps, counter, earliest};
+use injector_common::record::{Bell, Lease, LinkStamps, counter, earliest};
 use injector_common::slot::Slot;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::mapped::Mapped;
 use super::object::{Clocks, Object};
+use super::owner::Owner;
 use super::{Datapath, DatapathError, Gate, Interval, Lapsed, Presence, SlotIndex};
 use crate::config::Config;
 use crate::model::{Link, PeerId};
@@ -35,14 +37,15 @@ impl Kernel {
     pub fn load(config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
         let mut object = Object::load(config, clocks)?;
         let side = config.names.len();
+        let owner = Owner::ours().map_err(|source| DatapathError::Owner { source })?;
         let commit = mapped(&mut object, "COMMIT", 1)?;
-        let lease = mapped(&mut object, "LEASE", 2)?;
+        let lease = mapped(&mut object, "LEASE", size_of::<Lease>() / size_of::<u64>())?;
         let cells = object.cells();
         let matrix = mapped(&mut object, "MATRIX", cells)?;
         let roll = mapped(&mut object, "ROLL", side)?;
         let of = |name| move |source| DatapathError::Map { name, source };
         Ok(Self {
-            gate: Gate::new(commit, lease),
+            gate: Gate::new(commit, lease, owner),
             matrix,
             roll,
             slots: object.take("SLOTS")?.try_into().map_err(of("SLOTS"))?,
@@ -81,6 +84,24 @@ impl Kernel {
         let ready = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
             .map_err(|error| fail(error.into()))?;
         Ok(Bells { ready, ring })
+    }
+
+    /// Passes the programs' log on to this process's; must be called within a tokio runtime.
+    pub fn start_log(&mut self) -> Result<(), DatapathError> {
+        let fail = |source| DatapathError::Mmap { name: "AYA_LOGS", source };
+        let mut logger =
+            EbpfLogger::init(self.object.base_mut()).map_err(|error| fail(std::io::Error::other(error)))?;
+        let fd = logger.as_fd().try_clone_to_owned().map_err(fail)?;
+        // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
+        let ready = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
+            .map_err(|error| fail(error.into()))?;
+        tokio::spawn(async move {
+            while let Ok(mut guard) = ready.readable().await {
+                guard.clear_ready();
+                logger.flush();
+            }
+        });
+        Ok(())
     }
 
     /// Says which interface rolls the loss of a peer's links; 0 is none.

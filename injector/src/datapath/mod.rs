@@ -5,13 +5,17 @@
 mod attach;
 mod gate;
 mod kernel;
+mod leftovers;
 mod mapped;
 mod object;
+mod owner;
 
-pub use attach::{Attachment, Hooks, shown};
+pub use attach::{Attachment, Hooks, Others, Refused, others_on, shown};
 pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
 pub use kernel::{Bells, Kernel};
+pub use leftovers::{Leftover, Sweep, sweep};
 pub use object::{Clocks, Object, wire_address, wire_ids};
+pub use owner::{Life, Owner};
 
 use injector_common::Word;
 use injector_common::record::LinkStamps;
@@ -100,6 +104,12 @@ pub enum DatapathError {
         /// Its name.
         name: &'static str,
         /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The daemon can't be named as the owner of what it attaches.
+    #[error("this process can't be told from others: {source}; /proc must be mounted")]
+    Owner {
+        /// The system's answer.
         source: std::io::Error,
     },
     /// An interface can't be attached to.

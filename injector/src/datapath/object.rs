@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::{Ebpf, EbpfLoader};
-use injector_common::key::{Address, EndpointKey, mapped};
+use injector_common::key::{Address, EndpointKey, mapped, prefix};
 use injector_common::slot::SlotScope;
 use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
@@ -44,6 +44,8 @@ const SHARED: [&str; 19] = [
     "AYA_LOGS",
 ];
 
+/// The ring of the programs' own log: they log the lapse of a lease and nothing per packet.
+const LOG_BYTES: u32 = 1 << 14;
 /// Memory that the link stamps may take over all CPUs.
 const LINKS_BYTES: usize = 64 << 20;
 /// What one CPU's stamps of a link take in the kernel, with the map's overhead.
@@ -134,6 +136,11 @@ impl Object {
         Ok(object)
     }
 
+    /// The embedded ELF file.
+    pub fn file() -> &'static [u8] {
+        OBJECT
+    }
+
     /// One more instance of the programs, for an interface id from 1.
     pub fn instance(&self, interface: u32) -> Result<Ebpf, DatapathError> {
         loader(&self.sizes, &self.pins, interface, |loader| loader.load(OBJECT))
@@ -167,10 +174,11 @@ impl Object {
             for address in &peer.addresses {
                 peers.insert(wire_address(*address), id, 0).map_err(|source| set("PEERS", source))?;
             }
-            for prefix in &peer.prefixes {
-                let len = u32::from(prefix.prefix_len()) + if prefix.addr().is_ipv4() { 96 } else { 0 };
-                let key = Key::new(len, wire_address(prefix.network()));
-                prefixes.insert(&key, id, 0).map_err(|source| set("PREFIXES", source))?;
+            for net in &peer.prefixes {
+                let len = net.prefix_len() + if net.addr().is_ipv4() { 96 } else { 0 };
+                let key = Key::new(u32::from(len), wire_address(net.network()));
+                let value = prefix::value(peer.id.0, len);
+                prefixes.insert(&key, value, 0).map_err(|source| set("PREFIXES", source))?;
             }
             if let Some(mac) = peer.mac {
                 macs.insert(mac, id, 0).map_err(|source| set("MACS", source))?;
@@ -276,6 +284,7 @@ fn loader(
         .map_max_entries("MACS", sizes.macs.max(1))
         .map_max_entries("PROTECT_ADDRESSES", sizes.protect_addresses.max(1))
         .map_max_entries("ENDPOINTS", sizes.endpoints.max(1))
+        .map_max_entries("AYA_LOGS", LOG_BYTES)
         .map_max_entries("LINKS", sizes.links)
         .map_max_entries("RESPONSES", (sizes.endpoints * injector_common::SLOTS * 2).max(1));
     for name in SHARED {

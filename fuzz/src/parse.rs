@@ -1,0 +1,93 @@
+//! What holds of the parser for any bytes: shared by the fuzz target and by a plain test of `injector-common`.
+
+use std::collections::BTreeSet;
+
+use injector_common::packet::{Packet, flag, parse, protocol};
+use injector_common::wire::http2;
+
+/// The longest frame that the programs ever meet, with room for a segmentation super-packet.
+const LONGEST: usize = 1 << 17;
+
+/// Checks one frame.
+///
+/// # Panics
+/// If something does not hold.
+pub fn check(frame: &[u8]) {
+    let frame = &frame[..frame.len().min(LONGEST)];
+    // Whatever was in it before: the parser overwrites all of it.
+    let mut packet = Packet { flags: 0xff, protocol: 0xff, payload_len: u32::MAX, ..Packet::default() };
+    let parsed = parse(&frame, &mut packet);
+    let mut again = Packet::default();
+    assert_eq!(parse(&frame, &mut again), parsed);
+    assert_eq!(again, packet, "an earlier packet shows through");
+    if parsed.is_err() {
+        return;
+    }
+    sane(&packet, frame.len());
+    truncated(frame, &packet);
+    responses(frame, packet.payload_at, packet.payload_len);
+}
+
+fn sane(packet: &Packet, len: usize) {
+    let has = |bits: u8| packet.flags & bits != 0;
+    assert!(len >= 34, "no header of {len} bytes has addresses");
+    assert_eq!(packet.pad, 0);
+    assert!(!(has(flag::LATER_FRAGMENT) && has(flag::PORTS)), "a later fragment has no ports");
+    assert!(!(has(flag::ICMP) && has(flag::NEIGHBOUR)), "neighbour discovery is not ICMP to a scope");
+    assert!(!has(flag::ASKS) || has(flag::NEIGHBOUR));
+    if !has(flag::PORTS) {
+        assert_eq!((packet.sport, packet.dport, packet.tcp_flags, packet.payload_len), (0, 0, 0, 0));
+    }
+    if packet.tcp_flags != 0 {
+        assert_eq!(packet.protocol, protocol::TCP);
+    }
+    // Two tags, a header, eight extensions of at most 2 KB each, a transport header: no place is beyond.
+    assert!(packet.payload_at < 14 + 8 + 60 + 8 * 2048 + 60, "payload at {}", packet.payload_at);
+    assert!(packet.payload_len as usize <= LONGEST);
+}
+
+/// A shorter copy of a frame is the same packet as far as it goes, or none.
+fn truncated(frame: &[u8], whole: &Packet) {
+    let step = frame.len() / 64 + 1;
+    for end in (0..frame.len()).step_by(step) {
+        let mut part = Packet::default();
+        if parse(&&frame[..end], &mut part).is_err() {
+            continue;
+        }
+        assert_eq!((part.src, part.src_mac, part.dst_mac), (whole.src, whole.src_mac, whole.dst_mac));
+        // Whom a solicitation asks for may be cut off.
+        if whole.flags & flag::ASKS == part.flags & flag::ASKS {
+            assert_eq!(part.dst, whole.dst);
+        }
+        if part.flags & flag::PORTS != 0 {
+            assert_eq!((part.sport, part.dport, part.protocol), (whole.sport, whole.dport, whole.protocol));
+        }
+        assert!(part.tcp_flags == 0 || part.tcp_flags == whole.tcp_flags);
+        // Once the ports are there, nothing but the payload is missing.
+        if part.payload_at != 0 {
+            assert_eq!(part.payload_at, whole.payload_at);
+        }
+    }
+}
+
+struct Opened(BTreeSet<u32>);
+
+impl http2::Streams for Opened {
+    fn open(&mut self, stream: u32) {
+        assert_eq!(stream & 0x8000_0001, 1);
+        self.0.insert(stream);
+    }
+    fn is_open(&mut self, stream: u32) -> bool {
+        self.0.contains(&stream)
+    }
+}
+
+/// Frames go forward, and a success has both of its parts in what was read.
+fn responses(frame: &[u8], at: u32, len: u32) {
+    let mut cursor = http2::Cursor::new(at);
+    let mut streams = Opened(BTreeSet::new());
+    let success = http2::success(&frame, &mut cursor, at + len, &mut streams);
+    assert!(!success || !streams.0.is_empty());
+    assert!(cursor.get() >= at);
+    assert!(cursor.get() <= frame.len() as u32 + (1 << 24) + 9, "a frame begins within the packet");
+}

@@ -1,0 +1,50 @@
+//! Times without a hook of ours. Pure.
+
+use crate::clock::MonoNs;
+
+/// A time from an instant on, open or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// From.
+    pub from: MonoNs,
+    /// Until; `None` if it lasts.
+    pub until: Option<MonoNs>,
+}
+
+impl Gap {
+    /// All of time.
+    pub const ALWAYS: Self = Self { from: MonoNs(0), until: None };
+
+    fn common(self, other: Self) -> Option<Self> {
+        let from = self.from.max(other.from);
+        let until = match (self.until, other.until) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        until.is_none_or(|until| until > from).then_some(Self { from, until })
+    }
+}
+
+/// The times that are in both.
+pub fn common(a: &[Gap], b: &[Gap]) -> Vec<Gap> {
+    a.iter().flat_map(|a| b.iter().filter_map(|b| a.common(*b))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gap(from: u64, until: Option<u64>) -> Gap {
+        Gap { from: MonoNs(from), until: until.map(MonoNs) }
+    }
+
+    #[test]
+    fn only_what_is_in_both_is_common() {
+        let a = [gap(10, Some(20)), gap(30, None)];
+        assert_eq!(common(&a, &[gap(15, Some(35))]), [gap(15, Some(20)), gap(30, Some(35))]);
+        assert_eq!(common(&a, &[gap(20, Some(30))]), []);
+        assert_eq!(common(&a, &[]), []);
+        assert_eq!(common(&a, &[Gap::ALWAYS]), a);
+        assert_eq!(common(&[gap(5, None)], &[gap(9, None)]), [gap(9, None)]);
+    }
+}

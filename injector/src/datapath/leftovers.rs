@@ -1,0 +1,109 @@
+//! What a dead daemon left: filters of the clsact qdisc, the only attachment of ours that outlives its process.
+
+use std::io;
+
+use super::attach::{EGRESS, INGRESS, MADE_QDISC};
+use super::owner::{Life, Owner};
+use crate::netlink::LinkFacts;
+use crate::netlink::filters::{Filter, Side, Tc};
+
+/// Whether leftovers are only looked for, or removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sweep {
+    /// Only looked for.
+    Look,
+    /// Removed where their owner is dead.
+    Remove,
+}
+
+/// A filter of a daemon that is not this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The interface that it is on.
+    pub interface: String,
+    /// Where.
+    pub side: Side,
+    /// Its program's id.
+    pub program: u32,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Whether that one lives.
+    pub life: Life,
+    /// Whether it was removed.
+    pub removed: bool,
+    /// Whether the qdisc that it was in, made by the same daemon, was removed with it.
+    pub removed_qdisc: bool,
+}
+
+impl std::fmt::Display for Leftover {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { interface, side, program, owner, life, removed, removed_qdisc } = self;
+        let side = match side {
+            Side::Ingress => "ingress",
+            Side::Egress => "egress",
+        };
+        let life = match life {
+            Life::Alive => "which lives",
+            Life::Dead => "which is gone",
+            Life::Unknown => "in another pid namespace, so nobody here can tell whether it lives",
+        };
+        write!(
+            f,
+            "{interface}: {side} filter (program {program}) of the daemon with pid {}, {life}",
+            owner.pid
+        )?;
+        match (removed, removed_qdisc) {
+            (true, true) => f.write_str("; removed, with the clsact qdisc that it had made"),
+            (true, false) => f.write_str("; removed"),
+            (false, _) => Ok(()),
+        }
+    }
+}
+
+/// Looks through the interfaces of the calling thread's namespace. Filters of others, and those of a daemon that
+/// lives or may live, are never touched.
+pub fn sweep(links: &[LinkFacts], what: Sweep) -> io::Result<Vec<Leftover>> {
+    let us = Owner::ours()?;
+    let tc = Tc::open()?;
+    let mut found = Vec::new();
+    for link in links {
+        let mut made_qdisc = false;
+        let first = found.len();
+        for side in Side::ALL {
+            for filter in tc.filters(link.index, side)? {
+                let Some(mut leftover) = leftover(&link.name, &filter, &us) else { continue };
+                if what == Sweep::Remove && leftover.life == Life::Dead {
+                    tc.remove(link.index, &filter)?;
+                    leftover.removed = true;
+                    made_qdisc |= filter.handle == MADE_QDISC;
+                }
+                found.push(leftover);
+            }
+        }
+        if made_qdisc && !tc.has_filters(link.index)? && tc.remove_clsact(link.index).is_ok() {
+            for leftover in &mut found[first..] {
+                leftover.removed_qdisc = true;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn leftover(interface: &str, filter: &Filter, us: &Owner) -> Option<Leftover> {
+    let name = filter.name.as_deref()?;
+    if filter.kind != "bpf" || !(name == INGRESS || name == EGRESS) {
+        return None;
+    }
+    let program = filter.program?;
+    let info = aya::programs::loaded_programs().flatten().find(|info| info.id() == program)?;
+    let owner = Owner::of(&info)?;
+    (owner != *us).then(|| Leftover {
+        interface: interface.to_owned(),
+        side: filter.side,
+        program,
+        life: owner.life(us),
+        owner,
+        removed: false,
+        removed_qdisc: false,
+    })
+}

@@ -1,0 +1,573 @@
+//! Verdicts of the real programs in the real kernel, by `BPF_PROG_TEST_RUN`: no interface is touched.
+//! Needs root.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod support;
+
+use injector::clock::MonoNs;
+use injector::config::Config;
+use injector::datapath::{Clocks, Datapath as _, Presence, SlotIndex};
+use injector_common::Word;
+use injector_common::key::{LinkKey, ResponseKey};
+use injector_common::record::counter;
+use injector_common::slot::LOSS_ALL;
+
+use support::packet;
+use support::programs::{Hook, INTERFACE, Programs, config, link, scoped, steady};
+
+const THREE: &str = r#"
+peers:
+  n1: { addresses: [10.0.0.1, "fd00::1"] }
+  n2: { addresses: [10.0.0.2, "fd00::2"] }
+  n3: { addresses: [10.0.0.3, "fd00::3"] }
+"#;
+
+/// The test clock's middle.
+const NOON: u64 = 1_000_000_000_000;
+const MS: u64 = 1_000_000;
+const SYN: u8 = 0x02;
+const PUSH: u8 = 0x18;
+
+/// Programs with the test clock at noon.
+fn bench(text: &str) -> (Config, Programs) {
+    let config = config(text);
+    let mut programs = Programs::load(&config, Clocks::Test);
+    programs.at(NOON);
+    (config, programs)
+}
+
+#[test]
+fn a_cut_drops_its_link_and_nothing_else() {
+    let config = config(THREE);
+    let mut programs = Programs::load(&config, Clocks::Real);
+    let link = link(&config, "n1", "n2");
+    let slot = SlotIndex(3);
+    let cut = [
+        packet::tcp("10.0.0.1", "10.0.0.2", 1, 2, 0x18, b"x"),
+        packet::tcp("fd00::1", "fd00::2", 1, 2, 2, b""),
+    ];
+    let kept = [
+        packet::tcp("10.0.0.2", "10.0.0.1", 1, 2, 0x18, b"x"),
+        packet::tcp("10.0.0.1", "10.0.0.3", 1, 2, 0x18, b"x"),
+        packet::udp("10.0.0.1", "192.0.2.1", 1, 2, b"x"),
+        packet::ethernet(0x88cc, &[0; 60]),
+        vec![0; 14],
+    ];
+    let verdicts = |programs: &mut Programs, expected: bool| {
+        for frame in &cut {
+            assert_eq!(programs.all_drop(frame), expected);
+        }
+        for frame in &kept {
+            assert!(!programs.all_drop(frame));
+        }
+    };
+    verdicts(&mut programs, false);
+    programs.kernel.write_slot(slot, &steady(9)).unwrap();
+    programs.kernel.write_links(slot, &[link], Presence::In);
+    verdicts(&mut programs, false);
+    // The gate stores by the real clock, and so does its lease.
+    programs.lease((MonoNs::now() + injector::datapath::LEASE).0);
+    let cut_at = programs.kernel.gate().store(Word::new(slot.bit(), 0)).unwrap();
+    verdicts(&mut programs, true);
+    let heal_at = programs.kernel.gate().store(Word::new(0, slot.bit())).unwrap();
+    verdicts(&mut programs, false);
+
+    let stamps = programs.kernel.link_stamps(slot, 9).unwrap();
+    assert_eq!(stamps.len(), 1);
+    let (stamped, stamps) = stamps[0];
+    assert_eq!(stamped, link);
+    assert_eq!(stamps.dropped_packets, 6);
+    let first_drop = MonoNs(stamps.first_drop);
+    let last_drop = MonoNs(stamps.last_drop);
+    assert!(cut_at.begin <= first_drop && first_drop < last_drop && last_drop <= heal_at.end);
+    assert!(heal_at.begin <= MonoNs(stamps.first_packet));
+    assert!(stamps.first_packet <= stamps.first_data && stamps.first_packet < stamps.first_syn);
+    assert_eq!(stamps.first_synack, 0);
+    programs.kernel.forget(slot).unwrap();
+    assert!(programs.kernel.link_stamps(slot, 9).unwrap().is_empty());
+}
+
+#[test]
+fn identity_is_exact_then_prefix_then_mac_then_world() {
+    // MACs of the frames that `packet` builds: from 02:…:01 to 02:…:02.
+    let (config, mut programs) = bench(
+        r#"
+peers:
+  exact: { addresses: [10.0.1.1, "fd00:0:0:1::1"] }
+  long: { addresses: [10.0.1.0/24, "fd00:0:0:1::/64"] }
+  short: { addresses: [10.0.0.0/16, "fd00::/16", "::/8"] }
+  mac: { mac: "02:00:00:00:00:01" }
+  to: { addresses: [192.0.2.2, "2001:db8::2"] }
+"#,
+    );
+    let cases = [
+        ("exact", "10.0.1.1", "fd00:0:0:1::1"),
+        ("long", "10.0.1.2", "fd00:0:0:1::2"),
+        ("short", "10.0.2.1", "fd00:0:0:2::1"),
+        // ::/8 spans the IPv4-mapped addresses, but not IPv4.
+        ("mac", "198.51.100.1", "2001:db8::9"),
+    ];
+    for (name, ..) in cases {
+        let links = [link(&config, name, "to")];
+        programs.place(0, &steady(1), &links);
+        programs.word(1, 0);
+        for (other, v4_other, v6_other) in cases {
+            let frames = [
+                packet::udp(v4_other, "192.0.2.2", 1, 2, b"x"),
+                packet::udp(v6_other, "2001:db8::2", 1, 2, b"x"),
+            ];
+            for frame in frames {
+                assert_eq!(programs.all_drop(&frame), name == other, "{name} cut, from {other}");
+            }
+        }
+        programs.word(0, 0);
+        programs.clear(0, &links);
+    }
+    // Nobody: neither address nor MAC.
+    let links = [link(&config, "world", "to")];
+    programs.place(0, &steady(2), &links);
+    programs.word(1, 0);
+    let mut stranger = packet::udp("198.51.100.1", "192.0.2.2", 1, 2, b"x");
+    assert!(!programs.all_drop(&stranger));
+    stranger[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
+    assert!(programs.all_drop(&stranger));
+}
+
+#[test]
+fn groups_are_the_world() {
+    let (config, mut programs) = bench(
+        r#"
+peers:
+  n1: { addresses: [10.0.0.1, "fd00::1"] }
+  n2: { addresses: [10.0.0.2, "fd00::2", 192.0.0.0/2] }
+"#,
+    );
+    let mut broadcast = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
+    broadcast[..6].fill(0xff);
+    let groups = [
+        packet::udp("10.0.0.1", "224.0.0.251", 1, 2, b"x"),
+        packet::udp("10.0.0.1", "255.255.255.255", 1, 2, b"x"),
+        packet::udp("fd00::1", "ff02::1", 1, 2, b"x"),
+        broadcast,
+    ];
+    let unicast = packet::udp("10.0.0.1", "192.0.2.9", 1, 2, b"x");
+    for (to, group, one) in [("world", true, false), ("n2", false, true)] {
+        let links = [link(&config, "n1", to)];
+        programs.place(0, &steady(1), &links);
+        programs.word(1, 0);
+        for frame in &groups {
+            assert_eq!(programs.all_drop(frame), group, "n1 to {to}");
+        }
+        assert_eq!(programs.all_drop(&unicast), one, "n1 to {to}");
+        programs.word(0, 0);
+        programs.clear(0, &links);
+    }
+}
+
+/// An IPv4 fragment of a packet without options.
+fn fragment(mut frame: Vec<u8>, offset: u16, more: bool) -> Vec<u8> {
+    let field = offset | u16::from(more) << 13;
+    frame[20..22].copy_from_slice(&field.to_be_bytes());
+    frame
+}
+
+#[test]
+fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
+    let (config, mut programs) = bench(THREE);
+    let links = [link(&config, "n1", "n2")];
+    let first = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"begin"), 0, true);
+    // Ports that a later fragment's data only seems to have.
+    let later = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"end"), 2, false);
+    let mut tiny = fragment(packet::tcp("10.0.0.1", "10.0.0.2", 1, 7000, SYN, b""), 0, true);
+    tiny.truncate(14 + 20 + 8);
+    let torn = tiny[..14 + 20 + 3].to_vec();
+    let cases = [
+        (steady(1), [true, true, true, true]),
+        (scoped(1, &["udp"]), [true, true, false, false]),
+        (scoped(1, &["udp/7000"]), [true, false, false, false]),
+        (scoped(1, &["udp/7000:dst"]), [false, false, false, false]),
+        (scoped(1, &["tcp"]), [false, false, true, true]),
+        (scoped(1, &["tcp/6999-7001:dst"]), [false, false, true, false]),
+    ];
+    for (slot, expected) in cases {
+        programs.place(0, &slot, &links);
+        programs.word(1, 0);
+        let verdicts = [&first, &later, &tiny, &torn].map(|frame| programs.all_drop(frame));
+        assert_eq!(verdicts, expected, "{:?}", &slot.scopes[..1]);
+        programs.word(0, 0);
+    }
+}
+
+#[test]
+fn an_icmp_error_is_in_the_scope_of_the_flow_that_it_quotes() {
+    let (config, mut programs) = bench(THREE);
+    let links = [link(&config, "n2", "n1")];
+    // n2 answers a packet of n1 to its port 5122: the quote's ports are those of the way there.
+    let quote = packet::tcp("10.0.0.1", "10.0.0.2", 40000, 5122, SYN, b"");
+    let error = packet::ip("10.0.0.2", "10.0.0.1", 1, &[&[3, 3, 0, 0, 0, 0, 0, 0], &quote[14..]].concat());
+    let quote = packet::tcp("fd00::1", "fd00::2", 40000, 5122, SYN, b"");
+    let error6 = packet::ip("fd00::2", "fd00::1", 58, &[&[1, 4, 0, 0, 0, 0, 0, 0], &quote[14..]].concat());
+    let echo = packet::ip("10.0.0.2", "10.0.0.1", 1, &[8, 0, 0, 0, 0, 0, 0, 0]);
+    let cases = [
+        ("tcp/5122:src", true, false),
+        ("tcp/5122:dst", false, false),
+        ("tcp/40000:dst", true, false),
+        ("tcp", true, false),
+        ("udp", false, false),
+        ("icmp", true, true),
+    ];
+    for (scope, expected, expected_of_echo) in cases {
+        programs.place(0, &scoped(1, &[scope]), &links);
+        programs.word(1, 0);
+        assert_eq!(programs.all_drop(&error), expected, "{scope}");
+        assert_eq!(programs.all_drop(&error6), expected, "{scope}");
+        assert_eq!(programs.all_drop(&echo), expected_of_echo, "{scope}");
+        programs.word(0, 0);
+    }
+}
+
+#[test]
+fn neighbours_are_kept_unless_asked_for() {
+    let (config, mut programs) = bench(THREE);
+    let links = [link(&config, "n1", "n2")];
+    let mut arp = packet::ethernet(0x0806, &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1]);
+    arp.extend([10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2]);
+    arp[..6].fill(0xff);
+    let target = "fd00::2".parse::<std::net::Ipv6Addr>().unwrap();
+    let solicitation = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat();
+    let mut solicitation = packet::ip("fd00::1", "ff02::1:ff00:2", 58, &solicitation);
+    solicitation[..6].copy_from_slice(&[0x33, 0x33, 0xff, 0, 0, 2]);
+    let mut dropping = steady(1);
+    dropping.drop_neighbour = 1;
+    for (slot, expected) in [(steady(1), false), (dropping, true)] {
+        programs.place(0, &slot, &links);
+        programs.word(1, 0);
+        assert_eq!(programs.all_drop(&arp), expected);
+        assert_eq!(programs.all_drop(&solicitation), expected);
+        programs.word(0, 0);
+    }
+}
+
+#[test]
+fn loss_is_rolled_only_at_the_bound_hook() {
+    let (config, mut programs) = bench(THREE);
+    let there = link(&config, "n1", "n2");
+    let mut half = steady(1);
+    half.loss = LOSS_ALL / 2;
+    programs.place(0, &half, &[there]);
+    programs.word(1, 0);
+    let frame = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
+    let elsewhere = INTERFACE + 1;
+    // Where source and destination are bound, and whether this hook rolls.
+    let cases = [
+        ((0, 0), true),
+        ((INTERFACE, elsewhere), true),
+        ((elsewhere, INTERFACE), false),
+        ((0, INTERFACE), true),
+        ((0, elsewhere), false),
+    ];
+    for ((src, dst), rolls) in cases {
+        programs.kernel.bind_roll(there.src, src);
+        programs.kernel.bind_roll(there.dst, dst);
+        for (random, lost) in [(0, true), (u32::MAX / 2, true), (u32::MAX / 2 + 1, false), (u32::MAX, false)]
+        {
+            programs.set(NOON, 0, random);
+            assert_eq!(programs.all_drop(&frame), lost && rolls, "bound at {src}, {dst}; {random}");
+        }
+    }
+    // A cut without loss needs no roll, wherever it is.
+    programs.word(0, 0);
+    programs.place(0, &steady(2), &[there]);
+    programs.word(1, 0);
+    assert!(programs.all_drop(&frame));
+}
+
+#[test]
+fn a_flap_begins_with_the_cut() {
+    let (config, mut programs) = bench(THREE);
+    let mut flap = steady(1);
+    (flap.starts_at, flap.flap_period, flap.flap_on) = (NOON, 200 * MS, 50 * MS);
+    programs.place(0, &flap, &[link(&config, "n1", "n2")]);
+    programs.word(1, 0);
+    let frame = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
+    for (at, expected) in
+        [(0, true), (50 * MS - 1, true), (50 * MS, false), (200 * MS - 1, false), (200 * MS, true)]
+    {
+        programs.set(NOON + at, 8 * MS, 0);
+        assert_eq!(programs.all_drop(&frame), expected, "{at} ns after the start");
+    }
+    programs.set(NOON - 1, 8 * MS, 0);
+    assert!(!programs.all_drop(&frame), "before the start");
+}
+
+#[test]
+fn deadlines_are_exact_though_the_coarse_clock_lags() {
+    let (config, mut programs) = bench(THREE);
+    let mut slot = steady(1);
+    (slot.starts_at, slot.ends_at) = (NOON, NOON + 5000 * MS);
+    programs.place(0, &slot, &[link(&config, "n1", "n2")]);
+    programs.word(1, 0);
+    let frame = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
+    for lag in [0, 1, 8 * MS, 20 * MS] {
+        for (at, expected) in
+            [(NOON - 1, false), (NOON, true), (NOON + 5000 * MS - 1, true), (NOON + 5000 * MS, false)]
+        {
+            programs.set(at, lag, 0);
+            assert_eq!(programs.all_drop(&frame), expected, "at {at}, lag {lag}");
+        }
+    }
+    // What ended by its deadline is watched from then on, without a store by anyone.
+    let stamps = programs.stamps();
+    assert_eq!(stamps.values().next().unwrap().first_packet, NOON + 5000 * MS);
+}
+
+#[test]
+fn a_lapsed_lease_passes_everything_for_good() {
+    let (config, mut programs) = bench(THREE);
+    programs.place(0, &steady(1), &[link(&config, "n1", "n2")]);
+    programs.word(1, 0);
+    programs.lease(NOON);
+    let frame = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
+    programs.set(NOON - 1, 20 * MS - 1, 0);
+    assert!(programs.all_drop(&frame));
+    programs.set(NOON, 20 * MS, 0);
+    assert!(!programs.all_drop(&frame), "the lease is over");
+    programs.renew_late(u64::MAX);
+    assert!(!programs.all_drop(&frame), "a late renewal revives nothing");
+    programs.lease(u64::MAX);
+    assert!(programs.all_drop(&frame), "the daemon took the latch back");
+    // Nothing is live: the lease is nobody's, and what is watched is still seen.
+    programs.word(0, 1);
+    programs.lease(NOON - 1);
+    assert!(!programs.all_drop(&frame));
+    programs.lease(u64::MAX);
+    assert_ne!(programs.stamps().values().next().unwrap().first_packet, 0);
+}
+
+#[test]
+fn the_halves_of_the_word_do_not_mix() {
+    let (config, mut programs) = bench(THREE);
+    let there = link(&config, "n1", "n2");
+    programs.place(31, &steady(1), &[there]);
+    programs.place(0, &steady(2), &[there]);
+    let frame = packet::tcp("10.0.0.1", "10.0.0.2", 1, 2, SYN, b"");
+    for (live, watched, expected) in [
+        (0, 0, false),
+        (1 << 31, 0, true),
+        (0, 1 << 31, false),
+        (1, 1 << 31, true),
+        (2, 1, false),
+        (1 << 31, 1, true),
+    ] {
+        programs.word(live, watched);
+        assert_eq!(programs.all_drop(&frame), expected, "{live:#x} {watched:#x}");
+    }
+    // A slot that is in no link's cell, and one whose bit is in neither half.
+    programs.word(1 << 30, 0);
+    assert!(!programs.all_drop(&frame));
+}
+
+#[test]
+fn a_drop_counts_for_every_slot_that_decided_it() {
+    let (config, mut programs) = bench(THREE);
+    let there = link(&config, "n1", "n2");
+    let mut over = steady(4);
+    over.ends_at = NOON;
+    let mut later = steady(5);
+    later.starts_at = NOON + 1;
+    programs.place(0, &steady(1), &[there]);
+    programs.place(1, &scoped(2, &["udp/2"]), &[there]);
+    programs.place(2, &scoped(3, &["tcp"]), &[there]);
+    programs.place(3, &over, &[there]);
+    programs.place(4, &later, &[there]);
+    programs.place(5, &steady(6), &[link(&config, "n2", "n1")]);
+    programs.word(0x3f, 0);
+    let frame = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"four");
+    assert!(programs.drops(Hook::In, &frame));
+    let key = |slot, generation| LinkKey { generation, slot, src: there.src.0, dst: there.dst.0 };
+    let stamps = programs.stamps();
+    assert_eq!(stamps.keys().copied().collect::<Vec<_>>(), [key(0, 1), key(1, 2)]);
+    for stamps in stamps.values() {
+        assert_eq!((stamps.dropped_packets, stamps.dropped_bytes), (1, frame.len() as u64));
+        assert_eq!((stamps.first_drop, stamps.last_drop, stamps.first_packet), (NOON, NOON, 0));
+    }
+    programs.at(NOON + MS);
+    assert!(programs.drops(Hook::Xdp, &frame));
+    let first = programs.stamps()[&key(0, 1)];
+    assert_eq!((first.dropped_packets, first.first_drop, first.last_drop), (2, NOON, NOON + MS));
+    let counters = programs.counters();
+    assert_eq!(counters[counter::DROPPED as usize], 2);
+    assert_eq!(counters[counter::STAMPS_LOST as usize], 0);
+}
+
+#[test]
+fn thirty_two_slots_on_one_link() {
+    let (config, mut programs) = bench(THREE);
+    let there = link(&config, "n1", "n2");
+    for slot in 0..32 {
+        programs.place(slot, &steady(u32::from(slot) + 1), &[there]);
+    }
+    let frame = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
+    programs.word(u32::MAX, 0);
+    assert!(programs.drops(Hook::Out, &frame));
+    assert_eq!(programs.stamps().len(), 32, "each of them decided");
+    // One by one they heal; the link is cut while any holds it.
+    for healed in 0..32 {
+        programs.word(u32::MAX << healed, u32::MAX.wrapping_shl(healed) ^ u32::MAX);
+        assert!(programs.all_drop(&frame), "{healed} healed");
+    }
+    programs.word(0, u32::MAX);
+    assert!(!programs.all_drop(&frame));
+    assert!(programs.stamps().values().all(|stamps| stamps.first_packet == NOON));
+}
+
+#[test]
+fn what_is_protected_is_never_dropped() {
+    let (config, mut programs) = bench(&format!("{THREE}\nprotect: [ tcp/22, 10.0.0.3 ]\n"));
+    let links = [("n1", "n2"), ("n1", "n3"), ("n3", "n1")].map(|(src, dst)| link(&config, src, dst));
+    programs.place(0, &steady(1), &links);
+    programs.word(1, 0);
+    let cases = [
+        (packet::tcp("10.0.0.1", "10.0.0.2", 40000, 23, SYN, b""), true),
+        (packet::tcp("10.0.0.1", "10.0.0.2", 40000, 22, SYN, b""), false),
+        (packet::tcp("10.0.0.1", "10.0.0.2", 22, 40000, SYN, b""), false),
+        (packet::udp("10.0.0.1", "10.0.0.2", 22, 22, b"x"), true),
+        (packet::udp("10.0.0.1", "10.0.0.3", 1, 2, b"x"), false),
+        (packet::udp("10.0.0.3", "10.0.0.1", 1, 2, b"x"), false),
+        (packet::udp("fd00::3", "fd00::1", 1, 2, b"x"), true),
+    ];
+    for (frame, expected) in &cases {
+        assert_eq!(programs.all_drop(frame), *expected, "{}", support::frame::hex(frame));
+    }
+    assert_eq!(programs.counters()[counter::PROTECTED as usize], 4 * 3);
+}
+
+const SERVERS: &str = r#"
+endpoints:
+  - { name: http, peers: [n1], probe: { http: { url: "http://{address}:80/" } }, wire: { port: 80, success: http } }
+  - { name: prefix, peers: [n1], probe: { http: { url: "http://{address}:81/" } }, wire: { port: 81, success: { prefix: "+PONG" } } }
+  - { name: any, peers: [n1], probe: { http: { url: "http://{address}:82/" } }, wire: { port: 82, success: payload } }
+  - { name: grpc, peers: [n1], probe: { http: { url: "http://{address}:83/" } }, wire: { port: 83, success: grpc } }
+"#;
+
+/// Programs with one slot, watched.
+fn servers() -> Programs {
+    let (config, mut programs) = bench(&format!("{THREE}{SERVERS}"));
+    programs.place(7, &steady(3), &[link(&config, "n1", "n2")]);
+    programs.word(0, 1 << 7);
+    programs
+}
+
+/// A segment of n1's server at a port.
+fn answer(port: u16, payload: &[u8]) -> Vec<u8> {
+    packet::tcp("10.0.0.1", "10.0.0.3", port, 40000, PUSH, payload)
+}
+
+/// The endpoint's id is its place in the config.
+fn stamped(programs: &Programs, endpoint: u32) -> Option<u64> {
+    programs.responses().get(&ResponseKey { generation: 3, slot: 7, endpoint }).copied()
+}
+
+#[test]
+fn responses_are_stamped_by_their_kind() {
+    let mut programs = servers();
+    for hook in Hook::ALL {
+        programs.forget();
+        let failures = [
+            answer(80, b"HTTP/1.1 503 Service Unavailable\r\n"),
+            answer(80, b"HTTP/1.1 "),
+            answer(80, b""),
+            answer(81, b"+PON"),
+            answer(81, b"-ERR"),
+            answer(82, b""),
+            answer(84, b"HTTP/1.1 200 OK\r\n"),
+            packet::tcp("10.0.0.2", "10.0.0.1", 80, 40000, PUSH, b"HTTP/1.1 200 OK\r\n"),
+            packet::udp("10.0.0.1", "10.0.0.2", 82, 40000, b"x"),
+        ];
+        for frame in &failures {
+            assert!(!programs.drops(hook, frame));
+            assert!(programs.responses().is_empty(), "{}", support::frame::hex(frame));
+        }
+        let successes = [
+            (0, answer(80, b"HTTP/1.1 204 No Content\r\n")),
+            (1, answer(81, b"+PONG\r\n")),
+            (2, answer(82, b"x")),
+        ];
+        for (endpoint, frame) in &successes {
+            programs.at(NOON + 1);
+            assert!(!programs.drops(hook, frame));
+            programs.at(NOON + 2);
+            assert!(!programs.drops(hook, frame));
+            assert_eq!(stamped(&programs, *endpoint), Some(NOON + 1), "the first counts");
+        }
+    }
+}
+
+const SETTINGS: &[u8] = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00";
+const HEADERS: &[u8] =
+    b"\x00\x00\x0e\x01\x04\x00\x00\x00\x01\x88\x5f\x8b\x1d\x75\xd0\x62\x0d\x26\x3d\x4c\x4d\x65\x64";
+const DATA: &[u8] = b"\x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x08\x01";
+const EMPTY_DATA: &[u8] = b"\x00\x00\x00\x00\x01\x00\x00\x00\x01";
+/// `:status: 200`, `grpc-status: 14`, end of stream.
+const TRAILERS_ONLY: &[u8] =
+    b"\x00\x00\x0e\x01\x05\x00\x00\x00\x01\x88\x40\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f\x02\x31\x34";
+/// Padded, with a priority, after a size update.
+const DRESSED_HEADERS: &[u8] =
+    b"\x00\x00\x0c\x01\x2c\x00\x00\x00\x01\x02\x00\x00\x00\x00\x10\x3f\xe1\x1f\x88\x00\x00";
+
+#[test]
+fn grpc_answers_are_stamped() {
+    let one = |payload: &[&[u8]]| vec![answer(83, &payload.concat())];
+    let two =
+        |first: &[&[u8]], second: &[&[u8]]| vec![answer(83, &first.concat()), answer(83, &second.concat())];
+    let mut other_flow = two(&[HEADERS], &[DATA]);
+    other_flow[1] = packet::tcp("10.0.0.1", "10.0.0.3", 83, 40001, PUSH, DATA);
+    let cases = [
+        ("headers and data", one(&[HEADERS, DATA]), true),
+        ("several frames", one(&[SETTINGS, SETTINGS, HEADERS, DATA, TRAILERS_ONLY]), true),
+        ("two segments", two(&[SETTINGS, HEADERS], &[SETTINGS, DATA]), true),
+        ("padding, priority, size update", one(&[DRESSED_HEADERS, DATA]), true),
+        ("trailers only", one(&[TRAILERS_ONLY]), false),
+        ("no data", one(&[SETTINGS, HEADERS]), false),
+        ("empty data", two(&[HEADERS], &[EMPTY_DATA]), false),
+        ("no headers", one(&[DATA]), false),
+        ("data of another flow", other_flow, false),
+    ];
+    let mut programs = servers();
+    for hook in Hook::ALL {
+        for (what, frames, expected) in &cases {
+            programs.forget();
+            for (index, frame) in frames.iter().enumerate() {
+                programs.at(NOON + index as u64);
+                assert!(!programs.drops(hook, frame));
+            }
+            let last = NOON + frames.len() as u64 - 1;
+            assert_eq!(stamped(&programs, 3), expected.then_some(last), "{what}, {hook:?}");
+        }
+    }
+}
+
+/// What the verifier says of a program: it loads on kernels that are stricter than this one only with room.
+#[test]
+fn the_programs_are_small() {
+    let protected = format!(
+        "{THREE}  n4: {{ addresses: [10.4.0.0/16], mac: \"02:00:00:00:00:04\" }}\nprotect: [ tcp/22, 10.0.0.3 ]\n{SERVERS}"
+    );
+    // As they are in use, with every feature: the test clock has less to verify.
+    let mut programs = Programs::load(&config(&protected), Clocks::Real);
+    for hook in Hook::ALL {
+        let info = programs.info(hook);
+        let verified = info.verified_instruction_count().unwrap();
+        let translated = info.size_translated().unwrap() / 8;
+        let jited = info.size_jitted();
+        println!(
+            "{}: {verified} instructions verified, {translated} long, {jited} bytes of machine code",
+            hook.name()
+        );
+        assert!(verified < 200_000, "{} has {verified} verified instructions of 1,000,000", hook.name());
+        assert!(translated < 20_000);
+        let (stack, chain) = support::stack::deepest(hook.name());
+        println!("{}: {stack} bytes of stack: {}", hook.name(), chain.join(" > "));
+        assert!(stack <= 448, "{} uses {stack} bytes of 512", hook.name());
+    }
+}

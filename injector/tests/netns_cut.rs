@@ -1,0 +1,269 @@
+//! Cut and heal by the real daemon: what passes, what does not, and what is left when the daemon is gone.
+
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::time::{Duration, Instant};
+
+use aya::programs::SchedClassifier;
+use aya::programs::tc::TcAttachType;
+use injector::api::types::{HealedBy, Outcome, PartitionState};
+use injector::clock::MonoNs;
+use live::can_run;
+use live::daemon::{Daemon, isolate, links};
+use live::foreign::{Foreign, Position};
+use live::lab::{Lab, Place};
+use live::traffic::{KINDS, Kind, Stream, assert_cut, assert_flows, sent_from};
+use rustix::process::Signal;
+
+const LONG: Duration = Duration::from_secs(120);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// Positive control → cut → heal, with a neighbour that stays untouched.
+fn cuts_and_heals(place: Place, hook: &str, says: &str) {
+    let lab = Lab::new(3);
+    let daemon = Daemon::start(&lab.config(place, hook));
+    for attachment in daemon.status().attachments {
+        let hook = attachment.hook.unwrap();
+        assert!(hook.starts_with(says), "{hook} is in force, not {says}: {}", attachment.why);
+    }
+    assert_flows(&lab, &KINDS, "n1", "n2");
+    assert_flows(&lab, &[Kind::Udp], "n2", "n1");
+    daemon.apply("p", &isolate("n1", LONG));
+    for other in ["n2", "n3"] {
+        assert_cut(&lab, &[Kind::Udp], "n1", other);
+        assert_cut(&lab, &KINDS, other, "n1");
+        assert_flows(&lab, &[Kind::Tcp, Kind::Icmp], "client", other);
+    }
+    assert_flows(&lab, &KINDS, "n2", "n3");
+    assert_flows(&lab, &KINDS, "client", "n1");
+    let healed = daemon.heal("p");
+    assert_eq!(healed.healed_by, HealedBy::Request);
+    assert_flows(&lab, &KINDS, "n1", "n2");
+    assert_flows(&lab, &KINDS, "n3", "n1");
+    let record = daemon.record_now("p");
+    for link in &record.links {
+        assert!(link.dropped_packets > 0, "{}→{} dropped nothing", link.src, link.dst);
+    }
+}
+
+#[test]
+fn a_cut_on_the_nodes_own_interfaces() {
+    if can_run("a_cut_on_the_nodes_own_interfaces") {
+        cuts_and_heals(Place::OwnNic, "auto", "tcx");
+    }
+}
+
+#[test]
+fn a_cut_on_bridge_ports() {
+    if can_run("a_cut_on_bridge_ports") {
+        cuts_and_heals(Place::BridgePort, "auto", "tcx");
+    }
+}
+
+#[test]
+fn a_cut_by_clsact() {
+    if can_run("a_cut_by_clsact") {
+        cuts_and_heals(Place::OwnNic, "clsact", "clsact");
+    }
+}
+
+#[test]
+fn a_cut_by_xdp() {
+    if can_run("a_cut_by_xdp") {
+        cuts_and_heals(Place::OwnNic, "xdp", "xdp-native+tcx");
+    }
+}
+
+/// The TCX programs on a node's own interface: ingress and egress.
+fn programs_on(lab: &Lab, node: &str) -> Vec<u32> {
+    lab.within(node, || {
+        [TcAttachType::Ingress, TcAttachType::Egress]
+            .into_iter()
+            .flat_map(|direction| SchedClassifier::query_tcx("eth0", direction).unwrap().1)
+            .map(|program| program.id())
+            .collect()
+    })
+}
+
+fn clsact_filters(lab: &Lab, node: &str) -> String {
+    let show = |direction| {
+        let netns = lab.netns(node);
+        let arguments = ["-n", netns.as_str(), "filter", "show", "dev", "eth0", direction];
+        let output = std::process::Command::new("tc").args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    show("ingress") + &show("egress")
+}
+
+#[test]
+fn a_killed_daemon_leaves_nothing_behind() {
+    if !can_run("a_killed_daemon_leaves_nothing_behind") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let mut daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    assert_eq!(programs_on(&lab, "n1").len(), 2, "the positive control");
+    daemon.apply("p", &isolate("n1", LONG));
+    assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    daemon.kill();
+    let killed = Instant::now();
+    assert_flows(&lab, &KINDS, "n1", "n2");
+    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+    for node in ["n1", "n2"] {
+        assert_eq!(programs_on(&lab, node), [0; 0], "{node}");
+    }
+}
+
+#[test]
+fn filters_of_a_killed_daemon_let_pass_when_the_lease_is_over() {
+    if !can_run("filters_of_a_killed_daemon_let_pass_when_the_lease_is_over") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let mut daemon = Daemon::start(&lab.config(Place::OwnNic, "clsact"));
+    daemon.apply("p", &isolate("n1", LONG));
+    assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    daemon.kill();
+    let killed = Instant::now();
+    assert_flows(&lab, &[Kind::Udp], "n1", "n2");
+    assert!(killed.elapsed() < Duration::from_secs(5), "{:?}", killed.elapsed());
+}
+
+#[test]
+fn a_terminated_daemon_heals_and_detaches() {
+    if !can_run("a_terminated_daemon_heals_and_detaches") {
+        return;
+    }
+    for hook in ["tc", "clsact"] {
+        let lab = Lab::new(2);
+        let mut daemon = Daemon::start(&lab.config(Place::OwnNic, hook));
+        if hook == "clsact" {
+            assert!(clsact_filters(&lab, "n1").contains("bpf"), "the positive control");
+        }
+        daemon.apply("p", &isolate("n1", LONG));
+        assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+        let status = daemon.terminate();
+        assert!(status.success(), "{status}: {}", daemon.log());
+        assert_eq!(programs_on(&lab, "n1"), [0; 0]);
+        assert_eq!(clsact_filters(&lab, "n1"), "");
+        assert!(!daemon.socket().exists(), "its socket is gone");
+        assert_flows(&lab, &KINDS, "n1", "n2");
+    }
+}
+
+/// The kernel keeps time by itself: the daemon stands still from right after the cut.
+#[test]
+fn a_short_cut_ends_exactly_without_its_daemon() {
+    if !can_run("a_short_cut_ends_exactly_without_its_daemon") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let stream = Stream::start(&lab, "n1", "n2", MILLISECOND);
+    let view = daemon.apply("p", &isolate("n1", Duration::from_secs(1)));
+    daemon.signal(Signal::STOP);
+    let (cut, ends_at) = (view.effective.unwrap(), view.ends_at_ns.unwrap());
+    std::thread::sleep(ends_at.saturating_since(MonoNs::now()) + Duration::from_millis(500));
+    let packets = stream.stop();
+    daemon.signal(Signal::CONT);
+
+    let after_cut = sent_from(&packets, cut.end_ns);
+    let first = after_cut.iter().find(|packet| packet.received.is_some()).expect("traffic after the end");
+    assert!(first.received.unwrap() >= ends_at, "a packet passed before the end");
+    assert!(
+        first.at >= ends_at - Duration::from_millis(50),
+        "sent {:?} before the end, and passed",
+        ends_at.saturating_since(first.at)
+    );
+    let after_end = sent_from(&packets, ends_at);
+    assert!(after_end.len() > 20, "{} packets", after_end.len());
+    let missing = after_end.iter().filter(|packet| packet.received.is_none()).count();
+    assert_eq!(missing, 0, "packets were dropped after the end");
+    let lasted = after_cut.iter().take_while(|packet| packet.received.is_none()).count();
+    assert!(lasted > 20, "{lasted} packets during the cut");
+
+    let healed = daemon.partition("p").healed.expect("it has ended");
+    assert_eq!((healed.healed_by, healed.end_ns), (HealedBy::Deadline, ends_at));
+}
+
+#[test]
+fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
+    if !can_run("a_long_cut_ends_with_the_lease_and_does_not_come_back") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let stream = Stream::start(&lab, "n1", "n2", MILLISECOND);
+    let cut = daemon.apply("p", &isolate("n1", Duration::from_secs(20))).effective.unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.signal(Signal::STOP);
+    let stopped = MonoNs::now();
+    std::thread::sleep(Duration::from_millis(3_500));
+    daemon.signal(Signal::CONT);
+    std::thread::sleep(Duration::from_millis(1_500));
+    let packets = stream.stop();
+
+    let after_cut = sent_from(&packets, cut.end_ns);
+    let first = after_cut.iter().find(|packet| packet.received.is_some()).expect("the lease ends it");
+    let lasted = first.at.saturating_since(stopped);
+    assert!(lasted > Duration::from_millis(1_000), "it was still alive {lasted:?} before");
+    assert!(lasted < Duration::from_millis(3_000), "cut {lasted:?} after the daemon stood still");
+    let missing = sent_from(after_cut, first.at).iter().filter(|packet| packet.received.is_none()).count();
+    assert_eq!(missing, 0, "it was cut again");
+
+    let healed = daemon.partition("p").healed.expect("it has ended");
+    assert_eq!(healed.healed_by, HealedBy::Lease);
+    assert!(healed.end_ns <= first.received.unwrap(), "healed before the first packet came through");
+    let record = daemon.record("p");
+    assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{record:#?}");
+    assert!(record.outcome_reason.unwrap().contains("lease"));
+    // And it goes on as before.
+    daemon.apply("q", &isolate("n1", LONG));
+    assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    assert_eq!(daemon.partition("q").state, PartitionState::Active);
+}
+
+/// Programs that end the chain with "ok" stay where they are and, behind ours, change nothing.
+#[test]
+fn foreign_programs_stay_and_only_one_ahead_bypasses() {
+    if !can_run("foreign_programs_stay_and_only_one_ahead_bypasses") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let before = Foreign::attach(&lab, "n1", Position::Last);
+    // Only the sender's own interface: a second hook in the way would hide the bypass.
+    let config = lab.config(Place::OwnNic, "auto");
+    let (peers, _) = config.split_once("interfaces:").unwrap();
+    let config = format!("{peers}interfaces:\n{}", lab.interface("n1", Place::OwnNic, "auto"));
+    let mut daemon = Daemon::start(&config);
+    let after = Foreign::attach(&lab, "n1", Position::Last);
+    let others = daemon.status().attachments[0].others.join(" ");
+    for foreign in [&before, &after] {
+        assert!(others.contains(&format!("(id {})", foreign.id)), "{} is not in {others}", foreign.id);
+    }
+    let cut = links(&[("n1", "n2"), ("n2", "n1")], LONG);
+    let view = daemon.apply("behind", &cut);
+    assert!(view.warnings.is_empty(), "{:?}", view.warnings);
+    assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    daemon.heal("behind");
+
+    let ahead = Foreign::attach(&lab, "n1", Position::First);
+    let view = daemon.apply("ahead", &cut);
+    let named = format!("(id {})", ahead.id);
+    assert!(view.warnings.iter().any(|warning| warning.contains(&named)), "{:?}", view.warnings);
+    assert_flows(&lab, &[Kind::Udp], "n1", "n2");
+    assert_cut(&lab, &[Kind::Udp], "n2", "n1");
+    daemon.heal("ahead");
+    assert!(daemon.record_now("ahead").warnings.iter().any(|warning| warning.contains(&named)));
+    let status = daemon.status();
+    assert!(status.attachments[0].why.contains("runs before us"), "{}", status.attachments[0].why);
+
+    assert!(daemon.terminate().success());
+    let mut left = programs_on(&lab, "n1");
+    let mut foreign = [before.id, after.id, ahead.id];
+    left.sort_unstable();
+    foreign.sort_unstable();
+    assert_eq!(left, foreign);
+}

@@ -1,0 +1,260 @@
+//! A cut must look like a cut cable to the sender: the injector against a bridge port that is switched off.
+
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::io::{ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use injector::clock::MonoNs;
+use live::can_run;
+use live::daemon::{Daemon, isolate};
+use live::lab::{Lab, Place, SWITCH, addresses};
+
+const CUT: Duration = Duration::from_secs(15);
+/// The ladder's next retransmission comes about 12 s after the heal.
+const RECOVERY: Duration = Duration::from_secs(25);
+const BEAT: Duration = Duration::from_millis(100);
+
+/// How the cable is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The truth: the port in the middle is switched off.
+    PortOff,
+    /// The injector on the sender's own interface.
+    OwnNic,
+    /// The injector in the middle.
+    BridgePort,
+}
+
+/// What the sender saw.
+#[derive(Debug)]
+struct Seen {
+    backoff: u8,
+    rto: Duration,
+    retransmissions: u32,
+    error: Option<std::io::Error>,
+    heal_to_echo: Duration,
+    datagram_errors: Vec<String>,
+    connect: Option<std::io::Error>,
+}
+
+enum Cutter {
+    Port(String),
+    Daemon(Box<Daemon>),
+}
+
+impl Cutter {
+    fn new(way: Way, lab: &Lab) -> Self {
+        let place = match way {
+            Way::PortOff => return Self::Port(lab.netns(SWITCH)),
+            Way::OwnNic => Place::OwnNic,
+            Way::BridgePort => Place::BridgePort,
+        };
+        // Only one interface: that of the sender's cable.
+        let config = lab.config(place, "auto");
+        let (peers, _) = config.split_once("interfaces:").unwrap();
+        let config = format!("{peers}interfaces:\n{}", lab.interface("n1", place, "auto"));
+        Self::Daemon(Box::new(Daemon::start(&config)))
+    }
+
+    fn cut(&self) {
+        match self {
+            Self::Port(switch) => port(switch, "0"),
+            Self::Daemon(daemon) => {
+                daemon.apply("p", &isolate("n1", CUT * 10));
+            }
+        }
+    }
+
+    fn heal(&self) {
+        match self {
+            Self::Port(switch) => port(switch, "3"),
+            Self::Daemon(daemon) => {
+                daemon.heal("p");
+            }
+        }
+    }
+}
+
+/// 0 is disabled, 3 forwarding.
+fn port(switch: &str, state: &str) {
+    let words = ["-n", switch, "link", "set", "dev", "p-n1", "state", state];
+    assert!(Command::new("bridge").args(words).status().unwrap().success());
+}
+
+fn info(stream: &TcpStream) -> libc::tcp_info {
+    let mut info = MaybeUninit::<libc::tcp_info>::zeroed();
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes, and any bytes are a `tcp_info`.
+    unsafe {
+        let answer = libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        );
+        assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+        info.assume_init()
+    }
+}
+
+/// A non-blocking socket on its way to a port.
+fn start_connecting(to: SocketAddr) -> OwnedFd {
+    let SocketAddr::V4(to) = to else { panic!("IPv4 here") };
+    let address = libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: to.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from(*to.ip()).to_be() },
+        sin_zero: [0; 8],
+    };
+    // SAFETY: a new descriptor that nobody else has, and an address as long as told.
+    unsafe {
+        let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0);
+        assert!(fd >= 0);
+        let fd = OwnedFd::from_raw_fd(fd);
+        let length = size_of_val(&address) as libc::socklen_t;
+        assert_eq!(libc::connect(fd.as_raw_fd(), (&raw const address).cast(), length), -1);
+        assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::EINPROGRESS));
+        fd
+    }
+}
+
+/// Why a connecting socket has failed; `None` while it is on its way.
+fn connect_error(fd: OwnedFd) -> Option<std::io::Error> {
+    let stream = TcpStream::from(fd);
+    let error = stream.take_error().unwrap();
+    assert!(error.is_some() || stream.peer_addr().is_err(), "it has connected");
+    error
+}
+
+fn datagrams(lab: &Lab, ask_for_errors: bool, to: IpAddr) -> UdpSocket {
+    let socket = lab.within("n1", || UdpSocket::bind("0.0.0.0:0").unwrap());
+    socket.connect((to, 9_000)).unwrap();
+    let on: libc::c_int = i32::from(ask_for_errors);
+    // SAFETY: a number is read from where it lives.
+    let set = unsafe {
+        let size = size_of_val(&on) as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_IP, libc::IP_RECVERR, (&raw const on).cast(), size)
+    };
+    assert_eq!(set, 0);
+    socket
+}
+
+/// Lives through one cut on a connection from n1 to n2 that sends 50 bytes ten times a second.
+fn live_through(way: Way) -> Seen {
+    let lab = Lab::new(2);
+    let cutter = Cutter::new(way, &lab);
+    let to = addresses("n2")[0];
+    let listener = lab.within("n2", || TcpListener::bind((to, 7_000)).unwrap());
+    let _datagrams = lab.within("n2", || UdpSocket::bind((to, 9_000)).unwrap());
+    let mut stream = lab.within("n1", || TcpStream::connect((to, 7_000)).unwrap());
+    let (mut echo, _) = listener.accept().unwrap();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(length) = echo.read(&mut buffer) {
+            if length == 0 || echo.write_all(&buffer[..length]).is_err() {
+                break;
+            }
+        }
+    });
+    stream.set_nodelay(true).unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let udp = [false, true].map(|ask_for_errors| datagrams(&lab, ask_for_errors, to));
+    let mut error = None;
+    let mut datagram_errors = Vec::new();
+    let echoed = |stream: &mut TcpStream, error: &mut Option<std::io::Error>| {
+        let mut heard = false;
+        loop {
+            match stream.read(&mut [0; 4096]) {
+                Ok(0) => return heard,
+                Ok(_) => heard = true,
+                Err(fault) if fault.kind() == ErrorKind::WouldBlock => return heard,
+                Err(fault) => {
+                    error.get_or_insert(fault);
+                    return heard;
+                }
+            }
+        }
+    };
+    let beat = |stream: &mut TcpStream, error: &mut Option<std::io::Error>, said: &mut Vec<String>| {
+        if let Err(fault) = stream.write_all(&[b'x'; 50]) {
+            error.get_or_insert(fault);
+        }
+        for socket in &udp {
+            if let Err(fault) = socket.send(b"datagram") {
+                said.push(fault.to_string());
+            }
+        }
+        std::thread::sleep(BEAT);
+    };
+    // Long enough for the round trip time to be known, and its variance to shrink.
+    for _ in 0..20 {
+        beat(&mut stream, &mut error, &mut datagram_errors);
+        echoed(&mut stream, &mut error);
+    }
+    let before = info(&stream);
+    cutter.cut();
+    let cut = Instant::now();
+    echoed(&mut stream, &mut error);
+    let connecting = lab.within("n1", || start_connecting((to, 7_000).into()));
+    let mut heard_in_cut = false;
+    while cut.elapsed() < CUT {
+        beat(&mut stream, &mut error, &mut datagram_errors);
+        // What was on its way at the cut may still come in its first moments.
+        heard_in_cut |= echoed(&mut stream, &mut error) && cut.elapsed() > Duration::from_secs(1);
+    }
+    assert!(!heard_in_cut, "{way:?} does not cut");
+    let during = info(&stream);
+    let connect = connect_error(connecting);
+    cutter.heal();
+    let healed = MonoNs::now();
+    let end = Instant::now() + RECOVERY;
+    while Instant::now() < end && error.is_none() && !echoed(&mut stream, &mut error) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Seen {
+        backoff: during.tcpi_backoff,
+        rto: Duration::from_micros(during.tcpi_rto.into()),
+        retransmissions: during.tcpi_total_retrans - before.tcpi_total_retrans,
+        error,
+        heal_to_echo: MonoNs::now().saturating_since(healed),
+        datagram_errors,
+        connect,
+    }
+}
+
+#[test]
+fn a_cut_looks_like_a_cut_cable_to_its_sender() {
+    if !can_run("a_cut_looks_like_a_cut_cable_to_its_sender") {
+        return;
+    }
+    let ways = [Way::PortOff, Way::OwnNic, Way::BridgePort];
+    let seen = std::thread::scope(|scope| {
+        let threads = ways.map(|way| scope.spawn(move || live_through(way)));
+        threads.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    for (way, seen) in ways.iter().zip(&seen) {
+        println!("{way:?}: {seen:?}");
+    }
+    let truth = &seen[0];
+    assert!(truth.backoff >= 4 && truth.retransmissions >= 4, "the port was not off: {truth:?}");
+    for (way, seen) in ways.iter().zip(&seen) {
+        assert!(seen.error.is_none(), "{way:?}: {seen:?}");
+        assert!(seen.connect.is_none(), "{way:?}: {seen:?}");
+        assert!(seen.datagram_errors.is_empty(), "{way:?}: {seen:?}");
+        assert_eq!(seen.backoff, truth.backoff, "{way:?}: {seen:?}, the truth: {truth:?}");
+        let off = seen.rto.abs_diff(truth.rto);
+        assert!(off * 10 <= truth.rto, "{way:?}: {seen:?}, the truth: {truth:?}");
+        assert!(seen.retransmissions.abs_diff(truth.retransmissions) <= 1, "{way:?}: {seen:?}, {truth:?}");
+        let (short, long) =
+            (seen.heal_to_echo.min(truth.heal_to_echo), seen.heal_to_echo.max(truth.heal_to_echo));
+        assert!(long < short * 2 + Duration::from_secs(1), "{way:?}: {seen:?}, the truth: {truth:?}");
+    }
+}

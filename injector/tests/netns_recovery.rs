@@ -1,0 +1,168 @@
+//! Heal to ready: what counts as an answer, and the whole story of a small cluster.
+
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use injector::api::types::{Outcome, RecoveryRecord};
+use injector::clock::MonoNs;
+use live::can_run;
+use live::daemon::{Daemon, isolate};
+use live::lab::{Lab, Place, addresses};
+use live::traffic::{Mood, Server, Stream};
+
+/// An answer is stamped in the kernel before the prober has read it; both clocks are one.
+const NOT_BEFORE_THE_WIRE: Duration = Duration::from_millis(5);
+
+fn endpoint(base: &str, port: u16, netns: &str) -> String {
+    format!(
+        "  - name: {base}\n    peers: [n1]\n    role: required\n    probe: {{ http: {{ url: \
+         \"http://{{address}}:{port}/\", expect: {{ status: 200 }} }}, interval: 10ms, timeout: 1200ms }}\n    wire: {{ \
+         port: {port}, success: http }}\n    netns: {netns}\n"
+    )
+}
+
+/// It accepts and reads at once, and answers 900 ms late: a success counts when its answer is complete.
+#[test]
+fn a_server_that_hangs_is_not_ready() {
+    if !can_run("a_server_that_hangs_is_not_ready") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let (hanging, prompt) = (Server::start(&lab, "n1"), Server::start(&lab, "n1"));
+    let mut config = lab.config(Place::OwnNic, "auto");
+    // The prober sits on n2: its probes are on the links that are cut.
+    config += "endpoints:\n";
+    config += &endpoint("hanging", hanging.port(), &lab.netns("n2"));
+    config += &endpoint("prompt", prompt.port(), &lab.netns("n2"));
+    config += "ready: { consecutive: 5, observe: 1s, observe_max: 5s }\ndeadline: 10s\n";
+    let daemon = Daemon::start(&config);
+    daemon.wait_healthy();
+    // Before the cut: an answer that the cut catches would be seen on the wire again after the heal.
+    hanging.set(Mood::Hanging);
+    daemon.apply("p", &isolate("n1", Duration::from_secs(60)));
+    // Longer than the probes' timeout, so that they fail during the cut.
+    std::thread::sleep(Duration::from_millis(1_600));
+    let heal = daemon.heal("p");
+    std::thread::sleep(Duration::from_millis(900));
+    let answered_from = MonoNs::now();
+    hanging.set(Mood::Fine);
+    let record = daemon.record("p");
+
+    assert_eq!(record.outcome, Some(Outcome::Recovered), "{record:#?}");
+    let of = |base: &str| record.endpoints.iter().find(|endpoint| endpoint.name.starts_with(base)).unwrap();
+    let late = of("hanging");
+    for stamp in [late.first_ok_ns, late.ready_ns, late.settled_ns, late.first_response_ns] {
+        let stamp = stamp.unwrap_or_else(|| panic!("{record:#?}"));
+        assert!(stamp >= answered_from, "{late:?}, answered from {answered_from:?}");
+    }
+    assert!(late.first_response_ns.unwrap() <= late.first_ok_ns.unwrap() + NOT_BEFORE_THE_WIRE, "{late:?}");
+    assert_eq!((late.healthy_before, late.impaired), (Some(true), Some(true)));
+    let early = of("prompt");
+    assert!(early.ready_ns.unwrap() < answered_from, "the other one was ready long before: {early:?}");
+    assert!(early.first_ok_ns.unwrap() >= heal.begin_ns);
+    assert!(record.heal_to_ready_ns.unwrap() >= 900_000_000);
+}
+
+/// It never comes back: the verdict is there at the deadline, and `wait` says so.
+#[test]
+fn a_server_that_stays_away_is_not_recovered() {
+    if !can_run("a_server_that_stays_away_is_not_recovered") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let server = Server::start(&lab, "n1");
+    let mut config = lab.config(Place::OwnNic, "auto");
+    config += "endpoints:\n";
+    config += &endpoint("ingress", server.port(), &lab.netns("client"));
+    config += "ready: { consecutive: 5, observe: 1s, observe_max: 5s }\ndeadline: 1s\n";
+    let daemon = Daemon::start(&config);
+    daemon.wait_healthy();
+    let _stream = Stream::start(&lab, "n1", "n2", Duration::from_millis(5));
+    daemon.apply("p", &isolate("n1", Duration::from_millis(300)));
+    server.set(Mood::Failing);
+    let output = daemon.cli(&["wait", "p", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let record: RecoveryRecord = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(record.outcome, Some(Outcome::NotRecovered));
+    let endpoint = &record.endpoints[0];
+    assert_eq!((endpoint.first_ok_ns, endpoint.settled_ns, endpoint.first_response_ns), (None, None, None));
+    assert_eq!(record.heal_to_settled_ns, None);
+}
+
+/// A process that ends with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn quorum() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples").join("quorum");
+    assert!(program.exists(), "build it first: cargo build -p injector --example quorum");
+    program
+}
+
+#[test]
+fn a_cluster_recovers_and_tells_its_story() {
+    if !can_run("a_cluster_recovers_and_tells_its_story") {
+        return;
+    }
+    let lab = Lab::new(3);
+    let nodes = lab.node_names();
+    let _cluster: Vec<Running> = nodes
+        .iter()
+        .map(|node| {
+            let others = nodes.iter().filter(|other| *other != node);
+            let peers: Vec<String> = others.map(|other| format!("{other}={}", addresses(other)[0])).collect();
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &lab.netns(node)]).arg(quorum());
+            command.args(["--node", node, "--seed", "7", "--peers", &peers.join(",")]);
+            command.args(["--listen", &addresses(node)[0].to_string()]).stderr(Stdio::null());
+            Running(command.spawn().unwrap())
+        })
+        .collect();
+    let mut config = lab.config(Place::OwnNic, "auto");
+    write!(
+        config,
+        "endpoints:\n  - name: ingress\n    peers: [n1, n2, n3]\n    role: required\n    probe: {{ http: {{ url: \
+         \"http://{{address}}:8080/\", expect: {{ status: 200 }} }}, interval: 20ms, timeout: 1s }}\n    wire: {{ \
+         port: 8080, success: http }}\n    netns: {}\nready: {{ consecutive: 5, observe: 2s, observe_max: 20s \
+         }}\ndeadline: 20s\n",
+        lab.netns("client")
+    )
+    .unwrap();
+    let daemon = Daemon::start(&config);
+    daemon.wait_healthy();
+    let output =
+        daemon.cli(&["partition", "isolate", "n1", "--for", "3s", "--name", "story", "--deadline", "20s"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = daemon.cli(&["wait", "story", "--json"]);
+    let record: RecoveryRecord = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{record:#?}");
+    assert_eq!(record.outcome, Some(Outcome::Recovered));
+    assert!(record.proved && record.is_final);
+    let heal = record.heal.unwrap();
+    let cut_off = record.endpoints.iter().find(|endpoint| endpoint.name == "ingress@n1").unwrap();
+    assert_eq!((cut_off.healthy_before, cut_off.impaired), (Some(true), Some(true)));
+    let [response, first_ok, ready, settled] =
+        [cut_off.first_response_ns, cut_off.first_ok_ns, cut_off.ready_ns, cut_off.settled_ns]
+            .map(|stamp| stamp.unwrap_or_else(|| panic!("{cut_off:?}")));
+    assert!(heal.begin_ns <= response && response <= first_ok + NOT_BEFORE_THE_WIRE, "{cut_off:?}");
+    assert!(first_ok <= ready && ready <= settled, "{cut_off:?}");
+    assert_eq!(record.heal_to_settled_ns, settled.since(heal.end_ns));
+    for endpoint in record.endpoints.iter().filter(|endpoint| endpoint.name != "ingress@n1") {
+        assert_eq!(endpoint.impaired, Some(false), "the majority never stopped: {endpoint:?}");
+    }
+    // Nothing can be ready before a majority is heard again.
+    let first_packet = record.links.iter().filter_map(|link| link.first_packet_ns).min().unwrap();
+    assert!(heal.begin_ns <= first_packet && first_packet <= first_ok, "{record:#?}");
+}

@@ -1,0 +1,445 @@
+//! Frames as trees that proptest can draw and shrink, and a person can read.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::collection::vec;
+use proptest::option::weighted;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// A frame, and what was done to it after it was built.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    pub to: [u8; 6],
+    pub from: [u8; 6],
+    /// Tag protocol and control.
+    pub tags: Vec<(u16, u16)>,
+    pub body: Body,
+    /// Bytes that were changed: where (modulo the length), and by which bits.
+    pub edits: Vec<(u16, u8)>,
+    /// The share, of 255, that is left of it.
+    pub cut: Option<u8>,
+    /// Bytes after its end.
+    pub padding: u8,
+}
+
+#[derive(Clone, Debug)]
+pub enum Body {
+    V4 { src: Ipv4Addr, dst: Ipv4Addr, options: u8, more: bool, offset: u16, length: Length, up: Up },
+    V6 { src: Ipv6Addr, dst: Ipv6Addr, headers: Vec<Header>, length: Length, up: Up },
+    Arp { reply: bool, sender: Ipv4Addr, target: Ipv4Addr },
+    Other { ethertype: u16, bytes: Vec<u8> },
+    Random(Vec<u8>),
+}
+
+/// The length field of an IP header.
+#[derive(Clone, Copy, Debug)]
+pub enum Length {
+    True,
+    Zero,
+    Wrong(u16),
+}
+
+/// An IPv6 extension header.
+#[derive(Clone, Copy, Debug)]
+pub enum Header {
+    /// Of a kind, with this many further 8-byte words.
+    Plain(u8, u8),
+    Fragment {
+        offset: u16,
+        more: bool,
+    },
+    Authentication,
+}
+
+/// What is above IP.
+#[derive(Clone, Debug)]
+pub enum Up {
+    Tcp {
+        sport: u16,
+        dport: u16,
+        flags: u8,
+        payload: Vec<u8>,
+    },
+    Udp {
+        sport: u16,
+        dport: u16,
+        payload: Vec<u8>,
+    },
+    Sctp {
+        sport: u16,
+        dport: u16,
+    },
+    /// Either version's, by the number of the protocol.
+    Icmp {
+        protocol: u8,
+        kind: u8,
+        quote: Option<Box<Body>>,
+    },
+    Neighbour {
+        kind: u8,
+        target: Ipv6Addr,
+    },
+    Gre(Box<Body>),
+    Vxlan(Box<Body>),
+    Other {
+        protocol: u8,
+        bytes: Vec<u8>,
+    },
+}
+
+impl Frame {
+    /// Its bytes: at least the 14 and at most the 3,500 that a test run takes.
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut frame = [self.to, self.from].concat();
+        for (protocol, control) in &self.tags {
+            frame.extend(protocol.to_be_bytes());
+            frame.extend(control.to_be_bytes());
+        }
+        self.body.write(&mut frame);
+        frame.extend(std::iter::repeat_n(0, self.padding.into()));
+        for (at, bits) in &self.edits {
+            let at = usize::from(*at) % frame.len();
+            frame[at] ^= bits;
+        }
+        if let Some(left) = self.cut {
+            frame.truncate(frame.len() * usize::from(left) / 255);
+        }
+        frame.resize(frame.len().clamp(14, 3500), 0);
+        frame
+    }
+}
+
+impl Body {
+    fn ethertype(&self) -> Option<u16> {
+        match self {
+            Self::V4 { .. } => Some(0x0800),
+            Self::V6 { .. } => Some(0x86dd),
+            Self::Arp { .. } => Some(0x0806),
+            Self::Other { ethertype, .. } => Some(*ethertype),
+            Self::Random(_) => None,
+        }
+    }
+
+    fn write(&self, frame: &mut Vec<u8>) {
+        if let Some(ethertype) = self.ethertype() {
+            frame.extend(ethertype.to_be_bytes());
+        }
+        frame.extend(self.packet());
+    }
+
+    fn packet(&self) -> Vec<u8> {
+        match self {
+            Self::V4 { src, dst, options, more, offset, length, up } => {
+                let above = up.bytes();
+                let words = 5 + options % 11;
+                let total = length.of(above.len() + usize::from(words) * 4);
+                let fragment = offset & 0x1fff | u16::from(*more) << 13;
+                let mut packet = vec![0x40 | words, 0];
+                packet.extend(total.to_be_bytes());
+                packet.extend([0, 7]);
+                packet.extend(fragment.to_be_bytes());
+                packet.extend([64, up.protocol(), 0, 0]);
+                packet.extend(src.octets());
+                packet.extend(dst.octets());
+                packet.resize(usize::from(words) * 4, 1);
+                packet.extend(above);
+                packet
+            }
+            Self::V6 { src, dst, headers, length, up } => {
+                let mut above = Vec::new();
+                let kinds = headers.iter().map(|header| header.kind()).chain([up.protocol()]);
+                for (header, next) in headers.iter().zip(kinds.skip(1)) {
+                    header.write(next, &mut above);
+                }
+                above.extend(up.bytes());
+                let mut packet = vec![0x60, 0, 0, 0];
+                packet.extend(length.of(above.len()).to_be_bytes());
+                packet.extend([headers.first().map_or(up.protocol(), |header| header.kind()), 64]);
+                packet.extend(src.octets());
+                packet.extend(dst.octets());
+                packet.extend(above);
+                packet
+            }
+            Self::Arp { reply, sender, target } => {
+                let mut packet = vec![0, 1, 8, 0, 6, 4, 0, 1 + u8::from(*reply), 2, 0, 0, 0, 0, 9];
+                packet.extend(sender.octets());
+                packet.extend([0; 6]);
+                packet.extend(target.octets());
+                packet
+            }
+            Self::Other { bytes, .. } | Self::Random(bytes) => bytes.clone(),
+        }
+    }
+}
+
+impl Length {
+    fn of(self, truth: usize) -> u16 {
+        match self {
+            Self::True => truth as u16,
+            Self::Zero => 0,
+            Self::Wrong(length) => length,
+        }
+    }
+}
+
+impl Header {
+    fn kind(self) -> u8 {
+        match self {
+            Self::Plain(kind, _) => kind,
+            Self::Fragment { .. } => 44,
+            Self::Authentication => 51,
+        }
+    }
+
+    fn write(self, next: u8, packet: &mut Vec<u8>) {
+        let (length, low, words) = match self {
+            Self::Plain(_, more) => (more % 4, 0, more % 4 + 1),
+            Self::Fragment { offset, more } => (0, offset << 3 | u16::from(more), 1),
+            Self::Authentication => (4, 0, 3),
+        };
+        packet.extend([next, length]);
+        packet.extend(low.to_be_bytes());
+        packet.extend(std::iter::repeat_n(0, usize::from(words) * 8 - 4));
+    }
+}
+
+impl Up {
+    fn protocol(&self) -> u8 {
+        match self {
+            Self::Tcp { .. } => 6,
+            Self::Udp { .. } | Self::Vxlan(_) => 17,
+            Self::Sctp { .. } => 132,
+            Self::Icmp { protocol, .. } | Self::Other { protocol, .. } => *protocol,
+            Self::Neighbour { .. } => 58,
+            Self::Gre(_) => 47,
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let ports = |sport: &u16, dport: &u16| [sport.to_be_bytes(), dport.to_be_bytes()].concat();
+        match self {
+            Self::Tcp { sport, dport, flags, payload } => {
+                let mut segment = ports(sport, dport);
+                segment.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, *flags, 0xff, 0xff, 0, 0, 0, 0]);
+                segment.extend(payload);
+                segment
+            }
+            Self::Udp { sport, dport, payload } => {
+                let mut datagram = ports(sport, dport);
+                datagram.extend(((payload.len() + 8) as u16).to_be_bytes());
+                datagram.extend([0, 0]);
+                datagram.extend(payload);
+                datagram
+            }
+            Self::Sctp { sport, dport } => [ports(sport, dport), vec![0; 8]].concat(),
+            Self::Icmp { kind, quote, .. } => {
+                let mut message = vec![*kind, 0, 0, 0, 0, 0, 0, 0];
+                message.extend(quote.iter().flat_map(|body| body.packet()));
+                message
+            }
+            Self::Neighbour { kind, target } => {
+                let mut message = vec![*kind, 0, 0, 0, 0, 0, 0, 0];
+                message.extend(target.octets());
+                message
+            }
+            Self::Gre(body) => {
+                let mut packet = vec![0, 0];
+                body.write(&mut packet);
+                packet
+            }
+            Self::Vxlan(body) => {
+                let mut datagram = ports(&40000, &4789);
+                datagram.extend([0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1]);
+                body.write(&mut datagram);
+                datagram
+            }
+            Self::Other { bytes, .. } => bytes.clone(),
+        }
+    }
+}
+
+/// Bytes as a person reads them: sixteen a line.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for (line, bytes) in bytes.chunks(16).enumerate() {
+        let _ = write!(text, "\n  {:04x} ", line * 16);
+        for byte in bytes {
+            let _ = write!(text, " {byte:02x}");
+        }
+    }
+    text
+}
+
+/// The addresses that frames are drawn from.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pub v4: Vec<Ipv4Addr>,
+    pub v6: Vec<Ipv6Addr>,
+    pub macs: Vec<[u8; 6]>,
+    pub ports: Vec<u16>,
+    /// Whence responses come.
+    pub servers: Vec<(IpAddr, u16)>,
+}
+
+impl Pool {
+    /// A pool with these peers' addresses, and groups and strangers.
+    pub fn of(
+        addresses: impl IntoIterator<Item = IpAddr>,
+        macs: impl IntoIterator<Item = [u8; 6]>,
+        servers: Vec<(IpAddr, u16)>,
+    ) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for address in addresses {
+            match address {
+                IpAddr::V4(address) => v4.push(address),
+                IpAddr::V6(address) => v6.push(address),
+            }
+        }
+        let v4_groups = [[10, 0, 3, 200], [192, 0, 2, 1], [224, 0, 0, 251], [255, 255, 255, 255]];
+        v6.extend(v4.iter().take(2).map(Ipv4Addr::to_ipv6_mapped));
+        v4.extend(v4_groups.map(Ipv4Addr::from));
+        let v6_groups = ["2001:db8::1", "ff02::1", "ff02::1:ff00:1", "::", "::1", "64::ffff:e000:1"];
+        v6.extend(v6_groups.map(|text| text.parse::<Ipv6Addr>().unwrap()));
+        let mut all = vec![[2, 9, 9, 9, 9, 9], [0xff; 6], [0x33, 0x33, 0, 0, 0, 1]];
+        all.extend(macs);
+        // Around the ports that scopes, protected ports and endpoints are drawn from.
+        let ports = vec![1, 22, 80, 5121, 5122, 5123, 7000, 7005, 7010, 7011, 8080, 65535];
+        Self { v4, v6, macs: all, ports, servers }
+    }
+
+    /// Frames.
+    pub fn frames(&self) -> impl Strategy<Value = Frame> + use<> {
+        let mac = || prop_oneof![2 => Just([2, 0, 0, 0, 0, 7]), 3 => select(self.macs.clone())];
+        let tag = (select(vec![0x8100_u16, 0x88a8]), any::<u16>());
+        let tags = prop_oneof![6 => Just(Vec::new()).boxed(), 1 => vec(tag, 1..=3).boxed()];
+        let edits =
+            prop_oneof![6 => Just(Vec::new()).boxed(), 1 => vec((0..90_u16, any::<u8>()), 1..3).boxed()];
+        let padding = prop_oneof![5 => Just(0_u8), 1 => 0..40_u8];
+        (mac(), mac(), tags, self.bodies(), edits, weighted(0.1, any::<u8>()), padding).prop_map(
+            |(to, from, tags, body, edits, cut, padding)| Frame { to, from, tags, body, edits, cut, padding },
+        )
+    }
+
+    fn bodies(&self) -> BoxedStrategy<Body> {
+        let ups = self.ups(2);
+        let other = (select(vec![0x88cc_u16, 0x8847, 0x8864, 0x9000]), vec(any::<u8>(), 0..60))
+            .prop_map(|(ethertype, bytes)| Body::Other { ethertype, bytes });
+        prop_oneof![
+            4 => self.responses(),
+            10 => self.v4(ups.clone()),
+            10 => self.v6(ups),
+            2 => self.arp(),
+            1 => other,
+            1 => vec(any::<u8>(), 2..100).prop_map(Body::Random),
+        ]
+        .boxed()
+    }
+
+    fn responses(&self) -> BoxedStrategy<Body> {
+        let (v4, v6) = (select(self.v4.clone()), select(self.v6.clone()));
+        let server = match &self.servers[..] {
+            [] => return self.arp(),
+            servers => select(servers.to_vec()),
+        };
+        (server, v4, v6, self.tcp(), lengths())
+            .prop_map(|((address, port), v4, v6, mut up, length)| {
+                if let Up::Tcp { sport, .. } = &mut up {
+                    *sport = port;
+                }
+                match address {
+                    IpAddr::V4(src) => {
+                        Body::V4 { src, dst: v4, options: 0, more: false, offset: 0, length, up }
+                    }
+                    IpAddr::V6(src) => Body::V6 { src, dst: v6, headers: Vec::new(), length, up },
+                }
+            })
+            .boxed()
+    }
+
+    fn arp(&self) -> BoxedStrategy<Body> {
+        let address = || select(self.v4.clone());
+        (any::<bool>(), address(), address())
+            .prop_map(|(reply, sender, target)| Body::Arp { reply, sender, target })
+            .boxed()
+    }
+
+    fn v4(&self, up: BoxedStrategy<Up>) -> BoxedStrategy<Body> {
+        let address = || select(self.v4.clone());
+        let options = prop_oneof![5 => Just(0_u8), 1 => 0..11_u8];
+        (address(), address(), options, weighted(0.15, (any::<bool>(), 0..3_u16)), lengths(), up)
+            .prop_map(|(src, dst, options, fragment, length, up)| {
+                let (more, offset) = fragment.unwrap_or((false, 0));
+                Body::V4 { src, dst, options, more, offset, length, up }
+            })
+            .boxed()
+    }
+
+    fn v6(&self, up: BoxedStrategy<Up>) -> BoxedStrategy<Body> {
+        let address = || select(self.v6.clone());
+        let header = prop_oneof![
+            3 => (select(vec![0_u8, 43, 60, 135, 139, 140]), 0..4_u8).prop_map(|(kind, more)| Header::Plain(kind, more)),
+            2 => (0..3_u16, any::<bool>()).prop_map(|(offset, more)| Header::Fragment { offset, more }),
+            1 => Just(Header::Authentication),
+        ];
+        let headers = prop_oneof![
+            6 => Just(Vec::new()).boxed(),
+            3 => vec(header.clone(), 1..3).boxed(),
+            1 => vec(header, 7..10).boxed(),
+        ];
+        (address(), address(), headers, lengths(), up)
+            .prop_map(|(src, dst, headers, length, up)| Body::V6 { src, dst, headers, length, up })
+            .boxed()
+    }
+
+    fn tcp(&self) -> BoxedStrategy<Up> {
+        let port = || select(self.ports.clone());
+        let flags = select(vec![0x02_u8, 0x12, 0x10, 0x18, 0x11, 0x04]);
+        (port(), port(), flags, payloads())
+            .prop_map(|(sport, dport, flags, payload)| Up::Tcp { sport, dport, flags, payload })
+            .boxed()
+    }
+
+    /// What is above IP, with bodies in it to a depth.
+    fn ups(&self, depth: u32) -> BoxedStrategy<Up> {
+        let port = || select(self.ports.clone());
+        let flat = prop_oneof![
+            6 => self.tcp(),
+            3 => (port(), port(), payloads()).prop_map(|(sport, dport, payload)| Up::Udp { sport, dport, payload }),
+            1 => (port(), port()).prop_map(|(sport, dport)| Up::Sctp { sport, dport }),
+            1 => (select(vec![1_u8, 58]), any::<u8>()).prop_map(|(protocol, kind)| Up::Icmp { protocol, kind, quote: None }),
+            2 => (133..138_u8, select(self.v6.clone())).prop_map(|(kind, target)| Up::Neighbour { kind, target }),
+            1 => (any::<u8>(), vec(any::<u8>(), 0..30)).prop_map(|(protocol, bytes)| Up::Other { protocol, bytes }),
+        ];
+        if depth == 0 {
+            return flat.boxed();
+        }
+        let inner = prop_oneof![self.v4(self.ups(depth - 1)), self.v6(self.ups(depth - 1))]
+            .prop_map(Box::new)
+            .boxed();
+        let kinds =
+            select(vec![(1_u8, 3_u8), (1, 11), (1, 12), (1, 5), (1, 4), (58, 1), (58, 2), (58, 3), (58, 4)]);
+        prop_oneof![
+            12 => flat,
+            3 => (kinds, inner.clone()).prop_map(|((protocol, kind), quote)| Up::Icmp { protocol, kind, quote: Some(quote) }),
+            1 => inner.clone().prop_map(Up::Gre),
+            1 => inner.prop_map(Up::Vxlan),
+        ]
+        .boxed()
+    }
+}
+
+fn payloads() -> impl Strategy<Value = Vec<u8>> {
+    let starts =
+        vec![&b""[..], b"x", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 503 No\r\n", b"+PONG\r\n", b"+PON"];
+    select(starts).prop_map(<[u8]>::to_vec)
+}
+
+fn lengths() -> impl Strategy<Value = Length> {
+    prop_oneof![
+        12 => Just(Length::True),
+        1 => Just(Length::Zero),
+        1 => (0..100_u16).prop_map(Length::Wrong),
+    ]
+}

@@ -1,0 +1,252 @@
+//! The three programs of one interface, loaded and run by `BPF_PROG_TEST_RUN`: no interface is touched.
+//!
+//! Time, randomness, the commit word and the lease are written straight into the shared maps, since a test's
+//! clock ([`Clocks::Test`]) is none that the daemon's gate would store by. Needs root.
+
+use std::collections::BTreeMap;
+
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, PerCpuHashMap};
+use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
+use injector::config::Config;
+use injector::datapath::{Clocks, Datapath as _, Kernel, Presence, SlotIndex, chain};
+use injector::model::Link;
+use injector_common::Word;
+use injector_common::key::{LinkKey, ResponseKey, StreamKey};
+use injector_common::record::{Lease, LinkStamps, TestInput, earliest};
+use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
+
+/// The programs by hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    In,
+    Out,
+    Xdp,
+}
+
+impl Hook {
+    pub const ALL: [Self; 3] = [Self::In, Self::Out, Self::Xdp];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::In => "injector_in",
+            Self::Out => "injector_out",
+            Self::Xdp => "injector_xdp",
+        }
+    }
+
+    /// Whether the kernel's test run takes a frame: as an skb, one that ends within its IP header is refused.
+    pub fn takes(self, frame: &[u8]) -> bool {
+        let whole = match frame.get(12..14) {
+            Some([0x08, 0x00]) => 34,
+            Some([0x86, 0xdd]) => 54,
+            _ => 14,
+        };
+        frame.len() >= if self == Self::Xdp { 14 } else { whole }
+    }
+
+    /// Whether an answer of the program drops the packet.
+    ///
+    /// # Panics
+    /// If it is none of the program's two answers.
+    fn drops(self, answer: u32) -> bool {
+        const NEXT: u32 = u32::MAX;
+        const SHOT: u32 = 2;
+        const REDIRECT: u32 = 7;
+        const XDP_DROP: u32 = 1;
+        const XDP_PASS: u32 = 2;
+        match (self, answer) {
+            (Self::In, SHOT) | (Self::Out, REDIRECT) | (Self::Xdp, XDP_DROP) => true,
+            (Self::In | Self::Out, NEXT) | (Self::Xdp, XDP_PASS) => false,
+            _ => panic!("{} answered {answer}", self.name()),
+        }
+    }
+}
+
+/// A loaded instance and its maps.
+pub struct Programs {
+    pub kernel: Kernel,
+    ebpf: Ebpf,
+    commit: Array<MapData, u64>,
+    lease: Array<MapData, Lease>,
+    test: Array<MapData, TestInput>,
+    links: PerCpuHashMap<MapData, LinkKey, LinkStamps>,
+    responses: PerCpuHashMap<MapData, ResponseKey, u64>,
+    streams: HashMap<MapData, StreamKey, u32>,
+}
+
+/// The interface id of the instance.
+pub const INTERFACE: u32 = 1;
+
+impl Programs {
+    /// Loads the programs for a config.
+    pub fn load(config: &Config, clocks: Clocks) -> Self {
+        let kernel = Kernel::load(config, clocks).unwrap_or_else(|error| panic!("{}", chain(&error)));
+        let mut ebpf = kernel.object().instance(INTERFACE).unwrap();
+        for hook in Hook::ALL {
+            let program = ebpf.program_mut(hook.name()).unwrap();
+            let loaded = match hook {
+                Hook::In | Hook::Out => <&mut SchedClassifier>::try_from(program).unwrap().load(),
+                Hook::Xdp => <&mut Xdp>::try_from(program).unwrap().load(),
+            };
+            loaded.unwrap_or_else(|error| panic!("{}: {}", hook.name(), chain(&error)));
+        }
+        let mut take = |name| ebpf.take_map(name).unwrap();
+        let mut programs = Self {
+            commit: take("COMMIT").try_into().unwrap(),
+            lease: take("LEASE").try_into().unwrap(),
+            test: take("TEST").try_into().unwrap(),
+            links: take("LINKS").try_into().unwrap(),
+            responses: take("RESPONSES").try_into().unwrap(),
+            streams: take("STREAMS").try_into().unwrap(),
+            kernel,
+            ebpf,
+        };
+        programs.lease(u64::MAX);
+        programs
+    }
+
+    /// Runs one program on a frame; whether it drops it.
+    pub fn drops(&mut self, hook: Hook, frame: &[u8]) -> bool {
+        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        let program = self.ebpf.program_mut(hook.name()).unwrap();
+        let result = match hook {
+            Hook::In | Hook::Out => <&mut SchedClassifier>::try_from(program).unwrap().test_run(options),
+            Hook::Xdp => <&mut Xdp>::try_from(program).unwrap().test_run(options),
+        };
+        hook.drops(result.unwrap_or_else(|error| panic!("{}: {}", hook.name(), chain(&error))).return_value)
+    }
+
+    /// What all three programs say.
+    ///
+    /// # Panics
+    /// If they do not agree.
+    pub fn all_drop(&mut self, frame: &[u8]) -> bool {
+        let [first, second, third] = Hook::ALL.map(|hook| self.drops(hook, frame));
+        assert!(first == second && second == third, "the hooks disagree: {first} {second} {third}");
+        first
+    }
+
+    /// Sets the test clock, with a coarse clock that lags, and the random number.
+    pub fn set(&mut self, now: u64, lag: u64, random: u32) {
+        self.test.set(0, TestInput { now, coarse: now - lag, random, pad: 0 }, 0).unwrap();
+    }
+
+    /// Sets the test clock.
+    pub fn at(&mut self, now: u64) {
+        self.set(now, 0, 0);
+    }
+
+    /// Stores the commit word.
+    pub fn word(&mut self, live: u32, watched: u32) {
+        self.commit.set(0, Word::new(live, watched).0, 0).unwrap();
+    }
+
+    /// Renews the lease, and takes back its latch.
+    pub fn lease(&mut self, expires: u64) {
+        self.lease.set(0, Lease { expires, ..Lease::default() }, 0).unwrap();
+    }
+
+    /// Renews the lease as a daemon does that comes too late: the latch stays.
+    pub fn renew_late(&mut self, expires: u64) {
+        let lapsed = self.lease.get(&0, 0).unwrap().lapsed;
+        self.lease.set(0, Lease { expires, lapsed, ..Lease::default() }, 0).unwrap();
+    }
+
+    /// Puts a partition into a slot, without making it live.
+    pub fn place(&mut self, slot: u8, content: &Slot, links: &[Link]) {
+        self.kernel.write_slot(SlotIndex(slot), content).unwrap();
+        self.kernel.write_links(SlotIndex(slot), links, Presence::In);
+    }
+
+    /// Takes a partition out of a slot.
+    pub fn clear(&mut self, slot: u8, links: &[Link]) {
+        self.kernel.write_links(SlotIndex(slot), links, Presence::Out);
+    }
+
+    /// Everything that was stamped, over all CPUs.
+    pub fn stamps(&self) -> BTreeMap<LinkKey, LinkStamps> {
+        let mut found = BTreeMap::new();
+        for key in self.links.keys().map(Result::unwrap) {
+            let mut sum = LinkStamps::default();
+            self.links.get(&key, 0).unwrap().iter().for_each(|stamps| sum.merge(stamps));
+            found.insert(key, sum);
+        }
+        found
+    }
+
+    /// Every first response, over all CPUs.
+    pub fn responses(&self) -> BTreeMap<ResponseKey, u64> {
+        let mut found = BTreeMap::new();
+        for key in self.responses.keys().map(Result::unwrap) {
+            let mut first = 0;
+            self.responses.get(&key, 0).unwrap().iter().for_each(|stamp| earliest(&mut first, *stamp));
+            found.insert(key, first);
+        }
+        found
+    }
+
+    /// Forgets all stamps, responses and streams.
+    pub fn forget(&mut self) {
+        for key in self.links.keys().map(Result::unwrap).collect::<Vec<_>>() {
+            self.links.remove(&key).unwrap();
+        }
+        for key in self.responses.keys().map(Result::unwrap).collect::<Vec<_>>() {
+            self.responses.remove(&key).unwrap();
+        }
+        for key in self.streams.keys().map(Result::unwrap).collect::<Vec<_>>() {
+            self.streams.remove(&key).unwrap();
+        }
+    }
+
+    /// The counters, over all CPUs.
+    pub fn counters(&self) -> Vec<u64> {
+        self.kernel.counters().unwrap()
+    }
+
+    /// The kernel's account of a program.
+    pub fn info(&mut self, hook: Hook) -> aya::programs::ProgramInfo {
+        match self.ebpf.program_mut(hook.name()).unwrap() {
+            aya::programs::Program::Xdp(program) => program.info().unwrap(),
+            aya::programs::Program::SchedClassifier(program) => program.info().unwrap(),
+            other => panic!("{} is a {:?}", hook.name(), other.prog_type()),
+        }
+    }
+}
+
+/// A slot that drops everything on its links, for ever.
+pub fn steady(generation: u32) -> Slot {
+    Slot {
+        starts_at: 0,
+        ends_at: u64::MAX,
+        loss: LOSS_ALL,
+        flap_period: 0,
+        flap_on: 0,
+        generation,
+        scope_count: 0,
+        drop_neighbour: 0,
+        pad: 0,
+        scopes: [SlotScope::default(); MAX_SCOPES],
+    }
+}
+
+/// A slot that acts on some traffic only.
+pub fn scoped(generation: u32, scopes: &[&str]) -> Slot {
+    let mut slot = steady(generation);
+    slot.scope_count = scopes.len() as u32;
+    for (to, from) in slot.scopes.iter_mut().zip(scopes) {
+        *to = injector::plan::slot_scope(from.parse().unwrap());
+    }
+    slot
+}
+
+/// The config of a text, with interfaces and whatever else the verdict does not ask for filled in.
+pub fn config(text: &str) -> Config {
+    let text = format!("{text}\ninterfaces: auto\n");
+    Config::parse(&text, "test.yaml").unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+}
+
+/// A link of a config.
+pub fn link(config: &Config, src: &str, dst: &str) -> Link {
+    Link { src: config.names.id(src).unwrap(), dst: config.names.id(dst).unwrap() }
+}

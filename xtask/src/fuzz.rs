@@ -1,0 +1,69 @@
+//! `cargo xtask fuzz`: libFuzzer on the packet parser, from the stored corpus.
+//!
+//! Built by plain cargo with the coverage flags that cargo-fuzz gives, so that neither cargo-fuzz nor a nightly
+//! is needed. The sanitizers, which do need a nightly, would find nothing: the parser has no unsafe memory
+//! access, and overflows and bounds are checked in this build. `cargo fuzz run parse` works too.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+const COVERAGE: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cllvm-args=-sanitizer-coverage-trace-compares";
+
+/// Fuzzes for some seconds; what it finds beyond the stored corpus stays in `fuzz/target`, a crash in
+/// `fuzz/artifacts`.
+///
+/// # Errors
+/// A crash, which names the file that makes it; or no C++ compiler, which libFuzzer is built with.
+pub fn run(seconds: u64) -> Result<()> {
+    let root = root();
+    let fuzz = root.join("fuzz");
+    let found = fuzz.join("target/found/parse");
+    let artifacts = fuzz.join("artifacts/parse");
+    for folder in [&found, &artifacts] {
+        std::fs::create_dir_all(folder).with_context(|| format!("no folder {}", folder.display()))?;
+    }
+    let host = host()?;
+    let status = Command::new("cargo")
+        .args(["build", "--release", "--locked", "--bin", "parse", "--target", &host])
+        .arg("--manifest-path")
+        .arg(fuzz.join("Cargo.toml"))
+        .arg("--target-dir")
+        .arg(fuzz.join("target"))
+        .env("RUSTFLAGS", COVERAGE)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .status()
+        .context("cargo does not run")?;
+    if !status.success() {
+        bail!("the fuzz target does not build; it needs a C++ compiler (apt-get install g++)");
+    }
+    let status = Command::new(fuzz.join("target").join(&host).join("release/parse"))
+        // The first folder is written to; the stored one is only read.
+        .arg(&found)
+        .arg(fuzz.join("corpus/parse"))
+        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-artifact_prefix={}/", artifacts.display()))
+        .args(["-max_len=2048", "-timeout=10", "-print_final_stats=1"])
+        .status()
+        .context("the fuzz target does not run")?;
+    if !status.success() {
+        bail!("the parser fails on an input under {}; add it to fuzz/corpus/parse", artifacts.display());
+    }
+    Ok(())
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn host() -> Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("rustc does not run")?;
+    let text = String::from_utf8(output.stdout)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(line.context("rustc -vV names no host")?.to_owned())
+}
