@@ -63,6 +63,11 @@ fn a_planted_probability_is_found() {
     let (code, said) = never.measure(&campaign);
     assert_eq!(code, 0, "{said}");
     assert_eq!(never.records().len(), 2);
+    // What the daemon would refuse leaves no folder behind.
+    let elsewhere = never.path("elsewhere");
+    let words = ["measure", "isolate", "n9", "--trials", "2", "--out", elsewhere.to_str().unwrap()];
+    assert_eq!(never.run(&words).status.code(), Some(64));
+    assert!(!elsewhere.exists());
     // The folder is taken, and other settings are not the same campaign.
     assert_eq!(never.measure(&campaign).0, 64);
     let (code, said) = never.measure(&["isolate", "n2", "--hold", "2s", "--trials", "2", "--resume"]);
