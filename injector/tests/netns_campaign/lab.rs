@@ -115,8 +115,8 @@ impl Lab {
     }
 
     fn config(&self, setup: &Setup<'_>) -> String {
-        let interfaces: String =
-            NODES.iter().map(|node| format!("  - {{ name: eth0, netns: {} }}\n", self.netns(node))).collect();
+        let interfaces =
+            NODES.map(|node| format!("  - {{ name: eth0, netns: {} }}\n", self.netns(node))).concat();
         format!(
             r#"socket: {{ path: {socket}, group: root, mode: "0600" }}
 peers:
