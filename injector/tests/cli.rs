@@ -45,6 +45,15 @@ fn usage_errors_are_64_and_help_is_0() {
         &["with", "isolate", "n1"],
         &["status", "--host", "vm"],
         &["partition", "sideways", "n1"],
+        &["measure", "random-node", "--trials", "5"],
+        &["measure", "random-node", "--out", "x"],
+        &["measure", "--trials", "5", "--out", "x"],
+        &["measure", "random-node", "--trials", "5", "--out", "x", "--max-rate", "7"],
+        &["measure", "random-node", "--trials", "5", "--out", "x", "--stop-when", "p0=0.05,p1=0.01"],
+        &["measure", "random-node", "--trials", "5", "--out", "x", "--campaign", "y"],
+        &["measure", "--campaign", "/nonexistent.yaml", "--out", "x"],
+        &["report", "/nonexistent"],
+        &["compare", "/nonexistent", "/nonexistent"],
     ] {
         let output = injector(arguments).output().unwrap();
         assert_eq!(code(&output), 64, "{arguments:?}: {}", stderr(&output));
@@ -82,6 +91,7 @@ fn without_a_daemon_it_is_69_and_says_what_to_do() {
         &["probe"],
         &["partition", "isolate", "n1"],
         &["dial-stdio"],
+        &["measure", "random-node", "--trials", "5", "--out", "/nonexistent/run"],
     ] {
         let output = run(Path::new("/nonexistent/injector.sock"), arguments);
         assert_eq!(code(&output), 69, "{arguments:?}: {}", stderr(&output));

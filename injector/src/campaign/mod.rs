@@ -21,7 +21,7 @@ use crate::api::types::{
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::report::read::{self, ReadError};
 use crate::report::run_dir::{Progress, RunDir, RunDirError};
-use crate::report::settings::{CAMPAIGN_SCHEMA, Campaign, Clock, Settings, Versions};
+use crate::report::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Settings, Versions};
 use crate::stats::binomial::clopper_pearson;
 use crate::stats::sequential::{Decision, Sprt};
 use crate::stats::summary::{Summary, summarize};
@@ -162,9 +162,15 @@ impl Measure {
         let seed = if options.resume && options.wish.seed.is_none() && is_begun {
             read::campaign(&options.out)?.settings.seed
         } else {
-            rand::random()
+            // Every JSON reader keeps 53 bits whole.
+            rand::random::<u64>() >> 11
         };
         let (settings, conduct) = options.wish.settle(&status, seed)?;
+        // What the daemon would refuse is found before a folder is made.
+        for cell in &settings.cells {
+            let wanted = request(&settings, cell, Trial { index: 0, attempt: 1 });
+            client.dry_run("campaign", &wanted).await?;
+        }
         let campaign = campaign(settings.clone(), &status, options.command);
         let (dir, progress) = if options.resume {
             RunDir::open(&options.out, &campaign)?
@@ -321,7 +327,8 @@ impl Measure {
             return Ok(Err(reason));
         }
         self.dir.begin(trial)?;
-        let mut request = self.request(trial);
+        let cell = order::cell(self.settings.seed, index, self.settings.cells.len());
+        let mut request = request(&self.settings, &self.settings.cells[cell], trial);
         if let Some(at) = at {
             // A hook may have taken longer than the cycle.
             let soonest = self.client.status().await?.now_ns + AHEAD / 2;
@@ -336,25 +343,6 @@ impl Measure {
         let cut_at = view.effective.map(|cut| cut.end_ns);
         let ends_at = view.ends_at_ns.or(cut_at.map(|at| at + hold.0)).unwrap_or_default();
         Ok(Ok(Cut { trial, name, generation: view.generation, ends_at, hold }))
-    }
-
-    fn request(&self, trial: Trial) -> PartitionRequest {
-        let settings = &self.settings;
-        let cell = &settings.cells[order::cell(settings.seed, trial.index, settings.cells.len())];
-        PartitionRequest {
-            for_: Some(cell.hold),
-            deadline: Some(settings.deadline),
-            direction: cell.direction,
-            scopes: cell.scopes.clone(),
-            loss: cell.loss,
-            flap: cell.flap,
-            neighbour: cell.neighbour,
-            seed: Some(order::partition_seed(settings.seed, trial.index)),
-            owner: Owner::Connection,
-            advisory: settings.gates.advisory.clone(),
-            trial: Some(trial),
-            ..PartitionRequest::new(cell.shape.clone())
-        }
     }
 
     /// Waits until every endpoint that gates is healthy; what is not, when the time is over.
@@ -460,6 +448,23 @@ impl Measure {
             }
         }
         Ok(())
+    }
+}
+
+fn request(settings: &Settings, cell: &Cell, trial: Trial) -> PartitionRequest {
+    PartitionRequest {
+        for_: Some(cell.hold),
+        deadline: Some(settings.deadline),
+        direction: cell.direction,
+        scopes: cell.scopes.clone(),
+        loss: cell.loss,
+        flap: cell.flap,
+        neighbour: cell.neighbour,
+        seed: Some(order::partition_seed(settings.seed, trial.index)),
+        owner: Owner::Connection,
+        advisory: settings.gates.advisory.clone(),
+        trial: Some(trial),
+        ..PartitionRequest::new(cell.shape.clone())
     }
 }
 

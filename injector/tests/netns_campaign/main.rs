@@ -1,0 +1,241 @@
+//! Campaigns on a real lab with planted faults: what was planted is what is found.
+
+mod lab;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use injector::api::types::{EndpointRecord, Outcome, RecoveryRecord};
+use injector::campaign::order::partition_seed;
+use injector::model::Shape;
+use injector::stats::binomial::clopper_pearson;
+use lab::{Lab, Setup, cannot_run};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn endpoint<'a>(record: &'a RecoveryRecord, name: &str) -> &'a EndpointRecord {
+    record.endpoints.iter().find(|endpoint| endpoint.name == name).unwrap()
+}
+
+#[test]
+fn a_planted_relapse_is_not_recovered_at_its_first_success() {
+    if cannot_run("a_planted_relapse_is_not_recovered_at_its_first_success") {
+        return;
+    }
+    // Ready after the heal, good for about 80 probes, then failing for 3 s.
+    let faults = ["--stuck-probability", "1", "--stuck-after-ok", "80", "--stuck-for", "3s"];
+    let lab = Lab::up(&Setup { faults: &faults, ..Setup::default() });
+    let (code, said) = lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "1", "--seed", "1"]);
+    assert_eq!(code, 0, "{said}");
+    let record = &lab.records()[0];
+    assert_eq!(record.outcome, Some(Outcome::Recovered), "{record:?}");
+    let n1 = endpoint(record, "ingress@n1");
+    let heal = record.heal.unwrap().end_ns;
+    let (ready, settled) = (n1.ready_ns.unwrap(), n1.settled_ns.unwrap());
+    assert!(n1.relapses >= 1, "{n1:?}");
+    assert!(settled.since(ready).unwrap() > 3 * SECOND, "{n1:?}");
+    // From the raw probes: nothing fails after settled, which is the answer to the first success after the failures.
+    let after: Vec<_> =
+        lab.probes(0, "ingress@n1").into_iter().filter(|probe| probe.scheduled_ns >= heal).collect();
+    let last_failure = after.iter().rposition(|probe| probe.error.is_some()).unwrap();
+    assert_eq!(after[last_failure + 1].done_ns, settled);
+    assert!(record.heal_to_settled_ns.unwrap() >= settled.since(heal).unwrap());
+}
+
+#[test]
+fn a_planted_probability_is_found() {
+    if cannot_run("a_planted_probability_is_found") {
+        return;
+    }
+    let campaign =
+        ["isolate", "n1", "--hold", "2s", "--trials", "2", "--deadline", "3s", "--cooldown", "100ms"];
+    let always =
+        Lab::up(&Setup { faults: &["--stuck-probability", "1", "--stuck-for", "6s"], ..Setup::default() });
+    let told = always.path("told");
+    let slow = format!("echo \"$INJECTOR_TRIAL $INJECTOR_OUTCOME\" >> {}", told.display());
+    let (code, said) = always.measure(&[&campaign[..], &["--on-slow", &slow]].concat());
+    assert_eq!(code, 1, "{said}");
+    assert!(always.records().iter().all(|record| record.outcome == Some(Outcome::NotRecovered)), "{said}");
+    assert_eq!(std::fs::read_to_string(told).unwrap(), "0 not_recovered\n1 not_recovered\n");
+    drop(always);
+
+    let never = Lab::up(&Setup::default());
+    let (code, said) = never.measure(&campaign);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(never.records().len(), 2);
+    // What the daemon would refuse leaves no folder behind.
+    let elsewhere = never.path("elsewhere");
+    let words = ["measure", "isolate", "n9", "--trials", "2", "--out", elsewhere.to_str().unwrap()];
+    assert_eq!(never.run(&words).status.code(), Some(64));
+    assert!(!elsewhere.exists());
+    // The folder is taken, and other settings are not the same campaign.
+    assert_eq!(never.measure(&campaign).0, 64);
+    let (code, said) = never.measure(&["isolate", "n2", "--hold", "2s", "--trials", "2", "--resume"]);
+    assert!(code == 64 && said.contains("other settings"), "{said}");
+}
+
+#[test]
+fn five_percent_is_estimated_with_an_interval_that_covers_it() {
+    let test = "five_percent_is_estimated_with_an_interval_that_covers_it";
+    if cannot_run(test) {
+        return;
+    }
+    if std::env::var_os("INJECTOR_LONG").is_none() {
+        if let Some(log) = std::env::var_os("INJECTOR_SKIP_LOG") {
+            let line = format!("SKIP netns_campaign::{test}: takes ten minutes; set INJECTOR_LONG=1\n");
+            std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(log)
+                .and_then(|mut log| std::io::Write::write_all(&mut log, line.as_bytes()))
+                .unwrap();
+        }
+        return;
+    }
+    let faults = ["--stuck-probability", "0.05", "--stuck-for", "6s"];
+    let lab = Lab::up(&Setup { faults: &faults, ..Setup::default() });
+    let campaign = ["isolate", "n1", "--hold", "2s", "--trials", "80", "--deadline", "4s"];
+    let (code, said) = lab.measure(&[&campaign[..], &["--cooldown", "100ms", "--no-gate"]].concat());
+    assert_eq!(code, 0, "{said}");
+    let records = lab.records();
+    let count = |outcome| records.iter().filter(|record| record.outcome == Some(outcome)).count() as u64;
+    let (beyond, good) = (count(Outcome::NotRecovered), count(Outcome::Recovered));
+    let [low, high] = clopper_pearson(beyond, beyond + good, 0.95).unwrap();
+    assert!(good > 60 && low <= 0.05 && 0.05 <= high, "{beyond} of {}", beyond + good);
+}
+
+#[test]
+fn a_server_that_hangs_is_not_ready_before_it_answers() {
+    if cannot_run("a_server_that_hangs_is_not_ready_before_it_answers") {
+        return;
+    }
+    let faults = ["--stuck-probability", "1", "--stuck-for", "900ms", "--stuck-mode", "hang"];
+    let lab = Lab::up(&Setup { faults: &faults, ..Setup::default() });
+    let (code, said) = lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "1"]);
+    assert_eq!(code, 0, "{said}");
+    let record = &lab.records()[0];
+    let ready = endpoint(record, "ingress@n1").ready_ns.unwrap();
+    let heal = record.heal.unwrap().end_ns;
+    let probes = lab.probes(0, "ingress@n1");
+    let first = probes.iter().find(|probe| probe.scheduled_ns >= heal && probe.error.is_none()).unwrap();
+    assert_eq!(first.done_ns, ready);
+    assert!(ready.since(first.scheduled_ns).unwrap() > SECOND * 8 / 10, "{first:?}");
+}
+
+#[test]
+fn a_planted_delay_shows_in_its_phase_and_in_no_other() {
+    if cannot_run("a_planted_delay_shows_in_its_phase_and_in_no_other") {
+        return;
+    }
+    // Links come back up to 1.5 s apart (back-off and dial), and a quorum needs the first of them alone: that much
+    // of the delay may fall into the silence of the last link, and that much any phase may hold without a fault.
+    let faults = ["--delay-phase", "reconnect", "--delay", "4s"];
+    let lab = Lab::up(&Setup { faults: &faults, ..Setup::default() });
+    let (code, said) =
+        lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "2", "--cooldown", "100ms"]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(lab.records().len(), 2);
+    for record in lab.records() {
+        let phases = &record.phases;
+        assert!(phases.reconnect_ns.unwrap() >= SECOND * 12 / 5, "{phases:?}");
+        for other in [phases.silence_ns, phases.resync_ns, phases.response_ns, phases.coordination_ns] {
+            assert!(other.unwrap() < SECOND * 12 / 5, "{phases:?}");
+        }
+    }
+}
+
+#[test]
+fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
+    if cannot_run("a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial") {
+        return;
+    }
+    let lab = Lab::up(&Setup { observe: "1s", ..Setup::default() });
+    let campaign = ["random-node", "--hold", "1500ms", "--trials", "4", "--seed", "9", "--cooldown", "100ms"];
+    for kill in 0..3 {
+        let resume: &[&str] = if kill == 0 { &[] } else { &["--resume"] };
+        let mut child = lab.measuring(&campaign).args(resume).spawn().unwrap();
+        let random = rand::random::<u64>() % 4_000;
+        std::thread::sleep(Duration::from_millis(500 + random));
+        let _ = child.kill();
+        child.wait().unwrap();
+        println!("killed after {} ms", 500 + random);
+    }
+    let (code, said) = lab.measure(&[&campaign[..], &["--resume"]].concat());
+    assert_eq!(code, 0, "{said}");
+    let records = lab.records();
+    let trials: Vec<u64> = records.iter().map(|record| record.trial.unwrap()).collect();
+    assert_eq!(trials.iter().copied().collect::<BTreeSet<_>>(), (0..4).collect(), "{trials:?}");
+    assert_eq!(trials.len(), 4, "{trials:?}");
+    for record in &records {
+        assert_eq!(record.seed, Some(partition_seed(9, record.trial.unwrap())));
+        assert!(matches!(&record.shape.resolved, Shape::Isolate(peers) if peers.len() == 1));
+        assert!(!lab.probes(record.trial.unwrap(), "ingress@n1").is_empty());
+    }
+    let summary: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(lab.path("run/summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["trials"], 4);
+    let report = lab.run(&["report", lab.path("run").to_str().unwrap()]);
+    assert!(report.status.success(), "{report:?}");
+}
+
+#[test]
+fn an_interrupted_campaign_heals_and_says_so() {
+    if cannot_run("an_interrupted_campaign_heals_and_says_so") {
+        return;
+    }
+    let lab = Lab::up(&Setup::default());
+    let mut child = lab.measuring(&["isolate", "n1", "--hold", "1m", "--trials", "2"]).spawn().unwrap();
+    let live = || {
+        let status = lab.run(&["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+        status["partitions"].as_array().unwrap().iter().any(|partition| partition["state"] == "active")
+    };
+    let wait = |wanted: bool| {
+        for _ in 0..300 {
+            if live() == wanted {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("cut: {wanted} was not seen");
+    };
+    wait(true);
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    assert!(!live(), "the cut outlived the campaign");
+    assert!(lab.path("run/summary.json").exists());
+}
+
+#[test]
+fn back_to_back_cycles_close_the_records_before_them() {
+    if cannot_run("back_to_back_cycles_close_the_records_before_them") {
+        return;
+    }
+    let lab = Lab::up(&Setup::default());
+    let campaign = ["isolate", "n1", "--hold", "1500ms", "--cycle", "800ms", "--trials", "3"];
+    let (code, said) = lab.measure(&campaign);
+    // Two trials were not decided, so that the rate is not either.
+    assert_eq!(code, 2, "{said}");
+    let records = lab.records();
+    assert_eq!(records.len(), 3, "{said}");
+    assert_eq!(records[0].outcome, Some(Outcome::Censored), "{:?}", records[0].outcome_reason);
+    assert_eq!(records[0].closed_by.as_ref(), Some(&records[1].name));
+    let healed = records[1].cut.unwrap().begin_ns.since(records[0].heal.unwrap().end_ns).unwrap();
+    assert!((SECOND * 8 / 10..3 * SECOND).contains(&healed), "{healed}");
+}
+
+#[test]
+fn half_the_probe_rate_is_half_the_probes() {
+    if cannot_run("half_the_probe_rate_is_half_the_probes") {
+        return;
+    }
+    let rate = |interval| {
+        let lab = Lab::up(&Setup { interval, ..Setup::default() });
+        let (code, said) = lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "1"]);
+        assert_eq!(code, 0, "{said}");
+        lab.records()[0].host.probe_rate.unwrap()
+    };
+    let (full, half) = (rate("20ms"), rate("40ms"));
+    assert!((1.6..2.5).contains(&(full / half)), "{full} and {half} probes a second");
+}
