@@ -1,5 +1,6 @@
 //! Attaching the programs to one interface, from inside its namespace.
 
+use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use aya::Ebpf;
@@ -229,7 +230,7 @@ pub fn others_on(name: &str, index: u32, ours: &[u32]) -> Others {
             }
             let mut shown = format!("{word} filter {}", filter.name.as_ref().unwrap_or(&filter.kind));
             if let Some(program) = filter.program {
-                shown.push_str(&format!(" (id {program})"));
+                let _ = write!(shown, " (id {program})");
             }
             if before {
                 others.ahead.push(shown.clone());
@@ -337,10 +338,13 @@ fn hook_up(
         let options = NlOptions { priority: PRIORITY, handle: TcHandle::from(handle), classid: None };
         let link = program
             .attach_with_options(&facts.name, *direction, TcAttachOptions::Netlink(options))
-            .map_err(|error| match already_exists(&error) {
-                true => "another injector holds its clsact hook; stop that one, or see `injector doctor`"
-                    .to_owned(),
-                false => format!("clsact filter: {}", chain(&error)),
+            .map_err(|error| {
+                if already_exists(&error) {
+                    "another injector holds its clsact hook; stop that one, or see `injector doctor`"
+                        .to_owned()
+                } else {
+                    format!("clsact filter: {}", chain(&error))
+                }
             })?;
         held.links.push((program_name, link));
     }

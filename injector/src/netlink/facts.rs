@@ -84,7 +84,7 @@ fn route(route: &RouteMessage) -> Option<(IpNet, u32)> {
     for attribute in &route.attributes {
         match attribute {
             RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                destination = Some(IpAddr::V4(*address))
+                destination = Some(IpAddr::V4(*address));
             }
             RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
                 destination = Some(IpAddr::V6(*address));
