@@ -259,7 +259,7 @@ async fn everywhere(
     found
 }
 
-/// The AF_XDP sockets of the calling thread's namespace.
+/// The `AF_XDP` sockets of the calling thread's namespace.
 fn xdp_sockets() -> u64 {
     let protocols = fs::read_to_string("/proc/thread-self/net/protocols").unwrap_or_default();
     let sockets = |line: &str| {

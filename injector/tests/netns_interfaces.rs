@@ -135,12 +135,14 @@ fn auto_finds_the_nodes_own_interfaces() {
     );
 }
 
+/// How many datagrams the loss is measured with.
+const SENT: usize = 6000;
+
 #[test]
 fn loss_on_a_path_through_two_hooks_is_rolled_once() {
     if !is_root() {
         return;
     }
-    const SENT: usize = 6000;
     let lab = Lab::switched(2);
     // Both at the switch: which of them is whose, the learned addresses and the pairs' other ends tell.
     let daemon =

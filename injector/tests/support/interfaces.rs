@@ -265,7 +265,7 @@ impl Daemon {
         let attached = events
             .filter(|event| event["kind"] == "interface")
             .filter(|event| event["what"].as_str().unwrap().starts_with("attached"))
-            .last()
+            .next_back()
             .unwrap_or_else(|| panic!("never attached: {text}"));
         injector::clock::MonoNs(attached["at_ns"].as_u64().unwrap())
     }

@@ -2,6 +2,7 @@
 //! one did not. Owned by the daemon's task, told of changes by the threads inside the namespaces.
 
 mod gaps;
+mod look;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,14 +13,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use self::gaps::{Gap, common};
-use self::survey::{Namespace, Place, places};
+use self::survey::{Place, places};
 use super::StartError;
 use crate::api::types::{AttachmentView, Uncovered};
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Hook, Interface, Netns};
 use crate::datapath::{Attachment, DatapathError, Kernel, Refused, Sweep, shown, sweep};
 use crate::model::{Link, PeerId};
-use crate::netlink::facts::Facts;
 use crate::netlink::{self, LinkNews};
 use crate::netns::{Identity, NetnsError, Workers};
 
@@ -160,15 +160,15 @@ impl Interfaces {
                 for netns in &named {
                     workers.of(netns.as_ref())?;
                 }
-                let mut found = places(config, &look_into(&mut workers, named).await);
+                let mut found = places(config, &look::into(&mut workers, named).await);
                 if found.values().any(Vec::is_empty) {
                     // Other namespaces may know how a peer's address comes to one of these interfaces.
-                    found = places(config, &look_everywhere(&mut workers, config).await);
+                    found = places(config, &look::everywhere(&mut workers, config).await);
                 }
                 (entries, found)
             }
             config::Interfaces::Auto => {
-                let found = places(config, &look_everywhere(&mut workers, config).await);
+                let found = places(config, &look::everywhere(&mut workers, config).await);
                 (choose(config, &found)?, found)
             }
         };
@@ -359,13 +359,14 @@ impl Interfaces {
         for netns in names {
             let now = Identity::now(Some(&netns));
             let before = self.workers.identity(Some(&netns));
-            if before.is_some() && before == now {
+            // One that was gone may have got a thread again for a probe: nobody follows its interfaces yet.
+            if before.is_some() && before == now && !self.gone.contains(&netns) {
                 continue;
             }
             let mine: Vec<usize> = (0..self.entries.len())
                 .filter(|at| self.entries[*at].interface.netns.as_ref() == Some(&netns))
                 .collect();
-            if before.is_some() {
+            if before.is_some() && before != now {
                 for at in &mine {
                     if self.entries[*at].attachment.is_some() {
                         changes
@@ -527,48 +528,4 @@ fn coverage(entries: &[Entry], found: &BTreeMap<PeerId, Vec<Place>>) -> BTreeMap
             .position(|entry| entry.interface.name == place.name && entry.interface.netns == place.netns)
     };
     found.iter().map(|(peer, places)| (*peer, places.iter().filter_map(entry).collect())).collect()
-}
-
-/// What every namespace that has a name knows: those of the config, our own, and those under /run/netns.
-async fn look_everywhere(workers: &mut Workers, config: &Config) -> Vec<Namespace> {
-    let mut names: Vec<Option<Netns>> = Vec::new();
-    if let config::Interfaces::Named(interfaces) = &config.interfaces {
-        names.extend(interfaces.iter().map(|interface| interface.netns.clone()));
-    }
-    names.push(None);
-    names.extend(config.endpoints.iter().map(|endpoint| endpoint.netns.clone()));
-    let listed = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    let mut listed: Vec<String> = listed.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    listed.sort();
-    names.extend(listed.into_iter().map(|name| Some(Netns::Name(name))));
-    look_into(workers, names).await
-}
-
-/// What some namespaces know; each once, by whichever of its names comes first.
-async fn look_into(workers: &mut Workers, names: Vec<Option<Netns>>) -> Vec<Namespace> {
-    let mut seen = BTreeSet::new();
-    let mut spaces = Vec::new();
-    for netns in names {
-        let Some(identity) = Identity::now(netns.as_ref()) else { continue };
-        if !seen.insert(identity) {
-            continue;
-        }
-        let facts = match workers.of(netns.as_ref()) {
-            Ok(worker) => worker
-                .run(|| async {
-                    let handle = netlink::connect().map_err(|error| error.to_string())?;
-                    Facts::ask(&handle).await.map_err(|error| error.to_string())
-                })
-                .await
-                .map_err(|error| error.to_string())
-                .flatten(),
-            Err(error) => Err(error.to_string()),
-        };
-        match facts {
-            Ok(facts) => spaces.push(Namespace { netns, facts }),
-            // A file under /run/netns need not be a namespace.
-            Err(error) => tracing::debug!(error, "a namespace was not looked into"),
-        }
-    }
-    spaces
 }

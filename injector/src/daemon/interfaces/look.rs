@@ -1,0 +1,53 @@
+//! Asking namespaces what they know.
+
+use std::collections::BTreeSet;
+
+use super::survey::Namespace;
+use crate::config::{self, Config, Netns};
+use crate::netlink;
+use crate::netlink::facts::Facts;
+use crate::netns::{Identity, Workers};
+
+/// What every namespace that has a name knows: those of the config, our own, and those under /run/netns.
+pub async fn everywhere(workers: &mut Workers, config: &Config) -> Vec<Namespace> {
+    let mut names: Vec<Option<Netns>> = Vec::new();
+    if let config::Interfaces::Named(interfaces) = &config.interfaces {
+        names.extend(interfaces.iter().map(|interface| interface.netns.clone()));
+    }
+    names.push(None);
+    names.extend(config.endpoints.iter().map(|endpoint| endpoint.netns.clone()));
+    let listed = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let mut listed: Vec<String> = listed.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    listed.sort();
+    names.extend(listed.into_iter().map(|name| Some(Netns::Name(name))));
+    into(workers, names).await
+}
+
+/// What some namespaces know; each once, by whichever of its names comes first.
+pub async fn into(workers: &mut Workers, names: Vec<Option<Netns>>) -> Vec<Namespace> {
+    let mut seen = BTreeSet::new();
+    let mut spaces = Vec::new();
+    for netns in names {
+        let Some(identity) = Identity::now(netns.as_ref()) else { continue };
+        if !seen.insert(identity) {
+            continue;
+        }
+        let facts = match workers.of(netns.as_ref()) {
+            Ok(worker) => worker
+                .run(|| async {
+                    let handle = netlink::connect().map_err(|error| error.to_string())?;
+                    Facts::ask(&handle).await.map_err(|error| error.to_string())
+                })
+                .await
+                .map_err(|error| error.to_string())
+                .flatten(),
+            Err(error) => Err(error.to_string()),
+        };
+        match facts {
+            Ok(facts) => spaces.push(Namespace { netns, facts }),
+            // A file under /run/netns need not be a namespace.
+            Err(error) => tracing::debug!(error, "a namespace was not looked into"),
+        }
+    }
+    spaces
+}
