@@ -6,6 +6,9 @@ mod support;
 
 use support::{Daemon, Lab, add_foreign_filter, filters, ip, is_root, ok, ours, qdiscs, run};
 
+/// How many datagrams the loss is measured with.
+const SENT: usize = 6000;
+
 fn named(lab: &Lab, nodes: usize, interfaces: &str) -> String {
     let interfaces = (1..=nodes).fold(interfaces.to_owned(), |text, node| {
         text.replace(&format!("@n{node}"), &lab.name(&format!("n{node}")))
@@ -134,9 +137,6 @@ fn auto_finds_the_nodes_own_interfaces() {
         "{said}"
     );
 }
-
-/// How many datagrams the loss is measured with.
-const SENT: usize = 6000;
 
 #[test]
 fn loss_on_a_path_through_two_hooks_is_rolled_once() {

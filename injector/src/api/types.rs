@@ -575,7 +575,6 @@ pub enum EventKind {
     /// A partition ended.
     Heal {
         /// When and by what.
-        #[serde(flatten)]
         healed: Healed,
     },
     /// The kernel stamped a first: a drop, a packet, a response.
@@ -740,5 +739,25 @@ impl Problem {
     pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
         self.remedy = Some(remedy.into());
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_heal_event_is_read_as_it_was_written() {
+        let healed = Healed {
+            name: "p".into(),
+            generation: 1,
+            begin_ns: MonoNs(1),
+            end_ns: MonoNs(2),
+            wall: WallNs(3),
+            healed_by: HealedBy::Request,
+        };
+        let event = Event { id: 1, at_ns: MonoNs(2), wall: WallNs(4), kind: EventKind::Heal { healed } };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
     }
 }

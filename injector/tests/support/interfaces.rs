@@ -15,7 +15,13 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
-        eprintln!("SKIPPED: needs root");
+        let thread = std::thread::current();
+        let line = format!("SKIP {}: needs root", thread.name().unwrap_or("netns_interfaces"));
+        eprintln!("{line}");
+        if let Some(path) = std::env::var_os("INJECTOR_SKIP_LOG") {
+            let mut log = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
+            std::io::Write::write_all(&mut log, format!("{line}\n").as_bytes()).unwrap();
+        }
     }
     root
 }
