@@ -270,8 +270,7 @@ impl Daemon {
         let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         let attached = events
             .filter(|event| event["kind"] == "interface")
-            .filter(|event| event["what"].as_str().unwrap().starts_with("attached"))
-            .next_back()
+            .rfind(|event| event["what"].as_str().unwrap().starts_with("attached"))
             .unwrap_or_else(|| panic!("never attached: {text}"));
         injector::clock::MonoNs(attached["at_ns"].as_u64().unwrap())
     }
