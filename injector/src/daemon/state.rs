@@ -1,6 +1,6 @@
 //! All state of the daemon, and what each command does to it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use injector_common::record::counter;
@@ -290,7 +290,7 @@ impl State {
             lost_before: 0,
             closed_by: None,
             broken: None,
-            told: Vec::new(),
+            told: HashSet::new(),
             record: None,
             final_links: Vec::new(),
             probes: Vec::new(),
