@@ -56,5 +56,5 @@ fn what_is_prepared_ends_with_its_owner_and_is_not_taken_for_a_cut() {
     let body = br#"{"shape":{"isolate":["n1"]},"for":"60s"}"#;
     assert_eq!(daemon.raw("POST", "/v1/partitions/q/prepare", body).0, 200);
     let (status, problem) = daemon.raw("PUT", "/v1/partitions/q", body);
-    assert_eq!((status, problem["code"].as_str()), (409, Some("wrong_state")), "{problem}");
+    assert_eq!((status, problem["code"].as_str()), (409, Some("wrong-state")), "{problem}");
 }
