@@ -107,6 +107,9 @@ impl Span {
     }
 }
 
+/// The longest span that can be written: a century.
+const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+
 /// Why a text is not a [`Span`].
 #[derive(Debug, thiserror::Error)]
 #[error("\"{text}\" is not a duration ({source}); write it as \"250ms\", \"5s\" or \"1m 30s\"")]
@@ -118,9 +121,13 @@ pub struct SpanError {
 impl FromStr for Span {
     type Err = SpanError;
     fn from_str(text: &str) -> Result<Self, SpanError> {
-        humantime::parse_duration(text)
-            .map(Self)
-            .map_err(|source| SpanError { text: text.to_owned(), source })
+        let error = |source| SpanError { text: text.to_owned(), source };
+        let span = humantime::parse_duration(text).map_err(error)?;
+        // Sums of a few such spans, and instants so far ahead, are still within every type's range.
+        if span > LONGEST {
+            return Err(error(humantime::DurationError::NumberOverflow));
+        }
+        Ok(Self(span))
     }
 }
 
@@ -162,6 +169,9 @@ mod tests {
             let span: Span = text.parse().unwrap();
             assert_eq!(span, Span::millis(expected));
             assert_eq!(span.to_string(), text);
+        }
+        for text in ["1000years", "500000000000years"] {
+            assert!(text.parse::<Span>().is_err(), "{text} overflows what it is added to");
         }
         assert!("5".parse::<Span>().unwrap_err().to_string().contains("write it as"));
     }

@@ -153,10 +153,9 @@ impl State {
             let Some(stamp_ns) = MonoNs::stamped(stamp) else { continue };
             let told = &mut self.partitions[at].told;
             let key = (subject.clone(), what);
-            if told.contains(&key) {
+            if !told.insert(key) {
                 continue;
             }
-            told.push(key);
             let (name, what) = (name.clone(), what.to_owned());
             self.event(MonoNs::now(), EventKind::First { name, generation, what, subject, stamp_ns });
         }

@@ -1,6 +1,6 @@
 //! One partition, from its request to its final record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::api::types::{
     Healed, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, ProbeView,
@@ -62,7 +62,7 @@ pub struct Partition {
     /// What broke.
     pub broken: Option<Broken>,
     /// Firsts already told as events.
-    pub told: Vec<(String, &'static str)>,
+    pub told: HashSet<(String, &'static str)>,
     /// The final record.
     pub record: Option<Box<RecoveryRecord>>,
     /// The drop counters after the slot was freed.

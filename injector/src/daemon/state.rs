@@ -1,6 +1,6 @@
 //! All state of the daemon, and what each command does to it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use injector_common::record::counter;
@@ -117,7 +117,10 @@ impl State {
                 let _ = reply.send(feed);
             }
             Command::Disconnected(connection) => {
-                self.heal_where(|partition| partition.owner == Some(connection), HealedBy::Disconnect);
+                let is_owned = |partition: &Partition| partition.owner == Some(connection);
+                self.heal_where(is_owned, HealedBy::Disconnect);
+                // Enabled later, they would have no owner whose end heals them.
+                self.withdraw_where(is_owned, HealedBy::Disconnect);
             }
             // Needs the namespaces' threads, which the daemon's loop has.
             Command::ProbeOnce(_) => {}
@@ -161,6 +164,14 @@ impl State {
         if step != Step::DryRun
             && let Some(at) = self.known(name, &request)?
         {
+            if step == Step::Apply && self.partitions[at].state == PartitionState::Prepared {
+                return Err(Problem::new(
+                    Code::WrongState,
+                    format!("\"{name}\" is prepared, and cuts nothing until it is enabled"),
+                )
+                .field("name")
+                .remedy(format!("POST /v1/partitions/{name}/enable")));
+            }
             return Ok(self.view(at));
         }
         let partition = self.resolve(name, request, step, connection)?;
@@ -291,7 +302,7 @@ impl State {
             lost_before: 0,
             closed_by: None,
             broken: None,
-            told: Vec::new(),
+            told: HashSet::new(),
             record: None,
             final_links: Vec::new(),
             probes: Vec::new(),
@@ -481,24 +492,41 @@ impl State {
     fn heal(&mut self, name: &str) -> Answer<Healed> {
         let generation = self.partitions[self.newest(name)?].generation;
         if self.partitions[self.at_generation(generation)].state == PartitionState::Prepared {
-            return self.withdraw(generation);
+            return Ok(self.withdraw(generation, HealedBy::Request));
         }
-        self.heal_where(|partition| partition.generation == generation, HealedBy::Request);
-        let healed = self.partitions[self.at_generation(generation)].healed();
-        Ok(healed.expect("every live one was healed, and the others have ended before"))
+        let mut healed = self.heal_where(|partition| partition.generation == generation, HealedBy::Request);
+        // Otherwise it had ended before; a record that closes may take the oldest one out of the queue.
+        let healed = healed
+            .pop()
+            .or_else(|| self.find(name, Some(generation)).ok().and_then(|at| self.partitions[at].healed()));
+        healed.ok_or_else(|| Problem::new(Code::WrongState, format!("\"{name}\" has no heal")))
     }
 
     /// Ends a partition that was prepared and never cut.
-    fn withdraw(&mut self, generation: u32) -> Answer<Healed> {
+    fn withdraw(&mut self, generation: u32, by: HealedBy) -> Healed {
         let index = self.at_generation(generation);
         let partition = &mut self.partitions[index];
         partition.heal = Some(instant(MonoNs::now(), WallOffset::now()));
-        partition.healed_by = Some(HealedBy::Request);
+        partition.healed_by = Some(by);
         partition.broken = Some(Broken::Other("the partition was prepared and never enabled".into()));
         partition.state = PartitionState::Watched;
+        // Before it is judged: closing may take it out of the queue.
+        let healed = partition.healed().expect("just healed");
         self.judge_watched();
-        let healed = self.partitions[self.at_generation(generation)].healed();
-        healed.ok_or_else(|| Problem::new(Code::WrongState, "the partition has no heal"))
+        healed
+    }
+
+    /// Withdraws the prepared partitions that are wanted.
+    fn withdraw_where(&mut self, wanted: impl Fn(&Partition) -> bool, by: HealedBy) {
+        let prepared: Vec<u32> = self
+            .partitions
+            .iter()
+            .filter(|partition| partition.state == PartitionState::Prepared && wanted(partition))
+            .map(|partition| partition.generation)
+            .collect();
+        for generation in prepared {
+            self.withdraw(generation, by);
+        }
     }
 
     /// Heals the live partitions that are wanted, all by one store.
@@ -518,8 +546,13 @@ impl State {
         let interval = match self.kernel.store(slots.word()) {
             Ok(interval) => interval,
             Err(lapsed) => {
+                let generations = self.generations(&live);
                 self.lapsed(lapsed);
-                return live.iter().filter_map(|at| self.partitions[*at].healed()).collect();
+                // By generation: records that closed may have moved the others in the queue.
+                let healed = |generation: &u32| {
+                    self.partitions.iter().find(|partition| partition.generation == *generation)?.healed()
+                };
+                return generations.iter().filter_map(healed).collect();
             }
         };
         self.slots = slots;
@@ -535,8 +568,10 @@ impl State {
             };
             self.ended(*at, heal, by, &together);
         }
+        let healed = live.iter().filter_map(|at| self.partitions[*at].healed()).collect();
+        // Last: records that close move the others in the queue.
         self.judge_watched();
-        live.iter().filter_map(|at| self.partitions[*at].healed()).collect()
+        healed
     }
 
     fn generations(&self, at: &[usize]) -> Vec<u32> {
@@ -548,7 +583,9 @@ impl State {
     fn ended(&mut self, at: usize, heal: Stamped, by: HealedBy, together: &[u32]) {
         let mine = self.partitions[at].resolved.links.clone();
         let generation = self.partitions[at].generation;
+        let starts_at = self.partitions[at].starts_at;
         let mut still: BTreeMap<Link, Vec<String>> = BTreeMap::new();
+        let mut another = None;
         for other in &self.partitions {
             let holds = other.is_live()
                 && other.generation != generation
@@ -556,6 +593,10 @@ impl State {
                 && other.starts_at <= heal.end_ns
                 && other.ends_at > heal.end_ns;
             if holds {
+                // What was cut before is this experiment's ground; what came on top of it is another experiment.
+                if other.starts_at > starts_at {
+                    another.get_or_insert_with(|| other.name.clone());
+                }
                 for link in mine.iter().filter(|link| other.resolved.links.binary_search(link).is_ok()) {
                     still.entry(*link).or_default().push(other.name.clone());
                 }
@@ -567,6 +608,9 @@ impl State {
             partition.broken = Some(Broken::Other("healed before its start: nothing was cut".into()));
         }
         partition.still_cut = still;
+        if let Some(partition_name) = another {
+            partition.closed_by.get_or_insert(Closed { partition: partition_name, at: heal.end_ns });
+        }
         partition.heal = Some(heal);
         partition.healed_by = Some(by);
         partition.state = PartitionState::Watched;
@@ -587,21 +631,27 @@ impl State {
             .map(|partition| partition.generation)
             .collect();
         for generation in due {
-            let at = self.at_generation(generation);
+            // A lapse found on the way has ended them all.
+            let scheduled = |partition: &Partition| {
+                partition.generation == generation && partition.state == PartitionState::Scheduled
+            };
+            let Some(at) = self.partitions.iter().position(scheduled) else { continue };
             self.partitions[at].state = PartitionState::Active;
             self.became_active(generation);
         }
-        let over: Vec<u32> = self
+        let mut over: Vec<(MonoNs, u32)> = self
             .partitions
             .iter()
             .filter(|partition| partition.is_live() && partition.ends_at <= now)
-            .map(|partition| partition.generation)
+            .map(|partition| (partition.ends_at, partition.generation))
             .collect();
         if over.is_empty() {
             return;
         }
+        // In the order of their ends: one that ended later held the links of those before it.
+        over.sort_unstable();
         let mut slots = self.slots.clone();
-        for generation in &over {
+        for (_, generation) in &over {
             let slot = self.partitions[self.at_generation(*generation)].slot;
             slots.set(slot.expect("a live partition has a slot"), SlotUse::Watched);
         }
@@ -609,9 +659,8 @@ impl State {
             Ok(_) => self.slots = slots,
             Err(lapsed) => return self.lapsed(lapsed),
         }
-        for generation in over {
+        for (ends_at, generation) in over {
             let at = self.at_generation(generation);
-            let ends_at = self.partitions[at].ends_at;
             self.ended(at, instant(ends_at, offset), HealedBy::Deadline, &[]);
         }
     }
@@ -822,18 +871,11 @@ impl State {
     pub fn tick(&mut self) {
         let now = MonoNs::now();
         self.expire(now);
-        let stale: Vec<u32> = self
-            .partitions
-            .iter()
-            .filter(|partition| {
-                partition.state == PartitionState::Prepared
-                    && now.saturating_since(partition.prepared_at) > self.config.max_for.0
-            })
-            .map(|partition| partition.generation)
-            .collect();
-        for generation in stale {
-            let _ = self.withdraw(generation);
-        }
+        let max_for = self.config.max_for.0;
+        self.withdraw_where(
+            |partition| now.saturating_since(partition.prepared_at) > max_for,
+            HealedBy::Request,
+        );
         self.judge_watched();
         self.answer_waiters();
         if !self.partitions.iter().any(Partition::is_open) {

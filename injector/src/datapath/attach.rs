@@ -13,7 +13,7 @@ use netlink_packet_route::link::LinkLayerType;
 
 use super::{DatapathError, chain};
 use crate::config::{Hook, Interface};
-use crate::netlink::filters::{Side, Tc as TcSocket};
+use crate::netlink::filters::{Filter, Side, Tc as TcSocket};
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{NetnsError, Worker};
 
@@ -202,10 +202,17 @@ pub struct Others {
 /// Who is on the hooks of an interface of the calling thread's namespace; `ours` are the ids of our programs.
 pub fn others_on(name: &str, index: u32, ours: &[u32]) -> Others {
     let mut others = Others::default();
-    for (direction, word) in [(TcAttachType::Ingress, "ingress"), (TcAttachType::Egress, "egress")] {
+    let tc = TcSocket::open().ok();
+    let filters = |side| tc.as_ref().and_then(|tc| tc.filters(index, side).ok()).unwrap_or_default();
+    let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
+    for (direction, side, word) in
+        [(TcAttachType::Ingress, Side::Ingress, "ingress"), (TcAttachType::Egress, Side::Egress, "egress")]
+    {
         // No TCX on this kernel: nobody is there.
         let Ok((_, programs)) = SchedClassifier::query_tcx(name, direction) else { continue };
-        let mut before = programs.iter().any(|program| ours.contains(&program.id()));
+        // All of TCX runs before the filters of clsact, where ours may be.
+        let mut before =
+            programs.iter().any(|program| ours.contains(&program.id())) || filters(side).iter().any(is_ours);
         for program in &programs {
             if ours.contains(&program.id()) {
                 before = false;
@@ -218,13 +225,11 @@ pub fn others_on(name: &str, index: u32, ours: &[u32]) -> Others {
             others.programs.push(shown);
         }
     }
-    let Ok(tc) = TcSocket::open() else { return others };
     for (side, word) in [(Side::Ingress, "ingress"), (Side::Egress, "egress")] {
-        let filters = tc.filters(index, side).unwrap_or_default();
-        let mut before =
-            filters.iter().any(|filter| filter.program.is_some_and(|program| ours.contains(&program)));
+        let filters = filters(side);
+        let mut before = filters.iter().any(is_ours);
         for filter in filters.iter().filter(|filter| filter.handle != 0) {
-            if filter.program.is_some_and(|program| ours.contains(&program)) {
+            if is_ours(filter) {
                 before = false;
                 continue;
             }

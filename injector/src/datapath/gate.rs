@@ -113,7 +113,8 @@ impl Gate {
             self.0.commit.store(0, Word::new(0, word.live() | word.watched()).0);
             self.0.lease.store(LAPSED, 0);
             if word.live() != 0 {
-                state.unheard.get_or_insert(Lapsed { expired });
+                // A program that was held up itself may latch a lapse of a lease that was renewed meanwhile.
+                state.unheard.get_or_insert(Lapsed { expired: expired.min(MonoNs::now()) });
             }
             self.0.lease.store(EXPIRES, (MonoNs::now() + LEASE).0);
         }

@@ -149,6 +149,30 @@ impl<'a> Watch<'a> {
         }
     }
 
+    /// Why the required endpoints' probes can't tell: some that decide were never sent, since we were held up.
+    fn held_up(&self) -> Option<String> {
+        let until = match self.cluster?.verdict {
+            Verdict::Settled { until, .. } => until,
+            Verdict::Hopeless { .. } | Verdict::Open => self.deadline,
+        };
+        self.required.iter().find_map(|&at| {
+            let endpoint = &self.evidence.endpoints[at];
+            let decides = |sample: &&Sample| {
+                sample.is_unsent()
+                    && sample.scheduled >= self.heal
+                    && sample.scheduled < until
+                    && sample.done <= self.horizon
+            };
+            let unsent = endpoint.samples.iter().filter(decides).count();
+            (unsent > 0).then(|| {
+                format!(
+                    "{unsent} probes of {} that decide were never sent: this host held the daemon up",
+                    endpoint.name
+                )
+            })
+        })
+    }
+
     fn advisory_is_over(&self) -> bool {
         self.evidence
             .endpoints
@@ -246,6 +270,9 @@ fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>)
     let watch = watch?;
     // From here on the trial is over; the first thing that spoils it names it.
     if let Some(reason) = harness_failure(evidence) {
+        return Some(Decision::for_all(Outcome::HarnessFailed, reason));
+    }
+    if let Some(reason) = watch.held_up() {
         return Some(Decision::for_all(Outcome::HarnessFailed, reason));
     }
     if let Some((link, holder)) =

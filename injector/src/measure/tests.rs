@@ -493,6 +493,25 @@ fn what_spoils_a_trial_is_named_and_hides_nothing() {
 }
 
 #[test]
+fn probes_that_we_failed_to_send_decide_nothing() {
+    let mut samples = life(20, fails_in(&[(0, 500)]));
+    for sample in
+        samples.iter_mut().filter(|sample| (healed(3_000)..healed(5_000)).contains(&sample.scheduled))
+    {
+        sample.error = Some(format!("{} by 200 ticks: not sent", crate::probe::HELD_UP));
+    }
+    let record = judged(&samples, 18_500);
+    assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{:?}", record.outcome_reason);
+    assert!(record.outcome_reason.unwrap().contains("200 probes of a@n1"));
+    // After the observation they are nobody's concern.
+    let mut samples = life(20, fails_in(&[(0, 500)]));
+    for sample in samples.iter_mut().filter(|sample| sample.scheduled >= healed(13_000)) {
+        sample.error = Some(format!("{} by 200 ticks: not sent", crate::probe::HELD_UP));
+    }
+    assert_eq!(judged(&samples, 18_500).outcome, Some(Outcome::Recovered));
+}
+
+#[test]
 fn another_cut_censors_only_what_is_open() {
     // The other cut makes probes fail from 5 s on, one of them under way when it came.
     let samples = life(20, |ms| if ms >= 4990 { (900, false) } else { (1, ms >= 500) });

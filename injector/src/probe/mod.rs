@@ -42,6 +42,16 @@ pub struct Sample {
     pub error: Option<String>,
 }
 
+/// What the error of a probe begins with that was never sent because this process was held up.
+pub(crate) const HELD_UP: &str = "the prober fell behind";
+
+impl Sample {
+    /// Whether it tells of the prober alone: it was never sent, since this process was held up.
+    pub fn is_unsent(&self) -> bool {
+        self.error.as_ref().is_some_and(|error| error.starts_with(HELD_UP))
+    }
+}
+
 /// Runs one probe now, on a connection of its own. Must be called inside a `LocalSet`.
 pub async fn once(endpoint: EndpointId, config: &Endpoint, peer_name: Option<&str>) -> Sample {
     let prober = Prober::new(endpoint, config, peer_name);

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::{EndpointId, Prober, Sample};
+use super::{EndpointId, HELD_UP, Prober, Sample};
 use crate::clock::{MonoNs, Span};
 use crate::config::Endpoint;
 
@@ -87,7 +87,7 @@ fn send_due(
     let skipped = ticks.len().saturating_sub(MAX_BURST);
     for (at, &scheduled) in ticks.iter().enumerate() {
         let refusal = if at < skipped {
-            Some(format!("the prober fell behind by {} ticks: not sent", ticks.len()))
+            Some(format!("{HELD_UP} by {} ticks: not sent", ticks.len()))
         } else if under_way.len() >= limit {
             Some(format!("{limit} probes in flight: not sent"))
         } else {
