@@ -1,6 +1,6 @@
 //! From the daemon's state to the evidence of a partition, and from there to records, views and events.
 
-use injector_common::record::counter;
+use injector_common::record::{LinkStamps, counter};
 
 use super::partition::{Partition, Pressures, named};
 use super::state::State;
@@ -11,7 +11,8 @@ use crate::api::types::{
 use crate::clock::MonoNs;
 use crate::config::Role;
 use crate::datapath::Datapath as _;
-use crate::measure::{self, EndpointEvidence, Evidence, STARVED_PRESSURE};
+use crate::measure::{self, Broken, EndpointEvidence, Evidence, STARVED_PRESSURE};
+use crate::model::Link;
 use crate::probe::EndpointId;
 
 impl State {
@@ -21,18 +22,13 @@ impl State {
         if let Some(record) = &partition.record {
             return (**record).clone();
         }
-        let responses = partition.slot.map_or_else(Vec::new, |slot| {
-            self.kernel.responses(slot, partition.generation).unwrap_or_else(|error| {
-                tracing::error!(%error, "response stamps could not be read");
-                Vec::new()
-            })
-        });
+        let (stamps, responses, unread) = self.stamped_so_far(partition);
         let now_pressure = Pressures::read();
         let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
             now.zip(then).and_then(|(now, then)| now.share_since(then))
         };
         let lost = if partition.cut.is_some() {
-            self.lost_events().saturating_sub(partition.lost_before)
+            self.lost_stamps().saturating_sub(partition.lost_before)
         } else {
             0
         };
@@ -50,7 +46,7 @@ impl State {
             cut: partition.cut,
             heal: partition.heal,
             healed_by: partition.healed_by,
-            links: self.link_records(partition),
+            links: self.link_records(partition, &stamps),
             endpoints: self
                 .config
                 .endpoints
@@ -70,7 +66,7 @@ impl State {
                 })
                 .collect(),
             closed_by: partition.closed_by.clone(),
-            broken: partition.broken.clone(),
+            broken: partition.broken.clone().or(unread),
             warnings: partition.warnings.clone(),
             lost_events: lost,
             cpu_pressure: share(now_pressure.cpu, partition.pressure.cpu),
@@ -80,8 +76,25 @@ impl State {
         })
     }
 
-    fn link_records(&self, partition: &Partition) -> Vec<LinkRecord> {
-        let stamps = partition.slot.map_or_else(Vec::new, |slot| self.stamps(slot, partition.generation));
+    /// What the programs have stamped for a partition, and why it can't be told if a map can't be read: no stamp
+    /// is not the same as an unread one.
+    fn stamped_so_far(
+        &self,
+        partition: &Partition,
+    ) -> (Vec<(Link, LinkStamps)>, Vec<(u32, u64)>, Option<Broken>) {
+        let Some(slot) = partition.slot else { return (Vec::new(), Vec::new(), None) };
+        let stamps = self.kernel.link_stamps(slot, partition.generation);
+        let responses = self.kernel.responses(slot, partition.generation);
+        match (stamps, responses) {
+            (Ok(stamps), Ok(responses)) => (stamps, responses, None),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::error!(%error, "stamps could not be read");
+                (Vec::new(), Vec::new(), Some(Broken::StampLost(error.to_string())))
+            }
+        }
+    }
+
+    fn link_records(&self, partition: &Partition, stamps: &[(Link, LinkStamps)]) -> Vec<LinkRecord> {
         partition
             .resolved
             .links
@@ -209,7 +222,7 @@ impl State {
                 })
                 .collect(),
             rules: super::rules::of(&self.config),
-            lost_events: self.lost_events(),
+            lost_events: self.lost_stamps(),
             counters: counter::NAMES.iter().map(|name| (*name).to_owned()).zip(counters).collect(),
         }
     }

@@ -159,6 +159,8 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     drain(&mut state, &mut samples);
     state.stop();
     let _ = stop_api.send(());
+    // What still waits there is answered "stopping" by the server, at once.
+    drop(commands);
     // Readers of final records get their answers; the server bounds how long it waits for them.
     match api.await {
         Ok(Ok(())) => {}

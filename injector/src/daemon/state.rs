@@ -398,7 +398,7 @@ impl State {
             }
         };
         let offset = WallOffset::now();
-        let lost = self.lost_events();
+        let lost = self.lost_stamps();
         let pressure = Pressures::read();
         let partition = &mut self.partitions[index];
         let slot = partition.slot.expect("a prepared partition has a slot");
@@ -727,10 +727,9 @@ impl State {
             && !request.advisory.iter().any(|name| *name == endpoint.name || *name == endpoint.base)
     }
 
-    pub(super) fn lost_events(&self) -> u64 {
-        self.kernel.counters().map_or(0, |counters| {
-            counters[counter::STAMPS_LOST as usize] + counters[counter::BELLS_LOST as usize]
-        })
+    /// Stamps lost since the start. (A lost bell loses nothing: it is among the counters alone.)
+    pub(super) fn lost_stamps(&self) -> u64 {
+        self.kernel.counters().map_or(0, |counters| counters[counter::STAMPS_LOST as usize])
     }
 
     fn recovery(

@@ -13,6 +13,9 @@ use crate::api::types::{
 use crate::clock::{MonoNs, Span};
 use crate::probe::Sample;
 
+/// How many probes must be due before their absence says something.
+const MANY: u64 = 10;
+
 /// Judges the evidence.
 ///
 /// The outcome is set as soon as no later probe can change it. The record is final when it is and each advisory
@@ -164,12 +167,28 @@ impl<'a> Watch<'a> {
                     && sample.done <= self.horizon
             };
             let unsent = endpoint.samples.iter().filter(decides).count();
-            (unsent > 0).then(|| {
-                format!(
+            if unsent > 0 {
+                return Some(format!(
                     "{unsent} probes of {} that decide were never sent: this host held the daemon up",
                     endpoint.name
-                )
-            })
+                ));
+            }
+            self.silent(endpoint, until)
+        })
+    }
+
+    /// Why an endpoint's probes can't tell: most of those due have no result at all, not even a failure, as when
+    /// the namespace that they start from is gone.
+    fn silent(&self, endpoint: &EndpointEvidence<'_>, until: MonoNs) -> Option<String> {
+        let known = until.min(self.horizon - endpoint.timeout.0 - super::PENDING_SLACK);
+        let due = known.since(self.heal)? / endpoint.interval.as_nanos().max(1);
+        let told = |sample: &&Sample| sample.scheduled >= self.heal && sample.scheduled < known;
+        let results = endpoint.samples.iter().filter(told).count() as u64;
+        (due >= MANY && results * 2 < due).then(|| {
+            format!(
+                "of {due} probes of {} that decide, {results} have a result: the prober was gone",
+                endpoint.name
+            )
         })
     }
 

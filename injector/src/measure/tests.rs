@@ -434,6 +434,17 @@ fn an_endpoint_that_hung_through_the_heal_was_out() {
 }
 
 #[test]
+fn probes_without_results_say_nothing_of_the_cluster() {
+    let samples: Vec<Sample> = life(30, fails_in(&[(0, 30_000)]))
+        .into_iter()
+        .filter(|sample| sample.scheduled < healed(100))
+        .collect();
+    let record = judged(&samples, 25_000);
+    assert_eq!(record.outcome, Some(Outcome::HarnessFailed));
+    assert!(record.outcome_reason.unwrap().contains("the prober was gone"));
+}
+
+#[test]
 fn advisory_endpoints_never_change_the_verdict() {
     let good = life(40, fails_in(&[(0, 500)]));
     let never = life(40, fails_in(&[(0, 90_000)]));
