@@ -1,6 +1,9 @@
 //! The daemon: one task owns all state, over a closed set of commands and events.
 
+mod closing;
 pub mod command;
+mod cut;
+mod heal;
 mod interfaces;
 mod judge;
 mod partition;

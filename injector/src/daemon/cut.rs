@@ -1,0 +1,363 @@
+//! From a request to a cut: normalise, resolve, prepare, commit.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::command::{ConnectionId, Step};
+use super::partition::{Partition, Pressures, instant, named, stamped};
+use super::state::{Answer, State};
+use crate::api::types::{
+    Code, EventKind, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt,
+};
+use crate::clock::{MonoNs, WallOffset};
+use crate::datapath::{Datapath as _, DatapathError, execute};
+use crate::measure::Closed;
+use crate::model::Percent;
+use crate::plan::{self, Freshness, Presence, SlotUse};
+use crate::topology::{self, TopologyError};
+
+impl State {
+    pub(super) async fn apply(
+        &mut self,
+        name: &str,
+        request: PartitionRequest,
+        step: Step,
+        connection: ConnectionId,
+    ) -> Answer<PartitionView> {
+        if self.stopping {
+            return Err(Problem::new(Code::Stopping, "the daemon is stopping"));
+        }
+        let request = self.normalised(request)?;
+        if step != Step::DryRun
+            && let Some(at) = self.known(name, &request)?
+        {
+            if step == Step::Apply && self.partitions[at].state == PartitionState::Prepared {
+                return Err(Problem::new(
+                    Code::WrongState,
+                    format!("\"{name}\" is prepared, and cuts nothing until it is enabled"),
+                )
+                .field("name")
+                .remedy(format!("POST /v1/partitions/{name}/enable")));
+            }
+            return Ok(self.view(at));
+        }
+        let partition = self.resolve(name, request, step, connection)?;
+        if step == Step::DryRun {
+            let links = partition.resolved.links.clone();
+            return Ok(partition.view(self.counters_of(&links, &[])));
+        }
+        let generation = self.prepare(partition)?;
+        if step == Step::Apply {
+            let at = self.at_generation(generation);
+            let start = self.partitions[at].request.at;
+            self.commit(generation, start).await?;
+        }
+        Ok(self.view(self.at_generation(generation)))
+    }
+
+    /// Fills in the defaults, so that equal wishes are equal requests.
+    pub(super) fn normalised(&self, mut request: PartitionRequest) -> Answer<PartitionRequest> {
+        let max_for = self.config.max_for;
+        let bad = |field: &str, detail: String| Problem::new(Code::BadTime, detail).field(field);
+        let life = *request.for_.get_or_insert(max_for);
+        if life.as_nanos() == 0 {
+            return Err(
+                bad("for", "a partition of no length cuts nothing".into()).remedy("write a length as \"5s\"")
+            );
+        }
+        if life > max_for {
+            return Err(bad("for", format!("{life} is longer than max_for, {max_for}"))
+                .remedy("shorten it, or raise max_for in the config"));
+        }
+        let deadline = *request.deadline.get_or_insert(self.config.deadline);
+        if deadline.as_nanos() == 0 {
+            return Err(
+                bad("deadline", "a deadline of no length can't be met".into()).remedy("write it as \"20s\"")
+            );
+        }
+        let most = injector_common::slot::MAX_SCOPES;
+        if request.scopes.len() > most {
+            return Err(Problem::new(
+                Code::BadParameter,
+                format!("{} scopes, at most {most}", request.scopes.len()),
+            )
+            .field("scopes")
+            .remedy("use port ranges"));
+        }
+        for name in &request.advisory {
+            let known =
+                self.config.endpoints.iter().any(|endpoint| endpoint.name == *name || endpoint.base == *name);
+            if !known {
+                let all: Vec<&str> =
+                    self.config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+                return Err(Problem::new(
+                    Code::UnknownEndpoint,
+                    format!("no endpoint \"{name}\" is configured"),
+                )
+                .field("advisory")
+                .remedy(format!("the endpoints are {}", all.join(", "))));
+            }
+        }
+        Ok(request)
+    }
+
+    /// The partition that this request was answered with before, if it was.
+    pub(super) fn known(&self, name: &str, request: &PartitionRequest) -> Answer<Option<usize>> {
+        if let Some(generation) = request.request_id.as_ref().and_then(|id| self.request_ids.get(id)) {
+            let at = self.partitions.iter().position(|partition| partition.generation == *generation);
+            return match at {
+                Some(at) if self.partitions[at].name == name && self.partitions[at].request == *request => {
+                    Ok(Some(at))
+                }
+                _ => Err(Problem::new(Code::RequestIdUsed, "this request_id was used for another request")
+                    .field("request_id")
+                    .remedy("make a new id for each request")),
+            };
+        }
+        let Ok(at) = self.newest(name) else { return Ok(None) };
+        let partition = &self.partitions[at];
+        if !partition.is_live() && partition.state != PartitionState::Prepared {
+            return Ok(None);
+        }
+        if partition.request == *request {
+            return Ok(Some(at));
+        }
+        Err(Problem::new(Code::NameTaken, format!("a partition \"{name}\" is live, with another request"))
+            .field("name")
+            .remedy(format!("heal it (injector heal {name}), or take another name")))
+    }
+
+    pub(super) fn resolve(
+        &self,
+        name: &str,
+        request: PartitionRequest,
+        step: Step,
+        connection: ConnectionId,
+    ) -> Answer<Partition> {
+        // Every JSON reader keeps 53 bits whole.
+        let seed = request.seed.unwrap_or_else(|| rand::random::<u64>() >> 11);
+        let resolved = topology::resolve(
+            &request.shape,
+            request.direction,
+            &self.config.names,
+            &self.config.presets,
+            seed,
+        )
+        .map_err(|error| shape_problem(&error))?;
+        if let Some(at) = request.at {
+            self.start(at)?;
+        }
+        let now = MonoNs::now();
+        Ok(Partition {
+            name: name.to_owned(),
+            generation: if step == Step::DryRun { 0 } else { self.generation + 1 },
+            seed: resolved.drawn.then_some(seed),
+            deadline: request.deadline.unwrap_or(self.config.deadline),
+            state: PartitionState::Prepared,
+            slot: None,
+            owner: (request.owner == Owner::Connection).then_some(connection),
+            prepared_at: now,
+            starts_at: now,
+            ends_at: now,
+            cut: None,
+            heal: None,
+            healed_by: None,
+            still_cut: BTreeMap::new(),
+            warnings: Vec::new(),
+            samples_from: self.samples.mark(),
+            pressure: Pressures::default(),
+            lost_before: 0,
+            closed_by: None,
+            broken: None,
+            told: HashSet::new(),
+            record: None,
+            final_links: Vec::new(),
+            probes: Vec::new(),
+            resolved,
+            request,
+        })
+    }
+
+    /// The monotonic instant of a start that lies ahead.
+    pub(super) fn start(&self, at: StartAt) -> Answer<MonoNs> {
+        let mono = match at {
+            StartAt::MonoNs(mono) => mono,
+            StartAt::WallNs(wall) => WallOffset::now().mono(wall),
+        };
+        let now = MonoNs::now();
+        let problem = |detail: String| Problem::new(Code::BadTime, detail).field("at");
+        if mono <= now {
+            return Err(
+                problem("the start lies in the past".into()).remedy("leave `at` out to start at once")
+            );
+        }
+        if mono.saturating_since(now) > self.config.max_for.0 {
+            return Err(problem(format!("the start lies more than max_for ({}) ahead", self.config.max_for))
+                .remedy("start it nearer to its time"));
+        }
+        Ok(mono)
+    }
+
+    /// Takes a slot and writes it and its links; nothing is cut yet.
+    pub(super) fn prepare(&mut self, mut partition: Partition) -> Answer<u32> {
+        if self.slots.free().is_none() {
+            self.evict_oldest_watch(&partition.name);
+        }
+        let (slot, freshness) = self.slots.free().ok_or_else(|| {
+            Problem::new(
+                Code::NoFreeSlot,
+                format!("{} partitions are live, and there are no more slots", injector_common::SLOTS),
+            )
+            .remedy("heal one of them")
+        })?;
+        if freshness == Freshness::Reused {
+            self.kernel.settle();
+            // Stamps of a program that still ran when the slot was freed.
+            self.kernel.forget(slot).map_err(|error| data_plane(&error))?;
+        }
+        partition.slot = Some(slot);
+        // Written with times at the commit: until then it is as if over.
+        let contents = plan::slot(&partition.request, partition.generation, MonoNs(0), MonoNs(0));
+        execute(&mut self.kernel, &plan::prepare(slot, contents, &partition.resolved.links))
+            .map_err(|error| data_plane(&error))?;
+        self.generation = partition.generation;
+        if let Some(id) = &partition.request.request_id {
+            self.request_ids.insert(id.clone(), partition.generation);
+        }
+        self.slots.set(slot, SlotUse::Prepared);
+        let generation = partition.generation;
+        self.partitions.push_back(partition);
+        self.refresh_rate();
+        Ok(generation)
+    }
+
+    pub(super) async fn enable(&mut self, name: &str, at: Option<StartAt>) -> Answer<PartitionView> {
+        let index = self.newest(name)?;
+        let partition = &self.partitions[index];
+        if partition.state != PartitionState::Prepared {
+            return Err(Problem::new(
+                Code::WrongState,
+                format!("\"{name}\" is not prepared: it was enabled before"),
+            )
+            .remedy("prepare it again after its heal"));
+        }
+        let generation = partition.generation;
+        self.commit(generation, at.or(partition.request.at)).await?;
+        Ok(self.view(self.at_generation(generation)))
+    }
+
+    /// Makes a prepared partition live.
+    pub(super) async fn commit(&mut self, generation: u32, at: Option<StartAt>) -> Answer<()> {
+        let index = self.at_generation(generation);
+        let ahead = at.map(|at| self.start(at)).transpose();
+        let ahead = match ahead {
+            Ok(ahead) => ahead,
+            Err(problem) => {
+                self.discard(index);
+                return Err(problem);
+            }
+        };
+        let offset = WallOffset::now();
+        let lost = self.lost_stamps();
+        let pressure = Pressures::read();
+        let partition = &mut self.partitions[index];
+        let slot = partition.slot.expect("a prepared partition has a slot");
+        let life = partition.request.for_.unwrap_or(self.config.max_for);
+        let starts_at = ahead.unwrap_or_else(MonoNs::now);
+        (partition.starts_at, partition.ends_at) = (starts_at, starts_at + life.0);
+        let contents = plan::slot(&partition.request, generation, partition.starts_at, partition.ends_at);
+        let mut slots = self.slots.clone();
+        slots.set(slot, SlotUse::Live);
+        let steps = [plan::Step::Slot(slot, Box::new(contents)), plan::Step::Word(slots.word())];
+        let interval = match execute(&mut self.kernel, &steps) {
+            Ok(interval) => interval.expect("the steps end with a commit"),
+            Err(error) => {
+                self.discard(index);
+                if let DatapathError::Lapsed(lapsed) = error {
+                    self.lapsed(lapsed);
+                }
+                return Err(data_plane(&error));
+            }
+        };
+        self.slots = slots;
+        let partition = &mut self.partitions[index];
+        partition.lost_before = lost;
+        partition.pressure = pressure;
+        let effective = if ahead.is_some() { instant(starts_at, offset) } else { stamped(interval, offset) };
+        partition.cut = Some(effective);
+        partition.state = if ahead.is_some() { PartitionState::Scheduled } else { PartitionState::Active };
+        let name = partition.name.clone();
+        let at = interval.end;
+        self.event(at, EventKind::Cut { name, generation, effective });
+        if ahead.is_none() {
+            self.became_active(generation);
+        }
+        self.look_ahead(generation).await;
+        Ok(())
+    }
+
+    /// A cut became active: records that are not final yet see another experiment from now on.
+    pub(super) fn became_active(&mut self, generation: u32) {
+        let index = self.at_generation(generation);
+        let name = self.partitions[index].name.clone();
+        let at = self.partitions[index].cut.map_or_else(MonoNs::now, |cut| cut.begin_ns);
+        for partition in &mut self.partitions {
+            if partition.state == PartitionState::Watched && partition.generation != generation {
+                partition.closed_by.get_or_insert(Closed { partition: name.clone(), at });
+            }
+        }
+        self.judge_watched();
+    }
+
+    /// Asks who else is on the hooks: a program ahead of ours can bypass us.
+    pub(super) async fn look_ahead(&mut self, generation: u32) {
+        let mut warnings = self.interfaces.ahead().await;
+        let partition = &self.partitions[self.at_generation(generation)];
+        if partition.request.loss != Percent::ALL {
+            let unbound = partition.resolved.links.iter().filter(|link| self.interfaces.is_unbound(**link));
+            warnings.extend(unbound.map(|link| {
+                let link = named(&self.config.names, *link);
+                format!("{link}: no interface is known to be at either end, so its loss is rolled at every hook on its way")
+            }));
+        }
+        for warning in &warnings {
+            tracing::warn!(generation, warning);
+        }
+        let index = self.at_generation(generation);
+        self.partitions[index].warnings.extend(warnings);
+    }
+
+    /// Undoes a preparation.
+    pub(super) fn discard(&mut self, index: usize) {
+        if let Some(partition) = self.partitions.remove(index) {
+            self.free(&partition);
+            if let Some(id) = &partition.request.request_id {
+                self.request_ids.remove(id);
+            }
+        }
+        self.refresh_rate();
+    }
+
+    /// Gives a partition's slot back; its bit must be out of the word.
+    pub(super) fn free(&mut self, partition: &Partition) {
+        if let Some(slot) = partition.slot {
+            self.kernel.write_links(slot, &partition.resolved.links, Presence::Out);
+            if let Err(error) = self.kernel.forget(slot) {
+                tracing::warn!(%error, "stamps could not be freed");
+            }
+            self.slots.set(slot, SlotUse::Free);
+        }
+    }
+}
+
+fn shape_problem(error: &TopologyError) -> Problem {
+    let code = match error {
+        TopologyError::UnknownPeer { .. } => Code::UnknownPeer,
+        TopologyError::UnknownPreset { .. } => Code::UnknownPreset,
+        _ => Code::BadShape,
+    };
+    Problem::new(code, error.what()).field("shape").remedy(error.remedy())
+}
+
+fn data_plane(error: &DatapathError) -> Problem {
+    Problem::new(Code::DataPlane, error.to_string()).remedy("see the daemon's log, and `injector doctor`")
+}
