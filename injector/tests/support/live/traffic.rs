@@ -235,6 +235,8 @@ pub enum Mood {
     Fine,
     /// 503, at once.
     Failing,
+    /// 200 from an instant on, 503 before it.
+    FineFrom(MonoNs),
     /// Takes the request, and answers 200 when it is fine again.
     Hanging,
 }
@@ -307,7 +309,12 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
     }
     let mood = shared.mood.lock().unwrap();
     let mood = *shared.changed.wait_while(mood, |mood| *mood == Mood::Hanging).unwrap();
-    let status = if mood == Mood::Fine { "200 OK" } else { "503 Service Unavailable" };
+    let is_fine = match mood {
+        Mood::Fine => true,
+        Mood::Failing | Mood::Hanging => false,
+        Mood::FineFrom(instant) => MonoNs::now() >= instant,
+    };
+    let status = if is_fine { "200 OK" } else { "503 Service Unavailable" };
     // In one piece: the status line is looked for in one packet.
     let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
     // The prober may have given up.
