@@ -51,6 +51,9 @@ const WAYS: [(Way, &str); 5] = [
     (Way::XdpNative, "native XDP and TCX egress, armed, link not cut"),
 ];
 
+/// What is told of the samples: its name, its unit and where it is found.
+type Quantity = (&'static str, &'static str, fn(&Sample) -> f64);
+
 /// One stream's result.
 #[derive(Clone, Copy)]
 struct Sample {
@@ -84,7 +87,6 @@ fn main() {
         }
     }
     drop(keeper);
-    type Quantity = (&'static str, &'static str, fn(&Sample) -> f64);
     let quantities: [Quantity; 2] = [
         ("throughput", "Gbit/s", |sample| sample.gigabits),
         ("processor time", "µs per 64 KiB", |sample| sample.processor_us),

@@ -17,7 +17,7 @@ use live::daemon::{Daemon, links};
 use live::tap::{JUMBO, Sent, Spot, Wire};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 const PUSH: u8 = 0x18;
 const PEERS: &str = r#"
 peers:
@@ -25,6 +25,9 @@ peers:
   n2: { addresses: [10.0.0.2, "fd00::2"] }
   n3: { addresses: [10.0.0.3, "fd00::3"] }
 "#;
+/// The payload of a super-packet's segments, and how many it is cut into; the last one is not full.
+const SIZE: u16 = 1400;
+const SEGMENTS: usize = 6;
 /// The cut link's ends, then a neighbour that stays untouched.
 const FAMILIES: [[&str; 3]; 2] = [["10.0.0.1", "10.0.0.2", "10.0.0.3"], ["fd00::1", "fd00::2", "fd00::3"]];
 
@@ -94,9 +97,6 @@ fn super_packets_count_their_segments() {
     if !can_run("super_packets_count_their_segments") {
         return;
     }
-    const SIZE: u16 = 1400;
-    // The last one is not full.
-    const SEGMENTS: usize = 6;
     let data = payload(usize::from(SIZE) * SEGMENTS - 100);
     for spot in Spot::ALL {
         let (mut wire, daemon) = guarded(spot);

@@ -71,8 +71,11 @@ impl Run {
         let mut sorted = samples.clone();
         sorted.sort_by(f64::total_cmp);
         let (middle, min) = (sorted[sorted.len() / 2], sorted[0]);
-        let median =
-            if sorted.len() % 2 == 0 { f64::midpoint(sorted[sorted.len() / 2 - 1], middle) } else { middle };
+        let median = if sorted.len().is_multiple_of(2) {
+            f64::midpoint(sorted[sorted.len() / 2 - 1], middle)
+        } else {
+            middle
+        };
         let name = name.into();
         eprintln!("{name:<68} {median:>12.2} [{min:.2}] {unit}");
         self.measurements.push(Measurement { name, unit, median, min, samples });
