@@ -102,7 +102,7 @@ fn commits(run: &mut Run, programs: &mut Programs) {
     let kernel = &mut programs.kernel;
     let nanoseconds = |time: Duration| time.as_nanos() as f64;
     let mut store = Vec::new();
-    for turn in 0..2000 {
+    for turn in 0..500 {
         let word = if turn % 2 == 0 { Word::new(slot.bit(), 0) } else { Word::default() };
         let begin = Instant::now();
         kernel.store(word).unwrap();

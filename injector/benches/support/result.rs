@@ -6,6 +6,9 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+/// `cargo test --bench` builds without, `cargo bench` with.
+const OPTIMISED: bool = !cfg!(debug_assertions);
+
 /// One run of a benchmark.
 #[derive(Serialize)]
 pub struct Run {
@@ -52,9 +55,12 @@ impl Run {
         let system = rustix::system::uname();
         Self {
             bench,
-            command: format!("cargo bench --package injector --bench {bench}"),
+            command: format!(
+                "cargo {} --package injector --bench {bench}",
+                if OPTIMISED { "bench" } else { "test" }
+            ),
             commit: commit(),
-            optimised: !cfg!(debug_assertions),
+            optimised: OPTIMISED,
             kernel: system.release().to_string_lossy().into_owned(),
             cpu: first_field("/proc/cpuinfo", "model name"),
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
@@ -83,7 +89,7 @@ impl Run {
 
     /// Writes it out.
     pub fn end(self) {
-        println!("{}", serde_json::to_string_pretty(&self).unwrap());
+        println!("{}", serde_json::to_string(&self).unwrap());
     }
 }
 
