@@ -3,12 +3,12 @@
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
 use aya_ebpf::programs::{TcContext, XdpContext};
-use injector_common::packet::Bytes;
+use injector_common::packet::{Bytes, Packet};
 
 /// A packet on a hook.
 pub trait Hooked: Bytes {
     /// How many packets it stands for on the wire: GSO segments count each.
-    fn segments(&self) -> u64;
+    fn segments(&self, packet: &Packet) -> u64;
 }
 
 /// A packet on a TC hook.
@@ -39,10 +39,17 @@ impl Bytes for Skb {
 
 impl Hooked for Skb {
     #[inline(always)]
-    fn segments(&self) -> u64 {
+    fn segments(&self, packet: &Packet) -> u64 {
         // SAFETY: as above.
-        let segments = unsafe { (*self.0).gso_segs };
-        if segments > 1 { u64::from(segments) } else { 1 }
+        let (segments, size, len) = unsafe { ((*self.0).gso_segs, (*self.0).gso_size, (*self.0).len) };
+        if segments != 0 {
+            return u64::from(segments);
+        }
+        // From a guest or a tap, whom the kernel does not trust to count, a super-packet has its size alone.
+        if size == 0 || packet.payload_at == 0 || packet.payload_at >= len {
+            return 1;
+        }
+        u64::from(len - packet.payload_at).div_ceil(u64::from(size))
     }
 }
 
@@ -74,7 +81,7 @@ impl Bytes for Xdp {
 
 impl Hooked for Xdp {
     #[inline(always)]
-    fn segments(&self) -> u64 {
+    fn segments(&self, _: &Packet) -> u64 {
         1
     }
 }

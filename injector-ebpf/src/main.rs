@@ -8,6 +8,7 @@ mod emit;
 mod identity;
 mod maps;
 mod observe;
+mod scene;
 mod verdict;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};

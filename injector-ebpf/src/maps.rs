@@ -10,7 +10,7 @@ use injector_common::record::{Lease, LinkStamps, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
 use injector_common::wire::Wire;
 
-use crate::verdict::Scene;
+use crate::scene::Scene;
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;

@@ -10,7 +10,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 use crate::context::Hooked;
 use crate::emit;
 use crate::maps::{ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS, STREAMS};
-use crate::verdict::{Scene, Turn};
+use crate::scene::{Scene, Turn};
 
 /// In read-only data, not on the stack.
 static UNSTAMPED: LinkStamps = LinkStamps {

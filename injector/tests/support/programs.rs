@@ -4,6 +4,7 @@
 //! clock ([`Clocks::Test`]) is none that the daemon's gate would store by. Needs root.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, PerCpuHashMap};
@@ -108,13 +109,19 @@ impl Programs {
 
     /// Runs one program on a frame; whether it drops it.
     pub fn drops(&mut self, hook: Hook, frame: &[u8]) -> bool {
-        let options = TestRunOptions { data_in: Some(frame), ..TestRunOptions::default() };
+        self.run(hook, frame, 1).0
+    }
+
+    /// Runs one program on a frame many times; whether the last run drops it, and how long one takes.
+    pub fn run(&mut self, hook: Hook, frame: &[u8], repeat: u32) -> (bool, Duration) {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
         let program = self.ebpf.program_mut(hook.name()).unwrap();
         let result = match hook {
             Hook::In | Hook::Out => <&mut SchedClassifier>::try_from(program).unwrap().test_run(options),
             Hook::Xdp => <&mut Xdp>::try_from(program).unwrap().test_run(options),
         };
-        hook.drops(result.unwrap_or_else(|error| panic!("{}: {}", hook.name(), chain(&error))).return_value)
+        let result = result.unwrap_or_else(|error| panic!("{}: {}", hook.name(), chain(&error)));
+        (hook.drops(result.return_value), result.duration)
     }
 
     /// What all three programs say.

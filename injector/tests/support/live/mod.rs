@@ -3,6 +3,7 @@
 pub mod daemon;
 pub mod foreign;
 pub mod lab;
+pub mod tap;
 pub mod traffic;
 
 /// Whether these tests can run here; if not, it is logged for the count of `cargo xtask test`.

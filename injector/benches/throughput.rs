@@ -1,0 +1,275 @@
+//! What passing traffic pays: one TCP stream over a veth pair between two namespaces, with the programs on both
+//! ends. Throughputs depend on who else is busy, so the ways take turns, and each round gives ratios to its own
+//! run with nothing attached.
+#![allow(clippy::unwrap_used, reason = "a benchmark")]
+
+#[path = "support/result.rs"]
+mod result;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use aya::Ebpf;
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{LinkOrder, SchedClassifier, Xdp, XdpMode};
+use injector::config::Config;
+use injector::datapath::{Clocks, Datapath as _, Kernel, Presence, SlotIndex};
+use injector::model::Link;
+use injector_common::Word;
+use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
+use result::Run;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+const ROUNDS: usize = 7;
+/// How long a stream runs before and while it is measured.
+const WARM: Duration = Duration::from_millis(150);
+const SPAN: Duration = Duration::from_millis(700);
+/// What is written at once, and the unit of the processor time.
+const CHUNK: usize = 64 << 10;
+const PORT: u16 = 7000;
+
+/// What is attached to both ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Nothing,
+    Tcx,
+    TcxArmed,
+    XdpGeneric,
+    XdpNative,
+}
+
+const WAYS: [(Way, &str); 5] = [
+    (Way::Nothing, "nothing attached"),
+    (Way::Tcx, "TCX both ways, nothing armed"),
+    (Way::TcxArmed, "TCX both ways, armed, link not cut"),
+    (Way::XdpGeneric, "generic XDP and TCX egress, armed, link not cut"),
+    (Way::XdpNative, "native XDP and TCX egress, armed, link not cut"),
+];
+
+/// What is told of the samples: its name, its unit and where it is found.
+type Quantity = (&'static str, &'static str, fn(&Sample) -> f64);
+
+/// One stream's result.
+#[derive(Clone, Copy)]
+struct Sample {
+    gigabits: f64,
+    /// Of this process, which sends and receives, per chunk.
+    processor_us: f64,
+}
+
+fn main() {
+    let mut run = Run::begin("throughput");
+    let pair = Pair::new();
+    let config = Config::parse(CONFIG, "bench.yaml").unwrap();
+    let mut kernel = Kernel::load(&config, Clocks::Real).unwrap();
+    let keeper = kernel.gate().keep(|lapsed| panic!("{lapsed}")).unwrap();
+    let peer = |name| config.names.id(name).unwrap();
+    let slot = SlotIndex(0);
+    kernel.write_slot(slot, &for_ever()).unwrap();
+    kernel.write_links(slot, &[Link { src: peer("n3"), dst: peer("n1") }], Presence::In);
+    let mut programs = [load(&kernel, 1), load(&kernel, 2)];
+    let mut samples = vec![Vec::new(); WAYS.len()];
+    for round in 0..ROUNDS {
+        for turn in 0..WAYS.len() {
+            // Another order each round: no way is always after the same one.
+            let index = (turn + round) % WAYS.len();
+            let way = WAYS[index].0;
+            let armed = !matches!(way, Way::Nothing | Way::Tcx);
+            kernel.store(if armed { Word::new(slot.bit(), 0) } else { Word::default() }).unwrap();
+            let attached = pair.attach(&mut programs, way);
+            samples[index].push(pair.stream());
+            drop(attached);
+        }
+    }
+    drop(keeper);
+    let quantities: [Quantity; 2] = [
+        ("throughput", "Gbit/s", |sample| sample.gigabits),
+        ("processor time", "µs per 64 KiB", |sample| sample.processor_us),
+    ];
+    for (what, unit, value) in quantities {
+        for ((_, name), of_way) in WAYS.iter().zip(&samples) {
+            run.add(format!("{what}: {name}"), unit, of_way.iter().map(value).collect());
+        }
+        for ((_, name), of_way) in WAYS.iter().zip(&samples).skip(1) {
+            let ratios = of_way.iter().zip(&samples[0]).map(|(with, without)| value(with) / value(without));
+            run.add(format!("{what} ratio: {name}"), "to nothing attached", ratios.collect());
+        }
+    }
+    run.end();
+}
+
+const CONFIG: &str = "
+peers:
+  n1: { addresses: [10.98.0.1] }
+  n2: { addresses: [10.98.0.2] }
+  n3: { addresses: [10.98.0.3] }
+interfaces: auto
+";
+
+fn for_ever() -> Slot {
+    Slot {
+        starts_at: 0,
+        ends_at: u64::MAX,
+        loss: LOSS_ALL,
+        flap_period: 0,
+        flap_on: 0,
+        generation: 1,
+        scope_count: 0,
+        drop_neighbour: 0,
+        pad: 0,
+        scopes: [SlotScope::default(); MAX_SCOPES],
+    }
+}
+
+/// Two namespaces with a cable between them; gone when dropped.
+struct Pair {
+    names: [String; 2],
+}
+
+impl Pair {
+    fn new() -> Self {
+        let names = ["n1", "n2"].map(|node| format!("inj{}-b-{node}", std::process::id()));
+        let pair = Self { names };
+        for name in &pair.names {
+            ip(&["netns", "add", name]);
+        }
+        let [one, two] = &pair.names;
+        ip(&["-n", one, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", two]);
+        for (name, address) in [(one, "10.98.0.1/24"), (two, "10.98.0.2/24")] {
+            ip(&["-n", name, "address", "add", address, "dev", "eth0"]);
+            ip(&["-n", name, "link", "set", "eth0", "up"]);
+        }
+        pair
+    }
+
+    /// Runs a job in a thread inside one of them.
+    fn within<T: Send>(&self, end: usize, job: impl FnOnce() -> T + Send) -> T {
+        let file = File::open(format!("/run/netns/{}", self.names[end])).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                job()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Attaches the programs to both ends; they are detached with what is answered.
+    fn attach(&self, programs: &mut [Ebpf; 2], way: Way) -> Vec<Attached> {
+        let [one, two] = programs;
+        let mut attached = self.within(0, || attach_here(one, way));
+        attached.extend(self.within(1, || attach_here(two, way)));
+        attached
+    }
+
+    /// One stream from the first to the second.
+    fn stream(&self) -> Sample {
+        let listener = self.within(1, || TcpListener::bind(("10.98.0.2", PORT)).unwrap());
+        // The link may have just come back: native XDP takes it down for a moment.
+        let address = listener.local_addr().unwrap();
+        let patience = Duration::from_secs(10);
+        let mut sender = self.within(0, || TcpStream::connect_timeout(&address, patience).unwrap());
+        let mut receiver = listener.accept().unwrap().0;
+        let sending = std::thread::spawn(move || {
+            let chunk = vec![7; CHUNK];
+            loop {
+                match sender.write_all(&chunk) {
+                    Ok(()) => {}
+                    Err(error)
+                        if matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) =>
+                    {
+                        return;
+                    }
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        let mut buffer = vec![0; 4 * CHUNK];
+        let mut take = |span: Duration| {
+            let begin = Instant::now();
+            let mut bytes = 0;
+            while begin.elapsed() < span {
+                bytes += receiver.read(&mut buffer).unwrap();
+            }
+            (bytes as f64, begin.elapsed().as_secs_f64())
+        };
+        take(WARM);
+        let before = processor_time();
+        let (bytes, seconds) = take(SPAN);
+        let spent = processor_time() - before;
+        drop(receiver);
+        sending.join().unwrap();
+        Sample { gigabits: bytes * 8.0 / seconds / 1e9, processor_us: spent * 1e6 / (bytes / CHUNK as f64) }
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = Command::new("ip").args(["netns", "delete", name]).status();
+        }
+    }
+}
+
+/// What holds a program to a hook.
+enum Attached {
+    Tc(#[expect(dead_code, reason = "kept until dropped")] SchedClassifierLink),
+    Xdp(#[expect(dead_code, reason = "kept until dropped")] XdpLink),
+}
+
+/// An instance of the programs for one end, loaded: the verifier takes longer than a stream.
+fn load(kernel: &Kernel, interface: u32) -> Ebpf {
+    let mut programs = kernel.object().instance(interface).unwrap();
+    for name in ["injector_in", "injector_out"] {
+        classifier(&mut programs, name).load().unwrap();
+    }
+    xdp(&mut programs).load().unwrap();
+    programs
+}
+
+fn classifier<'a>(programs: &'a mut Ebpf, name: &str) -> &'a mut SchedClassifier {
+    programs.program_mut(name).unwrap().try_into().unwrap()
+}
+
+fn xdp(programs: &mut Ebpf) -> &mut Xdp {
+    programs.program_mut("injector_xdp").unwrap().try_into().unwrap()
+}
+
+fn attach_here(programs: &mut Ebpf, way: Way) -> Vec<Attached> {
+    let (ingress, egress) = (("injector_in", TcAttachType::Ingress), ("injector_out", TcAttachType::Egress));
+    let (hooks, mode) = match way {
+        Way::Nothing => return Vec::new(),
+        Way::Tcx | Way::TcxArmed => (vec![ingress, egress], None),
+        Way::XdpGeneric => (vec![egress], Some(XdpMode::Skb)),
+        Way::XdpNative => (vec![egress], Some(XdpMode::Driver)),
+    };
+    let mut attached = Vec::new();
+    for (name, direction) in hooks {
+        let program = classifier(programs, name);
+        let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+        let link = program.attach_with_options("eth0", direction, options).unwrap();
+        attached.push(Attached::Tc(program.take_link(link).unwrap()));
+    }
+    if let Some(mode) = mode {
+        let program = xdp(programs);
+        let link = program.attach("eth0", mode).unwrap();
+        attached.push(Attached::Xdp(program.take_link(link).unwrap()));
+    }
+    attached
+}
+
+/// Seconds that this process has spent, in user space and in the kernel.
+fn processor_time() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
+fn ip(words: &[&str]) {
+    let output = Command::new("ip").args(words).output().unwrap();
+    assert!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,256 @@
+//! A wire between two taps, in a namespace of its own: what is written to one end comes out at the other as the
+//! kernel carried it, through the hooks of both.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// How long a frame that should come out is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The payload type of the frame that ends a round: an experimental one that no peer sends.
+const MARKER: [u8; 2] = [0x88, 0xb5];
+/// The wire carries this, and a little more, in one piece.
+pub const JUMBO: usize = 9000;
+
+/// Where the programs sit on a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// On ingress of the near end.
+    Ingress,
+    /// On egress of the far end.
+    Egress,
+    /// In the near end's driver.
+    NativeXdp,
+    /// In the stack, on a device whose driver takes no XDP.
+    GenericXdp,
+}
+
+impl Spot {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Ingress, Self::Egress, Self::NativeXdp, Self::GenericXdp];
+
+    /// The interface, the hook as in a config, and how `status` names it.
+    fn words(self) -> [&'static str; 3] {
+        match self {
+            Self::Ingress => ["near", "tc", "tcx"],
+            Self::Egress => ["far", "tc", "tcx"],
+            Self::NativeXdp => ["near", "xdp", "xdp-native+tcx"],
+            Self::GenericXdp => ["stacked", "xdp", "xdp-generic+tcx"],
+        }
+    }
+
+    /// How `status` names its hook.
+    pub fn hook(self) -> &'static str {
+        self.words()[2]
+    }
+}
+
+/// A frame, and how it is handed to the kernel.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// The virtio header before it.
+    header: Header,
+}
+
+/// `struct virtio_net_hdr`, in the order of this machine.
+#[derive(Clone, Copy, Debug, Default)]
+struct Header {
+    flags: u8,
+    gso_type: u8,
+    hdr_len: u16,
+    gso_size: u16,
+    csum_start: u16,
+    csum_offset: u16,
+}
+
+impl Header {
+    const LEN: usize = 10;
+
+    fn bytes(self) -> Vec<u8> {
+        let words = [self.hdr_len, self.gso_size, self.csum_start, self.csum_offset];
+        [self.flags, self.gso_type].into_iter().chain(words.into_iter().flat_map(u16::to_ne_bytes)).collect()
+    }
+}
+
+impl From<Vec<u8>> for Sent {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, header: Header::default() }
+    }
+}
+
+impl Sent {
+    /// Leaves only so many bytes where the kernel looks first; the rest of a packet above a page is in fragments.
+    pub fn paged(bytes: Vec<u8>, linear: u16) -> Self {
+        assert!(bytes.len() > 4096, "a smaller one is always linear");
+        Self { bytes, header: Header { hdr_len: linear, ..Header::default() } }
+    }
+
+    /// A TCP super-packet, without IP options, to be cut into segments of `size` bytes of payload.
+    pub fn super_packet(mut bytes: Vec<u8>, size: u16) -> Self {
+        const NEEDS_CHECKSUM: u8 = 1;
+        let six = bytes[12..14] == [0x86, 0xdd];
+        let tcp = 14 + if six { 40 } else { 20 };
+        // The checksum begins as that of the pseudo header.
+        let (addresses, length) = if six { (22..54, bytes.len() - 54) } else { (26..34, bytes.len() - 34) };
+        let words =
+            bytes[addresses].chunks(2).map(|pair| usize::from(u16::from_be_bytes([pair[0], pair[1]])));
+        let mut sum = words.sum::<usize>() + 6 + length;
+        while sum > 0xffff {
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        bytes[tcp + 16..tcp + 18].copy_from_slice(&(sum as u16).to_be_bytes());
+        let header = Header {
+            flags: NEEDS_CHECKSUM,
+            gso_type: if six { 4 } else { 1 },
+            hdr_len: tcp as u16 + 20,
+            gso_size: size,
+            csum_start: tcp as u16,
+            csum_offset: 16,
+        };
+        Self { bytes, header }
+    }
+}
+
+/// The wire; gone when dropped.
+pub struct Wire {
+    netns: String,
+    near: File,
+    far: File,
+    spot: Spot,
+    rounds: u32,
+}
+
+impl Wire {
+    /// Lays one with room for the programs at a spot.
+    pub fn new(spot: Spot) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let netns = format!("inj{}-w{}-sw", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        ip(&["netns", "add", &netns]);
+        let [near, far] = open_taps(&netns);
+        let wire = Self { netns, near, far, spot, rounds: 0 };
+        let mtu = (JUMBO + 500).to_string();
+        let netns = wire.netns.as_str();
+        ip(&[
+            "-n",
+            netns,
+            "link",
+            "add",
+            "br0",
+            "type",
+            "bridge",
+            "mcast_snooping",
+            "0",
+            "forward_delay",
+            "0",
+        ]);
+        for name in ["near", "far"] {
+            ip(&["-n", netns, "link", "set", name, "mtu", &mtu, "up"]);
+        }
+        let mut ports = vec!["near", "far"];
+        if spot == Spot::GenericXdp {
+            ip(&[
+                "-n", netns, "link", "add", "link", "near", "stacked", "type", "macvlan", "mode", "passthru",
+            ]);
+            ports[0] = "stacked";
+        }
+        for port in ports {
+            ip(&["-n", netns, "link", "set", port, "master", "br0", "up"]);
+        }
+        ip(&["-n", netns, "link", "set", "br0", "up"]);
+        wire
+    }
+
+    /// The one entry of a config's `interfaces:`.
+    pub fn interfaces(&self) -> String {
+        let [name, hook, _] = self.spot.words();
+        format!("interfaces:\n  - {{ name: {name}, netns: {}, hook: {hook} }}\n", self.netns)
+    }
+
+    /// Sends frames from the near end; what came out at the far end before a frame that is sent last of all.
+    pub fn carry(&mut self, frames: &[Sent]) -> Vec<Vec<u8>> {
+        for frame in frames {
+            self.write(frame);
+        }
+        self.rounds += 1;
+        let mut marker = [[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 9].as_slice(), &MARKER].concat();
+        marker.extend(self.rounds.to_be_bytes());
+        marker.resize(60, 0);
+        let end = Instant::now() + PATIENCE;
+        let mut carried = Vec::new();
+        let mut buffer = vec![0; 1 << 17];
+        self.write(&marker.clone().into());
+        loop {
+            match self.far.read(&mut buffer) {
+                Ok(length) if buffer[Header::LEN..length] == marker => return carried,
+                Ok(length) => carried.push(buffer[Header::LEN..length].to_vec()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    assert!(Instant::now() < end, "the marker did not come: {} frames did", carried.len());
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    fn write(&mut self, frame: &Sent) {
+        let bytes = [frame.header.bytes(), frame.bytes.clone()].concat();
+        let written = self.near.write(&bytes).unwrap_or_else(|error| panic!("{error}: {frame:?}"));
+        assert_eq!(written, bytes.len());
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "delete", &self.netns]).status();
+    }
+}
+
+fn ip(words: &[&str]) {
+    let output = Command::new("ip").args(words).output().unwrap();
+    assert!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The two taps, where the kernel sends nothing of its own (no IPv6, and no address of IPv4), and where a bridge
+/// carries what is no proper IP packet.
+fn open_taps(netns: &str) -> [File; 2] {
+    let file = File::open(format!("/run/netns/{netns}")).unwrap();
+    let thread = std::thread::spawn(move || {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        // A kernel without IPv6, or without firewalls on bridges, lacks these files.
+        for of in ["ipv6/conf/all", "ipv6/conf/default"] {
+            let _ = std::fs::write(format!("/proc/sys/net/{of}/disable_ipv6"), "1");
+        }
+        for of in ["iptables", "ip6tables", "arptables"] {
+            let _ = std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{of}"), "0");
+        }
+        ["near", "far"].map(open_tap)
+    });
+    thread.join().unwrap()
+}
+
+fn open_tap(name: &str) -> File {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open("/dev/net/tun")
+        .expect("taps need the kernel's tun device");
+    // SAFETY: plain numbers and bytes, of which zero is a value.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+    // SAFETY: the request is what this call reads and writes.
+    let answer = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+    assert_eq!(answer, 0, "{name}: {}", std::io::Error::last_os_error());
+    file
+}
