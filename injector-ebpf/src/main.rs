@@ -2,6 +2,11 @@
 #![no_std]
 #![no_main]
 #![allow(missing_docs, reason = "aya's macros make items without documentation")]
+#![allow(clippy::needless_pass_by_value, reason = "aya's macros pass contexts by value")]
+#![allow(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key by value would be one more copy on the stack"
+)]
 
 mod context;
 mod emit;
