@@ -108,7 +108,7 @@ impl Span {
 }
 
 /// The longest span that can be written: a century.
-const LONGEST: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
+const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// Why a text is not a [`Span`].
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use live::can_run;
 use live::daemon::{Daemon, links};
 use live::lab::{Lab, Place};
 
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 
 #[test]
 fn a_cut_on_top_of_another_censors_that_one_also_on_other_links() {

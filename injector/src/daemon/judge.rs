@@ -15,6 +15,9 @@ use crate::measure::{self, Broken, EndpointEvidence, Evidence, STARVED_PRESSURE}
 use crate::model::Link;
 use crate::probe::EndpointId;
 
+/// What was stamped, by link in the links' order.
+type LinksStamped = Vec<(Link, LinkStamps)>;
+
 impl State {
     /// The record of a partition as the evidence stands now.
     pub(super) fn record(&self, at: usize) -> RecoveryRecord {
@@ -78,10 +81,7 @@ impl State {
 
     /// What the programs have stamped for a partition, and why it can't be told if a map can't be read: no stamp
     /// is not the same as an unread one.
-    fn stamped_so_far(
-        &self,
-        partition: &Partition,
-    ) -> (Vec<(Link, LinkStamps)>, Vec<(u32, u64)>, Option<Broken>) {
+    fn stamped_so_far(&self, partition: &Partition) -> (LinksStamped, Vec<(u32, u64)>, Option<Broken>) {
         let Some(slot) = partition.slot else { return (Vec::new(), Vec::new(), None) };
         let stamps = self.kernel.link_stamps(slot, partition.generation);
         let responses = self.kernel.responses(slot, partition.generation);
