@@ -10,6 +10,7 @@ use rtnetlink::{Handle, MulticastGroup};
 
 pub mod facts;
 pub mod filters;
+pub mod sockets;
 
 /// What is known of one interface.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -202,6 +202,11 @@ impl Workers {
         answer.recv().map_err(gone)?
     }
 
+    /// Every thread.
+    pub fn all(&self) -> impl Iterator<Item = &Worker> {
+        self.by_name.values()
+    }
+
     /// The namespaces that have a thread.
     pub fn names(&self) -> Vec<Option<Netns>> {
         self.by_name.keys().cloned().collect()

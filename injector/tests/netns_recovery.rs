@@ -5,6 +5,7 @@
 mod live;
 
 use std::fmt::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use injector::api::types::{Outcome, RecoveryRecord};
 use injector::clock::MonoNs;
 use live::can_run;
 use live::daemon::{Daemon, isolate};
-use live::lab::{Lab, Place, addresses};
+use live::lab::{Lab, Place, addresses, ipv4};
 use live::traffic::{Mood, Server, Stream};
 
 /// An answer is stamped in the kernel before the prober has read it; both clocks are one.
@@ -84,6 +85,10 @@ fn a_server_that_stays_away_is_not_recovered() {
     let daemon = Daemon::start(&config);
     daemon.wait_healthy();
     let _stream = Stream::start(&lab, "n1", "n2", Duration::from_millis(5));
+    let listener = lab.within("n2", || TcpListener::bind((ipv4(2), 0)).unwrap());
+    let address = listener.local_addr().unwrap();
+    let client = lab.within("n1", || TcpStream::connect(address).unwrap());
+    let stuck = (client.local_addr().unwrap().port(), address.port());
     daemon.apply("p", &isolate("n1", Duration::from_millis(300)));
     server.set(Mood::Failing);
     let output = daemon.cli(&["wait", "p", "--json"]);
@@ -93,6 +98,15 @@ fn a_server_that_stays_away_is_not_recovered() {
     let endpoint = &record.endpoints[0];
     assert_eq!((endpoint.first_ok_ns, endpoint.settled_ns, endpoint.first_response_ns), (None, None, None));
     assert_eq!(record.heal_to_settled_ns, None);
+    let tcp = |src: &str, dst: &str| {
+        let link =
+            record.links.iter().find(|link| (link.src.as_str(), link.dst.as_str()) == (src, dst)).unwrap();
+        link.tcp.clone().unwrap_or_default()
+    };
+    let (there, back) = (tcp("n1", "n2"), tcp("n2", "n1"));
+    let socket = there.iter().find(|socket| socket.remote_port == stuck.1).unwrap();
+    assert_eq!((socket.state.as_str(), socket.local_port), ("established", stuck.0));
+    assert!(back.iter().any(|socket| (socket.local_port, socket.remote_port) == (stuck.1, stuck.0)));
 }
 
 /// A process that ends with the test.

@@ -268,6 +268,29 @@ pub struct LinkRecord {
     pub still_cut_by: Vec<String>,
     /// Times at which no hook of ours covered the link.
     pub uncovered: Vec<Uncovered>,
+    /// The sender's TCP sockets on this link, if the record was still open just before the deadline; `null` where
+    /// none was seen, as with a sender whose namespace is none of the config's.
+    #[serde(default)]
+    pub tcp: Option<Vec<TcpState>>,
+}
+
+/// A TCP socket of a link's sender, as its own host saw it shortly before the deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TcpState {
+    /// When it was looked at.
+    pub seen_ns: MonoNs,
+    /// The sender's port.
+    pub local_port: u16,
+    /// The receiver's port.
+    pub remote_port: u16,
+    /// `established`, `syn-sent`, …
+    pub state: String,
+    /// Its retransmission time-out, back-off included.
+    pub rto_ns: u64,
+    /// How often the time-out was doubled.
+    pub backoff: u8,
+    /// Retransmissions of what is unacknowledged now.
+    pub retransmits: u8,
 }
 
 /// A time at which an interface had no hook of ours.

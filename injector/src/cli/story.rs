@@ -110,6 +110,28 @@ fn links(text: &mut String, record: &RecoveryRecord) {
         ]);
     }
     let _ = write!(text, "\n{table}");
+    sockets(text, record);
+}
+
+/// The senders' sockets just before the deadline: what a stuck connection was waiting for.
+fn sockets(text: &mut String, record: &RecoveryRecord) {
+    let mut table = Table::new(["socket near the deadline", "state", "RTO", "backoff", "retransmits"]);
+    let mut any = false;
+    for link in &record.links {
+        for socket in link.tcp.iter().flatten() {
+            any = true;
+            table.row([
+                format!("{}:{}→{}:{}", link.src, socket.local_port, link.dst, socket.remote_port),
+                socket.state.clone(),
+                span(socket.rto_ns),
+                socket.backoff.to_string(),
+                socket.retransmits.to_string(),
+            ]);
+        }
+    }
+    if any {
+        let _ = write!(text, "\n{table}");
+    }
 }
 
 fn doubts(text: &mut String, record: &RecoveryRecord) {

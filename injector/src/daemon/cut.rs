@@ -162,6 +162,8 @@ impl State {
             heal: None,
             healed_by: None,
             still_cut: BTreeMap::new(),
+            sockets_asked: false,
+            sockets: BTreeMap::new(),
             warnings: Vec::new(),
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),

@@ -115,6 +115,7 @@ impl State {
                     first_synack_ns: MonoNs::stamped(stamps.first_synack),
                     first_data_ns: MonoNs::stamped(stamps.first_data),
                     still_cut_by: partition.still_cut.get(link).cloned().unwrap_or_default(),
+                    tcp: partition.sockets.get(link).cloned(),
                     uncovered: partition
                         .cut
                         .map_or_else(Vec::new, |cut| self.interfaces.uncovered(*link, cut.begin_ns)),

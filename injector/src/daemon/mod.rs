@@ -10,6 +10,7 @@ mod partition;
 pub mod ready;
 mod rules;
 mod samples;
+mod sockets;
 mod state;
 
 use std::path::PathBuf;
@@ -112,6 +113,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         "ready"
     );
 
+    let (tell_sockets, mut sockets_found) = mpsc::unbounded_channel();
     let mut state = State::new(config, kernel, interfaces, rate);
     let mut last_look = Instant::now();
     loop {
@@ -134,6 +136,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
             }
             () = tokio::time::sleep_until(wake) => {
                 drain(&mut state, &mut samples);
+                state.ask_for_sockets(&tell_sockets);
                 state.tick();
                 last_look = Instant::now();
             }
@@ -154,6 +157,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
                 }
                 Err(error) => return Err(StartError::Io { what: "the ring of bells", source: error }),
             },
+            Some(found) = sockets_found.recv() => state.sockets(found),
             Some(sample) = samples.recv() => take_samples(&mut state, sample, &mut samples),
         }
     }

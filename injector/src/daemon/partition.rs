@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::api::types::{
     Healed, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, ProbeView,
-    RecoveryRecord, Stamped,
+    RecoveryRecord, Stamped, TcpState,
 };
 use crate::clock::{MonoNs, Span, WallOffset};
 use crate::daemon::command::ConnectionId;
@@ -49,6 +49,10 @@ pub struct Partition {
     pub healed_by: Option<HealedBy>,
     /// Other partitions that held its links when it was healed.
     pub still_cut: BTreeMap<Link, Vec<String>>,
+    /// Whether its links' TCP sockets were looked for.
+    pub sockets_asked: bool,
+    /// The TCP sockets of its links' senders, shortly before the deadline.
+    pub sockets: BTreeMap<Link, Vec<TcpState>>,
     /// What makes its record doubtful.
     pub warnings: Vec<String>,
     /// Per endpoint, from which sample of its log on this partition's evidence begins.

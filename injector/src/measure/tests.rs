@@ -75,6 +75,7 @@ fn link(dropped: u64) -> LinkRecord {
         first_synack_ns: None,
         first_data_ns: None,
         still_cut_by: Vec::new(),
+        tcp: None,
         uncovered: Vec::new(),
     }
 }

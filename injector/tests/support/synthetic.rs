@@ -146,6 +146,7 @@ fn links(plant: &Plant, cut: u64, heal: u64) -> Vec<LinkRecord> {
                 first_synack_ns: later(300),
                 first_data_ns: later(400),
                 still_cut_by: vec![],
+                tcp: None,
                 uncovered: vec![],
             }
         })
