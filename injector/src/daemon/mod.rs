@@ -157,7 +157,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
                 }
                 Err(error) => return Err(StartError::Io { what: "the ring of bells", source: error }),
             },
-            Some(found) = sockets_found.recv() => state.sockets(found),
+            Some(found) = sockets_found.recv() => state.sockets(&found),
             Some(sample) = samples.recv() => take_samples(&mut state, sample, &mut samples),
         }
     }

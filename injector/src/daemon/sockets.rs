@@ -49,7 +49,7 @@ impl State {
     }
 
     /// Notes the sockets whose two ends are a link of the partition.
-    pub fn sockets(&mut self, found: Found) {
+    pub fn sockets(&mut self, found: &Found) {
         let links: Vec<(Link, TcpState)> = found
             .sockets
             .iter()
