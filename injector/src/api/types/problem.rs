@@ -1,0 +1,117 @@
+//! RFC 9457 problem documents, with a fixed code each.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An RFC 9457 problem document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
+#[error("{detail}{}", remedy_suffix(remedy.as_deref()))]
+pub struct Problem {
+    /// A fixed word for programs, such as `unknown-peer`.
+    pub code: Code,
+    /// The HTTP status.
+    pub status: u16,
+    /// What is wrong, and where.
+    pub detail: String,
+    /// The field of the request that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// What to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+fn remedy_suffix(remedy: Option<&str>) -> String {
+    remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default()
+}
+
+/// The fixed codes of [`Problem`], each with one HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Code {
+    /// The body is not the JSON that is expected.
+    BadBody,
+    /// The body is over the limit.
+    BodyTooLarge,
+    /// A query parameter or name is wrong.
+    BadParameter,
+    /// The shape can't be built from these peers.
+    BadShape,
+    /// A peer is not in the config.
+    UnknownPeer,
+    /// A preset is not in the config.
+    UnknownPreset,
+    /// An endpoint is not in the config.
+    UnknownEndpoint,
+    /// A time is wrong: zero, past, or over `max_for`.
+    BadTime,
+    /// The name is taken by another partition that is not closed.
+    NameTaken,
+    /// The request id was used for something else.
+    RequestIdUsed,
+    /// All slots are live.
+    NoFreeSlot,
+    /// No partition had this name.
+    UnknownPartition,
+    /// The state does not allow it (enabling what is not prepared).
+    WrongState,
+    /// No such path.
+    NoSuchCall,
+    /// The path knows other methods.
+    WrongMethod,
+    /// Too many connections or requests.
+    TooBusy,
+    /// The caller may not.
+    NotPermitted,
+    /// The data plane refused.
+    DataPlane,
+    /// The daemon is stopping.
+    Stopping,
+    /// The daemon did not answer in time.
+    NoAnswer,
+}
+
+impl Code {
+    /// The HTTP status of this code.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadBody
+            | Self::BadParameter
+            | Self::BadShape
+            | Self::UnknownPeer
+            | Self::UnknownPreset
+            | Self::UnknownEndpoint
+            | Self::BadTime => 400,
+            Self::NotPermitted => 403,
+            Self::UnknownPartition | Self::NoSuchCall => 404,
+            Self::WrongMethod => 405,
+            Self::NameTaken | Self::RequestIdUsed | Self::WrongState => 409,
+            Self::BodyTooLarge => 413,
+            Self::TooBusy => 429,
+            Self::DataPlane => 500,
+            Self::NoFreeSlot | Self::Stopping => 503,
+            Self::NoAnswer => 504,
+        }
+    }
+}
+
+impl Problem {
+    /// A problem with its code's status.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, status: code.status(), detail: detail.into(), field: None, remedy: None }
+    }
+
+    /// Names the wrong field.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = Some(field.into());
+        self
+    }
+
+    /// Says what to do.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}

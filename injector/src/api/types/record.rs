@@ -1,0 +1,225 @@
+//! The recovery record: the whole story of one partition. Every missing datum is `null`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::view::{HealedBy, Stamped};
+use crate::clock::MonoNs;
+use crate::model::{NamedLink, Shape};
+
+/// The version of [`RecoveryRecord`]'s layout.
+pub const RECORD_SCHEMA: u32 = 1;
+
+/// One link of a recovery record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LinkRecord {
+    /// The sender.
+    pub src: String,
+    /// The receiver.
+    pub dst: String,
+    /// Packets dropped, GSO segments counted each.
+    pub dropped_packets: u64,
+    /// Bytes dropped as the hook saw them.
+    pub dropped_bytes: u64,
+    /// The first drop; `null` if nothing was dropped.
+    pub first_drop_ns: Option<MonoNs>,
+    /// The last drop.
+    pub last_drop_ns: Option<MonoNs>,
+    /// The first packet after the heal.
+    pub first_packet_ns: Option<MonoNs>,
+    /// The first SYN after the heal.
+    pub first_syn_ns: Option<MonoNs>,
+    /// The first SYN-ACK after the heal.
+    pub first_synack_ns: Option<MonoNs>,
+    /// The first payload after the heal.
+    pub first_data_ns: Option<MonoNs>,
+    /// Partitions that held this link when this one was healed.
+    pub still_cut_by: Vec<String>,
+    /// Times at which no hook of ours covered the link.
+    pub uncovered: Vec<Uncovered>,
+    /// The sender's TCP sockets on this link, if the record was still open just before the deadline; `null` where
+    /// none was seen, as with a sender whose namespace is none of the config's.
+    #[serde(default)]
+    pub tcp: Option<Vec<TcpState>>,
+}
+
+/// A TCP socket of a link's sender, as its own host saw it shortly before the deadline.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TcpState {
+    /// When it was looked at.
+    pub seen_ns: MonoNs,
+    /// The sender's port.
+    pub local_port: u16,
+    /// The receiver's port.
+    pub remote_port: u16,
+    /// `established`, `syn-sent`, …
+    pub state: String,
+    /// Its retransmission time-out, back-off included.
+    pub rto_ns: u64,
+    /// How often the time-out was doubled.
+    pub backoff: u8,
+    /// Retransmissions of what is unacknowledged now.
+    pub retransmits: u8,
+}
+
+/// A time at which an interface had no hook of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Uncovered {
+    /// The interface, as in the config.
+    pub interface: String,
+    /// From.
+    pub from_ns: MonoNs,
+    /// Until; `null` if it lasts.
+    pub until_ns: Option<MonoNs>,
+}
+
+/// How an endpoint, or a whole trial, ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Settled by the deadline.
+    Recovered,
+    /// Not settled by the deadline: right-censored there.
+    NotRecovered,
+    /// Another cut became active before the record was final.
+    Censored,
+    /// Nothing can be said: not healthy before, or a link still cut.
+    Unknown,
+    /// Our own failure: the cut is not proved, or the instrument broke.
+    HarnessFailed,
+}
+
+/// One endpoint of a recovery record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct EndpointRecord {
+    /// `ingress@n1`, or the bare name of an endpoint without peers.
+    pub name: String,
+    /// The peer it runs on.
+    pub peer: Option<String>,
+    /// Whether it gates the verdict.
+    pub required: bool,
+    /// Whether the last K idle probes before the cut succeeded; `null` if there were fewer.
+    pub healthy_before: Option<bool>,
+    /// The share of failed probes before the cut; `null` without probes.
+    pub failure_rate_before: Option<f64>,
+    /// Whether probes failed during the cut; `null` if none ended then.
+    pub impaired: Option<bool>,
+    /// The first successful response on the wire after the heal (evidence, never the verdict).
+    pub first_response_ns: Option<MonoNs>,
+    /// The first success after the heal.
+    pub first_ok_ns: Option<MonoNs>,
+    /// The answer to the first probe of the first run of K successes.
+    pub ready_ns: Option<MonoNs>,
+    /// The same of the run that lasted through the observation.
+    pub settled_ns: Option<MonoNs>,
+    /// Failures after ready.
+    pub relapses: u64,
+    /// Probes scheduled from the heal on.
+    pub probes_sent: u64,
+    /// Of these, failed ones.
+    pub probes_failed: u64,
+    /// This endpoint's own outcome.
+    pub outcome: Option<Outcome>,
+}
+
+/// The phases between heal and settled, over the links that dropped something.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Phases {
+    /// Heal → the last link's first packet: nobody tried.
+    pub silence_ns: Option<u64>,
+    /// → the last first handshake.
+    pub reconnect_ns: Option<u64>,
+    /// → the last first payload.
+    pub resync_ns: Option<u64>,
+    /// → the last required endpoint's first ok.
+    pub response_ns: Option<u64>,
+    /// → settled.
+    pub coordination_ns: Option<u64>,
+    /// The link whose first packet came last.
+    pub last_link: Option<NamedLink>,
+}
+
+/// How well the instrument itself was served during the trial.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct HostRecord {
+    /// How late probes left, 99th percentile.
+    pub probe_lateness_p99_ns: Option<u64>,
+    /// Probes a second, all endpoints.
+    pub probe_rate: Option<f64>,
+    /// The share of time in which some task waited for a CPU, 0 to 1.
+    pub cpu_pressure: Option<f64>,
+    /// The share of time in which some task waited for I/O, 0 to 1.
+    pub io_pressure: Option<f64>,
+}
+
+/// The shape as asked, and after drawing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ShapePair {
+    /// As asked.
+    pub asked: Shape,
+    /// After drawing and presets.
+    pub resolved: Shape,
+}
+
+/// The whole story of one partition.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RecoveryRecord {
+    /// [`RECORD_SCHEMA`].
+    pub schema: u32,
+    /// The partition's name.
+    pub name: String,
+    /// Its generation.
+    pub generation: u32,
+    /// The campaign's trial index.
+    pub trial: Option<u64>,
+    /// The attempt at that trial, from 1.
+    pub attempt: Option<u32>,
+    /// What was cut.
+    pub shape: ShapePair,
+    /// The seed used.
+    pub seed: Option<u64>,
+    /// From cut end to heal begin; `null` before the heal.
+    pub hold_ns: Option<u64>,
+    /// The deadline, from the heal.
+    pub deadline_ns: u64,
+    /// How long readiness was observed.
+    pub observe_ns: u64,
+    /// The cut; `null` if it never took effect.
+    pub cut: Option<Stamped>,
+    /// The heal; `null` before.
+    pub heal: Option<Stamped>,
+    /// What healed it.
+    pub healed_by: Option<HealedBy>,
+    /// Every link of the partition.
+    pub links: Vec<LinkRecord>,
+    /// Every endpoint.
+    pub endpoints: Vec<EndpointRecord>,
+    /// The phases.
+    pub phases: Phases,
+    /// From heal end to the instant at which all required endpoints were ready.
+    pub heal_to_ready_ns: Option<u64>,
+    /// The same, settled.
+    pub heal_to_settled_ns: Option<u64>,
+    /// The instrument's own condition.
+    pub host: HostRecord,
+    /// Whether the host starved the instrument.
+    pub starved: bool,
+    /// What makes this record doubtful, in words (a foreign program that runs before ours, …).
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Events lost during the trial.
+    pub lost_events: u64,
+    /// Whether at least one packet was dropped on the partition's links.
+    pub proved: bool,
+    /// Whether this record changes no more.
+    #[serde(rename = "final")]
+    pub is_final: bool,
+    /// How it ended; `null` until decided.
+    pub outcome: Option<Outcome>,
+    /// Why, in words.
+    pub outcome_reason: Option<String>,
+    /// The partition that closed this record early.
+    pub closed_by: Option<String>,
+    /// Until when the endpoints were watched.
+    pub observed_until_ns: Option<MonoNs>,
+}

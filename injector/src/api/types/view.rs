@@ -1,0 +1,247 @@
+//! What is answered: stamps, heals, partitions, the daemon itself.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::request::{PartitionRequest, StartAt};
+use crate::clock::{MonoNs, Span, WallNs};
+use crate::model::Shape;
+
+/// The interval around the one store that cut or healed; an instant (`begin == end`) where a time was set ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Stamped {
+    /// Before the store, monotonic nanoseconds.
+    pub begin_ns: MonoNs,
+    /// After the store: no verdict that begins later is by the old word.
+    pub end_ns: MonoNs,
+    /// The wall clock at `end_ns`, for people.
+    pub wall: WallNs,
+}
+
+/// What ended a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealedBy {
+    /// A heal request.
+    Request,
+    /// Its own `for`, in the kernel.
+    Deadline,
+    /// The dead-man's switch.
+    Lease,
+    /// The daemon's own end.
+    Shutdown,
+    /// The end of the connection that owned it.
+    Disconnect,
+}
+
+/// The answer to a heal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Healed {
+    /// The partition.
+    pub name: String,
+    /// Its generation.
+    pub generation: u32,
+    /// Before the store, monotonic nanoseconds.
+    pub begin_ns: MonoNs,
+    /// After the store.
+    pub end_ns: MonoNs,
+    /// The wall clock at `end_ns`.
+    pub wall: WallNs,
+    /// What ended it: possibly something before this request.
+    pub healed_by: HealedBy,
+}
+
+/// The answer to `DELETE /v1/partitions/{name}` (one) and `DELETE /v1/partitions` (a list).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct HealAnswer<T> {
+    /// When and by what each was healed.
+    pub healed: T,
+}
+
+/// `POST /v1/partitions/{name}/enable`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnableRequest {
+    /// When; without it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<StartAt>,
+}
+
+/// `POST /v1/marks`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MarkRequest {
+    /// What to write on the timeline.
+    pub text: String,
+}
+
+/// The life of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PartitionState {
+    /// Prepared, not enabled.
+    Prepared,
+    /// Enabled, its start lies ahead.
+    Scheduled,
+    /// Cutting.
+    Active,
+    /// Healed, its record still open.
+    Watched,
+    /// Its record is final.
+    Closed,
+}
+
+/// What a drop counter of a link says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LinkCounters {
+    /// The sender.
+    pub src: String,
+    /// The receiver.
+    pub dst: String,
+    /// Dropped packets, GSO segments counted each.
+    pub dropped_packets: u64,
+    /// Dropped bytes as the hook saw them.
+    pub dropped_bytes: u64,
+}
+
+/// `GET /v1/partitions/{name}`, and the answer to `PUT`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PartitionView {
+    /// Its name.
+    pub name: String,
+    /// Counts every partition of this daemon, from 1.
+    pub generation: u32,
+    /// Where in its life it is.
+    pub state: PartitionState,
+    /// As asked, defaults filled in.
+    pub request: PartitionRequest,
+    /// The shape after drawing and presets.
+    pub resolved: Shape,
+    /// The seed used, `null` if nothing was drawn.
+    pub seed: Option<u64>,
+    /// The directed links and their drop counters so far.
+    pub links: Vec<LinkCounters>,
+    /// When the cut took effect; `null` while prepared.
+    pub effective: Option<Stamped>,
+    /// When the kernel ends it by itself.
+    pub ends_at_ns: Option<MonoNs>,
+    /// When it was healed.
+    pub healed: Option<Healed>,
+    /// What makes this partition's record doubtful, in words (a foreign program ahead of ours, …).
+    pub warnings: Vec<String>,
+}
+
+/// One probe's result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeView {
+    /// The endpoint.
+    pub endpoint: String,
+    /// When it was due.
+    pub scheduled_ns: MonoNs,
+    /// When its answer was complete, or it failed.
+    pub done_ns: MonoNs,
+    /// Why it failed; `null` for a success.
+    pub error: Option<String>,
+}
+
+/// Where our programs sit on one interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct AttachmentView {
+    /// The interface's name.
+    pub interface: String,
+    /// Its namespace as in the config; `null` is the daemon's own.
+    pub netns: Option<String>,
+    /// The hook in force: `tcx`, `clsact`, `xdp-native+tcx`, `xdp-generic+tcx`, …; `null` while absent.
+    pub hook: Option<String>,
+    /// Why this hook, or why none.
+    pub why: String,
+    /// Programs of others on the same hooks, by name and id.
+    pub others: Vec<String>,
+}
+
+/// An endpoint as `status` shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EndpointView {
+    /// `ingress@n1`.
+    pub name: String,
+    /// Its peer.
+    pub peer: Option<String>,
+    /// Whether it gates verdicts.
+    pub required: bool,
+    /// Whether its last K probes succeeded; `null` before there were K.
+    pub healthy: Option<bool>,
+    /// The last failure's reason.
+    pub last_error: Option<String>,
+    /// How it is probed.
+    pub probe: ProbeRules,
+}
+
+/// How an endpoint is probed, as far as two measurements must agree on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeRules {
+    /// What is sent and expected, in words: `http GET http://10.0.0.1:8080/health, expects 200`.
+    pub stimulus: String,
+    /// The schedule at the full rate.
+    pub interval: Span,
+    /// When a probe has failed.
+    pub timeout: Span,
+    /// `fresh` or `pooled`.
+    pub connection: String,
+}
+
+/// What decides verdicts, the same for every partition of a daemon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Rules {
+    /// K: successes in a row.
+    pub consecutive: u32,
+    /// How long readiness is observed.
+    pub observe: Span,
+    /// How long at most, with relapses.
+    pub observe_max: Span,
+    /// The longest isolated failure that is no relapse.
+    pub tolerate: Span,
+    /// The deadline of partitions that name none.
+    pub deadline: Span,
+    /// The longest that a partition may last.
+    pub max_for: Span,
+}
+
+/// A configured peer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PeerView {
+    /// Its addresses and prefixes.
+    pub addresses: Vec<String>,
+    /// Its MAC address.
+    pub mac: Option<String>,
+}
+
+/// `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// The ABI between daemon and programs.
+    pub abi: u32,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The daemon's process id.
+    pub pid: u32,
+    /// The daemon's clock now.
+    pub now_ns: MonoNs,
+    /// Per interface.
+    pub attachments: Vec<AttachmentView>,
+    /// Per peer name.
+    pub peers: BTreeMap<String, PeerView>,
+    /// Partitions not yet closed.
+    pub partitions: Vec<PartitionView>,
+    /// Per endpoint.
+    pub endpoints: Vec<EndpointView>,
+    /// What decides verdicts.
+    pub rules: Rules,
+    /// Events lost since the start.
+    pub lost_events: u64,
+    /// Data plane counters by name.
+    pub counters: BTreeMap<String, u64>,
+}
