@@ -112,20 +112,31 @@ const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 
 /// Why a text is not a [`Span`].
 #[derive(Debug, thiserror::Error)]
-#[error("\"{text}\" is not a duration ({source}); write it as \"250ms\", \"5s\" or \"1m 30s\"")]
-pub struct SpanError {
-    text: String,
-    source: humantime::DurationError,
+pub enum SpanError {
+    /// It can't be read.
+    #[error("\"{text}\" is not a duration ({source}); write it as \"250ms\", \"5s\" or \"1m 30s\"")]
+    Unreadable {
+        /// The text.
+        text: String,
+        /// What is wrong with it.
+        source: humantime::DurationError,
+    },
+    /// It is longer than a century.
+    #[error("\"{text}\" is too long; write a shorter duration")]
+    TooLong {
+        /// The text.
+        text: String,
+    },
 }
 
 impl FromStr for Span {
     type Err = SpanError;
     fn from_str(text: &str) -> Result<Self, SpanError> {
-        let error = |source| SpanError { text: text.to_owned(), source };
-        let span = humantime::parse_duration(text).map_err(error)?;
+        let span = humantime::parse_duration(text)
+            .map_err(|source| SpanError::Unreadable { text: text.to_owned(), source })?;
         // Sums of a few such spans, and instants so far ahead, are still within every type's range.
         if span > LONGEST {
-            return Err(error(humantime::DurationError::NumberOverflow));
+            return Err(SpanError::TooLong { text: text.to_owned() });
         }
         Ok(Self(span))
     }

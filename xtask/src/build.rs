@@ -54,6 +54,8 @@ pub struct Artifact {
     pub package: PathBuf,
     /// Its file.
     pub executable: PathBuf,
+    /// Whether it is a test program: `cargo test` also builds the programs that tests run.
+    pub is_test: bool,
 }
 
 /// Runs a cargo build and answers the programs that came out.
@@ -72,6 +74,7 @@ fn artifact(message: &Value) -> Option<Artifact> {
         package: Path::new(message["manifest_path"].as_str()?).parent()?.to_path_buf(),
         name: message["target"]["name"].as_str()?.to_owned(),
         kind: message["target"]["kind"][0].as_str()?.to_owned(),
+        is_test: message["profile"]["test"].as_bool()?,
     })
 }
 
@@ -89,7 +92,8 @@ mod tests {
     #[test]
     fn an_artifact_is_read_from_cargos_message() {
         let message = r#"{"reason":"compiler-artifact","manifest_path":"/w/injector/Cargo.toml",
-            "target":{"kind":["test"],"name":"netns_cut"},"executable":"/w/target/debug/deps/netns_cut-1"}"#;
+            "target":{"kind":["test"],"name":"netns_cut"},"profile":{"test":true},
+            "executable":"/w/target/debug/deps/netns_cut-1"}"#;
         let found = artifact(&serde_json::from_str(message).unwrap()).unwrap();
         assert_eq!((found.name.as_str(), found.kind.as_str()), ("netns_cut", "test"));
         assert_eq!(found.package, Path::new("/w/injector"));

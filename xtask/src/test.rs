@@ -27,7 +27,7 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     let mut count = Count::default();
 
     let tests = artifacts(cargo().args(["test", "--workspace", "--no-run"]))?;
-    for test in tests.iter().filter(|test| test.kind != "example") {
+    for test in tests.iter().filter(|test| test.is_test && test.kind != "example") {
         check_interrupt()?;
         println!("\nTests of {} ({})", test.name, test.kind);
         if is_privileged(test) && !is_root() && find_program("sudo").is_none() {

@@ -8,7 +8,7 @@ use serde_yaml::{Mapping, Value};
 
 use super::error::{ConfigError, ConfigErrors};
 use super::place::{Place, Places, below, item};
-use crate::clock::Span;
+use crate::clock::{Span, SpanError};
 
 /// The text as a tree. Of keys that stand twice the first wins: they are reported by [`Places`], which lets
 /// the other faults be found as well.
@@ -223,10 +223,18 @@ impl<'a> Node<'a> {
     /// A span of at least `min`.
     pub fn span(&self, min: Span) -> Option<Span> {
         let text = self.text("write a duration with its unit, such as \"250ms\" or \"5s\"")?;
-        let Ok(span) = text.parse::<Span>() else {
-            let what = format!("\"{text}\" is not a duration");
-            self.error(what, "write a duration with its unit, such as \"250ms\" or \"5s\"");
-            return None;
+        let too_long = || self.error(format!("{text} is too long"), format!("write at most {MAX_SPAN}"));
+        let span = match text.parse::<Span>() {
+            Ok(span) => span,
+            Err(SpanError::TooLong { .. }) => {
+                too_long();
+                return None;
+            }
+            Err(SpanError::Unreadable { .. }) => {
+                let what = format!("\"{text}\" is not a duration");
+                self.error(what, "write a duration with its unit, such as \"250ms\" or \"5s\"");
+                return None;
+            }
         };
         if span < min {
             let what = format!("{text} is too short");
@@ -234,7 +242,7 @@ impl<'a> Node<'a> {
             return None;
         }
         if span > MAX_SPAN {
-            self.error(format!("{text} is too long"), format!("write at most {MAX_SPAN}"));
+            too_long();
             return None;
         }
         Some(span)

@@ -94,6 +94,7 @@ pub enum EventKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::HealedBy;
 
     #[test]
     fn a_heal_event_is_read_as_it_was_written() {
