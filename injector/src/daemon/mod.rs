@@ -41,7 +41,7 @@ const COMMANDS: usize = 256;
 
 /// What the command line adds to the config.
 pub struct StartOptions {
-    /// Where the config came from: SIGHUP reads it again.
+    /// Where the config came from.
     pub config_path: PathBuf,
     /// Whom to tell when the API answers.
     pub ready: Ready,
@@ -82,6 +82,7 @@ fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
 pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(io("SIGHUP"))?;
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     let socket = ApiSocket::bind(&config.socket)?;
     let mut kernel = Kernel::load(&config, Clocks::Real)?;
@@ -123,6 +124,9 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            Some(()) = hangup.recv() => tracing::warn!(
+                "SIGHUP: a running daemon does not read its config again; stop it and start it with the new one"
+            ),
             Some(lapse) = lapsed.recv() => state.lapsed(lapse),
             // Before the rest: until it is attached again, an interface cuts nothing.
             Some(event) = interface_news.recv() => {
