@@ -44,7 +44,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
         Ready::to_systemd()
     };
     log_to_stderr();
-    let options = StartOptions { config_path: args.config.clone(), ready };
+    let options = StartOptions { ready };
     block_on(async {
         daemon::run(config, options)
             .await

@@ -13,7 +13,6 @@ mod samples;
 mod sockets;
 mod state;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -41,8 +40,6 @@ const COMMANDS: usize = 256;
 
 /// What the command line adds to the config.
 pub struct StartOptions {
-    /// Where the config came from.
-    pub config_path: PathBuf,
     /// Whom to tell when the API answers.
     pub ready: Ready,
 }
