@@ -3,10 +3,14 @@
 //! Tests are built as the user. Integration tests whose file is named `netns_*` or `kernel_*` need root: they run
 //! as root, through sudo if it is there, and are otherwise skipped by name. A test that finds out by itself that it
 //! can't run here appends a line `SKIP <test>: <reason>` to the file that [`SKIP_LOG`] names.
+//!
+//! Most of their time tests wait, for a heal or for a back-off: programs run side by side, but for those that
+//! measure.
 
-use std::io::{BufRead as _, BufReader};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
@@ -20,33 +24,37 @@ pub const SKIP_LOG: &str = "INJECTOR_SKIP_LOG";
 /// How files of tests that need root are named.
 const PRIVILEGED: [&str; 2] = ["netns_", "kernel_"];
 
+/// Test programs that hold what they measure against a bound: they get the machine to themselves.
+const ALONE: [&str; 4] = ["kernel_model", "netns_exact", "netns_planted", "report_large"];
+
+/// How many of the other programs run side by side. Each runs as many tests at once as there are processors.
+const LANES: usize = 2;
+
 /// Builds and runs the tests.
 pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     setup(&[Need::Build, Need::Network, Need::Browser])?;
     let log = SkipLog::create()?;
     let mut count = Count::default();
 
-    let tests = artifacts(cargo().args(["test", "--workspace", "--no-run"]))?;
-    for test in tests.iter().filter(|test| test.is_test && test.kind != "example") {
-        check_interrupt()?;
-        println!("\nTests of {} ({})", test.name, test.kind);
+    let mut tests = artifacts(cargo().args(["test", "--workspace", "--no-run"]))?;
+    tests.retain(|test| test.is_test && test.kind != "example");
+    let (mut alone, mut together) = (VecDeque::new(), VecDeque::new());
+    for test in &tests {
         if is_privileged(test) && !is_root() && find_program("sudo").is_none() {
             skip_all(test, filter, &mut count)?;
             continue;
         }
-        let mut command = if is_privileged(test) && !is_root() {
-            through_sudo(test, &log)?
-        } else {
-            Command::new(&test.executable)
-        };
+        let mut command = command(test, &log)?;
         command.args(filter).current_dir(&test.package);
-        command.env("CARGO_MANIFEST_DIR", &test.package).env(SKIP_LOG, &log.path);
-        count.run(&mut command)?;
+        let queue = if ALONE.contains(&test.name.as_str()) { &mut alone } else { &mut together };
+        queue.push_back((format!("{} ({})", test.name, test.kind), command));
     }
-    println!("\nTests in the documentation");
     let mut documentation = cargo();
     documentation.args(["test", "--workspace", "--doc", "--quiet", "--"]).args(filter);
-    count.run(documentation.env(SKIP_LOG, &log.path))?;
+    documentation.env(SKIP_LOG, &log.path);
+    together.push_back(("the documentation".to_owned(), documentation));
+    run_all(together, LANES, &mut count)?;
+    run_all(alone, 1, &mut count)?;
 
     count.take_skips(&log)?;
     println!();
@@ -64,12 +72,21 @@ fn is_privileged(test: &Artifact) -> bool {
     test.kind == "test" && PRIVILEGED.iter().any(|prefix| test.name.starts_with(prefix))
 }
 
-fn through_sudo(test: &Artifact, log: &SkipLog) -> Result<Command> {
-    let mut command = as_root("env")?;
-    // sudo cleans the environment.
-    command.arg(format!("{SKIP_LOG}={}", log.path.display()));
-    command.arg(format!("CARGO_MANIFEST_DIR={}", test.package.display()));
-    command.arg(&test.executable);
+fn command(test: &Artifact, log: &SkipLog) -> Result<Command> {
+    let mut command = if is_privileged(test) && !is_root() {
+        let mut command = as_root("env")?;
+        // sudo cleans the environment.
+        for (name, value) in std::env::vars().filter(|(name, _)| name.starts_with("INJECTOR_")) {
+            command.arg(format!("{name}={value}"));
+        }
+        command.arg(format!("{SKIP_LOG}={}", log.path.display()));
+        command.arg(format!("CARGO_MANIFEST_DIR={}", test.package.display()));
+        command.arg(&test.executable);
+        command
+    } else {
+        Command::new(&test.executable)
+    };
+    command.env("CARGO_MANIFEST_DIR", &test.package).env(SKIP_LOG, &log.path);
     Ok(command)
 }
 
@@ -83,6 +100,50 @@ fn skip_all(test: &Artifact, filter: Option<&str>, count: &mut Count) -> Result<
     Ok(())
 }
 
+/// Runs programs in so many lanes. What one says is shown when it has ended, in one piece.
+fn run_all(programs: VecDeque<(String, Command)>, lanes: usize, count: &mut Count) -> Result<()> {
+    let programs = Mutex::new(programs);
+    let count = Mutex::new(count);
+    // A lane that panicked left whole values behind.
+    let next = || programs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let lane = || {
+        while let Some((name, mut command)) = next() {
+            check_interrupt()?;
+            println!("Tests of {name} begin");
+            let said = run(&mut command)?;
+            let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+            println!("\nTests of {name}\n{}", said.text);
+            count.take(&said, &command);
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().try_for_each(|lane| lane.join().expect("a lane does not panic"))
+    })
+}
+
+/// What a test program said.
+struct Said {
+    text: String,
+    succeeded: bool,
+    status: String,
+}
+
+fn run(command: &mut Command) -> Result<Said> {
+    // What tests print beside libtest is on standard error, and belongs to no count.
+    let output = command
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("starting `{}`", words(command)))?;
+    Ok(Said {
+        text: String::from_utf8_lossy(&output.stdout).into_owned(),
+        succeeded: output.status.success(),
+        status: output.status.to_string(),
+    })
+}
+
 #[derive(Default)]
 struct Count {
     passed: usize,
@@ -93,26 +154,14 @@ struct Count {
 }
 
 impl Count {
-    /// Runs one test program, shows what it says, and adds up its results.
-    fn run(&mut self, command: &mut Command) -> Result<()> {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .with_context(|| format!("starting `{}`", words(command)))?;
-        let mut failed = 0;
-        for line in BufReader::new(child.stdout.take().context("the test's output is piped")?).lines() {
-            let line = line.context("reading a test's output")?;
-            println!("{line}");
-            failed += self.line(&line);
-        }
-        let status = child.wait().with_context(|| format!("waiting for `{}`", words(command)))?;
+    /// Adds up the results of one test program.
+    fn take(&mut self, said: &Said, command: &Command) {
+        let failed: usize = said.text.lines().map(|line| self.line(line)).sum();
         // A program that died has not told which of its tests failed.
-        if !status.success() && failed == 0 {
+        if !said.succeeded && failed == 0 {
             self.failed += 1;
-            self.failures.push(format!("`{}` ({status})", words(command)));
+            self.failures.push(format!("`{}` ({})", words(command), said.status));
         }
-        Ok(())
     }
 
     /// Takes in a line of libtest's output; answers the failures that it adds.
@@ -199,7 +248,13 @@ mod tests {
     #[test]
     fn a_program_that_dies_is_a_failure() {
         let mut count = Count::default();
-        count.run(Command::new("sh").args(["-c", "echo 'running 1 test'; kill -9 $$"])).unwrap();
+        let program = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            (script.to_owned(), command)
+        };
+        let programs = [program("echo 'running 1 test'; kill -9 $$"), program("exit 0")];
+        run_all(programs.into(), 2, &mut count).unwrap();
         assert_eq!((count.passed, count.failed), (0, 1));
     }
 
