@@ -40,6 +40,8 @@ fn build() -> Result<(), String> {
         env::set_var("PATH", path);
         // A released compiler builds `core` for a tier-3 target only when told to behave like a nightly.
         env::set_var("RUSTC_BOOTSTRAP", "1");
+        // aya-build makes a warning of each line that cargo says, and cargo shows them again at every build.
+        env::set_var("CARGO_TERM_QUIET", "true");
     }
 
     let root_dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../injector-ebpf");

@@ -97,6 +97,17 @@ impl Cell {
             neighbour: Neighbour::Keep,
         }
     }
+
+    /// What its cuts drop of the links' traffic.
+    fn traffic(&self) -> Value {
+        serde_json::json!({
+            "direction": self.direction,
+            "scopes": self.scopes,
+            "loss": self.loss,
+            "flap": self.flap,
+            "neighbour": self.neighbour,
+        })
+    }
 }
 
 /// When an endpoint counts as ready and settled.
@@ -193,7 +204,7 @@ impl Settings {
     }
 
     /// The settings that make two campaigns incomparable where they differ: deadline, observation, K, probes, hold,
-    /// gates.
+    /// gates, what traffic the cuts drop, and the cycle, which closes records.
     pub fn incomparable(&self, other: &Self) -> Vec<String> {
         differences("", &self.comparable(), &other.comparable())
     }
@@ -202,6 +213,9 @@ impl Settings {
         let mut holds: Vec<Span> = self.cells.iter().map(|cell| cell.hold).collect();
         holds.sort_unstable();
         holds.dedup();
+        let mut traffic: Vec<Value> = self.cells.iter().map(Cell::traffic).collect();
+        traffic.sort_by_key(Value::to_string);
+        traffic.dedup();
         let mut probes = self.probes.clone();
         probes.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
         let mut advisory = self.gates.advisory.clone();
@@ -211,6 +225,8 @@ impl Settings {
             "ready": self.ready,
             "probes": probes,
             "hold": holds,
+            "traffic": traffic,
+            "cycle": self.cycle,
             "gates": { "advisory": advisory, "no_gate": self.gates.no_gate },
         })
     }
@@ -240,5 +256,53 @@ fn differences(path: &str, a: &Value, b: &Value) -> Vec<String> {
             .collect(),
         (a, b) if a == b => Vec::new(),
         (a, b) => vec![format!("{path}: {a}, {b}")],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Nothing;
+
+    fn settings() -> Settings {
+        let ready = Ready {
+            consecutive: 5,
+            observe: Span::secs(12),
+            observe_max: Span::secs(60),
+            tolerate: Span::secs(0),
+        };
+        Settings {
+            cells: vec![Cell::new(Shape::RandomNode(Nothing {}), Span::secs(5))],
+            trials: 100,
+            seed: 1,
+            deadline: Span::secs(20),
+            cool_down: Span::secs(5),
+            cycle: None,
+            ready,
+            probes: Vec::new(),
+            gates: Gates { advisory: Vec::new(), no_gate: false, max_rate: 0.0, stop_when: None },
+        }
+    }
+
+    #[test]
+    fn runs_that_only_differ_in_size_and_seed_are_compared() {
+        let other = Settings { trials: 40, seed: 2, cool_down: Span::secs(1), ..settings() };
+        assert_eq!(settings().incomparable(&other), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_decides_an_outcome_makes_runs_incomparable() {
+        let cell = settings().cells.remove(0);
+        let lossy = Cell { loss: "30%".parse().unwrap(), ..cell.clone() };
+        let longer = Cell { hold: Span::secs(9), ..cell };
+        for (other, expected) in [
+            (Settings { deadline: Span::secs(9), ..settings() }, "deadline: "),
+            (Settings { cycle: Some(Span::secs(5)), ..settings() }, "cycle: "),
+            (Settings { cells: vec![lossy], ..settings() }, "traffic[0].loss: "),
+            (Settings { cells: vec![longer], ..settings() }, "hold[0]: "),
+        ] {
+            let found = settings().incomparable(&other);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
+        }
     }
 }

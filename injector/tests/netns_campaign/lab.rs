@@ -173,6 +173,20 @@ deadline: 20s
         (output.status.code().unwrap_or(-1), said)
     }
 
+    /// Runs a campaign on a terminal, and answers its exit code and all that was drawn.
+    pub fn measure_on_a_terminal(&self, words: &[&str]) -> (i32, String) {
+        let mut command = self.injector(&["measure"]);
+        command.args(words).arg("--out").arg(self.path("run"));
+        let words: Vec<_> = std::iter::once(command.get_program()).chain(command.get_args()).collect();
+        let words = words.join(std::ffi::OsStr::new("' '")).into_string().unwrap();
+        let script = format!("stty columns 160; exec '{words}'");
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--return", "--command", &script, "/dev/null"]).stdin(Stdio::null());
+        terminal.env("TERM", "xterm").env("INJECTOR_SOCKET", self.path("injector.sock"));
+        let output = terminal.output().expect("script comes with bsdutils");
+        (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Every record of the campaign.
     pub fn records(&self) -> Vec<RecoveryRecord> {
         let text = std::fs::read_to_string(self.path("run/trials.jsonl")).unwrap();

@@ -60,9 +60,13 @@ fn a_planted_probability_is_found() {
     drop(always);
 
     let never = Lab::up(&Setup::default());
-    let (code, said) = never.measure(&campaign);
-    assert_eq!(code, 0, "{said}");
+    let (code, drawn) = never.measure_on_a_terminal(&campaign);
+    assert_eq!(code, 0, "{drawn}");
     assert_eq!(never.records().len(), 2);
+    // The bar moves, and tells the rate so far with its interval.
+    for part in ["░ 0/2 ", "░ 1/2 ", " to go ", "no trial decided yet", "0/1 beyond the deadline (0.0 to 97.5 %)"] {
+        assert!(drawn.contains(part), "{part:?} was not drawn: {drawn}");
+    }
     // What the daemon would refuse leaves no folder behind.
     let elsewhere = never.path("elsewhere");
     let words = ["measure", "isolate", "n9", "--trials", "2", "--out", elsewhere.to_str().unwrap()];
@@ -223,6 +227,39 @@ fn back_to_back_cycles_close_the_records_before_them() {
     assert_eq!(records[0].closed_by.as_ref(), Some(&records[1].name));
     let healed = records[1].cut.unwrap().begin_ns.since(records[0].heal.unwrap().end_ns).unwrap();
     assert!((SECOND * 8 / 10..3 * SECOND).contains(&healed), "{healed}");
+}
+
+/// Two trials are open at once, and the next cut is set ahead, when the campaign dies.
+#[test]
+fn a_campaign_of_cycles_resumes_after_sigkill() {
+    if cannot_run("a_campaign_of_cycles_resumes_after_sigkill") {
+        return;
+    }
+    let lab = Lab::up(&Setup { observe: "1s", ..Setup::default() });
+    let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "600ms", "--trials", "6", "--seed", "3"];
+    for kill in 0..2 {
+        let resume: &[&str] = if kill == 0 { &[] } else { &["--resume"] };
+        let mut child = lab.measuring(&campaign).args(resume).spawn().unwrap();
+        let random = 1_000 + rand::random::<u64>() % 3_000;
+        std::thread::sleep(Duration::from_millis(random));
+        let _ = child.kill();
+        child.wait().unwrap();
+        println!("killed after {random} ms");
+    }
+    let (code, said) = lab.measure(&[&campaign[..], &["--resume"]].concat());
+    assert!([0, 2].contains(&code), "{said}");
+    let records = lab.records();
+    let trials: BTreeSet<u64> = records.iter().map(|record| record.trial.unwrap()).collect();
+    assert_eq!((records.len(), trials), (6, (0..6).collect()));
+    for record in &records {
+        let outcome = record.outcome.unwrap();
+        // Killed while cut, the owner's connection broke: that record is nobody's, and was made again.
+        assert!(matches!(outcome, Outcome::Recovered | Outcome::Censored), "{record:?}");
+        let hold = record.hold_ns.unwrap();
+        // Up to the store of the cut less than a second, by what that store took.
+        assert!((SECOND * 9 / 10..SECOND * 11 / 10).contains(&hold), "{hold}");
+    }
+    assert_eq!(records.last().unwrap().outcome, Some(Outcome::Recovered));
 }
 
 #[test]
