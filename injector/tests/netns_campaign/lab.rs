@@ -187,6 +187,18 @@ deadline: 20s
         (output.status.code().unwrap_or(-1), String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// The processor time that the nodes have used.
+    pub fn cpu_of_nodes(&self) -> Duration {
+        let ticks = |node: &Child| -> u64 {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", node.id())).unwrap();
+            // Fields are counted from behind the name, which may hold blanks.
+            let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+            fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+        };
+        let total: u64 = self.nodes.iter().map(ticks).sum();
+        Duration::from_millis(total * 1_000 / rustix::param::clock_ticks_per_second())
+    }
+
     /// Every record of the campaign.
     pub fn records(&self) -> Vec<RecoveryRecord> {
         let text = std::fs::read_to_string(self.path("run/trials.jsonl")).unwrap();

@@ -64,7 +64,9 @@ fn a_planted_probability_is_found() {
     assert_eq!(code, 0, "{drawn}");
     assert_eq!(never.records().len(), 2);
     // The bar moves, and tells the rate so far with its interval.
-    for part in ["░ 0/2 ", "░ 1/2 ", " to go ", "no trial decided yet", "0/1 beyond the deadline (0.0 to 97.5 %)"] {
+    for part in
+        ["░ 0/2 ", "░ 1/2 ", " to go ", "no trial decided yet", "0/1 beyond the deadline (0.0 to 97.5 %)"]
+    {
         assert!(drawn.contains(part), "{part:?} was not drawn: {drawn}");
     }
     // What the daemon would refuse leaves no folder behind.
@@ -262,17 +264,30 @@ fn a_campaign_of_cycles_resumes_after_sigkill() {
     assert_eq!(records.last().unwrap().outcome, Some(Outcome::Recovered));
 }
 
+/// What probing does to the system under test: the nodes of this lab do little else than answer.
 #[test]
-fn half_the_probe_rate_is_half_the_probes() {
-    if cannot_run("half_the_probe_rate_is_half_the_probes") {
+fn half_the_probe_rate_is_half_the_probes_and_less_load() {
+    if cannot_run("half_the_probe_rate_is_half_the_probes_and_less_load") {
         return;
     }
-    let rate = |interval| {
+    let measured = |interval| {
         let lab = Lab::up(&Setup { interval, ..Setup::default() });
-        let (code, said) = lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "1"]);
+        let before = lab.cpu_of_nodes();
+        let (code, said) =
+            lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "2", "--cooldown", "100ms"]);
         assert_eq!(code, 0, "{said}");
-        lab.records()[0].host.probe_rate.unwrap()
+        let used = lab.cpu_of_nodes() - before;
+        let records = lab.records();
+        let sent: u64 =
+            records.iter().flat_map(|record| &record.endpoints).map(|endpoint| endpoint.probes_sent).sum();
+        let ready: Vec<_> = records.iter().map(|record| record.heal_to_ready_ns.unwrap()).collect();
+        println!(
+            "every {interval}: {sent} probes, the nodes' processor time {used:?}, ready after {ready:?} ns"
+        );
+        (records[0].host.probe_rate.unwrap(), used)
     };
-    let (full, half) = (rate("20ms"), rate("40ms"));
+    let (full, busy) = measured("5ms");
+    let (half, less) = measured("10ms");
     assert!((1.6..2.5).contains(&(full / half)), "{full} and {half} probes a second");
+    assert!(busy > less.mul_f64(1.2), "{busy:?} and {less:?} of processor time");
 }
