@@ -26,6 +26,7 @@ use proptest::test_runner::{
 
 use support::frame::{Frame, Pool, hex};
 use support::model::{Model, Moment, Partition, Response, World, read};
+use support::privilege::can_run;
 use support::programs::{Hook, INTERFACE, Programs};
 
 /// Frames of one case: one set of partitions.
@@ -472,6 +473,9 @@ fn run(number: u32, packets: u64, seed: u64) -> Bench {
 
 #[test]
 fn the_programs_agree_with_the_model() {
+    if !can_run("the_programs_agree_with_the_model") {
+        return;
+    }
     let packets = env("INJECTOR_MODEL_CASES").unwrap_or(20_000);
     let seed = env("INJECTOR_MODEL_SEED").unwrap_or_else(|| injector::clock::MonoNs::now().0);
     println!("INJECTOR_MODEL_SEED={seed}");

@@ -13,6 +13,7 @@ use injector_common::record::counter;
 use injector_common::slot::LOSS_ALL;
 
 use support::packet;
+use support::privilege::can_run;
 use support::programs::{Hook, INTERFACE, Programs, config, link, scoped, steady};
 
 const THREE: &str = r#"
@@ -38,6 +39,9 @@ fn bench(text: &str) -> (Config, Programs) {
 
 #[test]
 fn a_cut_drops_its_link_and_nothing_else() {
+    if !can_run("a_cut_drops_its_link_and_nothing_else") {
+        return;
+    }
     let config = config(THREE);
     let mut programs = Programs::load(&config, Clocks::Real);
     let link = link(&config, "n1", "n2");
@@ -89,6 +93,9 @@ fn a_cut_drops_its_link_and_nothing_else() {
 
 #[test]
 fn identity_is_exact_then_prefix_then_mac_then_world() {
+    if !can_run("identity_is_exact_then_prefix_then_mac_then_world") {
+        return;
+    }
     // MACs of the frames that `packet` builds: from 02:…:01 to 02:…:02.
     let (config, mut programs) = bench(
         r#"
@@ -135,6 +142,9 @@ peers:
 
 #[test]
 fn groups_are_the_world() {
+    if !can_run("groups_are_the_world") {
+        return;
+    }
     let (config, mut programs) = bench(
         r#"
 peers:
@@ -173,6 +183,9 @@ fn fragment(mut frame: Vec<u8>, offset: u16, more: bool) -> Vec<u8> {
 
 #[test]
 fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
+    if !can_run("a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n1", "n2")];
     let first = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"begin"), 0, true);
@@ -200,6 +213,9 @@ fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
 
 #[test]
 fn an_icmp_error_is_in_the_scope_of_the_flow_that_it_quotes() {
+    if !can_run("an_icmp_error_is_in_the_scope_of_the_flow_that_it_quotes") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n2", "n1")];
     // n2 answers a packet of n1 to its port 5122: the quote's ports are those of the way there.
@@ -228,6 +244,9 @@ fn an_icmp_error_is_in_the_scope_of_the_flow_that_it_quotes() {
 
 #[test]
 fn neighbours_are_kept_unless_asked_for() {
+    if !can_run("neighbours_are_kept_unless_asked_for") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n1", "n2")];
     let mut arp = packet::ethernet(0x0806, &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1]);
@@ -250,6 +269,9 @@ fn neighbours_are_kept_unless_asked_for() {
 
 #[test]
 fn loss_is_rolled_only_at_the_bound_hook() {
+    if !can_run("loss_is_rolled_only_at_the_bound_hook") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");
     let mut half = steady(1);
@@ -284,6 +306,9 @@ fn loss_is_rolled_only_at_the_bound_hook() {
 
 #[test]
 fn a_flap_begins_with_the_cut() {
+    if !can_run("a_flap_begins_with_the_cut") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     let mut flap = steady(1);
     (flap.starts_at, flap.flap_period, flap.flap_on) = (NOON, 200 * MS, 50 * MS);
@@ -302,6 +327,9 @@ fn a_flap_begins_with_the_cut() {
 
 #[test]
 fn deadlines_are_exact_though_the_coarse_clock_lags() {
+    if !can_run("deadlines_are_exact_though_the_coarse_clock_lags") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     let mut slot = steady(1);
     (slot.starts_at, slot.ends_at) = (NOON, NOON + 5000 * MS);
@@ -323,6 +351,9 @@ fn deadlines_are_exact_though_the_coarse_clock_lags() {
 
 #[test]
 fn a_lapsed_lease_passes_everything_for_good() {
+    if !can_run("a_lapsed_lease_passes_everything_for_good") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     programs.place(0, &steady(1), &[link(&config, "n1", "n2")]);
     programs.word(1, 0);
@@ -346,6 +377,9 @@ fn a_lapsed_lease_passes_everything_for_good() {
 
 #[test]
 fn the_halves_of_the_word_do_not_mix() {
+    if !can_run("the_halves_of_the_word_do_not_mix") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");
     programs.place(31, &steady(1), &[there]);
@@ -369,6 +403,9 @@ fn the_halves_of_the_word_do_not_mix() {
 
 #[test]
 fn a_drop_counts_for_every_slot_that_decided_it() {
+    if !can_run("a_drop_counts_for_every_slot_that_decided_it") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");
     let mut over = steady(4);
@@ -402,6 +439,9 @@ fn a_drop_counts_for_every_slot_that_decided_it() {
 
 #[test]
 fn thirty_two_slots_on_one_link() {
+    if !can_run("thirty_two_slots_on_one_link") {
+        return;
+    }
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");
     for slot in 0..32 {
@@ -423,6 +463,9 @@ fn thirty_two_slots_on_one_link() {
 
 #[test]
 fn what_is_protected_is_never_dropped() {
+    if !can_run("what_is_protected_is_never_dropped") {
+        return;
+    }
     let (config, mut programs) = bench(&format!("{THREE}\nprotect: [ tcp/22, 10.0.0.3 ]\n"));
     let links = [("n1", "n2"), ("n1", "n3"), ("n3", "n1")].map(|(src, dst)| link(&config, src, dst));
     programs.place(0, &steady(1), &links);
@@ -470,6 +513,9 @@ fn stamped(programs: &Programs, endpoint: u32) -> Option<u64> {
 
 #[test]
 fn responses_are_stamped_by_their_kind() {
+    if !can_run("responses_are_stamped_by_their_kind") {
+        return;
+    }
     let mut programs = servers();
     for hook in Hook::ALL {
         programs.forget();
@@ -517,6 +563,9 @@ const DRESSED_HEADERS: &[u8] =
 
 #[test]
 fn grpc_answers_are_stamped() {
+    if !can_run("grpc_answers_are_stamped") {
+        return;
+    }
     let one = |payload: &[&[u8]]| vec![answer(83, &payload.concat())];
     let two =
         |first: &[&[u8]], second: &[&[u8]]| vec![answer(83, &first.concat()), answer(83, &second.concat())];
@@ -550,6 +599,9 @@ fn grpc_answers_are_stamped() {
 /// What the verifier says of a program: it loads on kernels that are stricter than this one only with room.
 #[test]
 fn the_programs_are_small() {
+    if !can_run("the_programs_are_small") {
+        return;
+    }
     let protected = format!(
         "{THREE}  n4: {{ addresses: [10.4.0.0/16], mac: \"02:00:00:00:00:04\" }}\nprotect: [ tcp/22, 10.0.0.3 ]\n{SERVERS}"
     );

@@ -10,10 +10,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use injector::api::types::{PartitionState, Status};
+use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place};
+use live::privilege::skip;
 use live::traffic::{Kind, assert_cut, assert_flows};
-use live::{can_run, skip};
 
 const LONG: Duration = Duration::from_mins(2);
 

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use injector::api::types::{Outcome, Phases, ProbeView};
 use injector::clock::MonoNs;
+use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, addresses};
+use live::privilege::skip;
 use live::traffic::{Mood, PATIENCE, Server, Stream};
-use live::{can_run, skip};
 
 const INTERVAL: Duration = Duration::from_millis(10);
 /// What heal-to-ready may be wrong by besides the interval and the answer's own time.

@@ -11,24 +11,6 @@ use rustix::process::{Pid, Signal, kill_process};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
-/// Says why a test can't run here; counted as skipped by `cargo xtask test`.
-pub fn cannot_run(test: &str) -> bool {
-    let reason = if !rustix::process::geteuid().is_root() {
-        "needs root"
-    } else if Command::new("ip").arg("-V").output().is_err() {
-        "needs iproute2"
-    } else {
-        return false;
-    };
-    println!("SKIP netns_campaign::{test}: {reason}");
-    if let Some(log) = std::env::var_os("INJECTOR_SKIP_LOG") {
-        use std::io::Write as _;
-        let mut log = std::fs::OpenOptions::new().append(true).create(true).open(log).unwrap();
-        writeln!(log, "SKIP netns_campaign::{test}: {reason}").unwrap();
-    }
-    true
-}
-
 pub struct Lab {
     prefix: String,
     nodes: Vec<Child>,

@@ -1,6 +1,8 @@
 //! Campaigns on a real lab with planted faults: what was planted is what is found.
 
 mod lab;
+#[path = "../support/privilege.rs"]
+mod privilege;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,7 +11,8 @@ use injector::api::types::{EndpointRecord, Outcome, RecoveryRecord};
 use injector::campaign::order::partition_seed;
 use injector::model::Shape;
 use injector::stats::binomial::clopper_pearson;
-use lab::{Lab, Setup, cannot_run};
+use lab::{Lab, Setup};
+use privilege::{can_run, skip};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -19,7 +22,7 @@ fn endpoint<'a>(record: &'a RecoveryRecord, name: &str) -> &'a EndpointRecord {
 
 #[test]
 fn a_planted_relapse_is_not_recovered_at_its_first_success() {
-    if cannot_run("a_planted_relapse_is_not_recovered_at_its_first_success") {
+    if !can_run("a_planted_relapse_is_not_recovered_at_its_first_success") {
         return;
     }
     // Ready after the heal, good for about 80 probes, then failing for 3 s.
@@ -44,7 +47,7 @@ fn a_planted_relapse_is_not_recovered_at_its_first_success() {
 
 #[test]
 fn a_planted_probability_is_found() {
-    if cannot_run("a_planted_probability_is_found") {
+    if !can_run("a_planted_probability_is_found") {
         return;
     }
     let campaign =
@@ -83,19 +86,11 @@ fn a_planted_probability_is_found() {
 #[test]
 fn five_percent_is_estimated_with_an_interval_that_covers_it() {
     let test = "five_percent_is_estimated_with_an_interval_that_covers_it";
-    if cannot_run(test) {
+    if !can_run(test) {
         return;
     }
     if std::env::var_os("INJECTOR_LONG").is_none() {
-        if let Some(log) = std::env::var_os("INJECTOR_SKIP_LOG") {
-            let line = format!("SKIP netns_campaign::{test}: takes ten minutes; set INJECTOR_LONG=1\n");
-            std::fs::OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(log)
-                .and_then(|mut log| std::io::Write::write_all(&mut log, line.as_bytes()))
-                .unwrap();
-        }
+        skip(test, "takes ten minutes; set INJECTOR_LONG=1");
         return;
     }
     let faults = ["--stuck-probability", "0.05", "--stuck-for", "6s"];
@@ -112,7 +107,7 @@ fn five_percent_is_estimated_with_an_interval_that_covers_it() {
 
 #[test]
 fn a_server_that_hangs_is_not_ready_before_it_answers() {
-    if cannot_run("a_server_that_hangs_is_not_ready_before_it_answers") {
+    if !can_run("a_server_that_hangs_is_not_ready_before_it_answers") {
         return;
     }
     let faults = ["--stuck-probability", "1", "--stuck-for", "900ms", "--stuck-mode", "hang"];
@@ -130,7 +125,7 @@ fn a_server_that_hangs_is_not_ready_before_it_answers() {
 
 #[test]
 fn a_planted_delay_shows_in_its_phase_and_in_no_other() {
-    if cannot_run("a_planted_delay_shows_in_its_phase_and_in_no_other") {
+    if !can_run("a_planted_delay_shows_in_its_phase_and_in_no_other") {
         return;
     }
     // Links come back up to 1.5 s apart (back-off and dial), and a quorum needs the first of them alone: that much
@@ -152,7 +147,7 @@ fn a_planted_delay_shows_in_its_phase_and_in_no_other() {
 
 #[test]
 fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
-    if cannot_run("a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial") {
+    if !can_run("a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial") {
         return;
     }
     let lab = Lab::up(&Setup { observe: "1s", ..Setup::default() });
@@ -186,7 +181,7 @@ fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
 
 #[test]
 fn an_interrupted_campaign_heals_and_says_so() {
-    if cannot_run("an_interrupted_campaign_heals_and_says_so") {
+    if !can_run("an_interrupted_campaign_heals_and_says_so") {
         return;
     }
     let lab = Lab::up(&Setup::default());
@@ -215,7 +210,7 @@ fn an_interrupted_campaign_heals_and_says_so() {
 
 #[test]
 fn back_to_back_cycles_close_the_records_before_them() {
-    if cannot_run("back_to_back_cycles_close_the_records_before_them") {
+    if !can_run("back_to_back_cycles_close_the_records_before_them") {
         return;
     }
     let lab = Lab::up(&Setup::default());
@@ -234,7 +229,7 @@ fn back_to_back_cycles_close_the_records_before_them() {
 /// Two trials are open at once, and the next cut is set ahead, when the campaign dies.
 #[test]
 fn a_campaign_of_cycles_resumes_after_sigkill() {
-    if cannot_run("a_campaign_of_cycles_resumes_after_sigkill") {
+    if !can_run("a_campaign_of_cycles_resumes_after_sigkill") {
         return;
     }
     let lab = Lab::up(&Setup { observe: "1s", ..Setup::default() });
@@ -267,7 +262,7 @@ fn a_campaign_of_cycles_resumes_after_sigkill() {
 /// What probing does to the system under test: the nodes of this lab do little else than answer.
 #[test]
 fn half_the_probe_rate_is_half_the_probes_and_less_load() {
-    if cannot_run("half_the_probe_rate_is_half_the_probes_and_less_load") {
+    if !can_run("half_the_probe_rate_is_half_the_probes_and_less_load") {
         return;
     }
     let measured = |interval| {
@@ -276,7 +271,7 @@ fn half_the_probe_rate_is_half_the_probes_and_less_load() {
         let (code, said) =
             lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "2", "--cooldown", "100ms"]);
         assert_eq!(code, 0, "{said}");
-        let used = lab.cpu_of_nodes() - before;
+        let used = lab.cpu_of_nodes().saturating_sub(before);
         let records = lab.records();
         let sent: u64 =
             records.iter().flat_map(|record| &record.endpoints).map(|endpoint| endpoint.probes_sent).sum();

@@ -5,5 +5,6 @@
 pub mod frame;
 pub mod model;
 pub mod packet;
+pub mod privilege;
 pub mod programs;
 pub mod stack;
