@@ -10,7 +10,7 @@ pub const LOSS_ALL: u64 = 1 << 32;
 
 /// What a partition does to its links. Instants are nanoseconds of `CLOCK_MONOTONIC`.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Slot {
     /// From when it cuts.
     pub starts_at: u64,

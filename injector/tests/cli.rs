@@ -266,7 +266,7 @@ fn the_other_commands_print_and_are_0() {
     for (arguments, says) in [
         (&["status"][..], "nothing is cut"),
         (&["peers"], "PEER"),
-        (&["probe"], "ingress@n1  2.0 ms  ok"),
+        (&["probe"], "ingress@n1  2.0 ms  seen after 1.5 ms  ok"),
         (&["timeline"], "mark       old"),
         (&["mark", "hello", "there"], "mark       hello there"),
     ] {

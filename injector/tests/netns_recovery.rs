@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use injector::api::types::{Outcome, RecoveryRecord};
+use injector::api::types::{EndpointAnswer, Outcome, RecoveryRecord, WireSight};
 use injector::clock::MonoNs;
 use live::can_run;
 use live::daemon::{Daemon, isolate};
@@ -107,6 +107,48 @@ fn a_server_that_stays_away_is_not_recovered() {
     let socket = there.iter().find(|socket| socket.remote_port == stuck.1).unwrap();
     assert_eq!((socket.state.as_str(), socket.local_port), ("established", stuck.0));
     assert!(back.iter().any(|socket| (socket.local_port, socket.remote_port) == (stuck.1, stuck.0)));
+}
+
+/// `injector probe` tells which answers the programs on the hooks would stamp.
+#[test]
+fn a_probe_tells_what_is_seen_on_the_wire() {
+    if !can_run("a_probe_tells_what_is_seen_on_the_wire") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let server = Server::start(&lab, "n1");
+    let (port, client) = (server.port(), lab.netns("client"));
+    let mut config = lab.config(Place::OwnNic, "auto");
+    config += "endpoints:\n";
+    config += &endpoint("fits", port, &client);
+    config += &endpoint("other", port, &client).replace(&format!("wire: {{ port: {port}"), "wire: { port: 9");
+    config += &format!(
+        "  - name: silent\n    peers: [n1]\n    probe: {{ tcp: {{ target: \"{{address}}:{port}\" }} }}\n    netns: {client}\n"
+    );
+    let daemon = Daemon::start(&config);
+    let answers = || {
+        let output = daemon.cli(&["probe", "--json"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let answers: Vec<EndpointAnswer> = serde_json::from_slice(&output.stdout).unwrap();
+        let names: Vec<&str> = answers.iter().map(|answer| answer.endpoint.as_str()).collect();
+        assert_eq!(names, ["fits@n1", "other@n1", "silent@n1"]);
+        answers
+    };
+    let wires = |answers: &[EndpointAnswer]| answers.iter().map(|answer| answer.wire).collect::<Vec<_>>();
+    // Twice, since the second look takes the slot of the first.
+    for _ in 0..2 {
+        let answers = answers();
+        assert_eq!(wires(&answers), [Some(WireSight::Seen), Some(WireSight::NotSeen), None]);
+        let fits = &answers[0];
+        let seen = fits.wire_seen_ns.unwrap();
+        assert!(fits.scheduled_ns < seen && seen <= fits.done_ns + NOT_BEFORE_THE_WIRE, "{fits:?}");
+    }
+    let daemons_own = daemon.cli(&["probe"]);
+    assert!(String::from_utf8_lossy(&daemons_own.stdout).contains("not seen: the answer passes no"));
+    for partition in 0..32 {
+        daemon.apply(&format!("p{partition}"), &isolate("n2", Duration::from_mins(1)));
+    }
+    assert_eq!(wires(&answers()), [Some(WireSight::NotLooked), Some(WireSight::NotLooked), None]);
 }
 
 /// A process that ends with the test.

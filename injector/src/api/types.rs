@@ -16,6 +16,7 @@ pub use record::{
 };
 pub use request::{Owner, PartitionRequest, StartAt, Trial};
 pub use view::{
-    AttachmentView, EnableRequest, EndpointView, HealAnswer, Healed, HealedBy, LinkCounters, MarkRequest,
-    PartitionState, PartitionView, PeerView, ProbeRules, ProbeView, Rules, Stamped, Status,
+    AttachmentView, EnableRequest, EndpointAnswer, EndpointView, HealAnswer, Healed, HealedBy, LinkCounters,
+    MarkRequest, PartitionState, PartitionView, PeerView, ProbeRules, ProbeView, Rules, Stamped, Status,
+    WireSight,
 };

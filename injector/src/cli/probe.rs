@@ -2,9 +2,10 @@
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
-use super::human::{Table, after};
+use super::human::{NONE, Table, after};
 use super::show;
 use crate::api::client::Client;
+use crate::api::types::{EndpointAnswer, WireSight};
 
 pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
     let answers = Client::open(&common.address()).await?.probe_once().await?;
@@ -12,16 +13,35 @@ pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
         if answers.is_empty() {
             return "the config has no endpoints\n".to_owned();
         }
-        let mut table = Table::new(["endpoint", "took", "answer"]);
+        let mut table = Table::new(["endpoint", "took", "on the wire", "answer"]);
         for answer in &answers {
             let what = answer.error.clone().unwrap_or_else(|| "ok".to_owned());
             table.row([
                 answer.endpoint.clone(),
                 after(Some(answer.scheduled_ns), Some(answer.done_ns)),
+                on_the_wire(answer),
                 what,
             ]);
         }
-        table.to_string()
+        let mut text = table.to_string();
+        if answers.iter().any(|answer| answer.error.is_none() && answer.wire == Some(WireSight::NotSeen)) {
+            text.push_str(
+                "not seen: the answer passes no attached interface, or the endpoint's `wire` (port, success) does \
+                 not fit it; its first response will be missing from records\n",
+            );
+        }
+        text
     })?;
     Ok(if answers.iter().all(|answer| answer.error.is_none()) { Exit::OK } else { Exit::NOT_RECOVERED })
+}
+
+fn on_the_wire(answer: &EndpointAnswer) -> String {
+    match answer.wire {
+        None => NONE.to_owned(),
+        Some(WireSight::Seen) => {
+            format!("seen after {}", after(Some(answer.scheduled_ns), answer.wire_seen_ns))
+        }
+        Some(WireSight::NotSeen) => "not seen".to_owned(),
+        Some(WireSight::NotLooked) => "not looked at: every slot is in use".to_owned(),
+    }
 }

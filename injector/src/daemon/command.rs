@@ -5,7 +5,8 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::api::types::{
-    Event, Healed, PartitionRequest, PartitionView, ProbeView, Problem, RecoveryRecord, StartAt, Status,
+    EndpointAnswer, Event, Healed, PartitionRequest, PartitionView, ProbeView, Problem, RecoveryRecord,
+    StartAt, Status,
 };
 
 /// One API connection, for partitions that it owns.
@@ -100,7 +101,7 @@ pub enum Command {
         reply: Reply<Result<Vec<ProbeView>, Problem>>,
     },
     /// `POST /v1/probes`: runs every endpoint once and answers the results.
-    ProbeOnce(Reply<Vec<ProbeView>>),
+    ProbeOnce(Reply<Vec<EndpointAnswer>>),
     /// `POST /v1/marks`.
     Mark {
         /// The text.

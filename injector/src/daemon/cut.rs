@@ -202,6 +202,9 @@ impl State {
     /// Takes a slot and writes it and its links; nothing is cut yet.
     pub(super) fn prepare(&mut self, mut partition: Partition) -> Answer<u32> {
         if self.slots.free().is_none() {
+            self.end_look();
+        }
+        if self.slots.free().is_none() {
             self.evict_oldest_watch(&partition.name);
         }
         let (slot, freshness) = self.slots.free().ok_or_else(|| {

@@ -6,6 +6,7 @@ mod cut;
 mod heal;
 mod interfaces;
 mod judge;
+mod look;
 mod partition;
 pub mod ready;
 mod rules;
@@ -20,14 +21,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::server::{self, ApiSocket, SocketError};
-use crate::api::types::ProbeView;
 use crate::clock::MonoNs;
 use crate::config::{Config, Netns};
 use crate::datapath::{Clocks, DatapathError, Kernel};
 use crate::model::PeerId;
 use crate::netns::{NetnsError, Workers};
 use crate::probe::schedule::{self, Rate};
-use crate::probe::{self, EndpointId, Sample};
+use crate::probe::{EndpointId, Sample};
 use command::Command;
 use interfaces::Interfaces;
 use ready::Ready;
@@ -112,6 +112,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     );
 
     let (tell_sockets, mut sockets_found) = mpsc::unbounded_channel();
+    let (tell_looked, mut looked) = mpsc::unbounded_channel();
     let mut state = State::new(config, kernel, interfaces, rate);
     let mut last_look = Instant::now();
     loop {
@@ -144,7 +145,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
             Some(command) = commands.recv() => {
                 drain(&mut state, &mut samples);
                 match command {
-                    Command::ProbeOnce(reply) => probe_once(&mut state, reply),
+                    Command::ProbeOnce(reply) => state.probe_once(&tell_looked, reply),
                     command => state.command(command).await,
                 }
             }
@@ -159,6 +160,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
                 Err(error) => return Err(StartError::Io { what: "the ring of bells", source: error }),
             },
             Some(found) = sockets_found.recv() => state.sockets(&found),
+            Some(answers) = looked.recv() => state.looked(answers),
             Some(sample) = samples.recv() => take_samples(&mut state, sample, &mut samples),
         }
     }
@@ -224,32 +226,4 @@ fn start_probes(
 
 fn peer_name(config: &Config, peer: Option<PeerId>) -> Option<String> {
     peer.map(|peer| config.names.name(peer).to_owned())
-}
-
-/// Runs every endpoint once, each in its own namespace, and answers when all have.
-fn probe_once(state: &mut State, reply: command::Reply<Vec<ProbeView>>) {
-    let (sink, mut results) = mpsc::unbounded_channel::<(String, Sample)>();
-    for (index, endpoint) in state.config.endpoints.iter().enumerate() {
-        let Ok(worker) = state.interfaces.workers.of(endpoint.netns.as_ref()) else { continue };
-        let peer = peer_name(&state.config, endpoint.peer);
-        let (endpoint, sink) = (endpoint.clone(), sink.clone());
-        let _ = worker.spawn(move || async move {
-            let sample = probe::once(EndpointId(index), &endpoint, peer.as_deref()).await;
-            let _ = sink.send((endpoint.name, sample));
-        });
-    }
-    drop(sink);
-    tokio::spawn(async move {
-        let mut views = Vec::new();
-        while let Some((endpoint, sample)) = results.recv().await {
-            views.push(ProbeView {
-                endpoint,
-                scheduled_ns: sample.scheduled,
-                done_ns: sample.done,
-                error: sample.error,
-            });
-        }
-        views.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
-        let _ = reply.send(views);
-    });
 }

@@ -8,6 +8,7 @@ use tokio::sync::{broadcast, watch};
 use super::closing::Waiter;
 use super::command::{Command, EventFeed};
 use super::interfaces::{InterfaceEvent, Interfaces};
+use super::look::Look;
 use super::partition::{Partition, named};
 use super::samples::Samples;
 use crate::api::types::{
@@ -34,6 +35,7 @@ pub struct State {
     pub(super) last_error: Vec<Option<String>>,
     pub(super) slots: SlotTable,
     pub(super) generation: u32,
+    pub(super) look: Option<Look>,
     pub(super) request_ids: HashMap<String, u32>,
     pub(super) waiters: Vec<Waiter>,
     timeline: Timeline,
@@ -56,6 +58,7 @@ impl State {
             partitions: VecDeque::new(),
             slots: SlotTable::default(),
             generation: 0,
+            look: None,
             request_ids: HashMap::new(),
             waiters: Vec::new(),
             timeline: Timeline::default(),
@@ -106,7 +109,7 @@ impl State {
                 // Enabled later, they would have no owner whose end heals them.
                 self.withdraw_where(is_owned, HealedBy::Disconnect);
             }
-            // Needs the namespaces' threads, which the daemon's loop has.
+            // Its answer comes back by the daemon's loop.
             Command::ProbeOnce(_) => {}
         }
     }

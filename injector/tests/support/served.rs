@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 
 use injector::api::server::{ApiSocket, serve};
 use injector::api::types::{
-    Code, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, Outcome, PartitionRequest,
-    PartitionState, PartitionView, Phases, ProbeView, Problem, RECORD_SCHEMA, RecoveryRecord, ShapePair,
-    Stamped, Status,
+    Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, Outcome,
+    PartitionRequest, PartitionState, PartitionView, Phases, Problem, RECORD_SCHEMA, RecoveryRecord,
+    ShapePair, Stamped, Status, WireSight,
 };
 use injector::clock::{MonoNs, WallNs};
 use injector::config;
@@ -205,13 +205,15 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
                 Asked::Other
             }
             Command::ProbeOnce(reply) => {
-                let probe = ProbeView {
+                let answer = EndpointAnswer {
                     endpoint: "ingress@n1".to_owned(),
                     scheduled_ns: MonoNs(1_000),
                     done_ns: MonoNs(2_001_000),
                     error: None,
+                    wire: Some(WireSight::Seen),
+                    wire_seen_ns: Some(MonoNs(1_501_000)),
                 };
-                let _ = reply.send(vec![probe]);
+                let _ = reply.send(vec![answer]);
                 Asked::Other
             }
             Command::Mark { text, reply } => {

@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
 use super::types::{
-    Code, EnableRequest, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest, PartitionView,
-    ProbeView, Problem, RecoveryRecord, StartAt, Status,
+    Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
+    PartitionView, ProbeView, Problem, RecoveryRecord, StartAt, Status,
 };
 use crate::clock::Span;
 
@@ -192,7 +192,7 @@ impl Client {
     }
 
     /// `POST /v1/probes`: runs every endpoint once.
-    pub async fn probe_once(&mut self) -> Result<Vec<ProbeView>, ClientError> {
+    pub async fn probe_once(&mut self) -> Result<Vec<EndpointAnswer>, ClientError> {
         self.call(Method::POST, "/v1/probes", None::<&()>).await
     }
 

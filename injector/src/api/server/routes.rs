@@ -17,8 +17,8 @@ use super::conduct::Conduct;
 use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
 use super::{events, metrics, openapi};
 use crate::api::types::{
-    Code, EnableRequest, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest, PartitionView,
-    ProbeView, Problem, RecoveryRecord, Status,
+    Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
+    PartitionView, ProbeView, Problem, RecoveryRecord, Status,
 };
 use crate::clock::Span;
 use crate::daemon::command::{Command, ConnectionId, Handle, Reply, Step};
@@ -102,7 +102,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!(GET "/v1/partitions/{name}/probes", "Every probe of the record, in scheduled order",
         ProbesQuery, None, Answer::Json(schema::<Vec<ProbeView>>), get(probes)),
     route!(POST "/v1/probes", "Run every endpoint once",
-        NoQuery, None, Answer::Json(schema::<Vec<ProbeView>>), post(probe_once)),
+        NoQuery, None, Answer::Json(schema::<Vec<EndpointAnswer>>), post(probe_once)),
     route!(POST "/v1/marks", "Put a mark on the timeline",
         NoQuery, Some(schema::<MarkRequest>), Answer::Json(schema::<Event>), post(mark)),
     route!(GET "/v1/events", "The timeline, one JSON event a line",

@@ -146,6 +146,35 @@ pub struct ProbeView {
     pub error: Option<String>,
 }
 
+/// An endpoint's answer when it was asked once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct EndpointAnswer {
+    /// The endpoint.
+    pub endpoint: String,
+    /// When it was asked.
+    pub scheduled_ns: MonoNs,
+    /// When its answer was complete, or it failed.
+    pub done_ns: MonoNs,
+    /// Why it failed; `null` for a success.
+    pub error: Option<String>,
+    /// Whether the programs on the hooks saw a successful response; `null` where the endpoint has no `wire`.
+    pub wire: Option<WireSight>,
+    /// When they saw the first.
+    pub wire_seen_ns: Option<MonoNs>,
+}
+
+/// What the programs on the hooks saw of an endpoint's answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WireSight {
+    /// A successful response.
+    Seen,
+    /// None: it passes no attached interface, or `wire` does not describe it.
+    NotSeen,
+    /// It could not be looked for: every slot was in use, or it was asked for twice at once.
+    NotLooked,
+}
+
 /// Where our programs sit on one interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttachmentView {

@@ -1,0 +1,142 @@
+//! `POST /v1/probes`: every endpoint once, and whether the programs on the hooks see its answer.
+//!
+//! The programs look for responses while a slot is watched: one is, without any link, until every probe has its
+//! answer. A partition that needs the slot takes it.
+
+use std::collections::BTreeMap;
+
+use injector_common::slot::Slot;
+use tokio::sync::mpsc;
+
+use super::command::Reply;
+use super::peer_name;
+use super::state::State;
+use crate::api::types::{EndpointAnswer, WireSight};
+use crate::clock::MonoNs;
+use crate::datapath::Datapath as _;
+use crate::plan::{Freshness, SlotIndex, SlotUse};
+use crate::probe::{self, EndpointId, Sample};
+
+/// The slot that is watched for the sake of a look alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Look {
+    slot: SlotIndex,
+    generation: u32,
+}
+
+/// Every endpoint's answer, on its way back to the daemon's task.
+pub struct Looked {
+    look: Option<Look>,
+    samples: Vec<Sample>,
+    reply: Reply<Vec<EndpointAnswer>>,
+}
+
+/// How answers come back to the daemon's task.
+pub type Sink = mpsc::UnboundedSender<Looked>;
+
+impl State {
+    /// Runs every endpoint once, each in its own namespace.
+    pub fn probe_once(&mut self, sink: &Sink, reply: Reply<Vec<EndpointAnswer>>) {
+        let look = self.begin_look();
+        let (tell, mut told) = mpsc::unbounded_channel();
+        for (index, endpoint) in self.config.endpoints.iter().enumerate() {
+            let Ok(worker) = self.interfaces.workers.of(endpoint.netns.as_ref()) else { continue };
+            let peer = peer_name(&self.config, endpoint.peer);
+            let (endpoint, tell) = (endpoint.clone(), tell.clone());
+            // A namespace that is gone has no answer.
+            let _ = worker.spawn(move || async move {
+                let _ = tell.send(probe::once(EndpointId(index), &endpoint, peer.as_deref()).await);
+            });
+        }
+        drop(tell);
+        let sink = sink.clone();
+        tokio::spawn(async move {
+            let mut samples: Vec<Sample> = Vec::new();
+            while let Some(sample) = told.recv().await {
+                samples.push(sample);
+            }
+            let _ = sink.send(Looked { look, samples, reply });
+        });
+    }
+
+    /// Answers once all endpoints have.
+    pub fn looked(&mut self, looked: Looked) {
+        let seen = looked.look.filter(|look| self.look == Some(*look)).and_then(|look| self.seen(look));
+        if looked.look.is_some() && looked.look == self.look {
+            self.end_look();
+        }
+        let mut answers: Vec<EndpointAnswer> = looked
+            .samples
+            .into_iter()
+            .map(|sample| {
+                let wire = self.wire_ids.get(&sample.endpoint);
+                let at = wire.and_then(|id| seen.as_ref()?.get(id).copied());
+                EndpointAnswer {
+                    endpoint: self.config.endpoints[sample.endpoint.0].name.clone(),
+                    scheduled_ns: sample.scheduled,
+                    done_ns: sample.done,
+                    error: sample.error,
+                    wire: wire.map(|_| match (&seen, at) {
+                        (None, _) => WireSight::NotLooked,
+                        (Some(_), None) => WireSight::NotSeen,
+                        (Some(_), Some(_)) => WireSight::Seen,
+                    }),
+                    wire_seen_ns: at,
+                }
+            })
+            .collect();
+        answers.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        // A reader that has gone away does not want its answer.
+        let _ = looked.reply.send(answers);
+    }
+
+    /// `None` where nothing is to be seen, another look is on its way, or every slot is in use.
+    fn begin_look(&mut self) -> Option<Look> {
+        if self.wire_ids.is_empty() || self.look.is_some() || self.stopping {
+            return None;
+        }
+        let (slot, freshness) = self.slots.free()?;
+        if freshness == Freshness::Reused {
+            self.kernel.settle();
+        }
+        let generation = self.generation + 1;
+        let written = self
+            .kernel
+            .forget(slot)
+            .and_then(|()| self.kernel.write_slot(slot, &Slot { generation, ..Slot::default() }));
+        if let Err(error) = written {
+            tracing::warn!(%error, "responses can't be looked for");
+            return None;
+        }
+        self.generation = generation;
+        self.slots.set(slot, SlotUse::Watched);
+        let look = Look { slot, generation };
+        self.look = Some(look);
+        if let Err(lapsed) = self.kernel.store(self.slots.word()) {
+            self.end_look();
+            self.lapsed(lapsed);
+            return None;
+        }
+        Some(look)
+    }
+
+    /// The first response of each wire id since the look began.
+    fn seen(&self, look: Look) -> Option<BTreeMap<u32, MonoNs>> {
+        match self.kernel.responses(look.slot, look.generation) {
+            Ok(found) => Some(found.into_iter().map(|(id, at)| (id, MonoNs(at))).collect()),
+            Err(error) => {
+                tracing::warn!(%error, "responses could not be read");
+                None
+            }
+        }
+    }
+
+    /// Gives the look's slot back, if there is one.
+    pub(super) fn end_look(&mut self) {
+        let Some(look) = self.look.take() else { return };
+        self.slots.set(look.slot, SlotUse::Free);
+        if let Err(lapsed) = self.kernel.store(self.slots.word()) {
+            self.lapsed(lapsed);
+        }
+    }
+}
