@@ -58,6 +58,13 @@ fn endpoints_are_checked() {
         let text = text.replace("HTTP", http);
         one_more(&format!("endpoints: {text}\n"), path, what, remedy);
     };
+    endpoint(
+        "[{ name: a, peers: [n1], HTTP, wire: { port: 80, success: http } }, { name: b, peers: [n1], HTTP, wire: ¶{ \
+         port: 80, success: payload } }]",
+        "endpoints[1].wire",
+        "endpoint \"a@n1\" takes something else as a success from port 80 there",
+        "give both the same success",
+    );
     endpoint("[¶{ peers: [n1], HTTP }]", "endpoints[0].name", "\"name\" is missing", "name: ingress");
     endpoint(
         "[{ name: ¶a@b, peers: [n1], HTTP }]",

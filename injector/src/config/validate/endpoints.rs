@@ -64,7 +64,15 @@ fn endpoint(
             "name its peers, or leave wire out",
         );
     }
-    let wire = wire_node.map(|node| wire(&node));
+    let wire = wire_node.as_ref().map(wire);
+    if let (Some(node), Some(Some(wire)), Some(instances)) = (&wire_node, &wire, &instances)
+        && let Some(other) = instances.iter().find_map(|peer| seen_otherwise(endpoints, peer, wire))
+    {
+        node.error(
+            format!("endpoint \"{other}\" takes something else as a success from port {} there", wire.port),
+            "give both the same success: the programs look at a port in one way",
+        );
+    }
     let netns = table.get("netns").map(|node| netns(&node));
     table.finish();
     // What was given and is wrong has been reported: there will be no config, and no endpoint is needed.
@@ -85,6 +93,16 @@ fn endpoint(
             endpoints.extend(instances.iter().map(|peer| one(format!("{base}@{}", peer.name), Some(peer))));
         }
     }
+}
+
+/// An endpoint that looks at the same address and port for another success.
+fn seen_otherwise<'a>(endpoints: &'a [Endpoint], peer: &Instance<'_>, wire: &Wire) -> Option<&'a str> {
+    let address = peer.address?;
+    let is_other = |other: &&Endpoint| {
+        other.address == Some(address)
+            && other.wire.as_ref().is_some_and(|it| it.port == wire.port && it.success != wire.success)
+    };
+    endpoints.iter().find(is_other).map(|other| other.name.as_str())
 }
 
 fn instances<'a>(node: &Node<'a>, names: &PeerNames, peers: &[Peer]) -> Vec<Instance<'a>> {
