@@ -122,9 +122,11 @@ fn a_probe_tells_what_is_seen_on_the_wire() {
     config += "endpoints:\n";
     config += &endpoint("fits", port, &client);
     config += &endpoint("other", port, &client).replace(&format!("wire: {{ port: {port}"), "wire: { port: 9");
-    config += &format!(
-        "  - name: silent\n    peers: [n1]\n    probe: {{ tcp: {{ target: \"{{address}}:{port}\" }} }}\n    netns: {client}\n"
-    );
+    writeln!(
+        config,
+        "  - name: silent\n    peers: [n1]\n    probe: {{ tcp: {{ target: \"{{address}}:{port}\" }} }}\n    netns: {client}"
+    )
+    .unwrap();
     let daemon = Daemon::start(&config);
     let answers = || {
         let output = daemon.cli(&["probe", "--json"]);

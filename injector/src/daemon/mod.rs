@@ -1,12 +1,12 @@
 //! The daemon: one task owns all state, over a closed set of commands and events.
 
+mod answers;
 mod closing;
 pub mod command;
 mod cut;
 mod heal;
 mod interfaces;
 mod judge;
-mod look;
 mod partition;
 pub mod ready;
 mod rules;

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use injector_common::record::counter;
 use tokio::sync::{broadcast, watch};
 
+use super::answers::Look;
 use super::closing::Waiter;
 use super::command::{Command, EventFeed};
 use super::interfaces::{InterfaceEvent, Interfaces};
-use super::look::Look;
 use super::partition::{Partition, named};
 use super::samples::Samples;
 use crate::api::types::{

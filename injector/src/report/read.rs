@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::html::data::Probes;
 use super::run_dir::{CAMPAIGN, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes};
 use super::settings::{CAMPAIGN_SCHEMA, Campaign};
-use crate::api::types::{RECORD_SCHEMA, RecoveryRecord};
+use crate::api::types::{ProbeView, RECORD_SCHEMA, RecoveryRecord};
 use crate::stats::summary::{SUMMARY_SCHEMA, Summary};
+
+/// Probes by the index of their trial.
+pub type Probes = HashMap<u64, Vec<ProbeView>>;
 
 /// Why a run directory can't be read.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::api::types::{Outcome, ProbeView};
 use crate::report::escape::script_json;
+use crate::report::read::Probes;
 use crate::report::run::{Detail, Run};
 use crate::stats::summary::{cluster_curve, slowest, thinned};
 use crate::stats::survival::Curve;
@@ -22,9 +23,6 @@ const PROBE_BYTES: usize = 1_000_000;
 const FAILURES: usize = 200;
 /// The characters of a user's text on the page.
 const TEXT: usize = 300;
-
-/// Probes by the index of their trial.
-pub type Probes = HashMap<u64, Vec<ProbeView>>;
 
 /// Texts by number.
 #[derive(Default)]

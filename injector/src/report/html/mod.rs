@@ -7,6 +7,7 @@ use std::fmt::{Display, Write};
 
 use super::escape::Escaped;
 use super::format::{self, maybe_percent, maybe_time, percents, times};
+use super::read::Probes;
 use super::run::Run;
 use super::text;
 use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries};
@@ -84,7 +85,7 @@ fn end(mut page: Page, json: &str) -> String {
 }
 
 /// The report of a run; `probes` are those of [`data::wanted`] trials.
-pub fn report(run: &Run, probes: &data::Probes) -> String {
+pub fn report(run: &Run, probes: &Probes) -> String {
     let name = run
         .path
         .file_name()
