@@ -120,6 +120,8 @@ fn bpf_linker() -> Result<()> {
         let mut cargo = Command::new("cargo");
         cargo.args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked"]);
         cargo.args(["--no-default-features", "--features", &format!("llvm-{LLVM}"), "--root"]);
+        // It would be built with all of its debug information; a short build is worth more here than a fast linker.
+        cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
         // Without the prefix it would be linked against no LLVM at all.
         run_shown(cargo.arg(toolchain::installed_linker_dir()).env("LLVM_PREFIX", &prefix))
     };
