@@ -8,7 +8,9 @@ use std::fs;
 use serde::Serialize;
 
 use crate::config::{Config, Interface, Interfaces, Netns};
-use crate::datapath::{Clocks, Kernel, Sweep, chain, has_tcx, others_on, shown, sweep, xdp_owner};
+use crate::datapath::{
+    Clocks, Kernel, Sweep, chain, foreign_on, has_tcx, ids, names, shown, sweep, xdp_owner,
+};
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{Identity, Workers};
 
@@ -105,7 +107,7 @@ fn host() -> Vec<Check> {
         .filter(|(bit, _)| capabilities.is_none_or(|held| held & 1 << bit == 0))
         .map(|(_, name)| *name)
         .collect();
-    let tcx = has_tcx("lo");
+    let tcx = has_tcx();
     let pressure = fs::read_to_string("/proc/pressure/cpu");
     let btf = fs::metadata("/sys/kernel/btf/vmlinux").is_ok();
     let programs = rehearsal();
@@ -196,8 +198,10 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
     let looked = worker
         .run(move || async move {
             let facts = crate::datapath::look(&name).await?.0;
-            let others = others_on(&facts.name, facts.index, &[]);
-            Ok::<_, String>((others.programs, xdp_owner(&facts)))
+            let foreign = foreign_on(facts.index, &[]).map_err(|error| error.to_string())?;
+            let names = names(&ids(&foreign));
+            let programs = foreign.iter().map(|foreign| foreign.shown(&names)).collect();
+            Ok::<_, String>((programs, xdp_owner(&facts)))
         })
         .await
         .map_err(|error| error.to_string())

@@ -18,6 +18,7 @@ pub mod netns;
 pub mod plan;
 pub mod probe;
 pub mod report;
+pub mod rights;
 pub mod stats;
 pub mod timeline;
 pub mod topology;

@@ -3,7 +3,8 @@
 //!
 //! A thread inside a namespace keeps it alive. So when a namespace's file goes, its thread is stopped, and a
 //! namespace that is made again under the same name gets a new thread. All threads are started by one supervisor
-//! thread, and enter in one function: these alone need `CAP_SYS_ADMIN` after the start.
+//! thread: it alone keeps the right to enter after the start (see [`crate::rights`]), and its threads give it up as
+//! soon as they are in.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,11 +13,23 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Netns;
+use crate::rights::{Rights, RightsError, Role};
+
+/// How long a thread may take over a job before nobody waits for it any more: having programs verified takes seconds
+/// on an emulated machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How long the start of a thread may take.
+const START: Duration = Duration::from_secs(10);
+/// How long a thread may take over a question.
+const QUESTION: Duration = Duration::from_secs(2);
 
 /// Why a namespace's thread can't serve.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +58,17 @@ pub enum NetnsError {
         /// As configured.
         name: String,
     },
+    /// Its thread does not answer.
+    #[error(
+        "the thread of network namespace {name} does not answer: something in the kernel holds it up, or this host is starved"
+    )]
+    Late {
+        /// As configured.
+        name: String,
+    },
+    /// A thread can't give up its rights.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
 }
 
 type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
@@ -82,10 +106,12 @@ pub struct Worker {
     name: String,
     identity: Identity,
     jobs: mpsc::UnboundedSender<Order>,
+    /// It owes an answer that nobody waits for any more.
+    late: Arc<AtomicBool>,
 }
 
 impl Worker {
-    fn start(netns: Option<&Netns>) -> Result<Self, NetnsError> {
+    fn start(netns: Option<&Netns>, rights: Option<Rights>) -> Result<Self, NetnsError> {
         let name = shown(netns);
         let path = netns.map_or_else(|| PathBuf::from("/proc/self/ns/net"), Netns::path);
         let open = |path: &PathBuf| {
@@ -98,6 +124,7 @@ impl Worker {
         let file = netns.is_some().then_some(file);
         let (jobs, mut queue) = mpsc::unbounded_channel::<Order>();
         let (entered, result) = std::sync::mpsc::channel();
+        let in_thread = name.clone();
         std::thread::Builder::new()
             .name(format!("netns {name}").chars().take(15).collect())
             .spawn(move || {
@@ -105,8 +132,13 @@ impl Worker {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = match (enter, runtime) {
                     (Ok(()), Ok(runtime)) => runtime,
-                    (Err(error), _) | (_, Err(error)) => return drop(entered.send(Err(error))),
+                    (Err(source), _) | (_, Err(source)) => {
+                        return drop(entered.send(Err(NetnsError::Enter { name: in_thread, source })));
+                    }
                 };
+                if let Err(error) = rights.map_or(Ok(()), |rights| rights.take(Role::Daemon)) {
+                    return drop(entered.send(Err(error.into())));
+                }
                 let _ = entered.send(Ok(()));
                 // Jobs may hold sockets of this namespace: they run, and end, on this thread.
                 let local = tokio::task::LocalSet::new();
@@ -118,8 +150,8 @@ impl Worker {
             })
             .map_err(|_| NetnsError::Gone { name: name.clone() })?;
         match result.recv() {
-            Ok(Ok(())) => Ok(Self { name, identity, jobs }),
-            Ok(Err(source)) => Err(NetnsError::Enter { name, source }),
+            Ok(Ok(())) => Ok(Self { name, identity, jobs, late: Arc::default() }),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(NetnsError::Gone { name }),
         }
     }
@@ -145,8 +177,37 @@ impl Worker {
             .map_err(|_| NetnsError::Gone { name: self.name.clone() })
     }
 
-    /// Runs a future on the thread and waits for its result.
+    /// Runs a future on the thread and waits for its result; if that takes too long, it runs all the same, and its
+    /// result is dropped there.
+    ///
+    /// # Errors
+    /// [`NetnsError::Late`], at once if the thread owes an answer already.
     pub async fn run<T, F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<T, NetnsError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        let patience = if self.is_late() { Duration::ZERO } else { PATIENCE };
+        self.run_within(patience, job).await
+    }
+
+    /// The same for a question: the thread is not even asked while it owes an answer.
+    pub async fn ask<T, F>(&self, question: impl FnOnce() -> F + Send + 'static) -> Result<T, NetnsError>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + 'static,
+    {
+        if self.is_late() {
+            return Err(NetnsError::Late { name: self.name.clone() });
+        }
+        self.run_within(QUESTION, question).await
+    }
+
+    async fn run_within<T, F>(
+        &self,
+        patience: Duration,
+        job: impl FnOnce() -> F + Send + 'static,
+    ) -> Result<T, NetnsError>
     where
         T: Send + 'static,
         F: Future<Output = T> + 'static,
@@ -155,7 +216,21 @@ impl Worker {
         self.spawn(move || async move {
             let _ = reply.send(job().await);
         })?;
-        result.await.map_err(|_| NetnsError::Gone { name: self.name.clone() })
+        match tokio::time::timeout(patience, result).await {
+            Ok(result) => result.map_err(|_| NetnsError::Gone { name: self.name.clone() }),
+            Err(_) => {
+                if !self.late.swap(true, Ordering::Relaxed) {
+                    let late = self.late.clone();
+                    // Behind the job: a thread that comes to this is not held up.
+                    self.spawn(move || async move { late.store(false, Ordering::Relaxed) })?;
+                }
+                Err(NetnsError::Late { name: self.name.clone() })
+            }
+        }
+    }
+
+    fn is_late(&self) -> bool {
+        self.late.load(Ordering::Relaxed)
     }
 }
 
@@ -169,37 +244,105 @@ fn shown(netns: Option<&Netns>) -> String {
     netns.map_or_else(|| "the daemon's own".to_owned(), ToString::to_string)
 }
 
-/// What the supervisor thread is asked: a namespace, and where the answer goes.
-type Wanted = (Option<Netns>, std::sync::mpsc::Sender<Result<Worker, NetnsError>>);
+/// The thread that starts the namespaces' threads: they inherit the right to enter from it. It ends with its last
+/// asker.
+#[derive(Clone)]
+pub struct Supervisor(std::sync::mpsc::Sender<Box<dyn FnOnce() + Send>>);
+
+impl Supervisor {
+    fn start() -> std::io::Result<Self> {
+        let (asker, jobs) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        std::thread::Builder::new().name("netns".into()).spawn(move || {
+            for job in jobs {
+                job();
+            }
+        })?;
+        Ok(Self(asker))
+    }
+
+    /// Runs a job with this thread's rights; `None` if it does not answer.
+    pub async fn ask<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        self.0.send(Box::new(move || drop(reply.send(job())))).ok()?;
+        tokio::time::timeout(QUESTION, answer).await.ok()?.ok()
+    }
+
+    /// The same, on a thread that can do nothing meanwhile.
+    fn wait<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (reply, answer) = std::sync::mpsc::channel();
+        self.0.send(Box::new(move || drop(reply.send(job())))).ok()?;
+        answer.recv_timeout(START).ok()
+    }
+}
 
 /// The threads, by namespace.
 #[derive(Default)]
 pub struct Workers {
     by_name: HashMap<Option<Netns>, Worker>,
-    /// Starts the threads: they inherit the rights to enter from it. Started with the first of them.
-    supervisor: Option<std::sync::mpsc::Sender<Wanted>>,
+    /// Started with the first of them, at the latest.
+    supervisor: Option<Supervisor>,
+    /// What the threads give up; `None` if they keep what their starter has.
+    rights: Option<Rights>,
 }
 
 impl Workers {
+    /// Threads that keep only what a config needs. The supervisor has the caller's rights until [`Self::settle`].
+    pub fn limited(rights: Rights) -> Result<Self, NetnsError> {
+        let mut workers = Self { rights: Some(rights), ..Self::default() };
+        workers.supervisor(None)?;
+        Ok(workers)
+    }
+
+    /// The start is over: the supervisor, too, gives up what it does not need.
+    pub fn settle(&mut self) -> Result<(), NetnsError> {
+        let Some(rights) = self.rights else { return Ok(()) };
+        let taken = self.supervisor(None)?.wait(move || rights.take(Role::Supervisor));
+        Ok(taken.ok_or_else(|| NetnsError::Late { name: shown(None) })??)
+    }
+
+    /// The thread that has more rights than the others, if there is one.
+    pub fn privileged(&self) -> Option<&Supervisor> {
+        self.supervisor.as_ref()
+    }
+
+    fn supervisor(&mut self, netns: Option<&Netns>) -> Result<&Supervisor, NetnsError> {
+        Ok(match &mut self.supervisor {
+            Some(supervisor) => supervisor,
+            none => none.insert(Supervisor::start().map_err(|_| NetnsError::Gone { name: shown(netns) })?),
+        })
+    }
+
     /// The thread of a namespace, started on first use.
     pub fn of(&mut self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
         if let Some(worker) = self.by_name.get(&netns.cloned()) {
             return Ok(worker.clone());
         }
-        let worker = self.start(netns)?;
+        let worker = self.start(netns, self.rights)?;
         self.by_name.insert(netns.cloned(), worker.clone());
         Ok(worker)
     }
 
-    fn start(&mut self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
-        let gone = |_| NetnsError::Gone { name: shown(netns) };
-        let supervisor = match &self.supervisor {
-            Some(supervisor) => supervisor,
-            None => self.supervisor.insert(supervise().map_err(|_| NetnsError::Gone { name: shown(netns) })?),
-        };
-        let (reply, answer) = std::sync::mpsc::channel();
-        supervisor.send((netns.cloned(), reply)).map_err(|_| NetnsError::Gone { name: shown(netns) })?;
-        answer.recv().map_err(gone)?
+    /// One more thread inside a namespace, with all the supervisor's rights; to be stopped by the caller.
+    pub fn visitor(&mut self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
+        self.start(netns, None)
+    }
+
+    fn start(&mut self, netns: Option<&Netns>, rights: Option<Rights>) -> Result<Worker, NetnsError> {
+        let wanted = netns.cloned();
+        let started = self.supervisor(netns)?.wait(move || Worker::start(wanted.as_ref(), rights));
+        started.ok_or_else(|| NetnsError::Late { name: shown(netns) })?
+    }
+
+    /// The namespace that a name stands for now, as [`Identity::now`].
+    pub fn now(&mut self, netns: &Netns) -> Option<Identity> {
+        match netns {
+            Netns::Name(_) => Identity::now(Some(netns)),
+            // Not everybody may look there.
+            Netns::Path(_) | Netns::Pid(_) => {
+                let wanted = netns.clone();
+                self.supervisor(Some(netns)).ok()?.wait(move || Identity::now(Some(&wanted)))?
+            }
+        }
     }
 
     /// Every thread.
@@ -223,16 +366,4 @@ impl Workers {
             worker.stop();
         }
     }
-}
-
-/// Starts the thread that starts the namespaces' threads; it ends with its last asker.
-fn supervise() -> std::io::Result<std::sync::mpsc::Sender<Wanted>> {
-    let (asker, wanted) = std::sync::mpsc::channel::<Wanted>();
-    std::thread::Builder::new().name("netns".into()).spawn(move || {
-        for (netns, reply) in wanted {
-            // Nobody waits any more: the daemon is ending.
-            let _ = reply.send(Worker::start(netns.as_ref()));
-        }
-    })?;
-    Ok(asker)
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "support/interfaces.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
 use support::{Daemon, Lab, add_foreign_filter, filters, ip, is_root, ok, ours, qdiscs, run};

@@ -28,6 +28,7 @@ use crate::model::PeerId;
 use crate::netns::{NetnsError, Workers};
 use crate::probe::schedule::{self, Rate};
 use crate::probe::{EndpointId, Sample};
+use crate::rights::{Rights, RightsError, Role};
 use command::Command;
 use interfaces::Interfaces;
 use ready::Ready;
@@ -53,6 +54,9 @@ pub enum StartError {
     /// A namespace is not there.
     #[error(transparent)]
     Netns(#[from] NetnsError),
+    /// The rights that are not needed can't be given up.
+    #[error(transparent)]
+    Rights(#[from] RightsError),
     /// The socket can't be made, or not safely.
     #[error(transparent)]
     Socket(#[from] SocketError),
@@ -83,8 +87,14 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     let socket = ApiSocket::bind(&config.socket)?;
     let mut kernel = Kernel::load(&config, Clocks::Real)?;
+    let rights = Rights::of(&config);
+    rights.bar()?;
+    let workers = Workers::limited(rights)?;
+    // Before anything is attached, so that whatever is done later with fewer rights was done with them before.
+    rights.take(Role::Daemon)?;
     let (news, mut interface_news) = mpsc::unbounded_channel();
-    let mut interfaces = Interfaces::start(&config, &mut kernel, news).await?;
+    let mut interfaces = Interfaces::start(&config, &mut kernel, workers, news).await?;
+    interfaces.workers.settle()?;
     let mut bells = kernel.bells()?;
     kernel.start_log()?;
 

@@ -1,6 +1,5 @@
 //! Attaching the programs to one interface, from inside its namespace.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use aya::Ebpf;
@@ -11,11 +10,12 @@ use aya::programs::tc::{
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, Xdp, XdpMode};
 use netlink_packet_route::link::LinkLayerType;
 
+use super::foreign::{Foreign, Names, foreign_on, has_tcx, program_shown};
 use super::{DatapathError, chain};
 use crate::config::{Hook, Interface};
-use crate::netlink::filters::{Filter, Side, Tc as TcSocket};
+use crate::netlink::filters::Tc as TcSocket;
 use crate::netlink::{self, LinkFacts};
-use crate::netns::{NetnsError, Worker};
+use crate::netns::Worker;
 
 pub(super) const INGRESS: &str = "injector_in";
 pub(super) const EGRESS: &str = "injector_out";
@@ -73,8 +73,9 @@ pub struct Attachment {
     pub addresses: Vec<IpAddr>,
     /// The hooks in force.
     pub hooks: Hooks,
-    /// Why these.
-    pub why: String,
+    /// The program that holds XDP where we were to have it.
+    pub xdp_holder: Option<u32>,
+    why: Vec<String>,
     worker: Worker,
     /// The instance of the programs, and what holds them to the interface; `None` once released.
     held: Option<Held>,
@@ -150,6 +151,7 @@ impl Attachment {
                 addresses: done.addresses,
                 hooks: done.hooks,
                 why: done.why,
+                xdp_holder: done.xdp_holder,
                 worker: worker.clone(),
                 held: Some(done.held),
                 ours: done.ours,
@@ -161,12 +163,23 @@ impl Attachment {
         }
     }
 
+    /// Why these hooks.
+    pub fn why(&self, names: &Names) -> String {
+        let taken = self
+            .xdp_holder
+            .map(|id| format!("XDP is taken by {}: TC is used instead", program_shown(id, names)));
+        taken.into_iter().chain(self.why.iter().cloned()).collect::<Vec<_>>().join("; ")
+    }
+
     /// Programs of others on the same hooks, and whether any of them runs before ours.
-    pub async fn others(&self) -> Result<Others, NetnsError> {
-        let name = self.interface.name.clone();
+    pub async fn others(&self) -> Result<Vec<Foreign>, DatapathError> {
         let index = self.facts.index;
         let ours = self.ours.clone();
-        self.worker.run(move || async move { others_on(&name, index, &ours) }).await
+        let asked = self.worker.ask(move || async move { foreign_on(index, &ours) }).await?;
+        asked.map_err(|error| DatapathError::Attach {
+            interface: shown(&self.interface),
+            reason: format!("who else is on its hooks can't be told: {error}"),
+        })
     }
 
     /// Detaches, and gives the instance back for another attachment; `None` if the namespace's thread has ended.
@@ -190,68 +203,13 @@ impl Drop for Attachment {
     }
 }
 
-/// Who else is on an interface's hooks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Others {
-    /// Names and ids, in the order of execution, with the direction.
-    pub programs: Vec<String>,
-    /// Those that run before ours.
-    pub ahead: Vec<String>,
-}
-
-/// Who is on the hooks of an interface of the calling thread's namespace; `ours` are the ids of our programs.
-pub fn others_on(name: &str, index: u32, ours: &[u32]) -> Others {
-    let mut others = Others::default();
-    let tc = TcSocket::open().ok();
-    let filters = |side| tc.as_ref().and_then(|tc| tc.filters(index, side).ok()).unwrap_or_default();
-    let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
-    for (direction, side, word) in
-        [(TcAttachType::Ingress, Side::Ingress, "ingress"), (TcAttachType::Egress, Side::Egress, "egress")]
-    {
-        // No TCX on this kernel: nobody is there.
-        let Ok((_, programs)) = SchedClassifier::query_tcx(name, direction) else { continue };
-        // All of TCX runs before the filters of clsact, where ours may be.
-        let mut before =
-            programs.iter().any(|program| ours.contains(&program.id())) || filters(side).iter().any(is_ours);
-        for program in &programs {
-            if ours.contains(&program.id()) {
-                before = false;
-                continue;
-            }
-            let shown = format!("{word} {} (id {})", program.name_as_str().unwrap_or("?"), program.id());
-            if before {
-                others.ahead.push(shown.clone());
-            }
-            others.programs.push(shown);
-        }
-    }
-    for (side, word) in [(Side::Ingress, "ingress"), (Side::Egress, "egress")] {
-        let filters = filters(side);
-        let mut before = filters.iter().any(is_ours);
-        for filter in filters.iter().filter(|filter| filter.handle != 0) {
-            if is_ours(filter) {
-                before = false;
-                continue;
-            }
-            let mut shown = format!("{word} filter {}", filter.name.as_ref().unwrap_or(&filter.kind));
-            if let Some(program) = filter.program {
-                let _ = write!(shown, " (id {program})");
-            }
-            if before {
-                others.ahead.push(shown.clone());
-            }
-            others.programs.push(shown);
-        }
-    }
-    others
-}
-
 struct Done {
     held: Held,
     facts: LinkFacts,
     addresses: Vec<IpAddr>,
     hooks: Hooks,
-    why: String,
+    why: Vec<String>,
+    xdp_holder: Option<u32>,
     ours: Vec<u32>,
 }
 
@@ -264,7 +222,10 @@ async fn attach_here(ebpf: Ebpf, interface: Interface) -> Result<Done, (Ebpf, St
     let mut held = Held { ebpf, links: Vec::new(), xdp: None, made_qdisc: None };
     let mut ours = Vec::new();
     match hook_up(&mut held, &interface, &facts, &mut ours) {
-        Ok((hooks, why)) => Ok(Done { held, facts, addresses, hooks, why, ours }),
+        Ok((hooks, why)) => {
+            let xdp_holder = facts.xdp.filter(|_| interface.hook == Hook::Xdp);
+            Ok(Done { held, facts, addresses, hooks, why, xdp_holder, ours })
+        }
         Err(reason) => Err((held.release(), reason)),
     }
 }
@@ -293,16 +254,9 @@ fn hook_up(
     interface: &Interface,
     facts: &LinkFacts,
     ours: &mut Vec<u32>,
-) -> Result<(Hooks, String), String> {
+) -> Result<(Hooks, Vec<String>), String> {
     let mut why = Vec::new();
-    let wants_xdp = interface.hook == Hook::Xdp
-        && match xdp_owner(facts) {
-            None => true,
-            Some(owner) => {
-                why.push(format!("XDP is taken by {owner}: TC is used instead"));
-                false
-            }
-        };
+    let wants_xdp = interface.hook == Hook::Xdp && facts.xdp.is_none();
     let mut tc = if interface.hook == Hook::Clsact { Tc::Clsact } else { Tc::Tcx };
     let directions = if wants_xdp {
         &[(EGRESS, TcAttachType::Egress)][..]
@@ -326,7 +280,7 @@ fn hook_up(
                     held.links.push((program_name, link));
                     continue;
                 }
-                Err(error) if !has_tcx(&facts.name) => {
+                Err(error) if !has_tcx() => {
                     why.push(format!("no TCX on this kernel ({}): clsact is used", chain(&error)));
                     tc = Tc::Clsact;
                 }
@@ -361,18 +315,13 @@ fn hook_up(
         (Some(XdpMode::Driver), tc) => Hooks::XdpNative(tc),
         (Some(_), tc) => Hooks::XdpGeneric(tc),
     };
-    if why.is_empty() {
+    if why.is_empty() && (wants_xdp || interface.hook != Hook::Xdp) {
         why.push(match interface.hook {
             Hook::Auto => "auto: TC costs nothing that can be measured and sees GSO packets whole".to_owned(),
             Hook::Tc | Hook::Clsact | Hook::Xdp => "as configured".to_owned(),
         });
     }
-    Ok((hooks, why.join("; ")))
-}
-
-/// Whether the kernel knows TCX: asking who is there fails on a kernel that does not.
-pub fn has_tcx(name: &str) -> bool {
-    SchedClassifier::query_tcx(name, TcAttachType::Ingress).is_ok()
+    Ok((hooks, why))
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, String> {
@@ -392,16 +341,6 @@ fn already_exists(error: &(dyn std::error::Error + 'static)) -> bool {
         error = cause.source();
     }
     false
-}
-
-/// The program that holds an interface's XDP hook, if one does.
-pub fn xdp_owner(facts: &LinkFacts) -> Option<String> {
-    let id = facts.xdp?;
-    let name = aya::programs::loaded_programs()
-        .flatten()
-        .find(|program| program.id() == id)
-        .and_then(|program| program.name_as_str().map(str::to_owned));
-    Some(format!("program {} (id {id})", name.as_deref().unwrap_or("?")))
 }
 
 /// XDP ingress: in the driver, else in the stack.

@@ -140,6 +140,9 @@ impl Gate {
     pub fn keep(&self, mut on_lapse: impl FnMut(Lapsed) + Send + 'static) -> std::io::Result<Keeper> {
         let gate = self.clone();
         let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
+            if let Err(error) = crate::rights::take_none() {
+                tracing::error!(%error, "the lease thread keeps rights that it does not need");
+            }
             let mut told = None;
             loop {
                 let lapsed = gate.renew();

@@ -3,6 +3,7 @@
 //! Only this module imports `aya`.
 
 mod attach;
+mod foreign;
 mod gate;
 mod kernel;
 mod leftovers;
@@ -10,7 +11,8 @@ mod mapped;
 mod object;
 mod owner;
 
-pub use attach::{Attachment, Hooks, Others, Refused, has_tcx, look, others_on, shown, xdp_owner};
+pub use attach::{Attachment, Hooks, Refused, look, shown};
+pub use foreign::{Foreign, Names, foreign_on, has_tcx, ids, names, xdp_owner};
 pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
 pub use kernel::{Bells, Kernel};
 pub use leftovers::{Leftover, Sweep, sweep};

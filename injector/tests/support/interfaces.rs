@@ -123,6 +123,20 @@ impl Lab {
         format!("peers: {{ {} }}\n", peers.join(", "))
     }
 
+    /// Runs a job on a thread of its own inside a namespace; what it starts is inside too.
+    pub fn within<T: Send>(&self, of: &str, job: impl FnOnce() -> T + Send) -> T {
+        let file = std::fs::File::open(format!("/run/netns/{}", self.name(of))).unwrap();
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(move || {
+                let kind = rustix::thread::LinkNameSpaceType::Network;
+                rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind))
+                    .unwrap();
+                job()
+            });
+            inside.join().unwrap()
+        })
+    }
+
     /// Whether a datagram from one node reaches another, within a second.
     pub fn reaches(&self, from: usize, to: usize) -> bool {
         self.delivered(from, to, 1) == 1
@@ -138,7 +152,8 @@ impl Lab {
                 let kind = rustix::thread::LinkNameSpaceType::Network;
                 rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(kind))
                     .unwrap();
-                UdpSocket::bind((address, 7000)).unwrap()
+                // A process that another test is just starting may hold the last one's descriptors for a moment.
+                until("the port is free", || UdpSocket::bind((&*address, 7000)).ok())
             })
             .join()
             .unwrap()
@@ -281,6 +296,14 @@ impl Daemon {
         let all = status["attachments"].as_array().unwrap();
         let found = all.iter().find(|found| found["interface"] == name && found["netns"] == netns);
         found.unwrap_or_else(|| panic!("{name} in {netns} is not in {all:?}")).clone()
+    }
+
+    /// The same of one in the daemon's own namespace.
+    pub fn attachment_here(&self, name: &str) -> Value {
+        let status = self.cli("status");
+        let all = status["attachments"].as_array().unwrap();
+        let found = all.iter().find(|found| found["interface"] == name && found["netns"].is_null());
+        found.unwrap_or_else(|| panic!("{name} is not in {all:?}")).clone()
     }
 
     /// Waits until an interface has a hook, or has none.

@@ -1,5 +1,6 @@
 //! The socket in the file system: never wider open than configured, never another daemon's, never left behind.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,7 +9,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, statat, unlinkat};
 
 use crate::config;
 
@@ -83,15 +84,18 @@ pub struct ApiSocket {
 #[derive(Debug)]
 pub(super) struct Place {
     path: PathBuf,
+    /// Held open: the way to it may lead through directories that only all of root's rights open.
+    directory: OwnedFd,
+    name: OsString,
     device: u64,
     inode: u64,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let still_ours = fs::symlink_metadata(&self.path)
-            .is_ok_and(|found| (found.dev(), found.ino()) == (self.device, self.inode));
-        if still_ours && let Err(error) = fs::remove_file(&self.path) {
+        let still_ours = statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| (found.st_dev, found.st_ino) == (self.device, self.inode));
+        if still_ours && let Err(error) = unlinkat(&self.directory, &self.name, AtFlags::empty()) {
             tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
         }
     }
@@ -112,7 +116,7 @@ impl ApiSocket {
         refuse_unsafe(&directory)?;
         // Two daemons that start at once would both find the same stale socket; the later one waits here and
         // then finds the earlier one living.
-        let _turn = lock(&directory)?;
+        let locked = lock(&directory)?;
         refuse_taken(&path)?;
 
         let access = access(socket)?;
@@ -127,8 +131,14 @@ impl ApiSocket {
         fs::set_permissions(&born, Permissions::from_mode(access.mode)).map_err(io("chmod", &born))?;
         listener.set_nonblocking(true).map_err(io("set non-blocking", &born))?;
         let made = fs::symlink_metadata(&born).map_err(io("stat", &born))?;
+        let name = path.file_name().unwrap_or_default().to_owned();
+        let directory =
+            rustix::fs::open(&directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|error| io("open the directory of", &path)(error.into()))?;
         fs::rename(&born, &path).map_err(io("rename the socket to", &path))?;
-        Ok(Self { listener, access, place: Place { path, device: made.dev(), inode: made.ino() } })
+        drop(locked);
+        let place = Place { path, directory, name, device: made.dev(), inode: made.ino() };
+        Ok(Self { listener, access, place })
     }
 
     /// Its path.

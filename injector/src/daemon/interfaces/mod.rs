@@ -8,6 +8,7 @@ mod survey;
 use std::collections::{BTreeMap, BTreeSet};
 
 use aya::Ebpf;
+use futures_util::future::join_all;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
@@ -18,7 +19,9 @@ use super::StartError;
 use crate::api::types::{AttachmentView, Uncovered};
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Hook, Interface, Netns};
-use crate::datapath::{Attachment, DatapathError, Kernel, Refused, Sweep, shown, sweep};
+use crate::datapath::{
+    Attachment, DatapathError, Foreign, Kernel, Names, Refused, Sweep, ids, names, shown, sweep,
+};
 use crate::model::{Link, PeerId};
 use crate::netlink::{self, LinkNews};
 use crate::netns::{Identity, NetnsError, Workers};
@@ -98,7 +101,7 @@ impl Entry {
                     interface = shown(&self.interface),
                     index = attachment.facts.index,
                     hook = %attachment.hooks,
-                    attachment.why,
+                    why = attachment.why(&Names::new()),
                     "attached"
                 );
                 self.attachment = Some(attachment);
@@ -146,9 +149,9 @@ impl Interfaces {
     pub async fn start(
         config: &Config,
         kernel: &mut Kernel,
+        mut workers: Workers,
         news: mpsc::UnboundedSender<InterfaceEvent>,
     ) -> Result<Self, StartError> {
-        let mut workers = Workers::default();
         let (entries, found) = match &config.interfaces {
             config::Interfaces::Named(interfaces) => {
                 let entries = (1..)
@@ -207,13 +210,16 @@ impl Interfaces {
 
     /// Removes what dead daemons left in a namespace.
     async fn clean(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
-        let worker = self.workers.of(netns)?;
-        let cleaned = worker.run(|| async {
+        // Whose a program is, only the supervisor's rights tell.
+        let visitor = self.workers.visitor(netns)?;
+        let cleaned = visitor.run(|| async {
             let handle = netlink::connect().map_err(|error| error.to_string())?;
             let links = netlink::links(&handle).await.map_err(|error| error.to_string())?;
             sweep(&links, Sweep::Remove).map_err(|error| error.to_string())
         });
-        match cleaned.await? {
+        let cleaned = cleaned.await;
+        visitor.stop();
+        match cleaned? {
             Ok(leftovers) => {
                 for leftover in leftovers {
                     tracing::info!("{leftover}");
@@ -305,13 +311,28 @@ impl Interfaces {
         let mut told = Vec::new();
         let name = entry.interface.name.clone();
         let found = match self.workers.of(entry.interface.netns.as_ref()) {
-            Ok(worker) => worker
-                .run(move || async move {
+            Ok(worker) => {
+                let found = worker.ask(move || async move {
                     let handle = netlink::connect().ok()?;
                     netlink::find(&handle, &name).await.ok()?
-                })
-                .await
-                .unwrap_or(None),
+                });
+                match found.await {
+                    Ok(found) => found,
+                    Err(error @ NetnsError::Late { .. }) => {
+                        tracing::warn!(interface = shown(&entry.interface), %error, "looked at when it answers");
+                        let (news, netns) = (self.news.clone(), entry.interface.netns.clone());
+                        let identity = worker.identity();
+                        // The thread tells when it comes to it.
+                        let _ = worker.spawn(move || async move {
+                            let news_of =
+                                InterfaceEvent::Link { netns, identity, at: when, news: LinkNews::Overrun };
+                            let _ = news.send(news_of);
+                        });
+                        return told;
+                    }
+                    Err(_) => None,
+                }
+            }
             Err(_) => None,
         };
         if let Some(index) = entry.index() {
@@ -357,7 +378,7 @@ impl Interfaces {
         let names: BTreeSet<Netns> =
             self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
         for netns in names {
-            let now = Identity::now(Some(&netns));
+            let now = self.workers.now(&netns);
             let before = self.workers.identity(Some(&netns));
             // One that was gone may have got a thread again for a probe: nobody follows its interfaces yet.
             if before.is_some() && before == now && !self.gone.contains(&netns) {
@@ -425,16 +446,39 @@ impl Interfaces {
         Some((names.join(", "), gaps))
     }
 
-    /// What runs before our programs, in words.
+    /// Who else is on the hooks, by entry: all namespaces are asked at once.
+    async fn others(&self) -> (Vec<Option<Result<Vec<Foreign>, DatapathError>>>, Names) {
+        let asked = self.entries.iter().map(async |entry| match &entry.attachment {
+            Some(attachment) => Some(attachment.others().await),
+            None => None,
+        });
+        let found = join_all(asked).await;
+        let mut wanted = ids(found.iter().flatten().flatten().flatten());
+        wanted.extend(self.entries.iter().filter_map(|entry| entry.attachment.as_ref()?.xdp_holder));
+        let names = match self.workers.privileged() {
+            Some(supervisor) if !wanted.is_empty() => supervisor.ask(move || names(&wanted)).await,
+            _ => None,
+        };
+        (found, names.unwrap_or_default())
+    }
+
+    /// What runs before our programs, or may do so unseen, in words.
     pub async fn ahead(&self) -> Vec<String> {
+        let (found, names) = self.others().await;
         let mut warnings = Vec::new();
-        for attachment in self.entries.iter().filter_map(|entry| entry.attachment.as_ref()) {
-            match attachment.others().await {
-                Ok(others) => warnings.extend(others.ahead.into_iter().map(|program| {
-                    let interface = shown(&attachment.interface);
-                    format!("{interface}: {program} runs before our program and can bypass it")
-                })),
-                Err(error) => warnings.push(error.to_string()),
+        for (entry, found) in self.entries.iter().zip(found) {
+            match found {
+                None => {}
+                Some(Ok(foreign)) => {
+                    warnings.extend(foreign.iter().filter(|foreign| foreign.is_ahead).map(|foreign| {
+                        let (interface, program) = (shown(&entry.interface), foreign.shown(&names));
+                        format!("{interface}: {program} runs before our program and can bypass it")
+                    }));
+                }
+                Some(Err(error)) => warnings.push(format!(
+                    "{error}; a program that runs before ours on {} would bypass it",
+                    shown(&entry.interface)
+                )),
             }
         }
         warnings
@@ -442,24 +486,28 @@ impl Interfaces {
 
     /// What `status` shows.
     pub async fn views(&self) -> Vec<AttachmentView> {
+        let (found, names) = self.others().await;
         let mut views = Vec::new();
-        for entry in &self.entries {
+        for (entry, found) in self.entries.iter().zip(found) {
             let mut why = entry.chosen.iter().cloned().collect::<Vec<_>>();
             let mut programs = Vec::new();
             match &entry.attachment {
                 None => why.push(entry.missing.clone()),
                 Some(attachment) => {
-                    why.push(attachment.why.clone());
-                    match attachment.others().await {
-                        Ok(others) => {
-                            if !others.ahead.is_empty() {
-                                why.push(format!("{} runs before us", others.ahead.join(", ")));
-                            }
-                            programs = others.programs;
-                        }
-                        Err(error) => why.push(error.to_string()),
-                    }
+                    why.push(attachment.why(&names));
                 }
+            }
+            match found {
+                None => {}
+                Some(Ok(foreign)) => {
+                    let ahead = foreign.iter().filter(|foreign| foreign.is_ahead);
+                    let ahead: Vec<String> = ahead.map(|foreign| foreign.shown(&names)).collect();
+                    if !ahead.is_empty() {
+                        why.push(format!("{} runs before us", ahead.join(", ")));
+                    }
+                    programs = foreign.iter().map(|foreign| foreign.shown(&names)).collect();
+                }
+                Some(Err(error)) => why.push(error.to_string()),
             }
             views.push(AttachmentView {
                 interface: entry.interface.name.clone(),

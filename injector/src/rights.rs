@@ -1,0 +1,194 @@
+//! What the daemon's threads may do. Capabilities belong to threads: each thread gives up what it does not need, and
+//! none ever gets a right back.
+//!
+//! | thread | keeps |
+//! |---|---|
+//! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; and what `exec` probes take |
+//! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid or path |
+//! | the lease | nothing: it stores words in shared memory |
+
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capabilities_secure_bits,
+    capability_is_in_bounding_set, remove_capability_from_bounding_set, set_capabilities,
+    set_capabilities_secure_bits,
+};
+
+use crate::config::{Config, Interfaces, Netns, ProbeKind};
+
+/// Why a thread can't give up its rights. It stops the start.
+#[derive(Debug, thiserror::Error)]
+#[error("capabilities can't be {what}: {source}; a security module of this host may forbid it")]
+pub struct RightsError {
+    what: &'static str,
+    source: rustix::io::Errno,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> RightsError {
+    move |source| RightsError { what, source }
+}
+
+/// Which thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The daemon's task, and what runs inside namespaces.
+    Daemon,
+    /// The one thread that starts the namespaces' threads.
+    Supervisor,
+}
+
+/// Whether the daemon starts programs of others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Commands {
+    /// No: what is started all the same gets no rights of root's.
+    None,
+    /// `exec` probes: theirs are what they would have in a shell.
+    Probes,
+}
+
+/// What a config needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    daemon: CapabilitySet,
+    supervisor: CapabilitySet,
+    commands: Commands,
+}
+
+/// For the programs, their maps and their hooks.
+const BASE: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::NET_ADMIN);
+
+impl Rights {
+    /// What the daemon needs once its maps are made.
+    pub fn of(config: &Config) -> Self {
+        let mut daemon = BASE;
+        let mut commands = Commands::None;
+        for endpoint in &config.endpoints {
+            let ProbeKind::Exec { user, .. } = &endpoint.probe.kind else { continue };
+            commands = Commands::Probes;
+            daemon |= CapabilitySet::KILL;
+            daemon |= match user.as_deref() {
+                // It is root itself: its program is found wherever root finds it.
+                None | Some("root") => CapabilitySet::DAC_OVERRIDE,
+                Some(_) => CapabilitySet::SETUID | CapabilitySet::SETGID,
+            };
+        }
+        let named = match &config.interfaces {
+            Interfaces::Named(interfaces) => interfaces.as_slice(),
+            Interfaces::Auto => &[],
+        };
+        let netns = named.iter().map(|interface| &interface.netns);
+        let netns = netns.chain(config.endpoints.iter().map(|endpoint| &endpoint.netns)).flatten();
+        let mut supervisor = daemon;
+        if config.interfaces == Interfaces::Auto {
+            supervisor |= CapabilitySet::SYS_ADMIN;
+        }
+        for netns in netns {
+            supervisor |= CapabilitySet::SYS_ADMIN;
+            supervisor |= match netns {
+                Netns::Name(_) => CapabilitySet::empty(),
+                Netns::Path(_) => CapabilitySet::DAC_READ_SEARCH,
+                Netns::Pid(_) => CapabilitySet::SYS_PTRACE,
+            };
+        }
+        Self { daemon, supervisor, commands }
+    }
+
+    /// Bars the way back: whatever is run from here on can't have more than the daemon. Threads inherit this, so it
+    /// comes before they are started.
+    pub fn bar(&self) -> Result<(), RightsError> {
+        if self.commands == Commands::Probes {
+            return Ok(());
+        }
+        let held = capabilities(None).map_err(failed("read"))?;
+        if !held.effective.contains(CapabilitySet::SETPCAP) {
+            tracing::info!("without CAP_SETPCAP, programs that root runs keep the rights of this container");
+            return Ok(());
+        }
+        let bits = capabilities_secure_bits().map_err(failed("read"))?;
+        let bits = bits | CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_ROOT_LOCKED;
+        set_capabilities_secure_bits(bits).map_err(failed("barred"))?;
+        let kept = self.kept(Role::Supervisor, held.permitted);
+        for capability in (0..u64::BITS).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+            // The kernel answers with an error from the first that it does not know.
+            let Ok(is_there) = capability_is_in_bounding_set(capability) else { break };
+            if is_there && !kept.contains(capability) {
+                remove_capability_from_bounding_set(capability).map_err(failed("barred"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives up all that the calling thread does not need.
+    pub fn take(&self, role: Role) -> Result<(), RightsError> {
+        let held = capabilities(None).map_err(failed("read"))?;
+        keep(self.kept(role, held.permitted))
+    }
+
+    fn kept(&self, role: Role, held: CapabilitySet) -> CapabilitySet {
+        let wanted = match role {
+            Role::Daemon => self.daemon,
+            Role::Supervisor => self.supervisor,
+        };
+        // Where only the old, great right was given, it stands for the two that were split off from it.
+        let stand_in = CapabilitySet::BPF | CapabilitySet::PERFMON;
+        let wanted = if held.contains(stand_in) { wanted } else { wanted | CapabilitySet::SYS_ADMIN };
+        wanted & held
+    }
+}
+
+/// Gives up everything: for a thread that only touches memory.
+pub fn take_none() -> Result<(), RightsError> {
+    keep(CapabilitySet::empty())
+}
+
+fn keep(kept: CapabilitySet) -> Result<(), RightsError> {
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).map_err(failed("given up"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rights(rest: &str) -> Rights {
+        let peers = "peers: { a: { addresses: [192.0.2.1] }, b: { addresses: [192.0.2.2] } }\n";
+        Rights::of(&Config::parse(&format!("{peers}{rest}\n"), "test.yaml").unwrap())
+    }
+
+    #[test]
+    fn only_a_config_that_leads_to_namespaces_keeps_the_right_to_enter_them() {
+        let own = rights("interfaces: [{ name: tap1 }]");
+        assert_eq!((own.daemon, own.supervisor), (BASE, BASE));
+        let admin = BASE | CapabilitySet::SYS_ADMIN;
+        for (interfaces, supervisor) in [
+            ("auto", admin),
+            ("[{ name: eth0, netns: n1 }]", admin),
+            ("[{ name: eth0, netns: /run/docker/netns/x }]", admin | CapabilitySet::DAC_READ_SEARCH),
+            ("[{ name: eth0, netns: { pid: 7 } }]", admin | CapabilitySet::SYS_PTRACE),
+        ] {
+            let rights = rights(&format!("interfaces: {interfaces}"));
+            assert_eq!((rights.daemon, rights.supervisor), (BASE, supervisor), "{interfaces}");
+        }
+    }
+
+    #[test]
+    fn probes_that_run_commands_keep_what_starts_and_ends_them() {
+        let with = |probe: &str| {
+            rights(&format!(
+                "interfaces: [{{ name: tap1 }}]\nendpoints: [{{ name: e, peers: [a], probe: {probe} }}]"
+            ))
+        };
+        let http = with("{ http: { url: \"http://{address}/\" } }");
+        assert_eq!((http.daemon, http.commands), (BASE, Commands::None));
+        let named = with("{ exec: { command: [\"true\"], user: nobody } }");
+        let start = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL;
+        assert_eq!((named.daemon, named.commands), (BASE | start, Commands::Probes));
+    }
+
+    #[test]
+    fn nothing_is_kept_that_was_not_held_and_the_old_right_stands_for_the_new_ones() {
+        let own = rights("interfaces: [{ name: tap1 }]");
+        let old = CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN | CapabilitySet::CHOWN;
+        assert_eq!(own.kept(Role::Daemon, old), CapabilitySet::SYS_ADMIN | CapabilitySet::NET_ADMIN);
+        assert_eq!(own.kept(Role::Daemon, CapabilitySet::all()), BASE);
+    }
+}
