@@ -52,8 +52,8 @@ pub fn earliest(stamp: &mut u64, other: u64) {
 pub struct Lease {
     /// Past this instant the programs pass everything.
     pub expires: u64,
-    /// Set by the first program that finds the lease expired while something is live; only the daemon clears
-    /// it, after it has disabled every slot: so a late renewal revives nothing.
+    /// The latch: 0, or what `expires` was for the first program that found it past while something was live. Only
+    /// the daemon clears it, after it has disabled every slot: so a late renewal revives nothing.
     pub lapsed: u64,
     /// Who holds it, so that what a dead daemon left can be told from what a living one needs: its process id,
     pub pid: u64,

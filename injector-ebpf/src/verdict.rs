@@ -113,7 +113,7 @@ fn lapsed(clock: &mut Clock) -> bool {
         return false;
     }
     // SAFETY: as above.
-    unsafe { core::ptr::addr_of_mut!((*lease).lapsed).write_volatile(1) };
+    unsafe { core::ptr::addr_of_mut!((*lease).lapsed).write_volatile(expires) };
     emit::ring(Bell::LEASE, 0);
     warn!((), "interface {}: the lease expired at {}, everything passes", INTERFACE.load(), expires);
     true

@@ -5,6 +5,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use injector_common::Word;
+use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::mapped::Mapped;
 use super::owner::Owner;
@@ -39,6 +40,8 @@ struct Shared {
     lease: Mapped,
     state: Mutex<State>,
     stopped: Condvar,
+    /// [`settle`], but in tests without programs.
+    settle: fn(),
 }
 
 #[derive(Default)]
@@ -57,8 +60,23 @@ pub struct Interval {
     pub end: MonoNs,
 }
 
+/// Until when a sign of life renews the lease.
+struct Renewal(MonoNs);
+
+/// Waits until no program runs that has read an older word.
+pub(super) fn settle() {
+    if membarrier(MembarrierCommand::Global).is_err() {
+        // A kernel without it: programs run for microseconds, with preemption off.
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 impl Gate {
     pub(super) fn new(commit: Mapped, lease: Mapped, owner: Owner) -> Self {
+        Self::with(commit, lease, owner, settle)
+    }
+
+    fn with(commit: Mapped, lease: Mapped, owner: Owner, settle: fn()) -> Self {
         for (at, word) in [
             (PID, owner.pid.into()),
             (STARTED, owner.started),
@@ -72,6 +90,7 @@ impl Gate {
             lease,
             state: Mutex::new(State::default()),
             stopped: Condvar::new(),
+            settle,
         }));
         gate.0.lease.store(EXPIRES, (MonoNs::now() + LEASE).0);
         gate
@@ -87,7 +106,8 @@ impl Gate {
     /// [`Lapsed`] if the lease ran out since the last store: nothing is stored then.
     pub fn store(&self, word: Word) -> Result<Interval, Lapsed> {
         let mut state = self.lock();
-        if let Some(lapsed) = self.check(&mut state) {
+        self.extend(self.check(&mut state, MonoNs::now()));
+        if let Some(lapsed) = state.unheard {
             return Err(lapsed);
         }
         let begin = MonoNs::now();
@@ -105,34 +125,42 @@ impl Gate {
         self.lock().unheard.take()
     }
 
-    /// Finds a lapse and empties the live half of the word before anything can renew the lease.
-    fn check(&self, state: &mut State) -> Option<Lapsed> {
-        let expired = MonoNs(self.0.lease.load(EXPIRES));
-        if self.0.lease.load(LAPSED) != 0 || MonoNs::now() >= expired {
+    /// Looks at the lease after a sign of life. If it lapsed, the live half of the word is emptied before anything can
+    /// renew it.
+    ///
+    /// Why a process that is stopped anywhere between its sign of life, this look and [`Self::extend`] can't revive a
+    /// lease that ran out meanwhile: what is stored in the end was reckoned from before the look.
+    /// - Nothing is dropped later than [`LEASE`] after a sign of life that found the lease in force. A stop that is
+    ///   longer than that stores an instant that is already past.
+    /// - A stop that is shorter, but longer than what was left of the lease, stores an instant ahead. If a packet was
+    ///   judged when the old lease had run out, its program has set the latch, which outlives the store: everything
+    ///   passes until the next look. If none was, no verdict is other than if the store had been made at the sign of
+    ///   life, when the lease was in force.
+    fn check(&self, state: &mut State, alive: MonoNs) -> Renewal {
+        let expires = self.0.lease.load(EXPIRES);
+        let latched = self.0.lease.load(LAPSED);
+        if latched != 0 || alive.0 >= expires {
             let word = self.word();
             self.0.commit.store(0, Word::new(0, word.live() | word.watched()).0);
-            self.0.lease.store(LAPSED, 0);
             if word.live() != 0 {
-                // A program that was held up itself may latch a lapse of a lease that was renewed meanwhile.
-                state.unheard.get_or_insert(Lapsed { expired: expired.min(MonoNs::now()) });
+                // A program that still holds the old word would find a lease in force again, or set the latch anew.
+                (self.0.settle)();
+                let expired = MonoNs(if latched == 0 { expires } else { latched });
+                state.unheard.get_or_insert(Lapsed { expired });
             }
-            self.0.lease.store(EXPIRES, (MonoNs::now() + LEASE).0);
+            self.0.lease.store(LAPSED, 0);
         }
-        state.unheard
+        Renewal(alive + LEASE)
+    }
+
+    fn extend(&self, Renewal(until): Renewal) {
+        self.0.lease.store(EXPIRES, until.0);
     }
 
     /// Renews the lease once; `Some` is a lapse.
     fn renew(&self) -> Option<Lapsed> {
         let mut state = self.lock();
-        let before = MonoNs(self.0.lease.load(EXPIRES));
-        let lapsed = self.check(&mut state);
-        self.0.lease.store(EXPIRES, (MonoNs::now() + LEASE).0);
-        // The process may have been stopped between the check and the renewal.
-        if lapsed.is_none() && MonoNs::now() >= before && self.word().live() != 0 {
-            let word = self.word();
-            self.0.commit.store(0, Word::new(0, word.live() | word.watched()).0);
-            state.unheard.get_or_insert(Lapsed { expired: before });
-        }
+        self.extend(self.check(&mut state, MonoNs::now()));
         state.unheard
     }
 
@@ -180,5 +208,139 @@ impl Drop for Keeper {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A word and a lease in shared memory as in the maps, and what a program does with them.
+    struct World {
+        gate: Gate,
+        /// Every verdict of a program while something was live.
+        verdicts: Vec<(MonoNs, Verdict)>,
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum Verdict {
+        Pass,
+        Drop,
+    }
+
+    /// When the story begins: the lease was just renewed.
+    const BEGIN: MonoNs = MonoNs(1_000_000_000_000);
+
+    fn memory(words: u64) -> Mapped {
+        let file = rustix::fs::memfd_create("words", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, words * 8).unwrap();
+        Mapped::new(&file, words as usize).unwrap()
+    }
+
+    impl World {
+        fn new() -> Self {
+            let owner = Owner { pid: 1, started: 1, boot: 1, pid_namespace: 1 };
+            let gate = Gate::with(memory(1), memory(6), owner, || {});
+            gate.0.lease.store(EXPIRES, (BEGIN + LEASE).0);
+            gate.0.commit.store(0, Word::new(1, 0).0);
+            Self { gate, verdicts: Vec::new() }
+        }
+
+        /// The steps of `lapsed` in the programs' verdict.
+        fn judge(&mut self, now: MonoNs) {
+            let lease = &self.gate.0.lease;
+            if self.gate.word().live() == 0 {
+                return;
+            }
+            let (expires, latched) = (lease.load(EXPIRES), lease.load(LAPSED));
+            let verdict = if latched != 0 {
+                Verdict::Pass
+            } else if now.0 >= expires {
+                lease.store(LAPSED, expires);
+                Verdict::Pass
+            } else {
+                Verdict::Drop
+            };
+            self.verdicts.push((now, verdict));
+        }
+
+        fn check(&self, alive: MonoNs) -> Renewal {
+            self.gate.check(&mut self.gate.lock(), alive)
+        }
+    }
+
+    /// Every stop of some lengths, on either side of the look, with or without packets meanwhile.
+    #[test]
+    fn a_process_stopped_within_a_renewal_revives_nothing() {
+        let ms = Duration::from_millis;
+        let lengths = [0, 1, 399, 400, 1000, 1599, 1600, 1601, 1999, 2000, 2001, 5000];
+        let mut revived = 0;
+        for alive in [400, 1000, 1999, 2000, 3000].map(|at| BEGIN + ms(at)) {
+            for (before, after) in lengths.iter().flat_map(|a| lengths.map(|b| (ms(*a), ms(b)))) {
+                for packets in 0..8_u32 {
+                    let mut world = World::new();
+                    let looked = alive + before;
+                    let stored = looked + after;
+                    let was_in_force = alive < BEGIN + LEASE;
+                    for (at, end) in [(0, BEGIN + ms(1)), (1, looked)] {
+                        if packets & 1 << at != 0 {
+                            world.judge(end);
+                        }
+                    }
+                    let renewal = world.check(alive);
+                    if packets & 1 << 2 != 0 {
+                        world.judge(stored);
+                    }
+                    world.gate.extend(renewal);
+                    // It is stopped again, and for good.
+                    for later in (0..6000).step_by(250) {
+                        world.judge(stored + ms(later));
+                    }
+                    let story = format!(
+                        "alive {alive:?}, looked {looked:?}, stored {stored:?}: {:?}",
+                        world.verdicts
+                    );
+                    let last_drop = world.verdicts.iter().rposition(|(_, verdict)| *verdict == Verdict::Drop);
+                    let first_pass = world.verdicts.iter().position(|(_, verdict)| *verdict == Verdict::Pass);
+                    if let Some(last) = last_drop {
+                        let life = if was_in_force { alive } else { BEGIN };
+                        assert!(
+                            world.verdicts[last].0 < life + LEASE,
+                            "cuts without a sign of life: {story}"
+                        );
+                        assert!(first_pass.is_none_or(|first| last < first), "cuts again: {story}");
+                        revived += u32::from(stored > BEGIN + LEASE && world.verdicts[last].0 > stored);
+                    }
+                    // It comes back, and tells from when on packets passed, or could have.
+                    let live = world.gate.word().live();
+                    drop(world.check(stored + ms(7000)));
+                    assert_eq!(world.gate.word().live(), 0, "{story}");
+                    let lapsed = world.gate.acknowledge().expect("something was live");
+                    if let (true, Some(first)) = (live != 0, first_pass) {
+                        assert!(lapsed.expired <= world.verdicts[first].0, "{lapsed:?}: {story}");
+                        assert!(
+                            last_drop.is_none_or(|last| world.verdicts[last].0 < lapsed.expired),
+                            "{story}"
+                        );
+                    }
+                }
+            }
+        }
+        assert!(revived > 0, "no stop was longer than the rest of the lease and shorter than a whole one");
+    }
+
+    #[test]
+    fn a_lapse_is_found_before_anything_is_stored_and_must_be_heard() {
+        let world = World::new();
+        // The clock of this host is far from the story's: its lease has run out, or runs for ever.
+        world.gate.0.lease.store(EXPIRES, MonoNs::now().0 - 1);
+        let expired = world.gate.0.lease.load(EXPIRES);
+        let lapsed = world.gate.store(Word::new(3, 0)).unwrap_err();
+        assert_eq!(lapsed.expired.0, expired);
+        assert_eq!(world.gate.word(), Word::new(0, 1));
+        assert_eq!(world.gate.store(Word::new(3, 0)), Err(lapsed), "nobody has heard of it yet");
+        assert_eq!(world.gate.acknowledge(), Some(lapsed));
+        world.gate.store(Word::new(2, 1)).unwrap();
+        assert_eq!(world.gate.word(), Word::new(2, 1));
     }
 }

@@ -226,13 +226,7 @@ impl Datapath for Kernel {
     }
 
     fn settle(&self) {
-        const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-        // SAFETY: the call takes two numbers and touches no memory of ours.
-        let answer = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0) };
-        if answer != 0 {
-            // A kernel without it: programs run for microseconds, with preemption off.
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        super::gate::settle();
     }
 
     fn counters(&self) -> Result<Vec<u64>, DatapathError> {

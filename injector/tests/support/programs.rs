@@ -154,9 +154,14 @@ impl Programs {
         self.lease.set(0, Lease { expires, ..Lease::default() }, 0).unwrap();
     }
 
+    /// The latch of the lease.
+    pub fn latch(&self) -> u64 {
+        self.lease.get(&0, 0).unwrap().lapsed
+    }
+
     /// Renews the lease as a daemon does that comes too late: the latch stays.
     pub fn renew_late(&mut self, expires: u64) {
-        let lapsed = self.lease.get(&0, 0).unwrap().lapsed;
+        let lapsed = self.latch();
         self.lease.set(0, Lease { expires, lapsed, ..Lease::default() }, 0).unwrap();
     }
 
