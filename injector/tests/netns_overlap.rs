@@ -6,12 +6,17 @@ mod live;
 
 use std::time::Duration;
 
-use injector::api::types::{HealedBy, Outcome, PartitionState};
+use injector::api::types::{HealedBy, Outcome, PartitionRequest, PartitionState};
+use injector::clock::MonoNs;
 use live::can_run;
-use live::daemon::{Daemon, links};
+use live::daemon::{Daemon, ahead, links};
 use live::lab::{Lab, Place};
 
 const LONG: Duration = Duration::from_mins(2);
+/// How often a heal and a start are set to meet.
+const TRIALS: u32 = 150;
+/// By how much the next trial differs.
+const STEP: Duration = Duration::from_micros(10);
 
 #[test]
 fn a_cut_on_top_of_another_censors_that_one_also_on_other_links() {
@@ -57,4 +62,57 @@ fn what_is_prepared_ends_with_its_owner_and_is_not_taken_for_a_cut() {
     assert_eq!(daemon.raw("POST", "/v1/partitions/q/prepare", body).0, 200);
     let (status, problem) = daemon.raw("PUT", "/v1/partitions/q", body);
     assert_eq!((status, problem["code"].as_str()), (409, Some("wrong-state")), "{problem}");
+}
+
+/// Heals a partition over and over at about the instant that its start was set to: whatever of the two was first, a
+/// cut that took place closes the record that was still open.
+#[test]
+fn a_cut_that_began_as_it_was_healed_still_closes_open_records() {
+    if !can_run("a_cut_that_began_as_it_was_healed_still_closes_open_records") {
+        return;
+    }
+    let lab = Lab::new(3);
+    // Nobody answers there: records stay open until their deadline.
+    let endpoint = "endpoints: [{ name: dark, peers: [n2], probe: { tcp: { target: \"{address}:9\" } } }]\n";
+    let daemon = Daemon::start(&format!("{}{endpoint}deadline: 60s\n", lab.config(Place::OwnNic, "auto")));
+    let watch = || {
+        daemon.apply("watched", &links(&[("n1", "n2")], LONG));
+        daemon.heal("watched");
+        assert!(!daemon.record_now("watched").is_final);
+    };
+    watch();
+    // How long before the start the heal is sent: the two are driven towards each other.
+    let mut lead = Duration::from_micros(400);
+    let (mut begun, mut unbegun) = (0, 0);
+    for trial in 0..TRIALS {
+        let name = format!("ahead-{trial}");
+        let (start, at) = ahead(Duration::from_millis(60));
+        let request = PartitionRequest { at, ..links(&[("n3", "n2")], LONG) };
+        // On a busy host its slot may be free again only after that.
+        let Ok(_) = daemon.try_apply(&name, &request) else { continue };
+        while MonoNs::now() + lead < start {
+            std::hint::spin_loop();
+        }
+        let healed = daemon.heal(&name);
+        let cut = daemon.partition(&name).effective;
+        let closed_by = daemon.record_now("watched").closed_by;
+        if cut.is_some() {
+            assert!(healed.end_ns > start);
+            assert_eq!(
+                closed_by.as_deref(),
+                Some(&*name),
+                "trial {trial}: healed {healed:?}, start {start:?}"
+            );
+            begun += 1;
+            lead += STEP;
+            watch();
+        } else {
+            assert!(healed.end_ns <= start);
+            assert_eq!(closed_by, None, "trial {trial}: healed {healed:?}, start {start:?}");
+            unbegun += 1;
+            lead = lead.saturating_sub(STEP);
+        }
+    }
+    println!("{begun} began, {unbegun} did not; the lead is {lead:?}");
+    assert!(begun > 0 && unbegun > 0, "{begun} began, {unbegun} did not");
 }

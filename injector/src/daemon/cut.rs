@@ -295,12 +295,13 @@ impl State {
         self.event(at, EventKind::Cut { name, generation, effective });
         if ahead.is_none() {
             self.became_active(generation);
+            self.judge_watched();
         }
         self.look_ahead(generation).await;
         Ok(())
     }
 
-    /// A cut became active: records that are not final yet see another experiment from now on.
+    /// A cut became active: records that are not final yet see another experiment from now on. They are to be judged.
     pub(super) fn became_active(&mut self, generation: u32) {
         let index = self.at_generation(generation);
         let name = self.partitions[index].name.clone();
@@ -310,7 +311,6 @@ impl State {
                 partition.closed_by.get_or_insert(Closed { partition: name.clone(), at });
             }
         }
-        self.judge_watched();
     }
 
     /// Asks who else is on the hooks: a program ahead of ours can bypass us.

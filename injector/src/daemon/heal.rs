@@ -81,6 +81,8 @@ impl State {
         self.slots = slots;
         let offset = WallOffset::now();
         let together = self.generations(&live);
+        // Starts that the kernel came to between the look and the store.
+        self.begin(interval.end);
         for at in &live {
             let partition = &mut self.partitions[*at];
             // A deadline that passed between the look and the store was first.
@@ -144,23 +146,28 @@ impl State {
         self.event(heal.end_ns, EventKind::Heal { healed });
     }
 
+    /// Takes note of the starts before an instant, which the kernel has made by itself; whether there were any.
+    fn begin(&mut self, before: MonoNs) -> bool {
+        let due: Vec<u32> = self
+            .partitions
+            .iter_mut()
+            .filter(|partition| partition.state == PartitionState::Scheduled && partition.starts_at < before)
+            .map(|partition| {
+                partition.state = PartitionState::Active;
+                partition.generation
+            })
+            .collect();
+        for generation in &due {
+            self.became_active(*generation);
+        }
+        !due.is_empty()
+    }
+
     /// Starts and ends what the kernel has started and ended by itself.
     pub(super) fn expire(&mut self, now: MonoNs) {
         let offset = WallOffset::now();
-        let due: Vec<u32> = self
-            .partitions
-            .iter()
-            .filter(|partition| partition.state == PartitionState::Scheduled && partition.starts_at <= now)
-            .map(|partition| partition.generation)
-            .collect();
-        for generation in due {
-            // A lapse found on the way has ended them all.
-            let scheduled = |partition: &Partition| {
-                partition.generation == generation && partition.state == PartitionState::Scheduled
-            };
-            let Some(at) = self.partitions.iter().position(scheduled) else { continue };
-            self.partitions[at].state = PartitionState::Active;
-            self.became_active(generation);
+        if self.begin(now) {
+            self.judge_watched();
         }
         let mut over: Vec<(MonoNs, u32)> = self
             .partitions
@@ -196,6 +203,7 @@ impl State {
         tracing::error!("the lease lapsed: this process was held up; every partition has been healed");
         self.event(lapsed.expired, EventKind::LeaseLapsed);
         let offset = WallOffset::now();
+        self.begin(lapsed.expired);
         let live: Vec<usize> =
             (0..self.partitions.len()).filter(|at| self.partitions[*at].is_live()).collect();
         let together = self.generations(&live);
