@@ -191,7 +191,7 @@ impl Worker {
         self.run_within(patience, job).await
     }
 
-    /// The same for a question: the thread is not even asked while it owes an answer.
+    /// A question, to which the answer is wanted soon or not at all: the thread is not even asked while it owes an answer.
     pub async fn ask<T, F>(&self, question: impl FnOnce() -> F + Send + 'static) -> Result<T, NetnsError>
     where
         T: Send + 'static,
@@ -203,7 +203,8 @@ impl Worker {
         self.run_within(QUESTION, question).await
     }
 
-    async fn run_within<T, F>(
+    /// The same with a patience of the caller's.
+    pub async fn run_within<T, F>(
         &self,
         patience: Duration,
         job: impl FnOnce() -> F + Send + 'static,
@@ -216,17 +217,15 @@ impl Worker {
         self.spawn(move || async move {
             let _ = reply.send(job().await);
         })?;
-        match tokio::time::timeout(patience, result).await {
-            Ok(result) => result.map_err(|_| NetnsError::Gone { name: self.name.clone() }),
-            Err(_) => {
-                if !self.late.swap(true, Ordering::Relaxed) {
-                    let late = self.late.clone();
-                    // Behind the job: a thread that comes to this is not held up.
-                    self.spawn(move || async move { late.store(false, Ordering::Relaxed) })?;
-                }
-                Err(NetnsError::Late { name: self.name.clone() })
-            }
+        if let Ok(result) = tokio::time::timeout(patience, result).await {
+            return result.map_err(|_| NetnsError::Gone { name: self.name.clone() });
         }
+        if !self.late.swap(true, Ordering::Relaxed) {
+            let late = self.late.clone();
+            // Behind the job: a thread that comes to this is not held up.
+            self.spawn(move || async move { late.store(false, Ordering::Relaxed) })?;
+        }
+        Err(NetnsError::Late { name: self.name.clone() })
     }
 
     fn is_late(&self) -> bool {

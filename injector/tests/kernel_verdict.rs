@@ -7,6 +7,7 @@ mod support;
 use injector::clock::MonoNs;
 use injector::config::Config;
 use injector::datapath::{Clocks, Datapath as _, Presence, SlotIndex};
+use injector::model::Link;
 use injector_common::Word;
 use injector_common::key::{LinkKey, ResponseKey};
 use injector_common::record::counter;
@@ -76,7 +77,7 @@ fn a_cut_drops_its_link_and_nothing_else() {
     let heal_at = programs.kernel.gate().store(Word::new(0, slot.bit())).unwrap();
     verdicts(&mut programs, false);
 
-    let stamps = programs.kernel.link_stamps(slot, 9).unwrap();
+    let stamps = programs.kernel.link_stamps(slot, 9, &[link]).unwrap();
     assert_eq!(stamps.len(), 1);
     let (stamped, stamps) = stamps[0];
     assert_eq!(stamped, link);
@@ -88,7 +89,7 @@ fn a_cut_drops_its_link_and_nothing_else() {
     assert!(stamps.first_packet <= stamps.first_data && stamps.first_packet < stamps.first_syn);
     assert_eq!(stamps.first_synack, 0);
     programs.kernel.forget(slot).unwrap();
-    assert!(programs.kernel.link_stamps(slot, 9).unwrap().is_empty());
+    assert!(programs.kernel.link_stamps(slot, 9, &[link]).unwrap().is_empty());
 }
 
 #[test]
@@ -347,6 +348,34 @@ fn deadlines_are_exact_though_the_coarse_clock_lags() {
     // What ended by its deadline is watched from then on, without a store by anyone.
     let stamps = programs.stamps();
     assert_eq!(stamps.values().next().unwrap().first_packet, NOON + 5000 * MS);
+}
+
+#[test]
+fn stamps_are_the_same_looked_up_by_link_and_gone_through() {
+    let stamps = |programs: &Programs, slot, generation, links: &[Link]| {
+        programs.kernel.link_stamps(SlotIndex(slot), generation, links).unwrap()
+    };
+    let (config, mut programs) = bench(THREE);
+    let links = [("n1", "n2"), ("n2", "n1"), ("n1", "n3")].map(|(src, dst)| link(&config, src, dst));
+    programs.place(0, &steady(7), &links);
+    programs.word(1, 0);
+    programs.lease(u64::MAX);
+    programs.at(NOON);
+    assert!(stamps(&programs, 0, 7, &links).is_empty());
+    for (src, dst) in [("10.0.0.1", "10.0.0.2"), ("10.0.0.1", "10.0.0.3")] {
+        assert!(programs.all_drop(&packet::udp(src, dst, 1, 2, b"x")));
+    }
+    // The first reading finds that there is little to go through, and the next ones that looking up is as good.
+    let gone_through = stamps(&programs, 0, 7, &links);
+    let found: Vec<Link> = gone_through.iter().map(|(link, _)| *link).collect();
+    assert_eq!(found, [links[0], links[2]]);
+    assert!(gone_through.iter().all(|(_, stamps)| stamps.dropped_packets == 3), "{gone_through:?}");
+    for some in [&links[..2], &links[..1]] {
+        let looked_up = stamps(&programs, 0, 7, some);
+        assert_eq!(looked_up, gone_through[..1], "{some:?}");
+    }
+    assert!(stamps(&programs, 0, 8, &links[..1]).is_empty(), "of another generation");
+    assert!(stamps(&programs, 1, 7, &links[..1]).is_empty(), "of another slot");
 }
 
 #[test]

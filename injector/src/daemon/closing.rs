@@ -16,6 +16,8 @@ use crate::probe::schedule::Rate;
 
 /// How many closed partitions are kept.
 const KEPT: usize = 1_000;
+/// How many links these may have in all; each takes some 300 bytes.
+const KEPT_LINKS: usize = 500_000;
 /// Of these, how many keep every probe.
 const KEPT_PROBES: usize = 20;
 
@@ -86,12 +88,10 @@ impl State {
         }
         for (generation, record) in finals {
             let at = self.at_generation(generation);
-            let links = self.view(at).links;
             let probes = self.probes(at);
             let mut partition = self.partitions.remove(at).expect("an index of this queue");
             self.free(&partition);
-            partition.slot = None;
-            partition.final_links = links;
+            partition.shrink();
             partition.probes = probes;
             partition.state = PartitionState::Closed;
             let (name, outcome) = (record.name.clone(), record.outcome);
@@ -115,7 +115,13 @@ impl State {
                 partition.probes = Vec::new();
             }
         }
-        while self.partitions.iter().filter(|partition| closed(partition)).count() > KEPT {
+        let links: Vec<usize> = self
+            .partitions
+            .iter()
+            .filter(|partition| closed(partition))
+            .map(|partition| partition.resolved.links.len())
+            .collect();
+        for _ in 0..to_forget(&links) {
             let at = self.partitions.iter().position(closed).expect("just counted");
             if let Some(gone) = self.partitions.remove(at)
                 && let Some(id) = gone.request.request_id
@@ -142,5 +148,32 @@ impl State {
         let open = self.partitions.iter().any(Partition::is_open);
         let rate = if open { Rate::Full } else { Rate::Idle };
         self.rate.send_if_modified(|current| std::mem::replace(current, rate) != rate);
+    }
+}
+
+/// How many of the oldest closed partitions are forgotten, by how many links each of them has. The newest stays,
+/// however many those are.
+fn to_forget(links: &[usize]) -> usize {
+    let mut room = KEPT_LINKS;
+    let kept = links.iter().rev().take(KEPT).enumerate().take_while(|(at, links)| {
+        let fits = **links <= room;
+        room = room.saturating_sub(**links);
+        fits || *at == 0
+    });
+    links.len() - kept.count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_thousand_are_kept_unless_they_are_huge() {
+        assert_eq!(to_forget(&[]), 0);
+        assert_eq!(to_forget(&[4; KEPT]), 0);
+        assert_eq!(to_forget(&[4; KEPT + 7]), 7);
+        assert_eq!(to_forget(&[KEPT_LINKS / 4; 9]), 5);
+        assert_eq!(to_forget(&[1, KEPT_LINKS, 1]), 2);
+        assert_eq!(to_forget(&[1, KEPT_LINKS + 1]), 1);
     }
 }

@@ -172,7 +172,6 @@ impl State {
             broken: None,
             told: HashSet::new(),
             record: None,
-            final_links: Vec::new(),
             probes: Vec::new(),
             resolved,
             request,

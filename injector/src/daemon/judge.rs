@@ -83,7 +83,7 @@ impl State {
     /// is not the same as an unread one.
     fn stamped_so_far(&self, partition: &Partition) -> (LinksStamped, Vec<(u32, u64)>, Option<Broken>) {
         let Some(slot) = partition.slot else { return (Vec::new(), Vec::new(), None) };
-        let stamps = self.kernel.link_stamps(slot, partition.generation);
+        let stamps = self.kernel.link_stamps(slot, partition.generation, &partition.resolved.links);
         let responses = self.kernel.responses(slot, partition.generation);
         match (stamps, responses) {
             (Ok(stamps), Ok(responses)) => (stamps, responses, None),
@@ -144,7 +144,7 @@ impl State {
         let Some(slot) = partition.slot else { return };
         let name = partition.name.clone();
         let mut firsts = Vec::new();
-        for (link, stamps) in self.stamps(slot, generation) {
+        for (link, stamps) in self.stamps(slot, partition) {
             let subject = named(&self.config.names, link).to_string();
             for (what, stamp) in [
                 ("drop", stamps.first_drop),

@@ -7,6 +7,7 @@ mod cut;
 mod heal;
 mod interfaces;
 mod judge;
+mod pace;
 mod partition;
 pub mod ready;
 mod rules;
@@ -14,24 +15,28 @@ mod samples;
 mod sockets;
 mod state;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::api::server::{self, ApiSocket, SocketError};
 use crate::clock::MonoNs;
 use crate::config::{Config, Netns};
-use crate::datapath::{Clocks, DatapathError, Kernel};
+use crate::datapath::{Bells, Clocks, DatapathError, Kernel, Lapsed};
 use crate::model::PeerId;
 use crate::netns::{NetnsError, Workers};
 use crate::probe::schedule::{self, Rate};
 use crate::probe::{EndpointId, Sample};
 use crate::rights::{Rights, RightsError, Role};
+use answers::Looked;
 use command::Command;
-use interfaces::Interfaces;
+use interfaces::{InterfaceEvent, Interfaces};
+use pace::Pace;
 use ready::Ready;
+use sockets::Found;
 use state::State;
 
 /// How often open partitions are judged.
@@ -81,9 +86,9 @@ fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
 
 /// Runs the daemon until SIGTERM or SIGINT; everything is healed and removed when it returns.
 pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(io("SIGHUP"))?;
+    let terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
+    let interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
+    let hangup = signal(SignalKind::hangup()).map_err(io("SIGHUP"))?;
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     let socket = ApiSocket::bind(&config.socket)?;
     let mut kernel = Kernel::load(&config, Clocks::Real)?;
@@ -92,13 +97,13 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let workers = Workers::limited(rights)?;
     // Before anything is attached, so that whatever is done later with fewer rights was done with them before.
     rights.take(Role::Daemon)?;
-    let (news, mut interface_news) = mpsc::unbounded_channel();
+    let (news, interface_news) = mpsc::unbounded_channel();
     let mut interfaces = Interfaces::start(&config, &mut kernel, workers, news).await?;
     interfaces.workers.settle()?;
-    let mut bells = kernel.bells()?;
+    let bells = kernel.bells()?;
     kernel.start_log()?;
 
-    let (tell_lapse, mut lapsed) = mpsc::unbounded_channel();
+    let (tell_lapse, lapsed) = mpsc::unbounded_channel();
     let keeper = kernel
         .gate()
         .keep(move |lapse| {
@@ -106,9 +111,9 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         })
         .map_err(io("the lease thread"))?;
     let (rate, rates) = watch::channel(Rate::Idle);
-    let (sink, mut samples) = mpsc::unbounded_channel();
+    let (sink, samples) = mpsc::unbounded_channel();
     start_probes(&config, None, &mut interfaces.workers, &rates, &sink)?;
-    let (handle, mut commands) = mpsc::channel(COMMANDS);
+    let (handle, commands) = mpsc::channel(COMMANDS);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server::serve(socket, handle, async {
         let _ = api_stopped.await;
@@ -121,59 +126,27 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         "ready"
     );
 
-    let (tell_sockets, mut sockets_found) = mpsc::unbounded_channel();
-    let (tell_looked, mut looked) = mpsc::unbounded_channel();
+    let (tell_sockets, sockets_found) = mpsc::unbounded_channel();
+    let (tell_answers, answers) = mpsc::unbounded_channel();
     let mut state = State::new(config, kernel, interfaces, rate);
-    let mut last_look = Instant::now();
-    loop {
-        // From the last look, not from now: samples come more often than ticks.
-        let wake = last_look + next_wake(&state, last_look);
-        tokio::select! {
-            biased;
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            Some(()) = hangup.recv() => tracing::warn!(
-                "SIGHUP: a running daemon does not read its config again; stop it and start it with the new one"
-            ),
-            Some(lapse) = lapsed.recv() => state.lapsed(lapse),
-            // Before the rest: until it is attached again, an interface cuts nothing.
-            Some(event) = interface_news.recv() => {
-                for netns in state.interface(event).await {
-                    // Its probes ended with the old namespace's thread.
-                    let State { config, interfaces, .. } = &mut state;
-                    if let Err(error) = start_probes(config, Some(&netns), &mut interfaces.workers, &rates, &sink) {
-                        tracing::error!(%error, %netns, "its probes could not be started again");
-                    }
-                }
-            }
-            () = tokio::time::sleep_until(wake) => {
-                drain(&mut state, &mut samples);
-                state.ask_for_sockets(&tell_sockets);
-                state.tick();
-                last_look = Instant::now();
-            }
-            Some(command) = commands.recv() => {
-                drain(&mut state, &mut samples);
-                match command {
-                    Command::ProbeOnce(reply) => state.probe_once(&tell_looked, reply),
-                    command => state.command(command).await,
-                }
-            }
-            rung = bells.next() => match rung {
-                Ok(rung) => {
-                    let generations: std::collections::BTreeSet<u32> =
-                        rung.iter().map(|bell| bell.generation).filter(|generation| *generation != 0).collect();
-                    for generation in generations {
-                        state.tell_firsts(generation);
-                    }
-                }
-                Err(error) => return Err(StartError::Io { what: "the ring of bells", source: error }),
-            },
-            Some(found) = sockets_found.recv() => state.sockets(&found),
-            Some(answers) = looked.recv() => state.looked(answers),
-            Some(sample) = samples.recv() => take_samples(&mut state, sample, &mut samples),
-        }
-    }
+    let mut inbox = Inbox {
+        terminate,
+        interrupt,
+        hangup,
+        lapsed,
+        interface_news,
+        commands,
+        bells,
+        sockets_found,
+        tell_sockets,
+        answers,
+        tell_answers,
+        samples,
+        tell_samples: sink,
+        rates,
+    };
+    inbox.serve(&mut state).await?;
+    let Inbox { commands, mut samples, .. } = inbox;
     tracing::info!("stopping: healing and detaching");
     let _ = ready::systemd(ready::State::Stopping);
     drain(&mut state, &mut samples);
@@ -192,14 +165,125 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     Ok(())
 }
 
-/// How long after the last look the next one is due.
-fn next_wake(state: &State, last_look: Instant) -> Duration {
+/// All that the daemon's task hears.
+struct Inbox {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    lapsed: mpsc::UnboundedReceiver<Lapsed>,
+    interface_news: mpsc::UnboundedReceiver<InterfaceEvent>,
+    commands: mpsc::Receiver<Command>,
+    bells: Bells,
+    sockets_found: mpsc::UnboundedReceiver<Found>,
+    tell_sockets: sockets::Sink,
+    answers: mpsc::UnboundedReceiver<Looked>,
+    tell_answers: answers::Sink,
+    samples: mpsc::UnboundedReceiver<Sample>,
+    tell_samples: mpsc::UnboundedSender<Sample>,
+    rates: watch::Receiver<Rate>,
+}
+
+/// Whose turn it is: a flood of news of interfaces must not keep commands waiting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Interfaces come before the rest: until it is attached again, an interface cuts nothing.
+    Interfaces,
+    /// One of the others, if one waits.
+    Others,
+}
+
+impl Inbox {
+    /// Answers what comes, until the daemon is told to end.
+    async fn serve(&mut self, state: &mut State) -> Result<(), StartError> {
+        let mut turn = Turn::Interfaces;
+        let mut looks = Pace::new();
+        let mut tales = Pace::new();
+        let mut rung = BTreeSet::new();
+        loop {
+            let wake = next_look(state, &looks);
+            turn = tokio::select! {
+                biased;
+                _ = self.terminate.recv() => return Ok(()),
+                _ = self.interrupt.recv() => return Ok(()),
+                Some(()) = self.hangup.recv() => {
+                    tracing::warn!(
+                        "SIGHUP: a running daemon does not read its config again; stop it and start it with the new one"
+                    );
+                    turn
+                }
+                Some(lapse) = self.lapsed.recv() => {
+                    state.lapsed(lapse);
+                    turn
+                }
+                Some(event) = self.interface_news.recv(), if turn == Turn::Interfaces => {
+                    self.interface(state, event).await;
+                    Turn::Others
+                }
+                () = tokio::time::sleep_until(wake) => {
+                    looks.spend(|| {
+                        drain(state, &mut self.samples);
+                        state.ask_for_sockets(&self.tell_sockets);
+                        state.tick();
+                    });
+                    Turn::Interfaces
+                }
+                Some(command) = self.commands.recv() => {
+                    drain(state, &mut self.samples);
+                    match command {
+                        Command::ProbeOnce(reply) => state.probe_once(&self.tell_answers, reply),
+                        command => state.command(command).await,
+                    }
+                    Turn::Interfaces
+                }
+                bells = self.bells.next() => {
+                    let bells = bells.map_err(io("the ring of bells"))?;
+                    rung.extend(bells.iter().map(|bell| bell.generation).filter(|generation| *generation != 0));
+                    Turn::Interfaces
+                }
+                () = tokio::time::sleep_until(tales.rested()), if !rung.is_empty() => {
+                    tales.spend(|| {
+                        for generation in std::mem::take(&mut rung) {
+                            state.tell_firsts(generation);
+                        }
+                    });
+                    Turn::Interfaces
+                }
+                Some(looked) = self.answers.recv() => {
+                    state.looked(looked);
+                    Turn::Interfaces
+                }
+                Some(found) = self.sockets_found.recv() => {
+                    state.sockets(&found);
+                    Turn::Interfaces
+                }
+                Some(sample) = self.samples.recv() => {
+                    take_samples(state, sample, &mut self.samples);
+                    Turn::Interfaces
+                }
+                () = std::future::ready(()), if turn == Turn::Others => Turn::Interfaces,
+            }
+        }
+    }
+
+    /// Takes in news of an interface; probes whose thread ended with the old namespace are started again.
+    async fn interface(&self, state: &mut State, event: InterfaceEvent) {
+        for netns in state.interface(event).await {
+            let State { config, interfaces, .. } = &mut *state;
+            let workers = &mut interfaces.workers;
+            if let Err(error) = start_probes(config, Some(&netns), workers, &self.rates, &self.tell_samples) {
+                tracing::error!(%error, %netns, "its probes could not be started again");
+            }
+        }
+    }
+}
+
+/// When to look next: counted from the last look, since samples come more often than looks; and when the kernel next
+/// starts or ends something by itself.
+fn next_look(state: &State, looks: &Pace) -> Instant {
     let idle = if state.is_busy() { TICK } else { Duration::from_secs(1) };
-    let instant = state.next_instant().map(|at| {
-        let ahead = at.saturating_since(MonoNs::now());
-        last_look.elapsed() + ahead
-    });
-    instant.map_or(idle, |instant| instant.min(idle))
+    let regular = looks.rested().max(looks.ended() + idle);
+    let instant = state.next_instant().map(|at| Instant::now() + at.saturating_since(MonoNs::now()));
+    instant.map_or(regular, |instant| instant.min(regular))
 }
 
 fn take_samples(state: &mut State, first: Sample, more: &mut mpsc::UnboundedReceiver<Sample>) {

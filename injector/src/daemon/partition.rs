@@ -69,8 +69,6 @@ pub struct Partition {
     pub told: HashSet<(String, &'static str)>,
     /// The final record.
     pub record: Option<Box<RecoveryRecord>>,
-    /// The drop counters after the slot was freed.
-    pub final_links: Vec<LinkCounters>,
     /// Every probe of the record, kept for a while.
     pub probes: Vec<ProbeView>,
 }
@@ -132,6 +130,28 @@ impl Partition {
             wall: heal.wall,
             healed_by: self.healed_by?,
         })
+    }
+
+    /// The drop counters after its record was closed.
+    pub fn final_counters(&self) -> Vec<LinkCounters> {
+        let links = self.record.iter().flat_map(|record| &record.links);
+        links
+            .map(|link| LinkCounters {
+                src: link.src.clone(),
+                dst: link.dst.clone(),
+                dropped_packets: link.dropped_packets,
+                dropped_bytes: link.dropped_bytes,
+            })
+            .collect()
+    }
+
+    /// Lets go of what only an open record needs.
+    pub fn shrink(&mut self) {
+        self.slot = None;
+        self.still_cut = BTreeMap::new();
+        self.sockets = BTreeMap::new();
+        self.samples_from = Vec::new();
+        self.told = HashSet::new();
     }
 
     /// What the API shows of it; `links` are its counters as they are now.

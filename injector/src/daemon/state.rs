@@ -249,9 +249,10 @@ impl State {
     pub(super) fn stamps(
         &self,
         slot: SlotIndex,
-        generation: u32,
+        partition: &Partition,
     ) -> Vec<(Link, injector_common::record::LinkStamps)> {
-        self.kernel.link_stamps(slot, generation).unwrap_or_else(|error| {
+        let links = &partition.resolved.links;
+        self.kernel.link_stamps(slot, partition.generation, links).unwrap_or_else(|error| {
             tracing::error!(%error, "stamps could not be read");
             Vec::new()
         })
@@ -260,10 +261,8 @@ impl State {
     pub(super) fn view(&self, at: usize) -> PartitionView {
         let partition = &self.partitions[at];
         let links = match partition.slot {
-            Some(slot) => {
-                self.counters_of(&partition.resolved.links, &self.stamps(slot, partition.generation))
-            }
-            None => partition.final_links.clone(),
+            Some(slot) => self.counters_of(&partition.resolved.links, &self.stamps(slot, partition)),
+            None => partition.final_counters(),
         };
         partition.view(links)
     }

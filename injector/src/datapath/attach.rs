@@ -1,6 +1,7 @@
 //! Attaching the programs to one interface, from inside its namespace.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
@@ -27,6 +28,9 @@ const PRIORITY: u16 = 1;
 const FOUND_QDISC: u32 = 0x1a01;
 /// The handle of our clsact filter where we made the qdisc: it goes with the last filter.
 pub(super) const MADE_QDISC: u32 = 0x1a02;
+
+/// How long detaching may take.
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// Which hooks are in force on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,10 +186,15 @@ impl Attachment {
         })
     }
 
-    /// Detaches, and gives the instance back for another attachment; `None` if the namespace's thread has ended.
+    /// Detaches, and gives the instance back for another attachment; `None` if the namespace's thread has ended, or
+    /// does not come to it.
     pub async fn release(mut self) -> Option<Ebpf> {
         let held = self.held.take()?;
-        self.worker.run(move || async move { held.release() }).await.ok()
+        let released = self.worker.run_within(RELEASE, move || async move { held.release() }).await;
+        if let Err(error) = &released {
+            tracing::warn!(interface = shown(&self.interface), %error, "not known to be detached");
+        }
+        released.ok()
     }
 
     /// Detaches.

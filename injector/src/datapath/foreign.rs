@@ -114,7 +114,7 @@ pub fn has_tcx() -> bool {
 struct Query {
     interface: u32,
     attach_type: u32,
-    query_flags: u32,
+    flags: u32,
     attach_flags: u32,
     ids: u64,
     count: u32,

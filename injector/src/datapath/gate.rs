@@ -145,8 +145,8 @@ impl Gate {
             if word.live() != 0 {
                 // A program that still holds the old word would find a lease in force again, or set the latch anew.
                 (self.0.settle)();
-                let expired = MonoNs(if latched == 0 { expires } else { latched });
-                state.unheard.get_or_insert(Lapsed { expired });
+                let found = MonoNs(if latched == 0 { expires } else { latched });
+                state.unheard.get_or_insert(Lapsed { expired: found });
             }
             self.0.lease.store(LAPSED, 0);
         }
@@ -313,7 +313,7 @@ mod tests {
                     }
                     // It comes back, and tells from when on packets passed, or could have.
                     let live = world.gate.word().live();
-                    drop(world.check(stored + ms(7000)));
+                    world.gate.extend(world.check(stored + ms(7000)));
                     assert_eq!(world.gate.word().live(), 0, "{story}");
                     let lapsed = world.gate.acknowledge().expect("something was live");
                     if let (true, Some(first)) = (live != 0, first_pass) {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aya::maps::{Array, MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_log::EbpfLogger;
 use injector_common::Word;
 use injector_common::key::{LinkKey, ResponseKey};
@@ -30,6 +31,9 @@ pub struct Kernel {
     responses: PerCpuHashMap<MapData, ResponseKey, u64>,
     counters: PerCpuArray<MapData, u64>,
     side: usize,
+    /// How many links had stamps when they were last gone through, over all slots: what going through them costs,
+    /// against looking up each link of a partition.
+    stamped: AtomicUsize,
 }
 
 impl Kernel {
@@ -54,6 +58,7 @@ impl Kernel {
             counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
             object,
             side,
+            stamped: AtomicUsize::new(0),
         })
     }
 
@@ -107,6 +112,39 @@ impl Kernel {
     /// Says which interface rolls the loss of a peer's links; 0 is none.
     pub fn bind_roll(&mut self, peer: PeerId, interface: u32) {
         self.roll.store(usize::from(peer.0), u64::from(interface));
+    }
+}
+
+impl Kernel {
+    /// Goes through all stamps for those of one partition.
+    fn walk(&self, slot: u32, generation: u32) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
+        let mut found = Vec::new();
+        let mut stamped = 0;
+        for key in self.links.keys() {
+            let key = key.map_err(|source| DatapathError::Map { name: "LINKS", source })?;
+            stamped += 1;
+            if (key.slot, key.generation) == (slot, generation)
+                && let Some(sum) = self.stamps(&key)?
+            {
+                found.push((Link { src: PeerId(key.src), dst: PeerId(key.dst) }, sum));
+            }
+        }
+        self.stamped.store(stamped, Ordering::Relaxed);
+        found.sort_unstable_by_key(|(link, _)| *link);
+        Ok(found)
+    }
+
+    /// One link's stamps, over all CPUs; `None` if it has none.
+    fn stamps(&self, key: &LinkKey) -> Result<Option<LinkStamps>, DatapathError> {
+        match self.links.get(key, 0) {
+            Ok(stamps) => {
+                let mut sum = LinkStamps::default();
+                stamps.iter().for_each(|stamps| sum.merge(stamps));
+                Ok(Some(sum))
+            }
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(DatapathError::Map { name: "LINKS", source }),
+        }
     }
 }
 
@@ -170,19 +208,18 @@ impl Datapath for Kernel {
         &self,
         index: SlotIndex,
         generation: u32,
+        links: &[Link],
     ) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
-        let fail = |source| DatapathError::Map { name: "LINKS", source };
+        let slot = u32::from(index.0);
+        if links.len() > self.stamped.load(Ordering::Relaxed) {
+            return self.walk(slot, generation);
+        }
         let mut found = Vec::new();
-        for key in self.links.keys() {
-            let key = key.map_err(fail)?;
-            if (key.slot, key.generation) != (u32::from(index.0), generation) {
-                continue;
+        for link in links {
+            let key = LinkKey { generation, slot, src: link.src.0, dst: link.dst.0 };
+            if let Some(sum) = self.stamps(&key)? {
+                found.push((*link, sum));
             }
-            let mut sum = LinkStamps::default();
-            for stamps in self.links.get(&key, 0).map_err(fail)?.iter() {
-                sum.merge(stamps);
-            }
-            found.push((Link { src: PeerId(key.src), dst: PeerId(key.dst) }, sum));
         }
         found.sort_unstable_by_key(|(link, _)| *link);
         Ok(found)

@@ -33,11 +33,12 @@ pub trait Datapath {
     fn write_slot(&mut self, index: SlotIndex, slot: &Slot) -> Result<(), DatapathError>;
     /// Adds a slot to, or takes it out of, links' cells.
     fn write_links(&mut self, index: SlotIndex, links: &[Link], presence: Presence);
-    /// What the programs stamped for a slot's links, over all CPUs.
+    /// What the programs stamped for a slot's links, over all CPUs; only those that have stamps, in the links' order.
     fn link_stamps(
         &self,
         index: SlotIndex,
         generation: u32,
+        links: &[Link],
     ) -> Result<Vec<(Link, LinkStamps)>, DatapathError>;
     /// The first responses stamped for a slot: wire id and nanoseconds.
     fn responses(&self, index: SlotIndex, generation: u32) -> Result<Vec<(u32, u64)>, DatapathError>;

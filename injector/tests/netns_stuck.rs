@@ -1,0 +1,112 @@
+//! A namespace's thread that is held up: the daemon answers all the same. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "support/interfaces.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod support;
+
+use std::os::unix::fs::MetadataExt as _;
+use std::time::{Duration, Instant};
+
+use support::{Daemon, Lab, is_root, until};
+
+/// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
+struct Frozen(libc::pid_t);
+
+fn trace(request: libc::c_uint, thread: libc::pid_t) -> std::io::Result<()> {
+    // SAFETY: none of the requests used here reads or writes memory of this process.
+    let answer = unsafe { libc::ptrace(request, thread, 0, 0) };
+    if answer == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+impl Frozen {
+    /// The thread that is in a namespace.
+    fn of(daemon: &Daemon, netns: &str) -> Self {
+        let inside = std::fs::metadata(format!("/run/netns/{netns}")).unwrap().ino();
+        let pid = daemon.cli("status")["pid"].as_u64().unwrap();
+        let thread = std::fs::read_dir(format!("/proc/{pid}/task"))
+            .unwrap()
+            .map(|task| task.unwrap())
+            .find(|task| std::fs::metadata(task.path().join("ns/net")).unwrap().ino() == inside)
+            .unwrap();
+        let thread = thread.file_name().to_str().unwrap().parse().unwrap();
+        trace(libc::PTRACE_SEIZE, thread).unwrap();
+        trace(libc::PTRACE_INTERRUPT, thread).unwrap();
+        // SAFETY: no status is asked for.
+        let stopped = unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) };
+        assert_eq!(stopped, thread, "{}", std::io::Error::last_os_error());
+        Self(thread)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        // It may have ended with its process.
+        let _ = trace(libc::PTRACE_DETACH, self.0);
+    }
+}
+
+#[test]
+fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
+    let config = format!(
+        "{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\n",
+        lab.peers(2)
+    );
+    let daemon = Daemon::start(&lab, "d", &config);
+    let frozen = Frozen::of(&daemon, &n1);
+
+    let asked = Instant::now();
+    let view = daemon.cli("partition isolate n1 --name p --for 60s");
+    let first = asked.elapsed();
+    let warning = view["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("does not answer") && warning.contains("would bypass it"), "{view}");
+    assert!(!lab.reaches(1, 2), "the programs need no thread");
+
+    // From then on nobody waits for it.
+    let asked = Instant::now();
+    let shown = daemon.attachment(&n1, "eth0");
+    let second = asked.elapsed();
+    assert!(shown["why"].as_str().unwrap().contains("does not answer"), "{shown}");
+    println!("the cut was answered after {first:?}, the status after {second:?}");
+    assert!(second < first, "{second:?}, after {first:?}");
+
+    support::ip(&format!("-n {n2} link delete eth0"));
+    daemon.wait_hook(&n2, "eth0", None);
+    lab.plug(2);
+    daemon.wait_hook(&n2, "eth0", Some("tcx"));
+    // Something that the held up thread will have to tell about.
+    support::ip(&format!("-n {n1} link delete eth0"));
+    lab.plug(1);
+    daemon.cli("heal p");
+
+    drop(frozen);
+    until("it answers again", || {
+        let shown = daemon.attachment(&n1, "eth0");
+        let is_back = shown["hook"] == "tcx" && !shown["why"].as_str().unwrap().contains("does not answer");
+        (is_back && daemon.log().matches("lost").count() >= 2).then_some(())
+    });
+    let view = daemon.cli("partition isolate n1 --name q --for 60s");
+    assert_eq!(view["warnings"], serde_json::json!([]), "{view}");
+    assert!(!lab.reaches(1, 2));
+    daemon.cli("heal q");
+    assert!(lab.reaches(1, 2));
+
+    let frozen = Frozen::of(&daemon, &n1);
+    let asked = Instant::now();
+    let thread = frozen.0;
+    // A traced thread is gone only when its tracer has been told.
+    // SAFETY: no status is asked for.
+    let told =
+        std::thread::spawn(move || unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) });
+    let log = daemon.stop();
+    assert_eq!(told.join().unwrap(), thread);
+    assert!(log.contains("not known to be detached"), "{log}");
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    drop(frozen);
+    assert!(lab.reaches(1, 2), "its programs ended with it");
+}
