@@ -1,18 +1,30 @@
 //! Map keys. Addresses and MACs are in wire order, everything else in host order.
 
 /// An IP address as 16 bytes in wire order; IPv4 as IPv4-mapped IPv6 (`::ffff:a.b.c.d`).
-pub type Address = [u8; 16];
+///
+/// In words, as they lie in memory: bytes are copied and compared one at a time in BPF, which took a third of a
+/// verdict's time.
+pub type Address = [u32; 4];
 
-/// The IPv4-mapped form of an IPv4 address.
+/// The bytes before an IPv4 address in its mapped form.
+const MAPPED: [u32; 3] = [0, 0, 0xffff_u32.to_be()];
+
+/// The IPv4-mapped form of an IPv4 address, which is a word as it lies in memory.
 #[inline(always)]
-pub const fn mapped(v4: [u8; 4]) -> Address {
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, v4[0], v4[1], v4[2], v4[3]]
+pub const fn mapped(v4: u32) -> Address {
+    [MAPPED[0], MAPPED[1], MAPPED[2], v4]
+}
+
+/// An address from its 16 bytes in wire order.
+pub fn whole(bytes: [u8; 16]) -> Address {
+    let words = bytes.as_chunks().0;
+    [0, 1, 2, 3].map(|index| u32::from_ne_bytes(words[index]))
 }
 
 /// Whether an address is one of IPv4.
 #[inline(always)]
 pub const fn is_mapped(address: &Address) -> bool {
-    u128::from_be_bytes(*address) >> 32 == 0xffff
+    address[0] == MAPPED[0] && address[1] == MAPPED[1] && address[2] == MAPPED[2]
 }
 
 /// What the map of prefixes says: the peer in the low half, and how long the prefix is, in bits of an

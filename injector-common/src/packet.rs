@@ -7,8 +7,11 @@ use crate::key::{Address, is_mapped, mapped};
 
 /// A packet's bytes, from the Ethernet header on.
 pub trait Bytes {
-    /// `N` bytes at an offset, or `None` past the end.
+    /// `N` bytes at an offset, or `None` past the end: for what few packets have.
     fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]>;
+    /// `N` words at an offset, as they lie in memory, or `None` past the end: for the headers that nearly every
+    /// packet has. This is the fast way, and the one that the verifier has more to do with.
+    fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]>;
     /// The length in bytes.
     fn len(&self) -> u32;
     /// Whether there are none.
@@ -21,6 +24,10 @@ impl Bytes for &[u8] {
     fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
         let at = at as usize;
         self.get(at..at.checked_add(N)?)?.try_into().ok()
+    }
+    fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]> {
+        let (words, _) = self.get(at as usize..)?.as_chunks();
+        Some(words.first_chunk::<N>()?.map(u32::from_ne_bytes))
     }
     fn len(&self) -> u32 {
         <[u8]>::len(self) as u32
@@ -72,10 +79,8 @@ pub struct Packet {
     pub src: Address,
     /// The receiver: IP destination, ARP or neighbour solicitation target.
     pub dst: Address,
-    /// The sender's MAC.
-    pub src_mac: [u8; 6],
-    /// The receiver's MAC.
-    pub dst_mac: [u8; 6],
+    /// The receiver's MAC, then the sender's, as they lie in the frame.
+    pub macs: [u32; 3],
     /// The source port.
     pub sport: u16,
     /// The destination port.
@@ -92,6 +97,22 @@ pub struct Packet {
     pub payload_at: u32,
     /// How long it is.
     pub payload_len: u32,
+}
+
+impl Packet {
+    /// The receiver's MAC.
+    #[inline(always)]
+    pub fn dst_mac(&self) -> [u8; 6] {
+        let [[a, b, c, d], [e, f, ..], _] = self.macs.map(u32::to_ne_bytes);
+        [a, b, c, d, e, f]
+    }
+
+    /// The sender's MAC.
+    #[inline(always)]
+    pub fn src_mac(&self) -> [u8; 6] {
+        let [_, [.., a, b], [c, d, e, f]] = self.macs.map(u32::to_ne_bytes);
+        [a, b, c, d, e, f]
+    }
 }
 
 /// A frame that is neither IP nor ARP, or ends before its addresses do.
@@ -113,27 +134,30 @@ const fn be16(high: u8, low: u8) -> u16 {
     (high as u16) << 8 | low as u16
 }
 
-/// Parses a frame into `packet`, which is wholly overwritten. (An out parameter, since the kernel side has it
-/// in a map: its stack is 512 bytes.)
+/// Parses a frame into `packet`, which is wholly overwritten unless that fails. (An out parameter, since the
+/// kernel side has it in a map: its stack is 512 bytes.)
 ///
 /// # Errors
 /// [`Unparsed`] for anything that is not IPv4, IPv6, ARP over Ethernet, or whose addresses are cut short. A
 /// packet that is cut short after them belongs to its link as any other; what is missing of it is not known.
 #[inline(always)]
 pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
-    *packet = Packet::default();
-    let eth: [u8; 14] = bytes.read(0).ok_or(Unparsed)?;
-    packet.dst_mac = [eth[0], eth[1], eth[2], eth[3], eth[4], eth[5]];
-    packet.src_mac = [eth[6], eth[7], eth[8], eth[9], eth[10], eth[11]];
-    let mut ethertype = be16(eth[12], eth[13]);
+    // In two steps: sixteen zeros at once are, for BPF, a call of a loop over their bytes.
+    (packet.payload_at, packet.payload_len) = (0, 0);
+    // A whole word after the MACs: no packet ends there.
+    let [macs @ .., kind] = bytes.words::<4>(0).ok_or(Unparsed)?;
+    packet.macs = macs;
+    (packet.sport, packet.dport, packet.protocol, packet.flags) = (0, 0, 0, 0);
+    (packet.tcp_flags, packet.pad) = (0, 0);
+    let mut ethertype = (u32::from_be(kind) >> 16) as u16;
     let mut at = ETH_LEN;
     // An outer tag that the kernel keeps beside the packet is not in these bytes: then there is one less here.
     for _ in 0..MAX_TAGS {
         if ethertype != ETH_VLAN && ethertype != ETH_QINQ {
             break;
         }
-        let tag: [u8; 4] = bytes.read(at).ok_or(Unparsed)?;
-        ethertype = be16(tag[2], tag[3]);
+        let [tag] = bytes.words(at).ok_or(Unparsed)?;
+        ethertype = u32::from_be(tag) as u16;
         at += 4;
     }
     match ethertype {
@@ -144,7 +168,7 @@ pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
     }
     // A question for a neighbour goes to a group on its way to the one that it is for.
     let asks = packet.flags & flag::ASKS != 0;
-    if is_group(&packet.dst) || (!asks && packet.dst_mac[0] & 1 != 0) {
+    if is_group(&packet.dst) || (!asks && packet.dst_mac()[0] & 1 != 0) {
         packet.flags |= flag::GROUP;
     }
     Ok(())
@@ -153,39 +177,44 @@ pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
 #[inline(always)]
 fn is_group(dst: &Address) -> bool {
     if is_mapped(dst) {
-        dst[12] & 0xf0 == 0xe0 || (dst[12] == 255 && dst[13] == 255 && dst[14] == 255 && dst[15] == 255)
+        let v4 = u32::from_be(dst[3]);
+        v4 >> 28 == 0xe || v4 == u32::MAX
     } else {
-        dst[0] == 0xff
+        u32::from_be(dst[0]) >> 24 == 0xff
     }
 }
 
 #[inline(always)]
 fn arp<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed> {
-    let arp: [u8; 28] = bytes.read(at).ok_or(Unparsed)?;
+    let kinds = bytes.words(at).ok_or(Unparsed)?;
     // Ethernet, IPv4, and their address lengths: nothing else is ours.
-    if arp[0] != 0 || arp[1] != 1 || be16(arp[2], arp[3]) != ETH_IPV4 || arp[4] != 6 || arp[5] != 4 {
+    let [hardware, sizes] = kinds.map(u32::from_be);
+    if hardware != 1 << 16 | u32::from(ETH_IPV4) || sizes >> 16 != 0x0604 {
         return Err(Unparsed);
     }
-    packet.src = mapped([arp[14], arp[15], arp[16], arp[17]]);
-    packet.dst = mapped([arp[24], arp[25], arp[26], arp[27]]);
+    let [sender] = bytes.words(at + 14).ok_or(Unparsed)?;
+    let [target] = bytes.words(at + 24).ok_or(Unparsed)?;
+    packet.src = mapped(sender);
+    packet.dst = mapped(target);
     packet.flags = flag::NEIGHBOUR | flag::ASKS;
     Ok(())
 }
 
 #[inline(always)]
 fn ipv4<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed> {
-    let ip: [u8; 20] = bytes.read(at).ok_or(Unparsed)?;
-    let header = u32::from(ip[0] & 0x0f) * 4;
-    if ip[0] >> 4 != 4 || header < 20 {
+    let [length, fragment, protocol, src, dst] = bytes.words(at).ok_or(Unparsed)?;
+    let [length, fragment, protocol] = [length, fragment, protocol].map(u32::from_be);
+    let header = (length >> 24 & 0x0f) * 4;
+    if length >> 28 != 4 || header < 20 {
         return Err(Unparsed);
     }
-    packet.src = mapped([ip[12], ip[13], ip[14], ip[15]]);
-    packet.dst = mapped([ip[16], ip[17], ip[18], ip[19]]);
-    let total = u32::from(be16(ip[2], ip[3]));
+    packet.src = mapped(src);
+    packet.dst = mapped(dst);
+    let total = length & 0xffff;
     // Ethernet pads short frames, and a segmentation super-packet may carry no length at all.
     let end = if total < header { bytes.len() } else { at + total };
-    let later_fragment = be16(ip[6], ip[7]) & 0x1fff != 0;
-    let chain = Chain { protocol: ip[9], at: at + header, later_fragment };
+    let later_fragment = fragment & 0x1fff != 0;
+    let chain = Chain { protocol: (protocol >> 16) as u8, at: at + header, later_fragment };
     transport(bytes, &chain, end, Version::Four, packet);
     Ok(())
 }
@@ -231,14 +260,15 @@ fn extensions<B: Bytes>(bytes: &B, first: u8, at: u32) -> Chain {
 
 #[inline(always)]
 fn ipv6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed> {
-    let ip: [u8; 40] = bytes.read(at).ok_or(Unparsed)?;
-    if ip[0] >> 4 != 6 {
+    let [version, payload, src @ .., d0, d1, d2, d3] = bytes.words::<10>(at).ok_or(Unparsed)?;
+    if u32::from_be(version) >> 28 != 6 {
         return Err(Unparsed);
     }
-    packet.src.copy_from_slice(&ip[8..24]);
-    packet.dst.copy_from_slice(&ip[24..40]);
-    let chain = extensions(bytes, ip[6], at + 40);
-    let payload = u32::from(be16(ip[4], ip[5]));
+    packet.src = src;
+    packet.dst = [d0, d1, d2, d3];
+    let payload = u32::from_be(payload);
+    let chain = extensions(bytes, (payload >> 8) as u8, at + 40);
+    let payload = payload >> 16;
     let end = if payload == 0 { bytes.len() } else { at + 40 + payload };
     transport(bytes, &chain, end, Version::Six, packet);
     Ok(())
@@ -270,15 +300,17 @@ fn transport<B: Bytes>(bytes: &B, chain: &Chain, end: u32, version: Version, pac
         }
     } else if matches!(chain.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
         // The ports alone first: a small first fragment has no more.
-        let Some(found) = bytes.read(at) else { return };
+        let Some([found]) = bytes.words(at) else { return };
         ports(found, packet);
         if chain.protocol == protocol::UDP {
             payload(at + 8, end, packet);
         } else if chain.protocol == protocol::TCP
-            && let Some([offset, flags]) = bytes.read(at + 12)
+            // Two bytes of the acknowledgement, offset, flags: a header may be cut short after them.
+            && let Some([word]) = bytes.words(at + 10)
         {
-            packet.tcp_flags = flags;
-            payload(at + u32::from(offset >> 4) * 4, end, packet);
+            let word = u32::from_be(word);
+            packet.tcp_flags = word as u8;
+            payload(at + (word >> 12 & 0x0f) * 4, end, packet);
         }
     }
 }
@@ -291,7 +323,7 @@ fn icmp6<B: Bytes>(bytes: &B, at: u32, kind: u8, packet: &mut Packet) {
             packet.flags = packet.flags & !flag::ICMP | flag::NEIGHBOUR;
             // A solicitation goes to a multicast group; the link it belongs to is that to its target.
             if kind == 135
-                && let Some(asked) = bytes.read(at + 8)
+                && let Some(asked) = bytes.words(at + 8)
             {
                 packet.dst = asked;
                 packet.flags |= flag::ASKS;
@@ -301,10 +333,12 @@ fn icmp6<B: Bytes>(bytes: &B, at: u32, kind: u8, packet: &mut Packet) {
     }
 }
 
+/// `word` is the two ports as they lie in memory.
 #[inline(always)]
-fn ports(bytes: [u8; 4], packet: &mut Packet) {
-    packet.sport = be16(bytes[0], bytes[1]);
-    packet.dport = be16(bytes[2], bytes[3]);
+fn ports(word: u32, packet: &mut Packet) {
+    let word = u32::from_be(word);
+    packet.sport = (word >> 16) as u16;
+    packet.dport = word as u16;
     packet.flags |= flag::PORTS;
 }
 
@@ -341,6 +375,6 @@ fn quoted<B: Bytes>(bytes: &B, at: u32, protocol: u8, later_fragment: bool, pack
         return;
     }
     if let Some([a, b, c, d]) = bytes.read(at) {
-        ports([c, d, a, b], packet);
+        ports(u32::from_ne_bytes([c, d, a, b]), packet);
     }
 }

@@ -1,4 +1,7 @@
-//! The two kinds of packets, read through the kernel's load helpers: they see linear and non-linear alike.
+//! The two kinds of packets. Common headers are read in place, if they are in the linear part; all else through the
+//! kernel's load helpers, which see linear and non-linear alike.
+
+use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes};
@@ -11,6 +14,22 @@ pub trait Hooked: Bytes {
     fn segments(&self, packet: &Packet) -> u64;
 }
 
+/// `N` words of a packet's linear part, or `None` past its end.
+#[inline(always)]
+fn linear<const N: usize>(data: u32, end: u32, at: u32) -> Option<[u32; N]> {
+    let from = data as usize + at as usize;
+    if from + size_of::<[u32; N]>() > end as usize {
+        return None;
+    }
+    let mut words = [0; N];
+    for (index, word) in words.iter_mut().enumerate() {
+        // SAFETY: within the packet, or the verifier refuses the program, as it refuses misaligned loads for a
+        // processor that has none. Volatile, so that each stays one load.
+        *word = unsafe { (from as *const u32).add(index).read_volatile() };
+    }
+    Some(words)
+}
+
 /// A packet on a TC hook.
 pub struct Skb(*mut __sk_buff);
 
@@ -19,15 +38,30 @@ impl Skb {
     pub fn new(ctx: &TcContext) -> Self {
         Self(ctx.skb.skb)
     }
+
+    #[inline(always)]
+    fn load<T>(&self, at: u32) -> Option<T> {
+        let mut loaded = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes exactly the size of a T, or fails.
+        let result = unsafe {
+            bpf_skb_load_bytes(self.0.cast(), at, loaded.as_mut_ptr().cast(), size_of::<T>() as u32)
+        };
+        // SAFETY: written.
+        (result == 0).then(|| unsafe { loaded.assume_init() })
+    }
 }
 
 impl Bytes for Skb {
     #[inline(always)]
     fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        let mut bytes = [0u8; N];
-        // SAFETY: the helper writes exactly N bytes into an array of N, or fails.
-        let result = unsafe { bpf_skb_load_bytes(self.0.cast(), at, bytes.as_mut_ptr().cast(), N as u32) };
-        (result == 0).then_some(bytes)
+        self.load(at)
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]> {
+        // SAFETY: the context is valid for the whole program run.
+        let (data, end) = unsafe { ((*self.0).data, (*self.0).data_end) };
+        linear(data, end, at).or_else(|| self.load(at))
     }
 
     #[inline(always)]
@@ -61,15 +95,29 @@ impl Xdp {
     pub fn new(ctx: &XdpContext) -> Self {
         Self(ctx.ctx)
     }
+
+    #[inline(always)]
+    fn load<T>(&self, at: u32) -> Option<T> {
+        let mut loaded = MaybeUninit::<T>::uninit();
+        // SAFETY: the helper writes exactly the size of a T, or fails.
+        let result =
+            unsafe { bpf_xdp_load_bytes(self.0, at, loaded.as_mut_ptr().cast(), size_of::<T>() as u32) };
+        // SAFETY: written.
+        (result == 0).then(|| unsafe { loaded.assume_init() })
+    }
 }
 
 impl Bytes for Xdp {
     #[inline(always)]
     fn read<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        let mut bytes = [0u8; N];
-        // SAFETY: the helper writes exactly N bytes into an array of N, or fails.
-        let result = unsafe { bpf_xdp_load_bytes(self.0, at, bytes.as_mut_ptr().cast(), N as u32) };
-        (result == 0).then_some(bytes)
+        self.load(at)
+    }
+
+    #[inline(always)]
+    fn words<const N: usize>(&self, at: u32) -> Option<[u32; N]> {
+        // SAFETY: the context is valid for the whole program run.
+        let (data, end) = unsafe { ((*self.0).data, (*self.0).data_end) };
+        linear(data, end, at).or_else(|| self.load(at))
     }
 
     #[inline(always)]

@@ -12,7 +12,7 @@ const WORLD: u32 = 0;
 /// The sending peer.
 #[inline(always)]
 pub fn source(packet: &Packet) -> u32 {
-    identify(&packet.src, &packet.src_mac)
+    identify(&packet.src, || packet.src_mac())
 }
 
 /// The receiving peer; a multicast or broadcast destination is the world.
@@ -21,11 +21,11 @@ pub fn destination(packet: &Packet) -> u32 {
     if packet.flags & flag::GROUP != 0 {
         return WORLD;
     }
-    identify(&packet.dst, &packet.dst_mac)
+    identify(&packet.dst, || packet.dst_mac())
 }
 
 #[inline(always)]
-fn identify(address: &Address, mac: &[u8; 6]) -> u32 {
+fn identify(address: &Address, mac: impl Fn() -> [u8; 6]) -> u32 {
     let features = FEATURES.load();
     if features & feature::EXACT != 0
         // SAFETY: peers are inserted and removed only while no slot is live.
@@ -42,7 +42,7 @@ fn identify(address: &Address, mac: &[u8; 6]) -> u32 {
     }
     if features & feature::MAC != 0
         // SAFETY: as above.
-        && let Some(peer) = unsafe { MACS.get(mac) }
+        && let Some(peer) = unsafe { MACS.get(mac()) }
     {
         return *peer;
     }

@@ -10,7 +10,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 use crate::context::Hooked;
 use crate::emit;
 use crate::maps::{ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS, STREAMS};
-use crate::scene::{Scene, Turn};
+use crate::scene::Scene;
 
 /// In read-only data, not on the stack.
 static UNSTAMPED: LinkStamps = LinkStamps {
@@ -48,12 +48,8 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     let scene = unsafe { &mut *scene };
     let now = scene.clock.exact();
     scene.rest.set(scene.dropped.get());
-    for index in 0..SLOT_COUNT {
-        match scene.rest.take(index) {
-            Turn::Done => break,
-            Turn::Skip => continue,
-            Turn::Slot => {}
-        }
+    for _ in 0..SLOT_COUNT {
+        let Some(index) = scene.rest.take() else { break };
         let Some(slot) = SLOTS.get(index) else { continue };
         let key = scene.link_key(index, slot.generation);
         let Some(stamps) = stamps(&key) else { continue };
@@ -87,12 +83,8 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
         return 0;
     }
     scene.rest.set(watched);
-    for index in 0..SLOT_COUNT {
-        match scene.rest.take(index) {
-            Turn::Done => break,
-            Turn::Skip => continue,
-            Turn::Slot => {}
-        }
+    for _ in 0..SLOT_COUNT {
+        let Some(index) = scene.rest.take() else { break };
         let Some(slot) = SLOTS.get(index) else { continue };
         let key = scene.link_key(index, slot.generation);
         let Some(stamps) = stamps(&key) else { continue };
@@ -148,8 +140,8 @@ pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
     }
 }
 
-/// Whether the scene's packet completes a successful HTTP/2 response. A function of the program's own, as the
-/// parser.
+/// Whether the scene's packet completes a successful HTTP/2 response. A function of the program's own, so
+/// that its stack is given back.
 #[inline(never)]
 fn http2_ok<P: Hooked>(bytes: &P) -> bool {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return false };
@@ -187,12 +179,8 @@ pub extern "C" fn responded(endpoint: u32, live: u32, watched: u32) -> u32 {
     // SAFETY: as in `drops`.
     let scene = unsafe { &mut *scene };
     scene.rest.set(live | watched);
-    for index in 0..SLOT_COUNT {
-        match scene.rest.take(index) {
-            Turn::Done => break,
-            Turn::Skip => continue,
-            Turn::Slot => {}
-        }
+    for _ in 0..SLOT_COUNT {
+        let Some(index) = scene.rest.take() else { break };
         let Some(slot) = SLOTS.get(index) else { continue };
         if watched & 1 << index == 0 && !scene.clock.reached(slot.ends_at) {
             continue;

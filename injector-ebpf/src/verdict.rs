@@ -12,7 +12,7 @@ use crate::maps::{
     COMMIT, FEATURES, INTERFACE, LEASE, MATRIX, PROTECT_ADDRESSES, PROTECT_SCOPES, PROTECTED_SCOPES, ROLL,
     SCENE, SIDE, SLOTS,
 };
-use crate::scene::{Clock, Scene, Turn, random};
+use crate::scene::{Clock, Scene, random};
 use crate::{emit, identity, observe};
 
 /// What happens to a packet.
@@ -41,7 +41,7 @@ pub fn judge<P: Hooked>(bytes: &P) -> Verdict {
         return Verdict::Pass;
     }
     emit::count(counter::JUDGED, 1);
-    if !parsed(bytes, &mut scene.packet) {
+    if parse(bytes, &mut scene.packet).is_err() {
         emit::count(counter::UNPARSED, 1);
         return Verdict::Pass;
     }
@@ -64,12 +64,6 @@ pub fn judge<P: Hooked>(bytes: &P) -> Verdict {
     Verdict::Pass
 }
 
-/// The parser as a function of the program's own, so that its stack is given back before the rest runs.
-#[inline(never)]
-fn parsed<P: Hooked>(bytes: &P, packet: &mut Packet) -> bool {
-    parse(bytes, packet).is_ok()
-}
-
 /// Puts the live slots of this link that drop the packet, and those that are over, into the scene.
 #[inline(always)]
 fn decide_all(scene: &mut Scene, live: u32) {
@@ -80,12 +74,8 @@ fn decide_all(scene: &mut Scene, live: u32) {
     }
     let rolls = u32::from(rolls_here(scene.src, scene.dst));
     scene.rest.set(live);
-    for index in 0..SLOT_COUNT {
-        match scene.rest.take(index) {
-            Turn::Done => break,
-            Turn::Skip => continue,
-            Turn::Slot => {}
-        }
+    for _ in 0..SLOT_COUNT {
+        let Some(index) = scene.rest.take() else { break };
         match decide(index, rolls) {
             DROP => scene.dropped.add(index),
             OVER => scene.over.add(index),

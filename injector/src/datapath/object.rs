@@ -9,7 +9,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
-use injector_common::key::{Address, EndpointKey, mapped, prefix};
+use injector_common::key::{Address, EndpointKey, mapped, prefix, whole};
 use injector_common::slot::SlotScope;
 use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
@@ -270,8 +270,8 @@ fn wires(config: &Config) -> Vec<(EndpointKey, Wire)> {
 /// An address as the programs see it.
 pub fn wire_address(address: IpAddr) -> Address {
     match address {
-        IpAddr::V4(v4) => mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
+        IpAddr::V4(v4) => mapped(u32::from_ne_bytes(v4.octets())),
+        IpAddr::V6(v6) => whole(v6.octets()),
     }
 }
 
