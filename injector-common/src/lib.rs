@@ -8,6 +8,7 @@
     reason = "a BPF function takes five arguments and returns one word: what is not inlined may not compile"
 )]
 
+pub mod exact;
 pub mod key;
 pub mod packet;
 pub mod record;

@@ -1,11 +1,11 @@
 //! From a packet's addresses to peers: exact address, longest prefix, MAC, world.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use injector_common::feature;
 use injector_common::key::{Address, is_mapped, prefix};
 use injector_common::packet::{Packet, flag};
+use injector_common::{exact, feature};
 
-use crate::maps::{FEATURES, MACS, PEERS, PREFIXES};
+use crate::maps::{EXACT_MASK, EXACT_SEED, FEATURES, MACS, PEERS, PREFIXES};
 
 const WORLD: u32 = 0;
 
@@ -27,11 +27,11 @@ pub fn destination(packet: &Packet) -> u32 {
 #[inline(always)]
 fn identify(address: &Address, mac: impl Fn() -> [u8; 6]) -> u32 {
     let features = FEATURES.load();
-    if features & feature::EXACT != 0
-        // SAFETY: peers are inserted and removed only while no slot is live.
-        && let Some(peer) = unsafe { PEERS.get(address) }
-    {
-        return *peer;
+    if features & feature::EXACT != 0 {
+        let peer = exact::find(address, EXACT_SEED.load(), |place| PEERS.get(place & EXACT_MASK.load()));
+        if peer != WORLD {
+            return peer;
+        }
     }
     if features & feature::PREFIX != 0
         && let Some(found) = PREFIXES.get(Key::new(128, *address))
@@ -41,7 +41,7 @@ fn identify(address: &Address, mac: impl Fn() -> [u8; 6]) -> u32 {
         return prefix::peer(*found);
     }
     if features & feature::MAC != 0
-        // SAFETY: as above.
+        // SAFETY: filled before the first slot is live, and never changed after.
         && let Some(peer) = unsafe { MACS.get(mac()) }
     {
         return *peer;

@@ -5,6 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use injector_common::ABI_VERSION;
+use injector_common::exact::Entry;
 use injector_common::key::{Address, EndpointKey, LinkKey, ResponseKey, StreamKey};
 use injector_common::record::{Lease, LinkStamps, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
@@ -24,6 +25,12 @@ pub static FEATURES: Global<u32> = Global::new(0);
 /// The side of the matrix: peers and `world`.
 #[unsafe(no_mangle)]
 pub static SIDE: Global<u32> = Global::new(1);
+/// The size of [`PEERS`], a power of two, less one.
+#[unsafe(no_mangle)]
+pub static EXACT_MASK: Global<u32> = Global::new(0);
+/// What the homes in [`PEERS`] are seeded with.
+#[unsafe(no_mangle)]
+pub static EXACT_SEED: Global<u32> = Global::new(0);
 /// This instance's interface, from 1.
 #[unsafe(no_mangle)]
 pub static INTERFACE: Global<u32> = Global::new(0);
@@ -49,7 +56,7 @@ pub static ROLL: Array<u32> = Array::with_max_entries(1, MMAPABLE);
 
 /// Exact addresses (config).
 #[map]
-pub static PEERS: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);
+pub static PEERS: Array<Entry> = Array::with_max_entries(1, 0);
 /// Prefixes (config).
 #[map]
 pub static PREFIXES: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);

@@ -3,6 +3,7 @@
 //! Only this module imports `aya`.
 
 mod attach;
+mod exact;
 mod foreign;
 mod gate;
 mod kernel;

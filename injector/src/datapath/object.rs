@@ -9,6 +9,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
+use injector_common::exact::Entry;
 use injector_common::key::{Address, EndpointKey, mapped, prefix, whole};
 use injector_common::slot::SlotScope;
 use injector_common::wire::{MAX_PREFIX, Wire, kind};
@@ -16,6 +17,7 @@ use injector_common::{ABI_VERSION, feature};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::DatapathError;
+use super::exact::Table;
 use crate::config::{Config, Protect, WireSuccess};
 use crate::plan::slot_scope;
 use crate::probe::EndpointId;
@@ -57,7 +59,7 @@ const LINK_BYTES: usize = 96;
 pub struct Sizes {
     features: u32,
     side: u32,
-    exact: u32,
+    exact: Table,
     prefixes: u32,
     macs: u32,
     protect_addresses: u32,
@@ -78,14 +80,18 @@ pub enum Clocks {
 impl Sizes {
     fn of(config: &Config, clocks: Clocks) -> Self {
         let count = |n: usize| u32::try_from(n).expect("configs are bounded");
-        let exact = config.peers.iter().map(|peer| peer.addresses.len()).sum::<usize>();
+        let addresses = config.peers.iter().flat_map(|peer| {
+            let id = u32::from(peer.id.0);
+            peer.addresses.iter().map(move |address| (wire_address(*address), id))
+        });
+        let addresses: BTreeMap<_, _> = addresses.collect();
         let prefixes = config.peers.iter().map(|peer| peer.prefixes.len()).sum::<usize>();
         let macs = config.peers.iter().filter(|peer| peer.mac.is_some()).count();
         let scopes = config.protect.iter().filter(|protect| matches!(protect, Protect::Scope(_))).count();
         let endpoints = config.endpoints.iter().filter(|endpoint| endpoint.wire.is_some()).count();
         let mut features = 0;
         for (needed, bit) in [
-            (exact > 0, feature::EXACT),
+            (!addresses.is_empty(), feature::EXACT),
             (prefixes > 0, feature::PREFIX),
             (macs > 0, feature::MAC),
             (!config.protect.is_empty(), feature::PROTECT),
@@ -102,7 +108,7 @@ impl Sizes {
         Self {
             features,
             side: count(side),
-            exact: count(exact),
+            exact: Table::of(&addresses),
             prefixes: count(prefixes),
             macs: count(macs),
             protect_addresses: count(config.protect.len() - scopes),
@@ -181,17 +187,19 @@ impl Object {
 
     fn fill(&mut self, config: &Config) -> Result<(), DatapathError> {
         let set = |name, source| DatapathError::Map { name, source };
-        let mut peers: HashMap<MapData, Address, u32> =
+        let mut peers: Array<MapData, Entry> =
             self.take("PEERS")?.try_into().map_err(|source| set("PEERS", source))?;
         let mut prefixes: LpmTrie<MapData, Address, u32> =
             self.take("PREFIXES")?.try_into().map_err(|source| set("PREFIXES", source))?;
         let mut macs: HashMap<MapData, [u8; 6], u32> =
             self.take("MACS")?.try_into().map_err(|source| set("MACS", source))?;
+        for (place, entry) in (0..).zip(&self.sizes.exact.entries) {
+            if entry.peer != 0 {
+                peers.set(place, entry, 0).map_err(|source| set("PEERS", source))?;
+            }
+        }
         for peer in &config.peers {
             let id = u32::from(peer.id.0);
-            for address in &peer.addresses {
-                peers.insert(wire_address(*address), id, 0).map_err(|source| set("PEERS", source))?;
-            }
             for net in &peer.prefixes {
                 let len = net.prefix_len() + if net.addr().is_ipv4() { 96 } else { 0 };
                 let key = Key::new(u32::from(len), wire_address(net.network()));
@@ -289,15 +297,18 @@ fn loader(
     load: impl FnOnce(&mut EbpfLoader<'_>) -> Result<Ebpf, aya::EbpfError>,
 ) -> Result<Ebpf, DatapathError> {
     let cells = sizes.side * sizes.side;
+    let exact_mask = sizes.exact.mask();
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FEATURES", &sizes.features, true)
         .override_global("SIDE", &sizes.side, true)
+        .override_global("EXACT_MASK", &exact_mask, true)
+        .override_global("EXACT_SEED", &sizes.exact.seed, true)
         .override_global("INTERFACE", &interface, true)
         .override_global("PROTECTED_SCOPES", &sizes.protect_scopes, true)
         .map_max_entries("MATRIX", cells)
         .map_max_entries("ROLL", sizes.side)
-        .map_max_entries("PEERS", sizes.exact.max(1))
+        .map_max_entries("PEERS", sizes.exact.mask() + 1)
         .map_max_entries("PREFIXES", sizes.prefixes.max(1))
         .map_max_entries("MACS", sizes.macs.max(1))
         .map_max_entries("PROTECT_ADDRESSES", sizes.protect_addresses.max(1))
