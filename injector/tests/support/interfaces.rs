@@ -105,6 +105,10 @@ impl Lab {
     /// Joins a node to the switch.
     pub fn plug(&self, node: usize) {
         let (switch, name) = (self.name("s"), self.name(&format!("n{node}")));
+        // The other end of a pair goes with its namespace, which lives until its last process has left.
+        until("the port is free", || {
+            (!run("ip", &format!("-n {switch} link show v{node}")).status.success()).then_some(())
+        });
         ip(&format!("-n {switch} link add v{node} type veth peer name eth0 netns {name}"));
         ip(&format!("-n {switch} link set v{node} master br0 up"));
         ip(&format!("-n {name} address add {}/24 dev eth0", self.address(node)));
