@@ -1,11 +1,11 @@
 //! `interfaces: auto` on real kernels: where the peers are found, and that a cut there is one. Needs root.
 
-#[path = "support/live/mod.rs"]
-#[expect(dead_code, reason = "each test program uses a part")]
-mod live;
 #[path = "support/ground.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod ground;
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
 
 use ground::Ground;
 use live::can_run;
@@ -119,8 +119,40 @@ fn peers_beyond_a_gateway() {
     let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
     ground.assert_chosen(&daemon, &["v1", "v2", "v4"]);
     let why = why(&daemon, "v4");
-    assert!(why.contains(&format!("the route {}/32 via {} leads to it", ground.ipv4(3), ground.ipv4(9))), "{why}");
+    assert!(
+        why.contains(&format!("the route {}/32 via {} leads to it", ground.ipv4(3), ground.ipv4(9))),
+        "{why}"
+    );
     ground.assert_cut(&daemon, ("n1", 1), ("n3", 3), (("n1", 1), ("n2", 2)));
+}
+
+#[test]
+fn every_next_hop_of_a_route() {
+    if !can_run("every_next_hop_of_a_route") {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.routed("n1", "v1", 1);
+    ground.routed("n2", "v2", 2);
+    ground.plug("n3", "v3");
+    ground.cable("n3", "w3", "eth1");
+    for nic in ["eth0", "eth1"] {
+        ground.ip("n3", &format!("address add {}/32 dev {nic}", ground.ipv4(3)));
+    }
+    ground.leave_by_gateway("n3");
+    ground.hide("n3");
+    ground.ip("h", &format!("route add {}/32 nexthop dev v3 nexthop dev w3", ground.ipv4(3)));
+    let n3 = format!("n3: {{ addresses: [{}] }}", ground.ipv4(3));
+    let daemon = ground.daemon(&format!("{}, {n3}", peers(&ground, &[("n1", 1), ("n2", 2)])));
+    ground.assert_chosen(&daemon, &["v1", "v2", "v3", "w3"]);
+    let (near, far) = (("n1", ground.ipv4(1)), ("n3", ground.ipv4(3)));
+    assert_eq!(ground.delivered(far, near, 5, 5), 5);
+    daemon.apply("p", &ground::links("n1", "n3"));
+    assert_eq!(ground.delivered(far, near, 5, 0), 0);
+    ground.assert_flows(("n1", 1), ("n2", 2));
+    assert_eq!(ground::dropped(&daemon.partition("p"), "n3", "n1"), 5);
+    daemon.heal("p");
+    assert_eq!(ground.delivered(far, near, 5, 5), 5);
 }
 
 #[test]
@@ -265,12 +297,7 @@ fn peers_in_named_namespaces() {
     ground.ip("n1", &format!("route add {} via 169.254.1.1 dev eth1 onlink", ground.ipv4(14)));
     ground.ip("h", &format!("route add {}/32 dev q1", ground.ipv4(5)));
     let others = peers(&ground, &[("n2", 2), ("n3", 3)]);
-    let n1 = format!(
-        "n1: {{ addresses: [{}, \"{}\", {}] }}",
-        ground.ipv4(1),
-        ground.ipv6(1),
-        ground.ipv4(5)
-    );
+    let n1 = format!("n1: {{ addresses: [{}, \"{}\", {}] }}", ground.ipv4(1), ground.ipv6(1), ground.ipv4(5));
     let daemon = ground.daemon(&format!("{n1}, {others}"));
     ground.assert_chosen(&daemon, &["n1/eth0", "n1/eth1", "n2/eth0", "n3/eth0"]);
     ground.assert_cut(&daemon, ("n1", 1), ("n2", 2), (("n2", 2), ("n3", 3)));
@@ -316,7 +343,10 @@ fn what_is_found_nowhere_or_twice() {
     // A default route leads everywhere, and so says nothing.
     ground.ip("h", "route add default dev v1");
     let said = ground.refusal(&peers(&ground, &[("n7", 7), ("n8", 8)]));
-    assert!(said.contains("found none of the peers' addresses") && said.contains("name the interfaces"), "{said}");
+    assert!(
+        said.contains("found none of the peers' addresses") && said.contains("name the interfaces"),
+        "{said}"
+    );
 
     let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n7", 7)]));
     ground.assert_chosen(&daemon, &["v1"]);
@@ -336,7 +366,10 @@ fn what_is_found_nowhere_or_twice() {
     for node in ["a", "b"] {
         assert!(said.contains(&format!("eth0 in netns {}", ground.name(node))), "{said}");
     }
-    assert!(said.contains("of peer n2 is at") && said.contains("name the interfaces in the config"), "{said}");
+    assert!(
+        said.contains("of peer n2 is at") && said.contains("name the interfaces in the config"),
+        "{said}"
+    );
 
     // Within one namespace it is no riddle: a host with two ways to a neighbour is hooked on both.
     ground.routed("n3", "v3", 3);

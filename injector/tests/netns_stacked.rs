@@ -1,12 +1,12 @@
 //! `interfaces: auto` where devices are stacked: one of each stack is picked, and what passes it is cut once. Needs
 //! root, and each test the kernel's devices of its kind.
 
-#[path = "support/live/mod.rs"]
-#[expect(dead_code, reason = "each test program uses a part")]
-mod live;
 #[path = "support/ground.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod ground;
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
 
 use ground::Ground;
 use live::{can_run, skip};
@@ -57,7 +57,7 @@ fn a_macvlan_beside_its_parent() {
     if !can_run("a_macvlan_beside_its_parent") {
         return;
     }
-    let mut ground = uplinked();
+    let ground = uplinked();
     if !ground.can("h", "link add m0 link u0 type macvlan mode private") {
         return skip("a_macvlan_beside_its_parent", "this kernel makes no macvlan devices");
     }

@@ -13,11 +13,7 @@ pub type Choice = Vec<(Interface, String)>;
 /// So few interfaces that every way passes one of them, and each way by the one nearest to its peer where that does
 /// not add another: what all of a way's packets pass anyway for another's sake, is not hooked twice. `is_held` are
 /// attached to already.
-pub fn choose(
-    config: &Config,
-    found: &BTreeMap<PeerId, Found>,
-    is_held: impl Fn(&Place) -> bool,
-) -> Choice {
+pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn(&Place) -> bool) -> Choice {
     let mut ways: Vec<_> = found.values().flat_map(|found| &found.ways).collect();
     // A way with one place leaves no choice.
     ways.sort_by_key(|way| way.sure);
@@ -32,7 +28,8 @@ pub fn choose(
     let mut choice: Choice = Vec::new();
     for (peer, found) in found {
         for way in &found.ways {
-            let passed = way.places[..way.sure].iter().find(|place| chosen.iter().any(|known| known.is(place)));
+            let passed =
+                way.places[..way.sure].iter().find(|place| chosen.iter().any(|known| known.is(place)));
             let Some(place) = passed else { continue };
             let interface =
                 Interface { name: place.name.clone(), netns: place.netns.clone(), hook: Hook::Auto };
@@ -92,7 +89,8 @@ mod tests {
 
     /// The choice for peers with ways; `|` ends what every packet passes.
     fn chosen(peers: &[&[&str]]) -> Vec<String> {
-        let text = "peers: { n1: { addresses: [10.0.0.1] }, n2: { addresses: [10.0.0.2] } }\ninterfaces: auto\n";
+        let text =
+            "peers: { n1: { addresses: [10.0.0.1] }, n2: { addresses: [10.0.0.2] } }\ninterfaces: auto\n";
         let config = Config::parse(text, "test").unwrap();
         let way = |way: &&str| {
             let (sure, rest) = way.split_once('|').unwrap_or((way, ""));

@@ -1,6 +1,6 @@
 //! Which interface covers which peer, and since when. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::gaps::Gap;
 use super::survey::Way;
@@ -23,11 +23,19 @@ pub struct Coverage(BTreeMap<PeerId, Vec<Track>>);
 impl Coverage {
     /// Takes in what was found of a peer at an instant. A peer of which nothing is found stays where it was: that it
     /// is silent says nothing.
-    pub fn renew(&mut self, peer: PeerId, ways: &[Way], id: impl Fn(&super::survey::Place) -> Option<u32>, at: MonoNs) {
+    pub fn renew(
+        &mut self,
+        peer: PeerId,
+        ways: &[Way],
+        id: impl Fn(&super::survey::Place) -> Option<u32>,
+        at: MonoNs,
+    ) {
         let tracks = self.0.entry(peer).or_default();
         let mut found: Vec<Vec<u32>> =
             ways.iter().map(|way| way.places.iter().filter_map(&id).collect()).collect();
         found.retain(|interfaces: &Vec<u32>| !interfaces.is_empty());
+        let mut seen = BTreeSet::new();
+        found.retain(|interfaces| seen.insert(interfaces.clone()));
         if found.is_empty() {
             return;
         }
@@ -36,12 +44,14 @@ impl Coverage {
                 track.time.until = Some(at);
             }
         }
+        // In the order of what was found: the first is where its loss is rolled.
         for interfaces in found {
-            let is_known =
-                |track: &Track| track.time.until.is_none() && track.interfaces == interfaces;
-            if !tracks.iter().any(is_known) {
-                tracks.push(Track { interfaces, time: Gap { from: at, until: None } });
-            }
+            let is_known = |track: &Track| track.time.until.is_none() && track.interfaces == interfaces;
+            let track = match tracks.iter().position(is_known) {
+                Some(known) => tracks.remove(known),
+                None => Track { interfaces, time: Gap { from: at, until: None } },
+            };
+            tracks.push(track);
         }
     }
 
@@ -111,6 +121,16 @@ mod tests {
         coverage.forget(MonoNs(9));
         assert_eq!(tracks(&coverage), [(&[3][..], 9, None)]);
         assert!(!coverage.needs(2));
+    }
+
+    #[test]
+    fn the_first_that_was_found_comes_first() {
+        let mut coverage = Coverage::default();
+        renew(&mut coverage, &[&["1"]], 0);
+        renew(&mut coverage, &[&["2"], &["1"], &["2"]], 5);
+        assert_eq!(tracks(&coverage), [(&[2][..], 5, None), (&[1][..], 0, None)]);
+        renew(&mut coverage, &[&["2"], &["1"]], 6);
+        assert_eq!(tracks(&coverage), [(&[2][..], 5, None), (&[1][..], 0, None)]);
     }
 
     #[test]

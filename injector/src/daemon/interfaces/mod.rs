@@ -88,6 +88,8 @@ pub struct Interfaces {
     bound: BTreeMap<PeerId, u32>,
     /// What the last survey was made from.
     known: Vec<Namespace>,
+    /// Whether it found nothing of some peer.
+    is_one_missing: bool,
     /// The named namespaces at that time.
     listed: BTreeMap<String, Option<Identity>>,
     /// Whether a survey is on its way.
@@ -117,6 +119,7 @@ impl Interfaces {
             coverage: Coverage::default(),
             bound: BTreeMap::new(),
             known: Vec::new(),
+            is_one_missing: false,
             listed: BTreeMap::new(),
             is_due: false,
             doubts: BTreeSet::new(),
@@ -202,11 +205,11 @@ impl Interfaces {
 
     /// Notes which interfaces cover the peers from an instant on.
     fn cover(&mut self, found: &BTreeMap<PeerId, Found>, at: MonoNs) {
+        self.is_one_missing = found.values().any(|found| found.ways.is_empty());
         let Self { entries, coverage, .. } = self;
         let id = |place: &Place| {
-            let is_there = |entry: &&Entry| {
-                entry.interface.name == place.name && entry.interface.netns == place.netns
-            };
+            let is_there =
+                |entry: &&Entry| entry.interface.name == place.name && entry.interface.netns == place.netns;
             entries.iter().find(is_there).map(|entry| entry.id)
         };
         for (peer, found) in found {
@@ -240,9 +243,10 @@ impl Interfaces {
                     continue;
                 }
                 let netns = interface.netns.clone();
-                let is_followed = netns.is_none()
-                    || self.entries.iter().any(|entry| entry.interface.netns == netns);
-                if !is_followed && (self.clean(netns.as_ref()).await.is_err() || self.subscribe(netns.as_ref()).is_err())
+                let is_followed =
+                    netns.is_none() || self.entries.iter().any(|entry| entry.interface.netns == netns);
+                if !is_followed
+                    && (self.clean(netns.as_ref()).await.is_err() || self.subscribe(netns.as_ref()).is_err())
                 {
                     continue;
                 }
@@ -256,9 +260,8 @@ impl Interfaces {
         self.coverage.forget(cuts.open_since.unwrap_or_else(MonoNs::now));
         let Self { entries, coverage, .. } = self;
         // Of a peer that has moved on. What is attached stays: that a peer is silent there says nothing.
-        entries.retain(|entry| {
-            entry.chosen.is_none() || entry.attachment.is_some() || coverage.needs(entry.id)
-        });
+        entries
+            .retain(|entry| entry.chosen.is_none() || entry.attachment.is_some() || coverage.needs(entry.id));
         self.leave_unused(config);
         self.bind(kernel, cuts.is_rolling);
         changes
@@ -366,7 +369,8 @@ impl Interfaces {
                         }
                     }
                     let space = self.known.iter().find(|space| space.netns == netns);
-                    if follow::concerns(config, &self.known, space, &news) {
+                    let last = follow::Last { known: &self.known, is_one_missing: self.is_one_missing };
+                    if follow::concerns(config, &last, space, &news) {
                         self.ask_for_survey(at);
                     }
                 }

@@ -117,7 +117,9 @@ impl<'a> Search<'a> {
         for prefix in &self.peer.prefixes {
             let has_member = self.addresses().iter().any(|address| prefix.contains(address));
             if !self.prefix(*prefix) && !has_member {
-                self.found.missing.push(format!("{prefix}: no route leads to it, and none of it is a neighbour"));
+                self.found
+                    .missing
+                    .push(format!("{prefix}: no route leads to it, and none of it is a neighbour"));
             }
         }
         if let Some(mac) = self.peer.mac
@@ -250,34 +252,45 @@ impl<'a> Search<'a> {
         if self.own(address) {
             return Ok(());
         }
+        // Where it is a neighbour, and with which MAC; where that says nothing of its place, the MAC still does.
+        let mut neighbours: Vec<(Spot<'a>, Mac)> = Vec::new();
         let mut macs: BTreeSet<Mac> = BTreeSet::new();
-        let mut neighbours: Vec<Spot<'a>> = Vec::new();
-        let mut bridge = None;
         for (at, space) in self.namespaces.iter().enumerate() {
             for (index, _, mac) in space.facts.neighbours.iter().filter(|(_, known, _)| *known == address) {
                 macs.insert(*mac);
-                match space.facts.link(*index).filter(|link| usable(link)) {
-                    Some(link) if self.nics.contains(&(at, link.index)) => {}
-                    Some(link) if link.kind == Kind::Bridge => bridge = Some(link.name.as_str()),
-                    Some(link) => neighbours.push((at, link)),
-                    None => {}
+                if let Some(link) = space.facts.link(*index).filter(|link| usable(link))
+                    && !self.nics.contains(&(at, link.index))
+                {
+                    neighbours.push(((at, link), *mac));
                 }
             }
         }
-        let by_port: Vec<Way> = macs.iter().filter_map(|mac| self.way_by_port(*mac, LEARNED)).collect();
-        if !by_port.is_empty() {
-            by_port.into_iter().for_each(|way| self.add(way));
-            return Ok(());
+        let is_led_to = |(at, link): &Spot<'a>| {
+            self.routes_to(*at, |net| net.contains(&address)).any(|route| route.index == link.index)
+        };
+        let mut ways: Vec<(bool, Way)> = Vec::new();
+        for mac in &macs {
+            let is_led = neighbours.iter().any(|(spot, known)| known == mac && is_led_to(spot));
+            ways.extend(self.way_by_port(*mac, LEARNED).map(|way| (is_led, way)));
         }
-        if !neighbours.is_empty() {
-            let mut nearest = self.nearest(neighbours);
-            // A neighbour that moved is still listed at its old place for a while.
-            nearest.sort_by_key(|(at, link)| {
-                !self.routes_to(*at, |net| net.contains(&address)).any(|route| route.index == link.index)
-            });
-            for spot in nearest {
-                self.add(self.way(spot, format!("{address} is its neighbour")));
+        let direct = neighbours
+            .iter()
+            .filter(|((_, link), mac)| link.kind != Kind::Bridge && self.ports(*mac).is_empty());
+        for spot in self.nearest(direct.map(|(spot, _)| *spot).collect()) {
+            ways.push((is_led_to(&spot), self.way(spot, format!("{address} is its neighbour"))));
+        }
+        let bridge = neighbours.iter().find(|((_, link), _)| link.kind == Kind::Bridge);
+        if !ways.is_empty() {
+            // A peer that moved is still listed at its old place for a while: where the route leads comes first.
+            if !ways.iter().any(|(is_led, _)| *is_led) {
+                let spaces: BTreeSet<usize> = neighbours.iter().map(|((at, _), _)| *at).collect();
+                let routes = spaces.into_iter().flat_map(|at| {
+                    self.routes_to(at, |net| net.contains(&address)).map(move |route| (at, route))
+                });
+                self.routes(routes.collect());
             }
+            ways.sort_by_key(|(is_led, _)| !is_led);
+            ways.into_iter().for_each(|(_, way)| self.add(way));
             return Ok(());
         }
         let all = (0..self.namespaces.len())
@@ -286,10 +299,13 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         Err(match bridge {
-            Some(bridge) => format!(
-                "{address}: a neighbour on the bridge {bridge}, of which no port has learned its MAC address; let it send something"
+            Some(((_, bridge), _)) => format!(
+                "{address}: a neighbour on the bridge {}, of which no port has learned its MAC address",
+                bridge.name
             ),
-            None => format!("{address}: no interface has it, it is no neighbour, and no route leads to it but a default"),
+            None => format!(
+                "{address}: no interface has it, it is no neighbour, and no route leads to it but a default"
+            ),
         })
     }
 
@@ -306,8 +322,9 @@ impl<'a> Search<'a> {
                     }
                     // A node with a routed address: its packets leave by any of its devices.
                     Some(link) if link.kind == Kind::Loopback => {
-                        let carrying =
-                            self.links().filter(|(other, out)| *other == at && out.up && out.master.is_none());
+                        let carrying = self
+                            .links()
+                            .filter(|(other, out)| *other == at && out.up && out.master.is_none());
                         ways.extend(carrying.map(|spot| {
                             self.way(spot, format!("{address} is on {}, and this leads out", link.name))
                         }));
@@ -347,7 +364,8 @@ impl<'a> Search<'a> {
     /// A namespace's most specific routes to something.
     fn routes_to(&self, at: usize, leads: impl Fn(&IpNet) -> bool) -> impl Iterator<Item = Route> {
         let routes = &self.namespaces[at].facts.routes;
-        let longest = routes.iter().filter(|route| leads(&route.net)).map(|route| route.net.prefix_len()).max();
+        let longest =
+            routes.iter().filter(|route| leads(&route.net)).map(|route| route.net.prefix_len()).max();
         let found: Vec<Route> = routes
             .iter()
             .filter(|route| leads(&route.net) && Some(route.net.prefix_len()) == longest)
@@ -449,118 +467,4 @@ impl<'a> Search<'a> {
 const LEARNED: &str = "the peer's MAC address was learned behind this bridge port";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn link(index: u32, name: &str, kind: Kind, below: Option<u32>) -> LinkFacts {
-        LinkFacts {
-            index,
-            name: name.to_owned(),
-            layer: LinkLayerType::Ether,
-            mac: Some([2, 0, 0, 0, name.len() as u8, index as u8]),
-            up: true,
-            master: None,
-            below,
-            is_below_away: below.is_some(),
-            kind,
-            xdp: None,
-        }
-    }
-
-    fn config() -> Config {
-        let text = "peers: { n1: { addresses: [10.0.0.1] }, n2: { addresses: [10.0.0.2] }, n3: { addresses: [10.3.0.0/16] } }\ninterfaces: auto\n";
-        Config::parse(text, "test").unwrap()
-    }
-
-    fn space(netns: Option<&str>, facts: Facts) -> Namespace {
-        Namespace { netns: netns.map(|name| Netns::Name(name.to_owned())), facts }
-    }
-
-    /// The ways, their places joined by spaces; what not every packet passes after a bar.
-    fn names(found: &Found) -> Vec<String> {
-        let shown = |place: &Place| match &place.netns {
-            Some(netns) => format!("{netns}/{}", place.name),
-            None => place.name.clone(),
-        };
-        let join = |places: &[Place]| places.iter().map(shown).collect::<Vec<_>>().join(" ");
-        let way = |way: &Way| match &way.places[way.sure..] {
-            [] => join(&way.places),
-            rest => format!("{} | {}", join(&way.places[..way.sure]), join(rest)),
-        };
-        found.ways.iter().map(way).collect()
-    }
-
-    fn on_link(net: &str, index: u32) -> Route {
-        Route { net: net.parse().unwrap(), index, gateway: None }
-    }
-
-    fn node(index: u32, below: u32, address: &str) -> Facts {
-        Facts {
-            links: vec![link(index, "eth0", Kind::Veth, Some(below))],
-            addresses: vec![(index, address.parse().unwrap())],
-            ..Facts::default()
-        }
-    }
-
-    #[test]
-    fn the_own_nic_comes_before_the_host_end() {
-        let host = Facts {
-            links: vec![link(7, "v1", Kind::Veth, Some(2)), link(9, "br0", Kind::Bridge, None)],
-            ..Facts::default()
-        };
-        let found = survey(&config(), &[space(None, host), space(Some("a"), node(2, 7, "10.0.0.1"))]);
-        assert_eq!(names(&found[&PeerId(1)]), ["a/eth0 v1"]);
-        assert!(found[&PeerId(2)].ways.is_empty());
-    }
-
-    #[test]
-    fn equal_indices_in_two_namespaces_are_told_apart_by_the_learned_mac_or_not_at_all() {
-        let end = || Facts { links: vec![link(7, "v1", Kind::Veth, Some(2))], ..Facts::default() };
-        let nic = node(2, 7, "10.0.0.1");
-        let spaces =
-            |right: Facts| vec![space(None, end()), space(Some("s"), right), space(Some("a"), nic.clone())];
-        let found = survey(&config(), &spaces(end()));
-        assert_eq!(names(&found[&PeerId(1)]), ["a/eth0"]);
-        let learned = Facts { ports: vec![(nic.links[0].mac.unwrap(), 7)], ..end() };
-        let found = survey(&config(), &spaces(learned));
-        assert_eq!(names(&found[&PeerId(1)]), ["a/eth0 s/v1"]);
-    }
-
-    #[test]
-    fn a_neighbour_behind_a_bridge_is_behind_its_port() {
-        let mac = [2, 9, 9, 9, 9, 9];
-        let host = Facts {
-            links: vec![
-                link(3, "br0", Kind::Bridge, None),
-                link(4, "tap1", Kind::Other, None),
-                link(5, "tap2", Kind::Other, None),
-            ],
-            neighbours: vec![(3, "10.0.0.1".parse().unwrap(), mac)],
-            ports: vec![(mac, 5)],
-            ..Facts::default()
-        };
-        let found = survey(&config(), &[space(None, host)]);
-        assert_eq!(names(&found[&PeerId(1)]), ["tap2"]);
-    }
-
-    #[test]
-    fn a_nodes_own_neighbours_and_routes_say_nothing_of_other_peers() {
-        let mut nic = node(2, 7, "10.0.0.1");
-        nic.neighbours = vec![(2, "10.0.0.2".parse().unwrap(), [2, 9, 9, 9, 9, 9])];
-        nic.routes = vec![on_link("10.0.0.0/24", 2)];
-        let found = survey(&config(), &[space(Some("a"), nic)]);
-        assert!(found[&PeerId(2)].ways.is_empty(), "{found:?}");
-    }
-
-    #[test]
-    fn routes_are_the_last_resort_and_a_bridge_is_no_place() {
-        let host = Facts {
-            links: vec![link(3, "br0", Kind::Bridge, None), link(4, "eth1", Kind::Other, None)],
-            routes: vec![on_link("10.3.0.0/16", 4), on_link("10.0.0.0/24", 3)],
-            ..Facts::default()
-        };
-        let found = survey(&config(), &[space(None, host)]);
-        assert_eq!(names(&found[&PeerId(3)]), ["eth1"]);
-        assert!(found[&PeerId(2)].ways.is_empty());
-    }
-}
+mod tests;
