@@ -35,9 +35,9 @@ pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn
                 Interface { name: place.name.clone(), netns: place.netns.clone(), hook: Hook::Auto };
             let why = format!("found for {}: {}", config.names.name(*peer), place.why);
             match choice.iter_mut().find(|(known, _)| *known == interface) {
-                Some((_, whys)) => {
-                    whys.push_str("; ");
-                    whys.push_str(&why);
+                Some((_, reasons)) => {
+                    reasons.push_str("; ");
+                    reasons.push_str(&why);
                 }
                 None => choice.push((interface, why)),
             }

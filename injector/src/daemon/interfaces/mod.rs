@@ -7,31 +7,27 @@ mod entry;
 mod follow;
 mod gaps;
 mod look;
+mod namespaces;
+mod renewal;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
 use self::coverage::Coverage;
 use self::entry::Entry;
 use self::gaps::{Gap, common, merged};
-use self::survey::{Found, Namespace, Place, survey};
+use self::survey::Namespace;
 use super::StartError;
 use crate::api::types::{AttachmentView, Uncovered};
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Netns};
-use crate::datapath::{Kernel, Sweep, shown, sweep};
+use crate::datapath::{Kernel, shown};
 use crate::model::{Link, PeerId};
-use crate::netlink::news::{News, Topic};
-use crate::netlink::{self, news};
-use crate::netns::{Identity, NetnsError, Workers};
-
-/// News of a change comes in a bunch: how long the rest of it is waited for before the peers are looked for anew.
-const BUNCH: Duration = Duration::from_millis(50);
+use crate::netlink;
+use crate::netlink::news::News;
+use crate::netns::{Identity, Workers};
 
 /// What the daemon's task is told about interfaces.
 #[derive(Debug)]
@@ -178,178 +174,6 @@ impl Interfaces {
         self.next - 1
     }
 
-    /// Looks where the peers live now.
-    async fn look(&mut self, config: &Config) -> BTreeMap<PeerId, Found> {
-        if let config::Interfaces::Named(named) = &config.interfaces {
-            let named = named.iter().map(|interface| interface.netns.clone()).collect();
-            self.known = look::into(&mut self.workers, named).await;
-            let found = survey(config, &self.known);
-            // Otherwise other namespaces may know how a peer's address comes to one of these interfaces.
-            if found.values().all(|found| !found.ways.is_empty()) {
-                return found;
-            }
-        }
-        self.listed = look::listed();
-        self.known = look::everywhere(&mut self.workers, config).await;
-        survey(config, &self.known)
-    }
-
-    /// Warns, once each, of peers that are not found.
-    fn warn(&mut self, config: &Config, found: &BTreeMap<PeerId, Found>) {
-        for doubt in choice::doubts(config, found) {
-            if self.doubts.insert(doubt.clone()) {
-                tracing::warn!("{doubt}");
-            }
-        }
-    }
-
-    /// Notes which interfaces cover the peers from an instant on.
-    fn cover(&mut self, found: &BTreeMap<PeerId, Found>, at: MonoNs) {
-        self.is_one_missing = found.values().any(|found| found.ways.is_empty());
-        let Self { entries, coverage, .. } = self;
-        let id = |place: &Place| {
-            let is_there =
-                |entry: &&Entry| entry.interface.name == place.name && entry.interface.netns == place.netns;
-            entries.iter().find(is_there).map(|entry| entry.id)
-        };
-        for (peer, found) in found {
-            coverage.renew(*peer, &found.ways, id, at);
-        }
-    }
-
-    /// Looks where the peers live now, and attaches where they are new.
-    async fn survey(&mut self, at: MonoNs, config: &Config, kernel: &mut Kernel, cuts: Cuts) -> Changes {
-        self.is_due = false;
-        let mut changes = Changes::default();
-        let mut found = self.look(config).await;
-        if config.interfaces == config::Interfaces::Auto {
-            if let Some(what) = choice::ambiguity(config, &found)
-                && self.doubts.insert(what.clone())
-            {
-                tracing::warn!("interfaces: auto: {what}; it is taken to be where it was");
-            }
-            found.retain(|_, found| found.ambiguous.is_empty());
-            self.warn(config, &found);
-            let is_held = |place: &Place| {
-                self.entries.iter().any(|entry| {
-                    entry.attachment.is_some()
-                        && entry.interface.name == place.name
-                        && entry.interface.netns == place.netns
-                })
-            };
-            for (interface, why) in choice::choose(config, &found, is_held) {
-                if let Some(entry) = self.entries.iter_mut().find(|entry| entry.interface == interface) {
-                    entry.chosen = Some(why);
-                    continue;
-                }
-                let netns = interface.netns.clone();
-                let is_followed =
-                    netns.is_none() || self.entries.iter().any(|entry| entry.interface.netns == netns);
-                if !is_followed
-                    && (self.clean(netns.as_ref()).await.is_err() || self.subscribe(netns.as_ref()).is_err())
-                {
-                    continue;
-                }
-                let id = self.id();
-                self.entries.push(Entry::found_later(id, interface, Some(why)));
-                let last = self.entries.len() - 1;
-                changes.told.extend(self.try_again(last, kernel).await);
-            }
-        }
-        self.cover(&found, at);
-        self.coverage.forget(cuts.open_since.unwrap_or_else(MonoNs::now));
-        let Self { entries, coverage, .. } = self;
-        // Of a peer that has moved on. What is attached stays: that a peer is silent there says nothing.
-        entries
-            .retain(|entry| entry.chosen.is_none() || entry.attachment.is_some() || coverage.needs(entry.id));
-        self.leave_unused(config);
-        self.bind(kernel, cuts.is_rolling);
-        changes
-    }
-
-    /// Asks for a survey, once for all news of a bunch.
-    fn ask_for_survey(&mut self, at: MonoNs) {
-        if std::mem::replace(&mut self.is_due, true) {
-            return;
-        }
-        let news = self.news.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(BUNCH).await;
-            let _ = news.send(InterfaceEvent::Survey { at });
-        });
-    }
-
-    /// Stops the threads that were only needed to look around: a thread keeps its namespace alive.
-    fn leave_unused(&mut self, config: &Config) {
-        for netns in self.workers.names() {
-            let is_used = netns.is_none()
-                || self.entries.iter().any(|entry| entry.interface.netns == netns)
-                || config.endpoints.iter().any(|endpoint| endpoint.netns == netns);
-            if !is_used {
-                self.workers.stop(netns.as_ref());
-            }
-        }
-    }
-
-    /// Removes what dead daemons left in a namespace.
-    async fn clean(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
-        let worker = self.workers.of(netns)?;
-        let cleaned = worker.run(|| async {
-            let handle = netlink::connect().map_err(|error| error.to_string())?;
-            let links = netlink::links(&handle).await.map_err(|error| error.to_string())?;
-            sweep(&links, Sweep::Remove).map_err(|error| error.to_string())
-        });
-        match cleaned.await? {
-            Ok(leftovers) => {
-                for leftover in leftovers {
-                    tracing::info!("{leftover}");
-                }
-            }
-            Err(error) => tracing::warn!(error, "leftovers of earlier daemons could not be looked for"),
-        }
-        Ok(())
-    }
-
-    /// Follows the interfaces of a namespace.
-    fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
-        let worker = self.workers.of(netns)?;
-        let (netns, identity, sender) = (netns.cloned(), worker.identity(), self.news.clone());
-        worker.spawn(move || async move {
-            for topic in [Topic::Links, Topic::Places] {
-                let (netns, news) = (netns.clone(), sender.clone());
-                let tell = move |told| {
-                    let at = MonoNs::now();
-                    news.send(InterfaceEvent::News { netns: netns.clone(), identity, at, news: told }).is_ok()
-                };
-                if let Err(error) = news::subscribe(topic, tell) {
-                    tracing::error!(%error, ?topic, "changes will not be noticed");
-                }
-            }
-            // What happened before the subscription is looked at now.
-            let at = MonoNs::now();
-            let _ = sender.send(InterfaceEvent::News { netns, identity, at, news: News::Overrun });
-        })?;
-        Ok(())
-    }
-
-    /// Follows the mounts: a named namespace is a mount, and comes and goes with it.
-    fn watch_mounts(&self) -> Result<(), StartError> {
-        let file = std::fs::File::open("/proc/self/mounts").map_err(super::io("/proc/self/mounts"))?;
-        // SAFETY: a `File` answers the same open descriptor for as long as it lives.
-        let mounts = unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY | Interest::ERROR) }
-            .map_err(|error| super::io("the mounts")(error.into()))?;
-        let news = self.news.clone();
-        tokio::spawn(async move {
-            while let Ok(mut changed) = mounts.ready(Interest::PRIORITY | Interest::ERROR).await {
-                changed.clear_ready();
-                if news.send(InterfaceEvent::Mounts { at: MonoNs::now() }).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(())
-    }
-
     /// Does what an event calls for.
     pub async fn handle(
         &mut self,
@@ -452,45 +276,6 @@ impl Interfaces {
                     tracing::warn!(interface = name, error = missing, "not attached");
                 }
                 is_new.then(|| (name, format!("not attached: {missing}")))
-            }
-        }
-    }
-
-    /// Finds names that stand for another namespace now, or for none.
-    async fn check_namespaces(&mut self, when: MonoNs, kernel: &Kernel, changes: &mut Changes) {
-        let names: BTreeSet<Netns> =
-            self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
-        for netns in names {
-            let now = Identity::now(Some(&netns));
-            let before = self.workers.identity(Some(&netns));
-            // One that was gone may have got a thread again for a probe: nobody follows its interfaces yet.
-            if before.is_some() && before == now && !self.gone.contains(&netns) {
-                continue;
-            }
-            let mine: Vec<usize> = (0..self.entries.len())
-                .filter(|at| self.entries[*at].interface.netns.as_ref() == Some(&netns))
-                .collect();
-            if before.is_some() && before != now {
-                for at in &mine {
-                    if self.entries[*at].attachment.is_some() {
-                        changes
-                            .told
-                            .push(self.entries[*at].lose(when, "its network namespace is gone").await);
-                    }
-                }
-                // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
-                self.workers.stop(Some(&netns));
-                self.gone.insert(netns.clone());
-            }
-            // Between `ip netns add`'s two steps the file is not yet a namespace: the mount is news again.
-            if now.is_none() || self.subscribe(Some(&netns)).is_err() {
-                continue;
-            }
-            self.gone.remove(&netns);
-            changes.reborn.push(netns);
-            for at in mine {
-                let told = self.check(at, when, kernel).await;
-                changes.told.extend(told);
             }
         }
     }

@@ -127,9 +127,9 @@ impl<'a> Search<'a> {
             && self.found.ways.is_empty()
             && self.found.missing.is_empty()
         {
-            let [a, b, c, d, e, f] = mac;
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             self.found.missing.push(format!(
-                "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}: no interface has it, no bridge port has learned it, and it is no neighbour"
+                "{mac}: no interface has it, no bridge port has learned it, and it is no neighbour"
             ));
         }
         self.found
@@ -290,7 +290,9 @@ impl<'a> Search<'a> {
                 self.routes(routes.collect());
             }
             ways.sort_by_key(|(is_led, _)| !is_led);
-            ways.into_iter().for_each(|(_, way)| self.add(way));
+            for (_, way) in ways {
+                self.add(way);
+            }
             return Ok(());
         }
         let all = (0..self.namespaces.len())
@@ -345,7 +347,9 @@ impl<'a> Search<'a> {
             self.found.ambiguous.push((address, places));
         }
         let has_any = !holders.is_empty();
-        holders.into_iter().flat_map(|(_, ways)| ways).for_each(|way| self.add(way));
+        for way in holders.into_iter().flat_map(|(_, ways)| ways) {
+            self.add(way);
+        }
         has_any
     }
 
@@ -403,7 +407,9 @@ impl<'a> Search<'a> {
         let believed = self.nearest(ways.iter().map(|(spot, _)| *spot).collect());
         let spaces: BTreeSet<usize> = believed.into_iter().map(|(at, _)| at).collect();
         let has_any = !spaces.is_empty();
-        ways.into_iter().filter(|((at, _), _)| spaces.contains(at)).for_each(|(_, way)| self.add(way));
+        for (_, way) in ways.into_iter().filter(|((at, _), _)| spaces.contains(at)) {
+            self.add(way);
+        }
         has_any
     }
 
