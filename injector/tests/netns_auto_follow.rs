@@ -50,7 +50,7 @@ fn a_neighbour_that_is_learned_later() {
         ground.bridged(node, port, "br0", host);
     }
     ground.assert_flows(("h", 14), ("n1", 1));
-    let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    let daemon = ground.secluded_daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
     ground.assert_chosen(&daemon, &["p1"]);
     settle();
     for (node, host) in [("n2", 2), ("n3", 3)] {
@@ -71,7 +71,7 @@ fn a_route_that_leads_elsewhere_later() {
     }
     ground.plug("x", "w1");
     ground.hide("x");
-    let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    let daemon = ground.secluded_daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
     ground.assert_chosen(&daemon, &["v1", "v2", "v3"]);
     settle();
     // Nothing but this: no interface changes.

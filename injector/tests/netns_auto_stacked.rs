@@ -100,7 +100,7 @@ fn a_vlan_and_its_parent() {
     ground.ip("n3", &format!("address add {}/32 dev eth0.5", ground.ipv4(1)));
     ground.ip("n3", &format!("address add {}/128 dev eth0.5 nodad", ground.ipv6(1)));
     ground.routed("n2", "v2", 2);
-    for (host, dev, from) in [(2, "eth0.5", 1), (14, "eth0", 3), (13, "eth0.5", 1)] {
+    for (host, dev, from) in [(13, "eth0.5", 1), (14, "eth0", 3), (2, "eth0.5", 1)] {
         for (to, src) in [(ground.ipv4(host), ground.ipv4(from)), (ground.ipv6(host), ground.ipv6(from))] {
             let at = if to.is_ipv4() { ground.ipv4(13) } else { ground.ipv6(13) };
             let via = if host == 2 { format!("via {at} onlink") } else { String::new() };

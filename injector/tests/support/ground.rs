@@ -195,6 +195,22 @@ impl Ground {
         self.within("h", || Daemon::start(&config(peers, interfaces)))
     }
 
+    /// Starts one on the host that sees no named namespaces: others come and go all the time, and each is a reason to
+    /// look again.
+    pub fn secluded_daemon(&self, peers: &str) -> Daemon {
+        self.within("h", || {
+            // SAFETY: the calls take numbers and texts that outlive them; this thread alone gets another view of mounts.
+            unsafe {
+                assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
+                let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+                assert_eq!(libc::mount(none, c"/".as_ptr(), none, flags, none.cast()), 0);
+                let (tmpfs, names) = (c"tmpfs".as_ptr(), c"/run/netns".as_ptr());
+                assert_eq!(libc::mount(tmpfs, names, tmpfs, 0, none.cast()), 0);
+            }
+            Daemon::start(&config(peers, "auto"))
+        })
+    }
+
     /// Why a daemon on the host does not start.
     pub fn refusal(&self, peers: &str) -> String {
         let started = self.within("h", || Daemon::try_start(&config(peers, "auto")).map(drop));
