@@ -1,15 +1,15 @@
 //! What rtnetlink says of interfaces, asked from inside their namespace.
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
-use netlink_packet_route::RouteNetlinkMessage;
+use futures_util::TryStreamExt as _;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
-use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::{Handle, MulticastGroup};
+use rtnetlink::Handle;
 
 pub mod facts;
 pub mod filters;
+pub mod news;
 pub mod sockets;
 
 /// What is known of one interface.
@@ -29,6 +29,8 @@ pub struct LinkFacts {
     pub master: Option<u32>,
     /// The interface below it, or a veth's other end, in whichever namespace that is.
     pub below: Option<u32>,
+    /// Whether that is in another namespace.
+    pub is_below_away: bool,
     /// What kind of device it is.
     pub kind: Kind,
     /// The id of the XDP program on it, ours or another's.
@@ -42,7 +44,9 @@ pub enum Kind {
     Veth,
     /// A bridge: its own hooks see what its host sends and receives, not what it forwards between ports.
     Bridge,
-    /// The loopback device.
+    /// Sees every frame of the device below it that has its tag; that device sees them too.
+    Vlan,
+    /// Holds addresses and carries nothing: the loopback device, or a dummy.
     Loopback,
     /// Anything else.
     #[default]
@@ -60,6 +64,7 @@ impl LinkFacts {
             up: message.header.flags.contains(LinkFlags::Up),
             master: None,
             below: None,
+            is_below_away: false,
             kind: Kind::default(),
             xdp: None,
         };
@@ -72,11 +77,14 @@ impl LinkFacts {
                 LinkAttribute::Address(mac) => facts.mac = mac.as_slice().try_into().ok(),
                 LinkAttribute::Controller(master) => facts.master = Some(*master),
                 LinkAttribute::Link(below) => facts.below = Some(*below),
+                LinkAttribute::LinkNetNsId(_) => facts.is_below_away = true,
                 LinkAttribute::LinkInfo(infos) => {
                     for info in infos {
                         match info {
                             LinkInfo::Kind(InfoKind::Veth) => facts.kind = Kind::Veth,
                             LinkInfo::Kind(InfoKind::Bridge) => facts.kind = Kind::Bridge,
+                            LinkInfo::Kind(InfoKind::Vlan) => facts.kind = Kind::Vlan,
+                            LinkInfo::Kind(InfoKind::Dummy) => facts.kind = Kind::Loopback,
                             _ => {}
                         }
                     }
@@ -101,43 +109,6 @@ pub fn connect() -> std::io::Result<Handle> {
     Ok(handle)
 }
 
-/// What a subscription to the interfaces of a namespace tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LinkNews {
-    /// An interface is new, or changed.
-    Link(LinkFacts),
-    /// An interface is gone, by its index.
-    Gone(u32),
-    /// Notifications were lost: everything has to be looked at.
-    Overrun,
-}
-
-/// Subscribes to the interfaces of the calling thread's namespace. `tell` answers whether to go on.
-pub fn subscribe(mut tell: impl FnMut(LinkNews) -> bool + 'static) -> std::io::Result<()> {
-    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(&[MulticastGroup::Link])?;
-    tokio::spawn(connection);
-    tokio::task::spawn_local(async move {
-        // The connection ends with its last handle.
-        let _handle = handle;
-        while let Some((message, _)) = messages.next().await {
-            let news = match message.payload {
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(link)) => {
-                    LinkFacts::of(&link).map(LinkNews::Link)
-                }
-                NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(link)) => {
-                    Some(LinkNews::Gone(link.header.index))
-                }
-                NetlinkPayload::Overrun(_) => Some(LinkNews::Overrun),
-                _ => None,
-            };
-            if news.is_some_and(|news| !tell(news)) {
-                return;
-            }
-        }
-    });
-    Ok(())
-}
-
 /// Looks an interface up by its name; `None` if there is none.
 pub async fn find(handle: &Handle, name: &str) -> Result<Option<LinkFacts>, rtnetlink::Error> {
     // A dump, not a request by name: a missing interface is then an empty answer, not an error to interpret.
@@ -152,18 +123,19 @@ pub async fn links(handle: &Handle) -> Result<Vec<LinkFacts>, rtnetlink::Error> 
 
 /// The interface index and address of every local address of the namespace.
 pub async fn addresses(handle: &Handle) -> Result<Vec<(u32, std::net::IpAddr)>, rtnetlink::Error> {
-    use netlink_packet_route::address::{AddressAttribute, AddressMessage};
     let messages: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
-    let of = |message: &AddressMessage| {
-        let local = message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Local(address) => Some(*address),
-            _ => None,
-        });
-        let any = message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
-            _ => None,
-        });
-        local.or(any).map(|address| (message.header.index, address))
-    };
-    Ok(messages.iter().filter_map(of).collect())
+    Ok(messages.iter().filter_map(address).collect())
+}
+
+/// The interface index and the address of a message.
+fn address(message: &AddressMessage) -> Option<(u32, std::net::IpAddr)> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let any = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    local.or(any).map(|address| (message.header.index, address))
 }

@@ -260,6 +260,9 @@ impl State {
                 return Err(problem);
             }
         };
+        // A peer that moved while loss was rolled has its hook renewed now.
+        let is_rolling = self.cuts().is_rolling;
+        self.interfaces.bind(&mut self.kernel, is_rolling);
         let offset = WallOffset::now();
         let lost = self.lost_stamps();
         let pressure = Pressures::read();

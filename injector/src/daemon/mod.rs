@@ -78,6 +78,14 @@ pub enum StartError {
         "interfaces: auto found none of the peers' addresses, neither in this network namespace nor in those under /run/netns, nor a neighbour, bridge port or route that leads to one; check the peers' addresses, start the peers first, or name the interfaces in the config"
     )]
     NothingFound,
+    /// `interfaces: auto` found an address more than once.
+    #[error(
+        "interfaces: auto can't tell where a peer lives: {what}; remove the namespace that does not belong here, or name the interfaces in the config"
+    )]
+    Ambiguous {
+        /// The address, its peer, and where it is.
+        what: String,
+    },
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {

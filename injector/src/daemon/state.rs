@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, watch};
 use super::answers::Look;
 use super::closing::Waiter;
 use super::command::{Command, EventFeed};
-use super::interfaces::{InterfaceEvent, Interfaces};
+use super::interfaces::{Cuts, InterfaceEvent, Interfaces};
 use super::partition::{Partition, named};
 use super::samples::Samples;
 use crate::api::types::{
@@ -17,7 +17,7 @@ use crate::api::types::{
 use crate::clock::{MonoNs, WallOffset};
 use crate::config::{Config, Netns, Role};
 use crate::datapath::{Datapath, Kernel, wire_ids};
-use crate::model::Link;
+use crate::model::{Link, Percent};
 use crate::plan::{SlotIndex, SlotTable};
 use crate::probe::schedule::Rate;
 use crate::probe::{EndpointId, Sample};
@@ -146,11 +146,24 @@ impl State {
 
     /// Takes in news of an interface; answers the namespaces whose probes are to be started anew.
     pub async fn interface(&mut self, event: InterfaceEvent) -> Vec<Netns> {
-        let changes = self.interfaces.handle(event, &mut self.kernel).await;
+        let cuts = self.cuts();
+        let changes = self.interfaces.handle(event, &self.config, &mut self.kernel, cuts).await;
         for (interface, what) in changes.told {
             self.event(MonoNs::now(), EventKind::Interface { interface, what });
         }
         changes.reborn
+    }
+
+    /// What is cut now, as far as the interfaces are concerned.
+    pub(super) fn cuts(&self) -> Cuts {
+        let open = self.partitions.iter().filter(|partition| partition.is_open());
+        Cuts {
+            open_since: open.filter_map(|partition| partition.cut.map(|cut| cut.begin_ns)).min(),
+            is_rolling: self
+                .partitions
+                .iter()
+                .any(|partition| partition.is_live() && partition.request.loss != Percent::ALL),
+        }
     }
 
     /// Takes in a probe's result.

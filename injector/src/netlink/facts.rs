@@ -6,7 +6,7 @@ use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
-use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::{LinkFacts, addresses, links};
@@ -21,9 +21,22 @@ pub struct Facts {
     /// Neighbours: the interface index, the address, its MAC.
     pub neighbours: Vec<(u32, IpAddr, [u8; 6])>,
     /// Routes with an outgoing interface; default routes are left out, since they say nothing of any one address.
-    pub routes: Vec<(IpNet, u32)>,
+    pub routes: Vec<Route>,
     /// Bridge ports, by the MAC addresses behind them.
     pub ports: Vec<([u8; 6], u32)>,
+    /// Whether it passes others' packets on.
+    pub forwards: bool,
+}
+
+/// A way out of a namespace; a route over several ways is several of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub net: IpNet,
+    /// Through which interface.
+    pub index: u32,
+    /// Over which next hop; `None` if the destination is on the link itself.
+    pub gateway: Option<IpAddr>,
 }
 
 impl Facts {
@@ -51,8 +64,12 @@ impl Facts {
         let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
         for request in [v4, v6] {
             let found: Vec<RouteMessage> = handle.route().get(request).execute().try_collect().await?;
-            facts.routes.extend(found.iter().filter_map(route));
+            facts.routes.extend(found.iter().flat_map(routes));
         }
+        // The file of the calling thread's namespace; IPv6 may be absent.
+        facts.forwards = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].iter().any(|of| {
+            std::fs::read_to_string(format!("/proc/sys/net/{of}")).is_ok_and(|value| value.trim() != "0")
+        });
         Ok(facts)
     }
 
@@ -62,14 +79,14 @@ impl Facts {
     }
 }
 
-fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {
+pub(super) fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {
     entry.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok(),
         _ => None,
     })
 }
 
-fn neighbour(entry: &NeighbourMessage) -> Option<(u32, IpAddr, [u8; 6])> {
+pub(super) fn neighbour(entry: &NeighbourMessage) -> Option<(u32, IpAddr, [u8; 6])> {
     let address = entry.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(IpAddr::V4(*address)),
         NeighbourAttribute::Destination(NeighbourAddress::Inet6(address)) => Some(IpAddr::V6(*address)),
@@ -78,21 +95,45 @@ fn neighbour(entry: &NeighbourMessage) -> Option<(u32, IpAddr, [u8; 6])> {
     Some((entry.header.ifindex, address, mac(entry)?))
 }
 
-fn route(route: &RouteMessage) -> Option<(IpNet, u32)> {
-    let mut destination = None;
-    let mut out = None;
-    for attribute in &route.attributes {
+fn address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(address) => Some(IpAddr::V4(*address)),
+        RouteAddress::Inet6(address) => Some(IpAddr::V6(*address)),
+        _ => None,
+    }
+}
+
+fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
+    attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Gateway(gateway) => address(gateway),
+        RouteAttribute::Via(RouteVia::Inet(gateway)) => Some(IpAddr::V4(*gateway)),
+        RouteAttribute::Via(RouteVia::Inet6(gateway)) => Some(IpAddr::V6(*gateway)),
+        _ => None,
+    })
+}
+
+pub(super) fn routes(message: &RouteMessage) -> Vec<Route> {
+    let destination = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(destination) => address(destination),
+        _ => None,
+    });
+    let net = destination
+        .and_then(|destination| IpNet::new(destination, message.header.destination_prefix_length).ok())
+        .filter(|net| net.prefix_len() > 0 && message.header.kind == RouteType::Unicast);
+    let Some(net) = net else { return Vec::new() };
+    let mut found = Vec::new();
+    for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
-                destination = Some(IpAddr::V4(*address));
+            RouteAttribute::Oif(index) => {
+                found.push(Route { net, index: *index, gateway: gateway(&message.attributes) });
             }
-            RouteAttribute::Destination(RouteAddress::Inet6(address)) => {
-                destination = Some(IpAddr::V6(*address));
-            }
-            RouteAttribute::Oif(index) => out = Some(*index),
+            RouteAttribute::MultiPath(hops) => found.extend(hops.iter().map(|hop| Route {
+                net,
+                index: hop.interface_index,
+                gateway: gateway(&hop.attributes),
+            })),
             _ => {}
         }
     }
-    let net = IpNet::new(destination?, route.header.destination_prefix_length).ok()?;
-    (net.prefix_len() > 0).then_some((net, out?))
+    found
 }

@@ -30,6 +30,21 @@ pub fn common(a: &[Gap], b: &[Gap]) -> Vec<Gap> {
     a.iter().flat_map(|a| b.iter().filter_map(|b| a.common(*b))).collect()
 }
 
+/// The times that are in any, in their order, each as long as it can be.
+pub fn merged(mut gaps: Vec<Gap>) -> Vec<Gap> {
+    gaps.sort_by_key(|gap| gap.from);
+    let mut merged: Vec<Gap> = Vec::new();
+    for gap in gaps {
+        match merged.last_mut() {
+            Some(last) if last.until.is_none_or(|until| until >= gap.from) => {
+                last.until = last.until.zip(gap.until).map(|(a, b)| a.max(b));
+            }
+            _ => merged.push(gap),
+        }
+    }
+    merged
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +61,12 @@ mod tests {
         assert_eq!(common(&a, &[]), []);
         assert_eq!(common(&a, &[Gap::ALWAYS]), a);
         assert_eq!(common(&[gap(5, None)], &[gap(9, None)]), [gap(9, None)]);
+    }
+
+    #[test]
+    fn times_that_touch_are_one() {
+        let gaps = vec![gap(20, Some(30)), gap(10, Some(20)), gap(40, Some(41)), gap(12, Some(14))];
+        assert_eq!(merged(gaps), [gap(10, Some(30)), gap(40, Some(41))]);
+        assert_eq!(merged(vec![gap(10, None), gap(20, Some(30))]), [gap(10, None)]);
     }
 }

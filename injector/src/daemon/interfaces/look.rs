@@ -1,6 +1,6 @@
 //! Asking namespaces what they know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::survey::Namespace;
 use crate::config::{self, Config, Netns};
@@ -16,11 +16,15 @@ pub async fn everywhere(workers: &mut Workers, config: &Config) -> Vec<Namespace
     }
     names.push(None);
     names.extend(config.endpoints.iter().map(|endpoint| endpoint.netns.clone()));
-    let listed = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    let mut listed: Vec<String> = listed.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    listed.sort();
-    names.extend(listed.into_iter().map(|name| Some(Netns::Name(name))));
+    names.extend(listed().into_keys().map(|name| Some(Netns::Name(name))));
     into(workers, names).await
+}
+
+/// The namespaces that have names now, and which they are.
+pub fn listed() -> BTreeMap<String, Option<Identity>> {
+    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.map(|name| (name.clone(), Identity::now(Some(&Netns::Name(name))))).collect()
 }
 
 /// What some namespaces know; each once, by whichever of its names comes first.
@@ -28,13 +32,14 @@ pub async fn into(workers: &mut Workers, names: Vec<Option<Netns>>) -> Vec<Names
     let mut seen = BTreeSet::new();
     let mut spaces = Vec::new();
     for netns in names {
-        let Some(identity) = Identity::now(netns.as_ref()) else { continue };
+        let identity = netns.as_ref().map_or_else(|| Identity::now(None), |netns| workers.now(netns));
+        let Some(identity) = identity else { continue };
         if !seen.insert(identity) {
             continue;
         }
         let facts = match workers.of(netns.as_ref()) {
             Ok(worker) => worker
-                .run(|| async {
+                .ask(|| async {
                     let handle = netlink::connect().map_err(|error| error.to_string())?;
                     Facts::ask(&handle).await.map_err(|error| error.to_string())
                 })

@@ -1,39 +1,40 @@
 //! The interfaces that our programs are on: found, attached, lost, found again; which peers each one covers, and when
 //! one did not. Owned by the daemon's task, told of changes by the threads inside the namespaces.
 
+mod choice;
+mod coverage;
+mod entry;
+mod follow;
 mod gaps;
 mod look;
+mod namespaces;
+mod renewal;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aya::Ebpf;
 use futures_util::future::join_all;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 
-use self::gaps::{Gap, common};
-use self::survey::{Place, places};
+use self::coverage::Coverage;
+use self::entry::Entry;
+use self::gaps::{Gap, common, merged};
+use self::survey::Namespace;
 use super::StartError;
 use crate::api::types::{AttachmentView, Uncovered};
 use crate::clock::MonoNs;
-use crate::config::{self, Config, Hook, Interface, Netns};
-use crate::datapath::{
-    Attachment, DatapathError, Foreign, Kernel, Names, Refused, Sweep, ids, names, shown, sweep,
-};
+use crate::config::{self, Config, Netns};
+use crate::datapath::{DatapathError, Foreign, Kernel, Names, ids, names, shown};
 use crate::model::{Link, PeerId};
-use crate::netlink::{self, LinkNews};
+use crate::netlink;
+use crate::netlink::news::News;
 use crate::netns::{Identity, NetnsError, Workers};
-
-/// How many gaps of an interface are remembered.
-const GAPS: usize = 1024;
 
 /// What the daemon's task is told about interfaces.
 #[derive(Debug)]
 pub enum InterfaceEvent {
-    /// Something happened to an interface of a namespace.
-    Link {
+    /// Something happened in a namespace.
+    News {
         /// The namespace, by name,
         netns: Option<Netns>,
         /// and which one of that name.
@@ -41,13 +42,27 @@ pub enum InterfaceEvent {
         /// When we heard of it.
         at: MonoNs,
         /// What.
-        news: LinkNews,
+        news: News,
     },
     /// Mounts changed: a name may stand for another namespace now, or for none.
     Mounts {
         /// When we heard of it.
         at: MonoNs,
     },
+    /// It is time to look where the peers live now.
+    Survey {
+        /// When we heard of the first reason to.
+        at: MonoNs,
+    },
+}
+
+/// What is cut while interfaces change.
+#[derive(Clone, Copy, Debug)]
+pub struct Cuts {
+    /// When the first of the cuts began whose record is open.
+    pub open_since: Option<MonoNs>,
+    /// Whether a live one rolls its loss.
+    pub is_rolling: bool,
 }
 
 /// What came of an event.
@@ -59,81 +74,25 @@ pub struct Changes {
     pub reborn: Vec<Netns>,
 }
 
-/// One interface.
-struct Entry {
-    /// Its id in the programs.
-    id: u32,
-    interface: Interface,
-    /// How `auto` came to it.
-    chosen: Option<String>,
-    attachment: Option<Attachment>,
-    /// The loaded programs while they are on no interface: verified once, attached again at once.
-    instance: Option<Ebpf>,
-    /// Why it is not attached.
-    missing: String,
-    gaps: Vec<Gap>,
-}
-
-impl Entry {
-    fn new(id: u32, interface: Interface, chosen: Option<String>) -> Self {
-        let missing = "not attached yet".to_owned();
-        Self { id, interface, chosen, attachment: None, instance: None, missing, gaps: Vec::new() }
-    }
-
-    fn index(&self) -> Option<u32> {
-        self.attachment.as_ref().map(|attachment| attachment.facts.index)
-    }
-
-    /// Tries to attach.
-    async fn attach(&mut self, kernel: &Kernel, workers: &mut Workers) -> Result<(), DatapathError> {
-        let worker = workers.of(self.interface.netns.as_ref())?;
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => kernel.object().instance(self.id)?,
-        };
-        match Attachment::attach(instance, &self.interface, &worker).await {
-            Ok(attachment) => {
-                let now = MonoNs::now();
-                if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until.is_none()) {
-                    gap.until = Some(now);
-                }
-                tracing::info!(
-                    interface = shown(&self.interface),
-                    index = attachment.facts.index,
-                    hook = %attachment.hooks,
-                    why = attachment.why(&Names::new()),
-                    "attached"
-                );
-                self.attachment = Some(attachment);
-                Ok(())
-            }
-            Err(Refused { ebpf, error }) => {
-                self.instance = ebpf;
-                Err(error)
-            }
-        }
-    }
-
-    /// Takes note that the hook is gone since an instant.
-    async fn lose(&mut self, since: MonoNs, why: &str) -> (String, String) {
-        if let Some(attachment) = self.attachment.take() {
-            self.instance = attachment.release().await;
-            if self.gaps.len() == GAPS {
-                self.gaps.remove(0);
-            }
-            self.gaps.push(Gap { from: since, until: None });
-        }
-        self.missing = format!("{why}; it is attached again as soon as it is there");
-        tracing::warn!(interface = shown(&self.interface), why, "lost");
-        (shown(&self.interface), format!("lost: {why}"))
-    }
-}
-
 /// All interfaces, and the threads inside their namespaces.
 pub struct Interfaces {
     entries: Vec<Entry>,
-    /// By peer: the entries that its packets pass, nearest first.
-    coverage: BTreeMap<PeerId, Vec<usize>>,
+    /// The id of the next one.
+    next: u32,
+    /// Which of them a peer's packets pass.
+    coverage: Coverage,
+    /// By peer: the interface that rolls its links' loss, as the programs know it.
+    bound: BTreeMap<PeerId, u32>,
+    /// What the last survey was made from.
+    known: Vec<Namespace>,
+    /// Whether it found nothing of some peer.
+    is_one_missing: bool,
+    /// The named namespaces at that time.
+    listed: BTreeMap<String, Option<Identity>>,
+    /// Whether a survey is on its way.
+    is_due: bool,
+    /// What was warned of.
+    doubts: BTreeSet<String>,
     /// The threads.
     pub workers: Workers,
     /// Namespaces that had a thread and are gone.
@@ -149,37 +108,52 @@ impl Interfaces {
     pub async fn start(
         config: &Config,
         kernel: &mut Kernel,
-        mut workers: Workers,
+        workers: Workers,
         news: mpsc::UnboundedSender<InterfaceEvent>,
     ) -> Result<Self, StartError> {
-        let (entries, found) = match &config.interfaces {
-            config::Interfaces::Named(interfaces) => {
-                let entries = (1..)
-                    .zip(interfaces)
-                    .map(|(id, interface)| Entry::new(id, interface.clone(), None))
-                    .collect::<Vec<_>>();
-                let named: Vec<Option<Netns>> =
-                    interfaces.iter().map(|interface| interface.netns.clone()).collect();
-                for netns in &named {
-                    workers.of(netns.as_ref())?;
-                }
-                let mut found = places(config, &look::into(&mut workers, named).await);
-                if found.values().any(Vec::is_empty) {
-                    // Other namespaces may know how a peer's address comes to one of these interfaces.
-                    found = places(config, &look::everywhere(&mut workers, config).await);
-                }
-                (entries, found)
-            }
-            config::Interfaces::Auto => {
-                let found = places(config, &look::everywhere(&mut workers, config).await);
-                (choose(config, &found)?, found)
-            }
+        let mut interfaces = Self {
+            entries: Vec::new(),
+            next: 1,
+            coverage: Coverage::default(),
+            bound: BTreeMap::new(),
+            known: Vec::new(),
+            is_one_missing: false,
+            listed: BTreeMap::new(),
+            is_due: false,
+            doubts: BTreeSet::new(),
+            workers,
+            gone: BTreeSet::new(),
+            news,
         };
-        let coverage = coverage(&entries, &found);
-        let mut interfaces = Self { entries, coverage, workers, gone: BTreeSet::new(), news };
+        if let config::Interfaces::Named(named) = &config.interfaces {
+            for interface in named {
+                interfaces.workers.of(interface.netns.as_ref())?;
+                let id = interfaces.id();
+                interfaces.entries.push(Entry::new(id, interface.clone(), None));
+            }
+        }
+        let found = interfaces.look(config).await;
+        if config.interfaces == config::Interfaces::Auto {
+            if let Some(what) = choice::ambiguity(config, &found) {
+                return Err(StartError::Ambiguous { what });
+            }
+            for (interface, why) in choice::choose(config, &found, |_| false) {
+                let id = interfaces.id();
+                interfaces.entries.push(Entry::new(id, interface, Some(why)));
+            }
+            if interfaces.entries.is_empty() {
+                return Err(StartError::NothingFound);
+            }
+            interfaces.warn(config, &found);
+        }
+        interfaces.cover(&found, MonoNs(0));
         interfaces.leave_unused(config);
-        let namespaces: BTreeSet<Option<Netns>> =
+        let mut namespaces: BTreeSet<Option<Netns>> =
             interfaces.entries.iter().map(|entry| entry.interface.netns.clone()).collect();
+        if config.interfaces == config::Interfaces::Auto {
+            // Peers that come later come to be known there.
+            namespaces.insert(None);
+        }
         for netns in namespaces {
             interfaces.clean(netns.as_ref()).await?;
             // Before anything is attached, so that no change can fall between.
@@ -193,88 +167,26 @@ impl Interfaces {
                 return Err(error.into());
             }
         }
-        interfaces.bind(kernel);
+        interfaces.bind(kernel, false);
         Ok(interfaces)
     }
 
-    /// Stops the threads that were only needed to look around: a thread keeps its namespace alive.
-    fn leave_unused(&mut self, config: &Config) {
-        for netns in self.workers.names() {
-            let is_used = self.entries.iter().any(|entry| entry.interface.netns == netns)
-                || config.endpoints.iter().any(|endpoint| endpoint.netns == netns);
-            if !is_used {
-                self.workers.stop(netns.as_ref());
-            }
-        }
-    }
-
-    /// Removes what dead daemons left in a namespace.
-    async fn clean(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
-        // Whose a program is, only the supervisor's rights tell.
-        let visitor = self.workers.visitor(netns)?;
-        let cleaned = visitor.run(|| async {
-            let handle = netlink::connect().map_err(|error| error.to_string())?;
-            let links = netlink::links(&handle).await.map_err(|error| error.to_string())?;
-            sweep(&links, Sweep::Remove).map_err(|error| error.to_string())
-        });
-        let cleaned = cleaned.await;
-        visitor.stop();
-        match cleaned? {
-            Ok(leftovers) => {
-                for leftover in leftovers {
-                    tracing::info!("{leftover}");
-                }
-            }
-            Err(error) => tracing::warn!(error, "leftovers of earlier daemons could not be looked for"),
-        }
-        Ok(())
-    }
-
-    /// Follows the interfaces of a namespace.
-    fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
-        let worker = self.workers.of(netns)?;
-        let (netns, identity, news) = (netns.cloned(), worker.identity(), self.news.clone());
-        worker.spawn(move || async move {
-            let tell = {
-                let (netns, news) = (netns.clone(), news.clone());
-                move |link| {
-                    let at = MonoNs::now();
-                    news.send(InterfaceEvent::Link { netns: netns.clone(), identity, at, news: link }).is_ok()
-                }
-            };
-            if let Err(error) = netlink::subscribe(tell) {
-                tracing::error!(%error, "interfaces that come back will not be noticed");
-            }
-            // What happened before the subscription is looked at now.
-            let at = MonoNs::now();
-            let _ = news.send(InterfaceEvent::Link { netns, identity, at, news: LinkNews::Overrun });
-        })?;
-        Ok(())
-    }
-
-    /// Follows the mounts: a named namespace is a mount, and comes and goes with it.
-    fn watch_mounts(&self) -> Result<(), StartError> {
-        let file = std::fs::File::open("/proc/self/mounts").map_err(super::io("/proc/self/mounts"))?;
-        // SAFETY: a `File` answers the same open descriptor for as long as it lives.
-        let mounts = unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY | Interest::ERROR) }
-            .map_err(|error| super::io("the mounts")(error.into()))?;
-        let news = self.news.clone();
-        tokio::spawn(async move {
-            while let Ok(mut changed) = mounts.ready(Interest::PRIORITY | Interest::ERROR).await {
-                changed.clear_ready();
-                if news.send(InterfaceEvent::Mounts { at: MonoNs::now() }).is_err() {
-                    return;
-                }
-            }
-        });
-        Ok(())
+    fn id(&mut self) -> u32 {
+        self.next += 1;
+        self.next - 1
     }
 
     /// Does what an event calls for.
-    pub async fn handle(&mut self, event: InterfaceEvent, kernel: &mut Kernel) -> Changes {
+    pub async fn handle(
+        &mut self,
+        event: InterfaceEvent,
+        config: &Config,
+        kernel: &mut Kernel,
+        cuts: Cuts,
+    ) -> Changes {
         let mut changes = Changes::default();
         match event {
-            InterfaceEvent::Link { netns, identity, at, news } => {
+            InterfaceEvent::News { netns, identity, at, news } => {
                 // Otherwise the last words of a namespace that is no more.
                 if self.workers.identity(netns.as_ref()) == Some(identity) {
                     for entry in 0..self.entries.len() {
@@ -282,26 +194,38 @@ impl Interfaces {
                             changes.told.extend(self.check(entry, at, kernel).await);
                         }
                     }
+                    let space = self.known.iter().find(|space| space.netns == netns);
+                    let last = follow::Last { known: &self.known, is_one_missing: self.is_one_missing };
+                    if follow::concerns(config, &last, space, &news) {
+                        self.ask_for_survey(at);
+                    }
                 }
             }
-            InterfaceEvent::Mounts { at } => self.check_namespaces(at, kernel, &mut changes).await,
+            InterfaceEvent::Mounts { at } => {
+                self.check_namespaces(at, kernel, &mut changes).await;
+                if look::listed() != self.listed {
+                    self.ask_for_survey(at);
+                }
+            }
+            InterfaceEvent::Survey { at } => return self.survey(at, config, kernel, cuts).await,
         }
         if !changes.told.is_empty() {
-            self.bind(kernel);
+            self.bind(kernel, cuts.is_rolling);
         }
         changes
     }
 
-    fn concerns(&self, entry: usize, news: &LinkNews) -> bool {
+    fn concerns(&self, entry: usize, news: &News) -> bool {
         let entry = &self.entries[entry];
         match news {
-            LinkNews::Overrun => true,
-            LinkNews::Gone(index) => entry.index() == Some(*index),
-            LinkNews::Link(link) => {
+            News::Overrun => true,
+            News::Gone(index) => entry.index() == Some(*index),
+            News::Link(link) => {
                 let is_name = link.name == entry.interface.name;
                 // Attached and still of that name: it went up or down, or the like.
                 is_name != (entry.index() == Some(link.index))
             }
+            News::Neighbour(..) | News::Port(..) | News::Routes(_) | News::Address(_) => false,
         }
     }
 
@@ -324,9 +248,12 @@ impl Interfaces {
                         let identity = worker.identity();
                         // The thread tells when it comes to it.
                         let _ = worker.spawn(move || async move {
-                            let news_of =
-                                InterfaceEvent::Link { netns, identity, at: when, news: LinkNews::Overrun };
-                            let _ = news.send(news_of);
+                            let _ = news.send(InterfaceEvent::News {
+                                netns,
+                                identity,
+                                at: when,
+                                news: News::Overrun,
+                            });
                         });
                         return told;
                     }
@@ -373,56 +300,31 @@ impl Interfaces {
         }
     }
 
-    /// Finds names that stand for another namespace now, or for none.
-    async fn check_namespaces(&mut self, when: MonoNs, kernel: &Kernel, changes: &mut Changes) {
-        let names: BTreeSet<Netns> =
-            self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
-        for netns in names {
-            let now = self.workers.now(&netns);
-            let before = self.workers.identity(Some(&netns));
-            // One that was gone may have got a thread again for a probe: nobody follows its interfaces yet.
-            if before.is_some() && before == now && !self.gone.contains(&netns) {
-                continue;
+    /// Says for each peer which interface rolls its links' loss: the nearest that is attached. While loss is rolled, a
+    /// peer stays with its interface as long as that is attached: a live slot does not change under way.
+    pub fn bind(&mut self, kernel: &mut Kernel, is_rolling: bool) {
+        let is_attached = |id: u32| self.entry(id).is_some_and(|entry| entry.attachment.is_some());
+        let mut news = Vec::new();
+        for peer in self.coverage.peers() {
+            let nearest = self.coverage.present(peer).find(|id| is_attached(*id)).unwrap_or(0);
+            let bound = self.bound.get(&peer).copied().unwrap_or(0);
+            if nearest != bound && !(is_rolling && is_attached(bound)) {
+                news.push((peer, nearest));
             }
-            let mine: Vec<usize> = (0..self.entries.len())
-                .filter(|at| self.entries[*at].interface.netns.as_ref() == Some(&netns))
-                .collect();
-            if before.is_some() && before != now {
-                for at in &mine {
-                    if self.entries[*at].attachment.is_some() {
-                        changes
-                            .told
-                            .push(self.entries[*at].lose(when, "its network namespace is gone").await);
-                    }
-                }
-                // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
-                self.workers.stop(Some(&netns));
-                self.gone.insert(netns.clone());
-            }
-            // Between `ip netns add`'s two steps the file is not yet a namespace: the mount is news again.
-            if now.is_none() || self.subscribe(Some(&netns)).is_err() {
-                continue;
-            }
-            self.gone.remove(&netns);
-            changes.reborn.push(netns);
-            for at in mine {
-                let told = self.check(at, when, kernel).await;
-                changes.told.extend(told);
-            }
+        }
+        for (peer, nearest) in news {
+            kernel.bind_roll(peer, nearest);
+            self.bound.insert(peer, nearest);
         }
     }
 
-    /// Says for each peer which interface rolls its links' loss: the nearest that is attached.
-    fn bind(&self, kernel: &mut Kernel) {
-        for (peer, entries) in &self.coverage {
-            let nearest = entries.iter().find(|at| self.entries[**at].attachment.is_some());
-            kernel.bind_roll(*peer, nearest.map_or(0, |at| self.entries[*at].id));
-        }
+    fn entry(&self, id: u32) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.id == id)
     }
 
     /// Whether no interface is known that a link's loss is rolled at: several hooks on its way would each roll.
     pub fn is_unbound(&self, link: Link) -> bool {
-        let is_bound = |peer: PeerId| self.coverage.get(&peer).is_some_and(|entries| !entries.is_empty());
+        let is_bound = |peer: PeerId| self.coverage.present(peer).next().is_some();
         !is_bound(link.src) && !is_bound(link.dst)
     }
 
@@ -438,12 +340,28 @@ impl Interfaces {
         }
     }
 
-    /// When a peer's end had no hook: all of its interfaces without one. `None` if no interface is known to be its.
+    /// When one of a peer's ways had no hook: all interfaces on it without one. `None` if no way is known.
     fn gaps(&self, peer: PeerId) -> Option<(String, Vec<Gap>)> {
-        let entries = self.coverage.get(&peer).filter(|entries| !entries.is_empty())?;
-        let names: Vec<String> = entries.iter().map(|at| shown(&self.entries[*at].interface)).collect();
-        let gaps = entries.iter().fold(vec![Gap::ALWAYS], |gaps, at| common(&gaps, &self.entries[*at].gaps));
-        Some((names.join(", "), gaps))
+        let tracks = self.coverage.tracks(peer);
+        if tracks.is_empty() {
+            return None;
+        }
+        let mut names: Vec<String> = Vec::new();
+        let mut gaps = Vec::new();
+        for track in tracks {
+            let entries: Vec<&Entry> = track.interfaces.iter().filter_map(|id| self.entry(*id)).collect();
+            let open = entries.iter().fold(vec![track.time], |gaps, entry| common(&gaps, &entry.gaps));
+            if !open.is_empty() {
+                let shown = entries.iter().map(|entry| shown(&entry.interface));
+                for name in shown.collect::<Vec<_>>() {
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
+            }
+            gaps.extend(open);
+        }
+        Some((names.join(", "), merged(gaps)))
     }
 
     /// Who else is on the hooks, by entry: all namespaces are asked at once.
@@ -540,40 +458,4 @@ fn told(names: &str, gaps: Vec<Gap>, from: MonoNs) -> Vec<Uncovered> {
         .filter(|gap| gap.until.is_none_or(|until| until > from))
         .map(|gap| Uncovered { interface: names.to_owned(), from_ns: gap.from, until_ns: gap.until })
         .collect()
-}
-
-/// The nearest place of each peer, each interface once.
-fn choose(config: &Config, found: &BTreeMap<PeerId, Vec<Place>>) -> Result<Vec<Entry>, StartError> {
-    let mut entries: Vec<Entry> = Vec::new();
-    for (peer, places) in found {
-        let peer = config.names.name(*peer);
-        let Some(place) = places.first() else {
-            tracing::warn!(
-                peer,
-                "interfaces: auto found no interface of this peer's; its links are cut at others' ends"
-            );
-            continue;
-        };
-        let interface = Interface { name: place.name.clone(), netns: place.netns.clone(), hook: Hook::Auto };
-        let why = format!("found for {peer}: {}", place.why);
-        match entries.iter_mut().find(|entry| entry.interface == interface) {
-            Some(entry) => {
-                let chosen = entry.chosen.get_or_insert_default();
-                chosen.push_str("; ");
-                chosen.push_str(&why);
-            }
-            None => entries.push(Entry::new(entries.len() as u32 + 1, interface, Some(why))),
-        }
-    }
-    if entries.is_empty() { Err(StartError::NothingFound) } else { Ok(entries) }
-}
-
-/// By peer, the entries that are among its places, nearest first.
-fn coverage(entries: &[Entry], found: &BTreeMap<PeerId, Vec<Place>>) -> BTreeMap<PeerId, Vec<usize>> {
-    let entry = |place: &Place| {
-        entries
-            .iter()
-            .position(|entry| entry.interface.name == place.name && entry.interface.netns == place.netns)
-    };
-    found.iter().map(|(peer, places)| (*peer, places.iter().filter_map(entry).collect())).collect()
 }

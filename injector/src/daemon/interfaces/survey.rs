@@ -1,15 +1,18 @@
 //! Where the peers live: from what every namespace knows to the interfaces that a peer's packets pass, the nearest
 //! to the peer first. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netlink_packet_route::link::LinkLayerType;
 
 use crate::config::{Config, Netns, Peer};
 use crate::model::PeerId;
-use crate::netlink::facts::Facts;
+use crate::netlink::facts::{Facts, Route};
 use crate::netlink::{Kind, LinkFacts};
+
+type Mac = [u8; 6];
 
 /// A namespace and what it knows.
 #[derive(Clone, Debug)]
@@ -31,6 +34,33 @@ pub struct Place {
     pub why: String,
 }
 
+impl Place {
+    /// Whether it is the same interface.
+    pub fn is(&self, other: &Self) -> bool {
+        self.netns == other.netns && self.name == other.name
+    }
+}
+
+/// The interfaces in the way of one of a peer's addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The nearest to the peer first.
+    pub places: Vec<Place>,
+    /// How many of the first of them every packet passes; those after them see only what goes far enough.
+    pub sure: usize,
+}
+
+/// What is known of one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Its packets take these ways; one that has several addresses, or several NICs, may have several.
+    pub ways: Vec<Way>,
+    /// What leads nowhere: the address, and why.
+    pub missing: Vec<String>,
+    /// An address that several namespaces have as their own, and those interfaces.
+    pub ambiguous: Vec<(IpAddr, Vec<Place>)>,
+}
+
 /// A device whose frames can be judged, and that leads somewhere.
 fn usable(link: &LinkFacts) -> bool {
     link.layer == LinkLayerType::Ether && link.kind != Kind::Loopback
@@ -47,238 +77,400 @@ fn owner(config: &Config, address: IpAddr) -> Option<PeerId> {
     exact.or_else(prefix).map(|peer| peer.id)
 }
 
-/// Where each peer lives, nearest first; a peer of which nothing is known has no places.
+/// Where each peer lives.
 ///
-/// First its own NIC (the device that holds its address, be it a VLAN, a bond or a bridge: not what is below), then
-/// the other end of that veth, then bridge ports behind which its MAC was learned, then the devices at which
-/// namespaces without any peer's address have it as a neighbour, and last those that their routes lead to. A node's
-/// own neighbours and routes say nothing: all others are behind its one NIC.
-pub fn places(config: &Config, namespaces: &[Namespace]) -> BTreeMap<PeerId, Vec<Place>> {
-    let is_node = |space: &Namespace| {
-        space.facts.addresses.iter().any(|(index, address)| {
-            owner(config, *address).is_some() && space.facts.link(*index).is_some_and(usable)
-        })
-    };
-    let fabric: Vec<&Namespace> = namespaces.iter().filter(|space| !is_node(space)).collect();
-    config
-        .peers
-        .iter()
-        .map(|peer| (peer.id, Search { config, namespaces, peer, found: Vec::new() }.run(&fabric)))
-        .collect()
+/// For each of its addresses: first its own NIC (the device that holds it, be it a VLAN, a bond or a bridge: not what
+/// is below), and the other end of that veth; else the bridge port behind which its MAC was learned; else the devices
+/// at which it is a neighbour; last those that routes lead to. A device that holds a peer's address is that peer's NIC:
+/// its neighbours and routes say nothing, since all others are behind it.
+pub fn survey(config: &Config, namespaces: &[Namespace]) -> BTreeMap<PeerId, Found> {
+    let mut nics = BTreeSet::new();
+    for (at, space) in namespaces.iter().enumerate() {
+        let held = space.facts.addresses.iter().filter(|(_, address)| owner(config, *address).is_some());
+        nics.extend(held.map(|(index, _)| (at, *index)));
+    }
+    let of = |peer| Search { config, namespaces, nics: &nics, peer, found: Found::default() }.run();
+    config.peers.iter().map(|peer| (peer.id, of(peer))).collect()
 }
+
+/// An interface, and the number of its namespace.
+type Spot<'a> = (usize, &'a LinkFacts);
 
 struct Search<'a> {
     config: &'a Config,
     namespaces: &'a [Namespace],
+    /// The devices that hold a peer's address, by namespace and index.
+    nics: &'a BTreeSet<(usize, u32)>,
     peer: &'a Peer,
-    found: Vec<Place>,
+    found: Found,
 }
 
-impl Search<'_> {
-    fn add(&mut self, space: &Namespace, link: &LinkFacts, why: String) {
-        let place = Place { netns: space.netns.clone(), name: link.name.clone(), why };
-        let is_known = |known: &Place| known.netns == place.netns && known.name == place.name;
-        if usable(link) && !self.found.iter().any(is_known) {
-            self.found.push(place);
-        }
-    }
-
-    fn is_mine(&self, address: IpAddr) -> bool {
-        owner(self.config, address) == Some(self.peer.id)
-    }
-
-    fn run(mut self, fabric: &[&Namespace]) -> Vec<Place> {
-        let namespaces = self.namespaces;
-        let mut macs: Vec<[u8; 6]> = self.peer.mac.into_iter().collect();
-        let mut own: Vec<(&Namespace, &LinkFacts)> = Vec::new();
-        for space in namespaces {
-            for (index, address) in &space.facts.addresses {
-                if let Some(link) = space.facts.link(*index).filter(|_| self.is_mine(*address)) {
-                    self.add(space, link, format!("{address} is its own address"));
-                    own.push((space, link));
-                }
-            }
-            for link in
-                space.facts.links.iter().filter(|link| link.mac.is_some() && link.mac == self.peer.mac)
+impl<'a> Search<'a> {
+    fn run(mut self) -> Found {
+        for address in self.addresses() {
+            if let Err(missing) = self.address(address)
+                && self.peer.addresses.contains(&address)
             {
-                self.add(space, link, "it has the peer's MAC address".to_owned());
-                own.push((space, link));
+                self.found.missing.push(missing);
             }
         }
-        macs.extend(own.iter().filter_map(|(_, link)| link.mac));
-        for (space, link) in own {
-            self.other_end(space, link);
-        }
-        for space in fabric {
-            for (index, address, mac) in &space.facts.neighbours {
-                if !self.is_mine(*address) {
-                    continue;
-                }
-                macs.push(*mac);
-                if let Some(link) = space.facts.link(*index).filter(|link| link.kind != Kind::Bridge) {
-                    self.add(space, link, format!("{address} is its neighbour"));
-                }
+        for prefix in &self.peer.prefixes {
+            let has_member = self.addresses().iter().any(|address| prefix.contains(address));
+            if !self.prefix(*prefix) && !has_member {
+                self.found
+                    .missing
+                    .push(format!("{prefix}: no route leads to it, and none of it is a neighbour"));
             }
         }
-        for space in namespaces {
-            for (mac, port) in &space.facts.ports {
-                if let Some(link) = space.facts.link(*port).filter(|_| macs.contains(mac)) {
-                    self.add(
-                        space,
-                        link,
-                        "the peer's MAC address was learned behind this bridge port".to_owned(),
-                    );
-                }
-            }
-        }
-        if self.found.is_empty() {
-            self.routes(fabric);
+        if let Some(mac) = self.peer.mac
+            && !self.mac(mac)
+            && self.found.ways.is_empty()
+            && self.found.missing.is_empty()
+        {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            self.found.missing.push(format!(
+                "{mac}: no interface has it, no bridge port has learned it, and it is no neighbour"
+            ));
         }
         self.found
     }
 
-    /// The host end of a veth, if it is in a namespace that we know.
-    fn other_end(&mut self, space: &Namespace, link: &LinkFacts) {
-        let Some(below) = link.below.filter(|_| link.kind == Kind::Veth) else { return };
-        let is_end = |other: &&Namespace| {
-            !std::ptr::eq(*other, space)
-                && other
-                    .facts
-                    .link(below)
-                    .is_some_and(|end| end.kind == Kind::Veth && end.below == Some(link.index))
-        };
-        let mut ends: Vec<&Namespace> = self.namespaces.iter().filter(is_end).collect();
-        if ends.len() > 1 {
-            // Indices are equal in several namespaces: the bridge must have learned the MAC there.
-            ends.retain(|other| {
-                other.facts.ports.iter().any(|(mac, port)| *port == below && link.mac == Some(*mac))
-            });
+    /// The peer's addresses: those of the config, and what is known of its prefixes.
+    fn addresses(&self) -> BTreeSet<IpAddr> {
+        let mut addresses: BTreeSet<IpAddr> = self.peer.addresses.iter().copied().collect();
+        if !self.peer.prefixes.is_empty() {
+            for space in self.namespaces {
+                let held = space.facts.addresses.iter().map(|(_, address)| *address);
+                let seen = space.facts.neighbours.iter().map(|(_, address, _)| *address);
+                let mine = |address: &IpAddr| owner(self.config, *address) == Some(self.peer.id);
+                addresses.extend(held.chain(seen).filter(mine));
+            }
         }
-        if let [end] = ends[..]
-            && let Some(other) = end.facts.link(below)
-        {
-            self.add(end, other, format!("it is the other end of {}", link.name));
+        addresses
+    }
+
+    fn add(&mut self, way: Way) {
+        let is_same = |known: &Way| {
+            known.places.len() == way.places.len()
+                && known.places.iter().zip(&way.places).all(|(known, place)| known.is(place))
+        };
+        if !self.found.ways.iter().any(is_same) {
+            self.found.ways.push(way);
         }
     }
 
-    fn routes(&mut self, fabric: &[&Namespace]) {
-        let peer = self.peer;
-        let prefixes = peer.prefixes.iter().map(ipnet::IpNet::network);
-        for address in peer.addresses.iter().copied().chain(prefixes) {
-            for space in fabric {
-                let holding = space.facts.routes.iter().filter(|(net, _)| net.contains(&address));
-                let Some((net, index)) = holding.max_by_key(|(net, _)| net.prefix_len()) else { continue };
-                // A bridge's own hooks do not see what it forwards.
-                if let Some(link) = space.facts.link(*index).filter(|link| link.kind != Kind::Bridge) {
-                    self.add(space, link, format!("the route {net} leads to it"));
+    fn links(&self) -> impl Iterator<Item = Spot<'a>> + use<'a> {
+        self.namespaces.iter().enumerate().flat_map(|(at, space)| {
+            space.facts.links.iter().filter(|link| usable(link)).map(move |link| (at, link))
+        })
+    }
+
+    fn place(&self, (at, link): Spot<'_>, why: String) -> Place {
+        Place { netns: self.namespaces[at].netns.clone(), name: link.name.clone(), why }
+    }
+
+    /// The way from a device on: what is below it, the other end of a veth, and bridge ports that know its MAC.
+    fn way(&self, spot: Spot<'a>, why: String) -> Way {
+        let mut places = vec![self.place(spot, why)];
+        let mut last = spot;
+        while let Some(next) = self.below(last) {
+            if places.len() > 8 {
+                break;
+            }
+            places.push(self.place(next, format!("it carries {}", last.1.name)));
+            last = next;
+        }
+        if let Some(end) = self.other_end(last) {
+            places.push(self.place(end, format!("it is the other end of {}", last.1.name)));
+        }
+        let sure = places.len();
+        let ports = last.1.mac.map_or_else(Vec::new, |mac| self.ports(mac));
+        places.extend(ports.into_iter().map(|port| self.place(port, LEARNED.to_owned())));
+        let mut seen: Vec<Place> = Vec::new();
+        places.retain(|place| {
+            let is_new = !seen.iter().any(|known| known.is(place));
+            seen.push(place.clone());
+            is_new
+        });
+        Way { sure: sure.min(places.len()), places }
+    }
+
+    /// The device that all frames of this one pass too.
+    fn below(&self, (at, link): Spot<'a>) -> Option<Spot<'a>> {
+        let below = link.below.filter(|_| link.kind == Kind::Vlan && !link.is_below_away)?;
+        self.namespaces[at].facts.link(below).filter(|link| usable(link)).map(|below| (at, below))
+    }
+
+    /// The host end of a veth, if it is in a namespace that we know.
+    fn other_end(&self, (at, link): Spot<'a>) -> Option<Spot<'a>> {
+        let below = link.below.filter(|_| link.kind == Kind::Veth)?;
+        let is_end = |(other, end): &Spot<'a>| {
+            end.index == below
+                && end.kind == Kind::Veth
+                && end.below == Some(link.index)
+                && (*other == at) != link.is_below_away
+                && link.is_below_away == end.is_below_away
+        };
+        let mut ends: Vec<Spot<'a>> = self.links().filter(is_end).collect();
+        if ends.len() > 1 {
+            // Indices are equal in several namespaces: the bridge must have learned the MAC there.
+            ends.retain(|(other, _)| {
+                let ports = &self.namespaces[*other].facts.ports;
+                ports.iter().any(|(mac, port)| *port == below && link.mac == Some(*mac))
+            });
+        }
+        if let [end] = ends[..] { Some(end) } else { None }
+    }
+
+    /// The bridge ports behind which a MAC was learned, the nearest first: fewest others are behind that one.
+    fn ports(&self, mac: Mac) -> Vec<Spot<'a>> {
+        let mut found = Vec::new();
+        for (at, space) in self.namespaces.iter().enumerate() {
+            for (_, port) in space.facts.ports.iter().filter(|(learned, _)| *learned == mac) {
+                let behind: BTreeSet<&Mac> =
+                    space.facts.ports.iter().filter(|(_, other)| other == port).map(|(mac, _)| mac).collect();
+                if let Some(link) = space.facts.link(*port).filter(|link| usable(link)) {
+                    let is_node = self.nics.iter().any(|(nic, _)| *nic == at);
+                    found.push(((is_node, behind.len(), at, *port), (at, link)));
                 }
             }
         }
+        found.sort_by_key(|(rank, _)| *rank);
+        found.dedup_by_key(|(rank, _)| *rank);
+        found.into_iter().map(|(_, spot)| spot).collect()
+    }
+
+    /// The way from the bridge port that is nearest to a MAC.
+    fn way_by_port(&self, mac: Mac, why: &str) -> Option<Way> {
+        let ports = self.ports(mac);
+        let places: Vec<Place> = ports.iter().map(|port| self.place(*port, why.to_owned())).collect();
+        (!places.is_empty()).then_some(Way { places, sure: 1 })
+    }
+
+    /// Finds the ways of one address; why there are none.
+    fn address(&mut self, address: IpAddr) -> Result<(), String> {
+        if self.own(address) {
+            return Ok(());
+        }
+        // Where it is a neighbour, and with which MAC; where that says nothing of its place, the MAC still does.
+        let mut neighbours: Vec<(Spot<'a>, Mac)> = Vec::new();
+        let mut macs: BTreeSet<Mac> = BTreeSet::new();
+        for (at, space) in self.namespaces.iter().enumerate() {
+            for (index, _, mac) in space.facts.neighbours.iter().filter(|(_, known, _)| *known == address) {
+                macs.insert(*mac);
+                if let Some(link) = space.facts.link(*index).filter(|link| usable(link))
+                    && !self.nics.contains(&(at, link.index))
+                {
+                    neighbours.push(((at, link), *mac));
+                }
+            }
+        }
+        let is_led_to = |(at, link): &Spot<'a>| {
+            self.routes_to(*at, |net| net.contains(&address)).any(|route| route.index == link.index)
+        };
+        let mut ways: Vec<(bool, Way)> = Vec::new();
+        for mac in &macs {
+            let is_led = neighbours.iter().any(|(spot, known)| known == mac && is_led_to(spot));
+            ways.extend(self.way_by_port(*mac, LEARNED).map(|way| (is_led, way)));
+        }
+        let direct = neighbours
+            .iter()
+            .filter(|((_, link), mac)| link.kind != Kind::Bridge && self.ports(*mac).is_empty());
+        for spot in self.nearest(direct.map(|(spot, _)| *spot).collect()) {
+            ways.push((is_led_to(&spot), self.way(spot, format!("{address} is its neighbour"))));
+        }
+        let bridge = neighbours.iter().find(|((_, link), _)| link.kind == Kind::Bridge);
+        if !ways.is_empty() {
+            // A peer that moved is still listed at its old place for a while: where the route leads comes first.
+            if !ways.iter().any(|(is_led, _)| *is_led) {
+                let spaces: BTreeSet<usize> = neighbours.iter().map(|((at, _), _)| *at).collect();
+                let routes = spaces.into_iter().flat_map(|at| {
+                    self.routes_to(at, |net| net.contains(&address)).map(move |route| (at, route))
+                });
+                self.routes(routes.collect());
+            }
+            ways.sort_by_key(|(is_led, _)| !is_led);
+            for (_, way) in ways {
+                self.add(way);
+            }
+            return Ok(());
+        }
+        let all = (0..self.namespaces.len())
+            .flat_map(|at| self.routes_to(at, |net| net.contains(&address)).map(move |route| (at, route)));
+        if self.routes(all.collect()) {
+            return Ok(());
+        }
+        Err(match bridge {
+            Some(((_, bridge), _)) => format!(
+                "{address}: a neighbour on the bridge {}, of which no port has learned its MAC address",
+                bridge.name
+            ),
+            None => format!(
+                "{address}: no interface has it, it is no neighbour, and no route leads to it but a default"
+            ),
+        })
+    }
+
+    /// The devices that hold an address.
+    fn own(&mut self, address: IpAddr) -> bool {
+        let namespaces = self.namespaces;
+        let mut holders: Vec<(usize, Vec<Way>)> = Vec::new();
+        for (at, space) in namespaces.iter().enumerate() {
+            let mut ways = Vec::new();
+            for (index, _) in space.facts.addresses.iter().filter(|(_, held)| *held == address) {
+                match space.facts.link(*index) {
+                    Some(link) if usable(link) => {
+                        ways.push(self.way((at, link), format!("{address} is its own address")));
+                    }
+                    // A node with a routed address: its packets leave by any of its devices.
+                    Some(link) if link.kind == Kind::Loopback => {
+                        let carrying = self
+                            .links()
+                            .filter(|(other, out)| *other == at && out.up && out.master.is_none());
+                        ways.extend(carrying.map(|spot| {
+                            self.way(spot, format!("{address} is on {}, and this leads out", link.name))
+                        }));
+                    }
+                    _ => {}
+                }
+            }
+            if !ways.is_empty() {
+                holders.push((at, ways));
+            }
+        }
+        if let Some(own) = holders.iter().position(|(at, _)| namespaces[*at].netns.is_none()) {
+            // What the daemon's own namespace says is meant.
+            holders = vec![holders.swap_remove(own)];
+        }
+        if holders.len() > 1 {
+            let places = holders.iter().map(|(_, ways)| ways[0].places[0].clone()).collect();
+            self.found.ambiguous.push((address, places));
+        }
+        let has_any = !holders.is_empty();
+        for way in holders.into_iter().flat_map(|(_, ways)| ways) {
+            self.add(way);
+        }
+        has_any
+    }
+
+    /// Of the namespaces that say something, those that are believed: the daemon's own, else those that pass packets
+    /// on, else all.
+    fn nearest(&self, mut spots: Vec<Spot<'a>>) -> Vec<Spot<'a>> {
+        let rank = |(at, _): &Spot<'a>| {
+            let space = &self.namespaces[*at];
+            if space.netns.is_none() { 0 } else { 2 - u8::from(space.facts.forwards) }
+        };
+        let best = spots.iter().map(rank).min();
+        spots.retain(|spot| Some(rank(spot)) == best);
+        spots
+    }
+
+    /// A namespace's most specific routes to something.
+    fn routes_to(&self, at: usize, leads: impl Fn(&IpNet) -> bool) -> impl Iterator<Item = Route> {
+        let routes = &self.namespaces[at].facts.routes;
+        let longest =
+            routes.iter().filter(|route| leads(&route.net)).map(|route| route.net.prefix_len()).max();
+        let found: Vec<Route> = routes
+            .iter()
+            .filter(|route| leads(&route.net) && Some(route.net.prefix_len()) == longest)
+            .copied()
+            .collect();
+        found.into_iter()
+    }
+
+    /// Adds the ways that routes lead.
+    fn routes(&mut self, routes: Vec<(usize, Route)>) -> bool {
+        let mut ways: Vec<(Spot<'a>, Way)> = Vec::new();
+        for (at, route) in routes {
+            let namespaces = self.namespaces;
+            let facts = &namespaces[at].facts;
+            let Some(link) = facts.link(route.index).filter(|link| usable(link)) else { continue };
+            if self.nics.contains(&(at, route.index)) {
+                continue;
+            }
+            let net = route.net;
+            let via = route.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+            if link.kind != Kind::Bridge {
+                ways.push(((at, link), self.way((at, link), format!("the route {net}{via} leads to it"))));
+                continue;
+            }
+            // A bridge's own hooks do not see what it forwards: the gateway's port does.
+            let is_gateway = |(index, address, _): &&(u32, IpAddr, Mac)| {
+                *index == route.index && Some(*address) == route.gateway
+            };
+            let mac = facts.neighbours.iter().find(is_gateway).map(|(_, _, mac)| *mac);
+            let why = format!("the route {net}{via} leads there, and this bridge port to the gateway");
+            if let Some(way) = mac.and_then(|mac| self.way_by_port(mac, &why)) {
+                ways.push(((at, link), way));
+            }
+        }
+        let believed = self.nearest(ways.iter().map(|(spot, _)| *spot).collect());
+        let spaces: BTreeSet<usize> = believed.into_iter().map(|(at, _)| at).collect();
+        let has_any = !spaces.is_empty();
+        for (_, way) in ways.into_iter().filter(|((at, _), _)| spaces.contains(at)) {
+            self.add(way);
+        }
+        has_any
+    }
+
+    /// The routes to a prefix as a whole, and to parts of it.
+    fn prefix(&mut self, prefix: IpNet) -> bool {
+        let mut all = Vec::new();
+        for (at, space) in self.namespaces.iter().enumerate() {
+            all.extend(self.routes_to(at, |net| net.contains(&prefix)).map(|route| (at, route)));
+            let parts = space.facts.routes.iter().filter(|route| {
+                prefix != route.net
+                    && prefix.contains(&route.net)
+                    && owner(self.config, route.net.network()) == Some(self.peer.id)
+            });
+            all.extend(parts.map(|route| (at, *route)));
+        }
+        self.routes(all)
+    }
+
+    /// The devices that have a MAC, else the port behind which it was learned, else where it is a neighbour's.
+    fn mac(&mut self, mac: Mac) -> bool {
+        let same: Vec<Spot<'a>> = self.links().filter(|(_, link)| link.mac == Some(mac)).collect();
+        // A bond and its slaves, a bridge and a port, a VLAN and its parent share one: only one of them is picked.
+        let is_same = |at: usize, index: Option<u32>| {
+            index.is_some_and(|index| same.iter().any(|(other, link)| *other == at && link.index == index))
+        };
+        let own: Vec<Spot<'a>> = same
+            .iter()
+            .filter(|(at, link)| {
+                let is_above = link.kind != Kind::Veth && !link.is_below_away && is_same(*at, link.below);
+                !is_above && !is_same(*at, link.master)
+            })
+            .copied()
+            .collect();
+        if !own.is_empty() {
+            for spot in own {
+                self.add(self.way(spot, "it has the peer's MAC address".to_owned()));
+            }
+            return true;
+        }
+        if let Some(way) = self.way_by_port(mac, LEARNED) {
+            self.add(way);
+            return true;
+        }
+        let mut neighbours: Vec<Spot<'a>> = Vec::new();
+        for (at, space) in self.namespaces.iter().enumerate() {
+            for (index, _, _) in space.facts.neighbours.iter().filter(|(_, _, known)| *known == mac) {
+                let link = space.facts.link(*index).filter(|link| usable(link) && link.kind != Kind::Bridge);
+                if let Some(link) = link.filter(|link| !self.nics.contains(&(at, link.index))) {
+                    neighbours.push((at, link));
+                }
+            }
+        }
+        let has_any = !neighbours.is_empty();
+        for spot in self.nearest(neighbours) {
+            self.add(self.way(spot, "a neighbour on it has the peer's MAC address".to_owned()));
+        }
+        has_any
     }
 }
+
+const LEARNED: &str = "the peer's MAC address was learned behind this bridge port";
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn link(index: u32, name: &str, kind: Kind, below: Option<u32>) -> LinkFacts {
-        LinkFacts {
-            index,
-            name: name.to_owned(),
-            layer: LinkLayerType::Ether,
-            mac: Some([2, 0, 0, 0, name.len() as u8, index as u8]),
-            up: true,
-            master: None,
-            below,
-            kind,
-            xdp: None,
-        }
-    }
-
-    fn config() -> Config {
-        let text = "peers: { n1: { addresses: [10.0.0.1] }, n2: { addresses: [10.0.0.2] }, n3: { addresses: [10.3.0.0/16] } }\ninterfaces: auto\n";
-        Config::parse(text, "test").unwrap()
-    }
-
-    fn space(netns: Option<&str>, facts: Facts) -> Namespace {
-        Namespace { netns: netns.map(|name| Netns::Name(name.to_owned())), facts }
-    }
-
-    fn names(places: &[Place]) -> Vec<String> {
-        let shown = |place: &Place| match &place.netns {
-            Some(netns) => format!("{netns}/{}", place.name),
-            None => place.name.clone(),
-        };
-        places.iter().map(shown).collect()
-    }
-
-    fn node(index: u32, below: u32, address: &str) -> Facts {
-        Facts {
-            links: vec![link(index, "eth0", Kind::Veth, Some(below))],
-            addresses: vec![(index, address.parse().unwrap())],
-            ..Facts::default()
-        }
-    }
-
-    #[test]
-    fn the_own_nic_comes_before_the_host_end() {
-        let host = Facts {
-            links: vec![link(7, "v1", Kind::Veth, Some(2)), link(9, "br0", Kind::Bridge, None)],
-            ..Facts::default()
-        };
-        let found = places(&config(), &[space(None, host), space(Some("a"), node(2, 7, "10.0.0.1"))]);
-        assert_eq!(names(&found[&PeerId(1)]), ["a/eth0", "v1"]);
-        assert!(found[&PeerId(2)].is_empty());
-    }
-
-    #[test]
-    fn equal_indices_in_two_namespaces_are_told_apart_by_the_learned_mac_or_not_at_all() {
-        let end = || Facts { links: vec![link(7, "v1", Kind::Veth, Some(2))], ..Facts::default() };
-        let nic = node(2, 7, "10.0.0.1");
-        let spaces =
-            |right: Facts| vec![space(None, end()), space(Some("s"), right), space(Some("a"), nic.clone())];
-        let found = places(&config(), &spaces(end()));
-        assert_eq!(names(&found[&PeerId(1)]), ["a/eth0"]);
-        let learned = Facts { ports: vec![(nic.links[0].mac.unwrap(), 7)], ..end() };
-        let found = places(&config(), &spaces(learned));
-        assert_eq!(names(&found[&PeerId(1)]), ["a/eth0", "s/v1"]);
-    }
-
-    #[test]
-    fn a_neighbour_behind_a_bridge_is_behind_its_port() {
-        let mac = [2, 9, 9, 9, 9, 9];
-        let host = Facts {
-            links: vec![
-                link(3, "br0", Kind::Bridge, None),
-                link(4, "tap1", Kind::Other, None),
-                link(5, "tap2", Kind::Other, None),
-            ],
-            neighbours: vec![(3, "10.0.0.1".parse().unwrap(), mac)],
-            ports: vec![(mac, 5)],
-            ..Facts::default()
-        };
-        let found = places(&config(), &[space(None, host)]);
-        assert_eq!(names(&found[&PeerId(1)]), ["tap2"]);
-    }
-
-    #[test]
-    fn a_nodes_own_neighbours_and_routes_say_nothing_of_other_peers() {
-        let mut nic = node(2, 7, "10.0.0.1");
-        nic.neighbours = vec![(2, "10.0.0.2".parse().unwrap(), [2, 9, 9, 9, 9, 9])];
-        nic.routes = vec![("10.0.0.0/24".parse().unwrap(), 2)];
-        let found = places(&config(), &[space(Some("a"), nic)]);
-        assert!(found[&PeerId(2)].is_empty(), "{found:?}");
-    }
-
-    #[test]
-    fn routes_are_the_last_resort_and_a_bridge_is_no_place() {
-        let host = Facts {
-            links: vec![link(3, "br0", Kind::Bridge, None), link(4, "eth1", Kind::Other, None)],
-            routes: vec![("10.3.0.0/16".parse().unwrap(), 4), ("10.0.0.0/24".parse().unwrap(), 3)],
-            ..Facts::default()
-        };
-        let found = places(&config(), &[space(None, host)]);
-        assert_eq!(names(&found[&PeerId(3)]), ["eth1"]);
-        assert!(found[&PeerId(2)].is_empty());
-    }
-}
+mod tests;

@@ -1,0 +1,118 @@
+//! Which of the places `auto` attaches to. Pure.
+
+use std::collections::BTreeMap;
+
+use super::survey::{Found, Place};
+use crate::config::{Config, Hook, Interface};
+use crate::datapath::shown;
+use crate::model::PeerId;
+
+/// Interfaces, each with why.
+pub type Choice = Vec<(Interface, String)>;
+
+/// So few interfaces that every way passes one of them, and each way by the one nearest to its peer where that does
+/// not add another: what all of a way's packets pass anyway for another's sake, is not hooked twice. `is_held` are
+/// attached to already.
+pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn(&Place) -> bool) -> Choice {
+    let mut ways: Vec<_> = found.values().flat_map(|found| &found.ways).collect();
+    // A way with one place leaves no choice.
+    ways.sort_by_key(|way| way.sure);
+    let mut chosen: Vec<&Place> =
+        ways.iter().flat_map(|way| &way.places[..way.sure]).filter(|place| is_held(place)).collect();
+    for way in &ways {
+        let is_passed = way.places[..way.sure].iter().any(|place| chosen.iter().any(|known| known.is(place)));
+        if !is_passed {
+            chosen.push(&way.places[0]);
+        }
+    }
+    let mut choice: Choice = Vec::new();
+    for (peer, found) in found {
+        for way in &found.ways {
+            let passed =
+                way.places[..way.sure].iter().find(|place| chosen.iter().any(|known| known.is(place)));
+            let Some(place) = passed else { continue };
+            let interface =
+                Interface { name: place.name.clone(), netns: place.netns.clone(), hook: Hook::Auto };
+            let why = format!("found for {}: {}", config.names.name(*peer), place.why);
+            match choice.iter_mut().find(|(known, _)| *known == interface) {
+                Some((_, reasons)) => {
+                    reasons.push_str("; ");
+                    reasons.push_str(&why);
+                }
+                None => choice.push((interface, why)),
+            }
+        }
+    }
+    choice
+}
+
+/// What a user should know of peers that were not found, or not wholly.
+pub fn doubts(config: &Config, found: &BTreeMap<PeerId, Found>) -> Vec<String> {
+    let mut doubts = Vec::new();
+    for (peer, found) in found {
+        let name = config.names.name(*peer);
+        for missing in &found.missing {
+            let so = if found.ways.is_empty() {
+                "its links are cut only where the other end is found; let it send something, or name its interface in the config"
+            } else {
+                "it is taken to be behind the same interfaces as the peer's other addresses"
+            };
+            doubts.push(format!("interfaces: auto did not find peer {name} at {missing}: {so}"));
+        }
+    }
+    doubts
+}
+
+/// The first address that several namespaces have, in words.
+pub fn ambiguity(config: &Config, found: &BTreeMap<PeerId, Found>) -> Option<String> {
+    found.iter().find_map(|(peer, found)| {
+        let (address, places) = found.ambiguous.first()?;
+        let places: Vec<String> = places
+            .iter()
+            .map(|place| {
+                let (name, netns) = (place.name.clone(), place.netns.clone());
+                shown(&Interface { name, netns, hook: Hook::Auto })
+            })
+            .collect();
+        Some(format!("{address} of peer {} is at {}", config.names.name(*peer), places.join(" and at ")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::survey::Way;
+    use super::*;
+
+    fn place(name: &str) -> Place {
+        Place { netns: None, name: name.to_owned(), why: format!("test {name}") }
+    }
+
+    /// The choice for peers with ways; `|` ends what every packet passes.
+    fn chosen(peers: &[&[&str]]) -> Vec<String> {
+        let text =
+            "peers: { n1: { addresses: [10.0.0.1] }, n2: { addresses: [10.0.0.2] } }\ninterfaces: auto\n";
+        let config = Config::parse(text, "test").unwrap();
+        let way = |way: &&str| {
+            let (sure, rest) = way.split_once('|').unwrap_or((way, ""));
+            let places: Vec<Place> =
+                sure.split_whitespace().chain(rest.split_whitespace()).map(place).collect();
+            Way { sure: sure.split_whitespace().count(), places }
+        };
+        let found = |ways: &&[&str]| Found { ways: ways.iter().map(way).collect(), ..Found::default() };
+        let found = peers.iter().zip(1..).map(|(ways, peer)| (PeerId(peer), found(ways))).collect();
+        choose(&config, &found, |_| false).into_iter().map(|(interface, _)| interface.name).collect()
+    }
+
+    #[test]
+    fn the_nearest_is_chosen_unless_another_is_needed_anyway() {
+        assert_eq!(chosen(&[&["eth0 v1"], &["eth1 v2"]]), ["eth0", "eth1"]);
+        assert_eq!(chosen(&[&["eth0.5 eth0"], &["eth0"]]), ["eth0"], "a VLAN's parent sees it all");
+        assert_eq!(chosen(&[&["eth0.5 eth0"], &["eth0.6 eth0"]]), ["eth0.5", "eth0.6"]);
+        assert_eq!(chosen(&[&["v1", "v2"], &["v2"]]), ["v1", "v2"], "every way of a peer");
+    }
+
+    #[test]
+    fn what_only_some_packets_pass_is_no_substitute() {
+        assert_eq!(chosen(&[&["v1 | uplink"], &["uplink"]]), ["v1", "uplink"]);
+    }
+}

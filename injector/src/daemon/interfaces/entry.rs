@@ -1,0 +1,92 @@
+//! One interface: attached, lost, attached again.
+
+use aya::Ebpf;
+
+use super::gaps::Gap;
+use crate::clock::MonoNs;
+use crate::config::Interface;
+use crate::datapath::{Attachment, DatapathError, Kernel, Names, Refused, shown};
+use crate::netns::Workers;
+
+/// How many gaps of an interface are remembered.
+const GAPS: usize = 1024;
+
+/// One interface.
+pub struct Entry {
+    /// Its id in the programs.
+    pub id: u32,
+    /// As configured, or found.
+    pub interface: Interface,
+    /// How `auto` came to it.
+    pub chosen: Option<String>,
+    /// Our programs on it.
+    pub attachment: Option<Attachment>,
+    /// The loaded programs while they are on no interface: verified once, attached again at once.
+    instance: Option<Ebpf>,
+    /// Why it is not attached.
+    pub missing: String,
+    /// When it was not.
+    pub gaps: Vec<Gap>,
+}
+
+impl Entry {
+    /// One that is attached before anything is cut.
+    pub fn new(id: u32, interface: Interface, chosen: Option<String>) -> Self {
+        let missing = "not attached yet".to_owned();
+        Self { id, interface, chosen, attachment: None, instance: None, missing, gaps: Vec::new() }
+    }
+
+    /// One that was found later: until it is attached, it never was.
+    pub fn found_later(id: u32, interface: Interface, chosen: Option<String>) -> Self {
+        Self { gaps: vec![Gap::ALWAYS], ..Self::new(id, interface, chosen) }
+    }
+
+    /// Its index while it is attached.
+    pub fn index(&self) -> Option<u32> {
+        self.attachment.as_ref().map(|attachment| attachment.facts.index)
+    }
+
+    /// Tries to attach.
+    pub async fn attach(&mut self, kernel: &Kernel, workers: &mut Workers) -> Result<(), DatapathError> {
+        let worker = workers.of(self.interface.netns.as_ref())?;
+        let instance = match self.instance.take() {
+            Some(instance) => instance,
+            None => kernel.object().instance(self.id)?,
+        };
+        match Attachment::attach(instance, &self.interface, &worker).await {
+            Ok(attachment) => {
+                let now = MonoNs::now();
+                if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until.is_none()) {
+                    gap.until = Some(now);
+                }
+                tracing::info!(
+                    interface = shown(&self.interface),
+                    index = attachment.facts.index,
+                    hook = %attachment.hooks,
+                    why = attachment.why(&Names::new()),
+                    "attached"
+                );
+                self.attachment = Some(attachment);
+                Ok(())
+            }
+            Err(Refused { ebpf, error }) => {
+                self.instance = ebpf;
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes note that the hook is gone since an instant.
+    pub async fn lose(&mut self, since: MonoNs, why: &str) -> (String, String) {
+        if let Some(attachment) = self.attachment.take() {
+            self.instance = attachment.release().await;
+            if self.gaps.len() == GAPS {
+                self.gaps.remove(0);
+            }
+            self.gaps.push(Gap { from: since, until: None });
+        }
+        self.missing = format!("{why}; it is attached again as soon as it is there");
+        tracing::warn!(interface = shown(&self.interface), why, "lost");
+        (shown(&self.interface), format!("lost: {why}"))
+    }
+}

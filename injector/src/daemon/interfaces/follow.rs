@@ -1,0 +1,120 @@
+//! Whether news may change where a peer lives: most neighbours are refreshed all the time. Pure.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::survey::Namespace;
+use crate::config::Config;
+use crate::netlink::facts::Route;
+use crate::netlink::news::News;
+
+/// What the last survey left.
+pub struct Last<'a> {
+    /// What it was made from.
+    pub known: &'a [Namespace],
+    /// Whether it found nothing of some peer.
+    pub is_one_missing: bool,
+}
+
+/// Whether a survey could find something else than the last one, for this news from one of its namespaces. `None` is a
+/// namespace that it did not see.
+pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, news: &News) -> bool {
+    let Some(facts) = space.map(|space| &space.facts) else { return true };
+    match news {
+        News::Overrun => true,
+        News::Gone(index) => facts.link(*index).is_some(),
+        News::Link(link) => facts.link(link.index).is_none_or(|known| {
+            // Not its kind: a bridge tells of its ports without it.
+            (&known.name, known.up, known.mac) != (&link.name, link.up, link.mac)
+                || link.master.is_some() && known.master != link.master
+        }),
+        News::Neighbour(index, address, mac) => {
+            let is_mine = is_peers(config, *address)
+                || config.peers.iter().any(|peer| peer.mac == Some(*mac))
+                || facts.routes.iter().any(|route| route.gateway == Some(*address));
+            is_mine && !facts.neighbours.contains(&(*index, *address, *mac))
+        }
+        News::Port(mac, port) => {
+            // Who is missing may have spoken for the first time, in a namespace that nobody follows.
+            let is_mine = last.is_one_missing
+                || config.peers.iter().any(|peer| peer.mac == Some(*mac))
+                || last
+                    .known
+                    .iter()
+                    .flat_map(|space| &space.facts.neighbours)
+                    .any(|(_, _, known)| known == mac);
+            is_mine && !facts.ports.contains(&(*mac, *port))
+        }
+        News::Routes(routes) => routes.iter().any(|route| leads_to_peer(config, route)),
+        News::Address(address) => is_peers(config, *address),
+    }
+}
+
+fn is_peers(config: &Config, address: IpAddr) -> bool {
+    config.peers.iter().any(|peer| {
+        peer.addresses.contains(&address) || peer.prefixes.iter().any(|prefix| prefix.contains(&address))
+    })
+}
+
+fn leads_to_peer(config: &Config, route: &Route) -> bool {
+    let overlaps = |prefix: &IpNet| prefix.contains(&route.net) || route.net.contains(prefix);
+    config.peers.iter().any(|peer| {
+        peer.addresses.iter().any(|address| route.net.contains(address)) || peer.prefixes.iter().any(overlaps)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::facts::Facts;
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn config() -> Config {
+        let text = "peers: { n1: { addresses: [10.0.0.1] }, n2: { addresses: [10.2.0.0/16], mac: \"02:00:00:00:00:02\" } }\ninterfaces: auto\n";
+        Config::parse(text, "test").unwrap()
+    }
+
+    fn concerned(facts: &Facts, is_one_missing: bool, news: &News) -> bool {
+        let known = [Namespace { netns: None, facts: facts.clone() }];
+        concerns(&config(), &Last { known: &known, is_one_missing }, Some(&known[0]), news)
+    }
+
+    #[test]
+    fn what_is_known_is_no_news() {
+        let address = "10.0.0.1".parse().unwrap();
+        let mut facts = Facts::default();
+        assert!(concerned(&facts, false, &News::Neighbour(3, address, MAC)));
+        facts.neighbours.push((3, address, MAC));
+        assert!(!concerned(&facts, false, &News::Neighbour(3, address, MAC)), "refreshed");
+        assert!(concerned(&facts, false, &News::Neighbour(4, address, MAC)), "moved");
+        assert!(concerned(&facts, false, &News::Neighbour(3, address, OTHER)), "exchanged");
+        assert!(concerned(&facts, false, &News::Port(MAC, 5)));
+        facts.ports.push((MAC, 5));
+        assert!(!concerned(&facts, false, &News::Port(MAC, 5)));
+        assert!(concerned(&facts, false, &News::Port(OTHER, 5)), "a peer's own");
+    }
+
+    #[test]
+    fn strangers_are_no_news_unless_one_is_missing() {
+        let facts = Facts::default();
+        let stranger = "192.0.2.1".parse().unwrap();
+        assert!(!concerned(&facts, true, &News::Neighbour(3, stranger, MAC)));
+        assert!(!concerned(&facts, false, &News::Port(MAC, 5)));
+        assert!(concerned(&facts, true, &News::Port(MAC, 5)));
+        assert!(!concerned(&facts, true, &News::Address(stranger)));
+        assert!(concerned(&facts, false, &News::Address("10.2.3.4".parse().unwrap())));
+    }
+
+    #[test]
+    fn routes_to_peers_are_news() {
+        let concerned = |net: &str| {
+            let route = Route { net: net.parse().unwrap(), index: 1, gateway: None };
+            concerned(&Facts::default(), false, &News::Routes(vec![route]))
+        };
+        assert!(concerned("10.0.0.0/24") && concerned("10.2.7.0/24") && concerned("10.0.0.0/8"));
+        assert!(!concerned("192.0.2.0/24"));
+    }
+}

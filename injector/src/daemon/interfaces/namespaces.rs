@@ -1,0 +1,129 @@
+//! The namespaces of the interfaces: cleaned, followed, and entered anew when their names stand for others.
+
+use std::collections::BTreeSet;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::{Changes, InterfaceEvent, Interfaces, StartError};
+use crate::clock::MonoNs;
+use crate::config::{Config, Netns};
+use crate::datapath::{Kernel, Sweep, sweep};
+use crate::netlink;
+use crate::netlink::news::{self, News, Topic};
+use crate::netns::NetnsError;
+
+impl Interfaces {
+    /// Stops the threads that were only needed to look around: a thread keeps its namespace alive.
+    pub(super) fn leave_unused(&mut self, config: &Config) {
+        for netns in self.workers.names() {
+            let is_used = netns.is_none()
+                || self.entries.iter().any(|entry| entry.interface.netns == netns)
+                || config.endpoints.iter().any(|endpoint| endpoint.netns == netns);
+            if !is_used {
+                self.workers.stop(netns.as_ref());
+            }
+        }
+    }
+
+    /// Removes what dead daemons left in a namespace.
+    pub(super) async fn clean(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
+        // Whose a program is, only the supervisor's rights tell.
+        let visitor = self.workers.visitor(netns)?;
+        let cleaned = visitor.run(|| async {
+            let handle = netlink::connect().map_err(|error| error.to_string())?;
+            let links = netlink::links(&handle).await.map_err(|error| error.to_string())?;
+            sweep(&links, Sweep::Remove).map_err(|error| error.to_string())
+        });
+        let cleaned = cleaned.await;
+        visitor.stop();
+        match cleaned? {
+            Ok(leftovers) => {
+                for leftover in leftovers {
+                    tracing::info!("{leftover}");
+                }
+            }
+            Err(error) => tracing::warn!(error, "leftovers of earlier daemons could not be looked for"),
+        }
+        Ok(())
+    }
+
+    /// Follows the interfaces of a namespace.
+    pub(super) fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
+        let worker = self.workers.of(netns)?;
+        let (netns, identity, sender) = (netns.cloned(), worker.identity(), self.news.clone());
+        worker.spawn(move || async move {
+            for topic in [Topic::Links, Topic::Places] {
+                let (netns, news) = (netns.clone(), sender.clone());
+                let tell = move |told| {
+                    let at = MonoNs::now();
+                    news.send(InterfaceEvent::News { netns: netns.clone(), identity, at, news: told }).is_ok()
+                };
+                if let Err(error) = news::subscribe(topic, tell) {
+                    tracing::error!(%error, ?topic, "changes will not be noticed");
+                }
+            }
+            // What happened before the subscription is looked at now.
+            let at = MonoNs::now();
+            let _ = sender.send(InterfaceEvent::News { netns, identity, at, news: News::Overrun });
+        })?;
+        Ok(())
+    }
+
+    /// Follows the mounts: a named namespace is a mount, and comes and goes with it.
+    pub(super) fn watch_mounts(&self) -> Result<(), StartError> {
+        let file = std::fs::File::open("/proc/self/mounts").map_err(super::super::io("/proc/self/mounts"))?;
+        // SAFETY: a `File` answers the same open descriptor for as long as it lives.
+        let mounts = unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY | Interest::ERROR) }
+            .map_err(|error| super::super::io("the mounts")(error.into()))?;
+        let news = self.news.clone();
+        tokio::spawn(async move {
+            while let Ok(mut changed) = mounts.ready(Interest::PRIORITY | Interest::ERROR).await {
+                changed.clear_ready();
+                if news.send(InterfaceEvent::Mounts { at: MonoNs::now() }).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Finds names that stand for another namespace now, or for none.
+    pub(super) async fn check_namespaces(&mut self, when: MonoNs, kernel: &Kernel, changes: &mut Changes) {
+        let names: BTreeSet<Netns> =
+            self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
+        for netns in names {
+            let now = self.workers.now(&netns);
+            let before = self.workers.identity(Some(&netns));
+            // One that was gone may have got a thread again for a probe: nobody follows its interfaces yet.
+            if before.is_some() && before == now && !self.gone.contains(&netns) {
+                continue;
+            }
+            let mine: Vec<usize> = (0..self.entries.len())
+                .filter(|at| self.entries[*at].interface.netns.as_ref() == Some(&netns))
+                .collect();
+            if before.is_some() && before != now {
+                for at in &mine {
+                    if self.entries[*at].attachment.is_some() {
+                        changes
+                            .told
+                            .push(self.entries[*at].lose(when, "its network namespace is gone").await);
+                    }
+                }
+                // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
+                self.workers.stop(Some(&netns));
+                self.gone.insert(netns.clone());
+            }
+            // Between `ip netns add`'s two steps the file is not yet a namespace: the mount is news again.
+            if now.is_none() || self.subscribe(Some(&netns)).is_err() {
+                continue;
+            }
+            self.gone.remove(&netns);
+            changes.reborn.push(netns);
+            for at in mine {
+                let told = self.check(at, when, kernel).await;
+                changes.told.extend(told);
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What the kernel tells of a namespace as it happens.
+
+use std::net::IpAddr;
+
+use futures_util::StreamExt as _;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::MulticastGroup;
+use rtnetlink::packet_core::NetlinkPayload;
+
+use super::LinkFacts;
+use super::facts::{Route, mac, neighbour, routes};
+
+/// What a subscription to a namespace tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// An interface is new, or changed.
+    Link(LinkFacts),
+    /// An interface is gone, by its index.
+    Gone(u32),
+    /// A neighbour is known: the interface index, its address, its MAC.
+    Neighbour(u32, IpAddr, [u8; 6]),
+    /// A MAC was learned behind a bridge port.
+    Port([u8; 6], u32),
+    /// Routes came or went.
+    Routes(Vec<Route>),
+    /// A local address came or went.
+    Address(IpAddr),
+    /// Notifications were lost: everything has to be looked at.
+    Overrun,
+}
+
+/// What is subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Topic {
+    /// Interfaces alone.
+    Links,
+    /// Where addresses live: neighbours, bridge ports, routes, local addresses.
+    Places,
+}
+
+impl Topic {
+    fn groups(self) -> &'static [MulticastGroup] {
+        match self {
+            Self::Links => &[MulticastGroup::Link],
+            Self::Places => &[
+                MulticastGroup::Neigh,
+                MulticastGroup::Ipv4Route,
+                MulticastGroup::Ipv6Route,
+                MulticastGroup::Ipv4Ifaddr,
+                MulticastGroup::Ipv6Ifaddr,
+            ],
+        }
+    }
+}
+
+/// Subscribes to a topic of the calling thread's namespace, on a socket of its own: many neighbours must not crowd out
+/// an interface. `tell` answers whether to go on.
+pub fn subscribe(topic: Topic, mut tell: impl FnMut(News) -> bool + 'static) -> std::io::Result<()> {
+    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(topic.groups())?;
+    tokio::spawn(connection);
+    tokio::task::spawn_local(async move {
+        // The connection ends with its last handle.
+        let _handle = handle;
+        while let Some((message, _)) = messages.next().await {
+            let news = match message.payload {
+                NetlinkPayload::InnerMessage(message) => news(&message),
+                NetlinkPayload::Overrun(_) => Some(News::Overrun),
+                _ => None,
+            };
+            if news.is_some_and(|news| !tell(news)) {
+                return;
+            }
+        }
+        tracing::error!(?topic, "the kernel's notifications ended: changes will not be noticed");
+    });
+    Ok(())
+}
+
+fn news(message: &RouteNetlinkMessage) -> Option<News> {
+    Some(match message {
+        RouteNetlinkMessage::NewLink(link) => News::Link(LinkFacts::of(link)?),
+        RouteNetlinkMessage::DelLink(link) => News::Gone(link.header.index),
+        RouteNetlinkMessage::NewNeighbour(entry) if entry.header.family == AddressFamily::Bridge => {
+            News::Port(mac(entry)?, entry.header.ifindex)
+        }
+        RouteNetlinkMessage::NewNeighbour(entry) => {
+            let (index, address, mac) = neighbour(entry)?;
+            News::Neighbour(index, address, mac)
+        }
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            News::Routes(routes(route))
+        }
+        RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message) => {
+            News::Address(super::address(message)?.1)
+        }
+        _ => return None,
+    })
+}

@@ -1,0 +1,218 @@
+//! `interfaces: auto` follows peers that come later, or move. Needs root.
+
+#[path = "support/ground.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod ground;
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::time::Duration;
+
+use ground::Ground;
+use injector::api::types::PartitionRequest;
+use injector::model::Percent;
+use live::can_run;
+
+/// Peers with both addresses of a host number.
+fn peers(ground: &Ground, peers: &[(&str, u8)]) -> String {
+    let peer = |(name, host): &(&str, u8)| {
+        format!("{name}: {{ addresses: [{}, \"{}\"] }}", ground.ipv4(*host), ground.ipv6(*host))
+    };
+    peers.iter().map(peer).collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_veth_that_is_plugged_later() {
+    if !can_run("a_veth_that_is_plugged_later") {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.routed("n1", "v1", 1);
+    let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    ground.assert_chosen(&daemon, &["v1"]);
+    ground.routed("n2", "v2", 2);
+    ground.wait_chosen(&daemon, &["v1", "v2"]);
+    ground.routed("n3", "v3", 3);
+    ground.wait_chosen(&daemon, &["v1", "v2", "v3"]);
+    // Between two that the daemon did not know when it started.
+    ground.assert_cut(&daemon, ("n2", 2), ("n3", 3), (("n1", 1), ("n3", 3)));
+}
+
+#[test]
+fn a_neighbour_that_is_learned_later() {
+    if !can_run("a_neighbour_that_is_learned_later") {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.bridge("br0", 14);
+    for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
+        ground.bridged(node, port, "br0", host);
+    }
+    ground.assert_flows(("h", 14), ("n1", 1));
+    let daemon = ground.secluded_daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    ground.assert_chosen(&daemon, &["p1"]);
+    settle();
+    for (node, host) in [("n2", 2), ("n3", 3)] {
+        ground.assert_flows(("h", 14), (node, host));
+    }
+    ground.wait_chosen(&daemon, &["p1", "p2", "p3"]);
+    ground.assert_cut(&daemon, ("n2", 2), ("n3", 3), (("n1", 1), ("n3", 3)));
+}
+
+#[test]
+fn a_route_that_leads_elsewhere_later() {
+    if !can_run("a_route_that_leads_elsewhere_later") {
+        return;
+    }
+    let mut ground = Ground::new();
+    for (node, end, host) in [("n1", "v1", 1), ("n2", "v2", 2), ("n3", "v3", 3)] {
+        ground.routed(node, end, host);
+    }
+    ground.plug("x", "w1");
+    ground.hide("x");
+    let daemon = ground.secluded_daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    ground.assert_chosen(&daemon, &["v1", "v2", "v3"]);
+    settle();
+    // Nothing but this: no interface changes.
+    ground.ip("h", &format!("route replace {}/32 dev w1", ground.ipv4(1)));
+    ground.wait_chosen(&daemon, &["v1", "v2", "v3", "w1"]);
+    ground.ip("h", &format!("route replace {}/32 dev v1", ground.ipv4(1)));
+    ground.assert_cut(&daemon, ("n1", 1), ("n2", 2), (("n2", 2), ("n3", 3)));
+}
+
+/// Lets the survey pass that closes a start: what it finds need not have been told.
+fn settle() {
+    std::thread::sleep(Duration::from_secs(2));
+}
+
+#[test]
+fn a_named_namespace_that_comes_later() {
+    if !can_run("a_named_namespace_that_comes_later") {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.bridge("br0", 14);
+    ground.bridged("n1", "p1", "br0", 1);
+    ground.bridged("n3", "p3", "br0", 3);
+    ground.assert_flows(("h", 14), ("n1", 1));
+    ground.assert_flows(("h", 14), ("n3", 3));
+    let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    ground.assert_chosen(&daemon, &["p1", "p3"]);
+    ground.plug("n2", "p2");
+    ground.subnet("n2", "eth0", 2);
+    ground.ip("h", "link set p2 master br0");
+    ground.wait_chosen(&daemon, &["p1", "p3", "n2/eth0"]);
+    ground.assert_cut(&daemon, ("n1", 1), ("n2", 2), (("n1", 1), ("n3", 3)));
+}
+
+#[test]
+fn a_peer_that_moves_takes_its_loss_along_when_nothing_is_live() {
+    if can_run("a_peer_that_moves_takes_its_loss_along_when_nothing_is_live") {
+        moves("auto", &["v1", "v2"]);
+    }
+}
+
+#[test]
+fn a_peer_that_moves_between_interfaces_of_the_config() {
+    if can_run("a_peer_that_moves_between_interfaces_of_the_config") {
+        moves("[{ name: v1 }, { name: v2 }, { name: w1 }]", &["v1", "v2", "w1"]);
+    }
+}
+
+/// Loss is rolled once, at the place where the peer was when its slot went live.
+fn moves(interfaces: &str, at_first: &[&str]) {
+    const SENT: usize = 3000;
+    let mut ground = Ground::new();
+    for (node, end, host) in [("n1", "v1", 1), ("n2", "v2", 2)] {
+        ground.routed(node, end, host);
+    }
+    ground.plug("m1", "w1");
+    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), interfaces);
+    ground.assert_chosen(&daemon, at_first);
+    let lossy = PartitionRequest { loss: Percent::new(30.0).unwrap(), ..ground::links("n1", "n2") };
+    let delivered = |ground: &Ground, node, hoped| {
+        ground.delivered((node, ground.ipv4(1)), ("n2", ground.ipv4(2)), SENT, hoped)
+    };
+    // Six standard deviations of a binomial of 3000 are 151; rolled twice, 49% would come through.
+    let is_once = |got: usize| (2100 - 151..=2100 + 151).contains(&got);
+    daemon.apply("p", &lossy);
+    let got = delivered(&ground, "n1", 2100 - 151);
+    assert!(is_once(got), "{got} of {SENT}");
+
+    // To another namespace behind another veth; the old one stays plugged.
+    ground.ip("n1", &format!("address delete {}/32 dev eth0", ground.ipv4(1)));
+    ground.ip("n1", &format!("address delete {}/128 dev eth0", ground.ipv6(1)));
+    ground.route("m1", "w1", 1);
+    // The host still has it as a neighbour at the old place, but the route leads to the new one.
+    ground.wait_chosen(&daemon, &["v1", "v2", "w1"]);
+    // Where nothing is attached anew, nothing tells when the survey is done.
+    settle();
+    // What is live was bound to the old place, and is not changed under way.
+    assert_eq!(delivered(&ground, "m1", SENT), SENT);
+    daemon.heal("p");
+    daemon.apply("p", &lossy);
+    let got = delivered(&ground, "m1", 2100 - 151);
+    assert!(is_once(got), "{got} of {SENT}");
+    daemon.heal("p");
+
+    // A hard cut needs no binding: it holds at once where the peer is now.
+    daemon.apply("q", &ground::links("n1", "n2"));
+    assert_eq!(delivered(&ground, "m1", 0), 0);
+    daemon.heal("q");
+    assert_eq!(delivered(&ground, "m1", SENT), SENT);
+}
+
+#[test]
+fn a_peer_that_is_unplugged_and_plugged_elsewhere_is_cut_again() {
+    if !can_run("a_peer_that_is_unplugged_and_plugged_elsewhere_is_cut_again") {
+        return;
+    }
+    let mut ground = Ground::new();
+    // The other end is nowhere: nothing but n1's own interface covers the link.
+    for (node, end, host) in [("n1", "v1", 1), ("n3", "v3", 3)] {
+        ground.routed(node, end, host);
+    }
+    ground.assert_flows(("n1", 1), ("n3", 3));
+    let daemon = ground.daemon(&format!("n1: {{ addresses: [{}, \"{}\"] }}", ground.ipv4(1), ground.ipv6(1)));
+    ground.assert_chosen(&daemon, &["v1"]);
+    daemon.apply("p", &live::daemon::links(&[("world", "n1")], Duration::from_mins(9)));
+    assert_eq!(ground.delivered(("n3", ground.ipv4(3)), ("n1", ground.ipv4(1)), 5, 0), 0);
+    ground.ip("h", "link delete v1");
+    ground.routed("m1", "w1", 1);
+    ground.wait_chosen(&daemon, &["w1"]);
+    assert_eq!(ground.delivered(("n3", ground.ipv4(3)), ("m1", ground.ipv4(1)), 5, 0), 0);
+    daemon.heal("p");
+    ground.assert_flows(("m1", 1), ("n3", 3));
+    let record = daemon.record_now("p");
+    let gaps = &record.links[0].uncovered;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].interface.contains("w1") && gaps[0].until_ns.is_some(), "{gaps:?}");
+}
+
+#[test]
+fn a_second_holder_of_an_address_changes_nothing() {
+    if !can_run("a_second_holder_of_an_address_changes_nothing") {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.bridge("br0", 14);
+    for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
+        ground.plug(node, port);
+        ground.ip("h", &format!("link set {port} master br0"));
+        ground.subnet(node, "eth0", host);
+    }
+    let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    // Of another lab, joined to nothing.
+    ground.add("x");
+    ground.ip("x", "link add eth0 type veth peer name other");
+    ground.subnet("x", "eth0", 1);
+    ground.add("y");
+    let end = std::time::Instant::now() + ground::PATIENCE;
+    while !daemon.log().contains("it is taken to be where it was") {
+        assert!(std::time::Instant::now() < end, "{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    ground.assert_chosen(&daemon, &["n1/eth0", "n2/eth0", "n3/eth0"]);
+    ground.assert_cut(&daemon, ("n1", 1), ("n2", 2), (("n2", 2), ("n3", 3)));
+}
