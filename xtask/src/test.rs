@@ -49,19 +49,16 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     count.run(documentation.env(SKIP_LOG, &log.path))?;
 
     count.take_skips(&log)?;
-    println!();
-    for line in &count.skips {
-        println!("SKIP {line}");
-    }
-    for name in &count.failures {
-        println!("FAILED {name}");
-    }
-    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
-    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(count.tell())
 }
 
 fn is_privileged(test: &Artifact) -> bool {
-    test.kind == "test" && PRIVILEGED.iter().any(|prefix| test.name.starts_with(prefix))
+    test.kind == "test" && is_privileged_name(&test.name)
+}
+
+/// Whether a file of tests with this name needs root.
+pub fn is_privileged_name(name: &str) -> bool {
+    PRIVILEGED.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn through_sudo(test: &Artifact, log: &SkipLog) -> Result<Command> {
@@ -83,8 +80,9 @@ fn skip_all(test: &Artifact, filter: Option<&str>, count: &mut Count) -> Result<
     Ok(())
 }
 
+/// The results of many test programs.
 #[derive(Default)]
-struct Count {
+pub struct Count {
     passed: usize,
     failed: usize,
     skipped: usize,
@@ -109,14 +107,13 @@ impl Count {
         let status = child.wait().with_context(|| format!("waiting for `{}`", words(command)))?;
         // A program that died has not told which of its tests failed.
         if !status.success() && failed == 0 {
-            self.failed += 1;
-            self.failures.push(format!("`{}` ({status})", words(command)));
+            self.fail(format!("`{}` ({status})", words(command)));
         }
         Ok(())
     }
 
     /// Takes in a line of libtest's output; answers the failures that it adds.
-    fn line(&mut self, line: &str) -> usize {
+    pub fn line(&mut self, line: &str) -> usize {
         if let Some(result) = line.strip_prefix("test result: ") {
             let number = |what: &str| -> usize {
                 let part = result.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
@@ -139,14 +136,37 @@ impl Count {
         0
     }
 
+    /// Counts what libtest has not counted.
+    pub fn fail(&mut self, what: String) {
+        self.failed += 1;
+        self.failures.push(what);
+    }
+
     /// A test that skipped itself has passed by libtest's count, but not by ours.
+    pub fn skip(&mut self, line: &str) {
+        self.skips.push(line.strip_prefix("SKIP ").unwrap_or(line).to_owned());
+        self.skipped += 1;
+        self.passed = self.passed.saturating_sub(1);
+    }
+
+    /// Names what was skipped and what failed, then the numbers; the exit code is theirs.
+    pub fn tell(&self) -> ExitCode {
+        println!();
+        for line in &self.skips {
+            println!("SKIP {line}");
+        }
+        for name in &self.failures {
+            println!("FAILED {name}");
+        }
+        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
+        if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
     fn take_skips(&mut self, log: &SkipLog) -> Result<()> {
         let text =
             std::fs::read_to_string(&log.path).with_context(|| format!("reading {}", log.path.display()))?;
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            self.skips.push(line.strip_prefix("SKIP ").unwrap_or(line).to_owned());
-            self.skipped += 1;
-            self.passed = self.passed.saturating_sub(1);
+            self.skip(line);
         }
         Ok(())
     }
