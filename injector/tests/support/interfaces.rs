@@ -12,7 +12,7 @@ use serde_json::Value;
 pub mod kernel;
 
 /// How long anything may take on a loaded machine before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether this process may make namespaces; says so if not.
 pub fn is_root() -> bool {
@@ -298,6 +298,9 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.terminate();
+        if std::thread::panicking() {
+            eprintln!("The daemon's log:\n{}", self.log());
+        }
     }
 }
 
