@@ -149,6 +149,11 @@ impl Count {
         self.passed = self.passed.saturating_sub(1);
     }
 
+    /// Whether no test has run.
+    pub fn is_empty(&self) -> bool {
+        self.passed + self.failed + self.skipped == 0
+    }
+
     /// Names what was skipped and what failed, then the numbers; the exit code is theirs.
     pub fn tell(&self) -> ExitCode {
         println!();

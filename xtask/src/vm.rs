@@ -11,7 +11,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::build::{Artifact, artifacts, cargo, programs};
-use crate::command::{find_program, output, workspace};
+use crate::command::{Interrupted, find_program, output, workspace};
 use crate::setup::{Need, setup};
 use crate::test::{Count, is_privileged_name};
 
@@ -34,13 +34,22 @@ pub struct Options {
 }
 
 /// What runs without a filter: some minutes under emulation. A program that there is not yet is left out.
-const SHORT: [&str; 5] = ["kernel_verdict", "kernel_model", "netns_cut", "netns_interfaces", "netns_auto"];
+const SHORT: [&str; 6] =
+    ["kernel_verdict", "kernel_model", "netns_cut", "netns_fidelity", "netns_interfaces", "netns_auto"];
 
 /// How many packets the model judges, unless the environment says it: emulation is slow.
 const MODEL_CASES: (&str, &str) = ("INJECTOR_MODEL_CASES", "1024");
 
-/// What tests take from the environment.
-const VARIABLES: [&str; 4] = [MODEL_CASES.0, "INJECTOR_MODEL_SEED", "INJECTOR_HEALS", "INJECTOR_LONG"];
+/// What tests, and libtest itself, take from the environment.
+const VARIABLES: [&str; 7] = [
+    MODEL_CASES.0,
+    "INJECTOR_MODEL_SEED",
+    "INJECTOR_HEALS",
+    "INJECTOR_LONG",
+    "RUST_BACKTRACE",
+    "RUST_TEST_NOCAPTURE",
+    "RUST_TEST_THREADS",
+];
 
 /// Where tests append their skips in the guest.
 const SKIPS: &str = "/run/skips";
@@ -69,11 +78,18 @@ pub fn vm(options: &Options) -> Result<ExitCode> {
     let mut count = Count::default();
     let ended = follow(&mut guest, &mut count);
     drop(guest);
-    for complaint in guest::complaints(&log)? {
+    if let Err(error) = ended {
+        if error.is::<Interrupted>() {
+            return Err(error);
+        }
+        println!("\n{error:#}");
+        count.fail("the guest did not come to its end".to_owned());
+    }
+    for complaint in guest::complaints(&log) {
         count.fail(format!("the kernel says: {complaint}"));
     }
-    ended.with_context(|| format!("the kernel's log is {}", log.display()))?;
     println!("\nLinux {}; the kernel's log is {}.", kernel.release, log.display());
+    ensure!(!count.is_empty(), "no test is named so");
     Ok(count.tell())
 }
 
