@@ -87,18 +87,17 @@ impl Series {
             let names = output(Command::new("apt-cache").args(["pkgnames", "linux-image-"]))?;
             Ok(self.newest(names.lines().map(str::to_owned)))
         };
-        let package = match known()? {
-            Some(package) => package,
-            None => {
-                run_shown(as_root("apt-get")?.args(["update", "--quiet=2"]))?;
-                known()?.with_context(|| {
-                    format!(
-                        "apt knows no package `linux-image-{self}*-cloud-amd64-unsigned`: add Debian 12 \
-                         (with bookworm-security) to its sources"
-                    )
-                })?
-            }
-        };
+        let mut package = known()?;
+        if package.is_none() {
+            run_shown(as_root("apt-get")?.args(["update", "--quiet=2"]))?;
+            package = known()?;
+        }
+        let package = package.with_context(|| {
+            format!(
+                "apt knows no package `linux-image-{self}*-cloud-amd64-unsigned`: add Debian 12 (with \
+                 bookworm-security) to its sources"
+            )
+        })?;
         println!("Set-up: Linux {self}, to unpack into {} (it is not installed)", cache.display());
         // Under another name until it is whole.
         let part = cache.join(format!("part-{}", std::process::id()));
