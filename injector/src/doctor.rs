@@ -105,7 +105,7 @@ fn host() -> Vec<Check> {
         .filter(|(bit, _)| capabilities.is_none_or(|held| held & 1 << bit == 0))
         .map(|(_, name)| *name)
         .collect();
-    let tcx = has_tcx("lo");
+    let tcx = has_tcx();
     let pressure = fs::read_to_string("/proc/pressure/cpu");
     let btf = fs::metadata("/sys/kernel/btf/vmlinux").is_ok();
     let programs = rehearsal();

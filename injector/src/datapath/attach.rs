@@ -326,7 +326,7 @@ fn hook_up(
                     held.links.push((program_name, link));
                     continue;
                 }
-                Err(error) if !has_tcx(&facts.name) => {
+                Err(error) if !has_tcx() => {
                     tracing::debug!(interface = facts.name, error = chain(&error), "no TCX");
                     why.push("no TCX on this kernel (Linux 6.6 brought it): clsact is used".to_owned());
                     tc = Tc::Clsact;
@@ -371,9 +371,10 @@ fn hook_up(
     Ok((hooks, why.join("; ")))
 }
 
-/// Whether the kernel knows TCX: asking who is there fails on a kernel that does not.
-pub fn has_tcx(name: &str) -> bool {
-    SchedClassifier::query_tcx(name, TcAttachType::Ingress).is_ok()
+/// Whether the kernel knows TCX: asking who is there fails on a kernel that does not. Asked of an interface that
+/// never goes away: one that has just gone would look like a kernel without it.
+pub fn has_tcx() -> bool {
+    SchedClassifier::query_tcx("lo", TcAttachType::Ingress).is_ok()
 }
 
 fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, String> {
