@@ -292,7 +292,8 @@ impl Packages {
         let install = || {
             let mut apt = as_root("env")?;
             apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"]);
-            run_shown(apt.arg("--no-install-recommends").args(&self.names))
+            // What conflicts with something that is there, is for the user to decide.
+            run_shown(apt.args(["--no-remove", "--no-install-recommends"]).args(&self.names))
         };
         // Lists may be absent (a fresh container) or name versions that the mirror no longer has.
         if self.known_to_apt() && install().is_ok() {
