@@ -637,6 +637,8 @@ fn the_programs_are_small() {
     );
     // As they are in use, with every feature: the test clock has less to verify.
     let mut programs = Programs::load(&config(&protected), Clocks::Real);
+    // Verifiers before 6.6 see fewer states as the same.
+    let limit = if support::kernel::version() >= (6, 6) { 200_000 } else { 400_000 };
     for hook in Hook::ALL {
         let info = programs.info(hook);
         let verified = info.verified_instruction_count().unwrap();
@@ -646,7 +648,7 @@ fn the_programs_are_small() {
             "{}: {verified} instructions verified, {translated} long, {jited} bytes of machine code",
             hook.name()
         );
-        assert!(verified < 200_000, "{} has {verified} verified instructions of 1,000,000", hook.name());
+        assert!(verified < limit, "{} has {verified} verified instructions of 1,000,000", hook.name());
         assert!(translated < 20_000);
         let (stack, chain) = support::stack::deepest(hook.name());
         println!("{}: {stack} bytes of stack: {}", hook.name(), chain.join(" > "));

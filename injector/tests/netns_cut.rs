@@ -13,12 +13,25 @@ use injector::clock::MonoNs;
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};
+use live::kernel::{has_tcx, tc};
 use live::lab::{Lab, Place};
+use live::privilege::skip;
 use live::traffic::{KINDS, Kind, Stream, assert_cut, assert_flows, sent_from};
 use rustix::process::Signal;
 
 const LONG: Duration = Duration::from_mins(2);
 const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// The same, for what is about TCX itself: the clsact tests of this file are its counterparts.
+fn can_run_with_tcx(test: &str) -> bool {
+    if !can_run(test) {
+        return false;
+    }
+    if !has_tcx() {
+        skip(test, "this kernel has no TCX (Linux 6.6 brought it)");
+    }
+    has_tcx()
+}
 
 /// Positive control → cut → heal, with a neighbour that stays untouched.
 fn cuts_and_heals(place: Place, hook: &str, says: &str) {
@@ -51,14 +64,14 @@ fn cuts_and_heals(place: Place, hook: &str, says: &str) {
 #[test]
 fn a_cut_on_the_nodes_own_interfaces() {
     if can_run("a_cut_on_the_nodes_own_interfaces") {
-        cuts_and_heals(Place::OwnNic, "auto", "tcx");
+        cuts_and_heals(Place::OwnNic, "auto", tc());
     }
 }
 
 #[test]
 fn a_cut_on_bridge_ports() {
     if can_run("a_cut_on_bridge_ports") {
-        cuts_and_heals(Place::BridgePort, "auto", "tcx");
+        cuts_and_heals(Place::BridgePort, "auto", tc());
     }
 }
 
@@ -72,12 +85,15 @@ fn a_cut_by_clsact() {
 #[test]
 fn a_cut_by_xdp() {
     if can_run("a_cut_by_xdp") {
-        cuts_and_heals(Place::OwnNic, "xdp", "xdp-native+tcx");
+        cuts_and_heals(Place::OwnNic, "xdp", &format!("xdp-native+{}", tc()));
     }
 }
 
 /// The TCX programs on a node's own interface: ingress and egress.
 fn programs_on(lab: &Lab, node: &str) -> Vec<u32> {
+    if !has_tcx() {
+        return Vec::new();
+    }
     lab.within(node, || {
         [TcAttachType::Ingress, TcAttachType::Egress]
             .into_iter()
@@ -99,7 +115,7 @@ fn clsact_filters(lab: &Lab, node: &str) -> String {
 
 #[test]
 fn a_killed_daemon_leaves_nothing_behind() {
-    if !can_run("a_killed_daemon_leaves_nothing_behind") {
+    if !can_run_with_tcx("a_killed_daemon_leaves_nothing_behind") {
         return;
     }
     let lab = Lab::new(2);
@@ -139,8 +155,10 @@ fn a_terminated_daemon_heals_and_detaches() {
     for hook in ["tc", "clsact"] {
         let lab = Lab::new(2);
         let mut daemon = Daemon::start(&lab.config(Place::OwnNic, hook));
-        if hook == "clsact" {
+        if hook == "clsact" || !has_tcx() {
             assert!(clsact_filters(&lab, "n1").contains("bpf"), "the positive control");
+        } else {
+            assert_eq!(programs_on(&lab, "n1").len(), 2, "the positive control");
         }
         daemon.apply("p", &isolate("n1", LONG));
         assert_cut(&lab, &[Kind::Udp], "n1", "n2");
@@ -228,7 +246,7 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
 /// Programs that end the chain with "ok" stay where they are and, behind ours, change nothing.
 #[test]
 fn foreign_programs_stay_and_only_one_ahead_bypasses() {
-    if !can_run("foreign_programs_stay_and_only_one_ahead_bypasses") {
+    if !can_run_with_tcx("foreign_programs_stay_and_only_one_ahead_bypasses") {
         return;
     }
     let lab = Lab::new(2);
@@ -266,4 +284,51 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
     left.sort_unstable();
     foreign.sort_unstable();
     assert_eq!(left, foreign);
+}
+
+/// Puts a filter of somebody else on a node's egress: it says "ok", which ends the chain.
+fn add_foreign_filter(lab: &Lab, node: &str, priority: &str) {
+    let netns = lab.netns(node);
+    let mut command = std::process::Command::new("tc");
+    command
+        .args(["-n", &netns, "filter", "add", "dev", "eth0", "egress", "pref", priority, "protocol", "all"]);
+    command.args(["bpf", "bytecode", "1,6 0 0 4294967295,", "classid", "1:1"]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// The same by filters of clsact, where the newest of one priority runs first.
+#[test]
+fn foreign_filters_stay_and_only_one_ahead_bypasses() {
+    if !can_run("foreign_filters_stay_and_only_one_ahead_bypasses") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let netns = lab.netns("n1");
+    let qdisc = ["-n", &netns, "qdisc", "add", "dev", "eth0", "clsact"];
+    assert!(std::process::Command::new("tc").args(qdisc).status().unwrap().success());
+    add_foreign_filter(&lab, "n1", "7");
+    let config = lab.config(Place::OwnNic, "auto");
+    let (peers, _) = config.split_once("interfaces:").unwrap();
+    let config = format!("{peers}interfaces:\n{}", lab.interface("n1", Place::OwnNic, "clsact"));
+    let mut daemon = Daemon::start(&config);
+    let others = daemon.status().attachments[0].others.join(" ");
+    assert!(others.contains("egress filter"), "{others}");
+    let cut = links(&[("n1", "n2"), ("n2", "n1")], LONG);
+    let view = daemon.apply("behind", &cut);
+    assert!(view.warnings.is_empty(), "{:?}", view.warnings);
+    assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    daemon.heal("behind");
+
+    add_foreign_filter(&lab, "n1", "1");
+    let view = daemon.apply("ahead", &cut);
+    assert!(view.warnings.iter().any(|warning| warning.contains("egress filter")), "{:?}", view.warnings);
+    assert_flows(&lab, &[Kind::Udp], "n1", "n2");
+    assert_cut(&lab, &[Kind::Udp], "n2", "n1");
+    daemon.heal("ahead");
+
+    assert!(daemon.terminate().success());
+    let left = clsact_filters(&lab, "n1");
+    assert_eq!(left.matches("bytecode").count(), 2, "{left}");
+    assert!(!left.contains("injector_"), "{left}");
 }

@@ -36,7 +36,7 @@ fn guarded(spot: Spot) -> (Wire, Daemon) {
     let wire = Wire::new(spot);
     let daemon = Daemon::start(&format!("{PEERS}{}", wire.interfaces()));
     let attachment = daemon.status().attachments.remove(0);
-    assert_eq!(attachment.hook.as_deref(), Some(spot.hook()), "{}", attachment.why);
+    assert_eq!(attachment.hook.as_deref(), Some(spot.hook().as_str()), "{}", attachment.why);
     (wire, daemon)
 }
 

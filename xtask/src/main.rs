@@ -15,6 +15,7 @@ mod lint;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 
 use command::Interrupted;
 use lab::System;
@@ -52,6 +53,8 @@ enum Chore {
         #[arg(value_enum)]
         system: System,
     },
+    /// The kernel's and namespaces' tests on another kernel, in an emulated machine
+    Vm(vm::Options),
     /// Benchmarks
     Bench,
     /// libFuzzer on the packet parser, from the stored corpus
@@ -92,6 +95,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Test { filter } => return test::test(filter.as_deref()),
         Chore::Demo(options) => return demo::demo(&options),
         Chore::Lab { system } => return lab::show(system),
+        Chore::Vm(options) => return vm::vm(&options),
         Chore::Bench => return bench::bench(),
     }
     Ok(ExitCode::SUCCESS)

@@ -24,6 +24,8 @@ pub enum Need {
     Browser,
     /// Three real Restate servers.
     Restate,
+    /// Tests on another kernel: an emulated machine.
+    Vm,
 }
 
 /// The versions that RESTATE labs run: the SDK's is the newest that answers on Node 20.
@@ -52,6 +54,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
                 Packages::default().program("chromium", "chromium").install("tests of the report")?
             }
             Need::Restate => restate()?,
+            Need::Vm => vm()?,
         };
     }
     if !missing {
@@ -62,6 +65,22 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 
 fn network() -> Result<bool> {
     Packages::default().program("ip", "iproute2").program("tc", "iproute2").install("network labs")
+}
+
+/// What boots a kernel, and what puts a file system for it together.
+fn vm() -> Result<bool> {
+    ensure!(
+        std::env::consts::ARCH == "x86_64",
+        "the virtual machine boots x86_64 kernels with programs of this machine, which is {}",
+        std::env::consts::ARCH
+    );
+    Packages::default()
+        .program("qemu-system-x86_64", "qemu-system-x86")
+        .program("busybox", "busybox-static")
+        .program("depmod", "kmod")
+        .program("strip", "binutils")
+        .program("xz", "xz-utils")
+        .install("virtual machines")
 }
 
 /// The way that works everywhere rustup does, then the distribution's own compiler.
@@ -275,7 +294,8 @@ impl Packages {
         let install = || {
             let mut apt = as_root("env")?;
             apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"]);
-            run_shown(apt.arg("--no-install-recommends").args(&self.names))
+            // What conflicts with something that is there, is for the user to decide.
+            run_shown(apt.args(["--no-remove", "--no-install-recommends"]).args(&self.names))
         };
         // Lists may be absent (a fresh container) or name versions that the mirror no longer has.
         if self.known_to_apt() && install().is_ok() {

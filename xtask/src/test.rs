@@ -57,19 +57,16 @@ pub fn test(filter: Option<&str>) -> Result<ExitCode> {
     run_all(alone, 1, &mut count)?;
 
     count.take_skips(&log)?;
-    println!();
-    for line in &count.skips {
-        println!("SKIP {line}");
-    }
-    for name in &count.failures {
-        println!("FAILED {name}");
-    }
-    println!("{} passed, {} failed, {} skipped", count.passed, count.failed, count.skipped);
-    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(count.tell())
 }
 
 fn is_privileged(test: &Artifact) -> bool {
-    test.kind == "test" && PRIVILEGED.iter().any(|prefix| test.name.starts_with(prefix))
+    test.kind == "test" && is_privileged_name(&test.name)
+}
+
+/// Whether a file of tests with this name needs root.
+pub fn is_privileged_name(name: &str) -> bool {
+    PRIVILEGED.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn command(test: &Artifact, log: &SkipLog) -> Result<Command> {
@@ -144,8 +141,9 @@ fn run(command: &mut Command) -> Result<Said> {
     })
 }
 
+/// The results of many test programs.
 #[derive(Default)]
-struct Count {
+pub struct Count {
     passed: usize,
     failed: usize,
     skipped: usize,
@@ -159,13 +157,12 @@ impl Count {
         let failed: usize = said.text.lines().map(|line| self.line(line)).sum();
         // A program that died has not told which of its tests failed.
         if !said.succeeded && failed == 0 {
-            self.failed += 1;
-            self.failures.push(format!("`{}` ({})", words(command), said.status));
+            self.fail(format!("`{}` ({})", words(command), said.status));
         }
     }
 
     /// Takes in a line of libtest's output; answers the failures that it adds.
-    fn line(&mut self, line: &str) -> usize {
+    pub fn line(&mut self, line: &str) -> usize {
         if let Some(result) = line.strip_prefix("test result: ") {
             let number = |what: &str| -> usize {
                 let part = result.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
@@ -188,14 +185,42 @@ impl Count {
         0
     }
 
+    /// Counts what libtest has not counted.
+    pub fn fail(&mut self, what: String) {
+        self.failed += 1;
+        self.failures.push(what);
+    }
+
     /// A test that skipped itself has passed by libtest's count, but not by ours.
+    pub fn skip(&mut self, line: &str) {
+        self.skips.push(line.strip_prefix("SKIP ").unwrap_or(line).to_owned());
+        self.skipped += 1;
+        self.passed = self.passed.saturating_sub(1);
+    }
+
+    /// Whether no test has run.
+    pub fn is_empty(&self) -> bool {
+        self.passed + self.failed + self.skipped == 0
+    }
+
+    /// Names what was skipped and what failed, then the numbers; the exit code is theirs.
+    pub fn tell(&self) -> ExitCode {
+        println!();
+        for line in &self.skips {
+            println!("SKIP {line}");
+        }
+        for name in &self.failures {
+            println!("FAILED {name}");
+        }
+        println!("{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped);
+        if self.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
     fn take_skips(&mut self, log: &SkipLog) -> Result<()> {
         let text =
             std::fs::read_to_string(&log.path).with_context(|| format!("reading {}", log.path.display()))?;
         for line in text.lines().filter(|line| !line.trim().is_empty()) {
-            self.skips.push(line.strip_prefix("SKIP ").unwrap_or(line).to_owned());
-            self.skipped += 1;
-            self.passed = self.passed.saturating_sub(1);
+            self.skip(line);
         }
         Ok(())
     }

@@ -290,7 +290,8 @@ fn hook_up(
                     continue;
                 }
                 Err(error) if !has_tcx() => {
-                    why.push(format!("no TCX on this kernel ({}): clsact is used", chain(&error)));
+                    tracing::debug!(interface = facts.name, error = chain(&error), "no TCX");
+                    why.push("no TCX on this kernel (Linux 6.6 brought it): clsact is used".to_owned());
                     tc = Tc::Clsact;
                 }
                 Err(error) => return Err(format!("TCX: {}", chain(&error))),

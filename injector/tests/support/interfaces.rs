@@ -8,22 +8,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+#[path = "kernel.rs"]
+pub mod kernel;
+#[path = "privilege.rs"]
+mod privilege;
+
 /// How long anything may take on a loaded machine before a test gives up.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Whether this process may make namespaces; says so if not.
 pub fn is_root() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    if !root {
-        let thread = std::thread::current();
-        let line = format!("SKIP {}: needs root", thread.name().unwrap_or("netns_interfaces"));
-        eprintln!("{line}");
-        if let Some(path) = std::env::var_os("INJECTOR_SKIP_LOG") {
-            let mut log = std::fs::OpenOptions::new().append(true).create(true).open(path).unwrap();
-            std::io::Write::write_all(&mut log, format!("{line}\n").as_bytes()).unwrap();
-        }
-    }
-    root
+    privilege::can_run(std::thread::current().name().unwrap_or("a test of interfaces"))
 }
 
 pub fn run(program: &str, words: &str) -> Output {
@@ -322,6 +317,9 @@ impl Daemon {
 impl Drop for Daemon {
     fn drop(&mut self) {
         self.terminate();
+        if std::thread::panicking() {
+            eprintln!("The daemon's log:\n{}", self.log());
+        }
     }
 }
 

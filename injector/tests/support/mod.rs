@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 pub mod frame;
+pub mod kernel;
 pub mod model;
 pub mod packet;
 pub mod privilege;

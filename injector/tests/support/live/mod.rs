@@ -2,6 +2,8 @@
 
 pub mod daemon;
 pub mod foreign;
+#[path = "../kernel.rs"]
+pub mod kernel;
 pub mod lab;
 #[path = "../privilege.rs"]
 pub mod privilege;

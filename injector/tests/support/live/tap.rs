@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::kernel::tc;
+
 /// How long a frame that should come out is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The payload type of the frame that ends a round: an experimental one that no peer sends.
@@ -35,19 +37,24 @@ impl Spot {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Ingress, Self::Egress, Self::NativeXdp, Self::GenericXdp];
 
-    /// The interface, the hook as in a config, and how `status` names it.
-    fn words(self) -> [&'static str; 3] {
+    /// The interface, and the hook as in a config.
+    fn words(self) -> [&'static str; 2] {
         match self {
-            Self::Ingress => ["near", "tc", "tcx"],
-            Self::Egress => ["far", "tc", "tcx"],
-            Self::NativeXdp => ["near", "xdp", "xdp-native+tcx"],
-            Self::GenericXdp => ["stacked", "xdp", "xdp-generic+tcx"],
+            Self::Ingress => ["near", "tc"],
+            Self::Egress => ["far", "tc"],
+            Self::NativeXdp => ["near", "xdp"],
+            Self::GenericXdp => ["stacked", "xdp"],
         }
     }
 
     /// How `status` names its hook.
-    pub fn hook(self) -> &'static str {
-        self.words()[2]
+    pub fn hook(self) -> String {
+        let tc = tc();
+        match self {
+            Self::Ingress | Self::Egress => tc.to_owned(),
+            Self::NativeXdp => format!("xdp-native+{tc}"),
+            Self::GenericXdp => format!("xdp-generic+{tc}"),
+        }
     }
 }
 
@@ -170,7 +177,7 @@ impl Wire {
 
     /// The one entry of a config's `interfaces:`.
     pub fn interfaces(&self) -> String {
-        let [name, hook, _] = self.spot.words();
+        let [name, hook] = self.spot.words();
         format!("interfaces:\n  - {{ name: {name}, netns: {}, hook: {hook} }}\n", self.netns)
     }
 

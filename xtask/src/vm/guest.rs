@@ -1,0 +1,190 @@
+//! The virtual machine: QEMU, and what comes out of its serial lines.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{check_interrupt, words};
+
+/// How the guest's own lines begin; all others are the tests'.
+pub const MARK: &str = "[guest]";
+/// The serial line that the tests write to. The kernel has the first one, so that its words never cut theirs apart.
+pub const TESTS: &str = "/dev/ttyS1";
+
+/// From the start to the first test.
+const BOOT: Duration = Duration::from_mins(3);
+/// For one test program, emulated on a busy machine.
+const PROGRAM: Duration = Duration::from_mins(20);
+const MEMORY: &str = "2G";
+const PROCESSORS: &str = "2";
+
+/// What the guest says.
+pub enum Told {
+    /// A test program begins.
+    Begin(String),
+    /// A line of it.
+    Line(String),
+    /// It has ended, with this exit code.
+    End(String, i32),
+    /// A test that skipped itself.
+    Skip(String),
+    /// All have ended.
+    Done,
+}
+
+impl Told {
+    fn read(line: &str) -> Self {
+        let word = || {
+            let rest = line.strip_prefix(MARK)?.strip_prefix(' ')?;
+            let (what, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+            match what {
+                "begin" => Some(Self::Begin(rest.to_owned())),
+                "end" => {
+                    let (name, code) = rest.rsplit_once(' ')?;
+                    Some(Self::End(name.to_owned(), code.parse().ok()?))
+                }
+                "skip" => Some(Self::Skip(rest.to_owned())),
+                "done" if rest.is_empty() => Some(Self::Done),
+                _ => None,
+            }
+        };
+        word().unwrap_or_else(|| Self::Line(line.to_owned()))
+    }
+}
+
+/// A running machine; ended when dropped.
+pub struct Guest {
+    qemu: Child,
+    lines: Receiver<String>,
+    /// What is awaited, and until when.
+    doing: String,
+    deadline: Instant,
+    log: PathBuf,
+}
+
+impl Guest {
+    /// Starts it; what the kernel says goes to the log.
+    pub fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Self> {
+        let mut command = Command::new("qemu-system-x86_64");
+        // Emulated: with KVM inside another virtual machine some hosts hang.
+        command.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]);
+        command.args(["-smp", PROCESSORS, "-m", MEMORY, "-nodefaults", "-display", "none", "-no-reboot"]);
+        command.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+        // A panic or an oops ends the machine without a word of being done.
+        command.args(["-append", "console=ttyS0 panic=-1 oops=panic"]);
+        command.arg("-serial").arg(format!("file:{}", log.display())).args(["-serial", "stdio"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        // A group of its own: Ctrl-C is for xtask alone, which then ends the machine.
+        command.process_group(0);
+        // SAFETY: between fork and exec only prctl is called, which is async-signal-safe and touches no memory.
+        unsafe {
+            command.pre_exec(|| {
+                // If xtask is killed, the machine is too.
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
+        let mut qemu = command.spawn().with_context(|| format!("starting `{}`", words(&command)))?;
+        let output = BufReader::new(qemu.stdout.take().context("the machine's output is piped")?);
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in output.split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).trim_end_matches('\r').to_owned();
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let deadline = Instant::now() + BOOT;
+        Ok(Self { qemu, lines, doing: "booting".to_owned(), deadline, log: log.to_path_buf() })
+    }
+
+    /// Waits for what it says next. That it is silent for too long or ends before it is done, is an error.
+    pub fn hear(&mut self) -> Result<Told> {
+        loop {
+            check_interrupt()?;
+            match self.lines.recv_timeout(Duration::from_millis(100)) {
+                Ok(line) => {
+                    let told = Told::read(&line);
+                    match &told {
+                        Told::Begin(name) => {
+                            self.doing = format!("running {name}");
+                            self.deadline = Instant::now() + PROGRAM;
+                        }
+                        Told::End(name, _) => self.doing = format!("going on after {name}"),
+                        _ => {}
+                    }
+                    return Ok(told);
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() < self.deadline => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    bail!("the guest took too long {}; {}", self.doing, self.last_words());
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    let status = self.qemu.wait().context("waiting for the guest")?;
+                    bail!("the guest ended {} ({status}); {}", self.doing, self.last_words());
+                }
+            }
+        }
+    }
+
+    fn last_words(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        format!("its kernel said last:\n  {}", lines[lines.len().saturating_sub(20)..].join("\n  "))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        // It has no disk to lose. It may have ended in this moment; either way it is gone after `wait`.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// What a kernel's log says of broken rules; nothing if it has not begun to speak.
+pub fn complaints(log: &Path) -> Vec<String> {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    text.lines().map(str::trim).filter(|line| is_complaint(line)).map(str::to_owned).collect()
+}
+
+fn is_complaint(line: &str) -> bool {
+    // A processor that is emulated on a busy machine may well stand still for long.
+    let is_slow = line.contains("soft lockup");
+    !is_slow && ["BUG: ", "WARNING: ", "Oops: ", "Kernel panic"].iter().any(|word| line.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guests_words_are_told_from_the_tests() {
+        assert!(matches!(Told::read("[guest] begin netns_cut"), Told::Begin(name) if name == "netns_cut"));
+        assert!(matches!(Told::read("[guest] end netns_cut 101"), Told::End(_, 101)));
+        assert!(
+            matches!(Told::read("[guest] skip SKIP a: no b"), Told::Skip(line) if line == "SKIP a: no b")
+        );
+        assert!(matches!(Told::read("[guest] done"), Told::Done));
+        for line in ["test result: ok. 1 passed", "", "[guest] end of it", "done", "[guest] done for"] {
+            assert!(matches!(Told::read(line), Told::Line(same) if same == line), "{line}");
+        }
+    }
+
+    #[test]
+    fn complaints_are_told_from_slowness() {
+        assert!(is_complaint("[    3.2] WARNING: CPU: 0 PID: 1 at kernel/bpf/core.c:12"));
+        assert!(is_complaint("[    3.2] BUG: kernel NULL pointer dereference, address: 0"));
+        assert!(!is_complaint("[    3.2] watchdog: BUG: soft lockup - CPU#0 stuck for 22s!"));
+        assert!(!is_complaint("[    3.2] bridge: filtering via arp/ip/ip6tables is no longer available"));
+    }
+}

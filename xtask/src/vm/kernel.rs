@@ -1,0 +1,216 @@
+//! Kernels as Debian packages, which are unpacked and never installed.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::{as_root, find_program, output, run_shown};
+use crate::toolchain::cache_dir;
+
+/// A line of kernels that Debian 12 has packages of.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Series {
+    /// The oldest that the injector runs on; without TCX
+    #[value(name = "6.1")]
+    V6_1,
+    /// The newer one, with TCX
+    #[value(name = "6.12")]
+    V6_12,
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        })
+    }
+}
+
+/// What tests need of a kernel, with the parameters that keep a module from making devices by itself. A module that
+/// is built in is none.
+const MODULES: [(&str, &str); 13] = [
+    ("veth", ""),
+    ("bridge", ""),
+    ("tun", ""),
+    ("8021q", ""),
+    ("bonding", "max_bonds=0"),
+    ("macvlan", ""),
+    ("vxlan", ""),
+    ("ifb", "numifbs=0"),
+    ("dummy", "numdummies=0"),
+    ("sch_ingress", ""),
+    ("cls_bpf", ""),
+    ("sch_netem", ""),
+    ("tcp_diag", ""),
+];
+
+/// An unpacked kernel.
+pub struct Kernel {
+    /// Its version, as `uname -r` says.
+    pub release: String,
+    /// The file to boot.
+    pub image: PathBuf,
+    folder: PathBuf,
+}
+
+/// A module to load, in the order that they need each other.
+pub struct Module {
+    /// Its file's name.
+    pub name: String,
+    /// What it is loaded with.
+    pub parameters: &'static str,
+    /// The file, not compressed.
+    pub bytes: Vec<u8>,
+}
+
+impl Series {
+    /// The newest kernel of the series that has been unpacked, or else that can be had.
+    pub fn fetch(self) -> Result<Kernel> {
+        let cache = cache_dir().join("kernels");
+        fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+        let unpacked = fs::read_dir(&cache).with_context(|| format!("reading {}", cache.display()))?;
+        let unpacked = unpacked.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let package = match self.newest(unpacked) {
+            Some(package) => package,
+            None => self.unpack(&cache)?,
+        };
+        Kernel::open(&cache.join(package))
+    }
+
+    fn unpack(self, cache: &Path) -> Result<String> {
+        let known = || -> Result<Option<String>> {
+            let names = output(Command::new("apt-cache").args(["pkgnames", "linux-image-"]))?;
+            Ok(self.newest(names.lines().map(str::to_owned)))
+        };
+        let mut package = known()?;
+        if package.is_none() {
+            run_shown(as_root("apt-get")?.args(["update", "--quiet=2"]))?;
+            package = known()?;
+        }
+        let package = package.with_context(|| {
+            format!(
+                "apt knows no package `linux-image-{self}*-cloud-amd64-unsigned`: add Debian 12 (with \
+                 bookworm-security) to its sources"
+            )
+        })?;
+        println!("Set-up: Linux {self}, to unpack into {} (it is not installed)", cache.display());
+        // Under another name until it is whole.
+        let part = cache.join(format!("part-{}", std::process::id()));
+        fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
+        let unpacked = unpack_package(&package, &part, &cache.join(&package));
+        let _ = fs::remove_dir_all(&part);
+        unpacked.map(|()| package)
+    }
+
+    /// The newest of these names of packages that is of the series.
+    fn newest(self, names: impl Iterator<Item = String>) -> Option<String> {
+        let version = |name: &str| -> Option<Vec<u32>> {
+            let rest = name.strip_prefix("linux-image-")?.strip_suffix("-cloud-amd64-unsigned")?;
+            let of_the_series = rest.strip_prefix(&self.to_string())?.starts_with(['.', '-', '+']);
+            let numbers = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
+            of_the_series.then(|| numbers.collect())
+        };
+        names.filter_map(|name| Some((version(&name)?, name))).max().map(|(_, name)| name)
+    }
+}
+
+fn unpack_package(package: &str, part: &Path, to: &Path) -> Result<()> {
+    run_shown(Command::new("apt-get").args(["download", "--quiet=2", package]).current_dir(part))?;
+    let entries = fs::read_dir(part).with_context(|| format!("reading {}", part.display()))?;
+    let archive = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
+        .with_context(|| format!("apt-get has downloaded no package {package}"))?;
+    let tree = part.join("tree");
+    run_shown(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
+    let release = Kernel::open(&tree)?.release;
+    let depmod = find_program("depmod").context("set-up has run, but there is no depmod")?;
+    run_shown(Command::new(depmod).arg("-b").arg(&tree).arg(&release))?;
+    fs::rename(&tree, to).with_context(|| format!("moving {} to {}", tree.display(), to.display()))
+}
+
+impl Kernel {
+    fn open(folder: &Path) -> Result<Self> {
+        let modules = folder.join("lib/modules");
+        let mut releases =
+            fs::read_dir(&modules).with_context(|| format!("reading {}", modules.display()))?.flatten();
+        let release = releases.next().with_context(|| format!("{} is empty", modules.display()))?;
+        let release = release.file_name().to_string_lossy().into_owned();
+        let image = folder.join(format!("boot/vmlinuz-{release}"));
+        ensure!(
+            image.is_file(),
+            "there is no {}: remove {} and try again",
+            image.display(),
+            folder.display()
+        );
+        Ok(Self { release, image, folder: folder.to_path_buf() })
+    }
+
+    /// The modules that tests need, with those that these need, each after what it needs.
+    pub fn modules(&self) -> Result<Vec<Module>> {
+        let modprobe = find_program("modprobe").context("set-up has run, but there is no modprobe")?;
+        let mut taken = BTreeSet::new();
+        let mut modules = Vec::new();
+        for (name, parameters) in MODULES {
+            let mut command = Command::new(&modprobe);
+            command.arg("-d").arg(&self.folder).args(["-S", &self.release, "--show-depends", name]);
+            let listed = output(&mut command).with_context(|| format!("Linux {}", self.release))?;
+            let files: Vec<&str> = listed.lines().filter_map(|line| line.strip_prefix("insmod ")).collect();
+            for (at, line) in files.iter().enumerate() {
+                let file = PathBuf::from(line.split(' ').next().unwrap_or(line));
+                if !taken.insert(file.clone()) {
+                    continue;
+                }
+                let is_compressed = file.extension().is_some_and(|extension| extension == "xz");
+                let bytes = if is_compressed { decompressed(&file)? } else { read(&file)? };
+                let name = file.with_extension("");
+                let name = if is_compressed { &name } else { &file };
+                let name = name.file_name().context("a module has a name")?.to_string_lossy().into_owned();
+                // The last one listed is the one that was asked for.
+                modules.push(Module {
+                    name,
+                    parameters: if at + 1 == files.len() { parameters } else { "" },
+                    bytes,
+                });
+            }
+        }
+        Ok(modules)
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>> {
+    fs::read(file).with_context(|| format!("reading {}", file.display()))
+}
+
+fn decompressed(file: &Path) -> Result<Vec<u8>> {
+    let output = Command::new("xz").arg("-dc").arg(file).output().context("starting `xz`")?;
+    ensure!(output.status.success(), "`xz -dc {}` failed ({})", file.display(), output.status);
+    Ok(output.stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_package_of_a_series_is_taken() {
+        let names = [
+            "linux-image-6.1.0-9-cloud-amd64-unsigned",
+            "linux-image-6.1.0-47-cloud-amd64-unsigned",
+            "linux-image-6.1.0-48-cloud-amd64",
+            "linux-image-6.1.0-49-amd64-unsigned",
+            "linux-image-6.12.9+deb12-cloud-amd64-unsigned",
+            "linux-image-6.12.107+deb12-cloud-amd64-unsigned",
+        ];
+        let newest = |series: Series| series.newest(names.iter().map(|name| (*name).to_owned()));
+        assert_eq!(newest(Series::V6_1).as_deref(), Some("linux-image-6.1.0-47-cloud-amd64-unsigned"));
+        assert_eq!(newest(Series::V6_12).as_deref(), Some("linux-image-6.12.107+deb12-cloud-amd64-unsigned"));
+        assert!(Series::V6_1.newest(["part-7".to_owned()].into_iter()).is_none());
+    }
+}
