@@ -103,15 +103,15 @@ impl Packet {
     /// The receiver's MAC.
     #[inline(always)]
     pub fn dst_mac(&self) -> [u8; 6] {
-        let [[a, b, c, d], [e, f, ..], _] = self.macs.map(u32::to_ne_bytes);
-        [a, b, c, d, e, f]
+        let [dst, both, _] = self.macs.map(u32::to_ne_bytes);
+        [dst[0], dst[1], dst[2], dst[3], both[0], both[1]]
     }
 
     /// The sender's MAC.
     #[inline(always)]
     pub fn src_mac(&self) -> [u8; 6] {
-        let [_, [.., a, b], [c, d, e, f]] = self.macs.map(u32::to_ne_bytes);
-        [a, b, c, d, e, f]
+        let [_, both, src] = self.macs.map(u32::to_ne_bytes);
+        [both[2], both[3], src[0], src[1], src[2], src[3]]
     }
 }
 
