@@ -7,7 +7,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::{Changes, InterfaceEvent, Interfaces, StartError};
 use crate::clock::MonoNs;
-use crate::config::{Config, Netns};
+use crate::config::{self, Config, Netns};
 use crate::datapath::{Kernel, Sweep, sweep};
 use crate::netlink;
 use crate::netlink::news::{self, News, Topic};
@@ -16,8 +16,10 @@ use crate::netns::NetnsError;
 impl Interfaces {
     /// Stops the threads that were only needed to look around: a thread keeps its namespace alive.
     pub(super) fn leave_unused(&mut self, config: &Config) {
+        // Under `auto`, peers that come later come to be known in the daemon's own.
+        let is_auto = config.interfaces == config::Interfaces::Auto;
         for netns in self.workers.names() {
-            let is_used = netns.is_none()
+            let is_used = (is_auto && netns.is_none())
                 || self.entries.iter().any(|entry| entry.interface.netns == netns)
                 || config.endpoints.iter().any(|endpoint| endpoint.netns == netns);
             if !is_used {
