@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
@@ -90,17 +91,12 @@ fn build() -> Result<bool> {
         return Ok(missing);
     }
     missing = true;
-    if toolchain::find_compiler().is_none() && std::env::var_os(toolchain::OVERRIDE).is_none() {
-        println!("Set-up: a compiler for the eBPF programs ({NIGHTLY} with rust-src)");
-        if let Err(error) = nightly() {
-            println!("  not available here ({error:#}); taking the distribution's compiler instead");
-            debian_compiler().context("and the distribution's compiler could not be installed either")?;
-        }
-    }
-    if toolchain::find_linker().is_none() {
-        println!("Set-up: bpf-linker {BPF_LINKER_VERSION}");
-        bpf_linker()?;
-    }
+    // The one mostly downloads, the other mostly compiles.
+    std::thread::scope(|scope| {
+        let compiler = scope.spawn(compiler);
+        let linked = linker();
+        compiler.join().expect("installing does not panic").and(linked)
+    })?;
     let found = toolchain::find().map_err(|error| anyhow!("set-up has run, but {error}"))?;
     println!(
         "Set-up: `{}` builds the eBPF programs, with {}/bpf-linker",
@@ -108,6 +104,25 @@ fn build() -> Result<bool> {
         found.linker_dir.display()
     );
     Ok(missing)
+}
+
+fn compiler() -> Result<()> {
+    if toolchain::find_compiler().is_some() || std::env::var_os(toolchain::OVERRIDE).is_some() {
+        return Ok(());
+    }
+    println!("Set-up: a compiler for the eBPF programs ({NIGHTLY} with rust-src)");
+    nightly().or_else(|error| {
+        println!("  not available here ({error:#}); taking the distribution's compiler instead");
+        debian_compiler().context("and the distribution's compiler could not be installed either")
+    })
+}
+
+fn linker() -> Result<()> {
+    if toolchain::find_linker().is_some() {
+        return Ok(());
+    }
+    println!("Set-up: bpf-linker {BPF_LINKER_VERSION}");
+    bpf_linker()
 }
 
 fn nightly() -> Result<()> {
@@ -256,6 +271,9 @@ fn restate() -> Result<bool> {
     Ok(missing)
 }
 
+/// One at a time: apt has one lock, and sudo may ask.
+static APT: Mutex<()> = Mutex::new(());
+
 /// Debian packages to install, collected first so that apt runs once.
 #[derive(Default)]
 struct Packages {
@@ -285,6 +303,7 @@ impl Packages {
         if self.names.is_empty() {
             return Ok(false);
         }
+        let _turn = APT.lock().unwrap_or_else(PoisonError::into_inner);
         let names = self.names.join(" ");
         println!("Set-up: Debian packages for {purpose}: {names}");
         if find_program("apt-get").is_none() {
