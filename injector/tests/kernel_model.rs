@@ -441,7 +441,8 @@ fn stay_on_one_cpu(number: usize) {
 
 fn run(number: u32, packets: u64, seed: u64) -> Bench {
     let settings = Settings {
-        cases: u32::try_from(packets / (PACKETS as u64 / 2)).unwrap() + 1,
+        // Cases have half of the most packets in the mean; a tenth more, so that chance does not keep the sum below.
+        cases: u32::try_from(packets / (PACKETS as u64 / 2) * 11 / 10).unwrap() + 1,
         failure_persistence: None,
         rng_algorithm: RngAlgorithm::XorShift,
         max_shrink_iters: 20_000,
@@ -508,7 +509,7 @@ fn the_programs_agree_with_the_model() {
     println!("{judged} packets by three programs in {:.1?}: {totals:?}", begin.elapsed());
     assert!(judged >= packets, "{judged} of {packets} packets");
     // The draws reach what they are for.
-    for (what, least) in [("dropped", 20), ("unparsed", 100), ("protected", 200), ("responses", 2000)] {
+    for (what, least) in [("dropped", 20), ("unparsed", 100), ("protected", 200), ("responses", 10_000)] {
         assert!(totals[what] * least > judged, "too few {what}: {totals:?}");
     }
 }

@@ -31,7 +31,7 @@ const ALONE: [&str; 4] = ["kernel_model", "netns_exact", "netns_planted", "repor
 const LONGEST: &str = "netns_campaign";
 
 /// How many of the other programs run side by side. Each runs as many tests at once as there are processors.
-const LANES: usize = 2;
+const LANES: usize = 3;
 
 /// Builds and runs the tests.
 pub fn test(filter: Option<&str>) -> Result<ExitCode> {
