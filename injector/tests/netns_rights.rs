@@ -141,6 +141,8 @@ fn without_namespaces_no_thread_keeps_the_right_to_enter_one() {
     let attachment = daemon.attachment_here("eth0");
     assert!(others(&attachment).contains("ingress program (id "), "{attachment}");
     assert!(attachment["why"].as_str().unwrap().contains("runs before us"), "{attachment}");
+    let attachment = second.attachment_here("eth0");
+    assert!(others(&attachment).contains("ingress injector_in (id "), "it was there first: {attachment}");
     second.stop();
     daemon.cli("partition isolate n1 --name p --for 60s");
     assert!(!lab.reaches(1, 2));

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use crate::api::server::{self, ApiSocket, SocketError};
 use crate::clock::MonoNs;
 use crate::config::{Config, Netns};
-use crate::datapath::{Bells, Clocks, DatapathError, Kernel, Lapsed};
+use crate::datapath::{Bells, Clocks, DatapathError, Kernel, Lapsed, all_names};
 use crate::model::PeerId;
 use crate::netns::{NetnsError, Workers};
 use crate::probe::schedule::{self, Rate};
@@ -103,10 +103,11 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let rights = Rights::of(&config);
     rights.bar()?;
     let workers = Workers::limited(rights)?;
+    let met = all_names();
     // Before anything is attached, so that whatever is done later with fewer rights was done with them before.
     rights.take(Role::Daemon)?;
     let (news, interface_news) = mpsc::unbounded_channel();
-    let mut interfaces = Interfaces::start(&config, &mut kernel, workers, news).await?;
+    let mut interfaces = Interfaces::start(&config, &mut kernel, workers, met, news).await?;
     interfaces.workers.settle()?;
     let bells = kernel.bells()?;
     kernel.start_log()?;

@@ -76,9 +76,15 @@ pub fn names(ids: &[u32]) -> Names {
     if ids.is_empty() {
         return Names::new();
     }
+    let mut names = all_names();
+    names.retain(|id, _| ids.contains(id));
+    names
+}
+
+/// The names of all programs there are now, as far as they can be told.
+pub fn all_names() -> Names {
     aya::programs::loaded_programs()
         .flatten()
-        .filter(|program| ids.contains(&program.id()))
         .filter_map(|program| Some((program.id(), program.name_as_str()?.to_owned())))
         .collect()
 }

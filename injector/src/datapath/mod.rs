@@ -13,7 +13,7 @@ mod object;
 mod owner;
 
 pub use attach::{Attachment, Hooks, Refused, look, shown};
-pub use foreign::{Foreign, Names, foreign_on, has_tcx, ids, names, xdp_owner};
+pub use foreign::{Foreign, Names, all_names, foreign_on, has_tcx, ids, names, xdp_owner};
 pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
 pub use kernel::{Bells, Kernel};
 pub use leftovers::{Leftover, Sweep, sweep};

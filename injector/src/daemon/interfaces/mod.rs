@@ -95,6 +95,8 @@ pub struct Interfaces {
     doubts: BTreeSet<String>,
     /// The threads.
     pub workers: Workers,
+    /// The names of the programs that were there before ours: later ones only the supervisor's rights may tell.
+    met: Names,
     /// Namespaces that had a thread and are gone.
     gone: BTreeSet<Netns>,
     news: mpsc::UnboundedSender<InterfaceEvent>,
@@ -109,6 +111,7 @@ impl Interfaces {
         config: &Config,
         kernel: &mut Kernel,
         workers: Workers,
+        met: Names,
         news: mpsc::UnboundedSender<InterfaceEvent>,
     ) -> Result<Self, StartError> {
         let mut interfaces = Self {
@@ -122,6 +125,7 @@ impl Interfaces {
             is_due: false,
             doubts: BTreeSet::new(),
             workers,
+            met,
             gone: BTreeSet::new(),
             news,
         };
@@ -373,11 +377,13 @@ impl Interfaces {
         let found = join_all(asked).await;
         let mut wanted = ids(found.iter().flatten().flatten().flatten());
         wanted.extend(self.entries.iter().filter_map(|entry| entry.attachment.as_ref()?.xdp_holder));
-        let names = match self.workers.privileged() {
-            Some(supervisor) if !wanted.is_empty() => supervisor.ask(move || names(&wanted)).await,
-            _ => None,
-        };
-        (found, names.unwrap_or_default())
+        let mut named = self.met.clone();
+        if let Some(supervisor) = self.workers.privileged()
+            && !wanted.is_empty()
+        {
+            named.extend(supervisor.ask(move || names(&wanted)).await.unwrap_or_default());
+        }
+        (found, named)
     }
 
     /// What runs before our programs, or may do so unseen, in words.
