@@ -35,8 +35,15 @@ pub struct Options {
 }
 
 /// What runs without a filter: some minutes under emulation. A program that there is not yet is left out.
-const SHORT: [&str; 6] =
-    ["kernel_verdict", "kernel_model", "netns_cut", "netns_fidelity", "netns_interfaces", "netns_auto"];
+const SHORT: [&str; 7] = [
+    "kernel_verdict",
+    "kernel_model",
+    "netns_cut",
+    "netns_fidelity",
+    "netns_interfaces",
+    "netns_auto",
+    "netns_auto_stacked",
+];
 
 /// What measures times to milliseconds: on an emulated processor records come out as `starved`, and these fail.
 const TIMED: [&str; 3] = ["netns_campaign", "netns_planted", "netns_recovery"];
