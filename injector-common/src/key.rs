@@ -62,6 +62,19 @@ pub struct LinkKey {
     pub dst: u16,
 }
 
+/// What the map of where loss is rolled says of a peer for which several interfaces do it: see [`RollKey`].
+pub const ROLL_SEVERAL: u32 = u32::MAX;
+
+/// One of several interfaces that roll a peer's loss.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RollKey {
+    /// The peer.
+    pub peer: u32,
+    /// The interface's id.
+    pub interface: u32,
+}
+
 /// One endpoint as seen by one partition, in the map of first responses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +116,7 @@ pub struct StreamKey {
 }
 
 const _: () = assert!(size_of::<LinkKey>() == 12);
+const _: () = assert!(size_of::<RollKey>() == 8);
 const _: () = assert!(size_of::<ResponseKey>() == 12);
 const _: () = assert!(size_of::<EndpointKey>() == 20);
 const _: () = assert!(size_of::<StreamKey>() == 40);
@@ -111,6 +125,8 @@ const _: () = assert!(size_of::<StreamKey>() == 40);
 mod pod {
     // SAFETY: `repr(C)`, no padding (sizes asserted above), every bit pattern valid.
     unsafe impl aya::Pod for super::LinkKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::RollKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::ResponseKey {}
     // SAFETY: as above.

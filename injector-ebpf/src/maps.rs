@@ -6,7 +6,7 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use injector_common::ABI_VERSION;
 use injector_common::exact::Entry;
-use injector_common::key::{Address, EndpointKey, LinkKey, ResponseKey, StreamKey};
+use injector_common::key::{Address, EndpointKey, LinkKey, ResponseKey, RollKey, StreamKey};
 use injector_common::record::{Lease, LinkStamps, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
 use injector_common::wire::Wire;
@@ -15,6 +15,8 @@ use crate::scene::Scene;
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
+/// `BPF_F_NO_PREALLOC`.
+const NO_PREALLOC: u32 = 1;
 
 /// Checked by the loader before it attaches anything.
 #[unsafe(no_mangle)]
@@ -50,9 +52,13 @@ pub static SLOTS: Array<Slot> = Array::with_max_entries(injector_common::SLOTS, 
 /// Cell `src * SIDE + dst`: the slots that affect this link, in the low half (config).
 #[map]
 pub static MATRIX: Array<u64> = Array::with_max_entries(1, MMAPABLE);
-/// By peer: the interface that rolls the loss of its links, 0 for none (config).
+/// By peer: the interface that rolls the loss of its links, 0 for none, `ROLL_SEVERAL` for those in [`ROLLS`]
+/// (config).
 #[map]
 pub static ROLL: Array<u32> = Array::with_max_entries(1, MMAPABLE);
+/// The interfaces of peers with several ways, each of which rolls.
+#[map]
+pub static ROLLS: HashMap<RollKey, u32> = HashMap::with_max_entries(1 << 14, NO_PREALLOC);
 
 /// Exact addresses (config).
 #[map]

@@ -2,6 +2,7 @@
 //! boundary or for a stamp.
 
 use aya_log_ebpf::warn;
+use injector_common::key::{ROLL_SEVERAL, RollKey};
 use injector_common::packet::{Packet, flag, parse};
 use injector_common::record::{Bell, counter};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
@@ -10,7 +11,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
 use crate::context::Hooked;
 use crate::maps::{
     COMMIT, FEATURES, INTERFACE, LEASE, MATRIX, PROTECT_ADDRESSES, PROTECT_SCOPES, PROTECTED_SCOPES, ROLL,
-    SCENE, SIDE, SLOTS,
+    ROLLS, SCENE, SIDE, SLOTS,
 };
 use crate::scene::{Clock, Scene, random};
 use crate::{emit, identity, observe};
@@ -109,15 +110,21 @@ fn lapsed(clock: &mut Clock) -> bool {
     true
 }
 
-/// Loss is rolled once per packet and link: at the hook bound to the source, else at the destination's.
+/// Loss is rolled once per packet and link: at the hook bound to the source, else at the destination's. A peer with
+/// several ways has one on each.
 #[inline(always)]
 fn rolls_here(src: u32, dst: u32) -> bool {
     let bound = |peer| ROLL.get(peer).map_or(0, |interface| *interface);
-    let at = match bound(src) {
-        0 => bound(dst),
-        interface => interface,
+    let (at, peer) = match bound(src) {
+        0 => (bound(dst), dst),
+        interface => (interface, src),
     };
-    at == 0 || at == INTERFACE.load()
+    match at {
+        0 => true,
+        // SAFETY: the value is not read.
+        ROLL_SEVERAL => unsafe { ROLLS.get(&RollKey { peer, interface: INTERFACE.load() }).is_some() },
+        interface => interface == INTERFACE.load(),
+    }
 }
 
 /// A slot does nothing to a packet.

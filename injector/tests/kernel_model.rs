@@ -205,7 +205,7 @@ impl Setup {
 #[derive(Clone, Debug)]
 struct Case {
     partitions: BTreeMap<u8, (Partition, Stage)>,
-    bound: BTreeMap<u16, u32>,
+    bound: BTreeMap<u16, BTreeSet<u32>>,
     lease: u64,
     frames: Vec<Frame>,
     packets: Vec<Packet>,
@@ -272,7 +272,7 @@ fn cases(setup: &Setup) -> impl Strategy<Value = Case> + use<> {
         (subsequence((0..32_u8).collect::<Vec<_>>(), count), vec(partitions(peers), count))
             .prop_map(|(slots, partitions)| slots.into_iter().zip(partitions).collect())
     });
-    let bound = btree_map(1..=peers, 1..=2_u32, 0..=usize::from(peers) / 2);
+    let bound = btree_map(1..=peers, btree_set(1..=3_u32, 1..=2), 0..=usize::from(peers) / 2);
     let lease = prop_oneof![5 => Just(u64::MAX), 1 => instants()];
     let lag = prop_oneof![Just(0), 0..20_000_000_u64];
     let packet = (0..FRAMES, instants(), lag, randoms()).prop_map(|(frame, now, lag, random)| Packet {
@@ -362,7 +362,8 @@ impl Bench {
             }
         }
         for peer in 0..self.setup.config.names.len() as u16 {
-            self.programs.kernel.bind_roll(PeerId(peer), case.bound.get(&peer).copied().unwrap_or(0));
+            let bound = case.bound.get(&peer).cloned().unwrap_or_default();
+            self.programs.kernel.bind_roll(PeerId(peer), &bound).unwrap();
         }
         model.world.bound = case.bound.clone().into_iter().collect();
         self.programs.lease(case.lease);

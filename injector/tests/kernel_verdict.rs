@@ -282,20 +282,26 @@ fn loss_is_rolled_only_at_the_bound_hook() {
     let frame = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
     let elsewhere = INTERFACE + 1;
     // Where source and destination are bound, and whether this hook rolls.
-    let cases = [
-        ((0, 0), true),
-        ((INTERFACE, elsewhere), true),
-        ((elsewhere, INTERFACE), false),
-        ((0, INTERFACE), true),
-        ((0, elsewhere), false),
+    let cases: [(&[u32], &[u32], bool); 9] = [
+        (&[], &[], true),
+        (&[INTERFACE], &[elsewhere], true),
+        (&[elsewhere], &[INTERFACE], false),
+        (&[], &[INTERFACE], true),
+        (&[], &[elsewhere], false),
+        (&[INTERFACE, elsewhere], &[], true),
+        (&[elsewhere, elsewhere + 1], &[INTERFACE], false),
+        (&[], &[elsewhere, INTERFACE], true),
+        // What was bound before is forgotten.
+        (&[], &[elsewhere, elsewhere + 1], false),
     ];
-    for ((src, dst), rolls) in cases {
-        programs.kernel.bind_roll(there.src, src);
-        programs.kernel.bind_roll(there.dst, dst);
+    for (src, dst, rolls) in cases {
+        for (peer, bound) in [(there.src, src), (there.dst, dst)] {
+            programs.kernel.bind_roll(peer, &bound.iter().copied().collect()).unwrap();
+        }
         for (random, lost) in [(0, true), (u32::MAX / 2, true), (u32::MAX / 2 + 1, false), (u32::MAX, false)]
         {
             programs.set(NOON, 0, random);
-            assert_eq!(programs.all_drop(&frame), lost && rolls, "bound at {src}, {dst}; {random}");
+            assert_eq!(programs.all_drop(&frame), lost && rolls, "bound at {src:?}, {dst:?}; {random}");
         }
     }
     // A cut without loss needs no roll, wherever it is.

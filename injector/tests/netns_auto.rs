@@ -7,7 +7,11 @@ mod ground;
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
+use std::time::Duration;
+
 use ground::Ground;
+use injector::api::types::PartitionRequest;
+use injector::model::Percent;
 use live::can_run;
 
 /// A peer with both addresses of a host number.
@@ -131,17 +135,8 @@ fn every_next_hop_of_a_route() {
     if !can_run("every_next_hop_of_a_route") {
         return;
     }
-    let mut ground = Ground::new();
-    ground.routed("n1", "v1", 1);
-    ground.routed("n2", "v2", 2);
-    ground.plug("n3", "v3");
-    ground.cable("n3", "w3", "eth1");
-    for nic in ["eth0", "eth1"] {
-        ground.ip("n3", &format!("address add {}/32 dev {nic}", ground.ipv4(3)));
-    }
-    ground.leave_by_gateway("n3");
+    let mut ground = two_nics();
     ground.hide("n3");
-    ground.ip("h", &format!("route add {}/32 nexthop dev v3 nexthop dev w3", ground.ipv4(3)));
     let n3 = format!("n3: {{ addresses: [{}] }}", ground.ipv4(3));
     let daemon = ground.daemon(&format!("{}, {n3}", peers(&ground, &[("n1", 1), ("n2", 2)])));
     ground.assert_chosen(&daemon, &["v1", "v2", "v3", "w3"]);
@@ -153,6 +148,44 @@ fn every_next_hop_of_a_route() {
     assert_eq!(ground::dropped(&daemon.partition("p"), "n3", "n1"), 5);
     daemon.heal("p");
     assert_eq!(ground.delivered(far, near, 5, 5), 5);
+}
+
+#[test]
+fn loss_is_rolled_on_every_way_of_a_peer() {
+    const SENT: usize = 3000;
+    if !can_run("loss_is_rolled_on_every_way_of_a_peer") {
+        return;
+    }
+    let mut ground = two_nics();
+    ground.ip("n3", &format!("route add {} via {} dev eth1 onlink", ground.ipv4(2), ground::GATEWAY));
+    ground.hide("n3");
+    let n3 = format!("n3: {{ addresses: [{}] }}", ground.ipv4(3));
+    let daemon = ground.daemon(&format!("{}, {n3}", peers(&ground, &[("n1", 1), ("n2", 2)])));
+    ground.assert_chosen(&daemon, &["v1", "v2", "v3", "w3"]);
+    let links = live::daemon::links(&[("n3", "n1"), ("n3", "n2")], Duration::from_mins(9));
+    daemon.apply("p", &PartitionRequest { loss: Percent::new(30.0).unwrap(), ..links });
+    // By eth0, and by eth1.
+    for (node, host) in [("n1", 1), ("n2", 2)] {
+        // Six standard deviations of a binomial of 3000 are 151; rolled twice, 49% would come through.
+        let got = ground.delivered(("n3", ground.ipv4(3)), (node, ground.ipv4(host)), SENT, 2100 - 151);
+        assert!((2100 - 151..=2100 + 151).contains(&got), "{got} of {SENT} to {node}");
+    }
+    assert_eq!(daemon.record_now("p").warnings, Vec::<String>::new());
+}
+
+/// Two nodes on veths of their own, and a third on two veths, to which its one address is routed.
+fn two_nics() -> Ground {
+    let mut ground = Ground::new();
+    ground.routed("n1", "v1", 1);
+    ground.routed("n2", "v2", 2);
+    ground.plug("n3", "v3");
+    ground.cable("n3", "w3", "eth1");
+    for nic in ["eth0", "eth1"] {
+        ground.ip("n3", &format!("address add {}/32 dev {nic}", ground.ipv4(3)));
+    }
+    ground.leave_by_gateway("n3");
+    ground.ip("h", &format!("route add {}/32 nexthop dev v3 nexthop dev w3", ground.ipv4(3)));
+    ground
 }
 
 #[test]

@@ -320,10 +320,9 @@ impl State {
         let mut warnings = self.interfaces.ahead().await;
         let partition = &self.partitions[self.at_generation(generation)];
         if partition.request.loss != Percent::ALL {
-            let unbound = partition.resolved.links.iter().filter(|link| self.interfaces.is_unbound(**link));
-            warnings.extend(unbound.map(|link| {
-                let link = named(&self.config.names, *link);
-                format!("{link}: no interface is known to be at either end, so its loss is rolled at every hook on its way")
+            warnings.extend(partition.resolved.links.iter().filter_map(|link| {
+                let why = self.interfaces.why_not_once(*link)?;
+                Some(format!("{}: {why}", named(&self.config.names, *link)))
             }));
         }
         for warning in &warnings {

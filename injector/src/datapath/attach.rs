@@ -20,7 +20,7 @@ use crate::netns::Worker;
 
 pub(super) const INGRESS: &str = "injector_in";
 pub(super) const EGRESS: &str = "injector_out";
-const XDP: &str = "injector_xdp";
+pub(super) const XDP: &str = "injector_xdp";
 
 /// The priority of our clsact filters: before all others.
 const PRIORITY: u16 = 1;
@@ -274,7 +274,7 @@ fn hook_up(
     };
     for (program_name, direction) in directions {
         let program = classifier(&mut held.ebpf, program_name)?;
-        // Loaded before, if this instance was attached before.
+        // Not loaded yet, if XDP was meant to have its part.
         if program.fd().is_err() {
             program.load().map_err(|error| format!("program {program_name}: {}", chain(&error)))?;
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use aya::maps::{Array, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_log::EbpfLogger;
 use injector_common::Word;
-use injector_common::key::{LinkKey, ResponseKey};
+use injector_common::key::{LinkKey, ROLL_SEVERAL, ResponseKey, RollKey};
 use injector_common::record::{Bell, Lease, LinkStamps, counter, earliest};
 use injector_common::slot::Slot;
 use tokio::io::Interest;
@@ -28,6 +28,7 @@ pub struct Kernel {
     matrix: Mapped,
     roll: Mapped,
     links: PerCpuHashMap<MapData, LinkKey, LinkStamps>,
+    rolls: HashMap<MapData, RollKey, u32>,
     responses: PerCpuHashMap<MapData, ResponseKey, u64>,
     counters: PerCpuArray<MapData, u64>,
     side: usize,
@@ -54,6 +55,7 @@ impl Kernel {
             roll,
             slots: object.take("SLOTS")?.try_into().map_err(of("SLOTS"))?,
             links: object.take("LINKS")?.try_into().map_err(of("LINKS"))?,
+            rolls: object.take("ROLLS")?.try_into().map_err(of("ROLLS"))?,
             responses: object.take("RESPONSES")?.try_into().map_err(of("RESPONSES"))?,
             counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
             object,
@@ -109,9 +111,32 @@ impl Kernel {
         Ok(())
     }
 
-    /// Says which interface rolls the loss of a peer's links; 0 is none.
-    pub fn bind_roll(&mut self, peer: PeerId, interface: u32) {
-        self.roll.store(usize::from(peer.0), u64::from(interface));
+    /// Says which interfaces roll the loss of a peer's links.
+    ///
+    /// # Errors
+    /// If the map for peers with several of them can't be read or written, or is full: nothing is changed then but
+    /// what no program reads yet.
+    pub fn bind_roll(&mut self, peer: PeerId, interfaces: &BTreeSet<u32>) -> Result<(), DatapathError> {
+        let fail = |source| DatapathError::Map { name: "ROLLS", source };
+        let at = match interfaces.len() {
+            0 => 0,
+            1 => interfaces.first().copied().unwrap_or(0),
+            _ => ROLL_SEVERAL,
+        };
+        if at == ROLL_SEVERAL {
+            for interface in interfaces {
+                let key = RollKey { peer: u32::from(peer.0), interface: *interface };
+                self.rolls.insert(key, 1, 0).map_err(fail)?;
+            }
+        }
+        self.roll.store(usize::from(peer.0), u64::from(at));
+        let stale = self.rolls.keys().filter_map(Result::ok).filter(|key| {
+            key.peer == u32::from(peer.0) && (at != ROLL_SEVERAL || !interfaces.contains(&key.interface))
+        });
+        for key in stale.collect::<Vec<_>>() {
+            self.rolls.remove(&key).map_err(fail)?;
+        }
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ mod attach;
 mod exact;
 mod foreign;
 mod gate;
+mod instances;
 mod kernel;
 mod leftovers;
 mod mapped;
@@ -15,6 +16,7 @@ mod owner;
 pub use attach::{Attachment, Hooks, Refused, look, shown};
 pub use foreign::{Foreign, Names, all_names, foreign_on, has_tcx, ids, names, xdp_owner};
 pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
+pub use instances::Instances;
 pub use kernel::{Bells, Kernel};
 pub use leftovers::{Leftover, Sweep, sweep};
 pub use object::{Clocks, Object, wire_address, wire_ids};
@@ -53,6 +55,9 @@ pub trait Datapath {
     fn counters(&self) -> Result<Vec<u64>, DatapathError>;
 }
 
+/// The programs for one interface.
+pub type Instance = aya::Ebpf;
+
 /// What can fail between the daemon and the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
@@ -87,6 +92,12 @@ pub enum DatapathError {
         name: String,
         /// aya's account, with the verifier's log.
         source: Box<aya::programs::ProgramError>,
+    },
+    /// There is no thread to have programs verified on.
+    #[error("no thread verifies the programs: {source}; see the limits on this process's threads")]
+    Thread {
+        /// The system's answer.
+        source: std::io::Error,
     },
     /// The object lacks a map.
     #[error("the eBPF object has no map {name}; rebuild with cargo xtask build")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData};
@@ -16,8 +17,8 @@ use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
-use super::DatapathError;
 use super::exact::Table;
+use super::{DatapathError, Instances};
 use crate::config::{Config, Protect, WireSuccess};
 use crate::plan::slot_scope;
 use crate::probe::EndpointId;
@@ -25,12 +26,13 @@ use crate::probe::EndpointId;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector"));
 
 /// The maps that all instances share; read-only data alone is an instance's own.
-const SHARED: [&str; 19] = [
+const SHARED: [&str; 20] = [
     "COMMIT",
     "LEASE",
     "SLOTS",
     "MATRIX",
     "ROLL",
+    "ROLLS",
     "PEERS",
     "PREFIXES",
     "MACS",
@@ -123,9 +125,9 @@ impl Sizes {
 pub struct Object {
     /// Holds the maps; its programs are never loaded.
     base: Ebpf,
-    sizes: Sizes,
+    sizes: Arc<Sizes>,
     /// A `bpf` filesystem that is mounted nowhere: the maps' pins live in it, and end with this process.
-    pins: OwnedFd,
+    pins: Arc<OwnedFd>,
 }
 
 impl Object {
@@ -138,7 +140,7 @@ impl Object {
         }
         let pins = detached_bpffs().map_err(|source| DatapathError::Pins { source })?;
         let base = loader(&sizes, &pins, 0, |loader| loader.load(OBJECT))?;
-        let mut object = Self { base, sizes, pins };
+        let mut object = Self { base, sizes: Arc::new(sizes), pins: Arc::new(pins) };
         object.fill(config)?;
         Ok(object)
     }
@@ -165,9 +167,14 @@ impl Object {
         Ok(())
     }
 
-    /// One more instance of the programs, for an interface id from 1.
+    /// One more instance of the programs, for an interface id from 1; none of them is loaded yet.
     pub fn instance(&self, interface: u32) -> Result<Ebpf, DatapathError> {
-        loader(&self.sizes, &self.pins, interface, |loader| loader.load(OBJECT))
+        instance(&self.sizes, &self.pins, interface)
+    }
+
+    /// What makes instances elsewhere, with their programs loaded.
+    pub fn instances(&self) -> Instances {
+        Instances::new(Arc::clone(&self.sizes), Arc::clone(&self.pins))
     }
 
     /// Takes one of the maps.
@@ -235,6 +242,10 @@ impl Object {
         }
         Ok(())
     }
+}
+
+pub(super) fn instance(sizes: &Sizes, pins: &OwnedFd, interface: u32) -> Result<Ebpf, DatapathError> {
+    loader(sizes, pins, interface, |loader| loader.load(OBJECT))
 }
 
 /// The wire ids of a config's endpoints: the id is the index of the first endpoint of that address and port.

@@ -17,7 +17,7 @@ use crate::live::daemon::Daemon;
 /// How long anything may take on a loaded or emulated machine before a test gives up.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The next hop of nodes on routed veths: the host answers for it.
-const GATEWAY: &str = "169.254.1.1";
+pub const GATEWAY: &str = "169.254.1.1";
 
 /// The namespaces; gone when dropped, also by a panic.
 pub struct Ground {

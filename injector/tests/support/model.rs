@@ -23,8 +23,8 @@ pub struct World {
     pub protected_scopes: Vec<Scope>,
     /// By address and port, the id and what a response looks like.
     pub endpoints: HashMap<(IpAddr, u16), (u32, Response)>,
-    /// By peer: the interface where its loss is rolled.
-    pub bound: HashMap<u16, u32>,
+    /// By peer: the interfaces where its loss is rolled.
+    pub bound: HashMap<u16, BTreeSet<u32>>,
     /// The interface that this is.
     pub here: u32,
 }
@@ -128,7 +128,7 @@ impl Model {
         let from = self.world.who(reading.from, reading.from_mac);
         let to = if reading.is_for_a_group() { WORLD } else { self.world.who(reading.to, reading.to_mac) };
         let rolls = match (self.world.bound.get(&from), self.world.bound.get(&to)) {
-            (Some(interface), _) | (None, Some(interface)) => *interface == self.world.here,
+            (Some(interfaces), _) | (None, Some(interfaces)) => interfaces.contains(&self.world.here),
             (None, None) => true,
         };
         let holds = |partition: &&Partition| partition.links.contains(&(from, to));

@@ -96,7 +96,7 @@ mod tests {
             let (sure, rest) = way.split_once('|').unwrap_or((way, ""));
             let places: Vec<Place> =
                 sure.split_whitespace().chain(rest.split_whitespace()).map(place).collect();
-            Way { sure: sure.split_whitespace().count(), places }
+            Way { sure: sure.split_whitespace().count(), places, is_own: false }
         };
         let found = |ways: &&[&str]| Found { ways: ways.iter().map(way).collect(), ..Found::default() };
         let found = peers.iter().zip(1..).map(|(ways, peer)| (PeerId(peer), found(ways))).collect();

@@ -14,6 +14,8 @@ pub struct Track {
     pub interfaces: Vec<u32>,
     /// While the packets took it.
     pub time: Gap,
+    /// Whether no packet passes both it and the first of the peer's ways.
+    pub is_apart: bool,
 }
 
 /// The ways of all peers, those of the past included while a record may ask for them.
@@ -31,27 +33,29 @@ impl Coverage {
         at: MonoNs,
     ) {
         let tracks = self.0.entry(peer).or_default();
-        let mut found: Vec<Vec<u32>> =
-            ways.iter().map(|way| way.places.iter().filter_map(&id).collect()).collect();
-        found.retain(|interfaces: &Vec<u32>| !interfaces.is_empty());
+        let mut found: Vec<(Vec<u32>, &Way)> = ways
+            .iter()
+            .map(|way| (way.places.iter().filter_map(&id).collect::<Vec<u32>>(), way))
+            .filter(|(interfaces, _)| !interfaces.is_empty())
+            .collect();
         let mut seen = BTreeSet::new();
-        found.retain(|interfaces| seen.insert(interfaces.clone()));
-        if found.is_empty() {
-            return;
-        }
+        found.retain(|(interfaces, _)| seen.insert(interfaces.clone()));
+        let Some((_, first)) = found.first() else { return };
+        let home = &first.places[0].netns;
         for track in tracks.iter_mut().filter(|track| track.time.until.is_none()) {
-            if !found.contains(&track.interfaces) {
+            if !found.iter().any(|(interfaces, _)| *interfaces == track.interfaces) {
                 track.time.until = Some(at);
             }
         }
-        // In the order of what was found: the first is where its loss is rolled.
-        for interfaces in found {
+        for (interfaces, way) in found {
+            // Of one host's interfaces a peer's packet takes one; several hosts may pass it on to each other.
+            let is_apart = way.is_own || way.places[0].netns == *home;
             let is_known = |track: &Track| track.time.until.is_none() && track.interfaces == interfaces;
-            let track = match tracks.iter().position(is_known) {
-                Some(known) => tracks.remove(known),
-                None => Track { interfaces, time: Gap { from: at, until: None } },
+            let time = match tracks.iter().position(is_known) {
+                Some(known) => tracks.remove(known).time,
+                None => Gap { from: at, until: None },
             };
-            tracks.push(track);
+            tracks.push(Track { interfaces, time, is_apart });
         }
     }
 
@@ -77,10 +81,9 @@ impl Coverage {
         self.0.get(&peer).map_or(&[], Vec::as_slice)
     }
 
-    /// The interfaces on a peer's present ways, the nearest first.
-    pub fn present(&self, peer: PeerId) -> impl Iterator<Item = u32> {
-        let tracks = self.tracks(peer).iter().filter(|track| track.time.until.is_none());
-        tracks.flat_map(|track| track.interfaces.iter().copied())
+    /// A peer's present ways.
+    pub fn present(&self, peer: PeerId) -> impl Iterator<Item = &Track> {
+        self.tracks(peer).iter().filter(|track| track.time.until.is_none())
     }
 }
 
@@ -93,8 +96,10 @@ mod tests {
 
     fn renew(coverage: &mut Coverage, ways: &[&[&str]], at: u64) {
         let place = |name: &&str| Place { netns: None, name: (*name).to_owned(), why: String::new() };
-        let ways: Vec<Way> =
-            ways.iter().map(|way| Way { places: way.iter().map(place).collect(), sure: 1 }).collect();
+        let ways: Vec<Way> = ways
+            .iter()
+            .map(|way| Way { places: way.iter().map(place).collect(), sure: 1, is_own: false })
+            .collect();
         coverage.renew(PEER, &ways, |place| place.name.parse().ok(), MonoNs(at));
     }
 
@@ -116,7 +121,7 @@ mod tests {
         assert_eq!(tracks(&coverage), [(&[1, 2][..], 0, None)], "nothing new");
         renew(&mut coverage, &[&["3"]], 9);
         assert_eq!(tracks(&coverage), [(&[1, 2][..], 0, Some(9)), (&[3][..], 9, None)]);
-        assert_eq!(coverage.present(PEER).collect::<Vec<_>>(), [3]);
+        assert_eq!(coverage.present(PEER).map(|track| &track.interfaces[..]).collect::<Vec<_>>(), [[3]]);
         assert!(coverage.needs(2));
         coverage.forget(MonoNs(9));
         assert_eq!(tracks(&coverage), [(&[3][..], 9, None)]);

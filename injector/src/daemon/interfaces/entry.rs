@@ -1,11 +1,9 @@
 //! One interface: attached, lost, attached again.
 
-use aya::Ebpf;
-
 use super::gaps::Gap;
 use crate::clock::MonoNs;
 use crate::config::Interface;
-use crate::datapath::{Attachment, DatapathError, Kernel, Names, Refused, shown};
+use crate::datapath::{Attachment, DatapathError, Instance, Names, Refused, shown};
 use crate::netns::Workers;
 
 /// How many gaps of an interface are remembered.
@@ -22,7 +20,9 @@ pub struct Entry {
     /// Our programs on it.
     pub attachment: Option<Attachment>,
     /// The loaded programs while they are on no interface: verified once, attached again at once.
-    instance: Option<Ebpf>,
+    pub instance: Option<Instance>,
+    /// Whether they are being verified.
+    pub is_preparing: bool,
     /// Why it is not attached.
     pub missing: String,
     /// When it was not.
@@ -33,7 +33,16 @@ impl Entry {
     /// One that is attached before anything is cut.
     pub fn new(id: u32, interface: Interface, chosen: Option<String>) -> Self {
         let missing = "not attached yet".to_owned();
-        Self { id, interface, chosen, attachment: None, instance: None, missing, gaps: Vec::new() }
+        Self {
+            id,
+            interface,
+            chosen,
+            attachment: None,
+            instance: None,
+            is_preparing: false,
+            missing,
+            gaps: Vec::new(),
+        }
     }
 
     /// One that was found later: until it is attached, it never was.
@@ -46,12 +55,14 @@ impl Entry {
         self.attachment.as_ref().map(|attachment| attachment.facts.index)
     }
 
-    /// Tries to attach.
-    pub async fn attach(&mut self, kernel: &Kernel, workers: &mut Workers) -> Result<(), DatapathError> {
-        let worker = workers.of(self.interface.netns.as_ref())?;
-        let instance = match self.instance.take() {
-            Some(instance) => instance,
-            None => kernel.object().instance(self.id)?,
+    /// Tries to attach programs that are loaded.
+    pub async fn attach(&mut self, instance: Instance, workers: &mut Workers) -> Result<(), DatapathError> {
+        let worker = match workers.of(self.interface.netns.as_ref()) {
+            Ok(worker) => worker,
+            Err(error) => {
+                self.instance = Some(instance);
+                return Err(error.into());
+            }
         };
         match Attachment::attach(instance, &self.interface, &worker).await {
             Ok(attachment) => {
@@ -88,5 +99,16 @@ impl Entry {
         self.missing = format!("{why}; it is attached again as soon as it is there");
         tracing::warn!(interface = shown(&self.interface), why, "lost");
         (shown(&self.interface), format!("lost: {why}"))
+    }
+
+    /// Takes note of why it is not attached; told once, and tried anew at the next notification.
+    pub fn refuse(&mut self, error: &DatapathError) -> Option<(String, String)> {
+        let missing = error.to_string();
+        let is_new = missing != self.missing;
+        self.missing.clone_from(&missing);
+        if is_new {
+            tracing::warn!(interface = shown(&self.interface), error = missing, "not attached");
+        }
+        is_new.then(|| (shown(&self.interface), format!("not attached: {missing}")))
     }
 }

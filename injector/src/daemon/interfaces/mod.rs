@@ -8,7 +8,9 @@ mod follow;
 mod gaps;
 mod look;
 mod namespaces;
+mod prepare;
 mod renewal;
+mod roll;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,12 +21,13 @@ use tokio::sync::mpsc;
 use self::coverage::Coverage;
 use self::entry::Entry;
 use self::gaps::{Gap, common, merged};
+use self::prepare::Spare;
 use self::survey::Namespace;
 use super::StartError;
 use crate::api::types::{AttachmentView, Uncovered};
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Netns};
-use crate::datapath::{DatapathError, Foreign, Kernel, Names, ids, names, shown};
+use crate::datapath::{DatapathError, Foreign, Instance, Instances, Kernel, Names, ids, names, shown};
 use crate::model::{Link, PeerId};
 use crate::netlink;
 use crate::netlink::news::News;
@@ -48,6 +51,13 @@ pub enum InterfaceEvent {
     Mounts {
         /// When we heard of it.
         at: MonoNs,
+    },
+    /// Programs are verified, or refused.
+    Prepared {
+        /// The id of the interface that they are for.
+        id: u32,
+        /// They, or why there are none.
+        instance: Result<Box<Instance>, DatapathError>,
     },
     /// It is time to look where the peers live now.
     Survey {
@@ -81,8 +91,8 @@ pub struct Interfaces {
     next: u32,
     /// Which of them a peer's packets pass.
     coverage: Coverage,
-    /// By peer: the interface that rolls its links' loss, as the programs know it.
-    bound: BTreeMap<PeerId, u32>,
+    /// By peer: the interfaces that roll its links' loss, as the programs know them.
+    bound: BTreeMap<PeerId, BTreeSet<u32>>,
     /// What the last survey was made from.
     known: Vec<Namespace>,
     /// Whether it found nothing of some peer.
@@ -100,6 +110,10 @@ pub struct Interfaces {
     /// Namespaces that had a thread and are gone.
     gone: BTreeSet<Netns>,
     news: mpsc::UnboundedSender<InterfaceEvent>,
+    /// Makes the programs,
+    instances: Instances,
+    /// and has made some ahead.
+    spare: Spare,
 }
 
 impl Interfaces {
@@ -128,6 +142,8 @@ impl Interfaces {
             met,
             gone: BTreeSet::new(),
             news,
+            instances: kernel.object().instances(),
+            spare: Spare::None,
         };
         if let config::Interfaces::Named(named) = &config.interfaces {
             for interface in named {
@@ -164,14 +180,11 @@ impl Interfaces {
             interfaces.subscribe(netns.as_ref())?;
         }
         interfaces.watch_mounts()?;
-        for at in 0..interfaces.entries.len() {
-            let attached = interfaces.entries[at].attach(kernel, &mut interfaces.workers).await;
-            if let Err(error) = attached {
-                interfaces.detach().await;
-                return Err(error.into());
-            }
-        }
+        interfaces.attach_all().await?;
         interfaces.bind(kernel, false);
+        if config.interfaces == config::Interfaces::Auto {
+            interfaces.prepare_spare();
+        }
         Ok(interfaces)
     }
 
@@ -195,7 +208,7 @@ impl Interfaces {
                 if self.workers.identity(netns.as_ref()) == Some(identity) {
                     for entry in 0..self.entries.len() {
                         if self.entries[entry].interface.netns == netns && self.concerns(entry, &news) {
-                            changes.told.extend(self.check(entry, at, kernel).await);
+                            changes.told.extend(self.check(entry, at).await);
                         }
                     }
                     let space = self.known.iter().find(|space| space.netns == netns);
@@ -206,10 +219,13 @@ impl Interfaces {
                 }
             }
             InterfaceEvent::Mounts { at } => {
-                self.check_namespaces(at, kernel, &mut changes).await;
+                self.check_namespaces(at, &mut changes).await;
                 if look::listed() != self.listed {
                     self.ask_for_survey(at);
                 }
+            }
+            InterfaceEvent::Prepared { id, instance } => {
+                changes.told.extend(self.prepared(id, instance).await);
             }
             InterfaceEvent::Survey { at } => return self.survey(at, config, kernel, cuts).await,
         }
@@ -234,7 +250,7 @@ impl Interfaces {
     }
 
     /// Compares an interface with what the kernel says now; an event is only the reason to look.
-    async fn check(&mut self, at: usize, when: MonoNs, kernel: &Kernel) -> Vec<(String, String)> {
+    async fn check(&mut self, at: usize, when: MonoNs) -> Vec<(String, String)> {
         let entry = &mut self.entries[at];
         let mut told = Vec::new();
         let name = entry.interface.name.clone();
@@ -278,58 +294,13 @@ impl Interfaces {
             }
         }
         if found.is_some() {
-            told.extend(self.try_again(at, kernel).await);
+            told.extend(self.try_again(at).await);
         }
         told
     }
 
-    async fn try_again(&mut self, at: usize, kernel: &Kernel) -> Option<(String, String)> {
-        let entry = &mut self.entries[at];
-        let name = shown(&entry.interface);
-        match entry.attach(kernel, &mut self.workers).await {
-            Ok(()) => {
-                let attachment = entry.attachment.as_ref()?;
-                Some((name, format!("attached: {} (index {})", attachment.hooks, attachment.facts.index)))
-            }
-            Err(error) => {
-                let missing = error.to_string();
-                // Told once; it is tried anew at the next notification.
-                let is_new = missing != entry.missing;
-                entry.missing.clone_from(&missing);
-                if is_new {
-                    tracing::warn!(interface = name, error = missing, "not attached");
-                }
-                is_new.then(|| (name, format!("not attached: {missing}")))
-            }
-        }
-    }
-
-    /// Says for each peer which interface rolls its links' loss: the nearest that is attached. While loss is rolled, a
-    /// peer stays with its interface as long as that is attached: a live slot does not change under way.
-    pub fn bind(&mut self, kernel: &mut Kernel, is_rolling: bool) {
-        let is_attached = |id: u32| self.entry(id).is_some_and(|entry| entry.attachment.is_some());
-        let mut news = Vec::new();
-        for peer in self.coverage.peers() {
-            let nearest = self.coverage.present(peer).find(|id| is_attached(*id)).unwrap_or(0);
-            let bound = self.bound.get(&peer).copied().unwrap_or(0);
-            if nearest != bound && !(is_rolling && is_attached(bound)) {
-                news.push((peer, nearest));
-            }
-        }
-        for (peer, nearest) in news {
-            kernel.bind_roll(peer, nearest);
-            self.bound.insert(peer, nearest);
-        }
-    }
-
     fn entry(&self, id: u32) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.id == id)
-    }
-
-    /// Whether no interface is known that a link's loss is rolled at: several hooks on its way would each roll.
-    pub fn is_unbound(&self, link: Link) -> bool {
-        let is_bound = |peer: PeerId| self.coverage.present(peer).next().is_some();
-        !is_bound(link.src) && !is_bound(link.dst)
     }
 
     /// When neither end of a link had a hook of ours, from an instant on.

@@ -8,7 +8,7 @@ use tokio::io::unix::AsyncFd;
 use super::{Changes, InterfaceEvent, Interfaces, StartError};
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Netns};
-use crate::datapath::{Kernel, Sweep, sweep};
+use crate::datapath::{Sweep, sweep};
 use crate::netlink;
 use crate::netlink::news::{self, News, Topic};
 use crate::netns::NetnsError;
@@ -91,7 +91,7 @@ impl Interfaces {
     }
 
     /// Finds names that stand for another namespace now, or for none.
-    pub(super) async fn check_namespaces(&mut self, when: MonoNs, kernel: &Kernel, changes: &mut Changes) {
+    pub(super) async fn check_namespaces(&mut self, when: MonoNs, changes: &mut Changes) {
         let names: BTreeSet<Netns> =
             self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
         for netns in names {
@@ -123,7 +123,7 @@ impl Interfaces {
             self.gone.remove(&netns);
             changes.reborn.push(netns);
             for at in mine {
-                let told = self.check(at, when, kernel).await;
+                let told = self.check(at, when).await;
                 changes.told.extend(told);
             }
         }

@@ -93,10 +93,9 @@ impl Interfaces {
                 {
                     continue;
                 }
-                let id = self.id();
-                self.entries.push(Entry::found_later(id, interface, Some(why)));
-                let last = self.entries.len() - 1;
-                changes.told.extend(self.try_again(last, kernel).await);
+                let entry = self.found_later(interface, why);
+                self.entries.push(entry);
+                changes.told.extend(self.try_again(self.entries.len() - 1).await);
             }
         }
         self.cover(&found, at);

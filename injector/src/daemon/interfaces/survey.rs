@@ -48,6 +48,8 @@ pub struct Way {
     pub places: Vec<Place>,
     /// How many of the first of them every packet passes; those after them see only what goes far enough.
     pub sure: usize,
+    /// Whether it begins at a NIC of the peer's own: what leaves by it leaves by no other.
+    pub is_own: bool,
 }
 
 /// What is known of one peer.
@@ -192,7 +194,7 @@ impl<'a> Search<'a> {
             seen.push(place.clone());
             is_new
         });
-        Way { sure: sure.min(places.len()), places }
+        Way { sure: sure.min(places.len()), places, is_own: false }
     }
 
     /// The device that all frames of this one pass too.
@@ -244,7 +246,7 @@ impl<'a> Search<'a> {
     fn way_by_port(&self, mac: Mac, why: &str) -> Option<Way> {
         let ports = self.ports(mac);
         let places: Vec<Place> = ports.iter().map(|port| self.place(*port, why.to_owned())).collect();
-        (!places.is_empty()).then_some(Way { places, sure: 1 })
+        (!places.is_empty()).then_some(Way { places, sure: 1, is_own: false })
     }
 
     /// Finds the ways of one address; why there are none.
@@ -348,7 +350,7 @@ impl<'a> Search<'a> {
         }
         let has_any = !holders.is_empty();
         for way in holders.into_iter().flat_map(|(_, ways)| ways) {
-            self.add(way);
+            self.add(Way { is_own: true, ..way });
         }
         has_any
     }
@@ -445,7 +447,8 @@ impl<'a> Search<'a> {
             .collect();
         if !own.is_empty() {
             for spot in own {
-                self.add(self.way(spot, "it has the peer's MAC address".to_owned()));
+                let way = self.way(spot, "it has the peer's MAC address".to_owned());
+                self.add(Way { is_own: true, ..way });
             }
             return true;
         }

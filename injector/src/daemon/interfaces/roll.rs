@@ -1,0 +1,113 @@
+//! Which interfaces roll a peer's loss: each packet is to pass one of them, and one alone.
+
+use std::collections::BTreeSet;
+
+use super::Interfaces;
+use super::coverage::Track;
+use crate::datapath::{Kernel, shown};
+use crate::model::{Link, PeerId};
+
+/// For each of a peer's ways its nearest interface, so that none has two. Where ways share interfaces in a manner that
+/// leaves no such choice for one of them, that one has none: loss that is rolled twice is another loss.
+fn choose(ways: &[Vec<u32>]) -> BTreeSet<u32> {
+    let mut rolling = BTreeSet::new();
+    let rolls_on =
+        |way: &[u32], rolling: &BTreeSet<u32>| way.iter().any(|interface| rolling.contains(interface));
+    let mut shortest_first: Vec<&Vec<u32>> = ways.iter().collect();
+    shortest_first.sort_by_key(|way| way.len());
+    for way in shortest_first {
+        if rolls_on(way, &rolling) {
+            continue;
+        }
+        let is_on_another =
+            |interface: &u32| ways.iter().any(|other| other.contains(interface) && rolls_on(other, &rolling));
+        let nearest = way.iter().find(|interface| !is_on_another(interface));
+        rolling.extend(nearest);
+    }
+    rolling
+}
+
+impl Interfaces {
+    fn is_attached(&self, id: u32) -> bool {
+        self.entry(id).is_some_and(|entry| entry.attachment.is_some())
+    }
+
+    /// Says for each peer which interfaces roll its links' loss. While loss is rolled, those that do go on doing so as
+    /// long as they are attached, since a live slot does not change under way; others may join them.
+    pub fn bind(&mut self, kernel: &mut Kernel, is_rolling: bool) {
+        let mut news = Vec::new();
+        for peer in self.coverage.peers() {
+            let hooked = |track: &Track| -> Vec<u32> {
+                track.interfaces.iter().copied().filter(|id| self.is_attached(*id)).collect()
+            };
+            let ways = self.coverage.present(peer).filter(|track| track.is_apart).map(hooked);
+            let chosen = choose(&ways.filter(|way| !way.is_empty()).collect::<Vec<_>>());
+            let bound = self.bound.get(&peer).cloned().unwrap_or_default();
+            let goes_on = bound.iter().all(|id| chosen.contains(id) || !self.is_attached(*id));
+            if chosen != bound && (goes_on || !is_rolling) {
+                news.push((peer, chosen));
+            }
+        }
+        for (peer, chosen) in news {
+            if let Err(error) = kernel.bind_roll(peer, &chosen) {
+                tracing::error!(peer = peer.0, %error, "where its loss is rolled can't be told to the programs");
+                continue;
+            }
+            self.bound.insert(peer, chosen);
+        }
+    }
+
+    /// Why a link's loss is not what was asked for: `None` if each of its packets is known to be rolled for once.
+    pub fn why_not_once(&self, link: Link) -> Option<String> {
+        let bound = |peer: PeerId| self.bound.get(&peer).filter(|bound| !bound.is_empty());
+        let Some((peer, bound)) =
+            [link.src, link.dst].into_iter().find_map(|peer| Some((peer, bound(peer)?)))
+        else {
+            return Some(
+                "no interface is known to be at either end, so its loss is rolled at every hook on its way"
+                    .to_owned(),
+            );
+        };
+        let missed =
+            self.coverage.present(peer).filter(|track| !track.interfaces.iter().any(|id| bound.contains(id)));
+        let missed = missed.filter_map(|track| self.entry(*track.interfaces.first()?));
+        let missed: BTreeSet<String> = missed.map(|entry| shown(&entry.interface)).collect();
+        let missed = missed.into_iter().collect::<Vec<_>>().join(", ");
+        (!missed.is_empty())
+            .then(|| format!("none of it is lost of what goes by {missed}: its loss is rolled elsewhere"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(ways: &[&[u32]]) -> Vec<u32> {
+        let ways: Vec<Vec<u32>> = ways.iter().map(|way| way.to_vec()).collect();
+        let chosen = choose(&ways);
+        for way in &ways {
+            assert!(
+                way.iter().filter(|interface| chosen.contains(interface)).count() <= 1,
+                "{ways:?}: {chosen:?}"
+            );
+        }
+        chosen.into_iter().collect()
+    }
+
+    #[test]
+    fn each_way_has_one_and_the_nearest() {
+        assert!(chosen(&[]).is_empty());
+        assert_eq!(chosen(&[&[1, 2]]), [1]);
+        assert_eq!(chosen(&[&[1, 2], &[3, 4]]), [1, 3]);
+        assert_eq!(chosen(&[&[1, 9], &[3, 9]]), [1, 3], "what they share is farther");
+    }
+
+    #[test]
+    fn no_way_has_two() {
+        assert_eq!(chosen(&[&[1, 2], &[2]]), [2], "a VLAN above its parent, and the parent itself");
+        assert_eq!(chosen(&[&[1, 2], &[2, 3], &[3]]), [1, 3]);
+        // With both of the first two, the third would have two: the second has none, and is told of.
+        assert_eq!(chosen(&[&[1], &[2], &[3, 1, 2]]), [1]);
+        assert_eq!(chosen(&[&[1, 3], &[2, 4], &[3, 4, 5]]), [1, 2, 5]);
+    }
+}
