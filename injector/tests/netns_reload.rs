@@ -5,6 +5,8 @@
 mod live;
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +16,7 @@ use injector_common::record::Lease;
 use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::lab::{CLIENT, Lab, Place};
-use live::traffic::{Kind, Mood, Server, assert_cut, assert_flows};
+use live::traffic::{Kind, Mood, Server, assert_cut, assert_flows, reaches};
 use rustix::process::{Pid, Signal, kill_process};
 
 const LONG: Duration = Duration::from_mins(2);
@@ -175,6 +177,16 @@ fn what_is_wrong_or_in_the_way_changes_nothing() {
     std::fs::remove_file(&file).unwrap();
     let (outcome, _, what) = hang_up(&daemon);
     assert!(outcome == ConfigOutcome::Refused && what.contains("can't be read"), "{what}");
+    daemon.rewrite(&other);
+    // Without its rights root is a user like others.
+    let closed = |owner, mode| {
+        chown(daemon.folder(), Some(owner), None).unwrap();
+        std::fs::set_permissions(daemon.folder(), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    closed(65_534, 0o700);
+    let (outcome, _, what) = hang_up(&daemon);
+    assert!(outcome == ConfigOutcome::Refused && what.contains("given up the right"), "{what}");
+    closed(0, 0o700);
     let probes = "endpoints: [{ name: e, probe: { exec: { command: [\"true\"] } } }]\n";
     refuses(&daemon, &format!("{other}{probes}"), &["exec probes", "restart the daemon"]);
 
@@ -222,6 +234,35 @@ fn every_hook_makes_room_for_the_next_config_and_comes_back() {
         assert_eq!(daemon.status().attachments, before);
         cuts_and_heals(&lab, &daemon, "q", "n1", "n2");
     }
+}
+
+#[test]
+fn auto_looks_for_the_peers_of_the_next_config() {
+    if !can_run("auto_looks_for_the_peers_of_the_next_config") {
+        return;
+    }
+    let lab = Lab::new(2);
+    // `auto` sees the other labs of this machine too, and these all have the same addresses.
+    let net = format!("10.98.{}", std::process::id() % 250);
+    for node in [1, 2] {
+        lab.ip(&format!("n{node}"), &format!("address add {net}.{node}/24 dev eth0"));
+    }
+    let peer = |node: u8| format!("n{node}: {{ addresses: [{net}.{node}] }}");
+    let auto = |peers: &str| format!("{READY}peers: {{ {peers} }}\ninterfaces: auto\n");
+    let daemon = Daemon::start(&auto(&peer(1)));
+    assert_eq!(daemon.status().attachments.len(), 1);
+    let (outcome, _, what) = reload(&daemon, &auto(&format!("{}, {}", peer(1), peer(2))));
+    assert_eq!(outcome, ConfigOutcome::InForce, "{what}");
+    assert_eq!(daemon.status().attachments.len(), 2);
+    let (outcome, _, what) = reload(&daemon, &auto("n9: { addresses: [203.0.113.77] }"));
+    assert!(
+        outcome == ConfigOutcome::Failed && what.contains("found none of the peers' addresses"),
+        "{what}"
+    );
+    let to: IpAddr = format!("{net}.1").parse().unwrap();
+    assert!(reaches(&lab, Kind::Udp, "n2", "n1", to, PATIENCE));
+    daemon.apply("p", &isolate("n2", LONG));
+    assert!(!reaches(&lab, Kind::Udp, "n2", "n1", to, Duration::from_millis(250)));
 }
 
 #[test]

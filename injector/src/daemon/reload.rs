@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::load::{Heard, Load};
+use super::load::Load;
 use super::partition::Partition;
 use super::ready::{self, State as Told};
 use super::state::State;
@@ -118,7 +118,9 @@ impl Inbox {
         state.interfaces.pause().await;
         match Load::start(config, &self.ground).await {
             Ok((load, heard)) => {
-                self.take_over(state, load, heard);
+                // The old load ends here: its probes, its threads, its maps, and what it still had to tell.
+                state.replace(load);
+                self.heard = heard;
                 Ok(true)
             }
             Err(error) => {
@@ -129,12 +131,6 @@ impl Inbox {
                 Err(Kept::Failed(error))
             }
         }
-    }
-
-    /// From here on the old load is gone: its probes, its threads, its maps, and what it still had to tell.
-    fn take_over(&mut self, state: &mut State, load: Load, heard: Heard) {
-        state.replace(load);
-        self.heard = heard;
     }
 
     /// What is in the way of another config.
