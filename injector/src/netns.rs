@@ -274,7 +274,7 @@ impl Supervisor {
     }
 }
 
-/// The threads, by namespace.
+/// The threads, by namespace; they end when dropped.
 #[derive(Default)]
 pub struct Workers {
     by_name: HashMap<Option<Netns>, Worker>,
@@ -290,6 +290,12 @@ impl Workers {
         let mut workers = Self { rights: Some(rights), ..Self::default() };
         workers.supervisor(None)?;
         Ok(workers)
+    }
+
+    /// No threads yet, but the same supervisor, and the same rights for its threads.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { by_name: HashMap::new(), supervisor: self.supervisor.clone(), rights: self.rights }
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.

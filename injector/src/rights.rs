@@ -92,6 +92,25 @@ impl Rights {
         Self { daemon, supervisor, commands }
     }
 
+    /// What a config needs beyond these, in words: rights that were given up don't come back.
+    pub fn lack(&self, needed: &Self) -> Vec<&'static str> {
+        let missing = needed.supervisor.difference(self.supervisor);
+        let mut lacking = Vec::new();
+        for (rights, what) in [
+            (CapabilitySet::SYS_ADMIN, "network namespaces"),
+            (CapabilitySet::DAC_READ_SEARCH, "network namespaces by path"),
+            (CapabilitySet::SYS_PTRACE, "network namespaces by pid"),
+            (CapabilitySet::KILL, "exec probes"),
+            (CapabilitySet::DAC_OVERRIDE, "exec probes as root"),
+            (CapabilitySet::SETUID, "exec probes as another user than root"),
+        ] {
+            if missing.contains(rights) {
+                lacking.push(what);
+            }
+        }
+        lacking
+    }
+
     /// Bars the way back: whatever is run from here on can't have more than the daemon. Threads inherit this, so it
     /// comes before they are started.
     pub fn bar(&self) -> Result<(), RightsError> {
@@ -182,6 +201,21 @@ mod tests {
         let named = with("{ exec: { command: [\"true\"], user: nobody } }");
         let start = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL;
         assert_eq!((named.daemon, named.commands), (BASE | start, Commands::Probes));
+    }
+
+    #[test]
+    fn what_a_config_needs_beyond_the_rights_of_another_is_named() {
+        let own = rights("interfaces: [{ name: tap1 }]");
+        let auto = rights("interfaces: auto");
+        let by_pid = rights("interfaces: [{ name: eth0, netns: { pid: 7 } }]");
+        let exec = rights(
+            "interfaces: [{ name: tap1 }]\nendpoints: [{ name: e, probe: { exec: { command: [\"true\"] } } }]",
+        );
+        assert_eq!(own.lack(&own), Vec::<&str>::new());
+        assert_eq!(auto.lack(&own), Vec::<&str>::new());
+        assert_eq!(own.lack(&auto), ["network namespaces"]);
+        assert_eq!(auto.lack(&by_pid), ["network namespaces by pid"]);
+        assert_eq!(own.lack(&exec), ["exec probes", "exec probes as root"]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod record;
 mod request;
 mod view;
 
-pub use event::{Event, EventKind};
+pub use event::{ConfigOutcome, Event, EventKind};
 pub use problem::{Code, Problem};
 pub use record::{
     EndpointRecord, HostRecord, LinkRecord, Outcome, Phases, RECORD_SCHEMA, RecoveryRecord, ShapePair,

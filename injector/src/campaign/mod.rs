@@ -71,6 +71,16 @@ pub enum CampaignError {
         /// How long it was waited for.
         after: Span,
     },
+    /// The daemon has read another config.
+    #[error(
+        "the daemon's config was replaced during the campaign (config {was} at its begin, {is} now): trials under two configs are not one campaign; make a new one, or go on with --resume if nothing that matters has changed"
+    )]
+    Reloaded {
+        /// The number of the config at the begin.
+        was: u32,
+        /// And now.
+        is: u32,
+    },
 }
 
 /// How a campaign ended.
@@ -124,6 +134,8 @@ pub struct Measure {
     trials: BTreeMap<u64, stats::trial::Trial>,
     /// Begins the names of its partitions.
     prefix: String,
+    /// The number of the daemon's config.
+    config_number: u32,
 }
 
 /// A partition of this campaign.
@@ -182,6 +194,7 @@ impl Measure {
             client,
             address: options.address,
             prefix: prefix(&options.out),
+            config_number: status.config_number,
             dir,
             settings,
             conduct,
@@ -270,6 +283,11 @@ impl Measure {
                         next = self.begin(*index, Some(cut.ends_at + cycle.0), tell).await?.ok();
                     }
                     let record = self.until_final(&cut, tell).await?;
+                    // Its cut may have come after a reload. (None can come between a cut and its record.) A daemon that
+                    // is gone since does not take the verdict along.
+                    if let Err(reloaded @ CampaignError::Reloaded { .. }) = self.status().await {
+                        return Err(reloaded);
+                    }
                     self.keep(&cut, &record, tell).await?;
                     (record.outcome == Some(Outcome::HarnessFailed)).then(|| {
                         let reason = record.outcome_reason.as_deref().unwrap_or("for no known reason");
@@ -331,7 +349,7 @@ impl Measure {
         let mut request = request(&self.settings, &self.settings.cells[cell], trial);
         if let Some(at) = at {
             // A hook may have taken longer than the cycle.
-            let soonest = self.client.status().await?.now_ns + AHEAD / 2;
+            let soonest = self.status().await?.now_ns + AHEAD / 2;
             request.at = Some(StartAt::MonoNs(at.max(soonest)));
         }
         let hold = request.for_.unwrap_or_default();
@@ -345,11 +363,20 @@ impl Measure {
         Ok(Ok(Cut { trial, name, generation: view.generation, ends_at, hold }))
     }
 
+    /// The daemon's status, as long as it is under the same config.
+    async fn status(&mut self) -> Result<Status, CampaignError> {
+        let status = self.client.status().await?;
+        if status.config_number != self.config_number {
+            return Err(CampaignError::Reloaded { was: self.config_number, is: status.config_number });
+        }
+        Ok(status)
+    }
+
     /// Waits until every endpoint that gates is healthy; what is not, when the time is over.
     async fn until_healthy(&mut self) -> Result<Option<String>, CampaignError> {
         let until = Instant::now() + self.conduct.healthy_timeout.0;
         loop {
-            let sick = unhealthy(&self.client.status().await?, &self.settings.gates.advisory);
+            let sick = unhealthy(&self.status().await?, &self.settings.gates.advisory);
             if sick.is_empty() {
                 return Ok(None);
             }
@@ -363,7 +390,7 @@ impl Measure {
 
     /// Sleeps until an instant of the daemon's clock.
     async fn sleep_until(&mut self, at: MonoNs) -> Result<(), CampaignError> {
-        let now = self.client.status().await?.now_ns;
+        let now = self.status().await?.now_ns;
         tokio::time::sleep(at.saturating_since(now)).await;
         Ok(())
     }

@@ -101,7 +101,7 @@ impl Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the daemon (as root); SIGTERM heals and leaves nothing behind, SIGHUP reads the config again
+    /// Run the daemon (as root); SIGTERM heals and leaves nothing behind, SIGHUP reads the config again if nothing is cut
     Start(Start),
     /// Validate a config, without privileges
     Check(Check),

@@ -90,7 +90,9 @@ impl From<CampaignError> for Failure {
             CampaignError::RunDir(error) => error.into(),
             CampaignError::Usage(text) => Self::usage(text),
             CampaignError::Read(error) => Self::usage(error.to_string()),
-            CampaignError::NeverFinal { .. } => Self::new(Exit::UNDECIDED, error.to_string()),
+            CampaignError::NeverFinal { .. } | CampaignError::Reloaded { .. } => {
+                Self::new(Exit::UNDECIDED, error.to_string())
+            }
         }
     }
 }

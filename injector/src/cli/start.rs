@@ -14,6 +14,7 @@ use super::{block_on, show};
 use crate::api::server::make_directory;
 use crate::config::Config;
 use crate::daemon::ready::{READY_LINE, Ready};
+use crate::daemon::reload::Source;
 use crate::daemon::{self, StartOptions};
 
 /// Sets what the log says, as in `debug` or `injector=debug`.
@@ -44,7 +45,10 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
         Ready::to_systemd()
     };
     log_to_stderr();
-    let options = StartOptions { ready };
+    let source = Source::new(&args.config, common.socket.clone()).map_err(|error| {
+        Failure::new(Exit::UNDECIDED, format!("start: where the config is can't be told: {error}"))
+    })?;
+    let options = StartOptions { ready, source };
     block_on(async {
         daemon::run(config, options)
             .await

@@ -29,11 +29,12 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
 
 fn describe(status: &Status) -> String {
     let mut text = format!(
-        "injector {} (abi {}), pid {}, kernel {}, {} peers, {} events lost\n",
+        "injector {} (abi {}), pid {}, kernel {}, config {}, {} peers, {} events lost\n",
         status.version,
         status.abi,
         status.pid,
         status.kernel,
+        status.config_number,
         status.peers.len(),
         status.lost_events
     );

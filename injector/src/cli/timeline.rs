@@ -35,6 +35,9 @@ pub(super) fn line(event: &Event) -> String {
         }
         EventKind::Record { name, outcome, .. } => format!("record     {name}: {}", word(outcome)),
         EventKind::Interface { interface, what } => format!("interface  {interface}: {what}"),
+        EventKind::Config { outcome, number, what } => {
+            format!("config     {}: {what} (number {number})", outcome.words())
+        }
         EventKind::Mark { text } => format!("mark       {text}"),
         EventKind::LeaseLapsed => "lease      it ran out: everything was healed".to_owned(),
         EventKind::Lost { count } => format!("lost       {count} events are missing here"),

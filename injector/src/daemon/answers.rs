@@ -9,7 +9,7 @@ use injector_common::slot::Slot;
 use tokio::sync::mpsc;
 
 use super::command::Reply;
-use super::peer_name;
+use super::load::peer_name;
 use super::state::State;
 use crate::api::types::{EndpointAnswer, WireSight};
 use crate::clock::MonoNs;
@@ -24,9 +24,17 @@ pub struct Look {
     generation: u32,
 }
 
+/// An endpoint that was asked; by the time of its answer another config may be in force.
+struct Asked {
+    name: String,
+    wire: Option<u32>,
+}
+
 /// Every endpoint's answer, on its way back to the daemon's task.
 pub struct Looked {
     look: Option<Look>,
+    begun: MonoNs,
+    asked: Vec<Asked>,
     samples: Vec<Sample>,
     reply: Reply<Vec<EndpointAnswer>>,
 }
@@ -34,12 +42,19 @@ pub struct Looked {
 /// How answers come back to the daemon's task.
 pub type Sink = mpsc::UnboundedSender<Looked>;
 
+/// Of an endpoint whose thread ended meanwhile, or was not there.
+const NO_ANSWER: &str = "not answered: its network namespace is gone, or the config was read again meanwhile";
+
 impl State {
     /// Runs every endpoint once, each in its own namespace.
     pub fn probe_once(&mut self, sink: &Sink, reply: Reply<Vec<EndpointAnswer>>) {
         let look = self.begin_look();
+        let begun = MonoNs::now();
+        let mut asked = Vec::new();
         let (tell, mut told) = mpsc::unbounded_channel();
         for (index, endpoint) in self.config.endpoints.iter().enumerate() {
+            let wire = self.wire_ids.get(&EndpointId(index)).copied();
+            asked.push(Asked { name: endpoint.name.clone(), wire });
             let Ok(worker) = self.interfaces.workers.of(endpoint.netns.as_ref()) else { continue };
             let peer = peer_name(&self.config, endpoint.peer);
             let (endpoint, tell) = (endpoint.clone(), tell.clone());
@@ -55,7 +70,7 @@ impl State {
             while let Some(sample) = told.recv().await {
                 samples.push(sample);
             }
-            let _ = sink.send(Looked { look, samples, reply });
+            let _ = sink.send(Looked { look, begun, asked, samples, reply });
         });
     }
 
@@ -65,18 +80,25 @@ impl State {
         if looked.look.is_some() && looked.look == self.look {
             self.end_look();
         }
+        let mut samples: BTreeMap<EndpointId, Sample> =
+            looked.samples.into_iter().map(|sample| (sample.endpoint, sample)).collect();
         let mut answers: Vec<EndpointAnswer> = looked
-            .samples
+            .asked
             .into_iter()
-            .map(|sample| {
-                let wire = self.wire_ids.get(&sample.endpoint);
-                let at = wire.and_then(|id| seen.as_ref()?.get(id).copied());
+            .enumerate()
+            .map(|(index, asked)| {
+                let at = asked.wire.and_then(|id| seen.as_ref()?.get(&id).copied());
+                let sample = samples.remove(&EndpointId(index));
+                let (scheduled, done, error) = match sample {
+                    Some(sample) => (sample.scheduled, sample.done, sample.error),
+                    None => (looked.begun, MonoNs::now(), Some(NO_ANSWER.to_owned())),
+                };
                 EndpointAnswer {
-                    endpoint: self.config.endpoints[sample.endpoint.0].name.clone(),
-                    scheduled_ns: sample.scheduled,
-                    done_ns: sample.done,
-                    error: sample.error,
-                    wire: wire.map(|_| match (&seen, at) {
+                    endpoint: asked.name,
+                    scheduled_ns: scheduled,
+                    done_ns: done,
+                    error,
+                    wire: asked.wire.map(|_| match (&seen, at) {
                         (None, _) => WireSight::NotLooked,
                         (Some(_), None) => WireSight::NotSeen,
                         (Some(_), Some(_)) => WireSight::Seen,

@@ -195,12 +195,13 @@ impl State {
     }
 
     pub(super) async fn status(&mut self) -> Status {
-        let counters = self.kernel.counters().unwrap_or_default();
+        let counters = self.counters().unwrap_or_default();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             abi: injector_common::ABI_VERSION,
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             pid: std::process::id(),
+            config_number: self.config_number,
             now_ns: MonoNs::now(),
             attachments: self.interfaces.views().await,
             peers: self.peers(),

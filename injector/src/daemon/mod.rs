@@ -7,9 +7,11 @@ mod cut;
 mod heal;
 mod interfaces;
 mod judge;
+mod load;
 mod pace;
 mod partition;
 pub mod ready;
+pub mod reload;
 mod rules;
 mod samples;
 mod sockets;
@@ -19,23 +21,23 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::api::server::{self, ApiSocket, SocketError};
 use crate::clock::MonoNs;
-use crate::config::{Config, Netns};
-use crate::datapath::{Bells, Clocks, DatapathError, Kernel, Lapsed, all_names};
-use crate::model::PeerId;
-use crate::netns::{NetnsError, Workers};
-use crate::probe::schedule::{self, Rate};
-use crate::probe::{EndpointId, Sample};
-use crate::rights::{Rights, RightsError, Role};
+use crate::config::Config;
+use crate::datapath::DatapathError;
+use crate::netns::NetnsError;
+use crate::probe::Sample;
+use crate::rights::RightsError;
 use answers::Looked;
 use command::Command;
-use interfaces::{InterfaceEvent, Interfaces};
+use interfaces::InterfaceEvent;
+use load::{Ground, Heard, Load};
 use pace::Pace;
 use ready::Ready;
+use reload::Source;
 use sockets::Found;
 use state::State;
 
@@ -48,6 +50,8 @@ const COMMANDS: usize = 256;
 pub struct StartOptions {
     /// Whom to tell when the API answers.
     pub ready: Ready,
+    /// Where SIGHUP reads the config again.
+    pub source: Source,
 }
 
 /// Why the daemon could not start, or could not go on.
@@ -99,29 +103,11 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let hangup = signal(SignalKind::hangup()).map_err(io("SIGHUP"))?;
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     let socket = ApiSocket::bind(&config.socket)?;
-    let mut kernel = Kernel::load(&config, Clocks::Real)?;
-    let rights = Rights::of(&config);
-    rights.bar()?;
-    let workers = Workers::limited(rights)?;
-    let met = all_names();
-    // Before anything is attached, so that whatever is done later with fewer rights was done with them before.
-    rights.take(Role::Daemon)?;
-    let (news, interface_news) = mpsc::unbounded_channel();
-    let mut interfaces = Interfaces::start(&config, &mut kernel, workers, met, news).await?;
-    interfaces.workers.settle()?;
-    let bells = kernel.bells()?;
-    kernel.start_log()?;
-
-    let (tell_lapse, lapsed) = mpsc::unbounded_channel();
-    let keeper = kernel
-        .gate()
-        .keep(move |lapse| {
-            let _ = tell_lapse.send(lapse);
-        })
-        .map_err(io("the lease thread"))?;
-    let (rate, rates) = watch::channel(Rate::Idle);
-    let (sink, samples) = mpsc::unbounded_channel();
-    start_probes(&config, None, &mut interfaces.workers, &rates, &sink)?;
+    let mut ground = Ground::prepare(&config)?;
+    options.source.try_out();
+    let (load, heard) = Load::start(config, &ground).await?;
+    ground.settle()?;
+    let mut state = State::new(load);
     let (handle, commands) = mpsc::channel(COMMANDS);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server::serve(socket, handle, async {
@@ -129,36 +115,32 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     }));
     options.ready.tell().map_err(io("telling that the daemon is ready"))?;
     tracing::info!(
-        socket = %config.socket.path.display(),
-        interfaces = interfaces.attached(),
-        peers = config.peers.len(),
+        socket = %state.config.socket.path.display(),
+        interfaces = state.interfaces.attached(),
+        peers = state.config.peers.len(),
         "ready"
     );
 
     let (tell_sockets, sockets_found) = mpsc::unbounded_channel();
     let (tell_answers, answers) = mpsc::unbounded_channel();
-    let mut state = State::new(config, kernel, interfaces, rate);
     let mut inbox = Inbox {
         terminate,
         interrupt,
         hangup,
-        lapsed,
-        interface_news,
         commands,
-        bells,
         sockets_found,
         tell_sockets,
         answers,
         tell_answers,
-        samples,
-        tell_samples: sink,
-        rates,
+        heard,
+        ground,
+        source: options.source,
     };
     inbox.serve(&mut state).await?;
-    let Inbox { commands, mut samples, .. } = inbox;
+    let Inbox { commands, mut heard, .. } = inbox;
     tracing::info!("stopping: healing and detaching");
     let _ = ready::systemd(ready::State::Stopping);
-    drain(&mut state, &mut samples);
+    drain(&mut state, &mut heard.samples);
     state.stop();
     let _ = stop_api.send(());
     // What still waits there is answered "stopping" by the server, at once.
@@ -170,7 +152,6 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         Err(error) => tracing::warn!(%error, "the API ended badly"),
     }
     state.detach().await;
-    drop(keeper);
     Ok(())
 }
 
@@ -179,17 +160,16 @@ struct Inbox {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
-    lapsed: mpsc::UnboundedReceiver<Lapsed>,
-    interface_news: mpsc::UnboundedReceiver<InterfaceEvent>,
     commands: mpsc::Receiver<Command>,
-    bells: Bells,
     sockets_found: mpsc::UnboundedReceiver<Found>,
     tell_sockets: sockets::Sink,
     answers: mpsc::UnboundedReceiver<Looked>,
     tell_answers: answers::Sink,
-    samples: mpsc::UnboundedReceiver<Sample>,
-    tell_samples: mpsc::UnboundedSender<Sample>,
-    rates: watch::Receiver<Rate>,
+    /// What comes of the config that is in force,
+    heard: Heard,
+    /// and what another one needs.
+    ground: Ground,
+    source: Source,
 }
 
 /// Whose turn it is: a flood of news of interfaces must not keep commands waiting.
@@ -215,36 +195,34 @@ impl Inbox {
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
                 Some(()) = self.hangup.recv() => {
-                    tracing::warn!(
-                        "SIGHUP: a running daemon does not read its config again; stop it and start it with the new one"
-                    );
+                    self.reload(state).await;
                     turn
                 }
-                Some(lapse) = self.lapsed.recv() => {
+                Some(lapse) = self.heard.lapsed.recv() => {
                     state.lapsed(lapse);
                     turn
                 }
-                Some(event) = self.interface_news.recv(), if turn == Turn::Interfaces => {
+                Some(event) = self.heard.interface_news.recv(), if turn == Turn::Interfaces => {
                     self.interface(state, event).await;
                     Turn::Others
                 }
                 () = tokio::time::sleep_until(wake) => {
                     looks.spend(|| {
-                        drain(state, &mut self.samples);
+                        drain(state, &mut self.heard.samples);
                         state.ask_for_sockets(&self.tell_sockets);
                         state.tick();
                     });
                     Turn::Interfaces
                 }
                 Some(command) = self.commands.recv() => {
-                    drain(state, &mut self.samples);
+                    drain(state, &mut self.heard.samples);
                     match command {
                         Command::ProbeOnce(reply) => state.probe_once(&self.tell_answers, reply),
                         command => state.command(command).await,
                     }
                     Turn::Interfaces
                 }
-                bells = self.bells.next() => {
+                bells = self.heard.bells.next() => {
                     let bells = bells.map_err(io("the ring of bells"))?;
                     rung.extend(bells.iter().map(|bell| bell.generation).filter(|generation| *generation != 0));
                     Turn::Interfaces
@@ -265,8 +243,8 @@ impl Inbox {
                     state.sockets(&found);
                     Turn::Interfaces
                 }
-                Some(sample) = self.samples.recv() => {
-                    take_samples(state, sample, &mut self.samples);
+                Some(sample) = self.heard.samples.recv() => {
+                    take_samples(state, sample, &mut self.heard.samples);
                     Turn::Interfaces
                 }
                 () = std::future::ready(()), if turn == Turn::Others => Turn::Interfaces,
@@ -278,8 +256,7 @@ impl Inbox {
     async fn interface(&self, state: &mut State, event: InterfaceEvent) {
         for netns in state.interface(event).await {
             let State { config, interfaces, .. } = &mut *state;
-            let workers = &mut interfaces.workers;
-            if let Err(error) = start_probes(config, Some(&netns), workers, &self.rates, &self.tell_samples) {
+            if let Err(error) = self.heard.probing.start(config, Some(&netns), &mut interfaces.workers) {
                 tracing::error!(%error, %netns, "its probes could not be started again");
             }
         }
@@ -305,28 +282,4 @@ fn drain(state: &mut State, samples: &mut mpsc::UnboundedReceiver<Sample>) {
     while let Ok(sample) = samples.try_recv() {
         state.sample(sample);
     }
-}
-
-/// Starts the probes of one namespace, or of all.
-fn start_probes(
-    config: &Config,
-    only: Option<&Netns>,
-    workers: &mut Workers,
-    rates: &watch::Receiver<Rate>,
-    sink: &mpsc::UnboundedSender<Sample>,
-) -> Result<(), StartError> {
-    for (index, endpoint) in config.endpoints.iter().enumerate() {
-        if only.is_some() && endpoint.netns.as_ref() != only {
-            continue;
-        }
-        let worker = workers.of(endpoint.netns.as_ref())?;
-        let peer = peer_name(config, endpoint.peer);
-        let (endpoint, rates, sink) = (endpoint.clone(), rates.clone(), sink.clone());
-        worker.spawn(move || schedule::run(EndpointId(index), endpoint, peer, rates, sink))?;
-    }
-    Ok(())
-}
-
-fn peer_name(config: &Config, peer: Option<PeerId>) -> Option<String> {
-    peer.map(|peer| config.names.name(peer).to_owned())
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use super::partition::Partition;
 use super::state::State;
 use crate::api::types::{PartitionState, TcpState};
 use crate::clock::MonoNs;
@@ -67,8 +68,10 @@ impl State {
                 Some((link, state))
             })
             .collect();
-        let partition = self.partitions.iter_mut().find(|partition| partition.generation == found.generation);
-        let Some(partition) = partition else { return };
+        // Once its record is closed, the peers may be those of another config.
+        let is_wanted =
+            |partition: &&mut Partition| partition.generation == found.generation && partition.is_open();
+        let Some(partition) = self.partitions.iter_mut().find(is_wanted) else { return };
         for (link, state) in links {
             if partition.resolved.links.binary_search(&link).is_ok() {
                 partition.sockets.entry(link).or_default().push(state);

@@ -9,6 +9,7 @@ use super::answers::Look;
 use super::closing::Waiter;
 use super::command::{Command, EventFeed};
 use super::interfaces::{Cuts, InterfaceEvent, Interfaces};
+use super::load::Load;
 use super::partition::{Partition, named};
 use super::samples::Samples;
 use crate::api::types::{
@@ -16,7 +17,7 @@ use crate::api::types::{
 };
 use crate::clock::{MonoNs, WallOffset};
 use crate::config::{Config, Netns, Role};
-use crate::datapath::{Datapath, Kernel, wire_ids};
+use crate::datapath::{Datapath, Keeper, Kernel, wire_ids};
 use crate::model::{Link, Percent};
 use crate::plan::{SlotIndex, SlotTable};
 use crate::probe::schedule::Rate;
@@ -26,6 +27,8 @@ use crate::timeline::Timeline;
 /// All state of the daemon.
 pub struct State {
     pub(super) config: Config,
+    /// 1 at the start, one more with each config that took its place.
+    pub(super) config_number: u32,
     pub(super) kernel: Kernel,
     pub(super) interfaces: Interfaces,
     pub(super) partitions: VecDeque<Partition>,
@@ -41,6 +44,10 @@ pub struct State {
     timeline: Timeline,
     feed: broadcast::Sender<Event>,
     pub(super) rate: watch::Sender<Rate>,
+    /// What was counted under configs before this one.
+    counted: Vec<u64>,
+    /// Renews the lease while it is there.
+    _keeper: Keeper,
     pub(super) stopping: bool,
 }
 
@@ -48,7 +55,8 @@ pub(super) type Answer<T> = Result<T, Problem>;
 
 impl State {
     /// The state of a daemon that has attached and not yet served.
-    pub fn new(config: Config, kernel: Kernel, interfaces: Interfaces, rate: watch::Sender<Rate>) -> Self {
+    pub fn new(load: Load) -> Self {
+        let Load { config, kernel, interfaces, rate, keeper } = load;
         let endpoints = config.endpoints.len();
         Self {
             wire_ids: wire_ids(&config),
@@ -64,11 +72,28 @@ impl State {
             timeline: Timeline::default(),
             feed: broadcast::Sender::new(4096),
             rate,
+            counted: vec![0; counter::COUNT as usize],
+            _keeper: keeper,
             stopping: false,
             config,
+            config_number: 1,
             kernel,
             interfaces,
         }
+    }
+
+    /// Puts another config in force while nothing is open. What was before stays as history.
+    pub(super) fn replace(&mut self, load: Load) {
+        let mut new = Self::new(load);
+        new.config_number = self.config_number + 1;
+        new.counted = self.counters().unwrap_or_else(|| std::mem::take(&mut self.counted));
+        new.generation = self.generation;
+        new.partitions = std::mem::take(&mut self.partitions);
+        new.request_ids = std::mem::take(&mut self.request_ids);
+        new.waiters = std::mem::take(&mut self.waiters);
+        new.timeline = std::mem::take(&mut self.timeline);
+        new.feed = self.feed.clone();
+        *self = new;
     }
 
     /// Carries out one command.
@@ -194,9 +219,15 @@ impl State {
             && !request.advisory.iter().any(|name| *name == endpoint.name || *name == endpoint.base)
     }
 
+    /// The data plane's counters since the start; `None` where the map can't be read.
+    pub(super) fn counters(&self) -> Option<Vec<u64>> {
+        let counters = self.kernel.counters().ok()?;
+        Some(counters.iter().zip(&self.counted).map(|(now, before)| now + before).collect())
+    }
+
     /// Stamps lost since the start. (A lost bell loses nothing: it is among the counters alone.)
     pub(super) fn lost_stamps(&self) -> u64 {
-        self.kernel.counters().map_or(0, |counters| counters[counter::STAMPS_LOST as usize])
+        self.counters().map_or(0, |counters| counters[counter::STAMPS_LOST as usize])
     }
 
     /// Whether something has to be looked at regularly.

@@ -1,7 +1,6 @@
 //! Instances of the programs, verified on threads of their own: the kernel takes a good part of a second for one, and
 //! whoever wants it has other things to do.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use aya::Ebpf;
@@ -11,19 +10,20 @@ use tokio::sync::{Semaphore, oneshot};
 use super::DatapathError;
 use super::attach::{EGRESS, INGRESS, XDP};
 use super::object::{Sizes, instance};
+use super::pins::Folder;
 use crate::config::Hook;
 
 /// Makes instances with the maps of one object.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Instances {
     sizes: Arc<Sizes>,
-    pins: Arc<OwnedFd>,
+    pins: Arc<Folder>,
     /// As many at a time as there are CPUs.
     turns: Arc<Semaphore>,
 }
 
 impl Instances {
-    pub(super) fn new(sizes: Arc<Sizes>, pins: Arc<OwnedFd>) -> Self {
+    pub(super) fn new(sizes: Arc<Sizes>, pins: Arc<Folder>) -> Self {
         let turns = std::thread::available_parallelism().map_or(1, usize::from);
         Self { sizes, pins, turns: Arc::new(Semaphore::new(turns)) }
     }

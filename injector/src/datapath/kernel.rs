@@ -12,11 +12,12 @@ use injector_common::record::{Bell, Lease, LinkStamps, counter, earliest};
 use injector_common::slot::Slot;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::JoinHandle;
 
 use super::mapped::Mapped;
 use super::object::{Clocks, Object};
 use super::owner::Owner;
-use super::{Datapath, DatapathError, Gate, Interval, Lapsed, Presence, SlotIndex};
+use super::{Datapath, DatapathError, Gate, Interval, Lapsed, Pins, Presence, SlotIndex};
 use crate::config::Config;
 use crate::model::{Link, PeerId};
 
@@ -35,12 +36,18 @@ pub struct Kernel {
     /// How many links had stamps when they were last gone through, over all slots: what going through them costs,
     /// against looking up each link of a partition.
     stamped: AtomicUsize,
+    log: Option<Log>,
 }
 
 impl Kernel {
     /// Creates the maps for a config; nothing is attached yet.
     pub fn load(config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
-        let mut object = Object::load(config, clocks)?;
+        Self::load_with(&Pins::new()?, config, clocks)
+    }
+
+    /// The same with a filesystem for pins that was made before: it takes no `CAP_SYS_ADMIN`.
+    pub fn load_with(pins: &Pins, config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
+        let mut object = Object::load(pins, config, clocks)?;
         let side = config.names.len();
         let owner = Owner::ours().map_err(|source| DatapathError::Owner { source })?;
         let commit = mapped(&mut object, "COMMIT", 1)?;
@@ -61,6 +68,7 @@ impl Kernel {
             object,
             side,
             stamped: AtomicUsize::new(0),
+            log: None,
         })
     }
 
@@ -102,12 +110,12 @@ impl Kernel {
         // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
         let ready = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
             .map_err(|error| fail(error.into()))?;
-        tokio::spawn(async move {
+        self.log = Some(Log(tokio::spawn(async move {
             while let Ok(mut guard) = ready.readable().await {
                 guard.clear_ready();
                 logger.flush();
             }
-        });
+        })));
         Ok(())
     }
 
@@ -179,6 +187,15 @@ fn mapped(object: &mut Object, name: &'static str, words: usize) -> Result<Mappe
             Mapped::new(data.fd(), words).map_err(|source| DatapathError::Mmap { name, source })
         }
         _ => Err(DatapathError::NoMap { name }),
+    }
+}
+
+/// The reader of the programs' log; it ends when dropped, and with it its hold on the maps.
+struct Log(JoinHandle<()>);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -12,6 +12,7 @@ mod leftovers;
 mod mapped;
 mod object;
 mod owner;
+mod pins;
 
 pub use attach::{Attachment, Hooks, Refused, look, shown};
 pub use foreign::{Foreign, Names, all_names, foreign_on, has_tcx, ids, names, xdp_owner};
@@ -21,6 +22,7 @@ pub use kernel::{Bells, Kernel};
 pub use leftovers::{Leftover, Sweep, sweep};
 pub use object::{Clocks, Object, wire_address, wire_ids};
 pub use owner::{Life, Owner};
+pub use pins::Pins;
 
 use injector_common::Word;
 use injector_common::record::LinkStamps;
@@ -71,7 +73,7 @@ pub enum DatapathError {
         /// This daemon's version.
         daemon: u32,
     },
-    /// The private `bpf` filesystem can't be made.
+    /// The private `bpf` filesystem, or a folder in it, can't be made.
     #[error(
         "no private bpf filesystem: {source}; the daemon needs CAP_SYS_ADMIN and a kernel with CONFIG_BPF_SYSCALL"
     )]

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -15,9 +13,9 @@ use injector_common::key::{Address, EndpointKey, mapped, prefix, whole};
 use injector_common::slot::SlotScope;
 use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
-use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::exact::Table;
+use super::pins::{Folder, Pins};
 use super::{DatapathError, Instances};
 use crate::config::{Config, Protect, WireSuccess};
 use crate::plan::slot_scope;
@@ -126,19 +124,19 @@ pub struct Object {
     /// Holds the maps; its programs are never loaded.
     base: Ebpf,
     sizes: Arc<Sizes>,
-    /// A `bpf` filesystem that is mounted nowhere: the maps' pins live in it, and end with this process.
-    pins: Arc<OwnedFd>,
+    /// Through these, instances find the maps.
+    pins: Arc<Folder>,
 }
 
 impl Object {
     /// Creates the maps and fills in what the config fixes.
-    pub fn load(config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
+    pub fn load(pins: &Pins, config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
         let sizes = Sizes::of(config, clocks);
         let abi = object_abi(OBJECT).unwrap_or(0);
         if abi != ABI_VERSION {
             return Err(DatapathError::Abi { object: abi, daemon: ABI_VERSION });
         }
-        let pins = detached_bpffs().map_err(|source| DatapathError::Pins { source })?;
+        let pins = pins.folder(&SHARED)?;
         let base = loader(&sizes, &pins, 0, |loader| loader.load(OBJECT))?;
         let mut object = Self { base, sizes: Arc::new(sizes), pins: Arc::new(pins) };
         object.fill(config)?;
@@ -244,7 +242,7 @@ impl Object {
     }
 }
 
-pub(super) fn instance(sizes: &Sizes, pins: &OwnedFd, interface: u32) -> Result<Ebpf, DatapathError> {
+pub(super) fn instance(sizes: &Sizes, pins: &Folder, interface: u32) -> Result<Ebpf, DatapathError> {
     loader(sizes, pins, interface, |loader| loader.load(OBJECT))
 }
 
@@ -294,16 +292,9 @@ pub fn wire_address(address: IpAddr) -> Address {
     }
 }
 
-/// A `bpf` filesystem that is attached to no mount point: nothing is left behind, whatever ends this process.
-fn detached_bpffs() -> rustix::io::Result<OwnedFd> {
-    let context = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
-}
-
 fn loader(
     sizes: &Sizes,
-    pins: &OwnedFd,
+    pins: &Folder,
     interface: u32,
     load: impl FnOnce(&mut EbpfLoader<'_>) -> Result<Ebpf, aya::EbpfError>,
 ) -> Result<Ebpf, DatapathError> {
@@ -328,7 +319,7 @@ fn loader(
         .map_max_entries("LINKS", sizes.links)
         .map_max_entries("RESPONSES", (sizes.endpoints * injector_common::SLOTS * 2).max(1));
     for name in SHARED {
-        loader.map_pin_path(name, PathBuf::from(format!("/proc/self/fd/{}/{name}", pins.as_raw_fd())));
+        loader.map_pin_path(name, pins.path(name));
     }
     load(&mut loader).map_err(|source| DatapathError::Load { source: Box::new(source) })
 }

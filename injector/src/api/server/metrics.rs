@@ -121,6 +121,7 @@ mod tests {
             version: "1.0\"\n\\".to_owned(),
             abi: 1,
             kernel: "6.18".to_owned(),
+            config_number: 1,
             pid: 1,
             now_ns: MonoNs(1),
             attachments: Vec::new(),

@@ -77,6 +77,15 @@ pub enum EventKind {
         /// What happened to it.
         what: String,
     },
+    /// The config was read again (SIGHUP).
+    Config {
+        /// What came of it.
+        outcome: ConfigOutcome,
+        /// The number of the config that is in force now.
+        number: u32,
+        /// What is in force, or why not the config that was read.
+        what: String,
+    },
     /// A user's mark.
     Mark {
         /// Its text.
@@ -89,6 +98,32 @@ pub enum EventKind {
         /// How many.
         count: u64,
     },
+}
+
+/// What came of reading the config again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ConfigOutcome {
+    /// It is in force, as a whole.
+    InForce,
+    /// It says the same as before: nothing was done.
+    Unchanged,
+    /// It has faults, or something is in its way: nothing was done.
+    Refused,
+    /// It could not be put in force: the one before is in force again.
+    Failed,
+}
+
+impl ConfigOutcome {
+    /// For people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::InForce => "in force",
+            Self::Unchanged => "unchanged",
+            Self::Refused => "refused",
+            Self::Failed => "failed, the one before is in force again",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -257,6 +257,8 @@ pub struct Status {
     pub kernel: String,
     /// The daemon's process id.
     pub pid: u32,
+    /// Which config is in force: 1 at the start, one more with each that took its place (SIGHUP).
+    pub config_number: u32,
     /// The daemon's clock now.
     pub now_ns: MonoNs,
     /// Per interface.

@@ -87,6 +87,14 @@ impl Entry {
         }
     }
 
+    /// Takes our programs off; they can be attached again.
+    pub async fn rest(&mut self) {
+        if let Some(attachment) = self.attachment.take() {
+            self.instance = attachment.release().await;
+            "taken off for another config".clone_into(&mut self.missing);
+        }
+    }
+
     /// Takes note that the hook is gone since an instant.
     pub async fn lose(&mut self, since: MonoNs, why: &str) -> (String, String) {
         if let Some(attachment) = self.attachment.take() {

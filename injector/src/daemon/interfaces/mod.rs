@@ -8,6 +8,7 @@ mod follow;
 mod gaps;
 mod look;
 mod namespaces;
+mod pause;
 mod prepare;
 mod renewal;
 mod roll;

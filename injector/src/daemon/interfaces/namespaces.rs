@@ -80,7 +80,12 @@ impl Interfaces {
             .map_err(|error| super::super::io("the mounts")(error.into()))?;
         let news = self.news.clone();
         tokio::spawn(async move {
-            while let Ok(mut changed) = mounts.ready(Interest::PRIORITY | Interest::ERROR).await {
+            loop {
+                let changed = tokio::select! {
+                    changed = mounts.ready(Interest::PRIORITY | Interest::ERROR) => changed,
+                    () = news.closed() => return,
+                };
+                let Ok(mut changed) = changed else { return };
                 changed.clear_ready();
                 if news.send(InterfaceEvent::Mounts { at: MonoNs::now() }).is_err() {
                     return;

@@ -82,6 +82,11 @@ impl Daemon {
         self.folder.path()
     }
 
+    /// Writes another config over its own; the socket stays.
+    pub fn rewrite(&self, config: &str) {
+        write_config(self.folder.path(), &self.socket(), config);
+    }
+
     /// Runs a second daemon with a config of its own on the same socket, to its end.
     pub fn rival(&self, config: &str) -> (ExitStatus, String) {
         let folder = tempfile::tempdir().unwrap();
