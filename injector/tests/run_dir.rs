@@ -31,6 +31,21 @@ fn a_folder_that_is_there_is_not_overwritten() {
     assert!(error.to_string().contains("no campaign to resume"), "{error}");
 }
 
+/// A full disk, or a kill, before `campaign.json` had its name: without this neither a new run nor `--resume` would
+/// take the folder.
+#[test]
+fn a_beginning_that_was_cut_short_is_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("trials.jsonl"), "").unwrap();
+    fs::write(folder.path().join(".campaign.json.new"), "{\"sch").unwrap();
+    drop(RunDir::create(folder.path(), &campaign(3)).unwrap());
+    RunDir::open(folder.path(), &campaign(3)).unwrap();
+    // Records are never begun over.
+    fs::remove_file(folder.path().join("campaign.json")).unwrap();
+    fs::write(folder.path().join("trials.jsonl"), "{").unwrap();
+    assert!(matches!(RunDir::create(folder.path(), &campaign(3)), Err(RunDirError::Exists(_))));
+}
+
 #[test]
 fn changed_settings_are_named() {
     let folder = tempfile::tempdir().unwrap();
