@@ -269,6 +269,25 @@ fn every_form_of_the_report() {
     );
 }
 
+#[test]
+fn cuts_that_nobody_felt_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = RunDir::create(folder.path(), &campaign(3)).unwrap();
+    for trial in 0..3 {
+        let mut record = record(trial, &Plant::recovered(0));
+        for endpoint in record.endpoints.iter_mut().filter(|_| trial > 0) {
+            endpoint.impaired = Some(false);
+        }
+        run.append(&record).unwrap();
+    }
+    let text = report(folder.path(), &ReportOptions::default()).unwrap().text;
+    assert!(text.contains("2 recovered trials are of cuts that no required endpoint felt"), "{text}");
+    let felt = folder.path().join("felt");
+    write(&felt, &campaign(3), &[1, 2, 3].map(|after| Plant::recovered(after * SECOND)), false);
+    let text = report(&felt, &ReportOptions::default()).unwrap().text;
+    assert!(!text.contains("endpoint felt"), "{text}");
+}
+
 fn written(folder: &Path, name: &str, settings: &Campaign, seed: u64, beyond: f64) -> std::path::PathBuf {
     let path = folder.join(name);
     let trials = settings.settings.trials;
