@@ -143,6 +143,10 @@ fn a_fixed_fault_and_a_new_one() {
     let few = compare(&trials(&plants(20, 3, 0.0)), &trials(&plants(20, 4, 0.0)), 0.05);
     assert_eq!((few.finding, few.trials_to_rule_out), (Finding::Undecided, Some(59)), "{few:?}");
     assert!(few.sentence.contains("59 trials an arm"), "{}", few.sentence);
+    let mut holes = plants(140, 5, 0.0);
+    holes.extend(vec![Plant::undecided(Outcome::Censored); 60]);
+    let sentence = compare(&good, &trials(&holes), 0.05).sentence;
+    assert!(sentence.contains("0 of 140 trials (60 more undecided), A in 0 of 140;"), "{sentence}");
     let nothing = compare(&[], &good, 0.05);
     assert_eq!((nothing.finding, nothing.p_worse, nothing.a.rate), (Finding::Undecided, None, None));
 }

@@ -31,6 +31,21 @@ fn a_folder_that_is_there_is_not_overwritten() {
     assert!(error.to_string().contains("no campaign to resume"), "{error}");
 }
 
+/// A full disk, or a kill, before `campaign.json` had its name: without this neither a new run nor `--resume` would
+/// take the folder.
+#[test]
+fn a_beginning_that_was_cut_short_is_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("trials.jsonl"), "").unwrap();
+    fs::write(folder.path().join(".campaign.json.new"), "{\"sch").unwrap();
+    drop(RunDir::create(folder.path(), &campaign(3)).unwrap());
+    RunDir::open(folder.path(), &campaign(3)).unwrap();
+    // Records are never begun over.
+    fs::remove_file(folder.path().join("campaign.json")).unwrap();
+    fs::write(folder.path().join("trials.jsonl"), "{").unwrap();
+    assert!(matches!(RunDir::create(folder.path(), &campaign(3)), Err(RunDirError::Exists(_))));
+}
+
 #[test]
 fn changed_settings_are_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -252,6 +267,25 @@ fn every_form_of_the_report() {
             .unwrap()
             .starts_with("3,1,unknown,planted,random-node,isolate n1,5000012345,20000000000,,,0,")
     );
+}
+
+#[test]
+fn cuts_that_nobody_felt_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = RunDir::create(folder.path(), &campaign(3)).unwrap();
+    for trial in 0..3 {
+        let mut record = record(trial, &Plant::recovered(0));
+        for endpoint in record.endpoints.iter_mut().filter(|_| trial > 0) {
+            endpoint.impaired = Some(false);
+        }
+        run.append(&record).unwrap();
+    }
+    let text = report(folder.path(), &ReportOptions::default()).unwrap().text;
+    assert!(text.contains("2 recovered trials are of cuts that no required endpoint felt"), "{text}");
+    let felt = folder.path().join("felt");
+    write(&felt, &campaign(3), &[1, 2, 3].map(|after| Plant::recovered(after * SECOND)), false);
+    let text = report(&felt, &ReportOptions::default()).unwrap().text;
+    assert!(!text.contains("endpoint felt"), "{text}");
 }
 
 fn written(folder: &Path, name: &str, settings: &Campaign, seed: u64, beyond: f64) -> std::path::PathBuf {

@@ -9,7 +9,7 @@ use crate::model::NamedLink;
 /// A boundary is the latest stamp of its event on any of these links (links without the event don't move it), but
 /// never before the boundary ahead of it. Stamps after `settled` came too late to matter and are left out. Where
 /// a boundary is missing its phase is null, and the next phase is counted from the last boundary that is there.
-/// The first ok is missing unless every required endpoint had one.
+/// `first_oks` are those of the required endpoints that were out; the first ok is missing unless each had one.
 pub(super) fn phases(
     links: &[LinkRecord],
     heal: MonoNs,

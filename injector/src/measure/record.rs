@@ -65,8 +65,12 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         _ => None,
     };
     let since_heal = |at: Option<MonoNs>| at?.since(evidence.heal?.end_ns);
-    let first_oks: Vec<_> =
-        endpoints.iter().filter(|endpoint| endpoint.required).map(|endpoint| endpoint.first_ok_ns).collect();
+    // Nobody waited for an endpoint that was never out: what its probes take belongs to no phase.
+    let was_out = |endpoint: &&EndpointRecord| {
+        endpoint.required
+            && (endpoint.settled_ns.is_none() || endpoint.settled_ns != evidence.heal.map(|heal| heal.end_ns))
+    };
+    let first_oks: Vec<_> = endpoints.iter().filter(was_out).map(|endpoint| endpoint.first_ok_ns).collect();
     let host = host(evidence, observed_until.unwrap_or(horizon), horizon);
     let shortest = evidence.endpoints.iter().map(|endpoint| endpoint.interval.as_nanos()).min();
     let is_late = host.probe_lateness_p99_ns.zip(shortest).is_some_and(|(late, interval)| late > interval);

@@ -579,6 +579,26 @@ fn phases_add_up_and_name_the_last_link() {
 }
 
 #[test]
+fn an_endpoint_that_was_never_out_moves_no_phase() {
+    let out = life(20, fails_in(&[(0, 500)]));
+    let mut never = life(20, fails_in(&[]));
+    for sample in &mut never {
+        sample.error = None;
+        // Slower than the others' whole recovery.
+        sample.done = sample.scheduled + Duration::from_millis(700);
+    }
+    never.retain(|sample| (sample.scheduled.0 / MS).is_multiple_of(1000));
+    let mut slow = endpoint("b@n2", &never);
+    slow.interval = Span::secs(1);
+    let mut all = evidence(vec![endpoint("a@n1", &out), slow], 16_000);
+    all.links[0].first_packet_ns = Some(healed(100));
+    let seen = record(&all);
+    assert_eq!(seen.endpoints[1].settled_ns, Some(healed(0)));
+    assert_eq!(ms(seen.heal_to_settled_ns), Some(501));
+    assert_eq!([seen.phases.response_ns, seen.phases.coordination_ns].map(ms), [Some(401), Some(0)]);
+}
+
+#[test]
 fn a_starved_instrument_says_so() {
     let mut samples = life(20, fails_in(&[]));
     assert!(!judged(&samples, 14_000).starved);

@@ -121,12 +121,19 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes a new run directory; a folder that is there must be empty.
+    /// Makes a new run directory; a folder that is there must be empty, but for what a beginning that was cut short
+    /// leaves: no records, and a `campaign.json` that never got its name.
     pub fn create(path: &Path, campaign: &Campaign) -> Result<Self, RunDirError> {
         fs::create_dir_all(path).map_err(io_error("make", path))?;
-        let mut entries = fs::read_dir(path).map_err(io_error("list", path))?;
-        if entries.next().is_some() {
-            return Err(RunDirError::Exists(path.to_owned()));
+        let unnamed = fresh(CAMPAIGN);
+        for entry in fs::read_dir(path).map_err(io_error("list", path))? {
+            let entry = entry.map_err(io_error("list", path))?;
+            let name = entry.file_name();
+            let is_left = name == *unnamed
+                || (name == TRIALS && entry.metadata().is_ok_and(|file| file.is_file() && file.len() == 0));
+            if !is_left {
+                return Err(RunDirError::Exists(path.to_owned()));
+            }
         }
         let run = Self { path: path.to_owned(), trials: locked(path)? };
         run.replace(CAMPAIGN, &pretty(campaign))?;
@@ -198,7 +205,7 @@ impl RunDir {
 
     /// Writes a file whole or not at all.
     fn replace(&self, name: &str, text: &[u8]) -> Result<(), RunDirError> {
-        let (path, fresh) = (self.path.join(name), self.path.join(format!(".{name}.new")));
+        let (path, fresh) = (self.path.join(name), self.path.join(fresh(name)));
         let mut file = File::create(&fresh).map_err(io_error("write", &fresh))?;
         file.write_all(text).and_then(|()| file.sync_data()).map_err(io_error("write", &fresh))?;
         fs::rename(&fresh, &path).map_err(io_error("replace", &path))
@@ -246,6 +253,11 @@ impl RunDir {
         }
         Ok(())
     }
+}
+
+/// The name of a file until it is whole.
+fn fresh(name: &str) -> String {
+    format!(".{name}.new")
 }
 
 fn cut_after_last_newline(file: &mut File) -> io::Result<()> {

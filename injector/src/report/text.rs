@@ -5,6 +5,7 @@ use std::fmt::Write;
 use super::format::{deadline, maybe_percent, maybe_time, outcome, percent, percents, times};
 use super::run::Run;
 use super::table::Table;
+use crate::api::types::Outcome;
 use crate::stats::sequential::Decision;
 use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries, Summary};
 
@@ -67,6 +68,18 @@ pub fn notes(run: &Run) -> Vec<String> {
             percent(rate),
             percent(s.power.chance_to_see_5_percent),
             s.power.trials_to_see_5_percent.map_or_else(String::new, |n| n.to_string()),
+        ));
+    }
+    let unfelt = run
+        .trials
+        .iter()
+        .filter(|trial| trial.cluster.outcome == Outcome::Recovered && trial.cluster.impaired == Some(false));
+    let unfelt = unfelt.count() as u64;
+    if unfelt > 0 {
+        let were = if unfelt == 1 { "recovered trial is of a cut" } else { "recovered trials are of cuts" };
+        notes.push(format!(
+            "{unfelt} {were} that no required endpoint felt: they count as recovered after 0, and show nothing of a \
+             recovery. If they are many, probe what needs the links, or hold longer."
         ));
     }
     if s.starved > 0 {

@@ -201,9 +201,19 @@ fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Arm> {
 
 fn sentence(c: &Comparison) -> String {
     let points = |share: f64| format!("{:.1} points", share * 100.0);
+    // Who reads the verdict alone must not take trials that nobody could judge for good ones.
+    let undecided = |arm: &ArmFigures| match arm.undetermined {
+        0 => String::new(),
+        n => format!(" ({n} more undecided)"),
+    };
     let seen = format!(
-        "B is beyond the deadline in {} of {} trials, A in {} of {}",
-        c.b.beyond_deadline, c.b.n, c.a.beyond_deadline, c.a.n
+        "B is beyond the deadline in {} of {} trials{}, A in {} of {}{}",
+        c.b.beyond_deadline,
+        c.b.n,
+        undecided(&c.b),
+        c.a.beyond_deadline,
+        c.a.n,
+        undecided(&c.a)
     );
     let (Some(p), Some(upper)) = (c.p_worse, c.difference_upper95) else {
         return format!("{seen}; no shape has decided trials in both, so nothing can be compared.");
