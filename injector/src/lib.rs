@@ -11,6 +11,7 @@ pub mod config;
 pub mod daemon;
 pub mod datapath;
 pub mod doctor;
+pub mod group;
 pub mod measure;
 pub mod model;
 pub mod netlink;

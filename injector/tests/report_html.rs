@@ -136,12 +136,58 @@ fn a_campaign_is_drawn() {
             ("class=\"bin\"", 5),
             ("class=\"probe-failed\"", 1),
             ("class=\"phase\"", 50),
+            // What the slowest trial waited for.
+            ("class=\"unsettled\"", 1),
+            ("5122 established, RTO 13.1 s, backoff 6, 7 retransmits", 1),
             ("class=\"tile\"", 6),
         ] {
             assert!(seen.count(what) >= least, "{what} at {width}: {}", seen.count(what));
         }
         assert!(!seen.dom.contains("<i>1"), "a name became markup");
     }
+}
+
+/// Drags over the first half of what follows the heal, then looks closer, then at all of it, and tells the first label of
+/// the axis each time.
+const LOOKING: &str = "<script>
+const axis = () => [...document.querySelectorAll('#timeline svg text')].map((t) => t.textContent).filter((t) => / m?s$/.test(t)).join(',');
+const told = [axis()];
+const drag = (from, to) => {
+  const svg = document.querySelector('#timeline svg');
+  const box = svg.getBoundingClientRect();
+  const at = (x) => ({ clientX: box.left + x * box.width, clientY: box.top + 60, bubbles: true });
+  svg.dispatchEvent(new PointerEvent('pointerdown', at(from)));
+  svg.dispatchEvent(new PointerEvent('pointermove', at(to)));
+  svg.dispatchEvent(new PointerEvent('pointerup', at(to)));
+};
+drag(0.4, 0.6); told.push(axis());
+document.getElementById('closer').click(); told.push(axis());
+document.getElementById('whole').click(); told.push(axis());
+document.documentElement.dataset.told = told.join('|');
+</script>";
+
+#[test]
+fn a_trial_can_be_looked_into() {
+    if browser_missing() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    write(&folder.path().join("run"), &campaign(20), &plants(20, 1, 0.05), true);
+    let html = folder.path().join("report.html");
+    report(
+        &folder.path().join("run"),
+        &ReportOptions { html: Some(html.clone()), ..ReportOptions::default() },
+    )
+    .unwrap();
+    let text = fs::read_to_string(&html).unwrap();
+    fs::write(&html, text.replace("</body>", &format!("{LOOKING}</body>"))).unwrap();
+    let seen = open(&html, false, 1100);
+    seen.assert_sound();
+    let told: Vec<&str> = seen.datum("told").unwrap().split('|').collect();
+    let [all, dragged, closer, whole] = told[..] else { panic!("{told:?}") };
+    assert_eq!(all, whole);
+    assert!(all != dragged && dragged != closer && closer != all, "{told:?}");
+    assert!(told.iter().all(|axis| !axis.is_empty()), "{told:?}");
 }
 
 #[test]

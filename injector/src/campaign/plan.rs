@@ -1,7 +1,7 @@
 //! What a campaign is asked to do: the wishes of a file and of the command line, made definite.
 
 use super::CampaignError;
-use crate::api::types::Status;
+use crate::api::types::{EndpointView, Status};
 use crate::clock::Span;
 use crate::model::Percent;
 use crate::report::settings::{Cell, Gates, Probe, Ready, Settings, StopWhen};
@@ -96,7 +96,9 @@ impl Wish {
     pub fn check(&self) -> Result<(), CampaignError> {
         let usage = |text: &str| Err(CampaignError::Usage(text.to_owned()));
         let Some(trials) = self.trials.filter(|&trials| trials > 0) else {
-            return usage("the number of trials is missing; write it as --trials 100");
+            return usage(
+                "the number of trials is missing; write --trials 100, or trials: 100 in the campaign file",
+            );
         };
         if self.cells.is_empty() {
             return usage("no shape is given; name one, or a file with --campaign");
@@ -108,7 +110,9 @@ impl Wish {
             )));
         }
         if self.cells.iter().any(|cell| cell.hold.as_nanos() == 0) {
-            return usage("a cut of no length can't be held; write --hold 5s");
+            return usage(
+                "a cut of no length can't be held; write --hold 5s, or holds: [5s] in the campaign file",
+            );
         }
         if let Some(StopWhen { p0, p1 }) = self.stop_when {
             Sprt::new(p0, p1).map_err(|error| CampaignError::Usage(error.to_string()))?;
@@ -119,7 +123,9 @@ impl Wish {
             }
         }
         if self.cycle.is_some_and(|cycle| cycle.0.as_millis() < 500) {
-            return usage("--cycle needs at least 500ms between a heal and the next cut");
+            return usage(
+                "a cycle (--cycle, or cycle: in the campaign file) needs at least 500ms between a heal and the next cut",
+            );
         }
         Ok(())
     }
@@ -142,6 +148,15 @@ impl Wish {
                     all.join(", ")
                 )));
             }
+        }
+        let decides = |endpoint: &EndpointView| {
+            endpoint.required && !self.advisory.iter().any(|name| is_named(&endpoint.name, name))
+        };
+        if !self.no_gate && !status.endpoints.iter().any(decides) {
+            return Err(CampaignError::Usage(
+                "every endpoint is advisory, so that no trial can be decided; leave one required, or measure with --no-gate"
+                    .to_owned(),
+            ));
         }
         let rules = &status.rules;
         let settings = Settings {

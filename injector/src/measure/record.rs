@@ -64,6 +64,9 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
             .max(),
         _ => None,
     };
+    // An endpoint that was never out has settled at the heal, before its first answer: nobody waited for that one.
+    let ready = watch.as_ref().and_then(|watch| watch.cluster?.ready);
+    let ready = ready.map(|ready| settled.map_or(ready, |settled| ready.min(settled)));
     let since_heal = |at: Option<MonoNs>| at?.since(evidence.heal?.end_ns);
     // Nobody waited for an endpoint that was never out: what its probes take belongs to no phase.
     let was_out = |endpoint: &&EndpointRecord| {
@@ -93,7 +96,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
             .heal
             .map_or_else(Phases::default, |heal| phases(&evidence.links, heal.end_ns, &first_oks, settled)),
         endpoints,
-        heal_to_ready_ns: since_heal(watch.as_ref().and_then(|watch| watch.cluster?.ready)),
+        heal_to_ready_ns: since_heal(ready),
         heal_to_settled_ns: since_heal(settled),
         starved: is_late || host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure),
         host,
@@ -332,7 +335,7 @@ fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
         Verdict::Open => None,
         Verdict::Settled { at, .. } => {
             let reason = format!(
-                "ready {} after the heal, and for {} from then on",
+                "settled {} after the heal, and served for {} from then on",
                 seconds(at.saturating_since(watch.heal)),
                 evidence.ready.observe
             );

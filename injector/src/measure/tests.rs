@@ -595,6 +595,7 @@ fn an_endpoint_that_was_never_out_moves_no_phase() {
     let seen = record(&all);
     assert_eq!(seen.endpoints[1].settled_ns, Some(healed(0)));
     assert_eq!(ms(seen.heal_to_settled_ns), Some(501));
+    assert_eq!(ms(seen.heal_to_ready_ns), Some(501), "ready is not after settled");
     assert_eq!([seen.phases.response_ns, seen.phases.coordination_ns].map(ms), [Some(401), Some(0)]);
 }
 

@@ -5,12 +5,12 @@ use std::ffi::CString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Gid, Pid, Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
-use tokio::process::{Child, Command};
+use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
+use tokio::process::Command;
 
 use super::failure::{Failure, root_cause};
 use super::fill::Values;
+use crate::group::Group;
 
 /// One endpoint's command.
 pub(super) struct Exec {
@@ -25,31 +25,13 @@ struct Identity {
     groups: Vec<Gid>,
 }
 
-/// A running command and everything it started in its process group; killed together if the probe is dropped.
-struct Group {
-    child: Child,
-    /// `None` once the child was reaped, when its number may belong to others.
-    leader: Option<Pid>,
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if let Some(leader) = self.leader {
-            // It may have exited meanwhile: nothing is left to kill then.
-            let _ = killpg(leader, Signal::SIGKILL);
-        }
-    }
-}
-
 impl Exec {
     pub(super) fn new(command: Vec<String>, user: Option<String>) -> Self {
         Self { command, user }
     }
 
     pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {
-        let mut group = self.start(values)?;
-        let status = group.child.wait().await;
-        group.leader = None;
+        let status = self.start(values)?.wait().await;
         let status = status.map_err(|error| self.not_run(&error))?;
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(()),
@@ -70,9 +52,7 @@ impl Exec {
             .env("SEQ", values.seq.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .process_group(0)
-            .kill_on_drop(true);
+            .stderr(Stdio::null());
         if let Some(user) = &self.user {
             let identity = self.identity(user)?;
             if identity.uid != geteuid() {
@@ -87,9 +67,7 @@ impl Exec {
                 unsafe { command.pre_exec(become_user) };
             }
         }
-        let child = command.spawn().map_err(|error| self.not_run(&error))?;
-        let leader = child.id().map(|id| Pid::from_raw(id.cast_signed()));
-        Ok(Group { child, leader })
+        Group::spawn(command).map_err(|error| self.not_run(&error))
     }
 
     fn identity(&self, name: &str) -> Result<Identity, Failure> {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::format::time;
 use super::read::{self, ReadError};
 use super::settings::Campaign;
 use crate::api::types::{LinkRecord, RecoveryRecord};
@@ -36,6 +37,8 @@ pub struct Detail {
     pub links: Vec<LinkTimes>,
     /// Links that are not in `links`.
     pub links_left_out: usize,
+    /// TCP sockets that were stuck just before the deadline, in words; at most as many as links.
+    pub stuck: Vec<String>,
     /// Dropped packets, all links.
     pub dropped_packets: u64,
     /// 99th percentile of the probes' lateness.
@@ -80,6 +83,27 @@ impl Detail {
                     ]
                     .map(after),
                 })
+                .collect(),
+            stuck: record
+                .links
+                .iter()
+                .flat_map(|link| {
+                    let sockets = link.tcp.iter().flatten().filter(|socket| socket.is_stuck());
+                    sockets.map(move |socket| {
+                        format!(
+                            "{}:{} → {}:{} {}, RTO {}, backoff {}, {} retransmits",
+                            link.src,
+                            socket.local_port,
+                            link.dst,
+                            socket.remote_port,
+                            socket.state,
+                            time(socket.rto_ns),
+                            socket.backoff,
+                            socket.retransmits
+                        )
+                    })
+                })
+                .take(LINKS)
                 .collect(),
             dropped_packets: record.links.iter().map(|link| link.dropped_packets).sum(),
             lateness_p99_ns: record.host.probe_lateness_p99_ns,

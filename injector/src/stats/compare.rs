@@ -108,6 +108,8 @@ pub struct Comparison {
     pub difference: Option<f64>,
     /// Its one-sided 95 % upper bound.
     pub difference_upper95: Option<f64>,
+    /// The same bound if all of B's undecided trials had been beyond the deadline.
+    pub difference_upper95_worst: Option<f64>,
     /// The margin.
     pub margin: f64,
     /// If undecided, about the trials an arm that would show with 80 % that B is worse, if the rates are those seen.
@@ -127,24 +129,37 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     let rows: Vec<(&String, Stratum)> = shapes
         .into_iter()
         .map(|shape| {
-            let arm = |arms: &BTreeMap<String, Arm>| arms.get(shape).copied().unwrap_or_default();
+            let arm = |arms: &BTreeMap<String, Counted>| {
+                arms.get(shape).map_or_else(Arm::default, |found| found.arm)
+            };
             (shape, Stratum { a: arm(&arms_a), b: arm(&arms_b) })
         })
         .collect();
     let strata: Vec<Stratum> = rows.iter().map(|(_, stratum)| *stratum).collect();
     let unmatched = strata.iter().filter(|s| !s.compares()).map(|s| s.a.n + s.b.n).sum();
     let (p_worse, gap) = (exact_p(&strata), difference(&strata));
-    let finding = match (p_worse, gap) {
-        (Some(p), _) if p <= ALPHA => Finding::Worse,
-        (_, Some(gap)) if gap.upper95 < margin => Finding::NotWorse,
+    // What nobody could judge must not pass for good: a cluster that never comes back may look like that.
+    let worst: Vec<Stratum> = rows
+        .iter()
+        .map(|(shape, stratum)| {
+            let open = arms_b.get(*shape).map_or(0, |found| found.undetermined);
+            Stratum { b: Arm { beyond: stratum.b.beyond + open, n: stratum.b.n + open }, ..*stratum }
+        })
+        .collect();
+    let worst = difference(&worst);
+    let finding = match (p_worse, gap, worst) {
+        (Some(p), _, _) if p <= ALPHA => Finding::Worse,
+        (_, Some(gap), Some(worst)) if gap.upper95.max(worst.upper95) < margin => Finding::NotWorse,
         _ => Finding::Undecided,
     };
-    let total = |trials: &[Trial], arms: &BTreeMap<String, Arm>| {
-        let sum =
-            arms.values().fold(Arm::default(), |x, y| Arm { beyond: x.beyond + y.beyond, n: x.n + y.n });
-        arm_figures(sum, trials.len() as u64 - sum.n)
+    let total = |arms: &BTreeMap<String, Counted>| {
+        let sum = arms.values().fold(Counted::default(), |x, y| Counted {
+            arm: Arm { beyond: x.arm.beyond + y.arm.beyond, n: x.arm.n + y.arm.n },
+            undetermined: x.undetermined + y.undetermined,
+        });
+        arm_figures(sum.arm, sum.undetermined)
     };
-    let (total_a, total_b) = (total(a, &arms_a), total(b, &arms_b));
+    let (total_a, total_b) = (total(&arms_a), total(&arms_b));
     let (mut trials_to_show_worse, mut trials_to_rule_out_) = (None, None);
     if let (Finding::Undecided, Some(rate_a), Some(rate_b)) = (finding, total_a.rate, total_b.rate) {
         trials_to_show_worse = trials_per_arm(rate_a, rate_b, POWER);
@@ -168,6 +183,7 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
         p_worse,
         difference: gap.map(|gap| gap.estimate),
         difference_upper95: gap.map(|gap| gap.upper95),
+        difference_upper95_worst: worst.map(|worst| worst.upper95),
         margin,
         trials_to_show_worse,
         trials_to_rule_out: trials_to_rule_out_,
@@ -187,13 +203,23 @@ fn arm_figures(arm: Arm, undetermined: u64) -> ArmFigures {
     }
 }
 
-fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Arm> {
-    let mut arms: BTreeMap<String, Arm> = BTreeMap::new();
+/// The trials of one arm and shape.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    arm: Arm,
+    undetermined: u64,
+}
+
+fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
+    let mut arms: BTreeMap<String, Counted> = BTreeMap::new();
     for trial in trials {
-        if let Some(beyond) = trial.beyond(&trial.cluster, Instant::Settled, deadline_ns) {
-            let arm = arms.entry(trial.resolved.clone()).or_default();
-            arm.n += 1;
-            arm.beyond += u64::from(beyond);
+        let counted = arms.entry(trial.resolved.clone()).or_default();
+        match trial.beyond(&trial.cluster, Instant::Settled, deadline_ns) {
+            Some(beyond) => {
+                counted.arm.n += 1;
+                counted.arm.beyond += u64::from(beyond);
+            }
+            None => counted.undetermined += 1,
         }
     }
     arms
@@ -225,6 +251,12 @@ fn sentence(c: &Comparison) -> String {
             "B is not worse by {} or more: {seen}; the difference is below {} with 95 %.",
             points(c.margin),
             points(upper)
+        ),
+        Finding::Undecided if upper < c.margin => format!(
+            "Undecided: {seen}; by these the difference is below {} with 95 %, but the undecided trials of B could \
+             lift that to {}.",
+            points(upper),
+            c.difference_upper95_worst.map_or_else(|| "any".to_owned(), points)
         ),
         Finding::Undecided => {
             let mut text = format!(

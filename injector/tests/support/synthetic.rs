@@ -7,7 +7,7 @@ use std::path::Path;
 
 use injector::api::types::{
     EndpointRecord, HealedBy, HostRecord, LinkRecord, Outcome, Phases, ProbeView, RECORD_SCHEMA,
-    RecoveryRecord, ShapePair, Stamped,
+    RecoveryRecord, ShapePair, Stamped, TcpState,
 };
 use injector::clock::{MonoNs, Span, WallNs};
 use injector::model::{NamedLink, Nothing, Shape};
@@ -146,11 +146,24 @@ fn links(plant: &Plant, cut: u64, heal: u64) -> Vec<LinkRecord> {
                 first_synack_ns: later(300),
                 first_data_ns: later(400),
                 still_cut_by: vec![],
-                tcp: None,
+                tcp: plant.settled_ns.is_none().then(|| vec![stuck()]),
                 uncovered: vec![],
             }
         })
         .collect()
+}
+
+/// What a socket looks like that has waited through a cut.
+fn stuck() -> TcpState {
+    TcpState {
+        seen_ns: MonoNs(0),
+        local_port: 40_000,
+        remote_port: 5122,
+        state: "established".to_owned(),
+        rto_ns: 13_056_000_000,
+        backoff: 6,
+        retransmits: 7,
+    }
 }
 
 fn share(of: Option<u64>, per_mille: u64) -> Option<u64> {

@@ -62,6 +62,13 @@ pub struct TcpState {
     pub retransmits: u8,
 }
 
+impl TcpState {
+    /// Whether it waits for its peer.
+    pub fn is_stuck(&self) -> bool {
+        self.backoff > 0 || self.retransmits > 0 || self.state == "syn-sent"
+    }
+}
+
 /// A time at which an interface had no hook of ours.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Uncovered {

@@ -168,11 +168,12 @@ fn detail(trial: &Trial, detail: &Detail, peers: &mut Texts, names: &Texts) -> S
         .collect();
     let reason: Option<String> = trial.reason.as_ref().map(|reason| reason.chars().take(TEXT).collect());
     format!(
-        "{{\"cut\":{},\"observed\":{},\"reason\":{},\"more\":{},\"endpoints\":[{}],\"links\":[{}]}}",
+        "{{\"cut\":{},\"observed\":{},\"reason\":{},\"more\":{},\"stuck\":{},\"endpoints\":[{}],\"links\":[{}]}}",
         number(detail.cut_before_ns),
         number(trial.observed_ns),
         script_json(&reason),
         detail.links_left_out,
+        script_json(&detail.stuck),
         endpoints.join(","),
         links.join(",")
     )

@@ -277,9 +277,9 @@ fn strip(page: &mut Page) {
 
 fn timeline(page: &mut Page) {
     section(page, "timeline-section", "One trial", "");
-    page.markup("<div class=\"controls\"><label>trial <select id=\"pick\"></select></label><span><button id=\"previous\" type=\"button\">← previous</button> <button id=\"next\" type=\"button\">next →</button></span></div>");
+    page.markup("<div class=\"controls\"><label>trial <select id=\"pick\"></select></label><span><button id=\"previous\" type=\"button\">← previous</button> <button id=\"next\" type=\"button\">next →</button></span> <span><button id=\"closer\" type=\"button\">closer</button> <button id=\"whole\" type=\"button\">all of it</button></span></div>");
     page.markup("<p class=\"soft\" id=\"timeline-caption\"></p><div class=\"plot\" id=\"timeline\" data-label=\"timeline of one trial\"></div>");
-    page.markup("<div class=\"legend\" id=\"timeline-legend\"></div><p class=\"note\">△ ready, ◆ settled. <span id=\"timeline-note\"></span></p></section>");
+    page.markup("<div class=\"legend\" id=\"timeline-legend\"></div><p class=\"note\">△ ready, ◆ settled. Drag across the timeline to look closer; a double click shows all of it. <span id=\"timeline-note\"></span></p><p class=\"note\" id=\"timeline-stuck\"></p></section>");
 }
 
 fn phases(page: &mut Page) {

@@ -12,6 +12,7 @@
   const COLOURS = ["--good", "--bad", "--open", "--open", "--broken"];
   const PHASES = ["silence", "reconnect", "resync", "response", "coordination"];
   const UNIT = 1e4; // times are tenths of a millisecond
+  const CLOSEST = 1e-3; // seconds that a timeline shows at least
 
   // --- drawing ---
   const el = (parent, name, attributes = {}, text) => {
@@ -246,6 +247,16 @@
   };
 
   // --- one trial ---
+  // The part that is looked at; null is all of it.
+  let view = null;
+  let shown = [0, 1];
+  const look = (part) => { view = part; drawTimeline(); };
+  // Half of what is shown, around the heal where that is in sight.
+  const closer = () => {
+    const around = shown[0] <= 0 && shown[1] >= 0 ? 0 : (shown[0] + shown[1]) / 2;
+    const part = shown.map((v) => around + (v - around) / 2);
+    if (part[1] - part[0] > CLOSEST) look(part);
+  };
   const drawTimeline = () => {
     const host = $("timeline");
     if (!host || !chosen) return;
@@ -266,32 +277,39 @@
     // What comes after settled is more of the same: show a little of it, not the whole observation.
     const settled = chosen[3] == null ? null : chosen[3] / UNIT;
     const watched = Math.max(...seen, 0.5);
-    const end = settled == null ? Math.max(watched, deadline ?? 0) : Math.min(Math.max(watched, settled), Math.max(settled * 1.25, settled + 1));
-    const start = cut == null ? -0.5 : Math.max(cut, -0.35 * end) - 0.03 * end;
+    const all = settled == null ? Math.max(watched, deadline ?? 0) : Math.min(Math.max(watched, settled), Math.max(settled * 1.25, settled + 1));
+    const whole = [cut == null ? -0.5 : Math.max(cut, -0.35 * all) - 0.03 * all, all];
+    const [start, end] = shown = view ?? whole;
     const [right, top, bottom] = [width - 14, 46, height - 28];
     const x = scale(start, end, left, right);
+    const within = (v) => x(Math.min(end, Math.max(start, v)));
     Object.assign(x, { from: left, to: right });
     timeAxis(svg, x, top, bottom, width - left);
-    if (cut != null) {
-      const from = Math.max(x(cut), left);
-      const bar = el(svg, "rect", { x: from, y: top, width: x(0) - from, height: bottom - top, fill: "var(--bad)", opacity: 0.1 });
+    const clip = (s) => s >= start && s <= end;
+    if (cut != null && start < 0) {
+      const [from, to] = [within(cut), within(0)];
+      const bar = el(svg, "rect", { x: from, y: top, width: to - from, height: bottom - top, fill: "var(--bad)", opacity: 0.1, class: "cut" });
       el(bar, "title", {}, `cut for ${seconds(-cut)}`);
-      el(svg, "text", { x: (from + x(0)) / 2, y: top - 8, "text-anchor": "middle" }, "cut");
+      const label = `${cut < start ? "◂ " : ""}cut for ${seconds(-cut)}`;
+      el(svg, "text", { x: to - 5, y: top - 8, "text-anchor": "end" }, to - from > label.length * 7 ? label : "cut");
     }
-    el(svg, "line", { x1: x(0), x2: x(0), y1: top - 4, y2: bottom, stroke: "var(--ink)", "stroke-width": 1.5 });
-    el(svg, "text", { x: x(0) + 4, y: top - 8, class: "strong" }, "heal");
-    if (deadline && deadline <= end) el(svg, "line", { class: "deadline", x1: x(deadline), x2: x(deadline), y1: top, y2: bottom });
+    if (clip(0)) {
+      el(svg, "line", { x1: x(0), x2: x(0), y1: top - 4, y2: bottom, stroke: "var(--ink)", "stroke-width": 1.5 });
+      el(svg, "text", { x: x(0) + 4, y: top - 8, class: "strong" }, "heal");
+    }
+    if (deadline && clip(deadline)) el(svg, "line", { class: "deadline", x1: x(deadline), x2: x(deadline), y1: top, y2: bottom });
     // phases, as one bar from the heal on
     let from = 0;
     PHASES.forEach((name, i) => {
       const length = chosen[7 + i];
       if (length == null) return;
-      const bar = el(svg, "rect", { x: x(from / UNIT), y: 12, width: Math.max(0.5, x((from + length) / UNIT) - x(from / UNIT)), height: 12, fill: `var(--p${i})`, class: "phase" });
-      el(bar, "title", {}, `${name}: ${seconds(length / UNIT)}`);
+      const [begin, finish] = [from / UNIT, (from + length) / UNIT];
       from += length;
+      if (finish < start || begin > end) return;
+      const bar = el(svg, "rect", { x: within(begin), y: 12, width: Math.max(0.5, within(finish) - within(begin)), height: 12, fill: `var(--p${i})`, class: "phase" });
+      el(bar, "title", {}, `${name}: ${seconds(length / UNIT)}`);
     });
     el(svg, "text", { x: left - 8, y: 22, "text-anchor": "end" }, "phases");
-    const clip = (s) => s >= start && s <= end;
     rows.forEach((row, i) => {
       const mid = top + i * rowHeight + rowHeight / 2 + 4;
       el(svg, "line", { class: "gridline", x1: left, x2: right, y1: mid + rowHeight / 2, y2: mid + rowHeight / 2 });
@@ -332,8 +350,8 @@
         const [, , ready, done] = row.endpoint;
         const until = ready ?? done;
         const stop = until == null ? end : until / UNIT;
-        el(svg, "line", { x1: x(0), x2: x(Math.min(stop, end)), y1: mid, y2: mid, stroke: "var(--bad)", "stroke-width": 3, opacity: 0.5 });
-        if (until != null) el(svg, "line", { x1: x(stop), x2: right, y1: mid, y2: mid, stroke: "var(--good)", "stroke-width": 3, opacity: 0.5 });
+        el(svg, "line", { x1: within(0), x2: within(stop), y1: mid, y2: mid, stroke: "var(--bad)", "stroke-width": 3, opacity: 0.5 });
+        if (until != null) el(svg, "line", { x1: within(stop), x2: right, y1: mid, y2: mid, stroke: "var(--good)", "stroke-width": 3, opacity: 0.5 });
       }
       for (const [k, what] of [[2, "ready"], [3, "settled"]]) {
         const at = row.endpoint[k];
@@ -345,10 +363,31 @@
       }
     });
     const hint = tip(host);
-    svg.addEventListener("pointerleave", () => hint.hide());
+    let drag = null;
+    svg.addEventListener("pointerdown", (e) => {
+      const px = e.clientX - svg.getBoundingClientRect().left;
+      if (e.button || px < left || px > right) return;
+      drag = { from: px, to: px, box: el(svg, "rect", { x: px, y: top, width: 0, height: bottom - top, fill: "var(--accent)", opacity: 0.2 }) };
+    });
+    svg.addEventListener("pointerup", () => {
+      if (!drag) return;
+      const part = [drag.from, drag.to].sort((a, b) => a - b).map((px) => start + (px - left) / (right - left) * (end - start));
+      const isDrag = Math.abs(drag.to - drag.from) > 6;
+      drag.box.remove();
+      drag = null;
+      if (isDrag && part[1] - part[0] > CLOSEST) look(part);
+    });
+    svg.addEventListener("dblclick", () => look(null));
+    svg.addEventListener("pointerleave", () => { hint.hide(); drag?.box.remove(); drag = null; });
     svg.addEventListener("pointermove", (e) => {
       const box = svg.getBoundingClientRect();
       const [px, py] = [e.clientX - box.left, e.clientY - box.top];
+      if (drag) {
+        drag.to = Math.min(right, Math.max(left, px));
+        drag.box.setAttribute("x", Math.min(drag.from, drag.to));
+        drag.box.setAttribute("width", Math.abs(drag.to - drag.from));
+        return;
+      }
       const row = rows.find((r) => r.bad && Math.abs(r.mid - py) < 9);
       const hit = row?.bad.reduce((best, b) => (Math.abs(b[0] - px) < Math.abs((best?.[0] ?? 1e9) - px) ? b : best), null);
       hit && Math.abs(hit[0] - px) < 5 ? hint.show(px, py, `${row.name}: ${data.failures[hit[1]]}`) : hint.hide();
@@ -358,10 +397,12 @@
     else if (!probes) missing.push("Its probes are not in this file: the line shows failing until ready, then working.");
     if (detail?.more) missing.push(`${detail.more} more links are not shown.`);
     $("timeline-note").textContent = missing.join(" ");
+    $("timeline-stuck").textContent = detail?.stuck.length ? `TCP sockets that were stuck just before the deadline: ${detail.stuck.join("; ")}.` : "";
   };
   const width0 = (host) => host.getBoundingClientRect().width;
   const choose = (t, scroll) => {
     chosen = t;
+    view = null;
     const pick = $("pick");
     if (pick) pick.value = [...pick.options].some((o) => o.value === String(t[0])) ? String(t[0]) : "";
     drawTimeline();
@@ -374,13 +415,16 @@
   const drawPhases = () => {
     const host = $("phases");
     if (!host) return;
-    const slow = trials.filter((t) => t[2] <= 1 && t.slice(7).some((v) => v != null)).sort((a, b) => rank(b) - rank(a)).slice(0, 30);
+    const slow = trials.filter((t) => t[2] <= 1 && (t[3] == null || t.slice(7).some((v) => v != null))).sort((a, b) => rank(b) - rank(a)).slice(0, 30);
     const median = data.phaseMedians;
     const rows = [{ name: "median", parts: median }, ...slow.map((t) => ({ name: `trial ${t[0]}`, parts: t.slice(7), t }))];
     const rowHeight = 19;
     const { svg, width } = canvas(host, rows.length * rowHeight + 34);
     const [left, right] = [78, width - 52];
-    const total = (r) => r.parts.reduce((a, b) => a + (b ?? 0), 0);
+    const sum = (r) => r.parts.reduce((a, b) => a + (b ?? 0), 0);
+    // What never settled was still waiting at the deadline: its bar goes on until there.
+    const isOpen = (r) => r.t && r.t[2] === 1 && r.t[3] == null;
+    const total = (r) => Math.max(sum(r), isOpen(r) ? (deadline ?? 0) * UNIT : 0);
     const x = scale(0, Math.max(...rows.map(total), 1) / UNIT, left, right);
     Object.assign(x, { from: left, to: right });
     timeAxis(svg, x, 0, rows.length * rowHeight + 6, width - left);
@@ -394,8 +438,12 @@
         el(bar, "title", {}, `${row.name}, ${PHASES[k]}: ${seconds(length / UNIT)}`);
         from += length;
       });
-      const open = row.t && row.t[3] == null ? " …" : "";
-      el(svg, "text", { x: x(from / UNIT) + 5, y: y + 13 }, seconds(from / UNIT) + open);
+      const until = total(row);
+      if (until > from) {
+        const bar = el(svg, "rect", { x: x(from / UNIT), y: y + 2, width: x(until / UNIT) - x(from / UNIT), height: rowHeight - 5, rx: 2, fill: "none", stroke: "var(--bad)", "stroke-dasharray": "3 3", class: "unsettled" });
+        el(bar, "title", {}, `${row.name}: not settled by the deadline`);
+      }
+      el(svg, "text", { x: x(until / UNIT) + 5, y: y + 13 }, isOpen(row) ? `> ${seconds(until / UNIT)}` : seconds(until / UNIT));
       if (row.t) {
         const hit = el(svg, "rect", { x: 0, y, width, height: rowHeight, fill: "transparent", style: "cursor:pointer" });
         hit.addEventListener("click", () => choose(row.t, true));
@@ -422,6 +470,8 @@
     };
     $("previous").addEventListener("click", () => step(-1));
     $("next").addEventListener("click", () => step(1));
+    $("closer").addEventListener("click", closer);
+    $("whole").addEventListener("click", () => look(null));
     document.querySelectorAll("tr[data-trial]").forEach((row) => row.addEventListener("click", () => choose(by(row.dataset.trial), true)));
     legend($("timeline-legend"), [["answered", "--good"], ["failed", "--bad"], ["first packet", "--p0"], ["SYN", "--p1"], ["SYN-ACK", "--p2"], ["payload", "--p3"]]);
     legend($("phases-legend"), PHASES.map((name, i) => [name, `--p${i}`]));
