@@ -56,6 +56,8 @@ fn bad_requests_are_problems_and_change_nothing() {
     for (method, path, body, status, code, says) in [
         ("PUT", "/v1/partitions/p", "{\"shape\":", 400, "bad-body", "line 1 column 9"),
         ("PUT", "/v1/partitions/p", "", 400, "bad-body", "empty"),
+        ("PUT", "/v1/partitions/p", "no JSON", 400, "bad-body", "line 1"),
+        ("PUT", "/v1/partitions/p", &format!("{PARTITION} x"), 400, "bad-body", "after the JSON"),
         ("PUT", "/v1/partitions/p", r#"{"shape":{"isolate":["n1"]},"four":"5s"}"#, 400, "bad-body", "four"),
         ("PUT", "/v1/partitions/p", r#"{"shape":{"isolate":["n1"]},"loss":"x"}"#, 400, "bad-body", "30%"),
         ("PUT", "/v1/partitions/p?dryrun=true", PARTITION, 400, "bad-parameter", "dryrun"),
@@ -72,6 +74,9 @@ fn bad_requests_are_problems_and_change_nothing() {
         let answer = served.call(method, path, body);
         assert_problem(&answer, status, code);
         assert!(answer.body.contains(says), "{method} {path}: {}", answer.body);
+        if code == "bad-body" {
+            assert!(answer.json()["remedy"].is_string(), "{body}: {}", answer.body);
+        }
     }
     let heard: Vec<Asked> = served.asked.try_iter().collect();
     assert!(heard.iter().all(|asked| matches!(asked, Asked::Disconnected(_))), "{heard:?}");

@@ -6,7 +6,8 @@ mod support;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use support::{Asked, Served};
 
@@ -58,6 +59,11 @@ fn usage_errors_are_64_and_help_is_0() {
         let output = injector(arguments).output().unwrap();
         assert_eq!(code(&output), 64, "{arguments:?}: {}", stderr(&output));
         assert!(!output.stderr.is_empty());
+    }
+    for arguments in [["--loss", "-1%"], ["--for", "-5s"]] {
+        let output = injector(&["partition", "isolate", "n1"]).args(arguments).output().unwrap();
+        assert_eq!(code(&output), 64, "{arguments:?}");
+        assert!(stderr(&output).contains("write it as"), "{arguments:?}: {}", stderr(&output));
     }
     for arguments in [&["--help"][..], &["--version"], &["with", "--help"]] {
         assert_eq!(code(&injector(arguments).output().unwrap()), 0, "{arguments:?}");
@@ -220,10 +226,10 @@ fn with_forwards_signals_and_a_kill_is_heard_as_a_disconnect() {
             .unwrap()
     };
     let wait_up = || {
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        let end = Instant::now() + Duration::from_secs(20);
         while !up.exists() {
-            assert!(std::time::Instant::now() < end, "the command never ran");
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            assert!(Instant::now() < end, "the command never ran");
+            std::thread::sleep(Duration::from_millis(20));
         }
         std::fs::remove_file(&up).unwrap();
     };
@@ -248,10 +254,10 @@ fn with_forwards_signals_and_a_kill_is_heard_as_a_disconnect() {
     else {
         unreachable!("that is what was waited for")
     };
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let end = Instant::now() + Duration::from_secs(20);
     while !pid_file.exists() {
-        assert!(std::time::Instant::now() < end, "the command never ran");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert!(Instant::now() < end, "the command never ran");
+        std::thread::sleep(Duration::from_millis(20));
     }
     child.kill().unwrap();
     child.wait().unwrap();
@@ -280,6 +286,30 @@ fn the_other_commands_print_and_are_0() {
         let parsed: Result<Vec<serde_json::Value>, _> =
             serde_json::Deserializer::from_str(&lines).into_iter().collect();
         assert!(parsed.is_ok_and(|values| !values.is_empty()), "{arguments:?}: {lines}");
+    }
+}
+
+/// As with `| head -1`: a command that goes on would ask the daemon for ever, and nobody would hear of it.
+#[test]
+fn what_goes_on_ends_with_its_reader() {
+    let served = Served::start();
+    for arguments in [&["status", "--watch"][..], &["timeline", "--follow"]] {
+        let mut command = injector(arguments);
+        let mut child = command.env("INJECTOR_SOCKET", &served.path).stdout(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let end = Instant::now() + Duration::from_secs(20);
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > end {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("{arguments:?} goes on");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
     }
 }
 

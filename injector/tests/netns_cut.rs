@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
-use injector::api::types::{HealedBy, Outcome, PartitionState};
+use injector::api::types::{HealedBy, Outcome, PartitionRequest, PartitionState, StartAt};
 use injector::clock::MonoNs;
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
@@ -215,6 +215,9 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     let stream = Stream::start(&lab, "n1", "n2", MILLISECOND);
     let cut = daemon.apply("p", &isolate("n1", Duration::from_secs(20))).effective.unwrap();
+    // Its start lies behind the lapse and before the daemon's return.
+    let start = StartAt::MonoNs(cut.end_ns + Duration::from_secs(3));
+    daemon.apply("later", &PartitionRequest { at: Some(start), ..isolate("n2", LONG) });
     std::thread::sleep(Duration::from_millis(300));
     daemon.signal(Signal::STOP);
     let stopped = MonoNs::now();
@@ -237,6 +240,8 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
     let record = daemon.record("p");
     assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{record:#?}");
     assert!(record.outcome_reason.unwrap().contains("lease"));
+    let later = daemon.record("later");
+    assert_eq!((later.cut, later.healed_by), (None, Some(HealedBy::Lease)), "it never cut: {later:#?}");
     // And it goes on as before.
     daemon.apply("q", &isolate("n1", LONG));
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");

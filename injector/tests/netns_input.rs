@@ -37,6 +37,9 @@ fn bad_requests_change_nothing() {
     let lab = Lab::new(3);
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     daemon.apply("held", &isolate("n1", LONG));
+    let (status, prepared) =
+        daemon.raw("POST", "/v1/partitions/ready/prepare", br#"{"shape":{"isolate":["n2"]},"for":"5s"}"#);
+    assert_eq!(status, 200, "{prepared}");
     let before = daemon.status();
     let large = format!(r#"{{"shape":{{"isolate":["{}"]}}}}"#, "n".repeat(4 << 20));
     for (method, path, body, status, code) in [
@@ -56,6 +59,8 @@ fn bad_requests_change_nothing() {
         ("PUT", "/v1/partitions/a%20b", r#"{"shape":{"isolate":["n1"]}}"#, 400, "bad-parameter"),
         ("DELETE", "/v1/partitions/never", "", 404, "unknown-partition"),
         ("POST", "/v1/partitions/held/enable", "{}", 409, "wrong-state"),
+        ("POST", "/v1/partitions/ready/enable", r#"{"at":{"mono_ns":5}}"#, 400, "bad-time"),
+        ("POST", "/v1/partitions/ready/enable", r#"{"at":{"wall_ns":4000000000000000000}}"#, 400, "bad-time"),
         ("GET", "/v1/nothing", "", 404, "no-such-call"),
         ("POST", "/v1/status", "", 405, "wrong-method"),
     ] {

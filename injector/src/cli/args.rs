@@ -194,7 +194,7 @@ pub struct Cut {
     #[arg(long)]
     pub name: Option<String>,
     /// How long, enforced in the kernel [default: the config's `max_for`]
-    #[arg(long = "for", value_name = "TIME")]
+    #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
     pub for_: Option<Span>,
     /// When: a wall-clock time such as 2026-01-31T12:00:00Z, or +5s from now
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
@@ -209,7 +209,7 @@ pub struct Cut {
     #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     pub scope: Vec<Scope>,
     /// The share of packets to drop
-    #[arg(long, value_name = "PERCENT", default_value = "100%")]
+    #[arg(long, value_name = "PERCENT", default_value = "100%", allow_hyphen_values = true)]
     pub loss: Percent,
     /// Alternate: period and the share of it that drops, as in 200ms/50%
     #[arg(long, value_name = "PERIOD/PERCENT")]
@@ -377,7 +377,7 @@ pub struct Measure {
     #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     pub scope: Vec<Scope>,
     /// The share of packets to drop
-    #[arg(long, value_name = "PERCENT", default_value = "100%")]
+    #[arg(long, value_name = "PERCENT", default_value = "100%", allow_hyphen_values = true)]
     pub loss: Percent,
     /// Alternate: period and the share of it that drops, as in 200ms/50%
     #[arg(long, value_name = "PERIOD/PERCENT")]
@@ -452,9 +452,12 @@ impl FromStr for At {
         let (utc, offset_s) = match text.len().checked_sub(6).and_then(|at| text.split_at_checked(at)) {
             Some((local, offset)) if offset.starts_with(['+', '-']) => {
                 let (hours, minutes) = offset[1..].split_once(':').ok_or_else(error)?;
-                let hours: i64 = hours.parse().map_err(|_| error())?;
-                let minutes: i64 = minutes.parse().map_err(|_| error())?;
-                let size = (hours * 60 + minutes) * 60;
+                // Two digits each: a number would also be read with a sign of its own.
+                let part = |text: &str, most: i64| -> Result<i64, AtError> {
+                    let digits = text.len() == 2 && text.bytes().all(|byte| byte.is_ascii_digit());
+                    text.parse().ok().filter(|part| digits && *part <= most).ok_or_else(error)
+                };
+                let size = (part(hours, 23)? * 60 + part(minutes, 59)?) * 60;
                 (format!("{local}Z"), if offset.starts_with('-') { -size } else { size })
             }
             _ => (text.to_owned(), 0),
@@ -462,7 +465,7 @@ impl FromStr for At {
         let time = humantime::parse_rfc3339(&utc).map_err(|_| error())?;
         let since_epoch = time.duration_since(std::time::UNIX_EPOCH).map_err(|_| error())?;
         let ns = i64::try_from(since_epoch.as_nanos()).map_err(|_| error())?;
-        Ok(Self::Wall(WallNs(ns - offset_s * 1_000_000_000)))
+        ns.checked_sub(offset_s * 1_000_000_000).map(|ns| Self::Wall(WallNs(ns))).ok_or_else(error)
     }
 }
 
@@ -495,7 +498,19 @@ mod tests {
         let noon = "2026-01-31T12:00:00Z".parse::<At>().unwrap();
         assert_eq!("2026-01-31T13:30:00+01:30".parse::<At>().unwrap(), noon);
         assert_eq!("2026-01-31T07:00:00-05:00".parse::<At>().unwrap(), noon);
-        for text in ["5s", "noon", "2026-01-31", "+", "2026-01-31T13:30:00+x1:30"] {
+        for text in [
+            "5s",
+            "noon",
+            "2026-01-31",
+            "+",
+            "2026-01-31T13:30:00+x1:30",
+            "2026-01-31T13:30:00+24:00",
+            "2026-01-31T13:30:00+00:60",
+            "2026-01-31T13:30:00+-1:30",
+            "2026-01-31T13:30:00+-0:00",
+            // The last second that nanoseconds reach, and then some.
+            "2262-04-11T23:47:16-05:00",
+        ] {
             assert!(text.parse::<At>().is_err(), "{text}");
         }
     }

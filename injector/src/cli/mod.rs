@@ -93,7 +93,7 @@ fn report(common: &Common, failure: &Failure) {
 }
 
 /// Prints the value as JSON or as text, as the user asked.
-fn show(common: &Common, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+fn show(common: &Common, value: &impl Serialize, text: impl FnOnce() -> String) -> Result<Reader, Failure> {
     if common.json { print(&to_json(value)?) } else { print(&text()) }
 }
 
@@ -105,13 +105,20 @@ fn to_json(value: &impl Serialize) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// To standard output. A reader that has gone away (`| head`) has read enough.
-fn print(text: &str) -> Result<(), Failure> {
+/// Whether somebody still reads our standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reader {
+    Reads,
+    /// As `| head` does: it has read enough. Commands that go on end now.
+    Gone,
+}
+
+/// To standard output.
+fn print(text: &str) -> Result<Reader, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::UNDECIDED, format!("standard output: {error}")))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(Reader::Reads),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Failure::new(Exit::UNDECIDED, format!("standard output: {error}"))),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::{Common, Status as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, Table, after, or_none, span, word, yes_no};
-use super::{print, show};
+use super::{Reader, print, show};
 use crate::api::client::Client;
 use crate::api::types::{PartitionState, Status};
 
@@ -19,8 +19,8 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
             // Home, then clear: on a terminal each status takes the place of the last one.
             print("\x1b[H\x1b[2J")?;
         }
-        show(common, &status, || describe(&status))?;
-        if !args.watch {
+        let reader = show(common, &status, || describe(&status))?;
+        if !args.watch || reader == Reader::Gone {
             return Ok(Exit::OK);
         }
         tokio::time::sleep(Duration::from_secs(1)).await;

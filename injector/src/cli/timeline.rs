@@ -3,7 +3,7 @@
 use super::args::{Common, Timeline};
 use super::failure::{Exit, Failure};
 use super::human::{wall, word};
-use super::print;
+use super::{Reader, print};
 use crate::api::client::Client;
 use crate::api::types::{Event, EventKind};
 
@@ -11,12 +11,15 @@ pub(super) async fn run(common: &Common, args: Timeline) -> Result<Exit, Failure
     let mut events = Client::open(&common.address()).await?.events(args.since, args.follow).await?;
     while let Some(event) = events.next().await {
         let event = event?;
-        if common.json {
+        let text = if common.json {
             let json = serde_json::to_string(&event)
                 .map_err(|error| Failure::new(Exit::UNDECIDED, error.to_string()))?;
-            print(&format!("{json}\n"))?;
+            format!("{json}\n")
         } else {
-            print(&line(&event))?;
+            line(&event)
+        };
+        if print(&text)? == Reader::Gone {
+            break;
         }
     }
     Ok(Exit::OK)

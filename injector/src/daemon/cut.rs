@@ -48,7 +48,14 @@ impl State {
         let generation = self.prepare(partition)?;
         if step == Step::Apply {
             let at = self.at_generation(generation);
-            let start = self.partitions[at].request.at;
+            let start = match self.partitions[at].request.at.map(|at| self.start(at)).transpose() {
+                Ok(start) => start,
+                Err(problem) => {
+                    // It lay ahead when it was asked for, and no longer does.
+                    self.discard(at);
+                    return Err(problem);
+                }
+            };
             self.commit(generation, start).await?;
         }
         Ok(self.view(self.at_generation(generation)))
@@ -245,21 +252,15 @@ impl State {
             .remedy("prepare it again after its heal"));
         }
         let generation = partition.generation;
-        self.commit(generation, at.or(partition.request.at)).await?;
+        // A wrong time changes nothing: it stays prepared.
+        let start = at.or(partition.request.at).map(|at| self.start(at)).transpose()?;
+        self.commit(generation, start).await?;
         Ok(self.view(self.at_generation(generation)))
     }
 
-    /// Makes a prepared partition live.
-    pub(super) async fn commit(&mut self, generation: u32, at: Option<StartAt>) -> Answer<()> {
+    /// Makes a prepared partition live, at once or at an instant ahead.
+    pub(super) async fn commit(&mut self, generation: u32, ahead: Option<MonoNs>) -> Answer<()> {
         let index = self.at_generation(generation);
-        let ahead = at.map(|at| self.start(at)).transpose();
-        let ahead = match ahead {
-            Ok(ahead) => ahead,
-            Err(problem) => {
-                self.discard(index);
-                return Err(problem);
-            }
-        };
         // A peer that moved while loss was rolled has its hook renewed now.
         let is_rolling = self.cuts().is_rolling;
         self.interfaces.bind(&mut self.kernel, is_rolling);

@@ -128,7 +128,8 @@ impl State {
             }
         }
         let partition = &mut self.partitions[at];
-        if partition.state == PartitionState::Scheduled && partition.starts_at >= heal.end_ns {
+        // Active, too: after a stop its start may be noted before the lapse that came first.
+        if partition.starts_at >= heal.end_ns {
             partition.cut = None;
             partition.broken = Some(Broken::Other("healed before its start: nothing was cut".into()));
         }

@@ -18,6 +18,9 @@ pub(super) const BODY_LIMIT: usize = 64 * 1024;
 /// From the end of the head to the end of the body.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// The remedy where a body is not what the call takes.
+const SEE_BODY: &str = "send the JSON that GET /v1/openapi.json describes for this call";
+
 /// A partition's name from the path: letters, digits, `.`, `_` and `-`, at most 64.
 pub(super) struct Name(pub String);
 
@@ -75,8 +78,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let bytes = read(request).await?;
         if bytes.iter().all(u8::is_ascii_whitespace) {
-            return Err(Problem::new(Code::BadBody, "the body is empty")
-                .remedy("send the JSON that GET /v1/openapi.json describes for this call"));
+            return Err(Problem::new(Code::BadBody, "the body is empty").remedy(SEE_BODY));
         }
         parse(&bytes).map(Self)
     }
@@ -126,10 +128,11 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
-        let problem = Problem::new(Code::BadBody, error.inner().to_string());
+        let problem = Problem::new(Code::BadBody, error.inner().to_string()).remedy(SEE_BODY);
         if path == "." { problem } else { problem.field(path) }
     })?;
-    json.end().map_err(|error| Problem::new(Code::BadBody, format!("after the JSON: {error}")))?;
+    json.end()
+        .map_err(|error| Problem::new(Code::BadBody, format!("after the JSON: {error}")).remedy(SEE_BODY))?;
     Ok(value)
 }
 
