@@ -211,6 +211,9 @@ fn with_passes_the_exit_code_through_and_heals() {
         125,
         "the partition failed"
     );
+    let later = run(&served.path, &["with", "isolate", "n1", "--name", "w", "--at", "+5s", "--", "true"]);
+    assert_eq!(code(&later), 125, "it would run before the cut");
+    assert!(stderr(&later).contains("--at"), "{}", stderr(&later));
 }
 
 #[test]

@@ -215,6 +215,9 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     let stream = Stream::start(&lab, "n1", "n2", MILLISECOND);
     let cut = daemon.apply("p", &isolate("n1", Duration::from_secs(20))).effective.unwrap();
+    // Its record is still open when the daemon stops.
+    daemon.apply("before", &isolate("n2", LONG));
+    daemon.heal("before");
     // Its start lies behind the lapse and before the daemon's return.
     let start = StartAt::MonoNs(cut.end_ns + Duration::from_secs(3));
     daemon.apply("later", &PartitionRequest { at: Some(start), ..isolate("n2", LONG) });
@@ -242,6 +245,7 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
     assert!(record.outcome_reason.unwrap().contains("lease"));
     let later = daemon.record("later");
     assert_eq!((later.cut, later.healed_by), (None, Some(HealedBy::Lease)), "it never cut: {later:#?}");
+    assert_eq!(daemon.record("before").closed_by, None, "nothing was cut after it");
     // And it goes on as before.
     daemon.apply("q", &isolate("n1", LONG));
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");

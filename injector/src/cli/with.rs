@@ -25,6 +25,11 @@ pub(super) async fn run(common: &Common, args: With) -> Result<Exit, Failure> {
 }
 
 async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
+    if args.cut.at.is_some() {
+        return Err(Failure::usage(
+            "--at: the command of `with` runs under its partition from the begin; leave --at out, or use `injector partition --at`",
+        ));
+    }
     let asked = Asked::of(args.cut, Owner::Connection)?;
     // Before the cut: a signal in between must not end us without a heal.
     let mut signals = Signals::catch()

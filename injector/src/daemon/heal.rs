@@ -166,6 +166,10 @@ impl State {
 
     /// Starts and ends what the kernel has started and ended by itself.
     pub(super) fn expire(&mut self, now: MonoNs) {
+        // First: a start behind a lapse cut nothing, and no record may say that it did.
+        if let Some(lapsed) = self.kernel.gate().renew() {
+            return self.lapsed(lapsed);
+        }
         let offset = WallOffset::now();
         if self.begin(now) {
             self.judge_watched();

@@ -157,8 +157,8 @@ impl Gate {
         self.0.lease.store(EXPIRES, until.0);
     }
 
-    /// Renews the lease once; `Some` is a lapse.
-    fn renew(&self) -> Option<Lapsed> {
+    /// Renews the lease once; `Some` is a lapse that nobody has acknowledged yet.
+    pub fn renew(&self) -> Option<Lapsed> {
         let mut state = self.lock();
         self.extend(self.check(&mut state, MonoNs::now()));
         state.unheard
