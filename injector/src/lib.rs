@@ -12,6 +12,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod doctor;
 pub mod group;
+pub mod identity;
 pub mod measure;
 pub mod model;
 pub mod netlink;

@@ -1,0 +1,58 @@
+//! What names the ends of a frame besides the addresses of the config: bound ports, MACs of NICs, addresses that NICs
+//! hold. Discovery computes it, the data plane writes it to the programs. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::model::PeerId;
+
+/// A MAC address.
+pub type Mac = [u8; 6];
+
+/// Everything that names a frame's ends and may change while the daemon runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// Bound ports, by the id that an attached interface has in the programs.
+    pub ports: BTreeMap<u32, Port>,
+    /// The MAC addresses of NICs that are seen, each with the one peer that has it.
+    pub macs: BTreeMap<Mac, PeerId>,
+    /// Addresses that the config does not list, each with the one peer on whose NIC it is seen.
+    pub held: BTreeMap<IpAddr, PeerId>,
+    /// Addresses that the config lists for one peer and that another one (the value) is seen to hold: from then on the
+    /// programs treat them as `vip:`.
+    pub moved: BTreeMap<IpAddr, PeerId>,
+    /// What is known of each peer; a peer without an entry has all the defaults.
+    pub peers: BTreeMap<PeerId, Traits>,
+}
+
+/// An interface of which it is proved that one peer alone is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The peer.
+    pub peer: PeerId,
+    /// Which end of the peer's link the interface is.
+    pub end: End,
+    /// Whether another peer is behind it too, as a nested guest is: such a port names no frame.
+    pub is_shared: bool,
+}
+
+/// Which end of a peer's link an interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A NIC of the peer's own: the peer sends at egress and receives at ingress.
+    Own,
+    /// The other end: a tap, or the host end of a veth. The peer sends at ingress and receives at egress.
+    Host,
+}
+
+/// What is known of a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// Its namespace is seen, it is no next hop of a route that is seen, and it has nothing to forward to: what its port
+    /// or MAC sends is its own, whatever the address.
+    pub is_plain: bool,
+    /// It passes on what others send: the config says `forwards: true`, or it is the next hop of a route that is seen.
+    pub forwards: bool,
+    /// Its namespace is seen: its addresses are known from there, and are not learned from its frames.
+    pub is_seen: bool,
+}
