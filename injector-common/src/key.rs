@@ -27,6 +27,18 @@ pub const fn is_mapped(address: &Address) -> bool {
     address[0] == MAPPED[0] && address[1] == MAPPED[1] && address[2] == MAPPED[2]
 }
 
+/// Whether an address can't name anyone: unspecified, or link-local, which is another's on another link.
+#[inline(always)]
+pub const fn is_nameless(address: &Address) -> bool {
+    let high = u32::from_be(address[0]);
+    if is_mapped(address) {
+        let v4 = u32::from_be(address[3]);
+        return v4 == 0 || v4 >> 16 == 0xa9fe;
+    }
+    let is_zero = address[0] | address[1] | address[2] | address[3] == 0;
+    is_zero || high & 0xffc0_0000 == 0xfe80_0000
+}
+
 /// What the map of prefixes says: the peer in the low half, and how long the prefix is, in bits of an
 /// [`Address`].
 pub mod prefix {
@@ -47,6 +59,77 @@ pub mod prefix {
         value & 0xffff
     }
 }
+
+/// In place of a peer in the table of exact addresses: one that moves between peers (`vip:`), which only ports and MACs
+/// name.
+pub const VIP: u32 = 0xffff;
+
+/// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody.
+pub const NOBODY: u32 = 0xfffe;
+
+/// In place of the receiver of a [`LinkKey`]: all who receive a group frame that was dropped at its sender's port.
+pub const GROUP: u16 = 0xfffd;
+
+/// What is proved of an interface: one peer is behind it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Port {
+    /// The peer, 0 for none.
+    pub peer: u32,
+    /// Bits of [`port`].
+    pub flags: u32,
+    /// The last MAC that was learned here, in the low 48 bits as it lies in memory; 0 for none. Written by the programs.
+    pub last: u64,
+}
+
+/// Flags of a [`Port`].
+pub mod port {
+    /// The interface is the peer's own NIC: the peer sends at egress. Otherwise it is the other end of the peer's link.
+    pub const OWN: u32 = 1;
+    /// No other peer is behind it: it names frames.
+    pub const NAMES: u32 = 1 << 1;
+    /// Addresses are learned from the peer's ARP and neighbour discovery: its namespace is not seen.
+    pub const LEARNS: u32 = 1 << 2;
+}
+
+/// Flags of a peer, by its id; those of the world are about all peers.
+pub mod traits {
+    /// Its port and its MACs name routable addresses too: it forwards for nobody.
+    pub const PLAIN: u32 = 1;
+    /// It is known to forward.
+    pub const FORWARDS: u32 = 1 << 1;
+    /// A hooked port is bound to it.
+    pub const BOUND: u32 = 1 << 2;
+    /// Of the world: every peer has [`BOUND`].
+    pub const ALL_BOUND: u32 = 1 << 3;
+}
+
+/// Whose MAC address it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MacOwner {
+    /// The peer.
+    pub peer: u32,
+    /// 1 if the config says so; 0 if it is that of a NIC that is seen.
+    pub sure: u32,
+}
+
+/// Who claims an address that the config does not list.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The peer that claimed it last.
+    pub peer: u32,
+    /// 1 if the address is seen on a NIC of the peer: such a claim does not age.
+    pub held: u32,
+    /// When it was last claimed, nanoseconds of `CLOCK_MONOTONIC`.
+    pub at: u64,
+    /// Until when it is nobody's, since two peers claimed it; nanoseconds of `CLOCK_MONOTONIC`.
+    pub contested_until: u64,
+}
+
+/// How long two claims of one address contest each other, in nanoseconds.
+pub const CONTEST: u64 = 60_000_000_000;
 
 /// One link of one partition, in the map of [`crate::record::LinkStamps`].
 #[repr(C)]
@@ -115,6 +198,9 @@ pub struct StreamKey {
     pub stream: u32,
 }
 
+const _: () = assert!(size_of::<Port>() == 16);
+const _: () = assert!(size_of::<MacOwner>() == 8);
+const _: () = assert!(size_of::<Claim>() == 24);
 const _: () = assert!(size_of::<LinkKey>() == 12);
 const _: () = assert!(size_of::<RollKey>() == 8);
 const _: () = assert!(size_of::<ResponseKey>() == 12);
@@ -125,6 +211,12 @@ const _: () = assert!(size_of::<StreamKey>() == 40);
 mod pod {
     // SAFETY: `repr(C)`, no padding (sizes asserted above), every bit pattern valid.
     unsafe impl aya::Pod for super::LinkKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Port {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::MacOwner {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Claim {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::RollKey {}
     // SAFETY: as above.

@@ -16,7 +16,7 @@ pub mod slot;
 pub mod wire;
 
 /// The version of every layout in this crate. Raise it with each change of a layout or of a map's meaning.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// How many partitions can be live or watched at once: one bit each in the halves of the commit word.
 pub const SLOTS: u32 = 32;
@@ -30,7 +30,7 @@ pub mod feature {
     pub const EXACT: u32 = 1;
     /// Prefixes.
     pub const PREFIX: u32 = 1 << 1;
-    /// MAC addresses.
+    /// MAC addresses that the config names.
     pub const MAC: u32 = 1 << 2;
     /// Protected addresses or ports.
     pub const PROTECT: u32 = 1 << 3;

@@ -60,8 +60,28 @@ pub mod flag {
     pub const GROUP: u8 = 1 << 3;
     /// A fragment that is not the first: no ports.
     pub const LATER_FRAGMENT: u8 = 1 << 4;
-    /// ARP or a neighbour solicitation: the receiver is who is asked for, whatever the frame's destination.
+    /// An ARP request or a neighbour solicitation: `dst` is the address that it asks for.
     pub const ASKS: u8 = 1 << 5;
+    /// Neither IP nor ARP, or cut short before its addresses: only MACs and ports name its ends.
+    pub const NO_ADDRESS: u8 = 1 << 6;
+}
+
+/// Kinds of ARP and neighbour discovery messages, as [`Packet::discovery`] has them.
+pub mod discovery {
+    /// It is none.
+    pub const NONE: u8 = 0;
+    /// An ARP request, announcements included.
+    pub const REQUEST: u8 = 1;
+    /// An ARP reply, or any other ARP message.
+    pub const REPLY: u8 = 2;
+    /// A neighbour solicitation.
+    pub const SOLICITATION: u8 = 3;
+    /// A neighbour advertisement.
+    pub const ADVERTISEMENT: u8 = 4;
+    /// A neighbour advertisement whose override flag is set.
+    pub const OVERRIDE: u8 = 5;
+    /// A router solicitation or advertisement, or a redirect.
+    pub const OTHER: u8 = 6;
 }
 
 /// TCP flag bits.
@@ -91,8 +111,10 @@ pub struct Packet {
     pub flags: u8,
     /// TCP flags, 0 for all else.
     pub tcp_flags: u8,
-    /// Zero.
-    pub pad: u8,
+    /// One of [`discovery`].
+    pub discovery: u8,
+    /// The address that an overriding neighbour advertisement announces; of other packets it says nothing.
+    pub announced: Address,
     /// Where the TCP or UDP payload begins.
     pub payload_at: u32,
     /// How long it is.
@@ -115,7 +137,8 @@ impl Packet {
     }
 }
 
-/// A frame that is neither IP nor ARP, or ends before its addresses do.
+/// A frame that is neither IP nor ARP, or ends before its addresses do: its [`Packet`] has the MACs and
+/// [`flag::NO_ADDRESS`], and all else is as for no packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unparsed;
 
@@ -134,8 +157,8 @@ const fn be16(high: u8, low: u8) -> u16 {
     (high as u16) << 8 | low as u16
 }
 
-/// Parses a frame into `packet`, which is wholly overwritten unless that fails. (An out parameter, since the
-/// kernel side has it in a map: its stack is 512 bytes.)
+/// Parses a frame into `packet`, which is wholly overwritten. (An out parameter, since the kernel side has it in a map:
+/// its stack is 512 bytes.)
 ///
 /// # Errors
 /// [`Unparsed`] for anything that is not IPv4, IPv6, ARP over Ethernet, or whose addresses are cut short. A
@@ -144,11 +167,27 @@ const fn be16(high: u8, low: u8) -> u16 {
 pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
     // In two steps: sixteen zeros at once are, for BPF, a call of a loop over their bytes.
     (packet.payload_at, packet.payload_len) = (0, 0);
-    // A whole word after the MACs: no packet ends there.
-    let [macs @ .., kind] = bytes.words::<4>(0).ok_or(Unparsed)?;
-    packet.macs = macs;
     (packet.sport, packet.dport, packet.protocol, packet.flags) = (0, 0, 0, 0);
-    (packet.tcp_flags, packet.pad) = (0, 0);
+    (packet.tcp_flags, packet.discovery) = (0, discovery::NONE);
+    let parsed = addressed(bytes, packet);
+    if parsed.is_err() {
+        (packet.src, packet.dst) = (mapped(0), mapped(0));
+        (packet.sport, packet.dport, packet.protocol, packet.flags) = (0, 0, 0, flag::NO_ADDRESS);
+    }
+    if is_group(&packet.dst) || packet.macs[0].to_ne_bytes()[0] & 1 != 0 {
+        packet.flags |= flag::GROUP;
+    }
+    parsed
+}
+
+#[inline(always)]
+fn addressed<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
+    // A whole word after the MACs: no packet ends there.
+    let Some([macs @ .., kind]) = bytes.words::<4>(0) else {
+        packet.macs = [0; 3];
+        return Err(Unparsed);
+    };
+    packet.macs = macs;
     let mut ethertype = (u32::from_be(kind) >> 16) as u16;
     let mut at = ETH_LEN;
     // An outer tag that the kernel keeps beside the packet is not in these bytes: then there is one less here.
@@ -161,17 +200,11 @@ pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
         at += 4;
     }
     match ethertype {
-        ETH_IPV4 => ipv4(bytes, at, packet)?,
-        ETH_IPV6 => ipv6(bytes, at, packet)?,
-        ETH_ARP => arp(bytes, at, packet)?,
-        _ => return Err(Unparsed),
+        ETH_IPV4 => ipv4(bytes, at, packet),
+        ETH_IPV6 => ipv6(bytes, at, packet),
+        ETH_ARP => arp(bytes, at, packet),
+        _ => Err(Unparsed),
     }
-    // A question for a neighbour goes to a group on its way to the one that it is for.
-    let asks = packet.flags & flag::ASKS != 0;
-    if is_group(&packet.dst) || (!asks && packet.dst_mac()[0] & 1 != 0) {
-        packet.flags |= flag::GROUP;
-    }
-    Ok(())
 }
 
 #[inline(always)]
@@ -196,7 +229,9 @@ fn arp<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed
     let [target] = bytes.words(at + 24).ok_or(Unparsed)?;
     packet.src = mapped(sender);
     packet.dst = mapped(target);
-    packet.flags = flag::NEIGHBOUR | flag::ASKS;
+    let is_request = sizes & 0xffff == 1;
+    packet.flags = flag::NEIGHBOUR | if is_request { flag::ASKS } else { 0 };
+    packet.discovery = if is_request { discovery::REQUEST } else { discovery::REPLY };
     Ok(())
 }
 
@@ -321,12 +356,19 @@ fn icmp6<B: Bytes>(bytes: &B, at: u32, kind: u8, packet: &mut Packet) {
         1..=4 => quoted6(bytes, at + 8, packet),
         133..=137 => {
             packet.flags = packet.flags & !flag::ICMP | flag::NEIGHBOUR;
-            // A solicitation goes to a multicast group; the link it belongs to is that to its target.
+            packet.discovery = discovery::OTHER;
             if kind == 135
                 && let Some(asked) = bytes.words(at + 8)
             {
                 packet.dst = asked;
                 packet.flags |= flag::ASKS;
+                packet.discovery = discovery::SOLICITATION;
+            } else if kind == 136
+                && let Some([flags, announced @ ..]) = bytes.words::<5>(at + 4)
+            {
+                packet.announced = announced;
+                let overrides = u32::from_be(flags) & 1 << 29 != 0;
+                packet.discovery = if overrides { discovery::OVERRIDE } else { discovery::ADVERTISEMENT };
             }
         }
         _ => {}

@@ -7,9 +7,10 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkStamps {
-    /// Packets dropped, GSO segments counted each.
+    /// Packets dropped that were addressed to the receiver, GSO segments counted each: no group frames, no ARP or
+    /// neighbour discovery.
     pub dropped_packets: u64,
-    /// Bytes dropped, as the hook saw them.
+    /// Their bytes, as the hook saw them.
     pub dropped_bytes: u64,
     /// The first drop.
     pub first_drop: u64,
@@ -23,6 +24,16 @@ pub struct LinkStamps {
     pub first_synack: u64,
     /// The first payload after the heal.
     pub first_data: u64,
+    /// Group frames, ARP and neighbour discovery dropped.
+    pub group_packets: u64,
+    /// Packets that passed the last hook in their way during a full cut, although another of their names than the one
+    /// that was judged puts them on this link.
+    pub leaked_packets: u64,
+    /// The first of them.
+    pub first_leak: u64,
+    /// Packets dropped at the receiver's port a second or more after the cut, although the sender's should have dropped
+    /// them.
+    pub late_packets: u64,
 }
 
 impl LinkStamps {
@@ -36,6 +47,10 @@ impl LinkStamps {
         earliest(&mut self.first_syn, other.first_syn);
         earliest(&mut self.first_synack, other.first_synack);
         earliest(&mut self.first_data, other.first_data);
+        self.group_packets += other.group_packets;
+        self.leaked_packets += other.leaked_packets;
+        earliest(&mut self.first_leak, other.first_leak);
+        self.late_packets += other.late_packets;
     }
 }
 
@@ -71,7 +86,7 @@ pub mod counter {
     pub const JUDGED: u32 = 0;
     /// Packets dropped.
     pub const DROPPED: u32 = 1;
-    /// Frames that could not be parsed, and passed.
+    /// Frames that could not be parsed: only MACs and ports name their ends.
     pub const UNPARSED: u32 = 2;
     /// Packets that a `protect` entry let through a cut.
     pub const PROTECTED: u32 = 3;
@@ -79,11 +94,14 @@ pub mod counter {
     pub const STAMPS_LOST: u32 = 4;
     /// Bells lost because the ring was full (nothing else is lost with them).
     pub const BELLS_LOST: u32 = 5;
+    /// Frames of a peer's port from an address that is neither listed nor claimed, of a peer that may forward: they are
+    /// the world's.
+    pub const FOREIGN_SOURCE: u32 = 6;
     /// How many counters there are.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 7;
     /// Their names, by index.
     pub const NAMES: [&str; COUNT as usize] =
-        ["judged", "dropped", "unparsed", "protected", "stamps_lost", "bells_lost"];
+        ["judged", "dropped", "unparsed", "protected", "stamps_lost", "bells_lost", "foreign_source"];
 }
 
 /// The bell: something was stamped for this slot. The daemon reads the maps.
@@ -115,7 +133,7 @@ pub struct TestInput {
     pub pad: u32,
 }
 
-const _: () = assert!(size_of::<LinkStamps>() == 64);
+const _: () = assert!(size_of::<LinkStamps>() == 96);
 const _: () = assert!(size_of::<Lease>() == 48);
 const _: () = assert!(size_of::<Bell>() == 8);
 const _: () = assert!(size_of::<TestInput>() == 24);

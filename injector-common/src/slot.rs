@@ -26,8 +26,8 @@ pub struct Slot {
     pub generation: u32,
     /// How many of `scopes` count; 0 is all traffic.
     pub scope_count: u32,
-    /// 1 if ARP and neighbour discovery are dropped too.
-    pub drop_neighbour: u32,
+    /// 1 if it drops all that is on its links while it is on: no scopes, no loss below 100%.
+    pub full: u32,
     /// Zero.
     pub pad: u32,
     /// Which traffic.
@@ -64,6 +64,9 @@ impl SlotScope {
     /// Whether a packet is in this scope.
     #[inline(always)]
     pub fn holds(&self, packet: &Packet) -> bool {
+        if packet.flags & flag::NO_ADDRESS != 0 {
+            return false;
+        }
         if self.protocol == protocol::ICMP {
             return packet.flags & flag::ICMP != 0;
         }

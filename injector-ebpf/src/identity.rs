@@ -1,31 +1,149 @@
-//! From a packet's addresses to peers: exact address, longest prefix, MAC, world.
+//! Who sent a frame and who receives it: the two ends are named apart.
+//!
+//! An address names an end if the config lists it or a peer claims it. What no address can name (no IP, unspecified,
+//! link-local, `vip:`) is named by a MAC of the config, the bound port, or another MAC, in this order. These name a
+//! routable address too, but only for a peer that forwards for nobody.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use injector_common::key::{Address, is_mapped, prefix};
-use injector_common::packet::{Packet, flag};
+use injector_common::key::{Address, NOBODY, Port, VIP, is_mapped, is_nameless, port, prefix, traits};
+use injector_common::packet::flag;
 use injector_common::{exact, feature};
 
-use crate::maps::{EXACT_MASK, EXACT_SEED, FEATURES, MACS, PEERS, PREFIXES};
+use crate::maps::{
+    CLAIMS, EXACT_MASK, EXACT_SEED, FEATURES, INTERFACE, LEARNED, MACS, PEERS, PORTS, PREFIXES, SCENE, SIDE,
+    TRAITS,
+};
+use crate::scene::Scene;
 
-const WORLD: u32 = 0;
+/// Everyone who is no peer.
+pub const WORLD: u32 = 0;
+/// An answer of [`by_address`]: addresses of this kind name nobody.
+const NAMELESS: u32 = 0x1_0000;
+/// A `vip:` away from its holder's port: such a frame is not judged.
+pub const UNJUDGED: u32 = 0x1_0001;
+
+/// Which way a frame passes the hook.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Ingress.
+    In,
+    /// Egress.
+    Out,
+}
+
+/// What is proved of this hook's interface, seen from one frame.
+#[derive(Clone, Copy)]
+pub struct Side {
+    /// The peer that sent the frame, if this is its port; else 0.
+    pub sender: u32,
+    /// The peer that receives it, if this is its port; else 0.
+    pub receiver: u32,
+    /// Bits of [`port`].
+    pub flags: u32,
+}
+
+impl Side {
+    /// This hook's port for frames of one way.
+    #[inline(always)]
+    pub fn of(way: Way) -> Self {
+        let Some(&Port { peer, flags, .. }) = PORTS.get(INTERFACE.load()) else {
+            return Self { sender: 0, receiver: 0, flags: 0 };
+        };
+        if (flags & port::OWN != 0) == (way == Way::Out) {
+            Self { sender: peer, receiver: 0, flags }
+        } else {
+            Self { sender: 0, receiver: peer, flags }
+        }
+    }
+
+    /// The peer, if its port names the frames of this side.
+    #[inline(always)]
+    fn names(self, peer: u32) -> u32 {
+        if self.flags & port::NAMES != 0 { peer } else { WORLD }
+    }
+
+    /// The sending peer, if this port names it.
+    #[inline(always)]
+    pub fn named_sender(self) -> u32 {
+        self.names(self.sender)
+    }
+
+    /// The receiving peer, if this port names it.
+    #[inline(always)]
+    pub fn named_receiver(self) -> u32 {
+        self.names(self.receiver)
+    }
+}
+
+/// What is known of a peer: bits of [`traits`].
+#[inline(always)]
+pub fn traits_of(peer: u32) -> u32 {
+    TRAITS.get(peer).copied().unwrap_or(0)
+}
 
 /// The sending peer.
 #[inline(always)]
-pub fn source(packet: &Packet) -> u32 {
-    identify(&packet.src, || packet.src_mac())
-}
-
-/// The receiving peer; a multicast or broadcast destination is the world.
-#[inline(always)]
-pub fn destination(packet: &Packet) -> u32 {
-    if packet.flags & flag::GROUP != 0 {
-        return WORLD;
+pub fn source(side: Side) -> u32 {
+    let by_address = by_address(FROM);
+    if by_address != WORLD && by_address < NAMELESS {
+        return by_address;
     }
-    identify(&packet.dst, || packet.dst_mac())
+    named(by_address, FROM, side.named_sender())
 }
 
+/// The receiving peer of a frame to one.
 #[inline(always)]
-fn identify(address: &Address, mac: impl Fn() -> [u8; 6]) -> u32 {
+pub fn destination(side: Side) -> u32 {
+    let by_address = by_address(TO);
+    if by_address != WORLD && by_address < NAMELESS {
+        return by_address;
+    }
+    named(by_address, TO, side.named_receiver())
+}
+
+/// Who receives a group frame: at the receiver's port that peer; at the sender's, the peer that it asks for, else all
+/// who would get a copy (the column behind the peers'). Elsewhere the receivers are not known.
+#[inline(always)]
+pub fn group(scene: &Scene, side: Side) -> u32 {
+    if side.receiver != WORLD {
+        // Another peer behind the same port may be meant as well: such a port names nobody.
+        return if side.flags & port::NAMES != 0 { side.receiver } else { UNJUDGED };
+    }
+    if scene.packet.flags & flag::ASKS != 0 {
+        let asked = by_address(TO);
+        if asked != WORLD && asked < NAMELESS {
+            return asked;
+        }
+    }
+    if side.named_sender() != WORLD { SIDE.load() } else { UNJUDGED }
+}
+
+/// The peer that lists or claims the address of one end of the scene's packet; `WORLD` for none, [`NAMELESS`] where
+/// addresses of its kind name nobody, and `NAMELESS + VIP` for one that moves. A global function of plain numbers: the
+/// verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn by_address(end: u32) -> u32 {
+    let Some(scene) = SCENE.get(0) else { return WORLD };
+    let packet = &scene.packet;
+    let address = if end == FROM { &packet.src } else { &packet.dst };
+    if packet.flags & flag::NO_ADDRESS != 0 {
+        return NAMELESS;
+    }
+    match listed(address) {
+        VIP => return NAMELESS + VIP,
+        WORLD => {}
+        peer => return peer,
+    }
+    if is_nameless(address) {
+        return NAMELESS;
+    }
+    claimed(address, scene.now())
+}
+
+/// The peer that the config lists an address for, [`VIP`], or `WORLD`.
+#[inline(always)]
+pub fn listed(address: &Address) -> u32 {
     let features = FEATURES.load();
     if features & feature::EXACT != 0 {
         let peer = exact::find(address, EXACT_SEED.load(), |place| PEERS.get(place & EXACT_MASK.load()));
@@ -40,11 +158,70 @@ fn identify(address: &Address, mac: impl Fn() -> [u8; 6]) -> u32 {
     {
         return prefix::peer(*found);
     }
-    if features & feature::MAC != 0
-        // SAFETY: filled before the first slot is live, and never changed after.
-        && let Some(peer) = unsafe { MACS.get(mac()) }
-    {
-        return *peer;
-    }
     WORLD
+}
+
+/// The peer that claims an address, if one alone does.
+#[inline(always)]
+fn claimed(address: &Address, now: u64) -> u32 {
+    // SAFETY: read as whole words; a value that is replaced meanwhile names the peer of one moment or the other.
+    match unsafe { CLAIMS.get(address) } {
+        Some(claim) if claim.contested_until <= now => claim.peer,
+        _ => WORLD,
+    }
+}
+
+/// The sending side, for [`by_frame`].
+const FROM: u32 = 0;
+/// The receiving side.
+const TO: u32 = 1;
+
+/// Names an end that no listed or claimed address names. `by_address` is what [`by_address`] says, `port` the peer whose
+/// port this hook is on that side, or `WORLD`.
+#[inline(always)]
+fn named(by_address: u32, end: u32, port: u32) -> u32 {
+    if by_address == NAMELESS + VIP && port == WORLD && traits_of(WORLD) & traits::ALL_BOUND != 0 {
+        // Its holder's port judges it; what a table says of its place may be old.
+        return UNJUDGED;
+    }
+    let peer = by_frame(end, port);
+    if by_address >= NAMELESS || traits_of(peer) & traits::PLAIN != 0 { peer } else { WORLD }
+}
+
+/// The peer that a MAC of the config, the port or another MAC names, in this order. A global function, as
+/// [`by_address`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
+    let Some(scene) = SCENE.get(0) else { return WORLD };
+    let is_sure = FEATURES.load() & feature::MAC != 0;
+    if port != WORLD && !is_sure {
+        return port;
+    }
+    let mac = if end == FROM { scene.packet.src_mac() } else { scene.packet.dst_mac() };
+    // SAFETY: one word each, and entries are replaced as wholes.
+    let owner = unsafe { MACS.get(&mac) };
+    if let Some(owner) = owner
+        && owner.sure != 0
+    {
+        return owner.peer;
+    }
+    if port != WORLD {
+        return port;
+    }
+    if let Some(owner) = owner {
+        return owner.peer;
+    }
+    // SAFETY: as above.
+    match unsafe { LEARNED.get(&mac) } {
+        Some(peer) if *peer != NOBODY => *peer,
+        _ => WORLD,
+    }
+}
+
+/// The peer whose MAC address a frame's sender has, whatever the port says. A global function, as [`by_frame`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sender_by_mac() -> u32 {
+    by_frame(FROM, WORLD)
 }

@@ -11,6 +11,8 @@
 mod context;
 mod emit;
 mod identity;
+mod leak;
+mod learn;
 mod maps;
 mod observe;
 mod scene;
@@ -22,6 +24,7 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
 use crate::context::{Skb, Xdp};
+use crate::identity::Way;
 use crate::verdict::Verdict;
 
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact: the next program decides. Never `TC_ACT_OK`, which would
@@ -35,7 +38,7 @@ const NO_INTERFACE: u32 = 0;
 /// TC ingress.
 #[classifier]
 pub fn injector_in(ctx: TcContext) -> i32 {
-    match verdict::judge(&Skb::new(&ctx)) {
+    match verdict::judge(&Skb::new(&ctx), Way::In) {
         Verdict::Pass => NEXT,
         Verdict::Drop => SHOT,
     }
@@ -45,7 +48,7 @@ pub fn injector_in(ctx: TcContext) -> i32 {
 /// a redirect to an interface that cannot exist loses the packet in silence, as a cut cable does.
 #[classifier]
 pub fn injector_out(ctx: TcContext) -> i32 {
-    match verdict::judge(&Skb::new(&ctx)) {
+    match verdict::judge(&Skb::new(&ctx), Way::Out) {
         Verdict::Pass => NEXT,
         // SAFETY: a plain helper call; it only records where the packet is to go.
         Verdict::Drop => unsafe { bpf_redirect(NO_INTERFACE, 0) as i32 },
@@ -55,7 +58,7 @@ pub fn injector_out(ctx: TcContext) -> i32 {
 /// XDP ingress.
 #[xdp(frags)]
 pub fn injector_xdp(ctx: XdpContext) -> u32 {
-    match verdict::judge(&Xdp::new(&ctx)) {
+    match verdict::judge(&Xdp::new(&ctx), Way::In) {
         Verdict::Pass => XDP_PASS,
         Verdict::Drop => XDP_DROP,
     }

@@ -6,7 +6,9 @@ use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use injector_common::ABI_VERSION;
 use injector_common::exact::Entry;
-use injector_common::key::{Address, EndpointKey, LinkKey, ResponseKey, RollKey, StreamKey};
+use injector_common::key::{
+    Address, Claim, EndpointKey, LinkKey, MacOwner, Port, ResponseKey, RollKey, StreamKey,
+};
 use injector_common::record::{Lease, LinkStamps, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
 use injector_common::wire::Wire;
@@ -17,6 +19,9 @@ use crate::scene::Scene;
 const MMAPABLE: u32 = 1 << 10;
 /// `BPF_F_NO_PREALLOC`.
 const NO_PREALLOC: u32 = 1;
+
+/// How many interface ids [`PORTS`] has; higher ones are of no peer.
+const PORT_IDS: u32 = 1 << 14;
 
 /// Checked by the loader before it attaches anything.
 #[unsafe(no_mangle)]
@@ -49,7 +54,9 @@ pub static LEASE: Array<Lease> = Array::with_max_entries(1, MMAPABLE);
 /// The partitions.
 #[map]
 pub static SLOTS: Array<Slot> = Array::with_max_entries(injector_common::SLOTS, 0);
-/// Cell `src * SIDE + dst`: the slots that affect this link, in the low half (config).
+/// Cell `src * (SIDE + 1) + dst`: the slots that affect this link, in the low half; those of them that drop its ARP and
+/// neighbour discovery too, in the high half. The column behind the peers' is for group frames at the sender's port
+/// (config).
 #[map]
 pub static MATRIX: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 /// By peer: the interface that rolls the loss of its links, 0 for none, `ROLL_SEVERAL` for those in [`ROLLS`]
@@ -66,9 +73,24 @@ pub static PEERS: Array<Entry> = Array::with_max_entries(1, 0);
 /// Prefixes (config).
 #[map]
 pub static PREFIXES: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
-/// MAC addresses (config).
+/// MAC addresses of the config and of NICs that are seen.
 #[map]
-pub static MACS: HashMap<[u8; 6], u32> = HashMap::with_max_entries(1, 0);
+pub static MACS: HashMap<[u8; 6], MacOwner> = HashMap::with_max_entries(8192, NO_PREALLOC);
+/// MAC addresses of frames that came out of a peer's port, each with that peer.
+#[map]
+pub static LEARNED: LruHashMap<[u8; 6], u32> = LruHashMap::with_max_entries(1 << 14, 0);
+/// Addresses that the config does not list, and the peers that claim them.
+#[map]
+pub static CLAIMS: LruHashMap<Address, Claim> = LruHashMap::with_max_entries(1 << 14, 0);
+/// By interface id: the peer behind it.
+#[map]
+pub static PORTS: Array<Port> = Array::with_max_entries(PORT_IDS, 0);
+/// By peer: bits of `injector_common::key::traits` (config).
+#[map]
+pub static TRAITS: Array<u32> = Array::with_max_entries(1, 0);
+/// 1 once a frame's sender was named otherwise than by its port: then MACs are looked at for leaks.
+#[map]
+pub static ODD: Array<u32> = Array::with_max_entries(1, 0);
 /// Protected addresses (config).
 #[map]
 pub static PROTECT_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);

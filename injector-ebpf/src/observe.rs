@@ -1,7 +1,7 @@
 //! Stamps: drops, the first traffic after a heal, the first successful responses.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use injector_common::key::{EndpointKey, LinkKey, ResponseKey, StreamKey};
+use injector_common::key::{EndpointKey, LinkKey, ResponseKey, StreamKey, traits};
 use injector_common::packet::{Packet, flag, protocol, tcp};
 use injector_common::record::{LinkStamps, counter};
 use injector_common::wire::http2;
@@ -9,6 +9,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 
 use crate::context::Hooked;
 use crate::emit;
+use crate::identity::traits_of;
 use crate::maps::{ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS, STREAMS};
 use crate::scene::Scene;
 
@@ -22,11 +23,18 @@ static UNSTAMPED: LinkStamps = LinkStamps {
     first_syn: 0,
     first_synack: 0,
     first_data: 0,
+    group_packets: 0,
+    leaked_packets: 0,
+    first_leak: 0,
+    late_packets: 0,
 };
+
+/// From how long after the cut on a drop at the receiver's port is late, in nanoseconds.
+const LATE: u64 = 1_000_000_000;
 
 /// This CPU's stamps of a link, made on first use.
 #[inline(always)]
-fn stamps(key: &LinkKey) -> Option<*mut LinkStamps> {
+pub fn stamps(key: &LinkKey) -> Option<*mut LinkStamps> {
     if let Some(stamps) = LINKS.get_ptr_mut(key) {
         return Some(stamps);
     }
@@ -47,6 +55,9 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
     let now = scene.clock.exact();
+    let is_addressed = scene.packet.flags & (flag::GROUP | flag::NEIGHBOUR) == 0;
+    // The sender's hook should have dropped it.
+    let has_passed = scene.receiver != 0 && traits_of(scene.src) & traits::BOUND != 0;
     scene.rest.set(scene.dropped.get());
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };
@@ -55,6 +66,13 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
         let Some(stamps) = stamps(&key) else { continue };
         // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
         let stamps = unsafe { &mut *stamps };
+        if !is_addressed {
+            stamps.group_packets += packets;
+            continue;
+        }
+        if has_passed && slot.full != 0 && slot.flap_period == 0 && now > slot.starts_at + LATE {
+            stamps.late_packets += packets;
+        }
         stamps.dropped_packets += packets;
         stamps.dropped_bytes += bytes;
         stamps.last_drop = now;
@@ -78,8 +96,8 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
     let syn = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
     let synack = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
     let data = packet.payload_len != 0;
-    if packet.flags & flag::NEIGHBOUR != 0 {
-        // A kept neighbour entry says nothing of the peers' traffic.
+    if packet.flags & (flag::NEIGHBOUR | flag::GROUP) != 0 {
+        // Neither says anything about the traffic between the two peers.
         return 0;
     }
     scene.rest.set(watched);

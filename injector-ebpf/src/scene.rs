@@ -2,11 +2,11 @@
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use injector_common::feature;
-use injector_common::key::LinkKey;
+use injector_common::key::{GROUP, LinkKey};
 use injector_common::packet::Packet;
 use injector_common::wire::http2::Cursor;
 
-use crate::maps::{FEATURES, TEST};
+use crate::maps::{FEATURES, SIDE, TEST};
 
 /// How far the coarse clock may lag, with room: one tick is 10 ms at HZ=100.
 const COARSE_LAG: u64 = 50_000_000;
@@ -26,6 +26,12 @@ pub struct Scene {
     pub dropped: Slots,
     /// The slots of its link that are live and over.
     pub over: Slots,
+    /// The slots of its link that drop ARP and neighbour discovery too.
+    pub neighbours: Slots,
+    /// The peer whose port the hook is, where it sent the packet; else 0.
+    pub sender: u32,
+    /// The same where it receives the packet.
+    pub receiver: u32,
     /// The slots that a loop has yet to visit.
     pub rest: Slots,
     /// Where the search for HTTP/2 frames is.
@@ -77,10 +83,17 @@ impl Slots {
 }
 
 impl Scene {
+    /// A recent instant, without a call of the exact clock.
+    #[inline(always)]
+    pub fn now(&self) -> u64 {
+        self.clock.coarse
+    }
+
     /// The stamps' key of this link for one slot.
     #[inline(always)]
     pub fn link_key(&self, slot: u32, generation: u32) -> LinkKey {
-        LinkKey { generation, slot, src: self.src as u16, dst: self.dst as u16 }
+        let dst = if self.dst == SIDE.load() { GROUP } else { self.dst as u16 };
+        LinkKey { generation, slot, src: self.src as u16, dst }
     }
 }
 

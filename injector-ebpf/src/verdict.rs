@@ -2,19 +2,20 @@
 //! boundary or for a stamp.
 
 use aya_log_ebpf::warn;
-use injector_common::key::{ROLL_SEVERAL, RollKey};
+use injector_common::key::{ROLL_SEVERAL, RollKey, port};
 use injector_common::packet::{Packet, flag, parse};
 use injector_common::record::{Bell, counter};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
 use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
 
 use crate::context::Hooked;
+use crate::identity::{Side, Way};
 use crate::maps::{
     COMMIT, FEATURES, INTERFACE, LEASE, MATRIX, PROTECT_ADDRESSES, PROTECT_SCOPES, PROTECTED_SCOPES, ROLL,
     ROLLS, SCENE, SIDE, SLOTS,
 };
 use crate::scene::{Clock, Scene, random};
-use crate::{emit, identity, observe};
+use crate::{emit, identity, leak, learn, observe};
 
 /// What happens to a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,12 @@ pub enum Verdict {
 
 /// Judges one packet, and records what it saw.
 #[inline(always)]
-pub fn judge<P: Hooked>(bytes: &P) -> Verdict {
+pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
     let Some(commit) = COMMIT.get_ptr(0) else { return Verdict::Pass };
     // SAFETY: one aligned word that userspace stores atomically; the volatile read takes it once.
     let word = Word(unsafe { commit.read_volatile() });
-    if word.0 == 0 {
+    let side = Side::of(way);
+    if word.0 == 0 && !learn::is_due(bytes, side) {
         return Verdict::Pass;
     }
     let Some(scene) = SCENE.get_ptr_mut(0) else { return Verdict::Pass };
@@ -41,39 +43,99 @@ pub fn judge<P: Hooked>(bytes: &P) -> Verdict {
     if word.live() != 0 && lapsed(&mut scene.clock) {
         return Verdict::Pass;
     }
-    emit::count(counter::JUDGED, 1);
-    if parse(bytes, &mut scene.packet).is_err() {
-        emit::count(counter::UNPARSED, 1);
+    let is_parsed = parse(bytes, &mut scene.packet).is_ok();
+    if side.sender != identity::WORLD && side.flags & port::LEARNS != 0 {
+        learn::claim(side.sender);
+    }
+    if word.0 == 0 {
         return Verdict::Pass;
     }
-    scene.src = identity::source(&scene.packet);
-    scene.dst = identity::destination(&scene.packet);
-    let cell = MATRIX.get(scene.src * SIDE.load() + scene.dst).map_or(0, |cell| *cell as u32);
-    decide_all(scene, word.live() & cell);
-    if scene.dropped.get() != 0 && !protected() {
-        emit::count(counter::DROPPED, 1);
-        observe::drops(bytes.segments(&scene.packet), u64::from(bytes.len()));
-        return Verdict::Drop;
+    emit::count(counter::JUDGED, 1);
+    if !is_parsed {
+        emit::count(counter::UNPARSED, 1);
     }
-    let watched = word.watched() & cell | scene.over.get();
-    if watched != 0 {
-        observe::firsts(watched);
-    }
-    if FEATURES.load() & feature::WIRE != 0 {
-        observe::response(bytes, &scene.packet, word);
+    let (packets, length) = (bytes.segments(&scene.packet), u64::from(bytes.len()));
+    let outgoing = u32::from(way == Way::Out);
+    match judge_parsed(outgoing, word.live(), word.watched(), packets, length) {
+        DROPPED => return Verdict::Drop,
+        PASSED if FEATURES.load() & feature::WIRE != 0 => observe::response(bytes, &scene.packet, word),
+        _ => {}
     }
     Verdict::Pass
 }
 
+/// An answer of [`judge_parsed`]: the packet passes, and is no evidence of anything.
+const IGNORED: u32 = 0;
+/// The packet is dropped.
+const DROPPED: u32 = 1;
+/// The packet passes.
+const PASSED: u32 = 2;
+
+/// Judges the scene's packet. A global function of plain numbers: the verifier checks it once, and not anew for every way
+/// through the parser.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn judge_parsed(outgoing: u32, live: u32, watched: u32, packets: u64, length: u64) -> u32 {
+    let Some(scene) = SCENE.get_ptr_mut(0) else { return IGNORED };
+    // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
+    let scene = unsafe { &mut *scene };
+    let side = Side::of(if outgoing == 0 { Way::In } else { Way::Out });
+    if is_for_the_switch(&scene.packet) {
+        return IGNORED;
+    }
+    if side.named_sender() != identity::WORLD {
+        learn::learn_mac(side.sender);
+    }
+    (scene.sender, scene.receiver) = (side.named_sender(), side.named_receiver());
+    scene.src = identity::source(side);
+    scene.dst = if scene.packet.flags & flag::GROUP != 0 {
+        identity::group(scene, side)
+    } else {
+        identity::destination(side)
+    };
+    if scene.src == identity::UNJUDGED || scene.dst == identity::UNJUDGED {
+        return IGNORED;
+    }
+    let cell = cell(scene.src, scene.dst);
+    scene.neighbours.set((cell >> 32) as u32);
+    decide_all(scene, side, live & cell as u32);
+    if scene.dropped.get() != 0 && !protected() {
+        emit::count(counter::DROPPED, 1);
+        observe::drops(packets, length);
+        return DROPPED;
+    }
+    if live != 0 && scene.dropped.get() == 0 {
+        leak::look(packets, live);
+    }
+    let watched = watched & cell as u32 | scene.over.get();
+    if watched != 0 {
+        observe::firsts(watched);
+    }
+    PASSED
+}
+
+/// The cell of a link.
+#[inline(always)]
+pub fn cell(src: u32, dst: u32) -> u64 {
+    MATRIX.get(src * (SIDE.load() + 1) + dst).copied().unwrap_or(0)
+}
+
+/// LACP, spanning tree, 802.1X and their like are between a port and its switch: 01:80:c2:00:00:00 to :0f.
+#[inline(always)]
+fn is_for_the_switch(packet: &Packet) -> bool {
+    packet.macs[0] == u32::from_ne_bytes([0x01, 0x80, 0xc2, 0x00])
+        && u32::from_be(packet.macs[1]) >> 16 <= 0x000f
+}
+
 /// Puts the live slots of this link that drop the packet, and those that are over, into the scene.
 #[inline(always)]
-fn decide_all(scene: &mut Scene, live: u32) {
+fn decide_all(scene: &mut Scene, side: Side, live: u32) {
     scene.dropped.clear();
     scene.over.clear();
     if live == 0 {
         return;
     }
-    let rolls = u32::from(rolls_here(scene.src, scene.dst));
+    let rolls = u32::from(rolls_here(scene, side));
     scene.rest.set(live);
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };
@@ -111,9 +173,13 @@ fn lapsed(clock: &mut Clock) -> bool {
 }
 
 /// Loss is rolled once per packet and link: at the hook bound to the source, else at the destination's. A peer with
-/// several ways has one on each.
+/// several ways has one on each. Copies of a group frame are lost one by one, at their receivers' ports.
 #[inline(always)]
-fn rolls_here(src: u32, dst: u32) -> bool {
+fn rolls_here(scene: &Scene, side: Side) -> bool {
+    if scene.packet.flags & flag::GROUP != 0 {
+        return side.receiver != identity::WORLD;
+    }
+    let (src, dst) = (scene.src, scene.dst);
     let bound = |peer| ROLL.get(peer).map_or(0, |interface| *interface);
     let (at, peer) = match bound(src) {
         0 => (bound(dst), dst),
@@ -143,7 +209,7 @@ const OVER: u32 = 2;
 pub extern "C" fn decide(index: u32, rolls: u32) -> u32 {
     let (Some(slot), Some(scene)) = (SLOTS.get(index), SCENE.get_ptr_mut(0)) else { return LEAVE };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
-    let Scene { clock, packet, .. } = unsafe { &mut *scene };
+    let Scene { clock, packet, neighbours, .. } = unsafe { &mut *scene };
     if clock.reached(slot.ends_at) {
         return OVER;
     }
@@ -151,7 +217,7 @@ pub extern "C" fn decide(index: u32, rolls: u32) -> u32 {
         return LEAVE;
     }
     if packet.flags & flag::NEIGHBOUR != 0 {
-        if slot.drop_neighbour == 0 {
+        if neighbours.get() & 1 << (index & 31) == 0 {
             return LEAVE;
         }
     } else if slot.scope_count != 0 && !in_scope(slot, packet) {

@@ -71,7 +71,7 @@ fn main() {
     let peer = |name| config.names.id(name).unwrap();
     let slot = SlotIndex(0);
     kernel.write_slot(slot, &for_ever()).unwrap();
-    kernel.write_links(slot, &[Link { src: peer("n3"), dst: peer("n1") }], Presence::In);
+    kernel.write_cells(slot, &[Link { src: peer("n3"), dst: peer("n1") }.into()], Presence::In);
     let mut programs = [load(&kernel, 1), load(&kernel, 2)];
     let mut samples = vec![Vec::new(); WAYS.len()];
     for round in 0..ROUNDS {

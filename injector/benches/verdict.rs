@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use injector::datapath::{Clocks, Datapath as _, SlotIndex, execute};
 use injector::model::{Link, PeerId};
-use injector::plan::{Presence, Step};
+use injector::plan::{Cell, Presence, Step};
 use injector_common::{SLOTS, Word};
 use programs::{Hook, Programs, config, link, steady};
 use result::Run;
@@ -116,15 +116,15 @@ fn commits(run: &mut Run, programs: &mut Programs) {
     });
     run.add("commit: waiting out programs that read the old word", "ns", settle.collect());
     for count in [10, 100, 1_000, 10_000] {
-        let links: Vec<Link> = (0..count)
-            .map(|index| Link { src: PeerId(1 + index / 100), dst: PeerId(200 + index % 100) })
+        let cells: Vec<Cell> = (0..count)
+            .map(|index| Cell::from(Link { src: PeerId(1 + index / 100), dst: PeerId(200 + index % 100) }))
             .collect();
         let cut = [
             Step::Slot(slot, Box::new(steady(9))),
-            Step::Links(slot, links.clone(), Presence::In),
+            Step::Cells(slot, cells.clone(), Presence::In),
             Step::Word(Word::new(slot.bit(), 0)),
         ];
-        let heal = [Step::Word(Word::default()), Step::Links(slot, links, Presence::Out)];
+        let heal = [Step::Word(Word::default()), Step::Cells(slot, cells, Presence::Out)];
         let (mut cuts, mut heals) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             for (steps, samples) in [(&cut[..], &mut cuts), (&heal[..], &mut heals)] {

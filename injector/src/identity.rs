@@ -1,7 +1,7 @@
 //! What names the ends of a frame besides the addresses of the config: bound ports, MACs of NICs, addresses that NICs
 //! hold. Discovery computes it, the data plane writes it to the programs. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::PeerId;
@@ -23,6 +23,13 @@ pub struct Identity {
     pub moved: BTreeMap<IpAddr, PeerId>,
     /// What is known of each peer; a peer without an entry has all the defaults.
     pub peers: BTreeMap<PeerId, Traits>,
+}
+
+impl Identity {
+    /// The peers that have a bound port of their own, which names their frames.
+    pub fn bound(&self) -> BTreeSet<PeerId> {
+        self.ports.values().filter(|port| !port.is_shared).map(|port| port.peer).collect()
+    }
 }
 
 /// An interface of which it is proved that one peer alone is behind it.

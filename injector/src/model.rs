@@ -368,10 +368,13 @@ impl fmt::Display for Scope {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Neighbour {
-    /// Lets them pass: neighbour entries stay valid through the cut.
+    /// Drops them between two peers that are cut off from each other both ways and in full, unless one of them is on the
+    /// way of others' packets: as a switch port does that is turned off. Lets them pass on all other links.
     #[default]
+    Auto,
+    /// Lets them pass: neighbour entries stay valid through the cut.
     Keep,
-    /// Drops them too, as a pulled cable does.
+    /// Drops them on every link of the partition.
     Drop,
 }
 

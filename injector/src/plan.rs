@@ -1,12 +1,14 @@
 //! From what shall hold to what is written, and how each write is undone. Pure.
 
+use std::collections::BTreeSet;
+
 use injector_common::packet::protocol;
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope, side};
 use injector_common::{SLOTS, Word};
 
 use crate::api::types::PartitionRequest;
 use crate::clock::MonoNs;
-use crate::model::{Link, Neighbour, PortSide, Protocol, Scope};
+use crate::model::{Link, Neighbour, PeerId, Percent, PortSide, Protocol, Scope};
 
 /// One of the 32 slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,8 +35,8 @@ pub enum Presence {
 pub enum Step {
     /// The contents of a slot whose bit is in neither half of the word.
     Slot(SlotIndex, Box<Slot>),
-    /// A slot's bit in its links' cells.
-    Links(SlotIndex, Vec<Link>, Presence),
+    /// A slot's bit in the cells of what it affects.
+    Cells(SlotIndex, Vec<Cell>, Presence),
     /// The commit.
     Word(Word),
 }
@@ -43,8 +45,8 @@ impl Step {
     /// What takes this step back; a slot that is in no cell and not in the word needs nothing.
     pub fn undo(&self) -> Option<Self> {
         match self {
-            Self::Links(slot, links, Presence::In) => Some(Self::Links(*slot, links.clone(), Presence::Out)),
-            Self::Slot(..) | Self::Links(..) | Self::Word(_) => None,
+            Self::Cells(slot, cells, Presence::In) => Some(Self::Cells(*slot, cells.clone(), Presence::Out)),
+            Self::Slot(..) | Self::Cells(..) | Self::Word(_) => None,
         }
     }
 }
@@ -70,8 +72,87 @@ pub fn slot_scope(scope: Scope) -> SlotScope {
 }
 
 /// What is to be written before a partition can be committed.
-pub fn prepare(index: SlotIndex, slot: Slot, links: &[Link]) -> Vec<Step> {
-    vec![Step::Slot(index, Box::new(slot)), Step::Links(index, links.to_vec(), Presence::In)]
+pub fn prepare(index: SlotIndex, slot: Slot, cells: &[Cell]) -> Vec<Step> {
+    vec![Step::Slot(index, Box::new(slot)), Step::Cells(index, cells.to_vec(), Presence::In)]
+}
+
+/// What a slot affects in the matrix: a link, or what a peer sends to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// The sender.
+    pub src: PeerId,
+    /// The receivers.
+    pub dst: Column,
+    /// Whether ARP and neighbour discovery are dropped as well.
+    pub neighbours: bool,
+}
+
+/// The receivers of a [`Cell`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// One peer.
+    Peer(PeerId),
+    /// All who would get a copy of a group frame that leaves the sender's port.
+    Group,
+}
+
+impl From<Link> for Cell {
+    fn from(link: Link) -> Self {
+        Self { src: link.src, dst: Column::Peer(link.dst), neighbours: false }
+    }
+}
+
+/// What a partition's cells depend on besides its links.
+pub struct Surroundings<'a> {
+    /// Every peer, without the world.
+    pub peers: &'a [PeerId],
+    /// Whether a peer passes on what others send. Of the world: whether the peers reach anything through it.
+    pub forwards: &'a dyn Fn(PeerId) -> bool,
+    /// Whether a hooked port is bound to a peer.
+    pub is_bound: &'a dyn Fn(PeerId) -> bool,
+}
+
+/// The cells of a partition.
+///
+/// ARP and neighbour discovery are dropped by pair of peers, as `neighbour` says; `auto` drops them where the partition
+/// cuts all traffic both ways and neither peer is on the way of another's packets. What a peer sends to a group is dropped
+/// at its own port only if all its links are cut, and those to the world too or to a peer whose port is not known.
+pub fn cells(request: &PartitionRequest, links: &[Link], around: &Surroundings<'_>) -> Vec<Cell> {
+    let cut: BTreeSet<Link> = links.iter().copied().collect();
+    let is_lossless = request.loss == Percent::ALL;
+    let is_full = request.scopes.is_empty() && is_lossless;
+    let both = |a: PeerId, b: PeerId| {
+        cut.contains(&Link { src: a, dst: b }) && cut.contains(&Link { src: b, dst: a })
+    };
+    // The world is on the way of all packets that leave the peers' network: it is cut off where nothing else is left.
+    let is_needed = |peer: PeerId, other: PeerId| match peer {
+        PeerId::WORLD => !around.peers.iter().all(|peer| *peer == other || both(*peer, other)),
+        peer => (around.forwards)(peer),
+    };
+    let drops_neighbours = |link: Link| match request.neighbour {
+        Neighbour::Keep => false,
+        Neighbour::Drop => true,
+        Neighbour::Auto => {
+            is_full
+                && both(link.src, link.dst)
+                && !is_needed(link.src, link.dst)
+                && !is_needed(link.dst, link.src)
+        }
+    };
+    let cell = |link: &Link| Cell { neighbours: drops_neighbours(*link), ..Cell::from(*link) };
+    let mut cells: Vec<Cell> = links.iter().map(cell).collect();
+    for src in around.peers.iter().copied().filter(|_| is_lossless) {
+        let mut to_peers = around.peers.iter().filter(|dst| **dst != src).map(|dst| Link { src, dst: *dst });
+        let to_world = Link { src, dst: PeerId::WORLD };
+        let spares_nobody = cut.contains(&to_world)
+            || to_peers.clone().any(|link| cut.contains(&link) && !(around.is_bound)(link.dst));
+        if spares_nobody && to_peers.clone().next().is_some() && to_peers.all(|link| cut.contains(&link)) {
+            let of_src = cut.range(to_world..=Link { src, dst: PeerId(u16::MAX) });
+            let neighbours = of_src.copied().all(drops_neighbours);
+            cells.push(Cell { src, dst: Column::Group, neighbours });
+        }
+    }
+    cells
 }
 
 /// The contents of a partition's slot.
@@ -93,7 +174,7 @@ pub fn slot(request: &PartitionRequest, generation: u32, starts_at: MonoNs, ends
         flap_on,
         generation,
         scope_count: request.scopes.len().min(MAX_SCOPES) as u32,
-        drop_neighbour: u32::from(request.neighbour == Neighbour::Drop),
+        full: u32::from(request.scopes.is_empty() && request.loss == Percent::ALL),
         pad: 0,
         scopes,
     }
@@ -200,14 +281,77 @@ mod tests {
     }
 
     #[test]
-    fn undo_takes_the_links_out_again() {
-        let links = vec![Link { src: PeerId(1), dst: PeerId(2) }];
+    fn undo_takes_the_cells_out_again() {
+        let cells = vec![Cell::from(Link { src: PeerId(1), dst: PeerId(2) })];
         let steps = prepare(
             SlotIndex(4),
             slot(&PartitionRequest::new(Shape::Halves(Nothing {})), 1, MonoNs(0), MonoNs(1)),
-            &links,
+            &cells,
         );
         let undone: Vec<_> = steps.iter().rev().filter_map(Step::undo).collect();
-        assert_eq!(undone, [Step::Links(SlotIndex(4), links, Presence::Out)]);
+        assert_eq!(undone, [Step::Cells(SlotIndex(4), cells, Presence::Out)]);
+    }
+
+    /// The cells of three peers' links, as `src>dst`, `src>*` for groups, with `!` where neighbours are dropped.
+    fn shown(request: &PartitionRequest, links: &str, forwards: &[u16], unbound: &[u16]) -> String {
+        let links: Vec<Link> = links
+            .split_whitespace()
+            .map(|link| {
+                let mut ends = link.split('>').map(|end| PeerId(end.parse().unwrap()));
+                Link { src: ends.next().unwrap(), dst: ends.next().unwrap() }
+            })
+            .collect();
+        let around = Surroundings {
+            peers: &[PeerId(1), PeerId(2), PeerId(3)],
+            forwards: &|peer| forwards.contains(&peer.0),
+            is_bound: &|peer| !unbound.contains(&peer.0),
+        };
+        let shown = cells(request, &links, &around).into_iter().map(|cell| {
+            let dst = match cell.dst {
+                Column::Peer(peer) => peer.0.to_string(),
+                Column::Group => "*".to_owned(),
+            };
+            format!("{}>{dst}{}", cell.src.0, if cell.neighbours { "!" } else { "" })
+        });
+        shown.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn neighbours_are_dropped_by_pair() {
+        let mut request = PartitionRequest::new(Shape::Halves(Nothing {}));
+        let both = "1>2 2>1 1>3 3>1";
+        assert_eq!(shown(&request, both, &[], &[]), "1>2! 2>1! 1>3! 3>1!");
+        assert_eq!(shown(&request, "1>2", &[], &[]), "1>2", "one way: the other would end at the next ARP");
+        assert_eq!(shown(&request, "1>2 2>1 1>3", &[], &[]), "1>2! 2>1! 1>3");
+        assert_eq!(
+            shown(&request, both, &[3], &[]),
+            "1>2! 2>1! 1>3 3>1",
+            "3 is on the way of others' packets"
+        );
+        assert_eq!(shown(&request, "1>0 0>1", &[], &[]), "1>0 0>1", "routers are the world's");
+        assert_eq!(
+            shown(&request, "1>0 0>1 1>2 2>1 1>3 3>1", &[], &[]),
+            "1>0! 0>1! 1>2! 2>1! 1>3! 3>1! 1>*!",
+            "nothing is left that the world could lead to"
+        );
+        request.neighbour = Neighbour::Drop;
+        assert_eq!(shown(&request, "1>2", &[1], &[]), "1>2!");
+        request.neighbour = Neighbour::Keep;
+        assert_eq!(shown(&request, "1>2 2>1", &[], &[]), "1>2 2>1");
+        request.neighbour = Neighbour::Auto;
+        request.loss = "50%".parse().unwrap();
+        assert_eq!(shown(&request, "1>2 2>1", &[], &[]), "1>2 2>1");
+    }
+
+    #[test]
+    fn group_frames_are_dropped_at_the_sender_where_nobody_is_spared() {
+        let request = PartitionRequest::new(Shape::Halves(Nothing {}));
+        assert_eq!(shown(&request, "1>2 1>3", &[], &[]), "1>2 1>3", "the world gets them");
+        assert_eq!(shown(&request, "1>2 1>3 1>0", &[], &[]), "1>2 1>3 1>0 1>*");
+        assert_eq!(shown(&request, "1>2 1>3", &[], &[3]), "1>2 1>3 1>*", "3 can't be spared otherwise");
+        assert_eq!(shown(&request, "1>2", &[], &[2]), "1>2", "3 is to get them");
+        let mut lossy = request;
+        lossy.loss = "50%".parse().unwrap();
+        assert_eq!(shown(&lossy, "1>2 1>3 1>0", &[], &[]), "1>2 1>3 1>0", "lost at each receiver's port");
     }
 }

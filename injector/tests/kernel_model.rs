@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use injector::config::Config;
 use injector::datapath::Clocks;
 use injector::model::{Link, PeerId, Scope};
-use injector::plan::slot_scope;
+use injector::plan::{Cell, slot_scope};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
 use ipnet::IpNet;
 use proptest::collection::{btree_map, btree_set, vec};
@@ -305,7 +305,7 @@ fn slot(partition: &Partition) -> Slot {
         flap_on,
         generation: partition.generation,
         scope_count: partition.scopes.len() as u32,
-        drop_neighbour: u32::from(partition.neighbour),
+        full: u32::from(partition.scopes.is_empty() && partition.loss.is_none()),
         pad: 0,
         scopes,
     }
@@ -347,7 +347,9 @@ impl Bench {
                 .iter()
                 .map(|(src, dst)| Link { src: PeerId(*src), dst: PeerId(*dst) })
                 .collect();
-            self.programs.place(*index, &slot(partition), &links);
+            let cells =
+                links.iter().map(|link| Cell { neighbours: partition.neighbour, ..Cell::from(*link) });
+            self.programs.place_cells(*index, &slot(partition), &cells.collect::<Vec<_>>());
             self.placed.push((*index, links));
             match stage {
                 Stage::Live => {

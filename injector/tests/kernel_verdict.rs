@@ -8,6 +8,7 @@ use injector::clock::MonoNs;
 use injector::config::Config;
 use injector::datapath::{Clocks, Datapath as _, Presence, SlotIndex};
 use injector::model::Link;
+use injector::plan::Cell;
 use injector_common::Word;
 use injector_common::key::{LinkKey, ResponseKey};
 use injector_common::record::counter;
@@ -68,7 +69,7 @@ fn a_cut_drops_its_link_and_nothing_else() {
     };
     verdicts(&mut programs, false);
     programs.kernel.write_slot(slot, &steady(9)).unwrap();
-    programs.kernel.write_links(slot, &[link], Presence::In);
+    programs.kernel.write_cells(slot, &[link.into()], Presence::In);
     verdicts(&mut programs, false);
     // The gate stores by the real clock, and so does its lease.
     programs.lease((MonoNs::now() + injector::datapath::LEASE).0);
@@ -257,10 +258,9 @@ fn neighbours_are_kept_unless_asked_for() {
     let solicitation = [&[135, 0, 0, 0, 0, 0, 0, 0][..], &target.octets()].concat();
     let mut solicitation = packet::ip("fd00::1", "ff02::1:ff00:2", 58, &solicitation);
     solicitation[..6].copy_from_slice(&[0x33, 0x33, 0xff, 0, 0, 2]);
-    let mut dropping = steady(1);
-    dropping.drop_neighbour = 1;
-    for (slot, expected) in [(steady(1), false), (dropping, true)] {
-        programs.place(0, &slot, &links);
+    for expected in [false, true] {
+        let cell = Cell { neighbours: expected, ..Cell::from(links[0]) };
+        programs.place_cells(0, &steady(1), &[cell]);
         programs.word(1, 0);
         assert_eq!(programs.all_drop(&arp), expected);
         assert_eq!(programs.all_drop(&solicitation), expected);

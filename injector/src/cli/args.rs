@@ -215,7 +215,7 @@ pub struct Cut {
     #[arg(long, value_name = "PERIOD/PERCENT")]
     pub flap: Option<Flap>,
     /// What happens to ARP and neighbour discovery
-    #[arg(long, default_value = "keep", value_parser = neighbour())]
+    #[arg(long, default_value = "auto", value_parser = neighbour())]
     pub neighbour: Neighbour,
     /// The seed of drawn shapes; drawn and printed if left out
     #[arg(long)]
@@ -234,9 +234,10 @@ fn direction() -> impl TypedValueParser<Value = Direction> {
 }
 
 fn neighbour() -> impl TypedValueParser<Value = Neighbour> {
-    PossibleValuesParser::new(["keep", "drop"]).map(|word| match word.as_str() {
+    PossibleValuesParser::new(["auto", "keep", "drop"]).map(|word| match word.as_str() {
         "drop" => Neighbour::Drop,
-        _ => Neighbour::Keep,
+        "keep" => Neighbour::Keep,
+        _ => Neighbour::Auto,
     })
 }
 
@@ -383,7 +384,7 @@ pub struct Measure {
     #[arg(long, value_name = "PERIOD/PERCENT")]
     pub flap: Option<Flap>,
     /// What happens to ARP and neighbour discovery
-    #[arg(long, default_value = "keep", value_parser = neighbour())]
+    #[arg(long, default_value = "auto", value_parser = neighbour())]
     pub neighbour: Neighbour,
     /// Say nothing but the result
     #[arg(long, short)]

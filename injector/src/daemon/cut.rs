@@ -11,7 +11,7 @@ use crate::api::types::{
 use crate::clock::{MonoNs, WallOffset};
 use crate::datapath::{Datapath as _, DatapathError, execute};
 use crate::measure::Closed;
-use crate::model::Percent;
+use crate::model::{Link, PeerId, Percent};
 use crate::plan::{self, Freshness, Presence, SlotUse};
 use crate::topology::{self, TopologyError};
 
@@ -172,6 +172,7 @@ impl State {
             sockets_asked: false,
             sockets: BTreeMap::new(),
             warnings: Vec::new(),
+            cells: Vec::new(),
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),
             lost_before: 0,
@@ -228,7 +229,8 @@ impl State {
         partition.slot = Some(slot);
         // Written with times at the commit: until then it is as if over.
         let contents = plan::slot(&partition.request, partition.generation, MonoNs(0), MonoNs(0));
-        execute(&mut self.kernel, &plan::prepare(slot, contents, &partition.resolved.links))
+        partition.cells = self.cells(&partition.request, &partition.resolved.links);
+        execute(&mut self.kernel, &plan::prepare(slot, contents, &partition.cells))
             .map_err(|error| data_plane(&error))?;
         self.generation = partition.generation;
         if let Some(id) = &partition.request.request_id {
@@ -333,6 +335,20 @@ impl State {
         self.partitions[index].warnings.extend(warnings);
     }
 
+    /// What a partition affects in the matrix, as the peers are known now.
+    fn cells(&self, request: &PartitionRequest, links: &[Link]) -> Vec<plan::Cell> {
+        let identity = self.interfaces.identity();
+        let bound = identity.bound();
+        let peers: Vec<PeerId> = self.config.names.peers().collect();
+        let forwards = |peer| identity.peers.get(&peer).is_some_and(|known| known.forwards);
+        let around = plan::Surroundings {
+            peers: &peers,
+            forwards: &forwards,
+            is_bound: &|peer| bound.contains(&peer),
+        };
+        plan::cells(request, links, &around)
+    }
+
     /// Undoes a preparation.
     pub(super) fn discard(&mut self, index: usize) {
         if let Some(partition) = self.partitions.remove(index) {
@@ -347,7 +363,7 @@ impl State {
     /// Gives a partition's slot back; its bit must be out of the word.
     pub(super) fn free(&mut self, partition: &Partition) {
         if let Some(slot) = partition.slot {
-            self.kernel.write_links(slot, &partition.resolved.links, Presence::Out);
+            self.kernel.write_cells(slot, &partition.cells, Presence::Out);
             if let Err(error) = self.kernel.forget(slot) {
                 tracing::warn!(%error, "stamps could not be freed");
             }

@@ -12,7 +12,7 @@ use crate::datapath::Interval;
 use crate::measure::host::Pressure;
 use crate::measure::{Broken, Closed};
 use crate::model::{Link, NamedLink, PeerNames};
-use crate::plan::SlotIndex;
+use crate::plan::{Cell, SlotIndex};
 use crate::topology::Resolved;
 
 /// One partition.
@@ -55,6 +55,8 @@ pub struct Partition {
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
     /// What makes its record doubtful.
     pub warnings: Vec<String>,
+    /// What it affects in the matrix.
+    pub cells: Vec<Cell>,
     /// Per endpoint, from which sample of its log on this partition's evidence begins.
     pub samples_from: Vec<u64>,
     /// CPU and I/O pressure at the cut.
@@ -149,6 +151,7 @@ impl Partition {
     pub fn shrink(&mut self) {
         self.slot = None;
         self.still_cut = BTreeMap::new();
+        self.cells = Vec::new();
         self.sockets = BTreeMap::new();
         self.samples_from = Vec::new();
         self.told = HashSet::new();

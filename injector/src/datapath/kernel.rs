@@ -14,12 +14,15 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::JoinHandle;
 
+use super::identify::NameMaps;
 use super::mapped::Mapped;
 use super::object::{Clocks, Object};
 use super::owner::Owner;
 use super::{Datapath, DatapathError, Gate, Interval, Lapsed, Pins, Presence, SlotIndex};
 use crate::config::Config;
+use crate::identity::Identity;
 use crate::model::{Link, PeerId};
+use crate::plan::{Cell, Column};
 
 /// The maps of a loaded object.
 pub struct Kernel {
@@ -32,6 +35,7 @@ pub struct Kernel {
     rolls: HashMap<MapData, RollKey, u32>,
     responses: PerCpuHashMap<MapData, ResponseKey, u64>,
     counters: PerCpuArray<MapData, u64>,
+    names: NameMaps,
     side: usize,
     /// How many links had stamps when they were last gone through, over all slots: what going through them costs,
     /// against looking up each link of a partition.
@@ -65,6 +69,7 @@ impl Kernel {
             rolls: object.take("ROLLS")?.try_into().map_err(of("ROLLS"))?,
             responses: object.take("RESPONSES")?.try_into().map_err(of("RESPONSES"))?,
             counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
+            names: NameMaps::take(&mut object, config)?,
             object,
             side,
             stamped: AtomicUsize::new(0),
@@ -75,6 +80,14 @@ impl Kernel {
     /// The commit word and the lease.
     pub fn gate(&self) -> &Gate {
         &self.gate
+    }
+
+    /// Writes what names frames besides the addresses of the config; what did not change is not touched.
+    ///
+    /// # Errors
+    /// If a map can't be written: some of it is written then, and the rest is tried again with the next change.
+    pub fn identify(&mut self, identity: &Identity) -> Result<(), DatapathError> {
+        self.names.write(identity)
     }
 
     /// The object, to make instances of.
@@ -231,16 +244,21 @@ impl Datapath for Kernel {
         self.slots.set(u32::from(index.0), slot, 0).map_err(|source| DatapathError::Map { name, source })
     }
 
-    fn write_links(&mut self, index: SlotIndex, links: &[Link], presence: Presence) {
-        for link in links {
-            let cell = usize::from(link.src.0) * self.side + usize::from(link.dst.0);
-            let mask = self.matrix.load(cell);
+    fn write_cells(&mut self, index: SlotIndex, cells: &[Cell], presence: Presence) {
+        for Cell { src, dst, neighbours } in cells {
+            let column = match dst {
+                Column::Peer(peer) => usize::from(peer.0),
+                Column::Group => self.side,
+            };
+            let at = usize::from(src.0) * (self.side + 1) + column;
             let bit = u64::from(index.bit());
+            let mask = self.matrix.load(at) & !(bit << 32 | bit);
+            let neighbours = if *neighbours { bit << 32 } else { 0 };
             self.matrix.store(
-                cell,
+                at,
                 match presence {
-                    Presence::In => mask | bit,
-                    Presence::Out => mask & !bit,
+                    Presence::In => mask | bit | neighbours,
+                    Presence::Out => mask,
                 },
             );
         }

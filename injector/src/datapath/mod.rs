@@ -6,6 +6,7 @@ mod attach;
 mod exact;
 mod foreign;
 mod gate;
+mod identify;
 mod instances;
 mod kernel;
 mod leftovers;
@@ -29,15 +30,15 @@ use injector_common::record::LinkStamps;
 use injector_common::slot::Slot;
 
 use crate::model::Link;
-use crate::plan::Step;
+use crate::plan::{Cell, Step};
 pub use crate::plan::{Presence, SlotIndex};
 
 /// What the daemon asks of the data plane. Nothing here takes effect but by the gate's word.
 pub trait Datapath {
     /// Writes a slot that is neither live nor watched.
     fn write_slot(&mut self, index: SlotIndex, slot: &Slot) -> Result<(), DatapathError>;
-    /// Adds a slot to, or takes it out of, links' cells.
-    fn write_links(&mut self, index: SlotIndex, links: &[Link], presence: Presence);
+    /// Adds a slot to, or takes it out of, cells of the matrix.
+    fn write_cells(&mut self, index: SlotIndex, cells: &[Cell], presence: Presence);
     /// What the programs stamped for a slot's links, over all CPUs; only those that have stamps, in the links' order.
     fn link_stamps(
         &self,
@@ -184,7 +185,7 @@ pub fn execute<D: Datapath>(datapath: &mut D, steps: &[Step]) -> Result<Option<I
 fn carry_out<D: Datapath>(datapath: &mut D, step: &Step) -> Result<Option<Interval>, DatapathError> {
     match step {
         Step::Slot(index, slot) => datapath.write_slot(*index, slot)?,
-        Step::Links(index, links, presence) => datapath.write_links(*index, links, *presence),
+        Step::Cells(index, cells, presence) => datapath.write_cells(*index, cells, *presence),
         Step::Word(word) => return Ok(Some(datapath.store(*word)?)),
     }
     Ok(None)

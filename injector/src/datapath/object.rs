@@ -9,7 +9,7 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 use injector_common::exact::Entry;
-use injector_common::key::{Address, EndpointKey, mapped, prefix, whole};
+use injector_common::key::{Address, EndpointKey, MacOwner, mapped, prefix, whole};
 use injector_common::slot::SlotScope;
 use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
@@ -24,7 +24,7 @@ use crate::probe::EndpointId;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector"));
 
 /// The maps that all instances share; read-only data alone is an instance's own.
-const SHARED: [&str; 20] = [
+const SHARED: [&str; 25] = [
     "COMMIT",
     "LEASE",
     "SLOTS",
@@ -34,6 +34,11 @@ const SHARED: [&str; 20] = [
     "PEERS",
     "PREFIXES",
     "MACS",
+    "LEARNED",
+    "CLAIMS",
+    "PORTS",
+    "TRAITS",
+    "ODD",
     "PROTECT_ADDRESSES",
     "PROTECT_SCOPES",
     "ENDPOINTS",
@@ -52,7 +57,7 @@ const LOG_BYTES: u32 = 1 << 14;
 /// Memory that the link stamps may take over all CPUs.
 const LINKS_BYTES: usize = 64 << 20;
 /// What one CPU's stamps of a link take in the kernel, with the map's overhead.
-const LINK_BYTES: usize = 96;
+const LINK_BYTES: usize = 128;
 
 /// What the object is sized and specialised by.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,7 +66,6 @@ pub struct Sizes {
     side: u32,
     exact: Table,
     prefixes: u32,
-    macs: u32,
     protect_addresses: u32,
     protect_scopes: u32,
     endpoints: u32,
@@ -110,7 +114,6 @@ impl Sizes {
             side: count(side),
             exact: Table::of(&addresses),
             prefixes: count(prefixes),
-            macs: count(macs),
             protect_addresses: count(config.protect.len() - scopes),
             protect_scopes: count(scopes),
             endpoints: count(endpoints),
@@ -180,6 +183,11 @@ impl Object {
         self.base.take_map(name).ok_or(DatapathError::NoMap { name })
     }
 
+    /// One of the maps, to fill it in.
+    fn map(&mut self, name: &'static str) -> Result<&mut Map, DatapathError> {
+        self.base.map_mut(name).ok_or(DatapathError::NoMap { name })
+    }
+
     /// The instance that holds the maps, for the log reader.
     pub fn base_mut(&mut self) -> &mut Ebpf {
         &mut self.base
@@ -187,32 +195,40 @@ impl Object {
 
     /// The words of the matrix.
     pub fn cells(&self) -> usize {
-        self.sizes.side as usize * self.sizes.side as usize
+        self.sizes.side as usize * (self.sizes.side as usize + 1)
+    }
+
+    /// The places of the listed addresses in their table.
+    pub fn places(&self) -> BTreeMap<Address, u32> {
+        let entries = (0..).zip(&self.sizes.exact.entries).filter(|(_, entry)| entry.peer != 0);
+        entries.map(|(place, entry)| (entry.address, place)).collect()
     }
 
     fn fill(&mut self, config: &Config) -> Result<(), DatapathError> {
         let set = |name, source| DatapathError::Map { name, source };
-        let mut peers: Array<MapData, Entry> =
-            self.take("PEERS")?.try_into().map_err(|source| set("PEERS", source))?;
-        let mut prefixes: LpmTrie<MapData, Address, u32> =
-            self.take("PREFIXES")?.try_into().map_err(|source| set("PREFIXES", source))?;
-        let mut macs: HashMap<MapData, [u8; 6], u32> =
-            self.take("MACS")?.try_into().map_err(|source| set("MACS", source))?;
-        for (place, entry) in (0..).zip(&self.sizes.exact.entries) {
-            if entry.peer != 0 {
-                peers.set(place, entry, 0).map_err(|source| set("PEERS", source))?;
+        let sizes = Arc::clone(&self.sizes);
+        let mut peers: Array<&mut MapData, Entry> =
+            self.map("PEERS")?.try_into().map_err(|source| set("PEERS", source))?;
+        let entries = sizes.exact.entries.iter();
+        for (place, entry) in (0..).zip(entries).filter(|(_, entry)| entry.peer != 0) {
+            peers.set(place, entry, 0).map_err(|source| set("PEERS", source))?;
+        }
+        let mut macs: HashMap<&mut MapData, [u8; 6], MacOwner> =
+            self.map("MACS")?.try_into().map_err(|source| set("MACS", source))?;
+        for peer in &config.peers {
+            if let Some(mac) = peer.mac {
+                let owner = MacOwner { peer: u32::from(peer.id.0), sure: 1 };
+                macs.insert(mac, owner, 0).map_err(|source| set("MACS", source))?;
             }
         }
+        let mut prefixes: LpmTrie<MapData, Address, u32> =
+            self.take("PREFIXES")?.try_into().map_err(|source| set("PREFIXES", source))?;
         for peer in &config.peers {
-            let id = u32::from(peer.id.0);
             for net in &peer.prefixes {
                 let len = net.prefix_len() + if net.addr().is_ipv4() { 96 } else { 0 };
                 let key = Key::new(u32::from(len), wire_address(net.network()));
                 let value = prefix::value(peer.id.0, len);
                 prefixes.insert(&key, value, 0).map_err(|source| set("PREFIXES", source))?;
-            }
-            if let Some(mac) = peer.mac {
-                macs.insert(mac, id, 0).map_err(|source| set("MACS", source))?;
             }
         }
         let mut addresses: HashMap<MapData, Address, u32> =
@@ -298,7 +314,7 @@ fn loader(
     interface: u32,
     load: impl FnOnce(&mut EbpfLoader<'_>) -> Result<Ebpf, aya::EbpfError>,
 ) -> Result<Ebpf, DatapathError> {
-    let cells = sizes.side * sizes.side;
+    let cells = sizes.side * (sizes.side + 1);
     let exact_mask = sizes.exact.mask();
     let mut loader = EbpfLoader::new();
     loader
@@ -312,7 +328,7 @@ fn loader(
         .map_max_entries("ROLL", sizes.side)
         .map_max_entries("PEERS", sizes.exact.mask() + 1)
         .map_max_entries("PREFIXES", sizes.prefixes.max(1))
-        .map_max_entries("MACS", sizes.macs.max(1))
+        .map_max_entries("TRAITS", sizes.side)
         .map_max_entries("PROTECT_ADDRESSES", sizes.protect_addresses.max(1))
         .map_max_entries("ENDPOINTS", sizes.endpoints.max(1))
         .map_max_entries("AYA_LOGS", LOG_BYTES)

@@ -12,6 +12,7 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use injector::config::Config;
 use injector::datapath::{Clocks, Datapath as _, Kernel, Presence, SlotIndex, chain};
 use injector::model::Link;
+use injector::plan::Cell;
 use injector_common::Word;
 use injector_common::key::{LinkKey, ResponseKey, StreamKey};
 use injector_common::record::{Lease, LinkStamps, TestInput, earliest};
@@ -165,15 +166,20 @@ impl Programs {
         self.lease.set(0, Lease { expires, lapsed, ..Lease::default() }, 0).unwrap();
     }
 
-    /// Puts a partition into a slot, without making it live.
+    /// Puts a partition into a slot, without making it live; ARP and neighbour discovery pass on its links.
     pub fn place(&mut self, slot: u8, content: &Slot, links: &[Link]) {
+        self.place_cells(slot, content, &cells(links));
+    }
+
+    /// The same for cells.
+    pub fn place_cells(&mut self, slot: u8, content: &Slot, cells: &[Cell]) {
         self.kernel.write_slot(SlotIndex(slot), content).unwrap();
-        self.kernel.write_links(SlotIndex(slot), links, Presence::In);
+        self.kernel.write_cells(SlotIndex(slot), cells, Presence::In);
     }
 
     /// Takes a partition out of a slot.
     pub fn clear(&mut self, slot: u8, links: &[Link]) {
-        self.kernel.write_links(SlotIndex(slot), links, Presence::Out);
+        self.kernel.write_cells(SlotIndex(slot), &cells(links), Presence::Out);
     }
 
     /// Everything that was stamped, over all CPUs.
@@ -226,6 +232,11 @@ impl Programs {
     }
 }
 
+/// The cells of links.
+pub fn cells(links: &[Link]) -> Vec<Cell> {
+    links.iter().copied().map(Cell::from).collect()
+}
+
 /// A slot that drops everything on its links, for ever.
 pub fn steady(generation: u32) -> Slot {
     Slot {
@@ -236,7 +247,7 @@ pub fn steady(generation: u32) -> Slot {
         flap_on: 0,
         generation,
         scope_count: 0,
-        drop_neighbour: 0,
+        full: 1,
         pad: 0,
         scopes: [SlotScope::default(); MAX_SCOPES],
     }
@@ -246,6 +257,7 @@ pub fn steady(generation: u32) -> Slot {
 pub fn scoped(generation: u32, scopes: &[&str]) -> Slot {
     let mut slot = steady(generation);
     slot.scope_count = scopes.len() as u32;
+    slot.full = u32::from(scopes.is_empty());
     for (to, from) in slot.scopes.iter_mut().zip(scopes) {
         *to = injector::plan::slot_scope(from.parse().unwrap());
     }

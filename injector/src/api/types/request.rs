@@ -90,7 +90,7 @@ impl PartitionRequest {
             scopes: Vec::new(),
             loss: Percent::ALL,
             flap: None,
-            neighbour: Neighbour::Keep,
+            neighbour: Neighbour::Auto,
             seed: None,
             owner: Owner::None,
             request_id: None,

@@ -94,6 +94,8 @@ pub struct Interfaces {
     coverage: Coverage,
     /// By peer: the interfaces that roll its links' loss, as the programs know them.
     bound: BTreeMap<PeerId, BTreeSet<u32>>,
+    /// What names frames besides the addresses of the config.
+    identity: crate::identity::Identity,
     /// What the last survey was made from.
     known: Vec<Namespace>,
     /// Whether it found nothing of some peer.
@@ -134,6 +136,7 @@ impl Interfaces {
             next: 1,
             coverage: Coverage::default(),
             bound: BTreeMap::new(),
+            identity: crate::identity::Identity::default(),
             known: Vec::new(),
             is_one_missing: false,
             listed: BTreeMap::new(),
@@ -192,6 +195,11 @@ impl Interfaces {
     fn id(&mut self) -> u32 {
         self.next += 1;
         self.next - 1
+    }
+
+    /// What names frames besides the addresses of the config.
+    pub fn identity(&self) -> &crate::identity::Identity {
+        &self.identity
     }
 
     /// Does what an event calls for.

@@ -1,0 +1,99 @@
+//! The second look: a packet that passes the last hook of ours in its way, although another of its names puts it on a link
+//! that is fully cut. It is dropped by no guess, but counted: that link's cut is not in force.
+
+use injector_common::SLOTS as SLOT_COUNT;
+use injector_common::feature;
+use injector_common::key::{LinkKey, traits};
+use injector_common::packet::flag;
+use injector_common::record::counter;
+
+use crate::identity::{WORLD, sender_by_mac, traits_of};
+use crate::maps::{FEATURES, ODD, SCENE, SIDE, SLOTS};
+use crate::scene::Scene;
+use crate::verdict::{cell, is_protected};
+use crate::{emit, observe};
+
+/// Looks at the names of the scene's packet, which passes, besides those that it was judged by; `packets` is how many it
+/// stands for. A global function of plain numbers, as `decide`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn look(packets: u64, live: u32) -> u32 {
+    let Some(scene) = SCENE.get(0) else { return 0 };
+    if scene.packet.flags & flag::NEIGHBOUR != 0 || scene.dst == SIDE.load() {
+        return 0;
+    }
+    let Scene { sender, receiver, src, dst, .. } = *scene;
+    if sender != WORLD && src != sender {
+        // Forwarded or forged: the receiver's hook looks at the MAC too from now on.
+        if traits_of(sender) & traits::FORWARDS == 0 {
+            if let Some(odd) = ODD.get_ptr_mut(0) {
+                // SAFETY: one aligned word.
+                unsafe { odd.write_volatile(1) };
+            }
+            if src == WORLD {
+                emit::count(counter::FOREIGN_SOURCE, 1);
+            }
+            // The last hook of ours, if the receiver has none.
+            if dst != WORLD && traits_of(dst) & traits::BOUND == 0 {
+                count(packets, sender, dst, live);
+            }
+        }
+        return 0;
+    }
+    if receiver == WORLD || traits_of(receiver) & traits::FORWARDS != 0 {
+        return 0;
+    }
+    // A link is end to end: what is addressed to another peer belongs to that one.
+    if dst != receiver && dst == WORLD {
+        count(packets, src, receiver, live);
+    }
+    if ODD.get(0).copied().unwrap_or(0) == 0 && FEATURES.load() & feature::MAC == 0 {
+        return 0;
+    }
+    let other = sender_by_mac();
+    if other != WORLD && other != src && traits_of(other) & traits::FORWARDS == 0 {
+        count(packets, other, receiver, live);
+    }
+    1
+}
+
+/// Counts `packets` as leaked on a link, for every full slot that cuts it now.
+#[inline(always)]
+fn count(packets: u64, src: u32, dst: u32, live: u32) {
+    let slots = live & cell(src, dst) as u32;
+    if slots != 0 && is_protected() == 0 {
+        leaks(src << 16 | dst, slots, packets);
+    }
+}
+
+/// The same for a link as one number and the slots on it. A global function of plain numbers, as `decide`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn leaks(link: u32, slots: u32, packets: u64) -> u32 {
+    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
+    let scene = unsafe { &mut *scene };
+    scene.rest.set(slots);
+    for _ in 0..SLOT_COUNT {
+        let Some(index) = scene.rest.take() else { break };
+        let Some(slot) = SLOTS.get(index) else { continue };
+        if slot.full == 0 || scene.clock.reached(slot.ends_at) || !scene.clock.reached(slot.starts_at) {
+            continue;
+        }
+        let now = scene.clock.exact();
+        if slot.flap_period != 0 && now.wrapping_sub(slot.starts_at) % slot.flap_period >= slot.flap_on {
+            continue;
+        }
+        let key =
+            LinkKey { generation: slot.generation, slot: index, src: (link >> 16) as u16, dst: link as u16 };
+        let Some(stamps) = observe::stamps(&key) else { continue };
+        // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
+        let stamps = unsafe { &mut *stamps };
+        stamps.leaked_packets += packets;
+        if stamps.first_leak == 0 {
+            stamps.first_leak = now;
+            emit::ring(index, slot.generation);
+        }
+    }
+    1
+}

@@ -1,0 +1,92 @@
+//! What the programs learn from frames that come out of a peer's bound port: its MAC addresses, and the addresses that it
+//! claims by ARP and neighbour discovery.
+
+use injector_common::key::{Address, CONTEST, Claim, NOBODY, is_nameless, port};
+use injector_common::packet::{Bytes, discovery};
+
+use crate::identity::{Side, WORLD, listed};
+use crate::maps::{CLAIMS, INTERFACE, LEARNED, PORTS, SCENE};
+
+/// The MAC of the scene's sender belongs to the port's peer; the hook of its receiver asks for it later. A global
+/// function, as [`claim`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn learn_mac(peer: u32) -> u32 {
+    let Some(scene) = SCENE.get(0) else { return 0 };
+    let [_, both, low] = scene.packet.macs;
+    let packed = u64::from(both >> 16) << 32 | u64::from(low);
+    let Some(port) = PORTS.get_ptr_mut(INTERFACE.load()) else { return 0 };
+    // SAFETY: one aligned word; a race costs a look-up.
+    let last = unsafe { core::ptr::addr_of_mut!((*port).last) };
+    // SAFETY: as above.
+    if packed == unsafe { last.read_volatile() } {
+        return 0;
+    }
+    let mac = scene.packet.src_mac();
+    if packed == 0 || mac[0] & 1 != 0 {
+        return 0;
+    }
+    // SAFETY: one word, replaced as a whole.
+    let known = unsafe { LEARNED.get(&mac) }.copied().unwrap_or(WORLD);
+    if known == WORLD {
+        let _ = LEARNED.insert(&mac, &peer, 0);
+    } else if known != peer && known != NOBODY {
+        let _ = LEARNED.insert(&mac, &NOBODY, 0);
+    }
+    // SAFETY: as above.
+    unsafe { last.write_volatile(packed) };
+    1
+}
+
+/// Whether the frame is to be looked at for claims although nothing is armed: ARP and neighbour discovery alone, from the
+/// port of a peer whose namespace is not seen.
+#[inline(always)]
+pub fn is_due<B: Bytes>(bytes: &B, side: Side) -> bool {
+    side.sender != WORLD && side.flags & port::LEARNS != 0 && may_claim(bytes)
+}
+
+/// Whether a frame is ARP, or neighbour discovery without extension headers: by ethertype, next header and hop limit.
+#[inline(always)]
+fn may_claim<B: Bytes>(bytes: &B) -> bool {
+    let Some([kind, _, limits]) = bytes.words::<3>(12) else { return false };
+    let kind = u32::from_be(kind) >> 16;
+    kind == 0x0806 || kind == 0x86dd && u32::from_be(limits) & 0xffff == 58 << 8 | 255
+}
+
+/// Takes note of the address that the scene's frame claims for the port's peer. A global function of plain numbers: the
+/// verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn claim(peer: u32) -> u32 {
+    let Some(scene) = SCENE.get(0) else { return 0 };
+    let packet = &scene.packet;
+    let claimed: Address = match packet.discovery {
+        discovery::REQUEST => packet.src,
+        // From the unspecified address: the target is what it is about to take.
+        discovery::SOLICITATION if packet.src == [0; 4] => packet.dst,
+        discovery::SOLICITATION => packet.src,
+        discovery::OVERRIDE => packet.announced,
+        _ => return 0,
+    };
+    if is_nameless(&claimed) || listed(&claimed) != WORLD {
+        return 0;
+    }
+    let now = scene.now();
+    let mut fresh = Claim { peer, held: 0, at: now, contested_until: 0 };
+    // SAFETY: read as whole words, as in `identity::claimed`.
+    if let Some(known) = unsafe { CLAIMS.get(&claimed) } {
+        let is_recent = known.held != 0 || now < known.at + CONTEST;
+        if known.peer == peer {
+            fresh.held = known.held;
+            fresh.contested_until = known.contested_until;
+            // Refreshed now and then: each write is a map update.
+            if now < known.at + CONTEST / 8 {
+                return 0;
+            }
+        } else if is_recent {
+            fresh.contested_until = now + CONTEST;
+        }
+    }
+    let _ = CLAIMS.insert(&claimed, &fresh, 0);
+    1
+}

@@ -1,0 +1,180 @@
+//! Writes an [`Identity`] into the programs' maps, as it changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use aya::Pod;
+use aya::maps::{Array, HashMap, MapData, MapError};
+use injector_common::exact::Entry;
+use injector_common::key::{Address, Claim, MacOwner, Port, VIP, port, traits};
+
+use super::DatapathError;
+use super::object::{Object, wire_address};
+use crate::clock::MonoNs;
+use crate::config::Config;
+use crate::identity::{self, End, Identity, Mac};
+use crate::model::PeerId;
+
+/// The maps that name frames, and what is in them.
+pub struct NameMaps {
+    ports: Array<MapData, Port>,
+    traits: Array<MapData, u32>,
+    macs: HashMap<MapData, Mac, MacOwner>,
+    claims: HashMap<MapData, Address, Claim>,
+    addresses: Array<MapData, Entry>,
+    /// The places of listed addresses in the table.
+    places: BTreeMap<Address, u32>,
+    /// The MACs of the config: these stay.
+    sure: BTreeSet<Mac>,
+    side: usize,
+    written: Written,
+}
+
+/// What was written last.
+#[derive(Default)]
+struct Written {
+    ports: BTreeMap<u32, Port>,
+    traits: BTreeMap<u32, u32>,
+    macs: BTreeMap<Mac, u32>,
+    held: BTreeMap<IpAddr, u32>,
+    moved: BTreeSet<IpAddr>,
+}
+
+impl NameMaps {
+    /// Takes the maps; what the config fixes is in them already.
+    pub fn take(object: &mut Object, config: &Config) -> Result<Self, DatapathError> {
+        let of = |name| move |source| DatapathError::Map { name, source };
+        let listed = object.places();
+        Ok(Self {
+            ports: object.take("PORTS")?.try_into().map_err(of("PORTS"))?,
+            traits: object.take("TRAITS")?.try_into().map_err(of("TRAITS"))?,
+            macs: object.take("MACS")?.try_into().map_err(of("MACS"))?,
+            claims: object.take("CLAIMS")?.try_into().map_err(of("CLAIMS"))?,
+            addresses: object.take("PEERS")?.try_into().map_err(of("PEERS"))?,
+            places: listed,
+            sure: config.peers.iter().filter_map(|peer| peer.mac).collect(),
+            side: config.names.len(),
+            written: Written::default(),
+        })
+    }
+
+    /// Writes what changed.
+    pub fn write(&mut self, identity: &Identity) -> Result<(), DatapathError> {
+        let id = |peer: &PeerId| u32::from(peer.0);
+        let ports = identity.ports.iter().map(|(at, port)| (*at, port_of(identity, port))).collect();
+        update(&mut self.written.ports, ports, |at, port| {
+            let value = port.copied().unwrap_or_default();
+            match self.ports.set(*at, value, 0) {
+                // More interfaces than there are ids for: their ports name nobody.
+                Err(MapError::OutOfBounds { .. }) => Ok(()),
+                other => other.map_err(|source| DatapathError::Map { name: "PORTS", source }),
+            }
+        })?;
+        let traits = traits_of(identity, self.side);
+        update(&mut self.written.traits, traits, |peer, flags| {
+            let flags = flags.copied().unwrap_or_default();
+            self.traits.set(*peer, flags, 0).map_err(|source| DatapathError::Map { name: "TRAITS", source })
+        })?;
+        let macs = identity.macs.iter().filter(|(mac, _)| !self.sure.contains(*mac));
+        let macs = macs.map(|(mac, peer)| (*mac, id(peer))).collect();
+        update(&mut self.written.macs, macs, |mac, peer| {
+            write(&mut self.macs, "MACS", mac, peer.map(|peer| MacOwner { peer: *peer, sure: 0 }))
+        })?;
+        let held = identity.held.iter().map(|(address, peer)| (*address, id(peer))).collect();
+        let now = MonoNs::now().0;
+        update(&mut self.written.held, held, |address, peer| {
+            let claim = peer.map(|peer| Claim { peer: *peer, held: 1, at: now, contested_until: 0 });
+            write(&mut self.claims, "CLAIMS", &wire_address(*address), claim)
+        })?;
+        for address in identity.moved.keys() {
+            if !self.written.moved.contains(address) {
+                let key = wire_address(*address);
+                if let Some(place) = self.places.get(&key) {
+                    // The address stays as it is, and the other field is one word: no program reads a mixture.
+                    let entry = Entry { address: key, peer: VIP };
+                    self.addresses
+                        .set(*place, entry, 0)
+                        .map_err(|source| DatapathError::Map { name: "PEERS", source })?;
+                }
+                self.written.moved.insert(*address);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn port_of(identity: &Identity, from: &identity::Port) -> Port {
+    let is_seen = identity.peers.get(&from.peer).is_some_and(|traits| traits.is_seen);
+    let mut flags = 0;
+    for (is_so, flag) in
+        [(from.end == End::Own, port::OWN), (!from.is_shared, port::NAMES), (!is_seen, port::LEARNS)]
+    {
+        if is_so {
+            flags |= flag;
+        }
+    }
+    Port { peer: u32::from(from.peer.0), flags, last: 0 }
+}
+
+fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
+    let bound = identity.bound();
+    let mut flags: BTreeMap<u32, u32> = BTreeMap::new();
+    for peer in (1..side).map(|peer| PeerId(peer as u16)) {
+        let known = identity.peers.get(&peer).copied().unwrap_or_default();
+        let mut of_peer = 0;
+        for (is_so, flag) in [
+            (known.is_plain && !known.forwards, traits::PLAIN),
+            (known.forwards, traits::FORWARDS),
+            (bound.contains(&peer), traits::BOUND),
+        ] {
+            if is_so {
+                of_peer |= flag;
+            }
+        }
+        flags.insert(u32::from(peer.0), of_peer);
+    }
+    let are_all_bound = bound.len() + 1 == side;
+    flags.insert(0, if are_all_bound { traits::ALL_BOUND } else { 0 });
+    flags
+}
+
+/// Brings a map from what was written to what is wanted, entry by entry; an entry that is gone is `None`.
+fn update<K: Ord + Clone, V: PartialEq + Clone>(
+    written: &mut BTreeMap<K, V>,
+    wanted: BTreeMap<K, V>,
+    mut write: impl FnMut(&K, Option<&V>) -> Result<(), DatapathError>,
+) -> Result<(), DatapathError> {
+    let gone: Vec<K> = written.keys().filter(|key| !wanted.contains_key(*key)).cloned().collect();
+    for key in gone {
+        write(&key, None)?;
+        written.remove(&key);
+    }
+    for (key, value) in wanted {
+        if written.get(&key) != Some(&value) {
+            write(&key, Some(&value))?;
+            written.insert(key, value);
+        }
+    }
+    Ok(())
+}
+
+fn write<K: Pod + Eq + Hash, V: Pod>(
+    map: &mut HashMap<MapData, K, V>,
+    name: &'static str,
+    key: &K,
+    value: Option<V>,
+) -> Result<(), DatapathError> {
+    let done = match value {
+        Some(value) => map.insert(key, value, 0),
+        None => match map.remove(key) {
+            // A least-recently-used map may have dropped it.
+            Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(())
+            }
+            other => other,
+        },
+    };
+    done.map_err(|source| DatapathError::Map { name, source })
+}
