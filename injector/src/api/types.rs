@@ -7,12 +7,13 @@ mod problem;
 mod record;
 mod request;
 mod view;
+mod warning;
 
 pub use event::{ConfigOutcome, Event, EventKind};
 pub use problem::{Code, Problem};
 pub use record::{
-    EndpointRecord, HostRecord, LinkRecord, Outcome, Phases, RECORD_SCHEMA, RecoveryRecord, ShapePair,
-    TcpState, Uncovered,
+    EndpointRecord, HostRecord, LinkRecord, OLDEST_RECORD_SCHEMA, Outcome, Phases, RECORD_SCHEMA,
+    RecoveryRecord, ShapePair, TcpState, Uncovered,
 };
 pub use request::{Owner, PartitionRequest, StartAt, Trial};
 pub use view::{
@@ -20,3 +21,4 @@ pub use view::{
     MarkRequest, PartitionState, PartitionView, PeerView, ProbeRules, ProbeView, Rules, Stamped, Status,
     WireSight,
 };
+pub use warning::{Warning, WarningCode};

@@ -356,7 +356,7 @@ impl Measure {
         let view = self.client.apply(&name, &request).await?;
         tell(self.tally(), News::Cut(trial, &name));
         for warning in &view.warnings {
-            tell(self.tally(), News::Warning(warning));
+            tell(self.tally(), News::Warning(&warning.text));
         }
         let cut_at = view.effective.map(|cut| cut.end_ns);
         let ends_at = view.ends_at_ns.or(cut_at.map(|at| at + hold.0)).unwrap_or_default();

@@ -6,7 +6,8 @@ use super::command::{ConnectionId, Step};
 use super::partition::{Partition, Pressures, instant, named, stamped};
 use super::state::{Answer, State};
 use crate::api::types::{
-    Code, EventKind, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt,
+    Code, EventKind, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning,
+    WarningCode,
 };
 use crate::clock::{MonoNs, WallOffset};
 use crate::datapath::{Datapath as _, DatapathError, execute};
@@ -325,11 +326,13 @@ impl State {
         if partition.request.loss != Percent::ALL {
             warnings.extend(partition.resolved.links.iter().filter_map(|link| {
                 let why = self.interfaces.why_not_once(*link)?;
-                Some(format!("{}: {why}", named(&self.config.names, *link)))
+                let link = named(&self.config.names, *link).to_string();
+                let text = format!("{link}: {why}");
+                Some(Warning::new(WarningCode::LossNotOnce, link, text))
             }));
         }
         for warning in &warnings {
-            tracing::warn!(generation, warning);
+            tracing::warn!(generation, warning = warning.text);
         }
         let index = self.at_generation(generation);
         self.partitions[index].warnings.extend(warnings);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::api::types::{
     Healed, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, ProbeView,
-    RecoveryRecord, Stamped, TcpState,
+    RecoveryRecord, Stamped, TcpState, Warning,
 };
 use crate::clock::{MonoNs, Span, WallOffset};
 use crate::daemon::command::ConnectionId;
@@ -54,7 +54,7 @@ pub struct Partition {
     /// The TCP sockets of its links' senders, shortly before the deadline.
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
     /// What makes its record doubtful.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// What it affects in the matrix.
     pub cells: Vec<Cell>,
     /// Per endpoint, from which sample of its log on this partition's evidence begins.

@@ -26,7 +26,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::api::types::{HealedBy, LinkRecord, ShapePair, Stamped, Trial};
+use crate::api::types::{HealedBy, LinkRecord, ShapePair, Stamped, Trial, Warning};
 use crate::clock::{MonoNs, Span};
 use crate::config::Ready;
 use crate::probe::Sample;
@@ -70,8 +70,8 @@ pub struct Evidence<'a> {
     pub closed_by: Option<Closed>,
     /// What went wrong with the instrument, if it did.
     pub broken: Option<Broken>,
-    /// What makes the record doubtful, in words.
-    pub warnings: Vec<String>,
+    /// What makes the record doubtful.
+    pub warnings: Vec<Warning>,
     /// Events lost during the trial.
     pub lost_events: u64,
     /// The share of the trial in which some task waited for a CPU, 0 to 1.

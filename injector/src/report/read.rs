@@ -1,8 +1,10 @@
 //! Reading a run directory: as a stream, so that memory does not grow with the raw records.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -10,11 +12,30 @@ use serde::de::DeserializeOwned;
 
 use super::run_dir::{CAMPAIGN, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes};
 use super::settings::{CAMPAIGN_SCHEMA, Campaign};
-use crate::api::types::{ProbeView, RECORD_SCHEMA, RecoveryRecord};
+use crate::api::types::{OLDEST_RECORD_SCHEMA, ProbeView, RECORD_SCHEMA, RecoveryRecord};
 use crate::stats::summary::{SUMMARY_SCHEMA, Summary};
 
 /// Probes by the index of their trial.
 pub type Probes = HashMap<u64, Vec<ProbeView>>;
+
+/// The versions of a layout that can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known(RangeInclusive<u32>);
+
+impl Known {
+    const RECORDS: Self = Self(OLDEST_RECORD_SCHEMA..=RECORD_SCHEMA);
+
+    const fn only(schema: u32) -> Self {
+        Self(schema..=schema)
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.0.start(), self.0.end());
+        if first == last { write!(f, "{last}") } else { write!(f, "{first} to {last}") }
+    }
+}
 
 /// Why a run directory can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +55,8 @@ pub enum ReadError {
         path: PathBuf,
         /// The version found.
         found: u64,
-        /// The version that can be read.
-        known: u32,
+        /// The versions that can be read.
+        known: Known,
     },
     /// Not what it should be.
     #[error("{} line {line} is not readable: {source}; mend or remove that line", .path.display())]
@@ -67,9 +88,9 @@ struct SchemaOnly {
 }
 
 /// Reads text with a schema: another version is told as such even where its layout can't be read.
-fn versioned<T: DeserializeOwned>(text: &[u8], known: u32, path: &Path, line: u64) -> Result<T, ReadError> {
+fn versioned<T: DeserializeOwned>(text: &[u8], known: Known, path: &Path, line: u64) -> Result<T, ReadError> {
     match serde_json::from_slice::<SchemaOnly>(text) {
-        Ok(SchemaOnly { schema }) if schema != u64::from(known) => {
+        Ok(SchemaOnly { schema }) if !u32::try_from(schema).is_ok_and(|schema| known.0.contains(&schema)) => {
             Err(ReadError::Schema { path: path.to_owned(), found: schema, known })
         }
         _ => serde_json::from_slice(text).map_err(|source| ReadError::Line {
@@ -80,7 +101,7 @@ fn versioned<T: DeserializeOwned>(text: &[u8], known: u32, path: &Path, line: u6
     }
 }
 
-fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: u32) -> Result<T, ReadError> {
+fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: Known) -> Result<T, ReadError> {
     let path = directory.join(name);
     let text = fs::read(&path).map_err(io_error(&path))?;
     versioned(&text, known, &path, 1)
@@ -88,12 +109,12 @@ fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: u32) -> Resul
 
 /// Reads `campaign.json`.
 pub fn campaign(directory: &Path) -> Result<Campaign, ReadError> {
-    whole(directory, CAMPAIGN, CAMPAIGN_SCHEMA)
+    whole(directory, CAMPAIGN, Known::only(CAMPAIGN_SCHEMA))
 }
 
 /// Reads `summary.json`.
 pub fn summary(directory: &Path) -> Result<Summary, ReadError> {
-    whole(directory, SUMMARY, SUMMARY_SCHEMA)
+    whole(directory, SUMMARY, Known::only(SUMMARY_SCHEMA))
 }
 
 /// What is wrong with a last line.
@@ -166,8 +187,8 @@ impl Lines {
     fn parse(&self) -> Result<Box<RecoveryRecord>, ReadError> {
         // The common case is parsed once; only what does not fit is looked at again for its schema.
         match serde_json::from_slice::<Box<RecoveryRecord>>(&self.line) {
-            Ok(record) if record.schema == RECORD_SCHEMA => Ok(record),
-            _ => versioned(&self.line, RECORD_SCHEMA, &self.path, self.number),
+            Ok(record) if Known::RECORDS.0.contains(&record.schema) => Ok(record),
+            _ => versioned(&self.line, Known::RECORDS, &self.path, self.number),
         }
     }
 

@@ -4,11 +4,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::view::{HealedBy, Stamped};
+use super::warning::Warning;
 use crate::clock::MonoNs;
 use crate::model::{NamedLink, Shape};
 
 /// The version of [`RecoveryRecord`]'s layout.
-pub const RECORD_SCHEMA: u32 = 1;
+pub const RECORD_SCHEMA: u32 = 2;
+
+/// The oldest layout that can still be read: what it lacks is null, and its warnings are of the code `other`.
+pub const OLDEST_RECORD_SCHEMA: u32 = 1;
 
 /// One link of a recovery record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -211,9 +215,9 @@ pub struct RecoveryRecord {
     pub host: HostRecord,
     /// Whether the host starved the instrument.
     pub starved: bool,
-    /// What makes this record doubtful, in words (a foreign program that runs before ours, …).
+    /// What makes this record doubtful (a foreign program that runs before ours, …).
     #[serde(default)]
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// Events lost during the trial.
     pub lost_events: u64,
     /// Whether at least one packet was dropped on the partition's links.

@@ -25,7 +25,7 @@ use self::gaps::{Gap, common, merged};
 use self::prepare::Spare;
 use self::survey::Namespace;
 use super::StartError;
-use crate::api::types::{AttachmentView, Uncovered};
+use crate::api::types::{AttachmentView, Uncovered, Warning, WarningCode};
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Netns};
 use crate::datapath::{DatapathError, Foreign, Instance, Instances, Kernel, Names, ids, names, shown};
@@ -366,8 +366,8 @@ impl Interfaces {
         (found, named)
     }
 
-    /// What runs before our programs, or may do so unseen, in words.
-    pub async fn ahead(&self) -> Vec<String> {
+    /// What runs before our programs, or may do so unseen.
+    pub async fn ahead(&self) -> Vec<Warning> {
         let (found, names) = self.others().await;
         let mut warnings = Vec::new();
         for (entry, found) in self.entries.iter().zip(found) {
@@ -376,13 +376,17 @@ impl Interfaces {
                 Some(Ok(foreign)) => {
                     warnings.extend(foreign.iter().filter(|foreign| foreign.is_ahead).map(|foreign| {
                         let (interface, program) = (shown(&entry.interface), foreign.shown(&names));
-                        format!("{interface}: {program} runs before our program and can bypass it")
+                        let text =
+                            format!("{interface}: {program} runs before our program and can bypass it");
+                        Warning::new(WarningCode::ForeignAhead, interface, text)
                     }));
                 }
-                Some(Err(error)) => warnings.push(format!(
-                    "{error}; a program that runs before ours on {} would bypass it",
-                    shown(&entry.interface)
-                )),
+                Some(Err(error)) => {
+                    let interface = shown(&entry.interface);
+                    let text =
+                        format!("{error}; a program that runs before ours on {interface} would bypass it");
+                    warnings.push(Warning::new(WarningCode::HookUnreadable, interface, text));
+                }
             }
         }
         warnings
