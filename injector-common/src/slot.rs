@@ -42,7 +42,7 @@ pub struct SlotScope {
     pub first: u16,
     /// The last port, included.
     pub last: u16,
-    /// [`protocol::TCP`], [`protocol::UDP`] or [`protocol::ICMP`] (which stands for both ICMPs).
+    /// An IP protocol number after extension headers; [`protocol::ICMP`] stands for both ICMPs.
     pub protocol: u8,
     /// One of [`side`].
     pub side: u8,

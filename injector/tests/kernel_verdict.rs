@@ -212,6 +212,54 @@ fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
     }
 }
 
+/// An authentication header of 24 bytes before what it protects.
+fn authenticated(next: u8, rest: &[u8]) -> Vec<u8> {
+    [&[next, 4][..], &[0; 22], rest].concat()
+}
+
+#[test]
+fn the_protocol_behind_an_authentication_header_decides() {
+    if !can_run("the_protocol_behind_an_authentication_header_decides") {
+        return;
+    }
+    let (config, mut programs) = bench(THREE);
+    let links = [link(&config, "n1", "n2")];
+    let segment = &packet::tcp("10.0.0.1", "10.0.0.2", 5, 7000, SYN, b"x")[34..];
+    let sctp = [&[0x1b, 0x58, 0, 9][..], &[0; 8]].concat();
+    let four = |payload: &[u8]| packet::ip("10.0.0.1", "10.0.0.2", 51, payload);
+    let frames = [
+        four(&authenticated(6, segment)),
+        packet::ip("fd00::1", "fd00::2", 51, &authenticated(6, segment)),
+        four(&authenticated(51, &authenticated(6, segment))),
+        // Its data begin with what seems to be a header, but it is a later fragment.
+        fragment(four(&authenticated(6, segment)), 2, false),
+        four(&authenticated(132, &sctp)),
+        four(&authenticated(112, &[0x21, 1, 100, 0])),
+        packet::ip("10.0.0.1", "10.0.0.2", 132, &sctp),
+        packet::ip("10.0.0.1", "10.0.0.2", 112, &[0x21, 1, 100, 0]),
+        packet::ip("fd00::1", "fd00::2", 89, &[3, 1, 0, 44]),
+        four(&[6]),
+    ];
+    for (scope, expected) in [
+        ("tcp", [true, true, true, false, false, false, false, false, false, false]),
+        ("tcp/7000:dst", [true, true, true, false, false, false, false, false, false, false]),
+        ("tcp/7001", [false; 10]),
+        ("sctp", [false, false, false, false, true, false, true, false, false, false]),
+        ("sctp/7000:src", [false, false, false, false, true, false, true, false, false, false]),
+        ("sctp/7000:dst", [false; 10]),
+        ("proto/112", [false, false, false, false, false, true, false, true, false, false]),
+        ("proto/89", [false, false, false, false, false, false, false, false, true, false]),
+    ] {
+        programs.place(0, &scoped(1, &[scope]), &links);
+        programs.word(1, 0);
+        assert_eq!(frames.each_ref().map(|frame| programs.all_drop(frame)), expected, "{scope}");
+        programs.word(0, 0);
+    }
+    programs.place(0, &steady(1), &links);
+    programs.word(1, 0);
+    assert!(frames.iter().all(|frame| programs.all_drop(frame)), "an unscoped cut drops them all");
+}
+
 #[test]
 fn an_icmp_error_is_in_the_scope_of_the_flow_that_it_quotes() {
     if !can_run("an_icmp_error_is_in_the_scope_of_the_flow_that_it_quotes") {

@@ -105,7 +105,8 @@ pub enum Content<'a> {
     },
     /// The flow that an error quotes, turned round: its protocol and ports.
     Icmp(Option<(u8, Option<(u16, u16)>)>),
-    Other,
+    /// A protocol's number, and its ports if it has any that are known.
+    Other(u8, Option<(u16, u16)>),
 }
 
 impl Model {
@@ -281,11 +282,14 @@ impl Reading<'_> {
             Content::Tcp { ports, .. } => Some((6, *ports)),
             Content::Udp { ports, .. } => Some((17, *ports)),
             Content::Icmp(quoted) => *quoted,
-            Content::Neighbour | Content::Other => None,
+            Content::Other(protocol, ports) => Some((*protocol, *ports)),
+            Content::Neighbour => None,
         };
         let protocol = match scope.protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+            Protocol::Number(number) => number,
             Protocol::Icmp => return matches!(self.content, Content::Icmp(_)),
         };
         let Some((of, ports)) = flow else { return false };
@@ -348,6 +352,13 @@ struct Above<'a> {
 }
 
 impl<'a> Above<'a> {
+    /// Goes on behind a header of this length.
+    fn enter(&mut self, next: u8, header: usize) {
+        self.protocol = next;
+        self.bytes = self.bytes.get(header..).unwrap_or_default();
+        self.length = self.length.map(|length| length.saturating_sub(header));
+    }
+
     fn ports(&self) -> Option<(u16, u16)> {
         let [a, b, c, d] = *self.bytes.first_chunk()?;
         (!self.later_fragment).then_some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
@@ -380,7 +391,8 @@ impl<'a> Above<'a> {
                 Some(kind) if !self.later_fragment => self.icmp(icmp, *kind),
                 _ => Content::Icmp(None),
             },
-            _ => Content::Other,
+            132 => Content::Other(132, self.ports()),
+            other => Content::Other(other, None),
         }
     }
 
@@ -411,13 +423,22 @@ impl<'a> V4<'a> {
         }
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let address = |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
-        let above = Above {
+        let mut above = Above {
             protocol: fixed[9],
             bytes: packet.get(header..).unwrap_or_default(),
             // No sensible length: a segmentation super-packet.
             length: usize::from(word(2)).checked_sub(header),
             later_fragment: word(6) % 0x2000 > 0,
         };
+        // At most two authentication headers are followed, and in a later fragment there is none.
+        for _ in 0..2 {
+            match above.bytes {
+                [next, length, ..] if above.protocol == 51 && !above.later_fragment => {
+                    above.enter(*next, usize::from(*length) * 4 + 8);
+                }
+                _ => break,
+            }
+        }
         Some(Self { from: address(12), to: address(16), above })
     }
 
@@ -464,9 +485,7 @@ impl<'a> V6<'a> {
                 0 | 43 | 60 | 135 | 139 | 140 => usize::from(length) * 8 + 8,
                 _ => break,
             };
-            above.protocol = next;
-            above.bytes = above.bytes.get(skip..).unwrap_or_default();
-            above.length = above.length.map(|length| length.saturating_sub(skip));
+            above.enter(next, skip);
             if above.later_fragment {
                 break;
             }
