@@ -175,13 +175,6 @@ peers:
     }
 }
 
-/// An IPv4 fragment of a packet without options.
-fn fragment(mut frame: Vec<u8>, offset: u16, more: bool) -> Vec<u8> {
-    let field = offset | u16::from(more) << 13;
-    frame[20..22].copy_from_slice(&field.to_be_bytes());
-    frame
-}
-
 #[test]
 fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
     if !can_run("a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all") {
@@ -189,10 +182,10 @@ fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
     }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n1", "n2")];
-    let first = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"begin"), 0, true);
+    let first = packet::fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"begin"), 0, true);
     // Ports that a later fragment's data only seems to have.
-    let later = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"end"), 2, false);
-    let mut tiny = fragment(packet::tcp("10.0.0.1", "10.0.0.2", 1, 7000, SYN, b""), 0, true);
+    let later = packet::fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"end"), 2, false);
+    let mut tiny = packet::fragment(packet::tcp("10.0.0.1", "10.0.0.2", 1, 7000, SYN, b""), 0, true);
     tiny.truncate(14 + 20 + 8);
     let torn = tiny[..14 + 20 + 3].to_vec();
     let cases = [
@@ -210,54 +203,6 @@ fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
         assert_eq!(verdicts, expected, "{:?}", &slot.scopes[..1]);
         programs.word(0, 0);
     }
-}
-
-/// An authentication header of 24 bytes before what it protects.
-fn authenticated(next: u8, rest: &[u8]) -> Vec<u8> {
-    [&[next, 4][..], &[0; 22], rest].concat()
-}
-
-#[test]
-fn the_protocol_behind_an_authentication_header_decides() {
-    if !can_run("the_protocol_behind_an_authentication_header_decides") {
-        return;
-    }
-    let (config, mut programs) = bench(THREE);
-    let links = [link(&config, "n1", "n2")];
-    let segment = &packet::tcp("10.0.0.1", "10.0.0.2", 5, 7000, SYN, b"x")[34..];
-    let sctp = [&[0x1b, 0x58, 0, 9][..], &[0; 8]].concat();
-    let four = |payload: &[u8]| packet::ip("10.0.0.1", "10.0.0.2", 51, payload);
-    let frames = [
-        four(&authenticated(6, segment)),
-        packet::ip("fd00::1", "fd00::2", 51, &authenticated(6, segment)),
-        four(&authenticated(51, &authenticated(6, segment))),
-        // Its data begin with what seems to be a header, but it is a later fragment.
-        fragment(four(&authenticated(6, segment)), 2, false),
-        four(&authenticated(132, &sctp)),
-        four(&authenticated(112, &[0x21, 1, 100, 0])),
-        packet::ip("10.0.0.1", "10.0.0.2", 132, &sctp),
-        packet::ip("10.0.0.1", "10.0.0.2", 112, &[0x21, 1, 100, 0]),
-        packet::ip("fd00::1", "fd00::2", 89, &[3, 1, 0, 44]),
-        four(&[6]),
-    ];
-    for (scope, expected) in [
-        ("tcp", [true, true, true, false, false, false, false, false, false, false]),
-        ("tcp/7000:dst", [true, true, true, false, false, false, false, false, false, false]),
-        ("tcp/7001", [false; 10]),
-        ("sctp", [false, false, false, false, true, false, true, false, false, false]),
-        ("sctp/7000:src", [false, false, false, false, true, false, true, false, false, false]),
-        ("sctp/7000:dst", [false; 10]),
-        ("proto/112", [false, false, false, false, false, true, false, true, false, false]),
-        ("proto/89", [false, false, false, false, false, false, false, false, true, false]),
-    ] {
-        programs.place(0, &scoped(1, &[scope]), &links);
-        programs.word(1, 0);
-        assert_eq!(frames.each_ref().map(|frame| programs.all_drop(frame)), expected, "{scope}");
-        programs.word(0, 0);
-    }
-    programs.place(0, &steady(1), &links);
-    programs.word(1, 0);
-    assert!(frames.iter().all(|frame| programs.all_drop(frame)), "an unscoped cut drops them all");
 }
 
 #[test]

@@ -85,6 +85,8 @@ pub struct Reading<'a> {
     pub content: Content<'a>,
     /// The receiver is whoever is asked for.
     pub question: bool,
+    /// Of a later fragment, the protocol as far as its headers say.
+    pub piece_of: Option<u8>,
 }
 
 /// What a packet carries.
@@ -261,7 +263,7 @@ impl World {
     fn protects(&self, reading: &Reading<'_>) -> bool {
         self.protected_addresses.contains(&plain(reading.from))
             || self.protected_addresses.contains(&plain(reading.to))
-            || self.protected_scopes.iter().any(|scope| reading.is_in(*scope))
+            || self.protected_scopes.iter().any(|scope| reading.is_in(*scope) || reading.may_be_in(*scope))
     }
 }
 
@@ -275,6 +277,22 @@ impl Reading<'_> {
         let to = plain(self.to);
         let by_mac = !self.question && self.to_mac[0] % 2 == 1;
         by_mac || to.is_multicast() || to == IpAddr::V4(Ipv4Addr::BROADCAST)
+    }
+
+    /// Whether it is a piece of a datagram whose first fragment may be in a scope.
+    fn may_be_in(&self, scope: Scope) -> bool {
+        let protocol = match scope.protocol {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+            Protocol::Number(number) => number,
+            Protocol::Icmp => 1,
+        };
+        self.piece_of.is_some_and(|of| {
+            of == protocol
+                || matches!(self.content, Content::Icmp(_))
+                || [0, 43, 44, 51, 60, 135, 139, 140].contains(&of)
+        })
     }
 
     fn is_in(&self, scope: Scope) -> bool {
@@ -318,23 +336,31 @@ pub fn read(frame: &[u8]) -> Option<Reading<'_>> {
         }
     }
     let (kind, packet) = rest.split_first_chunk()?;
-    let of = |from, to, content, question| Reading { from, to, from_mac, to_mac, content, question };
+    let of = |from, to, content, question, piece_of| Reading {
+        from,
+        to,
+        from_mac,
+        to_mac,
+        content,
+        question,
+        piece_of,
+    };
     match kind {
         [0x08, 0x00] => {
             let ip = V4::read(packet)?;
-            Some(of(ip.from.into(), ip.to.into(), ip.content(), false))
+            Some(of(ip.from.into(), ip.to.into(), ip.content(), false, ip.above.piece_of()))
         }
         [0x86, 0xdd] => {
             let ip = V6::read(packet)?;
             match ip.solicits() {
-                Some(asked) => Some(of(ip.from.into(), asked.into(), Content::Neighbour, true)),
-                None => Some(of(ip.from.into(), ip.to.into(), ip.content(), false)),
+                Some(asked) => Some(of(ip.from.into(), asked.into(), Content::Neighbour, true, None)),
+                None => Some(of(ip.from.into(), ip.to.into(), ip.content(), false, ip.above.piece_of())),
             }
         }
         [0x08, 0x06] => match packet.first_chunk::<28>()? {
             [0, 1, 0x08, 0, 6, 4, _, _, rest @ ..] => {
                 let address = |at: usize| Ipv4Addr::from(*rest[at..].first_chunk::<4>().unwrap());
-                Some(of(address(6).into(), address(16).into(), Content::Neighbour, true))
+                Some(of(address(6).into(), address(16).into(), Content::Neighbour, true, None))
             }
             _ => None,
         },
@@ -362,6 +388,10 @@ impl<'a> Above<'a> {
     fn ports(&self) -> Option<(u16, u16)> {
         let [a, b, c, d] = *self.bytes.first_chunk()?;
         (!self.later_fragment).then_some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+    }
+
+    fn piece_of(&self) -> Option<u8> {
+        self.later_fragment.then_some(self.protocol)
     }
 
     /// The length of what follows a header by the IP header, and the bytes.
