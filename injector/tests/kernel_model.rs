@@ -91,6 +91,12 @@ fn scopes() -> impl Strategy<Value = Scope> {
         "tcp/8080",
         "udp/1-65535:dst",
         "tcp/80-5121:src",
+        "sctp",
+        "sctp/5122",
+        "sctp/80-7000:src",
+        "proto/112",
+        "proto/2",
+        "proto/47",
     ];
     select(texts.to_vec()).prop_map(|text| text.parse().unwrap())
 }

@@ -26,10 +26,33 @@ pub struct Frame {
 
 #[derive(Clone, Debug)]
 pub enum Body {
-    V4 { src: Ipv4Addr, dst: Ipv4Addr, options: u8, more: bool, offset: u16, length: Length, up: Up },
-    V6 { src: Ipv6Addr, dst: Ipv6Addr, headers: Vec<Header>, length: Length, up: Up },
-    Arp { reply: bool, sender: Ipv4Addr, target: Ipv4Addr },
-    Other { ethertype: u16, bytes: Vec<u8> },
+    V4 {
+        src: Ipv4Addr,
+        dst: Ipv4Addr,
+        options: u8,
+        more: bool,
+        offset: u16,
+        /// How many authentication headers precede what is above.
+        authentications: u8,
+        length: Length,
+        up: Up,
+    },
+    V6 {
+        src: Ipv6Addr,
+        dst: Ipv6Addr,
+        headers: Vec<Header>,
+        length: Length,
+        up: Up,
+    },
+    Arp {
+        reply: bool,
+        sender: Ipv4Addr,
+        target: Ipv4Addr,
+    },
+    Other {
+        ethertype: u16,
+        bytes: Vec<u8>,
+    },
     Random(Vec<u8>),
 }
 
@@ -131,8 +154,14 @@ impl Body {
 
     fn packet(&self) -> Vec<u8> {
         match self {
-            Self::V4 { src, dst, options, more, offset, length, up } => {
-                let above = up.bytes();
+            Self::V4 { src, dst, options, more, offset, authentications, length, up } => {
+                let mut above = Vec::new();
+                for left in (0..*authentications).rev() {
+                    let next = if left == 0 { up.protocol() } else { Header::Authentication.kind() };
+                    Header::Authentication.write(next, &mut above);
+                }
+                above.extend(up.bytes());
+                let first = if *authentications == 0 { up.protocol() } else { Header::Authentication.kind() };
                 let words = 5 + options % 11;
                 let total = length.of(above.len() + usize::from(words) * 4);
                 let fragment = offset & 0x1fff | u16::from(*more) << 13;
@@ -140,7 +169,7 @@ impl Body {
                 packet.extend(total.to_be_bytes());
                 packet.extend([0, 7]);
                 packet.extend(fragment.to_be_bytes());
-                packet.extend([64, up.protocol(), 0, 0]);
+                packet.extend([64, first, 0, 0]);
                 packet.extend(src.octets());
                 packet.extend(dst.octets());
                 packet.resize(usize::from(words) * 4, 1);
@@ -350,7 +379,8 @@ impl Pool {
                 }
                 match address {
                     IpAddr::V4(src) => {
-                        Body::V4 { src, dst: v4, options: 0, more: false, offset: 0, length, up }
+                        let (options, offset, authentications) = (0, 0, 0);
+                        Body::V4 { src, dst: v4, options, more: false, offset, authentications, length, up }
                     }
                     IpAddr::V6(src) => Body::V6 { src, dst: v6, headers: Vec::new(), length, up },
                 }
@@ -368,10 +398,12 @@ impl Pool {
     fn v4(&self, up: BoxedStrategy<Up>) -> BoxedStrategy<Body> {
         let address = || select(self.v4.clone());
         let options = prop_oneof![5 => Just(0_u8), 1 => 0..11_u8];
-        (address(), address(), options, weighted(0.15, (any::<bool>(), 0..3_u16)), lengths(), up)
-            .prop_map(|(src, dst, options, fragment, length, up)| {
+        let authentications = prop_oneof![8 => Just(0_u8), 1 => 1..4_u8];
+        let fragment = weighted(0.15, (any::<bool>(), 0..3_u16));
+        (address(), address(), options, fragment, authentications, lengths(), up)
+            .prop_map(|(src, dst, options, fragment, authentications, length, up)| {
                 let (more, offset) = fragment.unwrap_or((false, 0));
-                Body::V4 { src, dst, options, more, offset, length, up }
+                Body::V4 { src, dst, options, more, offset, authentications, length, up }
             })
             .boxed()
     }
@@ -410,7 +442,7 @@ impl Pool {
             1 => (port(), port()).prop_map(|(sport, dport)| Up::Sctp { sport, dport }),
             1 => (select(vec![1_u8, 58]), any::<u8>()).prop_map(|(protocol, kind)| Up::Icmp { protocol, kind, quote: None }),
             2 => (133..138_u8, select(self.v6.clone())).prop_map(|(kind, target)| Up::Neighbour { kind, target }),
-            1 => (any::<u8>(), vec(any::<u8>(), 0..30)).prop_map(|(protocol, bytes)| Up::Other { protocol, bytes }),
+            1 => (prop_oneof![any::<u8>(), select(vec![2_u8, 112])], vec(any::<u8>(), 0..30)).prop_map(|(protocol, bytes)| Up::Other { protocol, bytes }),
         ];
         if depth == 0 {
             return flat.boxed();

@@ -85,6 +85,8 @@ pub struct Reading<'a> {
     pub content: Content<'a>,
     /// The receiver is whoever is asked for.
     pub question: bool,
+    /// Of a later fragment, the protocol as far as its headers say.
+    pub piece_of: Option<u8>,
 }
 
 /// What a packet carries.
@@ -105,7 +107,8 @@ pub enum Content<'a> {
     },
     /// The flow that an error quotes, turned round: its protocol and ports.
     Icmp(Option<(u8, Option<(u16, u16)>)>),
-    Other,
+    /// A protocol's number, and its ports if it has any that are known.
+    Other(u8, Option<(u16, u16)>),
 }
 
 impl Model {
@@ -260,7 +263,7 @@ impl World {
     fn protects(&self, reading: &Reading<'_>) -> bool {
         self.protected_addresses.contains(&plain(reading.from))
             || self.protected_addresses.contains(&plain(reading.to))
-            || self.protected_scopes.iter().any(|scope| reading.is_in(*scope))
+            || self.protected_scopes.iter().any(|scope| reading.is_in(*scope) || reading.may_be_in(*scope))
     }
 }
 
@@ -276,16 +279,35 @@ impl Reading<'_> {
         by_mac || to.is_multicast() || to == IpAddr::V4(Ipv4Addr::BROADCAST)
     }
 
+    /// Whether it is a piece of a datagram whose first fragment may be in a scope.
+    fn may_be_in(&self, scope: Scope) -> bool {
+        let protocol = match scope.protocol {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+            Protocol::Number(number) => number,
+            Protocol::Icmp => 1,
+        };
+        self.piece_of.is_some_and(|of| {
+            of == protocol
+                || matches!(self.content, Content::Icmp(_))
+                || [0, 43, 44, 51, 60, 135, 139, 140].contains(&of)
+        })
+    }
+
     fn is_in(&self, scope: Scope) -> bool {
         let flow = match &self.content {
             Content::Tcp { ports, .. } => Some((6, *ports)),
             Content::Udp { ports, .. } => Some((17, *ports)),
             Content::Icmp(quoted) => *quoted,
-            Content::Neighbour | Content::Other => None,
+            Content::Other(protocol, ports) => Some((*protocol, *ports)),
+            Content::Neighbour => None,
         };
         let protocol = match scope.protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+            Protocol::Number(number) => number,
             Protocol::Icmp => return matches!(self.content, Content::Icmp(_)),
         };
         let Some((of, ports)) = flow else { return false };
@@ -314,23 +336,31 @@ pub fn read(frame: &[u8]) -> Option<Reading<'_>> {
         }
     }
     let (kind, packet) = rest.split_first_chunk()?;
-    let of = |from, to, content, question| Reading { from, to, from_mac, to_mac, content, question };
+    let of = |from, to, content, question, piece_of| Reading {
+        from,
+        to,
+        from_mac,
+        to_mac,
+        content,
+        question,
+        piece_of,
+    };
     match kind {
         [0x08, 0x00] => {
             let ip = V4::read(packet)?;
-            Some(of(ip.from.into(), ip.to.into(), ip.content(), false))
+            Some(of(ip.from.into(), ip.to.into(), ip.content(), false, ip.above.piece_of()))
         }
         [0x86, 0xdd] => {
             let ip = V6::read(packet)?;
             match ip.solicits() {
-                Some(asked) => Some(of(ip.from.into(), asked.into(), Content::Neighbour, true)),
-                None => Some(of(ip.from.into(), ip.to.into(), ip.content(), false)),
+                Some(asked) => Some(of(ip.from.into(), asked.into(), Content::Neighbour, true, None)),
+                None => Some(of(ip.from.into(), ip.to.into(), ip.content(), false, ip.above.piece_of())),
             }
         }
         [0x08, 0x06] => match packet.first_chunk::<28>()? {
             [0, 1, 0x08, 0, 6, 4, _, _, rest @ ..] => {
                 let address = |at: usize| Ipv4Addr::from(*rest[at..].first_chunk::<4>().unwrap());
-                Some(of(address(6).into(), address(16).into(), Content::Neighbour, true))
+                Some(of(address(6).into(), address(16).into(), Content::Neighbour, true, None))
             }
             _ => None,
         },
@@ -348,9 +378,20 @@ struct Above<'a> {
 }
 
 impl<'a> Above<'a> {
+    /// Goes on behind a header of this length.
+    fn enter(&mut self, next: u8, header: usize) {
+        self.protocol = next;
+        self.bytes = self.bytes.get(header..).unwrap_or_default();
+        self.length = self.length.map(|length| length.saturating_sub(header));
+    }
+
     fn ports(&self) -> Option<(u16, u16)> {
         let [a, b, c, d] = *self.bytes.first_chunk()?;
         (!self.later_fragment).then_some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+    }
+
+    fn piece_of(&self) -> Option<u8> {
+        self.later_fragment.then_some(self.protocol)
     }
 
     /// The length of what follows a header by the IP header, and the bytes.
@@ -380,7 +421,8 @@ impl<'a> Above<'a> {
                 Some(kind) if !self.later_fragment => self.icmp(icmp, *kind),
                 _ => Content::Icmp(None),
             },
-            _ => Content::Other,
+            132 => Content::Other(132, self.ports()),
+            other => Content::Other(other, None),
         }
     }
 
@@ -411,13 +453,22 @@ impl<'a> V4<'a> {
         }
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let address = |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
-        let above = Above {
+        let mut above = Above {
             protocol: fixed[9],
             bytes: packet.get(header..).unwrap_or_default(),
             // No sensible length: a segmentation super-packet.
             length: usize::from(word(2)).checked_sub(header),
             later_fragment: word(6) % 0x2000 > 0,
         };
+        // At most two authentication headers are followed, and in a later fragment there is none.
+        for _ in 0..2 {
+            match above.bytes {
+                [next, length, ..] if above.protocol == 51 && !above.later_fragment => {
+                    above.enter(*next, usize::from(*length) * 4 + 8);
+                }
+                _ => break,
+            }
+        }
         Some(Self { from: address(12), to: address(16), above })
     }
 
@@ -464,9 +515,7 @@ impl<'a> V6<'a> {
                 0 | 43 | 60 | 135 | 139 | 140 => usize::from(length) * 8 + 8,
                 _ => break,
             };
-            above.protocol = next;
-            above.bytes = above.bytes.get(skip..).unwrap_or_default();
-            above.length = above.length.map(|length| length.saturating_sub(skip));
+            above.enter(next, skip);
             if above.later_fragment {
                 break;
             }
