@@ -3,6 +3,7 @@
 //! Every missing datum is `null`, never zero and never left out of a record.
 
 mod event;
+mod outage;
 mod problem;
 mod record;
 mod request;
@@ -10,6 +11,7 @@ mod view;
 mod warning;
 
 pub use event::{ConfigOutcome, Event, EventKind};
+pub use outage::{ClusterOutage, FailOver, Outage, OutageWindow};
 pub use problem::{Code, Problem};
 pub use record::{
     EndpointRecord, HostRecord, LinkRecord, OLDEST_RECORD_SCHEMA, Outcome, Phases, RECORD_SCHEMA,

@@ -189,7 +189,8 @@ impl Measure {
         } else {
             (RunDir::create(&options.out, &campaign)?, Progress::default())
         };
-        let (trials, _) = read::trials(&options.out, stats::trial::Trial::new)?;
+        let (trials, _) =
+            read::trials(&options.out, |index, record| Ok(stats::trial::Trial::new(index, &record)))?;
         let mut measure = Self {
             client,
             address: options.address,

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::outage::{ClusterOutage, Outage};
 use super::view::{HealedBy, Stamped};
 use super::warning::Warning;
 use crate::clock::MonoNs;
@@ -37,6 +38,8 @@ pub struct LinkRecord {
     pub first_synack_ns: Option<MonoNs>,
     /// The first payload after the heal.
     pub first_data_ns: Option<MonoNs>,
+    /// When the link carried again: from a SYN-ACK either way, or from payload both ways.
+    pub reconnected_ns: Option<MonoNs>,
     /// Partitions that held this link when this one was healed.
     pub still_cut_by: Vec<String>,
     /// Times at which no hook of ours covered the link.
@@ -119,9 +122,9 @@ pub struct EndpointRecord {
     pub first_response_ns: Option<MonoNs>,
     /// The first success after the heal.
     pub first_ok_ns: Option<MonoNs>,
-    /// The answer to the first probe of the first run of K successes.
+    /// When service was back after the heal: the heal itself where it was there then.
     pub ready_ns: Option<MonoNs>,
-    /// The same of the run that lasted through the observation.
+    /// The end of the last window without service, through an observation; the heal where none came after it.
     pub settled_ns: Option<MonoNs>,
     /// Failures after ready.
     pub relapses: u64,
@@ -129,6 +132,9 @@ pub struct EndpointRecord {
     pub probes_sent: u64,
     /// Of these, failed ones.
     pub probes_failed: u64,
+    /// When it was out of service, from the cut to the end of the watch; `null` before the heal, and where it was not
+    /// healthy before the cut.
+    pub outage: Option<Outage>,
     /// This endpoint's own outcome.
     pub outcome: Option<Outcome>,
 }
@@ -138,16 +144,20 @@ pub struct EndpointRecord {
 pub struct Phases {
     /// Heal → the last link's first packet: nobody tried.
     pub silence_ns: Option<u64>,
-    /// → the last first handshake.
+    /// → the last link carries (see [`LinkRecord::reconnected_ns`]).
     pub reconnect_ns: Option<u64>,
-    /// → the last first payload.
-    pub resync_ns: Option<u64>,
-    /// → the last required endpoint's first ok.
-    pub response_ns: Option<u64>,
+    /// → all required endpoints are ready.
+    pub return_ns: Option<u64>,
     /// → settled.
-    pub coordination_ns: Option<u64>,
+    pub relapse_ns: Option<u64>,
+    /// The part of the relapse in which a required endpoint was out.
+    pub relapse_out_ns: Option<u64>,
+    /// From the instant at which the last link carried to settled: what links do not explain.
+    pub after_links_ns: Option<u64>,
     /// The link whose first packet came last.
     pub last_link: Option<NamedLink>,
+    /// The last of the links' first SYN-ACKs. It is evidence and moves no boundary.
+    pub last_synack_ns: Option<MonoNs>,
 }
 
 /// How well the instrument itself was served during the trial.
@@ -207,6 +217,8 @@ pub struct RecoveryRecord {
     pub endpoints: Vec<EndpointRecord>,
     /// The phases.
     pub phases: Phases,
+    /// The outages of the required endpoints together, by name; `null` before the heal.
+    pub outage: Option<Vec<ClusterOutage>>,
     /// From heal end to the instant at which all required endpoints were ready.
     pub heal_to_ready_ns: Option<u64>,
     /// The same, settled.
