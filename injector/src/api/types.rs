@@ -14,8 +14,8 @@ pub use event::{ConfigOutcome, Event, EventKind};
 pub use outage::{ClusterOutage, FailOver, Outage, OutageWindow};
 pub use problem::{Code, Problem};
 pub use record::{
-    EndpointRecord, HostRecord, LinkRecord, OLDEST_RECORD_SCHEMA, Outcome, Phases, RECORD_SCHEMA,
-    RecoveryRecord, ShapePair, TcpState, Uncovered,
+    Bypassed, EndpointRecord, HostRecord, InForce, LinkRecord, OLDEST_RECORD_SCHEMA, Outcome, Phases,
+    RECORD_SCHEMA, RecoveryRecord, ShapePair, TcpState, Uncovered,
 };
 pub use request::{Owner, PartitionRequest, StartAt, Trial};
 pub use view::{

@@ -17,6 +17,7 @@
 pub mod again;
 mod cluster;
 mod endpoint;
+mod force;
 pub mod host;
 pub mod outage;
 mod outages;

@@ -6,9 +6,10 @@ use super::cluster::{Bounds, Judgement, Verdict, judge};
 use super::endpoint::{Before, Track};
 use super::host::lateness_p99;
 use super::phases::{self, Marks};
-use super::{Broken, EndpointEvidence, Evidence, outages};
+use super::{Broken, EndpointEvidence, Evidence, force, outages};
 use crate::api::types::{
-    EndpointRecord, HealedBy, HostRecord, Outage, Outcome, Phases, RECORD_SCHEMA, RecoveryRecord, Stamped,
+    EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
+    RecoveryRecord, Stamped,
 };
 use crate::clock::{MonoNs, Span};
 use crate::probe::Sample;
@@ -72,6 +73,8 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         watch.as_ref().map_or_else(Vec::new, |watch| outages::overlapping(&seen, 1, watch.until()))
     };
     let links = phases::reconnected(&evidence.links);
+    let links = force::judged(links, evidence.cut, evidence.heal);
+    let proved = is_proved(&links);
     let marks = |heal: Stamped| Marks { heal: heal.end_ns, ready, settled, some_out: &some_out };
     let host = host(evidence, observed_until.unwrap_or(horizon), horizon);
     let shortest = evidence.endpoints.iter().map(|endpoint| endpoint.interval.as_nanos()).min();
@@ -100,7 +103,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         host,
         warnings: evidence.warnings.clone(),
         lost_events: evidence.lost_events,
-        proved: is_proved(evidence),
+        proved,
         is_final,
         outcome: decided.as_ref().map(|decision| decision.outcome),
         outcome_reason: decided.map(|decision| decision.reason),
@@ -380,29 +383,24 @@ fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
     }
 }
 
-fn is_proved(evidence: &Evidence<'_>) -> bool {
-    evidence.links.iter().any(|link| link.dropped_packets > 0)
+/// Whether the cut as a whole is proved: some link is, and none was not in force.
+fn is_proved(links: &[LinkRecord]) -> bool {
+    links.iter().any(|link| link.proved) && !links.iter().any(|link| link.in_force == Some(InForce::No))
 }
 
 fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
     let (Some(cut), Some(heal)) = (evidence.cut, evidence.heal) else {
         return Some("the cut never took effect".to_owned());
     };
-    for link in &evidence.links {
-        let during_cut = link
-            .uncovered
-            .iter()
-            .find(|gap| gap.from_ns < heal.end_ns && gap.until_ns.is_none_or(|until| until > cut.begin_ns));
-        if let Some(gap) = during_cut {
-            return Some(format!(
-                "{}→{} had no hook of ours at either end during the cut (interface {})",
-                link.src, link.dst, gap.interface
-            ));
-        }
-    }
-    (!is_proved(evidence)).then(|| {
-        "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces?"
-            .to_owned()
+    let not_in_force = evidence.links.iter().find_map(|link| {
+        let why = force::why_not(link, cut, heal)?;
+        Some(format!("the cut of {}→{} was not in force: {why}", link.src, link.dst))
+    });
+    not_in_force.or_else(|| {
+        (!is_proved(&force::judged(evidence.links.clone(), evidence.cut, evidence.heal))).then(|| {
+            "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces?"
+                .to_owned()
+        })
     })
 }
 

@@ -64,22 +64,13 @@ pub(super) fn endpoint<'a>(name: &str, samples: &'a [Sample]) -> EndpointEvidenc
     }
 }
 
-fn link(dropped: u64) -> LinkRecord {
+pub(super) fn link(dropped: u64) -> LinkRecord {
     LinkRecord {
         src: "n1".to_owned(),
         dst: "n2".to_owned(),
         dropped_packets: dropped,
         dropped_bytes: dropped * 60,
-        first_drop_ns: None,
-        last_drop_ns: None,
-        first_packet_ns: None,
-        first_syn_ns: None,
-        first_synack_ns: None,
-        first_data_ns: None,
-        reconnected_ns: None,
-        still_cut_by: Vec::new(),
-        tcp: None,
-        uncovered: Vec::new(),
+        ..LinkRecord::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use injector::api::types::{
-    EndpointRecord, HealedBy, HostRecord, LinkRecord, Outcome, Phases, ProbeView, RECORD_SCHEMA,
+    EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outcome, Phases, ProbeView, RECORD_SCHEMA,
     RecoveryRecord, ShapePair, Stamped, TcpState,
 };
 use injector::clock::{MonoNs, Span, WallNs};
@@ -146,9 +146,10 @@ fn links(plant: &Plant, cut: u64, heal: u64) -> Vec<LinkRecord> {
                 first_synack_ns: later(300),
                 first_data_ns: later(400),
                 reconnected_ns: later(300),
-                still_cut_by: vec![],
                 tcp: plant.settled_ns.is_none().then(|| vec![stuck()]),
-                uncovered: vec![],
+                in_force: Some(InForce::Yes),
+                proved: true,
+                ..LinkRecord::default()
             }
         })
         .collect()

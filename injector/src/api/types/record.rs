@@ -16,16 +16,19 @@ pub const RECORD_SCHEMA: u32 = 2;
 pub const OLDEST_RECORD_SCHEMA: u32 = 1;
 
 /// One link of a recovery record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LinkRecord {
     /// The sender.
     pub src: String,
     /// The receiver.
     pub dst: String,
-    /// Packets dropped, GSO segments counted each.
+    /// Packets dropped that were addressed to the receiver, GSO segments counted each.
     pub dropped_packets: u64,
-    /// Bytes dropped as the hook saw them.
+    /// Their bytes as the hook saw them.
     pub dropped_bytes: u64,
+    /// Group frames, ARP and neighbour discovery dropped: these prove nothing.
+    #[serde(default)]
+    pub group_packets: u64,
     /// The first drop; `null` if nothing was dropped.
     pub first_drop_ns: Option<MonoNs>,
     /// The last drop.
@@ -44,6 +47,30 @@ pub struct LinkRecord {
     pub still_cut_by: Vec<String>,
     /// Times at which no hook of ours covered the link.
     pub uncovered: Vec<Uncovered>,
+    /// Times at which something could send packets of the link past our programs.
+    #[serde(default)]
+    pub bypassed: Vec<Bypassed>,
+    /// Packets that passed during a full cut although another of their names (a claimed address, a MAC, the port that
+    /// they came by) puts them on this link.
+    #[serde(default)]
+    pub leaked_packets: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub first_leak_ns: Option<MonoNs>,
+    /// Packets dropped at the receiver's port a second or more after the cut, although the sender's port should have
+    /// dropped them: some of the sender's ways pass no hook of ours.
+    #[serde(default)]
+    pub late_packets: u64,
+    /// Bytes that TCP connections of the receiver got from the sender between a second after the cut and the heal, as the
+    /// receiver's namespace counts them; `null` where none was looked into, or the cut was not full or too short.
+    #[serde(default)]
+    pub crossed_bytes: Option<u64>,
+    /// Whether the cut was in force from its beginning to its end; `null` before the heal.
+    #[serde(default)]
+    pub in_force: Option<InForce>,
+    /// Whether it was in force and dropped a packet addressed to the receiver.
+    #[serde(default)]
+    pub proved: bool,
     /// The sender's TCP sockets on this link, if the record was still open just before the deadline; `null` where
     /// none was seen, as with a sender whose namespace is none of the config's.
     #[serde(default)]
@@ -85,6 +112,31 @@ pub struct Uncovered {
     pub from_ns: MonoNs,
     /// Until; `null` if it lasts.
     pub until_ns: Option<MonoNs>,
+}
+
+/// A time at which something could send packets past our programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bypassed {
+    /// The interface, as in the config.
+    pub interface: String,
+    /// What ran before our programs.
+    pub why: String,
+    /// From.
+    pub from_ns: MonoNs,
+    /// Until; `null` if it lasts.
+    pub until_ns: Option<MonoNs>,
+}
+
+/// Whether a link's cut was in force from its beginning to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InForce {
+    /// Nothing speaks against it.
+    Yes,
+    /// Packets passed, or could pass, some of the time.
+    No,
+    /// It is not known which ways the link's packets take, and none was dropped.
+    Unknown,
 }
 
 /// How an endpoint, or a whole trial, ended.
