@@ -13,6 +13,7 @@ mod mapped;
 mod object;
 mod owner;
 mod pins;
+mod settler;
 
 pub use attach::{Attachment, Hooks, Refused, look, shown};
 pub use foreign::{Foreign, Names, all_names, foreign_on, has_tcx, ids, names, xdp_owner};
@@ -23,6 +24,7 @@ pub use leftovers::{Leftover, Sweep, sweep};
 pub use object::{Clocks, Object, wire_address, wire_ids};
 pub use owner::{Life, Owner};
 pub use pins::Pins;
+pub use settler::Settler;
 
 use injector_common::Word;
 use injector_common::record::LinkStamps;

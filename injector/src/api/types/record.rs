@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{HealedBy, Stamped};
 use crate::clock::MonoNs;
-use crate::model::{NamedLink, Shape};
+use crate::model::{Direction, NamedLink, Shape};
 
 /// The version of [`RecoveryRecord`]'s layout.
 pub const RECORD_SCHEMA: u32 = 1;
@@ -166,6 +166,9 @@ pub struct ShapePair {
     pub asked: Shape,
     /// After drawing and presets.
     pub resolved: Shape,
+    /// Which of its directions were cut.
+    #[serde(default)]
+    pub direction: Direction,
 }
 
 /// The whole story of one partition.
