@@ -12,9 +12,10 @@ use crate::model::{PeerId, PeerNames, Scope, Shape};
 mod error;
 mod place;
 mod read;
+pub mod text;
 mod validate;
 
-pub use error::{ConfigError, ConfigErrors};
+pub use error::{ConfigError, ConfigErrors, SHOWN};
 
 /// A validated configuration: every name resolved, every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,22 +47,17 @@ impl Config {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
         let path = path.as_ref();
         let file = path.display().to_string();
-        match std::fs::read_to_string(path) {
+        match text::read(path) {
             Ok(text) => Self::parse(&text, &file),
-            Err(error) => Err(ConfigErrors(vec![read::error_at(
-                &file,
-                None,
-                "",
-                format!("the config can't be read ({error})"),
-                "name a UTF-8 text file that this user may read".to_owned(),
-            )])),
+            Err(error) => Err(unread(&file, "the config can't be used", &error)),
         }
     }
 
     /// Validates a config's text; `file` is what errors call it.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigErrors> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let tree: read::Tree =
-            serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, file)]))?;
+            serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, text, file)]))?;
         let places = place::Places::of(text).map_err(|error| {
             let what = format!("this is not YAML ({})", error.info());
             let place = place::Place::from(*error.marker());
@@ -80,10 +76,33 @@ impl Config {
 const SYNTAX_REMEDY: &str =
     "mend the syntax at this place: check indentation, quotes and brackets, and leave out tags";
 
-fn not_yaml(error: &serde_yaml::Error, file: &str) -> ConfigError {
+/// A file that gave no text, as a fault.
+pub(crate) fn unread(file: &str, what: &str, error: &text::TextError) -> ConfigErrors {
+    let what = format!("{what}: {error}");
+    ConfigErrors(vec![read::error_at(file, error.place(), "", what, error.remedy().to_owned())])
+}
+
+/// Line and column of the value at `path`, or of the key that ends it.
+pub(crate) fn place_of(text: &str, path: &str) -> Option<(usize, usize)> {
+    let places = place::Places::of(text).ok()?;
+    places.values_then_key(path).map(|place| (place.line, place.column))
+}
+
+fn not_yaml(error: &serde_yaml::Error, text: &str, file: &str) -> ConfigError {
     let place =
         error.location().map(|at| place::Place { line: at.line().max(1), column: at.column().max(1) });
-    read::error_at(file, place, "", format!("this is not YAML ({error})"), SYNTAX_REMEDY.to_owned())
+    let place = place.or_else(|| second_document(text)).unwrap_or(place::START);
+    read::error_at(file, Some(place), "", format!("this is not YAML ({error})"), SYNTAX_REMEDY.to_owned())
+}
+
+/// Where a second document begins: the parser names no place of it.
+fn second_document(text: &str) -> Option<place::Place> {
+    let mut starts = text.lines().enumerate().filter(|(_, line)| *line == "---" || line.starts_with("--- "));
+    let first = starts.next()?;
+    let is_first =
+        text.lines().take(first.0).all(|line| line.trim().is_empty() || line.starts_with(['#', '%']));
+    let (line, _) = if is_first { starts.next()? } else { first };
+    Some(place::Place { line: line + 1, column: 1 })
 }
 
 /// The API's socket.

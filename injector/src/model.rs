@@ -6,8 +6,13 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod direction;
+mod names;
 mod scope;
+pub mod seed;
 
+pub use direction::{Direction, DirectionError};
+pub use names::{PeerName, PeerNames, natural};
 pub use scope::{PortSide, Protocol, Scope, ScopeError};
 
 /// The reserved name of everyone who is not a configured peer.
@@ -15,59 +20,13 @@ pub const WORLD: &str = "world";
 /// The most peers that one host's config may name.
 pub const MAX_PEERS: usize = 1024;
 
-/// A peer's index in the data plane: 0 is [`WORLD`], configured peers follow in the order of their names.
+/// A peer's index in the data plane: 0 is [`WORLD`], configured peers follow in the natural order of their names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(pub u16);
 
 impl PeerId {
     /// Everyone who is not a configured peer.
     pub const WORLD: Self = Self(0);
-}
-
-/// The peers' names by id; the order is that of the names, so that equal configs give equal ids.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PeerNames {
-    names: Vec<String>,
-}
-
-impl PeerNames {
-    /// From the configured names ([`WORLD`] is added); sorted and de-duplicated here.
-    pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let mut names: Vec<String> = names.into_iter().filter(|name| name != WORLD).collect();
-        names.sort();
-        names.dedup();
-        names.insert(0, WORLD.to_owned());
-        Self { names }
-    }
-
-    /// The id of a name, [`WORLD`] included.
-    pub fn id(&self, name: &str) -> Option<PeerId> {
-        if name == WORLD {
-            return Some(PeerId::WORLD);
-        }
-        let at = self.names[1..].binary_search_by(|probe| probe.as_str().cmp(name)).ok()?;
-        Some(PeerId(u16::try_from(at + 1).expect("at most MAX_PEERS names")))
-    }
-
-    /// The name of an id.
-    pub fn name(&self, id: PeerId) -> &str {
-        &self.names[usize::from(id.0)]
-    }
-
-    /// The configured peers, without [`WORLD`], in the order of their ids.
-    pub fn peers(&self) -> impl Iterator<Item = PeerId> + use<> {
-        (1..self.names.len()).map(|at| PeerId(at as u16))
-    }
-
-    /// How many ids there are, [`WORLD`] included: the side of the matrix.
-    pub fn len(&self) -> usize {
-        self.names.len()
-    }
-
-    /// Whether no peer is configured.
-    pub fn is_empty(&self) -> bool {
-        self.names.len() == 1
-    }
 }
 
 /// A directed link between two peers.
@@ -124,35 +83,22 @@ pub enum Shape {
     Isolate(Vec<String>),
     /// Cuts these groups off from each other; peers not named form one further group.
     Split(Vec<Vec<String>>),
-    /// Splits the peers, in the order of their names, into a smaller first and a larger second half.
+    /// Splits the peers, in the natural order of their names, into a smaller first and a larger second half.
     Halves(Nothing),
     /// Splits the shuffled peers into halves.
     RandomHalves(Nothing),
     /// Isolates one peer, drawn.
     RandomNode(Nothing),
-    /// Every peer sees a majority, no two see the same one (Jepsen's ring).
+    /// Every peer of a drawn ring sees a majority and no more, no two see the same one (Jepsen's ring).
     MajoritiesRing(Nothing),
-    /// Splits the peers without `via` into halves; `via` hears both.
+    /// Splits the peers into halves, where `via` counts as one of the second half but hears both.
     Bridge(Bridge),
     /// Exactly these directed links.
     Links(Vec<NamedLink>),
-    /// `{dst: [src…]}`: dst drops from each src.
-    Grudge(BTreeMap<String, Vec<String>>),
+    /// `{dst: [src…]}`: dst drops from each src; a dst with no src drops nothing.
+    Grudge(BTreeMap<PeerName, Vec<String>>),
     /// A shape that the config names.
     Preset(String),
-}
-
-/// Which of a two-sided shape's directions are cut, relative to its first group.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Direction {
-    /// Both directions.
-    #[default]
-    Both,
-    /// Only packets to the first group.
-    To,
-    /// Only packets from the first group.
-    From,
 }
 
 /// A share in percent, 0 to 100, written `"30%"`.
@@ -284,18 +230,6 @@ mod tests {
         }
         assert_eq!("200ms/50%".parse::<Flap>().unwrap().to_string(), "200ms/50%");
         assert!("0s/50%".parse::<Flap>().is_err());
-    }
-
-    #[test]
-    fn ids_follow_the_names() {
-        let names = PeerNames::new(["n2", "n1", "n10"].map(str::to_owned));
-        assert_eq!(names.id(WORLD), Some(PeerId::WORLD));
-        assert_eq!(
-            names.peers().map(|id| names.name(id).to_owned()).collect::<Vec<_>>(),
-            ["n1", "n10", "n2"]
-        );
-        assert_eq!(names.id("n10"), Some(PeerId(2)));
-        assert_eq!(names.id("n3"), None);
     }
 
     #[test]

@@ -185,7 +185,7 @@ pub fn slot(request: &PartitionRequest, generation: u32, starts_at: MonoNs, ends
 /// What a slot is used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlotUse {
-    /// Nothing; how often it was used before tells whether a running program may still look at it.
+    /// Nothing; its age tells whether a running program may still look at it.
     #[default]
     Free,
     /// Prepared, not in the word.
@@ -196,11 +196,17 @@ pub enum SlotUse {
     Watched,
 }
 
+/// When a slot was freed: a count that rises with each one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age(pub u64);
+
 /// All slots of the daemon: the one source of the commit word.
 #[derive(Clone, Debug, Default)]
 pub struct SlotTable {
     uses: [SlotUse; SLOTS as usize],
     used_before: u32,
+    /// When each was freed last.
+    freed: [Age; SLOTS as usize],
 }
 
 /// Whether a slot's old contents may still be in the hands of a running program.
@@ -208,17 +214,34 @@ pub struct SlotTable {
 pub enum Freshness {
     /// Never used.
     New,
-    /// Used before: wait for running programs before it is written.
-    Reused,
+    /// Used before, and no program can still look at it.
+    Aged,
+    /// Freed just now: wait for running programs before it is written.
+    Young,
 }
 
 impl SlotTable {
-    /// The free slot to take next, the lowest (loops over slots end early), without taking it.
-    pub fn free(&self) -> Option<(SlotIndex, Freshness)> {
-        let at = self.uses.iter().position(|slot| *slot == SlotUse::Free)?;
+    /// The free slot to take next, without taking it: the lowest (loops over slots end early) that can be written at
+    /// once, by the last age that no program can see any more; the one that was freed first if all are young.
+    pub fn free(&self, settled: Age) -> Option<(SlotIndex, Freshness)> {
+        let is_young = |at: &usize| self.freed[*at] > settled;
+        let free = (0..self.uses.len()).filter(|at| self.uses[*at] == SlotUse::Free);
+        let at = free.clone().find(|at| !is_young(at)).or_else(|| free.min_by_key(|at| self.freed[*at]))?;
         let index = SlotIndex(at as u8);
-        let reused = self.used_before & index.bit() != 0;
-        Some((index, if reused { Freshness::Reused } else { Freshness::New }))
+        Some((
+            index,
+            match self.used_before & index.bit() {
+                0 => Freshness::New,
+                _ if is_young(&at) => Freshness::Young,
+                _ => Freshness::Aged,
+            },
+        ))
+    }
+
+    /// Frees a slot whose bit has left the word; programs that read an older one may still look at it.
+    pub fn release(&mut self, index: SlotIndex, age: Age) {
+        self.set(index, SlotUse::Free);
+        self.freed[usize::from(index.0)] = age;
     }
 
     /// Puts a slot to a use.
@@ -269,17 +292,34 @@ mod tests {
     #[test]
     fn the_word_has_each_slot_in_one_half() {
         let mut table = SlotTable::default();
-        assert_eq!(table.free(), Some((SlotIndex(0), Freshness::New)));
+        let free = |table: &SlotTable| table.free(Age(0));
+        assert_eq!(free(&table), Some((SlotIndex(0), Freshness::New)));
         table.set(SlotIndex(0), SlotUse::Live);
         table.set(SlotIndex(1), SlotUse::Prepared);
         table.set(SlotIndex(2), SlotUse::Watched);
         assert_eq!(table.word(), Word::new(0b001, 0b100));
-        table.set(SlotIndex(0), SlotUse::Free);
-        assert_eq!(table.free(), Some((SlotIndex(0), Freshness::Reused)));
         for at in 0..32 {
             table.set(SlotIndex(at), SlotUse::Live);
         }
-        assert_eq!(table.free(), None);
+        assert_eq!(free(&table), None);
+    }
+
+    #[test]
+    fn a_young_slot_is_taken_last() {
+        let mut table = SlotTable::default();
+        for at in 0..4 {
+            table.set(SlotIndex(at), SlotUse::Live);
+        }
+        table.release(SlotIndex(2), Age(1));
+        table.release(SlotIndex(0), Age(2));
+        assert_eq!(table.free(Age(0)), Some((SlotIndex(4), Freshness::New)), "nothing to wait for");
+        assert_eq!(table.free(Age(1)), Some((SlotIndex(2), Freshness::Aged)));
+        assert_eq!(table.free(Age(2)), Some((SlotIndex(0), Freshness::Aged)), "the lowest");
+        for at in 4..32 {
+            table.set(SlotIndex(at), SlotUse::Watched);
+        }
+        assert_eq!(table.free(Age(0)), Some((SlotIndex(2), Freshness::Young)), "the one freed first");
+        assert_eq!(table.free(Age(1)), Some((SlotIndex(2), Freshness::Aged)));
     }
 
     #[test]

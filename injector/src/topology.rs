@@ -7,8 +7,9 @@ use rand::seq::SliceRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
-use crate::model::{Bridge, Direction, Link, NamedLink, PeerId, PeerNames, Shape, WORLD};
+use crate::model::{Bridge, Direction, Link, NamedLink, PeerId, PeerName, PeerNames, Shape, WORLD, natural};
 
+mod ring;
 pub mod words;
 
 /// A shape made definite.
@@ -60,8 +61,13 @@ pub enum TopologyError {
         /// What is empty, in words.
         what: String,
     },
-    /// Nothing would be cut.
+    /// Nothing would be cut: no peer is outside the group.
     CutsNothing,
+    /// A grudge without a link, or a list without any entry: what a program builds when it has nothing to cut.
+    Empty {
+        /// What is empty, in words.
+        what: &'static str,
+    },
     /// The shape needs more peers than the config has.
     TooFewPeers {
         /// The shape, in words.
@@ -90,6 +96,7 @@ impl TopologyError {
             Self::Twice { name } => format!("peer \"{name}\" is named twice in the groups"),
             Self::SelfLink { name } => format!("\"{name}\" has a link to itself"),
             Self::EmptyGroup { what } => format!("{what} is empty"),
+            Self::Empty { what } => format!("the shape cuts nothing: {what}"),
             Self::CutsNothing => "the shape cuts nothing: no peer is outside the named group".to_owned(),
             Self::TooFewPeers { shape, needed, have } => {
                 format!("{shape} needs at least {needed} peers, and {have} are configured")
@@ -113,6 +120,7 @@ impl TopologyError {
             Self::Twice { .. } => "name each peer in one group, once".to_owned(),
             Self::SelfLink { .. } => "name two different peers".to_owned(),
             Self::EmptyGroup { .. } => "name at least one peer".to_owned(),
+            Self::Empty { .. } => "apply no partition for it, or name at least one link".to_owned(),
             Self::CutsNothing => format!("leave a peer out of the group, or make {WORLD} a group of a split"),
             Self::TooFewPeers { .. } => "add peers to the config, or choose another shape".to_owned(),
             Self::WorldBridge => "name a peer, or use halves".to_owned(),
@@ -134,11 +142,13 @@ fn listed(names: &[String]) -> String {
 ///
 /// - `isolate`: the group from all other configured peers; [`WORLD`] takes part only where named.
 /// - `split`: every two groups from each other; configured peers not named form one further group.
-/// - `direction` keeps, of the links with an end in the first group, those to or from it; links between
-///   other groups have no end in it and are cut with `both` only.
-/// - `majorities_ring`: the peers in the order of their names form a ring, and each hears its neighbours up to
-///   half a majority away on both sides. Of three peers each hears only the one before it, which is the
-///   only way in which three different majorities exist.
+/// - `direction` keeps, of the links with an end in the first group, those that it sends on (`out`) or hears on
+///   (`in`); links between other groups have no end in it and are cut with `both` only.
+/// - `bridge`: the first half of all peers is the smaller one, as in `halves`, and `via` is one of the second half.
+/// - `majorities_ring`: the shuffled peers form a ring, and each keeps as many two-way connections as a majority takes
+///   ([`ring::connections`]). Where both the peers and these are odd in number, one peer keeps one more. Of three
+///   peers each hears only the one before it, which is the only way in which three different majorities exist.
+/// - The members of a group and of a grudge's sets are sorted in the resolved shape: their order means nothing.
 pub fn resolve(
     shape: &Shape,
     direction: Direction,
@@ -212,7 +222,8 @@ fn definite(shape: &Shape, names: &PeerNames, seed: u64) -> Result<(Shape, bool)
         }
         Shape::MajoritiesRing(_) => {
             at_least("majorities-ring", 3)?;
-            (Shape::Grudge(majorities_ring(&peers, names)), false)
+            peers.shuffle(&mut rng);
+            (Shape::Grudge(majorities_ring(&peers, names)), true)
         }
         Shape::Bridge(Bridge { via }) => {
             if via == WORLD {
@@ -222,41 +233,52 @@ fn definite(shape: &Shape, names: &PeerNames, seed: u64) -> Result<(Shape, bool)
             at_least("bridge", 3)?;
             (shape.clone(), false)
         }
-        Shape::Isolate(_) | Shape::Split(_) | Shape::Links(_) | Shape::Grudge(_) | Shape::Preset(_) => {
-            (shape.clone(), false)
+        Shape::Isolate(group) => (Shape::Isolate(sorted(group)), false),
+        Shape::Split(groups) => (Shape::Split(groups.iter().map(|group| sorted(group)).collect()), false),
+        Shape::Grudge(grudge) => {
+            let sets = grudge.iter().map(|(dst, srcs)| (dst.clone(), sorted(srcs)));
+            (Shape::Grudge(sets.collect()), false)
         }
+        Shape::Links(_) | Shape::Preset(_) => (shape.clone(), false),
     })
+}
+
+fn sorted(names: &[String]) -> Vec<String> {
+    let mut names = names.to_vec();
+    names.sort_by(|a, b| natural(a, b));
+    names
 }
 
 fn cut_links(shape: &Shape, direction: Direction, names: &PeerNames) -> Result<Vec<Link>, TopologyError> {
     match shape {
+        Shape::Isolate(group) if group.is_empty() => Err(TopologyError::Empty { what: "the group is empty" }),
+        Shape::Split(split) if split.is_empty() => {
+            Err(TopologyError::Empty { what: "the list of groups is empty" })
+        }
         Shape::Isolate(group) => between(&groups(std::slice::from_ref(group), "isolate", names)?, direction),
         Shape::Split(split) => between(&groups(split, "split", names)?, direction),
         Shape::Bridge(Bridge { via }) => {
             let via = id(via, names)?;
-            let sides: Vec<PeerId> = names.peers().filter(|peer| *peer != via).collect();
-            let (first, second) = halves(&sides);
+            let others: Vec<PeerId> = names.peers().filter(|peer| *peer != via).collect();
+            let (first, second) = others.split_at(names.peers().count() / 2);
             between(&[first.to_vec(), second.to_vec()], Direction::Both)
         }
         Shape::Links(links) => {
             if links.is_empty() {
-                return Err(TopologyError::EmptyGroup { what: "the list of links".to_owned() });
+                return Err(TopologyError::Empty { what: "the list of links is empty" });
             }
             links.iter().map(|NamedLink { src, dst }| link(src, dst, names)).collect()
         }
         Shape::Grudge(grudge) => {
-            if grudge.is_empty() {
-                return Err(TopologyError::EmptyGroup { what: "the grudge".to_owned() });
-            }
             let mut links = Vec::new();
-            for (dst, srcs) in grudge {
+            for (PeerName(dst), srcs) in grudge {
                 id(dst, names)?;
-                if srcs.is_empty() {
-                    return Err(TopologyError::EmptyGroup { what: format!("the grudge of \"{dst}\"") });
-                }
                 for src in srcs {
                     links.push(link(src, dst, names)?);
                 }
+            }
+            if links.is_empty() {
+                return Err(TopologyError::Empty { what: "the grudge has no link" });
             }
             Ok(links)
         }
@@ -285,9 +307,6 @@ fn link(src: &str, dst: &str, names: &PeerNames) -> Result<Link, TopologyError> 
 
 /// The groups by id; the configured peers that no group names are one more, at the end.
 fn groups(lists: &[Vec<String>], shape: &str, names: &PeerNames) -> Result<Vec<Vec<PeerId>>, TopologyError> {
-    if lists.is_empty() {
-        return Err(TopologyError::EmptyGroup { what: format!("the list of groups of {shape}") });
-    }
     let mut seen = vec![false; names.len()];
     let mut groups = Vec::with_capacity(lists.len() + 1);
     for group in lists {
@@ -319,8 +338,8 @@ fn between(groups: &[Vec<PeerId>], direction: Direction) -> Result<Vec<Link>, To
         for (to, dsts) in groups.iter().enumerate() {
             let cut = match direction {
                 Direction::Both => true,
-                Direction::To => to == 0,
-                Direction::From => from == 0,
+                Direction::In => to == 0,
+                Direction::Out => from == 0,
             };
             if from != to && cut {
                 let pairs = srcs.iter().flat_map(|src| dsts.iter().map(|dst| Link { src: *src, dst: *dst }));
@@ -348,20 +367,18 @@ fn named_halves(peers: &[PeerId], names: &PeerNames) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn majorities_ring(peers: &[PeerId], names: &PeerNames) -> BTreeMap<String, Vec<String>> {
-    let n = peers.len();
-    // Half a majority on each side keeps connections two-way; with three peers that would be everyone.
-    let majority = n / 2 + 1;
-    let (before, after) = if n == 3 { (1, 0) } else { (majority / 2, majority / 2) };
-    let mut grudge = BTreeMap::new();
-    for (at, dst) in peers.iter().enumerate() {
-        let mut srcs: Vec<PeerId> =
-            (after + 1..n - before).map(|distance| peers[(at + distance) % n]).collect();
+/// Who drops whom, so that each peer keeps the connections of the ring.
+fn majorities_ring(ring: &[PeerId], names: &PeerNames) -> BTreeMap<PeerName, Vec<String>> {
+    let kept = ring::connections(ring.len());
+    let drops = |at: usize| {
+        let mut srcs: Vec<PeerId> = (0..ring.len())
+            .filter(|src| *src != at && !kept[at].contains(src))
+            .map(|src| ring[src])
+            .collect();
         srcs.sort_unstable();
-        let srcs = srcs.into_iter().map(|src| names.name(src).to_owned()).collect();
-        grudge.insert(names.name(*dst).to_owned(), srcs);
-    }
-    grudge
+        srcs.into_iter().map(|src| names.name(src).to_owned()).collect()
+    };
+    (0..ring.len()).map(|at| (PeerName(names.name(ring[at]).to_owned()), drops(at))).collect()
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ fn a_partition_is_applied_and_healed() {
 fn bad_requests_are_problems_and_change_nothing() {
     let served = Served::start();
     let long = format!("/v1/partitions/{}", "n".repeat(65));
-    let large = format!(r#"{{"shape": {{"isolate": ["{}"]}}}}"#, "n".repeat(70_000));
+    let large = format!(r#"{{"shape": {{"isolate": ["{}"]}}}}"#, "n".repeat(1_100_000));
     for (method, path, body, status, code, says) in [
         ("PUT", "/v1/partitions/p", "{\"shape\":", 400, "bad-body", "line 1 column 9"),
         ("PUT", "/v1/partitions/p", "", 400, "bad-body", "empty"),
@@ -63,7 +63,7 @@ fn bad_requests_are_problems_and_change_nothing() {
         ("PUT", "/v1/partitions/p?dryrun=true", PARTITION, 400, "bad-parameter", "dryrun"),
         ("PUT", "/v1/partitions/a%20b", PARTITION, 400, "bad-parameter", "a b"),
         ("PUT", &long, PARTITION, 400, "bad-parameter", "1 to 64"),
-        ("PUT", "/v1/partitions/p", &large, 413, "body-too-large", "65536"),
+        ("PUT", "/v1/partitions/p", &large, 413, "body-too-large", "1048576 bytes (1 MiB)"),
         ("POST", "/v1/status", "", 405, "wrong-method", "POST"),
         ("GET", "/v1/nothing", "", 404, "no-such-call", "/v1/nothing"),
         ("GET", "/v1/partitions/p/recovery?wait=soon", "", 400, "bad-parameter", "wait"),

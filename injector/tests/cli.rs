@@ -65,7 +65,7 @@ fn usage_errors_are_64_and_help_is_0() {
         assert_eq!(code(&output), 64, "{arguments:?}");
         assert!(stderr(&output).contains("write it as"), "{arguments:?}: {}", stderr(&output));
     }
-    for arguments in [&["--help"][..], &["--version"], &["with", "--help"]] {
+    for arguments in [&["--help"][..], &["--version"], &["with", "--help"], &["help"], &["help", "measure"]] {
         assert_eq!(code(&injector(arguments).output().unwrap()), 0, "{arguments:?}");
     }
 }

@@ -7,6 +7,7 @@ mod support;
 use injector::config::Config;
 use injector::datapath::Clocks;
 
+use support::frame::fragment;
 use support::packet;
 use support::privilege::can_run;
 use support::programs::{Programs, config, link, scoped, steady};
@@ -46,7 +47,7 @@ fn the_protocol_behind_an_authentication_header_decides() {
         packet::ip("fd00::1", "fd00::2", 51, &authenticated(6, segment)),
         four(&authenticated(51, &authenticated(6, segment))),
         // Its data begin with what seems to be a header, but it is a later fragment.
-        packet::fragment(four(&authenticated(6, segment)), 2, false),
+        fragment(four(&authenticated(6, segment)), 2, false),
         four(&authenticated(132, &sctp)),
         four(&authenticated(112, &[0x21, 1, 100, 0])),
         packet::ip("10.0.0.1", "10.0.0.2", 132, &sctp),
@@ -89,22 +90,19 @@ fn no_fragment_of_a_protected_datagram_is_dropped() {
         packet::ip("fd00::1", "fd00::2", 44, &[&[next, 0, 5, 0xa8, 0, 0, 0, 7][..], payload].concat())
     };
     for (frame, what) in [
-        (packet::fragment(udp(4789, &[0; 1400]), 0, true), "the first"),
-        (packet::fragment(udp(9, &[0; 1400]), 185, true), "one in the middle"),
-        (packet::fragment(four(17, &[0; 1100]), 370, false), "the last"),
+        (fragment(udp(4789, &[0; 1400]), 0, true), "the first"),
+        (fragment(udp(9, &[0; 1400]), 185, true), "one in the middle"),
+        (fragment(four(17, &[0; 1100]), 370, false), "the last"),
         (six(17, &[0; 900]), "the last over IPv6"),
         (six(60, &[17, 0, 0, 0, 0, 0, 0, 0]), "one of a datagram with destination options"),
-        (packet::fragment(four(51, &[0; 600]), 185, false), "one of an authenticated datagram"),
-        (packet::fragment(four(1, &[0; 300]), 70, false), "one of an ICMP error"),
+        (fragment(four(51, &[0; 600]), 185, false), "one of an authenticated datagram"),
+        (fragment(four(1, &[0; 300]), 70, false), "one of an ICMP error"),
     ] {
         assert!(!programs.all_drop(&frame), "{what}");
     }
     for (frame, what) in [
-        (
-            packet::fragment(udp(9, &[0; 1400]), 0, true),
-            "the first of another datagram, which never becomes whole",
-        ),
-        (packet::fragment(four(6, &[0; 600]), 185, false), "a fragment of another protocol"),
+        (fragment(udp(9, &[0; 1400]), 0, true), "the first of another datagram, which never becomes whole"),
+        (fragment(four(6, &[0; 600]), 185, false), "a fragment of another protocol"),
         (six(6, &[0; 600]), "a fragment of another protocol over IPv6"),
         (udp(9, b"x"), "a whole datagram to another port"),
     ] {

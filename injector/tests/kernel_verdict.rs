@@ -14,6 +14,7 @@ use injector_common::key::{LinkKey, ResponseKey};
 use injector_common::record::counter;
 use injector_common::slot::LOSS_ALL;
 
+use support::frame::fragment;
 use support::packet;
 use support::privilege::can_run;
 use support::programs::{Hook, INTERFACE, Programs, config, link, scoped, steady};
@@ -183,10 +184,10 @@ fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
     }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n1", "n2")];
-    let first = packet::fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"begin"), 0, true);
+    let first = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"begin"), 0, true);
     // Ports that a later fragment's data only seems to have.
-    let later = packet::fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"end"), 2, false);
-    let mut tiny = packet::fragment(packet::tcp("10.0.0.1", "10.0.0.2", 1, 7000, SYN, b""), 0, true);
+    let later = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"end"), 2, false);
+    let mut tiny = fragment(packet::tcp("10.0.0.1", "10.0.0.2", 1, 7000, SYN, b""), 0, true);
     tiny.truncate(14 + 20 + 8);
     let torn = tiny[..14 + 20 + 3].to_vec();
     let cases = [

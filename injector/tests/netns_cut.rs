@@ -10,6 +10,7 @@ use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
 use injector::api::types::{HealedBy, Outcome, PartitionRequest, PartitionState, StartAt};
 use injector::clock::MonoNs;
+use injector::model::Neighbour;
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};
@@ -43,6 +44,8 @@ fn cuts_and_heals(place: Place, hook: &str, says: &str) {
     }
     assert_flows(&lab, &KINDS, "n1", "n2");
     assert_flows(&lab, &[Kind::Udp], "n2", "n1");
+    // Both ends know each other's MAC address: a cut drops the question for it, too, and that proves nothing.
+    assert_flows(&lab, &[Kind::Icmp], "n1", "n3");
     daemon.apply("p", &isolate("n1", LONG));
     for other in ["n2", "n3"] {
         assert_cut(&lab, &[Kind::Udp], "n1", other);
@@ -270,7 +273,8 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
     for foreign in [&before, &after] {
         assert!(others.contains(&format!("(id {})", foreign.id)), "{} is not in {others}", foreign.id);
     }
-    let cut = links(&[("n1", "n2"), ("n2", "n1")], LONG);
+    // Neighbour entries must stay: the way back is cut, and so would the answers be that keep them.
+    let cut = PartitionRequest { neighbour: Neighbour::Keep, ..links(&[("n1", "n2"), ("n2", "n1")], LONG) };
     let view = daemon.apply("behind", &cut);
     assert!(view.warnings.is_empty(), "{:?}", view.warnings);
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
@@ -323,7 +327,8 @@ fn foreign_filters_stay_and_only_one_ahead_bypasses() {
     let mut daemon = Daemon::start(&config);
     let others = daemon.status().attachments[0].others.join(" ");
     assert!(others.contains("egress filter"), "{others}");
-    let cut = links(&[("n1", "n2"), ("n2", "n1")], LONG);
+    // Neighbour entries must stay: the way back is cut, and so would the answers be that keep them.
+    let cut = PartitionRequest { neighbour: Neighbour::Keep, ..links(&[("n1", "n2"), ("n2", "n1")], LONG) };
     let view = daemon.apply("behind", &cut);
     assert!(view.warnings.is_empty(), "{:?}", view.warnings);
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");

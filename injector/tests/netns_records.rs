@@ -393,7 +393,7 @@ fn scopes_directions_world_and_protection() {
     assert!(tcp_reaches(&lab, "n1", "n2", (v4, 7_000).into(), PATIENCE), "healed");
 
     for (direction, cut, open) in
-        [(Direction::To, ("n2", "n1"), ("n1", "n2")), (Direction::From, ("n1", "n2"), ("n2", "n1"))]
+        [(Direction::In, ("n2", "n1"), ("n1", "n2")), (Direction::Out, ("n1", "n2"), ("n2", "n1"))]
     {
         let name = format!("{direction:?}");
         daemon.apply(&name, &PartitionRequest { direction, ..isolate("n1", LONG) });

@@ -132,7 +132,7 @@ fn a_probe_tells_what_is_seen_on_the_wire() {
         let output = daemon.cli(&["probe", "--json"]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let answers: Vec<EndpointAnswer> = serde_json::from_slice(&output.stdout).unwrap();
-        let names: Vec<&str> = answers.iter().map(|answer| answer.endpoint.as_str()).collect();
+        let names: Vec<&str> = answers.iter().map(|answer| answer.name.as_str()).collect();
         assert_eq!(names, ["fits@n1", "other@n1", "silent@n1"]);
         answers
     };

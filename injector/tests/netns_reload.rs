@@ -125,7 +125,7 @@ fn another_config_takes_effect_as_a_whole_and_the_history_stays() {
     assert_eq!((outcome, number), (ConfigOutcome::InForce, 2), "{what}");
     let status = daemon.status();
     assert_eq!((status.pid, status.config_number), (pid, 2));
-    assert_eq!(status.peers.keys().collect::<Vec<_>>(), ["n2", "n3"]);
+    assert_eq!(status.peers.keys().map(|name| name.0.as_str()).collect::<Vec<_>>(), ["n2", "n3"]);
     let attached = status.attachments.iter().filter(|attachment| attachment.hook.is_some());
     let mut attached: Vec<_> = attached.map(|attachment| attachment.netns.clone().unwrap()).collect();
     attached.sort();

@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer};
 
 use super::plan::{Hooks, Wish};
 use crate::clock::Span;
-use crate::config::{ConfigError, ConfigErrors};
-use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape};
+use crate::config::{self, ConfigError, ConfigErrors, text};
+use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape, seed};
 use crate::report::settings::{Cell, StopWhen};
 use crate::topology::words::parse_words;
 
@@ -18,6 +18,7 @@ struct Campaign {
     shapes: Vec<Shaped>,
     holds: Vec<Span>,
     trials: u64,
+    #[serde(default, deserialize_with = "seed::optional")]
     seed: Option<u64>,
     deadline: Option<Span>,
     cooldown: Option<Span>,
@@ -68,9 +69,8 @@ enum Share {
 /// Reads a campaign file.
 pub fn read(path: &Path) -> Result<Wish, ConfigErrors> {
     let file = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|source| {
-        fault(&file, None, "", format!("can't be read: {source}"), "name the campaign's YAML file")
-    })?;
+    let text =
+        text::read(path).map_err(|error| config::unread(&file, "the campaign file can't be used", &error))?;
     parse(&file, &text)
 }
 
@@ -95,12 +95,14 @@ const EXAMPLE: &str = "see configs/campaign.yaml for every key";
 
 /// Reads the text of a campaign file; `file` is its name for messages.
 pub fn parse(file: &str, text: &str) -> Result<Wish, ConfigErrors> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let at = |path: &str| config::place_of(text, path).or(Some((1, 1)));
     let campaign: Campaign = serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text))
         .map_err(|error| {
             let path = error.path().to_string();
             let path = if path == "." { String::new() } else { path };
             let inner = error.into_inner();
-            let place = inner.location().map(|at| (at.line(), at.column()));
+            let place = inner.location().map(|at| (at.line(), at.column())).or_else(|| at(&path));
             let what = inner.to_string();
             // The crate repeats path and place in its text; both have their own fields here.
             let what = what.split(" at line ").next().unwrap_or_default();
@@ -109,7 +111,7 @@ pub fn parse(file: &str, text: &str) -> Result<Wish, ConfigErrors> {
         })?;
     for (key, is_empty) in [("shapes", campaign.shapes.is_empty()), ("holds", campaign.holds.is_empty())] {
         if is_empty {
-            return Err(fault(file, None, key, "the list is empty", "name at least one"));
+            return Err(fault(file, at(key), key, "the list is empty", "name at least one"));
         }
     }
     let max_rate = match campaign.max_rate {
@@ -120,7 +122,7 @@ pub fn parse(file: &str, text: &str) -> Result<Wish, ConfigErrors> {
                 Share::Text(text) => text,
             };
             Some(super::plan::rate(&text).map_err(|error| {
-                fault(file, None, "max_rate", error, "write a share such as 0.05, or \"5%\"")
+                fault(file, at("max_rate"), "max_rate", error, "write a share such as 0.05, or \"5%\"")
             })?)
         }
     };
@@ -181,10 +183,17 @@ mod tests {
             ("shapes: []\nholds: [5s]\ntrials: 40\n", "shapes: the list is empty"),
             ("shapes: [random-node]\nholds: [5s]\ntrials: 4\nmax_rate: 7\n", "max_rate"),
             ("shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: -1\n", "seed"),
+            (
+                "shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: 9007199254740992\n",
+                "write a smaller one",
+            ),
+            ("shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: 18446744073709551616\n", "seed"),
+            ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\ndirection: to\n", "write `out`"),
             ("shapes: [\n", "c.yaml"),
         ] {
             let error = parse("c.yaml", text).unwrap_err().to_string();
-            assert!(error.contains(expected) && error.starts_with("c.yaml"), "{text}: {error}");
+            assert!(error.contains(expected) && error.starts_with("c.yaml:"), "{text}: {error}");
+            assert!(error[7..].starts_with(|c: char| c.is_ascii_digit()), "{text}: no line in {error}");
         }
         let error = parse("c.yaml", "shapes: [random-node]\nholds: [5s, x]\ntrials: 4\n").unwrap_err();
         assert_eq!(error.0[0].line, Some(2), "{error}");

@@ -174,8 +174,7 @@ impl Measure {
         let seed = if options.resume && options.wish.seed.is_none() && is_begun {
             read::campaign(&options.out)?.settings.seed
         } else {
-            // Every JSON reader keeps 53 bits whole.
-            rand::random::<u64>() >> 11
+            crate::model::seed::drawn(rand::random())
         };
         let (settings, conduct) = options.wish.settle(&status, seed)?;
         // What the daemon would refuse is found before a folder is made.

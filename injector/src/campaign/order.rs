@@ -5,6 +5,8 @@ use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
+use crate::model::seed;
+
 /// What a draw is for; each purpose has a generator of its own.
 #[derive(Clone, Copy)]
 enum Purpose {
@@ -31,7 +33,7 @@ pub fn cell(seed: u64, trial: u64, cells: usize) -> usize {
 
 /// The seed of a trial's partition, the same for each attempt.
 pub fn partition_seed(seed: u64, trial: u64) -> u64 {
-    generator(seed, Purpose::Partition, trial).next_u64()
+    seed::drawn(generator(seed, Purpose::Partition, trial).next_u64())
 }
 
 #[cfg(test)]
@@ -39,6 +41,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::model::seed::MAX_SEED;
 
     #[test]
     fn every_block_holds_each_cell_once_in_changing_order() {
@@ -50,6 +53,34 @@ mod tests {
         }
         // Of 24 orders 40 blocks show about 20.
         assert!(orders.len() > 10, "{} orders", orders.len());
+    }
+
+    /// A campaign that is resumed by the next release goes on with the same draws.
+    #[test]
+    fn draws_are_pinned() {
+        let seeds = |seed| [0, 1, 2, 1_000_000].map(|trial| partition_seed(seed, trial));
+        assert_eq!([0, 7, MAX_SEED].map(seeds), PINNED_SEEDS);
+        let cells = |seed, count| (0..12).map(|trial| cell(seed, trial, count)).collect::<Vec<_>>();
+        assert_eq!([cells(0, 3), cells(7, 4), cells(MAX_SEED, 2)], PINNED_CELLS);
+    }
+
+    const PINNED_SEEDS: [[u64; 4]; 3] = [
+        [7_483_073_634_660_919, 6_097_540_941_029_267, 3_887_218_434_737_297, 6_550_928_494_024_522],
+        [5_276_475_163_066_381, 1_699_566_449_208_258, 2_546_099_348_178_794, 6_588_837_072_786_698],
+        [4_664_584_645_572_326, 6_591_579_962_509_553, 2_347_484_581_964_057, 7_705_417_128_408_689],
+    ];
+    const PINNED_CELLS: [[usize; 12]; 3] = [
+        [0, 1, 2, 1, 0, 2, 1, 0, 2, 1, 2, 0],
+        [3, 2, 0, 1, 1, 2, 0, 3, 2, 3, 0, 1],
+        [0, 1, 0, 1, 0, 1, 1, 0, 0, 1, 0, 1],
+    ];
+
+    #[test]
+    fn every_json_reader_keeps_a_trials_seed_whole() {
+        for trial in 0..2_000 {
+            assert!(partition_seed(MAX_SEED, trial) <= MAX_SEED);
+        }
+        assert!((0..64).any(|trial| partition_seed(1, trial) > MAX_SEED / 2), "all 53 bits are used");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::api::client::{Address, DEFAULT_SOCKET, SshHost};
 use crate::campaign::plan::{rate, stop_when};
 use crate::clock::{Span, WallNs};
-use crate::model::{Direction, Flap, Neighbour, Percent, Scope};
+use crate::model::{Direction, Flap, Neighbour, Percent, Scope, seed};
 use crate::report::settings::StopWhen;
 
 const EXIT_CODES: &str = "\
@@ -24,10 +24,10 @@ Shapes:
   split n1,n2 n3 …         cut these groups off from each other
   halves | random-halves   a smaller first and a larger second half
   random-node              isolate one peer, drawn
-  majorities-ring          every peer sees a majority, no two the same one
-  bridge n3                two halves that only n3 hears both of
+  majorities-ring          every peer of a drawn ring sees a majority, no two the same one
+  bridge n3                two halves, and n3, of the second half, hears both
   links n1:n2 …            exactly these directed links
-  grudge JSON              {\"n1\": [\"n2\"]}: n1 drops from n2
+  grudge JSON              {\"n1\": [\"n2\"]}: n1 drops from n2; @FILE and - read it
   preset NAME              a shape that the config names";
 
 const MEASURE: &str = "\
@@ -45,7 +45,7 @@ changed settings, or DIR exists and --resume is missing · 69 daemon not reachab
 
 /// Cuts cluster networks and measures how long they take to serve again after the heal.
 #[derive(Debug, Parser)]
-#[command(name = "injector", version, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "injector", version, after_help = EXIT_CODES)]
 pub struct CommandLine {
     /// Options of every command.
     #[command(flatten)]
@@ -126,7 +126,7 @@ pub enum Command {
     /// Run a command under a partition; always heals
     #[command(
         after_help = "The exit code is the command's: 128+n if signal n ended it, 126 or 127 if it can't be run or \
-                      found, 125 if the partition failed."
+                      found, 125 if the partition failed or was not in force until the command ended."
     )]
     With(With),
     /// Run every endpoint's probe once
@@ -202,10 +202,10 @@ pub struct Cut {
     /// How long after the heal the cluster may take [default: the config's]
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<Span>,
-    /// Which directions, relative to the first group
-    #[arg(long, default_value = "both", value_parser = direction())]
+    /// Which directions: both, out (what the first group sends) or in (what it would hear)
+    #[arg(long, default_value = "both")]
     pub direction: Direction,
-    /// Which traffic: tcp, udp, icmp, tcp/5122, udp/7000-7010:dst [default: all]
+    /// Which traffic: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
     #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     pub scope: Vec<Scope>,
     /// The share of packets to drop
@@ -217,20 +217,12 @@ pub struct Cut {
     /// What happens to ARP and neighbour discovery
     #[arg(long, default_value = "auto", value_parser = neighbour())]
     pub neighbour: Neighbour,
-    /// The seed of drawn shapes; drawn and printed if left out
-    #[arg(long)]
+    /// The seed of drawn shapes, at most 2^53 - 1; drawn and printed if left out
+    #[arg(long, value_parser = seed::parse)]
     pub seed: Option<u64>,
     /// An endpoint that does not gate this partition's verdict, by full or base name; may be repeated
     #[arg(long, value_name = "NAME")]
     pub advisory: Vec<String>,
-}
-
-fn direction() -> impl TypedValueParser<Value = Direction> {
-    PossibleValuesParser::new(["both", "to", "from"]).map(|word| match word.as_str() {
-        "to" => Direction::To,
-        "from" => Direction::From,
-        _ => Direction::Both,
-    })
 }
 
 fn neighbour() -> impl TypedValueParser<Value = Neighbour> {
@@ -329,8 +321,8 @@ pub struct Measure {
     /// How long after each heal the cluster may take [default: the daemon's]
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<Span>,
-    /// Trial i draws from (seed, i) [default: drawn, and kept in campaign.json]
-    #[arg(long)]
+    /// Trial i draws from (seed, i); at most 2^53 - 1 [default: drawn, and kept in campaign.json]
+    #[arg(long, value_parser = seed::parse)]
     pub seed: Option<u64>,
     /// The run directory
     #[arg(long, value_name = "DIR")]
@@ -371,10 +363,10 @@ pub struct Measure {
     /// Give up after so many trials in a row that could not be made or proved [default: 3]
     #[arg(long, value_name = "N")]
     pub abort_after: Option<u32>,
-    /// Which directions, relative to the first group
-    #[arg(long, default_value = "both", value_parser = direction())]
+    /// Which directions: both, out (what the first group sends) or in (what it would hear)
+    #[arg(long, default_value = "both")]
     pub direction: Direction,
-    /// Which traffic: tcp, udp, icmp, tcp/5122, udp/7000-7010:dst [default: all]
+    /// Which traffic: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
     #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
     pub scope: Vec<Scope>,
     /// The share of packets to drop

@@ -6,6 +6,8 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
+use rustix::event::{PollFd, PollFlags};
+
 use super::args::Common;
 use super::failure::{Exit, Failure};
 use crate::api::client::ClientError;
@@ -24,12 +26,29 @@ pub(super) fn run(common: &Common) -> Result<Exit, Failure> {
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(broken)?);
     let towards = socket.try_clone().map_err(broken)?;
     // The thread may sit in a read of standard input for ever; it ends with the process.
+    let reader = stdout.try_clone().map_err(broken)?;
     std::thread::spawn(move || {
         let _ = carry(stdin, &towards);
+        // Whoever has nothing more to say may still read.
         let _ = towards.shutdown(Shutdown::Write);
+        until_unread(&reader);
+        let _ = towards.shutdown(Shutdown::Both);
     });
     carry(socket, &stdout).map_err(broken)?;
     Ok(Exit::OK)
+}
+
+/// Waits until nobody reads what is written to this file any more.
+fn until_unread(file: &File) {
+    let gone = PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL;
+    loop {
+        let mut files = [PollFd::new(file, PollFlags::empty())];
+        match rustix::event::poll(&mut files, None) {
+            Ok(_) if files[0].revents().intersects(gone) => return,
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return,
+        }
+    }
 }
 
 fn carry(mut from: impl Read, mut to: impl Write) -> io::Result<()> {

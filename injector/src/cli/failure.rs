@@ -3,7 +3,7 @@
 use crate::api::client::ClientError;
 use crate::api::types::{Code, Outcome, Problem};
 use crate::campaign::CampaignError;
-use crate::config::ConfigErrors;
+use crate::config::{ConfigErrors, SHOWN};
 use crate::report::ReportError;
 use crate::report::run_dir::RunDirError;
 
@@ -62,7 +62,8 @@ impl Failure {
 
 impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
-        let details = Some(serde_json::json!({ "errors": errors.0 }));
+        let shown = &errors.0[..errors.0.len().min(SHOWN)];
+        let details = Some(serde_json::json!({ "errors": shown, "more": errors.0.len() - shown.len() }));
         Self { exit: Exit::USAGE, message: errors.to_string(), details }
     }
 }

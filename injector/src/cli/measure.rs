@@ -20,7 +20,6 @@ use crate::report::{ReportOptions, report};
 use crate::stats::power;
 use crate::stats::summary::Summary;
 use crate::stats::trial::label;
-use crate::topology::words::parse_words;
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let (quiet, out) = (args.quiet, args.out.clone());
@@ -36,7 +35,7 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     match &end {
         End::Complete => {}
         End::Decided => teller.line("stopped: the sequential test has decided"),
-        End::GivenUp(why) => eprintln!("injector: given up: {why}"),
+        End::GivenUp(why) => eprintln!("injector: given up: {}", super::clean(why)),
         End::Interrupted(_) => eprintln!("injector: interrupted; go on with --resume"),
     }
     if common.json {
@@ -78,7 +77,7 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
     let cells = if args.shape.is_empty() {
         Vec::new()
     } else {
-        let shape = parse_words(&args.shape).map_err(|error| Failure::usage(error.to_string()))?;
+        let shape = super::partition::shape(&args.shape)?;
         vec![Cell {
             shape,
             hold: args.hold,
@@ -175,8 +174,8 @@ impl Teller {
     fn line(&self, text: &str) {
         match &self.bar {
             _ if self.quiet || self.json => {}
-            Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.println(super::clean(text)),
+            None => eprintln!("{}", super::clean(text)),
         }
     }
 
@@ -209,8 +208,8 @@ impl Teller {
     /// Shown also with --quiet.
     fn warn(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(format!("warning: {text}")),
-            None => eprintln!("warning: {text}"),
+            Some(bar) => bar.println(format!("warning: {}", super::clean(text))),
+            None => eprintln!("warning: {}", super::clean(text)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
 
 use super::args::{At, Common, Cut, Partition};
 use super::failure::{Exit, Failure};
@@ -10,6 +11,8 @@ use super::show;
 use crate::api::client::Client;
 use crate::api::types::{Owner, PartitionRequest, PartitionView, StartAt};
 use crate::clock::WallNs;
+use crate::config::text;
+use crate::model::Shape;
 use crate::topology::words::parse_words;
 
 pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failure> {
@@ -35,7 +38,7 @@ pub(super) struct Asked {
 impl Asked {
     /// From the command line; errors are usage errors, found before any daemon is asked.
     pub fn of(cut: Cut, owner: Owner) -> Result<Self, Failure> {
-        let shape = parse_words(&cut.shape).map_err(|error| Failure::usage(error.to_string()))?;
+        let shape = shape(&cut.shape)?;
         let name = cut.name.unwrap_or_else(|| unique_name(&cut.shape[0]));
         let request = PartitionRequest {
             for_: cut.for_,
@@ -64,6 +67,26 @@ impl Asked {
     }
 }
 
+/// The shape that words name; a grudge may be in a file (`@FILE`) or come from standard input (`-`).
+pub(super) fn shape(words: &[String]) -> Result<Shape, Failure> {
+    let text = match words {
+        [grudge, from] if grudge == "grudge" && from == "-" => Some(text::from_stdin()),
+        [grudge, from] if grudge == "grudge" => {
+            from.strip_prefix('@').map(|path| text::read(Path::new(path)))
+        }
+        _ => None,
+    };
+    let words = match text.transpose() {
+        Ok(None) => words,
+        Ok(Some(text)) => &[words[0].clone(), text],
+        Err(error) => {
+            let place = if words[1] == "-" { "standard input" } else { &words[1][1..] };
+            return Err(Failure::usage(format!("grudge: {place}: {error}; {}", error.remedy())));
+        }
+    };
+    parse_words(words).map_err(|error| Failure::usage(error.to_string()))
+}
+
 fn unique_name(shape: &str) -> String {
     // The standard library seeds each hasher state from the system's randomness.
     let random = std::hash::RandomState::new().build_hasher().finish() as u32;
@@ -71,14 +94,15 @@ fn unique_name(shape: &str) -> String {
 }
 
 fn would_cut(view: &PartitionView) -> String {
-    let mut text = format!("would cut: {}\n", view.resolved);
+    let mut text = format!("would cut: {}{}\n", view.resolved, view.request.direction.suffix());
     links(&mut text, view);
     text
 }
 
 /// Name, links and effective interval.
 pub(super) fn describe(view: &PartitionView) -> String {
-    let mut text = format!("{}: {} (generation {})\n", view.name, view.resolved, view.generation);
+    let direction = view.request.direction.suffix();
+    let mut text = format!("{}: {}{direction} (generation {})\n", view.name, view.resolved, view.generation);
     if let Some(cut) = view.effective {
         let width = cut.end_ns.saturating_since(cut.begin_ns).as_nanos() as u64;
         let width = if width == 0 { String::new() } else { format!(", within {}", span(width)) };

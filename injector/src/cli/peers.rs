@@ -11,7 +11,7 @@ pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
     show(common, &status.peers, || {
         let mut table = Table::new(["peer", "addresses", "mac"]);
         for (name, peer) in &status.peers {
-            table.row([name.clone(), peer.addresses.join(" "), or_none(peer.mac.as_deref())]);
+            table.row([name.0.clone(), peer.addresses.join(" "), or_none(peer.mac.as_deref())]);
         }
         table.to_string()
     })?;

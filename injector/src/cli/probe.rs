@@ -17,7 +17,7 @@ pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
         for answer in &answers {
             let what = answer.error.clone().unwrap_or_else(|| "ok".to_owned());
             table.row([
-                answer.endpoint.clone(),
+                answer.name.clone(),
                 after(Some(answer.scheduled_ns), Some(answer.done_ns)),
                 on_the_wire(answer),
                 what,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::args::{Common, Status as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, Table, after, or_none, span, word, yes_no};
-use super::{Reader, print, show};
+use super::{Reader, print_raw, show};
 use crate::api::client::Client;
 use crate::api::types::{PartitionState, Status};
 
@@ -17,7 +17,7 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
         let status = client.status().await?;
         if args.watch && !common.json && std::io::stdout().is_terminal() {
             // Home, then clear: on a terminal each status takes the place of the last one.
-            print("\x1b[H\x1b[2J")?;
+            print_raw("\x1b[H\x1b[2J")?;
         }
         let reader = show(common, &status, || describe(&status))?;
         if !args.watch || reader == Reader::Gone {
@@ -64,7 +64,7 @@ fn describe(status: &Status) -> String {
                 view.name.clone(),
                 view.generation.to_string(),
                 word(&view.state),
-                view.resolved.to_string(),
+                format!("{}{}", view.resolved, view.request.direction.suffix()),
                 after(since, Some(status.now_ns)),
                 after(Some(status.now_ns), ends),
                 view.links.len().to_string(),

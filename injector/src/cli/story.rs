@@ -36,7 +36,10 @@ fn verdict(record: &RecoveryRecord) -> String {
 
 fn cut_and_heal(text: &mut String, record: &RecoveryRecord) {
     let seed = record.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-    let _ = writeln!(text, "  shape    {} (generation {}{seed})", record.shape.resolved, record.generation);
+    let shape = &record.shape;
+    let direction = shape.direction.suffix();
+    let _ =
+        writeln!(text, "  shape    {}{direction} (generation {}{seed})", shape.resolved, record.generation);
     let cut = record.cut.map(|cut| wall(cut.wall));
     let _ = writeln!(text, "  cut      {}, held {}", or_none(cut), span_or_none(record.hold_ns));
     let by = match record.healed_by {

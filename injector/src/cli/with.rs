@@ -12,9 +12,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::args::{Common, With};
 use super::failure::{Exit, Failure};
 use super::partition::{Asked, describe};
-use super::{heal, to_json};
-use crate::api::client::Client;
-use crate::api::types::Owner;
+use super::{clean, heal, to_json};
+use crate::api::client::{Client, ClientError};
+use crate::api::types::{Code, HealedBy, Owner, PartitionState, PartitionView};
 
 /// Tells the command the name of the partition that it runs under.
 const NAME_VARIABLE: &str = "INJECTOR_PARTITION";
@@ -37,7 +37,7 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
     let mut client = Client::open(&common.address()).await?;
     let (name, request) = asked.settle(&mut client).await?;
     let view = client.apply(&name, &request).await?;
-    eprint!("{}", if common.json { to_json(&view)? } else { describe(&view) });
+    eprint!("{}", clean(&if common.json { to_json(&view)? } else { describe(&view) }));
 
     let (program, arguments) = args.command.split_first().expect("the syntax requires a command");
     let spawned = Command::new(program).args(arguments).env(NAME_VARIABLE, &name).spawn();
@@ -49,17 +49,56 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
         }
     };
 
-    match client.heal(&name).await {
-        Ok(healed) => eprint!("{}", if common.json { to_json(&healed)? } else { heal::line(&healed) }),
-        // Our connection's end heals it too, if there is a daemon left; but what the command saw is in doubt.
-        Err(error) => {
-            eprintln!("injector: the heal was not confirmed: {error}");
-            if matches!(exit, Ok(Exit::OK)) {
-                return Ok(Exit::WITH_FAILED);
-            }
+    // Asked before anything of the command is believed: what it saw under another network is no result.
+    let lasted = end(common, &mut client, &view).await;
+    let exit =
+        exit.map_err(|error| Failure::new(Exit::WITH_FAILED, format!("waiting for the command: {error}")));
+    match (lasted, exit) {
+        (Ok(()), exit) => exit,
+        (Err(failure), Ok(code)) => {
+            let Failure { message, details, .. } = failure;
+            let message = format!("{message} (the command's own exit code was {})", code.0);
+            Err(Failure { exit: Exit::WITH_FAILED, message, details })
         }
+        (Err(failure), Err(_)) => Err(failure),
     }
-    exit.map_err(|error| Failure::new(Exit::WITH_FAILED, format!("waiting for the command: {error}")))
+}
+
+/// Heals the partition; fails unless it was in force until now.
+async fn end(common: &Common, client: &mut Client, applied: &PartitionView) -> Result<(), Failure> {
+    let name = &applied.name;
+    let broken = |why: String| {
+        Failure::new(Exit::WITH_FAILED, format!("\"{name}\" was not in force until the command ended: {why}"))
+    };
+    let unknown = |error: ClientError| match error {
+        ClientError::Problem(problem) if problem.code == Code::UnknownPartition => {
+            broken("the daemon does not know it any more; it was started anew meanwhile".to_owned())
+        }
+        error => broken(format!("the daemon can't be asked ({error})")),
+    };
+    // A name that was healed may be in use again, by somebody else.
+    let found = client.partition(name).await.map_err(unknown)?;
+    if found.generation != applied.generation {
+        return Err(broken(
+            "it was healed, and another client has applied a partition of that name".to_owned(),
+        ));
+    }
+    let was_active = found.state == PartitionState::Active;
+    let healed = client.heal(name).await.map_err(unknown)?;
+    eprint!("{}", clean(&if common.json { to_json(&healed)? } else { heal::line(&healed) }));
+    let why = match healed.healed_by {
+        HealedBy::Request if was_active => return Ok(()),
+        HealedBy::Request => "another client healed it",
+        HealedBy::Deadline => {
+            "its deadline came first; give it a longer --for, or raise max_for in the config"
+        }
+        HealedBy::Lease => "the daemon was held up, and the lease ended it; see the daemon's log",
+        HealedBy::Shutdown => "the daemon was stopped",
+        HealedBy::Disconnect => "the connection that owned it broke",
+    };
+    let mut failure = broken(why.to_owned());
+    failure.details = Some(serde_json::json!({ "healed": healed }));
+    Err(failure)
 }
 
 fn code(status: ExitStatus) -> Exit {

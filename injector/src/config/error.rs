@@ -34,18 +34,24 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Every fault of a config file in the order of the text; never empty. Displays one a line.
+/// How many faults of a config are displayed.
+pub const SHOWN: usize = 100;
+
+/// Every fault of a config file in the order of the text; never empty. Displays one a line, the first hundred.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, error) in self.0.iter().enumerate() {
+        for (at, error) in self.0.iter().take(SHOWN).enumerate() {
             if at > 0 {
                 f.write_str("\n")?;
             }
             write!(f, "{error}")?;
         }
-        Ok(())
+        match self.0.len().saturating_sub(SHOWN) {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more faults; mend these first"),
+        }
     }
 }

@@ -11,6 +11,9 @@ pub(super) struct Place {
     pub column: usize,
 }
 
+/// Where a text begins: for faults of the text as a whole.
+pub(super) const START: Place = Place { line: 1, column: 1 };
+
 impl From<Marker> for Place {
     fn from(marker: Marker) -> Self {
         Self { line: marker.line(), column: marker.col() + 1 }

@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Mapping, Value};
 
 use super::error::{ConfigError, ConfigErrors};
-use super::place::{Place, Places, below, item};
+use super::place::{Place, Places, START, below, item};
 use crate::clock::{Span, SpanError};
 
 /// The text as a tree. Of keys that stand twice the first wins: they are reported by [`Places`], which lets
@@ -87,7 +87,20 @@ impl<'a> Report<'a> {
     }
 
     fn push(&self, place: Option<Place>, path: &str, what: String, remedy: String) {
-        self.errors.borrow_mut().push(error_at(self.file, place, path, what, remedy));
+        let place = place.or_else(|| self.around(path)).unwrap_or(START);
+        self.errors.borrow_mut().push(error_at(self.file, Some(place), path, what, remedy));
+    }
+
+    /// The place of the nearest collection around a path that has none of its own.
+    fn around(&self, path: &str) -> Option<Place> {
+        let mut path = path;
+        while let Some(end) = path.rfind(['.', '[']) {
+            path = &path[..end];
+            if let Some(place) = self.places.values_then_key(path) {
+                return Some(place);
+            }
+        }
+        self.places.value("")
     }
 
     /// A fault of the value at `path`.

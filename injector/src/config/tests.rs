@@ -195,7 +195,7 @@ fn unknown_and_duplicate_keys_are_named() {
         "known here: addresses, mac",
     );
     one_probe(
-        "{ http: { url: \"http://x/\", expect: { ¶code: 200 } } }",
+        "{ http: { url: \"http://localhost/\", expect: { ¶code: 200 } } }",
         ".http.expect.code",
         "unknown key",
         "known here: status, body_contains",
@@ -213,6 +213,7 @@ fn interfaces_are_checked() {
             remedy,
         );
     };
+    listed("[{ name: ¶lo }]", "interfaces[0].name", "what a host sends to itself", "interfaces: auto");
     listed("¶all", "interfaces", "\"all\" stands where a list is expected", "the word auto");
     listed("¶[]", "interfaces", "the list of interfaces is empty", "the word auto");
     listed("[¶{ netns: n1 }]", "interfaces[0].name", "\"name\" is missing", "{ name: eth0 }");
@@ -307,7 +308,7 @@ fn socket_ready_and_times_are_checked() {
 
 #[test]
 fn protect_and_presets_are_checked() {
-    one_more("protect: [¶sctp]\n", "protect[0]", "unknown protocol", "tcp/22 or 10.0.0.254");
+    one_more("protect: [¶gre]\n", "protect[0]", "unknown protocol", "tcp/22 or 10.0.0.254");
     one_more("protect: [tcp/22, ¶icmp/8]\n", "protect[1]", "ICMP has no ports", "tcp/22");
     one_more("protect: [¶10.0.0.0/8]\n", "protect[0]", "10.0.0.0/8 is a prefix", "single addresses");
     one_more("protect: ¶tcp/22\n", "protect", "a list is expected", "such as: [tcp/22");
@@ -380,8 +381,41 @@ fn all_faults_are_reported_at_once_in_the_order_of_the_text() {
 fn a_file_that_can_not_be_read_says_so() {
     let error = Config::load("/nonexistent/lab.yaml").unwrap_err();
     let text = error.to_string();
-    assert!(text.starts_with("/nonexistent/lab.yaml: the config can't be read (No such file"), "{text}");
+    assert!(
+        text.starts_with("/nonexistent/lab.yaml: the config can't be used: it can't be read (No such"),
+        "{text}"
+    );
     assert_eq!(error.0[0].line, None);
+}
+
+#[test]
+fn every_fault_of_a_text_has_a_line_and_a_column() {
+    for (text, line, column) in [
+        ("", 1, 1),
+        ("interfaces: auto\n", 1, 1),
+        ("peers: { n1: { addresses: [10.0.0.1] } }\n", 1, 1),
+        ("- a\n", 1, 1),
+        ("peers: {}\n--- \npeers: {}\n", 2, 1),
+        ("---\npeers: {}\n---\npeers: {}\n", 3, 1),
+        ("peers: [\n", 2, 1),
+        ("peers: &a [*a]\n", 1, 8),
+        ("a: \"\\u{1b}\"\n", 1, 7),
+        ("peers: !x {}\n", 1, 8),
+        ("peers: *nobody\n", 1, 8),
+        ("\u{feff}peers: {}\n\tx: 1\n", 2, 1),
+    ] {
+        for error in Config::parse(text, "lab.yaml").unwrap_err().0 {
+            assert!(error.line.is_some() && error.column.is_some(), "{text:?}: {error}");
+        }
+        let first = &Config::parse(text, "lab.yaml").unwrap_err().0[0];
+        assert_eq!((first.line, first.column), (Some(line), Some(column)), "{text:?}: {first}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    let marked = format!("\u{feff}{BASE}");
+    assert_eq!(Config::parse(&marked, "lab.yaml"), Config::parse(BASE, "lab.yaml"));
 }
 
 proptest::proptest! {

@@ -14,7 +14,8 @@ use super::state::State;
 use crate::api::types::{EndpointAnswer, WireSight};
 use crate::clock::MonoNs;
 use crate::datapath::Datapath as _;
-use crate::plan::{Freshness, SlotIndex, SlotUse};
+use crate::model::natural;
+use crate::plan::{SlotIndex, SlotUse};
 use crate::probe::{self, EndpointId, Sample};
 
 /// The slot that is watched for the sake of a look alone.
@@ -94,7 +95,7 @@ impl State {
                     None => (looked.begun, MonoNs::now(), Some(NO_ANSWER.to_owned())),
                 };
                 EndpointAnswer {
-                    endpoint: asked.name,
+                    name: asked.name,
                     scheduled_ns: scheduled,
                     done_ns: done,
                     error,
@@ -107,7 +108,7 @@ impl State {
                 }
             })
             .collect();
-        answers.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        answers.sort_by(|a, b| natural(&a.name, &b.name));
         // A reader that has gone away does not want its answer.
         let _ = looked.reply.send(answers);
     }
@@ -117,19 +118,20 @@ impl State {
         if self.wire_ids.is_empty() || self.look.is_some() || self.stopping {
             return None;
         }
-        let (slot, freshness) = self.slots.free()?;
-        if freshness == Freshness::Reused {
-            self.kernel.settle();
-        }
         let generation = self.generation + 1;
-        let written = self
-            .kernel
-            .forget(slot)
-            .and_then(|()| self.kernel.write_slot(slot, &Slot { generation, ..Slot::default() }));
-        if let Err(error) = written {
-            tracing::warn!(%error, "responses can't be looked for");
-            return None;
-        }
+        let written = self.writable_slot().and_then(|slot| {
+            if let Some(slot) = slot {
+                self.kernel.write_slot(slot, &Slot { generation, ..Slot::default() })?;
+            }
+            Ok(slot)
+        });
+        let slot = match written {
+            Ok(slot) => slot?,
+            Err(error) => {
+                tracing::warn!(%error, "responses can't be looked for");
+                return None;
+            }
+        };
         self.generation = generation;
         self.slots.set(slot, SlotUse::Watched);
         let look = Look { slot, generation };
@@ -159,6 +161,9 @@ impl State {
         self.slots.set(look.slot, SlotUse::Free);
         if let Err(lapsed) = self.kernel.store(self.slots.word()) {
             self.lapsed(lapsed);
+            // The lapse emptied the live half alone: the slot is still watched.
+            let _ = self.kernel.store(self.slots.word());
         }
+        self.release(look.slot);
     }
 }

@@ -13,8 +13,8 @@ use crate::api::types::{
 use crate::clock::{MonoNs, WallOffset};
 use crate::datapath::{Datapath as _, DatapathError, execute};
 use crate::measure::Closed;
-use crate::model::{Link, PeerId, Percent};
-use crate::plan::{self, Freshness, Presence, SlotUse};
+use crate::model::{Link, PeerId, Percent, seed};
+use crate::plan::{self, Presence, SlotUse};
 use crate::topology::{self, TopologyError};
 
 impl State {
@@ -142,8 +142,7 @@ impl State {
         step: Step,
         connection: ConnectionId,
     ) -> Answer<Partition> {
-        // Every JSON reader keeps 53 bits whole.
-        let seed = request.seed.unwrap_or_else(|| rand::random::<u64>() >> 11);
+        let seed = request.seed.unwrap_or_else(|| seed::drawn(rand::random()));
         let resolved = topology::resolve(
             &request.shape,
             request.direction,
@@ -211,24 +210,22 @@ impl State {
 
     /// Takes a slot and writes it and its links; nothing is cut yet.
     pub(super) fn prepare(&mut self, mut partition: Partition) -> Answer<u32> {
-        if self.slots.free().is_none() {
+        let mut slot = self.writable_slot().map_err(|error| data_plane(&error))?;
+        if slot.is_none() {
             self.end_look();
+            slot = self.writable_slot().map_err(|error| data_plane(&error))?;
         }
-        if self.slots.free().is_none() {
+        if slot.is_none() {
             self.evict_oldest_watch(&partition.name);
+            slot = self.writable_slot().map_err(|error| data_plane(&error))?;
         }
-        let (slot, freshness) = self.slots.free().ok_or_else(|| {
+        let slot = slot.ok_or_else(|| {
             Problem::new(
                 Code::NoFreeSlot,
                 format!("{} partitions are live, and there are no more slots", injector_common::SLOTS),
             )
             .remedy("heal one of them")
         })?;
-        if freshness == Freshness::Reused {
-            self.kernel.settle();
-            // Stamps of a program that still ran when the slot was freed.
-            self.kernel.forget(slot).map_err(|error| data_plane(&error))?;
-        }
         partition.slot = Some(slot);
         // Written with times at the commit: until then it is as if over.
         let contents = plan::slot(&partition.request, partition.generation, MonoNs(0), MonoNs(0));
@@ -375,7 +372,7 @@ impl State {
             if let Err(error) = self.kernel.forget(slot) {
                 tracing::warn!(%error, "stamps could not be freed");
             }
-            self.slots.set(slot, SlotUse::Free);
+            self.release(slot);
         }
     }
 }
@@ -384,9 +381,14 @@ fn shape_problem(error: &TopologyError) -> Problem {
     let code = match error {
         TopologyError::UnknownPeer { .. } => Code::UnknownPeer,
         TopologyError::UnknownPreset { .. } => Code::UnknownPreset,
+        TopologyError::Empty { .. } | TopologyError::CutsNothing => Code::EmptyPartition,
         _ => Code::BadShape,
     };
-    Problem::new(code, error.what()).field("shape").remedy(error.remedy())
+    let field = match error {
+        TopologyError::NoFirstGroup { .. } => "direction",
+        _ => "shape",
+    };
+    Problem::new(code, error.what()).field(field).remedy(error.remedy())
 }
 
 fn data_plane(error: &DatapathError) -> Problem {

@@ -12,7 +12,7 @@ use crate::clock::MonoNs;
 use crate::config::Role;
 use crate::datapath::Datapath as _;
 use crate::measure::{self, Broken, EndpointEvidence, Evidence, STARVED_PRESSURE};
-use crate::model::Link;
+use crate::model::{Link, PeerName};
 use crate::probe::EndpointId;
 
 /// What was stamped, by link in the links' order.
@@ -42,6 +42,7 @@ impl State {
             shape: ShapePair {
                 asked: partition.request.shape.clone(),
                 resolved: partition.resolved.shape.clone(),
+                direction: partition.request.direction,
             },
             seed: partition.seed,
             ready: self.config.ready,
@@ -237,7 +238,7 @@ impl State {
         }
     }
 
-    fn peers(&self) -> std::collections::BTreeMap<String, PeerView> {
+    fn peers(&self) -> std::collections::BTreeMap<PeerName, PeerView> {
         let mac = |mac: &[u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
         self.config
             .peers
@@ -249,7 +250,7 @@ impl State {
                     addresses: addresses.chain(prefixes).collect(),
                     mac: peer.mac.as_ref().map(mac),
                 };
-                (self.config.names.name(peer.id).to_owned(), view)
+                (PeerName(self.config.names.name(peer.id).to_owned()), view)
             })
             .collect()
     }

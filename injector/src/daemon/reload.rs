@@ -5,7 +5,6 @@
 //! new load take the place of the old one, which is put on again otherwise. Meanwhile traffic flows, and the old
 //! load's probes go on.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +15,7 @@ use super::state::State;
 use super::{Inbox, StartError, drain};
 use crate::api::types::{ConfigOutcome, EventKind};
 use crate::clock::MonoNs;
+use crate::config::text::{self, TextError};
 use crate::config::{Config, ConfigErrors};
 use crate::datapath::chain;
 use crate::rights::Rights;
@@ -37,7 +37,7 @@ impl Source {
 
     /// Warns if the file can't be read with the rights that the daemon has kept.
     pub(super) fn try_out(&self) {
-        if let Err(error) = File::open(&self.path) {
+        if let Err(error) = text::open(&self.path) {
             let path = self.path.display();
             tracing::warn!(%path, %error, "SIGHUP won't read the config: {REMEDY}");
         }
@@ -45,8 +45,9 @@ impl Source {
 
     fn read(&self) -> Result<Config, ConfigErrors> {
         let mut config = Config::load(&self.path).map_err(|mut errors| {
-            let denied =
-                File::open(&self.path).is_err_and(|error| error.kind() == ErrorKind::PermissionDenied);
+            let denied = text::open(&self.path).is_err_and(
+                |error| matches!(error, TextError::Io(error) if error.kind() == ErrorKind::PermissionDenied),
+            );
             if let (true, [error]) = (denied, errors.0.as_mut_slice()) {
                 REMEDY.clone_into(&mut error.remedy);
             }

@@ -18,9 +18,9 @@ use crate::api::types::{
 };
 use crate::clock::{MonoNs, WallOffset};
 use crate::config::{Config, Netns, Role};
-use crate::datapath::{Datapath, Keeper, Kernel, wire_ids};
+use crate::datapath::{Datapath, DatapathError, Keeper, Kernel, Settler, wire_ids};
 use crate::model::{Link, Percent};
-use crate::plan::{SlotIndex, SlotTable};
+use crate::plan::{Freshness, SlotIndex, SlotTable};
 use crate::probe::schedule::Rate;
 use crate::probe::{EndpointId, Sample};
 use crate::timeline::Timeline;
@@ -41,6 +41,7 @@ pub struct State {
     pub(super) healthy: Vec<Option<bool>>,
     pub(super) last_error: Vec<Option<String>>,
     pub(super) slots: SlotTable,
+    settler: Settler,
     pub(super) generation: u32,
     pub(super) look: Option<Look>,
     pub(super) request_ids: HashMap<String, u32>,
@@ -62,7 +63,7 @@ pub(super) type Answer<T> = Result<T, Problem>;
 impl State {
     /// The state of a daemon that has attached and not yet served.
     pub fn new(load: Load) -> Self {
-        let Load { config, kernel, interfaces, rate, keeper } = load;
+        let Load { config, kernel, interfaces, rate, keeper, settler } = load;
         let endpoints = config.endpoints.len();
         Self {
             wire_ids: wire_ids(&config),
@@ -71,6 +72,7 @@ impl State {
             last_error: vec![None; endpoints],
             partitions: VecDeque::new(),
             slots: SlotTable::default(),
+            settler,
             generation: 0,
             look: None,
             request_ids: HashMap::new(),
@@ -108,11 +110,25 @@ impl State {
         // A reader that has gone away does not want its answer.
         match command {
             Command::Status(reply) => drop(reply.send(self.status().await)),
+            // A client that is gone by now would not know what it has cut.
+            Command::Apply { reply, .. } if reply.is_closed() => {}
+            Command::Enable { reply, .. } if reply.is_closed() => {}
             Command::Apply { name, request, step, connection, reply } => {
+                let before = self.generation;
                 let answer = self.apply(&name, *request, step, connection).await;
-                let _ = reply.send(answer);
+                // What an earlier request has made stays.
+                if let Err(Ok(unheard)) = reply.send(answer)
+                    && unheard.generation > before
+                {
+                    self.unheard(unheard.generation);
+                }
             }
-            Command::Enable { name, at, reply } => drop(reply.send(self.enable(&name, at).await)),
+            Command::Enable { name, at, reply } => {
+                let answer = self.enable(&name, at).await;
+                if let Err(Ok(unheard)) = reply.send(answer) {
+                    self.unheard(unheard.generation);
+                }
+            }
             Command::Heal { name, reply } => drop(reply.send(self.heal(&name))),
             Command::HealAll(reply) => drop(reply.send(Ok(self.heal_where(|_| true, HealedBy::Request)))),
             Command::Partitions(reply) => {
@@ -146,6 +162,13 @@ impl State {
         }
     }
 
+    /// Ends what was applied for a client that went away before its answer.
+    fn unheard(&mut self, generation: u32) {
+        let is_it = |partition: &Partition| partition.generation == generation;
+        self.heal_where(is_it, HealedBy::Disconnect);
+        self.withdraw_where(is_it, HealedBy::Disconnect);
+    }
+
     pub(super) fn event(&mut self, at: MonoNs, kind: EventKind) -> Event {
         let event = self.timeline.add(at, WallOffset::now(), kind);
         let _ = self.feed.send(event.clone());
@@ -174,6 +197,25 @@ impl State {
             .iter()
             .rposition(|partition| partition.generation == generation)
             .expect("the caller holds the generation of a partition that is kept")
+    }
+
+    /// A slot that can be written now, and holds no stamps; `None` if all are in use. It is not taken yet.
+    pub(super) fn writable_slot(&mut self) -> Result<Option<SlotIndex>, DatapathError> {
+        let Some((slot, freshness)) = self.slots.free(self.settler.settled()) else { return Ok(None) };
+        if freshness == Freshness::Young {
+            self.kernel.settle();
+        }
+        if freshness != Freshness::New {
+            // Stamps of a program that still ran when the slot was freed.
+            self.kernel.forget(slot)?;
+        }
+        Ok(Some(slot))
+    }
+
+    /// Frees a slot whose bit has left the word.
+    pub(super) fn release(&mut self, slot: SlotIndex) {
+        let age = self.settler.freed();
+        self.slots.release(slot, age);
     }
 
     /// Takes in news of an interface; answers the namespaces whose probes are to be started anew.

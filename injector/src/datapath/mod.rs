@@ -14,6 +14,7 @@ mod mapped;
 mod object;
 mod owner;
 mod pins;
+mod settler;
 
 pub use attach::{Attachment, Hooks, Refused, look, shown};
 pub use foreign::{
@@ -26,6 +27,7 @@ pub use leftovers::{Leftover, Sweep, sweep};
 pub use object::{Clocks, Object, wire_address, wire_ids};
 pub use owner::{Life, Owner};
 pub use pins::Pins;
+pub use settler::Settler;
 
 use injector_common::Word;
 use injector_common::record::LinkStamps;

@@ -329,9 +329,14 @@ fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>)
         let name = &evidence.endpoints[at].name;
         let reason = match before[at].healthy {
             Some(true) => continue,
-            Some(false) => format!("{name} was not healthy before the cut"),
+            Some(false) => {
+                let why = last_error_before(evidence, &evidence.endpoints[at])
+                    .map_or_else(String::new, |error| format!(": its last failed probe says \"{error}\""));
+                format!("{name} was not healthy before the cut{why}")
+            }
             None => format!(
-                "{name} had fewer than {} probes before the cut: nobody knows whether it was healthy",
+                "{name} had fewer than {} probes before the cut, so that it is not known whether it was healthy; cut \
+                 again once `injector status` shows it healthy",
                 evidence.ready.consecutive
             ),
         };
@@ -341,6 +346,14 @@ fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>)
         let by = evidence.closed_by.as_ref().map(|closed| closed.partition.as_str()).unwrap_or_default();
         Decision::new(Outcome::Censored, format!("\"{by}\" cut before the recovery was decided"))
     }))
+}
+
+/// Why the last failed probe before the cut failed.
+fn last_error_before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a>) -> Option<&'a str> {
+    let cut = evidence.cut?;
+    let before =
+        endpoint.samples.iter().filter(|sample| sample.done <= cut.begin_ns && sample.error.is_some());
+    before.max_by_key(|sample| sample.scheduled)?.error.as_deref()
 }
 
 /// What the probes alone say, once they say it for good.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::api::types::{LinkRecord, Outcome, RecoveryRecord, Uncovered};
-use crate::model::{NamedLink, Nothing, Shape};
+use crate::model::{Direction, NamedLink, Nothing, Shape};
 use crate::probe::EndpointId;
 
 pub(super) const MS: u64 = 1_000_000;
@@ -80,7 +80,7 @@ pub(super) fn evidence(endpoints: Vec<EndpointEvidence<'_>>, now: u64) -> Eviden
         name: "p".to_owned(),
         generation: 1,
         trial: None,
-        shape: ShapePair { asked: shape.clone(), resolved: shape },
+        shape: ShapePair { asked: shape.clone(), resolved: shape, direction: Direction::Both },
         seed: None,
         ready: Ready {
             consecutive: 5,
@@ -498,10 +498,15 @@ fn what_spoils_a_trial_is_named_and_hides_nothing() {
     expect(spoilt(&|e| e.broken = Some(Broken::Stopping)), Recovered, "501ms");
     expect(spoilt(&|e| e.links[0].still_cut_by = vec!["q".to_owned()]), Unknown, "still cut by \"q\"");
     expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "fewer than 21");
+    expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "once `injector status` shows it healthy");
     let mut sick = samples.clone();
     sick[18].error = Some("planted".to_owned());
     let record = judged(&sick, 14_000);
-    expect((record.outcome.unwrap(), record.outcome_reason.unwrap()), Unknown, "a@n1 was not healthy");
+    expect(
+        (record.outcome.unwrap(), record.outcome_reason.unwrap()),
+        Unknown,
+        "a@n1 was not healthy before the cut: its last failed probe says \"planted\"",
+    );
     assert_eq!(record.endpoints[0].failure_rate_before, Some(0.05));
 }
 

@@ -2,7 +2,7 @@
 
 use crate::api::types::{EndpointRecord, Outcome, RecoveryRecord};
 use crate::clock::MonoNs;
-use crate::model::Shape;
+use crate::model::{PeerName, Shape};
 
 use super::survival::Observation;
 
@@ -259,7 +259,7 @@ pub fn label(shape: &Shape) -> String {
             )
         }
         Shape::Grudge(grudge) => {
-            let drops = |(dst, srcs): (&String, &Vec<String>)| format!("{dst}<{}", srcs.join(","));
+            let drops = |(dst, srcs): (&PeerName, &Vec<String>)| format!("{}<{}", dst.0, srcs.join(","));
             format!("grudge {}", grudge.iter().map(drops).collect::<Vec<_>>().join(" "))
         }
         Shape::Preset(name) => format!("preset {name}"),

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::Nothing;
+use crate::model::seed::MAX_SEED;
 
 fn names(count: usize) -> PeerNames {
     PeerNames::new((1..=count).map(|at| format!("n{at:02}")))
@@ -32,29 +33,29 @@ fn cut(text: &str, direction: Direction, count: usize) -> String {
 fn isolate_cuts_the_group_off_from_the_configured_others() {
     assert_eq!(cut("isolate n01", Direction::Both, 3), "1>2 1>3 2>1 3>1");
     assert_eq!(cut("isolate n01 n02", Direction::Both, 4), "1>3 1>4 2>3 2>4 3>1 3>2 4>1 4>2");
-    assert_eq!(cut("isolate n01", Direction::To, 3), "2>1 3>1");
-    assert_eq!(cut("isolate n01", Direction::From, 3), "1>2 1>3");
+    assert_eq!(cut("isolate n01", Direction::In, 3), "2>1 3>1");
+    assert_eq!(cut("isolate n01", Direction::Out, 3), "1>2 1>3");
 }
 
 #[test]
 fn world_takes_part_only_where_named() {
     assert_eq!(cut("isolate world", Direction::Both, 2), "w>1 w>2 1>w 2>w");
-    assert_eq!(cut("isolate world", Direction::From, 2), "w>1 w>2");
+    assert_eq!(cut("isolate world", Direction::Out, 2), "w>1 w>2");
     assert_eq!(cut("split n01 world", Direction::Both, 1), "w>1 1>w");
     assert_eq!(cut("links n01:world", Direction::Both, 3), "1>w");
-    assert_eq!(cut("isolate n01 world", Direction::To, 2), "2>w 2>1");
+    assert_eq!(cut("isolate n01 world", Direction::In, 2), "2>w 2>1");
 }
 
 #[test]
 fn peers_that_split_does_not_name_are_one_further_group() {
     assert_eq!(cut("split n01,n02 n03", Direction::Both, 3), "1>3 2>3 3>1 3>2");
     assert_eq!(cut("split n01 n02", Direction::Both, 4), "1>2 1>3 1>4 2>1 2>3 2>4 3>1 3>2 4>1 4>2");
-    assert_eq!(cut("split n01 n02", Direction::To, 3), "2>1 3>1");
+    assert_eq!(cut("split n01 n02", Direction::In, 3), "2>1 3>1");
 }
 
 #[test]
 fn the_smaller_half_is_the_first() {
-    let resolved = try_resolve("halves", Direction::From, 5, 0).unwrap();
+    let resolved = try_resolve("halves", Direction::Out, 5, 0).unwrap();
     assert_eq!(resolved.shape, words("split n01,n02 n03,n04,n05"));
     assert_eq!(links(&resolved), "1>3 1>4 1>5 2>3 2>4 2>5");
     assert!(!resolved.drawn);
@@ -74,13 +75,44 @@ fn grudge_is_dst_drops_from_srcs() {
 }
 
 #[test]
-fn a_ring_of_five_keeps_itself_and_its_neighbours() {
-    let resolved = try_resolve("majorities-ring", Direction::Both, 5, 0).unwrap();
-    assert_eq!(
-        serde_json::to_string(&resolved.shape).unwrap(),
-        r#"{"grudge":{"n01":["n03","n04"],"n02":["n04","n05"],"n03":["n01","n05"],"n04":["n01","n02"],"n05":["n02","n03"]}}"#
-    );
-    assert_eq!(cut("majorities-ring", Direction::Both, 3), "1>3 2>1 3>2");
+fn empty_sets_of_a_grudge_drop_nothing() {
+    assert_eq!(cut(r#"grudge {"n01":[],"n02":["n01"]}"#, Direction::Both, 3), "1>2");
+}
+
+#[test]
+fn a_ring_is_shuffled_by_the_seed() {
+    let ring = |seed| try_resolve("majorities-ring", Direction::Both, 5, seed).unwrap();
+    assert!(ring(0).drawn);
+    assert_eq!(ring(3), ring(3));
+    // Five peers have 12 rings.
+    let rings: BTreeSet<Vec<Link>> = (0..200).map(|seed| ring(seed).links).collect();
+    assert_eq!(rings.len(), 12);
+    for seed in 0..20 {
+        assert_eq!(try_resolve("majorities-ring", Direction::Both, 7, seed).unwrap().links.len(), 20);
+        assert_eq!(try_resolve("majorities-ring", Direction::Both, 3, seed).unwrap().links.len(), 3);
+    }
+}
+
+/// Jepsen bisects all nodes, the smaller half first, and takes the bridge from the second half.
+#[test]
+fn a_bridge_is_one_of_the_second_half() {
+    assert_eq!(cut("bridge n03", Direction::Both, 4), "1>4 2>4 4>1 4>2");
+    assert_eq!(cut("bridge n04", Direction::Both, 6), "1>5 1>6 2>5 2>6 3>5 3>6 5>1 5>2 5>3 6>1 6>2 6>3");
+    assert_eq!(cut("bridge n01", Direction::Both, 4), "2>4 3>4 4>2 4>3");
+}
+
+#[test]
+fn members_are_sorted_and_names_count_by_their_numbers() {
+    let names = PeerNames::new((1..=10).map(|at| format!("n{at}")));
+    let resolved = |text: &str, seed| {
+        let shape = resolve(&words(text), Direction::Both, &names, &BTreeMap::new(), seed).unwrap().shape;
+        shape.to_string()
+    };
+    assert_eq!(resolved("halves", 0), "split n1,n2,n3,n4,n5 n6,n7,n8,n9,n10");
+    assert_eq!(resolved("isolate n10 n2", 0), "isolate n2 n10");
+    assert_eq!(resolved("split n10,n9 n3,n1", 0), "split n9,n10 n1,n3");
+    let grudge = r#"grudge {"n10":["n10x","n2"],"n2":[]}"#.replace("n10x", "n9");
+    assert_eq!(resolved(&grudge, 0), r#"grudge {"n2":[],"n10":["n2","n9"]}"#);
 }
 
 #[test]
@@ -90,7 +122,7 @@ fn a_preset_is_its_shape() {
         ("loop".to_owned(), words("preset lonely")),
     ]);
     let by_name =
-        |name: &str| resolve(&Shape::Preset(name.to_owned()), Direction::To, &names(3), &presets, 0);
+        |name: &str| resolve(&Shape::Preset(name.to_owned()), Direction::In, &names(3), &presets, 0);
     let resolved = by_name("lonely").unwrap();
     assert_eq!((links(&resolved).as_str(), &resolved.shape), ("1>2 3>2", &presets["lonely"]));
     assert_eq!(
@@ -102,7 +134,7 @@ fn a_preset_is_its_shape() {
 
 #[test]
 fn the_same_seed_gives_the_same_draw() {
-    for text in ["random-node", "random-halves"] {
+    for text in ["random-node", "random-halves", "majorities-ring"] {
         let draw = |seed| try_resolve(text, Direction::Both, 9, seed).unwrap();
         for seed in 0..50 {
             assert_eq!(draw(seed), draw(seed));
@@ -115,11 +147,20 @@ fn the_same_seed_gives_the_same_draw() {
     let draw = |text, seed| try_resolve(text, Direction::Both, 5, seed).unwrap().shape.to_string();
     assert_eq!([0, 1, 7].map(|seed| draw("random-node", seed)), PINNED_NODES);
     assert_eq!([0, 1, 7].map(|seed| draw("random-halves", seed)), PINNED_HALVES);
+    assert_eq!([0, 1, 7].map(|seed| draw("majorities-ring", seed)), PINNED_RINGS);
+    // The largest seed is one as any other.
+    assert_eq!(draw("random-node", MAX_SEED), "isolate n03");
 }
 
 const PINNED_NODES: [&str; 3] = ["isolate n04", "isolate n03", "isolate n01"];
 const PINNED_HALVES: [&str; 3] =
     ["split n01,n03 n02,n04,n05", "split n04,n05 n01,n02,n03", "split n01,n04 n02,n03,n05"];
+
+const PINNED_RINGS: [&str; 3] = [
+    r#"grudge {"n01":["n02","n04"],"n02":["n01","n03"],"n03":["n02","n05"],"n04":["n01","n05"],"n05":["n03","n04"]}"#,
+    r#"grudge {"n01":["n02","n05"],"n02":["n01","n04"],"n03":["n04","n05"],"n04":["n02","n03"],"n05":["n01","n03"]}"#,
+    r#"grudge {"n01":["n02","n03"],"n02":["n01","n05"],"n03":["n01","n04"],"n04":["n03","n05"],"n05":["n02","n04"]}"#,
+];
 
 #[test]
 fn every_node_is_drawn_about_as_often() {
@@ -149,8 +190,9 @@ fn errors_say_what_and_what_to_do() {
         ("isolate n01 n01", 3, "peer \"n01\" is named twice"),
         ("links n01:n01", 3, "\"n01\" has a link to itself; name two different peers"),
         (r#"grudge {"n01":["n01"]}"#, 3, "\"n01\" has a link to itself"),
-        (r#"grudge {"n01":[]}"#, 3, "the grudge of \"n01\" is empty; name at least one peer"),
-        ("grudge {}", 3, "the grudge is empty"),
+        (r#"grudge {"n01":[]}"#, 3, "the shape cuts nothing: the grudge has no link; apply no partition"),
+        ("grudge {}", 3, "the shape cuts nothing: the grudge has no link"),
+        (r#"grudge {"x":[]}"#, 3, "unknown peer \"x\""),
         ("isolate n01 n02 n03", 3, "the shape cuts nothing"),
         ("split n01,n02", 2, "the shape cuts nothing"),
         ("halves", 1, "halves needs at least 2 peers, and 1 are configured; add peers"),
@@ -164,18 +206,20 @@ fn errors_say_what_and_what_to_do() {
         let error = try_resolve(text, Direction::Both, count, 0).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
-    for shape in
-        [Shape::Isolate(vec![]), Shape::Split(vec![]), Shape::Split(vec![vec![]]), Shape::Links(vec![])]
-    {
-        let error = resolve(&shape, Direction::Both, &names(3), &BTreeMap::new(), 0).unwrap_err();
-        assert!(matches!(error, TopologyError::EmptyGroup { .. }), "{shape:?}: {error}");
+    let refused =
+        |shape: &Shape| resolve(shape, Direction::Both, &names(3), &BTreeMap::new(), 0).unwrap_err();
+    for shape in [Shape::Isolate(vec![]), Shape::Split(vec![]), Shape::Links(vec![])] {
+        let error = refused(&shape);
+        assert!(matches!(error, TopologyError::Empty { .. }), "{shape:?}: {error}");
     }
+    let error = refused(&Shape::Split(vec![vec![]]));
+    assert!(matches!(error, TopologyError::EmptyGroup { .. }), "{error}");
 }
 
 #[test]
 fn shapes_without_a_first_group_have_no_direction() {
     for text in ["links n01:n02", r#"grudge {"n01":["n02"]}"#, "majorities-ring", "bridge n01"] {
-        for direction in [Direction::To, Direction::From] {
+        for direction in [Direction::In, Direction::Out] {
             let error = try_resolve(text, direction, 5, 0).unwrap_err();
             let error = error.to_string();
             let shape = text.split(' ').next().unwrap();
@@ -189,7 +233,7 @@ proptest! {
     fn links_are_sorted_unique_and_between_two(
         which in 0_usize..6, count in 3_usize..40, seed: u64, direction in 0_usize..3,
     ) {
-        let direction = [Direction::Both, Direction::To, Direction::From][direction];
+        let direction = [Direction::Both, Direction::In, Direction::Out][direction];
         let text = ["isolate n02", "split n02,n01 world", "halves", "random-halves", "random-node", "isolate world"][which];
         let resolved = try_resolve(text, direction, count, seed).unwrap();
         prop_assert!(resolved.links.is_sorted_by(|a, b| a < b));
@@ -198,13 +242,13 @@ proptest! {
         let again = resolve(&resolved.shape, direction, &names(count), &BTreeMap::new(), !seed).unwrap();
         prop_assert_eq!(&again.links, &resolved.links);
         prop_assert!(!again.drawn);
-        // `to` and `from` are each other's mirror, and links of two groups are their sum.
+        // `in` and `out` are each other's mirror, and links of two groups are their sum.
         let of = |direction| try_resolve(text, direction, count, seed).unwrap().links;
-        let mut mirrored: Vec<_> = of(Direction::To).into_iter().map(Link::reversed).collect();
+        let mut mirrored: Vec<_> = of(Direction::In).into_iter().map(Link::reversed).collect();
         mirrored.sort_unstable();
-        prop_assert_eq!(mirrored, of(Direction::From));
+        prop_assert_eq!(mirrored, of(Direction::Out));
         if which != 1 {
-            let mut sum = [of(Direction::To), of(Direction::From)].concat();
+            let mut sum = [of(Direction::In), of(Direction::Out)].concat();
             sum.sort_unstable();
             prop_assert_eq!(sum, of(Direction::Both));
         }
@@ -219,14 +263,15 @@ proptest! {
     }
 
     #[test]
-    fn a_ring_shows_everyone_another_majority(count in 3_usize..80) {
-        let resolved = try_resolve("majorities-ring", Direction::Both, count, 0).unwrap();
+    fn a_ring_shows_everyone_another_majority(count in 3_usize..80, seed: u64) {
+        let resolved = try_resolve("majorities-ring", Direction::Both, count, seed).unwrap();
         let cut: BTreeSet<Link> = resolved.links.iter().copied().collect();
         let mut seen = BTreeSet::new();
         for dst in names(count).peers() {
             let hears: Vec<PeerId> =
                 names(count).peers().filter(|src| !cut.contains(&Link { src: *src, dst })).collect();
             prop_assert!(hears.contains(&dst) && hears.len() > count / 2, "{dst:?} hears {hears:?}");
+            prop_assert!(hears.len() <= count / 2 + 2, "{dst:?} hears {hears:?}");
             prop_assert!(seen.insert(hears), "{dst:?} hears what another hears");
         }
         if count > 3 {
@@ -265,7 +310,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
         proptest::collection::vec((name(), name()), 0..4).prop_map(|links| {
             Shape::Links(links.into_iter().map(|(src, dst)| NamedLink { src, dst }).collect())
         }),
-        proptest::collection::btree_map(name(), list(), 0..4).prop_map(Shape::Grudge),
+        proptest::collection::btree_map(name().prop_map(PeerName), list(), 0..4).prop_map(Shape::Grudge),
         name().prop_map(Shape::Preset),
     ]
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::model::{Bridge, NamedLink, Nothing, Shape};
+use crate::model::{Bridge, NamedLink, Nothing, PeerName, Shape};
 
 /// Why words are not a shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,10 +81,18 @@ pub fn parse_words(words: &[String]) -> Result<Shape, ShapeError> {
             Ok(Shape::Links(links))
         }
         "grudge" => {
-            let words = Words { shape: "grudge", usage: "grudge '{\"dst\":[\"src\"]}'", rest };
+            let words = Words {
+                shape: "grudge",
+                usage: "grudge '{\"dst\":[\"src\"]}', grudge @FILE or grudge -",
+                rest,
+            };
             let json = words.at_least_one("JSON object")?.join(" ");
-            let grudge: Result<BTreeMap<String, Vec<String>>, _> = serde_json::from_str(&json);
-            grudge.map(Shape::Grudge).map_err(|error| words.error(format!("{json} does not parse ({error})")))
+            let grudge: Result<BTreeMap<PeerName, Vec<String>>, _> = serde_json::from_str(&json);
+            grudge.map(Shape::Grudge).map_err(|error| {
+                let begin: String = json.chars().take(80).collect();
+                let more = if begin.len() < json.len() { " …" } else { "" };
+                words.error(format!("{begin}{more} does not parse ({error})"))
+            })
         }
         "preset" => {
             let words = Words { shape: "preset", usage: "preset NAME", rest };
@@ -235,7 +243,8 @@ mod tests {
             some((name(), name())).prop_map(|links| {
                 Shape::Links(links.into_iter().map(|(src, dst)| NamedLink { src, dst }).collect())
             }),
-            proptest::collection::btree_map(name(), some(name()), 1..4).prop_map(Shape::Grudge),
+            proptest::collection::btree_map(name().prop_map(PeerName), some(name()), 1..4)
+                .prop_map(Shape::Grudge),
             name().prop_map(Shape::Preset),
         ]
     }

@@ -18,7 +18,7 @@ use injector::api::types::{
 use injector::clock::{MonoNs, WallNs};
 use injector::config;
 use injector::daemon::command::{Command, EventFeed, Step};
-use injector::model::Shape;
+use injector::model::{Direction, Shape};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// What the stand-in was asked, in order.
@@ -206,7 +206,7 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
             }
             Command::ProbeOnce(reply) => {
                 let answer = EndpointAnswer {
-                    endpoint: "ingress@n1".to_owned(),
+                    name: "ingress@n1".to_owned(),
                     scheduled_ns: MonoNs(1_000),
                     done_ns: MonoNs(2_001_000),
                     error: None,
@@ -283,7 +283,7 @@ fn record(name: &str) -> RecoveryRecord {
         generation: 7,
         trial: None,
         attempt: None,
-        shape: ShapePair { asked: shape.clone(), resolved: shape },
+        shape: ShapePair { asked: shape.clone(), resolved: shape, direction: Direction::Both },
         seed: None,
         hold_ns: Some(5_000_000_000),
         deadline_ns: 20_000_000_000,

@@ -10,7 +10,7 @@ use injector::api::types::{
     RecoveryRecord, ShapePair, Stamped, TcpState,
 };
 use injector::clock::{MonoNs, Span, WallNs};
-use injector::model::{NamedLink, Nothing, Shape};
+use injector::model::{Direction, NamedLink, Nothing, Shape};
 use injector::report::run_dir::{
     CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, Probe, Ready, RunDir, Settings, Versions,
 };
@@ -218,6 +218,7 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         shape: ShapePair {
             asked: Shape::RandomNode(Nothing {}),
             resolved: Shape::Isolate(vec![plant.isolated.to_owned()]),
+            direction: Direction::Both,
         },
         seed: Some(trial),
         hold_ns: Some(5 * SECOND + 12_345),

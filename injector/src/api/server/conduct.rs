@@ -1,6 +1,7 @@
 //! How a connection behaves in time: slow heads, idleness, readers that do not read.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
+
+use super::{hung_up, refusal};
 
 /// From the first byte of a request to the end of its head.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,6 +38,9 @@ struct State {
     since: Instant,
     stalled_since: Option<Instant>,
     owns: bool,
+    is_ending: bool,
+    /// The client's end, to ask whether it is closed.
+    client: Option<OwnedFd>,
 }
 
 /// What the stream, the handlers and the watchdog of one connection know of each other.
@@ -42,8 +49,35 @@ pub(super) struct Conduct(Arc<Mutex<State>>);
 
 impl Conduct {
     pub fn new() -> Self {
-        let state = State { phase: Phase::Idle, since: Instant::now(), stalled_since: None, owns: false };
+        let (phase, since) = (Phase::Idle, Instant::now());
+        let state = State { phase, since, stalled_since: None, owns: false, is_ending: false, client: None };
         Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// The conduct of a client that can be asked whether it is still there.
+    pub fn of(stream: &UnixStream) -> Self {
+        let conduct = Self::new();
+        conduct.change(|state| state.client = rustix::io::fcntl_dupfd_cloexec(stream, 0).ok());
+        conduct
+    }
+
+    /// Whether the client has closed its end: what it asked for can't be answered any more.
+    pub fn is_gone(&self) -> bool {
+        let mut is_gone = false;
+        self.change(|state| is_gone = state.client.as_ref().is_some_and(hung_up));
+        is_gone
+    }
+
+    /// The connection ends with this answer, though the client may still write.
+    pub fn ends(&self) {
+        self.change(|state| state.is_ending = true);
+    }
+
+    /// Whether it does.
+    pub fn is_ending(&self) -> bool {
+        let mut is_ending = false;
+        self.change(|state| is_ending = state.is_ending);
+        is_ending
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
@@ -96,13 +130,19 @@ impl Drop for Answering {
     }
 }
 
-/// A stream that tells a [`Conduct`] what goes over it.
+/// A stream that tells a [`Conduct`] what goes over it, and sends a problem where the HTTP library refuses a head.
 pub(super) struct Watched<S> {
-    pub stream: S,
-    pub conduct: Conduct,
+    stream: S,
+    conduct: Conduct,
+    /// What is sent in place of the library's refusal, and how much of it was sent.
+    refusal: Option<(Vec<u8>, usize)>,
 }
 
 impl<S> Watched<S> {
+    pub fn new(stream: S, conduct: Conduct) -> Self {
+        Self { stream, conduct, refusal: None }
+    }
+
     fn wrote<T>(&self, result: Poll<T>) -> Poll<T> {
         let pending = result.is_pending();
         self.conduct.change(|state| {
@@ -134,8 +174,24 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.wrote(result)
+        if self.refusal.is_none() {
+            self.refusal = refusal::instead_of(bytes).map(|answer| (answer, 0));
+        }
+        let Self { stream, conduct, refusal } = &mut *self;
+        let Some((answer, sent)) = refusal else {
+            let result = Pin::new(stream).poll_write(cx, bytes);
+            return self.wrote(result);
+        };
+        conduct.ends();
+        while *sent < answer.len() {
+            match Pin::new(&mut *stream).poll_write(cx, &answer[*sent..]) {
+                Poll::Ready(Ok(count @ 1..)) => *sent += count,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                result => return self.wrote(result),
+            }
+        }
+        *refusal = None;
+        self.wrote(Poll::Ready(Ok(bytes.len())))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -144,19 +200,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.wrote(result)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
     }
 }
 
@@ -215,7 +258,7 @@ mod tests {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (ours, mut theirs) = tokio::io::duplex(16);
         let conduct = Conduct::new();
-        let mut watched = Watched { stream: ours, conduct: conduct.clone() };
+        let mut watched = Watched::new(ours, conduct.clone());
         theirs.write_all(b"GET").await.unwrap();
         watched.read_exact(&mut [0; 3]).await.unwrap();
         assert_eq!(

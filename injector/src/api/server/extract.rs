@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::api::types::{Code, Problem};
 
 /// The largest body.
-pub(super) const BODY_LIMIT: usize = 64 * 1024;
+pub(super) const BODY_LIMIT: usize = 1024 * 1024;
 /// From the end of the head to the end of the body.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -101,7 +101,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJ
 }
 
 fn too_large() -> Problem {
-    Problem::new(Code::BodyTooLarge, format!("the body is larger than {BODY_LIMIT} bytes"))
+    Problem::new(Code::BodyTooLarge, format!("the body is larger than {BODY_LIMIT} bytes (1 MiB)"))
         .remedy("name groups by a preset in the config instead of listing every link")
 }
 

@@ -16,9 +16,10 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Request, Response, header};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, watch};
@@ -27,26 +28,34 @@ use tower_service::Service as _;
 
 use self::caller::Caller;
 use self::conduct::{AnswerBody, Conduct, Watched};
+use self::drain::Drained;
+use self::extract::BODY_TIMEOUT;
 use super::types::{Code, Problem};
 use crate::daemon::command::{Command, ConnectionId, Handle};
 
 mod caller;
 mod conduct;
+mod drain;
 mod events;
 mod extract;
 mod metrics;
 mod openapi;
 mod problem;
+mod refusal;
 mod routes;
 mod socket;
 
 pub(crate) use socket::make_directory;
 pub use socket::{Access, ApiSocket, SocketError};
 
+/// The largest head of a request.
+const HEAD_LIMIT: usize = 64 * 1024;
 /// Connections that are served at once.
 const CONNECTIONS: usize = 64;
 /// Connections that are told at once that they are not; more than these are closed without a word.
 const REFUSALS: usize = 16;
+/// How long the body of a request that is refused whatever it says may take.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);
 /// How often a connection's conduct is looked at.
 const WATCH: Duration = Duration::from_millis(500);
 /// How long open requests may take to end after the shutdown began.
@@ -114,7 +123,7 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                 connections.spawn(async move {
                     let _place = place;
                     let _farewell = Farewell { id, handle };
-                    let conduct = Conduct::new();
+                    let conduct = Conduct::of(&stream);
                     let answer = Answerer::Routes { router, id, conduct: conduct.clone() };
                     converse(stream, conduct, answer, stopping).await;
                 });
@@ -125,7 +134,7 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                     connections.spawn(async move {
                         let _place = place;
                         let refused = converse(stream, Conduct::new(), Answerer::Refusal(problem), stopping);
-                        let _ = tokio::time::timeout(Duration::from_secs(1), refused).await;
+                        let _ = tokio::time::timeout(REFUSAL_TIMEOUT * 2, refused).await;
                     });
                 }
             }
@@ -166,13 +175,13 @@ enum Answerer {
 }
 
 impl Answerer {
-    async fn answer(self, mut request: Request<Incoming>) -> Response<Body> {
-        match self {
-            Self::Refusal(problem) => {
-                let mut response = problem.into_response();
-                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-                response
-            }
+    async fn answer(self, request: Request<Incoming>, conduct: &Conduct) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let is_last = matches!(self, Self::Refusal(_));
+        let (body, rest) = drain::lend(body, if is_last { REFUSAL_TIMEOUT } else { BODY_TIMEOUT });
+        let mut request = Request::from_parts(parts, Body::new(body));
+        let mut response = match self {
+            Self::Refusal(problem) => problem.into_response(),
             Self::Routes { mut router, id, conduct } => {
                 request.extensions_mut().insert(id);
                 request.extensions_mut().insert(conduct);
@@ -181,7 +190,13 @@ impl Answerer {
                     Err(never) => match never {},
                 }
             }
+        };
+        // A client that writes its body after its head would not get to read an answer that came before.
+        if rest.drain().await == Drained::Part || is_last {
+            conduct.ends();
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
+        response
     }
 }
 
@@ -193,21 +208,51 @@ async fn converse(
     mut stopping: watch::Receiver<bool>,
 ) {
     let sentry = rustix::io::fcntl_dupfd_cloexec(&stream, 0).ok();
+    // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
+    let sentry = sentry.and_then(|fd| unsafe { AsyncFd::register(fd) }.ok());
     let service = service_fn(|request| {
-        let (answerer, answering) = (answerer.clone(), conduct.request());
+        let (answerer, conduct) = (answerer.clone(), conduct.clone());
         async move {
-            let response = answerer.answer(request).await;
+            let answering = conduct.request();
+            let response = answerer.answer(request, &conduct).await;
             Ok::<_, std::convert::Infallible>(response.map(|body| AnswerBody { body, _answering: answering }))
         }
     });
-    // Half-closed connections are not kept: the end of a client's stream is the end of the client, and is noticed
-    // while a request of it is pending.
+    // A client may shut its own direction down and still read. One that is gone has closed both, which the sentry
+    // notices, also while a request is pending.
     let connection = hyper::server::conn::http1::Builder::new()
-        .half_close(false)
-        .max_buf_size(64 * 1024)
+        .half_close(true)
+        .max_buf_size(HEAD_LIMIT)
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .serve_connection(TokioIo::new(Watched { stream, conduct: conduct.clone() }), service);
+        .serve_connection(TokioIo::new(Watched::new(stream, conduct.clone())), service);
+    if talk(connection, &conduct, sentry.as_ref(), &mut stopping).await == Ending::Answered
+        && conduct.is_ending()
+        && let Some(sentry) = &sentry
+    {
+        drain::linger(sentry).await;
+    }
+}
+
+/// How a conversation ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// The last answer is sent.
+    Answered,
+    /// The client is gone, or is to go.
+    Broken,
+}
+
+async fn talk<S>(
+    connection: hyper::server::conn::http1::Connection<TokioIo<Watched<UnixStream>>, S>,
+    conduct: &Conduct,
+    sentry: Option<&AsyncFd<OwnedFd>>,
+    stopping: &mut watch::Receiver<bool>,
+) -> Ending
+where
+    S: HttpService<Incoming, ResBody = AnswerBody>,
+    S::Error: std::error::Error + Send + Sync + 'static,
+{
     let mut connection = pin!(connection);
     let mut watch = tokio::time::interval(WATCH);
     let mut end: Option<Instant> = None;
@@ -217,8 +262,9 @@ async fn converse(
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection broke");
                 }
-                return;
+                return Ending::Answered;
             }
+            () = gone(sentry) => return Ending::Broken,
             _ = stopping.changed(), if end.is_none() => {
                 connection.as_mut().graceful_shutdown();
                 end = Some(Instant::now() + GRACE);
@@ -226,14 +272,32 @@ async fn converse(
             _ = watch.tick() => {
                 if let Some(fault) = conduct.fault(Instant::now()) {
                     tracing::debug!(fault, "a connection is closed");
-                    return;
+                    return Ending::Broken;
                 }
-                if end.is_some_and(|end| Instant::now() >= end) || sentry.as_ref().is_some_and(hung_up) {
-                    return;
+                let is_gone = sentry.is_some_and(|sentry| hung_up(sentry.get_ref()));
+                if end.is_some_and(|end| Instant::now() >= end) || is_gone {
+                    return Ending::Broken;
                 }
             }
         }
     }
+}
+
+/// Resolves when the other end has closed both directions.
+async fn gone(sentry: Option<&AsyncFd<OwnedFd>>) {
+    let Some(sentry) = sentry else { return std::future::pending().await };
+    while let Ok(mut guard) = sentry.writable().await {
+        if hung_up(sentry.get_ref()) {
+            return;
+        }
+        if guard.ready().is_write_closed() {
+            // It stays ready for good, and the watch looks again.
+            break;
+        }
+        // The next change wakes this again.
+        guard.clear_ready();
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Whether the other end is closed. Bytes that a client sent ahead of an answer hide the end from a read.

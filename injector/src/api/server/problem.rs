@@ -34,10 +34,14 @@ impl<'a> Document<'a> {
 
 fn title(code: Code) -> &'static str {
     match code {
+        Code::BadHead => "The request's head is not HTTP/1.1",
+        Code::HeadTooLarge => "The request's head is too large",
+        Code::UriTooLong => "The request's target is too long",
         Code::BadBody => "The body is not the JSON that is expected",
         Code::BodyTooLarge => "The body is too large",
         Code::BadParameter => "A parameter is wrong",
         Code::BadShape => "The shape can't be built",
+        Code::EmptyPartition => "The shape cuts no link",
         Code::UnknownPeer => "No such peer",
         Code::UnknownPreset => "No such preset",
         Code::UnknownEndpoint => "No such endpoint",

@@ -222,6 +222,9 @@ async fn reserve(
     request: PartitionRequest,
     step: Step,
 ) -> Result<Response, Problem> {
+    if conduct.is_gone() {
+        return Err(unheard());
+    }
     if request.owner == Owner::Connection && step != Step::DryRun {
         conduct.owns_a_partition();
     }
@@ -232,11 +235,20 @@ async fn reserve(
 
 async fn enable(
     State(handle): State<Handle>,
+    Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     _: Params<NoQuery>,
     OptionalJson(EnableRequest { at }): OptionalJson<EnableRequest>,
 ) -> Result<Response, Problem> {
+    if conduct.is_gone() {
+        return Err(unheard());
+    }
     Ok(json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Enable { name, at, reply }).await??))
+}
+
+/// The client closed the connection after its request: nobody would know what was cut. Nobody reads this either.
+fn unheard() -> Problem {
+    Problem::new(Code::BadBody, "the client is gone")
 }
 
 async fn heal(

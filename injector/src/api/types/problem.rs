@@ -29,6 +29,12 @@ fn remedy_suffix(remedy: Option<&str>) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Code {
+    /// The request's head is not HTTP/1.1.
+    BadHead,
+    /// The request's head is over the limit.
+    HeadTooLarge,
+    /// The request's target is too long.
+    UriTooLong,
     /// The body is not the JSON that is expected.
     BadBody,
     /// The body is over the limit.
@@ -37,6 +43,8 @@ pub enum Code {
     BadParameter,
     /// The shape can't be built from these peers.
     BadShape,
+    /// The shape is well formed, and cuts no link: an empty grudge, a group that is everyone.
+    EmptyPartition,
     /// A peer is not in the config.
     UnknownPeer,
     /// A preset is not in the config.
@@ -75,9 +83,11 @@ impl Code {
     /// The HTTP status of this code.
     pub fn status(self) -> u16 {
         match self {
-            Self::BadBody
+            Self::BadHead
+            | Self::BadBody
             | Self::BadParameter
             | Self::BadShape
+            | Self::EmptyPartition
             | Self::UnknownPeer
             | Self::UnknownPreset
             | Self::UnknownEndpoint
@@ -87,7 +97,9 @@ impl Code {
             Self::WrongMethod => 405,
             Self::NameTaken | Self::RequestIdUsed | Self::WrongState => 409,
             Self::BodyTooLarge => 413,
+            Self::UriTooLong => 414,
             Self::TooBusy => 429,
+            Self::HeadTooLarge => 431,
             Self::DataPlane => 500,
             Self::NoFreeSlot | Self::Stopping => 503,
             Self::NoAnswer => 504,

@@ -7,7 +7,7 @@ use super::outage::{ClusterOutage, Outage};
 use super::view::{HealedBy, Stamped};
 use super::warning::Warning;
 use crate::clock::MonoNs;
-use crate::model::{NamedLink, Shape};
+use crate::model::{Direction, NamedLink, Shape};
 
 /// The version of [`RecoveryRecord`]'s layout.
 pub const RECORD_SCHEMA: u32 = 2;
@@ -232,6 +232,9 @@ pub struct ShapePair {
     pub asked: Shape,
     /// After drawing and presets.
     pub resolved: Shape,
+    /// Which of its directions were cut.
+    #[serde(default)]
+    pub direction: Direction,
 }
 
 /// The whole story of one partition.

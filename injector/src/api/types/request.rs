@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{MonoNs, Span, WallNs};
-use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape};
+use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape, seed};
 
 /// Who keeps a partition alive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -57,8 +57,9 @@ pub struct PartitionRequest {
     /// What happens to ARP and neighbour discovery.
     #[serde(default)]
     pub neighbour: Neighbour,
-    /// The seed of drawn shapes and of nothing else; drawn if missing.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The seed of drawn shapes and of nothing else, at most 2^53 - 1; drawn if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "seed::optional")]
+    #[schemars(range(max = 9_007_199_254_740_991_u64))]
     pub seed: Option<u64>,
     /// Who keeps it alive.
     #[serde(default)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::request::{PartitionRequest, StartAt};
 use super::warning::Warning;
 use crate::clock::{MonoNs, Span, WallNs};
-use crate::model::Shape;
+use crate::model::{PeerName, Shape};
 
 /// The interval around the one store that cut or healed; an instant (`begin == end`) where a time was set ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -150,8 +150,8 @@ pub struct ProbeView {
 /// An endpoint's answer when it was asked once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointAnswer {
-    /// The endpoint.
-    pub endpoint: String,
+    /// The endpoint's name.
+    pub name: String,
     /// When it was asked.
     pub scheduled_ns: MonoNs,
     /// When its answer was complete, or it failed.
@@ -265,7 +265,7 @@ pub struct Status {
     /// Per interface.
     pub attachments: Vec<AttachmentView>,
     /// Per peer name.
-    pub peers: BTreeMap<String, PeerView>,
+    pub peers: BTreeMap<PeerName, PeerView>,
     /// Partitions not yet closed.
     pub partitions: Vec<PartitionView>,
     /// Per endpoint.

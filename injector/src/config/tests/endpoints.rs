@@ -123,7 +123,7 @@ fn endpoints_are_checked() {
         endpoint(&text, &format!("endpoints[0].wire{path}"), what, remedy);
     }
     endpoint(
-        "[{ name: a, probe: { tcp: { target: \"x:1\" } }, ¶wire: { port: 1, success: http } }]",
+        "[{ name: a, probe: { tcp: { target: \"localhost:1\" } }, ¶wire: { port: 1, success: http } }]",
         "endpoints[0].wire",
         "no address that a response could come from",
         "leave wire out",
@@ -134,7 +134,12 @@ fn endpoints_are_checked() {
 fn probes_are_checked() {
     let ok = "http: { url: \"http://{address}/\" }";
     one_probe("¶{}", "", "the probe has no kind", "http, grpc, tcp or exec");
-    one_probe(&format!("{{ {ok}, ¶tcp: {{ target: \"x:1\" }} }}"), ".tcp", "two kinds", "another endpoint");
+    one_probe(
+        &format!("{{ {ok}, ¶tcp: {{ target: \"localhost:1\" }} }}"),
+        ".tcp",
+        "two kinds",
+        "another endpoint",
+    );
     for (rest, path, what, remedy) in [
         ("interval: ¶0s", ".interval", "too short", "at least 1ms"),
         ("timeout: ¶0s", ".timeout", "too short", "at least 1ms"),
@@ -144,7 +149,7 @@ fn probes_are_checked() {
         one_probe(&format!("{{ {ok}, {rest} }}"), path, what, remedy);
     }
     one_probe(
-        "{ tcp: { target: \"x:1\" }, connection: ¶pooled }",
+        "{ tcp: { target: \"localhost:1\" }, connection: ¶pooled }",
         ".connection",
         "only http and grpc",
         "leave connection out",
@@ -157,18 +162,42 @@ fn probes_are_checked() {
         ("headers: { a: ¶\"x\\ny\" }", ".headers.a", "value of a header", "control characters"),
         ("body: ¶1", ".body", "the number 1", "in quotes"),
         ("expect: { status: ¶99 }", ".expect.status", "99 is not in range", "from 200 to 599"),
+        (
+            "expect: { status: 204, body_contains: ¶ok }",
+            ".expect.body_contains",
+            "of status 204 has no body",
+            "leave",
+        ),
+        (
+            "method: HEAD, expect: { body_contains: ¶ok }",
+            ".expect.body_contains",
+            "to HEAD has no body",
+            "leave",
+        ),
         ("expect: { body_contains: ¶\"\" }", ".expect.body_contains", "empty", "in quotes"),
     ] {
         let probe = format!("{{ http: {{ url: \"http://{{address}}/\", {rest} }} }}");
         one_probe(&probe, &format!(".http{path}"), what, remedy);
     }
     for (grpc, path, what, remedy) in [
-        ("target: \"x:1\", method: ¶Check", ".method", "is not a gRPC method", "package.Service/Method"),
-        ("target: \"x:1\", method: ¶/a.B/C", ".method", "is not a gRPC method", "without a leading slash"),
-        ("target: \"x:1\", message: ¶\"%\"", ".message", "is not base64", "with padding"),
+        (
+            "target: \"localhost:1\", method: ¶Check",
+            ".method",
+            "is not a gRPC method",
+            "package.Service/Method",
+        ),
+        (
+            "target: \"localhost:1\", method: ¶/a.B/C",
+            ".method",
+            "is not a gRPC method",
+            "without a leading slash",
+        ),
+        ("target: \"localhost:1\", message: ¶\"%\"", ".message", "is not base64", "with padding"),
         ("target: ¶\"{address}\"", ".target", "has no port", "host and port"),
         ("target: ¶\"http://x:1\"", ".target", "\"http://x:1\" is not a host with a port", "host and port"),
-        ("target: ¶\"x:0\"", ".target", "has a port that is not from 1", "host and port"),
+        ("target: ¶\"localhost:0\"", ".target", "has a port that is not from 1", "host and port"),
+        ("target: ¶\"db:1\"", ".target", "names are not resolved", "host and port"),
+        ("target: ¶\"unix:/run/x\"", ".target", "is not a host with a port", "host and port"),
     ] {
         one_probe(&format!("{{ grpc: {{ {grpc} }} }}"), &format!(".grpc{path}"), what, remedy);
     }
@@ -193,6 +222,15 @@ fn urls_and_placeholders_are_tried_with_every_peer() {
         ("http:///x", "is not a URL"),
         ("http://[{address}]/", "has a host [10.0.0.1] that is not an IPv6 address"),
         ("http://{address}:99999/", "has a port that is not from 1"),
+        ("http://db.example:8080/", "has the host name db.example, and names are not resolved"),
+        ("http://{peer}:8080/", "has the host name n1, and names are not resolved"),
+        ("http://10.0.0.256:8080/", "has the host name 10.0.0.256"),
+        ("http://0.0.0.0:8080/", "is not an address that can be sent to"),
+        ("http://[::]:8080/", "is not an address that can be sent to"),
+        ("http://224.0.0.1:8080/", "is a multicast address"),
+        ("http://[ff02::1]:8080/", "is a multicast address"),
+        ("http://255.255.255.255/", "is the broadcast address"),
+        ("http://[fe80::1]:8080/", "is link-local"),
         ("http://{address}:0/", "has a port that is not from 1"),
         ("http://me@{address}/", "names a user"),
         ("http://{adress}/", "unknown placeholder {adress}"),
@@ -207,7 +245,10 @@ fn urls_and_placeholders_are_tried_with_every_peer() {
     parse(
         "peers: { n1: { addresses: [\"fd00::1\"] } }\ninterfaces: auto\nendpoints:\n\
          - { name: a, peers: [n1], probe: { http: { url: \"http://{address}:8080/{seq}?{peer}\" } } }\n\
-         - { name: b, peers: [n1], probe: { tcp: { target: \"{address}:8080\" } } }\n",
+         - { name: b, peers: [n1], probe: { tcp: { target: \"{address}:8080\" } } }\n\
+         - { name: c, peers: [n1], probe: { tcp: { target: \"[{address}]:8080\" } } }\n\
+         - { name: d, probe: { tcp: { target: \"localhost:8080\" } } }\n\
+         - { name: e, probe: { http: { url: \"http://localhost/\" } } }\n",
     );
     one_more(
         "endpoints:\n- { name: a, peers: [n1, net], probe: { tcp: { target: ¶\"{address}:1\" } } }\n",
@@ -217,7 +258,7 @@ fn urls_and_placeholders_are_tried_with_every_peer() {
     );
     for (probe, path, place) in [
         ("tcp: { target: ¶\"{address}:1\" }", "tcp.target", "{address}"),
-        ("http: { url: \"http://x/\", body: ¶\"{peer}\" }", "http.body", "{peer}"),
+        ("http: { url: \"http://localhost/\", body: ¶\"{peer}\" }", "http.body", "{peer}"),
         ("exec: { command: [x, ¶\"{address}\"] }", "exec.command[1]", "{address}"),
     ] {
         one_more(

@@ -55,6 +55,13 @@ fn name(node: &Node<'_>) -> Option<String> {
         node.error(what, "write the name as `ip link` shows it");
         return None;
     }
+    if name == "lo" {
+        node.error(
+            "lo carries what a host sends to itself, and no packet between peers on different hosts or namespaces",
+            "name the interface that leads to the peers, or write interfaces: auto",
+        );
+        return None;
+    }
     // What dev_valid_name() of the kernel refuses.
     if name == "." || name == ".." || name.contains(['/', ':']) || name.contains(char::is_whitespace) {
         node.error(

@@ -1,7 +1,7 @@
 //! `probe:` what is sent and expected.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -124,10 +124,24 @@ fn http(node: &Node<'_>, texts: &Texts<'_>) -> Option<ProbeKind> {
     let usage = "write it as: { status: 200, body_contains: \"ok\" }";
     if let Some(expect) = expect.and_then(|node| node.table(usage)) {
         status = expect.get("status").and_then(|node| node.number(200, 599)).map(|status| status as u16);
-        body_contains = expect
-            .get("body_contains")
+        let contains = expect.get("body_contains");
+        body_contains = contains
+            .as_ref()
             .and_then(|node| node.some_text("write what a success's body contains, in quotes"))
             .map(str::to_owned);
+        if let (Some(node), Some(_)) = (&contains, &body_contains)
+            && (method == "HEAD" || matches!(status, Some(204 | 205 | 304)))
+        {
+            let answer = if method == "HEAD" {
+                "to HEAD".to_owned()
+            } else {
+                format!("of status {}", status.unwrap_or(0))
+            };
+            node.error(
+                format!("an answer {answer} has no body, so that no probe could succeed"),
+                "leave body_contains out, or expect another answer",
+            );
+        }
         expect.finish();
     }
     table.finish();
@@ -279,6 +293,9 @@ fn fill(text: &str, peer: &str, address: IpAddr) -> String {
         IpAddr::V4(v4) => v4.to_string(),
         IpAddr::V6(v6) => format!("[{v6}]"),
     };
+    // Brackets that were written are not doubled.
+    let text =
+        if address.starts_with('[') { text.replace("[{address}]", "{address}") } else { text.to_owned() };
     text.replace("{seq}", "1").replace("{peer}", peer).replace("{address}", &address)
 }
 
@@ -331,10 +348,34 @@ fn check_authority(authority: &Authority) -> Result<Option<u16>, String> {
             Some(port.ok_or("has a port that is not from 1 to 65535")?)
         }
     };
-    if let Some(inner) = host.strip_prefix('[')
-        && inner.strip_suffix(']').and_then(|inner| inner.parse::<std::net::Ipv6Addr>().ok()).is_none()
-    {
-        return Err(format!("has a host {host} that is not an IPv6 address"));
-    }
+    check_host(host)?;
     Ok(port)
+}
+
+/// Whether a probe can be sent there: names are never resolved, and some addresses are no one's.
+fn check_host(host: &str) -> Result<(), String> {
+    if host == "localhost" {
+        return Ok(());
+    }
+    let address: IpAddr = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(inner) => inner.parse::<Ipv6Addr>().map(Into::into),
+        None => host.parse::<Ipv4Addr>().map(Into::into),
+    }
+    .map_err(|_| {
+        if host.starts_with('[') {
+            format!("has a host {host} that is not an IPv6 address")
+        } else {
+            format!("has the host name {host}, and names are not resolved: write an address, {{address}} or localhost")
+        }
+    })?;
+    let why = match address.to_canonical() {
+        address if address.is_unspecified() => "is not an address that can be sent to",
+        address if address.is_multicast() => "is a multicast address, and probes need one peer's",
+        IpAddr::V4(Ipv4Addr::BROADCAST) => "is the broadcast address, and probes need one peer's",
+        IpAddr::V6(address) if address.is_unicast_link_local() => {
+            "is link-local, which takes an interface that a probe can't name: write another address of the peer"
+        }
+        _ => return Ok(()),
+    };
+    Err(format!("has the host {host}, which {why}"))
 }

@@ -1,0 +1,143 @@
+//! Waits for running programs in the background: a slot that was freed may be written again once no program can still
+//! hold a word with its bit.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+
+use crate::plan::Age;
+
+/// The thread that waits; dropping this ends it.
+pub struct Settler {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Counts the slots that were freed.
+    asked: u64,
+    /// A wait has begun after this one of them was freed, and is over.
+    done: u64,
+    stop: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Settler {
+    /// Starts the thread, which keeps no rights.
+    ///
+    /// # Errors
+    /// If there can't be one more thread.
+    pub fn start() -> std::io::Result<Self> {
+        Self::with(super::gate::settle)
+    }
+
+    fn with(mut settle: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("settler".into()).spawn(move || {
+            if let Err(error) = crate::rights::take_none() {
+                tracing::error!(%error, "the settler thread keeps rights that it does not need");
+            }
+            loop {
+                let state = of_thread.lock();
+                let state = of_thread
+                    .changed
+                    .wait_while(state, |state| !state.stop && state.asked == state.done)
+                    .unwrap_or_else(PoisonError::into_inner);
+                if state.stop {
+                    return;
+                }
+                // What is freed from now on may be in a word that a program has read after the wait began.
+                let asked = state.asked;
+                drop(state);
+                settle();
+                of_thread.lock().done = asked;
+                of_thread.changed.notify_all();
+            }
+        })?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Begins to wait for a slot whose bit has just left the word.
+    pub fn freed(&self) -> Age {
+        let mut state = self.shared.lock();
+        state.asked += 1;
+        self.shared.changed.notify_all();
+        Age(state.asked)
+    }
+
+    /// The last age that no running program can still see.
+    pub fn settled(&self) -> Age {
+        Age(self.shared.lock().done)
+    }
+}
+
+impl Drop for Settler {
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    impl Settler {
+        fn wait(&self, age: Age) {
+            let state = self.shared.lock();
+            let (state, _) = self
+                .shared
+                .changed
+                .wait_timeout_while(state, Duration::from_secs(20), |state| state.done < age.0)
+                .unwrap();
+            assert!(state.done >= age.0, "it never settled");
+        }
+    }
+
+    #[test]
+    fn what_is_freed_during_a_wait_takes_another_one() {
+        let (begun, begins) = channel();
+        let (end, ends) = channel::<()>();
+        let settler = Settler::with(move || {
+            let _ = begun.send(());
+            let _ = ends.recv();
+        })
+        .unwrap();
+        assert_eq!(settler.settled(), Age(0));
+        let first = settler.freed();
+        begins.recv_timeout(Duration::from_secs(20)).unwrap();
+        let second = settler.freed();
+        assert!(settler.settled() < first);
+        end.send(()).unwrap();
+        settler.wait(first);
+        begins.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert!(settler.settled() < second, "its program may still run");
+        end.send(()).unwrap();
+        settler.wait(second);
+        drop(end);
+    }
+
+    #[test]
+    fn the_kernels_barrier_settles() {
+        let settler = Settler::start().unwrap();
+        let age = settler.freed();
+        settler.wait(age);
+    }
+}

@@ -1,0 +1,71 @@
+//! The seeds of drawn shapes: every JSON reader must keep them whole.
+
+use serde::{Deserialize, Deserializer};
+
+/// The largest seed, 2^53 - 1: programs that read numbers as 64-bit floats keep each integer up to it.
+pub const MAX_SEED: u64 = (1 << 53) - 1;
+
+/// Why a number or text is not a seed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SeedError {
+    /// It is not a whole number.
+    #[error("\"{0}\" is not a seed: write a whole number from 0 to {MAX_SEED} (2^53 - 1)")]
+    NotANumber(String),
+    /// It has more than 53 bits.
+    #[error(
+        "the seed {0} is above {MAX_SEED} (2^53 - 1), and programs that read JSON would round it: write a smaller one"
+    )]
+    TooLarge(String),
+}
+
+/// The 53 bits of a drawn seed.
+pub fn drawn(bits: u64) -> u64 {
+    bits >> 11
+}
+
+/// A seed from the command line.
+pub fn parse(text: &str) -> Result<u64, SeedError> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text.parse::<u64>() {
+        Ok(seed) => check(seed),
+        Err(_) if is_number => Err(SeedError::TooLarge(text.to_owned())),
+        Err(_) => Err(SeedError::NotANumber(text.to_owned())),
+    }
+}
+
+fn check(seed: u64) -> Result<u64, SeedError> {
+    if seed <= MAX_SEED { Ok(seed) } else { Err(SeedError::TooLarge(seed.to_string())) }
+}
+
+/// For `#[serde(deserialize_with)]` of a field that may be missing.
+pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let seed = Option::<u64>::deserialize(deserializer)?;
+    seed.map(check).transpose().map_err(serde::de::Error::custom)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seeds_end_at_53_bits() {
+        assert_eq!(parse("0"), Ok(0));
+        assert_eq!(parse("9007199254740991"), Ok(MAX_SEED));
+        for text in ["9007199254740992", "18446744073709551615", "18446744073709551616"] {
+            let error = parse(text).unwrap_err().to_string();
+            assert!(error.contains(text) && error.contains("write a smaller one"), "{error}");
+        }
+        for text in ["", "-1", "1.5", "x", "+"] {
+            assert_eq!(parse(text), Err(SeedError::NotANumber(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn a_float_holds_every_seed() {
+        for bits in [0, 1, u64::MAX, 1 << 63, 0x0123_4567_89ab_cdef] {
+            let seed = drawn(bits);
+            assert!(seed <= MAX_SEED);
+            assert_eq!((seed as f64) as u64, seed);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What clients get of the real daemon: the exit code of `with`, answers or no cut, and how long applying takes.
+
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use injector::api::client::Client;
+use injector::api::types::PartitionState;
+use live::can_run;
+use live::daemon::{Daemon, isolate, runtime};
+use live::lab::{Lab, Place};
+use live::traffic::PATIENCE;
+use rustix::process::Signal;
+use rustix::thread::{MembarrierCommand, membarrier};
+
+const LONG: Duration = Duration::from_mins(2);
+
+fn daemon_with(more: &str) -> (Lab, Daemon) {
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&format!("{}{more}", lab.config(Place::OwnNic, "auto")));
+    (lab, daemon)
+}
+
+/// `injector with isolate n1 --name w OPTIONS -- sh -c SCRIPT`; the script runs until the test ends its input.
+fn with(daemon: &Daemon, options: &[&str], script: &str) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
+    command.args(["with", "isolate", "n1", "--name", "w"]).args(options).args(["--", "sh", "-c", script]);
+    command.env_remove("INJECTOR_HOST").env("INJECTOR_SOCKET", daemon.socket());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Waits until the script has said that it runs: the partition is in force then.
+fn running(child: &mut Child) {
+    let mut said = [0; 3];
+    child.stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"up\n");
+}
+
+fn end(mut child: Child) -> (Option<i32>, String) {
+    drop(child.stdin.take());
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+const UNTIL_TOLD: &str = "echo up; cat >/dev/null; exit 3";
+
+fn until_healed(daemon: &Daemon) {
+    let end = Instant::now() + PATIENCE;
+    while daemon.partition("w").healed.is_none() {
+        assert!(Instant::now() < end, "it is not healed");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn with_gives_the_commands_exit_code_only_if_the_partition_lasted() {
+    if !can_run("with_gives_the_commands_exit_code_only_if_the_partition_lasted") {
+        return;
+    }
+    let (_lab, mut daemon) = daemon_with("max_for: 2s\n");
+    let mut child = with(&daemon, &[], UNTIL_TOLD);
+    running(&mut child);
+    let (code, said) = end(child);
+    assert_eq!(code, Some(3), "it lasted: {said}");
+
+    for (what, options) in [("the config's max_for", &[][..]), ("--for", &["--for", "300ms"])] {
+        let mut child = with(&daemon, options, UNTIL_TOLD);
+        running(&mut child);
+        until_healed(&daemon);
+        let (code, said) = end(child);
+        assert_eq!(code, Some(125), "{what}: {said}");
+        assert!(said.contains("was not in force until the command ended: its deadline came first"), "{said}");
+        assert!(said.contains("longer --for") && said.contains("own exit code was 3"), "{said}");
+    }
+
+    let mut child = with(&daemon, &[], "echo up; cat >/dev/null");
+    running(&mut child);
+    daemon.heal("w");
+    let (code, said) = end(child);
+    assert_eq!(code, Some(125), "{said}");
+    assert!(said.contains("another client healed it"), "{said}");
+
+    // Healed, and its name used anew: the other partition is not ours to heal.
+    let mut child = with(&daemon, &[], UNTIL_TOLD);
+    running(&mut child);
+    daemon.heal("w");
+    daemon.apply("w", &isolate("n2", Duration::from_secs(2)));
+    let (code, said) = end(child);
+    assert_eq!(code, Some(125), "{said}");
+    assert!(said.contains("another client has applied a partition of that name"), "{said}");
+    assert_eq!(daemon.partition("w").state, PartitionState::Active);
+    daemon.heal("w");
+
+    let mut child = with(&daemon, &[], UNTIL_TOLD);
+    running(&mut child);
+    daemon.terminate();
+    let (code, said) = end(child);
+    assert_eq!(code, Some(125), "{said}");
+    assert!(said.contains("the daemon can't be asked"), "{said}");
+}
+
+#[test]
+fn with_says_that_the_lease_ended_its_partition() {
+    if !can_run("with_says_that_the_lease_ended_its_partition") {
+        return;
+    }
+    let (_lab, daemon) = daemon_with("");
+    let mut child = with(&daemon, &[], UNTIL_TOLD);
+    running(&mut child);
+    let stopped = Instant::now();
+    daemon.signal(Signal::STOP);
+    // The lease is two seconds: only time ends it.
+    std::thread::sleep(Duration::from_millis(2_500).saturating_sub(stopped.elapsed()));
+    daemon.signal(Signal::CONT);
+    let (code, said) = end(child);
+    assert_eq!(code, Some(125), "{said}");
+    assert!(said.contains("the lease ended it"), "{said}");
+}
+
+#[test]
+fn a_request_is_answered_or_cuts_nothing() {
+    if !can_run("a_request_is_answered_or_cuts_nothing") {
+        return;
+    }
+    let (_lab, daemon) = daemon_with("");
+    let body = r#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#;
+    let request = |name: &str| {
+        let length = body.len();
+        format!("PUT /v1/partitions/{name} HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n\r\n{body}")
+    };
+    for attempt in 0..40 {
+        let name = format!("half-{attempt}");
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request(&name).as_bytes()).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(daemon.partition(&name).state, PartitionState::Active, "{name}");
+        daemon.heal(&name);
+    }
+    for attempt in 0..40 {
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+        stream.write_all(request(&format!("gone-{attempt}")).as_bytes()).unwrap();
+    }
+    // A later connection's request is served after them, but they need not be read in order: each either is
+    // never applied, or is healed as soon as its answer finds nobody.
+    let end = Instant::now() + PATIENCE;
+    let live = || {
+        let status = daemon.status();
+        status.partitions.iter().filter(|view| view.state == PartitionState::Active).count()
+    };
+    let quiet = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < quiet || live() > 0 {
+        assert!(Instant::now() < end, "a cut that nobody was told of stays");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A slot that was freed is not written before running programs have ended, and nobody waits for that.
+#[test]
+fn applying_does_not_wait_for_running_programs() {
+    if !can_run("applying_does_not_wait_for_running_programs") {
+        return;
+    }
+    let (_lab, daemon) = daemon_with("");
+    let median = |mut times: Vec<Duration>| {
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let barrier = median(
+        (0..9)
+            .map(|_| {
+                let begun = Instant::now();
+                membarrier(MembarrierCommand::Global).unwrap();
+                begun.elapsed()
+            })
+            .collect(),
+    );
+    let applied = runtime().block_on(async {
+        let mut client = Client::connect(&daemon.socket()).await.unwrap();
+        let mut times = Vec::new();
+        for attempt in 0..100 {
+            let name = format!("p{attempt}");
+            let begun = Instant::now();
+            client.apply(&name, &isolate("n1", LONG)).await.unwrap();
+            times.push(begun.elapsed());
+            client.heal(&name).await.unwrap();
+        }
+        median(times)
+    });
+    eprintln!("a barrier takes {barrier:?}, applying {applied:?}");
+    if barrier < Duration::from_millis(6) {
+        eprintln!("skipped: this kernel's barrier is too quick to tell");
+        return;
+    }
+    assert!(applied < barrier / 2, "applying takes {applied:?}, a barrier {barrier:?}");
+}
