@@ -1,0 +1,291 @@
+//! A peer is more than the addresses that the config lists: what else it sends from is cut too, and no innocent is.
+
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
+use std::time::{Duration, Instant};
+
+use injector::api::types::{InForce, Outcome, PartitionRequest};
+use injector::model::Neighbour;
+use live::can_run;
+use live::daemon::{Daemon, isolate, links};
+use live::lab::{CLIENT, Lab, Place, addresses, ipv4};
+use live::traffic::{Kind, assert_cut, assert_flows, udp_reaches};
+
+const LONG: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(10);
+const DOUBT: Duration = Duration::from_millis(250);
+
+/// The lab's config with the IPv4 addresses alone, and more of its peers.
+fn v4_config(lab: &Lab, place: Place, more: &[(&str, &str)]) -> String {
+    let peers = lab.node_names().into_iter().enumerate().map(|(at, node)| {
+        let host = u8::try_from(at + 1).unwrap();
+        let more = more.iter().find(|(of, _)| *of == node).map_or("", |(_, more)| more);
+        format!("  {node}: {{ addresses: [{}]{more} }}\n", ipv4(host))
+    });
+    let nodes = lab.node_names();
+    let interfaces = nodes.iter().map(|node| lab.interface(node, place, "auto"));
+    format!("peers:\n{}interfaces:\n{}", peers.collect::<String>(), interfaces.collect::<String>())
+}
+
+/// Whether a datagram gets from an address of one node to an address of another.
+fn reaches_from(lab: &Lab, (from, source): (&str, IpAddr), (to, at): (&str, SocketAddr), patience: Duration) -> bool {
+    let receiver = lab.within(to, || UdpSocket::bind(at).unwrap());
+    let at = receiver.local_addr().unwrap();
+    receiver.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let sender = lab.within(from, || UdpSocket::bind((source, 0)).unwrap());
+    let end = Instant::now() + patience;
+    let mut buffer = [0; 16];
+    while Instant::now() < end {
+        // A neighbour that has failed is an error at once, as with a port that is off.
+        let _ = sender.send_to(b"x", at);
+        if receiver.recv(&mut buffer).is_ok() {
+            return true;
+        }
+    }
+    false
+}
+
+/// The link-local address of a node's interface, with its scope for another node.
+fn link_local(lab: &Lab, of: &str, seen_from: &str) -> SocketAddr {
+    let output = std::process::Command::new("ip")
+        .args(["-n", &lab.netns(of), "-json", "-6", "address", "show", "dev", "eth0", "scope", "link"])
+        .output()
+        .unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let address = shown[0]["addr_info"][0]["local"].as_str().unwrap_or_else(|| panic!("{shown}"));
+    let address: Ipv6Addr = address.parse().unwrap();
+    let scope = lab.within(seen_from, || {
+        // SAFETY: a string that ends with zero.
+        unsafe { libc::if_nametoindex(c"eth0".as_ptr()) }
+    });
+    SocketAddr::V6(SocketAddrV6::new(address, 0, 0, scope))
+}
+
+fn cuts_what_the_config_does_not_list(place: Place) {
+    let lab = Lab::new(3);
+    lab.ip("n1", "address add 10.99.7.1/16 dev eth0");
+    let daemon = Daemon::start(&v4_config(&lab, place, &[]));
+    let v6 = |node: &str| addresses(node)[1];
+    let secondary: IpAddr = "10.99.7.1".parse().unwrap();
+    let late: IpAddr = "10.99.7.2".parse().unwrap();
+    let n2 = SocketAddr::new(addresses("n2")[0], 0);
+    let tries = |patience: Duration| {
+        let local = link_local(&lab, "n2", "n1");
+        [
+            ("IPv6", udp_reaches(&lab, "n1", "n2", SocketAddr::new(v6("n2"), 0), patience)),
+            ("IPv6 back", udp_reaches(&lab, "n2", "n1", SocketAddr::new(v6("n1"), 0), patience)),
+            ("a secondary address", reaches_from(&lab, ("n1", secondary), ("n2", n2), patience)),
+            ("to it", udp_reaches(&lab, "n3", "n1", SocketAddr::new(secondary, 0), patience)),
+            ("link-local", udp_reaches(&lab, "n1", "n2", local, patience)),
+        ]
+    };
+    for (what, passes) in tries(PATIENCE) {
+        assert!(passes, "{what} before");
+    }
+    daemon.apply("p", &isolate("n1", LONG));
+    for (what, passes) in tries(DOUBT) {
+        assert!(!passes, "{what} passes the cut");
+    }
+    // An address that comes while the cut lasts.
+    lab.ip("n1", "address add 10.99.7.2/16 dev eth0");
+    assert!(!reaches_from(&lab, ("n1", late), ("n2", n2), DOUBT), "a new address passes the cut");
+    assert!(!udp_reaches(&lab, "n3", "n1", SocketAddr::new(late, 0), DOUBT), "to a new address");
+    // The others, and the world, are untouched.
+    assert!(udp_reaches(&lab, "n2", "n3", SocketAddr::new(v6("n3"), 0), PATIENCE));
+    assert!(udp_reaches(&lab, "n3", "n2", link_local(&lab, "n2", "n3"), PATIENCE));
+    assert_flows(&lab, &[Kind::Icmp], CLIENT, "n1");
+    daemon.heal("p");
+    for (what, passes) in tries(PATIENCE) {
+        assert!(passes, "{what} after the heal");
+    }
+}
+
+#[test]
+fn unlisted_addresses_are_cut_on_the_nodes_own_interfaces() {
+    if can_run("unlisted_addresses_are_cut_on_the_nodes_own_interfaces") {
+        cuts_what_the_config_does_not_list(Place::OwnNic);
+    }
+}
+
+#[test]
+fn unlisted_addresses_are_cut_on_bridge_ports() {
+    if can_run("unlisted_addresses_are_cut_on_bridge_ports") {
+        cuts_what_the_config_does_not_list(Place::BridgePort);
+    }
+}
+
+/// Writes a sysctl of a node's namespace.
+fn sysctl(lab: &Lab, node: &str, path: &str, value: &str) {
+    lab.within(node, || std::fs::write(format!("/proc/sys/net/{path}"), value).unwrap());
+}
+
+/// A client that is no peer, behind a peer that routes for it: cutting others off from the router leaves the client's own
+/// traffic alone, with and without the router's MAC in the config, and ARP and neighbour discovery of the router are kept.
+#[test]
+fn clients_behind_a_router_peer_are_untouched() {
+    if !can_run("clients_behind_a_router_peer_are_untouched") {
+        return;
+    }
+    let lab = Lab::new(3);
+    // The client moves behind n3: 10.77.0.9 on a cable of its own.
+    lab.ip(CLIENT, "link set eth0 down");
+    let netns = lab.netns(CLIENT);
+    lab.ip("n3", &format!("link add eth1 type veth peer name eth1 netns {netns}"));
+    lab.ip("n3", "address add 10.77.0.1/24 dev eth1");
+    lab.ip("n3", "link set eth1 up");
+    lab.ip(CLIENT, "address add 10.77.0.9/24 dev eth1");
+    lab.ip(CLIENT, "link set eth1 up");
+    lab.ip(CLIENT, "route add default via 10.77.0.1");
+    sysctl(&lab, "n3", "ipv4/ip_forward", "1");
+    for node in ["n1", "n2"] {
+        lab.ip(node, &format!("route add 10.77.0.0/24 via {}", ipv4(3)));
+    }
+    let mac = lab.within("n3", || std::fs::read_to_string("/sys/class/net/eth0/address"));
+    // Sysfs shows the namespace that it was mounted in: ask netlink in that one.
+    drop(mac);
+    let shown = std::process::Command::new("ip")
+        .args(["-n", &lab.netns("n3"), "-json", "link", "show", "dev", "eth0"])
+        .output()
+        .unwrap();
+    let shown: serde_json::Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let mac = format!(", mac: \"{}\"", shown[0]["address"].as_str().unwrap());
+    let client: IpAddr = "10.77.0.9".parse().unwrap();
+    let n1 = SocketAddr::new(addresses("n1")[0], 0);
+    for more in [&[("n3", mac.as_str())][..], &[]] {
+        let daemon = Daemon::start(&v4_config(&lab, Place::BridgePort, more));
+        assert!(reaches_from(&lab, (CLIENT, client), ("n1", n1), PATIENCE), "before");
+        daemon.apply("p", &isolate("n1", LONG));
+        // As long as ARP that is not answered takes to end an idle entry.
+        let end = Instant::now() + Duration::from_secs(12);
+        while Instant::now() < end {
+            assert!(
+                reaches_from(&lab, (CLIENT, client), ("n1", n1), Duration::from_secs(1)),
+                "the client is cut off from n1 ({more:?})"
+            );
+            assert!(udp_reaches(&lab, "n1", CLIENT, SocketAddr::new(client, 0), Duration::from_secs(1)));
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        assert_cut(&lab, &[Kind::Icmp], "n1", "n2");
+        assert_cut(&lab, &[Kind::Icmp], "n1", "n3");
+    }
+}
+
+/// What is cut one way stays open the other way: ARP and neighbour discovery are kept, or the answers would end it too.
+#[test]
+fn a_one_way_cut_stays_one_way() {
+    if !can_run("a_one_way_cut_stays_one_way") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&lab.config(Place::BridgePort, "auto"));
+    assert_flows(&lab, &[Kind::Icmp], "n2", "n1");
+    daemon.apply("p", &links(&[("n1", "n2")], LONG));
+    let end = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < end {
+        for address in addresses("n1") {
+            assert!(udp_reaches(&lab, "n2", "n1", SocketAddr::new(address, 0), Duration::from_secs(1)), "{address}");
+        }
+        assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+        std::thread::sleep(Duration::from_secs(2));
+    }
+}
+
+/// Runs a command in a node's namespace.
+fn run_in(lab: &Lab, node: &str, program: &str, arguments: &[&str]) {
+    let output = std::process::Command::new("ip")
+        .args(["netns", "exec", &lab.netns(node), program])
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// Waits until the daemon has noticed something, as its timeline shows it.
+fn wait_for_news(daemon: &Daemon, what: &str) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let timeline = daemon.cli(&["timeline"]);
+        let text = String::from_utf8_lossy(&timeline.stdout).into_owned();
+        if text.contains(what) {
+            return;
+        }
+        assert!(Instant::now() < end, "no \"{what}\" in {text}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Only the sender's interface is hooked: nothing else would hide what bypasses it.
+fn one_hook(lab: &Lab, hook: &str) -> String {
+    let config = lab.config(Place::OwnNic, hook);
+    let (peers, _) = config.split_once("interfaces:").unwrap();
+    format!("{peers}interfaces:\n{}", lab.interface("n1", Place::OwnNic, hook))
+}
+
+/// A cut that something bypasses while it lasts is not in force, and its record says why.
+fn is_not_in_force(hook: &str, disturb: impl FnOnce(&Lab) -> Box<dyn std::any::Any>, news: &str) {
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&one_hook(&lab, hook));
+    assert_flows(&lab, &[Kind::Icmp], "n1", "n2");
+    let kept = PartitionRequest { neighbour: Neighbour::Keep, ..isolate("n1", LONG) };
+    daemon.apply("whole", &kept);
+    assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    assert_cut(&lab, &[Kind::Udp], "n2", "n1");
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.heal("whole");
+    let record = daemon.record_now("whole");
+    assert!(record.proved, "{record:#?}");
+    assert!(record.links.iter().all(|link| link.in_force == Some(InForce::Yes)), "{record:#?}");
+
+    daemon.apply("p", &kept);
+    assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    let guard = disturb(&lab);
+    wait_for_news(&daemon, news);
+    daemon.heal("p");
+    drop(guard);
+    let record = daemon.record("p");
+    assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{record:#?}");
+    assert!(!record.proved);
+    assert!(record.links.iter().all(|link| link.in_force == Some(InForce::No)), "{record:#?}");
+    let reason = record.outcome_reason.unwrap();
+    assert!(reason.contains("not in force"), "{reason}");
+}
+
+#[test]
+fn a_program_that_comes_before_ours_during_a_cut_is_noticed() {
+    use live::foreign::{Foreign, Position};
+    if !injector::datapath::has_tcx() {
+        live::skip("a_program_that_comes_before_ours_during_a_cut_is_noticed", "this kernel has no TCX");
+        return;
+    }
+    if can_run("a_program_that_comes_before_ours_during_a_cut_is_noticed") {
+        let attach = |lab: &Lab| -> Box<dyn std::any::Any> { Box::new(Foreign::attach(lab, "n1", Position::First)) };
+        is_not_in_force("auto", attach, "runs before our program");
+    }
+}
+
+#[test]
+fn a_chain_of_nftables_on_the_egress_is_noticed() {
+    if can_run("a_chain_of_nftables_on_the_egress_is_noticed") {
+        let add = |lab: &Lab| -> Box<dyn std::any::Any> {
+            run_in(lab, "n1", "nft", &["add", "table", "netdev", "t"]);
+            let chain = "{ type filter hook egress device \"eth0\" priority 0; }";
+            run_in(lab, "n1", "nft", &["add", "chain", "netdev", "t", "c", chain]);
+            Box::new(())
+        };
+        is_not_in_force("auto", add, "nftables chain netdev t c");
+    }
+}
+
+#[test]
+fn our_program_that_another_detaches_is_attached_again() {
+    if can_run("our_program_that_another_detaches_is_attached_again") {
+        let remove = |lab: &Lab| -> Box<dyn std::any::Any> {
+            run_in(lab, "n1", "tc", &["qdisc", "del", "dev", "eth0", "clsact"]);
+            Box::new(())
+        };
+        is_not_in_force("clsact", remove, "attached");
+    }
+}
