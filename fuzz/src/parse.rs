@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use injector_common::packet::{Packet, flag, parse, protocol};
+use injector_common::packet::{Packet, discovery, flag, parse, protocol};
 use injector_common::wire::http2;
 
 /// The longest frame that the programs ever meet, with room for a segmentation super-packet.
@@ -19,22 +19,41 @@ pub fn check(frame: &[u8]) {
     let parsed = parse(&frame, &mut packet);
     let mut again = Packet::default();
     assert_eq!(parse(&frame, &mut again), parsed);
-    if parsed.is_err() {
-        return;
+    // Of packets that announce nothing, this field says nothing.
+    let is_announcement = |packet: &Packet| packet.discovery == discovery::OVERRIDE;
+    if !is_announcement(&packet) {
+        (packet.announced, again.announced) = Default::default();
     }
     assert_eq!(again, packet, "an earlier packet shows through");
+    assert_eq!(parsed.is_err(), packet.flags & flag::NO_ADDRESS != 0);
+    if parsed.is_err() {
+        nameless(&packet, frame);
+        return;
+    }
     sane(&packet, frame.len());
     truncated(frame, &packet);
     responses(frame, packet.payload_at, packet.payload_len);
 }
 
+/// A frame without addresses has its MACs, and is to a group or not by them.
+fn nameless(packet: &Packet, frame: &[u8]) {
+    let macs = frame.get(..12).unwrap_or(&[0; 12]);
+    assert_eq!((&packet.dst_mac()[..], &packet.src_mac()[..]), (&macs[..6], &macs[6..]));
+    let group = if macs[0] & 1 == 0 { 0 } else { flag::GROUP };
+    assert_eq!(packet.flags, flag::NO_ADDRESS | group);
+    let rest = (packet.sport, packet.dport, packet.protocol, packet.tcp_flags, packet.discovery);
+    assert_eq!(rest, (0, 0, 0, 0, discovery::NONE));
+    assert_eq!((packet.payload_at, packet.payload_len), (0, 0));
+}
+
 fn sane(packet: &Packet, len: usize) {
     let has = |bits: u8| packet.flags & bits != 0;
     assert!(len >= 34, "no header of {len} bytes has addresses");
-    assert_eq!(packet.pad, 0);
+    assert_eq!(has(flag::NEIGHBOUR), packet.discovery != discovery::NONE);
+    let asks = matches!(packet.discovery, discovery::REQUEST | discovery::SOLICITATION);
+    assert_eq!(has(flag::ASKS), asks);
     assert!(!(has(flag::LATER_FRAGMENT) && has(flag::PORTS)), "a later fragment has no ports");
     assert!(!(has(flag::ICMP) && has(flag::NEIGHBOUR)), "neighbour discovery is not ICMP to a scope");
-    assert!(!has(flag::ASKS) || has(flag::NEIGHBOUR));
     if !has(flag::PORTS) {
         assert_eq!((packet.sport, packet.dport, packet.tcp_flags, packet.payload_len), (0, 0, 0, 0));
     }

@@ -193,9 +193,9 @@ pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
 
 #[inline(always)]
 fn addressed<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
-    // A whole word after the MACs: no packet ends there.
+    // A whole word after the MACs: no packet with addresses ends there.
     let Some([macs @ .., kind]) = bytes.words::<4>(0) else {
-        packet.macs = [0; 3];
+        packet.macs = bytes.words(0).unwrap_or([0; 3]);
         return Err(Unparsed);
     };
     packet.macs = macs;

@@ -111,7 +111,8 @@ pub fn group(scene: &Scene, side: Side) -> u32 {
     }
     if scene.packet.flags & flag::ASKS != 0 {
         let asked = by_address(TO);
-        if asked != WORLD && asked < NAMELESS {
+        // Who asks for itself announces itself to all.
+        if asked != WORLD && asked < NAMELESS && asked != scene.src {
             return asked;
         }
     }
@@ -135,23 +136,35 @@ pub extern "C" fn by_address(end: u32) -> u32 {
         WORLD => {}
         peer => return peer,
     }
+    // A prefix may span these, and is about none of them.
     if is_nameless(address) {
         return NAMELESS;
     }
-    claimed(address, scene.now())
+    match within(address) {
+        WORLD => claimed(address, scene.now()),
+        peer => peer,
+    }
+}
+
+/// Whether the config lists an address, itself or in a prefix.
+#[inline(always)]
+pub fn is_listed(address: &Address) -> bool {
+    listed(address) != WORLD || within(address) != WORLD
 }
 
 /// The peer that the config lists an address for, [`VIP`], or `WORLD`.
 #[inline(always)]
-pub fn listed(address: &Address) -> u32 {
-    let features = FEATURES.load();
-    if features & feature::EXACT != 0 {
-        let peer = exact::find(address, EXACT_SEED.load(), |place| PEERS.get(place & EXACT_MASK.load()));
-        if peer != WORLD {
-            return peer;
-        }
+fn listed(address: &Address) -> u32 {
+    if FEATURES.load() & feature::EXACT == 0 {
+        return WORLD;
     }
-    if features & feature::PREFIX != 0
+    exact::find(address, EXACT_SEED.load(), |place| PEERS.get(place & EXACT_MASK.load()))
+}
+
+/// The peer of the longest prefix that an address is in, or `WORLD`.
+#[inline(always)]
+fn within(address: &Address) -> u32 {
+    if FEATURES.load() & feature::PREFIX != 0
         && let Some(found) = PREFIXES.get(Key::new(128, *address))
         // A short IPv6 prefix, such as ::/8, spans the mapped addresses, but none of IPv4.
         && (prefix::length(*found) >= 96 || !is_mapped(address))
@@ -209,13 +222,20 @@ pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
     if port != WORLD {
         return port;
     }
-    if let Some(owner) = owner {
-        return owner.peer;
-    }
     // SAFETY: as above.
-    match unsafe { LEARNED.get(&mac) } {
-        Some(peer) if *peer != NOBODY => *peer,
-        _ => WORLD,
+    let learned = unsafe { LEARNED.get(&mac) }.copied();
+    match (owner, learned) {
+        (_, Some(NOBODY)) | (None, None) => WORLD,
+        (None, Some(peer)) => peer,
+        (Some(owner), None) => owner.peer,
+        // Seen on one peer's NIC, and sent from by another's port: it names nobody.
+        (Some(owner), Some(peer)) => {
+            if owner.peer == peer {
+                peer
+            } else {
+                WORLD
+            }
+        }
     }
 }
 

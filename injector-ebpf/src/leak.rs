@@ -34,7 +34,7 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
                 emit::count(counter::FOREIGN_SOURCE, 1);
             }
             // The last hook of ours, if the receiver has none.
-            if dst != WORLD && traits_of(dst) & traits::BOUND == 0 {
+            if traits_of(dst) & traits::BOUND == 0 {
                 count(packets, sender, dst, live);
             }
         }
@@ -43,9 +43,11 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
     if receiver == WORLD || traits_of(receiver) & traits::FORWARDS != 0 {
         return 0;
     }
-    // A link is end to end: what is addressed to another peer belongs to that one.
-    if dst != receiver && dst == WORLD {
+    if dst == WORLD {
         count(packets, src, receiver, live);
+    } else if dst != receiver {
+        // A link is end to end: what is addressed to another peer belongs to that one.
+        return 0;
     }
     if ODD.get(0).copied().unwrap_or(0) == 0 && FEATURES.load() & feature::MAC == 0 {
         return 0;

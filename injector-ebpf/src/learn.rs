@@ -4,7 +4,7 @@
 use injector_common::key::{Address, CONTEST, Claim, NOBODY, is_nameless, port};
 use injector_common::packet::{Bytes, discovery};
 
-use crate::identity::{Side, WORLD, listed};
+use crate::identity::{Side, WORLD, is_listed};
 use crate::maps::{CLAIMS, INTERFACE, LEARNED, PORTS, SCENE};
 
 /// The MAC of the scene's sender belongs to the port's peer; the hook of its receiver asks for it later. A global
@@ -38,19 +38,21 @@ pub extern "C" fn learn_mac(peer: u32) -> u32 {
     1
 }
 
-/// Whether the frame is to be looked at for claims although nothing is armed: ARP and neighbour discovery alone, from the
-/// port of a peer whose namespace is not seen.
+/// Whether the frame is to be looked at for claims, also while nothing is armed: ARP and neighbour discovery alone, from
+/// the port of a peer whose namespace is not seen. Behind a shared port, another peer may be the one that claims.
 #[inline(always)]
 pub fn is_due<B: Bytes>(bytes: &B, side: Side) -> bool {
-    side.sender != WORLD && side.flags & port::LEARNS != 0 && may_claim(bytes)
+    const CLAIMS: u32 = port::LEARNS | port::NAMES;
+    side.sender != WORLD && side.flags & CLAIMS == CLAIMS && may_claim(bytes)
 }
 
-/// Whether a frame is ARP, or neighbour discovery without extension headers: by ethertype, next header and hop limit.
+/// Whether a frame is ARP, or neighbour discovery without extension headers: by ethertype, next header and hop limit. What
+/// a router passed on has a lower one: it is no neighbour's.
 #[inline(always)]
 fn may_claim<B: Bytes>(bytes: &B) -> bool {
     let Some([kind, _, limits]) = bytes.words::<3>(12) else { return false };
     let kind = u32::from_be(kind) >> 16;
-    kind == 0x0806 || kind == 0x86dd && u32::from_be(limits) & 0xffff == 58 << 8 | 255
+    kind == 0x0806 || kind == 0x86dd && u32::from_be(limits) >> 16 == 58 << 8 | 255
 }
 
 /// Takes note of the address that the scene's frame claims for the port's peer. A global function of plain numbers: the
@@ -68,25 +70,26 @@ pub extern "C" fn claim(peer: u32) -> u32 {
         discovery::OVERRIDE => packet.announced,
         _ => return 0,
     };
-    if is_nameless(&claimed) || listed(&claimed) != WORLD {
+    if is_nameless(&claimed) || is_listed(&claimed) {
         return 0;
     }
     let now = scene.now();
-    let mut fresh = Claim { peer, held: 0, at: now, contested_until: 0 };
-    // SAFETY: read as whole words, as in `identity::claimed`.
-    if let Some(known) = unsafe { CLAIMS.get(&claimed) } {
-        let is_recent = known.held != 0 || now < known.at + CONTEST;
-        if known.peer == peer {
-            fresh.held = known.held;
-            fresh.contested_until = known.contested_until;
-            // Refreshed now and then: each write is a map update.
-            if now < known.at + CONTEST / 8 {
-                return 0;
-            }
-        } else if is_recent {
-            fresh.contested_until = now + CONTEST;
-        }
+    let Some(known) = CLAIMS.get_ptr_mut(&claimed) else {
+        let _ = CLAIMS.insert(&claimed, &Claim { peer, held: 0, at: now, contested_until: 0 }, 0);
+        return 1;
+    };
+    // SAFETY: a value of the map; its words are read and written as wholes, and a race of two claims leaves either.
+    let known = unsafe { &mut *known };
+    if known.peer == peer {
+        known.at = now;
+        return 1;
     }
-    let _ = CLAIMS.insert(&claimed, &fresh, 0);
+    if known.held != 0 || now < known.at + CONTEST {
+        known.contested_until = now + CONTEST;
+    }
+    // A NIC that is seen to hold the address goes on holding it.
+    if known.held == 0 {
+        (known.peer, known.at) = (peer, now);
+    }
     1
 }

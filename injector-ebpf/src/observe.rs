@@ -70,7 +70,7 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
             stamps.group_packets += packets;
             continue;
         }
-        if has_passed && slot.full != 0 && slot.flap_period == 0 && now > slot.starts_at + LATE {
+        if has_passed && slot.full != 0 && slot.flap_period == 0 && now >= slot.starts_at + LATE {
             stamps.late_packets += packets;
         }
         stamps.dropped_packets += packets;

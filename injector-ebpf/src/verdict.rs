@@ -2,7 +2,7 @@
 //! boundary or for a stamp.
 
 use aya_log_ebpf::warn;
-use injector_common::key::{ROLL_SEVERAL, RollKey, port};
+use injector_common::key::{ROLL_SEVERAL, RollKey};
 use injector_common::packet::{Packet, flag, parse};
 use injector_common::record::{Bell, counter};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
@@ -44,7 +44,7 @@ pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
         return Verdict::Pass;
     }
     let is_parsed = parse(bytes, &mut scene.packet).is_ok();
-    if side.sender != identity::WORLD && side.flags & port::LEARNS != 0 {
+    if learn::is_due(bytes, side) {
         learn::claim(side.sender);
     }
     if word.0 == 0 {
@@ -249,7 +249,11 @@ fn in_scope(slot: &Slot, packet: &Packet) -> bool {
 /// Whether a packet that would be dropped must not be.
 #[inline(always)]
 fn protected() -> bool {
-    FEATURES.load() & feature::PROTECT != 0 && is_protected() != 0
+    if FEATURES.load() & feature::PROTECT == 0 || is_protected() == 0 {
+        return false;
+    }
+    emit::count(counter::PROTECTED, 1);
+    true
 }
 
 /// Whether the scene's packet is to or from a protected address, or may be of a datagram in a protected scope: of the
@@ -268,9 +272,6 @@ pub extern "C" fn is_protected() -> u32 {
             break;
         }
         found = PROTECT_SCOPES.get(index).is_some_and(|scope| scope.may_hold(packet));
-    }
-    if found {
-        emit::count(counter::PROTECTED, 1);
     }
     u32::from(found)
 }

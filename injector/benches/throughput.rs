@@ -120,7 +120,7 @@ fn for_ever() -> Slot {
         flap_on: 0,
         generation: 1,
         scope_count: 0,
-        drop_neighbour: 0,
+        full: 1,
         pad: 0,
         scopes: [SlotScope::default(); MAX_SCOPES],
     }

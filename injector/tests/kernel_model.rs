@@ -7,14 +7,14 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use injector::config::Config;
 use injector::datapath::Clocks;
-use injector::model::{Link, PeerId, Scope};
-use injector::plan::{Cell, slot_scope};
+use injector::identity::{End, Identity, Port, Traits};
+use injector::model::PeerId;
+use injector::plan::{Cell, Column, slot_scope};
+use injector_common::key::GROUP;
+use injector_common::record::{LinkStamps, counter};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
-use ipnet::IpNet;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -25,194 +25,32 @@ use proptest::test_runner::{
 };
 
 use support::frame::{Frame, Pool, hex};
-use support::model::{Model, Moment, Partition, Response, World, read};
+use support::model::names::{Hook as At, Names, Way};
+use support::model::{Model, Moment, Partition, read};
 use support::privilege::can_run;
-use support::programs::{Hook, INTERFACE, Programs};
+use support::programs::{Hook, Programs};
+use support::setup::{Setup, drafts, scopes};
 
 /// Frames of one case: one set of partitions.
 const FRAMES: usize = 16;
 /// Packets of one case: a frame at a moment.
 const PACKETS: usize = 64;
-/// Configs of a run; each loads the programs anew.
-const SETUPS: u32 = 16;
+/// Interfaces with programs.
+const INTERFACES: [u32; 2] = [1, 2];
+/// Configs of a run, one of each kind of draft; each loads the programs anew.
+const SETUPS: u32 = 12;
 /// The test clock's middle.
 const NOON: u64 = 1_000_000_000_000;
-
-/// A config, as text and as the model has it.
-struct Setup {
-    text: String,
-    config: Config,
-    world: World,
-    pool: Pool,
-}
-
-/// A peer's addresses, prefixes and MAC.
-type Member = (Vec<IpAddr>, Vec<IpNet>, Option<[u8; 6]>);
-
-/// What a config is made of.
-#[derive(Clone, Debug)]
-struct Draft {
-    peers: Vec<Member>,
-    protected_addresses: Vec<IpAddr>,
-    protected_scopes: Vec<Scope>,
-    endpoints: Vec<(usize, u16, u8)>,
-}
-
-fn addresses() -> impl Strategy<Value = IpAddr> {
-    let v4 = (0..4_u8, 1..12_u8).prop_map(|(c, d)| Ipv4Addr::new(10, 0, c, d).into());
-    let near = (0..3_u16, 1..6_u16).prop_map(|(c, d)| Ipv6Addr::new(0xfd00, 0, 0, c, 0, 0, 0, d).into());
-    let low = (1..4_u16, 1..6_u16).prop_map(|(c, d)| Ipv6Addr::new(0, 0, 0, 0, 0, c, 0x0a00, d).into());
-    prop_oneof![5 => v4, 4 => near, 1 => low]
-}
-
-fn nets() -> impl Strategy<Value = IpNet> {
-    let v4 = select(vec![8_u8, 15, 22, 23, 24, 28, 30, 31]);
-    let v6 = select(vec![1_u8, 8, 16, 32, 63, 64, 80, 96, 120, 126, 127]);
-    (addresses(), v4, v6).prop_map(|(address, v4, v6)| {
-        IpNet::new(address, if address.is_ipv4() { v4 } else { v6 }).unwrap().trunc()
-    })
-}
-
-fn macs() -> impl Strategy<Value = [u8; 6]> {
-    (1..6_u8).prop_map(|last| [2, 0, 0, 0, 0, last])
-}
-
-fn scopes() -> impl Strategy<Value = Scope> {
-    let texts = [
-        "tcp",
-        "udp",
-        "icmp",
-        "tcp/5122",
-        "tcp/5122:src",
-        "tcp/5122:dst",
-        "udp/7000-7010",
-        "udp/7005:src",
-        "tcp/1-79",
-        "tcp/8080",
-        "udp/1-65535:dst",
-        "tcp/80-5121:src",
-        "sctp",
-        "sctp/5122",
-        "sctp/80-7000:src",
-        "proto/112",
-        "proto/2",
-        "proto/47",
-    ];
-    select(texts.to_vec()).prop_map(|text| text.parse().unwrap())
-}
-
-/// Drafts of which each leaves out what its number says, so that every lookup is also tried alone.
-fn drafts(number: u32) -> impl Strategy<Value = Draft> {
-    let without = |bit: u32| (number % 12) & bit != 0;
-    let peer = (
-        vec(addresses(), if without(1) { 0..=0 } else { 0..=4 }),
-        vec(nets(), if without(2) { 0..=0 } else { 0..=2 }),
-        if without(4) { Just(None).boxed() } else { weighted(0.6, macs()).boxed() },
-    );
-    let protected = if without(8) { 0..=0 } else { 0..=3 };
-    (
-        vec(peer, 2..=9),
-        vec(addresses(), protected.clone()),
-        vec(scopes(), protected),
-        vec((0..9_usize, select(vec![80_u16, 8080]), 0..4_u8), if number % 3 == 2 { 0..=0 } else { 1..=6 }),
-    )
-        .prop_map(|(peers, protected_addresses, protected_scopes, endpoints)| Draft {
-            peers,
-            protected_addresses,
-            protected_scopes,
-            endpoints,
-        })
-}
-
-impl Setup {
-    fn of(draft: Draft) -> Self {
-        use std::fmt::Write as _;
-
-        let mut text = "peers:\n".to_owned();
-        let mut seen = HashSet::new();
-        let mut peers = Vec::new();
-        for (index, (mut addresses, mut nets, mut mac)) in draft.peers.into_iter().enumerate() {
-            addresses.retain(|address| seen.insert(address.to_string()));
-            nets.retain(|net| seen.insert(net.to_string()));
-            mac = mac.filter(|mac| seen.insert(format!("{mac:?}")));
-            if addresses.is_empty() && nets.is_empty() && mac.is_none() {
-                nets.push(IpNet::new(Ipv4Addr::new(172, 16, index as u8, 0).into(), 24).unwrap());
-            }
-            let all = addresses.iter().map(ToString::to_string).chain(nets.iter().map(ToString::to_string));
-            let all: Vec<_> = all.map(|text| format!("\"{text}\"")).collect();
-            let mut entries = Vec::new();
-            if !all.is_empty() {
-                entries.push(format!("addresses: [{}]", all.join(", ")));
-            }
-            if let Some(mac) = mac {
-                let mac: Vec<_> = mac.iter().map(|byte| format!("{byte:02x}")).collect();
-                entries.push(format!("mac: \"{}\"", mac.join(":")));
-            }
-            let _ = writeln!(text, "  n{index}: {{ {} }}", entries.join(", "));
-            peers.push((addresses, nets, mac));
-        }
-        let scopes = draft.protected_scopes.iter().map(ToString::to_string);
-        let protected: BTreeSet<_> =
-            draft.protected_addresses.iter().map(ToString::to_string).chain(scopes).collect();
-        if !protected.is_empty() {
-            let protected: Vec<_> = protected.iter().map(|text| format!("\"{text}\"")).collect();
-            let _ = writeln!(text, "protect: [{}]", protected.join(", "));
-        }
-        let mut endpoints = Vec::new();
-        let mut sockets = HashSet::new();
-        for (peer, port, kind) in draft.endpoints {
-            let peer = peer % peers.len();
-            let Some(address) = peers[peer].0.first().copied() else { continue };
-            if !sockets.insert((address, port)) {
-                continue;
-            }
-            if endpoints.is_empty() {
-                text.push_str("endpoints:\n");
-            }
-            let (success, response) = match kind {
-                0 => ("http", Some(Response::Http)),
-                1 => ("{ prefix: \"+PONG\" }", Some(Response::Prefix(b"+PONG".to_vec()))),
-                2 => ("payload", Some(Response::Any)),
-                _ => ("grpc", None),
-            };
-            let _ = writeln!(
-                text,
-                "  - {{ name: e{}, peers: [n{peer}], role: advisory, probe: {{ http: {{ url: \"http://{{address}}:{port}/\" }} }}, wire: {{ port: {port}, success: {success} }} }}",
-                endpoints.len()
-            );
-            endpoints.push(((address, port), response));
-        }
-        let config = support::programs::config(&text);
-        let mut world = World { here: INTERFACE, ..World::default() };
-        for (index, (addresses, nets, mac)) in peers.iter().enumerate() {
-            let id = config.names.id(&format!("n{index}")).unwrap().0;
-            world.exact.extend(addresses.iter().map(|address| (*address, id)));
-            world.nets.extend(nets.iter().map(|net| (*net, id)));
-            world.macs.extend(mac.map(|mac| (mac, id)));
-        }
-        for (id, (socket, response)) in endpoints.into_iter().enumerate() {
-            if let Some(response) = response {
-                world.endpoints.insert(socket, (id as u32, response));
-            }
-        }
-        world.protected_addresses.extend(draft.protected_addresses);
-        world.protected_scopes = draft.protected_scopes;
-        let inside = world.nets.iter().flat_map(|(net, _)| [net.network(), net.broadcast()]);
-        let pool = Pool::of(
-            world.exact.keys().copied().chain(inside).chain(world.protected_addresses.iter().copied()),
-            world.macs.keys().copied(),
-            world.endpoints.keys().copied().collect(),
-        );
-        Self { text, config, world, pool }
-    }
-}
 
 /// Partitions, and packets that meet them.
 #[derive(Clone, Debug)]
 struct Case {
     partitions: BTreeMap<u8, (Partition, Stage)>,
-    bound: BTreeMap<u16, BTreeSet<u32>>,
+    identity: Identity,
+    rolls: BTreeMap<u16, BTreeSet<u32>>,
     lease: u64,
+    /// How many packets come before anything is armed.
+    early: usize,
     frames: Vec<Frame>,
     packets: Vec<Packet>,
 }
@@ -229,6 +67,7 @@ enum Stage {
 struct Packet {
     /// Which frame, modulo how many there are.
     frame: usize,
+    interface: u32,
     now: u64,
     /// How far the coarse clock is behind.
     lag: u64,
@@ -238,8 +77,20 @@ struct Packet {
 /// Instants around boundaries that lie at the same places.
 fn instants() -> impl Strategy<Value = u64> {
     const MS: i64 = 1_000_000;
-    let places =
-        vec![-2000 * MS, -51 * MS, -20 * MS, 0, 10 * MS, 29 * MS, 49 * MS, 50 * MS, 70 * MS, 2000 * MS];
+    let places = vec![
+        -60_000 * MS,
+        -2000 * MS,
+        -51 * MS,
+        -20 * MS,
+        0,
+        10 * MS,
+        29 * MS,
+        49 * MS,
+        50 * MS,
+        70 * MS,
+        2000 * MS,
+        60_000 * MS,
+    ];
     (select(places), prop_oneof![-1..=1_i64, -9 * MS..9 * MS])
         .prop_map(|(place, off)| NOON.checked_add_signed(place + off).unwrap())
 }
@@ -250,25 +101,58 @@ fn randoms() -> impl Strategy<Value = u32> {
 }
 
 fn partitions(peers: u16) -> impl Strategy<Value = (Partition, Stage)> {
-    let link = (0..=peers, 0..=peers);
-    let all =
-        (0..=peers).flat_map(move |src| (0..=peers).map(move |dst| (src, dst))).collect::<BTreeSet<_>>();
-    let links = prop_oneof![2 => btree_set(link, 1..8), 1 => Just(all)];
+    let column = prop_oneof![4 => 0..=peers, 1 => Just(GROUP)];
+    let some = btree_map((0..=peers, column), any::<bool>(), 1..8);
+    let columns = move || (0..=peers).chain([GROUP]);
+    let all = (0..=peers).flat_map(move |src| columns().map(move |dst| (src, dst))).collect::<BTreeSet<_>>();
+    let all = any::<u64>().prop_map(move |kept| {
+        all.iter().enumerate().map(|(index, link)| (*link, kept >> (index % 64) & 1 == 0)).collect()
+    });
+    let links = prop_oneof![2 => some.boxed(), 1 => all.boxed()];
     let starts = prop_oneof![3 => Just(0), 2 => instants()];
     let ends = prop_oneof![3 => Just(u64::MAX), 2 => instants()];
-    let loss = prop_oneof![3 => Just(None), 2 => randoms().prop_map(Some)];
+    let loss = prop_oneof![5 => Just(None), 2 => randoms().prop_map(Some)];
     // Round ones too, whose edges the instants meet.
     let round = (select(vec![2_u64, 10, 20, 40, 100]), select(vec![0_u64, 50, 100]));
     let odd = (1..60_000_000_u64, 0..=100_u64);
     let flap = prop_oneof![round.prop_map(|(period, on)| (period * 1_000_000, on)), odd];
     let flap = weighted(0.25, flap.prop_map(|(period, percent)| (period, period * percent / 100)));
-    let scopes = prop_oneof![2 => Just(Vec::new()).boxed(), 3 => vec(scopes(), 1..4).boxed(), 1 => vec(scopes(), MAX_SCOPES).boxed()];
+    let scopes = prop_oneof![4 => Just(Vec::new()).boxed(), 3 => vec(scopes(), 1..4).boxed(), 1 => vec(scopes(), MAX_SCOPES).boxed()];
     let stage = prop_oneof![5 => Just(Stage::Live), 2 => Just(Stage::Watched), 1 => Just(Stage::Prepared)];
-    (1..1000_u32, links, starts, ends, loss, flap, scopes, (any::<bool>(), stage)).prop_map(
-        |(generation, links, starts, ends, loss, flap, scopes, (neighbour, stage))| {
-            (Partition { generation, links, starts, ends, loss, flap, scopes, neighbour }, stage)
+    (1..1000_u32, links, starts, ends, loss, flap, scopes, stage).prop_map(
+        |(generation, links, starts, ends, loss, flap, scopes, stage)| {
+            (Partition { generation, links, starts, ends, loss, flap, scopes }, stage)
         },
     )
+}
+
+/// What names frames: ports of the interfaces with programs, and sometimes of every peer elsewhere.
+fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
+    let peers = setup.config.names.len() as u16 - 1;
+    let peer = move || (1..=peers).prop_map(PeerId);
+    let port = (peer(), any::<bool>(), weighted(0.15, Just(()))).prop_map(|(peer, is_own, shared)| Port {
+        peer,
+        end: if is_own { End::Own } else { End::Host },
+        is_shared: shared.is_some(),
+    });
+    let ports = vec(weighted(0.75, port), INTERFACES.len());
+    let traits = (any::<bool>(), weighted(0.2, Just(())), any::<bool>())
+        .prop_map(|(is_plain, forwards, is_seen)| Traits { is_plain, forwards: forwards.is_some(), is_seen });
+    let known = btree_map(peer(), traits, 0..=usize::from(peers));
+    let macs = btree_map(select(setup.macs.clone()), peer(), 0..=2);
+    let held = if setup.unlisted.is_empty() {
+        Just(BTreeMap::new()).boxed()
+    } else {
+        btree_map(select(setup.unlisted.clone()), peer(), 0..=2).boxed()
+    };
+    let moved = setup.moved.clone();
+    (ports, any::<bool>(), macs, held, known).prop_map(move |(ports, are_all_bound, macs, held, known)| {
+        let here = INTERFACES.into_iter().zip(ports).filter_map(|(at, port)| Some((at, port?)));
+        let elsewhere = (1..=if are_all_bound { peers } else { 0 }).map(|peer| {
+            (100 + u32::from(peer), Port { peer: PeerId(peer), end: End::Host, is_shared: false })
+        });
+        Identity { ports: here.chain(elsewhere).collect(), macs, held, moved: moved.clone(), peers: known }
+    })
 }
 
 fn cases(setup: &Setup) -> impl Strategy<Value = Case> + use<> {
@@ -278,21 +162,18 @@ fn cases(setup: &Setup) -> impl Strategy<Value = Case> + use<> {
         (subsequence((0..32_u8).collect::<Vec<_>>(), count), vec(partitions(peers), count))
             .prop_map(|(slots, partitions)| slots.into_iter().zip(partitions).collect())
     });
-    let bound = btree_map(1..=peers, btree_set(1..=3_u32, 1..=2), 0..=usize::from(peers) / 2);
+    let rolls = btree_map(1..=peers, btree_set(1..=4_u32, 1..=2), 0..=usize::from(peers) / 2);
     let lease = prop_oneof![5 => Just(u64::MAX), 1 => instants()];
     let lag = prop_oneof![Just(0), 0..20_000_000_u64];
-    let packet = (0..FRAMES, instants(), lag, randoms()).prop_map(|(frame, now, lag, random)| Packet {
-        frame,
-        now,
-        lag,
-        random,
-    });
+    let packet = (0..FRAMES, select(&INTERFACES[..]), instants(), lag, randoms())
+        .prop_map(|(frame, interface, now, lag, random)| Packet { frame, interface, now, lag, random });
     let frames = vec(setup.pool.frames(), 1..=FRAMES);
-    (partitions, bound, lease, frames, vec(packet, 1..=PACKETS)).prop_map(
-        |(partitions, bound, lease, frames, mut packets)| {
+    let early = prop_oneof![2 => Just(0), 1 => 1..PACKETS / 4];
+    (partitions, (identities(setup), rolls), lease, early, frames, vec(packet, 1..=PACKETS)).prop_map(
+        |(partitions, (identity, rolls), lease, early, frames, mut packets)| {
             // A clock does not go back.
             packets.sort_by_key(|packet| packet.now);
-            Case { partitions, bound, lease, frames, packets }
+            Case { partitions, identity, rolls, lease, early, frames, packets }
         },
     )
 }
@@ -317,11 +198,14 @@ fn slot(partition: &Partition) -> Slot {
     }
 }
 
+/// What a total takes from one link's stamps.
+type Sum = fn(&LinkStamps) -> u64;
+
 /// One setup under test, and what its last case left in the maps.
 struct Bench {
     setup: Setup,
     programs: Programs,
-    placed: Vec<(u8, Vec<Link>)>,
+    placed: Vec<(u8, Vec<Cell>)>,
     counters: Vec<u64>,
     judged: u64,
     totals: BTreeMap<&'static str, u64>,
@@ -329,61 +213,51 @@ struct Bench {
 
 impl Bench {
     fn new(setup: Setup) -> Self {
-        let programs = Programs::load(&setup.config, Clocks::Test);
+        let programs = Programs::load_for(&setup.config, Clocks::Test, &INTERFACES);
         let counters = programs.counters();
         Self { setup, programs, placed: Vec::new(), counters, judged: 0, totals: BTreeMap::new() }
     }
 
     fn reset(&mut self) {
         self.programs.word(0, 0);
-        for (slot, links) in self.placed.drain(..) {
-            self.programs.clear(slot, &links);
+        for (slot, cells) in self.placed.drain(..) {
+            self.programs.clear_cells(slot, &cells);
         }
+        self.programs.forget_names(&self.setup.moved);
         self.programs.forget();
         self.counters = self.programs.counters();
     }
 
     fn check(&mut self, case: &Case) -> Result<(), TestCaseError> {
         self.reset();
-        let mut model = Model { world: self.setup.world.clone(), lease: case.lease, ..Model::default() };
-        let (mut live, mut watched) = (0, 0);
-        for (index, (partition, stage)) in &case.partitions {
-            let links: Vec<_> = partition
-                .links
-                .iter()
-                .map(|(src, dst)| Link { src: PeerId(*src), dst: PeerId(*dst) })
-                .collect();
-            let cells =
-                links.iter().map(|link| Cell { neighbours: partition.neighbour, ..Cell::from(*link) });
-            self.programs.place_cells(*index, &slot(partition), &cells.collect::<Vec<_>>());
-            self.placed.push((*index, links));
-            match stage {
-                Stage::Live => {
-                    live |= 1 << index;
-                    model.live.insert(*index, partition.clone());
-                }
-                Stage::Watched => {
-                    watched |= 1 << index;
-                    model.watched.insert(*index, partition.clone());
-                }
-                Stage::Prepared => {}
-            }
-        }
+        let mut world = self.setup.world.clone();
+        world.rolls = case.rolls.clone().into_iter().collect();
+        let names = Names::new(world, case.identity.clone());
+        let mut model = Model { names, lease: case.lease, ..Model::default() };
+        self.programs.kernel.identify(&case.identity).unwrap();
         for peer in 0..self.setup.config.names.len() as u16 {
-            let bound = case.bound.get(&peer).cloned().unwrap_or_default();
-            self.programs.kernel.bind_roll(PeerId(peer), &bound).unwrap();
+            let at = case.rolls.get(&peer).cloned().unwrap_or_default();
+            self.programs.kernel.bind_roll(PeerId(peer), &at).unwrap();
         }
-        model.world.bound = case.bound.clone().into_iter().collect();
+        for (index, (partition, _)) in &case.partitions {
+            let cells: Vec<_> = partition.links.iter().map(cell).collect();
+            self.programs.place_cells(*index, &slot(partition), &cells);
+            self.placed.push((*index, cells));
+        }
         self.programs.lease(case.lease);
-        self.programs.word(live, watched);
         let frames: Vec<_> = case.frames.iter().map(Frame::bytes).collect();
-        for packet in &case.packets {
+        for (number, packet) in case.packets.iter().enumerate() {
+            if number == case.early {
+                self.arm(case, &mut model);
+            }
             let drawn = packet.frame % case.frames.len();
             let frame = &frames[drawn];
             self.programs.set(packet.now, packet.lag, packet.random);
+            let at = Moment { now: packet.now, coarse: packet.now - packet.lag, random: packet.random };
             for hook in Hook::ALL.into_iter().filter(|hook| hook.takes(frame)) {
-                let told = model.drops(frame, Moment { now: packet.now, random: packet.random });
-                let done = self.programs.drops(hook, frame);
+                let way = if hook == Hook::Out { Way::Out } else { Way::In };
+                let told = model.drops(frame, At { interface: packet.interface, way }, at);
+                let done = self.programs.drops_at(packet.interface, hook, frame);
                 prop_assert!(
                     told == done,
                     "{} {}, the model {} at {packet:?}:{}",
@@ -399,11 +273,34 @@ impl Bench {
         self.compare(&model)
     }
 
+    fn arm(&mut self, case: &Case, model: &mut Model) {
+        let (mut live, mut watched) = (0, 0);
+        for (index, (partition, stage)) in &case.partitions {
+            match stage {
+                Stage::Live => {
+                    live |= 1 << index;
+                    model.live.insert(*index, partition.clone());
+                }
+                Stage::Watched => {
+                    watched |= 1 << index;
+                    model.watched.insert(*index, partition.clone());
+                }
+                Stage::Prepared => {}
+            }
+        }
+        self.programs.word(live, watched);
+    }
+
     fn compare(&mut self, model: &Model) -> Result<(), TestCaseError> {
         let counters = self.programs.counters();
         let since: Vec<_> = counters.iter().zip(&self.counters).map(|(now, before)| now - before).collect();
         let told = [model.judged, model.dropped, model.unparsed, model.protected, 0];
         prop_assert_eq!(&since[..5], &told, "counters: judged, dropped, unparsed, protected, stamps lost");
+        prop_assert_eq!(
+            since[counter::FOREIGN_SOURCE as usize],
+            model.foreign,
+            "foreign sources: programs, model"
+        );
         prop_assert_eq!(self.programs.stamps(), model.stamps.clone(), "stamps of links: programs, model");
         // What HTTP/2 is has tests of its own.
         let mut responses = self.programs.responses();
@@ -416,16 +313,32 @@ impl Bench {
             ("unparsed", model.unparsed),
             ("protected", model.protected),
             ("responses", model.responses.len() as u64),
-            (
-                "links with first traffic",
-                model.stamps.values().filter(|s| s.first_packet != 0).count() as u64,
-            ),
-            ("links with handshakes", model.stamps.values().filter(|s| s.first_syn != 0).count() as u64),
+            ("foreign", model.foreign),
         ] {
             *self.totals.entry(what).or_default() += count;
         }
+        let sums: [(_, Sum); 5] = [
+            ("links with first traffic", |stamps| u64::from(stamps.first_packet != 0)),
+            ("links with handshakes", |stamps| u64::from(stamps.first_syn != 0)),
+            ("group packets", |stamps| stamps.group_packets),
+            ("leaked", |stamps| stamps.leaked_packets),
+            ("late", |stamps| stamps.late_packets),
+        ];
+        for (what, sum) in sums {
+            *self.totals.entry(what).or_default() += model.stamps.values().map(sum).sum::<u64>();
+        }
+        for (key, stamps) in &model.stamps {
+            if key.dst == GROUP {
+                *self.totals.entry("at the sender's port").or_default() += stamps.group_packets;
+            }
+        }
         Ok(())
     }
+}
+
+fn cell(((src, dst), neighbours): (&(u16, u16), &bool)) -> Cell {
+    let column = if *dst == GROUP { Column::Group } else { Column::Peer(PeerId(*dst)) };
+    Cell { src: PeerId(*src), dst: column, neighbours: *neighbours }
 }
 
 /// A frame as it was built, as the model reads it, and its bytes.
@@ -467,11 +380,13 @@ fn run(number: u32, packets: u64, seed: u64) -> Bench {
     let bench = bench.into_inner();
     if let Err(TestError::Fail(reason, case)) = result {
         panic!(
-            "INJECTOR_MODEL_SEED={seed} repeats this.\n{reason}\nconfig:\n{}\npartitions: {:?}\nbound: {:?}, lease: {}\npackets: {:?}{}",
+            "INJECTOR_MODEL_SEED={seed} repeats this.\n{reason}\nconfig:\n{}\npartitions: {:?}\nidentity: {:?}\nrolls: {:?}, lease: {}, early: {}\npackets: {:?}{}",
             bench.setup.text,
             case.partitions,
-            case.bound,
+            case.identity,
+            case.rolls,
             case.lease,
+            case.early,
             case.packets,
             case.frames.iter().map(shown).collect::<String>(),
         );
@@ -518,7 +433,17 @@ fn the_programs_agree_with_the_model() {
     println!("{judged} packets by three programs in {:.1?}: {totals:?}", begin.elapsed());
     assert!(judged >= packets, "{judged} of {packets} packets");
     // The draws reach what they are for.
-    for (what, least) in [("dropped", 20), ("unparsed", 100), ("protected", 200), ("responses", 10_000)] {
+    for (what, least) in [
+        ("dropped", 20),
+        ("unparsed", 100),
+        ("protected", 200),
+        ("responses", 10_000),
+        ("group packets", 50),
+        ("leaked", 1_000),
+        ("late", 500),
+        ("foreign", 200),
+        ("at the sender's port", 1_000),
+    ] {
         assert!(totals[what] * least > judged, "too few {what}: {totals:?}");
     }
 }
@@ -541,8 +466,7 @@ fn write_the_corpus() {
     let mut number = 0;
     while number < 80 {
         let frame: Frame = pool.frames().new_tree(&mut runner).unwrap().current();
-        let reading =
-            read(&frame.bytes()).map(|reading| format!("{:?} {}", reading.content, frame.tags.len()));
+        let reading = format!("{:?} {}", read(&frame.bytes()).content, frame.tags.len());
         if seen.insert(reading) {
             std::fs::write(format!("{folder}/drawn-{number:02}"), frame.bytes()).unwrap();
             number += 1;

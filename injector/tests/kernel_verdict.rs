@@ -7,10 +7,11 @@ mod support;
 use injector::clock::MonoNs;
 use injector::config::Config;
 use injector::datapath::{Clocks, Datapath as _, Presence, SlotIndex};
-use injector::model::Link;
-use injector::plan::Cell;
+use injector::identity::{End, Identity, Port, Traits};
+use injector::model::{Link, PeerId};
+use injector::plan::{Cell, Column};
 use injector_common::Word;
-use injector_common::key::{LinkKey, ResponseKey};
+use injector_common::key::LinkKey;
 use injector_common::record::counter;
 use injector_common::slot::LOSS_ALL;
 
@@ -30,7 +31,6 @@ peers:
 const NOON: u64 = 1_000_000_000_000;
 const MS: u64 = 1_000_000;
 const SYN: u8 = 0x02;
-const PUSH: u8 = 0x18;
 
 /// Programs with the test clock at noon.
 fn bench(text: &str) -> (Config, Programs) {
@@ -95,8 +95,8 @@ fn a_cut_drops_its_link_and_nothing_else() {
 }
 
 #[test]
-fn identity_is_exact_then_prefix_then_mac_then_world() {
-    if !can_run("identity_is_exact_then_prefix_then_mac_then_world") {
+fn an_exact_address_names_before_a_prefix_and_a_prefix_before_a_mac() {
+    if !can_run("an_exact_address_names_before_a_prefix_and_a_prefix_before_a_mac") {
         return;
     }
     // MACs of the frames that `packet` builds: from 02:…:01 to 02:…:02.
@@ -110,6 +110,10 @@ peers:
   to: { addresses: [192.0.2.2, "2001:db8::2"] }
 "#,
     );
+    let mac = config.names.id("mac").unwrap();
+    let plain = Traits { is_plain: true, ..Traits::default() };
+    let identity = Identity { peers: [(mac, plain)].into(), ..Identity::default() };
+    programs.kernel.identify(&identity).unwrap();
     let cases = [
         ("exact", "10.0.1.1", "fd00:0:0:1::1"),
         ("long", "10.0.1.2", "fd00:0:0:1::2"),
@@ -133,10 +137,26 @@ peers:
         programs.word(0, 0);
         programs.clear(0, &links);
     }
-    // Nobody: neither address nor MAC.
-    let links = [link(&config, "world", "to")];
+    // Link-local and unspecified addresses are nobody's: ::/8 spans the latter, and the MAC names them.
+    let links = [link(&config, "mac", "to")];
     programs.place(0, &steady(2), &links);
     programs.word(1, 0);
+    for address in ["fe80::1", "::"] {
+        assert!(programs.all_drop(&packet::udp(address, "2001:db8::2", 1, 2, b"x")), "{address}");
+    }
+    // A peer that may forward for others is not named by its MAC where an address says that it is someone else's frame.
+    programs.kernel.identify(&Identity::default()).unwrap();
+    let routed = packet::udp("198.51.100.1", "192.0.2.2", 1, 2, b"x");
+    assert!(!programs.all_drop(&routed));
+    assert!(programs.all_drop(&packet::udp("fe80::1", "2001:db8::2", 1, 2, b"x")));
+    programs.word(0, 0);
+    programs.clear(0, &links);
+    // Nobody: neither address nor MAC.
+    let links = [link(&config, "world", "to")];
+    programs.place(0, &steady(3), &links);
+    programs.word(1, 0);
+    assert!(programs.all_drop(&routed));
+    programs.kernel.identify(&identity).unwrap();
     let mut stranger = packet::udp("198.51.100.1", "192.0.2.2", 1, 2, b"x");
     assert!(!programs.all_drop(&stranger));
     stranger[6..12].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
@@ -144,8 +164,8 @@ peers:
 }
 
 #[test]
-fn groups_are_the_world() {
-    if !can_run("groups_are_the_world") {
+fn a_group_frame_is_judged_where_its_receiver_is_known() {
+    if !can_run("a_group_frame_is_judged_where_its_receiver_is_known") {
         return;
     }
     let (config, mut programs) = bench(
@@ -155,6 +175,7 @@ peers:
   n2: { addresses: [10.0.0.2, "fd00::2", 192.0.0.0/2] }
 "#,
     );
+    let [n1, n2] = ["n1", "n2"].map(|name| config.names.id(name).unwrap());
     let mut broadcast = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x");
     broadcast[..6].fill(0xff);
     let groups = [
@@ -164,16 +185,32 @@ peers:
         broadcast,
     ];
     let unicast = packet::udp("10.0.0.1", "192.0.2.9", 1, 2, b"x");
-    for (to, group, one) in [("world", true, false), ("n2", false, true)] {
-        let links = [link(&config, "n1", to)];
-        programs.place(0, &steady(1), &links);
+    let to = |peer| Cell::from(Link { src: n1, dst: peer });
+    let to_all = Cell { dst: Column::Group, ..to(n2) };
+    // The peer whose host end the interface is; what is cut; whether group frames and one to n2 are dropped, in and out.
+    let cases = [
+        (None, to(n2), [false, true], [false, true]),
+        (None, to(PeerId::WORLD), [false, false], [false, false]),
+        (None, to_all, [false, false], [false, false]),
+        (Some(n2), to(n2), [false, true], [true, true]),
+        (Some(n2), to(PeerId::WORLD), [false, false], [false, false]),
+        (Some(n1), to(n2), [false, true], [false, true]),
+        (Some(n1), to_all, [true, false], [false, false]),
+    ];
+    for (behind, cell, going_in, going_out) in cases {
+        let port = behind.map(|peer| (INTERFACE, Port { peer, end: End::Host, is_shared: false }));
+        let identity = Identity { ports: port.into_iter().collect(), ..Identity::default() };
+        programs.kernel.identify(&identity).unwrap();
+        programs.place_cells(0, &steady(1), &[cell]);
         programs.word(1, 0);
-        for frame in &groups {
-            assert_eq!(programs.all_drop(frame), group, "n1 to {to}");
+        for (hook, [group, one]) in [(Hook::In, going_in), (Hook::Xdp, going_in), (Hook::Out, going_out)] {
+            for frame in &groups {
+                assert_eq!(programs.drops(hook, frame), group, "{cell:?} at {hook:?} of {behind:?}");
+            }
+            assert_eq!(programs.drops(hook, &unicast), one, "{cell:?} at {hook:?} of {behind:?}");
         }
-        assert_eq!(programs.all_drop(&unicast), one, "n1 to {to}");
         programs.word(0, 0);
-        programs.clear(0, &links);
+        programs.clear_cells(0, &[cell]);
     }
 }
 
@@ -515,117 +552,6 @@ fn what_is_protected_is_never_dropped() {
     assert_eq!(programs.counters()[counter::PROTECTED as usize], 4 * 3);
 }
 
-const SERVERS: &str = r#"
-endpoints:
-  - { name: http, peers: [n1], probe: { http: { url: "http://{address}:80/" } }, wire: { port: 80, success: http } }
-  - { name: prefix, peers: [n1], probe: { http: { url: "http://{address}:81/" } }, wire: { port: 81, success: { prefix: "+PONG" } } }
-  - { name: any, peers: [n1], probe: { http: { url: "http://{address}:82/" } }, wire: { port: 82, success: payload } }
-  - { name: grpc, peers: [n1], probe: { http: { url: "http://{address}:83/" } }, wire: { port: 83, success: grpc } }
-"#;
-
-/// Programs with one slot, watched.
-fn servers() -> Programs {
-    let (config, mut programs) = bench(&format!("{THREE}{SERVERS}"));
-    programs.place(7, &steady(3), &[link(&config, "n1", "n2")]);
-    programs.word(0, 1 << 7);
-    programs
-}
-
-/// A segment of n1's server at a port.
-fn answer(port: u16, payload: &[u8]) -> Vec<u8> {
-    packet::tcp("10.0.0.1", "10.0.0.3", port, 40000, PUSH, payload)
-}
-
-/// The endpoint's id is its place in the config.
-fn stamped(programs: &Programs, endpoint: u32) -> Option<u64> {
-    programs.responses().get(&ResponseKey { generation: 3, slot: 7, endpoint }).copied()
-}
-
-#[test]
-fn responses_are_stamped_by_their_kind() {
-    if !can_run("responses_are_stamped_by_their_kind") {
-        return;
-    }
-    let mut programs = servers();
-    for hook in Hook::ALL {
-        programs.forget();
-        let failures = [
-            answer(80, b"HTTP/1.1 503 Service Unavailable\r\n"),
-            answer(80, b"HTTP/1.1 "),
-            answer(80, b""),
-            answer(81, b"+PON"),
-            answer(81, b"-ERR"),
-            answer(82, b""),
-            answer(84, b"HTTP/1.1 200 OK\r\n"),
-            packet::tcp("10.0.0.2", "10.0.0.1", 80, 40000, PUSH, b"HTTP/1.1 200 OK\r\n"),
-            packet::udp("10.0.0.1", "10.0.0.2", 82, 40000, b"x"),
-        ];
-        for frame in &failures {
-            assert!(!programs.drops(hook, frame));
-            assert!(programs.responses().is_empty(), "{}", support::frame::hex(frame));
-        }
-        let successes = [
-            (0, answer(80, b"HTTP/1.1 204 No Content\r\n")),
-            (1, answer(81, b"+PONG\r\n")),
-            (2, answer(82, b"x")),
-        ];
-        for (endpoint, frame) in &successes {
-            programs.at(NOON + 1);
-            assert!(!programs.drops(hook, frame));
-            programs.at(NOON + 2);
-            assert!(!programs.drops(hook, frame));
-            assert_eq!(stamped(&programs, *endpoint), Some(NOON + 1), "the first counts");
-        }
-    }
-}
-
-const SETTINGS: &[u8] = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00";
-const HEADERS: &[u8] =
-    b"\x00\x00\x0e\x01\x04\x00\x00\x00\x01\x88\x5f\x8b\x1d\x75\xd0\x62\x0d\x26\x3d\x4c\x4d\x65\x64";
-const DATA: &[u8] = b"\x00\x00\x07\x00\x00\x00\x00\x00\x01\x00\x00\x00\x00\x02\x08\x01";
-const EMPTY_DATA: &[u8] = b"\x00\x00\x00\x00\x01\x00\x00\x00\x01";
-/// `:status: 200`, `grpc-status: 14`, end of stream.
-const TRAILERS_ONLY: &[u8] =
-    b"\x00\x00\x0e\x01\x05\x00\x00\x00\x01\x88\x40\x88\x9a\xca\xc8\xb2\x12\x34\xda\x8f\x02\x31\x34";
-/// Padded, with a priority, after a size update.
-const DRESSED_HEADERS: &[u8] =
-    b"\x00\x00\x0c\x01\x2c\x00\x00\x00\x01\x02\x00\x00\x00\x00\x10\x3f\xe1\x1f\x88\x00\x00";
-
-#[test]
-fn grpc_answers_are_stamped() {
-    if !can_run("grpc_answers_are_stamped") {
-        return;
-    }
-    let one = |payload: &[&[u8]]| vec![answer(83, &payload.concat())];
-    let two =
-        |first: &[&[u8]], second: &[&[u8]]| vec![answer(83, &first.concat()), answer(83, &second.concat())];
-    let mut other_flow = two(&[HEADERS], &[DATA]);
-    other_flow[1] = packet::tcp("10.0.0.1", "10.0.0.3", 83, 40001, PUSH, DATA);
-    let cases = [
-        ("headers and data", one(&[HEADERS, DATA]), true),
-        ("several frames", one(&[SETTINGS, SETTINGS, HEADERS, DATA, TRAILERS_ONLY]), true),
-        ("two segments", two(&[SETTINGS, HEADERS], &[SETTINGS, DATA]), true),
-        ("padding, priority, size update", one(&[DRESSED_HEADERS, DATA]), true),
-        ("trailers only", one(&[TRAILERS_ONLY]), false),
-        ("no data", one(&[SETTINGS, HEADERS]), false),
-        ("empty data", two(&[HEADERS], &[EMPTY_DATA]), false),
-        ("no headers", one(&[DATA]), false),
-        ("data of another flow", other_flow, false),
-    ];
-    let mut programs = servers();
-    for hook in Hook::ALL {
-        for (what, frames, expected) in &cases {
-            programs.forget();
-            for (index, frame) in frames.iter().enumerate() {
-                programs.at(NOON + index as u64);
-                assert!(!programs.drops(hook, frame));
-            }
-            let last = NOON + frames.len() as u64 - 1;
-            assert_eq!(stamped(&programs, 3), expected.then_some(last), "{what}, {hook:?}");
-        }
-    }
-}
-
 /// What the verifier says of a program: it loads on kernels that are stricter than this one only with room.
 #[test]
 fn the_programs_are_small() {
@@ -633,7 +559,7 @@ fn the_programs_are_small() {
         return;
     }
     let protected = format!(
-        "{THREE}  n4: {{ addresses: [10.4.0.0/16], mac: \"02:00:00:00:00:04\" }}\nprotect: [ tcp/22, 10.0.0.3 ]\n{SERVERS}"
+        "{THREE}  n4: {{ addresses: [10.4.0.0/16], mac: \"02:00:00:00:00:04\" }}\nprotect: [ tcp/22, 10.0.0.3 ]\nendpoints:\n  - {{ name: grpc, peers: [n1], probe: {{ http: {{ url: \"http://{{address}}:83/\" }} }}, wire: {{ port: 83, success: grpc }} }}\n"
     );
     // As they are in use, with every feature: the test clock has less to verify.
     let mut programs = Programs::load(&config(&protected), Clocks::Real);

@@ -102,6 +102,10 @@ pub enum Up {
     },
     Neighbour {
         kind: u8,
+        /// Of an advertisement: router, solicited, override.
+        flags: u8,
+        /// 255, unless a router passed it on.
+        hops: u8,
         target: Ipv6Addr,
     },
     Gre(Box<Body>),
@@ -185,7 +189,7 @@ impl Body {
                 above.extend(up.bytes());
                 let mut packet = vec![0x60, 0, 0, 0];
                 packet.extend(length.of(above.len()).to_be_bytes());
-                packet.extend([headers.first().map_or(up.protocol(), |header| header.kind()), 64]);
+                packet.extend([headers.first().map_or(up.protocol(), |header| header.kind()), up.hops()]);
                 packet.extend(src.octets());
                 packet.extend(dst.octets());
                 packet.extend(above);
@@ -246,6 +250,13 @@ impl Up {
         }
     }
 
+    fn hops(&self) -> u8 {
+        match self {
+            Self::Neighbour { hops, .. } => *hops,
+            _ => 64,
+        }
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let ports = |sport: &u16, dport: &u16| [sport.to_be_bytes(), dport.to_be_bytes()].concat();
         match self {
@@ -268,8 +279,8 @@ impl Up {
                 message.extend(quote.iter().flat_map(|body| body.packet()));
                 message
             }
-            Self::Neighbour { kind, target } => {
-                let mut message = vec![*kind, 0, 0, 0, 0, 0, 0, 0];
+            Self::Neighbour { kind, flags, target, .. } => {
+                let mut message = vec![*kind, 0, 0, 0, *flags, 0, 0, 0];
                 message.extend(target.octets());
                 message
             }
@@ -320,7 +331,7 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// A pool with these peers' addresses, and groups and strangers.
+    /// A pool with these peers' addresses, and with groups, strangers and what is nobody's.
     pub fn of(
         addresses: impl IntoIterator<Item = IpAddr>,
         macs: impl IntoIterator<Item = [u8; 6]>,
@@ -333,12 +344,37 @@ impl Pool {
                 IpAddr::V6(address) => v6.push(address),
             }
         }
-        let v4_groups = [[10, 0, 3, 200], [192, 0, 2, 1], [224, 0, 0, 251], [255, 255, 255, 255]];
+        let v4_others = [
+            [10, 0, 3, 200],
+            [192, 0, 2, 1],
+            [192, 0, 2, 2],
+            [224, 0, 0, 251],
+            [255, 255, 255, 255],
+            [0, 0, 0, 0],
+            [169, 254, 0, 1],
+        ];
         v6.extend(v4.iter().take(2).map(Ipv4Addr::to_ipv6_mapped));
-        v4.extend(v4_groups.map(Ipv4Addr::from));
-        let v6_groups = ["2001:db8::1", "ff02::1", "ff02::1:ff00:1", "::", "::1", "64::ffff:e000:1"];
-        v6.extend(v6_groups.map(|text| text.parse::<Ipv6Addr>().unwrap()));
-        let mut all = vec![[2, 9, 9, 9, 9, 9], [0xff; 6], [0x33, 0x33, 0, 0, 0, 1]];
+        v4.extend(v4_others.map(Ipv4Addr::from));
+        let v6_others = [
+            "2001:db8::1",
+            "2001:db8::2",
+            "ff02::1",
+            "ff02::1:ff00:1",
+            "::",
+            "::1",
+            "64::ffff:e000:1",
+            "fe80::1",
+            "fe80::2",
+        ];
+        v6.extend(v6_others.map(|text| text.parse::<Ipv6Addr>().unwrap()));
+        let mut all = vec![
+            [2, 9, 9, 9, 9, 9],
+            [0xff; 6],
+            [0x33, 0x33, 0, 0, 0, 1],
+            [0; 6],
+            [0x01, 0x80, 0xc2, 0, 0, 0x0e],
+            [0x01, 0x80, 0xc2, 0, 0, 0x10],
+        ];
         all.extend(macs);
         // Around the ports that scopes, protected ports and endpoints are drawn from.
         let ports = vec![1, 22, 80, 5121, 5122, 5123, 7000, 7005, 7010, 7011, 8080, 65535];
@@ -360,13 +396,13 @@ impl Pool {
 
     fn bodies(&self) -> BoxedStrategy<Body> {
         let ups = self.ups(2);
-        let other = (select(vec![0x88cc_u16, 0x8847, 0x8864, 0x9000]), vec(any::<u8>(), 0..60))
+        let other = (select(vec![0x88b5_u16, 0x88cc, 0x8847, 0x8864, 0x9000]), vec(any::<u8>(), 0..60))
             .prop_map(|(ethertype, bytes)| Body::Other { ethertype, bytes });
         prop_oneof![
             4 => self.responses(),
             10 => self.v4(ups.clone()),
             10 => self.v6(ups),
-            2 => self.arp(),
+            3 => self.arp(),
             1 => other,
             1 => vec(any::<u8>(), 2..100).prop_map(Body::Random),
         ]
@@ -432,6 +468,14 @@ impl Pool {
             .boxed()
     }
 
+    fn neighbour(&self) -> BoxedStrategy<Up> {
+        let flags = select(vec![0_u8, 0x20, 0x60, 0xe0]);
+        let hops = prop_oneof![5 => Just(255_u8), 1 => Just(64)];
+        (prop_oneof![4 => select(vec![135_u8, 136]), 1 => 133..138_u8], flags, hops, select(self.v6.clone()))
+            .prop_map(|(kind, flags, hops, target)| Up::Neighbour { kind, flags, hops, target })
+            .boxed()
+    }
+
     fn tcp(&self) -> BoxedStrategy<Up> {
         let port = || select(self.ports.clone());
         let flags = select(vec![0x02_u8, 0x12, 0x10, 0x18, 0x11, 0x04]);
@@ -448,7 +492,7 @@ impl Pool {
             3 => (port(), port(), payloads()).prop_map(|(sport, dport, payload)| Up::Udp { sport, dport, payload }),
             1 => (port(), port()).prop_map(|(sport, dport)| Up::Sctp { sport, dport }),
             1 => (select(vec![1_u8, 58]), any::<u8>()).prop_map(|(protocol, kind)| Up::Icmp { protocol, kind, quote: None }),
-            2 => (133..138_u8, select(self.v6.clone())).prop_map(|(kind, target)| Up::Neighbour { kind, target }),
+            4 => self.neighbour(),
             1 => (prop_oneof![any::<u8>(), select(vec![2_u8, 112])], vec(any::<u8>(), 0..30)).prop_map(|(protocol, bytes)| Up::Other { protocol, bytes }),
         ];
         if depth == 0 {

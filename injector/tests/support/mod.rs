@@ -8,4 +8,5 @@ pub mod model;
 pub mod packet;
 pub mod privilege;
 pub mod programs;
+pub mod setup;
 pub mod stack;

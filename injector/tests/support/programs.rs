@@ -4,6 +4,7 @@
 //! clock ([`Clocks::Test`]) is none that the daemon's gate would store by. Needs root.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use aya::Ebpf;
@@ -11,10 +12,11 @@ use aya::maps::{Array, HashMap, MapData, PerCpuHashMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use injector::config::Config;
 use injector::datapath::{Clocks, Datapath as _, Kernel, Presence, SlotIndex, chain};
-use injector::model::Link;
+use injector::identity::{Identity, Mac};
+use injector::model::{Link, PeerId};
 use injector::plan::Cell;
 use injector_common::Word;
-use injector_common::key::{LinkKey, ResponseKey, StreamKey};
+use injector_common::key::{Address, Claim, LinkKey, ResponseKey, StreamKey};
 use injector_common::record::{Lease, LinkStamps, TestInput, earliest};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
 
@@ -65,10 +67,13 @@ impl Hook {
     }
 }
 
-/// A loaded instance and its maps.
+/// Loaded instances, one an interface, and their maps.
 pub struct Programs {
     pub kernel: Kernel,
-    ebpf: Ebpf,
+    instances: BTreeMap<u32, Ebpf>,
+    learned: HashMap<MapData, Mac, u32>,
+    claims: HashMap<MapData, Address, Claim>,
+    odd: Array<MapData, u32>,
     commit: Array<MapData, u64>,
     lease: Array<MapData, Lease>,
     test: Array<MapData, TestInput>,
@@ -77,23 +82,33 @@ pub struct Programs {
     streams: HashMap<MapData, StreamKey, u32>,
 }
 
-/// The interface id of the instance.
+/// The interface id of an instance that is loaded alone.
 pub const INTERFACE: u32 = 1;
 
 impl Programs {
-    /// Loads the programs for a config.
+    /// Loads the programs of one interface for a config.
     pub fn load(config: &Config, clocks: Clocks) -> Self {
+        Self::load_for(config, clocks, &[INTERFACE])
+    }
+
+    /// Loads the programs of several interfaces for a config, by their ids.
+    pub fn load_for(config: &Config, clocks: Clocks, interfaces: &[u32]) -> Self {
         let kernel = Kernel::load(config, clocks).unwrap_or_else(|error| panic!("{}", chain(&error)));
-        let mut ebpf = kernel.object().instance(INTERFACE).unwrap();
-        for hook in Hook::ALL {
-            let program = ebpf.program_mut(hook.name()).unwrap();
-            let loaded = match hook {
-                Hook::In | Hook::Out => <&mut SchedClassifier>::try_from(program).unwrap().load(),
-                Hook::Xdp => <&mut Xdp>::try_from(program).unwrap().load(),
-            };
-            loaded.unwrap_or_else(|error| panic!("{}: {}", hook.name(), chain(&error)));
+        let mut instances = BTreeMap::new();
+        for interface in interfaces {
+            let mut ebpf = kernel.object().instance(*interface).unwrap();
+            for hook in Hook::ALL {
+                let program = ebpf.program_mut(hook.name()).unwrap();
+                let loaded = match hook {
+                    Hook::In | Hook::Out => <&mut SchedClassifier>::try_from(program).unwrap().load(),
+                    Hook::Xdp => <&mut Xdp>::try_from(program).unwrap().load(),
+                };
+                loaded.unwrap_or_else(|error| panic!("{}: {}", hook.name(), chain(&error)));
+            }
+            instances.insert(*interface, ebpf);
         }
-        let mut take = |name| ebpf.take_map(name).unwrap();
+        let first = instances.values_mut().next().unwrap();
+        let mut take = |name| first.take_map(name).unwrap();
         let mut programs = Self {
             commit: take("COMMIT").try_into().unwrap(),
             lease: take("LEASE").try_into().unwrap(),
@@ -101,31 +116,33 @@ impl Programs {
             links: take("LINKS").try_into().unwrap(),
             responses: take("RESPONSES").try_into().unwrap(),
             streams: take("STREAMS").try_into().unwrap(),
+            learned: take("LEARNED").try_into().unwrap(),
+            claims: take("CLAIMS").try_into().unwrap(),
+            odd: take("ODD").try_into().unwrap(),
             kernel,
-            ebpf,
+            instances,
         };
         programs.lease(u64::MAX);
         programs
     }
 
-    /// Runs one program on a frame; whether it drops it.
+    /// Runs one program of the first interface on a frame; whether it drops it.
     pub fn drops(&mut self, hook: Hook, frame: &[u8]) -> bool {
         self.run(hook, frame, 1).0
     }
 
-    /// Runs one program on a frame many times; whether the last run drops it, and how long one takes.
-    pub fn run(&mut self, hook: Hook, frame: &[u8], repeat: u32) -> (bool, Duration) {
-        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
-        let program = self.ebpf.program_mut(hook.name()).unwrap();
-        let result = match hook {
-            Hook::In | Hook::Out => <&mut SchedClassifier>::try_from(program).unwrap().test_run(options),
-            Hook::Xdp => <&mut Xdp>::try_from(program).unwrap().test_run(options),
-        };
-        let result = result.unwrap_or_else(|error| panic!("{}: {}", hook.name(), chain(&error)));
-        (hook.drops(result.return_value), result.duration)
+    /// Runs one program of an interface on a frame; whether it drops it.
+    pub fn drops_at(&mut self, interface: u32, hook: Hook, frame: &[u8]) -> bool {
+        run(self.instances.get_mut(&interface).unwrap(), hook, frame, 1).0
     }
 
-    /// What all three programs say.
+    /// Runs one program of the first interface on a frame many times; whether the last run drops it, and how long one
+    /// takes.
+    pub fn run(&mut self, hook: Hook, frame: &[u8], repeat: u32) -> (bool, Duration) {
+        run(self.instances.values_mut().next().unwrap(), hook, frame, repeat)
+    }
+
+    /// What all three programs say of an interface that is no peer's port: there, both ways are the same.
     ///
     /// # Panics
     /// If they do not agree.
@@ -179,7 +196,12 @@ impl Programs {
 
     /// Takes a partition out of a slot.
     pub fn clear(&mut self, slot: u8, links: &[Link]) {
-        self.kernel.write_cells(SlotIndex(slot), &cells(links), Presence::Out);
+        self.clear_cells(slot, &cells(links));
+    }
+
+    /// The same for cells.
+    pub fn clear_cells(&mut self, slot: u8, cells: &[Cell]) {
+        self.kernel.write_cells(SlotIndex(slot), cells, Presence::Out);
     }
 
     /// Everything that was stamped, over all CPUs.
@@ -204,6 +226,19 @@ impl Programs {
         found
     }
 
+    /// Forgets who is bound where, and all that was learned from frames.
+    pub fn forget_names(&mut self, moved: &BTreeMap<IpAddr, PeerId>) {
+        let identity = Identity { moved: moved.clone(), ..Identity::default() };
+        self.kernel.identify(&identity).unwrap();
+        for key in self.learned.keys().map(Result::unwrap).collect::<Vec<_>>() {
+            self.learned.remove(&key).unwrap();
+        }
+        for key in self.claims.keys().map(Result::unwrap).collect::<Vec<_>>() {
+            self.claims.remove(&key).unwrap();
+        }
+        self.odd.set(0, 0, 0).unwrap();
+    }
+
     /// Forgets all stamps, responses and streams.
     pub fn forget(&mut self) {
         for key in self.links.keys().map(Result::unwrap).collect::<Vec<_>>() {
@@ -224,12 +259,24 @@ impl Programs {
 
     /// The kernel's account of a program.
     pub fn info(&mut self, hook: Hook) -> aya::programs::ProgramInfo {
-        match self.ebpf.program_mut(hook.name()).unwrap() {
+        match self.instances.values_mut().next().unwrap().program_mut(hook.name()).unwrap() {
             aya::programs::Program::Xdp(program) => program.info().unwrap(),
             aya::programs::Program::SchedClassifier(program) => program.info().unwrap(),
             other => panic!("{} is a {:?}", hook.name(), other.prog_type()),
         }
     }
+}
+
+/// Runs one program on a frame many times.
+fn run(instance: &mut Ebpf, hook: Hook, frame: &[u8], repeat: u32) -> (bool, Duration) {
+    let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+    let program = instance.program_mut(hook.name()).unwrap();
+    let result = match hook {
+        Hook::In | Hook::Out => <&mut SchedClassifier>::try_from(program).unwrap().test_run(options),
+        Hook::Xdp => <&mut Xdp>::try_from(program).unwrap().test_run(options),
+    };
+    let result = result.unwrap_or_else(|error| panic!("{}: {}", hook.name(), chain(&error)));
+    (hook.drops(result.return_value), result.duration)
 }
 
 /// The cells of links.
