@@ -2,12 +2,16 @@
 //!
 //! Every missing datum is `null`, never zero and never left out of a record.
 
+mod coverage;
 mod event;
 mod problem;
 mod record;
 mod request;
 mod view;
 
+pub use coverage::{
+    Coverage, CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView,
+};
 pub use event::{ConfigOutcome, Event, EventKind};
 pub use problem::{Code, Problem};
 pub use record::{

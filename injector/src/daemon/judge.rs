@@ -5,8 +5,8 @@ use injector_common::record::{LinkStamps, counter};
 use super::partition::{Partition, Pressures, named};
 use super::state::State;
 use crate::api::types::{
-    EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord, ShapePair,
-    Status,
+    Coverage, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord,
+    ShapePair, Status, Uncovered,
 };
 use crate::clock::MonoNs;
 use crate::config::Role;
@@ -95,11 +95,18 @@ impl State {
     }
 
     fn link_records(&self, partition: &Partition, stamps: &[(Link, LinkStamps)]) -> Vec<LinkRecord> {
-        partition
-            .resolved
-            .links
+        let links = &partition.resolved.links;
+        let coverage = partition.cut.map(|cut| {
+            let until = partition.heal.map(|heal| heal.end_ns);
+            let names = &self.config.names;
+            self.interfaces.coverage_of(names, links, partition.cut_links(), cut.begin_ns, until)
+        });
+        links
             .iter()
-            .map(|link| {
+            .enumerate()
+            .map(|(at, link)| {
+                let coverage = coverage.as_ref().map(|coverage| &coverage[at]);
+                let left_out = partition.left_out.contains(link);
                 let found = stamps.binary_search_by_key(link, |(link, _)| *link).ok();
                 let stamps = found.map(|at| stamps[at].1).unwrap_or_default();
                 let named = named(&self.config.names, *link);
@@ -116,9 +123,16 @@ impl State {
                     first_data_ns: MonoNs::stamped(stamps.first_data),
                     still_cut_by: partition.still_cut.get(link).cloned().unwrap_or_default(),
                     tcp: partition.sockets.get(link).cloned(),
-                    uncovered: partition
-                        .cut
-                        .map_or_else(Vec::new, |cut| self.interfaces.uncovered(*link, cut.begin_ns)),
+                    uncovered: partition.cut.map_or_else(Vec::new, |cut| {
+                        let known = self.interfaces.uncovered(*link, cut.begin_ns);
+                        let seen = coverage.filter(|_| !left_out).map(|coverage| &coverage.uncovered[..]);
+                        with_seen(known, seen.unwrap_or_default())
+                    }),
+                    coverage: coverage.map(|coverage| Coverage {
+                        state: coverage.state,
+                        reason: Some(coverage.reason.clone()),
+                    }),
+                    left_out,
                 }
             })
             .collect()
@@ -205,6 +219,7 @@ impl State {
             now_ns: MonoNs::now(),
             attachments: self.interfaces.views().await,
             peers: self.peers(),
+            coverage: self.interfaces.coverage_summary(&self.config),
             partitions: (0..self.partitions.len())
                 .filter(|at| self.partitions[*at].is_open())
                 .map(|at| self.view(at))
@@ -230,19 +245,26 @@ impl State {
     }
 
     fn peers(&self) -> std::collections::BTreeMap<String, PeerView> {
-        let mac = |mac: &[u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
         self.config
             .peers
             .iter()
             .map(|peer| {
-                let addresses = peer.addresses.iter().map(ToString::to_string);
-                let prefixes = peer.prefixes.iter().map(ToString::to_string);
-                let view = PeerView {
-                    addresses: addresses.chain(prefixes).collect(),
-                    mac: peer.mac.as_ref().map(mac),
-                };
+                let view = self.interfaces.peer_view(&self.config, peer.id);
                 (self.config.names.name(peer.id).to_owned(), view)
             })
             .collect()
     }
+}
+
+/// Adds, to the times that are known, those others that were seen.
+fn with_seen(mut known: Vec<Uncovered>, seen: &[Uncovered]) -> Vec<Uncovered> {
+    let is_before = |a: &Uncovered, b: &Uncovered| a.until_ns.is_some_and(|until| until <= b.from_ns);
+    let others: Vec<Uncovered> = seen
+        .iter()
+        .filter(|time| known.iter().all(|known| is_before(known, time) || is_before(time, known)))
+        .cloned()
+        .collect();
+    known.extend(others);
+    known.sort_by_key(|time| time.from_ns);
+    known
 }

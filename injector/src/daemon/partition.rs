@@ -1,17 +1,18 @@
 //! One partition, from its request to its final record.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::api::types::{
-    Healed, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, ProbeView,
-    RecoveryRecord, Stamped, TcpState,
+    CoverageState, Healed, HealedBy, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState,
+    PartitionView, ProbeView, RecoveryRecord, Stamped, TcpState,
 };
 use crate::clock::{MonoNs, Span, WallOffset};
 use crate::daemon::command::ConnectionId;
+use crate::daemon::interfaces::CutLinks;
 use crate::datapath::Interval;
 use crate::measure::host::Pressure;
 use crate::measure::{Broken, Closed};
-use crate::model::{Link, NamedLink, PeerNames};
+use crate::model::{Link, NamedLink, PeerNames, Protocol, Scope};
 use crate::plan::SlotIndex;
 use crate::topology::Resolved;
 
@@ -53,6 +54,12 @@ pub struct Partition {
     pub sockets_asked: bool,
     /// The TCP sockets of its links' senders, shortly before the deadline.
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
+    /// Links of its shape with neither end here.
+    pub not_here: Vec<Link>,
+    /// How far its links were covered when it was asked for, in their order.
+    pub coverage: Vec<LinkCoverageView>,
+    /// The links that were not covered then and are left out on purpose.
+    pub left_out: BTreeSet<Link>,
     /// What makes its record doubtful.
     pub warnings: Vec<String>,
     /// Per endpoint, from which sample of its log on this partition's evidence begins.
@@ -119,6 +126,13 @@ impl Partition {
         self.state != PartitionState::Closed
     }
 
+    /// Its links, as their coverage depends on all of them.
+    pub fn cut_links(&self) -> CutLinks<'_> {
+        let may_be_grouped = |scope: &Scope| scope.protocol != Protocol::Tcp;
+        let is_grouped = self.request.scopes.is_empty() || self.request.scopes.iter().any(may_be_grouped);
+        CutLinks { links: &self.resolved.links, is_grouped }
+    }
+
     /// Its heal, if it has ended.
     pub fn healed(&self) -> Option<Healed> {
         let heal = self.heal?;
@@ -155,7 +169,7 @@ impl Partition {
     }
 
     /// What the API shows of it; `links` are its counters as they are now.
-    pub fn view(&self, links: Vec<LinkCounters>) -> PartitionView {
+    pub fn view(&self, names: &PeerNames, links: Vec<LinkCounters>) -> PartitionView {
         let committed = self.state != PartitionState::Prepared;
         PartitionView {
             name: self.name.clone(),
@@ -168,6 +182,13 @@ impl Partition {
             effective: self.cut,
             ends_at_ns: committed.then_some(self.ends_at),
             healed: self.healed(),
+            coverage: self
+                .coverage
+                .iter()
+                .filter(|link| !committed || link.state != CoverageState::Covered)
+                .cloned()
+                .collect(),
+            not_here: self.not_here.iter().map(|link| named(names, *link)).collect(),
             warnings: self.warnings.clone(),
         }
     }

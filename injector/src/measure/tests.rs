@@ -77,6 +77,8 @@ fn link(dropped: u64) -> LinkRecord {
         still_cut_by: Vec::new(),
         tcp: None,
         uncovered: Vec::new(),
+        coverage: None,
+        left_out: false,
     }
 }
 

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::coverage::Coverage;
 use super::view::{HealedBy, Stamped};
 use crate::clock::MonoNs;
 use crate::model::{NamedLink, Shape};
@@ -37,6 +38,12 @@ pub struct LinkRecord {
     pub still_cut_by: Vec<String>,
     /// Times at which no hook of ours covered the link.
     pub uncovered: Vec<Uncovered>,
+    /// How far its paths passed hooks of ours, at the worst, from the cut to the heal; `null` if there was no cut.
+    #[serde(default)]
+    pub coverage: Option<Coverage>,
+    /// Whether it was not covered when it was asked for, and left out on purpose by `allow_uncovered`.
+    #[serde(default)]
+    pub left_out: bool,
     /// The sender's TCP sockets on this link, if the record was still open just before the deadline; `null` where
     /// none was seen, as with a sender whose namespace is none of the config's.
     #[serde(default)]

@@ -1,18 +1,29 @@
 //! The interfaces that our programs are on: found, attached, lost, found again; which peers each one covers, and when
 //! one did not. Owned by the daemon's task, told of changes by the threads inside the namespaces.
 
+mod assess;
+mod check;
 mod choice;
 mod coverage;
+mod devices;
 mod entry;
+mod eras;
 mod follow;
 mod gaps;
+mod homes;
+mod link_coverage;
 mod look;
 mod namespaces;
+mod naming;
 mod pause;
+mod picture;
 mod prepare;
 mod renewal;
 mod roll;
 mod survey;
+mod views;
+
+pub use assess::{CutLinks, LinkCoverage};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,18 +32,15 @@ use tokio::sync::mpsc;
 
 use self::coverage::Coverage;
 use self::entry::Entry;
-use self::gaps::{Gap, common, merged};
 use self::prepare::Spare;
 use self::survey::Namespace;
 use super::StartError;
-use crate::api::types::{AttachmentView, Uncovered};
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Netns};
 use crate::datapath::{DatapathError, Foreign, Instance, Instances, Kernel, Names, ids, names, shown};
-use crate::model::{Link, PeerId};
-use crate::netlink;
+use crate::model::PeerId;
 use crate::netlink::news::News;
-use crate::netns::{Identity, NetnsError, Workers};
+use crate::netns::{Identity, Workers};
 
 /// What the daemon's task is told about interfaces.
 #[derive(Debug)]
@@ -98,6 +106,20 @@ pub struct Interfaces {
     known: Vec<Namespace>,
     /// Whether it found nothing of some peer.
     is_one_missing: bool,
+    /// The homes that it found,
+    homes: BTreeMap<PeerId, homes::Home>,
+    /// and the names of their namespaces.
+    home_names: homes::Before,
+    /// What names the ends of frames, by that.
+    identity: crate::identity::Identity,
+    /// What was seen when.
+    eras: eras::Eras,
+    /// Host ends of veths past which programs of others may redirect, as of the last cut.
+    bypassed: BTreeSet<u32>,
+    /// The namespaces that are followed.
+    followed: BTreeMap<Option<Netns>, Identity>,
+    /// Whether the start is over.
+    is_settled: bool,
     /// The named namespaces at that time.
     listed: BTreeMap<String, Option<Identity>>,
     /// Whether a survey is on its way.
@@ -136,6 +158,13 @@ impl Interfaces {
             bound: BTreeMap::new(),
             known: Vec::new(),
             is_one_missing: false,
+            homes: BTreeMap::new(),
+            home_names: BTreeMap::new(),
+            identity: crate::identity::Identity::default(),
+            eras: eras::Eras::default(),
+            bypassed: BTreeSet::new(),
+            followed: BTreeMap::new(),
+            is_settled: false,
             listed: BTreeMap::new(),
             is_due: false,
             doubts: BTreeSet::new(),
@@ -148,9 +177,7 @@ impl Interfaces {
         };
         if let config::Interfaces::Named(named) = &config.interfaces {
             for interface in named {
-                interfaces.workers.of(interface.netns.as_ref())?;
-                let id = interfaces.id();
-                interfaces.entries.push(Entry::new(id, interface.clone(), None));
+                interfaces.add_named(interface)?;
             }
         }
         let found = interfaces.look(config).await;
@@ -167,7 +194,7 @@ impl Interfaces {
             }
             interfaces.warn(config, &found);
         }
-        interfaces.cover(&found, MonoNs(0));
+        interfaces.cover(config, &found, MonoNs(0));
         interfaces.leave_unused(config);
         let mut namespaces: BTreeSet<Option<Netns>> =
             interfaces.entries.iter().map(|entry| entry.interface.netns.clone()).collect();
@@ -178,15 +205,49 @@ impl Interfaces {
         for netns in namespaces {
             interfaces.clean(netns.as_ref()).await?;
             // Before anything is attached, so that no change can fall between.
-            interfaces.subscribe(netns.as_ref())?;
+            interfaces.follow(netns.as_ref())?;
         }
+        interfaces.follow_homes();
         interfaces.watch_mounts()?;
         interfaces.attach_all().await?;
         interfaces.bind(kernel, false);
         if config.interfaces == config::Interfaces::Auto {
             interfaces.prepare_spare();
         }
+        interfaces.is_settled = true;
+        interfaces.tell_coverage(config);
         Ok(interfaces)
+    }
+
+    /// Takes in an interface of the config. A namespace that has two names goes by the first of them.
+    fn add_named(&mut self, named: &config::Interface) -> Result<(), StartError> {
+        let mut interface = named.clone();
+        if let Some(netns) = &named.netns {
+            let identity = self.workers.now(netns);
+            let same = |name: &Option<Netns>| self.workers.identity(name.as_ref()) == identity;
+            if identity.is_some() && identity == Identity::now(None) {
+                interface.netns = None;
+            } else if let Some(name) = self
+                .entries
+                .iter()
+                .map(|entry| &entry.interface.netns)
+                .find(|name| identity.is_some() && same(name))
+            {
+                interface.netns.clone_from(name);
+            }
+        }
+        if self.entries.iter().any(|entry| entry.is(&interface.name, interface.netns.as_ref())) {
+            tracing::warn!(
+                interface = shown(named),
+                same = shown(&interface),
+                "this interface is in the config twice, under two names of its network namespace: it is attached to once"
+            );
+            return Ok(());
+        }
+        self.workers.of(interface.netns.as_ref())?;
+        let id = self.id();
+        self.entries.push(Entry::new(id, interface, None));
+        Ok(())
     }
 
     fn id(&mut self) -> u32 {
@@ -213,7 +274,12 @@ impl Interfaces {
                         }
                     }
                     let space = self.known.iter().find(|space| space.netns == netns);
-                    let last = follow::Last { known: &self.known, is_one_missing: self.is_one_missing };
+                    let homes = self.home_names.values().cloned().collect();
+                    let last = follow::Last {
+                        known: &self.known,
+                        is_one_missing: self.is_one_missing,
+                        homes: &homes,
+                    };
                     if follow::concerns(config, &last, space, &news) {
                         self.ask_for_survey(at);
                     }
@@ -236,108 +302,8 @@ impl Interfaces {
         changes
     }
 
-    fn concerns(&self, entry: usize, news: &News) -> bool {
-        let entry = &self.entries[entry];
-        match news {
-            News::Overrun => true,
-            News::Gone(index) => entry.index() == Some(*index),
-            News::Link(link) => {
-                let is_name = link.name == entry.interface.name;
-                // Attached and still of that name: it went up or down, or the like.
-                is_name != (entry.index() == Some(link.index))
-            }
-            News::Neighbour(..) | News::Port(..) | News::Routes(_) | News::Address(_) => false,
-        }
-    }
-
-    /// Compares an interface with what the kernel says now; an event is only the reason to look.
-    async fn check(&mut self, at: usize, when: MonoNs) -> Vec<(String, String)> {
-        let entry = &mut self.entries[at];
-        let mut told = Vec::new();
-        let name = entry.interface.name.clone();
-        let found = match self.workers.of(entry.interface.netns.as_ref()) {
-            Ok(worker) => {
-                let found = worker.ask(move || async move {
-                    let handle = netlink::connect().ok()?;
-                    netlink::find(&handle, &name).await.ok()?
-                });
-                match found.await {
-                    Ok(found) => found,
-                    Err(error @ NetnsError::Late { .. }) => {
-                        tracing::warn!(interface = shown(&entry.interface), %error, "looked at when it answers");
-                        let (news, netns) = (self.news.clone(), entry.interface.netns.clone());
-                        let identity = worker.identity();
-                        // The thread tells when it comes to it.
-                        let _ = worker.spawn(move || async move {
-                            let _ = news.send(InterfaceEvent::News {
-                                netns,
-                                identity,
-                                at: when,
-                                news: News::Overrun,
-                            });
-                        });
-                        return told;
-                    }
-                    Err(_) => None,
-                }
-            }
-            Err(_) => None,
-        };
-        if let Some(index) = entry.index() {
-            match &found {
-                Some(found) if found.index == index => return told,
-                Some(found) => {
-                    let why =
-                        format!("another interface has its name now (index {}, was {index})", found.index);
-                    told.push(entry.lose(when, &why).await);
-                }
-                None => told.push(entry.lose(when, "there is no interface of this name any more").await),
-            }
-        }
-        if found.is_some() {
-            told.extend(self.try_again(at).await);
-        }
-        told
-    }
-
     fn entry(&self, id: u32) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.id == id)
-    }
-
-    /// When neither end of a link had a hook of ours, from an instant on.
-    pub fn uncovered(&self, link: Link, from: MonoNs) -> Vec<Uncovered> {
-        match (self.gaps(link.src), self.gaps(link.dst)) {
-            (None, None) => Vec::new(),
-            (Some((names, gaps)), None) | (None, Some((names, gaps))) => told(&names, gaps, from),
-            (Some((a, src)), Some((b, dst))) => {
-                let names = if a == b { a } else { format!("{a}, {b}") };
-                told(&names, common(&src, &dst), from)
-            }
-        }
-    }
-
-    /// When one of a peer's ways had no hook: all interfaces on it without one. `None` if no way is known.
-    fn gaps(&self, peer: PeerId) -> Option<(String, Vec<Gap>)> {
-        let tracks = self.coverage.tracks(peer);
-        if tracks.is_empty() {
-            return None;
-        }
-        let mut names: Vec<String> = Vec::new();
-        let mut gaps = Vec::new();
-        for track in tracks {
-            let entries: Vec<&Entry> = track.interfaces.iter().filter_map(|id| self.entry(*id)).collect();
-            let open = entries.iter().fold(vec![track.time], |gaps, entry| common(&gaps, &entry.gaps));
-            if !open.is_empty() {
-                let shown = entries.iter().map(|entry| shown(&entry.interface));
-                for name in shown.collect::<Vec<_>>() {
-                    if !names.contains(&name) {
-                        names.push(name);
-                    }
-                }
-            }
-            gaps.extend(open);
-        }
-        Some((names.join(", "), merged(gaps)))
     }
 
     /// Who else is on the hooks, by entry: all namespaces are asked at once.
@@ -380,42 +346,6 @@ impl Interfaces {
         warnings
     }
 
-    /// What `status` shows.
-    pub async fn views(&self) -> Vec<AttachmentView> {
-        let (found, names) = self.others().await;
-        let mut views = Vec::new();
-        for (entry, found) in self.entries.iter().zip(found) {
-            let mut why = entry.chosen.iter().cloned().collect::<Vec<_>>();
-            let mut programs = Vec::new();
-            match &entry.attachment {
-                None => why.push(entry.missing.clone()),
-                Some(attachment) => {
-                    why.push(attachment.why(&names));
-                }
-            }
-            match found {
-                None => {}
-                Some(Ok(foreign)) => {
-                    let ahead = foreign.iter().filter(|foreign| foreign.is_ahead);
-                    let ahead: Vec<String> = ahead.map(|foreign| foreign.shown(&names)).collect();
-                    if !ahead.is_empty() {
-                        why.push(format!("{} runs before us", ahead.join(", ")));
-                    }
-                    programs = foreign.iter().map(|foreign| foreign.shown(&names)).collect();
-                }
-                Some(Err(error)) => why.push(error.to_string()),
-            }
-            views.push(AttachmentView {
-                interface: entry.interface.name.clone(),
-                netns: entry.interface.netns.as_ref().map(ToString::to_string),
-                hook: entry.attachment.as_ref().map(|attachment| attachment.hooks.to_string()),
-                why: why.join("; "),
-                others: programs,
-            });
-        }
-        views
-    }
-
     /// How many are attached.
     pub fn attached(&self) -> usize {
         self.entries.iter().filter(|entry| entry.attachment.is_some()).count()
@@ -429,11 +359,4 @@ impl Interfaces {
             }
         }
     }
-}
-
-fn told(names: &str, gaps: Vec<Gap>, from: MonoNs) -> Vec<Uncovered> {
-    gaps.into_iter()
-        .filter(|gap| gap.until.is_none_or(|until| until > from))
-        .map(|gap| Uncovered { interface: names.to_owned(), from_ns: gap.from, until_ns: gap.until })
-        .collect()
 }
