@@ -40,9 +40,24 @@ pub struct Config {
     pub max_for: Span,
     /// Named shapes.
     pub presets: BTreeMap<String, Shape>,
+    /// The peers whose links this daemon cuts, sorted; `None` is all of them. A link with neither end here is left to
+    /// the daemons of other hosts.
+    pub here: Option<Vec<PeerId>>,
+    /// Devices that lead nowhere that matters, such as a management NIC: they are no peer's exit.
+    pub elsewhere: Vec<Device>,
 }
 
 impl Config {
+    /// Whether this daemon cuts a peer's links.
+    pub fn is_here(&self, peer: PeerId) -> bool {
+        peer != PeerId::WORLD && self.here.as_ref().is_none_or(|here| here.contains(&peer))
+    }
+
+    /// A peer by its id; `None` for `world`.
+    pub fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.peers.get(usize::from(id.0).checked_sub(1)?)
+    }
+
     /// Reads and validates a config file; every fault is reported at once.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
         let path = path.as_ref();
@@ -127,6 +142,19 @@ pub struct Peer {
     pub prefixes: Vec<IpNet>,
     /// Its MAC address, used where no IP matches.
     pub mac: Option<[u8; 6]>,
+    /// Addresses that it may hold and another peer may take over.
+    pub vip: Vec<IpAddr>,
+    /// Whether it passes on what others send, so that its port and its MAC address do not say whose a packet is.
+    pub forwards: bool,
+}
+
+/// A device by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Device {
+    /// Its name in its namespace.
+    pub name: String,
+    /// Its namespace; `None` is the daemon's own.
+    pub netns: Option<Netns>,
 }
 
 /// What to attach to.
@@ -147,6 +175,20 @@ pub struct Interface {
     pub netns: Option<Netns>,
     /// Which hook to use.
     pub hook: Hook,
+    /// The peer that is behind it, and no other: the config's word.
+    pub peer: Option<PeerId>,
+}
+
+impl Interface {
+    /// One that discovery found.
+    pub fn found(name: &str, netns: Option<&Netns>) -> Self {
+        Self { name: name.to_owned(), netns: netns.cloned(), hook: Hook::Auto, peer: None }
+    }
+
+    /// Whether it is the interface of that name in that namespace.
+    pub fn is(&self, name: &str, netns: Option<&Netns>) -> bool {
+        self.name == name && self.netns.as_ref() == netns
+    }
 }
 
 /// A network namespace as the config names it.

@@ -1,6 +1,9 @@
 //! What rtnetlink says of interfaces, asked from inside their namespace.
 
+use std::net::IpAddr;
+
 use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
@@ -11,6 +14,7 @@ pub mod facts;
 pub mod filters;
 pub mod news;
 pub mod nft;
+pub mod nsid;
 mod raw;
 pub mod sockets;
 
@@ -33,6 +37,8 @@ pub struct LinkFacts {
     pub below: Option<u32>,
     /// Whether that is in another namespace.
     pub is_below_away: bool,
+    /// Which one, by the id that this namespace has for it.
+    pub away: Option<i32>,
     /// What kind of device it is.
     pub kind: Kind,
     /// The id of the XDP program on it, ours or another's.
@@ -48,11 +54,53 @@ pub enum Kind {
     Bridge,
     /// Sees every frame of the device below it that has its tag; that device sees them too.
     Vlan,
+    /// Shares the device below it with others: that device's hooks do not see what these say to each other.
+    Macvlan,
+    /// Wraps its frames or packets into others: a hook on the device that carries those sees the outer addresses.
+    Tunnel,
+    /// A process is at the other end: a virtual machine, or a VPN.
+    Tap,
+    /// Sends and receives by the devices whose master it is.
+    Bond,
     /// Holds addresses and carries nothing: the loopback device, or a dummy.
     Loopback,
     /// Anything else.
     #[default]
     Other,
+}
+
+impl Kind {
+    fn of(kind: &InfoKind) -> Option<Self> {
+        Some(match kind {
+            InfoKind::Veth => Self::Veth,
+            InfoKind::Bridge => Self::Bridge,
+            InfoKind::Vlan => Self::Vlan,
+            // A VRF is a master too, and its frames are those of its members.
+            InfoKind::Dummy | InfoKind::Ifb | InfoKind::Nlmon | InfoKind::Vrf => Self::Loopback,
+            InfoKind::MacVlan | InfoKind::IpVlan => Self::Macvlan,
+            InfoKind::Tun | InfoKind::MacVtap | InfoKind::IpVtap => Self::Tap,
+            InfoKind::Bond | InfoKind::Team => Self::Bond,
+            InfoKind::Vxlan
+            | InfoKind::Geneve
+            | InfoKind::GreTap
+            | InfoKind::GreTap6
+            | InfoKind::GreTun
+            | InfoKind::GreTun6
+            | InfoKind::ErSpan
+            | InfoKind::Ip6ErSpan
+            | InfoKind::IpIp
+            | InfoKind::Ip6Tnl
+            | InfoKind::SitTun
+            | InfoKind::Vti
+            | InfoKind::Vti6
+            | InfoKind::Gtp
+            | InfoKind::BareUdp
+            | InfoKind::Wireguard
+            | InfoKind::Xfrm
+            | InfoKind::MacSec => Self::Tunnel,
+            _ => return None,
+        })
+    }
 }
 
 impl LinkFacts {
@@ -67,6 +115,7 @@ impl LinkFacts {
             master: None,
             below: None,
             is_below_away: false,
+            away: None,
             kind: Kind::default(),
             xdp: None,
         };
@@ -79,15 +128,14 @@ impl LinkFacts {
                 LinkAttribute::Address(mac) => facts.mac = mac.as_slice().try_into().ok(),
                 LinkAttribute::Controller(master) => facts.master = Some(*master),
                 LinkAttribute::Link(below) => facts.below = Some(*below),
-                LinkAttribute::LinkNetNsId(_) => facts.is_below_away = true,
+                LinkAttribute::LinkNetNsId(id) => {
+                    facts.is_below_away = true;
+                    facts.away = Some(*id);
+                }
                 LinkAttribute::LinkInfo(infos) => {
                     for info in infos {
-                        match info {
-                            LinkInfo::Kind(InfoKind::Veth) => facts.kind = Kind::Veth,
-                            LinkInfo::Kind(InfoKind::Bridge) => facts.kind = Kind::Bridge,
-                            LinkInfo::Kind(InfoKind::Vlan) => facts.kind = Kind::Vlan,
-                            LinkInfo::Kind(InfoKind::Dummy) => facts.kind = Kind::Loopback,
-                            _ => {}
+                        if let LinkInfo::Kind(kind) = info {
+                            facts.kind = Kind::of(kind).unwrap_or(facts.kind);
                         }
                     }
                 }
@@ -124,13 +172,18 @@ pub async fn links(handle: &Handle) -> Result<Vec<LinkFacts>, rtnetlink::Error> 
 }
 
 /// The interface index and address of every local address of the namespace.
-pub async fn addresses(handle: &Handle) -> Result<Vec<(u32, std::net::IpAddr)>, rtnetlink::Error> {
-    let messages: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
-    Ok(messages.iter().filter_map(address).collect())
+pub async fn addresses(handle: &Handle) -> Result<Vec<(u32, IpAddr)>, rtnetlink::Error> {
+    Ok(networks(handle).await?.into_iter().map(|(index, net)| (index, net.addr())).collect())
 }
 
-/// The interface index and the address of a message.
-fn address(message: &AddressMessage) -> Option<(u32, std::net::IpAddr)> {
+/// The same, each with the length of its prefix.
+pub async fn networks(handle: &Handle) -> Result<Vec<(u32, IpNet)>, rtnetlink::Error> {
+    let messages: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
+    Ok(messages.iter().filter_map(network).collect())
+}
+
+/// The interface index and the address of a message, with the length of its prefix.
+fn network(message: &AddressMessage) -> Option<(u32, IpNet)> {
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
         _ => None,
@@ -139,5 +192,6 @@ fn address(message: &AddressMessage) -> Option<(u32, std::net::IpAddr)> {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,
     });
-    local.or(any).map(|address| (message.header.index, address))
+    let net = IpNet::new(local.or(any)?, message.header.prefix_len).ok()?;
+    Some((message.header.index, net))
 }

@@ -327,6 +327,11 @@ impl Workers {
         Ok(worker)
     }
 
+    /// The thread of a namespace, if it has one.
+    pub fn running(&self, netns: Option<&Netns>) -> Option<Worker> {
+        self.by_name.get(&netns.cloned()).cloned()
+    }
+
     /// One more thread inside a namespace, with all the supervisor's rights; to be stopped by the caller.
     pub fn visitor(&mut self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
         self.start(netns, None)

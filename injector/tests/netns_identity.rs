@@ -31,7 +31,12 @@ fn v4_config(lab: &Lab, place: Place, more: &[(&str, &str)]) -> String {
 }
 
 /// Whether a datagram gets from an address of one node to an address of another.
-fn reaches_from(lab: &Lab, (from, source): (&str, IpAddr), (to, at): (&str, SocketAddr), patience: Duration) -> bool {
+fn reaches_from(
+    lab: &Lab,
+    (from, source): (&str, IpAddr),
+    (to, at): (&str, SocketAddr),
+    patience: Duration,
+) -> bool {
     let receiver = lab.within(to, || UdpSocket::bind(at).unwrap());
     let at = receiver.local_addr().unwrap();
     receiver.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -186,7 +191,10 @@ fn a_one_way_cut_stays_one_way() {
     let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
         for address in addresses("n1") {
-            assert!(udp_reaches(&lab, "n2", "n1", SocketAddr::new(address, 0), Duration::from_secs(1)), "{address}");
+            assert!(
+                udp_reaches(&lab, "n2", "n1", SocketAddr::new(address, 0), Duration::from_secs(1)),
+                "{address}"
+            );
         }
         assert_cut(&lab, &[Kind::Udp], "n1", "n2");
         std::thread::sleep(Duration::from_secs(2));
@@ -261,7 +269,8 @@ fn a_program_that_comes_before_ours_during_a_cut_is_noticed() {
         return;
     }
     if can_run("a_program_that_comes_before_ours_during_a_cut_is_noticed") {
-        let attach = |lab: &Lab| -> Box<dyn std::any::Any> { Box::new(Foreign::attach(lab, "n1", Position::First)) };
+        let attach =
+            |lab: &Lab| -> Box<dyn std::any::Any> { Box::new(Foreign::attach(lab, "n1", Position::First)) };
         is_not_in_force("auto", attach, "runs before our program");
     }
 }

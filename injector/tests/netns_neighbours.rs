@@ -141,7 +141,8 @@ fn keepalived_fails_over_as_with_the_port_off() {
                 let taken = wait_until("n2 takes over", Duration::from_secs(20), || holds_vip(&lab, "n2"));
                 assert!(holds_vip(&lab, "n1"), "{way:?}: the master stays one");
                 cut.heal();
-                let given = wait_until("n2 gives it back", Duration::from_secs(20), || !holds_vip(&lab, "n2"));
+                let given =
+                    wait_until("n2 gives it back", Duration::from_secs(20), || !holds_vip(&lab, "n2"));
                 (way, taken, given)
             })
         });
@@ -193,7 +194,10 @@ fn idle_neighbours_fail_as_with_the_port_off() {
     let (_, truth) = seen[0];
     for (way, failed) in &seen[1..] {
         for (failed, truth) in failed.iter().zip(truth) {
-            assert!(*failed < truth * 2 && *failed * 2 > truth, "{way:?} took {failed:?}, the truth {truth:?}");
+            assert!(
+                *failed < truth * 2 && *failed * 2 > truth,
+                "{way:?} took {failed:?}, the truth {truth:?}"
+            );
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Every missing datum is `null`, never zero and never left out of a record.
 
+mod coverage;
 mod event;
 mod outage;
 mod problem;
@@ -10,6 +11,9 @@ mod request;
 mod view;
 mod warning;
 
+pub use coverage::{
+    Coverage, CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView,
+};
 pub use event::{ConfigOutcome, Event, EventKind};
 pub use outage::{ClusterOutage, FailOver, Outage, OutageWindow};
 pub use problem::{Code, Problem};

@@ -33,6 +33,10 @@ struct Campaign {
     neighbour: Neighbour,
     #[serde(default)]
     advisory: Vec<String>,
+    #[serde(default)]
+    allow_uncovered: bool,
+    #[serde(default)]
+    strict: bool,
     gate: Option<bool>,
     max_rate: Option<Share>,
     stop_when: Option<StopWhen>,
@@ -145,6 +149,8 @@ pub fn parse(file: &str, text: &str) -> Result<Wish, ConfigErrors> {
         cooldown: campaign.cooldown,
         cycle: campaign.cycle,
         advisory: campaign.advisory,
+        allow_uncovered: campaign.allow_uncovered,
+        strict: campaign.strict,
         no_gate: campaign.gate == Some(false),
         max_rate,
         stop_when: campaign.stop_when,

@@ -490,6 +490,8 @@ fn request(settings: &Settings, cell: &Cell, trial: Trial) -> PartitionRequest {
         seed: Some(order::partition_seed(settings.seed, trial.index)),
         owner: Owner::Connection,
         advisory: settings.gates.advisory.clone(),
+        allow_uncovered: settings.allow_uncovered,
+        strict: settings.strict,
         trial: Some(trial),
         ..PartitionRequest::new(cell.shape.clone())
     }

@@ -42,6 +42,10 @@ pub struct Wish {
     pub cycle: Option<Span>,
     /// Endpoints made advisory.
     pub advisory: Vec<String>,
+    /// Whether links that are not covered are left out on purpose.
+    pub allow_uncovered: bool,
+    /// Whether what is unknown counts as wrong.
+    pub strict: bool,
     /// Whether the exit code is 0 whatever the rate.
     pub no_gate: bool,
     /// The share beyond the deadline that passes.
@@ -79,6 +83,8 @@ impl Wish {
             cooldown: self.cooldown.or(other.cooldown),
             cycle: self.cycle.or(other.cycle),
             advisory: if self.advisory.is_empty() { other.advisory } else { self.advisory },
+            allow_uncovered: self.allow_uncovered || other.allow_uncovered,
+            strict: self.strict || other.strict,
             no_gate: self.no_gate || other.no_gate,
             max_rate: self.max_rate.or(other.max_rate),
             stop_when: self.stop_when.or(other.stop_when),
@@ -190,6 +196,8 @@ impl Wish {
                 max_rate: self.max_rate.unwrap_or(0.0),
                 stop_when: self.stop_when,
             },
+            allow_uncovered: self.allow_uncovered,
+            strict: self.strict,
         };
         let conduct = Conduct {
             healthy_timeout: self.healthy_timeout.unwrap_or(HEALTHY_TIMEOUT),

@@ -223,6 +223,12 @@ pub struct Cut {
     /// An endpoint that does not gate this partition's verdict, by full or base name; may be repeated
     #[arg(long, value_name = "NAME")]
     pub advisory: Vec<String>,
+    /// Go on although links are not covered by hooks, or partly: the record says that they were left out on purpose
+    #[arg(long)]
+    pub allow_uncovered: bool,
+    /// Count as failed what is unknown: whether all paths of a link were cut
+    #[arg(long)]
+    pub strict: bool,
 }
 
 fn neighbour() -> impl TypedValueParser<Value = Neighbour> {
@@ -339,6 +345,12 @@ pub struct Measure {
     /// An endpoint that does not gate the verdict, by full or base name; may be repeated
     #[arg(long, value_name = "NAME")]
     pub advisory: Vec<String>,
+    /// Go on although links are not covered by hooks, or partly: the record says that they were left out on purpose
+    #[arg(long)]
+    pub allow_uncovered: bool,
+    /// Count as failed what is unknown: whether all paths of a link were cut
+    #[arg(long)]
+    pub strict: bool,
     /// Report the rate, but exit with 0 whatever it is
     #[arg(long)]
     pub no_gate: bool,

@@ -96,6 +96,8 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
         cooldown: args.cooldown,
         cycle: args.cycle,
         advisory: args.advisory,
+        allow_uncovered: args.allow_uncovered,
+        strict: args.strict,
         no_gate: args.no_gate,
         max_rate: args.max_rate,
         stop_when: args.stop_when,

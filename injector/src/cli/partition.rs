@@ -50,6 +50,8 @@ impl Asked {
             neighbour: cut.neighbour,
             seed: cut.seed,
             advisory: cut.advisory,
+            allow_uncovered: cut.allow_uncovered,
+            strict: cut.strict,
             owner,
             ..PartitionRequest::new(shape)
         };
@@ -126,6 +128,17 @@ fn links(text: &mut String, view: &PartitionView) {
     let _ = writeln!(text, "  links  {}: {}{more}", view.links.len(), names.join(" "));
     if let Some(seed) = view.seed {
         let _ = writeln!(text, "  seed   {seed}");
+    }
+    if !view.not_here.is_empty() {
+        let names: Vec<String> = view.not_here.iter().take(SHOWN).map(ToString::to_string).collect();
+        let _ = writeln!(text, "  not here {}: {}", view.not_here.len(), names.join(" "));
+    }
+    for link in view.coverage.iter().take(SHOWN) {
+        let reason = link.reason.as_deref().unwrap_or_default();
+        let _ = writeln!(text, "  {}→{} is {}: {reason}", link.src, link.dst, link.state);
+    }
+    if view.coverage.len() > SHOWN {
+        let _ = writeln!(text, "  and {} links more (--json lists them)", view.coverage.len() - SHOWN);
     }
     for warning in &view.warnings {
         let _ = writeln!(text, "  warning: {warning}");

@@ -51,6 +51,11 @@ fn describe(status: &Status) -> String {
         }
         let _ = write!(text, "\n{table}");
     }
+    if let Some(coverage) = &status.coverage
+        && coverage.unknown + coverage.partly + coverage.not > 0
+    {
+        let _ = writeln!(text, "\ncoverage: {coverage}");
+    }
     if status.partitions.is_empty() {
         text.push_str("\nnothing is cut\n");
     } else {

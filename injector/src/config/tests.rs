@@ -134,7 +134,7 @@ fn every_key_is_read() {
     assert_eq!(config.peers[1].addresses, ["10.0.0.2".parse::<IpAddr>().unwrap()]);
     assert_eq!(config.peers[1].prefixes, ["10.2.0.0/16".parse::<IpNet>().unwrap()]);
     assert_eq!(config.peers[1].mac, Some([0x52, 0x54, 0, 0, 0, 2]));
-    let interface = |netns, hook, name: &str| Interface { name: name.to_owned(), netns, hook };
+    let interface = |netns, hook, name: &str| Interface { name: name.to_owned(), netns, hook, peer: None };
     assert_eq!(
         config.interfaces,
         Interfaces::Named(vec![

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use super::read::{Node, Report, Table};
 use super::{Config, Endpoint, Interfaces, Netns, Protect, Ready, Socket};
 use crate::clock::Span;
-use crate::model::{Direction, MAX_PEERS, PeerNames, Scope, Shape};
+use crate::model::{Direction, MAX_PEERS, PeerId, PeerNames, Scope, Shape, WORLD};
 use crate::topology::{self, TopologyError};
 
+mod devices;
 mod endpoints;
 mod interfaces;
 mod peers;
@@ -24,7 +25,7 @@ pub(super) fn config(root: &Node<'_>) -> Option<Config> {
     let (names, peers) = peers.map_or_else(|| (PeerNames::new([]), Vec::new()), |node| peers::read(&node));
     let interfaces = top
         .require("interfaces", "write the word auto, or a list such as: [{ name: eth0 }]")
-        .map_or(Interfaces::Auto, |node| interfaces::read(&node));
+        .map_or(Interfaces::Auto, |node| interfaces::read(&node, &names));
     let endpoints: Vec<Endpoint> =
         top.get("endpoints").map(|node| endpoints::read(&node, &names, &peers)).unwrap_or_default();
     let config = Config {
@@ -38,6 +39,8 @@ pub(super) fn config(root: &Node<'_>) -> Option<Config> {
         protect: top.get("protect").map(|node| protect(&node)).unwrap_or_default(),
         max_for: span(&top, "max_for", Span::secs(600)),
         presets: top.get("presets").map(|node| presets(&node, &names)).unwrap_or_default(),
+        here: top.get("here").map(|node| devices::here(&node, &names)),
+        elsewhere: top.get("elsewhere").map(|node| devices::elsewhere(&node)).unwrap_or_default(),
     };
     top.finish();
     Some(config)
@@ -238,6 +241,23 @@ fn netns(node: &Node<'_>) -> Option<Netns> {
     Some(Netns::Name(text.to_owned()))
 }
 
+/// The peer that a text names.
+fn peer_named(node: &Node<'_>, names: &PeerNames, usage: &str) -> Option<PeerId> {
+    let name = node.text(usage)?;
+    match names.id(name) {
+        Some(PeerId::WORLD) => {
+            node.error(format!("\"{WORLD}\" is everyone who is no peer"), usage);
+            None
+        }
+        None => {
+            let known: Vec<&str> = names.peers().map(|id| names.name(id)).collect();
+            node.error(format!("unknown peer \"{name}\""), format!("the peers are {}", known.join(", ")));
+            None
+        }
+        id => id,
+    }
+}
+
 /// Where something stood first, for reports of the second.
 struct Firsts<'a, K> {
     report: &'a Report<'a>,
@@ -256,5 +276,9 @@ impl<'a, K: std::hash::Hash + Eq> Firsts<'a, K> {
         }
         self.seen.insert(what, node.path.clone());
         None
+    }
+    /// Where the first of its kind stands, in words.
+    fn place(&self, what: &K) -> Option<String> {
+        self.seen.get(what).map(|path| format!("{path}, {}", self.report.line(path)))
     }
 }

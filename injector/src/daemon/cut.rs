@@ -1,6 +1,6 @@
 //! From a request to a cut: normalise, resolve, prepare, commit.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::command::{ConnectionId, Step};
 use super::partition::{Partition, Pressures, instant, named, stamped};
@@ -42,11 +42,14 @@ impl State {
             }
             return Ok(self.view(at));
         }
-        let partition = self.resolve(name, request, step, connection)?;
+        let mut partition = self.resolve(name, request, step, connection)?;
+        self.keep_here(&mut partition)?;
+        let coverage = self.look_at_coverage(&mut partition).await;
         if step == Step::DryRun {
             let links = partition.resolved.links.clone();
-            return Ok(partition.view(self.counters_of(&links, &[])));
+            return Ok(partition.view(&self.config.names, self.counters_of(&links, &[])));
         }
+        self.admit(&mut partition, &coverage)?;
         let generation = self.prepare(partition)?;
         if step == Step::Apply {
             let at = self.at_generation(generation);
@@ -172,6 +175,9 @@ impl State {
             still_cut: BTreeMap::new(),
             sockets_asked: false,
             sockets: BTreeMap::new(),
+            not_here: Vec::new(),
+            coverage: Vec::new(),
+            left_out: BTreeSet::new(),
             warnings: Vec::new(),
             cells: Vec::new(),
             witness: Witness::default(),
@@ -342,7 +348,7 @@ impl State {
 
     /// What a partition affects in the matrix, as the peers are known now.
     fn cells(&self, request: &PartitionRequest, links: &[Link]) -> Vec<plan::Cell> {
-        let identity = self.interfaces.identity();
+        let identity = self.interfaces.hooked_identity();
         let bound = identity.bound();
         let peers: Vec<PeerId> = self.config.names.peers().collect();
         let forwards = |peer| identity.peers.get(&peer).is_some_and(|known| known.forwards);

@@ -5,8 +5,8 @@ use injector_common::record::{LinkStamps, counter};
 use super::partition::{Partition, Pressures, named};
 use super::state::State;
 use crate::api::types::{
-    EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord, ShapePair,
-    Status,
+    Coverage, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord,
+    ShapePair, Status, Uncovered,
 };
 use crate::clock::MonoNs;
 use crate::config::Role;
@@ -74,6 +74,7 @@ impl State {
             closed_by: partition.closed_by.clone(),
             broken: partition.broken.clone().or(unread),
             warnings: partition.warnings.clone(),
+            is_strict: partition.request.strict,
             lost_events: lost,
             cpu_pressure: share(now_pressure.cpu, partition.pressure.cpu),
             io_pressure: share(now_pressure.io, partition.pressure.io),
@@ -98,11 +99,22 @@ impl State {
     }
 
     fn link_records(&self, partition: &Partition, stamps: &[(Link, LinkStamps)]) -> Vec<LinkRecord> {
-        partition
-            .resolved
-            .links
+        let links = &partition.resolved.links;
+        let coverage = partition.cut.map(|cut| {
+            let until = partition.heal.map(|heal| heal.end_ns);
+            let names = &self.config.names;
+            self.interfaces.coverage_of(names, links, partition.cut_links(), cut.begin_ns, until)
+        });
+        let mut bypassed = partition.cut.map_or_else(Vec::new, |cut| {
+            let until = partition.heal.map(|heal| heal.end_ns);
+            self.interfaces.bypassed(links, partition.cut_links(), cut.begin_ns, until)
+        });
+        links
             .iter()
-            .map(|link| {
+            .enumerate()
+            .map(|(at, link)| {
+                let coverage = coverage.as_ref().map(|coverage| &coverage[at]);
+                let left_out = partition.left_out.contains(link);
                 let found = stamps.binary_search_by_key(link, |(link, _)| *link).ok();
                 let stamps = found.map(|at| stamps[at].1).unwrap_or_default();
                 let named = named(&self.config.names, *link);
@@ -124,9 +136,17 @@ impl State {
                     crossed_bytes: partition.witness.crossed(*link),
                     still_cut_by: partition.still_cut.get(link).cloned().unwrap_or_default(),
                     tcp: partition.sockets.get(link).cloned(),
-                    uncovered: partition
-                        .cut
-                        .map_or_else(Vec::new, |cut| self.interfaces.uncovered(*link, cut.begin_ns)),
+                    uncovered: partition.cut.map_or_else(Vec::new, |cut| {
+                        let known = self.interfaces.uncovered(*link, cut.begin_ns);
+                        let seen = coverage.filter(|_| !left_out).map(|coverage| &coverage.uncovered[..]);
+                        with_seen(known, seen.unwrap_or_default())
+                    }),
+                    coverage: coverage.map(|coverage| Coverage {
+                        state: coverage.state,
+                        reason: Some(coverage.reason.clone()),
+                    }),
+                    left_out,
+                    bypassed: bypassed.get_mut(at).map(std::mem::take).unwrap_or_default(),
                     ..LinkRecord::default()
                 }
             })
@@ -214,6 +234,7 @@ impl State {
             now_ns: MonoNs::now(),
             attachments: self.interfaces.views().await,
             peers: self.peers(),
+            coverage: self.interfaces.coverage_summary(&self.config),
             partitions: (0..self.partitions.len())
                 .filter(|at| self.partitions[*at].is_open())
                 .map(|at| self.view(at))
@@ -239,19 +260,26 @@ impl State {
     }
 
     fn peers(&self) -> std::collections::BTreeMap<PeerName, PeerView> {
-        let mac = |mac: &[u8; 6]| mac.map(|byte| format!("{byte:02x}")).join(":");
         self.config
             .peers
             .iter()
             .map(|peer| {
-                let addresses = peer.addresses.iter().map(ToString::to_string);
-                let prefixes = peer.prefixes.iter().map(ToString::to_string);
-                let view = PeerView {
-                    addresses: addresses.chain(prefixes).collect(),
-                    mac: peer.mac.as_ref().map(mac),
-                };
+                let view = self.interfaces.peer_view(&self.config, peer.id);
                 (PeerName(self.config.names.name(peer.id).to_owned()), view)
             })
             .collect()
     }
+}
+
+/// Adds, to the times that are known, those others that were seen.
+fn with_seen(mut known: Vec<Uncovered>, seen: &[Uncovered]) -> Vec<Uncovered> {
+    let is_before = |a: &Uncovered, b: &Uncovered| a.until_ns.is_some_and(|until| until <= b.from_ns);
+    let others: Vec<Uncovered> = seen
+        .iter()
+        .filter(|time| known.iter().all(|known| is_before(known, time) || is_before(time, known)))
+        .cloned()
+        .collect();
+    known.extend(others);
+    known.sort_by_key(|time| time.from_ns);
+    known
 }

@@ -1,5 +1,6 @@
 //! The daemon: one task owns all state, over a closed set of commands and events.
 
+mod admit;
 mod answers;
 mod closing;
 pub mod command;
@@ -80,7 +81,7 @@ pub enum StartError {
     },
     /// `interfaces: auto` found nothing.
     #[error(
-        "interfaces: auto found none of the peers' addresses, neither in this network namespace nor in those under /run/netns, nor a neighbour, bridge port or route that leads to one; check the peers' addresses, start the peers first, or name the interfaces in the config"
+        "interfaces: auto found none of the peers' addresses, neither in this network namespace nor in those under /run/netns, nor a neighbour, bridge port or route that leads to one; check the peers' addresses, have the peers send something (one that runs and is silent is not found), or name the interfaces in the config"
     )]
     NothingFound,
     /// `interfaces: auto` found an address more than once.

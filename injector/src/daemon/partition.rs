@@ -1,18 +1,19 @@
 //! One partition, from its request to its final record.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::api::types::{
-    Healed, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, ProbeView,
-    RecoveryRecord, Stamped, TcpState, Warning,
+    CoverageState, Healed, HealedBy, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState,
+    PartitionView, ProbeView, RecoveryRecord, Stamped, TcpState, Warning,
 };
 use crate::clock::{MonoNs, Span, WallOffset};
 use crate::daemon::command::ConnectionId;
+use crate::daemon::interfaces::CutLinks;
 use crate::daemon::witness::Witness;
 use crate::datapath::Interval;
 use crate::measure::host::Pressure;
 use crate::measure::{Broken, Closed};
-use crate::model::{Link, NamedLink, PeerNames};
+use crate::model::{Link, NamedLink, PeerNames, Protocol, Scope};
 use crate::plan::{Cell, SlotIndex};
 use crate::topology::Resolved;
 
@@ -56,6 +57,12 @@ pub struct Partition {
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
     /// What connections between its peers received during the cut.
     pub witness: Witness,
+    /// Links of its shape with neither end here.
+    pub not_here: Vec<Link>,
+    /// How far its links were covered when it was asked for, in their order.
+    pub coverage: Vec<LinkCoverageView>,
+    /// The links that were not covered then and are left out on purpose.
+    pub left_out: BTreeSet<Link>,
     /// What makes its record doubtful.
     pub warnings: Vec<Warning>,
     /// What it affects in the matrix.
@@ -124,6 +131,13 @@ impl Partition {
         self.state != PartitionState::Closed
     }
 
+    /// Its links, as their coverage depends on all of them.
+    pub fn cut_links(&self) -> CutLinks<'_> {
+        let may_be_grouped = |scope: &Scope| scope.protocol != Protocol::Tcp;
+        let is_grouped = self.request.scopes.is_empty() || self.request.scopes.iter().any(may_be_grouped);
+        CutLinks { links: &self.resolved.links, is_grouped }
+    }
+
     /// Its heal, if it has ended.
     pub fn healed(&self) -> Option<Healed> {
         let heal = self.heal?;
@@ -162,7 +176,7 @@ impl Partition {
     }
 
     /// What the API shows of it; `links` are its counters as they are now.
-    pub fn view(&self, links: Vec<LinkCounters>) -> PartitionView {
+    pub fn view(&self, names: &PeerNames, links: Vec<LinkCounters>) -> PartitionView {
         let committed = self.state != PartitionState::Prepared;
         PartitionView {
             name: self.name.clone(),
@@ -175,6 +189,13 @@ impl Partition {
             effective: self.cut,
             ends_at_ns: committed.then_some(self.ends_at),
             healed: self.healed(),
+            coverage: self
+                .coverage
+                .iter()
+                .filter(|link| !committed || link.state != CoverageState::Covered)
+                .cloned()
+                .collect(),
+            not_here: self.not_here.iter().map(|link| named(names, *link)).collect(),
             warnings: self.warnings.clone(),
         }
     }

@@ -371,6 +371,6 @@ impl State {
             Some(slot) => self.counters_of(&partition.resolved.links, &self.stamps(slot, partition)),
             None => partition.final_counters(),
         };
-        partition.view(links)
+        partition.view(&self.config.names, links)
     }
 }

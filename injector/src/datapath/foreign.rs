@@ -78,6 +78,11 @@ impl Foreign {
         self.what == What::Xdp
     }
 
+    /// Whether it is a program on a TC hook.
+    pub fn is_on_tc(&self) -> bool {
+        self.id.is_some() && matches!(self.what, What::Tcx | What::Filter(_))
+    }
+
     /// It in words.
     pub fn shown(&self, names: &Names) -> String {
         let side = match self.side {

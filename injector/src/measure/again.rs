@@ -80,6 +80,7 @@ pub fn again(
             .map(|(partition, at)| Closed { partition, at }),
         broken: failed.then(|| Broken::Other(old.outcome_reason.clone().unwrap_or_default())),
         warnings: old.warnings.clone(),
+        is_strict: false,
         lost_events: old.lost_events,
         cpu_pressure: old.host.cpu_pressure,
         io_pressure: old.host.io_pressure,

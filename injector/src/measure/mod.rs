@@ -76,6 +76,8 @@ pub struct Evidence<'a> {
     pub broken: Option<Broken>,
     /// What makes the record doubtful.
     pub warnings: Vec<Warning>,
+    /// Whether a link of which it is not known whether its cut was in force spoils the trial.
+    pub is_strict: bool,
     /// Events lost during the trial.
     pub lost_events: u64,
     /// The share of the trial in which some task waited for a CPU, 0 to 1.

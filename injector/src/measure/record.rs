@@ -409,8 +409,17 @@ fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
         let why = force::why_not(link, cut, heal)?;
         Some(format!("the cut of {}→{} was not in force: {why}", link.src, link.dst))
     });
+    let judged = force::judged(evidence.links.clone(), evidence.cut, evidence.heal);
+    let unknown = || {
+        let link = judged.iter().find(|link| link.in_force == Some(InForce::Unknown))?;
+        Some(format!(
+            "it is not known whether the cut of {}→{} was in force, and strict counts that as no: not all of its ways are known, and none of its packets was dropped",
+            link.src, link.dst
+        ))
+    };
+    let not_in_force = not_in_force.or_else(|| if evidence.is_strict { unknown() } else { None });
     not_in_force.or_else(|| {
-        (!is_proved(&force::judged(evidence.links.clone(), evidence.cut, evidence.heal))).then(|| {
+        (!is_proved(&judged)).then(|| {
             "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces?"
                 .to_owned()
         })

@@ -97,6 +97,7 @@ pub(super) fn evidence(endpoints: Vec<EndpointEvidence<'_>>, now: u64) -> Eviden
         closed_by: None,
         broken: None,
         warnings: Vec::new(),
+        is_strict: false,
         lost_events: 0,
         cpu_pressure: Some(0.1),
         io_pressure: None,

@@ -1,6 +1,6 @@
 //! Where addresses live: what one namespace knows of links, addresses, neighbours, routes and bridge ports.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
@@ -9,7 +9,7 @@ use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, Neig
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
-use super::{LinkFacts, addresses, links};
+use super::{LinkFacts, links, networks};
 
 /// What one namespace knows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,10 +18,14 @@ pub struct Facts {
     pub links: Vec<LinkFacts>,
     /// Local addresses, by interface index.
     pub addresses: Vec<(u32, IpAddr)>,
+    /// The networks of these addresses, by interface index: what is on the link there.
+    pub networks: Vec<(u32, IpNet)>,
     /// Neighbours: the interface index, the address, its MAC.
     pub neighbours: Vec<(u32, IpAddr, [u8; 6])>,
     /// Routes with an outgoing interface; default routes are left out, since they say nothing of any one address.
     pub routes: Vec<Route>,
+    /// Default routes.
+    pub defaults: Vec<Route>,
     /// Bridge ports, by the MAC addresses behind them.
     pub ports: Vec<([u8; 6], u32)>,
     /// Whether it passes others' packets on.
@@ -42,8 +46,13 @@ pub struct Route {
 impl Facts {
     /// Asks the calling thread's namespace.
     pub async fn ask(handle: &Handle) -> Result<Self, rtnetlink::Error> {
-        let mut facts =
-            Self { links: links(handle).await?, addresses: addresses(handle).await?, ..Self::default() };
+        let networks = networks(handle).await?;
+        let mut facts = Self {
+            links: links(handle).await?,
+            addresses: networks.iter().map(|(index, net)| (*index, net.addr())).collect(),
+            networks,
+            ..Self::default()
+        };
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let found: Vec<NeighbourMessage> =
                 handle.neighbours().get().set_address_family(family).execute().try_collect().await?;
@@ -56,15 +65,18 @@ impl Facts {
             .execute()
             .try_collect()
             .await?;
-        facts.ports.extend(found.iter().filter_map(|entry| Some((mac(entry)?, entry.header.ifindex))));
+        facts.ports.extend(found.iter().filter_map(port));
         // A bridge's own addresses are listed as entries of its ports: they tell of the port, not of a peer.
         let own: Vec<[u8; 6]> = facts.links.iter().filter_map(|link| link.mac).collect();
         facts.ports.retain(|(mac, _)| !own.contains(mac));
-        let v4 = RouteMessageBuilder::<std::net::Ipv4Addr>::new().build();
-        let v6 = RouteMessageBuilder::<std::net::Ipv6Addr>::new().build();
+        let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
+        let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
         for request in [v4, v6] {
             let found: Vec<RouteMessage> = handle.route().get(request).execute().try_collect().await?;
-            facts.routes.extend(found.iter().flat_map(routes));
+            let (defaults, others): (Vec<Route>, Vec<Route>) =
+                found.iter().flat_map(routes).partition(|route| route.net.prefix_len() == 0);
+            facts.routes.extend(others);
+            facts.defaults.extend(defaults);
         }
         // The file of the calling thread's namespace; IPv6 may be absent.
         facts.forwards = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].iter().any(|of| {
@@ -84,6 +96,15 @@ pub(super) fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {
         NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok(),
         _ => None,
     })
+}
+
+/// A MAC address of one device, and the bridge port behind which it was learned. What a device takes in by itself, such
+/// as groups or the addresses of macvlans on it, is listed too, without a bridge.
+pub(super) fn port(entry: &NeighbourMessage) -> Option<([u8; 6], u32)> {
+    let is_bridged =
+        entry.attributes.iter().any(|attribute| matches!(attribute, NeighbourAttribute::Controller(_)));
+    let mac = mac(entry).filter(|mac| is_bridged && mac[0] & 1 == 0)?;
+    Some((mac, entry.header.ifindex))
 }
 
 pub(super) fn neighbour(entry: &NeighbourMessage) -> Option<(u32, IpAddr, [u8; 6])> {
@@ -112,14 +133,23 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     })
 }
 
+/// The ways of a route, a default route included.
 pub(super) fn routes(message: &RouteMessage) -> Vec<Route> {
+    if message.header.kind != RouteType::Unicast {
+        return Vec::new();
+    }
     let destination = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(destination) => address(destination),
         _ => None,
     });
+    // A default route says no destination.
+    let destination = destination.or(match message.header.address_family {
+        AddressFamily::Inet => Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+        AddressFamily::Inet6 => Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        _ => None,
+    });
     let net = destination
-        .and_then(|destination| IpNet::new(destination, message.header.destination_prefix_length).ok())
-        .filter(|net| net.prefix_len() > 0 && message.header.kind == RouteType::Unicast);
+        .and_then(|destination| IpNet::new(destination, message.header.destination_prefix_length).ok());
     let Some(net) = net else { return Vec::new() };
     let mut found = Vec::new();
     for attribute in &message.attributes {

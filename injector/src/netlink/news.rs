@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 
 use futures_util::StreamExt as _;
+use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
 use rtnetlink::packet_core::NetlinkPayload;
 
 use super::LinkFacts;
-use super::facts::{Route, mac, neighbour, routes};
+use super::facts::{Route, neighbour, port, routes};
 
 /// What a subscription to a namespace tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,10 +22,10 @@ pub enum News {
     Neighbour(u32, IpAddr, [u8; 6]),
     /// A MAC was learned behind a bridge port.
     Port([u8; 6], u32),
-    /// Routes came or went.
+    /// Routes came or went, default routes included.
     Routes(Vec<Route>),
-    /// A local address came or went.
-    Address(IpAddr),
+    /// A local address is there, or gone: the interface index, the address, and whether it is there.
+    Address(u32, IpAddr, bool),
     /// Notifications were lost: everything has to be looked at.
     Overrun,
 }
@@ -81,7 +82,8 @@ fn news(message: &RouteNetlinkMessage) -> Option<News> {
         RouteNetlinkMessage::NewLink(link) => News::Link(LinkFacts::of(link)?),
         RouteNetlinkMessage::DelLink(link) => News::Gone(link.header.index),
         RouteNetlinkMessage::NewNeighbour(entry) if entry.header.family == AddressFamily::Bridge => {
-            News::Port(mac(entry)?, entry.header.ifindex)
+            let (mac, index) = port(entry)?;
+            News::Port(mac, index)
         }
         RouteNetlinkMessage::NewNeighbour(entry) => {
             let (index, address, mac) = neighbour(entry)?;
@@ -90,9 +92,13 @@ fn news(message: &RouteNetlinkMessage) -> Option<News> {
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
             News::Routes(routes(route))
         }
-        RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message) => {
-            News::Address(super::address(message)?.1)
-        }
+        RouteNetlinkMessage::NewAddress(message) => address(message, true)?,
+        RouteNetlinkMessage::DelAddress(message) => address(message, false)?,
         _ => return None,
     })
+}
+
+fn address(message: &AddressMessage, is_there: bool) -> Option<News> {
+    let (index, net) = super::network(message)?;
+    Some(News::Address(index, net.addr(), is_there))
 }

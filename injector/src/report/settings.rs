@@ -54,6 +54,12 @@ pub struct Settings {
     pub probes: Vec<Probe>,
     /// What the verdict depends on.
     pub gates: Gates,
+    /// Whether links that are not covered are left out on purpose.
+    #[serde(default)]
+    pub allow_uncovered: bool,
+    /// Whether what is unknown counts as wrong.
+    #[serde(default)]
+    pub strict: bool,
 }
 
 /// One combination of a matrix.
@@ -281,6 +287,8 @@ mod tests {
             ready,
             probes: Vec::new(),
             gates: Gates { advisory: Vec::new(), no_gate: false, max_rate: 0.0, stop_when: None },
+            allow_uncovered: false,
+            strict: false,
         }
     }
 

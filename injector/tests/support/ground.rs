@@ -330,9 +330,11 @@ pub fn dropped(view: &PartitionView, src: &str, dst: &str) -> u64 {
     link.unwrap_or_else(|| panic!("no link {src}→{dst} in {view:#?}")).dropped_packets
 }
 
-/// A request that cuts both links between two peers.
+/// A request that cuts both links between two peers. Of hidden nodes nothing proves that an interface leads to one
+/// alone: frames to groups are not covered, and left out on purpose.
 pub fn links(a: &str, b: &str) -> PartitionRequest {
-    crate::live::daemon::links(&[(a, b), (b, a)], Duration::from_mins(9))
+    let links = crate::live::daemon::links(&[(a, b), (b, a)], Duration::from_mins(9));
+    PartitionRequest { allow_uncovered: true, ..links }
 }
 
 fn config(peers: &str, interfaces: &str) -> String {

@@ -264,6 +264,8 @@ fn view(name: &str, state: PartitionState, request: &PartitionRequest) -> Partit
         effective: Some(stamped(1_000_000_000)),
         ends_at_ns: Some(MonoNs(6_000_000_000)),
         healed: None,
+        coverage: Vec::new(),
+        not_here: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -319,6 +321,7 @@ fn status() -> Status {
         now_ns: MonoNs(2_000_000_000),
         attachments: Vec::new(),
         peers: BTreeMap::new(),
+        coverage: None,
         partitions: Vec::new(),
         rules: injector::api::types::Rules::default(),
         endpoints: Vec::new(),

@@ -50,6 +50,8 @@ pub fn campaign(trials: u64) -> Campaign {
                 .iter()
                 .flat_map(|peer| [probe("ingress", peer, true, 8080), probe("metadata", peer, false, 5122)])
                 .collect(),
+            allow_uncovered: false,
+            strict: false,
             gates: Gates { max_rate: 0.0, ..Gates::default() },
         },
         versions: Versions {

@@ -126,6 +126,7 @@ mod tests {
             now_ns: MonoNs(1),
             attachments: Vec::new(),
             peers: BTreeMap::new(),
+            coverage: None,
             partitions: Vec::new(),
             endpoints: vec![endpoint("known", Some(false)), endpoint("unknown", None)],
             rules: Rules::default(),

@@ -48,6 +48,8 @@ fn title(code: Code) -> &'static str {
         Code::BadTime => "A time is wrong",
         Code::NameTaken => "The name is taken",
         Code::RequestIdUsed => "The request id was used before",
+        Code::NotCovered => "Not all paths of its links pass a hook",
+        Code::NotHere => "No link has an end here",
         Code::NoFreeSlot => "No free slot",
         Code::UnknownPartition => "No such partition",
         Code::WrongState => "Not in this state",

@@ -57,6 +57,10 @@ pub enum Code {
     NameTaken,
     /// The request id was used for something else.
     RequestIdUsed,
+    /// Links of it pass no hook of ours, or not all of their paths do.
+    NotCovered,
+    /// None of its links has an end here.
+    NotHere,
     /// All slots are live.
     NoFreeSlot,
     /// No partition had this name.
@@ -91,11 +95,12 @@ impl Code {
             | Self::UnknownPeer
             | Self::UnknownPreset
             | Self::UnknownEndpoint
+            | Self::NotHere
             | Self::BadTime => 400,
             Self::NotPermitted => 403,
             Self::UnknownPartition | Self::NoSuchCall => 404,
             Self::WrongMethod => 405,
-            Self::NameTaken | Self::RequestIdUsed | Self::WrongState => 409,
+            Self::NameTaken | Self::RequestIdUsed | Self::WrongState | Self::NotCovered => 409,
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
             Self::TooBusy => 429,

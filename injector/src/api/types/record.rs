@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::coverage::Coverage;
 use super::outage::{ClusterOutage, Outage};
 use super::view::{HealedBy, Stamped};
 use super::warning::Warning;
@@ -71,6 +72,12 @@ pub struct LinkRecord {
     /// Whether it was in force and dropped a packet addressed to the receiver.
     #[serde(default)]
     pub proved: bool,
+    /// How far its paths passed hooks of ours, at the worst, from the cut to the heal; `null` if there was no cut.
+    #[serde(default)]
+    pub coverage: Option<Coverage>,
+    /// Whether it was not covered when it was asked for, and left out on purpose by `allow_uncovered`.
+    #[serde(default)]
+    pub left_out: bool,
     /// The sender's TCP sockets on this link, if the record was still open just before the deadline; `null` where
     /// none was seen, as with a sender whose namespace is none of the config's.
     #[serde(default)]

@@ -70,9 +70,20 @@ pub struct PartitionRequest {
     /// Endpoints whose role this partition's record changes to advisory (by base or full name).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub advisory: Vec<String>,
+    /// Whether to go on although links of it are not covered, or partly: they are left out of its verdict on purpose.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub allow_uncovered: bool,
+    /// Whether what is unknown counts as wrong.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub strict: bool,
     /// The campaign trial that this partition is, copied into its record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<Trial>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 fn all() -> Percent {
@@ -96,6 +107,8 @@ impl PartitionRequest {
             owner: Owner::None,
             request_id: None,
             advisory: Vec::new(),
+            allow_uncovered: false,
+            strict: false,
             trial: None,
         }
     }

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::coverage::{CoverageSummary, ExitView, LinkCoverageView, NameView};
 use super::request::{PartitionRequest, StartAt};
 use super::warning::Warning;
 use crate::clock::{MonoNs, Span, WallNs};
-use crate::model::{PeerName, Shape};
+use crate::model::{NamedLink, PeerName, Shape};
 
 /// The interval around the one store that cut or healed; an instant (`begin == end`) where a time was set ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -130,6 +131,12 @@ pub struct PartitionView {
     pub ends_at_ns: Option<MonoNs>,
     /// When it was healed.
     pub healed: Option<Healed>,
+    /// How far its links are covered: all of them in the answer to a dry run, else those that are not covered.
+    #[serde(default)]
+    pub coverage: Vec<LinkCoverageView>,
+    /// Links of its shape with neither end here: other hosts' daemons cut them.
+    #[serde(default)]
+    pub not_here: Vec<NamedLink>,
     /// What makes this partition's record doubtful (a foreign program ahead of ours, …).
     pub warnings: Vec<Warning>,
 }
@@ -245,6 +252,27 @@ pub struct PeerView {
     pub addresses: Vec<String>,
     /// Its MAC address.
     pub mac: Option<String>,
+    /// All that its frames are named by, and what each was taken from.
+    #[serde(default)]
+    pub names: Vec<NameView>,
+    /// The network namespace that is its home; `null` where that is not seen.
+    #[serde(default)]
+    pub home: Option<String>,
+    /// The devices by which its frames leave its home.
+    #[serde(default)]
+    pub exits: Vec<ExitView>,
+    /// Whether all its devices are known and hooked.
+    #[serde(default)]
+    pub is_closed: bool,
+    /// Whether this daemon cuts its links.
+    #[serde(default)]
+    pub is_here: bool,
+    /// Whether its port and MAC addresses name its frames whatever their addresses: nothing shows that it forwards.
+    #[serde(default)]
+    pub is_plain: bool,
+    /// Whether it passes on what others send: by the config, or as the next hop of a route.
+    #[serde(default)]
+    pub forwards: bool,
 }
 
 /// `GET /v1/status`.
@@ -266,6 +294,9 @@ pub struct Status {
     pub attachments: Vec<AttachmentView>,
     /// Per peer name.
     pub peers: BTreeMap<PeerName, PeerView>,
+    /// How far the links between the peers are covered; `null` with too many peers.
+    #[serde(default)]
+    pub coverage: Option<CoverageSummary>,
     /// Partitions not yet closed.
     pub partitions: Vec<PartitionView>,
     /// Per endpoint.

@@ -15,6 +15,10 @@ pub enum WarningCode {
     HookUnreadable,
     /// A packet of this link may be rolled for loss more than once, or nowhere; the subject is the link.
     LossNotOnce,
+    /// These links are not covered, and are left out on purpose; the subject are the links.
+    LeftOut,
+    /// It is not known whether all ways of these links pass hooks of ours; the subject are the links.
+    CoverageUnknown,
     /// Any other, as in records of schema 1.
     #[serde(other)]
     Other,

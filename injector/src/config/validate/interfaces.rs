@@ -1,13 +1,14 @@
 //! `interfaces:` what to attach to.
 
-use super::{Firsts, netns};
-use crate::config::read::Node;
-use crate::config::{Hook, Interface, Interfaces};
+use super::{Firsts, netns, peer_named};
+use crate::config::read::{Node, Table};
+use crate::config::{Hook, Interface, Interfaces, Netns};
+use crate::model::PeerNames;
 
 /// The kernel's IFNAMSIZ, less its final zero.
 const MAX_NAME: usize = 15;
 
-pub(super) fn read(node: &Node<'_>) -> Interfaces {
+pub(super) fn read(node: &Node<'_>, names: &PeerNames) -> Interfaces {
     let usage = "write the word auto, or a list such as: [{ name: eth0, netns: n1 }]";
     if node.value().as_str() == Some("auto") {
         return Interfaces::Auto;
@@ -19,7 +20,7 @@ pub(super) fn read(node: &Node<'_>) -> Interfaces {
     let mut firsts = Firsts::new(node.report());
     let mut interfaces = Vec::new();
     for node in items {
-        let Some(interface) = interface(&node) else { continue };
+        let Some(interface) = interface(&node, names) else { continue };
         if let Some(first) = firsts.earlier((interface.name.clone(), interface.netns.clone()), &node) {
             let place = interface.netns.as_ref().map_or_else(String::new, |netns| format!(" in {netns}"));
             let what = format!("interface {}{place} is given twice, first at {first}", interface.name);
@@ -30,24 +31,37 @@ pub(super) fn read(node: &Node<'_>) -> Interfaces {
     Interfaces::Named(interfaces)
 }
 
-fn interface(node: &Node<'_>) -> Option<Interface> {
-    let table = node.table("write it as: { name: eth0 }, with netns and hook as needed")?;
+fn interface(node: &Node<'_>, names: &PeerNames) -> Option<Interface> {
+    let table = node.table("write it as: { name: eth0 }, with netns, hook and peer as needed")?;
+    let place = place(&table);
+    let hook = table.get("hook").map_or(Some(Hook::Auto), |node| hook(&node));
+    let usage = "name the one peer that is behind this interface, as in: { name: tap1, peer: n1 }";
+    let peer = table.get("peer").map(|node| peer_named(&node, names, usage));
+    table.finish();
+    // What was given and is wrong must not turn into what is left out.
+    let peer = match peer {
+        None => None,
+        Some(peer) => Some(peer?),
+    };
+    let (name, netns) = place?;
+    Some(Interface { name, netns, hook: hook?, peer })
+}
+
+/// `name` and `netns` of a table.
+pub(super) fn place(table: &Table<'_>) -> Option<(String, Option<Netns>)> {
     let name = table
         .require("name", "write the interface's name, as in: { name: eth0 }")
         .and_then(|node| name(&node));
-    let netns_node = table.get("netns");
-    let netns = netns_node.as_ref().map(netns);
-    let hook = table.get("hook").map_or(Some(Hook::Auto), |node| hook(&node));
-    table.finish();
+    let netns = table.get("netns").as_ref().map(netns);
     // A namespace that was given and is wrong must not turn into the daemon's own.
     let netns = match netns {
         None => None,
         Some(netns) => Some(netns?),
     };
-    Some(Interface { name: name?, netns, hook: hook? })
+    Some((name?, netns))
 }
 
-fn name(node: &Node<'_>) -> Option<String> {
+pub(super) fn name(node: &Node<'_>) -> Option<String> {
     let name = node.some_text("write the interface's name, such as eth0")?;
     if name.len() > MAX_NAME {
         let what =

@@ -27,6 +27,7 @@ pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
         addresses: Firsts::new(node.report()),
         prefixes: Firsts::new(node.report()),
         macs: Firsts::new(node.report()),
+        vips: std::collections::BTreeMap::new(),
     };
     let mut peers = Vec::with_capacity(entries.len());
     for (name, node) in &entries {
@@ -48,6 +49,15 @@ pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
             peers.push(peer);
         }
     }
+    for (vip, places) in &firsts.vips {
+        let Some(listed) = firsts.addresses.place(vip) else { continue };
+        for node in places {
+            node.error(
+                format!("{vip} is a peer's own address too, at {listed}"),
+                "an address is either always one peer's, or a vip that moves: take it out of one of the lists",
+            );
+        }
+    }
     peers.sort_by_key(|peer| peer.id);
     (names, peers)
 }
@@ -56,17 +66,25 @@ struct Seen<'a> {
     addresses: Firsts<'a, IpAddr>,
     prefixes: Firsts<'a, IpNet>,
     macs: Firsts<'a, [u8; 6]>,
+    /// Where each `vip` is given; several peers may have the same.
+    vips: std::collections::BTreeMap<IpAddr, Vec<Node<'a>>>,
 }
 
-fn peer(node: &Node<'_>, seen: &mut Seen<'_>) -> Option<Peer> {
+fn peer<'a>(node: &Node<'a>, seen: &mut Seen<'a>) -> Option<Peer> {
     let usage = "write it as: { addresses: [10.0.0.1, \"fd00::1\"] }, or with mac: \"52:54:00:00:00:02\"";
     if node.value().is_null() {
         node.key_error("the peer has neither an address nor a mac", usage);
         return None;
     }
     let table = node.table(usage)?;
-    let mut peer =
-        Peer { id: crate::model::PeerId::WORLD, addresses: Vec::new(), prefixes: Vec::new(), mac: None };
+    let mut peer = Peer {
+        id: crate::model::PeerId::WORLD,
+        addresses: Vec::new(),
+        prefixes: Vec::new(),
+        mac: None,
+        vip: Vec::new(),
+        forwards: false,
+    };
     let addresses = table.get("addresses");
     let items = addresses.as_ref().map(|node| node.items("write a list, such as: [10.0.0.1]"));
     let mac_node = table.get("mac");
@@ -88,6 +106,18 @@ fn peer(node: &Node<'_>, seen: &mut Seen<'_>) -> Option<Peer> {
     }
     if let Some(node) = mac_node {
         peer.mac = mac(&node, seen);
+    }
+    if let Some(node) = table.get("vip") {
+        vips(&node, &mut peer, seen);
+    }
+    if let Some(node) = table.get("forwards") {
+        match node.value().as_bool() {
+            Some(forwards) => peer.forwards = forwards,
+            None => node.error(
+                "this is neither true nor false",
+                "write forwards: true for a peer that passes on what others send, such as a router",
+            ),
+        }
     }
     table.finish();
     Some(peer)
@@ -119,6 +149,26 @@ fn address(node: &Node<'_>, found: IpNet, peer: &mut Peer, seen: &mut Seen<'_>) 
                 "a prefix identifies one peer; keep one of the two, or make one of them longer",
             ),
             None => peer.prefixes.push(found),
+        }
+    }
+}
+
+/// Addresses that move between peers.
+fn vips<'a>(node: &Node<'a>, peer: &mut Peer, seen: &mut Seen<'a>) {
+    let usage = "write a list of addresses, such as: vip: [10.0.0.100]";
+    for item in node.items(usage) {
+        let Some(text) = item.text(usage) else { continue };
+        let Ok(address) = text.parse::<IpAddr>() else {
+            item.error(format!("\"{text}\" is not an IP address"), usage);
+            continue;
+        };
+        if let Some((what, remedy)) = unusable(address.into()) {
+            item.error(what, remedy);
+        } else if peer.vip.contains(&address) {
+            item.error(format!("{address} is given twice for this peer"), "keep one of the two");
+        } else {
+            peer.vip.push(address);
+            seen.vips.entry(address).or_default().push(item);
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::survey::{Found, Place};
-use crate::config::{Config, Hook, Interface};
+use super::survey::{Found, Place, Way};
+use crate::config::{Config, Interface};
 use crate::datapath::shown;
 use crate::model::PeerId;
 
@@ -14,9 +14,11 @@ pub type Choice = Vec<(Interface, String)>;
 /// not add another: what all of a way's packets pass anyway for another's sake, is not hooked twice. `is_held` are
 /// attached to already.
 pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn(&Place) -> bool) -> Choice {
-    let mut ways: Vec<_> = found.values().flat_map(|found| &found.ways).collect();
+    let mut ways: Vec<&Way> = found.values().flat_map(|found| &found.ways).collect();
     // A way with one place leaves no choice.
     ways.sort_by_key(|way| way.sure);
+    // Exits come last: those on a way are hooked with it.
+    ways.extend(found.values().flat_map(|found| further(found)));
     let mut chosen: Vec<&Place> =
         ways.iter().flat_map(|way| &way.places[..way.sure]).filter(|place| is_held(place)).collect();
     for way in &ways {
@@ -27,12 +29,11 @@ pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn
     }
     let mut choice: Choice = Vec::new();
     for (peer, found) in found {
-        for way in &found.ways {
+        for way in found.ways.iter().chain(further(found)) {
             let passed =
                 way.places[..way.sure].iter().find(|place| chosen.iter().any(|known| known.is(place)));
             let Some(place) = passed else { continue };
-            let interface =
-                Interface { name: place.name.clone(), netns: place.netns.clone(), hook: Hook::Auto };
+            let interface = Interface::found(&place.name, place.netns.as_ref());
             let why = format!("found for {}: {}", config.names.name(*peer), place.why);
             match choice.iter_mut().find(|(known, _)| *known == interface) {
                 Some((_, reasons)) => {
@@ -46,6 +47,11 @@ pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn
     choice
 }
 
+/// What is hooked besides a peer's ways: all exits of its home, and where a silent one may be.
+fn further(found: &Found) -> impl Iterator<Item = &Way> {
+    found.exits.iter().chain(&found.candidates).filter(|way| way.sure > 0)
+}
+
 /// What a user should know of peers that were not found, or not wholly.
 pub fn doubts(config: &Config, found: &BTreeMap<PeerId, Found>) -> Vec<String> {
     let mut doubts = Vec::new();
@@ -53,7 +59,7 @@ pub fn doubts(config: &Config, found: &BTreeMap<PeerId, Found>) -> Vec<String> {
         let name = config.names.name(*peer);
         for missing in &found.missing {
             let so = if found.ways.is_empty() {
-                "its links are cut only where the other end is found; let it send something, or name its interface in the config"
+                "its links are cut only where the other end is found, until it sends something; or name its interface in the config"
             } else {
                 "it is taken to be behind the same interfaces as the peer's other addresses"
             };
@@ -67,20 +73,14 @@ pub fn doubts(config: &Config, found: &BTreeMap<PeerId, Found>) -> Vec<String> {
 pub fn ambiguity(config: &Config, found: &BTreeMap<PeerId, Found>) -> Option<String> {
     found.iter().find_map(|(peer, found)| {
         let (address, places) = found.ambiguous.first()?;
-        let places: Vec<String> = places
-            .iter()
-            .map(|place| {
-                let (name, netns) = (place.name.clone(), place.netns.clone());
-                shown(&Interface { name, netns, hook: Hook::Auto })
-            })
-            .collect();
+        let places: Vec<String> =
+            places.iter().map(|place| shown(&Interface::found(&place.name, place.netns.as_ref()))).collect();
         Some(format!("{address} of peer {} is at {}", config.names.name(*peer), places.join(" and at ")))
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::survey::Way;
     use super::*;
 
     fn place(name: &str) -> Place {

@@ -2,7 +2,7 @@
 
 use super::gaps::Gap;
 use crate::clock::MonoNs;
-use crate::config::Interface;
+use crate::config::{Interface, Netns};
 use crate::datapath::{Attachment, DatapathError, Instance, Names, Refused, shown};
 use crate::netns::Workers;
 
@@ -15,6 +15,8 @@ pub struct Entry {
     pub id: u32,
     /// As configured, or found.
     pub interface: Interface,
+    /// Its name now, if it was renamed while attached.
+    pub renamed: Option<String>,
     /// How `auto` came to it.
     pub chosen: Option<String>,
     /// Our programs on it.
@@ -49,6 +51,7 @@ impl Entry {
         Self {
             id,
             interface,
+            renamed: None,
             chosen,
             attachment: None,
             instance: None,
@@ -65,6 +68,16 @@ impl Entry {
         Self { gaps: vec![Gap::ALWAYS], ..Self::new(id, interface, chosen) }
     }
 
+    /// Its name now.
+    pub fn name(&self) -> &str {
+        self.renamed.as_deref().unwrap_or(&self.interface.name)
+    }
+
+    /// Whether it is the interface of that name in that namespace.
+    pub fn is(&self, name: &str, netns: Option<&Netns>) -> bool {
+        self.name() == name && self.interface.netns.as_ref() == netns
+    }
+
     /// Its index while it is attached.
     pub fn index(&self) -> Option<u32> {
         self.attachment.as_ref().map(|attachment| attachment.facts.index)
@@ -79,7 +92,8 @@ impl Entry {
                 return Err(error.into());
             }
         };
-        match Attachment::attach(instance, &self.interface, &worker).await {
+        let wanted = Interface { name: self.name().to_owned(), ..self.interface.clone() };
+        match Attachment::attach(instance, &wanted, &worker).await {
             Ok(attachment) => {
                 let now = MonoNs::now();
                 if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until.is_none()) {
@@ -121,7 +135,14 @@ impl Entry {
             self.gaps.push(Gap { from: since, until: None });
             self.end_bypass(since);
         }
-        self.missing = format!("{why}; it is attached again as soon as it is there");
+        // What is attached next is looked for by the name of the config.
+        self.renamed = None;
+        self.missing = match &self.interface.netns {
+            Some(Netns::Pid(pid)) if !Netns::Pid(*pid).path().exists() => format!(
+                "{why}; process {pid} has ended, and its id does not lead to what comes after it: name the namespace by a name or a path"
+            ),
+            _ => format!("{why}; it is attached again as soon as it is there"),
+        };
         tracing::warn!(interface = shown(&self.interface), why, "lost");
         (shown(&self.interface), format!("lost: {why}"))
     }

@@ -1,11 +1,12 @@
 //! Whether news may change where a peer lives: most neighbours are refreshed all the time. Pure.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 
 use super::survey::Namespace;
-use crate::config::Config;
+use crate::config::{Config, Netns};
 use crate::netlink::facts::Route;
 use crate::netlink::news::News;
 
@@ -15,6 +16,8 @@ pub struct Last<'a> {
     pub known: &'a [Namespace],
     /// Whether it found nothing of some peer.
     pub is_one_missing: bool,
+    /// The namespaces that are peers' homes.
+    pub homes: &'a BTreeSet<Option<Netns>>,
 }
 
 /// Whether a survey could find something else than the last one, for this news from one of its namespaces. `None` is a
@@ -32,7 +35,7 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
         News::Neighbour(index, address, mac) => {
             let is_mine = is_peers(config, *address)
                 || config.peers.iter().any(|peer| peer.mac == Some(*mac))
-                || facts.routes.iter().any(|route| route.gateway == Some(*address));
+                || facts.routes.iter().chain(&facts.defaults).any(|route| route.gateway == Some(*address));
             is_mine && !facts.neighbours.contains(&(*index, *address, *mac))
         }
         News::Port(mac, port) => {
@@ -47,7 +50,12 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
             is_mine && !facts.ports.contains(&(*mac, *port))
         }
         News::Routes(routes) => routes.iter().any(|route| leads_to_peer(config, route)),
-        News::Address(address) => is_peers(config, *address),
+        News::Address(index, address, is_there) => {
+            let is_mine =
+                is_peers(config, *address) || space.is_some_and(|space| last.homes.contains(&space.netns));
+            // Lifetimes are renewed all the time.
+            is_mine && facts.addresses.contains(&(*index, *address)) != *is_there
+        }
     }
 }
 
@@ -78,8 +86,13 @@ mod tests {
     }
 
     fn concerned(facts: &Facts, is_one_missing: bool, news: &News) -> bool {
-        let known = [Namespace { netns: None, facts: facts.clone() }];
-        concerns(&config(), &Last { known: &known, is_one_missing }, Some(&known[0]), news)
+        in_home(facts, is_one_missing, news, &BTreeSet::new())
+    }
+
+    fn in_home(facts: &Facts, is_one_missing: bool, news: &News, homes: &BTreeSet<Option<Netns>>) -> bool {
+        let known =
+            [Namespace { netns: None, facts: facts.clone(), away: std::collections::BTreeMap::new() }];
+        concerns(&config(), &Last { known: &known, is_one_missing, homes }, Some(&known[0]), news)
     }
 
     #[test]
@@ -104,8 +117,21 @@ mod tests {
         assert!(!concerned(&facts, true, &News::Neighbour(3, stranger, MAC)));
         assert!(!concerned(&facts, false, &News::Port(MAC, 5)));
         assert!(concerned(&facts, true, &News::Port(MAC, 5)));
-        assert!(!concerned(&facts, true, &News::Address(stranger)));
-        assert!(concerned(&facts, false, &News::Address("10.2.3.4".parse().unwrap())));
+        assert!(!concerned(&facts, true, &News::Address(2, stranger, true)));
+        let peers = "10.2.3.4".parse().unwrap();
+        assert!(concerned(&facts, false, &News::Address(2, peers, true)));
+        assert!(!concerned(&facts, false, &News::Address(2, peers, false)), "it is known to be gone");
+    }
+
+    #[test]
+    fn every_address_of_a_home_is_news_once() {
+        let stranger = "192.0.2.1".parse().unwrap();
+        let homes = BTreeSet::from([None]);
+        let mut facts = Facts::default();
+        assert!(in_home(&facts, false, &News::Address(2, stranger, true), &homes));
+        facts.addresses.push((2, stranger));
+        assert!(!in_home(&facts, false, &News::Address(2, stranger, true), &homes), "renewed");
+        assert!(in_home(&facts, false, &News::Address(2, stranger, false), &homes));
     }
 
     #[test]

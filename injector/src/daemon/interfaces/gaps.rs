@@ -15,7 +15,8 @@ impl Gap {
     /// All of time.
     pub const ALWAYS: Self = Self { from: MonoNs(0), until: None };
 
-    fn common(self, other: Self) -> Option<Self> {
+    /// The time that is in both.
+    pub fn common(self, other: Self) -> Option<Self> {
         let from = self.from.max(other.from);
         let until = match (self.until, other.until) {
             (Some(a), Some(b)) => Some(a.min(b)),

@@ -1,24 +1,15 @@
 //! Asking namespaces what they know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use super::survey::Namespace;
-use crate::config::{self, Config, Netns};
-use crate::netlink;
+use crate::config::{Config, Netns};
 use crate::netlink::facts::Facts;
+use crate::netlink::{self, nsid};
 use crate::netns::{Identity, Workers};
-
-/// What every namespace that has a name knows: those of the config, our own, and those under /run/netns.
-pub async fn everywhere(workers: &mut Workers, config: &Config) -> Vec<Namespace> {
-    let mut names: Vec<Option<Netns>> = Vec::new();
-    if let config::Interfaces::Named(interfaces) = &config.interfaces {
-        names.extend(interfaces.iter().map(|interface| interface.netns.clone()));
-    }
-    names.push(None);
-    names.extend(config.endpoints.iter().map(|endpoint| endpoint.netns.clone()));
-    names.extend(listed().into_keys().map(|name| Some(Netns::Name(name))));
-    into(workers, names).await
-}
 
 /// The namespaces that have names now, and which they are.
 pub fn listed() -> BTreeMap<String, Option<Identity>> {
@@ -27,32 +18,185 @@ pub fn listed() -> BTreeMap<String, Option<Identity>> {
     names.map(|name| (name.clone(), Identity::now(Some(&Netns::Name(name))))).collect()
 }
 
-/// What some namespaces know; each once, by whichever of its names comes first.
-pub async fn into(workers: &mut Workers, names: Vec<Option<Netns>>) -> Vec<Namespace> {
-    let mut seen = BTreeSet::new();
-    let mut spaces = Vec::new();
-    for netns in names {
-        let identity = netns.as_ref().map_or_else(|| Identity::now(None), |netns| workers.now(netns));
-        let Some(identity) = identity else { continue };
-        if !seen.insert(identity) {
-            continue;
+/// One look at many namespaces, each once, by whichever of its names comes first.
+pub struct Look<'a> {
+    workers: &'a mut Workers,
+    /// Whether a thread may be started in a namespace that has none.
+    may_enter: bool,
+    seen: BTreeSet<Identity>,
+    /// By identity: a name, and a file that stands for the namespace.
+    files: BTreeMap<Identity, (Option<Netns>, Arc<OwnedFd>)>,
+    found: Vec<Namespace>,
+    /// Those that a namespace found has ids for, by its number.
+    ids: Vec<BTreeMap<i32, Identity>>,
+}
+
+impl<'a> Look<'a> {
+    /// Begins one. Namespaces with a thread of ours go by the name that the thread has.
+    pub fn new(
+        workers: &'a mut Workers,
+        may_enter: bool,
+        listed: &BTreeMap<String, Option<Identity>>,
+    ) -> Self {
+        let mut files = BTreeMap::new();
+        for (name, identity) in listed {
+            let netns = Netns::Name(name.clone());
+            if let (Some(identity), Ok(file)) = (identity, File::open(netns.path())) {
+                files.entry(*identity).or_insert((Some(netns), Arc::new(file.into())));
+            }
         }
-        let facts = match workers.of(netns.as_ref()) {
+        Self { workers, may_enter, seen: BTreeSet::new(), files, found: Vec::new(), ids: Vec::new() }
+    }
+
+    /// Looks into some namespaces.
+    pub async fn at(&mut self, names: impl IntoIterator<Item = Option<Netns>>) {
+        for netns in names {
+            self.one(netns).await;
+        }
+    }
+
+    /// Looks into all namespaces that have names: those of the config, the daemon's own, those with threads of ours,
+    /// and those under /run/netns.
+    pub async fn everywhere(&mut self, config: &Config) {
+        let mut names = vec![None];
+        names.extend(self.workers.names());
+        names.extend(config.endpoints.iter().map(|endpoint| endpoint.netns.clone()));
+        names.extend(self.files.values().map(|(netns, _)| netns.clone()));
+        self.at(names).await;
+    }
+
+    /// Looks into all namespaces that veths and the like join to those that were looked into, and so on.
+    pub async fn joined(&mut self) {
+        let mut at = 0;
+        while at < self.ids.len() {
+            let ids: Vec<Identity> = self.ids[at].values().copied().collect();
+            let names = ids.iter().filter_map(|identity| Some(self.files.get(identity)?.0.clone()));
+            let names: Vec<Option<Netns>> = names.collect();
+            self.at(names).await;
+            at += 1;
+        }
+    }
+
+    async fn one(&mut self, netns: Option<Netns>) {
+        let netns = self.name(netns);
+        let identity = netns.as_ref().map_or_else(|| Identity::now(None), |netns| self.workers.now(netns));
+        let Some(identity) = identity.filter(|identity| !self.seen.contains(identity)) else { return };
+        let is_entered = self.workers.identity(netns.as_ref()).is_some();
+        if !self.may_enter && !is_entered && netns.is_some() {
+            return;
+        }
+        self.seen.insert(identity);
+        let others: Vec<(Identity, Arc<OwnedFd>)> =
+            self.files.iter().map(|(identity, (_, file))| (*identity, file.clone())).collect();
+        let asked = match self.workers.of(netns.as_ref()) {
             Ok(worker) => worker
-                .ask(|| async {
-                    let handle = netlink::connect().map_err(|error| error.to_string())?;
-                    Facts::ask(&handle).await.map_err(|error| error.to_string())
-                })
+                .ask(move || async move { ask(others).await.map_err(|error| error.to_string()) })
                 .await
                 .map_err(|error| error.to_string())
                 .flatten(),
             Err(error) => Err(error.to_string()),
         };
-        match facts {
-            Ok(facts) => spaces.push(Namespace { netns, facts }),
+        match asked {
+            Ok((facts, ids, file)) => {
+                if let Some(file) = file {
+                    self.files.insert(identity, (netns.clone(), Arc::new(file)));
+                }
+                self.found.push(Namespace { netns, facts, away: BTreeMap::new() });
+                self.ids.push(ids);
+            }
             // A file under /run/netns need not be a namespace.
             Err(error) => tracing::debug!(error, "a namespace was not looked into"),
         }
     }
-    spaces
+
+    /// The name by which a namespace that has several goes: a thread's, if there is one.
+    fn name(&mut self, netns: Option<Netns>) -> Option<Netns> {
+        let asked = netns.as_ref()?;
+        let identity = self.workers.now(asked)?;
+        let same = |name: &Option<Netns>| self.workers.identity(name.as_ref()) == Some(identity);
+        if Identity::now(None) == Some(identity) {
+            return None;
+        }
+        if same(&netns) {
+            return netns;
+        }
+        let mut names = self.workers.names();
+        names.sort();
+        names.into_iter().find(same).unwrap_or(netns)
+    }
+
+    /// What was found, each namespace with the names of those that it has ids for.
+    pub async fn done(mut self) -> Vec<Namespace> {
+        // A namespace that was asked early had no ids yet for those that are not listed.
+        let names: BTreeMap<Identity, Option<Netns>> =
+            self.files.iter().map(|(identity, (netns, _))| (*identity, netns.clone())).collect();
+        for (space, ids) in self.found.iter_mut().zip(&self.ids) {
+            let known = ids.iter().filter_map(|(id, identity)| Some((*id, names.get(identity)?.clone())));
+            space.away = known.collect();
+        }
+        for at in 0..self.found.len() {
+            if let Some(ids) = self.unknown_ids(at).await {
+                let known = ids.iter().filter_map(|(id, identity)| Some((*id, names.get(identity)?.clone())));
+                self.found[at].away.extend(known);
+            }
+        }
+        self.found
+    }
+
+    /// The ids for namespaces that were looked into after this one.
+    async fn unknown_ids(&mut self, at: usize) -> Option<BTreeMap<i32, Identity>> {
+        let space = &self.found[at];
+        let mut wanted = away_ids(&space.facts);
+        wanted.retain(|id| !space.away.contains_key(id));
+        if wanted.is_empty() {
+            return None;
+        }
+        let known: BTreeSet<Identity> = self.ids[at].values().copied().collect();
+        let others: Vec<(Identity, Arc<OwnedFd>)> = self
+            .files
+            .iter()
+            .filter(|(identity, _)| self.seen.contains(identity) && !known.contains(identity))
+            .map(|(identity, (_, file))| (*identity, file.clone()))
+            .collect();
+        let worker = self.workers.of(space.netns.as_ref()).ok()?;
+        let asked = worker.ask(move || async move {
+            let handle = netlink::connect().ok()?;
+            Some(ids(&handle, &wanted, others).await)
+        });
+        asked.await.ok()?
+    }
+}
+
+/// The ids of other namespaces that a namespace's devices name.
+fn away_ids(facts: &Facts) -> BTreeSet<i32> {
+    facts.links.iter().filter_map(|link| link.away).collect()
+}
+
+type Asked = (Facts, BTreeMap<i32, Identity>, Option<OwnedFd>);
+
+/// Asks the calling thread's namespace what it knows, which of the others it has ids for, and for itself as a file.
+async fn ask(others: Vec<(Identity, Arc<OwnedFd>)>) -> std::io::Result<Asked> {
+    let handle = netlink::connect()?;
+    let facts = Facts::ask(&handle).await.map_err(std::io::Error::other)?;
+    let wanted = away_ids(&facts);
+    let ids = ids(&handle, &wanted, others).await;
+    Ok((facts, ids, File::open("/proc/thread-self/ns/net").ok().map(Into::into)))
+}
+
+/// Which of some namespaces have these ids.
+async fn ids(
+    handle: &rtnetlink::Handle,
+    wanted: &BTreeSet<i32>,
+    others: Vec<(Identity, Arc<OwnedFd>)>,
+) -> BTreeMap<i32, Identity> {
+    let mut ids = BTreeMap::new();
+    for (identity, file) in others {
+        if ids.len() == wanted.len() {
+            break;
+        }
+        if let Some(id) = nsid::of(handle, &file).await.filter(|id| wanted.contains(id)) {
+            ids.insert(id, identity);
+        }
+    }
+    ids
 }

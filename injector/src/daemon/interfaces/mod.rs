@@ -1,19 +1,30 @@
 //! The interfaces that our programs are on: found, attached, lost, found again; which peers each one covers, and when
 //! one did not. Owned by the daemon's task, told of changes by the threads inside the namespaces.
 
+mod assess;
+mod check;
 mod choice;
 mod coverage;
+mod devices;
 mod entry;
+mod eras;
 mod follow;
 mod gaps;
+mod homes;
 mod hooks;
+mod link_coverage;
 mod look;
 mod namespaces;
+mod naming;
 mod pause;
+mod picture;
 mod prepare;
 mod renewal;
 mod roll;
 mod survey;
+mod views;
+
+pub use assess::{CutLinks, LinkCoverage};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,19 +32,16 @@ use tokio::sync::mpsc;
 
 use self::coverage::Coverage;
 use self::entry::Entry;
-use self::gaps::{Gap, common, merged};
 use self::hooks::HooksFound;
 use self::prepare::Spare;
 use self::survey::Namespace;
 use super::StartError;
-use crate::api::types::Uncovered;
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Netns};
 use crate::datapath::{DatapathError, Instance, Instances, Kernel, Names, shown};
-use crate::model::{Link, PeerId};
-use crate::netlink;
+use crate::model::PeerId;
 use crate::netlink::news::News;
-use crate::netns::{Identity, NetnsError, Workers};
+use crate::netns::{Identity, Workers};
 
 /// What the daemon's task is told about interfaces.
 #[derive(Debug)]
@@ -102,12 +110,24 @@ pub struct Interfaces {
     coverage: Coverage,
     /// By peer: the interfaces that roll its links' loss, as the programs know them.
     bound: BTreeMap<PeerId, BTreeSet<u32>>,
-    /// What names frames besides the addresses of the config.
-    identity: crate::identity::Identity,
     /// What the last survey was made from.
     known: Vec<Namespace>,
     /// Whether it found nothing of some peer.
     is_one_missing: bool,
+    /// The homes that it found,
+    homes: BTreeMap<PeerId, homes::Home>,
+    /// and the names of their namespaces.
+    home_names: homes::Before,
+    /// What names the ends of frames, by that.
+    identity: crate::identity::Identity,
+    /// What was seen when.
+    eras: eras::Eras,
+    /// Host ends of veths past which programs of others may redirect, as of the last cut.
+    redirected: BTreeSet<u32>,
+    /// The namespaces that are followed.
+    followed: BTreeMap<Option<Netns>, Identity>,
+    /// Whether the start is over.
+    is_settled: bool,
     /// The named namespaces at that time.
     listed: BTreeMap<String, Option<Identity>>,
     /// Whether a survey is on its way.
@@ -146,9 +166,15 @@ impl Interfaces {
             next: 1,
             coverage: Coverage::default(),
             bound: BTreeMap::new(),
-            identity: crate::identity::Identity::default(),
             known: Vec::new(),
             is_one_missing: false,
+            homes: BTreeMap::new(),
+            home_names: BTreeMap::new(),
+            identity: crate::identity::Identity::default(),
+            eras: eras::Eras::default(),
+            redirected: BTreeSet::new(),
+            followed: BTreeMap::new(),
+            is_settled: false,
             listed: BTreeMap::new(),
             is_due: false,
             hooks_asked: BTreeSet::new(),
@@ -162,9 +188,7 @@ impl Interfaces {
         };
         if let config::Interfaces::Named(named) = &config.interfaces {
             for interface in named {
-                interfaces.workers.of(interface.netns.as_ref())?;
-                let id = interfaces.id();
-                interfaces.entries.push(Entry::new(id, interface.clone(), None));
+                interfaces.add_named(interface)?;
             }
         }
         let found = interfaces.look(config).await;
@@ -181,7 +205,7 @@ impl Interfaces {
             }
             interfaces.warn(config, &found);
         }
-        interfaces.cover(&found, MonoNs(0));
+        interfaces.cover(config, &found, MonoNs(0));
         interfaces.leave_unused(config);
         let mut namespaces: BTreeSet<Option<Netns>> =
             interfaces.entries.iter().map(|entry| entry.interface.netns.clone()).collect();
@@ -192,25 +216,54 @@ impl Interfaces {
         for netns in namespaces {
             interfaces.clean(netns.as_ref()).await?;
             // Before anything is attached, so that no change can fall between.
-            interfaces.subscribe(netns.as_ref())?;
+            interfaces.follow(netns.as_ref())?;
         }
+        interfaces.follow_homes();
         interfaces.watch_mounts()?;
         interfaces.attach_all().await?;
         interfaces.bind(kernel, false);
         if config.interfaces == config::Interfaces::Auto {
             interfaces.prepare_spare();
         }
+        interfaces.is_settled = true;
+        interfaces.tell_coverage(config);
         Ok(interfaces)
+    }
+
+    /// Takes in an interface of the config. A namespace that has two names goes by the first of them.
+    fn add_named(&mut self, named: &config::Interface) -> Result<(), StartError> {
+        let mut interface = named.clone();
+        if let Some(netns) = &named.netns {
+            let identity = self.workers.now(netns);
+            let same = |name: &Option<Netns>| self.workers.identity(name.as_ref()) == identity;
+            if identity.is_some() && identity == Identity::now(None) {
+                interface.netns = None;
+            } else if let Some(name) = self
+                .entries
+                .iter()
+                .map(|entry| &entry.interface.netns)
+                .find(|name| identity.is_some() && same(name))
+            {
+                interface.netns.clone_from(name);
+            }
+        }
+        if self.entries.iter().any(|entry| entry.is(&interface.name, interface.netns.as_ref())) {
+            tracing::warn!(
+                interface = shown(named),
+                same = shown(&interface),
+                "this interface is in the config twice, under two names of its network namespace: it is attached to once"
+            );
+            return Ok(());
+        }
+        self.workers.of(interface.netns.as_ref())?;
+        let id = self.id();
+        self.entries.push(Entry::new(id, interface, None));
+        Ok(())
     }
 
     fn id(&mut self) -> u32 {
         self.next += 1;
         self.next - 1
-    }
-
-    /// What names frames besides the addresses of the config.
-    pub fn identity(&self) -> &crate::identity::Identity {
-        &self.identity
     }
 
     /// Does what an event calls for.
@@ -232,7 +285,12 @@ impl Interfaces {
                         }
                     }
                     let space = self.known.iter().find(|space| space.netns == netns);
-                    let last = follow::Last { known: &self.known, is_one_missing: self.is_one_missing };
+                    let homes = self.home_names.values().cloned().collect();
+                    let last = follow::Last {
+                        known: &self.known,
+                        is_one_missing: self.is_one_missing,
+                        homes: &homes,
+                    };
                     if follow::concerns(config, &last, space, &news) {
                         self.ask_for_survey(at);
                     }
@@ -258,108 +316,8 @@ impl Interfaces {
         changes
     }
 
-    fn concerns(&self, entry: usize, news: &News) -> bool {
-        let entry = &self.entries[entry];
-        match news {
-            News::Overrun => true,
-            News::Gone(index) => entry.index() == Some(*index),
-            News::Link(link) => {
-                let is_name = link.name == entry.interface.name;
-                // Attached and still of that name: it went up or down, or the like.
-                is_name != (entry.index() == Some(link.index))
-            }
-            News::Neighbour(..) | News::Port(..) | News::Routes(_) | News::Address(_) => false,
-        }
-    }
-
-    /// Compares an interface with what the kernel says now; an event is only the reason to look.
-    async fn check(&mut self, at: usize, when: MonoNs) -> Vec<(String, String)> {
-        let entry = &mut self.entries[at];
-        let mut told = Vec::new();
-        let name = entry.interface.name.clone();
-        let found = match self.workers.of(entry.interface.netns.as_ref()) {
-            Ok(worker) => {
-                let found = worker.ask(move || async move {
-                    let handle = netlink::connect().ok()?;
-                    netlink::find(&handle, &name).await.ok()?
-                });
-                match found.await {
-                    Ok(found) => found,
-                    Err(error @ NetnsError::Late { .. }) => {
-                        tracing::warn!(interface = shown(&entry.interface), %error, "looked at when it answers");
-                        let (news, netns) = (self.news.clone(), entry.interface.netns.clone());
-                        let identity = worker.identity();
-                        // The thread tells when it comes to it.
-                        let _ = worker.spawn(move || async move {
-                            let _ = news.send(InterfaceEvent::News {
-                                netns,
-                                identity,
-                                at: when,
-                                news: News::Overrun,
-                            });
-                        });
-                        return told;
-                    }
-                    Err(_) => None,
-                }
-            }
-            Err(_) => None,
-        };
-        if let Some(index) = entry.index() {
-            match &found {
-                Some(found) if found.index == index => return told,
-                Some(found) => {
-                    let why =
-                        format!("another interface has its name now (index {}, was {index})", found.index);
-                    told.push(entry.lose(when, &why).await);
-                }
-                None => told.push(entry.lose(when, "there is no interface of this name any more").await),
-            }
-        }
-        if found.is_some() {
-            told.extend(self.try_again(at).await);
-        }
-        told
-    }
-
     fn entry(&self, id: u32) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.id == id)
-    }
-
-    /// When neither end of a link had a hook of ours, from an instant on.
-    pub fn uncovered(&self, link: Link, from: MonoNs) -> Vec<Uncovered> {
-        match (self.gaps(link.src), self.gaps(link.dst)) {
-            (None, None) => Vec::new(),
-            (Some((names, gaps)), None) | (None, Some((names, gaps))) => told(&names, gaps, from),
-            (Some((a, src)), Some((b, dst))) => {
-                let names = if a == b { a } else { format!("{a}, {b}") };
-                told(&names, common(&src, &dst), from)
-            }
-        }
-    }
-
-    /// When one of a peer's ways had no hook: all interfaces on it without one. `None` if no way is known.
-    fn gaps(&self, peer: PeerId) -> Option<(String, Vec<Gap>)> {
-        let tracks = self.coverage.tracks(peer);
-        if tracks.is_empty() {
-            return None;
-        }
-        let mut names: Vec<String> = Vec::new();
-        let mut gaps = Vec::new();
-        for track in tracks {
-            let entries: Vec<&Entry> = track.interfaces.iter().filter_map(|id| self.entry(*id)).collect();
-            let open = entries.iter().fold(vec![track.time], |gaps, entry| common(&gaps, &entry.gaps));
-            if !open.is_empty() {
-                let shown = entries.iter().map(|entry| shown(&entry.interface));
-                for name in shown.collect::<Vec<_>>() {
-                    if !names.contains(&name) {
-                        names.push(name);
-                    }
-                }
-            }
-            gaps.extend(open);
-        }
-        Some((names.join(", "), merged(gaps)))
     }
 
     /// How many are attached.
@@ -375,11 +333,4 @@ impl Interfaces {
             }
         }
     }
-}
-
-fn told(names: &str, gaps: Vec<Gap>, from: MonoNs) -> Vec<Uncovered> {
-    gaps.into_iter()
-        .filter(|gap| gap.until.is_none_or(|until| until > from))
-        .map(|gap| Uncovered { interface: names.to_owned(), from_ns: gap.from, until_ns: gap.until })
-        .collect()
 }

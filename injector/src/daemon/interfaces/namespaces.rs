@@ -21,8 +21,10 @@ impl Interfaces {
         for netns in self.workers.names() {
             let is_used = (is_auto && netns.is_none())
                 || self.entries.iter().any(|entry| entry.interface.netns == netns)
+                || self.home_names.values().any(|home| *home == netns)
                 || config.endpoints.iter().any(|endpoint| endpoint.netns == netns);
             if !is_used {
+                self.followed.remove(&netns);
                 self.workers.stop(netns.as_ref());
             }
         }
@@ -50,8 +52,28 @@ impl Interfaces {
         Ok(())
     }
 
+    /// Follows a namespace, if it is not followed yet.
+    pub(super) fn follow(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
+        let identity = self.workers.of(netns)?.identity();
+        if self.followed.get(&netns.cloned()) != Some(&identity) {
+            self.subscribe(netns)?;
+            self.followed.insert(netns.cloned(), identity);
+        }
+        Ok(())
+    }
+
+    /// Follows the peers' homes: an address or a device that comes there may be a new end of their links.
+    pub(super) fn follow_homes(&mut self) {
+        let homes: BTreeSet<Option<Netns>> = self.home_names.values().cloned().collect();
+        for netns in homes {
+            if let Err(error) = self.follow(netns.as_ref()) {
+                tracing::warn!(%error, "changes in a peer's namespace will not be noticed");
+            }
+        }
+    }
+
     /// Follows the interfaces of a namespace.
-    pub(super) fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
+    fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
         let worker = self.workers.of(netns)?;
         let (netns, identity, sender) = (netns.cloned(), worker.identity(), self.news.clone());
         worker.spawn(move || async move {
@@ -119,10 +141,11 @@ impl Interfaces {
                 }
                 // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
                 self.workers.stop(Some(&netns));
+                self.followed.remove(&Some(netns.clone()));
                 self.gone.insert(netns.clone());
             }
             // Between `ip netns add`'s two steps the file is not yet a namespace: the mount is news again.
-            if now.is_none() || self.subscribe(Some(&netns)).is_err() {
+            if now.is_none() || self.follow(Some(&netns)).is_err() {
                 continue;
             }
             self.gone.remove(&netns);

@@ -1,13 +1,14 @@
 //! Where the peers live, looked for anew when something tells that they may have moved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::entry::Entry;
-use super::survey::{Found, Place, survey};
-use super::{Changes, Cuts, InterfaceEvent, Interfaces, choice, look};
+use super::homes::Exit;
+use super::look::Look;
+use super::survey::{Found, Namespace, Place, owner, survey};
+use super::{Changes, Cuts, InterfaceEvent, Interfaces, choice, homes, look};
 use crate::clock::MonoNs;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Netns};
 use crate::datapath::Kernel;
 use crate::model::PeerId;
 
@@ -17,18 +18,46 @@ const BUNCH: Duration = Duration::from_millis(50);
 impl Interfaces {
     /// Looks where the peers live now.
     pub(super) async fn look(&mut self, config: &Config) -> BTreeMap<PeerId, Found> {
-        if let config::Interfaces::Named(named) = &config.interfaces {
-            let named = named.iter().map(|interface| interface.netns.clone()).collect();
-            self.known = look::into(&mut self.workers, named).await;
-            let found = survey(config, &self.known);
-            // Otherwise other namespaces may know how a peer's address comes to one of these interfaces.
-            if found.values().all(|found| !found.ways.is_empty()) {
-                return found;
+        self.listed = look::listed();
+        let may_enter = !self.is_settled || leads_to_namespaces(config);
+        let mut look = Look::new(&mut self.workers, may_enter, &self.listed);
+        let (known, mut found) = match &config.interfaces {
+            config::Interfaces::Auto => {
+                look.everywhere(config).await;
+                let known = look.done().await;
+                let found = survey(config, &known);
+                (known, found)
+            }
+            // Other labs on this host may use the same addresses: what counts is what is joined to these.
+            config::Interfaces::Named(_) => {
+                let named: BTreeSet<Option<Netns>> =
+                    self.entries.iter().map(|entry| entry.interface.netns.clone()).collect();
+                look.at(named.iter().cloned()).await;
+                look.joined().await;
+                let known = look.done().await;
+                let found = survey(config, &known);
+                if found.values().any(|found| found.ways.is_empty()) {
+                    let mut look = Look::new(&mut self.workers, may_enter, &self.listed);
+                    look.at(named).await;
+                    look.joined().await;
+                    look.everywhere(config).await;
+                    let all = look.done().await;
+                    let known = with_missing(config, &known, all, &found);
+                    let found = survey(config, &known);
+                    (known, found)
+                } else {
+                    (known, found)
+                }
+            }
+        };
+        self.homes = homes::homes(config, &known, &self.home_names);
+        for (peer, home) in &self.homes {
+            if let Some(found) = found.get_mut(peer) {
+                found.exits = homes::exits(config, &known, home.at).iter().map(Exit::way).collect();
             }
         }
-        self.listed = look::listed();
-        self.known = look::everywhere(&mut self.workers, config).await;
-        survey(config, &self.known)
+        self.known = known;
+        found
     }
 
     /// Warns, once each, of peers that are not found.
@@ -40,18 +69,17 @@ impl Interfaces {
         }
     }
 
-    /// Notes which interfaces cover the peers from an instant on.
-    pub(super) fn cover(&mut self, found: &BTreeMap<PeerId, Found>, at: MonoNs) {
+    /// Notes which interfaces cover the peers from an instant on, and what names the ends of frames.
+    pub(super) fn cover(&mut self, config: &Config, found: &BTreeMap<PeerId, Found>, at: MonoNs) {
         self.is_one_missing = found.values().any(|found| found.ways.is_empty());
         let Self { entries, coverage, .. } = self;
         let id = |place: &Place| {
-            let is_there =
-                |entry: &&Entry| entry.interface.name == place.name && entry.interface.netns == place.netns;
-            entries.iter().find(is_there).map(|entry| entry.id)
+            entries.iter().find(|entry| entry.is(&place.name, place.netns.as_ref())).map(|entry| entry.id)
         };
         for (peer, found) in found {
             coverage.renew(*peer, &found.ways, id, at);
         }
+        self.assess(config, found, at);
     }
 
     /// Looks where the peers live now, and attaches where they are new.
@@ -74,22 +102,21 @@ impl Interfaces {
             found.retain(|_, found| found.ambiguous.is_empty());
             self.warn(config, &found);
             let is_held = |place: &Place| {
-                self.entries.iter().any(|entry| {
-                    entry.attachment.is_some()
-                        && entry.interface.name == place.name
-                        && entry.interface.netns == place.netns
-                })
+                self.entries
+                    .iter()
+                    .any(|entry| entry.attachment.is_some() && entry.is(&place.name, place.netns.as_ref()))
             };
             for (interface, why) in choice::choose(config, &found, is_held) {
-                if let Some(entry) = self.entries.iter_mut().find(|entry| entry.interface == interface) {
+                if let Some(entry) =
+                    self.entries.iter_mut().find(|entry| entry.is(&interface.name, interface.netns.as_ref()))
+                {
                     entry.chosen = Some(why);
                     continue;
                 }
                 let netns = interface.netns.clone();
-                let is_followed =
-                    netns.is_none() || self.entries.iter().any(|entry| entry.interface.netns == netns);
-                if !is_followed
-                    && (self.clean(netns.as_ref()).await.is_err() || self.subscribe(netns.as_ref()).is_err())
+                let is_first = !self.entries.iter().any(|entry| entry.interface.netns == netns);
+                if is_first && netns.is_some() && self.clean(netns.as_ref()).await.is_err()
+                    || self.follow(netns.as_ref()).is_err()
                 {
                     continue;
                 }
@@ -98,12 +125,19 @@ impl Interfaces {
                 changes.told.extend(self.try_again(self.entries.len() - 1).await);
             }
         }
-        self.cover(&found, at);
-        self.coverage.forget(cuts.open_since.unwrap_or_else(MonoNs::now));
-        let Self { entries, coverage, .. } = self;
+        self.cover(config, &found, at);
+        self.follow_homes();
+        let open_since = cuts.open_since.unwrap_or_else(MonoNs::now);
+        self.coverage.forget(open_since);
+        self.eras.forget(open_since);
+        let Self { entries, coverage, eras, .. } = self;
         // Of a peer that has moved on. What is attached stays: that a peer is silent there says nothing.
-        entries
-            .retain(|entry| entry.chosen.is_none() || entry.attachment.is_some() || coverage.needs(entry.id));
+        entries.retain(|entry| {
+            entry.chosen.is_none()
+                || entry.attachment.is_some()
+                || coverage.needs(entry.id)
+                || eras.need(entry.id)
+        });
         self.leave_unused(config);
         self.bind(kernel, cuts.is_rolling);
         changes
@@ -120,4 +154,39 @@ impl Interfaces {
             let _ = news.send(InterfaceEvent::Survey { at });
         });
     }
+}
+
+/// Whether the daemon may enter namespaces after its start.
+fn leads_to_namespaces(config: &Config) -> bool {
+    match &config.interfaces {
+        config::Interfaces::Auto => true,
+        config::Interfaces::Named(named) => {
+            named.iter().any(|interface| interface.netns.is_some())
+                || config.endpoints.iter().any(|endpoint| endpoint.netns.is_some())
+        }
+    }
+}
+
+/// Adds, of all namespaces, those that alone hold an address of a peer that was not found, and the daemon's own.
+fn with_missing(
+    config: &Config,
+    known: &[Namespace],
+    mut all: Vec<Namespace>,
+    found: &BTreeMap<PeerId, Found>,
+) -> Vec<Namespace> {
+    let is_known = |space: &Namespace| known.iter().any(|known| known.netns == space.netns);
+    let rest: Vec<&Namespace> = all.iter().filter(|space| !is_known(space)).collect();
+    let holds = |space: &Namespace, peer: PeerId| {
+        space.facts.addresses.iter().any(|(_, address)| owner(config, *address) == Some(peer))
+    };
+    let mut wanted: BTreeSet<Option<Netns>> = BTreeSet::from([None]);
+    for peer in found.iter().filter(|(_, found)| found.ways.is_empty()).map(|(peer, _)| *peer) {
+        let mut holding = rest.iter().filter(|space| holds(space, peer));
+        if let (Some(only), None) = (holding.next(), holding.next()) {
+            wanted.insert(only.netns.clone());
+        }
+    }
+    let joined: BTreeSet<Option<Netns>> = known.iter().map(|space| space.netns.clone()).collect();
+    all.retain(|space| joined.contains(&space.netns) || wanted.contains(&space.netns));
+    all
 }

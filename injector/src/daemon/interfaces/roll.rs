@@ -35,6 +35,9 @@ impl Interfaces {
     /// Says for each peer which interfaces roll its links' loss. While loss is rolled, those that do go on doing so as
     /// long as they are attached, since a live slot does not change under way; others may join them.
     pub fn bind(&mut self, kernel: &mut Kernel, is_rolling: bool) {
+        if let Err(error) = kernel.identify(&self.hooked_identity()) {
+            tracing::error!(%error, "the programs do not know what names the peers' frames");
+        }
         let mut news = Vec::new();
         for peer in self.coverage.peers() {
             let hooked = |track: &Track| -> Vec<u32> {

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use netlink_packet_route::link::LinkLayerType;
 
+use super::devices::{Spot, other_end, usable};
+use super::homes::is_elsewhere;
 use crate::config::{Config, Netns, Peer};
 use crate::model::PeerId;
+use crate::netlink::Kind;
 use crate::netlink::facts::{Facts, Route};
-use crate::netlink::{Kind, LinkFacts};
 
 type Mac = [u8; 6];
 
@@ -21,6 +22,8 @@ pub struct Namespace {
     pub netns: Option<Netns>,
     /// What it knows.
     pub facts: Facts,
+    /// The other namespaces that were asked, by the ids that this one has for them.
+    pub away: BTreeMap<i32, Option<Netns>>,
 }
 
 /// An interface that a peer's packets pass.
@@ -59,17 +62,18 @@ pub struct Found {
     pub ways: Vec<Way>,
     /// What leads nowhere: the address, and why.
     pub missing: Vec<String>,
+    /// By these its frames leave its home; each may be a way.
+    pub exits: Vec<Way>,
+    /// Where it may be if nothing else is known of it: a default route's way.
+    pub weak: Vec<Way>,
+    /// Where it may be: ports of its bridge, with MAC addresses that are nobody's.
+    pub candidates: Vec<Way>,
     /// An address that several namespaces have as their own, and those interfaces.
     pub ambiguous: Vec<(IpAddr, Vec<Place>)>,
 }
 
-/// A device whose frames can be judged, and that leads somewhere.
-fn usable(link: &LinkFacts) -> bool {
-    link.layer == LinkLayerType::Ether && link.kind != Kind::Loopback
-}
-
 /// Whose address it is: exact first, then the longest prefix, as the programs look it up.
-fn owner(config: &Config, address: IpAddr) -> Option<PeerId> {
+pub fn owner(config: &Config, address: IpAddr) -> Option<PeerId> {
     let exact = config.peers.iter().find(|peer| peer.addresses.contains(&address));
     let prefix = || {
         let all = config.peers.iter().flat_map(|peer| peer.prefixes.iter().map(move |prefix| (peer, prefix)));
@@ -92,11 +96,10 @@ pub fn survey(config: &Config, namespaces: &[Namespace]) -> BTreeMap<PeerId, Fou
         nics.extend(held.map(|(index, _)| (at, *index)));
     }
     let of = |peer| Search { config, namespaces, nics: &nics, peer, found: Found::default() }.run();
-    config.peers.iter().map(|peer| (peer.id, of(peer))).collect()
+    let mut found: BTreeMap<PeerId, Found> = config.peers.iter().map(|peer| (peer.id, of(peer))).collect();
+    weak::add(config, namespaces, &mut found);
+    found
 }
-
-/// An interface, and the number of its namespace.
-type Spot<'a> = (usize, &'a LinkFacts);
 
 struct Search<'a> {
     config: &'a Config,
@@ -134,7 +137,24 @@ impl<'a> Search<'a> {
                 "{mac}: no interface has it, no bridge port has learned it, and it is no neighbour"
             ));
         }
+        if self.found.ways.is_empty() {
+            self.weak();
+        }
         self.found
+    }
+
+    /// Where default routes lead, for a peer that nothing else is known of.
+    fn weak(&mut self) {
+        let mut defaults = Vec::new();
+        for (at, space) in self.namespaces.iter().enumerate() {
+            // A peer's own default route leads away from it.
+            let is_home = self.nics.iter().any(|(nic, _)| *nic == at);
+            if !is_home {
+                defaults.extend(space.facts.defaults.iter().map(|route| (at, *route)));
+            }
+        }
+        self.routes(defaults);
+        self.found.weak = std::mem::take(&mut self.found.ways);
     }
 
     /// The peer's addresses: those of the config, and what is known of its prefixes.
@@ -152,6 +172,10 @@ impl<'a> Search<'a> {
     }
 
     fn add(&mut self, way: Way) {
+        let is_left_out = |place: &Place| is_elsewhere(self.config, place.netns.as_ref(), &place.name);
+        if way.places[..way.sure].iter().any(is_left_out) {
+            return;
+        }
         let is_same = |known: &Way| {
             known.places.len() == way.places.len()
                 && known.places.iter().zip(&way.places).all(|(known, place)| known.is(place))
@@ -182,7 +206,7 @@ impl<'a> Search<'a> {
             places.push(self.place(next, format!("it carries {}", last.1.name)));
             last = next;
         }
-        if let Some(end) = self.other_end(last) {
+        if let Some(end) = other_end(self.namespaces, last) {
             places.push(self.place(end, format!("it is the other end of {}", last.1.name)));
         }
         let sure = places.len();
@@ -201,27 +225,6 @@ impl<'a> Search<'a> {
     fn below(&self, (at, link): Spot<'a>) -> Option<Spot<'a>> {
         let below = link.below.filter(|_| link.kind == Kind::Vlan && !link.is_below_away)?;
         self.namespaces[at].facts.link(below).filter(|link| usable(link)).map(|below| (at, below))
-    }
-
-    /// The host end of a veth, if it is in a namespace that we know.
-    fn other_end(&self, (at, link): Spot<'a>) -> Option<Spot<'a>> {
-        let below = link.below.filter(|_| link.kind == Kind::Veth)?;
-        let is_end = |(other, end): &Spot<'a>| {
-            end.index == below
-                && end.kind == Kind::Veth
-                && end.below == Some(link.index)
-                && (*other == at) != link.is_below_away
-                && link.is_below_away == end.is_below_away
-        };
-        let mut ends: Vec<Spot<'a>> = self.links().filter(is_end).collect();
-        if ends.len() > 1 {
-            // Indices are equal in several namespaces: the bridge must have learned the MAC there.
-            ends.retain(|(other, _)| {
-                let ports = &self.namespaces[*other].facts.ports;
-                ports.iter().any(|(mac, port)| *port == below && link.mac == Some(*mac))
-            });
-        }
-        if let [end] = ends[..] { Some(end) } else { None }
     }
 
     /// The bridge ports behind which a MAC was learned, the nearest first: fewest others are behind that one.
@@ -307,9 +310,7 @@ impl<'a> Search<'a> {
                 "{address}: a neighbour on the bridge {}, of which no port has learned its MAC address",
                 bridge.name
             ),
-            None => format!(
-                "{address}: no interface has it, it is no neighbour, and no route leads to it but a default"
-            ),
+            None => weak::missing(self.namespaces, address),
         })
     }
 
@@ -474,6 +475,8 @@ impl<'a> Search<'a> {
 }
 
 const LEARNED: &str = "the peer's MAC address was learned behind this bridge port";
+
+mod weak;
 
 #[cfg(test)]
 mod tests;

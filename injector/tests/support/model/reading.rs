@@ -154,7 +154,14 @@ fn addressed(mut rest: &[u8]) -> Option<Addressed<'_>> {
         [0x08, 0x00] => {
             let ip = V4::read(packet)?;
             let (from, to) = (ip.from.into(), ip.to.into());
-            Some(Addressed { from, to, content: ip.content(), asks: false, claims: None, piece_of: ip.above.piece_of() })
+            Some(Addressed {
+                from,
+                to,
+                content: ip.content(),
+                asks: false,
+                claims: None,
+                piece_of: ip.above.piece_of(),
+            })
         }
         [0x86, 0xdd] => {
             let ip = V6::read(packet)?;

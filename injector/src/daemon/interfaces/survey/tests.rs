@@ -1,6 +1,9 @@
 //! Surveys of facts written by hand.
 
+use netlink_packet_route::link::LinkLayerType;
+
 use super::*;
+use crate::netlink::LinkFacts;
 
 fn link(index: u32, name: &str, kind: Kind, below: Option<u32>) -> LinkFacts {
     LinkFacts {
@@ -12,6 +15,7 @@ fn link(index: u32, name: &str, kind: Kind, below: Option<u32>) -> LinkFacts {
         master: None,
         below,
         is_below_away: below.is_some(),
+        away: None,
         kind,
         xdp: None,
     }
@@ -23,7 +27,7 @@ fn config() -> Config {
 }
 
 fn space(netns: Option<&str>, facts: Facts) -> Namespace {
-    Namespace { netns: netns.map(|name| Netns::Name(name.to_owned())), facts }
+    Namespace { netns: netns.map(|name| Netns::Name(name.to_owned())), facts, away: BTreeMap::new() }
 }
 
 /// The ways, their places joined by spaces; what not every packet passes after a bar.

@@ -1,0 +1,117 @@
+//! Whether a partition may be cut: its links must have an end here, and pass hooks of ours.
+
+use std::collections::BTreeSet;
+
+use super::interfaces::LinkCoverage;
+use super::partition::{Partition, named};
+use super::state::{Answer, State};
+use crate::api::types::{Code, CoverageState, Problem, Warning, WarningCode};
+use crate::clock::MonoNs;
+use crate::model::Link;
+
+/// How many links a refusal names.
+const SHOWN: usize = 4;
+
+impl State {
+    /// Leaves the links with neither end here to the daemons of other hosts.
+    pub(super) fn keep_here(&self, partition: &mut Partition) -> Answer<()> {
+        let is_here = |link: &Link| self.config.is_here(link.src) || self.config.is_here(link.dst);
+        let (here, elsewhere): (Vec<Link>, Vec<Link>) =
+            partition.resolved.links.iter().partition(|link| is_here(link));
+        if here.is_empty() && !elsewhere.is_empty() {
+            let here: Vec<&str> =
+                self.config.here.iter().flatten().map(|peer| self.config.names.name(*peer)).collect();
+            return Err(Problem::new(
+                Code::NotHere,
+                format!(
+                    "none of the {} links has an end here: here are {}",
+                    elsewhere.len(),
+                    here.join(", ")
+                ),
+            )
+            .field("shape")
+            .remedy("ask the daemons of the other hosts, or add a peer to here"));
+        }
+        partition.resolved.links = here;
+        partition.not_here = elsewhere;
+        Ok(())
+    }
+
+    /// Looks how far a partition's links are covered now.
+    pub(super) async fn look_at_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
+        self.interfaces.look_for_redirects().await;
+        let now = MonoNs::now();
+        let names = &self.config.names;
+        let links = &partition.resolved.links;
+        let found = self.interfaces.coverage_of(names, links, partition.cut_links(), now, Some(now));
+        partition.coverage = links.iter().zip(&found).map(|(link, found)| found.view(names, *link)).collect();
+        found
+    }
+
+    /// Refuses a partition with links that are known not to be covered, unless they are left out on purpose; warns of
+    /// those of which it is not known.
+    pub(super) fn admit(&self, partition: &mut Partition, found: &[LinkCoverage]) -> Answer<()> {
+        let links = partition.resolved.links.iter().zip(found);
+        let mut bad: Vec<(&Link, &LinkCoverage)> = links
+            .clone()
+            .filter(|(_, found)| matches!(found.state, CoverageState::Not | CoverageState::Partly))
+            .collect();
+        let unknown: Vec<String> = links
+            .filter(|(_, found)| found.state == CoverageState::Unknown)
+            .map(|(link, _)| named(&self.config.names, *link).to_string())
+            .collect();
+        bad.sort_by_key(|(_, found)| std::cmp::Reverse(found.state));
+        if !bad.is_empty() && !partition.request.allow_uncovered {
+            return Err(self.refusal(&bad));
+        }
+        if !bad.is_empty() {
+            let names: Vec<String> =
+                bad.iter().map(|(link, _)| named(&self.config.names, **link).to_string()).collect();
+            let links = shortened(&names);
+            let text = format!("{links} may go on: they are not covered, and are left out on purpose");
+            partition.warnings.push(Warning::new(WarningCode::LeftOut, links, text));
+        }
+        let left_out: BTreeSet<Link> = bad.iter().map(|(link, _)| **link).collect();
+        if !unknown.is_empty() {
+            let links = shortened(&unknown);
+            let text = format!(
+                "coverage is unknown for {links}: what is known of their ways is hooked, but not all devices of either end are known; see `injector peers`"
+            );
+            partition.warnings.push(Warning::new(WarningCode::CoverageUnknown, links, text));
+        }
+        partition.left_out = left_out;
+        Ok(())
+    }
+
+    fn refusal(&self, bad: &[(&Link, &LinkCoverage)]) -> Problem {
+        let mut told: Vec<String> = Vec::new();
+        for (link, found) in bad.iter().take(SHOWN) {
+            told.push(format!("{} is {}: {}", named(&self.config.names, **link), found.state, found.reason));
+        }
+        if bad.len() > SHOWN {
+            let more: Vec<String> = bad[SHOWN..]
+                .iter()
+                .map(|(link, found)| format!("{} ({})", named(&self.config.names, **link), found.state))
+                .collect();
+            told.push(format!("and {}", shortened(&more)));
+        }
+        let mut remedies: Vec<&str> = Vec::new();
+        for remedy in bad.iter().filter_map(|(_, found)| found.remedy.as_deref()) {
+            if !remedies.contains(&remedy) && remedies.len() < SHOWN {
+                remedies.push(remedy);
+            }
+        }
+        remedies.push("or go on without these links by --allow-uncovered (allow_uncovered: true)");
+        Problem::new(Code::NotCovered, format!("nothing was cut: {}", told.join("; ")))
+            .field("shape")
+            .remedy(remedies.join("; "))
+    }
+}
+
+/// Some names, and how many more there are.
+fn shortened(names: &[String]) -> String {
+    const MOST: usize = 12;
+    let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(MOST);
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}

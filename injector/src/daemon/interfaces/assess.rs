@@ -1,0 +1,392 @@
+//! What the last survey says of identity and coverage, kept over time, and asked for links.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Interfaces;
+use super::entry::Bypass;
+use super::gaps::Gap;
+use super::link_coverage::{Closure, Lens, Reason, Verdict};
+use super::naming::{Ours, Sources, identity};
+use super::picture::{Picture, Seen};
+use super::survey::{Found, Place};
+use crate::api::types::{Bypassed, CoverageState, Uncovered};
+use crate::clock::MonoNs;
+use crate::config::{Config, Interface};
+use crate::datapath::{Foreign, HookQuery, shown, states};
+use crate::identity::Identity;
+use crate::model::{Link, PeerId, PeerNames};
+
+/// How far a link's paths pass hooks of ours over a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkCoverage {
+    /// The worst of that time.
+    pub state: CoverageState,
+    /// Why, in words.
+    pub reason: String,
+    /// What to write into the config, where something helps.
+    pub remedy: Option<String>,
+    /// When it was not covered, or partly, and for want of which interfaces.
+    pub uncovered: Vec<Uncovered>,
+}
+
+/// The links of a partition, and what else decides how they are covered.
+#[derive(Clone, Copy, Debug)]
+pub struct CutLinks<'a> {
+    /// All of them, sorted.
+    pub links: &'a [Link],
+    /// Whether frames to groups are cut too, which a partition of some ports leaves alone.
+    pub is_grouped: bool,
+}
+
+impl Interfaces {
+    /// Computes what names frames and what is covered, from what was found.
+    pub(super) fn assess(&mut self, config: &Config, found: &BTreeMap<PeerId, Found>, at: MonoNs) {
+        let ours: Vec<Ours<'_>> = self
+            .entries
+            .iter()
+            .map(|entry| Ours {
+                id: entry.id,
+                name: entry.name(),
+                netns: entry.interface.netns.as_ref(),
+                peer: entry.interface.peer,
+            })
+            .collect();
+        let sources = Sources { config, namespaces: &self.known, homes: &self.homes, found };
+        let identity = identity(&sources, &ours);
+        let seen = Seen {
+            config,
+            namespaces: &self.known,
+            homes: &self.homes,
+            found,
+            identity: &identity,
+            ours: &ours,
+        };
+        let picture = seen.picture();
+        self.home_names =
+            self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
+        self.identity = identity;
+        self.eras.renew(picture, at);
+    }
+
+    /// What names the ends of frames now.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The same with the ports alone that programs of ours are on.
+    pub fn hooked_identity(&self) -> Identity {
+        let mut identity = self.identity.clone();
+        identity.ports.retain(|id, _| self.entry(*id).is_some_and(|entry| entry.attachment.is_some()));
+        identity
+    }
+
+    fn hooked(&self, at: MonoNs) -> BTreeSet<u32> {
+        let is_open = |gap: &Gap| gap.from <= at && gap.until.is_none_or(|until| until > at);
+        let hooked = self.entries.iter().filter(|entry| !entry.gaps.iter().any(is_open));
+        hooked.map(|entry| entry.id).collect()
+    }
+
+    /// The parts of a time in which neither what is seen nor what is attached changes.
+    fn parts(&self, time: Gap) -> Vec<(Gap, std::sync::Arc<Picture>, BTreeSet<u32>)> {
+        let mut parts = Vec::new();
+        for (gap, picture) in self.eras.during(time) {
+            let times = self
+                .entries
+                .iter()
+                .flat_map(|entry| entry.gaps.iter().chain(entry.bypasses.iter().map(|bypass| &bypass.time)));
+            let edges = times.flat_map(|gap| [Some(gap.from), gap.until]).flatten();
+            let is_within = |edge: &MonoNs| *edge > gap.from && gap.until.is_none_or(|until| *edge < until);
+            let mut edges: Vec<MonoNs> = edges.filter(is_within).collect();
+            edges.sort_unstable();
+            edges.dedup();
+            let mut from = gap.from;
+            for until in edges.into_iter().map(Some).chain([gap.until]) {
+                parts.push((Gap { from, until }, picture.clone(), self.hooked(from)));
+                from = until.unwrap_or(from);
+            }
+        }
+        parts
+    }
+
+    /// How far links of one partition are covered from an instant on, in their order: each at the worst of that time.
+    pub fn coverage_of(
+        &self,
+        names: &PeerNames,
+        links: &[Link],
+        cut: CutLinks<'_>,
+        from: MonoNs,
+        until: Option<MonoNs>,
+    ) -> Vec<LinkCoverage> {
+        // A time of no length is an instant.
+        let until = until.map(|until| until.max(from + std::time::Duration::from_nanos(1)));
+        let parts = self.parts(Gap { from, until });
+        let mut worst: Vec<Option<Verdict>> = vec![None; links.len()];
+        let mut uncovered: Vec<Vec<Uncovered>> = vec![Vec::new(); links.len()];
+        for (gap, picture, hooked) in &parts {
+            let lens = Lens::new(picture, hooked, &self.redirected);
+            for (at, link) in links.iter().enumerate() {
+                let verdict = lens.judge_in(*link, cut.links, cut.is_grouped);
+                if matches!(verdict.state, CoverageState::Not | CoverageState::Partly) {
+                    add_time(&mut uncovered[at], self.lacking(&verdict.reason), *gap);
+                }
+                if worst[at].as_ref().is_none_or(|worst| verdict.state > worst.state) {
+                    worst[at] = Some(verdict);
+                }
+            }
+        }
+        let words = |verdict: Option<Verdict>, uncovered| match verdict {
+            Some(verdict) => LinkCoverage {
+                state: verdict.state,
+                reason: self.reason(names, &verdict.reason),
+                remedy: remedy(names, &verdict.reason),
+                uncovered,
+            },
+            None => LinkCoverage {
+                state: CoverageState::Unknown,
+                reason: "it was not looked at".to_owned(),
+                remedy: None,
+                uncovered,
+            },
+        };
+        worst.into_iter().zip(uncovered).map(|(verdict, uncovered)| words(verdict, uncovered)).collect()
+    }
+
+    /// When something could send packets of links past our programs, from an instant on, in the links' order: times at
+    /// which they are covered only by hooks that something runs before.
+    pub fn bypassed(
+        &self,
+        links: &[Link],
+        cut: CutLinks<'_>,
+        from: MonoNs,
+        until: Option<MonoNs>,
+    ) -> Vec<Vec<Bypassed>> {
+        let mut found = vec![Vec::new(); links.len()];
+        if self.entries.iter().all(|entry| entry.bypasses.is_empty()) {
+            return found;
+        }
+        for (gap, picture, hooked) in self.parts(Gap { from, until }) {
+            let open = |bypass: &&Bypass| {
+                bypass.time.from <= gap.from && bypass.time.until.is_none_or(|until| until > gap.from)
+            };
+            let bypassed: Vec<(u32, &Bypass)> = self
+                .entries
+                .iter()
+                .filter_map(|entry| Some((entry.id, entry.bypasses.iter().find(open)?)))
+                .collect();
+            if bypassed.is_empty() {
+                continue;
+            }
+            let whole: BTreeSet<u32> =
+                hooked.iter().copied().filter(|id| bypassed.iter().all(|(other, _)| other != id)).collect();
+            let with = Lens::new(&picture, &hooked, &self.redirected);
+            let without = Lens::new(&picture, &whole, &self.redirected);
+            for (link, found) in links.iter().zip(&mut found) {
+                let judge = |lens: &Lens<'_>| lens.judge_in(*link, cut.links, cut.is_grouped).state;
+                let alone = judge(&without);
+                if !matches!(alone, CoverageState::Not | CoverageState::Partly) || alone <= judge(&with) {
+                    continue;
+                }
+                found.extend(bypassed.iter().map(|(id, bypass)| Bypassed {
+                    interface: self.shown_id(*id),
+                    why: bypass.why.clone(),
+                    from_ns: gap.from,
+                    until_ns: gap.until,
+                }));
+            }
+        }
+        found
+    }
+
+    /// Whether all devices of a peer are hooked now.
+    pub fn is_closed(&self, peer: PeerId) -> bool {
+        let Some(picture) = self.eras.now() else { return false };
+        let hooked = self.hooked(MonoNs::now());
+        Lens::new(picture, &hooked, &self.redirected).closed(peer) == Closure::Closed
+    }
+
+    fn shown_id(&self, id: u32) -> String {
+        self.entry(id).map_or_else(|| format!("interface {id}"), |entry| shown(&entry.interface))
+    }
+
+    /// The interfaces that lack a hook.
+    fn lacking(&self, reason: &Reason) -> String {
+        match reason {
+            Reason::NoHook(places) | Reason::Path(_, places) => {
+                places.iter().map(shown_place).collect::<Vec<_>>().join(", ")
+            }
+            Reason::Blind(name) => name.clone(),
+            Reason::Redirect(id) | Reason::SameHook(id) => self.shown_id(*id),
+            Reason::HostMates(_) => "lo".to_owned(),
+            Reason::NoWay | Reason::Group(_) | Reason::Closed(_) | Reason::Open => "none is known".to_owned(),
+        }
+    }
+
+    fn reason(&self, names: &PeerNames, reason: &Reason) -> String {
+        match reason {
+            Reason::Closed(peer) => format!("every device of {} is hooked", names.name(*peer)),
+            Reason::HostMates(netns) => {
+                let place = match netns {
+                    Some(netns) => format!("network namespace {netns}"),
+                    None => "the daemon's own network namespace".to_owned(),
+                };
+                format!(
+                    "both peers are in {place}: their frames go over lo, where they can't be told apart yet"
+                )
+            }
+            Reason::NoWay => "nothing shows where either peer is: neither an address, a neighbour, a bridge port nor a route".to_owned(),
+            Reason::NoHook(places) => {
+                format!("no hook of ours is on the way of either peer: {}", shown_places(places))
+            }
+            Reason::SameHook(id) => format!(
+                "both peers are behind {}: what they send to each other need not pass it",
+                self.shown_id(*id)
+            ),
+            Reason::Path(address, places) => {
+                let to = address.map_or_else(String::new, |address| format!(" to {address}"));
+                format!("packets{to} can go by devices without a hook of ours: {}", shown_places(places))
+            }
+            Reason::Blind(name) => format!(
+                "packets can go by {name}, whose packets begin with the IP header: no hook of ours can judge them there"
+            ),
+            Reason::Group(peer) => format!(
+                "multicast and broadcast frames to {} pass: it is not known by a hooked port of its own, and the sender's other links are not cut",
+                names.name(*peer)
+            ),
+            Reason::Redirect(id) => format!(
+                "a program of others on another device may redirect past the hook of {}, the host end of a veth",
+                self.shown_id(*id)
+            ),
+            Reason::Open => "what is known of both peers' ways is hooked, but not all devices of either are known".to_owned(),
+        }
+    }
+
+    /// Looks for programs of others that could redirect past our hooks at the host ends of veths.
+    pub async fn look_for_redirects(&mut self) {
+        let hosts: BTreeMap<u32, Option<crate::config::Netns>> = self
+            .entries
+            .iter()
+            .filter(|entry| {
+                entry.attachment.is_some()
+                    && self
+                        .identity
+                        .ports
+                        .get(&entry.id)
+                        .is_some_and(|port| port.end == crate::identity::End::Host)
+            })
+            .map(|entry| (entry.id, entry.interface.netns.clone()))
+            .collect();
+        let mut redirected = BTreeSet::new();
+        let spaces: BTreeSet<&Option<crate::config::Netns>> = hosts.values().collect();
+        for netns in spaces {
+            let foreign = self.foreign_devices(netns).await;
+            let is_past = |id: u32| {
+                let own = self.entry(id).and_then(super::entry::Entry::index);
+                foreign.iter().any(|index| Some(*index) != own)
+            };
+            redirected
+                .extend(hosts.iter().filter(|(id, at)| *at == netns && is_past(**id)).map(|(id, _)| *id));
+        }
+        self.redirected = redirected;
+    }
+
+    /// The devices of a namespace that have a TC program of others.
+    async fn foreign_devices(&self, netns: &Option<crate::config::Netns>) -> Vec<u32> {
+        let mut foreign = Vec::new();
+        let mut ours = BTreeSet::new();
+        for entry in self.entries.iter().filter(|entry| entry.interface.netns == *netns) {
+            if let Some(attachment) = &entry.attachment {
+                ours.insert(attachment.facts.index);
+                let state = attachment.state().await;
+                if state.is_ok_and(|state| state.foreign.iter().any(Foreign::is_on_tc)) {
+                    foreign.push(attachment.facts.index);
+                }
+            }
+        }
+        let Some(worker) = self.workers.running(netns.as_ref()) else { return foreign };
+        let asked = worker.ask(move || async move {
+            let handle = crate::netlink::connect().ok()?;
+            let links = crate::netlink::links(&handle).await.ok()?;
+            let rest = links.iter().filter(|link| !ours.contains(&link.index)).map(|link| HookQuery {
+                index: link.index,
+                name: link.name.clone(),
+                ours: Vec::new(),
+                is_xdp: false,
+            });
+            let queries: Vec<HookQuery> = rest.collect();
+            let indices: Vec<u32> = queries.iter().map(|query| query.index).collect();
+            let with = indices.into_iter().zip(states(queries).await.ok()?).filter(|(_, state)| {
+                state.as_ref().is_some_and(|state| state.foreign.iter().any(Foreign::is_on_tc))
+            });
+            Some(with.map(|(index, _)| index).collect::<Vec<u32>>())
+        });
+        foreign.extend(asked.await.ok().flatten().into_iter().flatten());
+        foreign
+    }
+}
+
+/// Adds a time, or makes the last one longer.
+fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: Gap) {
+    if let Some(last) = times.last_mut()
+        && last.until_ns == Some(gap.from)
+    {
+        last.until_ns = gap.until;
+        if last.interface != interface {
+            last.interface = format!("{}, {interface}", last.interface);
+        }
+        return;
+    }
+    times.push(Uncovered { interface, from_ns: gap.from, until_ns: gap.until });
+}
+
+fn shown_place(place: &Place) -> String {
+    shown(&Interface::found(&place.name, place.netns.as_ref()))
+}
+
+fn shown_places(places: &[Place]) -> String {
+    places.iter().map(shown_place).collect::<Vec<_>>().join(", ")
+}
+
+/// The entry of the config for an interface.
+fn line(place: &Place) -> String {
+    let netns = match &place.netns {
+        None => String::new(),
+        Some(crate::config::Netns::Pid(pid)) => format!(", netns: {{ pid: {pid} }}"),
+        Some(netns) => format!(", netns: {netns}"),
+    };
+    format!("{{ name: {}{netns} }}", place.name)
+}
+
+fn remedy(names: &PeerNames, reason: &Reason) -> Option<String> {
+    match reason {
+        Reason::NoHook(places) | Reason::Path(_, places) if !places.is_empty() => {
+            let lines: Vec<String> = places.iter().map(line).collect();
+            let last = places.last()?;
+            Some(format!(
+                "add to interfaces: {}; or, if it does not matter, elsewhere: [{}]",
+                lines.join(" or "),
+                line(last)
+            ))
+        }
+        Reason::NoHook(_) | Reason::Path(..) | Reason::NoWay => Some(
+            "let both peers send something, or add to interfaces the one that a peer is behind, as in: { name: tap1, peer: n1 }"
+                .to_owned(),
+        ),
+        Reason::SameHook(_) => Some("add an interface to which only one of them is connected".to_owned()),
+        Reason::HostMates(_) => {
+            Some("give each peer a network namespace of its own, or leave this link out".to_owned())
+        }
+        Reason::Blind(name) => Some(format!(
+            "attach where its packets have an Ethernet header, or, if it does not matter, write elsewhere: [{name}]"
+        )),
+        Reason::Group(peer) => {
+            let name = names.name(*peer);
+            Some(format!(
+                "if an interface leads to {name} alone, say so in interfaces, as in: {{ name: tap1, peer: {name} }}; or leave such frames alone by --allow-uncovered"
+            ))
+        }
+        Reason::Redirect(_) => {
+            Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
+        }
+        Reason::Closed(_) | Reason::Open => None,
+    }
+}

@@ -1,0 +1,284 @@
+//! Whether our hooks lie on a link's paths, from a picture and from which interfaces are attached. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::picture::{EndSight, Passage, Picture};
+use super::survey::Place;
+use crate::api::types::CoverageState;
+use crate::config::Netns;
+use crate::model::{Link, PeerId};
+
+/// What is known of a link's paths at one instant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// How far they pass hooks of ours.
+    pub state: CoverageState,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Why a link is covered, or is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// All devices of this peer are hooked.
+    Closed(PeerId),
+    /// Both live in one namespace: their frames go over `lo`.
+    HostMates(Option<Netns>),
+    /// Nothing shows where either of them is.
+    NoWay,
+    /// No way of either of them passes a hook; where hooks could be.
+    NoHook(Vec<Place>),
+    /// All that is known of both is that they are behind one interface, by its id.
+    SameHook(u32),
+    /// For this address, neither the sender's nor the receiver's device is hooked; where hooks could be.
+    Path(Option<IpAddr>, Vec<Place>),
+    /// A device whose frames no hook of ours can judge is a way of theirs.
+    Blind(String),
+    /// The receiver of group frames is not known by a port of its own.
+    Group(PeerId),
+    /// A program of others on another device may redirect past this interface's egress hook.
+    Redirect(u32),
+    /// What is known is hooked, and neither end is closed.
+    Open,
+}
+
+/// The instant at which links are judged.
+pub struct Lens<'a> {
+    picture: &'a Picture,
+    hooked: &'a BTreeSet<u32>,
+    bypassed: &'a BTreeSet<u32>,
+    closed: BTreeMap<PeerId, Closure>,
+}
+
+/// Whether all devices of an end are hooked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closure {
+    /// They are.
+    Closed,
+    /// They are, but for this host end of a veth, past which others may redirect.
+    Bypassed(u32),
+    /// They are not, or not all are known.
+    Open,
+}
+
+static NOTHING: EndSight = EndSight {
+    is_here: false,
+    home: None,
+    is_whole: false,
+    words: Vec::new(),
+    ways: Vec::new(),
+    weak: Vec::new(),
+    ports: Vec::new(),
+    addresses: Vec::new(),
+};
+
+impl<'a> Lens<'a> {
+    /// With the interfaces that are hooked, and the host ends past which programs of others may redirect.
+    pub fn new(picture: &'a Picture, hooked: &'a BTreeSet<u32>, bypassed: &'a BTreeSet<u32>) -> Self {
+        let mut lens = Self { picture, hooked, bypassed, closed: BTreeMap::new() };
+        lens.closed = picture.ends.iter().map(|(peer, end)| (*peer, lens.closure(end))).collect();
+        lens
+    }
+
+    /// Whether all devices of a peer are hooked.
+    pub fn closed(&self, peer: PeerId) -> Closure {
+        self.closed.get(&peer).copied().unwrap_or(Closure::Open)
+    }
+
+    fn is_hooked(&self, passage: &Passage) -> bool {
+        passage.sure.iter().any(|id| self.hooked.contains(id))
+    }
+
+    fn is_open(&self, passage: &Passage) -> bool {
+        !passage.sure.iter().chain(&passage.maybe).any(|id| self.hooked.contains(id))
+    }
+
+    fn closure(&self, end: &EndSight) -> Closure {
+        if !end.words.is_empty() && end.words.iter().all(|id| self.hooked.contains(id)) {
+            return self.bypass(end.words.iter().copied()).map_or(Closure::Closed, Closure::Bypassed);
+        }
+        let Some(inside) = end.home.as_ref().and_then(|home| self.picture.homes.get(home)) else {
+            return Closure::Open;
+        };
+        let is_closed = end.is_whole
+            && inside.exits.iter().all(|exit| self.is_hooked(exit))
+            && end.ways.iter().all(|way| self.is_hooked(way));
+        if !is_closed {
+            return Closure::Open;
+        }
+        let by_host_end = inside.exits.iter().filter_map(|exit| {
+            let hooked: Vec<u32> = exit.sure.iter().copied().filter(|id| self.hooked.contains(id)).collect();
+            let is_only_end = hooked.iter().all(|id| exit.host_ends.contains(id));
+            is_only_end.then_some(hooked)
+        });
+        self.bypass(by_host_end.flatten()).map_or(Closure::Closed, Closure::Bypassed)
+    }
+
+    fn bypass(&self, mut host_ends: impl Iterator<Item = u32>) -> Option<u32> {
+        host_ends.find(|id| self.bypassed.contains(id))
+    }
+
+    fn end(&self, peer: PeerId) -> &'a EndSight {
+        self.picture.ends.get(&peer).unwrap_or(&NOTHING)
+    }
+
+    /// Judges a link, without what belongs to a partition as a whole.
+    pub fn judge(&self, link: Link) -> Verdict {
+        let verdict = |state, reason| Verdict { state, reason };
+        let (src, dst) = (self.end(link.src), self.end(link.dst));
+        if let (Some(a), Some(b)) = (&src.home, &dst.home)
+            && a == b
+        {
+            return verdict(CoverageState::Not, Reason::HostMates(a.clone()));
+        }
+        let closures = [link.src, link.dst].map(|peer| (peer, self.closed(peer)));
+        if let Some((peer, _)) = closures.iter().find(|(_, closure)| *closure == Closure::Closed) {
+            return verdict(CoverageState::Covered, Reason::Closed(*peer));
+        }
+        if let Some(id) = closures.iter().find_map(|(_, closure)| match closure {
+            Closure::Bypassed(id) => Some(*id),
+            _ => None,
+        }) {
+            return verdict(CoverageState::Partly, Reason::Redirect(id));
+        }
+        let ways: Vec<&Passage> = self.known(src).into_iter().chain(self.known(dst)).collect();
+        if ways.is_empty() {
+            return verdict(CoverageState::Not, Reason::NoWay);
+        }
+        if ways.iter().all(|way| self.is_open(way)) {
+            return verdict(CoverageState::Not, no_hook(&ways));
+        }
+        if let Some(id) = self.same_hook(link, src, dst) {
+            return verdict(CoverageState::Not, Reason::SameHook(id));
+        }
+        if let Some(reason) = self.open_path(src, dst) {
+            return verdict(CoverageState::Partly, reason);
+        }
+        verdict(CoverageState::Unknown, Reason::Open)
+    }
+
+    /// Judges a link of a partition that cuts these links, sorted; `is_grouped` is whether group frames are cut too.
+    pub fn judge_in(&self, link: Link, cut: &[Link], is_grouped: bool) -> Verdict {
+        let verdict = self.judge(link);
+        let is_fair = matches!(verdict.state, CoverageState::Covered | CoverageState::Unknown);
+        let is_partial = || {
+            self.picture.ends.keys().any(|peer| {
+                *peer != link.src && cut.binary_search(&Link { src: link.src, dst: *peer }).is_err()
+            })
+        };
+        let dst = self.end(link.dst);
+        let has_port = dst.ports.iter().any(|id| self.hooked.contains(id));
+        if is_grouped && is_fair && dst.is_here && !has_port && link.src != PeerId::WORLD && is_partial() {
+            return Verdict { state: CoverageState::Partly, reason: Reason::Group(link.dst) };
+        }
+        verdict
+    }
+
+    /// An end's ways: those by which its home is left, else those that are known, else where it may be.
+    fn known(&self, end: &'a EndSight) -> Vec<&'a Passage> {
+        let inside = end.home.as_ref().and_then(|home| self.picture.homes.get(home));
+        let mut known: Vec<&Passage> = end.ways.iter().collect();
+        known.extend(inside.iter().flat_map(|inside| &inside.exits));
+        if known.is_empty() {
+            known.extend(&end.weak);
+        }
+        known
+    }
+
+    /// The one interface behind which both ends are, if that is all that is known: what one sends to the other need
+    /// not pass it.
+    fn same_hook(&self, link: Link, src: &'a EndSight, dst: &'a EndSight) -> Option<u32> {
+        if link.src == PeerId::WORLD || link.dst == PeerId::WORLD || src.home.is_some() || dst.home.is_some()
+        {
+            return None;
+        }
+        let hooks = |end: &'a EndSight| -> BTreeSet<u32> {
+            let known = self.known(end).into_iter();
+            known.flat_map(|way| &way.sure).copied().filter(|id| self.hooked.contains(id)).collect()
+        };
+        let (a, b) = (hooks(src), hooks(dst));
+        let only = a.first().copied().filter(|_| a.len() == 1 && a == b)?;
+        let is_all = self.known(src).into_iter().chain(self.known(dst)).all(|way| self.is_hooked(way));
+        is_all.then_some(only)
+    }
+
+    /// A path by which neither end's device is hooked.
+    fn open_path(&self, src: &'a EndSight, dst: &'a EndSight) -> Option<Reason> {
+        let inside = |end: &EndSight| end.home.as_ref().and_then(|home| self.picture.homes.get(home));
+        let (from, to) = (inside(src), inside(dst));
+        let open = |ways: Vec<&'a Passage>| -> Vec<&'a Passage> {
+            ways.into_iter().filter(|way| self.is_open(way)).collect()
+        };
+        let addresses: Vec<Option<IpAddr>> = if dst.addresses.is_empty() {
+            vec![None]
+        } else {
+            dst.addresses.iter().copied().map(Some).collect()
+        };
+        for address in addresses {
+            if let (Some(from), Some(address)) = (from, address)
+                && from.held.iter().any(|(_, held)| *held == address)
+            {
+                continue;
+            }
+            let out: Option<Vec<&Passage>> = match (from, address) {
+                (Some(from), Some(address)) => Some(from.routes_to(address)),
+                _ if src.home.is_none() && src.ways.is_empty() && src.weak.is_empty() => None,
+                _ => Some(self.known(src)),
+            };
+            let into: Option<Vec<&Passage>> = match (to, address) {
+                (Some(to), Some(address)) if to.holds(address) => Some(to.devices_with(address)),
+                _ if dst.home.is_none() && dst.ways.is_empty() && dst.weak.is_empty() => None,
+                _ => Some(self.known(dst)),
+            };
+            // Of an end that nothing is known of, nothing is hooked.
+            let out = out.map(open);
+            let into = into.map(open);
+            let is_open = |ways: &Option<Vec<&Passage>>| ways.as_ref().is_none_or(|ways| !ways.is_empty());
+            if is_open(&out) && is_open(&into) {
+                let ways: Vec<&Passage> = out.into_iter().chain(into).flatten().collect();
+                return Some(match no_hook(&ways) {
+                    Reason::NoHook(places) => Reason::Path(address, places),
+                    other => other,
+                });
+            }
+        }
+        None
+    }
+}
+
+/// Where hooks could be, or the device that takes none.
+fn no_hook(ways: &[&Passage]) -> Reason {
+    if let Some(blind) = ways.iter().find_map(|way| way.blind.clone()) {
+        return Reason::Blind(blind);
+    }
+    let mut places: Vec<Place> = Vec::new();
+    for place in ways.iter().flat_map(|way| &way.places) {
+        if !places.iter().any(|known| known.is(place)) {
+            places.push(place.clone());
+        }
+    }
+    Reason::NoHook(places)
+}
+
+impl super::picture::Inside {
+    /// The devices by which a packet to an address leaves.
+    fn routes_to(&self, address: IpAddr) -> Vec<&Passage> {
+        let leads = || self.routes.iter().filter(|route| route.net.contains(&address));
+        let Some(longest) = leads().map(|route| route.net.prefix_len()).max() else { return Vec::new() };
+        let best = leads().filter(|route| route.net.prefix_len() == longest);
+        best.filter_map(|route| self.devices.get(&route.index)).collect()
+    }
+
+    fn holds(&self, address: IpAddr) -> bool {
+        self.held.iter().any(|(_, held)| *held == address)
+    }
+
+    /// The devices that have an address; all exits, if it is on a device that carries nothing.
+    fn devices_with(&self, address: IpAddr) -> Vec<&Passage> {
+        let having = self.held.iter().filter(|(_, held)| *held == address);
+        let devices: Vec<&Passage> = having.filter_map(|(index, _)| self.devices.get(index)).collect();
+        // One that carries nothing is none of them.
+        if devices.is_empty() { self.exits.iter().collect() } else { devices }
+    }
+}

@@ -1,0 +1,270 @@
+//! What names the ends of frames besides the config's addresses, from what the namespaces show. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::devices::{Spot, bridge_of, has_members, other_end, usable};
+use super::homes::{Home, exits};
+use super::survey::{Found, Namespace, owner};
+use crate::config::{Config, Netns};
+use crate::identity::{End, Identity, Mac, Port, Traits};
+use crate::model::PeerId;
+use crate::netlink::Kind;
+
+/// An interface of ours.
+#[derive(Clone, Copy, Debug)]
+pub struct Ours<'a> {
+    /// The id that it has in the programs.
+    pub id: u32,
+    /// Its name now.
+    pub name: &'a str,
+    /// Its namespace.
+    pub netns: Option<&'a Netns>,
+    /// The peer that the config says is behind it.
+    pub peer: Option<PeerId>,
+}
+
+/// What names are taken from.
+pub struct Sources<'a> {
+    /// The config in force.
+    pub config: &'a Config,
+    /// What the namespaces know.
+    pub namespaces: &'a [Namespace],
+    /// The peers' homes.
+    pub homes: &'a BTreeMap<PeerId, Home>,
+    /// The peers' ways.
+    pub found: &'a BTreeMap<PeerId, Found>,
+}
+
+/// Names the ends.
+pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
+    let macs = sources.macs();
+    let held = sources.held();
+    let mut identity = Identity {
+        ports: BTreeMap::new(),
+        moved: sources.moved(),
+        peers: sources.traits(&macs, &held),
+        macs,
+        held,
+    };
+    for interface in ours {
+        if let Some((peer, end)) = sources.bound(interface) {
+            let is_shared = sources.is_shared(interface, peer, &identity.macs);
+            identity.ports.insert(interface.id, Port { peer, end, is_shared });
+        }
+    }
+    identity
+}
+
+impl<'a> Sources<'a> {
+    /// The one peer whose home a namespace is.
+    fn resident(&self, at: usize) -> Option<PeerId> {
+        let mut all = self.homes.iter().filter(|(_, home)| home.at == at);
+        all.next().filter(|(_, home)| home.is_alone).map(|(peer, _)| *peer)
+    }
+
+    fn spot(&self, interface: &Ours<'_>) -> Option<Spot<'a>> {
+        let at = self.namespaces.iter().position(|space| space.netns.as_ref() == interface.netns)?;
+        let link = self.namespaces[at].facts.links.iter().find(|link| link.name == interface.name)?;
+        Some((at, link))
+    }
+
+    /// Whether what a device of a home sends, the home's own stack sends: frames pass a bridge's ports for others too,
+    /// and a device below a macvlan of another namespace carries that one's frames.
+    fn is_own_nic(&self, (at, link): Spot<'_>) -> bool {
+        let space = &self.namespaces[at];
+        let carries_others = self.namespaces.iter().enumerate().any(|(other, far)| {
+            let is_above = |above: &&crate::netlink::LinkFacts| {
+                above.is_below_away
+                    && above.below == Some(link.index)
+                    && matches!(above.kind, Kind::Vlan | Kind::Macvlan | Kind::Tap)
+                    && above.away.is_none_or(|id| {
+                        far.away.is_empty() || far.away.get(&id).is_some_and(|netns| *netns == space.netns)
+                    })
+            };
+            other != at && far.facts.links.iter().any(|above| is_above(&above))
+        });
+        usable(link) && bridge_of(space, link).is_none() && !carries_others
+    }
+
+    /// The peer that is proved to be behind an interface, and which end of the peer's link that is.
+    fn bound(&self, interface: &Ours<'_>) -> Option<(PeerId, End)> {
+        let spot = self.spot(interface);
+        if let Some(peer) = interface.peer {
+            let is_own = spot.is_some_and(|(at, _)| self.homes.get(&peer).is_some_and(|home| home.at == at));
+            return Some((peer, if is_own { End::Own } else { End::Host }));
+        }
+        let spot = spot?;
+        let resident = self.resident(spot.0);
+        let behind = other_end(self.namespaces, spot)
+            .filter(|end| self.is_own_nic(*end))
+            .and_then(|(at, _)| self.resident(at))
+            .filter(|behind| Some(*behind) != resident);
+        if let Some(peer) = behind {
+            return Some((peer, End::Host));
+        }
+        let peer = resident.filter(|_| self.is_own_nic(spot))?;
+        Some((peer, End::Own))
+    }
+
+    /// Whether another peer is behind an interface too, as far as anything shows.
+    fn is_shared(&self, interface: &Ours<'_>, peer: PeerId, macs: &BTreeMap<Mac, PeerId>) -> bool {
+        let is_there = |found: &Found| {
+            let places = found.ways.iter().flat_map(|way| &way.places);
+            places
+                .clone()
+                .any(|place| place.name == interface.name && place.netns.as_ref() == interface.netns)
+        };
+        let is_on_a_way = self.found.iter().any(|(other, found)| *other != peer && is_there(found));
+        let Some((at, link)) = self.spot(interface) else { return is_on_a_way };
+        let learned = self.namespaces[at].facts.ports.iter().filter(|(_, port)| *port == link.index);
+        let is_learned = learned
+            .filter_map(|(mac, _)| macs.get(mac).copied().or_else(|| configured(self.config, *mac)))
+            .any(|other| other != peer);
+        // A peer that is plugged into this one's home is behind each of its other devices.
+        let home = self.homes.get(&peer).map(|home| home.at);
+        let is_nested = home.is_some_and(|home| {
+            self.homes.iter().any(|(other, nested)| {
+                *other != peer
+                    && nested.at != home
+                    && self.namespaces[nested.at].facts.links.iter().any(|link| {
+                        other_end(self.namespaces, (nested.at, link)).is_some_and(|(end, _)| end == home)
+                    })
+                    && !self.leads_out(nested.at, home)
+            })
+        });
+        is_on_a_way || is_learned || is_nested
+    }
+
+    /// Whether a namespace has an exit that does not end in a certain other one.
+    fn leads_out(&self, at: usize, other: usize) -> bool {
+        let exits = exits(self.config, self.namespaces, at);
+        exits.iter().any(|exit| {
+            self.namespaces[at]
+                .facts
+                .link(exit.index)
+                .is_none_or(|link| other_end(self.namespaces, (at, link)).is_none_or(|(end, _)| end != other))
+        })
+    }
+
+    /// The MAC addresses of the homes' devices, each of one peer alone.
+    fn macs(&self) -> BTreeMap<Mac, PeerId> {
+        let mut holders: BTreeMap<Mac, BTreeSet<Option<PeerId>>> = BTreeMap::new();
+        for (at, space) in self.namespaces.iter().enumerate() {
+            for link in space.facts.links.iter().filter(|link| usable(link)) {
+                if let Some(mac) = link.mac {
+                    holders.entry(mac).or_default().insert(self.resident(at));
+                }
+            }
+        }
+        let one = |(mac, holders): (Mac, BTreeSet<Option<PeerId>>)| {
+            let [Some(peer)] = holders.into_iter().collect::<Vec<_>>()[..] else { return None };
+            let is_usable = mac != [0; 6] && mac[0] & 1 == 0;
+            let is_anothers = configured(self.config, mac).is_some_and(|other| other != peer);
+            (is_usable && !is_anothers).then_some((mac, peer))
+        };
+        holders.into_iter().filter_map(one).collect()
+    }
+
+    /// The addresses that the config does not list, each of one peer alone.
+    fn held(&self) -> BTreeMap<IpAddr, PeerId> {
+        let mut holders: BTreeMap<IpAddr, BTreeSet<Option<PeerId>>> = BTreeMap::new();
+        for (at, space) in self.namespaces.iter().enumerate() {
+            for (index, address) in &space.facts.addresses {
+                if space.facts.link(*index).is_some() && is_routable(*address) {
+                    holders.entry(*address).or_default().insert(self.resident(at));
+                }
+            }
+        }
+        let is_vip = |address: &IpAddr| self.config.peers.iter().any(|peer| peer.vip.contains(address));
+        holders
+            .into_iter()
+            .filter(|(address, _)| owner(self.config, *address).is_none() && !is_vip(address))
+            .filter_map(|(address, holders)| {
+                let [Some(peer)] = holders.into_iter().collect::<Vec<_>>()[..] else { return None };
+                Some((address, peer))
+            })
+            .collect()
+    }
+
+    /// Listed addresses that another peer holds.
+    fn moved(&self) -> BTreeMap<IpAddr, PeerId> {
+        let mut moved = BTreeMap::new();
+        for peer in &self.config.peers {
+            for address in &peer.addresses {
+                let holder = self.namespaces.iter().enumerate().find_map(|(at, space)| {
+                    let resident = self.resident(at).filter(|resident| *resident != peer.id)?;
+                    space.facts.addresses.iter().any(|(_, held)| held == address).then_some(resident)
+                });
+                if let Some(holder) = holder {
+                    moved.insert(*address, holder);
+                }
+            }
+        }
+        moved
+    }
+
+    fn traits(
+        &self,
+        macs: &BTreeMap<Mac, PeerId>,
+        held: &BTreeMap<IpAddr, PeerId>,
+    ) -> BTreeMap<PeerId, Traits> {
+        let hops = self.hops(macs, held);
+        let of = |peer: &crate::config::Peer| {
+            let home = self.homes.get(&peer.id);
+            let forwards = peer.forwards || hops.contains(&peer.id);
+            let is_plain = home.is_some_and(|home| home.is_alone && self.is_single(home.at)) && !forwards;
+            (peer.id, Traits { is_plain, forwards, is_seen: home.is_some() })
+        };
+        self.config.peers.iter().map(of).collect()
+    }
+
+    /// Whether a namespace has one device and nothing to forward to.
+    fn is_single(&self, at: usize) -> bool {
+        let space = &self.namespaces[at];
+        let leads = space.facts.links.iter().filter(|link| {
+            let is_empty = matches!(link.kind, Kind::Bridge | Kind::Bond) && !has_members(space, link.index);
+            let is_slave = link
+                .master
+                .and_then(|master| space.facts.link(master))
+                .is_some_and(|master| master.kind == Kind::Bond);
+            link.up && link.kind != Kind::Loopback && !is_empty && !is_slave
+        });
+        let kinds: Vec<Kind> = leads.map(|link| link.kind).collect();
+        matches!(kinds[..], [kind] if !matches!(kind, Kind::Bridge | Kind::Tunnel | Kind::Tap))
+    }
+
+    /// The peers that are a next hop of a route that is seen.
+    fn hops(&self, macs: &BTreeMap<Mac, PeerId>, held: &BTreeMap<IpAddr, PeerId>) -> BTreeSet<PeerId> {
+        let mut hops = BTreeSet::new();
+        for space in self.namespaces {
+            for route in space.facts.routes.iter().chain(&space.facts.defaults) {
+                let Some(gateway) = route.gateway else { continue };
+                hops.extend(owner(self.config, gateway));
+                hops.extend(held.get(&gateway));
+                let known = space
+                    .facts
+                    .neighbours
+                    .iter()
+                    .filter(|(index, address, _)| *index == route.index && *address == gateway);
+                hops.extend(known.filter_map(|(_, _, mac)| {
+                    macs.get(mac).copied().or_else(|| configured(self.config, *mac))
+                }));
+            }
+        }
+        hops
+    }
+}
+
+fn configured(config: &Config, mac: Mac) -> Option<PeerId> {
+    config.peers.iter().find(|peer| peer.mac == Some(mac)).map(|peer| peer.id)
+}
+
+/// Whether an address may name a peer beyond its link.
+fn is_routable(address: IpAddr) -> bool {
+    let is_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !is_local && !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
+}

@@ -1,0 +1,196 @@
+//! What lies between peers, as far as it is seen at one time: each peer's ways, the exits of its home, and which
+//! interfaces of ours are on them. Whether those are attached is asked later, for each instant. Pure.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::homes::{Home, exits, is_elsewhere};
+use super::naming::Ours;
+use super::survey::{Found, Namespace, Place, Way};
+use crate::config::{Config, Netns};
+use crate::identity::Identity;
+use crate::model::PeerId;
+use crate::netlink::Kind;
+use crate::netlink::facts::Route;
+
+/// Something that frames pass, and the interfaces of ours that see them there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passage {
+    /// The devices at which a hook would see all of them, the best first.
+    pub places: Vec<Place>,
+    /// Interfaces of ours that see all of them.
+    pub sure: Vec<u32>,
+    /// Interfaces of ours that see some of them.
+    pub maybe: Vec<u32>,
+    /// The ones among `sure` that are the other end of a veth.
+    pub host_ends: Vec<u32>,
+    /// What no hook can see, by name; such a passage has no places.
+    pub blind: Option<String>,
+}
+
+/// One peer's end of its links.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndSight {
+    /// Whether this daemon cuts its links.
+    pub is_here: bool,
+    /// The namespace that is its home.
+    pub home: Option<Option<Netns>>,
+    /// Whether nothing of it is known to be elsewhere.
+    pub is_whole: bool,
+    /// The interfaces that are all of its ends by the config's word.
+    pub words: Vec<u32>,
+    /// Its known ways.
+    pub ways: Vec<Passage>,
+    /// Where it may be if nothing is known: a default route, a bridge's ports with unknown addresses.
+    pub weak: Vec<Passage>,
+    /// The interfaces that are bound to it alone.
+    pub ports: Vec<u32>,
+    /// Its addresses, listed and held.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// The inside of a peer's home.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Inside {
+    /// By what its frames leave.
+    pub exits: Vec<Passage>,
+    /// All devices, by index.
+    pub devices: BTreeMap<u32, Passage>,
+    /// The addresses that it has, by index.
+    pub held: Vec<(u32, IpAddr)>,
+    /// Its routes, networks on the link and default routes included.
+    pub routes: Vec<Route>,
+}
+
+/// All that is seen at one time.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Picture {
+    /// By peer.
+    pub ends: BTreeMap<PeerId, EndSight>,
+    /// The homes, by the names of their namespaces.
+    pub homes: BTreeMap<Option<Netns>, Inside>,
+}
+
+impl Picture {
+    /// Whether an interface of ours is in it.
+    pub fn has(&self, interface: u32) -> bool {
+        let exits = self.homes.values().flat_map(|inside| &inside.exits);
+        let mut passages = exits.chain(self.ends.values().flat_map(|end| end.ways.iter().chain(&end.weak)));
+        passages.any(|passage| passage.sure.contains(&interface) || passage.maybe.contains(&interface))
+    }
+}
+
+/// What a picture is made from.
+pub struct Seen<'a> {
+    /// The config in force.
+    pub config: &'a Config,
+    /// What the namespaces know.
+    pub namespaces: &'a [Namespace],
+    /// The peers' homes.
+    pub homes: &'a BTreeMap<PeerId, Home>,
+    /// The peers' ways.
+    pub found: &'a BTreeMap<PeerId, Found>,
+    /// What names the ends of frames.
+    pub identity: &'a Identity,
+    /// The interfaces of ours.
+    pub ours: &'a [Ours<'a>],
+}
+
+impl Seen<'_> {
+    /// The picture.
+    pub fn picture(&self) -> Picture {
+        let mut picture = Picture::default();
+        for home in self.homes.values() {
+            let netns = self.namespaces[home.at].netns.clone();
+            picture.homes.entry(netns).or_insert_with(|| self.inside(home.at));
+        }
+        for peer in &self.config.peers {
+            picture.ends.insert(peer.id, self.end(peer.id));
+        }
+        picture
+    }
+
+    fn id(&self, place: &Place) -> Option<u32> {
+        let is_there = |ours: &&Ours<'_>| ours.name == place.name && ours.netns == place.netns.as_ref();
+        self.ours.iter().find(is_there).map(|ours| ours.id)
+    }
+
+    fn passage(&self, way: &Way) -> Passage {
+        let ids = |places: &[Place]| places.iter().filter_map(|place| self.id(place)).collect();
+        Passage {
+            places: way.places[..way.sure].to_vec(),
+            sure: ids(&way.places[..way.sure]),
+            maybe: ids(&way.places[way.sure..]),
+            ..Passage::default()
+        }
+    }
+
+    fn inside(&self, at: usize) -> Inside {
+        let space = &self.namespaces[at];
+        let exits = exits(self.config, self.namespaces, at);
+        let mut inside = Inside { held: space.facts.addresses.clone(), ..Inside::default() };
+        for exit in &exits {
+            let mut passage = self.passage(&exit.way());
+            passage.host_ends.extend(exit.end.as_ref().and_then(|end| self.id(end)));
+            passage.blind = exit.by.is_empty().then(|| exit.place.name.clone());
+            inside.devices.insert(exit.index, passage.clone());
+            inside.exits.push(passage);
+        }
+        for link in &space.facts.links {
+            if inside.devices.contains_key(&link.index)
+                || link.kind == Kind::Loopback
+                || is_elsewhere(self.config, space.netns.as_ref(), &link.name)
+            {
+                continue;
+            }
+            let place =
+                |name: &str| Place { netns: space.netns.clone(), name: name.to_owned(), why: String::new() };
+            // A VLAN's frames pass its parent, those of a bond or a bridge its ports.
+            let mut passage = self.passage(&Way { places: vec![place(&link.name)], sure: 1, is_own: true });
+            if let Some(below) = link.below.and_then(|below| inside.devices.get(&below)) {
+                passage.sure.extend(&below.sure);
+            }
+            let members = space.facts.links.iter().filter(|member| member.master == Some(link.index));
+            let members: Vec<&Passage> =
+                members.filter_map(|member| inside.devices.get(&member.index)).collect();
+            if let [first, rest @ ..] = &members[..] {
+                let all = first.sure.iter().filter(|id| rest.iter().all(|other| other.sure.contains(id)));
+                passage.sure.extend(all.copied().collect::<Vec<_>>());
+                passage.maybe.extend(members.iter().flat_map(|member| &member.sure));
+            }
+            inside.devices.insert(link.index, passage);
+        }
+        inside.routes.extend(&space.facts.routes);
+        inside.routes.extend(&space.facts.defaults);
+        let on_link =
+            |(index, net): &(u32, ipnet::IpNet)| Route { net: net.trunc(), index: *index, gateway: None };
+        inside.routes.extend(space.facts.networks.iter().map(on_link));
+        inside
+    }
+
+    fn end(&self, peer: PeerId) -> EndSight {
+        let is_here = self.config.is_here(peer);
+        let home = self.homes.get(&peer).filter(|_| is_here);
+        let listed = self.config.peer(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
+        let held = self.identity.held.iter().filter(|(_, holder)| **holder == peer);
+        let none = Found::default();
+        let found = self.found.get(&peer).filter(|_| is_here).unwrap_or(&none);
+        let passages = |ways: &[Way]| ways.iter().map(|way| self.passage(way)).collect();
+        EndSight {
+            is_here,
+            home: home.map(|home| self.namespaces[home.at].netns.clone()),
+            is_whole: home.is_some_and(|home| home.is_whole),
+            words: self.ours.iter().filter(|ours| ours.peer == Some(peer)).map(|ours| ours.id).collect(),
+            ways: passages(&found.ways),
+            weak: passages(&found.weak),
+            ports: self
+                .identity
+                .ports
+                .iter()
+                .filter(|(_, port)| port.peer == peer && !port.is_shared)
+                .map(|(id, _)| *id)
+                .collect(),
+            addresses: listed.into_iter().chain(held.map(|(address, _)| *address)).collect(),
+        }
+    }
+}

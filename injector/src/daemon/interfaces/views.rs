@@ -1,0 +1,213 @@
+//! What is shown of interfaces, and of what they cover.
+
+use super::entry::Entry;
+use super::gaps::{Gap, common, merged};
+use super::picture::Passage;
+use super::{CutLinks, Interfaces};
+use crate::api::types::{
+    CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView, PeerView, Uncovered,
+};
+use crate::clock::MonoNs;
+use crate::config::{Config, Interface};
+use crate::datapath::shown;
+use crate::identity::{End, Mac};
+use crate::model::{Link, PeerId};
+
+/// Beyond this many peers, links are not judged one by one for `status`.
+const MOST_PEERS: usize = 64;
+/// How many links `status` names.
+const MOST_LINKS: usize = 20;
+
+impl Interfaces {
+    /// When neither end of a link had a hook of ours, from an instant on.
+    pub fn uncovered(&self, link: Link, from: MonoNs) -> Vec<Uncovered> {
+        match (self.gaps(link.src), self.gaps(link.dst)) {
+            (None, None) => Vec::new(),
+            (Some((names, gaps)), None) | (None, Some((names, gaps))) => told(&names, gaps, from),
+            (Some((a, src)), Some((b, dst))) => {
+                let names = if a == b { a } else { format!("{a}, {b}") };
+                told(&names, common(&src, &dst), from)
+            }
+        }
+    }
+
+    /// When one of a peer's ways had no hook: all interfaces on it without one. `None` if no way is known.
+    fn gaps(&self, peer: PeerId) -> Option<(String, Vec<Gap>)> {
+        let tracks = self.coverage.tracks(peer);
+        if tracks.is_empty() {
+            return None;
+        }
+        let mut names: Vec<String> = Vec::new();
+        let mut gaps = Vec::new();
+        for track in tracks {
+            let entries: Vec<&Entry> = track.interfaces.iter().filter_map(|id| self.entry(*id)).collect();
+            let open = entries.iter().fold(vec![track.time], |gaps, entry| common(&gaps, &entry.gaps));
+            if !open.is_empty() {
+                let shown = entries.iter().map(|entry| shown(&entry.interface));
+                for name in shown.collect::<Vec<_>>() {
+                    if !names.contains(&name) {
+                        names.push(name);
+                    }
+                }
+            }
+            gaps.extend(open);
+        }
+        Some((names.join(", "), merged(gaps)))
+    }
+
+    /// A peer, with what its frames are named by.
+    pub fn peer_view(&self, config: &Config, id: PeerId) -> PeerView {
+        let peer = config.peer(id);
+        let traits = self.identity().peers.get(&id).copied().unwrap_or_default();
+        let picture = self.eras.now();
+        let home = picture.and_then(|picture| picture.ends.get(&id)?.home.clone());
+        let exits = home.as_ref().zip(picture).and_then(|(home, picture)| picture.homes.get(home));
+        let addresses = peer.map(|peer| {
+            let prefixes = peer.prefixes.iter().map(ToString::to_string);
+            peer.addresses.iter().map(ToString::to_string).chain(prefixes).collect()
+        });
+        PeerView {
+            addresses: addresses.unwrap_or_default(),
+            mac: peer.and_then(|peer| peer.mac.as_ref()).map(shown_mac),
+            names: self.names(config, id),
+            home: home
+                .map(|home| home.map_or_else(|| "the daemon's own".to_owned(), |netns| netns.to_string())),
+            exits: exits
+                .map(|inside| inside.exits.iter().map(|exit| self.exit(exit)).collect())
+                .unwrap_or_default(),
+            is_closed: self.is_closed(id),
+            is_here: config.is_here(id),
+            is_plain: traits.is_plain,
+            forwards: traits.forwards,
+        }
+    }
+
+    fn exit(&self, exit: &Passage) -> ExitView {
+        let hook = exit.sure.iter().find_map(|id| {
+            let entry = self.entry(*id).filter(|entry| entry.attachment.is_some())?;
+            Some(shown(&entry.interface))
+        });
+        let interface =
+            match (exit.places.iter().find(|place| place.why == super::homes::LEAVES), &exit.blind) {
+                (Some(place), _) => shown(&Interface::found(&place.name, place.netns.as_ref())),
+                (None, Some(name)) => name.clone(),
+                (None, None) => String::new(),
+            };
+        ExitView { interface, hook }
+    }
+
+    fn names(&self, config: &Config, id: PeerId) -> Vec<NameView> {
+        let mut names = Vec::new();
+        let mut add = |name: String, source: NameSource, from: Option<String>| {
+            names.push(NameView { name, source, from });
+        };
+        if let Some(peer) = config.peer(id) {
+            for address in &peer.addresses {
+                let moved = self.identity().moved.get(address);
+                let from = moved.map(|holder| format!("held by {} now", config.names.name(*holder)));
+                add(address.to_string(), NameSource::Listed, from);
+            }
+            for prefix in &peer.prefixes {
+                add(prefix.to_string(), NameSource::Listed, None);
+            }
+            if let Some(mac) = &peer.mac {
+                add(shown_mac(mac), NameSource::ListedMac, None);
+            }
+            for vip in &peer.vip {
+                add(vip.to_string(), NameSource::Vip, None);
+            }
+        }
+        for (address, _) in self.identity().held.iter().filter(|(_, holder)| **holder == id) {
+            let from = self.device(|facts| {
+                facts.addresses.iter().find(|(_, held)| held == address).map(|(index, _)| *index)
+            });
+            add(address.to_string(), NameSource::Held, from);
+        }
+        for (mac, _) in self.identity().macs.iter().filter(|(_, holder)| **holder == id) {
+            let from = self.device(|facts| {
+                facts.links.iter().find(|link| link.mac == Some(*mac)).map(|link| link.index)
+            });
+            add(shown_mac(mac), NameSource::Mac, from);
+        }
+        for (port, bound) in self.identity().ports.iter().filter(|(_, bound)| bound.peer == id) {
+            let Some(entry) = self.entry(*port) else { continue };
+            let end = match (bound.end, bound.is_shared) {
+                (_, true) => "another peer is behind it too: it names no frame",
+                (End::Own, _) => "the peer's own device",
+                (End::Host, _) => "the other end of the peer's link",
+            };
+            add(shown(&entry.interface), NameSource::Port, Some(end.to_owned()));
+        }
+        names
+    }
+
+    /// The first device that something is true of.
+    fn device(&self, find: impl Fn(&crate::netlink::facts::Facts) -> Option<u32>) -> Option<String> {
+        self.known.iter().find_map(|space| {
+            let link = space.facts.link(find(&space.facts)?)?;
+            Some(shown(&Interface::found(&link.name, space.netns.as_ref())))
+        })
+    }
+
+    /// How far the links between all peers are covered now; each is judged as a partition of its own.
+    pub fn coverage_summary(&self, config: &Config) -> Option<CoverageSummary> {
+        let peers: Vec<PeerId> = config.names.peers().collect();
+        if peers.len() > MOST_PEERS {
+            return None;
+        }
+        let links: Vec<Link> = peers
+            .iter()
+            .flat_map(|src| peers.iter().map(move |dst| Link { src: *src, dst: *dst }))
+            .filter(|link| link.src != link.dst && (config.is_here(link.src) || config.is_here(link.dst)))
+            .collect();
+        let mut summary = CoverageSummary::default();
+        let cut = CutLinks { links: &links, is_grouped: false };
+        let now = MonoNs::now();
+        for (link, found) in links.iter().zip(self.coverage_of(&config.names, &links, cut, now, Some(now))) {
+            *match found.state {
+                CoverageState::Covered => &mut summary.covered,
+                CoverageState::Unknown => &mut summary.unknown,
+                CoverageState::Partly => &mut summary.partly,
+                CoverageState::Not => &mut summary.not,
+            } += 1;
+            if found.state != CoverageState::Covered && summary.links.len() < MOST_LINKS {
+                summary.links.push(found.view(&config.names, *link));
+            }
+        }
+        summary.links.sort_by_key(|link| std::cmp::Reverse(link.state));
+        Some(summary)
+    }
+
+    /// Logs, in one line, what is not known to be covered.
+    pub(super) fn tell_coverage(&self, config: &Config) {
+        let Some(summary) = self.coverage_summary(config) else { return };
+        let all = summary.covered + summary.unknown + summary.partly + summary.not;
+        if all > summary.covered {
+            tracing::warn!("coverage: {summary}");
+        }
+    }
+}
+
+impl super::LinkCoverage {
+    /// It as the API shows it.
+    pub fn view(&self, names: &crate::model::PeerNames, link: Link) -> LinkCoverageView {
+        LinkCoverageView {
+            src: names.name(link.src).to_owned(),
+            dst: names.name(link.dst).to_owned(),
+            state: self.state,
+            reason: Some(self.reason.clone()),
+            remedy: self.remedy.clone(),
+        }
+    }
+}
+
+fn shown_mac(mac: &Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn told(names: &str, gaps: Vec<Gap>, from: MonoNs) -> Vec<Uncovered> {
+    gaps.into_iter()
+        .filter(|gap| gap.until.is_none_or(|until| until > from))
+        .map(|gap| Uncovered { interface: names.to_owned(), from_ns: gap.from, until_ns: gap.until })
+        .collect()
+}

@@ -1,0 +1,363 @@
+//! Which links pass hooks on all their paths, on real devices: what is not covered is refused with the line to add.
+//! Needs root.
+
+#[path = "support/ground.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod ground;
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::time::{Duration, Instant};
+
+use ground::Ground;
+use injector::api::types::{Code, CoverageState, NameSource, PartitionRequest, Problem};
+use live::can_run;
+use live::daemon::{Daemon, isolate, links};
+use live::privilege::skip;
+
+const LONG: Duration = Duration::from_mins(9);
+
+/// Peers with both addresses of a host number.
+fn peers(ground: &Ground, peers: &[(&str, u8)]) -> String {
+    let peer = |(name, host): &(&str, u8)| {
+        format!("{name}: {{ addresses: [{}, \"{}\"] }}", ground.ipv4(*host), ground.ipv6(*host))
+    };
+    peers.iter().map(peer).collect::<Vec<_>>().join(", ")
+}
+
+/// Nodes in named namespaces on ports of the host's `br0`.
+fn switched(nodes: &[(&str, &str, u8)]) -> Ground {
+    let mut ground = Ground::new();
+    ground.bridge("br0", 14);
+    for (node, port, host) in nodes {
+        ground.plug(node, port);
+        ground.ip("h", &format!("link set {port} master br0"));
+        ground.subnet(node, "eth0", *host);
+    }
+    ground
+}
+
+fn refused(daemon: &Daemon, request: &PartitionRequest) -> Problem {
+    let problem = daemon.try_apply("refused", request).expect_err("it must be refused");
+    assert_eq!((problem.code, problem.status), (Code::NotCovered, 409), "{problem:?}");
+    assert!(daemon.status().partitions.is_empty(), "nothing is cut");
+    problem
+}
+
+/// The state of each link by a dry run, as `n1→n2 covered`.
+fn states(daemon: &Daemon, request: &PartitionRequest) -> Vec<String> {
+    let request = serde_json::to_vec(request).unwrap();
+    let (status, view) = daemon.raw("PUT", "/v1/partitions/dry?dry_run=true", &request);
+    assert_eq!(status, 200, "{view}");
+    let links = view["coverage"].as_array().unwrap();
+    let word = |link: &serde_json::Value, key: &str| link[key].as_str().unwrap().to_owned();
+    links
+        .iter()
+        .map(|link| format!("{}→{} {}", word(link, "src"), word(link, "dst"), word(link, "state")))
+        .collect()
+}
+
+#[test]
+fn of_three_bridge_ports_one_alone_is_hooked() {
+    if !can_run("of_three_bridge_ports_one_alone_is_hooked") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]), "[{ name: h1 }]");
+    let problem = refused(&daemon, &isolate("n3", LONG));
+    assert!(problem.detail.contains("n2→n3 is not covered") && problem.detail.contains("n3→n2"), "{problem}");
+    // n1's other link is not cut: its frames to groups are to be dropped where n3 receives them, and no hook is there.
+    assert!(problem.detail.contains("n1→n3 is partly covered: multicast"), "{problem}");
+    assert!(!problem.detail.contains("n3→n1 is"), "{problem}");
+    let remedy = problem.remedy.unwrap();
+    assert!(remedy.contains("{ name: h2 }") && remedy.contains("{ name: h3 }"), "{remedy}");
+    assert!(remedy.contains("allow_uncovered"), "{remedy}");
+    // The links of the one that is hooked are covered, and cut.
+    assert!(states(&daemon, &isolate("n1", LONG)).iter().all(|state| state.ends_with(" covered")));
+    let left_out = PartitionRequest { allow_uncovered: true, ..isolate("n3", LONG) };
+    daemon.apply("p", &left_out);
+    assert_eq!(ground.delivered(("n1", ground.ipv4(1)), ("n3", ground.ipv4(3)), 5, 0), 0);
+    assert_eq!(ground.delivered(("n2", ground.ipv4(2)), ("n3", ground.ipv4(3)), 5, 5), 5);
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    let out: Vec<&str> =
+        record.links.iter().filter(|link| link.left_out).map(|link| link.src.as_str()).collect();
+    assert!(out.contains(&"n2"), "{record:#?}");
+    drop(daemon);
+
+    let all = ground.daemon_on(
+        &peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]),
+        "[{ name: h1 }, { name: h2 }, { name: h3 }]",
+    );
+    let view = all.apply("p", &isolate("n3", LONG));
+    assert!(view.coverage.is_empty() && view.warnings.is_empty(), "{view:#?}");
+    all.heal("p");
+    let record = all.record_now("p");
+    for link in &record.links {
+        assert_eq!(link.coverage.as_ref().unwrap().state, CoverageState::Covered, "{link:#?}");
+        assert!(!link.left_out && link.uncovered.is_empty(), "{link:#?}");
+    }
+    let shown = all.status();
+    assert!(shown.peers.values().all(|peer| peer.is_closed && peer.is_plain), "{shown:#?}");
+    let ports = shown.peers["n2"].names.iter().filter(|name| name.source == NameSource::Port);
+    assert_eq!(ports.map(|name| name.name.as_str()).collect::<Vec<_>>(), ["h2"]);
+    let said = String::from_utf8(all.cli(&["peers"]).stdout).unwrap();
+    assert!(said.contains("eth0") && said.contains("(hooked at h2)"), "{said}");
+}
+
+#[test]
+fn a_hook_on_the_bridge_alone_sees_nothing_between_its_ports() {
+    if !can_run("a_hook_on_the_bridge_alone_sees_nothing_between_its_ports") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), "[{ name: br0 }]");
+    let problem = refused(&daemon, &isolate("n1", LONG));
+    assert!(problem.detail.contains("n1→n2 is not covered"), "{problem}");
+}
+
+#[test]
+fn two_peers_in_one_namespace() {
+    if !can_run("two_peers_in_one_namespace") {
+        return;
+    }
+    let mut ground = switched(&[("n1", "h1", 1), ("n3", "h3", 3)]);
+    ground.subnet("n1", "eth0", 2);
+    ground.add("unused");
+    let daemon = ground.daemon(&peers(&ground, &[("a", 1), ("b", 2), ("n3", 3)]));
+    let problem = refused(&daemon, &isolate("a", LONG));
+    assert!(problem.detail.contains("a→b is not covered") && problem.detail.contains("over lo"), "{problem}");
+    assert!(problem.detail.contains("n3→a is partly covered: multicast"), "{problem}");
+    assert!(daemon.status().peers["a"].names.iter().all(|name| name.source != NameSource::Port));
+    let both = links(&[("a", "n3"), ("b", "n3")], LONG);
+    assert_eq!(states(&daemon, &both), ["a→n3 covered", "b→n3 covered"]);
+}
+
+#[test]
+fn silent_peers_are_attached_to_as_they_speak() {
+    if !can_run("silent_peers_are_attached_to_as_they_speak") {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.bridge("br0", 14);
+    for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
+        ground.bridged(node, port, "br0", host);
+        ground.ip(node, "link set eth0 multicast off");
+        ground.within(node, || std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap());
+    }
+    let v4 = |host| ground.ipv4(host);
+    assert_eq!(ground.delivered(("h", v4(14)), ("n1", v4(1)), 3, 3), 3);
+    for port in ["p2", "p3"] {
+        ground.ip("h", &format!("link set {port} type bridge_slave fdb_flush"));
+    }
+    let peers = [("n1", 1), ("n2", 2), ("n3", 3)]
+        .map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", v4(host)));
+    let daemon = ground.secluded_daemon(&peers.join(", "));
+    ground.assert_chosen(&daemon, &["p1"]);
+    let problem = refused(&daemon, &links(&[("n2", "n3"), ("n3", "n2")], LONG));
+    assert!(problem.detail.contains("n2→n3 is not covered"), "{problem}");
+    std::thread::sleep(Duration::from_secs(1));
+    // To each other alone: the host learns where their MAC addresses are, and not whose they are.
+    assert_eq!(ground.delivered(("n2", v4(2)), ("n3", v4(3)), 5, 5), 5);
+    ground.wait_chosen(&daemon, &["p1", "p2", "p3"]);
+    daemon.apply("p", &ground::links("n2", "n3"));
+    assert_eq!(ground.delivered(("n2", v4(2)), ("n3", v4(3)), 5, 0), 0);
+    assert_eq!(ground.delivered(("n1", v4(1)), ("n3", v4(3)), 5, 5), 5);
+    daemon.heal("p");
+    assert_eq!(ground.delivered(("n2", v4(2)), ("n3", v4(3)), 5, 5), 5);
+}
+
+#[test]
+fn macvlan_siblings_past_the_hook_on_their_parent() {
+    const NAME: &str = "macvlan_siblings_past_the_hook_on_their_parent";
+    if !can_run(NAME) {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.plug("x", "u0");
+    for (node, host) in [("n1", 1), ("n2", 2)] {
+        ground.add(node);
+        if !ground.can("h", "link add m0 link u0 type macvlan mode bridge") {
+            return skip(NAME, "this kernel makes no macvlan devices");
+        }
+        ground.ip("h", &format!("link set m0 netns {}", ground.name(node)));
+        ground.ip(node, "link set m0 up");
+        ground.subnet(node, "m0", host);
+    }
+    let both = peers(&ground, &[("n1", 1), ("n2", 2)]);
+    let daemon = ground.daemon_on(&both, "[{ name: u0 }]");
+    let problem = refused(&daemon, &isolate("n1", LONG));
+    assert!(problem.detail.contains("n1→n2 is not covered"), "{problem}");
+    let line = format!("{{ name: m0, netns: {} }}", ground.name("n1"));
+    assert!(problem.remedy.as_ref().unwrap().contains(&line), "{problem}");
+    drop(daemon);
+    let daemon = ground.daemon_on(&both, &format!("[{{ name: m0, netns: {} }}]", ground.name("n1")));
+    assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+}
+
+#[test]
+fn inner_addresses_past_the_hook_on_the_underlay() {
+    const NAME: &str = "inner_addresses_past_the_hook_on_the_underlay";
+    if !can_run(NAME) {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 11), ("n2", "h2", 12)]);
+    for (node, far, host) in [("n1", 12, 1), ("n2", 11, 2)] {
+        let far = ground.ipv4(far);
+        if !ground.can(node, &format!("link add vx0 type vxlan id 5 dstport 4789 remote {far} dev eth0")) {
+            return skip(NAME, "this kernel makes no vxlan devices");
+        }
+        ground.ip(node, "link set vx0 up");
+        ground.ip(node, &format!("address add {}/32 dev vx0", ground.ipv4(host)));
+        ground.ip(node, &format!("route add {}/32 dev vx0", ground.ipv4(3 - host)));
+    }
+    let peer = |name: &str, host| format!("{name}: {{ addresses: [{}] }}", ground.ipv4(host));
+    let interfaces = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", ground.name(node)));
+    let daemon =
+        ground.daemon_on(&[peer("n1", 1), peer("n2", 2)].join(", "), &format!("[{}]", interfaces.join(", ")));
+    let problem = refused(&daemon, &isolate("n1", LONG));
+    assert!(problem.detail.contains("vx0"), "{problem}");
+    assert!(problem.remedy.unwrap().contains("{ name: vx0, netns:"));
+}
+
+#[test]
+fn the_second_nic_of_a_peer() {
+    if !can_run("the_second_nic_of_a_peer") {
+        return;
+    }
+    let mut ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    ground.cable("n1", "q1", "eth1");
+    ground.ip("n1", &format!("address add {}/32 dev eth1", ground.ipv4(5)));
+    let n1 = format!("n1: {{ addresses: [{}, {}] }}", ground.ipv4(1), ground.ipv4(5));
+    let both = format!("{n1}, {}", peers(&ground, &[("n2", 2)]));
+    let eth0 = format!("{{ name: eth0, netns: {} }}", ground.name("n1"));
+    let daemon = ground.daemon_on(&both, &format!("[{eth0}]"));
+    let problem = refused(&daemon, &links(&[("n2", "n1")], LONG));
+    assert!(problem.detail.contains(&ground.ipv4(5).to_string()), "{problem}");
+    assert!(problem.remedy.as_ref().unwrap().contains("{ name: q1 }"), "{problem}");
+    drop(daemon);
+    // Where it is left out on purpose, n1's own end is closed.
+    let elsewhere = format!("[{eth0}]\nelsewhere: [{{ name: eth1, netns: {} }}]", ground.name("n1"));
+    let daemon = ground.daemon_on(&both, &elsewhere);
+    assert_eq!(states(&daemon, &links(&[("n2", "n1")], LONG)), ["n2→n1 covered"]);
+    drop(daemon);
+    let daemon = ground.daemon(&both);
+    ground.assert_chosen(&daemon, &["n1/eth0", "n1/eth1", "n2/eth0"]);
+    ground.hide("n2");
+}
+
+#[test]
+fn a_second_nic_that_comes_during_a_cut() {
+    if !can_run("a_second_nic_that_comes_during_a_cut") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let eth0 = format!("[{{ name: eth0, netns: {} }}]", ground.name("n1"));
+    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), &eth0);
+    std::thread::sleep(Duration::from_secs(1));
+    daemon.apply("p", &links(&[("n1", "n2")], LONG));
+    assert_eq!(daemon.record_now("p").links[0].coverage.as_ref().unwrap().state, CoverageState::Covered);
+    ground.cable("n1", "q1", "eth1");
+    ground.ip("n1", &format!("route replace {}/32 dev eth1", ground.ipv4(2)));
+    let end = Instant::now() + ground::PATIENCE;
+    let record = loop {
+        let record = daemon.record_now("p");
+        if record.links[0].coverage.as_ref().unwrap().state == CoverageState::Partly {
+            break record;
+        }
+        assert!(Instant::now() < end, "{record:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let gap = &record.links[0].uncovered;
+    assert!(gap.len() == 1 && gap[0].interface.contains("eth1") && gap[0].until_ns.is_none(), "{gap:?}");
+    ground.ip("h", "link delete q1");
+    let ended = || daemon.record_now("p").links[0].uncovered.iter().all(|gap| gap.until_ns.is_some());
+    while !ended() {
+        assert!(Instant::now() < end, "{:#?}", daemon.record_now("p"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.heal("p");
+    assert_eq!(daemon.record_now("p").links[0].coverage.as_ref().unwrap().state, CoverageState::Partly);
+}
+
+#[test]
+fn an_address_that_moves_to_another_peer() {
+    if !can_run("an_address_that_moves_to_another_peer") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let vip = ground.ipv4(9);
+    ground.ip("n1", &format!("address add {vip}/28 dev eth0"));
+    let n1 = format!("n1: {{ addresses: [{}, {vip}] }}", ground.ipv4(1));
+    let daemon = ground.daemon(&format!("{n1}, {}", peers(&ground, &[("n2", 2)])));
+    let holder = || {
+        let status = daemon.status();
+        let name = status.peers["n1"].names.iter().find(|name| name.name == vip.to_string()).unwrap();
+        name.from.clone()
+    };
+    assert_eq!(holder(), None);
+    ground.ip("n1", &format!("address delete {vip}/28 dev eth0"));
+    ground.ip("n2", &format!("address add {vip}/28 dev eth0"));
+    let end = Instant::now() + ground::PATIENCE;
+    while holder() != Some("held by n2 now".to_owned()) {
+        assert!(Instant::now() < end, "{:#?}", daemon.status().peers);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Neither peer has lost its home to the other.
+    assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+}
+
+#[test]
+fn a_renamed_interface_keeps_its_hook() {
+    if !can_run("a_renamed_interface_keeps_its_hook") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), "[{ name: h1 }]");
+    daemon.apply("p", &links(&[("n1", "n2")], LONG));
+    ground.ip("h", "link set h1 name other");
+    let end = Instant::now() + ground::PATIENCE;
+    while !daemon.log().contains("renamed; its hook stays") {
+        assert!(Instant::now() < end, "{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(ground.delivered(("n1", ground.ipv4(1)), ("n2", ground.ipv4(2)), 5, 0), 0);
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    assert!(record.links[0].uncovered.is_empty(), "{record:#?}");
+    assert_eq!(record.links[0].coverage.as_ref().unwrap().state, CoverageState::Covered);
+}
+
+#[test]
+fn one_namespace_under_two_names() {
+    if !can_run("one_namespace_under_two_names") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let name = ground.name("n1");
+    let twice = format!("[{{ name: eth0, netns: {name} }}, {{ name: eth0, netns: /run/netns/{name} }}]");
+    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), &twice);
+    let attached = daemon.status().attachments;
+    assert!(attached.len() == 1 && attached[0].others.is_empty(), "{attached:#?}");
+    let view = daemon.apply("p", &links(&[("n1", "n2")], LONG));
+    assert_eq!(view.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn links_that_end_elsewhere() {
+    if !can_run("links_that_end_elsewhere") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let here = "auto\nhere: [n1]";
+    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]), here);
+    let view = daemon.apply("p", &isolate("n2", LONG));
+    let cut: Vec<String> = view.links.iter().map(|link| format!("{}→{}", link.src, link.dst)).collect();
+    assert_eq!(cut, ["n1→n2", "n2→n1"]);
+    let others: Vec<String> = view.not_here.iter().map(ToString::to_string).collect();
+    assert_eq!(others, ["n2→n3", "n3→n2"]);
+    daemon.heal("p");
+    let problem = daemon.try_apply("q", &links(&[("n2", "n3")], LONG)).unwrap_err();
+    assert_eq!(problem.code, Code::NotHere, "{problem}");
+}
