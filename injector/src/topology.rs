@@ -120,7 +120,7 @@ impl TopologyError {
             Self::Twice { .. } => "name each peer in one group, once".to_owned(),
             Self::SelfLink { .. } => "name two different peers".to_owned(),
             Self::EmptyGroup { .. } => "name at least one peer".to_owned(),
-            Self::Empty { .. } => "apply no partition for it, or name at least one link".to_owned(),
+            Self::Empty { .. } => "name at least one link, or leave the partition out".to_owned(),
             Self::CutsNothing => format!("leave a peer out of the group, or make {WORLD} a group of a split"),
             Self::TooFewPeers { .. } => "add peers to the config, or choose another shape".to_owned(),
             Self::WorldBridge => "name a peer, or use halves".to_owned(),

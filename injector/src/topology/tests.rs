@@ -190,7 +190,7 @@ fn errors_say_what_and_what_to_do() {
         ("isolate n01 n01", 3, "peer \"n01\" is named twice"),
         ("links n01:n01", 3, "\"n01\" has a link to itself; name two different peers"),
         (r#"grudge {"n01":["n01"]}"#, 3, "\"n01\" has a link to itself"),
-        (r#"grudge {"n01":[]}"#, 3, "the shape cuts nothing: the grudge has no link; apply no partition"),
+        (r#"grudge {"n01":[]}"#, 3, "the shape cuts nothing: the grudge has no link; name at least one link"),
         ("grudge {}", 3, "the shape cuts nothing: the grudge has no link"),
         (r#"grudge {"x":[]}"#, 3, "unknown peer \"x\""),
         ("isolate n01 n02 n03", 3, "the shape cuts nothing"),
