@@ -64,7 +64,7 @@ impl Config {
         let file = path.display().to_string();
         match text::read(path) {
             Ok(text) => Self::parse(&text, &file),
-            Err(error) => Err(unread(&file, "the config can't be used", &error)),
+            Err(error) => Err(unread(&file, "the config", &error)),
         }
     }
 
@@ -93,7 +93,7 @@ const SYNTAX_REMEDY: &str =
 
 /// A file that gave no text, as a fault.
 pub(crate) fn unread(file: &str, what: &str, error: &text::TextError) -> ConfigErrors {
-    let what = format!("{what}: {error}");
+    let what = format!("{what} {error}");
     ConfigErrors(vec![read::error_at(file, error.place(), "", what, error.remedy().to_owned())])
 }
 
@@ -106,18 +106,8 @@ pub(crate) fn place_of(text: &str, path: &str) -> Option<(usize, usize)> {
 fn not_yaml(error: &serde_yaml::Error, text: &str, file: &str) -> ConfigError {
     let place =
         error.location().map(|at| place::Place { line: at.line().max(1), column: at.column().max(1) });
-    let place = place.or_else(|| second_document(text)).unwrap_or(place::START);
+    let place = place.or_else(|| place::second_document(text)).unwrap_or(place::START);
     read::error_at(file, Some(place), "", format!("this is not YAML ({error})"), SYNTAX_REMEDY.to_owned())
-}
-
-/// Where a second document begins: the parser names no place of it.
-fn second_document(text: &str) -> Option<place::Place> {
-    let mut starts = text.lines().enumerate().filter(|(_, line)| *line == "---" || line.starts_with("--- "));
-    let first = starts.next()?;
-    let is_first =
-        text.lines().take(first.0).all(|line| line.trim().is_empty() || line.starts_with(['#', '%']));
-    let (line, _) = if is_first { starts.next()? } else { first };
-    Some(place::Place { line: line + 1, column: 1 })
 }
 
 /// The API's socket.

@@ -83,6 +83,8 @@ pub enum Shape {
     Isolate(Vec<String>),
     /// Cuts these groups off from each other; peers not named form one further group.
     Split(Vec<Vec<String>>),
+    /// Cuts these two groups off from each other; everyone else is untouched.
+    Between([Vec<String>; 2]),
     /// Splits the peers, in the natural order of their names, into a smaller first and a larger second half.
     Halves(Nothing),
     /// Splits the shuffled peers into halves.
@@ -237,6 +239,7 @@ mod tests {
         for json in [
             r#"{"isolate":["n1"]}"#,
             r#"{"split":[["n1","n2"],["n3"]]}"#,
+            r#"{"between":[["n1","n2"],["n3"]]}"#,
             r#"{"halves":{}}"#,
             r#"{"random_halves":{}}"#,
             r#"{"random_node":{}}"#,

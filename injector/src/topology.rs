@@ -120,7 +120,7 @@ impl TopologyError {
             Self::Twice { .. } => "name each peer in one group, once".to_owned(),
             Self::SelfLink { .. } => "name two different peers".to_owned(),
             Self::EmptyGroup { .. } => "name at least one peer".to_owned(),
-            Self::Empty { .. } => "apply no partition for it, or name at least one link".to_owned(),
+            Self::Empty { .. } => "name at least one link, or leave the partition out".to_owned(),
             Self::CutsNothing => format!("leave a peer out of the group, or make {WORLD} a group of a split"),
             Self::TooFewPeers { .. } => "add peers to the config, or choose another shape".to_owned(),
             Self::WorldBridge => "name a peer, or use halves".to_owned(),
@@ -142,6 +142,7 @@ fn listed(names: &[String]) -> String {
 ///
 /// - `isolate`: the group from all other configured peers; [`WORLD`] takes part only where named.
 /// - `split`: every two groups from each other; configured peers not named form one further group.
+/// - `between`: two groups from each other, and no one else.
 /// - `direction` keeps, of the links with an end in the first group, those that it sends on (`out`) or hears on
 ///   (`in`); links between other groups have no end in it and are cut with `both` only.
 /// - `bridge`: the first half of all peers is the smaller one, as in `halves`, and `via` is one of the second half.
@@ -190,6 +191,7 @@ fn without_first_group(shape: &Shape) -> Option<&'static str> {
         Shape::Grudge(_) => Some("grudge"),
         Shape::Isolate(_)
         | Shape::Split(_)
+        | Shape::Between(_)
         | Shape::Halves(_)
         | Shape::RandomHalves(_)
         | Shape::RandomNode(_)
@@ -235,6 +237,7 @@ fn definite(shape: &Shape, names: &PeerNames, seed: u64) -> Result<(Shape, bool)
         }
         Shape::Isolate(group) => (Shape::Isolate(sorted(group)), false),
         Shape::Split(groups) => (Shape::Split(groups.iter().map(|group| sorted(group)).collect()), false),
+        Shape::Between(groups) => (Shape::Between(groups.each_ref().map(|group| sorted(group))), false),
         Shape::Grudge(grudge) => {
             let sets = grudge.iter().map(|(dst, srcs)| (dst.clone(), sorted(srcs)));
             (Shape::Grudge(sets.collect()), false)
@@ -257,6 +260,7 @@ fn cut_links(shape: &Shape, direction: Direction, names: &PeerNames) -> Result<V
         }
         Shape::Isolate(group) => between(&groups(std::slice::from_ref(group), "isolate", names)?, direction),
         Shape::Split(split) => between(&groups(split, "split", names)?, direction),
+        Shape::Between(two) => between(&named_groups(two, "between", names)?, direction),
         Shape::Bridge(Bridge { via }) => {
             let via = id(via, names)?;
             let others: Vec<PeerId> = names.peers().filter(|peer| *peer != via).collect();
@@ -307,6 +311,22 @@ fn link(src: &str, dst: &str, names: &PeerNames) -> Result<Link, TopologyError> 
 
 /// The groups by id; the configured peers that no group names are one more, at the end.
 fn groups(lists: &[Vec<String>], shape: &str, names: &PeerNames) -> Result<Vec<Vec<PeerId>>, TopologyError> {
+    let mut groups = named_groups(lists, shape, names)?;
+    let mut is_named = vec![false; names.len()];
+    groups.iter().flatten().for_each(|peer| is_named[usize::from(peer.0)] = true);
+    let rest: Vec<PeerId> = names.peers().filter(|peer| !is_named[usize::from(peer.0)]).collect();
+    if !rest.is_empty() {
+        groups.push(rest);
+    }
+    Ok(groups)
+}
+
+/// The groups by id: none is empty, and no peer is in two.
+fn named_groups(
+    lists: &[Vec<String>],
+    shape: &str,
+    names: &PeerNames,
+) -> Result<Vec<Vec<PeerId>>, TopologyError> {
     let mut seen = vec![false; names.len()];
     let mut groups = Vec::with_capacity(lists.len() + 1);
     for group in lists {
@@ -322,10 +342,6 @@ fn groups(lists: &[Vec<String>], shape: &str, names: &PeerNames) -> Result<Vec<V
             ids.push(id);
         }
         groups.push(ids);
-    }
-    let rest: Vec<PeerId> = names.peers().filter(|peer| !seen[usize::from(peer.0)]).collect();
-    if !rest.is_empty() {
-        groups.push(rest);
     }
     Ok(groups)
 }

@@ -281,7 +281,7 @@ fn a_probe_that_waits_for_an_answer_gets_one() {
         std::thread::sleep(Duration::from_millis(300));
         assert_eq!(reload(&daemon, &bare).0, ConfigOutcome::InForce);
         let (status, answers) = asked.join().unwrap();
-        assert_eq!((status, answers[0]["endpoint"].as_str()), (200, Some("e@n1")), "{answers}");
+        assert_eq!((status, answers[0]["name"].as_str()), (200, Some("e@n1")), "{answers}");
         assert!(answers[0]["error"].as_str().unwrap().contains("read again meanwhile"), "{answers}");
     });
     assert!(daemon.status().endpoints.is_empty());
@@ -344,7 +344,7 @@ fn eight_reloads_leave_nothing_behind() {
         }
     };
     let before = steady("at the start", None);
-    assert_eq!((before.maps, before.threads.len()), (1, 5), "{before:?}");
+    assert_eq!((before.maps, before.threads.len()), (1, 6), "{before:?}");
     for turn in 0..8 {
         let (outcome, _, what) = reload(&daemon, if turn % 2 == 0 { &second } else { &first });
         assert_eq!(outcome, ConfigOutcome::InForce, "{what}");

@@ -82,8 +82,13 @@ fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_work
     );
     let daemon = Daemon::start(&lab, "private/inner/d", &config);
     let mine = BASE | SETUID | SETGID | KILL;
-    let expected =
-        [("injector", mine), ("lease", 0), ("netns", mine | SYS_ADMIN), (&*format!("netns {n1}"), mine)];
+    let expected = [
+        ("injector", mine),
+        ("lease", 0),
+        ("netns", mine | SYS_ADMIN),
+        (&*format!("netns {n1}"), mine),
+        ("settler", 0),
+    ];
     assert_rights(&daemon, &expected);
 
     until("the command runs as its user", || {
@@ -132,7 +137,8 @@ fn without_namespaces_no_thread_keeps_the_right_to_enter_one() {
     let config = format!("{}interfaces: [{{ name: eth0 }}]\n", lab.peers(2));
     let [daemon, second] =
         ["d", "second"].map(|name| lab.within("n1", || Daemon::start(&lab, name, &config)));
-    let expected = [("injector", BASE), ("lease", 0), ("netns", BASE), ("netns the daemon's own", BASE)];
+    let expected =
+        [("injector", BASE), ("lease", 0), ("netns", BASE), ("netns the daemon's own", BASE), ("settler", 0)];
     assert_rights(&daemon, &expected);
     for (thread, bound) in threads(&daemon, "CapBnd") {
         assert_eq!(bound, BASE, "{thread} could regain {bound:x}");
@@ -185,7 +191,10 @@ fn the_namespace_of_another_users_process_is_still_found() {
     let daemon = Daemon::start(&lab, "d", &config);
     let name = format!("netns pid {pid}");
     let supervisor = BASE | SYS_ADMIN | SYS_PTRACE;
-    assert_rights(&daemon, &[("injector", BASE), ("lease", 0), ("netns", supervisor), (&name, BASE)]);
+    assert_rights(
+        &daemon,
+        &[("injector", BASE), ("lease", 0), ("netns", supervisor), (&name, BASE), ("settler", 0)],
+    );
 
     // Mounts change: the daemon looks which namespace the process is in.
     lab.add("x");

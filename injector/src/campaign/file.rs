@@ -73,8 +73,7 @@ enum Share {
 /// Reads a campaign file.
 pub fn read(path: &Path) -> Result<Wish, ConfigErrors> {
     let file = path.display().to_string();
-    let text =
-        text::read(path).map_err(|error| config::unread(&file, "the campaign file can't be used", &error))?;
+    let text = text::read(path).map_err(|error| config::unread(&file, "the campaign file", &error))?;
     parse(&file, &text)
 }
 
@@ -193,7 +192,10 @@ mod tests {
                 "shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: 9007199254740992\n",
                 "write a smaller one",
             ),
-            ("shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: 18446744073709551616\n", "seed"),
+            (
+                "shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: 18446744073709551616\n",
+                "write a smaller one",
+            ),
             ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\ndirection: to\n", "write `out`"),
             ("shapes: [\n", "c.yaml"),
         ] {

@@ -22,6 +22,7 @@ const SHAPES: &str = "\
 Shapes:
   isolate n1 [n2 …]        cut these peers, as one group, off from all the others
   split n1,n2 n3 …         cut these groups off from each other
+  between n1,n2 n3         cut these two groups off from each other, and no one else
   halves | random-halves   a smaller first and a larger second half
   random-node              isolate one peer, drawn
   majorities-ring          every peer of a drawn ring sees a majority, no two the same one

@@ -83,7 +83,7 @@ pub(super) fn shape(words: &[String]) -> Result<Shape, Failure> {
         Ok(Some(text)) => &[words[0].clone(), text],
         Err(error) => {
             let place = if words[1] == "-" { "standard input" } else { &words[1][1..] };
-            return Err(Failure::usage(format!("grudge: {place}: {error}; {}", error.remedy())));
+            return Err(Failure::usage(format!("grudge: {place} {error}; {}", error.remedy())));
         }
     };
     parse_words(words).map_err(|error| Failure::usage(error.to_string()))

@@ -20,6 +20,15 @@ impl From<Marker> for Place {
     }
 }
 
+/// Where a second document begins.
+pub(super) fn second_document(text: &str) -> Option<Place> {
+    let mut parser = Parser::new_from_str(text);
+    let mut starts = std::iter::from_fn(|| parser.next_event()?.ok())
+        .filter(|(event, _)| matches!(event, Event::DocumentStart(_)))
+        .map(|(_, span)| Place::from(span.start));
+    starts.nth(1)
+}
+
 /// A key that a mapping has twice.
 #[derive(Debug)]
 pub(super) struct Duplicate {

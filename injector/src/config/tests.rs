@@ -381,10 +381,7 @@ fn all_faults_are_reported_at_once_in_the_order_of_the_text() {
 fn a_file_that_can_not_be_read_says_so() {
     let error = Config::load("/nonexistent/lab.yaml").unwrap_err();
     let text = error.to_string();
-    assert!(
-        text.starts_with("/nonexistent/lab.yaml: the config can't be used: it can't be read (No such"),
-        "{text}"
-    );
+    assert!(text.starts_with("/nonexistent/lab.yaml: the config can't be read (No such"), "{text}");
     assert_eq!(error.0[0].line, None);
 }
 
@@ -397,6 +394,7 @@ fn every_fault_of_a_text_has_a_line_and_a_column() {
         ("- a\n", 1, 1),
         ("peers: {}\n--- \npeers: {}\n", 2, 1),
         ("---\npeers: {}\n---\npeers: {}\n", 3, 1),
+        ("peers: {}\n...\nb: {}\n", 3, 1),
         ("peers: [\n", 2, 1),
         ("peers: &a [*a]\n", 1, 8),
         ("a: \"\\u{1b}\"\n", 1, 7),

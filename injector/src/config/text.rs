@@ -10,17 +10,17 @@ use super::place::Place;
 /// The largest file that is read.
 pub const MAX_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Why a file gives no text.
+/// Why a file gives no text; what it says follows the file's name.
 #[derive(Debug, thiserror::Error)]
 pub enum TextError {
     /// The system refuses it.
-    #[error("it can't be read ({0})")]
+    #[error("can't be read ({0})")]
     Io(#[from] io::Error),
     /// It is a FIFO, a device, a socket or a directory, which may have no end.
-    #[error("it is {0}, not a regular file")]
+    #[error("is {0}, not a regular file")]
     NotAFile(&'static str),
     /// It is over [`MAX_BYTES`].
-    #[error("it has more than {} MiB", MAX_BYTES / 1024 / 1024)]
+    #[error("has more than {} MiB", MAX_BYTES / 1024 / 1024)]
     TooLarge,
     /// It is no text.
     #[error("{what}")]
@@ -109,8 +109,8 @@ fn text_of(file: impl io::Read) -> Result<String, TextError> {
     let text = String::from_utf8(bytes).map_err(|error| {
         let bytes = error.as_bytes();
         let what = match bytes {
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "it is UTF-16, not UTF-8",
-            _ => "it is not UTF-8 here",
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "is UTF-16, not UTF-8",
+            _ => "is not UTF-8 here",
         };
         let before = &bytes[..error.utf8_error().valid_up_to()];
         let lines: Vec<&[u8]> = before.split(|byte| *byte == b'\n').collect();

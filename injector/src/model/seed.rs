@@ -1,5 +1,8 @@
 //! The seeds of drawn shapes: every JSON reader must keep them whole.
 
+use std::fmt;
+
+use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
 /// The largest seed, 2^53 - 1: programs that read numbers as 64-bit floats keep each integer up to it.
@@ -39,8 +42,51 @@ fn check(seed: u64) -> Result<u64, SeedError> {
 
 /// For `#[serde(deserialize_with)]` of a field that may be missing.
 pub fn optional<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    let seed = Option::<u64>::deserialize(deserializer)?;
-    seed.map(check).transpose().map_err(serde::de::Error::custom)
+    Ok(Option::<Seed>::deserialize(deserializer)?.map(|seed| seed.0))
+}
+
+/// A seed from a file or a request: what is no seed is refused in our words, however large it is.
+struct Seed(u64);
+
+impl<'de> Deserialize<'de> for Seed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(SeedVisitor)
+    }
+}
+
+struct SeedVisitor;
+
+impl Visitor<'_> for SeedVisitor {
+    type Value = Seed;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a seed, a whole number from 0 to {MAX_SEED} (2^53 - 1)")
+    }
+
+    fn visit_u64<E: Error>(self, seed: u64) -> Result<Seed, E> {
+        check(seed).map(Seed).map_err(E::custom)
+    }
+
+    fn visit_u128<E: Error>(self, seed: u128) -> Result<Seed, E> {
+        Err(E::custom(SeedError::TooLarge(seed.to_string())))
+    }
+
+    fn visit_i64<E: Error>(self, seed: i64) -> Result<Seed, E> {
+        match u64::try_from(seed) {
+            Ok(seed) => self.visit_u64(seed),
+            Err(_) => Err(E::custom(SeedError::NotANumber(seed.to_string()))),
+        }
+    }
+
+    fn visit_f64<E: Error>(self, seed: f64) -> Result<Seed, E> {
+        let text = seed.to_string();
+        // Integers beyond 64 bits come as floats.
+        Err(E::custom(if seed >= 2_f64.powi(53) {
+            SeedError::TooLarge(text)
+        } else {
+            SeedError::NotANumber(text)
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -58,6 +104,23 @@ mod tests {
         for text in ["", "-1", "1.5", "x", "+"] {
             assert_eq!(parse(text), Err(SeedError::NotANumber(text.to_owned())));
         }
+    }
+
+    #[test]
+    fn requests_and_files_say_the_same() {
+        for text in ["9007199254740992", "18446744073709551615", "18446744073709551616", "1e300"] {
+            for error in [
+                serde_json::from_str::<Seed>(text).map(|seed| seed.0).unwrap_err().to_string(),
+                serde_yaml::from_str::<Seed>(text).map(|seed| seed.0).unwrap_err().to_string(),
+            ] {
+                assert!(error.contains("write a smaller one"), "{text}: {error}");
+            }
+        }
+        for text in ["-1", "1.5", "\"7\"", "true"] {
+            let error = serde_json::from_str::<Seed>(text).map(|seed| seed.0).unwrap_err().to_string();
+            assert!(error.contains("a whole number from 0 to 9007199254740991"), "{text}: {error}");
+        }
+        assert_eq!(serde_json::from_str::<Seed>("9007199254740991").unwrap().0, MAX_SEED);
     }
 
     #[test]

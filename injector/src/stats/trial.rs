@@ -247,6 +247,7 @@ pub fn label(shape: &Shape) -> String {
         Shape::Split(groups) => {
             format!("split {}", groups.iter().map(|group| group.join(",")).collect::<Vec<_>>().join(" "))
         }
+        Shape::Between([first, second]) => format!("between {} {}", first.join(","), second.join(",")),
         Shape::Halves(_) => "halves".to_owned(),
         Shape::RandomHalves(_) => "random-halves".to_owned(),
         Shape::RandomNode(_) => "random-node".to_owned(),

@@ -54,6 +54,15 @@ fn peers_that_split_does_not_name_are_one_further_group() {
 }
 
 #[test]
+fn between_leaves_everyone_else_alone() {
+    assert_eq!(cut("between n01 n02", Direction::Both, 4), "1>2 2>1");
+    assert_eq!(cut("between n03,n01 n02", Direction::Out, 4), "1>2 3>2");
+    assert_eq!(cut("between n01 n02,world", Direction::In, 4), "w>1 2>1");
+    let resolved = try_resolve("between n03,n01 n02", Direction::Both, 4, 0).unwrap();
+    assert_eq!((resolved.shape, resolved.drawn), (words("between n01,n03 n02"), false));
+}
+
+#[test]
 fn the_smaller_half_is_the_first() {
     let resolved = try_resolve("halves", Direction::Out, 5, 0).unwrap();
     assert_eq!(resolved.shape, words("split n01,n02 n03,n04,n05"));
@@ -190,9 +199,11 @@ fn errors_say_what_and_what_to_do() {
         ("isolate n01 n01", 3, "peer \"n01\" is named twice"),
         ("links n01:n01", 3, "\"n01\" has a link to itself; name two different peers"),
         (r#"grudge {"n01":["n01"]}"#, 3, "\"n01\" has a link to itself"),
-        (r#"grudge {"n01":[]}"#, 3, "the shape cuts nothing: the grudge has no link; apply no partition"),
+        (r#"grudge {"n01":[]}"#, 3, "the shape cuts nothing: the grudge has no link; name at least one link"),
         ("grudge {}", 3, "the shape cuts nothing: the grudge has no link"),
         (r#"grudge {"x":[]}"#, 3, "unknown peer \"x\""),
+        ("between n01 n01", 3, "peer \"n01\" is named twice"),
+        ("between n01 n09", 3, "unknown peer \"n09\""),
         ("isolate n01 n02 n03", 3, "the shape cuts nothing"),
         ("split n01,n02", 2, "the shape cuts nothing"),
         ("halves", 1, "halves needs at least 2 peers, and 1 are configured; add peers"),
@@ -212,8 +223,10 @@ fn errors_say_what_and_what_to_do() {
         let error = refused(&shape);
         assert!(matches!(error, TopologyError::Empty { .. }), "{shape:?}: {error}");
     }
-    let error = refused(&Shape::Split(vec![vec![]]));
-    assert!(matches!(error, TopologyError::EmptyGroup { .. }), "{error}");
+    for shape in [Shape::Split(vec![vec![]]), Shape::Between([vec!["n01".to_owned()], vec![]])] {
+        let error = refused(&shape);
+        assert!(matches!(error, TopologyError::EmptyGroup { .. }), "{shape:?}: {error}");
+    }
 }
 
 #[test]
@@ -231,10 +244,10 @@ fn shapes_without_a_first_group_have_no_direction() {
 proptest! {
     #[test]
     fn links_are_sorted_unique_and_between_two(
-        which in 0_usize..6, count in 3_usize..40, seed: u64, direction in 0_usize..3,
+        which in 0_usize..7, count in 3_usize..40, seed: u64, direction in 0_usize..3,
     ) {
         let direction = [Direction::Both, Direction::In, Direction::Out][direction];
-        let text = ["isolate n02", "split n02,n01 world", "halves", "random-halves", "random-node", "isolate world"][which];
+        let text = ["isolate n02", "split n02,n01 world", "halves", "random-halves", "random-node", "isolate world", "between n03 n01"][which];
         let resolved = try_resolve(text, direction, count, seed).unwrap();
         prop_assert!(resolved.links.is_sorted_by(|a, b| a < b));
         prop_assert!(resolved.links.iter().all(|link| link.src != link.dst));
@@ -302,6 +315,7 @@ fn shapes() -> impl Strategy<Value = Shape> {
     prop_oneof![
         list().prop_map(Shape::Isolate),
         proptest::collection::vec(list(), 0..4).prop_map(Shape::Split),
+        (list(), list()).prop_map(|(first, second)| Shape::Between([first, second])),
         Just(Shape::Halves(Nothing {})),
         Just(Shape::RandomHalves(Nothing {})),
         Just(Shape::RandomNode(Nothing {})),

@@ -26,7 +26,7 @@ pub enum ShapeError {
     },
 }
 
-const KNOWN: &str = "shapes are isolate, split, halves, random-halves, random-node, majorities-ring, bridge, \
+const KNOWN: &str = "shapes are isolate, split, between, halves, random-halves, random-node, majorities-ring, bridge, \
                      links, grudge and preset";
 
 /// Reads a shape from words. Names are looked up later, by [`super::resolve`].
@@ -47,6 +47,13 @@ pub fn parse_words(words: &[String]) -> Result<Shape, ShapeError> {
             let words = Words { shape: "split", usage: "split n1,n2 n3 …", rest };
             let groups = words.at_least_one("group")?.iter().map(|word| words.names(word));
             Ok(Shape::Split(groups.collect::<Result<_, _>>()?))
+        }
+        "between" => {
+            let words = Words { shape: "between", usage: "between n1,n2 n3", rest };
+            let [first, second] = rest else {
+                return Err(words.error(format!("takes exactly two groups, {} are given", rest.len())));
+            };
+            Ok(Shape::Between([words.names(first)?, words.names(second)?]))
         }
         "halves" => {
             Words { shape: "halves", usage: "halves", rest }.none().map(|()| Shape::Halves(Nothing {}))
@@ -153,6 +160,7 @@ impl fmt::Display for Shape {
                 f.write_str("split")?;
                 groups.iter().try_for_each(|group| write!(f, " {}", group.join(",")))
             }
+            Self::Between([first, second]) => write!(f, "between {} {}", first.join(","), second.join(",")),
             Self::Halves(_) => f.write_str("halves"),
             Self::RandomHalves(_) => f.write_str("random-halves"),
             Self::RandomNode(_) => f.write_str("random-node"),
@@ -187,6 +195,7 @@ mod tests {
             ("isolate n1 n2", r#"{"isolate":["n1","n2"]}"#),
             ("isolate n1,n2", r#"{"isolate":["n1","n2"]}"#),
             ("split n1,n2 n3", r#"{"split":[["n1","n2"],["n3"]]}"#),
+            ("between n1,n2 n3", r#"{"between":[["n1","n2"],["n3"]]}"#),
             ("halves", r#"{"halves":{}}"#),
             ("random-halves", r#"{"random_halves":{}}"#),
             ("random-node", r#"{"random_node":{}}"#),
@@ -208,6 +217,9 @@ mod tests {
             ("isolate", "needs at least one peer; write it as: isolate n1"),
             ("isolate n1,", "\"n1,\" has an empty name"),
             ("split", "needs at least one group"),
+            ("between n1", "takes exactly two groups, 1 are given; write it as: between n1,n2 n3"),
+            ("between n1 n2 n3", "takes exactly two groups, 3 are given"),
+            ("between n1, n2", "\"n1,\" has an empty name"),
             ("halves n1", "takes nothing, but \"n1\" follows"),
             ("bridge", "takes exactly one peer, 0 are given; write it as: bridge n3"),
             ("bridge n1 n2", "takes exactly one peer, 2 are given"),
@@ -235,6 +247,7 @@ mod tests {
         prop_oneof![
             some(name()).prop_map(Shape::Isolate),
             some(some(name())).prop_map(Shape::Split),
+            (some(name()), some(name())).prop_map(|(first, second)| Shape::Between([first, second])),
             Just(Shape::Halves(Nothing {})),
             Just(Shape::RandomHalves(Nothing {})),
             Just(Shape::RandomNode(Nothing {})),
