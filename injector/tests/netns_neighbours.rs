@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, SWITCH, addresses};
 use live::traffic::{Kind, assert_flows};
-use live::{can_run, skip};
+use live::can_run;
+use live::privilege::skip;
 
 const LONG: Duration = Duration::from_secs(120);
 const VIP: &str = "10.99.0.100";
