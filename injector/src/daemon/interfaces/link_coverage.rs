@@ -281,3 +281,6 @@ impl super::picture::Inside {
         if devices.is_empty() { self.exits.iter().collect() } else { devices }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,7 @@ impl Interfaces {
         let mut views = Vec::new();
         for (entry, found) in self.entries.iter().zip(found) {
             let mut why = entry.chosen.iter().cloned().collect::<Vec<_>>();
+            why.extend(entry.renamed.as_ref().map(|name| format!("its name is {name} now")));
             let mut programs = Vec::new();
             match &entry.attachment {
                 None => why.push(entry.missing.clone()),
