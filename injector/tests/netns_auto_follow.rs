@@ -51,12 +51,24 @@ fn a_neighbour_that_is_learned_later() {
     }
     ground.assert_flows(("h", 14), ("n1", 1));
     let daemon = ground.secluded_daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
-    ground.assert_chosen(&daemon, &["p1"]);
     settle();
     for (node, host) in [("n2", 2), ("n3", 3)] {
         ground.assert_flows(("h", 14), (node, host));
     }
     ground.wait_chosen(&daemon, &["p1", "p2", "p3"]);
+    // Whose MAC address is behind a port is not known until the host has spoken with its peer.
+    for (node, port) in [("n2", "p2"), ("n3", "p3")] {
+        let known = format!("found for {node}: the peer's MAC address was learned behind this bridge port");
+        let end = Instant::now() + ground::PATIENCE;
+        let why = || {
+            let attachments = daemon.status().attachments;
+            attachments.into_iter().find(|found| found.interface == port).unwrap().why
+        };
+        while !why().contains(&known) {
+            assert!(Instant::now() < end, "{}", why());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
     ground.assert_cut(&daemon, ("n2", 2), ("n3", 3), (("n1", 1), ("n3", 3)));
 }
 

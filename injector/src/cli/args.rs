@@ -311,6 +311,7 @@ pub struct With {
 }
 
 /// `measure`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
 pub struct Measure {
     /// Which links to cut, in the words of `injector partition`

@@ -179,7 +179,6 @@ impl Attachment {
     pub fn hooked(&self) -> HookQuery {
         HookQuery {
             index: self.facts.index,
-            name: self.facts.name.clone(),
             ours: self.ours.clone(),
             is_xdp: matches!(self.hooks, Hooks::XdpNative(_) | Hooks::XdpGeneric(_)),
         }

@@ -52,8 +52,6 @@ pub struct HookState {
 pub struct HookQuery {
     /// Its index.
     pub index: u32,
-    /// Its name.
-    pub name: String,
     /// The ids of our programs on it; empty where we are not attached.
     pub ours: Vec<u32>,
     /// Whether our ingress program is on XDP.
@@ -67,7 +65,7 @@ pub async fn states(hooked: Vec<HookQuery>) -> io::Result<Vec<Option<HookState>>
     let chains = egress_chains()?;
     let state = |hooked: &HookQuery| {
         let Some(facts) = links.iter().find(|facts| facts.index == hooked.index) else { return Ok(None) };
-        state(hooked, facts.xdp, &chains).map(Some)
+        state(hooked, facts, &chains).map(Some)
     };
     hooked.iter().map(state).collect()
 }
@@ -102,15 +100,15 @@ impl Foreign {
     }
 }
 
-/// What is on the hooks of one interface; `xdp` is the program on XDP, `chains` are the egress chains of its namespace.
-fn state(hooked: &HookQuery, xdp: Option<u32>, chains: &[EgressChain]) -> io::Result<HookState> {
+/// What is on the hooks of one interface; `chains` are the egress chains of its namespace.
+fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain]) -> io::Result<HookState> {
     let HookQuery { index, ours, .. } = hooked;
     let tc = Tc::open()?;
     let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
     let mut state = HookState::default();
     // Where we are nowhere, nothing is ahead of us.
     let are_we = !ours.is_empty();
-    match xdp {
+    match facts.xdp {
         Some(id) if ours.contains(&id) => {}
         Some(id) => {
             state.foreign.push(Foreign {
@@ -126,7 +124,7 @@ fn state(hooked: &HookQuery, xdp: Option<u32>, chains: &[EgressChain]) -> io::Re
         None if hooked.is_xdp => state.missing.push(Side::Ingress),
         None => {}
     }
-    for chain in chains.iter().filter(|chain| chain.devices.contains(&hooked.name)) {
+    for chain in chains.iter().filter(|chain| chain.devices.contains(&facts.name)) {
         let what = What::Chain(chain.name.clone());
         state.foreign.push(Foreign { side: Side::Egress, what, id: None, is_ahead: are_we });
     }

@@ -246,6 +246,7 @@ pub struct Rules {
 }
 
 /// A configured peer.
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question of its own")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PeerView {
     /// Its addresses and prefixes.

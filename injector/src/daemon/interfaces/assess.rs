@@ -11,7 +11,7 @@ use super::picture::{Picture, Seen};
 use super::survey::{Found, Place};
 use crate::api::types::{Bypassed, CoverageState, Uncovered};
 use crate::clock::MonoNs;
-use crate::config::{Config, Interface};
+use crate::config::{Config, Interface, Netns};
 use crate::datapath::{Foreign, HookQuery, shown, states};
 use crate::identity::Identity;
 use crate::model::{Link, PeerId, PeerNames};
@@ -224,15 +224,9 @@ impl Interfaces {
     fn reason(&self, names: &PeerNames, reason: &Reason) -> String {
         match reason {
             Reason::Closed(peer) => format!("every device of {} is hooked", names.name(*peer)),
-            Reason::HostMates(netns) => {
-                let place = match netns {
-                    Some(netns) => format!("network namespace {netns}"),
-                    None => "the daemon's own network namespace".to_owned(),
-                };
-                format!(
-                    "both peers are in {place}: their frames go over lo, where they can't be told apart yet"
-                )
-            }
+            Reason::HostMates(home) => format!(
+                "both peers are in {home}: their frames go over lo, where they can't be told apart yet"
+            ),
             Reason::NoWay => "nothing shows where either peer is: neither an address, a neighbour, a bridge port nor a route".to_owned(),
             Reason::NoHook(places) => {
                 format!("no hook of ours is on the way of either peer: {}", shown_places(places))
@@ -262,7 +256,7 @@ impl Interfaces {
 
     /// Looks for programs of others that could redirect past our hooks at the host ends of veths.
     pub async fn look_for_redirects(&mut self) {
-        let hosts: BTreeMap<u32, Option<crate::config::Netns>> = self
+        let hosts: BTreeMap<u32, Option<Netns>> = self
             .entries
             .iter()
             .filter(|entry| {
@@ -276,9 +270,9 @@ impl Interfaces {
             .map(|entry| (entry.id, entry.interface.netns.clone()))
             .collect();
         let mut redirected = BTreeSet::new();
-        let spaces: BTreeSet<&Option<crate::config::Netns>> = hosts.values().collect();
+        let spaces: BTreeSet<&Option<Netns>> = hosts.values().collect();
         for netns in spaces {
-            let foreign = self.foreign_devices(netns).await;
+            let foreign = self.foreign_devices(netns.as_ref()).await;
             let is_past = |id: u32| {
                 let own = self.entry(id).and_then(super::entry::Entry::index);
                 foreign.iter().any(|index| Some(*index) != own)
@@ -290,10 +284,10 @@ impl Interfaces {
     }
 
     /// The devices of a namespace that have a TC program of others.
-    async fn foreign_devices(&self, netns: &Option<crate::config::Netns>) -> Vec<u32> {
+    async fn foreign_devices(&self, netns: Option<&Netns>) -> Vec<u32> {
         let mut foreign = Vec::new();
         let mut ours = BTreeSet::new();
-        for entry in self.entries.iter().filter(|entry| entry.interface.netns == *netns) {
+        for entry in self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns) {
             if let Some(attachment) = &entry.attachment {
                 ours.insert(attachment.facts.index);
                 let state = attachment.state().await;
@@ -302,13 +296,12 @@ impl Interfaces {
                 }
             }
         }
-        let Some(worker) = self.workers.running(netns.as_ref()) else { return foreign };
+        let Some(worker) = self.workers.running(netns) else { return foreign };
         let asked = worker.ask(move || async move {
             let handle = crate::netlink::connect().ok()?;
             let links = crate::netlink::links(&handle).await.ok()?;
             let rest = links.iter().filter(|link| !ours.contains(&link.index)).map(|link| HookQuery {
                 index: link.index,
-                name: link.name.clone(),
                 ours: Vec::new(),
                 is_xdp: false,
             });
@@ -350,7 +343,7 @@ fn shown_places(places: &[Place]) -> String {
 fn line(place: &Place) -> String {
     let netns = match &place.netns {
         None => String::new(),
-        Some(crate::config::Netns::Pid(pid)) => format!(", netns: {{ pid: {pid} }}"),
+        Some(Netns::Pid(pid)) => format!(", netns: {{ pid: {pid} }}"),
         Some(netns) => format!(", netns: {netns}"),
     };
     format!("{{ name: {}{netns} }}", place.name)

@@ -18,7 +18,7 @@ pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn
     // A way with one place leaves no choice.
     ways.sort_by_key(|way| way.sure);
     // Exits come last: those on a way are hooked with it.
-    ways.extend(found.values().flat_map(|found| further(found)));
+    ways.extend(found.values().flat_map(further));
     let mut chosen: Vec<&Place> =
         ways.iter().flat_map(|way| &way.places[..way.sure]).filter(|place| is_held(place)).collect();
     for way in &ways {

@@ -193,3 +193,6 @@ fn exit(namespaces: &[Namespace], at: usize, link: &LinkFacts) -> Exit {
     }
     Exit { index: link.index, place: own, by, end }
 }
+
+#[cfg(test)]
+mod tests;

@@ -183,6 +183,7 @@ impl Interfaces {
 
 fn view(entry: &Entry, found: Option<Result<HookState, DatapathError>>, names: &Names) -> AttachmentView {
     let mut why = entry.chosen.iter().cloned().collect::<Vec<_>>();
+    why.extend(entry.renamed.as_ref().map(|name| format!("its name is {name} now")));
     let mut others = Vec::new();
     match &entry.attachment {
         None => why.push(entry.missing.clone()),

@@ -3,10 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::picture::{EndSight, Passage, Picture};
+use super::picture::{EndSight, Passage, Picture, Space};
 use super::survey::Place;
 use crate::api::types::CoverageState;
-use crate::config::Netns;
 use crate::model::{Link, PeerId};
 
 /// What is known of a link's paths at one instant.
@@ -24,7 +23,7 @@ pub enum Reason {
     /// All devices of this peer are hooked.
     Closed(PeerId),
     /// Both live in one namespace: their frames go over `lo`.
-    HostMates(Option<Netns>),
+    HostMates(Space),
     /// Nothing shows where either of them is.
     NoWay,
     /// No way of either of them passes a hook; where hooks could be.
@@ -282,3 +281,6 @@ impl super::picture::Inside {
         if devices.is_empty() { self.exits.iter().collect() } else { devices }
     }
 }
+
+#[cfg(test)]
+mod tests;

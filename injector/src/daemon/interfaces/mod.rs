@@ -10,6 +10,8 @@ mod entry;
 mod eras;
 mod follow;
 mod gaps;
+#[cfg(test)]
+mod ground;
 mod homes;
 mod hooks;
 mod link_coverage;

@@ -96,11 +96,14 @@ impl<'a> Sources<'a> {
         }
         let spot = spot?;
         let resident = self.resident(spot.0);
-        let behind = other_end(self.namespaces, spot)
-            .filter(|end| self.is_own_nic(*end))
-            .and_then(|(at, _)| self.resident(at))
-            .filter(|behind| Some(*behind) != resident);
-        if let Some(peer) = behind {
+        let behind = other_end(self.namespaces, spot).filter(|end| self.is_own_nic(*end));
+        let behind = behind.and_then(|(at, _)| Some((at, self.resident(at)?)));
+        // Between two homes, the port is of the one that is reached through the other.
+        let is_behind = |(at, peer): &(usize, PeerId)| {
+            Some(*peer) != resident
+                && (resident.is_none() || !self.leads_out(*at, spot.0) && self.leads_out(spot.0, *at))
+        };
+        if let Some((_, peer)) = behind.filter(is_behind) {
             return Some((peer, End::Host));
         }
         let peer = resident.filter(|_| self.is_own_nic(spot))?;
@@ -268,3 +271,6 @@ fn is_routable(address: IpAddr) -> bool {
     };
     !is_local && !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,19 @@ use crate::model::PeerId;
 use crate::netlink::Kind;
 use crate::netlink::facts::Route;
 
+/// A namespace by its name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Space(pub Option<Netns>);
+
+impl std::fmt::Display for Space {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Some(netns) => write!(f, "network namespace {netns}"),
+            None => f.write_str("the daemon's own network namespace"),
+        }
+    }
+}
+
 /// Something that frames pass, and the interfaces of ours that see them there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Passage {
@@ -34,7 +47,7 @@ pub struct EndSight {
     /// Whether this daemon cuts its links.
     pub is_here: bool,
     /// The namespace that is its home.
-    pub home: Option<Option<Netns>>,
+    pub home: Option<Space>,
     /// Whether nothing of it is known to be elsewhere.
     pub is_whole: bool,
     /// The interfaces that are all of its ends by the config's word.
@@ -68,7 +81,7 @@ pub struct Picture {
     /// By peer.
     pub ends: BTreeMap<PeerId, EndSight>,
     /// The homes, by the names of their namespaces.
-    pub homes: BTreeMap<Option<Netns>, Inside>,
+    pub homes: BTreeMap<Space, Inside>,
 }
 
 impl Picture {
@@ -101,8 +114,8 @@ impl Seen<'_> {
     pub fn picture(&self) -> Picture {
         let mut picture = Picture::default();
         for home in self.homes.values() {
-            let netns = self.namespaces[home.at].netns.clone();
-            picture.homes.entry(netns).or_insert_with(|| self.inside(home.at));
+            let space = Space(self.namespaces[home.at].netns.clone());
+            picture.homes.entry(space).or_insert_with(|| self.inside(home.at));
         }
         for peer in &self.config.peers {
             picture.ends.insert(peer.id, self.end(peer.id));
@@ -178,7 +191,7 @@ impl Seen<'_> {
         let passages = |ways: &[Way]| ways.iter().map(|way| self.passage(way)).collect();
         EndSight {
             is_here,
-            home: home.map(|home| self.namespaces[home.at].netns.clone()),
+            home: home.map(|home| Space(self.namespaces[home.at].netns.clone())),
             is_whole: home.is_some_and(|home| home.is_whole),
             words: self.ours.iter().filter(|ours| ours.peer == Some(peer)).map(|ours| ours.id).collect(),
             ways: passages(&found.ways),

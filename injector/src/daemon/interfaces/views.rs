@@ -68,10 +68,9 @@ impl Interfaces {
         });
         PeerView {
             addresses: addresses.unwrap_or_default(),
-            mac: peer.and_then(|peer| peer.mac.as_ref()).map(shown_mac),
+            mac: peer.and_then(|peer| peer.mac.as_ref()).map(|mac| shown_mac(*mac)),
             names: self.names(config, id),
-            home: home
-                .map(|home| home.map_or_else(|| "the daemon's own".to_owned(), |netns| netns.to_string())),
+            home: home.map(|home| home.to_string()),
             exits: exits
                 .map(|inside| inside.exits.iter().map(|exit| self.exit(exit)).collect())
                 .unwrap_or_default(),
@@ -111,7 +110,7 @@ impl Interfaces {
                 add(prefix.to_string(), NameSource::Listed, None);
             }
             if let Some(mac) = &peer.mac {
-                add(shown_mac(mac), NameSource::ListedMac, None);
+                add(shown_mac(*mac), NameSource::ListedMac, None);
             }
             for vip in &peer.vip {
                 add(vip.to_string(), NameSource::Vip, None);
@@ -127,7 +126,7 @@ impl Interfaces {
             let from = self.device(|facts| {
                 facts.links.iter().find(|link| link.mac == Some(*mac)).map(|link| link.index)
             });
-            add(shown_mac(mac), NameSource::Mac, from);
+            add(shown_mac(*mac), NameSource::Mac, from);
         }
         for (port, bound) in self.identity().ports.iter().filter(|(_, bound)| bound.peer == id) {
             let Some(entry) = self.entry(*port) else { continue };
@@ -201,7 +200,7 @@ impl super::LinkCoverage {
     }
 }
 
-fn shown_mac(mac: &Mac) -> String {
+fn shown_mac(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 

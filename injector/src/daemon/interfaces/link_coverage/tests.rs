@@ -1,0 +1,249 @@
+//! Coverage by table, of namespaces written by hand.
+
+use super::super::ground::{config, device, facts, space, switched, veth, via};
+use super::super::homes::{Before, exits, homes};
+use super::super::naming::{Ours, Sources, identity};
+use super::super::picture::Seen;
+use super::super::survey::{Namespace, survey};
+use super::*;
+use crate::config::{Config, Netns};
+use crate::netlink::{Kind, LinkFacts};
+use CoverageState::{Covered, Not, Partly, Unknown};
+
+/// Interfaces of ours, each written as `name` or `netns/name`, with `=n1` for the config's word; all hooked but those
+/// that begin with `-`.
+struct Scene {
+    picture: Picture,
+    hooked: BTreeSet<u32>,
+}
+
+fn scene(config: &Config, namespaces: &[Namespace], interfaces: &[&str]) -> Scene {
+    let homes = homes(config, namespaces, &Before::new());
+    let mut found = survey(config, namespaces);
+    for (peer, home) in &homes {
+        let exits = exits(config, namespaces, home.at).iter().map(super::super::homes::Exit::way).collect();
+        found.get_mut(peer).unwrap().exits = exits;
+    }
+    let parsed: Vec<(Option<Netns>, String, Option<PeerId>)> = interfaces
+        .iter()
+        .map(|text| {
+            let text = text.trim_start_matches('-');
+            let (place, peer) =
+                text.split_once('=').map_or((text, None), |(place, peer)| (place, Some(peer)));
+            let (netns, name) =
+                place.split_once('/').map_or((None, place), |(netns, name)| (Some(netns), name));
+            let netns = netns.map(|netns| Netns::Name(netns.to_owned()));
+            (netns, name.to_owned(), peer.map(|peer| config.names.id(peer).unwrap()))
+        })
+        .collect();
+    let ours: Vec<Ours<'_>> = parsed
+        .iter()
+        .zip(1..)
+        .map(|((netns, name, peer), id)| Ours { id, name, netns: netns.as_ref(), peer: *peer })
+        .collect();
+    let identity = identity(&Sources { config, namespaces, homes: &homes, found: &found }, &ours);
+    let seen = Seen { config, namespaces, homes: &homes, found: &found, identity: &identity, ours: &ours };
+    let hooked = interfaces.iter().zip(1..).filter(|(text, _)| !text.starts_with('-')).map(|(_, id)| id);
+    Scene { picture: seen.picture(), hooked: hooked.collect() }
+}
+
+const fn link(src: u16, dst: u16) -> Link {
+    Link { src: PeerId(src), dst: PeerId(dst) }
+}
+
+impl Scene {
+    fn judge(&self, src: u16, dst: u16) -> Verdict {
+        Lens::new(&self.picture, &self.hooked, &BTreeSet::new()).judge(link(src, dst))
+    }
+
+    fn state(&self, src: u16, dst: u16) -> CoverageState {
+        self.judge(src, dst).state
+    }
+}
+
+#[test]
+fn a_link_is_covered_by_one_closed_end() {
+    let spaces = switched();
+    for (interfaces, wanted) in [
+        (&["a/eth0"][..], Covered),
+        (&["h1"], Covered),
+        (&["h2"], Covered),
+        (&["-h1"], Not),
+        (&[], Not),
+        (&["br0"], Not),
+    ] {
+        let scene = scene(&config(""), &spaces, interfaces);
+        assert_eq!((scene.state(1, 2), scene.state(2, 1)), (wanted, wanted), "{interfaces:?}");
+    }
+    let Reason::NoHook(places) = scene(&config(""), &spaces, &["br0"]).judge(1, 2).reason else { panic!() };
+    let names: Vec<&str> = places.iter().map(|place| place.name.as_str()).collect();
+    assert_eq!(names, ["eth0", "h1", "eth0", "h2"]);
+}
+
+#[test]
+fn nothing_known_is_not_covered() {
+    let scene = scene(&config(""), &[], &[]);
+    assert_eq!(scene.judge(1, 2), Verdict { state: Not, reason: Reason::NoWay });
+}
+
+#[test]
+fn peers_of_one_namespace_are_not_covered() {
+    let mut spaces = switched();
+    spaces[1].facts.addresses.push((2, "10.0.0.3".parse().unwrap()));
+    let scene = scene(&config(""), &spaces, &["h1", "h2"]);
+    assert!(matches!(scene.judge(1, 3), Verdict { state: Not, reason: Reason::HostMates(_) }));
+    assert_eq!((scene.state(1, 2), scene.state(3, 2)), (Covered, Covered));
+}
+
+#[test]
+fn a_second_nic_without_a_hook() {
+    let mut spaces = switched();
+    spaces[1].facts.links.push(device(1, 7, "eth1", Kind::Other));
+    let both = scene(&config(""), &spaces, &["a/eth0", "a/eth1"]);
+    assert_eq!(both.state(1, 2), Covered);
+    // Nothing leads there, so that n2 need not be behind it.
+    let one = scene(&config(""), &spaces, &["a/eth0"]);
+    assert_eq!((one.state(1, 2), one.state(2, 1)), (Unknown, Unknown));
+    spaces[1].facts.routes.push(via("10.0.0.2/32", 7, "10.7.7.7"));
+    let one = scene(&config(""), &spaces, &["a/eth0"]);
+    assert!(matches!(one.judge(1, 2), Verdict { state: Partly, reason: Reason::Path(Some(_), _) }));
+    assert_eq!(one.state(2, 1), Unknown, "10.0.0.1 is on eth0");
+    spaces[1].facts.addresses.push((7, "192.0.2.7".parse().unwrap()));
+    let one = scene(&config(""), &spaces, &["a/eth0"]);
+    // n2 knows no route to 192.0.2.7.
+    assert_eq!(one.state(2, 1), Unknown);
+    spaces[2].facts.defaults.push(via("0.0.0.0/0", 3, "10.0.0.14"));
+    let one = scene(&config(""), &spaces, &["a/eth0"]);
+    assert_eq!(one.state(2, 1), Partly);
+    let left_out = config("elsewhere: [{ name: eth1, netns: a }]");
+    assert_eq!(scene(&left_out, &spaces, &["a/eth0"]).state(2, 1), Covered);
+}
+
+#[test]
+fn macvlans_and_tunnels_are_exits_that_their_parents_do_not_stand_for() {
+    for (kind, name) in [(Kind::Macvlan, "m0"), (Kind::Tunnel, "vx0")] {
+        let node = |number: u8, address: &str| {
+            let inner = LinkFacts { below: Some(2), ..device(number, 7, name, kind) };
+            let mut facts = facts(vec![device(number, 2, "eth0", Kind::Other), inner], &[(7, address)]);
+            facts.networks = vec![(7, format!("{address}/24").parse().unwrap())];
+            facts
+        };
+        let spaces = [space("a", node(1, "10.0.0.1")), space("b", node(2, "10.0.0.2"))];
+        let inner = format!("a/{name}");
+        let outer = scene(&config(""), &spaces, &["a/eth0", "b/eth0"]);
+        assert_ne!(outer.state(1, 2), Covered, "{name}");
+        assert_ne!(outer.state(1, 2), Unknown, "{name}");
+        assert_eq!(scene(&config(""), &spaces, &["a/eth0", &inner]).state(1, 2), Covered, "{name}");
+    }
+}
+
+#[test]
+fn packets_that_no_hook_can_judge() {
+    let mut spaces = switched();
+    let tunnel = LinkFacts {
+        layer: netlink_packet_route::link::LinkLayerType::None,
+        ..device(1, 7, "wg0", Kind::Tunnel)
+    };
+    spaces[1].facts.links.push(tunnel);
+    spaces[1].facts.routes.push(via("10.0.0.2/32", 7, "10.7.7.7"));
+    let one = scene(&config(""), &spaces, &["a/eth0"]);
+    assert_eq!(one.judge(1, 2), Verdict { state: Partly, reason: Reason::Blind("wg0".to_owned()) });
+    assert_eq!(
+        scene(&config(""), &spaces, &["a/eth0", "h2"]).state(1, 2),
+        Covered,
+        "the other end is closed"
+    );
+}
+
+/// A host that hears n1 and n2 behind ports, and n3 nowhere.
+fn heard() -> Vec<Namespace> {
+    let mut host = facts(
+        vec![
+            LinkFacts { master: Some(9), ..device(0, 11, "t1", Kind::Tap) },
+            LinkFacts { master: Some(9), ..device(0, 12, "t2", Kind::Tap) },
+            device(0, 9, "br0", Kind::Bridge),
+            device(0, 2, "eth0", Kind::Other),
+        ],
+        &[(9, "10.0.0.14")],
+    );
+    for (address, mac, port) in [("10.0.0.1", 1, 11), ("10.0.0.2", 2, 12)] {
+        host.neighbours.push((9, address.parse().unwrap(), [2, 9, 9, 9, 9, mac]));
+        host.ports.push(([2, 9, 9, 9, 9, mac], port));
+    }
+    host.defaults.push(via("0.0.0.0/0", 2, "192.0.2.1"));
+    vec![space("", host)]
+}
+
+#[test]
+fn peers_that_are_only_heard_are_unknown_at_best() {
+    let spaces = heard();
+    for (interfaces, one_two, one_three, two_three) in [
+        // A packet passes where either end's known way is hooked.
+        (&["t1", "t2"][..], Unknown, Unknown, Unknown),
+        (&["t1"], Unknown, Unknown, Not),
+        (&["t1", "t2", "eth0"], Unknown, Unknown, Unknown),
+        (&["eth0"], Not, Unknown, Unknown),
+        (&[], Not, Not, Not),
+    ] {
+        let scene = scene(&config(""), &spaces, interfaces);
+        let found = (scene.state(1, 2), scene.state(1, 3), scene.state(2, 3));
+        assert_eq!(found, (one_two, one_three, two_three), "{interfaces:?}");
+    }
+    let word = scene(&config(""), &spaces, &["t1=n1"]);
+    assert_eq!((word.state(1, 2), word.state(1, 3), word.state(2, 3)), (Covered, Covered, Not));
+}
+
+#[test]
+fn two_peers_behind_one_uplink_need_not_pass_it() {
+    let mut spaces = heard();
+    let host = &mut spaces[0].facts;
+    host.ports = vec![([2, 9, 9, 9, 9, 1], 11), ([2, 9, 9, 9, 9, 2], 11)];
+    let scene = scene(&config(""), &spaces, &["t1"]);
+    assert_eq!(scene.judge(1, 2), Verdict { state: Not, reason: Reason::SameHook(1) });
+}
+
+#[test]
+fn frames_to_groups_need_a_port_of_the_receivers() {
+    let spaces = switched();
+    let scene = scene(&config(""), &spaces, &["h1"]);
+    let none = BTreeSet::new();
+    let lens = Lens::new(&scene.picture, &scene.hooked, &none);
+    let cut = [link(1, 2), link(2, 1)];
+    // n3 is a peer too, and n1's link to it stays.
+    let group = Verdict { state: Partly, reason: Reason::Group(PeerId(2)) };
+    assert_eq!(lens.judge_in(link(1, 2), &cut, true), group);
+    assert_eq!(lens.judge_in(link(1, 2), &cut, false).state, Covered, "none are cut");
+    assert_eq!(lens.judge_in(link(2, 1), &cut, true).state, Covered, "n1's port is hooked");
+    let all = [link(1, 2), link(1, 3), link(2, 1)];
+    assert_eq!(lens.judge_in(link(1, 2), &all, true).state, Covered, "dropped where n1 sends");
+}
+
+#[test]
+fn a_host_end_past_which_others_may_redirect_closes_nothing() {
+    let spaces = switched();
+    let of = |interfaces: &[&str], bypassed: &[u32]| {
+        let scene = scene(&config(""), &spaces, interfaces);
+        Lens::new(&scene.picture, &scene.hooked, &bypassed.iter().copied().collect()).judge(link(1, 2))
+    };
+    assert_eq!(of(&["h1"], &[1]), Verdict { state: Partly, reason: Reason::Redirect(1) });
+    assert_eq!(of(&["h1", "a/eth0"], &[1]).state, Covered, "the peer's own device is hooked");
+    assert_eq!(of(&["h1", "h2"], &[1]).state, Covered, "the other end");
+    assert_eq!(of(&["h1", "h2"], &[1, 2]).state, Partly);
+}
+
+#[test]
+fn the_world_is_seen_from_the_peers_end_alone() {
+    let mut spaces = switched();
+    assert_eq!(scene(&config(""), &spaces, &["h1"]).state(0, 1), Covered);
+    assert_eq!(scene(&config(""), &spaces, &["h2"]).state(0, 1), Not);
+    spaces[1].facts.links.push(veth(1, 7, "eth1", 99));
+    assert_eq!(scene(&config(""), &spaces, &["h1"]).state(1, 0), Partly, "the world may be behind eth1");
+}
+
+#[test]
+fn peers_that_are_not_here_take_no_part() {
+    let spaces = switched();
+    let config = config("here: [n1]");
+    assert_eq!(scene(&config, &spaces, &["h2"]).state(1, 2), Not, "n2's end is another daemon's");
+    assert_eq!(scene(&config, &spaces, &["h1"]).state(1, 2), Covered);
+}

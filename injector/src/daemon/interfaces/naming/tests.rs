@@ -1,0 +1,188 @@
+//! Names from facts written by hand.
+
+use super::super::ground::{config, device, facts, space, switched, veth, via};
+use super::super::homes::{Before, homes};
+use super::super::survey::survey;
+use super::*;
+use crate::netlink::LinkFacts;
+
+fn named(config: &Config, namespaces: &[Namespace], ours: &[Ours<'_>]) -> Identity {
+    let homes = homes(config, namespaces, &Before::new());
+    let found = survey(config, namespaces);
+    identity(&Sources { config, namespaces, homes: &homes, found: &found }, ours)
+}
+
+fn netns(name: &str) -> Netns {
+    Netns::Name(name.to_owned())
+}
+
+fn ours<'a>(id: u32, name: &'a str, netns: Option<&'a Netns>) -> Ours<'a> {
+    Ours { id, name, netns, peer: None }
+}
+
+/// The ports, as `id: peer end`, with `shared` where another peer is behind it.
+fn ports(identity: &Identity) -> Vec<String> {
+    let ports = identity.ports.iter();
+    let shown = |(id, port): (&u32, &Port)| {
+        let shared = if port.is_shared { " shared" } else { "" };
+        format!("{id}: {} {:?}{shared}", port.peer.0, port.end)
+    };
+    ports.map(shown).collect()
+}
+
+#[test]
+fn a_port_is_the_own_nic_or_the_other_end_of_that() {
+    let (a, spaces) = (netns("a"), switched());
+    let all = [ours(1, "eth0", Some(&a)), ours(2, "h1", None), ours(3, "h2", None), ours(4, "br0", None)];
+    assert_eq!(ports(&named(&config(""), &spaces, &all)), ["1: 1 Own", "2: 1 Host", "3: 2 Host"]);
+}
+
+#[test]
+fn knowing_one_peer_behind_an_uplink_binds_nothing() {
+    let mut host = facts(vec![device(0, 2, "eth0", Kind::Other), device(0, 9, "br0", Kind::Bridge)], &[]);
+    host.links[0].master = Some(9);
+    host.ports = vec![([2, 9, 9, 9, 9, 9], 2)];
+    host.neighbours = vec![(9, "10.0.0.3".parse().unwrap(), [2, 9, 9, 9, 9, 9])];
+    host.routes = vec![via("10.0.0.3/32", 9, "10.9.9.9")];
+    let spaces = [space("", host)];
+    assert_eq!(ports(&named(&config(""), &spaces, &[ours(1, "eth0", None)])), Vec::<String>::new());
+    let word = Ours { peer: Some(PeerId(3)), ..ours(1, "eth0", None) };
+    assert_eq!(ports(&named(&config(""), &spaces, &[word])), ["1: 3 Host"], "the config's word");
+}
+
+#[test]
+fn the_configs_word_for_a_peers_own_device() {
+    let (a, spaces) = (netns("a"), switched());
+    let word = |peer| Ours { peer: Some(PeerId(peer)), ..ours(1, "eth0", Some(&a)) };
+    assert_eq!(ports(&named(&config(""), &spaces, &[word(1)])), ["1: 1 Own"]);
+    // What is seen there contradicts it: it names no frame.
+    assert_eq!(ports(&named(&config(""), &spaces, &[word(3)])), ["1: 3 Host shared"]);
+}
+
+#[test]
+fn two_peers_in_one_namespace_have_no_port() {
+    let mut spaces = switched();
+    spaces[1].facts.addresses.push((2, "10.0.0.3".parse().unwrap()));
+    let found = named(&config(""), &spaces, &[ours(1, "h1", None), ours(2, "h2", None)]);
+    assert_eq!(ports(&found), ["2: 2 Host"]);
+    assert!(found.peers[&PeerId(1)].is_seen && !found.peers[&PeerId(1)].is_plain);
+    assert!(!found.macs.values().any(|peer| *peer != PeerId(2)), "{:?}", found.macs);
+}
+
+#[test]
+fn a_port_behind_which_another_peer_is_learned_is_shared() {
+    let mut spaces = switched();
+    spaces[0].facts.ports = vec![(spaces[2].facts.links[0].mac.unwrap(), 11)];
+    let found = named(&config(""), &spaces, &[ours(1, "h1", None), ours(2, "h2", None)]);
+    assert_eq!(ports(&found), ["1: 1 Host shared", "2: 2 Host"]);
+}
+
+#[test]
+fn a_nested_peer_shares_the_ports_of_its_host() {
+    let mut spaces = switched();
+    // n3 is plugged into n1's namespace alone.
+    spaces[1].facts.links.push(veth(1, 21, "v3", 5));
+    spaces.push(space("c", facts(vec![veth(3, 5, "eth0", 21)], &[(5, "10.0.0.3")])));
+    let (a, c) = (netns("a"), netns("c"));
+    let all = [ours(1, "h1", None), ours(2, "h2", None), ours(3, "v3", Some(&a)), ours(4, "eth0", Some(&c))];
+    let found = named(&config(""), &spaces, &all);
+    assert_eq!(ports(&found), ["1: 1 Host shared", "2: 2 Host", "3: 3 Host", "4: 3 Own"]);
+    assert!(!found.peers[&PeerId(1)].is_plain && found.peers[&PeerId(3)].is_plain);
+}
+
+#[test]
+fn macs_of_one_peer_alone() {
+    let mut spaces = switched();
+    let mac = |namespaces: &[Namespace], at: usize| namespaces[at].facts.links[0].mac.unwrap();
+    let found = named(&config(""), &spaces, &[]);
+    assert_eq!(found.macs, BTreeMap::from([(mac(&spaces, 1), PeerId(1)), (mac(&spaces, 2), PeerId(2))]));
+    for wrong in [[0; 6], [1, 0, 0x5e, 0, 0, 1], mac(&spaces, 1)] {
+        spaces[2].facts.links[0].mac = Some(wrong);
+        let found = named(&config(""), &spaces, &[]);
+        assert!(!found.macs.contains_key(&wrong), "{wrong:?}");
+    }
+    // The same as a device that is no peer's.
+    spaces[2].facts.links[0].mac = spaces[0].facts.links[2].mac;
+    assert!(!named(&config(""), &spaces, &[]).macs.contains_key(&mac(&spaces, 2)));
+}
+
+#[test]
+fn held_addresses_of_one_peer_alone() {
+    let mut spaces = switched();
+    let held = |at: usize, address: &str, spaces: &mut Vec<Namespace>| {
+        let index = spaces[at].facts.links[0].index;
+        spaces[at].facts.addresses.push((index, address.parse().unwrap()));
+    };
+    for address in ["192.0.2.1", "fd00::1", "fe80::1", "169.254.7.7", "192.0.2.9", "127.0.0.1", "10.0.0.100"]
+    {
+        held(1, address, &mut spaces);
+    }
+    for address in ["192.0.2.2", "192.0.2.9", "10.0.0.1"] {
+        held(2, address, &mut spaces);
+    }
+    let text = "peers: { n1: { addresses: [10.0.0.1, 10.5.0.1], vip: [10.0.0.100] }, n2: { addresses: [10.0.0.2], vip: [10.0.0.100] } }\ninterfaces: auto\n";
+    let config = Config::parse(text, "test").unwrap();
+    spaces[1].facts.addresses.push((2, "10.5.0.1".parse().unwrap()));
+    let before = Before::from([(PeerId(1), Some(netns("a")))]);
+    let homes = homes(&config, &spaces, &before);
+    let found = survey(&config, &spaces);
+    let found =
+        identity(&Sources { config: &config, namespaces: &spaces, homes: &homes, found: &found }, &[]);
+    let wanted = [("192.0.2.1", 1), ("192.0.2.2", 2), ("fd00::1", 1)];
+    assert_eq!(found.held, wanted.map(|(address, peer)| (address.parse().unwrap(), PeerId(peer))).into());
+    assert_eq!(found.moved, BTreeMap::from([("10.0.0.1".parse().unwrap(), PeerId(2))]), "both hold it");
+}
+
+#[test]
+fn a_plain_peer_has_nothing_to_forward_to() {
+    let is_plain = |change: &dyn Fn(&mut Vec<LinkFacts>)| {
+        let mut spaces = switched();
+        change(&mut spaces[1].facts.links);
+        named(&config(""), &spaces, &[]).peers[&PeerId(1)].is_plain
+    };
+    assert!(is_plain(&|_| ()));
+    assert!(is_plain(&|links| links.push(device(1, 1, "lo", Kind::Loopback))));
+    assert!(is_plain(&|links| links.push(LinkFacts { up: false, ..device(1, 7, "eth1", Kind::Other) })));
+    assert!(is_plain(&|links| links.push(device(1, 7, "docker0", Kind::Bridge))), "a bridge without ports");
+    assert!(is_plain(&|links| {
+        links[0].master = Some(7);
+        links.push(device(1, 7, "bond0", Kind::Bond));
+    }));
+    for kind in [Kind::Other, Kind::Vlan, Kind::Tunnel, Kind::Tap, Kind::Veth, Kind::Macvlan] {
+        assert!(!is_plain(&|links| links.push(device(1, 7, "x", kind))), "{kind:?}");
+    }
+    assert!(!is_plain(&|links| {
+        links[0].master = Some(7);
+        links.push(device(1, 7, "br0", Kind::Bridge));
+    }));
+}
+
+#[test]
+fn a_next_hop_forwards() {
+    let forwards = |change: &dyn Fn(&mut Vec<Namespace>), peer: u16| {
+        let mut spaces = switched();
+        change(&mut spaces);
+        let traits = named(&config(""), &spaces, &[]).peers[&PeerId(peer)];
+        assert!(!(traits.forwards && traits.is_plain));
+        traits.forwards
+    };
+    assert!(!forwards(&|_| (), 1));
+    assert!(forwards(&|spaces| spaces[2].facts.routes.push(via("10.9.0.0/16", 3, "10.0.0.1")), 1));
+    assert!(forwards(&|spaces| spaces[0].facts.defaults.push(via("0.0.0.0/0", 9, "10.0.0.1")), 1));
+    assert!(
+        forwards(&|spaces| spaces[2].facts.defaults.push(via("0.0.0.0/0", 3, "10.0.0.3")), 3),
+        "an unseen peer"
+    );
+    // By the MAC address of a link-local next hop.
+    assert!(forwards(
+        &|spaces| {
+            let mac = spaces[1].facts.links[0].mac.unwrap();
+            spaces[2].facts.defaults.push(via("::/0", 3, "fe80::1"));
+            spaces[2].facts.neighbours.push((3, "fe80::1".parse().unwrap(), mac));
+        },
+        1
+    ));
+    let text = "peers: { n1: { addresses: [10.0.0.1], forwards: true } }\ninterfaces: auto\n";
+    let config = Config::parse(text, "test").unwrap();
+    assert!(named(&config, &switched(), &[]).peers[&PeerId(1)].forwards);
+}
