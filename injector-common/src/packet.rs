@@ -44,8 +44,17 @@ pub mod protocol {
     pub const UDP: u8 = 17;
     /// `ICMPv6`.
     pub const ICMP6: u8 = 58;
+    /// The authentication header, over IPv4 and IPv6.
+    pub const AH: u8 = 51;
     /// SCTP.
     pub const SCTP: u8 = 132;
+
+    /// Whether this is the number of a header that stands before the transport protocol: hop-by-hop, routing,
+    /// fragment, authentication, destination, mobility, HIP, shim6.
+    #[inline(always)]
+    pub const fn is_extension(number: u8) -> bool {
+        matches!(number, 0 | 43 | 44 | AH | 60 | 135 | 139 | 140)
+    }
 }
 
 /// Facts about a [`Packet`].
@@ -105,7 +114,7 @@ pub struct Packet {
     pub sport: u16,
     /// The destination port.
     pub dport: u16,
-    /// The IP protocol after extension headers; of an ICMP error, that of the quoted packet.
+    /// The IP protocol after extension and authentication headers; of an ICMP error, that of the quoted packet.
     pub protocol: u8,
     /// Bits of [`flag`].
     pub flags: u8,
@@ -145,6 +154,8 @@ pub struct Unparsed;
 const ETH_LEN: u32 = 14;
 const MAX_TAGS: u32 = 2;
 const MAX_EXTENSIONS: u32 = 8;
+/// IPv4 authentication headers that are followed: one inside another happens where a gateway adds its own.
+const MAX_AUTHENTICATIONS: u32 = 2;
 
 const ETH_IPV4: u16 = 0x0800;
 const ETH_ARP: u16 = 0x0806;
@@ -249,7 +260,7 @@ fn ipv4<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparse
     // Ethernet pads short frames, and a segmentation super-packet may carry no length at all.
     let end = if total < header { bytes.len() } else { at + total };
     let later_fragment = fragment & 0x1fff != 0;
-    let chain = Chain { protocol: (protocol >> 16) as u8, at: at + header, later_fragment };
+    let chain = authenticated(bytes, (protocol >> 16) as u8, at + header, later_fragment);
     transport(bytes, &chain, end, Version::Four, packet);
     Ok(())
 }
@@ -268,12 +279,27 @@ struct Chain {
     later_fragment: bool,
 }
 
+/// The chain of an IPv4 packet: only authentication headers may precede the protocol. A later fragment begins in
+/// the middle of its datagram, so its bytes are not read.
+#[inline(always)]
+fn authenticated<B: Bytes>(bytes: &B, first: u8, at: u32, later_fragment: bool) -> Chain {
+    let mut chain = Chain { protocol: first, at, later_fragment };
+    for _ in 0..MAX_AUTHENTICATIONS {
+        if chain.protocol != protocol::AH || later_fragment {
+            break;
+        }
+        let Some([next, length]) = bytes.read(chain.at) else { break };
+        chain.protocol = next;
+        chain.at += (u32::from(length) + 2) * 4;
+    }
+    chain
+}
+
 #[inline(always)]
 fn extensions<B: Bytes>(bytes: &B, first: u8, at: u32) -> Chain {
     let mut chain = Chain { protocol: first, at, later_fragment: false };
     for _ in 0..MAX_EXTENSIONS {
-        // Hop-by-hop, routing, fragment, authentication, destination, mobility, HIP, shim6.
-        if !matches!(chain.protocol, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
+        if !protocol::is_extension(chain.protocol) {
             break;
         }
         let Some(header): Option<[u8; 4]> = bytes.read(chain.at) else { break };
@@ -282,7 +308,7 @@ fn extensions<B: Bytes>(bytes: &B, first: u8, at: u32) -> Chain {
                 chain.later_fragment = be16(header[2], header[3]) & 0xfff8 != 0;
                 chain.at += 8;
             }
-            51 => chain.at += (u32::from(header[1]) + 2) * 4,
+            protocol::AH => chain.at += (u32::from(header[1]) + 2) * 4,
             _ => chain.at += (u32::from(header[1]) + 1) * 8,
         }
         chain.protocol = header[0];
@@ -397,7 +423,8 @@ fn quoted4<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) {
     let Some(ip): Option<[u8; 20]> = bytes.read(at) else { return };
     let header = u32::from(ip[0] & 0x0f) * 4;
     if ip[0] >> 4 == 4 && header >= 20 {
-        quoted(bytes, at + header, ip[9], be16(ip[6], ip[7]) & 0x1fff != 0, packet);
+        let chain = authenticated(bytes, ip[9], at + header, be16(ip[6], ip[7]) & 0x1fff != 0);
+        quoted(bytes, &chain, packet);
     }
 }
 
@@ -406,17 +433,17 @@ fn quoted6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) {
     let Some(ip): Option<[u8; 8]> = bytes.read(at) else { return };
     if ip[0] >> 4 == 6 {
         let chain = extensions(bytes, ip[6], at + 40);
-        quoted(bytes, chain.at, chain.protocol, chain.later_fragment, packet);
+        quoted(bytes, &chain, packet);
     }
 }
 
 #[inline(always)]
-fn quoted<B: Bytes>(bytes: &B, at: u32, protocol: u8, later_fragment: bool, packet: &mut Packet) {
-    packet.protocol = protocol;
-    if later_fragment || !matches!(protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
+fn quoted<B: Bytes>(bytes: &B, chain: &Chain, packet: &mut Packet) {
+    packet.protocol = chain.protocol;
+    if chain.later_fragment || !matches!(chain.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
         return;
     }
-    if let Some([a, b, c, d]) = bytes.read(at) {
+    if let Some([a, b, c, d]) = bytes.read(chain.at) {
         ports(u32::from_ne_bytes([c, d, a, b]), packet);
     }
 }

@@ -42,7 +42,7 @@ pub struct SlotScope {
     pub first: u16,
     /// The last port, included.
     pub last: u16,
-    /// [`protocol::TCP`], [`protocol::UDP`] or [`protocol::ICMP`] (which stands for both ICMPs).
+    /// An IP protocol number after extension headers; [`protocol::ICMP`] stands for both ICMPs.
     pub protocol: u8,
     /// One of [`side`].
     pub side: u8,
@@ -61,6 +61,19 @@ pub mod side {
 }
 
 impl SlotScope {
+    /// Whether a packet is in this scope, or is a later fragment of a datagram that may be: it has no ports, its
+    /// protocol may be behind a header that only the first fragment has, and one of ICMP may be an error that quotes
+    /// anything.
+    #[inline(always)]
+    pub fn may_hold(&self, packet: &Packet) -> bool {
+        if packet.flags & flag::LATER_FRAGMENT == 0 {
+            return self.holds(packet);
+        }
+        packet.protocol == self.protocol
+            || packet.flags & flag::ICMP != 0
+            || protocol::is_extension(packet.protocol)
+    }
+
     /// Whether a packet is in this scope.
     #[inline(always)]
     pub fn holds(&self, packet: &Packet) -> bool {

@@ -256,7 +256,8 @@ fn protected() -> bool {
     true
 }
 
-/// Whether the scene's packet is to or from a protected address, or in a protected scope.
+/// Whether the scene's packet is to or from a protected address, or may be of a datagram in a protected scope: of the
+/// datagrams that are not, the first fragment is dropped, so that no whole one passes.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_protected() -> u32 {
@@ -270,7 +271,7 @@ pub extern "C" fn is_protected() -> u32 {
         if found || index >= PROTECTED_SCOPES.load() {
             break;
         }
-        found = PROTECT_SCOPES.get(index).is_some_and(|scope| scope.holds(packet));
+        found = PROTECT_SCOPES.get(index).is_some_and(|scope| scope.may_hold(packet));
     }
     u32::from(found)
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::config::{Config, Interface, Interfaces, Netns};
 use crate::datapath::{
-    Clocks, Kernel, Sweep, chain, foreign_on, has_tcx, ids, names, shown, sweep, xdp_owner,
+    Clocks, HookQuery, Kernel, Sweep, chain, has_tcx, ids, names, shown, states, sweep, xdp_owner,
 };
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{Identity, Workers};
@@ -198,9 +198,13 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
     let looked = worker
         .run(move || async move {
             let facts = crate::datapath::look(&name).await?.0;
-            let foreign = foreign_on(facts.index, &[]).map_err(|error| error.to_string())?;
+            let query = HookQuery { index: facts.index, name, ours: Vec::new(), is_xdp: false };
+            let state = states(vec![query]).await.map_err(|error| error.to_string())?.pop().flatten();
+            let foreign = state.unwrap_or_default().foreign;
             let names = names(&ids(&foreign));
-            let programs = foreign.iter().map(|foreign| foreign.shown(&names)).collect();
+            // Who holds XDP is said apart.
+            let on_tc = foreign.iter().filter(|foreign| !foreign.is_xdp());
+            let programs = on_tc.map(|foreign| foreign.shown(&names)).collect();
             Ok::<_, String>((programs, xdp_owner(&facts)))
         })
         .await

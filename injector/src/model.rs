@@ -6,6 +6,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod scope;
+
+pub use scope::{PortSide, Protocol, Scope, ScopeError};
+
 /// The reserved name of everyone who is not a configured peer.
 pub const WORLD: &str = "world";
 /// The most peers that one host's config may name.
@@ -254,116 +258,6 @@ impl fmt::Display for Flap {
     }
 }
 
-/// The protocol of a [`Scope`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Protocol {
-    /// TCP.
-    Tcp,
-    /// UDP.
-    Udp,
-    /// ICMP and `ICMPv6` (neighbour discovery excepted).
-    Icmp,
-}
-
-/// Which end's port a [`Scope`] looks at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PortSide {
-    /// Source or destination.
-    #[default]
-    Either,
-    /// The source port only.
-    Src,
-    /// The destination port only.
-    Dst,
-}
-
-/// The share of a link's traffic that a partition cuts: `tcp`, `tcp/5122`, `udp/7000-7010:dst`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Scope {
-    /// The protocol.
-    pub protocol: Protocol,
-    /// First and last port, both included; `None` is every port.
-    pub ports: Option<(u16, u16)>,
-    /// Which end's port.
-    pub side: PortSide,
-}
-
-/// Why a text is not a [`Scope`].
-#[derive(Debug, thiserror::Error)]
-pub enum ScopeError {
-    /// The protocol is none of ours.
-    #[error("scope \"{0}\": unknown protocol; write tcp, udp or icmp")]
-    Protocol(String),
-    /// The ports are not a port or a range.
-    #[error(
-        "scope \"{0}\": ports are one number or a rising range from 1 to 65535, as in tcp/5122 or udp/7000-7010"
-    )]
-    Ports(String),
-    /// ICMP has no ports.
-    #[error("scope \"{0}\": ICMP has no ports; write icmp")]
-    IcmpPorts(String),
-    /// The side is neither of the two.
-    #[error("scope \"{0}\": the side after ':' is src or dst, and needs a port")]
-    Side(String),
-}
-
-impl std::str::FromStr for Scope {
-    type Err = ScopeError;
-    fn from_str(text: &str) -> Result<Self, ScopeError> {
-        let (head, side) = match text.split_once(':') {
-            None => (text, PortSide::Either),
-            Some((head, "src")) => (head, PortSide::Src),
-            Some((head, "dst")) => (head, PortSide::Dst),
-            Some(_) => return Err(ScopeError::Side(text.to_owned())),
-        };
-        let (protocol, ports) = match head.split_once('/') {
-            None => (head, None),
-            Some((protocol, ports)) => (protocol, Some(ports)),
-        };
-        let protocol = match protocol {
-            "tcp" => Protocol::Tcp,
-            "udp" => Protocol::Udp,
-            "icmp" => Protocol::Icmp,
-            _ => return Err(ScopeError::Protocol(text.to_owned())),
-        };
-        let ports = match ports {
-            None => None,
-            Some(_) if protocol == Protocol::Icmp => return Err(ScopeError::IcmpPorts(text.to_owned())),
-            Some(ports) => {
-                let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-                match (first.parse::<u16>(), last.parse::<u16>()) {
-                    (Ok(first), Ok(last)) if 0 < first && first <= last => Some((first, last)),
-                    _ => return Err(ScopeError::Ports(text.to_owned())),
-                }
-            }
-        };
-        if side != PortSide::Either && ports.is_none() {
-            return Err(ScopeError::Side(text.to_owned()));
-        }
-        Ok(Self { protocol, ports, side })
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.protocol {
-            Protocol::Tcp => "tcp",
-            Protocol::Udp => "udp",
-            Protocol::Icmp => "icmp",
-        })?;
-        match self.ports {
-            None => {}
-            Some((first, last)) if first == last => write!(f, "/{first}")?,
-            Some((first, last)) => write!(f, "/{first}-{last}")?,
-        }
-        match self.side {
-            PortSide::Either => Ok(()),
-            PortSide::Src => f.write_str(":src"),
-            PortSide::Dst => f.write_str(":dst"),
-        }
-    }
-}
-
 /// What a partition does with ARP and neighbour discovery on its links.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -381,28 +275,6 @@ pub enum Neighbour {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn scopes_round_trip() {
-        for text in ["tcp", "udp", "icmp", "tcp/5122", "udp/7000-7010", "tcp/80:src", "tcp/1-65535:dst"] {
-            assert_eq!(text.parse::<Scope>().unwrap().to_string(), text);
-        }
-    }
-
-    #[test]
-    fn bad_scopes_name_the_remedy() {
-        for (text, expected) in [
-            ("sctp", "tcp, udp or icmp"),
-            ("icmp/8", "ICMP has no ports"),
-            ("tcp/0", "from 1 to 65535"),
-            ("tcp/9-3", "rising range"),
-            ("tcp/80:left", "src or dst"),
-            ("tcp:src", "needs a port"),
-        ] {
-            let error = text.parse::<Scope>().unwrap_err().to_string();
-            assert!(error.contains(expected) && error.contains(text), "{error}");
-        }
-    }
 
     #[test]
     fn percent_and_flap_are_bounded() {

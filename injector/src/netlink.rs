@@ -10,6 +10,8 @@ use rtnetlink::Handle;
 pub mod facts;
 pub mod filters;
 pub mod news;
+pub mod nft;
+mod raw;
 pub mod sockets;
 
 /// What is known of one interface.

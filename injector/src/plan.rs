@@ -61,6 +61,8 @@ pub fn slot_scope(scope: Scope) -> SlotScope {
             Protocol::Tcp => protocol::TCP,
             Protocol::Udp => protocol::UDP,
             Protocol::Icmp => protocol::ICMP,
+            Protocol::Sctp => protocol::SCTP,
+            Protocol::Number(number) => number,
         },
         side: match scope.side {
             PortSide::Either => side::EITHER,

@@ -24,9 +24,10 @@ use proptest::test_runner::{
     Config as Settings, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner,
 };
 
-use support::frame::{Frame, Pool, hex};
+use support::frame::{Frame, hex};
 use support::model::names::{Hook as At, Names, Way};
 use support::model::{Model, Moment, Partition, read};
+use support::pool::Pool;
 use support::privilege::can_run;
 use support::programs::{Hook, Programs};
 use support::setup::{Setup, drafts, scopes};

@@ -213,13 +213,6 @@ peers:
     }
 }
 
-/// An IPv4 fragment of a packet without options.
-fn fragment(mut frame: Vec<u8>, offset: u16, more: bool) -> Vec<u8> {
-    let field = offset | u16::from(more) << 13;
-    frame[20..22].copy_from_slice(&field.to_be_bytes());
-    frame
-}
-
 #[test]
 fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
     if !can_run("a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all") {
@@ -227,10 +220,10 @@ fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
     }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n1", "n2")];
-    let first = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"begin"), 0, true);
+    let first = packet::fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"begin"), 0, true);
     // Ports that a later fragment's data only seems to have.
-    let later = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"end"), 2, false);
-    let mut tiny = fragment(packet::tcp("10.0.0.1", "10.0.0.2", 1, 7000, SYN, b""), 0, true);
+    let later = packet::fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"end"), 2, false);
+    let mut tiny = packet::fragment(packet::tcp("10.0.0.1", "10.0.0.2", 1, 7000, SYN, b""), 0, true);
     tiny.truncate(14 + 20 + 8);
     let torn = tiny[..14 + 20 + 3].to_vec();
     let cases = [

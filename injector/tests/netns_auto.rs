@@ -170,7 +170,7 @@ fn loss_is_rolled_on_every_way_of_a_peer() {
         let got = ground.delivered(("n3", ground.ipv4(3)), (node, ground.ipv4(host)), SENT, 2100 - 151);
         assert!((2100 - 151..=2100 + 151).contains(&got), "{got} of {SENT} to {node}");
     }
-    assert_eq!(daemon.record_now("p").warnings, Vec::<String>::new());
+    assert_eq!(daemon.record_now("p").warnings, Vec::new());
 }
 
 /// Two nodes on veths of their own, and a third on two veths, to which its one address is routed.

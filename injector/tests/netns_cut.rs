@@ -279,11 +279,11 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
     let ahead = Foreign::attach(&lab, "n1", Position::First);
     let view = daemon.apply("ahead", &cut);
     let named = format!("(id {})", ahead.id);
-    assert!(view.warnings.iter().any(|warning| warning.contains(&named)), "{:?}", view.warnings);
+    assert!(view.warnings.iter().any(|warning| warning.text.contains(&named)), "{:?}", view.warnings);
     assert_flows(&lab, &[Kind::Udp], "n1", "n2");
     assert_cut(&lab, &[Kind::Udp], "n2", "n1");
     daemon.heal("ahead");
-    assert!(daemon.record_now("ahead").warnings.iter().any(|warning| warning.contains(&named)));
+    assert!(daemon.record_now("ahead").warnings.iter().any(|warning| warning.text.contains(&named)));
     let status = daemon.status();
     assert!(status.attachments[0].why.contains("runs before us"), "{}", status.attachments[0].why);
 
@@ -331,7 +331,11 @@ fn foreign_filters_stay_and_only_one_ahead_bypasses() {
 
     add_foreign_filter(&lab, "n1", "1");
     let view = daemon.apply("ahead", &cut);
-    assert!(view.warnings.iter().any(|warning| warning.contains("egress filter")), "{:?}", view.warnings);
+    assert!(
+        view.warnings.iter().any(|warning| warning.text.contains("egress filter")),
+        "{:?}",
+        view.warnings
+    );
     assert_flows(&lab, &[Kind::Udp], "n1", "n2");
     assert_cut(&lab, &[Kind::Udp], "n2", "n1");
     daemon.heal("ahead");

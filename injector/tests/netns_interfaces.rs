@@ -162,7 +162,7 @@ fn loss_on_a_path_through_two_hooks_is_rolled_once() {
     let config = format!("{elsewhere}interfaces: [{{ name: v1, netns: {} }}]\n", lab.name("s"));
     let daemon = Daemon::start(&lab, "e", &config);
     let view = daemon.cli("partition isolate a --name p --for 60s --loss 30%");
-    assert!(view["warnings"][0].as_str().unwrap().contains("no interface is known"), "{view}");
+    assert!(view["warnings"][0]["text"].as_str().unwrap().contains("no interface is known"), "{view}");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     let asked = Instant::now();
     let view = daemon.cli("partition isolate n1 --name p --for 60s");
     let first = asked.elapsed();
-    let warning = view["warnings"][0].as_str().unwrap();
+    let warning = view["warnings"][0]["text"].as_str().unwrap();
     assert!(warning.contains("does not answer") && warning.contains("would bypass it"), "{view}");
     assert!(!lab.reaches(1, 2), "the programs need no thread");
 

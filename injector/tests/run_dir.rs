@@ -151,7 +151,7 @@ fn other_versions_are_refused_by_name() {
     write(folder.path(), &campaign(1), &plants(1, 1, 0.0), false);
     append_to(&folder.path().join("trials.jsonl"), "{\"schema\":9,\"all\":\"different\"}\n");
     let error = Run::load(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("trials.jsonl has schema 9, this injector reads 1"), "{error}");
+    assert!(error.contains("trials.jsonl has schema 9, this injector reads 1 to 2"), "{error}");
     fs::write(folder.path().join("campaign.json"), "{\"schema\": 2}").unwrap();
     for error in [
         Run::load(folder.path()).unwrap_err().to_string(),

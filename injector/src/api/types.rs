@@ -3,16 +3,19 @@
 //! Every missing datum is `null`, never zero and never left out of a record.
 
 mod event;
+mod outage;
 mod problem;
 mod record;
 mod request;
 mod view;
+mod warning;
 
 pub use event::{ConfigOutcome, Event, EventKind};
+pub use outage::{ClusterOutage, FailOver, Outage, OutageWindow};
 pub use problem::{Code, Problem};
 pub use record::{
-    EndpointRecord, HostRecord, LinkRecord, Outcome, Phases, RECORD_SCHEMA, RecoveryRecord, ShapePair,
-    TcpState, Uncovered,
+    Bypassed, EndpointRecord, HostRecord, InForce, LinkRecord, OLDEST_RECORD_SCHEMA, Outcome, Phases,
+    RECORD_SCHEMA, RecoveryRecord, ShapePair, TcpState, Uncovered,
 };
 pub use request::{Owner, PartitionRequest, StartAt, Trial};
 pub use view::{
@@ -20,3 +23,4 @@ pub use view::{
     MarkRequest, PartitionState, PartitionView, PeerView, ProbeRules, ProbeView, Rules, Stamped, Status,
     WireSight,
 };
+pub use warning::{Warning, WarningCode};

@@ -189,7 +189,8 @@ impl Measure {
         } else {
             (RunDir::create(&options.out, &campaign)?, Progress::default())
         };
-        let (trials, _) = read::trials(&options.out, stats::trial::Trial::new)?;
+        let (trials, _) =
+            read::trials(&options.out, |index, record| Ok(stats::trial::Trial::new(index, &record)))?;
         let mut measure = Self {
             client,
             address: options.address,
@@ -356,7 +357,7 @@ impl Measure {
         let view = self.client.apply(&name, &request).await?;
         tell(self.tally(), News::Cut(trial, &name));
         for warning in &view.warnings {
-            tell(self.tally(), News::Warning(warning));
+            tell(self.tally(), News::Warning(&warning.text));
         }
         let cut_at = view.effective.map(|cut| cut.end_ns);
         let ends_at = view.ends_at_ns.or(cut_at.map(|at| at + hold.0)).unwrap_or_default();

@@ -58,10 +58,9 @@ fn phases(text: &mut String, record: &RecoveryRecord) {
     let mut table = Table::new(["phase", "took", "until"]);
     for (phase, took, until) in [
         ("silence", phases.silence_ns, last.as_deref().unwrap_or("the last link's first packet")),
-        ("reconnect", phases.reconnect_ns, "the last first handshake"),
-        ("resync", phases.resync_ns, "the last first payload"),
-        ("response", phases.response_ns, "the last first successful response"),
-        ("coordination", phases.coordination_ns, "settled"),
+        ("reconnect", phases.reconnect_ns, "the last link carries"),
+        ("return", phases.return_ns, "all required endpoints are ready"),
+        ("relapse", phases.relapse_ns, "settled"),
     ] {
         table.row([phase.to_owned(), span_or_none(took), until.to_owned()]);
     }

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use super::command::{ConnectionId, Step};
 use super::partition::{Partition, Pressures, instant, named, stamped};
 use super::state::{Answer, State};
+use super::witness::Witness;
 use crate::api::types::{
-    Code, EventKind, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt,
+    Code, EventKind, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning,
+    WarningCode,
 };
 use crate::clock::{MonoNs, WallOffset};
 use crate::datapath::{Datapath as _, DatapathError, execute};
@@ -173,6 +175,7 @@ impl State {
             sockets: BTreeMap::new(),
             warnings: Vec::new(),
             cells: Vec::new(),
+            witness: Witness::default(),
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),
             lost_before: 0,
@@ -320,16 +323,21 @@ impl State {
 
     /// Asks who else is on the hooks: a program ahead of ours can bypass us.
     pub(super) async fn look_ahead(&mut self, generation: u32) {
-        let mut warnings = self.interfaces.ahead().await;
+        let (changes, mut warnings) = self.interfaces.confirm().await;
+        for (interface, what) in changes {
+            self.event(MonoNs::now(), EventKind::Interface { interface, what });
+        }
         let partition = &self.partitions[self.at_generation(generation)];
         if partition.request.loss != Percent::ALL {
             warnings.extend(partition.resolved.links.iter().filter_map(|link| {
                 let why = self.interfaces.why_not_once(*link)?;
-                Some(format!("{}: {why}", named(&self.config.names, *link)))
+                let link = named(&self.config.names, *link).to_string();
+                let text = format!("{link}: {why}");
+                Some(Warning::new(WarningCode::LossNotOnce, link, text))
             }));
         }
         for warning in &warnings {
-            tracing::warn!(generation, warning);
+            tracing::warn!(generation, warning = warning.text);
         }
         let index = self.at_generation(generation);
         self.partitions[index].warnings.extend(warnings);

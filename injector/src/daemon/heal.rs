@@ -140,6 +140,8 @@ impl State {
         partition.heal = Some(heal);
         partition.healed_by = Some(by);
         partition.state = PartitionState::Watched;
+        // What came before our programs since the last look is found right after the heal.
+        self.hooks_watched = None;
         if by == HealedBy::Lease {
             partition.broken = Some(Broken::LeaseLapsed);
         }

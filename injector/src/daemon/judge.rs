@@ -61,6 +61,8 @@ impl State {
                     required: self.required(index, &partition.request),
                     interval: endpoint.probe.interval,
                     timeout: endpoint.probe.timeout,
+                    is_unseen: false,
+                    served_within: endpoint.probe.timeout,
                     first_response: self.wire_ids.get(&EndpointId(index)).and_then(|id| {
                         let found = responses.iter().find(|(endpoint, _)| endpoint == id)?;
                         MonoNs::stamped(found.1)
@@ -114,11 +116,17 @@ impl State {
                     first_syn_ns: MonoNs::stamped(stamps.first_syn),
                     first_synack_ns: MonoNs::stamped(stamps.first_synack),
                     first_data_ns: MonoNs::stamped(stamps.first_data),
+                    group_packets: stamps.group_packets,
+                    leaked_packets: stamps.leaked_packets,
+                    first_leak_ns: MonoNs::stamped(stamps.first_leak),
+                    late_packets: stamps.late_packets,
+                    crossed_bytes: partition.witness.crossed(*link),
                     still_cut_by: partition.still_cut.get(link).cloned().unwrap_or_default(),
                     tcp: partition.sockets.get(link).cloned(),
                     uncovered: partition
                         .cut
                         .map_or_else(Vec::new, |cut| self.interfaces.uncovered(*link, cut.begin_ns)),
+                    ..LinkRecord::default()
                 }
             })
             .collect()

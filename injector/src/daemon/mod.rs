@@ -16,6 +16,7 @@ mod rules;
 mod samples;
 mod sockets;
 mod state;
+mod witness;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -123,6 +124,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
 
     let (tell_sockets, sockets_found) = mpsc::unbounded_channel();
     let (tell_answers, answers) = mpsc::unbounded_channel();
+    let (tell_connections, connections) = mpsc::unbounded_channel();
     let mut inbox = Inbox {
         terminate,
         interrupt,
@@ -132,6 +134,8 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         tell_sockets,
         answers,
         tell_answers,
+        connections,
+        tell_connections,
         heard,
         ground,
         source: options.source,
@@ -165,6 +169,8 @@ struct Inbox {
     tell_sockets: sockets::Sink,
     answers: mpsc::UnboundedReceiver<Looked>,
     tell_answers: answers::Sink,
+    connections: mpsc::UnboundedReceiver<witness::Connections>,
+    tell_connections: witness::Sink,
     /// What comes of the config that is in force,
     heard: Heard,
     /// and what another one needs.
@@ -210,6 +216,8 @@ impl Inbox {
                     looks.spend(|| {
                         drain(state, &mut self.heard.samples);
                         state.ask_for_sockets(&self.tell_sockets);
+                        state.ask_for_connections(&self.tell_connections);
+                        state.watch_hooks();
                         state.tick();
                     });
                     Turn::Interfaces
@@ -237,6 +245,10 @@ impl Inbox {
                 }
                 Some(looked) = self.answers.recv() => {
                     state.looked(looked);
+                    Turn::Interfaces
+                }
+                Some(found) = self.connections.recv() => {
+                    state.connections(found);
                     Turn::Interfaces
                 }
                 Some(found) = self.sockets_found.recv() => {

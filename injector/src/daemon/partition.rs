@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::api::types::{
     Healed, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, ProbeView,
-    RecoveryRecord, Stamped, TcpState,
+    RecoveryRecord, Stamped, TcpState, Warning,
 };
 use crate::clock::{MonoNs, Span, WallOffset};
 use crate::daemon::command::ConnectionId;
+use crate::daemon::witness::Witness;
 use crate::datapath::Interval;
 use crate::measure::host::Pressure;
 use crate::measure::{Broken, Closed};
@@ -53,8 +54,10 @@ pub struct Partition {
     pub sockets_asked: bool,
     /// The TCP sockets of its links' senders, shortly before the deadline.
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
+    /// What connections between its peers received during the cut.
+    pub witness: Witness,
     /// What makes its record doubtful.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// What it affects in the matrix.
     pub cells: Vec<Cell>,
     /// Per endpoint, from which sample of its log on this partition's evidence begins.
@@ -152,6 +155,7 @@ impl Partition {
         self.slot = None;
         self.still_cut = BTreeMap::new();
         self.cells = Vec::new();
+        self.witness = Witness::default();
         self.sockets = BTreeMap::new();
         self.samples_from = Vec::new();
         self.told = HashSet::new();

@@ -79,8 +79,8 @@ impl State {
         }
     }
 
-    /// The configured peer of an address: the exact one, else the longest prefix.
-    fn peer_at(&self, address: IpAddr) -> Option<PeerId> {
+    /// The peer of an address: the exact one of the config, else the longest prefix, else the one that holds it.
+    pub(super) fn peer_at(&self, address: IpAddr) -> Option<PeerId> {
         let exact = self.config.peers.iter().find(|peer| peer.addresses.contains(&address));
         let by_prefix = || {
             let matching = self.config.peers.iter().flat_map(|peer| {
@@ -91,6 +91,7 @@ impl State {
             });
             matching.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, peer)| peer)
         };
-        exact.or_else(by_prefix).map(|peer| peer.id)
+        let listed = exact.or_else(by_prefix).map(|peer| peer.id);
+        listed.or_else(|| self.interfaces.identity().held.get(&address).copied())
     }
 }

@@ -1,6 +1,7 @@
 //! All state of the daemon, and what each command does to it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Duration;
 
 use injector_common::record::counter;
 use tokio::sync::{broadcast, watch};
@@ -23,6 +24,9 @@ use crate::plan::{SlotIndex, SlotTable};
 use crate::probe::schedule::Rate;
 use crate::probe::{EndpointId, Sample};
 use crate::timeline::Timeline;
+
+/// How often the hooks are looked at while something is cut: the kernel does not notify of TCX.
+const HOOKS_WATCHED_EVERY: Duration = Duration::from_millis(100);
 
 /// All state of the daemon.
 pub struct State {
@@ -49,6 +53,8 @@ pub struct State {
     /// Renews the lease while it is there.
     _keeper: Keeper,
     pub(super) stopping: bool,
+    /// When the hooks were last asked about; `None` if they are to be at once.
+    pub(super) hooks_watched: Option<MonoNs>,
 }
 
 pub(super) type Answer<T> = Result<T, Problem>;
@@ -75,6 +81,7 @@ impl State {
             counted: vec![0; counter::COUNT as usize],
             _keeper: keeper,
             stopping: false,
+            hooks_watched: None,
             config,
             config_number: 1,
             kernel,
@@ -260,6 +267,20 @@ impl State {
         self.answer_waiters();
         if !self.partitions.iter().any(Partition::is_open) {
             self.samples.trim(std::iter::empty());
+        }
+    }
+
+    /// Asks what is on the hooks while something is cut, and once more after each heal.
+    pub fn watch_hooks(&mut self) {
+        let now = MonoNs::now();
+        let is_cut = self.partitions.iter().any(|partition| partition.state == PartitionState::Active);
+        let is_due = match self.hooks_watched {
+            None => true,
+            Some(last) => is_cut && now.saturating_since(last) >= HOOKS_WATCHED_EVERY,
+        };
+        if is_due {
+            let are_all_asked = self.interfaces.ask_for_hooks();
+            self.hooks_watched = are_all_asked.then_some(now);
         }
     }
 

@@ -11,7 +11,7 @@ use aya::programs::tc::{
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, Xdp, XdpMode};
 use netlink_packet_route::link::LinkLayerType;
 
-use super::foreign::{Foreign, Names, foreign_on, has_tcx, program_shown};
+use super::foreign::{HookQuery, HookState, Names, has_tcx, program_shown, states};
 use super::{DatapathError, chain};
 use crate::config::{Hook, Interface};
 use crate::netlink::filters::Tc as TcSocket;
@@ -175,15 +175,31 @@ impl Attachment {
         taken.into_iter().chain(self.why.iter().cloned()).collect::<Vec<_>>().join("; ")
     }
 
-    /// Programs of others on the same hooks, and whether any of them runs before ours.
-    pub async fn others(&self) -> Result<Vec<Foreign>, DatapathError> {
-        let index = self.facts.index;
-        let ours = self.ours.clone();
-        let asked = self.worker.ask(move || async move { foreign_on(index, &ours) }).await?;
-        asked.map_err(|error| DatapathError::Attach {
-            interface: shown(&self.interface),
-            reason: format!("who else is on its hooks can't be told: {error}"),
-        })
+    /// What to look at to learn who is on its hooks.
+    pub fn hooked(&self) -> HookQuery {
+        HookQuery {
+            index: self.facts.index,
+            name: self.facts.name.clone(),
+            ours: self.ours.clone(),
+            is_xdp: matches!(self.hooks, Hooks::XdpNative(_) | Hooks::XdpGeneric(_)),
+        }
+    }
+
+    /// Who is on its hooks: others' programs, whether any of them runs before ours, and whether ours are still there.
+    pub async fn state(&self) -> Result<HookState, DatapathError> {
+        let hooked = self.hooked();
+        let asked = self.worker.ask(move || async move { states(vec![hooked]).await }).await?;
+        let fail = |reason: String| DatapathError::Attach { interface: shown(&self.interface), reason };
+        asked
+            .map_err(|error| fail(format!("its hooks could not be read: {error}")))?
+            .pop()
+            .flatten()
+            .ok_or_else(|| fail("it is gone".to_owned()))
+    }
+
+    /// The thread in its namespace.
+    pub fn worker(&self) -> &Worker {
+        &self.worker
     }
 
     /// Detaches, and gives the instance back for another attachment; `None` if the namespace's thread has ended, or

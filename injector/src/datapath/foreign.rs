@@ -1,10 +1,12 @@
-//! Who else is on the hooks. Anybody who may attach can ask for ids; names take `CAP_SYS_ADMIN`.
+//! Who else is on the hooks, and whether ours still are. Anybody who may attach can ask for ids; names take
+//! `CAP_SYS_ADMIN`.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::netlink::LinkFacts;
 use crate::netlink::filters::{Filter, Side, Tc};
+use crate::netlink::nft::{EgressChain, egress_chains};
+use crate::netlink::{self, LinkFacts};
 
 /// The most programs that the kernel takes on one TCX hook.
 const MOST: usize = 64;
@@ -12,19 +14,70 @@ const MOST: usize = 64;
 /// Names of programs, by id.
 pub type Names = BTreeMap<u32, String>;
 
-/// Another's program on a hook that ours is on, or may be on.
+/// Another's program or chain on a hook that ours is on, may be on, or that comes before ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Foreign {
     side: Side,
-    /// The name of its filter, if it is one of the clsact qdisc.
-    filter: Option<String>,
-    /// The id of its program; `None` for a filter that is no program.
+    what: What,
+    /// The id of its program; `None` for what is no program.
     id: Option<u32>,
     /// Whether it runs before ours.
     pub is_ahead: bool,
 }
 
+/// Kinds of what can be on a hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    /// A program on TCX.
+    Tcx,
+    /// A filter of the clsact qdisc, by its name or kind.
+    Filter(String),
+    /// A program on XDP: it runs before all of TC.
+    Xdp,
+    /// A chain of nftables on the device's egress, by table and name: it runs before all of TC.
+    Chain(String),
+}
+
+/// What is on the hooks of one interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HookState {
+    /// What others have there, in the order of execution by side.
+    pub foreign: Vec<Foreign>,
+    /// The sides on which a program of ours should be and is not.
+    pub missing: Vec<Side>,
+}
+
+/// An interface to look at, of the calling thread's namespace.
+#[derive(Clone, Debug)]
+pub struct HookQuery {
+    /// Its index.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// The ids of our programs on it; empty where we are not attached.
+    pub ours: Vec<u32>,
+    /// Whether our ingress program is on XDP.
+    pub is_xdp: bool,
+}
+
+/// What is on the hooks of interfaces of the calling thread's namespace, in their order; `None` for one that is gone.
+pub async fn states(hooked: Vec<HookQuery>) -> io::Result<Vec<Option<HookState>>> {
+    let other = |error: rtnetlink::Error| io::Error::other(error);
+    let links = netlink::links(&netlink::connect()?).await.map_err(other)?;
+    let chains = egress_chains()?;
+    let state = |hooked: &HookQuery| {
+        let Some(facts) = links.iter().find(|facts| facts.index == hooked.index) else { return Ok(None) };
+        state(hooked, facts.xdp, &chains).map(Some)
+    };
+    hooked.iter().map(state).collect()
+}
+
 impl Foreign {
+    /// Whether it is on XDP.
+    pub fn is_xdp(&self) -> bool {
+        self.what == What::Xdp
+    }
+
     /// It in words.
     pub fn shown(&self, names: &Names) -> String {
         let side = match self.side {
@@ -32,30 +85,59 @@ impl Foreign {
             Side::Egress => "egress",
         };
         let id = self.id.map_or_else(String::new, |id| format!(" (id {id})"));
-        match (&self.filter, self.id.and_then(|id| names.get(&id))) {
-            (Some(filter), _) => format!("{side} filter {filter}{id}"),
-            (None, Some(name)) => format!("{side} {name}{id}"),
-            (None, None) => format!("{side} program{id}"),
+        let name = self.id.and_then(|id| names.get(&id));
+        match (&self.what, name) {
+            (What::Filter(filter), _) => format!("{side} filter {filter}{id}"),
+            (What::Chain(chain), _) => format!("{side} nftables chain {chain}"),
+            (What::Xdp, Some(name)) => format!("XDP {name}{id}"),
+            (What::Xdp, None) => format!("XDP program{id}"),
+            (What::Tcx, Some(name)) => format!("{side} {name}{id}"),
+            (What::Tcx, None) => format!("{side} program{id}"),
         }
     }
 }
 
-/// Who is on the hooks of an interface of the calling thread's namespace, in the order of execution by side; `ours`
-/// are the ids of our programs.
-pub fn foreign_on(index: u32, ours: &[u32]) -> io::Result<Vec<Foreign>> {
+/// What is on the hooks of one interface; `xdp` is the program on XDP, `chains` are the egress chains of its namespace.
+fn state(hooked: &HookQuery, xdp: Option<u32>, chains: &[EgressChain]) -> io::Result<HookState> {
+    let HookQuery { index, ours, .. } = hooked;
     let tc = Tc::open()?;
     let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
-    let mut found = Vec::new();
+    let mut state = HookState::default();
+    // Where we are nowhere, nothing is ahead of us.
+    let are_we = !ours.is_empty();
+    match xdp {
+        Some(id) if ours.contains(&id) => {}
+        Some(id) => {
+            state.foreign.push(Foreign {
+                side: Side::Ingress,
+                what: What::Xdp,
+                id: Some(id),
+                is_ahead: are_we && !hooked.is_xdp,
+            });
+            if hooked.is_xdp {
+                state.missing.push(Side::Ingress);
+            }
+        }
+        None if hooked.is_xdp => state.missing.push(Side::Ingress),
+        None => {}
+    }
+    for chain in chains.iter().filter(|chain| chain.devices.contains(&hooked.name)) {
+        let what = What::Chain(chain.name.clone());
+        state.foreign.push(Foreign { side: Side::Egress, what, id: None, is_ahead: are_we });
+    }
     for side in Side::ALL {
-        let filters = tc.filters(index, side)?;
-        let tcx = tcx(index, side)?.unwrap_or_default();
+        let filters = tc.filters(*index, side)?;
+        let tcx = tcx(*index, side)?.unwrap_or_default();
+        let mut is_there = tcx.iter().any(|id| ours.contains(id)) || filters.iter().any(is_ours);
+        if are_we && !is_there && !(hooked.is_xdp && side == Side::Ingress) {
+            state.missing.push(side);
+        }
         // All of TCX runs before the filters of clsact, where ours may be.
-        let mut is_ahead = tcx.iter().any(|id| ours.contains(id)) || filters.iter().any(is_ours);
         for id in tcx {
             if ours.contains(&id) {
-                is_ahead = false;
+                is_there = false;
             } else {
-                found.push(Foreign { side, filter: None, id: Some(id), is_ahead });
+                state.foreign.push(Foreign { side, what: What::Tcx, id: Some(id), is_ahead: is_there });
             }
         }
         let mut is_ahead = filters.iter().any(is_ours);
@@ -64,11 +146,11 @@ pub fn foreign_on(index: u32, ours: &[u32]) -> io::Result<Vec<Foreign>> {
                 is_ahead = false;
                 continue;
             }
-            let name = filter.name.as_ref().unwrap_or(&filter.kind).clone();
-            found.push(Foreign { side, filter: Some(name), id: filter.program, is_ahead });
+            let what = What::Filter(filter.name.as_ref().unwrap_or(&filter.kind).clone());
+            state.foreign.push(Foreign { side, what, id: filter.program, is_ahead });
         }
     }
-    Ok(found)
+    Ok(state)
 }
 
 /// The names of the programs that have these ids; those that can't be told are left out.
@@ -91,7 +173,8 @@ pub fn all_names() -> Names {
 
 /// The ids of the programs that are to be named.
 pub fn ids<'a>(foreign: impl IntoIterator<Item = &'a Foreign>) -> Vec<u32> {
-    foreign.into_iter().filter(|foreign| foreign.filter.is_none()).filter_map(|foreign| foreign.id).collect()
+    let is_program = |foreign: &&Foreign| matches!(foreign.what, What::Tcx | What::Xdp);
+    foreign.into_iter().filter(is_program).filter_map(|foreign| foreign.id).collect()
 }
 
 /// The program that holds an interface's XDP hook, if one does.

@@ -16,7 +16,9 @@ mod owner;
 mod pins;
 
 pub use attach::{Attachment, Hooks, Refused, look, shown};
-pub use foreign::{Foreign, Names, all_names, foreign_on, has_tcx, ids, names, xdp_owner};
+pub use foreign::{
+    Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, program_shown, states, xdp_owner,
+};
 pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
 pub use instances::Instances;
 pub use kernel::{Bells, Kernel};

@@ -2,22 +2,23 @@
 
 use std::time::Duration;
 
+use super::outage::{Judged, Rules, Scope, Window, Windows, outage, windows};
 use super::{EndpointEvidence, PENDING_SLACK};
-use crate::api::types::Stamped;
+use crate::api::types::{Outage, Stamped};
 use crate::clock::MonoNs;
 use crate::config::Ready;
 use crate::probe::Sample;
 
-/// A time in which an endpoint was ready.
+/// A time in which an endpoint was in service after the heal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stretch {
-    /// The answer to the first probe of K successes.
+    /// The heal, or the end of the window before.
     pub ready: MonoNs,
     /// When the probe was due that ended it.
     pub end: Option<MonoNs>,
 }
 
-/// What an endpoint's probes after the heal say, as far as they are known.
+/// What an endpoint's probes since the cut say, as far as they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Track {
     /// In order; only the last one may be open.
@@ -28,30 +29,55 @@ pub(super) struct Track {
     pub certain: MonoNs,
     /// All probes that were due before this are known.
     pub known: MonoNs,
+    /// The windows without service that the stretches lie between.
+    pub windows: Windows,
+    /// The probes that the windows are made of, those known and due from the cut on, in the order of their schedule.
+    probes: Vec<Judged>,
 }
 
 impl Track {
-    /// Judges the probes due from `from` (the heal) on whose results came until `horizon`.
-    pub fn new(endpoint: &EndpointEvidence<'_>, rules: &Ready, from: MonoNs, horizon: MonoNs) -> Self {
+    /// Judges the probes from `cut` on whose results came until `horizon`. Of an endpoint
+    /// that is unseen, and of one without a cut, probes count from the heal on.
+    pub fn new(
+        endpoint: &EndpointEvidence<'_>,
+        rules: &Ready,
+        cut: Option<MonoNs>,
+        heal: MonoNs,
+        is_in_service: bool,
+        horizon: MonoNs,
+    ) -> Self {
+        let from = cut.filter(|_| !endpoint.is_unseen).unwrap_or(heal);
         let mut samples: Vec<&Sample> = endpoint
             .samples
             .iter()
-            .filter(|sample| sample.scheduled >= from && sample.done <= horizon)
+            .filter(|sample| sample.done <= horizon && (sample.scheduled >= from || sample.done > from))
             .collect();
         samples.sort_by_key(|sample| sample.scheduled);
         let known = known(&samples, endpoint, from, horizon);
-        let mut walk = Walk::new(rules, endpoint.interval.0);
-        for sample in samples.iter().take_while(|sample| sample.scheduled < known) {
-            walk.step(sample);
-        }
-        let is_open = walk.stretches.last().is_some_and(|stretch| stretch.end.is_none());
-        // A run may still break, and the next one's first answer come before this one's did.
-        let next = if walk.run > 0 { walk.run_begin.min(known) } else { known };
+        let probes: Vec<Judged> = samples
+            .iter()
+            .filter(|sample| sample.scheduled < known)
+            // What was under way at the heal was sent into the cut of an unseen endpoint.
+            .filter(|sample| !endpoint.is_unseen || sample.scheduled >= heal)
+            // What was never sent says nothing of a cut; after the heal it spoils the verdict.
+            .filter(|sample| !sample.is_unsent() || sample.scheduled >= heal)
+            .map(|sample| Judged {
+                due: sample.scheduled,
+                done: sample.done,
+                is_served: sample.error.is_none(),
+            })
+            .collect();
+        let walked = Rules { consecutive: rules.consecutive.max(1) as usize, tolerate: rules.tolerate.0 };
+        let windows = windows(probes.iter().copied(), walked, from, is_in_service, known);
+        let stretches = stretches(&windows.windows, heal);
+        let is_open = stretches.last().is_some_and(|stretch| stretch.end.is_none());
         Self {
-            hope: (!is_open).then_some(next),
-            certain: walk.doubt.unwrap_or(known),
-            stretches: walk.stretches,
+            hope: (!is_open).then(|| windows.hope.unwrap_or(known)),
+            certain: windows.certain,
+            stretches,
             known,
+            windows,
+            probes,
         }
     }
 
@@ -73,6 +99,43 @@ impl Track {
     pub fn relapses(&self, until: MonoNs) -> u64 {
         self.stretches.iter().filter(|stretch| stretch.end.is_some_and(|end| end < until)).count() as u64
     }
+
+    /// The outage up to `until`, of an endpoint that was healthy before.
+    pub fn outage(
+        &self,
+        endpoint: &EndpointEvidence<'_>,
+        consecutive: u32,
+        cut: MonoNs,
+        heal: MonoNs,
+        until: MonoNs,
+    ) -> Outage {
+        let scope = Scope {
+            cut,
+            heal,
+            until,
+            served_within: endpoint.served_within.0,
+            is_unseen: endpoint.is_unseen,
+        };
+        let consecutive = consecutive.max(1) as usize;
+        outage(&self.windows, self.probes.iter().copied(), consecutive, endpoint.interval.0, &scope)
+    }
+}
+
+/// The time after the heal that lies outside of windows.
+fn stretches(windows: &[Window], heal: MonoNs) -> Vec<Stretch> {
+    let mut start = match windows.iter().find(|window| window.covers(heal)) {
+        Some(window) => window.back,
+        None => Some(heal),
+    };
+    let mut stretches = Vec::new();
+    for window in windows.iter().filter(|window| window.out > heal) {
+        if let Some(ready) = start {
+            stretches.push(Stretch { ready, end: Some(window.out) });
+        }
+        start = window.back;
+    }
+    stretches.extend(start.map(|ready| Stretch { ready, end: None }));
+    stretches
 }
 
 /// The instant before which every probe's result is there. The grid has exactly one tick in each interval.
@@ -91,75 +154,6 @@ fn known(samples: &[&Sample], endpoint: &EndpointEvidence<'_>, from: MonoNs, hor
         }
     }
     known
-}
-
-/// The walk through one endpoint's probes in scheduled order.
-struct Walk {
-    consecutive: u32,
-    tolerate: Duration,
-    interval: Duration,
-    stretches: Vec<Stretch>,
-    /// Successes in a row so far.
-    run: u32,
-    /// The answer to the first of them.
-    run_begin: MonoNs,
-    /// The failure in an open stretch that may yet be tolerated.
-    doubt: Option<MonoNs>,
-}
-
-impl Walk {
-    fn new(rules: &Ready, interval: Duration) -> Self {
-        Self {
-            consecutive: rules.consecutive.max(1),
-            tolerate: rules.tolerate.0,
-            interval,
-            stretches: Vec::new(),
-            run: 0,
-            run_begin: MonoNs(0),
-            doubt: None,
-        }
-    }
-
-    fn step(&mut self, sample: &Sample) {
-        if sample.error.is_some() {
-            self.run = 0;
-            let is_open = self.stretches.last().is_some_and(|stretch| stretch.end.is_none());
-            if is_open {
-                let failed = *self.doubt.get_or_insert(sample.scheduled);
-                // The next success is due an interval later at the earliest.
-                if sample.scheduled + self.interval > failed + self.tolerate {
-                    self.end(failed);
-                }
-            }
-            return;
-        }
-        if self.run == 0 {
-            self.run_begin = sample.done;
-        }
-        self.run = self.run.saturating_add(1);
-        if let Some(failed) = self.doubt
-            && self.run_begin > failed + self.tolerate
-        {
-            self.end(failed);
-        }
-        if self.run == self.consecutive {
-            match self.stretches.last() {
-                Some(stretch) if stretch.end.is_none() => self.doubt = None,
-                _ => self.stretches.push(Stretch { ready: self.run_begin, end: None }),
-            }
-        }
-    }
-
-    fn end(&mut self, failed: MonoNs) {
-        self.doubt = None;
-        if let Some(stretch) = self.stretches.last_mut() {
-            stretch.end = Some(failed);
-            // A slow first answer came after the run was broken: there was no ready instant.
-            if stretch.ready >= failed {
-                self.stretches.pop();
-            }
-        }
-    }
 }
 
 /// What an endpoint's probes say of the time before the heal.

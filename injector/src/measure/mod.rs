@@ -4,19 +4,23 @@
 //! the evidence alone: call it as often as wanted and keep the first record that says it is final.
 //!
 //! The words, as this module uses them:
-//! - Only probes scheduled at or after `heal.end_ns` count, in the order in which they were scheduled.
+//! - Probes count from the cut on, in the order in which they were due.
 //! - *Known*: an endpoint's probes are judged up to the first one whose result is still missing. The grid of
 //!   its interval tells that one is missing; a probe that has no result [`PENDING_SLACK`] after its timeout is
 //!   taken as never sent.
-//! - *Ready*: K successes in a row begin a stretch at the answer to the first of them. A failure ends it, unless
-//!   the next K successes in a row begin at most `tolerate` after that failure was due. Every stretch that ends
-//!   is one relapse, however many probes fail until the next one begins.
+//! - *Out*, *back*: see [`outage`]. The time after the heal outside of windows is made of stretches; the first one
+//!   begins at the heal where the endpoint was in service then, and this is *ready*. Every stretch that ends is one
+//!   relapse, however many probes fail until the next one begins.
 //! - *Cluster ready*: an instant that lies in a stretch of every required endpoint. *Settled*: the first such
 //!   instant that no failure follows for `observe`.
 
+pub mod again;
 mod cluster;
 mod endpoint;
+mod force;
 pub mod host;
+pub mod outage;
+mod outages;
 mod phases;
 #[cfg(test)]
 mod properties;
@@ -26,7 +30,7 @@ mod tests;
 
 use std::time::Duration;
 
-use crate::api::types::{HealedBy, LinkRecord, ShapePair, Stamped, Trial};
+use crate::api::types::{HealedBy, LinkRecord, ShapePair, Stamped, Trial, Warning};
 use crate::clock::{MonoNs, Span};
 use crate::config::Ready;
 use crate::probe::Sample;
@@ -70,8 +74,8 @@ pub struct Evidence<'a> {
     pub closed_by: Option<Closed>,
     /// What went wrong with the instrument, if it did.
     pub broken: Option<Broken>,
-    /// What makes the record doubtful, in words.
-    pub warnings: Vec<String>,
+    /// What makes the record doubtful.
+    pub warnings: Vec<Warning>,
     /// Events lost during the trial.
     pub lost_events: u64,
     /// The share of the trial in which some task waited for a CPU, 0 to 1.
@@ -97,6 +101,10 @@ pub struct EndpointEvidence<'a> {
     pub interval: Span,
     /// The timeout of its probes.
     pub timeout: Span,
+    /// Whether the cut lies on the probe's own way, so that nothing is seen of the endpoint before the heal.
+    pub is_unseen: bool,
+    /// The bound within which an answer counts as served, as the samples were judged.
+    pub served_within: Span,
     /// The first successful response that the kernel saw after the heal.
     pub first_response: Option<MonoNs>,
     /// Its probes, from the idle ones before the cut on, in any order.

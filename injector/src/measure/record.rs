@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::cluster::{Bounds, Judgement, Verdict, judge};
 use super::endpoint::{Before, Track};
 use super::host::lateness_p99;
-use super::phases::phases;
-use super::{Broken, EndpointEvidence, Evidence};
+use super::phases::{self, Marks};
+use super::{Broken, EndpointEvidence, Evidence, force, outages};
 use crate::api::types::{
-    EndpointRecord, HealedBy, HostRecord, Outcome, Phases, RECORD_SCHEMA, RecoveryRecord, Stamped,
+    EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
+    RecoveryRecord, Stamped,
 };
 use crate::clock::{MonoNs, Span};
 use crate::probe::Sample;
@@ -26,13 +27,12 @@ const MANY: u64 = 10;
 /// Where the cluster did not settle, each endpoint's own outcome is judged as if it were alone, with an observation
 /// of its own; one that is ready but not yet observed for long enough when the record closes is censored.
 ///
-/// An endpoint whose probes failed neither during the cut nor after the heal settles at the heal: it adds nothing
-/// to the time to settled, though its ready is the answer to its first probe.
+/// An endpoint that is in service at the heal is ready then, and settled then if it stays so.
 pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let horizon = evidence.closed_by.as_ref().map_or(evidence.now, |closed| evidence.now.min(closed.at));
     let before: Vec<Before> =
         evidence.endpoints.iter().map(|endpoint| before(evidence, endpoint, horizon)).collect();
-    let watch = evidence.heal.map(|heal| Watch::new(evidence, heal, horizon));
+    let watch = evidence.heal.map(|heal| Watch::new(evidence, &before, heal, horizon));
     let decided = decide(evidence, &before, watch.as_ref());
     let is_final = match &decided {
         None => false,
@@ -64,16 +64,18 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
             .max(),
         _ => None,
     };
-    // An endpoint that was never out has settled at the heal, before its first answer: nobody waited for that one.
     let ready = watch.as_ref().and_then(|watch| watch.cluster?.ready);
-    let ready = ready.map(|ready| settled.map_or(ready, |settled| ready.min(settled)));
     let since_heal = |at: Option<MonoNs>| at?.since(evidence.heal?.end_ns);
-    // Nobody waited for an endpoint that was never out: what its probes take belongs to no phase.
-    let was_out = |endpoint: &&EndpointRecord| {
-        endpoint.required
-            && (endpoint.settled_ns.is_none() || endpoint.settled_ns != evidence.heal.map(|heal| heal.end_ns))
+    let outage = watch.as_ref().map(|watch| outages::by_name(&endpoints, watch.heal, watch.until()));
+    let some_out = {
+        let required = endpoints.iter().filter(|endpoint| endpoint.required);
+        let seen: Vec<&Outage> = required.filter_map(|endpoint| endpoint.outage.as_ref()).collect();
+        watch.as_ref().map_or_else(Vec::new, |watch| outages::overlapping(&seen, 1, watch.until()))
     };
-    let first_oks: Vec<_> = endpoints.iter().filter(was_out).map(|endpoint| endpoint.first_ok_ns).collect();
+    let links = phases::reconnected(&evidence.links);
+    let links = force::judged(links, evidence.cut, evidence.heal);
+    let proved = is_proved(&links);
+    let marks = |heal: Stamped| Marks { heal: heal.end_ns, ready, settled, some_out: &some_out };
     let host = host(evidence, observed_until.unwrap_or(horizon), horizon);
     let shortest = evidence.endpoints.iter().map(|endpoint| endpoint.interval.as_nanos()).min();
     let is_late = host.probe_lateness_p99_ns.zip(shortest).is_some_and(|(late, interval)| late > interval);
@@ -91,18 +93,17 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         cut: evidence.cut,
         heal: evidence.heal,
         healed_by: evidence.healed_by,
-        links: evidence.links.clone(),
-        phases: evidence
-            .heal
-            .map_or_else(Phases::default, |heal| phases(&evidence.links, heal.end_ns, &first_oks, settled)),
+        phases: evidence.heal.map_or_else(Phases::default, |heal| phases::phases(&links, &marks(heal))),
+        links,
         endpoints,
+        outage,
         heal_to_ready_ns: since_heal(ready),
         heal_to_settled_ns: since_heal(settled),
         starved: is_late || host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure),
         host,
         warnings: evidence.warnings.clone(),
         lost_events: evidence.lost_events,
-        proved: is_proved(evidence),
+        proved,
         is_final,
         outcome: decided.as_ref().map(|decision| decision.outcome),
         outcome_reason: decided.map(|decision| decision.reason),
@@ -127,12 +128,17 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(evidence: &'a Evidence<'a>, heal: Stamped, horizon: MonoNs) -> Self {
+    fn new(evidence: &'a Evidence<'a>, before: &[Before], heal: Stamped, horizon: MonoNs) -> Self {
         let heal = heal.end_ns;
+        let cut = evidence.cut.map(|cut| cut.end_ns);
         let tracks: Vec<Track> = evidence
             .endpoints
             .iter()
-            .map(|endpoint| Track::new(endpoint, &evidence.ready, heal, horizon))
+            .zip(before)
+            .map(|(endpoint, before)| {
+                let is_in_service = before.healthy == Some(true) && !endpoint.is_unseen;
+                Track::new(endpoint, &evidence.ready, cut, heal, is_in_service, horizon)
+            })
             .collect();
         let bounds = Bounds {
             deadline: heal + evidence.deadline.0,
@@ -149,6 +155,13 @@ impl<'a> Watch<'a> {
         };
         let alone = tracks.iter().map(|track| judge(&[track], &Bounds { not_before, ..bounds })).collect();
         Self { evidence, heal, deadline: bounds.deadline, horizon, tracks, cluster, alone, required }
+    }
+
+    /// Whether no window of a required endpoint is known.
+    fn never_out(&self) -> bool {
+        self.required
+            .iter()
+            .all(|&at| self.tracks[at].windows.windows.is_empty() && !self.evidence.endpoints[at].is_unseen)
     }
 
     /// Until when the required endpoints were watched.
@@ -235,10 +248,15 @@ impl<'a> Watch<'a> {
         record.relapses = track.relapses(until);
         record.probes_sent = counted.len() as u64;
         record.probes_failed = counted.iter().filter(|sample| sample.error.is_some()).count() as u64;
+        if let Some(cut) = self.evidence.cut
+            && record.healthy_before == Some(true)
+        {
+            let (endpoint, consecutive) = (&self.evidence.endpoints[at], self.evidence.ready.consecutive);
+            record.outage =
+                Some(track.outage(endpoint, consecutive, cut.end_ns, self.heal, until.min(track.known)));
+        }
         let Some(decision) = decided else { return };
-        let was_never_out = record.impaired == Some(false) && record.probes_failed == 0;
         record.settled_ns = match verdict {
-            Verdict::Settled { .. } if was_never_out => Some(self.heal),
             Verdict::Settled { at, .. } => Some(at),
             Verdict::Open | Verdict::Hopeless { .. } => None,
         };
@@ -334,11 +352,14 @@ fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
     match cluster.verdict {
         Verdict::Open => None,
         Verdict::Settled { at, .. } => {
-            let reason = format!(
-                "settled {} after the heal, and served for {} from then on",
-                seconds(at.saturating_since(watch.heal)),
-                evidence.ready.observe
-            );
+            let (after, observe) = (at.saturating_since(watch.heal), evidence.ready.observe);
+            let reason = if !after.is_zero() {
+                format!("settled {} after the heal, and served for {observe} from then on", seconds(after))
+            } else if watch.never_out() {
+                format!("no required endpoint was out, neither while cut nor in the {observe} after the heal")
+            } else {
+                format!("in service at the heal, and for {observe} from then on")
+            };
             Some(Decision::new(Outcome::Recovered, reason))
         }
         Verdict::Hopeless { last, earliest } => {
@@ -362,29 +383,24 @@ fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
     }
 }
 
-fn is_proved(evidence: &Evidence<'_>) -> bool {
-    evidence.links.iter().any(|link| link.dropped_packets > 0)
+/// Whether the cut as a whole is proved: some link is, and none was not in force.
+fn is_proved(links: &[LinkRecord]) -> bool {
+    links.iter().any(|link| link.proved) && !links.iter().any(|link| link.in_force == Some(InForce::No))
 }
 
 fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
     let (Some(cut), Some(heal)) = (evidence.cut, evidence.heal) else {
         return Some("the cut never took effect".to_owned());
     };
-    for link in &evidence.links {
-        let during_cut = link
-            .uncovered
-            .iter()
-            .find(|gap| gap.from_ns < heal.end_ns && gap.until_ns.is_none_or(|until| until > cut.begin_ns));
-        if let Some(gap) = during_cut {
-            return Some(format!(
-                "{}→{} had no hook of ours at either end during the cut (interface {})",
-                link.src, link.dst, gap.interface
-            ));
-        }
-    }
-    (!is_proved(evidence)).then(|| {
-        "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces?"
-            .to_owned()
+    let not_in_force = evidence.links.iter().find_map(|link| {
+        let why = force::why_not(link, cut, heal)?;
+        Some(format!("the cut of {}→{} was not in force: {why}", link.src, link.dst))
+    });
+    not_in_force.or_else(|| {
+        (!is_proved(&force::judged(evidence.links.clone(), evidence.cut, evidence.heal))).then(|| {
+            "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces?"
+                .to_owned()
+        })
     })
 }
 
@@ -408,6 +424,7 @@ fn bare(endpoint: &EndpointEvidence<'_>, before: Before) -> EndpointRecord {
         relapses: 0,
         probes_sent: 0,
         probes_failed: 0,
+        outage: None,
         outcome: None,
     }
 }

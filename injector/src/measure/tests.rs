@@ -57,26 +57,20 @@ pub(super) fn endpoint<'a>(name: &str, samples: &'a [Sample]) -> EndpointEvidenc
         required: true,
         interval: Span::millis(INTERVAL),
         timeout: Span::secs(1),
+        is_unseen: false,
+        served_within: Span::secs(1),
         first_response: None,
         samples,
     }
 }
 
-fn link(dropped: u64) -> LinkRecord {
+pub(super) fn link(dropped: u64) -> LinkRecord {
     LinkRecord {
         src: "n1".to_owned(),
         dst: "n2".to_owned(),
         dropped_packets: dropped,
         dropped_bytes: dropped * 60,
-        first_drop_ns: None,
-        last_drop_ns: None,
-        first_packet_ns: None,
-        first_syn_ns: None,
-        first_synack_ns: None,
-        first_data_ns: None,
-        still_cut_by: Vec::new(),
-        tcp: None,
-        uncovered: Vec::new(),
+        ..LinkRecord::default()
     }
 }
 
@@ -337,9 +331,9 @@ fn pending_probes_hold_the_verdict_back() {
 
 #[test]
 fn a_broken_run_with_a_slow_first_answer_was_never_ready() {
-    // Due at 0 and answered at 900 ms, failing at 60 ms, fast from 70 ms on.
+    // Those due before 60 ms are answered at 900 ms; failing at 60 ms, fast from 70 ms on.
     let samples = life(20, |ms| match ms {
-        0 => (900, true),
+        0..60 => (900 - ms, true),
         60 => (1, false),
         _ => (1, true),
     });
@@ -354,10 +348,10 @@ fn a_broken_run_with_a_slow_first_answer_was_never_ready() {
 
 #[test]
 fn a_slow_answer_past_the_deadline_is_not_the_last_word() {
-    // The first run's first answer comes at 900 ms, past the deadline of 500 ms; but that run breaks at the probe
+    // The first run's answers come at 900 ms, past the deadline of 500 ms; but that run breaks at the probe
     // due at 60 ms, which is told at 1060 ms only, and the next run began in time.
     let samples = life(20, |ms| match ms {
-        0 => (900, true),
+        0..60 => (900 - ms, true),
         60 => (1000, false),
         _ => (1, true),
     });
@@ -412,14 +406,17 @@ fn an_endpoint_that_was_never_out_adds_nothing() {
     let record = record(&evidence(vec![endpoint("a@n1", &never), endpoint("b@n2", &out)], 14_000));
     let seen = &record.endpoints[0];
     assert_eq!((seen.impaired, seen.settled_ns), (Some(false), Some(healed(0))));
-    assert_eq!(seen.ready_ns, Some(healed(1)));
+    assert_eq!(seen.ready_ns, Some(healed(0)), "ready is not after settled");
+    assert_eq!(seen.outage.as_ref().unwrap().never_out(), Some(true));
     assert_eq!(ms(record.heal_to_settled_ns), Some(501));
     let alone = judged(&never, 14_000);
     assert_eq!((alone.outcome, alone.heal_to_settled_ns), (Some(Outcome::Recovered), Some(0)));
+    let reason = alone.outcome_reason.unwrap();
+    assert_eq!(reason, "no required endpoint was out, neither while cut nor in the 12s after the heal");
 }
 
 #[test]
-fn an_endpoint_that_hung_through_the_heal_was_out() {
+fn an_endpoint_that_hung_through_the_heal_and_answered_within_its_bound_stalled() {
     let mut held = life(20, |_| (1, true));
     for sample in held.iter_mut().filter(|sample| sample.error.is_some()) {
         sample.error = None;
@@ -428,10 +425,14 @@ fn an_endpoint_that_hung_through_the_heal_was_out() {
     for sample in held.iter_mut().filter(|sample| sample.scheduled >= healed(0)) {
         sample.done = sample.done.max(healed(400));
     }
-    let record = judged(&held, 14_000);
+    let mut hanging = evidence(vec![endpoint("a@n1", &held)], 14_000);
+    hanging.endpoints[0].timeout = Span::secs(10);
+    hanging.endpoints[0].served_within = Span::secs(10);
+    let record = record(&hanging);
     assert_eq!(record.endpoints[0].impaired, Some(true));
-    assert_eq!(record.endpoints[0].settled_ns, Some(healed(400)));
-    assert_eq!(ms(record.heal_to_settled_ns), Some(400));
+    assert_eq!(record.endpoints[0].settled_ns, Some(healed(0)));
+    let outage = record.endpoints[0].outage.as_ref().unwrap();
+    assert_eq!((outage.never_out(), ms(outage.stall_ns)), (Some(true), Some(5400)));
 }
 
 #[test]
@@ -568,14 +569,46 @@ fn phases_add_up_and_name_the_last_link() {
     silent.first_packet_ns = Some(healed(800));
     all.links.extend([slow, silent]);
     let seen = record(&all).phases;
-    let lengths =
-        [seen.silence_ns, seen.reconnect_ns, seen.resync_ns, seen.response_ns, seen.coordination_ns];
-    assert_eq!(lengths.map(ms), [Some(300), Some(10), Some(290), Some(301), Some(0)]);
+    let lengths = [seen.silence_ns, seen.reconnect_ns, seen.return_ns, seen.relapse_ns, seen.after_links_ns];
+    assert_eq!(lengths.map(ms), [Some(300), Some(10), Some(591), Some(0), Some(591)]);
+    assert_eq!(seen.last_synack_ns, Some(healed(9000)), "evidence, also where it came too late");
     assert_eq!(seen.last_link, Some(NamedLink { src: "n3".to_owned(), dst: "n2".to_owned() }));
     // Without any handshake the next phase is counted from the last boundary there is.
     all.links[1].first_synack_ns = None;
     let seen = record(&all).phases;
-    assert_eq!([seen.reconnect_ns, seen.resync_ns].map(ms), [None, Some(300)]);
+    assert_eq!(
+        [seen.reconnect_ns, seen.return_ns, seen.after_links_ns].map(ms),
+        [Some(300), Some(301), Some(301)]
+    );
+    all.links[1].first_data_ns = None;
+    let seen = record(&all).phases;
+    assert_eq!([seen.reconnect_ns, seen.return_ns, seen.after_links_ns].map(ms), [None, Some(601), None]);
+}
+
+#[test]
+fn a_link_carries_from_a_handshake_or_from_payload_both_ways() {
+    let samples = life(20, fails_in(&[(0, 900)]));
+    let pair = |there: [Option<u64>; 2], back: [Option<u64>; 2]| {
+        let mut all = evidence(vec![endpoint("a@n1", &samples)], 14_000);
+        let mut other = link(3);
+        std::mem::swap(&mut other.src, &mut other.dst);
+        all.links.push(other);
+        for (link, [synack, data]) in all.links.iter_mut().zip([there, back]) {
+            (link.first_synack_ns, link.first_data_ns) = (synack.map(healed), data.map(healed));
+        }
+        let seen = record(&all);
+        assert_eq!(seen.links[0].reconnected_ns, seen.links[1].reconnected_ns);
+        ms(seen.links[0].reconnected_ns.and_then(|at| at.since(healed(0))))
+    };
+    // An old connection goes on at 40 ms; the handshake of another one moves nothing.
+    assert_eq!(pair([None, Some(20)], [Some(700), Some(40)]), Some(40));
+    assert_eq!(pair([Some(30), Some(50)], [None, Some(60)]), Some(30));
+    // A retransmission that nobody answers.
+    assert_eq!(pair([None, Some(20)], [None, None]), None);
+    // In a one-way cut the other direction is no link of the partition.
+    let mut all = evidence(vec![endpoint("a@n1", &samples)], 14_000);
+    all.links[0].first_data_ns = Some(healed(20));
+    assert_eq!(record(&all).links[0].reconnected_ns, Some(healed(20)));
 }
 
 #[test]
@@ -596,7 +629,7 @@ fn an_endpoint_that_was_never_out_moves_no_phase() {
     assert_eq!(seen.endpoints[1].settled_ns, Some(healed(0)));
     assert_eq!(ms(seen.heal_to_settled_ns), Some(501));
     assert_eq!(ms(seen.heal_to_ready_ns), Some(501), "ready is not after settled");
-    assert_eq!([seen.phases.response_ns, seen.phases.coordination_ns].map(ms), [Some(401), Some(0)]);
+    assert_eq!([seen.phases.return_ns, seen.phases.relapse_ns].map(ms), [Some(401), Some(0)]);
 }
 
 #[test]

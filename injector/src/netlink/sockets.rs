@@ -30,6 +30,8 @@ pub struct TcpSocket {
     pub backoff: u8,
     /// Retransmissions of what is unacknowledged now.
     pub retransmits: u8,
+    /// Bytes of payload that it has received and acknowledged.
+    pub received: u64,
 }
 
 /// States in which a socket can wait for its peer; the many in `TIME_WAIT` are left in the kernel.
@@ -42,6 +44,9 @@ const STATES: [(u8, &str); 7] = [
     (TCP_LAST_ACK, "last-ack"),
     (TCP_CLOSING, "closing"),
 ];
+
+/// Where `tcpi_bytes_received` is in the kernel's `tcp_info` (Linux 4.1); libc's ends before it.
+const BYTES_RECEIVED: usize = 128;
 
 /// The sockets of the calling thread's namespace, of both IP versions.
 pub fn tcp() -> std::io::Result<Vec<TcpSocket>> {
@@ -100,6 +105,7 @@ fn read(response: &InetResponse) -> Option<TcpSocket> {
     let byte = |at: usize| info.get(at).copied();
     let rto = offset_of!(libc::tcp_info, tcpi_rto);
     let rto = u32::from_ne_bytes(info.get(rto..rto + 4)?.try_into().ok()?);
+    let received = info.get(BYTES_RECEIVED..BYTES_RECEIVED + 8)?.try_into().ok()?;
     let id = &header.socket_id;
     Some(TcpSocket {
         local: (unmapped(id.source_address), id.source_port),
@@ -108,6 +114,7 @@ fn read(response: &InetResponse) -> Option<TcpSocket> {
         rto: Duration::from_micros(u64::from(rto)),
         backoff: byte(offset_of!(libc::tcp_info, tcpi_backoff))?,
         retransmits: byte(offset_of!(libc::tcp_info, tcpi_retransmits))?,
+        received: u64::from_ne_bytes(received),
     })
 }
 
@@ -127,14 +134,18 @@ mod tests {
     fn a_connection_of_this_process_is_found_from_both_ends() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let _server = listener.accept().unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        std::io::Write::write_all(&mut server, b"seven..").unwrap();
+        let mut read = [0; 7];
+        std::io::Read::read_exact(&mut &client, &mut read).unwrap();
         let at = |address: std::net::SocketAddr| (address.ip(), address.port());
         let (local, remote) = (at(client.local_addr().unwrap()), at(client.peer_addr().unwrap()));
         let found = tcp().unwrap();
-        for (local, remote) in [(local, remote), (remote, local)] {
+        for (local, remote, received) in [(local, remote, 7), (remote, local, 0)] {
             let socket =
                 found.iter().find(|socket| socket.local == local && socket.remote == remote).unwrap();
             assert_eq!((socket.state, socket.backoff, socket.retransmits), ("established", 0, 0));
+            assert_eq!(socket.received, received);
             assert!(socket.rto >= Duration::from_millis(1));
         }
     }

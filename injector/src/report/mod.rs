@@ -6,6 +6,7 @@ pub mod format;
 pub mod html;
 pub mod json;
 pub mod junit;
+pub mod probes;
 pub mod read;
 pub mod run;
 pub mod run_dir;

@@ -1,20 +1,42 @@
 //! Reading a run directory: as a stream, so that memory does not grow with the raw records.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::run_dir::{CAMPAIGN, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes};
+use super::probes::ProbeFile;
+use super::run_dir::{CAMPAIGN, SUMMARY, TRIALS};
 use super::settings::{CAMPAIGN_SCHEMA, Campaign};
-use crate::api::types::{ProbeView, RECORD_SCHEMA, RecoveryRecord};
+use crate::api::types::{OLDEST_RECORD_SCHEMA, ProbeView, RECORD_SCHEMA, RecoveryRecord};
 use crate::stats::summary::{SUMMARY_SCHEMA, Summary};
 
 /// Probes by the index of their trial.
 pub type Probes = HashMap<u64, Vec<ProbeView>>;
+
+/// The versions of a layout that can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known(RangeInclusive<u32>);
+
+impl Known {
+    const RECORDS: Self = Self(OLDEST_RECORD_SCHEMA..=RECORD_SCHEMA);
+
+    const fn only(schema: u32) -> Self {
+        Self(schema..=schema)
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.0.start(), self.0.end());
+        if first == last { write!(f, "{last}") } else { write!(f, "{first} to {last}") }
+    }
+}
 
 /// Why a run directory can't be read.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +56,8 @@ pub enum ReadError {
         path: PathBuf,
         /// The version found.
         found: u64,
-        /// The version that can be read.
-        known: u32,
+        /// The versions that can be read.
+        known: Known,
     },
     /// Not what it should be.
     #[error("{} line {line} is not readable: {source}; mend or remove that line", .path.display())]
@@ -47,6 +69,14 @@ pub enum ReadError {
         /// Why not.
         source: serde_json::Error,
     },
+    /// A bound is asked for and the probes that it needs are not there.
+    #[error("{} has no probes of trial {trial}; without them a report can't be made with another bound", .path.display())]
+    NoProbes {
+        /// Which directory.
+        path: PathBuf,
+        /// The trial.
+        trial: u64,
+    },
     /// A record that belongs to no trial.
     #[error("{} line {line} has no trial number; only records of measure can be reported", .path.display())]
     NoTrial {
@@ -57,7 +87,7 @@ pub enum ReadError {
     },
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError + '_ {
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError + '_ {
     move |source| ReadError::Io { path: path.to_owned(), source }
 }
 
@@ -67,9 +97,9 @@ struct SchemaOnly {
 }
 
 /// Reads text with a schema: another version is told as such even where its layout can't be read.
-fn versioned<T: DeserializeOwned>(text: &[u8], known: u32, path: &Path, line: u64) -> Result<T, ReadError> {
+fn versioned<T: DeserializeOwned>(text: &[u8], known: Known, path: &Path, line: u64) -> Result<T, ReadError> {
     match serde_json::from_slice::<SchemaOnly>(text) {
-        Ok(SchemaOnly { schema }) if schema != u64::from(known) => {
+        Ok(SchemaOnly { schema }) if !u32::try_from(schema).is_ok_and(|schema| known.0.contains(&schema)) => {
             Err(ReadError::Schema { path: path.to_owned(), found: schema, known })
         }
         _ => serde_json::from_slice(text).map_err(|source| ReadError::Line {
@@ -80,7 +110,7 @@ fn versioned<T: DeserializeOwned>(text: &[u8], known: u32, path: &Path, line: u6
     }
 }
 
-fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: u32) -> Result<T, ReadError> {
+fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: Known) -> Result<T, ReadError> {
     let path = directory.join(name);
     let text = fs::read(&path).map_err(io_error(&path))?;
     versioned(&text, known, &path, 1)
@@ -88,12 +118,12 @@ fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: u32) -> Resul
 
 /// Reads `campaign.json`.
 pub fn campaign(directory: &Path) -> Result<Campaign, ReadError> {
-    whole(directory, CAMPAIGN, CAMPAIGN_SCHEMA)
+    whole(directory, CAMPAIGN, Known::only(CAMPAIGN_SCHEMA))
 }
 
 /// Reads `summary.json`.
 pub fn summary(directory: &Path) -> Result<Summary, ReadError> {
-    whole(directory, SUMMARY, SUMMARY_SCHEMA)
+    whole(directory, SUMMARY, Known::only(SUMMARY_SCHEMA))
 }
 
 /// What is wrong with a last line.
@@ -166,8 +196,8 @@ impl Lines {
     fn parse(&self) -> Result<Box<RecoveryRecord>, ReadError> {
         // The common case is parsed once; only what does not fit is looked at again for its schema.
         match serde_json::from_slice::<Box<RecoveryRecord>>(&self.line) {
-            Ok(record) if record.schema == RECORD_SCHEMA => Ok(record),
-            _ => versioned(&self.line, RECORD_SCHEMA, &self.path, self.number),
+            Ok(record) if Known::RECORDS.0.contains(&record.schema) => Ok(record),
+            _ => versioned(&self.line, Known::RECORDS, &self.path, self.number),
         }
     }
 
@@ -180,7 +210,7 @@ impl Lines {
 /// trial, and what is to be told about the file.
 pub fn trials<T>(
     directory: &Path,
-    mut keep: impl FnMut(u64, &RecoveryRecord) -> T,
+    mut keep: impl FnMut(u64, Box<RecoveryRecord>) -> Result<T, ReadError>,
 ) -> Result<(BTreeMap<u64, T>, Vec<String>), ReadError> {
     let path = directory.join(TRIALS);
     let mut lines = Lines::open(&path)?;
@@ -207,7 +237,7 @@ pub fn trials<T>(
                 continue;
             }
         }
-        kept.insert(index, (attempt, keep(index, &record)));
+        kept.insert(index, (attempt, keep(index, record)?));
     }
     if repeated > 0 {
         notes.push(format!(
@@ -219,73 +249,14 @@ pub fn trials<T>(
 
 /// The probes of some trials, given with the attempt that counts; trials without any are left out.
 pub fn probes(directory: &Path, wanted: &[(u64, u32)]) -> Result<Probes, ReadError> {
-    let path = directory.join(PROBES);
-    if wanted.is_empty() || !path.exists() {
-        return Ok(HashMap::new());
-    }
-    if let Some(found) = indexed(directory, &path, wanted)? {
+    let mut found = HashMap::new();
+    if wanted.is_empty() {
         return Ok(found);
     }
-    scanned(&path, wanted)
-}
-
-/// By the index; `None` where there is none that fits the file.
-fn indexed(directory: &Path, path: &Path, wanted: &[(u64, u32)]) -> Result<Option<Probes>, ReadError> {
-    let Ok(text) = fs::read_to_string(directory.join(PROBES_INDEX)) else { return Ok(None) };
-    let mut places = HashMap::new();
-    let mut end = 0;
-    for line in text.lines() {
-        let numbers: Vec<u64> = line.split(' ').filter_map(|number| number.parse().ok()).collect();
-        let [trial, attempt, begins, length] = numbers[..] else { return Ok(None) };
-        places.insert((trial, attempt), (begins, length));
-        end = end.max(begins + length);
-    }
-    let mut file = File::open(path).map_err(io_error(path))?;
-    if file.metadata().map_err(io_error(path))?.len() != end {
-        return Ok(None);
-    }
-    let mut found = HashMap::new();
+    let Some(mut file) = ProbeFile::open(directory)? else { return Ok(found) };
     for &(trial, attempt) in wanted {
-        let Some(&(begins, length)) = places.get(&(trial, u64::from(attempt))) else { continue };
-        let mut line = vec![0; length as usize];
-        file.seek(SeekFrom::Start(begins))
-            .and_then(|_| file.read_exact(&mut line))
-            .map_err(io_error(path))?;
-        match serde_json::from_slice::<TrialProbes>(&line) {
-            Ok(probes) if (probes.trial, probes.attempt) == (trial, attempt) => {
-                found.insert(trial, probes.probes);
-            }
-            _ => return Ok(None),
-        }
-    }
-    Ok(Some(found))
-}
-
-/// By reading all of it; only the wanted trials' probes are kept.
-fn scanned(path: &Path, wanted: &[(u64, u32)]) -> Result<Probes, ReadError> {
-    #[derive(Deserialize)]
-    struct Head {
-        trial: u64,
-        attempt: u32,
-    }
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(io_error(path))?);
-    let mut found = HashMap::new();
-    let mut line = Vec::new();
-    for number in 1.. {
-        line.clear();
-        if file.read_until(b'\n', &mut line).map_err(io_error(path))? == 0 {
-            break;
-        }
-        let broken = |source| ReadError::Line { path: path.to_owned(), line: number, source };
-        let head: Head = match serde_json::from_slice(&line) {
-            Ok(head) => head,
-            // A torn last line belongs to a trial without a record.
-            Err(_) if !line.ends_with(b"\n") => break,
-            Err(source) => return Err(broken(source)),
-        };
-        if wanted.contains(&(head.trial, head.attempt)) {
-            let probes: TrialProbes = serde_json::from_slice(&line).map_err(broken)?;
-            found.insert(head.trial, probes.probes);
+        if let Some(probes) = file.of(trial, attempt)? {
+            found.insert(trial, probes);
         }
     }
     Ok(found)

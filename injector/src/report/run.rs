@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use super::format::time;
+use super::probes::ProbeFile;
 use super::read::{self, ReadError};
-use super::settings::Campaign;
-use crate::api::types::{LinkRecord, RecoveryRecord};
-use crate::clock::MonoNs;
+use super::settings::{Campaign, Settings};
+use crate::api::types::{LinkRecord, RECORD_SCHEMA, RecoveryRecord};
+use crate::clock::{MonoNs, Span};
+use crate::config;
+use crate::measure::again::{Probed, again, upgraded};
 use crate::stats::summary::{Summary, summarize};
 use crate::stats::trial::Trial;
 
@@ -131,12 +134,83 @@ pub struct Run {
     pub summary: Summary,
 }
 
+/// Judges records again that need it: those of an older schema, and all of them for another bound.
+struct Again<'a> {
+    path: &'a Path,
+    rules: config::Ready,
+    probed: Vec<Probed>,
+    served_within: Option<Span>,
+    probes: Option<ProbeFile>,
+}
+
+impl<'a> Again<'a> {
+    fn open(path: &'a Path, settings: &Settings, served_within: Option<Span>) -> Result<Self, ReadError> {
+        let ready = &settings.ready;
+        Ok(Self {
+            path,
+            rules: config::Ready {
+                consecutive: ready.consecutive,
+                observe: ready.observe,
+                observe_max: ready.observe_max,
+                tolerate: ready.tolerate,
+            },
+            probed: settings
+                .probes
+                .iter()
+                .map(|probe| Probed {
+                    name: probe.endpoint.clone(),
+                    interval: probe.interval,
+                    timeout: probe.timeout,
+                })
+                .collect(),
+            served_within,
+            probes: ProbeFile::open(path)?,
+        })
+    }
+
+    fn judged(&mut self, trial: u64, record: Box<RecoveryRecord>) -> Result<RecoveryRecord, ReadError> {
+        if record.schema == RECORD_SCHEMA && self.served_within.is_none() {
+            return Ok(*record);
+        }
+        let probes = match &mut self.probes {
+            Some(file) => file.of(trial, record.attempt.unwrap_or(1))?,
+            None => None,
+        };
+        let judged =
+            probes.and_then(|probes| again(&record, &probes, &self.rules, &self.probed, self.served_within));
+        match judged {
+            Some(judged) => Ok(judged),
+            None if self.served_within.is_some() && record.heal.is_some() => {
+                Err(ReadError::NoProbes { path: self.path.to_owned(), trial })
+            }
+            None => Ok(upgraded(&record)),
+        }
+    }
+}
+
 impl Run {
     /// Reads a run directory, also one whose campaign still goes on.
     pub fn load(path: &Path) -> Result<Self, ReadError> {
+        Self::load_within(path, None)
+    }
+
+    /// The records of a run directory, the last attempt of each trial, judged as [`Self::load_within`] does.
+    pub fn records(path: &Path, served_within: Option<Span>) -> Result<Vec<RecoveryRecord>, ReadError> {
         let campaign = read::campaign(path)?;
-        let (kept, notes) =
-            read::trials(path, |index, record| (Trial::new(index, record), Detail::new(record)))?;
+        let mut again = Again::open(path, &campaign.settings, served_within)?;
+        let (kept, _) = read::trials(path, |index, record| again.judged(index, record))?;
+        Ok(kept.into_values().collect())
+    }
+
+    /// The same, every record judged again from its probes: an answer counts as served if it came within
+    /// `served_within` of the instant at which its probe was due.
+    pub fn load_within(path: &Path, served_within: Option<Span>) -> Result<Self, ReadError> {
+        let campaign = read::campaign(path)?;
+        let mut again = Again::open(path, &campaign.settings, served_within)?;
+        let (kept, notes) = read::trials(path, |index, record| {
+            let record = again.judged(index, record)?;
+            Ok((Trial::new(index, &record), Detail::new(&record)))
+        })?;
         let (trials, details): (Vec<Trial>, Vec<Detail>) = kept.into_values().unzip();
         let summary = summarize(&trials, &campaign.settings.plan());
         Ok(Self { path: path.to_owned(), campaign, trials, details, notes, summary })

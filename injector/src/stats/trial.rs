@@ -72,8 +72,8 @@ pub struct Trial {
     pub observe_ns: u64,
     /// How long after the heal the endpoints were watched.
     pub observed_ns: Option<u64>,
-    /// Silence, reconnect, resync, response, coordination.
-    pub phases_ns: [Option<u64>; 5],
+    /// Silence, reconnect, return, relapse.
+    pub phases_ns: [Option<u64>; 4],
     /// The link whose first packet came last.
     pub last_link: Option<String>,
     /// Whether another partition still held one of its links at the heal.
@@ -81,7 +81,7 @@ pub struct Trial {
 }
 
 /// The phases' names, in the order of [`Trial::phases_ns`].
-pub const PHASES: [&str; 5] = ["silence", "reconnect", "resync", "response", "coordination"];
+pub const PHASES: [&str; 4] = ["silence", "reconnect", "return", "relapse"];
 
 impl Trial {
     /// What `record` says, as trial `index`.
@@ -126,13 +126,7 @@ impl Trial {
             deadline_ns: record.deadline_ns,
             observe_ns: record.observe_ns,
             observed_ns: from_heal(record.observed_until_ns),
-            phases_ns: [
-                phases.silence_ns,
-                phases.reconnect_ns,
-                phases.resync_ns,
-                phases.response_ns,
-                phases.coordination_ns,
-            ],
+            phases_ns: [phases.silence_ns, phases.reconnect_ns, phases.return_ns, phases.relapse_ns],
             last_link: phases.last_link.as_ref().map(ToString::to_string),
             still_cut: record.links.iter().any(|link| !link.still_cut_by.is_empty()),
         }
@@ -317,7 +311,7 @@ mod tests {
             deadline_ns: 20,
             observe_ns: 12,
             observed_ns: observed,
-            phases_ns: [None; 5],
+            phases_ns: [None; 4],
             last_link: None,
             still_cut: false,
         }

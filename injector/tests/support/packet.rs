@@ -48,6 +48,13 @@ pub fn ip(src: &str, dst: &str, protocol: u8, payload: &[u8]) -> Vec<u8> {
     }
 }
 
+/// An IPv4 fragment of a packet without options.
+pub fn fragment(mut frame: Vec<u8>, offset: u16, more: bool) -> Vec<u8> {
+    let field = offset | u16::from(more) << 13;
+    frame[20..22].copy_from_slice(&field.to_be_bytes());
+    frame
+}
+
 /// An Ethernet frame between two unicast MACs.
 pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];

@@ -294,6 +294,7 @@ fn record(name: &str) -> RecoveryRecord {
         links: Vec::new(),
         endpoints: Vec::new(),
         phases: Phases::default(),
+        outage: None,
         heal_to_ready_ns: Some(1_200_000_000),
         heal_to_settled_ns: outcome.filter(|outcome| *outcome == Outcome::Recovered).map(|_| 1_234_000_000),
         host: HostRecord::default(),

@@ -12,9 +12,9 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::frame::Pool;
 use super::model::Response;
 use super::model::names::World;
+use super::pool::Pool;
 
 /// A config, as text and as the model has it.
 pub struct Setup {
@@ -77,6 +77,12 @@ pub fn scopes() -> impl Strategy<Value = Scope> {
         "tcp/8080",
         "udp/1-65535:dst",
         "tcp/80-5121:src",
+        "sctp",
+        "sctp/5122",
+        "sctp/80-7000:src",
+        "proto/112",
+        "proto/2",
+        "proto/47",
     ];
     select(texts.to_vec()).prop_map(|text| text.parse().unwrap())
 }

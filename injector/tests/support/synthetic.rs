@@ -6,7 +6,7 @@ use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use injector::api::types::{
-    EndpointRecord, HealedBy, HostRecord, LinkRecord, Outcome, Phases, ProbeView, RECORD_SCHEMA,
+    EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outcome, Phases, ProbeView, RECORD_SCHEMA,
     RecoveryRecord, ShapePair, Stamped, TcpState,
 };
 use injector::clock::{MonoNs, Span, WallNs};
@@ -145,9 +145,11 @@ fn links(plant: &Plant, cut: u64, heal: u64) -> Vec<LinkRecord> {
                 first_syn_ns: later(250),
                 first_synack_ns: later(300),
                 first_data_ns: later(400),
-                still_cut_by: vec![],
+                reconnected_ns: later(300),
                 tcp: plant.settled_ns.is_none().then(|| vec![stuck()]),
-                uncovered: vec![],
+                in_force: Some(InForce::Yes),
+                proved: true,
+                ..LinkRecord::default()
             }
         })
         .collect()
@@ -198,6 +200,7 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
             relapses: if required && peer == "n1" { plant.relapses } else { 0 },
             probes_sent: 1200,
             probes_failed: 40,
+            outage: None,
             outcome: Some(if required || plant.outcome != Outcome::NotRecovered {
                 plant.outcome
             } else {
@@ -232,14 +235,17 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         phases: Phases {
             silence_ns: share(ready, 230),
             reconnect_ns: share(ready, 100),
-            resync_ns: share(ready, 100),
-            response_ns: share(ready, 520),
-            coordination_ns: settled.zip(share(ready, 950)).and_then(|(at, before)| at.checked_sub(before)),
+            return_ns: share(ready, 670),
+            relapse_ns: settled.zip(ready).and_then(|(at, before)| at.checked_sub(before)),
+            relapse_out_ns: None,
+            after_links_ns: settled.zip(share(ready, 330)).and_then(|(at, before)| at.checked_sub(before)),
+            last_synack_ns: None,
             last_link: Some(NamedLink {
                 src: plant.isolated.to_owned(),
                 dst: if plant.isolated == "n2" { "n1" } else { "n2" }.to_owned(),
             }),
         },
+        outage: None,
         heal_to_ready_ns: ready,
         heal_to_settled_ns: settled,
         host: HostRecord {

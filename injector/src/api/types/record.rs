@@ -3,24 +3,32 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::outage::{ClusterOutage, Outage};
 use super::view::{HealedBy, Stamped};
+use super::warning::Warning;
 use crate::clock::MonoNs;
 use crate::model::{NamedLink, Shape};
 
 /// The version of [`RecoveryRecord`]'s layout.
-pub const RECORD_SCHEMA: u32 = 1;
+pub const RECORD_SCHEMA: u32 = 2;
+
+/// The oldest layout that can still be read: what it lacks is null, and its warnings are of the code `other`.
+pub const OLDEST_RECORD_SCHEMA: u32 = 1;
 
 /// One link of a recovery record.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LinkRecord {
     /// The sender.
     pub src: String,
     /// The receiver.
     pub dst: String,
-    /// Packets dropped, GSO segments counted each.
+    /// Packets dropped that were addressed to the receiver, GSO segments counted each.
     pub dropped_packets: u64,
-    /// Bytes dropped as the hook saw them.
+    /// Their bytes as the hook saw them.
     pub dropped_bytes: u64,
+    /// Group frames, ARP and neighbour discovery dropped: these prove nothing.
+    #[serde(default)]
+    pub group_packets: u64,
     /// The first drop; `null` if nothing was dropped.
     pub first_drop_ns: Option<MonoNs>,
     /// The last drop.
@@ -33,10 +41,36 @@ pub struct LinkRecord {
     pub first_synack_ns: Option<MonoNs>,
     /// The first payload after the heal.
     pub first_data_ns: Option<MonoNs>,
+    /// When the link carried again: from a SYN-ACK either way, or from payload both ways.
+    pub reconnected_ns: Option<MonoNs>,
     /// Partitions that held this link when this one was healed.
     pub still_cut_by: Vec<String>,
     /// Times at which no hook of ours covered the link.
     pub uncovered: Vec<Uncovered>,
+    /// Times at which something could send packets of the link past our programs.
+    #[serde(default)]
+    pub bypassed: Vec<Bypassed>,
+    /// Packets that passed during a full cut although another of their names (a claimed address, a MAC, the port that
+    /// they came by) puts them on this link.
+    #[serde(default)]
+    pub leaked_packets: u64,
+    /// The first of them.
+    #[serde(default)]
+    pub first_leak_ns: Option<MonoNs>,
+    /// Packets dropped at the receiver's port a second or more after the cut, although the sender's port should have
+    /// dropped them: some of the sender's ways pass no hook of ours.
+    #[serde(default)]
+    pub late_packets: u64,
+    /// Bytes that TCP connections of the receiver got from the sender between a second after the cut and the heal, as the
+    /// receiver's namespace counts them; `null` where none was looked into, or the cut was not full or too short.
+    #[serde(default)]
+    pub crossed_bytes: Option<u64>,
+    /// Whether the cut was in force from its beginning to its end; `null` before the heal.
+    #[serde(default)]
+    pub in_force: Option<InForce>,
+    /// Whether it was in force and dropped a packet addressed to the receiver.
+    #[serde(default)]
+    pub proved: bool,
     /// The sender's TCP sockets on this link, if the record was still open just before the deadline; `null` where
     /// none was seen, as with a sender whose namespace is none of the config's.
     #[serde(default)]
@@ -80,6 +114,31 @@ pub struct Uncovered {
     pub until_ns: Option<MonoNs>,
 }
 
+/// A time at which something could send packets past our programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bypassed {
+    /// The interface, as in the config.
+    pub interface: String,
+    /// What ran before our programs.
+    pub why: String,
+    /// From.
+    pub from_ns: MonoNs,
+    /// Until; `null` if it lasts.
+    pub until_ns: Option<MonoNs>,
+}
+
+/// Whether a link's cut was in force from its beginning to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InForce {
+    /// Nothing speaks against it.
+    Yes,
+    /// Packets passed, or could pass, some of the time.
+    No,
+    /// It is not known which ways the link's packets take, and none was dropped.
+    Unknown,
+}
+
 /// How an endpoint, or a whole trial, ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -115,9 +174,9 @@ pub struct EndpointRecord {
     pub first_response_ns: Option<MonoNs>,
     /// The first success after the heal.
     pub first_ok_ns: Option<MonoNs>,
-    /// The answer to the first probe of the first run of K successes.
+    /// When service was back after the heal: the heal itself where it was there then.
     pub ready_ns: Option<MonoNs>,
-    /// The same of the run that lasted through the observation.
+    /// The end of the last window without service, through an observation; the heal where none came after it.
     pub settled_ns: Option<MonoNs>,
     /// Failures after ready.
     pub relapses: u64,
@@ -125,6 +184,9 @@ pub struct EndpointRecord {
     pub probes_sent: u64,
     /// Of these, failed ones.
     pub probes_failed: u64,
+    /// When it was out of service, from the cut to the end of the watch; `null` before the heal, and where it was not
+    /// healthy before the cut.
+    pub outage: Option<Outage>,
     /// This endpoint's own outcome.
     pub outcome: Option<Outcome>,
 }
@@ -134,16 +196,20 @@ pub struct EndpointRecord {
 pub struct Phases {
     /// Heal → the last link's first packet: nobody tried.
     pub silence_ns: Option<u64>,
-    /// → the last first handshake.
+    /// → the last link carries (see [`LinkRecord::reconnected_ns`]).
     pub reconnect_ns: Option<u64>,
-    /// → the last first payload.
-    pub resync_ns: Option<u64>,
-    /// → the last required endpoint's first ok.
-    pub response_ns: Option<u64>,
+    /// → all required endpoints are ready.
+    pub return_ns: Option<u64>,
     /// → settled.
-    pub coordination_ns: Option<u64>,
+    pub relapse_ns: Option<u64>,
+    /// The part of the relapse in which a required endpoint was out.
+    pub relapse_out_ns: Option<u64>,
+    /// From the instant at which the last link carried to settled: what links do not explain.
+    pub after_links_ns: Option<u64>,
     /// The link whose first packet came last.
     pub last_link: Option<NamedLink>,
+    /// The last of the links' first SYN-ACKs. It is evidence and moves no boundary.
+    pub last_synack_ns: Option<MonoNs>,
 }
 
 /// How well the instrument itself was served during the trial.
@@ -203,6 +269,8 @@ pub struct RecoveryRecord {
     pub endpoints: Vec<EndpointRecord>,
     /// The phases.
     pub phases: Phases,
+    /// The outages of the required endpoints together, by name; `null` before the heal.
+    pub outage: Option<Vec<ClusterOutage>>,
     /// From heal end to the instant at which all required endpoints were ready.
     pub heal_to_ready_ns: Option<u64>,
     /// The same, settled.
@@ -211,9 +279,9 @@ pub struct RecoveryRecord {
     pub host: HostRecord,
     /// Whether the host starved the instrument.
     pub starved: bool,
-    /// What makes this record doubtful, in words (a foreign program that runs before ours, …).
+    /// What makes this record doubtful (a foreign program that runs before ours, …).
     #[serde(default)]
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
     /// Events lost during the trial.
     pub lost_events: u64,
     /// Whether at least one packet was dropped on the partition's links.

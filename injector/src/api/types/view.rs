@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::request::{PartitionRequest, StartAt};
+use super::warning::Warning;
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::model::Shape;
 
@@ -129,8 +130,8 @@ pub struct PartitionView {
     pub ends_at_ns: Option<MonoNs>,
     /// When it was healed.
     pub healed: Option<Healed>,
-    /// What makes this partition's record doubtful, in words (a foreign program ahead of ours, …).
-    pub warnings: Vec<String>,
+    /// What makes this partition's record doubtful (a foreign program ahead of ours, …).
+    pub warnings: Vec<Warning>,
 }
 
 /// One probe's result.

@@ -27,6 +27,19 @@ pub struct Entry {
     pub missing: String,
     /// When it was not.
     pub gaps: Vec<Gap>,
+    /// When something could send packets past our programs.
+    pub bypasses: Vec<Bypass>,
+    /// When our programs were last known to be on their hooks, with nothing before them.
+    pub whole_at: MonoNs,
+}
+
+/// A time in which something could send packets past our programs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bypass {
+    /// From when until when.
+    pub time: Gap,
+    /// What runs before ours.
+    pub why: String,
 }
 
 impl Entry {
@@ -42,6 +55,8 @@ impl Entry {
             is_preparing: false,
             missing,
             gaps: Vec::new(),
+            bypasses: Vec::new(),
+            whole_at: MonoNs(0),
         }
     }
 
@@ -78,6 +93,7 @@ impl Entry {
                     "attached"
                 );
                 self.attachment = Some(attachment);
+                self.whole_at = now;
                 Ok(())
             }
             Err(Refused { ebpf, error }) => {
@@ -103,10 +119,31 @@ impl Entry {
                 self.gaps.remove(0);
             }
             self.gaps.push(Gap { from: since, until: None });
+            self.end_bypass(since);
         }
         self.missing = format!("{why}; it is attached again as soon as it is there");
         tracing::warn!(interface = shown(&self.interface), why, "lost");
         (shown(&self.interface), format!("lost: {why}"))
+    }
+
+    /// Whether something can send packets past our programs.
+    pub fn is_bypassed(&self) -> bool {
+        self.bypasses.last().is_some_and(|bypass| bypass.time.until.is_none())
+    }
+
+    /// Notes that something runs before our programs.
+    pub fn begin_bypass(&mut self, bypass: Bypass) {
+        if self.bypasses.len() == GAPS {
+            self.bypasses.remove(0);
+        }
+        self.bypasses.push(bypass);
+    }
+
+    /// Notes that nothing runs before our programs any more.
+    pub fn end_bypass(&mut self, at: MonoNs) {
+        if let Some(bypass) = self.bypasses.last_mut().filter(|bypass| bypass.time.until.is_none()) {
+            bypass.time.until = Some(at);
+        }
     }
 
     /// Takes note of why it is not attached; told once, and tried anew at the next notification.

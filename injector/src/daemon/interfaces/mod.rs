@@ -6,6 +6,7 @@ mod coverage;
 mod entry;
 mod follow;
 mod gaps;
+mod hooks;
 mod look;
 mod namespaces;
 mod pause;
@@ -16,19 +17,19 @@ mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::join_all;
 use tokio::sync::mpsc;
 
 use self::coverage::Coverage;
 use self::entry::Entry;
 use self::gaps::{Gap, common, merged};
+use self::hooks::HooksFound;
 use self::prepare::Spare;
 use self::survey::Namespace;
 use super::StartError;
-use crate::api::types::{AttachmentView, Uncovered};
+use crate::api::types::Uncovered;
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Netns};
-use crate::datapath::{DatapathError, Foreign, Instance, Instances, Kernel, Names, ids, names, shown};
+use crate::datapath::{DatapathError, Instance, Instances, Kernel, Names, shown};
 use crate::model::{Link, PeerId};
 use crate::netlink;
 use crate::netlink::news::News;
@@ -59,6 +60,13 @@ pub enum InterfaceEvent {
         id: u32,
         /// They, or why there are none.
         instance: Result<Box<Instance>, DatapathError>,
+    },
+    /// The hooks of a namespace's interfaces were read.
+    Hooks {
+        /// The namespace, by name,
+        netns: Option<Netns>,
+        /// and what is on them.
+        found: HooksFound,
     },
     /// It is time to look where the peers live now.
     Survey {
@@ -104,6 +112,8 @@ pub struct Interfaces {
     listed: BTreeMap<String, Option<Identity>>,
     /// Whether a survey is on its way.
     is_due: bool,
+    /// The namespaces that have yet to say what is on the hooks.
+    hooks_asked: BTreeSet<Option<Netns>>,
     /// What was warned of.
     doubts: BTreeSet<String>,
     /// The threads.
@@ -141,6 +151,7 @@ impl Interfaces {
             is_one_missing: false,
             listed: BTreeMap::new(),
             is_due: false,
+            hooks_asked: BTreeSet::new(),
             doubts: BTreeSet::new(),
             workers,
             met,
@@ -235,6 +246,9 @@ impl Interfaces {
             }
             InterfaceEvent::Prepared { id, instance } => {
                 changes.told.extend(self.prepared(id, instance).await);
+            }
+            InterfaceEvent::Hooks { netns, found } => {
+                changes.told.extend(self.hooks_found(&netns, found).await);
             }
             InterfaceEvent::Survey { at } => return self.survey(at, config, kernel, cuts).await,
         }
@@ -346,82 +360,6 @@ impl Interfaces {
             gaps.extend(open);
         }
         Some((names.join(", "), merged(gaps)))
-    }
-
-    /// Who else is on the hooks, by entry: all namespaces are asked at once.
-    async fn others(&self) -> (Vec<Option<Result<Vec<Foreign>, DatapathError>>>, Names) {
-        let asked = self.entries.iter().map(async |entry| match &entry.attachment {
-            Some(attachment) => Some(attachment.others().await),
-            None => None,
-        });
-        let found = join_all(asked).await;
-        let mut wanted = ids(found.iter().flatten().flatten().flatten());
-        wanted.extend(self.entries.iter().filter_map(|entry| entry.attachment.as_ref()?.xdp_holder));
-        let mut named = self.met.clone();
-        if let Some(supervisor) = self.workers.privileged()
-            && !wanted.is_empty()
-        {
-            named.extend(supervisor.ask(move || names(&wanted)).await.unwrap_or_default());
-        }
-        (found, named)
-    }
-
-    /// What runs before our programs, or may do so unseen, in words.
-    pub async fn ahead(&self) -> Vec<String> {
-        let (found, names) = self.others().await;
-        let mut warnings = Vec::new();
-        for (entry, found) in self.entries.iter().zip(found) {
-            match found {
-                None => {}
-                Some(Ok(foreign)) => {
-                    warnings.extend(foreign.iter().filter(|foreign| foreign.is_ahead).map(|foreign| {
-                        let (interface, program) = (shown(&entry.interface), foreign.shown(&names));
-                        format!("{interface}: {program} runs before our program and can bypass it")
-                    }));
-                }
-                Some(Err(error)) => warnings.push(format!(
-                    "{error}; a program that runs before ours on {} would bypass it",
-                    shown(&entry.interface)
-                )),
-            }
-        }
-        warnings
-    }
-
-    /// What `status` shows.
-    pub async fn views(&self) -> Vec<AttachmentView> {
-        let (found, names) = self.others().await;
-        let mut views = Vec::new();
-        for (entry, found) in self.entries.iter().zip(found) {
-            let mut why = entry.chosen.iter().cloned().collect::<Vec<_>>();
-            let mut programs = Vec::new();
-            match &entry.attachment {
-                None => why.push(entry.missing.clone()),
-                Some(attachment) => {
-                    why.push(attachment.why(&names));
-                }
-            }
-            match found {
-                None => {}
-                Some(Ok(foreign)) => {
-                    let ahead = foreign.iter().filter(|foreign| foreign.is_ahead);
-                    let ahead: Vec<String> = ahead.map(|foreign| foreign.shown(&names)).collect();
-                    if !ahead.is_empty() {
-                        why.push(format!("{} runs before us", ahead.join(", ")));
-                    }
-                    programs = foreign.iter().map(|foreign| foreign.shown(&names)).collect();
-                }
-                Some(Err(error)) => why.push(error.to_string()),
-            }
-            views.push(AttachmentView {
-                interface: entry.interface.name.clone(),
-                netns: entry.interface.netns.as_ref().map(ToString::to_string),
-                hook: entry.attachment.as_ref().map(|attachment| attachment.hooks.to_string()),
-                why: why.join("; "),
-                others: programs,
-            });
-        }
-        views
     }
 
     /// How many are attached.

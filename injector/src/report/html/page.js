@@ -10,7 +10,7 @@
   const NS = "http://www.w3.org/2000/svg";
   const OUTCOMES = ["recovered", "not recovered", "censored", "unknown", "harness failed"];
   const COLOURS = ["--good", "--bad", "--open", "--open", "--broken"];
-  const PHASES = ["silence", "reconnect", "resync", "response", "coordination"];
+  const PHASES = ["silence", "reconnect", "return", "relapse"];
   const UNIT = 1e4; // times are tenths of a millisecond
   const CLOSEST = 1e-3; // seconds that a timeline shows at least
 

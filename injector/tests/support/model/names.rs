@@ -103,7 +103,8 @@ impl World {
         let by_address = reading.addresses.is_some_and(|(from, to)| {
             [from, to].iter().any(|address| self.protected_addresses.contains(&plain(*address)))
         });
-        by_address || self.protected_scopes.iter().any(|scope| reading.is_in(*scope))
+        by_address
+            || self.protected_scopes.iter().any(|scope| reading.is_in(*scope) || reading.may_be_in(*scope))
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Reading<'a> {
     pub asks: bool,
     /// The address that its sender claims by it.
     pub claims: Option<IpAddr>,
+    /// Of a later fragment, the protocol as far as its headers say.
+    pub piece_of: Option<u8>,
 }
 
 /// What a packet carries.
@@ -36,7 +38,10 @@ pub enum Content<'a> {
     },
     /// The flow that an error quotes, turned round: its protocol and ports.
     Icmp(Option<(u8, Option<(u16, u16)>)>),
-    Other,
+    /// A protocol's number, and its ports if it has any that are known.
+    Other(u8, Option<(u16, u16)>),
+    /// It has no addresses, and nothing else that can be read.
+    Unparsed,
 }
 
 /// An IPv4-mapped IPv6 address is that of the IPv4 node (RFC 4291).
@@ -59,17 +64,36 @@ impl Reading<'_> {
         matches!(self.to_mac, [0x01, 0x80, 0xc2, 0, 0, ..=0x0f])
     }
 
+    /// Whether it is a piece of a datagram whose first fragment may be in a scope.
+    pub fn may_be_in(&self, scope: Scope) -> bool {
+        let protocol = match scope.protocol {
+            Protocol::Tcp => 6,
+            Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+            Protocol::Number(number) => number,
+            Protocol::Icmp => 1,
+        };
+        self.piece_of.is_some_and(|of| {
+            of == protocol
+                || matches!(self.content, Content::Icmp(_))
+                || [0, 43, 44, 51, 60, 135, 139, 140].contains(&of)
+        })
+    }
+
     /// Whether it is in a scope; a frame without addresses is in none.
     pub fn is_in(&self, scope: Scope) -> bool {
         let flow = match &self.content {
             Content::Tcp { ports, .. } => Some((6, *ports)),
             Content::Udp { ports, .. } => Some((17, *ports)),
             Content::Icmp(quoted) => *quoted,
-            Content::Neighbour | Content::Other => None,
+            Content::Other(protocol, ports) => Some((*protocol, *ports)),
+            Content::Neighbour | Content::Unparsed => None,
         };
         let protocol = match scope.protocol {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
+            Protocol::Sctp => 132,
+            Protocol::Number(number) => number,
             Protocol::Icmp => return matches!(self.content, Content::Icmp(_)),
         };
         let Some((of, ports)) = flow else { return false };
@@ -89,29 +113,31 @@ impl Reading<'_> {
 
 /// Reads a frame of at least 14 bytes.
 pub fn read(frame: &[u8]) -> Reading<'_> {
-    let (addresses, content, asks, claims) = match addressed(&frame[12..]) {
-        Some(Addressed { from, to, content, asks, claims }) => (Some((from, to)), content, asks, claims),
-        None => (None, Content::Other, false, None),
-    };
-    // A tag may be of a network of its own: what is claimed there is not learned.
-    let claims = claims.filter(|_| !matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]));
-    Reading {
-        addresses,
+    let mut reading = Reading {
+        addresses: None,
         from_mac: *frame[6..].first_chunk().unwrap(),
         to_mac: *frame.first_chunk().unwrap(),
-        content,
-        asks,
-        claims,
+        content: Content::Unparsed,
+        asks: false,
+        claims: None,
+        piece_of: None,
+    };
+    if let Some(Addressed { from, to, content, asks, claims, piece_of }) = addressed(&frame[12..]) {
+        // A tag may be of a network of its own: what is claimed there is not learned.
+        let claims = claims.filter(|_| !matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]));
+        reading = Reading { addresses: Some((from, to)), content, asks, claims, piece_of, ..reading };
     }
+    reading
 }
 
-/// What a frame with addresses says of them.
+/// What a frame with addresses says.
 struct Addressed<'a> {
     from: IpAddr,
     to: IpAddr,
     content: Content<'a>,
     asks: bool,
     claims: Option<IpAddr>,
+    piece_of: Option<u8>,
 }
 
 /// Reads a frame from its ethertype on; `None` if its addresses can't be read.
@@ -126,7 +152,8 @@ fn addressed(mut rest: &[u8]) -> Option<Addressed<'_>> {
         [0x08, 0x00] => {
             let ip = V4::read(packet)?;
             let (from, to) = (ip.from.into(), ip.to.into());
-            Some(Addressed { from, to, content: ip.content(), asks: false, claims: None })
+            let piece_of = ip.above.piece_of();
+            Some(Addressed { from, to, content: ip.content(), asks: false, claims: None, piece_of })
         }
         [0x86, 0xdd] => {
             let ip = V6::read(packet)?;
@@ -137,6 +164,7 @@ fn addressed(mut rest: &[u8]) -> Option<Addressed<'_>> {
                 content: ip.content(),
                 asks: asked.is_some(),
                 claims: ip.claims().map(IpAddr::from),
+                piece_of: ip.above.piece_of(),
             })
         }
         [0x08, 0x06] => match packet.first_chunk::<28>()? {
@@ -145,7 +173,7 @@ fn addressed(mut rest: &[u8]) -> Option<Addressed<'_>> {
                 let (from, to) = (address(6), address(16));
                 let asks = [*high, *low] == [0, 1];
                 let claims = asks.then_some(from);
-                Some(Addressed { from, to, content: Content::Neighbour, asks, claims })
+                Some(Addressed { from, to, content: Content::Neighbour, asks, claims, piece_of: None })
             }
             _ => None,
         },
@@ -163,6 +191,17 @@ struct Above<'a> {
 }
 
 impl<'a> Above<'a> {
+    /// Goes on behind a header of this length.
+    fn enter(&mut self, next: u8, header: usize) {
+        self.protocol = next;
+        self.bytes = self.bytes.get(header..).unwrap_or_default();
+        self.length = self.length.map(|length| length.saturating_sub(header));
+    }
+
+    fn piece_of(&self) -> Option<u8> {
+        self.later_fragment.then_some(self.protocol)
+    }
+
     fn ports(&self) -> Option<(u16, u16)> {
         let [a, b, c, d] = *self.bytes.first_chunk()?;
         (!self.later_fragment).then_some((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
@@ -195,7 +234,8 @@ impl<'a> Above<'a> {
                 Some(kind) if !self.later_fragment => self.icmp(icmp, *kind),
                 _ => Content::Icmp(None),
             },
-            _ => Content::Other,
+            132 => Content::Other(132, self.ports()),
+            other => Content::Other(other, None),
         }
     }
 
@@ -226,13 +266,22 @@ impl<'a> V4<'a> {
         }
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let address = |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
-        let above = Above {
+        let mut above = Above {
             protocol: fixed[9],
             bytes: packet.get(header..).unwrap_or_default(),
             // No sensible length: a segmentation super-packet.
             length: usize::from(word(2)).checked_sub(header),
             later_fragment: word(6) % 0x2000 > 0,
         };
+        // At most two authentication headers are followed, and in a later fragment there is none.
+        for _ in 0..2 {
+            match above.bytes {
+                [next, length, ..] if above.protocol == 51 && !above.later_fragment => {
+                    above.enter(*next, usize::from(*length) * 4 + 8);
+                }
+                _ => break,
+            }
+        }
         Some(Self { from: address(12), to: address(16), above })
     }
 
@@ -283,9 +332,7 @@ impl<'a> V6<'a> {
                 0 | 43 | 60 | 135 | 139 | 140 => usize::from(length) * 8 + 8,
                 _ => break,
             };
-            above.protocol = next;
-            above.bytes = above.bytes.get(skip..).unwrap_or_default();
-            above.length = above.length.map(|length| length.saturating_sub(skip));
+            above.enter(next, skip);
             if above.later_fragment {
                 break;
             }

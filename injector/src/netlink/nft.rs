@@ -1,0 +1,107 @@
+//! Chains of nftables on a device's egress: they run before TC, and a rule there may send a packet past it.
+
+use std::io;
+
+use super::raw::{RawSocket, attributes, text, u32_at};
+
+const SUBSYSTEM: u16 = 10 << 8;
+const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const GET_CHAIN: u16 = SUBSYSTEM | 4;
+const FAMILY_NETDEV: u8 = 5;
+const CHAIN_TABLE: u16 = 1;
+const CHAIN_NAME: u16 = 3;
+const CHAIN_HOOK: u16 = 4;
+const HOOK_NUMBER: u16 = 1;
+const HOOK_DEVICE: u16 = 3;
+const HOOK_DEVICES: u16 = 4;
+const EGRESS: u32 = 1;
+
+/// A chain on the egress of devices.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EgressChain {
+    /// Its table and its name, as in `table netdev t` `chain c`.
+    pub name: String,
+    /// The names of its devices.
+    pub devices: Vec<String>,
+}
+
+/// The egress chains of the calling thread's namespace; none where the kernel has no nftables.
+pub fn egress_chains() -> io::Result<Vec<EgressChain>> {
+    let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
+        Ok(socket) => socket,
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    // The family, version 0, no resource.
+    socket.send(GET_CHAIN, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &[FAMILY_NETDEV, 0, 0, 0])?;
+    let mut found = Vec::new();
+    let end = socket.receive(|kind, body| {
+        if kind == NEW_CHAIN
+            && let Some(chain) = body.get(4..).and_then(egress)
+        {
+            found.push(chain);
+        }
+    });
+    match end {
+        Ok(()) => Ok(found),
+        Err(error) if is_absent(&error) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error says that the kernel has no nftables.
+fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EPROTONOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT | libc::EAFNOSUPPORT)
+    )
+}
+
+fn egress(body: &[u8]) -> Option<EgressChain> {
+    let (mut table, mut name, mut number, mut devices) = (String::new(), String::new(), None, Vec::new());
+    for (kind, payload) in attributes(body) {
+        match kind {
+            CHAIN_TABLE => table = text(payload),
+            CHAIN_NAME => name = text(payload),
+            CHAIN_HOOK => {
+                for (kind, payload) in attributes(payload) {
+                    match kind {
+                        HOOK_NUMBER => number = u32_at(payload, 0).map(u32::from_be),
+                        HOOK_DEVICE => devices.push(text(payload)),
+                        HOOK_DEVICES => devices.extend(attributes(payload).map(|(_, device)| text(device))),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    devices.sort();
+    devices.dedup();
+    (number == Some(EGRESS)).then(|| EgressChain { name: format!("netdev {table} {name}"), devices })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::from(((payload.len() + 4) as u16).to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    #[test]
+    fn an_egress_chain_is_read_with_its_devices() {
+        let chain = |number: u32| {
+            let devices = [attribute(1, b"eth0\0"), attribute(1, b"eth1\0")].concat();
+            let hook = [attribute(1, &number.to_be_bytes()), attribute(4, &devices)].concat();
+            [attribute(1, b"t\0"), attribute(3, b"c\0"), attribute(0x8004, &hook)].concat()
+        };
+        let found = egress(&chain(1)).unwrap();
+        assert_eq!((found.name.as_str(), found.devices), ("netdev t c", vec!["eth0".into(), "eth1".into()]));
+        assert_eq!(egress(&chain(0)), None, "ingress comes after TC");
+    }
+}

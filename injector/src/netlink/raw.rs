@@ -1,0 +1,93 @@
+//! Netlink messages as bytes: for what no parser of a library knows whole.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+
+/// How long a message's header is.
+pub const HEADER_LEN: usize = 16;
+
+/// A request socket of the calling thread's namespace.
+pub struct RawSocket(OwnedFd);
+
+impl RawSocket {
+    /// Opens one of a protocol, such as `NETLINK_ROUTE`.
+    pub fn open(protocol: libc::c_int) -> io::Result<Self> {
+        // SAFETY: takes numbers, answers a new descriptor or -1.
+        let fd = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just opened, owned by nobody else.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Sends one message.
+    pub fn send(&self, kind: u16, flags: i32, body: &[u8]) -> io::Result<()> {
+        let mut message = Vec::with_capacity(HEADER_LEN + body.len());
+        message.extend(((HEADER_LEN + body.len()) as u32).to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend((flags as u16).to_ne_bytes());
+        // A sequence number, and the kernel's port.
+        message.extend(1_u32.to_ne_bytes());
+        message.extend(0_u32.to_ne_bytes());
+        message.extend(body);
+        // SAFETY: the pointer and the length are those of `message`, which outlives the call.
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Reads messages until the answer is complete; `each` gets the type and the body of every one.
+    pub fn receive(&self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
+        let mut buffer = vec![0_u8; 1 << 16];
+        loop {
+            // SAFETY: the pointer and the length are those of `buffer`, which outlives the call.
+            let read = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            let Ok(read) = usize::try_from(read) else { return Err(io::Error::last_os_error()) };
+            let mut rest = &buffer[..read];
+            while let (Some(len), Some(kind)) = (u32_at(rest, 0), u16_at(rest, 4)) {
+                let Some(body) = rest.get(HEADER_LEN..len as usize) else { break };
+                match i32::from(kind) {
+                    libc::NLMSG_DONE => return Ok(()),
+                    libc::NLMSG_ERROR => {
+                        return match u32_at(body, 0).map_or(libc::EIO, |code| -(code.cast_signed())) {
+                            0 => Ok(()),
+                            code => Err(io::Error::from_raw_os_error(code)),
+                        };
+                    }
+                    _ => each(kind, body),
+                }
+                rest = rest.get(align(len as usize)..).unwrap_or_default();
+            }
+        }
+    }
+}
+
+fn align(len: usize) -> usize {
+    len.next_multiple_of(4)
+}
+
+/// A number in the host's byte order.
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
+}
+
+/// The attributes of a message: type and payload.
+pub fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let len = usize::from(u16_at(rest, 0)?);
+        // The two high bits are flags of the attribute, not part of its type.
+        let kind = u16_at(rest, 2)? & 0x3fff;
+        let payload = rest.get(4..len)?;
+        rest = rest.get(align(len)..).unwrap_or_default();
+        Some((kind, payload))
+    })
+}
+
+/// A text attribute without its final zero byte.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
+}
