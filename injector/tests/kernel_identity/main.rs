@@ -74,3 +74,39 @@ fn is_wanted(wanted: Wanted, fate: Fate) -> bool {
         Wanted::Unnamed => !is_dropped && unnamed > 0,
     }
 }
+
+/// The page with the matrix.
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/identity-matrix.md");
+
+/// What is above the matrix.
+const HEAD: &str = "# Which frames a cut drops
+
+Each kind of frame in each shape, at the hooks on its way, beside a switch port that is off. For shapes of links that is an
+access list between two ports of one switch. There are three peers, n1 to n3, each behind a port of its own, whose addresses
+the config lists, whose namespaces are seen and which forward for nobody. *Both ends*: every peer's port is hooked. *Sender's
+port*, *receiver's port*: only that one is. The two ends of a veth, TC and XDP all do the same. `isolate` cuts a peer off from
+the other peers and not from the world, unless the shape names it.
+
+The test `kernel_identity` compares this page with what the programs do in the kernel. This makes it anew:
+
+```
+INJECTOR_MATRIX=$PWD/docs/identity-matrix.md cargo test --package injector --test kernel_identity the_matrix
+```
+
+";
+
+#[test]
+fn the_matrix_is_as_the_page_has_it() {
+    if !can_run("the_matrix_is_as_the_page_has_it") {
+        return;
+    }
+    let made = format!("{HEAD}{}", matrix::matrix(&mut way("")));
+    if let Some(path) = std::env::var_os("INJECTOR_MATRIX") {
+        std::fs::write(path, &made).unwrap();
+    }
+    let stored = std::fs::read_to_string(PAGE).unwrap();
+    assert!(
+        stored == made,
+        "docs/identity-matrix.md is not what the programs do; it says how to make it anew"
+    );
+}
