@@ -97,11 +97,22 @@ pub mod counter {
     /// Frames of a peer's port from an address that is neither listed nor claimed, of a peer that may forward: they are
     /// the world's.
     pub const FOREIGN_SOURCE: u32 = 6;
+    /// Unicast frames that pass a peer's port to or from someone whom nothing names, neither an address nor a MAC, while
+    /// not every peer has a bound port: it may be one of the others. No ARP or neighbour discovery.
+    pub const UNNAMED: u32 = 7;
     /// How many counters there are.
-    pub const COUNT: u32 = 7;
+    pub const COUNT: u32 = 8;
     /// Their names, by index.
-    pub const NAMES: [&str; COUNT as usize] =
-        ["judged", "dropped", "unparsed", "protected", "stamps_lost", "bells_lost", "foreign_source"];
+    pub const NAMES: [&str; COUNT as usize] = [
+        "judged",
+        "dropped",
+        "unparsed",
+        "protected",
+        "stamps_lost",
+        "bells_lost",
+        "foreign_source",
+        "unnamed",
+    ];
 }
 
 /// The bell: something was stamped for this slot. The daemon reads the maps.

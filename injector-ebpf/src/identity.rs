@@ -239,9 +239,14 @@ pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
     }
 }
 
-/// The peer whose MAC address a frame's sender has, whatever the port says. A global function, as [`by_frame`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn sender_by_mac() -> u32 {
+/// The peer whose MAC address a frame's sender has, whatever the port says.
+#[inline(always)]
+pub fn sender_by_mac() -> u32 {
     by_frame(FROM, WORLD)
+}
+
+/// The same of its receiver.
+#[inline(always)]
+pub fn receiver_by_mac() -> u32 {
+    by_frame(TO, WORLD)
 }

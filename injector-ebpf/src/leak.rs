@@ -7,7 +7,7 @@ use injector_common::key::{LinkKey, traits};
 use injector_common::packet::flag;
 use injector_common::record::counter;
 
-use crate::identity::{WORLD, sender_by_mac, traits_of};
+use crate::identity::{WORLD, receiver_by_mac, sender_by_mac, traits_of};
 use crate::maps::{FEATURES, ODD, SCENE, SIDE, SLOTS};
 use crate::scene::Scene;
 use crate::verdict::{cell, is_protected};
@@ -23,6 +23,16 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
         return 0;
     }
     let Scene { sender, receiver, src, dst, .. } = *scene;
+    // Someone whom nothing names may be a peer, as long as not every peer has a port that names it.
+    if (sender != WORLD && dst == WORLD || receiver != WORLD && src == WORLD)
+        && scene.packet.flags & flag::GROUP == 0
+        && traits_of(WORLD) & traits::ALL_BOUND == 0
+    {
+        let other = if sender != WORLD { receiver_by_mac() } else { sender_by_mac() };
+        if other == WORLD {
+            emit::count(counter::UNNAMED, 1);
+        }
+    }
     if sender != WORLD && src != sender {
         // Forwarded or forged: the receiver's hook looks at the MAC too from now on.
         if traits_of(sender) & traits::FORWARDS == 0 {

@@ -14,10 +14,11 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use injector::datapath::{Clocks, Datapath as _, SlotIndex, execute};
+use injector::identity::{End, Identity, Port, Traits};
 use injector::model::{Link, PeerId};
 use injector::plan::{Cell, Presence, Step};
 use injector_common::{SLOTS, Word};
-use programs::{Hook, Programs, config, link, steady};
+use programs::{Hook, INTERFACE, Programs, config, link, steady};
 use result::Run;
 
 /// How often each case is measured, all cases taking turns.
@@ -34,6 +35,8 @@ struct Case {
     name: &'static str,
     word: Word,
     frame: Vec<u8>,
+    /// The packet that goes out, where that is another one.
+    out: Option<Vec<u8>>,
     drops: bool,
 }
 
@@ -41,11 +44,21 @@ fn main() {
     let mut run = Run::begin("verdict");
     let mut exact = Programs::load(&config(&exact_peers()), Clocks::Real);
     let mut prefix = Programs::load(&config(&prefix_peers()), Clocks::Real);
+    let mut bound = Programs::load(&config(&exact_peers()), Clocks::Real);
     place(&mut exact, &exact_peers());
     place(&mut prefix, &prefix_peers());
+    place(&mut bound, &exact_peers());
+    bound.kernel.identify(&behind_the_interface(3)).unwrap();
     let udp = |src, dst| packet::udp(src, dst, 1, 2, b"payload");
     let (one, last) = (Word::new(1, 0), Word::new(1 << (SLOTS - 1), 0));
-    let case = |name, word, frame, drops| Case { name, word, frame, drops };
+    let case = |name, word, frame, drops| Case { name, word, frame, out: None, drops };
+    let both = |name, word, one: (_, _), drops| Case {
+        name,
+        word,
+        frame: udp(one.0, one.1),
+        out: Some(udp(one.1, one.0)),
+        drops,
+    };
     let exact_cases = [
         case("nothing armed", Word::default(), udp("10.0.0.2", "10.0.0.3"), false),
         case("armed, link not cut, IPv4", one, udp("10.0.0.3", "10.0.0.4"), false),
@@ -59,20 +72,31 @@ fn main() {
         case("armed, link not cut, IPv4 by 100 prefixes", one, udp("10.3.0.9", "10.4.0.9"), false),
         case("armed, link not cut, IPv6 by 100 prefixes", one, udp("fd00:3::9", "fd00:4::9"), false),
     ];
-    let mut samples = vec![Vec::new(); 2 * (exact_cases.len() + prefix_cases.len())];
+    // What comes in is from the port's peer, what goes out is to it.
+    let bound_cases = [
+        both("nothing armed, port bound", Word::default(), ("10.0.0.3", "10.0.0.4"), false),
+        both("armed, link not cut, IPv4, port bound", one, ("10.0.0.3", "10.0.0.4"), false),
+        both("armed, link not cut, IPv6, port bound", one, ("fd00::3", "fd00::4"), false),
+        both("armed, to and from a stranger, IPv4, port bound", one, ("10.0.0.3", "192.0.2.1"), false),
+        both("armed, link-local, IPv6, port bound", one, ("fe80::3", "fe80::4"), false),
+    ];
+    let mut groups =
+        [(&mut exact, &exact_cases[..]), (&mut prefix, &prefix_cases[..]), (&mut bound, &bound_cases[..])];
+    let mut samples =
+        vec![Vec::new(); Hook::ALL.len() * groups.iter().map(|(_, cases)| cases.len()).sum::<usize>()];
     let mut names = Vec::new();
     for round in 0..ROUNDS {
         let mut to = samples.iter_mut();
-        for (programs, cases) in [(&mut exact, &exact_cases[..]), (&mut prefix, &prefix_cases[..])] {
-            for case in cases {
+        for (programs, cases) in &mut groups {
+            for case in *cases {
                 programs.word(case.word.live(), case.word.watched());
-                for hook in [Hook::Xdp, Hook::In] {
-                    let (drops, time) = programs.run(hook, &case.frame, REPEAT);
+                for hook in [Hook::Xdp, Hook::In, Hook::Out] {
+                    let out = case.out.as_ref().filter(|_| hook == Hook::Out);
+                    let (drops, time) = programs.run(hook, out.unwrap_or(&case.frame), REPEAT);
                     assert_eq!(drops, case.drops, "{} at {hook:?}", case.name);
                     to.next().unwrap().push(time.as_nanos() as f64);
                     if round == 0 {
-                        let hook = if hook == Hook::Xdp { "XDP" } else { "TC" };
-                        names.push(format!("verdict, {hook}: {}", case.name));
+                        names.push(format!("verdict, {}: {}", shown(hook), case.name));
                     }
                 }
             }
@@ -83,6 +107,27 @@ fn main() {
     }
     commits(&mut run, &mut exact);
     run.end();
+}
+
+fn shown(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Xdp => "XDP",
+        Hook::In => "TC in",
+        Hook::Out => "TC out",
+    }
+}
+
+/// The interface is the host end of one peer's veth, every peer has a port somewhere and forwards for nobody.
+fn behind_the_interface(peer: u16) -> Identity {
+    let port = |peer| Port { peer: PeerId(peer), end: End::Host, is_shared: false };
+    let elsewhere = (1..=PEERS).filter(|other| *other != peer);
+    let ports = elsewhere.map(|other| (INTERFACE + u32::from(other), port(other)));
+    let plain = Traits { is_plain: true, is_seen: true, ..Traits::default() };
+    Identity {
+        ports: ports.chain([(INTERFACE, port(peer))]).collect(),
+        peers: (1..=PEERS).map(|peer| (PeerId(peer), plain)).collect(),
+        ..Identity::default()
+    }
 }
 
 /// Puts all slots on the link from the first peer to the second.

@@ -24,9 +24,10 @@ use proptest::test_runner::{
     Config as Settings, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner,
 };
 
-use support::frame::{Frame, Pool, hex};
+use support::frame::{Frame, hex};
 use support::model::names::{Hook as At, Names, Way};
 use support::model::{Model, Moment, Partition, read};
+use support::pool::Pool;
 use support::privilege::can_run;
 use support::programs::{Hook, Programs};
 use support::setup::{Setup, drafts, scopes};
@@ -296,10 +297,11 @@ impl Bench {
         let since: Vec<_> = counters.iter().zip(&self.counters).map(|(now, before)| now - before).collect();
         let told = [model.judged, model.dropped, model.unparsed, model.protected, 0];
         prop_assert_eq!(&since[..5], &told, "counters: judged, dropped, unparsed, protected, stamps lost");
+        let strangers = [counter::FOREIGN_SOURCE, counter::UNNAMED].map(|index| since[index as usize]);
         prop_assert_eq!(
-            since[counter::FOREIGN_SOURCE as usize],
-            model.foreign,
-            "foreign sources: programs, model"
+            strangers,
+            [model.foreign, model.unnamed],
+            "foreign sources, unnamed: programs, model"
         );
         prop_assert_eq!(self.programs.stamps(), model.stamps.clone(), "stamps of links: programs, model");
         // What HTTP/2 is has tests of its own.
@@ -314,6 +316,7 @@ impl Bench {
             ("protected", model.protected),
             ("responses", model.responses.len() as u64),
             ("foreign", model.foreign),
+            ("unnamed", model.unnamed),
         ] {
             *self.totals.entry(what).or_default() += count;
         }
@@ -442,6 +445,7 @@ fn the_programs_agree_with_the_model() {
         ("leaked", 1_000),
         ("late", 500),
         ("foreign", 200),
+        ("unnamed", 200),
         ("at the sender's port", 1_000),
     ] {
         assert!(totals[what] * least > judged, "too few {what}: {totals:?}");

@@ -10,7 +10,7 @@ mod live;
 use std::time::Duration;
 
 use ground::Ground;
-use injector::api::types::PartitionRequest;
+use injector::api::types::{PartitionRequest, WarningCode};
 use injector::model::Percent;
 use live::can_run;
 

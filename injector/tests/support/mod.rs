@@ -6,6 +6,7 @@ pub mod frame;
 pub mod kernel;
 pub mod model;
 pub mod packet;
+pub mod pool;
 pub mod privilege;
 pub mod programs;
 pub mod setup;

@@ -66,6 +66,7 @@ pub struct Model {
     pub unparsed: u64,
     pub protected: u64,
     pub foreign: u64,
+    pub unnamed: u64,
     pub stamps: BTreeMap<LinkKey, LinkStamps>,
     pub responses: BTreeMap<ResponseKey, u64>,
 }
@@ -164,6 +165,7 @@ impl Model {
         let other = self.names.other_links(look.reading, look.ends, hook, self.odd);
         self.odd |= other.is_odd;
         self.foreign += u64::from(other.is_foreign);
+        self.unnamed += u64::from(self.names.is_with_a_stranger(look.reading, look.ends, hook));
         if self.names.world.protects(look.reading) {
             return;
         }

@@ -12,9 +12,9 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::frame::Pool;
 use super::model::Response;
 use super::model::names::World;
+use super::pool::Pool;
 
 /// A config, as text and as the model has it.
 pub struct Setup {

@@ -145,8 +145,7 @@ impl Names {
         if let Address::Of(peer) = address {
             return Some(peer);
         }
-        let are_all_bound = self.identity.bound().len() == self.world.peers;
-        if matches!(address, Address::Vip) && port.is_none() && are_all_bound {
+        if matches!(address, Address::Vip) && port.is_none() && self.are_all_bound() {
             return None;
         }
         let sure = self.world.macs.get(&mac).copied();
@@ -294,6 +293,19 @@ impl Names {
             other.links.push((sender, peer));
         }
         other
+    }
+
+    /// Whether a frame at a peer's port is to or from someone whom nothing names, and who may be a peer: not all have bound
+    /// ports.
+    pub fn is_with_a_stranger(&self, reading: &Reading<'_>, (from, to): Ends, hook: Hook) -> bool {
+        let Some(Port { sends, is_shared: false, .. }) = self.port(hook) else { return false };
+        let (other, mac) = if sends { (to, reading.to_mac) } else { (from, reading.from_mac) };
+        let is_owned = self.world.macs.contains_key(&mac) || self.by_mac(mac).is_some();
+        other == WORLD && !is_owned && !reading.is_for_a_group() && !self.are_all_bound()
+    }
+
+    fn are_all_bound(&self) -> bool {
+        self.identity.bound().len() == self.world.peers
     }
 
     fn forwards(&self, peer: u16) -> bool {

@@ -40,8 +40,8 @@ pub enum Content<'a> {
     Icmp(Option<(u8, Option<(u16, u16)>)>),
     /// A protocol's number, and its ports if it has any that are known.
     Other(u8, Option<(u16, u16)>),
-    /// Nothing that could be read.
-    Unread,
+    /// It has no addresses, and nothing else that can be read.
+    Unparsed,
 }
 
 /// An IPv4-mapped IPv6 address is that of the IPv4 node (RFC 4291).
@@ -87,7 +87,7 @@ impl Reading<'_> {
             Content::Udp { ports, .. } => Some((17, *ports)),
             Content::Icmp(quoted) => *quoted,
             Content::Other(protocol, ports) => Some((*protocol, *ports)),
-            Content::Neighbour | Content::Unread => None,
+            Content::Neighbour | Content::Unparsed => None,
         };
         let protocol = match scope.protocol {
             Protocol::Tcp => 6,
@@ -113,26 +113,24 @@ impl Reading<'_> {
 
 /// Reads a frame of at least 14 bytes.
 pub fn read(frame: &[u8]) -> Reading<'_> {
-    let (addresses, content, asks, claims, piece_of) = match addressed(&frame[12..]) {
-        Some(Addressed { from, to, content, asks, claims, piece_of }) => {
-            (Some((from, to)), content, asks, claims, piece_of)
-        }
-        None => (None, Content::Unread, false, None, None),
-    };
-    // A tag may be of a network of its own: what is claimed there is not learned.
-    let claims = claims.filter(|_| !matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]));
-    Reading {
-        addresses,
+    let mut reading = Reading {
+        addresses: None,
         from_mac: *frame[6..].first_chunk().unwrap(),
         to_mac: *frame.first_chunk().unwrap(),
-        content,
-        asks,
-        claims,
-        piece_of,
+        content: Content::Unparsed,
+        asks: false,
+        claims: None,
+        piece_of: None,
+    };
+    if let Some(Addressed { from, to, content, asks, claims, piece_of }) = addressed(&frame[12..]) {
+        // A tag may be of a network of its own: what is claimed there is not learned.
+        let claims = claims.filter(|_| !matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]));
+        reading = Reading { addresses: Some((from, to)), content, asks, claims, piece_of, ..reading };
     }
+    reading
 }
 
-/// What a frame with addresses says of them.
+/// What a frame with addresses says.
 struct Addressed<'a> {
     from: IpAddr,
     to: IpAddr,
@@ -154,14 +152,8 @@ fn addressed(mut rest: &[u8]) -> Option<Addressed<'_>> {
         [0x08, 0x00] => {
             let ip = V4::read(packet)?;
             let (from, to) = (ip.from.into(), ip.to.into());
-            Some(Addressed {
-                from,
-                to,
-                content: ip.content(),
-                asks: false,
-                claims: None,
-                piece_of: ip.above.piece_of(),
-            })
+            let piece_of = ip.above.piece_of();
+            Some(Addressed { from, to, content: ip.content(), asks: false, claims: None, piece_of })
         }
         [0x86, 0xdd] => {
             let ip = V6::read(packet)?;

@@ -1,0 +1,112 @@
+//! Who sent a frame, who receives it, was it cut: the cases of the identity contract, by the real programs at every hook
+//! on a frame's way. No interface is touched. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+mod cases;
+mod frames;
+mod matrix;
+#[path = "../support/mod.rs"]
+mod support;
+mod way;
+
+use std::collections::BTreeMap;
+
+use cases::{Setting, Wanted, cases};
+use support::privilege::can_run;
+use support::programs::config;
+use way::{Fate, SIDES, UPLINK, Way};
+
+/// Interfaces that are hooked: one a peer, the uplink, and a second one of n1.
+const INTERFACES: [u32; 5] = [1, 2, 3, UPLINK, 5];
+
+/// A config of three peers, with whatever else n3 has.
+fn way(n3: &str) -> Way {
+    let text = format!(
+        r#"
+peers:
+  n1: {{ addresses: [10.0.0.1, 10.0.0.100, "fd00::1"] }}
+  n2: {{ addresses: [10.0.0.2, "fd00::2", 10.2.0.0/16] }}
+  n3: {{ addresses: [10.0.0.3, "fd00::3"]{n3} }}
+"#
+    );
+    Way::of(config(&text), &INTERFACES)
+}
+
+#[test]
+fn the_cases_of_the_contract() {
+    if !can_run("the_cases_of_the_contract") {
+        return;
+    }
+    let mut ways = BTreeMap::new();
+    let mut wrong = Vec::new();
+    let all = cases();
+    let numbers: Vec<_> = {
+        let mut numbers: Vec<_> = all.iter().map(|case| case.number).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    assert_eq!(numbers, (1..=45).collect::<Vec<_>>());
+    for case in &all {
+        let way = ways.entry(case.setting == Setting::SureMac).or_insert_with(|| {
+            way(if case.setting == Setting::SureMac { ", mac: \"02:00:00:00:00:03\"" } else { "" })
+        });
+        for side in SIDES {
+            let fate = way.send(side, &case.ground, &case.legs);
+            println!("{:2} {:?} {}: {fate:?} {}", case.number, case.wanted, side.name, case.what);
+            if !is_wanted(case.wanted, fate) {
+                wrong.push(format!(
+                    "{} at {}: {:?}, not {fate:?}: {}",
+                    case.number, side.name, case.wanted, case.what
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn is_wanted(wanted: Wanted, fate: Fate) -> bool {
+    let Fate { is_dropped, leaked, foreign, unnamed } = fate;
+    match wanted {
+        Wanted::Drop | Wanted::Innocent => is_dropped && leaked == 0,
+        Wanted::Pass => !is_dropped && (leaked, foreign) == (0, 0),
+        Wanted::Leaked => !is_dropped && leaked > 0,
+        Wanted::Foreign => !is_dropped && foreign > 0,
+        Wanted::Unnamed => !is_dropped && unnamed > 0,
+    }
+}
+
+/// The page with the matrix.
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/identity-matrix.md");
+
+/// What is above the matrix.
+const HEAD: &str = "# Which frames a cut drops
+
+Each kind of frame in each shape, at the hooks on its way, beside a switch port that is off. For shapes of links that is an
+access list between two ports of one switch. There are three peers, n1 to n3, each behind a port of its own, whose addresses
+the config lists, whose namespaces are seen and which forward for nobody. *Both ends*: every peer's port is hooked. *Sender's
+port*, *receiver's port*: only that one is. The two ends of a veth, TC and XDP all do the same. `isolate` cuts a peer off from
+the other peers and not from the world, unless the shape names it.
+
+The test `kernel_identity` compares this page with what the programs do in the kernel. This makes it anew:
+
+```
+INJECTOR_MATRIX=$PWD/docs/identity-matrix.md cargo test --package injector --test kernel_identity the_matrix
+```
+
+";
+
+#[test]
+fn the_matrix_is_as_the_page_has_it() {
+    if !can_run("the_matrix_is_as_the_page_has_it") {
+        return;
+    }
+    let made = format!("{HEAD}{}", matrix::matrix(&mut way("")));
+    if let Some(path) = std::env::var_os("INJECTOR_MATRIX") {
+        std::fs::write(path, &made).unwrap();
+    }
+    let stored = std::fs::read_to_string(PAGE).unwrap();
+    assert!(
+        stored == made,
+        "docs/identity-matrix.md is not what the programs do; it says how to make it anew"
+    );
+}

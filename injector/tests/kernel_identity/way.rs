@@ -1,0 +1,255 @@
+//! A frame on its way past several hooks, and what they make of it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use injector::api::types::PartitionRequest;
+use injector::config::Config;
+use injector::datapath::Clocks;
+use injector::identity::{End, Identity, Mac, Port, Traits};
+use injector::model::{Link, Nothing, PeerId, Shape};
+use injector::plan::{Surroundings, cells};
+use injector_common::record::counter;
+
+use crate::support::programs::{Hook, Programs, steady};
+
+/// The test clock's middle.
+pub const NOON: u64 = 1_000_000_000_000;
+/// The interface of the uplink, behind which everyone else is.
+pub const UPLINK: u32 = 4;
+
+/// Which way a frame passes an interface, seen from who is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It comes from there.
+    From(u32),
+    /// It goes there.
+    To(u32),
+}
+
+/// Which end of the peers' links is hooked, and by which programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Side {
+    pub name: &'static str,
+    pub end: End,
+    pub is_xdp: bool,
+}
+
+/// All the sides.
+pub const SIDES: [Side; 4] = [
+    Side { name: "host end, TC", end: End::Host, is_xdp: false },
+    Side { name: "host end, XDP in", end: End::Host, is_xdp: true },
+    Side { name: "own NIC, TC", end: End::Own, is_xdp: false },
+    Side { name: "own NIC, XDP in", end: End::Own, is_xdp: true },
+];
+
+impl Side {
+    /// The program that a frame meets.
+    fn hook(self, step: Step) -> Hook {
+        let is_in = match (step, self.end) {
+            // The uplink is the host's own NIC: what comes from there comes in.
+            (Step::From(UPLINK), _) => true,
+            (Step::To(UPLINK), _) => false,
+            (Step::From(_), End::Host) | (Step::To(_), End::Own) => true,
+            (Step::To(_), End::Host) | (Step::From(_), End::Own) => false,
+        };
+        match (is_in, self.is_xdp) {
+            (true, true) => Hook::Xdp,
+            (true, false) => Hook::In,
+            (false, _) => Hook::Out,
+        }
+    }
+}
+
+/// A directed link between two peers by number; 0 is the world.
+pub type Cut = (u16, u16);
+
+/// One peer's links with the others of three, both ways.
+pub fn isolate(peer: u16) -> Vec<Cut> {
+    (1..=3).filter(|other| *other != peer).flat_map(|other| [(peer, other), (other, peer)]).collect()
+}
+
+/// The same, and its links with the world.
+pub fn isolate_from_all(peer: u16) -> Vec<Cut> {
+    [isolate(peer), vec![(peer, 0), (0, peer)]].concat()
+}
+
+/// Both directions between two peers.
+pub fn between(one: u16, other: u16) -> Vec<Cut> {
+    vec![(one, other), (other, one)]
+}
+
+/// What is known around a frame.
+#[derive(Clone, Debug)]
+pub struct Ground {
+    /// By interface: the peer behind it, and whether another one is too.
+    pub ports: BTreeMap<u32, (u16, bool)>,
+    pub macs: BTreeMap<Mac, u16>,
+    pub held: BTreeMap<IpAddr, u16>,
+    pub moved: BTreeMap<IpAddr, u16>,
+    pub traits: BTreeMap<u16, Traits>,
+    pub cut: Vec<Cut>,
+    /// Frames that passed before, while the partition was prepared but nothing was cut.
+    pub before: Vec<(Vec<u8>, Step)>,
+    /// Frames that passed since the cut.
+    pub since: Vec<(Vec<u8>, Step)>,
+}
+
+/// A peer whose namespace is seen, and which forwards for nobody.
+pub const PLAIN: Traits = Traits { is_plain: true, forwards: false, is_seen: true };
+/// A peer whose inside is not seen.
+pub const OPAQUE: Traits = Traits { is_plain: false, forwards: false, is_seen: false };
+/// A router.
+pub const ROUTER: Traits = Traits { is_plain: false, forwards: true, is_seen: false };
+
+impl Ground {
+    /// Three plain peers, each behind the interface of its number.
+    pub fn of(cut: Vec<Cut>) -> Self {
+        Self {
+            ports: (1..=3).map(|peer| (u32::from(peer), (peer, false))).collect(),
+            macs: BTreeMap::new(),
+            held: BTreeMap::new(),
+            moved: BTreeMap::new(),
+            traits: (1..=3).map(|peer| (peer, PLAIN)).collect(),
+            cut,
+            before: Vec::new(),
+            since: Vec::new(),
+        }
+    }
+
+    /// Only these of the peers' interfaces are hooked.
+    pub fn hooked(mut self, interfaces: &[u32]) -> Self {
+        self.ports.retain(|interface, _| interfaces.contains(interface));
+        self
+    }
+
+    pub fn knows(mut self, peer: u16, traits: Traits) -> Self {
+        self.traits.insert(peer, traits);
+        self
+    }
+
+    pub fn port(mut self, interface: u32, peer: u16) -> Self {
+        self.ports.insert(interface, (peer, false));
+        self
+    }
+
+    pub fn shared(mut self, interface: u32, peer: u16) -> Self {
+        self.ports.insert(interface, (peer, true));
+        self
+    }
+
+    pub fn sees(mut self, mac: Mac, peer: u16) -> Self {
+        self.macs.insert(mac, peer);
+        self
+    }
+
+    pub fn holds(mut self, peer: u16, address: &str) -> Self {
+        self.held.insert(address.parse().unwrap(), peer);
+        self
+    }
+
+    pub fn moves(mut self, address: &str, peer: u16) -> Self {
+        self.moved.insert(address.parse().unwrap(), peer);
+        self
+    }
+
+    pub fn before(mut self, frame: Vec<u8>, step: Step) -> Self {
+        self.before.push((frame, step));
+        self
+    }
+
+    pub fn since(mut self, frame: Vec<u8>, step: Step) -> Self {
+        self.since.push((frame, step));
+        self
+    }
+
+    fn identity(&self, side: Side) -> Identity {
+        let port = |(interface, (peer, is_shared)): (&u32, &(u16, bool))| {
+            let end = if *interface == UPLINK { End::Host } else { side.end };
+            (*interface, Port { peer: PeerId(*peer), end, is_shared: *is_shared })
+        };
+        Identity {
+            ports: self.ports.iter().map(port).collect(),
+            macs: self.macs.iter().map(|(mac, peer)| (*mac, PeerId(*peer))).collect(),
+            held: self.held.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
+            moved: self.moved.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
+            peers: self.traits.iter().map(|(peer, traits)| (PeerId(*peer), *traits)).collect(),
+        }
+    }
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// Whether a hook on its way dropped it.
+    pub is_dropped: bool,
+    /// How many packets were counted as leaked.
+    pub leaked: u64,
+    /// How many had a sender that a peer speaks for.
+    pub foreign: u64,
+    /// How many were to or from someone who may be a peer.
+    pub unnamed: u64,
+}
+
+/// The programs of a config, and the partition that is in them.
+pub struct Way {
+    config: Config,
+    programs: Programs,
+}
+
+impl Way {
+    pub fn of(config: Config, interfaces: &[u32]) -> Self {
+        let programs = Programs::load_for(&config, Clocks::Test, interfaces);
+        Self { config, programs }
+    }
+
+    /// Sends frames one after the other past hooks until one drops it: each has its way. What became of the last.
+    pub fn send(&mut self, side: Side, ground: &Ground, legs: &[(Vec<u8>, Vec<Step>)]) -> Fate {
+        let identity = ground.identity(side);
+        let cells = self.cells(ground, &identity);
+        let programs = &mut self.programs;
+        programs.word(0, 0);
+        programs.forget();
+        programs.forget_names(&identity.moved);
+        programs.kernel.identify(&identity).unwrap();
+        programs.place_cells(0, &steady(1), &cells);
+        programs.at(NOON);
+        for (frame, step) in &ground.before {
+            meet(programs, side, *step, frame);
+        }
+        programs.word(1, 0);
+        for (frame, step) in &ground.since {
+            meet(programs, side, *step, frame);
+        }
+        programs.forget();
+        let before = programs.counters();
+        let is_dropped =
+            legs.iter().any(|(frame, way)| way.iter().any(|step| meet(programs, side, *step, frame)));
+        let after = programs.counters();
+        let since = |index: u32| after[index as usize] - before[index as usize];
+        let leaked = programs.stamps().values().map(|stamps| stamps.leaked_packets).sum();
+        programs.word(0, 0);
+        programs.clear_cells(0, &cells);
+        Fate { is_dropped, leaked, foreign: since(counter::FOREIGN_SOURCE), unnamed: since(counter::UNNAMED) }
+    }
+
+    /// The cells that the daemon would write for the ground's partition.
+    fn cells(&self, ground: &Ground, identity: &Identity) -> Vec<injector::plan::Cell> {
+        let peers: Vec<PeerId> = self.config.names.peers().collect();
+        let bound = identity.bound();
+        let around = Surroundings {
+            peers: &peers,
+            forwards: &|peer| identity.peers.get(&peer).is_some_and(|traits| traits.forwards),
+            is_bound: &|peer| bound.contains(&peer),
+        };
+        let links: Vec<Link> =
+            ground.cut.iter().map(|(src, dst)| Link { src: PeerId(*src), dst: PeerId(*dst) }).collect();
+        cells(&PartitionRequest::new(Shape::Halves(Nothing {})), &links, &around)
+    }
+}
+
+/// Shows a frame to one hook; whether it drops it.
+fn meet(programs: &mut Programs, side: Side, step: Step, frame: &[u8]) -> bool {
+    let (Step::From(interface) | Step::To(interface)) = step;
+    programs.drops_at(interface, side.hook(step), frame)
+}
