@@ -23,6 +23,7 @@ mod measure;
 mod partition;
 mod peers;
 mod probe;
+mod progress;
 mod report;
 mod start;
 mod status;

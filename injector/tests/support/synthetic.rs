@@ -52,6 +52,7 @@ pub fn campaign(trials: u64) -> Campaign {
                 .collect(),
             gates: Gates { max_rate: 0.0, ..Gates::default() },
         },
+        conduct: None,
         versions: Versions {
             injector: "0.1.0".to_owned(),
             systems: [("quorum".to_owned(), "1.2.3 <beta>".to_owned())].into(),
