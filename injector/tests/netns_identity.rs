@@ -265,7 +265,10 @@ fn is_not_in_force(hook: &str, disturb: impl FnOnce(&Lab) -> Box<dyn std::any::A
 fn a_program_that_comes_before_ours_during_a_cut_is_noticed() {
     use live::foreign::{Foreign, Position};
     if !injector::datapath::has_tcx() {
-        live::privilege::skip("a_program_that_comes_before_ours_during_a_cut_is_noticed", "this kernel has no TCX");
+        live::privilege::skip(
+            "a_program_that_comes_before_ours_during_a_cut_is_noticed",
+            "this kernel has no TCX",
+        );
         return;
     }
     if can_run("a_program_that_comes_before_ours_during_a_cut_is_noticed") {

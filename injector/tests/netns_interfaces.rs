@@ -167,7 +167,8 @@ fn loss_on_a_path_through_two_hooks_is_rolled_once() {
     let daemon = Daemon::start(&lab, "e", &config);
     let view = daemon.cli("partition isolate a --name p --for 60s --loss 30% --allow-uncovered");
     let warnings = view["warnings"].as_array().unwrap();
-    let is_of_loss = |warning: &serde_json::Value| warning["text"].as_str().unwrap().contains("no interface is known");
+    let is_of_loss =
+        |warning: &serde_json::Value| warning["text"].as_str().unwrap().contains("no interface is known");
     assert!(warnings.iter().any(is_of_loss), "{view}");
 }
 

@@ -9,11 +9,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, SWITCH, addresses};
-use live::traffic::{Kind, assert_flows};
-use live::can_run;
 use live::privilege::skip;
+use live::traffic::{Kind, assert_flows};
 
 const LONG: Duration = Duration::from_secs(120);
 const VIP: &str = "10.99.0.100";

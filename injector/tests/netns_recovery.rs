@@ -64,6 +64,11 @@ fn a_server_that_hangs_is_not_ready() {
     }
     assert!(late.first_response_ns.unwrap() <= late.first_ok_ns.unwrap() + NOT_BEFORE_THE_WIRE, "{late:?}");
     assert_eq!((late.healthy_before, late.impaired), (Some(true), Some(true)));
+    // What they say before the heal is of the cut on their own way.
+    let outage = late.outage.as_ref().unwrap_or_else(|| panic!("{late:?}"));
+    assert_eq!((outage.unseen, outage.before_heal_ns, outage.fail_over), (true, None, None), "{outage:?}");
+    let cluster = record.outage.as_ref().unwrap();
+    assert!(cluster.iter().all(|outage| outage.without_data > 0 && outage.all.is_none()), "{cluster:?}");
     let early = of("prompt");
     assert!(early.ready_ns.unwrap() < answered_from, "the other one was ready long before: {early:?}");
     assert!(early.first_ok_ns.unwrap() >= heal.begin_ns);

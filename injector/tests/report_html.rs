@@ -1,5 +1,7 @@
 //! The HTML pages in a real headless browser: drawn without errors, in light and dark, wide and on a phone.
 
+#[path = "support/restate.rs"]
+mod restate;
 #[path = "support/synthetic.rs"]
 mod synthetic;
 
@@ -99,6 +101,27 @@ fn open(page: &Path, dark: bool, width: u32) -> Seen {
 /// Kept after the test, to be looked at.
 fn page(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// The picture of the outages of a real run.
+#[test]
+fn outages_are_drawn_by_cut() {
+    if browser_missing() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    restate::expand(folder.path());
+    let page = folder.path().join("page.html");
+    report(folder.path(), &ReportOptions { html: Some(page.clone()), ..ReportOptions::default() }).unwrap();
+    let seen = open(&page, false, 1100);
+    seen.assert_sound();
+    assert_eq!(seen.count("class=\"plot outages\""), 3);
+    assert_eq!(seen.count("class=\"trial\""), 60, "a row for each trial");
+    // All three endpoints are out where n1 is isolated, one each elsewhere but for one trial of n3.
+    assert_eq!(seen.count("class=\"out\""), 6);
+    assert_eq!(seen.count("class=\"carries\""), 3);
+    assert!(seen.count("class=\"late\"") >= 3, "{}", seen.count("class=\"late\""));
+    assert!(seen.dom.contains("isolate n1, 21 trials") && seen.dom.contains("id=\"headline\""));
 }
 
 #[test]

@@ -19,6 +19,7 @@ fn ten_thousand_trials() {
     let run = folder.path().join("run");
     write_unsynced(&run, &campaign(10_000), &plants(10_000, 3, 0.02));
     let options = ReportOptions {
+        served_within: None,
         html: Some(folder.path().join("report.html")),
         junit: Some(folder.path().join("report.xml")),
         csv: Some(folder.path().join("report.csv")),

@@ -7,9 +7,10 @@ use std::fs;
 use std::path::Path;
 
 use injector::api::types::{Outcome, Trial};
-use injector::clock::Span;
+use injector::clock::{Span, WallNs};
+use injector::model::Shape;
 use injector::report::run::Run;
-use injector::report::run_dir::{Campaign, RunDir, RunDirError, SUMMARY};
+use injector::report::run_dir::{Campaign, NotMade, RunDir, RunDirError, SUMMARY};
 use injector::report::{CompareOptions, ReportOptions, compare, read, report};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -230,6 +231,7 @@ fn every_form_of_the_report() {
     settings.settings.gates.max_rate = 0.0;
     write(&run, &settings, &planted, false);
     let options = ReportOptions {
+        served_within: None,
         html: None,
         junit: Some(folder.path().join("report.xml")),
         csv: Some(folder.path().join("report.csv")),
@@ -242,13 +244,15 @@ fn every_form_of_the_report() {
         "All intervals assume that trials are independent",
         "ingress, last of 3 (required)",
         "metadata, last of 3 (advisory)",
-        "By isolated peer",
+        "By what was cut",
         "Slowest trials",
         "silence",
         "2 trials are undecided",
     ] {
         assert!(made.text.contains(part), "{part} is missing in\n{}", made.text);
     }
+    // By shape and by isolated peer the figures are the same: they are printed once.
+    assert!(!made.text.contains("By isolated peer"), "{}", made.text);
     assert_eq!(made.json["summary"]["trials"], 30);
     let xml = fs::read_to_string(folder.path().join("report.xml")).unwrap();
     assert_eq!(xml.matches("<testcase").count(), 31);
@@ -334,4 +338,73 @@ fn comparing_by_the_three_exit_codes() {
     let undecided = compare(&good, &few, &CompareOptions::default()).unwrap();
     assert!(undecided.text.contains("trials an arm"), "{}", undecided.text);
     assert_eq!(undecided.json["comparison"]["finding"], "undecided");
+}
+
+#[test]
+fn one_cut_by_two_names_is_one_stratum() {
+    let folder = tempfile::tempdir().unwrap();
+    let isolated = |name: &str, peers: [&str; 2], seed: u64| {
+        let path = folder.path().join(name);
+        let mut run = RunDir::create(&path, &campaign(8)).unwrap();
+        for (trial, plant) in plants(8, seed, 0.0).iter().enumerate() {
+            let mut record = record(trial as u64, &Plant { isolated: "n3", ..plant.clone() });
+            record.shape.resolved = Shape::Isolate(peers.map(str::to_owned).to_vec());
+            run.append(&record).unwrap();
+        }
+        path
+    };
+    let (a, b) = (isolated("a", ["n1", "n2"], 1), isolated("b", ["n2", "n1"], 2));
+    let made = compare(&a, &b, &CompareOptions::default()).unwrap();
+    let comparison = made.comparison.unwrap();
+    assert_eq!((comparison.strata.len(), comparison.unmatched), (1, 0), "{}", made.text);
+    assert_eq!(comparison.strata[0].shape, "isolate n1,n2");
+    assert!(made.text.contains("The host starved the instrument in"), "{}", made.text);
+}
+
+#[test]
+fn why_a_trial_was_not_made_is_kept_and_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = RunDir::create(folder.path(), &campaign(1)).unwrap();
+    let not_made = NotMade {
+        trial: 0,
+        attempt: 1,
+        wall: WallNs(1_760_000_000_000_000_000),
+        reason: "not healthy within 1m: ingress@n1: refused".to_owned(),
+    };
+    run.not_made(&not_made).unwrap();
+    append_to(&folder.path().join("not_made.jsonl"), "{\"trial\":1,\"att");
+    let page = folder.path().join("page.html");
+    let options = ReportOptions { html: Some(page.clone()), ..ReportOptions::default() };
+    let text = report(folder.path(), &options).unwrap().text;
+    assert!(text.contains("1 try was not made, the last one (trial 0): not healthy within 1m"), "{text}");
+    assert!(fs::read_to_string(&page).unwrap().contains("ingress@n1: refused"));
+    drop(run);
+    let (_, progress) = RunDir::open(folder.path(), &campaign(1)).unwrap();
+    assert_eq!(progress.complete.len(), 0);
+    assert_eq!(fs::read_to_string(folder.path().join("not_made.jsonl")).unwrap().lines().count(), 1);
+}
+
+#[test]
+fn a_campaign_without_a_proved_cut_is_undecided_even_without_a_gate() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = campaign(2);
+    settings.settings.gates.no_gate = true;
+    let mut run = RunDir::create(folder.path(), &settings).unwrap();
+    for trial in 0..2 {
+        let mut record = record(trial, &Plant::undecided(Outcome::HarnessFailed));
+        record.proved = false;
+        run.append(&record).unwrap();
+    }
+    let verdict = report(folder.path(), &ReportOptions::default()).unwrap().verdict;
+    assert_eq!(verdict.exit_code, 2);
+    assert!(verdict.sentence.starts_with("In none of 2 trials was the cut proved"), "{}", verdict.sentence);
+}
+
+#[test]
+fn another_bound_needs_the_probes() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &campaign(2), &plants(2, 1, 0.0), false);
+    let options = ReportOptions { served_within: Some(Span::millis(500)), ..ReportOptions::default() };
+    let error = report(folder.path(), &options).unwrap_err().to_string();
+    assert!(error.contains("has no probes of trial 0"), "{error}");
 }

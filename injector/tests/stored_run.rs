@@ -107,6 +107,34 @@ fn the_figures_of_each_isolated_node() {
 }
 
 #[test]
+fn the_report_tells_the_strata_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    restate::expand(folder.path());
+    let run = Run::load(folder.path()).unwrap();
+    let summary = &run.summary;
+    // The slowest stratum first.
+    let shapes: Vec<&str> = summary.outages.iter().map(|row| row.shape.as_str()).collect();
+    assert_eq!(shapes, ["isolate n1", "isolate n3", "isolate n2"]);
+    let seconds = |ns: Option<u64>| format!("{:.2}", ns.unwrap() as f64 / 1e9);
+    let n1 = &summary.outages[0];
+    let rest = n1.rest_fail_over.as_ref().unwrap();
+    assert_eq!((rest.back, rest.not_back, rest.never_out), (38, 4, 0));
+    assert_eq!((seconds(rest.times.p90_ns), seconds(rest.times.max_ns)), ("4.36".into(), "4.36".into()));
+    assert_eq!([seconds(n1.all_out.p90_ns), seconds(n1.settled.p90_ns)], ["5.09", "8.58"]);
+    let [n3, n2] = [&summary.outages[1], &summary.outages[2]].map(|row| row.rest_fail_over.as_ref().unwrap());
+    assert_eq!((n3.back, n3.never_out, n2.back, n2.never_out), (0, 40, 0, 38));
+    let clear = summary.mix.clear.as_ref().unwrap();
+    println!("{:?}", summary.mix.tests);
+    assert_eq!((clear.strata, clear.p <= 0.0001, clear.p_holm < 0.01), (3, true, true));
+    assert_eq!(summary.mix.tests.len(), 2, "the isolated peer divides the trials as the cut does");
+    let text = injector::report::text::report(&run);
+    assert!(text.contains("slowest first: isolate n1 7.42 s (8.58 s), isolate n3 975 ms (2.07 s)"), "{text}");
+    assert!(text.contains("Over this mix: 994 ms (7.96 s)"), "{text}");
+    assert!(text.contains("the trials are not alike") && !text.contains("Nothing here speaks"), "{text}");
+    assert!(!text.contains("By isolated peer"), "equal tables are printed once: {text}");
+}
+
+#[test]
 fn links_do_not_explain_most_of_the_time() {
     let mut shares: Vec<f64> = judged(None)
         .iter()

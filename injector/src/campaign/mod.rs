@@ -20,7 +20,7 @@ use crate::api::types::{
 };
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::report::read::{self, ReadError};
-use crate::report::run_dir::{Progress, RunDir, RunDirError};
+use crate::report::run_dir::{NotMade, Progress, RunDir, RunDirError};
 use crate::report::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Settings, Versions};
 use crate::stats::binomial::clopper_pearson;
 use crate::stats::sequential::{Decision, Sprt};
@@ -166,23 +166,27 @@ impl Measure {
     /// Asks the daemon for its rules and makes the run directory, or opens it to go on: then what this campaign
     /// left cut is healed.
     pub async fn open(options: Options) -> Result<Self, CampaignError> {
-        options.wish.check()?;
+        // A resumed campaign is what its run directory says; what is given beside must agree.
+        let is_begun = options.out.join(crate::report::run_dir::CAMPAIGN).exists();
+        if options.resume && !is_begun {
+            return Err(RunDirError::NothingToResume(options.out).into());
+        }
+        let begun = if options.resume { Some(read::campaign(&options.out)?) } else { None };
+        let wish = match &begun {
+            Some(begun) => options.wish.over(Wish::begun(begun)),
+            None => options.wish,
+        };
+        wish.check()?;
         let mut client = Client::open(&options.address).await?;
         let status = client.status().await?;
-        // Without --seed a resumed campaign goes on with the seed that was drawn for it.
-        let is_begun = options.out.join(crate::report::run_dir::CAMPAIGN).exists();
-        let seed = if options.resume && options.wish.seed.is_none() && is_begun {
-            read::campaign(&options.out)?.settings.seed
-        } else {
-            crate::model::seed::drawn(rand::random())
-        };
-        let (settings, conduct) = options.wish.settle(&status, seed)?;
+        let seed = crate::model::seed::drawn(rand::random());
+        let (settings, conduct) = wish.settle(&status, seed)?;
         // What the daemon would refuse is found before a folder is made.
         for cell in &settings.cells {
             let wanted = request(&settings, cell, Trial { index: 0, attempt: 1 });
             client.dry_run("campaign", &wanted).await?;
         }
-        let campaign = campaign(settings.clone(), &status, options.command);
+        let campaign = campaign(settings.clone(), &conduct, &status, options.command);
         let (dir, progress) = if options.resume {
             RunDir::open(&options.out, &campaign)?
         } else {
@@ -341,6 +345,12 @@ impl Measure {
             (hindered, _) => hindered,
         };
         if let Some(reason) = hindered {
+            self.dir.not_made(&NotMade {
+                trial: index,
+                attempt: trial.attempt,
+                wall: now(),
+                reason: reason.clone(),
+            })?;
             tell(self.tally(), News::NotMade(trial, &reason));
             return Ok(Err(reason));
         }
@@ -445,7 +455,7 @@ impl Measure {
         self.dir.append_probes(cut.trial.index, cut.trial.attempt, probes)?;
         self.dir.append(record)?;
         self.progress.complete.insert(cut.trial.index, cut.trial.attempt);
-        self.trials.insert(cut.trial.index, stats::trial::Trial::new(cut.trial.index, record));
+        self.trials.insert(cut.trial.index, self.settings.trial(cut.trial.index, record));
         tell(self.tally(), News::Record(Box::new(record.clone())));
         if self.trials.len().is_multiple_of(SUMMARY_EVERY) {
             self.summarize()?;
@@ -519,18 +529,23 @@ fn unhealthy(status: &Status, advisory: &[String]) -> Vec<String> {
         .collect()
 }
 
-fn campaign(settings: Settings, status: &Status, command: Vec<String>) -> Campaign {
-    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let wall = WallNs(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX));
+fn campaign(settings: Settings, conduct: &Conduct, status: &Status, command: Vec<String>) -> Campaign {
+    let wall = now();
     Campaign {
         schema: CAMPAIGN_SCHEMA,
         settings,
+        conduct: Some(conduct.clone()),
         versions: Versions { injector: status.version.clone(), systems: BTreeMap::new() },
         kernel: status.kernel.clone(),
         command,
         clock: Clock { mono_ns: status.now_ns, wall },
         started: wall,
     }
+}
+
+fn now() -> WallNs {
+    let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    WallNs(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
 }
 
 /// What the names of a run's partitions begin with: the directory's name, and a digest of where it is.

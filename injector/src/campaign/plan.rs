@@ -1,10 +1,12 @@
 //! What a campaign is asked to do: the wishes of a file and of the command line, made definite.
 
+use serde::{Deserialize, Serialize};
+
 use super::CampaignError;
 use crate::api::types::{EndpointView, Status};
 use crate::clock::Span;
 use crate::model::Percent;
-use crate::report::settings::{Cell, Gates, Probe, Ready, Settings, StopWhen};
+use crate::report::settings::{Campaign, Cell, Gates, Probe, Ready, Settings, StopWhen};
 use crate::stats::sequential::Sprt;
 
 /// The pause after each record, if none is given.
@@ -15,7 +17,7 @@ pub const HEALTHY_TIMEOUT: Span = Span::secs(60);
 pub const ABORT_AFTER: u32 = 3;
 
 /// Commands that run beside trials, each by `sh -c`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hooks {
     /// Before the cut, when the cluster is healthy; if it fails, the trial is not made.
     pub before_trial: Option<String>,
@@ -61,7 +63,7 @@ pub struct Wish {
 }
 
 /// How a campaign is run, as far as it may change when it is resumed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Conduct {
     /// How long endpoints may take to be healthy before a trial.
     pub healthy_timeout: Span,
@@ -72,6 +74,29 @@ pub struct Conduct {
 }
 
 impl Wish {
+    /// The wish that a campaign was begun with.
+    pub fn begun(campaign: &Campaign) -> Self {
+        let settings = campaign.settings.clone();
+        let conduct = campaign.conduct.clone();
+        Self {
+            cells: settings.cells,
+            trials: Some(settings.trials),
+            seed: Some(settings.seed),
+            deadline: Some(settings.deadline),
+            cooldown: Some(settings.cool_down),
+            cycle: settings.cycle,
+            advisory: settings.gates.advisory,
+            allow_uncovered: settings.allow_uncovered,
+            strict: settings.strict,
+            no_gate: settings.gates.no_gate,
+            max_rate: Some(settings.gates.max_rate),
+            stop_when: settings.gates.stop_when,
+            healthy_timeout: conduct.as_ref().map(|conduct| conduct.healthy_timeout),
+            abort_after: conduct.as_ref().map(|conduct| conduct.abort_after),
+            hooks: conduct.map(|conduct| conduct.hooks).unwrap_or_default(),
+        }
+    }
+
     /// This wish where it says something, else the other one.
     #[must_use]
     pub fn over(self, other: Self) -> Self {

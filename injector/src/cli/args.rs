@@ -315,16 +315,16 @@ pub struct With {
 #[derive(Debug, Args)]
 pub struct Measure {
     /// Which links to cut, in the words of `injector partition`
-    #[arg(num_args = 1.., value_name = "SHAPE", required_unless_present = "campaign")]
+    #[arg(num_args = 1.., value_name = "SHAPE", required_unless_present_any = ["campaign", "resume"])]
     pub shape: Vec<String>,
     /// Shapes, holds and the rest from a file; options given here go over it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "hold", "direction", "scope", "loss", "flap", "neighbour"])]
     pub campaign: Option<PathBuf>,
     /// How long each cut lasts, exact in the kernel
-    #[arg(long, value_name = "TIME", default_value = "5s")]
+    #[arg(long, value_name = "TIME", default_value = "5s", requires = "shape")]
     pub hold: Span,
     /// How many trials, all cells together
-    #[arg(long, value_name = "N", required_unless_present = "campaign")]
+    #[arg(long, value_name = "N", required_unless_present_any = ["campaign", "resume"])]
     pub trials: Option<u64>,
     /// How long after each heal the cluster may take [default: the daemon's]
     #[arg(long, value_name = "TIME")]
@@ -335,7 +335,7 @@ pub struct Measure {
     /// The run directory
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Go on with the campaign in DIR
+    /// Go on with the campaign in DIR; its settings are there, and what is given beside must agree
     #[arg(long)]
     pub resume: bool,
     /// The share beyond the deadline that passes, as in 0.05 or 5% [default: 0]
@@ -378,19 +378,25 @@ pub struct Measure {
     #[arg(long, value_name = "N")]
     pub abort_after: Option<u32>,
     /// Which directions: both, out (what the first group sends) or in (what it would hear)
-    #[arg(long, default_value = "both")]
+    #[arg(long, default_value = "both", requires = "shape")]
     pub direction: Direction,
     /// Which traffic: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
-    #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',', requires = "shape")]
     pub scope: Vec<Scope>,
     /// The share of packets to drop
-    #[arg(long, value_name = "PERCENT", default_value = "100%", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value = "100%",
+        allow_hyphen_values = true,
+        requires = "shape"
+    )]
     pub loss: Percent,
     /// Alternate: period and the share of it that drops, as in 200ms/50%
-    #[arg(long, value_name = "PERIOD/PERCENT")]
+    #[arg(long, value_name = "PERIOD/PERCENT", requires = "shape")]
     pub flap: Option<Flap>,
     /// What happens to ARP and neighbour discovery
-    #[arg(long, default_value = "auto", value_parser = neighbour())]
+    #[arg(long, default_value = "auto", value_parser = neighbour(), requires = "shape")]
     pub neighbour: Neighbour,
     /// Say nothing but the result
     #[arg(long, short)]
@@ -403,6 +409,9 @@ pub struct Report {
     /// The run directory
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
+    /// Judge every trial again from its probes: an answer counts as served if it came within this time
+    #[arg(long, value_name = "TIME")]
+    pub served_within: Option<Span>,
     /// Write one self-contained page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,

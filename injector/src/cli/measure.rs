@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,6 +12,7 @@ use super::args::{Common, Measure as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, span_or_none};
 use super::print;
+use super::progress::{Pace, line};
 use crate::api::types::{Outcome, RecoveryRecord, Trial};
 use crate::campaign::{End, Hooks, Measure, News, Options, Tally, Wish, file};
 use crate::report::format::{maybe_percent, outcome, percent, percents};
@@ -143,6 +144,9 @@ struct Teller {
     json: bool,
     quiet: bool,
     bar: Option<ProgressBar>,
+    trials: u64,
+    pace: Pace,
+    begun: Instant,
 }
 
 impl Teller {
@@ -150,12 +154,12 @@ impl Teller {
         let is_shown = !quiet && !common.json && std::io::stderr().is_terminal();
         let bar = is_shown.then(|| {
             let bar = ProgressBar::new(settings.trials).with_position(tally.made);
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len}  {elapsed}, {eta} to go  {msg}");
-            bar.set_style(style.expect("the template is fixed"));
+            bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is fixed"));
             bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
-        Self { json: common.json, quiet, bar }
+        let pace = Pace::new(settings, tally.made);
+        Self { json: common.json, quiet, bar, trials: settings.trials, pace, begun: Instant::now() }
     }
 
     /// What will be done and what it can show, before the first cut.
@@ -182,10 +186,10 @@ impl Teller {
     }
 
     fn tell(&self, tally: Tally, news: News<'_>) {
-        let about = |what: &str, trial: Trial| format!("{}; trial {} {what}", rate(tally), trial.index);
+        let about = |what: &str, trial: Trial| format!("trial {} {what}", trial.index);
         match news {
-            News::Waiting(trial) => self.now(tally, &about("waits for healthy endpoints", trial)),
-            News::Cut(trial, _) => self.now(tally, &about("is cut, healed and measured", trial)),
+            News::Waiting(trial) => self.now(tally, &about("waits for health", trial)),
+            News::Cut(trial, _) => self.now(tally, &about("is measured", trial)),
             News::Record(record) => {
                 if self.json {
                     // A reader that has gone away does not end the campaign.
@@ -193,7 +197,7 @@ impl Teller {
                 } else {
                     self.line(&trial_line(&record, tally, self.bar.is_none()));
                 }
-                self.now(tally, &rate(tally));
+                self.now(tally, "");
             }
             News::NotMade(trial, why) => self.warn(&format!("trial {} was not made: {why}", trial.index)),
             News::Warning(text) => self.warn(text),
@@ -203,7 +207,7 @@ impl Teller {
     fn now(&self, tally: Tally, text: &str) {
         if let Some(bar) = &self.bar {
             bar.set_position(tally.made);
-            bar.set_message(text.to_owned());
+            bar.set_message(line(tally, self.trials, self.pace, self.begun.elapsed(), text));
         }
     }
 

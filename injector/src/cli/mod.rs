@@ -25,6 +25,7 @@ mod measure;
 mod partition;
 mod peers;
 mod probe;
+mod progress;
 mod report;
 mod start;
 mod status;

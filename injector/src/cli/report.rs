@@ -6,7 +6,12 @@ use super::show;
 use crate::report::{ReportOptions, report};
 
 pub(super) fn run(common: &Common, args: Report) -> Result<Exit, Failure> {
-    let options = ReportOptions { html: args.html, junit: args.junit, csv: args.csv };
+    let options = ReportOptions {
+        html: args.html,
+        junit: args.junit,
+        csv: args.csv,
+        served_within: args.served_within,
+    };
     let made = report(&args.directory, &options)?;
     show(common, &made.json, || made.text)?;
     Ok(Exit::OK)

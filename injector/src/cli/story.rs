@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::human::{Table, after, or_none, span, span_or_none, wall, word, yes_no};
-use crate::api::types::{HealedBy, Outcome, RecoveryRecord};
+use crate::api::types::{FailOver, HealedBy, Outcome, RecoveryRecord};
 use crate::model::NamedLink;
 
 /// The verdict first, then what happened when; every time counts from the heal.
@@ -13,6 +13,7 @@ pub(super) fn tell(record: &RecoveryRecord) -> String {
     if record.heal.is_some() {
         phases(&mut text, record);
         endpoints(&mut text, record);
+        outages(&mut text, record);
     }
     links(&mut text, record);
     doubts(&mut text, record);
@@ -25,10 +26,7 @@ fn verdict(record: &RecoveryRecord) -> String {
     match record.outcome {
         None if record.heal.is_none() => "still cut, nothing is decided".to_owned(),
         None => "healed, not yet decided".to_owned(),
-        Some(Outcome::Recovered) => format!(
-            "recovered, settled {} after the heal (deadline {deadline}){reason}",
-            span_or_none(record.heal_to_settled_ns)
-        ),
+        Some(Outcome::Recovered) => format!("recovered (deadline {deadline}){reason}"),
         Some(Outcome::NotRecovered) => format!("NOT recovered within {deadline} of the heal{reason}"),
         Some(outcome) => format!("{}{reason}", word(&outcome)),
     }
@@ -94,12 +92,72 @@ fn endpoints(text: &mut String, record: &RecoveryRecord) {
     let _ = write!(text, "\n{table}");
 }
 
+fn outages(text: &mut String, record: &RecoveryRecord) {
+    let mut table = Table::new([
+        "endpoint",
+        "out",
+        "in all",
+        "longest",
+        "before the heal",
+        "after it",
+        "fail-over",
+        "lost by the heal",
+        "stall",
+    ]);
+    let mut bounds = Vec::new();
+    for endpoint in &record.endpoints {
+        let Some(outage) = &endpoint.outage else { continue };
+        bounds.push(outage.served_within_ns);
+        let fail_over = match outage.fail_over {
+            None => "unseen".to_owned(),
+            Some(FailOver::NeverOut) => "never out".to_owned(),
+            Some(FailOver::Back) => span_or_none(outage.fail_over_ns),
+            Some(FailOver::NotBack) => "not back".to_owned(),
+        };
+        // What was open at the end of the watch lasted at least so long.
+        let at_least = if outage.open { "≥ " } else { "" };
+        table.row([
+            endpoint.name.clone(),
+            format!("{} times", outage.windows.len()),
+            format!("{at_least}{}", span_or_none(outage.sum_ns)),
+            span_or_none(outage.longest_ns),
+            span_or_none(outage.before_heal_ns),
+            format!("{at_least}{}", span(outage.after_heal_ns)),
+            fail_over,
+            span_or_none(outage.lost_by_heal_ns),
+            span_or_none(outage.stall_ns),
+        ]);
+    }
+    if bounds.is_empty() {
+        return;
+    }
+    bounds.sort_unstable();
+    bounds.dedup();
+    let within: Vec<String> = bounds.into_iter().map(span).collect();
+    let _ = write!(text, "\n{table}");
+    let _ = writeln!(text, "served within {}", within.join(", "));
+    for outage in record.outage.iter().flatten() {
+        let lower = if outage.without_data > 0 || outage.open { "at least " } else { "" };
+        let _ = writeln!(
+            text,
+            "{}: all {} out for {}, some out for {lower}{} ({lower}{} of it after the heal), {} each on average",
+            outage.name,
+            outage.endpoints,
+            span_or_none(outage.all_ns),
+            span(outage.some_ns),
+            span(outage.some_after_heal_ns),
+            span_or_none(outage.share_ns)
+        );
+    }
+}
+
 fn links(text: &mut String, record: &RecoveryRecord) {
     if record.links.is_empty() {
         return;
     }
     let heal = record.heal.map(|heal| heal.end_ns);
-    let mut table = Table::new(["link", "dropped", "first packet", "SYN", "SYN-ACK", "first data"]);
+    let mut table =
+        Table::new(["link", "dropped", "first packet", "SYN", "SYN-ACK", "first data", "carries"]);
     for link in &record.links {
         let name = NamedLink { src: link.src.clone(), dst: link.dst.clone() };
         table.row([
@@ -109,6 +167,7 @@ fn links(text: &mut String, record: &RecoveryRecord) {
             after(heal, link.first_syn_ns),
             after(heal, link.first_synack_ns),
             after(heal, link.first_data_ns),
+            after(heal, link.reconnected_ns),
         ]);
     }
     let _ = write!(text, "\n{table}");
@@ -160,6 +219,7 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
             ));
         }
     }
+    doubts.extend(record.warnings.iter().map(ToString::to_string));
     if let Some(other) = &record.closed_by {
         doubts.push(format!("partition {other} began before this record was final"));
     }

@@ -9,10 +9,10 @@ use crate::api::types::{
     ShapePair, Status, Uncovered,
 };
 use crate::clock::MonoNs;
-use crate::config::Role;
+use crate::config::{self, Role};
 use crate::datapath::Datapath as _;
 use crate::measure::{self, Broken, EndpointEvidence, Evidence, STARVED_PRESSURE};
-use crate::model::{Link, PeerName};
+use crate::model::{Link, PeerId, PeerName, Protocol};
 use crate::probe::EndpointId;
 
 /// What was stamped, by link in the links' order.
@@ -62,7 +62,7 @@ impl State {
                     required: self.required(index, &partition.request),
                     interval: endpoint.probe.interval,
                     timeout: endpoint.probe.timeout,
-                    is_unseen: false,
+                    is_unseen: self.is_unseen(index, partition),
                     served_within: endpoint.probe.timeout,
                     first_response: self.wire_ids.get(&EndpointId(index)).and_then(|id| {
                         let found = responses.iter().find(|(endpoint, _)| endpoint == id)?;
@@ -81,6 +81,26 @@ impl State {
             starved_pressure: STARVED_PRESSURE,
             now: MonoNs::now(),
         })
+    }
+
+    /// Whether an endpoint's probes come from a peer, or from the world, on a link that the partition cuts for them. A
+    /// scope with ports is taken for other traffic than the probe's.
+    fn is_unseen(&self, index: usize, partition: &Partition) -> bool {
+        let scopes = &partition.request.scopes;
+        let is_cut = scopes.is_empty()
+            || scopes.iter().any(|scope| scope.protocol == Protocol::Tcp && scope.ports.is_none());
+        let samples = self.samples.since(EndpointId(index), partition.samples_from[index]);
+        let Some((peer, source)) =
+            self.config.endpoints[index].peer.zip(samples.iter().find_map(|sample| sample.source))
+        else {
+            return false;
+        };
+        let holds = |peer: &&config::Peer| {
+            peer.addresses.contains(&source) || peer.prefixes.iter().any(|prefix| prefix.contains(&source))
+        };
+        let source = self.config.peers.iter().find(holds).map_or(PeerId::WORLD, |peer| peer.id);
+        let way = [Link { src: source, dst: peer }, Link { src: peer, dst: source }];
+        is_cut && way.iter().any(|link| partition.resolved.links.binary_search(link).is_ok())
     }
 
     /// What the programs have stamped for a partition, and why it can't be told if a map can't be read: no stamp

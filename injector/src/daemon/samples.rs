@@ -74,6 +74,7 @@ mod tests {
             begun: MonoNs(at),
             done: MonoNs(at),
             error: None,
+            source: None,
         }
     }
 

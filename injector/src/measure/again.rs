@@ -107,6 +107,7 @@ fn sample(endpoint: EndpointId, probe: &ProbeView, limit: Option<Span>) -> Sampl
         begun: probe.scheduled_ns,
         done: probe.done_ns,
         error: probe.error.clone(),
+        source: None,
     };
     // The failure is known as soon as the bound is over.
     if let Some(limit) = limit

@@ -32,6 +32,7 @@ fn probe(scheduled: u64, took: u64, ok: bool) -> Sample {
         begun: at(scheduled),
         done: at(scheduled + took),
         error: (!ok).then(|| "planted".to_owned()),
+        source: None,
     }
 }
 

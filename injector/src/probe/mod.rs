@@ -16,6 +16,8 @@ mod test_server;
 mod tests;
 
 use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
 
 use crate::clock::{MonoNs, Span};
 use crate::config::{Endpoint, ProbeKind};
@@ -40,7 +42,12 @@ pub struct Sample {
     pub done: MonoNs,
     /// Why it failed; `None` is a success.
     pub error: Option<String>,
+    /// The address that its packets come from, as the prober's routes have it; `None` where that is not known.
+    pub source: Option<IpAddr>,
 }
+
+/// How long a looked up source address is taken for the present one.
+const SOURCE_LASTS: Duration = Duration::from_secs(1);
 
 /// What the error of a probe begins with that was never sent because this process was held up.
 pub(crate) const HELD_UP: &str = "the prober fell behind";
@@ -65,6 +72,8 @@ struct Prober {
     kind: Kind,
     timeout: Span,
     next_seq: Cell<u64>,
+    /// When [`Self::source`] was last looked up, and what was found.
+    looked_up: Cell<Option<(MonoNs, Option<IpAddr>)>>,
 }
 
 enum Kind {
@@ -103,6 +112,7 @@ impl Prober {
             kind,
             timeout: config.probe.timeout,
             next_seq: Cell::new(0),
+            looked_up: Cell::new(None),
         }
     }
 
@@ -118,7 +128,28 @@ impl Prober {
             Ok(Err(failure)) => Some(failure.to_string()),
             Err(_) => Some(Failure::Timeout(self.timeout).to_string()),
         };
-        Sample { endpoint: self.endpoint, scheduled, begun, done, error }
+        Sample { endpoint: self.endpoint, scheduled, begun, done, error, source: self.source(begun) }
+    }
+
+    /// The source address of a route to the endpoint's address, from this thread's namespace. A command may go anywhere.
+    fn source(&self, now: MonoNs) -> Option<IpAddr> {
+        if let Some((at, found)) = self.looked_up.get()
+            && now.saturating_since(at) < SOURCE_LASTS
+        {
+            return found;
+        }
+        let find = |address: IpAddr| {
+            // Connecting a UDP socket sends nothing.
+            let any: IpAddr =
+                if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((any, 0)).ok()?;
+            socket.connect((address, 9)).ok()?;
+            socket.local_addr().ok().map(|local| local.ip())
+        };
+        let is_command = matches!(self.kind, Kind::Exec(_));
+        let found = self.place.address.filter(|_| !is_command).and_then(find);
+        self.looked_up.set(Some((now, found)));
+        found
     }
 
     async fn ask(&self, values: &Values<'_>) -> Result<(), Failure> {

@@ -95,7 +95,8 @@ fn send_due(
         };
         if let Some(error) = refusal {
             let now = MonoNs::now();
-            let sample = Sample { endpoint, scheduled, begun: now, done: now, error: Some(error) };
+            let sample =
+                Sample { endpoint, scheduled, begun: now, done: now, error: Some(error), source: None };
             // Without a receiver the loop ends at its next turn.
             let _ = sink.send(sample);
             continue;

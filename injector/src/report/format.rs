@@ -52,6 +52,11 @@ pub fn probability(p: Option<f64>) -> String {
     }
 }
 
+/// The same in a sentence: `= 0.0004`, `< 0.0001`.
+pub fn probability_words(p: f64) -> String {
+    if p < 1e-4 { "< 0.0001".to_owned() } else { format!("= {p:.4}") }
+}
+
 /// A share in percent.
 pub fn percent(share: f64) -> String {
     format!("{} %", digits(share))

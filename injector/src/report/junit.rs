@@ -56,6 +56,27 @@ pub fn report(run: &Run) -> String {
     out
 }
 
+/// The outages of a trial, if they are known.
+fn outages(trial: &Trial) -> String {
+    let lines: Vec<String> = trial
+        .outages
+        .iter()
+        .map(|outage| {
+            format!(
+                "{}: all out {}, some out after the heal {}, share {}",
+                outage.name,
+                maybe_time(outage.all_ns),
+                maybe_time(Some(outage.some_after_heal_ns)),
+                maybe_time(outage.share_ns)
+            )
+        })
+        .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    format!("<system-out>{}</system-out>", Escaped(lines.join("\n")))
+}
+
 fn trial_body(trial: &Trial, tolerated: bool) -> String {
     let mut message = outcome(trial.cluster.outcome).to_owned();
     if let Some(reason) = &trial.reason {
@@ -63,7 +84,7 @@ fn trial_body(trial: &Trial, tolerated: bool) -> String {
     }
     let message = Escaped(&message);
     match trial.cluster.outcome {
-        Outcome::Recovered => String::new(),
+        Outcome::Recovered => outages(trial),
         Outcome::NotRecovered if tolerated => format!("<system-out>{message}</system-out>"),
         Outcome::NotRecovered => format!(
             "<failure message=\"{message}\">deadline {}, ready {}, settled {}</failure>",

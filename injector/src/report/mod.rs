@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::clock::Span;
 use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
 use crate::stats::summary::Verdict;
 use format::{deadline, maybe_percent, maybe_time, percents, probability};
@@ -37,6 +38,8 @@ pub struct ReportOptions {
     pub junit: Option<PathBuf>,
     /// One line a trial.
     pub csv: Option<PathBuf>,
+    /// The bound that every record is judged again by; `None` leaves them as they are.
+    pub served_within: Option<Span>,
 }
 
 /// A report that was made.
@@ -105,11 +108,12 @@ fn write_file(path: &Path, text: &str) -> Result<(), ReportError> {
 
 /// Reads a run directory and writes what is asked for.
 pub fn report(directory: &Path, options: &ReportOptions) -> Result<Report, ReportError> {
-    let run = Run::load(directory)?;
+    let run = Run::load_within(directory, options.served_within)?;
     if let Some(path) = &options.html {
         let wanted: Vec<(u64, u32)> =
             html::data::wanted(&run.trials).iter().map(|trial| (trial.index, trial.attempt)).collect();
-        write_file(path, &html::report(&run, &read::probes(directory, &wanted)?))?;
+        let late = html::outages::late(directory, &run)?;
+        write_file(path, &html::report(&run, &read::probes(directory, &wanted)?, &late))?;
     }
     if let Some(path) = &options.junit {
         write_file(path, &junit::report(&run))?;
@@ -147,6 +151,10 @@ pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared,
     for difference in &incomparable {
         writeln!(text, "The runs differ in {difference}").expect("writing to a String cannot fail");
     }
+    for difference in run_a.campaign.settings.reworded(&run_b.campaign.settings) {
+        writeln!(text, "The stimulus is worded differently, which decides nothing: {difference}")
+            .expect("writing to a String cannot fail");
+    }
     for note in run_a.notes.iter().chain(&run_b.notes) {
         writeln!(text, "{note}").expect("writing to a String cannot fail");
     }
@@ -182,6 +190,12 @@ fn compare_text(c: &Comparison) -> String {
         ]);
     }
     table.write(&mut out);
+    writeln!(
+        out,
+        "\nThe host starved the instrument in {} of A's trials and {} of B's.",
+        c.a.starved, c.b.starved
+    )
+    .expect("writing to a String cannot fail");
     if c.unmatched > 0 {
         writeln!(out, "\n{} trials of cuts that only one run has take no part.", c.unmatched)
             .expect("writing to a String cannot fail");

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::probes::ProbeFile;
-use super::run_dir::{CAMPAIGN, SUMMARY, TRIALS};
+use super::run_dir::{CAMPAIGN, NOT_MADE, NotMade, SUMMARY, TRIALS};
 use super::settings::{CAMPAIGN_SCHEMA, Campaign};
 use crate::api::types::{OLDEST_RECORD_SCHEMA, ProbeView, RECORD_SCHEMA, RecoveryRecord};
 use crate::stats::summary::{SUMMARY_SCHEMA, Summary};
@@ -124,6 +124,24 @@ pub fn campaign(directory: &Path) -> Result<Campaign, ReadError> {
 /// Reads `summary.json`.
 pub fn summary(directory: &Path) -> Result<Summary, ReadError> {
     whole(directory, SUMMARY, Known::only(SUMMARY_SCHEMA))
+}
+
+/// Reads `not_made.jsonl`, if it is there. A torn last line is left out.
+pub fn not_made(directory: &Path) -> Result<Vec<NotMade>, ReadError> {
+    let path = directory.join(NOT_MADE);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+    let mut found = Vec::new();
+    for (at, line) in text.split_inclusive('\n').enumerate() {
+        match serde_json::from_str(line) {
+            Ok(not_made) => found.push(not_made),
+            Err(_) if !line.ends_with('\n') => {}
+            Err(source) => return Err(ReadError::Line { path, line: at as u64 + 1, source }),
+        }
+    }
+    Ok(found)
 }
 
 /// What is wrong with a last line.

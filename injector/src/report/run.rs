@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::format::time;
 use super::probes::ProbeFile;
 use super::read::{self, ReadError};
+use super::run_dir::NotMade;
 use super::settings::{Campaign, Settings};
 use crate::api::types::{LinkRecord, RECORD_SCHEMA, RecoveryRecord};
 use crate::clock::{MonoNs, Span};
@@ -130,6 +131,10 @@ pub struct Run {
     pub details: Vec<Detail>,
     /// What is to be told about the directory.
     pub notes: Vec<String>,
+    /// Trials that were not made, and why, in the order in which they were tried.
+    pub not_made: Vec<NotMade>,
+    /// The bound that the records were judged by, where it is not the timeouts.
+    pub served_within: Option<Span>,
     /// Its figures.
     pub summary: Summary,
 }
@@ -209,10 +214,11 @@ impl Run {
         let mut again = Again::open(path, &campaign.settings, served_within)?;
         let (kept, notes) = read::trials(path, |index, record| {
             let record = again.judged(index, record)?;
-            Ok((Trial::new(index, &record), Detail::new(&record)))
+            Ok((campaign.settings.trial(index, &record), Detail::new(&record)))
         })?;
         let (trials, details): (Vec<Trial>, Vec<Detail>) = kept.into_values().unzip();
         let summary = summarize(&trials, &campaign.settings.plan());
-        Ok(Self { path: path.to_owned(), campaign, trials, details, notes, summary })
+        let not_made = read::not_made(path)?;
+        Ok(Self { path: path.to_owned(), campaign, trials, details, notes, not_made, served_within, summary })
     }
 }

@@ -7,6 +7,7 @@
 //! | `probes.jsonl` | optional: each trial's probes, one trial a line |
 //! | `probes.index` | where in `probes.jsonl` each trial's line begins, so that a report needs not read it all |
 //! | `open.json` | the trial that was begun last |
+//! | `not_made.jsonl` | one [`NotMade`] a line: trials that were tried and not cut, and why |
 //! | `summary.json` | [`Summary`](crate::stats::summary::Summary) |
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use super::settings::{
     CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, Probe, Ready, Settings, StopWhen, Versions,
 };
 use crate::api::types::{ProbeView, RecoveryRecord, Trial};
+use crate::clock::WallNs;
 use crate::stats::summary::Summary;
 
 /// `campaign.json`.
@@ -31,6 +33,8 @@ pub const TRIALS: &str = "trials.jsonl";
 pub const PROBES: &str = "probes.jsonl";
 /// `probes.index`.
 pub const PROBES_INDEX: &str = "probes.index";
+/// `not_made.jsonl`.
+pub const NOT_MADE: &str = "not_made.jsonl";
 /// `open.json`.
 pub const OPEN: &str = "open.json";
 /// `summary.json`.
@@ -113,6 +117,19 @@ pub struct TrialProbes {
     pub probes: Vec<ProbeView>,
 }
 
+/// A trial that was tried and not made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotMade {
+    /// The trial's index.
+    pub trial: u64,
+    /// The attempt.
+    pub attempt: u32,
+    /// When it was given up.
+    pub wall: WallNs,
+    /// Why it was not made.
+    pub reason: String,
+}
+
 /// A run directory that is being written; one process at a time.
 #[derive(Debug)]
 pub struct RunDir {
@@ -168,6 +185,14 @@ impl RunDir {
     /// Notes that a trial is about to be made, so that a crash during it is known afterwards.
     pub fn begin(&self, trial: Trial) -> Result<(), RunDirError> {
         self.replace(OPEN, &pretty(&trial))
+    }
+
+    /// Notes why a trial was not made.
+    pub fn not_made(&self, not_made: &NotMade) -> Result<(), RunDirError> {
+        let mut line = serde_json::to_vec(not_made).expect("it has string keys");
+        line.push(b'\n');
+        let path = self.path.join(NOT_MADE);
+        appending(&path)?.write_all(&line).map_err(io_error("append to", &path))
     }
 
     /// Appends a record, in one write, and hands it to the disk.
@@ -243,7 +268,7 @@ impl RunDir {
 
     /// Cuts what a crash left of a line off; the index is a convenience, so that it is simply cut at its last line.
     fn recover_probes(&self) -> Result<(), RunDirError> {
-        for name in [PROBES, PROBES_INDEX] {
+        for name in [PROBES, PROBES_INDEX, NOT_MADE] {
             let path = self.path.join(name);
             if path.exists() {
                 let mut file =

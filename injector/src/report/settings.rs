@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::api::types::RecoveryRecord;
+use crate::campaign::{Conduct, order};
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape};
 use crate::stats::summary::Plan;
+use crate::stats::trial::Trial;
 
 /// The version of [`Campaign`]'s layout.
 pub const CAMPAIGN_SCHEMA: u32 = 1;
@@ -19,6 +22,9 @@ pub struct Campaign {
     pub schema: u32,
     /// What decides how trials are made: a resumed campaign must have the same.
     pub settings: Settings,
+    /// How it was run, as far as that may change when it is resumed; `null` in older directories.
+    #[serde(default)]
+    pub conduct: Option<Conduct>,
     /// What was tested, by which injector.
     pub versions: Versions,
     /// The kernel's release.
@@ -100,15 +106,45 @@ impl Cell {
             scopes: Vec::new(),
             loss: Percent::ALL,
             flap: None,
-            neighbour: Neighbour::Keep,
+            neighbour: Neighbour::Auto,
         }
+    }
+
+    /// What makes its cuts of some links the same as another's: the direction is in the links.
+    fn key(&self) -> Value {
+        let mut key = self.traffic();
+        if let Some(fields) = key.as_object_mut() {
+            fields.remove("direction");
+            fields.insert("hold".to_owned(), serde_json::json!(self.hold));
+        }
+        key
+    }
+
+    /// Its settings beside the shape, where they are not the usual ones.
+    fn words(&self) -> String {
+        let mut words = vec![format!("for {}", self.hold)];
+        if self.direction != Direction::Both {
+            words.push(format!(
+                "direction {}",
+                serde_json::json!(self.direction).as_str().unwrap_or_default()
+            ));
+        }
+        words.extend(self.scopes.iter().map(ToString::to_string));
+        if self.loss != Percent::ALL {
+            words.push(format!("loss {}", self.loss));
+        }
+        words.extend(self.flap.as_ref().map(|flap| format!("flap {flap}")));
+        words.join(", ")
     }
 
     /// What its cuts drop of the links' traffic.
     fn traffic(&self) -> Value {
+        let mut scopes = self.scopes.clone();
+        scopes.sort_unstable();
+        scopes.dedup();
         serde_json::json!({
             "direction": self.direction,
-            "scopes": self.scopes,
+            "scopes": scopes,
             "loss": self.loss,
             "flap": self.flap,
             "neighbour": self.neighbour,
@@ -204,6 +240,32 @@ impl Settings {
         }
     }
 
+    /// What the record of a trial says, as one of its cell.
+    pub fn trial(&self, index: u64, record: &RecoveryRecord) -> Trial {
+        let trial = Trial::new(index, record);
+        if self.cells.is_empty() {
+            return trial;
+        }
+        let at = order::cell(self.seed, index, self.cells.len());
+        let cell = &self.cells[at];
+        let differ = |other: &Cell| other.hold != cell.hold || other.traffic() != cell.traffic();
+        let words = self.cells.iter().any(differ).then(|| cell.words());
+        // Where all cells cut alike, comparability is of the settings: two such runs may be compared by force.
+        let key = if words.is_some() { cell.key().to_string() } else { String::new() };
+        trial.in_cell(at, &key, words.as_deref())
+    }
+
+    /// The stimuli that are worded differently, as `endpoint: this one's, the other's`. They say what was sent and
+    /// decide nothing: comparability rests on typed settings.
+    pub fn reworded(&self, other: &Self) -> Vec<String> {
+        let pairs = self.probes.iter().filter_map(|probe| {
+            let same = other.probes.iter().find(|other| other.endpoint == probe.endpoint)?;
+            (same.stimulus != probe.stimulus)
+                .then(|| format!("{}: {}; {}", probe.endpoint, probe.stimulus, same.stimulus))
+        });
+        pairs.collect()
+    }
+
     /// Every setting in which `other` differs, as `name: this one's value, the other's`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         differences("", &value(self), &value(other))
@@ -222,8 +284,20 @@ impl Settings {
         let mut traffic: Vec<Value> = self.cells.iter().map(Cell::traffic).collect();
         traffic.sort_by_key(Value::to_string);
         traffic.dedup();
-        let mut probes = self.probes.clone();
+        let mut probes: Vec<&Probe> = self.probes.iter().collect();
         probes.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        let probes: Vec<Value> = probes
+            .into_iter()
+            .map(|probe| {
+                serde_json::json!({
+                    "endpoint": probe.endpoint,
+                    "required": probe.required,
+                    "interval": probe.interval,
+                    "timeout": probe.timeout,
+                    "connection": probe.connection,
+                })
+            })
+            .collect();
         let mut advisory = self.gates.advisory.clone();
         advisory.sort();
         serde_json::json!({
@@ -296,6 +370,34 @@ mod tests {
     fn runs_that_only_differ_in_size_and_seed_are_compared() {
         let other = Settings { trials: 40, seed: 2, cool_down: Span::secs(1), ..settings() };
         assert_eq!(settings().incomparable(&other), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_reworded_stimulus_leaves_runs_comparable_and_is_told() {
+        let probe = |stimulus: &str, timeout| Probe {
+            endpoint: "ingress@n1".to_owned(),
+            required: true,
+            stimulus: stimulus.to_owned(),
+            interval: Span::millis(10),
+            timeout,
+            connection: "fresh".to_owned(),
+        };
+        let with = |probe| Settings { probes: vec![probe], ..settings() };
+        let (a, b) = (with(probe("http GET /", Span::secs(1))), with(probe("GET / by HTTP", Span::secs(1))));
+        assert_eq!(a.incomparable(&b), Vec::<String>::new());
+        assert_eq!(a.reworded(&b), ["ingress@n1: http GET /; GET / by HTTP"]);
+        assert_eq!(a.incomparable(&with(probe("http GET /", Span::secs(2)))).len(), 1);
+    }
+
+    #[test]
+    fn scopes_in_another_order_are_the_same_traffic() {
+        let scoped = |scopes: [&str; 2]| {
+            let mut cell = settings().cells.remove(0);
+            cell.scopes = scopes.map(|scope| scope.parse().unwrap()).to_vec();
+            Settings { cells: vec![cell], ..settings() }
+        };
+        let (a, b) = (scoped(["tcp/1", "udp/2"]), scoped(["udp/2", "tcp/1"]));
+        assert_eq!(a.incomparable(&b), Vec::<String>::new());
     }
 
     #[test]

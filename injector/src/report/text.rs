@@ -6,6 +6,8 @@ use super::format::{deadline, maybe_percent, maybe_time, outcome, percent, perce
 use super::run::Run;
 use super::table::Table;
 use crate::api::types::Outcome;
+use crate::stats::mix::{Factor, Measured};
+use crate::stats::outages::{FailOvers, Spread};
 use crate::stats::sequential::Decision;
 use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries, Summary};
 
@@ -17,14 +19,14 @@ pub fn report(run: &Run) -> String {
         out.push_str(&line);
         out.push('\n');
     }
+    if let Some(headline) = headline(s) {
+        writeln!(out, "\n{headline}").expect("writing to a String cannot fail");
+    }
     cluster(&mut out, s);
+    section(&mut out, &outages_title(run), &outages(s));
+    section(&mut out, "Fail-over and loss by the heal", &fail_overs(s));
     section(&mut out, "Endpoints", &endpoints(s));
-    for (title, rows) in [
-        ("By shape", &s.by_shape),
-        ("By what was cut", &s.by_resolved),
-        ("By isolated peer", &s.by_isolated),
-        ("By hold", &s.by_hold),
-    ] {
+    for (title, rows) in groups(s) {
         // One row would repeat the cluster's.
         if rows.len() > 1 {
             section(&mut out, title, &shapes(rows));
@@ -37,6 +39,151 @@ pub fn report(run: &Run) -> String {
         writeln!(out, "{note}").expect("writing to a String cannot fail");
     }
     out
+}
+
+/// The tables by shape, cut, peer and hold; of those with the same figures the first one alone.
+pub fn groups(s: &Summary) -> Vec<(&'static str, &Vec<ShapeSeries>)> {
+    let mut kept: Vec<(&str, &Vec<ShapeSeries>)> = Vec::new();
+    for (title, rows) in [
+        ("By what was cut", &s.by_resolved),
+        ("By shape", &s.by_shape),
+        ("By isolated peer", &s.by_isolated),
+        ("By hold", &s.by_hold),
+    ] {
+        let same = |other: &Vec<ShapeSeries>| {
+            other.len() == rows.len()
+                && rows.iter().all(|row| other.iter().any(|other| other.series == row.series))
+        };
+        if !rows.is_empty() && !kept.iter().any(|(_, other)| same(other)) {
+            kept.push((title, rows));
+        }
+    }
+    kept
+}
+
+/// Where the strata differ: each with its times, slowest first, and the figure over all of them.
+pub fn headline(s: &Summary) -> Option<String> {
+    let test = s.mix.clear.as_ref()?;
+    let rows = match test.factor {
+        Factor::Cut => &s.by_resolved,
+        Factor::Isolated => &s.by_isolated,
+        Factor::Cell => {
+            if s.by_hold.len() > 1 {
+                &s.by_hold
+            } else {
+                &s.by_shape
+            }
+        }
+    };
+    let mut rows: Vec<&ShapeSeries> = rows.iter().collect();
+    let late = |row: &&ShapeSeries| {
+        let f = &row.series.settled;
+        std::cmp::Reverse((f.p50_ns.unwrap_or(u64::MAX), f.p90_ns.unwrap_or(u64::MAX)))
+    };
+    rows.sort_by_key(late);
+    let times = |f: &Figures| format!("{} ({})", maybe_time(f.p50_ns), maybe_time(f.p90_ns));
+    let more = rows.len().saturating_sub(HEADLINE);
+    let mut strata: Vec<String> = rows
+        .iter()
+        .take(HEADLINE)
+        .map(|row| format!("{} {}", row.shape, times(&row.series.settled)))
+        .collect();
+    if more > 0 {
+        strata.push(format!("{more} more"));
+    }
+    let of = match test.of {
+        Measured::Settled => "settled",
+        Measured::Outage => "the outage",
+    };
+    Some(format!(
+        "Settled, p50 (p90), slowest first: {}. Over this mix: {}. The trials are not alike (log-rank of {of} over {} \
+         strata: p {}, adjusted).",
+        strata.join(", "),
+        times(&s.cluster.settled),
+        test.strata,
+        super::format::probability_words(test.p_holm),
+    ))
+}
+
+/// The strata that a headline names.
+const HEADLINE: usize = 8;
+
+/// The bound that every outage depends on is part of the title.
+pub fn outages_title(run: &Run) -> String {
+    let mut bounds: Vec<u64> = run
+        .trials
+        .iter()
+        .flat_map(|trial| &trial.endpoints)
+        .filter(|endpoint| endpoint.required)
+        .filter_map(|endpoint| Some(endpoint.outage.as_ref()?.served_within_ns))
+        .collect();
+    bounds.sort_unstable();
+    bounds.dedup();
+    let bounds: Vec<String> = bounds.into_iter().map(|ns| deadline(Some(ns))).collect();
+    format!("Outages by what was cut, p50 / p90 / max; served within {}", bounds.join(", "))
+}
+
+/// A spread as p50 / p90 / max.
+pub fn spread(spread: &Spread) -> String {
+    if spread.n == 0 {
+        return super::format::MISSING.to_owned();
+    }
+    let times = [spread.p50_ns, spread.p90_ns, spread.max_ns].map(maybe_time).join(" / ");
+    if spread.censored == 0 { times } else { format!("{times} ({} censored)", spread.censored) }
+}
+
+/// How the rest came back while cut, in words.
+pub fn fail_over(found: Option<&FailOvers>) -> String {
+    let Some(f) = found else { return super::format::MISSING.to_owned() };
+    let out = f.back + f.not_back;
+    let never = match (out, f.never_out) {
+        (0, n) => return format!("never out, {n} of {n}"),
+        (_, 0) => String::new(),
+        (_, n) => format!("; {n} never out"),
+    };
+    format!("{} of {out} came back while cut: {}{never}", f.back, spread(&f.times))
+}
+
+fn outages(s: &Summary) -> Table {
+    let mut table =
+        Table::new(["cut", "endpoint", "n", "all out", "some out after the heal", "share", "settled"]);
+    for row in &s.outages {
+        table.row([
+            row.shape.clone(),
+            row.name.clone(),
+            row.trials.to_string(),
+            spread(&row.all_out),
+            spread(&row.some_after_heal),
+            spread(&row.share),
+            spread(&row.settled),
+        ]);
+    }
+    table
+}
+
+fn fail_overs(s: &Summary) -> Table {
+    let mut table = Table::new([
+        "cut",
+        "endpoint",
+        "fail-over of the rest",
+        "outage of the cut off",
+        "lost by the heal",
+        "never out",
+    ]);
+    for row in &s.outages {
+        table.row([
+            row.shape.clone(),
+            row.name.clone(),
+            fail_over(row.rest_fail_over.as_ref()),
+            row.cut_off.as_ref().map_or_else(|| super::format::MISSING.to_owned(), spread),
+            match row.lost_by_heal.n {
+                0 => "none".to_owned(),
+                n => format!("{n}: {}", spread(&row.lost_by_heal)),
+            },
+            row.never_out.to_string(),
+        ]);
+    }
+    table
 }
 
 /// What is to be said below the figures.
@@ -80,6 +227,38 @@ pub fn notes(run: &Run) -> Vec<String> {
         notes.push(format!(
             "{unfelt} {were} that no required endpoint felt: they count as recovered after 0, and show nothing of a \
              recovery. If they are many, probe what needs the links, or hold longer."
+        ));
+    }
+    if s.unproved > 0 {
+        notes.push(format!(
+            "{} of a cut that is not proved: no packet was dropped on its links.",
+            trials(s.unproved)
+        ));
+    }
+    let mut after: Vec<f64> = run
+        .trials
+        .iter()
+        .filter_map(|t| Some(t.after_links_ns? as f64 / t.cluster.settled_ns.filter(|&ns| ns > 0)? as f64))
+        .collect();
+    after.sort_unstable_by(f64::total_cmp);
+    if !after.is_empty() {
+        notes.push(format!(
+            "Links do not explain {} of the time to settled at the median of {} trials: so much of it comes after the \
+             last link carries again.",
+            percent(after[after.len() / 2]),
+            after.len()
+        ));
+    }
+    if !run.not_made.is_empty() {
+        let last = &run.not_made[run.not_made.len() - 1];
+        notes.push(format!(
+            "{} not made, the last one (trial {}): {}. not_made.jsonl has all of them.",
+            match run.not_made.len() {
+                1 => "1 try was".to_owned(),
+                n => format!("{n} tries were"),
+            },
+            last.trial,
+            last.reason
         ));
     }
     if s.starved > 0 {
@@ -152,7 +331,12 @@ fn cluster(out: &mut String, s: &Summary) {
             times(figures.p99_ci95_ns),
         ]);
     }
-    section(out, &format!("Cluster (all required endpoints), deadline {}", deadline(s.deadline_ns)), &table);
+    let over = if s.mix.clear.is_some() { ", over this mix" } else { "" };
+    section(
+        out,
+        &format!("Cluster (all required endpoints){over}, deadline {}", deadline(s.deadline_ns)),
+        &table,
+    );
 }
 
 fn share(figures: &Figures) -> String {

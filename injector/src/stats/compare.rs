@@ -6,11 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::binomial::clopper_pearson;
 use super::logrank::{holm, log_rank};
+use super::outages::{censored_if, total_outage};
 use super::power::{POWER, trials_per_arm, trials_to_rule_out};
 use super::strata::{Arm, Stratum, difference, exact_p};
 use super::survival::{Curve, Observation};
 use super::trial::{Instant, Times, Trial, base};
 use super::{ALPHA, CONFIDENCE};
+use crate::api::types::ClusterOutage;
 
 /// The margin that is used if none is asked for: 5 points.
 pub const MARGIN: f64 = 0.05;
@@ -51,6 +53,8 @@ pub struct ArmFigures {
     pub rate_ci95: Option<[f64; 2]>,
     /// Trials that were not decided.
     pub undetermined: u64,
+    /// Trials, decided or not, in which the host starved the instrument.
+    pub starved: u64,
 }
 
 /// Both arms where the same links were cut.
@@ -69,7 +73,7 @@ pub struct StratumFigures {
 pub struct TimeTest {
     /// `cluster`, or an endpoint (all of its instances).
     pub name: String,
-    /// `settled` or `ready`.
+    /// `settled` or `ready`; of outages `outage`, `all out`, `some out after the heal`.
     pub instant: String,
     /// A's median.
     pub a_p50_ns: Option<u64>,
@@ -125,6 +129,8 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     let deadline_ns = a.iter().chain(b).map(|trial| trial.deadline_ns).min();
     let deadline = deadline_ns.unwrap_or(0);
     let [arms_a, arms_b] = [a, b].map(|trials| by_shape(trials, deadline));
+    let labels: BTreeMap<&str, &str> =
+        a.iter().chain(b).map(|trial| (trial.stratum.as_str(), trial.label.as_str())).collect();
     let shapes: BTreeSet<&String> = arms_a.keys().chain(arms_b.keys()).collect();
     let rows: Vec<(&String, Stratum)> = shapes
         .into_iter()
@@ -156,8 +162,9 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
         let sum = arms.values().fold(Counted::default(), |x, y| Counted {
             arm: Arm { beyond: x.arm.beyond + y.arm.beyond, n: x.arm.n + y.arm.n },
             undetermined: x.undetermined + y.undetermined,
+            starved: x.starved + y.starved,
         });
-        arm_figures(sum.arm, sum.undetermined)
+        arm_figures(sum)
     };
     let (total_a, total_b) = (total(&arms_a), total(&arms_b));
     let (mut trials_to_show_worse, mut trials_to_rule_out_) = (None, None);
@@ -173,10 +180,12 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
         b: total_b,
         strata: rows
             .iter()
-            .map(|(shape, s)| StratumFigures {
-                shape: (*shape).clone(),
-                a: arm_figures(s.a, 0),
-                b: arm_figures(s.b, 0),
+            .map(|(shape, _)| StratumFigures {
+                shape: labels
+                    .get(shape.as_str())
+                    .map_or_else(|| (*shape).clone(), |label| (*label).to_owned()),
+                a: arm_figures(arms_a.get(*shape).copied().unwrap_or_default()),
+                b: arm_figures(arms_b.get(*shape).copied().unwrap_or_default()),
             })
             .collect(),
         unmatched,
@@ -193,13 +202,15 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     comparison
 }
 
-fn arm_figures(arm: Arm, undetermined: u64) -> ArmFigures {
+fn arm_figures(counted: Counted) -> ArmFigures {
+    let Counted { arm, undetermined, starved } = counted;
     ArmFigures {
         n: arm.n,
         beyond_deadline: arm.beyond,
         rate: arm.rate(),
         rate_ci95: clopper_pearson(arm.beyond, arm.n, CONFIDENCE),
         undetermined,
+        starved,
     }
 }
 
@@ -208,12 +219,14 @@ fn arm_figures(arm: Arm, undetermined: u64) -> ArmFigures {
 struct Counted {
     arm: Arm,
     undetermined: u64,
+    starved: u64,
 }
 
 fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
     let mut arms: BTreeMap<String, Counted> = BTreeMap::new();
     for trial in trials {
-        let counted = arms.entry(trial.resolved.clone()).or_default();
+        let counted = arms.entry(trial.stratum.clone()).or_default();
+        counted.starved += u64::from(trial.starved);
         match trial.beyond(&trial.cluster, Instant::Settled, deadline_ns) {
             Some(beyond) => {
                 counted.arm.n += 1;
@@ -298,11 +311,67 @@ fn time_tests(a: &[Trial], b: &[Trial], deadline_ns: u64) -> Vec<TimeTest> {
     for name in names(a).intersection(&names(b)) {
         tests.push(time_test(name, endpoint, Instant::Settled, [a, b], deadline_ns));
     }
+    tests.extend(outage_tests([a, b]));
     let adjusted = holm(&tests.iter().map(|test| test.p).collect::<Vec<_>>());
     for (test, p_holm) in tests.iter_mut().zip(adjusted) {
         test.p_holm = p_holm;
     }
     tests
+}
+
+/// The tests of outages: the sum over required endpoints, and of each name what clients see.
+fn outage_tests(arms: [&[Trial]; 2]) -> Vec<TimeTest> {
+    let names = |trials: &[Trial]| -> BTreeSet<String> {
+        trials.iter().flat_map(|trial| &trial.outages).map(|outage| outage.name.clone()).collect()
+    };
+    let mut tests = vec![outage_test("cluster", "outage", &total_outage, arms)];
+    for name in names(arms[0]).intersection(&names(arms[1])) {
+        type Figure = fn(&ClusterOutage) -> Option<u64>;
+        let figures: [(&str, Figure); 2] = [
+            ("all out", |outage| outage.all_ns),
+            ("some out after the heal", |outage| Some(outage.some_after_heal_ns)),
+        ];
+        for (what, figure) in figures {
+            let observe = |trial: &Trial| {
+                let outage = trial.outages.iter().find(|outage| outage.name == *name)?;
+                let ns = figure(outage)?;
+                (!trial.injection_in_doubt()).then(|| censored_if(outage.open, ns))
+            };
+            tests.push(outage_test(name, what, &observe, arms));
+        }
+    }
+    tests.retain(|test| test.a_p50_ns.is_some() || test.b_p50_ns.is_some());
+    tests
+}
+
+fn outage_test(
+    name: &str,
+    what: &str,
+    observe: &dyn Fn(&Trial) -> Option<Observation>,
+    arms: [&[Trial]; 2],
+) -> TimeTest {
+    let mut strata: BTreeMap<&str, [Vec<Observation>; 2]> = BTreeMap::new();
+    for (arm, trials) in arms.into_iter().enumerate() {
+        for trial in trials {
+            if let Some(observation) = observe(trial) {
+                strata.entry(&trial.stratum).or_default()[arm].push(observation);
+            }
+        }
+    }
+    let median = |arm: usize| {
+        let all = strata.values().flat_map(|arms| &arms[arm]).copied().collect();
+        Curve::estimate(all).quantile(0.5).estimate
+    };
+    TimeTest {
+        name: name.to_owned(),
+        instant: what.to_owned(),
+        a_p50_ns: median(0),
+        b_p50_ns: median(1),
+        a_rate: None,
+        b_rate: None,
+        p: log_rank(strata.into_values().collect()).map(|test| test.p),
+        p_holm: None,
+    }
 }
 
 fn time_test(name: &str, part: Part, instant: Instant, arms: [&[Trial]; 2], deadline_ns: u64) -> TimeTest {
@@ -320,7 +389,7 @@ fn time_test(name: &str, part: Part, instant: Instant, arms: [&[Trial]; 2], dead
             }
             if let Some(observation) = trial.observation(&times, instant, deadline_ns) {
                 observations.push(observation);
-                strata.entry(&trial.resolved).or_default()[arm].push(observation);
+                strata.entry(&trial.stratum).or_default()[arm].push(observation);
             }
         }
         medians[arm] = Curve::estimate(observations).quantile(0.5).estimate;

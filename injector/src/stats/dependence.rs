@@ -28,10 +28,24 @@ pub struct Dependence {
     pub sentence: String,
 }
 
-/// Judges times in the order of their trials.
+/// Judges times in the order of their trials, all of one stratum.
 pub fn dependence(times: &[u64]) -> Dependence {
+    within(times, &[(0..times.len()).collect()], false)
+}
+
+/// Judges times in the order of their trials, by their ranks within `strata` (positions in `times`), so that what
+/// differs between strata looks neither like dependence nor like a trend. `is_mixed`: the strata differ.
+pub fn within(times: &[u64], strata: &[Vec<usize>], is_mixed: bool) -> Dependence {
     let n = times.len();
-    let ranks = mid_ranks(times);
+    let mut ranks = vec![0.0; n];
+    for stratum in strata {
+        let own: Vec<u64> = stratum.iter().map(|&at| times[at]).collect();
+        // Each stratum's ranks lie evenly around 0.
+        let size = own.len() as f64;
+        for (&at, rank) in stratum.iter().zip(mid_ranks(&own)) {
+            ranks[at] = (rank - f64::midpoint(size, 1.0)) / size;
+        }
+    }
     let order: Vec<f64> = (0..n).map(|at| at as f64).collect();
     let enough = n >= NEEDS;
     let lag1 = enough.then(|| autocorrelation(&ranks)).flatten();
@@ -50,7 +64,15 @@ pub fn dependence(times: &[u64]) -> Dependence {
         [(lag1_p, "neighbouring trials resemble each other"), (trend_p, "times drift over the campaign")];
     let seen: Vec<&str> =
         signs.into_iter().filter(|(p, _)| p.is_some_and(|p| p < 0.01)).map(|(_, text)| text).collect();
-    let sentence = if lag1.is_none() && trend.is_none() {
+    let mixed = "the trials are not alike: what was cut makes a difference";
+    let sentence = if is_mixed && seen.is_empty() {
+        format!("{ASSUMPTION} Here {mixed}; read the strata each by itself.")
+    } else if is_mixed {
+        format!(
+            "{ASSUMPTION} Here {mixed}, and within strata {}: take them as too narrow, or cool down longer.",
+            seen.join(" and ")
+        )
+    } else if lag1.is_none() && trend.is_none() {
         format!("{ASSUMPTION} There is too little here to check that.")
     } else if seen.is_empty() {
         format!("{ASSUMPTION} Nothing here speaks against it.")

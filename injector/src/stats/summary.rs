@@ -8,7 +8,9 @@ use crate::api::types::Outcome;
 
 use super::CONFIDENCE;
 use super::binomial::clopper_pearson;
-use super::dependence::{Dependence, dependence};
+use super::dependence::{Dependence, within};
+use super::mix::{Factor, Mix, mix, strata};
+use super::outages::{OutageFigures, by_cut};
 use super::power;
 use super::sequential::Decision;
 use super::survival::{Curve, Observation, Quantile};
@@ -17,7 +19,7 @@ pub use super::verdict::{Sequential, Verdict};
 use super::verdict::{sequential, verdict};
 
 /// The version of [`Summary`]'s layout.
-pub const SUMMARY_SCHEMA: u32 = 1;
+pub const SUMMARY_SCHEMA: u32 = 2;
 /// The slowest trials that the summary names.
 const SLOWEST: usize = 10;
 /// The points of a curve in the summary, at most.
@@ -235,6 +237,12 @@ pub struct Summary {
     pub curve: Vec<CurvePoint>,
     /// That of ready.
     pub ready_curve: Vec<CurvePoint>,
+    /// Outages by what was cut, slowest first.
+    pub outages: Vec<OutageFigures>,
+    /// Whether the strata of the trials differ.
+    pub mix: Mix,
+    /// Trials in which no packet was dropped on the cut links.
+    pub unproved: u64,
     /// Whether trials look independent.
     pub dependence: Dependence,
     /// What the number of trials can show.
@@ -250,13 +258,7 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
     let cluster = cluster_series(&all);
     let sequential = plan.stop_when.and_then(|rates| sequential(trials, rates));
     let stopped = sequential.as_ref().is_some_and(|test| test.decision != Decision::Undecided);
-    let times: Vec<u64> = trials
-        .iter()
-        .filter_map(|trial| {
-            let beyond = trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns)?;
-            Some(if beyond { u64::MAX } else { trial.cluster.settled_ns? })
-        })
-        .collect();
+    let mix = mix(&all);
     Summary {
         schema: SUMMARY_SCHEMA,
         trials: trials.len() as u64,
@@ -264,20 +266,23 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
         deadline_ns: trials.first().map(|trial| trial.deadline_ns),
         outcomes: Outcomes::count(trials),
         starved: (trials.len() - awake.len()) as u64,
-        verdict: verdict(&cluster.settled, trials.len() as u64, plan, sequential.as_ref()),
+        verdict: verdict(&cluster.settled, trials, plan, sequential.as_ref()),
         intervals: if stopped { "nominal" } else { "exact" }.to_owned(),
         cluster_without_starved: cluster_series(&awake),
         endpoints: endpoints(&all),
         endpoint_groups: endpoint_groups(&all),
         by_shape: grouped(&all, |trial| Some(trial.asked.clone())),
-        by_resolved: grouped(&all, |trial| Some(trial.resolved.clone())),
+        by_resolved: grouped_by_cut(&all),
         by_isolated: grouped(&all, |trial| trial.isolated.clone()),
         by_hold: by_hold(&all, &plan.holds_ns),
         phases: phases(&all),
         slowest: slowest(&all).into_iter().take(SLOWEST).map(slow_trial).collect(),
         curve: thinned(&cluster_curve(&all, Instant::Settled)),
         ready_curve: thinned(&cluster_curve(&all, Instant::Ready)),
-        dependence: dependence(&times),
+        dependence: trial_dependence(&all, mix.clear.is_some()),
+        outages: by_cut(&all),
+        mix,
+        unproved: trials.iter().filter(|trial| !trial.proved).count() as u64,
         power: Power {
             smallest_rate_seen_95: power::smallest_rate_seen(cluster.settled.n, CONFIDENCE),
             chance_to_see_5_percent: power::chance_to_see(0.05, cluster.settled.n),
@@ -287,6 +292,17 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
         sequential,
         cluster,
     }
+}
+
+/// The dependence of settled over the decided trials, on ranks within strata.
+fn trial_dependence(trials: &[&Trial], is_mixed: bool) -> Dependence {
+    let time = |trial: &Trial| {
+        let beyond = trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns)?;
+        Some(if beyond { u64::MAX } else { trial.cluster.settled_ns? })
+    };
+    let (decided, times): (Vec<&Trial>, Vec<u64>) =
+        trials.iter().filter_map(|trial| Some((*trial, time(trial)?))).unzip();
+    within(&times, &strata(&decided, Factor::Cut), is_mixed)
 }
 
 /// The survival curve of the cluster.
@@ -421,6 +437,19 @@ fn grouped(trials: &[&Trial], key: impl Fn(&Trial) -> Option<String>) -> Vec<Sha
         }
     }
     groups.into_iter().map(|(shape, trials)| ShapeSeries { shape, series: cluster_series(&trials) }).collect()
+}
+
+/// By what was cut: the same links under the same settings, however they were named.
+fn grouped_by_cut(trials: &[&Trial]) -> Vec<ShapeSeries> {
+    let mut rows: Vec<ShapeSeries> = strata(trials, Factor::Cut)
+        .into_iter()
+        .map(|stratum| {
+            let own: Vec<&Trial> = stratum.into_iter().map(|at| trials[at]).collect();
+            ShapeSeries { shape: own[0].label.clone(), series: cluster_series(&own) }
+        })
+        .collect();
+    rows.sort_by(|a, b| a.shape.cmp(&b.shape));
+    rows
 }
 
 /// By the nominal hold that lies nearest to the real one.

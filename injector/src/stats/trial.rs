@@ -1,9 +1,12 @@
 //! What one recovery record says to statistics.
 
-use crate::api::types::{EndpointRecord, Outcome, RecoveryRecord};
+use std::collections::BTreeSet;
+
+use crate::api::types::{ClusterOutage, EndpointRecord, Outage, Outcome, RecoveryRecord};
 use crate::clock::MonoNs;
 use crate::model::{PeerName, Shape};
 
+use super::sides::cut_off;
 use super::survival::Observation;
 
 /// Which instant of a recovery a figure is about.
@@ -37,8 +40,12 @@ pub struct EndpointTimes {
     pub name: String,
     /// Whether it gates the verdict.
     pub required: bool,
+    /// The peer it runs on.
+    pub peer: Option<String>,
     /// From heal to the first success.
     pub first_ok_ns: Option<u64>,
+    /// When it was out; `None` if that is not known.
+    pub outage: Option<Outage>,
     /// The rest.
     pub times: Times,
 }
@@ -78,6 +85,24 @@ pub struct Trial {
     pub last_link: Option<String>,
     /// Whether another partition still held one of its links at the heal.
     pub still_cut: bool,
+    /// Whether a packet was dropped on its links.
+    pub proved: bool,
+    /// The outages of the required endpoints together, by name.
+    pub outages: Vec<ClusterOutage>,
+    /// The peers that the cut separated from the rest; `None` for shapes without sides.
+    pub cut_off: Option<BTreeSet<String>>,
+    /// From heal to the instant at which the last link carried again.
+    pub carries_ns: Option<u64>,
+    /// From there to settled.
+    pub after_links_ns: Option<u64>,
+    /// The heal, in nanoseconds of the monotonic clock.
+    pub heal_ns: Option<u64>,
+    /// The cell of the campaign, from 0.
+    pub cell: usize,
+    /// The directed links that were cut, and the settings of the cut: equal where the same was cut.
+    pub stratum: String,
+    /// What was cut, in words: the resolved shape, and the cell's settings where cells differ.
+    pub label: String,
 }
 
 /// The phases' names, in the order of [`Trial::phases_ns`].
@@ -102,6 +127,8 @@ impl Trial {
         let endpoint = |endpoint: &EndpointRecord| EndpointTimes {
             name: endpoint.name.clone(),
             required: endpoint.required,
+            peer: endpoint.peer.clone(),
+            outage: endpoint.outage.clone(),
             first_ok_ns: from_heal(endpoint.first_ok_ns),
             times: Times {
                 outcome: endpoint.outcome.unwrap_or(Outcome::Unknown),
@@ -129,7 +156,30 @@ impl Trial {
             phases_ns: [phases.silence_ns, phases.reconnect_ns, phases.return_ns, phases.relapse_ns],
             last_link: phases.last_link.as_ref().map(ToString::to_string),
             still_cut: record.links.iter().any(|link| !link.still_cut_by.is_empty()),
+            proved: record.proved,
+            outages: record.outage.clone().unwrap_or_default(),
+            cut_off: cut_off(record),
+            carries_ns: {
+                let dropping = record.links.iter().filter(|link| link.dropped_packets > 0);
+                from_heal(dropping.filter_map(|link| link.reconnected_ns).max())
+            },
+            after_links_ns: phases.after_links_ns,
+            heal_ns: record.heal.map(|heal| heal.end_ns.0),
+            cell: 0,
+            stratum: links(record),
+            label: label(&record.shape.resolved),
         }
+    }
+
+    /// The same trial as one of a cell; `settings` are equal where the cells' cuts are, and `words` tells them apart.
+    #[must_use]
+    pub fn in_cell(mut self, cell: usize, settings: &str, words: Option<&str>) -> Self {
+        self.cell = cell;
+        self.stratum = format!("{} {settings}", self.stratum);
+        if let Some(words) = words {
+            self.label = format!("{} {words}", self.label);
+        }
+        self
     }
 
     /// Whether the injection itself is in doubt, so that no endpoint's own outcome counts.
@@ -205,6 +255,23 @@ impl Trial {
     }
 }
 
+/// The directed links of a record in one order; very many are told apart by a digest.
+fn links(record: &RecoveryRecord) -> String {
+    let mut links: Vec<String> =
+        record.links.iter().map(|link| format!("{}>{}", link.src, link.dst)).collect();
+    links.sort_unstable();
+    let text = links.join(" ");
+    if text.len() <= LINKS { text } else { format!("{} links #{:016x}", links.len(), digest(&text)) }
+}
+
+/// The longest text of links that is kept.
+const LINKS: usize = 2000;
+
+/// FNV-1a: stable over versions, so that runs of different builds fall into the same strata.
+fn digest(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// `ingress` of `ingress@n1`.
 pub fn base(name: &str) -> &str {
     name.split_once('@').map_or(name, |(base, _)| base)
@@ -243,9 +310,13 @@ const LABEL: usize = 120;
 /// equal shapes.
 pub fn label(shape: &Shape) -> String {
     let text = match shape {
-        Shape::Isolate(peers) => format!("isolate {}", peers.join(",")),
+        // Peers of a group in one order: the same cut has the same words.
+        Shape::Isolate(peers) => format!("isolate {}", sorted(peers).join(",")),
         Shape::Split(groups) => {
-            format!("split {}", groups.iter().map(|group| group.join(",")).collect::<Vec<_>>().join(" "))
+            format!(
+                "split {}",
+                groups.iter().map(|group| sorted(group).join(",")).collect::<Vec<_>>().join(" ")
+            )
         }
         Shape::Between([first, second]) => format!("between {} {}", first.join(","), second.join(",")),
         Shape::Halves(_) => "halves".to_owned(),
@@ -268,16 +339,18 @@ pub fn label(shape: &Shape) -> String {
     if text.chars().count() <= LABEL {
         return text;
     }
-    // FNV-1a: stable over versions, so that runs of different builds fall into the same strata.
-    let digest = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    format!("{}… #{:08x}", text.chars().take(LABEL - 12).collect::<String>(), digest >> 32)
+    format!("{}… #{:08x}", text.chars().take(LABEL - 12).collect::<String>(), digest(&text) >> 32)
+}
+
+fn sorted(peers: &[String]) -> Vec<&str> {
+    let mut peers: Vec<&str> = peers.iter().map(String::as_str).collect();
+    peers.sort_unstable();
+    peers
 }
 
 fn isolated(resolved: &Shape) -> Option<String> {
     match resolved {
-        Shape::Isolate(peers) if !peers.is_empty() => Some(peers.join(",")),
+        Shape::Isolate(peers) if !peers.is_empty() => Some(sorted(peers).join(",")),
         Shape::Split(groups) => {
             let mut alone = groups.iter().filter(|group| group.len() == 1);
             let first = alone.next()?;
@@ -315,6 +388,15 @@ mod tests {
             phases_ns: [None; 4],
             last_link: None,
             still_cut: false,
+            proved: true,
+            outages: vec![],
+            cut_off: None,
+            carries_ns: None,
+            after_links_ns: None,
+            heal_ns: None,
+            cell: 0,
+            stratum: "n1>n2".to_owned(),
+            label: "isolate n1".to_owned(),
         }
     }
 

@@ -43,11 +43,20 @@ pub fn sequential(trials: &[Trial], (p0, p1): (f64, f64)) -> Option<Sequential> 
 }
 
 /// The verdict over a campaign's cluster figures and the trials made.
-pub fn verdict(cluster: &Figures, made: u64, plan: &Plan, sequential: Option<&Sequential>) -> Verdict {
+pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Option<&Sequential>) -> Verdict {
+    let made = trials.len() as u64;
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     let verdict = |exit_code, sentence| Verdict { exit_code, sentence };
     let of =
         format!("{} of {} decided trials did not settle by the deadline", cluster.beyond_deadline, cluster.n);
+    if made > 0 && !trials.iter().any(|trial| trial.proved) {
+        return verdict(
+            2,
+            format!(
+                "In none of {made} trials was the cut proved: no packet was dropped on its links, so nothing can be said."
+            ),
+        );
+    }
     let (Some(rate), Some([_, worst])) = (cluster.rate, cluster.rate_bounds) else {
         return verdict(2, "No trial was decided, so nothing can be said.".to_owned());
     };

@@ -54,6 +54,7 @@ pub fn campaign(trials: u64) -> Campaign {
             strict: false,
             gates: Gates { max_rate: 0.0, ..Gates::default() },
         },
+        conduct: None,
         versions: Versions {
             injector: "0.1.0".to_owned(),
             systems: [("quorum".to_owned(), "1.2.3 <beta>".to_owned())].into(),

@@ -12,8 +12,8 @@ use crate::stats::trial::{Instant, Trial};
 
 /// The page; `forced` are the settings in which the runs differ although they are compared.
 pub fn report(a: &Run, b: &Run, comparison: &Comparison, forced: &[String]) -> String {
-    let mut page = begin("comparison · heal to ready");
-    page.markup("<h1>From heal to ready, compared</h1>");
+    let mut page = begin("comparison · heal to settled");
+    page.markup("<h1>From heal to settled, compared</h1>");
     page.element("<p class=\"soft\">A: ", a.path.display(), "<br>").element("B: ", b.path.display(), "</p>");
     verdict(
         &mut page,
@@ -25,7 +25,13 @@ pub fn report(a: &Run, b: &Run, comparison: &Comparison, forced: &[String]) -> S
         page.element("<p class=\"note\">The runs differ in ", difference, "</p>");
     }
     let mut names = vec!["cluster".to_owned()];
-    names.extend(comparison.times.iter().map(|test| test.name.clone()).filter(|name| name != "cluster"));
+    names.extend(
+        comparison
+            .times
+            .iter()
+            .filter(|test| test.name != "cluster" && test.instant == "settled")
+            .map(|test| test.name.clone()),
+    );
     let keys: Vec<(String, String)> = names
         .iter()
         .flat_map(|name| ["settled", "ready"].map(|of| (format!("{of}\n{name}"), format!("{name}, {of}"))))
@@ -61,6 +67,14 @@ fn rates(page: &mut Page, c: &Comparison) {
         );
     }
     page.end_table();
+    page.element(
+        "<p class=\"note\">",
+        format!(
+            "The host starved the instrument in {} of A's trials and {} of B's.",
+            c.a.starved, c.b.starved
+        ),
+        "</p>",
+    );
     page.markup("</section>");
 }
 

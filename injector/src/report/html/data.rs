@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use super::outages::Late;
 use crate::api::types::{Outcome, ProbeView};
 use crate::report::escape::script_json;
 use crate::report::read::Probes;
@@ -12,7 +13,7 @@ use crate::stats::survival::Curve;
 use crate::stats::trial::{Instant, Trial};
 
 /// Nanoseconds in one unit of the page.
-const UNIT: u64 = 100_000;
+pub(super) const UNIT: u64 = 100_000;
 /// Trials whose probes are on the page: the slowest, and some others if there are fewer.
 pub const WITH_PROBES: usize = 30;
 /// The bytes that details of trials may take; of the slowest first.
@@ -57,7 +58,7 @@ fn by_interest(trials: &[Trial]) -> Vec<&Trial> {
 }
 
 /// The page's data as JSON, safe inside a script element.
-pub fn json(run: &Run, probes: &Probes) -> String {
+pub fn json(run: &Run, probes: &Probes, late: &Late) -> String {
     let (mut shapes, mut peers, mut endpoints, mut failures) =
         (Texts::default(), Texts::default(), Texts::default(), Texts::default());
     let mut roles: Vec<&str> = Vec::new();
@@ -96,7 +97,7 @@ pub fn json(run: &Run, probes: &Probes) -> String {
         run.summary.phases.iter().map(|phase| phase.p50_ns.map(|ns| ns / UNIT)).collect();
     format!(
         "{{\"deadline\":{},\"shapes\":{},\"peers\":{},\"endpoints\":{},\"failures\":{},\"phaseMedians\":{},\
-         \"curves\":{},\"trials\":[{}],\"details\":{{{details}}},\"probes\":{{{ticks}}}}}",
+         \"curves\":{},\"trials\":[{}],\"details\":{{{details}}},\"probes\":{{{ticks}}},\"outages\":{}}}",
         number(run.summary.deadline_ns),
         script_json(&shapes.texts),
         script_json(&peers.texts),
@@ -105,6 +106,7 @@ pub fn json(run: &Run, probes: &Probes) -> String {
         script_json(&medians),
         curves(run),
         rows.join(","),
+        super::outages::json(run, late),
     )
 }
 

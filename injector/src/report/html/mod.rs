@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod data;
+pub mod outages;
 
 use std::fmt::{Display, Write};
 
@@ -10,7 +11,7 @@ use super::format::{self, maybe_percent, maybe_time, percents, times};
 use super::read::Probes;
 use super::run::Run;
 use super::text;
-use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries};
+use crate::stats::summary::{EndpointSeries, Figures, Series};
 
 const CSS: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -84,14 +85,14 @@ fn end(mut page: Page, json: &str) -> String {
     page.0
 }
 
-/// The report of a run; `probes` are those of [`data::wanted`] trials.
-pub fn report(run: &Run, probes: &Probes) -> String {
+/// The report of a run; `probes` are those of [`data::wanted`] trials, `late` is from [`outages::late`].
+pub fn report(run: &Run, probes: &Probes, late: &outages::Late) -> String {
     let name = run
         .path
         .file_name()
         .map_or_else(|| "campaign".to_owned(), |name| name.to_string_lossy().into_owned());
-    let mut page = begin(&format!("{name} · heal to ready"));
-    page.element("<h1>", format!("{name}: from heal to ready"), "</h1>");
+    let mut page = begin(&format!("{name} · heal to settled"));
+    page.element("<h1>", format!("{name}: from heal to settled"), "</h1>");
     let systems: Vec<String> =
         run.campaign.versions.systems.iter().map(|(system, version)| format!("{system} {version}")).collect();
     page.element(
@@ -103,7 +104,11 @@ pub fn report(run: &Run, probes: &Probes) -> String {
     );
     let v = &run.summary.verdict;
     verdict(&mut page, v.exit_code, ["passes", "fails", "undecided"], &v.sentence);
+    if let Some(headline) = text::headline(&run.summary) {
+        page.element("<p class=\"headline\" id=\"headline\">", headline, "</p>");
+    }
     tiles(&mut page, run);
+    outages::section_of(&mut page, run);
     endpoints(&mut page, run);
     curve(&mut page, &options(run));
     strip(&mut page);
@@ -112,7 +117,7 @@ pub fn report(run: &Run, probes: &Probes) -> String {
     slowest(&mut page, run);
     shapes(&mut page, run);
     how(&mut page, run);
-    end(page, &data::json(run, probes))
+    end(page, &data::json(run, probes, late))
 }
 
 /// The verdict in a box; `words` are those for exit codes 0, 1 and 2.
@@ -145,8 +150,13 @@ fn tiles(page: &mut Page, run: &Run) {
         format!("not settled within {deadline}"),
         format!("95 %: {}", percents(s.rate_ci95)),
     );
+    let median = if run.summary.mix.clear.is_some() {
+        "median to settled, over this mix"
+    } else {
+        "median to settled"
+    };
     for (name, at, interval) in [
-        ("median to settled", s.p50_ns, s.p50_ci95_ns),
+        (median, s.p50_ns, s.p50_ci95_ns),
         ("90 % settled by", s.p90_ns, s.p90_ci95_ns),
         ("99 % settled by", s.p99_ns, s.p99_ci95_ns),
     ] {
@@ -287,8 +297,8 @@ fn phases(page: &mut Page) {
         page,
         "phases-section",
         "Where the time went",
-        "Phases of the slowest trials, slowest first, and the medians. Silence: nobody tried. Reconnect: to the last \
-         handshake. Resync: to the last payload. Response: to the first success. Coordination: until settled.",
+        "Phases of the slowest trials, slowest first, and the medians. Silence: nobody tried. Reconnect: until the \
+         last link carries. Return: until all required endpoints are ready. Relapse: until settled.",
     );
     page.markup("<div class=\"plot\" id=\"phases\" data-label=\"phases by trial\"></div><div class=\"legend\" id=\"phases-legend\"></div></section>");
 }
@@ -328,15 +338,7 @@ fn shape_row(page: &mut Page, name: &str, series: &Series) {
 
 fn shapes(page: &mut Page, run: &Run) {
     let s = &run.summary;
-    let groups: Vec<(&str, &Vec<ShapeSeries>)> = [
-        ("by shape", &s.by_shape),
-        ("by what was cut", &s.by_resolved),
-        ("by isolated peer", &s.by_isolated),
-        ("by hold", &s.by_hold),
-    ]
-    .into_iter()
-    .filter(|(_, rows)| !rows.is_empty())
-    .collect();
+    let groups = text::groups(s);
     if groups.is_empty() {
         return;
     }
@@ -402,7 +404,19 @@ fn how(page: &mut Page, run: &Run) {
             format::percent(gates.max_rate)
         ),
     );
-    page.markup("</dl></section><footer>");
+    page.markup("</dl>");
+    if !run.not_made.is_empty() {
+        page.markup("<h3 id=\"not-made\">Trials that were not made</h3>");
+        page.table("<table class=\"words\">", &["trial", "attempt", "when", "why"]);
+        for not_made in run.not_made.iter().take(SHAPES) {
+            let when = format::wall(not_made.wall);
+            let cells =
+                [not_made.trial.to_string(), not_made.attempt.to_string(), when, not_made.reason.clone()];
+            page.row("<tr>", &cells);
+        }
+        page.end_table();
+    }
+    page.markup("</section><footer>");
     for note in text::notes(run) {
         page.element("<p>", note, "</p>");
     }
