@@ -275,8 +275,8 @@ fn a_planted_delay_is_in_its_phase_alone() {
     let variants = [
         ("silence", Delays { silence: DELAY, ..Delays::default() }),
         ("reconnect", Delays { reconnect: DELAY, ..Delays::default() }),
-        ("return, by payload", Delays { resync: DELAY, ..Delays::default() }),
-        ("return, by the server", Delays { response: DELAY, ..Delays::default() }),
+        ("return-payload", Delays { resync: DELAY, ..Delays::default() }),
+        ("return-server", Delays { response: DELAY, ..Delays::default() }),
     ];
     for (at, (name, delays)) in variants.into_iter().enumerate() {
         let with = recover(&lab, &server, &daemon, name, delays);
