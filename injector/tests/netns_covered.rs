@@ -14,6 +14,8 @@ use ground::Ground;
 use injector::api::types::{Code, CoverageState, NameSource, PartitionRequest, Problem};
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
+use live::foreign::{Foreign, Position};
+use live::lab::{Lab, Place, SWITCH};
 use live::privilege::skip;
 
 const LONG: Duration = Duration::from_mins(9);
@@ -360,4 +362,32 @@ fn links_that_end_elsewhere() {
     daemon.heal("p");
     let problem = daemon.try_apply("q", &links(&[("n2", "n3")], LONG)).unwrap_err();
     assert_eq!(problem.code, Code::NotHere, "{problem}");
+}
+
+#[test]
+fn a_program_of_others_that_may_redirect_past_a_host_end() {
+    const NAME: &str = "a_program_of_others_that_may_redirect_past_a_host_end";
+    if !can_run(NAME) {
+        return;
+    }
+    if !live::kernel::has_tcx() {
+        return skip(NAME, "this kernel has no TCX");
+    }
+    let lab = Lab::new(2);
+    let peers = lab.config(Place::BridgePort, "auto");
+    let peers = peers.split_once("interfaces:").unwrap().0;
+    let port = lab.interface("n1", Place::BridgePort, "auto");
+    let daemon = Daemon::start(&format!("{peers}interfaces:\n{port}"));
+    assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+    lab.ip(SWITCH, "link add eth0 type dummy");
+    let foreign = Foreign::attach(&lab, SWITCH, Position::Last);
+    let problem = refused(&daemon, &isolate("n1", LONG));
+    assert!(problem.detail.contains("may redirect past the hook of p-n1"), "{problem}");
+    drop(foreign);
+    assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+    // Inside, nothing goes past it.
+    let _foreign = Foreign::attach(&lab, SWITCH, Position::Last);
+    let own = lab.interface("n1", Place::OwnNic, "auto");
+    let inside = Daemon::start(&format!("{peers}interfaces:\n{own}"));
+    assert_eq!(states(&inside, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
 }

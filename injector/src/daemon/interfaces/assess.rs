@@ -140,11 +140,12 @@ impl Interfaces {
         worst.into_iter().zip(uncovered).map(|(verdict, uncovered)| words(verdict, uncovered)).collect()
     }
 
-    /// Whether all devices of a peer are hooked now.
-    pub fn is_closed(&self, peer: PeerId) -> bool {
-        let Some(picture) = self.eras.now() else { return false };
+    /// The peers of which all devices are hooked now.
+    pub fn closed(&self) -> BTreeSet<PeerId> {
+        let Some(picture) = self.eras.now() else { return BTreeSet::new() };
         let hooked = self.hooked(MonoNs::now());
-        Lens::new(picture, &hooked, &self.bypassed).closed(peer) == Closure::Closed
+        let lens = Lens::new(picture, &hooked, &self.bypassed);
+        picture.ends.keys().copied().filter(|peer| lens.closed(*peer) == Closure::Closed).collect()
     }
 
     fn shown_id(&self, id: u32) -> String {
