@@ -12,8 +12,11 @@ use std::time::{Duration, Instant};
 
 use ground::Ground;
 use injector::api::types::{Code, CoverageState, NameSource, PartitionRequest, Problem};
+use injector::model::PeerName;
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
+use live::foreign::{Foreign, Position};
+use live::lab::{Lab, Place, SWITCH};
 use live::privilege::skip;
 
 const LONG: Duration = Duration::from_mins(9);
@@ -100,7 +103,8 @@ fn of_three_bridge_ports_one_alone_is_hooked() {
     }
     let shown = all.status();
     assert!(shown.peers.values().all(|peer| peer.is_closed && peer.is_plain), "{shown:#?}");
-    let ports = shown.peers["n2"].names.iter().filter(|name| name.source == NameSource::Port);
+    let ports =
+        shown.peers[&PeerName("n2".to_owned())].names.iter().filter(|name| name.source == NameSource::Port);
     assert_eq!(ports.map(|name| name.name.as_str()).collect::<Vec<_>>(), ["h2"]);
     let said = String::from_utf8(all.cli(&["peers"]).stdout).unwrap();
     assert!(said.contains("eth0") && said.contains("(hooked at h2)"), "{said}");
@@ -129,7 +133,12 @@ fn two_peers_in_one_namespace() {
     let problem = refused(&daemon, &isolate("a", LONG));
     assert!(problem.detail.contains("a→b is not covered") && problem.detail.contains("over lo"), "{problem}");
     assert!(problem.detail.contains("n3→a is partly covered: multicast"), "{problem}");
-    assert!(daemon.status().peers["a"].names.iter().all(|name| name.source != NameSource::Port));
+    assert!(
+        daemon.status().peers[&PeerName("a".to_owned())]
+            .names
+            .iter()
+            .all(|name| name.source != NameSource::Port)
+    );
     let both = links(&[("a", "n3"), ("b", "n3")], LONG);
     assert_eq!(states(&daemon, &both), ["a→n3 covered", "b→n3 covered"]);
 }
@@ -293,7 +302,11 @@ fn an_address_that_moves_to_another_peer() {
     let daemon = ground.daemon(&format!("{n1}, {}", peers(&ground, &[("n2", 2)])));
     let holder = || {
         let status = daemon.status();
-        let name = status.peers["n1"].names.iter().find(|name| name.name == vip.to_string()).unwrap();
+        let name = status.peers[&PeerName("n1".to_owned())]
+            .names
+            .iter()
+            .find(|name| name.name == vip.to_string())
+            .unwrap();
         name.from.clone()
     };
     assert_eq!(holder(), None);
@@ -341,7 +354,7 @@ fn one_namespace_under_two_names() {
     let attached = daemon.status().attachments;
     assert!(attached.len() == 1 && attached[0].others.is_empty(), "{attached:#?}");
     let view = daemon.apply("p", &links(&[("n1", "n2")], LONG));
-    assert_eq!(view.warnings, Vec::<String>::new());
+    assert_eq!(view.warnings, Vec::new());
 }
 
 #[test]
@@ -360,4 +373,32 @@ fn links_that_end_elsewhere() {
     daemon.heal("p");
     let problem = daemon.try_apply("q", &links(&[("n2", "n3")], LONG)).unwrap_err();
     assert_eq!(problem.code, Code::NotHere, "{problem}");
+}
+
+#[test]
+fn a_program_of_others_that_may_redirect_past_a_host_end() {
+    const NAME: &str = "a_program_of_others_that_may_redirect_past_a_host_end";
+    if !can_run(NAME) {
+        return;
+    }
+    if !live::kernel::has_tcx() {
+        return skip(NAME, "this kernel has no TCX");
+    }
+    let lab = Lab::new(2);
+    let peers = lab.config(Place::BridgePort, "auto");
+    let peers = peers.split_once("interfaces:").unwrap().0;
+    let port = lab.interface("n1", Place::BridgePort, "auto");
+    let daemon = Daemon::start(&format!("{peers}interfaces:\n{port}"));
+    assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+    lab.ip(SWITCH, "link add eth0 type dummy");
+    let foreign = Foreign::attach(&lab, SWITCH, Position::Last);
+    let problem = refused(&daemon, &isolate("n1", LONG));
+    assert!(problem.detail.contains("may redirect past the hook of p-n1"), "{problem}");
+    drop(foreign);
+    assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+    // Inside, nothing goes past it.
+    let _foreign = Foreign::attach(&lab, SWITCH, Position::Last);
+    let own = lab.interface("n1", Place::OwnNic, "auto");
+    let inside = Daemon::start(&format!("{peers}interfaces:\n{own}"));
+    assert_eq!(states(&inside, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
 }

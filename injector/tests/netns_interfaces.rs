@@ -103,7 +103,7 @@ fn a_namespace_made_again_under_its_name_is_entered_again() {
     assert!(gone["why"].as_str().unwrap().contains("namespace is gone"), "{gone}");
     // The daemon does not keep the namespace alive: the switch's end of the pair goes with it.
     let switch = lab.name("s");
-    support::until("the pair is gone", || {
+    until("the pair is gone", || {
         (!run("ip", &format!("-n {switch} link show v1")).status.success()).then_some(())
     });
     lab.add("n1");
@@ -281,6 +281,8 @@ fn devices_that_can_not_be_attached_to_are_refused_by_name() {
     );
     assert_eq!(code, 2);
     assert!(said.contains("tun7") && said.contains("Ethernet header"), "{said}");
+    let (_, said) = Daemon::refusal(&lab, "lo", &named(&lab, 1, "{ name: lo, netns: @n1 }"));
+    assert!(said.contains("lo in netns") && said.contains("can't be told apart"), "{said}");
     let (_, said) = Daemon::refusal(&lab, "none", &named(&lab, 1, "{ name: eth9, netns: @n1 }"));
     assert!(said.contains("eth9") && said.contains("no such interface"), "{said}");
 }

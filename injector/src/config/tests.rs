@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::Nothing;
+use crate::model::{Nothing, PeerId};
 
 mod endpoints;
 mod peers;
@@ -201,6 +201,71 @@ fn unknown_and_duplicate_keys_are_named() {
         "known here: status, body_contains",
     );
     one("interfaces: auto\npeers:\n  ¶1: { addresses: [10.0.0.1] }\n", "peers.1", "not a text", "in quotes");
+}
+
+#[test]
+fn what_this_daemon_looks_after_is_checked() {
+    let config = parse(
+        "peers: { n1: { addresses: [10.0.0.1], vip: [10.0.0.9], forwards: true }, n2: { addresses: [10.0.0.2], vip: [10.0.0.9, \"fd00::9\"] } }\n\
+         interfaces: [{ name: tap1, peer: n2 }, { name: eth0 }]\nhere: [n2]\nelsewhere: [eth1, { name: eth1, netns: x }]\n",
+    );
+    let vip: IpAddr = "10.0.0.9".parse().unwrap();
+    assert_eq!((&config.peers[0].vip[..], config.peers[0].forwards), (&[vip][..], true));
+    assert_eq!((config.peers[1].vip.len(), config.peers[1].forwards), (2, false));
+    let Interfaces::Named(named) = &config.interfaces else { panic!("{:?}", config.interfaces) };
+    assert_eq!(named.iter().map(|interface| interface.peer).collect::<Vec<_>>(), [Some(PeerId(2)), None]);
+    assert_eq!(config.here, Some(vec![PeerId(2)]));
+    assert!(config.is_here(PeerId(2)) && !config.is_here(PeerId(1)) && !config.is_here(PeerId::WORLD));
+    let device = |netns: Option<&str>| Device {
+        name: "eth1".to_owned(),
+        netns: netns.map(|netns| Netns::Name(netns.to_owned())),
+    };
+    assert_eq!(config.elsewhere, [device(None), device(Some("x"))]);
+    let all = parse(BASE);
+    assert!(all.here.is_none() && all.elsewhere.is_empty() && all.is_here(PeerId(1)));
+
+    one_more("here: ¶n1\n", "here", "a list is expected", "here: [n1]");
+    one_more("here: ¶[]\n", "here", "cut nothing", "here: [n1]");
+    one_more("here: [n1, ¶n9]\n", "here[1]", "unknown peer \"n9\"", "the peers are n1, n2, net");
+    one_more("here: [¶world]\n", "here[0]", "everyone who is no peer", "here: [n1]");
+    one_more("here: [n1, ¶n1]\n", "here[1]", "given twice, first at here[0], line 6", "keep one");
+    one_more("elsewhere: ¶eth1\n", "elsewhere", "a list is expected", "elsewhere: [eth1]");
+    one_more("elsewhere: [¶a/b]\n", "elsewhere[0]", "can't be the name of an interface", "ip link");
+    one_more("elsewhere: [¶{ netns: x }]\n", "elsewhere[0].name", "is missing", "{ name: eth0 }");
+    one_more("elsewhere: [eth1, ¶eth1]\n", "elsewhere[1]", "given twice", "keep one");
+    one_peer("{ addresses: [10.0.0.1], vip: ¶10.0.0.9 }", "peers.n1.vip", "a list is expected", "vip: [");
+    one_peer(
+        "{ addresses: [10.0.0.1], vip: [¶10.0.0.0/8] }",
+        "peers.n1.vip[0]",
+        "not an IP address",
+        "vip: [",
+    );
+    one_peer("{ addresses: [10.0.0.1], vip: [¶224.0.0.1] }", "peers.n1.vip[0]", "is multicast", "sends from");
+    one_peer(
+        "{ addresses: [10.0.0.1], vip: [10.0.0.9, ¶10.0.0.9] }",
+        "peers.n1.vip[1]",
+        "given twice for this peer",
+        "keep one",
+    );
+    one_peer(
+        "{ addresses: [10.0.0.1], vip: [¶10.0.0.1] }",
+        "peers.n1.vip[0]",
+        "a peer's own address too, at peers.n1.addresses[0], line 3",
+        "take it out of one of the lists",
+    );
+    one_peer(
+        "{ addresses: [10.0.0.1], forwards: ¶1 }",
+        "peers.n1.forwards",
+        "neither true nor false",
+        "router",
+    );
+    let worded = |peer: &str| {
+        format!(
+            "peers: {{ n1: {{ addresses: [10.0.0.1] }} }}\ninterfaces: [{{ name: tap1, peer: ¶{peer} }}]\n"
+        )
+    };
+    one(&worded("n2"), "interfaces[0].peer", "unknown peer \"n2\"", "the peers are n1");
+    one(&worded("world"), "interfaces[0].peer", "everyone who is no peer", "{ name: tap1, peer: n1 }");
 }
 
 #[test]

@@ -5,8 +5,8 @@ use injector_common::record::{LinkStamps, counter};
 use super::partition::{Partition, Pressures, named};
 use super::state::State;
 use crate::api::types::{
-    Coverage, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView, RecoveryRecord,
-    ShapePair, Status, Uncovered,
+    Coverage, CoverageState, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView,
+    RecoveryRecord, ShapePair, Status, Uncovered,
 };
 use crate::clock::MonoNs;
 use crate::config::{self, Role};
@@ -163,7 +163,9 @@ impl State {
                     }),
                     coverage: coverage.map(|coverage| Coverage {
                         state: coverage.state,
-                        reason: Some(coverage.reason.clone()),
+                        reason: Some(&coverage.reason)
+                            .filter(|_| coverage.state != CoverageState::Covered)
+                            .cloned(),
                     }),
                     left_out,
                     bypassed: bypassed.get_mut(at).map(std::mem::take).unwrap_or_default(),
@@ -280,11 +282,12 @@ impl State {
     }
 
     fn peers(&self) -> std::collections::BTreeMap<PeerName, PeerView> {
+        let closed = self.interfaces.closed();
         self.config
             .peers
             .iter()
             .map(|peer| {
-                let view = self.interfaces.peer_view(&self.config, peer.id);
+                let view = self.interfaces.peer_view(&self.config, peer.id, &closed);
                 (PeerName(self.config.names.name(peer.id).to_owned()), view)
             })
             .collect()

@@ -92,6 +92,14 @@ pub enum StartError {
         /// The address, its peer, and where it is.
         what: String,
     },
+    /// A loopback device is named.
+    #[error(
+        "interface {interface}: peers that share a host can't be told apart on its loopback device yet; give each peer a network namespace of its own, and name its interface there"
+    )]
+    Loopback {
+        /// The interface, with its namespace.
+        interface: String,
+    },
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {

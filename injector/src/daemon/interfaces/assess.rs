@@ -197,11 +197,12 @@ impl Interfaces {
         found
     }
 
-    /// Whether all devices of a peer are hooked now.
-    pub fn is_closed(&self, peer: PeerId) -> bool {
-        let Some(picture) = self.eras.now() else { return false };
+    /// The peers of which all devices are hooked now.
+    pub fn closed(&self) -> BTreeSet<PeerId> {
+        let Some(picture) = self.eras.now() else { return BTreeSet::new() };
         let hooked = self.hooked(MonoNs::now());
-        Lens::new(picture, &hooked, &self.redirected).closed(peer) == Closure::Closed
+        let lens = Lens::new(picture, &hooked, &self.redirected);
+        picture.ends.keys().copied().filter(|peer| lens.closed(*peer) == Closure::Closed).collect()
     }
 
     fn shown_id(&self, id: u32) -> String {

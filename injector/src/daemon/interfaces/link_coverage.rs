@@ -162,9 +162,10 @@ impl<'a> Lens<'a> {
         let verdict = self.judge(link);
         let is_fair = matches!(verdict.state, CoverageState::Covered | CoverageState::Unknown);
         let is_partial = || {
-            self.picture.ends.keys().any(|peer| {
-                *peer != link.src && cut.binary_search(&Link { src: link.src, dst: *peer }).is_err()
-            })
+            let first = cut.partition_point(|other| other.src < link.src);
+            let mine = &cut[first..cut.partition_point(|other| other.src <= link.src)];
+            let to_world = mine.iter().take(1).filter(|link| link.dst == PeerId::WORLD).count();
+            mine.len() - to_world < self.picture.ends.len() - 1
         };
         let dst = self.end(link.dst);
         let has_port = dst.ports.iter().any(|id| self.hooked.contains(id));

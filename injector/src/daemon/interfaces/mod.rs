@@ -194,6 +194,9 @@ impl Interfaces {
             }
         }
         let found = interfaces.look(config).await;
+        if let Some(interface) = interfaces.loopback() {
+            return Err(StartError::Loopback { interface });
+        }
         if config.interfaces == config::Interfaces::Auto {
             if let Some(what) = choice::ambiguity(config, &found) {
                 return Err(StartError::Ambiguous { what });
@@ -261,6 +264,17 @@ impl Interfaces {
         let id = self.id();
         self.entries.push(Entry::new(id, interface, None));
         Ok(())
+    }
+
+    /// A loopback device among the interfaces of the config.
+    fn loopback(&self) -> Option<String> {
+        let named = self.entries.iter().find(|entry| {
+            let space = self.known.iter().find(|space| space.netns == entry.interface.netns);
+            let link =
+                space.and_then(|space| space.facts.links.iter().find(|link| link.name == entry.name()));
+            link.is_some_and(|link| link.layer == netlink_packet_route::link::LinkLayerType::Loopback)
+        })?;
+        Some(shown(&named.interface))
     }
 
     fn id(&mut self) -> u32 {

@@ -47,9 +47,10 @@ pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
         macs,
         held,
     };
+    let nested = sources.nested();
     for interface in ours {
         if let Some((peer, end)) = sources.bound(interface) {
-            let is_shared = sources.is_shared(interface, peer, &identity.macs);
+            let is_shared = sources.is_shared(interface, peer, &identity.macs, &nested);
             identity.ports.insert(interface.id, Port { peer, end, is_shared });
         }
     }
@@ -111,7 +112,13 @@ impl<'a> Sources<'a> {
     }
 
     /// Whether another peer is behind an interface too, as far as anything shows.
-    fn is_shared(&self, interface: &Ours<'_>, peer: PeerId, macs: &BTreeMap<Mac, PeerId>) -> bool {
+    fn is_shared(
+        &self,
+        interface: &Ours<'_>,
+        peer: PeerId,
+        macs: &BTreeMap<Mac, PeerId>,
+        nested: &[(PeerId, usize)],
+    ) -> bool {
         let is_there = |found: &Found| {
             let places = found.ways.iter().flat_map(|way| &way.places);
             places
@@ -124,19 +131,25 @@ impl<'a> Sources<'a> {
         let is_learned = learned
             .filter_map(|(mac, _)| macs.get(mac).copied().or_else(|| configured(self.config, *mac)))
             .any(|other| other != peer);
-        // A peer that is plugged into this one's home is behind each of its other devices.
         let home = self.homes.get(&peer).map(|home| home.at);
-        let is_nested = home.is_some_and(|home| {
-            self.homes.iter().any(|(other, nested)| {
-                *other != peer
-                    && nested.at != home
-                    && self.namespaces[nested.at].facts.links.iter().any(|link| {
-                        other_end(self.namespaces, (nested.at, link)).is_some_and(|(end, _)| end == home)
-                    })
-                    && !self.leads_out(nested.at, home)
-            })
-        });
+        let is_nested = nested.iter().any(|(other, outer)| *other != peer && Some(*outer) == home);
         is_on_a_way || is_learned || is_nested
+    }
+
+    /// The peers that are plugged into another one's home alone, each with the number of that: they are behind each of
+    /// its other devices.
+    fn nested(&self) -> Vec<(PeerId, usize)> {
+        let mut nested = Vec::new();
+        for (peer, home) in self.homes {
+            let links = self.namespaces[home.at].facts.links.iter();
+            let ends = links.filter_map(|link| other_end(self.namespaces, (home.at, link)));
+            let outer: BTreeSet<usize> = ends
+                .map(|(at, _)| at)
+                .filter(|at| *at != home.at && self.homes.values().any(|other| other.at == *at))
+                .collect();
+            nested.extend(outer.into_iter().filter(|at| !self.leads_out(home.at, *at)).map(|at| (*peer, at)));
+        }
+        nested
     }
 
     /// Whether a namespace has an exit that does not end in a certain other one.
@@ -196,8 +209,8 @@ impl<'a> Sources<'a> {
         for peer in &self.config.peers {
             for address in &peer.addresses {
                 let holder = self.namespaces.iter().enumerate().find_map(|(at, space)| {
-                    let resident = self.resident(at).filter(|resident| *resident != peer.id)?;
-                    space.facts.addresses.iter().any(|(_, held)| held == address).then_some(resident)
+                    let is_held = space.facts.addresses.iter().any(|(_, held)| held == address);
+                    is_held.then(|| self.resident(at)).flatten().filter(|resident| *resident != peer.id)
                 });
                 if let Some(holder) = holder {
                     moved.insert(*address, holder);

@@ -1,5 +1,7 @@
 //! What is shown of interfaces, and of what they cover.
 
+use std::collections::BTreeSet;
+
 use super::entry::Entry;
 use super::gaps::{Gap, common, merged};
 use super::picture::Passage;
@@ -56,7 +58,7 @@ impl Interfaces {
     }
 
     /// A peer, with what its frames are named by.
-    pub fn peer_view(&self, config: &Config, id: PeerId) -> PeerView {
+    pub fn peer_view(&self, config: &Config, id: PeerId, closed: &BTreeSet<PeerId>) -> PeerView {
         let peer = config.peer(id);
         let traits = self.identity().peers.get(&id).copied().unwrap_or_default();
         let picture = self.eras.now();
@@ -74,7 +76,7 @@ impl Interfaces {
             exits: exits
                 .map(|inside| inside.exits.iter().map(|exit| self.exit(exit)).collect())
                 .unwrap_or_default(),
-            is_closed: self.is_closed(id),
+            is_closed: closed.contains(&id),
             is_here: config.is_here(id),
             is_plain: traits.is_plain,
             forwards: traits.forwards,
