@@ -126,7 +126,7 @@ fn keepalived_fails_over_as_with_the_port_off() {
         return;
     }
     if Command::new("keepalived").arg("--version").output().is_err() {
-        return skip(test, "there is no keepalived; install it with: cargo xtask setup test");
+        return skip(test, "there is no keepalived; install it with: cargo xtask setup services");
     }
     let seen = std::thread::scope(|scope| {
         let runs = WAYS.map(|way| {

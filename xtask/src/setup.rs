@@ -17,6 +17,8 @@ pub enum Need {
     Build,
     /// Tests, labs and the demo: network tools.
     Network,
+    /// Tests against real services and other programs on the hooks.
+    Services,
     /// Linting the eBPF programs too.
     Lint,
     /// Fuzzing: libFuzzer is built with a C++ compiler.
@@ -49,6 +51,10 @@ pub fn setup(needs: &[Need]) -> Result<()> {
         missing |= match need {
             Need::Build => build()?,
             Need::Network => network()?,
+            Need::Services => Packages::default()
+                .program("keepalived", "keepalived")
+                .program("nft", "nftables")
+                .install("tests against real services")?,
             Need::Lint => lint(),
             Need::Fuzz => Packages::default().program("c++", "g++").install("fuzzing")?,
             Need::Browser => {

@@ -35,7 +35,7 @@ const LANES: usize = 3;
 
 /// Builds and runs the tests.
 pub fn test(filter: Option<&str>) -> Result<ExitCode> {
-    setup(&[Need::Build, Need::Network, Need::Browser])?;
+    setup(&[Need::Build, Need::Network, Need::Services, Need::Browser])?;
     let log = SkipLog::create()?;
     let mut count = Count::default();
 

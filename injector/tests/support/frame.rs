@@ -295,6 +295,13 @@ impl Up {
     }
 }
 
+/// An IPv4 fragment of a packet without options.
+pub fn fragment(mut frame: Vec<u8>, offset: u16, more: bool) -> Vec<u8> {
+    let field = offset | u16::from(more) << 13;
+    frame[20..22].copy_from_slice(&field.to_be_bytes());
+    frame
+}
+
 /// Bytes as a person reads them: sixteen a line.
 pub fn hex(bytes: &[u8]) -> String {
     let mut text = String::new();
