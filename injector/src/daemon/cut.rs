@@ -183,7 +183,7 @@ impl State {
             witness: Witness::default(),
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),
-            lost_before: 0,
+            counters_before: Vec::new(),
             closed_by: None,
             broken: None,
             told: HashSet::new(),
@@ -273,7 +273,7 @@ impl State {
         let is_rolling = self.cuts().is_rolling;
         self.interfaces.bind(&mut self.kernel, is_rolling);
         let offset = WallOffset::now();
-        let lost = self.lost_stamps();
+        let counters = self.counters().unwrap_or_default();
         let pressure = Pressures::read();
         let partition = &mut self.partitions[index];
         let slot = partition.slot.expect("a prepared partition has a slot");
@@ -296,7 +296,7 @@ impl State {
         };
         self.slots = slots;
         let partition = &mut self.partitions[index];
-        partition.lost_before = lost;
+        partition.counters_before = counters;
         partition.pressure = pressure;
         let effective = if ahead.is_some() { instant(starts_at, offset) } else { stamped(interval, offset) };
         partition.cut = Some(effective);
