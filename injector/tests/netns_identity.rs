@@ -60,7 +60,9 @@ fn link_local(lab: &Lab, of: &str, seen_from: &str) -> SocketAddr {
         .output()
         .unwrap();
     let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let address = shown[0]["addr_info"][0]["local"].as_str().unwrap_or_else(|| panic!("{shown}"));
+    let addresses = shown[0]["addr_info"].as_array().unwrap();
+    let address = addresses.iter().find_map(|address| address["local"].as_str());
+    let address = address.unwrap_or_else(|| panic!("no link-local address in {shown}"));
     let address: Ipv6Addr = address.parse().unwrap();
     let scope = lab.within(seen_from, || {
         // SAFETY: a string that ends with zero.

@@ -61,7 +61,7 @@ impl State {
                     return Err(problem);
                 }
             };
-            self.commit(generation, start).await?;
+            self.commit(generation, start)?;
         }
         Ok(self.view(self.at_generation(generation)))
     }
@@ -260,14 +260,17 @@ impl State {
             .remedy("prepare it again after its heal"));
         }
         let generation = partition.generation;
+        let at = at.or(partition.request.at);
+        let warnings = self.confirm_hooks().await;
         // A wrong time changes nothing: it stays prepared.
-        let start = at.or(partition.request.at).map(|at| self.start(at)).transpose()?;
-        self.commit(generation, start).await?;
+        let start = at.map(|at| self.start(at)).transpose()?;
+        self.partitions[index].warnings.extend(warnings);
+        self.commit(generation, start)?;
         Ok(self.view(self.at_generation(generation)))
     }
 
     /// Makes a prepared partition live, at once or at an instant ahead.
-    pub(super) async fn commit(&mut self, generation: u32, ahead: Option<MonoNs>) -> Answer<()> {
+    pub(super) fn commit(&mut self, generation: u32, ahead: Option<MonoNs>) -> Answer<()> {
         let index = self.at_generation(generation);
         // A peer that moved while loss was rolled has its hook renewed now.
         let is_rolling = self.cuts().is_rolling;
@@ -308,7 +311,9 @@ impl State {
             self.became_active(generation);
             self.judge_watched();
         }
-        self.look_ahead(generation).await;
+        self.warn_of_loss(self.at_generation(generation));
+        // Something may have come before our programs since they were last looked at.
+        self.hooks_watched = None;
         Ok(())
     }
 
@@ -324,25 +329,26 @@ impl State {
         }
     }
 
-    /// Asks who else is on the hooks: a program ahead of ours can bypass us.
-    pub(super) async fn look_ahead(&mut self, generation: u32) {
-        let (changes, mut warnings) = self.interfaces.confirm().await;
-        for (interface, what) in changes {
-            self.event(MonoNs::now(), EventKind::Interface { interface, what });
+    /// Warns where loss is not what was asked for.
+    fn warn_of_loss(&mut self, index: usize) {
+        let partition = &self.partitions[index];
+        if partition.request.loss == Percent::ALL {
+            return;
         }
-        let partition = &self.partitions[self.at_generation(generation)];
-        if partition.request.loss != Percent::ALL {
-            warnings.extend(partition.resolved.links.iter().filter_map(|link| {
+        let warnings: Vec<Warning> = partition
+            .resolved
+            .links
+            .iter()
+            .filter_map(|link| {
                 let why = self.interfaces.why_not_once(*link)?;
                 let link = named(&self.config.names, *link).to_string();
                 let text = format!("{link}: {why}");
                 Some(Warning::new(WarningCode::LossNotOnce, link, text))
-            }));
-        }
+            })
+            .collect();
         for warning in &warnings {
-            tracing::warn!(generation, warning = warning.text);
+            tracing::warn!(partition = partition.name, warning = warning.text);
         }
-        let index = self.at_generation(generation);
         self.partitions[index].warnings.extend(warnings);
     }
 
