@@ -131,12 +131,7 @@ impl Foreign {
 }
 
 /// What is on the hooks of one interface; `chains` are the egress chains of its namespace.
-fn state(
-    hooked: &HookQuery,
-    facts: &LinkFacts,
-    chains: &[EgressChain],
-    tc: &Tc,
-) -> io::Result<HookState> {
+fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain], tc: &Tc) -> io::Result<HookState> {
     let HookQuery { index, ours, .. } = hooked;
     let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
     let mut state = HookState::default();

@@ -158,8 +158,8 @@ impl Interfaces {
             match taken {
                 Ok(changed) => changes.extend(changed),
                 Err(error) => {
-                    let place =
-                        netns.map_or_else(|| "the daemon's own namespace".to_owned(), |netns| netns.to_string());
+                    let place = netns
+                        .map_or_else(|| "the daemon's own namespace".to_owned(), |netns| netns.to_string());
                     let text = format!(
                         "the hooks in {place} could not be read: {error}; a program that runs before ours there would bypass it"
                     );
@@ -226,9 +226,12 @@ impl Interfaces {
         for (netns, found) in self.read_hooks().await {
             let read = found.and_then(|found| Ok((found.asked, found.read?.0)));
             match read {
-                Ok((asked, read)) => states.extend(asked.into_iter().zip(read).map(|((id, _), state)| {
-                    (id, state.ok_or_else(|| "it is gone".to_owned()))
-                })),
+                Ok((asked, read)) => states.extend(
+                    asked
+                        .into_iter()
+                        .zip(read)
+                        .map(|((id, _), state)| (id, state.ok_or_else(|| "it is gone".to_owned()))),
+                ),
                 Err(error) => {
                     let of_space = self.entries.iter().filter(|entry| entry.interface.netns == netns);
                     let error = format!("its hooks could not be read: {error}");
