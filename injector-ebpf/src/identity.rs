@@ -84,18 +84,20 @@ pub fn traits_of(peer: u32) -> u32 {
 /// The sending peer.
 #[inline(always)]
 pub fn source(scene: &Scene, side: Side) -> u32 {
-    end(listed(&scene.packet.src), FROM, side.named_sender())
+    // A group frame was not judged at its sender's port, so its sender is named at each receiver's, also by a `vip:`.
+    let is_judged_elsewhere = scene.packet.flags & flag::GROUP == 0;
+    end(listed(&scene.packet.src), FROM, side.named_sender(), is_judged_elsewhere)
 }
 
 /// The receiving peer of a frame to one.
 #[inline(always)]
 pub fn destination(scene: &Scene, side: Side) -> u32 {
-    end(listed(&scene.packet.dst), TO, side.named_receiver())
+    end(listed(&scene.packet.dst), TO, side.named_receiver(), true)
 }
 
 /// One end. Most frames have listed addresses, which are looked up in place; all else is a call.
 #[inline(always)]
-fn end(listed: u32, end: u32, port: u32) -> u32 {
+fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
     if listed != WORLD && listed != VIP {
         return listed;
     }
@@ -103,7 +105,7 @@ fn end(listed: u32, end: u32, port: u32) -> u32 {
     if by_address != WORLD && by_address < NAMELESS {
         return by_address;
     }
-    named(by_address, end, port)
+    named(by_address, end, port, is_judged_elsewhere)
 }
 
 /// Who receives a group frame: at the receiver's port that peer; at the sender's, the peer that it asks for, else all
@@ -195,10 +197,14 @@ const FROM: u32 = 0;
 const TO: u32 = 1;
 
 /// Names an end that no listed or claimed address names. `by_address` is what [`by_address`] says, `port` the peer whose
-/// port this hook is on that side, or `WORLD`.
+/// port this hook is on that side, or `WORLD`; `is_judged_elsewhere` whether the port of a `vip:`'s holder judges the frame.
 #[inline(always)]
-fn named(by_address: u32, end: u32, port: u32) -> u32 {
-    if by_address == NAMELESS + VIP && port == WORLD && traits_of(WORLD) & traits::ALL_BOUND != 0 {
+fn named(by_address: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
+    if is_judged_elsewhere
+        && by_address == NAMELESS + VIP
+        && port == WORLD
+        && traits_of(WORLD) & traits::ALL_BOUND != 0
+    {
         // Its holder's port judges it; what a table says of its place may be old.
         return UNJUDGED;
     }

@@ -236,6 +236,7 @@ impl State {
         // Written with times at the commit: until then it is as if over.
         let contents = plan::slot(&partition.request, partition.generation, MonoNs(0), MonoNs(0));
         partition.cells = self.cells(&partition.request, &partition.resolved.links);
+        partition.warnings.extend(self.groups_lost(&partition));
         execute(&mut self.kernel, &plan::prepare(slot, contents, &partition.cells))
             .map_err(|error| data_plane(&error))?;
         self.generation = partition.generation;
@@ -364,6 +365,24 @@ impl State {
             is_bound: &|peer| bound.contains(&peer),
         };
         plan::cells(request, links, &around)
+    }
+
+    /// Warns where multicast and broadcast are lost for the world as well, which is not cut off.
+    fn groups_lost(&self, partition: &Partition) -> Option<Warning> {
+        let spares_world = |cell: &&plan::Cell| {
+            let to_world = Link { src: cell.src, dst: PeerId::WORLD };
+            cell.dst == plan::Column::Group && partition.resolved.links.binary_search(&to_world).is_err()
+        };
+        let senders = partition.cells.iter().filter(spares_world);
+        let senders: Vec<&str> = senders.map(|cell| self.config.names.name(cell.src)).collect();
+        if senders.is_empty() {
+            return None;
+        }
+        let senders = senders.join(", ");
+        let text = format!(
+            "multicast and broadcast of {senders} are lost for everyone: a peer that is cut off from {senders} has no hooked port of its own, at which its copies alone could be dropped"
+        );
+        Some(Warning::new(WarningCode::GroupsLost, senders, text))
     }
 
     /// Undoes a preparation.
