@@ -194,7 +194,7 @@ pub struct StreamKey {
     pub sport: u16,
     /// The receiver's port.
     pub dport: u16,
-    /// The HTTP/2 stream.
+    /// The HTTP/2 stream; of a conversation, the generation of the partition that is watched.
     pub stream: u32,
 }
 

@@ -31,6 +31,9 @@ pub struct LinkStamps {
     pub leaked_packets: u64,
     /// The first of them.
     pub first_leak: u64,
+    /// The first packet after the heal by which a conversation (the addresses and ports of both ends) had carried payload
+    /// both ways: a retransmission that nobody answers, or that is answered by a reset, is none.
+    pub first_exchange: u64,
     /// Packets dropped at the receiver's port a second or more after the cut, although the sender's should have dropped
     /// them.
     pub late_packets: u64,
@@ -50,6 +53,7 @@ impl LinkStamps {
         self.group_packets += other.group_packets;
         self.leaked_packets += other.leaked_packets;
         earliest(&mut self.first_leak, other.first_leak);
+        earliest(&mut self.first_exchange, other.first_exchange);
         self.late_packets += other.late_packets;
     }
 }
@@ -144,7 +148,7 @@ pub struct TestInput {
     pub pad: u32,
 }
 
-const _: () = assert!(size_of::<LinkStamps>() == 96);
+const _: () = assert!(size_of::<LinkStamps>() == 104);
 const _: () = assert!(size_of::<Lease>() == 48);
 const _: () = assert!(size_of::<Bell>() == 8);
 const _: () = assert!(size_of::<TestInput>() == 24);

@@ -110,6 +110,10 @@ pub static RESPONSES: PerCpuHashMap<ResponseKey, u64> = PerCpuHashMap::with_max_
 /// HTTP/2 streams of which a successful HEADERS frame was seen.
 #[map]
 pub static STREAMS: LruHashMap<StreamKey, u32> = LruHashMap::with_max_entries(4096, 0);
+/// Conversations on watched links: the directions in which they carried payload after the heal. The lower end is the source
+/// of the key.
+#[map]
+pub static CONVERSATIONS: LruHashMap<StreamKey, u32> = LruHashMap::with_max_entries(4096, 0);
 /// Counters, by `injector_common::record::counter`.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);

@@ -10,7 +10,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 use crate::context::Hooked;
 use crate::emit;
 use crate::identity::traits_of;
-use crate::maps::{ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS, STREAMS};
+use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS, STREAMS};
 use crate::scene::Scene;
 
 /// In read-only data, not on the stack.
@@ -26,6 +26,7 @@ static UNSTAMPED: LinkStamps = LinkStamps {
     group_packets: 0,
     leaked_packets: 0,
     first_leak: 0,
+    first_exchange: 0,
     late_packets: 0,
 };
 
@@ -126,11 +127,47 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
             stamps.first_data = scene.clock.exact();
             rang = true;
         }
+        if data && stamps.first_exchange == 0 && has_exchanged(packet, slot.generation) {
+            stamps.first_exchange = scene.clock.exact();
+            rang = true;
+        }
         if rang {
             emit::ring(index, slot.generation);
         }
     }
     1
+}
+
+/// Notes that a conversation carried payload this way; whether it has carried some both ways by now.
+#[inline(always)]
+fn has_exchanged(packet: &Packet, generation: u32) -> bool {
+    let Packet { src, dst, sport, dport, .. } = *packet;
+    let (key, way) = if is_lower(packet) {
+        (StreamKey { src, dst, sport, dport, stream: generation }, 1)
+    } else {
+        (StreamKey { src: dst, dst: src, sport: dport, dport: sport, stream: generation }, 2)
+    };
+    let Some(ways) = CONVERSATIONS.get_ptr_mut(&key) else {
+        // The oldest makes room: a conversation that pauses so long is noticed by its next exchange.
+        let _ = CONVERSATIONS.insert(&key, &way, 0);
+        return false;
+    };
+    // SAFETY: one aligned word; of two CPUs that race, the later one's packet completes the exchange.
+    let seen = unsafe { ways.read_volatile() } | way;
+    // SAFETY: as above.
+    unsafe { ways.write_volatile(seen) };
+    seen == 3
+}
+
+/// Whether the sender is the lower end, by address and then port.
+#[inline(always)]
+fn is_lower(packet: &Packet) -> bool {
+    for index in 0..4 {
+        if packet.src[index] != packet.dst[index] {
+            return packet.src[index] < packet.dst[index];
+        }
+    }
+    packet.sport < packet.dport
 }
 
 /// Stamps a successful response of an endpoint for every partition that has healed and is still watched.

@@ -280,6 +280,10 @@ async fn dial(node: &Node, peer: &Peer) -> std::io::Result<TcpStream> {
 
 /// Sends and hears heartbeats until the other side is silent; says how it ended.
 async fn converse(node: &Node, mut stream: TcpStream, delay: Duration) -> String {
+    // Closing resets: what was sent to a lost node is not sent again after a heal, as if the connection still served.
+    if let Err(error) = stream.set_zero_linger() {
+        return error.to_string();
+    }
     let (reader, mut writer) = stream.split();
     let mut lines = BufReader::new(reader).lines();
     let heartbeat = format!("{}\n", node.args.node);

@@ -160,6 +160,7 @@ impl State {
                     first_syn_ns: MonoNs::stamped(stamps.first_syn),
                     first_synack_ns: MonoNs::stamped(stamps.first_synack),
                     first_data_ns: MonoNs::stamped(stamps.first_data),
+                    first_exchange_ns: MonoNs::stamped(stamps.first_exchange),
                     group_packets: stamps.group_packets,
                     leaked_packets: stamps.leaked_packets,
                     first_leak_ns: MonoNs::stamped(stamps.first_leak),

@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::answers::Look;
 use super::closing::Waiter;
 use super::command::{Command, EventFeed};
-use super::interfaces::{Cuts, InterfaceEvent, Interfaces};
+use super::interfaces::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::load::Load;
 use super::partition::{Partition, named};
 use super::samples::Samples;
@@ -27,6 +27,9 @@ use crate::timeline::Timeline;
 
 /// How often the hooks are looked at while something is cut: the kernel does not notify of TCX.
 const HOOKS_WATCHED_EVERY: Duration = Duration::from_millis(100);
+
+/// The same for all interfaces of the namespaces where we are on host ends.
+const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
 
 /// All state of the daemon.
 pub struct State {
@@ -56,6 +59,8 @@ pub struct State {
     pub(super) stopping: bool,
     /// When the hooks were last asked about; `None` if they are to be at once.
     pub(super) hooks_watched: Option<MonoNs>,
+    /// When those of all interfaces were, which takes longer.
+    pub(super) all_hooks_watched: MonoNs,
 }
 
 pub(super) type Answer<T> = Result<T, Problem>;
@@ -84,6 +89,7 @@ impl State {
             _keeper: keeper,
             stopping: false,
             hooks_watched: None,
+            all_hooks_watched: MonoNs(0),
             config,
             config_number: 1,
             kernel,
@@ -321,7 +327,13 @@ impl State {
             Some(last) => is_cut && now.saturating_since(last) >= HOOKS_WATCHED_EVERY,
         };
         if is_due {
-            let are_all_asked = self.interfaces.ask_for_hooks();
+            let is_all_due = now.saturating_since(self.all_hooks_watched) >= ALL_HOOKS_WATCHED_EVERY;
+            let scope =
+                if is_all_due || self.hooks_watched.is_none() { HookScope::All } else { HookScope::Ours };
+            if scope == HookScope::All {
+                self.all_hooks_watched = now;
+            }
+            let are_all_asked = self.interfaces.ask_for_hooks(scope);
             self.hooks_watched = are_all_asked.then_some(now);
         }
     }

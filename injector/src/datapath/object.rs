@@ -24,7 +24,7 @@ use crate::probe::EndpointId;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector"));
 
 /// The maps that all instances share; read-only data alone is an instance's own.
-const SHARED: [&str; 25] = [
+const SHARED: [&str; 26] = [
     "COMMIT",
     "LEASE",
     "SLOTS",
@@ -45,6 +45,7 @@ const SHARED: [&str; 25] = [
     "LINKS",
     "RESPONSES",
     "STREAMS",
+    "CONVERSATIONS",
     "COUNTERS",
     "BELLS",
     "SCENE",
@@ -57,7 +58,7 @@ const LOG_BYTES: u32 = 1 << 14;
 /// Memory that the link stamps may take over all CPUs.
 const LINKS_BYTES: usize = 64 << 20;
 /// What one CPU's stamps of a link take in the kernel, with the map's overhead.
-const LINK_BYTES: usize = 128;
+const LINK_BYTES: usize = 136;
 
 /// What the object is sized and specialised by.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,15 +6,15 @@ use crate::model::NamedLink;
 
 /// The links, each with the instant at which it carried again.
 ///
-/// A link carries from a SYN-ACK either way, or from payload both ways: a retransmission that is not answered is no
-/// sign of it, and a late handshake beside a connection that works moves nothing. Where the other direction is none of
-/// the links, it was never cut, and payload in this one is enough.
+/// A link carries from a SYN-ACK either way, or from payload both ways in one conversation: a retransmission that is not
+/// answered, or answered by a reset, is no sign of it, and a late handshake beside a connection that works moves nothing.
+/// Where the other direction is none of the links, it was never cut, and payload in this one is enough.
 pub(super) fn reconnected(links: &[LinkRecord]) -> Vec<LinkRecord> {
     let carries = |link: &LinkRecord| {
         let back = links.iter().find(|back| back.src == link.dst && back.dst == link.src);
         let synack = link.first_synack_ns.into_iter().chain(back.and_then(|back| back.first_synack_ns)).min();
         let data = match back {
-            Some(back) => link.first_data_ns.zip(back.first_data_ns).map(|(one, other)| one.max(other)),
+            Some(back) => link.first_exchange_ns.into_iter().chain(back.first_exchange_ns).min(),
             None => link.first_data_ns,
         };
         synack.into_iter().chain(data).min()

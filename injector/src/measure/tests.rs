@@ -600,18 +600,20 @@ fn a_link_carries_from_a_handshake_or_from_payload_both_ways() {
         let mut other = link(3);
         std::mem::swap(&mut other.src, &mut other.dst);
         all.links.push(other);
-        for (link, [synack, data]) in all.links.iter_mut().zip([there, back]) {
-            (link.first_synack_ns, link.first_data_ns) = (synack.map(healed), data.map(healed));
+        for (link, [synack, exchange]) in all.links.iter_mut().zip([there, back]) {
+            (link.first_synack_ns, link.first_exchange_ns) = (synack.map(healed), exchange.map(healed));
+            // Payload alone, as of a retransmission, is no sign of it.
+            link.first_data_ns = Some(healed(1));
         }
         let seen = record(&all);
         assert_eq!(seen.links[0].reconnected_ns, seen.links[1].reconnected_ns);
         ms(seen.links[0].reconnected_ns.and_then(|at| at.since(healed(0))))
     };
     // An old connection goes on at 40 ms; the handshake of another one moves nothing.
-    assert_eq!(pair([None, Some(20)], [Some(700), Some(40)]), Some(40));
+    assert_eq!(pair([None, None], [Some(700), Some(40)]), Some(40));
     assert_eq!(pair([Some(30), Some(50)], [None, Some(60)]), Some(30));
-    // A retransmission that nobody answers.
-    assert_eq!(pair([None, Some(20)], [None, None]), None);
+    // Retransmissions both ways, on connections that the other end has given up.
+    assert_eq!(pair([None, None], [None, None]), None);
     // In a one-way cut the other direction is no link of the partition.
     let mut all = evidence(vec![endpoint("a@n1", &samples)], 14_000);
     all.links[0].first_data_ns = Some(healed(20));

@@ -10,6 +10,7 @@ use crate::stats::mix::{Factor, Measured};
 use crate::stats::outages::{FailOvers, Spread};
 use crate::stats::sequential::Decision;
 use crate::stats::summary::{EndpointSeries, Figures, Series, ShapeSeries, Summary};
+use crate::stats::trial::Trial;
 
 /// The report of a run.
 pub fn report(run: &Run) -> String {
@@ -231,8 +232,24 @@ pub fn notes(run: &Run) -> Vec<String> {
     }
     if s.unproved > 0 {
         notes.push(format!(
-            "{} of a cut that is not proved: no packet was dropped on its links.",
+            "{} of a cut that is not proved: it was not in force, or no packet was dropped on its links.",
             trials(s.unproved)
+        ));
+    }
+    let with =
+        |links: fn(&Trial) -> usize| run.trials.iter().filter(move |trial| links(trial) > 0).count() as u64;
+    let (unknown, left_out) = (with(|trial| trial.unknown_links), with(|trial| trial.left_out_links));
+    if unknown > 0 {
+        notes.push(format!(
+            "Coverage is unknown for links of {}: all their known paths pass hooks, but not all devices of either peer \
+             are known.",
+            plural(unknown)
+        ));
+    }
+    if left_out > 0 {
+        notes.push(format!(
+            "Links of {} are not covered and were left out on purpose: they take no part in the verdict.",
+            plural(left_out)
         ));
     }
     let mut after: Vec<f64> = run
@@ -282,6 +299,10 @@ pub fn notes(run: &Run) -> Vec<String> {
     }
     notes.extend(run.notes.iter().cloned());
     notes
+}
+
+fn plural(n: u64) -> String {
+    if n == 1 { "1 trial".to_owned() } else { format!("{n} trials") }
 }
 
 fn trials(n: u64) -> String {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::api::types::{ClusterOutage, EndpointRecord, Outage, Outcome, RecoveryRecord};
+use crate::api::types::{
+    ClusterOutage, CoverageState, EndpointRecord, LinkRecord, Outage, Outcome, RecoveryRecord,
+};
 use crate::clock::MonoNs;
 use crate::model::{PeerName, Shape};
 
@@ -85,8 +87,12 @@ pub struct Trial {
     pub last_link: Option<String>,
     /// Whether another partition still held one of its links at the heal.
     pub still_cut: bool,
-    /// Whether a packet was dropped on its links.
+    /// Whether its cut is proved: in force on all links, and a packet was dropped on one of them.
     pub proved: bool,
+    /// Links of which it is not known whether all their paths pass hooks of ours.
+    pub unknown_links: usize,
+    /// Links that were not covered and left out on purpose.
+    pub left_out_links: usize,
     /// The outages of the required endpoints together, by name.
     pub outages: Vec<ClusterOutage>,
     /// The peers that the cut separated from the rest; `None` for shapes without sides.
@@ -103,6 +109,10 @@ pub struct Trial {
     pub stratum: String,
     /// What was cut, in words: the resolved shape, and the cell's settings where cells differ.
     pub label: String,
+}
+
+fn count(links: &[LinkRecord], is: impl Fn(&LinkRecord) -> bool) -> usize {
+    links.iter().filter(|link| is(link)).count()
 }
 
 /// The phases' names, in the order of [`Trial::phases_ns`].
@@ -157,6 +167,10 @@ impl Trial {
             last_link: phases.last_link.as_ref().map(ToString::to_string),
             still_cut: record.links.iter().any(|link| !link.still_cut_by.is_empty()),
             proved: record.proved,
+            unknown_links: count(&record.links, |link| {
+                link.coverage.as_ref().is_some_and(|coverage| coverage.state == CoverageState::Unknown)
+            }),
+            left_out_links: count(&record.links, |link| link.left_out),
             outages: record.outage.clone().unwrap_or_default(),
             cut_off: cut_off(record),
             carries_ns: {
@@ -389,6 +403,8 @@ mod tests {
             last_link: None,
             still_cut: false,
             proved: true,
+            unknown_links: 0,
+            left_out_links: 0,
             outages: vec![],
             cut_off: None,
             carries_ns: None,

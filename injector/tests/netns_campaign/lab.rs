@@ -24,11 +24,13 @@ pub struct Setup<'a> {
     pub faults: &'a [&'a str],
     pub interval: &'a str,
     pub observe: &'a str,
+    /// Whether the nodes join by IPv6, of which the config says nothing.
+    pub joined_by_v6: bool,
 }
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { faults: &[], interval: "10ms", observe: "2s" }
+        Self { faults: &[], interval: "10ms", observe: "2s", joined_by_v6: false }
     }
 }
 
@@ -44,15 +46,18 @@ impl Lab {
         };
         lab.network();
         for (at, node) in NODES.iter().enumerate() {
-            let peers: Vec<String> = (1..=3)
-                .filter(|peer| *peer != at + 1)
-                .map(|peer| format!("n{peer}=10.99.0.{peer}"))
-                .collect();
+            let address = |host: usize| {
+                if setup.joined_by_v6 { format!("fd99::{host}") } else { format!("10.99.0.{host}") }
+            };
+            let others = (1..=3).filter(|peer| *peer != at + 1);
+            let peers: Vec<String> = others.map(|peer| format!("n{peer}={}", address(peer))).collect();
             let quorum = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/quorum");
             let mut command = Command::new("ip");
             command.args(["netns", "exec", &lab.netns(node)]).arg(quorum);
             command.args(["--node", node, "--seed", "11", "--peers", &peers.join(",")]);
-            command.args(["--listen", &format!("10.99.0.{}", at + 1)]).args(setup.faults);
+            let v4 = format!("10.99.0.{}", at + 1);
+            let listen = if setup.joined_by_v6 { format!("{v4},{}", address(at + 1)) } else { v4 };
+            command.args(["--listen", &listen]).args(setup.faults);
             lab.nodes.push(quiet(&mut command).spawn().expect("the quorum example is built with the tests"));
         }
         std::fs::write(lab.path("lab.yaml"), lab.config(setup)).unwrap();
@@ -92,6 +97,7 @@ impl Lab {
             inside(&switch, &format!("link set v-{of} master br0 up"));
             inside(&netns, "link set lo up");
             inside(&netns, &format!("address add 10.99.0.{}/24 dev eth0", at + 1));
+            inside(&netns, &format!("address add fd99::{}/64 dev eth0 nodad", at + 1));
             inside(&netns, "link set eth0 up");
         }
     }

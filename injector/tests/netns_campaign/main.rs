@@ -66,10 +66,8 @@ fn a_planted_probability_is_found() {
     let (code, drawn) = never.measure_on_a_terminal(&campaign);
     assert_eq!(code, 0, "{drawn}");
     assert_eq!(never.records().len(), 2);
-    // The bar moves, and tells the rate so far with its interval.
-    for part in
-        ["░ 0/2 ", "░ 1/2 ", " to go ", "no trial decided yet", "0/1 beyond the deadline (0.0 to 97.5 %)"]
-    {
+    // The line moves, and has the rate so far with its interval.
+    for part in ["0/2, ", "at least ", "1/2, ", " to go", "0/1 late (0.0 to 97.5 %)"] {
         assert!(drawn.contains(part), "{part:?} was not drawn: {drawn}");
     }
     // What the daemon would refuse leaves no folder behind.
@@ -121,6 +119,21 @@ fn a_server_that_hangs_is_not_ready_before_it_answers() {
     let first = probes.iter().find(|probe| probe.scheduled_ns >= heal && probe.error.is_none()).unwrap();
     assert_eq!(first.done_ns, ready);
     assert!(ready.since(first.scheduled_ns).unwrap() > SECOND * 8 / 10, "{first:?}");
+}
+
+/// A quorum that joins by IPv6 under a config that lists IPv4 alone is cut all the same.
+#[test]
+fn a_quorum_that_joins_by_unlisted_addresses_is_cut() {
+    if !can_run("a_quorum_that_joins_by_unlisted_addresses_is_cut") {
+        return;
+    }
+    let lab = Lab::up(&Setup { joined_by_v6: true, ..Setup::default() });
+    let (code, said) = lab.measure(&["isolate", "n1", "--hold", "3s", "--trials", "1"]);
+    assert_eq!(code, 0, "{said}");
+    let record = &lab.records()[0];
+    assert!(record.proved, "{record:#?}");
+    assert_eq!(endpoint(record, "ingress@n1").impaired, Some(true), "{record:#?}");
+    assert_eq!(endpoint(record, "ingress@n2").impaired, Some(false), "{record:#?}");
 }
 
 #[test]

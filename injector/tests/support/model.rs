@@ -5,7 +5,8 @@
 pub mod names;
 pub mod reading;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
 
 use injector::model::Scope;
 use injector_common::key::{GROUP, LinkKey, ResponseKey};
@@ -69,7 +70,12 @@ pub struct Model {
     pub unnamed: u64,
     pub stamps: BTreeMap<LinkKey, LinkStamps>,
     pub responses: BTreeMap<ResponseKey, u64>,
+    /// By generation and the two ends: which of them sent payload after the heal.
+    pub conversations: HashMap<(u32, BTreeSet<Socket>), BTreeSet<Socket>>,
 }
+
+/// One end of a conversation.
+type Socket = (IpAddr, u16);
 
 /// One frame at one hook.
 struct Look<'a> {
@@ -188,18 +194,25 @@ impl Model {
         let stamps = self.stamps.entry(key).or_default();
         first(&mut stamps.first_packet, now);
         match &reading.content {
-            Content::Tcp { handshake, payload, .. } => {
-                match handshake {
-                    (true, false) => first(&mut stamps.first_syn, now),
-                    (true, true) => first(&mut stamps.first_synack, now),
-                    (false, _) => {}
-                }
-                if payload.0 > 0 {
-                    first(&mut stamps.first_data, now);
-                }
-            }
-            Content::Udp { payload: 1.., .. } => first(&mut stamps.first_data, now),
+            Content::Tcp { handshake, .. } => match handshake {
+                (true, false) => first(&mut stamps.first_syn, now),
+                (true, true) => first(&mut stamps.first_synack, now),
+                (false, _) => {}
+            },
             _ => {}
+        }
+        let ports = match &reading.content {
+            Content::Tcp { ports, payload: (1.., _), .. } | Content::Udp { ports, payload: 1.. } => *ports,
+            _ => return,
+        };
+        first(&mut stamps.first_data, now);
+        let (from, to) = reading.addresses.expect("payload has addresses");
+        let (source, destination) = ports.unwrap_or_default();
+        let (from, to) = ((plain(from), source), (plain(to), destination));
+        let sent = self.conversations.entry((key.generation, [from, to].into())).or_default();
+        sent.insert(from);
+        if sent.len() == 2 {
+            first(&mut stamps.first_exchange, now);
         }
     }
 

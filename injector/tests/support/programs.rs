@@ -80,6 +80,7 @@ pub struct Programs {
     links: PerCpuHashMap<MapData, LinkKey, LinkStamps>,
     responses: PerCpuHashMap<MapData, ResponseKey, u64>,
     streams: HashMap<MapData, StreamKey, u32>,
+    conversations: HashMap<MapData, StreamKey, u32>,
 }
 
 /// The interface id of an instance that is loaded alone.
@@ -116,6 +117,7 @@ impl Programs {
             links: take("LINKS").try_into().unwrap(),
             responses: take("RESPONSES").try_into().unwrap(),
             streams: take("STREAMS").try_into().unwrap(),
+            conversations: take("CONVERSATIONS").try_into().unwrap(),
             learned: take("LEARNED").try_into().unwrap(),
             claims: take("CLAIMS").try_into().unwrap(),
             odd: take("ODD").try_into().unwrap(),
@@ -246,6 +248,9 @@ impl Programs {
         }
         for key in self.responses.keys().map(Result::unwrap).collect::<Vec<_>>() {
             self.responses.remove(&key).unwrap();
+        }
+        for key in self.conversations.keys().map(Result::unwrap).collect::<Vec<_>>() {
+            self.conversations.remove(&key).unwrap();
         }
         for key in self.streams.keys().map(Result::unwrap).collect::<Vec<_>>() {
             self.streams.remove(&key).unwrap();

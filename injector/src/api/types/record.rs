@@ -42,6 +42,9 @@ pub struct LinkRecord {
     pub first_synack_ns: Option<MonoNs>,
     /// The first payload after the heal.
     pub first_data_ns: Option<MonoNs>,
+    /// The first packet after the heal by which a conversation had carried payload both ways, if this was its way.
+    #[serde(default)]
+    pub first_exchange_ns: Option<MonoNs>,
     /// When the link carried again: from a SYN-ACK either way, or from payload both ways.
     pub reconnected_ns: Option<MonoNs>,
     /// Partitions that held this link when this one was healed.

@@ -23,7 +23,16 @@ pub struct HooksFound {
     asked: Vec<(u32, u32)>,
     /// What is on them, in their order, `None` for one that is gone; and the indices of all interfaces of the namespace
     /// that have a TC program of others, if that was asked for. Or why that is not known.
-    read: Result<(Vec<Option<HookState>>, Vec<u32>), String>,
+    read: Result<(Vec<Option<HookState>>, Option<Vec<u32>>), String>,
+}
+
+/// How far to look for others' programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookScope {
+    /// On the interfaces that our programs are on.
+    Ours,
+    /// On all interfaces of the namespaces where we are on the host end of a peer's link.
+    All,
 }
 
 /// Which hooks to read in one namespace.
@@ -41,9 +50,9 @@ impl Wanted {
         let (ids, queries): (Vec<u32>, Vec<HookQuery>) = self.hooked.into_iter().unzip();
         let asked = ids.into_iter().zip(queries.iter().map(|query| query.index)).collect();
         let read = if self.on_all {
-            states_of_all(&queries).await
+            states_of_all(&queries).await.map(|(states, foreign)| (states, Some(foreign)))
         } else {
-            states(&queries).await.map(|states| (states, Vec::new()))
+            states(&queries).await.map(|states| (states, None))
         };
         HooksFound { at, asked, read: read.map_err(|error| error.to_string()) }
     }
@@ -71,9 +80,10 @@ impl Interfaces {
 
     /// Asks all namespaces what is on the hooks; the answers come back as events. A namespace that has yet to answer the
     /// last time is not asked again: whether there was none of them.
-    pub fn ask_for_hooks(&mut self) -> bool {
+    pub fn ask_for_hooks(&mut self, scope: HookScope) -> bool {
         let mut are_all_asked = true;
-        for (netns, wanted) in self.hooks_wanted() {
+        for (netns, mut wanted) in self.hooks_wanted() {
+            wanted.on_all &= scope == HookScope::All;
             let Ok(worker) = self.workers.of(netns.as_ref()) else { continue };
             if !self.hooks_asked.insert(netns.clone()) {
                 are_all_asked = false;
@@ -111,13 +121,17 @@ impl Interfaces {
         found: HooksFound,
     ) -> Result<Vec<(String, String)>, String> {
         let (states, foreign) = found.read?;
-        for entry in self.entries.iter().filter(|entry| entry.interface.netns == *netns) {
-            let is_past = foreign.iter().any(|index| Some(*index) != entry.index());
-            if is_past && self.is_host_end(entry.id) {
-                self.redirected.insert(entry.id);
-            } else {
-                self.redirected.remove(&entry.id);
-            }
+        let are_others_known = foreign.is_some();
+        if let Some(foreign) = foreign {
+            let here = self.entries.iter().filter(|entry| entry.interface.netns == *netns);
+            let is_past = |entry: &&Entry| {
+                self.is_host_end(entry.id) && foreign.iter().any(|index| Some(*index) != entry.index())
+            };
+            let (past, rest): (Vec<&Entry>, Vec<&Entry>) = here.partition(is_past);
+            let (past, rest): (Vec<u32>, Vec<u32>) =
+                (past.iter().map(|entry| entry.id).collect(), rest.iter().map(|entry| entry.id).collect());
+            self.redirected.extend(past);
+            self.redirected.retain(|id| !rest.contains(id));
         }
         let mut changes = Vec::new();
         for ((id, index), state) in found.asked.into_iter().zip(states) {
@@ -128,7 +142,7 @@ impl Interfaces {
             };
             // An interface that is gone is news of its own.
             if let Some(state) = state {
-                changes.extend(self.hook_state(at, found.at, &state).await);
+                changes.extend(self.hook_state(at, found.at, &state, are_others_known).await);
             }
         }
         Ok(changes)
@@ -177,8 +191,15 @@ impl Interfaces {
         (changes, warnings)
     }
 
-    /// Compares what is on an interface's hooks with what was there; what changed, for the timeline.
-    async fn hook_state(&mut self, at: usize, when: MonoNs, state: &HookState) -> Vec<(String, String)> {
+    /// Compares what is on an interface's hooks with what was there; what changed, for the timeline. Whether something
+    /// may redirect past it is known anew only if all interfaces of its namespace were looked at.
+    async fn hook_state(
+        &mut self,
+        at: usize,
+        when: MonoNs,
+        state: &HookState,
+        are_others_known: bool,
+    ) -> Vec<(String, String)> {
         if !state.missing.is_empty() {
             let since = self.entries[at].whole_at;
             let lost = self.entries[at].lose(since, "another process detached our program").await;
@@ -187,8 +208,12 @@ impl Interfaces {
         }
         let ahead: Vec<_> = state.foreign.iter().filter(|foreign| foreign.is_ahead).collect();
         let is_bypassed = self.entries[at].is_bypassed();
-        if ahead.is_empty() {
-            self.entries[at].whole_at = when;
+        let id = self.entries[at].id;
+        let is_redirected = self.redirected.contains(&id);
+        if ahead.is_empty() && !is_redirected {
+            if are_others_known || !self.is_host_end(id) {
+                self.entries[at].whole_at = when;
+            }
             if !is_bypassed {
                 return Vec::new();
             }
@@ -199,9 +224,13 @@ impl Interfaces {
         if is_bypassed {
             return Vec::new();
         }
-        let known = self.names_of(ids(ahead.iter().copied())).await;
-        let programs: Vec<String> = ahead.iter().map(|foreign| foreign.shown(&known)).collect();
-        let why = format!("{} runs before our program and can bypass it", programs.join(", "));
+        let why = if ahead.is_empty() {
+            "a TC program of others on another interface of its namespace may redirect past it".to_owned()
+        } else {
+            let known = self.names_of(ids(ahead.iter().copied())).await;
+            let programs: Vec<String> = ahead.iter().map(|foreign| foreign.shown(&known)).collect();
+            format!("{} runs before our program and can bypass it", programs.join(", "))
+        };
         let entry = &mut self.entries[at];
         let from = entry.whole_at;
         entry.begin_bypass(Bypass { time: Gap { from, until: None }, why: why.clone() });

@@ -27,6 +27,7 @@ mod survey;
 mod views;
 
 pub use assess::{CutLinks, LinkCoverage};
+pub use hooks::HookScope;
 
 use std::collections::{BTreeMap, BTreeSet};
 
