@@ -23,10 +23,12 @@ mod picture;
 mod prepare;
 mod renewal;
 mod roll;
+mod segments;
 mod survey;
 mod views;
 
 pub use assess::{CutLinks, LinkCoverage};
+pub use segments::{Nic, NoPair};
 
 use std::collections::{BTreeMap, BTreeSet};
 
