@@ -104,6 +104,9 @@ pub mod tcp {
 }
 
 /// What the verdict needs to know of a packet. Ports are in host order.
+///
+/// In this order: where the fields that are cleared for each packet adjoin, BPF clears them in a loop over their bytes.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {
     /// The sender: IP source, ARP sender.
@@ -182,7 +185,7 @@ const fn be16(high: u8, low: u8) -> u16 {
 /// packet that is cut short after them belongs to its link as any other; what is missing of it is not known.
 #[inline(always)]
 pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
-    // In two steps: sixteen zeros at once are, for BPF, a call of a loop over their bytes.
+    // Sixteen zeros at once are, for BPF, a call of a loop over their bytes; these do not adjoin.
     (packet.payload_at, packet.payload_len) = (0, 0);
     (packet.sport, packet.dport, packet.protocol, packet.flags) = (0, 0, 0, 0);
     (packet.tcp_flags, packet.discovery) = (0, discovery::NONE);

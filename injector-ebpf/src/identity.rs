@@ -83,22 +83,29 @@ pub fn traits_of(peer: u32) -> u32 {
 
 /// The sending peer.
 #[inline(always)]
-pub fn source(side: Side) -> u32 {
-    let by_address = by_address(FROM);
-    if by_address != WORLD && by_address < NAMELESS {
-        return by_address;
-    }
-    named(by_address, FROM, side.named_sender())
+pub fn source(scene: &Scene, side: Side) -> u32 {
+    // A group frame was not judged at its sender's port, so its sender is named at each receiver's, also by a `vip:`.
+    let is_judged_elsewhere = scene.packet.flags & flag::GROUP == 0;
+    end(listed(&scene.packet.src), FROM, side.named_sender(), is_judged_elsewhere)
 }
 
 /// The receiving peer of a frame to one.
 #[inline(always)]
-pub fn destination(side: Side) -> u32 {
-    let by_address = by_address(TO);
+pub fn destination(scene: &Scene, side: Side) -> u32 {
+    end(listed(&scene.packet.dst), TO, side.named_receiver(), true)
+}
+
+/// One end. Most frames have listed addresses, which are looked up in place; all else is a call.
+#[inline(always)]
+fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
+    if listed != WORLD && listed != VIP {
+        return listed;
+    }
+    let by_address = by_address(end, listed);
     if by_address != WORLD && by_address < NAMELESS {
         return by_address;
     }
-    named(by_address, TO, side.named_receiver())
+    named(by_address, end, port, is_judged_elsewhere)
 }
 
 /// Who receives a group frame: at the receiver's port that peer; at the sender's, the peer that it asks for, else all
@@ -110,7 +117,7 @@ pub fn group(scene: &Scene, side: Side) -> u32 {
         return if side.flags & port::NAMES != 0 { side.receiver } else { UNJUDGED };
     }
     if scene.packet.flags & flag::ASKS != 0 {
-        let asked = by_address(TO);
+        let asked = by_address(TO, listed(&scene.packet.dst));
         // Who asks for itself announces itself to all.
         if asked != WORLD && asked < NAMELESS && asked != scene.src {
             return asked;
@@ -119,19 +126,19 @@ pub fn group(scene: &Scene, side: Side) -> u32 {
     if side.named_sender() != WORLD { SIDE.load() } else { UNJUDGED }
 }
 
-/// The peer that lists or claims the address of one end of the scene's packet; `WORLD` for none, [`NAMELESS`] where
-/// addresses of its kind name nobody, and `NAMELESS + VIP` for one that moves. A global function of plain numbers: the
-/// verifier checks it once.
+/// The peer that lists or claims the address of one end of the scene's packet, of which `listed` is what [`listed`] says;
+/// `WORLD` for none, [`NAMELESS`] where addresses of its kind name nobody, and `NAMELESS + VIP` for one that moves. A global
+/// function of plain numbers: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn by_address(end: u32) -> u32 {
+pub extern "C" fn by_address(end: u32, listed: u32) -> u32 {
     let Some(scene) = SCENE.get(0) else { return WORLD };
     let packet = &scene.packet;
     let address = if end == FROM { &packet.src } else { &packet.dst };
     if packet.flags & flag::NO_ADDRESS != 0 {
         return NAMELESS;
     }
-    match listed(address) {
+    match listed {
         VIP => return NAMELESS + VIP,
         WORLD => {}
         peer => return peer,
@@ -190,10 +197,14 @@ const FROM: u32 = 0;
 const TO: u32 = 1;
 
 /// Names an end that no listed or claimed address names. `by_address` is what [`by_address`] says, `port` the peer whose
-/// port this hook is on that side, or `WORLD`.
+/// port this hook is on that side, or `WORLD`; `is_judged_elsewhere` whether the port of a `vip:`'s holder judges the frame.
 #[inline(always)]
-fn named(by_address: u32, end: u32, port: u32) -> u32 {
-    if by_address == NAMELESS + VIP && port == WORLD && traits_of(WORLD) & traits::ALL_BOUND != 0 {
+fn named(by_address: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
+    if is_judged_elsewhere
+        && by_address == NAMELESS + VIP
+        && port == WORLD
+        && traits_of(WORLD) & traits::ALL_BOUND != 0
+    {
         // Its holder's port judges it; what a table says of its place may be old.
         return UNJUDGED;
     }

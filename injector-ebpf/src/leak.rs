@@ -13,6 +13,22 @@ use crate::scene::Scene;
 use crate::verdict::{cell, is_protected};
 use crate::{emit, observe};
 
+/// Whether the scene's packet, which passes, needs the second look: where names agree, there is nothing to count.
+#[inline(always)]
+pub fn is_due(scene: &Scene) -> bool {
+    let Scene { sender, receiver, src, dst, .. } = *scene;
+    if sender != WORLD {
+        return src != sender || dst == WORLD;
+    }
+    receiver != WORLD && (dst != receiver || src == WORLD || looks_at_macs())
+}
+
+/// Whether the MAC of the sender may say something else than its address.
+#[inline(always)]
+fn looks_at_macs() -> bool {
+    FEATURES.load() & feature::MAC != 0 || ODD.get(0).copied().unwrap_or(0) != 0
+}
+
 /// Looks at the names of the scene's packet, which passes, besides those that it was judged by; `packets` is how many it
 /// stands for. A global function of plain numbers, as `decide`.
 #[unsafe(no_mangle)]
@@ -59,7 +75,7 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
         // A link is end to end: what is addressed to another peer belongs to that one.
         return 0;
     }
-    if ODD.get(0).copied().unwrap_or(0) == 0 && FEATURES.load() & feature::MAC == 0 {
+    if !looks_at_macs() {
         return 0;
     }
     let other = sender_by_mac();

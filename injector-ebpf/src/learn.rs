@@ -2,10 +2,25 @@
 //! claims by ARP and neighbour discovery.
 
 use injector_common::key::{Address, CONTEST, Claim, NOBODY, is_nameless, port};
-use injector_common::packet::{Bytes, discovery};
+use injector_common::packet::{Bytes, Packet, discovery};
 
 use crate::identity::{Side, WORLD, is_listed};
 use crate::maps::{CLAIMS, INTERFACE, LEARNED, PORTS, SCENE};
+
+/// The MAC of a frame's sender as [`Port::last`] has it.
+#[inline(always)]
+fn packed(packet: &Packet) -> u64 {
+    let [_, both, low] = packet.macs;
+    u64::from(both >> 16) << 32 | u64::from(low)
+}
+
+/// Whether the MAC of a frame's sender is not the one that was learned at this port last.
+#[inline(always)]
+pub fn is_new(packet: &Packet) -> bool {
+    let Some(port) = PORTS.get_ptr(INTERFACE.load()) else { return false };
+    // SAFETY: one aligned word; a race costs a look-up.
+    packed(packet) != unsafe { core::ptr::addr_of!((*port).last).read_volatile() }
+}
 
 /// The MAC of the scene's sender belongs to the port's peer; the hook of its receiver asks for it later. A global
 /// function, as [`claim`].
@@ -13,15 +28,8 @@ use crate::maps::{CLAIMS, INTERFACE, LEARNED, PORTS, SCENE};
 #[inline(never)]
 pub extern "C" fn learn_mac(peer: u32) -> u32 {
     let Some(scene) = SCENE.get(0) else { return 0 };
-    let [_, both, low] = scene.packet.macs;
-    let packed = u64::from(both >> 16) << 32 | u64::from(low);
     let Some(port) = PORTS.get_ptr_mut(INTERFACE.load()) else { return 0 };
-    // SAFETY: one aligned word; a race costs a look-up.
-    let last = unsafe { core::ptr::addr_of_mut!((*port).last) };
-    // SAFETY: as above.
-    if packed == unsafe { last.read_volatile() } {
-        return 0;
-    }
+    let packed = packed(&scene.packet);
     let mac = scene.packet.src_mac();
     if packed == 0 || mac[0] & 1 != 0 {
         return 0;
@@ -33,8 +41,8 @@ pub extern "C" fn learn_mac(peer: u32) -> u32 {
     } else if known != peer && known != NOBODY {
         let _ = LEARNED.insert(&mac, &NOBODY, 0);
     }
-    // SAFETY: as above.
-    unsafe { last.write_volatile(packed) };
+    // SAFETY: one aligned word; a race costs a look-up.
+    unsafe { core::ptr::addr_of_mut!((*port).last).write_volatile(packed) };
     1
 }
 

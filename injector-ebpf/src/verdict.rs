@@ -54,10 +54,14 @@ pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
     if !is_parsed {
         emit::count(counter::UNPARSED, 1);
     }
-    let (packets, length) = (bytes.segments(&scene.packet), u64::from(bytes.len()));
+    let packets = bytes.segments(&scene.packet);
     let outgoing = u32::from(way == Way::Out);
-    match judge_parsed(outgoing, word.live(), word.watched(), packets, length) {
-        DROPPED => return Verdict::Drop,
+    match judge_parsed(outgoing, word.live(), word.watched(), packets) {
+        DROPPED => {
+            // Only now, since the length is a call.
+            observe::drops(packets, u64::from(bytes.len()));
+            return Verdict::Drop;
+        }
         PASSED if FEATURES.load() & feature::WIRE != 0 => observe::response(bytes, &scene.packet, word),
         _ => {}
     }
@@ -75,7 +79,7 @@ const PASSED: u32 = 2;
 /// through the parser.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn judge_parsed(outgoing: u32, live: u32, watched: u32, packets: u64, length: u64) -> u32 {
+pub extern "C" fn judge_parsed(outgoing: u32, live: u32, watched: u32, packets: u64) -> u32 {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return IGNORED };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
@@ -83,15 +87,15 @@ pub extern "C" fn judge_parsed(outgoing: u32, live: u32, watched: u32, packets: 
     if is_for_the_switch(&scene.packet) {
         return IGNORED;
     }
-    if side.named_sender() != identity::WORLD {
+    if side.named_sender() != identity::WORLD && learn::is_new(&scene.packet) {
         learn::learn_mac(side.sender);
     }
     (scene.sender, scene.receiver) = (side.named_sender(), side.named_receiver());
-    scene.src = identity::source(side);
+    scene.src = identity::source(scene, side);
     scene.dst = if scene.packet.flags & flag::GROUP != 0 {
         identity::group(scene, side)
     } else {
-        identity::destination(side)
+        identity::destination(scene, side)
     };
     if scene.src == identity::UNJUDGED || scene.dst == identity::UNJUDGED {
         return IGNORED;
@@ -101,10 +105,9 @@ pub extern "C" fn judge_parsed(outgoing: u32, live: u32, watched: u32, packets: 
     decide_all(scene, side, live & cell as u32);
     if scene.dropped.get() != 0 && !protected() {
         emit::count(counter::DROPPED, 1);
-        observe::drops(packets, length);
         return DROPPED;
     }
-    if live != 0 && scene.dropped.get() == 0 {
+    if live != 0 && scene.dropped.get() == 0 && leak::is_due(scene) {
         leak::look(packets, live);
     }
     let watched = watched & cell as u32 | scene.over.get();

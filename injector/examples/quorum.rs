@@ -271,7 +271,8 @@ async fn dial(node: &Node, peer: &Peer) -> std::io::Result<TcpStream> {
     let any: IpAddr = if address.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(address).await?;
-    socket.send(b"knock").await?;
+    // Empty: a link carries once payload went both ways, and what this one waits for is the connection.
+    socket.send(&[]).await?;
     timeout(DIAL, socket.recv(&mut [0; 16])).await??;
     sleep(node.delay_in(Phase::Reconnect)).await;
     timeout(DIAL, TcpStream::connect(address)).await?

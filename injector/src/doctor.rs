@@ -199,7 +199,7 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
         .run(move || async move {
             let facts = crate::datapath::look(&name).await?.0;
             let query = HookQuery { index: facts.index, ours: Vec::new(), is_xdp: false };
-            let state = states(vec![query]).await.map_err(|error| error.to_string())?.pop().flatten();
+            let state = states(&[query]).await.map_err(|error| error.to_string())?.pop().flatten();
             let foreign = state.unwrap_or_default().foreign;
             let names = names(&ids(&foreign));
             // Who holds XDP is said apart.

@@ -149,8 +149,9 @@ pub fn cells(request: &PartitionRequest, links: &[Link], around: &Surroundings<'
         let spares_nobody = cut.contains(&to_world)
             || to_peers.clone().any(|link| cut.contains(&link) && !(around.is_bound)(link.dst));
         if spares_nobody && to_peers.clone().next().is_some() && to_peers.all(|link| cut.contains(&link)) {
-            let of_src = cut.range(to_world..=Link { src, dst: PeerId(u16::MAX) });
-            let neighbours = of_src.copied().all(drops_neighbours);
+            let mut of_src = cut.range(to_world..=Link { src, dst: PeerId(u16::MAX) });
+            // Without its questions for the world's MAC addresses the peer would lose the world, too.
+            let neighbours = cut.contains(&to_world) && of_src.all(|link| drops_neighbours(*link));
             cells.push(Cell { src, dst: Column::Group, neighbours });
         }
     }

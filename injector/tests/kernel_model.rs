@@ -442,7 +442,7 @@ fn the_programs_agree_with_the_model() {
         ("protected", 200),
         ("responses", 10_000),
         ("group packets", 50),
-        ("leaked", 1_000),
+        ("leaked", 5_000),
         ("late", 500),
         ("foreign", 200),
         ("unnamed", 200),

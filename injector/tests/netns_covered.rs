@@ -390,7 +390,7 @@ fn a_program_of_others_that_may_redirect_past_a_host_end() {
     let port = lab.interface("n1", Place::BridgePort, "auto");
     let daemon = Daemon::start(&format!("{peers}interfaces:\n{port}"));
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
-    lab.ip(SWITCH, "link add eth0 type dummy");
+    lab.ip(SWITCH, "link add eth0 type veth peer name far0");
     let foreign = Foreign::attach(&lab, SWITCH, Position::Last);
     let problem = refused(&daemon, &isolate("n1", LONG));
     assert!(problem.detail.contains("may redirect past the hook of p-n1"), "{problem}");

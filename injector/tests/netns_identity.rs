@@ -55,13 +55,23 @@ fn reaches_from(
 
 /// The link-local address of a node's interface, with its scope for another node.
 fn link_local(lab: &Lab, of: &str, seen_from: &str) -> SocketAddr {
-    let output = std::process::Command::new("ip")
-        .args(["-n", &lab.netns(of), "-json", "-6", "address", "show", "dev", "eth0", "scope", "link"])
-        .output()
-        .unwrap();
-    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let address = shown[0]["addr_info"][0]["local"].as_str().unwrap_or_else(|| panic!("{shown}"));
-    let address: Ipv6Addr = address.parse().unwrap();
+    let end = Instant::now() + PATIENCE;
+    let address: Ipv6Addr = loop {
+        let output = std::process::Command::new("ip")
+            .args(["-n", &lab.netns(of), "-json", "-6", "address", "show", "dev", "eth0", "scope", "link"])
+            .output()
+            .unwrap();
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let addresses = shown[0]["addr_info"].as_array().unwrap();
+        // It can be used once nobody else has claimed it.
+        let usable =
+            addresses.iter().find(|address| address["tentative"].is_null() && address["local"].is_string());
+        if let Some(address) = usable {
+            break address["local"].as_str().unwrap().parse().unwrap();
+        }
+        assert!(Instant::now() < end, "no link-local address in {shown}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
     let scope = lab.within(seen_from, || {
         // SAFETY: a string that ends with zero.
         unsafe { libc::if_nametoindex(c"eth0".as_ptr()) }

@@ -13,7 +13,7 @@ use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, SWITCH, addresses};
 use live::privilege::skip;
-use live::traffic::{Kind, assert_flows};
+use live::traffic::{Kind, assert_flows, udp_reaches};
 
 const LONG: Duration = Duration::from_secs(120);
 const VIP: &str = "10.99.0.100";
@@ -44,7 +44,13 @@ impl<'a> Cut<'a> {
             Way::OwnNic => Place::OwnNic,
             Way::BridgePort => Place::BridgePort,
         };
-        Self { lab, daemon: Some(Daemon::start(&lab.config(place, "auto"))) }
+        // The address belongs to whoever holds it.
+        let mut config = lab.config(place, "auto");
+        for node in ["n1", "n2"] {
+            let line = config.lines().find(|line| line.contains(&format!("{node}: {{"))).unwrap().to_owned();
+            config = config.replace(&line, &line.replace("] }", &format!("], vip: [{VIP}] }}")));
+        }
+        Self { lab, daemon: Some(Daemon::start(&config)) }
     }
 
     fn cut(&self) {
@@ -141,6 +147,9 @@ fn keepalived_fails_over_as_with_the_port_off() {
                 cut.cut();
                 let taken = wait_until("n2 takes over", Duration::from_secs(20), || holds_vip(&lab, "n2"));
                 assert!(holds_vip(&lab, "n1"), "{way:?}: the master stays one");
+                let vip = SocketAddr::new(VIP.parse().unwrap(), 0);
+                let patience = Duration::from_secs(10);
+                assert!(udp_reaches(&lab, "n3", "n2", vip, patience), "{way:?}: cut off from the new holder");
                 cut.heal();
                 let given =
                     wait_until("n2 gives it back", Duration::from_secs(20), || !holds_vip(&lab, "n2"));

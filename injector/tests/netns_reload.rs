@@ -190,6 +190,8 @@ fn what_is_wrong_or_in_the_way_changes_nothing() {
     let probes = "endpoints: [{ name: e, probe: { exec: { command: [\"true\"] } } }]\n";
     refuses(&daemon, &format!("{other}{probes}"), &["exec probes", "restart the daemon"]);
 
+    // Dropped ARP proves nothing: the two know each other's MAC addresses.
+    assert_flows(&lab, &[Kind::Icmp], "n1", "n2");
     daemon.apply("held", &isolate("n1", LONG));
     refuses(&daemon, &other, &["still open: held (active)", "wait for their records"]);
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::human::{Table, after, or_none, span, span_or_none, wall, word, yes_no};
-use crate::api::types::{FailOver, HealedBy, Outcome, RecoveryRecord};
+use super::human::{NONE, Table, after, or_none, span, span_or_none, wall, word, yes_no};
+use crate::api::types::{FailOver, HealedBy, InForce, LinkRecord, Outcome, RecoveryRecord};
 use crate::model::NamedLink;
 
 /// The verdict first, then what happened when; every time counts from the heal.
@@ -157,11 +157,12 @@ fn links(text: &mut String, record: &RecoveryRecord) {
     }
     let heal = record.heal.map(|heal| heal.end_ns);
     let mut table =
-        Table::new(["link", "dropped", "first packet", "SYN", "SYN-ACK", "first data", "carries"]);
+        Table::new(["link", "cut", "dropped", "first packet", "SYN", "SYN-ACK", "first data", "carries"]);
     for link in &record.links {
         let name = NamedLink { src: link.src.clone(), dst: link.dst.clone() };
         table.row([
             name.to_string(),
+            cut(link).to_owned(),
             link.dropped_packets.to_string(),
             after(heal, link.first_packet_ns),
             after(heal, link.first_syn_ns),
@@ -203,6 +204,18 @@ fn checks(text: &mut String, record: &RecoveryRecord) {
     }
 }
 
+/// What is known of a link's cut, in a word.
+fn cut(link: &LinkRecord) -> &'static str {
+    match link.in_force {
+        _ if link.left_out => "left out",
+        _ if link.proved => "proved",
+        Some(InForce::Yes) => "in force",
+        Some(InForce::No) => "NOT IN FORCE",
+        Some(InForce::Unknown) => "unknown",
+        None => NONE,
+    }
+}
+
 /// The senders' sockets just before the deadline: what a stuck connection was waiting for.
 fn sockets(text: &mut String, record: &RecoveryRecord) {
     let mut table = Table::new(["socket near the deadline", "state", "RTO", "backoff", "retransmits"]);
@@ -227,7 +240,7 @@ fn sockets(text: &mut String, record: &RecoveryRecord) {
 fn doubts(text: &mut String, record: &RecoveryRecord) {
     let mut doubts = Vec::new();
     if record.heal.is_some() && !record.proved {
-        doubts.push("no packet was dropped on its links: the cut is not proved".to_owned());
+        doubts.push("the cut is not proved".to_owned());
     }
     for link in &record.links {
         if !link.still_cut_by.is_empty() {
@@ -236,6 +249,30 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
                 link.src,
                 link.dst,
                 link.still_cut_by.join(", ")
+            ));
+        }
+        let name = format!("{}→{}", link.src, link.dst);
+        if link.leaked_packets > 0 {
+            doubts.push(format!(
+                "{} packets passed on {name} although their MAC address or the port that they came by is the peer's",
+                link.leaked_packets
+            ));
+        }
+        if let Some(bytes) = link.crossed_bytes.filter(|bytes| *bytes > 0) {
+            doubts.push(format!("TCP connections on {name} received {bytes} bytes during the cut"));
+        }
+        if link.late_packets > 0 {
+            doubts.push(format!(
+                "{} packets on {name} were dropped at the receiver's port alone: some of {}'s ways pass no hook of ours",
+                link.late_packets, link.src
+            ));
+        }
+        for bypass in &link.bypassed {
+            doubts.push(format!(
+                "{name} could be bypassed for {}: {}: {}",
+                after(Some(bypass.from_ns), bypass.until_ns),
+                bypass.interface,
+                bypass.why
             ));
         }
         for gap in &link.uncovered {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::interfaces::LinkCoverage;
 use super::partition::{Partition, named};
 use super::state::{Answer, State};
-use crate::api::types::{Code, CoverageState, Problem, Warning, WarningCode};
+use crate::api::types::{Code, CoverageState, EventKind, Problem, Warning, WarningCode};
 use crate::clock::MonoNs;
 use crate::model::Link;
 
@@ -39,13 +39,25 @@ impl State {
 
     /// Looks how far a partition's links are covered now.
     pub(super) async fn look_at_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
-        self.interfaces.look_for_redirects().await;
+        partition.warnings.extend(self.confirm_hooks().await);
         let now = MonoNs::now();
         let names = &self.config.names;
         let links = &partition.resolved.links;
         let found = self.interfaces.coverage_of(names, links, partition.cut_links(), now, Some(now));
         partition.coverage = links.iter().zip(&found).map(|(link, found)| found.view(names, *link)).collect();
         found
+    }
+
+    /// Reads who is on the hooks: what can bypass ours makes a partition doubtful that begins now.
+    pub(super) async fn confirm_hooks(&mut self) -> Vec<Warning> {
+        let (changes, warnings) = self.interfaces.confirm().await;
+        for (interface, what) in changes {
+            self.event(MonoNs::now(), EventKind::Interface { interface, what });
+        }
+        for warning in &warnings {
+            tracing::warn!(warning = warning.text);
+        }
+        warnings
     }
 
     /// Refuses a partition with links that are known not to be covered, unless they are left out on purpose; warns of

@@ -61,7 +61,7 @@ impl State {
                     return Err(problem);
                 }
             };
-            self.commit(generation, start).await?;
+            self.commit(generation, start)?;
         }
         Ok(self.view(self.at_generation(generation)))
     }
@@ -186,7 +186,7 @@ impl State {
             check: None,
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),
-            lost_before: 0,
+            counters_before: Vec::new(),
             closed_by: None,
             broken: None,
             told: HashSet::new(),
@@ -239,6 +239,7 @@ impl State {
         // Written with times at the commit: until then it is as if over.
         let contents = plan::slot(&partition.request, partition.generation, MonoNs(0), MonoNs(0));
         partition.cells = self.cells(&partition.request, &partition.resolved.links);
+        partition.warnings.extend(self.groups_lost(&partition));
         execute(&mut self.kernel, &plan::prepare(slot, contents, &partition.cells))
             .map_err(|error| data_plane(&error))?;
         self.generation = partition.generation;
@@ -263,20 +264,23 @@ impl State {
             .remedy("prepare it again after its heal"));
         }
         let generation = partition.generation;
+        let at = at.or(partition.request.at);
+        let warnings = self.confirm_hooks().await;
         // A wrong time changes nothing: it stays prepared.
-        let start = at.or(partition.request.at).map(|at| self.start(at)).transpose()?;
-        self.commit(generation, start).await?;
+        let start = at.map(|at| self.start(at)).transpose()?;
+        self.partitions[index].warnings.extend(warnings);
+        self.commit(generation, start)?;
         Ok(self.view(self.at_generation(generation)))
     }
 
     /// Makes a prepared partition live, at once or at an instant ahead.
-    pub(super) async fn commit(&mut self, generation: u32, ahead: Option<MonoNs>) -> Answer<()> {
+    pub(super) fn commit(&mut self, generation: u32, ahead: Option<MonoNs>) -> Answer<()> {
         let index = self.at_generation(generation);
         // A peer that moved while loss was rolled has its hook renewed now.
         let is_rolling = self.cuts().is_rolling;
         self.interfaces.bind(&mut self.kernel, is_rolling);
         let offset = WallOffset::now();
-        let lost = self.lost_stamps();
+        let counters = self.counters().unwrap_or_default();
         let pressure = Pressures::read();
         let partition = &mut self.partitions[index];
         let slot = partition.slot.expect("a prepared partition has a slot");
@@ -301,7 +305,7 @@ impl State {
         let check = self.take_check(index);
         let partition = &mut self.partitions[index];
         partition.check = check;
-        partition.lost_before = lost;
+        partition.counters_before = counters;
         partition.pressure = pressure;
         let effective = if ahead.is_some() { instant(starts_at, offset) } else { stamped(interval, offset) };
         partition.cut = Some(effective);
@@ -313,7 +317,9 @@ impl State {
             self.became_active(generation);
             self.judge_watched();
         }
-        self.look_ahead(generation).await;
+        self.warn_of_loss(self.at_generation(generation));
+        // Something may have come before our programs since they were last looked at.
+        self.hooks_watched = None;
         Ok(())
     }
 
@@ -329,25 +335,26 @@ impl State {
         }
     }
 
-    /// Asks who else is on the hooks: a program ahead of ours can bypass us.
-    pub(super) async fn look_ahead(&mut self, generation: u32) {
-        let (changes, mut warnings) = self.interfaces.confirm().await;
-        for (interface, what) in changes {
-            self.event(MonoNs::now(), EventKind::Interface { interface, what });
+    /// Warns where loss is not what was asked for.
+    fn warn_of_loss(&mut self, index: usize) {
+        let partition = &self.partitions[index];
+        if partition.request.loss == Percent::ALL {
+            return;
         }
-        let partition = &self.partitions[self.at_generation(generation)];
-        if partition.request.loss != Percent::ALL {
-            warnings.extend(partition.resolved.links.iter().filter_map(|link| {
+        let warnings: Vec<Warning> = partition
+            .resolved
+            .links
+            .iter()
+            .filter_map(|link| {
                 let why = self.interfaces.why_not_once(*link)?;
                 let link = named(&self.config.names, *link).to_string();
                 let text = format!("{link}: {why}");
                 Some(Warning::new(WarningCode::LossNotOnce, link, text))
-            }));
-        }
+            })
+            .collect();
         for warning in &warnings {
-            tracing::warn!(generation, warning = warning.text);
+            tracing::warn!(partition = partition.name, warning = warning.text);
         }
-        let index = self.at_generation(generation);
         self.partitions[index].warnings.extend(warnings);
     }
 
@@ -363,6 +370,24 @@ impl State {
             is_bound: &|peer| bound.contains(&peer),
         };
         plan::cells(request, links, &around)
+    }
+
+    /// Warns where multicast and broadcast are lost for the world as well, which is not cut off.
+    fn groups_lost(&self, partition: &Partition) -> Option<Warning> {
+        let spares_world = |cell: &&plan::Cell| {
+            let to_world = Link { src: cell.src, dst: PeerId::WORLD };
+            cell.dst == plan::Column::Group && partition.resolved.links.binary_search(&to_world).is_err()
+        };
+        let senders = partition.cells.iter().filter(spares_world);
+        let senders: Vec<&str> = senders.map(|cell| self.config.names.name(cell.src)).collect();
+        if senders.is_empty() {
+            return None;
+        }
+        let senders = senders.join(", ");
+        let text = format!(
+            "multicast and broadcast of {senders} are lost for everyone: a peer that is cut off from {senders} has no hooked port of its own, at which its copies alone could be dropped"
+        );
+        Some(Warning::new(WarningCode::GroupsLost, senders, text))
     }
 
     /// Undoes a preparation.

@@ -6,7 +6,7 @@ use super::partition::{Partition, Pressures, named};
 use super::state::State;
 use crate::api::types::{
     Coverage, CoverageState, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView,
-    RecoveryRecord, ShapePair, Status, Uncovered,
+    RecoveryRecord, ShapePair, Status, Uncovered, Warning, WarningCode,
 };
 use crate::clock::MonoNs;
 use crate::config::{self, Role};
@@ -30,11 +30,10 @@ impl State {
         let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
             now.zip(then).and_then(|(now, then)| now.share_since(then))
         };
-        let lost = if partition.cut.is_some() {
-            self.lost_stamps().saturating_sub(partition.lost_before)
-        } else {
-            0
-        };
+        let counted = self.counted_since_cut(partition);
+        let lost = counted(counter::STAMPS_LOST);
+        let mut warnings = partition.warnings.clone();
+        warnings.extend(unnamed(counted(counter::FOREIGN_SOURCE), counted(counter::UNNAMED)));
         measure::record(&Evidence {
             name: partition.name.clone(),
             generation: partition.generation,
@@ -73,7 +72,7 @@ impl State {
                 .collect(),
             closed_by: partition.closed_by.clone(),
             broken: partition.broken.clone().or(unread),
-            warnings: partition.warnings.clone(),
+            warnings,
             is_strict: partition.request.strict,
             lost_events: lost,
             cpu_pressure: share(now_pressure.cpu, partition.pressure.cpu),
@@ -101,6 +100,18 @@ impl State {
         let source = self.config.peers.iter().find(holds).map_or(PeerId::WORLD, |peer| peer.id);
         let way = [Link { src: source, dst: peer }, Link { src: peer, dst: source }];
         is_cut && way.iter().any(|link| partition.resolved.links.binary_search(link).is_ok())
+    }
+
+    /// How much a counter of the data plane has grown since a partition's cut.
+    fn counted_since_cut(&self, partition: &Partition) -> impl Fn(u32) -> u64 + use<> {
+        let now = self.counters().unwrap_or_default();
+        let before = partition.counters_before.clone();
+        let is_cut = partition.cut.is_some();
+        move |index| {
+            let at = index as usize;
+            let (now, before) = (now.get(at).copied().unwrap_or(0), before.get(at).copied().unwrap_or(0));
+            if is_cut { now.saturating_sub(before) } else { 0 }
+        }
     }
 
     /// What the programs have stamped for a partition, and why it can't be told if a map can't be read: no stamp
@@ -309,4 +320,24 @@ fn with_seen(mut known: Vec<Uncovered>, seen: &[Uncovered]) -> Vec<Uncovered> {
     known.extend(others);
     known.sort_by_key(|time| time.from_ns);
     known
+}
+
+/// What passed a peer's port during the cut and belongs to nobody who is known, in warnings.
+fn unnamed(foreign: u64, unnamed: u64) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    if foreign > 0 {
+        let text = format!(
+            "{foreign} packets left peers' ports from addresses that are neither listed nor held by the peer: they count \
+             as the world's; list the addresses in the config, or say `forwards: true` of the peer"
+        );
+        warnings.push(Warning { code: WarningCode::ForeignSource, subject: None, text });
+    }
+    if unnamed > 0 {
+        let text = format!(
+            "{unnamed} packets passed between a peer and someone whom neither an address nor a MAC address names, while \
+             not every peer has a port of its own: one of the others may be behind them"
+        );
+        warnings.push(Warning { code: WarningCode::Unnamed, subject: None, text });
+    }
+    warnings
 }

@@ -74,8 +74,8 @@ pub struct Partition {
     pub samples_from: Vec<u64>,
     /// CPU and I/O pressure at the cut.
     pub pressure: Pressures,
-    /// Lost events of the data plane at the cut.
-    pub lost_before: u64,
+    /// The data plane's counters at the cut.
+    pub counters_before: Vec<u64>,
     /// The partition that became active before this one's record was final.
     pub closed_by: Option<Closed>,
     /// What broke.

@@ -11,7 +11,7 @@ use aya::programs::tc::{
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, Xdp, XdpMode};
 use netlink_packet_route::link::LinkLayerType;
 
-use super::foreign::{HookQuery, HookState, Names, has_tcx, program_shown, states};
+use super::foreign::{HookQuery, Names, has_tcx, program_shown};
 use super::{DatapathError, chain};
 use crate::config::{Hook, Interface};
 use crate::netlink::filters::Tc as TcSocket;
@@ -182,18 +182,6 @@ impl Attachment {
             ours: self.ours.clone(),
             is_xdp: matches!(self.hooks, Hooks::XdpNative(_) | Hooks::XdpGeneric(_)),
         }
-    }
-
-    /// Who is on its hooks: others' programs, whether any of them runs before ours, and whether ours are still there.
-    pub async fn state(&self) -> Result<HookState, DatapathError> {
-        let hooked = self.hooked();
-        let asked = self.worker.ask(move || async move { states(vec![hooked]).await }).await?;
-        let fail = |reason: String| DatapathError::Attach { interface: shown(&self.interface), reason };
-        asked
-            .map_err(|error| fail(format!("its hooks could not be read: {error}")))?
-            .pop()
-            .flatten()
-            .ok_or_else(|| fail("it is gone".to_owned()))
     }
 
     /// The thread in its namespace.

@@ -59,15 +59,45 @@ pub struct HookQuery {
 }
 
 /// What is on the hooks of interfaces of the calling thread's namespace, in their order; `None` for one that is gone.
-pub async fn states(hooked: Vec<HookQuery>) -> io::Result<Vec<Option<HookState>>> {
-    let other = |error: rtnetlink::Error| io::Error::other(error);
-    let links = netlink::links(&netlink::connect()?).await.map_err(other)?;
-    let chains = egress_chains()?;
-    let state = |hooked: &HookQuery| {
-        let Some(facts) = links.iter().find(|facts| facts.index == hooked.index) else { return Ok(None) };
-        state(hooked, facts, &chains).map(Some)
-    };
-    hooked.iter().map(state).collect()
+pub async fn states(queries: &[HookQuery]) -> io::Result<Vec<Option<HookState>>> {
+    Reader::new().await?.states(queries)
+}
+
+/// The same, and the indices of all interfaces of the namespace that have a TC program of others.
+pub async fn states_of_all(queries: &[HookQuery]) -> io::Result<(Vec<Option<HookState>>, Vec<u32>)> {
+    let reader = Reader::new().await?;
+    let states = reader.states(queries)?;
+    let is_asked = |index: u32| queries.iter().any(|query| query.index == index);
+    let others = reader.links.iter().map(|facts| facts.index).filter(|index| !is_asked(*index));
+    let others: Vec<HookQuery> =
+        others.map(|index| HookQuery { index, ours: Vec::new(), is_xdp: false }).collect();
+    let all = queries.iter().chain(&others).zip(states.iter().cloned().chain(reader.states(&others)?));
+    let has_foreign =
+        |state: &Option<HookState>| state.iter().flat_map(|state| &state.foreign).any(Foreign::is_on_tc);
+    let foreign = all.filter(|(_, state)| has_foreign(state)).map(|(query, _)| query.index).collect();
+    Ok((states, foreign))
+}
+
+/// What the hooks of all interfaces of a namespace are read with.
+struct Reader {
+    links: Vec<LinkFacts>,
+    chains: Vec<EgressChain>,
+    tc: Tc,
+}
+
+impl Reader {
+    async fn new() -> io::Result<Self> {
+        let links = netlink::links(&netlink::connect()?).await.map_err(io::Error::other)?;
+        Ok(Self { links, chains: egress_chains()?, tc: Tc::open()? })
+    }
+
+    fn states(&self, queries: &[HookQuery]) -> io::Result<Vec<Option<HookState>>> {
+        let state = |query: &HookQuery| {
+            let facts = self.links.iter().find(|facts| facts.index == query.index);
+            facts.map(|facts| state(query, facts, &self.chains, &self.tc)).transpose()
+        };
+        queries.iter().map(state).collect()
+    }
 }
 
 impl Foreign {
@@ -101,9 +131,8 @@ impl Foreign {
 }
 
 /// What is on the hooks of one interface; `chains` are the egress chains of its namespace.
-fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain]) -> io::Result<HookState> {
+fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain], tc: &Tc) -> io::Result<HookState> {
     let HookQuery { index, ours, .. } = hooked;
-    let tc = Tc::open()?;
     let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
     let mut state = HookState::default();
     // Where we are nowhere, nothing is ahead of us.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya_log::EbpfLogger;
 use injector_common::Word;
-use injector_common::key::{LinkKey, ROLL_SEVERAL, ResponseKey, RollKey};
+use injector_common::key::{GROUP, LinkKey, ROLL_SEVERAL, ResponseKey, RollKey};
 use injector_common::record::{Bell, Lease, LinkStamps, counter, earliest};
 use injector_common::slot::Slot;
 use tokio::io::Interest;
@@ -169,7 +169,9 @@ impl Kernel {
         for key in self.links.keys() {
             let key = key.map_err(|source| DatapathError::Map { name: "LINKS", source })?;
             stamped += 1;
+            // What was dropped for all receivers at once is on no link.
             if (key.slot, key.generation) == (slot, generation)
+                && key.dst != GROUP
                 && let Some(sum) = self.stamps(&key)?
             {
                 found.push((Link { src: PeerId(key.src), dst: PeerId(key.dst) }, sum));

@@ -9,7 +9,7 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 use injector_common::exact::Entry;
-use injector_common::key::{Address, EndpointKey, MacOwner, mapped, prefix, whole};
+use injector_common::key::{Address, EndpointKey, MacOwner, VIP, mapped, prefix, whole};
 use injector_common::slot::SlotScope;
 use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
@@ -88,7 +88,9 @@ impl Sizes {
             let id = u32::from(peer.id.0);
             peer.addresses.iter().map(move |address| (wire_address(*address), id))
         });
-        let addresses: BTreeMap<_, _> = addresses.collect();
+        let moving = config.peers.iter().flat_map(|peer| &peer.vip);
+        let moving = moving.map(|address| (wire_address(*address), VIP));
+        let addresses: BTreeMap<_, _> = addresses.chain(moving).collect();
         let prefixes = config.peers.iter().map(|peer| peer.prefixes.len()).sum::<usize>();
         let macs = config.peers.iter().filter(|peer| peer.mac.is_some()).count();
         let scopes = config.protect.iter().filter(|protect| matches!(protect, Protect::Scope(_))).count();

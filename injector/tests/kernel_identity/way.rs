@@ -46,13 +46,10 @@ pub const SIDES: [Side; 4] = [
 impl Side {
     /// The program that a frame meets.
     fn hook(self, step: Step) -> Hook {
-        let is_in = match (step, self.end) {
-            // The uplink is the host's own NIC: what comes from there comes in.
-            (Step::From(UPLINK), _) => true,
-            (Step::To(UPLINK), _) => false,
-            (Step::From(_), End::Host) | (Step::To(_), End::Own) => true,
-            (Step::To(_), End::Host) | (Step::From(_), End::Own) => false,
-        };
+        let (Step::From(interface) | Step::To(interface)) = step;
+        // At a host end, and at the host's own uplink, what comes from there comes in.
+        let comes_in = self.end == End::Host || interface == UPLINK;
+        let is_in = matches!(step, Step::From(_)) == comes_in;
         match (is_in, self.is_xdp) {
             (true, true) => Hook::Xdp,
             (true, false) => Hook::In,

@@ -19,6 +19,13 @@ pub enum WarningCode {
     LeftOut,
     /// It is not known whether all ways of these links pass hooks of ours; the subject are the links.
     CoverageUnknown,
+    /// What these peers send to groups is lost for everyone, since a peer that they are cut off from has no hooked port of
+    /// its own; the subject are the senders.
+    GroupsLost,
+    /// Packets left peers' ports from addresses that are neither listed nor held by the peer.
+    ForeignSource,
+    /// Packets passed between a peer and someone whom nothing names, while not every peer has a port of its own.
+    Unnamed,
     /// Any other, as in records of schema 1.
     #[serde(other)]
     Other,

@@ -12,7 +12,7 @@ use super::survey::{Found, Place};
 use crate::api::types::{Bypassed, CoverageState, Uncovered};
 use crate::clock::MonoNs;
 use crate::config::{Config, Interface, Netns};
-use crate::datapath::{Foreign, HookQuery, shown, states};
+use crate::datapath::shown;
 use crate::identity::Identity;
 use crate::model::{Link, PeerId, PeerNames};
 
@@ -253,68 +253,6 @@ impl Interfaces {
             ),
             Reason::Open => "what is known of both peers' ways is hooked, but not all devices of either are known".to_owned(),
         }
-    }
-
-    /// Looks for programs of others that could redirect past our hooks at the host ends of veths.
-    pub async fn look_for_redirects(&mut self) {
-        let hosts: BTreeMap<u32, Option<Netns>> = self
-            .entries
-            .iter()
-            .filter(|entry| {
-                entry.attachment.is_some()
-                    && self
-                        .identity
-                        .ports
-                        .get(&entry.id)
-                        .is_some_and(|port| port.end == crate::identity::End::Host)
-            })
-            .map(|entry| (entry.id, entry.interface.netns.clone()))
-            .collect();
-        let mut redirected = BTreeSet::new();
-        let spaces: BTreeSet<&Option<Netns>> = hosts.values().collect();
-        for netns in spaces {
-            let foreign = self.foreign_devices(netns.as_ref()).await;
-            let is_past = |id: u32| {
-                let own = self.entry(id).and_then(super::entry::Entry::index);
-                foreign.iter().any(|index| Some(*index) != own)
-            };
-            redirected
-                .extend(hosts.iter().filter(|(id, at)| *at == netns && is_past(**id)).map(|(id, _)| *id));
-        }
-        self.redirected = redirected;
-    }
-
-    /// The devices of a namespace that have a TC program of others.
-    async fn foreign_devices(&self, netns: Option<&Netns>) -> Vec<u32> {
-        let mut foreign = Vec::new();
-        let mut ours = BTreeSet::new();
-        for entry in self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns) {
-            if let Some(attachment) = &entry.attachment {
-                ours.insert(attachment.facts.index);
-                let state = attachment.state().await;
-                if state.is_ok_and(|state| state.foreign.iter().any(Foreign::is_on_tc)) {
-                    foreign.push(attachment.facts.index);
-                }
-            }
-        }
-        let Some(worker) = self.workers.running(netns) else { return foreign };
-        let asked = worker.ask(move || async move {
-            let handle = crate::netlink::connect().ok()?;
-            let links = crate::netlink::links(&handle).await.ok()?;
-            let rest = links.iter().filter(|link| !ours.contains(&link.index)).map(|link| HookQuery {
-                index: link.index,
-                ours: Vec::new(),
-                is_xdp: false,
-            });
-            let queries: Vec<HookQuery> = rest.collect();
-            let indices: Vec<u32> = queries.iter().map(|query| query.index).collect();
-            let with = indices.into_iter().zip(states(queries).await.ok()?).filter(|(_, state)| {
-                state.as_ref().is_some_and(|state| state.foreign.iter().any(Foreign::is_on_tc))
-            });
-            Some(with.map(|(index, _)| index).collect::<Vec<u32>>())
-        });
-        foreign.extend(asked.await.ok().flatten().into_iter().flatten());
-        foreign
     }
 }
 

@@ -62,12 +62,7 @@ impl Interfaces {
         if let Some(index) = entry.index() {
             match &found {
                 Some(found) if found.index == index => {
-                    if found.name != entry.name() {
-                        let name = found.name.clone();
-                        tracing::info!(interface = shown(&entry.interface), name, "renamed; its hook stays");
-                        told.push((shown(&entry.interface), format!("renamed to {name}; its hook stays")));
-                        entry.renamed = Some(name).filter(|name| *name != entry.interface.name);
-                    }
+                    told.extend(entry.rename(&found.name));
                     return told;
                 }
                 Some(found) => {

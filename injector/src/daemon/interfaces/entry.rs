@@ -78,6 +78,16 @@ impl Entry {
         self.name() == name && self.interface.netns.as_ref() == netns
     }
 
+    /// Takes note of its name now, while it is attached; what happened, if that is another one.
+    pub fn rename(&mut self, name: &str) -> Option<(String, String)> {
+        if name == self.name() {
+            return None;
+        }
+        self.renamed = Some(name.to_owned()).filter(|name| *name != self.interface.name);
+        tracing::info!(interface = shown(&self.interface), name, "renamed; its hook stays");
+        Some((shown(&self.interface), format!("renamed to {name}; its hook stays")))
+    }
+
     /// Its index while it is attached.
     pub fn index(&self) -> Option<u32> {
         self.attachment.as_ref().map(|attachment| attachment.facts.index)

@@ -11,32 +11,69 @@ use super::{InterfaceEvent, Interfaces};
 use crate::api::types::{AttachmentView, Warning, WarningCode};
 use crate::clock::MonoNs;
 use crate::config::Netns;
-use crate::datapath::{DatapathError, HookQuery, HookState, Names, ids, names, shown, states};
+use crate::datapath::{HookQuery, HookState, Names, ids, names, shown, states, states_of_all};
+use crate::identity::End;
 
 /// What was found on the hooks of the interfaces of one namespace.
 #[derive(Debug)]
 pub struct HooksFound {
     /// Before the hooks were read: since then something else may be on them.
     at: MonoNs,
-    /// By the interface's id and index in the order of `states`,
+    /// The interfaces, by id and index.
     asked: Vec<(u32, u32)>,
-    /// what is on it, `None` where the interface is gone; or why that is not known.
-    states: Result<Vec<Option<HookState>>, String>,
+    /// What is on them, in their order, `None` for one that is gone; and the indices of all interfaces of the namespace
+    /// that have a TC program of others, if that was asked for. Or why that is not known.
+    read: Result<(Vec<Option<HookState>>, Vec<u32>), String>,
+}
+
+/// Which hooks to read in one namespace.
+struct Wanted {
+    hooked: Vec<(u32, HookQuery)>,
+    /// Whether to look for TC programs of others on all of its interfaces: one of them may send packets into a peer's
+    /// namespace past our hook at the host end of its veth.
+    on_all: bool,
+}
+
+impl Wanted {
+    /// Reads them, in their namespace.
+    async fn read(self) -> HooksFound {
+        let at = MonoNs::now();
+        let (ids, queries): (Vec<u32>, Vec<HookQuery>) = self.hooked.into_iter().unzip();
+        let asked = ids.into_iter().zip(queries.iter().map(|query| query.index)).collect();
+        let read = if self.on_all {
+            states_of_all(&queries).await
+        } else {
+            states(&queries).await.map(|states| (states, Vec::new()))
+        };
+        HooksFound { at, asked, read: read.map_err(|error| error.to_string()) }
+    }
 }
 
 impl Interfaces {
+    /// What to read, by namespace.
+    fn hooks_wanted(&self) -> BTreeMap<Option<Netns>, Wanted> {
+        let mut groups: BTreeMap<Option<Netns>, Wanted> = BTreeMap::new();
+        for entry in &self.entries {
+            let Some(attachment) = &entry.attachment else { continue };
+            let wanted = groups
+                .entry(entry.interface.netns.clone())
+                .or_insert_with(|| Wanted { hooked: Vec::new(), on_all: false });
+            wanted.hooked.push((entry.id, attachment.hooked()));
+            wanted.on_all |= self.is_host_end(entry.id);
+        }
+        groups
+    }
+
+    /// Whether an interface is the host end of a peer's link.
+    fn is_host_end(&self, id: u32) -> bool {
+        self.identity().ports.get(&id).is_some_and(|port| port.end == End::Host)
+    }
+
     /// Asks all namespaces what is on the hooks; the answers come back as events. A namespace that has yet to answer the
     /// last time is not asked again: whether there was none of them.
     pub fn ask_for_hooks(&mut self) -> bool {
         let mut are_all_asked = true;
-        let mut groups: BTreeMap<Option<Netns>, Vec<(u32, HookQuery)>> = BTreeMap::new();
-        for entry in &self.entries {
-            if let Some(attachment) = &entry.attachment {
-                let hooked = (entry.id, attachment.hooked());
-                groups.entry(entry.interface.netns.clone()).or_default().push(hooked);
-            }
-        }
-        for (netns, hooked) in groups {
+        for (netns, wanted) in self.hooks_wanted() {
             let Ok(worker) = self.workers.of(netns.as_ref()) else { continue };
             if !self.hooks_asked.insert(netns.clone()) {
                 are_all_asked = false;
@@ -44,11 +81,8 @@ impl Interfaces {
             }
             let (news, group) = (self.news.clone(), netns.clone());
             let asked = worker.spawn(move || async move {
-                let at = MonoNs::now();
-                let asked = hooked.iter().map(|(id, hooked)| (*id, hooked.index)).collect();
-                let states = states(hooked.into_iter().map(|(_, hooked)| hooked).collect()).await;
-                let states = states.map_err(|error| error.to_string());
-                let _ = news.send(InterfaceEvent::Hooks { netns, found: HooksFound { at, asked, states } });
+                let found = wanted.read().await;
+                let _ = news.send(InterfaceEvent::Hooks { netns, found });
             });
             // A thread that has ended answers nothing; its interfaces are gone.
             if asked.is_err() {
@@ -58,20 +92,33 @@ impl Interfaces {
         are_all_asked
     }
 
-    /// Takes in what was found on the hooks of one namespace; what changed, for the timeline.
+    /// Takes in what was found on the hooks of one namespace that was asked; what changed, for the timeline.
     pub(super) async fn hooks_found(
         &mut self,
         netns: &Option<Netns>,
         found: HooksFound,
     ) -> Vec<(String, String)> {
         self.hooks_asked.remove(netns);
-        let states = match found.states {
-            Ok(states) => states,
-            Err(error) => {
-                tracing::warn!(error, "the programs on the hooks could not be read");
-                return Vec::new();
+        self.take_hooks(netns, found).await.unwrap_or_else(|error| {
+            tracing::warn!(error, "the programs on the hooks could not be read");
+            Vec::new()
+        })
+    }
+
+    async fn take_hooks(
+        &mut self,
+        netns: &Option<Netns>,
+        found: HooksFound,
+    ) -> Result<Vec<(String, String)>, String> {
+        let (states, foreign) = found.read?;
+        for entry in self.entries.iter().filter(|entry| entry.interface.netns == *netns) {
+            let is_past = foreign.iter().any(|index| Some(*index) != entry.index());
+            if is_past && self.is_host_end(entry.id) {
+                self.redirected.insert(entry.id);
+            } else {
+                self.redirected.remove(&entry.id);
             }
-        };
+        }
         let mut changes = Vec::new();
         for ((id, index), state) in found.asked.into_iter().zip(states) {
             let Some(at) =
@@ -84,27 +131,39 @@ impl Interfaces {
                 changes.extend(self.hook_state(at, found.at, &state).await);
             }
         }
-        changes
+        Ok(changes)
     }
 
-    /// Asks all namespaces what is on the hooks and waits for their answers; what changed, for the timeline, and what makes
-    /// a cut doubtful that begins now.
+    /// Reads the hooks of all namespaces at once and waits for the answers.
+    async fn read_hooks(&self) -> Vec<(Option<Netns>, Result<HooksFound, String>)> {
+        let asked = self.hooks_wanted().into_iter().map(async |(netns, wanted)| {
+            let found = match self.workers.running(netns.as_ref()) {
+                Some(worker) => worker.ask(move || wanted.read()).await.map_err(|error| error.to_string()),
+                None => Err("its namespace has no thread".to_owned()),
+            };
+            (netns, found)
+        });
+        join_all(asked).await
+    }
+
+    /// Takes in what is on the hooks now; what changed, for the timeline, and what makes a cut doubtful that begins now.
     pub async fn confirm(&mut self) -> (Vec<(String, String)>, Vec<Warning>) {
-        let at = MonoNs::now();
-        let (found, _) = self.others().await;
         let mut changes = Vec::new();
         let mut warnings = Vec::new();
-        let ids: Vec<u32> = self.entries.iter().map(|entry| entry.id).collect();
-        for (id, found) in ids.into_iter().zip(found) {
-            let Some(entry) = self.entries.iter().position(|entry| entry.id == id) else { continue };
-            match found {
-                None => {}
-                Some(Ok(state)) => changes.extend(self.hook_state(entry, at, &state).await),
-                Some(Err(error)) => {
-                    let interface = shown(&self.entries[entry].interface);
-                    let text =
-                        format!("{error}; a program that runs before ours on {interface} would bypass it");
-                    warnings.push(Warning::new(WarningCode::HookUnreadable, interface, text));
+        for (netns, found) in self.read_hooks().await {
+            let taken = match found {
+                Ok(found) => self.take_hooks(&netns, found).await,
+                Err(error) => Err(error),
+            };
+            match taken {
+                Ok(changed) => changes.extend(changed),
+                Err(error) => {
+                    let place = netns
+                        .map_or_else(|| "the daemon's own namespace".to_owned(), |netns| netns.to_string());
+                    let text = format!(
+                        "the hooks in {place} could not be read: {error}; a program that runs before ours there would bypass it"
+                    );
+                    warnings.push(Warning::new(WarningCode::HookUnreadable, place, text));
                 }
             }
         }
@@ -150,19 +209,6 @@ impl Interfaces {
         vec![(shown(&entry.interface), why)]
     }
 
-    /// Who else is on the hooks, by entry: all namespaces are asked at once.
-    async fn others(&self) -> (Vec<Option<Result<HookState, DatapathError>>>, Names) {
-        let asked = self.entries.iter().map(async |entry| match &entry.attachment {
-            Some(attachment) => Some(attachment.state().await),
-            None => None,
-        });
-        let found = join_all(asked).await;
-        let mut wanted = ids(found.iter().flatten().flatten().flat_map(|state| &state.foreign));
-        wanted.extend(self.entries.iter().filter_map(|entry| entry.attachment.as_ref()?.xdp_holder));
-        let names = self.names_of(wanted).await;
-        (found, names)
-    }
-
     /// The names of programs, as far as they are known: of later ones the supervisor's rights decide.
     async fn names_of(&self, wanted: Vec<u32>) -> Names {
         let mut named = self.met.clone();
@@ -176,12 +222,35 @@ impl Interfaces {
 
     /// What `status` shows.
     pub async fn views(&self) -> Vec<AttachmentView> {
-        let (found, names) = self.others().await;
-        self.entries.iter().zip(found).map(|(entry, found)| view(entry, found, &names)).collect()
+        let mut states: BTreeMap<u32, Result<HookState, String>> = BTreeMap::new();
+        for (netns, found) in self.read_hooks().await {
+            let read = found.and_then(|found| Ok((found.asked, found.read?.0)));
+            match read {
+                Ok((asked, read)) => states.extend(
+                    asked
+                        .into_iter()
+                        .zip(read)
+                        .map(|((id, _), state)| (id, state.ok_or_else(|| "it is gone".to_owned()))),
+                ),
+                Err(error) => {
+                    let of_space = self.entries.iter().filter(|entry| entry.interface.netns == netns);
+                    let error = format!("its hooks could not be read: {error}");
+                    states.extend(of_space.map(|entry| (entry.id, Err(error.clone()))));
+                }
+            }
+        }
+        let mut wanted = ids(states.values().flatten().flat_map(|state| &state.foreign));
+        wanted.extend(self.entries.iter().filter_map(|entry| entry.attachment.as_ref()?.xdp_holder));
+        let names = self.names_of(wanted).await;
+        let view = |entry: &Entry| {
+            let state = states.remove(&entry.id).filter(|_| entry.attachment.is_some());
+            view(entry, state, &names)
+        };
+        self.entries.iter().map(view).collect()
     }
 }
 
-fn view(entry: &Entry, found: Option<Result<HookState, DatapathError>>, names: &Names) -> AttachmentView {
+fn view(entry: &Entry, found: Option<Result<HookState, String>>, names: &Names) -> AttachmentView {
     let mut why = entry.chosen.iter().cloned().collect::<Vec<_>>();
     why.extend(entry.renamed.as_ref().map(|name| format!("its name is {name} now")));
     let mut others = Vec::new();
@@ -204,7 +273,7 @@ fn view(entry: &Entry, found: Option<Result<HookState, DatapathError>>, names: &
             }
             others = state.foreign.iter().map(|foreign| foreign.shown(names)).collect();
         }
-        Some(Err(error)) => why.push(error.to_string()),
+        Some(Err(error)) => why.push(error),
     }
     AttachmentView {
         interface: entry.interface.name.clone(),

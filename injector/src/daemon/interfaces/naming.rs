@@ -229,7 +229,10 @@ impl<'a> Sources<'a> {
         let of = |peer: &crate::config::Peer| {
             let home = self.homes.get(&peer.id);
             let forwards = peer.forwards || hops.contains(&peer.id);
-            let is_plain = home.is_some_and(|home| home.is_alone && self.is_single(home.at)) && !forwards;
+            // Of a peer that the config names by its MAC address alone, nothing else is to be asked.
+            let is_mac_alone = peer.mac.is_some() && peer.addresses.is_empty() && peer.prefixes.is_empty();
+            let has_one_way = home.is_some_and(|home| home.is_alone && self.is_single(home.at));
+            let is_plain = (has_one_way || is_mac_alone) && !forwards;
             (peer.id, Traits { is_plain, forwards, is_seen: home.is_some() })
         };
         self.config.peers.iter().map(of).collect()

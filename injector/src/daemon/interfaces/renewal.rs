@@ -57,7 +57,19 @@ impl Interfaces {
             }
         }
         self.known = known;
+        self.take_names();
         found
+    }
+
+    /// Takes note of the names that attached interfaces have now: what was seen goes by these.
+    fn take_names(&mut self) {
+        for entry in &mut self.entries {
+            let space = self.known.iter().find(|space| space.netns == entry.interface.netns);
+            let link = space.zip(entry.index()).and_then(|(space, index)| space.facts.link(index));
+            if let Some(link) = link {
+                entry.rename(&link.name);
+            }
+        }
     }
 
     /// Warns, once each, of peers that are not found.

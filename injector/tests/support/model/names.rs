@@ -120,10 +120,12 @@ impl Names {
         let (from, to) = (reading.addresses.map(|ends| ends.0), reading.addresses.map(|ends| ends.1));
         let at_sender = port.filter(|port| port.sends && !port.is_shared);
         let at_receiver = port.filter(|port| !port.sends);
-        let src = self.end(from, reading.from_mac, at_sender, now)?;
-        if !reading.is_for_a_group() {
+        // What goes to a group is judged at each receiver's port, also when a moving address sends it.
+        let is_group = reading.is_for_a_group();
+        let src = self.end(from, reading.from_mac, at_sender, now, !is_group)?;
+        if !is_group {
             let at_receiver = at_receiver.filter(|port| !port.is_shared);
-            return Some((src, self.end(to, reading.to_mac, at_receiver, now)?));
+            return Some((src, self.end(to, reading.to_mac, at_receiver, now, true)?));
         }
         if let Some(port) = at_receiver {
             // Behind a shared port, it may be meant for another peer as well.
@@ -140,12 +142,19 @@ impl Names {
     }
 
     /// One end; `None` if it is not judged here.
-    fn end(&self, address: Option<IpAddr>, mac: Mac, port: Option<Port>, now: u64) -> Option<u16> {
+    fn end(
+        &self,
+        address: Option<IpAddr>,
+        mac: Mac,
+        port: Option<Port>,
+        now: u64,
+        is_judged_by_holder: bool,
+    ) -> Option<u16> {
         let address = self.address(address, now);
         if let Address::Of(peer) = address {
             return Some(peer);
         }
-        if matches!(address, Address::Vip) && port.is_none() && self.are_all_bound() {
+        if is_judged_by_holder && matches!(address, Address::Vip) && port.is_none() && self.are_all_bound() {
             return None;
         }
         let sure = self.world.macs.get(&mac).copied();
