@@ -178,7 +178,10 @@ mod tests {
         assert_eq!(wish.cells.len(), 4);
         assert_eq!(wish.cells[3].hold, Span::secs(15));
         assert_eq!(wish.cells[3].shape, Shape::Isolate(vec!["n1".to_owned()]));
-        assert!(!wish.no_gate);
+        assert!(!wish.no_gate && wish.verify.is_none());
+        let verified = parse("c.yaml", &format!("{GOOD}verify: active\n")).unwrap();
+        assert_eq!(verified.verify, Some(Verify::Active));
+        assert!(parse("c.yaml", &format!("{GOOD}verify: passive\n")).is_err());
     }
 
     #[test]
