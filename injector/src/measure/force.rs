@@ -12,7 +12,7 @@ pub fn judged(links: Vec<LinkRecord>, cut: Option<Stamped>, heal: Option<Stamped
             return link;
         }
         let is_unknown = link.coverage.as_ref().is_some_and(|of| of.state == CoverageState::Unknown);
-        let is_kept_out = link.dropped_packets > 0 || checked(&link) == Some(0);
+        let is_kept_out = link.dropped_packets > 0 || has_dropped_check(&link);
         let in_force = match why_not(&link, cut, heal) {
             Some(_) => InForce::No,
             None if is_unknown && !is_kept_out => InForce::Unknown,
@@ -27,6 +27,12 @@ pub fn judged(links: Vec<LinkRecord>, cut: Option<Stamped>, heal: Option<Stamped
 /// The frames of the active check that arrived during the cut; `None` if it says nothing about the link.
 fn checked(link: &LinkRecord) -> Option<u64> {
     link.check.as_ref()?.arrived()
+}
+
+/// Whether none of the active check's frames arrived, and our hooks are the reason: each was dropped there.
+fn has_dropped_check(link: &LinkRecord) -> bool {
+    let sent = link.check.as_ref().map_or(0, |check| check.sent);
+    checked(link) == Some(0) && sent > 0 && link.group_packets >= sent
 }
 
 /// Why the cut of a link was not in force all the time; `None` if nothing says so, or the link is left out on purpose.
@@ -125,7 +131,7 @@ mod tests {
 
     /// A link that nothing was dropped on, by an active check with a control and one try.
     fn checked_by(control: u64, arrived: u64, change: impl FnOnce(&mut LinkRecord)) -> LinkRecord {
-        let mut link = LinkRecord { dropped_packets: 0, ..link(5) };
+        let mut link = LinkRecord { dropped_packets: 0, group_packets: 3 - arrived, ..link(5) };
         let (control, arrived_after_cut) = (Some(control), Some(arrived));
         link.check = Some(LinkCheck { control, sent: 3, arrived_after_cut, ..LinkCheck::default() });
         change(&mut link);
@@ -147,6 +153,12 @@ mod tests {
         assert_eq!(judge(checked_by(3, 1, |link| link.dropped_packets = 9)), (Some(InForce::No), false));
         assert_eq!(judge(checked_by(0, 0, |_| ())), (Some(InForce::Yes), false), "no control");
         assert_eq!(judge(checked_by(0, 0, unknown)), (Some(InForce::Unknown), false));
+        let lost_elsewhere = |link: &mut LinkRecord| link.group_packets = 2;
+        assert_eq!(
+            judge(checked_by(3, 0, lost_elsewhere)),
+            (Some(InForce::Yes), false),
+            "no hook dropped it"
+        );
         assert_eq!(judge(checked_by(3, 0, |link| link.leaked_packets = 1)), (Some(InForce::No), false));
         assert_eq!(judge(checked_by(3, 1, |link| link.left_out = true)), (None, false));
     }

@@ -74,8 +74,7 @@ pub struct LinkRecord {
     /// Whether the cut was in force from its beginning to its end; `null` before the heal.
     #[serde(default)]
     pub in_force: Option<InForce>,
-    /// Whether it was in force, and dropped a packet addressed to the receiver or kept every frame of the active check
-    /// away from it.
+    /// Whether it was in force, and dropped a packet addressed to the receiver or every frame of the active check.
     #[serde(default)]
     pub proved: bool,
     /// How far its paths passed hooks of ours, at the worst, from the cut to the heal; `null` if there was no cut.

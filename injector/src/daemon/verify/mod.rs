@@ -58,7 +58,7 @@ pub struct Check {
     /// When the last try began.
     asked: Option<MonoNs>,
     /// The namespaces that have yet to report: they are not asked again until they have.
-    owing: BTreeSet<Identity>,
+    unreported: BTreeSet<Identity>,
     /// Ends the sending of the try that is under way.
     stop: Arc<AtomicBool>,
 }
@@ -79,7 +79,7 @@ impl Check {
             pending: None,
             number: 0,
             asked: None,
-            owing: BTreeSet::new(),
+            unreported: BTreeSet::new(),
             stop: Arc::default(),
         }
     }
@@ -107,7 +107,7 @@ impl Check {
         self.number += 1;
         for space in round.spaces() {
             if let Some(worker) = interfaces.workers.all().find(|worker| worker.identity() == space) {
-                self.owing.insert(space);
+                self.unreported.insert(space);
                 round.ask(worker, sink);
             }
         }
@@ -135,7 +135,7 @@ impl Check {
             links += 1;
             for (from, to) in pairs {
                 let free = |nic: &Nic| {
-                    let space = identity(nic).filter(|space| !self.owing.contains(space));
+                    let space = identity(nic).filter(|space| !self.unreported.contains(space));
                     space.ok_or_else(|| Unchecked::Silent(Silence::NoAnswer(nic.clone())))
                 };
                 match free(&from).and_then(|sender| Ok((sender, free(&to)?))) {
@@ -152,7 +152,7 @@ impl Check {
         if report.token != self.token {
             return Some(report);
         }
-        self.owing.remove(&report.namespace);
+        self.unreported.remove(&report.namespace);
         if let Some(pending) = self.pending.as_mut().filter(|pending| pending.round.number == report.number) {
             pending.reports.insert(report.namespace, report.heard);
             self.settle(MonoNs::now());
