@@ -73,6 +73,8 @@ pub mod flag {
     pub const ASKS: u8 = 1 << 5;
     /// Neither IP nor ARP, or cut short before its addresses: only MACs and ports name its ends.
     pub const NO_ADDRESS: u8 = 1 << 6;
+    /// A frame of the active check (see [`super::CHECK_ETHERTYPE`]).
+    pub const CHECK: u8 = 1 << 7;
 }
 
 /// Kinds of ARP and neighbour discovery messages, as [`Packet::discovery`] has them.
@@ -154,6 +156,10 @@ impl Packet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unparsed;
 
+/// The ethertype of the frames by which the daemon itself tries a cut: the first of the two that IEEE 802 leaves for
+/// local experiments. They are judged as any frame, and say nothing about the peers' own traffic.
+pub const CHECK_ETHERTYPE: u16 = 0x88b5;
+
 const ETH_LEN: u32 = 14;
 const MAX_TAGS: u32 = 2;
 const MAX_EXTENSIONS: u32 = 8;
@@ -186,7 +192,8 @@ pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
     let parsed = addressed(bytes, packet);
     if parsed.is_err() {
         (packet.src, packet.dst) = (mapped(0), mapped(0));
-        (packet.sport, packet.dport, packet.protocol, packet.flags) = (0, 0, 0, flag::NO_ADDRESS);
+        (packet.sport, packet.dport, packet.protocol) = (0, 0, 0);
+        packet.flags = packet.flags & flag::CHECK | flag::NO_ADDRESS;
     }
     if is_group(&packet.dst) || packet.macs[0].to_ne_bytes()[0] & 1 != 0 {
         packet.flags |= flag::GROUP;
@@ -217,6 +224,10 @@ fn addressed<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
         ETH_IPV4 => ipv4(bytes, at, packet),
         ETH_IPV6 => ipv6(bytes, at, packet),
         ETH_ARP => arp(bytes, at, packet),
+        CHECK_ETHERTYPE => {
+            packet.flags = flag::CHECK;
+            Err(Unparsed)
+        }
         _ => Err(Unparsed),
     }
 }

@@ -8,7 +8,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkStamps {
     /// Packets dropped that were addressed to the receiver, GSO segments counted each: no group frames, no ARP or
-    /// neighbour discovery.
+    /// neighbour discovery, no frames of the active check.
     pub dropped_packets: u64,
     /// Their bytes, as the hook saw them.
     pub dropped_bytes: u64,
@@ -24,7 +24,7 @@ pub struct LinkStamps {
     pub first_synack: u64,
     /// The first payload after the heal.
     pub first_data: u64,
-    /// Group frames, ARP and neighbour discovery dropped.
+    /// Group frames, ARP, neighbour discovery and frames of the active check dropped.
     pub group_packets: u64,
     /// Packets that passed the last hook in their way during a full cut, although another of their names than the one
     /// that was judged puts them on this link.

@@ -56,7 +56,7 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
     let now = scene.clock.exact();
-    let is_addressed = scene.packet.flags & (flag::GROUP | flag::NEIGHBOUR) == 0;
+    let is_addressed = scene.packet.flags & (flag::GROUP | flag::NEIGHBOUR | flag::CHECK) == 0;
     // The sender's hook should have dropped it.
     let has_passed = scene.receiver != 0 && traits_of(scene.src) & traits::BOUND != 0;
     scene.rest.set(scene.dropped.get());
@@ -97,8 +97,8 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
     let syn = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
     let synack = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
     let data = packet.payload_len != 0;
-    if packet.flags & (flag::NEIGHBOUR | flag::GROUP) != 0 {
-        // Neither says anything about the traffic between the two peers.
+    if packet.flags & (flag::NEIGHBOUR | flag::GROUP | flag::CHECK) != 0 {
+        // None of them says anything about the traffic between the two peers.
         return 0;
     }
     scene.rest.set(watched);

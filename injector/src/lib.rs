@@ -17,6 +17,7 @@ pub mod measure;
 pub mod model;
 pub mod netlink;
 pub mod netns;
+pub mod packet_socket;
 pub mod plan;
 pub mod probe;
 pub mod report;

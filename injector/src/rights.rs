@@ -3,7 +3,7 @@
 //!
 //! | thread | keeps |
 //! |---|---|
-//! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; and what `exec` probes take |
+//! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; `CAP_NET_RAW`: the frames of the active check; and what `exec` probes take |
 //! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid or path |
 //! | the lease | nothing: it stores words in shared memory |
 //! | the settler | nothing: it waits for running programs |
@@ -54,8 +54,11 @@ pub struct Rights {
     commands: Commands,
 }
 
-/// For the programs, their maps and their hooks.
-const BASE: CapabilitySet = CapabilitySet::BPF.union(CapabilitySet::PERFMON).union(CapabilitySet::NET_ADMIN);
+/// For the programs, their maps and their hooks; and for packet sockets.
+const BASE: CapabilitySet = CapabilitySet::BPF
+    .union(CapabilitySet::PERFMON)
+    .union(CapabilitySet::NET_ADMIN)
+    .union(CapabilitySet::NET_RAW);
 
 impl Rights {
     /// What the daemon needs once its maps are made.

@@ -16,12 +16,13 @@ const KILL: u64 = 1 << 5;
 const SETGID: u64 = 1 << 6;
 const SETUID: u64 = 1 << 7;
 const NET_ADMIN: u64 = 1 << 12;
+const NET_RAW: u64 = 1 << 13;
 const SYS_PTRACE: u64 = 1 << 19;
 const SYS_ADMIN: u64 = 1 << 21;
 const PERFMON: u64 = 1 << 38;
 const BPF: u64 = 1 << 39;
-/// For the programs, their maps and their hooks.
-const BASE: u64 = BPF | PERFMON | NET_ADMIN;
+/// For the programs, their maps and their hooks; and for packet sockets.
+const BASE: u64 = BPF | PERFMON | NET_ADMIN | NET_RAW;
 
 /// An account that every host has, and that owns nothing.
 const NOBODY: u32 = 65534;

@@ -5,7 +5,9 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use support::{Daemon, Lab, is_root, until};
@@ -109,4 +111,67 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     drop(frozen);
     assert!(lab.reaches(1, 2), "its programs ended with it");
+}
+
+/// The active check asks the namespaces' threads: one that is held up makes it say nothing, and delays no heal.
+#[test]
+fn a_heal_does_not_wait_for_the_active_check() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
+    let config = format!(
+        "{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\n",
+        lab.peers(2)
+    );
+    let daemon = Daemon::start(&lab, "d", &config);
+    // By a connection that is there: the start of a process may take long on a busy machine.
+    let heal = |name: &str| {
+        let mut stream = UnixStream::connect(&daemon.socket).unwrap();
+        let request =
+            format!("DELETE /v1/partitions/{name} HTTP/1.1\r\nHost: injector\r\nConnection: close\r\n\r\n");
+        let asked = Instant::now();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let took = asked.elapsed();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        took
+    };
+    daemon.cli("partition isolate n1 --name p --for 60s --verify active");
+    let frozen = Frozen::of(&daemon, &n1);
+    // Once it has let down a question, nobody but the check asks it; whose try does not come back.
+    daemon.attachment(&n1, "eth0");
+    std::thread::sleep(Duration::from_millis(1500));
+    let took = heal("p");
+    println!("healed {took:?} after it was asked for");
+    assert!(took < Duration::from_millis(200), "{took:?}");
+    assert!(lab.reaches(1, 2), "the heal is in force");
+
+    // A cut whose control can't be sent is made all the same.
+    daemon.cli("partition isolate n1 --name q --for 60s --verify active");
+    assert!(!lab.reaches(1, 2));
+    let took = heal("q");
+    assert!(took < Duration::from_millis(200), "{took:?}");
+    let record = daemon.cli("wait q --timeout 1ms");
+    for link in record["links"].as_array().unwrap() {
+        assert!(link["check"]["control"].is_null(), "{link}");
+        let why = link["check"]["why_not"].as_str().unwrap();
+        // A survey meanwhile has lost sight of it.
+        assert!(why.contains("did not answer") || why.contains("is not seen"), "{why}");
+    }
+
+    drop(frozen);
+    support::ip(&format!("-n {n1} link delete eth0"));
+    // The check asks it again as soon as its namespace is seen again.
+    lab.plug(1);
+    until("it is checked again", || {
+        daemon.cli("partition isolate n1 --name r --for 60s --verify active");
+        std::thread::sleep(Duration::from_millis(500));
+        let record = daemon.cli("wait r --timeout 1ms");
+        daemon.cli("heal r");
+        (record["links"][0]["check"]["arrived_after_cut"] == 0).then_some(())
+    });
+    assert!(lab.reaches(1, 2));
 }

@@ -8,6 +8,7 @@ mod outage;
 mod problem;
 mod record;
 mod request;
+mod verify;
 mod view;
 mod warning;
 
@@ -22,6 +23,7 @@ pub use record::{
     RECORD_SCHEMA, RecoveryRecord, ShapePair, TcpState, Uncovered,
 };
 pub use request::{Owner, PartitionRequest, StartAt, Trial};
+pub use verify::{LinkCheck, Verify};
 pub use view::{
     AttachmentView, EnableRequest, EndpointAnswer, EndpointView, HealAnswer, Healed, HealedBy, LinkCounters,
     MarkRequest, PartitionState, PartitionView, PeerView, ProbeRules, ProbeView, Rules, Stamped, Status,

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 
 use super::plan::{Hooks, Wish};
+use crate::api::types::Verify;
 use crate::clock::Span;
 use crate::config::{self, ConfigError, ConfigErrors, text};
 use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape, seed};
@@ -37,6 +38,7 @@ struct Campaign {
     allow_uncovered: bool,
     #[serde(default)]
     strict: bool,
+    verify: Option<Verify>,
     gate: Option<bool>,
     max_rate: Option<Share>,
     stop_when: Option<StopWhen>,
@@ -150,6 +152,7 @@ pub fn parse(file: &str, text: &str) -> Result<Wish, ConfigErrors> {
         advisory: campaign.advisory,
         allow_uncovered: campaign.allow_uncovered,
         strict: campaign.strict,
+        verify: campaign.verify,
         no_gate: campaign.gate == Some(false),
         max_rate,
         stop_when: campaign.stop_when,
@@ -175,7 +178,10 @@ mod tests {
         assert_eq!(wish.cells.len(), 4);
         assert_eq!(wish.cells[3].hold, Span::secs(15));
         assert_eq!(wish.cells[3].shape, Shape::Isolate(vec!["n1".to_owned()]));
-        assert!(!wish.no_gate);
+        assert!(!wish.no_gate && wish.verify.is_none());
+        let verified = parse("c.yaml", &format!("{GOOD}verify: active\n")).unwrap();
+        assert_eq!(verified.verify, Some(Verify::Active));
+        assert!(parse("c.yaml", &format!("{GOOD}verify: passive\n")).is_err());
     }
 
     #[test]

@@ -502,6 +502,7 @@ fn request(settings: &Settings, cell: &Cell, trial: Trial) -> PartitionRequest {
         advisory: settings.gates.advisory.clone(),
         allow_uncovered: settings.allow_uncovered,
         strict: settings.strict,
+        verify: settings.verify,
         trial: Some(trial),
         ..PartitionRequest::new(cell.shape.clone())
     }

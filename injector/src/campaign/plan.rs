@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::CampaignError;
-use crate::api::types::{EndpointView, Status};
+use crate::api::types::{EndpointView, Status, Verify};
 use crate::clock::Span;
 use crate::model::Percent;
 use crate::report::settings::{Campaign, Cell, Gates, Probe, Ready, Settings, StopWhen};
@@ -48,6 +48,8 @@ pub struct Wish {
     pub allow_uncovered: bool,
     /// Whether what is unknown counts as wrong.
     pub strict: bool,
+    /// How cuts are verified.
+    pub verify: Option<Verify>,
     /// Whether the exit code is 0 whatever the rate.
     pub no_gate: bool,
     /// The share beyond the deadline that passes.
@@ -88,6 +90,7 @@ impl Wish {
             advisory: settings.gates.advisory,
             allow_uncovered: settings.allow_uncovered,
             strict: settings.strict,
+            verify: settings.verify,
             no_gate: settings.gates.no_gate,
             max_rate: Some(settings.gates.max_rate),
             stop_when: settings.gates.stop_when,
@@ -110,6 +113,7 @@ impl Wish {
             advisory: if self.advisory.is_empty() { other.advisory } else { self.advisory },
             allow_uncovered: self.allow_uncovered || other.allow_uncovered,
             strict: self.strict || other.strict,
+            verify: self.verify.or(other.verify),
             no_gate: self.no_gate || other.no_gate,
             max_rate: self.max_rate.or(other.max_rate),
             stop_when: self.stop_when.or(other.stop_when),
@@ -223,6 +227,7 @@ impl Wish {
             },
             allow_uncovered: self.allow_uncovered,
             strict: self.strict,
+            verify: self.verify,
         };
         let conduct = Conduct {
             healthy_timeout: self.healthy_timeout.unwrap_or(HEALTHY_TIMEOUT),

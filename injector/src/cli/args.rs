@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::client::{Address, DEFAULT_SOCKET, SshHost};
+use crate::api::types::Verify;
 use crate::campaign::plan::{rate, stop_when};
 use crate::clock::{Span, WallNs};
 use crate::model::{Direction, Flap, Neighbour, Percent, Scope, seed};
@@ -230,6 +231,13 @@ pub struct Cut {
     /// Count as failed what is unknown: whether all paths of a link were cut
     #[arg(long)]
     pub strict: bool,
+    /// Try the cut with frames of the daemon's own, before and while it lasts: active
+    #[arg(long, value_name = "HOW", value_parser = verify())]
+    pub verify: Option<Verify>,
+}
+
+fn verify() -> impl TypedValueParser<Value = Verify> {
+    PossibleValuesParser::new(["active"]).map(|_| Verify::Active)
 }
 
 fn neighbour() -> impl TypedValueParser<Value = Neighbour> {
@@ -353,6 +361,9 @@ pub struct Measure {
     /// Count as failed what is unknown: whether all paths of a link were cut
     #[arg(long)]
     pub strict: bool,
+    /// Try the cut with frames of the daemon's own, before and while it lasts: active
+    #[arg(long, value_name = "HOW", value_parser = verify())]
+    pub verify: Option<Verify>,
     /// Report the rate, but exit with 0 whatever it is
     #[arg(long)]
     pub no_gate: bool,

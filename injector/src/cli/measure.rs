@@ -99,6 +99,7 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
         advisory: args.advisory,
         allow_uncovered: args.allow_uncovered,
         strict: args.strict,
+        verify: args.verify,
         no_gate: args.no_gate,
         max_rate: args.max_rate,
         stop_when: args.stop_when,

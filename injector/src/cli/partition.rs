@@ -52,6 +52,7 @@ impl Asked {
             advisory: cut.advisory,
             allow_uncovered: cut.allow_uncovered,
             strict: cut.strict,
+            verify: cut.verify,
             owner,
             ..PartitionRequest::new(shape)
         };

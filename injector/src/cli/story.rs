@@ -172,7 +172,36 @@ fn links(text: &mut String, record: &RecoveryRecord) {
         ]);
     }
     let _ = write!(text, "\n{table}");
+    checks(text, record);
     sockets(text, record);
+}
+
+/// What the active check saw, link by link.
+fn checks(text: &mut String, record: &RecoveryRecord) {
+    let mut table =
+        Table::new(["active check", "control", "sent", "arrived after the cut", "before the heal"]);
+    let mut nothing = Vec::new();
+    let count = |count: Option<u64>| or_none(count.map(|count| count.to_string()));
+    for link in &record.links {
+        let Some(check) = &link.check else { continue };
+        let name = NamedLink { src: link.src.clone(), dst: link.dst.clone() }.to_string();
+        if let Some(why) = &check.why_not {
+            nothing.push(format!("{name}: the active check says nothing: {why}"));
+        }
+        table.row([
+            name,
+            count(check.control),
+            check.sent.to_string(),
+            count(check.arrived_after_cut),
+            count(check.arrived_before_heal),
+        ]);
+    }
+    if record.links.iter().any(|link| link.check.is_some()) {
+        let _ = write!(text, "\n{table}");
+    }
+    for line in nothing {
+        let _ = writeln!(text, "{line}");
+    }
 }
 
 /// What is known of a link's cut, in a word.

@@ -145,7 +145,9 @@ impl State {
         step: Step,
         connection: ConnectionId,
     ) -> Answer<Partition> {
-        let seed = request.seed.unwrap_or_else(|| seed::drawn(rand::random()));
+        // The control was sent over the links that were drawn then.
+        let control = self.control.as_ref().and_then(|control| control.seed);
+        let seed = request.seed.or(control).unwrap_or_else(|| seed::drawn(rand::random()));
         let resolved = topology::resolve(
             &request.shape,
             request.direction,
@@ -181,6 +183,7 @@ impl State {
             warnings: Vec::new(),
             cells: Vec::new(),
             witness: Witness::default(),
+            check: None,
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),
             counters_before: Vec::new(),
@@ -299,7 +302,9 @@ impl State {
             }
         };
         self.slots = slots;
+        let check = self.take_check(index);
         let partition = &mut self.partitions[index];
+        partition.check = check;
         partition.counters_before = counters;
         partition.pressure = pressure;
         let effective = if ahead.is_some() { instant(starts_at, offset) } else { stamped(interval, offset) };

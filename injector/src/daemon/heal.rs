@@ -133,6 +133,9 @@ impl State {
             partition.cut = None;
             partition.broken = Some(Broken::Other("healed before its start: nothing was cut".into()));
         }
+        if let Some(check) = &partition.check {
+            check.stop();
+        }
         partition.still_cut = still;
         if let Some(partition_name) = another {
             partition.closed_by.get_or_insert(Closed { partition: partition_name, at: heal.end_ns });
@@ -231,6 +234,8 @@ impl State {
     /// Heals everything and closes every record.
     pub fn stop(&mut self) {
         self.stopping = true;
+        // Their clients are answered that the daemon is stopping.
+        self.held.clear();
         self.heal_where(|_| true, HealedBy::Shutdown);
         for partition in &mut self.partitions {
             if partition.is_open() {

@@ -166,6 +166,10 @@ impl State {
                     first_leak_ns: MonoNs::stamped(stamps.first_leak),
                     late_packets: stamps.late_packets,
                     crossed_bytes: partition.witness.crossed(*link),
+                    check: partition.check.as_ref().map(|check| {
+                        let heal = partition.heal.map(|heal| heal.begin_ns);
+                        check.recorded(*link, heal, &self.config.names)
+                    }),
                     still_cut_by: partition.still_cut.get(link).cloned().unwrap_or_default(),
                     tcp: partition.sockets.get(link).cloned(),
                     uncovered: partition.cut.map_or_else(Vec::new, |cut| {

@@ -17,6 +17,7 @@ mod rules;
 mod samples;
 mod sockets;
 mod state;
+mod verify;
 mod witness;
 
 use std::collections::BTreeSet;
@@ -134,6 +135,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let (tell_sockets, sockets_found) = mpsc::unbounded_channel();
     let (tell_answers, answers) = mpsc::unbounded_channel();
     let (tell_connections, connections) = mpsc::unbounded_channel();
+    let (tell_checks, checks) = mpsc::unbounded_channel();
     let mut inbox = Inbox {
         terminate,
         interrupt,
@@ -145,6 +147,8 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         tell_answers,
         connections,
         tell_connections,
+        checks,
+        tell_checks,
         heard,
         ground,
         source: options.source,
@@ -180,6 +184,8 @@ struct Inbox {
     tell_answers: answers::Sink,
     connections: mpsc::UnboundedReceiver<witness::Connections>,
     tell_connections: witness::Sink,
+    checks: mpsc::UnboundedReceiver<verify::Report>,
+    tell_checks: verify::Sink,
     /// What comes of the config that is in force,
     heard: Heard,
     /// and what another one needs.
@@ -226,16 +232,23 @@ impl Inbox {
                         drain(state, &mut self.heard.samples);
                         state.ask_for_sockets(&self.tell_sockets);
                         state.ask_for_connections(&self.tell_connections);
+                        state.ask_for_checks(&self.tell_checks);
                         state.watch_hooks();
                         state.tick();
                     });
+                    state.release_held().await;
                     Turn::Interfaces
                 }
                 Some(command) = self.commands.recv() => {
                     drain(state, &mut self.heard.samples);
                     match command {
                         Command::ProbeOnce(reply) => state.probe_once(&self.tell_answers, reply),
-                        command => state.command(command).await,
+                        command => {
+                            if let Some(command) = state.hold(command, &self.tell_checks) {
+                                state.command(command).await;
+                            }
+                            state.release_held().await;
+                        }
                     }
                     Turn::Interfaces
                 }
@@ -254,6 +267,11 @@ impl Inbox {
                 }
                 Some(looked) = self.answers.recv() => {
                     state.looked(looked);
+                    Turn::Interfaces
+                }
+                Some(report) = self.checks.recv() => {
+                    state.checked(report);
+                    state.release_held().await;
                     Turn::Interfaces
                 }
                 Some(found) = self.connections.recv() => {

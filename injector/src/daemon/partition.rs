@@ -9,6 +9,7 @@ use crate::api::types::{
 use crate::clock::{MonoNs, Span, WallOffset};
 use crate::daemon::command::ConnectionId;
 use crate::daemon::interfaces::CutLinks;
+use crate::daemon::verify::Check;
 use crate::daemon::witness::Witness;
 use crate::datapath::Interval;
 use crate::measure::host::Pressure;
@@ -57,6 +58,8 @@ pub struct Partition {
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
     /// What connections between its peers received during the cut.
     pub witness: Witness,
+    /// The active check of its links, if it was asked for and the partition was made live.
+    pub check: Option<Check>,
     /// Links of its shape with neither end here.
     pub not_here: Vec<Link>,
     /// How far its links were covered when it was asked for, in their order.
@@ -170,6 +173,7 @@ impl Partition {
         self.still_cut = BTreeMap::new();
         self.cells = Vec::new();
         self.witness = Witness::default();
+        self.check = None;
         self.sockets = BTreeMap::new();
         self.samples_from = Vec::new();
         self.told = HashSet::new();

@@ -13,6 +13,7 @@ use super::interfaces::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::load::Load;
 use super::partition::{Partition, named};
 use super::samples::Samples;
+use super::verify::{Control, Held};
 use crate::api::types::{
     Code, Event, EventKind, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, Problem,
 };
@@ -57,6 +58,10 @@ pub struct State {
     /// Renews the lease while it is there.
     _keeper: Keeper,
     pub(super) stopping: bool,
+    /// Commands that wait for the control of their cut,
+    pub(super) held: Vec<Held>,
+    /// and that of the command that is being carried out.
+    pub(super) control: Option<Control>,
     /// When the hooks were last asked about; `None` if they are to be at once.
     pub(super) hooks_watched: Option<MonoNs>,
     /// When those of all interfaces were, which takes longer.
@@ -88,6 +93,8 @@ impl State {
             counted: vec![0; counter::COUNT as usize],
             _keeper: keeper,
             stopping: false,
+            held: Vec::new(),
+            control: None,
             hooks_watched: None,
             all_hooks_watched: MonoNs(0),
             config,
@@ -105,6 +112,7 @@ impl State {
         new.generation = self.generation;
         new.partitions = std::mem::take(&mut self.partitions);
         new.request_ids = std::mem::take(&mut self.request_ids);
+        new.held = std::mem::take(&mut self.held);
         new.waiters = std::mem::take(&mut self.waiters);
         new.timeline = std::mem::take(&mut self.timeline);
         new.feed = self.feed.clone();
@@ -287,7 +295,7 @@ impl State {
 
     /// Whether something has to be looked at regularly.
     pub fn is_busy(&self) -> bool {
-        !self.waiters.is_empty() || self.partitions.iter().any(Partition::is_open)
+        !self.waiters.is_empty() || !self.held.is_empty() || self.partitions.iter().any(Partition::is_open)
     }
 
     /// When the kernel next starts or ends something by itself.

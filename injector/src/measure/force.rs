@@ -12,15 +12,27 @@ pub fn judged(links: Vec<LinkRecord>, cut: Option<Stamped>, heal: Option<Stamped
             return link;
         }
         let is_unknown = link.coverage.as_ref().is_some_and(|of| of.state == CoverageState::Unknown);
+        let is_kept_out = link.dropped_packets > 0 || has_dropped_check(&link);
         let in_force = match why_not(&link, cut, heal) {
             Some(_) => InForce::No,
-            None if is_unknown && link.dropped_packets == 0 => InForce::Unknown,
+            None if is_unknown && !is_kept_out => InForce::Unknown,
             None => InForce::Yes,
         };
-        let proved = in_force == InForce::Yes && link.dropped_packets > 0;
+        let proved = in_force == InForce::Yes && is_kept_out;
         LinkRecord { in_force: Some(in_force), proved, ..link }
     };
     links.into_iter().map(judge).collect()
+}
+
+/// The frames of the active check that arrived during the cut; `None` if it says nothing about the link.
+fn checked(link: &LinkRecord) -> Option<u64> {
+    link.check.as_ref()?.arrived()
+}
+
+/// Whether none of the active check's frames arrived, and our hooks are the reason: each was dropped there.
+fn has_dropped_check(link: &LinkRecord) -> bool {
+    let sent = link.check.as_ref().map_or(0, |check| check.sent);
+    checked(link) == Some(0) && sent > 0 && link.group_packets >= sent
 }
 
 /// Why the cut of a link was not in force all the time; `None` if nothing says so, or the link is left out on purpose.
@@ -28,6 +40,17 @@ pub fn why_not(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String>
     if link.left_out {
         return None;
     }
+    let crossed = checked(link).filter(|arrived| *arrived > 0);
+    let seen = crossed.map(|arrived| {
+        let sent = link.check.as_ref().map_or(0, |check| check.sent);
+        format!("{arrived} of {sent} frames of the active check arrived during the cut")
+    });
+    // The cause comes first: it is what can be put right.
+    let causes = [cause(link, cut, heal), seen];
+    causes.into_iter().flatten().reduce(|cause, seen| format!("{cause}; {seen}"))
+}
+
+fn cause(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String> {
     let is_in = |from: MonoNs, until: Option<MonoNs>| {
         from < heal.end_ns && until.is_none_or(|until| until > cut.begin_ns)
     };
@@ -63,7 +86,7 @@ pub fn why_not(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String>
 mod tests {
     use super::super::tests::link;
     use super::*;
-    use crate::api::types::{Bypassed, Coverage, Uncovered};
+    use crate::api::types::{Bypassed, Coverage, LinkCheck, Uncovered};
     use crate::clock::{MonoNs, WallOffset};
 
     fn at(instant: u64) -> Stamped {
@@ -104,6 +127,53 @@ mod tests {
             link.left_out = true;
         };
         assert_eq!(of(left_out), (None, false), "it takes no part in the verdict");
+    }
+
+    /// A link that nothing was dropped on, by an active check with a control and one try.
+    fn checked_by(control: u64, arrived: u64, change: impl FnOnce(&mut LinkRecord)) -> LinkRecord {
+        let mut link = LinkRecord { dropped_packets: 0, group_packets: 3 - arrived, ..link(5) };
+        let (control, arrived_after_cut) = (Some(control), Some(arrived));
+        link.check = Some(LinkCheck { control, sent: 3, arrived_after_cut, ..LinkCheck::default() });
+        change(&mut link);
+        link
+    }
+
+    #[test]
+    fn the_active_check_proves_the_cut_of_an_idle_link_or_disproves_it() {
+        let judge = |link: LinkRecord| {
+            let judged = judged(vec![link], Some(at(1000)), Some(at(2000))).remove(0);
+            (judged.in_force, judged.proved)
+        };
+        let unknown = |link: &mut LinkRecord| {
+            link.coverage = Some(Coverage { state: CoverageState::Unknown, reason: None });
+        };
+        assert_eq!(judge(checked_by(3, 0, |_| ())), (Some(InForce::Yes), true));
+        assert_eq!(judge(checked_by(3, 0, unknown)), (Some(InForce::Yes), true), "as a drop is");
+        assert_eq!(judge(checked_by(3, 1, |_| ())), (Some(InForce::No), false));
+        assert_eq!(judge(checked_by(3, 1, |link| link.dropped_packets = 9)), (Some(InForce::No), false));
+        assert_eq!(judge(checked_by(0, 0, |_| ())), (Some(InForce::Yes), false), "no control");
+        assert_eq!(judge(checked_by(0, 0, unknown)), (Some(InForce::Unknown), false));
+        let lost_elsewhere = |link: &mut LinkRecord| link.group_packets = 2;
+        assert_eq!(
+            judge(checked_by(3, 0, lost_elsewhere)),
+            (Some(InForce::Yes), false),
+            "no hook dropped it"
+        );
+        assert_eq!(judge(checked_by(3, 0, |link| link.leaked_packets = 1)), (Some(InForce::No), false));
+        assert_eq!(judge(checked_by(3, 1, |link| link.left_out = true)), (None, false));
+    }
+
+    #[test]
+    fn the_cause_is_named_before_what_was_seen_of_it() {
+        let why =
+            |change: fn(&mut LinkRecord)| why_not(&checked_by(3, 2, change), at(1000), at(2000)).unwrap();
+        assert_eq!(why(|_| ()), "2 of 3 frames of the active check arrived during the cut");
+        let both = why(|link| link.crossed_bytes = Some(7));
+        assert!(
+            both.contains("7 bytes")
+                && both.ends_with("; 2 of 3 frames of the active check arrived during the cut"),
+            "{both}"
+        );
     }
 
     #[test]

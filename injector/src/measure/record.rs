@@ -420,7 +420,7 @@ fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
     let not_in_force = not_in_force.or_else(|| if evidence.is_strict { unknown() } else { None });
     not_in_force.or_else(|| {
         (!is_proved(&judged)).then(|| {
-            "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces?"
+            "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces? (`verify: active` sends frames of its own)"
                 .to_owned()
         })
     })

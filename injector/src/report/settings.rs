@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::api::types::RecoveryRecord;
+use crate::api::types::{RecoveryRecord, Verify};
 use crate::campaign::{Conduct, order};
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape};
@@ -66,6 +66,9 @@ pub struct Settings {
     /// Whether what is unknown counts as wrong.
     #[serde(default)]
     pub strict: bool,
+    /// How cuts are verified; nothing beyond what the hooks count if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
 }
 
 /// One combination of a matrix.
@@ -363,6 +366,7 @@ mod tests {
             gates: Gates { advisory: Vec::new(), no_gate: false, max_rate: 0.0, stop_when: None },
             allow_uncovered: false,
             strict: false,
+            verify: None,
         }
     }
 

@@ -148,7 +148,7 @@ impl Model {
         for slot in deciders {
             let partition = &self.live[slot];
             let stamps = self.stamps.entry(partition.key(*slot, look.ends)).or_default();
-            if look.reading.is_for_a_group() || look.reading.content == Content::Neighbour {
+            if look.reading.proves_nothing() {
                 stamps.group_packets += 1;
                 continue;
             }
@@ -188,7 +188,7 @@ impl Model {
     }
 
     fn watch(&mut self, key: LinkKey, reading: &Reading<'_>, now: u64) {
-        if reading.content == Content::Neighbour || reading.is_for_a_group() {
+        if reading.proves_nothing() {
             return;
         }
         let stamps = self.stamps.entry(key).or_default();

@@ -52,6 +52,7 @@ pub fn campaign(trials: u64) -> Campaign {
                 .collect(),
             allow_uncovered: false,
             strict: false,
+            verify: None,
             gates: Gates { max_rate: 0.0, ..Gates::default() },
         },
         conduct: None,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::coverage::Coverage;
 use super::outage::{ClusterOutage, Outage};
+use super::verify::LinkCheck;
 use super::view::{HealedBy, Stamped};
 use super::warning::Warning;
 use crate::clock::MonoNs;
@@ -27,7 +28,8 @@ pub struct LinkRecord {
     pub dropped_packets: u64,
     /// Their bytes as the hook saw them.
     pub dropped_bytes: u64,
-    /// Group frames, ARP and neighbour discovery dropped: these prove nothing.
+    /// Group frames, ARP, neighbour discovery and frames of the active check dropped: these are no traffic of the two
+    /// peers.
     #[serde(default)]
     pub group_packets: u64,
     /// The first drop; `null` if nothing was dropped.
@@ -69,10 +71,13 @@ pub struct LinkRecord {
     /// receiver's namespace counts them; `null` where none was looked into, or the cut was not full or too short.
     #[serde(default)]
     pub crossed_bytes: Option<u64>,
+    /// What the active check saw; `null` if it was not asked for.
+    #[serde(default)]
+    pub check: Option<LinkCheck>,
     /// Whether the cut was in force from its beginning to its end; `null` before the heal.
     #[serde(default)]
     pub in_force: Option<InForce>,
-    /// Whether it was in force and dropped a packet addressed to the receiver.
+    /// Whether it was in force, and dropped a packet addressed to the receiver or every frame of the active check.
     #[serde(default)]
     pub proved: bool,
     /// How far its paths passed hooks of ours, at the worst, from the cut to the heal; `null` if there was no cut.
@@ -297,7 +302,7 @@ pub struct RecoveryRecord {
     pub warnings: Vec<Warning>,
     /// Events lost during the trial.
     pub lost_events: u64,
-    /// Whether at least one packet was dropped on the partition's links.
+    /// Whether at least one of the partition's links is proved, and none was not in force.
     pub proved: bool,
     /// Whether this record changes no more.
     #[serde(rename = "final")]

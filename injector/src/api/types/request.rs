@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::verify::Verify;
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape, seed};
 
@@ -76,6 +77,9 @@ pub struct PartitionRequest {
     /// Whether what is unknown counts as wrong.
     #[serde(default, skip_serializing_if = "is_not")]
     pub strict: bool,
+    /// How the cut is verified beyond counting what the hooks see; `null` is not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
     /// The campaign trial that this partition is, copied into its record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trial: Option<Trial>,
@@ -109,8 +113,14 @@ impl PartitionRequest {
             advisory: Vec::new(),
             allow_uncovered: false,
             strict: false,
+            verify: None,
             trial: None,
         }
+    }
+
+    /// Whether it drops all that is on its links, all the time.
+    pub fn is_full(&self) -> bool {
+        self.scopes.is_empty() && self.loss == Percent::ALL && self.flap.is_none()
     }
 }
 

@@ -23,11 +23,13 @@ mod picture;
 mod prepare;
 mod renewal;
 mod roll;
+mod segments;
 mod survey;
 mod views;
 
 pub use assess::{CutLinks, LinkCoverage};
 pub use hooks::HookScope;
+pub use segments::{Nic, NoPair};
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -40,6 +40,8 @@ pub enum Content<'a> {
     Icmp(Option<(u8, Option<(u16, u16)>)>),
     /// A protocol's number, and its ports if it has any that are known.
     Other(u8, Option<(u16, u16)>),
+    /// A frame of the active check.
+    Check,
     /// It has no addresses, and nothing else that can be read.
     Unparsed,
 }
@@ -57,6 +59,11 @@ impl Reading<'_> {
             to.is_multicast() || to == IpAddr::V4(Ipv4Addr::BROADCAST)
         });
         by_address || self.to_mac[0] % 2 == 1
+    }
+
+    /// Whether it says nothing about the traffic between two peers.
+    pub fn proves_nothing(&self) -> bool {
+        self.is_for_a_group() || matches!(self.content, Content::Neighbour | Content::Check)
     }
 
     /// Whether it is between a port and its switch.
@@ -87,7 +94,7 @@ impl Reading<'_> {
             Content::Udp { ports, .. } => Some((17, *ports)),
             Content::Icmp(quoted) => *quoted,
             Content::Other(protocol, ports) => Some((*protocol, *ports)),
-            Content::Neighbour | Content::Unparsed => None,
+            Content::Neighbour | Content::Check | Content::Unparsed => None,
         };
         let protocol = match scope.protocol {
             Protocol::Tcp => 6,
@@ -126,8 +133,21 @@ pub fn read(frame: &[u8]) -> Reading<'_> {
         // A tag may be of a network of its own: what is claimed there is not learned.
         let claims = claims.filter(|_| !matches!(frame[12..14], [0x81, 0x00] | [0x88, 0xa8]));
         reading = Reading { addresses: Some((from, to)), content, asks, claims, piece_of, ..reading };
+    } else if is_check(frame) {
+        reading.content = Content::Check;
     }
     reading
+}
+
+/// Whether a frame is one of the active check, behind two tags at most; an empty one is nobody's.
+fn is_check(frame: &[u8]) -> bool {
+    let mut rest = &frame[12..];
+    for _ in 0..2 {
+        if let [0x81, 0x00, _, _, behind @ ..] | [0x88, 0xa8, _, _, behind @ ..] = rest {
+            rest = behind;
+        }
+    }
+    frame.len() >= 16 && rest.starts_with(&[0x88, 0xb5])
 }
 
 /// What a frame with addresses says.

@@ -1,0 +1,175 @@
+//! What the active check knows of one link, from try to try. Pure.
+
+use std::time::Duration;
+
+use super::round::{COPIES, Outcome, Silence};
+use crate::api::types::LinkCheck;
+use crate::clock::MonoNs;
+use crate::config::Netns;
+use crate::daemon::interfaces::NoPair;
+use crate::model::PeerNames;
+
+/// How long before the heal a frame must have been sent to count: until then it has passed every hook in its way.
+const MARGIN: Duration = Duration::from_millis(50);
+
+/// Why a link is not tried, or its tries say nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unchecked {
+    /// Its cut lets some packets pass on purpose.
+    NotFull,
+    /// So many links before it are.
+    TooMany(usize),
+    /// It has no two interfaces to be tried between.
+    NoPair(NoPair),
+    /// The tries said nothing.
+    Silent(Silence),
+}
+
+impl Unchecked {
+    fn text(&self, names: &PeerNames) -> String {
+        let space = |netns: &Option<Netns>| {
+            netns.as_ref().map_or("the daemon's own network namespace".to_owned(), |netns| {
+                format!("network namespace {netns}")
+            })
+        };
+        match self {
+            Self::NotFull => {
+                "only cuts in full are checked: no scope, no loss below 100%, no flapping".to_owned()
+            }
+            Self::TooMany(most) => format!("only the first {most} links of a partition are checked"),
+            Self::NoPair(NoPair::NoHome(peer)) => {
+                format!("the network namespace of {} is not seen", names.name(*peer))
+            }
+            Self::NoPair(NoPair::OneHome) => "both peers live in one network namespace".to_owned(),
+            Self::NoPair(NoPair::NoNic) => {
+                "one of the two has no Ethernet interface with an address of its own".to_owned()
+            }
+            Self::Silent(Silence::NoAnswer(nic)) => format!("{} did not answer in time", space(&nic.netns)),
+            Self::Silent(Silence::Failed(nic, error)) => format!("{}: {error}", space(&nic.netns)),
+            Self::Silent(Silence::Late) => {
+                "the check's frames could not be sent and listened for in time".to_owned()
+            }
+        }
+    }
+}
+
+/// What is known of one link.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Why it was not tried, or its last try said nothing.
+    pub why: Option<Unchecked>,
+    control: Option<u64>,
+    sent: u64,
+    after_cut: Option<u64>,
+    before_heal: Option<u64>,
+    until: Option<MonoNs>,
+    /// The last try of the cut: it does not count if the heal came too soon after it.
+    last: Option<Outcome>,
+}
+
+impl Tally {
+    /// Takes in what came of the control.
+    pub fn control(&mut self, arrived: u64) {
+        self.control = Some(arrived);
+        self.why = None;
+    }
+
+    /// Takes in what came of a try during the cut. By then the one before it was long over.
+    pub fn tried(&mut self, outcome: Outcome) {
+        if let Some(last) = self.last.replace(outcome) {
+            self.count(last);
+        }
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        self.sent += outcome.sent;
+        self.until = Some(outcome.end);
+        let arrived = if self.after_cut.is_none() { &mut self.after_cut } else { &mut self.before_heal };
+        *arrived = Some(arrived.unwrap_or(0) + outcome.arrived);
+    }
+
+    /// What is to be recorded of it; `heal` is when the cut ended, if it has.
+    pub fn recorded(&self, heal: Option<MonoNs>, names: &PeerNames) -> LinkCheck {
+        let mut all = self.clone();
+        let counts = |last: &Outcome| heal.is_none_or(|heal| last.end + MARGIN <= heal);
+        if let Some(last) = all.last.take_if(|last| counts(last)) {
+            all.count(last);
+        }
+        let Self { control, sent, after_cut, before_heal, until, .. } = all;
+        let silence = || Some(self.why.as_ref()?.text(names));
+        let why_not = match (control, after_cut) {
+            (Some(0), _) => Some(format!(
+                "none of the {COPIES} frames that were sent before the cut arrived: the two are not on one Ethernet segment, or were cut before"
+            )),
+            (Some(_), Some(_)) => None,
+            (Some(_), None) => {
+                silence().or_else(|| Some("no frame could be sent in time during the cut".to_owned()))
+            }
+            (None, _) => {
+                silence().or_else(|| Some("no frame could be sent in time before the cut".to_owned()))
+            }
+        };
+        LinkCheck {
+            control,
+            sent,
+            arrived_after_cut: after_cut,
+            arrived_before_heal: before_heal,
+            checked_until_ns: until,
+            why_not,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PeerId;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn names() -> PeerNames {
+        let peers =
+            "peers: { a: { addresses: [192.0.2.1] }, b: { addresses: [192.0.2.2] } }\ninterfaces: auto\n";
+        crate::config::Config::parse(peers, "test").unwrap().names
+    }
+
+    fn outcome(arrived: u64, end: u64) -> Outcome {
+        Outcome { sent: 3, arrived, end: MonoNs(end) }
+    }
+
+    #[test]
+    fn tries_are_counted_by_their_place_and_the_last_one_only_if_the_heal_came_well_after() {
+        let mut tally = Tally::default();
+        tally.control(3);
+        tally.tried(outcome(0, SECOND));
+        tally.tried(outcome(1, 2 * SECOND));
+        tally.tried(outcome(2, 3 * SECOND));
+        let at = |heal: u64| tally.recorded(Some(MonoNs(heal)), &names());
+        let late = at(3 * SECOND + 50_000_000);
+        assert_eq!((late.sent, late.arrived_after_cut, late.arrived_before_heal), (9, Some(0), Some(3)));
+        assert_eq!((late.checked_until_ns, late.why_not.clone()), (Some(MonoNs(3 * SECOND)), None));
+        let soon = at(3 * SECOND + 49_000_000);
+        assert_eq!((soon.sent, soon.arrived_after_cut, soon.arrived_before_heal), (6, Some(0), Some(1)));
+        assert_eq!(soon.checked_until_ns, Some(MonoNs(2 * SECOND)));
+        assert_eq!(tally.recorded(None, &names()), late, "while the cut lasts");
+    }
+
+    #[test]
+    fn a_check_that_says_nothing_says_why() {
+        let mut tally = Tally::default();
+        let why = |tally: &Tally| {
+            let recorded = tally.recorded(Some(MonoNs(SECOND)), &names());
+            assert_eq!(recorded.arrived(), None);
+            recorded.why_not.unwrap()
+        };
+        assert!(why(&tally).contains("before the cut"));
+        tally.why = Some(Unchecked::NoPair(NoPair::NoHome(PeerId(2))));
+        assert_eq!(why(&tally), "the network namespace of b is not seen");
+        tally.control(0);
+        assert!(why(&tally).contains("not on one Ethernet segment"));
+        tally.control(3);
+        assert!(why(&tally).contains("during the cut"));
+        tally.tried(outcome(0, SECOND));
+        assert!(why(&tally).contains("during the cut"), "too near the heal");
+    }
+}

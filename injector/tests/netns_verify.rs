@@ -1,0 +1,217 @@
+//! The active check on real namespaces: it proves the cut of an idle link, finds a hole, and says nothing where its frames
+//! could not have arrived. Needs root.
+
+#[path = "support/ground.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod ground;
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::time::{Duration, Instant};
+
+use ground::Ground;
+use injector::api::types::{
+    InForce, LinkCheck, LinkRecord, Outcome, PartitionRequest, PartitionState, RecoveryRecord, Verify,
+};
+use injector::model::Percent;
+use live::can_run;
+use live::daemon::{Daemon, ahead, isolate, links};
+use live::foreign::{Foreign, Position};
+use live::lab::{Lab, Place};
+
+const LONG: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A daemon whose records are final soon.
+fn start(config: &str) -> Daemon {
+    Daemon::start(&format!("{config}ready: {{ observe: 200ms, observe_max: 1s }}\ndeadline: 1s\n"))
+}
+
+fn verified(request: PartitionRequest) -> PartitionRequest {
+    PartitionRequest { verify: Some(Verify::Active), ..request }
+}
+
+fn link<'a>(record: &'a RecoveryRecord, src: &str, dst: &str) -> &'a LinkRecord {
+    record.links.iter().find(|link| link.src == src && link.dst == dst).unwrap()
+}
+
+fn check(link: &LinkRecord) -> &LinkCheck {
+    link.check.as_ref().unwrap_or_else(|| panic!("{link:#?}"))
+}
+
+/// Waits until the record of a partition is as wanted while it cuts.
+fn wait_for(daemon: &Daemon, name: &str, holds: impl Fn(&RecoveryRecord) -> bool) -> RecoveryRecord {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let record = daemon.record_now(name);
+        if holds(&record) {
+            return record;
+        }
+        assert!(Instant::now() < end, "{record:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether each link was tried twice at least.
+fn is_tried_again(record: &RecoveryRecord) -> bool {
+    record.links.iter().all(|link| check(link).arrived_before_heal.is_some())
+}
+
+fn an_idle_cut_is_proved(place: Place) {
+    let lab = Lab::new(3);
+    let daemon = start(&lab.config(place, "auto"));
+    // Without the check nothing shows that an idle cut was in force.
+    daemon.apply("idle", &isolate("n1", LONG));
+    std::thread::sleep(Duration::from_millis(400));
+    daemon.heal("idle");
+    let record = daemon.record("idle");
+    assert!(!record.proved && record.outcome == Some(Outcome::HarnessFailed), "{record:#?}");
+    assert!(record.links.iter().all(|link| link.check.is_none()), "{record:#?}");
+
+    daemon.apply("p", &verified(isolate("n1", LONG)));
+    wait_for(&daemon, "p", is_tried_again);
+    daemon.heal("p");
+    let record = daemon.record("p");
+    assert!(record.proved && record.outcome != Some(Outcome::HarnessFailed), "{record:#?}");
+    assert_eq!(record.links.len(), 4, "{record:#?}");
+    for link in &record.links {
+        assert_eq!((link.in_force, link.proved), (Some(InForce::Yes), true), "{link:#?}");
+        let check = check(link);
+        assert_eq!((check.control, check.why_not.as_deref()), (Some(3), None), "{link:#?}");
+        assert!(check.sent >= 6 && check.arrived() == Some(0), "{link:#?}");
+        let (cut, heal) = (record.cut.unwrap(), record.heal.unwrap());
+        let until = check.checked_until_ns.unwrap();
+        assert!(cut.end_ns < until && until < heal.begin_ns, "{link:#?}");
+        // They are no traffic of the peers: neither drops nor first packets.
+        assert_eq!((link.dropped_packets, link.first_drop_ns), (0, None), "{link:#?}");
+        assert!(link.first_packet_ns.is_none(), "{link:#?}");
+        assert!(link.group_packets >= 6, "the hooks judged them: {link:#?}");
+    }
+    let told = String::from_utf8(daemon.cli(&["wait", "p"]).stdout).unwrap();
+    assert!(told.contains("ACTIVE CHECK") && !told.contains("says nothing"), "{told}");
+}
+
+#[test]
+fn an_idle_cut_is_proved_on_the_nodes_own_interfaces() {
+    if can_run("an_idle_cut_is_proved_on_the_nodes_own_interfaces") {
+        an_idle_cut_is_proved(Place::OwnNic);
+    }
+}
+
+#[test]
+fn an_idle_cut_is_proved_on_bridge_ports() {
+    if can_run("an_idle_cut_is_proved_on_bridge_ports") {
+        an_idle_cut_is_proved(Place::BridgePort);
+    }
+}
+
+#[test]
+fn a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too() {
+    if !can_run("a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let daemon = start(&lab.config(Place::OwnNic, "auto"));
+    let life = Duration::from_millis(1200);
+    let (_, at) = ahead(Duration::from_secs(1));
+    daemon.apply("later", &PartitionRequest { at, ..verified(isolate("n1", life)) });
+    let record = daemon.record("later");
+    let assert_checked = |record: &RecoveryRecord| {
+        assert!(record.proved, "{record:#?}");
+        for link in &record.links {
+            let check = check(link);
+            assert_eq!((check.control, check.arrived()), (Some(3), Some(0)), "{link:#?}");
+            // The end is known: one try comes shortly before it.
+            let heal = record.heal.unwrap().begin_ns;
+            let before = heal.saturating_since(check.checked_until_ns.unwrap());
+            assert!(before >= Duration::from_millis(50) && before < Duration::from_millis(450), "{before:?}");
+            assert!(link.first_packet_ns.is_none(), "{link:#?}");
+        }
+    };
+    assert_checked(&record);
+
+    let request = serde_json::to_vec(&verified(isolate("n1", life))).unwrap();
+    let (status, view) = daemon.raw("POST", "/v1/partitions/prepared/prepare", &request);
+    assert_eq!((status, &view["state"]), (200, &serde_json::json!("prepared")), "{view}");
+    let (status, view) = daemon.raw("POST", "/v1/partitions/prepared/enable", b"{}");
+    assert_eq!((status, &view["state"]), (200, &serde_json::json!("active")), "{view}");
+    assert_checked(&daemon.record("prepared"));
+}
+
+/// A program of others ahead of ours lets frames pass, and no hook of ours is behind it.
+#[test]
+fn a_hole_is_seen_by_the_check() {
+    if !can_run("a_hole_is_seen_by_the_check") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let mut config = lab.config(Place::OwnNic, "auto");
+    let n2 = lab.interface("n2", Place::OwnNic, "auto");
+    config = config.replace(&n2, "");
+    let daemon = start(&config);
+    let foreign = Foreign::attach(&lab, "n1", Position::First);
+    daemon.apply("p", &verified(links(&[("n1", "n2"), ("n2", "n1")], LONG)));
+    wait_for(&daemon, "p", is_tried_again);
+    daemon.heal("p");
+    drop(foreign);
+    let record = daemon.record("p");
+    let out = link(&record, "n1", "n2");
+    assert_eq!((out.in_force, out.proved), (Some(InForce::No), false), "{out:#?}");
+    assert_eq!((check(out).control, check(out).arrived_after_cut), (Some(3), Some(3)), "{out:#?}");
+    assert_eq!(check(out).arrived(), Some(check(out).sent), "{out:#?}");
+    // The way back passes our ingress hook.
+    assert_eq!(check(link(&record, "n2", "n1")).arrived(), Some(0), "{record:#?}");
+    assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{record:#?}");
+    let reason = record.outcome_reason.as_deref().unwrap();
+    assert!(reason.contains("frames of the active check arrived during the cut"), "{reason}");
+}
+
+#[test]
+fn between_routed_peers_the_check_says_nothing() {
+    if !can_run("between_routed_peers_the_check_says_nothing") {
+        return;
+    }
+    let mut ground = Ground::new();
+    for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
+        ground.plug(node, port);
+        ground.ip("h", &format!("route replace {}/32 dev {port}", ground.ipv4(host)));
+        ground.ip(node, &format!("address add {}/32 dev eth0", ground.ipv4(host)));
+        ground.leave_by_gateway(node);
+    }
+    let peers = [("n1", 1), ("n2", 2)]
+        .map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", ground.ipv4(host)));
+    let daemon = ground.daemon(&peers.join(", "));
+    assert!(ground.delivered(("n1", ground.ipv4(1)), ("n2", ground.ipv4(2)), 3, 3) > 0, "the host routes");
+    daemon.apply("p", &verified(links(&[("n1", "n2"), ("n2", "n1")], LONG)));
+    std::thread::sleep(Duration::from_millis(500));
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    for link in &record.links {
+        let check = check(link);
+        assert_eq!((check.control, check.sent, check.arrived()), (Some(0), 0, None), "{link:#?}");
+        assert!(check.why_not.as_deref().unwrap().contains("not on one Ethernet segment"), "{link:#?}");
+        assert_eq!(link.proved, link.dropped_packets > 0, "the check proves nothing: {link:#?}");
+    }
+    let told = String::from_utf8(daemon.cli(&["wait", "p", "--timeout", "1ms"]).stdout).unwrap();
+    assert!(told.contains("n1→n2: the active check says nothing"), "{told}");
+}
+
+#[test]
+fn a_cut_that_is_not_full_is_not_checked() {
+    if !can_run("a_cut_that_is_not_full_is_not_checked") {
+        return;
+    }
+    let lab = Lab::new(2);
+    let daemon = start(&lab.config(Place::OwnNic, "auto"));
+    let loss = Percent::new(50.0).unwrap();
+    daemon.apply("p", &PartitionRequest { loss, ..verified(isolate("n1", LONG)) });
+    assert_eq!(daemon.partition("p").state, PartitionState::Active);
+    std::thread::sleep(Duration::from_millis(400));
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    for link in &record.links {
+        assert_eq!((check(link).control, check(link).sent), (None, 0), "{link:#?}");
+        assert!(check(link).why_not.as_deref().unwrap().contains("in full"), "{link:#?}");
+    }
+}
