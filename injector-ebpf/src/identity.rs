@@ -123,7 +123,7 @@ pub fn group(scene: &Scene, side: Side) -> u32 {
             return asked;
         }
     }
-    if side.named_sender() != WORLD { SIDE.load() } else { UNJUDGED }
+    if side.named_sender() == WORLD { UNJUDGED } else { SIDE.load() }
 }
 
 /// The peer that lists or claims the address of one end of the scene's packet, of which `listed` is what [`listed`] says;

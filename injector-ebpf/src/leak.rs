@@ -44,7 +44,7 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
         && scene.packet.flags & flag::GROUP == 0
         && traits_of(WORLD) & traits::ALL_BOUND == 0
     {
-        let other = if sender != WORLD { receiver_by_mac() } else { sender_by_mac() };
+        let other = if sender == WORLD { sender_by_mac() } else { receiver_by_mac() };
         if other == WORLD {
             emit::count(counter::UNNAMED, 1);
         }

@@ -71,10 +71,9 @@ pub extern "C" fn claim(peer: u32) -> u32 {
     let Some(scene) = SCENE.get(0) else { return 0 };
     let packet = &scene.packet;
     let claimed: Address = match packet.discovery {
-        discovery::REQUEST => packet.src,
         // From the unspecified address: the target is what it is about to take.
         discovery::SOLICITATION if packet.src == [0; 4] => packet.dst,
-        discovery::SOLICITATION => packet.src,
+        discovery::REQUEST | discovery::SOLICITATION => packet.src,
         discovery::OVERRIDE => packet.announced,
         _ => return 0,
     };

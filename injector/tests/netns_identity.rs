@@ -14,7 +14,7 @@ use live::daemon::{Daemon, isolate, links};
 use live::lab::{CLIENT, Lab, Place, addresses, ipv4};
 use live::traffic::{Kind, assert_cut, assert_flows, udp_reaches};
 
-const LONG: Duration = Duration::from_secs(120);
+const LONG: Duration = Duration::from_mins(2);
 const PATIENCE: Duration = Duration::from_secs(10);
 const DOUBT: Duration = Duration::from_millis(250);
 
@@ -158,9 +158,6 @@ fn clients_behind_a_router_peer_are_untouched() {
     for node in ["n1", "n2"] {
         lab.ip(node, &format!("route add 10.77.0.0/24 via {}", ipv4(3)));
     }
-    let mac = lab.within("n3", || std::fs::read_to_string("/sys/class/net/eth0/address"));
-    // Sysfs shows the namespace that it was mounted in: ask netlink in that one.
-    drop(mac);
     let shown = std::process::Command::new("ip")
         .args(["-n", &lab.netns("n3"), "-json", "link", "show", "dev", "eth0"])
         .output()

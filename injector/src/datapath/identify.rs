@@ -62,7 +62,7 @@ impl NameMaps {
     /// Writes what changed.
     pub fn write(&mut self, identity: &Identity) -> Result<(), DatapathError> {
         let id = |peer: &PeerId| u32::from(peer.0);
-        let ports = identity.ports.iter().map(|(at, port)| (*at, port_of(identity, port))).collect();
+        let ports = identity.ports.iter().map(|(at, port)| (*at, port_of(identity, *port))).collect();
         update(&mut self.written.ports, ports, |at, port| {
             let value = port.copied().unwrap_or_default();
             match self.ports.set(*at, value, 0) {
@@ -104,7 +104,7 @@ impl NameMaps {
     }
 }
 
-fn port_of(identity: &Identity, from: &identity::Port) -> Port {
+fn port_of(identity: &Identity, from: identity::Port) -> Port {
     let is_seen = identity.peers.get(&from.peer).is_some_and(|traits| traits.is_seen);
     let mut flags = 0;
     for (is_so, flag) in

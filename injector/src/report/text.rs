@@ -218,40 +218,7 @@ pub fn notes(run: &Run) -> Vec<String> {
             s.power.trials_to_see_5_percent.map_or_else(String::new, |n| n.to_string()),
         ));
     }
-    let unfelt = run
-        .trials
-        .iter()
-        .filter(|trial| trial.cluster.outcome == Outcome::Recovered && trial.cluster.impaired == Some(false));
-    let unfelt = unfelt.count() as u64;
-    if unfelt > 0 {
-        let were = if unfelt == 1 { "recovered trial is of a cut" } else { "recovered trials are of cuts" };
-        notes.push(format!(
-            "{unfelt} {were} that no required endpoint felt: they count as recovered after 0, and show nothing of a \
-             recovery. If they are many, probe what needs the links, or hold longer."
-        ));
-    }
-    if s.unproved > 0 {
-        notes.push(format!(
-            "{} of a cut that is not proved: it was not in force, or no packet was dropped on its links.",
-            trials(s.unproved)
-        ));
-    }
-    let with =
-        |links: fn(&Trial) -> usize| run.trials.iter().filter(move |trial| links(trial) > 0).count() as u64;
-    let (unknown, left_out) = (with(|trial| trial.unknown_links), with(|trial| trial.left_out_links));
-    if unknown > 0 {
-        notes.push(format!(
-            "Coverage is unknown for links of {}: all their known paths pass hooks, but not all devices of either peer \
-             are known.",
-            plural(unknown)
-        ));
-    }
-    if left_out > 0 {
-        notes.push(format!(
-            "Links of {} are not covered and were left out on purpose: they take no part in the verdict.",
-            plural(left_out)
-        ));
-    }
+    notes.extend(cuts(run));
     let mut after: Vec<f64> = run
         .trials
         .iter()
@@ -307,6 +274,47 @@ fn plural(n: u64) -> String {
 
 fn trials(n: u64) -> String {
     if n == 1 { "1 trial is".to_owned() } else { format!("{n} trials are") }
+}
+
+/// What the cuts of a run leave open: not felt, not proved, not covered.
+fn cuts(run: &Run) -> Vec<String> {
+    let s = &run.summary;
+    let mut notes = Vec::new();
+    let unfelt = run
+        .trials
+        .iter()
+        .filter(|trial| trial.cluster.outcome == Outcome::Recovered && trial.cluster.impaired == Some(false));
+    let unfelt = unfelt.count() as u64;
+    if unfelt > 0 {
+        let were = if unfelt == 1 { "recovered trial is of a cut" } else { "recovered trials are of cuts" };
+        notes.push(format!(
+            "{unfelt} {were} that no required endpoint felt: they count as recovered after 0, and show nothing of a \
+             recovery. If they are many, probe what needs the links, or hold longer."
+        ));
+    }
+    if s.unproved > 0 {
+        notes.push(format!(
+            "{} of a cut that is not proved: it was not in force, or no packet was dropped on its links.",
+            trials(s.unproved)
+        ));
+    }
+    let with =
+        |links: fn(&Trial) -> usize| run.trials.iter().filter(move |trial| links(trial) > 0).count() as u64;
+    let (unknown, left_out) = (with(|trial| trial.unknown_links), with(|trial| trial.left_out_links));
+    if unknown > 0 {
+        notes.push(format!(
+            "Coverage is unknown for links of {}: all their known paths pass hooks, but not all devices of either peer \
+             are known.",
+            plural(unknown)
+        ));
+    }
+    if left_out > 0 {
+        notes.push(format!(
+            "Links of {} are not covered and were left out on purpose: they take no part in the verdict.",
+            plural(left_out)
+        ));
+    }
+    notes
 }
 
 /// Trials by outcome, in a line.

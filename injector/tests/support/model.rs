@@ -193,13 +193,12 @@ impl Model {
         }
         let stamps = self.stamps.entry(key).or_default();
         first(&mut stamps.first_packet, now);
-        match &reading.content {
-            Content::Tcp { handshake, .. } => match handshake {
+        if let Content::Tcp { handshake, .. } = &reading.content {
+            match handshake {
                 (true, false) => first(&mut stamps.first_syn, now),
                 (true, true) => first(&mut stamps.first_synack, now),
                 (false, _) => {}
-            },
-            _ => {}
+            }
         }
         let ports = match &reading.content {
             Content::Tcp { ports, payload: (1.., _), .. } | Content::Udp { ports, payload: 1.. } => *ports,

@@ -21,9 +21,17 @@ pub struct HooksFound {
     at: MonoNs,
     /// The interfaces, by id and index.
     asked: Vec<(u32, u32)>,
-    /// What is on them, in their order, `None` for one that is gone; and the indices of all interfaces of the namespace
-    /// that have a TC program of others, if that was asked for. Or why that is not known.
-    read: Result<(Vec<Option<HookState>>, Option<Vec<u32>>), String>,
+    /// What is on them, or why that is not known.
+    read: Result<Read, String>,
+}
+
+/// What was read in one namespace.
+#[derive(Debug)]
+struct Read {
+    /// What is on the interfaces that were asked for, in their order; `None` for one that is gone.
+    states: Vec<Option<HookState>>,
+    /// The indices of all interfaces of the namespace that have a TC program of others, if that was asked for.
+    foreign: Option<Vec<u32>>,
 }
 
 /// How far to look for others' programs.
@@ -50,9 +58,10 @@ impl Wanted {
         let (ids, queries): (Vec<u32>, Vec<HookQuery>) = self.hooked.into_iter().unzip();
         let asked = ids.into_iter().zip(queries.iter().map(|query| query.index)).collect();
         let read = if self.on_all {
-            states_of_all(&queries).await.map(|(states, foreign)| (states, Some(foreign)))
+            let read = states_of_all(&queries).await;
+            read.map(|(states, foreign)| Read { states, foreign: Some(foreign) })
         } else {
-            states(&queries).await.map(|states| (states, None))
+            states(&queries).await.map(|states| Read { states, foreign: None })
         };
         HooksFound { at, asked, read: read.map_err(|error| error.to_string()) }
     }
@@ -105,10 +114,10 @@ impl Interfaces {
     /// Takes in what was found on the hooks of one namespace that was asked; what changed, for the timeline.
     pub(super) async fn hooks_found(
         &mut self,
-        netns: &Option<Netns>,
+        netns: Option<&Netns>,
         found: HooksFound,
     ) -> Vec<(String, String)> {
-        self.hooks_asked.remove(netns);
+        self.hooks_asked.remove(&netns.cloned());
         self.take_hooks(netns, found).await.unwrap_or_else(|error| {
             tracing::warn!(error, "the programs on the hooks could not be read");
             Vec::new()
@@ -117,13 +126,13 @@ impl Interfaces {
 
     async fn take_hooks(
         &mut self,
-        netns: &Option<Netns>,
+        netns: Option<&Netns>,
         found: HooksFound,
     ) -> Result<Vec<(String, String)>, String> {
-        let (states, foreign) = found.read?;
+        let Read { states, foreign } = found.read?;
         let are_others_known = foreign.is_some();
         if let Some(foreign) = foreign {
-            let here = self.entries.iter().filter(|entry| entry.interface.netns == *netns);
+            let here = self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns);
             let is_past = |entry: &&Entry| {
                 self.is_host_end(entry.id) && foreign.iter().any(|index| Some(*index) != entry.index())
             };
@@ -166,11 +175,11 @@ impl Interfaces {
         let mut warnings = Vec::new();
         for (netns, found) in self.read_hooks().await {
             let taken = match found {
-                Ok(found) => self.take_hooks(&netns, found).await,
+                Ok(found) => self.take_hooks(netns.as_ref(), found).await,
                 Err(error) => Err(error),
             };
             match taken {
-                Ok(changed) => changes.extend(changed),
+                Ok(news) => changes.extend(news),
                 Err(error) => {
                     let place = netns
                         .map_or_else(|| "the daemon's own namespace".to_owned(), |netns| netns.to_string());
@@ -253,7 +262,7 @@ impl Interfaces {
     pub async fn views(&self) -> Vec<AttachmentView> {
         let mut states: BTreeMap<u32, Result<HookState, String>> = BTreeMap::new();
         for (netns, found) in self.read_hooks().await {
-            let read = found.and_then(|found| Ok((found.asked, found.read?.0)));
+            let read = found.and_then(|found| Ok((found.asked, found.read?.states)));
             match read {
                 Ok((asked, read)) => states.extend(
                     asked

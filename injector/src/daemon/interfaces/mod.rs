@@ -325,7 +325,7 @@ impl Interfaces {
                 changes.told.extend(self.prepared(id, instance).await);
             }
             InterfaceEvent::Hooks { netns, found } => {
-                changes.told.extend(self.hooks_found(&netns, found).await);
+                changes.told.extend(self.hooks_found(netns.as_ref(), found).await);
             }
             InterfaceEvent::Survey { at } => return self.survey(at, config, kernel, cuts).await,
         }
