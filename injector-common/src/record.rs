@@ -31,8 +31,8 @@ pub struct LinkStamps {
     pub leaked_packets: u64,
     /// The first of them.
     pub first_leak: u64,
-    /// The first packet after the heal by which a conversation (the addresses and ports of both ends) had carried payload
-    /// both ways: a retransmission that nobody answers, or that is answered by a reset, is none.
+    /// The first packet after the heal by which a conversation had carried payload both ways: a TCP connection, or all
+    /// datagrams between two addresses. A retransmission that nobody answers, or that is answered by a reset, is none.
     pub first_exchange: u64,
     /// Packets dropped at the receiver's port a second or more after the cut, although the sender's should have dropped
     /// them.

@@ -127,7 +127,7 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
             stamps.first_data = scene.clock.exact();
             rang = true;
         }
-        if data && stamps.first_exchange == 0 && has_exchanged(packet, slot.generation) {
+        if data && stamps.first_exchange == 0 && has_exchanged(slot.generation) != 0 {
             stamps.first_exchange = scene.clock.exact();
             rang = true;
         }
@@ -138,10 +138,16 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
     1
 }
 
-/// Notes that a conversation carried payload this way; whether it has carried some both ways by now.
-#[inline(always)]
-fn has_exchanged(packet: &Packet, generation: u32) -> bool {
-    let Packet { src, dst, sport, dport, .. } = *packet;
+/// Notes that the conversation of the scene's packet carried payload this way; whether it has carried some both ways by
+/// now. A global function of plain numbers, as `decide`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn has_exchanged(generation: u32) -> u32 {
+    let Some(scene) = SCENE.get(0) else { return 0 };
+    let packet = &scene.packet;
+    let Packet { src, dst, .. } = *packet;
+    // No kernel sends a datagram again by itself: of these, payload both ways is enough, whatever the ports.
+    let (sport, dport) = if packet.protocol == protocol::TCP { (packet.sport, packet.dport) } else { (0, 0) };
     let (key, way) = if is_lower(packet) {
         (StreamKey { src, dst, sport, dport, stream: generation }, 1)
     } else {
@@ -150,13 +156,13 @@ fn has_exchanged(packet: &Packet, generation: u32) -> bool {
     let Some(ways) = CONVERSATIONS.get_ptr_mut(&key) else {
         // The oldest makes room: a conversation that pauses so long is noticed by its next exchange.
         let _ = CONVERSATIONS.insert(&key, &way, 0);
-        return false;
+        return 0;
     };
     // SAFETY: one aligned word; of two CPUs that race, the later one's packet completes the exchange.
     let seen = unsafe { ways.read_volatile() } | way;
     // SAFETY: as above.
     unsafe { ways.write_volatile(seen) };
-    seen == 3
+    u32::from(seen == 3)
 }
 
 /// Whether the sender is the lower end, by address and then port.

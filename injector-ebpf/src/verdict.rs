@@ -55,8 +55,7 @@ pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
         emit::count(counter::UNPARSED, 1);
     }
     let packets = bytes.segments(&scene.packet);
-    let outgoing = u32::from(way == Way::Out);
-    match judge_parsed(outgoing, word.live(), word.watched(), packets) {
+    match judge_parsed(side.packed(), word.live(), word.watched(), packets) {
         DROPPED => {
             // Only now, since the length is a call.
             observe::drops(packets, u64::from(bytes.len()));
@@ -79,11 +78,11 @@ const PASSED: u32 = 2;
 /// through the parser.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn judge_parsed(outgoing: u32, live: u32, watched: u32, packets: u64) -> u32 {
+pub extern "C" fn judge_parsed(side: u64, live: u32, watched: u32, packets: u64) -> u32 {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return IGNORED };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
-    let side = Side::of(if outgoing == 0 { Way::In } else { Way::Out });
+    let side = Side::unpacked(side);
     if is_for_the_switch(&scene.packet) {
         return IGNORED;
     }

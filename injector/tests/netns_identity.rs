@@ -232,6 +232,30 @@ fn wait_for_news(daemon: &Daemon, what: &str) {
     }
 }
 
+/// `with` believes nothing of a command whose cut could be bypassed.
+#[test]
+fn with_fails_if_its_cut_was_not_in_force() {
+    use live::foreign::{Foreign, Position};
+    let test = "with_fails_if_its_cut_was_not_in_force";
+    if !injector::datapath::has_tcx() {
+        return live::privilege::skip(test, "this kernel has no TCX");
+    }
+    if !can_run(test) {
+        return;
+    }
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&one_hook(&lab, "auto"));
+    assert_flows(&lab, &[Kind::Icmp], "n1", "n2");
+    let whole = daemon.cli(&["with", "isolate", "n1", "--", "sleep", "0.3"]);
+    assert_eq!(whole.status.code(), Some(0), "{whole:?}");
+    let ahead = Foreign::attach(&lab, "n1", Position::First);
+    let bypassed = daemon.cli(&["with", "isolate", "n1", "--", "sleep", "0.3"]);
+    drop(ahead);
+    assert_eq!(bypassed.status.code(), Some(125), "{bypassed:?}");
+    let said = String::from_utf8_lossy(&bypassed.stderr).into_owned();
+    assert!(said.contains("was not in force until the command ended"), "{said}");
+}
+
 /// Only the sender's interface is hooked: nothing else would hide what bypasses it.
 fn one_hook(lab: &Lab, hook: &str) -> String {
     let config = lab.config(Place::OwnNic, hook);
@@ -282,6 +306,24 @@ fn a_program_that_comes_before_ours_during_a_cut_is_noticed() {
         let attach =
             |lab: &Lab| -> Box<dyn std::any::Any> { Box::new(Foreign::attach(lab, "n1", Position::First)) };
         is_not_in_force("auto", attach, "runs before our program");
+    }
+}
+
+#[test]
+fn a_program_that_comes_and_goes_between_two_looks_is_noticed() {
+    use live::foreign::{Foreign, Position};
+    if !injector::datapath::has_tcx() {
+        let reason = "this kernel has no TCX";
+        live::privilege::skip("a_program_that_comes_and_goes_between_two_looks_is_noticed", reason);
+        return;
+    }
+    if can_run("a_program_that_comes_and_goes_between_two_looks_is_noticed") {
+        let flicker = |lab: &Lab| -> Box<dyn std::any::Any> {
+            drop(Foreign::attach(lab, "n1", Position::First));
+            Box::new(())
+        };
+        // Or it is seen while it is there.
+        is_not_in_force("auto", flicker, "before our");
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal};
 use tokio::process::{Child, Command};
@@ -14,7 +15,7 @@ use super::failure::{Exit, Failure};
 use super::partition::{Asked, describe};
 use super::{clean, heal, to_json};
 use crate::api::client::{Client, ClientError};
-use crate::api::types::{Code, HealedBy, Owner, PartitionState, PartitionView};
+use crate::api::types::{Code, HealedBy, InForce, LinkRecord, Owner, PartitionState, PartitionView};
 
 /// Tells the command the name of the partition that it runs under.
 const NAME_VARIABLE: &str = "INJECTOR_PARTITION";
@@ -87,7 +88,15 @@ async fn end(common: &Common, client: &mut Client, applied: &PartitionView) -> R
     let healed = client.heal(name).await.map_err(unknown)?;
     eprint!("{}", clean(&if common.json { to_json(&healed)? } else { heal::line(&healed) }));
     let why = match healed.healed_by {
-        HealedBy::Request if was_active => return Ok(()),
+        HealedBy::Request if was_active => {
+            let record =
+                client.recovery(name, Some(applied.generation), Duration::ZERO).await.map_err(unknown)?;
+            let mut links = record.links.iter().filter(|link| link.in_force == Some(InForce::No));
+            let Some(LinkRecord { src, dst, .. }) = links.next() else { return Ok(()) };
+            return Err(broken(format!(
+                "packets of {src}→{dst} passed the cut, or could pass; `injector wait {name}` says how"
+            )));
+        }
         HealedBy::Request => "another client healed it",
         HealedBy::Deadline => {
             "its deadline came first; give it a longer --for, or raise max_for in the config"

@@ -259,7 +259,7 @@ impl State {
         if partition.state != PartitionState::Prepared {
             return Err(Problem::new(
                 Code::WrongState,
-                format!("\"{name}\" is not prepared: it was enabled before"),
+                format!("\"{name}\" is not prepared: it was enabled or withdrawn before"),
             )
             .remedy("prepare it again after its heal"));
         }

@@ -239,6 +239,9 @@ impl State {
         for (interface, what) in changes.told {
             self.event(MonoNs::now(), EventKind::Interface { interface, what });
         }
+        if changes.hooks {
+            self.hooks_watched = None;
+        }
         changes.reborn
     }
 

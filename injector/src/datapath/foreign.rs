@@ -45,6 +45,8 @@ pub struct HookState {
     pub foreign: Vec<Foreign>,
     /// The sides on which a program of ours should be and is not.
     pub missing: Vec<Side>,
+    /// How often TCX was changed on either side, as the kernel counts; `None` where it has no TCX.
+    pub revisions: [Option<u64>; 2],
 }
 
 /// An interface to look at, of the calling thread's namespace.
@@ -157,9 +159,11 @@ fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain], tc: &Tc)
         let what = What::Chain(chain.name.clone());
         state.foreign.push(Foreign { side: Side::Egress, what, id: None, is_ahead: are_we });
     }
-    for side in Side::ALL {
+    for (at, side) in Side::ALL.into_iter().enumerate() {
         let filters = tc.filters(*index, side)?;
-        let tcx = tcx(*index, side)?.unwrap_or_default();
+        let (tcx, revision) = tcx(*index, side)?.unzip();
+        state.revisions[at] = revision;
+        let tcx = tcx.unwrap_or_default();
         let mut is_there = tcx.iter().any(|id| ours.contains(id)) || filters.iter().any(is_ours);
         if are_we && !is_there && !(hooked.is_xdp && side == Side::Ingress) {
             state.missing.push(side);
@@ -246,10 +250,10 @@ struct Query {
 
 const _: () = assert!(size_of::<Query>() == 64);
 
-/// The ids on a TCX hook, in the order of execution; `None` if the kernel has no TCX.
+/// The ids on a TCX hook, in the order of execution, and how often it was changed; `None` if the kernel has no TCX.
 ///
 /// aya's own query opens each program for its name, which takes `CAP_SYS_ADMIN`.
-fn tcx(index: u32, side: Side) -> io::Result<Option<Vec<u32>>> {
+fn tcx(index: u32, side: Side) -> io::Result<Option<(Vec<u32>, u64)>> {
     const PROG_QUERY: libc::c_int = 16;
     let mut ids = [0_u32; MOST];
     let mut query = Query {
@@ -265,14 +269,14 @@ fn tcx(index: u32, side: Side) -> io::Result<Option<Vec<u32>>> {
     // SAFETY: the attributes are as long as told, and point to as many ids as told; both outlive the call.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, size_of::<Query>()) };
     if answer == 0 {
-        return Ok(Some(ids[..(query.count as usize).min(MOST)].to_vec()));
+        return Ok(Some((ids[..(query.count as usize).min(MOST)].to_vec(), query.revision)));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         // The attach type is unknown.
         Some(libc::EINVAL) => Ok(None),
         // Nobody was ever there.
-        Some(libc::ENOENT) => Ok(Some(Vec::new())),
+        Some(libc::ENOENT) => Ok(Some((Vec::new(), 0))),
         _ => Err(error),
     }
 }

@@ -26,6 +26,8 @@ pub enum News {
     Routes(Vec<Route>),
     /// A local address is there, or gone: the interface index, the address, and whether it is there.
     Address(u32, IpAddr, bool),
+    /// A queueing discipline or a filter of an interface came or went, by the interface's index.
+    Hooks(u32),
     /// Notifications were lost: everything has to be looked at.
     Overrun,
 }
@@ -33,7 +35,7 @@ pub enum News {
 /// What is subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Topic {
-    /// Interfaces alone.
+    /// Interfaces, and the queueing disciplines and filters on them.
     Links,
     /// Where addresses live: neighbours, bridge ports, routes, local addresses.
     Places,
@@ -42,7 +44,7 @@ pub enum Topic {
 impl Topic {
     fn groups(self) -> &'static [MulticastGroup] {
         match self {
-            Self::Links => &[MulticastGroup::Link],
+            Self::Links => &[MulticastGroup::Link, MulticastGroup::Tc],
             Self::Places => &[
                 MulticastGroup::Neigh,
                 MulticastGroup::Ipv4Route,
@@ -91,6 +93,12 @@ fn news(message: &RouteNetlinkMessage) -> Option<News> {
         }
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
             News::Routes(routes(route))
+        }
+        RouteNetlinkMessage::NewQueueDiscipline(message)
+        | RouteNetlinkMessage::DelQueueDiscipline(message)
+        | RouteNetlinkMessage::NewTrafficFilter(message)
+        | RouteNetlinkMessage::DelTrafficFilter(message) => {
+            News::Hooks(u32::try_from(message.header.index).ok()?)
         }
         RouteNetlinkMessage::NewAddress(message) => address(message, true)?,
         RouteNetlinkMessage::DelAddress(message) => address(message, false)?,

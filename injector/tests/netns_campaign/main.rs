@@ -133,7 +133,6 @@ fn a_quorum_that_joins_by_unlisted_addresses_is_cut() {
     let record = &lab.records()[0];
     assert!(record.proved, "{record:#?}");
     assert_eq!(endpoint(record, "ingress@n1").impaired, Some(true), "{record:#?}");
-    assert_eq!(endpoint(record, "ingress@n2").impaired, Some(false), "{record:#?}");
 }
 
 #[test]

@@ -200,8 +200,10 @@ impl Model {
                 (false, _) => {}
             }
         }
+        // Of datagrams, which no kernel sends again by itself, payload both ways is enough.
         let ports = match &reading.content {
-            Content::Tcp { ports, payload: (1.., _), .. } | Content::Udp { ports, payload: 1.. } => *ports,
+            Content::Tcp { ports, payload: (1.., _), .. } => *ports,
+            Content::Udp { payload: 1.., .. } => None,
             _ => return,
         };
         first(&mut stamps.first_data, now);

@@ -18,7 +18,9 @@ impl Interfaces {
                 // Attached and still of that name: it went up or down, or the like.
                 is_name != (entry.index() == Some(link.index))
             }
-            News::Neighbour(..) | News::Port(..) | News::Routes(_) | News::Address(..) => false,
+            News::Neighbour(..) | News::Port(..) | News::Routes(_) | News::Address(..) | News::Hooks(_) => {
+                false
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 use super::gaps::Gap;
 use crate::clock::MonoNs;
 use crate::config::{Interface, Netns};
-use crate::datapath::{Attachment, DatapathError, Instance, Names, Refused, shown};
+use crate::datapath::{Attachment, DatapathError, HookState, Instance, Names, Refused, shown};
 use crate::netns::Workers;
 
 /// How many gaps of an interface are remembered.
@@ -31,6 +31,8 @@ pub struct Entry {
     pub gaps: Vec<Gap>,
     /// When something could send packets past our programs.
     pub bypasses: Vec<Bypass>,
+    /// What was on its hooks when they were last read; `None` since our programs were attached.
+    pub last_state: Option<HookState>,
     /// When our programs were last known to be on their hooks, with nothing before them.
     pub whole_at: MonoNs,
 }
@@ -59,6 +61,7 @@ impl Entry {
             missing,
             gaps: Vec::new(),
             bypasses: Vec::new(),
+            last_state: None,
             whole_at: MonoNs(0),
         }
     }
@@ -118,6 +121,7 @@ impl Entry {
                 );
                 self.attachment = Some(attachment);
                 self.whole_at = now;
+                self.last_state = None;
                 Ok(())
             }
             Err(Refused { ebpf, error }) => {

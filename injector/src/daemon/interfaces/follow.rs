@@ -23,9 +23,10 @@ pub struct Last<'a> {
 /// Whether a survey could find something else than the last one, for this news from one of its namespaces. `None` is a
 /// namespace that it did not see.
 pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, news: &News) -> bool {
-    let Some(facts) = space.map(|space| &space.facts) else { return true };
+    let Some(facts) = space.map(|space| &space.facts) else { return !matches!(news, News::Hooks(_)) };
     match news {
         News::Overrun => true,
+        News::Hooks(_) => false,
         News::Gone(index) => facts.link(*index).is_some(),
         News::Link(link) => facts.link(link.index).is_none_or(|known| {
             // Not its kind: a bridge tells of its ports without it.

@@ -13,6 +13,7 @@ use crate::clock::MonoNs;
 use crate::config::Netns;
 use crate::datapath::{HookQuery, HookState, Names, ids, names, shown, states, states_of_all};
 use crate::identity::End;
+use crate::netlink::news::News;
 
 /// What was found on the hooks of the interfaces of one namespace.
 #[derive(Debug)]
@@ -80,6 +81,18 @@ impl Interfaces {
             wanted.on_all |= self.is_host_end(entry.id);
         }
         groups
+    }
+
+    /// Whether news may be of the hooks of an interface that our programs are on: XDP comes as news of the interface, what is
+    /// on clsact as that of a filter. Of TCX and nftables there is none.
+    pub(super) fn is_of_hooks(&self, netns: Option<&Netns>, news: &News) -> bool {
+        let index = match news {
+            News::Hooks(index) => *index,
+            News::Link(link) => link.index,
+            _ => return false,
+        };
+        let mut here = self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns);
+        here.any(|entry| entry.index() == Some(index))
     }
 
     /// Whether an interface is the host end of a peer's link.
@@ -215,6 +228,18 @@ impl Interfaces {
             let again = self.try_again(at).await;
             return [lost].into_iter().chain(again).collect();
         }
+        let mut changes = Vec::new();
+        let entry = &mut self.entries[at];
+        let before = entry.last_state.replace(state.clone());
+        let has_come_and_gone =
+            |before: HookState| before.revisions != state.revisions && before.foreign == state.foreign;
+        if before.is_some_and(has_come_and_gone) && !entry.is_bypassed() {
+            let why =
+                "programs came or went on its TCX hooks between two looks, and may have run before ours";
+            let time = Gap { from: entry.whole_at, until: Some(when) };
+            entry.begin_bypass(Bypass { time, why: why.to_owned() });
+            changes.push((shown(&entry.interface), why.to_owned()));
+        }
         let ahead: Vec<_> = state.foreign.iter().filter(|foreign| foreign.is_ahead).collect();
         let is_bypassed = self.entries[at].is_bypassed();
         let id = self.entries[at].id;
@@ -223,15 +248,16 @@ impl Interfaces {
             if are_others_known || !self.is_host_end(id) {
                 self.entries[at].whole_at = when;
             }
-            if !is_bypassed {
-                return Vec::new();
+            if is_bypassed {
+                let entry = &mut self.entries[at];
+                entry.end_bypass(when);
+                changes
+                    .push((shown(&entry.interface), "nothing runs before our programs any more".to_owned()));
             }
-            let entry = &mut self.entries[at];
-            entry.end_bypass(when);
-            return vec![(shown(&entry.interface), "nothing runs before our programs any more".to_owned())];
+            return changes;
         }
         if is_bypassed {
-            return Vec::new();
+            return changes;
         }
         let why = if ahead.is_empty() {
             "a TC program of others on another interface of its namespace may redirect past it".to_owned()
@@ -244,7 +270,8 @@ impl Interfaces {
         let from = entry.whole_at;
         entry.begin_bypass(Bypass { time: Gap { from, until: None }, why: why.clone() });
         tracing::warn!(interface = shown(&entry.interface), why, "bypassed");
-        vec![(shown(&entry.interface), why)]
+        changes.push((shown(&entry.interface), why));
+        changes
     }
 
     /// The names of programs, as far as they are known: of later ones the supervisor's rights decide.

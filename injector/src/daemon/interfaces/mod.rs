@@ -104,6 +104,8 @@ pub struct Changes {
     pub told: Vec<(String, String)>,
     /// Namespaces that have a new thread: their probes start anew.
     pub reborn: Vec<Netns>,
+    /// Whether something may have changed on hooks that ours are on.
+    pub hooks: bool,
 }
 
 /// All interfaces, and the threads inside their namespaces.
@@ -296,6 +298,7 @@ impl Interfaces {
         let mut changes = Changes::default();
         match event {
             InterfaceEvent::News { netns, identity, at, news } => {
+                changes.hooks = self.is_of_hooks(netns.as_ref(), &news);
                 // Otherwise the last words of a namespace that is no more.
                 if self.workers.identity(netns.as_ref()) == Some(identity) {
                     for entry in 0..self.entries.len() {
