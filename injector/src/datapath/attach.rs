@@ -184,11 +184,6 @@ impl Attachment {
         }
     }
 
-    /// The thread in its namespace.
-    pub fn worker(&self) -> &Worker {
-        &self.worker
-    }
-
     /// Detaches, and gives the instance back for another attachment; `None` if the namespace's thread has ended, or
     /// does not come to it.
     pub async fn release(mut self) -> Option<Ebpf> {

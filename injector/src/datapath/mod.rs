@@ -18,8 +18,7 @@ mod settler;
 
 pub use attach::{Attachment, Hooks, Refused, look, shown};
 pub use foreign::{
-    Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, program_shown, states,
-    states_of_all, xdp_owner,
+    Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
 pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
 pub use instances::Instances;
