@@ -26,7 +26,7 @@ fn an_interface_that_comes_back_is_attached_again_and_cuts() {
     let lab = Lab::switched(2);
     let daemon = Daemon::start(&lab, "d", &named(&lab, 2, "{ name: eth0, netns: @n1 }"));
     let n1 = lab.name("n1");
-    assert!(lab.reaches(1, 2));
+    assert!(lab.reaches_soon(1, 2));
     daemon.cli("partition isolate n1 --name p --for 60s");
     assert!(!lab.reaches(1, 2));
 
@@ -61,7 +61,7 @@ fn an_interface_that_comes_back_is_attached_again_and_cuts() {
         ok(env!("CARGO_BIN_EXE_injector"), &format!("--socket {} timeline", daemon.socket.display()));
     assert!(timeline.contains(&format!("attached: {}", tc())) && timeline.contains("lost: "), "{timeline}");
     let healed = daemon.cli("heal p");
-    assert!(lab.reaches(1, 2), "{healed}");
+    assert!(lab.reaches_soon(1, 2), "{healed}");
     let record = daemon.cli("wait p --timeout 20s");
     assert_eq!(record["outcome"], "harness_failed", "{record}");
     assert!(record["links"][0]["uncovered"][0]["until_ns"].is_number(), "{record}");
@@ -111,7 +111,7 @@ fn a_namespace_made_again_under_its_name_is_entered_again() {
     daemon.wait_hook(&n1, "eth0", Some(tc()));
     assert!(!lab.reaches(1, 2));
     daemon.cli("heal p");
-    assert!(lab.reaches(1, 2));
+    assert!(lab.reaches_soon(1, 2));
 }
 
 #[test]
@@ -153,7 +153,7 @@ fn loss_on_a_path_through_two_hooks_is_rolled_once() {
     // Both at the switch: which of them is whose, the learned addresses and the pairs' other ends tell.
     let daemon =
         Daemon::start(&lab, "d", &named(&lab, 2, "{ name: v1, netns: @s }, { name: v2, netns: @s }"));
-    assert!(lab.reaches(1, 2));
+    assert!(lab.reaches_soon(1, 2));
     let view = daemon.cli("partition isolate n1 --name p --for 60s --loss 30%");
     assert_eq!(view["warnings"], serde_json::json!([]), "{view}");
     let got = lab.delivered(1, 2, SENT);
@@ -254,7 +254,7 @@ fn xdp_is_native_or_generic_and_never_taken_from_others() {
     let generic = first.attachment(&switch, "br0");
     assert_eq!(generic["hook"], format!("xdp-generic+{}", tc()));
     assert!(generic["why"].as_str().unwrap().contains("in the stack"), "{generic}");
-    assert!(lab.reaches(1, 2) && lab.reaches(2, 1));
+    assert!(lab.reaches_soon(1, 2) && lab.reaches_soon(2, 1));
 
     let second = Daemon::start(&lab, "second", &named(&lab, 2, "{ name: eth0, netns: @n1, hook: xdp }"));
     let taken = second.attachment(&n1, "eth0");

@@ -141,6 +141,12 @@ impl Lab {
         self.delivered(from, to, 1) == 1
     }
 
+    /// Whether datagrams reach another node within 10 s. An address that was asked for during a cut is asked for
+    /// again once a second only, so the first datagrams after a heal may wait in vain.
+    pub fn reaches_soon(&self, from: usize, to: usize) -> bool {
+        (0..10).any(|_| self.reaches(from, to))
+    }
+
     /// How many of some datagrams from one node reach another.
     pub fn delivered(&self, from: usize, to: usize, count: usize) -> usize {
         let socket = |node: usize| {
