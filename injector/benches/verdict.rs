@@ -14,10 +14,10 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use injector::datapath::{Clocks, Datapath as _, SlotIndex, execute};
-use injector::identity::{End, Identity, Port, Traits};
-use injector::model::{Link, PeerId};
-use injector::plan::{Cell, Presence, Step};
 use injector_common::{SLOTS, Word};
+use injector_core::identity::{End, Identity, Port, Traits};
+use injector_core::model::{Link, PeerId};
+use injector_core::plan::{Cell, Presence, Step};
 use programs::{Hook, INTERFACE, Programs, config, link, steady};
 use result::Run;
 

@@ -19,7 +19,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Json, Router};
 use clap::{Parser, ValueEnum};
-use injector::clock::Span;
+use injector_core::clock::Span;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};

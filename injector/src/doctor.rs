@@ -7,12 +7,12 @@ use std::fs;
 
 use serde::Serialize;
 
-use crate::config::{Config, Interface, Interfaces, Netns};
 use crate::datapath::{
     Clocks, HookQuery, Kernel, Sweep, chain, has_tcx, ids, names, shown, states, sweep, xdp_owner,
 };
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{Identity, Workers};
+use injector_core::config::{Config, Interface, Interfaces, Netns};
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

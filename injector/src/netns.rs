@@ -20,8 +20,8 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::Netns;
 use crate::rights::{Rights, RightsError, Role};
+use injector_core::config::Netns;
 
 /// How long a thread may take over a job before nobody waits for it any more: having programs verified takes seconds
 /// on an emulated machine.

@@ -14,7 +14,7 @@ use rustix::thread::{
     set_capabilities_secure_bits,
 };
 
-use crate::config::{Config, Interfaces, Netns, ProbeKind};
+use injector_core::config::{Config, Interfaces, Netns, ProbeKind};
 
 /// Why a thread can't give up its rights. It stops the start.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 
-use injector::api::server::{ApiSocket, SocketError};
+use injector::server::{ApiSocket, SocketError};
 use serde_json::json;
 use support::{Answer, Asked, Served, socket_in};
 
@@ -205,7 +205,7 @@ fn the_configured_group_and_mode_are_set() {
     let directory = tempfile::tempdir().unwrap();
     let gid = nix::unistd::Gid::effective();
     let group = nix::unistd::Group::from_gid(gid).unwrap().expect("our group has a name").name;
-    let socket = ApiSocket::bind(&injector::config::Socket { group, ..socket_in(&directory) }).unwrap();
+    let socket = ApiSocket::bind(&injector_core::config::Socket { group, ..socket_in(&directory) }).unwrap();
     let found = std::fs::symlink_metadata(socket.path()).unwrap();
     assert_eq!((found.mode() & 0o7777, found.gid()), (0o660, gid.as_raw()));
     assert_eq!(socket.access().gid, Some(gid.as_raw()));
@@ -214,7 +214,7 @@ fn the_configured_group_and_mode_are_set() {
 #[test]
 fn a_socket_in_use_is_refused_and_a_stale_one_replaced() {
     let served = Served::start();
-    let in_use = injector::config::Socket {
+    let in_use = injector_core::config::Socket {
         path: served.path.clone(),
         group: "no-such-group-here".to_owned(),
         mode: 0o660,
@@ -279,7 +279,7 @@ fn the_client_opens_anew_what_was_closed_in_between() {
     });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let mut client = injector::api::client::Client::connect(&path).await.unwrap();
+        let mut client = injector_client::Client::connect(&path).await.unwrap();
         assert_eq!(client.heal_all().await.unwrap(), []);
         assert_eq!(client.heal_all().await.unwrap(), []);
     });

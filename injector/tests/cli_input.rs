@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use injector::api::types::PartitionRequest;
+use injector_core::api::PartitionRequest;
 use support::{Asked, Served};
 
 fn run(socket: &Path, arguments: &[&str], input: &str) -> Output {

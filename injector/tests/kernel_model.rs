@@ -9,12 +9,12 @@ mod support;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use injector::datapath::Clocks;
-use injector::identity::{End, Identity, Port, Traits};
-use injector::model::PeerId;
-use injector::plan::{Cell, Column, slot_scope};
 use injector_common::key::GROUP;
 use injector_common::record::{LinkStamps, counter};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
+use injector_core::identity::{End, Identity, Port, Traits};
+use injector_core::model::PeerId;
+use injector_core::plan::{Cell, Column, slot_scope};
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -405,7 +405,7 @@ fn the_programs_agree_with_the_model() {
         return;
     }
     let packets = env("INJECTOR_MODEL_CASES").unwrap_or(20_000);
-    let seed = env("INJECTOR_MODEL_SEED").unwrap_or_else(|| injector::clock::MonoNs::now().0);
+    let seed = env("INJECTOR_MODEL_SEED").unwrap_or_else(|| injector_core::clock::MonoNs::now().0);
     println!("INJECTOR_MODEL_SEED={seed}");
     let workers: u32 = 2;
     let begin = std::time::Instant::now();

@@ -4,8 +4,8 @@
 
 mod support;
 
-use injector::config::Config;
 use injector::datapath::Clocks;
+use injector_core::config::Config;
 
 use support::frame::fragment;
 use support::packet;

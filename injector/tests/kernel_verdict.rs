@@ -4,16 +4,16 @@
 
 mod support;
 
-use injector::clock::MonoNs;
-use injector::config::Config;
 use injector::datapath::{Clocks, Datapath as _, Presence, SlotIndex};
-use injector::identity::{End, Identity, Port, Traits};
-use injector::model::{Link, PeerId};
-use injector::plan::{Cell, Column};
 use injector_common::Word;
 use injector_common::key::LinkKey;
 use injector_common::record::counter;
 use injector_common::slot::LOSS_ALL;
+use injector_core::clock::MonoNs;
+use injector_core::config::Config;
+use injector_core::identity::{End, Identity, Port, Traits};
+use injector_core::model::{Link, PeerId};
+use injector_core::plan::{Cell, Column};
 
 use support::frame::fragment;
 use support::packet;

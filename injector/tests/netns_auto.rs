@@ -10,8 +10,8 @@ mod live;
 use std::time::Duration;
 
 use ground::Ground;
-use injector::api::types::{PartitionRequest, WarningCode};
-use injector::model::Percent;
+use injector_core::api::{PartitionRequest, WarningCode};
+use injector_core::model::Percent;
 use live::can_run;
 
 /// A peer with both addresses of a host number.

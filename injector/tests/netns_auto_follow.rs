@@ -10,8 +10,8 @@ mod live;
 use std::time::{Duration, Instant};
 
 use ground::Ground;
-use injector::api::types::PartitionRequest;
-use injector::model::Percent;
+use injector_core::api::PartitionRequest;
+use injector_core::model::Percent;
 use live::can_run;
 
 /// Peers with both addresses of a host number.

@@ -10,8 +10,8 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use injector::api::client::Client;
-use injector::api::types::PartitionState;
+use injector_client::Client;
+use injector_core::api::PartitionState;
 use live::can_run;
 use live::daemon::{Daemon, isolate, runtime};
 use live::lab::{Lab, Place};

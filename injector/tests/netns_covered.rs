@@ -11,8 +11,8 @@ mod live;
 use std::time::{Duration, Instant};
 
 use ground::Ground;
-use injector::api::types::{Code, CoverageState, NameSource, PartitionRequest, Problem, WarningCode};
-use injector::model::PeerName;
+use injector_core::api::{Code, CoverageState, NameSource, PartitionRequest, Problem, WarningCode};
+use injector_core::model::PeerName;
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
-use injector::api::types::{HealedBy, Outcome, PartitionRequest, PartitionState, StartAt, WarningCode};
-use injector::clock::MonoNs;
-use injector::model::Neighbour;
+use injector_core::api::{HealedBy, Outcome, PartitionRequest, PartitionState, StartAt, WarningCode};
+use injector_core::clock::MonoNs;
+use injector_core::model::Neighbour;
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use injector::api::types::{HealedBy, PartitionRequest, RecoveryRecord};
-use injector::clock::{MonoNs, Span};
-use injector::model::Shape;
+use injector_core::api::{HealedBy, PartitionRequest, RecoveryRecord};
+use injector_core::clock::{MonoNs, Span};
+use injector_core::model::Shape;
 use live::can_run;
 use live::daemon::{Daemon, links};
 use live::lab::{Lab, Place, addresses};

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use injector::clock::MonoNs;
+use injector_core::clock::MonoNs;
 use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, SWITCH, addresses};

@@ -7,8 +7,8 @@ mod live;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::{Duration, Instant};
 
-use injector::api::types::{InForce, Outcome, PartitionRequest};
-use injector::model::Neighbour;
+use injector_core::api::{InForce, Outcome, PartitionRequest};
+use injector_core::model::Neighbour;
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
 use live::lab::{CLIENT, Lab, Place, addresses, ipv4};

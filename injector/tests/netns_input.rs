@@ -9,7 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-use injector::api::types::{PartitionState, Status};
+use injector_core::api::{PartitionState, Status};
 use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::kernel::has_tcx;

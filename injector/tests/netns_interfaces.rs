@@ -33,7 +33,7 @@ fn an_interface_that_comes_back_is_attached_again_and_cuts() {
     ip(&format!("-n {n1} link delete eth0"));
     let gone = daemon.wait_hook(&n1, "eth0", None);
     assert!(gone["why"].as_str().unwrap().contains("no interface of this name"), "{gone}");
-    let made = injector::clock::MonoNs::now();
+    let made = injector_core::clock::MonoNs::now();
     lab.plug(1);
     daemon.wait_hook(&n1, "eth0", Some(tc()));
     let attached = daemon.attached_at();

@@ -6,8 +6,8 @@ mod live;
 
 use std::time::Duration;
 
-use injector::api::types::{HealedBy, Outcome, PartitionRequest, PartitionState};
-use injector::clock::MonoNs;
+use injector_core::api::{HealedBy, Outcome, PartitionRequest, PartitionState};
+use injector_core::clock::MonoNs;
 use live::can_run;
 use live::daemon::{Daemon, ahead, links};
 use live::lab::{Lab, Place};

@@ -9,9 +9,9 @@ mod packet;
 
 use std::time::Duration;
 
-use injector::api::types::PartitionRequest;
-use injector::model::Neighbour;
 use injector_common::packet::{Packet, parse};
+use injector_core::api::PartitionRequest;
+use injector_core::model::Neighbour;
 use live::can_run;
 use live::daemon::{Daemon, links};
 use live::tap::{JUMBO, Sent, Spot, Wire};

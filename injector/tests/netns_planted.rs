@@ -9,8 +9,8 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use injector::api::types::{Outcome, Phases, ProbeView};
-use injector::clock::MonoNs;
+use injector_core::api::{Outcome, Phases, ProbeView};
+use injector_core::clock::MonoNs;
 use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, addresses};

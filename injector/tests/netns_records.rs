@@ -8,10 +8,10 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use injector::api::client::Client;
-use injector::api::types::{Code, HealedBy, Outcome, Owner, PartitionRequest, PartitionState};
-use injector::clock::{MonoNs, Span};
-use injector::model::{Direction, Shape};
+use injector_client::Client;
+use injector_core::api::{Code, HealedBy, Outcome, Owner, PartitionRequest, PartitionState};
+use injector_core::clock::{MonoNs, Span};
+use injector_core::model::{Direction, Shape};
 use live::can_run;
 use live::daemon::{Daemon, ahead, isolate, links, runtime};
 use live::lab::{Lab, Place, addresses};
@@ -295,10 +295,8 @@ fn a_start_ahead_is_an_instant() {
         }
         assert!(packet.at < ends_at || !lost, "lost after the end");
     }
-    let past = PartitionRequest {
-        at: Some(injector::api::types::StartAt::MonoNs(MonoNs(1))),
-        ..isolate("n1", LONG)
-    };
+    let past =
+        PartitionRequest { at: Some(injector_core::api::StartAt::MonoNs(MonoNs(1))), ..isolate("n1", LONG) };
     assert_eq!(daemon.try_apply("past", &past).unwrap_err().code, Code::BadTime);
 }
 

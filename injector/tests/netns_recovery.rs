@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use injector::api::types::{EndpointAnswer, Outcome, RecoveryRecord, WireSight};
-use injector::clock::MonoNs;
+use injector_core::api::{EndpointAnswer, Outcome, RecoveryRecord, WireSight};
+use injector_core::clock::MonoNs;
 use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, addresses, ipv4};

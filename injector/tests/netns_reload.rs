@@ -11,8 +11,8 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use injector::api::types::{Code, ConfigOutcome, Event, EventKind, Outcome};
 use injector_common::record::Lease;
+use injector_core::api::{Code, ConfigOutcome, Event, EventKind, Outcome};
 use live::can_run;
 use live::daemon::{Daemon, isolate};
 use live::lab::{CLIENT, Lab, Place};

@@ -11,10 +11,10 @@ mod live;
 use std::time::{Duration, Instant};
 
 use ground::Ground;
-use injector::api::types::{
+use injector_core::api::{
     InForce, LinkCheck, LinkRecord, Outcome, PartitionRequest, PartitionState, RecoveryRecord, Verify,
 };
-use injector::model::Percent;
+use injector_core::model::Percent;
 use live::can_run;
 use live::daemon::{Daemon, ahead, isolate, links};
 use live::foreign::{Foreign, Position};

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::build::cargo;
 use crate::command::{check_interrupt, find_program, run_shown, workspace};
+use crate::layers::check_layers;
 use crate::setup::{Need, has_clippy, setup};
 use crate::toolchain;
 
@@ -13,9 +14,9 @@ use crate::toolchain;
 pub fn lint() -> Result<ExitCode> {
     setup(&[Need::Build, Need::Lint])?;
     let mut failed = Vec::new();
-    let mut check = |name: &'static str, command: &mut Command| -> Result<()> {
+    let mut check = |name: &'static str, run: &mut dyn FnMut() -> Result<()>| -> Result<()> {
         println!("Lint: {name}");
-        if let Err(error) = run_shown(command) {
+        if let Err(error) = run() {
             check_interrupt()?;
             eprintln!("{error:#}");
             failed.push(name);
@@ -23,17 +24,21 @@ pub fn lint() -> Result<ExitCode> {
         Ok(())
     };
 
-    check("format", cargo().args(["fmt", "--all", "--check"]))?;
+    check("format", &mut || run_shown(cargo().args(["fmt", "--all", "--check"])))?;
     let mut host = cargo();
     host.args(["clippy", "--workspace", "--exclude", "injector-ebpf", "--all-targets"]);
-    check("clippy", host.args(["--", "--deny", "warnings"]))?;
+    host.args(["--", "--deny", "warnings"]);
+    check("clippy", &mut || run_shown(&mut host))?;
     match ebpf_clippy() {
-        Ok(mut clippy) => check("clippy of the eBPF programs", &mut clippy)?,
+        Ok(mut clippy) => check("clippy of the eBPF programs", &mut || run_shown(&mut clippy))?,
         Err(reason) => println!("Lint: clippy of the eBPF programs is skipped: {reason}"),
     }
+    check("layers", &mut check_layers)?;
     if find_program("cargo-deny").is_some() {
         // Advisories need a download; what is in deny.toml does not.
-        check("licences and sources", cargo().args(["deny", "check", "bans", "licenses", "sources"]))?;
+        check("licences and sources", &mut || {
+            run_shown(cargo().args(["deny", "check", "bans", "licenses", "sources"]))
+        })?;
     } else {
         println!("Lint: licences and sources are skipped: there is no cargo-deny (cargo install cargo-deny)");
     }

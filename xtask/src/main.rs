@@ -11,6 +11,7 @@ mod command;
 mod demo;
 mod fuzz;
 mod lab;
+mod layers;
 mod lint;
 mod setup;
 mod test;

@@ -8,12 +8,12 @@ use std::time::Duration;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
-use crate::api::client::{Address, DEFAULT_SOCKET, SshHost};
-use crate::api::types::Verify;
-use crate::campaign::plan::{rate, stop_when};
-use crate::clock::{Span, WallNs};
-use crate::model::{Direction, Flap, Neighbour, Percent, Scope, seed};
-use crate::report::settings::StopWhen;
+use injector_client::{Address, DEFAULT_SOCKET, SshHost};
+use injector_core::api::Verify;
+use injector_core::campaign::{rate, stop_when};
+use injector_core::clock::{Span, WallNs};
+use injector_core::model::{Direction, Flap, Neighbour, Percent, Scope, seed};
+use injector_core::run::settings::StopWhen;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 recovered or done · 1 not recovered · 2 unknown, censored, undecided or our own failure · \

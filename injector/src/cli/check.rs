@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::args::{Check, Common};
 use super::failure::{Exit, Failure};
 use super::show;
-use crate::config::{Config, Interfaces};
+use injector_core::config::{Config, Interfaces};
 
 pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
     let config = Config::load(&args.config)?;

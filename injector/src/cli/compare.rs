@@ -3,7 +3,7 @@
 use super::args::{Common, Compare};
 use super::failure::{Exit, Failure};
 use super::show;
-use crate::report::{CompareOptions, compare};
+use injector_core::report::{CompareOptions, compare};
 
 pub(super) fn run(common: &Common, args: Compare) -> Result<Exit, Failure> {
     let default = CompareOptions::default();

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use super::args::Common;
 use super::failure::{Exit, Failure};
-use crate::api::client::ClientError;
+use injector_client::ClientError;
 
 pub(super) fn run(common: &Common) -> Result<Exit, Failure> {
     let path = common.socket_path();

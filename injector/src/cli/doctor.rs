@@ -6,9 +6,9 @@ use super::args::{Common, Doctor as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, or_none};
 use super::show;
-use crate::config::Config;
 use crate::datapath::Sweep;
 use crate::doctor::{self, Findings, Verdict};
+use injector_core::config::Config;
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     if common.host.is_some() {

@@ -1,11 +1,11 @@
 //! How a command ends: the exit codes of the contract, and failures that carry one.
 
-use crate::api::client::ClientError;
-use crate::api::types::{Code, Outcome, Problem};
-use crate::campaign::CampaignError;
-use crate::config::{ConfigErrors, SHOWN};
-use crate::report::ReportError;
-use crate::report::run_dir::RunDirError;
+use injector_client::ClientError;
+use injector_client::campaign::CampaignError;
+use injector_core::api::{Code, Outcome, Problem};
+use injector_core::config::{ConfigErrors, SHOWN};
+use injector_core::report::ReportError;
+use injector_core::run::dir::RunDirError;
 
 /// An exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl From<CampaignError> for Failure {
         match error {
             CampaignError::Client(error) => error.into(),
             CampaignError::RunDir(error) => error.into(),
-            CampaignError::Usage(text) => Self::usage(text),
+            CampaignError::Usage(error) => Self::usage(error.to_string()),
             CampaignError::Read(error) => Self::usage(error.to_string()),
             CampaignError::NeverFinal { .. } | CampaignError::Reloaded { .. } => {
                 Self::new(Exit::UNDECIDED, error.to_string())

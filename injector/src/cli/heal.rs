@@ -4,8 +4,8 @@ use super::args::{Common, Heal};
 use super::failure::{Exit, Failure};
 use super::human::{wall, word};
 use super::{report, show};
-use crate::api::client::Client;
-use crate::api::types::Healed;
+use injector_client::Client;
+use injector_core::api::Healed;
 
 pub(super) async fn run(common: &Common, args: Heal) -> Result<Exit, Failure> {
     let mut client = Client::open(&common.address()).await?;

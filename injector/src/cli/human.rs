@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Write as _};
 use std::time::{Duration, SystemTime};
 
-use crate::clock::{MonoNs, WallNs};
+use injector_core::clock::{MonoNs, WallNs};
 
 /// What stands for missing data.
 pub const NONE: &str = "–";

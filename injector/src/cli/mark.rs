@@ -3,7 +3,7 @@
 use super::args::{Common, Mark};
 use super::failure::{Exit, Failure};
 use super::{show, timeline};
-use crate::api::client::Client;
+use injector_client::Client;
 
 pub(super) async fn run(common: &Common, args: Mark) -> Result<Exit, Failure> {
     let event = Client::open(&common.address()).await?.mark(&args.text.join(" ")).await?;

@@ -13,14 +13,15 @@ use super::failure::{Exit, Failure};
 use super::human::{NONE, span_or_none};
 use super::print;
 use super::progress::{Pace, line};
-use crate::api::types::{Outcome, RecoveryRecord, Trial};
-use crate::campaign::{End, Hooks, Measure, News, Options, Tally, Wish, file};
-use crate::report::format::{maybe_percent, outcome, percent, percents};
-use crate::report::settings::{Cell, Settings};
-use crate::report::{ReportOptions, report};
-use crate::stats::power;
-use crate::stats::summary::Summary;
-use crate::stats::trial::label;
+use injector_client::campaign::{End, Measure, News, Options, Tally};
+use injector_core::api::{Outcome, RecoveryRecord, Trial};
+use injector_core::campaign::{CampaignSpec, Hooks, file};
+use injector_core::figures::{maybe_percent, outcome, percent, percents};
+use injector_core::report::{ReportOptions, report};
+use injector_core::run::settings::{Cell, Settings};
+use injector_core::stats::power;
+use injector_core::stats::summary::Summary;
+use injector_core::stats::trial::label;
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let (quiet, out) = (args.quiet, args.out.clone());
@@ -89,7 +90,7 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
             neighbour: args.neighbour,
         }]
     };
-    let given = Wish {
+    let given = CampaignSpec {
         cells,
         trials: args.trials,
         seed: args.seed,
@@ -113,7 +114,7 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
     };
     Ok(Options {
         address: common.address(),
-        wish: given.over(from_file),
+        spec: given.over(from_file),
         out: args.out,
         resume: args.resume,
         command: std::env::args().collect(),
@@ -296,7 +297,7 @@ fn json(record: &RecoveryRecord) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stats::summary::{Plan, summarize};
+    use injector_core::stats::summary::{Plan, summarize};
 
     #[test]
     fn a_campaign_that_was_not_ended_by_its_trials_is_not_passed() {
@@ -311,7 +312,7 @@ mod tests {
 
     #[test]
     fn the_running_rate_has_its_exact_interval() {
-        let interval = crate::stats::binomial::clopper_pearson(5, 100, 0.95);
+        let interval = injector_core::stats::binomial::clopper_pearson(5, 100, 0.95);
         let tally = Tally { made: 101, decided: 100, beyond: 5, interval };
         assert_eq!(rate(tally), "5/100 beyond the deadline (1.6 to 11.3 %)");
         assert_eq!(rate(Tally::default()), "no trial decided yet");

@@ -8,12 +8,12 @@ use super::args::{At, Common, Cut, Partition};
 use super::failure::{Exit, Failure};
 use super::human::{span, wall};
 use super::show;
-use crate::api::client::Client;
-use crate::api::types::{Owner, PartitionRequest, PartitionView, StartAt};
-use crate::clock::WallNs;
-use crate::config::text;
-use crate::model::Shape;
-use crate::topology::words::parse_words;
+use injector_client::Client;
+use injector_core::api::{Owner, PartitionRequest, PartitionView, StartAt};
+use injector_core::clock::WallNs;
+use injector_core::config::text;
+use injector_core::model::Shape;
+use injector_core::topology::words::parse_words;
 
 pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failure> {
     let asked = Asked::of(args.cut, Owner::None)?;

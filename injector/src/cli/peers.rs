@@ -6,8 +6,8 @@ use super::args::Common;
 use super::failure::{Exit, Failure};
 use super::human::{NONE, Table, or_none, yes_no};
 use super::show;
-use crate::api::client::Client;
-use crate::api::types::{ExitView, NameView, PeerView};
+use injector_client::Client;
+use injector_core::api::{ExitView, NameView, PeerView};
 
 pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
     let status = Client::open(&common.address()).await?.status().await?;

@@ -4,8 +4,8 @@ use super::args::Common;
 use super::failure::{Exit, Failure};
 use super::human::{NONE, Table, after};
 use super::show;
-use crate::api::client::Client;
-use crate::api::types::{EndpointAnswer, WireSight};
+use injector_client::Client;
+use injector_core::api::{EndpointAnswer, WireSight};
 
 pub(super) async fn run(common: &Common) -> Result<Exit, Failure> {
     let answers = Client::open(&common.address()).await?.probe_once().await?;

@@ -3,9 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::campaign::Tally;
-use crate::report::format::percents;
-use crate::report::settings::Settings;
+use injector_client::campaign::Tally;
+use injector_core::figures::percents;
+use injector_core::run::settings::Settings;
 
 /// The characters of the line, at most.
 const WIDTH: usize = 78;
@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn then_the_trials_of_this_process_do() {
-        let interval = crate::stats::binomial::clopper_pearson(0, 4, 0.95);
+        let interval = injector_core::stats::binomial::clopper_pearson(0, 4, 0.95);
         let tally = Tally { made: 24, decided: 24, beyond: 0, interval };
         let resumed = Pace { made_before: 20, ..PACE };
         let seen = line(tally, 60, resumed, Duration::from_secs(100), "");

@@ -3,7 +3,7 @@
 use super::args::{Common, Report};
 use super::failure::{Exit, Failure};
 use super::show;
-use crate::report::{ReportOptions, report};
+use injector_core::report::{ReportOptions, report};
 
 pub(super) fn run(common: &Common, args: Report) -> Result<Exit, Failure> {
     let options = ReportOptions {

@@ -11,11 +11,11 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Common, Start};
 use super::failure::{Exit, Failure};
 use super::{block_on, show};
-use crate::api::server::make_directory;
-use crate::config::Config;
 use crate::daemon::ready::{READY_LINE, Ready};
 use crate::daemon::reload::Source;
 use crate::daemon::{self, StartOptions};
+use crate::server::make_directory;
+use injector_core::config::Config;
 
 /// Sets what the log says, as in `debug` or `injector=debug`.
 const LOG_VARIABLE: &str = "INJECTOR_LOG";

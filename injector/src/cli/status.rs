@@ -8,8 +8,8 @@ use super::args::{Common, Status as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, Table, after, or_none, span, word, yes_no};
 use super::{Reader, print_raw, show};
-use crate::api::client::Client;
-use crate::api::types::{PartitionState, Status};
+use injector_client::Client;
+use injector_core::api::{PartitionState, Status};
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let mut client = Client::open(&common.address()).await?;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::human::{NONE, Table, after, or_none, span, span_or_none, wall, word, yes_no};
-use crate::api::types::{FailOver, HealedBy, InForce, LinkRecord, Outcome, RecoveryRecord};
-use crate::model::NamedLink;
+use injector_core::api::{FailOver, HealedBy, InForce, LinkRecord, Outcome, RecoveryRecord};
+use injector_core::model::NamedLink;
 
 /// The verdict first, then what happened when; every time counts from the heal.
 pub(super) fn tell(record: &RecoveryRecord) -> String {

@@ -4,8 +4,8 @@ use super::args::{Common, Timeline};
 use super::failure::{Exit, Failure};
 use super::human::{wall, word};
 use super::{Reader, print};
-use crate::api::client::Client;
-use crate::api::types::{Event, EventKind};
+use injector_client::Client;
+use injector_core::api::{Event, EventKind};
 
 pub(super) async fn run(common: &Common, args: Timeline) -> Result<Exit, Failure> {
     let mut events = Client::open(&common.address()).await?.events(args.since, args.follow).await?;

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use super::args::{Common, Wait};
 use super::failure::{Exit, Failure};
 use super::{show, story};
-use crate::api::client::Client;
-use crate::api::types::PartitionState;
+use injector_client::Client;
+use injector_core::api::PartitionState;
 
 /// One long poll. An outcome that is decided before the record is final is seen at the end of a slice at the latest.
 const SLICE: Duration = Duration::from_secs(2);

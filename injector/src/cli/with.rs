@@ -14,8 +14,8 @@ use super::args::{Common, With};
 use super::failure::{Exit, Failure};
 use super::partition::{Asked, describe};
 use super::{clean, heal, to_json};
-use crate::api::client::{Client, ClientError};
-use crate::api::types::{Code, HealedBy, InForce, LinkRecord, Owner, PartitionState, PartitionView};
+use injector_client::{Client, ClientError};
+use injector_core::api::{Code, HealedBy, InForce, LinkRecord, Owner, PartitionState, PartitionView};
 
 /// Tells the command the name of the partition that it runs under.
 const NAME_VARIABLE: &str = "INJECTOR_PARTITION";

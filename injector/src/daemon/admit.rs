@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::interfaces::LinkCoverage;
 use super::partition::{Partition, named};
 use super::state::{Answer, State};
-use crate::api::types::{Code, CoverageState, EventKind, Problem, Warning, WarningCode};
-use crate::clock::MonoNs;
-use crate::model::Link;
+use injector_core::api::{Code, CoverageState, EventKind, Problem, Warning, WarningCode};
+use injector_core::clock::MonoNs;
+use injector_core::model::Link;
 
 /// How many links a refusal names.
 const SHOWN: usize = 4;

@@ -8,15 +8,16 @@ use std::collections::BTreeMap;
 use injector_common::slot::Slot;
 use tokio::sync::mpsc;
 
-use super::command::Reply;
 use super::load::peer_name;
 use super::state::State;
-use crate::api::types::{EndpointAnswer, WireSight};
-use crate::clock::MonoNs;
 use crate::datapath::Datapath as _;
-use crate::model::natural;
-use crate::plan::{SlotIndex, SlotUse};
-use crate::probe::{self, EndpointId, Sample};
+use crate::probe;
+use crate::server::command::Reply;
+use injector_core::api::{EndpointAnswer, WireSight};
+use injector_core::clock::MonoNs;
+use injector_core::model::natural;
+use injector_core::plan::{SlotIndex, SlotUse};
+use injector_core::sample::{EndpointId, Sample};
 
 /// The slot that is watched for the sake of a look alone.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::command::Reply;
 use super::partition::Partition;
 use super::state::{Answer, State};
-use crate::api::types::{Code, EventKind, PartitionState, Problem, RecoveryRecord};
-use crate::clock::MonoNs;
 use crate::datapath::Datapath as _;
-use crate::measure::Closed;
-use crate::plan::SlotUse;
 use crate::probe::schedule::Rate;
+use crate::server::command::Reply;
+use injector_core::api::{Code, EventKind, PartitionState, Problem, RecoveryRecord};
+use injector_core::clock::MonoNs;
+use injector_core::measure::Closed;
+use injector_core::plan::SlotUse;
 
 /// How many closed partitions are kept.
 const KEPT: usize = 1_000;

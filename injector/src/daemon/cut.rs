@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::command::{ConnectionId, Step};
 use super::partition::{Partition, Pressures, instant, named, stamped};
 use super::state::{Answer, State};
 use super::witness::Witness;
-use crate::api::types::{
+use crate::datapath::{Datapath as _, DatapathError, execute};
+use crate::server::command::{ConnectionId, Step};
+use injector_core::api::{
     Code, EventKind, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning,
     WarningCode,
 };
-use crate::clock::{MonoNs, WallOffset};
-use crate::datapath::{Datapath as _, DatapathError, execute};
-use crate::measure::Closed;
-use crate::model::{Link, PeerId, Percent, seed};
-use crate::plan::{self, Presence, SlotUse};
-use crate::topology::{self, TopologyError};
+use injector_core::clock::{MonoNs, WallOffset};
+use injector_core::measure::Closed;
+use injector_core::model::{Link, PeerId, Percent, seed};
+use injector_core::plan::{self, Presence, SlotUse};
+use injector_core::topology::{self, TopologyError};
 
 impl State {
     pub(super) async fn apply(

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::partition::{Partition, instant, stamped};
 use super::state::{Answer, State};
-use crate::api::types::{Code, EventKind, Healed, HealedBy, PartitionState, Problem, Stamped};
-use crate::clock::{MonoNs, WallOffset};
 use crate::datapath::{Datapath as _, Lapsed};
-use crate::measure::{Broken, Closed};
-use crate::model::Link;
-use crate::plan::SlotUse;
+use injector_core::api::{Code, EventKind, Healed, HealedBy, PartitionState, Problem, Stamped};
+use injector_core::clock::{MonoNs, WallOffset};
+use injector_core::measure::{Broken, Closed};
+use injector_core::model::Link;
+use injector_core::plan::SlotUse;
 
 impl State {
     pub(super) fn heal(&mut self, name: &str) -> Answer<Healed> {

@@ -4,16 +4,16 @@ use injector_common::record::{LinkStamps, counter};
 
 use super::partition::{Partition, Pressures, named};
 use super::state::State;
-use crate::api::types::{
+use crate::datapath::Datapath as _;
+use injector_core::api::{
     Coverage, CoverageState, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView,
     RecoveryRecord, ShapePair, Status, Uncovered, Warning, WarningCode,
 };
-use crate::clock::MonoNs;
-use crate::config::{self, Role};
-use crate::datapath::Datapath as _;
-use crate::measure::{self, Broken, EndpointEvidence, Evidence, STARVED_PRESSURE};
-use crate::model::{Link, PeerId, PeerName, Protocol};
-use crate::probe::EndpointId;
+use injector_core::clock::MonoNs;
+use injector_core::config::{self, Role};
+use injector_core::measure::{self, Broken, EndpointEvidence, Evidence, STARVED_PRESSURE};
+use injector_core::model::{Link, PeerId, PeerName, Protocol};
+use injector_core::sample::EndpointId;
 
 /// What was stamped, by link in the links' order.
 type LinksStamped = Vec<(Link, LinkStamps)>;

@@ -5,13 +5,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::interfaces::{InterfaceEvent, Interfaces};
 use super::{StartError, io};
-use crate::config::{Config, Netns};
 use crate::datapath::{Bells, Clocks, Keeper, Kernel, Lapsed, Names, Pins, Settler, all_names};
-use crate::model::PeerId;
 use crate::netns::Workers;
 use crate::probe::schedule::{self, Rate};
-use crate::probe::{EndpointId, Sample};
 use crate::rights::{Rights, Role};
+use injector_core::config::{Config, Netns};
+use injector_core::model::PeerId;
+use injector_core::sample::{EndpointId, Sample};
 
 /// What every load stands on: made once, while the process has all its rights.
 pub struct Ground {

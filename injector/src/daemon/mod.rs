@@ -3,7 +3,6 @@
 mod admit;
 mod answers;
 mod closing;
-pub mod command;
 mod cut;
 mod heal;
 mod interfaces;
@@ -27,15 +26,15 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::api::server::{self, ApiSocket, SocketError};
-use crate::clock::MonoNs;
-use crate::config::Config;
 use crate::datapath::DatapathError;
 use crate::netns::NetnsError;
-use crate::probe::Sample;
 use crate::rights::RightsError;
+use crate::server::command::Command;
+use crate::server::{self, ApiSocket, SocketError};
 use answers::Looked;
-use command::Command;
+use injector_core::clock::MonoNs;
+use injector_core::config::Config;
+use injector_core::sample::Sample;
 use interfaces::InterfaceEvent;
 use load::{Ground, Heard, Load};
 use pace::Pace;

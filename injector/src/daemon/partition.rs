@@ -2,21 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::api::types::{
-    CoverageState, Healed, HealedBy, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState,
-    PartitionView, ProbeView, RecoveryRecord, Stamped, TcpState, Warning,
-};
-use crate::clock::{MonoNs, Span, WallOffset};
-use crate::daemon::command::ConnectionId;
 use crate::daemon::interfaces::CutLinks;
 use crate::daemon::verify::Check;
 use crate::daemon::witness::Witness;
 use crate::datapath::Interval;
-use crate::measure::host::Pressure;
-use crate::measure::{Broken, Closed};
-use crate::model::{Link, NamedLink, PeerNames, Protocol, Scope};
-use crate::plan::{Cell, SlotIndex};
-use crate::topology::Resolved;
+use crate::server::command::ConnectionId;
+use injector_core::api::{
+    CoverageState, Healed, HealedBy, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState,
+    PartitionView, ProbeView, RecoveryRecord, Stamped, TcpState, Warning,
+};
+use injector_core::clock::{MonoNs, Span, WallOffset};
+use injector_core::measure::host::Pressure;
+use injector_core::measure::{Broken, Closed};
+use injector_core::model::{Link, NamedLink, PeerNames, Protocol, Scope};
+use injector_core::plan::{Cell, SlotIndex};
+use injector_core::topology::Resolved;
 
 /// One partition.
 pub struct Partition {

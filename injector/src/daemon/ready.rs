@@ -7,7 +7,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use crate::clock::MonoNs;
+use injector_core::clock::MonoNs;
 
 /// What `start --detach` reads from the daemon's standard output when it serves.
 pub const READY_LINE: &str = "ready\n";

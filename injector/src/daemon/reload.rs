@@ -13,12 +13,12 @@ use super::partition::Partition;
 use super::ready::{self, State as Told};
 use super::state::State;
 use super::{Inbox, StartError, drain};
-use crate::api::types::{ConfigOutcome, EventKind};
-use crate::clock::MonoNs;
-use crate::config::text::{self, TextError};
-use crate::config::{Config, ConfigErrors};
 use crate::datapath::chain;
 use crate::rights::Rights;
+use injector_core::api::{ConfigOutcome, EventKind};
+use injector_core::clock::MonoNs;
+use injector_core::config::text::{self, TextError};
+use injector_core::config::{Config, ConfigErrors};
 
 /// Where the config is.
 #[derive(Debug)]

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::api::types::{ProbeRules, Rules};
-use crate::config::{Config, Connection, Endpoint, ProbeKind};
+use injector_core::api::{ProbeRules, Rules};
+use injector_core::config::{Config, Connection, Endpoint, ProbeKind};
 
 /// What decides verdicts.
 pub(super) fn of(config: &Config) -> Rules {

@@ -1,6 +1,6 @@
 //! The probes' results, per endpoint, in the order of their arrival.
 
-use crate::probe::{EndpointId, Sample};
+use injector_core::sample::{EndpointId, Sample};
 
 /// How many results before a cut belong to its evidence.
 const BEFORE: u64 = 64;
@@ -65,7 +65,7 @@ impl Samples {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::MonoNs;
+    use injector_core::clock::MonoNs;
 
     fn sample(at: u64) -> Sample {
         Sample {

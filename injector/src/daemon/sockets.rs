@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 
 use super::partition::Partition;
 use super::state::State;
-use crate::api::types::{PartitionState, TcpState};
-use crate::clock::MonoNs;
-use crate::model::{Link, PeerId};
 use crate::netlink::sockets::{self, TcpSocket};
+use injector_core::api::{PartitionState, TcpState};
+use injector_core::clock::MonoNs;
+use injector_core::model::{Link, PeerId};
 
 /// How long before the deadline.
 const AHEAD: Duration = Duration::from_millis(300);

@@ -8,23 +8,23 @@ use tokio::sync::{broadcast, watch};
 
 use super::answers::Look;
 use super::closing::Waiter;
-use super::command::{Command, EventFeed};
 use super::interfaces::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::load::Load;
 use super::partition::{Partition, named};
 use super::samples::Samples;
 use super::verify::{Control, Held};
-use crate::api::types::{
+use crate::datapath::{Datapath, DatapathError, Keeper, Kernel, Settler, wire_ids};
+use crate::probe::schedule::Rate;
+use crate::server::command::{Command, EventFeed};
+use injector_core::api::{
     Code, Event, EventKind, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, Problem,
 };
-use crate::clock::{MonoNs, WallOffset};
-use crate::config::{Config, Netns, Role};
-use crate::datapath::{Datapath, DatapathError, Keeper, Kernel, Settler, wire_ids};
-use crate::model::{Link, Percent};
-use crate::plan::{Freshness, SlotIndex, SlotTable};
-use crate::probe::schedule::Rate;
-use crate::probe::{EndpointId, Sample};
-use crate::timeline::Timeline;
+use injector_core::clock::{MonoNs, WallOffset};
+use injector_core::config::{Config, Netns, Role};
+use injector_core::model::{Link, Percent};
+use injector_core::plan::{Freshness, SlotIndex, SlotTable};
+use injector_core::sample::{EndpointId, Sample};
+use injector_core::timeline::Timeline;
 
 /// How often the hooks are looked at while something is cut: the kernel does not notify of TCX.
 const HOOKS_WATCHED_EVERY: Duration = Duration::from_millis(100);

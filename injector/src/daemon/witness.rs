@@ -9,11 +9,11 @@ use tokio::sync::mpsc;
 
 use super::partition::Partition;
 use super::state::State;
-use crate::api::types::PartitionState;
-use crate::clock::MonoNs;
-use crate::model::Link;
 use crate::netlink::sockets::{self, TcpSocket};
 use crate::netns::Identity;
+use injector_core::api::PartitionState;
+use injector_core::clock::MonoNs;
+use injector_core::model::Link;
 
 /// How long after the cut connections are first looked at: what was on its way has arrived by then.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -123,7 +123,7 @@ impl State {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PeerId;
+    use injector_core::model::PeerId;
 
     #[test]
     fn growth_counts_and_what_was_there_before_does_not() {

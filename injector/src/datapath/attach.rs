@@ -13,10 +13,10 @@ use netlink_packet_route::link::LinkLayerType;
 
 use super::foreign::{HookQuery, Names, has_tcx, program_shown};
 use super::{DatapathError, chain};
-use crate::config::{Hook, Interface};
 use crate::netlink::filters::Tc as TcSocket;
 use crate::netlink::{self, LinkFacts};
 use crate::netns::Worker;
+use injector_core::config::{Hook, Interface};
 
 pub(super) const INGRESS: &str = "injector_in";
 pub(super) const EGRESS: &str = "injector_out";

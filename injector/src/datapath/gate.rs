@@ -9,7 +9,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::mapped::Mapped;
 use super::owner::Owner;
-use crate::clock::MonoNs;
+use injector_core::clock::MonoNs;
 
 /// How long the programs go on cutting without a sign of life.
 pub const LEASE: Duration = Duration::from_secs(2);

@@ -11,10 +11,10 @@ use injector_common::key::{Address, Claim, MacOwner, Port, VIP, port, traits};
 
 use super::DatapathError;
 use super::object::{Object, wire_address};
-use crate::clock::MonoNs;
-use crate::config::Config;
-use crate::identity::{self, End, Identity, Mac};
-use crate::model::PeerId;
+use injector_core::clock::MonoNs;
+use injector_core::config::Config;
+use injector_core::identity::{self, End, Identity, Mac};
+use injector_core::model::PeerId;
 
 /// The maps that name frames, and what is in them.
 pub struct NameMaps {

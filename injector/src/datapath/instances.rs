@@ -11,7 +11,7 @@ use super::DatapathError;
 use super::attach::{EGRESS, INGRESS, XDP};
 use super::object::{Sizes, instance};
 use super::pins::Folder;
-use crate::config::Hook;
+use injector_core::config::Hook;
 
 /// Makes instances with the maps of one object.
 #[derive(Clone)]

@@ -19,10 +19,10 @@ use super::mapped::Mapped;
 use super::object::{Clocks, Object};
 use super::owner::Owner;
 use super::{Datapath, DatapathError, Gate, Interval, Lapsed, Pins, Presence, SlotIndex};
-use crate::config::Config;
-use crate::identity::Identity;
-use crate::model::{Link, PeerId};
-use crate::plan::{Cell, Column};
+use injector_core::config::Config;
+use injector_core::identity::Identity;
+use injector_core::model::{Link, PeerId};
+use injector_core::plan::{Cell, Column};
 
 /// The maps of a loaded object.
 pub struct Kernel {

@@ -33,9 +33,9 @@ use injector_common::Word;
 use injector_common::record::LinkStamps;
 use injector_common::slot::Slot;
 
-use crate::model::Link;
-use crate::plan::{Cell, Step};
-pub use crate::plan::{Presence, SlotIndex};
+use injector_core::model::Link;
+use injector_core::plan::{Cell, Step};
+pub use injector_core::plan::{Presence, SlotIndex};
 
 /// What the daemon asks of the data plane. Nothing here takes effect but by the gate's word.
 pub trait Datapath {

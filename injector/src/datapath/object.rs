@@ -17,9 +17,9 @@ use injector_common::{ABI_VERSION, feature};
 use super::exact::Table;
 use super::pins::{Folder, Pins};
 use super::{DatapathError, Instances};
-use crate::config::{Config, Protect, WireSuccess};
-use crate::plan::slot_scope;
-use crate::probe::EndpointId;
+use injector_core::config::{Config, Protect, WireSuccess};
+use injector_core::plan::slot_scope;
+use injector_core::sample::EndpointId;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector"));
 

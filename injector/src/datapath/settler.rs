@@ -4,7 +4,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::plan::Age;
+use injector_core::plan::Age;
 
 /// The thread that waits; dropping this ends it.
 pub struct Settler {

@@ -10,7 +10,7 @@ use tokio::process::Command;
 
 use super::failure::{Failure, root_cause};
 use super::fill::Values;
-use crate::group::Group;
+use injector_client::process_group::Group;
 
 /// One endpoint's command.
 pub(super) struct Exec {

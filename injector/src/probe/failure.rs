@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::clock::Span;
+use injector_core::clock::Span;
 
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]

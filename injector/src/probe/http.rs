@@ -15,14 +15,14 @@ use hyper_util::rt::TokioIo;
 use super::failure::Failure;
 use super::fill::Values;
 use super::tcp;
-use crate::config::Connection;
+use injector_core::config::Connection;
 
 /// Probes of one endpoint seldom overlap; more idle connections than this are closed.
 const IDLE_CONNECTIONS: usize = 4;
 /// The longest body that is kept to be searched.
 const SEARCHED_MIB: usize = 4;
 
-/// The settings of [`crate::config::ProbeKind::Http`].
+/// The settings of [`injector_core::config::ProbeKind::Http`].
 pub(super) struct Template {
     pub url: String,
     pub method: String,

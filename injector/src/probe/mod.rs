@@ -19,45 +19,15 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
-use crate::clock::{MonoNs, Span};
-use crate::config::{Endpoint, ProbeKind};
 use failure::Failure;
 use fill::{Place, Values};
+use injector_core::clock::{MonoNs, Span};
+use injector_core::config::{Endpoint, ProbeKind};
+use injector_core::sample::{EndpointId, Sample};
 pub use schedule::{IDLE_INTERVAL, Rate, run};
-
-/// The index of an endpoint instance in [`crate::config::Config::endpoints`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct EndpointId(pub usize);
-
-/// The result of one probe, made when its answer was complete or it failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
-    /// The endpoint.
-    pub endpoint: EndpointId,
-    /// When it was due: probes are ordered by this.
-    pub scheduled: MonoNs,
-    /// When it was really begun.
-    pub begun: MonoNs,
-    /// When the answer was complete, or the failure known.
-    pub done: MonoNs,
-    /// Why it failed; `None` is a success.
-    pub error: Option<String>,
-    /// The address that its packets come from, as the prober's routes have it; `None` where that is not known.
-    pub source: Option<IpAddr>,
-}
 
 /// How long a looked up source address is taken for the present one.
 const SOURCE_LASTS: Duration = Duration::from_secs(1);
-
-/// What the error of a probe begins with that was never sent because this process was held up.
-pub(crate) const HELD_UP: &str = "the prober fell behind";
-
-impl Sample {
-    /// Whether it tells of the prober alone: it was never sent, since this process was held up.
-    pub fn is_unsent(&self) -> bool {
-        self.error.as_ref().is_some_and(|error| error.starts_with(HELD_UP))
-    }
-}
 
 /// Runs one probe now, on a connection of its own. Must be called inside a `LocalSet`.
 pub async fn once(endpoint: EndpointId, config: &Endpoint, peer_name: Option<&str>) -> Sample {

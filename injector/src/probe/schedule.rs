@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::{EndpointId, HELD_UP, Prober, Sample};
-use crate::clock::{MonoNs, Span};
-use crate::config::Endpoint;
+use super::Prober;
+use injector_core::clock::{MonoNs, Span};
+use injector_core::config::Endpoint;
+use injector_core::sample::{EndpointId, HELD_UP, Sample};
 
 /// The interval between probes while nobody measures.
 pub const IDLE_INTERVAL: Span = Span::millis(500);

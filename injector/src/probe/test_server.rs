@@ -20,8 +20,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use super::{EndpointId, Rate, Sample, run};
-use crate::clock::Span;
-use crate::config::{Connection, Endpoint, Probe, ProbeKind, Role};
+use injector_core::clock::Span;
+use injector_core::config::{Connection, Endpoint, Probe, ProbeKind, Role};
 
 /// Runs a test as the daemon runs probes: on one thread, with a `LocalSet`.
 pub(super) fn on_one_thread<F: Future>(test: F) -> F::Output {

@@ -4,7 +4,7 @@ use crate::frames::{
     DRAWN, GATEWAY, VIRTUAL, advertisement, arp, dhcp, mac, one, plain, router_advertisement, solicitation,
     udp,
 };
-use injector::identity::Traits;
+use injector_core::identity::Traits;
 
 use crate::way::Step::{self, From, To};
 use crate::way::{Ground, OPAQUE, PLAIN, ROUTER, UPLINK, between, isolate, isolate_from_all};

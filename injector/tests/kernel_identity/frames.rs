@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use injector::identity::Mac;
+use injector_core::identity::Mac;
 
 use crate::support::packet;
 

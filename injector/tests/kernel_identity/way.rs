@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use injector::api::types::PartitionRequest;
-use injector::config::Config;
 use injector::datapath::Clocks;
-use injector::identity::{End, Identity, Mac, Port, Traits};
-use injector::model::{Link, Nothing, PeerId, Shape};
-use injector::plan::{Surroundings, cells};
 use injector_common::record::counter;
+use injector_core::api::PartitionRequest;
+use injector_core::config::Config;
+use injector_core::identity::{End, Identity, Mac, Port, Traits};
+use injector_core::model::{Link, Nothing, PeerId, Shape};
+use injector_core::plan::{Surroundings, cells};
 
 use crate::support::programs::{Hook, Programs, steady};
 
@@ -231,7 +231,7 @@ impl Way {
     }
 
     /// The cells that the daemon would write for the ground's partition.
-    fn cells(&self, ground: &Ground, identity: &Identity) -> Vec<injector::plan::Cell> {
+    fn cells(&self, ground: &Ground, identity: &Identity) -> Vec<injector_core::plan::Cell> {
         let peers: Vec<PeerId> = self.config.names.peers().collect();
         let bound = identity.bound();
         let around = Surroundings {

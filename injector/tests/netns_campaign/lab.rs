@@ -5,8 +5,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use injector::api::types::{ProbeView, RecoveryRecord};
-use injector::report::run_dir::TrialProbes;
+use injector_core::api::{ProbeView, RecoveryRecord};
+use injector_core::run::dir::TrialProbes;
 use rustix::process::{Pid, Signal, kill_process};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];

@@ -7,10 +7,10 @@ mod privilege;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use injector::api::types::{EndpointRecord, Outcome, RecoveryRecord};
-use injector::campaign::order::partition_seed;
-use injector::model::Shape;
-use injector::stats::binomial::clopper_pearson;
+use injector_core::api::{EndpointRecord, Outcome, RecoveryRecord};
+use injector_core::campaign::order::partition_seed;
+use injector_core::model::Shape;
+use injector_core::stats::binomial::clopper_pearson;
 use lab::{Lab, Setup};
 use privilege::{can_run, skip};
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use injector::api::types::{PartitionRequest, PartitionView};
+use injector_core::api::{PartitionRequest, PartitionView};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::live::daemon::Daemon;

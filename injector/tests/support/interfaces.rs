@@ -279,7 +279,7 @@ impl Daemon {
     }
 
     /// When an interface was last attached, by the timeline.
-    pub fn attached_at(&self) -> injector::clock::MonoNs {
+    pub fn attached_at(&self) -> injector_core::clock::MonoNs {
         let output = Command::new(env!("CARGO_BIN_EXE_injector"))
             .arg("--socket")
             .arg(&self.socket)
@@ -292,7 +292,7 @@ impl Daemon {
             .filter(|event| event["kind"] == "interface")
             .rfind(|event| event["what"].as_str().unwrap().starts_with("attached"))
             .unwrap_or_else(|| panic!("never attached: {text}"));
-        injector::clock::MonoNs(attached["at_ns"].as_u64().unwrap())
+        injector_core::clock::MonoNs(attached["at_ns"].as_u64().unwrap())
     }
 
     /// What `status` says of one interface.

@@ -8,9 +8,9 @@ pub mod reading;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
-use injector::model::Scope;
 use injector_common::key::{GROUP, LinkKey, ResponseKey};
 use injector_common::record::LinkStamps;
+use injector_core::model::Scope;
 
 use names::{Ends, Hook, Names};
 use reading::plain;

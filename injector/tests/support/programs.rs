@@ -10,15 +10,15 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, PerCpuHashMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use injector::config::Config;
 use injector::datapath::{Clocks, Datapath as _, Kernel, Presence, SlotIndex, chain};
-use injector::identity::{Identity, Mac};
-use injector::model::{Link, PeerId};
-use injector::plan::Cell;
 use injector_common::Word;
 use injector_common::key::{Address, Claim, LinkKey, ResponseKey, StreamKey};
 use injector_common::record::{Lease, LinkStamps, TestInput, earliest};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
+use injector_core::config::Config;
+use injector_core::identity::{Identity, Mac};
+use injector_core::model::{Link, PeerId};
+use injector_core::plan::Cell;
 
 /// The programs by hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -311,7 +311,7 @@ pub fn scoped(generation: u32, scopes: &[&str]) -> Slot {
     slot.scope_count = scopes.len() as u32;
     slot.full = u32::from(scopes.is_empty());
     for (to, from) in slot.scopes.iter_mut().zip(scopes) {
-        *to = injector::plan::slot_scope(from.parse().unwrap());
+        *to = injector_core::plan::slot_scope(from.parse().unwrap());
     }
     slot
 }

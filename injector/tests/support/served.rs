@@ -9,16 +9,16 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use injector::api::server::{ApiSocket, serve};
-use injector::api::types::{
+use injector::server::command::{Command, EventFeed, Step};
+use injector::server::{ApiSocket, serve};
+use injector_core::api::{
     Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, Outcome,
     PartitionRequest, PartitionState, PartitionView, Phases, Problem, RECORD_SCHEMA, RecoveryRecord,
     ShapePair, Stamped, Status, WireSight,
 };
-use injector::clock::{MonoNs, WallNs};
-use injector::config;
-use injector::daemon::command::{Command, EventFeed, Step};
-use injector::model::{Direction, Shape};
+use injector_core::clock::{MonoNs, WallNs};
+use injector_core::config;
+use injector_core::model::{Direction, Shape};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// What the stand-in was asked, in order.
@@ -323,7 +323,7 @@ fn status() -> Status {
         peers: BTreeMap::new(),
         coverage: None,
         partitions: Vec::new(),
-        rules: injector::api::types::Rules::default(),
+        rules: injector_core::api::Rules::default(),
         endpoints: Vec::new(),
         lost_events: 0,
         config_number: 1,

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use injector::config::Config;
-use injector::identity::Mac;
-use injector::model::{PeerId, Scope};
+use injector_core::config::Config;
+use injector_core::identity::Mac;
+use injector_core::model::{PeerId, Scope};
 use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::option::weighted;

@@ -9,12 +9,12 @@ use super::link_coverage::{Closure, Lens, Reason, Verdict};
 use super::naming::{Ours, Sources, identity};
 use super::picture::{Picture, Seen};
 use super::survey::{Found, Place};
-use crate::api::types::{Bypassed, CoverageState, Uncovered};
-use crate::clock::MonoNs;
-use crate::config::{Config, Interface, Netns};
 use crate::datapath::shown;
-use crate::identity::Identity;
-use crate::model::{Link, PeerId, PeerNames};
+use injector_core::api::{Bypassed, CoverageState, Uncovered};
+use injector_core::clock::MonoNs;
+use injector_core::config::{Config, Interface, Netns};
+use injector_core::identity::Identity;
+use injector_core::model::{Link, PeerId, PeerNames};
 
 /// How far a link's paths pass hooks of ours over a time.
 #[derive(Clone, Debug, PartialEq, Eq)]

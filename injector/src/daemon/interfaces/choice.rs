@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::survey::{Found, Place, Way};
-use crate::config::{Config, Interface};
 use crate::datapath::shown;
-use crate::model::PeerId;
+use injector_core::config::{Config, Interface};
+use injector_core::model::PeerId;
 
 /// Interfaces, each with why.
 pub type Choice = Vec<(Interface, String)>;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::gaps::Gap;
 use super::survey::Way;
-use crate::clock::MonoNs;
-use crate::model::PeerId;
+use injector_core::clock::MonoNs;
+use injector_core::model::PeerId;
 
 /// A way of a peer's packets, as the ids of the interfaces on it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,10 @@
 //! One interface: attached, lost, attached again.
 
 use super::gaps::Gap;
-use crate::clock::MonoNs;
-use crate::config::{Interface, Netns};
 use crate::datapath::{Attachment, DatapathError, HookState, Instance, Names, Refused, shown};
 use crate::netns::Workers;
+use injector_core::clock::MonoNs;
+use injector_core::config::{Interface, Netns};
 
 /// How many gaps of an interface are remembered.
 const GAPS: usize = 1024;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::gaps::Gap;
 use super::picture::Picture;
-use crate::clock::MonoNs;
+use injector_core::clock::MonoNs;
 
 /// How many pictures are remembered.
 const MOST: usize = 256;
@@ -61,7 +61,7 @@ impl Eras {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PeerId;
+    use injector_core::model::PeerId;
 
     fn picture(peer: u16) -> Picture {
         let mut picture = Picture::default();

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::survey::Namespace;
-use crate::config::{Config, Netns};
 use crate::netlink::facts::Route;
 use crate::netlink::news::News;
+use injector_core::config::{Config, Netns};
 
 /// What the last survey left.
 pub struct Last<'a> {

@@ -1,6 +1,6 @@
 //! Times without a hook of ours. Pure.
 
-use crate::clock::MonoNs;
+use injector_core::clock::MonoNs;
 
 /// A time from an instant on, open or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

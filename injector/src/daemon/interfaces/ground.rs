@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use netlink_packet_route::link::LinkLayerType;
 
 use super::survey::Namespace;
-use crate::config::{Config, Netns};
 use crate::netlink::facts::{Facts, Route};
 use crate::netlink::{Kind, LinkFacts};
+use injector_core::config::{Config, Netns};
 
 /// A device that is up; its MAC address ends with its index and a number of its namespace.
 pub fn device(space: u8, index: u32, name: &str, kind: Kind) -> LinkFacts {

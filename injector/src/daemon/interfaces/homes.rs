@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::devices::{other_end, usable};
 use super::survey::{Namespace, Place, Way};
-use crate::config::{Config, Netns, Peer};
-use crate::model::PeerId;
 use crate::netlink::{Kind, LinkFacts};
+use injector_core::config::{Config, Netns, Peer};
+use injector_core::model::PeerId;
 
 /// The names of the homes that were found before.
 pub type Before = BTreeMap<PeerId, Option<Netns>>;

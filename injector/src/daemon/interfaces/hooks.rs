@@ -8,12 +8,12 @@ use futures_util::future::join_all;
 use super::entry::{Bypass, Entry};
 use super::gaps::Gap;
 use super::{InterfaceEvent, Interfaces};
-use crate::api::types::{AttachmentView, Warning, WarningCode};
-use crate::clock::MonoNs;
-use crate::config::Netns;
 use crate::datapath::{HookQuery, HookState, Names, ids, names, shown, states, states_of_all};
-use crate::identity::End;
 use crate::netlink::news::News;
+use injector_core::api::{AttachmentView, Warning, WarningCode};
+use injector_core::clock::MonoNs;
+use injector_core::config::Netns;
+use injector_core::identity::End;
 
 /// What was found on the hooks of the interfaces of one namespace.
 #[derive(Debug)]

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use super::picture::{EndSight, Passage, Picture, Space};
 use super::survey::Place;
-use crate::api::types::CoverageState;
-use crate::model::{Link, PeerId};
+use injector_core::api::CoverageState;
+use injector_core::model::{Link, PeerId};
 
 /// What is known of a link's paths at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]

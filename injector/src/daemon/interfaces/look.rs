@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::survey::Namespace;
-use crate::config::{Config, Netns};
 use crate::netlink::facts::Facts;
 use crate::netlink::{self, nsid};
 use crate::netns::{Identity, Workers};
+use injector_core::config::{Config, Netns};
 
 /// The namespaces that have names now, and which they are.
 pub fn listed() -> BTreeMap<String, Option<Identity>> {

@@ -41,12 +41,12 @@ use self::hooks::HooksFound;
 use self::prepare::Spare;
 use self::survey::Namespace;
 use super::StartError;
-use crate::clock::MonoNs;
-use crate::config::{self, Config, Netns};
 use crate::datapath::{DatapathError, Instance, Instances, Kernel, Names, shown};
-use crate::model::PeerId;
 use crate::netlink::news::News;
 use crate::netns::{Identity, Workers};
+use injector_core::clock::MonoNs;
+use injector_core::config::{self, Config, Netns};
+use injector_core::model::PeerId;
 
 /// What the daemon's task is told about interfaces.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ pub struct Interfaces {
     /// and the names of their namespaces.
     home_names: homes::Before,
     /// What names the ends of frames, by that.
-    identity: crate::identity::Identity,
+    identity: injector_core::identity::Identity,
     /// What was seen when.
     eras: eras::Eras,
     /// Host ends of veths past which programs of others may redirect, as of the last cut.
@@ -177,7 +177,7 @@ impl Interfaces {
             is_one_missing: false,
             homes: BTreeMap::new(),
             home_names: BTreeMap::new(),
-            identity: crate::identity::Identity::default(),
+            identity: injector_core::identity::Identity::default(),
             eras: eras::Eras::default(),
             redirected: BTreeSet::new(),
             followed: BTreeMap::new(),

@@ -6,12 +6,12 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::{Changes, InterfaceEvent, Interfaces, StartError};
-use crate::clock::MonoNs;
-use crate::config::{self, Config, Netns};
 use crate::datapath::{Sweep, sweep};
 use crate::netlink;
 use crate::netlink::news::{self, News, Topic};
 use crate::netns::NetnsError;
+use injector_core::clock::MonoNs;
+use injector_core::config::{self, Config, Netns};
 
 impl Interfaces {
     /// Stops the threads that were only needed to look around: a thread keeps its namespace alive.

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use super::devices::{Spot, bridge_of, has_members, other_end, usable};
 use super::homes::{Home, exits};
 use super::survey::{Found, Namespace, owner};
-use crate::config::{Config, Netns};
-use crate::identity::{End, Identity, Mac, Port, Traits};
-use crate::model::PeerId;
 use crate::netlink::Kind;
+use injector_core::config::{Config, Netns};
+use injector_core::identity::{End, Identity, Mac, Port, Traits};
+use injector_core::model::PeerId;
 
 /// An interface of ours.
 #[derive(Clone, Copy, Debug)]
@@ -226,7 +226,7 @@ impl<'a> Sources<'a> {
         held: &BTreeMap<IpAddr, PeerId>,
     ) -> BTreeMap<PeerId, Traits> {
         let hops = self.hops(macs, held);
-        let of = |peer: &crate::config::Peer| {
+        let of = |peer: &injector_core::config::Peer| {
             let home = self.homes.get(&peer.id);
             let forwards = peer.forwards || hops.contains(&peer.id);
             // Of a peer that the config names by its MAC address alone, nothing else is to be asked.

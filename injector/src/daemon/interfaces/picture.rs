@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use super::homes::{Home, exits, is_elsewhere};
 use super::naming::Ours;
 use super::survey::{Found, Namespace, Place, Way};
-use crate::config::{Config, Netns};
-use crate::identity::Identity;
-use crate::model::PeerId;
 use crate::netlink::Kind;
 use crate::netlink::facts::Route;
+use injector_core::config::{Config, Netns};
+use injector_core::identity::Identity;
+use injector_core::model::PeerId;
 
 /// A namespace by its name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

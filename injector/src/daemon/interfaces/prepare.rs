@@ -4,8 +4,8 @@ use futures_util::future::try_join_all;
 
 use super::entry::Entry;
 use super::{InterfaceEvent, Interfaces, StartError};
-use crate::config::{Hook, Interface};
 use crate::datapath::{DatapathError, Instance, shown};
+use injector_core::config::{Hook, Interface};
 
 /// Programs for the next interface that `auto` finds: what comes by it is not to pass until they are verified.
 pub enum Spare {

@@ -7,10 +7,10 @@ use super::homes::Exit;
 use super::look::Look;
 use super::survey::{Found, Namespace, Place, owner, survey};
 use super::{Changes, Cuts, InterfaceEvent, Interfaces, choice, homes, look};
-use crate::clock::MonoNs;
-use crate::config::{self, Config, Netns};
 use crate::datapath::Kernel;
-use crate::model::PeerId;
+use injector_core::clock::MonoNs;
+use injector_core::config::{self, Config, Netns};
+use injector_core::model::PeerId;
 
 /// News of a change comes in a bunch: how long the rest of it is waited for before the peers are looked for anew.
 const BUNCH: Duration = Duration::from_millis(50);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::Interfaces;
 use super::coverage::Track;
 use crate::datapath::{Kernel, shown};
-use crate::model::{Link, PeerId};
+use injector_core::model::{Link, PeerId};
 
 /// For each of a peer's ways its nearest interface, so that none has two. Where ways share interfaces in a manner that
 /// leaves no such choice for one of them, that one has none: loss that is rolled twice is another loss.

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use super::devices::{other_end, usable};
 use super::homes::{Home, is_elsewhere};
 use super::survey::Namespace;
-use crate::config::{Config, Netns};
-use crate::model::Link;
 use crate::netlink::Kind;
+use injector_core::config::{Config, Netns};
+use injector_core::model::Link;
 
 /// How many pairs of interfaces a link is tried on at most.
 const MOST: usize = 4;
@@ -95,7 +95,7 @@ impl super::Interfaces {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPair {
     /// The namespace of this peer is not seen.
-    NoHome(crate::model::PeerId),
+    NoHome(injector_core::model::PeerId),
     /// Both peers live in one namespace.
     OneHome,
     /// One of the two has no Ethernet interface with an address.
@@ -109,7 +109,7 @@ mod tests {
     use super::super::ground::{config, device, facts, space, switched};
     use super::super::homes::homes;
     use super::*;
-    use crate::model::PeerId;
+    use injector_core::model::PeerId;
 
     fn shown(more: &str, namespaces: &[Namespace], peers: (u16, u16)) -> Vec<(u32, u32)> {
         let config = config(more);

@@ -8,10 +8,10 @@ use ipnet::IpNet;
 
 use super::devices::{Spot, other_end, usable};
 use super::homes::is_elsewhere;
-use crate::config::{Config, Netns, Peer};
-use crate::model::PeerId;
 use crate::netlink::Kind;
 use crate::netlink::facts::{Facts, Route};
+use injector_core::config::{Config, Netns, Peer};
+use injector_core::model::PeerId;
 
 type Mac = [u8; 6];
 

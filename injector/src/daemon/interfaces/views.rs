@@ -6,14 +6,14 @@ use super::entry::Entry;
 use super::gaps::{Gap, common, merged};
 use super::picture::Passage;
 use super::{CutLinks, Interfaces};
-use crate::api::types::{
+use crate::datapath::shown;
+use injector_core::api::{
     CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView, PeerView, Uncovered,
 };
-use crate::clock::MonoNs;
-use crate::config::{Config, Interface};
-use crate::datapath::shown;
-use crate::identity::{End, Mac};
-use crate::model::{Link, PeerId};
+use injector_core::clock::MonoNs;
+use injector_core::config::{Config, Interface};
+use injector_core::identity::{End, Mac};
+use injector_core::model::{Link, PeerId};
 
 /// Beyond this many peers, links are not judged one by one for `status`.
 const MOST_PEERS: usize = 64;
@@ -191,7 +191,7 @@ impl Interfaces {
 
 impl super::LinkCoverage {
     /// It as the API shows it.
-    pub fn view(&self, names: &crate::model::PeerNames, link: Link) -> LinkCoverageView {
+    pub fn view(&self, names: &injector_core::model::PeerNames, link: Link) -> LinkCoverageView {
         LinkCoverageView {
             src: names.name(link.src).to_owned(),
             dst: names.name(link.dst).to_owned(),

@@ -14,15 +14,15 @@ use std::time::Duration;
 
 use self::round::{Heard, Round, Silence, Trip};
 use self::tally::{Tally, Unchecked};
-use super::command::{Command, Step};
 use super::interfaces::{Interfaces, Nic};
 use super::partition::Partition;
 use super::state::State;
-use crate::api::types::{LinkCheck, PartitionState};
-use crate::clock::MonoNs;
-use crate::config::Config;
-use crate::model::{Link, PeerNames};
 use crate::netns::Identity;
+use crate::server::command::{Command, Step};
+use injector_core::api::{LinkCheck, PartitionState};
+use injector_core::clock::MonoNs;
+use injector_core::config::Config;
+use injector_core::model::{Link, PeerNames};
 
 /// How many links of a partition are checked at most.
 const MOST: usize = 64;

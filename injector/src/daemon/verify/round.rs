@@ -10,11 +10,11 @@ use injector_common::packet::CHECK_ETHERTYPE;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{timeout, timeout_at};
 
-use crate::clock::MonoNs;
 use crate::daemon::interfaces::Nic;
-use crate::model::Link;
 use crate::netns::{Identity, Worker};
 use crate::packet_socket::PacketSocket;
+use injector_core::clock::MonoNs;
+use injector_core::model::Link;
 
 /// How many frames each pair of interfaces gets in a try.
 pub const COPIES: u8 = 3;
@@ -249,7 +249,7 @@ pub enum Silence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PeerId;
+    use injector_core::model::PeerId;
 
     fn nic(last: u8) -> Nic {
         Nic { netns: None, index: u32::from(last), mac: [2, 0, 0, 0, 0, last] }

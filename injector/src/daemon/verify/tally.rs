@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::round::{COPIES, Outcome, Silence};
-use crate::api::types::LinkCheck;
-use crate::clock::MonoNs;
-use crate::config::Netns;
 use crate::daemon::interfaces::NoPair;
-use crate::model::PeerNames;
+use injector_core::api::LinkCheck;
+use injector_core::clock::MonoNs;
+use injector_core::config::Netns;
+use injector_core::model::PeerNames;
 
 /// How long before the heal a frame must have been sent to count: until then it has passed every hook in its way.
 const MARGIN: Duration = Duration::from_millis(50);
@@ -123,14 +123,14 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PeerId;
+    use injector_core::model::PeerId;
 
     const SECOND: u64 = 1_000_000_000;
 
     fn names() -> PeerNames {
         let peers =
             "peers: { a: { addresses: [192.0.2.1] }, b: { addresses: [192.0.2.2] } }\ninterfaces: auto\n";
-        crate::config::Config::parse(peers, "test").unwrap().names
+        injector_core::config::Config::parse(peers, "test").unwrap().names
     }
 
     fn outcome(arrived: u64, end: u64) -> Outcome {

@@ -9,12 +9,10 @@ use std::process::{Child, Command, ExitStatus, Output};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use injector::api::client::{Client, ClientError};
-use injector::api::types::{
-    Healed, PartitionRequest, PartitionView, Problem, RecoveryRecord, StartAt, Status,
-};
-use injector::clock::{MonoNs, Span};
-use injector::model::{NamedLink, Shape};
+use injector_client::{Client, ClientError};
+use injector_core::api::{Healed, PartitionRequest, PartitionView, Problem, RecoveryRecord, StartAt, Status};
+use injector_core::clock::{MonoNs, Span};
+use injector_core::model::{NamedLink, Shape};
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::runtime::Runtime;
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use injector::clock::MonoNs;
+use injector_core::clock::MonoNs;
 
 use super::lab::{Lab, addresses};
 

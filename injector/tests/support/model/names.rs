@@ -3,9 +3,9 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
-use injector::identity::{End, Identity, Mac};
-use injector::model::{PeerId, Scope};
 use injector_common::key::GROUP;
+use injector_core::identity::{End, Identity, Mac};
+use injector_core::model::{PeerId, Scope};
 use ipnet::IpNet;
 
 use super::Response;

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use injector::model::{PortSide, Protocol, Scope};
+use injector_core::model::{PortSide, Protocol, Scope};
 
 /// What a frame is, by the design.
 #[derive(Clone, Debug, PartialEq, Eq)]

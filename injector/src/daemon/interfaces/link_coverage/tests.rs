@@ -6,9 +6,9 @@ use super::super::naming::{Ours, Sources, identity};
 use super::super::picture::Seen;
 use super::super::survey::{Namespace, survey};
 use super::*;
-use crate::config::{Config, Netns};
 use crate::netlink::{Kind, LinkFacts};
 use CoverageState::{Covered, Not, Partly, Unknown};
+use injector_core::config::{Config, Netns};
 
 /// Interfaces of ours, each written as `name` or `netns/name`, with `=n1` for the config's word; all hooked but those
 /// that begin with `-`.

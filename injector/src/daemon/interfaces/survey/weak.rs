@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use super::super::devices::{bridge_of, usable};
 use super::super::homes::is_elsewhere;
 use super::{Found, Namespace, Place, Way, owner};
-use crate::config::{Config, Peer};
-use crate::model::PeerId;
 use crate::netlink::Kind;
+use injector_core::config::{Config, Peer};
+use injector_core::model::PeerId;
 
 /// Among how many ports a silent peer is looked for at most: on a bridge with more, its own must be named.
 const MOST: usize = 16;
@@ -82,7 +82,7 @@ fn candidates(config: &Config, namespaces: &[Namespace], peer: &Peer, known: &BT
 
 /// Whether the config says that another peer is behind a port.
 fn is_worded(config: &Config, space: &Namespace, name: &str, peer: PeerId) -> bool {
-    let crate::config::Interfaces::Named(named) = &config.interfaces else { return false };
+    let injector_core::config::Interfaces::Named(named) = &config.interfaces else { return false };
     named.iter().any(|interface| {
         interface.is(name, space.netns.as_ref()) && interface.peer.is_some_and(|other| other != peer)
     })

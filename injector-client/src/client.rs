@@ -1,0 +1,369 @@
+//! The API's client: one typed method a call, over one connection.
+//!
+//! A partition with `owner: connection` lives as long as the [`Client`] that applied it.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Method, Request, Response, header};
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinHandle;
+
+use injector_core::api::{
+    Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
+    PartitionView, ProbeView, Problem, RecoveryRecord, StartAt, Status,
+};
+use injector_core::clock::Span;
+
+use crate::transport::{self, Address, Carrier};
+
+/// The socket of a daemon whose config names no other.
+pub const DEFAULT_SOCKET: &str = "/run/injector/injector.sock";
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No daemon answers there.
+    #[error(
+        "the daemon at {at} can't be reached: {source}; is it running? Start it with: sudo injector start --config \
+         lab.yaml"
+    )]
+    Unreachable {
+        /// The socket or host.
+        at: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The socket is not for this user.
+    #[error("{at}: not permitted; use sudo, or join the group that owns the socket")]
+    NotPermitted {
+        /// The socket or host.
+        at: String,
+    },
+    /// The connection ended before the answer.
+    #[error("the connection to the daemon at {at} broke: {why}; look at `injector status`")]
+    Broken {
+        /// The socket or host.
+        at: String,
+        /// How.
+        why: String,
+    },
+    /// The daemon said no.
+    #[error(transparent)]
+    Problem(#[from] Problem),
+    /// The answer is not what this version expects.
+    #[error(
+        "{call}: the daemon's answer is not understood: {why}; is it of another version? This is {}",
+        env!("CARGO_PKG_VERSION")
+    )]
+    Protocol {
+        /// Method and path.
+        call: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// A connection to the daemon.
+pub struct Client {
+    address: Address,
+    line: Line,
+    owns: bool,
+}
+
+/// One HTTP connection and what drives it; ended when dropped.
+struct Line {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<()>,
+    carrier: Carrier,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Client {
+    /// Connects to the daemon's socket on this host.
+    pub async fn connect(socket: &Path) -> Result<Self, ClientError> {
+        Self::open(&Address::Socket(socket.to_owned())).await
+    }
+
+    /// Connects to a daemon here or elsewhere.
+    pub async fn open(address: &Address) -> Result<Self, ClientError> {
+        Ok(Self { address: address.clone(), line: Line::open(address).await?, owns: false })
+    }
+
+    /// `GET /v1/status`.
+    pub async fn status(&mut self) -> Result<Status, ClientError> {
+        self.get("/v1/status").await
+    }
+
+    /// `PUT /v1/partitions/{name}`: cuts, and answers when the cut is in force (or scheduled).
+    pub async fn apply(
+        &mut self,
+        name: &str,
+        request: &PartitionRequest,
+    ) -> Result<PartitionView, ClientError> {
+        self.owns |= request.owner == Owner::Connection;
+        self.call(Method::PUT, &partition(name, "")?, Some(request)).await
+    }
+
+    /// The links that [`Client::apply`] would cut; nothing changes.
+    pub async fn dry_run(
+        &mut self,
+        name: &str,
+        request: &PartitionRequest,
+    ) -> Result<PartitionView, ClientError> {
+        self.call(Method::PUT, &partition(name, "?dry_run=true")?, Some(request)).await
+    }
+
+    /// `POST …/prepare`: everything but the cut.
+    pub async fn prepare(
+        &mut self,
+        name: &str,
+        request: &PartitionRequest,
+    ) -> Result<PartitionView, ClientError> {
+        self.owns |= request.owner == Owner::Connection;
+        self.call(Method::POST, &partition(name, "/prepare")?, Some(request)).await
+    }
+
+    /// `POST …/enable`: cuts what was prepared.
+    pub async fn enable(&mut self, name: &str, at: Option<StartAt>) -> Result<PartitionView, ClientError> {
+        self.call(Method::POST, &partition(name, "/enable")?, Some(&EnableRequest { at })).await
+    }
+
+    /// `GET /v1/partitions`.
+    pub async fn partitions(&mut self) -> Result<Vec<PartitionView>, ClientError> {
+        self.get("/v1/partitions").await
+    }
+
+    /// `GET /v1/partitions/{name}`.
+    pub async fn partition(&mut self, name: &str) -> Result<PartitionView, ClientError> {
+        self.get(&partition(name, "")?).await
+    }
+
+    /// `DELETE /v1/partitions/{name}`.
+    pub async fn heal(&mut self, name: &str) -> Result<Healed, ClientError> {
+        let answer: HealAnswer<Healed> =
+            self.call(Method::DELETE, &partition(name, "")?, None::<&()>).await?;
+        Ok(answer.healed)
+    }
+
+    /// `DELETE /v1/partitions`.
+    pub async fn heal_all(&mut self) -> Result<Vec<Healed>, ClientError> {
+        let answer: HealAnswer<Vec<Healed>> =
+            self.call(Method::DELETE, "/v1/partitions", None::<&()>).await?;
+        Ok(answer.healed)
+    }
+
+    /// `GET …/recovery`: the record when it is final, or as it is after `wait` (at most 10 minutes).
+    pub async fn recovery(
+        &mut self,
+        name: &str,
+        generation: Option<u32>,
+        wait: Duration,
+    ) -> Result<RecoveryRecord, ClientError> {
+        // The query's durations are written without blanks.
+        let wait = Span(wait).to_string().replace(' ', "");
+        let generation = generation.map(|generation| format!("&generation={generation}")).unwrap_or_default();
+        self.get(&partition(name, &format!("/recovery?wait={wait}{generation}"))?).await
+    }
+
+    /// `GET …/probes`.
+    pub async fn probes(
+        &mut self,
+        name: &str,
+        generation: Option<u32>,
+    ) -> Result<Vec<ProbeView>, ClientError> {
+        let query = generation.map(|generation| format!("?generation={generation}")).unwrap_or_default();
+        self.get(&partition(name, &format!("/probes{query}"))?).await
+    }
+
+    /// `POST /v1/probes`: runs every endpoint once.
+    pub async fn probe_once(&mut self) -> Result<Vec<EndpointAnswer>, ClientError> {
+        self.call(Method::POST, "/v1/probes", None::<&()>).await
+    }
+
+    /// `POST /v1/marks`.
+    pub async fn mark(&mut self, text: &str) -> Result<Event, ClientError> {
+        self.call(Method::POST, "/v1/marks", Some(&MarkRequest { text: text.to_owned() })).await
+    }
+
+    /// `GET /v1/events`: the connection belongs to the stream from now on.
+    pub async fn events(mut self, since: u64, follow: bool) -> Result<Events, ClientError> {
+        let path = format!("/v1/events?since={since}&follow={follow}");
+        let response = self.send(Method::GET, &path, Bytes::new()).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(&format!("GET {path}"), response).await);
+        }
+        Ok(Events { body: response.into_body(), buffer: BytesMut::new(), client: self })
+    }
+
+    async fn get<T: DeserializeOwned>(&mut self, path: &str) -> Result<T, ClientError> {
+        self.call(Method::GET, path, None::<&()>).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let call = format!("{method} {path}");
+        let not_understood = |why: String| ClientError::Protocol { call: call.clone(), why };
+        let body = match body {
+            None => Bytes::new(),
+            Some(body) => serde_json::to_vec(body).map_err(|error| not_understood(error.to_string()))?.into(),
+        };
+        let response = self.send(method, path, body).await?;
+        if !response.status().is_success() {
+            return Err(self.refusal(&call, response).await);
+        }
+        let bytes = match response.into_body().collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return Err(self.broken(&error).await),
+        };
+        serde_json::from_slice(&bytes).map_err(|error| not_understood(error.to_string()))
+    }
+
+    async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, ClientError> {
+        if self.line.sender.ready().await.is_err() && self.may_reopen() {
+            self.line = Line::open(&self.address).await?;
+        }
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "injector")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| ClientError::Protocol { call: path.to_owned(), why: error.to_string() })?;
+        let mut sent = match self.line.sender.try_send_request(request).await {
+            Ok(response) => return Ok(response),
+            Err(sent) => sent,
+        };
+        // Closed in the moment between: what was not sent can't take effect twice.
+        if let Some(request) = sent.take_message().filter(|_| self.may_reopen()) {
+            self.line = Line::open(&self.address).await?;
+            return match self.line.sender.send_request(request).await {
+                Ok(response) => Ok(response),
+                Err(error) => Err(self.broken(&error).await),
+            };
+        }
+        Err(self.broken(sent.error()).await)
+    }
+
+    /// The daemon closes idle connections. One that owns a partition is never idle to it; if that one is closed, the
+    /// partition is healed, and a new connection would hide it.
+    fn may_reopen(&self) -> bool {
+        !self.owns && self.line.carrier.0.is_none()
+    }
+
+    async fn refusal(&mut self, call: &str, response: Response<Incoming>) -> ClientError {
+        let status = response.status();
+        let bytes = match response.into_body().collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => return self.broken(&error).await,
+        };
+        match serde_json::from_slice::<Problem>(&bytes) {
+            Ok(problem) if problem.code == Code::NotPermitted => {
+                ClientError::NotPermitted { at: self.address.to_string() }
+            }
+            Ok(problem) => ClientError::Problem(problem),
+            Err(_) => ClientError::Protocol { call: call.to_owned(), why: format!("status {status}") },
+        }
+    }
+
+    async fn broken(&mut self, error: &hyper::Error) -> ClientError {
+        let at = self.address.to_string();
+        match self.line.carrier.ended().await.map(|status| (status.code(), status)) {
+            Some((Some(77), _)) => ClientError::NotPermitted { at },
+            Some((_, status)) if !status.success() => ClientError::Unreachable {
+                at,
+                source: io::Error::other(format!("ssh, or injector dial-stdio there, ended with {status}")),
+            },
+            _ => ClientError::Broken { at, why: reason(error) },
+        }
+    }
+}
+
+impl Line {
+    async fn open(address: &Address) -> Result<Self, ClientError> {
+        let at = address.to_string();
+        let (stream, carrier) = match transport::open(address).await {
+            Ok(open) => open,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(ClientError::NotPermitted { at });
+            }
+            Err(source) => return Err(ClientError::Unreachable { at, source }),
+        };
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| ClientError::Broken { at, why: reason(&error) })?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "the connection to the daemon ended");
+            }
+        });
+        Ok(Self { sender, driver, carrier })
+    }
+}
+
+fn reason(error: &hyper::Error) -> String {
+    let source = std::error::Error::source(error);
+    source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+/// Names go into the path as they are; one that the server would refuse could also mean another path.
+fn partition(name: &str, rest: &str) -> Result<String, Problem> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
+        return Err(Problem::new(Code::BadParameter, format!("\"{name}\" can't be a partition's name"))
+            .field("name")
+            .remedy("use 1 to 64 letters, digits, dots, underscores and hyphens"));
+    }
+    Ok(format!("/v1/partitions/{name}{rest}"))
+}
+
+/// The timeline as it comes.
+pub struct Events {
+    body: Incoming,
+    buffer: BytesMut,
+    client: Client,
+}
+
+impl Events {
+    /// The next event; `None` at the end of the stream.
+    pub async fn next(&mut self) -> Option<Result<Event, ClientError>> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                return Some(serde_json::from_slice(&line).map_err(|error| ClientError::Protocol {
+                    call: "GET /v1/events".to_owned(),
+                    why: error.to_string(),
+                }));
+            }
+            match self.body.frame().await? {
+                Ok(frame) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                Err(error) => return Some(Err(self.client.broken(&error).await)),
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! `campaign.yaml`: a matrix of shapes and holds, and how its trials are made.
+
+use std::path::Path;
+
+use serde::{Deserialize, Deserializer};
+
+use super::spec::{CampaignSpec, Hooks};
+use crate::api::Verify;
+use crate::clock::Span;
+use crate::config::{self, ConfigError, ConfigErrors, text};
+use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape, seed};
+use crate::run::settings::{Cell, StopWhen};
+use crate::topology::words::parse_words;
+
+/// The file as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Campaign {
+    shapes: Vec<Shaped>,
+    holds: Vec<Span>,
+    trials: u64,
+    #[serde(default, deserialize_with = "seed::optional")]
+    seed: Option<u64>,
+    deadline: Option<Span>,
+    cooldown: Option<Span>,
+    cycle: Option<Span>,
+    #[serde(default)]
+    direction: Direction,
+    #[serde(default)]
+    scopes: Vec<Scope>,
+    loss: Option<Percent>,
+    flap: Option<Flap>,
+    #[serde(default)]
+    neighbour: Neighbour,
+    #[serde(default)]
+    advisory: Vec<String>,
+    #[serde(default)]
+    allow_uncovered: bool,
+    #[serde(default)]
+    strict: bool,
+    verify: Option<Verify>,
+    gate: Option<bool>,
+    max_rate: Option<Share>,
+    stop_when: Option<StopWhen>,
+    healthy_timeout: Option<Span>,
+    abort_after: Option<u32>,
+    before_trial: Option<String>,
+    after_trial: Option<String>,
+    on_slow: Option<String>,
+}
+
+/// A shape in the words of the command line (`isolate n1`).
+struct Shaped(Shape);
+
+impl<'de> Deserialize<'de> for Shaped {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // A grudge's JSON may hold blanks.
+        let words: Vec<String> = match text.split_once(' ') {
+            Some(("grudge", json)) => vec!["grudge".to_owned(), json.to_owned()],
+            _ => text.split_whitespace().map(str::to_owned).collect(),
+        };
+        parse_words(&words).map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+/// `0.05` or `5%`.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Share {
+    Number(f64),
+    Text(String),
+}
+
+/// Reads a campaign file.
+pub fn read(path: &Path) -> Result<CampaignSpec, ConfigErrors> {
+    let file = path.display().to_string();
+    let text = text::read(path).map_err(|error| config::unread(&file, "the campaign file", &error))?;
+    parse(&file, &text)
+}
+
+fn fault(
+    file: &str,
+    place: Option<(usize, usize)>,
+    path: &str,
+    what: impl Into<String>,
+    remedy: &str,
+) -> ConfigErrors {
+    ConfigErrors(vec![ConfigError {
+        file: file.to_owned(),
+        line: place.map(|(line, _)| line),
+        column: place.map(|(_, column)| column),
+        path: path.to_owned(),
+        what: what.into(),
+        remedy: remedy.to_owned(),
+    }])
+}
+
+const EXAMPLE: &str = "see configs/campaign.yaml for every key";
+
+/// Reads the text of a campaign file; `file` is its name for messages.
+pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let at = |path: &str| config::place_of(text, path).or(Some((1, 1)));
+    let campaign: Campaign = serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text))
+        .map_err(|error| {
+            let path = error.path().to_string();
+            let path = if path == "." { String::new() } else { path };
+            let inner = error.into_inner();
+            let place = inner.location().map(|at| (at.line(), at.column())).or_else(|| at(&path));
+            let what = inner.to_string();
+            // The crate repeats path and place in its text; both have their own fields here.
+            let what = what.split(" at line ").next().unwrap_or_default();
+            let what = what.strip_prefix(&format!("{path}: ")).unwrap_or(what);
+            fault(file, place, &path, what, EXAMPLE)
+        })?;
+    for (key, is_empty) in [("shapes", campaign.shapes.is_empty()), ("holds", campaign.holds.is_empty())] {
+        if is_empty {
+            return Err(fault(file, at(key), key, "the list is empty", "name at least one"));
+        }
+    }
+    let max_rate = match campaign.max_rate {
+        None => None,
+        Some(share) => {
+            let text = match share {
+                Share::Number(number) => number.to_string(),
+                Share::Text(text) => text,
+            };
+            Some(super::spec::rate(&text).map_err(|error| {
+                fault(file, at("max_rate"), "max_rate", error, "write a share such as 0.05, or \"5%\"")
+            })?)
+        }
+    };
+    let cells = campaign.shapes.iter().flat_map(|shape| {
+        campaign.holds.iter().map(|hold| Cell {
+            shape: shape.0.clone(),
+            hold: *hold,
+            direction: campaign.direction,
+            scopes: campaign.scopes.clone(),
+            loss: campaign.loss.unwrap_or(Percent::ALL),
+            flap: campaign.flap,
+            neighbour: campaign.neighbour,
+        })
+    });
+    Ok(CampaignSpec {
+        cells: cells.collect(),
+        trials: Some(campaign.trials),
+        seed: campaign.seed,
+        deadline: campaign.deadline,
+        cooldown: campaign.cooldown,
+        cycle: campaign.cycle,
+        advisory: campaign.advisory,
+        allow_uncovered: campaign.allow_uncovered,
+        strict: campaign.strict,
+        verify: campaign.verify,
+        no_gate: campaign.gate == Some(false),
+        max_rate,
+        stop_when: campaign.stop_when,
+        healthy_timeout: campaign.healthy_timeout,
+        abort_after: campaign.abort_after,
+        hooks: Hooks {
+            before_trial: campaign.before_trial,
+            after_trial: campaign.after_trial,
+            on_slow: campaign.on_slow,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "shapes: [random-node, isolate n1]\nholds: [5s, 15s]\ntrials: 40\n";
+
+    #[test]
+    fn a_matrix_has_every_combination() {
+        let spec = parse("c.yaml", GOOD).unwrap();
+        assert_eq!(spec.cells.len(), 4);
+        assert_eq!(spec.cells[3].hold, Span::secs(15));
+        assert_eq!(spec.cells[3].shape, Shape::Isolate(vec!["n1".to_owned()]));
+        assert!(!spec.no_gate && spec.verify.is_none());
+        let verified = parse("c.yaml", &format!("{GOOD}verify: active\n")).unwrap();
+        assert_eq!(verified.verify, Some(Verify::Active));
+        assert!(parse("c.yaml", &format!("{GOOD}verify: passive\n")).is_err());
+    }
+
+    #[test]
+    fn faults_have_a_place_and_a_remedy() {
+        for (text, expected) in [
+            ("shapes: [random-node]\nholds: [5s]\ntrials: 40\ntrails: 3\n", "unknown field `trails`"),
+            ("shapes: [random-node]\nholds: [5]\ntrials: 40\n", "holds[0]"),
+            ("shapes: [sideways]\nholds: [5s]\ntrials: 40\n", "unknown shape \"sideways\""),
+            ("shapes: [random-node]\ntrials: 40\n", "missing field `holds`"),
+            ("shapes: []\nholds: [5s]\ntrials: 40\n", "shapes: the list is empty"),
+            ("shapes: [random-node]\nholds: [5s]\ntrials: 4\nmax_rate: 7\n", "max_rate"),
+            ("shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: -1\n", "seed"),
+            (
+                "shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: 9007199254740992\n",
+                "write a smaller one",
+            ),
+            (
+                "shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: 18446744073709551616\n",
+                "write a smaller one",
+            ),
+            ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\ndirection: to\n", "write `out`"),
+            ("shapes: [\n", "c.yaml"),
+        ] {
+            let error = parse("c.yaml", text).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.starts_with("c.yaml:"), "{text}: {error}");
+            assert!(error[7..].starts_with(|c: char| c.is_ascii_digit()), "{text}: no line in {error}");
+        }
+        let error = parse("c.yaml", "shapes: [random-node]\nholds: [5s, x]\ntrials: 4\n").unwrap_err();
+        assert_eq!(error.0[0].line, Some(2), "{error}");
+    }
+}

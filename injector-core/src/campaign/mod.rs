@@ -1,0 +1,7 @@
+//! What a campaign is: its specification, from a file or the command line, and the order of its trials.
+
+pub mod file;
+pub mod order;
+mod spec;
+
+pub use spec::{CampaignSpec, Conduct, Hooks, SpecError, is_named, rate, stop_when};

@@ -1,0 +1,327 @@
+//! What a campaign is asked to do: the wishes of a file and of the command line, made definite.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{EndpointView, Status, Verify};
+use crate::clock::Span;
+use crate::model::Percent;
+use crate::run::settings::{Campaign, Cell, Gates, Probe, Ready, Settings, StopWhen};
+use crate::stats::sequential::Sprt;
+
+/// Why a specification can't be meant, with what to write.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SpecError(String);
+
+/// The pause after each record, if none is given.
+pub const COOLDOWN: Span = Span::secs(5);
+/// How long endpoints may take to be healthy before a trial, if nothing is given.
+pub const HEALTHY_TIMEOUT: Span = Span::secs(60);
+/// After how many failures in a row a campaign is given up, if nothing is given.
+pub const ABORT_AFTER: u32 = 3;
+
+/// Commands that run beside trials, each by `sh -c`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hooks {
+    /// Before the cut, when the cluster is healthy; if it fails, the trial is not made.
+    pub before_trial: Option<String>,
+    /// After the record was written.
+    pub after_trial: Option<String>,
+    /// As soon as a trial is known not to recover by the deadline.
+    pub on_slow: Option<String>,
+}
+
+/// A campaign as asked for; what is missing has a default.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CampaignSpec {
+    /// Shape, hold and traffic of each cell.
+    pub cells: Vec<Cell>,
+    /// Trials, all cells together.
+    pub trials: Option<u64>,
+    /// Drawn if missing.
+    pub seed: Option<u64>,
+    /// From the heal; the daemon's if missing.
+    pub deadline: Option<Span>,
+    /// The pause after each record.
+    pub cooldown: Option<Span>,
+    /// Back to back: the next cut this long after each heal, whatever the state.
+    pub cycle: Option<Span>,
+    /// Endpoints made advisory.
+    pub advisory: Vec<String>,
+    /// Whether links that are not covered are left out on purpose.
+    pub allow_uncovered: bool,
+    /// Whether what is unknown counts as wrong.
+    pub strict: bool,
+    /// How cuts are verified.
+    pub verify: Option<Verify>,
+    /// Whether the exit code is 0 whatever the rate.
+    pub no_gate: bool,
+    /// The share beyond the deadline that passes.
+    pub max_rate: Option<f64>,
+    /// The sequential test.
+    pub stop_when: Option<StopWhen>,
+    /// How long endpoints may take to be healthy.
+    pub healthy_timeout: Option<Span>,
+    /// After how many failures in a row the campaign is given up.
+    pub abort_after: Option<u32>,
+    /// Commands beside trials.
+    pub hooks: Hooks,
+}
+
+/// How a campaign is run, as far as it may change when it is resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conduct {
+    /// How long endpoints may take to be healthy before a trial.
+    pub healthy_timeout: Span,
+    /// After how many failures in a row the campaign is given up.
+    pub abort_after: u32,
+    /// Commands beside trials.
+    pub hooks: Hooks,
+}
+
+impl CampaignSpec {
+    /// The spec that a campaign was begun with.
+    pub fn begun(campaign: &Campaign) -> Self {
+        let settings = campaign.settings.clone();
+        let conduct = campaign.conduct.clone();
+        Self {
+            cells: settings.cells,
+            trials: Some(settings.trials),
+            seed: Some(settings.seed),
+            deadline: Some(settings.deadline),
+            cooldown: Some(settings.cool_down),
+            cycle: settings.cycle,
+            advisory: settings.gates.advisory,
+            allow_uncovered: settings.allow_uncovered,
+            strict: settings.strict,
+            verify: settings.verify,
+            no_gate: settings.gates.no_gate,
+            max_rate: Some(settings.gates.max_rate),
+            stop_when: settings.gates.stop_when,
+            healthy_timeout: conduct.as_ref().map(|conduct| conduct.healthy_timeout),
+            abort_after: conduct.as_ref().map(|conduct| conduct.abort_after),
+            hooks: conduct.map(|conduct| conduct.hooks).unwrap_or_default(),
+        }
+    }
+
+    /// This spec where it says something, else the other one.
+    #[must_use]
+    pub fn over(self, other: Self) -> Self {
+        Self {
+            cells: if self.cells.is_empty() { other.cells } else { self.cells },
+            trials: self.trials.or(other.trials),
+            seed: self.seed.or(other.seed),
+            deadline: self.deadline.or(other.deadline),
+            cooldown: self.cooldown.or(other.cooldown),
+            cycle: self.cycle.or(other.cycle),
+            advisory: if self.advisory.is_empty() { other.advisory } else { self.advisory },
+            allow_uncovered: self.allow_uncovered || other.allow_uncovered,
+            strict: self.strict || other.strict,
+            verify: self.verify.or(other.verify),
+            no_gate: self.no_gate || other.no_gate,
+            max_rate: self.max_rate.or(other.max_rate),
+            stop_when: self.stop_when.or(other.stop_when),
+            healthy_timeout: self.healthy_timeout.or(other.healthy_timeout),
+            abort_after: self.abort_after.or(other.abort_after),
+            hooks: Hooks {
+                before_trial: self.hooks.before_trial.or(other.hooks.before_trial),
+                after_trial: self.hooks.after_trial.or(other.hooks.after_trial),
+                on_slow: self.hooks.on_slow.or(other.hooks.on_slow),
+            },
+        }
+    }
+
+    /// Finds what can't be meant before any daemon is asked.
+    pub fn check(&self) -> Result<(), SpecError> {
+        let usage = |text: &str| Err(SpecError(text.to_owned()));
+        let Some(trials) = self.trials.filter(|&trials| trials > 0) else {
+            return usage(
+                "the number of trials is missing; write --trials 100, or trials: 100 in the campaign file",
+            );
+        };
+        if self.cells.is_empty() {
+            return usage("no shape is given; name one, or a file with --campaign");
+        }
+        if trials < self.cells.len() as u64 {
+            return Err(SpecError(format!(
+                "{trials} trials can't visit {} cells (shapes × holds); make at least one trial of each",
+                self.cells.len()
+            )));
+        }
+        if self.cells.iter().any(|cell| cell.hold.as_nanos() == 0) {
+            return usage(
+                "a cut of no length can't be held; write --hold 5s, or holds: [5s] in the campaign file",
+            );
+        }
+        if let Some(StopWhen { p0, p1 }) = self.stop_when {
+            Sprt::new(p0, p1).map_err(|error| SpecError(error.to_string()))?;
+            if self.cells.len() > 1 {
+                return usage(
+                    "--stop-when tests the rate of one cell; name one shape and one hold, or leave it out",
+                );
+            }
+        }
+        if self.cycle.is_some_and(|cycle| cycle.0.as_millis() < 500) {
+            return usage(
+                "a cycle (--cycle, or cycle: in the campaign file) needs at least 500ms between a heal and the next cut",
+            );
+        }
+        Ok(())
+    }
+
+    /// The settings by a daemon's rules, and the rest. `seed` stands for one that is not given.
+    pub fn settle(self, status: &Status, seed: u64) -> Result<(Settings, Conduct), SpecError> {
+        self.check()?;
+        if status.endpoints.is_empty() {
+            return Err(SpecError(
+                "the daemon's config names no endpoints, so that no recovery can be measured; add some"
+                    .to_owned(),
+            ));
+        }
+        for name in &self.advisory {
+            let is_known = |endpoint: &str| is_named(endpoint, name);
+            if !status.endpoints.iter().any(|endpoint| is_known(&endpoint.name)) {
+                let all: Vec<&str> = status.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+                return Err(SpecError(format!(
+                    "no endpoint \"{name}\" is configured; the endpoints are {}",
+                    all.join(", ")
+                )));
+            }
+        }
+        let decides = |endpoint: &EndpointView| {
+            endpoint.required && !self.advisory.iter().any(|name| is_named(&endpoint.name, name))
+        };
+        if !self.no_gate && !status.endpoints.iter().any(decides) {
+            return Err(SpecError(
+                "every endpoint is advisory, so that no trial can be decided; leave one required, or measure with --no-gate"
+                    .to_owned(),
+            ));
+        }
+        let rules = &status.rules;
+        let settings = Settings {
+            trials: self.trials.unwrap_or_default(),
+            cells: self.cells,
+            seed: self.seed.unwrap_or(seed),
+            deadline: self.deadline.unwrap_or(rules.deadline),
+            cool_down: self.cooldown.unwrap_or(COOLDOWN),
+            cycle: self.cycle,
+            ready: Ready {
+                consecutive: rules.consecutive,
+                observe: rules.observe,
+                observe_max: rules.observe_max,
+                tolerate: rules.tolerate,
+            },
+            probes: status
+                .endpoints
+                .iter()
+                .map(|endpoint| Probe {
+                    endpoint: endpoint.name.clone(),
+                    required: endpoint.required,
+                    stimulus: endpoint.probe.stimulus.clone(),
+                    interval: endpoint.probe.interval,
+                    timeout: endpoint.probe.timeout,
+                    connection: endpoint.probe.connection.clone(),
+                })
+                .collect(),
+            gates: Gates {
+                advisory: self.advisory,
+                no_gate: self.no_gate,
+                max_rate: self.max_rate.unwrap_or(0.0),
+                stop_when: self.stop_when,
+            },
+            allow_uncovered: self.allow_uncovered,
+            strict: self.strict,
+            verify: self.verify,
+        };
+        let conduct = Conduct {
+            healthy_timeout: self.healthy_timeout.unwrap_or(HEALTHY_TIMEOUT),
+            abort_after: self.abort_after.unwrap_or(ABORT_AFTER).max(1),
+            hooks: self.hooks,
+        };
+        Ok((settings, conduct))
+    }
+}
+
+/// Whether an endpoint is meant by a full or a base name.
+pub fn is_named(endpoint: &str, name: &str) -> bool {
+    endpoint == name || crate::stats::trial::base(endpoint) == name
+}
+
+/// A share, written `0.05` or `5%`.
+pub fn rate(text: &str) -> Result<f64, String> {
+    let share = match text.parse::<Percent>() {
+        Ok(percent) => Some(percent.share()),
+        Err(_) => text.parse::<f64>().ok(),
+    };
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| format!("\"{text}\" is not a share from 0 to 1; write it as 0.05 or 5%"))
+}
+
+/// The sequential test's rates, written `p0=0.01,p1=0.05`.
+pub fn stop_when(text: &str) -> Result<StopWhen, String> {
+    let error = || format!("\"{text}\" does not name two rates; write p0=0.01,p1=0.05");
+    let (mut p0, mut p1) = (None, None);
+    for part in text.split(',') {
+        let (name, value) = part.split_once('=').ok_or_else(error)?;
+        let value = Some(rate(value.trim())?);
+        match name.trim() {
+            "p0" => p0 = value,
+            "p1" => p1 = value,
+            _ => return Err(error()),
+        }
+    }
+    let (p0, p1) = p0.zip(p1).ok_or_else(error)?;
+    Sprt::new(p0, p1).map_err(|error| error.to_string())?;
+    Ok(StopWhen { p0, p1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Nothing, Shape};
+
+    fn cells(count: u64) -> Vec<Cell> {
+        (1..=count).map(|hold| Cell::new(Shape::RandomNode(Nothing {}), Span::secs(hold))).collect()
+    }
+
+    #[test]
+    fn rates_are_shares_or_percentages() {
+        assert_eq!(rate("0.05"), Ok(0.05));
+        assert_eq!(rate("5%"), Ok(0.05));
+        for text in ["5", "-0.1", "x", "101%", "NaN"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+        assert_eq!(stop_when("p0=0.01,p1=5%"), Ok(StopWhen { p0: 0.01, p1: 0.05 }));
+        for text in ["p0=0.01", "p0=0.05,p1=0.01", "p0=0.01,p2=0.05", "0.01,0.05", "p0=0,p1=0.5"] {
+            assert!(stop_when(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn wishes_that_cannot_be_meant_are_refused() {
+        let good = CampaignSpec { cells: cells(1), trials: Some(5), ..CampaignSpec::default() };
+        assert!(good.check().is_ok());
+        let stop_when = Some(StopWhen { p0: 0.01, p1: 0.05 });
+        for (bad, expected) in [
+            (CampaignSpec { trials: None, ..good.clone() }, "--trials"),
+            (CampaignSpec { trials: Some(0), ..good.clone() }, "--trials"),
+            (CampaignSpec { cells: vec![], ..good.clone() }, "no shape"),
+            (CampaignSpec { cells: cells(6), ..good.clone() }, "6 cells"),
+            (CampaignSpec { cells: cells(2), stop_when, ..good.clone() }, "one cell"),
+            (CampaignSpec { cycle: Some(Span::millis(100)), ..good.clone() }, "--cycle"),
+        ] {
+            let error = bad.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_goes_over_the_file() {
+        let file =
+            CampaignSpec { cells: cells(2), trials: Some(5), seed: Some(1), ..CampaignSpec::default() };
+        let line = CampaignSpec { trials: Some(9), no_gate: true, ..CampaignSpec::default() };
+        let both = line.over(file);
+        assert_eq!((both.trials, both.seed, both.no_gate, both.cells.len()), (Some(9), Some(1), true, 2));
+    }
+}

@@ -1,0 +1,210 @@
+//! One endpoint: what its probes say before the cut, during it, and after the heal.
+
+use std::time::Duration;
+
+use super::outage::{Judged, Rules, Scope, Window, Windows, outage, windows};
+use super::{EndpointEvidence, PENDING_SLACK};
+use crate::api::{Outage, Stamped};
+use crate::clock::MonoNs;
+use crate::config::Ready;
+use crate::sample::Sample;
+
+/// A time in which an endpoint was in service after the heal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stretch {
+    /// The heal, or the end of the window before.
+    pub ready: MonoNs,
+    /// When the probe was due that ended it.
+    pub end: Option<MonoNs>,
+}
+
+/// What an endpoint's probes since the cut say, as far as they are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Track {
+    /// In order; only the last one may be open.
+    pub stretches: Vec<Stretch>,
+    /// The earliest instant at which a further stretch could begin; `None` while the last one is open.
+    pub hope: Option<MonoNs>,
+    /// Up to here the stretches are certain: later probes are unknown, or their failures may yet be tolerated.
+    pub certain: MonoNs,
+    /// All probes that were due before this are known.
+    pub known: MonoNs,
+    /// The windows without service that the stretches lie between.
+    pub windows: Windows,
+    /// The probes that the windows are made of, those known and due from the cut on, in the order of their schedule.
+    probes: Vec<Judged>,
+}
+
+impl Track {
+    /// Judges the probes from `cut` on whose results came until `horizon`. Of an endpoint
+    /// that is unseen, and of one without a cut, probes count from the heal on.
+    pub fn new(
+        endpoint: &EndpointEvidence<'_>,
+        rules: &Ready,
+        cut: Option<MonoNs>,
+        heal: MonoNs,
+        is_in_service: bool,
+        horizon: MonoNs,
+    ) -> Self {
+        let from = cut.filter(|_| !endpoint.is_unseen).unwrap_or(heal);
+        let mut samples: Vec<&Sample> = endpoint
+            .samples
+            .iter()
+            .filter(|sample| sample.done <= horizon && (sample.scheduled >= from || sample.done > from))
+            .collect();
+        samples.sort_by_key(|sample| sample.scheduled);
+        let known = known(&samples, endpoint, from, horizon);
+        let probes: Vec<Judged> = samples
+            .iter()
+            .filter(|sample| sample.scheduled < known)
+            // What was under way at the heal was sent into the cut of an unseen endpoint.
+            .filter(|sample| !endpoint.is_unseen || sample.scheduled >= heal)
+            // What was never sent says nothing of a cut; after the heal it spoils the verdict.
+            .filter(|sample| !sample.is_unsent() || sample.scheduled >= heal)
+            .map(|sample| Judged {
+                due: sample.scheduled,
+                done: sample.done,
+                is_served: sample.error.is_none(),
+            })
+            .collect();
+        let walked = Rules { consecutive: rules.consecutive.max(1) as usize, tolerate: rules.tolerate.0 };
+        let windows = windows(probes.iter().copied(), walked, from, is_in_service, known);
+        let stretches = stretches(&windows.windows, heal);
+        let is_open = stretches.last().is_some_and(|stretch| stretch.end.is_none());
+        Self {
+            hope: (!is_open).then(|| windows.hope.unwrap_or(known)),
+            certain: windows.certain,
+            stretches,
+            known,
+            windows,
+            probes,
+        }
+    }
+
+    /// The stretch that begins by `at` and still lasts then.
+    pub fn stretch_at(&self, at: MonoNs) -> Option<Stretch> {
+        self.stretches
+            .iter()
+            .copied()
+            .find(|stretch| stretch.ready <= at && stretch.end.is_none_or(|end| end > at))
+    }
+
+    /// When it was first ready, once no probe due earlier can deny it.
+    pub fn ready(&self) -> Option<MonoNs> {
+        let first = self.stretches.first()?;
+        (first.end.is_some() || self.certain >= first.ready).then_some(first.ready)
+    }
+
+    /// How often readiness was lost before `until`.
+    pub fn relapses(&self, until: MonoNs) -> u64 {
+        self.stretches.iter().filter(|stretch| stretch.end.is_some_and(|end| end < until)).count() as u64
+    }
+
+    /// The outage up to `until`, of an endpoint that was healthy before.
+    pub fn outage(
+        &self,
+        endpoint: &EndpointEvidence<'_>,
+        consecutive: u32,
+        cut: MonoNs,
+        heal: MonoNs,
+        until: MonoNs,
+    ) -> Outage {
+        let scope = Scope {
+            cut,
+            heal,
+            until,
+            served_within: endpoint.served_within.0,
+            is_unseen: endpoint.is_unseen,
+        };
+        let consecutive = consecutive.max(1) as usize;
+        outage(&self.windows, self.probes.iter().copied(), consecutive, endpoint.interval.0, &scope)
+    }
+}
+
+/// The time after the heal that lies outside of windows.
+fn stretches(windows: &[Window], heal: MonoNs) -> Vec<Stretch> {
+    let mut start = match windows.iter().find(|window| window.covers(heal)) {
+        Some(window) => window.back,
+        None => Some(heal),
+    };
+    let mut stretches = Vec::new();
+    for window in windows.iter().filter(|window| window.out > heal) {
+        if let Some(ready) = start {
+            stretches.push(Stretch { ready, end: Some(window.out) });
+        }
+        start = window.back;
+    }
+    stretches.extend(start.map(|ready| Stretch { ready, end: None }));
+    stretches
+}
+
+/// The instant before which every probe's result is there. The grid has exactly one tick in each interval.
+fn known(samples: &[&Sample], endpoint: &EndpointEvidence<'_>, from: MonoNs, horizon: MonoNs) -> MonoNs {
+    let interval = endpoint.interval.0.max(Duration::from_nanos(1));
+    let mut known = from.max(horizon - endpoint.timeout.0 - PENDING_SLACK);
+    let mut latest_next = known + interval - Duration::from_nanos(1);
+    for sample in samples {
+        if sample.scheduled > latest_next {
+            break;
+        }
+        let next = sample.scheduled + interval;
+        if next > known {
+            known = next;
+            latest_next = next;
+        }
+    }
+    known
+}
+
+/// What an endpoint's probes say of the time before the heal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Before {
+    /// Whether the last K probes before the cut succeeded; `None` if there were fewer.
+    pub healthy: Option<bool>,
+    /// The share of failed probes before the cut; `None` without any.
+    pub failure_rate: Option<f64>,
+    /// Whether probes failed during the cut, or hung from then past the heal for more than K intervals; `None` if
+    /// none ended then.
+    pub impaired: Option<bool>,
+}
+
+impl Before {
+    /// Probes under way when the cut began tell of neither side; during the cut, those count that were due in it.
+    pub fn new(
+        endpoint: &EndpointEvidence<'_>,
+        consecutive: u32,
+        cut: Option<Stamped>,
+        heal_begin: Option<MonoNs>,
+        horizon: MonoNs,
+    ) -> Self {
+        let Some(cut) = cut else {
+            return Self { healthy: None, failure_rate: None, impaired: None };
+        };
+        let mut before: Vec<&Sample> =
+            endpoint.samples.iter().filter(|sample| sample.done <= cut.begin_ns).collect();
+        before.sort_by_key(|sample| sample.scheduled);
+        let failed = before.iter().filter(|sample| sample.error.is_some()).count();
+        let last = before.iter().rev().take(consecutive as usize);
+        let healthy = last.clone().all(|sample| sample.error.is_none());
+        let heal_begin = heal_begin.unwrap_or(horizon);
+        let mut during = endpoint
+            .samples
+            .iter()
+            .filter(|sample| {
+                sample.scheduled >= cut.end_ns && sample.scheduled < heal_begin && sample.done <= horizon
+            })
+            .peekable();
+        Self {
+            healthy: (last.len() == consecutive as usize).then_some(healthy),
+            failure_rate: (!before.is_empty()).then(|| failed as f64 / before.len() as f64),
+            impaired: during.peek().is_some().then(|| {
+                during.any(|sample| {
+                    // A probe that was held through the heal succeeds in the end, and yet nothing was served.
+                    let was_held = sample.done > heal_begin
+                        && sample.done.saturating_since(sample.scheduled) > endpoint.interval.0 * consecutive;
+                    sample.error.is_some() || was_held
+                })
+            }),
+        }
+    }
+}

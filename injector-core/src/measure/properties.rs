@@ -1,0 +1,89 @@
+//! What holds for any life of two endpoints.
+
+use proptest::prelude::*;
+
+use super::tests::{INTERVAL, MS, endpoint, evidence, healed, life};
+use super::*;
+use crate::api::{Outcome, RecoveryRecord};
+
+/// Few long spans rather than noise: (length in probes, ms taken, ok).
+fn spans() -> impl Strategy<Value = Vec<(usize, u64, bool)>> {
+    proptest::collection::vec((1..40_usize, prop_oneof![Just(1_u64), 0..90_u64], any::<bool>()), 1..12)
+}
+
+fn life_of(spans: &[(usize, u64, bool)]) -> Vec<Sample> {
+    let probes: Vec<(u64, bool)> =
+        spans.iter().flat_map(|&(length, took, ok)| std::iter::repeat_n((took, ok), length)).collect();
+    life(4, |ms| probes.get((ms / INTERVAL) as usize).copied().unwrap_or(*probes.last().unwrap()))
+}
+
+/// Small bounds, so that every way to end is met.
+fn small<'a>(a: &'a [Sample], b: &'a [Sample], tolerate: u64, now: u64) -> Evidence<'a> {
+    let mut evidence = evidence(vec![endpoint("a@n1", a), endpoint("b@n2", b)], now);
+    evidence.endpoints.iter_mut().for_each(|endpoint| endpoint.timeout = Span::millis(100));
+    evidence.ready.consecutive = 3;
+    evidence.ready.observe = Span::millis(400);
+    evidence.ready.observe_max = Span::millis(900);
+    evidence.ready.tolerate = Span::millis(tolerate);
+    evidence.deadline = Span::millis(800);
+    evidence
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn the_order_of_arrival_changes_nothing(a in spans(), now in 0..3000_u64, seed in any::<u64>()) {
+        let sorted = life_of(&a);
+        let mut mixed = sorted.clone();
+        let mut state = seed | 1;
+        for at in (1..mixed.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            mixed.swap(at, (state >> 33) as usize % (at + 1));
+        }
+        prop_assert_eq!(record(&small(&sorted, &sorted, 0, now)), record(&small(&mixed, &mixed, 0, now)));
+    }
+
+    #[test]
+    fn a_decided_record_stays_decided(a in spans(), b in spans(), tolerate in prop_oneof![Just(0), 10..60_u64]) {
+        let (a, b) = (life_of(&a), life_of(&b));
+        let mut first: Option<(u64, RecoveryRecord)> = None;
+        for now in (0..3900).step_by(26) {
+            let seen = record(&small(&a, &b, tolerate, now));
+            let Some((then, first)) = &first else {
+                if seen.is_final {
+                    first = Some((now, seen));
+                }
+                continue;
+            };
+            prop_assert!(seen.is_final, "final at {} but not at {}", then, now);
+            prop_assert_eq!(seen.outcome, first.outcome, "decided at {}, changed at {}", then, now);
+            prop_assert_eq!(seen.heal_to_settled_ns, first.heal_to_settled_ns);
+            if first.outcome == Some(Outcome::Recovered) {
+                // All of what was judged was there.
+                prop_assert_eq!(&seen.endpoints, &first.endpoints);
+                prop_assert_eq!(seen.heal_to_ready_ns, first.heal_to_ready_ns);
+            } else {
+                for (now, then) in seen.endpoints.iter().zip(&first.endpoints) {
+                    prop_assert!(then.ready_ns.is_none() || then.ready_ns == now.ready_ns);
+                }
+            }
+        }
+        prop_assert!(first.is_some(), "never decided");
+    }
+
+    #[test]
+    fn settled_means_that_nothing_failed_afterwards(a in spans(), b in spans()) {
+        let (a, b) = (life_of(&a), life_of(&b));
+        let seen = record(&small(&a, &b, 0, 3900));
+        if let Some(settled) = seen.heal_to_settled_ns {
+            let from = healed(0).0 + settled;
+            let failed = |samples: &[Sample]| samples.iter().any(|sample| {
+                sample.error.is_some() && (from..from + 400 * MS).contains(&sample.scheduled.0)
+            });
+            prop_assert!(!failed(&a) && !failed(&b));
+            prop_assert!(settled <= 800 * MS);
+            prop_assert!(seen.heal_to_ready_ns.unwrap() <= settled);
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! Assembles the recovery record.
+
+use std::time::Duration;
+
+use super::cluster::{Bounds, Judgement, Verdict, judge};
+use super::endpoint::{Before, Track};
+use super::host::lateness_p99;
+use super::phases::{self, Marks};
+use super::{Broken, EndpointEvidence, Evidence, force, outages};
+use crate::api::{
+    EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
+    RecoveryRecord, Stamped,
+};
+use crate::clock::{MonoNs, Span};
+use crate::sample::Sample;
+
+/// How many probes must be due before their absence says something.
+const MANY: u64 = 10;
+
+/// Judges the evidence.
+///
+/// The outcome is set as soon as no later probe can change it. The record is final when it is and each advisory
+/// endpoint is decided too or its probes are known up to the deadline; a broken instrument or another cut make it
+/// final at once. A trial whose cut is not proved, or that began unhealthy, is watched like any other, so that
+/// its fields tell what was seen.
+///
+/// Where the cluster did not settle, each endpoint's own outcome is judged as if it were alone, with an observation
+/// of its own; one that is ready but not yet observed for long enough when the record closes is censored.
+///
+/// An endpoint that is in service at the heal is ready then, and settled then if it stays so.
+pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
+    let horizon = evidence.closed_by.as_ref().map_or(evidence.now, |closed| evidence.now.min(closed.at));
+    let before: Vec<Before> =
+        evidence.endpoints.iter().map(|endpoint| before(evidence, endpoint, horizon)).collect();
+    let watch = evidence.heal.map(|heal| Watch::new(evidence, &before, heal, horizon));
+    let decided = decide(evidence, &before, watch.as_ref());
+    let is_final = match &decided {
+        None => false,
+        Some(decision) => {
+            decision.is_at_once
+                || evidence.closed_by.is_some()
+                || evidence.broken.is_some()
+                || watch.as_ref().is_none_or(Watch::advisory_is_over)
+        }
+    };
+    let endpoints: Vec<EndpointRecord> = evidence
+        .endpoints
+        .iter()
+        .enumerate()
+        .map(|(at, endpoint)| {
+            let mut record = bare(endpoint, before[at]);
+            if let Some(watch) = &watch {
+                watch.fill(&mut record, at, decided.as_ref(), is_final);
+            }
+            record
+        })
+        .collect();
+    let observed_until = watch.as_ref().map(Watch::until);
+    let settled = match watch.as_ref().and_then(|watch| watch.cluster) {
+        Some(Judgement { verdict: Verdict::Settled { .. }, .. }) => endpoints
+            .iter()
+            .filter(|endpoint| endpoint.required)
+            .filter_map(|endpoint| endpoint.settled_ns)
+            .max(),
+        _ => None,
+    };
+    let ready = watch.as_ref().and_then(|watch| watch.cluster?.ready);
+    let since_heal = |at: Option<MonoNs>| at?.since(evidence.heal?.end_ns);
+    let outage = watch.as_ref().map(|watch| outages::by_name(&endpoints, watch.heal, watch.until()));
+    let some_out = {
+        let required = endpoints.iter().filter(|endpoint| endpoint.required);
+        let seen: Vec<&Outage> = required.filter_map(|endpoint| endpoint.outage.as_ref()).collect();
+        watch.as_ref().map_or_else(Vec::new, |watch| outages::overlapping(&seen, 1, watch.until()))
+    };
+    let links = phases::reconnected(&evidence.links);
+    let links = force::judged(links, evidence.cut, evidence.heal);
+    let proved = is_proved(&links);
+    let marks = |heal: Stamped| Marks { heal: heal.end_ns, ready, settled, some_out: &some_out };
+    let host = host(evidence, observed_until.unwrap_or(horizon), horizon);
+    let shortest = evidence.endpoints.iter().map(|endpoint| endpoint.interval.as_nanos()).min();
+    let is_late = host.probe_lateness_p99_ns.zip(shortest).is_some_and(|(late, interval)| late > interval);
+    RecoveryRecord {
+        schema: RECORD_SCHEMA,
+        name: evidence.name.clone(),
+        generation: evidence.generation,
+        trial: evidence.trial.map(|trial| trial.index),
+        attempt: evidence.trial.map(|trial| trial.attempt),
+        shape: evidence.shape.clone(),
+        seed: evidence.seed,
+        hold_ns: evidence.cut.zip(evidence.heal).and_then(|(cut, heal)| heal.begin_ns.since(cut.end_ns)),
+        deadline_ns: evidence.deadline.as_nanos(),
+        observe_ns: evidence.ready.observe.as_nanos(),
+        cut: evidence.cut,
+        heal: evidence.heal,
+        healed_by: evidence.healed_by,
+        phases: evidence.heal.map_or_else(Phases::default, |heal| phases::phases(&links, &marks(heal))),
+        links,
+        endpoints,
+        outage,
+        heal_to_ready_ns: since_heal(ready),
+        heal_to_settled_ns: since_heal(settled),
+        starved: is_late || host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure),
+        host,
+        warnings: evidence.warnings.clone(),
+        lost_events: evidence.lost_events,
+        proved,
+        is_final,
+        outcome: decided.as_ref().map(|decision| decision.outcome),
+        outcome_reason: decided.map(|decision| decision.reason),
+        closed_by: evidence.closed_by.as_ref().map(|closed| closed.partition.clone()),
+        observed_until_ns: observed_until,
+    }
+}
+
+/// The endpoints after the heal.
+struct Watch<'a> {
+    evidence: &'a Evidence<'a>,
+    heal: MonoNs,
+    deadline: MonoNs,
+    horizon: MonoNs,
+    tracks: Vec<Track>,
+    /// The required endpoints together; `None` if there are none.
+    cluster: Option<Judgement>,
+    /// Each endpoint by itself, through the cluster's observation if that was lasted through.
+    alone: Vec<Judgement>,
+    /// The required endpoints' positions.
+    required: Vec<usize>,
+}
+
+impl<'a> Watch<'a> {
+    fn new(evidence: &'a Evidence<'a>, before: &[Before], heal: Stamped, horizon: MonoNs) -> Self {
+        let heal = heal.end_ns;
+        let cut = evidence.cut.map(|cut| cut.end_ns);
+        let tracks: Vec<Track> = evidence
+            .endpoints
+            .iter()
+            .zip(before)
+            .map(|(endpoint, before)| {
+                let is_in_service = before.healthy == Some(true) && !endpoint.is_unseen;
+                Track::new(endpoint, &evidence.ready, cut, heal, is_in_service, horizon)
+            })
+            .collect();
+        let bounds = Bounds {
+            deadline: heal + evidence.deadline.0,
+            observe: evidence.ready.observe.0,
+            observe_max: evidence.ready.observe_max.0,
+            not_before: heal,
+        };
+        let required: Vec<usize> = (0..tracks.len()).filter(|&at| evidence.endpoints[at].required).collect();
+        let gating: Vec<&Track> = required.iter().map(|&at| &tracks[at]).collect();
+        let cluster = (!gating.is_empty()).then(|| judge(&gating, &bounds));
+        let not_before = match cluster {
+            Some(Judgement { verdict: Verdict::Settled { at, .. }, .. }) => at,
+            _ => heal,
+        };
+        let alone = tracks.iter().map(|track| judge(&[track], &Bounds { not_before, ..bounds })).collect();
+        Self { evidence, heal, deadline: bounds.deadline, horizon, tracks, cluster, alone, required }
+    }
+
+    /// Whether no window of a required endpoint is known.
+    fn never_out(&self) -> bool {
+        self.required
+            .iter()
+            .all(|&at| self.tracks[at].windows.windows.is_empty() && !self.evidence.endpoints[at].is_unseen)
+    }
+
+    /// Until when the required endpoints were watched.
+    fn until(&self) -> MonoNs {
+        match self.cluster {
+            Some(Judgement { verdict: Verdict::Settled { until, .. }, .. }) => until,
+            _ => self.horizon,
+        }
+    }
+
+    /// Why the required endpoints' probes can't tell: some that decide were never sent, since we were held up.
+    fn held_up(&self) -> Option<String> {
+        let until = match self.cluster?.verdict {
+            Verdict::Settled { until, .. } => until,
+            Verdict::Hopeless { .. } | Verdict::Open => self.deadline,
+        };
+        self.required.iter().find_map(|&at| {
+            let endpoint = &self.evidence.endpoints[at];
+            let decides = |sample: &&Sample| {
+                sample.is_unsent()
+                    && sample.scheduled >= self.heal
+                    && sample.scheduled < until
+                    && sample.done <= self.horizon
+            };
+            let unsent = endpoint.samples.iter().filter(decides).count();
+            if unsent > 0 {
+                return Some(format!(
+                    "{unsent} probes of {} that decide were never sent: this host held the daemon up",
+                    endpoint.name
+                ));
+            }
+            self.silent(endpoint, until)
+        })
+    }
+
+    /// Why an endpoint's probes can't tell: most of those due have no result at all, not even a failure, as when
+    /// the namespace that they start from is gone.
+    fn silent(&self, endpoint: &EndpointEvidence<'_>, until: MonoNs) -> Option<String> {
+        let known = until.min(self.horizon - endpoint.timeout.0 - super::PENDING_SLACK);
+        let due = known.since(self.heal)? / endpoint.interval.as_nanos().max(1);
+        let told = |sample: &&Sample| sample.scheduled >= self.heal && sample.scheduled < known;
+        let results = endpoint.samples.iter().filter(told).count() as u64;
+        (due >= MANY && results * 2 < due).then(|| {
+            format!(
+                "of {due} probes of {} that decide, {results} have a result: the prober was gone",
+                endpoint.name
+            )
+        })
+    }
+
+    fn advisory_is_over(&self) -> bool {
+        self.evidence
+            .endpoints
+            .iter()
+            .enumerate()
+            .filter(|(_, endpoint)| !endpoint.required)
+            .all(|(at, _)| self.alone[at].verdict != Verdict::Open || self.tracks[at].known > self.deadline)
+    }
+
+    fn fill(&self, record: &mut EndpointRecord, at: usize, decided: Option<&Decision>, is_final: bool) {
+        let track = &self.tracks[at];
+        let verdict = match self.cluster {
+            Some(Judgement { verdict: Verdict::Settled { at: ready, until }, .. }) if record.required => {
+                let stretch = track.stretch_at(ready).expect("the cluster settled in a stretch of each");
+                Verdict::Settled { at: stretch.ready, until }
+            }
+            _ => self.alone[at].verdict,
+        };
+        let until = match verdict {
+            _ if record.required => self.until(),
+            Verdict::Settled { until, .. } if decided.is_some() => until,
+            _ => self.horizon,
+        };
+        let counted: Vec<&Sample> = self.evidence.endpoints[at]
+            .samples
+            .iter()
+            .filter(|sample| {
+                sample.scheduled >= self.heal && sample.scheduled < until && sample.done <= self.horizon
+            })
+            .collect();
+        record.first_ok_ns =
+            counted.iter().filter(|sample| sample.error.is_none()).map(|sample| sample.done).min();
+        record.ready_ns = track.ready();
+        record.relapses = track.relapses(until);
+        record.probes_sent = counted.len() as u64;
+        record.probes_failed = counted.iter().filter(|sample| sample.error.is_some()).count() as u64;
+        if let Some(cut) = self.evidence.cut
+            && record.healthy_before == Some(true)
+        {
+            let (endpoint, consecutive) = (&self.evidence.endpoints[at], self.evidence.ready.consecutive);
+            record.outage =
+                Some(track.outage(endpoint, consecutive, cut.end_ns, self.heal, until.min(track.known)));
+        }
+        let Some(decision) = decided else { return };
+        record.settled_ns = match verdict {
+            Verdict::Settled { at, .. } => Some(at),
+            Verdict::Open | Verdict::Hopeless { .. } => None,
+        };
+        let own = match verdict {
+            Verdict::Settled { .. } => Some(Outcome::Recovered),
+            Verdict::Hopeless { .. } => Some(Outcome::NotRecovered),
+            // Its watch ended before it was decided.
+            Verdict::Open => is_final.then_some(Outcome::Censored),
+        };
+        let is_healthy_before = record.healthy_before == Some(true);
+        record.outcome = decision.overrides.or(if is_healthy_before { own } else { Some(Outcome::Unknown) });
+    }
+}
+
+/// The trial's outcome.
+struct Decision {
+    outcome: Outcome,
+    reason: String,
+    /// An outcome that holds for each endpoint too, whatever its probes say.
+    overrides: Option<Outcome>,
+    /// Nothing more is to be seen.
+    is_at_once: bool,
+}
+
+impl Decision {
+    fn new(outcome: Outcome, reason: impl Into<String>) -> Self {
+        Self { outcome, reason: reason.into(), overrides: None, is_at_once: false }
+    }
+
+    fn for_all(outcome: Outcome, reason: impl Into<String>) -> Self {
+        Self { overrides: Some(outcome), ..Self::new(outcome, reason) }
+    }
+}
+
+fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>) -> Option<Decision> {
+    let broken = match (&evidence.broken, evidence.healed_by) {
+        (Some(broken), _) => Some(broken.clone()),
+        (None, Some(HealedBy::Lease)) => Some(Broken::LeaseLapsed),
+        (None, Some(HealedBy::Shutdown)) => Some(Broken::Stopping),
+        _ => None,
+    };
+    let seen = watch.and_then(|watch| watched(evidence, watch));
+    match broken {
+        // The daemon's end does not hide a verdict that was there.
+        None | Some(Broken::Stopping) if seen.is_some() => {}
+        None => {
+            watch?;
+            evidence.closed_by.as_ref()?;
+        }
+        Some(broken) => {
+            let decision = Decision::for_all(Outcome::HarnessFailed, broken.to_string());
+            return Some(Decision { is_at_once: true, ..decision });
+        }
+    }
+    let watch = watch?;
+    // From here on the trial is over; the first thing that spoils it names it.
+    if let Some(reason) = harness_failure(evidence) {
+        return Some(Decision::for_all(Outcome::HarnessFailed, reason));
+    }
+    if let Some(reason) = watch.held_up() {
+        return Some(Decision::for_all(Outcome::HarnessFailed, reason));
+    }
+    if let Some((link, holder)) =
+        evidence.links.iter().find_map(|link| Some((link, link.still_cut_by.first()?)))
+    {
+        let reason = format!("{}→{} is still cut by \"{holder}\"", link.src, link.dst);
+        return Some(Decision::for_all(Outcome::Unknown, reason));
+    }
+    for &at in &watch.required {
+        let name = &evidence.endpoints[at].name;
+        let reason = match before[at].healthy {
+            Some(true) => continue,
+            Some(false) => {
+                let why = last_error_before(evidence, &evidence.endpoints[at])
+                    .map_or_else(String::new, |error| format!(": its last failed probe says \"{error}\""));
+                format!("{name} was not healthy before the cut{why}")
+            }
+            None => format!(
+                "{name} had fewer than {} probes before the cut, so that it is not known whether it was healthy; cut \
+                 again once `injector status` shows it healthy",
+                evidence.ready.consecutive
+            ),
+        };
+        return Some(Decision::new(Outcome::Unknown, reason));
+    }
+    Some(seen.unwrap_or_else(|| {
+        let by = evidence.closed_by.as_ref().map(|closed| closed.partition.as_str()).unwrap_or_default();
+        Decision::new(Outcome::Censored, format!("\"{by}\" cut before the recovery was decided"))
+    }))
+}
+
+/// Why the last failed probe before the cut failed.
+fn last_error_before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a>) -> Option<&'a str> {
+    let cut = evidence.cut?;
+    let before =
+        endpoint.samples.iter().filter(|sample| sample.done <= cut.begin_ns && sample.error.is_some());
+    before.max_by_key(|sample| sample.scheduled)?.error.as_deref()
+}
+
+/// What the probes alone say, once they say it for good.
+fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
+    let Some(cluster) = watch.cluster else {
+        let is_over = watch.horizon >= watch.heal + evidence.ready.observe.0;
+        return is_over.then(|| Decision::new(Outcome::Unknown, "no required endpoint: nothing decides"));
+    };
+    match cluster.verdict {
+        Verdict::Open => None,
+        Verdict::Settled { at, .. } => {
+            let (after, observe) = (at.saturating_since(watch.heal), evidence.ready.observe);
+            let reason = if !after.is_zero() {
+                format!("settled {} after the heal, and served for {observe} from then on", seconds(after))
+            } else if watch.never_out() {
+                format!("no required endpoint was out, neither while cut nor in the {observe} after the heal")
+            } else {
+                format!("in service at the heal, and for {observe} from then on")
+            };
+            Some(Decision::new(Outcome::Recovered, reason))
+        }
+        Verdict::Hopeless { last, earliest } => {
+            let at = watch.required[last];
+            let name = &evidence.endpoints[at].name;
+            let deadline = evidence.deadline;
+            let relapse = watch.tracks[at].stretches.iter().rev().find_map(|stretch| stretch.end);
+            let reason = match relapse {
+                _ if earliest <= watch.deadline => format!(
+                    "readiness never lasted {} within {} of the first time that all were ready; {name} relapsed last",
+                    evidence.ready.observe, evidence.ready.observe_max
+                ),
+                None => format!("{name} was not ready by the deadline of {deadline}"),
+                Some(relapse) => format!(
+                    "{name} failed again {} after the heal, and was not ready for good by the deadline of {deadline}",
+                    seconds(relapse.saturating_since(watch.heal))
+                ),
+            };
+            Some(Decision::new(Outcome::NotRecovered, reason))
+        }
+    }
+}
+
+/// Whether the cut as a whole is proved: some link is, and none was not in force.
+fn is_proved(links: &[LinkRecord]) -> bool {
+    links.iter().any(|link| link.proved) && !links.iter().any(|link| link.in_force == Some(InForce::No))
+}
+
+fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
+    let (Some(cut), Some(heal)) = (evidence.cut, evidence.heal) else {
+        return Some("the cut never took effect".to_owned());
+    };
+    let not_in_force = evidence.links.iter().find_map(|link| {
+        let why = force::why_not(link, cut, heal)?;
+        Some(format!("the cut of {}→{} was not in force: {why}", link.src, link.dst))
+    });
+    let judged = force::judged(evidence.links.clone(), evidence.cut, evidence.heal);
+    let unknown = || {
+        let link = judged.iter().find(|link| link.in_force == Some(InForce::Unknown))?;
+        Some(format!(
+            "it is not known whether the cut of {}→{} was in force, and strict counts that as no: not all of its ways are known, and none of its packets was dropped",
+            link.src, link.dst
+        ))
+    };
+    let not_in_force = not_in_force.or_else(|| if evidence.is_strict { unknown() } else { None });
+    not_in_force.or_else(|| {
+        (!is_proved(&judged)).then(|| {
+            "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces? (`verify: active` sends frames of its own)"
+                .to_owned()
+        })
+    })
+}
+
+fn before(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'_>, horizon: MonoNs) -> Before {
+    let heal_begin = evidence.heal.map(|heal| heal.begin_ns);
+    Before::new(endpoint, evidence.ready.consecutive, evidence.cut, heal_begin, horizon)
+}
+
+fn bare(endpoint: &EndpointEvidence<'_>, before: Before) -> EndpointRecord {
+    EndpointRecord {
+        name: endpoint.name.clone(),
+        peer: endpoint.peer.clone(),
+        required: endpoint.required,
+        healthy_before: before.healthy,
+        failure_rate_before: before.failure_rate,
+        impaired: before.impaired,
+        first_response_ns: endpoint.first_response,
+        first_ok_ns: None,
+        ready_ns: None,
+        settled_ns: None,
+        relapses: 0,
+        probes_sent: 0,
+        probes_failed: 0,
+        outage: None,
+        outcome: None,
+    }
+}
+
+/// Over the probes from the cut to the end of the watch.
+fn host(evidence: &Evidence<'_>, until: MonoNs, horizon: MonoNs) -> HostRecord {
+    let Some(cut) = evidence.cut else {
+        return HostRecord {
+            cpu_pressure: evidence.cpu_pressure,
+            io_pressure: evidence.io_pressure,
+            ..HostRecord::default()
+        };
+    };
+    let during = |sample: &&Sample| {
+        sample.scheduled >= cut.begin_ns && sample.scheduled < until && sample.done <= horizon
+    };
+    let probes = || evidence.endpoints.iter().flat_map(|endpoint| endpoint.samples).filter(during);
+    let span = until.since(cut.begin_ns).filter(|&span| span > 0);
+    HostRecord {
+        probe_lateness_p99_ns: lateness_p99(probes()),
+        probe_rate: span.map(|span| probes().count() as f64 * 1e9 / span as f64),
+        cpu_pressure: evidence.cpu_pressure,
+        io_pressure: evidence.io_pressure,
+    }
+}
+
+fn seconds(span: Duration) -> Span {
+    // People read milliseconds.
+    Span::millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,400 @@
+//! From what shall hold to what is written, and how each write is undone. Pure.
+
+use std::collections::BTreeSet;
+
+use injector_common::packet::protocol;
+use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope, side};
+use injector_common::{SLOTS, Word};
+
+use crate::api::PartitionRequest;
+use crate::clock::MonoNs;
+use crate::model::{Link, Neighbour, PeerId, Percent, PortSide, Protocol, Scope};
+
+/// One of the 32 slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotIndex(pub u8);
+
+impl SlotIndex {
+    /// Its bit in a half of the commit word.
+    pub fn bit(self) -> u32 {
+        1 << self.0
+    }
+}
+
+/// Whether a slot is in a link's cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Presence {
+    /// It is.
+    In,
+    /// It is not.
+    Out,
+}
+
+/// One write to the data plane.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// The contents of a slot whose bit is in neither half of the word.
+    Slot(SlotIndex, Box<Slot>),
+    /// A slot's bit in the cells of what it affects.
+    Cells(SlotIndex, Vec<Cell>, Presence),
+    /// The commit.
+    Word(Word),
+}
+
+impl Step {
+    /// What takes this step back; a slot that is in no cell and not in the word needs nothing.
+    pub fn undo(&self) -> Option<Self> {
+        match self {
+            Self::Cells(slot, cells, Presence::In) => Some(Self::Cells(*slot, cells.clone(), Presence::Out)),
+            Self::Slot(..) | Self::Cells(..) | Self::Word(_) => None,
+        }
+    }
+}
+
+/// A scope as the programs see it.
+pub fn slot_scope(scope: Scope) -> SlotScope {
+    let (first, last) = scope.ports.unwrap_or((0, 0));
+    SlotScope {
+        first,
+        last,
+        protocol: match scope.protocol {
+            Protocol::Tcp => protocol::TCP,
+            Protocol::Udp => protocol::UDP,
+            Protocol::Icmp => protocol::ICMP,
+            Protocol::Sctp => protocol::SCTP,
+            Protocol::Number(number) => number,
+        },
+        side: match scope.side {
+            PortSide::Either => side::EITHER,
+            PortSide::Src => side::SRC,
+            PortSide::Dst => side::DST,
+        },
+        pad: 0,
+    }
+}
+
+/// What is to be written before a partition can be committed.
+pub fn prepare(index: SlotIndex, slot: Slot, cells: &[Cell]) -> Vec<Step> {
+    vec![Step::Slot(index, Box::new(slot)), Step::Cells(index, cells.to_vec(), Presence::In)]
+}
+
+/// What a slot affects in the matrix: a link, or what a peer sends to all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// The sender.
+    pub src: PeerId,
+    /// The receivers.
+    pub dst: Column,
+    /// Whether ARP and neighbour discovery are dropped as well.
+    pub neighbours: bool,
+}
+
+/// The receivers of a [`Cell`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// One peer.
+    Peer(PeerId),
+    /// All who would get a copy of a group frame that leaves the sender's port.
+    Group,
+}
+
+impl From<Link> for Cell {
+    fn from(link: Link) -> Self {
+        Self { src: link.src, dst: Column::Peer(link.dst), neighbours: false }
+    }
+}
+
+/// What a partition's cells depend on besides its links.
+pub struct Surroundings<'a> {
+    /// Every peer, without the world.
+    pub peers: &'a [PeerId],
+    /// Whether a peer passes on what others send. Of the world: whether the peers reach anything through it.
+    pub forwards: &'a dyn Fn(PeerId) -> bool,
+    /// Whether a hooked port is bound to a peer.
+    pub is_bound: &'a dyn Fn(PeerId) -> bool,
+}
+
+/// The cells of a partition.
+///
+/// ARP and neighbour discovery are dropped by pair of peers, as `neighbour` says; `auto` drops them where the partition
+/// cuts all traffic both ways and neither peer is on the way of another's packets. What a peer sends to a group is dropped
+/// at its own port only if all its links are cut, and those to the world too or to a peer whose port is not known.
+pub fn cells(request: &PartitionRequest, links: &[Link], around: &Surroundings<'_>) -> Vec<Cell> {
+    let cut: BTreeSet<Link> = links.iter().copied().collect();
+    let is_lossless = request.loss == Percent::ALL;
+    let is_full = request.scopes.is_empty() && is_lossless;
+    let both = |a: PeerId, b: PeerId| {
+        cut.contains(&Link { src: a, dst: b }) && cut.contains(&Link { src: b, dst: a })
+    };
+    // The world is on the way of all packets that leave the peers' network: it is cut off where nothing else is left.
+    let is_needed = |peer: PeerId, other: PeerId| match peer {
+        PeerId::WORLD => !around.peers.iter().all(|peer| *peer == other || both(*peer, other)),
+        peer => (around.forwards)(peer),
+    };
+    let drops_neighbours = |link: Link| match request.neighbour {
+        Neighbour::Keep => false,
+        Neighbour::Drop => true,
+        Neighbour::Auto => {
+            is_full
+                && both(link.src, link.dst)
+                && !is_needed(link.src, link.dst)
+                && !is_needed(link.dst, link.src)
+        }
+    };
+    let cell = |link: &Link| Cell { neighbours: drops_neighbours(*link), ..Cell::from(*link) };
+    let mut cells: Vec<Cell> = links.iter().map(cell).collect();
+    for src in around.peers.iter().copied().filter(|_| is_lossless) {
+        let mut to_peers = around.peers.iter().filter(|dst| **dst != src).map(|dst| Link { src, dst: *dst });
+        let to_world = Link { src, dst: PeerId::WORLD };
+        let spares_nobody = cut.contains(&to_world)
+            || to_peers.clone().any(|link| cut.contains(&link) && !(around.is_bound)(link.dst));
+        if spares_nobody && to_peers.clone().next().is_some() && to_peers.all(|link| cut.contains(&link)) {
+            let mut of_src = cut.range(to_world..=Link { src, dst: PeerId(u16::MAX) });
+            // Without its questions for the world's MAC addresses the peer would lose the world, too.
+            let neighbours = cut.contains(&to_world) && of_src.all(|link| drops_neighbours(*link));
+            cells.push(Cell { src, dst: Column::Group, neighbours });
+        }
+    }
+    cells
+}
+
+/// The contents of a partition's slot.
+pub fn slot(request: &PartitionRequest, generation: u32, starts_at: MonoNs, ends_at: MonoNs) -> Slot {
+    let mut scopes = [SlotScope::default(); MAX_SCOPES];
+    for (into, scope) in scopes.iter_mut().zip(&request.scopes) {
+        *into = slot_scope(*scope);
+    }
+    let share = |nanos: u64, share: f64| (nanos as f64 * share).round() as u64;
+    let (flap_period, flap_on) = request.flap.map_or((0, 0), |flap| {
+        let period = flap.period.as_nanos();
+        (period, share(period, flap.on.share()))
+    });
+    Slot {
+        starts_at: starts_at.0,
+        ends_at: ends_at.0,
+        loss: share(LOSS_ALL, request.loss.share()),
+        flap_period,
+        flap_on,
+        generation,
+        scope_count: request.scopes.len().min(MAX_SCOPES) as u32,
+        full: u32::from(request.scopes.is_empty() && request.loss == Percent::ALL),
+        pad: 0,
+        scopes,
+    }
+}
+
+/// What a slot is used for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlotUse {
+    /// Nothing; its age tells whether a running program may still look at it.
+    #[default]
+    Free,
+    /// Prepared, not in the word.
+    Prepared,
+    /// In the live half.
+    Live,
+    /// In the watched half.
+    Watched,
+}
+
+/// When a slot was freed: a count that rises with each one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age(pub u64);
+
+/// All slots of the daemon: the one source of the commit word.
+#[derive(Clone, Debug, Default)]
+pub struct SlotTable {
+    uses: [SlotUse; SLOTS as usize],
+    used_before: u32,
+    /// When each was freed last.
+    freed: [Age; SLOTS as usize],
+}
+
+/// Whether a slot's old contents may still be in the hands of a running program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Never used.
+    New,
+    /// Used before, and no program can still look at it.
+    Aged,
+    /// Freed just now: wait for running programs before it is written.
+    Young,
+}
+
+impl SlotTable {
+    /// The free slot to take next, without taking it: the lowest (loops over slots end early) that can be written at
+    /// once, by the last age that no program can see any more; the one that was freed first if all are young.
+    pub fn free(&self, settled: Age) -> Option<(SlotIndex, Freshness)> {
+        let is_young = |at: &usize| self.freed[*at] > settled;
+        let free = (0..self.uses.len()).filter(|at| self.uses[*at] == SlotUse::Free);
+        let at = free.clone().find(|at| !is_young(at)).or_else(|| free.min_by_key(|at| self.freed[*at]))?;
+        let index = SlotIndex(at as u8);
+        Some((
+            index,
+            match self.used_before & index.bit() {
+                0 => Freshness::New,
+                _ if is_young(&at) => Freshness::Young,
+                _ => Freshness::Aged,
+            },
+        ))
+    }
+
+    /// Frees a slot whose bit has left the word; programs that read an older one may still look at it.
+    pub fn release(&mut self, index: SlotIndex, age: Age) {
+        self.set(index, SlotUse::Free);
+        self.freed[usize::from(index.0)] = age;
+    }
+
+    /// Puts a slot to a use.
+    pub fn set(&mut self, index: SlotIndex, to: SlotUse) {
+        self.used_before |= index.bit();
+        self.uses[usize::from(index.0)] = to;
+    }
+
+    /// What a slot is used for.
+    pub fn get(&self, index: SlotIndex) -> SlotUse {
+        self.uses[usize::from(index.0)]
+    }
+
+    /// The word that says so.
+    pub fn word(&self) -> Word {
+        let half = |wanted| {
+            (0u32..)
+                .zip(self.uses)
+                .filter(|(_, slot)| *slot == wanted)
+                .fold(0, |mask, (at, _)| mask | 1 << at)
+        };
+        Word::new(half(SlotUse::Live), half(SlotUse::Watched))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Nothing, PeerId, Shape};
+
+    #[test]
+    fn a_slot_says_what_was_asked() {
+        let mut request = PartitionRequest::new(Shape::Halves(Nothing {}));
+        request.loss = "30%".parse().unwrap();
+        request.flap = Some("200ms/25%".parse().unwrap());
+        request.scopes = vec!["tcp/5122".parse().unwrap()];
+        let slot = slot(&request, 7, MonoNs(10), MonoNs(20));
+        assert_eq!((slot.starts_at, slot.ends_at, slot.generation), (10, 20, 7));
+        assert_eq!((slot.flap_period, slot.flap_on), (200_000_000, 50_000_000));
+        assert_eq!(slot.loss, 1_288_490_189);
+        assert_eq!((slot.scope_count, slot.scopes[0].first, slot.scopes[0].last), (1, 5122, 5122));
+        assert_eq!(
+            super::slot(&PartitionRequest::new(Shape::Halves(Nothing {})), 1, MonoNs(0), MonoNs(1)).loss,
+            LOSS_ALL
+        );
+    }
+
+    #[test]
+    fn the_word_has_each_slot_in_one_half() {
+        let mut table = SlotTable::default();
+        let free = |table: &SlotTable| table.free(Age(0));
+        assert_eq!(free(&table), Some((SlotIndex(0), Freshness::New)));
+        table.set(SlotIndex(0), SlotUse::Live);
+        table.set(SlotIndex(1), SlotUse::Prepared);
+        table.set(SlotIndex(2), SlotUse::Watched);
+        assert_eq!(table.word(), Word::new(0b001, 0b100));
+        for at in 0..32 {
+            table.set(SlotIndex(at), SlotUse::Live);
+        }
+        assert_eq!(free(&table), None);
+    }
+
+    #[test]
+    fn a_young_slot_is_taken_last() {
+        let mut table = SlotTable::default();
+        for at in 0..4 {
+            table.set(SlotIndex(at), SlotUse::Live);
+        }
+        table.release(SlotIndex(2), Age(1));
+        table.release(SlotIndex(0), Age(2));
+        assert_eq!(table.free(Age(0)), Some((SlotIndex(4), Freshness::New)), "nothing to wait for");
+        assert_eq!(table.free(Age(1)), Some((SlotIndex(2), Freshness::Aged)));
+        assert_eq!(table.free(Age(2)), Some((SlotIndex(0), Freshness::Aged)), "the lowest");
+        for at in 4..32 {
+            table.set(SlotIndex(at), SlotUse::Watched);
+        }
+        assert_eq!(table.free(Age(0)), Some((SlotIndex(2), Freshness::Young)), "the one freed first");
+        assert_eq!(table.free(Age(1)), Some((SlotIndex(2), Freshness::Aged)));
+    }
+
+    #[test]
+    fn undo_takes_the_cells_out_again() {
+        let cells = vec![Cell::from(Link { src: PeerId(1), dst: PeerId(2) })];
+        let steps = prepare(
+            SlotIndex(4),
+            slot(&PartitionRequest::new(Shape::Halves(Nothing {})), 1, MonoNs(0), MonoNs(1)),
+            &cells,
+        );
+        let undone: Vec<_> = steps.iter().rev().filter_map(Step::undo).collect();
+        assert_eq!(undone, [Step::Cells(SlotIndex(4), cells, Presence::Out)]);
+    }
+
+    /// The cells of three peers' links, as `src>dst`, `src>*` for groups, with `!` where neighbours are dropped.
+    fn shown(request: &PartitionRequest, links: &str, forwards: &[u16], unbound: &[u16]) -> String {
+        let links: Vec<Link> = links
+            .split_whitespace()
+            .map(|link| {
+                let mut ends = link.split('>').map(|end| PeerId(end.parse().unwrap()));
+                Link { src: ends.next().unwrap(), dst: ends.next().unwrap() }
+            })
+            .collect();
+        let around = Surroundings {
+            peers: &[PeerId(1), PeerId(2), PeerId(3)],
+            forwards: &|peer| forwards.contains(&peer.0),
+            is_bound: &|peer| !unbound.contains(&peer.0),
+        };
+        let shown = cells(request, &links, &around).into_iter().map(|cell| {
+            let dst = match cell.dst {
+                Column::Peer(peer) => peer.0.to_string(),
+                Column::Group => "*".to_owned(),
+            };
+            format!("{}>{dst}{}", cell.src.0, if cell.neighbours { "!" } else { "" })
+        });
+        shown.collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn neighbours_are_dropped_by_pair() {
+        let mut request = PartitionRequest::new(Shape::Halves(Nothing {}));
+        let both = "1>2 2>1 1>3 3>1";
+        assert_eq!(shown(&request, both, &[], &[]), "1>2! 2>1! 1>3! 3>1!");
+        assert_eq!(shown(&request, "1>2", &[], &[]), "1>2", "one way: the other would end at the next ARP");
+        assert_eq!(shown(&request, "1>2 2>1 1>3", &[], &[]), "1>2! 2>1! 1>3");
+        assert_eq!(
+            shown(&request, both, &[3], &[]),
+            "1>2! 2>1! 1>3 3>1",
+            "3 is on the way of others' packets"
+        );
+        assert_eq!(shown(&request, "1>0 0>1", &[], &[]), "1>0 0>1", "routers are the world's");
+        assert_eq!(
+            shown(&request, "1>0 0>1 1>2 2>1 1>3 3>1", &[], &[]),
+            "1>0! 0>1! 1>2! 2>1! 1>3! 3>1! 1>*!",
+            "nothing is left that the world could lead to"
+        );
+        request.neighbour = Neighbour::Drop;
+        assert_eq!(shown(&request, "1>2", &[1], &[]), "1>2!");
+        request.neighbour = Neighbour::Keep;
+        assert_eq!(shown(&request, "1>2 2>1", &[], &[]), "1>2 2>1");
+        request.neighbour = Neighbour::Auto;
+        request.loss = "50%".parse().unwrap();
+        assert_eq!(shown(&request, "1>2 2>1", &[], &[]), "1>2 2>1");
+    }
+
+    #[test]
+    fn group_frames_are_dropped_at_the_sender_where_nobody_is_spared() {
+        let request = PartitionRequest::new(Shape::Halves(Nothing {}));
+        assert_eq!(shown(&request, "1>2 1>3", &[], &[]), "1>2 1>3", "the world gets them");
+        assert_eq!(shown(&request, "1>2 1>3 1>0", &[], &[]), "1>2 1>3 1>0 1>*");
+        assert_eq!(shown(&request, "1>2 1>3", &[], &[3]), "1>2 1>3 1>*", "3 can't be spared otherwise");
+        assert_eq!(shown(&request, "1>2", &[], &[2]), "1>2", "3 is to get them");
+        let mut lossy = request;
+        lossy.loss = "50%".parse().unwrap();
+        assert_eq!(shown(&lossy, "1>2 1>3 1>0", &[], &[]), "1>2 1>3 1>0", "lost at each receiver's port");
+    }
+}

@@ -1,0 +1,201 @@
+//! Reports: from a run directory to text, HTML, `JUnit`, CSV and JSON, and the comparison of two.
+
+pub mod csv;
+pub mod escape;
+pub mod html;
+pub mod json;
+pub mod junit;
+pub mod table;
+pub mod text;
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::clock::Span;
+use crate::figures::{deadline, maybe_percent, maybe_time, percents, probability};
+use crate::run::Run;
+use crate::run::read::{self, ReadError};
+use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
+use crate::stats::summary::Verdict;
+use table::Table;
+
+/// What a report is to write beside its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReportOptions {
+    /// One self-contained page.
+    pub html: Option<PathBuf>,
+    /// `JUnit` XML.
+    pub junit: Option<PathBuf>,
+    /// One line a trial.
+    pub csv: Option<PathBuf>,
+    /// The bound that every record is judged again by; `None` leaves them as they are.
+    pub served_within: Option<Span>,
+}
+
+/// A report that was made.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// For the terminal.
+    pub text: String,
+    /// For `--json`.
+    pub json: Value,
+    /// The campaign's verdict, with the exit code of `measure`; reading it is no failure, so that `report` itself
+    /// exits with 0.
+    pub verdict: Verdict,
+}
+
+/// How two runs are compared.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompareOptions {
+    /// The share by which B may be worse.
+    pub margin: f64,
+    /// Whether runs with differing deadline, observation, K, probes, hold or gates are compared all the same.
+    pub force: bool,
+    /// A page with overlaid curves.
+    pub html: Option<PathBuf>,
+}
+
+impl Default for CompareOptions {
+    fn default() -> Self {
+        Self { margin: MARGIN, force: false, html: None }
+    }
+}
+
+/// A comparison that was made.
+#[derive(Clone, Debug)]
+pub struct Compared {
+    /// For the terminal.
+    pub text: String,
+    /// For `--json`.
+    pub json: Value,
+    /// 0 not worse by the margin, 1 worse, 2 undecided or not comparable.
+    pub exit_code: u8,
+    /// The settings in which the runs differ.
+    pub incomparable: Vec<String>,
+    /// The figures; `None` where the runs were not compared.
+    pub comparison: Option<Comparison>,
+}
+
+/// Why a report can't be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The run can't be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A file can't be written.
+    #[error("can't write {}: {source}; name a file in a directory that you may write to", .path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), ReportError> {
+    fs::write(path, text).map_err(|source| ReportError::Write { path: path.to_owned(), source })
+}
+
+/// Reads a run directory and writes what is asked for.
+pub fn report(directory: &Path, options: &ReportOptions) -> Result<Report, ReportError> {
+    let run = Run::load_within(directory, options.served_within)?;
+    if let Some(path) = &options.html {
+        let wanted: Vec<(u64, u32)> =
+            html::data::wanted(&run.trials).iter().map(|trial| (trial.index, trial.attempt)).collect();
+        let late = html::outages::late(directory, &run)?;
+        write_file(path, &html::report(&run, &read::probes(directory, &wanted)?, &late))?;
+    }
+    if let Some(path) = &options.junit {
+        write_file(path, &junit::report(&run))?;
+    }
+    if let Some(path) = &options.csv {
+        let written = File::create(path).map(BufWriter::new).and_then(|mut out| {
+            csv::write(&run, &mut out)?;
+            out.flush()
+        });
+        written.map_err(|source| ReportError::Write { path: path.clone(), source })?;
+    }
+    Ok(Report { text: text::report(&run), json: json::report(&run), verdict: run.summary.verdict })
+}
+
+/// Compares run `b` with run `a`.
+pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared, ReportError> {
+    let (run_a, run_b) = (Run::load(a)?, Run::load(b)?);
+    let incomparable = run_a.campaign.settings.incomparable(&run_b.campaign.settings);
+    if !incomparable.is_empty() && !options.force {
+        let mut text = String::from("Not compared: the runs were made differently (A's value, B's value):\n");
+        for difference in &incomparable {
+            writeln!(text, "  {difference}").expect("writing to a String cannot fail");
+        }
+        text +=
+            "Run one of them again with the other's settings, or compare them all the same with --force.\n";
+        let json = json::compare(2, &incomparable, None);
+        return Ok(Compared { text, json, exit_code: 2, incomparable, comparison: None });
+    }
+    let comparison = compare_trials(&run_a.trials, &run_b.trials, options.margin);
+    if let Some(path) = &options.html {
+        write_file(path, &html::compare::report(&run_a, &run_b, &comparison, &incomparable))?;
+    }
+    let exit_code = comparison.finding.exit_code();
+    let mut text = compare_text(&comparison);
+    for difference in &incomparable {
+        writeln!(text, "The runs differ in {difference}").expect("writing to a String cannot fail");
+    }
+    for difference in run_a.campaign.settings.reworded(&run_b.campaign.settings) {
+        writeln!(text, "The stimulus is worded differently, which decides nothing: {difference}")
+            .expect("writing to a String cannot fail");
+    }
+    for note in run_a.notes.iter().chain(&run_b.notes) {
+        writeln!(text, "{note}").expect("writing to a String cannot fail");
+    }
+    let json = json::compare(exit_code, &incomparable, Some(&comparison));
+    Ok(Compared { text, json, exit_code, incomparable, comparison: Some(comparison) })
+}
+
+fn compare_text(c: &Comparison) -> String {
+    let mut out = format!("{}\n\nBeyond the deadline of {}\n", c.sentence, deadline(c.deadline_ns));
+    let mut table = Table::new(["cut", "A", "rate", "95 %", "B", "rate", "95 %"]);
+    let all = [("all".to_owned(), &c.a, &c.b)];
+    for (name, a, b) in all.into_iter().chain(c.strata.iter().map(|s| (s.shape.clone(), &s.a, &s.b))) {
+        table.row([
+            name,
+            format!("{}/{}", a.beyond_deadline, a.n),
+            maybe_percent(a.rate),
+            percents(a.rate_ci95),
+            format!("{}/{}", b.beyond_deadline, b.n),
+            maybe_percent(b.rate),
+            percents(b.rate_ci95),
+        ]);
+    }
+    table.write(&mut out);
+    out += "\nTimes (descriptive; log-rank, adjusted after Holm)\n";
+    let mut table = Table::new(["", "A median", "B median", "p", "adjusted"]);
+    for test in &c.times {
+        table.row([
+            format!("{}, {}", test.name, test.instant),
+            maybe_time(test.a_p50_ns),
+            maybe_time(test.b_p50_ns),
+            probability(test.p),
+            probability(test.p_holm),
+        ]);
+    }
+    table.write(&mut out);
+    writeln!(
+        out,
+        "\nThe host starved the instrument in {} of A's trials and {} of B's.",
+        c.a.starved, c.b.starved
+    )
+    .expect("writing to a String cannot fail");
+    if c.unmatched > 0 {
+        writeln!(out, "\n{} trials of cuts that only one run has take no part.", c.unmatched)
+            .expect("writing to a String cannot fail");
+    }
+    out.push('\n');
+    out.push_str(crate::stats::dependence::ASSUMPTION);
+    out.push('\n');
+    out
+}

@@ -1,0 +1,224 @@
+//! A run directory in memory: what statistics and reports need of each record, not the records.
+
+use std::path::{Path, PathBuf};
+
+use super::dir::NotMade;
+use super::probes::ProbeFile;
+use super::read::{self, ReadError};
+use super::settings::{Campaign, Settings};
+use crate::api::{LinkRecord, RECORD_SCHEMA, RecoveryRecord};
+use crate::clock::{MonoNs, Span};
+use crate::config;
+use crate::figures::time;
+use crate::measure::again::{Probed, again, upgraded};
+use crate::stats::summary::{Summary, summarize};
+use crate::stats::trial::Trial;
+
+/// The links of a trial that a report can show; of a larger shape, those that came back last.
+const LINKS: usize = 24;
+
+/// One link of a trial: nanoseconds from the heal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkTimes {
+    /// The sender.
+    pub src: String,
+    /// The receiver.
+    pub dst: String,
+    /// Dropped packets.
+    pub dropped: u64,
+    /// First packet, SYN, SYN-ACK, payload.
+    pub firsts_ns: [Option<u64>; 4],
+}
+
+/// What a timeline shows of a trial beyond [`Trial`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Detail {
+    /// The heal, on the monotonic clock.
+    pub heal: Option<MonoNs>,
+    /// How long before the heal the cut took effect.
+    pub cut_before_ns: Option<u64>,
+    /// Links, those that came back last first.
+    pub links: Vec<LinkTimes>,
+    /// Links that are not in `links`.
+    pub links_left_out: usize,
+    /// TCP sockets that were stuck just before the deadline, in words; at most as many as links.
+    pub stuck: Vec<String>,
+    /// Dropped packets, all links.
+    pub dropped_packets: u64,
+    /// 99th percentile of the probes' lateness.
+    pub lateness_p99_ns: Option<u64>,
+    /// The share of time in which some task waited for a CPU.
+    pub cpu_pressure: Option<f64>,
+    /// The share of time in which some task waited for I/O.
+    pub io_pressure: Option<f64>,
+    /// Lost events.
+    pub lost_events: u64,
+}
+
+impl Detail {
+    fn new(record: &RecoveryRecord) -> Self {
+        let heal = record.heal.as_ref();
+        let after = |at: Option<MonoNs>| {
+            let heal = heal?;
+            at.filter(|&at| at >= heal.begin_ns).map(|at| at.0.saturating_sub(heal.end_ns.0))
+        };
+        // Nothing is later than never.
+        let late = |link: &&LinkRecord| std::cmp::Reverse(link.first_packet_ns.unwrap_or(MonoNs(u64::MAX)));
+        let mut links: Vec<&LinkRecord> = record.links.iter().collect();
+        links.sort_by_key(late);
+        Self {
+            heal: heal.map(|heal| heal.end_ns),
+            cut_before_ns: heal
+                .zip(record.cut.as_ref())
+                .and_then(|(heal, cut)| heal.end_ns.since(cut.end_ns)),
+            links_left_out: links.len().saturating_sub(LINKS),
+            links: links
+                .into_iter()
+                .take(LINKS)
+                .map(|link| LinkTimes {
+                    src: link.src.clone(),
+                    dst: link.dst.clone(),
+                    dropped: link.dropped_packets,
+                    firsts_ns: [
+                        link.first_packet_ns,
+                        link.first_syn_ns,
+                        link.first_synack_ns,
+                        link.first_data_ns,
+                    ]
+                    .map(after),
+                })
+                .collect(),
+            stuck: record
+                .links
+                .iter()
+                .flat_map(|link| {
+                    let sockets = link.tcp.iter().flatten().filter(|socket| socket.is_stuck());
+                    sockets.map(move |socket| {
+                        format!(
+                            "{}:{} → {}:{} {}, RTO {}, backoff {}, {} retransmits",
+                            link.src,
+                            socket.local_port,
+                            link.dst,
+                            socket.remote_port,
+                            socket.state,
+                            time(socket.rto_ns),
+                            socket.backoff,
+                            socket.retransmits
+                        )
+                    })
+                })
+                .take(LINKS)
+                .collect(),
+            dropped_packets: record.links.iter().map(|link| link.dropped_packets).sum(),
+            lateness_p99_ns: record.host.probe_lateness_p99_ns,
+            cpu_pressure: record.host.cpu_pressure,
+            io_pressure: record.host.io_pressure,
+            lost_events: record.lost_events,
+        }
+    }
+}
+
+/// A campaign as a report sees it.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How it was run.
+    pub campaign: Campaign,
+    /// Its trials in order, the last attempt of each.
+    pub trials: Vec<Trial>,
+    /// Their details, in the same order.
+    pub details: Vec<Detail>,
+    /// What is to be told about the directory.
+    pub notes: Vec<String>,
+    /// Trials that were not made, and why, in the order in which they were tried.
+    pub not_made: Vec<NotMade>,
+    /// The bound that the records were judged by, where it is not the timeouts.
+    pub served_within: Option<Span>,
+    /// Its figures.
+    pub summary: Summary,
+}
+
+/// Judges records again that need it: those of an older schema, and all of them for another bound.
+struct Again<'a> {
+    path: &'a Path,
+    rules: config::Ready,
+    probed: Vec<Probed>,
+    served_within: Option<Span>,
+    probes: Option<ProbeFile>,
+}
+
+impl<'a> Again<'a> {
+    fn open(path: &'a Path, settings: &Settings, served_within: Option<Span>) -> Result<Self, ReadError> {
+        let ready = &settings.ready;
+        Ok(Self {
+            path,
+            rules: config::Ready {
+                consecutive: ready.consecutive,
+                observe: ready.observe,
+                observe_max: ready.observe_max,
+                tolerate: ready.tolerate,
+            },
+            probed: settings
+                .probes
+                .iter()
+                .map(|probe| Probed {
+                    name: probe.endpoint.clone(),
+                    interval: probe.interval,
+                    timeout: probe.timeout,
+                })
+                .collect(),
+            served_within,
+            probes: ProbeFile::open(path)?,
+        })
+    }
+
+    fn judged(&mut self, trial: u64, record: Box<RecoveryRecord>) -> Result<RecoveryRecord, ReadError> {
+        if record.schema == RECORD_SCHEMA && self.served_within.is_none() {
+            return Ok(*record);
+        }
+        let probes = match &mut self.probes {
+            Some(file) => file.of(trial, record.attempt.unwrap_or(1))?,
+            None => None,
+        };
+        let judged =
+            probes.and_then(|probes| again(&record, &probes, &self.rules, &self.probed, self.served_within));
+        match judged {
+            Some(judged) => Ok(judged),
+            None if self.served_within.is_some() && record.heal.is_some() => {
+                Err(ReadError::NoProbes { path: self.path.to_owned(), trial })
+            }
+            None => Ok(upgraded(&record)),
+        }
+    }
+}
+
+impl Run {
+    /// Reads a run directory, also one whose campaign still goes on.
+    pub fn load(path: &Path) -> Result<Self, ReadError> {
+        Self::load_within(path, None)
+    }
+
+    /// The records of a run directory, the last attempt of each trial, judged as [`Self::load_within`] does.
+    pub fn records(path: &Path, served_within: Option<Span>) -> Result<Vec<RecoveryRecord>, ReadError> {
+        let campaign = read::campaign(path)?;
+        let mut again = Again::open(path, &campaign.settings, served_within)?;
+        let (kept, _) = read::trials(path, |index, record| again.judged(index, record))?;
+        Ok(kept.into_values().collect())
+    }
+
+    /// The same, every record judged again from its probes: an answer counts as served if it came within
+    /// `served_within` of the instant at which its probe was due.
+    pub fn load_within(path: &Path, served_within: Option<Span>) -> Result<Self, ReadError> {
+        let campaign = read::campaign(path)?;
+        let mut again = Again::open(path, &campaign.settings, served_within)?;
+        let (kept, notes) = read::trials(path, |index, record| {
+            let record = again.judged(index, record)?;
+            Ok((campaign.settings.trial(index, &record), Detail::new(&record)))
+        })?;
+        let (trials, details): (Vec<Trial>, Vec<Detail>) = kept.into_values().unzip();
+        let summary = summarize(&trials, &campaign.settings.plan());
+        let not_made = read::not_made(path)?;
+        Ok(Self { path: path.to_owned(), campaign, trials, details, notes, not_made, served_within, summary })
+    }
+}

@@ -1,0 +1,118 @@
+//! Reading `probes.jsonl`: one trial's probes at a time, wherever they are in the file.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::dir::{PROBES, PROBES_INDEX, TrialProbes};
+use super::read::{ReadError, io_error};
+use crate::api::ProbeView;
+
+/// Where a line begins, and its length.
+type Place = (u64, u64);
+
+/// What is at a place.
+enum Found {
+    Probes(Vec<ProbeView>),
+    /// No place is known.
+    Nothing,
+    /// Something else than what was looked for.
+    Other,
+}
+
+/// A `probes.jsonl` whose lines are known.
+#[derive(Debug)]
+pub struct ProbeFile {
+    path: PathBuf,
+    file: File,
+    places: HashMap<(u64, u32), Place>,
+}
+
+impl ProbeFile {
+    /// Opens the file of a run directory; `None` if it has none. Without an index that fits, the file is read once.
+    pub fn open(directory: &Path) -> Result<Option<Self>, ReadError> {
+        let path = directory.join(PROBES);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let file = File::open(&path).map_err(io_error(&path))?;
+        let length = file.metadata().map_err(io_error(&path))?.len();
+        let index = fs::read_to_string(directory.join(PROBES_INDEX)).ok();
+        let places = match index.and_then(|text| indexed(&text, length)) {
+            Some(places) => places,
+            None => scanned(&path)?,
+        };
+        Ok(Some(Self { path, file, places }))
+    }
+
+    /// The probes of an attempt at a trial; `None` if the file has none.
+    pub fn of(&mut self, trial: u64, attempt: u32) -> Result<Option<Vec<ProbeView>>, ReadError> {
+        let found = match self.read(trial, attempt)? {
+            // The index fits the file's length and not its lines.
+            Found::Other => {
+                self.places = scanned(&self.path)?;
+                self.read(trial, attempt)?
+            }
+            found => found,
+        };
+        Ok(match found {
+            Found::Probes(probes) => Some(probes),
+            Found::Nothing | Found::Other => None,
+        })
+    }
+
+    fn read(&mut self, trial: u64, attempt: u32) -> Result<Found, ReadError> {
+        let Some(&(begins, length)) = self.places.get(&(trial, attempt)) else { return Ok(Found::Nothing) };
+        let mut line = vec![0; length as usize];
+        self.file
+            .seek(SeekFrom::Start(begins))
+            .and_then(|_| self.file.read_exact(&mut line))
+            .map_err(io_error(&self.path))?;
+        Ok(match serde_json::from_slice::<TrialProbes>(&line) {
+            Ok(found) if (found.trial, found.attempt) == (trial, attempt) => Found::Probes(found.probes),
+            _ => Found::Other,
+        })
+    }
+}
+
+/// By the index; `None` where it does not fit a file of this length.
+fn indexed(text: &str, file_length: u64) -> Option<HashMap<(u64, u32), Place>> {
+    let mut places = HashMap::new();
+    let mut end = 0;
+    for line in text.lines() {
+        let numbers: Vec<u64> = line.split(' ').filter_map(|number| number.parse().ok()).collect();
+        let [trial, attempt, begins, length] = numbers[..] else { return None };
+        places.insert((trial, u32::try_from(attempt).ok()?), (begins, length));
+        end = end.max(begins.checked_add(length)?);
+    }
+    (end == file_length).then_some(places)
+}
+
+/// By reading all of the file.
+fn scanned(path: &Path) -> Result<HashMap<(u64, u32), Place>, ReadError> {
+    #[derive(Deserialize)]
+    struct Head {
+        trial: u64,
+        attempt: u32,
+    }
+    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(io_error(path))?);
+    let (mut places, mut line, mut begins) = (HashMap::new(), Vec::new(), 0);
+    for number in 1.. {
+        line.clear();
+        let length = file.read_until(b'\n', &mut line).map_err(io_error(path))? as u64;
+        if length == 0 {
+            break;
+        }
+        match serde_json::from_slice::<Head>(&line) {
+            Ok(head) => places.insert((head.trial, head.attempt), (begins, length)),
+            // A torn last line belongs to a trial without a record.
+            Err(_) if !line.ends_with(b"\n") => break,
+            Err(source) => return Err(ReadError::Line { path: path.to_owned(), line: number, source }),
+        };
+        begins += length;
+    }
+    Ok(places)
+}

@@ -1,0 +1,281 @@
+//! Reading a run directory: as a stream, so that memory does not grow with the raw records.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::dir::{CAMPAIGN, NOT_MADE, NotMade, SUMMARY, TRIALS};
+use super::probes::ProbeFile;
+use super::settings::{CAMPAIGN_SCHEMA, Campaign};
+use crate::api::{OLDEST_RECORD_SCHEMA, ProbeView, RECORD_SCHEMA, RecoveryRecord};
+use crate::stats::summary::{SUMMARY_SCHEMA, Summary};
+
+/// Probes by the index of their trial.
+pub type Probes = HashMap<u64, Vec<ProbeView>>;
+
+/// The versions of a layout that can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Known(RangeInclusive<u32>);
+
+impl Known {
+    const RECORDS: Self = Self(OLDEST_RECORD_SCHEMA..=RECORD_SCHEMA);
+
+    const fn only(schema: u32) -> Self {
+        Self(schema..=schema)
+    }
+}
+
+impl fmt::Display for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (self.0.start(), self.0.end());
+        if first == last { write!(f, "{last}") } else { write!(f, "{first} to {last}") }
+    }
+}
+
+/// Why a run directory can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The operating system refuses.
+    #[error("can't read {}: {source}; name the directory that measure wrote with --out", .path.display())]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Written by another version.
+    #[error("{} has schema {found}, this injector reads {known}; use the version that wrote it", .path.display())]
+    Schema {
+        /// What.
+        path: PathBuf,
+        /// The version found.
+        found: u64,
+        /// The versions that can be read.
+        known: Known,
+    },
+    /// Not what it should be.
+    #[error("{} line {line} is not readable: {source}; mend or remove that line", .path.display())]
+    Line {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+        /// Why not.
+        source: serde_json::Error,
+    },
+    /// A bound is asked for and the probes that it needs are not there.
+    #[error("{} has no probes of trial {trial}; without them a report can't be made with another bound", .path.display())]
+    NoProbes {
+        /// Which directory.
+        path: PathBuf,
+        /// The trial.
+        trial: u64,
+    },
+    /// A record that belongs to no trial.
+    #[error("{} line {line} has no trial number; only records of measure can be reported", .path.display())]
+    NoTrial {
+        /// Which file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: u64,
+    },
+}
+
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError + '_ {
+    move |source| ReadError::Io { path: path.to_owned(), source }
+}
+
+#[derive(Deserialize)]
+struct SchemaOnly {
+    schema: u64,
+}
+
+/// Reads text with a schema: another version is told as such even where its layout can't be read.
+fn versioned<T: DeserializeOwned>(text: &[u8], known: Known, path: &Path, line: u64) -> Result<T, ReadError> {
+    match serde_json::from_slice::<SchemaOnly>(text) {
+        Ok(SchemaOnly { schema }) if !u32::try_from(schema).is_ok_and(|schema| known.0.contains(&schema)) => {
+            Err(ReadError::Schema { path: path.to_owned(), found: schema, known })
+        }
+        _ => serde_json::from_slice(text).map_err(|source| ReadError::Line {
+            path: path.to_owned(),
+            line,
+            source,
+        }),
+    }
+}
+
+fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: Known) -> Result<T, ReadError> {
+    let path = directory.join(name);
+    let text = fs::read(&path).map_err(io_error(&path))?;
+    versioned(&text, known, &path, 1)
+}
+
+/// Reads `campaign.json`.
+pub fn campaign(directory: &Path) -> Result<Campaign, ReadError> {
+    whole(directory, CAMPAIGN, Known::only(CAMPAIGN_SCHEMA))
+}
+
+/// Reads `summary.json`.
+pub fn summary(directory: &Path) -> Result<Summary, ReadError> {
+    whole(directory, SUMMARY, Known::only(SUMMARY_SCHEMA))
+}
+
+/// Reads `not_made.jsonl`, if it is there. A torn last line is left out.
+pub fn not_made(directory: &Path) -> Result<Vec<NotMade>, ReadError> {
+    let path = directory.join(NOT_MADE);
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+    let mut found = Vec::new();
+    for (at, line) in text.split_inclusive('\n').enumerate() {
+        match serde_json::from_str(line) {
+            Ok(not_made) => found.push(not_made),
+            Err(_) if !line.ends_with('\n') => {}
+            Err(source) => return Err(ReadError::Line { path, line: at as u64 + 1, source }),
+        }
+    }
+    Ok(found)
+}
+
+/// What is wrong with a last line.
+#[derive(Debug)]
+pub enum Broken {
+    /// It is the beginning of a record.
+    Torn,
+    /// It lacks its end of line alone.
+    Unfinished(Box<RecoveryRecord>),
+}
+
+/// The records of a `trials.jsonl`, one at a time.
+#[derive(Debug)]
+pub struct Lines {
+    path: PathBuf,
+    file: BufReader<File>,
+    line: Vec<u8>,
+    number: u64,
+    offset: u64,
+}
+
+impl Lines {
+    /// Opens the file.
+    pub fn open(path: &Path) -> Result<Self, ReadError> {
+        let file = File::open(path).map_err(io_error(path))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: BufReader::with_capacity(1 << 16, file),
+            line: vec![],
+            number: 0,
+            offset: 0,
+        })
+    }
+
+    /// The number of the line that was read last, from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The offset of what follows it.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next record; a broken last line is told, a broken line before it is an error.
+    pub fn next_record(&mut self) -> Result<Option<Result<Box<RecoveryRecord>, Broken>>, ReadError> {
+        loop {
+            self.line.clear();
+            let read = self.file.read_until(b'\n', &mut self.line).map_err(io_error(&self.path))?;
+            if read == 0 {
+                return Ok(None);
+            }
+            self.number += 1;
+            self.offset += read as u64;
+            if !self.line.trim_ascii().is_empty() {
+                break;
+            }
+        }
+        let ended = self.line.ends_with(b"\n");
+        match self.parse() {
+            Ok(record) if ended => Ok(Some(Ok(record))),
+            Ok(record) => Ok(Some(Err(Broken::Unfinished(record)))),
+            Err(ReadError::Line { source, .. }) if !source.is_data() && self.at_end()? => {
+                Ok(Some(Err(Broken::Torn)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn parse(&self) -> Result<Box<RecoveryRecord>, ReadError> {
+        // The common case is parsed once; only what does not fit is looked at again for its schema.
+        match serde_json::from_slice::<Box<RecoveryRecord>>(&self.line) {
+            Ok(record) if Known::RECORDS.0.contains(&record.schema) => Ok(record),
+            _ => versioned(&self.line, Known::RECORDS, &self.path, self.number),
+        }
+    }
+
+    fn at_end(&mut self) -> Result<bool, ReadError> {
+        Ok(self.file.fill_buf().map_err(io_error(&self.path))?.is_empty())
+    }
+}
+
+/// Folds the record that counts of each trial (that of its last attempt) into `keep`; answers what was kept by
+/// trial, and what is to be told about the file.
+pub fn trials<T>(
+    directory: &Path,
+    mut keep: impl FnMut(u64, Box<RecoveryRecord>) -> Result<T, ReadError>,
+) -> Result<(BTreeMap<u64, T>, Vec<String>), ReadError> {
+    let path = directory.join(TRIALS);
+    let mut lines = Lines::open(&path)?;
+    let mut kept: BTreeMap<u64, (u32, T)> = BTreeMap::new();
+    let mut notes = Vec::new();
+    let mut repeated = 0_u64;
+    while let Some(line) = lines.next_record()? {
+        let record = match line {
+            Ok(record) | Err(Broken::Unfinished(record)) => record,
+            Err(Broken::Torn) => {
+                notes.push(format!(
+                    "The last line of {TRIALS} (line {}) is torn and was left out: the campaign was interrupted while it wrote.",
+                    lines.number()
+                ));
+                continue;
+            }
+        };
+        let index =
+            record.trial.ok_or_else(|| ReadError::NoTrial { path: path.clone(), line: lines.number() })?;
+        let attempt = record.attempt.unwrap_or(1);
+        if let Some((before, _)) = kept.get(&index) {
+            repeated += 1;
+            if *before > attempt {
+                continue;
+            }
+        }
+        kept.insert(index, (attempt, keep(index, record)?));
+    }
+    if repeated > 0 {
+        notes.push(format!(
+            "{repeated} earlier attempts were made again; only the last attempt of a trial counts."
+        ));
+    }
+    Ok((kept.into_iter().map(|(index, (_, kept))| (index, kept)).collect(), notes))
+}
+
+/// The probes of some trials, given with the attempt that counts; trials without any are left out.
+pub fn probes(directory: &Path, wanted: &[(u64, u32)]) -> Result<Probes, ReadError> {
+    let mut found = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let Some(mut file) = ProbeFile::open(directory)? else { return Ok(found) };
+    for &(trial, attempt) in wanted {
+        if let Some(probes) = file.of(trial, attempt)? {
+            found.insert(trial, probes);
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,422 @@
+//! `campaign.json`: what a campaign was asked to do, and where it ran.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::api::{RecoveryRecord, Verify};
+use crate::campaign::{Conduct, order};
+use crate::clock::{MonoNs, Span, WallNs};
+use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape};
+use crate::stats::summary::Plan;
+use crate::stats::trial::Trial;
+
+/// The version of [`Campaign`]'s layout.
+pub const CAMPAIGN_SCHEMA: u32 = 1;
+
+/// `campaign.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Campaign {
+    /// [`CAMPAIGN_SCHEMA`].
+    pub schema: u32,
+    /// What decides how trials are made: a resumed campaign must have the same.
+    pub settings: Settings,
+    /// How it was run, as far as that may change when it is resumed; `null` in older directories.
+    #[serde(default)]
+    pub conduct: Option<Conduct>,
+    /// What was tested, by which injector.
+    pub versions: Versions,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The command line.
+    pub command: Vec<String>,
+    /// The daemon's clocks, read together at the start.
+    pub clock: Clock,
+    /// When it was started.
+    pub started: WallNs,
+}
+
+/// What decides how trials are made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Randomised in blocks.
+    pub cells: Vec<Cell>,
+    /// Trials, all cells together.
+    pub trials: u64,
+    /// Trial i draws from (seed, i).
+    pub seed: u64,
+    /// From the heal.
+    pub deadline: Span,
+    /// The pause after each record.
+    #[serde(default)]
+    pub cool_down: Span,
+    /// Back to back: the next cut this long after each heal, whatever the state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cycle: Option<Span>,
+    /// When an endpoint counts as ready and settled.
+    pub ready: Ready,
+    /// The endpoints' probes.
+    pub probes: Vec<Probe>,
+    /// What the verdict depends on.
+    pub gates: Gates,
+    /// Whether links that are not covered are left out on purpose.
+    #[serde(default)]
+    pub allow_uncovered: bool,
+    /// Whether what is unknown counts as wrong.
+    #[serde(default)]
+    pub strict: bool,
+    /// How cuts are verified; nothing beyond what the hooks count if missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Verify>,
+}
+
+/// One combination of a matrix.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// What is cut.
+    pub shape: Shape,
+    /// For how long.
+    pub hold: Span,
+    /// Which directions.
+    #[serde(default)]
+    pub direction: Direction,
+    /// Which traffic; empty is all of it.
+    #[serde(default)]
+    pub scopes: Vec<Scope>,
+    /// The share of packets that is dropped.
+    #[serde(default = "all")]
+    pub loss: Percent,
+    /// Alternation.
+    #[serde(default)]
+    pub flap: Option<Flap>,
+    /// ARP and neighbour discovery.
+    #[serde(default)]
+    pub neighbour: Neighbour,
+}
+
+fn all() -> Percent {
+    Percent::ALL
+}
+
+impl Cell {
+    /// A cell that cuts everything on these links.
+    pub fn new(shape: Shape, hold: Span) -> Self {
+        Self {
+            shape,
+            hold,
+            direction: Direction::Both,
+            scopes: Vec::new(),
+            loss: Percent::ALL,
+            flap: None,
+            neighbour: Neighbour::Auto,
+        }
+    }
+
+    /// What makes its cuts of some links the same as another's: the direction is in the links.
+    fn key(&self) -> Value {
+        let mut key = self.traffic();
+        if let Some(fields) = key.as_object_mut() {
+            fields.remove("direction");
+            fields.insert("hold".to_owned(), serde_json::json!(self.hold));
+        }
+        key
+    }
+
+    /// Its settings beside the shape, where they are not the usual ones.
+    fn words(&self) -> String {
+        let mut words = vec![format!("for {}", self.hold)];
+        if self.direction != Direction::Both {
+            words.push(format!(
+                "direction {}",
+                serde_json::json!(self.direction).as_str().unwrap_or_default()
+            ));
+        }
+        words.extend(self.scopes.iter().map(ToString::to_string));
+        if self.loss != Percent::ALL {
+            words.push(format!("loss {}", self.loss));
+        }
+        words.extend(self.flap.as_ref().map(|flap| format!("flap {flap}")));
+        words.join(", ")
+    }
+
+    /// What its cuts drop of the links' traffic.
+    fn traffic(&self) -> Value {
+        let mut scopes = self.scopes.clone();
+        scopes.sort_unstable();
+        scopes.dedup();
+        serde_json::json!({
+            "direction": self.direction,
+            "scopes": scopes,
+            "loss": self.loss,
+            "flap": self.flap,
+            "neighbour": self.neighbour,
+        })
+    }
+}
+
+/// When an endpoint counts as ready and settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ready {
+    /// K: successes in a row.
+    pub consecutive: u32,
+    /// How long readiness is observed.
+    pub observe: Span,
+    /// How long at most, with relapses.
+    pub observe_max: Span,
+    /// The longest isolated failure that is no relapse.
+    #[serde(default)]
+    pub tolerate: Span,
+}
+
+/// One endpoint's probe, as far as two campaigns must agree on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// `ingress@n1`.
+    pub endpoint: String,
+    /// Its role in the config, before [`Gates::advisory`].
+    pub required: bool,
+    /// What is sent, in words: `http GET http://10.0.0.1:8080/health`.
+    pub stimulus: String,
+    /// The schedule.
+    pub interval: Span,
+    /// When a probe has failed.
+    pub timeout: Span,
+    /// `fresh` or `pooled`.
+    pub connection: String,
+}
+
+/// What the verdict depends on.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Gates {
+    /// Endpoints made advisory for this run, by base or full name.
+    #[serde(default)]
+    pub advisory: Vec<String>,
+    /// Whether the verdict is switched off.
+    #[serde(default)]
+    pub no_gate: bool,
+    /// The share beyond the deadline up to which the campaign passes.
+    #[serde(default)]
+    pub max_rate: f64,
+    /// The sequential test, if one was asked for.
+    #[serde(default)]
+    pub stop_when: Option<StopWhen>,
+}
+
+/// The rates of the sequential test.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StopWhen {
+    /// The rate that passes.
+    pub p0: f64,
+    /// The rate that fails.
+    pub p1: f64,
+}
+
+/// What was tested, by which injector.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// The injector's version.
+    pub injector: String,
+    /// Versions of the systems under test, as given by the user.
+    #[serde(default)]
+    pub systems: BTreeMap<String, String>,
+}
+
+/// The daemon's clocks, read together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// The monotonic clock that all stamps are of.
+    pub mono_ns: MonoNs,
+    /// The wall clock at that instant.
+    pub wall: WallNs,
+}
+
+impl Settings {
+    /// What the summary needs to know.
+    pub fn plan(&self) -> Plan {
+        Plan {
+            trials: Some(self.trials),
+            holds_ns: self.cells.iter().map(|cell| cell.hold.as_nanos()).collect(),
+            max_rate: self.gates.max_rate,
+            no_gate: self.gates.no_gate,
+            stop_when: self.gates.stop_when.map(|rates| (rates.p0, rates.p1)),
+        }
+    }
+
+    /// What the record of a trial says, as one of its cell.
+    pub fn trial(&self, index: u64, record: &RecoveryRecord) -> Trial {
+        let trial = Trial::new(index, record);
+        if self.cells.is_empty() {
+            return trial;
+        }
+        let at = order::cell(self.seed, index, self.cells.len());
+        let cell = &self.cells[at];
+        let differ = |other: &Cell| other.hold != cell.hold || other.traffic() != cell.traffic();
+        let words = self.cells.iter().any(differ).then(|| cell.words());
+        // Where all cells cut alike, comparability is of the settings: two such runs may be compared by force.
+        let key = if words.is_some() { cell.key().to_string() } else { String::new() };
+        trial.in_cell(at, &key, words.as_deref())
+    }
+
+    /// The stimuli that are worded differently, as `endpoint: this one's, the other's`. They say what was sent and
+    /// decide nothing: comparability rests on typed settings.
+    pub fn reworded(&self, other: &Self) -> Vec<String> {
+        let pairs = self.probes.iter().filter_map(|probe| {
+            let same = other.probes.iter().find(|other| other.endpoint == probe.endpoint)?;
+            (same.stimulus != probe.stimulus)
+                .then(|| format!("{}: {}; {}", probe.endpoint, probe.stimulus, same.stimulus))
+        });
+        pairs.collect()
+    }
+
+    /// Every setting in which `other` differs, as `name: this one's value, the other's`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        differences("", &value(self), &value(other))
+    }
+
+    /// The settings that make two campaigns incomparable where they differ: deadline, observation, K, probes, hold,
+    /// gates, what traffic the cuts drop, and the cycle, which closes records.
+    pub fn incomparable(&self, other: &Self) -> Vec<String> {
+        differences("", &self.comparable(), &other.comparable())
+    }
+
+    fn comparable(&self) -> Value {
+        let mut holds: Vec<Span> = self.cells.iter().map(|cell| cell.hold).collect();
+        holds.sort_unstable();
+        holds.dedup();
+        let mut traffic: Vec<Value> = self.cells.iter().map(Cell::traffic).collect();
+        traffic.sort_by_key(Value::to_string);
+        traffic.dedup();
+        let mut probes: Vec<&Probe> = self.probes.iter().collect();
+        probes.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
+        let probes: Vec<Value> = probes
+            .into_iter()
+            .map(|probe| {
+                serde_json::json!({
+                    "endpoint": probe.endpoint,
+                    "required": probe.required,
+                    "interval": probe.interval,
+                    "timeout": probe.timeout,
+                    "connection": probe.connection,
+                })
+            })
+            .collect();
+        let mut advisory = self.gates.advisory.clone();
+        advisory.sort();
+        serde_json::json!({
+            "deadline": self.deadline,
+            "ready": self.ready,
+            "probes": probes,
+            "hold": holds,
+            "traffic": traffic,
+            "cycle": self.cycle,
+            "gates": { "advisory": advisory, "no_gate": self.gates.no_gate },
+        })
+    }
+}
+
+fn value(settings: &Settings) -> Value {
+    serde_json::to_value(settings).expect("settings have string keys and finite numbers")
+}
+
+fn differences(path: &str, a: &Value, b: &Value) -> Vec<String> {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            let of = |map: &serde_json::Map<String, Value>, key: &str| {
+                map.get(key).cloned().unwrap_or(Value::Null)
+            };
+            keys.into_iter().flat_map(|key| differences(&below(key), &of(a, key), &of(b, key))).collect()
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => a
+            .iter()
+            .zip(b)
+            .enumerate()
+            .flat_map(|(at, (a, b))| differences(&format!("{path}[{at}]"), a, b))
+            .collect(),
+        (a, b) if a == b => Vec::new(),
+        (a, b) => vec![format!("{path}: {a}, {b}")],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Nothing;
+
+    fn settings() -> Settings {
+        let ready = Ready {
+            consecutive: 5,
+            observe: Span::secs(12),
+            observe_max: Span::secs(60),
+            tolerate: Span::secs(0),
+        };
+        Settings {
+            cells: vec![Cell::new(Shape::RandomNode(Nothing {}), Span::secs(5))],
+            trials: 100,
+            seed: 1,
+            deadline: Span::secs(20),
+            cool_down: Span::secs(5),
+            cycle: None,
+            ready,
+            probes: Vec::new(),
+            gates: Gates { advisory: Vec::new(), no_gate: false, max_rate: 0.0, stop_when: None },
+            allow_uncovered: false,
+            strict: false,
+            verify: None,
+        }
+    }
+
+    #[test]
+    fn runs_that_only_differ_in_size_and_seed_are_compared() {
+        let other = Settings { trials: 40, seed: 2, cool_down: Span::secs(1), ..settings() };
+        assert_eq!(settings().incomparable(&other), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_reworded_stimulus_leaves_runs_comparable_and_is_told() {
+        let probe = |stimulus: &str, timeout| Probe {
+            endpoint: "ingress@n1".to_owned(),
+            required: true,
+            stimulus: stimulus.to_owned(),
+            interval: Span::millis(10),
+            timeout,
+            connection: "fresh".to_owned(),
+        };
+        let with = |probe| Settings { probes: vec![probe], ..settings() };
+        let (a, b) = (with(probe("http GET /", Span::secs(1))), with(probe("GET / by HTTP", Span::secs(1))));
+        assert_eq!(a.incomparable(&b), Vec::<String>::new());
+        assert_eq!(a.reworded(&b), ["ingress@n1: http GET /; GET / by HTTP"]);
+        assert_eq!(a.incomparable(&with(probe("http GET /", Span::secs(2)))).len(), 1);
+    }
+
+    #[test]
+    fn scopes_in_another_order_are_the_same_traffic() {
+        let scoped = |scopes: [&str; 2]| {
+            let mut cell = settings().cells.remove(0);
+            cell.scopes = scopes.map(|scope| scope.parse().unwrap()).to_vec();
+            Settings { cells: vec![cell], ..settings() }
+        };
+        let (a, b) = (scoped(["tcp/1", "udp/2"]), scoped(["udp/2", "tcp/1"]));
+        assert_eq!(a.incomparable(&b), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_decides_an_outcome_makes_runs_incomparable() {
+        let cell = settings().cells.remove(0);
+        let lossy = Cell { loss: "30%".parse().unwrap(), ..cell.clone() };
+        let longer = Cell { hold: Span::secs(9), ..cell };
+        for (other, expected) in [
+            (Settings { deadline: Span::secs(9), ..settings() }, "deadline: "),
+            (Settings { cycle: Some(Span::secs(5)), ..settings() }, "cycle: "),
+            (Settings { cells: vec![lossy], ..settings() }, "traffic[0].loss: "),
+            (Settings { cells: vec![longer], ..settings() }, "hold[0]: "),
+        ] {
+            let found = settings().incomparable(&other);
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
+        }
+    }
+}

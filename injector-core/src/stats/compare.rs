@@ -1,0 +1,412 @@
+//! Two campaigns against each other: is B worse, surely not much worse, or can't that be told yet?
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::binomial::clopper_pearson;
+use super::logrank::{holm, log_rank};
+use super::outages::{censored_if, total_outage};
+use super::power::{POWER, trials_per_arm, trials_to_rule_out};
+use super::strata::{Arm, Stratum, difference, exact_p};
+use super::survival::{Curve, Observation};
+use super::trial::{Instant, Times, Trial, base};
+use super::{ALPHA, CONFIDENCE};
+use crate::api::ClusterOutage;
+
+/// The margin that is used if none is asked for: 5 points.
+pub const MARGIN: f64 = 0.05;
+
+/// What a comparison says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finding {
+    /// B fails more often than A.
+    Worse,
+    /// B fails at most by less than the margin more often.
+    NotWorse,
+    /// Neither can be said.
+    Undecided,
+}
+
+impl Finding {
+    /// The exit code of `compare`.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::NotWorse => 0,
+            Self::Worse => 1,
+            Self::Undecided => 2,
+        }
+    }
+}
+
+/// One arm's share beyond the common deadline.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmFigures {
+    /// Decided trials.
+    pub n: u64,
+    /// Of these, beyond the deadline.
+    pub beyond_deadline: u64,
+    /// The share.
+    pub rate: Option<f64>,
+    /// Its exact 95 % interval.
+    pub rate_ci95: Option<[f64; 2]>,
+    /// Trials that were not decided.
+    pub undetermined: u64,
+    /// Trials, decided or not, in which the host starved the instrument.
+    pub starved: u64,
+}
+
+/// Both arms where the same links were cut.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StratumFigures {
+    /// The resolved shape.
+    pub shape: String,
+    /// A.
+    pub a: ArmFigures,
+    /// B.
+    pub b: ArmFigures,
+}
+
+/// A descriptive test of times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TimeTest {
+    /// `cluster`, or an endpoint (all of its instances).
+    pub name: String,
+    /// `settled` or `ready`; of outages `outage`, `all out`, `some out after the heal`.
+    pub instant: String,
+    /// A's median.
+    pub a_p50_ns: Option<u64>,
+    /// B's median.
+    pub b_p50_ns: Option<u64>,
+    /// A's share beyond the deadline.
+    pub a_rate: Option<f64>,
+    /// B's.
+    pub b_rate: Option<f64>,
+    /// The log-rank test's two-sided probability, stratified by resolved shape.
+    pub p: Option<f64>,
+    /// The same after Holm, over all tests of this list.
+    pub p_holm: Option<f64>,
+}
+
+/// A comparison of B with A.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// What it says.
+    pub finding: Finding,
+    /// The same in a sentence.
+    pub sentence: String,
+    /// The deadline that both are judged by.
+    pub deadline_ns: Option<u64>,
+    /// A, all strata.
+    pub a: ArmFigures,
+    /// B, all strata.
+    pub b: ArmFigures,
+    /// By resolved shape.
+    pub strata: Vec<StratumFigures>,
+    /// Decided trials of shapes that only one of the two has: they take no part.
+    pub unmatched: u64,
+    /// The one-sided probability of B's failures if B were like A (exact, stratified).
+    pub p_worse: Option<f64>,
+    /// B's rate minus A's, over strata.
+    pub difference: Option<f64>,
+    /// Its one-sided 95 % upper bound.
+    pub difference_upper95: Option<f64>,
+    /// The same bound if all of B's undecided trials had been beyond the deadline.
+    pub difference_upper95_worst: Option<f64>,
+    /// The margin.
+    pub margin: f64,
+    /// If undecided, about the trials an arm that would show with 80 % that B is worse, if the rates are those seen.
+    pub trials_to_show_worse: Option<u64>,
+    /// If undecided, about the trials an arm that would rule the margin out with 80 %, if the rates are those seen.
+    pub trials_to_rule_out: Option<u64>,
+    /// Descriptive.
+    pub times: Vec<TimeTest>,
+}
+
+/// Compares B's trials with A's by the rate at their common deadline; `margin` is a share.
+pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
+    let deadline_ns = a.iter().chain(b).map(|trial| trial.deadline_ns).min();
+    let deadline = deadline_ns.unwrap_or(0);
+    let [arms_a, arms_b] = [a, b].map(|trials| by_shape(trials, deadline));
+    let labels: BTreeMap<&str, &str> =
+        a.iter().chain(b).map(|trial| (trial.stratum.as_str(), trial.label.as_str())).collect();
+    let shapes: BTreeSet<&String> = arms_a.keys().chain(arms_b.keys()).collect();
+    let rows: Vec<(&String, Stratum)> = shapes
+        .into_iter()
+        .map(|shape| {
+            let arm = |arms: &BTreeMap<String, Counted>| {
+                arms.get(shape).map_or_else(Arm::default, |found| found.arm)
+            };
+            (shape, Stratum { a: arm(&arms_a), b: arm(&arms_b) })
+        })
+        .collect();
+    let strata: Vec<Stratum> = rows.iter().map(|(_, stratum)| *stratum).collect();
+    let unmatched = strata.iter().filter(|s| !s.compares()).map(|s| s.a.n + s.b.n).sum();
+    let (p_worse, gap) = (exact_p(&strata), difference(&strata));
+    // What nobody could judge must not pass for good: a cluster that never comes back may look like that.
+    let worst: Vec<Stratum> = rows
+        .iter()
+        .map(|(shape, stratum)| {
+            let open = arms_b.get(*shape).map_or(0, |found| found.undetermined);
+            Stratum { b: Arm { beyond: stratum.b.beyond + open, n: stratum.b.n + open }, ..*stratum }
+        })
+        .collect();
+    let worst = difference(&worst);
+    let finding = match (p_worse, gap, worst) {
+        (Some(p), _, _) if p <= ALPHA => Finding::Worse,
+        (_, Some(gap), Some(worst)) if gap.upper95.max(worst.upper95) < margin => Finding::NotWorse,
+        _ => Finding::Undecided,
+    };
+    let total = |arms: &BTreeMap<String, Counted>| {
+        let sum = arms.values().fold(Counted::default(), |x, y| Counted {
+            arm: Arm { beyond: x.arm.beyond + y.arm.beyond, n: x.arm.n + y.arm.n },
+            undetermined: x.undetermined + y.undetermined,
+            starved: x.starved + y.starved,
+        });
+        arm_figures(sum)
+    };
+    let (total_a, total_b) = (total(&arms_a), total(&arms_b));
+    let (mut trials_to_show_worse, mut trials_to_rule_out_) = (None, None);
+    if let (Finding::Undecided, Some(rate_a), Some(rate_b)) = (finding, total_a.rate, total_b.rate) {
+        trials_to_show_worse = trials_per_arm(rate_a, rate_b, POWER);
+        trials_to_rule_out_ = trials_to_rule_out(rate_a, rate_b, margin, POWER);
+    }
+    let mut comparison = Comparison {
+        finding,
+        sentence: String::new(),
+        deadline_ns,
+        a: total_a,
+        b: total_b,
+        strata: rows
+            .iter()
+            .map(|(shape, _)| StratumFigures {
+                shape: labels
+                    .get(shape.as_str())
+                    .map_or_else(|| (*shape).clone(), |label| (*label).to_owned()),
+                a: arm_figures(arms_a.get(*shape).copied().unwrap_or_default()),
+                b: arm_figures(arms_b.get(*shape).copied().unwrap_or_default()),
+            })
+            .collect(),
+        unmatched,
+        p_worse,
+        difference: gap.map(|gap| gap.estimate),
+        difference_upper95: gap.map(|gap| gap.upper95),
+        difference_upper95_worst: worst.map(|worst| worst.upper95),
+        margin,
+        trials_to_show_worse,
+        trials_to_rule_out: trials_to_rule_out_,
+        times: time_tests(a, b, deadline),
+    };
+    comparison.sentence = sentence(&comparison);
+    comparison
+}
+
+fn arm_figures(counted: Counted) -> ArmFigures {
+    let Counted { arm, undetermined, starved } = counted;
+    ArmFigures {
+        n: arm.n,
+        beyond_deadline: arm.beyond,
+        rate: arm.rate(),
+        rate_ci95: clopper_pearson(arm.beyond, arm.n, CONFIDENCE),
+        undetermined,
+        starved,
+    }
+}
+
+/// The trials of one arm and shape.
+#[derive(Clone, Copy, Default)]
+struct Counted {
+    arm: Arm,
+    undetermined: u64,
+    starved: u64,
+}
+
+fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
+    let mut arms: BTreeMap<String, Counted> = BTreeMap::new();
+    for trial in trials {
+        let counted = arms.entry(trial.stratum.clone()).or_default();
+        counted.starved += u64::from(trial.starved);
+        match trial.beyond(&trial.cluster, Instant::Settled, deadline_ns) {
+            Some(beyond) => {
+                counted.arm.n += 1;
+                counted.arm.beyond += u64::from(beyond);
+            }
+            None => counted.undetermined += 1,
+        }
+    }
+    arms
+}
+
+fn sentence(c: &Comparison) -> String {
+    let points = |share: f64| format!("{:.1} points", share * 100.0);
+    // Who reads the verdict alone must not take trials that nobody could judge for good ones.
+    let undecided = |arm: &ArmFigures| match arm.undetermined {
+        0 => String::new(),
+        n => format!(" ({n} more undecided)"),
+    };
+    let seen = format!(
+        "B is beyond the deadline in {} of {} trials{}, A in {} of {}{}",
+        c.b.beyond_deadline,
+        c.b.n,
+        undecided(&c.b),
+        c.a.beyond_deadline,
+        c.a.n,
+        undecided(&c.a)
+    );
+    let (Some(p), Some(upper)) = (c.p_worse, c.difference_upper95) else {
+        return format!("{seen}; no shape has decided trials in both, so nothing can be compared.");
+    };
+    let p = if p < 1e-4 { "p < 0.0001".to_owned() } else { format!("p = {p:.4}") };
+    match c.finding {
+        Finding::Worse => format!("B is worse: {seen} ({p}, one-sided)."),
+        Finding::NotWorse => format!(
+            "B is not worse by {} or more: {seen}; the difference is below {} with 95 %.",
+            points(c.margin),
+            points(upper)
+        ),
+        Finding::Undecided if upper < c.margin => format!(
+            "Undecided: {seen}; by these the difference is below {} with 95 %, but the undecided trials of B could \
+             lift that to {}.",
+            points(upper),
+            c.difference_upper95_worst.map_or_else(|| "any".to_owned(), points)
+        ),
+        Finding::Undecided => {
+            let mut text = format!(
+                "Undecided: {seen} ({p}, one-sided); the difference may be as large as {}.",
+                points(upper)
+            );
+            let mut needs = Vec::new();
+            if let Some(n) = c.trials_to_rule_out {
+                needs.push(format!(
+                    "about {n} trials an arm would rule the margin of {} out",
+                    points(c.margin)
+                ));
+            }
+            if let Some(n) = c.trials_to_show_worse {
+                needs.push(format!("about {n} an arm would show B worse"));
+            }
+            if !needs.is_empty() {
+                text.push_str(" If these rates are the true ones, ");
+                text.push_str(&needs.join(", "));
+                text.push_str(" (80 % power).");
+            }
+            text
+        }
+    }
+}
+
+type Part = fn(&Trial, &str) -> Option<Times>;
+
+fn time_tests(a: &[Trial], b: &[Trial], deadline_ns: u64) -> Vec<TimeTest> {
+    let names = |trials: &[Trial]| -> BTreeSet<String> {
+        trials.iter().flat_map(|trial| &trial.endpoints).map(|e| base(&e.name).to_owned()).collect()
+    };
+    let cluster: Part = |trial, _| Some(trial.cluster.clone());
+    let endpoint: Part = Trial::endpoint;
+    let mut tests = vec![
+        time_test("cluster", cluster, Instant::Settled, [a, b], deadline_ns),
+        time_test("cluster", cluster, Instant::Ready, [a, b], deadline_ns),
+    ];
+    for name in names(a).intersection(&names(b)) {
+        tests.push(time_test(name, endpoint, Instant::Settled, [a, b], deadline_ns));
+    }
+    tests.extend(outage_tests([a, b]));
+    let adjusted = holm(&tests.iter().map(|test| test.p).collect::<Vec<_>>());
+    for (test, p_holm) in tests.iter_mut().zip(adjusted) {
+        test.p_holm = p_holm;
+    }
+    tests
+}
+
+/// The tests of outages: the sum over required endpoints, and of each name what clients see.
+fn outage_tests(arms: [&[Trial]; 2]) -> Vec<TimeTest> {
+    let names = |trials: &[Trial]| -> BTreeSet<String> {
+        trials.iter().flat_map(|trial| &trial.outages).map(|outage| outage.name.clone()).collect()
+    };
+    let mut tests = vec![outage_test("cluster", "outage", &total_outage, arms)];
+    for name in names(arms[0]).intersection(&names(arms[1])) {
+        type Figure = fn(&ClusterOutage) -> Option<u64>;
+        let figures: [(&str, Figure); 2] = [
+            ("all out", |outage| outage.all_ns),
+            ("some out after the heal", |outage| Some(outage.some_after_heal_ns)),
+        ];
+        for (what, figure) in figures {
+            let observe = |trial: &Trial| {
+                let outage = trial.outages.iter().find(|outage| outage.name == *name)?;
+                let ns = figure(outage)?;
+                (!trial.injection_in_doubt()).then(|| censored_if(outage.open, ns))
+            };
+            tests.push(outage_test(name, what, &observe, arms));
+        }
+    }
+    tests.retain(|test| test.a_p50_ns.is_some() || test.b_p50_ns.is_some());
+    tests
+}
+
+fn outage_test(
+    name: &str,
+    what: &str,
+    observe: &dyn Fn(&Trial) -> Option<Observation>,
+    arms: [&[Trial]; 2],
+) -> TimeTest {
+    let mut strata: BTreeMap<&str, [Vec<Observation>; 2]> = BTreeMap::new();
+    for (arm, trials) in arms.into_iter().enumerate() {
+        for trial in trials {
+            if let Some(observation) = observe(trial) {
+                strata.entry(&trial.stratum).or_default()[arm].push(observation);
+            }
+        }
+    }
+    let median = |arm: usize| {
+        let all = strata.values().flat_map(|arms| &arms[arm]).copied().collect();
+        Curve::estimate(all).quantile(0.5).estimate
+    };
+    TimeTest {
+        name: name.to_owned(),
+        instant: what.to_owned(),
+        a_p50_ns: median(0),
+        b_p50_ns: median(1),
+        a_rate: None,
+        b_rate: None,
+        p: log_rank(strata.into_values().collect()).map(|test| test.p),
+        p_holm: None,
+    }
+}
+
+fn time_test(name: &str, part: Part, instant: Instant, arms: [&[Trial]; 2], deadline_ns: u64) -> TimeTest {
+    let mut strata: BTreeMap<&str, [Vec<Observation>; 2]> = BTreeMap::new();
+    let mut medians = [None, None];
+    let mut rates = [None, None];
+    for (arm, trials) in arms.into_iter().enumerate() {
+        let mut counts = Arm::default();
+        let mut observations = Vec::new();
+        for trial in trials {
+            let Some(times) = part(trial, name) else { continue };
+            if let Some(beyond) = trial.beyond(&times, instant, deadline_ns) {
+                counts.n += 1;
+                counts.beyond += u64::from(beyond);
+            }
+            if let Some(observation) = trial.observation(&times, instant, deadline_ns) {
+                observations.push(observation);
+                strata.entry(&trial.stratum).or_default()[arm].push(observation);
+            }
+        }
+        medians[arm] = Curve::estimate(observations).quantile(0.5).estimate;
+        rates[arm] = counts.rate();
+    }
+    TimeTest {
+        name: name.to_owned(),
+        instant: match instant {
+            Instant::Settled => "settled",
+            Instant::Ready => "ready",
+        }
+        .to_owned(),
+        a_p50_ns: medians[0],
+        b_p50_ns: medians[1],
+        a_rate: rates[0],
+        b_rate: rates[1],
+        p: log_rank(strata.into_values().collect()).map(|test| test.p),
+        p_holm: None,
+    }
+}

@@ -1,0 +1,521 @@
+//! What a campaign says: `summary.json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::Outcome;
+
+use super::CONFIDENCE;
+use super::binomial::clopper_pearson;
+use super::dependence::{Dependence, within};
+use super::mix::{Factor, Mix, mix, strata};
+use super::outages::{OutageFigures, by_cut};
+use super::power;
+use super::sequential::Decision;
+use super::survival::{Curve, Observation, Quantile};
+use super::trial::{Instant, PHASES, Times, Trial, base};
+pub use super::verdict::{Sequential, Verdict};
+use super::verdict::{sequential, verdict};
+
+/// The version of [`Summary`]'s layout.
+pub const SUMMARY_SCHEMA: u32 = 2;
+/// The slowest trials that the summary names.
+const SLOWEST: usize = 10;
+/// The points of a curve in the summary, at most.
+const CURVE_POINTS: usize = 400;
+
+/// What the campaign's settings say about its summary.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// Trials that were to be made; `None` if that is not known.
+    pub trials: Option<u64>,
+    /// The nominal holds of the cells.
+    pub holds_ns: Vec<u64>,
+    /// The share beyond the deadline up to which the campaign passes.
+    pub max_rate: f64,
+    /// Whether the verdict is switched off.
+    pub no_gate: bool,
+    /// The rates of the sequential test, if one was asked for.
+    pub stop_when: Option<(f64, f64)>,
+}
+
+/// Trials by outcome.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcomes {
+    /// Settled by the deadline.
+    pub recovered: u64,
+    /// Not settled by the deadline.
+    pub not_recovered: u64,
+    /// Closed early by another cut.
+    pub censored: u64,
+    /// Nothing can be said.
+    pub unknown: u64,
+    /// The instrument's own failures.
+    pub harness_failed: u64,
+}
+
+impl Outcomes {
+    fn count(trials: &[Trial]) -> Self {
+        let mut outcomes = Self::default();
+        for trial in trials {
+            *match trial.cluster.outcome {
+                Outcome::Recovered => &mut outcomes.recovered,
+                Outcome::NotRecovered => &mut outcomes.not_recovered,
+                Outcome::Censored => &mut outcomes.censored,
+                Outcome::Unknown => &mut outcomes.unknown,
+                Outcome::HarnessFailed => &mut outcomes.harness_failed,
+            } += 1;
+        }
+        outcomes
+    }
+}
+
+/// Figures of one instant (settled or ready) over some trials. `null` is "not known" or "not reached".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Figures {
+    /// Decided trials: those in the rate.
+    pub n: u64,
+    /// Of these, beyond the deadline.
+    pub beyond_deadline: u64,
+    /// The share beyond the deadline.
+    pub rate: Option<f64>,
+    /// Its exact (Clopper–Pearson) 95 % interval.
+    pub rate_ci95: Option<[f64; 2]>,
+    /// Trials that were not decided (censored, unknown, harness failed).
+    pub undetermined: u64,
+    /// The rate if all undetermined trials had been good, and if all had been beyond the deadline.
+    pub rate_bounds: Option<[f64; 2]>,
+    /// Trials in the survival curve.
+    pub in_curve: u64,
+    /// The curve's share beyond the deadline: uses censored trials, where the rate leaves them out.
+    pub survival_at_deadline: Option<f64>,
+    /// Its pointwise 95 % band.
+    pub survival_at_deadline_ci95: Option<[f64; 2]>,
+    /// The median.
+    pub p50_ns: Option<u64>,
+    /// Its 95 % interval, an end that is not reached is `null`.
+    pub p50_ci95_ns: [Option<u64>; 2],
+    /// The 90 % quantile.
+    pub p90_ns: Option<u64>,
+    /// Its interval.
+    pub p90_ci95_ns: [Option<u64>; 2],
+    /// The 99 % quantile; `null` under 100 trials.
+    pub p99_ns: Option<u64>,
+    /// Its interval.
+    pub p99_ci95_ns: [Option<u64>; 2],
+    /// Failures after ready, over the trials in the curve; `null` without any.
+    pub relapses: Option<u64>,
+}
+
+/// Figures of settled, and the same of ready.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// From heal to settled.
+    #[serde(flatten)]
+    pub settled: Figures,
+    /// From heal to ready.
+    pub ready: Figures,
+}
+
+/// One endpoint, or all instances of one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointSeries {
+    /// `ingress@n1`, or `ingress` for all of its instances.
+    pub name: String,
+    /// `required` or `advisory`.
+    pub role: String,
+    /// How many instances the last of which counts; 1 for an endpoint itself.
+    pub instances: u64,
+    /// Decided trials in which the cut was not felt (it settles at 0 there).
+    pub not_impaired: u64,
+    /// Its figures.
+    #[serde(flatten)]
+    pub series: Series,
+}
+
+/// The trials of one shape, peer or hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShapeSeries {
+    /// Which.
+    pub shape: String,
+    /// Their figures.
+    #[serde(flatten)]
+    pub series: Series,
+}
+
+/// One phase over the trials in which both of its ends were seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseFigures {
+    /// Its name.
+    pub phase: String,
+    /// Trials in which it was seen.
+    pub n: u64,
+    /// Their median.
+    pub p50_ns: Option<u64>,
+    /// Their 90 % quantile.
+    pub p90_ns: Option<u64>,
+}
+
+/// One of the slowest trials.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlowTrial {
+    /// Its index.
+    pub trial: u64,
+    /// Its attempt.
+    pub attempt: u32,
+    /// Its outcome.
+    pub outcome: Outcome,
+    /// From heal to settled.
+    pub settled_ns: Option<u64>,
+    /// From heal to ready.
+    pub ready_ns: Option<u64>,
+    /// What was cut.
+    pub resolved: String,
+    /// The link whose first packet came last.
+    pub last_link: Option<String>,
+    /// Whether the host starved the instrument.
+    pub starved: bool,
+}
+
+/// What the number of trials can show.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Power {
+    /// The smallest rate that as many trials show at least once with 95 %.
+    pub smallest_rate_seen_95: Option<f64>,
+    /// The probability that as many trials show a 5 % fault at least once.
+    pub chance_to_see_5_percent: f64,
+    /// Trials that show a 5 % fault at least once with 95 %.
+    pub trials_to_see_5_percent: Option<u64>,
+    /// Trials an arm with which `compare` tells 5 % from none with 80 %.
+    pub trials_per_arm_5_percent_against_0: Option<u64>,
+}
+
+/// A point of a survival curve: time, share still to come, lower and upper end of the band.
+pub type CurvePoint = (u64, f64, Option<f64>, Option<f64>);
+
+/// `summary.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// [`SUMMARY_SCHEMA`].
+    pub schema: u32,
+    /// Trials made.
+    pub trials: u64,
+    /// Trials planned.
+    pub planned: Option<u64>,
+    /// The deadline; `null` without trials.
+    pub deadline_ns: Option<u64>,
+    /// Trials by outcome.
+    pub outcomes: Outcomes,
+    /// Trials in which the host starved the instrument.
+    pub starved: u64,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Whether the intervals are `nominal`: the campaign was stopped by what it found.
+    pub intervals: String,
+    /// All required endpoints.
+    pub cluster: Series,
+    /// The same without starved trials.
+    pub cluster_without_starved: Series,
+    /// Each endpoint.
+    pub endpoints: Vec<EndpointSeries>,
+    /// Endpoints with several instances, the last instance counting.
+    pub endpoint_groups: Vec<EndpointSeries>,
+    /// By shape as asked.
+    pub by_shape: Vec<ShapeSeries>,
+    /// By shape after drawing.
+    pub by_resolved: Vec<ShapeSeries>,
+    /// By the peers cut off from all others.
+    pub by_isolated: Vec<ShapeSeries>,
+    /// By nominal hold.
+    pub by_hold: Vec<ShapeSeries>,
+    /// The phases.
+    pub phases: Vec<PhaseFigures>,
+    /// The slowest decided trials, slowest first.
+    pub slowest: Vec<SlowTrial>,
+    /// The Kaplan–Meier curve of settled, thinned.
+    pub curve: Vec<CurvePoint>,
+    /// That of ready.
+    pub ready_curve: Vec<CurvePoint>,
+    /// Outages by what was cut, slowest first.
+    pub outages: Vec<OutageFigures>,
+    /// Whether the strata of the trials differ.
+    pub mix: Mix,
+    /// Trials in which no packet was dropped on the cut links.
+    pub unproved: u64,
+    /// Whether trials look independent.
+    pub dependence: Dependence,
+    /// What the number of trials can show.
+    pub power: Power,
+    /// The sequential test, if one was asked for.
+    pub sequential: Option<Sequential>,
+}
+
+/// Sums up trials, which must come in the order of their indices.
+pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
+    let all: Vec<&Trial> = trials.iter().collect();
+    let awake: Vec<&Trial> = trials.iter().filter(|trial| !trial.starved).collect();
+    let cluster = cluster_series(&all);
+    let sequential = plan.stop_when.and_then(|rates| sequential(trials, rates));
+    let stopped = sequential.as_ref().is_some_and(|test| test.decision != Decision::Undecided);
+    let mix = mix(&all);
+    Summary {
+        schema: SUMMARY_SCHEMA,
+        trials: trials.len() as u64,
+        planned: plan.trials,
+        deadline_ns: trials.first().map(|trial| trial.deadline_ns),
+        outcomes: Outcomes::count(trials),
+        starved: (trials.len() - awake.len()) as u64,
+        verdict: verdict(&cluster.settled, trials, plan, sequential.as_ref()),
+        intervals: if stopped { "nominal" } else { "exact" }.to_owned(),
+        cluster_without_starved: cluster_series(&awake),
+        endpoints: endpoints(&all),
+        endpoint_groups: endpoint_groups(&all),
+        by_shape: grouped(&all, |trial| Some(trial.asked.clone())),
+        by_resolved: grouped_by_cut(&all),
+        by_isolated: grouped(&all, |trial| trial.isolated.clone()),
+        by_hold: by_hold(&all, &plan.holds_ns),
+        phases: phases(&all),
+        slowest: slowest(&all).into_iter().take(SLOWEST).map(slow_trial).collect(),
+        curve: thinned(&cluster_curve(&all, Instant::Settled)),
+        ready_curve: thinned(&cluster_curve(&all, Instant::Ready)),
+        dependence: trial_dependence(&all, mix.clear.is_some()),
+        outages: by_cut(&all),
+        mix,
+        unproved: trials.iter().filter(|trial| !trial.proved).count() as u64,
+        power: Power {
+            smallest_rate_seen_95: power::smallest_rate_seen(cluster.settled.n, CONFIDENCE),
+            chance_to_see_5_percent: power::chance_to_see(0.05, cluster.settled.n),
+            trials_to_see_5_percent: power::trials_to_see(0.05, CONFIDENCE),
+            trials_per_arm_5_percent_against_0: power::trials_per_arm(0.0, 0.05, power::POWER),
+        },
+        sequential,
+        cluster,
+    }
+}
+
+/// The dependence of settled over the decided trials, on ranks within strata.
+fn trial_dependence(trials: &[&Trial], is_mixed: bool) -> Dependence {
+    let time = |trial: &Trial| {
+        let beyond = trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns)?;
+        Some(if beyond { u64::MAX } else { trial.cluster.settled_ns? })
+    };
+    let (decided, times): (Vec<&Trial>, Vec<u64>) =
+        trials.iter().filter_map(|trial| Some((*trial, time(trial)?))).unzip();
+    within(&times, &strata(&decided, Factor::Cut), is_mixed)
+}
+
+/// The survival curve of the cluster.
+pub fn cluster_curve(trials: &[&Trial], instant: Instant) -> Curve {
+    Curve::estimate(trials.iter().filter_map(|t| t.observation(&t.cluster, instant, t.deadline_ns)).collect())
+}
+
+/// Decided trials, slowest first: those that were never seen to settle, then by time.
+pub fn slowest<'a>(trials: &[&'a Trial]) -> Vec<&'a Trial> {
+    let mut decided: Vec<(&Trial, u64)> = trials
+        .iter()
+        .filter_map(|trial| {
+            let beyond = trial.beyond(&trial.cluster, Instant::Settled, trial.deadline_ns)?;
+            Some((*trial, trial.cluster.settled_ns.or(beyond.then_some(u64::MAX))?))
+        })
+        .collect();
+    decided.sort_by_key(|&(trial, time)| (std::cmp::Reverse(time), trial.index));
+    decided.into_iter().map(|(trial, _)| trial).collect()
+}
+
+/// Figures of anything that each trial has [`Times`] for.
+fn series(parts: &[(&Trial, Times)]) -> Series {
+    Series { settled: figures(parts, Instant::Settled), ready: figures(parts, Instant::Ready) }
+}
+
+fn cluster_series(trials: &[&Trial]) -> Series {
+    series(&trials.iter().map(|trial| (*trial, trial.cluster.clone())).collect::<Vec<_>>())
+}
+
+fn figures(parts: &[(&Trial, Times)], instant: Instant) -> Figures {
+    let (mut n, mut beyond_deadline) = (0, 0);
+    let mut observations: Vec<Observation> = Vec::with_capacity(parts.len());
+    let mut relapses = 0;
+    for (trial, times) in parts {
+        if let Some(beyond) = trial.beyond(times, instant, trial.deadline_ns) {
+            n += 1;
+            beyond_deadline += u64::from(beyond);
+        }
+        if let Some(observation) = trial.observation(times, instant, trial.deadline_ns) {
+            observations.push(observation);
+            relapses += times.relapses;
+        }
+    }
+    let all = parts.len() as u64;
+    let undetermined = all - n;
+    let share = |hits: u64| hits as f64 / all as f64;
+    let curve = Curve::estimate(observations);
+    let at_deadline =
+        parts.iter().map(|(trial, _)| trial.deadline_ns).max().and_then(|d| curve.survival_at(d));
+    let [p50, p90, p99]: [Quantile; 3] = [curve.quantile(0.5), curve.quantile(0.9), curve.p99()];
+    Figures {
+        n,
+        beyond_deadline,
+        rate: (n > 0).then(|| beyond_deadline as f64 / n as f64),
+        rate_ci95: clopper_pearson(beyond_deadline, n, CONFIDENCE),
+        undetermined,
+        rate_bounds: (all > 0).then(|| [share(beyond_deadline), share(beyond_deadline + undetermined)]),
+        in_curve: curve.n as u64,
+        survival_at_deadline: at_deadline.map(|(survival, _)| survival),
+        survival_at_deadline_ci95: at_deadline.and_then(|(_, band)| band),
+        p50_ns: p50.estimate,
+        p50_ci95_ns: p50.ci95,
+        p90_ns: p90.estimate,
+        p90_ci95_ns: p90.ci95,
+        p99_ns: p99.estimate,
+        p99_ci95_ns: p99.ci95,
+        relapses: (curve.n > 0).then_some(relapses),
+    }
+}
+
+fn endpoint_series(trials: &[&Trial], name: &str, role: String, instances: u64) -> EndpointSeries {
+    let parts: Vec<(&Trial, Times)> =
+        trials.iter().filter_map(|trial| Some((*trial, trial.endpoint(name)?))).collect();
+    let not_impaired = parts
+        .iter()
+        .filter(|(_, t)| {
+            matches!(t.outcome, Outcome::Recovered | Outcome::NotRecovered) && t.impaired == Some(false)
+        })
+        .count() as u64;
+    EndpointSeries { name: name.to_owned(), role, instances, not_impaired, series: series(&parts) }
+}
+
+/// The names of all endpoints with their role, in the order of the records; a role that changed is `mixed`.
+fn roles(trials: &[&Trial]) -> Vec<(String, String)> {
+    let mut order: Vec<&str> = Vec::new();
+    let mut roles: BTreeMap<&str, &str> = BTreeMap::new();
+    for endpoint in trials.iter().flat_map(|trial| &trial.endpoints) {
+        let role = if endpoint.required { "required" } else { "advisory" };
+        match roles.get(endpoint.name.as_str()) {
+            None => {
+                order.push(&endpoint.name);
+                roles.insert(&endpoint.name, role);
+            }
+            Some(&before) if before != role => {
+                roles.insert(&endpoint.name, "mixed");
+            }
+            Some(_) => {}
+        }
+    }
+    order.into_iter().map(|name| (name.to_owned(), roles[name].to_owned())).collect()
+}
+
+fn endpoints(trials: &[&Trial]) -> Vec<EndpointSeries> {
+    roles(trials).into_iter().map(|(name, role)| endpoint_series(trials, &name, role, 1)).collect()
+}
+
+fn endpoint_groups(trials: &[&Trial]) -> Vec<EndpointSeries> {
+    let mut groups: Vec<(String, String, u64)> = Vec::new();
+    for (name, role) in roles(trials) {
+        match groups.iter_mut().find(|(group, ..)| group == base(&name)) {
+            None => groups.push((base(&name).to_owned(), role, 1)),
+            Some((_, of_group, instances)) => {
+                *instances += 1;
+                if *of_group != role {
+                    "mixed".clone_into(of_group);
+                }
+            }
+        }
+    }
+    groups.retain(|&(.., instances)| instances > 1);
+    groups
+        .into_iter()
+        .map(|(name, role, instances)| endpoint_series(trials, &name, role, instances))
+        .collect()
+}
+
+fn grouped(trials: &[&Trial], key: impl Fn(&Trial) -> Option<String>) -> Vec<ShapeSeries> {
+    let mut groups: BTreeMap<String, Vec<&Trial>> = BTreeMap::new();
+    for trial in trials {
+        if let Some(key) = key(trial) {
+            groups.entry(key).or_default().push(trial);
+        }
+    }
+    groups.into_iter().map(|(shape, trials)| ShapeSeries { shape, series: cluster_series(&trials) }).collect()
+}
+
+/// By what was cut: the same links under the same settings, however they were named.
+fn grouped_by_cut(trials: &[&Trial]) -> Vec<ShapeSeries> {
+    let mut rows: Vec<ShapeSeries> = strata(trials, Factor::Cut)
+        .into_iter()
+        .map(|stratum| {
+            let own: Vec<&Trial> = stratum.into_iter().map(|at| trials[at]).collect();
+            ShapeSeries { shape: own[0].label.clone(), series: cluster_series(&own) }
+        })
+        .collect();
+    rows.sort_by(|a, b| a.shape.cmp(&b.shape));
+    rows
+}
+
+/// By the nominal hold that lies nearest to the real one.
+fn by_hold(trials: &[&Trial], holds_ns: &[u64]) -> Vec<ShapeSeries> {
+    let mut holds: Vec<u64> = holds_ns.to_vec();
+    holds.sort_unstable();
+    holds.dedup();
+    holds
+        .iter()
+        .filter_map(|&hold| {
+            let nearest = |real: u64| holds.iter().copied().min_by_key(|nominal| nominal.abs_diff(real));
+            let own: Vec<&Trial> =
+                trials.iter().copied().filter(|t| t.hold_ns.and_then(nearest) == Some(hold)).collect();
+            let shape = format!("hold {}", humantime::format_duration(std::time::Duration::from_nanos(hold)));
+            (!own.is_empty()).then(|| ShapeSeries { shape, series: cluster_series(&own) })
+        })
+        .collect()
+}
+
+fn phases(trials: &[&Trial]) -> Vec<PhaseFigures> {
+    let decided =
+        |trial: &&&Trial| matches!(trial.cluster.outcome, Outcome::Recovered | Outcome::NotRecovered);
+    PHASES
+        .iter()
+        .enumerate()
+        .map(|(at, &phase)| {
+            let mut seen: Vec<u64> = trials.iter().filter(decided).filter_map(|t| t.phases_ns[at]).collect();
+            seen.sort_unstable();
+            let quantile = |share: f64| {
+                let rank = ((share * seen.len() as f64).ceil() as usize).max(1);
+                seen.get(rank - 1).copied()
+            };
+            PhaseFigures {
+                phase: phase.to_owned(),
+                n: seen.len() as u64,
+                p50_ns: quantile(0.5),
+                p90_ns: quantile(0.9),
+            }
+        })
+        .collect()
+}
+
+fn slow_trial(trial: &Trial) -> SlowTrial {
+    SlowTrial {
+        trial: trial.index,
+        attempt: trial.attempt,
+        outcome: trial.cluster.outcome,
+        settled_ns: trial.cluster.settled_ns,
+        ready_ns: trial.cluster.ready_ns,
+        resolved: trial.resolved.clone(),
+        last_link: trial.last_link.clone(),
+        starved: trial.starved,
+    }
+}
+
+/// A curve as points, beginning at (0, 1); with too many steps, every k-th and the last.
+pub fn thinned(curve: &Curve) -> Vec<CurvePoint> {
+    if curve.n == 0 {
+        return Vec::new();
+    }
+    let every = curve.steps.len().div_ceil(CURVE_POINTS).max(1);
+    let last = curve.steps.len().saturating_sub(1);
+    let kept =
+        curve.steps.iter().enumerate().filter(|(at, _)| at % every == every - 1 || *at == last || *at == 0);
+    let point = |step: &super::survival::Step| {
+        (step.time_ns, step.survival, step.band.map(|[low, _]| low), step.band.map(|[_, high]| high))
+    };
+    std::iter::once((0, 1.0, None, None)).chain(kept.map(|(_, step)| point(step))).collect()
+}

@@ -1,0 +1,476 @@
+//! What one recovery record says to statistics.
+
+use std::collections::BTreeSet;
+
+use crate::api::{ClusterOutage, CoverageState, EndpointRecord, LinkRecord, Outage, Outcome, RecoveryRecord};
+use crate::clock::MonoNs;
+use crate::model::{PeerName, Shape};
+
+use super::sides::cut_off;
+use super::survival::Observation;
+
+/// Which instant of a recovery a figure is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Instant {
+    /// The run of successes that lasted through the observation.
+    Settled,
+    /// The first run of K successes.
+    Ready,
+}
+
+/// The times of a cluster or an endpoint, in nanoseconds from the heal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// How it ended; a record without an outcome counts as unknown.
+    pub outcome: Outcome,
+    /// Settled; `None` if that was not seen.
+    pub settled_ns: Option<u64>,
+    /// Ready; `None` if that was not seen.
+    pub ready_ns: Option<u64>,
+    /// Failures after ready.
+    pub relapses: u64,
+    /// Whether the cut was felt; `None` if no probe can tell.
+    pub impaired: Option<bool>,
+}
+
+/// One endpoint of a trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointTimes {
+    /// `ingress@n1`.
+    pub name: String,
+    /// Whether it gates the verdict.
+    pub required: bool,
+    /// The peer it runs on.
+    pub peer: Option<String>,
+    /// From heal to the first success.
+    pub first_ok_ns: Option<u64>,
+    /// When it was out; `None` if that is not known.
+    pub outage: Option<Outage>,
+    /// The rest.
+    pub times: Times,
+}
+
+/// One trial.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trial {
+    /// Its index in the campaign, from 0.
+    pub index: u64,
+    /// Its attempt, from 1.
+    pub attempt: u32,
+    /// The cluster: all required endpoints.
+    pub cluster: Times,
+    /// Each endpoint.
+    pub endpoints: Vec<EndpointTimes>,
+    /// Why it ended so, in words.
+    pub reason: Option<String>,
+    /// Whether the host starved the instrument.
+    pub starved: bool,
+    /// The shape as asked.
+    pub asked: String,
+    /// The shape after drawing.
+    pub resolved: String,
+    /// The one group that was cut off from all others, if there was one.
+    pub isolated: Option<String>,
+    /// How long the cut really lasted.
+    pub hold_ns: Option<u64>,
+    /// The deadline, from the heal.
+    pub deadline_ns: u64,
+    /// How long a run of successes is watched before it counts as settled.
+    pub observe_ns: u64,
+    /// How long after the heal the endpoints were watched.
+    pub observed_ns: Option<u64>,
+    /// Silence, reconnect, return, relapse.
+    pub phases_ns: [Option<u64>; 4],
+    /// The link whose first packet came last.
+    pub last_link: Option<String>,
+    /// Whether another partition still held one of its links at the heal.
+    pub still_cut: bool,
+    /// Whether its cut is proved: in force on all links, and a packet was dropped on one of them.
+    pub proved: bool,
+    /// Links of which it is not known whether all their paths pass hooks of ours.
+    pub unknown_links: usize,
+    /// Links that were not covered and left out on purpose.
+    pub left_out_links: usize,
+    /// The outages of the required endpoints together, by name.
+    pub outages: Vec<ClusterOutage>,
+    /// The peers that the cut separated from the rest; `None` for shapes without sides.
+    pub cut_off: Option<BTreeSet<String>>,
+    /// From heal to the instant at which the last link carried again.
+    pub carries_ns: Option<u64>,
+    /// From there to settled.
+    pub after_links_ns: Option<u64>,
+    /// The heal, in nanoseconds of the monotonic clock.
+    pub heal_ns: Option<u64>,
+    /// The cell of the campaign, from 0.
+    pub cell: usize,
+    /// The directed links that were cut, and the settings of the cut: equal where the same was cut.
+    pub stratum: String,
+    /// What was cut, in words: the resolved shape, and the cell's settings where cells differ.
+    pub label: String,
+}
+
+fn count(links: &[LinkRecord], is: impl Fn(&LinkRecord) -> bool) -> usize {
+    links.iter().filter(|link| is(link)).count()
+}
+
+/// The phases' names, in the order of [`Trial::phases_ns`].
+pub const PHASES: [&str; 4] = ["silence", "reconnect", "return", "relapse"];
+
+impl Trial {
+    /// What `record` says, as trial `index`.
+    pub fn new(index: u64, record: &RecoveryRecord) -> Self {
+        let from_heal = |at: Option<MonoNs>| {
+            let heal = record.heal.as_ref()?;
+            // Within the heal's own interval the time is 0; before it the stamp is not one of this heal.
+            at.filter(|&at| at >= heal.begin_ns).map(|at| at.0.saturating_sub(heal.end_ns.0))
+        };
+        let required = || record.endpoints.iter().filter(|endpoint| endpoint.required);
+        let cluster = Times {
+            outcome: record.outcome.unwrap_or(Outcome::Unknown),
+            settled_ns: record.heal_to_settled_ns,
+            ready_ns: record.heal_to_ready_ns,
+            relapses: required().map(|endpoint| endpoint.relapses).sum(),
+            impaired: any(required().map(|endpoint| endpoint.impaired)),
+        };
+        let endpoint = |endpoint: &EndpointRecord| EndpointTimes {
+            name: endpoint.name.clone(),
+            required: endpoint.required,
+            peer: endpoint.peer.clone(),
+            outage: endpoint.outage.clone(),
+            first_ok_ns: from_heal(endpoint.first_ok_ns),
+            times: Times {
+                outcome: endpoint.outcome.unwrap_or(Outcome::Unknown),
+                settled_ns: from_heal(endpoint.settled_ns),
+                ready_ns: from_heal(endpoint.ready_ns),
+                relapses: endpoint.relapses,
+                impaired: endpoint.impaired,
+            },
+        };
+        let phases = &record.phases;
+        Self {
+            index,
+            attempt: record.attempt.unwrap_or(1),
+            cluster,
+            endpoints: record.endpoints.iter().map(endpoint).collect(),
+            reason: record.outcome_reason.clone(),
+            starved: record.starved,
+            asked: label(&record.shape.asked),
+            resolved: label(&record.shape.resolved),
+            isolated: isolated(&record.shape.resolved),
+            hold_ns: record.hold_ns,
+            deadline_ns: record.deadline_ns,
+            observe_ns: record.observe_ns,
+            observed_ns: from_heal(record.observed_until_ns),
+            phases_ns: [phases.silence_ns, phases.reconnect_ns, phases.return_ns, phases.relapse_ns],
+            last_link: phases.last_link.as_ref().map(ToString::to_string),
+            still_cut: record.links.iter().any(|link| !link.still_cut_by.is_empty()),
+            proved: record.proved,
+            unknown_links: count(&record.links, |link| {
+                link.coverage.as_ref().is_some_and(|coverage| coverage.state == CoverageState::Unknown)
+            }),
+            left_out_links: count(&record.links, |link| link.left_out),
+            outages: record.outage.clone().unwrap_or_default(),
+            cut_off: cut_off(record),
+            carries_ns: {
+                let dropping = record.links.iter().filter(|link| link.dropped_packets > 0);
+                from_heal(dropping.filter_map(|link| link.reconnected_ns).max())
+            },
+            after_links_ns: phases.after_links_ns,
+            heal_ns: record.heal.map(|heal| heal.end_ns.0),
+            cell: 0,
+            stratum: links(record),
+            label: label(&record.shape.resolved),
+        }
+    }
+
+    /// The same trial as one of a cell; `settings` are equal where the cells' cuts are, and `words` tells them apart.
+    #[must_use]
+    pub fn in_cell(mut self, cell: usize, settings: &str, words: Option<&str>) -> Self {
+        self.cell = cell;
+        self.stratum = format!("{} {settings}", self.stratum);
+        if let Some(words) = words {
+            self.label = format!("{} {words}", self.label);
+        }
+        self
+    }
+
+    /// Whether the injection itself is in doubt, so that no endpoint's own outcome counts.
+    pub fn injection_in_doubt(&self) -> bool {
+        self.cluster.outcome == Outcome::HarnessFailed || self.still_cut
+    }
+
+    /// The times of an endpoint by its name, or of all instances of one (`ingress` for `ingress@n1`, …): then the
+    /// last of them, and the worst outcome. `None` where the trial has no such endpoint.
+    pub fn endpoint(&self, name: &str) -> Option<Times> {
+        let mut instances = self.endpoints.iter().filter(|e| e.name == name || base(&e.name) == name);
+        let first = instances.next()?.times.clone();
+        let mut all = instances.fold(first, |all, next| Times {
+            outcome: worse(all.outcome, next.times.outcome),
+            settled_ns: all.settled_ns.zip(next.times.settled_ns).map(|(a, b)| a.max(b)),
+            ready_ns: all.ready_ns.zip(next.times.ready_ns).map(|(a, b)| a.max(b)),
+            relapses: all.relapses + next.times.relapses,
+            impaired: any([all.impaired, next.times.impaired].into_iter()),
+        });
+        if self.injection_in_doubt() {
+            all.outcome = Outcome::HarnessFailed;
+        }
+        Some(all)
+    }
+
+    /// Whether the deadline was kept, for `times` of this trial; `None` if that was not decided.
+    pub fn beyond(&self, times: &Times, instant: Instant, deadline_ns: u64) -> Option<bool> {
+        let reached = self.reached(times, instant);
+        match times.outcome {
+            // A recovery whose time is missing is a hole in the data, neither good nor bad.
+            Outcome::Recovered => reached.map(|at| at > deadline_ns),
+            Outcome::NotRecovered => Some(reached.is_none_or(|at| at > deadline_ns)),
+            Outcome::Censored | Outcome::Unknown | Outcome::HarnessFailed => None,
+        }
+    }
+
+    /// The instant as far as the outcome bears it: what is not recovered has not settled by the deadline.
+    fn reached(&self, times: &Times, instant: Instant) -> Option<u64> {
+        match instant {
+            Instant::Settled if times.outcome == Outcome::NotRecovered => {
+                times.settled_ns.filter(|&at| at > self.deadline_ns)
+            }
+            Instant::Settled => times.settled_ns,
+            Instant::Ready => times.ready_ns,
+        }
+    }
+
+    /// What `times` of this trial bring to the survival curve, watched no longer than to `deadline_ns`; `None` for
+    /// a trial that says nothing about recovery.
+    ///
+    /// A trial that another cut closed is censored where it was last watched. For *settled* that is one
+    /// observation earlier: a run that began after that could not have been seen to last, so that to count it as
+    /// "not settled by then" would make the cluster slower than it is.
+    pub fn observation(&self, times: &Times, instant: Instant, deadline_ns: u64) -> Option<Observation> {
+        let reached = self.reached(times, instant);
+        let watched = match times.outcome {
+            Outcome::Recovered if reached.is_none() => return None,
+            Outcome::Recovered | Outcome::NotRecovered => deadline_ns,
+            Outcome::Censored => {
+                let until = self.observed_ns?;
+                match instant {
+                    Instant::Ready => until,
+                    Instant::Settled => until.saturating_sub(self.observe_ns),
+                }
+            }
+            Outcome::Unknown | Outcome::HarnessFailed => return None,
+        };
+        let watched = watched.min(deadline_ns);
+        Some(match reached.filter(|&at| at <= deadline_ns) {
+            Some(at) => Observation::event(at),
+            None => Observation::censored(watched),
+        })
+    }
+}
+
+/// The directed links of a record in one order; very many are told apart by a digest.
+fn links(record: &RecoveryRecord) -> String {
+    let mut links: Vec<String> =
+        record.links.iter().map(|link| format!("{}>{}", link.src, link.dst)).collect();
+    links.sort_unstable();
+    let text = links.join(" ");
+    if text.len() <= LINKS { text } else { format!("{} links #{:016x}", links.len(), digest(&text)) }
+}
+
+/// The longest text of links that is kept.
+const LINKS: usize = 2000;
+
+/// FNV-1a: stable over versions, so that runs of different builds fall into the same strata.
+fn digest(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// `ingress` of `ingress@n1`.
+pub fn base(name: &str) -> &str {
+    name.split_once('@').map_or(name, |(base, _)| base)
+}
+
+/// Of two endpoints' outcomes the one that holds for both: one that failed is enough to know, anything else that is
+/// not known hides the other.
+fn worse(a: Outcome, b: Outcome) -> Outcome {
+    let weight = |outcome| match outcome {
+        Outcome::Recovered => 0,
+        Outcome::Censored => 1,
+        Outcome::Unknown => 2,
+        Outcome::NotRecovered => 3,
+        Outcome::HarnessFailed => 4,
+    };
+    if weight(a) >= weight(b) { a } else { b }
+}
+
+/// `Some(true)` if any is, `None` if one may be.
+fn any(values: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let mut all_known = true;
+    for value in values {
+        match value {
+            Some(true) => return Some(true),
+            Some(false) => {}
+            None => all_known = false,
+        }
+    }
+    all_known.then_some(false)
+}
+
+/// The longest label that is shown whole.
+const LABEL: usize = 120;
+
+/// A shape as the command line writes it; very long ones are cut and end in a digest, so that equal labels are
+/// equal shapes.
+pub fn label(shape: &Shape) -> String {
+    let text = match shape {
+        // Peers of a group in one order: the same cut has the same words.
+        Shape::Isolate(peers) => format!("isolate {}", sorted(peers).join(",")),
+        Shape::Split(groups) => {
+            format!(
+                "split {}",
+                groups.iter().map(|group| sorted(group).join(",")).collect::<Vec<_>>().join(" ")
+            )
+        }
+        Shape::Between([first, second]) => format!("between {} {}", first.join(","), second.join(",")),
+        Shape::Halves(_) => "halves".to_owned(),
+        Shape::RandomHalves(_) => "random-halves".to_owned(),
+        Shape::RandomNode(_) => "random-node".to_owned(),
+        Shape::MajoritiesRing(_) => "majorities-ring".to_owned(),
+        Shape::Bridge(bridge) => format!("bridge {}", bridge.via),
+        Shape::Links(links) => {
+            format!(
+                "links {}",
+                links.iter().map(|l| format!("{}:{}", l.src, l.dst)).collect::<Vec<_>>().join(" ")
+            )
+        }
+        Shape::Grudge(grudge) => {
+            let drops = |(dst, srcs): (&PeerName, &Vec<String>)| format!("{}<{}", dst.0, srcs.join(","));
+            format!("grudge {}", grudge.iter().map(drops).collect::<Vec<_>>().join(" "))
+        }
+        Shape::Preset(name) => format!("preset {name}"),
+    };
+    if text.chars().count() <= LABEL {
+        return text;
+    }
+    format!("{}… #{:08x}", text.chars().take(LABEL - 12).collect::<String>(), digest(&text) >> 32)
+}
+
+fn sorted(peers: &[String]) -> Vec<&str> {
+    let mut peers: Vec<&str> = peers.iter().map(String::as_str).collect();
+    peers.sort_unstable();
+    peers
+}
+
+fn isolated(resolved: &Shape) -> Option<String> {
+    match resolved {
+        Shape::Isolate(peers) if !peers.is_empty() => Some(sorted(peers).join(",")),
+        Shape::Split(groups) => {
+            let mut alone = groups.iter().filter(|group| group.len() == 1);
+            let first = alone.next()?;
+            alone.next().is_none().then(|| first[0].clone())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn trial(outcome: Outcome, settled: Option<u64>, ready: Option<u64>, observed: Option<u64>) -> Trial {
+        Trial {
+            index: 0,
+            attempt: 1,
+            cluster: Times {
+                outcome,
+                settled_ns: settled,
+                ready_ns: ready,
+                relapses: 0,
+                impaired: Some(true),
+            },
+            endpoints: vec![],
+            reason: None,
+            starved: false,
+            asked: "random-node".to_owned(),
+            resolved: "isolate n1".to_owned(),
+            isolated: Some("n1".to_owned()),
+            hold_ns: Some(5),
+            deadline_ns: 20,
+            observe_ns: 12,
+            observed_ns: observed,
+            phases_ns: [None; 4],
+            last_link: None,
+            still_cut: false,
+            proved: true,
+            unknown_links: 0,
+            left_out_links: 0,
+            outages: vec![],
+            cut_off: None,
+            carries_ns: None,
+            after_links_ns: None,
+            heal_ns: None,
+            cell: 0,
+            stratum: "n1>n2".to_owned(),
+            label: "isolate n1".to_owned(),
+        }
+    }
+
+    fn both(trial: &Trial) -> [Option<Observation>; 2] {
+        [Instant::Settled, Instant::Ready]
+            .map(|instant| trial.observation(&trial.cluster, instant, trial.deadline_ns))
+    }
+
+    #[test]
+    fn each_outcome_enters_the_curve_as_what_it_is() {
+        let event = |at| Some(Observation::event(at));
+        let censored = |at| Some(Observation::censored(at));
+        let cases = [
+            (trial(Outcome::Recovered, Some(3), Some(2), Some(15)), [event(3), event(2)]),
+            (trial(Outcome::NotRecovered, None, None, Some(20)), [censored(20), censored(20)]),
+            // Settled late, ready early: censored at the deadline, and ready at its time.
+            (trial(Outcome::NotRecovered, Some(25), Some(4), Some(37)), [censored(20), event(4)]),
+            (trial(Outcome::Censored, None, Some(2), Some(5)), [censored(0), event(2)]),
+            (trial(Outcome::Censored, None, None, Some(15)), [censored(3), censored(15)]),
+            (trial(Outcome::Censored, None, None, None), [None, None]),
+            (trial(Outcome::Unknown, Some(1), Some(1), Some(15)), [None, None]),
+            (trial(Outcome::HarnessFailed, Some(1), Some(1), Some(15)), [None, None]),
+            // A recovery without its time is a hole in the data, not a recovery at 0.
+            (trial(Outcome::Recovered, None, None, Some(15)), [None, None]),
+        ];
+        for (trial, expected) in cases {
+            assert_eq!(both(&trial), expected, "{trial:?}");
+        }
+    }
+
+    #[test]
+    fn only_decided_trials_are_in_the_rate() {
+        let beyond = |trial: Trial, instant| trial.beyond(&trial.cluster, instant, 20);
+        let settled = Instant::Settled;
+        assert_eq!(beyond(trial(Outcome::Recovered, Some(20), Some(2), None), settled), Some(false));
+        assert_eq!(beyond(trial(Outcome::NotRecovered, Some(25), Some(4), None), settled), Some(true));
+        assert_eq!(
+            beyond(trial(Outcome::NotRecovered, Some(25), Some(4), None), Instant::Ready),
+            Some(false)
+        );
+        for outcome in [Outcome::Censored, Outcome::Unknown, Outcome::HarnessFailed] {
+            assert_eq!(beyond(trial(outcome, Some(1), Some(1), Some(9)), settled), None);
+        }
+    }
+
+    #[test]
+    fn labels_are_short_and_tell_shapes_apart() {
+        let many = |last: &str| {
+            Shape::Isolate((0..300).map(|at| format!("n{at}")).chain([last.to_owned()]).collect())
+        };
+        let (a, b) = (label(&many("x")), label(&many("y")));
+        assert!(a != b && a.chars().count() <= LABEL, "{a}");
+        assert_eq!(
+            label(&Shape::Split(vec![vec!["n1".into(), "n2".into()], vec!["n3".into()]])),
+            "split n1,n2 n3"
+        );
+        assert_eq!(
+            isolated(&Shape::Split(vec![vec!["n1".into(), "n2".into()], vec!["n3".into()]])),
+            Some("n3".into())
+        );
+        assert_eq!(isolated(&Shape::Split(vec![vec!["n1".into()], vec!["n3".into()]])), None);
+    }
+}

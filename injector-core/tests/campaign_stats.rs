@@ -1,0 +1,299 @@
+//! Summaries and comparisons of planted campaigns.
+
+#[path = "support/synthetic.rs"]
+mod synthetic;
+
+use injector_core::api::Outcome;
+use injector_core::stats::compare::{Finding, compare};
+use injector_core::stats::power::comparison_power;
+use injector_core::stats::sequential::Decision;
+use injector_core::stats::strata::{Arm, Stratum, difference, exact_p};
+use injector_core::stats::summary::{Plan, Summary, summarize};
+use injector_core::stats::trial::Trial;
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use synthetic::{DEADLINE, Plant, SECOND, plants, record};
+
+fn trials(plants: &[Plant]) -> Vec<Trial> {
+    plants.iter().enumerate().map(|(at, plant)| Trial::new(at as u64, &record(at as u64, plant))).collect()
+}
+
+fn summary(plants: &[Plant]) -> Summary {
+    summarize(&trials(plants), &Plan { trials: Some(plants.len() as u64), ..Plan::default() })
+}
+
+#[test]
+fn figures_by_hand() {
+    let mut planted: Vec<Plant> = (1..=8).map(|s| Plant::recovered(s * SECOND)).collect();
+    planted.extend([Plant::not_recovered(), Plant::not_recovered()]);
+    planted.push(Plant::undecided(Outcome::Unknown));
+    planted.push(Plant::undecided(Outcome::HarnessFailed));
+    let s = summary(&planted);
+    assert_eq!((s.trials, s.cluster.settled.n, s.cluster.settled.beyond_deadline), (12, 10, 2));
+    assert_eq!(
+        (s.cluster.settled.rate, s.cluster.settled.rate_bounds),
+        (Some(0.2), Some([2.0 / 12.0, 4.0 / 12.0]))
+    );
+    // R, binom.test(2, 10): 0.02521073, 0.55609546.
+    let [low, high] = s.cluster.settled.rate_ci95.unwrap();
+    assert!((low - 0.025_210_73).abs() < 1e-7 && (high - 0.556_095_46).abs() < 1e-7);
+    assert_eq!((s.cluster.settled.p50_ns, s.cluster.settled.p90_ns), (Some(5 * SECOND), None));
+    assert_eq!(s.cluster.settled.survival_at_deadline.map(|s| (s * 1e9).round()), Some(2e8));
+    assert_eq!((s.outcomes.unknown, s.outcomes.harness_failed), (1, 1));
+    assert_eq!(s.verdict.exit_code, 1);
+    // The ingress is what fails, the metadata service always recovers.
+    let group = |name: &str| s.endpoint_groups.iter().find(|group| group.name == name).unwrap();
+    assert_eq!((group("ingress").series.settled.beyond_deadline, group("ingress").instances), (2, 3));
+    assert_eq!((group("metadata").series.settled.beyond_deadline, &*group("metadata").role), (0, "advisory"));
+    // One trial in doubt for all, one unknown for the required endpoints (which the plant makes unknown for all).
+    assert_eq!(group("metadata").series.settled.n, 10);
+    assert_eq!((s.slowest[0].trial, s.slowest[1].trial, s.slowest[2].settled_ns), (8, 9, Some(8 * SECOND)));
+}
+
+#[test]
+fn back_to_back_cycles_still_give_a_curve() {
+    // Cuts every 10 s: every record is closed 5 s after its heal; four were ready by then, one was not.
+    let mut planted: Vec<Plant> = (1..=4)
+        .map(|s| Plant { ready_ns: Some(s * SECOND), ..Plant::undecided(Outcome::Censored) })
+        .collect();
+    planted.push(Plant::undecided(Outcome::Censored));
+    let s = summary(&planted);
+    assert_eq!((s.cluster.ready.n, s.cluster.ready.in_curve, s.cluster.ready.rate), (0, 5, None));
+    assert_eq!((s.cluster.ready.p50_ns, s.cluster.ready.p90_ns), (Some(3 * SECOND), None));
+    assert_eq!(s.cluster.ready.survival_at_deadline, None, "nothing is known beyond 5 s");
+    // None was watched for 12 s, so that none can be called settled or unsettled at any time.
+    assert_eq!((s.cluster.settled.p50_ns, s.cluster.settled.survival_at_deadline), (None, None));
+    assert_eq!((s.verdict.exit_code, s.cluster.settled.rate_bounds), (2, Some([0.0, 1.0])));
+}
+
+/// Long watched trials mixed with ones cut short at random must give the same curve as all of them watched.
+#[test]
+fn cutting_trials_short_does_not_bend_the_curve() {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let full = plants(4000, 5, 0.05);
+    let cut_short: Vec<Plant> = full
+        .iter()
+        .map(|plant| {
+            let until = rng.random_range(0..40 * SECOND);
+            let final_at = plant.settled_ns.map_or(DEADLINE, |at| at + 12 * SECOND);
+            if until >= final_at {
+                return plant.clone();
+            }
+            Plant {
+                outcome: Outcome::Censored,
+                settled_ns: None,
+                ready_ns: plant.ready_ns.filter(|&at| at < until),
+                observed_ns: Some(until),
+                ..plant.clone()
+            }
+        })
+        .collect();
+    let (full, cut) = (summary(&full), summary(&cut_short));
+    assert!(cut.outcomes.censored > 1000);
+    for (a, b) in [(&full.cluster.settled, &cut.cluster.settled), (&full.cluster.ready, &cut.cluster.ready)] {
+        for (a, b) in [(a.p50_ns, b.p50_ns), (a.p90_ns, b.p90_ns)] {
+            let (a, b) = (a.unwrap() as f64, b.unwrap() as f64);
+            assert!((a / b - 1.0).abs() < 0.15, "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn starved_trials_count_and_are_told_apart() {
+    let mut planted = vec![Plant::recovered(SECOND); 10];
+    planted.push(Plant { starved: true, ..Plant::not_recovered() });
+    let s = summary(&planted);
+    assert_eq!((s.starved, s.verdict.exit_code), (1, 1));
+    assert_eq!(s.cluster_without_starved.settled.beyond_deadline, 0);
+    assert_eq!(s.cluster_without_starved.settled.n, 10);
+}
+
+#[test]
+fn verdicts() {
+    let verdict = |planted: &[Plant], plan: Plan| summarize(&trials(planted), &plan).verdict.exit_code;
+    let of = |trials| Plan { trials: Some(trials), ..Plan::default() };
+    let mut planted = vec![Plant::recovered(SECOND); 20];
+    assert_eq!(verdict(&planted, of(20)), 0);
+    assert_eq!(verdict(&planted, of(21)), 2, "not all trials were made");
+    assert_eq!(verdict(&[], of(1)), 2);
+    planted.push(Plant::undecided(Outcome::Unknown));
+    assert_eq!(verdict(&planted, of(21)), 2, "the unknown one may have failed");
+    assert_eq!(verdict(&planted, Plan { max_rate: 0.05, ..of(21) }), 0, "even then it passes");
+    planted.push(Plant::not_recovered());
+    assert_eq!(verdict(&planted, of(22)), 1);
+    assert_eq!(verdict(&planted, Plan { no_gate: true, ..of(22) }), 0);
+    let sequential = Plan { stop_when: Some((0.01, 0.05)), ..of(200) };
+    let passing = summarize(&trials(&vec![Plant::recovered(SECOND); 80]), &sequential);
+    assert_eq!((passing.verdict.exit_code, &*passing.intervals), (0, "nominal"));
+    let test = passing.sequential.unwrap();
+    assert_eq!((test.decision, test.trials), (Decision::AcceptP0, 72));
+    assert_eq!(verdict(&vec![Plant::recovered(SECOND); 50], sequential.clone()), 2);
+    assert_eq!(verdict(&vec![Plant::not_recovered(); 2], sequential), 1);
+}
+
+#[test]
+fn a_fixed_fault_and_a_new_one() {
+    let bad = trials(&plants(140, 1, 0.15));
+    let good = trials(&plants(140, 2, 0.0));
+    let worse = compare(&good, &bad, 0.05);
+    assert_eq!((worse.finding, worse.finding.exit_code()), (Finding::Worse, 1), "{worse:?}");
+    let fixed = compare(&bad, &good, 0.05);
+    assert_eq!((fixed.finding, fixed.finding.exit_code()), (Finding::NotWorse, 0), "{fixed:?}");
+    let few = compare(&trials(&plants(20, 3, 0.0)), &trials(&plants(20, 4, 0.0)), 0.05);
+    assert_eq!((few.finding, few.trials_to_rule_out), (Finding::Undecided, Some(59)), "{few:?}");
+    assert!(few.sentence.contains("59 trials an arm"), "{}", few.sentence);
+    let mut holes = plants(140, 5, 0.0);
+    holes.extend(vec![Plant::undecided(Outcome::Censored); 60]);
+    // They may all have been bad; A's may not help B.
+    let undecided = compare(&good, &trials(&holes), 0.05);
+    assert_eq!(undecided.finding, Finding::Undecided, "{undecided:?}");
+    let seen = "0 of 140 trials (60 more undecided), A in 0 of 140;";
+    assert!(
+        undecided.sentence.contains(seen) && undecided.sentence.contains("could lift that to"),
+        "{undecided:?}"
+    );
+    let mut few = plants(240, 6, 0.0);
+    few.extend(vec![Plant::undecided(Outcome::Censored); 2]);
+    assert_eq!(compare(&good, &trials(&few), 0.05).finding, Finding::NotWorse);
+    assert_eq!(compare(&trials(&holes), &good, 0.05).finding, Finding::NotWorse);
+    let nothing = compare(&[], &good, 0.05);
+    assert_eq!((nothing.finding, nothing.p_worse, nothing.a.rate), (Finding::Undecided, None, None));
+}
+
+#[test]
+fn times_are_descriptive_and_adjusted() {
+    let fast: Vec<Plant> = (0..60).map(|at| Plant::recovered(SECOND + at * 10_000_000)).collect();
+    let slow: Vec<Plant> = (0..60).map(|at| Plant::recovered(3 * SECOND + at * 10_000_000)).collect();
+    let c = compare(&trials(&fast), &trials(&slow), 0.05);
+    assert_ne!(c.finding, Finding::Worse, "slower is not beyond the deadline");
+    let test = |name: &str| c.times.iter().find(|test| test.name == name).unwrap();
+    assert!(test("cluster").p_holm.unwrap() < 1e-6 && test("ingress").p_holm.unwrap() < 1e-6);
+    assert_eq!(test("metadata").p, None, "all of its times are equal");
+    assert!(c.times.iter().all(|t| t.p_holm.zip(t.p).is_none_or(|(holm, p)| holm >= p)));
+}
+
+fn arm(rng: &mut ChaCha8Rng, n: u64, rate: f64) -> Arm {
+    Arm { n, beyond: (0..n).filter(|_| rng.random_bool(rate)).count() as u64 }
+}
+
+/// Three shapes, of which one fails more: the size must hold although the strata differ.
+#[test]
+fn size_and_power_by_simulation() {
+    let mut rng = ChaCha8Rng::seed_from_u64(99);
+    let campaigns = 3000;
+    let mut share_worse = |rates_a: [f64; 3], rates_b: [f64; 3], n: u64| {
+        let worse = (0..campaigns)
+            .filter(|_| {
+                let strata: Vec<Stratum> = rates_a
+                    .iter()
+                    .zip(&rates_b)
+                    .map(|(&a, &b)| Stratum { a: arm(&mut rng, n, a), b: arm(&mut rng, n, b) })
+                    .collect();
+                exact_p(&strata).unwrap() <= 0.05
+            })
+            .count();
+        worse as f64 / f64::from(campaigns)
+    };
+    let size = share_worse([0.02, 0.05, 0.20], [0.02, 0.05, 0.20], 47);
+    assert!((0.01..=0.055).contains(&size), "size {size}");
+    let power = share_worse([0.0; 3], [0.05; 3], 47);
+    assert!((0.74..=0.86).contains(&power), "three strata of 47 have power {power}, planned 0.8");
+    let planned = comparison_power(140, 0.0, 0.05);
+    assert!((0.78..=0.86).contains(&planned), "{planned}");
+}
+
+/// "Not worse" at a true difference of exactly the margin is an error: it must be as rare as 5 %.
+#[test]
+fn not_worse_is_rarely_wrong() {
+    let mut rng = ChaCha8Rng::seed_from_u64(5);
+    for (rate_a, n) in [(0.0, 60), (0.0, 20), (0.02, 50), (0.10, 70)] {
+        let campaigns = 1500;
+        let wrong = (0..campaigns)
+            .filter(|_| {
+                let strata: Vec<Stratum> = (0..3)
+                    .map(|_| Stratum { a: arm(&mut rng, n, rate_a), b: arm(&mut rng, n, rate_a + 0.05) })
+                    .collect();
+                difference(&strata).unwrap().upper95 < 0.05
+            })
+            .count();
+        let share = wrong as f64 / f64::from(campaigns);
+        // 0.05 and two and a half standard errors of the simulation.
+        assert!(share <= 0.064, "A at {rate_a}, {n} an arm and shape: {share}");
+    }
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Recovered),
+        Just(Outcome::NotRecovered),
+        Just(Outcome::Censored),
+        Just(Outcome::Unknown),
+        Just(Outcome::HarnessFailed)
+    ]
+}
+
+prop_compose! {
+    fn any_plant()(
+        outcome in any_outcome(),
+        ready_ns in proptest::option::of(1..30 * SECOND),
+        settled_ns in proptest::option::of(1..30 * SECOND),
+        observed_ns in proptest::option::of(1..40 * SECOND),
+        relapses in 0_u64..3,
+    ) -> Plant {
+        Plant { outcome, ready_ns, settled_ns, relapses, observed_ns, ..Plant::recovered(0) }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No planted time is 0, so that any 0 in the summary would be a hole taken for a time.
+    #[test]
+    fn missing_is_never_zero(planted in proptest::collection::vec(any_plant(), 0..40)) {
+        let all = trials(&planted);
+        let s = summary(&planted);
+        let json = serde_json::to_value(&s).unwrap();
+        let mut zeros = Vec::new();
+        times_of_zero("", &json, &mut zeros);
+        prop_assert!(zeros.is_empty(), "{zeros:?}");
+        let decided = all.iter().filter(|t| {
+            t.cluster.outcome == Outcome::NotRecovered
+                || t.cluster.outcome == Outcome::Recovered && t.cluster.settled_ns.is_some()
+        }).count() as u64;
+        prop_assert_eq!(s.cluster.settled.n, decided);
+        prop_assert_eq!(s.cluster.settled.rate.is_none(), decided == 0);
+        prop_assert_eq!(s.cluster.settled.rate_ci95.is_none(), decided == 0);
+        prop_assert_eq!(s.cluster.settled.n + s.cluster.settled.undetermined, s.trials);
+        let outcomes = s.outcomes;
+        prop_assert_eq!(
+            outcomes.recovered + outcomes.not_recovered + outcomes.censored + outcomes.unknown
+                + outcomes.harness_failed,
+            s.trials
+        );
+        if s.trials < 100 {
+            prop_assert_eq!(s.cluster.settled.p99_ns, None);
+        }
+        let back: Summary = serde_json::from_value(json).unwrap();
+        prop_assert_eq!(back, s);
+    }
+}
+
+fn times_of_zero(path: &str, value: &serde_json::Value, zeros: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(map) => {
+            for (key, value) in map {
+                if key.ends_with("_ns") && value.as_u64() == Some(0) {
+                    zeros.push(format!("{path}.{key}"));
+                }
+                times_of_zero(&format!("{path}.{key}"), value, zeros);
+            }
+        }
+        serde_json::Value::Array(items) if !path.ends_with("curve") => {
+            for item in items {
+                times_of_zero(path, item, zeros);
+            }
+        }
+        _ => {}
+    }
+}

@@ -1,0 +1,162 @@
+//! From the parts of a request to our types, each failure a problem that names the field.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::request::Parts;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::problem::ProblemResponse;
+use injector_core::api::{Code, Problem};
+
+/// The largest body.
+pub(super) const BODY_LIMIT: usize = 1024 * 1024;
+/// From the end of the head to the end of the body.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The remedy where a body is not what the call takes.
+const SEE_BODY: &str = "send the JSON that GET /v1/openapi.json describes for this call";
+
+/// A partition's name from the path: letters, digits, `.`, `_` and `-`, at most 64.
+pub(super) struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ProblemResponse> {
+        let Path(name) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|error| Problem::new(Code::BadParameter, error.body_text()).field("name"))?;
+        let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.is_empty() || name.len() > 64 || !name.chars().all(legal) {
+            return Err(Problem::new(Code::BadParameter, format!("\"{name}\" can't be a partition's name"))
+                .field("name")
+                .remedy("use 1 to 64 letters, digits, dots, underscores and hyphens")
+                .into());
+        }
+        Ok(Self(name))
+    }
+}
+
+/// The query of a call that takes none: a mistyped parameter must not pass unseen.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoQuery {}
+
+/// The query, unknown parameters refused.
+pub(super) struct Params<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
+    type Rejection = ProblemResponse;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ProblemResponse> {
+        match Query::<T>::try_from_uri(&parts.uri) {
+            Ok(Query(params)) => Ok(Self(params)),
+            Err(rejection) => {
+                let why = std::error::Error::source(&rejection)
+                    .map_or_else(|| rejection.body_text(), ToString::to_string);
+                // "generation: invalid digit": the field comes first where serde knows it.
+                let field = why.split_once(": ").map(|(field, _)| field.to_owned());
+                let mut problem = Problem::new(Code::BadParameter, format!("query: {why}"))
+                    .remedy("see the call's parameters in GET /v1/openapi.json");
+                problem.field = field.filter(|field| !field.contains(' '));
+                Err(problem.into())
+            }
+        }
+    }
+}
+
+/// The body as JSON, whatever its content type says (curl says "form" by default).
+pub(super) struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = ProblemResponse;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ProblemResponse> {
+        let bytes = read(request).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Err(Problem::new(Code::BadBody, "the body is empty").remedy(SEE_BODY).into());
+        }
+        Ok(Self(parse(&bytes)?))
+    }
+}
+
+/// The same where the body may be left out.
+pub(super) struct OptionalJson<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for OptionalJson<T> {
+    type Rejection = ProblemResponse;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ProblemResponse> {
+        let bytes = read(request).await?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            Ok(Self(T::default()))
+        } else {
+            Ok(Self(parse(&bytes)?))
+        }
+    }
+}
+
+fn too_large() -> Problem {
+    Problem::new(Code::BodyTooLarge, format!("the body is larger than {BODY_LIMIT} bytes (1 MiB)"))
+        .remedy("name groups by a preset in the config instead of listing every link")
+}
+
+async fn read(request: Request<Body>) -> Result<bytes::Bytes, Problem> {
+    let announced =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > BODY_LIMIT as u64) {
+        return Err(too_large());
+    }
+    let body = Limited::new(request.into_body(), BODY_LIMIT).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, body).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) => Err(Problem::new(Code::BadBody, format!("the body could not be read: {error}"))),
+        Err(_) => Err(Problem::new(
+            Code::BadBody,
+            format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs()),
+        )
+        .remedy("send as many bytes as Content-Length says")),
+    }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let path = error.path().to_string();
+        let problem = Problem::new(Code::BadBody, error.inner().to_string()).remedy(SEE_BODY);
+        if path == "." { problem } else { problem.field(path) }
+    })?;
+    json.end()
+        .map_err(|error| Problem::new(Code::BadBody, format!("after the JSON: {error}")).remedy(SEE_BODY))?;
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use injector_core::api::PartitionRequest;
+
+    #[test]
+    fn bad_json_names_place_and_field() {
+        for (text, place, field) in [
+            (r#"{"shape": "#, "line 1 column", Some("shape")),
+            ("{\"shape\": {\"isolate\": [\"n1\"]},\n \"fro\": \"5s\"}", "line 2 column", Some("fro")),
+            (r#"{"shape": {"isolate": [7]}}"#, "expected a string", Some("shape.isolate[0]")),
+            (r#"{"shape": {"isolate": ["n1"]}, "for": "5"}"#, "250ms", Some("for")),
+            (r#"{"for": "5s"}"#, "missing field `shape`", None),
+            (r#"{"shape": {"isolate": ["n1"]}} x"#, "after the JSON", None),
+        ] {
+            let problem = parse::<PartitionRequest>(text.as_bytes()).unwrap_err();
+            assert_eq!(problem.code, Code::BadBody);
+            assert!(problem.detail.contains(place), "{text}: {}", problem.detail);
+            assert_eq!(problem.field.as_deref(), field, "{text}: {}", problem.detail);
+        }
+    }
+}

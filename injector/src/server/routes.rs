@@ -1,0 +1,364 @@
+//! Every call of the API, in one table: it makes the router and the `OpenAPI` document.
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderValue, Method, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post, put};
+use schemars::generate::SchemaGenerator;
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use super::conduct::Conduct;
+use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
+use super::problem::ProblemResponse;
+use super::{events, metrics, openapi};
+use crate::server::command::{Command, ConnectionId, Handle, Reply, Step};
+use injector_core::api::{
+    Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
+    PartitionView, ProbeView, Problem, RecoveryRecord, Status,
+};
+use injector_core::clock::Span;
+
+/// How long the daemon may take for an answer that waits for nothing.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Probing every endpoint once takes as long as the slowest timeout.
+const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
+/// The longest `wait` of a long poll.
+const LONGEST_WAIT: Duration = Duration::from_mins(10);
+/// The longest text of a mark.
+const LONGEST_MARK: usize = 1024;
+
+type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
+/// What a call answers.
+#[derive(Clone, Copy)]
+pub(super) enum Answer {
+    Json(SchemaOf),
+    /// A stream of events.
+    Events,
+    /// Prometheus text.
+    Metrics,
+    /// This table as a document.
+    Document,
+}
+
+/// One call.
+pub(super) struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    pub summary: &'static str,
+    pub query: SchemaOf,
+    pub body: Option<SchemaOf>,
+    pub answer: Answer,
+    handler: fn() -> MethodRouter<Handle>,
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+/// Queries are listed as parameters, so that their schema stays out of the components.
+fn query<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    T::json_schema(generator)
+}
+
+macro_rules! route {
+    ($method:ident $path:literal, $summary:literal, $query:ty, $body:expr, $answer:expr, $handler:expr) => {
+        Route {
+            method: Method::$method,
+            path: $path,
+            summary: $summary,
+            query: query::<$query>,
+            body: $body,
+            answer: $answer,
+            handler: || $handler,
+        }
+    };
+}
+
+pub(super) const ROUTES: &[Route] = &[
+    route!(GET "/v1/status", "The daemon, its attachments, peers, partitions and endpoints",
+        NoQuery, None, Answer::Json(schema::<Status>), get(status)),
+    route!(GET "/v1/partitions", "All partitions that are not closed, and the closed ones still kept",
+        NoQuery, None, Answer::Json(schema::<Vec<PartitionView>>), get(partitions)),
+    route!(DELETE "/v1/partitions", "Heal every partition",
+        NoQuery, None, Answer::Json(schema::<HealAnswer<Vec<Healed>>>), delete(heal_all)),
+    route!(GET "/v1/partitions/{name}", "The newest partition of that name, with its drops per link",
+        NoQuery, None, Answer::Json(schema::<PartitionView>), get(partition)),
+    route!(PUT "/v1/partitions/{name}", "Cut; the same body under a live name is answered again",
+        ApplyQuery, Some(schema::<PartitionRequest>), Answer::Json(schema::<PartitionView>), put(apply)),
+    route!(DELETE "/v1/partitions/{name}", "Heal; answered also when it had ended",
+        NoQuery, None, Answer::Json(schema::<HealAnswer<Healed>>), delete(heal)),
+    route!(POST "/v1/partitions/{name}/prepare", "Take a slot and write the links without cutting",
+        NoQuery, Some(schema::<PartitionRequest>), Answer::Json(schema::<PartitionView>), post(prepare)),
+    route!(POST "/v1/partitions/{name}/enable", "Cut what was prepared",
+        NoQuery, Some(schema::<EnableRequest>), Answer::Json(schema::<PartitionView>), post(enable)),
+    route!(GET "/v1/partitions/{name}/recovery", "The recovery record, held back until it is final or `wait` is over",
+        RecoveryQuery, None, Answer::Json(schema::<RecoveryRecord>), get(recovery)),
+    route!(GET "/v1/partitions/{name}/probes", "Every probe of the record, in scheduled order",
+        ProbesQuery, None, Answer::Json(schema::<Vec<ProbeView>>), get(probes)),
+    route!(POST "/v1/probes", "Run every endpoint once",
+        NoQuery, None, Answer::Json(schema::<Vec<EndpointAnswer>>), post(probe_once)),
+    route!(POST "/v1/marks", "Put a mark on the timeline",
+        NoQuery, Some(schema::<MarkRequest>), Answer::Json(schema::<Event>), post(mark)),
+    route!(GET "/v1/events", "The timeline, one JSON event a line",
+        EventsQuery, None, Answer::Events, get(stream)),
+    route!(GET "/metrics", "Prometheus metrics",
+        NoQuery, None, Answer::Metrics, get(prometheus)),
+    route!(GET "/v1/openapi.json", "This document",
+        NoQuery, None, Answer::Document, get(contract)),
+];
+
+/// The router over [`ROUTES`]; what it does not know is a problem too.
+pub(super) fn router(handle: Handle) -> Router {
+    let mut router = Router::new();
+    for route in ROUTES {
+        router = router.route(route.path, (route.handler)());
+    }
+    router.method_not_allowed_fallback(wrong_method).fallback(no_such_call).with_state(handle)
+}
+
+async fn wrong_method(method: Method, uri: axum::http::Uri) -> ProblemResponse {
+    Problem::new(Code::WrongMethod, format!("{} does not know {method}", uri.path()))
+        .remedy("the Allow header lists what it knows")
+        .into()
+}
+
+async fn no_such_call(method: Method, uri: axum::http::Uri) -> ProblemResponse {
+    Problem::new(Code::NoSuchCall, format!("there is no {method} {}", uri.path()))
+        .remedy("GET /v1/openapi.json lists every call")
+        .into()
+}
+
+async fn ask<T>(
+    handle: &Handle,
+    limit: Duration,
+    command: impl FnOnce(Reply<T>) -> Command,
+) -> Result<T, Problem> {
+    let stopping = || Problem::new(Code::Stopping, "the daemon is stopping").remedy("start it again");
+    let (reply, answer) = oneshot::channel();
+    let exchange = async {
+        handle.send(command(reply)).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())
+    };
+    tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
+        Err(Problem::new(Code::NoAnswer, format!("no answer from the daemon within {} s", limit.as_secs()))
+            .remedy("the request may still take effect: look at GET /v1/partitions"))
+    })
+}
+
+fn json(value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(mut bytes) => {
+            bytes.push(b'\n');
+            content("application/json", Body::from(bytes))
+        }
+        Err(error) => {
+            ProblemResponse(Problem::new(Code::DataPlane, format!("the answer is not JSON: {error}")))
+                .into_response()
+        }
+    }
+}
+
+fn content(media: &'static str, body: Body) -> Response {
+    let mut response = Response::new(body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}
+
+async fn status(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
+    Ok(json(&ask(&handle, ANSWER_TIMEOUT, Command::Status).await?))
+}
+
+async fn partitions(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
+    Ok(json(&ask(&handle, ANSWER_TIMEOUT, Command::Partitions).await?))
+}
+
+async fn partition(
+    State(handle): State<Handle>,
+    Name(name): Name,
+    _: Params<NoQuery>,
+) -> Result<Response, ProblemResponse> {
+    Ok(json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Partition { name, reply }).await??))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ApplyQuery {
+    /// Answer the links that would be cut, and change nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+async fn apply(
+    State(handle): State<Handle>,
+    Extension(connection): Extension<ConnectionId>,
+    Extension(conduct): Extension<Conduct>,
+    Name(name): Name,
+    Params(query): Params<ApplyQuery>,
+    Json(request): Json<PartitionRequest>,
+) -> Result<Response, ProblemResponse> {
+    let step = if query.dry_run { Step::DryRun } else { Step::Apply };
+    reserve(&handle, connection, &conduct, name, request, step).await
+}
+
+async fn prepare(
+    State(handle): State<Handle>,
+    Extension(connection): Extension<ConnectionId>,
+    Extension(conduct): Extension<Conduct>,
+    Name(name): Name,
+    _: Params<NoQuery>,
+    Json(request): Json<PartitionRequest>,
+) -> Result<Response, ProblemResponse> {
+    reserve(&handle, connection, &conduct, name, request, Step::Prepare).await
+}
+
+async fn reserve(
+    handle: &Handle,
+    connection: ConnectionId,
+    conduct: &Conduct,
+    name: String,
+    request: PartitionRequest,
+    step: Step,
+) -> Result<Response, ProblemResponse> {
+    if conduct.is_gone() {
+        return Err(unheard().into());
+    }
+    if request.owner == Owner::Connection && step != Step::DryRun {
+        conduct.owns_a_partition();
+    }
+    let request = Box::new(request);
+    let view = ask(handle, ANSWER_TIMEOUT, |reply| Command::Apply { name, request, step, connection, reply });
+    Ok(json(&view.await??))
+}
+
+async fn enable(
+    State(handle): State<Handle>,
+    Extension(conduct): Extension<Conduct>,
+    Name(name): Name,
+    _: Params<NoQuery>,
+    OptionalJson(EnableRequest { at }): OptionalJson<EnableRequest>,
+) -> Result<Response, ProblemResponse> {
+    if conduct.is_gone() {
+        return Err(unheard().into());
+    }
+    Ok(json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Enable { name, at, reply }).await??))
+}
+
+/// The client closed the connection after its request: nobody would know what was cut. Nobody reads this either.
+fn unheard() -> Problem {
+    Problem::new(Code::BadBody, "the client is gone")
+}
+
+async fn heal(
+    State(handle): State<Handle>,
+    Name(name): Name,
+    _: Params<NoQuery>,
+) -> Result<Response, ProblemResponse> {
+    let healed = ask(&handle, ANSWER_TIMEOUT, |reply| Command::Heal { name, reply }).await??;
+    Ok(json(&HealAnswer { healed }))
+}
+
+async fn heal_all(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
+    let healed = ask(&handle, ANSWER_TIMEOUT, Command::HealAll).await??;
+    Ok(json(&HealAnswer { healed }))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RecoveryQuery {
+    /// How long to hold the answer back while the record is not final, at most 10m; default 0s.
+    #[serde(default)]
+    wait: Span,
+    /// Which partition of that name; default the newest.
+    generation: Option<u32>,
+}
+
+async fn recovery(
+    State(handle): State<Handle>,
+    Name(name): Name,
+    Params(query): Params<RecoveryQuery>,
+) -> Result<Response, ProblemResponse> {
+    let (wait, generation) = (query.wait.0, query.generation);
+    if wait > LONGEST_WAIT {
+        return Err(Problem::new(Code::BadParameter, format!("wait={} is over 10m", query.wait))
+            .field("wait")
+            .remedy("ask again while the answer says \"final\": false")
+            .into());
+    }
+    let command = |reply| Command::Recovery { name, generation, wait, reply };
+    Ok(json(&ask(&handle, wait + ANSWER_TIMEOUT, command).await??))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ProbesQuery {
+    /// Which partition of that name; default the newest.
+    generation: Option<u32>,
+}
+
+async fn probes(
+    State(handle): State<Handle>,
+    Name(name): Name,
+    Params(ProbesQuery { generation }): Params<ProbesQuery>,
+) -> Result<Response, ProblemResponse> {
+    Ok(json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Probes { name, generation, reply }).await??))
+}
+
+async fn probe_once(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
+    Ok(json(&ask(&handle, PROBE_TIMEOUT, Command::ProbeOnce).await?))
+}
+
+async fn mark(
+    State(handle): State<Handle>,
+    _: Params<NoQuery>,
+    Json(MarkRequest { text }): Json<MarkRequest>,
+) -> Result<Response, ProblemResponse> {
+    if text.is_empty() || text.len() > LONGEST_MARK {
+        return Err(Problem::new(
+            Code::BadParameter,
+            format!("a mark has 1 to {LONGEST_MARK} bytes of text"),
+        )
+        .field("text")
+        .into());
+    }
+    Ok(json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Mark { text, reply }).await?))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct EventsQuery {
+    /// Only events with a larger id; default 0.
+    #[serde(default)]
+    since: u64,
+    /// Whether to go on with what comes; default true.
+    #[serde(default = "yes")]
+    follow: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+async fn stream(
+    State(handle): State<Handle>,
+    Params(EventsQuery { since, follow }): Params<EventsQuery>,
+) -> Result<Response, ProblemResponse> {
+    let feed = ask(&handle, ANSWER_TIMEOUT, |reply| Command::Events { since, reply }).await?;
+    let body = if follow { events::lines(feed, since) } else { events::history(feed, since) };
+    Ok(content(events::NDJSON, body))
+}
+
+async fn prometheus(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
+    let status = ask(&handle, ANSWER_TIMEOUT, Command::Status).await?;
+    Ok(content(metrics::PROMETHEUS, Body::from(metrics::render(&status))))
+}
+
+async fn contract(_: Params<NoQuery>) -> Response {
+    json(&openapi::document())
+}

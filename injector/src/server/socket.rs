@@ -1,0 +1,259 @@
+//! The socket in the file system: never wider open than configured, never another daemon's, never left behind.
+
+use std::ffi::OsString;
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, statat, unlinkat};
+
+use injector_core::config;
+
+/// Why the API's socket can't be made. Each stops the start.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Its directory can't be made or read.
+    #[error("socket directory {}: {source}; make it yourself or set another socket.path", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Others could exchange files in its directory.
+    #[error(
+        "socket directory {}: {why}; use a directory of root's with mode 0755, such as /run/injector",
+        path.display()
+    )]
+    UnsafeDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A living daemon answers there.
+    #[error(
+        "{path} is in use by a living daemon: look at it with `injector status --socket {path}`, or set another \
+         socket.path",
+        path = path.display()
+    )]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something else lives at its path. It was not touched.
+    #[error("{} exists and is not a socket; remove it yourself or set another socket.path", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A step failed.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// The step, as a verb.
+        what: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Who may use the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The group; `None` if the host has no group of that name.
+    pub gid: Option<u32>,
+    /// The mode in force.
+    pub mode: u32,
+}
+
+/// The listening socket, removed when dropped if it is still ours.
+#[derive(Debug)]
+pub struct ApiSocket {
+    pub(super) listener: UnixListener,
+    pub(super) access: Access,
+    place: Place,
+}
+
+/// The name of the socket and the file that we put there.
+#[derive(Debug)]
+pub(super) struct Place {
+    path: PathBuf,
+    /// Held open: the way to it may lead through directories that only all of root's rights open.
+    directory: OwnedFd,
+    name: OsString,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let still_ours = statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| (found.st_dev, found.st_ino) == (self.device, self.inode));
+        if still_ours && let Err(error) = unlinkat(&self.directory, &self.name, AtFlags::empty()) {
+            tracing::warn!(path = %self.path.display(), %error, "the socket could not be removed");
+        }
+    }
+}
+
+impl ApiSocket {
+    /// Makes the socket with its final owner and mode and gives it its name in one step.
+    ///
+    /// It is born in a private directory, so that at no moment more people can reach it than configured; a stale
+    /// socket at the path is replaced, anything else is an error and stays as it is.
+    pub fn bind(socket: &config::Socket) -> Result<Self, SocketError> {
+        let path = socket.path.clone();
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        make_directory(&directory)?;
+        refuse_unsafe(&directory)?;
+        // Two daemons that start at once would both find the same stale socket; the later one waits here and
+        // then finds the earlier one living.
+        let locked = lock(&directory)?;
+        refuse_taken(&path)?;
+
+        let access = access(socket)?;
+        let nursery = Nursery::new(&directory)?;
+        let born = nursery.0.join("s");
+        let io = |what: &'static str, path: &Path| {
+            let path = path.to_owned();
+            move |source| SocketError::Io { what, path, source }
+        };
+        let listener = UnixListener::bind(&born).map_err(io("bind", &born))?;
+        chown(&born, Some(rustix::process::geteuid().as_raw()), access.gid).map_err(io("chown", &born))?;
+        fs::set_permissions(&born, Permissions::from_mode(access.mode)).map_err(io("chmod", &born))?;
+        listener.set_nonblocking(true).map_err(io("set non-blocking", &born))?;
+        let made = fs::symlink_metadata(&born).map_err(io("stat", &born))?;
+        let name = path.file_name().unwrap_or_default().to_owned();
+        let directory =
+            rustix::fs::open(&directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+                .map_err(|error| io("open the directory of", &path)(error.into()))?;
+        fs::rename(&born, &path).map_err(io("rename the socket to", &path))?;
+        drop(locked);
+        let place = Place { path, directory, name, device: made.dev(), inode: made.ino() };
+        Ok(Self { listener, access, place })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.place.path
+    }
+
+    /// Who may use it.
+    pub fn access(&self) -> Access {
+        self.access
+    }
+
+    pub(super) fn into_parts(self) -> (UnixListener, Access, Place) {
+        (self.listener, self.access, self.place)
+    }
+}
+
+/// Makes the directory, and its parents, with mode 0755 if it is missing.
+pub(crate) fn make_directory(directory: &Path) -> Result<(), SocketError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(directory)
+        .map_err(|source| SocketError::Directory { path: directory.to_owned(), source })
+}
+
+fn refuse_unsafe(directory: &Path) -> Result<(), SocketError> {
+    let found = fs::metadata(directory)
+        .map_err(|source| SocketError::Directory { path: directory.to_owned(), source })?;
+    let refuse = |why: String| Err(SocketError::UnsafeDirectory { path: directory.to_owned(), why });
+    let sticky = found.mode() & 0o1000 != 0;
+    if found.uid() != 0 && found.uid() != rustix::process::geteuid().as_raw() {
+        return refuse(format!("it belongs to uid {}, who could exchange the socket", found.uid()));
+    }
+    if found.mode() & 0o022 != 0 && !sticky {
+        return refuse(format!("its mode {:04o} lets others exchange the socket", found.mode() & 0o7777));
+    }
+    Ok(())
+}
+
+fn lock(directory: &Path) -> Result<OwnedFd, SocketError> {
+    let failed = |source: rustix::io::Errno| SocketError::Io {
+        what: "lock",
+        path: directory.to_owned(),
+        source: source.into(),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
+    rustix::fs::flock(&handle, FlockOperation::LockExclusive).map_err(failed)?;
+    Ok(handle)
+}
+
+fn refuse_taken(path: &Path) -> Result<(), SocketError> {
+    let failed = |what, source| SocketError::Io { what, path: path.to_owned(), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed("stat", error)),
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(SocketError::NotASocket { path: path.to_owned() });
+        }
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            tracing::info!(path = %path.display(), "replacing the stale socket of an earlier daemon");
+            Ok(())
+        }
+        // A full backlog answers "would block": somebody listens.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            Err(SocketError::InUse { path: path.to_owned() })
+        }
+        Err(error) => Err(failed("connect to the socket that is already at", error)),
+        Ok(_) => Err(SocketError::InUse { path: path.to_owned() }),
+    }
+}
+
+fn access(socket: &config::Socket) -> Result<Access, SocketError> {
+    let group = nix::unistd::Group::from_name(&socket.group).map_err(|source| SocketError::Io {
+        what: "look up the group of",
+        path: socket.path.clone(),
+        source: source.into(),
+    })?;
+    Ok(if let Some(group) = group {
+        Access { gid: Some(group.gid.as_raw()), mode: socket.mode & 0o777 }
+    } else {
+        tracing::warn!(
+            group = %socket.group,
+            "no such group: root alone may use the socket; `groupadd --system {}` and a restart change that",
+            socket.group
+        );
+        Access { gid: None, mode: 0o600 }
+    })
+}
+
+/// A directory that only we can enter, gone when dropped.
+struct Nursery(PathBuf);
+
+impl Nursery {
+    fn new(directory: &Path) -> Result<Self, SocketError> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+        // Short: a socket's path has 107 bytes in all.
+        let path = directory.join(format!(".{}-{turn}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&path).map_err(|source| SocketError::Io {
+            what: "make the private directory",
+            path: path.clone(),
+            source,
+        })?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Nursery {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(self.0.join("s"));
+        let _ = fs::remove_dir(&self.0);
+    }
+}
