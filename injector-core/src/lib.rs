@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod figures;
 pub mod identity;
+pub mod ledger;
 pub mod measure;
 pub mod model;
 pub mod plan;

@@ -7,7 +7,6 @@ use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope, side};
 use injector_common::{SLOTS, Word};
 
 use crate::api::PartitionRequest;
-use crate::clock::MonoNs;
 use crate::model::{Link, Neighbour, PeerId, Percent, PortSide, Protocol, Scope};
 
 /// One of the 32 slots.
@@ -42,10 +41,11 @@ pub enum Step {
 }
 
 impl Step {
-    /// What takes this step back; a slot that is in no cell and not in the word needs nothing.
-    pub fn undo(&self) -> Option<Self> {
+    /// The slot and the cells that it must leave again to take this step back; a slot that is in no cell and not in the
+    /// word needs nothing.
+    pub fn undo(&self) -> Option<(SlotIndex, &[Cell])> {
         match self {
-            Self::Cells(slot, cells, Presence::In) => Some(Self::Cells(*slot, cells.clone(), Presence::Out)),
+            Self::Cells(slot, cells, Presence::In) => Some((*slot, cells)),
             Self::Slot(..) | Self::Cells(..) | Self::Word(_) => None,
         }
     }
@@ -158,8 +158,8 @@ pub fn cells(request: &PartitionRequest, links: &[Link], around: &Surroundings<'
     cells
 }
 
-/// The contents of a partition's slot.
-pub fn slot(request: &PartitionRequest, generation: u32, starts_at: MonoNs, ends_at: MonoNs) -> Slot {
+/// The contents of a partition's slot, but for its generation and its times.
+pub fn slot(request: &PartitionRequest) -> Slot {
     let mut scopes = [SlotScope::default(); MAX_SCOPES];
     for (into, scope) in scopes.iter_mut().zip(&request.scopes) {
         *into = slot_scope(*scope);
@@ -170,16 +170,13 @@ pub fn slot(request: &PartitionRequest, generation: u32, starts_at: MonoNs, ends
         (period, share(period, flap.on.share()))
     });
     Slot {
-        starts_at: starts_at.0,
-        ends_at: ends_at.0,
         loss: share(LOSS_ALL, request.loss.share()),
         flap_period,
         flap_on,
-        generation,
         scope_count: request.scopes.len().min(MAX_SCOPES) as u32,
         full: u32::from(request.scopes.is_empty() && request.loss == Percent::ALL),
-        pad: 0,
         scopes,
+        ..Slot::default()
     }
 }
 
@@ -279,15 +276,11 @@ mod tests {
         request.loss = "30%".parse().unwrap();
         request.flap = Some("200ms/25%".parse().unwrap());
         request.scopes = vec!["tcp/5122".parse().unwrap()];
-        let slot = slot(&request, 7, MonoNs(10), MonoNs(20));
-        assert_eq!((slot.starts_at, slot.ends_at, slot.generation), (10, 20, 7));
+        let slot = slot(&request);
         assert_eq!((slot.flap_period, slot.flap_on), (200_000_000, 50_000_000));
         assert_eq!(slot.loss, 1_288_490_189);
         assert_eq!((slot.scope_count, slot.scopes[0].first, slot.scopes[0].last), (1, 5122, 5122));
-        assert_eq!(
-            super::slot(&PartitionRequest::new(Shape::Halves(Nothing {})), 1, MonoNs(0), MonoNs(1)).loss,
-            LOSS_ALL
-        );
+        assert_eq!(super::slot(&PartitionRequest::new(Shape::Halves(Nothing {}))).loss, LOSS_ALL);
     }
 
     #[test]
@@ -326,13 +319,9 @@ mod tests {
     #[test]
     fn undo_takes_the_cells_out_again() {
         let cells = vec![Cell::from(Link { src: PeerId(1), dst: PeerId(2) })];
-        let steps = prepare(
-            SlotIndex(4),
-            slot(&PartitionRequest::new(Shape::Halves(Nothing {})), 1, MonoNs(0), MonoNs(1)),
-            &cells,
-        );
+        let steps = prepare(SlotIndex(4), slot(&PartitionRequest::new(Shape::Halves(Nothing {}))), &cells);
         let undone: Vec<_> = steps.iter().rev().filter_map(Step::undo).collect();
-        assert_eq!(undone, [Step::Cells(SlotIndex(4), cells, Presence::Out)]);
+        assert_eq!(undone, [(SlotIndex(4), &cells[..])]);
     }
 
     /// The cells of three peers' links, as `src>dst`, `src>*` for groups, with `!` where neighbours are dropped.

@@ -17,11 +17,13 @@ use aya::Ebpf;
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, SchedClassifier, Xdp, XdpMode};
-use injector::datapath::{Clocks, Datapath as _, Kernel, Presence, SlotIndex};
+use injector::datapath::{Clocks, Kernel};
 use injector_common::Word;
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
 use injector_core::config::Config;
+use injector_core::ledger::DataPlane as _;
 use injector_core::model::Link;
+use injector_core::plan::{Presence, SlotIndex};
 use result::Run;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 

@@ -13,10 +13,12 @@ mod result;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use injector::datapath::{Clocks, Datapath as _, SlotIndex, execute};
+use injector::datapath::Clocks;
 use injector_common::{SLOTS, Word};
 use injector_core::identity::{End, Identity, Port, Traits};
+use injector_core::ledger::{DataPlane as _, execute};
 use injector_core::model::{Link, PeerId};
+use injector_core::plan::SlotIndex;
 use injector_core::plan::{Cell, Presence, Step};
 use programs::{Hook, INTERFACE, Programs, config, link, steady};
 use result::Run;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use injector::datapath::{Clocks, Datapath as _, Presence, SlotIndex};
+use injector::datapath::Clocks;
 use injector_common::Word;
 use injector_common::key::LinkKey;
 use injector_common::record::counter;
@@ -12,8 +12,10 @@ use injector_common::slot::LOSS_ALL;
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::identity::{End, Identity, Port, Traits};
+use injector_core::ledger::DataPlane as _;
 use injector_core::model::{Link, PeerId};
 use injector_core::plan::{Cell, Column};
+use injector_core::plan::{Presence, SlotIndex};
 
 use support::frame::fragment;
 use support::packet;

@@ -17,7 +17,7 @@ impl State {
     pub(super) fn keep_here(&self, partition: &mut Partition) -> Answer<()> {
         let is_here = |link: &Link| self.config.is_here(link.src) || self.config.is_here(link.dst);
         let (here, elsewhere): (Vec<Link>, Vec<Link>) =
-            partition.resolved.links.iter().partition(|link| is_here(link));
+            partition.life.links.iter().partition(|link| is_here(link));
         if here.is_empty() && !elsewhere.is_empty() {
             let here: Vec<&str> =
                 self.config.here.iter().flatten().map(|peer| self.config.names.name(*peer)).collect();
@@ -32,19 +32,26 @@ impl State {
             .field("shape")
             .remedy("ask the daemons of the other hosts, or add a peer to here"));
         }
-        partition.resolved.links = here;
-        partition.not_here = elsewhere;
+        partition.life.links = here;
+        partition.experiment.not_here = elsewhere;
         Ok(())
     }
 
     /// Looks how far a partition's links are covered now.
     pub(super) async fn look_at_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
-        partition.warnings.extend(self.confirm_hooks().await);
+        partition.experiment.warnings.extend(self.confirm_hooks().await);
         let now = MonoNs::now();
         let names = &self.config.names;
-        let links = &partition.resolved.links;
-        let found = self.interfaces.coverage_of(names, links, partition.cut_links(), now, Some(now));
-        partition.coverage = links.iter().zip(&found).map(|(link, found)| found.view(names, *link)).collect();
+        let links = &partition.life.links;
+        let found = self.interfaces.coverage_of(
+            names,
+            links,
+            partition.experiment.cut_links(&partition.life),
+            now,
+            Some(now),
+        );
+        partition.experiment.coverage =
+            links.iter().zip(&found).map(|(link, found)| found.view(names, *link)).collect();
         found
     }
 
@@ -63,7 +70,7 @@ impl State {
     /// Refuses a partition with links that are known not to be covered, unless they are left out on purpose; warns of
     /// those of which it is not known.
     pub(super) fn admit(&self, partition: &mut Partition, found: &[LinkCoverage]) -> Answer<()> {
-        let links = partition.resolved.links.iter().zip(found);
+        let links = partition.life.links.iter().zip(found);
         let mut bad: Vec<(&Link, &LinkCoverage)> = links
             .clone()
             .filter(|(_, found)| matches!(found.state, CoverageState::Not | CoverageState::Partly))
@@ -73,7 +80,7 @@ impl State {
             .map(|(link, _)| named(&self.config.names, *link).to_string())
             .collect();
         bad.sort_by_key(|(_, found)| std::cmp::Reverse(found.state));
-        if !bad.is_empty() && !partition.request.allow_uncovered {
+        if !bad.is_empty() && !partition.experiment.request.allow_uncovered {
             return Err(self.refusal(&bad));
         }
         if !bad.is_empty() {
@@ -81,7 +88,7 @@ impl State {
                 bad.iter().map(|(link, _)| named(&self.config.names, **link).to_string()).collect();
             let links = shortened(&names);
             let text = format!("{links} may go on: they are not covered, and are left out on purpose");
-            partition.warnings.push(Warning::new(WarningCode::LeftOut, links, text));
+            partition.experiment.warnings.push(Warning::new(WarningCode::LeftOut, links, text));
         }
         let left_out: BTreeSet<Link> = bad.iter().map(|(link, _)| **link).collect();
         if !unknown.is_empty() {
@@ -89,9 +96,9 @@ impl State {
             let text = format!(
                 "coverage is unknown for {links}: what is known of their ways is hooked, but not all devices of either end are known; see `injector peers`"
             );
-            partition.warnings.push(Warning::new(WarningCode::CoverageUnknown, links, text));
+            partition.experiment.warnings.push(Warning::new(WarningCode::CoverageUnknown, links, text));
         }
-        partition.left_out = left_out;
+        partition.experiment.left_out = left_out;
         Ok(())
     }
 

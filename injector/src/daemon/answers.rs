@@ -5,26 +5,17 @@
 
 use std::collections::BTreeMap;
 
-use injector_common::slot::Slot;
 use tokio::sync::mpsc;
 
 use super::load::peer_name;
 use super::state::State;
-use crate::datapath::Datapath as _;
 use crate::probe;
 use crate::server::command::Reply;
 use injector_core::api::{EndpointAnswer, WireSight};
 use injector_core::clock::MonoNs;
+use injector_core::ledger::{Fault, Loan, Now};
 use injector_core::model::natural;
-use injector_core::plan::{SlotIndex, SlotUse};
 use injector_core::sample::{EndpointId, Sample};
-
-/// The slot that is watched for the sake of a look alone.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Look {
-    slot: SlotIndex,
-    generation: u32,
-}
 
 /// An endpoint that was asked; by the time of its answer another config may be in force.
 struct Asked {
@@ -34,7 +25,7 @@ struct Asked {
 
 /// Every endpoint's answer, on its way back to the daemon's task.
 pub struct Looked {
-    look: Option<Look>,
+    look: Option<Loan>,
     begun: MonoNs,
     asked: Vec<Asked>,
     samples: Vec<Sample>,
@@ -115,38 +106,20 @@ impl State {
     }
 
     /// `None` where nothing is to be seen, another look is on its way, or every slot is in use.
-    fn begin_look(&mut self) -> Option<Look> {
+    fn begin_look(&mut self) -> Option<Loan> {
         if self.wire_ids.is_empty() || self.look.is_some() || self.stopping {
             return None;
         }
-        let generation = self.generation + 1;
-        let written = self.writable_slot().and_then(|slot| {
-            if let Some(slot) = slot {
-                self.kernel.write_slot(slot, &Slot { generation, ..Slot::default() })?;
-            }
-            Ok(slot)
-        });
-        let slot = match written {
-            Ok(slot) => slot?,
-            Err(error) => {
-                tracing::warn!(%error, "responses can't be looked for");
-                return None;
-            }
-        };
-        self.generation = generation;
-        self.slots.set(slot, SlotUse::Watched);
-        let look = Look { slot, generation };
-        self.look = Some(look);
-        if let Err(lapsed) = self.kernel.store(self.slots.word()) {
-            self.end_look();
-            self.lapsed(lapsed);
-            return None;
+        match self.ledger.lend(&mut self.kernel) {
+            Ok(loan) => self.look = loan,
+            Err(Fault::Lapsed(lapsed)) => self.lapsed(lapsed),
+            Err(Fault::Plane(error)) => tracing::warn!(%error, "responses can't be looked for"),
         }
-        Some(look)
+        self.look
     }
 
     /// The first response of each wire id since the look began.
-    fn seen(&self, look: Look) -> Option<BTreeMap<u32, MonoNs>> {
+    fn seen(&self, look: Loan) -> Option<BTreeMap<u32, MonoNs>> {
         match self.kernel.responses(look.slot, look.generation) {
             Ok(found) => Some(found.into_iter().map(|(id, at)| (id, MonoNs(at))).collect()),
             Err(error) => {
@@ -158,13 +131,8 @@ impl State {
 
     /// Gives the look's slot back, if there is one.
     pub(super) fn end_look(&mut self) {
-        let Some(look) = self.look.take() else { return };
-        self.slots.set(look.slot, SlotUse::Free);
-        if let Err(lapsed) = self.kernel.store(self.slots.word()) {
-            self.lapsed(lapsed);
-            // The lapse emptied the live half alone: the slot is still watched.
-            let _ = self.kernel.store(self.slots.word());
-        }
-        self.release(look.slot);
+        let Some(loan) = self.look.take() else { return };
+        let effects = self.ledger.give_back(&mut self.kernel, loan, Now::read());
+        self.carry_out(effects);
     }
 }

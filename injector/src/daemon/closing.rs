@@ -4,15 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::partition::Partition;
 use super::state::{Answer, State};
-use crate::datapath::Datapath as _;
 use crate::probe::schedule::Rate;
 use crate::server::command::Reply;
-use injector_core::api::{Code, EventKind, PartitionState, Problem, RecoveryRecord};
+use injector_core::api::{Code, EventKind, Problem, RecoveryRecord};
 use injector_core::clock::MonoNs;
-use injector_core::measure::Closed;
-use injector_core::plan::SlotUse;
 
 /// How many closed partitions are kept.
 const KEPT: usize = 1_000;
@@ -36,35 +32,35 @@ impl State {
         wait: Duration,
         reply: Reply<Answer<Box<RecoveryRecord>>>,
     ) {
-        let at = match self.find(name, generation) {
-            Ok(at) => at,
+        let partition = match self.find(name, generation) {
+            Ok(partition) => partition,
             Err(problem) => return drop(reply.send(Err(problem))),
         };
-        let partition = &self.partitions[at];
-        if let Some(record) = &partition.record {
+        if let Some(record) = &partition.experiment.record {
             return drop(reply.send(Ok(record.clone())));
         }
         if wait.is_zero() {
-            return drop(reply.send(Ok(Box::new(self.record(at)))));
+            return drop(reply.send(Ok(Box::new(self.record(partition)))));
         }
-        self.waiters.push(Waiter { generation: partition.generation, until: Instant::now() + wait, reply });
+        let generation = partition.life.generation;
+        self.waiters.push(Waiter { generation, until: Instant::now() + wait, reply });
     }
 
     /// Answers the readers whose record is final, or whose time is over.
     pub(super) fn answer_waiters(&mut self) {
         let now = Instant::now();
         for waiter in std::mem::take(&mut self.waiters) {
-            let Some(at) =
-                self.partitions.iter().position(|partition| partition.generation == waiter.generation)
-            else {
+            let Some(partition) = self.ledger.get(waiter.generation) else {
                 // It was withdrawn before it was ever cut.
                 let problem = Problem::new(Code::UnknownPartition, "the partition was withdrawn");
                 let _ = waiter.reply.send(Err(problem));
                 continue;
             };
-            match &self.partitions[at].record {
+            match &partition.experiment.record {
                 Some(record) => drop(waiter.reply.send(Ok(record.clone()))),
-                None if waiter.until <= now => drop(waiter.reply.send(Ok(Box::new(self.record(at))))),
+                None if waiter.until <= now => {
+                    drop(waiter.reply.send(Ok(Box::new(self.record(partition)))));
+                }
                 None if waiter.reply.is_closed() => {}
                 None => self.waiters.push(waiter),
             }
@@ -76,77 +72,51 @@ impl State {
         if finals.is_empty() {
             return;
         }
-        let mut slots = self.slots.clone();
-        for (generation, _) in &finals {
-            if let Some(slot) = self.partitions[self.at_generation(*generation)].slot {
-                slots.set(slot, SlotUse::Free);
-            }
-        }
-        if let Err(lapsed) = self.kernel.store(slots.word()) {
+        // Stamps go with the slots, and are in the records by now.
+        let generations: Vec<u32> = finals.iter().map(|(generation, _)| *generation).collect();
+        let effects = match self.ledger.close(&mut self.kernel, &generations) {
+            Ok(effects) => effects,
             // The lapse heals everything first; these records are closed at the next look.
-            return self.lapsed(lapsed);
-        }
+            Err(lapsed) => return self.lapsed(lapsed),
+        };
         for (generation, record) in finals {
-            let at = self.at_generation(generation);
-            let probes = self.probes(at);
-            let mut partition = self.partitions.remove(at).expect("an index of this queue");
-            self.free(&partition);
-            partition.shrink();
-            partition.probes = probes;
-            partition.state = PartitionState::Closed;
+            let probes = self.probes(self.partition(generation));
             let (name, outcome) = (record.name.clone(), record.outcome);
-            partition.record = Some(Box::new(record));
-            self.partitions.insert(at, partition);
+            let experiment = self.experiment(generation);
+            experiment.shrink();
+            experiment.probes = probes;
+            experiment.record = Some(Box::new(record));
             if let Some(outcome) = outcome {
                 self.event(MonoNs::now(), EventKind::Record { name, generation, outcome });
             }
         }
+        self.carry_out(effects);
         self.forget_old();
         self.answer_waiters();
         self.refresh_rate();
     }
 
-    pub(super) fn forget_old(&mut self) {
-        let closed = |partition: &Partition| partition.state == PartitionState::Closed;
-        let mut with_probes = 0;
-        for partition in self.partitions.iter_mut().rev().filter(|partition| closed(partition)) {
-            with_probes += 1;
-            if with_probes > KEPT_PROBES {
-                partition.probes = Vec::new();
-            }
+    fn forget_old(&mut self) {
+        let closed = self.ledger.iter_mut().rev().filter(|(life, _)| !life.is_open());
+        for (_, experiment) in closed.skip(KEPT_PROBES) {
+            experiment.probes = Vec::new();
         }
-        let links: Vec<usize> = self
-            .partitions
-            .iter()
-            .filter(|partition| closed(partition))
-            .map(|partition| partition.resolved.links.len())
-            .collect();
-        for _ in 0..to_forget(&links) {
-            let at = self.partitions.iter().position(closed).expect("just counted");
-            if let Some(gone) = self.partitions.remove(at)
-                && let Some(id) = gone.request.request_id
-            {
-                self.request_ids.remove(&id);
-            }
-        }
-        let open = self.partitions.iter().filter(|partition| partition.is_open());
-        self.samples.trim(open.map(|partition| partition.samples_from.as_slice()));
+        let closed = self.ledger.iter().map(|partition| &partition.life).filter(|life| !life.is_open());
+        let links: Vec<usize> = closed.map(|life| life.links.len()).collect();
+        self.ledger.forget_oldest(to_forget(&links));
+        let open = self.ledger.iter().filter(|partition| partition.life.is_open());
+        self.samples.trim(open.map(|partition| partition.experiment.samples_from.as_slice()));
     }
 
+    /// Ends the oldest watch for the sake of a partition that needs its slot.
     pub(super) fn evict_oldest_watch(&mut self, by: &str) {
-        let at = MonoNs::now();
-        if let Some(oldest) =
-            self.partitions.iter_mut().find(|partition| partition.state == PartitionState::Watched)
-        {
-            oldest.closed_by.get_or_insert(Closed { partition: by.to_owned(), at });
-            self.judge_watched();
-        }
+        let effects = self.ledger.evict_oldest_watch(by, MonoNs::now());
+        self.carry_out(effects);
     }
 
     /// Probes run at the full rate while a partition is open.
     pub(super) fn refresh_rate(&self) {
-        let open = self.partitions.iter().any(Partition::is_open);
-        let rate = if open { Rate::Full } else { Rate::Idle };
+        let rate = if self.ledger.is_open() { Rate::Full } else { Rate::Idle };
         self.rate.send_if_modified(|current| std::mem::replace(current, rate) != rate);
     }
 }

@@ -2,19 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use super::partition::{Partition, Pressures, instant, named, stamped};
+use super::partition::{Experiment, Partition, Pressures, named};
 use super::state::{Answer, State};
 use super::witness::Witness;
-use crate::datapath::{Datapath as _, DatapathError, execute};
+use crate::datapath::DatapathError;
 use crate::server::command::{ConnectionId, Step};
 use injector_core::api::{
-    Code, EventKind, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning,
-    WarningCode,
+    Code, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning, WarningCode,
 };
 use injector_core::clock::{MonoNs, WallOffset};
-use injector_core::measure::Closed;
+use injector_core::ledger::{Changed, Draft, Life, NotPrepared, Now};
 use injector_core::model::{Link, PeerId, Percent, seed};
-use injector_core::plan::{self, Presence, SlotUse};
+use injector_core::plan;
 use injector_core::topology::{self, TopologyError};
 
 impl State {
@@ -30,9 +29,9 @@ impl State {
         }
         let request = self.normalised(request)?;
         if step != Step::DryRun
-            && let Some(at) = self.known(name, &request)?
+            && let Some(partition) = self.known(name, &request)?
         {
-            if step == Step::Apply && self.partitions[at].state == PartitionState::Prepared {
+            if step == Step::Apply && partition.life.state == PartitionState::Prepared {
                 return Err(Problem::new(
                     Code::WrongState,
                     format!("\"{name}\" is prepared, and cuts nothing until it is enabled"),
@@ -40,30 +39,26 @@ impl State {
                 .field("name")
                 .remedy(format!("POST /v1/partitions/{name}/enable")));
             }
-            return Ok(self.view(at));
+            return Ok(self.view(partition));
         }
-        let mut partition = self.resolve(name, request, step, connection)?;
+        let mut partition = self.resolve(name, request, connection)?;
         self.keep_here(&mut partition)?;
         let coverage = self.look_at_coverage(&mut partition).await;
         if step == Step::DryRun {
-            let links = partition.resolved.links.clone();
-            return Ok(partition.view(&self.config.names, self.counters_of(&links, &[])));
+            let Partition { life, experiment } = &partition;
+            return Ok(experiment.view(life, &self.config.names, self.counters_of(&life.links, &[])));
         }
         self.admit(&mut partition, &coverage)?;
         let generation = self.prepare(partition)?;
         if step == Step::Apply {
-            let at = self.at_generation(generation);
-            let start = match self.partitions[at].request.at.map(|at| self.start(at)).transpose() {
-                Ok(start) => start,
-                Err(problem) => {
-                    // It lay ahead when it was asked for, and no longer does.
-                    self.discard(at);
-                    return Err(problem);
-                }
+            let start = match self.partition(generation).experiment.request.at {
+                // It lay ahead when it was asked for, and may no longer.
+                Some(at) => Some(self.start(at).inspect_err(|_| self.discard(generation))?),
+                None => None,
             };
             self.commit(generation, start)?;
         }
-        Ok(self.view(self.at_generation(generation)))
+        Ok(self.view(self.partition(generation)))
     }
 
     /// Fills in the defaults, so that equal wishes are equal requests.
@@ -113,25 +108,28 @@ impl State {
     }
 
     /// The partition that this request was answered with before, if it was.
-    pub(super) fn known(&self, name: &str, request: &PartitionRequest) -> Answer<Option<usize>> {
-        if let Some(generation) = request.request_id.as_ref().and_then(|id| self.request_ids.get(id)) {
-            let at = self.partitions.iter().position(|partition| partition.generation == *generation);
-            return match at {
-                Some(at) if self.partitions[at].name == name && self.partitions[at].request == *request => {
-                    Ok(Some(at))
+    pub(super) fn known(&self, name: &str, request: &PartitionRequest) -> Answer<Option<&Partition>> {
+        let of_request = request.request_id.as_ref().and_then(|id| self.ledger.of_request(id));
+        if let Some(generation) = of_request {
+            let partition = self.ledger.get(generation);
+            let is_same = |partition: &&Partition| {
+                partition.life.name == name && partition.experiment.request == *request
+            };
+            return match partition.filter(is_same) {
+                Some(partition) => Ok(Some(partition)),
+                None => {
+                    Err(Problem::new(Code::RequestIdUsed, "this request_id was used for another request")
+                        .field("request_id")
+                        .remedy("make a new id for each request"))
                 }
-                _ => Err(Problem::new(Code::RequestIdUsed, "this request_id was used for another request")
-                    .field("request_id")
-                    .remedy("make a new id for each request")),
             };
         }
-        let Ok(at) = self.newest(name) else { return Ok(None) };
-        let partition = &self.partitions[at];
-        if !partition.is_live() && partition.state != PartitionState::Prepared {
+        let Ok(partition) = self.newest(name) else { return Ok(None) };
+        if !partition.life.is_live() && partition.life.state != PartitionState::Prepared {
             return Ok(None);
         }
-        if partition.request == *request {
-            return Ok(Some(at));
+        if partition.experiment.request == *request {
+            return Ok(Some(partition));
         }
         Err(Problem::new(Code::NameTaken, format!("a partition \"{name}\" is live, with another request"))
             .field("name")
@@ -142,7 +140,6 @@ impl State {
         &self,
         name: &str,
         request: PartitionRequest,
-        step: Step,
         connection: ConnectionId,
     ) -> Answer<Partition> {
         // The control was sent over the links that were drawn then.
@@ -159,42 +156,34 @@ impl State {
         if let Some(at) = request.at {
             self.start(at)?;
         }
-        let now = MonoNs::now();
-        Ok(Partition {
+        let draft = Draft {
             name: name.to_owned(),
-            generation: if step == Step::DryRun { 0 } else { self.generation + 1 },
+            owner: (request.owner == Owner::Connection).then_some(connection.0),
+            request_id: request.request_id.clone(),
+            links: resolved.links,
+            length: request.for_.unwrap_or(self.config.max_for),
+        };
+        let experiment = Experiment {
             seed: resolved.drawn.then_some(seed),
+            resolved: resolved.shape,
             deadline: request.deadline.unwrap_or(self.config.deadline),
-            state: PartitionState::Prepared,
-            slot: None,
-            owner: (request.owner == Owner::Connection).then_some(connection),
-            prepared_at: now,
-            starts_at: now,
-            ends_at: now,
-            cut: None,
-            heal: None,
-            healed_by: None,
-            still_cut: BTreeMap::new(),
             sockets_asked: false,
             sockets: BTreeMap::new(),
             not_here: Vec::new(),
             coverage: Vec::new(),
             left_out: BTreeSet::new(),
             warnings: Vec::new(),
-            cells: Vec::new(),
             witness: Witness::default(),
             check: None,
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),
             counters_before: Vec::new(),
-            closed_by: None,
-            broken: None,
-            told: HashSet::new(),
+            announced: HashSet::new(),
             record: None,
             probes: Vec::new(),
-            resolved,
             request,
-        })
+        };
+        Ok(Partition { life: Life::new(draft, MonoNs::now()), experiment })
     }
 
     /// The monotonic instant of a start that lies ahead.
@@ -218,131 +207,82 @@ impl State {
     }
 
     /// Takes a slot and writes it and its links; nothing is cut yet.
-    pub(super) fn prepare(&mut self, mut partition: Partition) -> Answer<u32> {
-        let mut slot = self.writable_slot().map_err(|error| data_plane(&error))?;
-        if slot.is_none() {
+    fn prepare(&mut self, mut partition: Partition) -> Answer<u32> {
+        let cells = self.cells(&partition.experiment.request, &partition.life.links);
+        let warnings = self.groups_lost(&partition.life.links, &cells);
+        partition.experiment.warnings.extend(warnings);
+        let contents = plan::slot(&partition.experiment.request);
+        if !self.ledger.has_free_slot() {
             self.end_look();
-            slot = self.writable_slot().map_err(|error| data_plane(&error))?;
         }
-        if slot.is_none() {
-            self.evict_oldest_watch(&partition.name);
-            slot = self.writable_slot().map_err(|error| data_plane(&error))?;
+        if !self.ledger.has_free_slot() {
+            self.evict_oldest_watch(&partition.life.name);
         }
-        let slot = slot.ok_or_else(|| {
-            Problem::new(
-                Code::NoFreeSlot,
-                format!("{} partitions are live, and there are no more slots", injector_common::SLOTS),
-            )
-            .remedy("heal one of them")
-        })?;
-        partition.slot = Some(slot);
-        // Written with times at the commit: until then it is as if over.
-        let contents = plan::slot(&partition.request, partition.generation, MonoNs(0), MonoNs(0));
-        partition.cells = self.cells(&partition.request, &partition.resolved.links);
-        partition.warnings.extend(self.groups_lost(&partition));
-        execute(&mut self.kernel, &plan::prepare(slot, contents, &partition.cells))
-            .map_err(|error| data_plane(&error))?;
-        self.generation = partition.generation;
-        if let Some(id) = &partition.request.request_id {
-            self.request_ids.insert(id.clone(), partition.generation);
-        }
-        self.slots.set(slot, SlotUse::Prepared);
-        let generation = partition.generation;
-        self.partitions.push_back(partition);
+        let generation = self.ledger.prepare(&mut self.kernel, partition, contents, cells).map_err(
+            |error| match error {
+                NotPrepared::Plane(error) => data_plane(&error),
+                NotPrepared::NoFreeSlot => Problem::new(
+                    Code::NoFreeSlot,
+                    format!("{} partitions are live, and there are no more slots", injector_common::SLOTS),
+                )
+                .remedy("heal one of them"),
+            },
+        )?;
         self.refresh_rate();
         Ok(generation)
     }
 
     pub(super) async fn enable(&mut self, name: &str, at: Option<StartAt>) -> Answer<PartitionView> {
-        let index = self.newest(name)?;
-        let partition = &self.partitions[index];
-        if partition.state != PartitionState::Prepared {
+        let partition = self.newest(name)?;
+        if partition.life.state != PartitionState::Prepared {
             return Err(Problem::new(
                 Code::WrongState,
                 format!("\"{name}\" is not prepared: it was enabled or withdrawn before"),
             )
             .remedy("prepare it again after its heal"));
         }
-        let generation = partition.generation;
-        let at = at.or(partition.request.at);
+        let generation = partition.life.generation;
+        let at = at.or(partition.experiment.request.at);
         let warnings = self.confirm_hooks().await;
         // A wrong time changes nothing: it stays prepared.
         let start = at.map(|at| self.start(at)).transpose()?;
-        self.partitions[index].warnings.extend(warnings);
+        self.experiment(generation).warnings.extend(warnings);
         self.commit(generation, start)?;
-        Ok(self.view(self.at_generation(generation)))
+        Ok(self.view(self.partition(generation)))
     }
 
     /// Makes a prepared partition live, at once or at an instant ahead.
-    pub(super) fn commit(&mut self, generation: u32, ahead: Option<MonoNs>) -> Answer<()> {
-        let index = self.at_generation(generation);
+    fn commit(&mut self, generation: u32, ahead: Option<MonoNs>) -> Answer<()> {
         // A peer that moved while loss was rolled has its hook renewed now.
         let is_rolling = self.cuts().is_rolling;
         self.interfaces.bind(&mut self.kernel, is_rolling);
-        let offset = WallOffset::now();
         let counters = self.counters().unwrap_or_default();
         let pressure = Pressures::read();
-        let partition = &mut self.partitions[index];
-        let slot = partition.slot.expect("a prepared partition has a slot");
-        let life = partition.request.for_.unwrap_or(self.config.max_for);
-        let starts_at = ahead.unwrap_or_else(MonoNs::now);
-        (partition.starts_at, partition.ends_at) = (starts_at, starts_at + life.0);
-        let contents = plan::slot(&partition.request, generation, partition.starts_at, partition.ends_at);
-        let mut slots = self.slots.clone();
-        slots.set(slot, SlotUse::Live);
-        let steps = [plan::Step::Slot(slot, Box::new(contents)), plan::Step::Word(slots.word())];
-        let interval = match execute(&mut self.kernel, &steps) {
-            Ok(interval) => interval.expect("the steps end with a commit"),
-            Err(error) => {
-                self.discard(index);
-                if let DatapathError::Lapsed(lapsed) = error {
-                    self.lapsed(lapsed);
-                }
-                return Err(data_plane(&error));
-            }
-        };
-        self.slots = slots;
-        let check = self.take_check(index);
-        let partition = &mut self.partitions[index];
-        partition.check = check;
-        partition.counters_before = counters;
-        partition.pressure = pressure;
-        let effective = if ahead.is_some() { instant(starts_at, offset) } else { stamped(interval, offset) };
-        partition.cut = Some(effective);
-        partition.state = if ahead.is_some() { PartitionState::Scheduled } else { PartitionState::Active };
-        let name = partition.name.clone();
-        let at = interval.end;
-        self.event(at, EventKind::Cut { name, generation, effective });
-        if ahead.is_none() {
-            self.became_active(generation);
-            self.judge_watched();
+        let check = self.take_check(generation);
+        let experiment = self.experiment(generation);
+        experiment.counters_before = counters;
+        experiment.pressure = pressure;
+        experiment.check = check;
+        let Changed { answer, effects } =
+            self.ledger.commit(&mut self.kernel, generation, ahead, Now::read());
+        self.carry_out(effects);
+        if let Err(fault) = answer {
+            self.refresh_rate();
+            return Err(data_plane(&DatapathError::from(fault)));
         }
-        self.warn_of_loss(self.at_generation(generation));
+        self.warn_of_loss(generation);
         // Something may have come before our programs since they were last looked at.
         self.hooks_watched = None;
         Ok(())
     }
 
-    /// A cut became active: records that are not final yet see another experiment from now on. They are to be judged.
-    pub(super) fn became_active(&mut self, generation: u32) {
-        let index = self.at_generation(generation);
-        let name = self.partitions[index].name.clone();
-        let at = self.partitions[index].cut.map_or_else(MonoNs::now, |cut| cut.begin_ns);
-        for partition in &mut self.partitions {
-            if partition.state == PartitionState::Watched && partition.generation != generation {
-                partition.closed_by.get_or_insert(Closed { partition: name.clone(), at });
-            }
-        }
-    }
-
     /// Warns where loss is not what was asked for.
-    fn warn_of_loss(&mut self, index: usize) {
-        let partition = &self.partitions[index];
-        if partition.request.loss == Percent::ALL {
+    fn warn_of_loss(&mut self, generation: u32) {
+        let Partition { life, experiment } = self.partition(generation);
+        if experiment.request.loss == Percent::ALL {
             return;
         }
-        let warnings: Vec<Warning> = partition
-            .resolved
+        let warnings: Vec<Warning> = life
             .links
             .iter()
             .filter_map(|link| {
@@ -353,9 +293,9 @@ impl State {
             })
             .collect();
         for warning in &warnings {
-            tracing::warn!(partition = partition.name, warning = warning.text);
+            tracing::warn!(partition = life.name, warning = warning.text);
         }
-        self.partitions[index].warnings.extend(warnings);
+        self.experiment(generation).warnings.extend(warnings);
     }
 
     /// What a partition affects in the matrix, as the peers are known now.
@@ -373,12 +313,12 @@ impl State {
     }
 
     /// Warns where multicast and broadcast are lost for the world as well, which is not cut off.
-    fn groups_lost(&self, partition: &Partition) -> Option<Warning> {
+    fn groups_lost(&self, links: &[Link], cells: &[plan::Cell]) -> Option<Warning> {
         let spares_world = |cell: &&plan::Cell| {
             let to_world = Link { src: cell.src, dst: PeerId::WORLD };
-            cell.dst == plan::Column::Group && partition.resolved.links.binary_search(&to_world).is_err()
+            cell.dst == plan::Column::Group && links.binary_search(&to_world).is_err()
         };
-        let senders = partition.cells.iter().filter(spares_world);
+        let senders = cells.iter().filter(spares_world);
         let senders: Vec<&str> = senders.map(|cell| self.config.names.name(cell.src)).collect();
         if senders.is_empty() {
             return None;
@@ -391,25 +331,10 @@ impl State {
     }
 
     /// Undoes a preparation.
-    pub(super) fn discard(&mut self, index: usize) {
-        if let Some(partition) = self.partitions.remove(index) {
-            self.free(&partition);
-            if let Some(id) = &partition.request.request_id {
-                self.request_ids.remove(id);
-            }
-        }
+    fn discard(&mut self, generation: u32) {
+        let effects = self.ledger.undo(&mut self.kernel, generation);
+        self.carry_out(effects);
         self.refresh_rate();
-    }
-
-    /// Gives a partition's slot back; its bit must be out of the word.
-    pub(super) fn free(&mut self, partition: &Partition) {
-        if let Some(slot) = partition.slot {
-            self.kernel.write_cells(slot, &partition.cells, Presence::Out);
-            if let Err(error) = self.kernel.forget(slot) {
-                tracing::warn!(%error, "stamps could not be freed");
-            }
-            self.release(slot);
-        }
     }
 }
 

@@ -2,9 +2,8 @@
 
 use injector_common::record::{LinkStamps, counter};
 
-use super::partition::{Partition, Pressures, named};
+use super::partition::{Experiment, Partition, Pressures, named};
 use super::state::State;
-use crate::datapath::Datapath as _;
 use injector_core::api::{
     Coverage, CoverageState, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView,
     RecoveryRecord, ShapePair, Status, Uncovered, Warning, WarningCode,
@@ -20,9 +19,9 @@ type LinksStamped = Vec<(Link, LinkStamps)>;
 
 impl State {
     /// The record of a partition as the evidence stands now.
-    pub(super) fn record(&self, at: usize) -> RecoveryRecord {
-        let partition = &self.partitions[at];
-        if let Some(record) = &partition.record {
+    pub(super) fn record(&self, partition: &Partition) -> RecoveryRecord {
+        let Partition { life, experiment } = partition;
+        if let Some(record) = &experiment.record {
             return (**record).clone();
         }
         let (stamps, responses, unread) = self.stamped_so_far(partition);
@@ -32,23 +31,23 @@ impl State {
         };
         let counted = self.counted_since_cut(partition);
         let lost = counted(counter::STAMPS_LOST);
-        let mut warnings = partition.warnings.clone();
+        let mut warnings = experiment.warnings.clone();
         warnings.extend(unnamed(counted(counter::FOREIGN_SOURCE), counted(counter::UNNAMED)));
         measure::record(&Evidence {
-            name: partition.name.clone(),
-            generation: partition.generation,
-            trial: partition.request.trial,
+            name: life.name.clone(),
+            generation: life.generation,
+            trial: experiment.request.trial,
             shape: ShapePair {
-                asked: partition.request.shape.clone(),
-                resolved: partition.resolved.shape.clone(),
-                direction: partition.request.direction,
+                asked: experiment.request.shape.clone(),
+                resolved: experiment.resolved.clone(),
+                direction: experiment.request.direction,
             },
-            seed: partition.seed,
+            seed: experiment.seed,
             ready: self.config.ready,
-            deadline: partition.deadline,
-            cut: partition.cut,
-            heal: partition.heal,
-            healed_by: partition.healed_by,
+            deadline: experiment.deadline,
+            cut: life.cut,
+            heal: life.heal,
+            healed_by: life.healed_by,
             links: self.link_records(partition, &stamps),
             endpoints: self
                 .config
@@ -58,7 +57,7 @@ impl State {
                 .map(|(index, endpoint)| EndpointEvidence {
                     name: endpoint.name.clone(),
                     peer: endpoint.peer.map(|peer| self.config.names.name(peer).to_owned()),
-                    required: self.required(index, &partition.request),
+                    required: self.required(index, &experiment.request),
                     interval: endpoint.probe.interval,
                     timeout: endpoint.probe.timeout,
                     is_unseen: self.is_unseen(index, partition),
@@ -67,16 +66,16 @@ impl State {
                         let found = responses.iter().find(|(endpoint, _)| endpoint == id)?;
                         MonoNs::stamped(found.1)
                     }),
-                    samples: self.samples.since(EndpointId(index), partition.samples_from[index]),
+                    samples: self.samples.since(EndpointId(index), experiment.samples_from[index]),
                 })
                 .collect(),
-            closed_by: partition.closed_by.clone(),
-            broken: partition.broken.clone().or(unread),
+            closed_by: life.closed_by.clone(),
+            broken: life.broken.clone().or(unread),
             warnings,
-            is_strict: partition.request.strict,
+            is_strict: experiment.request.strict,
             lost_events: lost,
-            cpu_pressure: share(now_pressure.cpu, partition.pressure.cpu),
-            io_pressure: share(now_pressure.io, partition.pressure.io),
+            cpu_pressure: share(now_pressure.cpu, experiment.pressure.cpu),
+            io_pressure: share(now_pressure.io, experiment.pressure.io),
             starved_pressure: STARVED_PRESSURE,
             now: MonoNs::now(),
         })
@@ -85,10 +84,10 @@ impl State {
     /// Whether an endpoint's probes come from a peer, or from the world, on a link that the partition cuts for them. A
     /// scope with ports is taken for other traffic than the probe's.
     fn is_unseen(&self, index: usize, partition: &Partition) -> bool {
-        let scopes = &partition.request.scopes;
+        let scopes = &partition.experiment.request.scopes;
         let is_cut = scopes.is_empty()
             || scopes.iter().any(|scope| scope.protocol == Protocol::Tcp && scope.ports.is_none());
-        let samples = self.samples.since(EndpointId(index), partition.samples_from[index]);
+        let samples = self.samples.since(EndpointId(index), partition.experiment.samples_from[index]);
         let Some((peer, source)) =
             self.config.endpoints[index].peer.zip(samples.iter().find_map(|sample| sample.source))
         else {
@@ -99,14 +98,14 @@ impl State {
         };
         let source = self.config.peers.iter().find(holds).map_or(PeerId::WORLD, |peer| peer.id);
         let way = [Link { src: source, dst: peer }, Link { src: peer, dst: source }];
-        is_cut && way.iter().any(|link| partition.resolved.links.binary_search(link).is_ok())
+        is_cut && way.iter().any(|link| partition.life.links.binary_search(link).is_ok())
     }
 
     /// How much a counter of the data plane has grown since a partition's cut.
     fn counted_since_cut(&self, partition: &Partition) -> impl Fn(u32) -> u64 + use<> {
         let now = self.counters().unwrap_or_default();
-        let before = partition.counters_before.clone();
-        let is_cut = partition.cut.is_some();
+        let before = partition.experiment.counters_before.clone();
+        let is_cut = partition.life.cut.is_some();
         move |index| {
             let at = index as usize;
             let (now, before) = (now.get(at).copied().unwrap_or(0), before.get(at).copied().unwrap_or(0));
@@ -117,9 +116,9 @@ impl State {
     /// What the programs have stamped for a partition, and why it can't be told if a map can't be read: no stamp
     /// is not the same as an unread one.
     fn stamped_so_far(&self, partition: &Partition) -> (LinksStamped, Vec<(u32, u64)>, Option<Broken>) {
-        let Some(slot) = partition.slot else { return (Vec::new(), Vec::new(), None) };
-        let stamps = self.kernel.link_stamps(slot, partition.generation, &partition.resolved.links);
-        let responses = self.kernel.responses(slot, partition.generation);
+        let Some(slot) = partition.life.slot else { return (Vec::new(), Vec::new(), None) };
+        let stamps = self.kernel.link_stamps(slot, partition.life.generation, &partition.life.links);
+        let responses = self.kernel.responses(slot, partition.life.generation);
         match (stamps, responses) {
             (Ok(stamps), Ok(responses)) => (stamps, responses, None),
             (Err(error), _) | (_, Err(error)) => {
@@ -130,22 +129,33 @@ impl State {
     }
 
     fn link_records(&self, partition: &Partition, stamps: &[(Link, LinkStamps)]) -> Vec<LinkRecord> {
-        let links = &partition.resolved.links;
-        let coverage = partition.cut.map(|cut| {
-            let until = partition.heal.map(|heal| heal.end_ns);
+        let links = &partition.life.links;
+        let coverage = partition.life.cut.map(|cut| {
+            let until = partition.life.heal.map(|heal| heal.end_ns);
             let names = &self.config.names;
-            self.interfaces.coverage_of(names, links, partition.cut_links(), cut.begin_ns, until)
+            self.interfaces.coverage_of(
+                names,
+                links,
+                partition.experiment.cut_links(&partition.life),
+                cut.begin_ns,
+                until,
+            )
         });
-        let mut bypassed = partition.cut.map_or_else(Vec::new, |cut| {
-            let until = partition.heal.map(|heal| heal.end_ns);
-            self.interfaces.bypassed(links, partition.cut_links(), cut.begin_ns, until)
+        let mut bypassed = partition.life.cut.map_or_else(Vec::new, |cut| {
+            let until = partition.life.heal.map(|heal| heal.end_ns);
+            self.interfaces.bypassed(
+                links,
+                partition.experiment.cut_links(&partition.life),
+                cut.begin_ns,
+                until,
+            )
         });
         links
             .iter()
             .enumerate()
             .map(|(at, link)| {
                 let coverage = coverage.as_ref().map(|coverage| &coverage[at]);
-                let left_out = partition.left_out.contains(link);
+                let left_out = partition.experiment.left_out.contains(link);
                 let found = stamps.binary_search_by_key(link, |(link, _)| *link).ok();
                 let stamps = found.map(|at| stamps[at].1).unwrap_or_default();
                 let named = named(&self.config.names, *link);
@@ -165,14 +175,14 @@ impl State {
                     leaked_packets: stamps.leaked_packets,
                     first_leak_ns: MonoNs::stamped(stamps.first_leak),
                     late_packets: stamps.late_packets,
-                    crossed_bytes: partition.witness.crossed(*link),
-                    check: partition.check.as_ref().map(|check| {
-                        let heal = partition.heal.map(|heal| heal.begin_ns);
+                    crossed_bytes: partition.experiment.witness.crossed(*link),
+                    check: partition.experiment.check.as_ref().map(|check| {
+                        let heal = partition.life.heal.map(|heal| heal.begin_ns);
                         check.recorded(*link, heal, &self.config.names)
                     }),
-                    still_cut_by: partition.still_cut.get(link).cloned().unwrap_or_default(),
-                    tcp: partition.sockets.get(link).cloned(),
-                    uncovered: partition.cut.map_or_else(Vec::new, |cut| {
+                    still_cut_by: partition.life.still_cut.get(link).cloned().unwrap_or_default(),
+                    tcp: partition.experiment.sockets.get(link).cloned(),
+                    uncovered: partition.life.cut.map_or_else(Vec::new, |cut| {
                         let known = self.interfaces.uncovered(*link, cut.begin_ns);
                         let seen = coverage.filter(|_| !left_out).map(|coverage| &coverage.uncovered[..]);
                         with_seen(known, seen.unwrap_or_default())
@@ -193,25 +203,21 @@ impl State {
 
     /// Judges every healed partition, and closes those whose record is final.
     pub(super) fn judge_watched(&mut self) {
-        let watched = |partition: &Partition| partition.state == PartitionState::Watched;
-        let finals: Vec<(u32, RecoveryRecord)> = (0..self.partitions.len())
-            .filter(|at| watched(&self.partitions[*at]))
-            .map(|at| (self.partitions[at].generation, self.record(at)))
+        let watched = self.ledger.iter().filter(|partition| partition.life.state == PartitionState::Watched);
+        let finals: Vec<(u32, RecoveryRecord)> = watched
+            .map(|partition| (partition.life.generation, self.record(partition)))
             .filter(|(_, record)| record.is_final)
             .collect();
         self.close(finals);
     }
 
-    /// Tells what the programs have stamped since the last look.
-    pub fn tell_firsts(&mut self, generation: u32) {
-        let Some(at) = self.partitions.iter().position(|partition| partition.generation == generation) else {
-            return;
-        };
-        let partition = &self.partitions[at];
-        let Some(slot) = partition.slot else { return };
-        let name = partition.name.clone();
+    /// Announces what the programs have stamped since the last look.
+    pub fn announce_firsts(&mut self, generation: u32) {
+        let Some(Partition { life, .. }) = self.ledger.get(generation) else { return };
+        let Some(slot) = life.slot else { return };
+        let name = life.name.clone();
         let mut firsts = Vec::new();
-        for (link, stamps) in self.stamps(slot, partition) {
+        for (link, stamps) in self.stamps(life) {
             let subject = named(&self.config.names, link).to_string();
             for (what, stamp) in [
                 ("drop", stamps.first_drop),
@@ -232,9 +238,8 @@ impl State {
         firsts.sort_by_key(|(.., stamp)| *stamp);
         for (subject, what, stamp) in firsts {
             let Some(stamp_ns) = MonoNs::stamped(stamp) else { continue };
-            let told = &mut self.partitions[at].told;
             let key = (subject.clone(), what);
-            if !told.insert(key) {
+            if !self.experiment(generation).announced.insert(key) {
                 continue;
             }
             let (name, what) = (name.clone(), what.to_owned());
@@ -243,13 +248,13 @@ impl State {
     }
 
     /// Every probe of a partition's evidence, in scheduled order.
-    pub(super) fn probes(&self, at: usize) -> Vec<ProbeView> {
-        let partition = &self.partitions[at];
-        if partition.state == PartitionState::Closed {
-            return partition.probes.clone();
+    pub(super) fn probes(&self, partition: &Partition) -> Vec<ProbeView> {
+        let Experiment { samples_from, record, probes, .. } = &partition.experiment;
+        if record.is_some() {
+            return probes.clone();
         }
         let mut probes: Vec<ProbeView> = (0..self.config.endpoints.len())
-            .flat_map(|index| self.samples.since(EndpointId(index), partition.samples_from[index]))
+            .flat_map(|index| self.samples.since(EndpointId(index), samples_from[index]))
             .map(|sample| ProbeView {
                 endpoint: self.config.endpoints[sample.endpoint.0].name.clone(),
                 scheduled_ns: sample.scheduled,
@@ -273,9 +278,11 @@ impl State {
             attachments: self.interfaces.views().await,
             peers: self.peers(),
             coverage: self.interfaces.coverage_summary(&self.config),
-            partitions: (0..self.partitions.len())
-                .filter(|at| self.partitions[*at].is_open())
-                .map(|at| self.view(at))
+            partitions: self
+                .ledger
+                .iter()
+                .filter(|partition| partition.life.is_open())
+                .map(|partition| self.view(partition))
                 .collect(),
             endpoints: self
                 .config

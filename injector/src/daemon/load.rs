@@ -5,11 +5,12 @@ use tokio::sync::{mpsc, watch};
 
 use super::interfaces::{InterfaceEvent, Interfaces};
 use super::{StartError, io};
-use crate::datapath::{Bells, Clocks, Keeper, Kernel, Lapsed, Names, Pins, Settler, all_names};
+use crate::datapath::{Bells, Clocks, Keeper, Kernel, Names, Pins, all_names};
 use crate::netns::Workers;
 use crate::probe::schedule::{self, Rate};
 use crate::rights::{Rights, Role};
 use injector_core::config::{Config, Netns};
+use injector_core::ledger::Lapsed;
 use injector_core::model::PeerId;
 use injector_core::sample::{EndpointId, Sample};
 
@@ -50,7 +51,6 @@ pub struct Load {
     /// How often it probes.
     pub rate: watch::Sender<Rate>,
     pub keeper: Keeper,
-    pub settler: Settler,
 }
 
 /// What is heard of a load.
@@ -84,7 +84,7 @@ impl Load {
                 let _ = tell_lapse.send(lapse);
             })
             .map_err(io("the lease thread"))?;
-        let settler = Settler::start().map_err(io("the settler thread"))?;
+        kernel.start_settler().map_err(io("the settler thread"))?;
         let (news, interface_news) = mpsc::unbounded_channel();
         let workers = ground.workers.another();
         let mut interfaces =
@@ -97,7 +97,7 @@ impl Load {
             return Err(error);
         }
         let heard = Heard { lapsed, interface_news, bells, samples, probing };
-        Ok((Self { config, kernel, interfaces, rate, keeper, settler }, heard))
+        Ok((Self { config, kernel, interfaces, rate, keeper }, heard))
     }
 }
 

@@ -259,7 +259,7 @@ impl Inbox {
                 () = tokio::time::sleep_until(tales.rested()), if !rung.is_empty() => {
                     tales.spend(|| {
                         for generation in std::mem::take(&mut rung) {
-                            state.tell_firsts(generation);
+                            state.announce_firsts(generation);
                         }
                     });
                     Turn::Interfaces

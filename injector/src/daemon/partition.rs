@@ -1,57 +1,32 @@
-//! One partition, from its request to its final record.
+//! What the daemon keeps of one partition beside its place in life, from its request to its final record.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::daemon::interfaces::CutLinks;
 use crate::daemon::verify::Check;
 use crate::daemon::witness::Witness;
-use crate::datapath::Interval;
-use crate::server::command::ConnectionId;
 use injector_core::api::{
-    CoverageState, Healed, HealedBy, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState,
-    PartitionView, ProbeView, RecoveryRecord, Stamped, TcpState, Warning,
+    CoverageState, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState, PartitionView,
+    ProbeView, RecoveryRecord, TcpState, Warning,
 };
-use injector_core::clock::{MonoNs, Span, WallOffset};
+use injector_core::clock::{MonoNs, Span};
+use injector_core::ledger::{Entry, Life};
 use injector_core::measure::host::Pressure;
-use injector_core::measure::{Broken, Closed};
-use injector_core::model::{Link, NamedLink, PeerNames, Protocol, Scope};
-use injector_core::plan::{Cell, SlotIndex};
-use injector_core::topology::Resolved;
+use injector_core::model::{Link, NamedLink, PeerNames, Protocol, Scope, Shape};
 
-/// One partition.
-pub struct Partition {
-    /// Its name.
-    pub name: String,
-    /// Counts every partition of this daemon.
-    pub generation: u32,
+/// One partition: its place in life, which the ledger keeps, and its experiment.
+pub type Partition = Entry<Experiment>;
+
+/// What was asked for, and the evidence of what came of it.
+pub struct Experiment {
     /// As asked, defaults filled in.
     pub request: PartitionRequest,
-    /// Shape and links after drawing.
-    pub resolved: Resolved,
+    /// The shape after drawing.
+    pub resolved: Shape,
     /// The seed, if something was drawn.
     pub seed: Option<u64>,
     /// How long after the heal the cluster may take.
     pub deadline: Span,
-    /// Where in its life it is.
-    pub state: PartitionState,
-    /// Its slot, until its record is closed.
-    pub slot: Option<SlotIndex>,
-    /// The connection whose end heals it.
-    pub owner: Option<ConnectionId>,
-    /// Since when it holds its slot.
-    pub prepared_at: MonoNs,
-    /// From when the kernel cuts.
-    pub starts_at: MonoNs,
-    /// From when the kernel no longer does.
-    pub ends_at: MonoNs,
-    /// The cut, once it took effect.
-    pub cut: Option<Stamped>,
-    /// The heal.
-    pub heal: Option<Stamped>,
-    /// What healed it.
-    pub healed_by: Option<HealedBy>,
-    /// Other partitions that held its links when it was healed.
-    pub still_cut: BTreeMap<Link, Vec<String>>,
     /// Whether its links' TCP sockets were looked for.
     pub sockets_asked: bool,
     /// The TCP sockets of its links' senders, shortly before the deadline.
@@ -68,20 +43,14 @@ pub struct Partition {
     pub left_out: BTreeSet<Link>,
     /// What makes its record doubtful.
     pub warnings: Vec<Warning>,
-    /// What it affects in the matrix.
-    pub cells: Vec<Cell>,
     /// Per endpoint, from which sample of its log on this partition's evidence begins.
     pub samples_from: Vec<u64>,
     /// CPU and I/O pressure at the cut.
     pub pressure: Pressures,
     /// The data plane's counters at the cut.
     pub counters_before: Vec<u64>,
-    /// The partition that became active before this one's record was final.
-    pub closed_by: Option<Closed>,
-    /// What broke.
-    pub broken: Option<Broken>,
-    /// Firsts already told as events.
-    pub told: HashSet<(String, &'static str)>,
+    /// First events that were announced.
+    pub announced: HashSet<(String, &'static str)>,
     /// The final record.
     pub record: Option<Box<RecoveryRecord>>,
     /// Every probe of the record, kept for a while.
@@ -108,50 +77,17 @@ impl Pressures {
     }
 }
 
-/// A stamped interval, with the wall clock at its end.
-pub fn stamped(interval: Interval, offset: WallOffset) -> Stamped {
-    Stamped { begin_ns: interval.begin, end_ns: interval.end, wall: offset.wall(interval.end) }
-}
-
-/// An instant that was set ahead.
-pub fn instant(at: MonoNs, offset: WallOffset) -> Stamped {
-    Stamped { begin_ns: at, end_ns: at, wall: offset.wall(at) }
-}
-
 /// A link by name.
 pub fn named(names: &PeerNames, link: Link) -> NamedLink {
     NamedLink { src: names.name(link.src).to_owned(), dst: names.name(link.dst).to_owned() }
 }
 
-impl Partition {
-    /// Whether it cuts, or will.
-    pub fn is_live(&self) -> bool {
-        matches!(self.state, PartitionState::Scheduled | PartitionState::Active)
-    }
-
-    /// Whether its record can still change.
-    pub fn is_open(&self) -> bool {
-        self.state != PartitionState::Closed
-    }
-
-    /// Its links, as their coverage depends on all of them.
-    pub fn cut_links(&self) -> CutLinks<'_> {
+impl Experiment {
+    /// The links of its partition, as their coverage depends on all of them.
+    pub fn cut_links<'a>(&self, life: &'a Life) -> CutLinks<'a> {
         let may_be_grouped = |scope: &Scope| scope.protocol != Protocol::Tcp;
         let is_grouped = self.request.scopes.is_empty() || self.request.scopes.iter().any(may_be_grouped);
-        CutLinks { links: &self.resolved.links, is_grouped }
-    }
-
-    /// Its heal, if it has ended.
-    pub fn healed(&self) -> Option<Healed> {
-        let heal = self.heal?;
-        Some(Healed {
-            name: self.name.clone(),
-            generation: self.generation,
-            begin_ns: heal.begin_ns,
-            end_ns: heal.end_ns,
-            wall: heal.wall,
-            healed_by: self.healed_by?,
-        })
+        CutLinks { links: &life.links, is_grouped }
     }
 
     /// The drop counters after its record was closed.
@@ -169,30 +105,27 @@ impl Partition {
 
     /// Lets go of what only an open record needs.
     pub fn shrink(&mut self) {
-        self.slot = None;
-        self.still_cut = BTreeMap::new();
-        self.cells = Vec::new();
         self.witness = Witness::default();
         self.check = None;
         self.sockets = BTreeMap::new();
         self.samples_from = Vec::new();
-        self.told = HashSet::new();
+        self.announced = HashSet::new();
     }
 
     /// What the API shows of it; `links` are its counters as they are now.
-    pub fn view(&self, names: &PeerNames, links: Vec<LinkCounters>) -> PartitionView {
-        let committed = self.state != PartitionState::Prepared;
+    pub fn view(&self, life: &Life, names: &PeerNames, links: Vec<LinkCounters>) -> PartitionView {
+        let committed = life.state != PartitionState::Prepared;
         PartitionView {
-            name: self.name.clone(),
-            generation: self.generation,
-            state: self.state,
+            name: life.name.clone(),
+            generation: life.generation,
+            state: life.state,
             request: self.request.clone(),
-            resolved: self.resolved.shape.clone(),
+            resolved: self.resolved.clone(),
             seed: self.seed,
             links,
-            effective: self.cut,
-            ends_at_ns: committed.then_some(self.ends_at),
-            healed: self.healed(),
+            effective: life.cut,
+            ends_at_ns: committed.then_some(life.ends_at),
+            healed: life.healed(),
             coverage: self
                 .coverage
                 .iter()

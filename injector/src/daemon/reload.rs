@@ -137,9 +137,9 @@ impl Inbox {
     /// What is in the way of another config.
     fn hindrance(&self, state: &State, config: &Config) -> Option<String> {
         let shown = |partition: &Partition| {
-            format!("{} ({})", partition.name, format!("{:?}", partition.state).to_lowercase())
+            format!("{} ({})", partition.life.name, format!("{:?}", partition.life.state).to_lowercase())
         };
-        let open = state.partitions.iter().filter(|partition| partition.is_open());
+        let open = state.ledger.iter().filter(|partition| partition.life.is_open());
         let open: Vec<String> = open.map(shown).collect();
         if !open.is_empty() {
             return Some(format!("still open: {}; heal them and wait for their records", open.join(", ")));

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::partition::Partition;
 use super::state::State;
 use crate::netlink::sockets::{self, TcpSocket};
 use injector_core::api::{PartitionState, TcpState};
 use injector_core::clock::MonoNs;
+use injector_core::ledger::Life;
 use injector_core::model::{Link, PeerId};
 
 /// How long before the deadline.
@@ -29,13 +29,13 @@ impl State {
     /// Asks every namespace for its sockets, for partitions whose record is still open near their deadline.
     pub fn ask_for_sockets(&mut self, sink: &Sink) {
         let now = MonoNs::now();
-        for partition in &mut self.partitions {
-            let is_near = partition.state == PartitionState::Watched
-                && partition.heal.is_some_and(|heal| heal.end_ns + partition.deadline.0 <= now + AHEAD);
-            if !is_near || std::mem::replace(&mut partition.sockets_asked, true) {
+        for (life, experiment) in self.ledger.iter_mut() {
+            let is_near = life.state == PartitionState::Watched
+                && life.heal.is_some_and(|heal| heal.end_ns + experiment.deadline.0 <= now + AHEAD);
+            if !is_near || std::mem::replace(&mut experiment.sockets_asked, true) {
                 continue;
             }
-            let generation = partition.generation;
+            let generation = life.generation;
             for worker in self.interfaces.workers.all() {
                 let sink = sink.clone();
                 // A namespace that is gone has nothing to tell.
@@ -69,12 +69,11 @@ impl State {
             })
             .collect();
         // Once its record is closed, the peers may be those of another config.
-        let is_wanted =
-            |partition: &&mut Partition| partition.generation == found.generation && partition.is_open();
-        let Some(partition) = self.partitions.iter_mut().find(is_wanted) else { return };
+        let is_wanted = |(life, _): &(&Life, _)| life.generation == found.generation && life.is_open();
+        let Some((life, experiment)) = self.ledger.iter_mut().find(is_wanted) else { return };
         for (link, state) in links {
-            if partition.resolved.links.binary_search(&link).is_ok() {
-                partition.sockets.entry(link).or_default().push(state);
+            if life.cuts(&link) {
+                experiment.sockets.entry(link).or_default().push(state);
             }
         }
     }

@@ -1,19 +1,18 @@
 //! All state of the daemon, and what each command does to it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use injector_common::record::counter;
 use tokio::sync::{broadcast, watch};
 
-use super::answers::Look;
 use super::closing::Waiter;
 use super::interfaces::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::load::Load;
-use super::partition::{Partition, named};
+use super::partition::{Experiment, Partition, named};
 use super::samples::Samples;
 use super::verify::{Control, Held};
-use crate::datapath::{Datapath, DatapathError, Keeper, Kernel, Settler, wire_ids};
+use crate::datapath::{Keeper, Kernel, wire_ids};
 use crate::probe::schedule::Rate;
 use crate::server::command::{Command, EventFeed};
 use injector_core::api::{
@@ -21,8 +20,8 @@ use injector_core::api::{
 };
 use injector_core::clock::{MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
+use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
 use injector_core::model::{Link, Percent};
-use injector_core::plan::{Freshness, SlotIndex, SlotTable};
 use injector_core::sample::{EndpointId, Sample};
 use injector_core::timeline::Timeline;
 
@@ -39,16 +38,13 @@ pub struct State {
     pub(super) config_number: u32,
     pub(super) kernel: Kernel,
     pub(super) interfaces: Interfaces,
-    pub(super) partitions: VecDeque<Partition>,
+    pub(super) ledger: Ledger<Experiment>,
     pub(super) samples: Samples,
     pub(super) wire_ids: BTreeMap<EndpointId, u32>,
     pub(super) healthy: Vec<Option<bool>>,
     pub(super) last_error: Vec<Option<String>>,
-    pub(super) slots: SlotTable,
-    settler: Settler,
-    pub(super) generation: u32,
-    pub(super) look: Option<Look>,
-    pub(super) request_ids: HashMap<String, u32>,
+    /// The slot that is watched for `POST /v1/probes`.
+    pub(super) look: Option<Loan>,
     pub(super) waiters: Vec<Waiter>,
     timeline: Timeline,
     feed: broadcast::Sender<Event>,
@@ -73,19 +69,15 @@ pub(super) type Answer<T> = Result<T, Problem>;
 impl State {
     /// The state of a daemon that has attached and not yet served.
     pub fn new(load: Load) -> Self {
-        let Load { config, kernel, interfaces, rate, keeper, settler } = load;
+        let Load { config, kernel, interfaces, rate, keeper } = load;
         let endpoints = config.endpoints.len();
         Self {
             wire_ids: wire_ids(&config),
             samples: Samples::new(endpoints),
             healthy: vec![None; endpoints],
             last_error: vec![None; endpoints],
-            partitions: VecDeque::new(),
-            slots: SlotTable::default(),
-            settler,
-            generation: 0,
+            ledger: Ledger::default(),
             look: None,
-            request_ids: HashMap::new(),
             waiters: Vec::new(),
             timeline: Timeline::default(),
             feed: broadcast::Sender::new(4096),
@@ -109,9 +101,7 @@ impl State {
         let mut new = Self::new(load);
         new.config_number = self.config_number + 1;
         new.counted = self.counters().unwrap_or_else(|| std::mem::take(&mut self.counted));
-        new.generation = self.generation;
-        new.partitions = std::mem::take(&mut self.partitions);
-        new.request_ids = std::mem::take(&mut self.request_ids);
+        new.ledger = std::mem::take(&mut self.ledger).into_history();
         new.held = std::mem::take(&mut self.held);
         new.waiters = std::mem::take(&mut self.waiters);
         new.timeline = std::mem::take(&mut self.timeline);
@@ -128,11 +118,11 @@ impl State {
             Command::Apply { reply, .. } if reply.is_closed() => {}
             Command::Enable { reply, .. } if reply.is_closed() => {}
             Command::Apply { name, request, step, connection, reply } => {
-                let before = self.generation;
+                let before = self.ledger.next_generation();
                 let answer = self.apply(&name, *request, step, connection).await;
                 // What an earlier request has made stays.
                 if let Err(Ok(unheard)) = reply.send(answer)
-                    && unheard.generation > before
+                    && unheard.generation >= before
                 {
                     self.unheard(unheard.generation);
                 }
@@ -146,17 +136,17 @@ impl State {
             Command::Heal { name, reply } => drop(reply.send(self.heal(&name))),
             Command::HealAll(reply) => drop(reply.send(Ok(self.heal_where(|_| true, HealedBy::Request)))),
             Command::Partitions(reply) => {
-                let views = (0..self.partitions.len()).map(|at| self.view(at)).collect();
+                let views = self.ledger.iter().map(|partition| self.view(partition)).collect();
                 let _ = reply.send(views);
             }
             Command::Partition { name, reply } => {
-                let _ = reply.send(self.newest(&name).map(|at| self.view(at)));
+                let _ = reply.send(self.newest(&name).map(|partition| self.view(partition)));
             }
             Command::Recovery { name, generation, wait, reply } => {
                 self.recovery(&name, generation, wait, reply);
             }
             Command::Probes { name, generation, reply } => {
-                let _ = reply.send(self.find(&name, generation).map(|at| self.probes(at)));
+                let _ = reply.send(self.find(&name, generation).map(|partition| self.probes(partition)));
             }
             Command::Mark { text, reply } => {
                 drop(reply.send(self.event(MonoNs::now(), EventKind::Mark { text })));
@@ -166,7 +156,7 @@ impl State {
                 let _ = reply.send(feed);
             }
             Command::Disconnected(connection) => {
-                let is_owned = |partition: &Partition| partition.owner == Some(connection);
+                let is_owned = |life: &Life| life.owner == Some(connection.0);
                 self.heal_where(is_owned, HealedBy::Disconnect);
                 // Enabled later, they would have no owner whose end heals them.
                 self.withdraw_where(is_owned, HealedBy::Disconnect);
@@ -178,7 +168,7 @@ impl State {
 
     /// Ends what was applied for a client that went away before its answer.
     fn unheard(&mut self, generation: u32) {
-        let is_it = |partition: &Partition| partition.generation == generation;
+        let is_it = |life: &Life| life.generation == generation;
         self.heal_where(is_it, HealedBy::Disconnect);
         self.withdraw_where(is_it, HealedBy::Disconnect);
     }
@@ -189,47 +179,59 @@ impl State {
         event
     }
 
-    pub(super) fn newest(&self, name: &str) -> Answer<usize> {
+    /// The newest partition of a name.
+    pub(super) fn newest(&self, name: &str) -> Answer<&Partition> {
         self.find(name, None)
     }
 
-    pub(super) fn find(&self, name: &str, generation: Option<u32>) -> Answer<usize> {
-        self.partitions
-            .iter()
-            .rposition(|partition| {
-                partition.name == name
-                    && generation.is_none_or(|generation| generation == partition.generation)
-            })
-            .ok_or_else(|| {
-                Problem::new(Code::UnknownPartition, format!("no partition \"{name}\" is known"))
-                    .remedy("see `injector status`, or GET /v1/partitions for those still kept")
-            })
+    pub(super) fn find(&self, name: &str, generation: Option<u32>) -> Answer<&Partition> {
+        self.ledger.find(name, generation).ok_or_else(|| {
+            Problem::new(Code::UnknownPartition, format!("no partition \"{name}\" is known"))
+                .remedy("see `injector status`, or GET /v1/partitions for those still kept")
+        })
     }
 
-    pub(super) fn at_generation(&self, generation: u32) -> usize {
-        self.partitions
-            .iter()
-            .rposition(|partition| partition.generation == generation)
+    /// A partition whose generation the caller has from the ledger.
+    pub(super) fn partition(&self, generation: u32) -> &Partition {
+        self.ledger.get(generation).expect("the caller holds the generation of a partition that is kept")
+    }
+
+    pub(super) fn experiment(&mut self, generation: u32) -> &mut Experiment {
+        self.ledger
+            .experiment_mut(generation)
             .expect("the caller holds the generation of a partition that is kept")
     }
 
-    /// A slot that can be written now, and holds no stamps; `None` if all are in use. It is not taken yet.
-    pub(super) fn writable_slot(&mut self) -> Result<Option<SlotIndex>, DatapathError> {
-        let Some((slot, freshness)) = self.slots.free(self.settler.settled()) else { return Ok(None) };
-        if freshness == Freshness::Young {
-            self.kernel.settle();
+    /// Carries out what a transition of the ledger asks for.
+    pub(super) fn carry_out(&mut self, effects: Vec<Effect>) {
+        let mut is_to_be_judged = false;
+        for effect in effects {
+            match effect {
+                Effect::Cut { generation, effective, at } => {
+                    let name = self.partition(generation).life.name.clone();
+                    self.event(at, EventKind::Cut { name, generation, effective });
+                }
+                Effect::Healed(healed) => {
+                    if let Some(check) = &self.partition(healed.generation).experiment.check {
+                        check.stop();
+                    }
+                    // What came before our programs since the last look is found right after the heal.
+                    self.hooks_watched = None;
+                    self.event(healed.end_ns, EventKind::Heal { healed });
+                }
+                Effect::LeaseLapsed { expired } => {
+                    tracing::error!(
+                        "the lease lapsed: this process was held up; every partition has been healed"
+                    );
+                    self.event(expired, EventKind::LeaseLapsed);
+                }
+                Effect::StampsKept { error } => tracing::warn!(error, "stamps could not be freed"),
+                Effect::Judge => is_to_be_judged = true,
+            }
         }
-        if freshness != Freshness::New {
-            // Stamps of a program that still ran when the slot was freed.
-            self.kernel.forget(slot)?;
+        if is_to_be_judged {
+            self.judge_watched();
         }
-        Ok(Some(slot))
-    }
-
-    /// Frees a slot whose bit has left the word.
-    pub(super) fn release(&mut self, slot: SlotIndex) {
-        let age = self.settler.freed();
-        self.slots.release(slot, age);
     }
 
     /// Takes in news of an interface; answers the namespaces whose probes are to be started anew.
@@ -247,13 +249,11 @@ impl State {
 
     /// What is cut now, as far as the interfaces are concerned.
     pub(super) fn cuts(&self) -> Cuts {
-        let open = self.partitions.iter().filter(|partition| partition.is_open());
+        let open = self.ledger.iter().filter(|partition| partition.life.is_open());
+        let is_lossy = |partition: &Partition| partition.experiment.request.loss != Percent::ALL;
         Cuts {
-            open_since: open.filter_map(|partition| partition.cut.map(|cut| cut.begin_ns)).min(),
-            is_rolling: self
-                .partitions
-                .iter()
-                .any(|partition| partition.is_live() && partition.request.loss != Percent::ALL),
+            open_since: open.filter_map(|partition| partition.life.cut.map(|cut| cut.begin_ns)).min(),
+            is_rolling: self.ledger.iter().any(|partition| partition.life.is_live() && is_lossy(partition)),
         }
     }
 
@@ -298,33 +298,24 @@ impl State {
 
     /// Whether something has to be looked at regularly.
     pub fn is_busy(&self) -> bool {
-        !self.waiters.is_empty() || !self.held.is_empty() || self.partitions.iter().any(Partition::is_open)
+        !self.waiters.is_empty() || !self.held.is_empty() || self.ledger.is_open()
     }
 
     /// When the kernel next starts or ends something by itself.
     pub fn next_instant(&self) -> Option<MonoNs> {
-        self.partitions
-            .iter()
-            .filter(|partition| partition.is_live())
-            .map(|partition| match partition.state {
-                PartitionState::Scheduled => partition.starts_at,
-                _ => partition.ends_at,
-            })
-            .min()
+        self.ledger.next_instant()
     }
 
     /// Looks at everything that time alone changes.
     pub fn tick(&mut self) {
-        let now = MonoNs::now();
-        self.expire(now);
+        let now = Now::read();
+        let effects = self.ledger.expire(&mut self.kernel, now);
+        self.carry_out(effects);
         let max_for = self.config.max_for.0;
-        self.withdraw_where(
-            |partition| now.saturating_since(partition.prepared_at) > max_for,
-            HealedBy::Request,
-        );
+        self.withdraw_where(|life| now.mono.saturating_since(life.prepared_at) > max_for, HealedBy::Request);
         self.judge_watched();
         self.answer_waiters();
-        if !self.partitions.iter().any(Partition::is_open) {
+        if !self.ledger.is_open() {
             self.samples.trim(std::iter::empty());
         }
     }
@@ -332,7 +323,7 @@ impl State {
     /// Asks what is on the hooks while something is cut, and once more after each heal.
     pub fn watch_hooks(&mut self) {
         let now = MonoNs::now();
-        let is_cut = self.partitions.iter().any(|partition| partition.state == PartitionState::Active);
+        let is_cut = self.ledger.iter().any(|partition| partition.life.state == PartitionState::Active);
         let is_due = match self.hooks_watched {
             None => true,
             Some(last) => is_cut && now.saturating_since(last) >= HOOKS_WATCHED_EVERY,
@@ -375,25 +366,21 @@ impl State {
             .collect()
     }
 
-    /// The stamps of a slot, or none where the map can't be read (which is logged).
-    pub(super) fn stamps(
-        &self,
-        slot: SlotIndex,
-        partition: &Partition,
-    ) -> Vec<(Link, injector_common::record::LinkStamps)> {
-        let links = &partition.resolved.links;
-        self.kernel.link_stamps(slot, partition.generation, links).unwrap_or_else(|error| {
+    /// The stamps of a partition, or none where the map can't be read (which is logged) or its slot was freed.
+    pub(super) fn stamps(&self, life: &Life) -> Vec<(Link, injector_common::record::LinkStamps)> {
+        let Some(slot) = life.slot else { return Vec::new() };
+        self.kernel.link_stamps(slot, life.generation, &life.links).unwrap_or_else(|error| {
             tracing::error!(%error, "stamps could not be read");
             Vec::new()
         })
     }
 
-    pub(super) fn view(&self, at: usize) -> PartitionView {
-        let partition = &self.partitions[at];
-        let links = match partition.slot {
-            Some(slot) => self.counters_of(&partition.resolved.links, &self.stamps(slot, partition)),
-            None => partition.final_counters(),
+    pub(super) fn view(&self, partition: &Partition) -> PartitionView {
+        let Partition { life, experiment } = partition;
+        let links = match life.slot {
+            Some(_) => self.counters_of(&life.links, &self.stamps(life)),
+            None => experiment.final_counters(),
         };
-        partition.view(&self.config.names, links)
+        experiment.view(life, &self.config.names, links)
     }
 }

@@ -74,15 +74,15 @@ impl State {
     /// Asks every namespace for its connections, for partitions that drop everything on their links now.
     pub fn ask_for_connections(&mut self, sink: &Sink) {
         let now = MonoNs::now();
-        for partition in &mut self.partitions {
-            let is_full = partition.request.is_full();
-            let is_settled = partition.cut.is_some_and(|cut| cut.end_ns + SETTLED <= now);
-            let is_asked = partition.witness.asked.is_some_and(|asked| asked + INTERVAL > now);
-            if partition.state != PartitionState::Active || !is_full || !is_settled || is_asked {
+        for (life, experiment) in self.ledger.iter_mut() {
+            let is_full = experiment.request.is_full();
+            let is_settled = life.cut.is_some_and(|cut| cut.end_ns + SETTLED <= now);
+            let is_asked = experiment.witness.asked.is_some_and(|asked| asked + INTERVAL > now);
+            if life.state != PartitionState::Active || !is_full || !is_settled || is_asked {
                 continue;
             }
-            partition.witness.asked = Some(now);
-            let generation = partition.generation;
+            experiment.witness.asked = Some(now);
+            let generation = life.generation;
             for worker in self.interfaces.workers.all() {
                 let (sink, namespace) = (sink.clone(), worker.identity());
                 // A namespace that is gone has no connections.
@@ -102,21 +102,19 @@ impl State {
     /// Takes in the connections of a namespace, unless the cut was over before they were read.
     pub fn connections(&mut self, found: Connections) {
         let Connections { generation, namespace, seen, sockets } = found;
-        let is_wanted = |partition: &Partition| {
-            partition.generation == generation
-                && partition.is_open()
-                && partition.ends_at > seen
-                && partition.heal.is_none_or(|heal| heal.begin_ns > seen)
-        };
-        let Some(at) = self.partitions.iter().position(is_wanted) else { return };
-        let links = &self.partitions[at].resolved.links;
+        let Some(Partition { life, .. }) = self.ledger.get(generation) else { return };
+        let is_wanted =
+            life.is_open() && life.ends_at > seen && life.heal.is_none_or(|heal| heal.begin_ns > seen);
+        if !is_wanted {
+            return;
+        }
         let on_links = sockets.into_iter().filter_map(|socket| {
             // It counts what it receives.
             let link = Link { src: self.peer_at(socket.remote.0)?, dst: self.peer_at(socket.local.0)? };
-            links.binary_search(&link).is_ok().then_some((link, socket))
+            life.cuts(&link).then_some((link, socket))
         });
         let on_links: Vec<_> = on_links.collect();
-        self.partitions[at].witness.add(namespace, on_links);
+        self.experiment(generation).witness.add(namespace, on_links);
     }
 }
 

@@ -10,6 +10,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 use super::mapped::Mapped;
 use super::owner::Owner;
 use injector_core::clock::MonoNs;
+use injector_core::ledger::{Interval, Lapsed};
 
 /// How long the programs go on cutting without a sign of life.
 pub const LEASE: Duration = Duration::from_secs(2);
@@ -22,14 +23,6 @@ const PID: usize = 2;
 const STARTED: usize = 3;
 const BOOT: usize = 4;
 const PID_NAMESPACE: usize = 5;
-
-/// The lease ran out: the word was emptied, and nothing that was live comes back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the lease ran out at {expired:?}: every partition was healed then")]
-pub struct Lapsed {
-    /// From when the programs passed everything.
-    pub expired: MonoNs,
-}
 
 /// The word and its lease, shared by the daemon's one task and the lease thread.
 #[derive(Clone)]
@@ -49,15 +42,6 @@ struct State {
     /// A lapse that the daemon's task has not heard of yet: until then it may not store.
     unheard: Option<Lapsed>,
     stop: bool,
-}
-
-/// The interval around one store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Interval {
-    /// Before it.
-    pub begin: MonoNs,
-    /// After it: no verdict that begins later is by the old word.
-    pub end: MonoNs,
 }
 
 /// Until when a sign of life renews the lease.

@@ -18,11 +18,12 @@ use super::identify::NameMaps;
 use super::mapped::Mapped;
 use super::object::{Clocks, Object};
 use super::owner::Owner;
-use super::{Datapath, DatapathError, Gate, Interval, Lapsed, Pins, Presence, SlotIndex};
+use super::{DatapathError, Gate, Pins, Settler};
 use injector_core::config::Config;
 use injector_core::identity::Identity;
+use injector_core::ledger::{DataPlane, Interval, Lapsed};
 use injector_core::model::{Link, PeerId};
-use injector_core::plan::{Cell, Column};
+use injector_core::plan::{Age, Cell, Column, Presence, SlotIndex};
 
 /// The maps of a loaded object.
 pub struct Kernel {
@@ -41,6 +42,10 @@ pub struct Kernel {
     /// against looking up each link of a partition.
     stamped: AtomicUsize,
     log: Option<Log>,
+    /// Lets freed slots age; without it each waits when it is taken again.
+    settler: Option<Settler>,
+    /// Slots that were freed without a settler.
+    freed: u64,
 }
 
 impl Kernel {
@@ -74,6 +79,8 @@ impl Kernel {
             side,
             stamped: AtomicUsize::new(0),
             log: None,
+            settler: None,
+            freed: 0,
         })
     }
 
@@ -129,6 +136,15 @@ impl Kernel {
                 logger.flush();
             }
         })));
+        Ok(())
+    }
+
+    /// Starts the thread that lets freed slots age, so that taking one again does not wait.
+    ///
+    /// # Errors
+    /// If there can't be one more thread.
+    pub fn start_settler(&mut self) -> std::io::Result<()> {
+        self.settler = Some(Settler::start()?);
         Ok(())
     }
 
@@ -240,7 +256,61 @@ impl Bells {
     }
 }
 
-impl Datapath for Kernel {
+impl Kernel {
+    /// What the programs stamped for a slot's links, over all CPUs; only those that have stamps, in the links' order.
+    pub fn link_stamps(
+        &self,
+        index: SlotIndex,
+        generation: u32,
+        links: &[Link],
+    ) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
+        let slot = u32::from(index.0);
+        if links.len() > self.stamped.load(Ordering::Relaxed) {
+            return self.walk(slot, generation);
+        }
+        let mut found = Vec::new();
+        for link in links {
+            let key = LinkKey { generation, slot, src: link.src.0, dst: link.dst.0 };
+            if let Some(sum) = self.stamps(&key)? {
+                found.push((*link, sum));
+            }
+        }
+        found.sort_unstable_by_key(|(link, _)| *link);
+        Ok(found)
+    }
+
+    /// The first responses stamped for a slot: wire id and nanoseconds.
+    pub fn responses(&self, index: SlotIndex, generation: u32) -> Result<Vec<(u32, u64)>, DatapathError> {
+        let fail = |source| DatapathError::Map { name: "RESPONSES", source };
+        let mut found = Vec::new();
+        for key in self.responses.keys() {
+            let key = key.map_err(fail)?;
+            if (key.slot, key.generation) != (u32::from(index.0), generation) {
+                continue;
+            }
+            let mut first = 0;
+            for stamp in self.responses.get(&key, 0).map_err(fail)?.iter() {
+                earliest(&mut first, *stamp);
+            }
+            if first != 0 {
+                found.push((key.endpoint, first));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The counters, over all CPUs, by `injector_common::record::counter`.
+    pub fn counters(&self) -> Result<Vec<u64>, DatapathError> {
+        let fail = |source| DatapathError::Map { name: "COUNTERS", source };
+        (0..counter::COUNT)
+            .map(|index| Ok(self.counters.get(&index, 0).map_err(fail)?.iter().sum()))
+            .collect()
+    }
+}
+
+impl DataPlane for Kernel {
+    type Error = DatapathError;
+
     fn write_slot(&mut self, index: SlotIndex, slot: &Slot) -> Result<(), DatapathError> {
         let name = "SLOTS";
         self.slots.set(u32::from(index.0), slot, 0).map_err(|source| DatapathError::Map { name, source })
@@ -266,46 +336,6 @@ impl Datapath for Kernel {
         }
     }
 
-    fn link_stamps(
-        &self,
-        index: SlotIndex,
-        generation: u32,
-        links: &[Link],
-    ) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
-        let slot = u32::from(index.0);
-        if links.len() > self.stamped.load(Ordering::Relaxed) {
-            return self.walk(slot, generation);
-        }
-        let mut found = Vec::new();
-        for link in links {
-            let key = LinkKey { generation, slot, src: link.src.0, dst: link.dst.0 };
-            if let Some(sum) = self.stamps(&key)? {
-                found.push((*link, sum));
-            }
-        }
-        found.sort_unstable_by_key(|(link, _)| *link);
-        Ok(found)
-    }
-
-    fn responses(&self, index: SlotIndex, generation: u32) -> Result<Vec<(u32, u64)>, DatapathError> {
-        let fail = |source| DatapathError::Map { name: "RESPONSES", source };
-        let mut found = Vec::new();
-        for key in self.responses.keys() {
-            let key = key.map_err(fail)?;
-            if (key.slot, key.generation) != (u32::from(index.0), generation) {
-                continue;
-            }
-            let mut first = 0;
-            for stamp in self.responses.get(&key, 0).map_err(fail)?.iter() {
-                earliest(&mut first, *stamp);
-            }
-            if first != 0 {
-                found.push((key.endpoint, first));
-            }
-        }
-        Ok(found)
-    }
-
     fn forget(&mut self, index: SlotIndex) -> Result<(), DatapathError> {
         let of = |name| move |source| DatapathError::Map { name, source };
         let slot = u32::from(index.0);
@@ -324,14 +354,24 @@ impl Datapath for Kernel {
         self.gate.store(word)
     }
 
-    fn settle(&self) {
+    fn renew(&mut self) -> Option<Lapsed> {
+        self.gate.renew()
+    }
+
+    fn acknowledge(&mut self) -> Option<Lapsed> {
+        self.gate.acknowledge()
+    }
+
+    fn settle(&mut self) {
         super::gate::settle();
     }
 
-    fn counters(&self) -> Result<Vec<u64>, DatapathError> {
-        let fail = |source| DatapathError::Map { name: "COUNTERS", source };
-        (0..counter::COUNT)
-            .map(|index| Ok(self.counters.get(&index, 0).map_err(fail)?.iter().sum()))
-            .collect()
+    fn freed(&mut self) -> Age {
+        self.freed += 1;
+        self.settler.as_ref().map_or(Age(self.freed), Settler::freed)
+    }
+
+    fn settled(&self) -> Age {
+        self.settler.as_ref().map_or(Age(0), Settler::settled)
     }
 }

@@ -20,7 +20,7 @@ pub use attach::{Attachment, Hooks, Refused, look, shown};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
-pub use gate::{Gate, Interval, Keeper, LEASE, Lapsed};
+pub use gate::{Gate, Keeper, LEASE};
 pub use instances::Instances;
 pub use kernel::{Bells, Kernel};
 pub use leftovers::{Leftover, Sweep, sweep};
@@ -29,38 +29,7 @@ pub use owner::{Life, Owner};
 pub use pins::Pins;
 pub use settler::Settler;
 
-use injector_common::Word;
-use injector_common::record::LinkStamps;
-use injector_common::slot::Slot;
-
-use injector_core::model::Link;
-use injector_core::plan::{Cell, Step};
-pub use injector_core::plan::{Presence, SlotIndex};
-
-/// What the daemon asks of the data plane. Nothing here takes effect but by the gate's word.
-pub trait Datapath {
-    /// Writes a slot that is neither live nor watched.
-    fn write_slot(&mut self, index: SlotIndex, slot: &Slot) -> Result<(), DatapathError>;
-    /// Adds a slot to, or takes it out of, cells of the matrix.
-    fn write_cells(&mut self, index: SlotIndex, cells: &[Cell], presence: Presence);
-    /// What the programs stamped for a slot's links, over all CPUs; only those that have stamps, in the links' order.
-    fn link_stamps(
-        &self,
-        index: SlotIndex,
-        generation: u32,
-        links: &[Link],
-    ) -> Result<Vec<(Link, LinkStamps)>, DatapathError>;
-    /// The first responses stamped for a slot: wire id and nanoseconds.
-    fn responses(&self, index: SlotIndex, generation: u32) -> Result<Vec<(u32, u64)>, DatapathError>;
-    /// Frees what was stamped for a slot, under any generation.
-    fn forget(&mut self, index: SlotIndex) -> Result<(), DatapathError>;
-    /// Commits a word.
-    fn store(&mut self, word: Word) -> Result<Interval, Lapsed>;
-    /// Waits until no program runs that has read an older word.
-    fn settle(&self);
-    /// The counters, over all CPUs, by `injector_common::record::counter`.
-    fn counters(&self) -> Result<Vec<u64>, DatapathError>;
-}
+use injector_core::ledger::{Fault, Lapsed};
 
 /// The programs for one interface.
 pub type Instance = aya::Ebpf;
@@ -165,32 +134,11 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Carries out the steps in their order; if one fails, those before it are undone in reverse.
-///
-/// Answers the interval of the last commit among them.
-pub fn execute<D: Datapath>(datapath: &mut D, steps: &[Step]) -> Result<Option<Interval>, DatapathError> {
-    let mut committed = None;
-    for (at, step) in steps.iter().enumerate() {
-        match carry_out(datapath, step) {
-            Ok(interval) => committed = interval.or(committed),
-            Err(error) => {
-                for undo in steps[..at].iter().rev().filter_map(Step::undo) {
-                    if let Err(error) = carry_out(datapath, &undo) {
-                        tracing::error!(%error, ?undo, "a step could not be undone");
-                    }
-                }
-                return Err(error);
-            }
+impl From<Fault<Self>> for DatapathError {
+    fn from(fault: Fault<Self>) -> Self {
+        match fault {
+            Fault::Plane(error) => error,
+            Fault::Lapsed(lapsed) => Self::Lapsed(lapsed),
         }
     }
-    Ok(committed)
-}
-
-fn carry_out<D: Datapath>(datapath: &mut D, step: &Step) -> Result<Option<Interval>, DatapathError> {
-    match step {
-        Step::Slot(index, slot) => datapath.write_slot(*index, slot)?,
-        Step::Cells(index, cells, presence) => datapath.write_cells(*index, cells, *presence),
-        Step::Word(word) => return Ok(Some(datapath.store(*word)?)),
-    }
-    Ok(None)
 }

@@ -10,15 +10,17 @@ use std::time::Duration;
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, PerCpuHashMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use injector::datapath::{Clocks, Datapath as _, Kernel, Presence, SlotIndex, chain};
+use injector::datapath::{Clocks, Kernel, chain};
 use injector_common::Word;
 use injector_common::key::{Address, Claim, LinkKey, ResponseKey, StreamKey};
 use injector_common::record::{Lease, LinkStamps, TestInput, earliest};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
 use injector_core::config::Config;
 use injector_core::identity::{Identity, Mac};
+use injector_core::ledger::DataPlane as _;
 use injector_core::model::{Link, PeerId};
 use injector_core::plan::Cell;
+use injector_core::plan::{Presence, SlotIndex};
 
 /// The programs by hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,13 +15,14 @@ use std::time::Duration;
 use self::round::{Heard, Round, Silence, Trip};
 use self::tally::{Tally, Unchecked};
 use super::interfaces::{Interfaces, Nic};
-use super::partition::Partition;
+use super::partition::{Experiment, Partition};
 use super::state::State;
 use crate::netns::Identity;
 use crate::server::command::{Command, Step};
 use injector_core::api::{LinkCheck, PartitionState};
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
+use injector_core::ledger::Life;
 use injector_core::model::{Link, PeerNames};
 
 /// How many links of a partition are checked at most.
@@ -251,17 +252,17 @@ impl State {
                 if self.known(name, &request).ok()?.is_some() {
                     return None;
                 }
-                let partition = self.resolve(name, request, Step::DryRun, *connection).ok()?;
-                Some((partition.resolved.links, partition.seed))
+                let Partition { life, experiment } = self.resolve(name, request, *connection).ok()?;
+                Some((life.links, experiment.seed))
             }
             Command::Enable { name, at: None, .. } => {
-                let partition = &self.partitions[self.newest(name).ok()?];
-                let request = &partition.request;
-                let is_wanted = partition.state == PartitionState::Prepared
+                let Partition { life, experiment } = self.newest(name).ok()?;
+                let request = &experiment.request;
+                let is_wanted = life.state == PartitionState::Prepared
                     && request.verify.is_some()
                     && request.at.is_none()
                     && request.is_full();
-                is_wanted.then(|| (partition.resolved.links.clone(), None))
+                is_wanted.then(|| (life.links.clone(), None))
             }
             _ => None,
         }
@@ -284,15 +285,15 @@ impl State {
     }
 
     /// The check of a partition that is made live.
-    pub(super) fn take_check(&mut self, partition: usize) -> Option<Check> {
-        let partition = &self.partitions[partition];
+    pub(super) fn take_check(&mut self, generation: u32) -> Option<Check> {
         let control = self.control.take();
-        partition.request.verify?;
-        let links = &partition.resolved.links;
+        let Partition { life, experiment } = self.partition(generation);
+        experiment.request.verify?;
+        let links = &life.links;
         let mut check = control.map_or_else(|| Check::new(links), |control| control.check);
         for link in links {
             let tally = check.links.entry(*link).or_default();
-            if !partition.request.is_full() {
+            if !experiment.request.is_full() {
                 tally.why = Some(Unchecked::NotFull);
             }
         }
@@ -302,11 +303,10 @@ impl State {
     /// Begins the tries that are due, and counts those that have taken too long.
     pub fn ask_for_checks(&mut self, sink: &Sink) {
         let now = MonoNs::now();
-        for partition in &mut self.partitions {
-            let due = due(partition, now);
-            let ends_at = partition.ends_at;
-            let starts_at = partition.starts_at;
-            let Some(check) = &mut partition.check else { continue };
+        for (life, experiment) in self.ledger.iter_mut() {
+            let due = due(life, experiment, now);
+            let Life { starts_at, ends_at, .. } = *life;
+            let Some(check) = &mut experiment.check else { continue };
             check.settle(now);
             match due {
                 Due::Control => {
@@ -325,7 +325,7 @@ impl State {
     /// Takes in a report of a namespace.
     pub fn checked(&mut self, report: Report) {
         let held = self.held.iter_mut().map(|held| &mut held.control.check);
-        let open = self.partitions.iter_mut().filter_map(|partition| partition.check.as_mut());
+        let open = self.ledger.iter_mut().filter_map(|(_, experiment)| experiment.check.as_mut());
         let mut left = Some(report);
         for check in held.chain(open) {
             left = left.and_then(|report| check.report(report));
@@ -340,18 +340,18 @@ enum Due {
     Try,
 }
 
-fn due(partition: &Partition, now: MonoNs) -> Due {
-    let Some(check) = partition.check.as_ref().filter(|check| check.pending.is_none()) else {
+fn due(life: &Life, experiment: &Experiment, now: MonoNs) -> Due {
+    let Some(check) = experiment.check.as_ref().filter(|check| check.pending.is_none()) else {
         return Due::Nothing;
     };
-    if !partition.request.is_full() {
+    if !experiment.request.is_full() {
         return Due::Nothing;
     }
-    let left = partition.ends_at.saturating_since(now);
+    let left = life.ends_at.saturating_since(now);
     let since = check.asked.map_or(Duration::MAX, |asked| now.saturating_since(asked));
-    match (partition.state, partition.cut) {
+    match (life.state, life.cut) {
         (PartitionState::Scheduled, _) => {
-            let is_near = partition.starts_at.saturating_since(now) <= AHEAD;
+            let is_near = life.starts_at.saturating_since(now) <= AHEAD;
             if is_near && check.proven.is_none() { Due::Control } else { Due::Nothing }
         }
         (PartitionState::Active, Some(cut)) => {
