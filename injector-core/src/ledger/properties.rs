@@ -272,21 +272,7 @@ impl World {
             Happening::Prepare { links, length, owner, request } => {
                 self.prepare(*links, *length, *owner, *request);
             }
-            Happening::Commit { which, ahead } => {
-                let prepared = |life: &Life| life.state == PartitionState::Prepared;
-                if let Some(generation) = self.pick(*which, prepared) {
-                    let before = self.fake.word;
-                    let ahead = ahead.map(|ahead| MonoNs(self.fake.now + ahead));
-                    let changed = self.ledger.commit(&mut self.fake, generation, ahead, now);
-                    if let Err(fault) = &changed.answer {
-                        assert!(self.ledger.get(generation).is_none(), "it is gone");
-                        if matches!(fault, Fault::Plane(_)) {
-                            assert_eq!(self.fake.word, before);
-                        }
-                    }
-                    self.take(changed.effects);
-                }
-            }
+            Happening::Commit { which, ahead } => self.commit(*which, *ahead),
             Happening::Heal { which } => {
                 if let Some(generation) = self.pick(*which, Life::is_live) {
                     let is_it = |life: &Life| life.generation == generation;
@@ -331,23 +317,7 @@ impl World {
                 assert_eq!(self.pick(0, over), None, "it has ended");
                 self.take(effects);
             }
-            Happening::Close => {
-                let watched = self.ledger.generations(|life| life.state == PartitionState::Watched);
-                match self.ledger.close(&mut self.fake, &watched) {
-                    Ok(effects) => {
-                        for generation in watched {
-                            assert!(self.closed.insert(generation), "a record is final once");
-                        }
-                        self.take(effects);
-                    }
-                    Err(lapsed) => {
-                        let effects = self.ledger.lapse(&mut self.fake, lapsed, now);
-                        self.take(effects);
-                    }
-                }
-                let again: Vec<u32> = self.closed.iter().copied().collect();
-                assert_eq!(self.ledger.close(&mut self.fake, &again), Ok(Vec::new()), "closed once");
-            }
+            Happening::Close => self.close(),
             Happening::Evict => {
                 let effects = self.ledger.evict_oldest_watch("another", now.mono);
                 self.take(effects);
@@ -373,6 +343,42 @@ impl World {
             Happening::Forget => self.ledger.forget_oldest(1),
         }
         self.check();
+    }
+
+    fn commit(&mut self, which: usize, ahead: Option<u64>) {
+        let now = self.now();
+        let prepared = |life: &Life| life.state == PartitionState::Prepared;
+        if let Some(generation) = self.pick(which, prepared) {
+            let before = self.fake.word;
+            let ahead = ahead.map(|ahead| MonoNs(self.fake.now + ahead));
+            let changed = self.ledger.commit(&mut self.fake, generation, ahead, now);
+            if let Err(fault) = &changed.answer {
+                assert!(self.ledger.get(generation).is_none(), "it is gone");
+                if matches!(fault, Fault::Plane(_)) {
+                    assert_eq!(self.fake.word, before);
+                }
+            }
+            self.take(changed.effects);
+        }
+    }
+
+    fn close(&mut self) {
+        let now = self.now();
+        let watched = self.ledger.generations(|life| life.state == PartitionState::Watched);
+        match self.ledger.close(&mut self.fake, &watched) {
+            Ok(effects) => {
+                for generation in watched {
+                    assert!(self.closed.insert(generation), "a record is final once");
+                }
+                self.take(effects);
+            }
+            Err(lapsed) => {
+                let effects = self.ledger.lapse(&mut self.fake, lapsed, now);
+                self.take(effects);
+            }
+        }
+        let again: Vec<u32> = self.closed.iter().copied().collect();
+        assert_eq!(self.ledger.close(&mut self.fake, &again), Ok(Vec::new()), "closed once");
     }
 
     fn prepare(&mut self, links: u8, length: u64, owner: Option<u64>, request: Option<u8>) {
@@ -422,12 +428,12 @@ impl World {
             })
         };
         let lent = self.loan.map_or(0, |loan| loan.slot.bit());
-        let live = bits(&Life::is_live);
+        let cutting = bits(&Life::is_live);
         let watched =
             bits(&|life| life.state == PartitionState::Watched && self.cut.contains(&life.generation));
         let _ = bits(&|life| life.slot.is_some());
         let word = self.fake.word;
-        assert_eq!(word.live(), live, "the live half of the word");
+        assert_eq!(word.live(), cutting, "the live half of the word");
         // One that was withdrawn is in the word by the next store.
         let withdrawn =
             bits(&|life| life.state == PartitionState::Watched && !self.cut.contains(&life.generation));
