@@ -11,7 +11,7 @@ use golden::{check, holes, without_prose};
 use injector_core::api::*;
 use injector_core::campaign::{Conduct, Hooks};
 use injector_core::clock::{MonoNs, Span, WallNs};
-use injector_core::model::{Bridge, Direction, NamedLink, Neighbour, Nothing, Shape};
+use injector_core::model::{Bridge, Direction, NamedLink, Neighbour, Nothing, Shape, Traffic};
 use injector_core::run::Run;
 use injector_core::run::dir::{
     CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, NotMade, Probe, Ready, Settings, StopWhen, TrialProbes,
@@ -250,11 +250,13 @@ fn a_record_without_data_has_nulls() {
 
 fn cell() -> Cell {
     Cell {
-        direction: Direction::In,
-        scopes: vec!["tcp/5122".parse().unwrap(), "udp/7000-7010:dst".parse().unwrap()],
-        loss: "30%".parse().unwrap(),
-        flap: Some("200ms/50%".parse().unwrap()),
-        neighbour: Neighbour::Keep,
+        traffic: Traffic {
+            direction: Direction::In,
+            scopes: vec!["tcp/5122".parse().unwrap(), "udp/7000-7010:dst".parse().unwrap()],
+            loss: "30%".parse().unwrap(),
+            flap: Some("200ms/50%".parse().unwrap()),
+            neighbour: Neighbour::Keep,
+        },
         ..Cell::new(
             Shape::Split(vec![vec!["n1".to_owned()], vec!["n2".to_owned(), "n3".to_owned()]]),
             Span::secs(5),
@@ -359,18 +361,16 @@ fn request() -> PartitionRequest {
         for_: Some(Span::secs(5)),
         at: Some(StartAt::MonoNs(at(0))),
         deadline: Some(Span::secs(20)),
-        direction: cell.direction,
-        scopes: cell.scopes,
-        loss: cell.loss,
-        flap: cell.flap,
-        neighbour: cell.neighbour,
+        traffic: cell.traffic,
         seed: Some(7),
         owner: Owner::Connection,
         request_id: Some("once".to_owned()),
-        advisory: vec!["metadata".to_owned()],
-        allow_uncovered: true,
-        strict: true,
-        verify: Some(Verify::Active),
+        verdict: VerdictOptions {
+            advisory: vec!["metadata".to_owned()],
+            allow_uncovered: true,
+            strict: true,
+            verify: Some(Verify::Active),
+        },
         trial: Some(Trial { index: 3, attempt: 2 }),
     }
 }

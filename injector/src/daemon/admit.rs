@@ -73,7 +73,7 @@ impl State {
             .map(|(link, _)| named(&self.config.names, *link).to_string())
             .collect();
         bad.sort_by_key(|(_, found)| std::cmp::Reverse(found.state));
-        if !bad.is_empty() && !partition.request.allow_uncovered {
+        if !bad.is_empty() && !partition.request.verdict.allow_uncovered {
             return Err(self.refusal(&bad));
         }
         if !bad.is_empty() {

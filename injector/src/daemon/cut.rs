@@ -13,7 +13,7 @@ use injector_core::api::{
 };
 use injector_core::clock::{MonoNs, WallOffset};
 use injector_core::measure::Closed;
-use injector_core::model::{Link, PeerId, Percent, seed};
+use injector_core::model::{Link, PeerId, Percent, Traffic, seed};
 use injector_core::plan::{self, Presence, SlotUse};
 use injector_core::topology::{self, TopologyError};
 
@@ -87,15 +87,15 @@ impl State {
             );
         }
         let most = injector_common::slot::MAX_SCOPES;
-        if request.scopes.len() > most {
+        if request.traffic.scopes.len() > most {
             return Err(Problem::new(
                 Code::BadParameter,
-                format!("{} scopes, at most {most}", request.scopes.len()),
+                format!("{} scopes, at most {most}", request.traffic.scopes.len()),
             )
             .field("scopes")
             .remedy("use port ranges"));
         }
-        for name in &request.advisory {
+        for name in &request.verdict.advisory {
             let known =
                 self.config.endpoints.iter().any(|endpoint| endpoint.name == *name || endpoint.base == *name);
             if !known {
@@ -150,7 +150,7 @@ impl State {
         let seed = request.seed.or(control).unwrap_or_else(|| seed::drawn(rand::random()));
         let resolved = topology::resolve(
             &request.shape,
-            request.direction,
+            request.traffic.direction,
             &self.config.names,
             &self.config.presets,
             seed,
@@ -237,8 +237,8 @@ impl State {
         })?;
         partition.slot = Some(slot);
         // Written with times at the commit: until then it is as if over.
-        let contents = plan::slot(&partition.request, partition.generation, MonoNs(0), MonoNs(0));
-        partition.cells = self.cells(&partition.request, &partition.resolved.links);
+        let contents = plan::slot(&partition.request.traffic, partition.generation, MonoNs(0), MonoNs(0));
+        partition.cells = self.cells(&partition.request.traffic, &partition.resolved.links);
         partition.warnings.extend(self.groups_lost(&partition));
         execute(&mut self.kernel, &plan::prepare(slot, contents, &partition.cells))
             .map_err(|error| data_plane(&error))?;
@@ -287,7 +287,8 @@ impl State {
         let life = partition.request.for_.unwrap_or(self.config.max_for);
         let starts_at = ahead.unwrap_or_else(MonoNs::now);
         (partition.starts_at, partition.ends_at) = (starts_at, starts_at + life.0);
-        let contents = plan::slot(&partition.request, generation, partition.starts_at, partition.ends_at);
+        let contents =
+            plan::slot(&partition.request.traffic, generation, partition.starts_at, partition.ends_at);
         let mut slots = self.slots.clone();
         slots.set(slot, SlotUse::Live);
         let steps = [plan::Step::Slot(slot, Box::new(contents)), plan::Step::Word(slots.word())];
@@ -338,7 +339,7 @@ impl State {
     /// Warns where loss is not what was asked for.
     fn warn_of_loss(&mut self, index: usize) {
         let partition = &self.partitions[index];
-        if partition.request.loss == Percent::ALL {
+        if partition.request.traffic.loss == Percent::ALL {
             return;
         }
         let warnings: Vec<Warning> = partition
@@ -359,7 +360,7 @@ impl State {
     }
 
     /// What a partition affects in the matrix, as the peers are known now.
-    fn cells(&self, request: &PartitionRequest, links: &[Link]) -> Vec<plan::Cell> {
+    fn cells(&self, traffic: &Traffic, links: &[Link]) -> Vec<plan::Cell> {
         let identity = self.interfaces.hooked_identity();
         let bound = identity.bound();
         let peers: Vec<PeerId> = self.config.names.peers().collect();
@@ -369,7 +370,7 @@ impl State {
             forwards: &forwards,
             is_bound: &|peer| bound.contains(&peer),
         };
-        plan::cells(request, links, &around)
+        plan::cells(traffic, links, &around)
     }
 
     /// Warns where multicast and broadcast are lost for the world as well, which is not cut off.

@@ -41,7 +41,7 @@ impl State {
             shape: ShapePair {
                 asked: partition.request.shape.clone(),
                 resolved: partition.resolved.shape.clone(),
-                direction: partition.request.direction,
+                direction: partition.request.traffic.direction,
             },
             seed: partition.seed,
             ready: self.config.ready,
@@ -73,7 +73,7 @@ impl State {
             closed_by: partition.closed_by.clone(),
             broken: partition.broken.clone().or(unread),
             warnings,
-            is_strict: partition.request.strict,
+            is_strict: partition.request.verdict.strict,
             lost_events: lost,
             cpu_pressure: share(now_pressure.cpu, partition.pressure.cpu),
             io_pressure: share(now_pressure.io, partition.pressure.io),
@@ -85,7 +85,7 @@ impl State {
     /// Whether an endpoint's probes come from a peer, or from the world, on a link that the partition cuts for them. A
     /// scope with ports is taken for other traffic than the probe's.
     fn is_unseen(&self, index: usize, partition: &Partition) -> bool {
-        let scopes = &partition.request.scopes;
+        let scopes = &partition.request.traffic.scopes;
         let is_cut = scopes.is_empty()
             || scopes.iter().any(|scope| scope.protocol == Protocol::Tcp && scope.ports.is_none());
         let samples = self.samples.since(EndpointId(index), partition.samples_from[index]);

@@ -137,7 +137,8 @@ impl Partition {
     /// Its links, as their coverage depends on all of them.
     pub fn cut_links(&self) -> CutLinks<'_> {
         let may_be_grouped = |scope: &Scope| scope.protocol != Protocol::Tcp;
-        let is_grouped = self.request.scopes.is_empty() || self.request.scopes.iter().any(may_be_grouped);
+        let is_grouped =
+            self.request.traffic.scopes.is_empty() || self.request.traffic.scopes.iter().any(may_be_grouped);
         CutLinks { links: &self.resolved.links, is_grouped }
     }
 

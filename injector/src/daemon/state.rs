@@ -253,7 +253,7 @@ impl State {
             is_rolling: self
                 .partitions
                 .iter()
-                .any(|partition| partition.is_live() && partition.request.loss != Percent::ALL),
+                .any(|partition| partition.is_live() && partition.request.traffic.loss != Percent::ALL),
         }
     }
 
@@ -282,7 +282,7 @@ impl State {
     pub(super) fn required(&self, endpoint: usize, request: &PartitionRequest) -> bool {
         let endpoint = &self.config.endpoints[endpoint];
         endpoint.role == Role::Required
-            && !request.advisory.iter().any(|name| *name == endpoint.name || *name == endpoint.base)
+            && !request.verdict.advisory.iter().any(|name| *name == endpoint.name || *name == endpoint.base)
     }
 
     /// The data plane's counters since the start; `None` where the map can't be read.

@@ -75,7 +75,7 @@ impl State {
     pub fn ask_for_connections(&mut self, sink: &Sink) {
         let now = MonoNs::now();
         for partition in &mut self.partitions {
-            let is_full = partition.request.is_full();
+            let is_full = partition.request.traffic.is_full();
             let is_settled = partition.cut.is_some_and(|cut| cut.end_ns + SETTLED <= now);
             let is_asked = partition.witness.asked.is_some_and(|asked| asked + INTERVAL > now);
             if partition.state != PartitionState::Active || !is_full || !is_settled || is_asked {

@@ -242,9 +242,9 @@ impl State {
     fn to_be_controlled(&self, command: &Command) -> Option<(Vec<Link>, Option<u64>)> {
         match command {
             Command::Apply { name, request, step: Step::Apply, connection, .. }
-                if request.verify.is_some()
+                if request.verdict.verify.is_some()
                     && request.at.is_none()
-                    && request.is_full()
+                    && request.traffic.is_full()
                     && !self.stopping =>
             {
                 let request = self.normalised((**request).clone()).ok()?;
@@ -258,9 +258,9 @@ impl State {
                 let partition = &self.partitions[self.newest(name).ok()?];
                 let request = &partition.request;
                 let is_wanted = partition.state == PartitionState::Prepared
-                    && request.verify.is_some()
+                    && request.verdict.verify.is_some()
                     && request.at.is_none()
-                    && request.is_full();
+                    && request.traffic.is_full();
                 is_wanted.then(|| (partition.resolved.links.clone(), None))
             }
             _ => None,
@@ -287,12 +287,12 @@ impl State {
     pub(super) fn take_check(&mut self, partition: usize) -> Option<Check> {
         let partition = &self.partitions[partition];
         let control = self.control.take();
-        partition.request.verify?;
+        partition.request.verdict.verify?;
         let links = &partition.resolved.links;
         let mut check = control.map_or_else(|| Check::new(links), |control| control.check);
         for link in links {
             let tally = check.links.entry(*link).or_default();
-            if !partition.request.is_full() {
+            if !partition.request.traffic.is_full() {
                 tally.why = Some(Unchecked::NotFull);
             }
         }
@@ -344,7 +344,7 @@ fn due(partition: &Partition, now: MonoNs) -> Due {
     let Some(check) = partition.check.as_ref().filter(|check| check.pending.is_none()) else {
         return Due::Nothing;
     };
-    if !partition.request.is_full() {
+    if !partition.request.traffic.is_full() {
         return Due::Nothing;
     }
     let left = partition.ends_at.saturating_since(now);
