@@ -8,6 +8,7 @@ mod outage;
 mod problem;
 mod record;
 mod request;
+mod verdict_options;
 mod verify;
 mod view;
 mod warning;
@@ -23,6 +24,8 @@ pub use record::{
     RECORD_SCHEMA, RecoveryRecord, ShapePair, TcpState, Uncovered,
 };
 pub use request::{Owner, PartitionRequest, StartAt, Trial};
+pub use verdict_options::VerdictOptions;
+pub(crate) use verdict_options::verdict_fields;
 pub use verify::{LinkCheck, Verify};
 pub use view::{
     AttachmentView, EnableRequest, EndpointAnswer, EndpointView, HealAnswer, Healed, HealedBy, LinkCounters,

@@ -9,6 +9,7 @@ pub mod campaign;
 pub mod clock;
 pub mod config;
 pub mod figures;
+mod flat;
 pub mod identity;
 pub mod ledger;
 pub mod measure;

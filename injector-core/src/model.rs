@@ -10,10 +10,13 @@ mod direction;
 mod names;
 mod scope;
 pub mod seed;
+mod traffic;
 
 pub use direction::{Direction, DirectionError};
 pub use names::{PeerName, PeerNames, natural};
 pub use scope::{PortSide, Protocol, Scope, ScopeError};
+pub use traffic::Traffic;
+pub(crate) use traffic::{all_packets, traffic_fields};
 
 /// The reserved name of everyone who is not a configured peer.
 pub const WORLD: &str = "world";

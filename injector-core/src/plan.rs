@@ -6,8 +6,7 @@ use injector_common::packet::protocol;
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope, side};
 use injector_common::{SLOTS, Word};
 
-use crate::api::PartitionRequest;
-use crate::model::{Link, Neighbour, PeerId, Percent, PortSide, Protocol, Scope};
+use crate::model::{Link, Neighbour, PeerId, Percent, PortSide, Protocol, Scope, Traffic};
 
 /// One of the 32 slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -119,10 +118,10 @@ pub struct Surroundings<'a> {
 /// ARP and neighbour discovery are dropped by pair of peers, as `neighbour` says; `auto` drops them where the partition
 /// cuts all traffic both ways and neither peer is on the way of another's packets. What a peer sends to a group is dropped
 /// at its own port only if all its links are cut, and those to the world too or to a peer whose port is not known.
-pub fn cells(request: &PartitionRequest, links: &[Link], around: &Surroundings<'_>) -> Vec<Cell> {
+pub fn cells(traffic: &Traffic, links: &[Link], around: &Surroundings<'_>) -> Vec<Cell> {
     let cut: BTreeSet<Link> = links.iter().copied().collect();
-    let is_lossless = request.loss == Percent::ALL;
-    let is_full = request.scopes.is_empty() && is_lossless;
+    let is_lossless = traffic.loss == Percent::ALL;
+    let is_full = traffic.drops_every_packet();
     let both = |a: PeerId, b: PeerId| {
         cut.contains(&Link { src: a, dst: b }) && cut.contains(&Link { src: b, dst: a })
     };
@@ -131,7 +130,7 @@ pub fn cells(request: &PartitionRequest, links: &[Link], around: &Surroundings<'
         PeerId::WORLD => !around.peers.iter().all(|peer| *peer == other || both(*peer, other)),
         peer => (around.forwards)(peer),
     };
-    let drops_neighbours = |link: Link| match request.neighbour {
+    let drops_neighbours = |link: Link| match traffic.neighbour {
         Neighbour::Keep => false,
         Neighbour::Drop => true,
         Neighbour::Auto => {
@@ -159,22 +158,22 @@ pub fn cells(request: &PartitionRequest, links: &[Link], around: &Surroundings<'
 }
 
 /// The contents of a partition's slot, but for its generation and its times.
-pub fn slot(request: &PartitionRequest) -> Slot {
+pub fn slot(traffic: &Traffic) -> Slot {
     let mut scopes = [SlotScope::default(); MAX_SCOPES];
-    for (into, scope) in scopes.iter_mut().zip(&request.scopes) {
+    for (into, scope) in scopes.iter_mut().zip(&traffic.scopes) {
         *into = slot_scope(*scope);
     }
     let share = |nanos: u64, share: f64| (nanos as f64 * share).round() as u64;
-    let (flap_period, flap_on) = request.flap.map_or((0, 0), |flap| {
+    let (flap_period, flap_on) = traffic.flap.map_or((0, 0), |flap| {
         let period = flap.period.as_nanos();
         (period, share(period, flap.on.share()))
     });
     Slot {
-        loss: share(LOSS_ALL, request.loss.share()),
+        loss: share(LOSS_ALL, traffic.loss.share()),
         flap_period,
         flap_on,
-        scope_count: request.scopes.len().min(MAX_SCOPES) as u32,
-        full: u32::from(request.scopes.is_empty() && request.loss == Percent::ALL),
+        scope_count: traffic.scopes.len().min(MAX_SCOPES) as u32,
+        full: u32::from(traffic.drops_every_packet()),
         scopes,
         ..Slot::default()
     }
@@ -268,19 +267,21 @@ impl SlotTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Nothing, PeerId, Shape};
+    use crate::model::PeerId;
 
     #[test]
     fn a_slot_says_what_was_asked() {
-        let mut request = PartitionRequest::new(Shape::Halves(Nothing {}));
-        request.loss = "30%".parse().unwrap();
-        request.flap = Some("200ms/25%".parse().unwrap());
-        request.scopes = vec!["tcp/5122".parse().unwrap()];
-        let slot = slot(&request);
+        let traffic = Traffic {
+            loss: "30%".parse().unwrap(),
+            flap: Some("200ms/25%".parse().unwrap()),
+            scopes: vec!["tcp/5122".parse().unwrap()],
+            ..Traffic::default()
+        };
+        let slot = slot(&traffic);
         assert_eq!((slot.flap_period, slot.flap_on), (200_000_000, 50_000_000));
         assert_eq!(slot.loss, 1_288_490_189);
         assert_eq!((slot.scope_count, slot.scopes[0].first, slot.scopes[0].last), (1, 5122, 5122));
-        assert_eq!(super::slot(&PartitionRequest::new(Shape::Halves(Nothing {}))).loss, LOSS_ALL);
+        assert_eq!(super::slot(&Traffic::default()).loss, LOSS_ALL);
     }
 
     #[test]
@@ -319,13 +320,13 @@ mod tests {
     #[test]
     fn undo_takes_the_cells_out_again() {
         let cells = vec![Cell::from(Link { src: PeerId(1), dst: PeerId(2) })];
-        let steps = prepare(SlotIndex(4), slot(&PartitionRequest::new(Shape::Halves(Nothing {}))), &cells);
+        let steps = prepare(SlotIndex(4), slot(&Traffic::default()), &cells);
         let undone: Vec<_> = steps.iter().rev().filter_map(Step::undo).collect();
         assert_eq!(undone, [(SlotIndex(4), &cells[..])]);
     }
 
     /// The cells of three peers' links, as `src>dst`, `src>*` for groups, with `!` where neighbours are dropped.
-    fn shown(request: &PartitionRequest, links: &str, forwards: &[u16], unbound: &[u16]) -> String {
+    fn shown(traffic: &Traffic, links: &str, forwards: &[u16], unbound: &[u16]) -> String {
         let links: Vec<Link> = links
             .split_whitespace()
             .map(|link| {
@@ -338,7 +339,7 @@ mod tests {
             forwards: &|peer| forwards.contains(&peer.0),
             is_bound: &|peer| !unbound.contains(&peer.0),
         };
-        let shown = cells(request, &links, &around).into_iter().map(|cell| {
+        let shown = cells(traffic, &links, &around).into_iter().map(|cell| {
             let dst = match cell.dst {
                 Column::Peer(peer) => peer.0.to_string(),
                 Column::Group => "*".to_owned(),
@@ -350,39 +351,39 @@ mod tests {
 
     #[test]
     fn neighbours_are_dropped_by_pair() {
-        let mut request = PartitionRequest::new(Shape::Halves(Nothing {}));
+        let mut traffic = Traffic::default();
         let both = "1>2 2>1 1>3 3>1";
-        assert_eq!(shown(&request, both, &[], &[]), "1>2! 2>1! 1>3! 3>1!");
-        assert_eq!(shown(&request, "1>2", &[], &[]), "1>2", "one way: the other would end at the next ARP");
-        assert_eq!(shown(&request, "1>2 2>1 1>3", &[], &[]), "1>2! 2>1! 1>3");
+        assert_eq!(shown(&traffic, both, &[], &[]), "1>2! 2>1! 1>3! 3>1!");
+        assert_eq!(shown(&traffic, "1>2", &[], &[]), "1>2", "one way: the other would end at the next ARP");
+        assert_eq!(shown(&traffic, "1>2 2>1 1>3", &[], &[]), "1>2! 2>1! 1>3");
         assert_eq!(
-            shown(&request, both, &[3], &[]),
+            shown(&traffic, both, &[3], &[]),
             "1>2! 2>1! 1>3 3>1",
             "3 is on the way of others' packets"
         );
-        assert_eq!(shown(&request, "1>0 0>1", &[], &[]), "1>0 0>1", "routers are the world's");
+        assert_eq!(shown(&traffic, "1>0 0>1", &[], &[]), "1>0 0>1", "routers are the world's");
         assert_eq!(
-            shown(&request, "1>0 0>1 1>2 2>1 1>3 3>1", &[], &[]),
+            shown(&traffic, "1>0 0>1 1>2 2>1 1>3 3>1", &[], &[]),
             "1>0! 0>1! 1>2! 2>1! 1>3! 3>1! 1>*!",
             "nothing is left that the world could lead to"
         );
-        request.neighbour = Neighbour::Drop;
-        assert_eq!(shown(&request, "1>2", &[1], &[]), "1>2!");
-        request.neighbour = Neighbour::Keep;
-        assert_eq!(shown(&request, "1>2 2>1", &[], &[]), "1>2 2>1");
-        request.neighbour = Neighbour::Auto;
-        request.loss = "50%".parse().unwrap();
-        assert_eq!(shown(&request, "1>2 2>1", &[], &[]), "1>2 2>1");
+        traffic.neighbour = Neighbour::Drop;
+        assert_eq!(shown(&traffic, "1>2", &[1], &[]), "1>2!");
+        traffic.neighbour = Neighbour::Keep;
+        assert_eq!(shown(&traffic, "1>2 2>1", &[], &[]), "1>2 2>1");
+        traffic.neighbour = Neighbour::Auto;
+        traffic.loss = "50%".parse().unwrap();
+        assert_eq!(shown(&traffic, "1>2 2>1", &[], &[]), "1>2 2>1");
     }
 
     #[test]
     fn group_frames_are_dropped_at_the_sender_where_nobody_is_spared() {
-        let request = PartitionRequest::new(Shape::Halves(Nothing {}));
-        assert_eq!(shown(&request, "1>2 1>3", &[], &[]), "1>2 1>3", "the world gets them");
-        assert_eq!(shown(&request, "1>2 1>3 1>0", &[], &[]), "1>2 1>3 1>0 1>*");
-        assert_eq!(shown(&request, "1>2 1>3", &[], &[3]), "1>2 1>3 1>*", "3 can't be spared otherwise");
-        assert_eq!(shown(&request, "1>2", &[], &[2]), "1>2", "3 is to get them");
-        let mut lossy = request;
+        let traffic = Traffic::default();
+        assert_eq!(shown(&traffic, "1>2 1>3", &[], &[]), "1>2 1>3", "the world gets them");
+        assert_eq!(shown(&traffic, "1>2 1>3 1>0", &[], &[]), "1>2 1>3 1>0 1>*");
+        assert_eq!(shown(&traffic, "1>2 1>3", &[], &[3]), "1>2 1>3 1>*", "3 can't be spared otherwise");
+        assert_eq!(shown(&traffic, "1>2", &[], &[2]), "1>2", "3 is to get them");
+        let mut lossy = traffic;
         lossy.loss = "50%".parse().unwrap();
         assert_eq!(shown(&lossy, "1>2 1>3 1>0", &[], &[]), "1>2 1>3 1>0", "lost at each receiver's port");
     }

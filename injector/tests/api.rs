@@ -1,5 +1,7 @@
 //! The API over its socket, spoken to as curl does: what is answered, and what the daemon hears. No privileges.
 
+#[path = "../../injector-core/tests/support/golden.rs"]
+mod golden;
 #[path = "support/served.rs"]
 mod support;
 
@@ -284,4 +286,11 @@ fn the_client_opens_anew_what_was_closed_in_between() {
         assert_eq!(client.heal_all().await.unwrap(), []);
     });
     server.join().unwrap();
+}
+
+#[test]
+fn the_contract_is_the_golden_one() {
+    let mut document = Served::start().call("GET", "/v1/openapi.json", "").json();
+    document["info"]["version"] = json!("(the version)");
+    golden::check(env!("CARGO_MANIFEST_DIR"), "openapi.json", &golden::without_prose(document));
 }

@@ -79,7 +79,10 @@ fn directions_and_seeds_say_what_to_write() {
     let output = run(&served.path, &arguments, "");
     assert!(text(&output.stdout).contains(": isolate n1 (direction out) (generation 7)"), "{output:?}");
     let request = applied(&served);
-    assert_eq!((request.direction.to_string().as_str(), request.seed), ("out", Some(9_007_199_254_740_991)));
+    assert_eq!(
+        (request.traffic.direction.to_string().as_str(), request.seed),
+        ("out", Some(9_007_199_254_740_991))
+    );
     for (body, says) in [
         (r#"{"shape":{"isolate":["n1"]},"direction":"to"}"#, "write `out`"),
         (r#"{"shape":{"random_node":{}},"seed":9007199254740992}"#, "write a smaller one"),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ground::Ground;
 use injector_core::api::{PartitionRequest, WarningCode};
-use injector_core::model::Percent;
+use injector_core::model::{Percent, Traffic};
 use live::can_run;
 
 /// A peer with both addresses of a host number.
@@ -163,7 +163,13 @@ fn loss_is_rolled_on_every_way_of_a_peer() {
     let daemon = ground.daemon(&format!("{}, {n3}", peers(&ground, &[("n1", 1), ("n2", 2)])));
     ground.assert_chosen(&daemon, &["v1", "v2", "v3", "w3"]);
     let links = live::daemon::links(&[("n3", "n1"), ("n3", "n2")], Duration::from_mins(9));
-    daemon.apply("p", &PartitionRequest { loss: Percent::new(30.0).unwrap(), ..links });
+    daemon.apply(
+        "p",
+        &PartitionRequest {
+            traffic: Traffic { loss: Percent::new(30.0).unwrap(), ..Traffic::default() },
+            ..links
+        },
+    );
     // By eth0, and by eth1.
     for (node, host) in [("n1", 1), ("n2", 2)] {
         // Six standard deviations of a binomial of 3000 are 151; rolled twice, 49% would come through.

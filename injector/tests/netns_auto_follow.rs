@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ground::Ground;
 use injector_core::api::PartitionRequest;
-use injector_core::model::Percent;
+use injector_core::model::{Percent, Traffic};
 use live::can_run;
 
 /// Peers with both addresses of a host number.
@@ -176,7 +176,10 @@ fn moves(interfaces: &str, at_first: &[&str]) {
     ground.plug("m1", "w1");
     let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), interfaces);
     ground.assert_chosen(&daemon, at_first);
-    let lossy = PartitionRequest { loss: Percent::new(30.0).unwrap(), ..ground::links("n1", "n2") };
+    let lossy = PartitionRequest {
+        traffic: Traffic { loss: Percent::new(30.0).unwrap(), ..Traffic::default() },
+        ..ground::links("n1", "n2")
+    };
     let delivered = |ground: &Ground, node, hoped| {
         ground.delivered((node, ground.ipv4(1)), ("n2", ground.ipv4(2)), SENT, hoped)
     };

@@ -11,7 +11,9 @@ mod live;
 use std::time::{Duration, Instant};
 
 use ground::Ground;
-use injector_core::api::{Code, CoverageState, NameSource, PartitionRequest, Problem, WarningCode};
+use injector_core::api::{
+    Code, CoverageState, NameSource, PartitionRequest, Problem, VerdictOptions, WarningCode,
+};
 use injector_core::model::PeerName;
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
@@ -78,7 +80,10 @@ fn of_three_bridge_ports_one_alone_is_hooked() {
     assert!(remedy.contains("allow_uncovered"), "{remedy}");
     // The links of the one that is hooked are covered, and cut.
     assert!(states(&daemon, &isolate("n1", LONG)).iter().all(|state| state.ends_with(" covered")));
-    let left_out = PartitionRequest { allow_uncovered: true, ..isolate("n3", LONG) };
+    let left_out = PartitionRequest {
+        verdict: VerdictOptions { allow_uncovered: true, ..VerdictOptions::default() },
+        ..isolate("n3", LONG)
+    };
     daemon.apply("p", &left_out);
     assert_eq!(ground.delivered(("n1", ground.ipv4(1)), ("n3", ground.ipv4(3)), 5, 0), 0);
     assert_eq!(ground.delivered(("n2", ground.ipv4(2)), ("n3", ground.ipv4(3)), 5, 5), 5);

@@ -10,7 +10,7 @@ use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
 use injector_core::api::{HealedBy, Outcome, PartitionRequest, PartitionState, StartAt, WarningCode};
 use injector_core::clock::MonoNs;
-use injector_core::model::Neighbour;
+use injector_core::model::{Neighbour, Traffic};
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};
@@ -274,7 +274,10 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
         assert!(others.contains(&format!("(id {})", foreign.id)), "{} is not in {others}", foreign.id);
     }
     // Neighbour entries must stay: the way back is cut, and so would the answers be that keep them.
-    let cut = PartitionRequest { neighbour: Neighbour::Keep, ..links(&[("n1", "n2"), ("n2", "n1")], LONG) };
+    let cut = PartitionRequest {
+        traffic: Traffic { neighbour: Neighbour::Keep, ..Traffic::default() },
+        ..links(&[("n1", "n2"), ("n2", "n1")], LONG)
+    };
     let view = daemon.apply("behind", &cut);
     assert!(
         view.warnings.iter().all(|warning| warning.code == WarningCode::GroupsLost),
@@ -332,7 +335,10 @@ fn foreign_filters_stay_and_only_one_ahead_bypasses() {
     let others = daemon.status().attachments[0].others.join(" ");
     assert!(others.contains("egress filter"), "{others}");
     // Neighbour entries must stay: the way back is cut, and so would the answers be that keep them.
-    let cut = PartitionRequest { neighbour: Neighbour::Keep, ..links(&[("n1", "n2"), ("n2", "n1")], LONG) };
+    let cut = PartitionRequest {
+        traffic: Traffic { neighbour: Neighbour::Keep, ..Traffic::default() },
+        ..links(&[("n1", "n2"), ("n2", "n1")], LONG)
+    };
     let view = daemon.apply("behind", &cut);
     assert!(
         view.warnings.iter().all(|warning| warning.code == WarningCode::GroupsLost),

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use injector_core::api::{HealedBy, PartitionRequest, RecoveryRecord};
+use injector_core::api::{HealedBy, PartitionRequest, RecoveryRecord, VerdictOptions};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::model::Shape;
 use live::can_run;
@@ -109,7 +109,10 @@ fn all_links_heal_at_one_instant() {
         let _stopper = Stopper(&stop);
         std::thread::sleep(Duration::from_millis(200));
         // Several peers share each namespace, and none has a port of its own for frames to groups.
-        let by_deadline = PartitionRequest { allow_uncovered: true, ..request(Duration::from_millis(400)) };
+        let by_deadline = PartitionRequest {
+            verdict: VerdictOptions { allow_uncovered: true, ..VerdictOptions::default() },
+            ..request(Duration::from_millis(400))
+        };
         let by_request = PartitionRequest { for_: Some(Span::secs(60)), ..by_deadline.clone() };
         for round in 0..3 {
             let name = format!("deadline-{round}");

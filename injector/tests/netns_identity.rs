@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::{Duration, Instant};
 
 use injector_core::api::{InForce, Outcome, PartitionRequest};
-use injector_core::model::Neighbour;
+use injector_core::model::{Neighbour, Traffic};
 use live::can_run;
 use live::daemon::{Daemon, isolate, links};
 use live::lab::{CLIENT, Lab, Place, addresses, ipv4};
@@ -268,7 +268,10 @@ fn is_not_in_force(hook: &str, disturb: impl FnOnce(&Lab) -> Box<dyn std::any::A
     let lab = Lab::new(2);
     let daemon = Daemon::start(&one_hook(&lab, hook));
     assert_flows(&lab, &[Kind::Icmp], "n1", "n2");
-    let kept = PartitionRequest { neighbour: Neighbour::Keep, ..isolate("n1", LONG) };
+    let kept = PartitionRequest {
+        traffic: Traffic { neighbour: Neighbour::Keep, ..Traffic::default() },
+        ..isolate("n1", LONG)
+    };
     daemon.apply("whole", &kept);
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
     assert_cut(&lab, &[Kind::Udp], "n2", "n1");

@@ -10,8 +10,8 @@ mod packet;
 use std::time::Duration;
 
 use injector_common::packet::{Packet, parse};
-use injector_core::api::PartitionRequest;
-use injector_core::model::Neighbour;
+use injector_core::api::{PartitionRequest, VerdictOptions};
+use injector_core::model::{Neighbour, Traffic};
 use live::can_run;
 use live::daemon::{Daemon, links};
 use live::tap::{JUMBO, Sent, Spot, Wire};
@@ -44,7 +44,11 @@ fn guarded(spot: Spot) -> (Wire, Daemon) {
 fn cut(scopes: &[&str]) -> PartitionRequest {
     let scopes = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
     // The wire leads to nobody: nothing shows where the peers are.
-    PartitionRequest { scopes, allow_uncovered: true, ..links(&[("n1", "n2")], LONG) }
+    PartitionRequest {
+        traffic: Traffic { scopes, ..Traffic::default() },
+        verdict: VerdictOptions { allow_uncovered: true, ..VerdictOptions::default() },
+        ..links(&[("n1", "n2")], LONG)
+    }
 }
 
 /// What the record counts: packets and bytes.
@@ -271,12 +275,24 @@ fn neighbours_are_found_through_a_cut_that_keeps_them() {
     // (On its own way, a macvlan hands groups on late: the order would be lost.)
     for spot in [Spot::Ingress, Spot::Egress, Spot::NativeXdp] {
         let (mut wire, daemon) = guarded(spot);
-        daemon.apply("keeping", &PartitionRequest { neighbour: Neighbour::Keep, ..cut(&[]) });
+        daemon.apply(
+            "keeping",
+            &PartitionRequest {
+                traffic: Traffic { neighbour: Neighbour::Keep, ..Traffic::default() },
+                ..cut(&[])
+            },
+        );
         let data: Sent = packet::udp(v4_1, v4_2, 1, 2, b"x").into();
         let kept = wire.carry(&[all.clone(), vec![data]].concat());
         assert_carried(&kept, &bytes(&all), &format!("{spot:?}: kept"));
         daemon.heal("keeping");
-        daemon.apply("dropping", &PartitionRequest { neighbour: Neighbour::Drop, ..cut(&[]) });
+        daemon.apply(
+            "dropping",
+            &PartitionRequest {
+                traffic: Traffic { neighbour: Neighbour::Drop, ..Traffic::default() },
+                ..cut(&[])
+            },
+        );
         assert_carried(&wire.carry(&all), &bytes(&beside), &format!("{spot:?}: dropped"));
         assert_eq!(group_counted(&daemon, "dropping"), 4, "{spot:?}");
         daemon.heal("dropping");

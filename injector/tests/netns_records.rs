@@ -11,7 +11,7 @@ use std::time::Duration;
 use injector_client::Client;
 use injector_core::api::{Code, HealedBy, Outcome, Owner, PartitionRequest, PartitionState};
 use injector_core::clock::{MonoNs, Span};
-use injector_core::model::{Direction, Shape};
+use injector_core::model::{Direction, Shape, Traffic};
 use live::can_run;
 use live::daemon::{Daemon, ahead, isolate, links, runtime};
 use live::lab::{Lab, Place, addresses};
@@ -326,7 +326,10 @@ fn loss_is_rolled_once_per_link() {
     let sender = lab.within("n1", || std::net::UdpSocket::bind("0.0.0.0:0").unwrap());
     assert_flows(&lab, &[Kind::Udp], "n1", "n2");
     let loss = "30%".parse().unwrap();
-    daemon.apply("p", &PartitionRequest { loss, ..links(&[("n1", "n2")], LONG) });
+    daemon.apply(
+        "p",
+        &PartitionRequest { traffic: Traffic { loss, ..Traffic::default() }, ..links(&[("n1", "n2")], LONG) },
+    );
     for number in 0..PACKETS {
         sender.send_to(&number.to_le_bytes(), at).unwrap();
         if number % 64 == 63 {
@@ -355,7 +358,13 @@ fn a_flap_alternates_in_the_kernel() {
     let stream = Stream::start(&lab, "n1", "n2", ms(1));
     let flap = Some("200ms/50%".parse().unwrap());
     let life = ms(2_000);
-    let ends_at = daemon.apply("p", &PartitionRequest { flap, ..isolate("n1", life) }).ends_at_ns.unwrap();
+    let ends_at = daemon
+        .apply(
+            "p",
+            &PartitionRequest { traffic: Traffic { flap, ..Traffic::default() }, ..isolate("n1", life) },
+        )
+        .ends_at_ns
+        .unwrap();
     std::thread::sleep(ends_at.saturating_since(MonoNs::now()) + ms(100));
     let starts_at = ends_at - life;
     let (mut right, mut wrong, mut dropped) = (0_u32, 0_u32, 0_u32);
@@ -384,7 +393,10 @@ fn scopes_directions_world_and_protection() {
     let daemon = Daemon::start(&config);
     let [v4, v6] = addresses("n2");
 
-    let scoped = PartitionRequest { scopes: vec!["tcp/7000".parse().unwrap()], ..isolate("n1", LONG) };
+    let scoped = PartitionRequest {
+        traffic: Traffic { scopes: vec!["tcp/7000".parse().unwrap()], ..Traffic::default() },
+        ..isolate("n1", LONG)
+    };
     daemon.apply("scoped", &scoped);
     assert!(!tcp_reaches(&lab, "n1", "n2", (v4, 7_000).into(), DOUBT), "the cut port");
     assert!(tcp_reaches(&lab, "n1", "n2", (v4, 7_001).into(), PATIENCE), "another port");
@@ -396,7 +408,10 @@ fn scopes_directions_world_and_protection() {
         [(Direction::In, ("n2", "n1"), ("n1", "n2")), (Direction::Out, ("n1", "n2"), ("n2", "n1"))]
     {
         let name = format!("{direction:?}");
-        daemon.apply(&name, &PartitionRequest { direction, ..isolate("n1", LONG) });
+        daemon.apply(
+            &name,
+            &PartitionRequest { traffic: Traffic { direction, ..Traffic::default() }, ..isolate("n1", LONG) },
+        );
         let reaches = |(from, to): (&str, &str), patience| {
             udp_reaches(&lab, from, to, (addresses(to)[0], 7_000).into(), patience)
         };

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant};
 
 use ground::Ground;
 use injector_core::api::{
-    InForce, LinkCheck, LinkRecord, Outcome, PartitionRequest, PartitionState, RecoveryRecord, Verify,
+    InForce, LinkCheck, LinkRecord, Outcome, PartitionRequest, PartitionState, RecoveryRecord,
+    VerdictOptions, Verify,
 };
-use injector_core::model::Percent;
+use injector_core::model::{Percent, Traffic};
 use live::can_run;
 use live::daemon::{Daemon, ahead, isolate, links};
 use live::foreign::{Foreign, Position};
@@ -29,7 +30,8 @@ fn start(config: &str) -> Daemon {
 }
 
 fn verified(request: PartitionRequest) -> PartitionRequest {
-    PartitionRequest { verify: Some(Verify::Active), ..request }
+    let verdict = VerdictOptions { verify: Some(Verify::Active), ..request.verdict };
+    PartitionRequest { verdict, ..request }
 }
 
 fn link<'a>(record: &'a RecoveryRecord, src: &str, dst: &str) -> &'a LinkRecord {
@@ -205,7 +207,13 @@ fn a_cut_that_is_not_full_is_not_checked() {
     let lab = Lab::new(2);
     let daemon = start(&lab.config(Place::OwnNic, "auto"));
     let loss = Percent::new(50.0).unwrap();
-    daemon.apply("p", &PartitionRequest { loss, ..verified(isolate("n1", LONG)) });
+    daemon.apply(
+        "p",
+        &PartitionRequest {
+            traffic: Traffic { loss, ..Traffic::default() },
+            ..verified(isolate("n1", LONG))
+        },
+    );
     assert_eq!(daemon.partition("p").state, PartitionState::Active);
     std::thread::sleep(Duration::from_millis(400));
     daemon.heal("p");

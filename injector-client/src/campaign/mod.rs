@@ -489,17 +489,10 @@ fn request(settings: &Settings, cell: &Cell, trial: Trial) -> PartitionRequest {
     PartitionRequest {
         for_: Some(cell.hold),
         deadline: Some(settings.deadline),
-        direction: cell.direction,
-        scopes: cell.scopes.clone(),
-        loss: cell.loss,
-        flap: cell.flap,
-        neighbour: cell.neighbour,
+        traffic: cell.traffic.clone(),
         seed: Some(order::partition_seed(settings.seed, trial.index)),
         owner: Owner::Connection,
-        advisory: settings.gates.advisory.clone(),
-        allow_uncovered: settings.allow_uncovered,
-        strict: settings.strict,
-        verify: settings.verify,
+        verdict: settings.verdict(),
         trial: Some(trial),
         ..PartitionRequest::new(cell.shape.clone())
     }

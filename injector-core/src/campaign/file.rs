@@ -5,48 +5,42 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer};
 
 use super::spec::{CampaignSpec, Hooks};
-use crate::api::Verify;
+use crate::api::{VerdictOptions, verdict_fields};
 use crate::clock::Span;
 use crate::config::{self, ConfigError, ConfigErrors, text};
-use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape, seed};
+use crate::flat::flat;
+use crate::model::{Shape, Traffic, seed, traffic_fields};
 use crate::run::settings::{Cell, StopWhen};
 use crate::topology::words::parse_words;
 
-/// The file as written.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Campaign {
-    shapes: Vec<Shaped>,
-    holds: Vec<Span>,
-    trials: u64,
-    #[serde(default, deserialize_with = "seed::optional")]
-    seed: Option<u64>,
-    deadline: Option<Span>,
-    cooldown: Option<Span>,
-    cycle: Option<Span>,
-    #[serde(default)]
-    direction: Direction,
-    #[serde(default)]
-    scopes: Vec<Scope>,
-    loss: Option<Percent>,
-    flap: Option<Flap>,
-    #[serde(default)]
-    neighbour: Neighbour,
-    #[serde(default)]
-    advisory: Vec<String>,
-    #[serde(default)]
-    allow_uncovered: bool,
-    #[serde(default)]
-    strict: bool,
-    verify: Option<Verify>,
-    gate: Option<bool>,
-    max_rate: Option<Share>,
-    stop_when: Option<StopWhen>,
-    healthy_timeout: Option<Span>,
-    abort_after: Option<u32>,
-    before_trial: Option<String>,
-    after_trial: Option<String>,
-    on_slow: Option<String>,
+flat! {
+    /// The file as written.
+    #[derive(Deserialize)]
+    #[serde(from = "FlatCampaign")]
+    struct Campaign;
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct FlatCampaign;
+    {
+        shapes: Vec<Shaped>,
+        holds: Vec<Span>,
+        trials: u64,
+        #[serde(default, deserialize_with = "seed::optional")]
+        seed: Option<u64>,
+        deadline: Option<Span>,
+        cooldown: Option<Span>,
+        cycle: Option<Span>,
+        traffic: ..traffic_fields!(Traffic),
+        verdict: ..verdict_fields!(VerdictOptions),
+        gate: Option<bool>,
+        max_rate: Option<Share>,
+        stop_when: Option<StopWhen>,
+        healthy_timeout: Option<Span>,
+        abort_after: Option<u32>,
+        before_trial: Option<String>,
+        after_trial: Option<String>,
+        on_slow: Option<String>,
+    }
 }
 
 /// A shape in the words of the command line (`isolate n1`).
@@ -135,11 +129,7 @@ pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
         campaign.holds.iter().map(|hold| Cell {
             shape: shape.0.clone(),
             hold: *hold,
-            direction: campaign.direction,
-            scopes: campaign.scopes.clone(),
-            loss: campaign.loss.unwrap_or(Percent::ALL),
-            flap: campaign.flap,
-            neighbour: campaign.neighbour,
+            traffic: campaign.traffic.clone(),
         })
     });
     Ok(CampaignSpec {
@@ -149,10 +139,7 @@ pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
         deadline: campaign.deadline,
         cooldown: campaign.cooldown,
         cycle: campaign.cycle,
-        advisory: campaign.advisory,
-        allow_uncovered: campaign.allow_uncovered,
-        strict: campaign.strict,
-        verify: campaign.verify,
+        verdict: campaign.verdict,
         no_gate: campaign.gate == Some(false),
         max_rate,
         stop_when: campaign.stop_when,
@@ -169,6 +156,7 @@ pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Verify;
 
     const GOOD: &str = "shapes: [random-node, isolate n1]\nholds: [5s, 15s]\ntrials: 40\n";
 
@@ -178,9 +166,9 @@ mod tests {
         assert_eq!(spec.cells.len(), 4);
         assert_eq!(spec.cells[3].hold, Span::secs(15));
         assert_eq!(spec.cells[3].shape, Shape::Isolate(vec!["n1".to_owned()]));
-        assert!(!spec.no_gate && spec.verify.is_none());
+        assert!(!spec.no_gate && spec.verdict.verify.is_none());
         let verified = parse("c.yaml", &format!("{GOOD}verify: active\n")).unwrap();
-        assert_eq!(verified.verify, Some(Verify::Active));
+        assert_eq!(verified.verdict.verify, Some(Verify::Active));
         assert!(parse("c.yaml", &format!("{GOOD}verify: passive\n")).is_err());
     }
 
@@ -203,6 +191,8 @@ mod tests {
                 "write a smaller one",
             ),
             ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\ndirection: to\n", "write `out`"),
+            ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\nscopes: [tcp, gre]\n", "scopes[1]"),
+            ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\nverify: passive\n", "verify"),
             ("shapes: [\n", "c.yaml"),
         ] {
             let error = parse("c.yaml", text).unwrap_err().to_string();

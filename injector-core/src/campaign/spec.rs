@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::api::{EndpointView, Status, Verify};
+use crate::api::{EndpointView, Status, VerdictOptions};
 use crate::clock::Span;
 use crate::model::Percent;
 use crate::run::settings::{Campaign, Cell, Gates, Probe, Ready, Settings, StopWhen};
@@ -46,14 +46,8 @@ pub struct CampaignSpec {
     pub cooldown: Option<Span>,
     /// Back to back: the next cut this long after each heal, whatever the state.
     pub cycle: Option<Span>,
-    /// Endpoints made advisory.
-    pub advisory: Vec<String>,
-    /// Whether links that are not covered are left out on purpose.
-    pub allow_uncovered: bool,
-    /// Whether what is unknown counts as wrong.
-    pub strict: bool,
-    /// How cuts are verified.
-    pub verify: Option<Verify>,
+    /// What the verdicts take into account.
+    pub verdict: VerdictOptions,
     /// Whether the exit code is 0 whatever the rate.
     pub no_gate: bool,
     /// The share beyond the deadline that passes.
@@ -85,16 +79,13 @@ impl CampaignSpec {
         let settings = campaign.settings.clone();
         let conduct = campaign.conduct.clone();
         Self {
+            verdict: settings.verdict(),
             cells: settings.cells,
             trials: Some(settings.trials),
             seed: Some(settings.seed),
             deadline: Some(settings.deadline),
             cooldown: Some(settings.cool_down),
             cycle: settings.cycle,
-            advisory: settings.gates.advisory,
-            allow_uncovered: settings.allow_uncovered,
-            strict: settings.strict,
-            verify: settings.verify,
             no_gate: settings.gates.no_gate,
             max_rate: Some(settings.gates.max_rate),
             stop_when: settings.gates.stop_when,
@@ -114,10 +105,7 @@ impl CampaignSpec {
             deadline: self.deadline.or(other.deadline),
             cooldown: self.cooldown.or(other.cooldown),
             cycle: self.cycle.or(other.cycle),
-            advisory: if self.advisory.is_empty() { other.advisory } else { self.advisory },
-            allow_uncovered: self.allow_uncovered || other.allow_uncovered,
-            strict: self.strict || other.strict,
-            verify: self.verify.or(other.verify),
+            verdict: self.verdict.over(other.verdict),
             no_gate: self.no_gate || other.no_gate,
             max_rate: self.max_rate.or(other.max_rate),
             stop_when: self.stop_when.or(other.stop_when),
@@ -178,7 +166,7 @@ impl CampaignSpec {
                     .to_owned(),
             ));
         }
-        for name in &self.advisory {
+        for name in &self.verdict.advisory {
             let is_known = |endpoint: &str| is_named(endpoint, name);
             if !status.endpoints.iter().any(|endpoint| is_known(&endpoint.name)) {
                 let all: Vec<&str> = status.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
@@ -189,7 +177,7 @@ impl CampaignSpec {
             }
         }
         let decides = |endpoint: &EndpointView| {
-            endpoint.required && !self.advisory.iter().any(|name| is_named(&endpoint.name, name))
+            endpoint.required && !self.verdict.advisory.iter().any(|name| is_named(&endpoint.name, name))
         };
         if !self.no_gate && !status.endpoints.iter().any(decides) {
             return Err(SpecError(
@@ -224,14 +212,14 @@ impl CampaignSpec {
                 })
                 .collect(),
             gates: Gates {
-                advisory: self.advisory,
+                advisory: self.verdict.advisory,
                 no_gate: self.no_gate,
                 max_rate: self.max_rate.unwrap_or(0.0),
                 stop_when: self.stop_when,
             },
-            allow_uncovered: self.allow_uncovered,
-            strict: self.strict,
-            verify: self.verify,
+            allow_uncovered: self.verdict.allow_uncovered,
+            strict: self.verdict.strict,
+            verify: self.verdict.verify,
         };
         let conduct = Conduct {
             healthy_timeout: self.healthy_timeout.unwrap_or(HEALTHY_TIMEOUT),

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::api::{RecoveryRecord, Verify};
+use crate::api::{RecoveryRecord, VerdictOptions, Verify};
 use crate::campaign::{Conduct, order};
 use crate::clock::{MonoNs, Span, WallNs};
-use crate::model::{Direction, Flap, Neighbour, Percent, Scope, Shape};
+use crate::flat::flat;
+use crate::model::{Direction, Shape, Traffic, traffic_fields};
 use crate::stats::summary::Plan;
 use crate::stats::trial::Trial;
 
@@ -71,88 +72,60 @@ pub struct Settings {
     pub verify: Option<Verify>,
 }
 
-/// One combination of a matrix.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Cell {
-    /// What is cut.
-    pub shape: Shape,
-    /// For how long.
-    pub hold: Span,
-    /// Which directions.
-    #[serde(default)]
-    pub direction: Direction,
-    /// Which traffic; empty is all of it.
-    #[serde(default)]
-    pub scopes: Vec<Scope>,
-    /// The share of packets that is dropped.
-    #[serde(default = "all")]
-    pub loss: Percent,
-    /// Alternation.
-    #[serde(default)]
-    pub flap: Option<Flap>,
-    /// ARP and neighbour discovery.
-    #[serde(default)]
-    pub neighbour: Neighbour,
+flat! {
+    /// One combination of a matrix.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(from = "FlatCell")]
+    pub struct Cell;
+    #[derive(Deserialize)]
+    struct FlatCell;
+    {
+        /// What is cut.
+        pub shape: Shape,
+        /// For how long.
+        pub hold: Span,
+        /// What the cuts do to the packets of their links.
+        #[serde(serialize_with = "with_null_flap")]
+        pub traffic: ..traffic_fields!(Traffic),
+    }
 }
 
-fn all() -> Percent {
-    Percent::ALL
+/// A cell says `"flap": null` where a request leaves the field out.
+fn with_null_flap<S: Serializer>(traffic: &Traffic, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut fields = value(traffic);
+    if let Some(fields) = fields.as_object_mut() {
+        fields.entry("flap").or_insert(Value::Null);
+    }
+    fields.serialize(serializer)
 }
 
 impl Cell {
     /// A cell that cuts everything on these links.
     pub fn new(shape: Shape, hold: Span) -> Self {
-        Self {
-            shape,
-            hold,
-            direction: Direction::Both,
-            scopes: Vec::new(),
-            loss: Percent::ALL,
-            flap: None,
-            neighbour: Neighbour::Auto,
-        }
+        Self { shape, hold, traffic: Traffic::default() }
     }
 
     /// What makes its cuts of some links the same as another's: the direction is in the links.
-    fn key(&self) -> Value {
-        let mut key = self.traffic();
-        if let Some(fields) = key.as_object_mut() {
-            fields.remove("direction");
-            fields.insert("hold".to_owned(), serde_json::json!(self.hold));
+    fn key(&self) -> CellKey {
+        CellKey {
+            hold: self.hold,
+            traffic: Traffic { direction: Direction::Both, ..self.traffic.canonical() },
         }
-        key
     }
 
     /// Its settings beside the shape, where they are not the usual ones.
     fn words(&self) -> String {
         let mut words = vec![format!("for {}", self.hold)];
-        if self.direction != Direction::Both {
-            words.push(format!(
-                "direction {}",
-                serde_json::json!(self.direction).as_str().unwrap_or_default()
-            ));
-        }
-        words.extend(self.scopes.iter().map(ToString::to_string));
-        if self.loss != Percent::ALL {
-            words.push(format!("loss {}", self.loss));
-        }
-        words.extend(self.flap.as_ref().map(|flap| format!("flap {flap}")));
+        words.extend(self.traffic.words());
         words.join(", ")
     }
+}
 
-    /// What its cuts drop of the links' traffic.
-    fn traffic(&self) -> Value {
-        let mut scopes = self.scopes.clone();
-        scopes.sort_unstable();
-        scopes.dedup();
-        serde_json::json!({
-            "direction": self.direction,
-            "scopes": scopes,
-            "loss": self.loss,
-            "flap": self.flap,
-            "neighbour": self.neighbour,
-        })
-    }
+/// See [`Cell::key`].
+#[derive(PartialEq, Serialize)]
+struct CellKey {
+    hold: Span,
+    traffic: Traffic,
 }
 
 /// When an endpoint counts as ready and settled.
@@ -232,6 +205,16 @@ pub struct Clock {
 }
 
 impl Settings {
+    /// What the verdicts of its partitions take into account.
+    pub fn verdict(&self) -> VerdictOptions {
+        VerdictOptions {
+            advisory: self.gates.advisory.clone(),
+            allow_uncovered: self.allow_uncovered,
+            strict: self.strict,
+            verify: self.verify,
+        }
+    }
+
     /// What the summary needs to know.
     pub fn plan(&self) -> Plan {
         Plan {
@@ -251,10 +234,11 @@ impl Settings {
         }
         let at = order::cell(self.seed, index, self.cells.len());
         let cell = &self.cells[at];
-        let differ = |other: &Cell| other.hold != cell.hold || other.traffic() != cell.traffic();
+        let differ =
+            |other: &Cell| other.hold != cell.hold || other.traffic.canonical() != cell.traffic.canonical();
         let words = self.cells.iter().any(differ).then(|| cell.words());
         // Where all cells cut alike, comparability is of the settings: two such runs may be compared by force.
-        let key = if words.is_some() { cell.key().to_string() } else { String::new() };
+        let key = if words.is_some() { value(&cell.key()).to_string() } else { String::new() };
         trial.in_cell(at, &key, words.as_deref())
     }
 
@@ -277,45 +261,74 @@ impl Settings {
     /// The settings that make two campaigns incomparable where they differ: deadline, observation, K, probes, hold,
     /// gates, what traffic the cuts drop, and the cycle, which closes records.
     pub fn incomparable(&self, other: &Self) -> Vec<String> {
-        differences("", &self.comparable(), &other.comparable())
+        let (a, b) = (self.comparable(), other.comparable());
+        if a == b { Vec::new() } else { differences("", &value(&a), &value(&b)) }
     }
 
-    fn comparable(&self) -> Value {
-        let mut holds: Vec<Span> = self.cells.iter().map(|cell| cell.hold).collect();
-        holds.sort_unstable();
-        holds.dedup();
-        let mut traffic: Vec<Value> = self.cells.iter().map(Cell::traffic).collect();
-        traffic.sort_by_key(Value::to_string);
+    fn comparable(&self) -> Comparable<'_> {
+        let mut hold: Vec<Span> = self.cells.iter().map(|cell| cell.hold).collect();
+        hold.sort_unstable();
+        hold.dedup();
+        let mut traffic: Vec<Traffic> = self.cells.iter().map(|cell| cell.traffic.canonical()).collect();
+        traffic.sort_by_cached_key(|traffic| value(traffic).to_string());
         traffic.dedup();
-        let mut probes: Vec<&Probe> = self.probes.iter().collect();
-        probes.sort_by(|a, b| a.endpoint.cmp(&b.endpoint));
-        let probes: Vec<Value> = probes
-            .into_iter()
-            .map(|probe| {
-                serde_json::json!({
-                    "endpoint": probe.endpoint,
-                    "required": probe.required,
-                    "interval": probe.interval,
-                    "timeout": probe.timeout,
-                    "connection": probe.connection,
-                })
-            })
-            .collect();
-        let mut advisory = self.gates.advisory.clone();
-        advisory.sort();
-        serde_json::json!({
-            "deadline": self.deadline,
-            "ready": self.ready,
-            "probes": probes,
-            "hold": holds,
-            "traffic": traffic,
-            "cycle": self.cycle,
-            "gates": { "advisory": advisory, "no_gate": self.gates.no_gate },
-        })
+        let mut probes: Vec<ComparableProbe<'_>> = self.probes.iter().map(ComparableProbe::from).collect();
+        probes.sort_by_key(|probe| probe.endpoint);
+        let mut advisory: Vec<&str> = self.gates.advisory.iter().map(String::as_str).collect();
+        advisory.sort_unstable();
+        Comparable {
+            deadline: self.deadline,
+            ready: self.ready,
+            probes,
+            hold,
+            traffic,
+            cycle: self.cycle,
+            gates: ComparableGates { advisory, no_gate: self.gates.no_gate },
+        }
     }
 }
 
-fn value(settings: &Settings) -> Value {
+/// What two campaigns must agree on to be compared, each part in one spelling.
+#[derive(PartialEq, Serialize)]
+struct Comparable<'a> {
+    deadline: Span,
+    ready: Ready,
+    probes: Vec<ComparableProbe<'a>>,
+    hold: Vec<Span>,
+    traffic: Vec<Traffic>,
+    cycle: Option<Span>,
+    gates: ComparableGates<'a>,
+}
+
+/// A probe without its stimulus, which is prose.
+#[derive(PartialEq, Serialize)]
+struct ComparableProbe<'a> {
+    endpoint: &'a str,
+    required: bool,
+    interval: Span,
+    timeout: Span,
+    connection: &'a str,
+}
+
+impl<'a> From<&'a Probe> for ComparableProbe<'a> {
+    fn from(probe: &'a Probe) -> Self {
+        Self {
+            endpoint: &probe.endpoint,
+            required: probe.required,
+            interval: probe.interval,
+            timeout: probe.timeout,
+            connection: &probe.connection,
+        }
+    }
+}
+
+#[derive(PartialEq, Serialize)]
+struct ComparableGates<'a> {
+    advisory: Vec<&'a str>,
+    no_gate: bool,
+}
+
+fn value(settings: &impl Serialize) -> Value {
     serde_json::to_value(settings).expect("settings have string keys and finite numbers")
 }
 
@@ -397,7 +410,7 @@ mod tests {
     fn scopes_in_another_order_are_the_same_traffic() {
         let scoped = |scopes: [&str; 2]| {
             let mut cell = settings().cells.remove(0);
-            cell.scopes = scopes.map(|scope| scope.parse().unwrap()).to_vec();
+            cell.traffic.scopes = scopes.map(|scope| scope.parse().unwrap()).to_vec();
             Settings { cells: vec![cell], ..settings() }
         };
         let (a, b) = (scoped(["tcp/1", "udp/2"]), scoped(["udp/2", "tcp/1"]));
@@ -407,7 +420,8 @@ mod tests {
     #[test]
     fn what_decides_an_outcome_makes_runs_incomparable() {
         let cell = settings().cells.remove(0);
-        let lossy = Cell { loss: "30%".parse().unwrap(), ..cell.clone() };
+        let mut lossy = cell.clone();
+        lossy.traffic.loss = "30%".parse().unwrap();
         let longer = Cell { hold: Span::secs(9), ..cell };
         for (other, expected) in [
             (Settings { deadline: Span::secs(9), ..settings() }, "deadline: "),

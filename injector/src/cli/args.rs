@@ -9,10 +9,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use injector_client::{Address, DEFAULT_SOCKET, SshHost};
-use injector_core::api::Verify;
+use injector_core::api::{VerdictOptions, Verify};
 use injector_core::campaign::{rate, stop_when};
 use injector_core::clock::{Span, WallNs};
-use injector_core::model::{Direction, Flap, Neighbour, Percent, Scope, seed};
+use injector_core::model::{Direction, Flap, Neighbour, Percent, Scope, Traffic, seed};
 use injector_core::run::settings::StopWhen;
 
 const EXIT_CODES: &str = "\
@@ -204,36 +204,72 @@ pub struct Cut {
     /// How long after the heal the cluster may take [default: the config's]
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<Span>,
-    /// Which directions: both, out (what the first group sends) or in (what it would hear)
-    #[arg(long, default_value = "both")]
-    pub direction: Direction,
-    /// Which traffic: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
-    #[arg(long, value_name = "SCOPE", value_delimiter = ',')]
-    pub scope: Vec<Scope>,
-    /// The share of packets to drop
-    #[arg(long, value_name = "PERCENT", default_value = "100%", allow_hyphen_values = true)]
-    pub loss: Percent,
-    /// Alternate: period and the share of it that drops, as in 200ms/50%
-    #[arg(long, value_name = "PERIOD/PERCENT")]
-    pub flap: Option<Flap>,
-    /// What happens to ARP and neighbour discovery
-    #[arg(long, default_value = "auto", value_parser = neighbour())]
-    pub neighbour: Neighbour,
+    /// What the cut does to the packets of its links.
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
     /// The seed of drawn shapes, at most 2^53 - 1; drawn and printed if left out
     #[arg(long, value_parser = seed::parse)]
     pub seed: Option<u64>,
-    /// An endpoint that does not gate this partition's verdict, by full or base name; may be repeated
+    /// What the verdict takes into account.
+    #[command(flatten)]
+    pub verdict: VerdictArgs,
+}
+
+/// What a cut does to the packets of its links.
+#[derive(Debug, Args)]
+pub struct TrafficArgs {
+    /// Which directions: both, out (what the first group sends) or in (what it would hear)
+    #[arg(long, default_value = "both", requires = "shape")]
+    direction: Direction,
+    /// Which traffic: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',', requires = "shape")]
+    scope: Vec<Scope>,
+    /// The share of packets to drop
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value = "100%",
+        allow_hyphen_values = true,
+        requires = "shape"
+    )]
+    loss: Percent,
+    /// Alternate: period and the share of it that drops, as in 200ms/50%
+    #[arg(long, value_name = "PERIOD/PERCENT", requires = "shape")]
+    flap: Option<Flap>,
+    /// What happens to ARP and neighbour discovery
+    #[arg(long, default_value = "auto", value_parser = neighbour(), requires = "shape")]
+    neighbour: Neighbour,
+}
+
+impl From<TrafficArgs> for Traffic {
+    fn from(args: TrafficArgs) -> Self {
+        let TrafficArgs { direction, scope: scopes, loss, flap, neighbour } = args;
+        Self { direction, scopes, loss, flap, neighbour }
+    }
+}
+
+/// What the verdict takes into account, beside what was seen.
+#[derive(Debug, Args)]
+pub struct VerdictArgs {
+    /// An endpoint that does not gate the verdict, by full or base name; may be repeated
     #[arg(long, value_name = "NAME")]
-    pub advisory: Vec<String>,
+    advisory: Vec<String>,
     /// Go on although links are not covered by hooks, or partly: the record says that they were left out on purpose
     #[arg(long)]
-    pub allow_uncovered: bool,
+    allow_uncovered: bool,
     /// Count as failed what is unknown: whether all paths of a link were cut
     #[arg(long)]
-    pub strict: bool,
+    strict: bool,
     /// Try the cut with frames of the daemon's own, before and while it lasts: active
     #[arg(long, value_name = "HOW", value_parser = verify())]
-    pub verify: Option<Verify>,
+    verify: Option<Verify>,
+}
+
+impl From<VerdictArgs> for VerdictOptions {
+    fn from(args: VerdictArgs) -> Self {
+        let VerdictArgs { advisory, allow_uncovered, strict, verify } = args;
+        Self { advisory, allow_uncovered, strict, verify }
+    }
 }
 
 fn verify() -> impl TypedValueParser<Value = Verify> {
@@ -319,7 +355,6 @@ pub struct With {
 }
 
 /// `measure`.
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 #[derive(Debug, Args)]
 pub struct Measure {
     /// Which links to cut, in the words of `injector partition`
@@ -352,18 +387,9 @@ pub struct Measure {
     /// Stop as soon as Wald's sequential test tells these rates apart, as in p0=0.01,p1=0.05
     #[arg(long, value_name = "RATES", value_parser = stop_when)]
     pub stop_when: Option<StopWhen>,
-    /// An endpoint that does not gate the verdict, by full or base name; may be repeated
-    #[arg(long, value_name = "NAME")]
-    pub advisory: Vec<String>,
-    /// Go on although links are not covered by hooks, or partly: the record says that they were left out on purpose
-    #[arg(long)]
-    pub allow_uncovered: bool,
-    /// Count as failed what is unknown: whether all paths of a link were cut
-    #[arg(long)]
-    pub strict: bool,
-    /// Try the cut with frames of the daemon's own, before and while it lasts: active
-    #[arg(long, value_name = "HOW", value_parser = verify())]
-    pub verify: Option<Verify>,
+    /// What the verdicts take into account.
+    #[command(flatten)]
+    pub verdict: VerdictArgs,
     /// Report the rate, but exit with 0 whatever it is
     #[arg(long)]
     pub no_gate: bool,
@@ -388,27 +414,9 @@ pub struct Measure {
     /// Give up after so many trials in a row that could not be made or proved [default: 3]
     #[arg(long, value_name = "N")]
     pub abort_after: Option<u32>,
-    /// Which directions: both, out (what the first group sends) or in (what it would hear)
-    #[arg(long, default_value = "both", requires = "shape")]
-    pub direction: Direction,
-    /// Which traffic: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
-    #[arg(long, value_name = "SCOPE", value_delimiter = ',', requires = "shape")]
-    pub scope: Vec<Scope>,
-    /// The share of packets to drop
-    #[arg(
-        long,
-        value_name = "PERCENT",
-        default_value = "100%",
-        allow_hyphen_values = true,
-        requires = "shape"
-    )]
-    pub loss: Percent,
-    /// Alternate: period and the share of it that drops, as in 200ms/50%
-    #[arg(long, value_name = "PERIOD/PERCENT", requires = "shape")]
-    pub flap: Option<Flap>,
-    /// What happens to ARP and neighbour discovery
-    #[arg(long, default_value = "auto", value_parser = neighbour(), requires = "shape")]
-    pub neighbour: Neighbour,
+    /// What the cuts do to the packets of their links.
+    #[command(flatten)]
+    pub traffic: TrafficArgs,
     /// Say nothing but the result
     #[arg(long, short)]
     pub quiet: bool,
@@ -516,7 +524,22 @@ mod tests {
         };
         assert_eq!(with.cut.shape, ["isolate", "n1", "n2"]);
         assert_eq!(with.command, ["sh", "-c", "exit"]);
-        assert_eq!(with.cut.scope.len(), 2);
+        assert_eq!(Traffic::from(with.cut.traffic).scopes.len(), 2);
+    }
+
+    /// A campaign file says what its cuts do; its verdict options may be added to.
+    #[test]
+    fn traffic_belongs_to_a_shape_and_not_to_a_campaign_file() {
+        let parse = |options: &str| {
+            CommandLine::try_parse_from(format!("injector measure --out o {options}").split_whitespace())
+                .map(drop)
+        };
+        for options in ["--loss 30%", "--scope tcp", "--flap 1s/50%", "--direction in", "--neighbour keep"] {
+            parse(&format!("--campaign c {options}")).unwrap_err();
+            parse(&format!("--resume {options}")).unwrap_err();
+            parse(&format!("--trials 3 halves {options}")).unwrap();
+        }
+        parse("--campaign c --strict --allow-uncovered --advisory metadata --verify active").unwrap();
     }
 
     #[test]

@@ -80,15 +80,7 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
         Vec::new()
     } else {
         let shape = super::partition::shape(&args.shape)?;
-        vec![Cell {
-            shape,
-            hold: args.hold,
-            direction: args.direction,
-            scopes: args.scope,
-            loss: args.loss,
-            flap: args.flap,
-            neighbour: args.neighbour,
-        }]
+        vec![Cell { shape, hold: args.hold, traffic: args.traffic.into() }]
     };
     let given = CampaignSpec {
         cells,
@@ -97,10 +89,7 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
         deadline: args.deadline,
         cooldown: args.cooldown,
         cycle: args.cycle,
-        advisory: args.advisory,
-        allow_uncovered: args.allow_uncovered,
-        strict: args.strict,
-        verify: args.verify,
+        verdict: args.verdict.into(),
         no_gate: args.no_gate,
         max_rate: args.max_rate,
         stop_when: args.stop_when,

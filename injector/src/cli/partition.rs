@@ -43,16 +43,9 @@ impl Asked {
         let request = PartitionRequest {
             for_: cut.for_,
             deadline: cut.deadline,
-            direction: cut.direction,
-            scopes: cut.scope,
-            loss: cut.loss,
-            flap: cut.flap,
-            neighbour: cut.neighbour,
+            traffic: cut.traffic.into(),
             seed: cut.seed,
-            advisory: cut.advisory,
-            allow_uncovered: cut.allow_uncovered,
-            strict: cut.strict,
-            verify: cut.verify,
+            verdict: cut.verdict.into(),
             owner,
             ..PartitionRequest::new(shape)
         };
@@ -97,14 +90,14 @@ fn unique_name(shape: &str) -> String {
 }
 
 fn would_cut(view: &PartitionView) -> String {
-    let mut text = format!("would cut: {}{}\n", view.resolved, view.request.direction.suffix());
+    let mut text = format!("would cut: {}{}\n", view.resolved, view.request.traffic.direction.suffix());
     links(&mut text, view);
     text
 }
 
 /// Name, links and effective interval.
 pub(super) fn describe(view: &PartitionView) -> String {
-    let direction = view.request.direction.suffix();
+    let direction = view.request.traffic.direction.suffix();
     let mut text = format!("{}: {}{direction} (generation {})\n", view.name, view.resolved, view.generation);
     if let Some(cut) = view.effective {
         let width = cut.end_ns.saturating_since(cut.begin_ns).as_nanos() as u64;

@@ -69,7 +69,7 @@ fn describe(status: &Status) -> String {
                 view.name.clone(),
                 view.generation.to_string(),
                 word(&view.state),
-                format!("{}{}", view.resolved, view.request.direction.suffix()),
+                format!("{}{}", view.resolved, view.request.traffic.direction.suffix()),
                 after(since, Some(status.now_ns)),
                 after(Some(status.now_ns), ends),
                 view.links.len().to_string(),

@@ -80,7 +80,7 @@ impl State {
             .map(|(link, _)| named(&self.config.names, *link).to_string())
             .collect();
         bad.sort_by_key(|(_, found)| std::cmp::Reverse(found.state));
-        if !bad.is_empty() && !partition.experiment.request.allow_uncovered {
+        if !bad.is_empty() && !partition.experiment.request.verdict.allow_uncovered {
             return Err(self.refusal(&bad));
         }
         if !bad.is_empty() {

@@ -12,7 +12,7 @@ use injector_core::api::{
 };
 use injector_core::clock::{MonoNs, WallOffset};
 use injector_core::ledger::{Changed, Draft, Life, NotPrepared, Now};
-use injector_core::model::{Link, PeerId, Percent, seed};
+use injector_core::model::{Link, PeerId, Percent, Traffic, seed};
 use injector_core::plan;
 use injector_core::topology::{self, TopologyError};
 
@@ -82,15 +82,15 @@ impl State {
             );
         }
         let most = injector_common::slot::MAX_SCOPES;
-        if request.scopes.len() > most {
+        if request.traffic.scopes.len() > most {
             return Err(Problem::new(
                 Code::BadParameter,
-                format!("{} scopes, at most {most}", request.scopes.len()),
+                format!("{} scopes, at most {most}", request.traffic.scopes.len()),
             )
             .field("scopes")
             .remedy("use port ranges"));
         }
-        for name in &request.advisory {
+        for name in &request.verdict.advisory {
             let known =
                 self.config.endpoints.iter().any(|endpoint| endpoint.name == *name || endpoint.base == *name);
             if !known {
@@ -147,7 +147,7 @@ impl State {
         let seed = request.seed.or(control).unwrap_or_else(|| seed::drawn(rand::random()));
         let resolved = topology::resolve(
             &request.shape,
-            request.direction,
+            request.traffic.direction,
             &self.config.names,
             &self.config.presets,
             seed,
@@ -208,10 +208,10 @@ impl State {
 
     /// Takes a slot and writes it and its links; nothing is cut yet.
     fn prepare(&mut self, mut partition: Partition) -> Answer<u32> {
-        let cells = self.cells(&partition.experiment.request, &partition.life.links);
+        let cells = self.cells(&partition.experiment.request.traffic, &partition.life.links);
         let warnings = self.groups_lost(&partition.life.links, &cells);
         partition.experiment.warnings.extend(warnings);
-        let contents = plan::slot(&partition.experiment.request);
+        let contents = plan::slot(&partition.experiment.request.traffic);
         if !self.ledger.has_free_slot() {
             self.end_look();
         }
@@ -279,7 +279,7 @@ impl State {
     /// Warns where loss is not what was asked for.
     fn warn_of_loss(&mut self, generation: u32) {
         let Partition { life, experiment } = self.partition(generation);
-        if experiment.request.loss == Percent::ALL {
+        if experiment.request.traffic.loss == Percent::ALL {
             return;
         }
         let warnings: Vec<Warning> = life
@@ -299,7 +299,7 @@ impl State {
     }
 
     /// What a partition affects in the matrix, as the peers are known now.
-    fn cells(&self, request: &PartitionRequest, links: &[Link]) -> Vec<plan::Cell> {
+    fn cells(&self, traffic: &Traffic, links: &[Link]) -> Vec<plan::Cell> {
         let identity = self.interfaces.hooked_identity();
         let bound = identity.bound();
         let peers: Vec<PeerId> = self.config.names.peers().collect();
@@ -309,7 +309,7 @@ impl State {
             forwards: &forwards,
             is_bound: &|peer| bound.contains(&peer),
         };
-        plan::cells(request, links, &around)
+        plan::cells(traffic, links, &around)
     }
 
     /// Warns where multicast and broadcast are lost for the world as well, which is not cut off.

@@ -40,7 +40,7 @@ impl State {
             shape: ShapePair {
                 asked: experiment.request.shape.clone(),
                 resolved: experiment.resolved.clone(),
-                direction: experiment.request.direction,
+                direction: experiment.request.traffic.direction,
             },
             seed: experiment.seed,
             ready: self.config.ready,
@@ -72,7 +72,7 @@ impl State {
             closed_by: life.closed_by.clone(),
             broken: life.broken.clone().or(unread),
             warnings,
-            is_strict: experiment.request.strict,
+            is_strict: experiment.request.verdict.strict,
             lost_events: lost,
             cpu_pressure: share(now_pressure.cpu, experiment.pressure.cpu),
             io_pressure: share(now_pressure.io, experiment.pressure.io),
@@ -84,7 +84,7 @@ impl State {
     /// Whether an endpoint's probes come from a peer, or from the world, on a link that the partition cuts for them. A
     /// scope with ports is taken for other traffic than the probe's.
     fn is_unseen(&self, index: usize, partition: &Partition) -> bool {
-        let scopes = &partition.experiment.request.scopes;
+        let scopes = &partition.experiment.request.traffic.scopes;
         let is_cut = scopes.is_empty()
             || scopes.iter().any(|scope| scope.protocol == Protocol::Tcp && scope.ports.is_none());
         let samples = self.samples.since(EndpointId(index), partition.experiment.samples_from[index]);

@@ -86,7 +86,8 @@ impl Experiment {
     /// The links of its partition, as their coverage depends on all of them.
     pub fn cut_links<'a>(&self, life: &'a Life) -> CutLinks<'a> {
         let may_be_grouped = |scope: &Scope| scope.protocol != Protocol::Tcp;
-        let is_grouped = self.request.scopes.is_empty() || self.request.scopes.iter().any(may_be_grouped);
+        let is_grouped =
+            self.request.traffic.scopes.is_empty() || self.request.traffic.scopes.iter().any(may_be_grouped);
         CutLinks { links: &life.links, is_grouped }
     }
 

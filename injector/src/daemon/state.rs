@@ -250,7 +250,7 @@ impl State {
     /// What is cut now, as far as the interfaces are concerned.
     pub(super) fn cuts(&self) -> Cuts {
         let open = self.ledger.iter().filter(|partition| partition.life.is_open());
-        let is_lossy = |partition: &Partition| partition.experiment.request.loss != Percent::ALL;
+        let is_lossy = |partition: &Partition| partition.experiment.request.traffic.loss != Percent::ALL;
         Cuts {
             open_since: open.filter_map(|partition| partition.life.cut.map(|cut| cut.begin_ns)).min(),
             is_rolling: self.ledger.iter().any(|partition| partition.life.is_live() && is_lossy(partition)),
@@ -282,7 +282,7 @@ impl State {
     pub(super) fn required(&self, endpoint: usize, request: &PartitionRequest) -> bool {
         let endpoint = &self.config.endpoints[endpoint];
         endpoint.role == Role::Required
-            && !request.advisory.iter().any(|name| *name == endpoint.name || *name == endpoint.base)
+            && !request.verdict.advisory.iter().any(|name| *name == endpoint.name || *name == endpoint.base)
     }
 
     /// The data plane's counters since the start; `None` where the map can't be read.

@@ -75,7 +75,7 @@ impl State {
     pub fn ask_for_connections(&mut self, sink: &Sink) {
         let now = MonoNs::now();
         for (life, experiment) in self.ledger.iter_mut() {
-            let is_full = experiment.request.is_full();
+            let is_full = experiment.request.traffic.is_full();
             let is_settled = life.cut.is_some_and(|cut| cut.end_ns + SETTLED <= now);
             let is_asked = experiment.witness.asked.is_some_and(|asked| asked + INTERVAL > now);
             if life.state != PartitionState::Active || !is_full || !is_settled || is_asked {

@@ -150,6 +150,8 @@ mod tests {
             ("{\"shape\": {\"isolate\": [\"n1\"]},\n \"fro\": \"5s\"}", "line 2 column", Some("fro")),
             (r#"{"shape": {"isolate": [7]}}"#, "expected a string", Some("shape.isolate[0]")),
             (r#"{"shape": {"isolate": ["n1"]}, "for": "5"}"#, "250ms", Some("for")),
+            (r#"{"shape": {"halves": {}}, "scopes": ["tcp", "gre"]}"#, "unknown protocol", Some("scopes[1]")),
+            (r#"{"shape": {"halves": {}}, "verify": "passive"}"#, "`active`", Some("verify")),
             (r#"{"for": "5s"}"#, "missing field `shape`", None),
             (r#"{"shape": {"isolate": ["n1"]}} x"#, "after the JSON", None),
         ] {

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 
 use injector::datapath::Clocks;
 use injector_common::record::counter;
-use injector_core::api::PartitionRequest;
 use injector_core::config::Config;
 use injector_core::identity::{End, Identity, Mac, Port, Traits};
-use injector_core::model::{Link, Nothing, PeerId, Shape};
+use injector_core::model::{Link, PeerId, Traffic};
 use injector_core::plan::{Surroundings, cells};
 
 use crate::support::programs::{Hook, Programs, steady};
@@ -241,7 +240,7 @@ impl Way {
         };
         let links: Vec<Link> =
             ground.cut.iter().map(|(src, dst)| Link { src: PeerId(*src), dst: PeerId(*dst) }).collect();
-        cells(&PartitionRequest::new(Shape::Halves(Nothing {})), &links, &around)
+        cells(&Traffic::default(), &links, &around)
     }
 }
 

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
-use injector_core::api::{PartitionRequest, PartitionView};
+use injector_core::api::{PartitionRequest, PartitionView, VerdictOptions};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::live::daemon::Daemon;
@@ -334,7 +334,10 @@ pub fn dropped(view: &PartitionView, src: &str, dst: &str) -> u64 {
 /// alone: frames to groups are not covered, and left out on purpose.
 pub fn links(a: &str, b: &str) -> PartitionRequest {
     let links = crate::live::daemon::links(&[(a, b), (b, a)], Duration::from_mins(9));
-    PartitionRequest { allow_uncovered: true, ..links }
+    PartitionRequest {
+        verdict: VerdictOptions { allow_uncovered: true, ..VerdictOptions::default() },
+        ..links
+    }
 }
 
 fn config(peers: &str, interfaces: &str) -> String {

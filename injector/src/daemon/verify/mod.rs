@@ -243,9 +243,9 @@ impl State {
     fn to_be_controlled(&self, command: &Command) -> Option<(Vec<Link>, Option<u64>)> {
         match command {
             Command::Apply { name, request, step: Step::Apply, connection, .. }
-                if request.verify.is_some()
+                if request.verdict.verify.is_some()
                     && request.at.is_none()
-                    && request.is_full()
+                    && request.traffic.is_full()
                     && !self.stopping =>
             {
                 let request = self.normalised((**request).clone()).ok()?;
@@ -259,9 +259,9 @@ impl State {
                 let Partition { life, experiment } = self.newest(name).ok()?;
                 let request = &experiment.request;
                 let is_wanted = life.state == PartitionState::Prepared
-                    && request.verify.is_some()
+                    && request.verdict.verify.is_some()
                     && request.at.is_none()
-                    && request.is_full();
+                    && request.traffic.is_full();
                 is_wanted.then(|| (life.links.clone(), None))
             }
             _ => None,
@@ -288,12 +288,12 @@ impl State {
     pub(super) fn take_check(&mut self, generation: u32) -> Option<Check> {
         let control = self.control.take();
         let Partition { life, experiment } = self.partition(generation);
-        experiment.request.verify?;
+        experiment.request.verdict.verify?;
         let links = &life.links;
         let mut check = control.map_or_else(|| Check::new(links), |control| control.check);
         for link in links {
             let tally = check.links.entry(*link).or_default();
-            if !experiment.request.is_full() {
+            if !experiment.request.traffic.is_full() {
                 tally.why = Some(Unchecked::NotFull);
             }
         }
@@ -344,7 +344,7 @@ fn due(life: &Life, experiment: &Experiment, now: MonoNs) -> Due {
     let Some(check) = experiment.check.as_ref().filter(|check| check.pending.is_none()) else {
         return Due::Nothing;
     };
-    if !experiment.request.is_full() {
+    if !experiment.request.traffic.is_full() {
         return Due::Nothing;
     }
     let left = life.ends_at.saturating_since(now);
