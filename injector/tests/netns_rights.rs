@@ -93,6 +93,7 @@ fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_work
     let expected = [
         ("injector", mine),
         ("lease", 0),
+        ("log", 0),
         ("netns", mine | SYS_ADMIN),
         (&*format!("netns {n1}"), mine),
         ("settler", 0),
@@ -145,11 +146,18 @@ fn without_namespaces_no_thread_keeps_the_right_to_enter_one() {
     let config = format!("{}interfaces: [{{ name: eth0 }}]\n", lab.peers(2));
     let [daemon, second] =
         ["d", "second"].map(|name| lab.within("n1", || Daemon::start(&lab, name, &config)));
-    let expected =
-        [("injector", BASE), ("lease", 0), ("netns", BASE), ("netns the daemon's own", BASE), ("settler", 0)];
+    let expected = [
+        ("injector", BASE),
+        ("lease", 0),
+        ("log", 0),
+        ("netns", BASE),
+        ("netns the daemon's own", BASE),
+        ("settler", 0),
+    ];
     assert_rights(&daemon, &expected);
     for (thread, bound) in threads(&daemon, "CapBnd") {
-        assert_eq!(bound, BASE, "{thread} could regain {bound:x}");
+        let expected = if thread == "log" { 0 } else { BASE };
+        assert_eq!(bound, expected, "{thread} could regain {bound:x}");
     }
 
     let attachment = daemon.attachment_here("eth0");
@@ -201,7 +209,7 @@ fn the_namespace_of_another_users_process_is_still_found() {
     let supervisor = BASE | SYS_ADMIN | SYS_PTRACE;
     assert_rights(
         &daemon,
-        &[("injector", BASE), ("lease", 0), ("netns", supervisor), (&name, BASE), ("settler", 0)],
+        &[("injector", BASE), ("lease", 0), ("log", 0), ("netns", supervisor), (&name, BASE), ("settler", 0)],
     );
 
     // Mounts change: the daemon looks which namespace the process is in.
