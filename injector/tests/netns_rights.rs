@@ -6,7 +6,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command};
 
 use serde_json::Value;
@@ -79,8 +79,7 @@ fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_work
     // On its way to the socket the daemon passes a directory that is closed to root without all of its rights.
     let private = lab.directory.path().join("private");
     std::fs::create_dir_all(private.join("inner")).unwrap();
-    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o700)).unwrap();
-    chown(&private, Some(NOBODY), None).unwrap();
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o000)).unwrap();
     // Healthy only if it runs as that user, and with none of the daemon's rights.
     let check = "test $(id -u) = 65534 && grep -q 'CapPrm:.0000000000000000$' /proc/self/status";
     let config = format!(

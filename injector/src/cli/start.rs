@@ -12,7 +12,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::{Common, Start};
 use super::failure::{Exit, Failure};
 use super::{block_on, failure_line, show};
-use crate::api::server::make_directory;
+use crate::api::server::{make_directory, make_safe_directory};
 use crate::config::Config;
 use crate::daemon::log::Log;
 use crate::daemon::ready::{READY_LINE, Ready};
@@ -93,6 +93,12 @@ fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure>
         Failure::new(Exit::UNDECIDED, format!("start --detach: {what}: {error}"))
     };
     let log_path = args.log.clone().unwrap_or_else(|| socket.with_file_name("injector.log"));
+    if args.log.is_none()
+        && let Some(directory) = log_path.parent().filter(|directory| !directory.as_os_str().is_empty())
+    {
+        // Nobody else may lead the log elsewhere.
+        make_safe_directory(directory).map_err(|error| failed("the log", &error))?;
+    }
     let (mut log, log_begin) = open_log(&log_path).map_err(|error| failed("the log", &error))?;
     let config = std::path::absolute(&args.config).map_err(|error| failed("the config", &error))?;
     let program = std::env::current_exe().map_err(|error| failed("our own program", &error))?;
