@@ -28,8 +28,8 @@ use injector_core::config::Netns;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the start of a thread may take.
 const START: Duration = Duration::from_secs(10);
-/// How long a thread may take over a question.
-const QUESTION: Duration = Duration::from_secs(2);
+/// How long a thread may take over a question: shorter than the lease, which runs while the daemon's task waits.
+const QUESTION: Duration = Duration::from_secs(1);
 
 /// Why a namespace's thread can't serve.
 #[derive(Debug, thiserror::Error)]

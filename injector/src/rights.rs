@@ -6,6 +6,7 @@
 //! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; `CAP_NET_RAW`: the frames of the active check; and what `exec` probes take |
 //! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid or path |
 //! | the lease | nothing: it stores words in shared memory |
+//! | the log | nothing: it writes to a descriptor that is open |
 //! | the settler | nothing: it waits for running programs |
 
 use rustix::thread::{
@@ -161,6 +162,21 @@ impl Rights {
 /// Gives up everything: for a thread that only touches memory.
 pub fn take_none() -> Result<(), RightsError> {
     keep(CapabilitySet::empty())
+}
+
+/// The same, and nothing that the thread runs could have more. For a thread that is started before [`Rights::bar`].
+pub fn take_none_for_good() -> Result<(), RightsError> {
+    let held = capabilities(None).map_err(failed("read"))?;
+    if held.effective.contains(CapabilitySet::SETPCAP) {
+        for capability in (0..u64::BITS).map(|bit| CapabilitySet::from_bits_retain(1 << bit)) {
+            // The kernel answers with an error from the first that it does not know.
+            let Ok(is_there) = capability_is_in_bounding_set(capability) else { break };
+            if is_there {
+                remove_capability_from_bounding_set(capability).map_err(failed("barred"))?;
+            }
+        }
+    }
+    take_none()
 }
 
 fn keep(kept: CapabilitySet) -> Result<(), RightsError> {

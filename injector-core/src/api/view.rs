@@ -306,6 +306,8 @@ pub struct Status {
     pub rules: Rules,
     /// Events lost since the start.
     pub lost_events: u64,
+    /// Lines that the daemon's log lost since the start: its output was full, gone or too slow.
+    pub lost_log_lines: u64,
     /// Data plane counters by name.
     pub counters: BTreeMap<String, u64>,
 }

@@ -83,15 +83,20 @@ fn block_on(work: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, F
 }
 
 fn report(common: &Common, failure: &Failure) {
+    let _ = io::stderr().write_all(failure_line(common, failure).as_bytes());
+}
+
+/// What a failure says on standard error.
+fn failure_line(common: &Common, failure: &Failure) -> String {
     if common.json {
         let exit = failure.exit.0;
         let mut report = serde_json::json!({ "exit": exit, "error": failure.message });
         for (key, value) in failure.details.iter().filter_map(|details| details.as_object()).flatten() {
             report[key] = value.clone();
         }
-        let _ = writeln!(io::stderr(), "{}", clean(&report.to_string()));
+        format!("{}\n", clean(&report.to_string()))
     } else {
-        let _ = writeln!(io::stderr(), "injector: {}", clean(&failure.message));
+        format!("injector: {}\n", clean(&failure.message))
     }
 }
 

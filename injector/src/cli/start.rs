@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, IsTerminal, Read, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,15 +11,19 @@ use tracing_subscriber::EnvFilter;
 
 use super::args::{Common, Start};
 use super::failure::{Exit, Failure};
-use super::{block_on, show};
+use super::{block_on, failure_line, show};
+use crate::daemon::log::Log;
 use crate::daemon::ready::{READY_LINE, Ready};
 use crate::daemon::reload::Source;
 use crate::daemon::{self, StartOptions};
-use crate::server::make_directory;
+use crate::server::{make_directory, make_safe_directory};
 use injector_core::config::Config;
 
 /// Sets what the log says, as in `debug` or `injector=debug`.
 const LOG_VARIABLE: &str = "INJECTOR_LOG";
+
+/// What a panic ends a program of Rust's with.
+const PANICKED: Exit = Exit(101);
 
 pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     if common.host.is_some() {
@@ -44,23 +49,42 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     } else {
         Ready::to_systemd()
     };
-    log_to_stderr();
+    let log = log_to_stderr()
+        .map_err(|error| Failure::new(Exit::UNDECIDED, format!("start: the log's thread: {error}")))?;
     let source = Source::new(&args.config, common.socket.clone()).map_err(|error| {
         Failure::new(Exit::UNDECIDED, format!("start: where the config is can't be told: {error}"))
     })?;
-    let options = StartOptions { ready, source };
-    block_on(async {
-        daemon::run(config, options)
-            .await
-            .map(|()| Exit::OK)
-            .map_err(|error| Failure::new(Exit::UNDECIDED, error.to_string()))
-    })
+    let options = StartOptions { ready, source, log: log.clone() };
+    let serve = || {
+        block_on(async {
+            Box::pin(daemon::run(config, options))
+                .await
+                .map(|()| Exit::OK)
+                .map_err(|error| Failure::new(Exit::UNDECIDED, error.to_string()))
+        })
+    };
+    // A panic has detached everything by the time it is caught here, and was logged.
+    let ended = catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Ok(PANICKED));
+    // What it ended with goes by the log, too: a standard error that blocks must not keep the process.
+    let exit = ended.unwrap_or_else(|failure| {
+        log.line(failure_line(common, &failure).as_bytes());
+        failure.exit
+    });
+    log.flush();
+    Ok(exit)
 }
 
-fn log_to_stderr() {
+fn log_to_stderr() -> io::Result<Log> {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(io::stderr).init();
+    let log = Log::start(io::stderr())?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(log.clone()).init();
+    // The default one writes to standard error itself.
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::capture();
+        tracing::error!("a bug in the daemon: {panic}\n{backtrace}");
+    }));
+    Ok(log)
 }
 
 /// Starts this program again in the background and waits until it says that it serves.
@@ -69,6 +93,12 @@ fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure>
         Failure::new(Exit::UNDECIDED, format!("start --detach: {what}: {error}"))
     };
     let log_path = args.log.clone().unwrap_or_else(|| socket.with_file_name("injector.log"));
+    if args.log.is_none()
+        && let Some(directory) = log_path.parent().filter(|directory| !directory.as_os_str().is_empty())
+    {
+        // Nobody else may lead the log elsewhere.
+        make_safe_directory(directory).map_err(|error| failed("the log", &error))?;
+    }
     let (mut log, log_begin) = open_log(&log_path).map_err(|error| failed("the log", &error))?;
     let config = std::path::absolute(&args.config).map_err(|error| failed("the config", &error))?;
     let program = std::env::current_exe().map_err(|error| failed("our own program", &error))?;

@@ -38,6 +38,13 @@ fn describe(status: &Status) -> String {
         status.peers.len(),
         status.lost_events
     );
+    if status.lost_log_lines > 0 {
+        let _ = writeln!(
+            text,
+            "the daemon's log lost {} lines: its output is full, gone or too slow",
+            status.lost_log_lines
+        );
+    }
     if !status.attachments.is_empty() {
         let mut table = Table::new(["interface", "netns", "hook", "others", "why"]);
         for found in &status.attachments {

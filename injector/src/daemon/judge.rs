@@ -300,6 +300,7 @@ impl State {
                 .collect(),
             rules: super::rules::of(&self.config),
             lost_events: self.lost_stamps(),
+            lost_log_lines: self.log.lost(),
             counters: counter::NAMES.iter().map(|name| (*name).to_owned()).zip(counters).collect(),
         }
     }

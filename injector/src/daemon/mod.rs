@@ -8,6 +8,7 @@ mod heal;
 mod interfaces;
 mod judge;
 mod load;
+pub mod log;
 mod pace;
 mod partition;
 pub mod ready;
@@ -26,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::datapath::DatapathError;
+use crate::datapath::{DatapathError, RENEWAL};
 use crate::netns::NetnsError;
 use crate::rights::RightsError;
 use crate::server::command::Command;
@@ -37,9 +38,10 @@ use injector_core::config::Config;
 use injector_core::sample::Sample;
 use interfaces::InterfaceEvent;
 use load::{Ground, Heard, Load};
+use log::Log;
 use pace::Pace;
 use ready::Ready;
-use reload::Source;
+use reload::{Reading, Source};
 use sockets::Found;
 use state::State;
 
@@ -54,6 +56,8 @@ pub struct StartOptions {
     pub ready: Ready,
     /// Where SIGHUP reads the config again.
     pub source: Source,
+    /// Where the log goes; to show what it lost.
+    pub log: Log,
 }
 
 /// Why the daemon could not start, or could not go on.
@@ -108,6 +112,8 @@ fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
 
 /// Runs the daemon until SIGTERM or SIGINT; everything is healed and removed when it returns.
 pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError> {
+    // Its default would end the daemon where the log reaches the limit of a file's size.
+    let _size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(io("SIGXFSZ"))?;
     let terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
     let interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
     let hangup = signal(SignalKind::hangup()).map_err(io("SIGHUP"))?;
@@ -117,7 +123,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     options.source.try_out();
     let (load, heard) = Load::start(config, &ground).await?;
     ground.settle()?;
-    let mut state = State::new(load);
+    let mut state = State::new(load, options.log);
     let (handle, commands) = mpsc::channel(COMMANDS);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server::serve(socket, handle, async {
@@ -151,6 +157,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         heard,
         ground,
         source: options.source,
+        reading: None,
     };
     inbox.serve(&mut state).await?;
     let Inbox { commands, mut heard, .. } = inbox;
@@ -190,6 +197,7 @@ struct Inbox {
     /// and what another one needs.
     ground: Ground,
     source: Source,
+    reading: Option<Reading>,
 }
 
 /// Whose turn it is: a flood of news of interfaces must not keep commands waiting.
@@ -209,13 +217,21 @@ impl Inbox {
         let mut tales = Pace::new();
         let mut rung = BTreeSet::new();
         loop {
+            // The sign of life that the lease is for: whatever keeps this loop from coming here ends every cut.
+            if let Some(lapsed) = state.kernel.gate().renew() {
+                state.lapsed(lapsed);
+            }
             let wake = next_look(state, &looks);
             turn = tokio::select! {
                 biased;
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
                 Some(()) = self.hangup.recv() => {
-                    self.reload(state).await;
+                    self.hang_up(state);
+                    turn
+                }
+                read = reload::read(&mut self.reading) => {
+                    self.take_config(state, read).await;
                     turn
                 }
                 Some(lapse) = self.heard.lapsed.recv() => {
@@ -286,6 +302,7 @@ impl Inbox {
                     Turn::Interfaces
                 }
                 () = std::future::ready(()), if turn == Turn::Others => Turn::Interfaces,
+                () = tokio::time::sleep(RENEWAL) => turn,
             }
         }
     }

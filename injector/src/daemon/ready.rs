@@ -73,7 +73,10 @@ fn send(path: &OsStr, state: State) -> io::Result<()> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(path)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(message(state).as_bytes(), &address)?;
+    let socket = UnixDatagram::unbound()?;
+    // A reader with a full queue must not hold up the daemon's task.
+    socket.set_nonblocking(true)?;
+    socket.send_to_addr(message(state).as_bytes(), &address)?;
     Ok(())
 }
 

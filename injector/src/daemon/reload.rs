@@ -4,9 +4,16 @@
 //! programs of the old load are taken off, those of the new one are attached, and only when all of it stands does the
 //! new load take the place of the old one, which is put on again otherwise. Meanwhile traffic flows, and the old
 //! load's probes go on.
+//!
+//! The file is read and parsed on a thread of its own: a file system that does not answer, or a large config, holds up
+//! no command.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::load::Load;
 use super::partition::Partition;
@@ -20,8 +27,11 @@ use injector_core::clock::MonoNs;
 use injector_core::config::text::{self, TextError};
 use injector_core::config::{Config, ConfigErrors};
 
+/// How long the file may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Where the config is.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Source {
     /// Absolute: where the process is later does not matter.
     path: PathBuf,
@@ -41,6 +51,17 @@ impl Source {
             let path = self.path.display();
             tracing::warn!(%path, %error, "SIGHUP won't read the config: {REMEDY}");
         }
+    }
+
+    /// Starts a thread that reads the config and ends.
+    fn read_aside(&self) -> std::io::Result<oneshot::Receiver<ReadResult>> {
+        let (tell, told) = oneshot::channel();
+        let source = self.clone();
+        std::thread::Builder::new().name("config".into()).spawn(move || {
+            // Nobody waits any more: the daemon is stopping.
+            drop(tell.send(source.read().map(Box::new)));
+        })?;
+        Ok(told)
     }
 
     fn read(&self) -> Result<Config, ConfigErrors> {
@@ -64,6 +85,49 @@ impl Source {
 const REMEDY: &str = "the daemon has given up the right to read what is closed to root: open the file and its \
                       directories to root, or restart the daemon";
 
+type ReadResult = Result<Box<Config>, ConfigErrors>;
+
+/// A config that is being read.
+pub(super) struct Reading {
+    result: oneshot::Receiver<ReadResult>,
+    begun: Instant,
+    wish: Wish,
+}
+
+/// What is to be done with what a thread reads.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Put it in force.
+    Apply,
+    /// Read the file again: there was another SIGHUP, so it may have changed.
+    ReadAgain,
+    /// Nothing: it took too long, and that was told.
+    Nothing,
+}
+
+/// What came of a config that was to be read.
+pub(super) enum Read {
+    /// `None` if the thread panicked, which is logged.
+    Done(Wish, Option<ReadResult>),
+    /// Nothing in time.
+    Late,
+}
+
+/// Waits for a config that is being read; for ever if none is.
+pub(super) async fn read(reading: &mut Option<Reading>) -> Read {
+    let Some(Reading { result, begun, wish }) = reading else { return std::future::pending().await };
+    let (begun, wish) = (*begun, *wish);
+    let done = async { Read::Done(wish, result.await.ok()) };
+    if wish == Wish::Nothing {
+        return done.await;
+    }
+    tokio::time::timeout_at(begun + READ_TIMEOUT, done).await.unwrap_or(Read::Late)
+}
+
+/// Where it takes too long.
+const SLOW_REMEDY: &str =
+    "its file system may not answer: check it, then send SIGHUP again or restart the daemon";
+
 /// Why the old config stays in force.
 enum Kept {
     /// Nothing was tried.
@@ -73,13 +137,65 @@ enum Kept {
 }
 
 impl Inbox {
-    /// Reads the config again and puts it in force, if nothing is in the way.
-    pub(super) async fn reload(&mut self, state: &mut State) {
-        tell(Told::Reloading);
+    /// Begins to read the config again.
+    pub(super) fn hang_up(&mut self, state: &mut State) {
+        match &mut self.reading {
+            None => {
+                tell(Told::Reloading);
+                self.begin_reading(state);
+            }
+            Some(reading) if reading.wish == Wish::Nothing => {
+                let seconds = reading.begun.elapsed().as_secs();
+                let why =
+                    format!("an earlier SIGHUP has been waiting {seconds} s for the file; {SLOW_REMEDY}");
+                told(state, ConfigOutcome::Refused, why);
+            }
+            Some(reading) => reading.wish = Wish::ReadAgain,
+        }
+    }
+
+    fn begin_reading(&mut self, state: &mut State) {
+        match self.source.read_aside() {
+            Ok(result) => self.reading = Some(Reading { result, begun: Instant::now(), wish: Wish::Apply }),
+            Err(error) => {
+                told(state, ConfigOutcome::Failed, format!("no thread reads it: {error}"));
+                tell(Told::Ready);
+            }
+        }
+    }
+
+    /// Takes what a thread has read, or has not.
+    pub(super) async fn take_config(&mut self, state: &mut State, read: Read) {
+        match read {
+            Read::Late => {
+                if let Some(reading) = &mut self.reading {
+                    reading.wish = Wish::Nothing;
+                }
+                let why = format!("the file was not read within {} s; {SLOW_REMEDY}", READ_TIMEOUT.as_secs());
+                told(state, ConfigOutcome::Refused, why);
+                tell(Told::Ready);
+            }
+            Read::Done(wish, config) => {
+                self.reading = None;
+                let Some(config) = config else {
+                    told(state, ConfigOutcome::Failed, "the daemon has a bug, see its log".to_owned());
+                    return tell(Told::Ready);
+                };
+                match wish {
+                    Wish::Apply => self.reload(state, config).await,
+                    Wish::ReadAgain => self.begin_reading(state),
+                    Wish::Nothing => tracing::warn!("the config was read too late; send SIGHUP again"),
+                }
+            }
+        }
+    }
+
+    /// Puts a config in force, if nothing is in the way.
+    async fn reload(&mut self, state: &mut State, config: ReadResult) {
         // What is final by now is not in the way.
         drain(state, &mut self.heard.samples);
         state.tick();
-        let (outcome, what) = match self.try_reload(state).await {
+        let (outcome, what) = match self.try_reload(state, config).await {
             Ok(true) => {
                 let (peers, endpoints) = (state.config.peers.len(), state.config.endpoints.len());
                 let interfaces = state.interfaces.attached();
@@ -91,33 +207,21 @@ impl Inbox {
             Err(Kept::Refused(why)) => (ConfigOutcome::Refused, why),
             Err(Kept::Failed(error)) => (ConfigOutcome::Failed, chain(&error)),
         };
-        let number = state.config_number;
-        match outcome {
-            ConfigOutcome::InForce | ConfigOutcome::Unchanged => {
-                tracing::info!(number, "SIGHUP: config {}: {what}", outcome.words());
-            }
-            ConfigOutcome::Refused | ConfigOutcome::Failed => {
-                tracing::error!(number, "SIGHUP: config {}: {what}", outcome.words());
-            }
-        }
-        state.event(MonoNs::now(), EventKind::Config { outcome, number, what });
+        told(state, outcome, what);
         tell(Told::Ready);
     }
 
     /// Whether another config is in force now.
-    async fn try_reload(&mut self, state: &mut State) -> Result<bool, Kept> {
-        let config = self.source.read().map_err(|errors| {
-            let errors: Vec<String> = errors.0.iter().map(ToString::to_string).collect();
-            Kept::Refused(errors.join("; "))
-        })?;
-        if config == state.config {
+    async fn try_reload(&mut self, state: &mut State, config: ReadResult) -> Result<bool, Kept> {
+        let config = config.map_err(|errors| Kept::Refused(errors.to_string().replace('\n', "; ")))?;
+        if *config == state.config {
             return Ok(false);
         }
         if let Some(why) = self.hindrance(state, &config) {
             return Err(Kept::Refused(why));
         }
         state.interfaces.pause().await;
-        match Load::start(config, &self.ground).await {
+        match Load::start(*config, &self.ground).await {
             Ok((load, heard)) => {
                 // The old load ends here: its probes, its threads, its maps, and what it still had to tell.
                 state.replace(load);
@@ -156,6 +260,20 @@ impl Inbox {
         }
         None
     }
+}
+
+/// Writes to log and timeline what came of a SIGHUP.
+fn told(state: &mut State, outcome: ConfigOutcome, what: String) {
+    let number = state.config_number;
+    match outcome {
+        ConfigOutcome::InForce | ConfigOutcome::Unchanged => {
+            tracing::info!(number, "SIGHUP: config {}: {what}", outcome.words());
+        }
+        ConfigOutcome::Refused | ConfigOutcome::Failed => {
+            tracing::error!(number, "SIGHUP: config {}: {what}", outcome.words());
+        }
+    }
+    state.event(MonoNs::now(), EventKind::Config { outcome, number, what });
 }
 
 fn tell(what: Told) {

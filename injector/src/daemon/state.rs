@@ -9,6 +9,7 @@ use tokio::sync::{broadcast, watch};
 use super::closing::Waiter;
 use super::interfaces::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::load::Load;
+use super::log::Log;
 use super::partition::{Experiment, Partition, named};
 use super::samples::Samples;
 use super::verify::{Control, Held};
@@ -51,7 +52,7 @@ pub struct State {
     pub(super) rate: watch::Sender<Rate>,
     /// What was counted under configs before this one.
     counted: Vec<u64>,
-    /// Renews the lease while it is there.
+    /// Watches the lease while it is there.
     _keeper: Keeper,
     pub(super) stopping: bool,
     /// Commands that wait for the control of their cut,
@@ -62,13 +63,14 @@ pub struct State {
     pub(super) hooks_watched: Option<MonoNs>,
     /// When those of all interfaces were, which takes longer.
     pub(super) all_hooks_watched: MonoNs,
+    pub(super) log: Log,
 }
 
 pub(super) type Answer<T> = Result<T, Problem>;
 
 impl State {
     /// The state of a daemon that has attached and not yet served.
-    pub fn new(load: Load) -> Self {
+    pub fn new(load: Load, log: Log) -> Self {
         let Load { config, kernel, interfaces, rate, keeper } = load;
         let endpoints = config.endpoints.len();
         Self {
@@ -89,6 +91,7 @@ impl State {
             control: None,
             hooks_watched: None,
             all_hooks_watched: MonoNs(0),
+            log,
             config,
             config_number: 1,
             kernel,
@@ -98,7 +101,7 @@ impl State {
 
     /// Puts another config in force while nothing is open. What was before stays as history.
     pub(super) fn replace(&mut self, load: Load) {
-        let mut new = Self::new(load);
+        let mut new = Self::new(load, self.log.clone());
         new.config_number = self.config_number + 1;
         new.counted = self.counters().unwrap_or_else(|| std::mem::take(&mut self.counted));
         new.ledger = std::mem::take(&mut self.ledger).into_history();

@@ -1,4 +1,7 @@
 //! The commit word and the lease: the only two things that are written while packets fly.
+//!
+//! The daemon's task renews the lease in its own loop, so a lease in force proves that the task which answers `heal`
+//! works. A thread watches it: whatever holds up the task, its lapse is found and told while the task stands still.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -14,8 +17,10 @@ use injector_core::ledger::{Interval, Lapsed};
 
 /// How long the programs go on cutting without a sign of life.
 pub const LEASE: Duration = Duration::from_secs(2);
-/// How often the lease is renewed.
-const RENEWAL: Duration = Duration::from_millis(400);
+/// The longest time between two renewals by a daemon's task that works.
+pub const RENEWAL: Duration = Duration::from_millis(250);
+/// How often the thread looks whether the lease is in force.
+const WATCH: Duration = Duration::from_millis(400);
 
 const EXPIRES: usize = 0;
 const LAPSED: usize = 1;
@@ -24,7 +29,7 @@ const STARTED: usize = 3;
 const BOOT: usize = 4;
 const PID_NAMESPACE: usize = 5;
 
-/// The word and its lease, shared by the daemon's one task and the lease thread.
+/// The word and its lease, shared by the daemon's one task and the thread that watches the lease.
 #[derive(Clone)]
 pub struct Gate(Arc<Shared>);
 
@@ -141,14 +146,22 @@ impl Gate {
         self.0.lease.store(EXPIRES, until.0);
     }
 
-    /// Renews the lease once; `Some` is a lapse that nobody has acknowledged yet.
+    /// Renews the lease once; `Some` is a lapse that nobody has acknowledged yet. For the daemon's task alone: that it
+    /// comes here is the sign of life.
     pub fn renew(&self) -> Option<Lapsed> {
         let mut state = self.lock();
         self.extend(self.check(&mut state, MonoNs::now()));
         state.unheard
     }
 
-    /// Starts the thread that renews the lease, and tells of lapses.
+    /// Looks whether the lease is in force, and renews nothing.
+    fn look(&self) -> Option<Lapsed> {
+        let mut state = self.lock();
+        self.check(&mut state, MonoNs::now());
+        state.unheard
+    }
+
+    /// Starts the thread that watches the lease, and tells of lapses.
     pub fn keep(&self, mut on_lapse: impl FnMut(Lapsed) + Send + 'static) -> std::io::Result<Keeper> {
         let gate = self.clone();
         let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
@@ -157,7 +170,7 @@ impl Gate {
             }
             let mut told = None;
             loop {
-                let lapsed = gate.renew();
+                let lapsed = gate.look();
                 if lapsed != told {
                     told = lapsed;
                     if let Some(lapsed) = lapsed {
@@ -168,7 +181,7 @@ impl Gate {
                 let (state, _) = gate
                     .0
                     .stopped
-                    .wait_timeout_while(state, RENEWAL, |state| !state.stop)
+                    .wait_timeout_while(state, WATCH, |state| !state.stop)
                     .unwrap_or_else(PoisonError::into_inner);
                 if state.stop {
                     return;
@@ -311,6 +324,20 @@ mod tests {
             }
         }
         assert!(revived > 0, "no stop was longer than the rest of the lease and shorter than a whole one");
+    }
+
+    #[test]
+    fn the_thread_that_watches_the_lease_does_not_renew_it() {
+        let world = World::new();
+        // In force for a time that this test outlives.
+        let until = MonoNs::now() + Duration::from_millis(100);
+        world.gate.0.lease.store(EXPIRES, until.0);
+        assert_eq!(world.gate.look(), None);
+        assert_eq!(world.gate.0.lease.load(EXPIRES), until.0);
+        let (tell, told) = std::sync::mpsc::channel();
+        let _keeper = world.gate.keep(move |lapsed| tell.send(lapsed).unwrap()).unwrap();
+        assert_eq!(told.recv_timeout(LEASE).unwrap(), Lapsed { expired: until });
+        assert_eq!(world.gate.word(), Word::new(0, 1), "nothing is live any more");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub use attach::{Attachment, Hooks, Refused, look, shown};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
-pub use gate::{Gate, Keeper, LEASE};
+pub use gate::{Gate, Keeper, LEASE, RENEWAL};
 pub use instances::Instances;
 pub use kernel::{Bells, Kernel};
 pub use leftovers::{Leftover, Sweep, sweep};

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use tokio::net::UnixStream;
 
+use super::places::Class;
 use super::socket::Access;
 
 /// The credentials that the kernel noted when the caller connected.
@@ -27,12 +28,16 @@ impl Caller {
         })
     }
 
+    /// Whose places it takes.
+    pub fn class(&self, own_uid: u32) -> Class {
+        if self.uid == 0 || self.uid == own_uid { Class::Privileged } else { Class::Member }
+    }
+
     /// Whether this caller may use the API: root, the daemon's own user, the socket's group, and others only
     /// where the configured mode opens the socket to everyone.
     pub fn may_enter(&self, access: Access, own_uid: u32) -> bool {
         let member = |gid| self.gid == gid || self.groups.contains(&gid);
-        self.uid == 0
-            || self.uid == own_uid
+        self.class(own_uid) == Class::Privileged
             || (access.mode & 0o020 != 0 && access.gid.is_some_and(member))
             || access.mode & 0o002 != 0
     }

@@ -69,6 +69,10 @@ pub(super) fn render(status: &Status) -> String {
     let help = "Events lost since the start.";
     Family::new(&mut text, "injector_lost_events_total", "counter", help).sample(&[], status.lost_events);
 
+    let help = "Lines of the daemon's log lost since the start.";
+    Family::new(&mut text, "injector_lost_log_lines_total", "counter", help)
+        .sample(&[], status.lost_log_lines);
+
     let mut counters =
         Family::new(&mut text, "injector_data_plane_total", "counter", "What the kernel programs counted.");
     for (name, value) in &status.counters {
@@ -131,11 +135,13 @@ mod tests {
             endpoints: vec![endpoint("known", Some(false)), endpoint("unknown", None)],
             rules: Rules::default(),
             lost_events: 3,
+            lost_log_lines: 4,
             counters: BTreeMap::from([("unparsed".to_owned(), 9)]),
         };
         let text = render(&status);
         assert!(text.contains(r#"version="1.0\"\n\\""#), "{text}");
         assert!(text.contains("injector_lost_events_total 3\n"), "{text}");
+        assert!(text.contains("injector_lost_log_lines_total 4\n"), "{text}");
         assert!(text.contains("injector_data_plane_total{counter=\"unparsed\"} 9\n"), "{text}");
         assert!(text.contains(r#"injector_endpoint_healthy{endpoint="known",peer="",role="required"} 0"#));
         assert!(!text.contains("endpoint=\"unknown\""), "what is not known is left out: {text}");

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Request, Response, header};
+use axum::http::{HeaderValue, Method, Request, Response, header};
 use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::{HttpService, service_fn};
@@ -30,6 +30,7 @@ use self::caller::Caller;
 use self::conduct::{AnswerBody, Conduct, Watched};
 use self::drain::Drained;
 use self::extract::BODY_TIMEOUT;
+use self::places::Places;
 use self::problem::ProblemResponse;
 use crate::server::command::{Command, ConnectionId, Handle};
 use injector_core::api::{Code, Problem};
@@ -42,18 +43,19 @@ mod events;
 mod extract;
 mod metrics;
 mod openapi;
+mod places;
 mod problem;
 mod refusal;
 mod routes;
 mod socket;
 
-pub(crate) use socket::make_directory;
 pub use socket::{Access, ApiSocket, SocketError};
+pub(crate) use socket::{make_directory, make_safe_directory};
 
 /// The largest head of a request.
 const HEAD_LIMIT: usize = 64 * 1024;
-/// Connections that are served at once.
-const CONNECTIONS: usize = 64;
+/// How long a connection may last that is there for a heal alone.
+const HEAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that are told at once that they are not; more than these are closed without a word.
 const REFUSALS: usize = 16;
 /// How long the body of a request that is refused whatever it says may take.
@@ -73,7 +75,7 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
     let (listener, access, place) = socket.into_parts();
     let listener = UnixListener::from_std(listener)?;
     let router = routes::router(handle.clone());
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Places::default();
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let (stop, stopping) = watch::channel(false);
     let own_uid = rustix::process::geteuid().as_raw();
@@ -105,14 +107,14 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                 Err(Problem::new(Code::NotPermitted, "the caller's credentials can't be read"))
             }
         };
-        let place = |places: &Arc<Semaphore>| Arc::clone(places).try_acquire_owned().ok();
-        let admission = admission.and_then(|caller| match place(&places) {
-            Some(place) => Ok((caller, place)),
-            None => Err(Problem::new(Code::TooBusy, format!("{CONNECTIONS} connections are open"))
-                .remedy("close some, or try again later")),
+        let admission = admission.and_then(|caller| {
+            let remedy = "close some, or try again later; a heal is answered all the same";
+            let busy = |limit: String| Problem::new(Code::TooBusy, limit).remedy(remedy);
+            let (place, limit) = places.take(caller.class(own_uid), caller.uid).map_err(busy)?;
+            Ok((caller, place, limit.map(busy)))
         });
         match admission {
-            Ok((caller, place)) => {
+            Ok((caller, place, limit)) => {
                 let id = ConnectionId(NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed));
                 tracing::debug!(
                     connection = id.0,
@@ -126,12 +128,17 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                     let _place = place;
                     let _farewell = Farewell { id, handle };
                     let conduct = Conduct::of(&stream);
-                    let answer = Answerer::Routes { router, id, conduct: conduct.clone() };
-                    converse(stream, conduct, answer, stopping).await;
+                    let lasts = limit.as_ref().map(|_| HEAL_TIMEOUT);
+                    let answer = Answerer::Routes { router, id, conduct: conduct.clone(), limit };
+                    let served = converse(stream, conduct, answer, stopping);
+                    match lasts {
+                        Some(time) => drop(tokio::time::timeout(time, served).await),
+                        None => served.await,
+                    }
                 });
             }
             Err(problem) => {
-                if let Some(place) = place(&refusals) {
+                if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
                     let stopping = stopping.clone();
                     connections.spawn(async move {
                         let _place = place;
@@ -170,8 +177,8 @@ impl Drop for Farewell {
 /// What a connection's requests are answered with.
 #[derive(Clone)]
 enum Answerer {
-    /// The API.
-    Routes { router: Router, id: ConnectionId, conduct: Conduct },
+    /// The API; with a `limit`, its heals alone, and that to everything else.
+    Routes { router: Router, id: ConnectionId, conduct: Conduct, limit: Option<Problem> },
     /// One problem, whatever was asked, and the end of the connection.
     Refusal(Problem),
 }
@@ -179,12 +186,17 @@ enum Answerer {
 impl Answerer {
     async fn answer(self, request: Request<Incoming>, conduct: &Conduct) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let is_last = matches!(self, Self::Refusal(_));
+        let is_heal = parts.method == Method::DELETE;
+        let this = match self {
+            Self::Routes { limit: Some(problem), .. } if !is_heal => Self::Refusal(problem),
+            this => this,
+        };
+        let is_last = matches!(this, Self::Refusal(_));
         let (body, rest) = drain::lend(body, if is_last { REFUSAL_TIMEOUT } else { BODY_TIMEOUT });
         let mut request = Request::from_parts(parts, Body::new(body));
-        let mut response = match self {
+        let mut response = match this {
             Self::Refusal(problem) => ProblemResponse(problem).into_response(),
-            Self::Routes { mut router, id, conduct } => {
+            Self::Routes { mut router, id, conduct, limit: _ } => {
                 request.extensions_mut().insert(id);
                 request.extensions_mut().insert(conduct);
                 match router.call(request).await {

@@ -1,17 +1,21 @@
 //! The socket in the file system: never wider open than configured, never another daemon's, never left behind.
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, statat, unlinkat};
 
 use injector_core::config;
+
+/// How long another daemon's start is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why the API's socket can't be made. Each stops the start.
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +53,26 @@ pub enum SocketError {
     #[error("{} exists and is not a socket; remove it yourself or set another socket.path", path.display())]
     NotASocket {
         /// The path.
+        path: PathBuf,
+    },
+    /// The lock beside the socket is another user's file.
+    #[error(
+        "{} is not a file of this user's that nobody else can open; remove it, or set a socket.path in a directory of \
+         root's with mode 0755",
+        path.display()
+    )]
+    ForeignLock {
+        /// The lock.
+        path: PathBuf,
+    },
+    /// Another daemon has been starting there for too long.
+    #[error(
+        "{} is locked by another daemon that has been starting for {} s; end it, or set another socket.path",
+        path.display(),
+        LOCK_PATIENCE.as_secs()
+    )]
+    Locked {
+        /// The lock.
         path: PathBuf,
     },
     /// A step failed.
@@ -112,11 +136,10 @@ impl ApiSocket {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             _ => PathBuf::from("."),
         };
-        make_directory(&directory)?;
-        refuse_unsafe(&directory)?;
+        make_safe_directory(&directory)?;
         // Two daemons that start at once would both find the same stale socket; the later one waits here and
         // then finds the earlier one living.
-        let locked = lock(&directory)?;
+        let locked = Lock::take(&path)?;
         refuse_taken(&path)?;
 
         let access = access(socket)?;
@@ -157,6 +180,17 @@ impl ApiSocket {
 }
 
 /// Makes the directory, and its parents, with mode 0755 if it is missing.
+///
+/// # Errors
+/// [`SocketError::UnsafeDirectory`] if anyone but root and this user could exchange it or what is in it. Nothing is made
+/// inside such a directory.
+pub(crate) fn make_safe_directory(directory: &Path) -> Result<(), SocketError> {
+    refuse_unsafe(directory)?;
+    make_directory(directory)?;
+    refuse_unsafe(directory)
+}
+
+/// Makes the directory, and its parents, with mode 0755 if it is missing.
 pub(crate) fn make_directory(directory: &Path) -> Result<(), SocketError> {
     DirBuilder::new()
         .recursive(true)
@@ -165,30 +199,89 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), SocketError> {
         .map_err(|source| SocketError::Directory { path: directory.to_owned(), source })
 }
 
+/// Refuses a directory to which any step leads by way of another user: on the path as it is written, and on the one that
+/// symbolic links make of it. What is not there yet is not looked at.
 fn refuse_unsafe(directory: &Path) -> Result<(), SocketError> {
-    let found = fs::metadata(directory)
-        .map_err(|source| SocketError::Directory { path: directory.to_owned(), source })?;
-    let refuse = |why: String| Err(SocketError::UnsafeDirectory { path: directory.to_owned(), why });
-    let sticky = found.mode() & 0o1000 != 0;
-    if found.uid() != 0 && found.uid() != rustix::process::geteuid().as_raw() {
-        return refuse(format!("it belongs to uid {}, who could exchange the socket", found.uid()));
-    }
-    if found.mode() & 0o022 != 0 && !sticky {
-        return refuse(format!("its mode {:04o} lets others exchange the socket", found.mode() & 0o7777));
+    let io = |source| SocketError::Directory { path: directory.to_owned(), source };
+    let written = std::path::absolute(directory).map_err(io)?;
+    let nearest = written.ancestors().find(|step| step.exists()).unwrap_or(Path::new("/"));
+    let resolved = fs::canonicalize(nearest).map_err(io)?;
+    for step in written.ancestors().chain(resolved.ancestors()) {
+        let found = match fs::symlink_metadata(step) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(io(error)),
+        };
+        let whose = if step == written { "it".to_owned() } else { step.display().to_string() };
+        let refuse = |why: String| Err(SocketError::UnsafeDirectory { path: directory.to_owned(), why });
+        if found.uid() != 0 && found.uid() != rustix::process::geteuid().as_raw() {
+            return refuse(format!("{whose} belongs to uid {}, who could exchange the socket", found.uid()));
+        }
+        let sticky = found.mode() & 0o1000 != 0;
+        if found.is_dir() && found.mode() & 0o022 != 0 && !sticky {
+            return refuse(format!(
+                "the mode of {whose}, {:04o}, lets others exchange the socket",
+                found.mode() & 0o7777
+            ));
+        }
     }
     Ok(())
 }
 
-fn lock(directory: &Path) -> Result<OwnedFd, SocketError> {
-    let failed = |source: rustix::io::Errno| SocketError::Io {
-        what: "lock",
-        path: directory.to_owned(),
-        source: source.into(),
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let handle = rustix::fs::open(directory, flags, Mode::empty()).map_err(failed)?;
-    rustix::fs::flock(&handle, FlockOperation::LockExclusive).map_err(failed)?;
-    Ok(handle)
+/// A lock beside the socket, on a file that nobody but root and this user can open; gone when dropped.
+struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// Waits a few seconds for another daemon that is just starting.
+    fn take(socket: &Path) -> Result<Self, SocketError> {
+        let mut name = OsString::from(".");
+        name.push(socket.file_name().unwrap_or_default());
+        name.push(".lock");
+        let path = socket.with_file_name(name);
+        let failed = |what, source: io::Error| SocketError::Io { what, path: path.clone(), source };
+        let end = Instant::now() + LOCK_PATIENCE;
+        loop {
+            let file = File::options()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+                .open(&path)
+                .map_err(|error| failed("open the lock", error))?;
+            let found = file.metadata().map_err(|error| failed("stat the lock", error))?;
+            let own = rustix::process::geteuid().as_raw();
+            if !found.is_file() || (found.uid() != 0 && found.uid() != own) || found.mode() & 0o077 != 0 {
+                return Err(SocketError::ForeignLock { path });
+            }
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {
+                    // The one who held it has removed the file: somebody else may have made it anew.
+                    let is_there = fs::symlink_metadata(&path)
+                        .is_ok_and(|now| (now.dev(), now.ino()) == (found.dev(), found.ino()));
+                    if is_there {
+                        return Ok(Self { path, _file: file });
+                    }
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(SocketError::Locked { path }),
+                Err(error) => return Err(failed("lock", error.into())),
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is held, so that whoever waits for it finds that it is gone.
+        let _ = fs::remove_file(&self.path);
+    }
 }
 
 fn refuse_taken(path: &Path) -> Result<(), SocketError> {

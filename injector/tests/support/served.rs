@@ -326,6 +326,7 @@ fn status() -> Status {
         rules: injector_core::api::Rules::default(),
         endpoints: Vec::new(),
         lost_events: 0,
+        lost_log_lines: 0,
         config_number: 1,
         counters: BTreeMap::new(),
     }

@@ -1,0 +1,439 @@
+//! What is outside the daemon (its log, its config's file system, whatever stops its task) can't hold it up, nor keep a
+//! cut in force without it. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "support/interfaces.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod support;
+
+use std::ffi::CString;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::UdpSocket;
+use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{Lab, is_root, until};
+
+/// How long the programs go on cutting without a sign of life.
+const LEASE: Duration = Duration::from_secs(2);
+/// What a starved host may add to anything.
+const SLACK: Duration = Duration::from_millis(700);
+
+/// A daemon whose surroundings are the test's; killed with this value if it is still there.
+struct Daemon {
+    child: Child,
+    socket: PathBuf,
+}
+
+impl Daemon {
+    fn start(lab: &Lab, arrange: impl FnOnce(&mut Command)) -> Self {
+        let config = lab.directory.path().join("lab.yaml");
+        let socket = lab.directory.path().join("d.sock");
+        if !config.exists() {
+            std::fs::write(&config, config_of(lab)).unwrap();
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
+        command.args(["start", "--config"]).arg(&config).arg("--socket").arg(&socket);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        arrange(&mut command);
+        let mut daemon = Self { child: command.spawn().unwrap(), socket };
+        until("the daemon serves", || {
+            if let Some(status) = daemon.child.try_wait().unwrap() {
+                panic!("the daemon ended: {status}");
+            }
+            UnixStream::connect(&daemon.socket).ok()
+        });
+        daemon
+    }
+
+    fn cli(&self, words: &str) -> Value {
+        let output = Command::new(env!("CARGO_BIN_EXE_injector"))
+            .arg("--socket")
+            .arg(&self.socket)
+            .arg("--json")
+            .args(words.split_whitespace())
+            .output()
+            .unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{words}: {error}: {output:?}"))
+    }
+
+    fn status(&self) -> Value {
+        self.cli("status")
+    }
+
+    /// How long a heal takes on a connection that is there.
+    fn heal(&self, name: &str) -> Duration {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let head = format!("DELETE /v1/partitions/{name} HTTP/1.1\r\nHost: i\r\nConnection: close\r\n\r\n");
+        let asked = Instant::now();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        asked.elapsed()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Ends it by SIGTERM: how, and how long that took.
+    fn terminate(mut self) -> (ExitStatus, Duration) {
+        let asked = Instant::now();
+        self.signal(Signal::TERM);
+        let status = until("it ends", || self.child.try_wait().unwrap());
+        (status, asked.elapsed())
+    }
+
+    /// What the timeline says of configs.
+    fn configs(&self) -> Vec<Value> {
+        let output = Command::new(env!("CARGO_BIN_EXE_injector"))
+            .arg("--socket")
+            .arg(&self.socket)
+            .args(["--json", "timeline"])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        events.filter(|event| event["kind"] == "config").collect()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn config_of(lab: &Lab) -> String {
+    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
+    format!("{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\n", lab.peers(2))
+}
+
+/// What a daemon must still do, whatever became of its log.
+fn assert_works(lab: &Lab, daemon: &Daemon) {
+    assert!(lab.reaches_soon(1, 2));
+    daemon.cli("partition isolate n1 --name p --for 60s");
+    assert!(!lab.reaches(1, 2));
+    let took = daemon.heal("p");
+    assert!(took < Duration::from_secs(1), "the heal took {took:?}");
+    assert!(lab.reaches_soon(1, 2));
+}
+
+/// A terminal, and its other end: the screen.
+fn screen_and_terminal() -> (OwnedFd, OwnedFd) {
+    let (mut screen, mut terminal) = (-1, -1);
+    let none = std::ptr::null_mut();
+    // SAFETY: the kernel writes two numbers; nothing is asked for and nothing is set.
+    let answer = unsafe {
+        libc::openpty(&raw mut screen, &raw mut terminal, none, std::ptr::null(), std::ptr::null())
+    };
+    assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+    // SAFETY: both were just opened, and nobody else has them.
+    let ends = unsafe { (OwnedFd::from_raw_fd(screen), OwnedFd::from_raw_fd(terminal)) };
+    // A daemon of another test must not keep them open.
+    for end in [&ends.0, &ends.1] {
+        rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC).unwrap();
+    }
+    ends
+}
+
+#[test]
+fn a_log_that_can_not_be_written_ends_nothing_and_its_lines_are_counted() {
+    if !is_root() {
+        return;
+    }
+    for way in ["full disk", "closed pipe", "gone terminal", "size limit"] {
+        let lab = Lab::switched(2);
+        let daemon = Daemon::start(&lab, |command| {
+            command.env("INJECTOR_LOG", "debug");
+            match way {
+                "full disk" => {
+                    command.stderr(OpenOptions::new().write(true).open("/dev/full").unwrap());
+                }
+                "closed pipe" => {
+                    let (_reader, writer) = std::io::pipe().unwrap();
+                    command.stderr(writer);
+                }
+                "gone terminal" => {
+                    let (_screen, terminal) = screen_and_terminal();
+                    command.stderr(terminal);
+                }
+                _ => {
+                    command.stderr(File::create(lab.directory.path().join("log")).unwrap());
+                    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+                    // SAFETY: one system call, between fork and exec.
+                    unsafe {
+                        command.pre_exec(move || {
+                            Ok(rustix::process::setrlimit(rustix::process::Resource::Fsize, none)?)
+                        });
+                    }
+                }
+            }
+        });
+        assert_works(&lab, &daemon);
+        let status = daemon.status();
+        assert!(status["lost_log_lines"].as_u64().unwrap() > 0, "{way}: {status}");
+        let (status, took) = daemon.terminate();
+        assert!(status.success(), "{way}: {status}");
+        println!("{way}: ended within {took:?}");
+        assert!(lab.reaches_soon(1, 2));
+    }
+}
+
+/// Requests over one connection until lines are lost: as many as fill whatever lies between the daemon and its reader.
+fn flood_log(daemon: &Daemon) {
+    let mut stream = UnixStream::connect(&daemon.socket).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    for _ in 0..20_000 {
+        stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: i\r\n\r\n").unwrap();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            if let Some(value) = line.strip_prefix("content-length: ") {
+                length = value.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        reader.read_exact(&mut body).unwrap();
+        let status: Value = serde_json::from_slice(&body).unwrap();
+        if status["lost_log_lines"].as_u64().unwrap() > 0 {
+            return;
+        }
+    }
+    panic!("no line was ever lost: the log does not block");
+}
+
+#[test]
+fn a_log_that_blocks_holds_up_nothing() {
+    if !is_root() {
+        return;
+    }
+    for way in ["unread pipe", "stopped terminal"] {
+        let lab = Lab::switched(2);
+        let mut kept = None;
+        let daemon = Daemon::start(&lab, |command| {
+            command.env("INJECTOR_LOG", "trace");
+            let (other_end, log) = if way == "unread pipe" {
+                let (reader, writer) = std::io::pipe().unwrap();
+                (OwnedFd::from(reader), OwnedFd::from(writer))
+            } else {
+                let (screen, terminal) = screen_and_terminal();
+                // As Ctrl-S does.
+                rustix::termios::tcflow(&terminal, rustix::termios::Action::OOff).unwrap();
+                (screen, terminal)
+            };
+            kept = Some(other_end);
+            command.stderr(log);
+        });
+        flood_log(&daemon);
+        assert_works(&lab, &daemon);
+        daemon.cli("partition isolate n1 --name held --for 60s");
+        // Longer than the lease: the daemon works, so the cut stays.
+        std::thread::sleep(LEASE + SLACK);
+        assert!(!lab.reaches(1, 2), "{way}: the cut ended by itself");
+        let (status, took) = daemon.terminate();
+        assert!(status.success(), "{way}: {status}");
+        assert!(took < Duration::from_secs(4), "{way}: SIGTERM took {took:?}");
+        assert!(lab.reaches_soon(1, 2));
+        drop(kept);
+    }
+}
+
+/// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
+struct Frozen(libc::pid_t);
+
+fn trace(request: libc::c_uint, thread: libc::pid_t) -> std::io::Result<()> {
+    // SAFETY: none of the requests used here reads or writes memory of this process.
+    let answer = unsafe { libc::ptrace(request, thread, 0, 0) };
+    if answer == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+impl Frozen {
+    /// The thread of the daemon's task, and no other: the first of the process.
+    fn task_of(daemon: &Daemon) -> Self {
+        let thread = libc::pid_t::try_from(daemon.child.id()).unwrap();
+        trace(libc::PTRACE_SEIZE, thread).unwrap();
+        trace(libc::PTRACE_INTERRUPT, thread).unwrap();
+        // SAFETY: no status is asked for.
+        let stopped = unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) };
+        assert_eq!(stopped, thread, "{}", std::io::Error::last_os_error());
+        Self(thread)
+    }
+}
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        let _ = trace(libc::PTRACE_DETACH, self.0);
+    }
+}
+
+/// Two sockets, one in each node.
+fn sockets(lab: &Lab) -> (UdpSocket, UdpSocket) {
+    let sender = lab.within("n1", || UdpSocket::bind((&*lab.address(1), 7100)).unwrap());
+    let receiver = lab.within("n2", || UdpSocket::bind((&*lab.address(2), 7100)).unwrap());
+    receiver.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
+    (sender, receiver)
+}
+
+#[test]
+fn whatever_stops_the_daemons_task_ends_its_cuts_within_the_lease() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let daemon = Daemon::start(&lab, |command| {
+        command.stderr(File::create(lab.directory.path().join("log")).unwrap());
+    });
+    assert!(lab.reaches_soon(1, 2));
+    // ARP is kept: it is asked for once a second only.
+    daemon.cli("partition isolate n1 --name p --for 60s --neighbour keep");
+    let (sender, receiver) = sockets(&lab);
+    let passes = || {
+        sender.send_to(b"x", (&*lab.address(2), 7100)).unwrap();
+        receiver.recv(&mut [0; 8]).is_ok()
+    };
+    let watched = Instant::now();
+    while watched.elapsed() < LEASE * 2 {
+        assert!(!passes(), "a daemon that works keeps its cut");
+    }
+
+    let frozen = Frozen::task_of(&daemon);
+    let stopped = Instant::now();
+    while !passes() {
+        assert!(stopped.elapsed() < support::PATIENCE, "the cut outlives the daemon's task");
+    }
+    let took = stopped.elapsed();
+    println!("traffic flows {took:?} after the task was stopped");
+    assert!(took < LEASE + SLACK, "{took:?}");
+    drop(frozen);
+
+    let record = daemon.cli("wait p --timeout 20s");
+    assert_eq!(record["healed_by"], "lease", "{record}");
+    assert_eq!(record["outcome"], "harness_failed", "{record}");
+    let again = Instant::now();
+    while again.elapsed() < LEASE {
+        assert!(passes(), "what has lapsed comes back");
+    }
+    daemon.cli("partition isolate n1 --name q --for 60s --neighbour keep");
+    assert!(!passes(), "the next cut is one");
+    daemon.heal("q");
+    assert!(passes());
+    assert!(daemon.terminate().0.success());
+}
+
+/// Makes the daemon see a file system whose server never answers.
+fn mount_hung(command: &mut Command, at: &Path) {
+    std::fs::create_dir(at).unwrap();
+    let server = OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
+    let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+    let [options, at, root, kind] =
+        [options.as_str(), at.to_str().unwrap(), "/", "fuse"].map(|text| CString::new(text).unwrap());
+    let call = |answer: libc::c_int| if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    // SAFETY: system calls alone, with strings that were made before the fork. The descriptor stays open in the daemon:
+    // nobody else is to end the file system.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::io::fcntl_setfd(server.as_fd(), rustix::io::FdFlags::empty())?;
+            call(libc::unshare(libc::CLONE_NEWNS))?;
+            let none = std::ptr::null();
+            call(libc::mount(none, root.as_ptr(), none, libc::MS_REC | libc::MS_SLAVE, none.cast()))?;
+            call(libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, options.as_ptr().cast()))
+        });
+    }
+}
+
+/// `fcntl`'s number, which the `libc` crate lacks.
+const F_SETSIG: libc::c_int = 10;
+
+#[test]
+fn a_config_that_can_not_be_read_holds_up_nothing() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let directory = lab.directory.path().to_owned();
+    let (link, good) = (directory.join("lab.yaml"), directory.join("good.yaml"));
+    std::fs::write(&good, config_of(&lab)).unwrap();
+    symlink(&good, &link).unwrap();
+    let fifo = directory.join("fifo");
+    support::ok("mkfifo", fifo.to_str().unwrap());
+    let endless = directory.join("endless.yaml");
+    File::create(&endless).unwrap().set_len(1 << 40).unwrap();
+    let leased = directory.join("leased.yaml");
+    std::fs::write(&leased, config_of(&lab)).unwrap();
+    let can_hang = Path::new("/dev/fuse").exists();
+    let hung = directory.join("hung");
+    let daemon = Daemon::start(&lab, |command| {
+        command.stderr(File::create(directory.join("log")).unwrap());
+        if can_hang {
+            mount_hung(command, &hung);
+        }
+    });
+    let point_to = |to: &Path| {
+        std::fs::remove_file(&link).unwrap();
+        symlink(to, &link).unwrap();
+    };
+    // An open for reading waits until the lease's holder gives it up, or for /proc/sys/fs/lease-break-time.
+    let holder = File::options().write(true).open(&leased).unwrap();
+    // SAFETY: takes numbers alone.
+    assert_eq!(unsafe { libc::fcntl(holder.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }, 0);
+    // SAFETY: the same. The signal that comes by default when the lease is to be broken would end this process.
+    assert_eq!(unsafe { libc::fcntl(holder.as_raw_fd(), F_SETSIG, libc::SIGCHLD) }, 0);
+    let bad: [&Path; 5] = [&fifo, Path::new("/dev/zero"), &directory, &endless, &leased];
+    for (count, path) in bad.into_iter().enumerate() {
+        point_to(path);
+        daemon.cli("partition isolate n1 --name p --for 60s");
+        daemon.signal(Signal::HUP);
+        let took = daemon.heal("p");
+        assert!(took < Duration::from_secs(1), "{}: the heal took {took:?}", path.display());
+        let told = until("the config is refused", || daemon.configs().get(count).cloned());
+        assert_eq!(told["outcome"], "refused", "{}: {told}", path.display());
+    }
+    drop(holder);
+    if !can_hang {
+        println!("skipped: a file system that does not answer (no /dev/fuse)");
+        return;
+    }
+    let before = daemon.configs().len();
+    point_to(&hung.join("lab.yaml"));
+    daemon.cli("partition isolate n1 --name p --for 60s");
+    daemon.signal(Signal::HUP);
+    let begun = Instant::now();
+    until("a thread waits for the file system", || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+        let mut names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
+        names.any(|name| name.is_ok_and(|name| name.trim() == "config")).then_some(())
+    });
+    while begun.elapsed() < LEASE + SLACK {
+        assert!(!lab.reaches(1, 2), "the daemon works, so the cut stays");
+    }
+    let took = daemon.heal("p");
+    assert!(took < Duration::from_secs(1), "the heal took {took:?}");
+    assert!(lab.reaches_soon(1, 2));
+    let told = until("it is told", || daemon.configs().get(before).cloned());
+    assert_eq!(told["outcome"], "refused", "{told}");
+    assert!(told["what"].as_str().unwrap().contains("not read within 10 s"), "{told}");
+    assert!(begun.elapsed() >= Duration::from_secs(10), "{:?}", begun.elapsed());
+    // No thread more for each further one.
+    daemon.signal(Signal::HUP);
+    let told = until("it is told again", || daemon.configs().get(before + 1).cloned());
+    assert!(told["what"].as_str().unwrap().contains("an earlier SIGHUP"), "{told}");
+    let (status, took) = daemon.terminate();
+    assert!(status.success() && took < Duration::from_secs(4), "{status} after {took:?}");
+}
