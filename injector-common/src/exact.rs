@@ -48,6 +48,22 @@ pub fn find<'a>(address: &Address, seed: u32, entry: impl Fn(u32) -> Option<&'a 
     0
 }
 
+/// The place of an address that has a peer, modulo the table's size.
+#[inline(always)]
+pub fn place<'a>(address: &Address, seed: u32, entry: impl Fn(u32) -> Option<&'a Entry>) -> Option<u32> {
+    let home = home(address, seed);
+    for step in 0..PROBES {
+        let found = entry(home.wrapping_add(step))?;
+        if found.peer == 0 {
+            return None;
+        }
+        if found.address == *address {
+            return Some(home.wrapping_add(step));
+        }
+    }
+    None
+}
+
 const _: () = assert!(size_of::<Entry>() == 20);
 
 #[cfg(feature = "user")]

@@ -60,8 +60,8 @@ pub mod prefix {
     }
 }
 
-/// In place of a peer in the table of exact addresses: one that moves between peers (`vip:`), which only ports and MACs
-/// name.
+/// In place of a peer in the table of exact addresses and in the map of prefixes: an address that moves between peers
+/// (`vip:`), which only ports and MACs name.
 pub const VIP: u32 = 0xffff;
 
 /// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody.
@@ -80,6 +80,8 @@ pub struct Port {
     pub flags: u32,
     /// The last MAC that was learned here, in the low 48 bits as it lies in memory; 0 for none. Written by the programs.
     pub last: u64,
+    /// When it was learned, nanoseconds of `CLOCK_MONOTONIC`. Written by the programs.
+    pub learned_at: u64,
 }
 
 /// Flags of a [`Port`].
@@ -102,6 +104,8 @@ pub mod traits {
     pub const BOUND: u32 = 1 << 2;
     /// Of the world: every peer has [`BOUND`].
     pub const ALL_BOUND: u32 = 1 << 3;
+    /// Of the world: addresses are learned from the frames of some peer, so that every hook looks at who claims them.
+    pub const LEARNS: u32 = 1 << 4;
 }
 
 /// Whose MAC address it is.
@@ -114,22 +118,52 @@ pub struct MacOwner {
     pub sure: u32,
 }
 
+/// A MAC address that was learned from frames that came out of a peer's port.
+///
+/// It names the sender of a frame for [`PASSAGE`] after the last such frame, since a frame of the peer passes that port
+/// first, and the receiver for [`MAC_LIFE`], or until a sender elsewhere is seen with it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Learned {
+    /// The peer, or [`NOBODY`].
+    pub peer: u32,
+    /// Zero.
+    pub pad: u32,
+    /// When a frame with it came out of the peer's port last, nanoseconds of `CLOCK_MONOTONIC`, and to within
+    /// [`MAC_STEP`]; 0 once a sender elsewhere was seen with it.
+    pub seen: u64,
+}
+
+/// How long a frame may take from its sender's port to another hook, in nanoseconds.
+pub const PASSAGE: u64 = 250_000_000;
+/// How long a learned MAC names the receiver of a frame, in nanoseconds.
+pub const MAC_LIFE: u64 = 30_000_000_000;
+/// How often the time of a learned MAC is renewed, in nanoseconds.
+pub const MAC_STEP: u64 = 50_000_000;
+
 /// Who claims an address that the config does not list.
+///
+/// A claim that was learned from frames names an end only if the frame passes the peer's port or has a MAC address of the
+/// peer, and only for [`CLAIM_LIFE`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    /// The peer that claimed it last.
+    /// The peer that claimed it last; 0 if someone claimed it last who is no peer.
     pub peer: u32,
     /// 1 if the address is seen on a NIC of the peer: such a claim does not age.
     pub held: u32,
-    /// When it was last claimed, nanoseconds of `CLOCK_MONOTONIC`.
+    /// When it was last claimed, or used by a peer that forwards for nobody; nanoseconds of `CLOCK_MONOTONIC`.
     pub at: u64,
     /// Until when it is nobody's, since two peers claimed it; nanoseconds of `CLOCK_MONOTONIC`.
     pub contested_until: u64,
+    /// The MAC address that it was last claimed from, as in [`Port::last`].
+    pub mac: u64,
 }
 
 /// How long two claims of one address contest each other, in nanoseconds.
 pub const CONTEST: u64 = 60_000_000_000;
+/// How long a claim that was learned lasts, in nanoseconds.
+pub const CLAIM_LIFE: u64 = 600_000_000_000;
 
 /// One link of one partition, in the map of [`crate::record::LinkStamps`].
 #[repr(C)]
@@ -198,9 +232,10 @@ pub struct StreamKey {
     pub stream: u32,
 }
 
-const _: () = assert!(size_of::<Port>() == 16);
+const _: () = assert!(size_of::<Port>() == 24);
+const _: () = assert!(size_of::<Learned>() == 16);
 const _: () = assert!(size_of::<MacOwner>() == 8);
-const _: () = assert!(size_of::<Claim>() == 24);
+const _: () = assert!(size_of::<Claim>() == 32);
 const _: () = assert!(size_of::<LinkKey>() == 12);
 const _: () = assert!(size_of::<RollKey>() == 8);
 const _: () = assert!(size_of::<ResponseKey>() == 12);
@@ -217,6 +252,8 @@ mod pod {
     unsafe impl aya::Pod for super::MacOwner {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Claim {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Learned {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::RollKey {}
     // SAFETY: as above.

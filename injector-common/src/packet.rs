@@ -103,6 +103,10 @@ pub mod tcp {
     pub const ACK: u8 = 0x10;
 }
 
+/// Next header and hop limit of neighbour discovery that a neighbour sent (RFC 4861): a router lowers the limit of what it
+/// passes on.
+pub const NEIGHBOURS: u16 = (protocol::ICMP6 as u16) << 8 | 255;
+
 /// What the verdict needs to know of a packet. Ports are in host order.
 ///
 /// In this order: where the fields that are cleared for each packet adjoin, BPF clears them in a loop over their bytes.
@@ -133,6 +137,11 @@ pub struct Packet {
     pub payload_at: u32,
     /// How long it is.
     pub payload_len: u32,
+    /// Next header and hop limit of IPv6, and [`NEIGHBOURS`] of ARP, which routers pass on to nobody. 0 for all else, and
+    /// behind a tag, which may be of a network of its own.
+    pub limits: u16,
+    /// Zero.
+    pub pad: u16,
 }
 
 impl Packet {
@@ -186,7 +195,7 @@ const fn be16(high: u8, low: u8) -> u16 {
 #[inline(always)]
 pub fn parse<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
     // Sixteen zeros at once are, for BPF, a call of a loop over their bytes; these do not adjoin.
-    (packet.payload_at, packet.payload_len) = (0, 0);
+    (packet.payload_at, packet.payload_len, packet.limits) = (0, 0, 0);
     (packet.sport, packet.dport, packet.protocol, packet.flags) = (0, 0, 0, 0);
     (packet.tcp_flags, packet.discovery) = (0, discovery::NONE);
     let parsed = addressed(bytes, packet);
@@ -232,8 +241,9 @@ fn addressed<B: Bytes>(bytes: &B, packet: &mut Packet) -> Result<(), Unparsed> {
     }
 }
 
+/// Whether an address is one of multicast, or broadcast.
 #[inline(always)]
-fn is_group(dst: &Address) -> bool {
+pub fn is_group(dst: &Address) -> bool {
     if is_mapped(dst) {
         let v4 = u32::from_be(dst[3]);
         v4 >> 28 == 0xe || v4 == u32::MAX
@@ -257,6 +267,9 @@ fn arp<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparsed
     let is_request = sizes & 0xffff == 1;
     packet.flags = flag::NEIGHBOUR | if is_request { flag::ASKS } else { 0 };
     packet.discovery = if is_request { discovery::REQUEST } else { discovery::REPLY };
+    if at == ETH_LEN {
+        packet.limits = NEIGHBOURS;
+    }
     Ok(())
 }
 
@@ -342,6 +355,9 @@ fn ipv6<B: Bytes>(bytes: &B, at: u32, packet: &mut Packet) -> Result<(), Unparse
     packet.src = src;
     packet.dst = [d0, d1, d2, d3];
     let payload = u32::from_be(payload);
+    if at == ETH_LEN {
+        packet.limits = payload as u16;
+    }
     let chain = extensions(bytes, (payload >> 8) as u8, at + 40);
     let payload = payload >> 16;
     let end = if payload == 0 { bytes.len() } else { at + 40 + payload };

@@ -123,7 +123,7 @@ pub mod counter {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bell {
-    /// The slot, or [`Bell::LEASE`].
+    /// The slot, [`Bell::LEASE`] or [`Bell::TAKEN_OVER`].
     pub slot: u32,
     /// Its generation.
     pub generation: u32,
@@ -132,6 +132,8 @@ pub struct Bell {
 impl Bell {
     /// The slot number of the bell that tells of a lapsed lease.
     pub const LEASE: u32 = u32::MAX;
+    /// The slot number of the bell that rings when a peer is seen to hold an address that the config lists for another.
+    pub const TAKEN_OVER: u32 = u32::MAX - 1;
 }
 
 /// Clock and random number of a test run (see [`crate::feature::TEST`]).

@@ -5,7 +5,9 @@
 //! routable address too, but only for a peer that forwards for nobody.
 
 use aya_ebpf::maps::lpm_trie::Key;
-use injector_common::key::{Address, NOBODY, Port, VIP, is_mapped, is_nameless, port, prefix, traits};
+use injector_common::key::{
+    Address, CLAIM_LIFE, MAC_LIFE, NOBODY, PASSAGE, Port, VIP, is_mapped, is_nameless, port, prefix, traits,
+};
 use injector_common::packet::flag;
 use injector_common::{exact, feature};
 
@@ -114,7 +116,7 @@ fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
     if listed != WORLD && listed != VIP {
         return listed;
     }
-    let by_address = by_address(end, listed);
+    let by_address = by_address(end, listed, port);
     if by_address != WORLD && by_address < NAMELESS {
         return by_address;
     }
@@ -130,7 +132,7 @@ pub fn group(scene: &Scene, side: Side) -> u32 {
         return if side.flags & port::NAMES != 0 { side.receiver } else { UNJUDGED };
     }
     if scene.packet.flags & flag::ASKS != 0 {
-        let asked = by_address(TO, listed(&scene.packet.dst));
+        let asked = by_address(TO, listed(&scene.packet.dst), WORLD);
         // Who asks for itself announces itself to all.
         if asked != WORLD && asked < NAMELESS && asked != scene.src {
             return asked;
@@ -139,12 +141,13 @@ pub fn group(scene: &Scene, side: Side) -> u32 {
     if side.named_sender() == WORLD { UNJUDGED } else { SIDE.load() }
 }
 
-/// The peer that lists or claims the address of one end of the scene's packet, of which `listed` is what [`listed`] says;
-/// `WORLD` for none, [`NAMELESS`] where addresses of its kind name nobody, and `NAMELESS + VIP` for one that moves. A global
-/// function of plain numbers: the verifier checks it once.
+/// The peer that lists or claims the address of one end of the scene's packet, of which `listed` is what [`listed`] says,
+/// and `port` the peer whose port this hook is on that side, or `WORLD`. The answer is `WORLD` for none, [`NAMELESS`] where
+/// addresses of its kind name nobody, and `NAMELESS + VIP` for one that moves. A global function of plain numbers: the
+/// verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn by_address(end: u32, listed: u32) -> u32 {
+pub extern "C" fn by_address(end: u32, listed: u32, port: u32) -> u32 {
     let Some(scene) = SCENE.get(0) else { return WORLD };
     let packet = &scene.packet;
     let address = if end == FROM { &packet.src } else { &packet.dst };
@@ -161,15 +164,35 @@ pub extern "C" fn by_address(end: u32, listed: u32) -> u32 {
         return NAMELESS;
     }
     match within(address) {
-        WORLD => claimed(address, scene.now()),
+        WORLD => claimed(address, scene.now(), end, port),
+        VIP => NAMELESS + VIP,
         peer => peer,
     }
 }
 
-/// Whether the config lists an address, itself or in a prefix.
+/// The peer that the config lists an address for, itself or in a prefix; [`VIP`] for one that moves, or `WORLD`.
 #[inline(always)]
-pub fn is_listed(address: &Address) -> bool {
-    listed(address) != WORLD || within(address) != WORLD
+pub fn lister(address: &Address) -> u32 {
+    match listed(address) {
+        WORLD => within(address),
+        listed => listed,
+    }
+}
+
+/// From now on, a listed address moves between peers.
+#[inline(always)]
+pub fn make_vip(address: &Address) {
+    if FEATURES.load() & feature::EXACT != 0
+        && let Some(place) =
+            exact::place(address, EXACT_SEED.load(), |place| PEERS.get(place & EXACT_MASK.load()))
+    {
+        if let Some(entry) = PEERS.get_ptr_mut(place & EXACT_MASK.load()) {
+            // SAFETY: one aligned word; the address stays, so that no program reads a mixture.
+            unsafe { core::ptr::addr_of_mut!((*entry).peer).write_volatile(VIP) };
+        }
+    } else if FEATURES.load() & feature::PREFIX != 0 {
+        let _ = PREFIXES.insert(&Key::new(128, *address), &prefix::value(VIP as u16, 128), 0);
+    }
 }
 
 /// The peer that the config lists an address for, [`VIP`], or `WORLD`.
@@ -195,13 +218,33 @@ fn within(address: &Address) -> u32 {
 }
 
 /// The peer that claims an address, if one alone does.
+///
+/// Someone else may have taken over an address that no NIC is seen to hold. So such a claim ages, and the frame must have
+/// more of that peer than the address: its port, or a MAC.
 #[inline(always)]
-fn claimed(address: &Address, now: u64) -> u32 {
-    // SAFETY: read as whole words; a value that is replaced meanwhile names the peer of one moment or the other.
-    match unsafe { CLAIMS.get(address) } {
-        Some(claim) if claim.contested_until <= now => claim.peer,
-        _ => WORLD,
+fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
+    let Some(claim) = CLAIMS.get_ptr_mut(address) else { return WORLD };
+    // SAFETY: a value of the map; its words are read and written as wholes, and one that is replaced meanwhile names the
+    // peer of one moment or the other.
+    let claim = unsafe { &mut *claim };
+    if claim.contested_until > now {
+        return WORLD;
     }
+    let peer = claim.peer;
+    if claim.held != 0 || peer == WORLD {
+        return peer;
+    }
+    if now >= claim.at + CLAIM_LIFE {
+        return WORLD;
+    }
+    if port == peer {
+        // What a router sends may come from another's address.
+        if end == FROM && claim.at < now && traits_of(peer) & traits::FORWARDS == 0 {
+            claim.at = now;
+        }
+        return peer;
+    }
+    if by_frame(end, WORLD) == peer { peer } else { WORLD }
 }
 
 /// The sending side, for [`by_frame`].
@@ -246,21 +289,26 @@ pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
     if port != WORLD {
         return port;
     }
+    let seen_on = owner.map_or(WORLD, |owner| owner.peer);
+    let Some(learned) = LEARNED.get_ptr_mut(&mac) else { return seen_on };
     // SAFETY: as above.
-    let learned = unsafe { LEARNED.get(&mac) }.copied();
-    match (owner, learned) {
-        (_, Some(NOBODY)) | (None, None) => WORLD,
-        (None, Some(peer)) => peer,
-        (Some(owner), None) => owner.peer,
-        // Seen on one peer's NIC, and sent from by another's port: it names nobody.
-        (Some(owner), Some(peer)) => {
-            if owner.peer == peer {
-                peer
-            } else {
-                WORLD
-            }
-        }
+    let learned = unsafe { &mut *learned };
+    // Sent from by two peers' ports, or seen on one's NIC and sent from by another's port: it names nobody.
+    if learned.peer == NOBODY || seen_on != WORLD && seen_on != learned.peer {
+        return WORLD;
     }
+    if seen_on != WORLD {
+        return seen_on;
+    }
+    let life = if end == FROM { PASSAGE } else { MAC_LIFE };
+    if scene.now() < learned.seen + life {
+        return learned.peer;
+    }
+    if end == FROM {
+        // It did not come out of the peer's port: the MAC address has moved, as that of a virtual router does.
+        learned.seen = 0;
+    }
+    WORLD
 }
 
 /// The peer whose MAC address a frame's sender has, whatever the port says.

@@ -1,10 +1,14 @@
 //! What the programs learn from frames that come out of a peer's bound port: its MAC addresses, and the addresses that it
-//! claims by ARP and neighbour discovery.
+//! claims by ARP and neighbour discovery. Claims are contested by whoever else makes them, at any hook.
 
-use injector_common::key::{Address, CONTEST, Claim, NOBODY, is_nameless, port};
-use injector_common::packet::{Bytes, Packet, discovery};
+use injector_common::key::{
+    Address, CONTEST, Claim, Learned, MAC_STEP, NOBODY, PASSAGE, VIP, is_nameless, port, traits,
+};
+use injector_common::packet::{Bytes, NEIGHBOURS, Packet, discovery, is_group};
+use injector_common::record::Bell;
 
-use crate::identity::{Side, WORLD, is_listed};
+use crate::emit;
+use crate::identity::{Side, WORLD, lister, make_vip, traits_of};
 use crate::maps::{CLAIMS, INTERFACE, LEARNED, PORTS, SCENE};
 
 /// The MAC of a frame's sender as [`Port::last`] has it.
@@ -14,12 +18,18 @@ fn packed(packet: &Packet) -> u64 {
     u64::from(both >> 16) << 32 | u64::from(low)
 }
 
-/// Whether the MAC of a frame's sender is not the one that was learned at this port last.
+/// Whether the MAC of a frame's sender is not the one that was learned at this port last, or was not of late.
 #[inline(always)]
-pub fn is_new(packet: &Packet) -> bool {
+pub fn is_new(packet: &Packet, now: u64) -> bool {
     let Some(port) = PORTS.get_ptr(INTERFACE.load()) else { return false };
-    // SAFETY: one aligned word; a race costs a look-up.
-    packed(packet) != unsafe { core::ptr::addr_of!((*port).last).read_volatile() }
+    // SAFETY: two aligned words; a race costs a look-up.
+    let (last, at) = unsafe {
+        (
+            core::ptr::addr_of!((*port).last).read_volatile(),
+            core::ptr::addr_of!((*port).learned_at).read_volatile(),
+        )
+    };
+    packed(packet) != last || now.wrapping_sub(at) >= MAC_STEP
 }
 
 /// The MAC of the scene's sender belongs to the port's peer; the hook of its receiver asks for it later. A global
@@ -34,40 +44,54 @@ pub extern "C" fn learn_mac(peer: u32) -> u32 {
     if packed == 0 || mac[0] & 1 != 0 {
         return 0;
     }
-    // SAFETY: one word, replaced as a whole.
-    let known = unsafe { LEARNED.get(&mac) }.copied().unwrap_or(WORLD);
-    if known == WORLD {
-        let _ = LEARNED.insert(&mac, &peer, 0);
-    } else if known != peer && known != NOBODY {
-        let _ = LEARNED.insert(&mac, &NOBODY, 0);
+    let now = scene.now();
+    if let Some(known) = LEARNED.get_ptr_mut(&mac) {
+        // SAFETY: a value of the map, whose words are read and written as wholes: a race of two ports leaves either.
+        let known = unsafe { &mut *known };
+        if known.peer == peer {
+            known.seen = now;
+        } else {
+            known.peer = NOBODY;
+        }
+    } else {
+        let _ = LEARNED.insert(&mac, &Learned { peer, pad: 0, seen: now }, 0);
     }
-    // SAFETY: one aligned word; a race costs a look-up.
-    unsafe { core::ptr::addr_of_mut!((*port).last).write_volatile(packed) };
+    // SAFETY: two aligned words; a race costs a look-up.
+    unsafe {
+        core::ptr::addr_of_mut!((*port).last).write_volatile(packed);
+        core::ptr::addr_of_mut!((*port).learned_at).write_volatile(now);
+    }
     1
 }
 
-/// Whether the frame is to be looked at for claims, also while nothing is armed: ARP and neighbour discovery alone, from
-/// the port of a peer whose namespace is not seen. Behind a shared port, another peer may be the one that claims.
+/// Whether the frame is to be looked at for claims, also while nothing is armed: ARP and neighbour discovery alone, and
+/// only if addresses are learned from any peer's frames.
 #[inline(always)]
-pub fn is_due<B: Bytes>(bytes: &B, side: Side) -> bool {
-    const CLAIMS: u32 = port::LEARNS | port::NAMES;
-    side.sender != WORLD && side.flags & CLAIMS == CLAIMS && may_claim(bytes)
+pub fn is_due<B: Bytes>(bytes: &B) -> bool {
+    is_learning() && may_claim(bytes)
 }
 
-/// Whether a frame is ARP, or neighbour discovery without extension headers: by ethertype, next header and hop limit. What
-/// a router passed on has a lower one: it is no neighbour's.
+/// Whether addresses are learned from any peer's frames.
+#[inline(always)]
+pub fn is_learning() -> bool {
+    traits_of(WORLD) & traits::LEARNS != 0
+}
+
+/// Whether a frame is ARP, or neighbour discovery without extension headers, before it is parsed: see [`NEIGHBOURS`].
 #[inline(always)]
 fn may_claim<B: Bytes>(bytes: &B) -> bool {
     let Some([kind, _, limits]) = bytes.words::<3>(12) else { return false };
     let kind = u32::from_be(kind) >> 16;
-    kind == 0x0806 || kind == 0x86dd && u32::from_be(limits) >> 16 == 58 << 8 | 255
+    kind == 0x0806 || kind == 0x86dd && u32::from_be(limits) >> 16 == u32::from(NEIGHBOURS)
 }
 
-/// Takes note of the address that the scene's frame claims for the port's peer. A global function of plain numbers: the
-/// verifier checks it once.
+/// Takes note of the address that the scene's frame claims: for the port's peer if it comes out of the port of a peer
+/// whose namespace is not seen, else for someone who is no peer. Behind a shared port, another peer may be the one that
+/// claims. A global function of plain numbers: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn claim(peer: u32) -> u32 {
+pub extern "C" fn claim(side: u64) -> u32 {
+    const LEARNS: u32 = port::LEARNS | port::NAMES;
     let Some(scene) = SCENE.get(0) else { return 0 };
     let packet = &scene.packet;
     let claimed: Address = match packet.discovery {
@@ -77,26 +101,54 @@ pub extern "C" fn claim(peer: u32) -> u32 {
         discovery::OVERRIDE => packet.announced,
         _ => return 0,
     };
-    if is_nameless(&claimed) || is_listed(&claimed) {
+    if is_nameless(&claimed) || is_group(&claimed) {
         return 0;
     }
-    let now = scene.now();
-    let Some(known) = CLAIMS.get_ptr_mut(&claimed) else {
-        let _ = CLAIMS.insert(&claimed, &Claim { peer, held: 0, at: now, contested_until: 0 }, 0);
-        return 1;
-    };
-    // SAFETY: a value of the map; its words are read and written as wholes, and a race of two claims leaves either.
-    let known = unsafe { &mut *known };
-    if known.peer == peer {
-        known.at = now;
-        return 1;
+    let side = Side::unpacked(side);
+    let peer = if side.flags & LEARNS == LEARNS { side.sender } else { WORLD };
+    let listed = lister(&claimed);
+    if listed != WORLD && (peer == WORLD || peer == listed) {
+        return 0;
     }
-    if known.held != 0 || now < known.at + CONTEST {
+    let (now, mac) = (scene.now(), packed(packet));
+    if let Some(known) = CLAIMS.get_ptr_mut(&claimed) {
+        // SAFETY: a value of the map; its words are read and written as wholes, and a race of two claims leaves either.
+        let known = unsafe { &mut *known };
+        if peer == WORLD {
+            contest(known, side.sender, mac, now);
+        } else {
+            renew(known, peer, mac, now);
+        }
+    } else if peer != WORLD {
+        let _ = CLAIMS.insert(&claimed, &Claim { peer, held: 0, at: now, contested_until: 0, mac }, 0);
+    }
+    if listed != WORLD && listed != VIP {
+        make_vip(&claimed);
+        emit::ring(Bell::TAKEN_OVER, 0);
+    }
+    1
+}
+
+/// A peer claims an address that was claimed before.
+#[inline(always)]
+fn renew(known: &mut Claim, peer: u32, mac: u64, now: u64) {
+    if known.peer != peer && (known.held != 0 || now < known.at + CONTEST) {
         known.contested_until = now + CONTEST;
     }
     // A NIC that is seen to hold the address goes on holding it.
-    if known.held == 0 {
-        (known.peer, known.at) = (peer, now);
+    if known.peer == peer || known.held == 0 {
+        (known.peer, known.at, known.mac) = (peer, now, mac);
     }
-    1
+}
+
+/// Someone claims an address at a hook that is not the port of a peer whose addresses are learned. `sender` is the peer
+/// whose port it comes out of nevertheless, or `WORLD`.
+#[inline(always)]
+fn contest(known: &mut Claim, sender: u32, mac: u64, now: u64) {
+    // The peer's own frame, on its way past one more hook: its port saw it just now.
+    let is_passing = mac == known.mac && now < known.at + PASSAGE;
+    let is_its_own = known.peer != WORLD && (sender == known.peer || is_passing);
+    if known.held == 0 && !is_its_own {
+        (known.peer, known.at) = (WORLD, now);
+    }
 }

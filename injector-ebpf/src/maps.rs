@@ -7,7 +7,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Rin
 use injector_common::ABI_VERSION;
 use injector_common::exact::Entry;
 use injector_common::key::{
-    Address, Claim, EndpointKey, LinkKey, MacOwner, Port, ResponseKey, RollKey, StreamKey,
+    Address, Claim, EndpointKey, Learned, LinkKey, MacOwner, Port, ResponseKey, RollKey, StreamKey,
 };
 use injector_common::record::{Lease, LinkStamps, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
@@ -70,15 +70,15 @@ pub static ROLLS: HashMap<RollKey, u32> = HashMap::with_max_entries(1 << 14, NO_
 /// Exact addresses (config).
 #[map]
 pub static PEERS: Array<Entry> = Array::with_max_entries(1, 0);
-/// Prefixes (config).
+/// Prefixes (config), and addresses in them that move.
 #[map]
 pub static PREFIXES: LpmTrie<Address, u32> = LpmTrie::with_max_entries(1, 0);
 /// MAC addresses of the config and of NICs that are seen.
 #[map]
 pub static MACS: HashMap<[u8; 6], MacOwner> = HashMap::with_max_entries(8192, NO_PREALLOC);
-/// MAC addresses of frames that came out of a peer's port, each with that peer.
+/// MAC addresses of frames that came out of a peer's port.
 #[map]
-pub static LEARNED: LruHashMap<[u8; 6], u32> = LruHashMap::with_max_entries(1 << 14, 0);
+pub static LEARNED: LruHashMap<[u8; 6], Learned> = LruHashMap::with_max_entries(1 << 14, 0);
 /// Addresses that the config does not list, and the peers that claim them.
 #[map]
 pub static CLAIMS: LruHashMap<Address, Claim> = LruHashMap::with_max_entries(1 << 14, 0);

@@ -3,7 +3,7 @@
 
 use aya_log_ebpf::warn;
 use injector_common::key::{ROLL_SEVERAL, RollKey};
-use injector_common::packet::{Packet, flag, parse};
+use injector_common::packet::{NEIGHBOURS, Packet, flag, parse};
 use injector_common::record::{Bell, counter};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
 use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
@@ -32,10 +32,10 @@ pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
     let Some(commit) = COMMIT.get_ptr(0) else { return Verdict::Pass };
     // SAFETY: one aligned word that userspace stores atomically; the volatile read takes it once.
     let word = Word(unsafe { commit.read_volatile() });
-    let side = Side::of(way);
-    if word.0 == 0 && !learn::is_due(bytes, side) {
+    if word.0 == 0 && !learn::is_due(bytes) {
         return Verdict::Pass;
     }
+    let side = Side::of(way);
     let Some(scene) = SCENE.get_ptr_mut(0) else { return Verdict::Pass };
     // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
     let scene = unsafe { &mut *scene };
@@ -44,8 +44,8 @@ pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
         return Verdict::Pass;
     }
     let is_parsed = parse(bytes, &mut scene.packet).is_ok();
-    if learn::is_due(bytes, side) {
-        learn::claim(side.sender);
+    if scene.packet.limits == NEIGHBOURS && learn::is_learning() {
+        learn::claim(side.packed());
     }
     if word.0 == 0 {
         return Verdict::Pass;
@@ -86,7 +86,7 @@ pub extern "C" fn judge_parsed(side: u64, live: u32, watched: u32, packets: u64)
     if is_for_the_switch(&scene.packet) {
         return IGNORED;
     }
-    if side.named_sender() != identity::WORLD && learn::is_new(&scene.packet) {
+    if side.named_sender() != identity::WORLD && learn::is_new(&scene.packet, scene.now()) {
         learn::learn_mac(side.sender);
     }
     (scene.sender, scene.receiver) = (side.named_sender(), side.named_receiver());

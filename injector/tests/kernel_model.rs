@@ -79,6 +79,10 @@ struct Packet {
 fn instants() -> impl Strategy<Value = u64> {
     const MS: i64 = 1_000_000;
     let places = vec![
+        // Claims of that time have aged.
+        -700_000 * MS,
+        -700_000 * MS,
+        -700_000 * MS,
         -60_000 * MS,
         -2000 * MS,
         -51 * MS,
@@ -317,6 +321,12 @@ impl Bench {
             ("responses", model.responses.len() as u64),
             ("foreign", model.foreign),
             ("unnamed", model.unnamed),
+            ("claims contested", model.names.tally.contested),
+            ("claims aged", model.names.tally.aged),
+            ("claims without proof", model.names.tally.unproved),
+            ("claims with proof", model.names.tally.claimed),
+            ("addresses taken over", model.names.tally.taken_over),
+            ("MACs moved", model.names.tally.moved),
         ] {
             *self.totals.entry(what).or_default() += count;
         }
@@ -447,6 +457,12 @@ fn the_programs_agree_with_the_model() {
         ("foreign", 200),
         ("unnamed", 200),
         ("at the sender's port", 1_000),
+        ("claims with proof", 300),
+        ("claims without proof", 500),
+        ("claims contested", 5_000),
+        ("claims aged", 20_000),
+        ("addresses taken over", 2_000),
+        ("MACs moved", 200),
     ] {
         assert!(totals[what] * least > judged, "too few {what}: {totals:?}");
     }

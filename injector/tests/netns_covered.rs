@@ -322,8 +322,53 @@ fn an_address_that_moves_to_another_peer() {
         assert!(Instant::now() < end, "{:#?}", daemon.status().peers);
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Neither peer has lost its home to the other.
+    // Neither peer has lost its home or its port to the other.
+    let n2 = &daemon.status().peers[&PeerName("n2".to_owned())];
+    let is_shared = |from: &Option<String>| from.as_ref().is_some_and(|from| from.contains("too"));
+    assert!(!n2.names.iter().any(|name| name.source == NameSource::Port && is_shared(&name.from)), "{n2:#?}");
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+}
+
+/// An address in one peer's prefix that another peer holds is cut as the holder's, and the holder's port still names it.
+#[test]
+fn an_address_of_a_prefix_that_another_peer_holds() {
+    const SENT: usize = 10;
+    if !can_run("an_address_of_a_prefix_that_another_peer_holds") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let address = ground.ipv4(9);
+    let n3 = ("n3", ground.ipv4(3));
+    let n1 = format!("n1: {{ addresses: [{}, {}/30] }}", ground.ipv4(1), ground.ipv4(8));
+    let daemon = ground.daemon(&format!("{n1}, {}", peers(&ground, &[("n2", 2), ("n3", 3)])));
+    ground.ip("n2", &format!("address add {address}/28 dev eth0"));
+    let names = |peer: &str| daemon.status().peers[&PeerName(peer.to_owned())].names.clone();
+    let held = Some("held by n2 now".to_owned());
+    let is_told = || names("n1").iter().any(|name| name.name == address.to_string() && name.from == held);
+    let end = Instant::now() + ground::PATIENCE;
+    while !is_told() {
+        assert!(Instant::now() < end, "{:#?}", daemon.status().peers);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let ports: Vec<_> = names("n2").into_iter().filter(|name| name.source == NameSource::Port).collect();
+    assert!(
+        !ports.is_empty() && ports.iter().all(|port| !port.from.as_ref().unwrap().contains("too")),
+        "{ports:#?}"
+    );
+    daemon.apply("p", &isolate("n1", LONG));
+    assert_eq!(ground.delivered(n3, ("n2", address), SENT, SENT), SENT);
+    assert_eq!(ground.delivered(("n2", address), n3, SENT, SENT), SENT);
+    daemon.heal("p");
+    daemon.apply("p", &isolate("n2", LONG));
+    assert_eq!(ground.delivered(n3, ("n2", address), SENT, 0), 0);
+    assert_eq!(ground.delivered(("n2", address), n3, SENT, 0), 0);
+    // Without an address that anything knows, its port names it.
+    let late = ground.ipv4(13);
+    ground.ip("n2", &format!("address add {late}/28 dev eth0"));
+    assert_eq!(ground.delivered(("n2", late), n3, SENT, 0), 0);
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    assert!(record.proved, "{record:#?}");
 }
 
 #[test]

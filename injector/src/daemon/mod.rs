@@ -23,6 +23,7 @@ mod witness;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use injector_common::record::Bell;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -270,6 +271,9 @@ impl Inbox {
                 bells = self.heard.bells.next() => {
                     let bells = bells.map_err(io("the ring of bells"))?;
                     rung.extend(bells.iter().map(|bell| bell.generation).filter(|generation| *generation != 0));
+                    if bells.iter().any(|bell| bell.slot == Bell::TAKEN_OVER) {
+                        state.take_over();
+                    }
                     Turn::Interfaces
                 }
                 () = tokio::time::sleep_until(tales.rested()), if !rung.is_empty() => {

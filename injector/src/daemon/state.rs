@@ -250,6 +250,18 @@ impl State {
         changes.reborn
     }
 
+    /// Takes note of addresses that the config lists for one peer and another one claims.
+    pub fn take_over(&mut self) {
+        let claims = match self.kernel.learned_claims() {
+            Ok(claims) => claims,
+            Err(error) => return tracing::error!(%error, "what the peers claim can't be read"),
+        };
+        for (interface, what) in self.interfaces.take_over(&self.config, claims) {
+            tracing::warn!("{interface}: {what}");
+            self.event(MonoNs::now(), EventKind::Interface { interface, what });
+        }
+    }
+
     /// What is cut now, as far as the interfaces are concerned.
     pub(super) fn cuts(&self) -> Cuts {
         let open = self.ledger.iter().filter(|partition| partition.life.is_open());

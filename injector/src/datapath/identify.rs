@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use aya::Pod;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
 use injector_common::exact::Entry;
-use injector_common::key::{Address, Claim, MacOwner, Port, VIP, port, traits};
+use injector_common::key::{Address, Claim, MacOwner, Port, VIP, port, prefix, traits};
 
 use super::DatapathError;
 use super::object::{Object, wire_address};
@@ -23,6 +24,7 @@ pub struct NameMaps {
     macs: HashMap<MapData, Mac, MacOwner>,
     claims: HashMap<MapData, Address, Claim>,
     addresses: Array<MapData, Entry>,
+    prefixes: LpmTrie<MapData, Address, u32>,
     /// The places of listed addresses in the table.
     places: BTreeMap<Address, u32>,
     /// The MACs of the config: these stay.
@@ -52,6 +54,7 @@ impl NameMaps {
             macs: object.take("MACS")?.try_into().map_err(of("MACS"))?,
             claims: object.take("CLAIMS")?.try_into().map_err(of("CLAIMS"))?,
             addresses: object.take("PEERS")?.try_into().map_err(of("PEERS"))?,
+            prefixes: object.take("PREFIXES")?.try_into().map_err(of("PREFIXES"))?,
             places: listed,
             sure: config.peers.iter().filter_map(|peer| peer.mac).collect(),
             side: config.names.len(),
@@ -84,7 +87,7 @@ impl NameMaps {
         let held = identity.held.iter().map(|(address, peer)| (*address, id(peer))).collect();
         let now = MonoNs::now().0;
         update(&mut self.written.held, held, |address, peer| {
-            let claim = peer.map(|peer| Claim { peer: *peer, held: 1, at: now, contested_until: 0 });
+            let claim = peer.map(|peer| Claim { peer: *peer, held: 1, at: now, contested_until: 0, mac: 0 });
             write(&mut self.claims, "CLAIMS", &wire_address(*address), claim)
         })?;
         for address in identity.moved.keys() {
@@ -96,12 +99,37 @@ impl NameMaps {
                     self.addresses
                         .set(*place, entry, 0)
                         .map_err(|source| DatapathError::Map { name: "PEERS", source })?;
+                } else {
+                    self.prefixes
+                        .insert(&Key::new(128, key), prefix::value(VIP as u16, 128), 0)
+                        .map_err(|source| DatapathError::Map { name: "PREFIXES", source })?;
                 }
                 self.written.moved.insert(*address);
             }
         }
         Ok(())
     }
+
+    /// The addresses that peers claim by their frames, each with the peer that claimed it last.
+    pub fn learned_claims(&self) -> Result<Vec<(IpAddr, PeerId)>, DatapathError> {
+        let mut learned = Vec::new();
+        for entry in &self.claims {
+            let (address, claim) = entry.map_err(|source| DatapathError::Map { name: "CLAIMS", source })?;
+            if claim.held == 0 && claim.peer != 0 {
+                learned.push((plain_address(address), PeerId(claim.peer as u16)));
+            }
+        }
+        Ok(learned)
+    }
+}
+
+/// An address from the form that the programs have it in.
+fn plain_address(address: Address) -> IpAddr {
+    let mut bytes = [0; 16];
+    for (to, word) in bytes.chunks_exact_mut(4).zip(address) {
+        to.copy_from_slice(&word.to_ne_bytes());
+    }
+    IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()
 }
 
 fn port_of(identity: &Identity, from: identity::Port) -> Port {
@@ -114,7 +142,7 @@ fn port_of(identity: &Identity, from: identity::Port) -> Port {
             flags |= flag;
         }
     }
-    Port { peer: u32::from(from.peer.0), flags, last: 0 }
+    Port { peer: u32::from(from.peer.0), flags, last: 0, learned_at: 0 }
 }
 
 fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
@@ -135,7 +163,14 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
         flags.insert(u32::from(peer.0), of_peer);
     }
     let are_all_bound = bound.len() + 1 == side;
-    flags.insert(0, if are_all_bound { traits::ALL_BOUND } else { 0 });
+    let learns = |port: &identity::Port| {
+        !port.is_shared && !identity.peers.get(&port.peer).is_some_and(|traits| traits.is_seen)
+    };
+    let mut of_all = if are_all_bound { traits::ALL_BOUND } else { 0 };
+    if identity.ports.values().any(learns) {
+        of_all |= traits::LEARNS;
+    }
+    flags.insert(0, of_all);
     flags
 }
 

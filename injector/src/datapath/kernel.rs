@@ -1,6 +1,7 @@
 //! The real data plane.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -95,6 +96,14 @@ impl Kernel {
     /// If a map can't be written: some of it is written then, and the rest is tried again with the next change.
     pub fn identify(&mut self, identity: &Identity) -> Result<(), DatapathError> {
         self.names.write(identity)
+    }
+
+    /// The addresses that peers claim by their frames, each with the peer that claimed it last.
+    ///
+    /// # Errors
+    /// If the map can't be read.
+    pub fn learned_claims(&self) -> Result<Vec<(IpAddr, PeerId)>, DatapathError> {
+        self.names.learned_claims()
     }
 
     /// The object, to make instances of.

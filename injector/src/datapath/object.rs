@@ -55,6 +55,8 @@ const SHARED: [&str; 26] = [
 
 /// The ring of the programs' own log: they log the lapse of a lease and nothing per packet.
 const LOG_BYTES: u32 = 1 << 14;
+/// How many addresses in the prefixes of a config may be seen to move between peers.
+const MOVED: u32 = 1 << 14;
 /// Memory that the link stamps may take over all CPUs.
 const LINKS_BYTES: usize = 64 << 20;
 /// What one CPU's stamps of a link take in the kernel, with the map's overhead.
@@ -224,8 +226,8 @@ impl Object {
                 macs.insert(mac, owner, 0).map_err(|source| set("MACS", source))?;
             }
         }
-        let mut prefixes: LpmTrie<MapData, Address, u32> =
-            self.take("PREFIXES")?.try_into().map_err(|source| set("PREFIXES", source))?;
+        let mut prefixes: LpmTrie<&mut MapData, Address, u32> =
+            self.map("PREFIXES")?.try_into().map_err(|source| set("PREFIXES", source))?;
         for peer in &config.peers {
             for net in &peer.prefixes {
                 let len = net.prefix_len() + if net.addr().is_ipv4() { 96 } else { 0 };
@@ -330,7 +332,7 @@ fn loader(
         .map_max_entries("MATRIX", cells)
         .map_max_entries("ROLL", sizes.side)
         .map_max_entries("PEERS", sizes.exact.mask() + 1)
-        .map_max_entries("PREFIXES", sizes.prefixes.max(1))
+        .map_max_entries("PREFIXES", if sizes.prefixes == 0 { 1 } else { sizes.prefixes + MOVED })
         .map_max_entries("TRAITS", sizes.side)
         .map_max_entries("PROTECT_ADDRESSES", sizes.protect_addresses.max(1))
         .map_max_entries("ENDPOINTS", sizes.endpoints.max(1))

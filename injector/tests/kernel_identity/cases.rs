@@ -50,11 +50,11 @@ const CLIENT: &str = "198.51.100.7";
 const SERVICE: &str = "10.96.0.1";
 /// An address that moves between n1 and n2.
 pub const VIP: &str = "10.0.0.100";
-const N1: &str = "10.0.0.1";
-const N2: &str = "10.0.0.2";
-const N3: &str = "10.0.0.3";
+pub const N1: &str = "10.0.0.1";
+pub const N2: &str = "10.0.0.2";
+pub const N3: &str = "10.0.0.3";
 
-fn case(
+pub fn case(
     number: u8,
     what: &'static str,
     wanted: Wanted,

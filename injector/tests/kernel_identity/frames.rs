@@ -71,6 +71,29 @@ pub fn solicitation(src: Mac, from: &str, target: &str) -> Vec<u8> {
     between(src, [0x33, 0x33, 0xff, high, middle, low], frame)
 }
 
+/// An ARP reply, as a proxy sends it too.
+pub fn arp_reply(src: Mac, sender: &str, dst: Mac, target: &str) -> Vec<u8> {
+    let mut frame = between(src, dst, arp(src, sender, target));
+    frame[21] = 2;
+    frame
+}
+
+/// A neighbour advertisement to all, with or without the flag that overrides what is known: a proxy does without.
+pub fn neighbour_advertisement(src: Mac, target: &str, overrides: bool) -> Vec<u8> {
+    let address = target.parse::<Ipv6Addr>().unwrap().octets();
+    let flags = if overrides { 0x20 } else { 0 };
+    let message = [&[136, 0, 0, 0, flags, 0, 0, 0][..], &address].concat();
+    let mut frame = packet::ip("fe80::1:1", "ff02::1", 58, &message);
+    frame[21] = 255;
+    between(src, [0x33, 0x33, 0, 0, 0, 1], frame)
+}
+
+/// A datagram to a group.
+pub fn multicast(src: Mac, from: &str) -> Vec<u8> {
+    let group = if from.contains(':') { "ff02::1:3" } else { "224.0.0.252" };
+    between(src, [0x33, 0x33, 0, 1, 0, 3], packet::udp(from, group, 40000, 5355, b"query"))
+}
+
 /// A router's advertisement to all.
 pub fn router_advertisement(src: Mac) -> Vec<u8> {
     let mut frame =

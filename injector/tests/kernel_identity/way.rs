@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use injector::datapath::Clocks;
 use injector_common::record::counter;
@@ -12,8 +13,8 @@ use injector_core::plan::{Surroundings, cells};
 
 use crate::support::programs::{Hook, Programs, steady};
 
-/// The test clock's middle.
-pub const NOON: u64 = 1_000_000_000_000;
+/// The test clock when a frame is sent.
+pub const NOON: u64 = 10_000_000_000_000;
 /// The interface of the uplink, behind which everyone else is.
 pub const UPLINK: u32 = 4;
 
@@ -85,10 +86,10 @@ pub struct Ground {
     pub moved: BTreeMap<IpAddr, u16>,
     pub traits: BTreeMap<u16, Traits>,
     pub cut: Vec<Cut>,
-    /// Frames that passed before, while the partition was prepared but nothing was cut.
-    pub before: Vec<(Vec<u8>, Step)>,
-    /// Frames that passed since the cut.
-    pub since: Vec<(Vec<u8>, Step)>,
+    /// Frames that passed before, while the partition was prepared but nothing was cut, each with how long ago that was.
+    pub before: Vec<(Duration, Vec<u8>, Step)>,
+    /// Frames that passed since the cut, likewise.
+    pub since: Vec<(Duration, Vec<u8>, Step)>,
 }
 
 /// A peer whose namespace is seen, and which forwards for nobody.
@@ -150,12 +151,20 @@ impl Ground {
     }
 
     pub fn before(mut self, frame: Vec<u8>, step: Step) -> Self {
-        self.before.push((frame, step));
+        self.before.push((Duration::ZERO, frame, step));
         self
     }
 
     pub fn since(mut self, frame: Vec<u8>, step: Step) -> Self {
-        self.since.push((frame, step));
+        self.since.push((Duration::ZERO, frame, step));
+        self
+    }
+
+    /// Time passes after what passed until now.
+    pub fn wait(mut self, time: Duration) -> Self {
+        for (ago, ..) in self.before.iter_mut().chain(&mut self.since) {
+            *ago += time;
+        }
         self
     }
 
@@ -209,14 +218,16 @@ impl Way {
         programs.forget_names(&identity.moved);
         programs.kernel.identify(&identity).unwrap();
         programs.place_cells(0, &steady(1), &cells);
-        programs.at(NOON);
-        for (frame, step) in &ground.before {
+        for (ago, frame, step) in &ground.before {
+            programs.at(NOON - ago.as_nanos() as u64);
             meet(programs, side, *step, frame);
         }
         programs.word(1, 0);
-        for (frame, step) in &ground.since {
+        for (ago, frame, step) in &ground.since {
+            programs.at(NOON - ago.as_nanos() as u64);
             meet(programs, side, *step, frame);
         }
+        programs.at(NOON);
         programs.forget();
         let before = programs.counters();
         let is_dropped =

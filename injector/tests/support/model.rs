@@ -47,7 +47,7 @@ pub struct Partition {
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     pub now: u64,
-    /// The clock that claims are dated by: it lags.
+    /// The clock that names are dated by: it lags.
     pub coarse: u64,
     pub random: u32,
 }
@@ -104,7 +104,7 @@ impl Model {
         if reading.is_for_the_switch() {
             return false;
         }
-        self.names.learn(&reading, hook);
+        self.names.learn(&reading, hook, at.coarse);
         let Some(ends) = self.names.ends(&reading, hook, at.coarse) else { return false };
         let rolls = self.names.rolls(&reading, ends, hook);
         let look = Look { reading: &reading, ends, at, rolls };
@@ -168,10 +168,11 @@ impl Model {
         if look.reading.content == Content::Neighbour || look.ends.1 == GROUP {
             return;
         }
-        let other = self.names.other_links(look.reading, look.ends, hook, self.odd);
+        let now = look.at.coarse;
+        let other = self.names.other_links(look.reading, look.ends, hook, (self.odd, now));
         self.odd |= other.is_odd;
         self.foreign += u64::from(other.is_foreign);
-        self.unnamed += u64::from(self.names.is_with_a_stranger(look.reading, look.ends, hook));
+        self.unnamed += u64::from(self.names.is_with_a_stranger(look.reading, look.ends, hook, now));
         if self.names.world.protects(look.reading) {
             return;
         }

@@ -3,16 +3,18 @@
 //! Time, randomness, the commit word and the lease are written straight into the shared maps, since a test's
 //! clock ([`Clocks::Test`]) is none that the daemon's gate would store by. Needs root.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, PerCpuHashMap};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
-use injector::datapath::{Clocks, Kernel, chain};
+use injector::datapath::{Clocks, Kernel, chain, wire_address};
 use injector_common::Word;
-use injector_common::key::{Address, Claim, LinkKey, ResponseKey, StreamKey};
+use injector_common::exact::Entry;
+use injector_common::key::{Address, Claim, Learned, LinkKey, ResponseKey, StreamKey, VIP, prefix};
 use injector_common::record::{Lease, LinkStamps, TestInput, earliest};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
 use injector_core::config::Config;
@@ -73,7 +75,13 @@ impl Hook {
 pub struct Programs {
     pub kernel: Kernel,
     instances: BTreeMap<u32, Ebpf>,
-    learned: HashMap<MapData, Mac, u32>,
+    learned: HashMap<MapData, Mac, Learned>,
+    addresses: Array<MapData, Entry>,
+    /// What is in there at first.
+    listed: Vec<Entry>,
+    prefixes: LpmTrie<MapData, Address, u32>,
+    /// Addresses that the daemon was told of as moving: it never takes that back.
+    moving: BTreeSet<IpAddr>,
     claims: HashMap<MapData, Address, Claim>,
     odd: Array<MapData, u32>,
     commit: Array<MapData, u64>,
@@ -123,9 +131,14 @@ impl Programs {
             learned: take("LEARNED").try_into().unwrap(),
             claims: take("CLAIMS").try_into().unwrap(),
             odd: take("ODD").try_into().unwrap(),
+            addresses: take("PEERS").try_into().unwrap(),
+            listed: Vec::new(),
+            prefixes: take("PREFIXES").try_into().unwrap(),
+            moving: BTreeSet::new(),
             kernel,
             instances,
         };
+        programs.listed = programs.addresses.iter().map(Result::unwrap).collect();
         programs.lease(u64::MAX);
         programs
     }
@@ -230,8 +243,22 @@ impl Programs {
         found
     }
 
-    /// Forgets who is bound where, and all that was learned from frames.
+    /// Forgets who is bound where, and all that was learned from frames. `moved` are the addresses of which the daemon is
+    /// told that they move: it never takes that back.
     pub fn forget_names(&mut self, moved: &BTreeMap<IpAddr, PeerId>) {
+        self.moving.extend(moved.keys());
+        let moving: Vec<Address> = self.moving.iter().map(|address| wire_address(*address)).collect();
+        for (place, entry) in (0..).zip(&self.listed) {
+            let is_taken_over = self.addresses.get(&place, 0).unwrap() != *entry;
+            if is_taken_over && !moving.contains(&entry.address) {
+                self.addresses.set(place, entry, 0).unwrap();
+            }
+        }
+        for (key, value) in self.prefixes.iter().map(Result::unwrap).collect::<Vec<_>>() {
+            if prefix::peer(value) == VIP && !moving.contains(&key.data()) {
+                self.prefixes.remove(&Key::new(128, key.data())).unwrap();
+            }
+        }
         let identity = Identity { moved: moved.clone(), ..Identity::default() };
         self.kernel.identify(&identity).unwrap();
         for key in self.learned.keys().map(Result::unwrap).collect::<Vec<_>>() {

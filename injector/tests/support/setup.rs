@@ -190,10 +190,13 @@ impl Setup {
             world.macs.keys().copied(),
             world.endpoints.keys().copied().collect(),
         );
-        let moved = draft
-            .moved
-            .into_iter()
-            .filter_map(|(peer, holder)| Some((*peers.get(peer)?.0.first()?, PeerId(holder))));
+        // The first address of a peer, or one in its prefix.
+        let of = |(addresses, nets, _): &Member| {
+            addresses.first().copied().or_else(|| nets.first().map(IpNet::broadcast))
+        };
+        let moved = draft.moved.into_iter().filter_map(|(peer, holder)| {
+            Some((of(peers.get(peer)?).filter(|at| is_routable(*at))?, PeerId(holder)))
+        });
         let all = pool.v4.iter().copied().map(IpAddr::from).chain(pool.v6.iter().copied().map(IpAddr::from));
         let unlisted = all.map(|address| address.to_canonical()).filter(|address| {
             let is_listed =

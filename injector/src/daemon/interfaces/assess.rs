@@ -1,6 +1,7 @@
 //! What the last survey says of identity and coverage, kept over time, and asked for links.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::Interfaces;
 use super::entry::Bypass;
@@ -8,7 +9,7 @@ use super::gaps::Gap;
 use super::link_coverage::{Closure, Lens, Reason, Verdict};
 use super::naming::{Ours, Sources, identity};
 use super::picture::{Picture, Seen};
-use super::survey::{Found, Place};
+use super::survey::{Found, Place, owner};
 use crate::datapath::shown;
 use injector_core::api::{Bypassed, CoverageState, Uncovered};
 use injector_core::clock::MonoNs;
@@ -52,7 +53,10 @@ impl Interfaces {
             })
             .collect();
         let sources = Sources { config, namespaces: &self.known, homes: &self.homes, found };
-        let identity = identity(&sources, &ours);
+        let mut identity = identity(&sources, &ours);
+        for (address, holder) in &self.taken_over {
+            identity.moved.entry(*address).or_insert(*holder);
+        }
         let seen = Seen {
             config,
             namespaces: &self.known,
@@ -66,6 +70,32 @@ impl Interfaces {
             self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
         self.identity = identity;
         self.eras.renew(picture, at);
+    }
+
+    /// Takes in the addresses that peers claim by their frames, each with the peer that claimed it last. The answer is
+    /// what is new, for the timeline: an interface of the peer, and what happened.
+    pub fn take_over(&mut self, config: &Config, claims: Vec<(IpAddr, PeerId)>) -> Vec<(String, String)> {
+        let mut news = Vec::new();
+        let mut taken_over = BTreeMap::new();
+        for (address, holder) in claims {
+            let Some(lister) = owner(config, address).filter(|lister| *lister != holder) else { continue };
+            taken_over.insert(address, holder);
+            if self.taken_over.get(&address) == Some(&holder) {
+                continue;
+            }
+            let port = self.identity.ports.iter().find(|(_, port)| port.peer == holder);
+            let (lister, holder) = (config.names.name(lister), config.names.name(holder));
+            news.push((
+                port.map_or_else(|| holder.to_owned(), |(id, _)| self.shown_id(*id)),
+                format!(
+                    "{holder} claims {address}, which the config lists for {lister}: ports alone say who holds it from now on"
+                ),
+            ));
+        }
+        self.identity.moved.retain(|address, holder| self.taken_over.get(address) != Some(holder));
+        self.identity.moved.extend(&taken_over);
+        self.taken_over = taken_over;
+        news
     }
 
     /// What names the ends of frames now.

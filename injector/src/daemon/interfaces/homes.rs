@@ -85,6 +85,12 @@ pub fn homes(config: &Config, namespaces: &[Namespace], before: &Before) -> BTre
         .collect()
 }
 
+/// The one peer whose home a namespace is.
+pub fn resident(homes: &BTreeMap<PeerId, Home>, at: usize) -> Option<PeerId> {
+    let mut all = homes.iter().filter(|(_, home)| home.at == at);
+    all.next().filter(|(_, home)| home.is_alone).map(|(peer, _)| *peer)
+}
+
 fn number(namespaces: &[Namespace], netns: Option<&Netns>) -> Option<usize> {
     namespaces.iter().position(|space| space.netns.as_ref() == netns)
 }

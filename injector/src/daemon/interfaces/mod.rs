@@ -32,6 +32,7 @@ pub use hooks::HookScope;
 pub use segments::{Nic, NoPair};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
@@ -127,6 +128,8 @@ pub struct Interfaces {
     home_names: homes::Before,
     /// What names the ends of frames, by that.
     identity: injector_core::identity::Identity,
+    /// Addresses that the config lists for one peer and that another one, which is not seen inside, claims by its frames.
+    taken_over: BTreeMap<IpAddr, PeerId>,
     /// What was seen when.
     eras: eras::Eras,
     /// Host ends of veths past which programs of others may redirect, as of the last cut.
@@ -178,6 +181,7 @@ impl Interfaces {
             homes: BTreeMap::new(),
             home_names: BTreeMap::new(),
             identity: injector_core::identity::Identity::default(),
+            taken_over: BTreeMap::new(),
             eras: eras::Eras::default(),
             redirected: BTreeSet::new(),
             followed: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::devices::{Spot, bridge_of, has_members, other_end, usable};
-use super::homes::{Home, exits};
+use super::homes::{Home, exits, resident};
 use super::survey::{Found, Namespace, owner};
 use crate::netlink::Kind;
 use injector_core::config::{Config, Netns};
@@ -58,10 +58,8 @@ pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
 }
 
 impl<'a> Sources<'a> {
-    /// The one peer whose home a namespace is.
     fn resident(&self, at: usize) -> Option<PeerId> {
-        let mut all = self.homes.iter().filter(|(_, home)| home.at == at);
-        all.next().filter(|(_, home)| home.is_alone).map(|(peer, _)| *peer)
+        resident(self.homes, at)
     }
 
     fn spot(&self, interface: &Ours<'_>) -> Option<Spot<'a>> {
@@ -175,7 +173,7 @@ impl<'a> Sources<'a> {
         }
         let one = |(mac, holders): (Mac, BTreeSet<Option<PeerId>>)| {
             let [Some(peer)] = holders.into_iter().collect::<Vec<_>>()[..] else { return None };
-            let is_usable = mac != [0; 6] && mac[0] & 1 == 0;
+            let is_usable = mac != [0; 6] && mac[0] & 1 == 0 && !is_virtual(mac);
             let is_anothers = configured(self.config, mac).is_some_and(|other| other != peer);
             (is_usable && !is_anothers).then_some((mac, peer))
         };
@@ -192,10 +190,9 @@ impl<'a> Sources<'a> {
                 }
             }
         }
-        let is_vip = |address: &IpAddr| self.config.peers.iter().any(|peer| peer.vip.contains(address));
         holders
             .into_iter()
-            .filter(|(address, _)| owner(self.config, *address).is_none() && !is_vip(address))
+            .filter(|(address, _)| owner(self.config, *address).is_none() && !self.is_vip(*address))
             .filter_map(|(address, holders)| {
                 let [Some(peer)] = holders.into_iter().collect::<Vec<_>>()[..] else { return None };
                 Some((address, peer))
@@ -203,21 +200,24 @@ impl<'a> Sources<'a> {
             .collect()
     }
 
-    /// Listed addresses that another peer holds.
+    /// Addresses that the config lists for one peer, themselves or in a prefix, and that another one holds.
     fn moved(&self) -> BTreeMap<IpAddr, PeerId> {
         let mut moved = BTreeMap::new();
-        for peer in &self.config.peers {
-            for address in &peer.addresses {
-                let holder = self.namespaces.iter().enumerate().find_map(|(at, space)| {
-                    let is_held = space.facts.addresses.iter().any(|(_, held)| held == address);
-                    is_held.then(|| self.resident(at)).flatten().filter(|resident| *resident != peer.id)
-                });
-                if let Some(holder) = holder {
-                    moved.insert(*address, holder);
+        for (at, space) in self.namespaces.iter().enumerate() {
+            let Some(resident) = self.resident(at) else { continue };
+            for (_, address) in &space.facts.addresses {
+                // A prefix may span link-local addresses, but lists none.
+                let lister = owner(self.config, *address).filter(|_| is_routable(*address));
+                if lister.is_some_and(|lister| lister != resident) && !self.is_vip(*address) {
+                    moved.entry(*address).or_insert(resident);
                 }
             }
         }
         moved
+    }
+
+    fn is_vip(&self, address: IpAddr) -> bool {
+        self.config.peers.iter().any(|peer| peer.vip.contains(&address))
     }
 
     fn traits(
@@ -277,6 +277,12 @@ impl<'a> Sources<'a> {
 
 fn configured(config: &Config, mac: Mac) -> Option<PeerId> {
     config.peers.iter().find(|peer| peer.mac == Some(mac)).map(|peer| peer.id)
+}
+
+/// Whether a MAC address is that of a virtual router (VRRP and CARP of either IP version): whoever is master sends from it,
+/// and each of the others may have a device with it.
+fn is_virtual(mac: Mac) -> bool {
+    matches!(mac, [0, 0, 0x5e, 0, 1 | 2, _])
 }
 
 /// Whether an address may name a peer beyond its link.

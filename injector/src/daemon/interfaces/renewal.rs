@@ -20,12 +20,14 @@ impl Interfaces {
     pub(super) async fn look(&mut self, config: &Config) -> BTreeMap<PeerId, Found> {
         self.listed = look::listed();
         let may_enter = !self.is_settled || leads_to_namespaces(config);
+        let survey_of =
+            |known: &[Namespace]| survey(config, known, &homes::homes(config, known, &self.home_names));
         let mut look = Look::new(&mut self.workers, may_enter, &self.listed);
         let (known, mut found) = match &config.interfaces {
             config::Interfaces::Auto => {
                 look.everywhere(config).await;
                 let known = look.done().await;
-                let found = survey(config, &known);
+                let found = survey_of(&known);
                 (known, found)
             }
             // Other labs on this host may use the same addresses: what counts is what is joined to these.
@@ -35,7 +37,7 @@ impl Interfaces {
                 look.at(named.iter().cloned()).await;
                 look.joined().await;
                 let known = look.done().await;
-                let found = survey(config, &known);
+                let found = survey_of(&known);
                 if found.values().any(|found| found.ways.is_empty()) {
                     let mut look = Look::new(&mut self.workers, may_enter, &self.listed);
                     look.at(named).await;
@@ -43,7 +45,7 @@ impl Interfaces {
                     look.everywhere(config).await;
                     let all = look.done().await;
                     let known = with_missing(config, &known, all, &found);
-                    let found = survey(config, &known);
+                    let found = survey_of(&known);
                     (known, found)
                 } else {
                     (known, found)

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::devices::{Spot, other_end, usable};
-use super::homes::is_elsewhere;
+use super::homes::{Home, is_elsewhere, resident};
 use crate::netlink::Kind;
 use crate::netlink::facts::{Facts, Route};
 use injector_core::config::{Config, Netns, Peer};
@@ -88,14 +88,19 @@ pub fn owner(config: &Config, address: IpAddr) -> Option<PeerId> {
 /// For each of its addresses: first its own NIC (the device that holds it, be it a VLAN, a bond or a bridge: not what
 /// is below), and the other end of that veth; else the bridge port behind which its MAC was learned; else the devices
 /// at which it is a neighbour; last those that routes lead to. A device that holds a peer's address is that peer's NIC:
-/// its neighbours and routes say nothing, since all others are behind it.
-pub fn survey(config: &Config, namespaces: &[Namespace]) -> BTreeMap<PeerId, Found> {
+/// its neighbours and routes say nothing, since all others are behind it. An address that another peer's home holds is that
+/// one's for now: it leads nowhere else.
+pub fn survey(
+    config: &Config,
+    namespaces: &[Namespace],
+    homes: &BTreeMap<PeerId, Home>,
+) -> BTreeMap<PeerId, Found> {
     let mut nics = BTreeSet::new();
     for (at, space) in namespaces.iter().enumerate() {
         let held = space.facts.addresses.iter().filter(|(_, address)| owner(config, *address).is_some());
         nics.extend(held.map(|(index, _)| (at, *index)));
     }
-    let of = |peer| Search { config, namespaces, nics: &nics, peer, found: Found::default() }.run();
+    let of = |peer| Search { config, namespaces, homes, nics: &nics, peer, found: Found::default() }.run();
     let mut found: BTreeMap<PeerId, Found> = config.peers.iter().map(|peer| (peer.id, of(peer))).collect();
     weak::add(config, namespaces, &mut found);
     found
@@ -104,6 +109,7 @@ pub fn survey(config: &Config, namespaces: &[Namespace]) -> BTreeMap<PeerId, Fou
 struct Search<'a> {
     config: &'a Config,
     namespaces: &'a [Namespace],
+    homes: &'a BTreeMap<PeerId, Home>,
     /// The devices that hold a peer's address, by namespace and index.
     nics: &'a BTreeSet<(usize, u32)>,
     peer: &'a Peer,
@@ -254,7 +260,7 @@ impl<'a> Search<'a> {
 
     /// Finds the ways of one address; why there are none.
     fn address(&mut self, address: IpAddr) -> Result<(), String> {
-        if self.own(address) {
+        if self.own(address) || self.has_moved(address) {
             return Ok(());
         }
         // Where it is a neighbour, and with which MAC; where that says nothing of its place, the MAC still does.
@@ -314,11 +320,24 @@ impl<'a> Search<'a> {
         })
     }
 
+    /// Whether a namespace is the home of another peer alone.
+    fn is_anothers(&self, at: usize) -> bool {
+        resident(self.homes, at).is_some_and(|resident| resident != self.peer.id)
+    }
+
+    /// Whether another peer holds an address.
+    fn has_moved(&self, address: IpAddr) -> bool {
+        let mut spaces = self.namespaces.iter().enumerate();
+        spaces.any(|(at, space)| {
+            self.is_anothers(at) && space.facts.addresses.iter().any(|(_, held)| *held == address)
+        })
+    }
+
     /// The devices that hold an address.
     fn own(&mut self, address: IpAddr) -> bool {
         let namespaces = self.namespaces;
         let mut holders: Vec<(usize, Vec<Way>)> = Vec::new();
-        for (at, space) in namespaces.iter().enumerate() {
+        for (at, space) in namespaces.iter().enumerate().filter(|(at, _)| !self.is_anothers(*at)) {
             let mut ways = Vec::new();
             for (index, _) in space.facts.addresses.iter().filter(|(_, held)| *held == address) {
                 match space.facts.link(*index) {

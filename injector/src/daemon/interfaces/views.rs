@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::entry::Entry;
 use super::gaps::{Gap, common, merged};
 use super::picture::Passage;
+use super::survey::owner;
 use super::{CutLinks, Interfaces};
 use crate::datapath::shown;
 use injector_core::api::{
@@ -110,6 +111,13 @@ impl Interfaces {
             }
             for prefix in &peer.prefixes {
                 add(prefix.to_string(), NameSource::Listed, None);
+            }
+            let moved = self.identity().moved.iter();
+            for (address, holder) in moved.filter(|(address, _)| {
+                !peer.addresses.contains(address) && owner(config, **address) == Some(id)
+            }) {
+                let from = format!("held by {} now", config.names.name(*holder));
+                add(address.to_string(), NameSource::Listed, Some(from));
             }
             if let Some(mac) = &peer.mac {
                 add(shown_mac(*mac), NameSource::ListedMac, None);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 
 use injector_common::key::GROUP;
-use injector_core::identity::{End, Identity, Mac};
+use injector_core::identity::{self, Identity, Mac};
 use injector_core::model::{PeerId, Scope};
 use ipnet::IpNet;
 
@@ -15,7 +15,14 @@ use super::reading::{Reading, plain};
 pub const WORLD: u16 = 0;
 
 /// How long two claims of one address contest each other.
-const CONTEST: u64 = 60_000_000_000;
+const CONTEST: u64 = 60 * SECOND;
+/// How long a claim lasts that is not renewed.
+const CLAIM_LIFE: u64 = 600 * SECOND;
+/// How long a frame may take from its sender's port to another hook.
+const PASSAGE: u64 = SECOND / 4;
+/// How long a MAC address that was learned is taken for the receiver's.
+const MAC_LIFE: u64 = 30 * SECOND;
+const SECOND: u64 = 1_000_000_000;
 
 /// Sender and receiver.
 pub type Ends = (u16, u16);
@@ -56,15 +63,53 @@ pub struct Names {
     pub world: World,
     pub identity: Identity,
     claims: HashMap<IpAddr, Claims>,
-    learned: HashMap<Mac, BTreeSet<u16>>,
+    learned: HashMap<Mac, Learned>,
+    /// Listed addresses that another peer claimed by its frames.
+    taken_over: HashSet<IpAddr>,
+    pub tally: Tally,
 }
 
 /// The claims of one address by frames.
 #[derive(Clone, Copy, Debug)]
 struct Claims {
-    /// The peer that claimed it last, and when.
+    /// Who claimed it last, a peer or the world, and when. What a peer sends from it renews its claim, unless it may send
+    /// for others.
     latest: (u16, u64),
+    /// From which MAC address.
+    mac: Mac,
     contested_until: u64,
+}
+
+/// Who sent from a MAC address.
+#[derive(Clone, Debug, Default)]
+struct Learned {
+    peers: BTreeSet<u16>,
+    /// When last, unless someone elsewhere sent from it since.
+    at: Option<u64>,
+}
+
+/// How often something decided about a name, so that the draws are known to reach it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// The world claimed what a peer had claimed.
+    pub contested: u64,
+    /// A peer claimed what is listed for another.
+    pub taken_over: u64,
+    /// A claim was too old.
+    pub aged: u64,
+    /// A frame had nothing of the claimant's but the address.
+    pub unproved: u64,
+    /// A claimant's frame was named by its port or its MAC.
+    pub claimed: u64,
+    /// A MAC address was seen elsewhere than at the port that it was learned at.
+    pub moved: u64,
+}
+
+/// The sending or the receiving end of a frame, with the MAC address that it has there.
+#[derive(Clone, Copy)]
+enum End {
+    From(Mac),
+    To(Mac),
 }
 
 /// What an address says.
@@ -115,24 +160,24 @@ impl Names {
     }
 
     /// Both ends of a frame at a hook; `None` if it is not judged there.
-    pub fn ends(&self, reading: &Reading<'_>, hook: Hook, now: u64) -> Option<Ends> {
+    pub fn ends(&mut self, reading: &Reading<'_>, hook: Hook, now: u64) -> Option<Ends> {
         let port = self.port(hook);
         let (from, to) = (reading.addresses.map(|ends| ends.0), reading.addresses.map(|ends| ends.1));
         let at_sender = port.filter(|port| port.sends && !port.is_shared);
         let at_receiver = port.filter(|port| !port.sends);
         // What goes to a group is judged at each receiver's port, also when a moving address sends it.
         let is_group = reading.is_for_a_group();
-        let src = self.end(from, reading.from_mac, at_sender, now, !is_group)?;
+        let src = self.end(from, End::From(reading.from_mac), at_sender, now, !is_group)?;
         if !is_group {
             let at_receiver = at_receiver.filter(|port| !port.is_shared);
-            return Some((src, self.end(to, reading.to_mac, at_receiver, now, true)?));
+            return Some((src, self.end(to, End::To(reading.to_mac), at_receiver, now, true)?));
         }
         if let Some(port) = at_receiver {
             // Behind a shared port, it may be meant for another peer as well.
             return (!port.is_shared).then_some((src, port.peer));
         }
         if reading.asks
-            && let Address::Of(asked) = self.address(to, now)
+            && let Address::Of(asked) = self.address(to, End::To(reading.to_mac), None, now)
             && asked != src
         {
             return Some((src, asked));
@@ -143,72 +188,111 @@ impl Names {
 
     /// One end; `None` if it is not judged here.
     fn end(
-        &self,
+        &mut self,
         address: Option<IpAddr>,
-        mac: Mac,
+        end: End,
         port: Option<Port>,
         now: u64,
         is_judged_by_holder: bool,
     ) -> Option<u16> {
-        let address = self.address(address, now);
+        let address = self.address(address, end, port, now);
         if let Address::Of(peer) = address {
             return Some(peer);
         }
         if is_judged_by_holder && matches!(address, Address::Vip) && port.is_none() && self.are_all_bound() {
             return None;
         }
-        let sure = self.world.macs.get(&mac).copied();
-        let peer = sure.or(port.map(|port| port.peer)).or_else(|| self.by_mac(mac)).unwrap_or(WORLD);
+        let sure = self.sure(end);
+        let peer = sure.or(port.map(|port| port.peer)).or_else(|| self.by_mac(end, now)).unwrap_or(WORLD);
         let traits = self.identity.peers.get(&PeerId(peer)).copied().unwrap_or_default();
         let may_forward = !traits.is_plain || traits.forwards;
         Some(if matches!(address, Address::Unknown) && may_forward { WORLD } else { peer })
     }
 
-    fn address(&self, address: Option<IpAddr>, now: u64) -> Address {
+    fn address(&mut self, address: Option<IpAddr>, end: End, port: Option<Port>, now: u64) -> Address {
         let Some(address) = address.map(plain) else { return Address::Nameless };
-        if self.identity.moved.contains_key(&address) {
+        if self.moves(address) {
             return Address::Vip;
         }
         if let Some(peer) = self.world.exact.get(&address) {
             return Address::Of(*peer);
         }
-        // A prefix may span these, but does not list them.
-        let is_nameless = match address {
-            IpAddr::V4(address) => address.is_unspecified() || address.is_link_local(),
-            IpAddr::V6(address) => address.is_unspecified() || address.is_unicast_link_local(),
-        };
-        if is_nameless {
+        if is_nameless(address) {
             return Address::Nameless;
         }
+        if let Some(peer) = self.lister(address) {
+            return Address::Of(peer);
+        }
+        self.claimant(address, end, port, now).map_or(Address::Unknown, Address::Of)
+    }
+
+    fn moves(&self, address: IpAddr) -> bool {
+        self.identity.moved.contains_key(&address) || self.taken_over.contains(&address)
+    }
+
+    /// For whom the config lists an address: itself, else in the longest prefix.
+    fn lister(&self, address: IpAddr) -> Option<u16> {
         let nets = self.world.nets.iter().filter(|(net, _)| net.contains(&address));
-        if let Some((_, peer)) = nets.max_by_key(|(net, _)| net.prefix_len()) {
-            return Address::Of(*peer);
-        }
-        self.claimant(address, now).map_or(Address::Unknown, Address::Of)
+        let longest = nets.max_by_key(|(net, _)| net.prefix_len()).map(|(_, peer)| *peer);
+        self.world.exact.get(&address).copied().or(longest)
     }
 
-    /// Who alone claims an address.
-    fn claimant(&self, address: IpAddr, now: u64) -> Option<u16> {
-        let held = self.identity.held.get(&address).map(|peer| peer.0);
-        match self.claims.get(&address) {
-            Some(claims) if now < claims.contested_until => None,
-            Some(claims) => held.or(Some(claims.latest.0)),
-            None => held,
+    /// Who alone claims an address: it is seen on a NIC; or frames claimed it, and this one has more of the claimant than
+    /// the address.
+    fn claimant(&mut self, address: IpAddr, end: End, port: Option<Port>, now: u64) -> Option<u16> {
+        let claims = self.claims.get(&address).copied();
+        if claims.is_some_and(|claims| now < claims.contested_until) {
+            return None;
         }
+        if let Some(holder) = self.identity.held.get(&address) {
+            return Some(holder.0);
+        }
+        let (peer, at) = claims.map(|claims| claims.latest).filter(|(peer, _)| *peer != WORLD)?;
+        if now >= at + CLAIM_LIFE {
+            self.tally.aged += 1;
+            return None;
+        }
+        if port.is_some_and(|port| port.peer == peer) {
+            if matches!(end, End::From(_)) && !self.forwards(peer) {
+                let claims = self.claims.get_mut(&address).unwrap();
+                claims.latest.1 = at.max(now);
+            }
+        } else if self.sure(end).or_else(|| self.by_mac(end, now)) != Some(peer) {
+            self.tally.unproved += 1;
+            return None;
+        }
+        self.tally.claimed += 1;
+        Some(peer)
     }
 
-    /// Takes note of what a frame claims for the peer whose port it comes out of.
+    /// Takes note of what a frame claims: for the peer whose port it comes out of, if that one is not seen inside, and else
+    /// for the world.
     pub fn take_claim(&mut self, reading: &Reading<'_>, hook: Hook, now: u64) {
-        let Some(Port { peer, sends: true, is_shared: false }) = self.port(hook) else { return };
-        let is_seen = self.identity.peers.get(&PeerId(peer)).is_some_and(|traits| traits.is_seen);
-        let Some(address) = reading.claims.map(plain).filter(|_| !is_seen) else { return };
-        let is_listed = self.world.exact.contains_key(&address)
-            || self.world.nets.iter().any(|(net, _)| net.contains(&address));
-        if is_listed || !matches!(self.address(Some(address), now), Address::Of(_) | Address::Unknown) {
+        let Some(address) = reading.claims.map(plain).filter(|address| can_be_claimed(*address)) else {
+            return;
+        };
+        let sender = self.port(hook).filter(|port| port.sends);
+        let claimant = sender.filter(|port| !port.is_shared && !self.is_seen(port.peer));
+        match claimant {
+            Some(port) => self.claim(address, port.peer, reading.from_mac, now),
+            None => self.contest(address, sender.map(|port| port.peer), reading.from_mac, now),
+        }
+    }
+
+    fn claim(&mut self, address: IpAddr, peer: u16, mac: Mac, now: u64) {
+        if self.moves(address) {
+            return;
+        }
+        if let Some(lister) = self.lister(address) {
+            if lister != peer {
+                self.taken_over.insert(address);
+                self.tally.taken_over += 1;
+            }
             return;
         }
         let holder = self.identity.held.get(&address).map(|peer| peer.0);
-        let claims = self.claims.entry(address).or_insert(Claims { latest: (peer, now), contested_until: 0 });
+        let first = Claims { latest: (peer, now), mac, contested_until: 0 };
+        let claims = self.claims.entry(address).or_insert(first);
         let (before, at) = claims.latest;
         let is_contested = match holder {
             Some(holder) => holder != peer,
@@ -217,32 +301,74 @@ impl Names {
         if is_contested {
             claims.contested_until = now + CONTEST;
         }
-        claims.latest = (peer, now);
+        (claims.latest, claims.mac) = ((peer, now), mac);
+    }
+
+    /// Someone claims an address, out of `sender`'s port if it is one, who is no peer as far as addresses are learned.
+    fn contest(&mut self, address: IpAddr, sender: Option<u16>, mac: Mac, now: u64) {
+        // A NIC that is seen to hold it is proof.
+        if self.identity.held.contains_key(&address) {
+            return;
+        }
+        let Some(claims) = self.claims.get_mut(&address) else { return };
+        let (peer, at) = claims.latest;
+        // The peer's own frame, which its port saw just now.
+        let is_passing = mac == claims.mac && now < at + PASSAGE;
+        if peer == WORLD || sender != Some(peer) && !is_passing {
+            self.tally.contested += u64::from(peer != WORLD);
+            claims.latest = (WORLD, now);
+        }
     }
 
     /// Takes note of the MAC address that a frame comes from, if it comes out of a port that names.
-    pub fn learn(&mut self, reading: &Reading<'_>, hook: Hook) {
+    pub fn learn(&mut self, reading: &Reading<'_>, hook: Hook, now: u64) {
         let mac = reading.from_mac;
         if let Some(Port { peer, sends: true, is_shared: false }) = self.port(hook)
             && mac != [0; 6]
             && mac[0] & 1 == 0
         {
-            self.learned.entry(mac).or_default().insert(peer);
+            let learned = self.learned.entry(mac).or_default();
+            learned.peers.insert(peer);
+            learned.at = Some(now);
         }
     }
 
-    /// The one peer that a MAC is seen on or was learned of.
-    fn by_mac(&self, mac: Mac) -> Option<u16> {
-        let mut peers = self.learned.get(&mac).cloned().unwrap_or_default();
-        peers.extend(self.identity.macs.get(&mac).map(|peer| peer.0));
-        peers.first().copied().filter(|_| peers.len() == 1)
+    /// The peer that the config has a MAC for.
+    fn sure(&self, end: End) -> Option<u16> {
+        let (End::From(mac) | End::To(mac)) = end;
+        self.world.macs.get(&mac).copied()
+    }
+
+    /// The one peer that a MAC is seen on or was learned of. A frame of a peer passes its port first: a sender whose MAC did
+    /// not come out of there just now is someone else, who has it from then on.
+    fn by_mac(&mut self, end: End, now: u64) -> Option<u16> {
+        let (End::From(mac) | End::To(mac)) = end;
+        let seen_on = self.identity.macs.get(&mac).map(|peer| peer.0);
+        let Some(learned) = self.learned.get_mut(&mac) else { return seen_on };
+        let peer = learned.peers.first().copied().filter(|_| learned.peers.len() == 1)?;
+        if let Some(holder) = seen_on {
+            return Some(holder).filter(|holder| *holder == peer);
+        }
+        let life = if matches!(end, End::From(_)) { PASSAGE } else { MAC_LIFE };
+        if learned.at.is_some_and(|at| now < at + life) {
+            return Some(peer);
+        }
+        if matches!(end, End::From(_)) {
+            self.tally.moved += u64::from(learned.at.is_some());
+            learned.at = None;
+        }
+        None
+    }
+
+    fn is_seen(&self, peer: u16) -> bool {
+        self.identity.peers.get(&PeerId(peer)).is_some_and(|traits| traits.is_seen)
     }
 
     fn port(&self, hook: Hook) -> Option<Port> {
         let port = self.identity.ports.get(&hook.interface)?;
         let sends = match port.end {
-            End::Own => hook.way == Way::Out,
-            End::Host => hook.way == Way::In,
+            identity::End::Own => hook.way == Way::Out,
+            identity::End::Host => hook.way == Way::In,
         };
         Some(Port { peer: port.peer.0, sends, is_shared: port.is_shared })
     }
@@ -269,11 +395,11 @@ impl Names {
     /// At the sender's port that is its port. At the receiver's it is the port for an address that names nobody, since what
     /// is addressed to another peer is that peer's; and for the sender, which has no port here, its MAC.
     pub fn other_links(
-        &self,
+        &mut self,
         reading: &Reading<'_>,
         (from, to): Ends,
         hook: Hook,
-        looks_at_macs: bool,
+        (looks_at_macs, now): (bool, u64),
     ) -> Other {
         let mut other = Other::default();
         let Some(Port { peer, sends, is_shared: false }) = self.port(hook) else { return other };
@@ -294,11 +420,12 @@ impl Names {
         if to == WORLD {
             other.links.push((from, peer));
         }
-        let mac = reading.from_mac;
-        let by_mac = self.world.macs.get(&mac).copied().or_else(|| self.by_mac(mac));
-        if let Some(sender) = by_mac.filter(|sender| *sender != from && !self.forwards(*sender))
-            && (looks_at_macs || !self.world.macs.is_empty())
-        {
+        if !looks_at_macs && self.world.macs.is_empty() {
+            return other;
+        }
+        let end = End::From(reading.from_mac);
+        let by_mac = self.sure(end).or_else(|| self.by_mac(end, now));
+        if let Some(sender) = by_mac.filter(|sender| *sender != from && !self.forwards(*sender)) {
             other.links.push((sender, peer));
         }
         other
@@ -306,11 +433,20 @@ impl Names {
 
     /// Whether a frame at a peer's port is to or from someone whom nothing names, and who may be a peer: not all have bound
     /// ports.
-    pub fn is_with_a_stranger(&self, reading: &Reading<'_>, (from, to): Ends, hook: Hook) -> bool {
+    pub fn is_with_a_stranger(
+        &mut self,
+        reading: &Reading<'_>,
+        (from, to): Ends,
+        hook: Hook,
+        now: u64,
+    ) -> bool {
         let Some(Port { sends, is_shared: false, .. }) = self.port(hook) else { return false };
-        let (other, mac) = if sends { (to, reading.to_mac) } else { (from, reading.from_mac) };
-        let is_owned = self.world.macs.contains_key(&mac) || self.by_mac(mac).is_some();
-        other == WORLD && !is_owned && !reading.is_for_a_group() && !self.are_all_bound()
+        let (other, end) =
+            if sends { (to, End::To(reading.to_mac)) } else { (from, End::From(reading.from_mac)) };
+        if other != WORLD || reading.is_for_a_group() || self.are_all_bound() {
+            return false;
+        }
+        self.sure(end).or_else(|| self.by_mac(end, now)).is_none()
     }
 
     fn are_all_bound(&self) -> bool {
@@ -324,4 +460,17 @@ impl Names {
     fn is_bound(&self, peer: u16) -> bool {
         self.identity.bound().contains(&PeerId(peer))
     }
+}
+
+/// Whether an address could be anyone's. A prefix may span these, but does not list them.
+fn is_nameless(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_unspecified() || address.is_link_local(),
+        IpAddr::V6(address) => address.is_unspecified() || address.is_unicast_link_local(),
+    }
+}
+
+fn can_be_claimed(address: IpAddr) -> bool {
+    let is_for_all = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    !is_nameless(address) && !address.is_multicast() && !is_for_all
 }

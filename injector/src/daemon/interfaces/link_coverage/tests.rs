@@ -19,7 +19,7 @@ struct Scene {
 
 fn scene(config: &Config, namespaces: &[Namespace], interfaces: &[&str]) -> Scene {
     let homes = homes(config, namespaces, &Before::new());
-    let mut found = survey(config, namespaces);
+    let mut found = survey(config, namespaces, &homes);
     for (peer, home) in &homes {
         let exits = exits(config, namespaces, home.at).iter().map(super::super::homes::Exit::way).collect();
         found.get_mut(peer).unwrap().exits = exits;

@@ -8,7 +8,7 @@ use crate::netlink::LinkFacts;
 
 fn named(config: &Config, namespaces: &[Namespace], ours: &[Ours<'_>]) -> Identity {
     let homes = homes(config, namespaces, &Before::new());
-    let found = survey(config, namespaces);
+    let found = survey(config, namespaces, &homes);
     identity(&Sources { config, namespaces, homes: &homes, found: &found }, ours)
 }
 
@@ -125,12 +125,46 @@ fn held_addresses_of_one_peer_alone() {
     spaces[1].facts.addresses.push((2, "10.5.0.1".parse().unwrap()));
     let before = Before::from([(PeerId(1), Some(netns("a")))]);
     let homes = homes(&config, &spaces, &before);
-    let found = survey(&config, &spaces);
+    let found = survey(&config, &spaces, &homes);
     let found =
         identity(&Sources { config: &config, namespaces: &spaces, homes: &homes, found: &found }, &[]);
     let wanted = [("192.0.2.1", 1), ("192.0.2.2", 2), ("fd00::1", 1)];
     assert_eq!(found.held, wanted.map(|(address, peer)| (address.parse().unwrap(), PeerId(peer))).into());
     assert_eq!(found.moved, BTreeMap::from([("10.0.0.1".parse().unwrap(), PeerId(2))]), "both hold it");
+}
+
+#[test]
+fn an_address_follows_its_holder_also_one_of_a_prefix() {
+    let text = "peers: { n1: { addresses: [10.0.0.1, 10.0.0.9, 10.5.0.0/16, \"fe80::/10\"] }, n2: { addresses: [10.0.0.2, 10.5.1.0/24] } }\ninterfaces: auto\n";
+    let config = Config::parse(text, "test").unwrap();
+    let all = [ours(1, "h1", None), ours(2, "h2", None)];
+    for (address, is_moved) in [
+        ("10.0.0.9", true),
+        ("10.5.0.1", true),
+        ("10.5.1.1", false),
+        ("fe80::2", false),
+        ("192.0.2.1", false),
+    ] {
+        let mut spaces = switched();
+        spaces[2].facts.addresses.push((3, address.parse().unwrap()));
+        // The bridge has heard it there.
+        let mac = spaces[2].facts.links[0].mac.unwrap();
+        spaces[0].facts.neighbours.push((9, address.parse().unwrap(), mac));
+        spaces[0].facts.ports.push((mac, 12));
+        let found = named(&config, &spaces, &all);
+        let moved = is_moved.then(|| (address.parse().unwrap(), PeerId(2)));
+        assert_eq!(found.moved, moved.into_iter().collect(), "{address}");
+        assert_eq!(ports(&found), ["1: 1 Host", "2: 2 Host"], "{address}: the holder's port is its own");
+    }
+}
+
+#[test]
+fn the_mac_address_of_a_virtual_router_is_nobodys() {
+    for mac in [[0, 0, 0x5e, 0, 1, 51], [0, 0, 0x5e, 0, 2, 51]] {
+        let mut spaces = switched();
+        spaces[1].facts.links.push(LinkFacts { mac: Some(mac), ..device(1, 7, "vrrp", Kind::Macvlan) });
+        assert!(!named(&config(""), &spaces, &[]).macs.contains_key(&mac), "{mac:?}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use netlink_packet_route::link::LinkLayerType;
 
+use super::super::homes::{Before, homes};
 use super::*;
 use crate::netlink::LinkFacts;
 
@@ -28,6 +29,10 @@ fn config() -> Config {
 
 fn space(netns: Option<&str>, facts: Facts) -> Namespace {
     Namespace { netns: netns.map(|name| Netns::Name(name.to_owned())), facts, away: BTreeMap::new() }
+}
+
+fn survey(config: &Config, namespaces: &[Namespace]) -> BTreeMap<PeerId, Found> {
+    super::survey(config, namespaces, &homes(config, namespaces, &Before::new()))
 }
 
 /// The ways, their places joined by spaces; what not every packet passes after a bar.

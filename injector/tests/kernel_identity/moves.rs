@@ -1,0 +1,337 @@
+//! Addresses and MAC addresses that a peer had and someone else has now: no one else's frame is dropped for it, and what is
+//! still the peer's is.
+
+use std::time::Duration;
+
+use crate::cases::{Case, N1, N3, Wanted, case};
+use crate::frames::{
+    DRAWN, VIRTUAL, arp, arp_reply, mac, multicast, neighbour_advertisement, one, solicitation, udp,
+};
+use crate::way::Step::{From, To};
+use crate::way::{Ground, OPAQUE, PLAIN, ROUTER, UPLINK, isolate};
+
+/// A host that is no peer, behind the uplink.
+const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
+/// Addresses that the config does not list.
+const X: &str = "2001:db8::99";
+const X4: &str = "192.0.2.9";
+/// The listed address of n1 in IPv6.
+const N1_V6: &str = "fd00::1";
+
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// n2 is a guest that is not seen inside; n1 is cut off.
+fn guest() -> Ground {
+    Ground::of(isolate(1)).knows(2, OPAQUE)
+}
+
+/// The guest claimed both addresses.
+fn claimed() -> Ground {
+    guest().before(solicitation(mac(2), "::", X), From(2)).before(arp(mac(2), X4, N3), From(2))
+}
+
+/// All cases, numbered as they come.
+pub fn cases() -> Vec<Case> {
+    let groups = [claims(), contests(), ages(), macs(), listed()];
+    let mut all: Vec<Case> = groups.into_iter().flatten().collect();
+    for (number, case) in (1..).zip(&mut all) {
+        case.number = number;
+    }
+    all
+}
+
+fn claims() -> Vec<Case> {
+    use Wanted::{Drop, Pass};
+    let later = || claimed().wait(10 * SECOND);
+    let own = || one(2, X, 1, N1_V6);
+    let out = [From(2), To(1)];
+    vec![
+        case(0, "a guest from an address that it claimed→n1", Drop, later(), own(), &out),
+        case(0, "n1→that address", Drop, later(), one(1, N1_V6, 2, X), &[From(1), To(2)]),
+        case(0, "its multicast, copy at n1", Drop, later(), multicast(mac(2), X), &out),
+        case(
+            0,
+            "a host has the address now, without a word; the host→n1",
+            Pass,
+            later(),
+            udp(HOST, X, mac(1), N1_V6),
+            &[From(UPLINK), To(1)],
+        ),
+        case(0, "the same in IPv4", Pass, later(), udp(HOST, X4, mac(1), N1), &[From(UPLINK), To(1)]),
+        case(0, "the same, the uplink not hooked", Pass, later(), udp(HOST, X, mac(1), N1_V6), &[To(1)]),
+        case(0, "n1→the host", Pass, later(), udp(mac(1), N1_V6, HOST, X), &[From(1), To(UPLINK)]),
+        case(
+            0,
+            "multicast of the host, copy at n1",
+            Pass,
+            later(),
+            multicast(HOST, X),
+            &[From(UPLINK), To(1)],
+        ),
+        case(
+            0,
+            "n1 asks for the address, copy at the host",
+            Pass,
+            later(),
+            solicitation(mac(1), N1_V6, X),
+            &[From(1), To(UPLINK)],
+        ),
+        case(0, "its copy at the guest", Drop, later(), solicitation(mac(1), N1_V6, X), &[From(1), To(2)]),
+    ]
+}
+
+fn contests() -> Vec<Case> {
+    use Wanted::{Drop, Foreign, Pass};
+    let out = [From(2), To(1)];
+    let own = || one(2, X, 1, N1_V6);
+    let own4 = || one(2, X4, 1, N1);
+    let later = || claimed().wait(10 * SECOND);
+    let mut all = Vec::new();
+    // Whoever else claims it, it is nobody's.
+    for (what, frame) in [
+        ("asks", solicitation(HOST, X, N1_V6)),
+        ("is about to take it", solicitation(HOST, "::", X)),
+        ("advertises it", neighbour_advertisement(HOST, X, true)),
+    ] {
+        for (at, step) in [("", From(UPLINK)), (", seen at n1", To(1)), (", seen at the guest", To(2))] {
+            let what = format!("a host {what}{at}; the guest→n1").leak();
+            all.push(case(0, what, Foreign, later().before(frame.clone(), step), own(), &out));
+        }
+    }
+    all.push(case(
+        0,
+        "a host announces it by ARP; the guest→n1",
+        Foreign,
+        later().before(arp(HOST, X4, X4), From(UPLINK)),
+        own4(),
+        &out,
+    ));
+    all.push(case(
+        0,
+        "another peer that is seen inside announces it; the guest→n1",
+        Foreign,
+        later().before(arp(mac(3), X4, X4), From(3)),
+        own4(),
+        &out,
+    ));
+    // What a proxy sends says nothing, and neither does the guest's own frame on its way.
+    for (what, frame, step) in [
+        ("a proxy answers for it", neighbour_advertisement(HOST, X, false), From(UPLINK)),
+        ("its own question passes n1's port", solicitation(mac(2), X, N1_V6), To(1)),
+        ("its own question passes the uplink", solicitation(mac(2), X, N1_V6), To(UPLINK)),
+        ("its own question comes back by the uplink", solicitation(mac(2), X, N1_V6), From(UPLINK)),
+    ] {
+        let ground = later().before(solicitation(mac(2), X, N1_V6), From(2)).before(frame, step);
+        all.push(case(0, what, Drop, ground, own(), &out));
+    }
+    let proxied = later().before(arp_reply(HOST, X4, mac(1), N1), From(UPLINK));
+    all.push(case(0, "a proxy answers for it by ARP", Drop, proxied, own4(), &out));
+    // The guest takes it back.
+    let taken_back = |after| {
+        later().before(arp(HOST, X4, X4), From(UPLINK)).wait(after).before(arp(mac(2), X4, X4), From(2))
+    };
+    all.push(case(0, "claimed back in a minute", Foreign, taken_back(30 * SECOND), own4(), &out));
+    all.push(case(0, "claimed back later", Drop, taken_back(2 * MINUTE), own4(), &out));
+    // A virtual router's address and MAC move together.
+    let virtual_router = guest()
+        .before(arp(VIRTUAL, X4, X4), From(2))
+        .since(udp(VIRTUAL, X4, mac(3), N3), From(2))
+        .wait(3 * SECOND)
+        .since(arp(VIRTUAL, X4, X4), From(UPLINK));
+    all.push(case(
+        0,
+        "a virtual router moved to a host; n1→its address",
+        Pass,
+        virtual_router.clone(),
+        udp(mac(1), N1, VIRTUAL, X4),
+        &[From(1), To(UPLINK)],
+    ));
+    all.push(case(
+        0,
+        "its address→n1",
+        Pass,
+        virtual_router,
+        udp(VIRTUAL, X4, mac(1), N1),
+        &[From(UPLINK), To(1)],
+    ));
+    all
+}
+
+fn ages() -> Vec<Case> {
+    use Wanted::{Drop, Foreign, Pass};
+    let out = [From(2), To(1)];
+    let own = || one(2, X, 1, N1_V6);
+    let used = |ground: Ground| ground.since(one(2, X, 3, "fd00::3"), From(2)).wait(9 * MINUTE);
+    vec![
+        case(0, "claimed 9 minutes ago", Drop, claimed().wait(9 * MINUTE), own(), &out),
+        case(0, "claimed 11 minutes ago", Foreign, claimed().wait(11 * MINUTE), own(), &out),
+        case(
+            0,
+            "claimed again since",
+            Drop,
+            claimed().wait(9 * MINUTE).before(solicitation(mac(2), X, N1_V6), From(2)).wait(9 * MINUTE),
+            own(),
+            &out,
+        ),
+        case(0, "used since", Drop, used(used(claimed().wait(9 * MINUTE))), own(), &out),
+        case(
+            0,
+            "used since by a router, which may send it for another",
+            Pass,
+            used(claimed().knows(2, ROUTER).wait(9 * MINUTE)),
+            own(),
+            &out,
+        ),
+        case(
+            0,
+            "held by a NIC that is seen, for long",
+            Drop,
+            Ground::of(isolate(1)).holds(2, X).wait(60 * MINUTE),
+            own(),
+            &out,
+        ),
+    ]
+}
+
+fn macs() -> Vec<Case> {
+    use Wanted::{Drop, Pass};
+    let local = |src, dst| udp(src, "fe80::99", dst, "fe80::1");
+    let learned = |mac| guest().since(local(mac, super::frames::mac(3)), From(2));
+    let to_it = |mac| udp(super::frames::mac(1), "fe80::1", mac, "fe80::99");
+    let elsewhere = [From(1), To(UPLINK)];
+    vec![
+        case(
+            0,
+            "DAD from a MAC that the guest drew just now, copy at n1",
+            Drop,
+            guest(),
+            solicitation(DRAWN, "::", X),
+            &[From(2), To(1)],
+        ),
+        case(
+            0,
+            "the MAC moved to a host 3 s ago; link-local, the host→n1",
+            Pass,
+            learned(VIRTUAL).wait(3 * SECOND),
+            local(VIRTUAL, mac(1)),
+            &[From(UPLINK), To(1)],
+        ),
+        case(
+            0,
+            "the same, the uplink not hooked",
+            Pass,
+            learned(VIRTUAL).wait(3 * SECOND),
+            local(VIRTUAL, mac(1)),
+            &[To(1)],
+        ),
+        case(
+            0,
+            "multicast of the host, copy at n1",
+            Pass,
+            learned(VIRTUAL).wait(3 * SECOND),
+            multicast(VIRTUAL, "fe80::99"),
+            &[From(UPLINK), To(1)],
+        ),
+        case(0, "n1→the guest's MAC", Drop, learned(DRAWN).wait(3 * SECOND), to_it(DRAWN), &elsewhere),
+        case(
+            0,
+            "n1→the MAC, which a host sent from since",
+            Pass,
+            learned(VIRTUAL).wait(3 * SECOND).since(local(VIRTUAL, mac(3)), To(3)),
+            to_it(VIRTUAL),
+            &elsewhere,
+        ),
+        case(
+            0,
+            "n1→the MAC, which was not seen for long",
+            Pass,
+            learned(VIRTUAL).wait(31 * SECOND),
+            to_it(VIRTUAL),
+            &elsewhere,
+        ),
+        case(
+            0,
+            "the guest's own frame passed other hooks since",
+            Drop,
+            learned(DRAWN).since(local(DRAWN, mac(3)), To(UPLINK)).since(local(DRAWN, mac(3)), To(3)),
+            to_it(DRAWN),
+            &elsewhere,
+        ),
+        case(
+            0,
+            "the guest sends from it again",
+            Drop,
+            learned(VIRTUAL)
+                .wait(3 * SECOND)
+                .since(local(VIRTUAL, mac(3)), To(3))
+                .wait(SECOND)
+                .since(local(VIRTUAL, mac(3)), From(2)),
+            to_it(VIRTUAL),
+            &elsewhere,
+        ),
+    ]
+}
+
+/// Listed addresses, themselves or in a prefix, that another peer holds.
+fn listed() -> Vec<Case> {
+    use Wanted::{Drop, Pass};
+    let cut = |peer| Ground::of(isolate(peer)).knows(1, OPAQUE).knows(2, OPAQUE);
+    let takes = |peer| cut(peer).before(arp(mac(2), N1, N1), From(2)).wait(5 * MINUTE);
+    let takes_pod = |peer| cut(peer).before(arp(mac(1), "10.2.0.9", N3), From(1)).wait(5 * MINUTE);
+    let holds_pod = |peer| cut(peer).moves("10.2.0.10", 1);
+    let to = |dst: u8, address| one(3, N3, dst, address);
+    let at = |dst: u32| [From(3), To(dst)];
+    vec![
+        case(0, "n2 announces n1's address, isolate n1; n3→it at n2", Pass, takes(1), to(2, N1), &at(2)),
+        case(0, "the same, isolate n2", Drop, takes(2), to(2, N1), &at(2)),
+        case(0, "n2 from it, isolate n1", Pass, takes(1), one(2, N1, 3, N3), &[From(2), To(3)]),
+        case(0, "n2 from it, isolate n2", Drop, takes(2), one(2, N1, 3, N3), &[From(2), To(3)]),
+        case(0, "n3→it at n1, which still has it", Drop, takes(1), to(1, N1), &at(1)),
+        case(
+            0,
+            "n1 announces it too",
+            Pass,
+            takes(2).before(arp(mac(1), N1, N1), From(1)),
+            to(1, N1),
+            &at(1),
+        ),
+        case(
+            0,
+            "a host that is no peer announces n1's address",
+            Drop,
+            cut(1).before(arp(HOST, N1, N1), From(UPLINK)),
+            to(1, N1),
+            &at(1),
+        ),
+        case(
+            0,
+            "a peer that is seen inside asks from n1's address, and does not hold it",
+            Drop,
+            cut(1).knows(2, PLAIN).before(arp(mac(2), N1, N3), From(2)),
+            to(1, N1),
+            &at(1),
+        ),
+        case(
+            0,
+            "n1 claims an address of n2's prefix, isolate n2",
+            Pass,
+            takes_pod(2),
+            to(1, "10.2.0.9"),
+            &at(1),
+        ),
+        case(0, "the same, isolate n1", Drop, takes_pod(1), to(1, "10.2.0.9"), &at(1)),
+        case(0, "n1 from it, isolate n2", Pass, takes_pod(2), one(1, "10.2.0.9", 3, N3), &[From(1), To(3)]),
+        case(0, "the next address is n2's", Drop, takes_pod(2), to(2, "10.2.0.8"), &at(2)),
+        case(0, "a NIC of n1 holds one, isolate n2", Pass, holds_pod(2), to(1, "10.2.0.10"), &at(1)),
+        case(0, "the same, isolate n1", Drop, holds_pod(1), to(1, "10.2.0.10"), &at(1)),
+        case(
+            0,
+            "a NIC of n1 sends from it, isolate n2",
+            Pass,
+            holds_pod(2),
+            one(1, "10.2.0.10", 3, N3),
+            &[From(1), To(3)],
+        ),
+    ]
+}
