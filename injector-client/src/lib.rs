@@ -7,6 +7,7 @@ pub mod campaign;
 mod client;
 pub mod process_group;
 mod transport;
+pub mod trial;
 
 pub use client::{Client, ClientError, DEFAULT_SOCKET};
 pub use transport::{Address, SshHost, SshHostError};

@@ -10,16 +10,16 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
-use crate::{Address, Client, ClientError};
+use crate::Address;
+use crate::trial::{Cut, Pending, Runner, Start, TrialError};
 use injector_core::api::{
-    Outcome, Owner, PartitionRequest, PartitionState, RecoveryRecord, StartAt, Status, Trial,
+    Outcome, Owner, PartitionRequest, RecoveryRecord, Status, Trial,
 };
-use injector_core::campaign::{CampaignSpec, Conduct, SpecError, is_named, order};
-use injector_core::clock::{MonoNs, Span, WallNs};
+use injector_core::campaign::{CampaignSpec, Conduct, SpecError, order};
+use injector_core::clock::{MonoNs, WallNs};
 use injector_core::run::dir::{NotMade, Progress, RunDir, RunDirError};
 use injector_core::run::read::{self, ReadError};
 use injector_core::run::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Settings, Versions};
@@ -29,17 +29,11 @@ use injector_core::stats::summary::{Summary, summarize};
 use injector_core::stats::{self, CONFIDENCE};
 
 mod hook;
+mod strategy;
 
 use hook::Told;
+pub use strategy::{Blocks, Step, Strategy, When};
 
-/// One long poll for a record: an outcome that is decided before the record is final is seen at its end.
-const SLICE: Duration = Duration::from_secs(2);
-/// How often the endpoints' health is asked for.
-const POLL: Duration = Duration::from_millis(100);
-/// How long before its start the next cut of a cycle is handed in.
-const AHEAD: Duration = Duration::from_millis(300);
-/// How long a record may take beyond every time that the settings allow.
-const GRACE: Duration = Duration::from_mins(1);
 /// After how many trials the summary is written anew.
 const SUMMARY_EVERY: usize = 10;
 
@@ -49,35 +43,15 @@ pub enum CampaignError {
     /// What is asked for can't be meant.
     #[error(transparent)]
     Usage(#[from] SpecError),
-    /// The daemon.
+    /// A trial could not be run to its end.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Trial(#[from] TrialError),
     /// The run directory.
     #[error(transparent)]
     RunDir(#[from] RunDirError),
     /// The run directory of a campaign that is resumed.
     #[error(transparent)]
     Read(#[from] ReadError),
-    /// A record that never became final.
-    #[error(
-        "the record of {name} is not final {after} after its heal was due; is the daemon well? See `injector status`"
-    )]
-    NeverFinal {
-        /// The partition.
-        name: String,
-        /// How long it was waited for.
-        after: Span,
-    },
-    /// The daemon has read another config.
-    #[error(
-        "the daemon's config was replaced during the campaign (config {was} at its begin, {is} now): trials under two configs are not one campaign; make a new one, or go on with --resume if nothing that matters has changed"
-    )]
-    Reloaded {
-        /// The number of the config at the begin.
-        was: u32,
-        /// And now.
-        is: u32,
-    },
 }
 
 /// How a campaign ended.
@@ -122,8 +96,7 @@ pub struct Tally {
 
 /// A campaign that is ready to run.
 pub struct Measure {
-    client: Client,
-    address: Address,
+    runner: Runner,
     dir: RunDir,
     settings: Settings,
     conduct: Conduct,
@@ -131,18 +104,12 @@ pub struct Measure {
     trials: BTreeMap<u64, stats::trial::Trial>,
     /// Begins the names of its partitions.
     prefix: String,
-    /// The number of the daemon's config.
-    config_number: u32,
 }
 
-/// A partition of this campaign.
-struct Cut {
+/// A trial whose cut was applied.
+struct Begun {
     trial: Trial,
-    name: String,
-    generation: u32,
-    /// When the kernel heals it.
-    ends_at: MonoNs,
-    hold: Span,
+    cut: Cut,
 }
 
 /// A campaign, as opened by [`Measure::open`].
@@ -174,14 +141,13 @@ impl Measure {
             None => options.spec,
         };
         spec.check()?;
-        let mut client = Client::open(&options.address).await?;
-        let status = client.status().await?;
+        let (mut runner, status) = Runner::open(options.address).await?;
         let seed = injector_core::model::seed::drawn(rand::random());
         let (settings, conduct) = spec.settle(&status, seed)?;
         // What the daemon would refuse is found before a folder is made.
         for cell in &settings.cells {
             let wanted = request(&settings, cell, Trial { index: 0, attempt: 1 });
-            client.dry_run("campaign", &wanted).await?;
+            runner.client().dry_run("campaign", &wanted).await.map_err(TrialError::from)?;
         }
         let campaign = campaign(settings.clone(), &conduct, &status, options.command);
         let (dir, progress) = if options.resume {
@@ -191,18 +157,9 @@ impl Measure {
         };
         let (trials, _) =
             read::trials(&options.out, |index, record| Ok(stats::trial::Trial::new(index, &record)))?;
-        let mut measure = Self {
-            client,
-            address: options.address,
-            prefix: prefix(&options.out),
-            config_number: status.config_number,
-            dir,
-            settings,
-            conduct,
-            progress,
-            trials,
-        };
-        measure.heal_leftovers().await?;
+        let mut measure =
+            Self { runner, prefix: prefix(&options.out), dir, settings, conduct, progress, trials };
+        measure.runner.heal_all_of(&measure.prefix).await?;
         Ok(measure)
     }
 
@@ -251,15 +208,13 @@ impl Measure {
             caught = interrupted(&mut signal) => Ok(End::Interrupted(caught)),
             end = self.trials(tell) => end,
         };
-        // The connection may be in the middle of an answer.
-        match Client::open(&self.address).await {
-            Ok(client) => {
-                self.client = client;
-                if let Err(error) = self.heal_leftovers().await {
+        // The connection may be in the middle of an answer. Without a daemon nothing is cut.
+        match self.runner.reopen().await {
+            Ok(()) => {
+                if let Err(error) = self.runner.heal_all_of(&self.prefix).await {
                     tell(self.tally(), News::Warning(&format!("the last heal was not confirmed: {error}")));
                 }
             }
-            // Without a daemon nothing is cut.
             Err(error) => tell(self.tally(), News::Warning(&error.to_string())),
         }
         let summary = self.summarize()?;
@@ -270,32 +225,31 @@ impl Measure {
         if self.is_decided() {
             return Ok(End::Decided);
         }
-        let missing: Vec<u64> = self.progress.missing(self.settings.trials).collect();
+        let Settings { seed, cycle, trials, .. } = self.settings;
+        let mut strategy = Blocks::new(self.progress.missing(trials), seed, self.settings.cells.len(), cycle);
         let mut failures = 0;
-        let mut next: Option<Cut> = None;
-        for (at, index) in missing.iter().enumerate() {
-            let cut = match next.take() {
-                Some(cut) => Ok(cut),
-                None => self.begin(*index, None, tell).await?,
+        let mut upcoming = strategy.next();
+        let mut begun: Option<Begun> = None;
+        while let Some(step) = upcoming.take() {
+            let trial = match begun.take() {
+                Some(trial) => Ok(trial),
+                None => self.begin(step, None, tell).await?,
             };
-            let failure = match cut {
-                Ok(cut) => {
-                    if let (Some(cycle), Some(index)) = (self.settings.cycle, missing.get(at + 1)) {
-                        next = self.begin(*index, Some(cut.ends_at + cycle.0), tell).await?.ok();
+            upcoming = strategy.next();
+            let failure = match trial {
+                Ok(trial) => {
+                    if let Some(next @ Step { when: When::AfterHeal(pause), .. }) = upcoming {
+                        begun = self.begin(next, Some(trial.cut.ends_at + pause.0), tell).await?.ok();
                     }
-                    let record = self.until_final(&cut, tell).await?;
-                    // Its cut may have come after a reload. (None can come between a cut and its record.) A daemon that
-                    // is gone since does not take the verdict along.
-                    if let Err(reloaded @ CampaignError::Reloaded { .. }) = self.status().await {
-                        return Err(reloaded);
-                    }
-                    self.keep(&cut, &record, tell).await?;
+                    let record = self.finish(&trial, tell).await?;
+                    strategy.learn(step, &record);
+                    let index = step.index;
                     (record.outcome == Some(Outcome::HarnessFailed)).then(|| {
                         let reason = record.outcome_reason.as_deref().unwrap_or("for no known reason");
                         format!("trial {index} failed: {reason}")
                     })
                 }
-                Err(reason) => Some(format!("trial {index} was not made: {reason}")),
+                Err(reason) => Some(format!("trial {} was not made: {reason}", step.index)),
             };
             match failure {
                 None => failures = 0,
@@ -309,37 +263,29 @@ impl Measure {
             if self.is_decided() {
                 return Ok(End::Decided);
             }
-            if next.is_none() && at + 1 < missing.len() {
+            if begun.is_none() && upcoming.is_some() {
                 tokio::time::sleep(self.settings.cool_down.0).await;
             }
         }
         Ok(End::Complete)
     }
 
-    /// Cuts: when the endpoints are healthy, or of a cycle at `at`, whatever their state. `Ok(Err)`: the trial was
-    /// not made, for this reason.
+    /// Cuts: when the endpoints are healthy, or at an instant of the daemon's clock. `Ok(Err)` says why the trial was not
+    /// made.
     async fn begin(
         &mut self,
-        index: u64,
+        step: Step,
         at: Option<MonoNs>,
         tell: &mut impl FnMut(Tally, News<'_>),
-    ) -> Result<Result<Cut, String>, CampaignError> {
+    ) -> Result<Result<Begun, String>, CampaignError> {
+        let index = step.index;
         let trial = Trial { index, attempt: self.progress.next_attempt(index) };
         let name = name(&self.prefix, trial);
         tell(self.tally(), News::Waiting(trial));
-        let hindered = match at {
-            Some(at) => {
-                self.sleep_until(at - AHEAD - POLL).await?;
-                None
-            }
-            None => self.until_healthy().await?,
-        };
-        let hindered = match (hindered, self.conduct.hooks.before_trial.clone()) {
-            (None, Some(command)) => {
-                let told = Told { trial, name: &name, out: self.dir.path(), record: None };
-                hook::run("--before-trial", &command, &told).await.err()
-            }
-            (hindered, _) => hindered,
+        let start = at.map_or(Start::Healthy { timeout: self.conduct.healthy_timeout }, Start::At);
+        let hindered = match self.runner.wait(start, &self.settings.gates.advisory).await? {
+            None => self.before_trial(trial, &name).await,
+            hindered => hindered,
         };
         if let Some(reason) = hindered {
             self.dir.not_made(&NotMade {
@@ -352,90 +298,53 @@ impl Measure {
             return Ok(Err(reason));
         }
         self.dir.begin(trial)?;
-        let cell = order::cell(self.settings.seed, index, self.settings.cells.len());
-        let mut request = request(&self.settings, &self.settings.cells[cell], trial);
-        if let Some(at) = at {
-            // A hook may have taken longer than the cycle.
-            let soonest = self.status().await?.now_ns + AHEAD / 2;
-            request.at = Some(StartAt::MonoNs(at.max(soonest)));
-        }
-        let hold = request.for_.unwrap_or_default();
-        let view = self.client.apply(&name, &request).await?;
-        tell(self.tally(), News::Cut(trial, &name));
-        for warning in &view.warnings {
+        let request = request(&self.settings, &self.settings.cells[step.cell], trial);
+        let cut = self.runner.cut(name, request, start, self.settings.ready.observe_max).await?;
+        tell(self.tally(), News::Cut(trial, &cut.name));
+        for warning in &cut.view.warnings {
             tell(self.tally(), News::Warning(&warning.text));
         }
-        let cut_at = view.effective.map(|cut| cut.end_ns);
-        let ends_at = view.ends_at_ns.or(cut_at.map(|at| at + hold.0)).unwrap_or_default();
-        Ok(Ok(Cut { trial, name, generation: view.generation, ends_at, hold }))
+        Ok(Ok(Begun { trial, cut }))
     }
 
-    /// The daemon's status, as long as it is under the same config.
-    async fn status(&mut self) -> Result<Status, CampaignError> {
-        let status = self.client.status().await?;
-        if status.config_number != self.config_number {
-            return Err(CampaignError::Reloaded { was: self.config_number, is: status.config_number });
-        }
-        Ok(status)
+    /// Runs the hook before a trial; `Some` says why it failed.
+    async fn before_trial(&self, trial: Trial, name: &str) -> Option<String> {
+        let command = self.conduct.hooks.before_trial.as_ref()?;
+        let told = Told { trial, name, out: self.dir.path(), record: None };
+        hook::run("--before-trial", command, &told).await.err()
     }
 
-    /// Waits until every endpoint that gates is healthy; what is not, when the time is over.
-    async fn until_healthy(&mut self) -> Result<Option<String>, CampaignError> {
-        let until = Instant::now() + self.conduct.healthy_timeout.0;
-        loop {
-            let sick = unhealthy(&self.status().await?, &self.settings.gates.advisory);
-            if sick.is_empty() {
-                return Ok(None);
-            }
-            if Instant::now() >= until {
-                let timeout = self.conduct.healthy_timeout;
-                return Ok(Some(format!("not healthy within {timeout}: {}", sick.join("; "))));
-            }
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    /// Sleeps until an instant of the daemon's clock.
-    async fn sleep_until(&mut self, at: MonoNs) -> Result<(), CampaignError> {
-        let now = self.status().await?.now_ns;
-        tokio::time::sleep(at.saturating_since(now)).await;
-        Ok(())
-    }
-
-    async fn until_final(
+    /// Waits for the final record of a trial, and keeps it.
+    async fn finish(
         &mut self,
-        cut: &Cut,
+        begun: &Begun,
         tell: &mut impl FnMut(Tally, News<'_>),
-    ) -> Result<RecoveryRecord, CampaignError> {
-        let settings = &self.settings;
-        let limit = cut.hold.0 + settings.deadline.0 + settings.ready.observe_max.0 + GRACE;
-        let begun = Instant::now();
-        let mut on_slow = self.conduct.hooks.on_slow.clone();
-        loop {
-            let record = self.client.recovery(&cut.name, Some(cut.generation), SLICE).await?;
-            if record.outcome == Some(Outcome::NotRecovered)
-                && let Some(command) = on_slow.take()
-            {
-                self.hook("--on-slow", &command, cut, &record, tell).await;
-            }
-            if record.is_final {
-                return Ok(record);
-            }
-            if begun.elapsed() > limit {
-                return Err(CampaignError::NeverFinal { name: cut.name.clone(), after: Span(limit) });
-            }
+    ) -> Result<Box<RecoveryRecord>, CampaignError> {
+        let mut pending = self.runner.record(&begun.cut, self.conduct.hooks.on_slow.is_none()).await?;
+        if let (Pending::Slow(record), Some(command)) = (&pending, self.conduct.hooks.on_slow.clone()) {
+            self.hook("--on-slow", &command, begun, record, tell).await;
+            pending = self.runner.record(&begun.cut, true).await?;
         }
+        let (Pending::Final(record) | Pending::Slow(record)) = pending;
+        // The cut may have come after a reload, but none can come between a cut and its record. A daemon that is gone since
+        // does not take the verdict along.
+        if let Err(reloaded @ TrialError::Reloaded { .. }) = self.runner.status().await {
+            return Err(reloaded.into());
+        }
+        self.keep(begun, &record, tell).await?;
+        Ok(record)
     }
 
     async fn hook(
         &self,
         what: &str,
         command: &str,
-        cut: &Cut,
+        begun: &Begun,
         record: &RecoveryRecord,
         tell: &mut impl FnMut(Tally, News<'_>),
     ) {
-        let told = Told { trial: cut.trial, name: &cut.name, out: self.dir.path(), record: Some(record) };
+        let told =
+            Told { trial: begun.trial, name: &begun.cut.name, out: self.dir.path(), record: Some(record) };
         if let Err(error) = hook::run(what, command, &told).await {
             tell(self.tally(), News::Warning(&error));
         }
@@ -443,22 +352,22 @@ impl Measure {
 
     async fn keep(
         &mut self,
-        cut: &Cut,
+        begun: &Begun,
         record: &RecoveryRecord,
         tell: &mut impl FnMut(Tally, News<'_>),
     ) -> Result<(), CampaignError> {
-        let probes = self.client.probes(&cut.name, Some(cut.generation)).await?;
+        let probes = self.runner.probes(&begun.cut).await?;
         // Probes first: a record never lacks them. Both without a pause in which a signal could part them.
-        self.dir.append_probes(cut.trial.index, cut.trial.attempt, probes)?;
+        self.dir.append_probes(begun.trial.index, begun.trial.attempt, probes)?;
         self.dir.append(record)?;
-        self.progress.complete.insert(cut.trial.index, cut.trial.attempt);
-        self.trials.insert(cut.trial.index, self.settings.trial(cut.trial.index, record));
+        self.progress.complete.insert(begun.trial.index, begun.trial.attempt);
+        self.trials.insert(begun.trial.index, self.settings.trial(begun.trial.index, record));
         tell(self.tally(), News::Record(Box::new(record.clone())));
         if self.trials.len().is_multiple_of(SUMMARY_EVERY) {
             self.summarize()?;
         }
         if let Some(command) = self.conduct.hooks.after_trial.clone() {
-            self.hook("--after-trial", &command, cut, record, tell).await;
+            self.hook("--after-trial", &command, begun, record, tell).await;
         }
         Ok(())
     }
@@ -468,20 +377,6 @@ impl Measure {
         let summary = summarize(&trials, &self.settings.plan());
         self.dir.finish(&summary)?;
         Ok(summary)
-    }
-
-    /// Heals what this campaign left cut: by an earlier process, or by an interrupted trial.
-    async fn heal_leftovers(&mut self) -> Result<(), CampaignError> {
-        for view in self.client.partitions().await? {
-            let is_live = matches!(
-                view.state,
-                PartitionState::Prepared | PartitionState::Scheduled | PartitionState::Active
-            );
-            if is_live && view.name.starts_with(&self.prefix) {
-                self.client.heal(&view.name).await?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -504,20 +399,6 @@ async fn interrupted(signal: &mut watch::Receiver<Option<i32>>) -> i32 {
         // Nobody is left to send one.
         Err(_) => std::future::pending().await,
     }
-}
-
-/// The endpoints that gate and are not healthy, with their last failures.
-fn unhealthy(status: &Status, advisory: &[String]) -> Vec<String> {
-    let gates = |name: &str| !advisory.iter().any(|advisory| is_named(name, advisory));
-    status
-        .endpoints
-        .iter()
-        .filter(|endpoint| endpoint.required && gates(&endpoint.name) && endpoint.healthy != Some(true))
-        .map(|endpoint| match (&endpoint.last_error, endpoint.healthy) {
-            (Some(error), Some(false)) => format!("{}: {error}", endpoint.name),
-            _ => format!("{}: too few probes yet", endpoint.name),
-        })
-        .collect()
 }
 
 fn campaign(settings: Settings, conduct: &Conduct, status: &Status, command: Vec<String>) -> Campaign {

@@ -2,6 +2,7 @@
 
 use injector_client::ClientError;
 use injector_client::campaign::CampaignError;
+use injector_client::trial::TrialError;
 use injector_core::api::{Code, Outcome, Problem};
 use injector_core::config::{ConfigErrors, SHOWN};
 use injector_core::report::ReportError;
@@ -87,11 +88,11 @@ impl From<ReportError> for Failure {
 impl From<CampaignError> for Failure {
     fn from(error: CampaignError) -> Self {
         match error {
-            CampaignError::Client(error) => error.into(),
+            CampaignError::Trial(TrialError::Client(error)) => error.into(),
             CampaignError::RunDir(error) => error.into(),
             CampaignError::Usage(error) => Self::usage(error.to_string()),
             CampaignError::Read(error) => Self::usage(error.to_string()),
-            CampaignError::NeverFinal { .. } | CampaignError::Reloaded { .. } => {
+            CampaignError::Trial(error @ (TrialError::NeverFinal { .. } | TrialError::Reloaded { .. })) => {
                 Self::new(Exit::UNDECIDED, error.to_string())
             }
         }
