@@ -86,6 +86,15 @@ fn read(clock: ClockId) -> i64 {
     t.tv_sec * 1_000_000_000 + t.tv_nsec
 }
 
+/// Whose clock stamps are of. Instants of two clocks must never be subtracted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct HostClock {
+    /// The host's name, for people.
+    pub host: String,
+    /// The boot of that host, from `/proc/sys/kernel/random/boot_id`: its monotonic clock begins with it.
+    pub boot: String,
+}
+
 /// A length of time, written as in `"250ms"`, `"5s"`, `"1m 30s"`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);

@@ -10,7 +10,7 @@ use std::path::Path;
 use golden::{check, holes, without_prose};
 use injector_core::api::*;
 use injector_core::campaign::{Conduct, Hooks};
-use injector_core::clock::{MonoNs, Span, WallNs};
+use injector_core::clock::{HostClock, MonoNs, Span, WallNs};
 use injector_core::model::{Bridge, Direction, NamedLink, Neighbour, Nothing, Shape, Traffic};
 use injector_core::run::Run;
 use injector_core::run::dir::{
@@ -148,6 +148,10 @@ fn record() -> RecoveryRecord {
         schema: RECORD_SCHEMA,
         name: "p".to_owned(),
         generation: 7,
+        clock: Some(HostClock {
+            host: "lab-1".to_owned(),
+            boot: "5d3c1e0a-0b2f-4c6e-9a51-2f9a7c1d4e88".to_owned(),
+        }),
         trial: Some(3),
         attempt: Some(2),
         shape: ShapePair {
@@ -223,6 +227,7 @@ fn the_recovery_record() {
 #[test]
 fn a_record_without_data_has_nulls() {
     let empty = RecoveryRecord {
+        clock: None,
         trial: None,
         attempt: None,
         seed: None,

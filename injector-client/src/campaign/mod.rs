@@ -15,9 +15,7 @@ use tokio::sync::watch;
 
 use crate::Address;
 use crate::trial::{Cut, Pending, Runner, Start, TrialError};
-use injector_core::api::{
-    Outcome, Owner, PartitionRequest, RecoveryRecord, Status, Trial,
-};
+use injector_core::api::{Outcome, Owner, PartitionRequest, RecoveryRecord, Status, Trial};
 use injector_core::campaign::{CampaignSpec, Conduct, SpecError, order};
 use injector_core::clock::{MonoNs, WallNs};
 use injector_core::run::dir::{NotMade, Progress, RunDir, RunDirError};

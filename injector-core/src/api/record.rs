@@ -8,7 +8,7 @@ use super::outage::{ClusterOutage, Outage};
 use super::verify::LinkCheck;
 use super::view::{HealedBy, Stamped};
 use super::warning::Warning;
-use crate::clock::MonoNs;
+use crate::clock::{HostClock, MonoNs};
 use crate::model::{Direction, NamedLink, Shape};
 
 /// The version of [`RecoveryRecord`]'s layout.
@@ -261,6 +261,9 @@ pub struct RecoveryRecord {
     pub name: String,
     /// Its generation.
     pub generation: u32,
+    /// Whose clock every stamp of this record is of; `null` in records of older versions.
+    #[serde(default)]
+    pub clock: Option<HostClock>,
     /// The campaign's trial index.
     pub trial: Option<u64>,
     /// The attempt at that trial, from 1.

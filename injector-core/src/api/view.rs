@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::coverage::{CoverageSummary, ExitView, LinkCoverageView, NameView};
 use super::request::{PartitionRequest, StartAt};
 use super::warning::Warning;
-use crate::clock::{MonoNs, Span, WallNs};
+use crate::clock::{HostClock, MonoNs, Span, WallNs};
 use crate::model::{NamedLink, PeerName, Shape};
 
 /// The interval around the one store that cut or healed; an instant (`begin == end`) where a time was set ahead.
@@ -291,6 +291,8 @@ pub struct Status {
     pub config_number: u32,
     /// The daemon's clock now.
     pub now_ns: MonoNs,
+    /// Whose clock all stamps of this daemon are of.
+    pub clock: HostClock,
     /// Per interface.
     pub attachments: Vec<AttachmentView>,
     /// Per peer name.

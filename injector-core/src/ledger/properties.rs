@@ -488,7 +488,7 @@ fn owner_of(ledger: &Ledger<()>, generation: u32) -> Option<u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_word_equals_the_slots(happenings in proptest::collection::vec(happening(), 1..80)) {

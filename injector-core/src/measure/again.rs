@@ -63,6 +63,7 @@ pub fn again(
     let mut judged = record(&Evidence {
         name: old.name.clone(),
         generation: old.generation,
+        clock: old.clock.clone(),
         trial: old.trial.map(|index| Trial { index, attempt: old.attempt.unwrap_or(1) }),
         shape: old.shape.clone(),
         seed: old.seed,

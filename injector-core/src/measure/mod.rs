@@ -31,7 +31,7 @@ mod tests;
 use std::time::Duration;
 
 use crate::api::{HealedBy, LinkRecord, ShapePair, Stamped, Trial, Warning};
-use crate::clock::{MonoNs, Span};
+use crate::clock::{HostClock, MonoNs, Span};
 use crate::config::Ready;
 use crate::sample::Sample;
 
@@ -50,6 +50,8 @@ pub struct Evidence<'a> {
     pub name: String,
     /// Its generation.
     pub generation: u32,
+    /// Whose clock the stamps are of.
+    pub clock: Option<HostClock>,
     /// The campaign trial that it is.
     pub trial: Option<Trial>,
     /// As asked and resolved.

@@ -83,6 +83,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         schema: RECORD_SCHEMA,
         name: evidence.name.clone(),
         generation: evidence.generation,
+        clock: evidence.clock.clone(),
         trial: evidence.trial.map(|trial| trial.index),
         attempt: evidence.trial.map(|trial| trial.attempt),
         shape: evidence.shape.clone(),

@@ -80,6 +80,7 @@ pub(super) fn evidence(endpoints: Vec<EndpointEvidence<'_>>, now: u64) -> Eviden
     Evidence {
         name: "p".to_owned(),
         generation: 1,
+        clock: None,
         trial: None,
         shape: ShapePair { asked: shape.clone(), resolved: shape, direction: Direction::Both },
         seed: None,

@@ -216,6 +216,7 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         schema: RECORD_SCHEMA,
         name: format!("trial-{trial}"),
         generation: trial as u32 + 1,
+        clock: None,
         trial: Some(trial),
         attempt: Some(1),
         warnings: Vec::new(),

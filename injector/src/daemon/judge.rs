@@ -36,6 +36,7 @@ impl State {
         measure::record(&Evidence {
             name: life.name.clone(),
             generation: life.generation,
+            clock: Some(self.clock.clone()),
             trial: experiment.request.trial,
             shape: ShapePair {
                 asked: experiment.request.shape.clone(),
@@ -275,6 +276,7 @@ impl State {
             pid: std::process::id(),
             config_number: self.config_number,
             now_ns: MonoNs::now(),
+            clock: self.clock.clone(),
             attachments: self.interfaces.views().await,
             peers: self.peers(),
             coverage: self.interfaces.coverage_summary(&self.config),

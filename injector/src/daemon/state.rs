@@ -19,7 +19,7 @@ use crate::server::command::{Command, EventFeed};
 use injector_core::api::{
     Code, Event, EventKind, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, Problem,
 };
-use injector_core::clock::{MonoNs, WallOffset};
+use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
 use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
 use injector_core::model::{Link, Percent};
@@ -35,6 +35,8 @@ const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
 /// All state of the daemon.
 pub struct State {
     pub(super) config: Config,
+    /// Whose clock all stamps are of.
+    pub(super) clock: HostClock,
     /// 1 at the start, one more with each config that took its place.
     pub(super) config_number: u32,
     pub(super) kernel: Kernel,
@@ -93,6 +95,7 @@ impl State {
             all_hooks_watched: MonoNs(0),
             log,
             config,
+            clock: host_clock(),
             config_number: 1,
             kernel,
             interfaces,
@@ -397,5 +400,14 @@ impl State {
             None => experiment.final_counters(),
         };
         experiment.view(life, &self.config.names, links)
+    }
+}
+
+/// The clock of this host.
+fn host_clock() -> HostClock {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    HostClock {
+        host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+        boot: boot.trim().to_owned(),
     }
 }

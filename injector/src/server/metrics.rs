@@ -128,6 +128,7 @@ mod tests {
             config_number: 1,
             pid: 1,
             now_ns: MonoNs(1),
+            clock: injector_core::clock::HostClock::default(),
             attachments: Vec::new(),
             peers: BTreeMap::new(),
             coverage: None,
