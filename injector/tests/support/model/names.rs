@@ -284,7 +284,10 @@ impl Names {
             return;
         }
         if let Some(lister) = self.lister(address) {
-            if lister != peer {
+            let end = End::From(mac);
+            let is_nested =
+                lister != peer && self.sure(end).or_else(|| self.by_mac(end, now)) == Some(lister);
+            if lister != peer && !is_nested {
                 self.taken_over.insert(address);
                 self.tally.taken_over += 1;
             }
