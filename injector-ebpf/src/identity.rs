@@ -110,6 +110,15 @@ pub fn destination(scene: &Scene, side: Side) -> u32 {
     end(listed(&scene.packet.dst), TO, side.named_receiver(), true)
 }
 
+/// Whether the scene's receiver is named also where this hook's port does not say it: the hooks that the frame passed
+/// before could name it. A global function of plain numbers, as [`by_address`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_named_elsewhere(receiver: u32) -> u32 {
+    let Some(scene) = SCENE.get(0) else { return 0 };
+    u32::from(destination(scene, Side { sender: WORLD, receiver: WORLD, flags: 0 }) == receiver)
+}
+
 /// One end. Most frames have listed addresses, which are looked up in place; all else is a call.
 #[inline(always)]
 fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {

@@ -8,7 +8,7 @@ use injector_common::packet::{Bytes, NEIGHBOURS, Packet, discovery, is_group};
 use injector_common::record::Bell;
 
 use crate::emit;
-use crate::identity::{Side, WORLD, lister, make_vip, traits_of};
+use crate::identity::{Side, WORLD, lister, make_vip, sender_by_mac, traits_of};
 use crate::maps::{CLAIMS, INTERFACE, LEARNED, PORTS, SCENE};
 
 /// The MAC of a frame's sender as [`Port::last`] has it.
@@ -108,6 +108,10 @@ pub extern "C" fn claim(side: u64) -> u32 {
     let peer = if side.flags & LEARNS == LEARNS { side.sender } else { WORLD };
     let listed = lister(&claimed);
     if listed != WORLD && (peer == WORLD || peer == listed) {
+        return 0;
+    }
+    // A peer behind the port, as a nested guest is, says what is its own.
+    if listed != WORLD && listed != VIP && sender_by_mac() == listed {
         return 0;
     }
     let (now, mac) = (scene.now(), packed(packet));

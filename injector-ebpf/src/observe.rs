@@ -9,7 +9,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 
 use crate::context::Hooked;
 use crate::emit;
-use crate::identity::traits_of;
+use crate::identity::{is_named_elsewhere, traits_of};
 use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS, STREAMS};
 use crate::scene::Scene;
 
@@ -58,7 +58,10 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     let now = scene.clock.exact();
     let is_addressed = scene.packet.flags & (flag::GROUP | flag::NEIGHBOUR | flag::CHECK) == 0;
     // The sender's hook should have dropped it.
-    let has_passed = scene.receiver != 0 && traits_of(scene.src) & traits::BOUND != 0;
+    let has_passed = is_addressed
+        && scene.receiver != 0
+        && traits_of(scene.src) & traits::BOUND != 0
+        && is_named_elsewhere(scene.dst) != 0;
     scene.rest.set(scene.dropped.get());
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };

@@ -137,7 +137,7 @@ fn decide_all(scene: &mut Scene, side: Side, live: u32) {
     if live == 0 {
         return;
     }
-    let rolls = u32::from(rolls_here(scene, side));
+    let rolls = rolls_here(side.packed());
     scene.rest.set(live);
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };
@@ -175,11 +175,15 @@ fn lapsed(clock: &mut Clock) -> bool {
 }
 
 /// Loss is rolled once per packet and link: at the hook bound to the source, else at the destination's. A peer with
-/// several ways has one on each. Copies of a group frame are lost one by one, at their receivers' ports.
-#[inline(always)]
-fn rolls_here(scene: &Scene, side: Side) -> bool {
+/// several ways has one on each. Copies of a group frame are lost one by one, at their receivers' ports, and so is a packet
+/// whose receiver no other hook can name. A global function, as [`decide`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn rolls_here(side: u64) -> u32 {
+    let Some(scene) = SCENE.get(0) else { return 0 };
+    let side = Side::unpacked(side);
     if scene.packet.flags & flag::GROUP != 0 {
-        return side.receiver != identity::WORLD;
+        return u32::from(side.receiver != identity::WORLD);
     }
     let (src, dst) = (scene.src, scene.dst);
     let bound = |peer| ROLL.get(peer).map_or(0, |interface| *interface);
@@ -187,12 +191,15 @@ fn rolls_here(scene: &Scene, side: Side) -> bool {
         0 => (bound(dst), dst),
         interface => (interface, src),
     };
-    match at {
+    let is_rolling = match at {
         0 => true,
         // SAFETY: the value is not read.
         ROLL_SEVERAL => unsafe { ROLLS.get(&RollKey { peer, interface: INTERFACE.load() }).is_some() },
         interface => interface == INTERFACE.load(),
-    }
+    };
+    let rolls =
+        is_rolling || side.named_receiver() != identity::WORLD && identity::is_named_elsewhere(dst) == 0;
+    u32::from(rolls)
 }
 
 /// A slot does nothing to a packet.

@@ -287,6 +287,14 @@ fn listed() -> Vec<Case> {
         case(0, "the same, isolate n2", Drop, takes(2), to(2, N1), &at(2)),
         case(0, "n2 from it, isolate n1", Pass, takes(1), one(2, N1, 3, N3), &[From(2), To(3)]),
         case(0, "n2 from it, isolate n2", Drop, takes(2), one(2, N1, 3, N3), &[From(2), To(3)]),
+        case(
+            0,
+            "the announcement has a MAC of n1's, isolate n1; n3→it at n2's port",
+            Drop,
+            cut(1).sees(DRAWN, 1).before(arp(DRAWN, N1, N1), From(2)),
+            to(2, N1),
+            &at(2),
+        ),
         case(0, "n3→it at n1, which still has it", Drop, takes(1), to(1, N1), &at(1)),
         case(
             0,

@@ -106,7 +106,7 @@ impl Model {
         }
         self.names.learn(&reading, hook, at.coarse);
         let Some(ends) = self.names.ends(&reading, hook, at.coarse) else { return false };
-        let rolls = self.names.rolls(&reading, ends, hook);
+        let rolls = self.names.rolls(&reading, ends, hook, at.coarse);
         let look = Look { reading: &reading, ends, at, rolls };
         let (deciders, mut after) = self.decide(&look);
         if deciders.is_empty() {
@@ -144,7 +144,7 @@ impl Model {
 
     fn count_drop(&mut self, look: &Look<'_>, hook: Hook, deciders: &[u8], bytes: usize) {
         let now = look.at.now;
-        let is_late = self.names.passed_its_senders_port(look.ends, hook);
+        let is_late = self.names.passed_its_senders_port(look.reading, look.ends, hook, look.at.coarse);
         for slot in deciders {
             let partition = &self.live[slot];
             let stamps = self.stamps.entry(partition.key(*slot, look.ends)).or_default();

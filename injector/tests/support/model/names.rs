@@ -284,7 +284,10 @@ impl Names {
             return;
         }
         if let Some(lister) = self.lister(address) {
-            if lister != peer {
+            let end = End::From(mac);
+            let is_nested =
+                lister != peer && self.sure(end).or_else(|| self.by_mac(end, now)) == Some(lister);
+            if lister != peer && !is_nested {
                 self.taken_over.insert(address);
                 self.tally.taken_over += 1;
             }
@@ -374,20 +377,37 @@ impl Names {
     }
 
     /// Whether this hook rolls the loss of a frame: of copies of a group frame, each receiver's.
-    pub fn rolls(&self, reading: &Reading<'_>, (from, to): Ends, hook: Hook) -> bool {
+    pub fn rolls(&mut self, reading: &Reading<'_>, (from, to): Ends, hook: Hook, now: u64) -> bool {
         if reading.is_for_a_group() {
             return self.port(hook).is_some_and(|port| !port.sends);
         }
-        match (self.world.rolls.get(&from), self.world.rolls.get(&to)) {
+        let is_chosen = match (self.world.rolls.get(&from), self.world.rolls.get(&to)) {
             (Some(interfaces), _) | (None, Some(interfaces)) => interfaces.contains(&hook.interface),
             (None, None) => true,
-        }
+        };
+        // Nobody else can have rolled it if nobody else knows its receiver.
+        is_chosen || self.is_at_receiver(hook) && !self.is_named_elsewhere(reading, to, now)
     }
 
-    /// Whether a frame at its receiver's port came by its sender's too.
-    pub fn passed_its_senders_port(&self, (from, _): Ends, hook: Hook) -> bool {
-        let is_at_receiver = self.port(hook).is_some_and(|port| !port.sends && !port.is_shared);
-        is_at_receiver && self.is_bound(from)
+    /// Whether a frame at its receiver's port came by its sender's too, where it could be told for whom it is.
+    pub fn passed_its_senders_port(
+        &mut self,
+        reading: &Reading<'_>,
+        (from, to): Ends,
+        hook: Hook,
+        now: u64,
+    ) -> bool {
+        self.is_at_receiver(hook) && self.is_bound(from) && self.is_named_elsewhere(reading, to, now)
+    }
+
+    fn is_at_receiver(&self, hook: Hook) -> bool {
+        self.port(hook).is_some_and(|port| !port.sends && !port.is_shared)
+    }
+
+    /// Whether a frame's receiver has its name also without its port.
+    fn is_named_elsewhere(&mut self, reading: &Reading<'_>, receiver: u16, now: u64) -> bool {
+        let to = reading.addresses.map(|ends| ends.1);
+        self.end(to, End::To(reading.to_mac), None, now, true) == Some(receiver)
     }
 
     /// The links that other names than the judged ones put a frame on that passes here as the last hook of ours.
