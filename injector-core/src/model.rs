@@ -8,12 +8,16 @@ use serde::{Deserialize, Serialize};
 
 mod direction;
 mod names;
+mod probe;
+mod ready;
 mod scope;
 pub mod seed;
 mod traffic;
 
 pub use direction::{Direction, DirectionError};
 pub use names::{PeerName, PeerNames, natural};
+pub use probe::{Connection, EndpointProbe, ProbeRules};
+pub use ready::Ready;
 pub use scope::{PortSide, Protocol, Scope, ScopeError};
 pub use traffic::Traffic;
 pub(crate) use traffic::{all_packets, traffic_fields};

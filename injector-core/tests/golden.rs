@@ -11,11 +11,13 @@ use golden::{check, holes, without_prose};
 use injector_core::api::*;
 use injector_core::campaign::{Conduct, Hooks};
 use injector_core::clock::{MonoNs, Span, WallNs};
-use injector_core::model::{Bridge, Direction, NamedLink, Neighbour, Nothing, Shape, Traffic};
+use injector_core::model::{
+    Bridge, Connection, Direction, EndpointProbe, NamedLink, Neighbour, Nothing, ProbeRules, Ready, Shape,
+    Traffic,
+};
 use injector_core::run::Run;
 use injector_core::run::dir::{
-    CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, NotMade, Probe, Ready, Settings, StopWhen, TrialProbes,
-    Versions,
+    CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, NotMade, Settings, StopWhen, TrialProbes, Versions,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -264,6 +266,10 @@ fn cell() -> Cell {
     }
 }
 
+fn ready() -> Ready {
+    Ready { consecutive: 5, observe: Span::secs(12), observe_max: Span::secs(60), tolerate: Span::millis(20) }
+}
+
 fn campaign() -> Campaign {
     Campaign {
         schema: CAMPAIGN_SCHEMA,
@@ -274,19 +280,16 @@ fn campaign() -> Campaign {
             deadline: Span::secs(20),
             cool_down: Span::secs(5),
             cycle: Some(Span::secs(30)),
-            ready: Ready {
-                consecutive: 5,
-                observe: Span::secs(12),
-                observe_max: Span::secs(60),
-                tolerate: Span::millis(20),
-            },
-            probes: vec![Probe {
+            ready: ready(),
+            probes: vec![EndpointProbe {
                 endpoint: "ingress@n1".to_owned(),
                 required: true,
-                stimulus: "http GET http://10.0.0.1:8080/health, expects 2xx".to_owned(),
-                interval: Span::millis(10),
-                timeout: Span::secs(1),
-                connection: "pooled".to_owned(),
+                rules: ProbeRules {
+                    stimulus: "http GET http://10.0.0.1:8080/health, expects 2xx".to_owned(),
+                    interval: Span::millis(10),
+                    timeout: Span::secs(1),
+                    connection: Connection::Pooled,
+                },
             }],
             gates: Gates {
                 advisory: vec!["metadata".to_owned()],
@@ -419,17 +422,10 @@ fn what_the_daemon_answers() {
             stimulus: "tcp 10.0.0.1:8080".to_owned(),
             interval: Span::millis(10),
             timeout: Span::secs(1),
-            connection: "fresh".to_owned(),
+            connection: Connection::Fresh,
         },
     };
-    let rules = Rules {
-        consecutive: 5,
-        observe: Span::secs(12),
-        observe_max: Span::secs(60),
-        tolerate: Span::millis(20),
-        deadline: Span::secs(20),
-        max_for: Span::secs(600),
-    };
+    let rules = Rules { ready: ready(), deadline: Span::secs(20), max_for: Span::secs(600) };
     let event = |kind| Event { id: 1, at_ns: at(0), wall: WallNs(1_760_000_000_000_000_000), kind };
     let first = |what: &str| {
         event(EventKind::First {

@@ -55,7 +55,7 @@ fn changed_settings_are_named() {
     let mut changed = campaign(3);
     changed.settings.seed = 8;
     changed.settings.ready.observe = Span::secs(3);
-    changed.settings.probes[1].interval = Span::millis(20);
+    changed.settings.probes[1].rules.interval = Span::millis(20);
     changed.command = vec!["elsewhere".to_owned()];
     let error = RunDir::open(folder.path(), &changed).unwrap_err().to_string();
     for part in ["seed: 7, 8", "ready.observe: \"12s\", \"3s\"", "probes[1].interval: \"10ms\", \"20ms\""] {

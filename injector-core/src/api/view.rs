@@ -9,7 +9,7 @@ use super::coverage::{CoverageSummary, ExitView, LinkCoverageView, NameView};
 use super::request::{PartitionRequest, StartAt};
 use super::warning::Warning;
 use crate::clock::{MonoNs, Span, WallNs};
-use crate::model::{NamedLink, PeerName, Shape};
+use crate::model::{EndpointProbe, NamedLink, PeerName, ProbeRules, Ready, Shape};
 
 /// The interval around the one store that cut or healed; an instant (`begin == end`) where a time was set ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -215,30 +215,19 @@ pub struct EndpointView {
     pub probe: ProbeRules,
 }
 
-/// How an endpoint is probed, as far as two measurements must agree on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ProbeRules {
-    /// What is sent and expected, in words: `http GET http://10.0.0.1:8080/health, expects 200`.
-    pub stimulus: String,
-    /// The schedule at the full rate.
-    pub interval: Span,
-    /// When a probe has failed.
-    pub timeout: Span,
-    /// `fresh` or `pooled`.
-    pub connection: String,
+impl EndpointView {
+    /// The endpoint's probe, as a campaign keeps it.
+    pub fn endpoint_probe(&self) -> EndpointProbe {
+        EndpointProbe { endpoint: self.name.clone(), required: self.required, rules: self.probe.clone() }
+    }
 }
 
 /// What decides verdicts, the same for every partition of a daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rules {
-    /// K: successes in a row.
-    pub consecutive: u32,
-    /// How long readiness is observed.
-    pub observe: Span,
-    /// How long at most, with relapses.
-    pub observe_max: Span,
-    /// The longest isolated failure that is no relapse.
-    pub tolerate: Span,
+    /// When an endpoint counts as ready and settled.
+    #[serde(flatten)]
+    pub ready: Ready,
     /// The deadline of partitions that name none.
     pub deadline: Span,
     /// The longest that a partition may last.

@@ -6,7 +6,7 @@ use super::outage::{Judged, Rules, Scope, Window, Windows, outage, windows};
 use super::{EndpointEvidence, PENDING_SLACK};
 use crate::api::{Outage, Stamped};
 use crate::clock::MonoNs;
-use crate::config::Ready;
+use crate::model::Ready;
 use crate::sample::Sample;
 
 /// A time in which an endpoint was in service after the heal.

@@ -8,7 +8,7 @@ use super::test_server::{
     GrpcAnswer, answer, call, endpoint, get, grpc, on_one_thread, read_head, run_for, serve,
 };
 use super::*;
-use injector_core::config::Connection;
+use injector_core::model::Connection;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const HEALTH: &str = "grpc.health.v1.Health/Check";
