@@ -16,7 +16,7 @@ mod warning;
 pub use coverage::{
     Coverage, CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView,
 };
-pub use event::{ConfigOutcome, Event, EventKind};
+pub use event::{ConfigOutcome, Event, EventKind, First};
 pub use outage::{ClusterOutage, FailOver, Outage, OutageWindow};
 pub use problem::{Code, Problem};
 pub use record::{

@@ -19,6 +19,7 @@ use injector_core::run::Run;
 use injector_core::run::dir::{
     CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, NotMade, Settings, StopWhen, TrialProbes, Versions,
 };
+use injector_core::sample::FailureCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -333,16 +334,17 @@ fn the_settings_of_a_campaign() {
 
 #[test]
 fn the_other_lines_of_a_run_directory() {
-    let probe = |error: Option<&str>| ProbeView {
+    let probe = |failure: Option<(FailureCode, &str)>| ProbeView {
         endpoint: "ingress@n1".to_owned(),
         scheduled_ns: at(0),
         done_ns: at(900),
-        error: error.map(str::to_owned),
+        error: failure.map(|(_, text)| text.to_owned()),
+        code: failure.map(|(code, _)| code),
     };
     let probes = vec![
         probe(None),
-        probe(Some("timeout after 1s")),
-        probe(Some("the prober fell behind by 120 ticks: not sent")),
+        probe(Some((FailureCode::Timeout, "timeout after 1s"))),
+        probe(Some((FailureCode::Unsent, "the prober fell behind by 120 ticks: not sent"))),
     ];
     let lines = json!({
         "probes.jsonl": TrialProbes { trial: 3, attempt: 2, probes },
@@ -427,16 +429,19 @@ fn what_the_daemon_answers() {
     };
     let rules = Rules { ready: ready(), deadline: Span::secs(20), max_for: Span::secs(600) };
     let event = |kind| Event { id: 1, at_ns: at(0), wall: WallNs(1_760_000_000_000_000_000), kind };
-    let first = |what: &str| {
+    let first = |what| {
         event(EventKind::First {
             name: "p".to_owned(),
             generation: 7,
-            what: what.to_owned(),
+            what,
             subject: "n1→n2".to_owned(),
             stamp_ns: at(1),
         })
     };
-    let mut events: Vec<Event> = ["drop", "packet", "syn", "synack", "data", "response"].map(first).to_vec();
+    let mut events: Vec<Event> =
+        [First::Drop, First::Packet, First::Syn, First::Synack, First::Data, First::Response]
+            .map(first)
+            .to_vec();
     events.extend(
         [
             EventKind::Cut { name: "p".to_owned(), generation: 7, effective: stamped(0) },

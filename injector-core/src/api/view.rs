@@ -10,6 +10,7 @@ use super::request::{PartitionRequest, StartAt};
 use super::warning::Warning;
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::model::{EndpointProbe, NamedLink, PeerName, ProbeRules, Ready, Shape};
+use crate::sample::{FailureCode, ProbeFailure, Sample};
 
 /// The interval around the one store that cut or healed; an instant (`begin == end`) where a time was set ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -141,7 +142,7 @@ pub struct PartitionView {
     pub warnings: Vec<Warning>,
 }
 
-/// One probe's result.
+/// One probe's result. `error` and `code` are of one failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeView {
     /// The endpoint.
@@ -150,8 +151,29 @@ pub struct ProbeView {
     pub scheduled_ns: MonoNs,
     /// When its answer was complete, or it failed.
     pub done_ns: MonoNs,
-    /// Why it failed; `null` for a success.
+    /// Why it failed, in words; `null` for a success.
     pub error: Option<String>,
+    /// The kind of the failure; left out for a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<FailureCode>,
+}
+
+impl ProbeView {
+    /// A sample of the endpoint of this name.
+    pub fn new(endpoint: &str, sample: &Sample) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            scheduled_ns: sample.scheduled,
+            done_ns: sample.done,
+            error: sample.failure.as_ref().map(|failure| failure.text.clone()),
+            code: sample.failure.as_ref().map(|failure| failure.code),
+        }
+    }
+
+    /// Why it failed; `None` for a success.
+    pub fn failure(&self) -> Option<ProbeFailure> {
+        self.error.as_deref().map(|text| ProbeFailure::stored(self.code, text))
+    }
 }
 
 /// An endpoint's answer when it was asked once.

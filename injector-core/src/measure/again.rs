@@ -5,7 +5,7 @@ use super::{Broken, Closed, EndpointEvidence, Evidence, STARVED_PRESSURE, record
 use crate::api::{Outcome, ProbeView, RECORD_SCHEMA, RecoveryRecord, Trial};
 use crate::clock::{MonoNs, Span};
 use crate::model::{EndpointProbe, Ready};
-use crate::sample::{EndpointId, Sample};
+use crate::sample::{EndpointId, FailureCode, ProbeFailure, Sample};
 
 /// Judges a record again from all of its probes. An answer counts as served if it came within `served_within` of the
 /// instant at which its probe was due; `None` leaves the timeout as the bound. Where a setting or the heal is missing,
@@ -98,14 +98,15 @@ fn sample(endpoint: EndpointId, probe: &ProbeView, limit: Option<Span>) -> Sampl
         scheduled: probe.scheduled_ns,
         begun: probe.scheduled_ns,
         done: probe.done_ns,
-        error: probe.error.clone(),
+        failure: probe.failure(),
         source: None,
     };
     // The failure is known as soon as the bound is over.
     if let Some(limit) = limit
         && sample.done > sample.scheduled + limit.0
     {
-        sample.error.get_or_insert_with(|| format!("no answer within {limit}"));
+        let late = || ProbeFailure::new(FailureCode::Late, format!("no answer within {limit}"));
+        sample.failure.get_or_insert_with(late);
         sample.done = sample.scheduled + limit.0;
     }
     sample

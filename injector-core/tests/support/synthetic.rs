@@ -288,6 +288,7 @@ pub fn probes(record: &RecoveryRecord) -> Vec<ProbeView> {
                 scheduled_ns: MonoNs(scheduled),
                 done_ns: MonoNs(scheduled + if fails { 40_000_000 } else { 3_000_000 }),
                 error: fails.then(|| "timed out <1s>".to_owned()),
+                code: None,
             });
         }
     }

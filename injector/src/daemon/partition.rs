@@ -8,7 +8,7 @@ use crate::daemon::witness::Witness;
 use crate::datapath::Interval;
 use crate::server::command::ConnectionId;
 use injector_core::api::{
-    CoverageState, Healed, HealedBy, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState,
+    CoverageState, First, Healed, HealedBy, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState,
     PartitionView, ProbeView, RecoveryRecord, Stamped, TcpState, Warning,
 };
 use injector_core::clock::{MonoNs, Span, WallOffset};
@@ -81,7 +81,7 @@ pub struct Partition {
     /// What broke.
     pub broken: Option<Broken>,
     /// Firsts already told as events.
-    pub told: HashSet<(String, &'static str)>,
+    pub told: HashSet<(String, First)>,
     /// The final record.
     pub record: Option<Box<RecoveryRecord>>,
     /// Every probe of the record, kept for a while.
