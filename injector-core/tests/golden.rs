@@ -114,7 +114,7 @@ fn window() -> OutageWindow {
 fn endpoint() -> EndpointRecord {
     EndpointRecord {
         name: "ingress@n1".to_owned(),
-        peer: Some("n1".to_owned()),
+        peer: Some("n1".into()),
         required: true,
         healthy_before: Some(true),
         failure_rate_before: Some(0.015_625),
@@ -155,7 +155,7 @@ fn record() -> RecoveryRecord {
         attempt: Some(2),
         shape: ShapePair {
             asked: Shape::RandomNode(Nothing {}),
-            resolved: Shape::Isolate(vec!["n1".to_owned()]),
+            resolved: Shape::Isolate(vec!["n1".into()]),
             direction: Direction::Out,
         },
         seed: Some(9_007_199_254_740_991),
@@ -174,7 +174,7 @@ fn record() -> RecoveryRecord {
             relapse_ns: Some(2_000),
             relapse_out_ns: Some(1_500),
             after_links_ns: Some(2_800),
-            last_link: Some(NamedLink { src: "n1".to_owned(), dst: "n2".to_owned() }),
+            last_link: Some(NamedLink { src: "n1".into(), dst: "n2".to_owned() }),
             last_synack_ns: Some(at(11_200)),
         },
         outage: Some(vec![ClusterOutage {
@@ -233,7 +233,7 @@ fn a_record_without_data_has_nulls() {
         cut: None,
         heal: None,
         healed_by: None,
-        links: vec![LinkRecord { src: "n1".to_owned(), dst: "n2".to_owned(), ..LinkRecord::default() }],
+        links: vec![LinkRecord { src: "n1".into(), dst: "n2".into(), ..LinkRecord::default() }],
         endpoints: Vec::new(),
         phases: Phases::default(),
         outage: None,
@@ -260,10 +260,7 @@ fn cell() -> Cell {
             flap: Some("200ms/50%".parse().unwrap()),
             neighbour: Neighbour::Keep,
         },
-        ..Cell::new(
-            Shape::Split(vec![vec!["n1".to_owned()], vec!["n2".to_owned(), "n3".to_owned()]]),
-            Span::secs(5),
-        )
+        ..Cell::new(Shape::Split(vec![vec!["n1".into()], vec!["n2".into(), "n3".into()]]), Span::secs(5))
     }
 }
 
@@ -384,15 +381,15 @@ fn request() -> PartitionRequest {
 fn requests() {
     let whole = value(&request());
     assert_eq!(holes(&whole), Vec::<String>::new(), "the sample must have a value of each field");
-    let shapes = [
-        Shape::Isolate(vec!["n1".to_owned(), "n2".to_owned()]),
-        Shape::Between([vec!["n1".to_owned()], vec!["n2".to_owned()]]),
+    let shapes: [Shape; 10] = [
+        Shape::Isolate(vec!["n1".into(), "n2".into()]),
+        Shape::Between([vec!["n1".into()], vec!["n2".into()]]),
         Shape::Halves(Nothing {}),
         Shape::RandomHalves(Nothing {}),
         Shape::RandomNode(Nothing {}),
         Shape::MajoritiesRing(Nothing {}),
-        Shape::Bridge(Bridge { via: "n3".to_owned() }),
-        Shape::Links(vec![NamedLink { src: "n1".to_owned(), dst: "n2".to_owned() }]),
+        Shape::Bridge(Bridge { via: "n3".into() }),
+        Shape::Links(vec![NamedLink { src: "n1".into(), dst: "n2".into() }]),
         serde_json::from_value(json!({ "grudge": { "n1": ["n2"], "n3": [] } })).unwrap(),
         Shape::Preset("lonely".to_owned()),
     ];
@@ -416,7 +413,7 @@ fn what_the_daemon_answers() {
     };
     let endpoint = EndpointView {
         name: "ingress@n1".to_owned(),
-        peer: Some("n1".to_owned()),
+        peer: Some("n1".into()),
         required: true,
         healthy: Some(false),
         last_error: Some("connect: connection refused".to_owned()),

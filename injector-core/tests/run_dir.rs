@@ -349,7 +349,7 @@ fn one_cut_by_two_names_is_one_stratum() {
         let mut run = RunDir::create(&path, &campaign(8)).unwrap();
         for (trial, plant) in plants(8, seed, 0.0).iter().enumerate() {
             let mut record = record(trial as u64, &Plant { isolated: "n3", ..plant.clone() });
-            record.shape.resolved = Shape::Isolate(peers.map(str::to_owned).to_vec());
+            record.shape.resolved = Shape::Isolate(peers.map(Into::into).to_vec());
             run.append(&record).unwrap();
         }
         path

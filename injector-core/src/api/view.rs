@@ -121,7 +121,8 @@ pub struct PartitionView {
     /// As asked, defaults filled in.
     pub request: PartitionRequest,
     /// The shape after drawing and presets.
-    pub resolved: Shape,
+    #[schemars(with = "Shape")]
+    pub resolved: Shape<PeerName>,
     /// The seed used, `null` if nothing was drawn.
     pub seed: Option<u64>,
     /// The directed links and their drop counters so far.

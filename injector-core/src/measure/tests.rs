@@ -80,12 +80,15 @@ pub(super) fn link(dropped: u64) -> LinkRecord {
 }
 
 pub(super) fn evidence(endpoints: Vec<EndpointEvidence<'_>>, now: u64) -> Evidence<'_> {
-    let shape = Shape::Halves(Nothing {});
     Evidence {
         name: "p".to_owned(),
         generation: 1,
         trial: None,
-        shape: ShapePair { asked: shape.clone(), resolved: shape, direction: Direction::Both },
+        shape: ShapePair {
+            asked: Shape::RandomNode(Nothing {}),
+            resolved: Shape::Isolate(vec!["n1".into()]),
+            direction: Direction::Both,
+        },
         seed: None,
         ready: Ready {
             consecutive: 5,

@@ -223,7 +223,7 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         warnings: Vec::new(),
         shape: ShapePair {
             asked: Shape::RandomNode(Nothing {}),
-            resolved: Shape::Isolate(vec![plant.isolated.to_owned()]),
+            resolved: Shape::Isolate(vec![plant.isolated.into()]),
             direction: Direction::Both,
         },
         seed: Some(trial),
