@@ -16,7 +16,7 @@ mod warning;
 pub use coverage::{
     Coverage, CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView,
 };
-pub use event::{ConfigOutcome, Event, EventKind};
+pub use event::{ConfigOutcome, Event, EventKind, First};
 pub use outage::{ClusterOutage, FailOver, Outage, OutageWindow};
 pub use problem::{Code, Problem};
 pub use record::{
@@ -29,7 +29,6 @@ pub(crate) use verdict_options::verdict_fields;
 pub use verify::{LinkCheck, Verify};
 pub use view::{
     AttachmentView, EnableRequest, EndpointAnswer, EndpointView, HealAnswer, Healed, HealedBy, LinkCounters,
-    MarkRequest, PartitionState, PartitionView, PeerView, ProbeRules, ProbeView, Rules, Stamped, Status,
-    WireSight,
+    MarkRequest, PartitionState, PartitionView, PeerView, ProbeView, Rules, Stamped, Status, WireSight,
 };
 pub use warning::{Warning, WarningCode};

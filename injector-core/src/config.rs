@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use crate::clock::Span;
-use crate::model::{PeerId, PeerNames, Scope, Shape};
+use crate::model::{Connection, PeerId, PeerNames, Ready, Scope, Shape};
 
 mod error;
 mod place;
@@ -270,16 +270,6 @@ pub struct Probe {
     pub connection: Connection,
 }
 
-/// Whether each probe makes its own connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Connection {
-    /// A new one each.
-    #[default]
-    Fresh,
-    /// Kept and shared.
-    Pooled,
-}
-
 /// What is sent and expected.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProbeKind {
@@ -341,19 +331,6 @@ pub enum WireSuccess {
     Payload,
     /// A payload that begins with these bytes (at most 16).
     Prefix(Vec<u8>),
-}
-
-/// When an endpoint counts as ready and settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ready {
-    /// K: successes in a row.
-    pub consecutive: u32,
-    /// How long readiness is observed.
-    pub observe: Span,
-    /// How long at most, with relapses.
-    pub observe_max: Span,
-    /// The longest isolated failure that is no relapse.
-    pub tolerate: Span,
 }
 
 /// Something that is never dropped.

@@ -1,6 +1,10 @@
 //! The result of a probe.
 
+use std::fmt;
 use std::net::IpAddr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::MonoNs;
 
@@ -20,17 +24,90 @@ pub struct Sample {
     /// When the answer was complete, or the failure known.
     pub done: MonoNs,
     /// Why it failed; `None` is a success.
-    pub error: Option<String>,
+    pub failure: Option<ProbeFailure>,
     /// The address that its packets come from, as the prober's routes have it; `None` where that is not known.
     pub source: Option<IpAddr>,
 }
 
-/// What the error of a probe begins with that was never sent because the prober was held up.
-pub const HELD_UP: &str = "the prober fell behind";
-
 impl Sample {
-    /// Whether it says something about the prober alone: the prober was held up and never sent it.
+    /// Whether it says something about the prober alone: the prober fell behind and never sent it.
     pub fn is_unsent(&self) -> bool {
-        self.error.as_ref().is_some_and(|error| error.starts_with(HELD_UP))
+        self.failure.as_ref().is_some_and(|failure| failure.code == FailureCode::Unsent)
+    }
+}
+
+/// Why a probe failed: a code for programs, a sentence for people. Its subject is the probe's endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeFailure {
+    /// The kind.
+    pub code: FailureCode,
+    /// The whole failure in words.
+    pub text: String,
+}
+
+impl ProbeFailure {
+    /// A failure of this kind.
+    pub fn new(code: FailureCode, text: impl Into<String>) -> Self {
+        Self { code, text: text.into() }
+    }
+
+    /// A failure as it is stored: `code` is missing from what the first versions wrote, and only their sentences said
+    /// that a probe was never sent.
+    pub fn stored(code: Option<FailureCode>, text: &str) -> Self {
+        const FELL_BEHIND: &str = "the prober fell behind";
+        let of_sentence =
+            if text.starts_with(FELL_BEHIND) { FailureCode::Unsent } else { FailureCode::Other };
+        Self::new(code.unwrap_or(of_sentence), text)
+    }
+}
+
+impl fmt::Display for ProbeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// The kind of a [`ProbeFailure`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureCode {
+    /// The prober fell behind its schedule and did not send the probe: the endpoint was not asked.
+    Unsent,
+    /// As many probes as may be under way had no answer yet, so that this one was not sent.
+    InFlight,
+    /// No complete answer came within the timeout.
+    Timeout,
+    /// An answer came later than a report lets count as served.
+    Late,
+    /// No connection was made.
+    Connect,
+    /// The connection broke, or carried something that is not the protocol.
+    Exchange,
+    /// A complete answer says that the endpoint does not serve.
+    Answer,
+    /// The probe's command could not be run.
+    Command,
+    /// The probe can't be made from its settings.
+    Settings,
+    /// Any other, as in run directories of the first versions.
+    #[serde(other)]
+    Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_of_the_first_versions_say_what_was_unsent() {
+        let code = |code, text| ProbeFailure::stored(code, text).code;
+        assert_eq!(code(None, "the prober fell behind by 120 ticks: not sent"), FailureCode::Unsent);
+        assert_eq!(code(None, "timeout after 1s"), FailureCode::Other);
+        let answer = Some(FailureCode::Answer);
+        assert_eq!(code(answer, "the prober fell behind"), FailureCode::Answer, "no sentence decides");
+        assert_eq!(
+            serde_json::from_str::<FailureCode>("\"of_a_later_version\"").unwrap(),
+            FailureCode::Other
+        );
     }
 }

@@ -3,20 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use rand::seq::SliceRandom as _;
-use rand::{RngExt as _, SeedableRng as _};
-use rand_chacha::ChaCha8Rng;
-
-use crate::model::{Bridge, Direction, Link, NamedLink, PeerId, PeerName, PeerNames, Shape, WORLD, natural};
+use crate::model::{Direction, Link, NamedLink, PeerId, PeerName, PeerNames, Shape, WORLD};
 
 mod ring;
+mod select;
 pub mod words;
+
+pub use select::{Selected, select};
 
 /// A shape made definite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// The shape after drawing and presets: one that resolves to the same links with any seed.
-    pub shape: Shape,
+    pub shape: Shape<PeerName>,
     /// Whether the seed had a say.
     pub drawn: bool,
     /// The links to cut, sorted, each once, none from a peer to itself.
@@ -157,102 +156,31 @@ pub fn resolve(
     presets: &BTreeMap<String, Shape>,
     seed: u64,
 ) -> Result<Resolved, TopologyError> {
-    let shape = match shape {
-        Shape::Preset(name) => match presets.get(name) {
-            Some(Shape::Preset(_)) => return Err(TopologyError::NestedPreset { name: name.clone() }),
-            Some(shape) => shape,
-            None => {
-                let known = presets.keys().cloned().collect();
-                return Err(TopologyError::UnknownPreset { name: name.clone(), known });
-            }
-        },
-        shape => shape,
-    };
-    if direction != Direction::Both
-        && let Some(shape) = without_first_group(shape)
-    {
-        return Err(TopologyError::NoFirstGroup { shape });
-    }
-    let (shape, drawn) = definite(shape, names, seed)?;
-    let mut links = cut_links(&shape, direction, names)?;
+    let Selected { shape, drawn } = select(shape, direction, names, presets, seed)?;
+    let links = links(&shape, direction, names)?;
+    Ok(Resolved { shape, drawn, links })
+}
+
+/// The links of a shape whose peers are known: sorted, each once.
+pub fn links(
+    shape: &Shape<PeerName>,
+    direction: Direction,
+    names: &PeerNames,
+) -> Result<Vec<Link>, TopologyError> {
+    let mut links = cut_links(shape, direction, names)?;
     links.sort_unstable();
     links.dedup();
     if links.is_empty() {
         return Err(TopologyError::CutsNothing);
     }
-    Ok(Resolved { shape, drawn, links })
+    Ok(links)
 }
 
-fn without_first_group(shape: &Shape) -> Option<&'static str> {
-    match shape {
-        Shape::MajoritiesRing(_) => Some("majorities-ring"),
-        Shape::Bridge(_) => Some("bridge"),
-        Shape::Links(_) => Some("links"),
-        Shape::Grudge(_) => Some("grudge"),
-        Shape::Isolate(_)
-        | Shape::Split(_)
-        | Shape::Between(_)
-        | Shape::Halves(_)
-        | Shape::RandomHalves(_)
-        | Shape::RandomNode(_)
-        | Shape::Preset(_) => None,
-    }
-}
-
-/// Draws what is to be drawn, and writes computed shapes as the groups or grudges that they are.
-fn definite(shape: &Shape, names: &PeerNames, seed: u64) -> Result<(Shape, bool), TopologyError> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut peers: Vec<PeerId> = names.peers().collect();
-    let at_least = |shape: &'static str, needed: usize| {
-        let have = names.peers().count();
-        if have < needed { Err(TopologyError::TooFewPeers { shape, needed, have }) } else { Ok(()) }
-    };
-    Ok(match shape {
-        Shape::Halves(_) => {
-            at_least("halves", 2)?;
-            (Shape::Split(named_halves(&peers, names)), false)
-        }
-        Shape::RandomHalves(_) => {
-            at_least("random-halves", 2)?;
-            peers.shuffle(&mut rng);
-            (Shape::Split(named_halves(&peers, names)), true)
-        }
-        Shape::RandomNode(_) => {
-            at_least("random-node", 2)?;
-            let peer = peers[rng.random_range(0..peers.len())];
-            (Shape::Isolate(vec![names.name(peer).to_owned()]), true)
-        }
-        Shape::MajoritiesRing(_) => {
-            at_least("majorities-ring", 3)?;
-            peers.shuffle(&mut rng);
-            (Shape::Grudge(majorities_ring(&peers, names)), true)
-        }
-        Shape::Bridge(Bridge { via }) => {
-            if via == WORLD {
-                return Err(TopologyError::WorldBridge);
-            }
-            id(via, names)?;
-            at_least("bridge", 3)?;
-            (shape.clone(), false)
-        }
-        Shape::Isolate(group) => (Shape::Isolate(sorted(group)), false),
-        Shape::Split(groups) => (Shape::Split(groups.iter().map(|group| sorted(group)).collect()), false),
-        Shape::Between(groups) => (Shape::Between(groups.each_ref().map(|group| sorted(group))), false),
-        Shape::Grudge(grudge) => {
-            let sets = grudge.iter().map(|(dst, srcs)| (dst.clone(), sorted(srcs)));
-            (Shape::Grudge(sets.collect()), false)
-        }
-        Shape::Links(_) | Shape::Preset(_) => (shape.clone(), false),
-    })
-}
-
-fn sorted(names: &[String]) -> Vec<String> {
-    let mut names = names.to_vec();
-    names.sort_by(|a, b| natural(a, b));
-    names
-}
-
-fn cut_links(shape: &Shape, direction: Direction, names: &PeerNames) -> Result<Vec<Link>, TopologyError> {
+fn cut_links(
+    shape: &Shape<PeerName>,
+    direction: Direction,
+    names: &PeerNames,
+) -> Result<Vec<Link>, TopologyError> {
     match shape {
         Shape::Isolate(group) if group.is_empty() => Err(TopologyError::Empty { what: "the group is empty" }),
         Shape::Split(split) if split.is_empty() => {
@@ -261,8 +189,8 @@ fn cut_links(shape: &Shape, direction: Direction, names: &PeerNames) -> Result<V
         Shape::Isolate(group) => between(&groups(std::slice::from_ref(group), "isolate", names)?, direction),
         Shape::Split(split) => between(&groups(split, "split", names)?, direction),
         Shape::Between(two) => between(&named_groups(two, "between", names)?, direction),
-        Shape::Bridge(Bridge { via }) => {
-            let via = id(via, names)?;
+        Shape::Bridge(bridge) => {
+            let via = id(&bridge.via, names)?;
             let others: Vec<PeerId> = names.peers().filter(|peer| *peer != via).collect();
             let (first, second) = others.split_at(names.peers().count() / 2);
             between(&[first.to_vec(), second.to_vec()], Direction::Both)
@@ -275,7 +203,7 @@ fn cut_links(shape: &Shape, direction: Direction, names: &PeerNames) -> Result<V
         }
         Shape::Grudge(grudge) => {
             let mut links = Vec::new();
-            for (PeerName(dst), srcs) in grudge {
+            for (dst, srcs) in grudge {
                 id(dst, names)?;
                 for src in srcs {
                     links.push(link(src, dst, names)?);
@@ -290,27 +218,31 @@ fn cut_links(shape: &Shape, direction: Direction, names: &PeerNames) -> Result<V
         | Shape::RandomHalves(_)
         | Shape::RandomNode(_)
         | Shape::MajoritiesRing(_)
-        | Shape::Preset(_) => unreachable!("definite() has replaced these shapes"),
+        | Shape::Preset(_) => unreachable!("select() has replaced these shapes"),
     }
 }
 
-fn id(name: &str, names: &PeerNames) -> Result<PeerId, TopologyError> {
+fn id(PeerName(name): &PeerName, names: &PeerNames) -> Result<PeerId, TopologyError> {
     names.id(name).ok_or_else(|| TopologyError::UnknownPeer {
-        name: name.to_owned(),
+        name: name.clone(),
         known: names.peers().chain([PeerId::WORLD]).map(|id| names.name(id).to_owned()).collect(),
     })
 }
 
-fn link(src: &str, dst: &str, names: &PeerNames) -> Result<Link, TopologyError> {
+fn link(src: &PeerName, dst: &PeerName, names: &PeerNames) -> Result<Link, TopologyError> {
     let link = Link { src: id(src, names)?, dst: id(dst, names)? };
     if link.src == link.dst {
-        return Err(TopologyError::SelfLink { name: src.to_owned() });
+        return Err(TopologyError::SelfLink { name: src.0.clone() });
     }
     Ok(link)
 }
 
 /// The groups by id; the configured peers that no group names are one more, at the end.
-fn groups(lists: &[Vec<String>], shape: &str, names: &PeerNames) -> Result<Vec<Vec<PeerId>>, TopologyError> {
+fn groups(
+    lists: &[Vec<PeerName>],
+    shape: &str,
+    names: &PeerNames,
+) -> Result<Vec<Vec<PeerId>>, TopologyError> {
     let mut groups = named_groups(lists, shape, names)?;
     let mut is_named = vec![false; names.len()];
     groups.iter().flatten().for_each(|peer| is_named[usize::from(peer.0)] = true);
@@ -323,7 +255,7 @@ fn groups(lists: &[Vec<String>], shape: &str, names: &PeerNames) -> Result<Vec<V
 
 /// The groups by id: none is empty, and no peer is in two.
 fn named_groups(
-    lists: &[Vec<String>],
+    lists: &[Vec<PeerName>],
     shape: &str,
     names: &PeerNames,
 ) -> Result<Vec<Vec<PeerId>>, TopologyError> {
@@ -337,7 +269,7 @@ fn named_groups(
         for name in group {
             let id = id(name, names)?;
             if std::mem::replace(&mut seen[usize::from(id.0)], true) {
-                return Err(TopologyError::Twice { name: name.clone() });
+                return Err(TopologyError::Twice { name: name.0.clone() });
             }
             ids.push(id);
         }
@@ -364,37 +296,6 @@ fn between(groups: &[Vec<PeerId>], direction: Direction) -> Result<Vec<Link>, To
         }
     }
     Ok(links)
-}
-
-/// The smaller half first.
-fn halves(peers: &[PeerId]) -> (&[PeerId], &[PeerId]) {
-    peers.split_at(peers.len() / 2)
-}
-
-fn named_halves(peers: &[PeerId], names: &PeerNames) -> Vec<Vec<String>> {
-    let (first, second) = halves(peers);
-    [first, second]
-        .into_iter()
-        .map(|half| {
-            let mut half = half.to_vec();
-            half.sort_unstable();
-            half.into_iter().map(|peer| names.name(peer).to_owned()).collect()
-        })
-        .collect()
-}
-
-/// Who drops whom, so that each peer keeps the connections of the ring.
-fn majorities_ring(ring: &[PeerId], names: &PeerNames) -> BTreeMap<PeerName, Vec<String>> {
-    let kept = ring::connections(ring.len());
-    let drops = |at: usize| {
-        let mut srcs: Vec<PeerId> = (0..ring.len())
-            .filter(|src| *src != at && !kept[at].contains(src))
-            .map(|src| ring[src])
-            .collect();
-        srcs.sort_unstable();
-        srcs.into_iter().map(|src| names.name(src).to_owned()).collect()
-    };
-    (0..ring.len()).map(|at| (PeerName(names.name(ring[at]).to_owned()), drops(at))).collect()
 }
 
 #[cfg(test)]

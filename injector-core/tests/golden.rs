@@ -11,12 +11,15 @@ use golden::{check, holes, without_prose};
 use injector_core::api::*;
 use injector_core::campaign::{Conduct, Hooks};
 use injector_core::clock::{HostClock, MonoNs, Span, WallNs};
-use injector_core::model::{Bridge, Direction, NamedLink, Neighbour, Nothing, Shape, Traffic};
+use injector_core::model::{
+    Bridge, Connection, Direction, EndpointProbe, NamedLink, Neighbour, Nothing, ProbeRules, Ready, Shape,
+    Traffic,
+};
 use injector_core::run::Run;
 use injector_core::run::dir::{
-    CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, NotMade, Probe, Ready, Settings, StopWhen, TrialProbes,
-    Versions,
+    CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, NotMade, Settings, StopWhen, TrialProbes, Versions,
 };
+use injector_core::sample::FailureCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -111,7 +114,7 @@ fn window() -> OutageWindow {
 fn endpoint() -> EndpointRecord {
     EndpointRecord {
         name: "ingress@n1".to_owned(),
-        peer: Some("n1".to_owned()),
+        peer: Some("n1".into()),
         required: true,
         healthy_before: Some(true),
         failure_rate_before: Some(0.015_625),
@@ -156,7 +159,7 @@ fn record() -> RecoveryRecord {
         attempt: Some(2),
         shape: ShapePair {
             asked: Shape::RandomNode(Nothing {}),
-            resolved: Shape::Isolate(vec!["n1".to_owned()]),
+            resolved: Shape::Isolate(vec!["n1".into()]),
             direction: Direction::Out,
         },
         seed: Some(9_007_199_254_740_991),
@@ -175,7 +178,7 @@ fn record() -> RecoveryRecord {
             relapse_ns: Some(2_000),
             relapse_out_ns: Some(1_500),
             after_links_ns: Some(2_800),
-            last_link: Some(NamedLink { src: "n1".to_owned(), dst: "n2".to_owned() }),
+            last_link: Some(NamedLink { src: "n1".into(), dst: "n2".to_owned() }),
             last_synack_ns: Some(at(11_200)),
         },
         outage: Some(vec![ClusterOutage {
@@ -235,7 +238,7 @@ fn a_record_without_data_has_nulls() {
         cut: None,
         heal: None,
         healed_by: None,
-        links: vec![LinkRecord { src: "n1".to_owned(), dst: "n2".to_owned(), ..LinkRecord::default() }],
+        links: vec![LinkRecord { src: "n1".into(), dst: "n2".into(), ..LinkRecord::default() }],
         endpoints: Vec::new(),
         phases: Phases::default(),
         outage: None,
@@ -262,11 +265,12 @@ fn cell() -> Cell {
             flap: Some("200ms/50%".parse().unwrap()),
             neighbour: Neighbour::Keep,
         },
-        ..Cell::new(
-            Shape::Split(vec![vec!["n1".to_owned()], vec!["n2".to_owned(), "n3".to_owned()]]),
-            Span::secs(5),
-        )
+        ..Cell::new(Shape::Split(vec![vec!["n1".into()], vec!["n2".into(), "n3".into()]]), Span::secs(5))
     }
+}
+
+fn ready() -> Ready {
+    Ready { consecutive: 5, observe: Span::secs(12), observe_max: Span::secs(60), tolerate: Span::millis(20) }
 }
 
 fn campaign() -> Campaign {
@@ -279,19 +283,16 @@ fn campaign() -> Campaign {
             deadline: Span::secs(20),
             cool_down: Span::secs(5),
             cycle: Some(Span::secs(30)),
-            ready: Ready {
-                consecutive: 5,
-                observe: Span::secs(12),
-                observe_max: Span::secs(60),
-                tolerate: Span::millis(20),
-            },
-            probes: vec![Probe {
+            ready: ready(),
+            probes: vec![EndpointProbe {
                 endpoint: "ingress@n1".to_owned(),
                 required: true,
-                stimulus: "http GET http://10.0.0.1:8080/health, expects 2xx".to_owned(),
-                interval: Span::millis(10),
-                timeout: Span::secs(1),
-                connection: "pooled".to_owned(),
+                rules: ProbeRules {
+                    stimulus: "http GET http://10.0.0.1:8080/health, expects 2xx".to_owned(),
+                    interval: Span::millis(10),
+                    timeout: Span::secs(1),
+                    connection: Connection::Pooled,
+                },
             }],
             gates: Gates {
                 advisory: vec!["metadata".to_owned()],
@@ -335,16 +336,17 @@ fn the_settings_of_a_campaign() {
 
 #[test]
 fn the_other_lines_of_a_run_directory() {
-    let probe = |error: Option<&str>| ProbeView {
+    let probe = |failure: Option<(FailureCode, &str)>| ProbeView {
         endpoint: "ingress@n1".to_owned(),
         scheduled_ns: at(0),
         done_ns: at(900),
-        error: error.map(str::to_owned),
+        error: failure.map(|(_, text)| text.to_owned()),
+        code: failure.map(|(code, _)| code),
     };
     let probes = vec![
         probe(None),
-        probe(Some("timeout after 1s")),
-        probe(Some("the prober fell behind by 120 ticks: not sent")),
+        probe(Some((FailureCode::Timeout, "timeout after 1s"))),
+        probe(Some((FailureCode::Unsent, "the prober fell behind by 120 ticks: not sent"))),
     ];
     let lines = json!({
         "probes.jsonl": TrialProbes { trial: 3, attempt: 2, probes },
@@ -384,15 +386,15 @@ fn request() -> PartitionRequest {
 fn requests() {
     let whole = value(&request());
     assert_eq!(holes(&whole), Vec::<String>::new(), "the sample must have a value of each field");
-    let shapes = [
-        Shape::Isolate(vec!["n1".to_owned(), "n2".to_owned()]),
-        Shape::Between([vec!["n1".to_owned()], vec!["n2".to_owned()]]),
+    let shapes: [Shape; 10] = [
+        Shape::Isolate(vec!["n1".into(), "n2".into()]),
+        Shape::Between([vec!["n1".into()], vec!["n2".into()]]),
         Shape::Halves(Nothing {}),
         Shape::RandomHalves(Nothing {}),
         Shape::RandomNode(Nothing {}),
         Shape::MajoritiesRing(Nothing {}),
-        Shape::Bridge(Bridge { via: "n3".to_owned() }),
-        Shape::Links(vec![NamedLink { src: "n1".to_owned(), dst: "n2".to_owned() }]),
+        Shape::Bridge(Bridge { via: "n3".into() }),
+        Shape::Links(vec![NamedLink { src: "n1".into(), dst: "n2".into() }]),
         serde_json::from_value(json!({ "grudge": { "n1": ["n2"], "n3": [] } })).unwrap(),
         Shape::Preset("lonely".to_owned()),
     ];
@@ -416,7 +418,7 @@ fn what_the_daemon_answers() {
     };
     let endpoint = EndpointView {
         name: "ingress@n1".to_owned(),
-        peer: Some("n1".to_owned()),
+        peer: Some("n1".into()),
         required: true,
         healthy: Some(false),
         last_error: Some("connect: connection refused".to_owned()),
@@ -424,28 +426,24 @@ fn what_the_daemon_answers() {
             stimulus: "tcp 10.0.0.1:8080".to_owned(),
             interval: Span::millis(10),
             timeout: Span::secs(1),
-            connection: "fresh".to_owned(),
+            connection: Connection::Fresh,
         },
     };
-    let rules = Rules {
-        consecutive: 5,
-        observe: Span::secs(12),
-        observe_max: Span::secs(60),
-        tolerate: Span::millis(20),
-        deadline: Span::secs(20),
-        max_for: Span::secs(600),
-    };
+    let rules = Rules { ready: ready(), deadline: Span::secs(20), max_for: Span::secs(600) };
     let event = |kind| Event { id: 1, at_ns: at(0), wall: WallNs(1_760_000_000_000_000_000), kind };
-    let first = |what: &str| {
+    let first = |what| {
         event(EventKind::First {
             name: "p".to_owned(),
             generation: 7,
-            what: what.to_owned(),
+            what,
             subject: "n1→n2".to_owned(),
             stamp_ns: at(1),
         })
     };
-    let mut events: Vec<Event> = ["drop", "packet", "syn", "synack", "data", "response"].map(first).to_vec();
+    let mut events: Vec<Event> =
+        [First::Drop, First::Packet, First::Syn, First::Synack, First::Data, First::Response]
+            .map(first)
+            .to_vec();
     events.extend(
         [
             EventKind::Cut { name: "p".to_owned(), generation: 7, effective: stamped(0) },

@@ -55,7 +55,7 @@ fn changed_settings_are_named() {
     let mut changed = campaign(3);
     changed.settings.seed = 8;
     changed.settings.ready.observe = Span::secs(3);
-    changed.settings.probes[1].interval = Span::millis(20);
+    changed.settings.probes[1].rules.interval = Span::millis(20);
     changed.command = vec!["elsewhere".to_owned()];
     let error = RunDir::open(folder.path(), &changed).unwrap_err().to_string();
     for part in ["seed: 7, 8", "ready.observe: \"12s\", \"3s\"", "probes[1].interval: \"10ms\", \"20ms\""] {
@@ -349,7 +349,7 @@ fn one_cut_by_two_names_is_one_stratum() {
         let mut run = RunDir::create(&path, &campaign(8)).unwrap();
         for (trial, plant) in plants(8, seed, 0.0).iter().enumerate() {
             let mut record = record(trial as u64, &Plant { isolated: "n3", ..plant.clone() });
-            record.shape.resolved = Shape::Isolate(peers.map(str::to_owned).to_vec());
+            record.shape.resolved = Shape::Isolate(peers.map(Into::into).to_vec());
             run.append(&record).unwrap();
         }
         path

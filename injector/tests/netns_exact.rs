@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use injector_core::api::{HealedBy, PartitionRequest, RecoveryRecord, VerdictOptions};
 use injector_core::clock::{MonoNs, Span};
-use injector_core::model::Shape;
+use injector_core::model::{Selector, Shape};
 use live::can_run;
 use live::daemon::{Daemon, links};
 use live::lab::{Lab, Place, addresses};
@@ -90,7 +90,8 @@ fn all_links_heal_at_one_instant() {
         config += &lab.interface(&node, Place::OwnNic, "auto");
     }
     let daemon = Daemon::start(&config);
-    let groups = (1..=NODES).map(|node| peers_of(node).map(|(name, _)| name).collect()).collect();
+    let groups =
+        (1..=NODES).map(|node| peers_of(node).map(|(name, _)| Selector::Name(name)).collect()).collect();
     let request =
         |life| PartitionRequest { for_: Some(Span(life)), ..PartitionRequest::new(Shape::Split(groups)) };
     let sockets: Vec<Vec<UdpSocket>> = (1..=NODES)

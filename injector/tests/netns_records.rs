@@ -452,7 +452,7 @@ fn prepared_is_not_cut_and_dry_runs_change_nothing() {
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
     let request = PartitionRequest {
         for_: Some(Span::secs(60)),
-        ..PartitionRequest::new(Shape::Isolate(vec!["n1".to_owned()]))
+        ..PartitionRequest::new(Shape::Isolate(vec!["n1".into()]))
     };
     assert_eq!(daemon.apply("p", &request).generation, 1, "the same wish is the same partition");
 }

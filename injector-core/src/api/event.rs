@@ -1,5 +1,7 @@
 //! What happened, as the event stream tells it.
 
+use std::fmt;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -45,8 +47,8 @@ pub enum EventKind {
         name: String,
         /// Its generation.
         generation: u32,
-        /// `drop`, `packet`, `syn`, `synack`, `data` or `response`.
-        what: String,
+        /// What was seen.
+        what: First,
         /// The link or endpoint.
         subject: String,
         /// The kernel's stamp.
@@ -98,6 +100,37 @@ pub enum EventKind {
         /// How many.
         count: u64,
     },
+}
+
+/// What a first is the first of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum First {
+    /// A packet of the link that the cut dropped.
+    Drop,
+    /// A packet of the link after the heal.
+    Packet,
+    /// A SYN after the heal.
+    Syn,
+    /// A SYN-ACK after the heal.
+    Synack,
+    /// Payload after the heal.
+    Data,
+    /// A successful response of the endpoint on the wire.
+    Response,
+}
+
+impl fmt::Display for First {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Drop => "drop",
+            Self::Packet => "packet",
+            Self::Syn => "syn",
+            Self::Synack => "synack",
+            Self::Data => "data",
+            Self::Response => "response",
+        })
+    }
 }
 
 /// What came of reading the config again.

@@ -9,7 +9,7 @@ use super::verify::LinkCheck;
 use super::view::{HealedBy, Stamped};
 use super::warning::Warning;
 use crate::clock::{HostClock, MonoNs};
-use crate::model::{Direction, NamedLink, Shape};
+use crate::model::{Direction, NamedLink, PeerName, Shape};
 
 /// The version of [`RecoveryRecord`]'s layout.
 pub const RECORD_SCHEMA: u32 = 2;
@@ -246,7 +246,8 @@ pub struct ShapePair {
     /// As asked.
     pub asked: Shape,
     /// After drawing and presets.
-    pub resolved: Shape,
+    #[schemars(with = "Shape")]
+    pub resolved: Shape<PeerName>,
     /// Which of its directions were cut.
     #[serde(default)]
     pub direction: Direction,

@@ -9,7 +9,8 @@ use super::coverage::{CoverageSummary, ExitView, LinkCoverageView, NameView};
 use super::request::{PartitionRequest, StartAt};
 use super::warning::Warning;
 use crate::clock::{HostClock, MonoNs, Span, WallNs};
-use crate::model::{NamedLink, PeerName, Shape};
+use crate::model::{EndpointProbe, NamedLink, PeerName, ProbeRules, Ready, Shape};
+use crate::sample::{FailureCode, ProbeFailure, Sample};
 
 /// The interval around the one store that cut or healed; an instant (`begin == end`) where a time was set ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -120,7 +121,8 @@ pub struct PartitionView {
     /// As asked, defaults filled in.
     pub request: PartitionRequest,
     /// The shape after drawing and presets.
-    pub resolved: Shape,
+    #[schemars(with = "Shape")]
+    pub resolved: Shape<PeerName>,
     /// The seed used, `null` if nothing was drawn.
     pub seed: Option<u64>,
     /// The directed links and their drop counters so far.
@@ -141,7 +143,7 @@ pub struct PartitionView {
     pub warnings: Vec<Warning>,
 }
 
-/// One probe's result.
+/// One probe's result. `error` and `code` are of one failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeView {
     /// The endpoint.
@@ -150,8 +152,29 @@ pub struct ProbeView {
     pub scheduled_ns: MonoNs,
     /// When its answer was complete, or it failed.
     pub done_ns: MonoNs,
-    /// Why it failed; `null` for a success.
+    /// Why it failed, in words; `null` for a success.
     pub error: Option<String>,
+    /// The kind of the failure; left out for a success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<FailureCode>,
+}
+
+impl ProbeView {
+    /// A sample of the endpoint of this name.
+    pub fn new(endpoint: &str, sample: &Sample) -> Self {
+        Self {
+            endpoint: endpoint.to_owned(),
+            scheduled_ns: sample.scheduled,
+            done_ns: sample.done,
+            error: sample.failure.as_ref().map(|failure| failure.text.clone()),
+            code: sample.failure.as_ref().map(|failure| failure.code),
+        }
+    }
+
+    /// Why it failed; `None` for a success.
+    pub fn failure(&self) -> Option<ProbeFailure> {
+        self.error.as_deref().map(|text| ProbeFailure::stored(self.code, text))
+    }
 }
 
 /// An endpoint's answer when it was asked once.
@@ -215,30 +238,19 @@ pub struct EndpointView {
     pub probe: ProbeRules,
 }
 
-/// How an endpoint is probed, as far as two measurements must agree on it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ProbeRules {
-    /// What is sent and expected, in words: `http GET http://10.0.0.1:8080/health, expects 200`.
-    pub stimulus: String,
-    /// The schedule at the full rate.
-    pub interval: Span,
-    /// When a probe has failed.
-    pub timeout: Span,
-    /// `fresh` or `pooled`.
-    pub connection: String,
+impl EndpointView {
+    /// The endpoint's probe, as a campaign keeps it.
+    pub fn endpoint_probe(&self) -> EndpointProbe {
+        EndpointProbe { endpoint: self.name.clone(), required: self.required, rules: self.probe.clone() }
+    }
 }
 
 /// What decides verdicts, the same for every partition of a daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Rules {
-    /// K: successes in a row.
-    pub consecutive: u32,
-    /// How long readiness is observed.
-    pub observe: Span,
-    /// How long at most, with relapses.
-    pub observe_max: Span,
-    /// The longest isolated failure that is no relapse.
-    pub tolerate: Span,
+    /// When an endpoint counts as ready and settled.
+    #[serde(flatten)]
+    pub ready: Ready,
     /// The deadline of partitions that name none.
     pub deadline: Span,
     /// The longest that a partition may last.

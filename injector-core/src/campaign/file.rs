@@ -165,7 +165,7 @@ mod tests {
         let spec = parse("c.yaml", GOOD).unwrap();
         assert_eq!(spec.cells.len(), 4);
         assert_eq!(spec.cells[3].hold, Span::secs(15));
-        assert_eq!(spec.cells[3].shape, Shape::Isolate(vec!["n1".to_owned()]));
+        assert_eq!(spec.cells[3].shape, Shape::Isolate(vec!["n1".into()]));
         assert!(!spec.no_gate && spec.verdict.verify.is_none());
         let verified = parse("c.yaml", &format!("{GOOD}verify: active\n")).unwrap();
         assert_eq!(verified.verdict.verify, Some(Verify::Active));

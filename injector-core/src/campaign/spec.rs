@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{EndpointView, Status, VerdictOptions};
 use crate::clock::Span;
 use crate::model::Percent;
-use crate::run::settings::{Campaign, Cell, Gates, Probe, Ready, Settings, StopWhen};
+use crate::run::settings::{Campaign, Cell, Gates, Settings, StopWhen};
 use crate::stats::sequential::Sprt;
 
 /// Why a specification can't be meant, with what to write.
@@ -193,24 +193,8 @@ impl CampaignSpec {
             deadline: self.deadline.unwrap_or(rules.deadline),
             cool_down: self.cooldown.unwrap_or(COOLDOWN),
             cycle: self.cycle,
-            ready: Ready {
-                consecutive: rules.consecutive,
-                observe: rules.observe,
-                observe_max: rules.observe_max,
-                tolerate: rules.tolerate,
-            },
-            probes: status
-                .endpoints
-                .iter()
-                .map(|endpoint| Probe {
-                    endpoint: endpoint.name.clone(),
-                    required: endpoint.required,
-                    stimulus: endpoint.probe.stimulus.clone(),
-                    interval: endpoint.probe.interval,
-                    timeout: endpoint.probe.timeout,
-                    connection: endpoint.probe.connection.clone(),
-                })
-                .collect(),
+            ready: rules.ready,
+            probes: status.endpoints.iter().map(EndpointView::endpoint_probe).collect(),
             gates: Gates {
                 advisory: self.verdict.advisory,
                 no_gate: self.no_gate,

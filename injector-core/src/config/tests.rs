@@ -147,7 +147,7 @@ fn every_key_is_read() {
     assert_eq!(config.ready.tolerate, Span::millis(10));
     assert_eq!(config.protect.len(), 3);
     assert_eq!(config.protect[1], Protect::Address("10.0.0.254".parse().unwrap()));
-    assert_eq!(config.presets["lonely"], Shape::Isolate(vec!["n1".to_owned()]));
+    assert_eq!(config.presets["lonely"], Shape::Isolate(vec!["n1".into()]));
     assert_eq!(config.presets["half"], Shape::Halves(Nothing {}));
 }
 

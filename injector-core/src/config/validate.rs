@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::read::{Node, Report, Table};
-use super::{Config, Endpoint, Interfaces, Netns, Protect, Ready, Socket};
+use super::{Config, Endpoint, Interfaces, Netns, Protect, Socket};
 use crate::clock::Span;
-use crate::model::{Direction, MAX_PEERS, PeerId, PeerNames, Scope, Shape, WORLD};
+use crate::model::{Direction, MAX_PEERS, PeerId, PeerNames, Ready, Scope, Shape, WORLD};
 use crate::topology::{self, TopologyError};
 
 mod devices;

@@ -4,19 +4,8 @@ use super::phases::{Marks, phases, reconnected};
 use super::{Broken, Closed, EndpointEvidence, Evidence, STARVED_PRESSURE, record};
 use crate::api::{Outcome, ProbeView, RECORD_SCHEMA, RecoveryRecord, Trial};
 use crate::clock::{MonoNs, Span};
-use crate::config::Ready;
-use crate::sample::{EndpointId, Sample};
-
-/// How an endpoint was probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Probed {
-    /// `ingress@n1`.
-    pub name: String,
-    /// Between probes at the full rate.
-    pub interval: Span,
-    /// When a probe has failed.
-    pub timeout: Span,
-}
+use crate::model::{EndpointProbe, Ready};
+use crate::sample::{EndpointId, FailureCode, ProbeFailure, Sample};
 
 /// Judges a record again from all of its probes. An answer counts as served if it came within `served_within` of the
 /// instant at which its probe was due; `None` leaves the timeout as the bound. Where a setting or the heal is missing,
@@ -26,22 +15,25 @@ pub struct Probed {
 pub fn again(
     old: &RecoveryRecord,
     probes: &[ProbeView],
-    rules: &Ready,
-    settings: &[Probed],
+    ready: &Ready,
+    settings: &[EndpointProbe],
     served_within: Option<Span>,
 ) -> Option<RecoveryRecord> {
     old.heal?;
-    let used: Vec<&Probed> = old
+    let used: Vec<&EndpointProbe> = old
         .endpoints
         .iter()
-        .map(|endpoint| settings.iter().find(|probed| probed.name == endpoint.name))
+        .map(|endpoint| settings.iter().find(|probed| probed.endpoint == endpoint.name))
         .collect::<Option<_>>()?;
-    let bound = |probed: &Probed| served_within.map_or(probed.timeout, |bound| bound.min(probed.timeout));
+    let bound = |probed: &EndpointProbe| {
+        let timeout = probed.rules.timeout;
+        served_within.map_or(timeout, |bound| bound.min(timeout))
+    };
     let samples: Vec<Vec<Sample>> = used
         .iter()
         .enumerate()
         .map(|(at, probed)| {
-            let own = probes.iter().filter(|probe| probe.endpoint == probed.name);
+            let own = probes.iter().filter(|probe| probe.endpoint == probed.endpoint);
             let limit = served_within.map(|_| bound(probed));
             own.map(|probe| sample(EndpointId(at), probe, limit)).collect()
         })
@@ -51,8 +43,8 @@ pub fn again(
             name: endpoint.name.clone(),
             peer: endpoint.peer.clone(),
             required: endpoint.required,
-            interval: probed.interval,
-            timeout: probed.timeout,
+            interval: probed.rules.interval,
+            timeout: probed.rules.timeout,
             is_unseen: endpoint.outage.as_ref().is_some_and(|outage| outage.unseen),
             served_within: bound(probed),
             first_response: endpoint.first_response_ns,
@@ -67,7 +59,7 @@ pub fn again(
         trial: old.trial.map(|index| Trial { index, attempt: old.attempt.unwrap_or(1) }),
         shape: old.shape.clone(),
         seed: old.seed,
-        ready: *rules,
+        ready: *ready,
         deadline: Span(std::time::Duration::from_nanos(old.deadline_ns)),
         cut: old.cut,
         heal: old.heal,
@@ -107,14 +99,15 @@ fn sample(endpoint: EndpointId, probe: &ProbeView, limit: Option<Span>) -> Sampl
         scheduled: probe.scheduled_ns,
         begun: probe.scheduled_ns,
         done: probe.done_ns,
-        error: probe.error.clone(),
+        failure: probe.failure(),
         source: None,
     };
     // The failure is known as soon as the bound is over.
     if let Some(limit) = limit
         && sample.done > sample.scheduled + limit.0
     {
-        sample.error.get_or_insert_with(|| format!("no answer within {limit}"));
+        let late = || ProbeFailure::new(FailureCode::Late, format!("no answer within {limit}"));
+        sample.failure.get_or_insert_with(late);
         sample.done = sample.scheduled + limit.0;
     }
     sample

@@ -6,7 +6,7 @@ use super::outage::{Judged, Rules, Scope, Window, Windows, outage, windows};
 use super::{EndpointEvidence, PENDING_SLACK};
 use crate::api::{Outage, Stamped};
 use crate::clock::MonoNs;
-use crate::config::Ready;
+use crate::model::Ready;
 use crate::sample::Sample;
 
 /// A time in which an endpoint was in service after the heal.
@@ -64,7 +64,7 @@ impl Track {
             .map(|sample| Judged {
                 due: sample.scheduled,
                 done: sample.done,
-                is_served: sample.error.is_none(),
+                is_served: sample.failure.is_none(),
             })
             .collect();
         let walked = Rules { consecutive: rules.consecutive.max(1) as usize, tolerate: rules.tolerate.0 };
@@ -183,9 +183,9 @@ impl Before {
         let mut before: Vec<&Sample> =
             endpoint.samples.iter().filter(|sample| sample.done <= cut.begin_ns).collect();
         before.sort_by_key(|sample| sample.scheduled);
-        let failed = before.iter().filter(|sample| sample.error.is_some()).count();
+        let failed = before.iter().filter(|sample| sample.failure.is_some()).count();
         let last = before.iter().rev().take(consecutive as usize);
-        let healthy = last.clone().all(|sample| sample.error.is_none());
+        let healthy = last.clone().all(|sample| sample.failure.is_none());
         let heal_begin = heal_begin.unwrap_or(horizon);
         let mut during = endpoint
             .samples
@@ -202,7 +202,7 @@ impl Before {
                     // A probe that was held through the heal succeeds in the end, and yet nothing was served.
                     let was_held = sample.done > heal_begin
                         && sample.done.saturating_since(sample.scheduled) > endpoint.interval.0 * consecutive;
-                    sample.error.is_some() || was_held
+                    sample.failure.is_some() || was_held
                 })
             }),
         }

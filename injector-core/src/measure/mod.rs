@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use crate::api::{HealedBy, LinkRecord, ShapePair, Stamped, Trial, Warning};
 use crate::clock::{HostClock, MonoNs, Span};
-use crate::config::Ready;
+use crate::model::Ready;
 use crate::sample::Sample;
 
 pub use record::record;

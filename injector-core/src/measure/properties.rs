@@ -79,7 +79,7 @@ proptest! {
         if let Some(settled) = seen.heal_to_settled_ns {
             let from = healed(0).0 + settled;
             let failed = |samples: &[Sample]| samples.iter().any(|sample| {
-                sample.error.is_some() && (from..from + 400 * MS).contains(&sample.scheduled.0)
+                sample.failure.is_some() && (from..from + 400 * MS).contains(&sample.scheduled.0)
             });
             prop_assert!(!failed(&a) && !failed(&b));
             prop_assert!(settled <= 800 * MS);

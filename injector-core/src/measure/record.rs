@@ -244,11 +244,11 @@ impl<'a> Watch<'a> {
             })
             .collect();
         record.first_ok_ns =
-            counted.iter().filter(|sample| sample.error.is_none()).map(|sample| sample.done).min();
+            counted.iter().filter(|sample| sample.failure.is_none()).map(|sample| sample.done).min();
         record.ready_ns = track.ready();
         record.relapses = track.relapses(until);
         record.probes_sent = counted.len() as u64;
-        record.probes_failed = counted.iter().filter(|sample| sample.error.is_some()).count() as u64;
+        record.probes_failed = counted.iter().filter(|sample| sample.failure.is_some()).count() as u64;
         if let Some(cut) = self.evidence.cut
             && record.healthy_before == Some(true)
         {
@@ -353,8 +353,8 @@ fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>)
 fn last_error_before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a>) -> Option<&'a str> {
     let cut = evidence.cut?;
     let before =
-        endpoint.samples.iter().filter(|sample| sample.done <= cut.begin_ns && sample.error.is_some());
-    before.max_by_key(|sample| sample.scheduled)?.error.as_deref()
+        endpoint.samples.iter().filter(|sample| sample.done <= cut.begin_ns && sample.failure.is_some());
+    before.max_by_key(|sample| sample.scheduled)?.failure.as_ref().map(|failure| failure.text.as_str())
 }
 
 /// What the probes alone say, once they say it for good.

@@ -3,7 +3,7 @@
 use super::*;
 use crate::api::{LinkRecord, Outcome, RecoveryRecord, Uncovered};
 use crate::model::{Direction, NamedLink, Nothing, Shape};
-use crate::sample::EndpointId;
+use crate::sample::{EndpointId, FailureCode, ProbeFailure, Sample};
 
 pub(super) const MS: u64 = 1_000_000;
 /// The cut lasts from 10 s to 15 s; the heal is at 15 s.
@@ -25,13 +25,17 @@ fn stamped(ms: u64) -> Stamped {
     Stamped { begin_ns: at(ms), end_ns: at(ms), wall: crate::clock::WallNs(0) }
 }
 
+fn planted() -> ProbeFailure {
+    ProbeFailure::new(FailureCode::Timeout, "planted")
+}
+
 fn probe(scheduled: u64, took: u64, ok: bool) -> Sample {
     Sample {
         endpoint: EndpointId(0),
         scheduled: at(scheduled),
         begun: at(scheduled),
         done: at(scheduled + took),
-        error: (!ok).then(|| "planted".to_owned()),
+        failure: (!ok).then(planted),
         source: None,
     }
 }
@@ -76,13 +80,16 @@ pub(super) fn link(dropped: u64) -> LinkRecord {
 }
 
 pub(super) fn evidence(endpoints: Vec<EndpointEvidence<'_>>, now: u64) -> Evidence<'_> {
-    let shape = Shape::Halves(Nothing {});
     Evidence {
         name: "p".to_owned(),
         generation: 1,
         clock: None,
         trial: None,
-        shape: ShapePair { asked: shape.clone(), resolved: shape, direction: Direction::Both },
+        shape: ShapePair {
+            asked: Shape::RandomNode(Nothing {}),
+            resolved: Shape::Isolate(vec!["n1".into()]),
+            direction: Direction::Both,
+        },
         seed: None,
         ready: Ready {
             consecutive: 5,
@@ -402,7 +409,7 @@ fn observe_max_ends_a_flapping_observation() {
 fn an_endpoint_that_was_never_out_adds_nothing() {
     let mut never = life(20, fails_in(&[]));
     for sample in &mut never {
-        sample.error = None;
+        sample.failure = None;
         sample.done = sample.scheduled + Duration::from_millis(1);
     }
     let out = life(20, fails_in(&[(0, 500)]));
@@ -421,8 +428,8 @@ fn an_endpoint_that_was_never_out_adds_nothing() {
 #[test]
 fn an_endpoint_that_hung_through_the_heal_and_answered_within_its_bound_stalled() {
     let mut held = life(20, |_| (1, true));
-    for sample in held.iter_mut().filter(|sample| sample.error.is_some()) {
-        sample.error = None;
+    for sample in held.iter_mut().filter(|sample| sample.failure.is_some()) {
+        sample.failure = None;
         sample.done = healed(400);
     }
     for sample in held.iter_mut().filter(|sample| sample.scheduled >= healed(0)) {
@@ -503,7 +510,7 @@ fn what_spoils_a_trial_is_named_and_hides_nothing() {
     expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "fewer than 21");
     expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "once `injector status` shows it healthy");
     let mut sick = samples.clone();
-    sick[18].error = Some("planted".to_owned());
+    sick[18].failure = Some(planted());
     let record = judged(&sick, 14_000);
     expect(
         (record.outcome.unwrap(), record.outcome_reason.unwrap()),
@@ -519,7 +526,7 @@ fn probes_that_we_failed_to_send_decide_nothing() {
     for sample in
         samples.iter_mut().filter(|sample| (healed(3_000)..healed(5_000)).contains(&sample.scheduled))
     {
-        sample.error = Some(format!("{} by 200 ticks: not sent", crate::sample::HELD_UP));
+        sample.failure = Some(ProbeFailure::new(FailureCode::Unsent, "200 ticks behind"));
     }
     let record = judged(&samples, 18_500);
     assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{:?}", record.outcome_reason);
@@ -527,7 +534,7 @@ fn probes_that_we_failed_to_send_decide_nothing() {
     // After the observation they are nobody's concern.
     let mut samples = life(20, fails_in(&[(0, 500)]));
     for sample in samples.iter_mut().filter(|sample| sample.scheduled >= healed(13_000)) {
-        sample.error = Some(format!("{} by 200 ticks: not sent", crate::sample::HELD_UP));
+        sample.failure = Some(ProbeFailure::new(FailureCode::Unsent, "200 ticks behind"));
     }
     assert_eq!(judged(&samples, 18_500).outcome, Some(Outcome::Recovered));
 }
@@ -626,7 +633,7 @@ fn an_endpoint_that_was_never_out_moves_no_phase() {
     let out = life(20, fails_in(&[(0, 500)]));
     let mut never = life(20, fails_in(&[]));
     for sample in &mut never {
-        sample.error = None;
+        sample.failure = None;
         // Slower than the others' whole recovery.
         sample.done = sample.scheduled + Duration::from_millis(700);
     }

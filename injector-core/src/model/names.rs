@@ -1,6 +1,7 @@
 //! The peers' names and their order.
 
 use std::cmp::Ordering;
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,18 @@ pub fn natural(a: &str, b: &str) -> Ordering {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct PeerName(pub String);
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for PeerName {
+    fn from(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
 
 impl PartialOrd for PeerName {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {

@@ -18,9 +18,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::read::{self, Broken, Lines, ReadError};
-pub use super::settings::{
-    CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, Probe, Ready, Settings, StopWhen, Versions,
-};
+pub use super::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, Settings, StopWhen, Versions};
 use crate::api::{ProbeView, RecoveryRecord, Trial};
 use crate::clock::WallNs;
 use crate::stats::summary::Summary;

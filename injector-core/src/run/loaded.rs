@@ -8,9 +8,9 @@ use super::read::{self, ReadError};
 use super::settings::{Campaign, Settings};
 use crate::api::{LinkRecord, RECORD_SCHEMA, RecoveryRecord};
 use crate::clock::{MonoNs, Span};
-use crate::config;
 use crate::figures::time;
-use crate::measure::again::{Probed, again, upgraded};
+use crate::measure::again::{again, upgraded};
+use crate::model::{EndpointProbe, Ready};
 use crate::stats::summary::{Summary, summarize};
 use crate::stats::trial::Trial;
 
@@ -142,32 +142,18 @@ pub struct Run {
 /// Judges records again that need it: those of an older schema, and all of them for another bound.
 struct Again<'a> {
     path: &'a Path,
-    rules: config::Ready,
-    probed: Vec<Probed>,
+    ready: Ready,
+    endpoints: Vec<EndpointProbe>,
     served_within: Option<Span>,
     probes: Option<ProbeFile>,
 }
 
 impl<'a> Again<'a> {
     fn open(path: &'a Path, settings: &Settings, served_within: Option<Span>) -> Result<Self, ReadError> {
-        let ready = &settings.ready;
         Ok(Self {
             path,
-            rules: config::Ready {
-                consecutive: ready.consecutive,
-                observe: ready.observe,
-                observe_max: ready.observe_max,
-                tolerate: ready.tolerate,
-            },
-            probed: settings
-                .probes
-                .iter()
-                .map(|probe| Probed {
-                    name: probe.endpoint.clone(),
-                    interval: probe.interval,
-                    timeout: probe.timeout,
-                })
-                .collect(),
+            ready: settings.ready,
+            endpoints: settings.probes.clone(),
             served_within,
             probes: ProbeFile::open(path)?,
         })
@@ -181,8 +167,8 @@ impl<'a> Again<'a> {
             Some(file) => file.of(trial, record.attempt.unwrap_or(1))?,
             None => None,
         };
-        let judged =
-            probes.and_then(|probes| again(&record, &probes, &self.rules, &self.probed, self.served_within));
+        let judged = probes
+            .and_then(|probes| again(&record, &probes, &self.ready, &self.endpoints, self.served_within));
         match judged {
             Some(judged) => Ok(judged),
             None if self.served_within.is_some() && record.heal.is_some() => {

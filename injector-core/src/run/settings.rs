@@ -9,7 +9,7 @@ use crate::api::{RecoveryRecord, VerdictOptions, Verify};
 use crate::campaign::{Conduct, order};
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::flat::flat;
-use crate::model::{Direction, Shape, Traffic, traffic_fields};
+use crate::model::{Connection, Direction, EndpointProbe, Ready, Shape, Traffic, traffic_fields};
 use crate::stats::summary::Plan;
 use crate::stats::trial::Trial;
 
@@ -58,7 +58,7 @@ pub struct Settings {
     /// When an endpoint counts as ready and settled.
     pub ready: Ready,
     /// The endpoints' probes.
-    pub probes: Vec<Probe>,
+    pub probes: Vec<EndpointProbe>,
     /// What the verdict depends on.
     pub gates: Gates,
     /// Whether links that are not covered are left out on purpose.
@@ -126,37 +126,6 @@ impl Cell {
 struct CellKey {
     hold: Span,
     traffic: Traffic,
-}
-
-/// When an endpoint counts as ready and settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ready {
-    /// K: successes in a row.
-    pub consecutive: u32,
-    /// How long readiness is observed.
-    pub observe: Span,
-    /// How long at most, with relapses.
-    pub observe_max: Span,
-    /// The longest isolated failure that is no relapse.
-    #[serde(default)]
-    pub tolerate: Span,
-}
-
-/// One endpoint's probe, as far as two campaigns must agree on it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probe {
-    /// `ingress@n1`.
-    pub endpoint: String,
-    /// Its role in the config, before [`Gates::advisory`].
-    pub required: bool,
-    /// What is sent, in words: `http GET http://10.0.0.1:8080/health`.
-    pub stimulus: String,
-    /// The schedule.
-    pub interval: Span,
-    /// When a probe has failed.
-    pub timeout: Span,
-    /// `fresh` or `pooled`.
-    pub connection: String,
 }
 
 /// What the verdict depends on.
@@ -247,8 +216,8 @@ impl Settings {
     pub fn reworded(&self, other: &Self) -> Vec<String> {
         let pairs = self.probes.iter().filter_map(|probe| {
             let same = other.probes.iter().find(|other| other.endpoint == probe.endpoint)?;
-            (same.stimulus != probe.stimulus)
-                .then(|| format!("{}: {}; {}", probe.endpoint, probe.stimulus, same.stimulus))
+            (same.rules.stimulus != probe.rules.stimulus)
+                .then(|| format!("{}: {}; {}", probe.endpoint, probe.rules.stimulus, same.rules.stimulus))
         });
         pairs.collect()
     }
@@ -307,17 +276,17 @@ struct ComparableProbe<'a> {
     required: bool,
     interval: Span,
     timeout: Span,
-    connection: &'a str,
+    connection: Connection,
 }
 
-impl<'a> From<&'a Probe> for ComparableProbe<'a> {
-    fn from(probe: &'a Probe) -> Self {
+impl<'a> From<&'a EndpointProbe> for ComparableProbe<'a> {
+    fn from(probe: &'a EndpointProbe) -> Self {
         Self {
             endpoint: &probe.endpoint,
             required: probe.required,
-            interval: probe.interval,
-            timeout: probe.timeout,
-            connection: &probe.connection,
+            interval: probe.rules.interval,
+            timeout: probe.rules.timeout,
+            connection: probe.rules.connection,
         }
     }
 }
@@ -358,7 +327,7 @@ fn differences(path: &str, a: &Value, b: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Nothing;
+    use crate::model::{Nothing, ProbeRules};
 
     fn settings() -> Settings {
         let ready = Ready {
@@ -391,13 +360,15 @@ mod tests {
 
     #[test]
     fn a_reworded_stimulus_leaves_runs_comparable_and_is_told() {
-        let probe = |stimulus: &str, timeout| Probe {
+        let probe = |stimulus: &str, timeout| EndpointProbe {
             endpoint: "ingress@n1".to_owned(),
             required: true,
-            stimulus: stimulus.to_owned(),
-            interval: Span::millis(10),
-            timeout,
-            connection: "fresh".to_owned(),
+            rules: ProbeRules {
+                stimulus: stimulus.to_owned(),
+                interval: Span::millis(10),
+                timeout,
+                connection: Connection::Fresh,
+            },
         };
         let with = |probe| Settings { probes: vec![probe], ..settings() };
         let (a, b) = (with(probe("http GET /", Span::secs(1))), with(probe("GET / by HTTP", Span::secs(1))));

@@ -42,7 +42,7 @@ pub fn cut_off(record: &RecoveryRecord) -> Option<BTreeSet<String>> {
         return None;
     }
     if let Shape::Isolate(isolated) = &record.shape.resolved {
-        return Some(isolated.iter().cloned().collect());
+        return Some(isolated.iter().map(ToString::to_string).collect());
     }
     let largest = sides.iter().map(BTreeSet::len).max()?;
     let mut rest = (0..sides.len()).filter(|&at| sides[at].len() == largest);

@@ -1,6 +1,7 @@
 //! What one recovery record says to statistics.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use crate::api::{ClusterOutage, CoverageState, EndpointRecord, LinkRecord, Outage, Outcome, RecoveryRecord};
 use crate::clock::MonoNs;
@@ -320,7 +321,7 @@ const LABEL: usize = 120;
 
 /// A shape as the command line writes it; very long ones are cut and end in a digest, so that equal labels are
 /// equal shapes.
-pub fn label(shape: &Shape) -> String {
+pub fn label<P: Display + Ord>(shape: &Shape<P>) -> String {
     let text = match shape {
         // Peers of a group in one order: the same cut has the same words.
         Shape::Isolate(peers) => format!("isolate {}", sorted(peers).join(",")),
@@ -330,11 +331,9 @@ pub fn label(shape: &Shape) -> String {
                 groups.iter().map(|group| sorted(group).join(",")).collect::<Vec<_>>().join(" ")
             )
         }
-        Shape::Between([first, second]) => format!("between {} {}", first.join(","), second.join(",")),
-        Shape::Halves(_) => "halves".to_owned(),
-        Shape::RandomHalves(_) => "random-halves".to_owned(),
-        Shape::RandomNode(_) => "random-node".to_owned(),
-        Shape::MajoritiesRing(_) => "majorities-ring".to_owned(),
+        Shape::Between(groups) => {
+            format!("between {}", groups.each_ref().map(|group| listed(group)).join(" "))
+        }
         Shape::Bridge(bridge) => format!("bridge {}", bridge.via),
         Shape::Links(links) => {
             format!(
@@ -343,10 +342,13 @@ pub fn label(shape: &Shape) -> String {
             )
         }
         Shape::Grudge(grudge) => {
-            let drops = |(dst, srcs): (&PeerName, &Vec<String>)| format!("{}<{}", dst.0, srcs.join(","));
+            let drops = |(dst, srcs): (&P, &Vec<P>)| format!("{dst}<{}", listed(srcs));
             format!("grudge {}", grudge.iter().map(drops).collect::<Vec<_>>().join(" "))
         }
         Shape::Preset(name) => format!("preset {name}"),
+        Shape::Halves(_) | Shape::RandomHalves(_) | Shape::RandomNode(_) | Shape::MajoritiesRing(_) => {
+            shape.word().to_owned()
+        }
     };
     if text.chars().count() <= LABEL {
         return text;
@@ -354,19 +356,23 @@ pub fn label(shape: &Shape) -> String {
     format!("{}… #{:08x}", text.chars().take(LABEL - 12).collect::<String>(), digest(&text) >> 32)
 }
 
-fn sorted(peers: &[String]) -> Vec<&str> {
-    let mut peers: Vec<&str> = peers.iter().map(String::as_str).collect();
+fn sorted<P: Display>(peers: &[P]) -> Vec<String> {
+    let mut peers: Vec<String> = peers.iter().map(P::to_string).collect();
     peers.sort_unstable();
     peers
 }
 
-fn isolated(resolved: &Shape) -> Option<String> {
+fn listed<P: Display>(peers: &[P]) -> String {
+    peers.iter().map(P::to_string).collect::<Vec<_>>().join(",")
+}
+
+fn isolated(resolved: &Shape<PeerName>) -> Option<String> {
     match resolved {
         Shape::Isolate(peers) if !peers.is_empty() => Some(sorted(peers).join(",")),
         Shape::Split(groups) => {
             let mut alone = groups.iter().filter(|group| group.len() == 1);
             let first = alone.next()?;
-            alone.next().is_none().then(|| first[0].clone())
+            alone.next().is_none().then(|| first[0].to_string())
         }
         _ => None,
     }
@@ -459,12 +465,13 @@ mod tests {
     #[test]
     fn labels_are_short_and_tell_shapes_apart() {
         let many = |last: &str| {
-            Shape::Isolate((0..300).map(|at| format!("n{at}")).chain([last.to_owned()]).collect())
+            let names = (0..300).map(|at| format!("n{at}")).chain([last.to_owned()]);
+            Shape::Isolate(names.map(PeerName).collect())
         };
         let (a, b) = (label(&many("x")), label(&many("y")));
         assert!(a != b && a.chars().count() <= LABEL, "{a}");
         assert_eq!(
-            label(&Shape::Split(vec![vec!["n1".into(), "n2".into()], vec!["n3".into()]])),
+            label::<PeerName>(&Shape::Split(vec![vec!["n1".into(), "n2".into()], vec!["n3".into()]])),
             "split n1,n2 n3"
         );
         assert_eq!(

@@ -57,6 +57,7 @@ fn views(endpoints: &Value, heal: i64) -> Vec<ProbeView> {
                 scheduled_ns: MonoNs(due.cast_unsigned()),
                 done_ns: MonoNs((due + pair[1].abs() * 1000).cast_unsigned()),
                 error: (pair[1] < 0).then(|| "timeout after 1s".to_owned()),
+                code: None,
             });
         }
     }

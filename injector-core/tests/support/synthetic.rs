@@ -10,10 +10,10 @@ use injector_core::api::{
     RecoveryRecord, ShapePair, Stamped, TcpState,
 };
 use injector_core::clock::{MonoNs, Span, WallNs};
-use injector_core::model::{Direction, NamedLink, Nothing, Shape};
-use injector_core::run::dir::{
-    CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, Probe, Ready, RunDir, Settings, Versions,
+use injector_core::model::{
+    Connection, Direction, EndpointProbe, NamedLink, Nothing, ProbeRules, Ready, Shape,
 };
+use injector_core::run::dir::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, RunDir, Settings, Versions};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -23,13 +23,15 @@ const OBSERVE: u64 = 12 * SECOND;
 const PEERS: [&str; 3] = ["n1", "n2", "n3"];
 
 pub fn campaign(trials: u64) -> Campaign {
-    let probe = |base: &str, peer: &str, required, port| Probe {
+    let probe = |base: &str, peer: &str, required, port| EndpointProbe {
         endpoint: format!("{base}@{peer}"),
         required,
-        stimulus: format!("http GET http://10.0.0.{}:{port}/", &peer[1..]),
-        interval: Span::millis(10),
-        timeout: Span::secs(1),
-        connection: "fresh".to_owned(),
+        rules: ProbeRules {
+            stimulus: format!("http GET http://10.0.0.{}:{port}/", &peer[1..]),
+            interval: Span::millis(10),
+            timeout: Span::secs(1),
+            connection: Connection::Fresh,
+        },
     };
     Campaign {
         schema: CAMPAIGN_SCHEMA,
@@ -222,7 +224,7 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         warnings: Vec::new(),
         shape: ShapePair {
             asked: Shape::RandomNode(Nothing {}),
-            resolved: Shape::Isolate(vec![plant.isolated.to_owned()]),
+            resolved: Shape::Isolate(vec![plant.isolated.into()]),
             direction: Direction::Both,
         },
         seed: Some(trial),
@@ -287,6 +289,7 @@ pub fn probes(record: &RecoveryRecord) -> Vec<ProbeView> {
                 scheduled_ns: MonoNs(scheduled),
                 done_ns: MonoNs(scheduled + if fails { 40_000_000 } else { 3_000_000 }),
                 error: fails.then(|| "timed out <1s>".to_owned()),
+                code: None,
             });
         }
     }

@@ -14,23 +14,11 @@ use injector_core::campaign::{rate, stop_when};
 use injector_core::clock::{Span, WallNs};
 use injector_core::model::{Direction, Flap, Neighbour, Percent, Scope, Traffic, seed};
 use injector_core::run::settings::StopWhen;
+use injector_core::topology::words;
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 recovered or done · 1 not recovered · 2 unknown, censored, undecided or our own failure · \
 64 wrong usage or bad config · 69 daemon not reachable · 77 not permitted";
-
-const SHAPES: &str = "\
-Shapes:
-  isolate n1 [n2 …]        cut these peers, as one group, off from all the others
-  split n1,n2 n3 …         cut these groups off from each other
-  between n1,n2 n3         cut these two groups off from each other, and no one else
-  halves | random-halves   a smaller first and a larger second half
-  random-node              isolate one peer, drawn
-  majorities-ring          every peer of a drawn ring sees a majority, no two the same one
-  bridge n3                two halves, and n3, of the second half, hears both
-  links n1:n2 …            exactly these directed links
-  grudge JSON              {\"n1\": [\"n2\"]}: n1 drops from n2; @FILE and - read it
-  preset NAME              a shape that the config names";
 
 const MEASURE: &str = "\
 A trial: wait until the endpoints that gate are healthy, cut, hold, heal, measure until the record is final, cool
@@ -111,7 +99,7 @@ pub enum Command {
     #[command(after_help = "The exit code is 1 if something keeps the daemon from its work.")]
     Doctor(Doctor),
     /// Cut
-    #[command(after_help = SHAPES)]
+    #[command(after_help = words::help())]
     Partition(Partition),
     /// Heal; one that has ended tells when and by what
     Heal(Heal),

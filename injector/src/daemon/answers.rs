@@ -83,7 +83,9 @@ impl State {
                 let at = asked.wire.and_then(|id| seen.as_ref()?.get(&id).copied());
                 let sample = samples.remove(&EndpointId(index));
                 let (scheduled, done, error) = match sample {
-                    Some(sample) => (sample.scheduled, sample.done, sample.error),
+                    Some(sample) => {
+                        (sample.scheduled, sample.done, sample.failure.map(|failure| failure.text))
+                    }
                     None => (looked.begun, MonoNs::now(), Some(NO_ANSWER.to_owned())),
                 };
                 EndpointAnswer {

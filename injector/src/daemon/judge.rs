@@ -5,7 +5,7 @@ use injector_common::record::{LinkStamps, counter};
 use super::partition::{Experiment, Partition, Pressures, named};
 use super::state::State;
 use injector_core::api::{
-    Coverage, CoverageState, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView,
+    Coverage, CoverageState, EndpointView, EventKind, First, LinkRecord, PartitionState, PeerView, ProbeView,
     RecoveryRecord, ShapePair, Status, Uncovered, Warning, WarningCode,
 };
 use injector_core::clock::MonoNs;
@@ -221,11 +221,11 @@ impl State {
         for (link, stamps) in self.stamps(life) {
             let subject = named(&self.config.names, link).to_string();
             for (what, stamp) in [
-                ("drop", stamps.first_drop),
-                ("packet", stamps.first_packet),
-                ("syn", stamps.first_syn),
-                ("synack", stamps.first_synack),
-                ("data", stamps.first_data),
+                (First::Drop, stamps.first_drop),
+                (First::Packet, stamps.first_packet),
+                (First::Syn, stamps.first_syn),
+                (First::Synack, stamps.first_synack),
+                (First::Data, stamps.first_data),
             ] {
                 firsts.push((subject.clone(), what, stamp));
             }
@@ -233,7 +233,7 @@ impl State {
         for (wire, stamp) in self.kernel.responses(slot, generation).unwrap_or_default() {
             let endpoints = self.wire_ids.iter().filter(|(_, id)| **id == wire);
             for (endpoint, _) in endpoints {
-                firsts.push((self.config.endpoints[endpoint.0].name.clone(), "response", stamp));
+                firsts.push((self.config.endpoints[endpoint.0].name.clone(), First::Response, stamp));
             }
         }
         firsts.sort_by_key(|(.., stamp)| *stamp);
@@ -243,7 +243,7 @@ impl State {
             if !self.experiment(generation).announced.insert(key) {
                 continue;
             }
-            let (name, what) = (name.clone(), what.to_owned());
+            let name = name.clone();
             self.event(MonoNs::now(), EventKind::First { name, generation, what, subject, stamp_ns });
         }
     }
@@ -256,12 +256,7 @@ impl State {
         }
         let mut probes: Vec<ProbeView> = (0..self.config.endpoints.len())
             .flat_map(|index| self.samples.since(EndpointId(index), samples_from[index]))
-            .map(|sample| ProbeView {
-                endpoint: self.config.endpoints[sample.endpoint.0].name.clone(),
-                scheduled_ns: sample.scheduled,
-                done_ns: sample.done,
-                error: sample.error.clone(),
-            })
+            .map(|sample| ProbeView::new(&self.config.endpoints[sample.endpoint.0].name, sample))
             .collect();
         probes.sort_by_key(|probe| probe.scheduled_ns);
         probes

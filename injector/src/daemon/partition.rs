@@ -6,13 +6,13 @@ use crate::daemon::interfaces::CutLinks;
 use crate::daemon::verify::Check;
 use crate::daemon::witness::Witness;
 use injector_core::api::{
-    CoverageState, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState, PartitionView,
+    CoverageState, First, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState, PartitionView,
     ProbeView, RecoveryRecord, TcpState, Warning,
 };
 use injector_core::clock::{MonoNs, Span};
 use injector_core::ledger::{Entry, Life};
 use injector_core::measure::host::Pressure;
-use injector_core::model::{Link, NamedLink, PeerNames, Protocol, Scope, Shape};
+use injector_core::model::{Link, NamedLink, PeerName, PeerNames, Protocol, Scope, Shape};
 
 /// One partition: its place in life, which the ledger keeps, and its experiment.
 pub type Partition = Entry<Experiment>;
@@ -22,7 +22,7 @@ pub struct Experiment {
     /// As asked, defaults filled in.
     pub request: PartitionRequest,
     /// The shape after drawing.
-    pub resolved: Shape,
+    pub resolved: Shape<PeerName>,
     /// The seed, if something was drawn.
     pub seed: Option<u64>,
     /// How long after the heal the cluster may take.
@@ -50,7 +50,7 @@ pub struct Experiment {
     /// The data plane's counters at the cut.
     pub counters_before: Vec<u64>,
     /// First events that were announced.
-    pub announced: HashSet<(String, &'static str)>,
+    pub announced: HashSet<(String, First)>,
     /// The final record.
     pub record: Option<Box<RecoveryRecord>>,
     /// Every probe of the record, kept for a while.

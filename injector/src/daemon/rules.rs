@@ -2,19 +2,13 @@
 
 use std::fmt::Write as _;
 
-use injector_core::api::{ProbeRules, Rules};
-use injector_core::config::{Config, Connection, Endpoint, ProbeKind};
+use injector_core::api::Rules;
+use injector_core::config::{Config, Endpoint, ProbeKind};
+use injector_core::model::ProbeRules;
 
 /// What decides verdicts.
 pub(super) fn of(config: &Config) -> Rules {
-    Rules {
-        consecutive: config.ready.consecutive,
-        observe: config.ready.observe,
-        observe_max: config.ready.observe_max,
-        tolerate: config.ready.tolerate,
-        deadline: config.deadline,
-        max_for: config.max_for,
-    }
+    Rules { ready: config.ready, deadline: config.deadline, max_for: config.max_for }
 }
 
 /// How an endpoint is probed.
@@ -28,11 +22,7 @@ pub(super) fn probe(endpoint: &Endpoint) -> ProbeRules {
         stimulus: filled(&stimulus(&endpoint.probe.kind)),
         interval: endpoint.probe.interval,
         timeout: endpoint.probe.timeout,
-        connection: match endpoint.probe.connection {
-            Connection::Fresh => "fresh",
-            Connection::Pooled => "pooled",
-        }
-        .to_owned(),
+        connection: endpoint.probe.connection,
     }
 }
 

@@ -73,7 +73,7 @@ mod tests {
             scheduled: MonoNs(at),
             begun: MonoNs(at),
             done: MonoNs(at),
-            error: None,
+            failure: None,
             source: None,
         }
     }

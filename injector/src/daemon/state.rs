@@ -279,11 +279,11 @@ impl State {
     pub fn sample(&mut self, sample: Sample) {
         let endpoint = sample.endpoint;
         let done = sample.done;
-        let error = sample.error.clone();
+        let error = sample.failure.as_ref().map(|failure| failure.text.clone());
         self.samples.add(sample);
         let wanted = self.config.ready.consecutive as usize;
         let last = self.samples.last(endpoint, wanted);
-        let healthy = (last.len() == wanted).then(|| last.iter().all(|sample| sample.error.is_none()));
+        let healthy = (last.len() == wanted).then(|| last.iter().all(|sample| sample.failure.is_none()));
         if error.is_some() {
             self.last_error[endpoint.0].clone_from(&error);
         }

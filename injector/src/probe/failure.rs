@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use injector_core::clock::Span;
+use injector_core::sample::FailureCode;
 
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +47,24 @@ fn suffix(message: &str) -> String {
 }
 
 impl Failure {
+    pub(super) fn code(&self) -> FailureCode {
+        match self {
+            Self::Timeout(_) => FailureCode::Timeout,
+            Self::Connect(_) => FailureCode::Connect,
+            Self::Exchange(_) | Self::TooLong(_) | Self::NoGrpcStatus | Self::GrpcMessage => {
+                FailureCode::Exchange
+            }
+            Self::Status { .. }
+            | Self::Body(_)
+            | Self::GrpcStatus { .. }
+            | Self::Health(_)
+            | Self::Exit(_)
+            | Self::Signal(_) => FailureCode::Answer,
+            Self::NoUser(_) | Self::Run { .. } => FailureCode::Command,
+            Self::Target(_) | Self::Request { .. } => FailureCode::Settings,
+        }
+    }
+
     pub(super) fn exchange(error: &(dyn Error + 'static)) -> Self {
         Self::Exchange(root_cause(error))
     }

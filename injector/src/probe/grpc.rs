@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use super::failure::Failure;
 use super::fill::Values;
 use super::tcp;
-use injector_core::config::Connection;
+use injector_core::model::Connection;
 
 const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 /// gRPC's own usual limit for a received message.

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use super::failure::Failure;
 use super::fill::Values;
 use super::tcp;
-use injector_core::config::Connection;
+use injector_core::model::Connection;
 
 /// Probes of one endpoint seldom overlap; more idle connections than this are closed.
 const IDLE_CONNECTIONS: usize = 4;

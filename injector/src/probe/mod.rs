@@ -23,7 +23,7 @@ use failure::Failure;
 use fill::{Place, Values};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::config::{Endpoint, ProbeKind};
-use injector_core::sample::{EndpointId, Sample};
+use injector_core::sample::{EndpointId, ProbeFailure, Sample};
 pub use schedule::{IDLE_INTERVAL, Rate, run};
 
 /// How long a looked up source address is taken for the present one.
@@ -93,12 +93,12 @@ impl Prober {
         let begun = MonoNs::now();
         let answer = tokio::time::timeout(self.timeout.0, self.ask(&values)).await;
         let done = MonoNs::now();
-        let error = match answer {
-            Ok(Ok(())) => None,
-            Ok(Err(failure)) => Some(failure.to_string()),
-            Err(_) => Some(Failure::Timeout(self.timeout).to_string()),
+        let failure = match answer {
+            Ok(answer) => answer.err(),
+            Err(_) => Some(Failure::Timeout(self.timeout)),
         };
-        Sample { endpoint: self.endpoint, scheduled, begun, done, error, source: self.source(begun) }
+        let failure = failure.map(|failure| ProbeFailure::new(failure.code(), failure.to_string()));
+        Sample { endpoint: self.endpoint, scheduled, begun, done, failure, source: self.source(begun) }
     }
 
     /// The source address of a route to the endpoint's address, from this thread's namespace. A command may go anywhere.

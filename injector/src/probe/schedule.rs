@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use super::Prober;
 use injector_core::clock::{MonoNs, Span};
 use injector_core::config::Endpoint;
-use injector_core::sample::{EndpointId, HELD_UP, Sample};
+use injector_core::sample::{EndpointId, FailureCode, ProbeFailure, Sample};
 
 /// The interval between probes while nobody measures.
 pub const IDLE_INTERVAL: Span = Span::millis(500);
@@ -88,16 +88,17 @@ fn send_due(
     let skipped = ticks.len().saturating_sub(MAX_BURST);
     for (at, &scheduled) in ticks.iter().enumerate() {
         let refusal = if at < skipped {
-            Some(format!("{HELD_UP} by {} ticks: not sent", ticks.len()))
+            let text = format!("the prober fell behind by {} ticks: not sent", ticks.len());
+            Some(ProbeFailure::new(FailureCode::Unsent, text))
         } else if under_way.len() >= limit {
-            Some(format!("{limit} probes in flight: not sent"))
+            Some(ProbeFailure::new(FailureCode::InFlight, format!("{limit} probes in flight: not sent")))
         } else {
             None
         };
-        if let Some(error) = refusal {
+        if refusal.is_some() {
             let now = MonoNs::now();
             let sample =
-                Sample { endpoint, scheduled, begun: now, done: now, error: Some(error), source: None };
+                Sample { endpoint, scheduled, begun: now, done: now, failure: refusal, source: None };
             // Without a receiver the loop ends at its next turn.
             let _ = sink.send(sample);
             continue;
@@ -185,7 +186,7 @@ mod tests {
             while under_way.join_next().await.is_some() {}
             let mut errors = Vec::new();
             while let Ok(sample) = results.try_recv() {
-                errors.push((sample.scheduled, sample.error.unwrap()));
+                errors.push((sample.scheduled, sample.failure.unwrap().text));
             }
             errors.sort();
             let texts: Vec<&str> = errors.iter().map(|(_, error)| error.as_str()).collect();

@@ -21,7 +21,8 @@ use tokio::task::LocalSet;
 
 use super::{EndpointId, Rate, Sample, run};
 use injector_core::clock::Span;
-use injector_core::config::{Connection, Endpoint, Probe, ProbeKind, Role};
+use injector_core::config::{Endpoint, Probe, ProbeKind, Role};
+use injector_core::model::Connection;
 
 /// Runs a test as the daemon runs probes: on one thread, with a `LocalSet`.
 pub(super) fn on_one_thread<F: Future>(test: F) -> F::Output {

@@ -8,7 +8,8 @@ use super::test_server::{
     GrpcAnswer, answer, call, endpoint, get, grpc, on_one_thread, read_head, run_for, serve,
 };
 use super::*;
-use injector_core::config::Connection;
+use injector_core::model::Connection;
+use injector_core::sample::FailureCode;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const HEALTH: &str = "grpc.health.v1.Health/Check";
@@ -22,7 +23,7 @@ fn grid_is_even(samples: &[Sample], interval: Duration) {
 }
 
 fn failure(config: &Endpoint) -> String {
-    on_one_thread(once(EndpointId(3), config, Some("n1"))).error.expect("a failure")
+    on_one_thread(once(EndpointId(3), config, Some("n1"))).failure.expect("a failure").text
 }
 
 /// Serves every connection with fixed pieces and probes it once.
@@ -53,7 +54,7 @@ fn a_hanging_server_delays_neither_the_grid_nor_the_stamp() {
         let samples = run_for(endpoint(address, get(address)), Duration::from_millis(1200)).await;
         grid_is_even(&samples, Duration::from_millis(10));
         assert!(samples.len() >= 115, "{}", samples.len());
-        assert!(samples.iter().all(|sample| sample.error.is_none()), "{samples:?}");
+        assert!(samples.iter().all(|sample| sample.failure.is_none()), "{samples:?}");
         let first = &samples[0];
         assert!(first.scheduled.saturating_since(begin) < Duration::from_millis(300));
         assert!(took(first) >= Duration::from_millis(590), "{first:?}");
@@ -73,7 +74,7 @@ fn an_answer_is_stamped_at_its_last_byte() {
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n";
     let wait = Duration::from_millis(100);
     let sample = once_against(vec![(NOW, head), (wait, "ab"), (wait, "cd"), (wait, "ef")], |_| ());
-    assert_eq!(sample.error, None);
+    assert_eq!(sample.failure, None);
     assert_eq!(sample.endpoint, EndpointId(3));
     assert!(took(&sample) >= Duration::from_millis(300), "{sample:?}");
 }
@@ -93,7 +94,7 @@ fn a_body_that_is_cut_short_is_a_failure() {
         .await;
         once(EndpointId(0), &endpoint(address, get(address)), None).await
     });
-    assert!(sample.error.unwrap().contains("end of file"));
+    assert!(sample.failure.unwrap().text.contains("end of file"));
 }
 
 #[test]
@@ -113,7 +114,8 @@ fn failures_are_told_in_few_words() {
     assert!(failure(&endpoint(refused, name)).contains("is not an IP address"));
 
     let bad = vec![(NOW, "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")];
-    assert_eq!(once_against(bad.clone(), |_| ()).error.unwrap(), "status 503, expected 2xx");
+    let failure = once_against(bad.clone(), |_| ()).failure.unwrap();
+    assert_eq!((failure.code, failure.text.as_str()), (FailureCode::Answer, "status 503, expected 2xx"));
     let expect = |wanted: u16, text: Option<&'static str>| {
         move |config: &mut Endpoint| {
             if let ProbeKind::Http { status, body_contains, .. } = &mut config.probe.kind {
@@ -122,14 +124,18 @@ fn failures_are_told_in_few_words() {
             }
         }
     };
-    assert_eq!(once_against(bad, expect(503, None)).error, None);
+    assert_eq!(once_against(bad, expect(503, None)).failure, None);
     let ok = vec![(NOW, OK)];
-    assert_eq!(once_against(ok.clone(), expect(201, None)).error.unwrap(), "status 200, expected 201");
-    assert_eq!(once_against(ok.clone(), expect(200, Some("ready"))).error.unwrap(), "body without \"ready\"");
-    assert_eq!(once_against(ok.clone(), expect(200, Some("k"))).error, None);
+    assert_eq!(once_against(ok.clone(), expect(201, None)).failure.unwrap().text, "status 200, expected 201");
+    assert_eq!(
+        once_against(ok.clone(), expect(200, Some("ready"))).failure.unwrap().text,
+        "body without \"ready\""
+    );
+    assert_eq!(once_against(ok.clone(), expect(200, Some("k"))).failure, None);
     let slow = vec![(Duration::from_secs(5), OK)];
     let sample = once_against(slow, |config| config.probe.timeout = Span::millis(150));
-    assert_eq!(sample.error.as_deref(), Some("timeout after 150ms"));
+    let failure = sample.failure.as_ref().unwrap();
+    assert_eq!((failure.code, failure.text.as_str()), (FailureCode::Timeout, "timeout after 150ms"));
     assert!(took(&sample) >= Duration::from_millis(150));
 }
 
@@ -152,7 +158,7 @@ fn requests_carry_what_the_config_says_and_nothing_else() {
         }
         let prober = Prober::new(EndpointId(0), &config, Some("n1"));
         for _ in 0..2 {
-            assert_eq!(prober.sample(MonoNs::now()).await.error, None);
+            assert_eq!(prober.sample(MonoNs::now()).await.failure, None);
         }
         [heads.recv().await.unwrap(), heads.recv().await.unwrap()].map(|head| (head, address))
     });
@@ -182,14 +188,14 @@ fn pooled_connections_are_kept_and_made_anew() {
         config.probe.connection = Connection::Pooled;
         let prober = Prober::new(EndpointId(0), &config, None);
         for probe in 0..9 {
-            assert_eq!(prober.sample(MonoNs::now()).await.error, None, "probe {probe}");
+            assert_eq!(prober.sample(MonoNs::now()).await.failure, None, "probe {probe}");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(accepted.get(), 3);
 
         let fresh = Prober::new(EndpointId(0), &endpoint(address, get(address)), None);
         for _ in 0..3 {
-            assert_eq!(fresh.sample(MonoNs::now()).await.error, None);
+            assert_eq!(fresh.sample(MonoNs::now()).await.failure, None);
         }
         assert_eq!(accepted.get(), 6);
     });
@@ -200,7 +206,7 @@ fn grpc_once(method: &str, planted: GrpcAnswer) -> Option<String> {
         let (address, _) = serve(move |stream| grpc(stream, planted)).await;
         let sample = once(EndpointId(0), &endpoint(address, call(address, method)), None).await;
         assert!(took(&sample) >= planted.delay);
-        sample.error
+        sample.failure.map(|failure| failure.text)
     })
 }
 
@@ -238,7 +244,7 @@ fn pooled_grpc_shares_one_connection_until_it_fails() {
         config.probe.connection = Connection::Pooled;
         let prober = Prober::new(EndpointId(0), &config, None);
         for _ in 0..5 {
-            assert_eq!(prober.sample(MonoNs::now()).await.error, None);
+            assert_eq!(prober.sample(MonoNs::now()).await.failure, None);
         }
         assert_eq!(accepted.get(), 1);
 
@@ -249,7 +255,10 @@ fn pooled_grpc_shares_one_connection_until_it_fails() {
         config.probe.timeout = Span::millis(100);
         let prober = Prober::new(EndpointId(0), &config, None);
         for expected in 1..=2 {
-            assert_eq!(prober.sample(MonoNs::now()).await.error.as_deref(), Some("timeout after 100ms"));
+            assert_eq!(
+                prober.sample(MonoNs::now()).await.failure.map(|failure| failure.text).as_deref(),
+                Some("timeout after 100ms")
+            );
             assert_eq!(accepted.get(), expected, "a stuck connection is not used again");
         }
     });
@@ -269,15 +278,18 @@ fn exec(command: &[&str], user: Option<&str>, timeout: Span) -> Sample {
 fn exec_tells_exit_code_user_and_environment() {
     let long = Span::secs(20);
     let script = "test \"$PEER/$ADDRESS/$SEQ/$0\" = n1/10.0.0.1/0/10.0.0.1-n1-0";
-    assert_eq!(exec(&["sh", "-c", script, "{address}-{peer}-{seq}"], None, long).error, None);
-    assert_eq!(exec(&["sh", "-c", "exit 3"], None, long).error.unwrap(), "exit code 3");
-    assert_eq!(exec(&["sh", "-c", "kill -9 $$"], None, long).error.unwrap(), "killed by signal 9");
-    assert_eq!(exec(&["/no/such"], None, long).error.unwrap(), "run /no/such: no such file or directory");
-    let nobody = exec(&["true"], Some("no-such-user"), long).error.unwrap();
+    assert_eq!(exec(&["sh", "-c", script, "{address}-{peer}-{seq}"], None, long).failure, None);
+    assert_eq!(exec(&["sh", "-c", "exit 3"], None, long).failure.unwrap().text, "exit code 3");
+    assert_eq!(exec(&["sh", "-c", "kill -9 $$"], None, long).failure.unwrap().text, "killed by signal 9");
+    assert_eq!(
+        exec(&["/no/such"], None, long).failure.unwrap().text,
+        "run /no/such: no such file or directory"
+    );
+    let nobody = exec(&["true"], Some("no-such-user"), long).failure.unwrap().text;
     assert_eq!(nobody, "no user \"no-such-user\" on this host");
     if nix::unistd::geteuid().is_root() {
         let script = "test \"$(id -un)\" = nobody && test \"$(id -G)\" = \"$(id -G nobody)\"";
-        assert_eq!(exec(&["sh", "-c", script], Some("nobody"), long).error, None);
+        assert_eq!(exec(&["sh", "-c", script], Some("nobody"), long).failure, None);
     }
 }
 
@@ -287,7 +299,8 @@ fn exec_kills_the_whole_group_at_its_timeout() {
     let pids = folder.path().join("pids");
     let script = format!("sleep 60 & echo $! > {}; wait", pids.display());
     let sample = exec(&["sh", "-c", &script], None, Span::millis(700));
-    assert_eq!(sample.error.as_deref(), Some("timeout after 700ms"));
+    let failure = sample.failure.as_ref().unwrap();
+    assert_eq!((failure.code, failure.text.as_str()), (FailureCode::Timeout, "timeout after 700ms"));
     let pid: i32 = std::fs::read_to_string(&pids).unwrap().trim().parse().unwrap();
     let gone = (0..100).any(|_| {
         std::thread::sleep(Duration::from_millis(20));
@@ -318,15 +331,12 @@ fn a_late_prober_still_reports_every_tick() {
         }
         samples.sort_by_key(|sample| sample.scheduled);
         grid_is_even(&samples, Duration::from_millis(2));
-        let unsent: Vec<&Sample> = samples
-            .iter()
-            .filter(|sample| sample.error.as_deref().is_some_and(|error| error.contains("fell behind")))
-            .collect();
+        let unsent: Vec<&Sample> = samples.iter().filter(|sample| sample.is_unsent()).collect();
         assert!(unsent.len() >= 140, "{}", unsent.len());
         let sent_late = samples
             .iter()
             .filter(|sample| {
-                sample.error.is_none() && sample.begun.saturating_since(sample.scheduled).as_millis() > 20
+                sample.failure.is_none() && sample.begun.saturating_since(sample.scheduled).as_millis() > 20
             })
             .count();
         assert!(sent_late >= 50, "{sent_late}");

@@ -107,8 +107,9 @@ fn escape(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use injector_core::api::{EndpointView, ProbeRules, Rules};
+    use injector_core::api::{EndpointView, Rules};
     use injector_core::clock::MonoNs;
+    use injector_core::model::ProbeRules;
     use std::collections::BTreeMap;
 
     #[test]

@@ -175,7 +175,7 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
                 Asked::HealAll
             }
             Command::Partitions(reply) => {
-                let request = PartitionRequest::new(Shape::Isolate(vec!["n1".to_owned()]));
+                let request = PartitionRequest::new(Shape::Isolate(vec!["n1".into()]));
                 let _ = reply.send(vec![
                     view("recovered", PartitionState::Watched, &request),
                     view("old", PartitionState::Closed, &request),
@@ -183,7 +183,7 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
                 Asked::Other
             }
             Command::Enable { name, reply, .. } | Command::Partition { name, reply } => {
-                let request = PartitionRequest::new(Shape::Isolate(vec!["n1".to_owned()]));
+                let request = PartitionRequest::new(Shape::Isolate(vec!["n1".into()]));
                 let _ = reply.send(Ok(view(&name, PartitionState::Active, &request)));
                 Asked::Other
             }
@@ -258,7 +258,7 @@ fn view(name: &str, state: PartitionState, request: &PartitionRequest) -> Partit
         generation: 7,
         state,
         request: request.clone(),
-        resolved: request.shape.clone(),
+        resolved: Shape::Isolate(vec!["n1".into()]),
         seed: None,
         links: vec![link("n1", "n2"), link("n2", "n1")],
         effective: Some(stamped(1_000_000_000)),
@@ -278,7 +278,6 @@ fn record(name: &str) -> RecoveryRecord {
         "failed" => Some(Outcome::HarnessFailed),
         _ => None,
     };
-    let shape = Shape::Isolate(vec!["n1".to_owned()]);
     RecoveryRecord {
         schema: RECORD_SCHEMA,
         name: name.to_owned(),
@@ -286,7 +285,11 @@ fn record(name: &str) -> RecoveryRecord {
         clock: None,
         trial: None,
         attempt: None,
-        shape: ShapePair { asked: shape.clone(), resolved: shape, direction: Direction::Both },
+        shape: ShapePair {
+            asked: Shape::Isolate(vec!["n1".into()]),
+            resolved: Shape::Isolate(vec!["n1".into()]),
+            direction: Direction::Both,
+        },
         seed: None,
         hold_ns: Some(5_000_000_000),
         deadline_ns: 20_000_000_000,

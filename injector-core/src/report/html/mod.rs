@@ -391,7 +391,10 @@ fn how(page: &mut Page, run: &Run) {
         .map(|cell| format!("{} for {}", crate::stats::trial::label(&cell.shape), cell.hold));
     item("cuts", cells.collect::<Vec<_>>().join("; "));
     let probes = settings.probes.iter().map(|probe| {
-        format!("{}: {} every {} ({})", probe.endpoint, probe.stimulus, probe.interval, probe.connection)
+        format!(
+            "{}: {} every {} ({})",
+            probe.endpoint, probe.rules.stimulus, probe.rules.interval, probe.rules.connection
+        )
     });
     item("probes", probes.collect::<Vec<_>>().join("; "));
     let gates = &settings.gates;

@@ -75,7 +75,7 @@ pub fn late(directory: &Path, run: &Run) -> Result<Late, ReadError> {
         .probes
         .iter()
         .map(|probe| {
-            let bound = probe.interval.as_nanos().saturating_mul(u64::from(settings.ready.consecutive));
+            let bound = probe.rules.interval.as_nanos().saturating_mul(u64::from(settings.ready.consecutive));
             (probe.endpoint.as_str(), bound)
         })
         .collect();

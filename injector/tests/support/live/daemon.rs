@@ -275,15 +275,12 @@ pub fn runtime() -> Runtime {
 
 /// A request that isolates one peer, for a while.
 pub fn isolate(peer: &str, life: Duration) -> PartitionRequest {
-    PartitionRequest {
-        for_: Some(Span(life)),
-        ..PartitionRequest::new(Shape::Isolate(vec![peer.to_owned()]))
-    }
+    PartitionRequest { for_: Some(Span(life)), ..PartitionRequest::new(Shape::Isolate(vec![peer.into()])) }
 }
 
 /// A request for directed links.
 pub fn links(links: &[(&str, &str)], life: Duration) -> PartitionRequest {
-    let named = |(src, dst): &(&str, &str)| NamedLink { src: (*src).to_owned(), dst: (*dst).to_owned() };
+    let named = |(src, dst): &(&str, &str)| NamedLink { src: (*src).into(), dst: (*dst).into() };
     let shape = Shape::Links(links.iter().map(named).collect());
     PartitionRequest { for_: Some(Span(life)), ..PartitionRequest::new(shape) }
 }

@@ -12,7 +12,8 @@ use http::{Method, Uri};
 use super::Instance;
 use crate::clock::Span;
 use crate::config::read::{Node, Table};
-use crate::config::{Connection, Probe, ProbeKind};
+use crate::config::{Probe, ProbeKind};
+use crate::model::Connection;
 
 /// Below, a schedule is only lateness.
 const MIN_INTERVAL: Span = Span::millis(1);
