@@ -17,6 +17,11 @@ mod validate;
 
 pub use error::{ConfigError, ConfigErrors, SHOWN};
 
+/// The longest deadline and observation: every probe until then is kept in memory.
+pub const LONGEST_DEADLINE: Span = Span::secs(3600);
+/// The longest `max_for`.
+pub const LONGEST_FOR: Span = Span::secs(24 * 3600);
+
 /// A validated configuration: every name resolved, every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {

@@ -26,7 +26,7 @@ pub use request::{Owner, PartitionRequest, StartAt, Trial};
 pub use verify::{LinkCheck, Verify};
 pub use view::{
     AttachmentView, EnableRequest, EndpointAnswer, EndpointView, HealAnswer, Healed, HealedBy, LinkCounters,
-    MarkRequest, PartitionState, PartitionView, PeerView, ProbeRules, ProbeView, Rules, Stamped, Status,
-    WireSight,
+    LinkTotals, MarkRequest, PartitionState, PartitionView, PeerView, ProbeRules, ProbeView, Rules, Stamped,
+    Status, WireSight,
 };
 pub use warning::{Warning, WarningCode};

@@ -11,11 +11,15 @@ use crate::api::types::{
     WarningCode,
 };
 use crate::clock::{MonoNs, WallOffset};
+use crate::config::LONGEST_DEADLINE;
 use crate::datapath::{Datapath as _, DatapathError, execute};
 use crate::measure::Closed;
 use crate::model::{Link, PeerId, Percent, seed};
 use crate::plan::{self, Presence, SlotUse};
 use crate::topology::{self, TopologyError};
+
+/// The longest id of a request: a UUID has 36 bytes.
+const LONGEST_REQUEST_ID: usize = 128;
 
 impl State {
     pub(super) async fn apply(
@@ -85,6 +89,22 @@ impl State {
             return Err(
                 bad("deadline", "a deadline of no length can't be met".into()).remedy("write it as \"20s\"")
             );
+        }
+        if deadline > LONGEST_DEADLINE {
+            return Err(bad("deadline", format!("{deadline} is longer than {LONGEST_DEADLINE}"))
+                .remedy("shorten it: every probe until then is kept in memory"));
+        }
+        let parameter = |field: &str, detail: String| Problem::new(Code::BadParameter, detail).field(field);
+        if let Some(id) = &request.request_id
+            && (id.is_empty() || id.len() > LONGEST_REQUEST_ID)
+        {
+            let what = format!("a request_id has 1 to {LONGEST_REQUEST_ID} bytes, this one {}", id.len());
+            return Err(parameter("request_id", what).remedy("make a shorter one, such as a UUID"));
+        }
+        let endpoints = self.config.endpoints.len() * 2;
+        if request.advisory.len() > endpoints {
+            let what = format!("{} names, at most {endpoints}", request.advisory.len());
+            return Err(parameter("advisory", what).remedy("name each endpoint once"));
         }
         let most = injector_common::slot::MAX_SCOPES;
         if request.scopes.len() > most {
@@ -190,6 +210,7 @@ impl State {
             closed_by: None,
             broken: None,
             told: HashSet::new(),
+            counted: None,
             record: None,
             probes: Vec::new(),
             resolved,

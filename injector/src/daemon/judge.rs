@@ -273,10 +273,7 @@ impl State {
             attachments: self.interfaces.views().await,
             peers: self.peers(),
             coverage: self.interfaces.coverage_summary(&self.config),
-            partitions: (0..self.partitions.len())
-                .filter(|at| self.partitions[*at].is_open())
-                .map(|at| self.view(at))
-                .collect(),
+            partitions: self.summaries(Partition::is_open),
             endpoints: self
                 .config
                 .endpoints

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::api::types::{
-    CoverageState, Healed, HealedBy, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState,
-    PartitionView, ProbeView, RecoveryRecord, Stamped, TcpState, Warning,
+    CoverageState, Healed, HealedBy, LinkCounters, LinkCoverageView, LinkTotals, PartitionRequest,
+    PartitionState, PartitionView, ProbeView, RecoveryRecord, Stamped, TcpState, Warning,
 };
 use crate::clock::{MonoNs, Span, WallOffset};
 use crate::daemon::command::ConnectionId;
@@ -82,10 +82,23 @@ pub struct Partition {
     pub broken: Option<Broken>,
     /// Firsts already told as events.
     pub told: HashSet<(String, &'static str)>,
+    /// What its links had dropped when that was last counted.
+    pub counted: Option<Counted>,
     /// The final record.
     pub record: Option<Box<RecoveryRecord>>,
     /// Every probe of the record, kept for a while.
     pub probes: Vec<ProbeView>,
+}
+
+/// A sum over a partition's links.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    /// The sum.
+    pub totals: LinkTotals,
+    /// When it was made,
+    pub at: std::time::Instant,
+    /// and how long that took.
+    pub cost: std::time::Duration,
 }
 
 /// Readings of `/proc/pressure`; `None` where the kernel has none.
@@ -167,9 +180,20 @@ impl Partition {
             .collect()
     }
 
+    /// What its links dropped in all, after its record was closed.
+    pub fn final_totals(&self) -> LinkTotals {
+        let links = || self.record.iter().flat_map(|record| &record.links);
+        LinkTotals {
+            links: links().count(),
+            dropped_packets: Some(links().map(|link| link.dropped_packets).sum()),
+            dropped_bytes: Some(links().map(|link| link.dropped_bytes).sum()),
+        }
+    }
+
     /// Lets go of what only an open record needs.
     pub fn shrink(&mut self) {
         self.slot = None;
+        self.counted = None;
         self.still_cut = BTreeMap::new();
         self.cells = Vec::new();
         self.witness = Witness::default();
@@ -182,6 +206,24 @@ impl Partition {
     /// What the API shows of it; `links` are its counters as they are now.
     pub fn view(&self, names: &PeerNames, links: Vec<LinkCounters>) -> PartitionView {
         let committed = self.state != PartitionState::Prepared;
+        let sum = |of: fn(&LinkCounters) -> u64| Some(links.iter().map(of).sum());
+        let totals = LinkTotals {
+            links: links.len(),
+            dropped_packets: sum(|link| link.dropped_packets),
+            dropped_bytes: sum(|link| link.dropped_bytes),
+        };
+        let coverage = self.coverage.iter().filter(|link| !committed || link.state != CoverageState::Covered);
+        PartitionView {
+            links: Some(links),
+            coverage: Some(coverage.cloned().collect()),
+            not_here: Some(self.not_here.iter().map(|link| named(names, *link)).collect()),
+            ..self.summary(totals)
+        }
+    }
+
+    /// The same without what grows with its links.
+    pub fn summary(&self, totals: LinkTotals) -> PartitionView {
+        let committed = self.state != PartitionState::Prepared;
         PartitionView {
             name: self.name.clone(),
             generation: self.generation,
@@ -189,17 +231,13 @@ impl Partition {
             request: self.request.clone(),
             resolved: self.resolved.shape.clone(),
             seed: self.seed,
-            links,
+            totals,
+            links: None,
             effective: self.cut,
             ends_at_ns: committed.then_some(self.ends_at),
             healed: self.healed(),
-            coverage: self
-                .coverage
-                .iter()
-                .filter(|link| !committed || link.state != CoverageState::Covered)
-                .cloned()
-                .collect(),
-            not_here: self.not_here.iter().map(|link| named(names, *link)).collect(),
+            coverage: None,
+            not_here: None,
             warnings: self.warnings.clone(),
         }
     }

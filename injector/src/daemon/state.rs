@@ -1,9 +1,9 @@
 //! All state of the daemon, and what each command does to it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use injector_common::record::counter;
+use injector_common::record::{LinkStamps, counter};
 use tokio::sync::{broadcast, watch};
 
 use super::answers::Look;
@@ -12,11 +12,12 @@ use super::command::{Command, EventFeed};
 use super::interfaces::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::load::Load;
 use super::log::Log;
-use super::partition::{Partition, named};
+use super::partition::{Counted, Partition, named};
 use super::samples::Samples;
 use super::verify::{Control, Held};
 use crate::api::types::{
-    Code, Event, EventKind, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, Problem,
+    Code, Event, EventKind, HealedBy, LinkCounters, LinkTotals, PartitionRequest, PartitionState,
+    PartitionView, Problem,
 };
 use crate::clock::{MonoNs, WallOffset};
 use crate::config::{Config, Netns, Role};
@@ -32,6 +33,9 @@ const HOOKS_WATCHED_EVERY: Duration = Duration::from_millis(100);
 
 /// The same for all interfaces of the namespaces where we are on host ends.
 const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a view of many partitions may count what their links dropped: commands wait meanwhile.
+const COUNTING: Duration = Duration::from_millis(200);
 
 /// All state of the daemon.
 pub struct State {
@@ -149,8 +153,7 @@ impl State {
             Command::Heal { name, reply } => drop(reply.send(self.heal(&name))),
             Command::HealAll(reply) => drop(reply.send(Ok(self.heal_where(|_| true, HealedBy::Request)))),
             Command::Partitions(reply) => {
-                let views = (0..self.partitions.len()).map(|at| self.view(at)).collect();
-                let _ = reply.send(views);
+                let _ = reply.send(self.summaries(|_| true));
             }
             Command::Partition { name, reply } => {
                 let _ = reply.send(self.newest(&name).map(|at| self.view(at)));
@@ -358,11 +361,7 @@ impl State {
     }
 
     /// The drop counters of links, zero where nothing was dropped.
-    pub(super) fn counters_of(
-        &self,
-        links: &[Link],
-        stamps: &[(Link, injector_common::record::LinkStamps)],
-    ) -> Vec<LinkCounters> {
+    pub(super) fn counters_of(&self, links: &[Link], stamps: &[(Link, LinkStamps)]) -> Vec<LinkCounters> {
         links
             .iter()
             .map(|link| {
@@ -379,16 +378,51 @@ impl State {
     }
 
     /// The stamps of a slot, or none where the map can't be read (which is logged).
-    pub(super) fn stamps(
-        &self,
-        slot: SlotIndex,
-        partition: &Partition,
-    ) -> Vec<(Link, injector_common::record::LinkStamps)> {
+    pub(super) fn stamps(&self, slot: SlotIndex, partition: &Partition) -> Vec<(Link, LinkStamps)> {
         let links = &partition.resolved.links;
         self.kernel.link_stamps(slot, partition.generation, links).unwrap_or_else(|error| {
             tracing::error!(%error, "stamps could not be read");
             Vec::new()
         })
+    }
+
+    /// Some of the partitions, each without what grows with its links.
+    pub(super) fn summaries(&mut self, is_wanted: impl Fn(&Partition) -> bool) -> Vec<PartitionView> {
+        let end = Instant::now() + COUNTING;
+        let wanted: Vec<usize> =
+            (0..self.partitions.len()).filter(|at| is_wanted(&self.partitions[*at])).collect();
+        wanted
+            .into_iter()
+            .map(|at| {
+                let totals = self.totals(at, end);
+                self.partitions[at].summary(totals)
+            })
+            .collect()
+    }
+
+    /// What a partition's links have dropped. Counting many takes long: then an older sum is given, or none.
+    fn totals(&mut self, at: usize, end: Instant) -> LinkTotals {
+        let partition = &self.partitions[at];
+        let Some(slot) = partition.slot else { return partition.final_totals() };
+        let begin = Instant::now();
+        if let Some(counted) = partition.counted
+            && (begin >= end || begin - counted.at < counted.cost * 4)
+        {
+            return counted.totals;
+        }
+        let links = partition.resolved.links.len();
+        if begin >= end {
+            return LinkTotals { links, ..LinkTotals::default() };
+        }
+        let stamps = self.stamps(slot, partition);
+        let sum = |of: fn(&LinkStamps) -> u64| Some(stamps.iter().map(|(_, stamps)| of(stamps)).sum());
+        let totals = LinkTotals {
+            links,
+            dropped_packets: sum(|stamps| stamps.dropped_packets),
+            dropped_bytes: sum(|stamps| stamps.dropped_bytes),
+        };
+        self.partitions[at].counted = Some(Counted { totals, at: begin, cost: begin.elapsed() });
+        totals
     }
 
     pub(super) fn view(&self, at: usize) -> PartitionView {

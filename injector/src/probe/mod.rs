@@ -125,8 +125,8 @@ impl Prober {
         let done = MonoNs::now();
         let error = match answer {
             Ok(Ok(())) => None,
-            Ok(Err(failure)) => Some(failure.to_string()),
-            Err(_) => Some(Failure::Timeout(self.timeout).to_string()),
+            Ok(Err(failure)) => Some(failure.words()),
+            Err(_) => Some(Failure::Timeout(self.timeout).words()),
         };
         Sample { endpoint: self.endpoint, scheduled, begun, done, error, source: self.source(begun) }
     }

@@ -34,6 +34,7 @@ use self::places::Places;
 use super::types::{Code, Problem};
 use crate::daemon::command::{Command, ConnectionId, Handle};
 
+mod answer;
 mod caller;
 mod conduct;
 mod drain;
