@@ -122,7 +122,8 @@ pub(super) fn describe(view: &PartitionView) -> String {
 
 fn links(text: &mut String, view: &PartitionView) {
     const SHOWN: usize = 12;
-    let (links, not_here, coverage) = (list(&view.links), list(&view.not_here), list(&view.coverage));
+    let (links, not_here, coverage) =
+        (list(view.links.as_ref()), list(view.not_here.as_ref()), list(view.coverage.as_ref()));
     let names: Vec<String> =
         links.iter().take(SHOWN).map(|link| format!("{}→{}", link.src, link.dst)).collect();
     let more = view.totals.links.saturating_sub(names.len());
@@ -148,6 +149,6 @@ fn links(text: &mut String, view: &PartitionView) {
 }
 
 /// A list that the API may leave out.
-fn list<T>(list: &Option<Vec<T>>) -> &[T] {
-    list.as_deref().unwrap_or_default()
+fn list<T>(list: Option<&Vec<T>>) -> &[T] {
+    list.map_or(&[], Vec::as_slice)
 }

@@ -5,6 +5,7 @@ mod answers;
 mod closing;
 pub mod command;
 mod cut;
+pub mod descriptors;
 mod heal;
 mod interfaces;
 mod judge;
@@ -37,6 +38,7 @@ use crate::probe::Sample;
 use crate::rights::RightsError;
 use answers::Looked;
 use command::Command;
+use descriptors::TooFew;
 use interfaces::InterfaceEvent;
 use load::{Ground, Heard, Load};
 use log::Log;
@@ -70,6 +72,9 @@ pub enum StartError {
     /// A namespace is not there.
     #[error(transparent)]
     Netns(#[from] NetnsError),
+    /// It may not open enough files.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The rights that are not needed can't be given up.
     #[error(transparent)]
     Rights(#[from] RightsError),
@@ -120,6 +125,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let hangup = signal(SignalKind::hangup()).map_err(io("SIGHUP"))?;
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     let socket = ApiSocket::bind(&config.socket)?;
+    descriptors::raise(&config)?;
     let mut ground = Ground::prepare(&config)?;
     options.source.try_out();
     let (load, heard) = Load::start(config, &ground).await?;

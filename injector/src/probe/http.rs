@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use super::failure::Failure;
 use super::fill::Values;
 use super::tcp;
-use crate::config::Connection;
+use crate::config::{Connection, Text};
 
 /// Probes of one endpoint seldom overlap; more idle connections than this are closed.
 const IDLE_CONNECTIONS: usize = 4;
@@ -27,12 +27,12 @@ const BUFFER: usize = 64 * 1024;
 
 /// The settings of [`crate::config::ProbeKind::Http`].
 pub(super) struct Template {
-    pub url: String,
+    pub url: Text,
     pub method: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: Option<String>,
+    pub headers: BTreeMap<String, Text>,
+    pub body: Option<Text>,
     pub status: Option<u16>,
-    pub body_contains: Option<String>,
+    pub body_contains: Option<Text>,
 }
 
 /// One endpoint's HTTP client.
@@ -111,22 +111,29 @@ impl Http {
 
     fn request(&self, values: &Values<'_>) -> Result<(String, Request<Full<Bytes>>), Failure> {
         let template = &self.template;
-        let url = template.url.strip_prefix("http://").ok_or_else(|| Failure::Request {
-            what: "url",
-            reason: format!("\"{}\" does not begin with http://", template.url),
-        })?;
-        let (authority, path) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
-        let authority = values.fill_authority(authority);
-        let path = values.fill(path.split('#').next().unwrap_or_default());
+        let rest = |url: &str| {
+            let url = url.strip_prefix("http://")?;
+            let (authority, path) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
+            Some((authority.to_owned(), path.split('#').next().unwrap_or_default().to_owned()))
+        };
+        // Secrets are behind the host.
+        let filled = template.url.fill(|part| values.fill(part));
+        let (Some((authority, _)), Some((_, path))) = (rest(template.url.written()), rest(&filled)) else {
+            return Err(Failure::Request {
+                what: "url",
+                reason: "it does not begin with http://".to_owned(),
+            });
+        };
+        let authority = values.fill_authority(&authority);
         let path = if path.starts_with('/') { path } else { format!("/{path}") };
         let mut request = Request::builder().method(template.method.as_str()).uri(path);
         for (name, value) in &template.headers {
-            request = request.header(name, values.fill(value));
+            request = request.header(name, value.fill(|part| values.fill(part)));
         }
         if !template.headers.keys().any(|name| name.eq_ignore_ascii_case(header::HOST.as_str())) {
             request = request.header(header::HOST, &authority);
         }
-        let body = template.body.as_deref().map(|body| values.fill(body)).unwrap_or_default();
+        let body = template.body.as_ref().map(|body| body.fill(|part| values.fill(part))).unwrap_or_default();
         // Some servers refuse such a request without a length (411), and hyper tells none for an empty body.
         let has = |wanted: header::HeaderName| {
             template.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted.as_str()))
@@ -150,7 +157,8 @@ impl Http {
             return Err(Failure::Status { got: status.as_u16(), expected });
         }
         let mut body = response.into_body();
-        let mut search = template.body_contains.as_ref().map(|text| Search::for_text(text.as_bytes()));
+        let wanted = template.body_contains.as_ref().map(|text| text.fill(str::to_owned));
+        let mut search = wanted.as_ref().map(|text| Search::for_text(text.as_bytes()));
         let mut length = 0;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Failure::exchange(&error))?;
@@ -164,7 +172,9 @@ impl Http {
             }
         }
         match &template.body_contains {
-            Some(text) if !search.is_some_and(|search| search.found) => Err(Failure::Body(text.clone())),
+            Some(text) if !search.is_some_and(|search| search.found) => {
+                Err(Failure::Body(text.written().to_owned()))
+            }
             _ => Ok(()),
         }
     }

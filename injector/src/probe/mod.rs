@@ -104,7 +104,9 @@ impl Prober {
                 Kind::Grpc(grpc::Grpc::new(target.clone(), method, message, connection))
             }
             ProbeKind::Tcp { target } => Kind::Tcp { target: target.clone() },
-            ProbeKind::Exec { command, user } => Kind::Exec(exec::Exec::new(command.clone(), user.clone())),
+            ProbeKind::Exec { command, user, env } => {
+                Kind::Exec(exec::Exec::new(command.clone(), user.clone(), env.clone()))
+            }
         };
         Self {
             endpoint,
