@@ -23,5 +23,6 @@ pub mod probe;
 pub mod report;
 pub mod rights;
 pub mod stats;
+pub mod terminal;
 pub mod timeline;
 pub mod topology;
