@@ -11,7 +11,9 @@ fn sources(directory: &Path) -> String {
         if path.is_dir() {
             text += &sources(&path);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            text += &format!("\nfile {}\n", path.file_name().unwrap().display());
+            text += "\nfile ";
+            text += path.file_name().unwrap().to_str().unwrap();
+            text += "\n";
             text += &std::fs::read_to_string(&path).unwrap();
         }
     }
