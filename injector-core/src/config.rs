@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use http::header::HeaderValue;
 use ipnet::IpNet;
 
 use crate::clock::Span;
@@ -12,10 +13,17 @@ use crate::model::{Connection, PeerId, PeerNames, Ready, Scope, Shape};
 mod error;
 mod place;
 mod read;
+mod secret;
 pub mod text;
 mod validate;
 
 pub use error::{ConfigError, ConfigErrors, SHOWN};
+pub use secret::{Text, digest};
+
+/// The longest deadline and observation: every probe until then is kept in memory.
+pub const LONGEST_DEADLINE: Span = Span::secs(3600);
+/// The longest `max_for`.
+pub const LONGEST_FOR: Span = Span::secs(24 * 3600);
 
 /// A validated configuration: every name resolved, every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +74,29 @@ impl Config {
             Ok(text) => Self::parse(&text, &file),
             Err(error) => Err(unread(&file, "the config", &error)),
         }
+    }
+
+    /// Takes the secrets of probes from where they are; `file` is what errors call the config.
+    ///
+    /// # Errors
+    /// Every source that gives none.
+    pub fn fetch_secrets(&mut self, file: &str) -> Result<(), ConfigErrors> {
+        let mut errors = Vec::new();
+        for endpoint in &mut self.endpoints {
+            for (at, text) in endpoint.probe.kind.texts() {
+                let what = text.fetch().err().or_else(|| {
+                    let is_bad =
+                        at == Sent::Header && HeaderValue::from_str(&text.fill(str::to_owned)).is_err();
+                    is_bad.then(|| "a secret can't be in a header: it has control characters".to_owned())
+                });
+                errors.extend(what.map(|what| {
+                    let path = format!("endpoints: {}", endpoint.name);
+                    let remedy = "set it before the start, or name another source".to_owned();
+                    read::error_at(file, None, &path, what, remedy)
+                }));
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
     }
 
     /// Validates a config's text; `file` is what errors call it.
@@ -276,17 +307,17 @@ pub enum ProbeKind {
     /// An HTTP/1.1 request.
     Http {
         /// `http://{address}:8080/health`.
-        url: String,
+        url: Text,
         /// GET, POST, …
         method: String,
         /// Request headers.
-        headers: BTreeMap<String, String>,
+        headers: BTreeMap<String, Text>,
         /// The request's body.
-        body: Option<String>,
+        body: Option<Text>,
         /// The status of a success; `None` is any 2xx.
         status: Option<u16>,
         /// A text that a success's body contains.
-        body_contains: Option<String>,
+        body_contains: Option<Text>,
     },
     /// A unary gRPC call over cleartext HTTP/2.
     Grpc {
@@ -308,7 +339,31 @@ pub enum ProbeKind {
         command: Vec<String>,
         /// The user it runs as; `None` is the daemon's.
         user: Option<String>,
+        /// What its environment has beside `PATH` and what tells it of its probe.
+        env: BTreeMap<String, Text>,
     },
+}
+
+/// Where a text goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Header,
+    Elsewhere,
+}
+
+impl ProbeKind {
+    /// Every text that may have secrets in it.
+    fn texts(&mut self) -> Vec<(Sent, &mut Text)> {
+        match self {
+            Self::Http { url, headers, body, body_contains, .. } => {
+                let rest = [Some(url), body.as_mut(), body_contains.as_mut()].into_iter().flatten();
+                let rest = rest.map(|text| (Sent::Elsewhere, text));
+                headers.values_mut().map(|text| (Sent::Header, text)).chain(rest).collect()
+            }
+            Self::Exec { env, .. } => env.values_mut().map(|text| (Sent::Elsewhere, text)).collect(),
+            Self::Grpc { .. } | Self::Tcp { .. } => Vec::new(),
+        }
+    }
 }
 
 /// What the kernel takes as a successful response.

@@ -13,3 +13,4 @@ pub mod packet_socket;
 pub mod probe;
 pub mod rights;
 pub mod server;
+pub mod terminal;

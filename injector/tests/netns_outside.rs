@@ -437,3 +437,46 @@ fn a_config_that_can_not_be_read_holds_up_nothing() {
     let (status, took) = daemon.terminate();
     assert!(status.success() && took < Duration::from_secs(4), "{status} after {took:?}");
 }
+
+/// What a config says reaches log, timeline and terminal, but does not act there.
+#[test]
+fn what_a_config_says_does_not_act_on_a_terminal() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let log = lab.directory.path().join("log");
+    let daemon = Daemon::start(&lab, |command| {
+        command.stderr(File::create(&log).unwrap());
+    });
+    let config = lab.directory.path().join("lab.yaml");
+    let bad = format!("{}\"\\e[2J\\x9b31m\\u202e key\": 1\n", config_of(&lab));
+    std::fs::write(&config, bad).unwrap();
+    daemon.signal(Signal::HUP);
+    let told = until("the config is refused", || daemon.configs().first().cloned());
+    assert!(told["what"].as_str().unwrap().contains("key"), "{told}");
+    let said = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
+        let output = command.arg("--socket").arg(&daemon.socket).args(words).output().unwrap();
+        String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
+    };
+    let logged =
+        until("it is logged", || std::fs::read_to_string(&log).ok().filter(|text| text.contains("refused")));
+    for (what, text) in [
+        ("the log", logged),
+        ("the timeline", said(&["timeline"])),
+        ("the timeline as JSON", said(&["--json", "timeline"])),
+        ("check", said(&["check", "--config", config.to_str().unwrap()])),
+    ] {
+        assert!(text.contains("key"), "{what} says nothing of it: {text}");
+        let acts = |c: char| (c.is_control() && c != '\n' && c != '\t') || c == '\u{202e}';
+        assert!(!text.contains(acts), "{what}: {text:?}");
+    }
+    let refused = Command::new(env!("CARGO_BIN_EXE_injector"))
+        .args(["start", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(64));
+    assert!(!refused.stderr.contains(&0x1b), "{refused:?}");
+}

@@ -109,6 +109,17 @@ pub struct LinkCounters {
     pub dropped_bytes: u64,
 }
 
+/// All links of a partition in sum.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LinkTotals {
+    /// How many.
+    pub links: usize,
+    /// Packets dropped, GSO segments counted each; `null` where the daemon had no time to count.
+    pub dropped_packets: Option<u64>,
+    /// Bytes dropped as the hooks saw them; `null` likewise.
+    pub dropped_bytes: Option<u64>,
+}
+
 /// `GET /v1/partitions/{name}`, and the answer to `PUT`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PartitionView {
@@ -125,20 +136,23 @@ pub struct PartitionView {
     pub resolved: Shape<PeerName>,
     /// The seed used, `null` if nothing was drawn.
     pub seed: Option<u64>,
-    /// The directed links and their drop counters so far.
-    pub links: Vec<LinkCounters>,
+    /// What its links have dropped so far, in sum.
+    pub totals: LinkTotals,
+    /// The directed links and their drop counters so far; `null` in `status` and in lists of partitions.
+    pub links: Option<Vec<LinkCounters>>,
     /// When the cut took effect; `null` while prepared.
     pub effective: Option<Stamped>,
     /// When the kernel ends it by itself.
     pub ends_at_ns: Option<MonoNs>,
     /// When it was healed.
     pub healed: Option<Healed>,
-    /// How far its links are covered: all of them in the answer to a dry run, else those that are not covered.
+    /// How far its links are covered: all of them in the answer to a dry run, else those that are not covered; `null`
+    /// where `links` is.
     #[serde(default)]
-    pub coverage: Vec<LinkCoverageView>,
-    /// Links of its shape with neither end here: other hosts' daemons cut them.
+    pub coverage: Option<Vec<LinkCoverageView>>,
+    /// Links of its shape with neither end here: other hosts' daemons cut them; `null` where `links` is.
     #[serde(default)]
-    pub not_here: Vec<NamedLink>,
+    pub not_here: Option<Vec<NamedLink>>,
     /// What makes this partition's record doubtful (a foreign program ahead of ours, …).
     pub warnings: Vec<Warning>,
 }

@@ -235,8 +235,13 @@ impl<'a> Node<'a> {
 
     /// A span of at least `min`.
     pub fn span(&self, min: Span) -> Option<Span> {
+        self.span_within(min, MAX_SPAN)
+    }
+
+    /// A span of at least `min` and at most `max`.
+    pub fn span_within(&self, min: Span, max: Span) -> Option<Span> {
         let text = self.text("write a duration with its unit, such as \"250ms\" or \"5s\"")?;
-        let too_long = || self.error(format!("{text} is too long"), format!("write at most {MAX_SPAN}"));
+        let too_long = || self.error(format!("{text} is too long"), format!("write at most {max}"));
         let span = match text.parse::<Span>() {
             Ok(span) => span,
             Err(SpanError::TooLong { .. }) => {
@@ -254,7 +259,7 @@ impl<'a> Node<'a> {
             self.error(what, format!("write at least {min}"));
             return None;
         }
-        if span > MAX_SPAN {
+        if span > max {
             too_long();
             return None;
         }

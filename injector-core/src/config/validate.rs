@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::read::{Node, Report, Table};
-use super::{Config, Endpoint, Interfaces, Netns, Protect, Socket};
+use super::{Config, Endpoint, Interfaces, LONGEST_DEADLINE, LONGEST_FOR, Netns, Protect, Socket};
 use crate::clock::Span;
 use crate::model::{Direction, MAX_PEERS, PeerId, PeerNames, Ready, Scope, Shape, WORLD};
 use crate::topology::{self, TopologyError};
@@ -35,9 +35,9 @@ pub(super) fn config(root: &Node<'_>) -> Option<Config> {
         interfaces,
         endpoints,
         ready: ready(top.get("ready")),
-        deadline: span(&top, "deadline", Span::secs(20)),
+        deadline: span(&top, "deadline", Span::secs(20), LONGEST_DEADLINE),
         protect: top.get("protect").map(|node| protect(&node)).unwrap_or_default(),
-        max_for: span(&top, "max_for", Span::secs(600)),
+        max_for: span(&top, "max_for", Span::secs(600), LONGEST_FOR),
         presets: top.get("presets").map(|node| presets(&node, &names)).unwrap_or_default(),
         here: top.get("here").map(|node| devices::here(&node, &names)),
         elsewhere: top.get("elsewhere").map(|node| devices::elsewhere(&node)).unwrap_or_default(),
@@ -46,8 +46,9 @@ pub(super) fn config(root: &Node<'_>) -> Option<Config> {
     Some(config)
 }
 
-fn span(table: &Table<'_>, key: &'static str, default: Span) -> Span {
-    table.get(key).and_then(|node| node.span(ABOVE_ZERO)).unwrap_or(default)
+/// A length of time above zero, and at most so long: what is measured until then is kept in memory.
+fn span(table: &Table<'_>, key: &'static str, default: Span, most: Span) -> Span {
+    table.get(key).and_then(|node| node.span_within(ABOVE_ZERO, most)).unwrap_or(default)
 }
 
 /// Whether a name can stand in commands and paths of the API: `[A-Za-z0-9._-]+`, no leading `-`.
@@ -132,9 +133,9 @@ fn ready(node: Option<Node<'_>>) -> Ready {
     if let Some(consecutive) = table.get("consecutive").and_then(|node| node.number(1, 10_000)) {
         ready.consecutive = consecutive;
     }
-    ready.observe = span(&table, "observe", ready.observe);
+    ready.observe = span(&table, "observe", ready.observe, LONGEST_DEADLINE);
     let observe_max = table.get("observe_max");
-    let given = observe_max.as_ref().map(|node| node.span(ABOVE_ZERO));
+    let given = observe_max.as_ref().map(|node| node.span_within(ABOVE_ZERO, LONGEST_DEADLINE));
     ready.observe_max = given.flatten().unwrap_or(ready.observe_max);
     // A value that is wrong by itself has been reported.
     if ready.observe_max < ready.observe && !matches!(given, Some(None)) {

@@ -130,12 +130,21 @@ fn number(value: Option<impl ToString>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
-/// RFC 4180, and nothing that a spreadsheet takes for a formula: names are user input.
+/// RFC 4180, and nothing that a spreadsheet takes for a formula or that acts on a terminal: names are user input.
 fn row(out: &mut impl Write, cells: &[String]) -> io::Result<()> {
     let quoted = |cell: &String| {
+        let mut harmless = String::with_capacity(cell.len());
+        for c in cell.chars() {
+            if c.is_control() && c != '\n' && c != '\t' {
+                harmless.extend(c.escape_unicode());
+            } else {
+                harmless.push(c);
+            }
+        }
+        let cell = harmless;
         let cell = match cell.chars().next() {
             Some('=' | '+' | '-' | '@' | '\t' | '\r') => format!("'{cell}"),
-            _ => cell.clone(),
+            _ => cell,
         };
         if cell.contains(['"', ',', '\n', '\r']) {
             format!("\"{}\"", cell.replace('"', "\"\""))
@@ -153,8 +162,11 @@ mod tests {
     #[test]
     fn cells_are_quoted_and_never_formulas() {
         let mut out = Vec::new();
-        let cells = ["a,b", "say \"x\"", "=1+1", "", "plain"].map(str::to_owned);
+        let cells = ["a,b", "say \"x\"", "=1+1", "", "plain", "a\u{1b}[2J\u{9b}m\r"].map(str::to_owned);
         row(&mut out, &cells).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "\"a,b\",\"say \"\"x\"\"\",'=1+1,,plain\n");
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "\"a,b\",\"say \"\"x\"\"\",'=1+1,,plain,a\\u{1b}[2J\\u{9b}m\\u{d}\n"
+        );
     }
 }

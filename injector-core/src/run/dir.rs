@@ -13,6 +13,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -139,7 +140,8 @@ impl RunDir {
     /// Makes a new run directory; a folder that is there must be empty, but for what a beginning that was cut short
     /// leaves: no records, and a `campaign.json` that never got its name.
     pub fn create(path: &Path, campaign: &Campaign) -> Result<Self, RunDirError> {
-        fs::create_dir_all(path).map_err(io_error("make", path))?;
+        // What was probed and run is nobody else's business. A folder that was there keeps its mode.
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(io_error("make", path))?;
         let unnamed = fresh(CAMPAIGN);
         for entry in fs::read_dir(path).map_err(io_error("list", path))? {
             let entry = entry.map_err(io_error("list", path))?;

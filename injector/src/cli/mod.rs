@@ -1,7 +1,5 @@
 //! The command line: a thin shell over the API's client. One file a command.
 
-use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -11,6 +9,7 @@ use serde::Serialize;
 
 use self::args::{Command, CommandLine, Common};
 use self::failure::{Exit, Failure};
+use crate::terminal::clean;
 
 pub mod args;
 mod check;
@@ -126,27 +125,6 @@ fn print(text: &str) -> Result<Reader, Failure> {
     print_raw(&clean(text))
 }
 
-/// A text in which nothing of what a config, a peer or an API says can act on a terminal: control characters (but for
-/// line feeds and tabs) and those that reorder what is shown are written as `\u001b`, which JSON reads as the same.
-fn clean(text: &str) -> Cow<'_, str> {
-    let acts = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.contains(acts) {
-        return Cow::Borrowed(text);
-    }
-    let mut cleaned = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if acts(c) {
-            let _ = write!(cleaned, "\\u{:04x}", u32::from(c));
-        } else {
-            cleaned.push(c);
-        }
-    }
-    Cow::Owned(cleaned)
-}
-
 /// To standard output as it is: for our own control sequences.
 fn print_raw(text: &str) -> Result<Reader, Failure> {
     let mut stdout = io::stdout().lock();
@@ -154,19 +132,5 @@ fn print_raw(text: &str) -> Result<Reader, Failure> {
         Ok(()) => Ok(Reader::Reads),
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
         Err(error) => Err(Failure::new(Exit::UNDECIDED, format!("standard output: {error}"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_acts_on_the_terminal() {
-        assert_eq!(clean("n1→n2\tok\n"), "n1→n2\tok\n");
-        assert_eq!(clean("a\u{1b}[2Jb\r\u{7f}\u{9b}31m"), "a\\u001b[2Jb\\u000d\\u007f\\u009b31m");
-        assert_eq!(clean("\u{202e}gnp"), "\\u202egnp");
-        let json = serde_json::to_string("\u{9b}x\u{202e}\u{1b}").unwrap();
-        assert_eq!(serde_json::from_str::<String>(&clean(&json)).unwrap(), "\u{9b}x\u{202e}\u{1b}");
     }
 }

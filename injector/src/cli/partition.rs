@@ -115,26 +115,33 @@ pub(super) fn describe(view: &PartitionView) -> String {
 
 fn links(text: &mut String, view: &PartitionView) {
     const SHOWN: usize = 12;
+    let (links, not_here, coverage) =
+        (list(view.links.as_ref()), list(view.not_here.as_ref()), list(view.coverage.as_ref()));
     let names: Vec<String> =
-        view.links.iter().take(SHOWN).map(|link| format!("{}→{}", link.src, link.dst)).collect();
-    let more = view.links.len().saturating_sub(SHOWN);
+        links.iter().take(SHOWN).map(|link| format!("{}→{}", link.src, link.dst)).collect();
+    let more = view.totals.links.saturating_sub(names.len());
     let more = if more == 0 { String::new() } else { format!(" and {more} more (--json lists them)") };
-    let _ = writeln!(text, "  links  {}: {}{more}", view.links.len(), names.join(" "));
+    let _ = writeln!(text, "  links  {}: {}{more}", view.totals.links, names.join(" "));
     if let Some(seed) = view.seed {
         let _ = writeln!(text, "  seed   {seed}");
     }
-    if !view.not_here.is_empty() {
-        let names: Vec<String> = view.not_here.iter().take(SHOWN).map(ToString::to_string).collect();
-        let _ = writeln!(text, "  not here {}: {}", view.not_here.len(), names.join(" "));
+    if !not_here.is_empty() {
+        let names: Vec<String> = not_here.iter().take(SHOWN).map(ToString::to_string).collect();
+        let _ = writeln!(text, "  not here {}: {}", not_here.len(), names.join(" "));
     }
-    for link in view.coverage.iter().take(SHOWN) {
+    for link in coverage.iter().take(SHOWN) {
         let reason = link.reason.as_deref().unwrap_or_default();
         let _ = writeln!(text, "  {}→{} is {}: {reason}", link.src, link.dst, link.state);
     }
-    if view.coverage.len() > SHOWN {
-        let _ = writeln!(text, "  and {} links more (--json lists them)", view.coverage.len() - SHOWN);
+    if coverage.len() > SHOWN {
+        let _ = writeln!(text, "  and {} links more (--json lists them)", coverage.len() - SHOWN);
     }
     for warning in &view.warnings {
         let _ = writeln!(text, "  warning: {warning}");
     }
+}
+
+/// A list that the API may leave out.
+fn list<T>(list: Option<&Vec<T>>) -> &[T] {
+    list.map_or(&[], Vec::as_slice)
 }

@@ -36,6 +36,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
         ));
     }
     let mut config = Config::load(&args.config)?;
+    config.fetch_secrets(&args.config.display().to_string())?;
     if let Some(socket) = &common.socket {
         config.socket.path.clone_from(socket);
     }

@@ -79,8 +79,8 @@ fn describe(status: &Status) -> String {
                 format!("{}{}", view.resolved, view.request.traffic.direction.suffix()),
                 after(since, Some(status.now_ns)),
                 after(Some(status.now_ns), ends),
-                view.links.len().to_string(),
-                view.links.iter().map(|link| link.dropped_packets).sum::<u64>().to_string(),
+                view.totals.links.to_string(),
+                view.totals.dropped_packets.map_or_else(|| NONE.to_owned(), |dropped| dropped.to_string()),
             ]);
         }
         let _ = write!(text, "\n{table}");

@@ -11,10 +11,14 @@ use injector_core::api::{
     Code, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning, WarningCode,
 };
 use injector_core::clock::{MonoNs, WallOffset};
+use injector_core::config::LONGEST_DEADLINE;
 use injector_core::ledger::{Changed, Draft, Life, NotPrepared, Now};
 use injector_core::model::{Link, PeerId, Percent, Traffic, seed};
 use injector_core::plan;
 use injector_core::topology::{self, TopologyError};
+
+/// The longest id of a request: a UUID has 36 bytes.
+const LONGEST_REQUEST_ID: usize = 128;
 
 impl State {
     pub(super) async fn apply(
@@ -80,6 +84,22 @@ impl State {
             return Err(
                 bad("deadline", "a deadline of no length can't be met".into()).remedy("write it as \"20s\"")
             );
+        }
+        if deadline > LONGEST_DEADLINE {
+            return Err(bad("deadline", format!("{deadline} is longer than {LONGEST_DEADLINE}"))
+                .remedy("shorten it: every probe until then is kept in memory"));
+        }
+        let parameter = |field: &str, detail: String| Problem::new(Code::BadParameter, detail).field(field);
+        if let Some(id) = &request.request_id
+            && (id.is_empty() || id.len() > LONGEST_REQUEST_ID)
+        {
+            let what = format!("a request_id has 1 to {LONGEST_REQUEST_ID} bytes, this one {}", id.len());
+            return Err(parameter("request_id", what).remedy("make a shorter one, such as a UUID"));
+        }
+        let endpoints = self.config.endpoints.len() * 2;
+        if request.verdict.advisory.len() > endpoints {
+            let what = format!("{} names, at most {endpoints}", request.verdict.advisory.len());
+            return Err(parameter("advisory", what).remedy("name each endpoint once"));
         }
         let most = injector_common::slot::MAX_SCOPES;
         if request.traffic.scopes.len() > most {
@@ -179,6 +199,7 @@ impl State {
             pressure: Pressures::default(),
             counters_before: Vec::new(),
             announced: HashSet::new(),
+            counted: None,
             record: None,
             probes: Vec::new(),
             request,

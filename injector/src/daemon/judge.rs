@@ -10,6 +10,7 @@ use injector_core::api::{
 };
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Role};
+use injector_core::ledger::Life;
 use injector_core::measure::{self, Broken, EndpointEvidence, Evidence, STARVED_PRESSURE};
 use injector_core::model::{Link, PeerId, PeerName, Protocol};
 use injector_core::sample::EndpointId;
@@ -275,12 +276,7 @@ impl State {
             attachments: self.interfaces.views().await,
             peers: self.peers(),
             coverage: self.interfaces.coverage_summary(&self.config),
-            partitions: self
-                .ledger
-                .iter()
-                .filter(|partition| partition.life.is_open())
-                .map(|partition| self.view(partition))
-                .collect(),
+            partitions: self.summaries(Life::is_open),
             endpoints: self
                 .config
                 .endpoints

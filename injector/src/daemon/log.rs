@@ -15,6 +15,7 @@ use nix::sys::signal::{SigSet, Signal};
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::rights;
+use crate::terminal::clean_coloured;
 
 /// How much may wait to be written.
 const QUEUE_BYTES: usize = 1024 * 1024;
@@ -120,10 +121,10 @@ impl Log {
     }
 }
 
-/// One event of `tracing` is one write.
+/// One event of `tracing` is one write, in which its formatter has escaped the escape characters of others.
 impl Write for &Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.line(bytes);
+        self.line(clean_coloured(&String::from_utf8_lossy(bytes)).as_bytes());
         Ok(bytes.len())
     }
 

@@ -4,6 +4,7 @@ mod admit;
 mod answers;
 mod closing;
 mod cut;
+pub mod descriptors;
 mod heal;
 mod interfaces;
 mod judge;
@@ -34,6 +35,7 @@ use crate::rights::RightsError;
 use crate::server::command::Command;
 use crate::server::{self, ApiSocket, SocketError};
 use answers::Looked;
+use descriptors::TooFew;
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::sample::Sample;
@@ -70,6 +72,9 @@ pub enum StartError {
     /// A namespace is not there.
     #[error(transparent)]
     Netns(#[from] NetnsError),
+    /// It may not open enough files.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The rights that are not needed can't be given up.
     #[error(transparent)]
     Rights(#[from] RightsError),
@@ -120,6 +125,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let hangup = signal(SignalKind::hangup()).map_err(io("SIGHUP"))?;
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     let socket = ApiSocket::bind(&config.socket)?;
+    descriptors::raise(&config)?;
     let mut ground = Ground::prepare(&config)?;
     options.source.try_out();
     let (load, heard) = Load::start(config, &ground).await?;

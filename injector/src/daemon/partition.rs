@@ -6,8 +6,8 @@ use crate::daemon::interfaces::CutLinks;
 use crate::daemon::verify::Check;
 use crate::daemon::witness::Witness;
 use injector_core::api::{
-    CoverageState, First, LinkCounters, LinkCoverageView, PartitionRequest, PartitionState, PartitionView,
-    ProbeView, RecoveryRecord, TcpState, Warning,
+    CoverageState, First, LinkCounters, LinkCoverageView, LinkTotals, PartitionRequest, PartitionState,
+    PartitionView, ProbeView, RecoveryRecord, TcpState, Warning,
 };
 use injector_core::clock::{MonoNs, Span};
 use injector_core::ledger::{Entry, Life};
@@ -51,10 +51,23 @@ pub struct Experiment {
     pub counters_before: Vec<u64>,
     /// First events that were announced.
     pub announced: HashSet<(String, First)>,
+    /// What its links had dropped when that was last counted.
+    pub counted: Option<Counted>,
     /// The final record.
     pub record: Option<Box<RecoveryRecord>>,
     /// Every probe of the record, kept for a while.
     pub probes: Vec<ProbeView>,
+}
+
+/// A sum over a partition's links.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    /// The sum.
+    pub totals: LinkTotals,
+    /// When it was made,
+    pub at: std::time::Instant,
+    /// and how long that took.
+    pub cost: std::time::Duration,
 }
 
 /// Readings of `/proc/pressure`; `None` where the kernel has none.
@@ -104,8 +117,19 @@ impl Experiment {
             .collect()
     }
 
+    /// What its links dropped in all, after its record was closed.
+    pub fn final_totals(&self) -> LinkTotals {
+        let links = || self.record.iter().flat_map(|record| &record.links);
+        LinkTotals {
+            links: links().count(),
+            dropped_packets: Some(links().map(|link| link.dropped_packets).sum()),
+            dropped_bytes: Some(links().map(|link| link.dropped_bytes).sum()),
+        }
+    }
+
     /// Lets go of what only an open record needs.
     pub fn shrink(&mut self) {
+        self.counted = None;
         self.witness = Witness::default();
         self.check = None;
         self.sockets = BTreeMap::new();
@@ -116,6 +140,24 @@ impl Experiment {
     /// What the API shows of it; `links` are its counters as they are now.
     pub fn view(&self, life: &Life, names: &PeerNames, links: Vec<LinkCounters>) -> PartitionView {
         let committed = life.state != PartitionState::Prepared;
+        let sum = |of: fn(&LinkCounters) -> u64| Some(links.iter().map(of).sum());
+        let totals = LinkTotals {
+            links: links.len(),
+            dropped_packets: sum(|link| link.dropped_packets),
+            dropped_bytes: sum(|link| link.dropped_bytes),
+        };
+        let coverage = self.coverage.iter().filter(|link| !committed || link.state != CoverageState::Covered);
+        PartitionView {
+            links: Some(links),
+            coverage: Some(coverage.cloned().collect()),
+            not_here: Some(self.not_here.iter().map(|link| named(names, *link)).collect()),
+            ..self.summary(life, totals)
+        }
+    }
+
+    /// The same without what grows with its links.
+    pub fn summary(&self, life: &Life, totals: LinkTotals) -> PartitionView {
+        let committed = life.state != PartitionState::Prepared;
         PartitionView {
             name: life.name.clone(),
             generation: life.generation,
@@ -123,17 +165,13 @@ impl Experiment {
             request: self.request.clone(),
             resolved: self.resolved.clone(),
             seed: self.seed,
-            links,
+            totals,
+            links: None,
             effective: life.cut,
             ends_at_ns: committed.then_some(life.ends_at),
             healed: life.healed(),
-            coverage: self
-                .coverage
-                .iter()
-                .filter(|link| !committed || link.state != CoverageState::Covered)
-                .cloned()
-                .collect(),
-            not_here: self.not_here.iter().map(|link| named(names, *link)).collect(),
+            coverage: None,
+            not_here: None,
             warnings: self.warnings.clone(),
         }
     }

@@ -19,7 +19,7 @@ use super::load::Load;
 use super::partition::Partition;
 use super::ready::{self, State as Told};
 use super::state::State;
-use super::{Inbox, StartError, drain};
+use super::{Inbox, StartError, descriptors, drain};
 use crate::datapath::chain;
 use crate::rights::Rights;
 use injector_core::api::{ConfigOutcome, EventKind};
@@ -74,6 +74,7 @@ impl Source {
             }
             errors
         })?;
+        config.fetch_secrets(&self.path.display().to_string())?;
         if let Some(socket) = &self.socket {
             config.socket.path.clone_from(socket);
         }
@@ -220,6 +221,8 @@ impl Inbox {
         if let Some(why) = self.hindrance(state, &config) {
             return Err(Kept::Refused(why));
         }
+        descriptors::raise(&config)
+            .map_err(|error| Kept::Refused(format!("{error}; then restart the daemon")))?;
         state.interfaces.pause().await;
         match Load::start(*config, &self.ground).await {
             Ok((load, heard)) => {

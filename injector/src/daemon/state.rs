@@ -1,23 +1,24 @@
 //! All state of the daemon, and what each command does to it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use injector_common::record::counter;
+use injector_common::record::{LinkStamps, counter};
 use tokio::sync::{broadcast, watch};
 
 use super::closing::Waiter;
 use super::interfaces::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::load::Load;
 use super::log::Log;
-use super::partition::{Experiment, Partition, named};
+use super::partition::{Counted, Experiment, Partition, named};
 use super::samples::Samples;
 use super::verify::{Control, Held};
 use crate::datapath::{Keeper, Kernel, wire_ids};
 use crate::probe::schedule::Rate;
 use crate::server::command::{Command, EventFeed};
 use injector_core::api::{
-    Code, Event, EventKind, HealedBy, LinkCounters, PartitionRequest, PartitionState, PartitionView, Problem,
+    Code, Event, EventKind, HealedBy, LinkCounters, LinkTotals, PartitionRequest, PartitionState,
+    PartitionView, Problem,
 };
 use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
@@ -31,6 +32,9 @@ const HOOKS_WATCHED_EVERY: Duration = Duration::from_millis(100);
 
 /// The same for all interfaces of the namespaces where we are on host ends.
 const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a view of many partitions may count what their links dropped: commands wait meanwhile.
+const COUNTING: Duration = Duration::from_millis(200);
 
 /// All state of the daemon.
 pub struct State {
@@ -142,8 +146,7 @@ impl State {
             Command::Heal { name, reply } => drop(reply.send(self.heal(&name))),
             Command::HealAll(reply) => drop(reply.send(Ok(self.heal_where(|_| true, HealedBy::Request)))),
             Command::Partitions(reply) => {
-                let views = self.ledger.iter().map(|partition| self.view(partition)).collect();
-                let _ = reply.send(views);
+                let _ = reply.send(self.summaries(|_| true));
             }
             Command::Partition { name, reply } => {
                 let _ = reply.send(self.newest(&name).map(|partition| self.view(partition)));
@@ -364,11 +367,7 @@ impl State {
     }
 
     /// The drop counters of links, zero where nothing was dropped.
-    pub(super) fn counters_of(
-        &self,
-        links: &[Link],
-        stamps: &[(Link, injector_common::record::LinkStamps)],
-    ) -> Vec<LinkCounters> {
+    pub(super) fn counters_of(&self, links: &[Link], stamps: &[(Link, LinkStamps)]) -> Vec<LinkCounters> {
         links
             .iter()
             .map(|link| {
@@ -385,12 +384,58 @@ impl State {
     }
 
     /// The stamps of a partition, or none where the map can't be read (which is logged) or its slot was freed.
-    pub(super) fn stamps(&self, life: &Life) -> Vec<(Link, injector_common::record::LinkStamps)> {
+    pub(super) fn stamps(&self, life: &Life) -> Vec<(Link, LinkStamps)> {
         let Some(slot) = life.slot else { return Vec::new() };
         self.kernel.link_stamps(slot, life.generation, &life.links).unwrap_or_else(|error| {
             tracing::error!(%error, "stamps could not be read");
             Vec::new()
         })
+    }
+
+    /// Some of the partitions, each without what grows with its links.
+    pub(super) fn summaries(&mut self, is_wanted: impl Fn(&Life) -> bool) -> Vec<PartitionView> {
+        let end = Instant::now() + COUNTING;
+        let wanted: Vec<u32> = self
+            .ledger
+            .iter()
+            .filter(|partition| is_wanted(&partition.life))
+            .map(|partition| partition.life.generation)
+            .collect();
+        wanted
+            .into_iter()
+            .map(|generation| {
+                let totals = self.totals(generation, end);
+                let Partition { life, experiment } = self.partition(generation);
+                experiment.summary(life, totals)
+            })
+            .collect()
+    }
+
+    /// What a partition's links have dropped. Counting many takes long: then an older sum is given, or none.
+    fn totals(&mut self, generation: u32, end: Instant) -> LinkTotals {
+        let Partition { life, experiment } = self.partition(generation);
+        if life.slot.is_none() {
+            return experiment.final_totals();
+        }
+        let begin = Instant::now();
+        if let Some(counted) = experiment.counted
+            && (begin >= end || begin - counted.at < counted.cost * 4)
+        {
+            return counted.totals;
+        }
+        let links = life.links.len();
+        if begin >= end {
+            return LinkTotals { links, ..LinkTotals::default() };
+        }
+        let stamps = self.stamps(life);
+        let sum = |of: fn(&LinkStamps) -> u64| Some(stamps.iter().map(|(_, stamps)| of(stamps)).sum());
+        let totals = LinkTotals {
+            links,
+            dropped_packets: sum(|stamps| stamps.dropped_packets),
+            dropped_bytes: sum(|stamps| stamps.dropped_bytes),
+        };
+        self.experiment(generation).counted = Some(Counted { totals, at: begin, cost: begin.elapsed() });
+        totals
     }
 
     pub(super) fn view(&self, partition: &Partition) -> PartitionView {

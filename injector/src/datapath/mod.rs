@@ -131,6 +131,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
+    if text.contains("(os error 24)") {
+        text.push_str("; raise LimitNOFILE in the unit, or `ulimit -n` before the start");
+    }
     text
 }
 

@@ -1,22 +1,30 @@
 //! The `exec` probe: a command's exit code.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::CString;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
+use rustix::process::{Resource, setrlimit};
 use tokio::process::Command;
 
 use super::failure::{Failure, root_cause};
 use super::fill::Values;
+use crate::daemon::descriptors;
 use injector_client::process_group::Group;
+use injector_core::config::Text;
 
 /// One endpoint's command.
 pub(super) struct Exec {
     command: Vec<String>,
     user: Option<String>,
+    env: BTreeMap<String, Text>,
 }
+
+/// Where commands are looked for if the daemon itself was not told.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Whom the command runs as.
 struct Identity {
@@ -26,8 +34,8 @@ struct Identity {
 }
 
 impl Exec {
-    pub(super) fn new(command: Vec<String>, user: Option<String>) -> Self {
-        Self { command, user }
+    pub(super) fn new(command: Vec<String>, user: Option<String>, env: BTreeMap<String, Text>) -> Self {
+        Self { command, user, env }
     }
 
     pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {
@@ -45,14 +53,22 @@ impl Exec {
         let program =
             words.next().ok_or(Failure::Request { what: "command", reason: "it is empty".to_owned() })?;
         let mut command = Command::new(program);
+        // The daemon's environment is root's, and may hold secrets of other probes.
         command
             .args(words)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
+            .envs(self.env.iter().map(|(name, text)| (name, text.fill(|part| values.fill(part)))))
             .env("PEER", values.peer())
             .env("ADDRESS", values.address())
             .env("SEQ", values.seq.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
+        if let Some(limit) = descriptors::inherited() {
+            // SAFETY: one system call between fork and exec, with numbers alone.
+            unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, limit)?)) };
+        }
         if let Some(user) = &self.user {
             let identity = self.identity(user)?;
             if identity.uid != geteuid() {

@@ -42,6 +42,9 @@ pub(super) enum Failure {
     Request { what: &'static str, reason: String },
 }
 
+/// The longest account of a failure: a record keeps one for every failed probe, and parts of it are the peer's words.
+const LONGEST: usize = 200;
+
 fn suffix(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
@@ -63,6 +66,25 @@ impl Failure {
             Self::NoUser(_) | Self::Run { .. } => FailureCode::Command,
             Self::Target(_) | Self::Request { .. } => FailureCode::Settings,
         }
+    }
+
+    /// The failure as a record keeps it: short, and without characters that would act on whatever shows it.
+    pub(super) fn words(&self) -> String {
+        let text = self.to_string();
+        let mut words = String::new();
+        for c in text.chars() {
+            if words.len() >= LONGEST {
+                words.push('…');
+                break;
+            }
+            if c.is_control() {
+                words.extend(c.escape_unicode());
+            } else {
+                words.push(c);
+            }
+        }
+        words.shrink_to_fit();
+        words
     }
 
     pub(super) fn exchange(error: &(dyn Error + 'static)) -> Self {
@@ -89,5 +111,19 @@ pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
             first.to_lowercase().chain(letters).collect()
         }
         _ => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_says_is_kept_short_and_harmless() {
+        let failure =
+            |message: &str| Failure::GrpcStatus { code: "13".to_owned(), message: message.to_owned() };
+        assert_eq!(failure("out\u{1b}[2J").words(), "grpc-status 13: out\\u{1b}[2J");
+        let long = failure(&"é\r".repeat(20_000)).words();
+        assert!(long.len() < LONGEST + 16 && long.ends_with('…'), "{long}");
     }
 }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
+use hyper::client::conn::http2::{self, Connection as Connection2, SendRequest};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 use super::failure::Failure;
 use super::fill::Values;
@@ -21,6 +22,10 @@ use injector_core::model::Connection;
 const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 /// gRPC's own usual limit for a received message.
 const MESSAGE_MIB: usize = 4;
+/// How much of a message is kept to be read: a health check's has two bytes.
+const KEPT: usize = 1024;
+/// What a connection may hold of what came and was not yet taken.
+const WINDOW: u32 = 256 * 1024;
 
 /// One endpoint's gRPC client.
 pub(super) struct Grpc {
@@ -91,9 +96,7 @@ impl Grpc {
 
     async fn call_fresh(&self, authority: &str, request: Request<Full<Bytes>>) -> Result<(), Failure> {
         let stream = tcp::connect(authority, None).await?;
-        let (mut sender, connection) = http2::handshake(OnThisThread, TokioIo::new(stream))
-            .await
-            .map_err(|error| Failure::exchange(&error))?;
+        let (mut sender, connection) = handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
         let call = pin!(async {
             let response = sender.send_request(request).await.map_err(|error| Failure::exchange(&error))?;
             self.judge(&read(response).await?)
@@ -131,9 +134,7 @@ impl Grpc {
         authority: &str,
     ) -> Result<(SendRequest<Full<Bytes>>, u64), Failure> {
         let stream = tcp::connect(authority, None).await?;
-        let (sender, connection) = http2::handshake(OnThisThread, TokioIo::new(stream))
-            .await
-            .map_err(|error| Failure::exchange(&error))?;
+        let (sender, connection) = handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
         tokio::task::spawn_local(connection);
         let mut pool = pool.borrow_mut();
         pool.number += 1;
@@ -151,7 +152,7 @@ impl Grpc {
             }
             None => return Err(Failure::NoGrpcStatus),
         }
-        let message = message(&answer.body).ok_or(Failure::GrpcMessage)?;
+        let message = message(&answer.body, answer.length).ok_or(Failure::GrpcMessage)?;
         if self.method == HEALTH_CHECK {
             let status = health_status(message).ok_or(Failure::GrpcMessage)?;
             if status != 1 {
@@ -162,9 +163,22 @@ impl Grpc {
     }
 }
 
+async fn handshake(
+    stream: TcpStream,
+) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection2<TokioIo<TcpStream>, Full<Bytes>, OnThisThread>)> {
+    http2::Builder::new(OnThisThread)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW * 4)
+        .handshake(TokioIo::new(stream))
+        .await
+}
+
 /// A call's whole answer.
 struct Answer {
+    /// The beginning of its body,
     body: Vec<u8>,
+    /// and how long that is as a whole.
+    length: usize,
     /// The trailers, or the headers where there is nothing else.
     status: HeaderMap,
 }
@@ -174,15 +188,17 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
         return Err(Failure::Status { got: response.status().as_u16(), expected: "200".to_owned() });
     }
     let (head, mut incoming) = response.into_parts();
-    let mut answer = Answer { body: Vec::new(), status: head.headers };
+    let mut answer = Answer { body: Vec::new(), length: 0, status: head.headers };
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| Failure::exchange(&error))?;
         match frame.into_data() {
             Ok(data) => {
-                if answer.body.len() + data.len() > MESSAGE_MIB << 20 {
+                answer.length += data.len();
+                if answer.length > MESSAGE_MIB << 20 {
                     return Err(Failure::TooLong(MESSAGE_MIB));
                 }
-                answer.body.extend_from_slice(&data);
+                let room = (KEPT - answer.body.len()).min(data.len());
+                answer.body.extend_from_slice(&data[..room]);
             }
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
@@ -194,11 +210,12 @@ async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
     Ok(answer)
 }
 
-/// The one message of a unary answer; `None` if it is missing, cut short, compressed or followed by more.
-fn message(body: &[u8]) -> Option<&[u8]> {
+/// What is kept of the one message of a unary answer, whose body has so many bytes; `None` if it is missing, cut short,
+/// compressed or followed by more.
+fn message(body: &[u8], whole: usize) -> Option<&[u8]> {
     let (prefix, message) = body.split_first_chunk::<5>()?;
     let [compressed, length @ ..] = *prefix;
-    (compressed == 0 && u32::from_be_bytes(length) as usize == message.len()).then_some(message)
+    (compressed == 0 && u32::from_be_bytes(length) as usize == whole - prefix.len()).then_some(message)
 }
 
 /// Field 1 of a `HealthCheckResponse`, 0 if absent as protobuf has it; `None` if it is no protobuf.
@@ -257,12 +274,17 @@ mod tests {
 
     #[test]
     fn messages_are_whole_or_nothing() {
-        assert_eq!(message(&[0, 0, 0, 0, 2, 8, 1]), Some(&[8, 1][..]));
-        assert_eq!(message(&[0, 0, 0, 0, 0]), Some(&[][..]));
+        assert_eq!(message(&[0, 0, 0, 0, 2, 8, 1], 7), Some(&[8, 1][..]));
+        assert_eq!(message(&[0, 0, 0, 0, 0], 5), Some(&[][..]));
+        assert_eq!(
+            message(&[0, 0, 1, 0, 0, 8, 1], 5 + (1 << 16)),
+            Some(&[8, 1][..]),
+            "the rest was not kept"
+        );
         for bad in
             [&[][..], &[0, 0, 0, 0], &[0, 0, 0, 0, 3, 8, 1], &[1, 0, 0, 0, 2, 8, 1], &[0, 0, 0, 0, 1, 8, 1]]
         {
-            assert_eq!(message(bad), None, "{bad:?}");
+            assert_eq!(message(bad, bad.len()), None, "{bad:?}");
         }
     }
 

@@ -8,28 +8,32 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::http1::{self, Connection as Connection1, SendRequest};
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 use super::failure::Failure;
 use super::fill::Values;
 use super::tcp;
+use injector_core::config::Text;
 use injector_core::model::Connection;
 
 /// Probes of one endpoint seldom overlap; more idle connections than this are closed.
 const IDLE_CONNECTIONS: usize = 4;
-/// The longest body that is kept to be searched.
-const SEARCHED_MIB: usize = 4;
+/// The longest body of an answer.
+const BODY_MIB: usize = 16;
+/// What a connection may hold of what came and was not yet taken.
+const BUFFER: usize = 64 * 1024;
 
 /// The settings of [`injector_core::config::ProbeKind::Http`].
 pub(super) struct Template {
-    pub url: String,
+    pub url: Text,
     pub method: String,
-    pub headers: BTreeMap<String, String>,
-    pub body: Option<String>,
+    pub headers: BTreeMap<String, Text>,
+    pub body: Option<Text>,
     pub status: Option<u16>,
-    pub body_contains: Option<String>,
+    pub body_contains: Option<Text>,
 }
 
 /// One endpoint's HTTP client.
@@ -54,8 +58,7 @@ impl Http {
 
     async fn exchange_fresh(&self, authority: &str, request: Request<Full<Bytes>>) -> Result<(), Failure> {
         let stream = tcp::connect(authority, Some(80)).await?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| Failure::exchange(&error))?;
+        let (mut sender, connection) = handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
         let exchange = pin!(async {
             let response = sender.send_request(request).await.map_err(|error| Failure::exchange(&error))?;
             self.judge(response).await
@@ -84,9 +87,8 @@ impl Http {
                 kept
             } else {
                 let stream = tcp::connect(authority, Some(80)).await?;
-                let (sender, connection) = http1::handshake(TokioIo::new(stream))
-                    .await
-                    .map_err(|error| Failure::exchange(&error))?;
+                let (sender, connection) =
+                    handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
                 tokio::task::spawn_local(connection);
                 sender
             };
@@ -110,22 +112,29 @@ impl Http {
 
     fn request(&self, values: &Values<'_>) -> Result<(String, Request<Full<Bytes>>), Failure> {
         let template = &self.template;
-        let url = template.url.strip_prefix("http://").ok_or_else(|| Failure::Request {
-            what: "url",
-            reason: format!("\"{}\" does not begin with http://", template.url),
-        })?;
-        let (authority, path) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
-        let authority = values.fill_authority(authority);
-        let path = values.fill(path.split('#').next().unwrap_or_default());
+        let rest = |url: &str| {
+            let url = url.strip_prefix("http://")?;
+            let (authority, path) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
+            Some((authority.to_owned(), path.split('#').next().unwrap_or_default().to_owned()))
+        };
+        // Secrets are behind the host.
+        let filled = template.url.fill(|part| values.fill(part));
+        let (Some((authority, _)), Some((_, path))) = (rest(template.url.written()), rest(&filled)) else {
+            return Err(Failure::Request {
+                what: "url",
+                reason: "it does not begin with http://".to_owned(),
+            });
+        };
+        let authority = values.fill_authority(&authority);
         let path = if path.starts_with('/') { path } else { format!("/{path}") };
         let mut request = Request::builder().method(template.method.as_str()).uri(path);
         for (name, value) in &template.headers {
-            request = request.header(name, values.fill(value));
+            request = request.header(name, value.fill(|part| values.fill(part)));
         }
         if !template.headers.keys().any(|name| name.eq_ignore_ascii_case(header::HOST.as_str())) {
             request = request.header(header::HOST, &authority);
         }
-        let body = template.body.as_deref().map(|body| values.fill(body)).unwrap_or_default();
+        let body = template.body.as_ref().map(|body| body.fill(|part| values.fill(part))).unwrap_or_default();
         // Some servers refuse such a request without a length (411), and hyper tells none for an empty body.
         let has = |wanted: header::HeaderName| {
             template.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted.as_str()))
@@ -149,23 +158,89 @@ impl Http {
             return Err(Failure::Status { got: status.as_u16(), expected });
         }
         let mut body = response.into_body();
-        let mut kept = Vec::new();
+        let wanted = template.body_contains.as_ref().map(|text| text.fill(str::to_owned));
+        let mut search = wanted.as_ref().map(|text| Search::for_text(text.as_bytes()));
+        let mut length = 0;
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Failure::exchange(&error))?;
-            if let (Some(data), true) = (frame.data_ref(), template.body_contains.is_some()) {
-                if kept.len() + data.len() > SEARCHED_MIB << 20 {
-                    return Err(Failure::TooLong(SEARCHED_MIB));
-                }
-                kept.extend_from_slice(data);
+            let Some(data) = frame.data_ref() else { continue };
+            length += data.len();
+            if length > BODY_MIB << 20 {
+                return Err(Failure::TooLong(BODY_MIB));
+            }
+            if let Some(search) = &mut search {
+                search.take(data);
             }
         }
         match &template.body_contains {
-            Some(text) if !contains(&kept, text.as_bytes()) => Err(Failure::Body(text.clone())),
+            Some(text) if !search.is_some_and(|search| search.found) => {
+                Err(Failure::Body(text.written().to_owned()))
+            }
             _ => Ok(()),
         }
     }
 }
 
-fn contains(body: &[u8], text: &[u8]) -> bool {
-    text.is_empty() || body.windows(text.len()).any(|window| window == text)
+async fn handshake(
+    stream: TcpStream,
+) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection1<TokioIo<TcpStream>, Full<Bytes>>)> {
+    http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await
+}
+
+/// Looks for a text in a body that comes in pieces, of which it keeps no more than the text is long.
+struct Search<'a> {
+    text: &'a [u8],
+    /// The end of what came before: the text may begin there.
+    tail: Vec<u8>,
+    found: bool,
+}
+
+impl<'a> Search<'a> {
+    fn for_text(text: &'a [u8]) -> Self {
+        Self { text, tail: Vec::new(), found: text.is_empty() }
+    }
+
+    fn take(&mut self, piece: &[u8]) {
+        if self.found {
+            return;
+        }
+        let overlap = self.text.len() - 1;
+        self.tail.extend_from_slice(&piece[..piece.len().min(overlap)]);
+        let is_in = |bytes: &[u8]| bytes.windows(self.text.len()).any(|window| window == self.text);
+        self.found = is_in(&self.tail) || is_in(piece);
+        if piece.len() >= overlap {
+            self.tail.clear();
+            self.tail.extend_from_slice(&piece[piece.len() - overlap..]);
+        } else {
+            let surplus = self.tail.len().saturating_sub(overlap);
+            self.tail.drain(..surplus);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_however_the_body_is_cut() {
+        let body = b"aaab aabaaac";
+        for text in ["aab", "aaac", "b a", "c", "aaab aabaaac"] {
+            for piece in 1..=body.len() {
+                let mut search = Search::for_text(text.as_bytes());
+                for piece in body.chunks(piece) {
+                    search.take(piece);
+                    assert!(search.tail.len() < text.len(), "{text} in pieces of {piece:?}");
+                }
+                assert!(search.found, "{text} in pieces of {piece}");
+            }
+        }
+        for text in ["aaaa", "ba ", "aaab aabaaacd"] {
+            for piece in 1..=body.len() {
+                let mut search = Search::for_text(text.as_bytes());
+                body.chunks(piece).for_each(|piece| search.take(piece));
+                assert!(!search.found, "{text} in pieces of {piece}");
+            }
+        }
+    }
 }

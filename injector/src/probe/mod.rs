@@ -74,7 +74,9 @@ impl Prober {
                 Kind::Grpc(grpc::Grpc::new(target.clone(), method, message, connection))
             }
             ProbeKind::Tcp { target } => Kind::Tcp { target: target.clone() },
-            ProbeKind::Exec { command, user } => Kind::Exec(exec::Exec::new(command.clone(), user.clone())),
+            ProbeKind::Exec { command, user, env } => {
+                Kind::Exec(exec::Exec::new(command.clone(), user.clone(), env.clone()))
+            }
         };
         Self {
             endpoint,
@@ -97,7 +99,7 @@ impl Prober {
             Ok(answer) => answer.err(),
             Err(_) => Some(Failure::Timeout(self.timeout)),
         };
-        let failure = failure.map(|failure| ProbeFailure::new(failure.code(), failure.to_string()));
+        let failure = failure.map(|failure| ProbeFailure::new(failure.code(), failure.words()));
         Sample { endpoint: self.endpoint, scheduled, begun, done, failure, source: self.source(begun) }
     }
 

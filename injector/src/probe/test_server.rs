@@ -52,7 +52,7 @@ pub(super) fn endpoint(address: SocketAddr, kind: ProbeKind) -> Endpoint {
 /// `GET /` with any 2xx as a success.
 pub(super) fn get(address: SocketAddr) -> ProbeKind {
     ProbeKind::Http {
-        url: format!("http://{{address}}:{}/{{peer}}/{{seq}}", address.port()),
+        url: format!("http://{{address}}:{}/{{peer}}/{{seq}}", address.port()).as_str().into(),
         method: "GET".to_owned(),
         headers: std::collections::BTreeMap::new(),
         body: None,

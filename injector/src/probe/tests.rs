@@ -120,7 +120,7 @@ fn failures_are_told_in_few_words() {
         move |config: &mut Endpoint| {
             if let ProbeKind::Http { status, body_contains, .. } = &mut config.probe.kind {
                 *status = Some(wanted);
-                *body_contains = text.map(str::to_owned);
+                *body_contains = text.map(Into::into);
             }
         }
     };
@@ -154,7 +154,7 @@ fn requests_carry_what_the_config_says_and_nothing_else() {
         let mut config = endpoint(address, get(address));
         if let ProbeKind::Http { method, headers, .. } = &mut config.probe.kind {
             "POST".clone_into(method);
-            headers.insert("x-key".to_owned(), "k{seq}".to_owned());
+            headers.insert("x-key".to_owned(), "k{seq}".into());
         }
         let prober = Prober::new(EndpointId(0), &config, Some("n1"));
         for _ in 0..2 {
@@ -268,6 +268,7 @@ fn exec(command: &[&str], user: Option<&str>, timeout: Span) -> Sample {
     let kind = ProbeKind::Exec {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         user: user.map(str::to_owned),
+        env: std::collections::BTreeMap::from([("MINE".to_owned(), "{peer}".into())]),
     };
     let mut config = endpoint("10.0.0.1:1".parse().unwrap(), kind);
     config.probe.timeout = timeout;
@@ -279,6 +280,10 @@ fn exec_tells_exit_code_user_and_environment() {
     let long = Span::secs(20);
     let script = "test \"$PEER/$ADDRESS/$SEQ/$0\" = n1/10.0.0.1/0/10.0.0.1-n1-0";
     assert_eq!(exec(&["sh", "-c", script, "{address}-{peer}-{seq}"], None, long).failure, None);
+    // Nothing of this process's own environment, which cargo fills, but PATH.
+    let script = "env | grep -v -e ^PWD= -e ^SHLVL= -e ^_= | sed 's/=.*//' | sort | tr '\\n' ' ' | \
+                  grep -qx 'ADDRESS MINE PATH PEER SEQ ' && test $MINE = n1";
+    assert_eq!(exec(&["sh", "-c", script], None, long).failure, None);
     assert_eq!(exec(&["sh", "-c", "exit 3"], None, long).failure.unwrap().text, "exit code 3");
     assert_eq!(exec(&["sh", "-c", "kill -9 $$"], None, long).failure.unwrap().text, "killed by signal 9");
     assert_eq!(

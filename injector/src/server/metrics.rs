@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use injector_core::api::{PartitionState, Status};
+use injector_core::api::{LinkTotals, PartitionState, Status};
 
 /// The media type of the Prometheus text format.
 pub(super) const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -32,17 +32,19 @@ pub(super) fn render(status: &Status) -> String {
         (
             "injector_partition_dropped_packets_total",
             "Packets dropped, GSO segments counted each.",
-            (|link| link.dropped_packets) as fn(&injector_core::api::LinkCounters) -> u64,
+            (|totals| totals.dropped_packets) as fn(&LinkTotals) -> Option<u64>,
         ),
-        ("injector_partition_dropped_bytes_total", "Bytes dropped as the hooks saw them.", |link| {
-            link.dropped_bytes
+        ("injector_partition_dropped_bytes_total", "Bytes dropped as the hooks saw them.", |totals| {
+            totals.dropped_bytes
         }),
     ] {
         let mut drops = Family::new(&mut text, name, "counter", help);
         for partition in &status.partitions {
             let labels =
                 [("partition", partition.name.as_str()), ("generation", &partition.generation.to_string())];
-            drops.sample(&labels, partition.links.iter().map(value).sum::<u64>());
+            if let Some(dropped) = value(&partition.totals) {
+                drops.sample(&labels, dropped);
+            }
         }
     }
 

@@ -35,6 +35,7 @@ use self::problem::ProblemResponse;
 use crate::server::command::{Command, ConnectionId, Handle};
 use injector_core::api::{Code, Problem};
 
+mod answer;
 mod caller;
 pub mod command;
 mod conduct;

@@ -56,7 +56,7 @@ impl Key {
         Self { is_member: class == Class::Member, is_heal_only: seat == Seat::HealOnly, uid }
     }
 
-    fn is_beside(&self, other: &Self) -> bool {
+    fn is_beside(self, other: Self) -> bool {
         (self.is_member, self.is_heal_only) == (other.is_member, other.is_heal_only)
     }
 }
@@ -87,8 +87,7 @@ impl Places {
                 "{of_uid} connections of uid {uid} are open, which is the limit for one user"
             ));
         }
-        let all: usize =
-            taken.iter().filter(|(other, _)| other.is_beside(&key)).map(|(_, count)| count).sum();
+        let all: usize = taken.iter().filter(|(other, _)| other.is_beside(key)).map(|(_, count)| count).sum();
         if all >= limits.all {
             return Err(format!("{all} connections are open, which is the limit"));
         }

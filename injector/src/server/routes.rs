@@ -6,13 +6,14 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, Method, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, post, put};
 use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
+use super::answer::Budget;
 use super::conduct::Conduct;
 use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
 use super::problem::ProblemResponse;
@@ -120,7 +121,11 @@ pub(super) fn router(handle: Handle) -> Router {
     for route in ROUTES {
         router = router.route(route.path, (route.handler)());
     }
-    router.method_not_allowed_fallback(wrong_method).fallback(no_such_call).with_state(handle)
+    router
+        .method_not_allowed_fallback(wrong_method)
+        .fallback(no_such_call)
+        .layer(Extension(Budget::default()))
+        .with_state(handle)
 }
 
 async fn wrong_method(method: Method, uri: axum::http::Uri) -> ProblemResponse {
@@ -152,39 +157,35 @@ async fn ask<T>(
     })
 }
 
-fn json(value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(mut bytes) => {
-            bytes.push(b'\n');
-            content("application/json", Body::from(bytes))
-        }
-        Err(error) => {
-            ProblemResponse(Problem::new(Code::DataPlane, format!("the answer is not JSON: {error}")))
-                .into_response()
-        }
-    }
-}
-
 fn content(media: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     response
 }
 
-async fn status(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
-    Ok(json(&ask(&handle, ANSWER_TIMEOUT, Command::Status).await?))
+async fn status(
+    State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
+    _: Params<NoQuery>,
+) -> Result<Response, ProblemResponse> {
+    budget.json(&ask(&handle, ANSWER_TIMEOUT, Command::Status).await?)
 }
 
-async fn partitions(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
-    Ok(json(&ask(&handle, ANSWER_TIMEOUT, Command::Partitions).await?))
+async fn partitions(
+    State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
+    _: Params<NoQuery>,
+) -> Result<Response, ProblemResponse> {
+    budget.json_aside(ask(&handle, ANSWER_TIMEOUT, Command::Partitions).await?).await
 }
 
 async fn partition(
     State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
     Name(name): Name,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
-    Ok(json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Partition { name, reply }).await??))
+    budget.json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Partition { name, reply }).await??)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -197,6 +198,7 @@ struct ApplyQuery {
 
 async fn apply(
     State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
     Extension(connection): Extension<ConnectionId>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
@@ -204,22 +206,24 @@ async fn apply(
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
     let step = if query.dry_run { Step::DryRun } else { Step::Apply };
-    reserve(&handle, connection, &conduct, name, request, step).await
+    reserve(&handle, &budget, connection, &conduct, name, request, step).await
 }
 
 async fn prepare(
     State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
     Extension(connection): Extension<ConnectionId>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     _: Params<NoQuery>,
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
-    reserve(&handle, connection, &conduct, name, request, Step::Prepare).await
+    reserve(&handle, &budget, connection, &conduct, name, request, Step::Prepare).await
 }
 
 async fn reserve(
     handle: &Handle,
+    budget: &Budget,
     connection: ConnectionId,
     conduct: &Conduct,
     name: String,
@@ -234,11 +238,19 @@ async fn reserve(
     }
     let request = Box::new(request);
     let view = ask(handle, ANSWER_TIMEOUT, |reply| Command::Apply { name, request, step, connection, reply });
-    Ok(json(&view.await??))
+    told(budget, view.await??)
+}
+
+/// The answer to what took effect: it is told also where there is no room for a list of its links.
+fn told(budget: &Budget, view: PartitionView) -> Result<Response, ProblemResponse> {
+    budget
+        .json(&view)
+        .or_else(|_| budget.json(&PartitionView { links: None, coverage: None, not_here: None, ..view }))
 }
 
 async fn enable(
     State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     _: Params<NoQuery>,
@@ -247,7 +259,7 @@ async fn enable(
     if conduct.is_gone() {
         return Err(unheard().into());
     }
-    Ok(json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Enable { name, at, reply }).await??))
+    told(&budget, ask(&handle, ANSWER_TIMEOUT, |reply| Command::Enable { name, at, reply }).await??)
 }
 
 /// The client closed the connection after its request: nobody would know what was cut. Nobody reads this either.
@@ -257,16 +269,21 @@ fn unheard() -> Problem {
 
 async fn heal(
     State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
     Name(name): Name,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
     let healed = ask(&handle, ANSWER_TIMEOUT, |reply| Command::Heal { name, reply }).await??;
-    Ok(json(&HealAnswer { healed }))
+    budget.json(&HealAnswer { healed })
 }
 
-async fn heal_all(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
+async fn heal_all(
+    State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
+    _: Params<NoQuery>,
+) -> Result<Response, ProblemResponse> {
     let healed = ask(&handle, ANSWER_TIMEOUT, Command::HealAll).await??;
-    Ok(json(&HealAnswer { healed }))
+    budget.json(&HealAnswer { healed })
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -281,6 +298,7 @@ struct RecoveryQuery {
 
 async fn recovery(
     State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
     Name(name): Name,
     Params(query): Params<RecoveryQuery>,
 ) -> Result<Response, ProblemResponse> {
@@ -292,7 +310,7 @@ async fn recovery(
             .into());
     }
     let command = |reply| Command::Recovery { name, generation, wait, reply };
-    Ok(json(&ask(&handle, wait + ANSWER_TIMEOUT, command).await??))
+    budget.json_aside(ask(&handle, wait + ANSWER_TIMEOUT, command).await??).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -304,18 +322,34 @@ struct ProbesQuery {
 
 async fn probes(
     State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
     Name(name): Name,
     Params(ProbesQuery { generation }): Params<ProbesQuery>,
 ) -> Result<Response, ProblemResponse> {
-    Ok(json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Probes { name, generation, reply }).await??))
+    let _turn = budget.turn_for_probes().await?;
+    budget
+        .json_aside(ask(&handle, ANSWER_TIMEOUT, |reply| Command::Probes { name, generation, reply }).await??)
+        .await
 }
 
-async fn probe_once(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
-    Ok(json(&ask(&handle, PROBE_TIMEOUT, Command::ProbeOnce).await?))
+async fn probe_once(
+    State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
+    _: Params<NoQuery>,
+) -> Result<Response, ProblemResponse> {
+    let turn = budget.turn_for_round().await?;
+    // A client that goes away does not end the round, nor give up its turn.
+    let round = tokio::spawn(async move {
+        let answer = ask(&handle, PROBE_TIMEOUT, Command::ProbeOnce).await;
+        drop(turn);
+        answer
+    });
+    budget.json(&round.await.map_err(|_| Problem::new(Code::Stopping, "the daemon is stopping"))??)
 }
 
 async fn mark(
     State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
     _: Params<NoQuery>,
     Json(MarkRequest { text }): Json<MarkRequest>,
 ) -> Result<Response, ProblemResponse> {
@@ -327,7 +361,7 @@ async fn mark(
         .field("text")
         .into());
     }
-    Ok(json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Mark { text, reply }).await?))
+    budget.json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Mark { text, reply }).await?)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -359,6 +393,9 @@ async fn prometheus(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<
     Ok(content(metrics::PROMETHEUS, Body::from(metrics::render(&status))))
 }
 
-async fn contract(_: Params<NoQuery>) -> Response {
-    json(&openapi::document())
+async fn contract(
+    Extension(budget): Extension<Budget>,
+    _: Params<NoQuery>,
+) -> Result<Response, ProblemResponse> {
+    budget.json(&openapi::document())
 }

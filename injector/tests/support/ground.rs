@@ -326,7 +326,7 @@ pub type End<'a> = (&'a str, IpAddr);
 
 /// What was dropped on a link.
 pub fn dropped(view: &PartitionView, src: &str, dst: &str) -> u64 {
-    let link = view.links.iter().find(|link| link.src == src && link.dst == dst);
+    let link = view.links.iter().flatten().find(|link| link.src == src && link.dst == dst);
     link.unwrap_or_else(|| panic!("no link {src}→{dst} in {view:#?}")).dropped_packets
 }
 

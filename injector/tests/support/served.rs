@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use injector::server::command::{Command, EventFeed, Step};
 use injector::server::{ApiSocket, serve};
 use injector_core::api::{
-    Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, Outcome,
+    Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, LinkTotals, Outcome,
     PartitionRequest, PartitionState, PartitionView, Phases, Problem, RECORD_SCHEMA, RecoveryRecord,
     ShapePair, Stamped, Status, WireSight,
 };
@@ -260,12 +260,13 @@ fn view(name: &str, state: PartitionState, request: &PartitionRequest) -> Partit
         request: request.clone(),
         resolved: Shape::Isolate(vec!["n1".into()]),
         seed: None,
-        links: vec![link("n1", "n2"), link("n2", "n1")],
+        totals: LinkTotals { links: 2, dropped_packets: Some(6), dropped_bytes: Some(600) },
+        links: Some(vec![link("n1", "n2"), link("n2", "n1")]),
         effective: Some(stamped(1_000_000_000)),
         ends_at_ns: Some(MonoNs(6_000_000_000)),
         healed: None,
-        coverage: Vec::new(),
-        not_here: Vec::new(),
+        coverage: Some(Vec::new()),
+        not_here: Some(Vec::new()),
         warnings: Vec::new(),
     }
 }

@@ -23,12 +23,12 @@ fn endpoints_have_an_instance_for_each_peer() {
         ingress.probe,
         Probe {
             kind: ProbeKind::Http {
-                url: "http://{address}:8080/{seq}".to_owned(),
+                url: "http://{address}:8080/{seq}".into(),
                 method: "POST".to_owned(),
-                headers: BTreeMap::from([("content-type".to_owned(), "application/json".to_owned())]),
-                body: Some("{seq} {peer}".to_owned()),
+                headers: BTreeMap::from([("content-type".to_owned(), "application/json".into())]),
+                body: Some("{seq} {peer}".into()),
                 status: Some(201),
-                body_contains: Some("ok".to_owned()),
+                body_contains: Some("ok".into()),
             },
             interval: Span::millis(20),
             timeout: Span::secs(2),

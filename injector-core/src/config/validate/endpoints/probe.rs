@@ -12,7 +12,7 @@ use http::{Method, Uri};
 use super::Instance;
 use crate::clock::Span;
 use crate::config::read::{Node, Table};
-use crate::config::{Probe, ProbeKind};
+use crate::config::{Probe, ProbeKind, Text};
 use crate::model::Connection;
 
 /// Below, a schedule is only lateness.
@@ -102,8 +102,12 @@ fn http(node: &Node<'_>, texts: &Texts<'_>) -> Option<ProbeKind> {
     let table = node.table("write it as: { url: \"http://{address}:8080/\" }")?;
     let url = table.require("url", URL_USAGE).and_then(|node| {
         let url = texts.read(&node, URL_USAGE)?;
-        texts.each(&node, url, check_url, URL_USAGE);
-        Some(url.to_owned())
+        texts.each(&node, &without_secrets(url), check_url, URL_USAGE);
+        let host = url.find("://").map_or(url, |at| &url[at + 3..]);
+        if host.split('/').next().is_some_and(|host| host.contains("${")) {
+            node.error("a secret can't be where the host is", URL_USAGE);
+        }
+        secret(&node, url)
     });
     let mut method = "GET".to_owned();
     if let Some(node) = table.get("method")
@@ -119,17 +123,16 @@ fn http(node: &Node<'_>, texts: &Texts<'_>) -> Option<ProbeKind> {
     let headers = table.get("headers").map(|node| headers(&node, texts)).unwrap_or_default();
     let body = table
         .get("body")
-        .and_then(|node| texts.read(&node, "write the body as a text, in quotes").map(str::to_owned));
+        .and_then(|node| secret(&node, texts.read(&node, "write the body as a text, in quotes")?));
     let (mut status, mut body_contains) = (None, None);
     let expect = table.get("expect");
     let usage = "write it as: { status: 200, body_contains: \"ok\" }";
     if let Some(expect) = expect.and_then(|node| node.table(usage)) {
         status = expect.get("status").and_then(|node| node.number(200, 599)).map(|status| status as u16);
         let contains = expect.get("body_contains");
-        body_contains = contains
-            .as_ref()
-            .and_then(|node| node.some_text("write what a success's body contains, in quotes"))
-            .map(str::to_owned);
+        body_contains = contains.as_ref().and_then(|node| {
+            secret(node, node.some_text("write what a success's body contains, in quotes")?)
+        });
         if let (Some(node), Some(_)) = (&contains, &body_contains)
             && (method == "HEAD" || matches!(status, Some(204 | 205 | 304)))
         {
@@ -149,7 +152,23 @@ fn http(node: &Node<'_>, texts: &Texts<'_>) -> Option<ProbeKind> {
     Some(ProbeKind::Http { url: url?, method, headers, body, status, body_contains })
 }
 
-fn headers(node: &Node<'_>, texts: &Texts<'_>) -> BTreeMap<String, String> {
+/// A text with its secrets' sources.
+fn secret(node: &Node<'_>, text: &str) -> Option<Text> {
+    match Text::read(text) {
+        Ok(text) => Some(text),
+        Err(what) => {
+            node.error(what, "write ${env:NAME} or ${file:/path/to/file}");
+            None
+        }
+    }
+}
+
+/// A text with something harmless for each secret: its source may hold characters that the secret does not.
+fn without_secrets(text: &str) -> String {
+    Text::read(text).map_or_else(|_| text.to_owned(), |text| text.fill(str::to_owned))
+}
+
+fn headers(node: &Node<'_>, texts: &Texts<'_>) -> BTreeMap<String, Text> {
     let mut headers = BTreeMap::new();
     for (name, node) in node.entries("write it as: { content-type: application/json }") {
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
@@ -159,9 +178,10 @@ fn headers(node: &Node<'_>, texts: &Texts<'_>) -> BTreeMap<String, String> {
             continue;
         };
         if HeaderValue::from_str(value).is_err() {
-            node.error(format!("{value:?} can't be the value of a header"), "leave out control characters");
+            node.error("this can't be the value of a header", "leave out control characters");
         }
-        headers.insert(name.to_owned(), value.to_owned());
+        let Some(value) = secret(&node, value) else { continue };
+        headers.insert(name.to_owned(), value);
     }
     headers
 }
@@ -225,16 +245,46 @@ fn exec(node: &Node<'_>, texts: &Texts<'_>) -> Option<ProbeKind> {
         {
             program.error("the program's name is empty", usage);
         }
+        let is_secret = |node: &&Node<'_>| {
+            let text = node.value().as_str().and_then(|text| Text::read(text).ok());
+            text.is_some_and(|text| text.has_secret())
+        };
+        if let Some(node) = items.iter().find(is_secret) {
+            node.error(
+                "every user of this host can read a command line",
+                "hand the secret over by the environment, as in: env: { TOKEN: \"${env:TOKEN}\" }",
+            );
+        }
         let command: Option<Vec<String>> =
             items.iter().map(|node| texts.read(node, usage).map(str::to_owned)).collect();
         command
     });
+    let env = table.get("env").map(|node| environment(&node, texts)).unwrap_or_default();
     let user = table
         .get("user")
         .and_then(|node| node.some_text("write the user's name, in quotes if it is a number"))
         .map(str::to_owned);
     table.finish();
-    Some(ProbeKind::Exec { command: command?, user })
+    Some(ProbeKind::Exec { command: command?, user, env })
+}
+
+fn environment(node: &Node<'_>, texts: &Texts<'_>) -> BTreeMap<String, Text> {
+    let usage = "write it as: { TOKEN: \"${env:TOKEN}\" }";
+    let mut environment = BTreeMap::new();
+    for (name, node) in node.entries(usage) {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        if name.is_empty() || !name.chars().all(is_name) {
+            node.key_error(format!("\"{name}\" can't be the name of an environment variable"), usage);
+        }
+        let text = texts.read(&node, usage);
+        if text.is_some_and(|text| text.contains('\0')) {
+            node.error("the text has a zero byte", usage);
+        }
+        if let Some(text) = text.and_then(|text| secret(&node, text)) {
+            environment.insert(name.to_owned(), text);
+        }
+    }
+    environment
 }
 
 /// Reads texts with `{seq}`, `{peer}` and `{address}` in them.
@@ -284,7 +334,10 @@ impl Texts<'_> {
         if let Some((filled, problem)) =
             filled.into_iter().find_map(|filled| check(&filled).err().map(|problem| (filled, problem)))
         {
-            node.error(format!("\"{filled}\" {problem}"), usage);
+            // A query may hold a token.
+            let shown =
+                filled.split_once('?').map_or_else(|| filled.clone(), |(shown, _)| format!("{shown}?…"));
+            node.error(format!("\"{shown}\" {problem}"), usage);
         }
     }
 }

@@ -1,0 +1,181 @@
+//! Texts of probes, and secrets in them: `${env:NAME}` and `${file:/path}` stand for what the daemon's environment or a
+//! file holds. What they stand for is sent, and shown and stored nowhere.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use super::text::{self, TextError};
+
+/// A text that may have secrets in it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text {
+    written: String,
+    parts: Vec<Part>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    Secret { source: Source, value: Option<String> },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Source {
+    Environment(String),
+    File(PathBuf),
+}
+
+/// A literal is as secret as what stands for one.
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Text({} bytes)", self.written.len())
+    }
+}
+
+impl From<&str> for Text {
+    /// A text without secrets, whatever it looks like.
+    fn from(text: &str) -> Self {
+        Self { written: text.to_owned(), parts: vec![Part::Literal(text.to_owned())] }
+    }
+}
+
+/// What `${…}` may hold.
+const KINDS: [&str; 2] = ["${env:", "${file:"];
+
+impl Text {
+    /// Reads a text of a config. Other `${…}` stay as they are.
+    ///
+    /// # Errors
+    /// What is wrong with a source; names no other part of the text.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((at, kind)) = KINDS.iter().filter_map(|kind| Some((rest.find(kind)?, kind))).min() {
+            let (before, from) = rest.split_at(at);
+            let (name, after) =
+                from[kind.len()..].split_once('}').ok_or_else(|| format!("{kind} has no closing brace"))?;
+            let source = if *kind == KINDS[0] {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                if name.is_empty() || !name.chars().all(is_name) {
+                    return Err(format!("\"{name}\" can't be the name of an environment variable"));
+                }
+                Source::Environment(name.to_owned())
+            } else {
+                if !Path::new(name).is_absolute() {
+                    return Err(format!("the path \"{name}\" is relative"));
+                }
+                Source::File(name.into())
+            };
+            parts.push(Part::Literal(before.to_owned()));
+            parts.push(Part::Secret { source, value: None });
+            rest = after;
+        }
+        parts.push(Part::Literal(rest.to_owned()));
+        Ok(Self { written: text.to_owned(), parts })
+    }
+
+    /// As the config has it: with the sources of secrets, not with what they stand for.
+    pub fn written(&self) -> &str {
+        &self.written
+    }
+
+    /// Whether a secret is in it.
+    pub fn has_secret(&self) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Secret { .. }))
+    }
+
+    /// Takes secrets from where they are.
+    ///
+    /// # Errors
+    /// Which source gives none, and why.
+    pub fn fetch(&mut self) -> Result<(), String> {
+        for part in &mut self.parts {
+            if let Part::Secret { source, value } = part {
+                *value = Some(source.fetch()?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The text to send: secrets as they are, the rest filled.
+    pub fn fill(&self, fill: impl Fn(&str) -> String) -> String {
+        let parts = self.parts.iter().map(|part| match part {
+            Part::Literal(text) => fill(text),
+            Part::Secret { value, .. } => value.clone().unwrap_or_default(),
+        });
+        parts.collect()
+    }
+}
+
+impl Source {
+    fn fetch(&self) -> Result<String, String> {
+        match self {
+            Self::Environment(name) => std::env::var(name).map_err(|error| match error {
+                std::env::VarError::NotPresent => format!("{name} is not in the daemon's environment"),
+                std::env::VarError::NotUnicode(_) => {
+                    format!("{name} in the daemon's environment is not UTF-8")
+                }
+            }),
+            Self::File(path) => {
+                let failed = |error: &TextError| {
+                    // The place in the file is left out: it says something of what is there.
+                    format!("{} {error}", path.display())
+                };
+                let text = text::read(path).map_err(|error| failed(&error))?;
+                let line = text.strip_suffix('\n').unwrap_or(&text);
+                Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
+            }
+        }
+    }
+}
+
+/// 16 bits of what is not shown: enough to see that two differ, too few to find out what it is.
+pub fn digest<'a>(hidden: impl IntoIterator<Item = &'a str>) -> u16 {
+    // FNV-1a, folded.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for text in hidden {
+        for byte in text.bytes().chain([0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    (hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_sent_as_they_are_and_not_filled() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "s3{seq}\n").unwrap();
+        let mut text = Text::read(&format!("Bearer ${{file:{}}} {{seq}} ${{HOME}}", file.display())).unwrap();
+        text.fetch().unwrap();
+        assert_eq!(text.fill(|part| part.replace("{seq}", "7")), "Bearer s3{seq} 7 ${HOME}");
+        assert!(text.has_secret() && !text.written().contains("s3"));
+        assert!(!format!("{text:?}").contains("Bearer"), "{text:?}");
+        std::fs::remove_file(&file).unwrap();
+        assert!(text.fetch().unwrap_err().contains("token"));
+        assert!(Text::read("${env:NO_SUCH_VARIABLE}").unwrap().fetch().unwrap_err().contains("NO_SUCH"));
+    }
+
+    #[test]
+    fn bad_sources_are_told_apart() {
+        for (text, what) in [
+            ("${env:A", "closing brace"),
+            ("${env:}", "name"),
+            ("${env:A B}", "name"),
+            ("${file:token}", "relative"),
+        ] {
+            assert!(Text::read(text).unwrap_err().contains(what), "{text}");
+        }
+        assert!(!Text::read("${A} $env:{").unwrap().has_secret());
+    }
+
+    #[test]
+    fn the_digest_tells_texts_apart() {
+        assert_ne!(digest(["a", "b"]), digest(["ab"]));
+        assert_eq!(digest(["a", "b"]), digest(["a", "b"]));
+    }
+}

@@ -1,0 +1,87 @@
+//! How many files the daemon may have open: raised to what a config needs, or an error that says how.
+
+use std::sync::OnceLock;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use injector_core::config::{Config, Interfaces};
+
+/// For the API's connections, maps, namespaces, and what else does not grow with the config.
+const BASE: u64 = 1024;
+/// For an interface's programs, links and maps; a reload holds those of two configs for a moment.
+const PER_INTERFACE: u64 = 2 * 32;
+/// How many interfaces `auto` is given room for.
+const AUTO: u64 = 1024;
+/// For an endpoint's probes under way.
+const PER_ENDPOINT: u64 = 256;
+
+/// Why a config can't be put in force.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{needed} open files may be needed and {limit} are allowed; set LimitNOFILE={needed} in the unit, or `ulimit -n {needed}` before the start"
+)]
+pub struct TooFew {
+    needed: u64,
+    limit: u64,
+}
+
+/// The limit that this process was started with, for the commands that it starts.
+static INHERITED: OnceLock<Rlimit> = OnceLock::new();
+
+/// What a config may take, and how much of that it can't do without.
+struct Needs {
+    wanted: u64,
+    least: u64,
+}
+
+impl Needs {
+    fn of(config: &Config) -> Self {
+        let endpoints = config.endpoints.len() as u64;
+        let (named, room) = match &config.interfaces {
+            Interfaces::Named(interfaces) => (interfaces.len() as u64, interfaces.len() as u64),
+            Interfaces::Auto => (0, AUTO),
+        };
+        Self {
+            wanted: BASE + room * PER_INTERFACE + endpoints * PER_ENDPOINT,
+            least: BASE / 4 + named * PER_INTERFACE / 2 + endpoints * 4,
+        }
+    }
+}
+
+/// Raises the limit to what a config may take, as far as this process may.
+///
+/// # Errors
+/// If not even what it can't do without is allowed.
+pub fn raise(config: &Config) -> Result<(), TooFew> {
+    let found = getrlimit(Resource::Nofile);
+    INHERITED.get_or_init(|| found);
+    let Needs { wanted, least } = Needs::of(config);
+    let (soft, hard) = (found.current.unwrap_or(u64::MAX), found.maximum.unwrap_or(u64::MAX));
+    if soft >= wanted {
+        return Ok(());
+    }
+    let is_set = |current, maximum| {
+        let limit = Rlimit { current: Some(current), maximum: Some(maximum) };
+        setrlimit(Resource::Nofile, limit).is_ok()
+    };
+    // More than the hard limit takes CAP_SYS_RESOURCE, which the start may have.
+    let limit = if hard < wanted && is_set(wanted, wanted) {
+        wanted
+    } else if is_set(wanted.min(hard), hard) {
+        wanted.min(hard)
+    } else {
+        soft
+    };
+    if limit < least {
+        return Err(TooFew { needed: least, limit });
+    }
+    if limit < wanted {
+        tracing::warn!(limit, wanted, "open files are limited; set LimitNOFILE={wanted} in the unit");
+    }
+    Ok(())
+}
+
+/// The limit for commands: some close every descriptor that they may have. `None` if it was not changed.
+pub fn inherited() -> Option<Rlimit> {
+    INHERITED.get().copied()
+}

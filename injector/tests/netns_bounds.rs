@@ -1,0 +1,292 @@
+//! What comes from a peer, a client or a file has a bound, which is named when it is hit. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "support/interfaces.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod support;
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{Daemon, Lab, is_root, until};
+
+/// What the daemon may take more of, whatever others do: it is some 30 MiB in a debug build.
+const MEMORY_KIB: u64 = 64 * 1024;
+
+fn pid(daemon: &Daemon) -> u64 {
+    daemon.cli("status")["pid"].as_u64().unwrap()
+}
+
+fn rss_kib(pid: u64) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// Over a connection of its own: status and body.
+fn call(daemon: &Daemon, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = UnixStream::connect(&daemon.socket).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: i\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
+}
+
+/// A server in a node that sends a body without end to whoever asks; stopped with this value.
+struct Endless(Arc<AtomicBool>);
+
+impl Endless {
+    fn start(lab: &Lab, node: usize, port: u16) -> Self {
+        let listener = lab
+            .within(&format!("n{node}"), || TcpListener::bind((lab.address(node).as_str(), port)).unwrap());
+        listener.set_nonblocking(true).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok((mut stream, _)) = listener.accept() else {
+                    std::thread::sleep(Duration::from_millis(1));
+                    continue;
+                };
+                let stopped = Arc::clone(&stopped);
+                std::thread::spawn(move || {
+                    stream.set_nonblocking(false).unwrap();
+                    let _ = stream.read(&mut [0; 1024]);
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n");
+                    let piece = vec![b'x'; 64 * 1024];
+                    while !stopped.load(Ordering::Relaxed) && stream.write_all(&piece).is_ok() {}
+                });
+            }
+        });
+        Self(stop)
+    }
+}
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+fn config_of(lab: &Lab, endpoints: &str) -> String {
+    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
+    format!(
+        "{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\nendpoints:\n{endpoints}",
+        lab.peers(2)
+    )
+}
+
+#[test]
+fn a_body_without_end_costs_no_memory_and_its_limit_is_named() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let _server = Endless::start(&lab, 1, 8080);
+    let probe = "{ http: { url: \"http://{address}:8080/\", expect: { body_contains: never } }, timeout: 10s, \
+                 interval: 20ms }";
+    let endpoint = format!("  - {{ name: e, peers: [n1], netns: {}, probe: {probe} }}\n", lab.name("n2"));
+    let daemon = Daemon::start(&lab, "d", &config_of(&lab, &endpoint));
+    let pid = pid(&daemon);
+    let begin = rss_kib(pid);
+    until("the limit is named", || {
+        let error = daemon.cli("status")["endpoints"][0]["last_error"].clone();
+        (error == "answer over 16 MiB").then_some(())
+    });
+    // The probes run at their full rate while something is open.
+    daemon.cli("partition isolate n2 --name p --for 1ms --allow-uncovered");
+    let watched = Instant::now();
+    let mut most = 0;
+    while watched.elapsed() < Duration::from_secs(6) {
+        most = most.max(rss_kib(pid));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    println!("{begin} KiB before, {most} KiB at most");
+    assert!(most < begin + MEMORY_KIB, "{begin} KiB before, {most} KiB at most");
+}
+
+#[test]
+fn times_and_ids_have_limits_that_are_named() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let good = config_of(&lab, "  []\n");
+    for (line, limit) in [
+        ("deadline: 100000h", "1h"),
+        ("max_for: 700h", "1day"),
+        ("ready: { observe: 2h, observe_max: 3h }", "1h"),
+        ("ready: { observe_max: 3h }", "1h"),
+    ] {
+        let (status, said) = Daemon::refusal(&lab, "bad", &format!("{good}{line}\n"));
+        assert_eq!(status, 64, "{line}: {said}");
+        assert!(said.contains("too long") && said.contains(&format!("at most {limit}")), "{line}: {said}");
+    }
+    let daemon = Daemon::start(&lab, "d", &good);
+    let id = "i".repeat(60_000);
+    for (body, field, limit) in [
+        (r#"{"shape": {"isolate": ["n1"]}, "deadline": "2h"}"#.to_owned(), "deadline", "1h"),
+        (format!(r#"{{"shape": {{"isolate": ["n1"]}}, "request_id": "{id}"}}"#), "request_id", "128 bytes"),
+        (r#"{"shape": {"isolate": ["n1"]}, "request_id": ""}"#.to_owned(), "request_id", "128 bytes"),
+    ] {
+        let (status, problem) = call(&daemon, "PUT", "/v1/partitions/p", &body);
+        assert_eq!((status, &problem["field"]), (400, &Value::from(field)), "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(limit), "{problem}");
+    }
+    assert_eq!(daemon.cli("status")["partitions"], serde_json::json!([]));
+}
+
+/// How many child processes a process has.
+fn children(pid: u64) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok())
+        .map(|children| children.split_whitespace().count())
+        .sum()
+}
+
+#[test]
+fn rounds_of_probes_start_one_command_at_a_time() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let endpoint =
+        "  - { name: e, probe: { exec: { command: [sleep, \"0.2\"] }, interval: 1h, timeout: 5s } }\n";
+    let daemon = Daemon::start(&lab, "d", &config_of(&lab, endpoint));
+    let pid = pid(&daemon);
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(children(pid), 0, "the endpoint's own first probe is over");
+    let request = "POST /v1/probes HTTP/1.1\r\nHost: i\r\nConnection: close\r\n\r\n";
+    let mut readers = Vec::new();
+    for turn in 0..60 {
+        let mut stream = UnixStream::connect(&daemon.socket).unwrap();
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        // Every other client goes away at once.
+        if turn % 2 == 0 {
+            readers.push(stream);
+        }
+    }
+    let watched = Instant::now();
+    let mut most = 0;
+    while watched.elapsed() < Duration::from_secs(3) {
+        most = most.max(children(pid));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(most, 1, "commands at once");
+    let mut answered = 0;
+    for mut reader in readers {
+        let mut answer = String::new();
+        reader.read_to_string(&mut answer).unwrap();
+        if answer.starts_with("HTTP/1.1 200") {
+            answered += 1;
+        } else {
+            assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("one at a time"), "{answer}");
+        }
+    }
+    assert!(answered >= 5, "{answered} of 30 were answered");
+}
+
+#[test]
+fn readers_that_do_not_read_cost_no_memory() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let mut endpoints = String::new();
+    for name in ["a", "b", "c", "d"] {
+        writeln!(
+            endpoints,
+            "  - {{ name: {name}, role: advisory, peers: [n1], netns: {}, probe: {{ tcp: {{ target: \
+             \"{{address}}:81\" }}, interval: 1ms, timeout: 100ms }} }}",
+            lab.name("n2")
+        )
+        .unwrap();
+    }
+    let daemon = Daemon::start(&lab, "d", &config_of(&lab, &endpoints));
+    daemon.cli("partition isolate n1 --name p --for 10s");
+    std::thread::sleep(Duration::from_secs(8));
+    let pid = pid(&daemon);
+    let begin = rss_kib(pid);
+    let mut held = Vec::new();
+    let mut most = 0;
+    for _ in 0..40 {
+        let mut stream = UnixStream::connect(&daemon.socket).unwrap();
+        stream.write_all(b"GET /v1/partitions/p/probes HTTP/1.1\r\nHost: i\r\n\r\n").unwrap();
+        held.push(stream);
+        most = most.max(rss_kib(pid));
+    }
+    // A polite client is answered meanwhile.
+    let mut slowest = Duration::ZERO;
+    for _ in 0..50 {
+        let asked = Instant::now();
+        let (status, _) = call(&daemon, "DELETE", "/v1/partitions", "");
+        assert_eq!(status, 200);
+        slowest = slowest.max(asked.elapsed());
+        most = most.max(rss_kib(pid));
+    }
+    println!("{begin} KiB before, {most} KiB at most; the slowest heal took {slowest:?}");
+    assert!(most < begin + MEMORY_KIB, "{begin} KiB before, {most} KiB at most");
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    let mut answers = Vec::new();
+    for mut stream in held {
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).unwrap();
+        answers.push(String::from_utf8_lossy(&begin[9..]).into_owned());
+    }
+    assert!(answers.iter().all(|status| status == "200" || status == "429"), "{answers:?}");
+    assert!(answers.iter().any(|status| status == "200"), "{answers:?}");
+}
+
+#[test]
+fn a_status_does_not_grow_with_the_links_that_are_cut() {
+    if !is_root() {
+        return;
+    }
+    let lab = Lab::switched(2);
+    let mut config = "peers:\n".to_owned();
+    for peer in 0..1000 {
+        writeln!(config, "  p{peer}: {{ addresses: [10.200.{}.{}] }}", peer / 250, peer % 250 + 1).unwrap();
+    }
+    writeln!(config, "interfaces: [{{ name: eth0, netns: {} }}]", lab.name("n1")).unwrap();
+    let daemon = Daemon::start(&lab, "d", &config);
+    for cut in 0..20 {
+        let view = daemon.cli(&format!("partition isolate p{cut} --name c{cut} --for 60s --allow-uncovered"));
+        assert_eq!(view["links"].as_array().unwrap().len(), 1998, "{}", view["totals"]);
+    }
+    let asked = Instant::now();
+    let status = daemon.cli("status");
+    println!("20 cuts of 1,998 links: a status after {:?}", asked.elapsed());
+    for cut in status["partitions"].as_array().unwrap() {
+        assert_eq!(cut["totals"]["links"], 1998, "{}", cut["totals"]);
+        assert!(cut["totals"]["dropped_packets"].is_u64(), "{}", cut["totals"]);
+        assert!(cut["links"].is_null() && cut["coverage"].is_null() && cut["not_here"].is_null());
+    }
+    let size = status["partitions"].to_string().len();
+    assert!(size < 40_000, "{size} bytes for 20 cuts");
+    let output = Command::new(env!("CARGO_BIN_EXE_injector"))
+        .args(["status", "--socket"])
+        .arg(&daemon.socket)
+        .output()
+        .unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1998"), "{output:?}");
+    // The list is there where it is asked for.
+    let (_, one) = call(&daemon, "GET", "/v1/partitions/c7", "");
+    assert_eq!(one["links"].as_array().unwrap().len(), 1998);
+}
