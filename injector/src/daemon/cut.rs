@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::command::{ConnectionId, Step};
 use super::partition::{Partition, Pressures, instant, named, stamped};
 use super::state::{Answer, State};
+use super::strangers::Strangers;
 use super::witness::Witness;
 use crate::api::types::{
     Code, EventKind, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning,
@@ -187,6 +188,7 @@ impl State {
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),
             counters_before: Vec::new(),
+            strangers: Strangers::default(),
             closed_by: None,
             broken: None,
             told: HashSet::new(),
@@ -281,6 +283,7 @@ impl State {
         self.interfaces.bind(&mut self.kernel, is_rolling);
         let offset = WallOffset::now();
         let counters = self.counters().unwrap_or_default();
+        let strangers = self.begin_strangers();
         let pressure = Pressures::read();
         let partition = &mut self.partitions[index];
         let slot = partition.slot.expect("a prepared partition has a slot");
@@ -306,6 +309,7 @@ impl State {
         let partition = &mut self.partitions[index];
         partition.check = check;
         partition.counters_before = counters;
+        partition.strangers = strangers;
         partition.pressure = pressure;
         let effective = if ahead.is_some() { instant(starts_at, offset) } else { stamped(interval, offset) };
         partition.cut = Some(effective);

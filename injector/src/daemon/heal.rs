@@ -106,6 +106,7 @@ impl State {
     /// Notes the heal of a partition whose slot is already out of the live half (or past its end). Partitions
     /// that ended `together`, by the same store, do not hold each other's links.
     pub(super) fn ended(&mut self, at: usize, heal: Stamped, by: HealedBy, together: &[u32]) {
+        self.end_strangers(at);
         let mine = self.partitions[at].resolved.links.clone();
         let generation = self.partitions[at].generation;
         let starts_at = self.partitions[at].starts_at;

@@ -6,7 +6,7 @@ use super::partition::{Partition, Pressures, named};
 use super::state::State;
 use crate::api::types::{
     Coverage, CoverageState, EndpointView, EventKind, LinkRecord, PartitionState, PeerView, ProbeView,
-    RecoveryRecord, ShapePair, Status, Uncovered, Warning, WarningCode,
+    RecoveryRecord, ShapePair, Status, Uncovered,
 };
 use crate::clock::MonoNs;
 use crate::config::{self, Role};
@@ -30,10 +30,10 @@ impl State {
         let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
             now.zip(then).and_then(|(now, then)| now.share_since(then))
         };
-        let counted = self.counted_since_cut(partition);
-        let lost = counted(counter::STAMPS_LOST);
+        let lost = self.counted_since_cut(partition)(counter::STAMPS_LOST);
+        let mut links = self.link_records(partition, &stamps);
         let mut warnings = partition.warnings.clone();
-        warnings.extend(unnamed(counted(counter::FOREIGN_SOURCE), counted(counter::UNNAMED)));
+        warnings.extend(self.note_strangers(partition, &mut links));
         measure::record(&Evidence {
             name: partition.name.clone(),
             generation: partition.generation,
@@ -49,7 +49,7 @@ impl State {
             cut: partition.cut,
             heal: partition.heal,
             healed_by: partition.healed_by,
-            links: self.link_records(partition, &stamps),
+            links,
             endpoints: self
                 .config
                 .endpoints
@@ -321,24 +321,4 @@ fn with_seen(mut known: Vec<Uncovered>, seen: &[Uncovered]) -> Vec<Uncovered> {
     known.extend(others);
     known.sort_by_key(|time| time.from_ns);
     known
-}
-
-/// What passed a peer's port during the cut and belongs to nobody who is known, in warnings.
-fn unnamed(foreign: u64, unnamed: u64) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if foreign > 0 {
-        let text = format!(
-            "{foreign} packets left peers' ports from addresses that are neither listed nor held by the peer: they count \
-             as the world's; list the addresses in the config, or say `forwards: true` of the peer"
-        );
-        warnings.push(Warning { code: WarningCode::ForeignSource, subject: None, text });
-    }
-    if unnamed > 0 {
-        let text = format!(
-            "{unnamed} packets passed between a peer and someone whom neither an address nor a MAC address names, while \
-             not every peer has a port of its own: one of the others may be behind them"
-        );
-        warnings.push(Warning { code: WarningCode::Unnamed, subject: None, text });
-    }
-    warnings
 }

@@ -17,6 +17,7 @@ mod rules;
 mod samples;
 mod sockets;
 mod state;
+mod strangers;
 mod verify;
 mod witness;
 

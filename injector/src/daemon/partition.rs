@@ -9,6 +9,7 @@ use crate::api::types::{
 use crate::clock::{MonoNs, Span, WallOffset};
 use crate::daemon::command::ConnectionId;
 use crate::daemon::interfaces::CutLinks;
+use crate::daemon::strangers::Strangers;
 use crate::daemon::verify::Check;
 use crate::daemon::witness::Witness;
 use crate::datapath::Interval;
@@ -58,6 +59,8 @@ pub struct Partition {
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
     /// What connections between its peers received during the cut.
     pub witness: Witness,
+    /// Whom its peers met without an address that names them.
+    pub strangers: Strangers,
     /// The active check of its links, if it was asked for and the partition was made live.
     pub check: Option<Check>,
     /// Links of its shape with neither end here.
@@ -173,6 +176,7 @@ impl Partition {
         self.still_cut = BTreeMap::new();
         self.cells = Vec::new();
         self.witness = Witness::default();
+        self.strangers = Strangers::default();
         self.check = None;
         self.sockets = BTreeMap::new();
         self.samples_from = Vec::new();

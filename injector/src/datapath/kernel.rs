@@ -18,6 +18,7 @@ use super::identify::NameMaps;
 use super::mapped::Mapped;
 use super::object::{Clocks, Object};
 use super::owner::Owner;
+use super::strangers::{Stranger, StrangerMap};
 use super::{Datapath, DatapathError, Gate, Interval, Lapsed, Pins, Presence, SlotIndex};
 use crate::config::Config;
 use crate::identity::Identity;
@@ -36,6 +37,7 @@ pub struct Kernel {
     responses: PerCpuHashMap<MapData, ResponseKey, u64>,
     counters: PerCpuArray<MapData, u64>,
     names: NameMaps,
+    strangers: StrangerMap,
     side: usize,
     /// How many links had stamps when they were last gone through, over all slots: what going through them costs,
     /// against looking up each link of a partition.
@@ -70,6 +72,7 @@ impl Kernel {
             responses: object.take("RESPONSES")?.try_into().map_err(of("RESPONSES"))?,
             counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
             names: NameMaps::take(&mut object, config)?,
+            strangers: StrangerMap::take(&mut object)?,
             object,
             side,
             stamped: AtomicUsize::new(0),
@@ -88,6 +91,22 @@ impl Kernel {
     /// If a map can't be written: some of it is written then, and the rest is tried again with the next change.
     pub fn identify(&mut self, identity: &Identity) -> Result<(), DatapathError> {
         self.names.write(identity)
+    }
+
+    /// Whom peers met without an address that names them.
+    ///
+    /// # Errors
+    /// If the map can't be read.
+    pub fn strangers(&self) -> Result<Vec<Stranger>, DatapathError> {
+        self.strangers.read()
+    }
+
+    /// Forgets them.
+    ///
+    /// # Errors
+    /// If the map can't be written.
+    pub fn forget_strangers(&mut self) -> Result<(), DatapathError> {
+        self.strangers.clear()
     }
 
     /// The object, to make instances of.

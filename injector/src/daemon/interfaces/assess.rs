@@ -3,18 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Interfaces;
+use super::devices::usable;
 use super::entry::Bypass;
 use super::gaps::Gap;
+use super::homes::Home;
 use super::link_coverage::{Closure, Lens, Reason, Verdict};
 use super::naming::{Ours, Sources, identity};
 use super::picture::{Picture, Seen};
+use super::strangers::Suspect;
 use super::survey::{Found, Place};
 use crate::api::types::{Bypassed, CoverageState, Uncovered};
 use crate::clock::MonoNs;
 use crate::config::{Config, Interface, Netns};
-use crate::datapath::shown;
+use crate::datapath::{Stranger, shown};
 use crate::identity::Identity;
 use crate::model::{Link, PeerId, PeerNames};
+use crate::netlink::LinkFacts;
 
 /// How far a link's paths pass hooks of ours over a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +69,34 @@ impl Interfaces {
         self.home_names =
             self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
         self.identity = identity;
+        self.hearsay.hear(config, &self.known, &self.homes, &self.identity);
         self.eras.renew(picture, at);
+    }
+
+    /// Takes in a device that has come to a peer's home, before the next survey does: until its MAC address names the peer,
+    /// its frames pass the other ends. Whether it is new.
+    pub(super) fn greet(&mut self, config: &Config, netns: Option<&Netns>, link: &LinkFacts) -> bool {
+        let is_home = |home: &Home| home.is_alone && self.known[home.at].netns.as_ref() == netns;
+        let Some(peer) = self.homes.iter().find(|(_, home)| is_home(home)).map(|(peer, _)| *peer) else {
+            return false;
+        };
+        let Some(mac) = link.mac.filter(|mac| usable(link) && *mac != [0; 6] && mac[0] & 1 == 0) else {
+            return false;
+        };
+        let links = self.known.iter().flat_map(|space| &space.facts.links);
+        let is_taken = links.into_iter().any(|known| known.mac == Some(mac))
+            || config.peers.iter().any(|other| other.id != peer && other.mac == Some(mac));
+        if is_taken || self.identity.macs.contains_key(&mac) {
+            return false;
+        }
+        self.hearsay.meet(mac, peer, shown_device(&link.name, netns));
+        self.identity.macs.insert(mac, peer);
+        true
+    }
+
+    /// The strangers that may be on some links, which are sorted.
+    pub fn suspects(&self, config: &Config, links: &[Link], strangers: &[Stranger]) -> Vec<Suspect> {
+        self.hearsay.suspects(config, &self.identity, links, strangers)
     }
 
     /// What names the ends of frames now.
@@ -127,7 +158,8 @@ impl Interfaces {
             for (at, link) in links.iter().enumerate() {
                 let verdict = lens.judge_in(*link, cut.links, cut.is_grouped);
                 if matches!(verdict.state, CoverageState::Not | CoverageState::Partly) {
-                    add_time(&mut uncovered[at], self.lacking(&verdict.reason), *gap);
+                    let interface = self.lacking(&verdict.reason, &lens.unhooked(*link));
+                    add_time(&mut uncovered[at], interface, *gap);
                 }
                 if worst[at].as_ref().is_none_or(|worst| verdict.state > worst.state) {
                     worst[at] = Some(verdict);
@@ -186,7 +218,8 @@ impl Interfaces {
                 if !matches!(alone, CoverageState::Not | CoverageState::Partly) || alone <= judge(&with) {
                     continue;
                 }
-                found.extend(bypassed.iter().map(|(id, bypass)| Bypassed {
+                let on_link = bypassed.iter().filter(|(id, _)| with.involves(*link, *id));
+                found.extend(on_link.map(|(id, bypass)| Bypassed {
                     interface: self.shown_id(*id),
                     why: bypass.why.clone(),
                     from_ns: gap.from,
@@ -209,8 +242,8 @@ impl Interfaces {
         self.entry(id).map_or_else(|| format!("interface {id}"), |entry| shown(&entry.interface))
     }
 
-    /// The interfaces that lack a hook.
-    fn lacking(&self, reason: &Reason) -> String {
+    /// The interfaces that lack a hook; `unhooked` are the link's ends among ours that do.
+    fn lacking(&self, reason: &Reason, unhooked: &[u32]) -> String {
         match reason {
             Reason::NoHook(places) | Reason::Path(_, places) => {
                 places.iter().map(shown_place).collect::<Vec<_>>().join(", ")
@@ -218,7 +251,12 @@ impl Interfaces {
             Reason::Blind(name) => name.clone(),
             Reason::Redirect(id) | Reason::SameHook(id) => self.shown_id(*id),
             Reason::HostMates(_) => "lo".to_owned(),
-            Reason::NoWay | Reason::Group(_) | Reason::Closed(_) | Reason::Open => "none is known".to_owned(),
+            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open if unhooked.is_empty() => {
+                "none is known".to_owned()
+            }
+            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open => {
+                unhooked.iter().map(|id| self.shown_id(*id)).collect::<Vec<_>>().join(", ")
+            }
         }
     }
 
@@ -243,7 +281,7 @@ impl Interfaces {
             Reason::Blind(name) => format!(
                 "packets can go by {name}, whose packets begin with the IP header: no hook of ours can judge them there"
             ),
-            Reason::Group(peer) => format!(
+            Reason::Group(peer, _) => format!(
                 "multicast and broadcast frames to {} pass: it is not known by a hooked port of its own, and the sender's other links are not cut",
                 names.name(*peer)
             ),
@@ -271,7 +309,12 @@ fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: Gap) {
 }
 
 fn shown_place(place: &Place) -> String {
-    shown(&Interface::found(&place.name, place.netns.as_ref()))
+    shown_device(&place.name, place.netns.as_ref())
+}
+
+/// A device in words.
+pub(super) fn shown_device(name: &str, netns: Option<&Netns>) -> String {
+    shown(&Interface::found(name, netns))
 }
 
 fn shown_places(places: &[Place]) -> String {
@@ -310,10 +353,13 @@ fn remedy(names: &PeerNames, reason: &Reason) -> Option<String> {
         Reason::Blind(name) => Some(format!(
             "attach where its packets have an Ethernet header, or, if it does not matter, write elsewhere: [{name}]"
         )),
-        Reason::Group(peer) => {
+        Reason::Group(_, bridges) if !bridges.is_empty() => {
+            Some(format!("add to interfaces: {}", bridges.iter().map(line).collect::<Vec<_>>().join(" or ")))
+        }
+        Reason::Group(peer, _) => {
             let name = names.name(*peer);
             Some(format!(
-                "if an interface leads to {name} alone, say so in interfaces, as in: {{ name: tap1, peer: {name} }}; or leave such frames alone by --allow-uncovered"
+                "if an interface leads to {name} alone, say so in interfaces, as in: {{ name: tap1, peer: {name} }}"
             ))
         }
         Reason::Redirect(_) => {

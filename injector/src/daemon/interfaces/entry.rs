@@ -3,7 +3,7 @@
 use super::gaps::Gap;
 use crate::clock::MonoNs;
 use crate::config::{Interface, Netns};
-use crate::datapath::{Attachment, DatapathError, HookState, Instance, Names, Refused, shown};
+use crate::datapath::{Attachment, DatapathError, Foreign, HookState, Instance, Names, Refused, shown};
 use crate::netns::Workers;
 
 /// How many gaps of an interface are remembered.
@@ -42,8 +42,10 @@ pub struct Entry {
 pub struct Bypass {
     /// From when until when.
     pub time: Gap,
-    /// What runs before ours.
+    /// What runs before ours, in words,
     pub why: String,
+    /// and on its hooks.
+    pub ahead: Vec<Foreign>,
 }
 
 impl Entry {

@@ -11,7 +11,7 @@ use super::{InterfaceEvent, Interfaces};
 use crate::api::types::{AttachmentView, Warning, WarningCode};
 use crate::clock::MonoNs;
 use crate::config::Netns;
-use crate::datapath::{HookQuery, HookState, Names, ids, names, shown, states, states_of_all};
+use crate::datapath::{Foreign, HookQuery, HookState, Names, ids, names, shown, states, states_of_all};
 use crate::identity::End;
 use crate::netlink::news::News;
 
@@ -237,10 +237,10 @@ impl Interfaces {
             let why =
                 "programs came or went on its TCX hooks between two looks, and may have run before ours";
             let time = Gap { from: entry.whole_at, until: Some(when) };
-            entry.begin_bypass(Bypass { time, why: why.to_owned() });
+            entry.begin_bypass(Bypass { time, why: why.to_owned(), ahead: Vec::new() });
             changes.push((shown(&entry.interface), why.to_owned()));
         }
-        let ahead: Vec<_> = state.foreign.iter().filter(|foreign| foreign.is_ahead).collect();
+        let ahead: Vec<Foreign> = state.foreign.iter().filter(|foreign| foreign.is_ahead).cloned().collect();
         let is_bypassed = self.entries[at].is_bypassed();
         let id = self.entries[at].id;
         let is_redirected = self.redirected.contains(&id);
@@ -256,19 +256,22 @@ impl Interfaces {
             }
             return changes;
         }
-        if is_bypassed {
+        // What else comes, or goes, is another reason from then on.
+        let known = self.entries[at].bypasses.last().filter(|_| is_bypassed);
+        if known.is_some_and(|known| known.ahead == ahead) {
             return changes;
         }
         let why = if ahead.is_empty() {
             "a TC program of others on another interface of its namespace may redirect past it".to_owned()
         } else {
-            let known = self.names_of(ids(ahead.iter().copied())).await;
+            let known = self.names_of(ids(&ahead)).await;
             let programs: Vec<String> = ahead.iter().map(|foreign| foreign.shown(&known)).collect();
             format!("{} runs before our program and can bypass it", programs.join(", "))
         };
         let entry = &mut self.entries[at];
-        let from = entry.whole_at;
-        entry.begin_bypass(Bypass { time: Gap { from, until: None }, why: why.clone() });
+        let from = if is_bypassed { when } else { entry.whole_at };
+        entry.end_bypass(when);
+        entry.begin_bypass(Bypass { time: Gap { from, until: None }, why: why.clone(), ahead });
         tracing::warn!(interface = shown(&entry.interface), why, "bypassed");
         changes.push((shown(&entry.interface), why));
         changes

@@ -24,6 +24,7 @@ mod prepare;
 mod renewal;
 mod roll;
 mod segments;
+mod strangers;
 mod survey;
 mod views;
 
@@ -129,6 +130,8 @@ pub struct Interfaces {
     identity: crate::identity::Identity,
     /// What was seen when.
     eras: eras::Eras,
+    /// What was heard of MAC addresses.
+    hearsay: strangers::Hearsay,
     /// Host ends of veths past which programs of others may redirect, as of the last cut.
     redirected: BTreeSet<u32>,
     /// The namespaces that are followed.
@@ -179,6 +182,7 @@ impl Interfaces {
             home_names: BTreeMap::new(),
             identity: crate::identity::Identity::default(),
             eras: eras::Eras::default(),
+            hearsay: strangers::Hearsay::default(),
             redirected: BTreeSet::new(),
             followed: BTreeMap::new(),
             is_settled: false,
@@ -301,6 +305,11 @@ impl Interfaces {
                 changes.hooks = self.is_of_hooks(netns.as_ref(), &news);
                 // Otherwise the last words of a namespace that is no more.
                 if self.workers.identity(netns.as_ref()) == Some(identity) {
+                    if let News::Link(link) = &news
+                        && self.greet(config, netns.as_ref(), link)
+                    {
+                        self.bind(kernel, cuts.is_rolling);
+                    }
                     for entry in 0..self.entries.len() {
                         if self.entries[entry].interface.netns == netns && self.concerns(entry, &news) {
                             changes.told.extend(self.check(entry, at).await);

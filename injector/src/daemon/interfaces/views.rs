@@ -12,7 +12,7 @@ use crate::api::types::{
 use crate::clock::MonoNs;
 use crate::config::{Config, Interface};
 use crate::datapath::shown;
-use crate::identity::{End, Mac};
+use crate::identity::{End, shown_mac};
 use crate::model::{Link, PeerId};
 
 /// Beyond this many peers, links are not judged one by one for `status`.
@@ -200,10 +200,6 @@ impl super::LinkCoverage {
             remedy: self.remedy.clone(),
         }
     }
-}
-
-fn shown_mac(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn told(names: &str, gaps: Vec<Gap>, from: MonoNs) -> Vec<Uncovered> {

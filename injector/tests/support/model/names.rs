@@ -304,13 +304,12 @@ impl Names {
         other
     }
 
-    /// Whether a frame at a peer's port is to or from someone whom nothing names, and who may be a peer: not all have bound
-    /// ports.
+    /// Whether a frame at a peer's port is to or from someone whom nothing names.
     pub fn is_with_a_stranger(&self, reading: &Reading<'_>, (from, to): Ends, hook: Hook) -> bool {
         let Some(Port { sends, is_shared: false, .. }) = self.port(hook) else { return false };
         let (other, mac) = if sends { (to, reading.to_mac) } else { (from, reading.from_mac) };
         let is_owned = self.world.macs.contains_key(&mac) || self.by_mac(mac).is_some();
-        other == WORLD && !is_owned && !reading.is_for_a_group() && !self.are_all_bound()
+        other == WORLD && !is_owned && !reading.is_for_a_group()
     }
 
     fn are_all_bound(&self) -> bool {
