@@ -321,6 +321,55 @@ fn an_address_that_moves_to_another_peer() {
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
 }
 
+/// How long it takes until the daemon knows that a peer's only address has moved to a namespace that was no peer's: the
+/// shortest of some times, since others use this machine.
+fn moves(interfaces: impl Fn(&Ground) -> String) -> Duration {
+    let mut ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("x", "h3", 3), ("y", "h4", 4)]);
+    ground.ip("n1", &format!("address add {}/28 dev eth0", ground.ipv4(9)));
+    // Other labs.
+    for number in 0..60 {
+        ground.add(&format!("z{number}"));
+    }
+    let moving = format!("n1: {{ addresses: [{}] }}", ground.ipv4(9));
+    let daemon =
+        ground.daemon_on(&format!("{moving}, {}", peers(&ground, &[("n2", 2)])), &interfaces(&ground));
+    let home = || daemon.status().peers[&PeerName("n1".to_owned())].home.clone().unwrap_or_default();
+    std::thread::sleep(Duration::from_secs(2));
+    let mut times = Vec::new();
+    let mut at = "n1";
+    for to in ["x", "y", "n1", "x", "y", "n1"] {
+        let change = |node: &str, verb: &str| {
+            ground.ip(node, &format!("address {verb} {}/28 dev eth0", ground.ipv4(9)))
+        };
+        change(at, "delete");
+        // So that the loss of the address is no reason to look when it is there again.
+        std::thread::sleep(Duration::from_millis(400));
+        change(to, "add");
+        let start = Instant::now();
+        while !home().ends_with(&ground.name(to)) {
+            assert!(start.elapsed() < ground::PATIENCE, "{:#?}", daemon.status().peers);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        times.push(start.elapsed());
+        at = to;
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    println!("{times:?}");
+    times.into_iter().min().unwrap()
+}
+
+#[test]
+fn auto_follows_an_address_as_fast_as_named_interfaces() {
+    if !can_run("auto_follows_an_address_as_fast_as_named_interfaces") {
+        return;
+    }
+    let nic = |ground: &Ground, node| format!("{{ name: eth0, netns: {} }}", ground.name(node));
+    let named =
+        moves(|ground| format!("[{}]", ["n1", "n2", "x", "y"].map(|node| nic(ground, node)).join(", ")));
+    let auto = moves(|_| "auto".to_owned());
+    assert!(auto < named + Duration::from_millis(300), "named {named:?}, auto {auto:?}");
+}
+
 #[test]
 fn a_renamed_interface_keeps_its_hook() {
     if !can_run("a_renamed_interface_keeps_its_hook") {

@@ -39,6 +39,8 @@ pub enum Topic {
     Links,
     /// Where addresses live: neighbours, bridge ports, routes, local addresses.
     Places,
+    /// Local addresses alone.
+    Addresses,
 }
 
 impl Topic {
@@ -52,6 +54,7 @@ impl Topic {
                 MulticastGroup::Ipv4Ifaddr,
                 MulticastGroup::Ipv6Ifaddr,
             ],
+            Self::Addresses => &[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr],
         }
     }
 }

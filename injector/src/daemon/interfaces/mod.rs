@@ -136,6 +136,8 @@ pub struct Interfaces {
     redirected: BTreeSet<u32>,
     /// The namespaces that are followed.
     followed: BTreeMap<Option<Netns>, Identity>,
+    /// The others that are watched for peers' addresses.
+    watched: BTreeMap<Option<Netns>, Identity>,
     /// Whether the start is over.
     is_settled: bool,
     /// The named namespaces at that time.
@@ -185,6 +187,7 @@ impl Interfaces {
             hearsay: strangers::Hearsay::default(),
             redirected: BTreeSet::new(),
             followed: BTreeMap::new(),
+            watched: BTreeMap::new(),
             is_settled: false,
             listed: BTreeMap::new(),
             is_due: false,
@@ -220,6 +223,7 @@ impl Interfaces {
             interfaces.warn(config, &found);
         }
         interfaces.cover(config, &found, MonoNs(0));
+        interfaces.watch_others(config);
         interfaces.leave_unused(config);
         let mut namespaces: BTreeSet<Option<Netns>> =
             interfaces.entries.iter().map(|entry| entry.interface.netns.clone()).collect();
@@ -328,7 +332,7 @@ impl Interfaces {
                 }
             }
             InterfaceEvent::Mounts { at } => {
-                self.check_namespaces(at, &mut changes).await;
+                self.check_namespaces(config, at, &mut changes).await;
                 if look::listed() != self.listed {
                     self.ask_for_survey(at);
                 }

@@ -150,6 +150,7 @@ impl Interfaces {
                 || coverage.needs(entry.id)
                 || eras.need(entry.id)
         });
+        self.watch_others(config);
         self.leave_unused(config);
         self.bind(kernel, cuts.is_rolling);
         changes
