@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Interfaces;
 use super::devices::usable;
-use super::entry::Bypass;
+use super::entry::{Bypass, Entry};
 use super::gaps::Gap;
 use super::homes::Home;
 use super::link_coverage::{Closure, Lens, Reason, Verdict};
@@ -170,7 +170,7 @@ impl Interfaces {
             Some(verdict) => LinkCoverage {
                 state: verdict.state,
                 reason: self.reason(names, &verdict.reason),
-                remedy: remedy(names, &verdict.reason),
+                remedy: self.remedy(names, &verdict.reason),
                 uncovered,
             },
             None => LinkCoverage {
@@ -281,7 +281,7 @@ impl Interfaces {
             Reason::Blind(name) => format!(
                 "packets can go by {name}, whose packets begin with the IP header: no hook of ours can judge them there"
             ),
-            Reason::Group(peer, _) => format!(
+            Reason::Group(peer, ..) => format!(
                 "multicast and broadcast frames to {} pass: it is not known by a hooked port of its own, and the sender's other links are not cut",
                 names.name(*peer)
             ),
@@ -291,6 +291,59 @@ impl Interfaces {
             ),
             Reason::Open => "what is known of both peers' ways is hooked, but not all devices of either are known".to_owned(),
         }
+    }
+
+    /// What to write into the config, where something helps.
+    fn remedy(&self, names: &PeerNames, reason: &Reason) -> Option<String> {
+        match reason {
+            Reason::NoHook(places) | Reason::Path(_, places) if !places.is_empty() => {
+                let lines: Vec<String> = places.iter().map(line).collect();
+                let last = places.last()?;
+                Some(format!(
+                    "add to interfaces: {}; or, if it does not matter, elsewhere: [{}]",
+                    lines.join(" or "),
+                    line(last)
+                ))
+            }
+            Reason::NoHook(_) | Reason::Path(..) | Reason::NoWay => Some(
+                "let both peers send something, or name the interface that one of them is behind, as in: peers: { n1: { vm: { interface: tap1 } } }"
+                    .to_owned(),
+            ),
+            Reason::SameHook(_) => Some("add an interface to which only one of them is connected".to_owned()),
+            Reason::HostMates(_) => {
+                Some("give each peer a network namespace of its own, or leave this link out".to_owned())
+            }
+            Reason::Blind(name) => Some(format!(
+                "attach where its packets have an Ethernet header, or, if it does not matter, write elsewhere: [{name}]"
+            )),
+            Reason::Group(_, bridges, _) if !bridges.is_empty() => {
+                Some(format!("add to interfaces: {}", bridges.iter().map(line).collect::<Vec<_>>().join(" or ")))
+            }
+            Reason::Group(peer, _, only) => Some(self.word(names.name(*peer), *only)),
+            Reason::Redirect(_) => {
+                Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
+            }
+            Reason::Closed(_) | Reason::Open => None,
+        }
+    }
+
+    /// How to say that a peer is behind an interface: this one, if it is known.
+    fn word(&self, peer: &str, interface: Option<u32>) -> String {
+        let entry = interface.and_then(|id| self.entry(id));
+        let name = entry.map_or("tap1", Entry::name);
+        let netns = entry.and_then(|entry| entry.interface.netns.as_ref());
+        let place = Place { netns: netns.cloned(), name: name.to_owned(), why: String::new() };
+        let which = if entry.is_some() { name } else { "an interface" };
+        let is_auto = self.entries.iter().all(|entry| entry.chosen.is_some());
+        if is_auto {
+            let device = if netns.is_some() { line(&place) } else { name.to_owned() };
+            return format!(
+                "if {which} leads to {peer} alone, say so in peers, as in: {peer}: {{ …, vm: {{ interface: {device} }} }}"
+            );
+        }
+        let line = line(&place);
+        let open = line.trim_end_matches(" }");
+        format!("if {which} leads to {peer} alone, say so in interfaces, as in: {open}, peer: {peer} }}")
     }
 }
 
@@ -329,42 +382,4 @@ fn line(place: &Place) -> String {
         Some(netns) => format!(", netns: {netns}"),
     };
     format!("{{ name: {}{netns} }}", place.name)
-}
-
-fn remedy(names: &PeerNames, reason: &Reason) -> Option<String> {
-    match reason {
-        Reason::NoHook(places) | Reason::Path(_, places) if !places.is_empty() => {
-            let lines: Vec<String> = places.iter().map(line).collect();
-            let last = places.last()?;
-            Some(format!(
-                "add to interfaces: {}; or, if it does not matter, elsewhere: [{}]",
-                lines.join(" or "),
-                line(last)
-            ))
-        }
-        Reason::NoHook(_) | Reason::Path(..) | Reason::NoWay => Some(
-            "let both peers send something, or add to interfaces the one that a peer is behind, as in: { name: tap1, peer: n1 }"
-                .to_owned(),
-        ),
-        Reason::SameHook(_) => Some("add an interface to which only one of them is connected".to_owned()),
-        Reason::HostMates(_) => {
-            Some("give each peer a network namespace of its own, or leave this link out".to_owned())
-        }
-        Reason::Blind(name) => Some(format!(
-            "attach where its packets have an Ethernet header, or, if it does not matter, write elsewhere: [{name}]"
-        )),
-        Reason::Group(_, bridges) if !bridges.is_empty() => {
-            Some(format!("add to interfaces: {}", bridges.iter().map(line).collect::<Vec<_>>().join(" or ")))
-        }
-        Reason::Group(peer, _) => {
-            let name = names.name(*peer);
-            Some(format!(
-                "if an interface leads to {name} alone, say so in interfaces, as in: {{ name: tap1, peer: {name} }}"
-            ))
-        }
-        Reason::Redirect(_) => {
-            Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
-        }
-        Reason::Closed(_) | Reason::Open => None,
-    }
 }

@@ -34,8 +34,9 @@ pub enum Reason {
     Path(Option<IpAddr>, Vec<Place>),
     /// A device whose frames no hook of ours can judge is a way of theirs.
     Blind(String),
-    /// The receiver of group frames is not known by a port of its own; bridges in its home whose hook would be one.
-    Group(PeerId, Vec<Place>),
+    /// The receiver of group frames is not known by a port of its own; bridges in its home whose hook would be one, and the
+    /// interface that its only way passes.
+    Group(PeerId, Vec<Place>, Option<u32>),
     /// A program of others on another device may redirect past this interface's egress hook.
     Redirect(u32),
     /// What is known is hooked, and neither end is closed.
@@ -172,7 +173,11 @@ impl<'a> Lens<'a> {
         if is_grouped && is_fair && dst.is_here && !has_port && link.src != PeerId::WORLD && is_partial() {
             let home = dst.home.as_ref().and_then(|home| self.picture.homes.get(home));
             let bridges = home.map(|inside| inside.bridges.clone()).unwrap_or_default();
-            return Verdict { state: CoverageState::Partly, reason: Reason::Group(link.dst, bridges) };
+            let only = match &dst.ways[..] {
+                [way] => way.sure.iter().copied().find(|id| self.hooked.contains(id)),
+                _ => None,
+            };
+            return Verdict { state: CoverageState::Partly, reason: Reason::Group(link.dst, bridges, only) };
         }
         verdict
     }

@@ -161,6 +161,13 @@ pub struct Interfaces {
     spare: Spare,
 }
 
+/// An interface that was found, with the peer that the config says is behind it.
+fn worded(config: &Config, found: config::Interface) -> config::Interface {
+    let is_it = |device: &config::Device| found.is(&device.name, device.netns.as_ref());
+    let peer = config.peers.iter().find(|peer| peer.tap.as_ref().is_some_and(is_it));
+    config::Interface { peer: peer.map(|peer| peer.id), ..found }
+}
+
 impl Interfaces {
     /// Finds the interfaces, removes what dead daemons left on them, attaches to them all, and follows them.
     ///
@@ -215,7 +222,7 @@ impl Interfaces {
             }
             for (interface, why) in choice::choose(config, &found, |_| false) {
                 let id = interfaces.id();
-                interfaces.entries.push(Entry::new(id, interface, Some(why)));
+                interfaces.entries.push(Entry::new(id, worded(config, interface), Some(why)));
             }
             if interfaces.entries.is_empty() {
                 return Err(StartError::NothingFound);

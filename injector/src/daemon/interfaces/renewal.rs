@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::homes::Exit;
 use super::look::Look;
 use super::survey::{Found, Namespace, Place, owner, survey};
-use super::{Changes, Cuts, InterfaceEvent, Interfaces, choice, homes, look};
+use super::{Changes, Cuts, InterfaceEvent, Interfaces, choice, homes, look, worded};
 use crate::clock::MonoNs;
 use crate::config::{self, Config, Netns};
 use crate::datapath::Kernel;
@@ -132,7 +132,7 @@ impl Interfaces {
                 {
                     continue;
                 }
-                let entry = self.found_later(interface, why);
+                let entry = self.found_later(worded(config, interface), why);
                 self.entries.push(entry);
                 changes.told.extend(self.try_again(self.entries.len() - 1).await);
             }

@@ -251,7 +251,7 @@ fn frames_to_groups_need_a_port_of_the_receivers() {
     let lens = Lens::new(&scene.picture, &scene.hooked, &none);
     let cut = [link(1, 2), link(2, 1)];
     // n3 is a peer too, and n1's link to it stays.
-    let group = Verdict { state: Partly, reason: Reason::Group(PeerId(2), Vec::new()) };
+    let group = Verdict { state: Partly, reason: Reason::Group(PeerId(2), Vec::new(), None) };
     assert_eq!(lens.judge_in(link(1, 2), &cut, true), group);
     assert_eq!(lens.judge_in(link(1, 2), &cut, false).state, Covered, "none are cut");
     assert_eq!(lens.judge_in(link(2, 1), &cut, true).state, Covered, "n1's port is hooked");
