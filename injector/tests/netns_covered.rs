@@ -339,7 +339,7 @@ fn moves(interfaces: impl Fn(&Ground) -> String) -> Duration {
     let mut at = "n1";
     for to in ["x", "y", "n1", "x", "y", "n1"] {
         let change = |node: &str, verb: &str| {
-            ground.ip(node, &format!("address {verb} {}/28 dev eth0", ground.ipv4(9)))
+            ground.ip(node, &format!("address {verb} {}/28 dev eth0", ground.ipv4(9)));
         };
         change(at, "delete");
         // So that the loss of the address is no reason to look when it is there again.

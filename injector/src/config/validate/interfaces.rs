@@ -33,12 +33,12 @@ pub(super) fn read(node: &Node<'_>, names: &PeerNames) -> Interfaces {
 
 /// Adds the interfaces that peers are behind by their `vm:` to a list of interfaces. Under `auto` they are found by it.
 pub(super) fn add_taps(interfaces: &mut Interfaces, names: &PeerNames, peers: &[Peer], report: &Report<'_>) {
-    let Interfaces::Named(named) = interfaces else { return };
+    let Interfaces::Named(list) = interfaces else { return };
     for peer in peers {
         let Some(Device { name, netns }) = &peer.tap else { continue };
-        let Some(listed) = named.iter_mut().find(|interface| interface.is(name, netns.as_ref())) else {
+        let Some(listed) = list.iter_mut().find(|interface| interface.is(name, netns.as_ref())) else {
             let (name, netns, peer) = (name.clone(), netns.clone(), Some(peer.id));
-            named.push(Interface { name, netns, hook: Hook::Auto, peer });
+            list.push(Interface { name, netns, hook: Hook::Auto, peer });
             continue;
         };
         match listed.peer {

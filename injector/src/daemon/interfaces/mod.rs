@@ -316,6 +316,9 @@ impl Interfaces {
                 changes.hooks = self.is_of_hooks(netns.as_ref(), &news);
                 // Otherwise the last words of a namespace that is no more.
                 if self.workers.identity(netns.as_ref()) == Some(identity) {
+                    if let News::EgressChain(chain) = &news {
+                        changes.told.extend(self.chain_came(netns.as_ref(), chain));
+                    }
                     if let News::Link(link) = &news
                         && self.greet(config, netns.as_ref(), link)
                     {

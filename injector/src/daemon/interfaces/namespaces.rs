@@ -24,7 +24,7 @@ impl Interfaces {
             // Under `auto`, peers that come later come to be known in the daemon's own.
             let is_used = (is_auto && netns.is_none())
                 || self.watched.contains_key(&netns)
-                || self.is_party(config, &netns);
+                || self.is_party(config, netns.as_ref());
             if !is_used {
                 self.followed.remove(&netns);
                 self.workers.stop(netns.as_ref());
@@ -91,28 +91,28 @@ impl Interfaces {
             match self.hear(netns.as_ref(), &[Topic::Addresses]) {
                 Ok(()) => drop(self.watched.insert(netns, identity)),
                 Err(error) => {
-                    tracing::debug!(%error, "addresses that move to a namespace will not be noticed")
+                    tracing::debug!(%error, "addresses that move to a namespace will not be noticed");
                 }
             }
         }
     }
 
     /// Whether a namespace is a part of what is cut: with an interface of ours, a peer's home, where probes start from.
-    fn is_party(&self, config: &Config, netns: &Option<Netns>) -> bool {
-        self.entries.iter().any(|entry| entry.interface.netns == *netns)
-            || self.home_names.values().any(|home| home == netns)
-            || config.endpoints.iter().any(|endpoint| endpoint.netns == *netns)
+    fn is_party(&self, config: &Config, netns: Option<&Netns>) -> bool {
+        self.entries.iter().any(|entry| entry.interface.netns.as_ref() == netns)
+            || self.home_names.values().any(|home| home.as_ref() == netns)
+            || config.endpoints.iter().any(|endpoint| endpoint.netns.as_ref() == netns)
     }
 
     /// The threads in namespaces that are a part of what is cut.
     pub fn parties(&self, config: &Config) -> impl Iterator<Item = &Worker> {
-        let is_party = move |netns: &Option<Netns>| netns.is_none() || self.is_party(config, netns);
+        let is_party = move |netns: &Option<Netns>| netns.is_none() || self.is_party(config, netns.as_ref());
         self.workers.all().filter(move |(netns, _)| is_party(netns)).map(|(_, worker)| worker)
     }
 
     /// Follows the interfaces of a namespace.
     fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
-        self.hear(netns, &[Topic::Links, Topic::Places])
+        self.hear(netns, &[Topic::Links, Topic::Places, Topic::Chains])
     }
 
     /// Hears of some topics in a namespace.
@@ -186,7 +186,7 @@ impl Interfaces {
                 self.workers.stop(Some(&netns));
                 self.followed.remove(&Some(netns.clone()));
                 self.watched.remove(&Some(netns.clone()));
-                if !self.is_party(config, &Some(netns.clone())) {
+                if !self.is_party(config, Some(&netns)) {
                     // Whatever has that name now, the next survey finds.
                     continue;
                 }
