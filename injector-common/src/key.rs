@@ -182,6 +182,26 @@ pub struct LinkKey {
 /// What the map of where loss is rolled says of a peer for which several interfaces do it: see [`RollKey`].
 pub const ROLL_SEVERAL: u32 = u32::MAX;
 
+/// Someone whom no address names, and the peer that exchanges unicast frames with it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StrangerKey {
+    /// The stranger's MAC address; zero with [`stranger::SPOKEN_FOR`].
+    pub mac: [u8; 6],
+    /// The peer in the low bits, and bits of [`stranger`].
+    pub peer: u16,
+}
+
+/// Flags of a [`StrangerKey`].
+pub mod stranger {
+    /// The peer is the sender; otherwise it is the receiver.
+    pub const TO: u16 = 1 << 15;
+    /// The frames left the peer's port from an address that is neither listed nor claimed.
+    pub const SPOKEN_FOR: u16 = 1 << 14;
+    /// The bits of the peer.
+    pub const PEER: u16 = SPOKEN_FOR - 1;
+}
+
 /// One of several interfaces that roll a peer's loss.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -237,6 +257,7 @@ const _: () = assert!(size_of::<Learned>() == 16);
 const _: () = assert!(size_of::<MacOwner>() == 8);
 const _: () = assert!(size_of::<Claim>() == 32);
 const _: () = assert!(size_of::<LinkKey>() == 12);
+const _: () = assert!(size_of::<StrangerKey>() == 8);
 const _: () = assert!(size_of::<RollKey>() == 8);
 const _: () = assert!(size_of::<ResponseKey>() == 12);
 const _: () = assert!(size_of::<EndpointKey>() == 20);
@@ -254,6 +275,8 @@ mod pod {
     unsafe impl aya::Pod for super::Claim {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Learned {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::StrangerKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::RollKey {}
     // SAFETY: as above.

@@ -1,5 +1,7 @@
 //! What the programs record: stamps and counters in maps, read by the daemon. 0 is "not stamped".
 
+use crate::key::Address;
+
 /// What one CPU saw of one link of one partition. Nanoseconds of `CLOCK_MONOTONIC`.
 ///
 /// The map is per CPU, so that no update races with another; the reader takes sums, the earliest firsts and
@@ -65,6 +67,22 @@ pub fn earliest(stamp: &mut u64, other: u64) {
     }
 }
 
+/// The unicast frames that passed between a peer and someone whom no address names. No ARP or neighbour discovery.
+///
+/// All CPUs share it, so a count may be lost where two add at once.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stranger {
+    /// How many packets, GSO segments counted each.
+    pub packets: u64,
+    /// The first of them, by the coarse clock.
+    pub first: u64,
+    /// The last of them.
+    pub last: u64,
+    /// The stranger's address in the first of them.
+    pub address: Address,
+}
+
 /// The lease, memory-mapped by the daemon.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,8 +119,8 @@ pub mod counter {
     /// Frames of a peer's port from an address that is neither listed nor claimed, of a peer that may forward: they are
     /// the world's.
     pub const FOREIGN_SOURCE: u32 = 6;
-    /// Unicast frames that pass a peer's port to or from someone whom nothing names, neither an address nor a MAC, while
-    /// not every peer has a bound port: it may be one of the others. No ARP or neighbour discovery.
+    /// Unicast frames that pass a peer's port to or from someone whom nothing names, neither an address nor a MAC. No ARP
+    /// or neighbour discovery.
     pub const UNNAMED: u32 = 7;
     /// How many counters there are.
     pub const COUNT: u32 = 8;
@@ -151,6 +169,7 @@ pub struct TestInput {
 }
 
 const _: () = assert!(size_of::<LinkStamps>() == 104);
+const _: () = assert!(size_of::<Stranger>() == 40);
 const _: () = assert!(size_of::<Lease>() == 48);
 const _: () = assert!(size_of::<Bell>() == 8);
 const _: () = assert!(size_of::<TestInput>() == 24);
@@ -159,6 +178,8 @@ const _: () = assert!(size_of::<TestInput>() == 24);
 mod pod {
     // SAFETY: `repr(C)`, no padding (sizes asserted above), every bit pattern valid.
     unsafe impl aya::Pod for super::LinkStamps {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Stranger {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Lease {}
     // SAFETY: as above.

@@ -165,6 +165,8 @@ pub struct Peer {
     pub mac: Option<[u8; 6]>,
     /// Addresses that it may hold and another peer may take over.
     pub vip: Vec<IpAddr>,
+    /// The host's end of its virtual machine's network interface: nothing else is behind it.
+    pub tap: Option<Device>,
     /// Whether it passes on what others send, so that its port and its MAC address do not say whose a packet is.
     pub forwards: bool,
 }

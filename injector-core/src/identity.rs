@@ -9,6 +9,11 @@ use crate::model::PeerId;
 /// A MAC address.
 pub type Mac = [u8; 6];
 
+/// A MAC address in words.
+pub fn shown_mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// Everything that names a frame's ends and may change while the daemon runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {

@@ -3,12 +3,12 @@
 
 use injector_common::SLOTS as SLOT_COUNT;
 use injector_common::feature;
-use injector_common::key::{LinkKey, traits};
+use injector_common::key::{LinkKey, StrangerKey, stranger, traits};
 use injector_common::packet::flag;
-use injector_common::record::counter;
+use injector_common::record::{Stranger, counter};
 
 use crate::identity::{WORLD, receiver_by_mac, sender_by_mac, traits_of};
-use crate::maps::{FEATURES, ODD, SCENE, SIDE, SLOTS};
+use crate::maps::{FEATURES, ODD, SCENE, SIDE, SLOTS, STRANGERS};
 use crate::scene::Scene;
 use crate::verdict::{cell, is_protected};
 use crate::{emit, observe};
@@ -39,14 +39,17 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
         return 0;
     }
     let Scene { sender, receiver, src, dst, .. } = *scene;
-    // Someone whom nothing names may be a peer, as long as not every peer has a port that names it.
+    // Someone whom no address names may be a peer: one without a port, or one that has just got another device.
     if (sender != WORLD && dst == WORLD || receiver != WORLD && src == WORLD)
         && scene.packet.flags & flag::GROUP == 0
-        && traits_of(WORLD) & traits::ALL_BOUND == 0
     {
         let other = if sender == WORLD { sender_by_mac() } else { receiver_by_mac() };
         if other == WORLD {
             emit::count(counter::UNNAMED, 1);
+        }
+        if traits_of(other) & traits::FORWARDS == 0 {
+            let how = if sender == WORLD { 0 } else { stranger::TO };
+            note(sender | receiver, u32::from(how), packets);
         }
     }
     if sender != WORLD && src != sender {
@@ -58,6 +61,9 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
             }
             if src == WORLD {
                 emit::count(counter::FOREIGN_SOURCE, 1);
+                if dst != WORLD {
+                    note(sender, u32::from(stranger::SPOKEN_FOR), packets);
+                }
             }
             // The last hook of ours, if the receiver has none.
             if traits_of(dst) & traits::BOUND == 0 {
@@ -82,6 +88,34 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
     if other != WORLD && other != src && traits_of(other) & traits::FORWARDS == 0 {
         count(packets, other, receiver, live);
     }
+    1
+}
+
+/// Notes the scene's packet as one between a peer and someone whom no address names; `how` are bits of [`stranger`]. A global
+/// function of plain numbers, as `decide`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn note(peer: u32, how: u32, packets: u64) -> u32 {
+    let Some(scene) = SCENE.get(0) else { return 0 };
+    let is_to = how & u32::from(stranger::TO) != 0;
+    let mac = if how & u32::from(stranger::SPOKEN_FOR) != 0 {
+        [0; 6]
+    } else if is_to {
+        scene.packet.dst_mac()
+    } else {
+        scene.packet.src_mac()
+    };
+    let key = StrangerKey { mac, peer: (peer | how) as u16 };
+    let now = scene.now();
+    if let Some(known) = STRANGERS.get_ptr_mut(&key) {
+        // SAFETY: a value of the map; whole words, and a race of two packets loses a count.
+        let known = unsafe { &mut *known };
+        known.packets += packets;
+        known.last = now;
+        return 1;
+    }
+    let address = if is_to { scene.packet.dst } else { scene.packet.src };
+    let _ = STRANGERS.insert(&key, &Stranger { packets, first: now, last: now, address }, 0);
     1
 }
 

@@ -7,9 +7,10 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Rin
 use injector_common::ABI_VERSION;
 use injector_common::exact::Entry;
 use injector_common::key::{
-    Address, Claim, EndpointKey, Learned, LinkKey, MacOwner, Port, ResponseKey, RollKey, StreamKey,
+    Address, Claim, EndpointKey, Learned, LinkKey, MacOwner, Port, ResponseKey, RollKey, StrangerKey,
+    StreamKey,
 };
-use injector_common::record::{Lease, LinkStamps, TestInput, counter};
+use injector_common::record::{Lease, LinkStamps, Stranger, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
 use injector_common::wire::Wire;
 
@@ -91,6 +92,9 @@ pub static TRAITS: Array<u32> = Array::with_max_entries(1, 0);
 /// 1 once a frame's sender was named otherwise than by its port: then MACs are looked at for leaks.
 #[map]
 pub static ODD: Array<u32> = Array::with_max_entries(1, 0);
+/// Whom no address names. The daemon empties it while nothing is armed; what no longer fits is in the counter alone.
+#[map]
+pub static STRANGERS: HashMap<StrangerKey, Stranger> = HashMap::with_max_entries(4096, NO_PREALLOC);
 /// Protected addresses (config).
 #[map]
 pub static PROTECT_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(1, 0);

@@ -355,9 +355,9 @@ impl Workers {
         }
     }
 
-    /// Every thread.
-    pub fn all(&self) -> impl Iterator<Item = &Worker> {
-        self.by_name.values()
+    /// Every thread, with its namespace.
+    pub fn all(&self) -> impl Iterator<Item = (&Option<Netns>, &Worker)> {
+        self.by_name.iter()
     }
 
     /// The namespaces that have a thread.

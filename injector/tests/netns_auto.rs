@@ -423,3 +423,54 @@ fn what_is_found_nowhere_or_twice() {
     let daemon = ground.daemon(&peers(&ground, &[("n3", 3), ("n4", 4)]));
     ground.assert_chosen(&daemon, &["v3", "v4", "w4"]);
 }
+
+/// Of guests nothing on the host shows that an interface leads to one alone: the config says it, under `auto` too.
+#[test]
+fn guests_that_the_config_names_the_interfaces_of() {
+    if !can_run("guests_that_the_config_names_the_interfaces_of") {
+        return;
+    }
+    let mut ground = Ground::new();
+    ground.bridge("br0", 14);
+    let nodes = [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)];
+    for (node, port, host) in nodes {
+        ground.bridged(node, port, "br0", host);
+        ground.assert_flows(("h", 14), (node, host));
+    }
+    let partial = PartitionRequest { allow_uncovered: false, ..ground::links("n1", "n2") };
+    let plain = nodes.map(|(node, _, host)| {
+        format!("{node}: {{ addresses: [{}, \"{}\"] }}", ground.ipv4(host), ground.ipv6(host))
+    });
+    let daemon = ground.secluded_daemon(&plain.join(", "));
+    ground.wait_chosen(&daemon, &["p1", "p2", "p3"]);
+    let problem = daemon.try_apply("p", &partial).expect_err("frames to groups would pass");
+    let remedy = problem.remedy.clone().unwrap();
+    assert!(
+        remedy.contains("if p2 leads to n2 alone, say so in peers, as in: n2: { …, vm: { interface: p2 } }"),
+        "{problem}"
+    );
+    drop(daemon);
+    let worded = nodes.map(|(node, port, host)| {
+        let (v4, v6) = (ground.ipv4(host), ground.ipv6(host));
+        format!("{node}: {{ addresses: [{v4}, \"{v6}\"], vm: {{ interface: {port} }} }}")
+    });
+    let daemon = ground.secluded_daemon(&worded.join(", "));
+    ground.assert_chosen(&daemon, &["p1", "p2", "p3"]);
+    let view = daemon.apply("p", &partial);
+    assert!(view.coverage.is_empty() && view.warnings.is_empty(), "{view:#?}");
+    daemon.heal("p");
+    ground.assert_cut(&daemon, ("n1", 1), ("n2", 2), (("n1", 1), ("n3", 3)));
+    // A guest that starts again gets another interface of that name.
+    ground.ip("h", "link delete p3");
+    ground.wait_chosen(&daemon, &["p1", "p2"]);
+    ground.plug("n4", "p3");
+    ground.ip("h", "link set p3 master br0");
+    ground.subnet("n4", "eth0", 3);
+    ground.hide("n4");
+    ground.wait_chosen(&daemon, &["p1", "p2", "p3"]);
+    // The others know it by another MAC address.
+    ground.ip("n1", "neighbour flush dev eth0");
+    ground.assert_flows(("n1", 1), ("n4", 3));
+    daemon.apply("q", &PartitionRequest { allow_uncovered: false, ..ground::links("n1", "n3") });
+    assert_eq!(ground.delivered(("n4", ground.ipv4(3)), ("n1", ground.ipv4(1)), 5, 0), 0);
+}

@@ -432,6 +432,43 @@ fn a_chain_of_nftables_on_the_egress_is_noticed() {
 }
 
 #[test]
+fn a_chain_of_nftables_that_comes_and_goes_between_two_looks_is_noticed() {
+    if !can_run("a_chain_of_nftables_that_comes_and_goes_between_two_looks_is_noticed") {
+        return;
+    }
+    let flicker = |lab: &Lab| {
+        // One look may meet it by chance, and not all do.
+        for number in 0..6 {
+            let chain = format!(
+                "nft add table netdev t; \
+                 nft 'add chain netdev t c{number} {{ type filter hook egress device \"eth0\" priority 0; }}'; \
+                 nft delete table netdev t"
+            );
+            run_in(lab, "n1", "sh", &["-c", &chain]);
+            std::thread::sleep(Duration::from_millis(230));
+        }
+    };
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&one_hook(&lab, "auto"));
+    daemon.apply("p", &isolate("n1", LONG));
+    std::thread::sleep(Duration::from_millis(300));
+    flicker(&lab);
+    wait_for_news(&daemon, "chain netdev t c5");
+    let timeline = String::from_utf8(daemon.cli(&["timeline"]).stdout).unwrap();
+    for number in 0..6 {
+        assert!(timeline.contains(&format!("nftables chain netdev t c{number} runs before")), "{timeline}");
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    for link in &record.links {
+        assert_eq!(link.in_force, Some(InForce::No), "{link:#?}");
+        assert_eq!(link.bypassed.len(), 6, "{link:#?}");
+        assert!(link.bypassed.iter().all(|bypass| bypass.until_ns.is_some()), "{link:#?}");
+    }
+}
+
+#[test]
 fn our_program_that_another_detaches_is_attached_again() {
     if can_run("our_program_that_another_detaches_is_attached_again") {
         let remove = |lab: &Lab| -> Box<dyn std::any::Any> {

@@ -63,6 +63,9 @@ pub struct LinkRecord {
     /// The first of them.
     #[serde(default)]
     pub first_leak_ns: Option<MonoNs>,
+    /// Packets that passed during the cut between one of the two and someone whom nothing names, and who may be the other.
+    #[serde(default)]
+    pub unnamed_packets: u64,
     /// Packets dropped at the receiver's port a second or more after the cut, although the sender's port should have
     /// dropped them: some of the sender's ways pass no hook of ours.
     #[serde(default)]
@@ -150,7 +153,7 @@ pub enum InForce {
     Yes,
     /// Packets passed, or could pass, some of the time.
     No,
-    /// It is not known which ways the link's packets take, and none was dropped.
+    /// It is not known which ways the link's packets take, and none was dropped; or packets passed that may be the link's.
     Unknown,
 }
 

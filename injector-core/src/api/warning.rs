@@ -22,9 +22,9 @@ pub enum WarningCode {
     /// What these peers send to groups is lost for everyone, since a peer that they are cut off from has no hooked port of
     /// its own; the subject are the senders.
     GroupsLost,
-    /// Packets left peers' ports from addresses that are neither listed nor held by the peer.
+    /// A peer sent packets to other peers from an address that is neither listed nor its own; the subject is the peer.
     ForeignSource,
-    /// Packets passed between a peer and someone whom nothing names, while not every peer has a port of its own.
+    /// Packets passed between a peer and someone whom nothing names, and who may be another peer; the subject is the link.
     Unnamed,
     /// Any other, as in records of schema 1.
     #[serde(other)]

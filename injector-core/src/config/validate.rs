@@ -23,9 +23,10 @@ pub(super) fn config(root: &Node<'_>) -> Option<Config> {
     let top = root.table("write the keys peers and interfaces, and others as needed")?;
     let peers = top.require("peers", "name the peers, as in: peers: { n1: { addresses: [10.0.0.1] } }");
     let (names, peers) = peers.map_or_else(|| (PeerNames::new([]), Vec::new()), |node| peers::read(&node));
-    let interfaces = top
+    let mut interfaces = top
         .require("interfaces", "write the word auto, or a list such as: [{ name: eth0 }]")
         .map_or(Interfaces::Auto, |node| interfaces::read(&node, &names));
+    interfaces::add_taps(&mut interfaces, &names, &peers, root.report());
     let endpoints: Vec<Endpoint> =
         top.get("endpoints").map(|node| endpoints::read(&node, &names, &peers)).unwrap_or_default();
     let config = Config {

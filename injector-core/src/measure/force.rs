@@ -15,7 +15,7 @@ pub fn judged(links: Vec<LinkRecord>, cut: Option<Stamped>, heal: Option<Stamped
         let is_kept_out = link.dropped_packets > 0 || has_dropped_check(&link);
         let in_force = match why_not(&link, cut, heal) {
             Some(_) => InForce::No,
-            None if is_unknown && !is_kept_out => InForce::Unknown,
+            None if is_unknown && !is_kept_out || link.unnamed_packets > 0 => InForce::Unknown,
             None => InForce::Yes,
         };
         let proved = in_force == InForce::Yes && is_kept_out;
@@ -106,6 +106,11 @@ mod tests {
         assert_eq!(of(|_| ()), (Some(InForce::Yes), true));
         assert_eq!(of(|link| link.dropped_packets = 0), (Some(InForce::Yes), false));
         assert_eq!(of(|link| link.leaked_packets = 1), (Some(InForce::No), false));
+        assert_eq!(
+            of(|link| link.unnamed_packets = 1),
+            (Some(InForce::Unknown), false),
+            "it may be the peer"
+        );
         assert_eq!(of(|link| link.crossed_bytes = Some(0)), (Some(InForce::Yes), true));
         assert_eq!(of(|link| link.crossed_bytes = Some(1)), (Some(InForce::No), false));
         assert_eq!(judged(vec![link(5)], Some(at(1)), None)[0].in_force, None, "not before the heal");

@@ -413,18 +413,30 @@ fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
     let judged = force::judged(evidence.links.clone(), evidence.cut, evidence.heal);
     let unknown = || {
         let link = judged.iter().find(|link| link.in_force == Some(InForce::Unknown))?;
+        let why = why_unknown(link);
         Some(format!(
-            "it is not known whether the cut of {}→{} was in force, and strict counts that as no: not all of its ways are known, and none of its packets was dropped",
+            "it is not known whether the cut of {}→{} was in force, and strict counts that as no: {why}",
             link.src, link.dst
         ))
     };
     let not_in_force = not_in_force.or_else(|| if evidence.is_strict { unknown() } else { None });
     not_in_force.or_else(|| {
-        (!is_proved(&judged)).then(|| {
-            "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces? (`verify: active` sends frames of its own)"
-                .to_owned()
+        (!is_proved(&judged)).then(|| match judged.iter().find(|link| link.unnamed_packets > 0) {
+            Some(link) => format!("the cut is not proved: of {}→{}, {}", link.src, link.dst, why_unknown(link)),
+            None => "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces? (`verify: active` sends frames of its own)"
+                .to_owned(),
         })
     })
+}
+
+/// Why it is not known whether a link's cut was in force.
+fn why_unknown(link: &LinkRecord) -> String {
+    match link.unnamed_packets {
+        0 => "not all of its ways are known, and none of its packets was dropped".to_owned(),
+        packets => format!(
+            "{packets} packets passed between one of the two and someone whom nothing names, who may be the other; see the warnings"
+        ),
+    }
 }
 
 fn before(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'_>, horizon: MonoNs) -> Before {

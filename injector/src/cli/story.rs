@@ -258,6 +258,12 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
                 link.leaked_packets
             ));
         }
+        if link.unnamed_packets > 0 {
+            doubts.push(format!(
+                "{} packets that may be {name}'s passed: nothing names one of their ends",
+                link.unnamed_packets
+            ));
+        }
         if let Some(bytes) = link.crossed_bytes.filter(|bytes| *bytes > 0) {
             doubts.push(format!("TCP connections on {name} received {bytes} bytes during the cut"));
         }

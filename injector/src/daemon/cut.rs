@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::partition::{Experiment, Partition, Pressures, named};
 use super::state::{Answer, State};
+use super::strangers::Strangers;
 use super::witness::Witness;
 use crate::datapath::DatapathError;
 use crate::server::command::{ConnectionId, Step};
@@ -199,6 +200,7 @@ impl State {
             pressure: Pressures::default(),
             counters_before: Vec::new(),
             announced: HashSet::new(),
+            strangers: Strangers::default(),
             counted: None,
             record: None,
             probes: Vec::new(),
@@ -278,11 +280,13 @@ impl State {
         let is_rolling = self.cuts().is_rolling;
         self.interfaces.bind(&mut self.kernel, is_rolling);
         let counters = self.counters().unwrap_or_default();
+        let strangers = self.begin_strangers();
         let pressure = Pressures::read();
         let check = self.take_check(generation);
         let experiment = self.experiment(generation);
         experiment.counters_before = counters;
         experiment.pressure = pressure;
+        experiment.strangers = strangers;
         experiment.check = check;
         let Changed { answer, effects } =
             self.ledger.commit(&mut self.kernel, generation, ahead, Now::read());

@@ -6,7 +6,7 @@ use super::partition::{Experiment, Partition, Pressures, named};
 use super::state::State;
 use injector_core::api::{
     Coverage, CoverageState, EndpointView, EventKind, First, LinkRecord, PartitionState, PeerView, ProbeView,
-    RecoveryRecord, ShapePair, Status, Uncovered, Warning, WarningCode,
+    RecoveryRecord, ShapePair, Status, Uncovered,
 };
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Role};
@@ -30,10 +30,10 @@ impl State {
         let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
             now.zip(then).and_then(|(now, then)| now.share_since(then))
         };
-        let counted = self.counted_since_cut(partition);
-        let lost = counted(counter::STAMPS_LOST);
+        let lost = self.counted_since_cut(partition)(counter::STAMPS_LOST);
+        let mut links = self.link_records(partition, &stamps);
         let mut warnings = experiment.warnings.clone();
-        warnings.extend(unnamed(counted(counter::FOREIGN_SOURCE), counted(counter::UNNAMED)));
+        warnings.extend(self.note_strangers(partition, &mut links));
         measure::record(&Evidence {
             name: life.name.clone(),
             generation: life.generation,
@@ -50,7 +50,7 @@ impl State {
             cut: life.cut,
             heal: life.heal,
             healed_by: life.healed_by,
-            links: self.link_records(partition, &stamps),
+            links,
             endpoints: self
                 .config
                 .endpoints
@@ -322,24 +322,4 @@ fn with_seen(mut known: Vec<Uncovered>, seen: &[Uncovered]) -> Vec<Uncovered> {
     known.extend(others);
     known.sort_by_key(|time| time.from_ns);
     known
-}
-
-/// What passed a peer's port during the cut and belongs to nobody who is known, in warnings.
-fn unnamed(foreign: u64, unnamed: u64) -> Vec<Warning> {
-    let mut warnings = Vec::new();
-    if foreign > 0 {
-        let text = format!(
-            "{foreign} packets left peers' ports from addresses that are neither listed nor held by the peer: they count \
-             as the world's; list the addresses in the config, or say `forwards: true` of the peer"
-        );
-        warnings.push(Warning { code: WarningCode::ForeignSource, subject: None, text });
-    }
-    if unnamed > 0 {
-        let text = format!(
-            "{unnamed} packets passed between a peer and someone whom neither an address nor a MAC address names, while \
-             not every peer has a port of its own: one of the others may be behind them"
-        );
-        warnings.push(Warning { code: WarningCode::Unnamed, subject: None, text });
-    }
-    warnings
 }

@@ -18,6 +18,7 @@ mod rules;
 mod samples;
 mod sockets;
 mod state;
+mod strangers;
 mod verify;
 mod witness;
 

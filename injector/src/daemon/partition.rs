@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::daemon::interfaces::CutLinks;
+use crate::daemon::strangers::Strangers;
 use crate::daemon::verify::Check;
 use crate::daemon::witness::Witness;
 use injector_core::api::{
@@ -33,6 +34,8 @@ pub struct Experiment {
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
     /// What connections between its peers received during the cut.
     pub witness: Witness,
+    /// Whom its peers met without an address that names them.
+    pub strangers: Strangers,
     /// The active check of its links, if it was asked for and the partition was made live.
     pub check: Option<Check>,
     /// Links of its shape with neither end here.
@@ -131,6 +134,7 @@ impl Experiment {
     pub fn shrink(&mut self) {
         self.counted = None;
         self.witness = Witness::default();
+        self.strangers = Strangers::default();
         self.check = None;
         self.sockets = BTreeMap::new();
         self.samples_from = Vec::new();

@@ -36,7 +36,7 @@ impl State {
                 continue;
             }
             let generation = life.generation;
-            for worker in self.interfaces.workers.all() {
+            for worker in self.interfaces.parties(&self.config) {
                 let sink = sink.clone();
                 // A namespace that is gone has nothing to tell.
                 let _ = worker.spawn(move || async move {

@@ -221,6 +221,7 @@ impl State {
                     self.event(at, EventKind::Cut { name, generation, effective });
                 }
                 Effect::Healed(healed) => {
+                    self.end_strangers(healed.generation);
                     if let Some(check) = &self.partition(healed.generation).experiment.check {
                         check.stop();
                     }

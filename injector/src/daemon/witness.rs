@@ -83,7 +83,7 @@ impl State {
             }
             experiment.witness.asked = Some(now);
             let generation = life.generation;
-            for worker in self.interfaces.workers.all() {
+            for worker in self.interfaces.parties(&self.config) {
                 let (sink, namespace) = (sink.clone(), worker.identity());
                 // A namespace that is gone has no connections.
                 let _ = worker.spawn(move || async move {

@@ -103,6 +103,11 @@ impl Reader {
 }
 
 impl Foreign {
+    /// A chain of nftables on the egress of a device that our program is on.
+    pub fn egress_chain(chain: &EgressChain) -> Self {
+        Self { side: Side::Egress, what: What::Chain(chain.name.clone()), id: None, is_ahead: true }
+    }
+
     /// Whether it is on XDP.
     pub fn is_xdp(&self) -> bool {
         self.what == What::Xdp
@@ -156,8 +161,7 @@ fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain], tc: &Tc)
         None => {}
     }
     for chain in chains.iter().filter(|chain| chain.devices.contains(&facts.name)) {
-        let what = What::Chain(chain.name.clone());
-        state.foreign.push(Foreign { side: Side::Egress, what, id: None, is_ahead: are_we });
+        state.foreign.push(Foreign { is_ahead: are_we, ..Foreign::egress_chain(chain) });
     }
     for (at, side) in Side::ALL.into_iter().enumerate() {
         let filters = tc.filters(*index, side)?;

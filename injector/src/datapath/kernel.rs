@@ -19,6 +19,7 @@ use super::identify::NameMaps;
 use super::mapped::Mapped;
 use super::object::{Clocks, Object};
 use super::owner::Owner;
+use super::strangers::{Stranger, StrangerMap};
 use super::{DatapathError, Gate, Pins, Settler};
 use injector_core::config::Config;
 use injector_core::identity::Identity;
@@ -38,6 +39,7 @@ pub struct Kernel {
     responses: PerCpuHashMap<MapData, ResponseKey, u64>,
     counters: PerCpuArray<MapData, u64>,
     names: NameMaps,
+    strangers: StrangerMap,
     side: usize,
     /// How many links had stamps when they were last gone through, over all slots: what going through them costs,
     /// against looking up each link of a partition.
@@ -76,6 +78,7 @@ impl Kernel {
             responses: object.take("RESPONSES")?.try_into().map_err(of("RESPONSES"))?,
             counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
             names: NameMaps::take(&mut object, config)?,
+            strangers: StrangerMap::take(&mut object)?,
             object,
             side,
             stamped: AtomicUsize::new(0),
@@ -104,6 +107,22 @@ impl Kernel {
     /// If the map can't be read.
     pub fn learned_claims(&self) -> Result<Vec<(IpAddr, PeerId)>, DatapathError> {
         self.names.learned_claims()
+    }
+
+    /// Whom peers met without an address that names them.
+    ///
+    /// # Errors
+    /// If the map can't be read.
+    pub fn strangers(&self) -> Result<Vec<Stranger>, DatapathError> {
+        self.strangers.read()
+    }
+
+    /// Forgets them.
+    ///
+    /// # Errors
+    /// If the map can't be written.
+    pub fn forget_strangers(&mut self) -> Result<(), DatapathError> {
+        self.strangers.clear()
     }
 
     /// The object, to make instances of.

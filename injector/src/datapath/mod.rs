@@ -15,6 +15,7 @@ mod object;
 mod owner;
 mod pins;
 mod settler;
+mod strangers;
 
 pub use attach::{Attachment, Hooks, Refused, look, shown};
 pub use foreign::{
@@ -28,6 +29,7 @@ pub use object::{Clocks, Object, wire_address, wire_ids};
 pub use owner::{Life, Owner};
 pub use pins::Pins;
 pub use settler::Settler;
+pub use strangers::{Meeting, Stranger, StrangerId, StrangerMap};
 
 use injector_core::ledger::{Fault, Lapsed};
 

@@ -24,7 +24,7 @@ use injector_core::sample::EndpointId;
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector"));
 
 /// The maps that all instances share; read-only data alone is an instance's own.
-const SHARED: [&str; 26] = [
+const SHARED: [&str; 27] = [
     "COMMIT",
     "LEASE",
     "SLOTS",
@@ -39,6 +39,7 @@ const SHARED: [&str; 26] = [
     "PORTS",
     "TRAITS",
     "ODD",
+    "STRANGERS",
     "PROTECT_ADDRESSES",
     "PROTECT_SCOPES",
     "ENDPOINTS",

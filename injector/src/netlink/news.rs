@@ -10,6 +10,7 @@ use rtnetlink::packet_core::NetlinkPayload;
 
 use super::LinkFacts;
 use super::facts::{Route, neighbour, port, routes};
+use super::nft::{self, EgressChain};
 
 /// What a subscription to a namespace tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,10 @@ pub enum News {
     Address(u32, IpAddr, bool),
     /// A queueing discipline or a filter of an interface came or went, by the interface's index.
     Hooks(u32),
+    /// A chain of nftables is on the egress of devices now.
+    EgressChain(EgressChain),
+    /// Chains of nftables on devices came or went.
+    Chains,
     /// Notifications were lost: everything has to be looked at.
     Overrun,
 }
@@ -39,6 +44,10 @@ pub enum Topic {
     Links,
     /// Where addresses live: neighbours, bridge ports, routes, local addresses.
     Places,
+    /// Local addresses alone.
+    Addresses,
+    /// Chains of nftables on devices.
+    Chains,
 }
 
 impl Topic {
@@ -52,6 +61,8 @@ impl Topic {
                 MulticastGroup::Ipv4Ifaddr,
                 MulticastGroup::Ipv6Ifaddr,
             ],
+            Self::Chains => &[],
+            Self::Addresses => &[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr],
         }
     }
 }
@@ -59,6 +70,9 @@ impl Topic {
 /// Subscribes to a topic of the calling thread's namespace, on a socket of its own: many neighbours must not crowd out
 /// an interface. `tell` answers whether to go on.
 pub fn subscribe(topic: Topic, mut tell: impl FnMut(News) -> bool + 'static) -> std::io::Result<()> {
+    if topic == Topic::Chains {
+        return nft::subscribe(tell);
+    }
     let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(topic.groups())?;
     tokio::spawn(connection);
     tokio::task::spawn_local(async move {

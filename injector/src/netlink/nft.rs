@@ -2,10 +2,17 @@
 
 use std::io;
 
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::news::News;
 use super::raw::{RawSocket, attributes, text, u32_at};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
+const DELETE_CHAIN: u16 = SUBSYSTEM | 5;
+/// The multicast group of all that changes in nftables.
+const GROUP: u32 = 7;
 const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const FAMILY_NETDEV: u8 = 5;
 const CHAIN_TABLE: u16 = 1;
@@ -47,6 +54,44 @@ pub fn egress_chains() -> io::Result<Vec<EgressChain>> {
         Err(error) if is_absent(&error) => Ok(Vec::new()),
         Err(error) => Err(error),
     }
+}
+
+/// Tells of chains that come to the calling thread's namespace or go, until `tell` answers that it is enough. A chain that
+/// comes to the egress of devices is told with them: it may be gone when it is looked for.
+pub fn subscribe(mut tell: impl FnMut(News) -> bool + 'static) -> io::Result<()> {
+    let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
+        Ok(socket) => socket,
+        Err(error) if is_absent(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    socket.join(GROUP)?;
+    // SAFETY: a socket answers the same open descriptor for as long as it lives.
+    let socket =
+        unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)?;
+    tokio::task::spawn_local(async move {
+        while let Ok(mut ready) = socket.readable().await {
+            ready.clear_ready();
+            let mut news = Vec::new();
+            let read = socket.get_ref().notices(|kind, body| {
+                let is_netdev = body.first() == Some(&FAMILY_NETDEV);
+                match kind {
+                    NEW_CHAIN if is_netdev => {
+                        news.push(body.get(4..).and_then(egress).map_or(News::Chains, News::EgressChain));
+                    }
+                    DELETE_CHAIN if is_netdev => news.push(News::Chains),
+                    _ => {}
+                }
+            });
+            if read.is_err() {
+                // Some were lost.
+                news.push(News::Chains);
+            }
+            if !news.into_iter().all(&mut tell) {
+                return;
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Whether an error says that the kernel has no nftables.

@@ -1,13 +1,25 @@
 //! Netlink messages as bytes: for what no parser of a library knows whole.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 /// How long a message's header is.
 pub const HEADER_LEN: usize = 16;
 
-/// A request socket of the calling thread's namespace.
+/// A socket of the calling thread's namespace.
 pub struct RawSocket(OwnedFd);
+
+impl AsRawFd for RawSocket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl AsFd for RawSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl RawSocket {
     /// Opens one of a protocol, such as `NETLINK_ROUTE`.
@@ -19,6 +31,45 @@ impl RawSocket {
         }
         // SAFETY: just opened, owned by nobody else.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Joins a multicast group from 1 to 32; from then on nothing waits for messages, and [`Self::notices`] takes those that are there.
+    pub fn join(&self, group: u32) -> io::Result<()> {
+        // SAFETY: numbers alone, and zero is one.
+        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+        address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        // What is only a member, and not bound, gets nothing.
+        address.nl_groups = 1 << (group - 1);
+        let length = size_of_val(&address) as libc::socklen_t;
+        // SAFETY: the pointer and the length are those of `address`, which outlives the call.
+        let bound = unsafe { libc::bind(self.0.as_raw_fd(), (&raw const address).cast(), length) };
+        if bound < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        rustix::io::ioctl_fionbio(&self.0, true)?;
+        Ok(())
+    }
+
+    /// The messages that are there: `each` gets the type and the body of every one.
+    ///
+    /// # Errors
+    /// `ENOBUFS` if some were lost.
+    pub fn notices(&self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
+        let mut buffer = vec![0_u8; 1 << 16];
+        loop {
+            // SAFETY: the pointer and the length are those of `buffer`, which outlives the call.
+            let read = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
+            let Ok(read) = usize::try_from(read) else {
+                let error = io::Error::last_os_error();
+                return if error.kind() == io::ErrorKind::WouldBlock { Ok(()) } else { Err(error) };
+            };
+            let mut rest = &buffer[..read];
+            while let (Some(len), Some(kind)) = (u32_at(rest, 0), u16_at(rest, 4)) {
+                let Some(body) = rest.get(HEADER_LEN..len as usize) else { break };
+                each(kind, body);
+                rest = rest.get(align(len as usize)..).unwrap_or_default();
+            }
+        }
     }
 
     /// Sends one message.

@@ -119,3 +119,37 @@ fn a_host_takes_1024_peers() {
 }
 
 const MAX: usize = crate::model::MAX_PEERS;
+
+#[test]
+fn the_interface_of_a_virtual_machine() {
+    let device = |name: &str, netns: Option<&str>| Device {
+        name: name.to_owned(),
+        netns: netns.map(|netns| Netns::Name(netns.to_owned())),
+    };
+    let peers = "peers:\n  n1: { vm: { interface: tap1 } }\n  n2: { addresses: [10.0.0.2], vm: { interface: { name: tap1, netns: x } } }\n";
+    let config = parse(&format!("{peers}interfaces: auto\n"));
+    let taps: Vec<Option<Device>> = config.peers.iter().map(|peer| peer.tap.clone()).collect();
+    assert_eq!(taps, [Some(device("tap1", None)), Some(device("tap1", Some("x")))]);
+    // A list of interfaces has them too.
+    let config = parse(&format!("{peers}interfaces: [{{ name: eth0 }}, {{ name: tap1, hook: xdp }}]\n"));
+    let Interfaces::Named(named) = config.interfaces else { panic!() };
+    let named: Vec<_> = named.iter().map(|named| (&*named.name, named.hook, named.peer)).collect();
+    let (n1, n2) = (Some(PeerId(1)), Some(PeerId(2)));
+    assert_eq!(named, [("eth0", Hook::Auto, None), ("tap1", Hook::Xdp, n1), ("tap1", Hook::Auto, n2)]);
+    let both = "peers: { n1: { vm: { interface: ¶tap1 } }, n2: { addresses: [10.0.0.2] } }\ninterfaces: [{ name: tap1, peer: n2 }]\n";
+    one(both, "peers.n1.vm.interface", "tap1 is n2's in interfaces", "keep one of the two");
+    one(
+        "interfaces: auto\npeers: { n1: { vm: { interface: tap1 } }, n2: { vm: { interface: ¶tap1 } } }\n",
+        "peers.n2.vm.interface",
+        "another peer's too, at peers.n1.vm.interface",
+        "keep one of the two",
+    );
+    one_peer("{ vm: ¶tap1 }", "peers.n1.vm", "where a mapping is expected", "vm: { interface: tap1 }");
+    one_peer("{ vm: ¶{} }", "peers.n1.vm.interface", "\"interface\" is missing", "vm: { interface: tap1 }");
+    one_peer(
+        "{ vm: { interface: ¶lo } }",
+        "peers.n1.vm.interface",
+        "what a host sends to itself",
+        "name the interface",
+    );
+}

@@ -1,8 +1,8 @@
 //! `interfaces:` what to attach to.
 
 use super::{Firsts, netns, peer_named};
-use crate::config::read::{Node, Table};
-use crate::config::{Hook, Interface, Interfaces, Netns};
+use crate::config::read::{Node, Report, Table};
+use crate::config::{Device, Hook, Interface, Interfaces, Netns, Peer};
 use crate::model::PeerNames;
 
 /// The kernel's IFNAMSIZ, less its final zero.
@@ -29,6 +29,28 @@ pub(super) fn read(node: &Node<'_>, names: &PeerNames) -> Interfaces {
         interfaces.push(interface);
     }
     Interfaces::Named(interfaces)
+}
+
+/// Adds the interfaces that peers are behind by their `vm:` to a list of interfaces. Under `auto` they are found by it.
+pub(super) fn add_taps(interfaces: &mut Interfaces, names: &PeerNames, peers: &[Peer], report: &Report<'_>) {
+    let Interfaces::Named(list) = interfaces else { return };
+    for peer in peers {
+        let Some(Device { name, netns }) = &peer.tap else { continue };
+        let Some(listed) = list.iter_mut().find(|interface| interface.is(name, netns.as_ref())) else {
+            let (name, netns, peer) = (name.clone(), netns.clone(), Some(peer.id));
+            list.push(Interface { name, netns, hook: Hook::Auto, peer });
+            continue;
+        };
+        match listed.peer {
+            Some(other) if other != peer.id => {
+                let (path, other) =
+                    (format!("peers.{}.vm.interface", names.name(peer.id)), names.name(other));
+                let what = format!("interface {name} is {other}'s in interfaces");
+                report.at_value(&path, what, "one peer is behind it: keep one of the two");
+            }
+            _ => listed.peer = Some(peer.id),
+        }
+    }
 }
 
 fn interface(node: &Node<'_>, names: &PeerNames) -> Option<Interface> {

@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::interfaces::{name, place};
 use super::{Firsts, NAME_REMEDY, is_name};
-use crate::config::Peer;
 use crate::config::read::Node;
+use crate::config::{Device, Peer};
 use crate::model::{MAX_PEERS, PeerNames, WORLD};
 
 /// The names of all peers, and the peers in which nothing is wrong by id.
@@ -27,6 +28,7 @@ pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
         addresses: Firsts::new(node.report()),
         prefixes: Firsts::new(node.report()),
         macs: Firsts::new(node.report()),
+        taps: Firsts::new(node.report()),
         vips: std::collections::BTreeMap::new(),
     };
     let mut peers = Vec::with_capacity(entries.len());
@@ -66,6 +68,7 @@ struct Seen<'a> {
     addresses: Firsts<'a, IpAddr>,
     prefixes: Firsts<'a, IpNet>,
     macs: Firsts<'a, [u8; 6]>,
+    taps: Firsts<'a, Device>,
     /// Where each `vip` is given; several peers may have the same.
     vips: std::collections::BTreeMap<IpAddr, Vec<Node<'a>>>,
 }
@@ -83,6 +86,7 @@ fn peer<'a>(node: &Node<'a>, seen: &mut Seen<'a>) -> Option<Peer> {
         prefixes: Vec::new(),
         mac: None,
         vip: Vec::new(),
+        tap: None,
         forwards: false,
     };
     let addresses = table.get("addresses");
@@ -92,7 +96,8 @@ fn peer<'a>(node: &Node<'a>, seen: &mut Seen<'a>) -> Option<Peer> {
         None => true,
         Some(node) => node.value().as_sequence().is_some_and(Vec::is_empty),
     };
-    if nothing_given && mac_node.is_none() {
+    let vm = table.get("vm");
+    if nothing_given && mac_node.is_none() && vm.is_none() {
         node.key_error("the peer has neither an address nor a mac", usage);
     }
     for item in items.iter().flatten() {
@@ -106,6 +111,9 @@ fn peer<'a>(node: &Node<'a>, seen: &mut Seen<'a>) -> Option<Peer> {
     }
     if let Some(node) = mac_node {
         peer.mac = mac(&node, seen);
+    }
+    if let Some(node) = vm {
+        peer.tap = tap(&node, seen);
     }
     if let Some(node) = table.get("vip") {
         vips(&node, &mut peer, seen);
@@ -211,6 +219,30 @@ fn unusable(found: IpNet) -> Option<(String, String)> {
 
 fn shown(found: IpNet) -> String {
     if found.prefix_len() == found.max_prefix_len() { found.addr().to_string() } else { found.to_string() }
+}
+
+/// The interface of the host that a virtual machine is behind.
+fn tap<'a>(node: &Node<'a>, seen: &mut Seen<'a>) -> Option<Device> {
+    let usage = "write it as: vm: { interface: tap1 }, or vm: { interface: { name: tap1, netns: host } }";
+    let table = node.table(usage)?;
+    let interface = table.require("interface", usage);
+    table.finish();
+    let node = interface?;
+    let device = if node.value().is_mapping() {
+        let table = node.table(usage)?;
+        let place = place(&table);
+        table.finish();
+        place
+    } else {
+        name(&node).map(|name| (name, None))
+    };
+    let (name, netns) = device?;
+    let device = Device { name, netns };
+    if let Some(first) = seen.taps.earlier(device.clone(), &node) {
+        let what = format!("interface {} is another peer's too, at {first}", device.name);
+        node.error(what, "one peer is behind it: keep one of the two");
+    }
+    Some(device)
 }
 
 fn mac(node: &Node<'_>, seen: &mut Seen<'_>) -> Option<[u8; 6]> {

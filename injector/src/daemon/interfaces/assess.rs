@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Interfaces;
-use super::entry::Bypass;
+use super::devices::usable;
+use super::entry::{Bypass, Entry};
 use super::gaps::Gap;
+use super::homes::Home;
 use super::link_coverage::{Closure, Lens, Reason, Verdict};
 use super::naming::{Ours, Sources, identity};
 use super::picture::{Picture, Seen};
+use super::strangers::Suspect;
 use super::survey::{Found, Place, owner};
-use crate::datapath::shown;
+use crate::datapath::{Stranger, shown};
+use crate::netlink::LinkFacts;
 use injector_core::api::{Bypassed, CoverageState, Uncovered};
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Interface, Netns};
@@ -69,6 +73,7 @@ impl Interfaces {
         self.home_names =
             self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
         self.identity = identity;
+        self.hearsay.hear(config, &self.known, &self.homes, &self.identity);
         self.eras.renew(picture, at);
     }
 
@@ -96,6 +101,32 @@ impl Interfaces {
         self.identity.moved.extend(&taken_over);
         self.taken_over = taken_over;
         news
+    }
+
+    /// Takes in a device that has come to a peer's home, before the next survey does: until its MAC address names the peer,
+    /// its frames pass the other ends. Whether it is new.
+    pub(super) fn greet(&mut self, config: &Config, netns: Option<&Netns>, link: &LinkFacts) -> bool {
+        let is_home = |home: &Home| home.is_alone && self.known[home.at].netns.as_ref() == netns;
+        let Some(peer) = self.homes.iter().find(|(_, home)| is_home(home)).map(|(peer, _)| *peer) else {
+            return false;
+        };
+        let Some(mac) = link.mac.filter(|mac| usable(link) && *mac != [0; 6] && mac[0] & 1 == 0) else {
+            return false;
+        };
+        let links = self.known.iter().flat_map(|space| &space.facts.links);
+        let is_taken = links.into_iter().any(|known| known.mac == Some(mac))
+            || config.peers.iter().any(|other| other.id != peer && other.mac == Some(mac));
+        if is_taken || self.identity.macs.contains_key(&mac) {
+            return false;
+        }
+        self.hearsay.meet(mac, peer, shown_device(&link.name, netns));
+        self.identity.macs.insert(mac, peer);
+        true
+    }
+
+    /// The strangers that may be on some links, which are sorted.
+    pub fn suspects(&self, config: &Config, links: &[Link], strangers: &[Stranger]) -> Vec<Suspect> {
+        self.hearsay.suspects(config, &self.identity, links, strangers)
     }
 
     /// What names the ends of frames now.
@@ -157,7 +188,8 @@ impl Interfaces {
             for (at, link) in links.iter().enumerate() {
                 let verdict = lens.judge_in(*link, cut.links, cut.is_grouped);
                 if matches!(verdict.state, CoverageState::Not | CoverageState::Partly) {
-                    add_time(&mut uncovered[at], self.lacking(&verdict.reason), *gap);
+                    let interface = self.lacking(&verdict.reason, &lens.unhooked(*link));
+                    add_time(&mut uncovered[at], interface, *gap);
                 }
                 if worst[at].as_ref().is_none_or(|worst| verdict.state > worst.state) {
                     worst[at] = Some(verdict);
@@ -168,7 +200,7 @@ impl Interfaces {
             Some(verdict) => LinkCoverage {
                 state: verdict.state,
                 reason: self.reason(names, &verdict.reason),
-                remedy: remedy(names, &verdict.reason),
+                remedy: self.remedy(names, &verdict.reason),
                 uncovered,
             },
             None => LinkCoverage {
@@ -216,7 +248,8 @@ impl Interfaces {
                 if !matches!(alone, CoverageState::Not | CoverageState::Partly) || alone <= judge(&with) {
                     continue;
                 }
-                found.extend(bypassed.iter().map(|(id, bypass)| Bypassed {
+                let on_link = bypassed.iter().filter(|(id, _)| with.involves(*link, *id));
+                found.extend(on_link.map(|(id, bypass)| Bypassed {
                     interface: self.shown_id(*id),
                     why: bypass.why.clone(),
                     from_ns: gap.from,
@@ -239,8 +272,8 @@ impl Interfaces {
         self.entry(id).map_or_else(|| format!("interface {id}"), |entry| shown(&entry.interface))
     }
 
-    /// The interfaces that lack a hook.
-    fn lacking(&self, reason: &Reason) -> String {
+    /// The interfaces that lack a hook; `unhooked` are the link's ends among ours that do.
+    fn lacking(&self, reason: &Reason, unhooked: &[u32]) -> String {
         match reason {
             Reason::NoHook(places) | Reason::Path(_, places) => {
                 places.iter().map(shown_place).collect::<Vec<_>>().join(", ")
@@ -248,7 +281,12 @@ impl Interfaces {
             Reason::Blind(name) => name.clone(),
             Reason::Redirect(id) | Reason::SameHook(id) => self.shown_id(*id),
             Reason::HostMates(_) => "lo".to_owned(),
-            Reason::NoWay | Reason::Group(_) | Reason::Closed(_) | Reason::Open => "none is known".to_owned(),
+            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open if unhooked.is_empty() => {
+                "none is known".to_owned()
+            }
+            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open => {
+                unhooked.iter().map(|id| self.shown_id(*id)).collect::<Vec<_>>().join(", ")
+            }
         }
     }
 
@@ -273,7 +311,7 @@ impl Interfaces {
             Reason::Blind(name) => format!(
                 "packets can go by {name}, whose packets begin with the IP header: no hook of ours can judge them there"
             ),
-            Reason::Group(peer) => format!(
+            Reason::Group(peer, ..) => format!(
                 "multicast and broadcast frames to {} pass: it is not known by a hooked port of its own, and the sender's other links are not cut",
                 names.name(*peer)
             ),
@@ -283,6 +321,59 @@ impl Interfaces {
             ),
             Reason::Open => "what is known of both peers' ways is hooked, but not all devices of either are known".to_owned(),
         }
+    }
+
+    /// What to write into the config, where something helps.
+    fn remedy(&self, names: &PeerNames, reason: &Reason) -> Option<String> {
+        match reason {
+            Reason::NoHook(places) | Reason::Path(_, places) if !places.is_empty() => {
+                let lines: Vec<String> = places.iter().map(line).collect();
+                let last = places.last()?;
+                Some(format!(
+                    "add to interfaces: {}; or, if it does not matter, elsewhere: [{}]",
+                    lines.join(" or "),
+                    line(last)
+                ))
+            }
+            Reason::NoHook(_) | Reason::Path(..) | Reason::NoWay => Some(
+                "let both peers send something, or name the interface that one of them is behind, as in: peers: { n1: { vm: { interface: tap1 } } }"
+                    .to_owned(),
+            ),
+            Reason::SameHook(_) => Some("add an interface to which only one of them is connected".to_owned()),
+            Reason::HostMates(_) => {
+                Some("give each peer a network namespace of its own, or leave this link out".to_owned())
+            }
+            Reason::Blind(name) => Some(format!(
+                "attach where its packets have an Ethernet header, or, if it does not matter, write elsewhere: [{name}]"
+            )),
+            Reason::Group(_, bridges, _) if !bridges.is_empty() => {
+                Some(format!("add to interfaces: {}", bridges.iter().map(line).collect::<Vec<_>>().join(" or ")))
+            }
+            Reason::Group(peer, _, only) => Some(self.word(names.name(*peer), *only)),
+            Reason::Redirect(_) => {
+                Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
+            }
+            Reason::Closed(_) | Reason::Open => None,
+        }
+    }
+
+    /// How to say that a peer is behind an interface: this one, if it is known.
+    fn word(&self, peer: &str, interface: Option<u32>) -> String {
+        let entry = interface.and_then(|id| self.entry(id));
+        let name = entry.map_or("tap1", Entry::name);
+        let netns = entry.and_then(|entry| entry.interface.netns.as_ref());
+        let place = Place { netns: netns.cloned(), name: name.to_owned(), why: String::new() };
+        let which = if entry.is_some() { name } else { "an interface" };
+        let is_auto = self.entries.iter().all(|entry| entry.chosen.is_some());
+        if is_auto {
+            let device = if netns.is_some() { line(&place) } else { name.to_owned() };
+            return format!(
+                "if {which} leads to {peer} alone, say so in peers, as in: {peer}: {{ …, vm: {{ interface: {device} }} }}"
+            );
+        }
+        let line = line(&place);
+        let open = line.trim_end_matches(" }");
+        format!("if {which} leads to {peer} alone, say so in interfaces, as in: {open}, peer: {peer} }}")
     }
 }
 
@@ -301,7 +392,12 @@ fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: Gap) {
 }
 
 fn shown_place(place: &Place) -> String {
-    shown(&Interface::found(&place.name, place.netns.as_ref()))
+    shown_device(&place.name, place.netns.as_ref())
+}
+
+/// A device in words.
+pub(super) fn shown_device(name: &str, netns: Option<&Netns>) -> String {
+    shown(&Interface::found(name, netns))
 }
 
 fn shown_places(places: &[Place]) -> String {
@@ -316,39 +412,4 @@ fn line(place: &Place) -> String {
         Some(netns) => format!(", netns: {netns}"),
     };
     format!("{{ name: {}{netns} }}", place.name)
-}
-
-fn remedy(names: &PeerNames, reason: &Reason) -> Option<String> {
-    match reason {
-        Reason::NoHook(places) | Reason::Path(_, places) if !places.is_empty() => {
-            let lines: Vec<String> = places.iter().map(line).collect();
-            let last = places.last()?;
-            Some(format!(
-                "add to interfaces: {}; or, if it does not matter, elsewhere: [{}]",
-                lines.join(" or "),
-                line(last)
-            ))
-        }
-        Reason::NoHook(_) | Reason::Path(..) | Reason::NoWay => Some(
-            "let both peers send something, or add to interfaces the one that a peer is behind, as in: { name: tap1, peer: n1 }"
-                .to_owned(),
-        ),
-        Reason::SameHook(_) => Some("add an interface to which only one of them is connected".to_owned()),
-        Reason::HostMates(_) => {
-            Some("give each peer a network namespace of its own, or leave this link out".to_owned())
-        }
-        Reason::Blind(name) => Some(format!(
-            "attach where its packets have an Ethernet header, or, if it does not matter, write elsewhere: [{name}]"
-        )),
-        Reason::Group(peer) => {
-            let name = names.name(*peer);
-            Some(format!(
-                "if an interface leads to {name} alone, say so in interfaces, as in: {{ name: tap1, peer: {name} }}; or leave such frames alone by --allow-uncovered"
-            ))
-        }
-        Reason::Redirect(_) => {
-            Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
-        }
-        Reason::Closed(_) | Reason::Open => None,
-    }
 }

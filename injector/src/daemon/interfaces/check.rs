@@ -18,9 +18,13 @@ impl Interfaces {
                 // Attached and still of that name: it went up or down, or the like.
                 is_name != (entry.index() == Some(link.index))
             }
-            News::Neighbour(..) | News::Port(..) | News::Routes(_) | News::Address(..) | News::Hooks(_) => {
-                false
-            }
+            News::Neighbour(..)
+            | News::Port(..)
+            | News::Routes(_)
+            | News::Address(..)
+            | News::Hooks(_)
+            | News::EgressChain(_)
+            | News::Chains => false,
         }
     }
 

@@ -1,7 +1,7 @@
 //! One interface: attached, lost, attached again.
 
 use super::gaps::Gap;
-use crate::datapath::{Attachment, DatapathError, HookState, Instance, Names, Refused, shown};
+use crate::datapath::{Attachment, DatapathError, Foreign, HookState, Instance, Names, Refused, shown};
 use crate::netns::Workers;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Interface, Netns};
@@ -42,8 +42,10 @@ pub struct Entry {
 pub struct Bypass {
     /// From when until when.
     pub time: Gap,
-    /// What runs before ours.
+    /// What runs before ours, in words,
     pub why: String,
+    /// and on its hooks.
+    pub ahead: Vec<Foreign>,
 }
 
 impl Entry {

@@ -23,10 +23,10 @@ pub struct Last<'a> {
 /// Whether a survey could find something else than the last one, for this news from one of its namespaces. `None` is a
 /// namespace that it did not see.
 pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, news: &News) -> bool {
-    let Some(facts) = space.map(|space| &space.facts) else { return !matches!(news, News::Hooks(_)) };
+    let Some(facts) = space.map(|space| &space.facts) else { return !is_of_hooks(news) };
     match news {
         News::Overrun => true,
-        News::Hooks(_) => false,
+        News::Hooks(_) | News::EgressChain(_) | News::Chains => false,
         News::Gone(index) => facts.link(*index).is_some(),
         News::Link(link) => facts.link(link.index).is_none_or(|known| {
             // Not its kind: a bridge tells of its ports without it.
@@ -58,6 +58,11 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
             is_mine && facts.addresses.contains(&(*index, *address)) != *is_there
         }
     }
+}
+
+/// Whether news is of programs and chains alone.
+fn is_of_hooks(news: &News) -> bool {
+    matches!(news, News::Hooks(_) | News::EgressChain(_) | News::Chains)
 }
 
 fn is_peers(config: &Config, address: IpAddr) -> bool {

@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use super::entry::{Bypass, Entry};
 use super::gaps::Gap;
 use super::{InterfaceEvent, Interfaces};
-use crate::datapath::{HookQuery, HookState, Names, ids, names, shown, states, states_of_all};
+use crate::datapath::{Foreign, HookQuery, HookState, Names, ids, names, shown, states, states_of_all};
 use crate::netlink::news::News;
+use crate::netlink::nft::EgressChain;
 use injector_core::api::{AttachmentView, Warning, WarningCode};
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
@@ -84,15 +85,39 @@ impl Interfaces {
     }
 
     /// Whether news may be of the hooks of an interface that our programs are on: XDP comes as news of the interface, what is
-    /// on clsact as that of a filter. Of TCX and nftables there is none.
+    /// on clsact as that of a filter. Of TCX there is none.
     pub(super) fn is_of_hooks(&self, netns: Option<&Netns>, news: &News) -> bool {
         let index = match news {
             News::Hooks(index) => *index,
             News::Link(link) => link.index,
+            News::EgressChain(_) | News::Chains => {
+                let mut here = self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns);
+                return here.any(|entry| entry.attachment.is_some());
+            }
             _ => return false,
         };
         let mut here = self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns);
         here.any(|entry| entry.index() == Some(index))
+    }
+
+    /// Takes note of a chain of nftables that came before our programs: by the next look it may be gone. What happened, for
+    /// the timeline.
+    pub(super) fn chain_came(&mut self, netns: Option<&Netns>, chain: &EgressChain) -> Vec<(String, String)> {
+        let is_on = |entry: &&mut Entry| {
+            entry.interface.netns.as_ref() == netns
+                && entry.attachment.is_some()
+                && !entry.is_bypassed()
+                && chain.devices.iter().any(|device| device == entry.name())
+        };
+        let begin = |entry: &mut Entry| {
+            let ahead = Foreign::egress_chain(chain);
+            let why = runs_before(&[ahead.shown(&Names::new())]);
+            let time = Gap { from: entry.whole_at, until: None };
+            entry.begin_bypass(Bypass { time, why: why.clone(), ahead: vec![ahead] });
+            tracing::warn!(interface = shown(&entry.interface), why, "bypassed");
+            (shown(&entry.interface), why)
+        };
+        self.entries.iter_mut().filter(is_on).map(begin).collect()
     }
 
     /// Whether an interface is the host end of a peer's link.
@@ -237,10 +262,10 @@ impl Interfaces {
             let why =
                 "programs came or went on its TCX hooks between two looks, and may have run before ours";
             let time = Gap { from: entry.whole_at, until: Some(when) };
-            entry.begin_bypass(Bypass { time, why: why.to_owned() });
+            entry.begin_bypass(Bypass { time, why: why.to_owned(), ahead: Vec::new() });
             changes.push((shown(&entry.interface), why.to_owned()));
         }
-        let ahead: Vec<_> = state.foreign.iter().filter(|foreign| foreign.is_ahead).collect();
+        let ahead: Vec<Foreign> = state.foreign.iter().filter(|foreign| foreign.is_ahead).cloned().collect();
         let is_bypassed = self.entries[at].is_bypassed();
         let id = self.entries[at].id;
         let is_redirected = self.redirected.contains(&id);
@@ -256,19 +281,22 @@ impl Interfaces {
             }
             return changes;
         }
-        if is_bypassed {
+        // What else comes, or goes, is another reason from then on.
+        let known = self.entries[at].bypasses.last().filter(|_| is_bypassed);
+        if known.is_some_and(|known| known.ahead == ahead) {
             return changes;
         }
         let why = if ahead.is_empty() {
             "a TC program of others on another interface of its namespace may redirect past it".to_owned()
         } else {
-            let known = self.names_of(ids(ahead.iter().copied())).await;
+            let known = self.names_of(ids(&ahead)).await;
             let programs: Vec<String> = ahead.iter().map(|foreign| foreign.shown(&known)).collect();
-            format!("{} runs before our program and can bypass it", programs.join(", "))
+            runs_before(&programs)
         };
         let entry = &mut self.entries[at];
-        let from = entry.whole_at;
-        entry.begin_bypass(Bypass { time: Gap { from, until: None }, why: why.clone() });
+        let from = if is_bypassed { when } else { entry.whole_at };
+        entry.end_bypass(when);
+        entry.begin_bypass(Bypass { time: Gap { from, until: None }, why: why.clone(), ahead });
         tracing::warn!(interface = shown(&entry.interface), why, "bypassed");
         changes.push((shown(&entry.interface), why));
         changes
@@ -313,6 +341,10 @@ impl Interfaces {
         };
         self.entries.iter().map(view).collect()
     }
+}
+
+fn runs_before(programs: &[String]) -> String {
+    format!("{} runs before our program and can bypass it", programs.join(", "))
 }
 
 fn view(entry: &Entry, found: Option<Result<HookState, String>>, names: &Names) -> AttachmentView {

@@ -34,8 +34,9 @@ pub enum Reason {
     Path(Option<IpAddr>, Vec<Place>),
     /// A device whose frames no hook of ours can judge is a way of theirs.
     Blind(String),
-    /// The receiver of group frames is not known by a port of its own.
-    Group(PeerId),
+    /// The receiver of group frames is not known by a port of its own; bridges in its home whose hook would be one, and the
+    /// interface that its only way passes.
+    Group(PeerId, Vec<Place>, Option<u32>),
     /// A program of others on another device may redirect past this interface's egress hook.
     Redirect(u32),
     /// What is known is hooked, and neither end is closed.
@@ -170,9 +171,31 @@ impl<'a> Lens<'a> {
         let dst = self.end(link.dst);
         let has_port = dst.ports.iter().any(|id| self.hooked.contains(id));
         if is_grouped && is_fair && dst.is_here && !has_port && link.src != PeerId::WORLD && is_partial() {
-            return Verdict { state: CoverageState::Partly, reason: Reason::Group(link.dst) };
+            let home = dst.home.as_ref().and_then(|home| self.picture.homes.get(home));
+            let bridges = home.map(|inside| inside.bridges.clone()).unwrap_or_default();
+            let only = match &dst.ways[..] {
+                [way] => way.sure.iter().copied().find(|id| self.hooked.contains(id)),
+                _ => None,
+            };
+            return Verdict { state: CoverageState::Partly, reason: Reason::Group(link.dst, bridges, only) };
         }
         verdict
+    }
+
+    /// Whether an interface of ours is on a way of one of a link's ends.
+    pub fn involves(&self, link: Link, id: u32) -> bool {
+        [link.src, link.dst].into_iter().map(|peer| self.end(peer)).any(|end| {
+            let passages = self.known(end);
+            let on_way = passages.iter().any(|way| way.sure.contains(&id) || way.maybe.contains(&id));
+            on_way || end.words.contains(&id) || end.ports.contains(&id)
+        })
+    }
+
+    /// The interfaces of ours that are an end of a link by the config's word or by proof, and have no hook now.
+    pub fn unhooked(&self, link: Link) -> Vec<u32> {
+        let ends = [link.src, link.dst].map(|peer| self.end(peer));
+        let all = ends.iter().flat_map(|end| end.words.iter().chain(&end.ports)).copied();
+        all.filter(|id| !self.hooked.contains(id)).collect::<BTreeSet<u32>>().into_iter().collect()
     }
 
     /// An end's ways: those by which its home is left, else those that are known, else where it may be.
@@ -234,6 +257,16 @@ impl<'a> Lens<'a> {
             // Of an end that nothing is known of, nothing is hooked.
             let out = out.map(open);
             let into = into.map(open);
+            // An address is answered for on every device: where its packets arrive, the sender's route decides.
+            if let (Some(to), Some(ways), true) = (to, &out, from.is_some()) {
+                let direct: Vec<&Passage> =
+                    ways.iter().copied().filter(|way| self.ends_in(way, dst, to)).collect();
+                if let Reason::NoHook(places) = no_hook(&direct)
+                    && !direct.is_empty()
+                {
+                    return Some(Reason::Path(address, places));
+                }
+            }
             let is_open = |ways: &Option<Vec<&Passage>>| ways.as_ref().is_none_or(|ways| !ways.is_empty());
             if is_open(&out) && is_open(&into) {
                 let ways: Vec<&Passage> = out.into_iter().chain(into).flatten().collect();
@@ -244,6 +277,20 @@ impl<'a> Lens<'a> {
             }
         }
         None
+    }
+}
+
+impl Lens<'_> {
+    /// Whether what leaves by a way arrives at a peer's home without a hook: the other end of its veth is there, or a port
+    /// of a bridge of which a device of that home without a hook is another port.
+    fn ends_in(&self, way: &Passage, dst: &EndSight, to: &super::picture::Inside) -> bool {
+        let is_there = way.far.is_some() && way.far == dst.home;
+        let is_on_its_bridge = way.bridge.is_some()
+            && to
+                .exits
+                .iter()
+                .any(|exit| (&exit.far, exit.bridge) == (&way.far, way.bridge) && self.is_open(exit));
+        is_there || is_on_its_bridge
     }
 }
 

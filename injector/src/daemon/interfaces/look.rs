@@ -5,6 +5,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::survey::Namespace;
 use crate::netlink::facts::Facts;
 use crate::netlink::{self, nsid};
@@ -48,10 +50,29 @@ impl<'a> Look<'a> {
         Self { workers, may_enter, seen: BTreeSet::new(), files, found: Vec::new(), ids: Vec::new() }
     }
 
-    /// Looks into some namespaces.
+    /// Looks into some namespaces, all at once.
     pub async fn at(&mut self, names: impl IntoIterator<Item = Option<Netns>>) {
-        for netns in names {
-            self.one(netns).await;
+        let wanted: Vec<(Option<Netns>, Identity)> =
+            names.into_iter().filter_map(|netns| self.unseen(netns)).collect();
+        let others: Vec<(Identity, Arc<OwnedFd>)> =
+            self.files.iter().map(|(identity, (_, file))| (*identity, file.clone())).collect();
+        let mut questions = Vec::new();
+        for (netns, identity) in wanted {
+            let (worker, others) = (self.workers.of(netns.as_ref()), others.clone());
+            questions.push(async move {
+                let asked = match worker {
+                    Ok(worker) => worker
+                        .ask(move || async move { ask(others).await.map_err(|error| error.to_string()) })
+                        .await
+                        .map_err(|error| error.to_string())
+                        .flatten(),
+                    Err(error) => Err(error.to_string()),
+                };
+                (netns, identity, asked)
+            });
+        }
+        for (netns, identity, asked) in join_all(questions).await {
+            self.take(netns, identity, asked);
         }
     }
 
@@ -77,25 +98,20 @@ impl<'a> Look<'a> {
         }
     }
 
-    async fn one(&mut self, netns: Option<Netns>) {
+    /// A namespace that was not looked into yet, by the name that it goes by.
+    fn unseen(&mut self, netns: Option<Netns>) -> Option<(Option<Netns>, Identity)> {
         let netns = self.name(netns);
         let identity = netns.as_ref().map_or_else(|| Identity::now(None), |netns| self.workers.now(netns));
-        let Some(identity) = identity.filter(|identity| !self.seen.contains(identity)) else { return };
+        let identity = identity.filter(|identity| !self.seen.contains(identity))?;
         let is_entered = self.workers.identity(netns.as_ref()).is_some();
         if !self.may_enter && !is_entered && netns.is_some() {
-            return;
+            return None;
         }
         self.seen.insert(identity);
-        let others: Vec<(Identity, Arc<OwnedFd>)> =
-            self.files.iter().map(|(identity, (_, file))| (*identity, file.clone())).collect();
-        let asked = match self.workers.of(netns.as_ref()) {
-            Ok(worker) => worker
-                .ask(move || async move { ask(others).await.map_err(|error| error.to_string()) })
-                .await
-                .map_err(|error| error.to_string())
-                .flatten(),
-            Err(error) => Err(error.to_string()),
-        };
+        Some((netns, identity))
+    }
+
+    fn take(&mut self, netns: Option<Netns>, identity: Identity, asked: Result<Asked, String>) {
         match asked {
             Ok((facts, ids, file)) => {
                 if let Some(file) = file {

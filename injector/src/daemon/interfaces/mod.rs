@@ -24,6 +24,7 @@ mod prepare;
 mod renewal;
 mod roll;
 mod segments;
+mod strangers;
 mod survey;
 mod views;
 
@@ -132,10 +133,14 @@ pub struct Interfaces {
     taken_over: BTreeMap<IpAddr, PeerId>,
     /// What was seen when.
     eras: eras::Eras,
+    /// What was heard of MAC addresses.
+    hearsay: strangers::Hearsay,
     /// Host ends of veths past which programs of others may redirect, as of the last cut.
     redirected: BTreeSet<u32>,
     /// The namespaces that are followed.
     followed: BTreeMap<Option<Netns>, Identity>,
+    /// The others that are watched for peers' addresses.
+    watched: BTreeMap<Option<Netns>, Identity>,
     /// Whether the start is over.
     is_settled: bool,
     /// The named namespaces at that time.
@@ -157,6 +162,13 @@ pub struct Interfaces {
     instances: Instances,
     /// and has made some ahead.
     spare: Spare,
+}
+
+/// An interface that was found, with the peer that the config says is behind it.
+fn worded(config: &Config, found: config::Interface) -> config::Interface {
+    let is_it = |device: &config::Device| found.is(&device.name, device.netns.as_ref());
+    let peer = config.peers.iter().find(|peer| peer.tap.as_ref().is_some_and(is_it));
+    config::Interface { peer: peer.map(|peer| peer.id), ..found }
 }
 
 impl Interfaces {
@@ -183,8 +195,10 @@ impl Interfaces {
             identity: injector_core::identity::Identity::default(),
             taken_over: BTreeMap::new(),
             eras: eras::Eras::default(),
+            hearsay: strangers::Hearsay::default(),
             redirected: BTreeSet::new(),
             followed: BTreeMap::new(),
+            watched: BTreeMap::new(),
             is_settled: false,
             listed: BTreeMap::new(),
             is_due: false,
@@ -212,7 +226,7 @@ impl Interfaces {
             }
             for (interface, why) in choice::choose(config, &found, |_| false) {
                 let id = interfaces.id();
-                interfaces.entries.push(Entry::new(id, interface, Some(why)));
+                interfaces.entries.push(Entry::new(id, worded(config, interface), Some(why)));
             }
             if interfaces.entries.is_empty() {
                 return Err(StartError::NothingFound);
@@ -220,6 +234,7 @@ impl Interfaces {
             interfaces.warn(config, &found);
         }
         interfaces.cover(config, &found, MonoNs(0));
+        interfaces.watch_others(config);
         interfaces.leave_unused(config);
         let mut namespaces: BTreeSet<Option<Netns>> =
             interfaces.entries.iter().map(|entry| entry.interface.netns.clone()).collect();
@@ -305,6 +320,14 @@ impl Interfaces {
                 changes.hooks = self.is_of_hooks(netns.as_ref(), &news);
                 // Otherwise the last words of a namespace that is no more.
                 if self.workers.identity(netns.as_ref()) == Some(identity) {
+                    if let News::EgressChain(chain) = &news {
+                        changes.told.extend(self.chain_came(netns.as_ref(), chain));
+                    }
+                    if let News::Link(link) = &news
+                        && self.greet(config, netns.as_ref(), link)
+                    {
+                        self.bind(kernel, cuts.is_rolling);
+                    }
                     for entry in 0..self.entries.len() {
                         if self.entries[entry].interface.netns == netns && self.concerns(entry, &news) {
                             changes.told.extend(self.check(entry, at).await);
@@ -323,7 +346,7 @@ impl Interfaces {
                 }
             }
             InterfaceEvent::Mounts { at } => {
-                self.check_namespaces(at, &mut changes).await;
+                self.check_namespaces(config, at, &mut changes).await;
                 if look::listed() != self.listed {
                     self.ask_for_survey(at);
                 }

@@ -9,20 +9,22 @@ use super::{Changes, InterfaceEvent, Interfaces, StartError};
 use crate::datapath::{Sweep, sweep};
 use crate::netlink;
 use crate::netlink::news::{self, News, Topic};
-use crate::netns::NetnsError;
+use crate::netns::{NetnsError, Worker};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
+
+/// In how many namespaces a thread is kept to hear of addresses that move there.
+const MOST_WATCHED: usize = 256;
 
 impl Interfaces {
     /// Stops the threads that were only needed to look around: a thread keeps its namespace alive.
     pub(super) fn leave_unused(&mut self, config: &Config) {
-        // Under `auto`, peers that come later come to be known in the daemon's own.
         let is_auto = config.interfaces == config::Interfaces::Auto;
         for netns in self.workers.names() {
+            // Under `auto`, peers that come later come to be known in the daemon's own.
             let is_used = (is_auto && netns.is_none())
-                || self.entries.iter().any(|entry| entry.interface.netns == netns)
-                || self.home_names.values().any(|home| *home == netns)
-                || config.endpoints.iter().any(|endpoint| endpoint.netns == netns);
+                || self.watched.contains_key(&netns)
+                || self.is_party(config, netns.as_ref());
             if !is_used {
                 self.followed.remove(&netns);
                 self.workers.stop(netns.as_ref());
@@ -72,12 +74,53 @@ impl Interfaces {
         }
     }
 
+    /// Watches, under `auto`, the other namespaces that were looked into for addresses of peers: one may move there.
+    pub(super) fn watch_others(&mut self, config: &Config) {
+        if config.interfaces != config::Interfaces::Auto {
+            return;
+        }
+        let all: BTreeSet<Option<Netns>> = self.known.iter().map(|space| space.netns.clone()).collect();
+        self.watched.retain(|netns, _| all.contains(netns));
+        for netns in all {
+            let Some(identity) = self.workers.identity(netns.as_ref()) else { continue };
+            let is_heard =
+                self.followed.get(&netns) == Some(&identity) || self.watched.get(&netns) == Some(&identity);
+            if is_heard || self.watched.len() >= MOST_WATCHED {
+                continue;
+            }
+            match self.hear(netns.as_ref(), &[Topic::Addresses]) {
+                Ok(()) => drop(self.watched.insert(netns, identity)),
+                Err(error) => {
+                    tracing::debug!(%error, "addresses that move to a namespace will not be noticed");
+                }
+            }
+        }
+    }
+
+    /// Whether a namespace is a part of what is cut: with an interface of ours, a peer's home, where probes start from.
+    fn is_party(&self, config: &Config, netns: Option<&Netns>) -> bool {
+        self.entries.iter().any(|entry| entry.interface.netns.as_ref() == netns)
+            || self.home_names.values().any(|home| home.as_ref() == netns)
+            || config.endpoints.iter().any(|endpoint| endpoint.netns.as_ref() == netns)
+    }
+
+    /// The threads in namespaces that are a part of what is cut.
+    pub fn parties(&self, config: &Config) -> impl Iterator<Item = &Worker> {
+        let is_party = move |netns: &Option<Netns>| netns.is_none() || self.is_party(config, netns.as_ref());
+        self.workers.all().filter(move |(netns, _)| is_party(netns)).map(|(_, worker)| worker)
+    }
+
     /// Follows the interfaces of a namespace.
     fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
+        self.hear(netns, &[Topic::Links, Topic::Places, Topic::Chains])
+    }
+
+    /// Hears of some topics in a namespace.
+    fn hear(&mut self, netns: Option<&Netns>, topics: &'static [Topic]) -> Result<(), StartError> {
         let worker = self.workers.of(netns)?;
         let (netns, identity, sender) = (netns.cloned(), worker.identity(), self.news.clone());
         worker.spawn(move || async move {
-            for topic in [Topic::Links, Topic::Places] {
+            for topic in topics.iter().copied() {
                 let (netns, news) = (netns.clone(), sender.clone());
                 let tell = move |told| {
                     let at = MonoNs::now();
@@ -118,7 +161,7 @@ impl Interfaces {
     }
 
     /// Finds names that stand for another namespace now, or for none.
-    pub(super) async fn check_namespaces(&mut self, when: MonoNs, changes: &mut Changes) {
+    pub(super) async fn check_namespaces(&mut self, config: &Config, when: MonoNs, changes: &mut Changes) {
         let names: BTreeSet<Netns> =
             self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
         for netns in names {
@@ -142,6 +185,11 @@ impl Interfaces {
                 // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
                 self.workers.stop(Some(&netns));
                 self.followed.remove(&Some(netns.clone()));
+                self.watched.remove(&Some(netns.clone()));
+                if !self.is_party(config, Some(&netns)) {
+                    // Whatever has that name now, the next survey finds.
+                    continue;
+                }
                 self.gone.insert(netns.clone());
             }
             // Between `ip netns add`'s two steps the file is not yet a namespace: the mount is news again.

@@ -50,7 +50,7 @@ pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
     let nested = sources.nested();
     for interface in ours {
         if let Some((peer, end)) = sources.bound(interface) {
-            let is_shared = sources.is_shared(interface, peer, &identity.macs, &nested);
+            let is_shared = sources.is_shared(interface, (peer, end), &identity.macs, &nested);
             identity.ports.insert(interface.id, Port { peer, end, is_shared });
         }
     }
@@ -83,7 +83,11 @@ impl<'a> Sources<'a> {
             };
             other != at && far.facts.links.iter().any(|above| is_above(&above))
         });
-        usable(link) && bridge_of(space, link).is_none() && !carries_others
+        // A bridge with one port passes frames on for nobody.
+        let is_bridged = bridge_of(space, link).is_some_and(|bridge| {
+            space.facts.links.iter().filter(|member| member.master == Some(bridge.index)).count() > 1
+        });
+        usable(link) && !is_bridged && !carries_others
     }
 
     /// The peer that is proved to be behind an interface, and which end of the peer's link that is.
@@ -113,7 +117,7 @@ impl<'a> Sources<'a> {
     fn is_shared(
         &self,
         interface: &Ours<'_>,
-        peer: PeerId,
+        (peer, end): (PeerId, End),
         macs: &BTreeMap<Mac, PeerId>,
         nested: &[(PeerId, usize)],
     ) -> bool {
@@ -125,12 +129,16 @@ impl<'a> Sources<'a> {
         };
         let is_on_a_way = self.found.iter().any(|(other, found)| *other != peer && is_there(found));
         let Some((at, link)) = self.spot(interface) else { return is_on_a_way };
+        let home = self.homes.get(&peer).map(|home| home.at);
+        let is_nested = nested.iter().any(|(other, outer)| *other != peer && Some(*outer) == home);
+        if end == End::Own && bridge_of(&self.namespaces[at], link).is_some() {
+            // The peer's own bridge learns everyone else behind it.
+            return is_nested;
+        }
         let learned = self.namespaces[at].facts.ports.iter().filter(|(_, port)| *port == link.index);
         let is_learned = learned
             .filter_map(|(mac, _)| macs.get(mac).copied().or_else(|| configured(self.config, *mac)))
             .any(|other| other != peer);
-        let home = self.homes.get(&peer).map(|home| home.at);
-        let is_nested = nested.iter().any(|(other, outer)| *other != peer && Some(*outer) == home);
         is_on_a_way || is_learned || is_nested
     }
 

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use super::devices::bridge_of;
 use super::homes::{Home, exits, is_elsewhere};
 use super::naming::Ours;
 use super::survey::{Found, Namespace, Place, Way};
@@ -39,6 +40,10 @@ pub struct Passage {
     pub host_ends: Vec<u32>,
     /// What no hook can see, by name; such a passage has no places.
     pub blind: Option<String>,
+    /// The namespace that holds the other end of a veth,
+    pub far: Option<Space>,
+    /// and the bridge that this end is a port of there, by its index.
+    pub bridge: Option<u32>,
 }
 
 /// One peer's end of its links.
@@ -73,6 +78,8 @@ pub struct Inside {
     pub held: Vec<(u32, IpAddr)>,
     /// Its routes, networks on the link and default routes included.
     pub routes: Vec<Route>,
+    /// The bridges of its own that hold an address.
+    pub bridges: Vec<Place>,
 }
 
 /// All that is seen at one time.
@@ -146,6 +153,7 @@ impl Seen<'_> {
             let mut passage = self.passage(&exit.way());
             passage.host_ends.extend(exit.end.as_ref().and_then(|end| self.id(end)));
             passage.blind = exit.by.is_empty().then(|| exit.place.name.clone());
+            (passage.far, passage.bridge) = self.far(exit.end.as_ref());
             inside.devices.insert(exit.index, passage.clone());
             inside.exits.push(passage);
         }
@@ -162,6 +170,8 @@ impl Seen<'_> {
             let mut passage = self.passage(&Way { places: vec![place(&link.name)], sure: 1, is_own: true });
             if let Some(below) = link.below.and_then(|below| inside.devices.get(&below)) {
                 passage.sure.extend(&below.sure);
+                passage.places.extend(below.places.clone());
+                (passage.far, passage.bridge) = (below.far.clone(), below.bridge);
             }
             let members = space.facts.links.iter().filter(|member| member.master == Some(link.index));
             let members: Vec<&Passage> =
@@ -173,12 +183,29 @@ impl Seen<'_> {
             }
             inside.devices.insert(link.index, passage);
         }
+        let has_address = |index: u32| space.facts.addresses.iter().any(|(held, _)| *held == index);
+        let bridges =
+            space.facts.links.iter().filter(|link| link.kind == Kind::Bridge && has_address(link.index));
+        let place =
+            |name: &str| Place { netns: space.netns.clone(), name: name.to_owned(), why: String::new() };
+        inside.bridges.extend(bridges.map(|link| place(&link.name)));
         inside.routes.extend(&space.facts.routes);
         inside.routes.extend(&space.facts.defaults);
         let on_link =
             |(index, net): &(u32, ipnet::IpNet)| Route { net: net.trunc(), index: *index, gateway: None };
         inside.routes.extend(space.facts.networks.iter().map(on_link));
         inside
+    }
+
+    /// Where the other end of a veth is, and the bridge that it is a port of.
+    fn far(&self, end: Option<&Place>) -> (Option<Space>, Option<u32>) {
+        let Some(end) = end else { return (None, None) };
+        let space = self.namespaces.iter().find(|space| space.netns == end.netns);
+        let bridge = space.and_then(|space| {
+            let link = space.facts.links.iter().find(|link| link.name == end.name)?;
+            bridge_of(space, link)
+        });
+        (Some(Space(end.netns.clone())), bridge.map(|bridge| bridge.index))
     }
 
     fn end(&self, peer: PeerId) -> EndSight {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::homes::Exit;
 use super::look::Look;
 use super::survey::{Found, Namespace, Place, owner, survey};
-use super::{Changes, Cuts, InterfaceEvent, Interfaces, choice, homes, look};
+use super::{Changes, Cuts, InterfaceEvent, Interfaces, choice, homes, look, worded};
 use crate::datapath::Kernel;
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
@@ -134,7 +134,7 @@ impl Interfaces {
                 {
                     continue;
                 }
-                let entry = self.found_later(interface, why);
+                let entry = self.found_later(worded(config, interface), why);
                 self.entries.push(entry);
                 changes.told.extend(self.try_again(self.entries.len() - 1).await);
             }
@@ -152,6 +152,7 @@ impl Interfaces {
                 || coverage.needs(entry.id)
                 || eras.need(entry.id)
         });
+        self.watch_others(config);
         self.leave_unused(config);
         self.bind(kernel, cuts.is_rolling);
         changes

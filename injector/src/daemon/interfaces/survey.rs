@@ -118,6 +118,17 @@ struct Search<'a> {
 
 impl<'a> Search<'a> {
     fn run(mut self) -> Found {
+        if let Some(tap) = &self.peer.tap {
+            let is_it =
+                |(at, link): &Spot<'a>| link.name == tap.name && self.namespaces[*at].netns == tap.netns;
+            let spot = self.links().find(is_it);
+            if let Some(spot) = spot {
+                let places = vec![self.place(spot, "the config says that its VM is behind it".to_owned())];
+                self.add(Way { places, sure: 1, is_own: true });
+                // Whatever else leads to it leads there.
+                return self.found;
+            }
+        }
         for address in self.addresses() {
             if let Err(missing) = self.address(address)
                 && self.peer.addresses.contains(&address)

@@ -13,7 +13,7 @@ use injector_core::api::{
 };
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Interface};
-use injector_core::identity::{End, Mac};
+use injector_core::identity::{End, shown_mac};
 use injector_core::model::{Link, PeerId};
 
 /// Beyond this many peers, links are not judged one by one for `status`.
@@ -208,10 +208,6 @@ impl super::LinkCoverage {
             remedy: self.remedy.clone(),
         }
     }
-}
-
-fn shown_mac(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn told(names: &str, gaps: Vec<Gap>, from: MonoNs) -> Vec<Uncovered> {

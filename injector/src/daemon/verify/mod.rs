@@ -107,7 +107,9 @@ impl Check {
         let round = Arc::new(Round::new(self.token, self.number, trips, until, self.stop.clone()));
         self.number += 1;
         for space in round.spaces() {
-            if let Some(worker) = interfaces.workers.all().find(|worker| worker.identity() == space) {
+            if let Some(worker) =
+                interfaces.workers.all().map(|(_, worker)| worker).find(|worker| worker.identity() == space)
+            {
                 self.unreported.insert(space);
                 round.ask(worker, sink);
             }

@@ -451,8 +451,7 @@ impl Names {
         other
     }
 
-    /// Whether a frame at a peer's port is to or from someone whom nothing names, and who may be a peer: not all have bound
-    /// ports.
+    /// Whether a frame at a peer's port is to or from someone whom nothing names.
     pub fn is_with_a_stranger(
         &mut self,
         reading: &Reading<'_>,
@@ -463,7 +462,7 @@ impl Names {
         let Some(Port { sends, is_shared: false, .. }) = self.port(hook) else { return false };
         let (other, end) =
             if sends { (to, End::To(reading.to_mac)) } else { (from, End::From(reading.from_mac)) };
-        if other != WORLD || reading.is_for_a_group() || self.are_all_bound() {
+        if other != WORLD || reading.is_for_a_group() {
             return false;
         }
         self.sure(end).or_else(|| self.by_mac(end, now)).is_none()

@@ -6,6 +6,7 @@ use super::super::naming::{Ours, Sources, identity};
 use super::super::picture::Seen;
 use super::super::survey::{Namespace, survey};
 use super::*;
+use crate::netlink::facts::Route;
 use crate::netlink::{Kind, LinkFacts};
 use CoverageState::{Covered, Not, Partly, Unknown};
 use injector_core::config::{Config, Netns};
@@ -119,6 +120,46 @@ fn a_second_nic_without_a_hook() {
     assert_eq!(scene(&left_out, &spaces, &["a/eth0"]).state(2, 1), Covered);
 }
 
+/// Another cable from the first node: to the second one, or to the bridge, where the second one has another too.
+fn with_another_cable(is_direct: bool) -> Vec<Namespace> {
+    let mut spaces = switched();
+    if is_direct {
+        spaces[1].facts.links.push(veth(1, 7, "v0", 8));
+        spaces[2].facts.links.push(veth(2, 8, "v0", 7));
+    } else {
+        let bridge = device(0, 19, "br1", Kind::Bridge);
+        let port = |link: LinkFacts| LinkFacts { master: Some(19), ..link };
+        spaces[0].facts.links.extend([bridge, port(veth(0, 21, "h3", 7)), port(veth(0, 22, "h4", 8))]);
+        spaces[1].facts.links.push(veth(1, 7, "v0", 21));
+        spaces[2].facts.links.push(veth(2, 8, "v0", 22));
+    }
+    spaces
+}
+
+#[test]
+fn a_route_over_a_cable_to_an_address_of_another_device() {
+    for (is_direct, other_end) in [(true, "b/v0"), (false, "h3")] {
+        let mut spaces = with_another_cable(is_direct);
+        let hooks = ["a/eth0", "b/eth0"];
+        let before = scene(&config(""), &spaces, &hooks);
+        assert_eq!((before.state(1, 2), before.state(2, 1)), (Unknown, Unknown), "nothing leads there");
+        spaces[1].facts.routes.push(Route { gateway: None, ..via("10.0.0.2/32", 7, "10.7.7.7") });
+        let open = scene(&config(""), &spaces, &hooks);
+        let verdict = open.judge(1, 2);
+        let Reason::Path(Some(address), places) = &verdict.reason else { panic!("{verdict:?}") };
+        assert_eq!((verdict.state, address.to_string()), (Partly, "10.0.0.2".to_owned()));
+        assert!(places.iter().any(|place| place.name == "v0"), "{places:?}");
+        assert_eq!(open.state(2, 1), Unknown);
+        for more in ["a/v0", other_end] {
+            assert_ne!(
+                scene(&config(""), &spaces, &[hooks[0], hooks[1], more]).state(1, 2),
+                Partly,
+                "{more}"
+            );
+        }
+    }
+}
+
 #[test]
 fn macvlans_and_tunnels_are_exits_that_their_parents_do_not_stand_for() {
     for (kind, name) in [(Kind::Macvlan, "m0"), (Kind::Tunnel, "vx0")] {
@@ -210,7 +251,7 @@ fn frames_to_groups_need_a_port_of_the_receivers() {
     let lens = Lens::new(&scene.picture, &scene.hooked, &none);
     let cut = [link(1, 2), link(2, 1)];
     // n3 is a peer too, and n1's link to it stays.
-    let group = Verdict { state: Partly, reason: Reason::Group(PeerId(2)) };
+    let group = Verdict { state: Partly, reason: Reason::Group(PeerId(2), Vec::new(), None) };
     assert_eq!(lens.judge_in(link(1, 2), &cut, true), group);
     assert_eq!(lens.judge_in(link(1, 2), &cut, false).state, Covered, "none are cut");
     assert_eq!(lens.judge_in(link(2, 1), &cut, true).state, Covered, "n1's port is hooked");

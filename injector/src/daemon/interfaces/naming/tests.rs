@@ -78,6 +78,22 @@ fn a_port_behind_which_another_peer_is_learned_is_shared() {
 }
 
 #[test]
+fn the_one_port_of_a_peers_own_bridge_is_its_nic() {
+    let mut spaces = switched();
+    let bridge = device(1, 5, "br9", Kind::Bridge);
+    spaces[1].facts.links[0].master = Some(5);
+    spaces[1].facts.links.push(bridge);
+    // The bridge has learned the others.
+    let far = spaces[2].facts.links[0].mac.unwrap();
+    spaces[1].facts.ports.push((far, 2));
+    let a = netns("a");
+    let named = |spaces: &[Namespace]| ports(&named(&config(""), spaces, &[ours(1, "eth0", Some(&a))]));
+    assert_eq!(named(&spaces), ["1: 1 Own"]);
+    spaces[1].facts.links.push(LinkFacts { master: Some(5), ..device(1, 6, "tap0", Kind::Tap) });
+    assert!(named(&spaces).is_empty(), "frames of others pass it too");
+}
+
+#[test]
 fn a_nested_peer_shares_the_ports_of_its_host() {
     let mut spaces = switched();
     // n3 is plugged into n1's namespace alone.

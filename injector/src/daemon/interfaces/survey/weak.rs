@@ -82,6 +82,13 @@ fn candidates(config: &Config, namespaces: &[Namespace], peer: &Peer, known: &BT
 
 /// Whether the config says that another peer is behind a port.
 fn is_worded(config: &Config, space: &Namespace, name: &str, peer: PeerId) -> bool {
+    let is_tap = |other: &Peer| {
+        let tap = other.tap.as_ref().filter(|_| other.id != peer);
+        tap.is_some_and(|tap| tap.name == name && tap.netns == space.netns)
+    };
+    if config.peers.iter().any(is_tap) {
+        return true;
+    }
     let injector_core::config::Interfaces::Named(named) = &config.interfaces else { return false };
     named.iter().any(|interface| {
         interface.is(name, space.netns.as_ref()) && interface.peer.is_some_and(|other| other != peer)

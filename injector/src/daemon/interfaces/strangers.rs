@@ -1,0 +1,203 @@
+//! Who a stranger is: someone who exchanged frames with a peer during a cut, and whom no address names. A frame of a
+//! peer that nothing told apart from the world's passed the cut. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::homes::Home;
+use super::survey::{Namespace, owner};
+use crate::datapath::{Meeting, Stranger};
+use injector_core::config::Config;
+use injector_core::identity::{Identity, Mac};
+use injector_core::model::{Link, PeerId};
+
+/// How many MAC addresses are remembered.
+const MOST: usize = 8192;
+
+/// What was heard of MAC addresses since the start. It names no frame: it says which links a frame leaves in doubt.
+#[derive(Debug, Default)]
+pub struct Hearsay {
+    /// Those of devices in peers' homes: the peers, each with its device.
+    nics: BTreeMap<Mac, BTreeMap<PeerId, String>>,
+    /// Those at which a neighbour table has a listed address of a peer.
+    neighbours: BTreeMap<Mac, BTreeSet<PeerId>>,
+    /// Those of next hops: the frames that they send are others'.
+    hops: BTreeSet<Mac>,
+    /// What is on the links of each peer's home, by device; empty for a peer whose home is not seen.
+    networks: BTreeMap<PeerId, Vec<Vec<IpNet>>>,
+    /// The networks of all devices that are seen.
+    all_networks: Vec<Vec<IpNet>>,
+}
+
+/// Which peer a stranger is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Guess {
+    /// This one: the MAC address is that of a device in its home.
+    Is(PeerId, String),
+    /// Maybe this one.
+    MayBe(PeerId),
+}
+
+/// A stranger on a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspect {
+    /// The link that its frames may be on.
+    pub link: Link,
+    /// The peer's device, if the MAC address is that of one.
+    pub device: Option<String>,
+    /// What was seen of it.
+    pub stranger: Stranger,
+}
+
+impl Hearsay {
+    /// Takes in what the namespaces know now.
+    pub fn hear(
+        &mut self,
+        config: &Config,
+        namespaces: &[Namespace],
+        homes: &BTreeMap<PeerId, Home>,
+        identity: &Identity,
+    ) {
+        for (mac, peer) in &identity.macs {
+            let device = namespaces.iter().find_map(|space| {
+                let link = space.facts.links.iter().find(|link| link.mac == Some(*mac))?;
+                Some((&link.name, space.netns.as_ref()))
+            });
+            if let Some((name, netns)) = device {
+                self.meet(*mac, *peer, super::assess::shown_device(name, netns));
+            }
+        }
+        for space in namespaces {
+            for (index, address, mac) in &space.facts.neighbours {
+                if let Some(peer) = owner(config, *address)
+                    && (self.neighbours.len() < MOST || self.neighbours.contains_key(mac))
+                {
+                    self.neighbours.entry(*mac).or_default().insert(peer);
+                }
+                let routes = space.facts.routes.iter().chain(&space.facts.defaults);
+                let is_hop = |route: &crate::netlink::facts::Route| {
+                    route.index == *index && route.gateway == Some(*address)
+                };
+                if self.hops.len() < MOST && routes.into_iter().any(is_hop) {
+                    self.hops.insert(*mac);
+                }
+            }
+        }
+        self.networks = homes.iter().map(|(peer, home)| (*peer, by_device(&namespaces[home.at]))).collect();
+        self.all_networks = namespaces.iter().flat_map(by_device).collect();
+    }
+
+    /// Takes in a device of a peer's home.
+    pub fn meet(&mut self, mac: Mac, peer: PeerId, device: String) {
+        if self.nics.len() < MOST || self.nics.contains_key(&mac) {
+            self.nics.entry(mac).or_default().insert(peer, device);
+        }
+    }
+
+    /// Which peers a stranger is, or may be.
+    ///
+    /// A device of a peer's home is that peer. Otherwise a next hop is nobody, since what it sends is routed, and addresses
+    /// alone tell whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at
+    /// this MAC address; or if none has it at any, it has neither a port nor a `mac:`, and both its listed addresses and
+    /// the stranger's are on the link.
+    pub fn guesses(&self, config: &Config, identity: &Identity, stranger: &Stranger) -> Vec<Guess> {
+        let mac = &stranger.id.mac;
+        let is_possible = |peer: &PeerId| {
+            *peer != stranger.id.peer && !identity.peers.get(peer).is_some_and(|traits| traits.forwards)
+        };
+        if let Some(peers) = self.nics.get(mac) {
+            let possible = peers.iter().filter(|(peer, _)| is_possible(peer));
+            return possible
+                .map(|(peer, device)| match peers.len() {
+                    1 => Guess::Is(*peer, device.clone()),
+                    _ => Guess::MayBe(*peer),
+                })
+                .collect();
+        }
+        if self.hops.contains(mac) {
+            return Vec::new();
+        }
+        if let Some(peers) = self.neighbours.get(mac) {
+            return peers.iter().filter(|peer| is_possible(peer)).map(|peer| Guess::MayBe(*peer)).collect();
+        }
+        let bound = identity.bound();
+        let is_found = |peer: PeerId| self.neighbours.values().any(|peers| peers.contains(&peer));
+        let unknown = config.peers.iter().filter(|peer| {
+            is_possible(&peer.id)
+                && peer.mac.is_none()
+                && !bound.contains(&peer.id)
+                && !is_found(peer.id)
+                && self.is_on_link(peer, stranger)
+        });
+        unknown.map(|peer| Guess::MayBe(peer.id)).collect()
+    }
+
+    /// Whether a peer's listed addresses and a stranger's may be on one link of the peer that met it.
+    fn is_on_link(&self, peer: &injector_core::config::Peer, stranger: &Stranger) -> bool {
+        let holds = |net: &IpNet| {
+            peer.addresses.iter().any(|address| net.contains(address))
+                || peer.prefixes.iter().any(|prefix| prefix.contains(net) || net.contains(prefix))
+        };
+        let is_near = |networks: &[IpNet]| {
+            let is_listed_there = networks.iter().any(holds);
+            let is_there = stranger.address.is_none_or(|address| {
+                is_link_local(address) || networks.iter().any(|net| net.contains(&address))
+            });
+            is_listed_there && is_there
+        };
+        if let Some(devices) = self.networks.get(&stranger.id.peer) {
+            return devices.iter().any(|networks| is_near(networks));
+        }
+        // What is on the link of a guest shows only where this host is on it too.
+        let mut devices = self.all_networks.iter().filter(|networks| networks.iter().any(holds)).peekable();
+        devices.peek().is_none() || devices.any(|networks| is_near(networks))
+    }
+
+    /// The strangers that may be on some links, sorted.
+    pub fn suspects(
+        &self,
+        config: &Config,
+        identity: &Identity,
+        links: &[Link],
+        strangers: &[Stranger],
+    ) -> Vec<Suspect> {
+        let mut suspects = Vec::new();
+        for stranger in strangers.iter().filter(|stranger| stranger.id.meeting != Meeting::SpokenFor) {
+            for guess in self.guesses(config, identity, stranger) {
+                let (peer, device) = match guess {
+                    Guess::Is(peer, device) => (peer, Some(device)),
+                    Guess::MayBe(peer) => (peer, None),
+                };
+                let link = match stranger.id.meeting {
+                    Meeting::To => Link { src: stranger.id.peer, dst: peer },
+                    _ => Link { src: peer, dst: stranger.id.peer },
+                };
+                if links.binary_search(&link).is_ok() {
+                    suspects.push(Suspect { link, device, stranger: *stranger });
+                }
+            }
+        }
+        suspects
+    }
+}
+
+/// The networks on the link, by device.
+fn by_device(space: &Namespace) -> Vec<Vec<IpNet>> {
+    let mut devices: BTreeMap<u32, Vec<IpNet>> = BTreeMap::new();
+    for (index, net) in &space.facts.networks {
+        devices.entry(*index).or_default().push(*net);
+    }
+    devices.into_values().collect()
+}
+
+fn is_link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+use super::super::ground::{config, device, facts, space, switched, via};
+use super::super::homes::homes;
+use super::*;
+use crate::datapath::StrangerId;
+use crate::netlink::Kind;
+use injector_core::clock::MonoNs;
+
+const MAC: Mac = [2, 9, 9, 9, 9, 9];
+
+/// A frame that the first peer received from a MAC address and an address.
+fn from(mac: Mac, address: &str) -> Stranger {
+    let id = StrangerId { peer: PeerId(1), mac, meeting: Meeting::From };
+    let address = Some(address.parse().unwrap());
+    Stranger { id, packets: 3, first: MonoNs(1), last: MonoNs(2), address }
+}
+
+/// The guesses where the second and the third peer are not seen, and the first one's namespace is as it is given.
+fn guessed(change: impl FnOnce(&mut Namespace), mac: Mac, address: &str) -> Vec<Guess> {
+    let config = config("");
+    let mut node = facts(vec![device(1, 2, "eth0", Kind::Other)], &[(2, "10.0.0.1")]);
+    node.networks.push((2, "10.0.0.1/24".parse().unwrap()));
+    let mut spaces = vec![space("", facts(Vec::new(), &[])), space("a", node)];
+    change(&mut spaces[1]);
+    let homes = homes(&config, &spaces, &BTreeMap::new());
+    let mut hearsay = Hearsay::default();
+    let identity = Identity::default();
+    hearsay.hear(&config, &spaces, &homes, &identity);
+    hearsay.guesses(&config, &identity, &from(mac, address))
+}
+
+fn may_be(peers: &[u16]) -> Vec<Guess> {
+    peers.iter().map(|peer| Guess::MayBe(PeerId(*peer))).collect()
+}
+
+#[test]
+fn a_neighbour_entry_says_whose_the_mac_may_be() {
+    let neighbour = |address: &'static str, mac: Mac| {
+        move |space: &mut Namespace| space.facts.neighbours.push((2, address.parse().unwrap(), mac))
+    };
+    assert_eq!(guessed(neighbour("10.0.0.3", MAC), MAC, "10.0.0.77"), may_be(&[3]));
+    assert_eq!(guessed(neighbour("10.0.0.3", MAC), MAC, "2001:db8::1"), may_be(&[3]), "whatever the address");
+    // The third one is found elsewhere; of the second one nothing is known.
+    assert_eq!(guessed(neighbour("10.0.0.3", [2; 6]), MAC, "10.0.0.77"), may_be(&[2]));
+}
+
+#[test]
+fn of_peers_that_nothing_is_known_of_those_on_the_link_may_be_it() {
+    assert_eq!(guessed(|_| (), MAC, "10.0.0.77"), may_be(&[2, 3]));
+    assert_eq!(guessed(|_| (), MAC, "fe80::77"), may_be(&[2, 3]));
+    assert_eq!(guessed(|_| (), MAC, "192.0.2.7"), [], "it came by a router");
+    let elsewhere = |space: &mut Namespace| space.facts.networks[0].1 = "10.0.0.1/31".parse().unwrap();
+    assert_eq!(guessed(elsewhere, MAC, "10.0.0.0"), [], "they are on other links");
+}
+
+#[test]
+fn a_next_hop_is_nobody() {
+    let behind_a_gateway = |space: &mut Namespace| {
+        space.facts.defaults.push(via("0.0.0.0/0", 2, "10.0.0.254"));
+        space.facts.neighbours.push((2, "10.0.0.254".parse().unwrap(), MAC));
+        space.facts.neighbours.push((2, "10.0.0.2".parse().unwrap(), MAC));
+    };
+    assert_eq!(guessed(behind_a_gateway, MAC, "198.51.100.1"), []);
+    assert_eq!(guessed(behind_a_gateway, MAC, "10.0.0.77"), [], "proxy ARP");
+}
+
+#[test]
+fn a_device_of_a_home_is_that_peer() {
+    let config = config("");
+    let spaces = switched();
+    let homes = homes(&config, &spaces, &BTreeMap::new());
+    let mac = spaces[2].facts.links[0].mac.unwrap();
+    let mut identity = Identity { macs: BTreeMap::from([(mac, PeerId(2))]), ..Identity::default() };
+    let mut hearsay = Hearsay::default();
+    hearsay.hear(&config, &spaces, &homes, &identity);
+    // It is gone by now.
+    identity.macs.clear();
+    let guesses = hearsay.guesses(&config, &identity, &from(mac, "192.0.2.7"));
+    assert_eq!(guesses, [Guess::Is(PeerId(2), "eth0 in netns b".to_owned())]);
+    let links = [Link { src: PeerId(2), dst: PeerId(1) }, Link { src: PeerId(2), dst: PeerId(3) }];
+    let suspects = hearsay.suspects(&config, &identity, &links, &[from(mac, "192.0.2.7")]);
+    assert_eq!(suspects.iter().map(|suspect| suspect.link).collect::<Vec<_>>(), [links[0]]);
+    hearsay.meet(mac, PeerId(3), "eth0 in c".to_owned());
+    assert_eq!(hearsay.guesses(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[2, 3]), "it has moved");
+    identity.peers.entry(PeerId(2)).or_default().forwards = true;
+    assert_eq!(hearsay.guesses(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[3]));
+}

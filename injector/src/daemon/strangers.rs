@@ -1,0 +1,123 @@
+//! Whom the peers of a partition met during its cut without an address that names them, and what that says of its links.
+
+use std::collections::BTreeMap;
+
+use super::partition::{Partition, named};
+use super::state::State;
+use crate::datapath::{Meeting, Stranger, StrangerId, StrangerMap};
+use injector_core::api::{Bypassed, LinkRecord, Warning, WarningCode};
+use injector_core::identity::shown_mac;
+
+/// How many warnings a record has of strangers at most.
+const MOST: usize = 8;
+
+/// What a partition knows of strangers.
+#[derive(Debug, Default)]
+pub struct Strangers {
+    /// What had passed before the cut.
+    before: BTreeMap<StrangerId, u64>,
+    /// What had passed until the heal.
+    after: Option<Vec<Stranger>>,
+}
+
+impl State {
+    /// Begins to count strangers for a cut that is about to be made.
+    pub(super) fn begin_strangers(&mut self) -> Strangers {
+        if !self.ledger.iter().any(|partition| partition.life.is_live()) {
+            // Nobody counts on what is there.
+            if let Err(error) = self.kernel.forget_strangers() {
+                tracing::warn!(%error, "what was seen of strangers could not be forgotten");
+            }
+        }
+        let before = self.read_strangers();
+        Strangers { before: before.into_iter().map(|met| (met.id, met.packets)).collect(), after: None }
+    }
+
+    /// Ends the count at the heal.
+    pub(super) fn end_strangers(&mut self, generation: u32) {
+        let after = self.read_strangers();
+        self.experiment(generation).strangers.after = Some(after);
+    }
+
+    fn read_strangers(&self) -> Vec<Stranger> {
+        self.kernel.strangers().unwrap_or_else(|error| {
+            tracing::error!(%error, "what was seen of strangers could not be read");
+            Vec::new()
+        })
+    }
+
+    /// Whom the peers met during a partition's cut, and whether that is all of them.
+    fn met(&self, partition: &Partition) -> (Vec<Stranger>, bool) {
+        let Some(cut) = partition.life.cut else { return (Vec::new(), true) };
+        let Strangers { before, after } = &partition.experiment.strangers;
+        let all = after.clone().unwrap_or_else(|| self.read_strangers());
+        let is_all = all.len() < StrangerMap::MOST;
+        let since = |met: Stranger| {
+            let packets = met.packets.saturating_sub(before.get(&met.id).copied().unwrap_or(0));
+            Stranger { packets, first: met.first.max(cut.begin_ns), last: met.last.max(cut.begin_ns), ..met }
+        };
+        (all.into_iter().map(since).filter(|met| met.packets > 0).collect(), is_all)
+    }
+
+    /// Notes on a partition's links what strangers passed on them, and answers what is to be warned of.
+    pub(super) fn note_strangers(&self, partition: &Partition, links: &mut [LinkRecord]) -> Vec<Warning> {
+        let (met, is_all) = self.met(partition);
+        let names = &self.config.names;
+        let mut warnings = Vec::new();
+        if !is_all {
+            for link in links.iter_mut().filter(|link| !link.left_out) {
+                link.unnamed_packets += 1;
+            }
+            let text = "peers exchanged packets with more MAC addresses than are remembered: each may be another peer's";
+            warnings.push(Warning { code: WarningCode::Unnamed, subject: None, text: text.to_owned() });
+        }
+        let asked = &partition.life.links;
+        for suspect in self.interfaces.suspects(&self.config, asked, &met) {
+            let Ok(at) = asked.binary_search(&suspect.link) else { continue };
+            let (link, stranger) = (&mut links[at], suspect.stranger);
+            if link.left_out {
+                continue;
+            }
+            let who = match stranger.address {
+                Some(address) => format!("{} ({address})", shown_mac(stranger.id.mac)),
+                None => shown_mac(stranger.id.mac),
+            };
+            if let Some(device) = suspect.device.filter(|_| partition.experiment.request.traffic.is_full()) {
+                link.leaked_packets = link.leaked_packets.max(stranger.packets);
+                link.first_leak_ns =
+                    Some(link.first_leak_ns.map_or(stranger.first, |first| first.min(stranger.first)));
+                let why = format!(
+                    "{} packets passed by it from or to {who}, an address that named nobody at the other end",
+                    stranger.packets
+                );
+                let (from_ns, until_ns) =
+                    (stranger.first, Some(stranger.last + std::time::Duration::from_nanos(1)));
+                link.bypassed.push(Bypassed { interface: device, why, from_ns, until_ns });
+                continue;
+            }
+            link.unnamed_packets += stranger.packets;
+            let other =
+                if suspect.link.src == stranger.id.peer { suspect.link.dst } else { suspect.link.src };
+            let name = named(names, suspect.link).to_string();
+            let text = format!(
+                "{name}: {} packets passed between {} and {who}, whom nothing names and who may be {other}; list the \
+                 address, or write the `mac:` of {other} into the config",
+                stranger.packets,
+                names.name(stranger.id.peer),
+                other = names.name(other),
+            );
+            warnings.push(Warning::new(WarningCode::Unnamed, name, text));
+        }
+        for met in met.iter().filter(|met| met.id.meeting == Meeting::SpokenFor) {
+            let name = names.name(met.id.peer);
+            let address = met.address.map_or_else(|| "others".to_owned(), |address| address.to_string());
+            let text = format!(
+                "{name} speaks for {address}: {} packets that count as the world's; list it, or write `forwards: true` of {name}",
+                met.packets
+            );
+            warnings.push(Warning::new(WarningCode::ForeignSource, name, text));
+        }
+        warnings.truncate(MOST);
+        warnings
+    }
+}
