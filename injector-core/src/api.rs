@@ -17,7 +17,7 @@ pub use coverage::{
     Coverage, CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView,
 };
 pub use event::{ConfigOutcome, Event, EventKind, First};
-pub use outage::{ClusterOutage, FailOver, Outage, OutageWindow};
+pub use outage::{ClusterOutage, FailOver, Outage};
 pub use problem::{Code, Problem};
 pub use record::{
     Bypassed, EndpointRecord, HostRecord, InForce, LinkRecord, OLDEST_RECORD_SCHEMA, Outcome, Phases,

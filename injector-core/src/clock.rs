@@ -81,6 +81,32 @@ impl WallOffset {
     }
 }
 
+/// A time from an instant on, ended or not. Without its end it lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TimeRange {
+    /// From.
+    pub from_ns: MonoNs,
+    /// Until; `null` if it lasts.
+    pub until_ns: Option<MonoNs>,
+}
+
+impl TimeRange {
+    /// Whether it has an instant in common with the time between two others.
+    pub fn overlaps(&self, from: MonoNs, until: MonoNs) -> bool {
+        self.from_ns < until && self.until_ns.is_none_or(|end| end > from)
+    }
+
+    /// Whether it has ended when another begins.
+    pub fn is_before(&self, other: &Self) -> bool {
+        self.until_ns.is_some_and(|until| until <= other.from_ns)
+    }
+
+    /// Its length from `from` on; where it lasts, up to `until`.
+    pub fn length(&self, from: MonoNs, until: MonoNs) -> u64 {
+        self.until_ns.unwrap_or(until).since(self.from_ns.max(from)).unwrap_or_default()
+    }
+}
+
 fn read(clock: ClockId) -> i64 {
     let t = clock_gettime(clock);
     t.tv_sec * 1_000_000_000 + t.tv_nsec
@@ -201,6 +227,20 @@ mod tests {
         let offset = WallOffset::now();
         let now = MonoNs::now();
         assert_eq!(offset.mono(offset.wall(now)), now);
+    }
+
+    #[test]
+    fn a_time_without_an_end_lasts() {
+        let range =
+            |from, until: Option<u64>| TimeRange { from_ns: MonoNs(from), until_ns: until.map(MonoNs) };
+        let (ended, open) = (range(10, Some(20)), range(15, None));
+        let within = |range: TimeRange, from, until| range.overlaps(MonoNs(from), MonoNs(until));
+        assert!(within(ended, 19, 30) && !within(ended, 20, 30) && !within(ended, 5, 10));
+        assert!(within(open, 1_000, 1_001) && !within(open, 5, 15));
+        assert!(ended.is_before(&range(20, None)) && !ended.is_before(&open) && !open.is_before(&ended));
+        assert_eq!(ended.length(MonoNs(12), MonoNs(99)), 8);
+        assert_eq!(open.length(MonoNs(0), MonoNs(99)), 84);
+        assert_eq!(ended.length(MonoNs(30), MonoNs(99)), 0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 use golden::{check, holes, without_prose};
 use injector_core::api::*;
 use injector_core::campaign::{Conduct, Hooks};
-use injector_core::clock::{HostClock, MonoNs, Span, WallNs};
+use injector_core::clock::{HostClock, MonoNs, Span, TimeRange, WallNs};
 use injector_core::model::{
     Bridge, Connection, Direction, EndpointProbe, NamedLink, Neighbour, Nothing, ProbeRules, Ready, Shape,
     Traffic,
@@ -95,20 +95,22 @@ fn link() -> LinkRecord {
 }
 
 fn uncovered() -> Uncovered {
-    Uncovered { interface: "eth0".to_owned(), from_ns: at(3_000), until_ns: Some(at(4_000)) }
+    Uncovered {
+        interface: "eth0".to_owned(),
+        time: TimeRange { from_ns: at(3_000), until_ns: Some(at(4_000)) },
+    }
 }
 
 fn bypassed() -> Bypassed {
     Bypassed {
         interface: "eth0".to_owned(),
         why: "cil_from_netdev (id 7) runs before ours".to_owned(),
-        from_ns: at(5_000),
-        until_ns: Some(at(6_000)),
+        time: TimeRange { from_ns: at(5_000), until_ns: Some(at(6_000)) },
     }
 }
 
-fn window() -> OutageWindow {
-    OutageWindow { from_ns: at(1_500), until_ns: Some(at(12_000)) }
+fn window() -> TimeRange {
+    TimeRange { from_ns: at(1_500), until_ns: Some(at(12_000)) }
 }
 
 fn endpoint() -> EndpointRecord {

@@ -6,8 +6,8 @@ mod restate;
 use std::collections::BTreeMap;
 use std::fs;
 
-use injector_core::api::{FailOver, OutageWindow, RecoveryRecord};
-use injector_core::clock::Span;
+use injector_core::api::{FailOver, RecoveryRecord};
+use injector_core::clock::{Span, TimeRange};
 use injector_core::run::Run;
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ fn judged(served_within: Option<Span>) -> Vec<RecoveryRecord> {
     Run::records(folder.path(), served_within).unwrap()
 }
 
-fn milliseconds(record: &RecoveryRecord, windows: &[OutageWindow]) -> Vec<[f64; 2]> {
+fn milliseconds(record: &RecoveryRecord, windows: &[TimeRange]) -> Vec<[f64; 2]> {
     let heal = record.heal.unwrap().end_ns.0 as f64;
     let since = |at: u64| (at as f64 - heal) / 1e6;
     windows.iter().map(|window| [since(window.from_ns.0), since(window.until_ns.unwrap().0)]).collect()

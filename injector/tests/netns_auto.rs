@@ -10,7 +10,7 @@ mod live;
 use std::time::Duration;
 
 use ground::Ground;
-use injector_core::api::{PartitionRequest, WarningCode};
+use injector_core::api::{PartitionRequest, VerdictOptions, WarningCode};
 use injector_core::model::{Percent, Traffic};
 use live::can_run;
 
@@ -437,7 +437,7 @@ fn guests_that_the_config_names_the_interfaces_of() {
         ground.bridged(node, port, "br0", host);
         ground.assert_flows(("h", 14), (node, host));
     }
-    let partial = PartitionRequest { allow_uncovered: false, ..ground::links("n1", "n2") };
+    let partial = PartitionRequest { verdict: VerdictOptions::default(), ..ground::links("n1", "n2") };
     let plain = nodes.map(|(node, _, host)| {
         format!("{node}: {{ addresses: [{}, \"{}\"] }}", ground.ipv4(host), ground.ipv6(host))
     });
@@ -457,7 +457,7 @@ fn guests_that_the_config_names_the_interfaces_of() {
     let daemon = ground.secluded_daemon(&worded.join(", "));
     ground.assert_chosen(&daemon, &["p1", "p2", "p3"]);
     let view = daemon.apply("p", &partial);
-    assert!(view.coverage.is_empty() && view.warnings.is_empty(), "{view:#?}");
+    assert!(view.coverage.as_ref().unwrap().is_empty() && view.warnings.is_empty(), "{view:#?}");
     daemon.heal("p");
     ground.assert_cut(&daemon, ("n1", 1), ("n2", 2), (("n1", 1), ("n3", 3)));
     // A guest that starts again gets another interface of that name.
@@ -471,6 +471,6 @@ fn guests_that_the_config_names_the_interfaces_of() {
     // The others know it by another MAC address.
     ground.ip("n1", "neighbour flush dev eth0");
     ground.assert_flows(("n1", 1), ("n4", 3));
-    daemon.apply("q", &PartitionRequest { allow_uncovered: false, ..ground::links("n1", "n3") });
+    daemon.apply("q", &PartitionRequest { verdict: VerdictOptions::default(), ..ground::links("n1", "n3") });
     assert_eq!(ground.delivered(("n4", ground.ipv4(3)), ("n1", ground.ipv4(1)), 5, 0), 0);
 }

@@ -237,7 +237,7 @@ fn a_peer_that_is_unplugged_and_plugged_elsewhere_is_cut_again() {
     let record = daemon.record_now("p");
     let gaps = &record.links[0].uncovered;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
-    assert!(gaps[0].interface.contains("w1") && gaps[0].until_ns.is_some(), "{gaps:?}");
+    assert!(gaps[0].interface.contains("w1") && gaps[0].time.until_ns.is_some(), "{gaps:?}");
 }
 
 #[test]

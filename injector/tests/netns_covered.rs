@@ -284,9 +284,9 @@ fn a_second_nic_that_comes_during_a_cut() {
         std::thread::sleep(Duration::from_millis(20));
     };
     let gap = &record.links[0].uncovered;
-    assert!(gap.len() == 1 && gap[0].interface.contains("eth1") && gap[0].until_ns.is_none(), "{gap:?}");
+    assert!(gap.len() == 1 && gap[0].interface.contains("eth1") && gap[0].time.until_ns.is_none(), "{gap:?}");
     ground.ip("h", "link delete q1");
-    let ended = || daemon.record_now("p").links[0].uncovered.iter().all(|gap| gap.until_ns.is_some());
+    let ended = || daemon.record_now("p").links[0].uncovered.iter().all(|gap| gap.time.until_ns.is_some());
     while !ended() {
         assert!(Instant::now() < end, "{:#?}", daemon.record_now("p"));
         std::thread::sleep(Duration::from_millis(20));

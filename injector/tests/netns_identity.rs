@@ -464,7 +464,7 @@ fn a_chain_of_nftables_that_comes_and_goes_between_two_looks_is_noticed() {
     for link in &record.links {
         assert_eq!(link.in_force, Some(InForce::No), "{link:#?}");
         assert_eq!(link.bypassed.len(), 6, "{link:#?}");
-        assert!(link.bypassed.iter().all(|bypass| bypass.until_ns.is_some()), "{link:#?}");
+        assert!(link.bypassed.iter().all(|bypass| bypass.time.until_ns.is_some()), "{link:#?}");
     }
 }
 

@@ -3,16 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::MonoNs;
-
-/// A time without service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OutageWindow {
-    /// When the first probe that was not served was due, but not before the cut.
-    pub from_ns: MonoNs,
-    /// The earliest answer of the first unbroken run of at least K served probes; `null` if the watch ended first.
-    pub until_ns: Option<MonoNs>,
-}
+use crate::clock::TimeRange;
 
 /// Whether service came back while the cut lasted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -31,8 +22,10 @@ pub enum FailOver {
 pub struct Outage {
     /// The bound within which an answer had to come to count as served. Every figure depends on it.
     pub served_within_ns: u64,
-    /// The windows in their order; they never overlap. Of an unseen endpoint, those after the heal.
-    pub windows: Vec<OutageWindow>,
+    /// The windows without service. Each is from the instant at which the first probe that was not served was due, but
+    /// not before the cut, to the earliest answer of the first unbroken run of at least K served probes; without an end
+    /// if the watch ended first. They are in their order; they never overlap. Of an unseen endpoint, those after the heal.
+    pub windows: Vec<TimeRange>,
     /// The sum of all windows; `null` if the endpoint was unseen during the cut.
     pub sum_ns: Option<u64>,
     /// The longest window; `null` without windows.
@@ -74,9 +67,9 @@ pub struct ClusterOutage {
     /// Of these, endpoints whose outage is not known for all of the time: *some out* is then a lower bound.
     pub without_data: u64,
     /// When at least one endpoint was out.
-    pub some: Vec<OutageWindow>,
+    pub some: Vec<TimeRange>,
     /// When all endpoints were out; `null` if the outage of one is not known.
-    pub all: Option<Vec<OutageWindow>>,
+    pub all: Option<Vec<TimeRange>>,
     /// The sum of `some`.
     pub some_ns: u64,
     /// The part of it after the heal.

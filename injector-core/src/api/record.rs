@@ -8,7 +8,7 @@ use super::outage::{ClusterOutage, Outage};
 use super::verify::LinkCheck;
 use super::view::{HealedBy, Stamped};
 use super::warning::Warning;
-use crate::clock::{HostClock, MonoNs};
+use crate::clock::{HostClock, MonoNs, TimeRange};
 use crate::model::{Direction, NamedLink, PeerName, Shape};
 
 /// The version of [`RecoveryRecord`]'s layout.
@@ -126,10 +126,9 @@ impl TcpState {
 pub struct Uncovered {
     /// The interface, as in the config.
     pub interface: String,
-    /// From.
-    pub from_ns: MonoNs,
-    /// Until; `null` if it lasts.
-    pub until_ns: Option<MonoNs>,
+    /// When.
+    #[serde(flatten)]
+    pub time: TimeRange,
 }
 
 /// A time at which something could send packets past our programs.
@@ -139,10 +138,9 @@ pub struct Bypassed {
     pub interface: String,
     /// What ran before our programs.
     pub why: String,
-    /// From.
-    pub from_ns: MonoNs,
-    /// Until; `null` if it lasts.
-    pub until_ns: Option<MonoNs>,
+    /// When.
+    #[serde(flatten)]
+    pub time: TimeRange,
 }
 
 /// Whether a link's cut was in force from its beginning to its end.

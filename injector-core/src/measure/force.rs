@@ -1,7 +1,7 @@
 //! Whether a cut was in force on each link from its beginning to its end, and proved. Pure.
 
 use crate::api::{CoverageState, InForce, LinkRecord, Stamped};
-use crate::clock::MonoNs;
+use crate::clock::TimeRange;
 
 /// The links, each with whether its cut was in force and proved; before the heal nothing is said, nor of links that are
 /// left out on purpose.
@@ -51,10 +51,8 @@ pub fn why_not(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String>
 }
 
 fn cause(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String> {
-    let is_in = |from: MonoNs, until: Option<MonoNs>| {
-        from < heal.end_ns && until.is_none_or(|until| until > cut.begin_ns)
-    };
-    if let Some(gap) = link.uncovered.iter().find(|gap| is_in(gap.from_ns, gap.until_ns)) {
+    let is_in = |time: TimeRange| time.overlaps(cut.begin_ns, heal.end_ns);
+    if let Some(gap) = link.uncovered.iter().find(|gap| is_in(gap.time)) {
         return Some(format!(
             "no hook of ours was at either end during the cut (interface {})",
             gap.interface
@@ -65,7 +63,7 @@ fn cause(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String> {
         let reason = coverage.reason.as_deref().unwrap_or("not all of its ways pass hooks of ours");
         return Some(format!("{}: {reason}", coverage.state));
     }
-    if let Some(bypass) = link.bypassed.iter().find(|bypass| is_in(bypass.from_ns, bypass.until_ns)) {
+    if let Some(bypass) = link.bypassed.iter().find(|bypass| is_in(bypass.time)) {
         return Some(format!("{}: {}", bypass.interface, bypass.why));
     }
     if link.leaked_packets > 0 {
@@ -189,10 +187,10 @@ mod tests {
             (1999, None, InForce::No),
             (2000, None, InForce::Yes),
         ] {
-            let (from_ns, until_ns) = (MonoNs(from), until.map(MonoNs));
-            let gap = Uncovered { interface: "eth0".into(), from_ns, until_ns };
+            let time = TimeRange { from_ns: MonoNs(from), until_ns: until.map(MonoNs) };
+            let gap = Uncovered { interface: "eth0".into(), time };
             assert_eq!(of(|link| link.uncovered.push(gap)).0, Some(expected), "{from} to {until:?}");
-            let bypass = Bypassed { interface: "eth0".into(), why: "x".into(), from_ns, until_ns };
+            let bypass = Bypassed { interface: "eth0".into(), why: "x".into(), time };
             assert_eq!(of(|link| link.bypassed.push(bypass)).0, Some(expected), "{from} to {until:?}");
         }
     }

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::api::{FailOver, Outage, OutageWindow};
-use crate::clock::MonoNs;
+use crate::api::{FailOver, Outage};
+use crate::clock::{MonoNs, TimeRange};
 
 /// One probe, judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,10 +241,7 @@ pub fn outage(
     let lost = seen.iter().filter(|window| window.out > heal).map(length).sum();
     Outage {
         served_within_ns: nanos(scope.served_within),
-        windows: seen
-            .iter()
-            .map(|window| OutageWindow { from_ns: window.out, until_ns: window.back })
-            .collect(),
+        windows: seen.iter().map(|window| TimeRange { from_ns: window.out, until_ns: window.back }).collect(),
         sum_ns: (!scope.is_unseen).then(|| nanos(sum)),
         longest_ns: seen.iter().map(length).max().map(nanos),
         before_heal_ns: (!scope.is_unseen).then(|| nanos(before_heal)),
@@ -444,7 +441,7 @@ mod tests {
             for pair in outage.windows.windows(2) {
                 prop_assert!(pair[0].until_ns.unwrap() < pair[1].from_ns);
             }
-            let until = |window: &OutageWindow| window.until_ns.unwrap_or(at(400));
+            let until = |window: &TimeRange| window.until_ns.unwrap_or(at(400));
             prop_assert!(outage.windows.iter().all(|w| at(CUT) <= w.from_ns && w.from_ns < until(w)));
             let sum: u64 = outage.windows.iter().map(|w| until(w).0 - w.from_ns.0).sum();
             prop_assert_eq!(outage.sum_ns, Some(sum));

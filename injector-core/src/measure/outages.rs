@@ -1,7 +1,7 @@
 //! The outages of several endpoints together.
 
-use crate::api::{ClusterOutage, EndpointRecord, Outage, OutageWindow};
-use crate::clock::MonoNs;
+use crate::api::{ClusterOutage, EndpointRecord, Outage};
+use crate::clock::{MonoNs, TimeRange};
 
 /// `ingress` of `ingress@n1`.
 fn base(name: &str) -> &str {
@@ -35,14 +35,14 @@ fn cluster(name: &str, instances: &[Option<&Outage>], heal: MonoNs, until: MonoN
     let is_complete = without_data == 0;
     let some = overlapping(&seen, 1, until);
     let all = is_complete.then(|| overlapping(&seen, seen.len(), until));
-    let sum = |windows: &[OutageWindow]| windows.iter().map(|window| length(window, MonoNs(0), until)).sum();
+    let sum = |windows: &[TimeRange]| windows.iter().map(|window| window.length(MonoNs(0), until)).sum();
     let shared: u64 = seen.iter().filter_map(|outage| outage.sum_ns).sum();
     ClusterOutage {
         name: name.to_owned(),
         endpoints: instances.len() as u64,
         without_data: without_data as u64,
         some_ns: sum(&some),
-        some_after_heal_ns: some.iter().map(|window| length(window, heal, until)).sum(),
+        some_after_heal_ns: some.iter().map(|window| window.length(heal, until)).sum(),
         all_ns: all.as_deref().map(sum),
         share_ns: is_complete.then(|| shared / (instances.len() as u64).max(1)),
         open: seen.iter().any(|outage| outage.open),
@@ -51,13 +51,8 @@ fn cluster(name: &str, instances: &[Option<&Outage>], heal: MonoNs, until: MonoN
     }
 }
 
-/// The part of a window from `from` on; an open one lasts until `until`.
-fn length(window: &OutageWindow, from: MonoNs, until: MonoNs) -> u64 {
-    window.until_ns.unwrap_or(until).since(window.from_ns.max(from)).unwrap_or_default()
-}
-
 /// When at least `least` endpoints were out. A window that lasts to `until` only because the watch ended is open.
-pub(super) fn overlapping(outages: &[&Outage], least: usize, until: MonoNs) -> Vec<OutageWindow> {
+pub(super) fn overlapping(outages: &[&Outage], least: usize, until: MonoNs) -> Vec<TimeRange> {
     let mut edges: Vec<(MonoNs, bool)> = Vec::new();
     for window in outages.iter().flat_map(|outage| &outage.windows) {
         edges.push((window.from_ns, true));
@@ -65,12 +60,12 @@ pub(super) fn overlapping(outages: &[&Outage], least: usize, until: MonoNs) -> V
     }
     // Where one window ends as another begins, the beginning counts first: the union has no gap of length 0.
     edges.sort_by_key(|&(at, begins)| (at, !begins));
-    let (mut depth, mut found): (usize, Vec<OutageWindow>) = (0, Vec::new());
+    let (mut depth, mut found): (usize, Vec<TimeRange>) = (0, Vec::new());
     for (at, begins) in edges {
         let before = depth;
         depth = if begins { depth + 1 } else { depth - 1 };
         if before < least && depth >= least {
-            found.push(OutageWindow { from_ns: at, until_ns: None });
+            found.push(TimeRange { from_ns: at, until_ns: None });
         } else if before >= least
             && depth < least
             && let Some(window) = found.last_mut()

@@ -1,7 +1,7 @@
 //! Where the time between heal and settled went.
 
-use crate::api::{LinkRecord, OutageWindow, Phases};
-use crate::clock::MonoNs;
+use crate::api::{LinkRecord, Phases};
+use crate::clock::{MonoNs, TimeRange};
 use crate::model::NamedLink;
 
 /// The links, each with the instant at which it carried again.
@@ -30,7 +30,7 @@ pub(super) struct Marks<'a> {
     /// When they settled.
     pub settled: Option<MonoNs>,
     /// When some required endpoint was out, in order and disjoint.
-    pub some_out: &'a [OutageWindow],
+    pub some_out: &'a [TimeRange],
 }
 
 /// The phases over the links that dropped something.
@@ -60,7 +60,7 @@ pub(super) fn phases(links: &[LinkRecord], marks: &Marks<'_>) -> Phases {
         return_ns: phase(ready),
         relapse_ns: phase(settled),
         relapse_out_ns: ready.zip(settled).map(|(ready, settled)| {
-            let within = |window: &OutageWindow| {
+            let within = |window: &TimeRange| {
                 let end = window.until_ns.unwrap_or(settled).min(settled);
                 end.since(window.from_ns.max(ready)).unwrap_or_default()
             };

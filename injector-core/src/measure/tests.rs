@@ -493,8 +493,7 @@ fn what_spoils_a_trial_is_named_and_hides_nothing() {
     };
     let gap = |from, until| Uncovered {
         interface: "eth0".to_owned(),
-        from_ns: at(from),
-        until_ns: Some(at(until)),
+        time: crate::clock::TimeRange { from_ns: at(from), until_ns: Some(at(until)) },
     };
     let expect = |seen: (Outcome, String), outcome, part: &str| {
         assert_eq!(seen.0, outcome, "{}", seen.1);

@@ -276,7 +276,7 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         for bypass in &link.bypassed {
             doubts.push(format!(
                 "{name} could be bypassed for {}: {}: {}",
-                after(Some(bypass.from_ns), bypass.until_ns),
+                after(Some(bypass.time.from_ns), bypass.time.until_ns),
                 bypass.interface,
                 bypass.why
             ));
@@ -287,7 +287,7 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
                 link.src,
                 link.dst,
                 gap.interface,
-                after(Some(gap.from_ns), gap.until_ns)
+                after(Some(gap.time.from_ns), gap.time.until_ns)
             ));
         }
     }

@@ -313,13 +313,13 @@ impl State {
 
 /// Adds, to the times that are known, those others that were seen.
 fn with_seen(mut known: Vec<Uncovered>, seen: &[Uncovered]) -> Vec<Uncovered> {
-    let is_before = |a: &Uncovered, b: &Uncovered| a.until_ns.is_some_and(|until| until <= b.from_ns);
+    let is_before = |a: &Uncovered, b: &Uncovered| a.time.is_before(&b.time);
     let others: Vec<Uncovered> = seen
         .iter()
         .filter(|time| known.iter().all(|known| is_before(known, time) || is_before(time, known)))
         .cloned()
         .collect();
     known.extend(others);
-    known.sort_by_key(|time| time.from_ns);
+    known.sort_by_key(|known| known.time.from_ns);
     known
 }

@@ -6,6 +6,7 @@ use super::partition::{Partition, named};
 use super::state::State;
 use crate::datapath::{Meeting, Stranger, StrangerId, StrangerMap};
 use injector_core::api::{Bypassed, LinkRecord, Warning, WarningCode};
+use injector_core::clock::TimeRange;
 use injector_core::identity::shown_mac;
 
 /// How many warnings a record has of strangers at most.
@@ -90,9 +91,9 @@ impl State {
                     "{} packets passed by it from or to {who}, an address that named nobody at the other end",
                     stranger.packets
                 );
-                let (from_ns, until_ns) =
-                    (stranger.first, Some(stranger.last + std::time::Duration::from_nanos(1)));
-                link.bypassed.push(Bypassed { interface: device, why, from_ns, until_ns });
+                let until = stranger.last + std::time::Duration::from_nanos(1);
+                let time = TimeRange { from_ns: stranger.first, until_ns: Some(until) };
+                link.bypassed.push(Bypassed { interface: device, why, time });
                 continue;
             }
             link.unnamed_packets += stranger.packets;

@@ -252,8 +252,7 @@ impl Interfaces {
                 found.extend(on_link.map(|(id, bypass)| Bypassed {
                     interface: self.shown_id(*id),
                     why: bypass.why.clone(),
-                    from_ns: gap.from,
-                    until_ns: gap.until,
+                    time: gap.into(),
                 }));
             }
         }
@@ -380,15 +379,15 @@ impl Interfaces {
 /// Adds a time, or makes the last one longer.
 fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: Gap) {
     if let Some(last) = times.last_mut()
-        && last.until_ns == Some(gap.from)
+        && last.time.until_ns == Some(gap.from)
     {
-        last.until_ns = gap.until;
+        last.time.until_ns = gap.until;
         if last.interface != interface {
             last.interface = format!("{}, {interface}", last.interface);
         }
         return;
     }
-    times.push(Uncovered { interface, from_ns: gap.from, until_ns: gap.until });
+    times.push(Uncovered { interface, time: gap.into() });
 }
 
 fn shown_place(place: &Place) -> String {

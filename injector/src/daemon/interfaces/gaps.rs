@@ -1,6 +1,6 @@
 //! Times without a hook of ours. Pure.
 
-use injector_core::clock::MonoNs;
+use injector_core::clock::{MonoNs, TimeRange};
 
 /// A time from an instant on, open or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,12 @@ pub struct Gap {
     pub from: MonoNs,
     /// Until; `None` if it lasts.
     pub until: Option<MonoNs>,
+}
+
+impl From<Gap> for TimeRange {
+    fn from(gap: Gap) -> Self {
+        Self { from_ns: gap.from, until_ns: gap.until }
+    }
 }
 
 impl Gap {

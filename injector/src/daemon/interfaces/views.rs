@@ -213,6 +213,6 @@ impl super::LinkCoverage {
 fn told(names: &str, gaps: Vec<Gap>, from: MonoNs) -> Vec<Uncovered> {
     gaps.into_iter()
         .filter(|gap| gap.until.is_none_or(|until| until > from))
-        .map(|gap| Uncovered { interface: names.to_owned(), from_ns: gap.from, until_ns: gap.until })
+        .map(|gap| Uncovered { interface: names.to_owned(), time: gap.into() })
         .collect()
 }
