@@ -52,7 +52,8 @@ struct Block {
 
 /// The lines outside of blocks, with their numbers, and the blocks.
 fn taken_apart(text: &str) -> (Vec<(usize, &str)>, Vec<Block>) {
-    let (mut prose, mut blocks, mut open): (Vec<_>, Vec<Block>, Option<Block>) = (Vec::new(), Vec::new(), None);
+    let (mut prose, mut blocks, mut open): (Vec<_>, Vec<Block>, Option<Block>) =
+        (Vec::new(), Vec::new(), None);
     for (line, content) in (1..).zip(text.lines()) {
         match (content.trim_start().strip_prefix("```"), open.take()) {
             (Some(_), Some(block)) => blocks.push(block),
@@ -184,7 +185,9 @@ fn examples_parse() {
                     checked.and_then(|spec| spec.check().map_err(|error| error.to_string())).err()
                 }
                 "yaml part" => serde_yaml::from_str::<serde_yaml::Value>(&text).err().map(|e| e.to_string()),
-                "json request" => serde_json::from_str::<PartitionRequest>(&text).err().map(|e| e.to_string()),
+                "json request" => {
+                    serde_json::from_str::<PartitionRequest>(&text).err().map(|e| e.to_string())
+                }
                 "json" => serde_json::from_str::<Value>(&text).err().map(|e| e.to_string()),
                 other if other.starts_with("yaml") => {
                     Some("say after `yaml` what it is: config, campaign or part".to_owned())
@@ -277,7 +280,8 @@ fn the_run_directory_page_names_every_field() {
     keys(&campaign, &mut found);
     // Names of systems under test are the user's, and shapes are on the API's page.
     keys(&json("injector-core/tests/data/golden/run-lines.json"), &mut found);
-    let users: BTreeSet<String> = campaign["versions"]["systems"].as_object().unwrap().keys().cloned().collect();
+    let users: BTreeSet<String> =
+        campaign["versions"]["systems"].as_object().unwrap().keys().cloned().collect();
     let shapes: BTreeSet<String> = campaign["settings"]["cells"]
         .as_array()
         .unwrap()
@@ -295,7 +299,10 @@ fn the_run_directory_page_names_every_field() {
 
 /// The texts that follow `before` and end at a quote, in a source file.
 fn quoted<'a>(source: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
-    source.match_indices(before).filter_map(|(at, _)| source[at + before.len()..].split_once('"')).map(|(it, _)| it)
+    source
+        .match_indices(before)
+        .filter_map(|(at, _)| source[at + before.len()..].split_once('"'))
+        .map(|(it, _)| it)
 }
 
 #[test]
@@ -307,7 +314,9 @@ fn the_config_page_names_every_key() {
     let found: BTreeSet<&str> = sources
         .iter()
         .flat_map(|source| {
-            quoted(source, ".get(\"").chain(quoted(source, ".require(\"")).chain(quoted(source, "span(&top, \""))
+            quoted(source, ".get(\"")
+                .chain(quoted(source, ".require(\""))
+                .chain(quoted(source, "span(&top, \""))
         })
         .collect();
     assert!(found.len() > 40, "{found:?}");
