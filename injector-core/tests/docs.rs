@@ -164,6 +164,37 @@ fn paths_in_backticks_exist() {
     assert_none(&faults);
 }
 
+/// A name before a path, as in "`Link` in `injector-core/src/model.rs`", or with the path in brackets.
+#[test]
+fn names_are_in_the_files_that_are_given_for_them() {
+    let mut faults = Vec::new();
+    let mut checked = 0;
+    for document in documents() {
+        let content = text(&document);
+        // Lines are filled: a name and its path may be on two of them.
+        let prose: Vec<&str> = taken_apart(&content).0.iter().map(|(_, line)| line.trim()).collect();
+        let prose = prose.join(" ");
+        let parts: Vec<&str> = prose.split('`').collect();
+        for at in (1..parts.len().saturating_sub(2)).step_by(2) {
+            let [name, between, path] = [parts[at], parts[at + 1], parts[at + 2]];
+            if ![" in ", " ("].contains(&between) || !is_path(path) || !root().join(path).is_file() {
+                continue;
+            }
+            // `State::apply` is in a file of the type's methods, `tcp/5122` is no name.
+            let name = name.rsplit("::").next().unwrap().trim_end_matches(['!', '(', ')']);
+            if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+                continue;
+            }
+            checked += 1;
+            if !text(path).contains(name) {
+                faults.push(format!("{}: {path} has no {name}", document.display()));
+            }
+        }
+    }
+    assert_none(&faults);
+    assert!(checked > 100, "{checked} names were looked for");
+}
+
 /// A YAML block says after the word `yaml` what it is: `config`, `campaign`, or `part` of one of them. A JSON block that
 /// says `request` is the body of `PUT /v1/partitions/{name}`.
 #[test]
