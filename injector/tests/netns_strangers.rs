@@ -96,8 +96,8 @@ fn what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut() {
     let gap =
         seen.bypassed.iter().find(|gap| gap.interface.contains("eth1")).expect("the interface is named");
     let (cut, heal) = (record.cut.unwrap(), record.heal.unwrap());
-    let until = gap.until_ns.unwrap();
-    assert!(gap.from_ns >= cut.begin_ns && gap.from_ns < until && until <= heal.end_ns, "{gap:?}");
+    let until = gap.time.until_ns.unwrap();
+    assert!(gap.time.from_ns >= cut.begin_ns && gap.time.from_ns < until && until <= heal.end_ns, "{gap:?}");
     assert!(gap.why.contains(&ground.ipv4(9).to_string()), "{gap:?}");
     assert!(!record.proved, "{record:#?}");
 }
