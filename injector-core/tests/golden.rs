@@ -63,6 +63,7 @@ fn link() -> LinkRecord {
         still_cut_by: vec!["other".to_owned()],
         uncovered: vec![uncovered()],
         bypassed: vec![bypassed()],
+        unnamed_packets: 2,
         leaked_packets: 1,
         first_leak_ns: Some(at(2_000)),
         late_packets: 2,

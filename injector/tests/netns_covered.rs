@@ -670,7 +670,7 @@ fn what_runs_before_our_programs_is_told_as_it_changes() {
     let (before, after): (Vec<_>, Vec<_>) =
         told.iter().partition(|bypass| bypass.why.matches("foreign").count() == 1);
     assert!(!before.is_empty() && !after.is_empty(), "{told:#?}");
-    assert_eq!(before.last().unwrap().until_ns, Some(after[0].from_ns), "{told:#?}");
+    assert_eq!(before.last().unwrap().time.until_ns, Some(after[0].time.from_ns), "{told:#?}");
     let both = of("n1", "n2");
     assert!(
         ["n1", "n2"].iter().all(|node| both.iter().any(|bypass| bypass.interface.contains(node))),
