@@ -435,6 +435,6 @@ fn a_campaign_does_not_go_on_under_another_config() {
     assert_eq!(outcome, ConfigOutcome::InForce, "{what}");
     let status = measure.wait().unwrap();
     assert_eq!(status.code(), Some(2), "{}", said());
-    assert!(said().contains("config 1 at its begin, 2 now"), "{}", said());
+    assert!(said().contains("config 1 when it began, 2 now"), "{}", said());
     assert_eq!(records(), 1, "no trial of the second config is among them");
 }

@@ -1,0 +1,284 @@
+//! Coverage while things change, on real devices: interfaces that come, move, are renamed or lose their hook, addresses that
+//! move, and programs of others that come during a cut. Needs root.
+
+#[path = "support/covered.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod covered;
+#[path = "support/ground.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod ground;
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::time::{Duration, Instant};
+
+use covered::{peers, states, switched};
+use ground::Ground;
+use injector_core::api::{CoverageState, NameSource, PartitionRequest, VerdictOptions};
+use injector_core::model::PeerName;
+use live::can_run;
+use live::daemon::{Daemon, isolate, links};
+use live::foreign::{Foreign, Position};
+use live::lab::{Lab, Place, SWITCH};
+use live::privilege::skip;
+
+const LONG: Duration = Duration::from_mins(9);
+
+#[test]
+fn a_second_nic_that_comes_during_a_cut() {
+    if !can_run("a_second_nic_that_comes_during_a_cut") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let eth0 = format!("[{{ name: eth0, netns: {} }}]", ground.name("n1"));
+    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), &eth0);
+    std::thread::sleep(Duration::from_secs(1));
+    daemon.apply("p", &links(&[("n1", "n2")], LONG));
+    assert_eq!(daemon.record_now("p").links[0].coverage.as_ref().unwrap().state, CoverageState::Covered);
+    ground.cable("n1", "q1", "eth1");
+    ground.ip("n1", &format!("route replace {}/32 dev eth1", ground.ipv4(2)));
+    let end = Instant::now() + ground::PATIENCE;
+    let record = loop {
+        let record = daemon.record_now("p");
+        if record.links[0].coverage.as_ref().unwrap().state == CoverageState::Partly {
+            break record;
+        }
+        assert!(Instant::now() < end, "{record:#?}");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let gap = &record.links[0].uncovered;
+    assert!(gap.len() == 1 && gap[0].interface.contains("eth1") && gap[0].time.until_ns.is_none(), "{gap:?}");
+    ground.ip("h", "link delete q1");
+    let ended = || daemon.record_now("p").links[0].uncovered.iter().all(|gap| gap.time.until_ns.is_some());
+    while !ended() {
+        assert!(Instant::now() < end, "{:#?}", daemon.record_now("p"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.heal("p");
+    assert_eq!(daemon.record_now("p").links[0].coverage.as_ref().unwrap().state, CoverageState::Partly);
+}
+
+#[test]
+fn an_address_that_moves_to_another_peer() {
+    if !can_run("an_address_that_moves_to_another_peer") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let vip = ground.ipv4(9);
+    ground.ip("n1", &format!("address add {vip}/28 dev eth0"));
+    let n1 = format!("n1: {{ addresses: [{}, {vip}] }}", ground.ipv4(1));
+    let daemon = ground.daemon(&format!("{n1}, {}", peers(&ground, &[("n2", 2)])));
+    let holder = || {
+        let status = daemon.status();
+        let name = status.peers[&PeerName("n1".to_owned())]
+            .names
+            .iter()
+            .find(|name| name.name == vip.to_string())
+            .unwrap();
+        name.from.clone()
+    };
+    assert_eq!(holder(), None);
+    ground.ip("n1", &format!("address delete {vip}/28 dev eth0"));
+    ground.ip("n2", &format!("address add {vip}/28 dev eth0"));
+    let end = Instant::now() + ground::PATIENCE;
+    while holder() != Some("held by n2 now".to_owned()) {
+        assert!(Instant::now() < end, "{:#?}", daemon.status().peers);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Neither peer has lost its home or its port to the other.
+    let n2 = &daemon.status().peers[&PeerName("n2".to_owned())];
+    let is_shared = |from: &Option<String>| from.as_ref().is_some_and(|from| from.contains("too"));
+    assert!(!n2.names.iter().any(|name| name.source == NameSource::Port && is_shared(&name.from)), "{n2:#?}");
+    assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+}
+
+/// An address in one peer's prefix that another peer holds is cut as the holder's, and the holder's port still names it.
+#[test]
+fn an_address_of_a_prefix_that_another_peer_holds() {
+    const SENT: usize = 10;
+    if !can_run("an_address_of_a_prefix_that_another_peer_holds") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let address = ground.ipv4(9);
+    let n3 = ("n3", ground.ipv4(3));
+    let n1 = format!("n1: {{ addresses: [{}, {}/30] }}", ground.ipv4(1), ground.ipv4(8));
+    let daemon = ground.daemon(&format!("{n1}, {}", peers(&ground, &[("n2", 2), ("n3", 3)])));
+    ground.ip("n2", &format!("address add {address}/28 dev eth0"));
+    let names = |peer: &str| daemon.status().peers[&PeerName(peer.to_owned())].names.clone();
+    let held = Some("held by n2 now".to_owned());
+    let is_told = || names("n1").iter().any(|name| name.name == address.to_string() && name.from == held);
+    let end = Instant::now() + ground::PATIENCE;
+    while !is_told() {
+        assert!(Instant::now() < end, "{:#?}", daemon.status().peers);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let ports: Vec<_> = names("n2").into_iter().filter(|name| name.source == NameSource::Port).collect();
+    assert!(
+        !ports.is_empty() && ports.iter().all(|port| !port.from.as_ref().unwrap().contains("too")),
+        "{ports:#?}"
+    );
+    daemon.apply("p", &isolate("n1", LONG));
+    assert_eq!(ground.delivered(n3, ("n2", address), SENT, SENT), SENT);
+    assert_eq!(ground.delivered(("n2", address), n3, SENT, SENT), SENT);
+    daemon.heal("p");
+    daemon.apply("p", &isolate("n2", LONG));
+    assert_eq!(ground.delivered(n3, ("n2", address), SENT, 0), 0);
+    assert_eq!(ground.delivered(("n2", address), n3, SENT, 0), 0);
+    // Without an address that anything knows, its port names it.
+    let late = ground.ipv4(13);
+    ground.ip("n2", &format!("address add {late}/28 dev eth0"));
+    assert_eq!(ground.delivered(("n2", late), n3, SENT, 0), 0);
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    assert!(record.proved, "{record:#?}");
+}
+
+/// How long it takes until the daemon knows that a peer's only address has moved to a namespace that was no peer's: the
+/// shortest of some times, since others use this machine.
+fn moves(interfaces: impl Fn(&Ground) -> String) -> Duration {
+    let mut ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("x", "h3", 3), ("y", "h4", 4)]);
+    ground.ip("n1", &format!("address add {}/28 dev eth0", ground.ipv4(9)));
+    // Other labs.
+    for number in 0..60 {
+        ground.add(&format!("z{number}"));
+    }
+    let moving = format!("n1: {{ addresses: [{}] }}", ground.ipv4(9));
+    let daemon =
+        ground.daemon_on(&format!("{moving}, {}", peers(&ground, &[("n2", 2)])), &interfaces(&ground));
+    let home = || daemon.status().peers[&PeerName("n1".to_owned())].home.clone().unwrap_or_default();
+    std::thread::sleep(Duration::from_secs(2));
+    let mut times = Vec::new();
+    let mut at = "n1";
+    for to in ["x", "y", "n1", "x", "y", "n1"] {
+        let change = |node: &str, verb: &str| {
+            ground.ip(node, &format!("address {verb} {}/28 dev eth0", ground.ipv4(9)));
+        };
+        change(at, "delete");
+        // So that the loss of the address is no reason to look when it is there again.
+        std::thread::sleep(Duration::from_millis(400));
+        change(to, "add");
+        let start = Instant::now();
+        while !home().ends_with(&ground.name(to)) {
+            assert!(start.elapsed() < ground::PATIENCE, "{:#?}", daemon.status().peers);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        times.push(start.elapsed());
+        at = to;
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    println!("{times:?}");
+    times.into_iter().min().unwrap()
+}
+
+#[test]
+fn auto_follows_an_address_as_fast_as_named_interfaces() {
+    if !can_run("auto_follows_an_address_as_fast_as_named_interfaces") {
+        return;
+    }
+    let nic = |ground: &Ground, node| format!("{{ name: eth0, netns: {} }}", ground.name(node));
+    let named =
+        moves(|ground| format!("[{}]", ["n1", "n2", "x", "y"].map(|node| nic(ground, node)).join(", ")));
+    let auto = moves(|_| "auto".to_owned());
+    assert!(auto < named + Duration::from_millis(300), "named {named:?}, auto {auto:?}");
+}
+
+#[test]
+fn a_renamed_interface_keeps_its_hook() {
+    if !can_run("a_renamed_interface_keeps_its_hook") {
+        return;
+    }
+    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), "[{ name: h1 }]");
+    daemon.apply("p", &links(&[("n1", "n2")], LONG));
+    ground.ip("h", "link set h1 name other");
+    let end = Instant::now() + ground::PATIENCE;
+    while !daemon.log().contains("renamed; its hook stays") {
+        assert!(Instant::now() < end, "{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(ground.delivered(("n1", ground.ipv4(1)), ("n2", ground.ipv4(2)), 5, 0), 0);
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    assert!(record.links[0].uncovered.is_empty(), "{record:#?}");
+    assert_eq!(record.links[0].coverage.as_ref().unwrap().state, CoverageState::Covered);
+}
+
+#[test]
+fn a_hook_that_is_detached_during_a_cut_is_named() {
+    if !can_run("a_hook_that_is_detached_during_a_cut_is_named") {
+        return;
+    }
+    let lab = Lab::new(3);
+    let daemon = Daemon::start(&lab.config(Place::BridgePort, "clsact"));
+    daemon.apply("p", &isolate("n1", LONG));
+    let (port, _) = lab.end("n1", Place::BridgePort);
+    std::thread::sleep(Duration::from_millis(300));
+    let tc = ["netns", "exec", &lab.netns(SWITCH), "tc", "qdisc", "delete", "dev", &port, "clsact"];
+    assert!(std::process::Command::new("ip").args(tc).status().unwrap().success());
+    let end = Instant::now() + ground::PATIENCE;
+    while !daemon.log().contains("another process detached our program") {
+        assert!(Instant::now() < end, "{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    // What n2 sends to groups is dropped where n1 receives it.
+    let link = record.links.iter().find(|link| (&*link.src, &*link.dst) == ("n2", "n1")).unwrap();
+    let gaps = &link.uncovered;
+    assert!(!gaps.is_empty() && gaps.iter().all(|gap| gap.interface.contains(&port)), "{gaps:?}");
+}
+
+#[test]
+fn what_runs_before_our_programs_is_told_as_it_changes() {
+    const NAME: &str = "what_runs_before_our_programs_is_told_as_it_changes";
+    if !can_run(NAME) {
+        return;
+    }
+    if !live::kernel::has_tcx() {
+        return skip(NAME, "this kernel has no TCX");
+    }
+    let lab = Lab::new(3);
+    let config = lab.config(Place::OwnNic, "auto");
+    let peers = config.split_once("interfaces:").unwrap().0;
+    let hooks = ["n1", "n2"].map(|node| lab.interface(node, Place::OwnNic, "auto")).concat();
+    let daemon = Daemon::start(&format!("{peers}interfaces:\n{hooks}"));
+    let wanted = PartitionRequest {
+        verdict: VerdictOptions { allow_uncovered: true, ..VerdictOptions::default() },
+        ..links(&[("n3", "n1"), ("n1", "n2")], LONG)
+    };
+    daemon.apply("p", &wanted);
+    let _first = Foreign::attach(&lab, "n1", Position::First);
+    let _other = Foreign::attach(&lab, "n2", Position::First);
+    let end = Instant::now() + ground::PATIENCE;
+    while daemon.log().matches("runs before our program").count() < 2 {
+        assert!(Instant::now() < end, "{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let _second = Foreign::attach(&lab, "n1", Position::First);
+    let is_two = |text: &str| text.lines().any(|line| line.matches("foreign (id").count() == 2);
+    let end = Instant::now() + ground::PATIENCE;
+    while !is_two(&String::from_utf8_lossy(&daemon.cli(&["timeline"]).stdout)) {
+        assert!(Instant::now() < end, "{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    let of = |src: &str, dst: &str| {
+        &record.links.iter().find(|link| (&*link.src, &*link.dst) == (src, dst)).unwrap().bypassed
+    };
+    let told = of("n3", "n1");
+    assert!(told.iter().all(|bypass| bypass.interface.contains("n1")), "{told:#?}");
+    let (before, after): (Vec<_>, Vec<_>) =
+        told.iter().partition(|bypass| bypass.why.matches("foreign").count() == 1);
+    assert!(!before.is_empty() && !after.is_empty(), "{told:#?}");
+    assert_eq!(before.last().unwrap().time.until_ns, Some(after[0].time.from_ns), "{told:#?}");
+    let both = of("n1", "n2");
+    assert!(
+        ["n1", "n2"].iter().all(|node| both.iter().any(|bypass| bypass.interface.contains(node))),
+        "{both:#?}"
+    );
+}

@@ -1,0 +1,46 @@
+//! What tests of coverage share: switched nodes, refusals, and the coverage of links as a dry run shows it.
+
+use injector_core::api::{Code, PartitionRequest, Problem};
+
+use crate::ground::Ground;
+use crate::live::daemon::Daemon;
+
+/// Peers with both addresses of a host number.
+pub fn peers(ground: &Ground, peers: &[(&str, u8)]) -> String {
+    let peer = |(name, host): &(&str, u8)| {
+        format!("{name}: {{ addresses: [{}, \"{}\"] }}", ground.ipv4(*host), ground.ipv6(*host))
+    };
+    peers.iter().map(peer).collect::<Vec<_>>().join(", ")
+}
+
+/// Nodes in named namespaces on ports of the host's `br0`.
+pub fn switched(nodes: &[(&str, &str, u8)]) -> Ground {
+    let mut ground = Ground::new();
+    ground.bridge("br0", 14);
+    for (node, port, host) in nodes {
+        ground.plug(node, port);
+        ground.ip("h", &format!("link set {port} master br0"));
+        ground.subnet(node, "eth0", *host);
+    }
+    ground
+}
+
+pub fn refused(daemon: &Daemon, request: &PartitionRequest) -> Problem {
+    let problem = daemon.try_apply("refused", request).expect_err("it must be refused");
+    assert_eq!((problem.code, problem.status), (Code::NotCovered, 409), "{problem:?}");
+    assert!(daemon.status().partitions.is_empty(), "nothing is cut");
+    problem
+}
+
+/// The state of each link by a dry run, as `n1→n2 covered`.
+pub fn states(daemon: &Daemon, request: &PartitionRequest) -> Vec<String> {
+    let request = serde_json::to_vec(request).unwrap();
+    let (status, view) = daemon.raw("PUT", "/v1/partitions/dry?dry_run=true", &request);
+    assert_eq!(status, 200, "{view}");
+    let links = view["coverage"].as_array().unwrap();
+    let word = |link: &serde_json::Value, key: &str| link[key].as_str().unwrap().to_owned();
+    links
+        .iter()
+        .map(|link| format!("{}→{} {}", word(link, "src"), word(link, "dst"), word(link, "state")))
+        .collect()
+}
