@@ -241,7 +241,7 @@ pub struct Summary {
     pub outages: Vec<OutageFigures>,
     /// Whether the strata of the trials differ.
     pub mix: Mix,
-    /// Trials in which no packet was dropped on the cut links.
+    /// Trials whose cut is not proved: it was not in force, or nothing showed that it was.
     pub unproved: u64,
     /// Whether trials look independent.
     pub dependence: Dependence,

@@ -53,7 +53,7 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
         return verdict(
             2,
             format!(
-                "In none of {made} trials was the cut proved: no packet was dropped on its links, so nothing can be said."
+                "In none of {made} trials was the cut proved: it was not in force, or no packet was dropped on its links; so nothing can be said."
             ),
         );
     }
