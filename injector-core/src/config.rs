@@ -399,5 +399,13 @@ pub enum Protect {
     Address(IpAddr),
 }
 
+/// The name of an interface with its namespace, for people.
+pub fn shown(interface: &Interface) -> String {
+    match &interface.netns {
+        None => interface.name.clone(),
+        Some(netns) => format!("{} in netns {netns}", interface.name),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::clock::MonoNs;
 use crate::model::PeerId;
 
 /// A MAC address.
@@ -67,4 +68,41 @@ pub struct Traits {
     pub forwards: bool,
     /// Its namespace is seen: its addresses are known from there, and are not learned from its frames.
     pub is_seen: bool,
+}
+
+/// How a peer and a stranger met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Meeting {
+    /// The peer received frames.
+    From,
+    /// The peer sent frames.
+    To,
+    /// The peer's port sent frames from an address that is neither listed nor claimed, to another peer.
+    SpokenFor,
+}
+
+/// A peer, and someone whom no address names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StrangerId {
+    /// The peer.
+    pub peer: PeerId,
+    /// The stranger's MAC address; zero for [`Meeting::SpokenFor`].
+    pub mac: Mac,
+    /// Which way the frames went.
+    pub meeting: Meeting,
+}
+
+/// What passed between the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Who.
+    pub id: StrangerId,
+    /// How many packets.
+    pub packets: u64,
+    /// When the first one passed.
+    pub first: MonoNs,
+    /// When the last one passed.
+    pub last: MonoNs,
+    /// The stranger's address in the first one; `None` if that had none.
+    pub address: Option<IpAddr>,
 }

@@ -2,13 +2,14 @@
 //!
 //! Works without a daemon, and beside one.
 
+use injector_core::config::shown;
 use std::collections::BTreeSet;
 use std::fs;
 
 use serde::Serialize;
 
 use crate::datapath::{
-    Clocks, HookQuery, Kernel, Sweep, chain, has_tcx, ids, names, shown, states, sweep, xdp_owner,
+    Clocks, HookQuery, Kernel, Sweep, chain, has_tcx, ids, names, states, sweep, xdp_owner,
 };
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{Identity, Workers};

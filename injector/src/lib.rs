@@ -6,6 +6,8 @@
 pub mod cli;
 pub mod daemon;
 pub mod datapath;
+pub mod descriptors;
+pub mod discovery;
 pub mod doctor;
 pub mod netlink;
 pub mod netns;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::interfaces::LinkCoverage;
+use super::attachment::LinkCoverage;
 use super::partition::{Partition, named};
 use super::state::{Answer, State};
 use injector_core::api::{Code, CoverageState, EventKind, Problem, Warning, WarningCode};

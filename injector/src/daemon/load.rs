@@ -3,7 +3,7 @@
 
 use tokio::sync::{mpsc, watch};
 
-use super::interfaces::{InterfaceEvent, Interfaces};
+use super::attachment::{InterfaceEvent, Interfaces};
 use super::{StartError, io};
 use crate::datapath::{Bells, Clocks, Keeper, Kernel, Names, Pins, all_names};
 use crate::netns::Workers;

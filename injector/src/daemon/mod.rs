@@ -2,11 +2,10 @@
 
 mod admit;
 mod answers;
+mod attachment;
 mod closing;
 mod cut;
-pub mod descriptors;
 mod heal;
-mod interfaces;
 mod judge;
 mod load;
 pub mod log;
@@ -31,16 +30,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::datapath::{DatapathError, RENEWAL};
+use crate::descriptors::{self, TooFew};
 use crate::netns::NetnsError;
 use crate::rights::RightsError;
 use crate::server::command::Command;
 use crate::server::{self, ApiSocket, SocketError};
 use answers::Looked;
-use descriptors::TooFew;
+use attachment::InterfaceEvent;
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::sample::Sample;
-use interfaces::InterfaceEvent;
 use load::{Ground, Heard, Load};
 use log::Log;
 use pace::Pace;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use crate::daemon::interfaces::CutLinks;
+use crate::daemon::attachment::CutLinks;
 use crate::daemon::strangers::Strangers;
 use crate::daemon::verify::Check;
 use crate::daemon::witness::Witness;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use injector_common::record::{LinkStamps, counter};
 use tokio::sync::{broadcast, watch};
 
+use super::attachment::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::closing::Waiter;
-use super::interfaces::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::load::Load;
 use super::log::Log;
 use super::partition::{Counted, Experiment, Partition, named};

@@ -1,10 +1,11 @@
 //! Whom the peers of a partition met during its cut without an address that names them, and what that says of its links.
 
+use injector_core::identity::{Meeting, Stranger, StrangerId};
 use std::collections::BTreeMap;
 
 use super::partition::{Partition, named};
 use super::state::State;
-use crate::datapath::{Meeting, Stranger, StrangerId, StrangerMap};
+use crate::datapath::StrangerMap;
 use injector_core::api::{Bypassed, LinkRecord, Warning, WarningCode};
 use injector_core::clock::TimeRange;
 use injector_core::identity::shown_mac;

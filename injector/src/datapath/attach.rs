@@ -16,7 +16,7 @@ use super::{DatapathError, chain};
 use crate::netlink::filters::Tc as TcSocket;
 use crate::netlink::{self, LinkFacts};
 use crate::netns::Worker;
-use injector_core::config::{Hook, Interface};
+use injector_core::config::{Hook, Interface, shown};
 
 pub(super) const INGRESS: &str = "injector_in";
 pub(super) const EGRESS: &str = "injector_out";
@@ -129,14 +129,6 @@ impl Held {
             }
         }
         self.ebpf
-    }
-}
-
-/// The name of an interface with its namespace, for people.
-pub fn shown(interface: &Interface) -> String {
-    match &interface.netns {
-        None => interface.name.clone(),
-        Some(netns) => format!("{} in netns {netns}", interface.name),
     }
 }
 

@@ -17,7 +17,7 @@ mod pins;
 mod settler;
 mod strangers;
 
-pub use attach::{Attachment, Hooks, Refused, look, shown};
+pub use attach::{Attachment, Hooks, Refused, look};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
@@ -29,7 +29,7 @@ pub use object::{Clocks, Object, wire_address, wire_ids};
 pub use owner::{Life, Owner};
 pub use pins::Pins;
 pub use settler::Settler;
-pub use strangers::{Meeting, Stranger, StrangerId, StrangerMap};
+pub use strangers::StrangerMap;
 
 use injector_core::ledger::{Fault, Lapsed};
 

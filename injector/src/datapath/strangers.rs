@@ -9,45 +9,8 @@ use injector_common::record;
 use super::DatapathError;
 use super::object::Object;
 use injector_core::clock::MonoNs;
-use injector_core::identity::Mac;
+use injector_core::identity::{Meeting, Stranger, StrangerId};
 use injector_core::model::PeerId;
-
-/// How a peer and a stranger met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Meeting {
-    /// The peer received frames.
-    From,
-    /// The peer sent frames.
-    To,
-    /// The peer's port sent frames from an address that is neither listed nor claimed, to another peer.
-    SpokenFor,
-}
-
-/// A peer, and someone whom no address names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct StrangerId {
-    /// The peer.
-    pub peer: PeerId,
-    /// The stranger's MAC address; zero for [`Meeting::SpokenFor`].
-    pub mac: Mac,
-    /// Which way the frames went.
-    pub meeting: Meeting,
-}
-
-/// What passed between the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stranger {
-    /// Who.
-    pub id: StrangerId,
-    /// How many packets.
-    pub packets: u64,
-    /// When the first one passed.
-    pub first: MonoNs,
-    /// When the last one passed.
-    pub last: MonoNs,
-    /// The stranger's address in the first one; `None` if that had none.
-    pub address: Option<IpAddr>,
-}
 
 /// The map that the programs write.
 pub struct StrangerMap(HashMap<MapData, StrangerKey, record::Stranger>);

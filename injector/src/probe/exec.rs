@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use super::failure::{Failure, root_cause};
 use super::fill::Values;
-use crate::daemon::descriptors;
+use crate::descriptors;
 use injector_client::process_group::Group;
 use injector_core::config::Text;
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use self::round::{Heard, Round, Silence, Trip};
 use self::tally::{Tally, Unchecked};
-use super::interfaces::{Interfaces, Nic};
+use super::attachment::{Interfaces, Nic};
 use super::partition::{Experiment, Partition};
 use super::state::State;
 use crate::netns::Identity;

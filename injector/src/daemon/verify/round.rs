@@ -10,7 +10,7 @@ use injector_common::packet::CHECK_ETHERTYPE;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{timeout, timeout_at};
 
-use crate::daemon::interfaces::Nic;
+use crate::daemon::attachment::Nic;
 use crate::netns::{Identity, Worker};
 use crate::packet_socket::PacketSocket;
 use injector_core::clock::MonoNs;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::round::{COPIES, Outcome, Silence};
-use crate::daemon::interfaces::NoPair;
+use crate::daemon::attachment::NoPair;
 use injector_core::api::LinkCheck;
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use super::survey::Namespace;
+use crate::discovery::survey::Namespace;
 use crate::netlink::facts::Facts;
 use crate::netlink::{self, nsid};
 use crate::netns::{Identity, Workers};

@@ -1,10 +1,11 @@
 //! Programs for interfaces: verified beside the daemon's task, which has other things to do meanwhile.
 
 use futures_util::future::try_join_all;
+use injector_core::config::shown;
 
 use super::entry::Entry;
 use super::{InterfaceEvent, Interfaces, StartError};
-use crate::datapath::{DatapathError, Instance, shown};
+use crate::datapath::{DatapathError, Instance};
 use injector_core::config::{Hook, Interface};
 
 /// Programs for the next interface that `auto` finds: what comes by it is not to pass until they are verified.

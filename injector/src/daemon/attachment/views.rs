@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::entry::Entry;
-use super::gaps::{Gap, common, merged};
-use super::picture::Passage;
-use super::survey::owner;
 use super::{CutLinks, Interfaces};
-use crate::datapath::shown;
+use crate::discovery::gaps::{Gap, common, merged};
+use crate::discovery::picture::Passage;
+use crate::discovery::segments::{self, NicPair, NoPair};
+use crate::discovery::survey::owner;
 use injector_core::api::{
     CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView, PeerView, Uncovered,
 };
 use injector_core::clock::MonoNs;
+use injector_core::config::shown;
 use injector_core::config::{Config, Interface};
 use injector_core::identity::{End, shown_mac};
 use injector_core::model::{Link, PeerId};
@@ -22,6 +23,20 @@ const MOST_PEERS: usize = 64;
 const MOST_LINKS: usize = 20;
 
 impl Interfaces {
+    /// The pairs of interfaces between which a link can be tried.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn nic_pairs(&self, config: &Config, link: Link) -> Result<Vec<NicPair>, NoPair> {
+        let home = |peer| self.homes.get(&peer).filter(|_| config.is_here(peer)).ok_or(NoPair::NoHome(peer));
+        let (from, to) = (home(link.src)?, home(link.dst)?);
+        if from.at == to.at {
+            return Err(NoPair::OneHome);
+        }
+        let pairs = segments::pairs(config, &self.known, (from, to));
+        if pairs.is_empty() { Err(NoPair::NoNic) } else { Ok(pairs) }
+    }
+
     /// When neither end of a link had a hook of ours, from an instant on.
     pub fn uncovered(&self, link: Link, from: MonoNs) -> Vec<Uncovered> {
         match (self.gaps(link.src), self.gaps(link.dst)) {
@@ -89,12 +104,14 @@ impl Interfaces {
             let entry = self.entry(*id).filter(|entry| entry.attachment.is_some())?;
             Some(shown(&entry.interface))
         });
-        let interface =
-            match (exit.places.iter().find(|place| place.why == super::homes::LEAVES), &exit.blind) {
-                (Some(place), _) => shown(&Interface::found(&place.name, place.netns.as_ref())),
-                (None, Some(name)) => name.clone(),
-                (None, None) => String::new(),
-            };
+        let interface = match (
+            exit.places.iter().find(|place| place.why == crate::discovery::homes::LEAVES),
+            &exit.blind,
+        ) {
+            (Some(place), _) => shown(&Interface::found(&place.name, place.netns.as_ref())),
+            (None, Some(name)) => name.clone(),
+            (None, None) => String::new(),
+        };
         ExitView { interface, hook }
     }
 

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::homes::Exit;
 use super::look::Look;
-use super::survey::{Found, Namespace, Place, owner, survey};
-use super::{Changes, Cuts, InterfaceEvent, Interfaces, choice, homes, look, worded};
+use super::{Changes, Cuts, InterfaceEvent, Interfaces, look, worded};
 use crate::datapath::Kernel;
+use crate::discovery::homes::Exit;
+use crate::discovery::survey::{Found, Namespace, Place, owner, survey};
+use crate::discovery::{choice, homes};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::model::PeerId;

@@ -1,14 +1,15 @@
 //! Whether our programs still judge every packet of the interfaces that they are on: they may be detached, and a foreign
 //! program or chain that runs before them may send packets past them.
 
+use injector_core::config::shown;
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
 use super::entry::{Bypass, Entry};
-use super::gaps::Gap;
 use super::{InterfaceEvent, Interfaces};
-use crate::datapath::{Foreign, HookQuery, HookState, Names, ids, names, shown, states, states_of_all};
+use crate::datapath::{Foreign, HookQuery, HookState, Names, ids, names, states, states_of_all};
+use crate::discovery::gaps::Gap;
 use crate::netlink::news::News;
 use crate::netlink::nft::EgressChain;
 use injector_core::api::{AttachmentView, Warning, WarningCode};

@@ -1,9 +1,10 @@
 //! One interface: attached, lost, attached again.
 
-use super::gaps::Gap;
-use crate::datapath::{Attachment, DatapathError, Foreign, HookState, Instance, Names, Refused, shown};
+use crate::datapath::{Attachment, DatapathError, Foreign, HookState, Instance, Names, Refused};
+use crate::discovery::gaps::Gap;
 use crate::netns::Workers;
 use injector_core::clock::MonoNs;
+use injector_core::config::shown;
 use injector_core::config::{Interface, Netns};
 
 /// How many gaps of an interface are remembered.

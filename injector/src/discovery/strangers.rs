@@ -1,6 +1,7 @@
 //! Who a stranger is: someone who exchanged frames with a peer during a cut, and whom no address names. A frame of a
 //! peer that nothing told apart from the world's passed the cut. Pure.
 
+use injector_core::identity::{Meeting, Stranger};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -8,7 +9,6 @@ use ipnet::IpNet;
 
 use super::homes::Home;
 use super::survey::{Namespace, owner};
-use crate::datapath::{Meeting, Stranger};
 use injector_core::config::Config;
 use injector_core::identity::{Identity, Mac};
 use injector_core::model::{Link, PeerId};
@@ -66,7 +66,7 @@ impl Hearsay {
                 Some((&link.name, space.netns.as_ref()))
             });
             if let Some((name, netns)) = device {
-                self.meet(*mac, *peer, super::assess::shown_device(name, netns));
+                self.meet(*mac, *peer, super::devices::shown_device(name, netns));
             }
         }
         for space in namespaces {

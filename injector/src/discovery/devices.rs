@@ -1,5 +1,6 @@
 //! Devices of namespaces: which can be judged, and which are the two ends of one veth. Pure.
 
+use injector_core::config::{Interface, Netns, shown};
 use netlink_packet_route::link::LinkLayerType;
 
 use super::survey::Namespace;
@@ -60,4 +61,9 @@ pub fn bridge_of<'a>(space: &'a Namespace, link: &LinkFacts) -> Option<&'a LinkF
         master = space.facts.link(master.master?)?;
     }
     None
+}
+
+/// A device in words.
+pub fn shown_device(name: &str, netns: Option<&Netns>) -> String {
+    shown(&Interface::found(name, netns))
 }

@@ -1,9 +1,9 @@
 use super::super::ground::{config, device, facts, space, switched, via};
 use super::super::homes::homes;
 use super::*;
-use crate::datapath::StrangerId;
 use crate::netlink::Kind;
 use injector_core::clock::MonoNs;
+use injector_core::identity::StrangerId;
 
 const MAC: Mac = [2, 9, 9, 9, 9, 9];
 

@@ -1,23 +1,23 @@
 //! What the last survey says of identity and coverage, kept over time, and asked for links.
 
+use injector_core::identity::Stranger;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::Interfaces;
-use super::devices::usable;
 use super::entry::{Bypass, Entry};
-use super::gaps::Gap;
-use super::homes::Home;
-use super::link_coverage::{Closure, Lens, Reason, Verdict};
-use super::naming::{Ours, Sources, identity};
-use super::picture::{Picture, Seen};
-use super::strangers::Suspect;
-use super::survey::{Found, Place, owner};
-use crate::datapath::{Stranger, shown};
+use crate::discovery::devices::{shown_device, usable};
+use crate::discovery::gaps::Gap;
+use crate::discovery::homes::Home;
+use crate::discovery::link_coverage::{Closure, Lens, Reason, Verdict};
+use crate::discovery::naming::{Ours, Sources, identity};
+use crate::discovery::picture::{Picture, Seen};
+use crate::discovery::strangers::Suspect;
+use crate::discovery::survey::{Found, Place, owner};
 use crate::netlink::LinkFacts;
 use injector_core::api::{Bypassed, CoverageState, Uncovered};
 use injector_core::clock::MonoNs;
-use injector_core::config::{Config, Interface, Netns};
+use injector_core::config::{Config, Netns, shown};
 use injector_core::identity::Identity;
 use injector_core::model::{Link, PeerId, PeerNames};
 
@@ -392,11 +392,6 @@ fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: Gap) {
 
 fn shown_place(place: &Place) -> String {
     shown_device(&place.name, place.netns.as_ref())
-}
-
-/// A device in words.
-pub(super) fn shown_device(name: &str, netns: Option<&Netns>) -> String {
-    shown(&Interface::found(name, netns))
 }
 
 fn shown_places(places: &[Place]) -> String {

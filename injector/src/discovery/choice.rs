@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::survey::{Found, Place, Way};
-use crate::datapath::shown;
+use injector_core::config::shown;
 use injector_core::config::{Config, Interface};
 use injector_core::model::PeerId;
 

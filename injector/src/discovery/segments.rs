@@ -7,7 +7,6 @@ use super::homes::{Home, is_elsewhere};
 use super::survey::Namespace;
 use crate::netlink::Kind;
 use injector_core::config::{Config, Netns};
-use injector_core::model::Link;
 
 /// How many pairs of interfaces a link is tried on at most.
 const MOST: usize = 4;
@@ -72,22 +71,6 @@ fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => v4.is_link_local(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
-}
-
-impl super::Interfaces {
-    /// The pairs of interfaces between which a link can be tried.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub fn nic_pairs(&self, config: &Config, link: Link) -> Result<Vec<NicPair>, NoPair> {
-        let home = |peer| self.homes.get(&peer).filter(|_| config.is_here(peer)).ok_or(NoPair::NoHome(peer));
-        let (from, to) = (home(link.src)?, home(link.dst)?);
-        if from.at == to.at {
-            return Err(NoPair::OneHome);
-        }
-        let pairs = pairs(config, &self.known, (from, to));
-        if pairs.is_empty() { Err(NoPair::NoNic) } else { Ok(pairs) }
     }
 }
 

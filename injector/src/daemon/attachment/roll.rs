@@ -1,10 +1,11 @@
 //! Which interfaces roll a peer's loss: each packet is to pass one of them, and one alone.
 
+use injector_core::config::shown;
 use std::collections::BTreeSet;
 
 use super::Interfaces;
-use super::coverage::Track;
-use crate::datapath::{Kernel, shown};
+use crate::datapath::Kernel;
+use crate::discovery::coverage::Track;
 use injector_core::model::{Link, PeerId};
 
 /// For each of a peer's ways its nearest interface, so that none has two. Where ways share interfaces in a manner that

@@ -1,11 +1,11 @@
 //! One interface compared with what the kernel says of it now.
 
 use super::{InterfaceEvent, Interfaces};
-use crate::datapath::shown;
 use crate::netlink;
 use crate::netlink::news::News;
 use crate::netns::NetnsError;
 use injector_core::clock::MonoNs;
+use injector_core::config::shown;
 
 impl Interfaces {
     pub(super) fn concerns(&self, entry: usize, news: &News) -> bool {

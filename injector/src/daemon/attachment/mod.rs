@@ -3,47 +3,34 @@
 
 mod assess;
 mod check;
-mod choice;
-mod coverage;
-mod devices;
 mod entry;
-mod eras;
-mod follow;
-mod gaps;
-#[cfg(test)]
-mod ground;
-mod homes;
 mod hooks;
-mod link_coverage;
 mod look;
 mod namespaces;
-mod naming;
 mod pause;
-mod picture;
 mod prepare;
 mod renewal;
 mod roll;
-mod segments;
-mod strangers;
-mod survey;
 mod views;
 
+pub use crate::discovery::segments::{Nic, NoPair};
 pub use assess::{CutLinks, LinkCoverage};
 pub use hooks::HookScope;
-pub use segments::{Nic, NoPair};
 
+use injector_core::config::shown;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-use self::coverage::Coverage;
 use self::entry::Entry;
 use self::hooks::HooksFound;
 use self::prepare::Spare;
-use self::survey::Namespace;
 use super::StartError;
-use crate::datapath::{DatapathError, Instance, Instances, Kernel, Names, shown};
+use crate::datapath::{DatapathError, Instance, Instances, Kernel, Names};
+use crate::discovery::coverage::Coverage;
+use crate::discovery::survey::Namespace;
+use crate::discovery::{choice, eras, follow, homes, strangers};
 use crate::netlink::news::News;
 use crate::netns::{Identity, Workers};
 use injector_core::clock::MonoNs;

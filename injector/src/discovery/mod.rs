@@ -1,0 +1,18 @@
+//! Where peers live, by what the kernel says of links, addresses, routes and neighbours. Pure: facts go in, and surveys, names
+//! and coverage come out. `daemon::attachment` gathers the facts and acts on what is found.
+
+pub mod choice;
+pub mod coverage;
+pub mod devices;
+pub mod eras;
+pub mod follow;
+pub mod gaps;
+#[cfg(test)]
+mod ground;
+pub mod homes;
+pub mod link_coverage;
+pub mod naming;
+pub mod picture;
+pub mod segments;
+pub mod strangers;
+pub mod survey;
