@@ -114,8 +114,8 @@ pub mod counter {
     pub const PROTECTED: u32 = 3;
     /// Stamps lost because a map was full.
     pub const STAMPS_LOST: u32 = 4;
-    /// Bells lost because the ring was full (nothing else is lost with them).
-    pub const BELLS_LOST: u32 = 5;
+    /// Wakeups lost because the ring was full (nothing else is lost with them).
+    pub const WAKEUPS_LOST: u32 = 5;
     /// Frames of a peer's port from an address that is neither listed nor claimed, of a peer that may forward: they are
     /// the world's.
     pub const FOREIGN_SOURCE: u32 = 6;
@@ -131,26 +131,26 @@ pub mod counter {
         "unparsed",
         "protected",
         "stamps_lost",
-        "bells_lost",
+        "wakeups_lost",
         "foreign_source",
         "unnamed",
     ];
 }
 
-/// The bell: something was stamped for this slot. The daemon reads the maps.
+/// A wake-up: something was stamped for this slot. The daemon reads the maps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Bell {
-    /// The slot, [`Bell::LEASE`] or [`Bell::TAKEN_OVER`].
+pub struct Wakeup {
+    /// The slot, [`Wakeup::LEASE`] or [`Wakeup::TAKEN_OVER`].
     pub slot: u32,
     /// Its generation.
     pub generation: u32,
 }
 
-impl Bell {
-    /// The slot number of the bell that tells of a lapsed lease.
+impl Wakeup {
+    /// The slot number of the wake-up that announces a lapsed lease.
     pub const LEASE: u32 = u32::MAX;
-    /// The slot number of the bell that rings when a peer is seen to hold an address that the config lists for another.
+    /// The slot number of the wake-up that comes when a peer is seen to hold an address that the config lists for another.
     pub const TAKEN_OVER: u32 = u32::MAX - 1;
 }
 
@@ -171,7 +171,7 @@ pub struct TestInput {
 const _: () = assert!(size_of::<LinkStamps>() == 104);
 const _: () = assert!(size_of::<Stranger>() == 40);
 const _: () = assert!(size_of::<Lease>() == 48);
-const _: () = assert!(size_of::<Bell>() == 8);
+const _: () = assert!(size_of::<Wakeup>() == 8);
 const _: () = assert!(size_of::<TestInput>() == 24);
 
 #[cfg(feature = "user")]
@@ -183,7 +183,7 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Lease {}
     // SAFETY: as above.
-    unsafe impl aya::Pod for super::Bell {}
+    unsafe impl aya::Pod for super::Wakeup {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::TestInput {}
 }

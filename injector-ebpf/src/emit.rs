@@ -1,8 +1,8 @@
-//! Counters and the bell.
+//! Counters and wake-ups.
 
-use injector_common::record::{Bell, counter};
+use injector_common::record::{Wakeup, counter};
 
-use crate::maps::{BELLS, COUNTERS};
+use crate::maps::{COUNTERS, WAKEUPS};
 
 /// Adds to a counter of this CPU.
 #[inline(always)]
@@ -13,14 +13,14 @@ pub fn count(index: u32, by: u64) {
     }
 }
 
-/// Rings: something was stamped. A full ring loses the bell alone, and that is counted.
+/// Wakes the daemon: something was stamped. A full ring loses the wake-up alone, and that is counted.
 #[inline(always)]
 pub fn ring(slot: u32, generation: u32) {
-    match BELLS.reserve::<Bell>(0) {
-        Some(mut bell) => {
-            bell.write(Bell { slot, generation });
-            bell.submit(0);
+    match WAKEUPS.reserve::<Wakeup>(0) {
+        Some(mut wakeup) => {
+            wakeup.write(Wakeup { slot, generation });
+            wakeup.submit(0);
         }
-        None => count(counter::BELLS_LOST, 1),
+        None => count(counter::WAKEUPS_LOST, 1),
     }
 }

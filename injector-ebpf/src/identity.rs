@@ -15,7 +15,7 @@ use crate::maps::{
     CLAIMS, EXACT_MASK, EXACT_SEED, FEATURES, INTERFACE, LEARNED, MACS, PEERS, PORTS, PREFIXES, SCENE, SIDE,
     TRAITS,
 };
-use crate::scene::Scene;
+use crate::verdict_context::VerdictContext;
 
 /// Everyone who is no peer.
 pub const WORLD: u32 = 0;
@@ -98,7 +98,7 @@ pub fn traits_of(peer: u32) -> u32 {
 
 /// The sending peer.
 #[inline(always)]
-pub fn source(scene: &Scene, side: Side) -> u32 {
+pub fn source(scene: &VerdictContext, side: Side) -> u32 {
     // A group frame was not judged at its sender's port, so its sender is named at each receiver's, also by a `vip:`.
     let is_judged_elsewhere = scene.packet.flags & flag::GROUP == 0;
     end(listed(&scene.packet.src), FROM, side.named_sender(), is_judged_elsewhere)
@@ -106,7 +106,7 @@ pub fn source(scene: &Scene, side: Side) -> u32 {
 
 /// The receiving peer of a frame to one.
 #[inline(always)]
-pub fn destination(scene: &Scene, side: Side) -> u32 {
+pub fn destination(scene: &VerdictContext, side: Side) -> u32 {
     end(listed(&scene.packet.dst), TO, side.named_receiver(), true)
 }
 
@@ -135,7 +135,7 @@ fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
 /// Who receives a group frame: at the receiver's port that peer; at the sender's, the peer that it asks for, else all
 /// who would get a copy (the column behind the peers'). Elsewhere the receivers are not known.
 #[inline(always)]
-pub fn group(scene: &Scene, side: Side) -> u32 {
+pub fn group(scene: &VerdictContext, side: Side) -> u32 {
     if side.receiver != WORLD {
         // Another peer behind the same port may be meant as well: such a port names nobody.
         return if side.flags & port::NAMES != 0 { side.receiver } else { UNJUDGED };

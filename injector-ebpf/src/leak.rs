@@ -9,14 +9,14 @@ use injector_common::record::{Stranger, counter};
 
 use crate::identity::{WORLD, receiver_by_mac, sender_by_mac, traits_of};
 use crate::maps::{FEATURES, ODD, SCENE, SIDE, SLOTS, STRANGERS};
-use crate::scene::Scene;
 use crate::verdict::{cell, is_protected};
+use crate::verdict_context::VerdictContext;
 use crate::{emit, observe};
 
 /// Whether the scene's packet, which passes, needs the second look: where names agree, there is nothing to count.
 #[inline(always)]
-pub fn is_due(scene: &Scene) -> bool {
-    let Scene { sender, receiver, src, dst, .. } = *scene;
+pub fn is_due(scene: &VerdictContext) -> bool {
+    let VerdictContext { sender, receiver, src, dst, .. } = *scene;
     if sender != WORLD {
         return src != sender || dst == WORLD;
     }
@@ -38,7 +38,7 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
     if scene.packet.flags & flag::NEIGHBOUR != 0 || scene.dst == SIDE.load() {
         return 0;
     }
-    let Scene { sender, receiver, src, dst, .. } = *scene;
+    let VerdictContext { sender, receiver, src, dst, .. } = *scene;
     // Someone whom no address names may be a peer: one without a port, or one that has just got another device.
     if (sender != WORLD && dst == WORLD || receiver != WORLD && src == WORLD)
         && scene.packet.flags & flag::GROUP == 0

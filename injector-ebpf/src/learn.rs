@@ -5,7 +5,7 @@ use injector_common::key::{
     Address, CONTEST, Claim, Learned, MAC_STEP, NOBODY, PASSAGE, VIP, is_nameless, port, traits,
 };
 use injector_common::packet::{Bytes, NEIGHBOURS, Packet, discovery, is_group};
-use injector_common::record::Bell;
+use injector_common::record::Wakeup;
 
 use crate::emit;
 use crate::identity::{Side, WORLD, lister, make_vip, sender_by_mac, traits_of};
@@ -128,7 +128,7 @@ pub extern "C" fn claim(side: u64) -> u32 {
     }
     if listed != WORLD && listed != VIP {
         make_vip(&claimed);
-        emit::ring(Bell::TAKEN_OVER, 0);
+        emit::ring(Wakeup::TAKEN_OVER, 0);
     }
     1
 }

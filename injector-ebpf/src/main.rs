@@ -15,8 +15,8 @@ mod leak;
 mod learn;
 mod maps;
 mod observe;
-mod scene;
 mod verdict;
+mod verdict_context;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
 use aya_ebpf::helpers::generated::bpf_redirect;

@@ -14,7 +14,7 @@ use injector_common::record::{Lease, LinkStamps, Stranger, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
 use injector_common::wire::Wire;
 
-use crate::scene::Scene;
+use crate::verdict_context::VerdictContext;
 
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
@@ -121,12 +121,12 @@ pub static CONVERSATIONS: LruHashMap<StreamKey, u32> = LruHashMap::with_max_entr
 /// Counters, by `injector_common::record::counter`.
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::COUNT, 0);
-/// The bell.
+/// The ring that wakes the daemon.
 #[map]
-pub static BELLS: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
+pub static WAKEUPS: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 /// What one verdict knows: here, since it is too large for the stack.
 #[map]
-pub static SCENE: PerCpuArray<Scene> = PerCpuArray::with_max_entries(1, 0);
+pub static SCENE: PerCpuArray<VerdictContext> = PerCpuArray::with_max_entries(1, 0);
 /// Clock and random number of a test.
 #[map]
 pub static TEST: Array<TestInput> = Array::with_max_entries(1, 0);

@@ -11,7 +11,7 @@ use crate::context::Hooked;
 use crate::emit;
 use crate::identity::{is_named_elsewhere, traits_of};
 use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS, STREAMS};
-use crate::scene::Scene;
+use crate::verdict_context::VerdictContext;
 
 /// In read-only data, not on the stack.
 static UNSTAMPED: LinkStamps = LinkStamps {
@@ -210,7 +210,7 @@ pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
 fn http2_ok<P: Hooked>(bytes: &P) -> bool {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return false };
     // SAFETY: as in `drops`.
-    let Scene { packet, cursor, .. } = unsafe { &mut *scene };
+    let VerdictContext { packet, cursor, .. } = unsafe { &mut *scene };
     cursor.set(packet.payload_at);
     let key =
         StreamKey { src: packet.src, dst: packet.dst, sport: packet.sport, dport: packet.dport, stream: 0 };

@@ -4,7 +4,7 @@
 use aya_log_ebpf::warn;
 use injector_common::key::{ROLL_SEVERAL, RollKey};
 use injector_common::packet::{NEIGHBOURS, Packet, flag, parse};
-use injector_common::record::{Bell, counter};
+use injector_common::record::{Wakeup, counter};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
 use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
 
@@ -14,7 +14,7 @@ use crate::maps::{
     COMMIT, FEATURES, INTERFACE, LEASE, MATRIX, PROTECT_ADDRESSES, PROTECT_SCOPES, PROTECTED_SCOPES, ROLL,
     ROLLS, SCENE, SIDE, SLOTS,
 };
-use crate::scene::{Clock, Scene, random};
+use crate::verdict_context::{Clock, VerdictContext, random};
 use crate::{emit, identity, leak, learn, observe};
 
 /// What happens to a packet.
@@ -131,7 +131,7 @@ fn is_for_the_switch(packet: &Packet) -> bool {
 
 /// Puts the live slots of this link that drop the packet, and those that are over, into the scene.
 #[inline(always)]
-fn decide_all(scene: &mut Scene, side: Side, live: u32) {
+fn decide_all(scene: &mut VerdictContext, side: Side, live: u32) {
     scene.dropped.clear();
     scene.over.clear();
     if live == 0 {
@@ -169,7 +169,7 @@ fn lapsed(clock: &mut Clock) -> bool {
     }
     // SAFETY: as above.
     unsafe { core::ptr::addr_of_mut!((*lease).lapsed).write_volatile(expires) };
-    emit::ring(Bell::LEASE, 0);
+    emit::ring(Wakeup::LEASE, 0);
     warn!((), "interface {}: the lease expired at {}, everything passes", INTERFACE.load(), expires);
     true
 }
@@ -218,7 +218,7 @@ const OVER: u32 = 2;
 pub extern "C" fn decide(index: u32, rolls: u32) -> u32 {
     let (Some(slot), Some(scene)) = (SLOTS.get(index), SCENE.get_ptr_mut(0)) else { return LEAVE };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
-    let Scene { clock, packet, neighbours, .. } = unsafe { &mut *scene };
+    let VerdictContext { clock, packet, neighbours, .. } = unsafe { &mut *scene };
     if clock.reached(slot.ends_at) {
         return OVER;
     }

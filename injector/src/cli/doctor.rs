@@ -17,7 +17,7 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
         ));
     }
     let config = args.config.map(Config::load).transpose()?;
-    let what = if args.clean { Sweep::Remove } else { Sweep::Look };
+    let what = if args.clean { Sweep::Remove } else { Sweep::FactsReading };
     let findings = doctor::examine(config.as_ref(), what).await;
     show(common, &findings, || describe(&findings))?;
     Ok(if findings.prevents() { Exit::NOT_RECOVERED } else { Exit::OK })

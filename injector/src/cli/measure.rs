@@ -12,7 +12,7 @@ use super::args::{Common, Measure as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, span_or_none};
 use super::print;
-use super::progress::{Pace, line};
+use super::progress::{DutyCycle, line};
 use injector_client::campaign::{End, Measure, News, Options, Tally};
 use injector_core::api::{Outcome, RecoveryRecord, Trial};
 use injector_core::campaign::{CampaignSpec, Hooks, file};
@@ -136,7 +136,7 @@ struct Teller {
     quiet: bool,
     bar: Option<ProgressBar>,
     trials: u64,
-    pace: Pace,
+    pace: DutyCycle,
     begun: Instant,
 }
 
@@ -149,7 +149,7 @@ impl Teller {
             bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
-        let pace = Pace::new(settings, tally.made);
+        let pace = DutyCycle::new(settings, tally.made);
         Self { json: common.json, quiet, bar, trials: settings.trials, pace, begun: Instant::now() }
     }
 

@@ -12,14 +12,14 @@ const WIDTH: usize = 78;
 
 /// What the estimate of the time to go is made from.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct DutyCycle {
     /// Trials that were there when this process began.
     made_before: u64,
     /// What a trial takes at least by the settings: hold, observation, cool-down.
     least: Duration,
 }
 
-impl Pace {
+impl DutyCycle {
     pub(super) fn new(settings: &Settings, made_before: u64) -> Self {
         let hold: Duration = settings.cells.iter().map(|cell| cell.hold.0).sum();
         let hold = hold / u32::try_from(settings.cells.len().max(1)).unwrap_or(u32::MAX);
@@ -54,7 +54,7 @@ fn rough(span: Duration) -> String {
 }
 
 /// The line: how far, how long, the rate so far, what happens now.
-pub(super) fn line(tally: Tally, trials: u64, pace: Pace, elapsed: Duration, now: &str) -> String {
+pub(super) fn line(tally: Tally, trials: u64, pace: DutyCycle, elapsed: Duration, now: &str) -> String {
     let made = tally.made;
     let mut text = format!("{made}/{trials}, {}", rough(elapsed));
     if made < trials {
@@ -76,7 +76,7 @@ pub(super) fn line(tally: Tally, trials: u64, pace: Pace, elapsed: Duration, now
 mod tests {
     use super::*;
 
-    const PACE: Pace = Pace { made_before: 0, least: Duration::from_secs(22) };
+    const PACE: DutyCycle = DutyCycle { made_before: 0, least: Duration::from_secs(22) };
 
     #[test]
     fn before_the_first_trial_ends_the_settings_say_how_long_at_least() {
@@ -88,7 +88,7 @@ mod tests {
     fn then_the_trials_of_this_process_do() {
         let interval = injector_core::stats::binomial::clopper_pearson(0, 4, 0.95);
         let tally = Tally { made: 24, decided: 24, beyond: 0, interval };
-        let resumed = Pace { made_before: 20, ..PACE };
+        let resumed = DutyCycle { made_before: 20, ..PACE };
         let seen = line(tally, 60, resumed, Duration::from_secs(100), "");
         assert_eq!(seen, "24/60, 1m 40s, about 15m 00s to go; 0/24 late (0.0 to 60.2 %)");
     }

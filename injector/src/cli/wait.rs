@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{Common, Wait};
 use super::failure::{Exit, Failure};
-use super::{show, story};
+use super::{render_record, show};
 use injector_client::Client;
 use injector_core::api::PartitionState;
 
@@ -26,7 +26,7 @@ pub(super) async fn run(common: &Common, args: Wait) -> Result<Exit, Failure> {
         if !record.is_final && record.outcome.is_none() && left.is_none_or(|left| !left.is_zero()) {
             continue;
         }
-        show(common, &record, || story::tell(&record))?;
+        show(common, &record, || render_record::text(&record))?;
         return Ok(record.outcome.map_or(Exit::UNDECIDED, Exit::of));
     }
 }

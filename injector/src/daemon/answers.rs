@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 
-use super::load::peer_name;
+use super::active_config::peer_name;
 use super::state::State;
 use crate::probe;
 use crate::server::command::Reply;

@@ -1,15 +1,15 @@
 //! The daemon: one task owns all state, over a closed set of commands and events.
 
+mod active_config;
 mod admit;
 mod answers;
 mod attachment;
 mod closing;
 mod cut;
+mod duty_cycle;
 mod heal;
 mod judge;
-mod load;
 pub mod log;
-mod pace;
 mod partition;
 pub mod ready;
 pub mod reload;
@@ -24,7 +24,7 @@ mod witness;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use injector_common::record::Bell;
+use injector_common::record::Wakeup;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -35,14 +35,14 @@ use crate::netns::NetnsError;
 use crate::rights::RightsError;
 use crate::server::command::Command;
 use crate::server::{self, ApiSocket, SocketError};
+use active_config::{ActiveConfig, Bootstrap, Incoming};
 use answers::Looked;
 use attachment::InterfaceEvent;
+use duty_cycle::DutyCycle;
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::sample::Sample;
-use load::{Ground, Heard, Load};
 use log::Log;
-use pace::Pace;
 use ready::Ready;
 use reload::{Reading, Source};
 use sockets::Found;
@@ -126,9 +126,9 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     let socket = ApiSocket::bind(&config.socket)?;
     descriptors::raise(&config)?;
-    let mut ground = Ground::prepare(&config)?;
+    let mut ground = Bootstrap::prepare(&config)?;
     options.source.try_out();
-    let (load, heard) = Load::start(config, &ground).await?;
+    let (load, heard) = ActiveConfig::start(config, &ground).await?;
     ground.settle()?;
     let mut state = State::new(load, options.log);
     let (handle, commands) = mpsc::channel(COMMANDS);
@@ -148,7 +148,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let (tell_answers, answers) = mpsc::unbounded_channel();
     let (tell_connections, connections) = mpsc::unbounded_channel();
     let (tell_checks, checks) = mpsc::unbounded_channel();
-    let mut inbox = Inbox {
+    let mut inbox = EventLoop {
         terminate,
         interrupt,
         hangup,
@@ -167,7 +167,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         reading: None,
     };
     inbox.serve(&mut state).await?;
-    let Inbox { commands, mut heard, .. } = inbox;
+    let EventLoop { commands, mut heard, .. } = inbox;
     tracing::info!("stopping: healing and detaching");
     let _ = ready::systemd(ready::State::Stopping);
     drain(&mut state, &mut heard.samples);
@@ -186,7 +186,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
 }
 
 /// All that the daemon's task hears.
-struct Inbox {
+struct EventLoop {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
@@ -200,9 +200,9 @@ struct Inbox {
     checks: mpsc::UnboundedReceiver<verify::Report>,
     tell_checks: verify::Sink,
     /// What comes of the config that is in force,
-    heard: Heard,
+    heard: Incoming,
     /// and what another one needs.
-    ground: Ground,
+    ground: Bootstrap,
     source: Source,
     reading: Option<Reading>,
 }
@@ -216,12 +216,12 @@ enum Turn {
     Others,
 }
 
-impl Inbox {
+impl EventLoop {
     /// Answers what comes, until the daemon is told to end.
     async fn serve(&mut self, state: &mut State) -> Result<(), StartError> {
         let mut turn = Turn::Interfaces;
-        let mut looks = Pace::new();
-        let mut tales = Pace::new();
+        let mut looks = DutyCycle::new();
+        let mut tales = DutyCycle::new();
         let mut rung = BTreeSet::new();
         loop {
             // The sign of life that the lease is for: whatever keeps this loop from coming here ends every cut.
@@ -274,10 +274,10 @@ impl Inbox {
                     }
                     Turn::Interfaces
                 }
-                bells = self.heard.bells.next() => {
-                    let bells = bells.map_err(io("the ring of bells"))?;
-                    rung.extend(bells.iter().map(|bell| bell.generation).filter(|generation| *generation != 0));
-                    if bells.iter().any(|bell| bell.slot == Bell::TAKEN_OVER) {
+                wakeups = self.heard.wakeups.next() => {
+                    let wakeups = wakeups.map_err(io("the ring of wake-ups"))?;
+                    rung.extend(wakeups.iter().map(|wakeup| wakeup.generation).filter(|generation| *generation != 0));
+                    if wakeups.iter().any(|wakeup| wakeup.slot == Wakeup::TAKEN_OVER) {
                         state.take_over();
                     }
                     Turn::Interfaces
@@ -330,7 +330,7 @@ impl Inbox {
 
 /// When to look next: counted from the last look, since samples come more often than looks; and when the kernel next
 /// starts or ends something by itself.
-fn next_look(state: &State, looks: &Pace) -> Instant {
+fn next_look(state: &State, looks: &DutyCycle) -> Instant {
     let idle = if state.is_busy() { TICK } else { Duration::from_secs(1) };
     let regular = looks.rested().max(looks.ended() + idle);
     let instant = state.next_instant().map(|at| Instant::now() + at.saturating_since(MonoNs::now()));

@@ -15,11 +15,11 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::load::Load;
+use super::active_config::ActiveConfig;
 use super::partition::Partition;
 use super::ready::{self, State as Told};
 use super::state::State;
-use super::{Inbox, StartError, drain};
+use super::{EventLoop, StartError, drain};
 use crate::datapath::chain;
 use crate::descriptors;
 use crate::rights::Rights;
@@ -138,7 +138,7 @@ enum Kept {
     Failed(StartError),
 }
 
-impl Inbox {
+impl EventLoop {
     /// Begins to read the config again.
     pub(super) fn hang_up(&mut self, state: &mut State) {
         match &mut self.reading {
@@ -225,7 +225,7 @@ impl Inbox {
         descriptors::raise(&config)
             .map_err(|error| Kept::Refused(format!("{error}; then restart the daemon")))?;
         state.interfaces.pause().await;
-        match Load::start(*config, &self.ground).await {
+        match ActiveConfig::start(*config, &self.ground).await {
             Ok((load, heard)) => {
                 // The old load ends here: its probes, its threads, its maps, and what it still had to tell.
                 state.replace(load);

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use injector_common::record::{LinkStamps, counter};
 use tokio::sync::{broadcast, watch};
 
+use super::active_config::ActiveConfig;
 use super::attachment::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::closing::Waiter;
-use super::load::Load;
 use super::log::Log;
 use super::partition::{Counted, Experiment, Partition, named};
 use super::samples::Samples;
 use super::verify::{Control, Held};
-use crate::datapath::{Keeper, Kernel, wire_ids};
+use crate::datapath::{Kernel, LeaseWatcher, wire_ids};
 use crate::probe::schedule::Rate;
 use crate::server::command::{Command, EventFeed};
 use injector_core::api::{
@@ -59,7 +59,7 @@ pub struct State {
     /// What was counted under configs before this one.
     counted: Vec<u64>,
     /// Watches the lease while it is there.
-    _keeper: Keeper,
+    _keeper: LeaseWatcher,
     pub(super) stopping: bool,
     /// Commands that wait for the control of their cut,
     pub(super) held: Vec<Held>,
@@ -76,8 +76,8 @@ pub(super) type Answer<T> = Result<T, Problem>;
 
 impl State {
     /// The state of a daemon that has attached and not yet served.
-    pub fn new(load: Load, log: Log) -> Self {
-        let Load { config, kernel, interfaces, rate, keeper } = load;
+    pub fn new(load: ActiveConfig, log: Log) -> Self {
+        let ActiveConfig { config, kernel, interfaces, rate, keeper } = load;
         let endpoints = config.endpoints.len();
         Self {
             wire_ids: wire_ids(&config),
@@ -107,7 +107,7 @@ impl State {
     }
 
     /// Puts another config in force while nothing is open. What was before stays as history.
-    pub(super) fn replace(&mut self, load: Load) {
+    pub(super) fn replace(&mut self, load: ActiveConfig) {
         let mut new = Self::new(load, self.log.clone());
         new.config_number = self.config_number + 1;
         new.counted = self.counters().unwrap_or_else(|| std::mem::take(&mut self.counted));
@@ -313,7 +313,7 @@ impl State {
         Some(counters.iter().zip(&self.counted).map(|(now, before)| now + before).collect())
     }
 
-    /// Stamps lost since the start. (A lost bell loses nothing: it is among the counters alone.)
+    /// Stamps lost since the start. (A lost wake-up loses nothing: it is among the counters alone.)
     pub(super) fn lost_stamps(&self) -> u64 {
         self.counters().map_or(0, |counters| counters[counter::STAMPS_LOST as usize])
     }

@@ -162,7 +162,7 @@ impl Gate {
     }
 
     /// Starts the thread that watches the lease, and tells of lapses.
-    pub fn keep(&self, mut on_lapse: impl FnMut(Lapsed) + Send + 'static) -> std::io::Result<Keeper> {
+    pub fn keep(&self, mut on_lapse: impl FnMut(Lapsed) + Send + 'static) -> std::io::Result<LeaseWatcher> {
         let gate = self.clone();
         let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
             if let Err(error) = crate::rights::take_none() {
@@ -188,17 +188,17 @@ impl Gate {
                 }
             }
         })?;
-        Ok(Keeper { gate: self.clone(), thread: Some(thread) })
+        Ok(LeaseWatcher { gate: self.clone(), thread: Some(thread) })
     }
 }
 
 /// The lease thread; dropping it ends it.
-pub struct Keeper {
+pub struct LeaseWatcher {
     gate: Gate,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Drop for Keeper {
+impl Drop for LeaseWatcher {
     fn drop(&mut self) {
         self.gate.lock().stop = true;
         self.gate.0.stopped.notify_all();

@@ -9,7 +9,7 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, R
 use aya_log::EbpfLogger;
 use injector_common::Word;
 use injector_common::key::{GROUP, LinkKey, ROLL_SEVERAL, ResponseKey, RollKey};
-use injector_common::record::{Bell, Lease, LinkStamps, counter, earliest};
+use injector_common::record::{Lease, LinkStamps, Wakeup, counter, earliest};
 use injector_common::slot::Slot;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -135,9 +135,9 @@ impl Kernel {
         &mut self.object
     }
 
-    /// The ring of bells; must be called within a tokio runtime.
-    pub fn bells(&mut self) -> Result<Bells, DatapathError> {
-        let name = "BELLS";
+    /// The ring of wakeups; must be called within a tokio runtime.
+    pub fn wakeups(&mut self) -> Result<Wakeups, DatapathError> {
+        let name = "WAKEUPS";
         let ring: RingBuf<MapData> =
             self.object.take(name)?.try_into().map_err(|source| DatapathError::Map { name, source })?;
         let fail = |source| DatapathError::Mmap { name, source };
@@ -146,7 +146,7 @@ impl Kernel {
         // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
         let ready = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
             .map_err(|error| fail(error.into()))?;
-        Ok(Bells { ready, ring })
+        Ok(Wakeups { ready, ring })
     }
 
     /// Passes the programs' log on to this process's; must be called within a tokio runtime.
@@ -258,29 +258,29 @@ impl Drop for Log {
     }
 }
 
-/// The ring of bells, as something to wait for.
-pub struct Bells {
+/// The ring of wakeups, as something to wait for.
+pub struct Wakeups {
     ready: AsyncFd<std::os::fd::OwnedFd>,
     ring: RingBuf<MapData>,
 }
 
-impl Bells {
-    /// Waits for bells and answers them all.
-    pub async fn next(&mut self) -> std::io::Result<Vec<Bell>> {
+impl Wakeups {
+    /// Waits for wake-ups and answers them all.
+    pub async fn next(&mut self) -> std::io::Result<Vec<Wakeup>> {
         let mut guard = self.ready.readable().await?;
-        // Before the ring is read: a bell that rings meanwhile makes it ready again.
+        // Before the ring is read: a wake-up that comes meanwhile makes it ready again.
         guard.clear_ready();
-        let mut bells = Vec::new();
+        let mut wakeups = Vec::new();
         while let Some(item) = self.ring.next() {
             let word = |at: usize| item.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
             if let (Some(slot), Some(generation)) = (word(0), word(4)) {
-                bells.push(Bell {
+                wakeups.push(Wakeup {
                     slot: u32::from_ne_bytes(slot),
                     generation: u32::from_ne_bytes(generation),
                 });
             }
         }
-        Ok(bells)
+        Ok(wakeups)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::netlink::filters::{Filter, Side, Tc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sweep {
     /// Only looked for.
-    Look,
+    FactsReading,
     /// Removed where their owner is dead.
     Remove,
 }

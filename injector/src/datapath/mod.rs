@@ -21,9 +21,9 @@ pub use attach::{Attachment, Hooks, Refused, look};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
-pub use gate::{Gate, Keeper, LEASE, RENEWAL};
+pub use gate::{Gate, LEASE, LeaseWatcher, RENEWAL};
 pub use instances::Instances;
-pub use kernel::{Bells, Kernel};
+pub use kernel::{Kernel, Wakeups};
 pub use leftovers::{Leftover, Sweep, sweep};
 pub use object::{Clocks, Object, wire_address, wire_ids};
 pub use owner::{Life, Owner};
@@ -59,7 +59,7 @@ pub enum DatapathError {
     },
     /// The object doesn't load.
     #[error("the eBPF maps can't be made: {}", chain(source.as_ref()))]
-    Load {
+    ActiveConfig {
         /// aya's account.
         source: Box<aya::EbpfError>,
     },

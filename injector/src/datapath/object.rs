@@ -48,7 +48,7 @@ const SHARED: [&str; 27] = [
     "STREAMS",
     "CONVERSATIONS",
     "COUNTERS",
-    "BELLS",
+    "WAKEUPS",
     "SCENE",
     "TEST",
     "AYA_LOGS",
@@ -343,7 +343,7 @@ fn loader(
     for name in SHARED {
         loader.map_pin_path(name, pins.path(name));
     }
-    load(&mut loader).map_err(|source| DatapathError::Load { source: Box::new(source) })
+    load(&mut loader).map_err(|source| DatapathError::ActiveConfig { source: Box::new(source) })
 }
 
 /// The ABI version that the object was built with, read from its file before any map is made.

@@ -5,10 +5,10 @@ mod assess;
 mod check;
 mod entry;
 mod hooks;
-mod look;
 mod namespaces;
 mod pause;
 mod prepare;
+mod reading;
 mod renewal;
 mod roll;
 mod views;
@@ -334,7 +334,7 @@ impl Interfaces {
             }
             InterfaceEvent::Mounts { at } => {
                 self.check_namespaces(config, at, &mut changes).await;
-                if look::listed() != self.listed {
+                if reading::listed() != self.listed {
                     self.ask_for_survey(at);
                 }
             }

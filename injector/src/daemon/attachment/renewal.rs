@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::look::Look;
-use super::{Changes, Cuts, InterfaceEvent, Interfaces, look, worded};
+use super::reading::FactsReading;
+use super::{Changes, Cuts, InterfaceEvent, Interfaces, reading, worded};
 use crate::datapath::Kernel;
 use crate::discovery::homes::Exit;
 use crate::discovery::survey::{Found, Namespace, Place, owner, survey};
@@ -19,11 +19,11 @@ const BUNCH: Duration = Duration::from_millis(50);
 impl Interfaces {
     /// Looks where the peers live now.
     pub(super) async fn look(&mut self, config: &Config) -> BTreeMap<PeerId, Found> {
-        self.listed = look::listed();
+        self.listed = reading::listed();
         let may_enter = !self.is_settled || leads_to_namespaces(config);
         let survey_of =
             |known: &[Namespace]| survey(config, known, &homes::homes(config, known, &self.home_names));
-        let mut look = Look::new(&mut self.workers, may_enter, &self.listed);
+        let mut look = FactsReading::new(&mut self.workers, may_enter, &self.listed);
         let (known, mut found) = match &config.interfaces {
             config::Interfaces::Auto => {
                 look.everywhere(config).await;
@@ -40,7 +40,7 @@ impl Interfaces {
                 let known = look.done().await;
                 let found = survey_of(&known);
                 if found.values().any(|found| found.ways.is_empty()) {
-                    let mut look = Look::new(&mut self.workers, may_enter, &self.listed);
+                    let mut look = FactsReading::new(&mut self.workers, may_enter, &self.listed);
                     look.at(named).await;
                     look.joined().await;
                     look.everywhere(config).await;

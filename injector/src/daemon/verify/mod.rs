@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use self::round::{Heard, Round, Silence, Trip};
+use self::round::{Incoming, Round, Silence, Trip};
 use self::tally::{Tally, Unchecked};
 use super::attachment::{Interfaces, Nic};
 use super::partition::{Experiment, Partition};
@@ -68,7 +68,7 @@ pub struct Check {
 struct Pending {
     round: Arc<Round>,
     asked: MonoNs,
-    reports: BTreeMap<Identity, Result<Heard, String>>,
+    reports: BTreeMap<Identity, Result<Incoming, String>>,
 }
 
 impl Check {

@@ -62,7 +62,7 @@ pub struct Round {
 
 /// What one namespace did and heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heard {
+pub struct Incoming {
     /// From when to when it listened.
     pub listened: (MonoNs, MonoNs),
     /// Before the first and after the last frame that it sent.
@@ -84,7 +84,7 @@ pub struct Report {
     /// Who reports.
     pub namespace: Identity,
     /// What it heard, or why it took no part.
-    pub heard: Result<Heard, String>,
+    pub heard: Result<Incoming, String>,
 }
 
 /// Where reports go.
@@ -127,7 +127,7 @@ impl Round {
         self.stop.load(Ordering::Acquire) || MonoNs::now() >= self.until
     }
 
-    async fn take_part(&self, here: Identity) -> io::Result<Heard> {
+    async fn take_part(&self, here: Identity) -> io::Result<Incoming> {
         if self.is_over() {
             return Err(io::Error::other("its thread was asked too late"));
         }
@@ -141,7 +141,7 @@ impl Round {
         let (sent, fault) = self.send(&socket, here);
         let end = MonoNs::now();
         let arrived = self.listen(&socket, here).await;
-        Ok(Heard { listened: (from, MonoNs::now()), sending: (begin, end), sent, arrived, fault })
+        Ok(Incoming { listened: (from, MonoNs::now()), sending: (begin, end), sent, arrived, fault })
     }
 
     fn send(&self, socket: &PacketSocket, here: Identity) -> (BTreeMap<usize, u64>, Option<String>) {
@@ -210,7 +210,7 @@ impl Round {
     pub fn outcome(
         &self,
         at: usize,
-        reports: &BTreeMap<Identity, Result<Heard, String>>,
+        reports: &BTreeMap<Identity, Result<Incoming, String>>,
     ) -> Result<Outcome, Silence> {
         let trip = &self.trips[at];
         let of = |space, nic: &Nic| match reports.get(&space) {
@@ -283,7 +283,7 @@ mod tests {
         let round = round(1);
         let ms = |ms: u64| MonoNs(ms * 1_000_000);
         let outcome = |listened: (u64, u64), sent: u64, arrived: u64| {
-            let heard = Heard {
+            let heard = Incoming {
                 listened: (ms(listened.0), ms(listened.1)),
                 sending: (ms(10), ms(11)),
                 sent: BTreeMap::from([(0, sent)]),

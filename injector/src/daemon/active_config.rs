@@ -5,7 +5,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::attachment::{InterfaceEvent, Interfaces};
 use super::{StartError, io};
-use crate::datapath::{Bells, Clocks, Keeper, Kernel, Names, Pins, all_names};
+use crate::datapath::{Clocks, Kernel, LeaseWatcher, Names, Pins, Wakeups, all_names};
 use crate::netns::Workers;
 use crate::probe::schedule::{self, Rate};
 use crate::rights::{Rights, Role};
@@ -15,7 +15,7 @@ use injector_core::model::PeerId;
 use injector_core::sample::{EndpointId, Sample};
 
 /// What every load stands on: made once, while the process has all its rights.
-pub struct Ground {
+pub struct Bootstrap {
     pins: Pins,
     pub(super) rights: Rights,
     /// The supervisor: each load has threads of its own.
@@ -24,7 +24,7 @@ pub struct Ground {
     met: Names,
 }
 
-impl Ground {
+impl Bootstrap {
     /// Makes it. Then the calling thread gives up what it does not need: before anything is attached, so that whatever
     /// is done later with fewer rights was done with them before.
     pub fn prepare(config: &Config) -> Result<Self, StartError> {
@@ -44,20 +44,20 @@ impl Ground {
 }
 
 /// A config in force. Its probes and the threads inside its namespaces end when it is dropped.
-pub struct Load {
+pub struct ActiveConfig {
     pub config: Config,
     pub kernel: Kernel,
     pub interfaces: Interfaces,
     /// How often it probes.
     pub rate: watch::Sender<Rate>,
-    pub keeper: Keeper,
+    pub keeper: LeaseWatcher,
 }
 
 /// What is heard of a load.
-pub struct Heard {
+pub struct Incoming {
     pub lapsed: mpsc::UnboundedReceiver<Lapsed>,
     pub interface_news: mpsc::UnboundedReceiver<InterfaceEvent>,
-    pub bells: Bells,
+    pub wakeups: Wakeups,
     pub samples: mpsc::UnboundedReceiver<Sample>,
     pub probing: Probing,
 }
@@ -68,14 +68,14 @@ pub struct Probing {
     sink: mpsc::UnboundedSender<Sample>,
 }
 
-impl Load {
+impl ActiveConfig {
     /// Makes the maps, attaches everywhere and starts to probe.
     ///
     /// # Errors
     /// Whatever keeps any of it from being done: nothing of it stays then.
-    pub async fn start(config: Config, ground: &Ground) -> Result<(Self, Heard), StartError> {
+    pub async fn start(config: Config, ground: &Bootstrap) -> Result<(Self, Incoming), StartError> {
         let mut kernel = Kernel::load_with(&ground.pins, &config, Clocks::Real)?;
-        let bells = kernel.bells()?;
+        let wakeups = kernel.wakeups()?;
         kernel.start_log()?;
         let (tell_lapse, lapsed) = mpsc::unbounded_channel();
         let keeper = kernel
@@ -96,7 +96,7 @@ impl Load {
             interfaces.detach().await;
             return Err(error);
         }
-        let heard = Heard { lapsed, interface_news, bells, samples, probing };
+        let heard = Incoming { lapsed, interface_news, wakeups, samples, probing };
         Ok((Self { config, kernel, interfaces, rate, keeper }, heard))
     }
 }

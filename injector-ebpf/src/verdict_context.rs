@@ -13,7 +13,7 @@ const COARSE_LAG: u64 = 50_000_000;
 
 /// What one verdict knows of its packet.
 #[repr(C)]
-pub struct Scene {
+pub struct VerdictContext {
     /// The clocks.
     pub clock: Clock,
     /// The sending peer.
@@ -82,7 +82,7 @@ impl Slots {
     }
 }
 
-impl Scene {
+impl VerdictContext {
     /// A recent instant, without a call of the exact clock.
     #[inline(always)]
     pub fn now(&self) -> u64 {

@@ -8,12 +8,12 @@ use tokio::time::Instant;
 const REST: u32 = 4;
 
 /// When some recurring work was last done, and how long it took.
-pub struct Pace {
+pub struct DutyCycle {
     ended: Instant,
     cost: Duration,
 }
 
-impl Pace {
+impl DutyCycle {
     /// Of work that was not done yet.
     pub fn new() -> Self {
         Self { ended: Instant::now(), cost: Duration::ZERO }
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn long_work_takes_a_fifth_of_the_time() {
-        let mut pace = Pace::new();
+        let mut pace = DutyCycle::new();
         let begun = Instant::now();
         pace.spend(|| std::thread::sleep(Duration::from_millis(5)));
         let cost = pace.ended() - begun;

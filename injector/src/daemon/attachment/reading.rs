@@ -21,7 +21,7 @@ pub fn listed() -> BTreeMap<String, Option<Identity>> {
 }
 
 /// One look at many namespaces, each once, by whichever of its names comes first.
-pub struct Look<'a> {
+pub struct FactsReading<'a> {
     workers: &'a mut Workers,
     /// Whether a thread may be started in a namespace that has none.
     may_enter: bool,
@@ -33,7 +33,7 @@ pub struct Look<'a> {
     ids: Vec<BTreeMap<i32, Identity>>,
 }
 
-impl<'a> Look<'a> {
+impl<'a> FactsReading<'a> {
     /// Begins one. Namespaces with a thread of ours go by the name that the thread has.
     pub fn new(
         workers: &'a mut Workers,

@@ -7,7 +7,7 @@ use injector_core::api::{FailOver, HealedBy, InForce, LinkRecord, Outcome, Recov
 use injector_core::model::NamedLink;
 
 /// The verdict first, then what happened when; every time counts from the heal.
-pub(super) fn tell(record: &RecoveryRecord) -> String {
+pub(super) fn text(record: &RecoveryRecord) -> String {
     let mut text = format!("{}: {}\n", record.name, verdict(record));
     cut_and_heal(&mut text, record);
     if record.heal.is_some() {
