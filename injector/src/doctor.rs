@@ -1,4 +1,4 @@
-//! Can this host do it; who else is on the hooks; what did dead daemons leave; what can't be seen from here.
+//! Checks this host, lists other programs on its hooks, finds what crashed daemons left behind, and names what it can't see.
 //!
 //! Works without a daemon, and beside one.
 

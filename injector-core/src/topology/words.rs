@@ -67,7 +67,7 @@ pub const SHAPES: [Syntax; 11] = [
     Syntax {
         word: "bridge",
         usage: "bridge n3",
-        what: "two halves, and n3, of the second half, hears both",
+        what: "two halves; n3, of the second half, stays connected to both",
         read: |words| words.one("peer").map(|via| Shape::Bridge(Bridge { via: via.into() })),
     },
     Syntax {

@@ -91,29 +91,29 @@ impl Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Run the daemon (as root); SIGTERM heals and leaves nothing behind, SIGHUP reads the config again if nothing is cut
+    /// Run the daemon, as root. SIGTERM heals and detaches everything; SIGHUP reloads the config if nothing is cut
     Start(Start),
     /// Validate a config, without privileges
     Check(Check),
-    /// Can this host do it; who else is on the hooks; what did dead daemons leave
+    /// Check this host, list other programs on its hooks, and find what crashed daemons left behind
     #[command(after_help = "The exit code is 1 if something keeps the daemon from its work.")]
     Doctor(Doctor),
-    /// Cut
+    /// Cut the network between peers
     #[command(after_help = words::help())]
     Partition(Partition),
-    /// Heal; one that has ended tells when and by what
+    /// Heal partitions; for one that has already ended, print when and why
     Heal(Heal),
     /// Show the daemon, its interfaces, partitions and endpoints
     Status(Status),
-    /// Show the peers
+    /// Show the peers, what names their frames, and their interfaces
     Peers,
-    /// Show what happened
+    /// Show the timeline of events
     Timeline(Timeline),
     /// Put a mark on the timeline
     Mark(Mark),
-    /// Wait until a partition's outcome is decided, and tell its story
+    /// Wait until a partition's outcome is decided, and print its recovery record
     Wait(Wait),
-    /// Run a command under a partition; always heals
+    /// Run a command under a partition, and always heal afterwards
     #[command(
         after_help = "The exit code is the command's: 128+n if signal n ended it, 126 or 127 if it can't be run or \
                       found, 125 if the partition failed or was not in force until the command ended."
@@ -121,13 +121,13 @@ pub enum Command {
     With(With),
     /// Run every endpoint's probe once
     Probe,
-    /// Run a campaign: cut and heal many times, and write each recovery down
+    /// Run a campaign: cut and heal many times, and record each recovery
     #[command(after_help = MEASURE)]
     Measure(Box<Measure>),
-    /// Report a run directory of measure
+    /// Summarise a run directory that `measure` wrote
     #[command(after_help = "Reading a report is no failure: the exit code is 0 whatever the campaign found.")]
     Report(Report),
-    /// Compare run B with run A
+    /// Compare run B with run A: is B worse?
     #[command(
         after_help = "Exit codes: 0 B is not worse by the margin or more · 1 B is worse · 2 undecided (the trials that \
                       it needs are told), or the runs were made differently"
@@ -144,7 +144,7 @@ pub struct Start {
     /// The config
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-    /// Go to the background, and return when the API answers
+    /// Run in the background, and return when the API answers
     #[arg(long)]
     pub detach: bool,
     /// Where the log goes with --detach [default: injector.log beside the socket]
@@ -166,10 +166,10 @@ pub struct Check {
 /// `doctor`.
 #[derive(Debug, Args)]
 pub struct Doctor {
-    /// The config whose interfaces are looked at
+    /// The config whose interfaces are checked
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Remove filters whose daemon is dead (those of a living one, and others', stay)
+    /// Remove filters that crashed daemons left behind; keep those of running daemons and of other programs
     #[arg(long)]
     pub clean: bool,
 }
@@ -180,22 +180,22 @@ pub struct Cut {
     /// Which links to cut
     #[arg(required = true, num_args = 1.., value_name = "SHAPE")]
     pub shape: Vec<String>,
-    /// Its name; made and printed if left out
+    /// The partition's name; generated and printed if omitted
     #[arg(long)]
     pub name: Option<String>,
-    /// How long, enforced in the kernel [default: the config's `max_for`]
+    /// How long the cut lasts; the kernel ends it [default: the config's `max_for`]
     #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
     pub for_: Option<Span>,
-    /// When: a wall-clock time such as 2026-01-31T12:00:00Z, or +5s from now
+    /// When the cut begins: a wall-clock time such as 2026-01-31T12:00:00Z, or +5s from now
     #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
     pub at: Option<At>,
-    /// How long after the heal the cluster may take [default: the config's]
+    /// How long after the heal the cluster may take to recover [default: the config's]
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<Span>,
     /// What the cut does to the packets of its links.
     #[command(flatten)]
     pub traffic: TrafficArgs,
-    /// The seed of drawn shapes, at most 2^53 - 1; drawn and printed if left out
+    /// The seed for random shapes, at most 2^53 - 1; drawn and printed if omitted
     #[arg(long, value_parser = seed::parse)]
     pub seed: Option<u64>,
     /// What the verdict takes into account.
@@ -206,10 +206,10 @@ pub struct Cut {
 /// What a cut does to the packets of its links.
 #[derive(Debug, Args)]
 pub struct TrafficArgs {
-    /// Which directions: both, out (what the first group sends) or in (what it would hear)
+    /// Which directions to cut: both, out (what the first group sends) or in (what it would receive)
     #[arg(long, default_value = "both", requires = "shape")]
     direction: Direction,
-    /// Which traffic: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
+    /// Which traffic to cut: tcp, udp, sctp, icmp, tcp/5122, udp/7000-7010:dst, proto/112 [default: all]
     #[arg(long, value_name = "SCOPE", value_delimiter = ',', requires = "shape")]
     scope: Vec<Scope>,
     /// The share of packets to drop
@@ -239,13 +239,13 @@ impl From<TrafficArgs> for Traffic {
 /// What the verdict takes into account, beside what was seen.
 #[derive(Debug, Args)]
 pub struct VerdictArgs {
-    /// An endpoint that does not gate the verdict, by full or base name; may be repeated
+    /// An endpoint that does not decide the verdict, by full or base name; may be repeated
     #[arg(long, value_name = "NAME")]
     advisory: Vec<String>,
-    /// Go on although links are not covered by hooks, or partly: the record says that they were left out on purpose
+    /// Cut even if hooks cover some links only partly or not at all; the record marks those links as left out
     #[arg(long)]
     allow_uncovered: bool,
-    /// Count as failed what is unknown: whether all paths of a link were cut
+    /// Treat a link as failed if it is unknown whether all its paths were cut
     #[arg(long)]
     strict: bool,
     /// Try the cut with frames of the daemon's own, before and while it lasts: active
@@ -324,9 +324,9 @@ pub struct Mark {
 /// `wait`.
 #[derive(Debug, Args)]
 pub struct Wait {
-    /// Which partition; may be left out if only one is unfinished
+    /// The partition; optional if only one is unfinished
     pub name: Option<String>,
-    /// How long to wait at most; the exit code is then 2
+    /// How long to wait at most; exit with 2 if the outcome is not decided by then
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,
 }
@@ -345,13 +345,13 @@ pub struct With {
 /// `measure`.
 #[derive(Debug, Args)]
 pub struct Measure {
-    /// Which links to cut, in the words of `injector partition`
+    /// Which links to cut, written as for `injector partition`
     #[arg(num_args = 1.., value_name = "SHAPE", required_unless_present_any = ["campaign", "resume"])]
     pub shape: Vec<String>,
-    /// Shapes, holds and the rest from a file; options given here go over it
+    /// Read shapes, holds and other settings from a file; options on the command line override it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "hold", "direction", "scope", "loss", "flap", "neighbour"])]
     pub campaign: Option<PathBuf>,
-    /// How long each cut lasts, exact in the kernel
+    /// How long each cut lasts; the kernel ends it
     #[arg(long, value_name = "TIME", default_value = "5s", requires = "shape")]
     pub hold: Span,
     /// How many trials, all cells together
@@ -366,13 +366,13 @@ pub struct Measure {
     /// The run directory
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
-    /// Go on with the campaign in DIR; its settings are there, and what is given beside must agree
+    /// Continue the campaign in DIR with its stored settings; options that contradict them are refused
     #[arg(long)]
     pub resume: bool,
-    /// The share beyond the deadline that passes, as in 0.05 or 5% [default: 0]
+    /// The largest share of trials beyond the deadline that still passes, as in 0.05 or 5% [default: 0]
     #[arg(long, value_name = "SHARE", value_parser = rate)]
     pub max_rate: Option<f64>,
-    /// Stop as soon as Wald's sequential test tells these rates apart, as in p0=0.01,p1=0.05
+    /// Stop as soon as Wald's sequential test can decide between these rates, as in p0=0.01,p1=0.05
     #[arg(long, value_name = "RATES", value_parser = stop_when)]
     pub stop_when: Option<StopWhen>,
     /// What the verdicts take into account.
@@ -387,25 +387,25 @@ pub struct Measure {
     /// Back to back: cut again this long after each heal, whatever the state; records that this closes are censored
     #[arg(long, value_name = "TIME", conflicts_with = "cooldown")]
     pub cycle: Option<Span>,
-    /// Before each cut; if it fails, that trial is not made
+    /// Run a command before each cut; if it fails, that trial is not made
     #[arg(long, value_name = "CMD")]
     pub before_trial: Option<String>,
-    /// After each record
+    /// Run a command after each record
     #[arg(long, value_name = "CMD")]
     pub after_trial: Option<String>,
-    /// As soon as a trial is known not to recover by the deadline
+    /// Run a command as soon as a trial is known not to recover by the deadline
     #[arg(long, value_name = "CMD")]
     pub on_slow: Option<String>,
     /// How long the endpoints may take to be healthy before a trial [default: 60s]
     #[arg(long, value_name = "TIME")]
     pub healthy_timeout: Option<Span>,
-    /// Give up after so many trials in a row that could not be made or proved [default: 3]
+    /// Give up after this many trials in a row that could not be made or proved [default: 3]
     #[arg(long, value_name = "N")]
     pub abort_after: Option<u32>,
     /// What the cuts do to the packets of their links.
     #[command(flatten)]
     pub traffic: TrafficArgs,
-    /// Say nothing but the result
+    /// Print nothing but the result
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -439,7 +439,7 @@ pub struct Compare {
     /// The run directory that is judged
     #[arg(value_name = "B")]
     pub b: PathBuf,
-    /// By how much B's share beyond the deadline may be worse, as in 0.05 or 5% [default: 5%]
+    /// By how much B's share of trials beyond the deadline may be worse, as in 0.05 or 5% [default: 5%]
     #[arg(long, value_name = "SHARE", value_parser = rate)]
     pub margin: Option<f64>,
     /// Write a page with both curves
