@@ -30,7 +30,7 @@ mod hook;
 mod strategy;
 
 use hook::Told;
-pub use strategy::{Blocks, Step, Strategy, When};
+pub use strategy::{Blocks, Step, Strategy};
 
 /// After how many trials the summary is written anew.
 const SUMMARY_EVERY: usize = 10;
@@ -227,24 +227,26 @@ impl Measure {
         let mut strategy = Blocks::new(self.progress.missing(trials), seed, self.settings.cells.len(), cycle);
         let mut failures = 0;
         let mut upcoming = strategy.next();
+        // The upcoming trial of a cycle, begun before the record of the one before it.
         let mut begun: Option<Begun> = None;
         while let Some(step) = upcoming.take() {
             let trial = match begun.take() {
                 Some(trial) => Ok(trial),
                 None => self.begin(step, None, tell).await?,
             };
-            upcoming = strategy.next();
             let failure = match trial {
                 Ok(trial) => {
-                    if let Some(next @ Step { when: When::AfterHeal(pause), .. }) = upcoming {
-                        begun = self.begin(next, Some(trial.cut.ends_at + pause.0), tell).await?.ok();
+                    if let Some(pause) = strategy.cycle() {
+                        upcoming = strategy.next();
+                        if let Some(next) = upcoming {
+                            begun = self.begin(next, Some(trial.cut.ends_at + pause.0), tell).await?.ok();
+                        }
                     }
                     let record = self.finish(&trial, tell).await?;
                     strategy.learn(step, &record);
-                    let index = step.index;
                     (record.outcome == Some(Outcome::HarnessFailed)).then(|| {
                         let reason = record.outcome_reason.as_deref().unwrap_or("for no known reason");
-                        format!("trial {index} failed: {reason}")
+                        format!("trial {} failed: {reason}", step.index)
                     })
                 }
                 Err(reason) => Some(format!("trial {} was not made: {reason}", step.index)),
@@ -261,6 +263,7 @@ impl Measure {
             if self.is_decided() {
                 return Ok(End::Decided);
             }
+            upcoming = upcoming.or_else(|| strategy.next());
             if begun.is_none() && upcoming.is_some() {
                 tokio::time::sleep(self.settings.cool_down.0).await;
             }

@@ -5,15 +5,6 @@ use std::collections::VecDeque;
 use injector_core::api::RecoveryRecord;
 use injector_core::clock::Span;
 
-/// When a step's cut begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
-    /// When the endpoints are healthy, after the cool-down.
-    Healthy,
-    /// This long after the heal before it, whatever the endpoints' state. It closes that one's record.
-    AfterHeal(Span),
-}
-
 /// One trial to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -21,17 +12,23 @@ pub struct Step {
     pub index: u64,
     /// Which of the campaign's cells it cuts.
     pub cell: usize,
-    /// When its cut begins.
-    pub when: When,
 }
 
 /// Decides what a campaign tries next.
 pub trait Strategy {
-    /// The next trial; `None` when the campaign is complete.
+    /// The next trial; `None`, from then on, when the campaign is complete.
     fn next(&mut self) -> Option<Step>;
 
-    /// Takes in the record of a trial.
+    /// Takes in the record of a trial. Unless [`Self::cycle`] says otherwise, the campaign calls this before it asks for
+    /// the next trial.
     fn learn(&mut self, step: Step, record: &RecoveryRecord);
+
+    /// Back to back: each cut begins this long after the heal before it, whatever the endpoints' state, and closes that
+    /// one's record. The campaign then asks for the next trial before the record of the present one is final. `None`: each
+    /// cut waits for the record before it, for the cool-down, and for healthy endpoints.
+    fn cycle(&self) -> Option<Span> {
+        None
+    }
 }
 
 /// The trials that have no record yet, each with a cell that is drawn from the seed and the index alone, so that a
@@ -53,11 +50,14 @@ impl Blocks {
 impl Strategy for Blocks {
     fn next(&mut self) -> Option<Step> {
         let index = self.missing.pop_front()?;
-        let cell = injector_core::campaign::order::cell(self.seed, index, self.cells);
-        Some(Step { index, cell, when: self.cycle.map_or(When::Healthy, When::AfterHeal) })
+        Some(Step { index, cell: injector_core::campaign::order::cell(self.seed, index, self.cells) })
     }
 
     fn learn(&mut self, _: Step, _: &RecoveryRecord) {}
+
+    fn cycle(&self) -> Option<Span> {
+        self.cycle
+    }
 }
 
 #[cfg(test)]
@@ -72,6 +72,5 @@ mod tests {
         };
         let (all, rest) = (steps(&[0, 1, 2, 3, 4, 5]), steps(&[2, 5]));
         assert_eq!(rest, [all[2], all[5]]);
-        assert!(all.iter().all(|step| step.when == When::Healthy));
     }
 }

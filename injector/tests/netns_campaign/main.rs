@@ -260,15 +260,22 @@ fn a_campaign_of_cycles_resumes_after_sigkill() {
     let records = lab.records();
     let trials: BTreeSet<u64> = records.iter().map(|record| record.trial.unwrap()).collect();
     assert_eq!((records.len(), trials), (6, (0..6).collect()));
+    // A cycle cuts whatever the state: on a busy machine a node may not be healthy again when the next cut begins.
+    let is_too_early = |record: &RecoveryRecord| {
+        let reason = record.outcome_reason.as_deref().unwrap_or_default();
+        record.outcome == Some(Outcome::Unknown) && reason.contains("was not healthy before the cut")
+    };
     for record in &records {
         let outcome = record.outcome.unwrap();
         // Killed while cut, the owner's connection broke: that record is nobody's, and was made again.
-        assert!(matches!(outcome, Outcome::Recovered | Outcome::Censored), "{record:?}");
+        let is_usual = matches!(outcome, Outcome::Recovered | Outcome::Censored);
+        assert!(is_usual || is_too_early(record), "{record:?}");
         let hold = record.hold_ns.unwrap();
         // Up to the store of the cut less than a second, by what that store took.
         assert!((SECOND * 9 / 10..SECOND * 11 / 10).contains(&hold), "{hold}");
     }
-    assert_eq!(records.last().unwrap().outcome, Some(Outcome::Recovered));
+    let last = records.last().unwrap();
+    assert!(last.outcome == Some(Outcome::Recovered) || is_too_early(last), "{last:?}");
 }
 
 /// What probing does to the system under test: the nodes of this lab do little else than answer.
