@@ -222,7 +222,7 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
     daemon.apply("before", &isolate("n2", LONG));
     daemon.heal("before");
     // Its start lies behind the lapse and before the daemon's return.
-    let start = StartAt::MonoNs(cut.end_ns + Duration::from_secs(3));
+    let start = StartAt::MonoNs(MonoNs::now() + Duration::from_secs(3));
     daemon.apply("later", &PartitionRequest { at: Some(start), ..isolate("n2", LONG) });
     std::thread::sleep(Duration::from_millis(300));
     daemon.signal(Signal::STOP);
