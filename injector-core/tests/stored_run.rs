@@ -129,7 +129,7 @@ fn the_report_tells_the_strata_apart() {
     assert_eq!(summary.mix.tests.len(), 2, "the isolated peer divides the trials as the cut does");
     let text = injector_core::report::text::report(&run);
     assert!(text.contains("slowest first: isolate n1 7.42 s (8.58 s), isolate n3 975 ms (2.07 s)"), "{text}");
-    assert!(text.contains("Over this mix: 994 ms (7.96 s)"), "{text}");
+    assert!(text.contains("Over this mix: 995 ms (7.96 s)"), "{text}");
     assert!(text.contains("the trials are not alike") && !text.contains("Nothing here speaks"), "{text}");
     assert!(!text.contains("By isolated peer"), "equal tables are printed once: {text}");
 }

@@ -487,6 +487,7 @@ fn host(evidence: &Evidence<'_>, until: MonoNs, horizon: MonoNs) -> HostRecord {
 }
 
 fn seconds(span: Duration) -> Span {
-    // People read milliseconds.
-    Span::millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
+    // People read milliseconds: the nearest one.
+    let nearest = span.saturating_add(Duration::from_micros(500)).as_millis();
+    Span::millis(u64::try_from(nearest).unwrap_or(u64::MAX))
 }

@@ -229,7 +229,8 @@ pub fn notes(run: &Run) -> Vec<String> {
         notes.push(format!(
             "Links do not explain {} of the time to settled at the median of {} trials: so much of it comes after the \
              last link carries again.",
-            percent(after[after.len() / 2]),
+            // The lower of two middle ones, as for the quantiles of the curves.
+            percent(after[(after.len() - 1) / 2]),
             after.len()
         ));
     }
