@@ -341,7 +341,7 @@ pub enum ProbeKind {
         command: Vec<String>,
         /// The user it runs as; `None` is the daemon's.
         user: Option<String>,
-        /// What its environment has beside `PATH` and what tells it of its probe.
+        /// What the command's environment has beside `PATH` and the variables that describe the probe.
         env: BTreeMap<String, Text>,
     },
 }

@@ -4,7 +4,7 @@
 //! in which field and on which line it is, and `deny_unknown_fields` does not work beside it. A struct with such parts is
 //! therefore read by way of a second one that has all fields side by side. [`flat!`] declares both from one list.
 
-/// Declares a struct with parts, the struct by way of which it is read, and the conversion:
+/// Declares a struct with parts, the flat struct that serde reads, and the conversion:
 ///
 /// ```ignore
 /// flat! {

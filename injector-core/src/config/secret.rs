@@ -1,5 +1,5 @@
-//! Texts of probes, and secrets in them: `${env:NAME}` and `${file:/path}` stand for what the daemon's environment or a
-//! file holds. What they stand for is sent, and shown and stored nowhere.
+//! Texts of probes, and secrets in them: `${env:NAME}` and `${file:/path}` name a value in the daemon's environment or in
+//! a file. Probes send the value; nothing shows or stores it.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ enum Source {
     File(PathBuf),
 }
 
-/// A literal is as secret as what stands for one.
+/// A literal is as secret as a value that a text names.
 impl fmt::Debug for Text {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Text({} bytes)", self.written.len())
@@ -74,7 +74,7 @@ impl Text {
         Ok(Self { written: text.to_owned(), parts })
     }
 
-    /// As the config has it: with the sources of secrets, not with what they stand for.
+    /// As the config has it: with the sources of secrets, not with their values.
     pub fn written(&self) -> &str {
         &self.written
     }

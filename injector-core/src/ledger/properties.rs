@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::clock::{Span, WallOffset};
-use crate::model::PeerId;
+use crate::model::{Link, PeerId};
 use crate::plan::{Age, Column};
 
 const LEASE: u64 = 2_000_000_000;

@@ -198,7 +198,7 @@ impl State {
             check: None,
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),
-            counters_before: Vec::new(),
+            lost_before: 0,
             announced: HashSet::new(),
             strangers: Strangers::default(),
             counted: None,
@@ -279,12 +279,12 @@ impl State {
         // A peer that moved while loss was rolled has its hook renewed now.
         let is_rolling = self.cuts().is_rolling;
         self.interfaces.bind(&mut self.kernel, is_rolling);
-        let counters = self.counters().unwrap_or_default();
+        let lost_before = self.lost_stamps();
         let strangers = self.begin_strangers();
         let pressure = Pressures::read();
         let check = self.take_check(generation);
         let experiment = self.experiment(generation);
-        experiment.counters_before = counters;
+        experiment.lost_before = lost_before;
         experiment.pressure = pressure;
         experiment.strangers = strangers;
         experiment.check = check;

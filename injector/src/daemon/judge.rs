@@ -30,7 +30,7 @@ impl State {
         let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
             now.zip(then).and_then(|(now, then)| now.share_since(then))
         };
-        let lost = self.counted_since_cut(partition)(counter::STAMPS_LOST);
+        let lost = life.cut.map_or(0, |_| self.lost_stamps().saturating_sub(experiment.lost_before));
         let mut links = self.link_records(partition, &stamps);
         let mut warnings = experiment.warnings.clone();
         warnings.extend(self.note_strangers(partition, &mut links));
@@ -101,18 +101,6 @@ impl State {
         let source = self.config.peers.iter().find(holds).map_or(PeerId::WORLD, |peer| peer.id);
         let way = [Link { src: source, dst: peer }, Link { src: peer, dst: source }];
         is_cut && way.iter().any(|link| partition.life.links.binary_search(link).is_ok())
-    }
-
-    /// How much a counter of the data plane has grown since a partition's cut.
-    fn counted_since_cut(&self, partition: &Partition) -> impl Fn(u32) -> u64 + use<> {
-        let now = self.counters().unwrap_or_default();
-        let before = partition.experiment.counters_before.clone();
-        let is_cut = partition.life.cut.is_some();
-        move |index| {
-            let at = index as usize;
-            let (now, before) = (now.get(at).copied().unwrap_or(0), before.get(at).copied().unwrap_or(0));
-            if is_cut { now.saturating_sub(before) } else { 0 }
-        }
     }
 
     /// What the programs have stamped for a partition, and why it can't be told if a map can't be read: no stamp

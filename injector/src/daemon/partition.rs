@@ -50,8 +50,8 @@ pub struct Experiment {
     pub samples_from: Vec<u64>,
     /// CPU and I/O pressure at the cut.
     pub pressure: Pressures,
-    /// The data plane's counters at the cut.
-    pub counters_before: Vec<u64>,
+    /// Stamps that were lost before the cut.
+    pub lost_before: u64,
     /// First events that were announced.
     pub announced: HashSet<(String, First)>,
     /// What its links had dropped when that was last counted.
