@@ -1,10 +1,13 @@
-//! Builds the eBPF programs and leaves the object in `$OUT_DIR/injector`, or fails with the remedy.
+//! Builds the eBPF programs and leaves the objects in `$OUT_DIR`, or fails with the remedy.
 
 use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use aya_build::{Package, Toolchain};
+
+/// Set by whoever builds from a source without its history, such as a package's.
+const COMMIT: &str = "INJECTOR_COMMIT";
 
 #[path = "../xtask/src/toolchain.rs"]
 mod toolchain;
@@ -15,6 +18,13 @@ fn main() -> ExitCode {
     }
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=../xtask/src/toolchain.rs");
+    println!("cargo:rerun-if-env-changed={COMMIT}");
+    println!(
+        "cargo:rustc-env=INJECTOR_VERSION={} ({}, abi {})",
+        env!("CARGO_PKG_VERSION"),
+        origin(),
+        injector_common::ABI_VERSION
+    );
     match build() {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
@@ -24,13 +34,51 @@ fn main() -> ExitCode {
     }
 }
 
+/// What installs what is missing: in a checkout, and where there is only this package.
+fn remedy() -> String {
+    format!(
+        "In a checkout, this installs what is missing: cargo xtask setup\nAnywhere else, do this by hand:\n  \
+         rustup toolchain install {} --profile minimal --component rust-src\n  \
+         cargo install bpf-linker --version {} --locked",
+        toolchain::NIGHTLY,
+        toolchain::BPF_LINKER_VERSION
+    )
+}
+
+/// The commit of a release build. A debug build has none: it would be built anew with each commit.
+fn origin() -> String {
+    if let Some(commit) = env::var(COMMIT).ok().filter(|commit| !commit.is_empty()) {
+        return format!("commit {commit}");
+    }
+    if env::var("PROFILE").as_deref() != Ok("release") {
+        return "debug build".to_owned();
+    }
+    // The log of HEAD grows with each commit and each checkout.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo:rerun-if-changed={log}");
+    }
+    match git(&["rev-parse", "--short=12", "HEAD"]) {
+        Some(commit) if git(&["status", "--porcelain", "--untracked-files=no"]).is_none() => {
+            format!("commit {commit}")
+        }
+        Some(commit) => format!("commit {commit}, changed"),
+        None => "commit unknown".to_owned(),
+    }
+}
+
+/// What git says, if it says anything.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = std::process::Command::new("git").args(arguments).output().ok()?;
+    let said = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !said.is_empty()).then_some(said)
+}
+
 fn build() -> Result<(), String> {
     // aya-build can be told to skip, and would leave nothing to embed.
     if env::var_os("AYA_BUILD_SKIP").is_some() {
         return Err("AYA_BUILD_SKIP is set; unset it: there is no injector without them".into());
     }
-    let found = toolchain::find()
-        .map_err(|missing| format!("{missing}.\nThis installs what is missing: cargo xtask setup"))?;
+    let found = toolchain::find().map_err(|missing| format!("{missing}.\n{}", remedy()))?;
 
     let path = env::var_os("PATH").unwrap_or_default();
     let path = env::join_paths([found.linker_dir].into_iter().chain(env::split_paths(&path)))
@@ -50,9 +98,12 @@ fn build() -> Result<(), String> {
     aya_build::build_ebpf([package], Toolchain::Custom(&found.name))
         .map_err(|error| format!("{error:#} (toolchain `{}`)", found.name))?;
 
-    let object = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?).join("injector");
-    match object.metadata() {
-        Ok(object) if object.len() > 0 => Ok(()),
-        _ => Err(format!("{} is missing or empty after the build", object.display())),
+    let folder = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    for object in ["injector", "injector-local"].map(|name| folder.join(name)) {
+        match object.metadata() {
+            Ok(object) if object.len() > 0 => {}
+            _ => return Err(format!("{} is missing or empty after the build", object.display())),
+        }
     }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, header};
 use hyper_util::rt::TokioIo;
@@ -23,9 +24,6 @@ use injector_core::api::{
 use injector_core::clock::Span;
 
 use crate::transport::{self, Address, Carrier};
-
-/// The socket of a daemon whose config names no other.
-pub const DEFAULT_SOCKET: &str = "/run/injector/injector.sock";
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +45,9 @@ pub enum ClientError {
         /// The socket or host.
         at: String,
     },
+    /// This user may use the socket, but not for this.
+    #[error(transparent)]
+    Refused(Problem),
     /// The connection ended before the answer.
     #[error("the connection to the daemon at {at} broke: {why}; look at `injector status`")]
     Broken {
@@ -244,26 +245,18 @@ impl Client {
         if self.line.sender.ready().await.is_err() && self.may_reopen() {
             self.line = Line::open(&self.address).await?;
         }
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "injector")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| ClientError::Protocol { call: path.to_owned(), why: error.to_string() })?;
-        let mut sent = match self.line.sender.try_send_request(request).await {
+        let sent = match self.line.sender.try_send_request(request(&method, path, &body)?).await {
             Ok(response) => return Ok(response),
             Err(sent) => sent,
         };
-        // Closed in the moment between: what was not sent can't take effect twice.
-        if let Some(request) = sent.take_message().filter(|_| self.may_reopen()) {
-            self.line = Line::open(&self.address).await?;
-            return match self.line.sender.send_request(request).await {
-                Ok(response) => Ok(response),
-                Err(error) => Err(self.broken(&error).await),
-            };
+        if !(was_never_sent(&sent) && self.may_reopen()) {
+            return Err(self.broken(sent.error()).await);
         }
-        Err(self.broken(sent.error()).await)
+        self.line = Line::open(&self.address).await?;
+        match self.line.sender.send_request(request(&method, path, &body)?).await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(self.broken(&error).await),
+        }
     }
 
     /// The daemon closes idle connections. One that owns a partition is never idle to it; if that one is closed, the
@@ -279,9 +272,7 @@ impl Client {
             Err(error) => return self.broken(&error).await,
         };
         match serde_json::from_slice::<Problem>(&bytes) {
-            Ok(problem) if problem.code == Code::NotPermitted => {
-                ClientError::NotPermitted { at: self.address.to_string() }
-            }
+            Ok(problem) if problem.code == Code::NotPermitted => ClientError::Refused(problem),
             Ok(problem) => ClientError::Problem(problem),
             Err(_) => ClientError::Protocol { call: call.to_owned(), why: format!("status {status}") },
         }
@@ -320,6 +311,25 @@ impl Line {
         });
         Ok(Self { sender, driver, carrier })
     }
+}
+
+fn request(method: &Method, path: &str, body: &Bytes) -> Result<Request<Full<Bytes>>, ClientError> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "injector")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body.clone()))
+        .map_err(|error| ClientError::Protocol { call: path.to_owned(), why: error.to_string() })
+}
+
+/// Whether a request met a connection that the daemon had closed before: it can't have taken effect, and may be sent again.
+/// Either it was not written at all, or the write found nobody: a Unix socket takes no byte for an end that is closed.
+fn was_never_sent(sent: &TrySendError<Request<Full<Bytes>>>) -> bool {
+    let is_broken_pipe = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    sent.message().is_some() || std::error::Error::source(sent.error()).is_some_and(is_broken_pipe)
 }
 
 fn reason(error: &hyper::Error) -> String {
@@ -364,6 +374,51 @@ impl Events {
                 }
                 Err(error) => return Some(Err(self.client.broken(&error).await)),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by it")]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Answers one request on a connection, and closes it when it is asked to.
+    fn answer_once(listener: &UnixListener, close: &mpsc::Receiver<()>) {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = [0; 1024];
+        assert_ne!(stream.read(&mut head).unwrap(), 0);
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n[]").unwrap();
+        close.recv().unwrap();
+    }
+
+    #[test]
+    fn a_connection_that_was_closed_while_nobody_looked_is_opened_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let (close, asked) = mpsc::channel();
+        let (closed, is_closed) = mpsc::channel();
+        std::thread::spawn(move || {
+            for _ in 0..2 {
+                answer_once(&listener, &asked);
+                closed.send(()).unwrap();
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut client = runtime.block_on(Client::connect(&path)).unwrap();
+        for _ in 0..2 {
+            let sent = client.send(Method::GET, "/v1/partitions", Bytes::new());
+            // The whole answer is read, so that the connection could be used again.
+            let answer = runtime.block_on(async { sent.await.unwrap().into_body().collect().await.unwrap() });
+            assert_eq!(answer.to_bytes(), "[]");
+            // Outside the runtime: the client can't see it happen.
+            close.send(()).unwrap();
+            is_closed.recv().unwrap();
         }
     }
 }

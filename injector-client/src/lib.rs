@@ -1,13 +1,17 @@
 //! The client of the partition injector's daemon, for test suites and for the command line: typed calls over the
 //! daemon's socket or ssh, and campaigns of many trials.
 //!
+//! [`test`] has guards that heal when they are dropped.
+//!
 //! A partition whose owner is the connection lives as long as the [`Client`] that applied it.
 
 pub mod campaign;
 mod client;
 pub mod process_group;
+pub mod test;
 mod transport;
 pub mod trial;
 
-pub use client::{Client, ClientError, DEFAULT_SOCKET};
-pub use transport::{Address, SshHost, SshHostError};
+pub use client::{Client, ClientError};
+pub use injector_core::{api, clock, model};
+pub use transport::{Address, AddressError, DEFAULT_SOCKET, SshHost, SshHostError};

@@ -5,7 +5,7 @@ use std::process::ExitStatus;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdout, Command};
 
 /// A running command and everything it started in its process group; killed together if this is dropped before the
 /// command has ended.
@@ -21,6 +21,11 @@ impl Group {
         let child = command.process_group(0).kill_on_drop(true).spawn()?;
         let leader = child.id().map(|id| Pid::from_raw(id.cast_signed()));
         Ok(Self { child, leader })
+    }
+
+    /// What the command prints, if it was piped.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
     }
 
     /// Waits for the command's end. What it leaves running is its own affair.

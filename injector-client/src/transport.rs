@@ -12,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+/// The socket of a daemon whose config names no other.
+pub const DEFAULT_SOCKET: &str = "/run/injector/injector.sock";
+
 /// Where the daemon is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -24,6 +27,26 @@ pub enum Address {
         /// The socket there; `None` is the usual one.
         socket: Option<PathBuf>,
     },
+}
+
+/// Why the environment names no daemon.
+#[derive(Debug, thiserror::Error)]
+#[error("INJECTOR_HOST: {0}")]
+pub struct AddressError(#[from] SshHostError);
+
+impl Address {
+    /// The daemon that `INJECTOR_HOST` (by ssh) or `INJECTOR_SOCKET` names; without either the usual socket here.
+    ///
+    /// # Errors
+    /// `INJECTOR_HOST` is not a host.
+    pub fn from_environment() -> Result<Self, AddressError> {
+        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let socket = variable("INJECTOR_SOCKET").map(PathBuf::from);
+        match variable("INJECTOR_HOST") {
+            Some(host) => Ok(Self::Ssh { host: host.to_string_lossy().parse()?, socket }),
+            None => Ok(Self::Socket(socket.unwrap_or_else(|| PathBuf::from(DEFAULT_SOCKET)))),
+        }
+    }
 }
 
 impl fmt::Display for Address {

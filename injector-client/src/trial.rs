@@ -9,6 +9,7 @@ use injector_core::api::{
 };
 use injector_core::campaign::is_named;
 use injector_core::clock::{MonoNs, Span};
+use injector_core::measure;
 
 use crate::{Address, Client, ClientError};
 
@@ -172,6 +173,16 @@ impl Runner {
         let cut_at = view.effective.map(|cut| cut.end_ns);
         let ends_at = view.ends_at_ns.or(cut_at.map(|at| at + hold.0)).unwrap_or_default();
         Ok(Cut { name, generation: view.generation, ends_at, view, limit })
+    }
+
+    /// The record of a trial in which nothing was cut, because a role of its shape could not be resolved.
+    pub async fn unresolved(
+        &mut self,
+        name: String,
+        request: &PartitionRequest,
+        reason: String,
+    ) -> Result<RecoveryRecord, TrialError> {
+        Ok(measure::unresolved(&self.status().await?, name, request, reason))
     }
 
     /// Waits until more is known of a cut than before; `is_slow_known` after [`Pending::Slow`] was answered.

@@ -4,34 +4,49 @@
 //! either end of a link, took nearly half of a verdict's time. The loader lays the table out once, with the seed that leaves
 //! every address within [`PROBES`] entries of its home.
 
-use crate::key::Address;
+use crate::key::{Address, halves};
 
 /// How many entries a look-up visits at most.
 pub const PROBES: u32 = 8;
 
-/// One entry of the table.
-#[repr(C)]
+/// One entry of the table, aligned so that BPF reads the halves of its address in one load each.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// The address.
     pub address: Address,
     /// Its peer, 0 where there is none.
     pub peer: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl Entry {
+    /// An address and its peer.
+    pub const fn new(address: Address, peer: u32) -> Self {
+        Self { address, peer, pad: 0 }
+    }
 }
 
 /// Where an address is at home; the table takes this modulo its size, a power of two.
+///
+/// Its halves are multiplied side by side: the two look-ups of a verdict are what it waits for longest, and one product
+/// after the other took 2 ns more.
 #[inline(always)]
 pub const fn home(address: &Address, seed: u32) -> u32 {
-    let high = (address[0] as u64) << 32 | address[1] as u64;
-    let low = (address[2] as u64) << 32 | address[3] as u64;
-    mixed(mixed(mixed(high ^ seed as u64) ^ low)) as u32
+    let [high, low] = halves(address);
+    let both =
+        (low ^ seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ high.wrapping_mul(0xd6e8_feb8_6659_fd93);
+    // Each bit reaches those above it by a product, and those below it by the shift; the upper half of the second
+    // product depends on all.
+    ((both ^ both >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }
 
-/// Each bit reaches the half above it by the product, and the half below by the shift.
+/// Whether two addresses are one.
 #[inline(always)]
-const fn mixed(bits: u64) -> u64 {
-    let bits = bits.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    bits ^ bits >> 32
+const fn is_same(one: &Address, other: &Address) -> bool {
+    let ([a, b], [c, d]) = (halves(one), halves(other));
+    (a ^ c) | (b ^ d) == 0
 }
 
 /// The peer of an address, 0 if it has none; `entry` answers the entry at a place modulo the table's size.
@@ -41,7 +56,7 @@ pub fn find<'a>(address: &Address, seed: u32, entry: impl Fn(u32) -> Option<&'a 
     for step in 0..PROBES {
         let Some(found) = entry(home.wrapping_add(step)) else { return 0 };
         // An entry without a peer ends the search: nothing was ever put beyond it.
-        if found.peer == 0 || found.address == *address {
+        if found.peer == 0 || is_same(&found.address, address) {
             return found.peer;
         }
     }
@@ -57,14 +72,14 @@ pub fn place<'a>(address: &Address, seed: u32, entry: impl Fn(u32) -> Option<&'a
         if found.peer == 0 {
             return None;
         }
-        if found.address == *address {
+        if is_same(&found.address, address) {
             return Some(home.wrapping_add(step));
         }
     }
     None
 }
 
-const _: () = assert!(size_of::<Entry>() == 20);
+const _: () = assert!(size_of::<Entry>() == 24);
 
 #[cfg(feature = "user")]
 mod pod {

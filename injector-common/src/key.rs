@@ -6,6 +6,13 @@
 /// verdict's time.
 pub type Address = [u32; 4];
 
+/// The halves of an address as they lie in the memory of a little-endian machine. Where the address is aligned to eight
+/// bytes, each is one load.
+#[inline(always)]
+pub const fn halves(address: &Address) -> [u64; 2] {
+    [(address[1] as u64) << 32 | address[0] as u64, (address[3] as u64) << 32 | address[2] as u64]
+}
+
 /// The bytes before an IPv4 address in its mapped form.
 const MAPPED: [u32; 3] = [0, 0, 0xffff_u32.to_be()];
 
@@ -212,6 +219,16 @@ pub struct RollKey {
     pub interface: u32,
 }
 
+/// An interface for programs that are on many: its index is its own within its namespace alone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DeviceKey {
+    /// The namespace, by the number that its programs have for it.
+    pub space: u32,
+    /// The interface's index there.
+    pub index: u32,
+}
+
 /// One endpoint as seen by one partition, in the map of first responses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -252,6 +269,35 @@ pub struct StreamKey {
     pub stream: u32,
 }
 
+/// A port of a peer on this machine, as the config has it; zero for the address or the port is any.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenKey {
+    /// The address.
+    pub address: Address,
+    /// The namespace, by the number that the programs have for it.
+    pub space: u16,
+    /// The port.
+    pub port: u16,
+}
+
+/// A port that a socket on this machine has, or had; zero for the address is any.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortKey {
+    /// The address.
+    pub address: Address,
+    /// The namespace, by the number that the programs have for it.
+    pub space: u16,
+    /// The port.
+    pub port: u16,
+    /// The IP protocol.
+    pub protocol: u32,
+}
+
+const _: () = assert!(size_of::<ListenKey>() == 20);
+const _: () = assert!(size_of::<PortKey>() == 24);
+const _: () = assert!(size_of::<DeviceKey>() == 8);
 const _: () = assert!(size_of::<Port>() == 24);
 const _: () = assert!(size_of::<Learned>() == 16);
 const _: () = assert!(size_of::<MacOwner>() == 8);
@@ -279,6 +325,12 @@ mod pod {
     unsafe impl aya::Pod for super::StrangerKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::RollKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::DeviceKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::ListenKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::PortKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::ResponseKey {}
     // SAFETY: as above.

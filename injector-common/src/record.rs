@@ -102,9 +102,15 @@ pub struct Lease {
     pub pid_namespace: u64,
 }
 
+/// The size of what a verdict knows of its packet (the map `SCENE`), in 8-byte words. User space reads one of them.
+pub const VERDICT_CONTEXT_WORDS: usize = 18;
+/// Which of these words counts the packets judged.
+pub const JUDGED_AT: usize = 0;
+
 /// Indices of the per-CPU counters.
 pub mod counter {
-    /// Packets judged while a slot was live or watched.
+    /// Packets judged while a slot was live or watched. The programs keep it in `SCENE`: see
+    /// [`JUDGED_AT`](super::JUDGED_AT).
     pub const JUDGED: u32 = 0;
     /// Packets dropped.
     pub const DROPPED: u32 = 1;
@@ -141,7 +147,7 @@ pub mod counter {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wakeup {
-    /// The slot, [`Wakeup::LEASE`] or [`Wakeup::TAKEN_OVER`].
+    /// The slot, [`Wakeup::LEASE`], [`Wakeup::TAKEN_OVER`] or [`Wakeup::BOUND`].
     pub slot: u32,
     /// Its generation.
     pub generation: u32,
@@ -152,6 +158,9 @@ impl Wakeup {
     pub const LEASE: u32 = u32::MAX;
     /// The slot number of the wake-up that comes when a peer is seen to hold an address that the config lists for another.
     pub const TAKEN_OVER: u32 = u32::MAX - 1;
+    /// The slot number of the wake-up that comes when a process has bound a port of a peer on this machine; the generation
+    /// is the process.
+    pub const BOUND: u32 = u32::MAX - 2;
 }
 
 /// Clock and random number of a test run (see [`crate::feature::TEST`]).

@@ -21,7 +21,7 @@ pub use outage::{ClusterOutage, FailOver, Outage};
 pub use problem::{Code, Problem};
 pub use record::{
     Bypassed, EndpointRecord, HostRecord, InForce, LinkRecord, OLDEST_RECORD_SCHEMA, Outcome, Phases,
-    RECORD_SCHEMA, RecoveryRecord, ShapePair, TcpState, Uncovered,
+    RECORD_SCHEMA, RecoveryRecord, ShapePair, TcpState, Uncovered, role_suffix, role_words,
 };
 pub use request::{Owner, PartitionRequest, StartAt, Trial};
 pub use verdict_options::VerdictOptions;

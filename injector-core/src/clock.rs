@@ -177,9 +177,21 @@ impl FromStr for Span {
     }
 }
 
+/// Seconds in a day.
+const DAY: u64 = 24 * 60 * 60;
+
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", humantime::format_duration(self.0))
+        // Months and years have no fixed length: days are the longest unit that says how long it is.
+        let days = self.0.as_secs() / DAY;
+        let rest = Duration::new(self.0.as_secs() % DAY, self.0.subsec_nanos());
+        match (days, rest.is_zero()) {
+            (0, _) => write!(f, "{}", humantime::format_duration(rest)),
+            (1, true) => f.write_str("1day"),
+            (1, false) => write!(f, "1day {}", humantime::format_duration(rest)),
+            (_, true) => write!(f, "{days}days"),
+            (_, false) => write!(f, "{days}days {}", humantime::format_duration(rest)),
+        }
     }
 }
 
@@ -211,7 +223,13 @@ mod tests {
 
     #[test]
     fn spans_are_written_as_people_write_them() {
-        for (text, expected) in [("250ms", 250), ("5s", 5_000), ("1m 30s", 90_000)] {
+        for (text, expected) in [
+            ("250ms", 250),
+            ("5s", 5_000),
+            ("1m 30s", 90_000),
+            ("1day 1s", 86_401_000),
+            ("31days", 2_678_400_000),
+        ] {
             let span: Span = text.parse().unwrap();
             assert_eq!(span, Span::millis(expected));
             assert_eq!(span.to_string(), text);

@@ -1,23 +1,38 @@
-//! `lab.yaml`: from text to a validated [`Config`].
+//! `lab.yaml`: the validated [`Config`], and how it comes from text.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 
-use http::header::HeaderValue;
 use ipnet::IpNet;
 
 use crate::clock::Span;
-use crate::model::{Connection, PeerId, PeerNames, Ready, Scope, Shape};
+use crate::model::{PeerId, PeerNames, ProbeOptions, Ready, Scope, Shape};
 
 mod error;
+mod load;
+mod local;
+mod netns;
 mod place;
+mod probe;
 mod read;
+mod role;
+pub mod schema;
 mod secret;
 pub mod text;
 mod validate;
 
+use self::secret::Sent;
+
 pub use error::{ConfigError, ConfigErrors, SHOWN};
+pub(crate) use load::{place_of, unread};
+pub use local::{Listen, LocalBy, LocalPeer};
+pub use netns::Netns;
+pub use probe::{
+    Exchange, Family, Hosts, HttpExpect, HttpRequest, Identity, JsonError, JsonValue, PemFile, Status,
+    Statuses, Target, Tls, Trust, host_name, host_of,
+};
+pub use role::{AskedPeer, RoleAnswer, RoleKind, RoleMeaning, RoleRequest, RoleSource};
 pub use secret::{Text, digest};
 
 /// The longest deadline and observation: every probe until then is kept in memory.
@@ -48,6 +63,8 @@ pub struct Config {
     pub max_for: Span,
     /// Named shapes.
     pub presets: BTreeMap<String, Shape>,
+    /// Who has a role, by the role's name.
+    pub roles: BTreeMap<String, RoleSource>,
     /// The peers whose links this daemon cuts, sorted; `None` is all of them. A link with neither end here is left to
     /// the daemons of other hosts.
     pub here: Option<Vec<PeerId>>,
@@ -66,79 +83,20 @@ impl Config {
         self.peers.get(usize::from(id.0).checked_sub(1)?)
     }
 
-    /// Reads and validates a config file; every fault is reported at once.
-    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
-        let path = path.as_ref();
-        let file = path.display().to_string();
-        match text::read(path) {
-            Ok(text) => Self::parse(&text, &file),
-            Err(error) => Err(unread(&file, "the config", &error)),
-        }
+    /// The peers on this machine.
+    pub fn local_peers(&self) -> impl Iterator<Item = (PeerId, &LocalPeer)> {
+        self.peers.iter().filter_map(|peer| Some((peer.id, peer.local.as_ref()?)))
     }
 
-    /// Takes the secrets of probes from where they are; `file` is what errors call the config.
-    ///
-    /// # Errors
-    /// Every source that gives none.
-    pub fn fetch_secrets(&mut self, file: &str) -> Result<(), ConfigErrors> {
-        let mut errors = Vec::new();
-        for endpoint in &mut self.endpoints {
-            for (at, text) in endpoint.probe.kind.texts() {
-                let what = text.fetch().err().or_else(|| {
-                    let is_bad =
-                        at == Sent::Header && HeaderValue::from_str(&text.fill(str::to_owned)).is_err();
-                    is_bad.then(|| "a secret can't be in a header: it has control characters".to_owned())
-                });
-                errors.extend(what.map(|what| {
-                    let path = format!("endpoints: {}", endpoint.name);
-                    let remedy = "set it before the start, or name another source".to_owned();
-                    read::error_at(file, None, &path, what, remedy)
-                }));
-            }
-        }
-        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
+    /// The network namespaces of peers on this machine.
+    pub fn local_spaces(&self) -> BTreeSet<Option<Netns>> {
+        self.local_peers().map(|(_, local)| local.netns.clone()).collect()
     }
 
-    /// Validates a config's text; `file` is what errors call it.
-    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigErrors> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let tree: read::Tree =
-            serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, text, file)]))?;
-        let places = place::Places::of(text).map_err(|error| {
-            let what = format!("this is not YAML ({})", error.info());
-            let place = place::Place::from(*error.marker());
-            ConfigErrors(vec![read::error_at(file, Some(place), "", what, SYNTAX_REMEDY.to_owned())])
-        })?;
-        let report = read::Report::new(file, places);
-        report.duplicates();
-        let config = validate::config(&read::Node::root(&tree.0, &report));
-        match config {
-            Some(config) if report.count() == 0 => Ok(config),
-            _ => Err(report.into_errors()),
-        }
+    /// Whose address it is; see [`owner`].
+    pub fn owner(&self, address: IpAddr) -> Option<PeerId> {
+        owner(&self.peers, address)
     }
-}
-
-const SYNTAX_REMEDY: &str =
-    "mend the syntax at this place: check indentation, quotes and brackets, and leave out tags";
-
-/// A file that gave no text, as a fault.
-pub(crate) fn unread(file: &str, what: &str, error: &text::TextError) -> ConfigErrors {
-    let what = format!("{what} {error}");
-    ConfigErrors(vec![read::error_at(file, error.place(), "", what, error.remedy().to_owned())])
-}
-
-/// Line and column of the value at `path`, or of the key that ends it.
-pub(crate) fn place_of(text: &str, path: &str) -> Option<(usize, usize)> {
-    let places = place::Places::of(text).ok()?;
-    places.values_then_key(path).map(|place| (place.line, place.column))
-}
-
-fn not_yaml(error: &serde_yaml::Error, text: &str, file: &str) -> ConfigError {
-    let place =
-        error.location().map(|at| place::Place { line: at.line().max(1), column: at.column().max(1) });
-    let place = place.or_else(|| place::second_document(text)).unwrap_or(place::START);
-    read::error_at(file, Some(place), "", format!("this is not YAML ({error})"), SYNTAX_REMEDY.to_owned())
 }
 
 /// The API's socket.
@@ -150,6 +108,19 @@ pub struct Socket {
     pub group: String,
     /// Its mode, such as 0o660.
     pub mode: u32,
+    /// The group whose members may read, and change nothing.
+    pub readers: Option<String>,
+}
+
+/// Whose address it is: exact first, then the longest prefix, as the programs look it up.
+pub fn owner(peers: &[Peer], address: IpAddr) -> Option<PeerId> {
+    let exact = peers.iter().find(|peer| peer.addresses.contains(&address));
+    let by_prefix = || {
+        let all = peers.iter().flat_map(|peer| peer.prefixes.iter().map(move |prefix| (peer, prefix)));
+        let holding = all.filter(|(_, prefix)| prefix.contains(&address));
+        holding.max_by_key(|(_, prefix)| prefix.prefix_len()).map(|(peer, _)| peer)
+    };
+    exact.or_else(by_prefix).map(|peer| peer.id)
 }
 
 /// A peer's identity on the wire.
@@ -169,6 +140,15 @@ pub struct Peer {
     pub tap: Option<Device>,
     /// Whether it passes on what others send, so that its port and its MAC address do not say whose a packet is.
     pub forwards: bool,
+    /// What its sockets are known by, if it is made of processes on this machine: then it has none of the above.
+    pub local: Option<LocalPeer>,
+}
+
+impl Peer {
+    /// Where its endpoints are: its first single address.
+    pub fn service_address(&self) -> Option<IpAddr> {
+        self.addresses.first().copied().or_else(|| self.local.as_ref().map(LocalPeer::address))
+    }
 }
 
 /// A device by its name.
@@ -214,38 +194,6 @@ impl Interface {
     }
 }
 
-/// A network namespace as the config names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Netns {
-    /// A name under `/run/netns`.
-    Name(String),
-    /// A path to a namespace file.
-    Path(PathBuf),
-    /// The namespace of a process.
-    Pid(u32),
-}
-
-impl Netns {
-    /// The namespace file.
-    pub fn path(&self) -> PathBuf {
-        match self {
-            Self::Name(name) => PathBuf::from("/run/netns").join(name),
-            Self::Path(path) => path.clone(),
-            Self::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
-        }
-    }
-}
-
-impl std::fmt::Display for Netns {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Path(path) => write!(f, "{}", path.display()),
-            Self::Pid(pid) => write!(f, "pid {pid}"),
-        }
-    }
-}
-
 /// Which hook to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Hook {
@@ -258,6 +206,8 @@ pub enum Hook {
     Clsact,
     /// XDP ingress, native or generic, and TC egress.
     Xdp,
+    /// TC egress of a loopback device, for peers on this machine. `interfaces:` can't name it.
+    Local,
 }
 
 /// Whether an endpoint gates the verdict.
@@ -278,8 +228,10 @@ pub struct Endpoint {
     pub base: String,
     /// The peer it runs on.
     pub peer: Option<PeerId>,
-    /// The peer's first single address, if it has a peer.
+    /// The peer's first single address (of [`Self::family`]), if it has a peer.
     pub address: Option<IpAddr>,
+    /// The addresses that are wanted, where there are several.
+    pub family: Option<Family>,
     /// Its role.
     pub role: Role,
     /// Its stimulus.
@@ -288,52 +240,86 @@ pub struct Endpoint {
     pub wire: Option<Wire>,
     /// Where the probe starts from; `None` is the daemon's own namespace.
     pub netns: Option<Netns>,
+    /// What its host name was resolved to; empty before that, and without one.
+    pub hosts: Hosts,
 }
+
+impl Endpoint {
+    /// The host name that its probes connect to; at most one.
+    pub fn host_names(&self, names: &PeerNames) -> BTreeSet<String> {
+        let Some(authority) = self.authority() else { return BTreeSet::new() };
+        probe::host_names(authority, [(self.peer.map_or("", |peer| names.name(peer)), self.address)])
+    }
+
+    /// Host and port that its probes connect to, as the config has them; `None` for commands and Unix sockets.
+    fn authority(&self) -> Option<&str> {
+        match &self.probe.kind {
+            ProbeKind::Http { request, .. } if request.unix.is_none() => Some(request.authority()),
+            ProbeKind::Grpc { target: Target::Host(host), .. }
+            | ProbeKind::Tcp { target: Target::Host(host), .. } => Some(host),
+            _ => None,
+        }
+    }
+
+    /// The address that its packets go to: what the config says, or what a host name was resolved to; `None` for commands
+    /// and Unix sockets. `peer` is its peer's name.
+    pub fn destination(&self, peer: Option<&str>) -> Option<IpAddr> {
+        let filled =
+            probe::fill(self.authority()?, peer.unwrap_or_default(), self.address.unwrap_or(NOWHERE));
+        self.address_of(host_of(&filled)).filter(|address| *address != NOWHERE)
+    }
+
+    /// The address of a filled target's host, without brackets; `None` if it is a name that was not resolved.
+    fn address_of(&self, host: &str) -> Option<IpAddr> {
+        match host {
+            "localhost" if self.family == Some(Family::Ipv6) => Some(Ipv6Addr::LOCALHOST.into()),
+            "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+            host => self.hosts.get(host).copied().or_else(|| host.parse().ok()),
+        }
+    }
+}
+
+/// Stands for an address that is not there.
+const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A probe's settings; `{seq}`, `{peer}` and `{address}` are filled in at run time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// What is sent and expected.
     pub kind: ProbeKind,
-    /// The fixed schedule.
-    pub interval: Span,
-    /// When a probe has failed.
-    pub timeout: Span,
-    /// Whether each probe makes its own connection.
-    pub connection: Connection,
+    /// Schedule, timeout and connections.
+    pub options: ProbeOptions,
 }
 
 /// What is sent and expected.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ProbeKind {
-    /// An HTTP/1.1 request.
+    /// An HTTP/1.1 request, over TLS where the URL says `https`.
     Http {
-        /// `http://{address}:8080/health`.
-        url: Text,
-        /// GET, POST, …
-        method: String,
-        /// Request headers.
-        headers: BTreeMap<String, Text>,
-        /// The request's body.
-        body: Option<Text>,
-        /// The status of a success; `None` is any 2xx.
-        status: Option<u16>,
-        /// A text that a success's body contains.
-        body_contains: Option<Text>,
+        /// What is sent.
+        request: HttpRequest,
+        /// Which answers are successes.
+        expect: HttpExpect,
     },
-    /// A unary gRPC call over cleartext HTTP/2.
+    /// A unary gRPC call over HTTP/2.
     Grpc {
         /// `{address}:5122`.
-        target: String,
+        target: Target,
+        /// `None` is cleartext.
+        tls: Option<Tls>,
         /// `package.Service/Method`.
         method: String,
         /// The request message, protobuf bytes.
         message: Vec<u8>,
     },
-    /// A TCP connect.
+    /// A TCP connect, and what follows it.
     Tcp {
         /// `{address}:8080`.
-        target: String,
+        target: Target,
+        /// `None` is cleartext.
+        tls: Option<Tls>,
+        /// `None`: being connected is a success.
+        exchange: Option<Exchange>,
     },
     /// A command; exit code 0 is a success.
     Exec {
@@ -346,24 +332,19 @@ pub enum ProbeKind {
     },
 }
 
-/// Where a text goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sent {
-    Header,
-    Elsewhere,
-}
-
 impl ProbeKind {
     /// Every text that may have secrets in it.
     fn texts(&mut self) -> Vec<(Sent, &mut Text)> {
         match self {
-            Self::Http { url, headers, body, body_contains, .. } => {
-                let rest = [Some(url), body.as_mut(), body_contains.as_mut()].into_iter().flatten();
-                let rest = rest.map(|text| (Sent::Elsewhere, text));
-                headers.values_mut().map(|text| (Sent::Header, text)).chain(rest).collect()
+            Self::Http { request, expect } => {
+                let contains = expect.body_contains.as_mut().map(|text| (Sent::Elsewhere, text));
+                request.texts().chain(contains).collect()
+            }
+            Self::Tcp { exchange: Some(Exchange { send, expect }), .. } => {
+                vec![(Sent::Elsewhere, send), (Sent::Elsewhere, expect)]
             }
             Self::Exec { env, .. } => env.values_mut().map(|text| (Sent::Elsewhere, text)).collect(),
-            Self::Grpc { .. } | Self::Tcp { .. } => Vec::new(),
+            Self::Grpc { .. } | Self::Tcp { exchange: None, .. } => Vec::new(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Figures as people read them; what is missing is a dash.
 
+use std::fmt::Display;
+
 use crate::api::Outcome;
 
 /// What stands for a missing figure.
@@ -24,6 +26,12 @@ pub fn maybe_time(ns: Option<u64>) -> String {
     ns.map_or_else(|| MISSING.to_owned(), time)
 }
 
+/// A count and what is counted, whose plural takes an s: `1 peer`, `2 peers`.
+pub fn counted<N: Copy + Display + PartialEq + From<u8>>(count: N, noun: &str) -> String {
+    let plural = if count == N::from(1) { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
 /// An interval of times; an end that is not reached is a dash.
 pub fn times([low, high]: [Option<u64>; 2]) -> String {
     if low.is_none() && high.is_none() {
@@ -40,7 +48,7 @@ pub fn times([low, high]: [Option<u64>; 2]) -> String {
 pub fn deadline(ns: Option<u64>) -> String {
     ns.map_or_else(
         || MISSING.to_owned(),
-        |ns| humantime::format_duration(std::time::Duration::from_nanos(ns)).to_string(),
+        |ns| crate::clock::Span(std::time::Duration::from_nanos(ns)).to_string(),
     )
 }
 

@@ -4,6 +4,7 @@
 //! Nothing here opens a socket, runs a task or loads a program: this crate builds and is tested on any machine with
 //! stable Rust. Files are read and written in `config`, `run` and `report` alone.
 
+pub mod answer;
 pub mod api;
 pub mod campaign;
 pub mod clock;
@@ -14,10 +15,13 @@ pub mod identity;
 pub mod ledger;
 pub mod measure;
 pub mod model;
+pub mod object;
 pub mod plan;
 pub mod report;
+pub mod roles;
 pub mod run;
 pub mod sample;
 pub mod stats;
 pub mod timeline;
 pub mod topology;
+pub mod watch;

@@ -13,17 +13,19 @@ mod scope;
 pub mod seed;
 mod selector;
 mod shape;
+mod shape_json;
 mod traffic;
 
 pub use direction::{Direction, DirectionError};
 pub use names::{PeerName, PeerNames, natural};
-pub use probe::{Connection, EndpointProbe, ProbeRules};
+pub use probe::{Connection, EndpointProbe, ProbeOptions, ProbeRules};
 pub use ready::Ready;
 pub use scope::{PortSide, Protocol, Scope, ScopeError};
-pub use selector::Selector;
-pub use shape::{Bridge, NamedLink, Nothing, Shape};
+pub use selector::{ROLE_SIGN, Selector};
+pub use shape::{Bridge, Draw, DrawGroups, DrawPeers, NamedLink, Nothing, Shape};
+pub use shape_json::read as read_grudge;
 pub use traffic::Traffic;
-pub(crate) use traffic::{all_packets, traffic_fields};
+pub(crate) use traffic::{all_packets, traffic_fields, whole_traffic};
 
 /// The reserved name of everyone who is not a configured peer.
 pub const WORLD: &str = "world";
@@ -56,14 +58,23 @@ impl Link {
     }
 }
 
-/// A share in percent, 0 to 100, written `"30%"`.
+/// A share in percent, above 0 and up to 100, written `"30%"`: 0 % of the packets is no cut.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Percent(f64);
 
 /// Why a text is not a [`Percent`].
 #[derive(Debug, thiserror::Error)]
-#[error("\"{0}\" is not a percentage from 0% to 100%; write it as \"30%\"")]
-pub struct PercentError(String);
+pub enum PercentError {
+    /// It is no percentage.
+    #[error("\"{0}\" is not a percentage above 0% and up to 100%; write it as \"30%\"")]
+    NotOne(String),
+    /// It is one of nothing.
+    #[error("{0} cuts nothing; write a share above 0%, such as \"30%\", or make no partition")]
+    Nothing(String),
+}
+
+/// The smallest share that the programs can roll, in percent.
+const SMALLEST: f64 = 100.0 / (1_u64 << 32) as f64;
 
 impl Percent {
     /// All of it.
@@ -71,10 +82,12 @@ impl Percent {
 
     /// From a number of percent.
     pub fn new(percent: f64) -> Result<Self, PercentError> {
-        if (0.0..=100.0).contains(&percent) {
+        if (SMALLEST..=100.0).contains(&percent) {
             Ok(Self(percent))
+        } else if (0.0..SMALLEST).contains(&percent) {
+            Err(PercentError::Nothing(format!("{percent}%")))
         } else {
-            Err(PercentError(percent.to_string()))
+            Err(PercentError::NotOne(percent.to_string()))
         }
     }
 
@@ -88,7 +101,7 @@ impl std::str::FromStr for Percent {
     type Err = PercentError;
     fn from_str(text: &str) -> Result<Self, PercentError> {
         let number = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
-        number.and_then(|number| Self::new(number).ok()).ok_or_else(|| PercentError(text.to_owned()))
+        Self::new(number.ok_or_else(|| PercentError::NotOne(text.to_owned()))?)
     }
 }
 
@@ -136,18 +149,31 @@ pub struct Flap {
 
 /// Why a text is not a [`Flap`].
 #[derive(Debug, thiserror::Error)]
-#[error("\"{0}\" is not a flap; write period and on-share as \"200ms/50%\", the period above 0")]
-pub struct FlapError(String);
+pub enum FlapError {
+    /// It is no flap.
+    #[error("\"{0}\" is not a flap; write period and on-share as \"200ms/50%\", the period above 0")]
+    NotOne(String),
+    /// It never drops.
+    #[error("\"{0}\" never drops; write a larger on-share, as in \"200ms/50%\", or make no partition")]
+    Nothing(String),
+}
 
 impl std::str::FromStr for Flap {
     type Err = FlapError;
     fn from_str(text: &str) -> Result<Self, FlapError> {
-        let error = || FlapError(text.to_owned());
+        let error = || FlapError::NotOne(text.to_owned());
+        let nothing = || FlapError::Nothing(text.to_owned());
         let (period, on) = text.split_once('/').ok_or_else(error)?;
         let period: crate::clock::Span = period.trim().parse().map_err(|_| error())?;
-        let on = on.trim().parse().map_err(|_| error())?;
+        let on: Percent = on.trim().parse().map_err(|why| match why {
+            PercentError::Nothing(_) => nothing(),
+            PercentError::NotOne(_) => error(),
+        })?;
         if period.as_nanos() == 0 {
             return Err(error());
+        }
+        if period.as_nanos() as f64 * on.share() < 1.0 {
+            return Err(nothing());
         }
         Ok(Self { period, on })
     }
@@ -181,9 +207,21 @@ mod tests {
     fn percent_and_flap_are_bounded() {
         assert_eq!("30%".parse::<Percent>().unwrap().to_string(), "30%");
         for text in ["30", "-1%", "101%", "x%", "NaN%"] {
-            assert!(text.parse::<Percent>().is_err(), "{text}");
+            assert!(matches!(text.parse::<Percent>(), Err(PercentError::NotOne(_))), "{text}");
         }
+        for text in ["0%", "0.0%", "-0%", "0.00000001%"] {
+            let error = text.parse::<Percent>().unwrap_err().to_string();
+            assert!(error.contains("cuts nothing; write a share above 0%"), "{text}: {error}");
+        }
+        // Whatever is accepted drops something.
+        let least: Percent = "0.0000001%".parse().unwrap();
+        let traffic = Traffic { loss: least, ..Traffic::default() };
+        assert!(crate::plan::slot(&traffic).loss > 0);
         assert_eq!("200ms/50%".parse::<Flap>().unwrap().to_string(), "200ms/50%");
-        assert!("0s/50%".parse::<Flap>().is_err());
+        assert!(matches!("0s/50%".parse::<Flap>(), Err(FlapError::NotOne(_))));
+        for text in ["200ms/0%", "1ns/0.1%", "5ns/10%"] {
+            let error = text.parse::<Flap>().unwrap_err().to_string();
+            assert!(error.contains("never drops; write a larger on-share"), "{text}: {error}");
+        }
     }
 }

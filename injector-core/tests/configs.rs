@@ -19,20 +19,39 @@ fn every_shipped_config_is_valid() {
     for entry in std::fs::read_dir(folder()).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
-        if entry.path().is_dir() {
-            // What the systems under test need, not the injector.
+        if entry.path().is_dir() || name == "lab.schema.json" {
+            // What the systems under test need, not the injector; what editors complete configs by.
             continue;
         }
         if name == "campaign.yaml" {
             campaign::file::read(&entry.path()).unwrap_or_else(|errors| panic!("{errors}"));
         } else {
             load(&name);
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            assert!(
+                text.starts_with("# yaml-language-server: $schema=lab.schema.json\n"),
+                "{name} names no schema"
+            );
         }
         names.push(name);
     }
-    for name in ["campaign.yaml", "lab.yaml", "minimal.yaml", "restate.yaml"] {
+    for name in ["campaign.yaml", "etcd.yaml", "lab.yaml", "local.yaml", "minimal.yaml", "restate.yaml"] {
         assert!(names.iter().any(|found| found == name), "{name} is missing from {names:?}");
     }
+}
+
+/// The campaigns of `cargo xtask campaign` and `cargo xtask results`, each a whole number of blocks.
+#[test]
+fn every_campaign_of_a_lab_is_valid_and_balanced() {
+    let mut files = 0;
+    for entry in std::fs::read_dir(folder().join("labs")).unwrap() {
+        let path = entry.unwrap().path();
+        let spec = campaign::file::read(&path).unwrap_or_else(|errors| panic!("{errors}"));
+        spec.check().unwrap();
+        assert_eq!(spec.trials.unwrap() % spec.cells.len() as u64, 0, "{}", path.display());
+        files += 1;
+    }
+    assert_eq!(files, 4);
 }
 
 #[test]

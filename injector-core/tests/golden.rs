@@ -9,16 +9,16 @@ use std::path::Path;
 
 use golden::{check, holes, without_prose};
 use injector_core::api::*;
-use injector_core::campaign::{Conduct, Hooks};
 use injector_core::clock::{HostClock, MonoNs, Span, TimeRange, WallNs};
 use injector_core::model::{
-    Bridge, Connection, Direction, EndpointProbe, NamedLink, Neighbour, Nothing, ProbeRules, Ready, Shape,
-    Traffic,
+    Bridge, Connection, Direction, Draw, DrawGroups, DrawPeers, EndpointProbe, NamedLink, Neighbour, Nothing,
+    ProbeOptions, ProbeRules, Ready, Shape, Traffic,
 };
 use injector_core::run::Run;
 use injector_core::run::dir::{
     CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, NotMade, Settings, StopWhen, TrialProbes, Versions,
 };
+use injector_core::run::{Conduct, Hooks};
 use injector_core::sample::FailureCode;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -118,6 +118,7 @@ fn endpoint() -> EndpointRecord {
     EndpointRecord {
         name: "ingress@n1".to_owned(),
         peer: Some("n1".into()),
+        address: Some([10, 0, 0, 1].into()),
         required: true,
         healthy_before: Some(true),
         failure_rate_before: Some(0.015_625),
@@ -161,10 +162,12 @@ fn record() -> RecoveryRecord {
         trial: Some(3),
         attempt: Some(2),
         shape: ShapePair {
-            asked: Shape::RandomNode(Nothing {}),
-            resolved: Shape::Isolate(vec!["n1".into()]),
+            asked: Shape::RandomNode(Draw::default()),
+            resolved: Some(Shape::Isolate(vec!["n1".into()])),
             direction: Direction::Out,
+            roles: BTreeMap::from([("leader".to_owned(), vec!["n1".into()])]),
         },
+        traffic: Some(Traffic { direction: Direction::Out, ..cell().traffic }),
         seed: Some(9_007_199_254_740_991),
         hold_ns: Some(10_000),
         deadline_ns: 20_000_000_000,
@@ -280,7 +283,7 @@ fn campaign() -> Campaign {
     Campaign {
         schema: CAMPAIGN_SCHEMA,
         settings: Settings {
-            cells: vec![cell(), Cell::new(Shape::RandomNode(Nothing {}), Span::secs(15))],
+            cells: vec![cell(), Cell::new(Shape::RandomNode(Draw::default()), Span::secs(15))],
             trials: 60,
             seed: 7,
             deadline: Span::secs(20),
@@ -292,9 +295,11 @@ fn campaign() -> Campaign {
                 required: true,
                 rules: ProbeRules {
                     stimulus: "http GET http://10.0.0.1:8080/health, expects 2xx".to_owned(),
-                    interval: Span::millis(10),
-                    timeout: Span::secs(1),
-                    connection: Connection::Pooled,
+                    options: ProbeOptions {
+                        interval: Span::millis(10),
+                        timeout: Span::secs(1),
+                        connection: Connection::Pooled,
+                    },
                 },
             }],
             gates: Gates {
@@ -375,6 +380,7 @@ fn request() -> PartitionRequest {
         seed: Some(7),
         owner: Owner::Connection,
         request_id: Some("once".to_owned()),
+        allow_ssh: true,
         verdict: VerdictOptions {
             advisory: vec!["metadata".to_owned()],
             allow_uncovered: true,
@@ -389,13 +395,21 @@ fn request() -> PartitionRequest {
 fn requests() {
     let whole = value(&request());
     assert_eq!(holes(&whole), Vec::<String>::new(), "the sample must have a value of each field");
-    let shapes: [Shape; 10] = [
+    let among = || Some(vec!["n1".into(), "@followers".into()]);
+    let shapes: [Shape; 17] = [
         Shape::Isolate(vec!["n1".into(), "n2".into()]),
-        Shape::Between([vec!["n1".into()], vec!["n2".into()]]),
+        Shape::Isolate(vec!["@leader".into()]),
+        Shape::Between(vec![vec!["n1".into()], vec!["n2".into()]]),
         Shape::Halves(Nothing {}),
-        Shape::RandomHalves(Nothing {}),
-        Shape::RandomNode(Nothing {}),
-        Shape::MajoritiesRing(Nothing {}),
+        Shape::RandomHalves(Draw::default()),
+        Shape::RandomHalves(Draw { among: among() }),
+        Shape::RandomGroups(DrawGroups { groups: 3, among: among() }),
+        Shape::RandomNode(Draw::default()),
+        Shape::Random(DrawPeers { peers: 2, among: None }),
+        Shape::Random(DrawPeers { peers: 2, among: among() }),
+        Shape::Minority(Draw::default()),
+        Shape::MinorityThird(Draw { among: among() }),
+        Shape::MajoritiesRing(Draw::default()),
         Shape::Bridge(Bridge { via: "n3".into() }),
         Shape::Links(vec![NamedLink { src: "n1".into(), dst: "n2".into() }]),
         serde_json::from_value(json!({ "grudge": { "n1": ["n2"], "n3": [] } })).unwrap(),
@@ -411,25 +425,21 @@ fn requests() {
 
 #[test]
 fn what_the_daemon_answers() {
-    let healed = Healed {
-        name: "p".to_owned(),
-        generation: 7,
-        begin_ns: at(0),
-        end_ns: at(40),
-        wall: WallNs(1_760_000_000_000_000_000),
-        healed_by: HealedBy::Request,
-    };
+    let healed = Healed { name: "p".to_owned(), generation: 7, at: stamped(0), healed_by: HealedBy::Request };
     let endpoint = EndpointView {
         name: "ingress@n1".to_owned(),
         peer: Some("n1".into()),
+        address: Some([10, 0, 0, 1].into()),
         required: true,
         healthy: Some(false),
         last_error: Some("connect: connection refused".to_owned()),
         probe: ProbeRules {
             stimulus: "tcp 10.0.0.1:8080".to_owned(),
-            interval: Span::millis(10),
-            timeout: Span::secs(1),
-            connection: Connection::Fresh,
+            options: ProbeOptions {
+                interval: Span::millis(10),
+                timeout: Span::secs(1),
+                connection: Connection::Fresh,
+            },
         },
     };
     let rules = Rules { ready: ready(), deadline: Span::secs(20), max_for: Span::secs(600) };

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use injector_core::api::Outcome;
 use injector_core::report::{CompareOptions, ReportOptions, compare, report};
+use injector_lab::needs;
 use synthetic::{Plant, campaign, plants, write};
 
 const BROWSER: &str = "chromium";
@@ -31,14 +32,6 @@ if (parent !== window) parent.postMessage({ ...d }, '*');
 const PHONE: &str = "<!doctype html><html><body><script>
 addEventListener('message', (e) => Object.assign(document.documentElement.dataset, e.data));
 </script><iframe src=\"page.html\" width=\"390\" height=\"844\" style=\"border:0\"></iframe></body></html>";
-
-fn browser_missing() -> bool {
-    let missing = Command::new(BROWSER).arg("--version").output().is_err();
-    if missing {
-        println!("SKIP: {BROWSER} is not installed; apt-get install {BROWSER}");
-    }
-    missing
-}
 
 struct Seen {
     dom: String,
@@ -105,10 +98,8 @@ fn page(name: &str) -> PathBuf {
 
 /// The picture of the outages of a real run.
 #[test]
+#[needs(program = "chromium")]
 fn outages_are_drawn_by_cut() {
-    if browser_missing() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     restate::expand(folder.path());
     let page = folder.path().join("page.html");
@@ -125,10 +116,8 @@ fn outages_are_drawn_by_cut() {
 }
 
 #[test]
+#[needs(program = "chromium")]
 fn a_campaign_is_drawn() {
-    if browser_missing() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run <i>1");
     let mut planted = plants(120, 1, 0.05);
@@ -190,10 +179,8 @@ document.documentElement.dataset.told = told.join('|');
 </script>";
 
 #[test]
+#[needs(program = "chromium")]
 fn a_trial_can_be_looked_into() {
-    if browser_missing() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("run"), &campaign(20), &plants(20, 1, 0.05), true);
     let html = folder.path().join("report.html");
@@ -214,10 +201,8 @@ fn a_trial_can_be_looked_into() {
 }
 
 #[test]
+#[needs(program = "chromium")]
 fn an_empty_campaign_is_drawn_too() {
-    if browser_missing() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     write(&folder.path().join("run"), &campaign(3), &[], false);
     let html = folder.path().join("report.html");
@@ -232,10 +217,8 @@ fn an_empty_campaign_is_drawn_too() {
 }
 
 #[test]
+#[needs(program = "chromium")]
 fn ten_thousand_trials_are_drawn_from_under_five_megabytes() {
-    if browser_missing() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     synthetic::write_unsynced(&run, &campaign(10_000), &plants(10_000, 3, 0.02));
@@ -249,10 +232,8 @@ fn ten_thousand_trials_are_drawn_from_under_five_megabytes() {
 }
 
 #[test]
+#[needs(program = "chromium")]
 fn a_comparison_is_drawn() {
-    if browser_missing() {
-        return;
-    }
     let folder = tempfile::tempdir().unwrap();
     let (a, b) = (folder.path().join("a"), folder.path().join("b"));
     write(&a, &campaign(100), &plants(100, 1, 0.0), false);

@@ -7,6 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use injector_core::report::{ReportOptions, report};
+use injector_lab::needs;
 use synthetic::{campaign, plants, write_unsynced};
 
 /// Optimised; a debug build gets ten times as long, so that it still notices a quadratic step.
@@ -14,6 +15,7 @@ const LIMIT: Duration = if cfg!(debug_assertions) { Duration::from_secs(20) } el
 const PEAK_KIB: u64 = 200 * 1024;
 
 #[test]
+#[needs(alone)]
 fn ten_thousand_trials() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");

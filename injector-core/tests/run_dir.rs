@@ -12,7 +12,7 @@ use injector_core::model::Shape;
 use injector_core::report::{CompareOptions, ReportOptions, compare, report};
 use injector_core::run::Run;
 use injector_core::run::dir::{Campaign, NotMade, RunDir, RunDirError, SUMMARY};
-use injector_core::run::read;
+use injector_core::run::{self, read};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use synthetic::{Plant, SECOND, campaign, plants, probes, record, write};
@@ -55,7 +55,7 @@ fn changed_settings_are_named() {
     let mut changed = campaign(3);
     changed.settings.seed = 8;
     changed.settings.ready.observe = Span::secs(3);
-    changed.settings.probes[1].rules.interval = Span::millis(20);
+    changed.settings.probes[1].rules.options.interval = Span::millis(20);
     changed.command = vec!["elsewhere".to_owned()];
     let error = RunDir::open(folder.path(), &changed).unwrap_err().to_string();
     for part in ["seed: 7, 8", "ready.observe: \"12s\", \"3s\"", "probes[1].interval: \"10ms\", \"20ms\""] {
@@ -171,14 +171,14 @@ fn probes_are_found_with_and_without_the_index() {
     write(folder.path(), &campaign(5), &plants(5, 2, 0.0), true);
     let expected = probes(&record(3, &plants(5, 2, 0.0)[3]));
     let index = folder.path().join("probes.index");
-    assert_eq!(read::probes(folder.path(), &[(3, 1), (9, 1)]).unwrap()[&3], expected);
+    assert_eq!(run::probes(folder.path(), &[(3, 1), (9, 1)]).unwrap()[&3], expected);
     // An index that does not fit the file is not believed.
     fs::write(&index, fs::read_to_string(&index).unwrap().replace("3 1 ", "4 1 ")).unwrap();
-    let found = read::probes(folder.path(), &[(4, 1)]).unwrap();
+    let found = run::probes(folder.path(), &[(4, 1)]).unwrap();
     assert_ne!(found[&4], expected);
     fs::remove_file(&index).unwrap();
     append_to(&folder.path().join("probes.jsonl"), "{\"trial\":5,\"att");
-    assert_eq!(read::probes(folder.path(), &[(3, 1), (3, 2)]).unwrap()[&3], expected);
+    assert_eq!(run::probes(folder.path(), &[(3, 1), (3, 2)]).unwrap()[&3], expected);
     // Resuming cuts the torn line off.
     drop(RunDir::open(folder.path(), &campaign(5)).unwrap());
     assert!(fs::read_to_string(folder.path().join("probes.jsonl")).unwrap().ends_with("]}\n"));
@@ -270,7 +270,7 @@ fn every_form_of_the_report() {
     assert!(
         rows.nth(3)
             .unwrap()
-            .starts_with("3,1,unknown,planted,random-node,isolate n1,5000012345,20000000000,,,0,")
+            .starts_with("3,1,unknown,planted,random-node,isolate n1,,5000012345,20000000000,,,0,")
     );
 }
 
@@ -349,7 +349,7 @@ fn one_cut_by_two_names_is_one_stratum() {
         let mut run = RunDir::create(&path, &campaign(8)).unwrap();
         for (trial, plant) in plants(8, seed, 0.0).iter().enumerate() {
             let mut record = record(trial as u64, &Plant { isolated: "n3", ..plant.clone() });
-            record.shape.resolved = Shape::Isolate(peers.map(Into::into).to_vec());
+            record.shape.resolved = Some(Shape::Isolate(peers.map(Into::into).to_vec()));
             run.append(&record).unwrap();
         }
         path

@@ -82,7 +82,7 @@ fn middle_and_most(mut values: Vec<u64>) -> [String; 2] {
 fn the_figures_of_each_isolated_node() {
     let mut by_node: BTreeMap<String, Vec<RecoveryRecord>> = BTreeMap::new();
     for record in judged(None) {
-        by_node.entry(record.shape.resolved.to_string()).or_default().push(record);
+        by_node.entry(record.shape.words()).or_default().push(record);
     }
     let of = |node: &str, figure: &dyn Fn(&RecoveryRecord) -> u64| {
         middle_and_most(by_node[&format!("isolate {node}")].iter().map(figure).collect())
@@ -160,4 +160,17 @@ fn a_tighter_bound_shows_more_outage_and_no_less() {
     assert!(sum(&tight) > sum(&usual), "{} {}", sum(&tight), sum(&usual));
     let first = tight[0].endpoints[0].outage.as_ref().unwrap();
     assert_eq!(first.served_within_ns, 250_000_000);
+}
+
+#[test]
+fn a_bound_that_the_probes_cannot_answer_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    restate::expand(folder.path());
+    let refused = |bound| Run::load_within(folder.path(), Some(bound)).unwrap_err().to_string();
+    let zero = refused(Span::secs(0));
+    assert!(zero.contains("can't be served within 0s") && zero.contains("1s"), "{zero}");
+    let above = refused(Span::millis(1001));
+    assert!(above.contains("no probe waited for 1s 1ms") && above.contains("at most 1s"), "{above}");
+    let run = Run::load_within(folder.path(), Some(Span::secs(1))).unwrap();
+    assert!(run.notes.is_empty(), "{:?}", run.notes);
 }

@@ -12,6 +12,9 @@ use injector_common::packet::{Bytes, Packet};
 pub trait Hooked: Bytes {
     /// How many packets it stands for on the wire: GSO segments count each.
     fn segments(&self, packet: &Packet) -> u64;
+
+    /// The index of the hook's interface in its namespace.
+    fn device(&self) -> u32;
 }
 
 /// `N` words of a packet's linear part, or `None` past its end.
@@ -73,6 +76,12 @@ impl Bytes for Skb {
 
 impl Hooked for Skb {
     #[inline(always)]
+    fn device(&self) -> u32 {
+        // SAFETY: the context is valid for the whole program run.
+        unsafe { (*self.0).ifindex }
+    }
+
+    #[inline(always)]
     fn segments(&self, packet: &Packet) -> u64 {
         // SAFETY: as above.
         let (segments, size, len) = unsafe { ((*self.0).gso_segs, (*self.0).gso_size, (*self.0).len) };
@@ -128,6 +137,12 @@ impl Bytes for Xdp {
 }
 
 impl Hooked for Xdp {
+    #[inline(always)]
+    fn device(&self) -> u32 {
+        // SAFETY: the context is valid for the whole program run.
+        unsafe { (*self.0).ingress_ifindex }
+    }
+
     #[inline(always)]
     fn segments(&self, _: &Packet) -> u64 {
         1

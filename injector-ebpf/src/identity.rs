@@ -47,8 +47,8 @@ pub struct Side {
 impl Side {
     /// This hook's port for frames of one way.
     #[inline(always)]
-    pub fn of(way: Way) -> Self {
-        let Some(&Port { peer, flags, .. }) = PORTS.get(INTERFACE.load()) else {
+    pub fn of(interface: u32, way: Way) -> Self {
+        let Some(&Port { peer, flags, .. }) = PORTS.get(interface) else {
             return Self { sender: 0, receiver: 0, flags: 0 };
         };
         if (flags & port::OWN != 0) == (way == Way::Out) {
@@ -87,6 +87,16 @@ impl Side {
     #[inline(always)]
     pub fn named_receiver(self) -> u32 {
         self.names(self.receiver)
+    }
+}
+
+/// The id of the hook's interface.
+#[inline(always)]
+pub fn interface(scene: &VerdictContext) -> u32 {
+    // What is fixed when an instance is loaded costs nothing when it runs.
+    match INTERFACE.load() {
+        0 => scene.interface,
+        interface => interface,
     }
 }
 

@@ -8,8 +8,9 @@ use injector_common::packet::flag;
 use injector_common::record::{Stranger, counter};
 
 use crate::identity::{WORLD, receiver_by_mac, sender_by_mac, traits_of};
-use crate::maps::{FEATURES, ODD, SCENE, SIDE, SLOTS, STRANGERS};
-use crate::verdict::{cell, is_protected};
+use crate::lease::lapsed;
+use crate::maps::{FEATURES, ODD, SCENE, SIDE, SLOTS, STRANGERS, cell};
+use crate::protect::is_protected;
 use crate::verdict_context::VerdictContext;
 use crate::{emit, observe};
 
@@ -135,6 +136,9 @@ pub extern "C" fn leaks(link: u32, slots: u32, packets: u64) -> u32 {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
+    if lapsed(scene) {
+        return 0;
+    }
     scene.rest.set(slots);
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };

@@ -8,8 +8,9 @@ use injector_common::packet::{Bytes, NEIGHBOURS, Packet, discovery, is_group};
 use injector_common::record::Wakeup;
 
 use crate::emit;
-use crate::identity::{Side, WORLD, lister, make_vip, sender_by_mac, traits_of};
-use crate::maps::{CLAIMS, INTERFACE, LEARNED, PORTS, SCENE};
+use crate::identity::{Side, WORLD, interface, lister, make_vip, sender_by_mac, traits_of};
+use crate::maps::{CLAIMS, LEARNED, PORTS, SCENE};
+use crate::verdict_context::VerdictContext;
 
 /// The MAC of a frame's sender as [`Port::last`] has it.
 #[inline(always)]
@@ -20,8 +21,8 @@ fn packed(packet: &Packet) -> u64 {
 
 /// Whether the MAC of a frame's sender is not the one that was learned at this port last, or was not of late.
 #[inline(always)]
-pub fn is_new(packet: &Packet, now: u64) -> bool {
-    let Some(port) = PORTS.get_ptr(INTERFACE.load()) else { return false };
+pub fn is_new(scene: &VerdictContext) -> bool {
+    let Some(port) = PORTS.get_ptr(interface(scene)) else { return false };
     // SAFETY: two aligned words; a race costs a look-up.
     let (last, at) = unsafe {
         (
@@ -29,7 +30,7 @@ pub fn is_new(packet: &Packet, now: u64) -> bool {
             core::ptr::addr_of!((*port).learned_at).read_volatile(),
         )
     };
-    packed(packet) != last || now.wrapping_sub(at) >= MAC_STEP
+    packed(&scene.packet) != last || scene.now().wrapping_sub(at) >= MAC_STEP
 }
 
 /// The MAC of the scene's sender belongs to the port's peer; the hook of its receiver asks for it later. A global
@@ -38,7 +39,7 @@ pub fn is_new(packet: &Packet, now: u64) -> bool {
 #[inline(never)]
 pub extern "C" fn learn_mac(peer: u32) -> u32 {
     let Some(scene) = SCENE.get(0) else { return 0 };
-    let Some(port) = PORTS.get_ptr_mut(INTERFACE.load()) else { return 0 };
+    let Some(port) = PORTS.get_ptr_mut(interface(scene)) else { return 0 };
     let packed = packed(&scene.packet);
     let mac = scene.packet.src_mac();
     if packed == 0 || mac[0] & 1 != 0 {

@@ -8,32 +8,31 @@
     reason = "a key by value would be one more copy on the stack"
 )]
 
+mod clock;
 mod context;
 mod emit;
 mod identity;
 mod leak;
 mod learn;
+mod lease;
 mod maps;
+mod object;
 mod observe;
+mod protect;
 mod verdict;
 mod verdict_context;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS};
-use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
 use crate::context::{Skb, Xdp};
 use crate::identity::Way;
+use crate::object::{NEXT, lose};
 use crate::verdict::Verdict;
 
-/// `TCX_NEXT`, and `TC_ACT_UNSPEC` for clsact: the next program decides. Never `TC_ACT_OK`, which would
-/// bypass the programs after ours.
-const NEXT: i32 = -1;
 /// `TC_ACT_SHOT`: silent on ingress only.
 const SHOT: i32 = 2;
-/// An interface index that the kernel never assigns.
-const NO_INTERFACE: u32 = 0;
 
 /// TC ingress.
 #[classifier]
@@ -44,14 +43,12 @@ pub fn injector_in(ctx: TcContext) -> i32 {
     }
 }
 
-/// TC egress. `TC_ACT_SHOT` here would be told to the local TCP stack, which then retries without backoff;
-/// a redirect to an interface that cannot exist loses the packet in silence, as a cut cable does.
+/// TC egress.
 #[classifier]
 pub fn injector_out(ctx: TcContext) -> i32 {
     match verdict::judge(&Skb::new(&ctx), Way::Out) {
         Verdict::Pass => NEXT,
-        // SAFETY: a plain helper call; it only records where the packet is to go.
-        Verdict::Drop => unsafe { bpf_redirect(NO_INTERFACE, 0) as i32 },
+        Verdict::Drop => lose(),
     }
 }
 
@@ -63,12 +60,3 @@ pub fn injector_xdp(ctx: XdpContext) -> u32 {
         Verdict::Drop => XDP_DROP,
     }
 }
-
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -7,8 +7,8 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Rin
 use injector_common::ABI_VERSION;
 use injector_common::exact::Entry;
 use injector_common::key::{
-    Address, Claim, EndpointKey, Learned, LinkKey, MacOwner, Port, ResponseKey, RollKey, StrangerKey,
-    StreamKey,
+    Address, Claim, DeviceKey, EndpointKey, Learned, LinkKey, MacOwner, Port, ResponseKey, RollKey,
+    StrangerKey, StreamKey,
 };
 use injector_common::record::{Lease, LinkStamps, Stranger, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
@@ -39,9 +39,12 @@ pub static EXACT_MASK: Global<u32> = Global::new(0);
 /// What the homes in [`PEERS`] are seeded with.
 #[unsafe(no_mangle)]
 pub static EXACT_SEED: Global<u32> = Global::new(0);
-/// This instance's interface, from 1.
+/// This instance's interface, from 1; 0 if it is on many, which [`INTERFACES`] tells apart.
 #[unsafe(no_mangle)]
 pub static INTERFACE: Global<u32> = Global::new(0);
+/// The namespace of an instance that is on many interfaces.
+#[unsafe(no_mangle)]
+pub static SPACE: Global<u32> = Global::new(0);
 /// How many entries of [`PROTECT_SCOPES`] count.
 #[unsafe(no_mangle)]
 pub static PROTECTED_SCOPES: Global<u32> = Global::new(0);
@@ -83,6 +86,9 @@ pub static LEARNED: LruHashMap<[u8; 6], Learned> = LruHashMap::with_max_entries(
 /// Addresses that the config does not list, and the peers that claim them.
 #[map]
 pub static CLAIMS: LruHashMap<Address, Claim> = LruHashMap::with_max_entries(1 << 14, 0);
+/// The ids of interfaces that share an instance.
+#[map]
+pub static INTERFACES: HashMap<DeviceKey, u32> = HashMap::with_max_entries(PORT_IDS, NO_PREALLOC);
 /// By interface id: the peer behind it.
 #[map]
 pub static PORTS: Array<Port> = Array::with_max_entries(PORT_IDS, 0);
@@ -130,3 +136,9 @@ pub static SCENE: PerCpuArray<VerdictContext> = PerCpuArray::with_max_entries(1,
 /// Clock and random number of a test.
 #[map]
 pub static TEST: Array<TestInput> = Array::with_max_entries(1, 0);
+
+/// The cell of a link.
+#[inline(always)]
+pub fn cell(src: u32, dst: u32) -> u64 {
+    MATRIX.get(src * (SIDE.load() + 1) + dst).copied().unwrap_or(0)
+}

@@ -1,7 +1,7 @@
 //! Stamps: drops, the first traffic after a heal, the first successful responses.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use injector_common::key::{EndpointKey, LinkKey, ResponseKey, StreamKey, traits};
+use injector_common::key::{EndpointKey, GROUP, LinkKey, ResponseKey, StreamKey, traits};
 use injector_common::packet::{Packet, flag, protocol, tcp};
 use injector_common::record::{LinkStamps, counter};
 use injector_common::wire::http2;
@@ -10,7 +10,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 use crate::context::Hooked;
 use crate::emit;
 use crate::identity::{is_named_elsewhere, traits_of};
-use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, RESPONSES, SCENE, SLOTS, STREAMS};
+use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, RESPONSES, SCENE, SIDE, SLOTS, STREAMS};
 use crate::verdict_context::VerdictContext;
 
 /// In read-only data, not on the stack.
@@ -32,6 +32,13 @@ static UNSTAMPED: LinkStamps = LinkStamps {
 
 /// From how long after the cut on a drop at the receiver's port is late, in nanoseconds.
 const LATE: u64 = 1_000_000_000;
+
+/// The stamps' key of the scene's link for one slot.
+#[inline(always)]
+fn link_key(scene: &VerdictContext, slot: u32, generation: u32) -> LinkKey {
+    let dst = if scene.dst == SIDE.load() { GROUP } else { scene.dst as u16 };
+    LinkKey { generation, slot, src: scene.src as u16, dst }
+}
 
 /// This CPU's stamps of a link, made on first use.
 #[inline(always)]
@@ -66,7 +73,7 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };
         let Some(slot) = SLOTS.get(index) else { continue };
-        let key = scene.link_key(index, slot.generation);
+        let key = link_key(scene, index, slot.generation);
         let Some(stamps) = stamps(&key) else { continue };
         // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
         let stamps = unsafe { &mut *stamps };
@@ -108,7 +115,7 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };
         let Some(slot) = SLOTS.get(index) else { continue };
-        let key = scene.link_key(index, slot.generation);
+        let key = link_key(scene, index, slot.generation);
         let Some(stamps) = stamps(&key) else { continue };
         // SAFETY: as in `drops`.
         let stamps = unsafe { &mut *stamps };

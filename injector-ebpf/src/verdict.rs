@@ -1,20 +1,19 @@
 //! The verdict: pass or drop. Gate first, parse and look up only then, read the exact clock only near a
 //! boundary or for a stamp.
 
-use aya_log_ebpf::warn;
-use injector_common::key::{ROLL_SEVERAL, RollKey};
+use injector_common::key::{DeviceKey, ROLL_SEVERAL, RollKey};
 use injector_common::packet::{NEIGHBOURS, Packet, flag, parse};
-use injector_common::record::{Wakeup, counter};
+use injector_common::record::counter;
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot};
 use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
 
+use crate::clock::random;
 use crate::context::Hooked;
 use crate::identity::{Side, Way};
-use crate::maps::{
-    COMMIT, FEATURES, INTERFACE, LEASE, MATRIX, PROTECT_ADDRESSES, PROTECT_SCOPES, PROTECTED_SCOPES, ROLL,
-    ROLLS, SCENE, SIDE, SLOTS,
-};
-use crate::verdict_context::{Clock, VerdictContext, random};
+use crate::lease::lapsed;
+use crate::maps::{COMMIT, FEATURES, INTERFACE, INTERFACES, ROLL, ROLLS, SCENE, SLOTS, SPACE, cell};
+use crate::protect::protected;
+use crate::verdict_context::{Clock, VerdictContext};
 use crate::{emit, identity, leak, learn, observe};
 
 /// What happens to a packet.
@@ -35,91 +34,105 @@ pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
     if word.0 == 0 && !learn::is_due(bytes) {
         return Verdict::Pass;
     }
-    let side = Side::of(way);
     let Some(scene) = SCENE.get_ptr_mut(0) else { return Verdict::Pass };
     // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
     let scene = unsafe { &mut *scene };
-    scene.clock = Clock::new();
-    if word.live() != 0 && lapsed(&mut scene.clock) {
-        return Verdict::Pass;
+    if INTERFACE.load() == 0 {
+        scene.interface = shared_interface(bytes.device());
     }
+    scene.clock = Clock::new();
     let is_parsed = parse(bytes, &mut scene.packet).is_ok();
     if scene.packet.limits == NEIGHBOURS && learn::is_learning() {
-        learn::claim(side.packed());
+        learn::claim(Side::of(identity::interface(scene), way).packed());
     }
     if word.0 == 0 {
         return Verdict::Pass;
     }
-    emit::count(counter::JUDGED, 1);
+    scene.judged += 1;
     if !is_parsed {
         emit::count(counter::UNPARSED, 1);
     }
-    let packets = bytes.segments(&scene.packet);
-    match judge_parsed(side.packed(), word.live(), word.watched(), packets) {
-        DROPPED => {
-            // Only now, since the length is a call.
-            observe::drops(packets, u64::from(bytes.len()));
-            return Verdict::Drop;
-        }
-        PASSED if FEATURES.load() & feature::WIRE != 0 => observe::response(bytes, &scene.packet, word),
-        _ => {}
+    let answer =
+        judge_parsed(identity::interface(scene), u32::from(way == Way::Out), word.live(), word.watched());
+    if answer == DROPPED {
+        // Only now, since the length is a call.
+        observe::drops(bytes.segments(&scene.packet), u64::from(bytes.len()));
+        return Verdict::Drop;
+    }
+    if answer != IGNORED && FEATURES.load() & feature::WIRE != 0 {
+        observe::response(bytes, &scene.packet, word);
+    }
+    // Last, or the verifier would check the above once more for these packets.
+    if answer == PASSED_ODD {
+        leak::look(bytes.segments(&scene.packet), word.live());
     }
     Verdict::Pass
 }
 
 /// An answer of [`judge_parsed`]: the packet passes, and is no evidence of anything.
-const IGNORED: u32 = 0;
+pub const IGNORED: u32 = 0;
 /// The packet is dropped.
-const DROPPED: u32 = 1;
+pub const DROPPED: u32 = 1;
 /// The packet passes.
 const PASSED: u32 = 2;
+/// The packet passes, and its names do not agree: it needs the second look.
+const PASSED_ODD: u32 = 3;
 
 /// Judges the scene's packet. A global function of plain numbers: the verifier checks it once, and not anew for every way
 /// through the parser.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn judge_parsed(side: u64, live: u32, watched: u32, packets: u64) -> u32 {
+pub extern "C" fn judge_parsed(interface: u32, is_out: u32, live: u32, watched: u32) -> u32 {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return IGNORED };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
-    let side = Side::unpacked(side);
-    if is_for_the_switch(&scene.packet) {
+    let side = Side::of(interface, if is_out == 0 { Way::In } else { Way::Out });
+    let is_group = scene.packet.flags & flag::GROUP != 0;
+    if is_group && is_for_the_switch(&scene.packet) {
         return IGNORED;
     }
-    if side.named_sender() != identity::WORLD && learn::is_new(&scene.packet, scene.now()) {
+    if side.named_sender() != identity::WORLD && learn::is_new(scene) {
         learn::learn_mac(side.sender);
     }
     (scene.sender, scene.receiver) = (side.named_sender(), side.named_receiver());
     scene.src = identity::source(scene, side);
-    scene.dst = if scene.packet.flags & flag::GROUP != 0 {
-        identity::group(scene, side)
-    } else {
-        identity::destination(scene, side)
-    };
+    scene.dst = if is_group { identity::group(scene, side) } else { identity::destination(scene, side) };
     if scene.src == identity::UNJUDGED || scene.dst == identity::UNJUDGED {
         return IGNORED;
     }
+    judge_named(scene, side, live, watched)
+}
+
+/// Judges the scene's packet, whose two ends are named.
+#[inline(always)]
+pub fn judge_named(scene: &mut VerdictContext, side: Side, live: u32, watched: u32) -> u32 {
     let cell = cell(scene.src, scene.dst);
+    if cell as u32 & (live | watched) == 0 {
+        // Most packets while other links are cut: nothing is to be decided on this one.
+        return passed(scene, live);
+    }
+    let mut live_here = live & cell as u32;
+    if live_here != 0 && lapsed(scene) {
+        live_here = 0;
+    }
     scene.neighbours.set((cell >> 32) as u32);
-    decide_all(scene, side, live & cell as u32);
+    decide_all(scene, side, live_here);
     if scene.dropped.get() != 0 && !protected() {
         emit::count(counter::DROPPED, 1);
         return DROPPED;
-    }
-    if live != 0 && scene.dropped.get() == 0 && leak::is_due(scene) {
-        leak::look(packets, live);
     }
     let watched = watched & cell as u32 | scene.over.get();
     if watched != 0 {
         observe::firsts(watched);
     }
-    PASSED
+    // What only `protect:` let through is no leak.
+    if scene.dropped.get() != 0 { PASSED } else { passed(scene, live) }
 }
 
-/// The cell of a link.
+/// The answer for a packet that no slot drops.
 #[inline(always)]
-pub fn cell(src: u32, dst: u32) -> u64 {
-    MATRIX.get(src * (SIDE.load() + 1) + dst).copied().unwrap_or(0)
+fn passed(scene: &VerdictContext, live: u32) -> u32 {
+    if live != 0 && leak::is_due(scene) { PASSED_ODD } else { PASSED }
 }
 
 /// LACP, spanning tree, 802.1X and their like are between a port and its switch: 01:80:c2:00:00:00 to :0f.
@@ -149,29 +162,11 @@ fn decide_all(scene: &mut VerdictContext, side: Side, live: u32) {
     }
 }
 
-/// Whether the lease ran out. That is final: the latch outlives a late renewal, until the daemon has disabled
-/// every slot.
+/// The id of one of the many interfaces that this instance is on; 0 for one that is not known.
 #[inline(always)]
-fn lapsed(clock: &mut Clock) -> bool {
-    let Some(lease) = LEASE.get_ptr_mut(0) else { return true };
-    // SAFETY: aligned words in a map value; races with userspace are by design and each word is whole.
-    let (expires, latched) = unsafe {
-        (
-            core::ptr::addr_of!((*lease).expires).read_volatile(),
-            core::ptr::addr_of!((*lease).lapsed).read_volatile(),
-        )
-    };
-    if latched != 0 {
-        return true;
-    }
-    if !clock.reached(expires) {
-        return false;
-    }
-    // SAFETY: as above.
-    unsafe { core::ptr::addr_of_mut!((*lease).lapsed).write_volatile(expires) };
-    emit::ring(Wakeup::LEASE, 0);
-    warn!((), "interface {}: the lease expired at {}, everything passes", INTERFACE.load(), expires);
-    true
+fn shared_interface(index: u32) -> u32 {
+    // SAFETY: a plain number of a map's value.
+    unsafe { INTERFACES.get(&DeviceKey { space: SPACE.load(), index }) }.copied().unwrap_or(0)
 }
 
 /// Loss is rolled once per packet and link: at the hook bound to the source, else at the destination's. A peer with
@@ -194,8 +189,10 @@ pub extern "C" fn rolls_here(side: u64) -> u32 {
     let is_rolling = match at {
         0 => true,
         // SAFETY: the value is not read.
-        ROLL_SEVERAL => unsafe { ROLLS.get(&RollKey { peer, interface: INTERFACE.load() }).is_some() },
-        interface => interface == INTERFACE.load(),
+        ROLL_SEVERAL => unsafe {
+            ROLLS.get(&RollKey { peer, interface: identity::interface(scene) }).is_some()
+        },
+        interface => interface == identity::interface(scene),
     };
     let rolls =
         is_rolling || side.named_receiver() != identity::WORLD && identity::is_named_elsewhere(dst) == 0;
@@ -253,34 +250,4 @@ fn in_scope(slot: &Slot, packet: &Packet) -> bool {
         }
     }
     false
-}
-
-/// Whether a packet that would be dropped must not be.
-#[inline(always)]
-fn protected() -> bool {
-    if FEATURES.load() & feature::PROTECT == 0 || is_protected() == 0 {
-        return false;
-    }
-    emit::count(counter::PROTECTED, 1);
-    true
-}
-
-/// Whether the scene's packet is to or from a protected address, or may be of a datagram in a protected scope: of the
-/// datagrams that are not, the first fragment is dropped, so that no whole one passes.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn is_protected() -> u32 {
-    let Some(scene) = SCENE.get(0) else { return 0 };
-    let packet = &scene.packet;
-    // SAFETY: filled before the first slot is live, and never changed after.
-    let mut found = unsafe {
-        PROTECT_ADDRESSES.get(&packet.src).is_some() || PROTECT_ADDRESSES.get(&packet.dst).is_some()
-    };
-    for index in 0..MAX_SCOPES as u32 {
-        if found || index >= PROTECTED_SCOPES.load() {
-            break;
-        }
-        found = PROTECT_SCOPES.get(index).is_some_and(|scope| scope.may_hold(packet));
-    }
-    u32::from(found)
 }

@@ -1,19 +1,16 @@
 //! What one verdict knows of its packet, its clocks and its slots.
 
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
-use injector_common::feature;
-use injector_common::key::{GROUP, LinkKey};
 use injector_common::packet::Packet;
 use injector_common::wire::http2::Cursor;
 
-use crate::maps::{FEATURES, SIDE, TEST};
-
-/// How far the coarse clock may lag, with room: one tick is 10 ms at HZ=100.
-const COARSE_LAG: u64 = 50_000_000;
+use injector_common::record::{JUDGED_AT, VERDICT_CONTEXT_WORDS};
 
 /// What one verdict knows of its packet.
 #[repr(C)]
 pub struct VerdictContext {
+    /// How many packets this CPU judged while a slot was live or watched. This counter is kept here because every
+    /// verdict adds to it, and the context is at hand: a lookup in the counters' map would cost 2 ns per packet.
+    pub judged: u64,
     /// The clocks.
     pub clock: Clock,
     /// The sending peer.
@@ -32,11 +29,16 @@ pub struct VerdictContext {
     pub sender: u32,
     /// The same where it receives the packet.
     pub receiver: u32,
+    /// The hook's interface, if this instance is on many.
+    pub interface: u32,
     /// The slots that a loop has yet to visit.
     pub rest: Slots,
     /// Where the search for HTTP/2 frames is.
     pub cursor: Cursor,
 }
+
+const _: () = assert!(size_of::<VerdictContext>() == VERDICT_CONTEXT_WORDS * size_of::<u64>());
+const _: () = assert!(core::mem::offset_of!(VerdictContext, judged) == JUDGED_AT * size_of::<u64>());
 
 /// A set of slots, in memory: the verifier tracks each known bit of a mask in a register, and a loop over such
 /// a mask is then another program for every subset.
@@ -88,64 +90,11 @@ impl VerdictContext {
     pub fn now(&self) -> u64 {
         self.clock.coarse
     }
-
-    /// The stamps' key of this link for one slot.
-    #[inline(always)]
-    pub fn link_key(&self, slot: u32, generation: u32) -> LinkKey {
-        let dst = if self.dst == SIDE.load() { GROUP } else { self.dst as u16 };
-        LinkKey { generation, slot, src: self.src as u16, dst }
-    }
 }
 
 /// The clocks of one verdict: the exact one is read at most once.
 #[repr(C)]
 pub struct Clock {
-    coarse: u64,
-    exact: u64,
-}
-
-impl Clock {
-    /// Reads the coarse clock.
-    #[inline(always)]
-    pub fn new() -> Self {
-        if FEATURES.load() & feature::TEST != 0 {
-            let coarse = TEST.get(0).map_or(0, |test| test.coarse);
-            return Self { coarse, exact: 0 };
-        }
-        // SAFETY: a plain helper call.
-        Self { coarse: unsafe { bpf_ktime_get_coarse_ns() }, exact: 0 }
-    }
-
-    /// The exact clock.
-    #[inline(always)]
-    pub fn exact(&mut self) -> u64 {
-        if self.exact == 0 {
-            self.exact = if FEATURES.load() & feature::TEST != 0 {
-                TEST.get(0).map_or(0, |test| test.now)
-            } else {
-                // SAFETY: a plain helper call.
-                unsafe { bpf_ktime_get_ns() }
-            };
-        }
-        self.exact
-    }
-
-    /// Whether an instant has come. The coarse clock is never ahead: what it has passed is past.
-    #[inline(always)]
-    pub fn reached(&mut self, instant: u64) -> bool {
-        if self.coarse >= instant {
-            return true;
-        }
-        instant - self.coarse <= COARSE_LAG && self.exact() >= instant
-    }
-}
-
-/// A random number.
-#[inline(always)]
-pub fn random() -> u32 {
-    if FEATURES.load() & feature::TEST != 0 {
-        return TEST.get(0).map_or(0, |test| test.random);
-    }
-    // SAFETY: a plain helper call.
-    unsafe { bpf_get_prandom_u32() }
+    pub(crate) coarse: u64,
+    pub(crate) exact: u64,
 }

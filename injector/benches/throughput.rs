@@ -6,11 +6,8 @@
 #[path = "support/result.rs"]
 mod result;
 
-use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use aya::Ebpf;
@@ -24,8 +21,8 @@ use injector_core::config::Config;
 use injector_core::ledger::DataPlane as _;
 use injector_core::model::Link;
 use injector_core::plan::{Presence, SlotIndex};
+use injector_lab::{Lab, Subnet};
 use result::Run;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 const ROUNDS: usize = 7;
 /// How long a stream runs before and while it is measured.
@@ -34,6 +31,8 @@ const SPAN: Duration = Duration::from_millis(700);
 /// What is written at once, and the unit of the processor time.
 const CHUNK: usize = 64 << 10;
 const PORT: u16 = 7000;
+/// The namespaces, each with its end of the cable.
+const ENDS: [(&str, &str); 2] = [("n1", "eth0"), ("n2", "eth0")];
 
 /// What is attached to both ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,9 +106,9 @@ fn main() {
 
 const CONFIG: &str = "
 peers:
-  n1: { addresses: [10.98.0.1] }
-  n2: { addresses: [10.98.0.2] }
-  n3: { addresses: [10.98.0.3] }
+  n1: { addresses: [10.99.0.1] }
+  n2: { addresses: [10.99.0.2] }
+  n3: { addresses: [10.99.0.3] }
 interfaces: auto
 ";
 
@@ -129,36 +128,24 @@ fn for_ever() -> Slot {
 }
 
 /// Two namespaces with a cable between them; gone when dropped.
-struct Pair {
-    names: [String; 2],
-}
+struct Pair(Lab);
 
 impl Pair {
     fn new() -> Self {
-        let names = ["n1", "n2"].map(|node| format!("inj{}-b-{node}", std::process::id()));
-        let pair = Self { names };
-        for name in &pair.names {
-            ip(&["netns", "add", name]);
+        let mut lab = Lab::builder("b").subnet(Subnet::SHARED.v4_only()).up().unwrap();
+        for (of, _) in ENDS {
+            lab.add(of);
         }
-        let [one, two] = &pair.names;
-        ip(&["-n", one, "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", two]);
-        for (name, address) in [(one, "10.98.0.1/24"), (two, "10.98.0.2/24")] {
-            ip(&["-n", name, "address", "add", address, "dev", "eth0"]);
-            ip(&["-n", name, "link", "set", "eth0", "up"]);
+        lab.cable(ENDS[0], ENDS[1]);
+        for (host, (of, nic)) in (1..).zip(ENDS) {
+            lab.give(of, nic, host);
         }
-        pair
+        Self(lab)
     }
 
     /// Runs a job in a thread inside one of them.
     fn within<T: Send>(&self, end: usize, job: impl FnOnce() -> T + Send) -> T {
-        let file = File::open(format!("/run/netns/{}", self.names[end])).unwrap();
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(move || {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-                job()
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        self.0.within(ENDS[end].0, job)
     }
 
     /// Attaches the programs to both ends; they are detached with what is answered.
@@ -171,7 +158,7 @@ impl Pair {
 
     /// One stream from the first to the second.
     fn stream(&self) -> Sample {
-        let listener = self.within(1, || TcpListener::bind(("10.98.0.2", PORT)).unwrap());
+        let listener = self.within(1, || TcpListener::bind((self.0.ipv4(2), PORT)).unwrap());
         // The link may have just come back: native XDP takes it down for a moment.
         let address = listener.local_addr().unwrap();
         let patience = Duration::from_secs(10);
@@ -207,14 +194,6 @@ impl Pair {
         drop(receiver);
         sending.join().unwrap();
         Sample { gigabits: bytes * 8.0 / seconds / 1e9, processor_us: spent * 1e6 / (bytes / CHUNK as f64) }
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _ = Command::new("ip").args(["netns", "delete", name]).status();
-        }
     }
 }
 
@@ -269,9 +248,4 @@ fn attach_here(programs: &mut Ebpf, way: Way) -> Vec<Attached> {
 fn processor_time() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-fn ip(words: &[&str]) {
-    let output = Command::new("ip").args(words).output().unwrap();
-    assert!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }

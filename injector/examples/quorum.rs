@@ -1,5 +1,7 @@
 //! A small cluster service to cut apart: each node answers `GET /` with 200 only while it hears from a majority.
 //!
+//! The first node by name of those that a node hears is its leader, as long as it has a quorum.
+//!
 //! Nodes are joined by real TCP connections. Each node dials every other one, after a UDP *knock* that must be
 //! answered; over the connection both sides send heartbeats. A node that has been silent for [`SILENCE`] counts as
 //! lost: its connections are closed and dialled anew, with exponential backoff.
@@ -206,6 +208,13 @@ impl Node {
         state.had_quorum |= has_quorum;
     }
 
+    /// The first by name of the nodes that this one hears, itself included, while it has a quorum.
+    fn leader(&self) -> Option<String> {
+        let state = self.state();
+        state.quorum_since?;
+        state.heard.keys().chain([&self.args.node]).min().cloned()
+    }
+
     /// Decides one answer: its status, and how long it is held back.
     fn answer(&self) -> (StatusCode, Duration) {
         self.review();
@@ -243,8 +252,16 @@ impl Node {
 async fn serve_client(State(node): State<Arc<Node>>) -> (StatusCode, Json<serde_json::Value>) {
     let (status, held_back) = node.answer();
     sleep(held_back).await;
+    let leader = node.leader();
+    let state = match &leader {
+        Some(leader) if *leader == node.args.node => "leader",
+        Some(_) => "follower",
+        None => "alone",
+    };
     let heard: Vec<String> = node.state().heard.keys().cloned().collect();
-    let body = serde_json::json!({ "node": node.args.node, "heard": heard, "ok": status.is_success() });
+    let body = serde_json::json!({
+        "node": node.args.node, "heard": heard, "ok": status.is_success(), "leader": leader, "state": state,
+    });
     (status, Json(body))
 }
 

@@ -1,5 +1,6 @@
 //! How many files the daemon may have open: raised to what a config needs, or an error that says how.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -10,6 +11,10 @@ use injector_core::config::{Config, Interfaces};
 const BASE: u64 = 1024;
 /// For an interface's programs, links and maps; a reload holds those of two configs for a moment.
 const PER_INTERFACE: u64 = 2 * 32;
+/// The same for one that shares its programs and maps with others of its namespace.
+const PER_SHARING: u64 = 2 * 4;
+/// From how many interfaces of one namespace on they do.
+const SHARED_FROM: u64 = 16;
 /// How many interfaces `auto` is given room for.
 const AUTO: u64 = 1024;
 /// For an endpoint's probes under way.
@@ -37,14 +42,19 @@ struct Needs {
 impl Needs {
     fn of(config: &Config) -> Self {
         let endpoints = config.endpoints.len() as u64;
-        let (named, room) = match &config.interfaces {
-            Interfaces::Named(interfaces) => (interfaces.len() as u64, interfaces.len() as u64),
-            Interfaces::Auto => (0, AUTO),
-        };
-        Self {
-            wanted: BASE + room * PER_INTERFACE + endpoints * PER_ENDPOINT,
-            least: BASE / 4 + named * PER_INTERFACE / 2 + endpoints * 4,
+        let mut named = 0;
+        if let Interfaces::Named(interfaces) = &config.interfaces {
+            let mut by_namespace = BTreeMap::<_, u64>::new();
+            for interface in interfaces {
+                *by_namespace.entry(&interface.netns).or_default() += 1;
+            }
+            let of = |count: u64| {
+                if count > SHARED_FROM { PER_INTERFACE + count * PER_SHARING } else { count * PER_INTERFACE }
+            };
+            named = by_namespace.into_values().map(of).sum();
         }
+        let room = if config.interfaces == Interfaces::Auto { AUTO * PER_INTERFACE } else { named };
+        Self { wanted: BASE + room + endpoints * PER_ENDPOINT, least: BASE / 4 + named / 2 + endpoints * 4 }
     }
 }
 

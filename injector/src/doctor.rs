@@ -2,6 +2,9 @@
 //!
 //! Works without a daemon, and beside one.
 
+mod endpoints;
+mod network;
+
 use injector_core::config::shown;
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,11 +12,18 @@ use std::fs;
 use serde::Serialize;
 
 use crate::datapath::{
-    Clocks, HookQuery, Kernel, Sweep, chain, has_tcx, ids, names, states, sweep, xdp_owner,
+    Clocks, HookQuery, Kernel, Life, Loaded, Owner, Sweep, chain, has_tcx, ids, loaded, names, states, sweep,
+    xdp_owner,
 };
+use crate::netlink::filters::Side;
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{Identity, Workers};
+use crate::probe::role;
+use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Interface, Interfaces, Netns};
+
+pub use endpoints::EndpointCheck;
+pub use network::Network;
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -53,6 +63,15 @@ pub struct Hooked {
     pub xdp: Option<String>,
 }
 
+/// Whether a role of the config can be asked for here. It is not asked.
+#[derive(Clone, Debug, Serialize)]
+pub struct RoleCheck {
+    /// The role.
+    pub role: String,
+    /// Why it can't be asked for; `null` if nothing speaks against it.
+    pub error: Option<String>,
+}
+
 /// All that was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Findings {
@@ -60,6 +79,16 @@ pub struct Findings {
     pub checks: Vec<Check>,
     /// The config's interfaces; empty without a config, or with `interfaces: auto`.
     pub interfaces: Vec<Hooked>,
+    /// What a start with the config would attach to, and what that covers; `null` without a config.
+    pub network: Option<Network>,
+    /// The config's endpoints, each asked once; empty without a config.
+    pub endpoints: Vec<EndpointCheck>,
+    /// Why the secrets of the config can't be fetched, so that no endpoint was asked; `null` if they can.
+    pub secrets: Option<String>,
+    /// The config's roles.
+    pub roles: Vec<RoleCheck>,
+    /// Daemons whose programs are loaded, and whether they may cut now.
+    pub daemons: Vec<String>,
     /// Filters of other daemons, the living ones too, and what was done about them.
     pub leftovers: Vec<String>,
     /// What eBPF on these hooks does not see, or what could not be checked.
@@ -71,11 +100,15 @@ impl Findings {
     pub fn prevents(&self) -> bool {
         self.checks.iter().any(|check| check.verdict == Verdict::Prevents)
             || self.interfaces.iter().any(|hooked| hooked.error.is_some())
+            || self.roles.iter().any(|role| role.error.is_some())
+            || self.network.as_ref().is_some_and(Network::prevents)
+            || self.endpoints.iter().any(EndpointCheck::prevents)
+            || self.secrets.is_some()
     }
 }
 
-/// Looks at everything.
-pub async fn examine(config: Option<&Config>, what: Sweep) -> Findings {
+/// Looks at everything. Endpoints are asked, unless the secrets of the config can't be fetched, which `secrets` says.
+pub async fn examine(config: Option<&Config>, secrets: Option<String>, what: Sweep) -> Findings {
     let mut workers = Workers::default();
     let mut interfaces = Vec::new();
     if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {
@@ -83,13 +116,38 @@ pub async fn examine(config: Option<&Config>, what: Sweep) -> Findings {
             interfaces.push(hooked(interface, &mut workers).await);
         }
     }
+    let roles = config.into_iter().flat_map(|config| config.roles.values());
+    let roles = roles.map(|source| RoleCheck {
+        role: source.name.clone(),
+        error: role::obstacle(source).or_else(|| Some(workers.of(source.netns.as_ref()).err()?.to_string())),
+    });
+    let roles = roles.collect();
+    let (network, endpoints) = match config {
+        Some(config) => {
+            let (network, mut ground) = Network::of(config).await;
+            let asked =
+                if secrets.is_none() { endpoints::ask(config, &mut ground).await } else { Vec::new() };
+            (Some(network), asked)
+        }
+        None => (None, Vec::new()),
+    };
     let mut unseen = virtual_functions();
     let leftovers = everywhere(&mut workers, config, what, &mut unseen).await;
     unseen.push(
         "not checked: flows offloaded to hardware (`ethtool -k DEVICE` shows hw-tc-offload), vhost-user"
             .to_owned(),
     );
-    Findings { checks: host(), interfaces, leftovers, unseen }
+    Findings {
+        checks: host(),
+        interfaces,
+        network,
+        endpoints,
+        secrets,
+        roles,
+        daemons: daemons(),
+        leftovers,
+        unseen,
+    }
 }
 
 fn host() -> Vec<Check> {
@@ -112,6 +170,7 @@ fn host() -> Vec<Check> {
     let pressure = fs::read_to_string("/proc/pressure/cpu");
     let btf = fs::metadata("/sys/kernel/btf/vmlinux").is_ok();
     let programs = rehearsal();
+    let is_preempted = is_realtime();
     vec![
         check(
             "kernel",
@@ -159,6 +218,17 @@ fn host() -> Vec<Check> {
             "nothing here needs it; tools that list maps and programs show less",
         ),
         check(
+            "preemption",
+            !is_preempted,
+            Verdict::Prevents,
+            if is_preempted {
+                "PREEMPT_RT".to_owned()
+            } else {
+                "programs of one CPU run one by one".to_owned()
+            },
+            "use a kernel without PREEMPT_RT: there, programs of one CPU can interrupt each other, and would overwrite what another has in per-CPU memory",
+        ),
+        check(
             "pressure",
             pressure.is_ok(),
             Verdict::Note,
@@ -166,6 +236,41 @@ fn host() -> Vec<Check> {
             "boot with psi=1: without it, records tell a starved host by late probes alone",
         ),
     ]
+}
+
+/// Whether this kernel is built with `PREEMPT_RT`.
+pub fn is_realtime() -> bool {
+    let told = fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1");
+    told || rustix::system::uname().version().to_string_lossy().contains("PREEMPT_RT")
+}
+
+/// Daemons whose programs are loaded, and whether they may cut now.
+fn daemons() -> Vec<String> {
+    let now = MonoNs::now();
+    let Ok(us) = Owner::ours() else { return Vec::new() };
+    let shown = |daemon: Loaded| {
+        let pid = daemon.owner.pid;
+        let state = match daemon.owner.life(&us) {
+            Life::Alive if is_stopped(pid) => "is stopped",
+            Life::Alive => "lives",
+            Life::Dead => "is gone",
+            Life::Unknown => "is in another pid namespace",
+        };
+        let lease = if daemon.until > now {
+            "its lease is in force".to_owned()
+        } else {
+            let since = now.saturating_since(daemon.until);
+            format!("its lease ended {:.1} s ago: nothing of its is cut", since.as_secs_f64())
+        };
+        format!("the daemon with pid {pid} {state}; {lease}")
+    };
+    loaded().into_iter().map(shown).collect()
+}
+
+/// Whether a process is stopped, as by SIGSTOP.
+fn is_stopped(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['T', 't']))
 }
 
 const NEEDED: [(u32, &str); 4] =
@@ -199,7 +304,7 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
     let looked = worker
         .run(move || async move {
             let facts = crate::datapath::look(&name).await?.0;
-            let query = HookQuery { index: facts.index, ours: Vec::new(), is_xdp: false };
+            let query = HookQuery { index: facts.index, ours: Vec::new(), sides: &Side::ALL, is_xdp: false };
             let state = states(&[query]).await.map_err(|error| error.to_string())?.pop().flatten();
             let foreign = state.unwrap_or_default().foreign;
             let names = names(&ids(&foreign));

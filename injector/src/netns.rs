@@ -91,6 +91,11 @@ impl Identity {
         Self { device: file.dev(), inode: file.ino() }
     }
 
+    /// The namespace that the calling thread is in.
+    pub fn of_thread() -> Option<Self> {
+        Some(Self::of(&std::fs::metadata("/proc/thread-self/ns/net").ok()?))
+    }
+
     /// The namespace that a name stands for now; `None` if there is no such file. A file that is no namespace
     /// (`ip netns add` makes the file before it mounts the namespace over it) is not told apart here: it can't be
     /// entered.
@@ -128,7 +133,8 @@ impl Worker {
         std::thread::Builder::new()
             .name(format!("netns {name}").chars().take(15).collect())
             .spawn(move || {
-                let enter = file.map_or(Ok(()), |file| enter(&file));
+                let enter =
+                    crate::fault::at("netns/enter").and_then(|()| file.map_or(Ok(()), |file| enter(&file)));
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
                 let runtime = match (enter, runtime) {
                     (Ok(()), Ok(runtime)) => runtime,
@@ -250,6 +256,7 @@ pub struct Supervisor(std::sync::mpsc::Sender<Box<dyn FnOnce() + Send>>);
 
 impl Supervisor {
     fn start() -> std::io::Result<Self> {
+        crate::fault::at("netns/supervisor")?;
         let (asker, jobs) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
         std::thread::Builder::new().name("netns".into()).spawn(move || {
             for job in jobs {

@@ -1,13 +1,15 @@
 //! What the daemon's threads may do. Capabilities belong to threads: each thread gives up what it does not need, and
-//! none ever gets a right back.
+//! none ever gets a right back. Without `exec` probes, `NoNewPrivileges` keeps what is started from gaining any.
 //!
 //! | thread | keeps |
 //! |---|---|
-//! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; `CAP_NET_RAW`: the frames of the active check; and what `exec` probes take |
-//! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid or path |
+//! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; `CAP_NET_RAW`: the frames of the active check; and what `exec` probes and roles take |
+//! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid or path, or if the config has peers on this machine |
+//! | the thread that looks at processes of peers on this machine | the same as the supervisor |
 //! | the lease | nothing: it stores words in shared memory |
 //! | the log | nothing: it writes to a descriptor that is open |
 //! | the settler | nothing: it waits for running programs |
+//! | a thread that makes links | nothing: it computes |
 
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, capabilities, capabilities_secure_bits,
@@ -43,8 +45,8 @@ pub enum Role {
 enum Commands {
     /// No: what is started all the same gets no rights of root's.
     None,
-    /// `exec` probes: theirs are what they would have in a shell.
-    Probes,
+    /// `exec` probes and roles: theirs are what they would have in a shell.
+    Some,
 }
 
 /// What a config needs.
@@ -66,11 +68,15 @@ impl Rights {
     pub fn of(config: &Config) -> Self {
         let mut daemon = BASE;
         let mut commands = Commands::None;
-        for endpoint in &config.endpoints {
-            let ProbeKind::Exec { user, .. } = &endpoint.probe.kind else { continue };
-            commands = Commands::Probes;
+        let probes = config.endpoints.iter().filter_map(|endpoint| match &endpoint.probe.kind {
+            ProbeKind::Exec { user, .. } => Some(user.as_deref()),
+            _ => None,
+        });
+        let roles = config.roles.values().filter_map(|role| role.kind.command_user());
+        for user in probes.chain(roles) {
+            commands = Commands::Some;
             daemon |= CapabilitySet::KILL;
-            daemon |= match user.as_deref() {
+            daemon |= match user {
                 // It is root itself: its program is found wherever root finds it.
                 None | Some("root") => CapabilitySet::DAC_OVERRIDE,
                 Some(_) => CapabilitySet::SETUID | CapabilitySet::SETGID,
@@ -81,7 +87,8 @@ impl Rights {
             Interfaces::Auto => &[],
         };
         let netns = named.iter().map(|interface| &interface.netns);
-        let netns = netns.chain(config.endpoints.iter().map(|endpoint| &endpoint.netns)).flatten();
+        let netns = netns.chain(config.endpoints.iter().map(|endpoint| &endpoint.netns));
+        let netns = netns.chain(config.roles.values().map(|role| &role.netns)).flatten();
         let mut supervisor = daemon;
         if config.interfaces == Interfaces::Auto {
             supervisor |= CapabilitySet::SYS_ADMIN;
@@ -94,6 +101,13 @@ impl Rights {
                 Netns::Pid(_) => CapabilitySet::SYS_PTRACE,
             };
         }
+        for netns in config.local_spaces() {
+            // Others' processes and their sockets are looked at.
+            supervisor |= CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
+            if netns.is_some() {
+                supervisor |= CapabilitySet::SYS_ADMIN;
+            }
+        }
         Self { daemon, supervisor, commands }
     }
 
@@ -103,11 +117,11 @@ impl Rights {
         let mut lacking = Vec::new();
         for (rights, what) in [
             (CapabilitySet::SYS_ADMIN, "network namespaces"),
-            (CapabilitySet::DAC_READ_SEARCH, "network namespaces by path"),
-            (CapabilitySet::SYS_PTRACE, "network namespaces by pid"),
-            (CapabilitySet::KILL, "exec probes"),
-            (CapabilitySet::DAC_OVERRIDE, "exec probes as root"),
-            (CapabilitySet::SETUID, "exec probes as another user than root"),
+            (CapabilitySet::DAC_READ_SEARCH, "network namespaces by path, or peers on this machine"),
+            (CapabilitySet::SYS_PTRACE, "network namespaces by pid, or peers on this machine"),
+            (CapabilitySet::KILL, "exec probes or roles"),
+            (CapabilitySet::DAC_OVERRIDE, "exec probes or roles as root"),
+            (CapabilitySet::SETUID, "exec probes or roles as another user than root"),
         ] {
             if missing.contains(rights) {
                 lacking.push(what);
@@ -119,9 +133,10 @@ impl Rights {
     /// Bars the way back: whatever is run from here on can't have more than the daemon. Threads inherit this, so it
     /// comes before they are started.
     pub fn bar(&self) -> Result<(), RightsError> {
-        if self.commands == Commands::Probes {
+        if self.commands == Commands::Some {
             return Ok(());
         }
+        rustix::thread::set_no_new_privs(true).map_err(failed("fixed"))?;
         let held = capabilities(None).map_err(failed("read"))?;
         if !held.effective.contains(CapabilitySet::SETPCAP) {
             tracing::info!("without CAP_SETPCAP, programs that root runs keep the rights of this container");
@@ -157,6 +172,30 @@ impl Rights {
         let wanted = if held.contains(stand_in) { wanted } else { wanted | CapabilitySet::SYS_ADMIN };
         wanted & held
     }
+}
+
+/// Whether the calling thread may make a `bpf` filesystem and enter namespaces.
+pub fn may_make_filesystems() -> bool {
+    capabilities(None).is_ok_and(|held| held.effective.contains(CapabilitySet::SYS_ADMIN))
+}
+
+/// The capabilities that a start can't do without and the calling thread lacks, by their names.
+pub fn lacking_for_a_start() -> Vec<&'static str> {
+    let held = capabilities(None).map_or(CapabilitySet::empty(), |held| held.effective);
+    let all = [
+        (CapabilitySet::BPF, "CAP_BPF"),
+        (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
+        (CapabilitySet::PERFMON, "CAP_PERFMON"),
+    ];
+    // Before they were split off, all of it was one right.
+    let is_held = |capability| held.contains(capability) || held.contains(CapabilitySet::SYS_ADMIN);
+    all.into_iter()
+        .filter(|(capability, _)| match *capability {
+            CapabilitySet::NET_ADMIN => !held.contains(CapabilitySet::NET_ADMIN),
+            other => !is_held(other),
+        })
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// Gives up everything: for a thread that only touches memory.
@@ -220,7 +259,7 @@ mod tests {
         assert_eq!((http.daemon, http.commands), (BASE, Commands::None));
         let named = with("{ exec: { command: [\"true\"], user: nobody } }");
         let start = CapabilitySet::SETUID | CapabilitySet::SETGID | CapabilitySet::KILL;
-        assert_eq!((named.daemon, named.commands), (BASE | start, Commands::Probes));
+        assert_eq!((named.daemon, named.commands), (BASE | start, Commands::Some));
     }
 
     #[test]
@@ -234,8 +273,8 @@ mod tests {
         assert_eq!(own.lack(&own), Vec::<&str>::new());
         assert_eq!(auto.lack(&own), Vec::<&str>::new());
         assert_eq!(own.lack(&auto), ["network namespaces"]);
-        assert_eq!(auto.lack(&by_pid), ["network namespaces by pid"]);
-        assert_eq!(own.lack(&exec), ["exec probes", "exec probes as root"]);
+        assert_eq!(auto.lack(&by_pid), ["network namespaces by pid, or peers on this machine"]);
+        assert_eq!(own.lack(&exec), ["exec probes or roles", "exec probes or roles as root"]);
     }
 
     #[test]

@@ -223,6 +223,7 @@ fn a_socket_in_use_is_refused_and_a_stale_one_replaced() {
         path: served.path.clone(),
         group: "no-such-group-here".to_owned(),
         mode: 0o660,
+        readers: None,
     };
     let error = ApiSocket::bind(&in_use).unwrap_err();
     assert!(matches!(error, SocketError::InUse { .. }), "{error}");

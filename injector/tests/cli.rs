@@ -86,6 +86,62 @@ fn a_bad_config_is_64() {
 }
 
 #[test]
+fn check_reads_campaigns_and_builds_their_shapes_with_a_config() {
+    let directory = tempfile::tempdir().unwrap();
+    let campaign = directory.path().join("campaign.yaml");
+    let write = |shapes: &str| {
+        std::fs::write(&campaign, format!("shapes: [{shapes}]\nholds: [5s, 9s]\ntrials: 8\n")).unwrap();
+    };
+    let check = |config: &[&str]| {
+        injector(&["check", "--campaign", campaign.to_str().unwrap()]).args(config).output().unwrap()
+    };
+    let with_config = ["--config", concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/lab.yaml")];
+    write("isolate n1, preset lonely, isolate @leader");
+    for config in [&[][..], &with_config] {
+        let output = check(config);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("campaign.yaml: good: 6 cells, 8 trials"), "{said}");
+    }
+    for (shape, says) in [
+        ("isolate n9", "\"isolate n9\" can't be built with"),
+        ("preset nosuch", "nosuch"),
+        ("isolate @nobody", "nobody"),
+    ] {
+        write(shape);
+        assert_eq!(code(&check(&[])), 0, "{shape}: nobody knows the peers yet");
+        let output = check(&with_config);
+        assert_eq!(code(&output), 64, "{shape}");
+        assert!(stderr(&output).contains(says), "{shape}: {}", stderr(&output));
+    }
+    write("isolate");
+    assert_eq!(code(&check(&[])), 64);
+    std::fs::write(&campaign, "shapes: [isolate n1]\nholds: [5s]\ntrials: 0\n").unwrap();
+    let output = check(&[]);
+    assert_eq!(code(&output), 64);
+    assert!(stderr(&output).contains("campaign.yaml: a campaign of 0 trials"), "{}", stderr(&output));
+    assert_eq!(code(&injector(&["check"]).output().unwrap()), 64, "nothing to check");
+}
+
+#[test]
+fn the_version_names_the_build_and_the_abi() {
+    let output = injector(&["--version"]).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (version, abi) = (env!("CARGO_PKG_VERSION"), injector_common::ABI_VERSION);
+    assert!(said.starts_with(&format!("injector {version} (")), "{said}");
+    assert!(said.ends_with(&format!(", abi {abi})\n")), "{said}");
+}
+
+#[test]
+fn the_schema_is_printed_as_it_is_shipped() {
+    let shipped = include_str!("../../configs/lab.schema.json");
+    assert_eq!(
+        String::from_utf8(injector(&["check", "--schema"]).output().unwrap().stdout).unwrap(),
+        shipped
+    );
+}
+
+#[test]
 fn without_a_daemon_it_is_69_and_says_what_to_do() {
     for arguments in [
         &["status"][..],
@@ -95,6 +151,7 @@ fn without_a_daemon_it_is_69_and_says_what_to_do() {
         &["wait", "p"],
         &["heal", "--all"],
         &["probe"],
+        &["stop"],
         &["partition", "isolate", "n1"],
         &["dial-stdio"],
         &["measure", "random-node", "--trials", "5", "--out", "/nonexistent/run"],

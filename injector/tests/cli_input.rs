@@ -77,7 +77,8 @@ fn directions_and_seeds_say_what_to_write() {
     let served = Served::start();
     let arguments = ["partition", "isolate", "n1", "--direction", "out", "--seed", "9007199254740991"];
     let output = run(&served.path, &arguments, "");
-    assert!(text(&output.stdout).contains(": isolate n1 (direction out) (generation 7)"), "{output:?}");
+    assert!(text(&output.stdout).contains(": isolate n1 (generation 7)"), "{output:?}");
+    assert!(text(&output.stdout).contains("  traffic direction out\n"), "{output:?}");
     let request = applied(&served);
     assert_eq!(
         (request.traffic.direction.to_string().as_str(), request.seed),

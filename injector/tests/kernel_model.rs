@@ -4,6 +4,8 @@
 //! Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+injector_lab::group!(kernels);
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -24,11 +26,11 @@ use proptest::test_runner::{
     Config as Settings, RngAlgorithm, RngSeed, TestCaseError, TestError, TestRunner,
 };
 
+use injector_lab::needs;
 use support::frame::{Frame, hex};
 use support::model::names::{Hook as At, Names, Way};
 use support::model::{Model, Moment, Partition, read};
 use support::pool::Pool;
-use support::privilege::can_run;
 use support::programs::{Hook, Programs};
 use support::setup::{Setup, drafts, scopes};
 
@@ -410,10 +412,8 @@ fn run(number: u32, packets: u64, seed: u64) -> Bench {
 }
 
 #[test]
+#[needs(root, alone)]
 fn the_programs_agree_with_the_model() {
-    if !can_run("the_programs_agree_with_the_model") {
-        return;
-    }
     let packets = env("INJECTOR_MODEL_CASES").unwrap_or(20_000);
     let seed = env("INJECTOR_MODEL_SEED").unwrap_or_else(|| injector_core::clock::MonoNs::now().0);
     println!("INJECTOR_MODEL_SEED={seed}");

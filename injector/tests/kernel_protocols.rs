@@ -2,14 +2,16 @@
 //! fragments. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+injector_lab::group!(kernels);
+
 mod support;
 
 use injector::datapath::Clocks;
 use injector_core::config::Config;
 
+use injector_lab::needs;
 use support::frame::fragment;
 use support::packet;
-use support::privilege::can_run;
 use support::programs::{Programs, config, link, scoped, steady};
 
 const THREE: &str = r#"
@@ -33,10 +35,8 @@ fn authenticated(next: u8, rest: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+#[needs(root)]
 fn the_protocol_behind_an_authentication_header_decides() {
-    if !can_run("the_protocol_behind_an_authentication_header_decides") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n1", "n2")];
     let segment = &packet::tcp("10.0.0.1", "10.0.0.2", 5, 7000, SYN, b"x")[34..];
@@ -76,10 +76,8 @@ fn the_protocol_behind_an_authentication_header_decides() {
 }
 
 #[test]
+#[needs(root)]
 fn no_fragment_of_a_protected_datagram_is_dropped() {
-    if !can_run("no_fragment_of_a_protected_datagram_is_dropped") {
-        return;
-    }
     let (config, mut programs) = bench(&format!("{THREE}\nprotect: [ udp/4789 ]\n"));
     programs.place(0, &steady(1), &[link(&config, "n1", "n2")]);
     programs.word(1, 0);

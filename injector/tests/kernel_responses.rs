@@ -7,8 +7,8 @@ mod support;
 use injector::datapath::Clocks;
 use injector_common::key::ResponseKey;
 
+use injector_lab::needs;
 use support::packet;
-use support::privilege::can_run;
 use support::programs::{Hook, Programs, config, link, steady};
 
 /// The test clock's middle.
@@ -48,10 +48,8 @@ fn stamped(programs: &Programs, endpoint: u32) -> Option<u64> {
 }
 
 #[test]
+#[needs(root)]
 fn responses_are_stamped_by_their_kind() {
-    if !can_run("responses_are_stamped_by_their_kind") {
-        return;
-    }
     let mut programs = servers();
     for hook in Hook::ALL {
         programs.forget();
@@ -98,10 +96,8 @@ const DRESSED_HEADERS: &[u8] =
     b"\x00\x00\x0c\x01\x2c\x00\x00\x00\x01\x02\x00\x00\x00\x00\x10\x3f\xe1\x1f\x88\x00\x00";
 
 #[test]
+#[needs(root)]
 fn grpc_answers_are_stamped() {
-    if !can_run("grpc_answers_are_stamped") {
-        return;
-    }
     let one = |payload: &[&[u8]]| vec![answer(83, &payload.concat())];
     let two =
         |first: &[&[u8]], second: &[&[u8]]| vec![answer(83, &first.concat()), answer(83, &second.concat())];

@@ -2,6 +2,8 @@
 //! Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+injector_lab::group!(kernels);
+
 mod support;
 
 use injector::datapath::Clocks;
@@ -17,9 +19,9 @@ use injector_core::model::{Link, PeerId};
 use injector_core::plan::{Cell, Column};
 use injector_core::plan::{Presence, SlotIndex};
 
+use injector_lab::needs;
 use support::frame::fragment;
 use support::packet;
-use support::privilege::can_run;
 use support::programs::{Hook, INTERFACE, Programs, config, link, scoped, steady};
 
 const THREE: &str = r#"
@@ -43,10 +45,8 @@ fn bench(text: &str) -> (Config, Programs) {
 }
 
 #[test]
+#[needs(root, every_kernel)]
 fn a_cut_drops_its_link_and_nothing_else() {
-    if !can_run("a_cut_drops_its_link_and_nothing_else") {
-        return;
-    }
     let config = config(THREE);
     let mut programs = Programs::load(&config, Clocks::Real);
     let link = link(&config, "n1", "n2");
@@ -97,10 +97,8 @@ fn a_cut_drops_its_link_and_nothing_else() {
 }
 
 #[test]
+#[needs(root, every_kernel)]
 fn an_exact_address_names_before_a_prefix_and_a_prefix_before_a_mac() {
-    if !can_run("an_exact_address_names_before_a_prefix_and_a_prefix_before_a_mac") {
-        return;
-    }
     // MACs of the frames that `packet` builds: from 02:…:01 to 02:…:02.
     let (config, mut programs) = bench(
         r#"
@@ -166,10 +164,8 @@ peers:
 }
 
 #[test]
+#[needs(root)]
 fn a_group_frame_is_judged_where_its_receiver_is_known() {
-    if !can_run("a_group_frame_is_judged_where_its_receiver_is_known") {
-        return;
-    }
     let (config, mut programs) = bench(
         r#"
 peers:
@@ -217,10 +213,8 @@ peers:
 }
 
 #[test]
+#[needs(root)]
 fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
-    if !can_run("a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n1", "n2")];
     let first = fragment(packet::udp("10.0.0.1", "10.0.0.2", 7000, 9, b"begin"), 0, true);
@@ -247,10 +241,8 @@ fn a_port_scope_acts_on_the_first_fragment_and_an_unscoped_cut_on_all() {
 }
 
 #[test]
+#[needs(root)]
 fn an_icmp_error_is_in_the_scope_of_the_flow_that_it_quotes() {
-    if !can_run("an_icmp_error_is_in_the_scope_of_the_flow_that_it_quotes") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n2", "n1")];
     // n2 answers a packet of n1 to its port 5122: the quote's ports are those of the way there.
@@ -278,10 +270,8 @@ fn an_icmp_error_is_in_the_scope_of_the_flow_that_it_quotes() {
 }
 
 #[test]
+#[needs(root)]
 fn neighbours_are_kept_unless_asked_for() {
-    if !can_run("neighbours_are_kept_unless_asked_for") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let links = [link(&config, "n1", "n2")];
     let mut arp = packet::ethernet(0x0806, &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1]);
@@ -302,10 +292,8 @@ fn neighbours_are_kept_unless_asked_for() {
 }
 
 #[test]
+#[needs(root)]
 fn loss_is_rolled_only_at_the_bound_hook() {
-    if !can_run("loss_is_rolled_only_at_the_bound_hook") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");
     let mut half = steady(1);
@@ -345,10 +333,8 @@ fn loss_is_rolled_only_at_the_bound_hook() {
 }
 
 #[test]
+#[needs(root)]
 fn a_flap_begins_with_the_cut() {
-    if !can_run("a_flap_begins_with_the_cut") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let mut flap = steady(1);
     (flap.starts_at, flap.flap_period, flap.flap_on) = (NOON, 200 * MS, 50 * MS);
@@ -366,10 +352,8 @@ fn a_flap_begins_with_the_cut() {
 }
 
 #[test]
+#[needs(root, every_kernel)]
 fn deadlines_are_exact_though_the_coarse_clock_lags() {
-    if !can_run("deadlines_are_exact_though_the_coarse_clock_lags") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let mut slot = steady(1);
     (slot.starts_at, slot.ends_at) = (NOON, NOON + 5000 * MS);
@@ -418,10 +402,8 @@ fn stamps_are_the_same_looked_up_by_link_and_gone_through() {
 }
 
 #[test]
+#[needs(root)]
 fn a_lapsed_lease_passes_everything_for_good() {
-    if !can_run("a_lapsed_lease_passes_everything_for_good") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     programs.place(0, &steady(1), &[link(&config, "n1", "n2")]);
     programs.word(1, 0);
@@ -445,10 +427,8 @@ fn a_lapsed_lease_passes_everything_for_good() {
 }
 
 #[test]
+#[needs(root)]
 fn the_halves_of_the_word_do_not_mix() {
-    if !can_run("the_halves_of_the_word_do_not_mix") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");
     programs.place(31, &steady(1), &[there]);
@@ -471,10 +451,8 @@ fn the_halves_of_the_word_do_not_mix() {
 }
 
 #[test]
+#[needs(root)]
 fn a_drop_counts_for_every_slot_that_decided_it() {
-    if !can_run("a_drop_counts_for_every_slot_that_decided_it") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");
     let mut over = steady(4);
@@ -507,10 +485,8 @@ fn a_drop_counts_for_every_slot_that_decided_it() {
 }
 
 #[test]
+#[needs(root)]
 fn thirty_two_slots_on_one_link() {
-    if !can_run("thirty_two_slots_on_one_link") {
-        return;
-    }
     let (config, mut programs) = bench(THREE);
     let there = link(&config, "n1", "n2");
     for slot in 0..32 {
@@ -531,10 +507,8 @@ fn thirty_two_slots_on_one_link() {
 }
 
 #[test]
+#[needs(root)]
 fn what_is_protected_is_never_dropped() {
-    if !can_run("what_is_protected_is_never_dropped") {
-        return;
-    }
     let (config, mut programs) = bench(&format!("{THREE}\nprotect: [ tcp/22, 10.0.0.3 ]\n"));
     let links = [("n1", "n2"), ("n1", "n3"), ("n3", "n1")].map(|(src, dst)| link(&config, src, dst));
     programs.place(0, &steady(1), &links);
@@ -556,17 +530,15 @@ fn what_is_protected_is_never_dropped() {
 
 /// What the verifier says of a program: it loads on kernels that are stricter than this one only with room.
 #[test]
+#[needs(root, every_kernel)]
 fn the_programs_are_small() {
-    if !can_run("the_programs_are_small") {
-        return;
-    }
     let protected = format!(
         "{THREE}  n4: {{ addresses: [10.4.0.0/16], mac: \"02:00:00:00:00:04\" }}\nprotect: [ tcp/22, 10.0.0.3 ]\nendpoints:\n  - {{ name: grpc, peers: [n1], probe: {{ http: {{ url: \"http://{{address}}:83/\" }} }}, wire: {{ port: 83, success: grpc }} }}\n"
     );
     // As they are in use, with every feature: the test clock has less to verify.
     let mut programs = Programs::load(&config(&protected), Clocks::Real);
     // Verifiers before 6.6 see fewer states as the same.
-    let limit = if support::kernel::version() >= (6, 6) { 200_000 } else { 400_000 };
+    let limit = if injector_lab::has_tcx() { 220_000 } else { 440_000 };
     for hook in Hook::ALL {
         let info = programs.info(hook);
         let verified = info.verified_instruction_count().unwrap();

@@ -1,7 +1,8 @@
 //! `interfaces: auto` on real kernels: where the peers are found, and that a cut there is one. Needs root.
 
+injector_lab::group!(kernels);
+
 #[path = "support/ground.rs"]
-#[expect(dead_code, reason = "each test program uses a part")]
 mod ground;
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
@@ -12,7 +13,7 @@ use std::time::Duration;
 use ground::Ground;
 use injector_core::api::{PartitionRequest, VerdictOptions, WarningCode};
 use injector_core::model::{Percent, Traffic};
-use live::can_run;
+use injector_lab::needs;
 
 /// A peer with both addresses of a host number.
 fn peer(ground: &Ground, name: &str, host: u8) -> String {
@@ -31,10 +32,8 @@ fn why(daemon: &live::daemon::Daemon, interface: &str) -> String {
 }
 
 #[test]
+#[needs(root)]
 fn neighbours_of_a_routing_host() {
-    if !can_run("neighbours_of_a_routing_host") {
-        return;
-    }
     let mut ground = Ground::new();
     for (node, end, host) in [("n1", "v1", 1), ("n2", "v2", 2), ("n3", "v3", 3)] {
         ground.routed(node, end, host);
@@ -54,10 +53,8 @@ fn neighbours_of_a_routing_host() {
 }
 
 #[test]
+#[needs(root)]
 fn a_neighbour_known_by_one_address_alone() {
-    if !can_run("a_neighbour_known_by_one_address_alone") {
-        return;
-    }
     let mut ground = Ground::new();
     for (node, end, host) in [("n1", "v1", 1), ("n2", "v2", 2), ("n3", "v3", 3)] {
         ground.routed(node, end, host);
@@ -84,10 +81,8 @@ fn a_neighbour_known_by_one_address_alone() {
 }
 
 #[test]
+#[needs(root)]
 fn ports_of_a_bridge_and_not_the_bridge() {
-    if !can_run("ports_of_a_bridge_and_not_the_bridge") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
@@ -106,10 +101,8 @@ fn ports_of_a_bridge_and_not_the_bridge() {
 }
 
 #[test]
+#[needs(root)]
 fn peers_beyond_a_gateway() {
-    if !can_run("peers_beyond_a_gateway") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.routed("n1", "v1", 1);
     ground.routed("n2", "v2", 2);
@@ -131,10 +124,8 @@ fn peers_beyond_a_gateway() {
 }
 
 #[test]
+#[needs(root)]
 fn every_next_hop_of_a_route() {
-    if !can_run("every_next_hop_of_a_route") {
-        return;
-    }
     let mut ground = two_nics();
     ground.hide("n3");
     let n3 = format!("n3: {{ addresses: [{}] }}", ground.ipv4(3));
@@ -151,11 +142,9 @@ fn every_next_hop_of_a_route() {
 }
 
 #[test]
+#[needs(root)]
 fn loss_is_rolled_on_every_way_of_a_peer() {
     const SENT: usize = 3000;
-    if !can_run("loss_is_rolled_on_every_way_of_a_peer") {
-        return;
-    }
     let mut ground = two_nics();
     ground.ip("n3", &format!("route add {} via {} dev eth1 onlink", ground.ipv4(2), ground::GATEWAY));
     ground.hide("n3");
@@ -197,10 +186,8 @@ fn two_nics() -> Ground {
 }
 
 #[test]
+#[needs(root)]
 fn a_gateway_behind_a_bridge_is_behind_its_port() {
-    if !can_run("a_gateway_behind_a_bridge_is_behind_its_port") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     ground.bridged("n1", "p1", "br0", 1);
@@ -237,7 +224,7 @@ fn beyond(ground: &mut Ground, host_end: &str, of: &str, host: u8) {
     ground.ip(router, &format!("address add {}/128 dev eth0 nodad", ground.ipv6(9)));
     ground.leave_by_gateway(router);
     ground.add(of);
-    let name = ground.name(of);
+    let name = ground.netns(of);
     ground.ip(router, &format!("link add far type veth peer name eth0 netns {name}"));
     ground.ip(router, "link set far up");
     ground.ip(router, "address add fe80::1/64 dev far nodad");
@@ -253,10 +240,8 @@ fn beyond(ground: &mut Ground, host_end: &str, of: &str, host: u8) {
 }
 
 #[test]
+#[needs(root)]
 fn peers_with_a_mac_address_alone() {
-    if !can_run("peers_with_a_mac_address_alone") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
@@ -271,10 +256,8 @@ fn peers_with_a_mac_address_alone() {
 }
 
 #[test]
+#[needs(root)]
 fn a_mac_address_of_a_neighbour_on_a_veth() {
-    if !can_run("a_mac_address_of_a_neighbour_on_a_veth") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.routed("n1", "v1", 1);
     ground.routed("n2", "v2", 2);
@@ -287,10 +270,8 @@ fn a_mac_address_of_a_neighbour_on_a_veth() {
 }
 
 #[test]
+#[needs(root)]
 fn every_interface_behind_which_a_prefix_lives() {
-    if !can_run("every_interface_behind_which_a_prefix_lives") {
-        return;
-    }
     let mut ground = Ground::new();
     // 8/30 and its IPv6 are behind two veths, each with a route to a part of it; 1 is another peer.
     for (node, end, host) in [("n1", "v1", 1), ("a", "v8", 8), ("b", "v10", 10), ("n3", "v3", 3)] {
@@ -320,16 +301,14 @@ fn every_interface_behind_which_a_prefix_lives() {
 }
 
 #[test]
+#[needs(root)]
 fn peers_in_named_namespaces() {
-    if !can_run("peers_in_named_namespaces") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
         ground.plug(node, port);
         ground.ip("h", &format!("link set {port} master br0"));
-        ground.subnet(node, "eth0", host);
+        ground.give(node, "eth0", host);
     }
     // A second NIC with an address of the same peer.
     ground.cable("n1", "q1", "eth1");
@@ -353,10 +332,8 @@ fn peers_in_named_namespaces() {
 }
 
 #[test]
+#[needs(root)]
 fn a_routed_address_on_the_loopback_of_a_node() {
-    if !can_run("a_routed_address_on_the_loopback_of_a_node") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.routed("n2", "v2", 2);
     ground.routed("n3", "v3", 3);
@@ -375,10 +352,8 @@ fn a_routed_address_on_the_loopback_of_a_node() {
 }
 
 #[test]
+#[needs(root)]
 fn what_is_found_nowhere_or_twice() {
-    if !can_run("what_is_found_nowhere_or_twice") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.routed("n1", "v1", 1);
     // A default route leads everywhere, and so says nothing.
@@ -401,11 +376,11 @@ fn what_is_found_nowhere_or_twice() {
 
     for node in ["a", "b"] {
         ground.plug(node, &format!("v{node}"));
-        ground.subnet(node, "eth0", 2);
+        ground.give(node, "eth0", 2);
     }
     let said = ground.refusal(&peers(&ground, &[("n1", 1), ("n2", 2)]));
     for node in ["a", "b"] {
-        assert!(said.contains(&format!("eth0 in netns {}", ground.name(node))), "{said}");
+        assert!(said.contains(&format!("eth0 in netns {}", ground.netns(node))), "{said}");
     }
     assert!(
         said.contains("of peer n2 is at") && said.contains("name the interfaces in the config"),
@@ -426,10 +401,8 @@ fn what_is_found_nowhere_or_twice() {
 
 /// Of guests nothing on the host shows that an interface leads to one alone: the config says it, under `auto` too.
 #[test]
+#[needs(root)]
 fn guests_that_the_config_names_the_interfaces_of() {
-    if !can_run("guests_that_the_config_names_the_interfaces_of") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     let nodes = [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)];
@@ -465,7 +438,7 @@ fn guests_that_the_config_names_the_interfaces_of() {
     ground.wait_chosen(&daemon, &["p1", "p2"]);
     ground.plug("n4", "p3");
     ground.ip("h", "link set p3 master br0");
-    ground.subnet("n4", "eth0", 3);
+    ground.give("n4", "eth0", 3);
     ground.hide("n4");
     ground.wait_chosen(&daemon, &["p1", "p2", "p3"]);
     // The others know it by another MAC address.

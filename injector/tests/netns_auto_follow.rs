@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use ground::Ground;
 use injector_core::api::PartitionRequest;
 use injector_core::model::{Percent, Traffic};
-use live::can_run;
+use injector_lab::needs;
 
 /// Peers with both addresses of a host number.
 fn peers(ground: &Ground, peers: &[(&str, u8)]) -> String {
@@ -23,10 +23,8 @@ fn peers(ground: &Ground, peers: &[(&str, u8)]) -> String {
 }
 
 #[test]
+#[needs(root)]
 fn a_veth_that_is_plugged_later() {
-    if !can_run("a_veth_that_is_plugged_later") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.routed("n1", "v1", 1);
     let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
@@ -40,10 +38,8 @@ fn a_veth_that_is_plugged_later() {
 }
 
 #[test]
+#[needs(root)]
 fn a_neighbour_that_is_learned_later() {
-    if !can_run("a_neighbour_that_is_learned_later") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
@@ -73,10 +69,8 @@ fn a_neighbour_that_is_learned_later() {
 }
 
 #[test]
+#[needs(root)]
 fn a_route_that_leads_elsewhere_later() {
-    if !can_run("a_route_that_leads_elsewhere_later") {
-        return;
-    }
     let mut ground = Ground::new();
     for (node, end, host) in [("n1", "v1", 1), ("n2", "v2", 2), ("n3", "v3", 3)] {
         ground.routed(node, end, host);
@@ -99,10 +93,8 @@ fn settle() {
 }
 
 #[test]
+#[needs(root)]
 fn a_named_namespace_that_comes_later() {
-    if !can_run("a_named_namespace_that_comes_later") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     ground.bridged("n1", "p1", "br0", 1);
@@ -112,31 +104,27 @@ fn a_named_namespace_that_comes_later() {
     let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
     ground.assert_chosen(&daemon, &["p1", "p3"]);
     ground.plug("n2", "p2");
-    ground.subnet("n2", "eth0", 2);
+    ground.give("n2", "eth0", 2);
     ground.ip("h", "link set p2 master br0");
     ground.wait_chosen(&daemon, &["p1", "p3", "n2/eth0"]);
     ground.assert_cut(&daemon, ("n1", 1), ("n2", 2), (("n1", 1), ("n3", 3)));
 }
 
 #[test]
+#[needs(root)]
 fn a_peer_that_moves_takes_its_loss_along() {
-    if can_run("a_peer_that_moves_takes_its_loss_along") {
-        moves("auto", &["v1", "v2"]);
-    }
+    moves("auto", &["v1", "v2"]);
 }
 
 #[test]
+#[needs(root)]
 fn a_peer_that_moves_between_interfaces_of_the_config() {
-    if can_run("a_peer_that_moves_between_interfaces_of_the_config") {
-        moves("[{ name: v1 }, { name: v2 }, { name: w1 }]", &["v1", "v2", "w1"]);
-    }
+    moves("[{ name: v1 }, { name: v2 }, { name: w1 }]", &["v1", "v2", "w1"]);
 }
 
 #[test]
+#[needs(root)]
 fn commands_are_answered_while_programs_are_verified_for_new_interfaces() {
-    if !can_run("commands_are_answered_while_programs_are_verified_for_new_interfaces") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.routed("n1", "v1", 1);
     let names: Vec<String> = (1..=9).map(|host| format!("n{host}")).collect();
@@ -214,10 +202,8 @@ fn moves(interfaces: &str, at_first: &[&str]) {
 }
 
 #[test]
+#[needs(root)]
 fn a_peer_that_is_unplugged_and_plugged_elsewhere_is_cut_again() {
-    if !can_run("a_peer_that_is_unplugged_and_plugged_elsewhere_is_cut_again") {
-        return;
-    }
     let mut ground = Ground::new();
     // The other end is nowhere: nothing but n1's own interface covers the link.
     for (node, end, host) in [("n1", "v1", 1), ("n3", "v3", 3)] {
@@ -241,22 +227,20 @@ fn a_peer_that_is_unplugged_and_plugged_elsewhere_is_cut_again() {
 }
 
 #[test]
+#[needs(root)]
 fn a_second_holder_of_an_address_changes_nothing() {
-    if !can_run("a_second_holder_of_an_address_changes_nothing") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
         ground.plug(node, port);
         ground.ip("h", &format!("link set {port} master br0"));
-        ground.subnet(node, "eth0", host);
+        ground.give(node, "eth0", host);
     }
     let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
     // Of another lab, joined to nothing.
     ground.add("x");
     ground.ip("x", "link add eth0 type veth peer name other");
-    ground.subnet("x", "eth0", 1);
+    ground.give("x", "eth0", 1);
     ground.add("y");
     let end = Instant::now() + ground::PATIENCE;
     while !daemon.log().contains("it is taken to be where it was") {

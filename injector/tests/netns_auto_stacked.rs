@@ -1,6 +1,8 @@
 //! `interfaces: auto` where devices are stacked: one of each stack is picked, and what passes it is cut once. Needs
 //! root, and each test the kernel's devices of its kind.
 
+injector_lab::group!(kernels);
+
 #[path = "support/ground.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod ground;
@@ -9,8 +11,8 @@ mod ground;
 mod live;
 
 use ground::Ground;
-use live::can_run;
-use live::privilege::skip;
+use injector_lab::needs;
+use injector_lab::skip;
 
 /// Peers with both addresses of a host number.
 fn peers(ground: &Ground, peers: &[(&str, u8)]) -> String {
@@ -24,26 +26,24 @@ fn peers(ground: &Ground, peers: &[(&str, u8)]) -> String {
 fn uplinked() -> Ground {
     let mut ground = Ground::new();
     ground.plug("n3", "u0");
-    ground.subnet("n3", "eth0", 3);
+    ground.give("n3", "eth0", 3);
     ground
 }
 
 #[test]
+#[needs(root)]
 fn macvlans_and_their_parent() {
-    if !can_run("macvlans_and_their_parent") {
-        return;
-    }
     let mut ground = uplinked();
     ground.hide("n3");
-    ground.subnet("h", "u0", 14);
+    ground.give("h", "u0", 14);
     for (node, host) in [("n1", 1), ("n2", 2)] {
         ground.add(node);
         if !ground.can("h", "link add m0 link u0 type macvlan mode bridge") {
             return skip("macvlans_and_their_parent", "this kernel makes no macvlan devices");
         }
-        ground.ip("h", &format!("link set m0 netns {}", ground.name(node)));
+        ground.ip("h", &format!("link set m0 netns {}", ground.netns(node)));
         ground.ip(node, "link set m0 up");
-        ground.subnet(node, "m0", host);
+        ground.give(node, "m0", host);
     }
     ground.assert_flows(("h", 14), ("n3", 3));
     let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]));
@@ -54,16 +54,14 @@ fn macvlans_and_their_parent() {
 }
 
 #[test]
+#[needs(root)]
 fn a_macvlan_beside_its_parent() {
-    if !can_run("a_macvlan_beside_its_parent") {
-        return;
-    }
     let ground = uplinked();
     if !ground.can("h", "link add m0 link u0 type macvlan mode private") {
         return skip("a_macvlan_beside_its_parent", "this kernel makes no macvlan devices");
     }
     ground.ip("h", "link set m0 up");
-    ground.subnet("h", "m0", 1);
+    ground.give("h", "m0", 1);
     let daemon = ground.daemon(&peers(&ground, &[("n1", 1), ("n3", 3)]));
     ground.assert_chosen(&daemon, &["m0", "n3/eth0"]);
     let (near, far) = (("h", ground.ipv4(1)), ("n3", ground.ipv4(3)));
@@ -78,10 +76,8 @@ fn a_macvlan_beside_its_parent() {
 }
 
 #[test]
+#[needs(root, every_kernel)]
 fn a_vlan_and_its_parent() {
-    if !can_run("a_vlan_and_its_parent") {
-        return;
-    }
     let mut ground = uplinked();
     if !ground.can("h", "link add u0.5 link u0 type vlan id 5") {
         return skip("a_vlan_and_its_parent", "this kernel makes no 802.1Q devices");
@@ -129,10 +125,8 @@ fn a_vlan_and_its_parent() {
 }
 
 #[test]
+#[needs(root, every_kernel)]
 fn a_bond_whichever_slave_carries_it() {
-    if !can_run("a_bond_whichever_slave_carries_it") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     ground.plug("n1", "p1");
@@ -148,7 +142,7 @@ fn a_bond_whichever_slave_carries_it() {
         ground.ip("n1", &format!("link set {slave} master bond0"));
     }
     ground.ip("n1", "link set bond0 up");
-    ground.subnet("n1", "bond0", 1);
+    ground.give("n1", "bond0", 1);
     ground.bridged("n2", "p2", "br0", 2);
     ground.bridged("n3", "p3", "br0", 3);
     for (node, host) in [("n2", 2), ("n3", 3)] {

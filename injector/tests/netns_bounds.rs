@@ -14,8 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use injector_lab::needs;
 use serde_json::Value;
-use support::{Daemon, Lab, is_root, until};
+use support::{Daemon, Lab, until};
 
 /// What the daemon may take more of, whatever others do: it is some 30 MiB in a debug build.
 const MEMORY_KIB: u64 = 64 * 1024;
@@ -30,29 +31,12 @@ fn rss_kib(pid: u64) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Over a connection of its own: status and body.
-fn call(daemon: &Daemon, method: &str, path: &str, body: &str) -> (u16, Value) {
-    let mut stream = UnixStream::connect(&daemon.socket).unwrap();
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: i\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    (head[9..12].parse().unwrap(), serde_json::from_str(body).unwrap())
-}
-
 /// A server in a node that sends a body without end to whoever asks; stopped with this value.
 struct Endless(Arc<AtomicBool>);
 
 impl Endless {
-    fn start(lab: &Lab, node: usize, port: u16) -> Self {
-        let listener = lab
-            .within(&format!("n{node}"), || TcpListener::bind((lab.address(node).as_str(), port)).unwrap());
+    fn start(lab: &Lab, node: u8, port: u16) -> Self {
+        let listener = lab.within(&format!("n{node}"), || TcpListener::bind((lab.ipv4(node), port)).unwrap());
         listener.set_nonblocking(true).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -83,23 +67,21 @@ impl Drop for Endless {
 }
 
 fn config_of(lab: &Lab, endpoints: &str) -> String {
-    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
     format!(
         "{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\nendpoints:\n{endpoints}",
-        lab.peers(2)
+        lab.peers()
     )
 }
 
 #[test]
+#[needs(root)]
 fn a_body_without_end_costs_no_memory_and_its_limit_is_named() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
     let _server = Endless::start(&lab, 1, 8080);
     let probe = "{ http: { url: \"http://{address}:8080/\", expect: { body_contains: never } }, timeout: 10s, \
                  interval: 20ms }";
-    let endpoint = format!("  - {{ name: e, peers: [n1], netns: {}, probe: {probe} }}\n", lab.name("n2"));
+    let endpoint = format!("  - {{ name: e, peers: [n1], netns: {}, probe: {probe} }}\n", lab.netns("n2"));
     let daemon = Daemon::start(&lab, "d", &config_of(&lab, &endpoint));
     let pid = pid(&daemon);
     let begin = rss_kib(pid);
@@ -120,10 +102,8 @@ fn a_body_without_end_costs_no_memory_and_its_limit_is_named() {
 }
 
 #[test]
+#[needs(root)]
 fn times_and_ids_have_limits_that_are_named() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
     let good = config_of(&lab, "  []\n");
     for (line, limit) in [
@@ -143,7 +123,7 @@ fn times_and_ids_have_limits_that_are_named() {
         (format!(r#"{{"shape": {{"isolate": ["n1"]}}, "request_id": "{id}"}}"#), "request_id", "128 bytes"),
         (r#"{"shape": {"isolate": ["n1"]}, "request_id": ""}"#.to_owned(), "request_id", "128 bytes"),
     ] {
-        let (status, problem) = call(&daemon, "PUT", "/v1/partitions/p", &body);
+        let (status, problem) = daemon.raw("PUT", "/v1/partitions/p", body.as_bytes());
         assert_eq!((status, &problem["field"]), (400, &Value::from(field)), "{problem}");
         assert!(problem["detail"].as_str().unwrap().contains(limit), "{problem}");
     }
@@ -160,10 +140,8 @@ fn children(pid: u64) -> usize {
 }
 
 #[test]
+#[needs(root)]
 fn rounds_of_probes_start_one_command_at_a_time() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
     let endpoint =
         "  - { name: e, probe: { exec: { command: [sleep, \"0.2\"] }, interval: 1h, timeout: 5s } }\n";
@@ -174,7 +152,7 @@ fn rounds_of_probes_start_one_command_at_a_time() {
     let request = "POST /v1/probes HTTP/1.1\r\nHost: i\r\nConnection: close\r\n\r\n";
     let mut readers = Vec::new();
     for turn in 0..60 {
-        let mut stream = UnixStream::connect(&daemon.socket).unwrap();
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
         stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
         // Every other client goes away at once.
@@ -203,10 +181,8 @@ fn rounds_of_probes_start_one_command_at_a_time() {
 }
 
 #[test]
+#[needs(root)]
 fn readers_that_do_not_read_cost_no_memory() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
     let mut endpoints = String::new();
     for name in ["a", "b", "c", "d"] {
@@ -214,7 +190,7 @@ fn readers_that_do_not_read_cost_no_memory() {
             endpoints,
             "  - {{ name: {name}, role: advisory, peers: [n1], netns: {}, probe: {{ tcp: {{ target: \
              \"{{address}}:81\" }}, interval: 1ms, timeout: 100ms }} }}",
-            lab.name("n2")
+            lab.netns("n2")
         )
         .unwrap();
     }
@@ -226,7 +202,7 @@ fn readers_that_do_not_read_cost_no_memory() {
     let mut held = Vec::new();
     let mut most = 0;
     for _ in 0..40 {
-        let mut stream = UnixStream::connect(&daemon.socket).unwrap();
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
         stream.write_all(b"GET /v1/partitions/p/probes HTTP/1.1\r\nHost: i\r\n\r\n").unwrap();
         held.push(stream);
         most = most.max(rss_kib(pid));
@@ -235,7 +211,7 @@ fn readers_that_do_not_read_cost_no_memory() {
     let mut slowest = Duration::ZERO;
     for _ in 0..50 {
         let asked = Instant::now();
-        let (status, _) = call(&daemon, "DELETE", "/v1/partitions", "");
+        let (status, _) = daemon.raw("DELETE", "/v1/partitions", b"");
         assert_eq!(status, 200);
         slowest = slowest.max(asked.elapsed());
         most = most.max(rss_kib(pid));
@@ -255,16 +231,14 @@ fn readers_that_do_not_read_cost_no_memory() {
 }
 
 #[test]
+#[needs(root)]
 fn a_status_does_not_grow_with_the_links_that_are_cut() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
     let mut config = "peers:\n".to_owned();
     for peer in 0..1000 {
         writeln!(config, "  p{peer}: {{ addresses: [10.200.{}.{}] }}", peer / 250, peer % 250 + 1).unwrap();
     }
-    writeln!(config, "interfaces: [{{ name: eth0, netns: {} }}]", lab.name("n1")).unwrap();
+    writeln!(config, "interfaces: [{{ name: eth0, netns: {} }}]", lab.netns("n1")).unwrap();
     let daemon = Daemon::start(&lab, "d", &config);
     for cut in 0..20 {
         let view = daemon.cli(&format!("partition isolate p{cut} --name c{cut} --for 60s --allow-uncovered"));
@@ -282,11 +256,11 @@ fn a_status_does_not_grow_with_the_links_that_are_cut() {
     assert!(size < 40_000, "{size} bytes for 20 cuts");
     let output = Command::new(env!("CARGO_BIN_EXE_injector"))
         .args(["status", "--socket"])
-        .arg(&daemon.socket)
+        .arg(daemon.socket())
         .output()
         .unwrap();
     assert!(String::from_utf8_lossy(&output.stdout).contains("1998"), "{output:?}");
     // The list is there where it is asked for.
-    let (_, one) = call(&daemon, "GET", "/v1/partitions/c7", "");
+    let (_, one) = daemon.raw("GET", "/v1/partitions/c7", b"");
     assert_eq!(one["links"].as_array().unwrap().len(), 1998);
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use injector_client::Client;
 use injector_core::api::PartitionState;
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, isolate, runtime};
 use live::lab::{Lab, Place};
 use live::traffic::PATIENCE;
@@ -59,10 +59,8 @@ fn until_healed(daemon: &Daemon) {
 }
 
 #[test]
+#[needs(root, alone)]
 fn with_gives_the_commands_exit_code_only_if_the_partition_lasted() {
-    if !can_run("with_gives_the_commands_exit_code_only_if_the_partition_lasted") {
-        return;
-    }
     let (_lab, mut daemon) = daemon_with("max_for: 2s\n");
     let mut child = with(&daemon, &[], UNTIL_TOLD);
     running(&mut child);
@@ -106,10 +104,8 @@ fn with_gives_the_commands_exit_code_only_if_the_partition_lasted() {
 }
 
 #[test]
+#[needs(root, alone)]
 fn with_says_that_the_lease_ended_its_partition() {
-    if !can_run("with_says_that_the_lease_ended_its_partition") {
-        return;
-    }
     let (_lab, daemon) = daemon_with("");
     let mut child = with(&daemon, &[], UNTIL_TOLD);
     running(&mut child);
@@ -124,10 +120,8 @@ fn with_says_that_the_lease_ended_its_partition() {
 }
 
 #[test]
+#[needs(root, alone)]
 fn a_request_is_answered_or_cuts_nothing() {
-    if !can_run("a_request_is_answered_or_cuts_nothing") {
-        return;
-    }
     let (_lab, daemon) = daemon_with("");
     let body = r#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#;
     let request = |name: &str| {
@@ -166,10 +160,8 @@ fn a_request_is_answered_or_cuts_nothing() {
 
 /// A slot that was freed is not written before running programs have ended, and nobody waits for that.
 #[test]
+#[needs(root, alone)]
 fn applying_does_not_wait_for_running_programs() {
-    if !can_run("applying_does_not_wait_for_running_programs") {
-        return;
-    }
     let (_lab, daemon) = daemon_with("");
     let median = |mut times: Vec<Duration>| {
         times.sort_unstable();
@@ -185,7 +177,7 @@ fn applying_does_not_wait_for_running_programs() {
             .collect(),
     );
     let applied = runtime().block_on(async {
-        let mut client = Client::connect(&daemon.socket()).await.unwrap();
+        let mut client = Client::connect(daemon.socket()).await.unwrap();
         let mut times = Vec::new();
         for attempt in 0..100 {
             let name = format!("p{attempt}");

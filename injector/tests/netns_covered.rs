@@ -16,19 +16,17 @@ use covered::{peers, refused, states, switched};
 use ground::Ground;
 use injector_core::api::{Code, CoverageState, NameSource, PartitionRequest, VerdictOptions, WarningCode};
 use injector_core::model::PeerName;
-use live::can_run;
+use injector_lab::needs;
+use injector_lab::skip;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};
 use live::lab::{Lab, Place, SWITCH};
-use live::privilege::skip;
 
 const LONG: Duration = Duration::from_mins(9);
 
 #[test]
+#[needs(root)]
 fn of_three_bridge_ports_one_alone_is_hooked() {
-    if !can_run("of_three_bridge_ports_one_alone_is_hooked") {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]), "[{ name: h1 }]");
     let problem = refused(&daemon, &isolate("n3", LONG));
@@ -77,10 +75,8 @@ fn of_three_bridge_ports_one_alone_is_hooked() {
 }
 
 #[test]
+#[needs(root)]
 fn a_hook_on_the_bridge_alone_sees_nothing_between_its_ports() {
-    if !can_run("a_hook_on_the_bridge_alone_sees_nothing_between_its_ports") {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), "[{ name: br0 }]");
     let problem = refused(&daemon, &isolate("n1", LONG));
@@ -88,12 +84,10 @@ fn a_hook_on_the_bridge_alone_sees_nothing_between_its_ports() {
 }
 
 #[test]
+#[needs(root)]
 fn two_peers_in_one_namespace() {
-    if !can_run("two_peers_in_one_namespace") {
-        return;
-    }
     let mut ground = switched(&[("n1", "h1", 1), ("n3", "h3", 3)]);
-    ground.subnet("n1", "eth0", 2);
+    ground.give("n1", "eth0", 2);
     ground.add("unused");
     let daemon = ground.daemon(&peers(&ground, &[("a", 1), ("b", 2), ("n3", 3)]));
     let problem = refused(&daemon, &isolate("a", LONG));
@@ -110,10 +104,8 @@ fn two_peers_in_one_namespace() {
 }
 
 #[test]
+#[needs(root)]
 fn silent_peers_are_attached_to_as_they_speak() {
-    if !can_run("silent_peers_are_attached_to_as_they_speak") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
@@ -144,11 +136,9 @@ fn silent_peers_are_attached_to_as_they_speak() {
 }
 
 #[test]
+#[needs(root)]
 fn macvlan_siblings_past_the_hook_on_their_parent() {
     const NAME: &str = "macvlan_siblings_past_the_hook_on_their_parent";
-    if !can_run(NAME) {
-        return;
-    }
     let mut ground = Ground::new();
     ground.plug("x", "u0");
     for (node, host) in [("n1", 1), ("n2", 2)] {
@@ -156,27 +146,25 @@ fn macvlan_siblings_past_the_hook_on_their_parent() {
         if !ground.can("h", "link add m0 link u0 type macvlan mode bridge") {
             return skip(NAME, "this kernel makes no macvlan devices");
         }
-        ground.ip("h", &format!("link set m0 netns {}", ground.name(node)));
+        ground.ip("h", &format!("link set m0 netns {}", ground.netns(node)));
         ground.ip(node, "link set m0 up");
-        ground.subnet(node, "m0", host);
+        ground.give(node, "m0", host);
     }
     let both = peers(&ground, &[("n1", 1), ("n2", 2)]);
     let daemon = ground.daemon_on(&both, "[{ name: u0 }]");
     let problem = refused(&daemon, &isolate("n1", LONG));
     assert!(problem.detail.contains("n1→n2 is not covered"), "{problem}");
-    let line = format!("{{ name: m0, netns: {} }}", ground.name("n1"));
+    let line = format!("{{ name: m0, netns: {} }}", ground.netns("n1"));
     assert!(problem.remedy.as_ref().unwrap().contains(&line), "{problem}");
     drop(daemon);
-    let daemon = ground.daemon_on(&both, &format!("[{{ name: m0, netns: {} }}]", ground.name("n1")));
+    let daemon = ground.daemon_on(&both, &format!("[{{ name: m0, netns: {} }}]", ground.netns("n1")));
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
 }
 
 #[test]
+#[needs(root)]
 fn inner_addresses_past_the_hook_on_the_underlay() {
     const NAME: &str = "inner_addresses_past_the_hook_on_the_underlay";
-    if !can_run(NAME) {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 11), ("n2", "h2", 12)]);
     for (node, far, host) in [("n1", 12, 1), ("n2", 11, 2)] {
         let far = ground.ipv4(far);
@@ -188,7 +176,7 @@ fn inner_addresses_past_the_hook_on_the_underlay() {
         ground.ip(node, &format!("route add {}/32 dev vx0", ground.ipv4(3 - host)));
     }
     let peer = |name: &str, host| format!("{name}: {{ addresses: [{}] }}", ground.ipv4(host));
-    let interfaces = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", ground.name(node)));
+    let interfaces = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", ground.netns(node)));
     let daemon =
         ground.daemon_on(&[peer("n1", 1), peer("n2", 2)].join(", "), &format!("[{}]", interfaces.join(", ")));
     let problem = refused(&daemon, &isolate("n1", LONG));
@@ -197,23 +185,21 @@ fn inner_addresses_past_the_hook_on_the_underlay() {
 }
 
 #[test]
+#[needs(root)]
 fn the_second_nic_of_a_peer() {
-    if !can_run("the_second_nic_of_a_peer") {
-        return;
-    }
     let mut ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     ground.cable("n1", "q1", "eth1");
     ground.ip("n1", &format!("address add {}/32 dev eth1", ground.ipv4(5)));
     let n1 = format!("n1: {{ addresses: [{}, {}] }}", ground.ipv4(1), ground.ipv4(5));
     let both = format!("{n1}, {}", peers(&ground, &[("n2", 2)]));
-    let eth0 = format!("{{ name: eth0, netns: {} }}", ground.name("n1"));
+    let eth0 = format!("{{ name: eth0, netns: {} }}", ground.netns("n1"));
     let daemon = ground.daemon_on(&both, &format!("[{eth0}]"));
     let problem = refused(&daemon, &links(&[("n2", "n1")], LONG));
     assert!(problem.detail.contains(&ground.ipv4(5).to_string()), "{problem}");
     assert!(problem.remedy.as_ref().unwrap().contains("{ name: q1 }"), "{problem}");
     drop(daemon);
     // Where it is left out on purpose, n1's own end is closed.
-    let elsewhere = format!("[{eth0}]\nelsewhere: [{{ name: eth1, netns: {} }}]", ground.name("n1"));
+    let elsewhere = format!("[{eth0}]\nelsewhere: [{{ name: eth1, netns: {} }}]", ground.netns("n1"));
     let daemon = ground.daemon_on(&both, &elsewhere);
     assert_eq!(states(&daemon, &links(&[("n2", "n1")], LONG)), ["n2→n1 covered"]);
     drop(daemon);
@@ -223,12 +209,10 @@ fn the_second_nic_of_a_peer() {
 }
 
 #[test]
+#[needs(root)]
 fn one_namespace_under_two_names() {
-    if !can_run("one_namespace_under_two_names") {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    let name = ground.name("n1");
+    let name = ground.netns("n1");
     let twice = format!("[{{ name: eth0, netns: {name} }}, {{ name: eth0, netns: /run/netns/{name} }}]");
     let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), &twice);
     let attached = daemon.status().attachments;
@@ -243,10 +227,8 @@ fn one_namespace_under_two_names() {
 }
 
 #[test]
+#[needs(root)]
 fn links_that_end_elsewhere() {
-    if !can_run("links_that_end_elsewhere") {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let here = "auto\nhere: [n1]";
     let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]), here);
@@ -262,14 +244,8 @@ fn links_that_end_elsewhere() {
 }
 
 #[test]
+#[needs(root, tcx)]
 fn a_program_of_others_that_may_redirect_past_a_host_end() {
-    const NAME: &str = "a_program_of_others_that_may_redirect_past_a_host_end";
-    if !can_run(NAME) {
-        return;
-    }
-    if !live::kernel::has_tcx() {
-        return skip(NAME, "this kernel has no TCX");
-    }
     let lab = Lab::new(2);
     let peers = lab.config(Place::BridgePort, "auto");
     let peers = peers.split_once("interfaces:").unwrap().0;
@@ -290,12 +266,10 @@ fn a_program_of_others_that_may_redirect_past_a_host_end() {
 }
 
 #[test]
+#[needs(root)]
 fn a_route_over_a_private_cable_to_a_listed_address() {
-    if !can_run("a_route_over_a_private_cable_to_a_listed_address") {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    let name = |node| ground.name(node);
+    let name = |node| ground.netns(node);
     ground.ip("n1", &format!("link add v0 type veth peer name v0 netns {}", name("n2")));
     for node in ["n1", "n2"] {
         ground.ip(node, "link set v0 up");
@@ -331,19 +305,17 @@ fn a_route_over_a_private_cable_to_a_listed_address() {
 }
 
 #[test]
+#[needs(root)]
 fn a_peer_whose_nic_is_a_port_of_its_own_bridge() {
-    if !can_run("a_peer_whose_nic_is_a_port_of_its_own_bridge") {
-        return;
-    }
     let mut ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     ground.plug("n3", "h3");
     ground.ip("h", "link set h3 master br0");
     ground.ip("n3", "link add br9 type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
     ground.ip("n3", "link set eth0 master br9");
     ground.ip("n3", "link set br9 up");
-    ground.subnet("n3", "br9", 3);
+    ground.give("n3", "br9", 3);
     let all = peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]);
-    let nic = |node: &str, name: &str| format!("{{ name: {name}, netns: {} }}", ground.name(node));
+    let nic = |node: &str, name: &str| format!("{{ name: {name}, netns: {} }}", ground.netns(node));
     let interfaces = |third: &str| format!("[{}, {}, {third}]", nic("n1", "eth0"), nic("n2", "eth0"));
     let daemon = ground.daemon_on(&all, &interfaces(&nic("n3", "eth0")));
     let v4 = |host| ground.ipv4(host);

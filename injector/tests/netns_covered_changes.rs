@@ -17,21 +17,18 @@ use covered::{peers, states, switched};
 use ground::Ground;
 use injector_core::api::{CoverageState, NameSource, PartitionRequest, VerdictOptions};
 use injector_core::model::PeerName;
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};
 use live::lab::{Lab, Place, SWITCH};
-use live::privilege::skip;
 
 const LONG: Duration = Duration::from_mins(9);
 
 #[test]
+#[needs(root)]
 fn a_second_nic_that_comes_during_a_cut() {
-    if !can_run("a_second_nic_that_comes_during_a_cut") {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    let eth0 = format!("[{{ name: eth0, netns: {} }}]", ground.name("n1"));
+    let eth0 = format!("[{{ name: eth0, netns: {} }}]", ground.netns("n1"));
     let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), &eth0);
     std::thread::sleep(Duration::from_secs(1));
     daemon.apply("p", &links(&[("n1", "n2")], LONG));
@@ -60,10 +57,8 @@ fn a_second_nic_that_comes_during_a_cut() {
 }
 
 #[test]
+#[needs(root)]
 fn an_address_that_moves_to_another_peer() {
-    if !can_run("an_address_that_moves_to_another_peer") {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let vip = ground.ipv4(9);
     ground.ip("n1", &format!("address add {vip}/28 dev eth0"));
@@ -95,11 +90,9 @@ fn an_address_that_moves_to_another_peer() {
 
 /// An address in one peer's prefix that another peer holds is cut as the holder's, and the holder's port still names it.
 #[test]
+#[needs(root)]
 fn an_address_of_a_prefix_that_another_peer_holds() {
     const SENT: usize = 10;
-    if !can_run("an_address_of_a_prefix_that_another_peer_holds") {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let address = ground.ipv4(9);
     let n3 = ("n3", ground.ipv4(3));
@@ -160,7 +153,7 @@ fn moves(interfaces: impl Fn(&Ground) -> String) -> Duration {
         std::thread::sleep(Duration::from_millis(400));
         change(to, "add");
         let start = Instant::now();
-        while !home().ends_with(&ground.name(to)) {
+        while !home().ends_with(&ground.netns(to)) {
             assert!(start.elapsed() < ground::PATIENCE, "{:#?}", daemon.status().peers);
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -173,11 +166,9 @@ fn moves(interfaces: impl Fn(&Ground) -> String) -> Duration {
 }
 
 #[test]
+#[needs(root, alone)]
 fn auto_follows_an_address_as_fast_as_named_interfaces() {
-    if !can_run("auto_follows_an_address_as_fast_as_named_interfaces") {
-        return;
-    }
-    let nic = |ground: &Ground, node| format!("{{ name: eth0, netns: {} }}", ground.name(node));
+    let nic = |ground: &Ground, node| format!("{{ name: eth0, netns: {} }}", ground.netns(node));
     let named =
         moves(|ground| format!("[{}]", ["n1", "n2", "x", "y"].map(|node| nic(ground, node)).join(", ")));
     let auto = moves(|_| "auto".to_owned());
@@ -185,10 +176,8 @@ fn auto_follows_an_address_as_fast_as_named_interfaces() {
 }
 
 #[test]
+#[needs(root)]
 fn a_renamed_interface_keeps_its_hook() {
-    if !can_run("a_renamed_interface_keeps_its_hook") {
-        return;
-    }
     let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), "[{ name: h1 }]");
     daemon.apply("p", &links(&[("n1", "n2")], LONG));
@@ -206,10 +195,8 @@ fn a_renamed_interface_keeps_its_hook() {
 }
 
 #[test]
+#[needs(root)]
 fn a_hook_that_is_detached_during_a_cut_is_named() {
-    if !can_run("a_hook_that_is_detached_during_a_cut_is_named") {
-        return;
-    }
     let lab = Lab::new(3);
     let daemon = Daemon::start(&lab.config(Place::BridgePort, "clsact"));
     daemon.apply("p", &isolate("n1", LONG));
@@ -232,14 +219,8 @@ fn a_hook_that_is_detached_during_a_cut_is_named() {
 }
 
 #[test]
+#[needs(root, tcx)]
 fn what_runs_before_our_programs_is_told_as_it_changes() {
-    const NAME: &str = "what_runs_before_our_programs_is_told_as_it_changes";
-    if !can_run(NAME) {
-        return;
-    }
-    if !live::kernel::has_tcx() {
-        return skip(NAME, "this kernel has no TCX");
-    }
     let lab = Lab::new(3);
     let config = lab.config(Place::OwnNic, "auto");
     let peers = config.split_once("interfaces:").unwrap().0;

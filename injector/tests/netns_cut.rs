@@ -1,5 +1,7 @@
 //! Cut and heal by the real daemon: what passes, what does not, and what is left when the daemon is gone.
 
+injector_lab::group!(kernels);
+
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
@@ -11,27 +13,27 @@ use aya::programs::tc::TcAttachType;
 use injector_core::api::{HealedBy, Outcome, PartitionRequest, PartitionState, StartAt, WarningCode};
 use injector_core::clock::MonoNs;
 use injector_core::model::{Neighbour, Traffic};
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};
 use live::kernel::{has_tcx, tc};
 use live::lab::{Lab, Place};
-use live::privilege::skip;
 use live::traffic::{KINDS, Kind, Stream, assert_cut, assert_flows, sent_from};
 use rustix::process::Signal;
 
 const LONG: Duration = Duration::from_mins(2);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
-/// The same, for what is about TCX itself: the clsact tests of this file are its counterparts.
-fn can_run_with_tcx(test: &str) -> bool {
-    if !can_run(test) {
-        return false;
-    }
-    if !has_tcx() {
-        skip(test, "this kernel has no TCX (Linux 6.6 brought it)");
-    }
-    has_tcx()
+#[test]
+#[needs(root)]
+fn a_cut_holds_until_the_heal() {
+    let (lab, daemon) = live::up(3);
+    assert_flows(&lab, &KINDS, "n1", "n2");
+    daemon.apply("p", &isolate("n1", LONG));
+    assert_cut(&lab, &KINDS, "n1", "n2");
+    assert_flows(&lab, &KINDS, "n2", "n3");
+    daemon.heal("p");
+    assert_flows(&lab, &KINDS, "n1", "n2");
 }
 
 /// Positive control → cut → heal, with a neighbour that stays untouched.
@@ -65,31 +67,27 @@ fn cuts_and_heals(place: Place, hook: &str, says: &str) {
 }
 
 #[test]
+#[needs(root)]
 fn a_cut_on_the_nodes_own_interfaces() {
-    if can_run("a_cut_on_the_nodes_own_interfaces") {
-        cuts_and_heals(Place::OwnNic, "auto", tc());
-    }
+    cuts_and_heals(Place::OwnNic, "auto", tc());
 }
 
 #[test]
+#[needs(root)]
 fn a_cut_on_bridge_ports() {
-    if can_run("a_cut_on_bridge_ports") {
-        cuts_and_heals(Place::BridgePort, "auto", tc());
-    }
+    cuts_and_heals(Place::BridgePort, "auto", tc());
 }
 
 #[test]
+#[needs(root, every_kernel)]
 fn a_cut_by_clsact() {
-    if can_run("a_cut_by_clsact") {
-        cuts_and_heals(Place::OwnNic, "clsact", "clsact");
-    }
+    cuts_and_heals(Place::OwnNic, "clsact", "clsact");
 }
 
 #[test]
+#[needs(root, every_kernel)]
 fn a_cut_by_xdp() {
-    if can_run("a_cut_by_xdp") {
-        cuts_and_heals(Place::OwnNic, "xdp", &format!("xdp-native+{}", tc()));
-    }
+    cuts_and_heals(Place::OwnNic, "xdp", &format!("xdp-native+{}", tc()));
 }
 
 /// The TCX programs on a node's own interface: ingress and egress.
@@ -117,10 +115,8 @@ fn clsact_filters(lab: &Lab, node: &str) -> String {
 }
 
 #[test]
+#[needs(root, tcx)]
 fn a_killed_daemon_leaves_nothing_behind() {
-    if !can_run_with_tcx("a_killed_daemon_leaves_nothing_behind") {
-        return;
-    }
     let lab = Lab::new(2);
     let mut daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     assert_eq!(programs_on(&lab, "n1").len(), 2, "the positive control");
@@ -136,10 +132,8 @@ fn a_killed_daemon_leaves_nothing_behind() {
 }
 
 #[test]
+#[needs(root, every_kernel)]
 fn filters_of_a_killed_daemon_let_pass_when_the_lease_is_over() {
-    if !can_run("filters_of_a_killed_daemon_let_pass_when_the_lease_is_over") {
-        return;
-    }
     let lab = Lab::new(2);
     let mut daemon = Daemon::start(&lab.config(Place::OwnNic, "clsact"));
     daemon.apply("p", &isolate("n1", LONG));
@@ -151,10 +145,8 @@ fn filters_of_a_killed_daemon_let_pass_when_the_lease_is_over() {
 }
 
 #[test]
+#[needs(root)]
 fn a_terminated_daemon_heals_and_detaches() {
-    if !can_run("a_terminated_daemon_heals_and_detaches") {
-        return;
-    }
     for hook in ["tc", "clsact"] {
         let lab = Lab::new(2);
         let mut daemon = Daemon::start(&lab.config(Place::OwnNic, hook));
@@ -176,10 +168,8 @@ fn a_terminated_daemon_heals_and_detaches() {
 
 /// The kernel keeps time by itself: the daemon stands still from right after the cut.
 #[test]
+#[needs(root)]
 fn a_short_cut_ends_exactly_without_its_daemon() {
-    if !can_run("a_short_cut_ends_exactly_without_its_daemon") {
-        return;
-    }
     let lab = Lab::new(2);
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     let stream = Stream::start(&lab, "n1", "n2", MILLISECOND);
@@ -206,14 +196,12 @@ fn a_short_cut_ends_exactly_without_its_daemon() {
     assert!(lasted > 20, "{lasted} packets during the cut");
 
     let healed = daemon.partition("p").healed.expect("it has ended");
-    assert_eq!((healed.healed_by, healed.end_ns), (HealedBy::Deadline, ends_at));
+    assert_eq!((healed.healed_by, healed.at.end_ns), (HealedBy::Deadline, ends_at));
 }
 
 #[test]
+#[needs(root)]
 fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
-    if !can_run("a_long_cut_ends_with_the_lease_and_does_not_come_back") {
-        return;
-    }
     let lab = Lab::new(2);
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     let stream = Stream::start(&lab, "n1", "n2", MILLISECOND);
@@ -242,7 +230,7 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
 
     let healed = daemon.partition("p").healed.expect("it has ended");
     assert_eq!(healed.healed_by, HealedBy::Lease);
-    assert!(healed.end_ns <= first.received.unwrap(), "healed before the first packet came through");
+    assert!(healed.at.end_ns <= first.received.unwrap(), "healed before the first packet came through");
     let record = daemon.record("p");
     assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{record:#?}");
     assert!(record.outcome_reason.unwrap().contains("lease"));
@@ -257,10 +245,8 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
 
 /// Programs that end the chain with "ok" stay where they are and, behind ours, change nothing.
 #[test]
+#[needs(root, tcx)]
 fn foreign_programs_stay_and_only_one_ahead_bypasses() {
-    if !can_run_with_tcx("foreign_programs_stay_and_only_one_ahead_bypasses") {
-        return;
-    }
     let lab = Lab::new(2);
     let before = Foreign::attach(&lab, "n1", Position::Last);
     // Only the sender's own interface: a second hook in the way would hide the bypass.
@@ -319,10 +305,8 @@ fn add_foreign_filter(lab: &Lab, node: &str, priority: &str) {
 
 /// The same by filters of clsact, where the newest of one priority runs first.
 #[test]
+#[needs(root)]
 fn foreign_filters_stay_and_only_one_ahead_bypasses() {
-    if !can_run("foreign_filters_stay_and_only_one_ahead_bypasses") {
-        return;
-    }
     let lab = Lab::new(2);
     let netns = lab.netns("n1");
     let qdisc = ["-n", &netns, "qdisc", "add", "dev", "eth0", "clsact"];

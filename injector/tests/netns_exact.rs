@@ -7,22 +7,15 @@ mod live;
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use injector_core::api::{HealedBy, PartitionRequest, RecoveryRecord, VerdictOptions};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::model::{Selector, Shape};
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, links};
 use live::lab::{Lab, Place, addresses};
 use rustix::thread::{CpuSet, sched_setaffinity};
-
-/// These measure: one at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 const NODES: u8 = 3;
 const PEERS_PER_NODE: u8 = 6;
@@ -72,11 +65,8 @@ fn bracket(record: &RecoveryRecord) -> (MonoNs, MonoNs) {
 
 /// 216 links with traffic on each around a heal: their brackets [last drop, first packet] share an instant.
 #[test]
+#[needs(root, alone)]
 fn all_links_heal_at_one_instant() {
-    if !can_run("all_links_heal_at_one_instant") {
-        return;
-    }
-    let _alone = alone();
     let lab = Lab::new(NODES);
     let mut config = "peers:\n".to_owned();
     for node in 1..=NODES {
@@ -86,7 +76,7 @@ fn all_links_heal_at_one_instant() {
         }
     }
     config += "interfaces:\n";
-    for node in lab.node_names() {
+    for node in lab.peer_names() {
         config += &lab.interface(&node, Place::OwnNic, "auto");
     }
     let daemon = Daemon::start(&config);
@@ -133,11 +123,11 @@ fn all_links_heal_at_one_instant() {
             let heal = daemon.heal(&name);
             std::thread::sleep(Duration::from_millis(250));
             let (last, first) = bracket(&daemon.record_now(&name));
-            let after_end = last.saturating_since(heal.end_ns);
+            let after_end = last.saturating_since(heal.at.end_ns);
             let overlap = last.saturating_since(first);
             println!(
                 "heal within {:?}; last drop {after_end:?} after its end, {overlap:?} after the first packet",
-                heal.end_ns.saturating_since(heal.begin_ns)
+                heal.at.end_ns.saturating_since(heal.at.begin_ns)
             );
             // A verdict that began before the store may stamp after it: by its own length, or by a moment in which
             // this machine's CPU was taken away.
@@ -199,13 +189,10 @@ fn pin(cpu: usize) {
     let _ = sched_setaffinity(None, &set);
 }
 
-/// `INJECTOR_HEALS` sets how many heals are measured; the long form is 200.
+/// `INJECTOR_HEALS` sets how many heals are measured; `cargo xtask test --long` measures 200.
 #[test]
+#[needs(root, alone)]
 fn the_first_packet_comes_with_the_heal() {
-    if !can_run("the_first_packet_comes_with_the_heal") {
-        return;
-    }
-    let _alone = alone();
     let heals: usize = match std::env::var("INJECTOR_HEALS") {
         Ok(heals) => heals.parse().unwrap(),
         Err(_) => 20,
@@ -240,9 +227,9 @@ fn the_first_packet_comes_with_the_heal() {
         let link = daemon.record_now(&name).links.remove(0);
         assert!(link.dropped_packets > 0);
         let first = link.first_packet_ns.expect("there was traffic after the heal");
-        assert!(first >= heal.begin_ns, "passed before the heal");
-        if gap(&sent, heal.begin_ns, first).is_some_and(|gap| gap < GAP) {
-            distances.push(first.saturating_since(heal.end_ns));
+        assert!(first >= heal.at.begin_ns, "passed before the heal");
+        if gap(&sent, heal.at.begin_ns, first).is_some_and(|gap| gap < GAP) {
+            distances.push(first.saturating_since(heal.at.end_ns));
         }
     }
     distances.sort_unstable();

@@ -1,8 +1,13 @@
 //! A cut must look like a cut cable to the sender: the injector against a bridge port that is switched off.
 
+injector_lab::group!(kernels);
+
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
+#[path = "netns_local/talker.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod talker;
 
 use std::io::{ErrorKind, Read, Write};
 use std::mem::MaybeUninit;
@@ -12,9 +17,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use injector_core::clock::MonoNs;
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, SWITCH, addresses};
+use talker::Talker;
 
 const CUT: Duration = Duration::from_secs(15);
 /// The ladder's next retransmission comes about 12 s after the heal.
@@ -30,6 +36,51 @@ enum Way {
     OwnNic,
     /// The injector in the middle.
     BridgePort,
+    /// The injector between two processes on one address.
+    Loopback,
+}
+
+/// Where the sender and the receiver are.
+struct Ground {
+    lab: Lab,
+    /// The sender's namespace.
+    from: &'static str,
+    to: IpAddr,
+    /// Who echoes at port 7000 and has port 9000 of UDP.
+    _receiver: Receiver,
+}
+
+enum Receiver {
+    /// Threads of this process.
+    Threads { _datagrams: UdpSocket },
+    /// A process of its own, since a process is one peer.
+    Process { _talker: Talker },
+}
+
+impl Ground {
+    fn new(way: Way) -> Self {
+        if way == Way::Loopback {
+            let mut lab = Lab::builder("f").up().unwrap();
+            lab.add("m");
+            let talker = Talker::start(&lab, "m", &["127.0.0.1:7000", "127.0.0.1:9000"]);
+            let to = IpAddr::from([127, 0, 0, 1]);
+            return Self { lab, from: "m", to, _receiver: Receiver::Process { _talker: talker } };
+        }
+        let lab = Lab::new(2);
+        let to = addresses("n2")[0];
+        let listener = lab.within("n2", || TcpListener::bind((to, 7_000)).unwrap());
+        let datagrams = lab.within("n2", || UdpSocket::bind((to, 9_000)).unwrap());
+        std::thread::spawn(move || {
+            let Ok((mut echo, _)) = listener.accept() else { return };
+            let mut buffer = [0; 4096];
+            while let Ok(length) = echo.read(&mut buffer) {
+                if length == 0 || echo.write_all(&buffer[..length]).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { lab, from: "n1", to, _receiver: Receiver::Threads { _datagrams: datagrams } }
+    }
 }
 
 /// What the sender saw.
@@ -55,6 +106,14 @@ impl Cutter {
             Way::PortOff => return Self::Port(lab.netns(SWITCH)),
             Way::OwnNic => Place::OwnNic,
             Way::BridgePort => Place::BridgePort,
+            Way::Loopback => {
+                let netns = lab.netns("m");
+                return Self::Daemon(Box::new(Daemon::start(&format!(
+                    "peers:\n  n1: {{ pid: {}, netns: {netns} }}\n  n2: {{ listens: [7000, 9000], netns: {netns} }}\n\
+                     interfaces: auto\n",
+                    std::process::id()
+                ))));
+            }
         };
         // Only one interface: that of the sender's cable.
         let config = lab.config(place, "auto");
@@ -134,9 +193,9 @@ fn connect_error(fd: OwnedFd) -> Option<std::io::Error> {
     error
 }
 
-fn datagrams(lab: &Lab, ask_for_errors: bool, to: IpAddr) -> UdpSocket {
-    let socket = lab.within("n1", || UdpSocket::bind("0.0.0.0:0").unwrap());
-    socket.connect((to, 9_000)).unwrap();
+fn datagrams(ground: &Ground, ask_for_errors: bool) -> UdpSocket {
+    let socket = ground.lab.within(ground.from, || UdpSocket::bind("0.0.0.0:0").unwrap());
+    socket.connect((ground.to, 9_000)).unwrap();
     let on: libc::c_int = i32::from(ask_for_errors);
     // SAFETY: a number is read from where it lives.
     let set = unsafe {
@@ -149,24 +208,14 @@ fn datagrams(lab: &Lab, ask_for_errors: bool, to: IpAddr) -> UdpSocket {
 
 /// Lives through one cut on a connection from n1 to n2 that sends 50 bytes ten times a second.
 fn live_through(way: Way) -> Seen {
-    let lab = Lab::new(2);
-    let cutter = Cutter::new(way, &lab);
-    let to = addresses("n2")[0];
-    let listener = lab.within("n2", || TcpListener::bind((to, 7_000)).unwrap());
-    let _datagrams = lab.within("n2", || UdpSocket::bind((to, 9_000)).unwrap());
-    let mut stream = lab.within("n1", || TcpStream::connect((to, 7_000)).unwrap());
-    let (mut echo, _) = listener.accept().unwrap();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(length) = echo.read(&mut buffer) {
-            if length == 0 || echo.write_all(&buffer[..length]).is_err() {
-                break;
-            }
-        }
-    });
+    let ground = Ground::new(way);
+    let Ground { lab, from, to, .. } = &ground;
+    let to = *to;
+    let cutter = Cutter::new(way, lab);
+    let mut stream = lab.within(from, || TcpStream::connect((to, 7_000)).unwrap());
     stream.set_nodelay(true).unwrap();
     stream.set_nonblocking(true).unwrap();
-    let udp = [false, true].map(|ask_for_errors| datagrams(&lab, ask_for_errors, to));
+    let udp = [false, true].map(|ask_for_errors| datagrams(&ground, ask_for_errors));
     let mut error = None;
     let mut datagram_errors = Vec::new();
     let echoed = |stream: &mut TcpStream, error: &mut Option<std::io::Error>| {
@@ -203,7 +252,7 @@ fn live_through(way: Way) -> Seen {
     cutter.cut();
     let cut = Instant::now();
     echoed(&mut stream, &mut error);
-    let connecting = lab.within("n1", || start_connecting((to, 7_000).into()));
+    let connecting = lab.within(from, || start_connecting((to, 7_000).into()));
     let mut heard_in_cut = false;
     while cut.elapsed() < CUT {
         beat(&mut stream, &mut error, &mut datagram_errors);
@@ -231,11 +280,9 @@ fn live_through(way: Way) -> Seen {
 }
 
 #[test]
+#[needs(root, example = "talker")]
 fn a_cut_looks_like_a_cut_cable_to_its_sender() {
-    if !can_run("a_cut_looks_like_a_cut_cable_to_its_sender") {
-        return;
-    }
-    let ways = [Way::PortOff, Way::OwnNic, Way::BridgePort];
+    let ways = [Way::PortOff, Way::OwnNic, Way::BridgePort, Way::Loopback];
     let seen = std::thread::scope(|scope| {
         let threads = ways.map(|way| scope.spawn(move || live_through(way)));
         threads.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))

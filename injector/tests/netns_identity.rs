@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ground::Ground;
 use injector_core::api::{InForce, Outcome, PartitionRequest, VerdictOptions};
 use injector_core::model::{Neighbour, PeerName, Traffic};
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
 use live::lab::{CLIENT, Lab, Place, addresses, ipv4};
 use live::traffic::{Kind, assert_cut, assert_flows, udp_reaches};
@@ -24,12 +24,12 @@ const DOUBT: Duration = Duration::from_millis(250);
 
 /// The lab's config with the IPv4 addresses alone, and more of its peers.
 fn v4_config(lab: &Lab, place: Place, more: &[(&str, &str)]) -> String {
-    let peers = lab.node_names().into_iter().enumerate().map(|(at, node)| {
+    let peers = lab.peer_names().into_iter().enumerate().map(|(at, node)| {
         let host = u8::try_from(at + 1).unwrap();
         let more = more.iter().find(|(of, _)| *of == node).map_or("", |(_, more)| more);
         format!("  {node}: {{ addresses: [{}]{more} }}\n", ipv4(host))
     });
-    let nodes = lab.node_names();
+    let nodes = lab.peer_names();
     let interfaces = nodes.iter().map(|node| lab.interface(node, place, "auto"));
     format!("peers:\n{}interfaces:\n{}", peers.collect::<String>(), interfaces.collect::<String>())
 }
@@ -123,17 +123,15 @@ fn cuts_what_the_config_does_not_list(place: Place) {
 }
 
 #[test]
+#[needs(root)]
 fn unlisted_addresses_are_cut_on_the_nodes_own_interfaces() {
-    if can_run("unlisted_addresses_are_cut_on_the_nodes_own_interfaces") {
-        cuts_what_the_config_does_not_list(Place::OwnNic);
-    }
+    cuts_what_the_config_does_not_list(Place::OwnNic);
 }
 
 #[test]
+#[needs(root)]
 fn unlisted_addresses_are_cut_on_bridge_ports() {
-    if can_run("unlisted_addresses_are_cut_on_bridge_ports") {
-        cuts_what_the_config_does_not_list(Place::BridgePort);
-    }
+    cuts_what_the_config_does_not_list(Place::BridgePort);
 }
 
 /// Writes a sysctl of a node's namespace.
@@ -144,10 +142,8 @@ fn sysctl(lab: &Lab, node: &str, path: &str, value: &str) {
 /// A client that is no peer, behind a peer that routes for it: cutting others off from the router leaves the client's own
 /// traffic alone, with and without the router's MAC in the config, and ARP and neighbour discovery of the router are kept.
 #[test]
+#[needs(root)]
 fn clients_behind_a_router_peer_are_untouched() {
-    if !can_run("clients_behind_a_router_peer_are_untouched") {
-        return;
-    }
     let lab = Lab::new(3);
     // The client moves behind n3: 10.77.0.9 on a cable of its own.
     lab.ip(CLIENT, "link set eth0 down");
@@ -218,11 +214,9 @@ fn isolate_guest(daemon: &Daemon, guest: &str) {
 
 /// An address that a guest claimed is cut while the guest has it, and not once a host has it that is no peer.
 #[test]
+#[needs(root)]
 fn an_address_that_a_guest_gave_up_is_not_cut() {
     const SENT: usize = 10;
-    if !can_run("an_address_that_a_guest_gave_up_is_not_cut") {
-        return;
-    }
     let (ground, daemon) = guests();
     let address = ground.ipv4(9);
     let n1 = ("n1", ground.ipv4(1));
@@ -250,11 +244,9 @@ fn an_address_that_a_guest_gave_up_is_not_cut() {
 
 /// A listed address follows the guest that claims it, and the daemon says so.
 #[test]
+#[needs(root)]
 fn a_listed_address_that_another_guest_takes_over_follows_it() {
     const SENT: usize = 10;
-    if !can_run("a_listed_address_that_another_guest_takes_over_follows_it") {
-        return;
-    }
     let (ground, daemon) = guests();
     let address = ground.ipv4(8);
     let n3 = ("n3", ground.ipv4(3));
@@ -275,10 +267,8 @@ fn a_listed_address_that_another_guest_takes_over_follows_it() {
 
 /// What is cut one way stays open the other way: ARP and neighbour discovery are kept, or the answers would end it too.
 #[test]
+#[needs(root)]
 fn a_one_way_cut_stays_one_way() {
-    if !can_run("a_one_way_cut_stays_one_way") {
-        return;
-    }
     let lab = Lab::new(2);
     let daemon = Daemon::start(&lab.config(Place::BridgePort, "auto"));
     assert_flows(&lab, &[Kind::Icmp], "n2", "n1");
@@ -322,15 +312,9 @@ fn wait_for_news(daemon: &Daemon, what: &str) {
 
 /// `with` believes nothing of a command whose cut could be bypassed.
 #[test]
+#[needs(root, tcx)]
 fn with_fails_if_its_cut_was_not_in_force() {
     use live::foreign::{Foreign, Position};
-    let test = "with_fails_if_its_cut_was_not_in_force";
-    if !injector::datapath::has_tcx() {
-        return live::privilege::skip(test, "this kernel has no TCX");
-    }
-    if !can_run(test) {
-        return;
-    }
     let lab = Lab::new(2);
     let daemon = Daemon::start(&one_hook(&lab, "auto"));
     assert_flows(&lab, &[Kind::Icmp], "n1", "n2");
@@ -384,58 +368,41 @@ fn is_not_in_force(hook: &str, disturb: impl FnOnce(&Lab) -> Box<dyn std::any::A
 }
 
 #[test]
+#[needs(root, tcx)]
 fn a_program_that_comes_before_ours_during_a_cut_is_noticed() {
     use live::foreign::{Foreign, Position};
-    if !injector::datapath::has_tcx() {
-        live::privilege::skip(
-            "a_program_that_comes_before_ours_during_a_cut_is_noticed",
-            "this kernel has no TCX",
-        );
-        return;
-    }
-    if can_run("a_program_that_comes_before_ours_during_a_cut_is_noticed") {
-        let attach =
-            |lab: &Lab| -> Box<dyn std::any::Any> { Box::new(Foreign::attach(lab, "n1", Position::First)) };
-        is_not_in_force("auto", attach, "runs before our program");
-    }
+    let attach =
+        |lab: &Lab| -> Box<dyn std::any::Any> { Box::new(Foreign::attach(lab, "n1", Position::First)) };
+    is_not_in_force("auto", attach, "runs before our program");
 }
 
 #[test]
+#[needs(root, tcx)]
 fn a_program_that_comes_and_goes_between_two_looks_is_noticed() {
     use live::foreign::{Foreign, Position};
-    if !injector::datapath::has_tcx() {
-        let reason = "this kernel has no TCX";
-        live::privilege::skip("a_program_that_comes_and_goes_between_two_looks_is_noticed", reason);
-        return;
-    }
-    if can_run("a_program_that_comes_and_goes_between_two_looks_is_noticed") {
-        let flicker = |lab: &Lab| -> Box<dyn std::any::Any> {
-            drop(Foreign::attach(lab, "n1", Position::First));
-            Box::new(())
-        };
-        // Or it is seen while it is there.
-        is_not_in_force("auto", flicker, "before our");
-    }
+    let flicker = |lab: &Lab| -> Box<dyn std::any::Any> {
+        drop(Foreign::attach(lab, "n1", Position::First));
+        Box::new(())
+    };
+    // Or it is seen while it is there.
+    is_not_in_force("auto", flicker, "before our");
 }
 
 #[test]
+#[needs(root, program = "nft")]
 fn a_chain_of_nftables_on_the_egress_is_noticed() {
-    if can_run("a_chain_of_nftables_on_the_egress_is_noticed") {
-        let add = |lab: &Lab| -> Box<dyn std::any::Any> {
-            run_in(lab, "n1", "nft", &["add", "table", "netdev", "t"]);
-            let chain = "{ type filter hook egress device \"eth0\" priority 0; }";
-            run_in(lab, "n1", "nft", &["add", "chain", "netdev", "t", "c", chain]);
-            Box::new(())
-        };
-        is_not_in_force("auto", add, "nftables chain netdev t c");
-    }
+    let add = |lab: &Lab| -> Box<dyn std::any::Any> {
+        run_in(lab, "n1", "nft", &["add", "table", "netdev", "t"]);
+        let chain = "{ type filter hook egress device \"eth0\" priority 0; }";
+        run_in(lab, "n1", "nft", &["add", "chain", "netdev", "t", "c", chain]);
+        Box::new(())
+    };
+    is_not_in_force("auto", add, "nftables chain netdev t c");
 }
 
 #[test]
+#[needs(root, program = "nft")]
 fn a_chain_of_nftables_that_comes_and_goes_between_two_looks_is_noticed() {
-    if !can_run("a_chain_of_nftables_that_comes_and_goes_between_two_looks_is_noticed") {
-        return;
-    }
     let flicker = |lab: &Lab| {
         // One look may meet it by chance, and not all do.
         for number in 0..6 {
@@ -469,12 +436,11 @@ fn a_chain_of_nftables_that_comes_and_goes_between_two_looks_is_noticed() {
 }
 
 #[test]
+#[needs(root)]
 fn our_program_that_another_detaches_is_attached_again() {
-    if can_run("our_program_that_another_detaches_is_attached_again") {
-        let remove = |lab: &Lab| -> Box<dyn std::any::Any> {
-            run_in(lab, "n1", "tc", &["qdisc", "del", "dev", "eth0", "clsact"]);
-            Box::new(())
-        };
-        is_not_in_force("clsact", remove, "attached");
-    }
+    let remove = |lab: &Lab| -> Box<dyn std::any::Any> {
+        run_in(lab, "n1", "tc", &["qdisc", "del", "dev", "eth0", "clsact"]);
+        Box::new(())
+    };
+    is_not_in_force("clsact", remove, "attached");
 }

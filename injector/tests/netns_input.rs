@@ -10,11 +10,11 @@ use std::process::Command;
 use std::time::Duration;
 
 use injector_core::api::{PartitionState, Status};
-use live::can_run;
+use injector_lab::needs;
+use injector_lab::skip;
 use live::daemon::{Daemon, isolate};
 use live::kernel::has_tcx;
 use live::lab::{Lab, Place};
-use live::privilege::skip;
 use live::traffic::{Kind, assert_cut, assert_flows};
 
 const LONG: Duration = Duration::from_mins(2);
@@ -30,10 +30,8 @@ fn unchanged(status: &Status) -> impl PartialEq + std::fmt::Debug + use<> {
 }
 
 #[test]
+#[needs(root)]
 fn bad_requests_change_nothing() {
-    if !can_run("bad_requests_change_nothing") {
-        return;
-    }
     let lab = Lab::new(3);
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     daemon.apply("held", &isolate("n1", LONG));
@@ -90,10 +88,8 @@ fn bad_requests_change_nothing() {
 }
 
 #[test]
+#[needs(root)]
 fn a_bad_config_stops_the_start_with_its_place() {
-    if !can_run("a_bad_config_stops_the_start_with_its_place") {
-        return;
-    }
     let lab = Lab::new(2);
     let good = lab.config(Place::OwnNic, "auto");
     for (config, says) in [
@@ -117,11 +113,9 @@ fn a_bad_config_stops_the_start_with_its_place() {
 
 /// What the config says is right, but this host is not so.
 #[test]
+#[needs(root)]
 fn what_is_not_there_stops_the_start_and_undoes_it() {
     const TEST: &str = "what_is_not_there_stops_the_start_and_undoes_it";
-    if !can_run(TEST) {
-        return;
-    }
     let lab = Lab::new(2);
     let good = lab.config(Place::OwnNic, "auto");
     let netns = lab.netns("n2");
@@ -161,10 +155,8 @@ fn what_is_not_there_stops_the_start_and_undoes_it() {
 }
 
 #[test]
+#[needs(root)]
 fn a_second_daemon_on_the_socket_leaves_the_first_alone() {
-    if !can_run("a_second_daemon_on_the_socket_leaves_the_first_alone") {
-        return;
-    }
     let lab = Lab::new(2);
     let config = lab.config(Place::OwnNic, "auto");
     let daemon = Daemon::start(&config);
@@ -179,10 +171,8 @@ fn a_second_daemon_on_the_socket_leaves_the_first_alone() {
 }
 
 #[test]
+#[needs(root)]
 fn others_may_not() {
-    if !can_run("others_may_not") {
-        return;
-    }
     let lab = Lab::new(2);
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     let before = daemon.status();

@@ -1,31 +1,32 @@
 //! Interfaces that come, go and are shared, with the real daemon in namespaces of this test. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+injector_lab::group!(kernels);
+
 #[path = "support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
+use injector_lab::needs;
 use support::kernel::{has_tcx, tc};
-use support::{Daemon, Lab, add_foreign_filter, filters, ip, is_root, ok, ours, qdiscs, run, until};
+use support::{Daemon, Lab, add_foreign_filter, filters, ip, ok, ours, qdiscs, run, until};
 
 /// How many datagrams the loss is measured with.
 const SENT: usize = 6000;
 
 fn named(lab: &Lab, nodes: usize, interfaces: &str) -> String {
     let interfaces = (1..=nodes).fold(interfaces.to_owned(), |text, node| {
-        text.replace(&format!("@n{node}"), &lab.name(&format!("n{node}")))
+        text.replace(&format!("@n{node}"), &lab.netns(&format!("n{node}")))
     });
-    format!("{}interfaces: [{}]\n", lab.peers(nodes), interfaces.replace("@s", &lab.name("s")))
+    format!("{}interfaces: [{}]\n", lab.peers(), interfaces.replace("@s", &lab.netns("sw")))
 }
 
 #[test]
+#[needs(root)]
 fn an_interface_that_comes_back_is_attached_again_and_cuts() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
     let daemon = Daemon::start(&lab, "d", &named(&lab, 2, "{ name: eth0, netns: @n1 }"));
-    let n1 = lab.name("n1");
+    let n1 = lab.netns("n1");
     assert!(lab.reaches_soon(1, 2));
     daemon.cli("partition isolate n1 --name p --for 60s");
     assert!(!lab.reaches(1, 2));
@@ -34,7 +35,7 @@ fn an_interface_that_comes_back_is_attached_again_and_cuts() {
     let gone = daemon.wait_hook(&n1, "eth0", None);
     assert!(gone["why"].as_str().unwrap().contains("no interface of this name"), "{gone}");
     let made = injector_core::clock::MonoNs::now();
-    lab.plug(1);
+    lab.join("n1");
     daemon.wait_hook(&n1, "eth0", Some(tc()));
     let attached = daemon.attached_at();
     let took = attached.saturating_since(made);
@@ -58,7 +59,7 @@ fn an_interface_that_comes_back_is_attached_again_and_cuts() {
     assert!(!lab.reaches(1, 2));
 
     let timeline =
-        ok(env!("CARGO_BIN_EXE_injector"), &format!("--socket {} timeline", daemon.socket.display()));
+        ok(env!("CARGO_BIN_EXE_injector"), &format!("--socket {} timeline", daemon.socket().display()));
     assert!(timeline.contains(&format!("attached: {}", tc())) && timeline.contains("lost: "), "{timeline}");
     let healed = daemon.cli("heal p");
     assert!(lab.reaches_soon(1, 2), "{healed}");
@@ -68,19 +69,17 @@ fn an_interface_that_comes_back_is_attached_again_and_cuts() {
 }
 
 #[test]
+#[needs(root)]
 fn the_other_ends_hook_covers_a_link_meanwhile() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
     let interfaces = "{ name: eth0, netns: @n1 }, { name: eth0, netns: @n2 }";
     let daemon = Daemon::start(&lab, "d", &named(&lab, 2, interfaces));
-    let n1 = lab.name("n1");
+    let n1 = lab.netns("n1");
     daemon.cli("partition isolate n1 --name p --for 60s");
     assert!(!lab.reaches(1, 2));
     ip(&format!("-n {n1} link delete eth0"));
     daemon.wait_hook(&n1, "eth0", None);
-    lab.plug(1);
+    lab.join("n1");
     daemon.wait_hook(&n1, "eth0", Some(tc()));
     daemon.cli("heal p");
     let record = daemon.cli("wait p --timeout 20s");
@@ -90,24 +89,22 @@ fn the_other_ends_hook_covers_a_link_meanwhile() {
 }
 
 #[test]
+#[needs(root)]
 fn a_namespace_made_again_under_its_name_is_entered_again() {
-    if !is_root() {
-        return;
-    }
     let mut lab = Lab::switched(2);
     let daemon = Daemon::start(&lab, "d", &named(&lab, 2, "{ name: eth0, netns: @n1 }"));
     daemon.cli("partition isolate n1 --name p --for 60s");
-    let n1 = lab.name("n1");
+    let n1 = lab.netns("n1");
     lab.delete("n1");
     let gone = daemon.wait_hook(&n1, "eth0", None);
     assert!(gone["why"].as_str().unwrap().contains("namespace is gone"), "{gone}");
     // The daemon does not keep the namespace alive: the switch's end of the pair goes with it.
-    let switch = lab.name("s");
+    let switch = lab.netns("sw");
     until("the pair is gone", || {
-        (!run("ip", &format!("-n {switch} link show v1")).status.success()).then_some(())
+        (!run("ip", &format!("-n {switch} link show p-n1")).status.success()).then_some(())
     });
     lab.add("n1");
-    lab.plug(1);
+    lab.join("n1");
     daemon.wait_hook(&n1, "eth0", Some(tc()));
     assert!(!lab.reaches(1, 2));
     daemon.cli("heal p");
@@ -115,22 +112,17 @@ fn a_namespace_made_again_under_its_name_is_entered_again() {
 }
 
 #[test]
+#[needs(root)]
 fn auto_finds_the_nodes_own_interfaces() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(3);
-    let config = format!("{}interfaces: auto\n", lab.peers(3));
+    let config = format!("{}interfaces: auto\n", lab.peers());
     let daemon = Daemon::start(&lab, "d", &config);
     for node in 1..=3 {
-        let netns = lab.name(&format!("n{node}"));
+        let netns = lab.netns(&format!("n{node}"));
         let found = daemon.attachment(&netns, "eth0");
         assert_eq!(found["hook"], tc());
         let why = found["why"].as_str().unwrap();
-        assert!(
-            why.contains(&format!("found for n{node}: {} is its own address", lab.address(node))),
-            "{why}"
-        );
+        assert!(why.contains(&format!("found for n{node}: {} is its own address", lab.ipv4(node))), "{why}");
     }
     assert_eq!(daemon.cli("status")["attachments"].as_array().unwrap().len(), 3);
     drop(daemon);
@@ -145,25 +137,23 @@ fn auto_finds_the_nodes_own_interfaces() {
 }
 
 #[test]
+#[needs(root)]
 fn loss_on_a_path_through_two_hooks_is_rolled_once() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
     // Both at the switch: which of them is whose, the learned addresses and the pairs' other ends tell.
     let daemon =
-        Daemon::start(&lab, "d", &named(&lab, 2, "{ name: v1, netns: @s }, { name: v2, netns: @s }"));
+        Daemon::start(&lab, "d", &named(&lab, 2, "{ name: p-n1, netns: @s }, { name: p-n2, netns: @s }"));
     assert!(lab.reaches_soon(1, 2));
     let view = daemon.cli("partition isolate n1 --name p --for 60s --loss 30%");
     assert_eq!(view["warnings"], serde_json::json!([]), "{view}");
-    let got = lab.delivered(1, 2, SENT);
+    let got = lab.delivered_between(1, 2, SENT);
     // Five standard deviations of a binomial of 6000 are 178; rolled twice, 49% would come through.
     assert!((4200 - 178..=4200 + 178).contains(&got), "{got} of {SENT} came through");
     drop(daemon);
 
     // Nothing tells where peers live that are nowhere.
     let elsewhere = "peers: { a: { addresses: [203.0.113.1] }, b: { addresses: [203.0.113.2] } }\n";
-    let config = format!("{elsewhere}interfaces: [{{ name: v1, netns: {} }}]\n", lab.name("s"));
+    let config = format!("{elsewhere}interfaces: [{{ name: p-n1, netns: {} }}]\n", lab.netns("sw"));
     let daemon = Daemon::start(&lab, "e", &config);
     let view = daemon.cli("partition isolate a --name p --for 60s --loss 30% --allow-uncovered");
     let warnings = view["warnings"].as_array().unwrap();
@@ -173,12 +163,10 @@ fn loss_on_a_path_through_two_hooks_is_rolled_once() {
 }
 
 #[test]
+#[needs(root)]
 fn what_a_killed_daemon_left_is_removed_and_nothing_else() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
     // Someone else's qdisc and filter on n2, before any of ours.
     ok("tc", &format!("-n {n2} qdisc add dev eth0 clsact"));
     add_foreign_filter(&n2, "eth0", "ingress");
@@ -224,12 +212,10 @@ fn what_a_killed_daemon_left_is_removed_and_nothing_else() {
 }
 
 #[test]
+#[needs(root)]
 fn a_daemon_that_stops_takes_its_clsact_qdisc_along_unless_others_moved_in() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let n1 = lab.name("n1");
+    let n1 = lab.netns("n1");
     let config = named(&lab, 2, "{ name: eth0, netns: @n1, hook: clsact }");
     Daemon::start(&lab, "a", &config).stop();
     assert!(!qdiscs(&n1, "eth0").contains("clsact"));
@@ -242,12 +228,10 @@ fn a_daemon_that_stops_takes_its_clsact_qdisc_along_unless_others_moved_in() {
 }
 
 #[test]
+#[needs(root)]
 fn xdp_is_native_or_generic_and_never_taken_from_others() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let (n1, switch) = (lab.name("n1"), lab.name("s"));
+    let (n1, switch) = (lab.netns("n1"), lab.netns("sw"));
     let interfaces = "{ name: eth0, netns: @n1, hook: xdp }, { name: br0, netns: @s, hook: xdp }";
     let first = Daemon::start(&lab, "first", &named(&lab, 2, interfaces));
     assert_eq!(first.attachment(&n1, "eth0")["hook"], format!("xdp-native+{}", tc()));
@@ -267,12 +251,10 @@ fn xdp_is_native_or_generic_and_never_taken_from_others() {
 }
 
 #[test]
+#[needs(root)]
 fn devices_that_can_not_be_attached_to_are_refused_by_name() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(1);
-    let n1 = lab.name("n1");
+    let n1 = lab.netns("n1");
     ip(&format!("-n {n1} tuntap add dev tun7 mode tun"));
     let (code, said) = Daemon::refusal(
         &lab,
@@ -288,14 +270,12 @@ fn devices_that_can_not_be_attached_to_are_refused_by_name() {
 }
 
 #[test]
+#[needs(root)]
 fn doctor_finds_and_removes_leftovers_without_a_daemon() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let n1 = lab.name("n1");
+    let n1 = lab.netns("n1");
     let config = named(&lab, 2, "{ name: eth0, netns: @n1, hook: clsact }");
-    let path = lab.directory.path().join("doctor.yaml");
+    let path = lab.folder().join("doctor.yaml");
     std::fs::write(&path, &config).unwrap();
     let doctor = |words: &str| {
         let output = run(

@@ -4,98 +4,39 @@
 #[path = "support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
+#[path = "support/users.rs"]
+mod users;
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, chown, lchown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use injector_lab::needs;
 use rustix::fs::{FlockOperation, Mode, OFlags};
-use rustix::process::{Gid, Uid};
-use support::{Daemon, Lab, is_root};
-
-/// Accounts that own nothing; the group of both may use the socket.
-const MEMBER: u32 = 65534;
-const ANOTHER: u32 = 65533;
-const A_THIRD: u32 = 65532;
-const GROUP: u32 = 65534;
-
-/// Runs a job as another user, on a thread of its own.
-fn as_user<T: Send>(uid: u32, job: impl FnOnce() -> T + Send) -> T {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(move || {
-            rustix::thread::set_thread_groups(&[]).unwrap();
-            rustix::thread::set_thread_gid(Gid::from_raw(GROUP)).unwrap();
-            rustix::thread::set_thread_uid(Uid::from_raw(uid)).unwrap();
-            job()
-        });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
-}
-
-fn connect(socket: &Path, uid: u32) -> UnixStream {
-    let stream = if uid == 0 {
-        UnixStream::connect(socket).unwrap()
-    } else {
-        as_user(uid, || UnixStream::connect(socket).unwrap())
-    };
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
-    stream
-}
-
-/// The status of an answer whose head begins to come.
-fn status(stream: &mut UnixStream) -> String {
-    let mut begin = [0; 12];
-    stream.read_exact(&mut begin).unwrap();
-    String::from_utf8_lossy(&begin[9..]).into_owned()
-}
-
-/// One request on a connection of its own: the whole answer, and how long it took.
-fn call(socket: &Path, uid: u32, method: &str, path: &str) -> (String, Duration) {
-    let asked = Instant::now();
-    let mut stream = connect(socket, uid);
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: i\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    (answer, asked.elapsed())
-}
-
-/// Opens event streams until one is refused.
-fn hold_streams(socket: &Path, uid: u32) -> Vec<UnixStream> {
-    let mut held = Vec::new();
-    loop {
-        let mut stream = connect(socket, uid);
-        stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: i\r\n\r\n").unwrap();
-        if status(&mut stream) != "200" {
-            return held;
-        }
-        held.push(stream);
-        assert!(held.len() < 200, "there is no limit");
-    }
-}
+use support::{Daemon, Lab};
+use users::{A_THIRD, ANOTHER, MEMBER, ROOT, as_user, call, connect, hold_streams};
 
 fn lab_for_members() -> (Lab, String) {
     let lab = Lab::switched(2);
-    std::fs::set_permissions(lab.directory.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
+    std::fs::set_permissions(lab.folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
     let config = format!(
         "socket: {{ group: nogroup, mode: \"0660\" }}\n{}interfaces: [{{ name: eth0, netns: {n1} }}, \
          {{ name: eth0, netns: {n2} }}]\n",
-        lab.peers(2)
+        lab.peers()
     );
     (lab, config)
 }
 
 #[test]
+#[needs(root)]
 fn members_that_hold_all_they_can_keep_nobody_from_healing() {
-    if !is_root() {
-        return;
-    }
     let (lab, config) = lab_for_members();
     let daemon = Daemon::start(&lab, "d", &config);
-    let socket = &daemon.socket;
+    let socket = daemon.socket();
     let first = hold_streams(socket, MEMBER);
     let (answer, _) = call(socket, MEMBER, "GET", "/v1/status");
     assert!(answer.starts_with("HTTP/1.1 429") && answer.contains("uid 65534 are open"), "{answer}");
@@ -106,8 +47,8 @@ fn members_that_hold_all_they_can_keep_nobody_from_healing() {
 
     // Heads that never end, in the places that are kept for heals.
     let mut heads: Vec<UnixStream> = Vec::new();
-    for uid in [MEMBER, ANOTHER].into_iter().cycle().take(24) {
-        let mut stream = connect(socket, uid);
+    for user in [MEMBER, ANOTHER].into_iter().cycle().take(24) {
+        let mut stream = connect(socket, user);
         // It may have been refused by now.
         let _ = stream.write_all(b"DELETE /v1/parti");
         heads.push(stream);
@@ -116,11 +57,11 @@ fn members_that_hold_all_they_can_keep_nobody_from_healing() {
     for turn in 0..20 {
         daemon.cli(&format!("partition isolate n1 --name p{turn} --for 60s"));
         assert!(!lab.reaches(1, 2) || turn > 0, "the cut is one");
-        let healer = [0, A_THIRD][turn % 2];
+        let healer = [ROOT, A_THIRD][turn % 2];
         let (answer, took) = call(socket, healer, "DELETE", "/v1/partitions");
         assert!(
             answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("p{turn}\"")),
-            "uid {healer}: {answer}"
+            "{healer:?}: {answer}"
         );
         slowest = slowest.max(took);
     }
@@ -148,12 +89,10 @@ fn members_that_hold_all_they_can_keep_nobody_from_healing() {
 }
 
 #[test]
+#[needs(root)]
 fn a_lock_on_the_sockets_directory_holds_up_no_start() {
-    if !is_root() {
-        return;
-    }
     let (lab, config) = lab_for_members();
-    let directory = lab.directory.path();
+    let directory = lab.folder();
     let _locked = as_user(MEMBER, || {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let handle = rustix::fs::open(directory, flags, Mode::empty()).unwrap();
@@ -178,20 +117,18 @@ fn start(config: &Path, socket: &Path) -> Output {
 }
 
 #[test]
+#[needs(root)]
 fn a_way_to_the_socket_that_another_user_can_change_is_refused() {
-    if !is_root() {
-        return;
-    }
     let (lab, text) = lab_for_members();
-    let base = lab.directory.path();
+    let base = lab.folder();
     let config = base.join("lab.yaml");
     std::fs::write(&config, text).unwrap();
     let (theirs, ours) = (base.join("theirs"), base.join("ours"));
     std::fs::create_dir_all(theirs.join("inner")).unwrap();
     std::fs::create_dir(&ours).unwrap();
-    chown(&theirs, Some(MEMBER), None).unwrap();
+    chown(&theirs, Some(MEMBER.uid), None).unwrap();
     symlink(&ours, base.join("link")).unwrap();
-    lchown(base.join("link"), Some(MEMBER), None).unwrap();
+    lchown(base.join("link"), Some(MEMBER.uid), None).unwrap();
     symlink(theirs.join("inner"), base.join("inwards")).unwrap();
     let open = base.join("open");
     std::fs::create_dir_all(open.join("inner")).unwrap();
@@ -210,7 +147,7 @@ fn a_way_to_the_socket_that_another_user_can_change_is_refused() {
     // A lock that another user put there.
     let lock = ours.join(".d.sock.lock");
     std::fs::write(&lock, "").unwrap();
-    chown(&lock, Some(MEMBER), None).unwrap();
+    chown(&lock, Some(MEMBER.uid), None).unwrap();
     let output = start(&config, &ours.join("d.sock"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("d.sock.lock"), "{said}");

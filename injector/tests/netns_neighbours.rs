@@ -9,10 +9,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, SWITCH, addresses};
-use live::privilege::skip;
 use live::traffic::{Kind, assert_flows, udp_reaches};
 
 const LONG: Duration = Duration::from_mins(2);
@@ -126,14 +125,8 @@ fn wait_until(what: &str, patience: Duration, is_so: impl Fn() -> bool) -> Durat
 
 /// The advertisements of VRRP are multicast: cut off, the backup takes over and the master stays, as with the port off.
 #[test]
+#[needs(root, program = "keepalived")]
 fn keepalived_fails_over_as_with_the_port_off() {
-    let test = "keepalived_fails_over_as_with_the_port_off";
-    if !can_run(test) {
-        return;
-    }
-    if Command::new("keepalived").arg("--version").output().is_err() {
-        return skip(test, "there is no keepalived; install it with: cargo xtask setup services");
-    }
     let seen = std::thread::scope(|scope| {
         let runs = WAYS.map(|way| {
             scope.spawn(move || {
@@ -168,10 +161,8 @@ fn keepalived_fails_over_as_with_the_port_off() {
 
 /// A neighbour entry that is idle fails under a cut, and `connect()` with it, as with the port off.
 #[test]
+#[needs(root)]
 fn idle_neighbours_fail_as_with_the_port_off() {
-    if !can_run("idle_neighbours_fail_as_with_the_port_off") {
-        return;
-    }
     let seen = std::thread::scope(|scope| {
         let runs = WAYS.map(|way| {
             scope.spawn(move || {

@@ -14,110 +14,41 @@ use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::Path;
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use injector_lab::Place;
+use injector_lab::needs;
+use rustix::process::Signal;
 use serde_json::Value;
-use support::{Lab, is_root, until};
+use support::{Daemon, Lab, until};
 
 /// How long the programs go on cutting without a sign of life.
 const LEASE: Duration = Duration::from_secs(2);
 /// What a starved host may add to anything.
 const SLACK: Duration = Duration::from_millis(700);
 
-/// A daemon whose surroundings are the test's; killed with this value if it is still there.
-struct Daemon {
-    child: Child,
-    socket: PathBuf,
+/// A daemon whose surroundings are the test's.
+fn start(lab: &Lab, arrange: impl FnOnce(&mut Command)) -> Daemon {
+    let mut launch = support::launch(lab, "lab", &config_of(lab)).with_own_output();
+    arrange(launch.command());
+    Daemon::launched(launch)
 }
 
-impl Daemon {
-    fn start(lab: &Lab, arrange: impl FnOnce(&mut Command)) -> Self {
-        let config = lab.directory.path().join("lab.yaml");
-        let socket = lab.directory.path().join("d.sock");
-        if !config.exists() {
-            std::fs::write(&config, config_of(lab)).unwrap();
-        }
-        let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
-        command.args(["start", "--config"]).arg(&config).arg("--socket").arg(&socket);
-        command.stdin(Stdio::null()).stdout(Stdio::null());
-        arrange(&mut command);
-        let mut daemon = Self { child: command.spawn().unwrap(), socket };
-        until("the daemon serves", || {
-            if let Some(status) = daemon.child.try_wait().unwrap() {
-                panic!("the daemon ended: {status}");
-            }
-            UnixStream::connect(&daemon.socket).ok()
-        });
-        daemon
-    }
-
-    fn cli(&self, words: &str) -> Value {
-        let output = Command::new(env!("CARGO_BIN_EXE_injector"))
-            .arg("--socket")
-            .arg(&self.socket)
-            .arg("--json")
-            .args(words.split_whitespace())
-            .output()
-            .unwrap();
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{words}: {error}: {output:?}"))
-    }
-
-    fn status(&self) -> Value {
-        self.cli("status")
-    }
-
-    /// How long a heal takes on a connection that is there.
-    fn heal(&self, name: &str) -> Duration {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
-        let head = format!("DELETE /v1/partitions/{name} HTTP/1.1\r\nHost: i\r\nConnection: close\r\n\r\n");
-        let asked = Instant::now();
-        stream.write_all(head.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        asked.elapsed()
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Ends it by SIGTERM: how, and how long that took.
-    fn terminate(mut self) -> (ExitStatus, Duration) {
-        let asked = Instant::now();
-        self.signal(Signal::TERM);
-        let status = until("it ends", || self.child.try_wait().unwrap());
-        (status, asked.elapsed())
-    }
-
-    /// What the timeline says of configs.
-    fn configs(&self) -> Vec<Value> {
-        let output = Command::new(env!("CARGO_BIN_EXE_injector"))
-            .arg("--socket")
-            .arg(&self.socket)
-            .args(["--json", "timeline"])
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let events = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-        events.filter(|event| event["kind"] == "config").collect()
-    }
+/// Ends it by SIGTERM: how, and how long that took.
+fn terminate(mut daemon: Daemon) -> (ExitStatus, Duration) {
+    let asked = Instant::now();
+    (daemon.terminate(), asked.elapsed())
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+/// What its timeline says of configs.
+fn configs(daemon: &Daemon) -> Vec<Value> {
+    daemon.timeline().into_iter().filter(|event| event["kind"] == "config").collect()
 }
 
 fn config_of(lab: &Lab) -> String {
-    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
-    format!("{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\n", lab.peers(2))
+    lab.config(Place::OwnNic, "auto")
 }
 
 /// What a daemon must still do, whatever became of its log.
@@ -125,7 +56,7 @@ fn assert_works(lab: &Lab, daemon: &Daemon) {
     assert!(lab.reaches_soon(1, 2));
     daemon.cli("partition isolate n1 --name p --for 60s");
     assert!(!lab.reaches(1, 2));
-    let took = daemon.heal("p");
+    let took = daemon.heal_by_hand("p");
     assert!(took < Duration::from_secs(1), "the heal took {took:?}");
     assert!(lab.reaches_soon(1, 2));
 }
@@ -149,13 +80,11 @@ fn screen_and_terminal() -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
+#[needs(root)]
 fn a_log_that_can_not_be_written_ends_nothing_and_its_lines_are_counted() {
-    if !is_root() {
-        return;
-    }
     for way in ["full disk", "closed pipe", "gone terminal", "size limit"] {
         let lab = Lab::switched(2);
-        let daemon = Daemon::start(&lab, |command| {
+        let daemon = start(&lab, |command| {
             command.env("INJECTOR_LOG", "debug");
             match way {
                 "full disk" => {
@@ -170,7 +99,7 @@ fn a_log_that_can_not_be_written_ends_nothing_and_its_lines_are_counted() {
                     command.stderr(terminal);
                 }
                 _ => {
-                    command.stderr(File::create(lab.directory.path().join("log")).unwrap());
+                    command.stderr(File::create(lab.folder().join("log")).unwrap());
                     let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
                     // SAFETY: one system call, between fork and exec.
                     unsafe {
@@ -182,9 +111,9 @@ fn a_log_that_can_not_be_written_ends_nothing_and_its_lines_are_counted() {
             }
         });
         assert_works(&lab, &daemon);
-        let status = daemon.status();
+        let status = daemon.cli("status");
         assert!(status["lost_log_lines"].as_u64().unwrap() > 0, "{way}: {status}");
-        let (status, took) = daemon.terminate();
+        let (status, took) = terminate(daemon);
         assert!(status.success(), "{way}: {status}");
         println!("{way}: ended within {took:?}");
         assert!(lab.reaches_soon(1, 2));
@@ -193,7 +122,7 @@ fn a_log_that_can_not_be_written_ends_nothing_and_its_lines_are_counted() {
 
 /// Requests over one connection until lines are lost: as many as fill whatever lies between the daemon and its reader.
 fn flood_log(daemon: &Daemon) {
-    let mut stream = UnixStream::connect(&daemon.socket).unwrap();
+    let mut stream = UnixStream::connect(daemon.socket()).unwrap();
     stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     for _ in 0..20_000 {
@@ -220,14 +149,12 @@ fn flood_log(daemon: &Daemon) {
 }
 
 #[test]
+#[needs(root)]
 fn a_log_that_blocks_holds_up_nothing() {
-    if !is_root() {
-        return;
-    }
     for way in ["unread pipe", "stopped terminal"] {
         let lab = Lab::switched(2);
         let mut kept = None;
-        let daemon = Daemon::start(&lab, |command| {
+        let daemon = start(&lab, |command| {
             command.env("INJECTOR_LOG", "trace");
             let (other_end, log) = if way == "unread pipe" {
                 let (reader, writer) = std::io::pipe().unwrap();
@@ -247,7 +174,7 @@ fn a_log_that_blocks_holds_up_nothing() {
         // Longer than the lease: the daemon works, so the cut stays.
         std::thread::sleep(LEASE + SLACK);
         assert!(!lab.reaches(1, 2), "{way}: the cut ended by itself");
-        let (status, took) = daemon.terminate();
+        let (status, took) = terminate(daemon);
         assert!(status.success(), "{way}: {status}");
         assert!(took < Duration::from_secs(4), "{way}: SIGTERM took {took:?}");
         assert!(lab.reaches_soon(1, 2));
@@ -267,7 +194,7 @@ fn trace(request: libc::c_uint, thread: libc::pid_t) -> std::io::Result<()> {
 impl Frozen {
     /// The thread of the daemon's task, and no other: the first of the process.
     fn task_of(daemon: &Daemon) -> Self {
-        let thread = libc::pid_t::try_from(daemon.child.id()).unwrap();
+        let thread = libc::pid_t::try_from(daemon.id()).unwrap();
         trace(libc::PTRACE_SEIZE, thread).unwrap();
         trace(libc::PTRACE_INTERRUPT, thread).unwrap();
         // SAFETY: no status is asked for.
@@ -285,27 +212,25 @@ impl Drop for Frozen {
 
 /// Two sockets, one in each node.
 fn sockets(lab: &Lab) -> (UdpSocket, UdpSocket) {
-    let sender = lab.within("n1", || UdpSocket::bind((&*lab.address(1), 7100)).unwrap());
-    let receiver = lab.within("n2", || UdpSocket::bind((&*lab.address(2), 7100)).unwrap());
+    let sender = lab.within("n1", || UdpSocket::bind((lab.ipv4(1), 7100)).unwrap());
+    let receiver = lab.within("n2", || UdpSocket::bind((lab.ipv4(2), 7100)).unwrap());
     receiver.set_read_timeout(Some(Duration::from_millis(10))).unwrap();
     (sender, receiver)
 }
 
 #[test]
+#[needs(root)]
 fn whatever_stops_the_daemons_task_ends_its_cuts_within_the_lease() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let daemon = Daemon::start(&lab, |command| {
-        command.stderr(File::create(lab.directory.path().join("log")).unwrap());
+    let daemon = start(&lab, |command| {
+        command.stderr(File::create(lab.folder().join("log")).unwrap());
     });
     assert!(lab.reaches_soon(1, 2));
     // ARP is kept: it is asked for once a second only.
     daemon.cli("partition isolate n1 --name p --for 60s --neighbour keep");
     let (sender, receiver) = sockets(&lab);
     let passes = || {
-        sender.send_to(b"x", (&*lab.address(2), 7100)).unwrap();
+        sender.send_to(b"x", (lab.ipv4(2), 7100)).unwrap();
         receiver.recv(&mut [0; 8]).is_ok()
     };
     let watched = Instant::now();
@@ -332,9 +257,9 @@ fn whatever_stops_the_daemons_task_ends_its_cuts_within_the_lease() {
     }
     daemon.cli("partition isolate n1 --name q --for 60s --neighbour keep");
     assert!(!passes(), "the next cut is one");
-    daemon.heal("q");
+    daemon.heal_by_hand("q");
     assert!(passes());
-    assert!(daemon.terminate().0.success());
+    assert!(terminate(daemon).0.success());
 }
 
 /// Makes the daemon see a file system whose server never answers.
@@ -362,12 +287,10 @@ fn mount_hung(command: &mut Command, at: &Path) {
 const F_SETSIG: libc::c_int = 10;
 
 #[test]
+#[needs(root)]
 fn a_config_that_can_not_be_read_holds_up_nothing() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let directory = lab.directory.path().to_owned();
+    let directory = lab.folder().to_owned();
     let (link, good) = (directory.join("lab.yaml"), directory.join("good.yaml"));
     std::fs::write(&good, config_of(&lab)).unwrap();
     symlink(&good, &link).unwrap();
@@ -379,7 +302,7 @@ fn a_config_that_can_not_be_read_holds_up_nothing() {
     std::fs::write(&leased, config_of(&lab)).unwrap();
     let can_hang = Path::new("/dev/fuse").exists();
     let hung = directory.join("hung");
-    let daemon = Daemon::start(&lab, |command| {
+    let daemon = start(&lab, |command| {
         command.stderr(File::create(directory.join("log")).unwrap());
         if can_hang {
             mount_hung(command, &hung);
@@ -400,9 +323,9 @@ fn a_config_that_can_not_be_read_holds_up_nothing() {
         point_to(path);
         daemon.cli("partition isolate n1 --name p --for 60s");
         daemon.signal(Signal::HUP);
-        let took = daemon.heal("p");
+        let took = daemon.heal_by_hand("p");
         assert!(took < Duration::from_secs(1), "{}: the heal took {took:?}", path.display());
-        let told = until("the config is refused", || daemon.configs().get(count).cloned());
+        let told = until("the config is refused", || configs(&daemon).get(count).cloned());
         assert_eq!(told["outcome"], "refused", "{}: {told}", path.display());
     }
     drop(holder);
@@ -410,54 +333,52 @@ fn a_config_that_can_not_be_read_holds_up_nothing() {
         println!("skipped: a file system that does not answer (no /dev/fuse)");
         return;
     }
-    let before = daemon.configs().len();
+    let before = configs(&daemon).len();
     point_to(&hung.join("lab.yaml"));
     daemon.cli("partition isolate n1 --name p --for 60s");
     daemon.signal(Signal::HUP);
     let begun = Instant::now();
     until("a thread waits for the file system", || {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.child.id())).unwrap();
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.id())).unwrap();
         let mut names = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")));
         names.any(|name| name.is_ok_and(|name| name.trim() == "config")).then_some(())
     });
     while begun.elapsed() < LEASE + SLACK {
         assert!(!lab.reaches(1, 2), "the daemon works, so the cut stays");
     }
-    let took = daemon.heal("p");
+    let took = daemon.heal_by_hand("p");
     assert!(took < Duration::from_secs(1), "the heal took {took:?}");
     assert!(lab.reaches_soon(1, 2));
-    let told = until("it is told", || daemon.configs().get(before).cloned());
+    let told = until("it is told", || configs(&daemon).get(before).cloned());
     assert_eq!(told["outcome"], "refused", "{told}");
     assert!(told["what"].as_str().unwrap().contains("not read within 10 s"), "{told}");
     assert!(begun.elapsed() >= Duration::from_secs(10), "{:?}", begun.elapsed());
     // No thread more for each further one.
     daemon.signal(Signal::HUP);
-    let told = until("it is told again", || daemon.configs().get(before + 1).cloned());
+    let told = until("it is told again", || configs(&daemon).get(before + 1).cloned());
     assert!(told["what"].as_str().unwrap().contains("an earlier SIGHUP"), "{told}");
-    let (status, took) = daemon.terminate();
+    let (status, took) = terminate(daemon);
     assert!(status.success() && took < Duration::from_secs(4), "{status} after {took:?}");
 }
 
 /// What a config says reaches log, timeline and terminal, but does not act there.
 #[test]
+#[needs(root)]
 fn what_a_config_says_does_not_act_on_a_terminal() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let log = lab.directory.path().join("log");
-    let daemon = Daemon::start(&lab, |command| {
+    let log = lab.folder().join("log");
+    let daemon = start(&lab, |command| {
         command.stderr(File::create(&log).unwrap());
     });
-    let config = lab.directory.path().join("lab.yaml");
+    let config = lab.folder().join("lab.yaml");
     let bad = format!("{}\"\\e[2J\\x9b31m\\u202e key\": 1\n", config_of(&lab));
     std::fs::write(&config, bad).unwrap();
     daemon.signal(Signal::HUP);
-    let told = until("the config is refused", || daemon.configs().first().cloned());
+    let told = until("the config is refused", || configs(&daemon).first().cloned());
     assert!(told["what"].as_str().unwrap().contains("key"), "{told}");
     let said = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
-        let output = command.arg("--socket").arg(&daemon.socket).args(words).output().unwrap();
+        let output = command.arg("--socket").arg(daemon.socket()).args(words).output().unwrap();
         String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
     };
     let logged =

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use injector_core::api::{HealedBy, Outcome, PartitionRequest, PartitionState};
 use injector_core::clock::MonoNs;
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, ahead, links};
 use live::lab::{Lab, Place};
 
@@ -19,10 +19,8 @@ const TRIALS: u32 = 150;
 const STEP: Duration = Duration::from_micros(10);
 
 #[test]
+#[needs(root)]
 fn a_cut_on_top_of_another_censors_that_one_also_on_other_links() {
-    if !can_run("a_cut_on_top_of_another_censors_that_one_also_on_other_links") {
-        return;
-    }
     let lab = Lab::new(3);
     let config = lab.config(Place::OwnNic, "auto");
     let daemon = Daemon::start(&format!("{config}ready: {{ observe: 1s, observe_max: 2s }}\n"));
@@ -31,7 +29,7 @@ fn a_cut_on_top_of_another_censors_that_one_also_on_other_links() {
     let healed = daemon.heal("first");
     let record = daemon.record("first");
     assert_eq!(record.closed_by.as_deref(), Some("second"), "{record:#?}");
-    assert_eq!(record.observed_until_ns, Some(healed.end_ns));
+    assert_eq!(record.observed_until_ns, Some(healed.at.end_ns));
     assert_ne!(record.outcome, Some(Outcome::NotRecovered));
     // What was cut before is the ground that an experiment stands on.
     daemon.apply("third", &links(&[("n1", "n2")], LONG));
@@ -41,10 +39,8 @@ fn a_cut_on_top_of_another_censors_that_one_also_on_other_links() {
 }
 
 #[test]
+#[needs(root)]
 fn what_is_prepared_ends_with_its_owner_and_is_not_taken_for_a_cut() {
-    if !can_run("what_is_prepared_ends_with_its_owner_and_is_not_taken_for_a_cut") {
-        return;
-    }
     let lab = Lab::new(2);
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
     let body = br#"{"shape":{"isolate":["n1"]},"for":"60s","owner":"connection"}"#;
@@ -67,10 +63,8 @@ fn what_is_prepared_ends_with_its_owner_and_is_not_taken_for_a_cut() {
 /// Heals a partition over and over at about the instant that its start was set to: whatever of the two was first, a
 /// cut that took place closes the record that was still open.
 #[test]
+#[needs(root)]
 fn a_cut_that_began_as_it_was_healed_still_closes_open_records() {
-    if !can_run("a_cut_that_began_as_it_was_healed_still_closes_open_records") {
-        return;
-    }
     let lab = Lab::new(3);
     // Nobody answers there: records stay open until their deadline.
     let endpoint = "endpoints: [{ name: dark, peers: [n2], probe: { tcp: { target: \"{address}:9\" } } }]\n";
@@ -97,7 +91,7 @@ fn a_cut_that_began_as_it_was_healed_still_closes_open_records() {
         let cut = daemon.partition(&name).effective;
         let closed_by = daemon.record_now("watched").closed_by;
         if cut.is_some() {
-            assert!(healed.end_ns > start);
+            assert!(healed.at.end_ns > start);
             assert_eq!(
                 closed_by.as_deref(),
                 Some(&*name),
@@ -107,7 +101,7 @@ fn a_cut_that_began_as_it_was_healed_still_closes_open_records() {
             lead += STEP;
             watch();
         } else {
-            assert!(healed.end_ns <= start);
+            assert!(healed.at.end_ns <= start);
             assert_eq!(closed_by, None, "trial {trial}: healed {healed:?}, start {start:?}");
             unbegun += 1;
             lead = lead.saturating_sub(STEP);

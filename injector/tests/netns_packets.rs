@@ -12,7 +12,7 @@ use std::time::Duration;
 use injector_common::packet::{Packet, parse};
 use injector_core::api::{PartitionRequest, VerdictOptions};
 use injector_core::model::{Neighbour, Traffic};
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, links};
 use live::tap::{JUMBO, Sent, Spot, Wire};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
@@ -103,10 +103,8 @@ fn cut_and_heal(spot: Spot, scopes: &[&str], inside: &[Sent], beside: &[Sent]) -
 }
 
 #[test]
+#[needs(root)]
 fn super_packets_count_their_segments() {
-    if !can_run("super_packets_count_their_segments") {
-        return;
-    }
     let data = payload(usize::from(SIZE) * SEGMENTS - 100);
     for spot in Spot::ALL {
         let (mut wire, daemon) = guarded(spot);
@@ -139,10 +137,8 @@ fn tagged(frame: &[u8], tags: &[(u16, u16)]) -> Sent {
 }
 
 #[test]
+#[needs(root)]
 fn tags_beside_the_packet_hide_nothing() {
-    if !can_run("tags_beside_the_packet_hide_nothing") {
-        return;
-    }
     let tags: [&[(u16, u16)]; 4] =
         [&[(0x8100, 7)], &[(0x8100, 0x6000)], &[(0x88a8, 7), (0x8100, 8)], &[(0x8100, 7), (0x8100, 8)]];
     let (mut inside, mut beside) = (Vec::new(), Vec::new());
@@ -160,10 +156,8 @@ fn tags_beside_the_packet_hide_nothing() {
 }
 
 #[test]
+#[needs(root)]
 fn packets_in_fragments_of_memory_are_read_as_others() {
-    if !can_run("packets_in_fragments_of_memory_are_read_as_others") {
-        return;
-    }
     let data = payload(JUMBO - 100);
     let (mut inside, mut beside) = (Vec::new(), Vec::new());
     for [n1, n2, n3] in FAMILIES {
@@ -182,10 +176,8 @@ fn packets_in_fragments_of_memory_are_read_as_others() {
 }
 
 #[test]
+#[needs(root)]
 fn runts_and_garbage_pass_and_are_counted() {
-    if !can_run("runts_and_garbage_pass_and_are_counted") {
-        return;
-    }
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
     let mut frames = Vec::new();
     for whole in
@@ -261,10 +253,8 @@ fn discovery(kind: u8, src: &str, dst: &str) -> Vec<u8> {
 }
 
 #[test]
+#[needs(root)]
 fn neighbours_are_found_through_a_cut_that_keeps_them() {
-    if !can_run("neighbours_are_found_through_a_cut_that_keeps_them") {
-        return;
-    }
     let [[v4_1, v4_2, v4_3], [v6_1, v6_2, v6_3]] = FAMILIES;
     let asked = |v4: &str, v6: &str| {
         [arp(1, v4, v4_2), arp(2, v4, v4_2), discovery(135, v6, v6_2), discovery(136, v6, v6_2)]

@@ -1,20 +1,21 @@
 //! Delays planted to the nanosecond: heal-to-ready and its phases tell them back.
 
+injector_lab::group!(timed);
+
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use injector_core::api::{Outcome, Phases, ProbeView};
 use injector_core::clock::MonoNs;
-use live::can_run;
+use injector_lab::needs;
+use injector_lab::skip;
 use live::daemon::{Daemon, isolate};
 use live::lab::{Lab, Place, addresses};
-use live::privilege::skip;
 use live::traffic::{Mood, PATIENCE, Server, Stream};
 
 const INTERVAL: Duration = Duration::from_millis(10);
@@ -26,9 +27,6 @@ const DELAY: Duration = ms(300);
 const NOISE: Duration = ms(100);
 /// How many trials may be made until enough of them are not starved: a busy machine gets this many chances.
 const CHANCES: u32 = 4;
-
-/// Each test measures: it gets the machine to itself.
-static ALONE: Mutex<()> = Mutex::new(());
 
 const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
@@ -76,12 +74,8 @@ struct Trial {
 }
 
 #[test]
+#[needs(root, alone)]
 fn heal_to_ready_is_right_against_planted_delays() {
-    let test = "heal_to_ready_is_right_against_planted_delays";
-    if !can_run(test) {
-        return;
-    }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (lab, server, daemon) = served();
     let _streams = [("n1", "n2"), ("n2", "n1")].map(|(from, to)| Stream::start(&lab, from, to, ms(5)));
     let wanted = wanted();
@@ -137,8 +131,8 @@ fn heal_to_ready_is_right_against_planted_delays() {
     let counts = counted(&measured);
     println!("{} of {} records are starved", measured.len() - counts, measured.len());
     if counts < wanted as usize {
-        skip(test, &format!("{counts} of {} records are not starved, {wanted} are wanted", measured.len()));
-        return;
+        let reason = format!("{counts} of {} records are not starved, {wanted} are wanted", measured.len());
+        return skip("heal_to_ready_is_right_against_planted_delays", &reason);
     }
     let mut excess: Vec<i128> =
         measured.iter().filter(|trial| !trial.starved).map(|trial| trial.excess_ns).collect();
@@ -265,11 +259,8 @@ fn recover(lab: &Lab, server: &Server, daemon: &Daemon, name: &str, delays: Dela
 }
 
 #[test]
+#[needs(root, alone)]
 fn a_planted_delay_is_in_its_phase_alone() {
-    if !can_run("a_planted_delay_is_in_its_phase_alone") {
-        return;
-    }
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let (lab, server, daemon) = served();
     let plain = recover(&lab, &server, &daemon, "plain", Delays::default());
     let variants = [

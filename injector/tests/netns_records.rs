@@ -12,7 +12,7 @@ use injector_client::Client;
 use injector_core::api::{Code, HealedBy, Outcome, Owner, PartitionRequest, PartitionState};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::model::{Direction, Shape, Traffic};
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, ahead, isolate, links, runtime};
 use live::lab::{Lab, Place, addresses};
 use live::traffic::{Kind, Mood, PATIENCE, Server, Stream, assert_cut, assert_flows, sent_from};
@@ -49,10 +49,8 @@ fn bare(nodes: u8) -> (Lab, Daemon) {
 }
 
 #[test]
+#[needs(root)]
 fn traffic_proves_a_cut_and_orders_the_record() {
-    if !can_run("traffic_proves_a_cut_and_orders_the_record") {
-        return;
-    }
     let (lab, server, daemon) = served(2);
     let streams = [("n1", "n2"), ("n2", "n1")].map(|(from, to)| Stream::start(&lab, from, to, ms(2)));
     let view = daemon.apply("p", &isolate("n1", ms(700)));
@@ -96,10 +94,8 @@ fn traffic_proves_a_cut_and_orders_the_record() {
 }
 
 #[test]
+#[needs(root)]
 fn a_cut_without_traffic_is_not_proved() {
-    if !can_run("a_cut_without_traffic_is_not_proved") {
-        return;
-    }
     let (_lab, _server, daemon) = served(2);
     daemon.apply("p", &isolate("n1", ms(300)));
     let record = daemon.record("p");
@@ -110,10 +106,8 @@ fn a_cut_without_traffic_is_not_proved() {
 }
 
 #[test]
+#[needs(root)]
 fn a_link_is_down_while_any_partition_holds_it() {
-    if !can_run("a_link_is_down_while_any_partition_holds_it") {
-        return;
-    }
     let (lab, _server, daemon) = served(3);
     // A cut drops the question for a MAC address too, and that proves nothing: these two know each other's.
     assert_flows(&lab, &[Kind::Icmp], "n1", "n2");
@@ -136,10 +130,8 @@ fn a_link_is_down_while_any_partition_holds_it() {
 }
 
 #[test]
+#[needs(root)]
 fn a_cut_during_the_watch_censors() {
-    if !can_run("a_cut_during_the_watch_censors") {
-        return;
-    }
     let (lab, _server, daemon) = served(3);
     let _stream = Stream::start(&lab, "n1", "n2", ms(5));
     daemon.apply("first", &isolate("n1", LONG));
@@ -151,22 +143,20 @@ fn a_cut_during_the_watch_censors() {
     assert_eq!(record.closed_by.as_deref(), Some("second"));
     assert!(record.proved && record.is_final);
     let until = record.observed_until_ns.unwrap();
-    assert!(healed.end_ns <= until && until <= cut.end_ns, "{until:?}");
+    assert!(healed.at.end_ns <= until && until <= cut.end_ns, "{until:?}");
     assert_eq!(daemon.record("second").outcome, Some(Outcome::Recovered));
 }
 
 #[test]
+#[needs(root)]
 fn a_heal_that_comes_late_is_told_what_was_first() {
-    if !can_run("a_heal_that_comes_late_is_told_what_was_first") {
-        return;
-    }
     let (_lab, daemon) = bare(2);
     let ends_at = daemon.apply("p", &isolate("n1", ms(100))).ends_at_ns.unwrap();
     std::thread::sleep(ms(200));
     for _ in 0..2 {
         let healed = daemon.heal("p");
         assert_eq!(healed.healed_by, HealedBy::Deadline);
-        assert_eq!((healed.begin_ns, healed.end_ns), (ends_at, ends_at));
+        assert_eq!((healed.at.begin_ns, healed.at.end_ns), (ends_at, ends_at));
     }
     let output = daemon.cli(&["heal", "p"]);
     assert_eq!(output.status.code(), Some(0));
@@ -175,15 +165,13 @@ fn a_heal_that_comes_late_is_told_what_was_first() {
 }
 
 #[test]
+#[needs(root)]
 fn the_end_of_its_owner_heals() {
-    if !can_run("the_end_of_its_owner_heals") {
-        return;
-    }
     let (lab, daemon) = bare(2);
     let runtime = runtime();
     let request = PartitionRequest { owner: Owner::Connection, ..isolate("n1", LONG) };
     let client = runtime.block_on(async {
-        let mut client = Client::connect(&daemon.socket()).await.unwrap();
+        let mut client = Client::connect(daemon.socket()).await.unwrap();
         client.apply("owned", &request).await.unwrap();
         client
     });
@@ -216,10 +204,8 @@ fn the_end_of_its_owner_heals() {
 }
 
 #[test]
+#[needs(root)]
 fn one_request_cuts_once() {
-    if !can_run("one_request_cuts_once") {
-        return;
-    }
     let (lab, daemon) = bare(2);
     let request = isolate("n1", LONG);
     let first = daemon.apply("p", &request);
@@ -243,10 +229,8 @@ fn one_request_cuts_once() {
 }
 
 #[test]
+#[needs(root)]
 fn the_thirty_third_live_partition_is_refused() {
-    if !can_run("the_thirty_third_live_partition_is_refused") {
-        return;
-    }
     let (lab, daemon) = bare(2);
     for number in 0..32 {
         daemon.apply(&format!("p{number}"), &links(&[("n1", "n2")], LONG));
@@ -270,10 +254,8 @@ fn the_thirty_third_live_partition_is_refused() {
 }
 
 #[test]
+#[needs(root)]
 fn a_start_ahead_is_an_instant() {
-    if !can_run("a_start_ahead_is_an_instant") {
-        return;
-    }
     let (lab, daemon) = bare(2);
     let stream = Stream::start(&lab, "n1", "n2", ms(1));
     let (starts_at, at) = ahead(ms(600));
@@ -302,11 +284,9 @@ fn a_start_ahead_is_an_instant() {
 
 /// Once per link and packet, though the packet meets two hooks: rolled at each, 30% would be 51%.
 #[test]
+#[needs(root)]
 fn loss_is_rolled_once_per_link() {
     const PACKETS: u64 = 20_000;
-    if !can_run("loss_is_rolled_once_per_link") {
-        return;
-    }
     let (lab, daemon) = bare(2);
     let at = SocketAddr::new(addresses("n2")[0], 9_000);
     let receiver = lab.within("n2", || std::net::UdpSocket::bind(at).unwrap());
@@ -350,10 +330,8 @@ fn loss_is_rolled_once_per_link() {
 }
 
 #[test]
+#[needs(root)]
 fn a_flap_alternates_in_the_kernel() {
-    if !can_run("a_flap_alternates_in_the_kernel") {
-        return;
-    }
     let (lab, daemon) = bare(2);
     let stream = Stream::start(&lab, "n1", "n2", ms(1));
     let flap = Some("200ms/50%".parse().unwrap());
@@ -384,10 +362,8 @@ fn a_flap_alternates_in_the_kernel() {
 }
 
 #[test]
+#[needs(root)]
 fn scopes_directions_world_and_protection() {
-    if !can_run("scopes_directions_world_and_protection") {
-        return;
-    }
     let lab = Lab::new(2);
     let config = format!("{}protect: [ udp/9999, \"fd99::2\" ]\n", lab.config(Place::OwnNic, "auto"));
     let daemon = Daemon::start(&config);
@@ -435,10 +411,8 @@ fn scopes_directions_world_and_protection() {
 }
 
 #[test]
+#[needs(root)]
 fn prepared_is_not_cut_and_dry_runs_change_nothing() {
-    if !can_run("prepared_is_not_cut_and_dry_runs_change_nothing") {
-        return;
-    }
     let (lab, daemon) = bare(2);
     let body = br#"{"shape":{"isolate":["n1"]},"for":"60s"}"#;
     let (status, view) = daemon.raw("PUT", "/v1/partitions/p?dry_run=true", body);

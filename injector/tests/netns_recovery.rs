@@ -1,20 +1,21 @@
 //! Heal to ready: what counts as an answer, and the whole story of a small cluster.
 
+injector_lab::group!(timed);
+
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
 use std::fmt::Write as _;
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use injector_core::api::{EndpointAnswer, Outcome, RecoveryRecord, WireSight};
 use injector_core::clock::MonoNs;
-use live::can_run;
+use injector_lab::{Quorum, needs};
 use live::daemon::{Daemon, isolate};
-use live::lab::{Lab, Place, addresses, ipv4};
+use live::lab::{Lab, Place, ipv4};
 use live::traffic::{Mood, Server, Stream};
 
 /// An answer is stamped in the kernel before the prober has read it; both clocks are one.
@@ -30,10 +31,8 @@ fn endpoint(base: &str, port: u16, netns: &str) -> String {
 
 /// It accepts and reads at once, and answers 900 ms late: a success counts when its answer is complete.
 #[test]
+#[needs(root)]
 fn a_server_that_hangs_is_not_ready() {
-    if !can_run("a_server_that_hangs_is_not_ready") {
-        return;
-    }
     let lab = Lab::new(2);
     let (hanging, prompt) = (Server::start(&lab, "n1"), Server::start(&lab, "n1"));
     let mut config = lab.config(Place::OwnNic, "auto");
@@ -71,16 +70,14 @@ fn a_server_that_hangs_is_not_ready() {
     assert!(cluster.iter().all(|outage| outage.without_data > 0 && outage.all.is_none()), "{cluster:?}");
     let early = of("prompt");
     assert!(early.ready_ns.unwrap() < answered_from, "the other one was ready long before: {early:?}");
-    assert!(early.first_ok_ns.unwrap() >= heal.begin_ns);
+    assert!(early.first_ok_ns.unwrap() >= heal.at.begin_ns);
     assert!(record.heal_to_ready_ns.unwrap() >= 900_000_000);
 }
 
 /// It never comes back: the verdict is there at the deadline, and `wait` says so.
 #[test]
+#[needs(root)]
 fn a_server_that_stays_away_is_not_recovered() {
-    if !can_run("a_server_that_stays_away_is_not_recovered") {
-        return;
-    }
     let lab = Lab::new(2);
     let server = Server::start(&lab, "n1");
     let mut config = lab.config(Place::OwnNic, "auto");
@@ -116,10 +113,8 @@ fn a_server_that_stays_away_is_not_recovered() {
 
 /// `injector probe` tells which answers the programs on the hooks would stamp.
 #[test]
+#[needs(root)]
 fn a_probe_tells_what_is_seen_on_the_wire() {
-    if !can_run("a_probe_tells_what_is_seen_on_the_wire") {
-        return;
-    }
     let lab = Lab::new(2);
     let server = Server::start(&lab, "n1");
     let (port, client) = (server.port(), lab.netns("client"));
@@ -158,41 +153,12 @@ fn a_probe_tells_what_is_seen_on_the_wire() {
     assert_eq!(wires(&answers()), [Some(WireSight::NotLooked), Some(WireSight::NotLooked), None]);
 }
 
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn quorum() -> PathBuf {
-    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples").join("quorum");
-    assert!(program.exists(), "build it first: cargo build -p injector --example quorum");
-    program
-}
-
 #[test]
+#[needs(root, example = "quorum")]
 fn a_cluster_recovers_and_tells_its_story() {
-    if !can_run("a_cluster_recovers_and_tells_its_story") {
-        return;
-    }
-    let lab = Lab::new(3);
-    let nodes = lab.node_names();
-    let _cluster: Vec<Running> = nodes
-        .iter()
-        .map(|node| {
-            let others = nodes.iter().filter(|other| *other != node);
-            let peers: Vec<String> = others.map(|other| format!("{other}={}", addresses(other)[0])).collect();
-            let mut command = Command::new("ip");
-            command.args(["netns", "exec", &lab.netns(node)]).arg(quorum());
-            command.args(["--node", node, "--seed", "7", "--peers", &peers.join(",")]);
-            command.args(["--listen", &addresses(node)[0].to_string()]).stderr(Stdio::null());
-            Running(command.spawn().unwrap())
-        })
-        .collect();
+    let mut lab = Lab::new(3);
+    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/quorum");
+    Quorum { program: &program, seed: 7, faults: &[], join: 0, listen: 1 }.start(&mut lab).unwrap();
     let mut config = lab.config(Place::OwnNic, "auto");
     write!(
         config,

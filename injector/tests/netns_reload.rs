@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use injector_common::record::Lease;
 use injector_core::api::{Code, ConfigOutcome, Event, EventKind, Outcome};
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, isolate};
 use live::lab::{CLIENT, Lab, Place};
 use live::traffic::{Kind, Mood, Server, assert_cut, assert_flows, reaches};
@@ -101,10 +101,8 @@ fn cuts_and_heals(lab: &Lab, daemon: &Daemon, name: &str, peer: &str, other: &st
 }
 
 #[test]
+#[needs(root)]
 fn another_config_takes_effect_as_a_whole_and_the_history_stays() {
-    if !can_run("another_config_takes_effect_as_a_whole_and_the_history_stays") {
-        return;
-    }
     let lab = Lab::new(3);
     let servers = ["n1", "n3"].map(|node| Server::start(&lab, node));
     let first = with_endpoint(&lab, &config(&lab, &[1, 2], "auto"), "first", 1, &servers[0]);
@@ -154,10 +152,8 @@ fn another_config_takes_effect_as_a_whole_and_the_history_stays() {
 }
 
 #[test]
+#[needs(root)]
 fn what_is_wrong_or_in_the_way_changes_nothing() {
-    if !can_run("what_is_wrong_or_in_the_way_changes_nothing") {
-        return;
-    }
     let lab = Lab::new(3);
     let server = Server::start(&lab, "n1");
     let good = with_endpoint(&lab, &config(&lab, &[1, 2], "auto"), "e", 1, &server);
@@ -215,10 +211,8 @@ fn what_is_wrong_or_in_the_way_changes_nothing() {
 
 /// XDP takes one program, and so does our place in the clsact qdisc.
 #[test]
+#[needs(root)]
 fn every_hook_makes_room_for_the_next_config_and_comes_back() {
-    if !can_run("every_hook_makes_room_for_the_next_config_and_comes_back") {
-        return;
-    }
     for hook in ["xdp", "clsact"] {
         let lab = Lab::new(2);
         let first = config(&lab, &[1, 2], hook);
@@ -239,10 +233,8 @@ fn every_hook_makes_room_for_the_next_config_and_comes_back() {
 }
 
 #[test]
+#[needs(root)]
 fn auto_looks_for_the_peers_of_the_next_config() {
-    if !can_run("auto_looks_for_the_peers_of_the_next_config") {
-        return;
-    }
     let lab = Lab::new(2);
     // `auto` sees the other labs of this machine too, and these all have the same addresses.
     let net = format!("10.98.{}", std::process::id() % 250);
@@ -268,10 +260,8 @@ fn auto_looks_for_the_peers_of_the_next_config() {
 }
 
 #[test]
+#[needs(root)]
 fn a_probe_that_waits_for_an_answer_gets_one() {
-    if !can_run("a_probe_that_waits_for_an_answer_gets_one") {
-        return;
-    }
     let lab = Lab::new(1);
     let server = Server::start(&lab, "n1");
     let bare = config(&lab, &[1], "auto");
@@ -322,10 +312,8 @@ fn held(pid: u32) -> Held {
 }
 
 #[test]
+#[needs(root)]
 fn eight_reloads_leave_nothing_behind() {
-    if !can_run("eight_reloads_leave_nothing_behind") {
-        return;
-    }
     let lab = Lab::new(2);
     let server = Server::start(&lab, "n1");
     let first = with_endpoint(&lab, &config(&lab, &[1], "auto"), "e", 1, &server);
@@ -359,10 +347,8 @@ fn eight_reloads_leave_nothing_behind() {
 }
 
 #[test]
+#[needs(root)]
 fn systemd_is_told_of_each_reload_whatever_comes_of_it() {
-    if !can_run("systemd_is_told_of_each_reload_whatever_comes_of_it") {
-        return;
-    }
     let lab = Lab::new(1);
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("notify");
@@ -404,10 +390,8 @@ fn systemd_is_told_of_each_reload_whatever_comes_of_it() {
 }
 
 #[test]
+#[needs(root)]
 fn a_campaign_does_not_go_on_under_another_config() {
-    if !can_run("a_campaign_does_not_go_on_under_another_config") {
-        return;
-    }
     let lab = Lab::new(2);
     let server = Server::start(&lab, "n1");
     let first = with_endpoint(&lab, &config(&lab, &[1, 2], "auto"), "e", 1, &server);

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command};
 
+use injector_lab::needs;
 use serde_json::Value;
-use support::{Daemon, Lab, is_root, until};
+use support::{Daemon, Lab, until};
 
 const KILL: u64 = 1 << 5;
 const SETGID: u64 = 1 << 6;
@@ -70,14 +71,12 @@ fn others(attachment: &Value) -> String {
 }
 
 #[test]
+#[needs(root)]
 fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_works() {
-    if !is_root() {
-        return;
-    }
     let mut lab = Lab::switched(2);
-    let n1 = lab.name("n1");
+    let n1 = lab.netns("n1");
     // On its way to the socket the daemon passes a directory that is closed to root without all of its rights.
-    let private = lab.directory.path().join("private");
+    let private = lab.folder().join("private");
     std::fs::create_dir_all(private.join("inner")).unwrap();
     std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o000)).unwrap();
     // Healthy only if it runs as that user, and with none of the daemon's rights.
@@ -85,7 +84,7 @@ fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_work
     let config = format!(
         "{}interfaces: [{{ name: eth0, netns: {n1} }}]\nendpoints: [{{ name: as-user, netns: {n1}, probe: \
          {{ exec: {{ command: [sh, -c, \"{check}\"], user: nobody }}, interval: 100ms }} }}]\n",
-        lab.peers(2)
+        lab.peers()
     );
     let daemon = Daemon::start(&lab, "private/inner/d", &config);
     let mine = BASE | SETUID | SETGID | KILL;
@@ -111,14 +110,14 @@ fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_work
 
     support::ip(&format!("-n {n1} link delete eth0"));
     daemon.wait_hook(&n1, "eth0", None);
-    lab.plug(1);
+    lab.join("n1");
     daemon.wait_hook(&n1, "eth0", Some("tcx"));
     assert!(!lab.reaches(1, 2), "the cut holds on the new interface");
 
     lab.delete("n1");
     daemon.wait_hook(&n1, "eth0", None);
     lab.add("n1");
-    lab.plug(1);
+    lab.join("n1");
     daemon.wait_hook(&n1, "eth0", Some("tcx"));
     assert!(!lab.reaches(1, 2), "the cut holds in the new namespace");
     assert_rights(&daemon, &expected);
@@ -126,9 +125,9 @@ fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_work
     // Another daemon's programs are others', and are put before ours.
     let second = Daemon::start(&lab, "second", &config.replace("as-user", "other"));
     let attachment = daemon.attachment(&n1, "eth0");
-    assert!(others(&attachment).contains("ingress injector_in (id "), "{attachment}");
+    assert!(others(&attachment).contains("ingress injector_in of the injector with pid "), "{attachment}");
     assert!(attachment["why"].as_str().unwrap().contains("runs before us"), "{attachment}");
-    let socket = daemon.socket.clone();
+    let socket = daemon.socket().to_owned();
     assert!(socket.exists());
     let log = daemon.stop();
     assert!(!socket.exists(), "{log}");
@@ -137,12 +136,10 @@ fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_work
 }
 
 #[test]
+#[needs(root)]
 fn without_namespaces_no_thread_keeps_the_right_to_enter_one() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let config = format!("{}interfaces: [{{ name: eth0 }}]\n", lab.peers(2));
+    let config = format!("{}interfaces: [{{ name: eth0 }}]\n", lab.peers());
     let [daemon, second] =
         ["d", "second"].map(|name| lab.within("n1", || Daemon::start(&lab, name, &config)));
     let expected = [
@@ -163,13 +160,16 @@ fn without_namespaces_no_thread_keeps_the_right_to_enter_one() {
     assert!(others(&attachment).contains("ingress program (id "), "{attachment}");
     assert!(attachment["why"].as_str().unwrap().contains("runs before us"), "{attachment}");
     let attachment = second.attachment_here("eth0");
-    assert!(others(&attachment).contains("ingress injector_in (id "), "it was there first: {attachment}");
+    assert!(
+        others(&attachment).contains("ingress injector_in of the injector with pid "),
+        "it was there first: {attachment}"
+    );
     second.stop();
     daemon.cli("partition isolate n1 --name p --for 60s");
     assert!(!lab.reaches(1, 2));
-    support::ip(&format!("-n {} link delete eth0", lab.name("n1")));
+    support::ip(&format!("-n {} link delete eth0", lab.netns("n1")));
     until("it is gone", || daemon.attachment_here("eth0")["hook"].is_null().then_some(()));
-    lab.plug(1);
+    lab.join("n1");
     until("it is back", || (daemon.attachment_here("eth0")["hook"] == "tcx").then_some(()));
     assert!(!lab.reaches(1, 2));
     daemon.cli("heal p");
@@ -187,10 +187,8 @@ impl Drop for Stranger {
 }
 
 #[test]
+#[needs(root)]
 fn the_namespace_of_another_users_process_is_still_found() {
-    if !is_root() {
-        return;
-    }
     let mut lab = Lab::switched(2);
     let child = lab.within("n1", || {
         let mut command = Command::new("setpriv");
@@ -202,7 +200,7 @@ fn the_namespace_of_another_users_process_is_still_found() {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         (status.contains(&format!("Uid:\t{NOBODY}")) && status.contains("Name:\tsleep")).then_some(())
     });
-    let config = format!("{}interfaces: [{{ name: eth0, netns: {{ pid: {pid} }} }}]\n", lab.peers(2));
+    let config = format!("{}interfaces: [{{ name: eth0, netns: {{ pid: {pid} }} }}]\n", lab.peers());
     let daemon = Daemon::start(&lab, "d", &config);
     let name = format!("netns pid {pid}");
     let supervisor = BASE | SYS_ADMIN | SYS_PTRACE;

@@ -5,17 +5,19 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
-use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
+use std::ops::Deref as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process};
-use support::{Lab, is_root, until};
+use injector_lab::Launch;
+use injector_lab::http::{self, Request};
+use injector_lab::needs;
+use rustix::process::Signal;
+use support::{Daemon, Lab, until};
 
 /// What must not be found anywhere; each stands in another place of the config.
 const SECRETS: [&str; 7] = [
@@ -28,71 +30,25 @@ const SECRETS: [&str; 7] = [
     "of-the-command-8307",
 ];
 
-struct Daemon {
-    child: Child,
-    socket: PathBuf,
-    log: PathBuf,
-    config: PathBuf,
+fn launch(lab: &Lab, heard: &Path) -> Launch {
+    let mut launch = support::launch(lab, "lab", &config_of(lab, heard));
+    launch.command().env("INJECTOR_LOG", "trace");
+    launch
 }
 
-impl Daemon {
-    fn command(lab: &Lab) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
-        command
-            .args(["start", "--config"])
-            .arg(lab.directory.path().join("lab.yaml"))
-            .arg("--socket")
-            .arg(lab.directory.path().join("d.sock"))
-            .env("INJECTOR_LOG", "trace")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        command
-    }
-
-    fn start(lab: &Lab) -> Self {
-        let base = lab.directory.path();
-        let (socket, log, config) = (base.join("d.sock"), base.join("log"), base.join("lab.yaml"));
-        let mut command = Self::command(lab);
-        command.env("PROBE_TOKEN", SECRETS[0]).env("COMMAND_TOKEN", SECRETS[6]);
-        let mut child = command.stderr(File::create(&log).unwrap()).spawn().unwrap();
-        until("the daemon serves", || {
-            assert!(child.try_wait().unwrap().is_none(), "{}", std::fs::read_to_string(&log).unwrap());
-            UnixStream::connect(&socket).ok()
-        });
-        Self { child, socket, log, config }
-    }
-
-    fn cli(&self, words: &str) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
-        command.arg("--socket").arg(&self.socket).args(words.split_whitespace());
-        command.output().unwrap()
-    }
-
-    /// What the command line says, on both outputs.
-    fn said(&self, words: &str) -> String {
-        let output = self.cli(words);
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-    }
-
-    fn get(&self, path: &str) -> String {
-        let mut stream = UnixStream::connect(&self.socket).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: i\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    }
+/// What the command line says, on both outputs.
+fn said(daemon: &Daemon, words: &str) -> String {
+    let output = daemon.deref().cli().run(words.split_whitespace());
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
-        let _ = self.child.wait();
-    }
+fn get(daemon: &Daemon, path: &str) -> String {
+    http::over_unix(daemon.socket(), &Request::get(path)).unwrap().1
 }
 
 /// A server that answers everything well, and keeps what it was asked last.
 fn serve(lab: &Lab) -> Arc<Mutex<String>> {
-    let listener = lab.within("n1", || TcpListener::bind((lab.address(1).as_str(), 8080)).unwrap());
+    let listener = lab.within("n1", || TcpListener::bind((lab.ipv4(1), 8080)).unwrap());
     let last = Arc::new(Mutex::new(String::new()));
     let kept = Arc::clone(&last);
     std::thread::spawn(move || {
@@ -114,9 +70,9 @@ fn serve(lab: &Lab) -> Arc<Mutex<String>> {
 }
 
 fn config_of(lab: &Lab, heard: &Path) -> String {
-    let base = lab.directory.path();
+    let base = lab.folder();
     std::fs::write(base.join("token"), format!("{}\n", SECRETS[1])).unwrap();
-    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
     let http = format!(
         "{{ url: \"http://{{address}}:8080/x?key={}\", method: POST, headers: {{ authorization: \"Bearer \
          ${{env:PROBE_TOKEN}}\", x-file: \"${{file:{}}}\", x-literal: {} }}, body: \"{}\", expect: {{ status: 200 }} }}",
@@ -135,7 +91,7 @@ fn config_of(lab: &Lab, heard: &Path) -> String {
         "{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\nready: {{ consecutive: 2, \
          observe: 300ms, observe_max: 1s }}\nendpoints:\n  - {{ name: web, peers: [n1], netns: {n2}, probe: {{ http: \
          {http} }} }}\n  - {{ name: check, role: advisory, probe: {{ exec: {exec}, interval: 200ms }} }}\n",
-        lab.peers(2)
+        lab.peers()
     )
 }
 
@@ -149,22 +105,22 @@ fn assert_no_secret(what: &str, text: &str) {
 }
 
 #[test]
+#[needs(root)]
 fn secrets_are_sent_and_shown_and_stored_nowhere() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let base = lab.directory.path().to_owned();
+    let base = lab.folder().to_owned();
     std::fs::set_permissions(&base, std::fs::Permissions::from_mode(0o755)).unwrap();
     let public = base.join("public");
     std::fs::create_dir(&public).unwrap();
     std::fs::set_permissions(&public, std::fs::Permissions::from_mode(0o1777)).unwrap();
     let heard = public.join("environment");
-    std::fs::write(base.join("lab.yaml"), config_of(&lab, &heard)).unwrap();
     let asked = serve(&lab);
-    let daemon = Daemon::start(&lab);
+    let mut launch = launch(&lab, &heard);
+    launch.command().env("PROBE_TOKEN", SECRETS[0]).env("COMMAND_TOKEN", SECRETS[6]);
+    let daemon = Daemon::launched(launch);
+    let config = base.join("lab.yaml");
     until("both are healthy", || {
-        let status: serde_json::Value = serde_json::from_slice(&daemon.cli("--json status").stdout).unwrap();
+        let status = daemon.cli("status");
         let endpoints = status["endpoints"].as_array().unwrap().clone();
         endpoints.iter().all(|endpoint| endpoint["healthy"] == true).then_some(())
     });
@@ -189,32 +145,34 @@ fn secrets_are_sent_and_shown_and_stored_nowhere() {
     }
 
     let run = base.join("run");
-    let said = daemon
-        .said(&format!("measure isolate n1 --hold 300ms --trials 1 --deadline 20s --out {}", run.display()));
-    assert!(run.join("summary.json").exists(), "{said}");
+    let measured = said(
+        &daemon,
+        &format!("measure isolate n1 --hold 300ms --trials 1 --deadline 20s --out {}", run.display()),
+    );
+    assert!(run.join("summary.json").exists(), "{measured}");
     assert_eq!(std::fs::metadata(&run).unwrap().permissions().mode() & 0o777, 0o700);
     let page = base.join("page.html");
-    let report = daemon.said(&format!("report {} --html {}", run.display(), page.display()));
+    let report = said(&daemon, &format!("report {} --html {}", run.display(), page.display()));
     // A refusal of a config names places, not values.
-    let good = std::fs::read_to_string(&daemon.config).unwrap();
-    std::fs::write(&daemon.config, good.replace(SECRETS[2], &format!("\"{}\\u0007\"", SECRETS[2]))).unwrap();
-    kill_process(Pid::from_child(&daemon.child), Signal::HUP).unwrap();
+    let good = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, good.replace(SECRETS[2], &format!("\"{}\\u0007\"", SECRETS[2]))).unwrap();
+    daemon.signal(Signal::HUP);
     let timeline = until("the config is refused", || {
-        let timeline = daemon.said("--json timeline");
+        let timeline = said(&daemon, "--json timeline");
         timeline.contains("value of a header").then_some(timeline)
     });
     let shown = [
-        ("measure", said),
+        ("measure", measured),
         ("the report", report),
         ("the timeline", timeline),
-        ("status", daemon.said("status") + &daemon.said("--json status") + &daemon.get("/v1/status")),
-        ("peers", daemon.said("--json peers")),
-        ("a probe", daemon.said("probe") + &daemon.said("--json probe")),
-        ("partitions", daemon.get("/v1/partitions")),
-        ("metrics", daemon.get("/metrics")),
-        ("check", daemon.said(&format!("check --config {}", daemon.config.display()))),
+        ("status", said(&daemon, "status") + &said(&daemon, "--json status") + &get(&daemon, "/v1/status")),
+        ("peers", said(&daemon, "--json peers")),
+        ("a probe", said(&daemon, "probe") + &said(&daemon, "--json probe")),
+        ("partitions", get(&daemon, "/v1/partitions")),
+        ("metrics", get(&daemon, "/metrics")),
+        ("check", said(&daemon, &format!("check --config {}", config.display()))),
         ("the page", std::fs::read_to_string(&page).unwrap()),
-        ("the log", std::fs::read_to_string(&daemon.log).unwrap()),
+        ("the log", daemon.log()),
     ];
     for (what, text) in &shown {
         assert!(!text.is_empty(), "{what} says nothing");
@@ -236,21 +194,19 @@ fn secrets_are_sent_and_shown_and_stored_nowhere() {
 }
 
 #[test]
+#[needs(root)]
 fn a_secret_that_is_not_there_stops_the_start_and_is_named() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    std::fs::write(lab.directory.path().join("lab.yaml"), config_of(&lab, Path::new("/dev/null"))).unwrap();
-    std::fs::remove_file(lab.directory.path().join("token")).unwrap();
-    let output = Daemon::command(&lab).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(64), "{said}");
-    for part in ["PROBE_TOKEN is not in", "COMMAND_TOKEN is not in", "token can't be read", "web@n1"] {
+    let launch = launch(&lab, Path::new("/dev/null"));
+    std::fs::remove_file(lab.folder().join("token")).unwrap();
+    let (status, said) = launch.run_to_end();
+    assert_eq!(status.code(), Some(64), "{said}");
+    for part in ["PROBE_TOKEN is not in", "COMMAND_TOKEN is not in", "token can't be read", "endpoints: web"]
+    {
         assert!(said.contains(part), "{part} is not in {said}");
     }
     // Whoever checks a config need not have its secrets.
-    let config = lab.directory.path().join("lab.yaml");
+    let config = lab.folder().join("lab.yaml");
     let check = Command::new(env!("CARGO_BIN_EXE_injector")).args(["check", "--config"]).arg(config).output();
     assert!(check.unwrap().status.success());
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ground::Ground;
 use injector_core::api::{InForce, LinkRecord, RecoveryRecord, WarningCode};
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
 use rustix::process::Signal;
 
@@ -34,9 +34,9 @@ fn two_nodes() -> (Ground, Daemon) {
     for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
         ground.plug(node, port);
         ground.ip("h", &format!("link set {port} master br0"));
-        ground.subnet(node, "eth0", host);
+        ground.give(node, "eth0", host);
     }
-    let interfaces = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", ground.name(node)));
+    let interfaces = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", ground.netns(node)));
     let peers = [peer(&ground, "n1", 1), peer(&ground, "n2", 2)].join(", ");
     let daemon = ground.daemon_on(&peers, &format!("[{}]", interfaces.join(", ")));
     (ground, daemon)
@@ -64,10 +64,8 @@ fn wait_known(daemon: &Daemon) {
 }
 
 #[test]
+#[needs(root)]
 fn what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut() {
-    if !can_run("what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut") {
-        return;
-    }
     let (ground, daemon) = two_nodes();
     let (n1, n2) = (ground.ipv4(1), ground.ipv4(2));
     assert_eq!(ground.delivered(("n1", n1), ("n2", n2), 3, 3), 3);
@@ -103,10 +101,8 @@ fn what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut() {
 }
 
 #[test]
+#[needs(root)]
 fn a_new_interface_that_sends_nothing_says_nothing() {
-    if !can_run("a_new_interface_that_sends_nothing_says_nothing") {
-        return;
-    }
     let (ground, daemon) = two_nodes();
     let (n1, n2) = (ground.ipv4(1), ground.ipv4(2));
     assert_eq!(ground.delivered(("n1", n1), ("n2", n2), 3, 3), 3);
@@ -136,7 +132,7 @@ fn remote(more: &str) -> Remote {
     ground.bridge("br0", 14);
     ground.plug("n1", "h1");
     ground.ip("h", "link set h1 master br0");
-    ground.subnet("n1", "eth0", 1);
+    ground.give("n1", "eth0", 1);
     ground.ip("n1", &format!("route add default via {}", ground.ipv4(14)));
     ground.bridged("r", "h2", "br0", 2);
     ground.bridged("x", "h3", "br0", 3);
@@ -146,17 +142,15 @@ fn remote(more: &str) -> Remote {
     ground.ip("w", &format!("address add {w}/24 dev eth0"));
     ground.ip("w", "route add default via 198.51.100.1");
     ground.hide("w");
-    let eth0 = format!("[{{ name: eth0, netns: {} }}]", ground.name("n1"));
+    let eth0 = format!("[{{ name: eth0, netns: {} }}]", ground.netns("n1"));
     let peers = format!("{}, r: {{ addresses: [{}]{more} }}", peer(&ground, "n1", 1), ground.ipv4(2));
     let daemon = ground.daemon_on(&peers, &eth0);
     Remote { ground, daemon, w }
 }
 
 #[test]
+#[needs(root)]
 fn unlisted_addresses_of_a_remote_peer_leave_its_links_in_doubt() {
-    if !can_run("unlisted_addresses_of_a_remote_peer_leave_its_links_in_doubt") {
-        return;
-    }
     let Remote { ground, daemon, w } = remote("");
     let v4 = |host| ground.ipv4(host);
     assert_eq!(ground.delivered(("r", v4(2)), ("n1", v4(1)), 3, 3), 3);
@@ -197,10 +191,8 @@ fn unlisted_addresses_of_a_remote_peer_leave_its_links_in_doubt() {
 }
 
 #[test]
+#[needs(root)]
 fn a_remote_peer_with_its_mac_in_the_config_is_named_by_it() {
-    if !can_run("a_remote_peer_with_its_mac_in_the_config_is_named_by_it") {
-        return;
-    }
     let mac = "02:00:5e:00:53:07";
     let Remote { ground, daemon, .. } = remote(&format!(", mac: \"{mac}\""));
     let v4 = |host| ground.ipv4(host);
@@ -221,10 +213,8 @@ fn a_remote_peer_with_its_mac_in_the_config_is_named_by_it() {
 }
 
 #[test]
+#[needs(root)]
 fn a_peer_that_speaks_for_another_address_is_named_with_it() {
-    if !can_run("a_peer_that_speaks_for_another_address_is_named_with_it") {
-        return;
-    }
     let mut ground = Ground::new();
     ground.bridge("br0", 14);
     for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {

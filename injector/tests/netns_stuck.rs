@@ -5,12 +5,11 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
-use std::io::{Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use support::{Daemon, Lab, is_root, until};
+use injector_lab::{Place, needs};
+use support::{Daemon, Lab, until};
 
 /// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
 struct Frozen(libc::pid_t);
@@ -49,17 +48,11 @@ impl Drop for Frozen {
 }
 
 #[test]
+#[needs(root)]
 fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
-    let config = format!(
-        "{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\n",
-        lab.peers(2)
-    );
-    let daemon = Daemon::start(&lab, "d", &config);
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
+    let daemon = Daemon::start(&lab, "d", &lab.config(Place::OwnNic, "auto"));
     let frozen = Frozen::of(&daemon, &n1);
 
     let asked = Instant::now();
@@ -79,11 +72,11 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
 
     support::ip(&format!("-n {n2} link delete eth0"));
     daemon.wait_hook(&n2, "eth0", None);
-    lab.plug(2);
+    lab.join("n2");
     daemon.wait_hook(&n2, "eth0", Some("tcx"));
     // Something that the held up thread will have to tell about.
     support::ip(&format!("-n {n1} link delete eth0"));
-    lab.plug(1);
+    lab.join("n1");
     daemon.cli("heal p");
 
     drop(frozen);
@@ -122,36 +115,17 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
 
 /// The active check asks the namespaces' threads: one that is held up makes it say nothing, and delays no heal.
 #[test]
+#[needs(root)]
 fn a_heal_does_not_wait_for_the_active_check() {
-    if !is_root() {
-        return;
-    }
     let lab = Lab::switched(2);
-    let (n1, n2) = (lab.name("n1"), lab.name("n2"));
-    let config = format!(
-        "{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\n",
-        lab.peers(2)
-    );
-    let daemon = Daemon::start(&lab, "d", &config);
-    // By a connection that is there: the start of a process may take long on a busy machine.
-    let heal = |name: &str| {
-        let mut stream = UnixStream::connect(&daemon.socket).unwrap();
-        let request =
-            format!("DELETE /v1/partitions/{name} HTTP/1.1\r\nHost: injector\r\nConnection: close\r\n\r\n");
-        let asked = Instant::now();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let took = asked.elapsed();
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-        took
-    };
+    let n1 = lab.netns("n1");
+    let daemon = Daemon::start(&lab, "d", &lab.config(Place::OwnNic, "auto"));
     daemon.cli("partition isolate n1 --name p --for 60s --verify active");
     let frozen = Frozen::of(&daemon, &n1);
     // Once it has let down a question, nobody but the check asks it; whose try does not come back.
     daemon.attachment(&n1, "eth0");
     std::thread::sleep(Duration::from_millis(1500));
-    let took = heal("p");
+    let took = daemon.heal_by_hand("p");
     println!("healed {took:?} after it was asked for");
     assert!(took < Duration::from_millis(200), "{took:?}");
     assert!(lab.reaches_soon(1, 2), "the heal is in force");
@@ -159,7 +133,7 @@ fn a_heal_does_not_wait_for_the_active_check() {
     // A cut whose control can't be sent is made all the same.
     daemon.cli("partition isolate n1 --name q --for 60s --verify active");
     assert!(!lab.reaches(1, 2));
-    let took = heal("q");
+    let took = daemon.heal_by_hand("q");
     assert!(took < Duration::from_millis(200), "{took:?}");
     let record = daemon.cli("wait q --timeout 1ms");
     for link in record["links"].as_array().unwrap() {
@@ -172,7 +146,7 @@ fn a_heal_does_not_wait_for_the_active_check() {
     drop(frozen);
     support::ip(&format!("-n {n1} link delete eth0"));
     // The check asks it again as soon as its namespace is seen again.
-    lab.plug(1);
+    lab.join("n1");
     until("it is checked again", || {
         daemon.cli("partition isolate n1 --name r --for 60s --verify active");
         std::thread::sleep(Duration::from_millis(500));

@@ -16,7 +16,7 @@ use injector_core::api::{
     VerdictOptions, Verify,
 };
 use injector_core::model::{Percent, Traffic};
-use live::can_run;
+use injector_lab::needs;
 use live::daemon::{Daemon, ahead, isolate, links};
 use live::foreign::{Foreign, Position};
 use live::lab::{Lab, Place};
@@ -95,24 +95,20 @@ fn an_idle_cut_is_proved(place: Place) {
 }
 
 #[test]
+#[needs(root, alone)]
 fn an_idle_cut_is_proved_on_the_nodes_own_interfaces() {
-    if can_run("an_idle_cut_is_proved_on_the_nodes_own_interfaces") {
-        an_idle_cut_is_proved(Place::OwnNic);
-    }
+    an_idle_cut_is_proved(Place::OwnNic);
 }
 
 #[test]
+#[needs(root, alone)]
 fn an_idle_cut_is_proved_on_bridge_ports() {
-    if can_run("an_idle_cut_is_proved_on_bridge_ports") {
-        an_idle_cut_is_proved(Place::BridgePort);
-    }
+    an_idle_cut_is_proved(Place::BridgePort);
 }
 
 #[test]
+#[needs(root, alone)]
 fn a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too() {
-    if !can_run("a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too") {
-        return;
-    }
     let lab = Lab::new(2);
     let daemon = start(&lab.config(Place::OwnNic, "auto"));
     let life = Duration::from_millis(1200);
@@ -143,10 +139,8 @@ fn a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too() {
 
 /// A program of others ahead of ours lets frames pass, and no hook of ours is behind it.
 #[test]
+#[needs(root, alone)]
 fn a_hole_is_seen_by_the_check() {
-    if !can_run("a_hole_is_seen_by_the_check") {
-        return;
-    }
     let lab = Lab::new(2);
     let mut config = lab.config(Place::OwnNic, "auto");
     let n2 = lab.interface("n2", Place::OwnNic, "auto");
@@ -170,10 +164,8 @@ fn a_hole_is_seen_by_the_check() {
 }
 
 #[test]
+#[needs(root, alone)]
 fn between_routed_peers_the_check_says_nothing() {
-    if !can_run("between_routed_peers_the_check_says_nothing") {
-        return;
-    }
     let mut ground = Ground::new();
     for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
         ground.plug(node, port);
@@ -200,10 +192,8 @@ fn between_routed_peers_the_check_says_nothing() {
 }
 
 #[test]
+#[needs(root, alone)]
 fn a_cut_that_is_not_full_is_not_checked() {
-    if !can_run("a_cut_that_is_not_full_is_not_checked") {
-        return;
-    }
     let lab = Lab::new(2);
     let daemon = start(&lab.config(Place::OwnNic, "auto"));
     let loss = Percent::new(50.0).unwrap();

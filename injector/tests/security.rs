@@ -40,7 +40,10 @@ fn every_promise_names_a_test_that_is_there() {
         // A file and at least one test in it.
         assert!(tests.len() >= 2, "{row}");
         for name in tests {
-            let is_program = root.join("injector/tests").join(format!("{name}.rs")).exists();
+            let tests = root.join("injector/tests");
+            let is_program = [format!("{name}.rs"), format!("{name}/main.rs")]
+                .iter()
+                .any(|file| tests.join(file).exists());
             let is_file = all.contains(&format!("\nfile {name}\n"));
             let is_test = all.contains(&format!("fn {name}()"));
             assert!(is_program || is_file || is_test, "{name} is not there: {row}");

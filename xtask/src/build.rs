@@ -6,10 +6,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use crate::command::{check_interrupt, words, workspace};
-
-/// Set for the part of a chore that runs as root: the folder with what the user has built before.
-pub const BUILT: &str = "INJECTOR_BUILT";
+use crate::command::{BUILT, check_interrupt, words, workspace};
 
 /// The programs that demo and labs start.
 pub struct Programs {
@@ -21,6 +18,11 @@ impl Programs {
     /// The daemon and command line.
     pub fn injector(&self) -> PathBuf {
         self.folder.join("injector")
+    }
+
+    /// The process that tests tell what to say.
+    pub fn talker(&self) -> PathBuf {
+        self.folder.join("examples/talker")
     }
 
     /// The example service.

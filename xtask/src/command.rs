@@ -15,6 +15,13 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 #[derive(Debug)]
 pub struct Interrupted;
 
+impl Interrupted {
+    /// Whether this is why something failed, here or in a lab.
+    pub fn is(error: &anyhow::Error) -> bool {
+        error.is::<Self>() || matches!(error.downcast_ref(), Some(injector_lab::Error::Interrupted))
+    }
+}
+
 impl fmt::Display for Interrupted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("interrupted")
@@ -22,6 +29,9 @@ impl fmt::Display for Interrupted {
 }
 
 impl std::error::Error for Interrupted {}
+
+/// Set for the part of a chore that runs as root: the folder with what the user has built before.
+pub const BUILT: &str = "INJECTOR_BUILT";
 
 static INTERRUPTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
@@ -34,12 +44,14 @@ pub fn watch_signals() -> Result<()> {
     Ok(())
 }
 
+/// Whether a signal came.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
+}
+
 /// Fails with [`Interrupted`] once a signal came.
 pub fn check_interrupt() -> Result<()> {
-    match INTERRUPTED.get() {
-        Some(flag) if flag.load(Ordering::Relaxed) => Err(Interrupted.into()),
-        _ => Ok(()),
-    }
+    if is_interrupted() { Err(Interrupted.into()) } else { Ok(()) }
 }
 
 /// Sleeps, unless a signal comes.
@@ -159,7 +171,7 @@ pub fn again_as_root(built: &Path) -> Result<Option<ExitCode>> {
         .filter_map(|name| Some(assign(name, &std::env::var_os(name)?)));
     let status = as_root("env")?
         .args(kept)
-        .arg(assign(crate::build::BUILT, built.as_os_str()))
+        .arg(assign(BUILT, built.as_os_str()))
         .arg(exe)
         .args(std::env::args_os().skip(1))
         .status()

@@ -1,13 +1,14 @@
-//! `cargo xtask fuzz`: libFuzzer on the packet parser, from the stored corpus.
+//! `cargo xtask fuzz`: libFuzzer on what reads bytes of others, from the stored corpora.
 //!
 //! Built by plain cargo with the coverage flags that cargo-fuzz gives, so that neither cargo-fuzz nor a nightly
-//! is needed. The sanitizers, which do need a nightly, would find nothing: the parser has no unsafe memory
+//! is needed. The sanitizers, which do need a nightly, would find nothing: what is fuzzed has no unsafe memory
 //! access, and overflows and bounds are checked in this build. `cargo fuzz run parse` works too.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use clap::ValueEnum;
 
 const COVERAGE: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -15,22 +16,46 @@ const COVERAGE: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// Fuzzes for some seconds; what it finds beyond the stored corpus stays in `fuzz/target`, a crash in
-/// `fuzz/artifacts`.
+/// What is fuzzed.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Target {
+    /// The packet parser
+    Parse,
+    /// Bodies of requests
+    Request,
+    /// Configs
+    Config,
+    /// Run directories
+    Run,
+}
+
+/// Fuzzes one target, or each in turn, for some seconds.
 ///
 /// # Errors
 /// A crash, which names the file that makes it; or no C++ compiler, which libFuzzer is built with.
-pub fn run(seconds: u64) -> Result<()> {
+pub fn fuzz(target: Option<Target>, seconds: u64) -> Result<()> {
+    let one = target.map(|target| vec![target]);
+    for target in one.as_deref().unwrap_or(Target::value_variants()) {
+        let name = target.to_possible_value().context("every target has a name")?;
+        run(name.get_name(), seconds)?;
+    }
+    Ok(())
+}
+
+/// Fuzzes for some seconds; what it finds beyond the stored corpus stays in `fuzz/target`, a crash in
+/// `fuzz/artifacts`.
+fn run(target: &str, seconds: u64) -> Result<()> {
+    println!("Fuzzing: {target}");
     let root = root();
     let fuzz = root.join("fuzz");
-    let found = fuzz.join("target/found/parse");
-    let artifacts = fuzz.join("artifacts/parse");
+    let found = fuzz.join("target/found").join(target);
+    let artifacts = fuzz.join("artifacts").join(target);
     for folder in [&found, &artifacts] {
         std::fs::create_dir_all(folder).with_context(|| format!("no folder {}", folder.display()))?;
     }
     let host = host()?;
     let status = Command::new("cargo")
-        .args(["build", "--release", "--locked", "--bin", "parse", "--target", &host])
+        .args(["build", "--release", "--locked", "--bin", target, "--target", &host])
         .arg("--manifest-path")
         .arg(fuzz.join("Cargo.toml"))
         .arg("--target-dir")
@@ -40,19 +65,21 @@ pub fn run(seconds: u64) -> Result<()> {
         .status()
         .context("cargo does not run")?;
     if !status.success() {
-        bail!("the fuzz target does not build; it needs a C++ compiler (apt-get install g++)");
+        bail!(
+            "the fuzz target does not build; what cargo says above is why, most often a C++ compiler that is missing"
+        );
     }
-    let status = Command::new(fuzz.join("target").join(&host).join("release/parse"))
+    let status = Command::new(fuzz.join("target").join(&host).join("release").join(target))
         // The first folder is written to; the stored one is only read.
         .arg(&found)
-        .arg(fuzz.join("corpus/parse"))
+        .arg(fuzz.join("corpus").join(target))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .args(["-max_len=2048", "-timeout=10", "-print_final_stats=1"])
+        .args(["-max_len=65536", "-timeout=10", "-print_final_stats=1"])
         .status()
         .context("the fuzz target does not run")?;
     if !status.success() {
-        bail!("the parser fails on an input under {}; add it to fuzz/corpus/parse", artifacts.display());
+        bail!("{target} fails on an input under {}; add it to fuzz/corpus/{target}", artifacts.display());
     }
     Ok(())
 }

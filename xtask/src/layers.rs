@@ -8,9 +8,10 @@ use crate::build::cargo;
 use crate::command::output;
 
 /// Crates, each with the packages that it must not depend on, directly or through others.
-const LAYERS: [(&str, &[&str]); 2] = [
+const LAYERS: [(&str, &[&str]); 3] = [
     ("injector-core", &["anyhow", "axum", "aya", "clap", "hyper", "injector-ebpf", "rtnetlink", "tokio"]),
     ("injector-client", &["anyhow", "axum", "aya", "clap", "injector-ebpf", "rtnetlink"]),
+    ("injector-lab", &["anyhow", "aya", "clap", "injector-client", "injector-core", "tokio"]),
 ];
 
 /// Fails if a crate depends on what its layer forbids; names every such pair.

@@ -5,7 +5,8 @@ use std::process::{Command, ExitCode};
 use anyhow::Result;
 
 use crate::build::cargo;
-use crate::command::{check_interrupt, find_program, run_shown, workspace};
+use crate::circles::check_circles;
+use crate::command::{check_interrupt, find_program, output, run_shown, workspace};
 use crate::layers::check_layers;
 use crate::setup::{Need, has_clippy, setup};
 use crate::toolchain;
@@ -34,11 +35,30 @@ pub fn lint() -> Result<ExitCode> {
         Err(reason) => println!("Lint: clippy of the eBPF programs is skipped: {reason}"),
     }
     check("layers", &mut check_layers)?;
+    check("circles of files", &mut check_circles)?;
+    // They are no members of the workspace, so that nothing else notices that a lock file is behind.
+    for (what, manifest) in [
+        ("the fuzz targets' lock file", "fuzz/Cargo.toml"),
+        ("the lock file of the suite outside the workspace", "clients/rust/Cargo.toml"),
+    ] {
+        let mut metadata = cargo();
+        metadata.args(["metadata", "--locked", "--format-version=1", "--manifest-path", manifest]);
+        check(what, &mut || output(&mut metadata).map(drop))?;
+    }
     if find_program("cargo-deny").is_some() {
-        // Advisories need a download; what is in deny.toml does not.
         check("licences and sources", &mut || {
             run_shown(cargo().args(["deny", "check", "bans", "licenses", "sources"]))
         })?;
+        // The database of advisories is downloaded: without a network nothing is known, and that is said.
+        let mut fetch = cargo();
+        if run_shown(fetch.args(["deny", "fetch", "db"])).is_ok() {
+            check("advisories", &mut || {
+                run_shown(cargo().args(["deny", "--offline", "check", "advisories"]))
+            })?;
+        } else {
+            check_interrupt()?;
+            println!("Lint: advisories are NOT checked: their database can't be downloaded here");
+        }
     } else {
         println!("Lint: licences and sources are skipped: there is no cargo-deny (cargo install cargo-deny)");
     }

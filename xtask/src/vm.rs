@@ -14,11 +14,13 @@ use anyhow::{Context as _, Result, ensure};
 use crate::build::{Artifact, artifacts, cargo, programs};
 use crate::command::{Interrupted, find_program, output, workspace};
 use crate::setup::{Need, setup};
-use crate::test::{Count, is_privileged_name};
+use crate::test::Count;
+use crate::test::catalog::{self, Target};
 
 mod guest;
 mod initramfs;
 mod kernel;
+pub mod qemu;
 
 use guest::{Guest, Told};
 use initramfs::Initramfs;
@@ -30,24 +32,16 @@ pub struct Options {
     /// Which kernel
     #[arg(long, value_enum, default_value = "6.1")]
     kernel: Series,
-    /// Test programs whose name contains this, or one program's tests: `netns_cut::clsact`; without it, a short form
+    /// Only the tests that declare `every_kernel`: some minutes under emulation
+    #[arg(long, conflicts_with = "filter")]
+    short: bool,
+    /// Where the machine or the kernel can't be had, say that the tests are skipped, and succeed
+    #[arg(long)]
+    if_available: bool,
+    /// Tests with this in their name or in that of their program, such as `netns_cut::a_cut_by_clsact`; without it, the
+    /// programs that declare the group `kernels`
     filter: Option<String>,
 }
-
-/// What runs without a filter: some minutes under emulation. A program that there is not yet is left out.
-const SHORT: [&str; 8] = [
-    "kernel_protocols",
-    "kernel_verdict",
-    "kernel_model",
-    "netns_cut",
-    "netns_fidelity",
-    "netns_interfaces",
-    "netns_auto",
-    "netns_auto_stacked",
-];
-
-/// What measures times to milliseconds: on an emulated processor records come out as `starved`, and these fail.
-const TIMED: [&str; 3] = ["netns_campaign", "netns_planted", "netns_recovery"];
 
 /// How many packets the model judges, unless the environment says it: emulation is slow.
 const MODEL_CASES: (&str, &str) = ("INJECTOR_MODEL_CASES", "1024");
@@ -68,25 +62,31 @@ const SKIPS: &str = "/run/skips";
 
 /// Boots the kernel, runs the tests in it, and counts them.
 pub fn vm(options: &Options) -> Result<ExitCode> {
-    setup(&[Need::Build, Need::Network, Need::Vm])?;
-    let kernel = options.kernel.fetch()?;
-    let selection = Selection::new(options.filter.as_deref())?;
+    setup(&[Need::Build, Need::Network])?;
+    let kernel = match setup(&[Need::Vm]).and_then(|()| options.kernel.fetch()) {
+        Err(error) if options.if_available && !Interrupted::is(&error) => return skipped(options, &error),
+        kernel => kernel?,
+    };
+    let chosen = choose(&catalog::read()?, options)?;
     let mut command = cargo();
     command.args(["test", "--package", "injector", "--no-run"]);
-    for program in &selection.programs {
-        command.args(["--test", program]);
-    }
+    command.args(chosen.iter().flat_map(Target::arguments));
     let built = artifacts(&mut command)?;
-    let tests: Vec<&Artifact> = built.iter().filter(|artifact| artifact.is_test).collect();
+    let tests: Vec<(&Artifact, &Target)> = built
+        .iter()
+        .filter(|artifact| artifact.is_test)
+        .filter_map(|artifact| Some((artifact, chosen.iter().find(|target| target.name == artifact.name)?)))
+        .collect();
 
     let folder = Folder::create()?;
     let image = folder.0.join("initramfs");
-    pack(&image, &folder.0, &kernel, &tests, &selection)?;
+    pack(&image, &folder.0, &kernel, &tests)?;
     let size = fs::metadata(&image).with_context(|| format!("reading {}", image.display()))?.len();
     println!("\nBooting {} with {} MB of programs; it is emulated, so slow.", kernel.release, size >> 20);
-    for program in TIMED.iter().filter(|name| selection.programs.iter().any(|program| program == *name)) {
+    for target in chosen.iter().filter(|target| target.groups.contains("timed")) {
         println!(
-            "{program} measures times that an emulated processor can't keep: what fails there, proves nothing."
+            "{} measures times that an emulated processor can't keep: what fails there proves nothing.",
+            target.name
         );
     }
 
@@ -96,7 +96,7 @@ pub fn vm(options: &Options) -> Result<ExitCode> {
     let ended = follow(&mut guest, &mut count);
     drop(guest);
     if let Err(error) = ended {
-        if error.is::<Interrupted>() {
+        if Interrupted::is(&error) {
             return Err(error);
         }
         println!("\n{error:#}");
@@ -107,6 +107,17 @@ pub fn vm(options: &Options) -> Result<ExitCode> {
     }
     println!("\nLinux {}; the kernel's log is {}.", kernel.release, log.display());
     ensure!(!count.is_empty(), "no test is named so");
+    Ok(count.tell())
+}
+
+/// Names what would have run, and why it does not.
+fn skipped(options: &Options, why: &anyhow::Error) -> Result<ExitCode> {
+    let mut count = Count::default();
+    for target in choose(&catalog::read()?, options)? {
+        for test in &target.tests {
+            count.skip_uncounted(&format!("{} on Linux {}: {why:#}", target.full_path(test), options.kernel));
+        }
+    }
     Ok(count.tell())
 }
 
@@ -135,56 +146,25 @@ fn follow(guest: &mut Guest, count: &mut Count) -> Result<()> {
     }
 }
 
-/// What runs.
-struct Selection {
-    programs: Vec<String>,
-    test: Option<String>,
-}
-
-impl Selection {
-    fn new(filter: Option<&str>) -> Result<Self> {
-        let folder = workspace().join("injector/tests");
-        let entries = fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
-        let mut there: Vec<String> = Vec::new();
-        for entry in entries {
-            let path = entry.with_context(|| format!("reading {}", folder.display()))?.path();
-            // A folder with a `main.rs` is a test program too.
-            let is_program =
-                path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").is_file();
-            let name = path.file_stem().map(|name| name.to_string_lossy().into_owned());
-            there.extend(name.filter(|name| is_program && is_privileged_name(name)));
+/// The programs of the `injector` package, with the tests that are to run.
+fn choose(targets: &[Target], options: &Options) -> Result<Vec<Target>> {
+    let programs: Vec<Target> =
+        targets.iter().filter(|target| target.is_ebpf && target.kind == "test").cloned().collect();
+    let chosen: Vec<Target> = match &options.filter {
+        Some(filter) => catalog::select(&programs, Some(filter))?,
+        None if options.short => {
+            programs.iter().filter_map(|target| target.with(|test| test.needs.every_kernel)).collect()
         }
-        there.sort();
-        let selection = Self::among(&there, filter);
-        ensure!(
-            !selection.programs.is_empty(),
-            "no test program that needs a kernel is named so; there are {}",
-            there.join(", ")
-        );
-        Ok(selection)
-    }
-
-    fn among(there: &[String], filter: Option<&str>) -> Self {
-        let Some(filter) = filter else {
-            let short = SHORT.iter().map(|name| (*name).to_owned());
-            return Self { programs: short.filter(|name| there.contains(name)).collect(), test: None };
-        };
-        let (program, test) = filter
-            .split_once("::")
-            .map_or((filter, None), |(program, test)| (program, Some(test.to_owned())));
-        let programs = there.iter().filter(|name| name.contains(program)).cloned().collect();
-        Self { programs, test }
-    }
+        None => programs.into_iter().filter(|target| target.groups.contains("kernels")).collect(),
+    };
+    let privileged: Vec<Target> =
+        chosen.iter().filter_map(|target| target.with(|test| test.needs.root)).collect();
+    ensure!(!privileged.is_empty(), "none of these tests needs root: they show nothing of a kernel");
+    Ok(privileged)
 }
 
 /// Writes the guest's file system.
-fn pack(
-    image: &Path,
-    scratch: &Path,
-    kernel: &kernel::Kernel,
-    tests: &[&Artifact],
-    selection: &Selection,
-) -> Result<()> {
+fn pack(image: &Path, scratch: &Path, kernel: &kernel::Kernel, tests: &[(&Artifact, &Target)]) -> Result<()> {
     let file = File::create(image).with_context(|| format!("creating {}", image.display()))?;
     let mut system = Initramfs::new(file);
     let busybox = find_program("busybox").context("set-up has run, but there is no busybox")?;
@@ -198,8 +178,8 @@ fn pack(
         system.program(&program, &program)?;
     }
     let built = programs()?;
-    let ours = [built.injector(), built.quorum()];
-    for program in ours.iter().chain(tests.iter().map(|test| &test.executable)) {
+    let ours = [built.injector(), built.quorum(), built.talker()];
+    for program in ours.iter().chain(tests.iter().map(|(artifact, _)| &artifact.executable)) {
         let stripped = scratch.join("stripped");
         output(Command::new("strip").arg("-o").arg(&stripped).arg(program))?;
         system.program(program, &stripped)?;
@@ -221,12 +201,12 @@ fn pack(
     )?;
     system.file(Path::new("/etc/group"), b"root:x:0:\nnogroup:x:65534:\n", 0o644)?;
     system.file(Path::new("/etc/hosts"), b"127.0.0.1 localhost\n::1 localhost\n", 0o644)?;
-    system.file(Path::new("/init"), init(&modules, tests, selection)?.as_bytes(), 0o755)?;
+    system.file(Path::new("/init"), init(&modules, tests)?.as_bytes(), 0o755)?;
     system.finish()
 }
 
 /// The guest's first and only script. Where it fails, the kernel panics, and that is told from being done.
-fn init(modules: &str, tests: &[&Artifact], selection: &Selection) -> Result<String> {
+fn init(modules: &str, tests: &[(&Artifact, &Target)]) -> Result<String> {
     let mut variables = String::new();
     for name in VARIABLES {
         let value =
@@ -236,15 +216,16 @@ fn init(modules: &str, tests: &[&Artifact], selection: &Selection) -> Result<Str
         }
     }
     let mut runs = String::new();
-    for test in tests {
+    for (test, target) in tests {
         let [package, program] =
             [&test.package, &test.executable].map(|path| quoted(&path.to_string_lossy()));
-        let filter = selection.test.as_deref().map(quoted).unwrap_or_default();
+        let paths: Vec<String> = target.tests.iter().map(|test| quoted(&test.path)).collect();
         let name = &test.name;
         writeln!(
             runs,
             "mkdir -p {package}\ncd {package}\nsay begin {name}\ncode=0\n\
-             CARGO_MANIFEST_DIR={package} {program} --color never {filter} || code=$?\nsay end {name} $code"
+             CARGO_MANIFEST_DIR={package} {program} --color never --exact {} || code=$?\nsay end {name} $code",
+            paths.join(" ")
         )?;
     }
     let mark = guest::MARK;
@@ -289,16 +270,20 @@ impl Drop for Folder {
 mod tests {
     use super::*;
 
+    fn names(short: bool, filter: Option<&str>) -> Vec<String> {
+        let options =
+            Options { kernel: Series::V6_1, short, if_available: false, filter: filter.map(str::to_owned) };
+        let chosen = choose(&catalog::read().unwrap(), &options).unwrap();
+        chosen.iter().flat_map(|target| target.tests.iter().map(|test| target.full_path(test))).collect()
+    }
+
     #[test]
-    fn a_filter_names_programs_or_tests_of_one() {
-        let there: Vec<String> =
-            ["kernel_model", "netns_cut", "netns_exact", "netns_interfaces"].map(str::to_owned).into();
-        let programs = |filter| Selection::among(&there, filter).programs;
-        assert_eq!(programs(None), ["kernel_model", "netns_cut", "netns_interfaces"]);
-        assert_eq!(programs(Some("exact")), ["netns_exact"]);
-        assert!(programs(Some("api")).is_empty());
-        let one = Selection::among(&there, Some("netns_cut::clsact"));
-        assert_eq!((one.programs, one.test.as_deref()), (vec!["netns_cut".to_owned()], Some("clsact")));
+    fn tests_are_chosen_by_what_they_declare() {
+        let (short, usual) = (names(true, None), names(false, None));
+        assert!(short.len() >= 5 && short.len() < usual.len(), "{short:?}");
+        assert!(usual.iter().any(|name| name.starts_with("kernel_model::")), "{usual:?}");
+        assert!(!usual.iter().any(|name| name.starts_with("netns_planted::")), "{usual:?}");
+        assert_eq!(names(false, Some("netns_cut::a_cut_by_clsact")), ["netns_cut::a_cut_by_clsact"]);
     }
 
     #[test]

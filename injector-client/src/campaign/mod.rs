@@ -13,14 +13,15 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 
-use crate::Address;
 use crate::trial::{Cut, Pending, Runner, Start, TrialError};
-use injector_core::api::{Outcome, Owner, PartitionRequest, RecoveryRecord, Status, Trial};
-use injector_core::campaign::{CampaignSpec, Conduct, SpecError, order};
+use crate::{Address, ClientError};
+use injector_core::api::{Code, Outcome, Owner, PartitionRequest, ProbeView, RecoveryRecord, Status, Trial};
+use injector_core::campaign::{CampaignSpec, SpecError, order};
 use injector_core::clock::{MonoNs, WallNs};
+use injector_core::run::Conduct;
 use injector_core::run::dir::{NotMade, Progress, RunDir, RunDirError};
-use injector_core::run::read::{self, ReadError};
 use injector_core::run::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Settings, Versions};
+use injector_core::run::{ReadError, read};
 use injector_core::stats::binomial::clopper_pearson;
 use injector_core::stats::sequential::{Decision, Sprt};
 use injector_core::stats::summary::{Summary, summarize};
@@ -110,6 +111,16 @@ struct Begun {
     cut: Cut,
 }
 
+/// How a trial began.
+enum Beginning {
+    /// Its cut was applied.
+    Cut(Box<Begun>),
+    /// It has its final record: a role could not be resolved, and nothing was cut.
+    Failed(Box<RecoveryRecord>),
+    /// It was not made.
+    NotMade(String),
+}
+
 /// A campaign, as opened by [`Measure::open`].
 pub struct Options {
     /// The daemon.
@@ -141,13 +152,18 @@ impl Measure {
         spec.check()?;
         let (mut runner, status) = Runner::open(options.address).await?;
         let seed = injector_core::model::seed::drawn(rand::random());
+        let systems = spec.systems.clone();
         let (settings, conduct) = spec.settle(&status, seed)?;
         // What the daemon would refuse is found before a folder is made.
         for cell in &settings.cells {
             let wanted = request(&settings, cell, Trial { index: 0, attempt: 1 });
-            runner.client().dry_run("campaign", &wanted).await.map_err(TrialError::from)?;
+            match runner.client().dry_run("campaign", &wanted).await {
+                // It may be resolved by the time of a trial.
+                Err(ClientError::Problem(problem)) if problem.code == Code::RoleUnresolved => {}
+                tried => drop(tried.map_err(TrialError::from)?),
+            }
         }
-        let campaign = campaign(settings.clone(), &conduct, &status, options.command);
+        let campaign = campaign(settings.clone(), &conduct, &status, systems, options.command);
         let (dir, progress) = if options.resume {
             RunDir::open(&options.out, &campaign)?
         } else {
@@ -228,28 +244,29 @@ impl Measure {
         let mut failures = 0;
         let mut upcoming = strategy.next();
         // The upcoming trial of a cycle, begun before the record of the one before it.
-        let mut begun: Option<Begun> = None;
+        let mut begun: Option<Beginning> = None;
         while let Some(step) = upcoming.take() {
-            let trial = match begun.take() {
-                Some(trial) => Ok(trial),
+            let beginning = match begun.take() {
+                Some(beginning) => beginning,
                 None => self.begin(step, None, tell).await?,
             };
-            let failure = match trial {
-                Ok(trial) => {
+            let failure = match beginning {
+                Beginning::Cut(trial) => {
                     if let Some(pause) = strategy.cycle() {
                         upcoming = strategy.next();
                         if let Some(next) = upcoming {
-                            begun = self.begin(next, Some(trial.cut.ends_at + pause.0), tell).await?.ok();
+                            begun = Some(self.begin(next, Some(trial.cut.ends_at + pause.0), tell).await?);
                         }
                     }
                     let record = self.finish(&trial, tell).await?;
                     strategy.learn(step, &record);
-                    (record.outcome == Some(Outcome::HarnessFailed)).then(|| {
-                        let reason = record.outcome_reason.as_deref().unwrap_or("for no known reason");
-                        format!("trial {} failed: {reason}", step.index)
-                    })
+                    failure(&record)
                 }
-                Err(reason) => Some(format!("trial {} was not made: {reason}", step.index)),
+                Beginning::Failed(record) => {
+                    strategy.learn(step, &record);
+                    failure(&record)
+                }
+                Beginning::NotMade(reason) => Some(format!("trial {} was not made: {reason}", step.index)),
             };
             match failure {
                 None => failures = 0,
@@ -271,14 +288,13 @@ impl Measure {
         Ok(End::Complete)
     }
 
-    /// Cuts: when the endpoints are healthy, or at an instant of the daemon's clock. `Ok(Err)` says why the trial was not
-    /// made.
+    /// Cuts: when the endpoints are healthy, or at an instant of the daemon's clock.
     async fn begin(
         &mut self,
         step: Step,
         at: Option<MonoNs>,
         tell: &mut impl FnMut(Tally, News<'_>),
-    ) -> Result<Result<Begun, String>, CampaignError> {
+    ) -> Result<Beginning, CampaignError> {
         let index = step.index;
         let trial = Trial { index, attempt: self.progress.next_attempt(index) };
         let name = name(&self.prefix, trial);
@@ -296,16 +312,27 @@ impl Measure {
                 reason: reason.clone(),
             })?;
             tell(self.tally(), News::NotMade(trial, &reason));
-            return Ok(Err(reason));
+            return Ok(Beginning::NotMade(reason));
         }
         self.dir.begin(trial)?;
         let request = request(&self.settings, &self.settings.cells[step.cell], trial);
-        let cut = self.runner.cut(name, request, start, self.settings.ready.observe_max).await?;
+        let cut =
+            self.runner.cut(name.clone(), request.clone(), start, self.settings.ready.observe_max).await;
+        let cut = match cut {
+            Err(TrialError::Client(ClientError::Problem(problem)))
+                if problem.code == Code::RoleUnresolved =>
+            {
+                let record = self.runner.unresolved(name.clone(), &request, problem.detail.clone()).await?;
+                self.keep(trial, &name, &record, Vec::new(), tell).await?;
+                return Ok(Beginning::Failed(Box::new(record)));
+            }
+            cut => cut?,
+        };
         tell(self.tally(), News::Cut(trial, &cut.name));
         for warning in &cut.view.warnings {
             tell(self.tally(), News::Warning(&warning.text));
         }
-        Ok(Ok(Begun { trial, cut }))
+        Ok(Beginning::Cut(Box::new(Begun { trial, cut })))
     }
 
     /// Runs the hook before a trial; `Some` says why it failed.
@@ -323,7 +350,7 @@ impl Measure {
     ) -> Result<Box<RecoveryRecord>, CampaignError> {
         let mut pending = self.runner.record(&begun.cut, self.conduct.hooks.on_slow.is_none()).await?;
         if let (Pending::Slow(record), Some(command)) = (&pending, self.conduct.hooks.on_slow.clone()) {
-            self.hook("--on-slow", &command, begun, record, tell).await;
+            self.hook("--on-slow", &command, begun.trial, &begun.cut.name, record, tell).await;
             pending = self.runner.record(&begun.cut, true).await?;
         }
         let (Pending::Final(record) | Pending::Slow(record)) = pending;
@@ -332,7 +359,8 @@ impl Measure {
         if let Err(reloaded @ TrialError::Reloaded { .. }) = self.runner.status().await {
             return Err(reloaded.into());
         }
-        self.keep(begun, &record, tell).await?;
+        let probes = self.runner.probes(&begun.cut).await?;
+        self.keep(begun.trial, &begun.cut.name, &record, probes, tell).await?;
         Ok(record)
     }
 
@@ -340,12 +368,12 @@ impl Measure {
         &self,
         what: &str,
         command: &str,
-        begun: &Begun,
+        trial: Trial,
+        name: &str,
         record: &RecoveryRecord,
         tell: &mut impl FnMut(Tally, News<'_>),
     ) {
-        let told =
-            Told { trial: begun.trial, name: &begun.cut.name, out: self.dir.path(), record: Some(record) };
+        let told = Told { trial, name, out: self.dir.path(), record: Some(record) };
         if let Err(error) = hook::run(what, command, &told).await {
             tell(self.tally(), News::Warning(&error));
         }
@@ -353,22 +381,23 @@ impl Measure {
 
     async fn keep(
         &mut self,
-        begun: &Begun,
+        trial: Trial,
+        name: &str,
         record: &RecoveryRecord,
+        probes: Vec<ProbeView>,
         tell: &mut impl FnMut(Tally, News<'_>),
     ) -> Result<(), CampaignError> {
-        let probes = self.runner.probes(&begun.cut).await?;
         // Probes first: a record never lacks them. Both without a pause in which a signal could part them.
-        self.dir.append_probes(begun.trial.index, begun.trial.attempt, probes)?;
+        self.dir.append_probes(trial.index, trial.attempt, probes)?;
         self.dir.append(record)?;
-        self.progress.complete.insert(begun.trial.index, begun.trial.attempt);
-        self.trials.insert(begun.trial.index, self.settings.trial(begun.trial.index, record));
+        self.progress.complete.insert(trial.index, trial.attempt);
+        self.trials.insert(trial.index, self.settings.trial(trial.index, record));
         tell(self.tally(), News::Record(Box::new(record.clone())));
         if self.trials.len().is_multiple_of(SUMMARY_EVERY) {
             self.summarize()?;
         }
         if let Some(command) = self.conduct.hooks.after_trial.clone() {
-            self.hook("--after-trial", &command, begun, record, tell).await;
+            self.hook("--after-trial", &command, trial, name, record, tell).await;
         }
         Ok(())
     }
@@ -379,6 +408,14 @@ impl Measure {
         self.dir.finish(&summary)?;
         Ok(summary)
     }
+}
+
+/// Why a trial counts among the failures after which a campaign is given up.
+fn failure(record: &RecoveryRecord) -> Option<String> {
+    (record.outcome == Some(Outcome::HarnessFailed)).then(|| {
+        let reason = record.outcome_reason.as_deref().unwrap_or("for no known reason");
+        format!("trial {} failed: {reason}", record.trial.unwrap_or_default())
+    })
 }
 
 fn request(settings: &Settings, cell: &Cell, trial: Trial) -> PartitionRequest {
@@ -402,13 +439,19 @@ async fn interrupted(signal: &mut watch::Receiver<Option<i32>>) -> i32 {
     }
 }
 
-fn campaign(settings: Settings, conduct: &Conduct, status: &Status, command: Vec<String>) -> Campaign {
+fn campaign(
+    settings: Settings,
+    conduct: &Conduct,
+    status: &Status,
+    systems: BTreeMap<String, String>,
+    command: Vec<String>,
+) -> Campaign {
     let wall = now();
     Campaign {
         schema: CAMPAIGN_SCHEMA,
         settings,
         conduct: Some(conduct.clone()),
-        versions: Versions { injector: status.version.clone(), systems: BTreeMap::new() },
+        versions: Versions { injector: status.version.clone(), systems },
         kernel: status.kernel.clone(),
         command,
         clock: Clock { mono_ns: status.now_ns, wall },

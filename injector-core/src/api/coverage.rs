@@ -111,6 +111,12 @@ pub enum NameSource {
     Mac,
     /// This interface is bound to the peer.
     Port,
+    /// The config's `listens`: ports of processes on this machine.
+    Listens,
+    /// A process on this machine: all its sockets are the peer's.
+    Process,
+    /// The config's `cgroup` or `unit`: the sockets of processes in it are the peer's.
+    Cgroup,
 }
 
 impl NameSource {
@@ -123,6 +129,9 @@ impl NameSource {
             Self::Held => "held",
             Self::Mac => "mac",
             Self::Port => "port",
+            Self::Listens => "listens",
+            Self::Process => "process",
+            Self::Cgroup => "cgroup",
         }
     }
 }
@@ -130,7 +139,7 @@ impl NameSource {
 /// Something that a peer's frames are named by.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NameView {
-    /// An address, a prefix, a MAC address or an interface.
+    /// An address, a prefix, a MAC address, an interface, a listening port or a process.
     pub name: String,
     /// What it was taken from.
     pub source: NameSource,

@@ -169,9 +169,7 @@ mod tests {
         let healed = Healed {
             name: "p".into(),
             generation: 1,
-            begin_ns: MonoNs(1),
-            end_ns: MonoNs(2),
-            wall: WallNs(3),
+            at: Stamped { begin_ns: MonoNs(1), end_ns: MonoNs(2), wall: WallNs(3) },
             healed_by: HealedBy::Request,
         };
         let event = Event { id: 1, at_ns: MonoNs(2), wall: WallNs(4), kind: EventKind::Heal { healed } };

@@ -49,6 +49,10 @@ pub enum Code {
     UnknownPeer,
     /// A preset is not in the config.
     UnknownPreset,
+    /// A role is not in the config.
+    UnknownRole,
+    /// A role could not be resolved, or the shape can't be built from the peers that have it.
+    RoleUnresolved,
     /// An endpoint is not in the config.
     UnknownEndpoint,
     /// A time is wrong: zero, past, or over `max_for`.
@@ -59,6 +63,8 @@ pub enum Code {
     RequestIdUsed,
     /// Links of it pass no hook of ours, or not all of their paths do.
     NotCovered,
+    /// It would cut an SSH connection to this host.
+    OwnSsh,
     /// None of its links has an end here.
     NotHere,
     /// All slots are live.
@@ -94,19 +100,20 @@ impl Code {
             | Self::EmptyPartition
             | Self::UnknownPeer
             | Self::UnknownPreset
+            | Self::UnknownRole
             | Self::UnknownEndpoint
             | Self::NotHere
             | Self::BadTime => 400,
             Self::NotPermitted => 403,
             Self::UnknownPartition | Self::NoSuchCall => 404,
             Self::WrongMethod => 405,
-            Self::NameTaken | Self::RequestIdUsed | Self::WrongState | Self::NotCovered => 409,
+            Self::NameTaken | Self::RequestIdUsed | Self::WrongState | Self::NotCovered | Self::OwnSsh => 409,
             Self::BodyTooLarge => 413,
             Self::UriTooLong => 414,
             Self::TooBusy => 429,
             Self::HeadTooLarge => 431,
             Self::DataPlane => 500,
-            Self::NoFreeSlot | Self::Stopping => 503,
+            Self::NoFreeSlot | Self::Stopping | Self::RoleUnresolved => 503,
             Self::NoAnswer => 504,
         }
     }

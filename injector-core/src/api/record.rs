@@ -1,5 +1,7 @@
 //! The recovery record: the whole story of one partition. Every missing datum is `null`.
 
+use std::net::IpAddr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +11,9 @@ use super::verify::LinkCheck;
 use super::view::{HealedBy, Stamped};
 use super::warning::Warning;
 use crate::clock::{HostClock, MonoNs, TimeRange};
-use crate::model::{Direction, NamedLink, PeerName, Shape};
+use crate::model::{Direction, NamedLink, PeerName, ROLE_SIGN, Shape, Traffic, whole_traffic};
+use crate::topology::RolePeers;
+use crate::topology::words::joined;
 
 /// The version of [`RecoveryRecord`]'s layout.
 pub const RECORD_SCHEMA: u32 = 2;
@@ -178,6 +182,10 @@ pub struct EndpointRecord {
     pub name: String,
     /// The peer it runs on.
     pub peer: Option<String>,
+    /// Where its probes go: the address that the config names, or what a host name was resolved to at the start; `null`
+    /// for commands and Unix sockets, and in records of older versions.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
     /// Whether it gates the verdict.
     pub required: bool,
     /// Whether the last K idle probes before the cut succeeded; `null` if there were fewer.
@@ -241,17 +249,50 @@ pub struct HostRecord {
     pub io_pressure: Option<f64>,
 }
 
+#[expect(clippy::ref_option, reason = "serde hands it the field")]
+fn maybe_traffic<S: serde::Serializer>(traffic: &Option<Traffic>, serializer: S) -> Result<S::Ok, S::Error> {
+    match traffic {
+        Some(traffic) => whole_traffic(traffic, serializer),
+        None => serializer.serialize_none(),
+    }
+}
+
 /// The shape as asked, and after drawing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ShapePair {
     /// As asked.
     pub asked: Shape,
-    /// After drawing and presets.
-    #[schemars(with = "Shape")]
-    pub resolved: Shape<PeerName>,
+    /// After drawing, roles and presets; `null` if a role could not be resolved.
+    #[schemars(with = "Option<Shape>")]
+    pub resolved: Option<Shape<PeerName>>,
     /// Which of its directions were cut.
     #[serde(default)]
     pub direction: Direction,
+    /// The peers of each role in the shape, at the moment of the request.
+    #[serde(default)]
+    pub roles: RolePeers,
+}
+
+impl ShapePair {
+    /// The resolved shape and who had its roles, in words; the shape as asked where a role could not be resolved.
+    pub fn words(&self) -> String {
+        let shape = match &self.resolved {
+            Some(resolved) => resolved.to_string(),
+            None => format!("{} (not resolved)", self.asked),
+        };
+        format!("{shape}{}", role_suffix(&self.roles))
+    }
+}
+
+/// Who had which role, as it follows a shape; nothing without roles.
+pub fn role_suffix(roles: &RolePeers) -> String {
+    if roles.is_empty() { String::new() } else { format!(" ({})", role_words(roles)) }
+}
+
+/// Who had which role, in words.
+pub fn role_words(roles: &RolePeers) -> String {
+    let held = roles.iter().map(|(role, peers)| format!("{ROLE_SIGN}{role} = {}", joined(peers, ",")));
+    held.collect::<Vec<_>>().join(", ")
 }
 
 /// The whole story of one partition.
@@ -272,6 +313,9 @@ pub struct RecoveryRecord {
     pub attempt: Option<u32>,
     /// What was cut.
     pub shape: ShapePair,
+    /// What the cut did to the packets of its links; `null` in records of older versions.
+    #[serde(default, serialize_with = "maybe_traffic")]
+    pub traffic: Option<Traffic>,
     /// The seed used.
     pub seed: Option<u64>,
     /// From cut end to heal begin; `null` before the heal.

@@ -7,6 +7,7 @@ use super::verdict_options::{VerdictOptions, verdict_fields};
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::flat::flat;
 use crate::model::{Shape, Traffic, seed, traffic_fields};
+use crate::object::object_only;
 
 /// Who keeps a partition alive.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,7 +21,7 @@ pub enum Owner {
 }
 
 /// When a partition starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum StartAt {
     /// Nanoseconds of `CLOCK_MONOTONIC` of the daemon's host.
@@ -29,13 +30,31 @@ pub enum StartAt {
     WallNs(WallNs),
 }
 
+/// A start as it is written. It is read as an object, since what JSON says of a bad enum does not name what is expected.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a start, such as {\"wall_ns\": 1767225600000000000}")]
+struct Start {
+    mono_ns: Option<MonoNs>,
+    wall_ns: Option<WallNs>,
+}
+
+impl<'de> Deserialize<'de> for StartAt {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Start::deserialize(deserializer)? {
+            Start { mono_ns: Some(at), wall_ns: None } => Ok(Self::MonoNs(at)),
+            Start { mono_ns: None, wall_ns: Some(at) } => Ok(Self::WallNs(at)),
+            Start { .. } => Err(serde::de::Error::custom("a start has either mono_ns or wall_ns")),
+        }
+    }
+}
+
 flat! {
     /// `PUT /v1/partitions/{name}`: what to cut, and how.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
     #[serde(from = "FlatRequest")]
     pub struct PartitionRequest;
     #[derive(Deserialize, JsonSchema)]
-    #[serde(deny_unknown_fields)]
+    #[serde(deny_unknown_fields, expecting = "a request, such as {\"shape\": {\"isolate\": [\"n1\"]}}")]
     struct FlatRequest;
     {
         /// Which links.
@@ -61,6 +80,9 @@ flat! {
         /// A client's own id of this request: one id never cuts twice.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub request_id: Option<String>,
+        /// Whether it may cut SSH connections to the daemon's host.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub allow_ssh: bool,
         /// What its verdict takes into account.
         pub verdict: ..verdict_fields!(VerdictOptions),
         /// The campaign trial that this partition is, copied into its record.
@@ -81,6 +103,7 @@ impl PartitionRequest {
             seed: None,
             owner: Owner::None,
             request_id: None,
+            allow_ssh: false,
             verdict: VerdictOptions::default(),
             trial: None,
         }
@@ -89,10 +112,11 @@ impl PartitionRequest {
 
 /// A trial of a campaign.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, remote = "Self", expecting = "a trial, such as {\"index\": 0, \"attempt\": 1}")]
 pub struct Trial {
     /// Its index, from 0.
     pub index: u64,
     /// 1 for the first attempt.
     pub attempt: u32,
 }
+object_only!(Trial);

@@ -1,6 +1,7 @@
 //! What is answered: stamps, heals, partitions, the daemon itself.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use super::warning::Warning;
 use crate::clock::{HostClock, MonoNs, Span, WallNs};
 use crate::model::{EndpointProbe, NamedLink, PeerName, ProbeRules, Ready, Shape};
 use crate::sample::{FailureCode, ProbeFailure, Sample};
+use crate::topology::RolePeers;
 
 /// The interval around the one store that cut or healed; an instant (`begin == end`) where a time was set ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,12 +48,9 @@ pub struct Healed {
     pub name: String,
     /// Its generation.
     pub generation: u32,
-    /// Before the store, monotonic nanoseconds.
-    pub begin_ns: MonoNs,
-    /// After the store.
-    pub end_ns: MonoNs,
-    /// The wall clock at `end_ns`.
-    pub wall: WallNs,
+    /// When.
+    #[serde(flatten)]
+    pub at: Stamped,
     /// What ended it: possibly something before this request.
     pub healed_by: HealedBy,
 }
@@ -65,7 +64,7 @@ pub struct HealAnswer<T> {
 
 /// `POST /v1/partitions/{name}/enable`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "an object that may have `at`")]
 pub struct EnableRequest {
     /// When; without it at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -74,7 +73,7 @@ pub struct EnableRequest {
 
 /// `POST /v1/marks`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a mark, such as {\"text\": \"here\"}")]
 pub struct MarkRequest {
     /// What to write on the timeline.
     pub text: String,
@@ -131,9 +130,12 @@ pub struct PartitionView {
     pub state: PartitionState,
     /// As asked, defaults filled in.
     pub request: PartitionRequest,
-    /// The shape after drawing and presets.
+    /// The shape after drawing, roles and presets.
     #[schemars(with = "Shape")]
     pub resolved: Shape<PeerName>,
+    /// The peers of each role in the shape, at the moment of the request.
+    #[serde(default)]
+    pub roles: RolePeers,
     /// The seed used, `null` if nothing was drawn.
     pub seed: Option<u64>,
     /// What its links have dropped so far, in sum.
@@ -242,6 +244,10 @@ pub struct EndpointView {
     pub name: String,
     /// Its peer.
     pub peer: Option<String>,
+    /// Where its probes go: the address that the config names, or what a host name was resolved to at the start; `null`
+    /// for commands and Unix sockets, and from daemons of older versions.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
     /// Whether it gates verdicts.
     pub required: bool,
     /// Whether its last K probes succeeded; `null` before there were K.

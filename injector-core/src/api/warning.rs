@@ -26,6 +26,8 @@ pub enum WarningCode {
     ForeignSource,
     /// Packets passed between a peer and someone whom nothing names, and who may be another peer; the subject is the link.
     Unnamed,
+    /// The active check was asked for and says nothing about these links; the subject are the links.
+    NotChecked,
     /// Any other, as in records of schema 1.
     #[serde(other)]
     Other,

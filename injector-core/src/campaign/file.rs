@@ -1,15 +1,17 @@
 //! `campaign.yaml`: a matrix of shapes and holds, and how its trials are made.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Deserializer};
 
-use super::spec::{CampaignSpec, Hooks};
+use super::spec::CampaignSpec;
 use crate::api::{VerdictOptions, verdict_fields};
 use crate::clock::Span;
 use crate::config::{self, ConfigError, ConfigErrors, text};
 use crate::flat::flat;
 use crate::model::{Shape, Traffic, seed, traffic_fields};
+use crate::run::Hooks;
 use crate::run::settings::{Cell, StopWhen};
 use crate::topology::words::parse_words;
 
@@ -40,6 +42,8 @@ flat! {
         before_trial: Option<String>,
         after_trial: Option<String>,
         on_slow: Option<String>,
+        #[serde(default)]
+        systems: BTreeMap<String, String>,
     }
 }
 
@@ -150,6 +154,7 @@ pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
             after_trial: campaign.after_trial,
             on_slow: campaign.on_slow,
         },
+        systems: campaign.systems,
     })
 }
 
@@ -173,12 +178,42 @@ mod tests {
     }
 
     #[test]
+    fn draws_among_peers_and_roles_are_written_as_on_the_command_line() {
+        let text = "\
+shapes:
+  - random 2 --among n1,n2,@followers
+  - minority-third
+  - isolate @leader
+  - between @leader n1 n2
+holds: [5s]
+trials: 40
+";
+        let spec = parse("c.yaml", text).unwrap();
+        let words: Vec<String> = spec.cells.iter().map(|cell| cell.shape.to_string()).collect();
+        assert_eq!(
+            words,
+            [
+                "random 2 --among n1,n2,@followers",
+                "minority-third",
+                "isolate @leader",
+                "between @leader n1 n2"
+            ]
+        );
+    }
+
+    #[test]
     fn faults_have_a_place_and_a_remedy() {
         for (text, expected) in [
             ("shapes: [random-node]\nholds: [5s]\ntrials: 40\ntrails: 3\n", "unknown field `trails`"),
             ("shapes: [random-node]\nholds: [5]\ntrials: 40\n", "holds[0]"),
             ("shapes: [sideways]\nholds: [5s]\ntrials: 40\n", "unknown shape \"sideways\""),
             ("shapes: [random-node]\ntrials: 40\n", "missing field `holds`"),
+            (
+                "shapes: [halves --among n1]\nholds: [5s]\ntrials: 40\n",
+                "takes no --among, since it draws nothing",
+            ),
+            ("shapes: [random]\nholds: [5s]\ntrials: 40\n", "write it as: random 2 [--among n1,n2,…]"),
+            ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\nloss: 0%\n", "0% cuts nothing"),
             ("shapes: []\nholds: [5s]\ntrials: 40\n", "shapes: the list is empty"),
             ("shapes: [random-node]\nholds: [5s]\ntrials: 4\nmax_rate: 7\n", "max_rate"),
             ("shapes: [random-node]\nholds: [5s]\ntrials: 4\nseed: -1\n", "seed"),

@@ -4,4 +4,4 @@ pub mod file;
 pub mod order;
 mod spec;
 
-pub use spec::{CampaignSpec, Conduct, Hooks, SpecError, is_named, rate, stop_when};
+pub use spec::{CampaignSpec, SpecError, is_named, rate, stop_when, system};

@@ -1,11 +1,11 @@
 //! What a campaign is asked to do: the wishes of a file and of the command line, made definite.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::api::{EndpointView, Status, VerdictOptions};
 use crate::clock::Span;
-use crate::model::Percent;
 use crate::run::settings::{Campaign, Cell, Gates, Settings, StopWhen};
+use crate::run::{Conduct, Hooks};
 use crate::stats::sequential::Sprt;
 
 /// Why a specification can't be meant, with what to write.
@@ -19,17 +19,6 @@ pub const COOLDOWN: Span = Span::secs(5);
 pub const HEALTHY_TIMEOUT: Span = Span::secs(60);
 /// After how many failures in a row a campaign is given up, if nothing is given.
 pub const ABORT_AFTER: u32 = 3;
-
-/// Commands that run beside trials, each by `sh -c`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hooks {
-    /// Before the cut, when the cluster is healthy; if it fails, the trial is not made.
-    pub before_trial: Option<String>,
-    /// After the record was written.
-    pub after_trial: Option<String>,
-    /// As soon as a trial is known not to recover by the deadline.
-    pub on_slow: Option<String>,
-}
 
 /// A campaign as asked for; what is missing has a default.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -60,17 +49,8 @@ pub struct CampaignSpec {
     pub abort_after: Option<u32>,
     /// Commands beside trials.
     pub hooks: Hooks,
-}
-
-/// How a campaign is run, as far as it may change when it is resumed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conduct {
-    /// How long endpoints may take to be healthy before a trial.
-    pub healthy_timeout: Span,
-    /// After how many failures in a row the campaign is given up.
-    pub abort_after: u32,
-    /// Commands beside trials.
-    pub hooks: Hooks,
+    /// Versions of the systems under test, by name: kept with the results, and without effect on them.
+    pub systems: BTreeMap<String, String>,
 }
 
 impl CampaignSpec {
@@ -92,6 +72,7 @@ impl CampaignSpec {
             healthy_timeout: conduct.as_ref().map(|conduct| conduct.healthy_timeout),
             abort_after: conduct.as_ref().map(|conduct| conduct.abort_after),
             hooks: conduct.map(|conduct| conduct.hooks).unwrap_or_default(),
+            systems: campaign.versions.systems.clone(),
         }
     }
 
@@ -116,17 +97,21 @@ impl CampaignSpec {
                 after_trial: self.hooks.after_trial.or(other.hooks.after_trial),
                 on_slow: self.hooks.on_slow.or(other.hooks.on_slow),
             },
+            systems: if self.systems.is_empty() { other.systems } else { self.systems },
         }
     }
 
     /// Finds what can't be meant before any daemon is asked.
     pub fn check(&self) -> Result<(), SpecError> {
         let usage = |text: &str| Err(SpecError(text.to_owned()));
-        let Some(trials) = self.trials.filter(|&trials| trials > 0) else {
+        let Some(trials) = self.trials else {
             return usage(
                 "the number of trials is missing; write --trials 100, or trials: 100 in the campaign file",
             );
         };
+        if trials == 0 {
+            return usage("a campaign of 0 trials measures nothing; write --trials 1 or more");
+        }
         if self.cells.is_empty() {
             return usage("no shape is given; name one, or a file with --campaign");
         }
@@ -221,13 +206,22 @@ pub fn is_named(endpoint: &str, name: &str) -> bool {
 
 /// A share, written `0.05` or `5%`.
 pub fn rate(text: &str) -> Result<f64, String> {
-    let share = match text.parse::<Percent>() {
-        Ok(percent) => Some(percent.share()),
-        Err(_) => text.parse::<f64>().ok(),
+    let share = match text.strip_suffix('%') {
+        Some(percent) => percent.trim().parse::<f64>().ok().map(|percent| percent / 100.0),
+        None => text.parse::<f64>().ok(),
     };
     share
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| format!("\"{text}\" is not a share from 0 to 1; write it as 0.05 or 5%"))
+}
+
+/// A system under test and its version, written `etcd=3.5.1`.
+pub fn system(text: &str) -> Result<(String, String), String> {
+    let (name, version) = text.split_once('=').unwrap_or((text, ""));
+    if name.trim().is_empty() || version.trim().is_empty() {
+        return Err(format!("\"{text}\" is no name and version; write it as etcd=3.5.1"));
+    }
+    Ok((name.trim().to_owned(), version.trim().to_owned()))
 }
 
 /// The sequential test's rates, written `p0=0.01,p1=0.05`.
@@ -251,16 +245,17 @@ pub fn stop_when(text: &str) -> Result<StopWhen, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Nothing, Shape};
+    use crate::model::{Draw, Shape};
 
     fn cells(count: u64) -> Vec<Cell> {
-        (1..=count).map(|hold| Cell::new(Shape::RandomNode(Nothing {}), Span::secs(hold))).collect()
+        (1..=count).map(|hold| Cell::new(Shape::RandomNode(Draw::default()), Span::secs(hold))).collect()
     }
 
     #[test]
     fn rates_are_shares_or_percentages() {
         assert_eq!(rate("0.05"), Ok(0.05));
         assert_eq!(rate("5%"), Ok(0.05));
+        assert_eq!(rate("0%"), Ok(0.0));
         for text in ["5", "-0.1", "x", "101%", "NaN"] {
             assert!(rate(text).is_err(), "{text}");
         }
@@ -271,13 +266,22 @@ mod tests {
     }
 
     #[test]
+    fn a_system_has_a_name_and_a_version() {
+        assert_eq!(system("restate=1.7.12"), Ok(("restate".to_owned(), "1.7.12".to_owned())));
+        assert_eq!(system("etcd=3.4.23=x").unwrap().1, "3.4.23=x");
+        for text in ["etcd", "etcd=", "=3", " = "] {
+            assert!(system(text).unwrap_err().contains("write it as etcd=3.5.1"), "{text}");
+        }
+    }
+
+    #[test]
     fn wishes_that_cannot_be_meant_are_refused() {
         let good = CampaignSpec { cells: cells(1), trials: Some(5), ..CampaignSpec::default() };
         assert!(good.check().is_ok());
         let stop_when = Some(StopWhen { p0: 0.01, p1: 0.05 });
         for (bad, expected) in [
             (CampaignSpec { trials: None, ..good.clone() }, "--trials"),
-            (CampaignSpec { trials: Some(0), ..good.clone() }, "--trials"),
+            (CampaignSpec { trials: Some(0), ..good.clone() }, "0 trials measures nothing"),
             (CampaignSpec { cells: vec![], ..good.clone() }, "no shape"),
             (CampaignSpec { cells: cells(6), ..good.clone() }, "6 cells"),
             (CampaignSpec { cells: cells(2), stop_when, ..good.clone() }, "one cell"),

@@ -10,6 +10,9 @@ use super::error::{ConfigError, ConfigErrors};
 use super::place::{Place, Places, START, below, item};
 use crate::clock::{Span, SpanError};
 
+/// The smallest span that is not zero.
+pub(super) const ABOVE_ZERO: Span = Span(std::time::Duration::from_nanos(1));
+
 /// The text as a tree. Of keys that stand twice the first wins: they are reported by [`Places`], which lets
 /// the other faults be found as well.
 pub(super) struct Tree(pub Value);

@@ -43,11 +43,13 @@ impl From<&str> for Text {
 const KINDS: [&str; 2] = ["${env:", "${file:"];
 
 impl Text {
-    /// Reads a text of a config. Other `${…}` stay as they are.
+    /// Reads a text of a config. Other `${…}` stay as they are, unless they look like a misspelt source: what is meant as
+    /// the name of a secret must not be sent in its place.
     ///
     /// # Errors
     /// What is wrong with a source; names no other part of the text.
     pub fn read(text: &str) -> Result<Self, String> {
+        misspelt(text)?;
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some((at, kind)) = KINDS.iter().filter_map(|kind| Some((rest.find(kind)?, kind))).min() {
@@ -107,6 +109,25 @@ impl Text {
     }
 }
 
+/// Refuses `${envv:…}`, `${File:…}` and the like.
+fn misspelt(text: &str) -> Result<(), String> {
+    for (at, _) in text.match_indices("${") {
+        let rest = &text[at + 2..];
+        let Some((word, _)) = rest.split_once(':') else { break };
+        if !word.chars().all(|c| c.is_ascii_alphabetic()) {
+            continue;
+        }
+        let word_in_small = word.to_ascii_lowercase();
+        for kind in KINDS {
+            let known = &kind[2..kind.len() - 1];
+            if word != known && strsim::damerau_levenshtein(&word_in_small, known) <= 1 {
+                return Err(format!("${{{word}: names no source of secrets; {kind} does"));
+            }
+        }
+    }
+    Ok(())
+}
+
 impl Source {
     fn fetch(&self) -> Result<String, String> {
         match self {
@@ -141,9 +162,17 @@ pub fn digest<'a>(hidden: impl IntoIterator<Item = &'a str>) -> u16 {
     (hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) as u16
 }
 
+/// Where a text goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    Header,
+    Elsewhere,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn secrets_are_sent_as_they_are_and_not_filled() {
@@ -167,10 +196,41 @@ mod tests {
             ("${env:}", "name"),
             ("${env:A B}", "name"),
             ("${file:token}", "relative"),
+            ("Bearer ${envv:TOKEN}", "${envv: names no source of secrets; ${env: does"),
+            ("${evn:TOKEN}", "${evn: names no source"),
+            ("${ENV:TOKEN}", "${ENV: names no source"),
+            ("${HOME} ${files:/run/token}", "${files: names no source of secrets; ${file: does"),
         ] {
             assert!(Text::read(text).unwrap_err().contains(what), "{text}");
         }
-        assert!(!Text::read("${A} $env:{").unwrap().has_secret());
+        // A shell's expansions and a template's words are nobody's secrets.
+        for text in ["${A} $env:{", "${HOME:-/root}", "${user:id}", "${x", "a ${é:1}"] {
+            assert!(!Text::read(text).unwrap().has_secret(), "{text}");
+        }
+    }
+
+    fn config(url: &str) -> String {
+        let peers = "peers: { n1: { addresses: [10.0.0.1] }, n2: { addresses: [10.0.0.2] } }";
+        format!(
+            "{peers}\ninterfaces: auto\nendpoints:\n  - {{ name: e, peers: [n1, n2], probe: {{ http: {{ url: '{url}' }} }} }}\n"
+        )
+    }
+
+    #[test]
+    fn a_source_that_cannot_be_read_is_one_fault() {
+        for url in ["http://{address}/${env:}", "http://{address}/${envv:TOKEN}"] {
+            let errors = Config::parse(&config(url), "lab.yaml").unwrap_err();
+            assert_eq!(errors.0.len(), 1, "{errors}");
+        }
+    }
+
+    #[test]
+    fn a_missing_secret_is_one_fault_for_all_peers() {
+        let mut config =
+            Config::parse(&config("http://{address}/${env:NO_SUCH_VARIABLE}"), "lab.yaml").unwrap();
+        let errors = config.fetch_secrets("lab.yaml").unwrap_err();
+        assert_eq!(errors.0.len(), 1, "{errors}");
+        assert!(errors.to_string().contains("endpoints: e"), "{errors}");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::model::{Nothing, PeerId};
+use crate::model::{Connection, Nothing, PeerId};
 
 mod endpoints;
+mod local;
 mod peers;
+mod roles;
 
 /// Five lines that are right, for tests to add to.
 const BASE: &str = "\
@@ -36,7 +38,7 @@ endpoints:
         method: POST
         headers: { content-type: application/json }
         body: "{seq} {peer}"
-        expect: { status: 201, body_contains: ok }
+        expect: { status: 201, body_contains: ok, json: { pointer: /status, equals: ok } }
       interval: 20ms
       timeout: 2s
       connection: pooled
@@ -48,13 +50,26 @@ endpoints:
     probe: { grpc: { target: "{address}:5122", method: a.B/C, message: "CgE=" } }
     wire: { port: 5122, success: grpc }
   - { name: health, peers: [n1], probe: { grpc: { target: "{address}:5122" } } }
-  - { name: port, peers: [n1], probe: { tcp: { target: "{address}:1" } }, wire: { port: 1, success: { prefix: "+PONG" } } }
+  - { name: port, peers: [n1], probe: { tcp: { target: "{address}:1", send: "PING\r\n", expect: "+PONG" } }, wire: { port: 1, success: { prefix: "+PONG" } } }
   - { name: script, probe: { exec: { command: [/bin/check, "{seq}"], user: nobody } } }
 ready: { consecutive: 3, observe: 1s, observe_max: 2s, tolerate: 10ms }
 deadline: 30s
 protect: [tcp/22, 10.0.0.254, "fd00::fe"]
 max_for: 1m
-presets: { lonely: { isolate: [n1] }, half: { halves: {} } }
+presets: { lonely: { isolate: [n1] }, half: { halves: {} }, led: { isolate: ["@leader"] } }
+roles:
+  leader: { exec: [./who-leads] }
+  primary: { exec: { command: [/bin/who, --now], user: nobody, env: { TOKEN: "${env:TOKEN}" } }, timeout: 500ms, netns: client }
+  chief:
+    http:
+      url: "http://10.0.0.1:8080/cluster?t=${env:TOKEN}"
+      method: POST
+      headers: { authorization: "${env:TOKEN}" }
+      body: "{}"
+      pointer: /leader
+      names: { "8e9e": n3 }
+  followers: { http: { url: "http://{address}:8080/", peers: [n1, n2], pointer: /state, equals: follower } }
+  same: { http: { url: "http://10.0.0.1/{peer}", pointer: /leader, same_as: /header/member_id } }
 "#;
 
 /// What is wrong with a text in which `¶` stands before the place of the first fault.
@@ -65,7 +80,22 @@ fn faults(marked: &str) -> Vec<ConfigError> {
     let errors = Config::parse(&marked.replacen('¶', "", 1), "lab.yaml").expect_err(marked).0;
     let first = &errors[0];
     assert_eq!((first.line, first.column), (Some(line), Some(column)), "{marked}\n{first}");
+    if errors.iter().any(|error| error.what.contains("unknown key")) {
+        let refused = by_schema(&marked.replacen('¶', "", 1));
+        assert!(refused.is_err(), "config/schema.rs accepts an unknown key: {marked}");
+    }
     errors
+}
+
+/// Whether the schema accepts a text that is YAML; else what it has against it.
+pub(super) fn by_schema(text: &str) -> Result<(), String> {
+    static VALIDATOR: std::sync::LazyLock<jsonschema::Validator> =
+        std::sync::LazyLock::new(|| jsonschema::validator_for(&schema::schema()).unwrap());
+    let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
+    let tree = serde_json::to_value(tree).map_err(|error| error.to_string())?;
+    let faults: Vec<String> =
+        VALIDATOR.iter_errors(&tree).map(|error| format!("{}: {error}", error.instance_path())).collect();
+    if faults.is_empty() { Ok(()) } else { Err(faults.join("; ")) }
 }
 
 /// Asserts one fault: at the mark, with this path, and these parts of what and remedy.
@@ -99,8 +129,45 @@ fn one_probe(probe: &str, path: &str, what: &str, remedy: &str) {
     );
 }
 
+/// What is a config is one by the schema too.
 fn parse(text: &str) -> Config {
-    Config::parse(text, "lab.yaml").unwrap_or_else(|errors| panic!("{errors}"))
+    let config = Config::parse(text, "lab.yaml").unwrap_or_else(|errors| panic!("{errors}"));
+    if let Err(fault) = by_schema(text.trim_start_matches('\u{feff}')) {
+        panic!("config/schema.rs refuses what is a config: {fault}\n{text}");
+    }
+    config
+}
+
+/// The schema as it is shipped, beside the configs that name it.
+#[test]
+fn the_shipped_schema_is_the_one_of_the_types() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/lab.schema.json");
+    let now = schema::text() + "\n";
+    if std::env::var_os("INJECTOR_BLESS").is_some() {
+        std::fs::write(path, &now).unwrap();
+    }
+    let shipped = std::fs::read_to_string(path).unwrap_or_default();
+    assert_eq!(shipped, now, "run this test with INJECTOR_BLESS=1, and read `git diff`");
+}
+
+#[test]
+fn the_schema_describes_each_key_and_names_what_is_wrong() {
+    let schema = schema::schema();
+    let definitions = schema["$defs"].as_object().unwrap().values().chain([&schema]);
+    for (key, property) in definitions.filter_map(|one| one["properties"].as_object()).flatten() {
+        let is_described = property.get("description").is_some() || property.get("$ref").is_some();
+        assert!(is_described, "{key} has no description: {property}");
+    }
+    for (text, says) in [
+        ("peers: { n1: { adresses: [10.0.0.1] } }\ninterfaces: auto\n", "/peers/n1"),
+        ("peers: { n1: { addresses: [10.0.0.1] } }\ninterfaces: none\n", "/interfaces"),
+        ("peers: { n1: { addresses: [10.0.0.1] } }\n", "interfaces"),
+        ("peers: { n1: { addresses: [10.0.0.1] } }\ninterfaces: auto\ndeadline: 20\n", "/deadline"),
+    ] {
+        let said = by_schema(text).expect_err(text);
+        assert!(said.contains(says), "{says}: {said}");
+        assert!(Config::parse(text, "lab.yaml").is_err(), "{text}");
+    }
 }
 
 #[test]
@@ -108,7 +175,12 @@ fn defaults_are_the_documented_ones() {
     let config = parse(BASE);
     assert_eq!(
         config.socket,
-        Socket { path: "/run/injector/injector.sock".into(), group: "injector".into(), mode: 0o660 }
+        Socket {
+            path: "/run/injector/injector.sock".into(),
+            group: "injector".into(),
+            mode: 0o660,
+            readers: None
+        }
     );
     assert_eq!(
         config.ready,
@@ -173,13 +245,22 @@ fn the_text_itself_is_checked() {
 }
 
 #[test]
+fn readers_are_another_group_than_the_sockets() {
+    let of = |socket: &str| Config::parse(&format!("{BASE}socket: {socket}\n"), "lab.yaml").unwrap().socket;
+    assert_eq!(of("{ readers: staff }").readers.as_deref(), Some("staff"));
+    assert_eq!(of("{ group: staff }").readers, None);
+    one_more("socket: { readers: ¶injector }\n", "socket.readers", "owns the socket", "name another group");
+    one_more("socket: { readers: ¶7 }\n", "socket.readers", "", "in quotes");
+}
+
+#[test]
 fn unknown_and_duplicate_keys_are_named() {
     one_more("¶deadlines: 5s\n", "deadlines", "unknown key \"deadlines\"", "known here: peers, interfaces");
     one_more(
         "socket: { ¶port: 1 }\n",
         "socket.port",
         "unknown key \"port\"",
-        "known here: path, group, mode",
+        "known here: path, group, mode, readers",
     );
     one_more("deadline: 1s\n¶deadline: 2s\n", "deadline", "stands here again, first on line 6", "keep one");
     one_peer(

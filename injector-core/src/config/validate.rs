@@ -4,19 +4,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::read::{Node, Report, Table};
-use super::{Config, Endpoint, Interfaces, LONGEST_DEADLINE, LONGEST_FOR, Netns, Protect, Socket};
+use self::names::{NAME_REMEDY, is_name};
+use super::read::{ABOVE_ZERO, Node, Table};
+use super::{Config, Endpoint, Interfaces, LONGEST_DEADLINE, LONGEST_FOR, Protect, RoleSource, Socket};
 use crate::clock::Span;
-use crate::model::{Direction, MAX_PEERS, PeerId, PeerNames, Ready, Scope, Shape, WORLD};
-use crate::topology::{self, TopologyError};
+use crate::model::{Direction, MAX_PEERS, PeerNames, Ready, Scope, Shape};
+use crate::topology::{self, Known, RolePeers, TopologyError};
 
 mod devices;
 mod endpoints;
+mod instance;
 mod interfaces;
+mod local;
+mod names;
+mod netns;
 mod peers;
-
-/// The smallest span that is not zero.
-const ABOVE_ZERO: Span = Span(std::time::Duration::from_nanos(1));
+mod roles;
 
 /// Reads the whole config; what is wrong is in the report, and then there may be no config.
 pub(super) fn config(root: &Node<'_>) -> Option<Config> {
@@ -29,6 +32,8 @@ pub(super) fn config(root: &Node<'_>) -> Option<Config> {
     interfaces::add_taps(&mut interfaces, &names, &peers, root.report());
     let endpoints: Vec<Endpoint> =
         top.get("endpoints").map(|node| endpoints::read(&node, &names, &peers)).unwrap_or_default();
+    let roles = top.get("roles").map(|node| roles::read(&node, &names, &peers)).unwrap_or_default();
+    let presets = top.get("presets").map(|node| presets(&node, &names, &roles)).unwrap_or_default();
     let config = Config {
         socket: socket(top.get("socket")),
         names: names.clone(),
@@ -39,7 +44,8 @@ pub(super) fn config(root: &Node<'_>) -> Option<Config> {
         deadline: span(&top, "deadline", Span::secs(20), LONGEST_DEADLINE),
         protect: top.get("protect").map(|node| protect(&node)).unwrap_or_default(),
         max_for: span(&top, "max_for", Span::secs(600), LONGEST_FOR),
-        presets: top.get("presets").map(|node| presets(&node, &names)).unwrap_or_default(),
+        presets,
+        roles,
         here: top.get("here").map(|node| devices::here(&node, &names)),
         elsewhere: top.get("elsewhere").map(|node| devices::elsewhere(&node)).unwrap_or_default(),
     };
@@ -52,17 +58,13 @@ fn span(table: &Table<'_>, key: &'static str, default: Span, most: Span) -> Span
     table.get(key).and_then(|node| node.span_within(ABOVE_ZERO, most)).unwrap_or(default)
 }
 
-/// Whether a name can stand in commands and paths of the API: `[A-Za-z0-9._-]+`, no leading `-`.
-fn is_name(name: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !name.is_empty() && !name.starts_with('-') && name.chars().all(allowed)
-}
-
-const NAME_REMEDY: &str = "use letters, digits, '.', '_' and '-', and no '-' at the beginning";
-
 fn socket(node: Option<Node<'_>>) -> Socket {
-    let mut socket =
-        Socket { path: "/run/injector/injector.sock".into(), group: "injector".to_owned(), mode: 0o660 };
+    let mut socket = Socket {
+        path: "/run/injector/injector.sock".into(),
+        group: "injector".to_owned(),
+        mode: 0o660,
+        readers: None,
+    };
     let usage = "write it as: { path: /run/injector/injector.sock, group: injector, mode: \"0660\" }";
     let Some(table) = node.and_then(|node| node.table(usage)) else {
         return socket;
@@ -92,6 +94,18 @@ fn socket(node: Option<Node<'_>>) -> Socket {
         && let Some(mode) = mode(&node)
     {
         socket.mode = mode;
+    }
+    if let Some(node) = table.get("readers")
+        && let Some(readers) = node.some_text("write the name of a group, in quotes if it is a number")
+    {
+        if readers == socket.group {
+            node.error(
+                format!("the group {readers} owns the socket, so its members do more than read"),
+                "name another group, or leave readers out",
+            );
+        } else {
+            socket.readers = Some(readers.to_owned());
+        }
     }
     table.finish();
     socket
@@ -181,7 +195,11 @@ fn protect(node: &Node<'_>) -> Vec<Protect> {
     protected
 }
 
-fn presets(node: &Node<'_>, names: &PeerNames) -> BTreeMap<String, Shape> {
+fn presets(
+    node: &Node<'_>,
+    names: &PeerNames,
+    roles: &BTreeMap<String, RoleSource>,
+) -> BTreeMap<String, Shape> {
     let usage = "write it as: { lonely: { isolate: [n1] } }";
     let mut presets = BTreeMap::new();
     for (name, node) in node.entries(usage) {
@@ -202,7 +220,7 @@ fn presets(node: &Node<'_>, names: &PeerNames) -> BTreeMap<String, Shape> {
         if matches!(shape, Shape::Preset(_)) {
             node.error(format!("preset \"{name}\" refers to a preset"), "write the shape itself");
         } else if names.peers().count() <= MAX_PEERS
-            && let Err(error) = topology::resolve(&shape, Direction::Both, names, &BTreeMap::new(), 0)
+            && let Err(error) = buildable(&shape, names, roles)
         {
             unbuildable(&node, name, &error);
         }
@@ -211,76 +229,36 @@ fn presets(node: &Node<'_>, names: &PeerNames) -> BTreeMap<String, Shape> {
     presets
 }
 
+/// Whether a shape can be built, as far as that is known before its roles are.
+pub(super) fn buildable(
+    shape: &Shape,
+    names: &PeerNames,
+    roles: &BTreeMap<String, RoleSource>,
+) -> Result<(), TopologyError> {
+    let used = topology::roles(shape, &BTreeMap::new())?;
+    if let Some(name) = used.iter().find(|role| !roles.contains_key(*role)) {
+        return Err(TopologyError::UnknownRole {
+            name: name.clone(),
+            known: roles.keys().cloned().collect(),
+        });
+    }
+    if !used.is_empty() {
+        return topology::check_names(shape, names);
+    }
+    let known = Known { names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
+    topology::resolve(shape, Direction::Both, known, 0).map(drop)
+}
+
 /// Points at the name that the error is about, if it is about one.
 fn unbuildable(node: &Node<'_>, preset: &str, error: &TopologyError) {
     let (what, remedy) = (format!("preset \"{preset}\" can't be built: {}", error.what()), error.remedy());
     match error {
+        TopologyError::UnknownRole { name, .. } => {
+            node.report().at_text(&node.path, &format!("@{name}"), what, remedy);
+        }
         TopologyError::UnknownPeer { name, .. }
         | TopologyError::Twice { name }
         | TopologyError::SelfLink { name } => node.report().at_text(&node.path, name, what, remedy),
         _ => node.error(what, remedy),
-    }
-}
-
-/// A namespace: a name, a path, or `{pid: N}`.
-fn netns(node: &Node<'_>) -> Option<Netns> {
-    let usage = "write a name as under /run/netns, a path that begins with /, or { pid: 1234 }";
-    if node.value().is_mapping() {
-        let table = node.table(usage)?;
-        let pid = table.require("pid", "write the process id, as in: { pid: 1234 }");
-        let pid = pid.and_then(|node| node.number(1, i32::MAX.unsigned_abs()));
-        table.finish();
-        return pid.map(Netns::Pid);
-    }
-    let text = node.some_text(usage)?;
-    if Path::new(text).is_absolute() {
-        return Some(Netns::Path(PathBuf::from(text)));
-    }
-    if text.contains('/') || text == "." || text == ".." {
-        node.error(format!("namespace \"{text}\" is neither a name nor an absolute path"), usage);
-        return None;
-    }
-    Some(Netns::Name(text.to_owned()))
-}
-
-/// The peer that a text names.
-fn peer_named(node: &Node<'_>, names: &PeerNames, usage: &str) -> Option<PeerId> {
-    let name = node.text(usage)?;
-    match names.id(name) {
-        Some(PeerId::WORLD) => {
-            node.error(format!("\"{WORLD}\" is everyone who is no peer"), usage);
-            None
-        }
-        None => {
-            let known: Vec<&str> = names.peers().map(|id| names.name(id)).collect();
-            node.error(format!("unknown peer \"{name}\""), format!("the peers are {}", known.join(", ")));
-            None
-        }
-        id => id,
-    }
-}
-
-/// Where something stood first, for reports of the second.
-struct Firsts<'a, K> {
-    report: &'a Report<'a>,
-    seen: std::collections::HashMap<K, String>,
-}
-
-impl<'a, K: std::hash::Hash + Eq> Firsts<'a, K> {
-    fn new(report: &'a Report<'a>) -> Self {
-        Self { report, seen: std::collections::HashMap::new() }
-    }
-
-    /// `None` for the first of its kind, else path and line of the first.
-    fn earlier(&mut self, what: K, node: &Node<'_>) -> Option<String> {
-        if let Some(path) = self.seen.get(&what) {
-            return Some(format!("{path}, {}", self.report.line(path)));
-        }
-        self.seen.insert(what, node.path.clone());
-        None
-    }
-    /// Where the first of its kind stands, in words.
-    fn place(&self, what: &K) -> Option<String> {
-        self.seen.get(what).map(|path| format!("{path}, {}", self.report.line(path)))
     }
 }

@@ -145,13 +145,10 @@ impl Life {
 
     /// Its heal, if it has ended.
     pub fn healed(&self) -> Option<Healed> {
-        let heal = self.heal?;
         Some(Healed {
             name: self.name.clone(),
             generation: self.generation,
-            begin_ns: heal.begin_ns,
-            end_ns: heal.end_ns,
-            wall: heal.wall,
+            at: self.heal?,
             healed_by: self.healed_by?,
         })
     }

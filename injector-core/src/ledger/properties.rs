@@ -253,16 +253,16 @@ impl World {
     fn check_heal(&self, healed: &Healed) {
         let life = &self.ledger.get(healed.generation).unwrap().life;
         match healed.healed_by {
-            HealedBy::Deadline => assert_eq!(healed.end_ns, life.ends_at),
+            HealedBy::Deadline => assert_eq!(healed.at.end_ns, life.ends_at),
             HealedBy::Lease => {
-                assert!(life.ends_at > healed.end_ns);
+                assert!(life.ends_at > healed.at.end_ns);
                 assert_eq!(life.broken.clone().map(|_| ()), Some(()));
             }
             HealedBy::Request | HealedBy::Disconnect | HealedBy::Shutdown => {
-                assert!(life.ends_at > healed.begin_ns, "its deadline was first");
+                assert!(life.ends_at > healed.at.begin_ns, "its deadline was first");
             }
         }
-        assert!(life.cut.is_none_or(|cut| cut.begin_ns.max(life.starts_at) < healed.end_ns), "{life:?}");
+        assert!(life.cut.is_none_or(|cut| cut.begin_ns.max(life.starts_at) < healed.at.end_ns), "{life:?}");
         assert!(life.cut.is_some() || life.broken.is_some(), "{life:?}");
     }
 

@@ -26,7 +26,7 @@ pub fn again(
         .map(|endpoint| settings.iter().find(|probed| probed.endpoint == endpoint.name))
         .collect::<Option<_>>()?;
     let bound = |probed: &EndpointProbe| {
-        let timeout = probed.rules.timeout;
+        let timeout = probed.rules.options.timeout;
         served_within.map_or(timeout, |bound| bound.min(timeout))
     };
     let samples: Vec<Vec<Sample>> = used
@@ -42,9 +42,10 @@ pub fn again(
         old.endpoints.iter().zip(&used).zip(&samples).map(|((endpoint, probed), samples)| EndpointEvidence {
             name: endpoint.name.clone(),
             peer: endpoint.peer.clone(),
+            address: endpoint.address,
             required: endpoint.required,
-            interval: probed.rules.interval,
-            timeout: probed.rules.timeout,
+            interval: probed.rules.options.interval,
+            timeout: probed.rules.options.timeout,
             is_unseen: endpoint.outage.as_ref().is_some_and(|outage| outage.unseen),
             served_within: bound(probed),
             first_response: endpoint.first_response_ns,
@@ -58,6 +59,7 @@ pub fn again(
         clock: old.clock.clone(),
         trial: old.trial.map(|index| Trial { index, attempt: old.attempt.unwrap_or(1) }),
         shape: old.shape.clone(),
+        traffic: old.traffic.clone(),
         seed: old.seed,
         ready: *ready,
         deadline: Span(std::time::Duration::from_nanos(old.deadline_ns)),

@@ -2,6 +2,7 @@
 
 use crate::api::{CoverageState, InForce, LinkRecord, Stamped};
 use crate::clock::TimeRange;
+use crate::figures::counted;
 
 /// The links, each with whether its cut was in force and proved; before the heal nothing is said, nor of links that are
 /// left out on purpose.
@@ -43,7 +44,7 @@ pub fn why_not(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String>
     let crossed = checked(link).filter(|arrived| *arrived > 0);
     let seen = crossed.map(|arrived| {
         let sent = link.check.as_ref().map_or(0, |check| check.sent);
-        format!("{arrived} of {sent} frames of the active check arrived during the cut")
+        format!("{arrived} of {} of the active check arrived during the cut", counted(sent, "frame"))
     });
     // The cause comes first: it is what can be put right.
     let causes = [cause(link, cut, heal), seen];
@@ -68,9 +69,9 @@ fn cause(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String> {
     }
     if link.leaked_packets > 0 {
         return Some(format!(
-            "{} packets passed during the cut although the MAC address or the port that they came by is the peer's; \
-             list their addresses in the config, or say `forwards: true` of the peer",
-            link.leaked_packets
+            "{} passed during the cut, sent with the peer's MAC address or from its port; list the addresses in the \
+             config, or say `forwards: true` of the peer",
+            counted(link.leaked_packets, "packet")
         ));
     }
     link.crossed_bytes.filter(|bytes| *bytes > 0).map(|bytes| {

@@ -28,14 +28,18 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::api::{HealedBy, LinkRecord, ShapePair, Stamped, Trial, Warning};
 use crate::clock::{HostClock, MonoNs, Span};
-use crate::model::Ready;
+use crate::model::{Ready, Traffic};
 use crate::sample::Sample;
 
+mod unresolved;
+
 pub use record::record;
+pub use unresolved::unresolved;
 
 /// How long after its timeout a probe's result may still be on its way.
 pub const PENDING_SLACK: Duration = Duration::from_secs(2);
@@ -56,6 +60,8 @@ pub struct Evidence<'a> {
     pub trial: Option<Trial>,
     /// As asked and resolved.
     pub shape: ShapePair,
+    /// What the cut does to packets; `None` if that was not recorded.
+    pub traffic: Option<Traffic>,
     /// The seed used.
     pub seed: Option<u64>,
     /// When an endpoint is ready and settled.
@@ -99,6 +105,8 @@ pub struct EndpointEvidence<'a> {
     pub name: String,
     /// The peer it runs on.
     pub peer: Option<String>,
+    /// Where its probes go.
+    pub address: Option<IpAddr>,
     /// Whether it gates the verdict.
     pub required: bool,
     /// The interval of its probes at the full rate.
@@ -130,6 +138,9 @@ pub enum Broken {
     /// The dead-man's switch healed, or would have.
     #[error("the lease lapsed: the daemon was late, and the kernel healed everything")]
     LeaseLapsed,
+    /// A role in its shape could not be resolved, so that nothing was cut.
+    #[error("{0}")]
+    Unresolved(String),
     /// The daemon stops.
     #[error("the daemon stopped before the recovery was decided")]
     Stopping,

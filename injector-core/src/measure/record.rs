@@ -12,6 +12,7 @@ use crate::api::{
     RecoveryRecord, Stamped,
 };
 use crate::clock::{MonoNs, Span};
+use crate::figures::counted;
 use crate::sample::Sample;
 
 /// How many probes must be due before their absence says something.
@@ -87,6 +88,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         trial: evidence.trial.map(|trial| trial.index),
         attempt: evidence.trial.map(|trial| trial.attempt),
         shape: evidence.shape.clone(),
+        traffic: evidence.traffic.clone(),
         seed: evidence.seed,
         hold_ns: evidence.cut.zip(evidence.heal).and_then(|(cut, heal)| heal.begin_ns.since(cut.end_ns)),
         deadline_ns: evidence.deadline.as_nanos(),
@@ -434,7 +436,8 @@ fn why_unknown(link: &LinkRecord) -> String {
     match link.unnamed_packets {
         0 => "not all of its ways are known, and none of its packets was dropped".to_owned(),
         packets => format!(
-            "{packets} packets passed between one of the two and someone whom nothing names, who may be the other; see the warnings"
+            "{} passed between one of the two and someone whom nothing names, who may be the other; see the warnings",
+            counted(packets, "packet")
         ),
     }
 }
@@ -448,6 +451,7 @@ fn bare(endpoint: &EndpointEvidence<'_>, before: Before) -> EndpointRecord {
     EndpointRecord {
         name: endpoint.name.clone(),
         peer: endpoint.peer.clone(),
+        address: endpoint.address,
         required: endpoint.required,
         healthy_before: before.healthy,
         failure_rate_before: before.failure_rate,

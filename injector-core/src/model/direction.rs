@@ -54,17 +54,6 @@ impl<'de> Deserialize<'de> for Direction {
     }
 }
 
-impl Direction {
-    /// What follows a shape where it is shown: nothing for both directions.
-    pub fn suffix(self) -> &'static str {
-        match self {
-            Self::Both => "",
-            Self::Out => " (direction out)",
-            Self::In => " (direction in)",
-        }
-    }
-}
-
 impl fmt::Display for Direction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

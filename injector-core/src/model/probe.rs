@@ -27,17 +27,25 @@ impl fmt::Display for Connection {
     }
 }
 
-/// How an endpoint is probed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ProbeRules {
-    /// What is sent and expected, in words: `http GET http://10.0.0.1:8080/health, expects 200`. It decides nothing.
-    pub stimulus: String,
+/// What every kind of probe has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeOptions {
     /// The schedule at the full rate.
     pub interval: Span,
     /// When a probe has failed.
     pub timeout: Span,
     /// Whether each probe makes its own connection.
     pub connection: Connection,
+}
+
+/// How an endpoint is probed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProbeRules {
+    /// What is sent and expected, in words: `http GET http://10.0.0.1:8080/health, expects 200`. It decides nothing.
+    pub stimulus: String,
+    /// Schedule, timeout and connections.
+    #[serde(flatten)]
+    pub options: ProbeOptions,
 }
 
 /// One endpoint and its probe.

@@ -42,6 +42,18 @@ pub(crate) fn all_packets() -> Percent {
     Percent::ALL
 }
 
+/// For `#[serde(serialize_with)]`: stored traffic says `"flap": null` where a request leaves the field out.
+pub(crate) fn whole_traffic<S: serde::Serializer>(
+    traffic: &Traffic,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut fields = serde_json::to_value(traffic).map_err(serde::ser::Error::custom)?;
+    if let Some(fields) = fields.as_object_mut() {
+        fields.entry("flap").or_insert(serde_json::Value::Null);
+    }
+    fields.serialize(serializer)
+}
+
 impl Default for Traffic {
     fn default() -> Self {
         Self {
@@ -72,6 +84,18 @@ impl Traffic {
         scopes.sort_unstable();
         scopes.dedup();
         Self { scopes, ..self.clone() }
+    }
+
+    /// What of a link's traffic is cut, in words.
+    pub fn describe(&self) -> String {
+        let words = self.words();
+        if words.is_empty() { "all, both ways".to_owned() } else { words.join(", ") }
+    }
+
+    /// The same as it follows a shape: nothing where all is cut, both ways.
+    pub fn suffix(&self) -> String {
+        let words = self.words();
+        if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
     }
 
     /// Whatever is not as in the default, in words; the neighbours are left out.

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::clock::Span;
 use crate::figures::{deadline, maybe_percent, maybe_time, percents, probability};
 use crate::run::Run;
-use crate::run::read::{self, ReadError};
+use crate::run::{ReadError, probes};
 use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
 use crate::stats::summary::Verdict;
 use table::Table;
@@ -107,7 +107,7 @@ pub fn report(directory: &Path, options: &ReportOptions) -> Result<Report, Repor
         let wanted: Vec<(u64, u32)> =
             html::data::wanted(&run.trials).iter().map(|trial| (trial.index, trial.attempt)).collect();
         let late = html::outages::late(directory, &run)?;
-        write_file(path, &html::report(&run, &read::probes(directory, &wanted)?, &late))?;
+        write_file(path, &html::report(&run, &probes(directory, &wanted)?, &late))?;
     }
     if let Some(path) = &options.junit {
         write_file(path, &junit::report(&run))?;

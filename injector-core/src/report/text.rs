@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::table::Table;
 use crate::api::Outcome;
-use crate::figures::{deadline, maybe_percent, maybe_time, outcome, percent, percents, times};
+use crate::figures::{counted, deadline, maybe_percent, maybe_time, outcome, percent, percents, times};
 use crate::run::Run;
 use crate::stats::mix::{Factor, Measured};
 use crate::stats::outages::{FailOvers, Spread};
@@ -48,6 +48,7 @@ pub fn groups(s: &Summary) -> Vec<(&'static str, &Vec<ShapeSeries>)> {
     for (title, rows) in [
         ("By what was cut", &s.by_resolved),
         ("By shape", &s.by_shape),
+        ("By role", &s.by_role),
         ("By isolated peer", &s.by_isolated),
         ("By hold", &s.by_hold),
     ] {
@@ -269,10 +270,6 @@ pub fn notes(run: &Run) -> Vec<String> {
     notes
 }
 
-fn plural(n: u64) -> String {
-    if n == 1 { "1 trial".to_owned() } else { format!("{n} trials") }
-}
-
 fn trials(n: u64) -> String {
     if n == 1 { "1 trial is".to_owned() } else { format!("{n} trials are") }
 }
@@ -306,13 +303,13 @@ fn cuts(run: &Run) -> Vec<String> {
         notes.push(format!(
             "Coverage is unknown for links of {}: all their known paths pass hooks, but not all devices of either peer \
              are known.",
-            plural(unknown)
+            counted(unknown, "trial")
         ));
     }
     if left_out > 0 {
         notes.push(format!(
             "Links of {} are not covered and were left out on purpose: they take no part in the verdict.",
-            plural(left_out)
+            counted(left_out, "trial")
         ));
     }
     notes
@@ -320,12 +317,14 @@ fn cuts(run: &Run) -> Vec<String> {
 
 /// Trials by outcome, in a line.
 pub fn counts(s: &Summary) -> String {
-    let planned =
-        s.planned.filter(|&planned| planned != s.trials).map_or_else(String::new, |p| format!(" of {p}"));
+    let made = match s.planned.filter(|&planned| planned != s.trials) {
+        Some(planned) => format!("{} of {}", s.trials, counted(planned, "trial")),
+        None => counted(s.trials, "trial"),
+    };
     let o = &s.outcomes;
     format!(
-        "{}{planned} trials: {} recovered, {} not recovered, {} censored, {} unknown, {} harness failed; {} starved",
-        s.trials, o.recovered, o.not_recovered, o.censored, o.unknown, o.harness_failed, s.starved
+        "{}: {} recovered, {} not recovered, {} censored, {} unknown, {} harness failed; {} starved",
+        made, o.recovered, o.not_recovered, o.censored, o.unknown, o.harness_failed, s.starved
     )
 }
 

@@ -1,14 +1,5 @@
-//! The run directory of a campaign: written trial by trial, and opened again after a crash.
-//!
-//! | file | holds |
-//! |---|---|
-//! | `campaign.json` | [`Campaign`] |
-//! | `trials.jsonl` | one [`RecoveryRecord`] a line, the last attempt of a trial counts |
-//! | `probes.jsonl` | optional: each trial's probes, one trial a line |
-//! | `probes.index` | where in `probes.jsonl` each trial's line begins, so that a report needs not read it all |
-//! | `open.json` | the trial that was begun last |
-//! | `not_made.jsonl` | one [`NotMade`] a line: trials that were tried and not cut, and why |
-//! | `summary.json` | [`Summary`](crate::stats::summary::Summary) |
+//! The run directory of a campaign: written trial by trial, and opened again after a crash. [`layout`](super::layout) has
+//! its files.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -16,28 +7,16 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
-use super::read::{self, Broken, Lines, ReadError};
+use super::error::ReadError;
+pub use super::layout::{
+    CAMPAIGN, NOT_MADE, NotMade, OPEN, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes,
+};
+use super::read::{self, Broken, Lines};
 pub use super::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, Settings, StopWhen, Versions};
 use crate::api::{ProbeView, RecoveryRecord, Trial};
-use crate::clock::WallNs;
 use crate::stats::summary::Summary;
-
-/// `campaign.json`.
-pub const CAMPAIGN: &str = "campaign.json";
-/// `trials.jsonl`.
-pub const TRIALS: &str = "trials.jsonl";
-/// `probes.jsonl`.
-pub const PROBES: &str = "probes.jsonl";
-/// `probes.index`.
-pub const PROBES_INDEX: &str = "probes.index";
-/// `not_made.jsonl`.
-pub const NOT_MADE: &str = "not_made.jsonl";
-/// `open.json`.
-pub const OPEN: &str = "open.json";
-/// `summary.json`.
-pub const SUMMARY: &str = "summary.json";
 
 /// Why a run directory can't be made, opened or written.
 #[derive(Debug, thiserror::Error)]
@@ -105,30 +84,6 @@ impl Progress {
     }
 }
 
-/// One line of `probes.jsonl`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrialProbes {
-    /// The trial's index.
-    pub trial: u64,
-    /// The attempt.
-    pub attempt: u32,
-    /// Its probes in scheduled order.
-    pub probes: Vec<ProbeView>,
-}
-
-/// A trial that was tried and not made.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NotMade {
-    /// The trial's index.
-    pub trial: u64,
-    /// The attempt.
-    pub attempt: u32,
-    /// When it was given up.
-    pub wall: WallNs,
-    /// Why it was not made.
-    pub reason: String,
-}
-
 /// A run directory that is being written; one process at a time.
 #[derive(Debug)]
 pub struct RunDir {
@@ -163,7 +118,8 @@ impl RunDir {
             return Err(RunDirError::NothingToResume(path.to_owned()));
         }
         let begun = read::campaign(path)?;
-        let differences = begun.settings.differences(&campaign.settings);
+        let mut differences = begun.settings.differences(&campaign.settings);
+        differences.extend(begun.versions.other_systems(&campaign.versions));
         if !differences.is_empty() {
             return Err(RunDirError::Changed { path: path.to_owned(), differences });
         }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::dir::NotMade;
+use super::error::ReadError;
 use super::probes::ProbeFile;
-use super::read::{self, ReadError};
+use super::read;
 use super::settings::{Campaign, Settings};
 use crate::api::{LinkRecord, RECORD_SCHEMA, RecoveryRecord};
 use crate::clock::{MonoNs, Span};
@@ -149,13 +150,38 @@ struct Again<'a> {
 }
 
 impl<'a> Again<'a> {
+    /// # Errors
+    /// If the probes can't be read, or if no probe waited long enough to see whether an answer came within the bound.
     fn open(path: &'a Path, settings: &Settings, served_within: Option<Span>) -> Result<Self, ReadError> {
+        let longest = settings.probes.iter().map(|probe| probe.rules.options.timeout).max();
+        if let (Some(bound), Some(longest)) = (served_within, longest) {
+            if bound.0.is_zero() {
+                return Err(ReadError::BoundOfZero { longest });
+            }
+            if bound > longest {
+                return Err(ReadError::BoundAboveTimeouts { bound, longest });
+            }
+        }
         Ok(Self {
             path,
             ready: settings.ready,
             endpoints: settings.probes.clone(),
             served_within,
             probes: ProbeFile::open(path)?,
+        })
+    }
+
+    /// Names the endpoints whose probes gave up before the bound: it is their timeout that they are judged by.
+    fn shorter_timeouts(&self) -> Option<String> {
+        let bound = self.served_within?;
+        let shorter = self.endpoints.iter().filter(|probe| probe.rules.options.timeout < bound);
+        let names: Vec<String> =
+            shorter.map(|probe| format!("{} ({})", probe.endpoint, probe.rules.options.timeout)).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "Some probes waited less than {bound}, and their timeout is the bound for them: {}.",
+                names.join(", ")
+            )
         })
     }
 
@@ -198,10 +224,11 @@ impl Run {
     pub fn load_within(path: &Path, served_within: Option<Span>) -> Result<Self, ReadError> {
         let campaign = read::campaign(path)?;
         let mut again = Again::open(path, &campaign.settings, served_within)?;
-        let (kept, notes) = read::trials(path, |index, record| {
+        let (kept, mut notes) = read::trials(path, |index, record| {
             let record = again.judged(index, record)?;
             Ok((campaign.settings.trial(index, &record), Detail::new(&record)))
         })?;
+        notes.extend(again.shorter_timeouts());
         let (trials, details): (Vec<Trial>, Vec<Detail>) = kept.into_values().unzip();
         let summary = summarize(&trials, &campaign.settings.plan());
         let not_made = read::not_made(path)?;

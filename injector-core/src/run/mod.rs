@@ -1,10 +1,15 @@
 //! The run directory of a campaign: what it holds, how it is written, and how it is read again.
 
+mod conduct;
 pub mod dir;
+mod error;
+pub mod layout;
 mod loaded;
 mod probes;
 pub mod read;
 pub mod settings;
 
+pub use conduct::{Conduct, Hooks};
+pub use error::ReadError;
 pub use loaded::{Detail, LinkTimes, Run};
-pub use probes::ProbeFile;
+pub use probes::{ProbeFile, Probes, probes};

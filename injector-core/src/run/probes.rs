@@ -7,9 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::dir::{PROBES, PROBES_INDEX, TrialProbes};
-use super::read::{ReadError, io_error};
+use super::error::{ReadError, io_error};
+use super::layout::{PROBES, PROBES_INDEX, TrialProbes};
 use crate::api::ProbeView;
+
+/// Probes by the index of their trial.
+pub type Probes = HashMap<u64, Vec<ProbeView>>;
 
 /// Where a line begins, and its length.
 type Place = (u64, u64);
@@ -115,4 +118,19 @@ fn scanned(path: &Path) -> Result<HashMap<(u64, u32), Place>, ReadError> {
         begins += length;
     }
     Ok(places)
+}
+
+/// The probes of some trials, given with the attempt that counts; trials without any are left out.
+pub fn probes(directory: &Path, wanted: &[(u64, u32)]) -> Result<Probes, ReadError> {
+    let mut found = HashMap::new();
+    if wanted.is_empty() {
+        return Ok(found);
+    }
+    let Some(mut file) = ProbeFile::open(directory)? else { return Ok(found) };
+    for &(trial, attempt) in wanted {
+        if let Some(probes) = file.of(trial, attempt)? {
+            found.insert(trial, probes);
+        }
+    }
+    Ok(found)
 }

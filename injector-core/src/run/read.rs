@@ -1,95 +1,18 @@
 //! Reading a run directory: as a stream, so that memory does not grow with the raw records.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
-use std::ops::RangeInclusive;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::dir::{CAMPAIGN, NOT_MADE, NotMade, SUMMARY, TRIALS};
-use super::probes::ProbeFile;
+use super::error::{Known, ReadError, io_error};
+use super::layout::{CAMPAIGN, NOT_MADE, NotMade, SUMMARY, TRIALS};
 use super::settings::{CAMPAIGN_SCHEMA, Campaign};
-use crate::api::{OLDEST_RECORD_SCHEMA, ProbeView, RECORD_SCHEMA, RecoveryRecord};
+use crate::api::RecoveryRecord;
 use crate::stats::summary::{SUMMARY_SCHEMA, Summary};
-
-/// Probes by the index of their trial.
-pub type Probes = HashMap<u64, Vec<ProbeView>>;
-
-/// The versions of a layout that can be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known(RangeInclusive<u32>);
-
-impl Known {
-    const RECORDS: Self = Self(OLDEST_RECORD_SCHEMA..=RECORD_SCHEMA);
-
-    const fn only(schema: u32) -> Self {
-        Self(schema..=schema)
-    }
-}
-
-impl fmt::Display for Known {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (first, last) = (self.0.start(), self.0.end());
-        if first == last { write!(f, "{last}") } else { write!(f, "{first} to {last}") }
-    }
-}
-
-/// Why a run directory can't be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// The operating system refuses.
-    #[error("can't read {}: {source}; name the directory that measure wrote with --out", .path.display())]
-    Io {
-        /// What.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// Written by another version.
-    #[error("{} has schema {found}, this injector reads {known}; use the version that wrote it", .path.display())]
-    Schema {
-        /// What.
-        path: PathBuf,
-        /// The version found.
-        found: u64,
-        /// The versions that can be read.
-        known: Known,
-    },
-    /// Not what it should be.
-    #[error("{} line {line} is not readable: {source}; mend or remove that line", .path.display())]
-    Line {
-        /// Which file.
-        path: PathBuf,
-        /// Which line, from 1.
-        line: u64,
-        /// Why not.
-        source: serde_json::Error,
-    },
-    /// A bound is asked for and the probes that it needs are not there.
-    #[error("{} has no probes of trial {trial}; without them a report can't be made with another bound", .path.display())]
-    NoProbes {
-        /// Which directory.
-        path: PathBuf,
-        /// The trial.
-        trial: u64,
-    },
-    /// A record that belongs to no trial.
-    #[error("{} line {line} has no trial number; only records of measure can be reported", .path.display())]
-    NoTrial {
-        /// Which file.
-        path: PathBuf,
-        /// Which line, from 1.
-        line: u64,
-    },
-}
-
-pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> ReadError + '_ {
-    move |source| ReadError::Io { path: path.to_owned(), source }
-}
 
 #[derive(Deserialize)]
 struct SchemaOnly {
@@ -99,7 +22,7 @@ struct SchemaOnly {
 /// Reads text with a schema: another version is told as such even where its layout can't be read.
 fn versioned<T: DeserializeOwned>(text: &[u8], known: Known, path: &Path, line: u64) -> Result<T, ReadError> {
     match serde_json::from_slice::<SchemaOnly>(text) {
-        Ok(SchemaOnly { schema }) if !u32::try_from(schema).is_ok_and(|schema| known.0.contains(&schema)) => {
+        Ok(SchemaOnly { schema }) if !u32::try_from(schema).is_ok_and(|schema| known.contains(schema)) => {
             Err(ReadError::Schema { path: path.to_owned(), found: schema, known })
         }
         _ => serde_json::from_slice(text).map_err(|source| ReadError::Line {
@@ -214,7 +137,7 @@ impl Lines {
     fn parse(&self) -> Result<Box<RecoveryRecord>, ReadError> {
         // The common case is parsed once; only what does not fit is looked at again for its schema.
         match serde_json::from_slice::<Box<RecoveryRecord>>(&self.line) {
-            Ok(record) if Known::RECORDS.0.contains(&record.schema) => Ok(record),
+            Ok(record) if Known::RECORDS.contains(record.schema) => Ok(record),
             _ => versioned(&self.line, Known::RECORDS, &self.path, self.number),
         }
     }
@@ -263,19 +186,4 @@ pub fn trials<T>(
         ));
     }
     Ok((kept.into_iter().map(|(index, (_, kept))| (index, kept)).collect(), notes))
-}
-
-/// The probes of some trials, given with the attempt that counts; trials without any are left out.
-pub fn probes(directory: &Path, wanted: &[(u64, u32)]) -> Result<Probes, ReadError> {
-    let mut found = HashMap::new();
-    if wanted.is_empty() {
-        return Ok(found);
-    }
-    let Some(mut file) = ProbeFile::open(directory)? else { return Ok(found) };
-    for &(trial, attempt) in wanted {
-        if let Some(probes) = file.of(trial, attempt)? {
-            found.insert(trial, probes);
-        }
-    }
-    Ok(found)
 }

@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::conduct::Conduct;
 use crate::api::{RecoveryRecord, VerdictOptions, Verify};
-use crate::campaign::{Conduct, order};
+use crate::campaign::order;
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::flat::flat;
-use crate::model::{Connection, Direction, EndpointProbe, Ready, Shape, Traffic, traffic_fields};
+use crate::model::{
+    Direction, EndpointProbe, ProbeOptions, Ready, Shape, Traffic, traffic_fields, whole_traffic,
+};
 use crate::stats::summary::Plan;
 use crate::stats::trial::Trial;
 
@@ -85,18 +88,9 @@ flat! {
         /// For how long.
         pub hold: Span,
         /// What the cuts do to the packets of their links.
-        #[serde(serialize_with = "with_null_flap")]
+        #[serde(serialize_with = "whole_traffic")]
         pub traffic: ..traffic_fields!(Traffic),
     }
-}
-
-/// A cell says `"flap": null` where a request leaves the field out.
-fn with_null_flap<S: Serializer>(traffic: &Traffic, serializer: S) -> Result<S::Ok, S::Error> {
-    let mut fields = value(traffic);
-    if let Some(fields) = fields.as_object_mut() {
-        fields.entry("flap").or_insert(Value::Null);
-    }
-    fields.serialize(serializer)
 }
 
 impl Cell {
@@ -162,6 +156,13 @@ pub struct Versions {
     /// Versions of the systems under test, as given by the user.
     #[serde(default)]
     pub systems: BTreeMap<String, String>,
+}
+
+impl Versions {
+    /// The systems whose versions differ: one of an older version is not the one that the trials were made of.
+    pub fn other_systems(&self, other: &Self) -> Vec<String> {
+        differences("systems", &value(&self.systems), &value(&other.systems))
+    }
 }
 
 /// The daemon's clocks, read together.
@@ -274,20 +275,13 @@ struct Comparable<'a> {
 struct ComparableProbe<'a> {
     endpoint: &'a str,
     required: bool,
-    interval: Span,
-    timeout: Span,
-    connection: Connection,
+    #[serde(flatten)]
+    options: ProbeOptions,
 }
 
 impl<'a> From<&'a EndpointProbe> for ComparableProbe<'a> {
     fn from(probe: &'a EndpointProbe) -> Self {
-        Self {
-            endpoint: &probe.endpoint,
-            required: probe.required,
-            interval: probe.rules.interval,
-            timeout: probe.rules.timeout,
-            connection: probe.rules.connection,
-        }
+        Self { endpoint: &probe.endpoint, required: probe.required, options: probe.rules.options }
     }
 }
 
@@ -327,7 +321,7 @@ fn differences(path: &str, a: &Value, b: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Nothing, ProbeRules};
+    use crate::model::{Connection, Draw, ProbeRules};
 
     fn settings() -> Settings {
         let ready = Ready {
@@ -337,7 +331,7 @@ mod tests {
             tolerate: Span::secs(0),
         };
         Settings {
-            cells: vec![Cell::new(Shape::RandomNode(Nothing {}), Span::secs(5))],
+            cells: vec![Cell::new(Shape::RandomNode(Draw::default()), Span::secs(5))],
             trials: 100,
             seed: 1,
             deadline: Span::secs(20),
@@ -365,9 +359,7 @@ mod tests {
             required: true,
             rules: ProbeRules {
                 stimulus: stimulus.to_owned(),
-                interval: Span::millis(10),
-                timeout,
-                connection: Connection::Fresh,
+                options: ProbeOptions { interval: Span::millis(10), timeout, connection: Connection::Fresh },
             },
         };
         let with = |probe| Settings { probes: vec![probe], ..settings() };

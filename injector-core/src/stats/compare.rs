@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::binomial::clopper_pearson;
 use super::logrank::{holm, log_rank};
-use super::outages::{censored_if, total_outage};
 use super::power::{POWER, trials_per_arm, trials_to_rule_out};
 use super::strata::{Arm, Stratum, difference, exact_p};
 use super::survival::{Curve, Observation};
@@ -324,7 +323,7 @@ fn outage_tests(arms: [&[Trial]; 2]) -> Vec<TimeTest> {
     let names = |trials: &[Trial]| -> BTreeSet<String> {
         trials.iter().flat_map(|trial| &trial.outages).map(|outage| outage.name.clone()).collect()
     };
-    let mut tests = vec![outage_test("cluster", "outage", &total_outage, arms)];
+    let mut tests = vec![outage_test("cluster", "outage", &Trial::total_outage, arms)];
     for name in names(arms[0]).intersection(&names(arms[1])) {
         type Figure = fn(&ClusterOutage) -> Option<u64>;
         let figures: [(&str, Figure); 2] = [
@@ -335,7 +334,7 @@ fn outage_tests(arms: [&[Trial]; 2]) -> Vec<TimeTest> {
             let observe = |trial: &Trial| {
                 let outage = trial.outages.iter().find(|outage| outage.name == *name)?;
                 let ns = figure(outage)?;
-                (!trial.injection_in_doubt()).then(|| censored_if(outage.open, ns))
+                (!trial.injection_in_doubt()).then(|| Observation::of(outage.open, ns))
             };
             tests.push(outage_test(name, what, &observe, arms));
         }

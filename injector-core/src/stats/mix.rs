@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 use super::logrank::holm;
-use super::outages::total_outage;
 use super::survival::{Curve, End, Observation};
 use super::trial::{Instant, Trial};
 
@@ -142,7 +141,7 @@ pub fn mix(trials: &[&Trial]) -> Mix {
 fn test(trials: &[&Trial], factor: Factor, division: &[Vec<usize>], of: Measured) -> Option<StrataTest> {
     let observation = |trial: &Trial| match of {
         Measured::Settled => trial.observation(&trial.cluster, Instant::Settled, trial.deadline_ns),
-        Measured::Outage => total_outage(trial),
+        Measured::Outage => trial.total_outage(),
     };
     let groups: Vec<Vec<Observation>> = division
         .iter()

@@ -12,6 +12,7 @@ pub mod mix;
 pub mod outages;
 pub mod power;
 pub mod sequential;
+mod series;
 pub mod sides;
 pub mod strata;
 pub mod summary;

@@ -76,22 +76,6 @@ pub struct OutageFigures {
     pub settled: Spread,
 }
 
-/// A time that is a lower bound where the watch ended in an outage.
-pub(super) fn censored_if(open: bool, ns: u64) -> Observation {
-    if open { Observation::censored(ns) } else { Observation::event(ns) }
-}
-
-/// The sum of the required endpoints' outages; `None` if one is not known.
-pub fn total_outage(trial: &Trial) -> Option<Observation> {
-    let (mut sum, mut open) = (0, false);
-    for endpoint in trial.endpoints.iter().filter(|endpoint| endpoint.required) {
-        let outage = endpoint.outage.as_ref()?;
-        sum += outage.sum_ns?;
-        open |= outage.open;
-    }
-    (!trial.injection_in_doubt()).then(|| censored_if(open, sum))
-}
-
 /// By cut, then by name; strata in the order of their slowest medians of settled.
 pub fn by_cut(trials: &[&Trial]) -> Vec<OutageFigures> {
     let mut rows: Vec<OutageFigures> = strata(trials, Factor::Cut)
@@ -123,7 +107,7 @@ fn figures(trials: &[&Trial]) -> Vec<OutageFigures> {
 fn one_name(trials: &[&Trial], name: &str) -> OutageFigures {
     let clusters = || trials.iter().flat_map(|trial| &trial.outages).filter(|outage| outage.name == name);
     let spread = |figure: &dyn Fn(&ClusterOutage) -> Option<u64>| {
-        Spread::of(clusters().filter_map(|c| Some(censored_if(c.open, figure(c)?))).collect())
+        Spread::of(clusters().filter_map(|c| Some(Observation::of(c.open, figure(c)?))).collect())
     };
     let of_name = |endpoint: &&EndpointTimes| endpoint.required && base(&endpoint.name) == name;
     let outages = || {
@@ -146,8 +130,9 @@ fn one_name(trials: &[&Trial], name: &str) -> OutageFigures {
             .collect();
         (!found.is_empty()).then_some(found)
     };
-    let lost = outages()
-        .filter_map(|outage| Some(censored_if(outage.open, outage.lost_by_heal_ns.filter(|&ns| ns > 0)?)));
+    let lost = outages().filter_map(|outage| {
+        Some(Observation::of(outage.open, outage.lost_by_heal_ns.filter(|&ns| ns > 0)?))
+    });
     let settled = trials.iter().filter_map(|t| t.observation(&t.cluster, Instant::Settled, t.deadline_ns));
     OutageFigures {
         shape: trials.first().map_or_else(String::new, |trial| trial.label.clone()),
@@ -156,7 +141,8 @@ fn one_name(trials: &[&Trial], name: &str) -> OutageFigures {
         all_out: spread(&|cluster| cluster.all_ns),
         rest_fail_over: side(false).map(|found| fail_overs(&found)),
         cut_off: side(true).map(|found| {
-            let sums = found.iter().filter_map(|(_, outage)| Some(censored_if(outage.open, outage.sum_ns?)));
+            let sums =
+                found.iter().filter_map(|(_, outage)| Some(Observation::of(outage.open, outage.sum_ns?)));
             Spread::of(sums.collect())
         }),
         some_after_heal: spread(&|cluster| Some(cluster.some_after_heal_ns)),

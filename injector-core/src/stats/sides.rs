@@ -41,7 +41,7 @@ pub fn cut_off(record: &RecoveryRecord) -> Option<BTreeSet<String>> {
     if sides.len() < 2 || crossing.into_iter().any(|(a, b)| side_of[a] != side_of[b] && !is_full(a, b)) {
         return None;
     }
-    if let Shape::Isolate(isolated) = &record.shape.resolved {
+    if let Some(Shape::Isolate(isolated)) = &record.shape.resolved {
         return Some(isolated.iter().map(ToString::to_string).collect());
     }
     let largest = sides.iter().map(BTreeSet::len).max()?;

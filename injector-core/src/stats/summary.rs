@@ -13,6 +13,7 @@ use super::mix::{Factor, Mix, mix, strata};
 use super::outages::{OutageFigures, by_cut};
 use super::power;
 use super::sequential::Decision;
+pub use super::series::{Figures, Plan, Series};
 use super::survival::{Curve, Observation, Quantile};
 use super::trial::{Instant, PHASES, Times, Trial, base};
 pub use super::verdict::{Sequential, Verdict};
@@ -24,21 +25,6 @@ pub const SUMMARY_SCHEMA: u32 = 2;
 const SLOWEST: usize = 10;
 /// The points of a curve in the summary, at most.
 const CURVE_POINTS: usize = 400;
-
-/// What the campaign's settings say about its summary.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Plan {
-    /// Trials that were to be made; `None` if that is not known.
-    pub trials: Option<u64>,
-    /// The nominal holds of the cells.
-    pub holds_ns: Vec<u64>,
-    /// The share beyond the deadline up to which the campaign passes.
-    pub max_rate: f64,
-    /// Whether the verdict is switched off.
-    pub no_gate: bool,
-    /// The rates of the sequential test, if one was asked for.
-    pub stop_when: Option<(f64, f64)>,
-}
 
 /// Trials by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,53 +55,6 @@ impl Outcomes {
         }
         outcomes
     }
-}
-
-/// Figures of one instant (settled or ready) over some trials. `null` is "not known" or "not reached".
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Figures {
-    /// Decided trials: those in the rate.
-    pub n: u64,
-    /// Of these, beyond the deadline.
-    pub beyond_deadline: u64,
-    /// The share beyond the deadline.
-    pub rate: Option<f64>,
-    /// Its exact (Clopper–Pearson) 95 % interval.
-    pub rate_ci95: Option<[f64; 2]>,
-    /// Trials that were not decided (censored, unknown, harness failed).
-    pub undetermined: u64,
-    /// The rate if all undetermined trials had been good, and if all had been beyond the deadline.
-    pub rate_bounds: Option<[f64; 2]>,
-    /// Trials in the survival curve.
-    pub in_curve: u64,
-    /// The curve's share beyond the deadline: uses censored trials, where the rate leaves them out.
-    pub survival_at_deadline: Option<f64>,
-    /// Its pointwise 95 % band.
-    pub survival_at_deadline_ci95: Option<[f64; 2]>,
-    /// The median.
-    pub p50_ns: Option<u64>,
-    /// Its 95 % interval, an end that is not reached is `null`.
-    pub p50_ci95_ns: [Option<u64>; 2],
-    /// The 90 % quantile.
-    pub p90_ns: Option<u64>,
-    /// Its interval.
-    pub p90_ci95_ns: [Option<u64>; 2],
-    /// The 99 % quantile; `null` under 100 trials.
-    pub p99_ns: Option<u64>,
-    /// Its interval.
-    pub p99_ci95_ns: [Option<u64>; 2],
-    /// Failures after ready, over the trials in the curve; `null` without any.
-    pub relapses: Option<u64>,
-}
-
-/// Figures of settled, and the same of ready.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Series {
-    /// From heal to settled.
-    #[serde(flatten)]
-    pub settled: Figures,
-    /// From heal to ready.
-    pub ready: Figures,
 }
 
 /// One endpoint, or all instances of one.
@@ -225,6 +164,9 @@ pub struct Summary {
     pub by_shape: Vec<ShapeSeries>,
     /// By shape after drawing.
     pub by_resolved: Vec<ShapeSeries>,
+    /// By the peers that had the shape's roles; empty where no shape has one.
+    #[serde(default)]
+    pub by_role: Vec<ShapeSeries>,
     /// By the peers cut off from all others.
     pub by_isolated: Vec<ShapeSeries>,
     /// By nominal hold.
@@ -273,6 +215,7 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
         endpoint_groups: endpoint_groups(&all),
         by_shape: grouped(&all, |trial| Some(trial.asked.clone())),
         by_resolved: grouped_by_cut(&all),
+        by_role: grouped(&all, |trial| trial.roles.clone()),
         by_isolated: grouped(&all, |trial| trial.isolated.clone()),
         by_hold: by_hold(&all, &plan.holds_ns),
         phases: phases(&all),
@@ -463,7 +406,7 @@ fn by_hold(trials: &[&Trial], holds_ns: &[u64]) -> Vec<ShapeSeries> {
             let nearest = |real: u64| holds.iter().copied().min_by_key(|nominal| nominal.abs_diff(real));
             let own: Vec<&Trial> =
                 trials.iter().copied().filter(|t| t.hold_ns.and_then(nearest) == Some(hold)).collect();
-            let shape = format!("hold {}", humantime::format_duration(std::time::Duration::from_nanos(hold)));
+            let shape = format!("hold {}", crate::clock::Span(std::time::Duration::from_nanos(hold)));
             (!own.is_empty()).then(|| ShapeSeries { shape, series: cluster_series(&own) })
         })
         .collect()

@@ -24,6 +24,11 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// A time that is known, or at least so long where what it measures was still going on.
+    pub fn of(is_open: bool, ns: u64) -> Self {
+        if is_open { Self::censored(ns) } else { Self::event(ns) }
+    }
+
     /// The event came at this time.
     pub const fn event(time_ns: u64) -> Self {
         Self { time_ns, end: End::Event }

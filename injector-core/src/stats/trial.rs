@@ -3,9 +3,16 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 
-use crate::api::{ClusterOutage, CoverageState, EndpointRecord, LinkRecord, Outage, Outcome, RecoveryRecord};
+use serde::Serialize;
+
+use crate::api::{
+    ClusterOutage, CoverageState, EndpointRecord, LinkRecord, Outage, Outcome, RecoveryRecord, ShapePair,
+    role_words,
+};
 use crate::clock::MonoNs;
 use crate::model::{PeerName, Shape};
+use crate::topology::Arguments;
+use crate::topology::words::joined;
 
 use super::sides::cut_off;
 use super::survival::Observation;
@@ -68,8 +75,10 @@ pub struct Trial {
     pub starved: bool,
     /// The shape as asked.
     pub asked: String,
-    /// The shape after drawing.
+    /// The shape after drawing, roles and presets; where a role could not be resolved, the shape as asked, marked so.
     pub resolved: String,
+    /// Who had which of the shape's roles, in words; `None` if the shape has none.
+    pub roles: Option<String>,
     /// The one group that was cut off from all others, if there was one.
     pub isolated: Option<String>,
     /// How long the cut really lasted.
@@ -104,9 +113,10 @@ pub struct Trial {
     pub heal_ns: Option<u64>,
     /// The cell of the campaign, from 0.
     pub cell: usize,
-    /// The directed links that were cut, and the settings of the cut: equal where the same was cut.
+    /// The directed links that were cut, who had the shape's roles, and the settings of the cut: equal where the same was
+    /// cut.
     pub stratum: String,
-    /// What was cut, in words: the resolved shape, and the cell's settings where cells differ.
+    /// What was cut, in words: the resolved shape, its roles, and the cell's settings where cells differ.
     pub label: String,
 }
 
@@ -148,6 +158,13 @@ impl Trial {
             },
         };
         let phases = &record.phases;
+        let shape = &record.shape;
+        let resolved = resolved_label(shape);
+        let roles = (!shape.roles.is_empty()).then(|| role_words(&shape.roles));
+        let label = match &roles {
+            Some(roles) => format!("{resolved} ({roles})"),
+            None => resolved.clone(),
+        };
         Self {
             index,
             attempt: record.attempt.unwrap_or(1),
@@ -155,9 +172,9 @@ impl Trial {
             endpoints: record.endpoints.iter().map(endpoint).collect(),
             reason: record.outcome_reason.clone(),
             starved: record.starved,
-            asked: label(&record.shape.asked),
-            resolved: label(&record.shape.resolved),
-            isolated: isolated(&record.shape.resolved),
+            asked: self::label(&shape.asked),
+            resolved,
+            isolated: shape.resolved.as_ref().and_then(isolated),
             hold_ns: record.hold_ns,
             deadline_ns: record.deadline_ns,
             observe_ns: record.observe_ns,
@@ -179,8 +196,12 @@ impl Trial {
             after_links_ns: phases.after_links_ns,
             heal_ns: record.heal.map(|heal| heal.end_ns.0),
             cell: 0,
-            stratum: links(record),
-            label: label(&record.shape.resolved),
+            stratum: match &roles {
+                Some(roles) => format!("{} {roles}", links(record)),
+                None => links(record),
+            },
+            roles,
+            label,
         }
     }
 
@@ -266,6 +287,17 @@ impl Trial {
             None => Observation::censored(watched),
         })
     }
+
+    /// The sum of the required endpoints' outages; `None` if one is not known.
+    pub fn total_outage(&self) -> Option<Observation> {
+        let (mut sum, mut open) = (0, false);
+        for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.required) {
+            let outage = endpoint.outage.as_ref()?;
+            sum += outage.sum_ns?;
+            open |= outage.open;
+        }
+        (!self.injection_in_doubt()).then(|| Observation::of(open, sum))
+    }
 }
 
 /// The directed links of a record in one order; very many are told apart by a digest.
@@ -321,34 +353,20 @@ const LABEL: usize = 120;
 
 /// A shape as the command line writes it; very long ones are cut and end in a digest, so that equal labels are
 /// equal shapes.
-pub fn label<P: Display + Ord>(shape: &Shape<P>) -> String {
-    let text = match shape {
+pub fn label<P: Display + Serialize>(shape: &Shape<P>) -> String {
+    let (word, arguments) = shape.written();
+    let text = match arguments {
         // Peers of a group in one order: the same cut has the same words.
-        Shape::Isolate(peers) => format!("isolate {}", sorted(peers).join(",")),
-        Shape::Split(groups) => {
-            format!(
-                "split {}",
-                groups.iter().map(|group| sorted(group).join(",")).collect::<Vec<_>>().join(" ")
-            )
+        Arguments::Peers(peers) => format!("{word} {}", sorted(peers).join(",")),
+        Arguments::Groups(groups) => {
+            let groups: Vec<String> = groups.iter().map(|group| sorted(group).join(",")).collect();
+            format!("{word} {}", groups.join(" "))
         }
-        Shape::Between(groups) => {
-            format!("between {}", groups.each_ref().map(|group| listed(group)).join(" "))
+        Arguments::Grudge(grudge) => {
+            let drops = |(dst, srcs): (&P, &Vec<P>)| format!("{dst}<{}", joined(srcs, ","));
+            format!("{word} {}", grudge.iter().map(drops).collect::<Vec<_>>().join(" "))
         }
-        Shape::Bridge(bridge) => format!("bridge {}", bridge.via),
-        Shape::Links(links) => {
-            format!(
-                "links {}",
-                links.iter().map(|l| format!("{}:{}", l.src, l.dst)).collect::<Vec<_>>().join(" ")
-            )
-        }
-        Shape::Grudge(grudge) => {
-            let drops = |(dst, srcs): (&P, &Vec<P>)| format!("{dst}<{}", listed(srcs));
-            format!("grudge {}", grudge.iter().map(drops).collect::<Vec<_>>().join(" "))
-        }
-        Shape::Preset(name) => format!("preset {name}"),
-        Shape::Halves(_) | Shape::RandomHalves(_) | Shape::RandomNode(_) | Shape::MajoritiesRing(_) => {
-            shape.word().to_owned()
-        }
+        _ => shape.to_string(),
     };
     if text.chars().count() <= LABEL {
         return text;
@@ -356,14 +374,18 @@ pub fn label<P: Display + Ord>(shape: &Shape<P>) -> String {
     format!("{}… #{:08x}", text.chars().take(LABEL - 12).collect::<String>(), digest(&text) >> 32)
 }
 
+/// The resolved shape as [`label`] shows it, or the shape as asked where a role could not be resolved.
+pub fn resolved_label(shape: &ShapePair) -> String {
+    match &shape.resolved {
+        Some(resolved) => label(resolved),
+        None => format!("{} (not resolved)", label(&shape.asked)),
+    }
+}
+
 fn sorted<P: Display>(peers: &[P]) -> Vec<String> {
     let mut peers: Vec<String> = peers.iter().map(P::to_string).collect();
     peers.sort_unstable();
     peers
-}
-
-fn listed<P: Display>(peers: &[P]) -> String {
-    peers.iter().map(P::to_string).collect::<Vec<_>>().join(",")
 }
 
 fn isolated(resolved: &Shape<PeerName>) -> Option<String> {
@@ -398,6 +420,7 @@ mod tests {
             starved: false,
             asked: "random-node".to_owned(),
             resolved: "isolate n1".to_owned(),
+            roles: None,
             isolated: Some("n1".to_owned()),
             hold_ns: Some(5),
             deadline_ns: 20,

@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::ALPHA;
+use super::binomial::clopper_pearson;
+use super::power::trials_to_see;
 use super::sequential::{Decision, Sprt};
-use super::summary::{Figures, Plan};
+use super::series::{Figures, Plan};
 use super::trial::{Instant, Trial};
+use crate::figures::counted;
 
 /// The sequential test over the decided trials in their order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -80,7 +83,10 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
         return verdict(1, format!("{of}: {}, above the {allowed} allowed.", percent(rate)));
     }
     if let Some(planned) = plan.trials.filter(|&planned| made < planned) {
-        return verdict(2, format!("{of}, but only {made} of {planned} trials were made."));
+        return verdict(
+            2,
+            format!("{of}, but the campaign made only {made} of {}.", counted(planned, "trial")),
+        );
     }
     if worst > plan.max_rate {
         let open = cluster.undetermined;
@@ -89,5 +95,50 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
             format!("{of}, but {open} undecided trials could lift the rate to {}.", percent(worst)),
         );
     }
-    verdict(0, format!("{of}: {}, within the {allowed} allowed.", percent(rate)))
+    verdict(
+        0,
+        format!(
+            "{of}: {}, within the {allowed} allowed{}.",
+            percent(rate),
+            left_open(cluster.beyond_deadline, cluster.n)
+        ),
+    )
+}
+
+/// A fault of this rate is what a campaign should be able to show.
+const SMALL: f64 = 0.05;
+/// The confidence of what can't be excluded, and the chance with which a fault is to be shown.
+const CONFIDENCE: f64 = 0.95;
+
+/// What a pass of few trials does not say; nothing for one of many.
+fn left_open(beyond: u64, n: u64) -> String {
+    let enough = trials_to_see(SMALL, CONFIDENCE);
+    let upper = clopper_pearson(beyond, n, CONFIDENCE).map(|[_, upper]| upper);
+    match (upper, enough) {
+        (Some(upper), Some(enough)) if n < enough => format!(
+            "; but up to {:.0} % can't be excluded, and {enough} trials would show a fault of {:.0} %",
+            upper * 100.0,
+            SMALL * 100.0
+        ),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_of_few_trials_says_what_it_does_not_exclude() {
+        assert_eq!(
+            left_open(0, 5),
+            "; but up to 52 % can't be excluded, and 59 trials would show a fault of 5 %"
+        );
+        assert_eq!(
+            left_open(1, 58),
+            "; but up to 9 % can't be excluded, and 59 trials would show a fault of 5 %"
+        );
+        assert_eq!(left_open(0, 59), "");
+        assert_eq!(left_open(3, 400), "");
+    }
 }

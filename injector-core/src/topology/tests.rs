@@ -1,10 +1,10 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::seed::MAX_SEED;
-use crate::model::{Bridge, Nothing, Selector};
+use crate::model::{Bridge, Draw, DrawGroups, DrawPeers, Nothing, Selector};
 
 fn names(count: usize) -> PeerNames {
     PeerNames::new((1..=count).map(|at| format!("n{at:02}")))
@@ -14,8 +14,19 @@ fn words(text: &str) -> Shape {
     words::parse_words(&text.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
 }
 
+/// By names alone, without presets and roles.
+fn resolve_of(
+    shape: &Shape,
+    direction: Direction,
+    names: &PeerNames,
+    seed: u64,
+) -> Result<Resolved, TopologyError> {
+    let known = Known { names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
+    resolve(shape, direction, known, seed)
+}
+
 fn try_resolve(text: &str, direction: Direction, count: usize, seed: u64) -> Result<Resolved, TopologyError> {
-    resolve(&words(text), direction, &names(count), &BTreeMap::new(), seed)
+    resolve_of(&words(text), direction, &names(count), seed)
 }
 
 /// `n01` is written 1, and `world` w; links as `src>dst`, sorted by id.
@@ -113,10 +124,8 @@ fn a_bridge_is_one_of_the_second_half() {
 #[test]
 fn members_are_sorted_and_names_count_by_their_numbers() {
     let names = PeerNames::new((1..=10).map(|at| format!("n{at}")));
-    let resolved = |text: &str, seed| {
-        let shape = resolve(&words(text), Direction::Both, &names, &BTreeMap::new(), seed).unwrap().shape;
-        shape.to_string()
-    };
+    let resolved =
+        |text: &str, seed| resolve_of(&words(text), Direction::Both, &names, seed).unwrap().shape.to_string();
     assert_eq!(resolved("halves", 0), "split n1,n2,n3,n4,n5 n6,n7,n8,n9,n10");
     assert_eq!(resolved("isolate n10 n2", 0), "isolate n2 n10");
     assert_eq!(resolved("split n10,n9 n3,n1", 0), "split n9,n10 n1,n3");
@@ -130,8 +139,9 @@ fn a_preset_is_its_shape() {
         ("lonely".to_owned(), words("isolate n02")),
         ("loop".to_owned(), words("preset lonely")),
     ]);
-    let by_name =
-        |name: &str| resolve(&Shape::Preset(name.to_owned()), Direction::In, &names(3), &presets, 0);
+    let (names, roles) = (names(3), RolePeers::new());
+    let known = Known { names: &names, presets: &presets, roles: &roles };
+    let by_name = |name: &str| resolve(&Shape::Preset(name.to_owned()), Direction::In, known, 0);
     let resolved = by_name("lonely").unwrap();
     assert_eq!(links(&resolved), "1>2 3>2");
     assert_eq!(resolved.shape.to_string(), presets["lonely"].to_string());
@@ -218,13 +228,12 @@ fn errors_say_what_and_what_to_do() {
         let error = try_resolve(text, Direction::Both, count, 0).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
-    let refused =
-        |shape: &Shape| resolve(shape, Direction::Both, &names(3), &BTreeMap::new(), 0).unwrap_err();
+    let refused = |shape: &Shape| resolve_of(shape, Direction::Both, &names(3), 0).unwrap_err();
     for shape in [Shape::Isolate(vec![]), Shape::Split(vec![]), Shape::Links(vec![])] {
         let error = refused(&shape);
         assert!(matches!(error, TopologyError::Empty { .. }), "{shape:?}: {error}");
     }
-    for shape in [Shape::Split(vec![vec![]]), Shape::Between([vec!["n01".into()], vec![]])] {
+    for shape in [Shape::Split(vec![vec![]]), Shape::Between(vec![vec!["n01".into()], vec![]])] {
         let error = refused(&shape);
         assert!(matches!(error, TopologyError::EmptyGroup { .. }), "{shape:?}: {error}");
     }
@@ -245,15 +254,17 @@ fn shapes_without_a_first_group_have_no_direction() {
 proptest! {
     #[test]
     fn links_are_sorted_unique_and_between_two(
-        which in 0_usize..7, count in 3_usize..40, seed: u64, direction in 0_usize..3,
+        which in 0_usize..13, count in 4_usize..40, seed: u64, direction in 0_usize..3,
     ) {
         let direction = [Direction::Both, Direction::In, Direction::Out][direction];
-        let text = ["isolate n02", "split n02,n01 world", "halves", "random-halves", "random-node", "isolate world", "between n03 n01"][which];
+        let text = ["isolate n02", "split n02,n01 world", "halves", "random-halves", "random-node", "isolate world", "between n03 n01",
+            "random 2", "minority", "minority-third", "random-groups 3", "random-halves --among n01,n03",
+            "random-groups 3 --among n04,n03,n01"][which];
         let resolved = try_resolve(text, direction, count, seed).unwrap();
         prop_assert!(resolved.links.is_sorted_by(|a, b| a < b));
         prop_assert!(resolved.links.iter().all(|link| link.src != link.dst));
         // What was resolved stands for itself, whatever the seed.
-        let again = resolve(&words(&resolved.shape.to_string()), direction, &names(count), &BTreeMap::new(), !seed).unwrap();
+        let again = resolve_of(&words(&resolved.shape.to_string()), direction, &names(count), !seed).unwrap();
         prop_assert_eq!(&again.links, &resolved.links);
         prop_assert!(!again.drawn);
         // `in` and `out` are each other's mirror, and links of two groups are their sum.
@@ -261,7 +272,7 @@ proptest! {
         let mut mirrored: Vec<_> = of(Direction::In).into_iter().map(Link::reversed).collect();
         mirrored.sort_unstable();
         prop_assert_eq!(mirrored, of(Direction::Out));
-        if which != 1 {
+        if ![1, 10, 12].contains(&which) {
             let mut sum = [of(Direction::In), of(Direction::Out)].concat();
             sum.sort_unstable();
             prop_assert_eq!(sum, of(Direction::Both));
@@ -306,22 +317,28 @@ proptest! {
 
     #[test]
     fn resolving_never_panics(shape in shapes(), count in 0_usize..6, seed: u64) {
-        let _ = resolve(&shape, Direction::Both, &names(count), &BTreeMap::new(), seed);
+        let _ = resolve_of(&shape, Direction::Both, &names(count), seed);
     }
 }
 
 fn shapes() -> impl Strategy<Value = Shape> {
-    let text = || prop_oneof!["n0[1-6]", Just("world".to_owned()), Just(String::new())];
-    let name = move || text().prop_map(Selector::Name);
+    let text =
+        || prop_oneof!["n0[1-6]", Just("world".to_owned()), Just(String::new()), Just("@leader".to_owned())];
+    let name = move || text().prop_map(|name| Selector::from(name.as_str()));
     let list = move || proptest::collection::vec(name(), 0..4);
+    let among = move || proptest::option::of(list());
     prop_oneof![
         list().prop_map(Shape::Isolate),
         proptest::collection::vec(list(), 0..4).prop_map(Shape::Split),
-        (list(), list()).prop_map(|(first, second)| Shape::Between([first, second])),
+        proptest::collection::vec(list(), 0..4).prop_map(Shape::Between),
         Just(Shape::Halves(Nothing {})),
-        Just(Shape::RandomHalves(Nothing {})),
-        Just(Shape::RandomNode(Nothing {})),
-        Just(Shape::MajoritiesRing(Nothing {})),
+        among().prop_map(|among| Shape::RandomHalves(Draw { among })),
+        (0..8_u16, among()).prop_map(|(groups, among)| Shape::RandomGroups(DrawGroups { groups, among })),
+        among().prop_map(|among| Shape::RandomNode(Draw { among })),
+        (0..8_u16, among()).prop_map(|(peers, among)| Shape::Random(DrawPeers { peers, among })),
+        among().prop_map(|among| Shape::Minority(Draw { among })),
+        among().prop_map(|among| Shape::MinorityThird(Draw { among })),
+        among().prop_map(|among| Shape::MajoritiesRing(Draw { among })),
         name().prop_map(|via| Shape::Bridge(Bridge { via })),
         proptest::collection::vec((name(), name()), 0..4).prop_map(|links| {
             Shape::Links(links.into_iter().map(|(src, dst)| NamedLink { src, dst }).collect())

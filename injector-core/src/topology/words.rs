@@ -1,115 +1,13 @@
-//! Shapes as the words of the command line: `isolate n1`, `split n1,n2 n3`, …, and back. One table says how each is
-//! written: it makes the help, the usage errors and the README's list.
+//! Shapes as the words of the command line: `isolate n1`, `split n1,n2 n3`, …, and back. The table of all shapes is
+//! [`SHAPES`].
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::model::{Bridge, NamedLink, Nothing, Selector, Shape};
+use crate::model::Shape;
 
-/// How a shape is written.
-pub struct Syntax {
-    /// Its first word.
-    pub word: &'static str,
-    /// It, written out.
-    pub usage: &'static str,
-    /// What it cuts.
-    pub what: &'static str,
-    read: fn(&Words<'_>) -> Result<Shape, ShapeError>,
-}
-
-/// Every shape.
-pub const SHAPES: [Syntax; 11] = [
-    Syntax {
-        word: "isolate",
-        usage: "isolate n1 [n2 …]",
-        what: "cut these peers, as one group, off from all the others",
-        read: |words| words.groups("peer").map(|groups| Shape::Isolate(groups.concat())),
-    },
-    Syntax {
-        word: "split",
-        usage: "split n1,n2 n3 …",
-        what: "cut these groups off from each other; peers that are not named form one more",
-        read: |words| words.groups("group").map(Shape::Split),
-    },
-    Syntax {
-        word: "between",
-        usage: "between n1,n2 n3",
-        what: "cut these two groups off from each other, and no one else",
-        read: |words| match words.rest {
-            [first, second] => Ok(Shape::Between([words.group(first)?, words.group(second)?])),
-            others => Err(words.error(format!("takes exactly two groups, {} are given", others.len()))),
-        },
-    },
-    Syntax {
-        word: "halves",
-        usage: "halves",
-        what: "cut a smaller first half off from a larger second half",
-        read: |words| words.none().map(|()| Shape::Halves(Nothing {})),
-    },
-    Syntax {
-        word: "random-halves",
-        usage: "random-halves",
-        what: "the same with the peers shuffled",
-        read: |words| words.none().map(|()| Shape::RandomHalves(Nothing {})),
-    },
-    Syntax {
-        word: "random-node",
-        usage: "random-node",
-        what: "isolate one peer, drawn",
-        read: |words| words.none().map(|()| Shape::RandomNode(Nothing {})),
-    },
-    Syntax {
-        word: "majorities-ring",
-        usage: "majorities-ring",
-        what: "every peer of a drawn ring sees a majority, no two the same one",
-        read: |words| words.none().map(|()| Shape::MajoritiesRing(Nothing {})),
-    },
-    Syntax {
-        word: "bridge",
-        usage: "bridge n3",
-        what: "two halves; n3, of the second half, stays connected to both",
-        read: |words| words.one("peer").map(|via| Shape::Bridge(Bridge { via: via.into() })),
-    },
-    Syntax {
-        word: "links",
-        usage: "links n1:n2 [n3:n1 …]",
-        what: "cut exactly these directed links, from n1 to n2",
-        read: links,
-    },
-    Syntax {
-        word: "grudge",
-        usage: "grudge '{\"n1\": [\"n2\"]}'",
-        what: "n1 drops from n2; `grudge @FILE` and `grudge -` read it from a file and from standard input",
-        read: grudge,
-    },
-    Syntax {
-        word: "preset",
-        usage: "preset NAME",
-        what: "a shape that the config names",
-        read: |words| words.one("name").map(|name| Shape::Preset(name.to_owned())),
-    },
-];
-
-/// Why words are not a shape.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ShapeError {
-    /// No word at all.
-    #[error("no shape is given; {}", known())]
-    Missing,
-    /// The first word is no shape.
-    #[error("unknown shape \"{0}\"; {known}", known = known())]
-    Unknown(String),
-    /// The shape takes other words.
-    #[error("{shape}: {problem}; write it as: {usage}")]
-    Usage {
-        /// The shape.
-        shape: &'static str,
-        /// What is wrong with its words.
-        problem: String,
-        /// How it is written.
-        usage: &'static str,
-    },
-}
+pub use super::shapes::SHAPES;
+pub use super::syntax::{AMONG, ShapeError, Syntax};
+use super::syntax::{Arguments, Read, Words};
 
 fn known() -> String {
     let words = SHAPES.each_ref().map(|shape| shape.word);
@@ -130,129 +28,84 @@ pub fn table() -> String {
     format!("| shape | what it cuts |\n|---|---|\n{}", rows.collect::<String>())
 }
 
+/// The shapes in JSON and in words as a table in Markdown.
+pub fn json_table() -> String {
+    let rows = SHAPES.iter().map(|Syntax { usage, json, what, first, .. }| {
+        let first = first.unwrap_or("–");
+        format!("| `{json}` | `{usage}` | {what} | {first} |\n")
+    });
+    let head = "| JSON | on the command line | what it cuts | what a direction is relative to |\n|---|---|---|---|\n";
+    format!("{head}{}", rows.collect::<String>())
+}
+
 /// Reads a shape from words. Names are looked up later, by [`super::resolve`].
 pub fn parse_words(words: &[String]) -> Result<Shape, ShapeError> {
     let Some((first, rest)) = words.split_first() else {
-        return Err(ShapeError::Missing);
+        return Err(ShapeError::Missing { known: known() });
     };
     let syntax = SHAPES.iter().find(|syntax| syntax.word == first);
-    let syntax = syntax.ok_or_else(|| ShapeError::Unknown(first.clone()))?;
-    (syntax.read)(&Words { syntax, rest })
+    let syntax = syntax.ok_or_else(|| ShapeError::Unknown { word: first.clone(), known: known() })?;
+    let mut rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let among = among(&mut rest);
+    let words = Words { syntax, rest: &rest };
+    let among = match among {
+        None => None,
+        Some("") => return Err(words.error("--among names no peers")),
+        Some(names) => Some(words.group(names)?),
+    };
+    match (&syntax.read, among) {
+        (Read::Plain(read), None) => read(&words),
+        (Read::Plain(_), Some(_)) => Err(words.error("takes no --among, since it draws nothing")),
+        (Read::Drawn(read), among) => read(&words, among),
+    }
 }
 
-fn links(words: &Words<'_>) -> Result<Shape, ShapeError> {
-    let mut links = Vec::new();
-    for word in words.at_least_one("link")? {
-        for pair in words.names(word)? {
-            let ends = pair.split_once(':');
-            let ends = ends.filter(|(src, dst)| !src.is_empty() && !dst.is_empty() && !dst.contains(':'));
-            let Some((src, dst)) = ends else {
-                return Err(words.error(format!("\"{pair}\" is not a link")));
-            };
-            links.push(NamedLink { src: src.into(), dst: dst.into() });
-        }
-    }
-    Ok(Shape::Links(links))
-}
-
-fn grudge(words: &Words<'_>) -> Result<Shape, ShapeError> {
-    let json = words.at_least_one("JSON object")?.join(" ");
-    let grudge: Result<BTreeMap<Selector, Vec<Selector>>, _> = serde_json::from_str(&json);
-    grudge.map(Shape::Grudge).map_err(|error| {
-        let begin: String = json.chars().take(80).collect();
-        let more = if begin.len() < json.len() { " …" } else { "" };
-        words.error(format!("{begin}{more} does not parse ({error})"))
-    })
-}
-
-/// The words after a shape's own.
-struct Words<'a> {
-    syntax: &'static Syntax,
-    rest: &'a [String],
-}
-
-impl<'a> Words<'a> {
-    fn error(&self, problem: impl Into<String>) -> ShapeError {
-        let Syntax { word: shape, usage, .. } = self.syntax;
-        ShapeError::Usage { shape, problem: problem.into(), usage }
-    }
-
-    fn none(&self) -> Result<(), ShapeError> {
-        match self.rest.first() {
-            None => Ok(()),
-            Some(word) => Err(self.error(format!("takes nothing, but \"{word}\" follows"))),
-        }
-    }
-
-    fn one(&self, what: &str) -> Result<&'a str, ShapeError> {
-        match self.rest {
-            [word] if !word.is_empty() => Ok(word),
-            _ => Err(self.error(format!("takes exactly one {what}, {} are given", self.rest.len()))),
-        }
-    }
-
-    fn at_least_one(&self, what: &str) -> Result<&'a [String], ShapeError> {
-        if self.rest.is_empty() {
-            Err(self.error(format!("needs at least one {what}")))
-        } else {
-            Ok(self.rest)
-        }
-    }
-
-    fn groups(&self, what: &str) -> Result<Vec<Vec<Selector>>, ShapeError> {
-        self.at_least_one(what)?.iter().map(|word| self.group(word)).collect()
-    }
-
-    fn group(&self, word: &str) -> Result<Vec<Selector>, ShapeError> {
-        Ok(self.names(word)?.into_iter().map(Selector::from).collect())
-    }
-
-    fn names<'w>(&self, word: &'w str) -> Result<Vec<&'w str>, ShapeError> {
-        if word.split(',').any(str::is_empty) {
-            return Err(self.error(format!("\"{word}\" has an empty name")));
-        }
-        Ok(word.split(',').collect())
-    }
+/// Takes `--among` and its names out of the words; an empty text if the names are missing.
+fn among<'a>(words: &mut Vec<&'a str>) -> Option<&'a str> {
+    let at = words.iter().position(|word| *word == AMONG)?;
+    words.remove(at);
+    Some(if at < words.len() { words.remove(at) } else { "" })
 }
 
 impl<P> Shape<P> {
     /// Its first word.
     pub fn word(&self) -> &'static str {
-        match self {
-            Self::Isolate(_) => "isolate",
-            Self::Split(_) => "split",
-            Self::Between(_) => "between",
-            Self::Halves(_) => "halves",
-            Self::RandomHalves(_) => "random-halves",
-            Self::RandomNode(_) => "random-node",
-            Self::MajoritiesRing(_) => "majorities-ring",
-            Self::Bridge(_) => "bridge",
-            Self::Links(_) => "links",
-            Self::Grudge(_) => "grudge",
-            Self::Preset(_) => "preset",
-        }
+        self.written().0
+    }
+
+    /// What a direction is relative to, in words; `None` where a direction makes no sense.
+    pub(super) fn first_group(&self) -> Option<&'static str> {
+        SHAPES.iter().find(|syntax| syntax.word == self.word()).and_then(|syntax| syntax.first)
     }
 }
 
-fn joined<P: fmt::Display>(peers: &[P], by: &str) -> String {
+/// Peers as they are written, with something between them.
+pub fn joined<P: fmt::Display>(peers: &[P], by: &str) -> String {
     peers.iter().map(P::to_string).collect::<Vec<_>>().join(by)
 }
 
 /// The words that [`parse_words`] reads, separated by single spaces.
 impl<P: fmt::Display + serde::Serialize> fmt::Display for Shape<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())?;
-        match self {
-            Self::Isolate(peers) => write!(f, " {}", joined(peers, " ")),
-            Self::Split(groups) => groups.iter().try_for_each(|group| write!(f, " {}", joined(group, ","))),
-            Self::Between([first, second]) => write!(f, " {} {}", joined(first, ","), joined(second, ",")),
-            Self::Halves(_) | Self::RandomHalves(_) | Self::RandomNode(_) | Self::MajoritiesRing(_) => Ok(()),
-            Self::Bridge(Bridge { via }) => write!(f, " {via}"),
-            Self::Links(links) => links.iter().try_for_each(|link| write!(f, " {}:{}", link.src, link.dst)),
-            Self::Grudge(grudge) => {
+        let (word, arguments) = self.written();
+        f.write_str(word)?;
+        match arguments {
+            Arguments::Peers(peers) => write!(f, " {}", joined(peers, " ")),
+            Arguments::Groups(groups) => {
+                groups.iter().try_for_each(|group| write!(f, " {}", joined(group, ",")))
+            }
+            Arguments::Draw { count, among } => {
+                count.map_or(Ok(()), |count| write!(f, " {count}"))?;
+                among.map_or(Ok(()), |among| write!(f, " {AMONG} {}", joined(among, ",")))
+            }
+            Arguments::Peer(peer) => write!(f, " {peer}"),
+            Arguments::Links(links) => {
+                links.iter().try_for_each(|link| write!(f, " {}:{}", link.src, link.dst))
+            }
+            Arguments::Grudge(grudge) => {
                 write!(f, " {}", serde_json::to_string(grudge).map_err(|_| fmt::Error)?)
             }
-            Self::Preset(name) => write!(f, " {name}"),
+            Arguments::Preset(name) => write!(f, " {name}"),
         }
     }
 }
@@ -262,6 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::{Bridge, Draw, DrawGroups, DrawPeers, NamedLink, Nothing, Selector};
 
     fn parse(text: &str) -> Result<Shape, ShapeError> {
         parse_words(&text.split(' ').filter(|word| !word.is_empty()).map(str::to_owned).collect::<Vec<_>>())
@@ -276,7 +130,16 @@ mod tests {
             ("split n1,n2 n3", r#"{"split":[["n1","n2"],["n3"]]}"#),
             ("between n1,n2 n3", r#"{"between":[["n1","n2"],["n3"]]}"#),
             ("halves", r#"{"halves":{}}"#),
+            ("between n1 n2 n3,n4", r#"{"between":[["n1"],["n2"],["n3","n4"]]}"#),
             ("random-halves", r#"{"random_halves":{}}"#),
+            ("random-halves --among n1,n2", r#"{"random_halves":{"among":["n1","n2"]}}"#),
+            ("random-groups 3", r#"{"random_groups":{"groups":3}}"#),
+            ("random 2", r#"{"random":{"peers":2}}"#),
+            ("random --among n1,n2,n3 2", r#"{"random":{"peers":2,"among":["n1","n2","n3"]}}"#),
+            ("minority --among @followers", r#"{"minority":{"among":["@followers"]}}"#),
+            ("minority-third", r#"{"minority_third":{}}"#),
+            ("isolate @leader", r#"{"isolate":["@leader"]}"#),
+            ("links @leader:@followers", r#"{"links":[{"src":"@leader","dst":"@followers"}]}"#),
             ("random-node", r#"{"random_node":{}}"#),
             ("majorities-ring", r#"{"majorities_ring":{}}"#),
             ("bridge n3", r#"{"bridge":{"via":"n3"}}"#),
@@ -296,8 +159,16 @@ mod tests {
             ("isolate", "needs at least one peer; write it as: isolate n1"),
             ("isolate n1,", "\"n1,\" has an empty name"),
             ("split", "needs at least one group"),
-            ("between n1", "takes exactly two groups, 1 are given; write it as: between n1,n2 n3"),
-            ("between n1 n2 n3", "takes exactly two groups, 3 are given"),
+            ("between n1", "needs at least two groups, 1 are given; write it as: between n1,n2 n3"),
+            ("random", "takes exactly one number, 0 are given; write it as: random 2 [--among n1,n2,…]"),
+            ("random n1", "\"n1\" is not a number of peers; write it as: random 2"),
+            ("random 70000", "\"70000\" is not a number of peers"),
+            ("random-groups 1 2", "takes exactly one number, 2 are given"),
+            ("minority --among", "--among names no peers; write it as: minority [--among n1,n2,…]"),
+            ("minority --among n1,", "\"n1,\" has an empty name"),
+            ("minority --among n1 --among n2", "takes nothing, but \"--among\" follows"),
+            ("isolate n1 --among n2", "takes no --among, since it draws nothing; write it as: isolate n1"),
+            ("halves --among n2", "takes no --among"),
             ("between n1, n2", "\"n1,\" has an empty name"),
             ("halves n1", "takes nothing, but \"n1\" follows"),
             ("bridge", "takes exactly one peer, 0 are given; write it as: bridge n3"),
@@ -307,6 +178,11 @@ mod tests {
             ("links :n2", "\":n2\" is not a link"),
             ("grudge n1", "does not parse"),
             ("grudge {\"n1\":\"n2\"}", "does not parse"),
+            (
+                "grudge {\"n1\":[\"n2\"],\"n1\":[\"n3\"]}",
+                "\"n1\" is twice in the grudge; put all that it drops",
+            ),
+            ("grudge {\"n1\":[\"n2\"]} {}", "does not parse"),
             ("preset", "takes exactly one name"),
         ] {
             let error = parse(text).unwrap_err().to_string();
@@ -315,17 +191,22 @@ mod tests {
     }
 
     #[test]
-    fn every_shape_is_in_the_help_and_in_the_readme() {
-        let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
-        assert!(readme.contains(&table()), "write this into README.md:\n{}", table());
-        for Syntax { word, usage, .. } in &SHAPES {
-            assert!(help().contains(usage) && known().contains(word) && usage.starts_with(word), "{word}");
+    fn every_shape_is_in_the_help_and_in_the_documents() {
+        for (path, table) in [("README.md", table()), ("docs/reference/api.md", json_table())] {
+            let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+            let text = std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+            assert!(text.contains(&table), "write this into {path}:\n{table}");
         }
-        // The usage is one that is read.
-        for text in ["isolate n1 n2", "split n1,n2 n3", "between n1,n2 n3", "links n1:n2 n3:n1", "bridge n3"]
-        {
-            let shape = parse(text).unwrap();
-            assert_eq!(text.split(' ').next(), Some(shape.word()));
+        for Syntax { word, usage, json, .. } in &SHAPES {
+            assert!(help().contains(usage) && known().contains(word), "{word}");
+            // Usage and JSON are ones that are read, and both of this shape.
+            let words = usage.replace(['[', ']', '…', '\''], "");
+            let usage = match usage.split_once(' ') {
+                Some(("grudge", json)) => vec!["grudge".to_owned(), json.replace('\'', "")],
+                _ => words.split_whitespace().map(str::to_owned).collect(),
+            };
+            assert_eq!(parse_words(&usage).unwrap().word(), *word);
+            assert_eq!(serde_json::from_str::<Shape>(json).unwrap().word(), *word);
         }
     }
 
@@ -334,22 +215,32 @@ mod tests {
     }
 
     fn name() -> impl Strategy<Value = Selector> {
-        text().prop_map(Selector::Name)
+        ("@?", text()).prop_map(|(sign, name)| Selector::from(format!("{sign}{name}").as_str()))
     }
 
     fn some<T: fmt::Debug>(strategy: impl Strategy<Value = T>) -> impl Strategy<Value = Vec<T>> {
         proptest::collection::vec(strategy, 1..5)
     }
 
+    fn draw() -> impl Strategy<Value = Draw> {
+        proptest::option::of(some(name())).prop_map(|among| Draw { among })
+    }
+
     fn shape() -> impl Strategy<Value = Shape> {
         prop_oneof![
             some(name()).prop_map(Shape::Isolate),
             some(some(name())).prop_map(Shape::Split),
-            (some(name()), some(name())).prop_map(|(first, second)| Shape::Between([first, second])),
+            proptest::collection::vec(some(name()), 2..5).prop_map(Shape::Between),
             Just(Shape::Halves(Nothing {})),
-            Just(Shape::RandomHalves(Nothing {})),
-            Just(Shape::RandomNode(Nothing {})),
-            Just(Shape::MajoritiesRing(Nothing {})),
+            draw().prop_map(Shape::RandomHalves),
+            draw().prop_map(Shape::RandomNode),
+            draw().prop_map(Shape::Minority),
+            draw().prop_map(Shape::MinorityThird),
+            draw().prop_map(Shape::MajoritiesRing),
+            (any::<u16>(), draw())
+                .prop_map(|(peers, Draw { among })| Shape::Random(DrawPeers { peers, among })),
+            (any::<u16>(), draw())
+                .prop_map(|(groups, Draw { among })| Shape::RandomGroups(DrawGroups { groups, among })),
             name().prop_map(|via| Shape::Bridge(Bridge { via })),
             some((name(), name())).prop_map(|links| {
                 Shape::Links(links.into_iter().map(|(src, dst)| NamedLink { src, dst }).collect())

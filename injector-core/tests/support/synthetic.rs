@@ -11,7 +11,7 @@ use injector_core::api::{
 };
 use injector_core::clock::{MonoNs, Span, WallNs};
 use injector_core::model::{
-    Connection, Direction, EndpointProbe, NamedLink, Nothing, ProbeRules, Ready, Shape,
+    Connection, Direction, Draw, EndpointProbe, NamedLink, ProbeOptions, ProbeRules, Ready, Shape, Traffic,
 };
 use injector_core::run::dir::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, RunDir, Settings, Versions};
 use rand::{RngExt, SeedableRng};
@@ -28,15 +28,17 @@ pub fn campaign(trials: u64) -> Campaign {
         required,
         rules: ProbeRules {
             stimulus: format!("http GET http://10.0.0.{}:{port}/", &peer[1..]),
-            interval: Span::millis(10),
-            timeout: Span::secs(1),
-            connection: Connection::Fresh,
+            options: ProbeOptions {
+                interval: Span::millis(10),
+                timeout: Span::secs(1),
+                connection: Connection::Fresh,
+            },
         },
     };
     Campaign {
         schema: CAMPAIGN_SCHEMA,
         settings: Settings {
-            cells: vec![Cell::new(Shape::RandomNode(Nothing {}), Span::secs(5))],
+            cells: vec![Cell::new(Shape::RandomNode(Draw::default()), Span::secs(5))],
             trials,
             seed: 7,
             deadline: Span::secs(20),
@@ -195,6 +197,7 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         EndpointRecord {
             name: format!("{base}@{peer}"),
             peer: Some(peer.to_owned()),
+            address: None,
             required,
             healthy_before: Some(true),
             failure_rate_before: Some(0.0),
@@ -223,10 +226,12 @@ pub fn record(trial: u64, plant: &Plant) -> RecoveryRecord {
         attempt: Some(1),
         warnings: Vec::new(),
         shape: ShapePair {
-            asked: Shape::RandomNode(Nothing {}),
-            resolved: Shape::Isolate(vec![plant.isolated.into()]),
+            asked: Shape::RandomNode(Draw::default()),
+            resolved: Some(Shape::Isolate(vec![plant.isolated.into()])),
             direction: Direction::Both,
+            roles: std::collections::BTreeMap::new(),
         },
+        traffic: Some(Traffic::default()),
         seed: Some(trial),
         hold_ns: Some(5 * SECOND + 12_345),
         deadline_ns: DEADLINE,

@@ -10,11 +10,15 @@ use clap::{Args, Parser, Subcommand};
 
 use injector_client::{Address, DEFAULT_SOCKET, SshHost};
 use injector_core::api::{VerdictOptions, Verify};
-use injector_core::campaign::{rate, stop_when};
+use injector_core::campaign::{rate, stop_when, system};
 use injector_core::clock::{Span, WallNs};
 use injector_core::model::{Direction, Flap, Neighbour, Percent, Scope, Traffic, seed};
 use injector_core::run::settings::StopWhen;
 use injector_core::topology::words;
+
+mod host;
+
+pub use host::{Check, Doctor, Init, Stop};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 recovered or done · 1 not recovered · 2 unknown, censored, undecided or our own failure · \
@@ -33,9 +37,29 @@ Exit codes: 0 the rate beyond the deadline is within --max-rate, or --no-gate ·
 for p1 · 2 undecided, nothing but unknown or failed trials, or given up · 128+n ended by signal n · 64 wrong usage,
 changed settings, or DIR exists and --resume is missing · 69 daemon not reachable · 77 not permitted";
 
+const DOCTOR: &str = "\
+With --config, nothing is attached, and every endpoint is asked once, exec probes included.
+
+Exit codes: 0 the daemon can do its work · 1 something keeps it from that: it would not start, it would refuse to cut a
+link, or a required endpoint does not answer · 64 wrong usage or bad config";
+
+const INIT: &str = "\
+On a terminal it asks which of what it found are peers, and by which ports they show that they serve. The file has a comment
+for each guess. Nothing is changed on the host; possible endpoints are asked once.
+
+Examples:
+  sudo injector init
+  sudo injector init --yes --peer n1 --peer n2 --peer n3 --port 8080 --out lab.yaml
+  injector init --peer n1=10.0.0.1 --peer n2=10.0.0.2 --out -
+
+Exit codes: 0 written · 1 fewer than two peers were found · 2 the file can't be written · 64 wrong usage, or it exists";
+
+/// What `--version` says: the version, the commit it was built from, and the ABI between daemon and programs.
+const VERSION: &str = env!("INJECTOR_VERSION");
+
 /// Cuts cluster networks and measures how long they take to serve again after the heal.
 #[derive(Debug, Parser)]
-#[command(name = "injector", version, after_help = EXIT_CODES)]
+#[command(name = "injector", version = VERSION, after_help = EXIT_CODES)]
 pub struct CommandLine {
     /// Options of every command.
     #[command(flatten)]
@@ -93,10 +117,16 @@ impl Common {
 pub enum Command {
     /// Run the daemon, as root. SIGTERM heals and detaches everything; SIGHUP reloads the config if nothing is cut
     Start(Start),
-    /// Validate a config, without privileges
+    /// Stop the daemon of this host: it heals what it has cut, and detaches
+    Stop(Stop),
+    /// Write a config from what is found on this host: namespaces, guests, neighbours, listening ports
+    #[command(after_help = INIT)]
+    Init(Init),
+    /// Validate a config or a campaign file, without privileges
+    #[command(after_help = "Example: injector check --config lab.yaml --campaign campaign.yaml")]
     Check(Check),
-    /// Check this host, list other programs on its hooks, and find what crashed daemons left behind
-    #[command(after_help = "The exit code is 1 if something keeps the daemon from its work.")]
+    /// Check this host and a config, list other programs on the hooks, and find what crashed daemons left behind
+    #[command(after_help = DOCTOR)]
     Doctor(Doctor),
     /// Cut the network between peers
     #[command(after_help = words::help())]
@@ -105,6 +135,12 @@ pub enum Command {
     Heal(Heal),
     /// Show the daemon, its interfaces, partitions and endpoints
     Status(Status),
+    /// Watch it: links with drop rates, endpoints by the second, partitions, recoveries; keys heal
+    #[command(
+        after_help = "Keys: up and down select a partition, h heals it, H heals all, q quits. Colours are left out with NO_COLOR. \
+                      It needs a terminal, works over ssh (`injector --host ssh://HOST top`), and fits 80x24."
+    )]
+    Top,
     /// Show the peers, what names their frames, and their interfaces
     Peers,
     /// Show the timeline of events
@@ -155,31 +191,15 @@ pub struct Start {
     pub ready_on_stdout: bool,
 }
 
-/// `check`.
-#[derive(Debug, Args)]
-pub struct Check {
-    /// The config
-    #[arg(long, value_name = "FILE")]
-    pub config: PathBuf,
-}
-
-/// `doctor`.
-#[derive(Debug, Args)]
-pub struct Doctor {
-    /// The config whose interfaces are checked
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Remove filters that crashed daemons left behind; keep those of running daemons and of other programs
-    #[arg(long)]
-    pub clean: bool,
-}
-
 /// What a partition is, but for who owns it.
 #[derive(Debug, Args)]
 pub struct Cut {
     /// Which links to cut
     #[arg(required = true, num_args = 1.., value_name = "SHAPE")]
     pub shape: Vec<String>,
+    /// The peers that a shape may draw, as in n1,n2,n3 [default: all]
+    #[arg(long, value_name = "PEERS", value_delimiter = ',')]
+    pub among: Vec<String>,
     /// The partition's name; generated and printed if omitted
     #[arg(long)]
     pub name: Option<String>,
@@ -198,6 +218,9 @@ pub struct Cut {
     /// The seed for random shapes, at most 2^53 - 1; drawn and printed if omitted
     #[arg(long, value_parser = seed::parse)]
     pub seed: Option<u64>,
+    /// Cut SSH connections to the daemon's host too; without it a partition that would cut one is refused
+    #[arg(long)]
+    pub allow_ssh: bool,
     /// What the verdict takes into account.
     #[command(flatten)]
     pub verdict: VerdictArgs,
@@ -348,8 +371,11 @@ pub struct Measure {
     /// Which links to cut, written as for `injector partition`
     #[arg(num_args = 1.., value_name = "SHAPE", required_unless_present_any = ["campaign", "resume"])]
     pub shape: Vec<String>,
+    /// The peers that a shape may draw, as in n1,n2,n3 [default: all]
+    #[arg(long, value_name = "PEERS", value_delimiter = ',', requires = "shape")]
+    pub among: Vec<String>,
     /// Read shapes, holds and other settings from a file; options on the command line override it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "hold", "direction", "scope", "loss", "flap", "neighbour"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "among", "hold", "direction", "scope", "loss", "flap", "neighbour"])]
     pub campaign: Option<PathBuf>,
     /// How long each cut lasts; the kernel ends it
     #[arg(long, value_name = "TIME", default_value = "5s", requires = "shape")]
@@ -396,6 +422,9 @@ pub struct Measure {
     /// Run a command as soon as a trial is known not to recover by the deadline
     #[arg(long, value_name = "CMD")]
     pub on_slow: Option<String>,
+    /// A system under test and its version, as in etcd=3.5.1, to be kept with the results; may be repeated
+    #[arg(long, value_name = "NAME=VERSION", value_parser = system)]
+    pub system: Vec<(String, String)>,
     /// How long the endpoints may take to be healthy before a trial [default: 60s]
     #[arg(long, value_name = "TIME")]
     pub healthy_timeout: Option<Span>,
@@ -422,8 +451,8 @@ pub struct Report {
     /// Write one self-contained page
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
-    /// Write `JUnit` XML
-    #[arg(long, value_name = "FILE")]
+    /// Where to write `JUnit` XML.
+    #[arg(long, value_name = "FILE", help = "Write JUnit XML", long_help = None)]
     pub junit: Option<PathBuf>,
     /// Write one line a trial
     #[arg(long, value_name = "FILE")]
@@ -522,7 +551,14 @@ mod tests {
             CommandLine::try_parse_from(format!("injector measure --out o {options}").split_whitespace())
                 .map(drop)
         };
-        for options in ["--loss 30%", "--scope tcp", "--flap 1s/50%", "--direction in", "--neighbour keep"] {
+        for options in [
+            "--among n1,n2",
+            "--loss 30%",
+            "--scope tcp",
+            "--flap 1s/50%",
+            "--direction in",
+            "--neighbour keep",
+        ] {
             parse(&format!("--campaign c {options}")).unwrap_err();
             parse(&format!("--resume {options}")).unwrap_err();
             parse(&format!("--trials 3 halves {options}")).unwrap();

@@ -1,35 +1,94 @@
-//! `injector check`: is this config good?
+//! `injector check`: is this config good, and this campaign file?
 
 use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
 
 use super::args::{Check, Common};
 use super::failure::{Exit, Failure};
-use super::show;
-use injector_core::config::{Config, Interfaces};
+use super::output::{print, show};
+use injector_core::campaign::{self, CampaignSpec};
+use injector_core::config::{Config, Interfaces, schema};
+use injector_core::figures::counted;
+use injector_core::stats::trial::label;
 
 pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
-    let config = Config::load(&args.config)?;
-    let interfaces = match &config.interfaces {
-        Interfaces::Auto => None,
-        Interfaces::Named(interfaces) => Some(interfaces.len()),
-    };
-    let summary = serde_json::json!({
-        "ok": true,
-        "peers": config.peers.len(),
-        "interfaces": interfaces,
-        "endpoints": config.endpoints.len(),
-        "presets": config.presets.len(),
-    });
-    show(common, &summary, || {
-        let mut text = format!("{}: good: {} peers, ", args.config.display(), config.peers.len());
-        match interfaces {
-            None => text.push_str("interfaces found by themselves"),
-            Some(count) => {
-                let _ = write!(text, "{count} interfaces");
-            }
-        }
-        let _ = writeln!(text, ", {} endpoints, {} presets", config.endpoints.len(), config.presets.len());
-        text
-    })?;
+    if args.schema {
+        print(&format!("{}\n", schema::text()))?;
+        return Ok(Exit::OK);
+    }
+    let config =
+        args.config.as_ref().map(|path| Ok::<_, Failure>((path, Config::load(path)?))).transpose()?;
+    let campaign = args.campaign.as_ref().map(|path| read(path)).transpose()?;
+    if let (Some((path, config)), Some(campaign)) = (&config, &campaign) {
+        build(campaign, config, path)?;
+    }
+    let mut summary = json!({ "ok": true });
+    let mut text = String::new();
+    if let Some((path, config)) = &config {
+        let interfaces = match &config.interfaces {
+            Interfaces::Auto => None,
+            Interfaces::Named(interfaces) => Some(interfaces.len()),
+        };
+        add(
+            &mut summary,
+            json!({
+                "peers": config.peers.len(),
+                "interfaces": interfaces,
+                "endpoints": config.endpoints.len(),
+                "presets": config.presets.len(),
+                "roles": config.roles.len(),
+            }),
+        );
+        let interfaces = interfaces
+            .map_or_else(|| "interfaces found by themselves".to_owned(), |count| counted(count, "interface"));
+        let _ = writeln!(
+            text,
+            "{}: good: {}, {interfaces}, {}, {}, {}",
+            path.display(),
+            counted(config.peers.len(), "peer"),
+            counted(config.endpoints.len(), "endpoint"),
+            counted(config.presets.len(), "preset"),
+            counted(config.roles.len(), "role")
+        );
+    }
+    if let Some((path, campaign)) = args.campaign.as_ref().zip(campaign) {
+        add(&mut summary, json!({ "cells": campaign.cells.len(), "trials": campaign.trials }));
+        let _ = writeln!(
+            text,
+            "{}: good: {}, {}",
+            path.display(),
+            counted(campaign.cells.len(), "cell"),
+            campaign.trials.map_or_else(String::new, |trials| counted(trials, "trial"))
+        );
+    }
+    show(common, &summary, || text)?;
     Ok(Exit::OK)
+}
+
+fn add(summary: &mut Value, more: Value) {
+    if let (Value::Object(summary), Value::Object(more)) = (summary, more) {
+        summary.extend(more);
+    }
+}
+
+fn read(path: &Path) -> Result<CampaignSpec, Failure> {
+    let campaign = campaign::file::read(path)?;
+    campaign.check().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok(campaign)
+}
+
+/// Whether every shape of the campaign can be built with the config's peers.
+fn build(campaign: &CampaignSpec, config: &Config, path: &Path) -> Result<(), Failure> {
+    for cell in &campaign.cells {
+        config.can_build(&cell.shape).map_err(|error| {
+            let shape = label(&cell.shape);
+            Failure::usage(format!(
+                "the campaign's shape \"{shape}\" can't be built with {}: {error}",
+                path.display()
+            ))
+        })?;
+    }
+    Ok(())
 }

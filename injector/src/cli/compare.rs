@@ -2,7 +2,7 @@
 
 use super::args::{Common, Compare};
 use super::failure::{Exit, Failure};
-use super::show;
+use super::output::show;
 use injector_core::report::{CompareOptions, compare};
 
 pub(super) fn run(common: &Common, args: Compare) -> Result<Exit, Failure> {

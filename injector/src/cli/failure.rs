@@ -1,5 +1,9 @@
 //! How a command ends: the exit codes of the contract, and failures that carry one.
 
+use std::io::{self, Write as _};
+
+use super::args::Common;
+use crate::terminal::clean;
 use injector_client::ClientError;
 use injector_client::campaign::CampaignError;
 use injector_client::trial::TrialError;
@@ -103,12 +107,16 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
             ClientError::Unreachable { .. } | ClientError::Broken { .. } => Exit::UNREACHABLE,
-            ClientError::NotPermitted { .. } => Exit::NOT_PERMITTED,
+            ClientError::NotPermitted { .. } | ClientError::Refused(_) => Exit::NOT_PERMITTED,
             ClientError::Protocol { .. } => Exit::UNDECIDED,
             ClientError::Problem(problem) => match problem.code {
                 Code::Stopping => Exit::UNREACHABLE,
                 Code::NotPermitted => Exit::NOT_PERMITTED,
-                Code::NoFreeSlot | Code::TooBusy | Code::DataPlane | Code::NoAnswer => Exit::UNDECIDED,
+                Code::NoFreeSlot
+                | Code::TooBusy
+                | Code::DataPlane
+                | Code::RoleUnresolved
+                | Code::NoAnswer => Exit::UNDECIDED,
                 _ => Exit::USAGE,
             },
         };
@@ -121,5 +129,24 @@ impl From<ClientError> for Failure {
             _ => None,
         };
         Self { exit, message, details }
+    }
+}
+
+/// Writes a failure to standard error.
+pub(super) fn report(common: &Common, failure: &Failure) {
+    let _ = io::stderr().write_all(failure_line(common, failure).as_bytes());
+}
+
+/// What a failure says on standard error.
+pub(super) fn failure_line(common: &Common, failure: &Failure) -> String {
+    if common.json {
+        let exit = failure.exit.0;
+        let mut report = serde_json::json!({ "exit": exit, "error": failure.message });
+        for (key, value) in failure.details.iter().filter_map(|details| details.as_object()).flatten() {
+            report[key] = value.clone();
+        }
+        format!("{}\n", clean(&report.to_string()))
+    } else {
+        format!("injector: {}\n", clean(&failure.message))
     }
 }

@@ -1,21 +1,29 @@
 //! `injector heal`.
 
 use super::args::{Common, Heal};
+use super::failure::report;
 use super::failure::{Exit, Failure};
 use super::human::{wall, word};
-use super::{report, show};
-use injector_client::Client;
+use super::output::show;
+use crate::datapath::loaded;
+use injector_client::{Address, Client};
 use injector_core::api::Healed;
+use injector_core::clock::MonoNs;
+
+/// How long a daemon may take to heal everything: longer than its lease.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 pub(super) async fn run(common: &Common, args: Heal) -> Result<Exit, Failure> {
-    let mut client = Client::open(&common.address()).await?;
     if args.all {
-        let healed = client.heal_all().await?;
+        let asked = async { Client::open(&common.address()).await?.heal_all().await };
+        let Ok(healed) = tokio::time::timeout(PATIENCE, asked).await else { return unanswered(common) };
+        let healed = healed?;
         show(common, &healed, || {
             if healed.is_empty() { "nothing was cut\n".to_owned() } else { healed.iter().map(line).collect() }
         })?;
         return Ok(Exit::OK);
     }
+    let mut client = Client::open(&common.address()).await?;
     let mut healed = Vec::new();
     let mut exit = Exit::OK;
     for name in &args.names {
@@ -35,7 +43,42 @@ pub(super) async fn run(common: &Common, args: Heal) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// A daemon that does not answer ends its cuts all the same, by its lease: whether it has, the kernel says.
+fn unanswered(common: &Common) -> Result<Exit, Failure> {
+    let failed = |what: String| {
+        Failure::new(Exit::UNDECIDED, format!("no answer within {} s{what}", PATIENCE.as_secs()))
+    };
+    let Some(pid) = daemon_at(common) else { return Err(failed(String::new())) };
+    let now = MonoNs::now();
+    let Some(daemon) = loaded().into_iter().find(|daemon| daemon.owner.pid == pid) else {
+        return Err(failed(format!(
+            " from the daemon with pid {pid}; as root, this tells whether its lease has ended its cuts"
+        )));
+    };
+    if daemon.until > now {
+        return Err(failed(format!(
+            " from the daemon with pid {pid}, whose lease is in force; `kill -KILL {pid}` ends its cuts"
+        )));
+    }
+    let ended = now.saturating_since(daemon.until);
+    show(common, &serde_json::json!({ "pid": pid, "lease_ended_ns": daemon.until }), || {
+        format!(
+            "the daemon with pid {pid} does not answer; its lease ended {:.1} s ago, and with it every cut\n",
+            ended.as_secs_f64()
+        )
+    })?;
+    Ok(Exit::OK)
+}
+
+/// The process that listens on the socket of this host.
+pub(super) fn daemon_at(common: &Common) -> Option<u32> {
+    let Address::Socket(path) = common.address() else { return None };
+    let stream = std::os::unix::net::UnixStream::connect(path).ok()?;
+    let caller = rustix::net::sockopt::socket_peercred(&stream).ok()?;
+    u32::try_from(caller.pid.as_raw_nonzero().get()).ok()
+}
+
 /// When and by what, in one line.
 pub(super) fn line(healed: &Healed) -> String {
-    format!("{}: healed {} by {}\n", healed.name, wall(healed.wall), word(&healed.healed_by))
+    format!("{}: healed {} by {}\n", healed.name, wall(healed.at.wall), word(&healed.healed_by))
 }

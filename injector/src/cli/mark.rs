@@ -2,7 +2,8 @@
 
 use super::args::{Common, Mark};
 use super::failure::{Exit, Failure};
-use super::{show, timeline};
+use super::output::show;
+use super::timeline;
 use injector_client::Client;
 
 pub(super) async fn run(common: &Common, args: Mark) -> Result<Exit, Failure> {

@@ -11,17 +11,19 @@ use tokio::sync::watch;
 use super::args::{Common, Measure as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, span_or_none};
-use super::print;
+use super::output::print;
 use super::progress::{DutyCycle, line};
+use crate::terminal::clean;
 use injector_client::campaign::{End, Measure, News, Options, Tally};
-use injector_core::api::{Outcome, RecoveryRecord, Trial};
-use injector_core::campaign::{CampaignSpec, Hooks, file};
-use injector_core::figures::{maybe_percent, outcome, percent, percents};
+use injector_core::api::{Outcome, RecoveryRecord, Trial, role_suffix};
+use injector_core::campaign::{CampaignSpec, file};
+use injector_core::figures::{counted, maybe_percent, outcome, percent, percents};
 use injector_core::report::{ReportOptions, report};
+use injector_core::run::Hooks;
 use injector_core::run::settings::{Cell, Settings};
 use injector_core::stats::power;
 use injector_core::stats::summary::Summary;
-use injector_core::stats::trial::label;
+use injector_core::stats::trial::{label, resolved_label};
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let (quiet, out) = (args.quiet, args.out.clone());
@@ -37,7 +39,7 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     match &end {
         End::Complete => {}
         End::Decided => teller.line("stopped: the sequential test has decided"),
-        End::GivenUp(why) => eprintln!("injector: given up: {}", super::clean(why)),
+        End::GivenUp(why) => eprintln!("injector: given up: {}", clean(why)),
         End::Interrupted(_) => eprintln!("injector: interrupted; go on with --resume"),
     }
     if common.json {
@@ -79,7 +81,7 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
     let cells = if args.shape.is_empty() {
         Vec::new()
     } else {
-        let shape = super::partition::shape(&args.shape)?;
+        let shape = super::partition::shape(&args.shape, &args.among)?;
         vec![Cell { shape, hold: args.hold, traffic: args.traffic.into() }]
     };
     let given = CampaignSpec {
@@ -100,6 +102,7 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
             after_trial: args.after_trial,
             on_slow: args.on_slow,
         },
+        systems: args.system.into_iter().collect(),
     };
     Ok(Options {
         address: common.address(),
@@ -161,7 +164,7 @@ impl Teller {
         self.line(&plan(measure.settings()));
         let (made, torn) = (measure.tally().made, measure.progress().torn_line);
         if made > 0 {
-            self.line(&format!("resumed: {made} trials were made before"));
+            self.line(&format!("resumed after {}", counted(made, "trial")));
         }
         if let Some(line) = torn {
             self.line(&format!("the torn line {line} of trials.jsonl was dropped"));
@@ -171,8 +174,8 @@ impl Teller {
     fn line(&self, text: &str) {
         match &self.bar {
             _ if self.quiet || self.json => {}
-            Some(bar) => bar.println(super::clean(text)),
-            None => eprintln!("{}", super::clean(text)),
+            Some(bar) => bar.println(clean(text)),
+            None => eprintln!("{}", clean(text)),
         }
     }
 
@@ -205,8 +208,8 @@ impl Teller {
     /// Shown also with --quiet.
     fn warn(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(format!("warning: {}", super::clean(text))),
-            None => eprintln!("warning: {}", super::clean(text)),
+            Some(bar) => bar.println(format!("warning: {}", clean(text))),
+            None => eprintln!("warning: {}", clean(text)),
         }
     }
 
@@ -218,8 +221,12 @@ impl Teller {
 }
 
 fn plan(settings: &Settings) -> String {
-    let mut text =
-        format!("{} trials, seed {}, deadline {}", settings.trials, settings.seed, settings.deadline);
+    let mut text = format!(
+        "{}, seed {}, deadline {}",
+        counted(settings.trials, "trial"),
+        settings.seed,
+        settings.deadline
+    );
     for cell in &settings.cells {
         let _ = write!(text, "\n  {} for {}", label(&cell.shape), cell.hold);
     }
@@ -231,9 +238,13 @@ fn plan(settings: &Settings) -> String {
     let needed = |trials: Option<u64>| trials.map_or_else(|| NONE.to_owned(), |trials| trials.to_string());
     let _ = write!(
         text,
-        "\n{} trials see a 5 % fault at least once with {chance} probability (95 % takes {}), and with 95 % \
-         probability any fault of {smallest} or more.\nTo compare 5 % with none takes {} trials in each of two runs.",
-        settings.trials,
+        "\nThe chance that {} a 5 % fault at least once is {chance} (95 % takes {}), and it is 95 % for a fault of \
+         {smallest}.\nTo compare 5 % with none takes {} trials in each of two runs.",
+        if settings.trials == 1 {
+            "1 trial sees".to_owned()
+        } else {
+            format!("{} trials see", settings.trials)
+        },
         needed(power::trials_to_see(0.05, 0.95)),
         needed(power::trials_per_arm(0.0, 0.05, power::POWER)),
     );
@@ -249,9 +260,10 @@ fn rate(tally: Tally) -> String {
 
 fn trial_line(record: &RecoveryRecord, tally: Tally, with_rate: bool) -> String {
     let mut text = format!(
-        "trial {}: {}, {}",
+        "trial {}: {}{}, {}",
         record.trial.unwrap_or_default(),
-        label(&record.shape.resolved),
+        resolved_label(&record.shape),
+        role_suffix(&record.shape.roles),
         record.outcome.map_or("undecided", outcome)
     );
     if record.outcome == Some(Outcome::Recovered) {

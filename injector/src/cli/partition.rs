@@ -7,13 +7,14 @@ use std::path::Path;
 use super::args::{At, Common, Cut, Partition};
 use super::failure::{Exit, Failure};
 use super::human::{span, wall};
-use super::show;
+use super::output::show;
 use injector_client::Client;
-use injector_core::api::{Owner, PartitionRequest, PartitionView, StartAt};
+use injector_core::api::{Owner, PartitionRequest, PartitionView, StartAt, role_suffix};
 use injector_core::clock::WallNs;
 use injector_core::config::text;
+use injector_core::figures::counted;
 use injector_core::model::Shape;
-use injector_core::topology::words::parse_words;
+use injector_core::topology::words::{AMONG, parse_words};
 
 pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failure> {
     let asked = Asked::of(args.cut, Owner::None)?;
@@ -38,13 +39,14 @@ pub(super) struct Asked {
 impl Asked {
     /// From the command line; errors are usage errors, found before any daemon is asked.
     pub fn of(cut: Cut, owner: Owner) -> Result<Self, Failure> {
-        let shape = shape(&cut.shape)?;
+        let shape = shape(&cut.shape, &cut.among)?;
         let name = cut.name.unwrap_or_else(|| unique_name(&cut.shape[0]));
         let request = PartitionRequest {
             for_: cut.for_,
             deadline: cut.deadline,
             traffic: cut.traffic.into(),
             seed: cut.seed,
+            allow_ssh: cut.allow_ssh,
             verdict: cut.verdict.into(),
             owner,
             ..PartitionRequest::new(shape)
@@ -63,8 +65,9 @@ impl Asked {
     }
 }
 
-/// The shape that words name; a grudge may be in a file (`@FILE`) or come from standard input (`-`).
-pub(super) fn shape(words: &[String]) -> Result<Shape, Failure> {
+/// The shape that words name, drawn among some peers if there are any; a grudge may be in a file (`@FILE`) or come from
+/// standard input (`-`).
+pub(super) fn shape(words: &[String], among: &[String]) -> Result<Shape, Failure> {
     let text = match words {
         [grudge, from] if grudge == "grudge" && from == "-" => Some(text::from_stdin()),
         [grudge, from] if grudge == "grudge" => {
@@ -72,15 +75,18 @@ pub(super) fn shape(words: &[String]) -> Result<Shape, Failure> {
         }
         _ => None,
     };
-    let words = match text.transpose() {
-        Ok(None) => words,
-        Ok(Some(text)) => &[words[0].clone(), text],
+    let mut words = match text.transpose() {
+        Ok(None) => words.to_vec(),
+        Ok(Some(text)) => vec![words[0].clone(), text],
         Err(error) => {
             let place = if words[1] == "-" { "standard input" } else { &words[1][1..] };
             return Err(Failure::usage(format!("grudge: {place} {error}; {}", error.remedy())));
         }
     };
-    parse_words(words).map_err(|error| Failure::usage(error.to_string()))
+    if !among.is_empty() {
+        words.extend([AMONG.to_owned(), among.join(",")]);
+    }
+    parse_words(&words).map_err(|error| Failure::usage(error.to_string()))
 }
 
 fn unique_name(shape: &str) -> String {
@@ -90,15 +96,15 @@ fn unique_name(shape: &str) -> String {
 }
 
 fn would_cut(view: &PartitionView) -> String {
-    let mut text = format!("would cut: {}{}\n", view.resolved, view.request.traffic.direction.suffix());
+    let mut text = format!("would cut: {}{}\n", view.resolved, role_suffix(&view.roles));
     links(&mut text, view);
     text
 }
 
 /// Name, links and effective interval.
 pub(super) fn describe(view: &PartitionView) -> String {
-    let direction = view.request.traffic.direction.suffix();
-    let mut text = format!("{}: {}{direction} (generation {})\n", view.name, view.resolved, view.generation);
+    let roles = role_suffix(&view.roles);
+    let mut text = format!("{}: {}{roles} (generation {})\n", view.name, view.resolved, view.generation);
     if let Some(cut) = view.effective {
         let width = cut.end_ns.saturating_since(cut.begin_ns).as_nanos() as u64;
         let width = if width == 0 { String::new() } else { format!(", within {}", span(width)) };
@@ -122,6 +128,7 @@ fn links(text: &mut String, view: &PartitionView) {
     let more = view.totals.links.saturating_sub(names.len());
     let more = if more == 0 { String::new() } else { format!(" and {more} more (--json lists them)") };
     let _ = writeln!(text, "  links  {}: {}{more}", view.totals.links, names.join(" "));
+    let _ = writeln!(text, "  traffic {}", view.request.traffic.describe());
     if let Some(seed) = view.seed {
         let _ = writeln!(text, "  seed   {seed}");
     }
@@ -134,7 +141,7 @@ fn links(text: &mut String, view: &PartitionView) {
         let _ = writeln!(text, "  {}→{} is {}: {reason}", link.src, link.dst, link.state);
     }
     if coverage.len() > SHOWN {
-        let _ = writeln!(text, "  and {} links more (--json lists them)", coverage.len() - SHOWN);
+        let _ = writeln!(text, "  and {} more (--json lists them)", counted(coverage.len() - SHOWN, "link"));
     }
     for warning in &view.warnings {
         let _ = writeln!(text, "  warning: {warning}");

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::args::Common;
 use super::failure::{Exit, Failure};
 use super::human::{NONE, Table, or_none, yes_no};
-use super::show;
+use super::output::show;
 use injector_client::Client;
 use injector_core::api::{ExitView, NameView, PeerView};
 

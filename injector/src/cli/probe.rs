@@ -3,7 +3,7 @@
 use super::args::Common;
 use super::failure::{Exit, Failure};
 use super::human::{NONE, Table, after};
-use super::show;
+use super::output::show;
 use injector_client::Client;
 use injector_core::api::{EndpointAnswer, WireSight};
 

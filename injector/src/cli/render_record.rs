@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use super::human::{NONE, Table, after, or_none, span, span_or_none, wall, word, yes_no};
-use injector_core::api::{FailOver, HealedBy, InForce, LinkRecord, Outcome, RecoveryRecord};
-use injector_core::model::NamedLink;
+use injector_core::api::{FailOver, HealedBy, InForce, LinkRecord, Outage, Outcome, RecoveryRecord};
+use injector_core::figures::counted;
+use injector_core::model::{NamedLink, Traffic};
 
 /// The verdict first, then what happened when; every time counts from the heal.
 pub(super) fn text(record: &RecoveryRecord) -> String {
@@ -24,6 +25,7 @@ fn verdict(record: &RecoveryRecord) -> String {
     let deadline = span(record.deadline_ns);
     let reason = record.outcome_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     match record.outcome {
+        None if record.cut.is_none() => "not cut yet, nothing is decided".to_owned(),
         None if record.heal.is_none() => "still cut, nothing is decided".to_owned(),
         None => "healed, not yet decided".to_owned(),
         Some(Outcome::Recovered) => format!("recovered (deadline {deadline}){reason}"),
@@ -34,10 +36,13 @@ fn verdict(record: &RecoveryRecord) -> String {
 
 fn cut_and_heal(text: &mut String, record: &RecoveryRecord) {
     let seed = record.seed.map(|seed| format!(", seed {seed}")).unwrap_or_default();
-    let shape = &record.shape;
-    let direction = shape.direction.suffix();
-    let _ =
-        writeln!(text, "  shape    {}{direction} (generation {}{seed})", shape.resolved, record.generation);
+    let shape = record.shape.words();
+    let _ = writeln!(text, "  shape    {shape} (generation {}{seed})", record.generation);
+    // Records of older versions have the direction alone.
+    let traffic = record.traffic.as_ref().map(Traffic::describe);
+    let traffic =
+        traffic.unwrap_or_else(|| format!("direction {}, the rest not recorded", record.shape.direction));
+    let _ = writeln!(text, "  traffic  {traffic}");
     let cut = record.cut.map(|cut| wall(cut.wall));
     let _ = writeln!(text, "  cut      {}, held {}", or_none(cut), span_or_none(record.hold_ns));
     let by = match record.healed_by {
@@ -49,8 +54,9 @@ fn cut_and_heal(text: &mut String, record: &RecoveryRecord) {
         Some(HealedBy::Disconnect) => ", because its owner disconnected".to_owned(),
     };
     let _ = writeln!(text, "  heal     {}{by}", or_none(record.heal.map(|heal| wall(heal.wall))));
-    let _ = writeln!(text, "  ready    {} after the heal", span_or_none(record.heal_to_ready_ns));
-    let _ = writeln!(text, "  settled  {} after the heal", span_or_none(record.heal_to_settled_ns));
+    let after_heal = |ns: Option<u64>| or_none(ns.map(|ns| format!("{} after the heal", span(ns))));
+    let _ = writeln!(text, "  ready    {}", after_heal(record.heal_to_ready_ns));
+    let _ = writeln!(text, "  settled  {}", after_heal(record.heal_to_settled_ns));
 }
 
 fn phases(text: &mut String, record: &RecoveryRecord) {
@@ -118,7 +124,7 @@ fn outages(text: &mut String, record: &RecoveryRecord) {
         let at_least = if outage.open { "≥ " } else { "" };
         table.row([
             endpoint.name.clone(),
-            format!("{} times", outage.windows.len()),
+            times(outage),
             format!("{at_least}{}", span_or_none(outage.sum_ns)),
             span_or_none(outage.longest_ns),
             span_or_none(outage.before_heal_ns),
@@ -148,6 +154,16 @@ fn outages(text: &mut String, record: &RecoveryRecord) {
             span(outage.some_after_heal_ns),
             span_or_none(outage.share_ns)
         );
+    }
+}
+
+/// How often an endpoint was out: what happened before the heal to one that the cut hid from its probe is not known.
+fn times(outage: &Outage) -> String {
+    let at_least = if outage.unseen { "≥ " } else { "" };
+    match outage.windows.len() {
+        0 if outage.unseen => NONE.to_owned(),
+        1 => format!("{at_least}once"),
+        count => format!("{at_least}{count} times"),
     }
 }
 
@@ -254,14 +270,15 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         let name = format!("{}→{}", link.src, link.dst);
         if link.leaked_packets > 0 {
             doubts.push(format!(
-                "{} packets passed on {name} although their MAC address or the port that they came by is the peer's",
-                link.leaked_packets
+                "{} passed on {name}, sent with the MAC address or from the port of {}",
+                counted(link.leaked_packets, "packet"),
+                link.src
             ));
         }
         if link.unnamed_packets > 0 {
             doubts.push(format!(
-                "{} packets that may be {name}'s passed: nothing names one of their ends",
-                link.unnamed_packets
+                "{} that may be {name}'s passed: nothing names one of the ends",
+                counted(link.unnamed_packets, "packet")
             ));
         }
         if let Some(bytes) = link.crossed_bytes.filter(|bytes| *bytes > 0) {
@@ -269,8 +286,9 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         }
         if link.late_packets > 0 {
             doubts.push(format!(
-                "{} packets on {name} were dropped at the receiver's port alone: some of {}'s ways pass no hook of ours",
-                link.late_packets, link.src
+                "only the receiver's port dropped {} on {name}: some of {}'s paths pass no hook of ours",
+                counted(link.late_packets, "packet"),
+                link.src
             ));
         }
         for bypass in &link.bypassed {
@@ -300,7 +318,7 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         doubts.push(format!("the host starved the probes (lateness p99 {lateness})"));
     }
     if record.lost_events > 0 {
-        doubts.push(format!("{} events were lost", record.lost_events));
+        doubts.push(format!("{} lost", counted(record.lost_events, "event")));
     }
     if !record.is_final && record.outcome.is_some() {
         doubts.push("the observation goes on".to_owned());
@@ -310,5 +328,40 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
     }
     for doubt in doubts {
         let _ = writeln!(text, "note: {doubt}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> RecoveryRecord {
+        serde_json::from_str(include_str!("../../../injector-core/tests/data/golden/record.json")).unwrap()
+    }
+
+    #[test]
+    fn a_partition_that_has_not_begun_is_not_called_cut() {
+        let undecided = RecoveryRecord { outcome: None, outcome_reason: None, heal: None, ..record() };
+        let waiting = text(&RecoveryRecord { cut: None, ..undecided.clone() });
+        assert!(waiting.contains(": not cut yet, nothing is decided\n"), "{waiting}");
+        assert!(text(&undecided).contains(": still cut, nothing is decided\n"));
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash_alone() {
+        let undecided = text(&RecoveryRecord { heal_to_settled_ns: None, ..record() });
+        assert!(undecided.contains("  settled  –\n"), "{undecided}");
+    }
+
+    #[test]
+    fn outages_before_the_heal_of_an_unseen_endpoint_are_not_counted_as_none() {
+        let mut record = record();
+        let outage = record.endpoints[0].outage.as_mut().unwrap();
+        outage.unseen = true;
+        assert_eq!(times(outage), "≥ once");
+        outage.windows.clear();
+        assert_eq!(times(outage), NONE);
+        outage.unseen = false;
+        assert_eq!(times(outage), "0 times");
     }
 }

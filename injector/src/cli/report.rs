@@ -2,7 +2,7 @@
 
 use super::args::{Common, Report};
 use super::failure::{Exit, Failure};
-use super::show;
+use super::output::show;
 use injector_core::report::{ReportOptions, report};
 
 pub(super) fn run(common: &Common, args: Report) -> Result<Exit, Failure> {

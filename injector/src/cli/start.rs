@@ -10,12 +10,16 @@ use std::process::{Command, Stdio};
 use tracing_subscriber::EnvFilter;
 
 use super::args::{Common, Start};
+use super::failure::failure_line;
 use super::failure::{Exit, Failure};
-use super::{block_on, failure_line, show};
+use super::output::show;
+use super::runtime::block_on;
+use crate::daemon::config_file::Source;
 use crate::daemon::log::Log;
 use crate::daemon::ready::{READY_LINE, Ready};
-use crate::daemon::reload::Source;
 use crate::daemon::{self, StartOptions};
+use crate::probe;
+use crate::rights;
 use crate::server::{make_directory, make_safe_directory};
 use injector_core::config::Config;
 
@@ -29,14 +33,18 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     if common.host.is_some() {
         return Err(Failure::usage("start runs the daemon on this host; leave out --host"));
     }
-    if !rustix::process::geteuid().is_root() {
+    let lacking = rights::lacking_for_a_start();
+    if !lacking.is_empty() {
         return Err(Failure::new(
             Exit::NOT_PERMITTED,
-            "start needs root, to attach to interfaces; run it with sudo (`injector check` needs no privileges)",
+            format!(
+                "start needs root, or at least {}, to attach to interfaces; run it with sudo (`injector check` needs no privileges)",
+                lacking.join(", ")
+            ),
         ));
     }
     let mut config = Config::load(&args.config)?;
-    config.fetch_secrets(&args.config.display().to_string())?;
+    probe::prepare(&mut config, &args.config.display().to_string())?;
     if let Some(socket) = &common.socket {
         config.socket.path.clone_from(socket);
     }
@@ -52,6 +60,11 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     };
     let log = log_to_stderr()
         .map_err(|error| Failure::new(Exit::UNDECIDED, format!("start: the log's thread: {error}")))?;
+    if crate::doctor::is_realtime() {
+        tracing::warn!(
+            "this kernel has PREEMPT_RT: programs of one CPU can interrupt each other, so verdicts and stamps are not reliable; see `injector doctor`"
+        );
+    }
     let source = Source::new(&args.config, common.socket.clone()).map_err(|error| {
         Failure::new(Exit::UNDECIDED, format!("start: where the config is can't be told: {error}"))
     })?;

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::args::{Common, Status as Args};
 use super::failure::{Exit, Failure};
 use super::human::{NONE, Table, after, or_none, span, word, yes_no};
-use super::{Reader, print_raw, show};
+use super::output::{Reader, print_raw, show};
 use injector_client::Client;
-use injector_core::api::{PartitionState, Status};
+use injector_core::api::{PartitionState, Status, role_suffix};
+use injector_core::figures::counted;
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let mut client = Client::open(&common.address()).await?;
@@ -29,20 +30,20 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
 
 fn describe(status: &Status) -> String {
     let mut text = format!(
-        "injector {} (abi {}), pid {}, kernel {}, config {}, {} peers, {} events lost\n",
+        "injector {} (abi {}), pid {}, kernel {}, config {}, {}, {} lost\n",
         status.version,
         status.abi,
         status.pid,
         status.kernel,
         status.config_number,
-        status.peers.len(),
-        status.lost_events
+        counted(status.peers.len(), "peer"),
+        counted(status.lost_events, "event")
     );
     if status.lost_log_lines > 0 {
         let _ = writeln!(
             text,
-            "the daemon's log lost {} lines: its output is full, gone or too slow",
-            status.lost_log_lines
+            "the daemon's log lost {}: its output is full, gone or too slow",
+            counted(status.lost_log_lines, "line")
         );
     }
     if !status.attachments.is_empty() {
@@ -76,7 +77,7 @@ fn describe(status: &Status) -> String {
                 view.name.clone(),
                 view.generation.to_string(),
                 word(&view.state),
-                format!("{}{}", view.resolved, view.request.traffic.direction.suffix()),
+                format!("{}{}{}", view.resolved, role_suffix(&view.roles), view.request.traffic.suffix()),
                 after(since, Some(status.now_ns)),
                 after(Some(status.now_ns), ends),
                 view.totals.links.to_string(),

@@ -3,9 +3,10 @@
 use super::args::{Common, Timeline};
 use super::failure::{Exit, Failure};
 use super::human::{wall, word};
-use super::{Reader, print};
+use super::output::{Reader, print};
 use injector_client::Client;
 use injector_core::api::{Event, EventKind};
+use injector_core::figures::counted;
 
 pub(super) async fn run(common: &Common, args: Timeline) -> Result<Exit, Failure> {
     let mut events = Client::open(&common.address()).await?.events(args.since, args.follow).await?;
@@ -43,7 +44,7 @@ pub(super) fn line(event: &Event) -> String {
         }
         EventKind::Mark { text } => format!("mark       {text}"),
         EventKind::LeaseLapsed => "lease      it ran out: everything was healed".to_owned(),
-        EventKind::Lost { count } => format!("lost       {count} events are missing here"),
+        EventKind::Lost { count } => format!("lost       {}", counted(*count, "event")),
     };
     // A mark's text may hold line breaks and control characters of somebody else.
     let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

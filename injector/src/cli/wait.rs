@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::args::{Common, Wait};
 use super::failure::{Exit, Failure};
-use super::{render_record, show};
+use super::output::show;
+use super::render_record;
 use injector_client::Client;
 use injector_core::api::PartitionState;
 

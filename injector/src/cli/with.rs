@@ -12,8 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Common, With};
 use super::failure::{Exit, Failure};
+use super::heal;
+use super::output::to_json;
 use super::partition::{Asked, describe};
-use super::{clean, heal, to_json};
+use crate::terminal::clean;
 use injector_client::{Client, ClientError};
 use injector_core::api::{Code, HealedBy, InForce, LinkRecord, Owner, PartitionState, PartitionView};
 

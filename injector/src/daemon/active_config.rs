@@ -1,14 +1,18 @@
 //! One config in force: its maps, programs, namespaces' threads, probes and lease. Started and ended together, at the
 //! start and by a reload alike.
 
+use std::os::fd::OwnedFd;
+
 use tokio::sync::{mpsc, watch};
 
 use super::attachment::{InterfaceEvent, Interfaces};
-use super::{StartError, io};
-use crate::datapath::{Clocks, Kernel, LeaseWatcher, Names, Pins, Wakeups, all_names};
+use super::start_error::{StartError, io};
+use crate::datapath::{Clocks, Kernel, LeaseWatcher, Names, Pins, Wakeups, all_names, cgroup_root};
+use crate::fault;
+use crate::local::LocalPeers;
 use crate::netns::Workers;
 use crate::probe::schedule::{self, Rate};
-use crate::rights::{Rights, Role};
+use crate::rights::{self, Rights, Role};
 use injector_core::config::{Config, Netns};
 use injector_core::ledger::Lapsed;
 use injector_core::model::PeerId;
@@ -16,7 +20,10 @@ use injector_core::sample::{EndpointId, Sample};
 
 /// What every load stands on: made once, while the process has all its rights.
 pub struct Bootstrap {
-    pins: Pins,
+    /// `None` without the right to make a `bpf` filesystem: then one instance of the programs serves all interfaces.
+    pins: Option<Pins>,
+    /// The root of all cgroups, if the config had peers on this machine at the start.
+    cgroup: Option<OwnedFd>,
     pub(super) rights: Rights,
     /// The supervisor: each load has threads of its own.
     workers: Workers,
@@ -28,13 +35,15 @@ impl Bootstrap {
     /// Makes it. Then the calling thread gives up what it does not need: before anything is attached, so that whatever
     /// is done later with fewer rights was done with them before.
     pub fn prepare(config: &Config) -> Result<Self, StartError> {
-        let pins = Pins::new()?;
+        let pins = if rights::may_make_filesystems() { Some(Pins::new()?) } else { None };
+        let has_local = config.local_peers().next().is_some();
+        let cgroup = has_local.then(cgroup_root).transpose().map_err(crate::local::Error::from)?;
         let rights = Rights::of(config);
         rights.bar()?;
         let workers = Workers::limited(rights)?;
         let met = all_names();
         rights.take(Role::Daemon)?;
-        Ok(Self { pins, rights, workers, met })
+        Ok(Self { pins, cgroup, rights, workers, met })
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
@@ -48,6 +57,8 @@ pub struct ActiveConfig {
     pub config: Config,
     pub kernel: Kernel,
     pub interfaces: Interfaces,
+    /// What gives sockets of peers on this machine their owners.
+    pub local: Option<LocalPeers>,
     /// How often it probes.
     pub rate: watch::Sender<Rate>,
     pub keeper: LeaseWatcher,
@@ -74,7 +85,7 @@ impl ActiveConfig {
     /// # Errors
     /// Whatever keeps any of it from being done: nothing of it stays then.
     pub async fn start(config: Config, ground: &Bootstrap) -> Result<(Self, Incoming), StartError> {
-        let mut kernel = Kernel::load_with(&ground.pins, &config, Clocks::Real)?;
+        let mut kernel = Kernel::load_with(ground.pins.as_ref(), &config, Clocks::Real)?;
         let wakeups = kernel.wakeups()?;
         kernel.start_log()?;
         let (tell_lapse, lapsed) = mpsc::unbounded_channel();
@@ -86,18 +97,31 @@ impl ActiveConfig {
             .map_err(io("the lease thread"))?;
         kernel.start_settler().map_err(io("the settler thread"))?;
         let (news, interface_news) = mpsc::unbounded_channel();
-        let workers = ground.workers.another();
+        let mut workers = ground.workers.another();
+        let (local, found) = {
+            let cgroup = ground.cgroup.as_ref();
+            LocalPeers::start(&config, kernel.object(), cgroup, ground.rights, &mut workers).await?.unzip()
+        };
         let mut interfaces =
-            Interfaces::start(&config, &mut kernel, workers, ground.met.clone(), news).await?;
+            Interfaces::start(&config, &mut kernel, workers, ground.met.clone(), news, found).await?;
+        if let Some(local) = &local {
+            local.follow(interfaces.tell_cgroups())?;
+        }
         let (rate, rates) = watch::channel(Rate::Idle);
         let (sink, samples) = mpsc::unbounded_channel();
         let probing = Probing { rates, sink };
-        if let Err(error) = probing.start(&config, None, &mut interfaces.workers) {
+        // The threads of namespaces where roles are asked are there before the first request.
+        let roles = config.roles.values();
+        let mut threads = roles.map(|role| interfaces.workers.of(role.netns.as_ref()).map(drop));
+        let begun = threads.try_for_each(|thread| thread.map_err(StartError::from));
+        let begun = begun.and_then(|()| probing.start(&config, None, &mut interfaces.workers));
+        if let Err(error) = begun {
             interfaces.detach().await;
             return Err(error);
         }
+        fault::here("load/done");
         let heard = Incoming { lapsed, interface_news, wakeups, samples, probing };
-        Ok((Self { config, kernel, interfaces, rate, keeper }, heard))
+        Ok((Self { config, kernel, interfaces, local, rate, keeper }, heard))
     }
 }
 
@@ -113,6 +137,7 @@ impl Probing {
             if only.is_some() && endpoint.netns.as_ref() != only {
                 continue;
             }
+            fault::at("load/probes").map_err(io("a probe"))?;
             let worker = workers.of(endpoint.netns.as_ref())?;
             let peer = peer_name(config, endpoint.peer);
             let (endpoint, rates, sink) = (endpoint.clone(), self.rates.clone(), self.sink.clone());

@@ -3,16 +3,50 @@
 use std::collections::BTreeSet;
 
 use super::attachment::LinkCoverage;
-use super::partition::{Partition, named};
-use super::state::{Answer, State};
-use injector_core::api::{Code, CoverageState, EventKind, Problem, Warning, WarningCode};
+use super::partition::{Partition, named, shortened};
+use super::request::Answer;
+use super::state::State;
+use crate::server::command::By;
+use injector_common::SLOTS;
+use injector_core::api::{Code, CoverageState, EventKind, PartitionState, Problem, Warning, WarningCode};
 use injector_core::clock::MonoNs;
+use injector_core::ledger::Life;
 use injector_core::model::Link;
 
 /// How many links a refusal names.
 const SHOWN: usize = 4;
+/// How many of the slots one user may hold who is neither root nor the daemon's own,
+const ONE_MEMBER: usize = 16;
+/// and all such users together: root always finds a slot for a cut of its own.
+const ALL_MEMBERS: usize = 28;
 
 impl State {
+    /// Refuses a partition of a user who holds its share of the slots already. Partitions that are healed and watched do
+    /// not count: they give way.
+    pub(super) fn within_share(&self, by: By) -> Answer<()> {
+        let By::Member(uid) = by else { return Ok(()) };
+        let holds = |life: &Life| life.state == PartitionState::Prepared || life.is_live();
+        let held = self.ledger.iter().filter(|partition| holds(&partition.life));
+        let (mut own, mut all) = (0, 0);
+        for partition in held {
+            if let By::Member(holder) = partition.experiment.by {
+                all += 1;
+                own += usize::from(holder == uid);
+            }
+        }
+        let what = if own >= ONE_MEMBER {
+            format!("uid {uid} holds {own} partitions, which is the limit for one user")
+        } else if all >= ALL_MEMBERS {
+            format!(
+                "users hold {all} partitions, and the last {} are kept for root",
+                SLOTS as usize - ALL_MEMBERS
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Problem::new(Code::NoFreeSlot, what).remedy("heal one of them"))
+    }
+
     /// Leaves the links with neither end here to the daemons of other hosts.
     pub(super) fn keep_here(&self, partition: &mut Partition) -> Answer<()> {
         let is_here = |link: &Link| self.config.is_here(link.src) || self.config.is_here(link.dst);
@@ -57,6 +91,7 @@ impl State {
 
     /// Reads who is on the hooks: what can bypass ours makes a partition doubtful that begins now.
     pub(super) async fn confirm_hooks(&mut self) -> Vec<Warning> {
+        self.look_at_local_peers();
         let (changes, warnings) = self.interfaces.confirm().await;
         for (interface, what) in changes {
             self.event(MonoNs::now(), EventKind::Interface { interface, what });
@@ -125,12 +160,4 @@ impl State {
             .field("shape")
             .remedy(remedies.join("; "))
     }
-}
-
-/// Some names, and how many more there are.
-fn shortened(names: &[String]) -> String {
-    const MOST: usize = 12;
-    let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
-    let more = names.len().saturating_sub(MOST);
-    if more == 0 { shown } else { format!("{shown} and {more} more") }
 }

@@ -1,10 +1,13 @@
 //! Final records: closing partitions, answering those who wait, forgetting the old.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::state::{Answer, State};
+use super::request::Answer;
+use super::state::State;
+use super::waiter::Waiter;
 use crate::probe::schedule::Rate;
 use crate::server::command::Reply;
 use injector_core::api::{Code, EventKind, Problem, RecoveryRecord};
@@ -14,15 +17,10 @@ use injector_core::clock::MonoNs;
 const KEPT: usize = 1_000;
 /// How many links these may have in all; each takes some 300 bytes.
 const KEPT_LINKS: usize = 500_000;
-/// Of these, how many keep every probe.
+/// Of these, how many keep every probe,
 const KEPT_PROBES: usize = 20;
-
-/// An answer that is held back until a record is final, or a time is over.
-pub(super) struct Waiter {
-    pub(super) generation: u32,
-    pub(super) until: Instant,
-    pub(super) reply: Reply<Result<Box<RecoveryRecord>, Problem>>,
-}
+/// and how many probes these may have in all; each takes some 100 bytes.
+const ALL_PROBES: usize = 500_000;
 
 impl State {
     pub(super) fn recovery(
@@ -97,9 +95,11 @@ impl State {
     }
 
     fn forget_old(&mut self) {
+        let closed = self.ledger.iter().rev().filter(|partition| !partition.life.is_open());
+        let keep = keeping_probes(closed.map(|partition| partition.experiment.probes.len()));
         let closed = self.ledger.iter_mut().rev().filter(|(life, _)| !life.is_open());
-        for (_, experiment) in closed.skip(KEPT_PROBES) {
-            experiment.probes = Vec::new();
+        for (_, experiment) in closed.skip(keep) {
+            experiment.probes = Arc::default();
         }
         let closed = self.ledger.iter().map(|partition| &partition.life).filter(|life| !life.is_open());
         let links: Vec<usize> = closed.map(|life| life.links.len()).collect();
@@ -119,6 +119,16 @@ impl State {
         let rate = if self.ledger.is_open() { Rate::Full } else { Rate::Idle };
         self.rate.send_if_modified(|current| std::mem::replace(current, rate) != rate);
     }
+}
+
+/// How many of the newest records keep their probes, by how many each has, the newest first. That one keeps them, however
+/// many those are.
+fn keeping_probes(probes: impl Iterator<Item = usize>) -> usize {
+    let sums = probes.take(KEPT_PROBES).scan(0, |sum, count| {
+        *sum += count;
+        Some(*sum)
+    });
+    sums.enumerate().take_while(|(at, sum)| *at == 0 || *sum <= ALL_PROBES).count()
 }
 
 /// How many of the oldest closed partitions are forgotten, by how many links each of them has. The newest stays,
@@ -145,5 +155,15 @@ mod tests {
         assert_eq!(to_forget(&[KEPT_LINKS / 4; 9]), 5);
         assert_eq!(to_forget(&[1, KEPT_LINKS, 1]), 2);
         assert_eq!(to_forget(&[1, KEPT_LINKS + 1]), 1);
+    }
+
+    #[test]
+    fn the_last_twenty_keep_their_probes_unless_they_are_very_many() {
+        let keeping = |probes: &[usize]| keeping_probes(probes.iter().copied());
+        assert_eq!(keeping(&[]), 0);
+        assert_eq!(keeping(&[100; 50]), KEPT_PROBES);
+        assert_eq!(keeping(&[ALL_PROBES / 4; 9]), 4);
+        assert_eq!(keeping(&[ALL_PROBES + 1, 1]), 1, "the newest record keeps them");
+        assert_eq!(keeping(&[1, ALL_PROBES, 1]), 1);
     }
 }

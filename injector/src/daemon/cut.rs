@@ -1,60 +1,85 @@
 //! From a request to a cut: normalise, resolve, prepare, commit.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
+use super::evidence::strangers::Strangers;
+use super::evidence::witness::Witness;
 use super::partition::{Experiment, Partition, Pressures, named};
-use super::state::{Answer, State};
-use super::strangers::Strangers;
-use super::witness::Witness;
+use super::request::Answer;
+use super::request::{Asked, Resolution, Wanted};
+use super::state::State;
 use crate::datapath::DatapathError;
-use crate::server::command::{ConnectionId, Step};
+use crate::fault;
+use crate::server::command::{Step, Whose};
 use injector_core::api::{
     Code, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning, WarningCode,
 };
 use injector_core::clock::{MonoNs, WallOffset};
 use injector_core::config::LONGEST_DEADLINE;
 use injector_core::ledger::{Changed, Draft, Life, NotPrepared, Now};
-use injector_core::model::{Link, PeerId, Percent, Traffic, seed};
+use injector_core::model::{Link, PeerId, Percent, Traffic};
 use injector_core::plan;
-use injector_core::topology::{self, TopologyError};
 
 /// The longest id of a request: a UUID has 36 bytes.
 const LONGEST_REQUEST_ID: usize = 128;
 
 impl State {
-    pub(super) async fn apply(
+    /// Carries out a request whose links are known, and answers it.
+    pub(super) async fn apply(&mut self, wanted: Wanted) {
+        // A client that is gone by now would not know what it has cut.
+        if wanted.asked.reply.is_closed() || (wanted.asked.is_gone)() {
+            return;
+        }
+        let before = self.ledger.next_generation();
+        let Wanted { asked, resolution, .. } = wanted;
+        let Asked { name, request, step, whose, is_gone, reply } = asked;
+        let answer = self.cut(&name, *request, step, whose, resolution).await;
+        fault::here("command/answer");
+        let unheard = if is_gone() { Err(answer) } else { reply.send(answer) };
+        // What an earlier request has made stays.
+        if let Err(Ok(unheard)) = unheard
+            && unheard.generation >= before
+        {
+            self.unheard(unheard.generation);
+        }
+    }
+
+    async fn cut(
         &mut self,
         name: &str,
         request: PartitionRequest,
         step: Step,
-        connection: ConnectionId,
+        whose: Whose,
+        resolution: Resolution,
     ) -> Answer<PartitionView> {
         if self.stopping {
             return Err(Problem::new(Code::Stopping, "the daemon is stopping"));
         }
         let request = self.normalised(request)?;
-        if step != Step::DryRun
-            && let Some(partition) = self.known(name, &request)?
-        {
-            if step == Step::Apply && partition.life.state == PartitionState::Prepared {
-                return Err(Problem::new(
-                    Code::WrongState,
-                    format!("\"{name}\" is prepared, and cuts nothing until it is enabled"),
-                )
-                .field("name")
-                .remedy(format!("POST /v1/partitions/{name}/enable")));
-            }
-            return Ok(self.view(partition));
+        // Another request may have come in between.
+        if let Some(view) = self.answered_before(name, &request, step)? {
+            return Ok(view);
         }
-        let mut partition = self.resolve(name, request, connection)?;
+        let mut partition = self.draft(name, request, whose, resolution)?;
         self.keep_here(&mut partition)?;
+        fault::here("apply/resolved");
         let coverage = self.look_at_coverage(&mut partition).await;
+        let unchecked = self.unchecked(&partition.experiment.request, &partition.life.links);
+        // Of a cut in full, its record says link by link what the check found.
+        if step == Step::DryRun || !partition.experiment.request.traffic.is_full() {
+            partition.experiment.warnings.extend(unchecked);
+        }
+        fault::here("apply/looked");
         if step == Step::DryRun {
             let Partition { life, experiment } = &partition;
             return Ok(experiment.view(life, &self.config.names, self.counters_of(&life.links, &[])));
         }
+        self.spare_ssh(&partition).await?;
+        self.within_share(whose.by)?;
         self.admit(&mut partition, &coverage)?;
         let generation = self.prepare(partition)?;
+        fault::here("apply/prepared");
         if step == Step::Apply {
             let start = match self.partition(generation).experiment.request.at {
                 // It lay ahead when it was asked for, and may no longer.
@@ -157,36 +182,30 @@ impl State {
             .remedy(format!("heal it (injector heal {name}), or take another name")))
     }
 
-    pub(super) fn resolve(
+    /// The partition of a request, which is nowhere yet.
+    fn draft(
         &self,
         name: &str,
         request: PartitionRequest,
-        connection: ConnectionId,
+        whose: Whose,
+        resolution: Resolution,
     ) -> Answer<Partition> {
-        // The control was sent over the links that were drawn then.
-        let control = self.control.as_ref().and_then(|control| control.seed);
-        let seed = request.seed.or(control).unwrap_or_else(|| seed::drawn(rand::random()));
-        let resolved = topology::resolve(
-            &request.shape,
-            request.traffic.direction,
-            &self.config.names,
-            &self.config.presets,
-            seed,
-        )
-        .map_err(|error| shape_problem(&error))?;
+        let Resolution { resolved, seed, roles } = resolution;
         if let Some(at) = request.at {
             self.start(at)?;
         }
         let draft = Draft {
             name: name.to_owned(),
-            owner: (request.owner == Owner::Connection).then_some(connection.0),
+            owner: (request.owner == Owner::Connection).then_some(whose.connection.0),
             request_id: request.request_id.clone(),
             links: resolved.links,
             length: request.for_.unwrap_or(self.config.max_for),
         };
         let experiment = Experiment {
+            by: whose.by,
             seed: resolved.drawn.then_some(seed),
             resolved: resolved.shape,
+            roles,
             deadline: request.deadline.unwrap_or(self.config.deadline),
             sockets_asked: false,
             sockets: BTreeMap::new(),
@@ -203,7 +222,8 @@ impl State {
             strangers: Strangers::default(),
             counted: None,
             record: None,
-            probes: Vec::new(),
+            probes: Arc::default(),
+            listed: None,
             request,
         };
         Ok(Partition { life: Life::new(draft, MonoNs::now()), experiment })
@@ -266,6 +286,7 @@ impl State {
         }
         let generation = partition.life.generation;
         let at = at.or(partition.experiment.request.at);
+        fault::here("enable/begin");
         let warnings = self.confirm_hooks().await;
         // A wrong time changes nothing: it stays prepared.
         let start = at.map(|at| self.start(at)).transpose()?;
@@ -295,6 +316,7 @@ impl State {
             self.refresh_rate();
             return Err(data_plane(&DatapathError::from(fault)));
         }
+        fault::here("apply/committed");
         self.warn_of_loss(generation);
         // Something may have come before our programs since they were last looked at.
         self.hooks_watched = None;
@@ -332,9 +354,15 @@ impl State {
         let around = plan::Surroundings {
             peers: &peers,
             forwards: &forwards,
-            is_bound: &|peer| bound.contains(&peer),
+            // On a loopback device, what is sent to groups is not judged.
+            is_bound: &|peer| bound.contains(&peer) || self.is_local(peer),
         };
         plan::cells(traffic, links, &around)
+    }
+
+    /// Whether a peer is on this machine.
+    fn is_local(&self, peer: PeerId) -> bool {
+        self.config.peer(peer).is_some_and(|peer| peer.local.is_some())
     }
 
     /// Warns where multicast and broadcast are lost for the world as well, which is not cut off.
@@ -361,20 +389,6 @@ impl State {
         self.carry_out(effects);
         self.refresh_rate();
     }
-}
-
-fn shape_problem(error: &TopologyError) -> Problem {
-    let code = match error {
-        TopologyError::UnknownPeer { .. } => Code::UnknownPeer,
-        TopologyError::UnknownPreset { .. } => Code::UnknownPreset,
-        TopologyError::Empty { .. } | TopologyError::CutsNothing => Code::EmptyPartition,
-        _ => Code::BadShape,
-    };
-    let field = match error {
-        TopologyError::NoFirstGroup { .. } => "direction",
-        _ => "shape",
-    };
-    Problem::new(code, error.what()).field(field).remedy(error.remedy())
 }
 
 fn data_plane(error: &DatapathError) -> Problem {

@@ -23,6 +23,11 @@ impl DutyCycle {
     pub fn spend(&mut self, work: impl FnOnce()) {
         let begun = Instant::now();
         work();
+        self.took(begun);
+    }
+
+    /// Takes note of work that was begun at an instant, and is done.
+    pub fn took(&mut self, begun: Instant) {
         self.ended = Instant::now();
         self.cost = self.ended - begun;
     }

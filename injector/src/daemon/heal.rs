@@ -1,11 +1,14 @@
 //! The ends of partitions: by request, deadline, lease, disconnect, shutdown.
 
-use super::state::{Answer, State};
+use super::request::Answer;
+use super::state::State;
+use crate::fault;
 use injector_core::api::{Code, Healed, HealedBy, PartitionState, Problem};
-use injector_core::ledger::{Changed, Lapsed, Life, Now};
+use injector_core::ledger::{Changed, Effect, Lapsed, Life, Now};
 
 impl State {
     pub(super) fn heal(&mut self, name: &str) -> Answer<Healed> {
+        fault::here("heal/begin");
         let life = &self.newest(name)?.life;
         let generation = life.generation;
         let is_it = |life: &Life| life.generation == generation;
@@ -26,15 +29,23 @@ impl State {
     /// Withdraws the prepared partitions that are wanted.
     pub(super) fn withdraw_where(&mut self, wanted: impl Fn(&Life) -> bool, by: HealedBy) -> Vec<Healed> {
         let Changed { answer, effects } = self.ledger.withdraw(wanted, by, Now::read());
-        self.carry_out(effects);
+        self.carry_out_but_judging(effects);
         answer
     }
 
     /// Heals the live partitions that are wanted, all by one store.
     pub(super) fn heal_where(&mut self, wanted: impl Fn(&Life) -> bool, by: HealedBy) -> Vec<Healed> {
         let Changed { answer, effects } = self.ledger.heal(&mut self.kernel, wanted, by, Now::read());
-        self.carry_out(effects);
+        fault::here("heal/stored");
+        self.carry_out_but_judging(effects);
         answer
+    }
+
+    /// Carries out effects and leaves the records to the next look, which comes within its usual time: whoever heals does not
+    /// wait for the records of very many links.
+    pub(super) fn carry_out_but_judging(&mut self, mut effects: Vec<Effect>) {
+        effects.retain(|effect| *effect != Effect::Judge);
+        self.carry_out(effects);
     }
 
     /// The lease ran out: the gate has emptied the word; each partition ended then, or before by its deadline.

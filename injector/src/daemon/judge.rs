@@ -1,5 +1,8 @@
 //! From the daemon's state to the evidence of a partition, and from there to records, views and events.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use injector_common::record::{LinkStamps, counter};
 
 use super::partition::{Experiment, Partition, Pressures, named};
@@ -41,9 +44,11 @@ impl State {
             trial: experiment.request.trial,
             shape: ShapePair {
                 asked: experiment.request.shape.clone(),
-                resolved: experiment.resolved.clone(),
+                resolved: Some(experiment.resolved.clone()),
                 direction: experiment.request.traffic.direction,
+                roles: experiment.roles.clone(),
             },
+            traffic: Some(experiment.request.traffic.clone()),
             seed: experiment.seed,
             ready: self.config.ready,
             deadline: experiment.deadline,
@@ -59,11 +64,12 @@ impl State {
                 .map(|(index, endpoint)| EndpointEvidence {
                     name: endpoint.name.clone(),
                     peer: endpoint.peer.map(|peer| self.config.names.name(peer).to_owned()),
+                    address: endpoint.destination(endpoint.peer.map(|peer| self.config.names.name(peer))),
                     required: self.required(index, &experiment.request),
-                    interval: endpoint.probe.interval,
-                    timeout: endpoint.probe.timeout,
+                    interval: endpoint.probe.options.interval,
+                    timeout: endpoint.probe.options.timeout,
                     is_unseen: self.is_unseen(index, partition),
-                    served_within: endpoint.probe.timeout,
+                    served_within: endpoint.probe.options.timeout,
                     first_response: self.wire_ids.get(&EndpointId(index)).and_then(|id| {
                         let found = responses.iter().find(|(endpoint, _)| endpoint == id)?;
                         MonoNs::stamped(found.1)
@@ -191,13 +197,25 @@ impl State {
             .collect()
     }
 
-    /// Judges every healed partition, and closes those whose record is final.
-    pub(super) fn judge_watched(&mut self) {
+    /// Judges the healed partitions, and closes those whose record is final: all of them, or, in turn, as many as fit into
+    /// a time, and one at least.
+    pub(super) fn judge_watched(&mut self, time: Option<Duration>) {
+        let begun = Instant::now();
         let watched = self.ledger.iter().filter(|partition| partition.life.state == PartitionState::Watched);
-        let finals: Vec<(u32, RecoveryRecord)> = watched
-            .map(|partition| (partition.life.generation, self.record(partition)))
-            .filter(|(_, record)| record.is_final)
-            .collect();
+        let mut turns: Vec<u32> = watched.map(|partition| partition.life.generation).collect();
+        let next = turns.partition_point(|generation| *generation <= self.judged);
+        turns.rotate_left(next);
+        let mut finals = Vec::new();
+        for generation in turns {
+            let record = self.record(self.partition(generation));
+            if record.is_final {
+                finals.push((generation, record));
+            }
+            self.judged = generation;
+            if time.is_some_and(|time| begun.elapsed() >= time) {
+                break;
+            }
+        }
         self.close(finals);
     }
 
@@ -238,17 +256,17 @@ impl State {
     }
 
     /// Every probe of a partition's evidence, in scheduled order.
-    pub(super) fn probes(&self, partition: &Partition) -> Vec<ProbeView> {
+    pub(super) fn probes(&self, partition: &Partition) -> Arc<Vec<ProbeView>> {
         let Experiment { samples_from, record, probes, .. } = &partition.experiment;
         if record.is_some() {
-            return probes.clone();
+            return Arc::clone(probes);
         }
         let mut probes: Vec<ProbeView> = (0..self.config.endpoints.len())
             .flat_map(|index| self.samples.since(EndpointId(index), samples_from[index]))
             .map(|sample| ProbeView::new(&self.config.endpoints[sample.endpoint.0].name, sample))
             .collect();
         probes.sort_by_key(|probe| probe.scheduled_ns);
-        probes
+        Arc::new(probes)
     }
 
     pub(super) async fn status(&mut self) -> Status {
@@ -273,6 +291,7 @@ impl State {
                 .map(|(index, endpoint)| EndpointView {
                     name: endpoint.name.clone(),
                     peer: endpoint.peer.map(|peer| self.config.names.name(peer).to_owned()),
+                    address: endpoint.destination(endpoint.peer.map(|peer| self.config.names.name(peer))),
                     required: endpoint.role == Role::Required,
                     healthy: self.healthy[index],
                     last_error: self.last_error[index].clone(),

@@ -1,11 +1,13 @@
 //! What the daemon keeps of one partition beside its place in life, from its request to its final record.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 
 use crate::daemon::attachment::CutLinks;
-use crate::daemon::strangers::Strangers;
-use crate::daemon::verify::Check;
-use crate::daemon::witness::Witness;
+use crate::daemon::evidence::strangers::Strangers;
+use crate::daemon::evidence::witness::Witness;
+use crate::daemon::verify::check::Check;
+use crate::server::command::By;
 use injector_core::api::{
     CoverageState, First, LinkCounters, LinkCoverageView, LinkTotals, PartitionRequest, PartitionState,
     PartitionView, ProbeView, RecoveryRecord, TcpState, Warning,
@@ -14,16 +16,21 @@ use injector_core::clock::{MonoNs, Span};
 use injector_core::ledger::{Entry, Life};
 use injector_core::measure::host::Pressure;
 use injector_core::model::{Link, NamedLink, PeerName, PeerNames, Protocol, Scope, Shape};
+use injector_core::topology::RolePeers;
 
 /// One partition: its place in life, which the ledger keeps, and its experiment.
 pub type Partition = Entry<Experiment>;
 
 /// What was asked for, and the evidence of what came of it.
 pub struct Experiment {
+    /// Whose it is.
+    pub by: By,
     /// As asked, defaults filled in.
     pub request: PartitionRequest,
-    /// The shape after drawing.
+    /// The shape after drawing, roles and presets.
     pub resolved: Shape<PeerName>,
+    /// The peers of its roles when it was asked for.
+    pub roles: RolePeers,
     /// The seed, if something was drawn.
     pub seed: Option<u64>,
     /// How long after the heal the cluster may take.
@@ -59,7 +66,9 @@ pub struct Experiment {
     /// The final record.
     pub record: Option<Box<RecoveryRecord>>,
     /// Every probe of the record, kept for a while.
-    pub probes: Vec<ProbeView>,
+    pub probes: Arc<Vec<ProbeView>>,
+    /// How it is listed since its record was closed.
+    pub listed: Option<Arc<PartitionView>>,
 }
 
 /// A sum over a partition's links.
@@ -98,6 +107,14 @@ pub fn named(names: &PeerNames, link: Link) -> NamedLink {
     NamedLink { src: names.name(link.src).to_owned(), dst: names.name(link.dst).to_owned() }
 }
 
+/// Some names, and how many more there are.
+pub fn shortened(names: &[String]) -> String {
+    const MOST: usize = 12;
+    let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
+    let more = names.len().saturating_sub(MOST);
+    if more == 0 { shown } else { format!("{shown} and {more} more") }
+}
+
 impl Experiment {
     /// The links of its partition, as their coverage depends on all of them.
     pub fn cut_links<'a>(&self, life: &'a Life) -> CutLinks<'a> {
@@ -128,6 +145,16 @@ impl Experiment {
             dropped_packets: Some(links().map(|link| link.dropped_packets).sum()),
             dropped_bytes: Some(links().map(|link| link.dropped_bytes).sum()),
         }
+    }
+
+    /// How it is listed, its record being closed: made once.
+    pub fn closed_view(&mut self, life: &Life) -> Arc<PartitionView> {
+        if let Some(listed) = &self.listed {
+            return Arc::clone(listed);
+        }
+        let view = Arc::new(self.summary(life, self.final_totals()));
+        self.listed = Some(Arc::clone(&view));
+        view
     }
 
     /// Lets go of what only an open record needs.
@@ -168,6 +195,7 @@ impl Experiment {
             state: life.state,
             request: self.request.clone(),
             resolved: self.resolved.clone(),
+            roles: self.roles.clone(),
             seed: self.seed,
             totals,
             links: None,

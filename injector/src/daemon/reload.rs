@@ -4,127 +4,23 @@
 //! programs of the old load are taken off, those of the new one are attached, and only when all of it stands does the
 //! new load take the place of the old one, which is put on again otherwise. Meanwhile traffic flows, and the old
 //! load's probes go on.
-//!
-//! The file is read and parsed on a thread of its own: a file system that does not answer, or a large config, holds up
-//! no command.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::active_config::ActiveConfig;
+use super::config_file::{READ_TIMEOUT, Read, ReadResult, Reading, Wish};
+use super::event_loop::{EventLoop, drain};
 use super::partition::Partition;
 use super::ready::{self, State as Told};
+use super::start_error::StartError;
 use super::state::State;
-use super::{EventLoop, StartError, drain};
 use crate::datapath::chain;
 use crate::descriptors;
+use crate::fault;
 use crate::rights::Rights;
 use injector_core::api::{ConfigOutcome, EventKind};
 use injector_core::clock::MonoNs;
-use injector_core::config::text::{self, TextError};
-use injector_core::config::{Config, ConfigErrors};
-
-/// How long the file may take.
-const READ_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Where the config is.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// Absolute: where the process is later does not matter.
-    path: PathBuf,
-    /// What the command line says of the socket goes before the config.
-    socket: Option<PathBuf>,
-}
-
-impl Source {
-    /// A config's file, and the socket if the command line names one.
-    pub fn new(path: &Path, socket: Option<PathBuf>) -> std::io::Result<Self> {
-        Ok(Self { path: std::path::absolute(path)?, socket })
-    }
-
-    /// Warns if the file can't be read with the rights that the daemon has kept.
-    pub(super) fn try_out(&self) {
-        if let Err(error) = text::open(&self.path) {
-            let path = self.path.display();
-            tracing::warn!(%path, %error, "SIGHUP won't read the config: {REMEDY}");
-        }
-    }
-
-    /// Starts a thread that reads the config and ends.
-    fn read_aside(&self) -> std::io::Result<oneshot::Receiver<ReadResult>> {
-        let (tell, told) = oneshot::channel();
-        let source = self.clone();
-        std::thread::Builder::new().name("config".into()).spawn(move || {
-            // Nobody waits any more: the daemon is stopping.
-            drop(tell.send(source.read().map(Box::new)));
-        })?;
-        Ok(told)
-    }
-
-    fn read(&self) -> Result<Config, ConfigErrors> {
-        let mut config = Config::load(&self.path).map_err(|mut errors| {
-            let denied = text::open(&self.path).is_err_and(
-                |error| matches!(error, TextError::Io(error) if error.kind() == ErrorKind::PermissionDenied),
-            );
-            if let (true, [error]) = (denied, errors.0.as_mut_slice()) {
-                REMEDY.clone_into(&mut error.remedy);
-            }
-            errors
-        })?;
-        config.fetch_secrets(&self.path.display().to_string())?;
-        if let Some(socket) = &self.socket {
-            config.socket.path.clone_from(socket);
-        }
-        Ok(config)
-    }
-}
-
-/// Where the file can't be read.
-const REMEDY: &str = "the daemon has given up the right to read what is closed to root: open the file and its \
-                      directories to root, or restart the daemon";
-
-type ReadResult = Result<Box<Config>, ConfigErrors>;
-
-/// A config that is being read.
-pub(super) struct Reading {
-    result: oneshot::Receiver<ReadResult>,
-    begun: Instant,
-    wish: Wish,
-}
-
-/// What is to be done with what a thread reads.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// Put it in force.
-    Apply,
-    /// Read the file again: there was another SIGHUP, so it may have changed.
-    ReadAgain,
-    /// Nothing: it took too long, and that was told.
-    Nothing,
-}
-
-/// What came of a config that was to be read.
-pub(super) enum Read {
-    /// `None` if the thread panicked, which is logged.
-    Done(Wish, Option<ReadResult>),
-    /// Nothing in time.
-    Late,
-}
-
-/// Waits for a config that is being read; for ever if none is.
-pub(super) async fn read(reading: &mut Option<Reading>) -> Read {
-    let Some(Reading { result, begun, wish }) = reading else { return std::future::pending().await };
-    let (begun, wish) = (*begun, *wish);
-    let done = async { Read::Done(wish, result.await.ok()) };
-    if wish == Wish::Nothing {
-        return done.await;
-    }
-    tokio::time::timeout_at(begun + READ_TIMEOUT, done).await.unwrap_or(Read::Late)
-}
+use injector_core::config::Config;
 
 /// Where it takes too long.
 const SLOW_REMEDY: &str =
@@ -224,15 +120,20 @@ impl EventLoop {
         }
         descriptors::raise(&config)
             .map_err(|error| Kept::Refused(format!("{error}; then restart the daemon")))?;
+        fault::here("reload/begin");
         state.interfaces.pause().await;
+        fault::here("reload/paused");
         match ActiveConfig::start(*config, &self.ground).await {
             Ok((load, heard)) => {
                 // The old load ends here: its probes, its threads, its maps, and what it still had to tell.
+                fault::here("reload/loaded");
                 state.replace(load);
+                fault::here("reload/replaced");
                 self.heard = heard;
                 Ok(true)
             }
             Err(error) => {
+                fault::here("reload/refused");
                 let told = state.interfaces.resume(&mut state.kernel).await;
                 for (interface, what) in told {
                     state.event(MonoNs::now(), EventKind::Interface { interface, what });

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use injector_core::api::Rules;
-use injector_core::config::{Config, Endpoint, ProbeKind, digest};
+use injector_core::config::{Config, Endpoint, HttpRequest, ProbeKind, Tls, Trust, digest};
 use injector_core::model::ProbeRules;
 
 /// What decides verdicts.
@@ -19,11 +19,35 @@ pub(super) fn probe(endpoint: &Endpoint) -> ProbeRules {
         None => text.to_owned(),
     };
     ProbeRules {
-        stimulus: filled(&stimulus(&endpoint.probe.kind)),
-        interval: endpoint.probe.interval,
-        timeout: endpoint.probe.timeout,
-        connection: endpoint.probe.connection,
+        stimulus: filled(&stimulus(&endpoint.probe.kind)) + &resolved(endpoint),
+        options: endpoint.probe.options,
     }
+}
+
+/// The address that a host name has for the whole run.
+fn resolved(endpoint: &Endpoint) -> String {
+    let mut text = String::new();
+    for (name, address) in &endpoint.hosts {
+        let _ = write!(text, ", {name} is {address}");
+    }
+    text
+}
+
+/// How TLS is spoken: files by their paths.
+fn tls_words(tls: Option<&Tls>) -> String {
+    let Some(tls) = tls else { return String::new() };
+    let mut text = match &tls.trust {
+        Trust::Host => ", TLS".to_owned(),
+        Trust::Ca(file) => format!(", TLS with ca {}", file.path().display()),
+        Trust::Anyone => ", TLS with any certificate".to_owned(),
+    };
+    if let Some(name) = &tls.server_name {
+        let _ = write!(text, " for {name}");
+    }
+    if let Some(identity) = &tls.identity {
+        let _ = write!(text, " as {}", identity.cert.path().display());
+    }
+    text
 }
 
 /// In words, without what may be secret: the values of headers, queries, bodies and arguments. A digest of these shows
@@ -31,7 +55,8 @@ pub(super) fn probe(endpoint: &Endpoint) -> ProbeRules {
 fn stimulus(kind: &ProbeKind) -> String {
     let mut hidden: Vec<&str> = Vec::new();
     let mut text = match kind {
-        ProbeKind::Http { url, method, headers, body, status, body_contains } => {
+        ProbeKind::Http { request, expect } => {
+            let HttpRequest { url, method, headers, body, unix, tls } = request;
             let url = url.written();
             let mut text = match url.split_once('?') {
                 Some((shown, query)) => {
@@ -48,21 +73,34 @@ fn stimulus(kind: &ProbeKind) -> String {
                 hidden.push(body.written());
                 text.push_str(", sends a body");
             }
-            let expected = status.map_or_else(|| "2xx".to_owned(), |status| status.to_string());
-            let _ = write!(text, ", expects {expected}");
-            if let Some(part) = body_contains {
+            if let Some(path) = unix {
+                let _ = write!(text, ", by unix:{path}");
+            }
+            text.push_str(&tls_words(tls.as_ref()));
+            let _ = write!(text, ", expects {}", expect.status);
+            if let Some(part) = &expect.body_contains {
                 let _ = write!(text, " with {:?}", part.written());
+            }
+            if let Some(json) = &expect.json {
+                let _ = write!(text, ", {:?} is {:?}", json.pointer, json.equals);
             }
             text
         }
-        ProbeKind::Grpc { target, method, message } => {
-            let mut text = format!("grpc {target} {method}");
+        ProbeKind::Grpc { target, tls, method, message } => {
+            let mut text = format!("grpc {target} {method}{}", tls_words(tls.as_ref()));
             if !message.is_empty() {
                 let _ = write!(text, ", sends {} bytes #{:04x}", message.len(), digest_of_bytes(message));
             }
             text
         }
-        ProbeKind::Tcp { target } => format!("tcp {target}"),
+        ProbeKind::Tcp { target, tls, exchange } => {
+            let mut text = format!("tcp {target}{}", tls_words(tls.as_ref()));
+            if let Some(exchange) = exchange {
+                hidden.push(exchange.send.written());
+                let _ = write!(text, ", sends a text, expects {:?}", exchange.expect.written());
+            }
+            text
+        }
         ProbeKind::Exec { command, user, env } => {
             let user = user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
             let mut words = command.iter();
@@ -126,6 +164,22 @@ mod tests {
         assert!(
             exec.starts_with("exec check with 2 arguments, A=… #") && !exec.contains("hunter2"),
             "{exec}"
+        );
+        let redis = |text: &str| {
+            stimulus_of(&format!(
+                "{{ tcp: {{ target: \"{{address}}:1\", send: \"{text}\\r\\n\", expect: +OK }} }}"
+            ))
+        };
+        let auth = redis("AUTH hunter2");
+        assert!(auth.starts_with("tcp 192.0.2.1:1, sends a text, expects \"+OK\" #"), "{auth}");
+        assert_ne!(auth, redis("AUTH hunter3"));
+        let tls = stimulus_of(
+            "{ http: { url: \"https://{address}/\", tls: { ca: /c.pem, cert: /a.pem, key: /a.key, server_name: a.lab }, \
+             expect: { status: [200, 3xx], json: { pointer: /up, equals: true } } } }",
+        );
+        assert_eq!(
+            tls,
+            "http GET https://192.0.2.1/, TLS with ca /c.pem for a.lab as /a.pem, expects 200 or 3xx, \"/up\" is \"true\""
         );
         let grpc = stimulus_of("{ grpc: { target: \"{address}:1\", method: a.B/C, message: aHVudGVyMg== } }");
         assert!(grpc.starts_with("grpc 192.0.2.1:1 a.B/C, sends 7 bytes #"), "{grpc}");

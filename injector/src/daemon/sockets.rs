@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::state::State;
 use crate::netlink::sockets::{self, TcpSocket};
+use crate::netns::Identity;
 use injector_core::api::{PartitionState, TcpState};
 use injector_core::clock::MonoNs;
 use injector_core::ledger::Life;
@@ -18,6 +19,7 @@ const AHEAD: Duration = Duration::from_millis(300);
 /// What one namespace has, for one partition.
 pub struct Found {
     generation: u32,
+    namespace: Identity,
     seen: MonoNs,
     sockets: Vec<TcpSocket>,
 }
@@ -37,11 +39,14 @@ impl State {
             }
             let generation = life.generation;
             for worker in self.interfaces.parties(&self.config) {
-                let sink = sink.clone();
+                let (sink, namespace) = (sink.clone(), worker.identity());
                 // A namespace that is gone has nothing to tell.
                 let _ = worker.spawn(move || async move {
                     match sockets::tcp() {
-                        Ok(sockets) => drop(sink.send(Found { generation, seen: MonoNs::now(), sockets })),
+                        Ok(sockets) => {
+                            let seen = MonoNs::now();
+                            drop(sink.send(Found { generation, namespace, seen, sockets }));
+                        }
                         Err(error) => tracing::warn!(%error, "TCP sockets could not be read"),
                     }
                 });
@@ -55,7 +60,8 @@ impl State {
             .sockets
             .iter()
             .filter_map(|socket| {
-                let link = Link { src: self.peer_at(socket.local.0)?, dst: self.peer_at(socket.remote.0)? };
+                let peer = |at| self.peer_of_socket(found.namespace, at);
+                let link = Link { src: peer(socket.local)?, dst: peer(socket.remote)? };
                 let state = TcpState {
                     seen_ns: found.seen,
                     local_port: socket.local.1,
@@ -78,19 +84,14 @@ impl State {
         }
     }
 
+    /// The peer of one end of a TCP socket that was found in a namespace.
+    pub(super) fn peer_of_socket(&self, namespace: Identity, at: (IpAddr, u16)) -> Option<PeerId> {
+        let local = self.local.as_ref().and_then(|local| local.peer_at(namespace, at));
+        local.or_else(|| self.peer_at(at.0))
+    }
+
     /// The peer of an address: the exact one of the config, else the longest prefix, else the one that holds it.
     pub(super) fn peer_at(&self, address: IpAddr) -> Option<PeerId> {
-        let exact = self.config.peers.iter().find(|peer| peer.addresses.contains(&address));
-        let by_prefix = || {
-            let matching = self.config.peers.iter().flat_map(|peer| {
-                peer.prefixes
-                    .iter()
-                    .filter(|prefix| prefix.contains(&address))
-                    .map(move |prefix| (prefix, peer))
-            });
-            matching.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, peer)| peer)
-        };
-        let listed = exact.or_else(by_prefix).map(|peer| peer.id);
-        listed.or_else(|| self.interfaces.identity().held.get(&address).copied())
+        self.config.owner(address).or_else(|| self.interfaces.identity().held.get(&address).copied())
     }
 }

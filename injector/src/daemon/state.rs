@@ -1,6 +1,7 @@
 //! All state of the daemon, and what each command does to it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use injector_common::record::{LinkStamps, counter};
@@ -8,14 +9,18 @@ use tokio::sync::{broadcast, watch};
 
 use super::active_config::ActiveConfig;
 use super::attachment::{Cuts, HookScope, InterfaceEvent, Interfaces};
-use super::closing::Waiter;
 use super::log::Log;
 use super::partition::{Counted, Experiment, Partition, named};
+use super::request::{Answer, ShapeNames};
 use super::samples::Samples;
-use super::verify::{Control, Held};
+use super::verify::check::Check;
+use super::verify::held::Held;
+use super::waiter::Waiter;
 use crate::datapath::{Kernel, LeaseWatcher, wire_ids};
+use crate::fault;
+use crate::local::LocalPeers;
 use crate::probe::schedule::Rate;
-use crate::server::command::{Command, EventFeed};
+use crate::server::command::{Command, EventFeed, Probes, Views};
 use injector_core::api::{
     Code, Event, EventKind, HealedBy, LinkCounters, LinkTotals, PartitionRequest, PartitionState,
     PartitionView, Problem,
@@ -30,8 +35,14 @@ use injector_core::timeline::Timeline;
 /// How often the hooks are looked at while something is cut: the kernel does not notify of TCX.
 const HOOKS_WATCHED_EVERY: Duration = Duration::from_millis(100);
 
+/// How much longer than the last look the time between two looks is at least, where there are very many hooks.
+const HOOKS_REST: u32 = 8;
+
 /// The same for all interfaces of the namespaces where we are on host ends.
 const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a look may judge before commands have their turn; the next look goes on with the next record.
+const JUDGING: Duration = Duration::from_millis(100);
 
 /// How long a view of many partitions may count what their links dropped: commands wait meanwhile.
 const COUNTING: Duration = Duration::from_millis(200);
@@ -39,6 +50,10 @@ const COUNTING: Duration = Duration::from_millis(200);
 /// All state of the daemon.
 pub struct State {
     pub(super) config: Config,
+    /// What the names in shapes mean.
+    pub(super) shape_names: Arc<ShapeNames>,
+    /// How many requests are being resolved.
+    pub(super) resolving: usize,
     /// Whose clock all stamps are of.
     pub(super) clock: HostClock,
     /// 1 at the start, one more with each config that took its place.
@@ -46,6 +61,8 @@ pub struct State {
     pub(super) kernel: Kernel,
     pub(super) interfaces: Interfaces,
     pub(super) ledger: Ledger<Experiment>,
+    /// What gives sockets of peers on this machine their owners.
+    pub(super) local: Option<LocalPeers>,
     pub(super) samples: Samples,
     pub(super) wire_ids: BTreeMap<EndpointId, u32>,
     pub(super) healthy: Vec<Option<bool>>,
@@ -53,6 +70,8 @@ pub struct State {
     /// The slot that is watched for `POST /v1/probes`.
     pub(super) look: Option<Loan>,
     pub(super) waiters: Vec<Waiter>,
+    /// The generation of the record that was judged last.
+    pub(super) judged: u32,
     timeline: Timeline,
     feed: broadcast::Sender<Event>,
     pub(super) rate: watch::Sender<Rate>,
@@ -64,7 +83,7 @@ pub struct State {
     /// Commands that wait for the control of their cut,
     pub(super) held: Vec<Held>,
     /// and that of the command that is being carried out.
-    pub(super) control: Option<Control>,
+    pub(super) control: Option<Check>,
     /// When the hooks were last asked about; `None` if they are to be at once.
     pub(super) hooks_watched: Option<MonoNs>,
     /// When those of all interfaces were, which takes longer.
@@ -72,12 +91,10 @@ pub struct State {
     pub(super) log: Log,
 }
 
-pub(super) type Answer<T> = Result<T, Problem>;
-
 impl State {
     /// The state of a daemon that has attached and not yet served.
     pub fn new(load: ActiveConfig, log: Log) -> Self {
-        let ActiveConfig { config, kernel, interfaces, rate, keeper } = load;
+        let ActiveConfig { config, kernel, interfaces, local, rate, keeper } = load;
         let endpoints = config.endpoints.len();
         Self {
             wire_ids: wire_ids(&config),
@@ -87,6 +104,7 @@ impl State {
             ledger: Ledger::default(),
             look: None,
             waiters: Vec::new(),
+            judged: 0,
             timeline: Timeline::default(),
             feed: broadcast::Sender::new(4096),
             rate,
@@ -98,11 +116,14 @@ impl State {
             hooks_watched: None,
             all_hooks_watched: MonoNs(0),
             log,
+            shape_names: Arc::new(ShapeNames::of(&config)),
+            resolving: 0,
             config,
             clock: host_clock(),
             config_number: 1,
             kernel,
             interfaces,
+            local,
         }
     }
 
@@ -113,30 +134,28 @@ impl State {
         new.counted = self.counters().unwrap_or_else(|| std::mem::take(&mut self.counted));
         new.ledger = std::mem::take(&mut self.ledger).into_history();
         new.held = std::mem::take(&mut self.held);
+        new.resolving = self.resolving;
         new.waiters = std::mem::take(&mut self.waiters);
         new.timeline = std::mem::take(&mut self.timeline);
         new.feed = self.feed.clone();
         *self = new;
     }
 
+    /// Looks for sockets of peers on this machine that have no owner: a process has become a peer's.
+    pub fn look_at_local_peers(&self) {
+        if let Some(local) = &self.local {
+            local.look(self.interfaces.tell_local());
+        }
+    }
+
     /// Carries out one command.
     pub async fn command(&mut self, command: Command) {
+        fault::here("command/take");
         // A reader that has gone away does not want its answer.
         match command {
             Command::Status(reply) => drop(reply.send(self.status().await)),
             // A client that is gone by now would not know what it has cut.
-            Command::Apply { reply, .. } if reply.is_closed() => {}
             Command::Enable { reply, .. } if reply.is_closed() => {}
-            Command::Apply { name, request, step, connection, reply } => {
-                let before = self.ledger.next_generation();
-                let answer = self.apply(&name, *request, step, connection).await;
-                // What an earlier request has made stays.
-                if let Err(Ok(unheard)) = reply.send(answer)
-                    && unheard.generation >= before
-                {
-                    self.unheard(unheard.generation);
-                }
-            }
             Command::Enable { name, at, reply } => {
                 let answer = self.enable(&name, at).await;
                 if let Err(Ok(unheard)) = reply.send(answer) {
@@ -146,7 +165,7 @@ impl State {
             Command::Heal { name, reply } => drop(reply.send(self.heal(&name))),
             Command::HealAll(reply) => drop(reply.send(Ok(self.heal_where(|_| true, HealedBy::Request)))),
             Command::Partitions(reply) => {
-                let _ = reply.send(self.summaries(|_| true));
+                let _ = reply.send(self.listed());
             }
             Command::Partition { name, reply } => {
                 let _ = reply.send(self.newest(&name).map(|partition| self.view(partition)));
@@ -155,7 +174,8 @@ impl State {
                 self.recovery(&name, generation, wait, reply);
             }
             Command::Probes { name, generation, reply } => {
-                let _ = reply.send(self.find(&name, generation).map(|partition| self.probes(partition)));
+                let probes = self.find(&name, generation).map(|partition| Probes(self.probes(partition)));
+                let _ = reply.send(probes);
             }
             Command::Mark { text, reply } => {
                 drop(reply.send(self.event(MonoNs::now(), EventKind::Mark { text })));
@@ -170,13 +190,13 @@ impl State {
                 // Enabled later, they would have no owner whose end heals them.
                 self.withdraw_where(is_owned, HealedBy::Disconnect);
             }
-            // Its answer comes back by the daemon's loop.
-            Command::ProbeOnce(_) => {}
+            // Their answers come back by the daemon's loop.
+            Command::ProbeOnce(_) | Command::Apply { .. } => {}
         }
     }
 
     /// Ends what was applied for a client that went away before its answer.
-    fn unheard(&mut self, generation: u32) {
+    pub(super) fn unheard(&mut self, generation: u32) {
         let is_it = |life: &Life| life.generation == generation;
         self.heal_where(is_it, HealedBy::Disconnect);
         self.withdraw_where(is_it, HealedBy::Disconnect);
@@ -195,7 +215,14 @@ impl State {
 
     pub(super) fn find(&self, name: &str, generation: Option<u32>) -> Answer<&Partition> {
         self.ledger.find(name, generation).ok_or_else(|| {
-            Problem::new(Code::UnknownPartition, format!("no partition \"{name}\" is known"))
+            let what = match (generation, self.ledger.find(name, None)) {
+                (Some(generation), Some(newest)) => format!(
+                    "no partition \"{name}\" of generation {generation} is known; its newest is of generation {}",
+                    newest.life.generation
+                ),
+                _ => format!("no partition \"{name}\" is known"),
+            };
+            Problem::new(Code::UnknownPartition, what)
                 .remedy("see `injector status`, or GET /v1/partitions for those still kept")
         })
     }
@@ -227,7 +254,7 @@ impl State {
                     }
                     // What came before our programs since the last look is found right after the heal.
                     self.hooks_watched = None;
-                    self.event(healed.end_ns, EventKind::Heal { healed });
+                    self.event(healed.at.end_ns, EventKind::Heal { healed });
                 }
                 Effect::LeaseLapsed { expired } => {
                     tracing::error!(
@@ -240,12 +267,15 @@ impl State {
             }
         }
         if is_to_be_judged {
-            self.judge_watched();
+            self.judge_watched(None);
         }
     }
 
     /// Takes in news of an interface; answers the namespaces whose probes are to be started anew.
     pub async fn interface(&mut self, event: InterfaceEvent) -> Vec<Netns> {
+        if matches!(event, InterfaceEvent::Cgroups) {
+            self.look_at_local_peers();
+        }
         let cuts = self.cuts();
         let changes = self.interfaces.handle(event, &self.config, &mut self.kernel, cuts).await;
         for (interface, what) in changes.told {
@@ -332,10 +362,10 @@ impl State {
     pub fn tick(&mut self) {
         let now = Now::read();
         let effects = self.ledger.expire(&mut self.kernel, now);
-        self.carry_out(effects);
+        self.carry_out_but_judging(effects);
         let max_for = self.config.max_for.0;
         self.withdraw_where(|life| now.mono.saturating_since(life.prepared_at) > max_for, HealedBy::Request);
-        self.judge_watched();
+        self.judge_watched(Some(JUDGING));
         self.answer_waiters();
         if !self.ledger.is_open() {
             self.samples.trim(std::iter::empty());
@@ -348,7 +378,10 @@ impl State {
         let is_cut = self.ledger.iter().any(|partition| partition.life.state == PartitionState::Active);
         let is_due = match self.hooks_watched {
             None => true,
-            Some(last) => is_cut && now.saturating_since(last) >= HOOKS_WATCHED_EVERY,
+            Some(last) => {
+                let pause = HOOKS_WATCHED_EVERY.max(self.interfaces.hooks_cost() * HOOKS_REST);
+                is_cut && now.saturating_since(last) >= pause
+            }
         };
         if is_due {
             let is_all_due = now.saturating_since(self.all_hooks_watched) >= ALL_HOOKS_WATCHED_EVERY;
@@ -391,6 +424,21 @@ impl State {
             tracing::error!(%error, "stamps could not be read");
             Vec::new()
         })
+    }
+
+    /// All partitions, each without what grows with its links.
+    fn listed(&mut self) -> Views {
+        let mut open = self.summaries(Life::is_open).into_iter().map(Arc::new).peekable();
+        let mut views = Vec::new();
+        for (life, experiment) in self.ledger.iter_mut() {
+            // The open ones come in the same order.
+            if let Some(view) = open.next_if(|view| view.generation == life.generation) {
+                views.push(view);
+            } else {
+                views.push(experiment.closed_view(life));
+            }
+        }
+        Views(views)
     }
 
     /// Some of the partitions, each without what grows with its links.

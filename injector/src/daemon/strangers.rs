@@ -1,26 +1,18 @@
 //! Whom the peers of a partition met during its cut without an address that names them, and what that says of its links.
 
-use injector_core::identity::{Meeting, Stranger, StrangerId};
-use std::collections::BTreeMap;
+use injector_core::identity::{Meeting, Stranger};
 
+use super::evidence::strangers::Strangers;
 use super::partition::{Partition, named};
 use super::state::State;
 use crate::datapath::StrangerMap;
 use injector_core::api::{Bypassed, LinkRecord, Warning, WarningCode};
 use injector_core::clock::TimeRange;
+use injector_core::figures::counted;
 use injector_core::identity::shown_mac;
 
 /// How many warnings a record has of strangers at most.
 const MOST: usize = 8;
-
-/// What a partition knows of strangers.
-#[derive(Debug, Default)]
-pub struct Strangers {
-    /// What had passed before the cut.
-    before: BTreeMap<StrangerId, u64>,
-    /// What had passed until the heal.
-    after: Option<Vec<Stranger>>,
-}
 
 impl State {
     /// Begins to count strangers for a cut that is about to be made.
@@ -89,8 +81,8 @@ impl State {
                 link.first_leak_ns =
                     Some(link.first_leak_ns.map_or(stranger.first, |first| first.min(stranger.first)));
                 let why = format!(
-                    "{} packets passed by it from or to {who}, an address that named nobody at the other end",
-                    stranger.packets
+                    "{} passed by it from or to {who}, an address that named nobody at the other end",
+                    counted(stranger.packets, "packet")
                 );
                 let until = stranger.last + std::time::Duration::from_nanos(1);
                 let time = TimeRange { from_ns: stranger.first, until_ns: Some(until) };
@@ -102,9 +94,9 @@ impl State {
                 if suspect.link.src == stranger.id.peer { suspect.link.dst } else { suspect.link.src };
             let name = named(names, suspect.link).to_string();
             let text = format!(
-                "{name}: {} packets passed between {} and {who}, whom nothing names and who may be {other}; list the \
+                "{name}: {} passed between {} and {who}, whom nothing names and who may be {other}; list the \
                  address, or write the `mac:` of {other} into the config",
-                stranger.packets,
+                counted(stranger.packets, "packet"),
                 names.name(stranger.id.peer),
                 other = names.name(other),
             );
@@ -114,8 +106,8 @@ impl State {
             let name = names.name(met.id.peer);
             let address = met.address.map_or_else(|| "others".to_owned(), |address| address.to_string());
             let text = format!(
-                "{name} speaks for {address}: {} packets that count as the world's; list it, or write `forwards: true` of {name}",
-                met.packets
+                "{name} speaks for {address}: {} counted as the world's; list it, or write `forwards: true` of {name}",
+                counted(met.packets, "packet")
             );
             warnings.push(Warning::new(WarningCode::ForeignSource, name, text));
         }

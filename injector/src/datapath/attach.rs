@@ -1,26 +1,27 @@
 //! Attaching the programs to one interface, from inside its namespace.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use aya::Ebpf;
 use aya::programs::links::FdLink;
-use aya::programs::tc::{
-    NlOptions, SchedClassifierLinkId, TcAttachOptions, TcAttachType, TcHandle, qdisc_add_clsact,
-};
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::{LinkOrder, ProgramError, SchedClassifier, Xdp, XdpMode};
+use futures_util::future::join_all;
 use netlink_packet_route::link::LinkLayerType;
 
 use super::foreign::{HookQuery, Names, has_tcx, program_shown};
+use super::instances::Instance;
+use super::local;
+use super::object::{EGRESS, INGRESS, XDP};
 use super::{DatapathError, chain};
-use crate::netlink::filters::Tc as TcSocket;
+use crate::fault;
+use crate::netlink::filters::{Filter, NewFilter, Qdisc, Side, Tc as TcSocket};
 use crate::netlink::{self, LinkFacts};
-use crate::netns::Worker;
+use crate::netns::{Identity, Worker};
 use injector_core::config::{Hook, Interface, shown};
-
-pub(super) const INGRESS: &str = "injector_in";
-pub(super) const EGRESS: &str = "injector_out";
-pub(super) const XDP: &str = "injector_xdp";
 
 /// The priority of our clsact filters: before all others.
 const PRIORITY: u16 = 1;
@@ -29,8 +30,10 @@ const FOUND_QDISC: u32 = 0x1a01;
 /// The handle of our clsact filter where we made the qdisc: it goes with the last filter.
 pub(super) const MADE_QDISC: u32 = 0x1a02;
 
-/// How long detaching may take.
-const RELEASE: Duration = Duration::from_secs(5);
+/// How long attaching or detaching may take, and
+const PATIENCE: Duration = Duration::from_secs(5);
+/// how much longer for each interface: of TCX the kernel takes tens of milliseconds, and more on a busy host.
+const EACH: Duration = Duration::from_millis(500);
 
 /// Which hooks are in force on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,15 +84,37 @@ pub struct Attachment {
     pub xdp_holder: Option<u32>,
     why: Vec<String>,
     worker: Worker,
-    /// The instance of the programs, and what holds them to the interface; `None` once released.
+    /// The programs, and what holds them to the interface; `None` once released.
     held: Option<Held>,
     ours: Vec<u32>,
+}
+
+/// An interface that is to be attached to.
+pub struct Wanted {
+    /// Its id in the programs.
+    pub id: u32,
+    /// The programs.
+    pub instance: Instance,
+    /// The interface as configured.
+    pub interface: Interface,
+    /// How many there are beside it.
+    pub crowd: Crowd,
+}
+
+/// How many interfaces of one namespace are attached to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Crowd {
+    /// A few.
+    Few,
+    /// So many that the kernel would take too long over TCX: it waits for an RCU grace period, tens of milliseconds, in
+    /// each attachment and detachment.
+    Many(usize),
 }
 
 /// A refused attachment: nothing was changed, and the instance can be tried again.
 pub struct Refused {
     /// The instance; `None` if the namespace's thread ended with it.
-    pub ebpf: Option<Ebpf>,
+    pub instance: Option<Instance>,
     /// What is wrong.
     pub error: DatapathError,
 }
@@ -100,49 +125,79 @@ impl std::fmt::Debug for Refused {
     }
 }
 
-/// An instance with its links.
+/// An instance with its links to one interface.
 struct Held {
-    ebpf: Ebpf,
-    links: Vec<(&'static str, SchedClassifierLinkId)>,
+    instance: Instance,
+    links: Vec<SchedClassifierLink>,
     xdp: Option<FdLink>,
-    /// The interface whose clsact qdisc we made.
-    made_qdisc: Option<u32>,
+    clsact: Option<Clsact>,
+    /// The interface's id, and its index.
+    entered: Option<(u32, u32)>,
+}
+
+/// Our filters on an interface's clsact qdisc; taken off when dropped, if that is in their namespace.
+struct Clsact {
+    netns: Option<Identity>,
+    index: u32,
+    filters: Vec<Filter>,
+    qdisc: Qdisc,
+}
+
+impl Drop for Clsact {
+    fn drop(&mut self) {
+        // The same index is another interface elsewhere.
+        if self.netns.is_none() || self.netns != Identity::of_thread() {
+            return;
+        }
+        fault::here("detach/clsact");
+        let removed = TcSocket::open().and_then(|tc| tc.remove_all(self.index, &self.filters, self.qdisc));
+        // An interface that is gone took them along.
+        if let Err(error) = removed {
+            tracing::debug!(index = self.index, %error, "the clsact filters had gone before");
+        }
+    }
 }
 
 impl Held {
-    /// Takes the links off, in the reverse order, and goes on past those that went with their interface.
-    fn release(mut self) -> Ebpf {
+    fn new(instance: Instance) -> Self {
+        Self { instance, links: Vec::new(), xdp: None, clsact: None, entered: None }
+    }
+
+    /// Takes the links off, in the reverse order.
+    fn release(mut self) -> Instance {
+        fault::here("detach/xdp");
         drop(self.xdp.take());
-        for (name, link) in std::mem::take(&mut self.links).into_iter().rev() {
-            let released = classifier(&mut self.ebpf, name)
-                .and_then(|program| program.detach(link).map_err(|error| chain(&error)));
-            if let Err(error) = released {
-                tracing::debug!(name, error, "a link had gone before");
-            }
+        while let Some(link) = self.links.pop() {
+            fault::here("detach/link");
+            drop(link);
         }
-        if let Some(index) = self.made_qdisc {
-            // Not if others have moved in meanwhile. An interface that is gone took its qdisc along.
-            let removed = TcSocket::open()
-                .and_then(|tc| if tc.has_filters(index)? { Ok(()) } else { tc.remove_clsact(index) });
-            if let Err(error) = removed {
-                tracing::debug!(index, %error, "the clsact qdisc stays, or had gone before");
-            }
+        drop(self.clsact.take());
+        if let Some((id, index)) = self.entered.take() {
+            self.instance.leave(index, id);
         }
-        self.ebpf
+        self.instance
     }
 }
 
 impl Attachment {
-    /// Attaches an instance of the programs.
-    pub async fn attach(ebpf: Ebpf, interface: &Interface, worker: &Worker) -> Result<Self, Refused> {
-        let wanted = interface.clone();
-        let attached = match worker.run(move || attach_here(ebpf, wanted)).await {
+    /// Attaches to some interfaces of one namespace, in its thread and in their order.
+    pub async fn attach(wanted: Vec<Wanted>, worker: &Worker) -> Vec<Result<Self, Refused>> {
+        let interfaces: Vec<Interface> = wanted.iter().map(|wanted| wanted.interface.clone()).collect();
+        let patience = PATIENCE + EACH * u32::try_from(wanted.len()).unwrap_or(u32::MAX);
+        let attached = match worker.run_within(patience, move || attach_here(wanted)).await {
             Ok(attached) => attached,
-            Err(error) => return Err(Refused { ebpf: None, error: error.into() }),
+            Err(error) => {
+                let error = error.to_string();
+                let refused = |interface: &Interface| {
+                    let error = DatapathError::Attach { interface: shown(interface), reason: error.clone() };
+                    Err(Refused { instance: None, error })
+                };
+                return interfaces.iter().map(refused).collect();
+            }
         };
-        match attached {
+        let done = |(interface, attached): (Interface, Result<Done, (Instance, String)>)| match attached {
             Ok(done) => Ok(Self {
-                interface: interface.clone(),
+                interface,
                 facts: done.facts,
                 addresses: done.addresses,
                 hooks: done.hooks,
@@ -152,11 +207,12 @@ impl Attachment {
                 held: Some(done.held),
                 ours: done.ours,
             }),
-            Err((ebpf, reason)) => Err(Refused {
-                ebpf: Some(ebpf),
-                error: DatapathError::Attach { interface: shown(interface), reason },
+            Err((instance, reason)) => Err(Refused {
+                instance: Some(instance),
+                error: DatapathError::Attach { interface: shown(&interface), reason },
             }),
-        }
+        };
+        interfaces.into_iter().zip(attached).map(done).collect()
     }
 
     /// Why these hooks.
@@ -172,24 +228,71 @@ impl Attachment {
         HookQuery {
             index: self.facts.index,
             ours: self.ours.clone(),
+            sides: match self.interface.hook {
+                Hook::Local => &[Side::Egress],
+                _ => &Side::ALL,
+            },
             is_xdp: matches!(self.hooks, Hooks::XdpNative(_) | Hooks::XdpGeneric(_)),
         }
     }
 
-    /// Detaches, and gives the instance back for another attachment; `None` if the namespace's thread has ended, or
-    /// does not come to it.
-    pub async fn release(mut self) -> Option<Ebpf> {
-        let held = self.held.take()?;
-        let released = self.worker.run_within(RELEASE, move || async move { held.release() }).await;
-        if let Err(error) = &released {
-            tracing::warn!(interface = shown(&self.interface), %error, "not known to be detached");
-        }
-        released.ok()
+    /// Detaches in its namespace's thread, and hands the instance on from there; `None` if the thread ends before.
+    pub fn release_to(mut self, take: impl FnOnce(Option<Instance>) + Send + 'static) {
+        let mut answer = Answer(Some(take));
+        let Some(held) = self.held.take() else { return };
+        // A thread that has ended drops the answer, which tells so.
+        let _ = self.worker.spawn(move || async move { answer.tell(Some(held.release())) });
     }
 
-    /// Detaches.
-    pub async fn detach(self) {
-        drop(self.release().await);
+    /// Detaches some, those of one namespace in their reverse order; the instances, in the given order: `None` for those
+    /// whose namespace's thread has ended, or does not come to it.
+    pub async fn release(attachments: Vec<Self>) -> Vec<Option<Instance>> {
+        let mut groups: Vec<(Worker, Vec<(usize, Held)>)> = Vec::new();
+        let mut instances: Vec<Option<Instance>> = attachments.iter().map(|_| None).collect();
+        for (at, mut attachment) in attachments.into_iter().enumerate() {
+            let Some(held) = attachment.held.take() else { continue };
+            let identity = attachment.worker.identity();
+            match groups.iter_mut().find(|(worker, _)| worker.identity() == identity) {
+                Some((_, group)) => group.push((at, held)),
+                None => groups.push((attachment.worker.clone(), vec![(at, held)])),
+            }
+        }
+        let released = groups.into_iter().map(|(worker, group)| async move {
+            let patience = PATIENCE + EACH * u32::try_from(group.len()).unwrap_or(u32::MAX);
+            let release = move || async move {
+                let reversed = group.into_iter().rev();
+                reversed.map(|(at, held)| (at, held.release())).collect::<Vec<_>>()
+            };
+            worker.run_within(patience, release).await
+        });
+        for released in join_all(released).await {
+            match released {
+                Ok(released) => {
+                    for (at, instance) in released {
+                        instances[at] = Some(instance);
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "interfaces are not known to be detached"),
+            }
+        }
+        instances
+    }
+}
+
+/// What is told of an instance, once: also if whoever was to tell it ends before.
+struct Answer<F: FnOnce(Option<Instance>)>(Option<F>);
+
+impl<F: FnOnce(Option<Instance>)> Answer<F> {
+    fn tell(&mut self, instance: Option<Instance>) {
+        if let Some(take) = self.0.take() {
+            take(instance);
+        }
+    }
+}
+
+impl<F: FnOnce(Option<Instance>)> Drop for Answer<F> {
+    fn drop(&mut self) {
+        self.tell(None);
     }
 }
 
@@ -212,15 +315,35 @@ struct Done {
     ours: Vec<u32>,
 }
 
-/// Attaches; on a failure the links that were made are taken off again, and the instance comes back.
-async fn attach_here(ebpf: Ebpf, interface: Interface) -> Result<Done, (Ebpf, String)> {
-    let (facts, addresses) = match look(&interface.name).await {
-        Ok(found) => found,
-        Err(reason) => return Err((ebpf, reason)),
-    };
-    let mut held = Held { ebpf, links: Vec::new(), xdp: None, made_qdisc: None };
+/// Attaches; where that fails, the links that were made are taken off again, and the instance comes back.
+async fn attach_here(wanted: Vec<Wanted>) -> Vec<Result<Done, (Instance, String)>> {
+    let many = if wanted.len() > 1 { Some(look_at_all().await) } else { None };
+    let mut attached = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let found = match &many {
+            None => look(&wanted.interface.name).await,
+            Some(Ok(seen)) => seen.of(&wanted.interface.name),
+            Some(Err(error)) => Err(error.clone()),
+        };
+        attached.push(match found {
+            Ok((facts, addresses)) => attach_one(wanted, facts, addresses),
+            Err(reason) => Err((wanted.instance, reason)),
+        });
+        // Others wait for this thread too.
+        tokio::task::yield_now().await;
+    }
+    attached
+}
+
+fn attach_one(wanted: Wanted, facts: LinkFacts, addresses: Vec<IpAddr>) -> Result<Done, (Instance, String)> {
+    let Wanted { id, instance, interface, crowd } = wanted;
+    let mut held = Held::new(instance);
     let mut ours = Vec::new();
-    match hook_up(&mut held, &interface, &facts, &mut ours) {
+    let hooked = held.instance.enter(facts.index, id).and_then(|()| {
+        held.entered = Some((id, facts.index));
+        hook_up(&mut held, &interface, &facts, crowd, &mut ours)
+    });
+    match hooked {
         Ok((hooks, why)) => {
             let xdp_holder = facts.xdp.filter(|_| interface.hook == Hook::Xdp);
             Ok(Done { held, facts, addresses, hooks, why, xdp_holder, ours })
@@ -229,19 +352,55 @@ async fn attach_here(ebpf: Ebpf, interface: Interface) -> Result<Done, (Ebpf, St
     }
 }
 
+/// All interfaces of a namespace with their addresses: one look for many.
+struct Seen {
+    links: BTreeMap<String, LinkFacts>,
+    addresses: BTreeMap<u32, Vec<IpAddr>>,
+}
+
+impl Seen {
+    fn of(&self, name: &str) -> Result<(LinkFacts, Vec<IpAddr>), String> {
+        fault::at("attach/look").map_err(|error| error.to_string())?;
+        let facts = self.links.get(name).ok_or(NO_INTERFACE)?.clone();
+        refuse_other_layers(&facts)?;
+        let addresses = self.addresses.get(&facts.index).cloned().unwrap_or_default();
+        Ok((facts, addresses))
+    }
+}
+
+async fn look_at_all() -> Result<Seen, String> {
+    let handle = netlink::connect().map_err(|error| format!("no netlink socket: {error}"))?;
+    let links = netlink::links(&handle).await.map_err(|error| format!("netlink: {error}"))?;
+    let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
+    for (index, address) in netlink::addresses(&handle).await.map_err(|error| format!("netlink: {error}"))? {
+        addresses.entry(index).or_default().push(address);
+    }
+    Ok(Seen { links: links.into_iter().map(|link| (link.name.clone(), link)).collect(), addresses })
+}
+
+const NO_INTERFACE: &str = "there is no such interface; see `ip link` in that namespace";
+
+fn refuse_other_layers(facts: &LinkFacts) -> Result<(), String> {
+    // Frames on a loopback device have an Ethernet header too; whether it may be attached to at all, the start says.
+    if matches!(facts.layer, LinkLayerType::Ether | LinkLayerType::Loopback) {
+        return Ok(());
+    }
+    Err(format!(
+        "its frames do not begin with an Ethernet header (its link layer is {:?}, as of tun and WireGuard devices); attach to the Ethernet device that carries its traffic",
+        facts.layer
+    ))
+}
+
 /// The interface's facts and addresses, if it can be attached to at all.
 pub async fn look(name: &str) -> Result<(LinkFacts, Vec<IpAddr>), String> {
-    let handle = netlink::connect().map_err(|error| format!("no netlink socket: {error}"))?;
+    let handle = fault::at("attach/look")
+        .and_then(|()| netlink::connect())
+        .map_err(|error| format!("no netlink socket: {error}"))?;
     let facts = netlink::find(&handle, name)
         .await
         .map_err(|error| format!("netlink: {error}"))?
-        .ok_or("there is no such interface; see `ip link` in that namespace")?;
-    if facts.layer != LinkLayerType::Ether {
-        return Err(format!(
-            "its frames do not begin with an Ethernet header (its link layer is {:?}, as of tun and WireGuard devices); attach to the Ethernet device that carries its traffic",
-            facts.layer
-        ));
-    }
+        .ok_or(NO_INTERFACE)?;
+    refuse_other_layers(&facts)?;
     let addresses = netlink::addresses(&handle).await.map_err(|error| format!("netlink: {error}"))?;
     let own = addresses.into_iter().filter(|(index, _)| *index == facts.index).map(|(_, address)| address);
     let own = own.collect();
@@ -252,18 +411,30 @@ fn hook_up(
     held: &mut Held,
     interface: &Interface,
     facts: &LinkFacts,
+    crowd: Crowd,
     ours: &mut Vec<u32>,
 ) -> Result<(Hooks, Vec<String>), String> {
     let mut why = Vec::new();
     let wants_xdp = interface.hook == Hook::Xdp && facts.xdp.is_none();
-    let mut tc = if interface.hook == Hook::Clsact { Tc::Clsact } else { Tc::Tcx };
-    let directions = if wants_xdp {
-        &[(EGRESS, TcAttachType::Egress)][..]
-    } else {
-        &[(INGRESS, TcAttachType::Ingress), (EGRESS, TcAttachType::Egress)]
+    let instance = held.instance.clone();
+    let mut programs = instance.programs();
+    let mut tc = match (interface.hook, crowd) {
+        (Hook::Clsact, _) => Tc::Clsact,
+        (Hook::Auto, Crowd::Many(count)) => {
+            why.push(format!(
+                "auto: clsact, since {count} interfaces of this namespace are attached to and the kernel takes tens of milliseconds for each of them on TCX; `hook: tc` takes TCX all the same"
+            ));
+            Tc::Clsact
+        }
+        _ => Tc::Tcx,
+    };
+    let directions = match interface.hook {
+        Hook::Local => &[(local::EGRESS, TcAttachType::Egress)][..],
+        _ if wants_xdp => &[(EGRESS, TcAttachType::Egress)],
+        _ => &[(INGRESS, TcAttachType::Ingress), (EGRESS, TcAttachType::Egress)],
     };
     for (program_name, direction) in directions {
-        let program = classifier(&mut held.ebpf, program_name)?;
+        let program = classifier(&mut programs, program_name)?;
         // Not loaded yet, if XDP was meant to have its part.
         if program.fd().is_err() {
             program.load().map_err(|error| format!("program {program_name}: {}", chain(&error)))?;
@@ -274,10 +445,10 @@ fn hook_up(
         if tc == Tc::Tcx {
             // First: a program ahead of ours that answers "ok" would bypass us.
             let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            fault::at("attach/tcx").map_err(|error| format!("TCX: {error}"))?;
             match program.attach_with_options(&facts.name, *direction, options) {
                 Ok(link) => {
-                    held.links.push((program_name, link));
-                    continue;
+                    held.links.push(program.take_link(link).map_err(|error| chain(&error))?);
                 }
                 Err(error) if !has_tcx() => {
                     tracing::debug!(interface = facts.name, error = chain(&error), "no TCX");
@@ -287,28 +458,13 @@ fn hook_up(
                 Err(error) => return Err(format!("TCX: {}", chain(&error))),
             }
         }
-        // An existing qdisc, ours or another's, serves as well.
-        match qdisc_add_clsact(&facts.name) {
-            Ok(()) => held.made_qdisc = Some(facts.index),
-            Err(error) if already_exists(&error) => {}
-            Err(error) => return Err(format!("no clsact qdisc: {}", chain(&error))),
-        }
-        let handle = if held.made_qdisc.is_some() { MADE_QDISC } else { FOUND_QDISC };
-        let options = NlOptions { priority: PRIORITY, handle: TcHandle::from(handle), classid: None };
-        let link = program
-            .attach_with_options(&facts.name, *direction, TcAttachOptions::Netlink(options))
-            .map_err(|error| {
-                if already_exists(&error) {
-                    "another injector holds its clsact hook; stop that one, or see `injector doctor`"
-                        .to_owned()
-                } else {
-                    format!("clsact filter: {}", chain(&error))
-                }
-            })?;
-        held.links.push((program_name, link));
+    }
+    if tc == Tc::Clsact {
+        let names: Vec<&'static str> = directions.iter().map(|(name, _)| *name).collect();
+        held.clsact = Some(attach_clsact(&mut programs, facts.index, &names)?);
     }
     // Last: XDP that comes and goes is told as news of the interface, which a failure after it would cause anew.
-    let xdp = if wants_xdp { Some(attach_xdp(held, facts, &mut why, ours)?) } else { None };
+    let xdp = if wants_xdp { Some(attach_xdp(held, &mut programs, facts, &mut why, ours)?) } else { None };
     let hooks = match (xdp, tc) {
         (None, Tc::Tcx) => Hooks::Tcx,
         (None, Tc::Clsact) => Hooks::Clsact,
@@ -319,6 +475,7 @@ fn hook_up(
         why.push(match interface.hook {
             Hook::Auto => "auto: TC costs nothing that can be measured and sees GSO packets whole".to_owned(),
             Hook::Tc | Hook::Clsact | Hook::Xdp => "as configured".to_owned(),
+            Hook::Local => "for peers on this machine, which their sockets tell apart".to_owned(),
         });
     }
     Ok((hooks, why))
@@ -329,29 +486,55 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
     program.try_into().map_err(|error: ProgramError| chain(&error))
 }
 
-fn already_exists(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut error = Some(error);
-    while let Some(cause) = error {
-        if cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|io| io.kind() == std::io::ErrorKind::AlreadyExists)
-        {
-            return true;
-        }
-        error = cause.source();
+/// Filters of the clsact qdisc, which is made with them where there is none; another's serves as well.
+fn attach_clsact(ebpf: &mut Ebpf, index: u32, names: &[&'static str]) -> Result<Clsact, String> {
+    let failed = |error: std::io::Error| format!("clsact: {error}");
+    fault::at("attach/clsact").map_err(failed)?;
+    let tc = TcSocket::open().map_err(failed)?;
+    let qdisc = if tc.has_clsact(index).map_err(failed)? { Qdisc::Found } else { Qdisc::Made };
+    let handle = if qdisc == Qdisc::Made { MADE_QDISC } else { FOUND_QDISC };
+    let mut programs = Vec::new();
+    for name in names {
+        let program = classifier(ebpf, name)?;
+        let id = program.info().map_err(|error| chain(&error))?.id();
+        let fd = program.fd().map_err(|error| chain(&error))?;
+        let fd = fd.try_clone().map_err(failed)?;
+        programs.push((if *name == INGRESS { Side::Ingress } else { Side::Egress }, *name, id, fd));
     }
-    false
+    let filters: Vec<NewFilter<'_>> = programs
+        .iter()
+        .map(|(side, name, id, fd)| NewFilter {
+            side: *side,
+            priority: PRIORITY,
+            handle,
+            program: fd.as_fd(),
+            id: *id,
+            name,
+        })
+        .collect();
+    tc.add(index, qdisc, &filters).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            "another injector holds its clsact hook; stop that one, or see `injector doctor`".to_owned()
+        }
+        _ => failed(error),
+    })?;
+    Ok(Clsact {
+        netns: Identity::of_thread(),
+        index,
+        filters: filters.iter().map(NewFilter::made).collect(),
+        qdisc,
+    })
 }
 
 /// XDP ingress: in the driver, else in the stack.
 fn attach_xdp(
     held: &mut Held,
+    programs: &mut Ebpf,
     facts: &LinkFacts,
     why: &mut Vec<String>,
     ours: &mut Vec<u32>,
 ) -> Result<XdpMode, String> {
-    let program: &mut Xdp = held
-        .ebpf
+    let program: &mut Xdp = programs
         .program_mut(XDP)
         .ok_or_else(|| format!("the eBPF object has no program {XDP}"))?
         .try_into()
@@ -362,6 +545,7 @@ fn attach_xdp(
     if let Ok(info) = program.info() {
         ours.push(info.id());
     }
+    fault::at("attach/xdp").map_err(|error| format!("XDP: {error}"))?;
     let (mode, link) = match program.attach_to_if_index(facts.index, XdpMode::Driver) {
         Ok(link) => {
             why.push("as configured: the driver runs XDP".to_owned());
@@ -378,6 +562,7 @@ fn attach_xdp(
             (XdpMode::Skb, link)
         }
     };
+    fault::here("attach/xdp-link");
     let link = program.take_link(link).map_err(|error| chain(&error))?;
     // aya falls back to netlink in silence; such an attachment would outlive a killed daemon.
     held.xdp = Some(link.try_into().map_err(

@@ -35,7 +35,7 @@ fn laid_out(peers: &BTreeMap<Address, u32>, size: usize, seed: u32) -> Option<Ve
         let home = home(address, seed) as usize;
         let mut places = (home..home + PROBES as usize).map(|place| place % size);
         let free = places.find(|place| entries[*place].peer == 0)?;
-        entries[free] = Entry { address: *address, peer: *peer };
+        entries[free] = Entry::new(*address, *peer);
     }
     Some(entries)
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::owner::Owner;
 use crate::netlink::filters::{Filter, Side, Tc};
 use crate::netlink::nft::{EgressChain, egress_chains};
 use crate::netlink::{self, LinkFacts};
@@ -56,6 +57,8 @@ pub struct HookQuery {
     pub index: u32,
     /// The ids of our programs on it; empty where we are not attached.
     pub ours: Vec<u32>,
+    /// The sides that a program of ours is to be on.
+    pub sides: &'static [Side],
     /// Whether our ingress program is on XDP.
     pub is_xdp: bool,
 }
@@ -72,7 +75,7 @@ pub async fn states_of_all(queries: &[HookQuery]) -> io::Result<(Vec<Option<Hook
     let is_asked = |index: u32| queries.iter().any(|query| query.index == index);
     let others = reader.links.iter().map(|facts| facts.index).filter(|index| !is_asked(*index));
     let others: Vec<HookQuery> =
-        others.map(|index| HookQuery { index, ours: Vec::new(), is_xdp: false }).collect();
+        others.map(|index| HookQuery { index, ours: Vec::new(), sides: &Side::ALL, is_xdp: false }).collect();
     let all = queries.iter().chain(&others).zip(states.iter().cloned().chain(reader.states(&others)?));
     let has_foreign =
         |state: &Option<HookState>| state.iter().flat_map(|state| &state.foreign).any(Foreign::is_on_tc);
@@ -89,6 +92,7 @@ struct Reader {
 
 impl Reader {
     async fn new() -> io::Result<Self> {
+        crate::fault::at("hooks/read")?;
         let links = netlink::links(&netlink::connect()?).await.map_err(io::Error::other)?;
         Ok(Self { links, chains: egress_chains()?, tc: Tc::open()? })
     }
@@ -151,7 +155,7 @@ fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain], tc: &Tc)
                 side: Side::Ingress,
                 what: What::Xdp,
                 id: Some(id),
-                is_ahead: are_we && !hooked.is_xdp,
+                is_ahead: are_we && !hooked.is_xdp && hooked.sides.contains(&Side::Ingress),
             });
             if hooked.is_xdp {
                 state.missing.push(Side::Ingress);
@@ -169,7 +173,7 @@ fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain], tc: &Tc)
         state.revisions[at] = revision;
         let tcx = tcx.unwrap_or_default();
         let mut is_there = tcx.iter().any(|id| ours.contains(id)) || filters.iter().any(is_ours);
-        if are_we && !is_there && !(hooked.is_xdp && side == Side::Ingress) {
+        if are_we && !is_there && hooked.sides.contains(&side) && !(hooked.is_xdp && side == Side::Ingress) {
             state.missing.push(side);
         }
         // All of TCX runs before the filters of clsact, where ours may be.
@@ -207,7 +211,14 @@ pub fn names(ids: &[u32]) -> Names {
 pub fn all_names() -> Names {
     aya::programs::loaded_programs()
         .flatten()
-        .filter_map(|program| Some((program.id(), program.name_as_str()?.to_owned())))
+        .filter_map(|program| {
+            let name = program.name_as_str()?.to_owned();
+            // Another injector is named by its process.
+            let owner = name.starts_with("injector_").then(|| Owner::of(&program)).flatten();
+            let whose =
+                owner.map_or_else(String::new, |owner| format!(" of the injector with pid {}", owner.pid));
+            Some((program.id(), format!("{name}{whose}")))
+        })
         .collect()
 }
 

@@ -12,6 +12,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::mapped::Mapped;
 use super::owner::Owner;
+use crate::fault;
 use injector_core::clock::MonoNs;
 use injector_core::ledger::{Interval, Lapsed};
 
@@ -121,9 +122,9 @@ impl Gate {
     /// lease that ran out meanwhile: what is stored in the end was reckoned from before the look.
     /// - Nothing is dropped later than [`LEASE`] after a sign of life that found the lease in force. A stop that is
     ///   longer than that stores an instant that is already past.
-    /// - A stop that is shorter, but longer than what was left of the lease, stores an instant ahead. If a packet was
-    ///   judged when the old lease had run out, its program has set the latch, which outlives the store: everything
-    ///   passes until the next look. If none was, no verdict is other than if the store had been made at the sign of
+    /// - A stop that is shorter, but longer than what was left of the lease, stores an instant ahead. If a packet of a link
+    ///   with a live slot was judged when the old lease had run out, its program has set the latch, which outlives the
+    ///   store: everything passes until the next look. If none was, no verdict is other than if the store had been made at the sign of
     ///   life, when the lease was in force.
     fn check(&self, state: &mut State, alive: MonoNs) -> Renewal {
         let expires = self.0.lease.load(EXPIRES);
@@ -149,6 +150,7 @@ impl Gate {
     /// Renews the lease once; `Some` is a lapse that nobody has acknowledged yet. For the daemon's task alone: that it
     /// comes here is the sign of life.
     pub fn renew(&self) -> Option<Lapsed> {
+        fault::here("lease/renew");
         let mut state = self.lock();
         self.extend(self.check(&mut state, MonoNs::now()));
         state.unheard
@@ -156,6 +158,7 @@ impl Gate {
 
     /// Looks whether the lease is in force, and renews nothing.
     fn look(&self) -> Option<Lapsed> {
+        fault::here("lease/look");
         let mut state = self.lock();
         self.check(&mut state, MonoNs::now());
         state.unheard
@@ -164,6 +167,7 @@ impl Gate {
     /// Starts the thread that watches the lease, and tells of lapses.
     pub fn keep(&self, mut on_lapse: impl FnMut(Lapsed) + Send + 'static) -> std::io::Result<LeaseWatcher> {
         let gate = self.clone();
+        fault::at("load/lease")?;
         let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
             if let Err(error) = crate::rights::take_none() {
                 tracing::error!(%error, "the lease thread keeps rights that it does not need");

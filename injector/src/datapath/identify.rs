@@ -95,7 +95,7 @@ impl NameMaps {
                 let key = wire_address(*address);
                 if let Some(place) = self.places.get(&key) {
                     // The address stays as it is, and the other field is one word: no program reads a mixture.
-                    let entry = Entry { address: key, peer: VIP };
+                    let entry = Entry::new(key, VIP);
                     self.addresses
                         .set(*place, entry, 0)
                         .map_err(|source| DatapathError::Map { name: "PEERS", source })?;

@@ -9,7 +9,9 @@ use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuHashMap, R
 use aya_log::EbpfLogger;
 use injector_common::Word;
 use injector_common::key::{GROUP, LinkKey, ROLL_SEVERAL, ResponseKey, RollKey};
-use injector_common::record::{Lease, LinkStamps, Wakeup, counter, earliest};
+use injector_common::record::{
+    JUDGED_AT, Lease, LinkStamps, VERDICT_CONTEXT_WORDS, Wakeup, counter, earliest,
+};
 use injector_common::slot::Slot;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -21,6 +23,7 @@ use super::object::{Clocks, Object};
 use super::owner::Owner;
 use super::strangers::StrangerMap;
 use super::{DatapathError, Gate, Pins, Settler};
+use crate::fault;
 use injector_core::config::Config;
 use injector_core::identity::{Identity, Stranger};
 use injector_core::ledger::{DataPlane, Interval, Lapsed};
@@ -38,6 +41,7 @@ pub struct Kernel {
     rolls: HashMap<MapData, RollKey, u32>,
     responses: PerCpuHashMap<MapData, ResponseKey, u64>,
     counters: PerCpuArray<MapData, u64>,
+    contexts: PerCpuArray<MapData, [u64; VERDICT_CONTEXT_WORDS]>,
     names: NameMaps,
     strangers: StrangerMap,
     side: usize,
@@ -54,19 +58,19 @@ pub struct Kernel {
 impl Kernel {
     /// Creates the maps for a config; nothing is attached yet.
     pub fn load(config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
-        Self::load_with(&Pins::new()?, config, clocks)
+        Self::load_with(Some(&Pins::new()?), config, clocks)
     }
 
     /// The same with a filesystem for pins that was made before: it takes no `CAP_SYS_ADMIN`.
-    pub fn load_with(pins: &Pins, config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
+    pub fn load_with(pins: Option<&Pins>, config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
         let mut object = Object::load(pins, config, clocks)?;
         let side = config.names.len();
         let owner = Owner::ours().map_err(|source| DatapathError::Owner { source })?;
-        let commit = mapped(&mut object, "COMMIT", 1)?;
-        let lease = mapped(&mut object, "LEASE", size_of::<Lease>() / size_of::<u64>())?;
+        let commit = mapped(&object, "COMMIT", 1)?;
+        let lease = mapped(&object, "LEASE", size_of::<Lease>() / size_of::<u64>())?;
         let cells = object.cells();
-        let matrix = mapped(&mut object, "MATRIX", cells)?;
-        let roll = mapped(&mut object, "ROLL", side)?;
+        let matrix = mapped(&object, "MATRIX", cells)?;
+        let roll = mapped(&object, "ROLL", side)?;
         let of = |name| move |source| DatapathError::Map { name, source };
         Ok(Self {
             gate: Gate::new(commit, lease, owner),
@@ -77,6 +81,7 @@ impl Kernel {
             rolls: object.take("ROLLS")?.try_into().map_err(of("ROLLS"))?,
             responses: object.take("RESPONSES")?.try_into().map_err(of("RESPONSES"))?,
             counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
+            contexts: object.take("SCENE")?.try_into().map_err(of("SCENE"))?,
             names: NameMaps::take(&mut object, config)?,
             strangers: StrangerMap::take(&mut object)?,
             object,
@@ -98,6 +103,8 @@ impl Kernel {
     /// # Errors
     /// If a map can't be written: some of it is written then, and the rest is tried again with the next change.
     pub fn identify(&mut self, identity: &Identity) -> Result<(), DatapathError> {
+        fault::at("bind/names")
+            .map_err(|error| DatapathError::Map { name: "PORTS", source: error.into() })?;
         self.names.write(identity)
     }
 
@@ -153,7 +160,7 @@ impl Kernel {
     pub fn start_log(&mut self) -> Result<(), DatapathError> {
         let fail = |source| DatapathError::Mmap { name: "AYA_LOGS", source };
         let mut logger =
-            EbpfLogger::init(self.object.base_mut()).map_err(|error| fail(std::io::Error::other(error)))?;
+            EbpfLogger::init(&mut self.object.base()).map_err(|error| fail(std::io::Error::other(error)))?;
         let fd = logger.as_fd().try_clone_to_owned().map_err(fail)?;
         // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
         let ready = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }
@@ -172,6 +179,7 @@ impl Kernel {
     /// # Errors
     /// If there can't be one more thread.
     pub fn start_settler(&mut self) -> std::io::Result<()> {
+        fault::at("load/settler")?;
         self.settler = Some(Settler::start()?);
         Ok(())
     }
@@ -183,6 +191,7 @@ impl Kernel {
     /// what no program reads yet.
     pub fn bind_roll(&mut self, peer: PeerId, interfaces: &BTreeSet<u32>) -> Result<(), DatapathError> {
         let fail = |source| DatapathError::Map { name: "ROLLS", source };
+        fault::at("bind/roll").map_err(|error| fail(error.into()))?;
         let at = match interfaces.len() {
             0 => 0,
             1 => interfaces.first().copied().unwrap_or(0),
@@ -240,11 +249,12 @@ impl Kernel {
     }
 }
 
-fn mapped(object: &mut Object, name: &'static str, words: usize) -> Result<Mapped, DatapathError> {
-    match object.take(name)? {
-        aya::maps::Map::Array(data) => {
-            Mapped::new(data.fd(), words).map_err(|source| DatapathError::Mmap { name, source })
-        }
+fn mapped(object: &Object, name: &'static str, words: usize) -> Result<Mapped, DatapathError> {
+    // It stays where it is: programs that are loaded later refer to it by its descriptor.
+    match object.base().map(name) {
+        Some(aya::maps::Map::Array(data)) => fault::at("load/mmap")
+            .and_then(|()| Mapped::new(data.fd(), words))
+            .map_err(|source| DatapathError::Mmap { name, source }),
         _ => Err(DatapathError::NoMap { name }),
     }
 }
@@ -293,6 +303,8 @@ impl Kernel {
         links: &[Link],
     ) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
         let slot = u32::from(index.0);
+        fault::at("stamps/read")
+            .map_err(|error| DatapathError::Map { name: "LINKS", source: error.into() })?;
         if links.len() > self.stamped.load(Ordering::Relaxed) {
             return self.walk(slot, generation);
         }
@@ -330,9 +342,13 @@ impl Kernel {
     /// The counters, over all CPUs, by `injector_common::record::counter`.
     pub fn counters(&self) -> Result<Vec<u64>, DatapathError> {
         let fail = |source| DatapathError::Map { name: "COUNTERS", source };
-        (0..counter::COUNT)
+        let mut counters: Vec<u64> = (0..counter::COUNT)
             .map(|index| Ok(self.counters.get(&index, 0).map_err(fail)?.iter().sum()))
-            .collect()
+            .collect::<Result<_, DatapathError>>()?;
+        let contexts =
+            self.contexts.get(&0, 0).map_err(|source| DatapathError::Map { name: "SCENE", source })?;
+        counters[counter::JUDGED as usize] = contexts.iter().map(|context| context[JUDGED_AT]).sum();
+        Ok(counters)
     }
 }
 
@@ -341,10 +357,12 @@ impl DataPlane for Kernel {
 
     fn write_slot(&mut self, index: SlotIndex, slot: &Slot) -> Result<(), DatapathError> {
         let name = "SLOTS";
+        fault::at("cut/slot").map_err(|error| DatapathError::Map { name, source: error.into() })?;
         self.slots.set(u32::from(index.0), slot, 0).map_err(|source| DatapathError::Map { name, source })
     }
 
     fn write_cells(&mut self, index: SlotIndex, cells: &[Cell], presence: Presence) {
+        fault::here("cut/cells");
         for Cell { src, dst, neighbours } in cells {
             let column = match dst {
                 Column::Peer(peer) => usize::from(peer.0),
@@ -367,6 +385,7 @@ impl DataPlane for Kernel {
     fn forget(&mut self, index: SlotIndex) -> Result<(), DatapathError> {
         let of = |name| move |source| DatapathError::Map { name, source };
         let slot = u32::from(index.0);
+        fault::at("cut/forget").map_err(|error| of("LINKS")(error.into()))?;
         let keys = self.links.keys().filter_map(Result::ok).filter(|key| key.slot == slot);
         for key in keys.collect::<BTreeSet<_>>() {
             self.links.remove(&key).map_err(of("LINKS"))?;
@@ -379,7 +398,10 @@ impl DataPlane for Kernel {
     }
 
     fn store(&mut self, word: Word) -> Result<Interval, Lapsed> {
-        self.gate.store(word)
+        fault::here("word/before");
+        let stored = self.gate.store(word);
+        fault::here("word/after");
+        stored
     }
 
     fn renew(&mut self) -> Option<Lapsed> {
@@ -391,6 +413,7 @@ impl DataPlane for Kernel {
     }
 
     fn settle(&mut self) {
+        fault::here("word/settle");
         super::gate::settle();
     }
 

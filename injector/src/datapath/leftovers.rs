@@ -2,10 +2,12 @@
 
 use std::io;
 
-use super::attach::{EGRESS, INGRESS, MADE_QDISC};
+use super::attach::MADE_QDISC;
+use super::local;
+use super::object::{EGRESS, INGRESS};
 use super::owner::{Life, Owner};
 use crate::netlink::LinkFacts;
-use crate::netlink::filters::{Filter, Side, Tc};
+use crate::netlink::filters::{Filter, Qdisc, Side, Tc};
 
 /// Whether leftovers are only looked for, or removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,27 +65,28 @@ impl std::fmt::Display for Leftover {
 /// Looks through the interfaces of the calling thread's namespace. Filters of others, and those of a daemon that
 /// lives or may live, are never touched.
 pub fn sweep(links: &[LinkFacts], what: Sweep) -> io::Result<Vec<Leftover>> {
+    crate::fault::at("sweep/list")?;
     let us = Owner::ours()?;
     let tc = Tc::open()?;
     let mut found = Vec::new();
     for link in links {
-        let mut made_qdisc = false;
+        let mut dead = Vec::new();
         let first = found.len();
         for side in Side::ALL {
             for filter in tc.filters(link.index, side)? {
                 let Some(mut leftover) = leftover(&link.name, &filter, &us) else { continue };
                 if what == Sweep::Remove && leftover.life == Life::Dead {
-                    tc.remove(link.index, &filter)?;
                     leftover.removed = true;
-                    made_qdisc |= filter.handle == MADE_QDISC;
+                    dead.push(filter);
                 }
                 found.push(leftover);
             }
         }
-        if made_qdisc && !tc.has_filters(link.index)? && tc.remove_clsact(link.index).is_ok() {
-            for leftover in &mut found[first..] {
-                leftover.removed_qdisc = true;
-            }
+        if !dead.is_empty() {
+            crate::fault::at("sweep/remove")?;
+            let made = dead.iter().any(|filter| filter.handle == MADE_QDISC);
+            let went = tc.remove_all(link.index, &dead, if made { Qdisc::Made } else { Qdisc::Found })?;
+            found[first..].iter_mut().for_each(|leftover| leftover.removed_qdisc = went);
         }
     }
     Ok(found)
@@ -91,7 +94,7 @@ pub fn sweep(links: &[LinkFacts], what: Sweep) -> io::Result<Vec<Leftover>> {
 
 fn leftover(interface: &str, filter: &Filter, us: &Owner) -> Option<Leftover> {
     let name = filter.name.as_deref()?;
-    if filter.kind != "bpf" || !(name == INGRESS || name == EGRESS) {
+    if filter.kind != "bpf" || !(name == INGRESS || name == EGRESS || name == local::EGRESS) {
         return None;
     }
     let program = filter.program?;

@@ -3,6 +3,7 @@
 //! Only this module imports `aya`.
 
 mod attach;
+mod btf;
 mod exact;
 mod foreign;
 mod gate;
@@ -10,6 +11,7 @@ mod identify;
 mod instances;
 mod kernel;
 mod leftovers;
+mod local;
 mod mapped;
 mod object;
 mod owner;
@@ -17,24 +19,22 @@ mod pins;
 mod settler;
 mod strangers;
 
-pub use attach::{Attachment, Hooks, Refused, look};
+pub use attach::{Attachment, Crowd, Hooks, Refused, Wanted, look};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
 pub use gate::{Gate, LEASE, LeaseWatcher, RENEWAL};
-pub use instances::Instances;
+pub use instances::{Instance, Instances};
 pub use kernel::{Kernel, Wakeups};
 pub use leftovers::{Leftover, Sweep, sweep};
-pub use object::{Clocks, Object, wire_address, wire_ids};
-pub use owner::{Life, Owner};
+pub use local::{LocalError, LocalHooks, LocalPorts, OwnerId, cgroup_root};
+pub use object::{Clocks, Object, SpaceId, Use, wire_address, wire_ids};
+pub use owner::{Life, Loaded, Owner, loaded};
 pub use pins::Pins;
 pub use settler::Settler;
 pub use strangers::StrangerMap;
 
 use injector_core::ledger::{Fault, Lapsed};
-
-/// The programs for one interface.
-pub type Instance = aya::Ebpf;
 
 /// What can fail between the daemon and the kernel.
 #[derive(Debug, thiserror::Error)]

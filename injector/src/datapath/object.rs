@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 use injector_common::exact::Entry;
@@ -14,17 +14,27 @@ use injector_common::slot::SlotScope;
 use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
 
+use super::DatapathError;
 use super::exact::Table;
 use super::pins::{Folder, Pins};
-use super::{DatapathError, Instances};
+use crate::fault;
 use injector_core::config::{Config, Protect, WireSuccess};
 use injector_core::plan::slot_scope;
 use injector_core::sample::EndpointId;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector"));
+/// The object for peers on this machine.
+static LOCAL_OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/injector-local"));
+
+/// The object's programs.
+pub(super) const INGRESS: &str = "injector_in";
+
+pub(super) const EGRESS: &str = "injector_out";
+
+pub(super) const XDP: &str = "injector_xdp";
 
 /// The maps that all instances share; read-only data alone is an instance's own.
-const SHARED: [&str; 27] = [
+const SHARED: [&str; 28] = [
     "COMMIT",
     "LEASE",
     "SLOTS",
@@ -36,6 +46,7 @@ const SHARED: [&str; 27] = [
     "MACS",
     "LEARNED",
     "CLAIMS",
+    "INTERFACES",
     "PORTS",
     "TRAITS",
     "ODD",
@@ -62,6 +73,13 @@ const MOVED: u32 = 1 << 14;
 const LINKS_BYTES: usize = 64 << 20;
 /// What one CPU's stamps of a link take in the kernel, with the map's overhead.
 const LINK_BYTES: usize = 136;
+
+/// The maps that the programs of peers on this machine and those on `lo` share besides the others.
+const LOCAL_SHARED: [&str; 6] = ["OWNERS", "PROCESSES", "CGROUPS", "SPACES", "LISTENS", "USED"];
+
+/// A namespace of peers on this machine, by the number that the programs have for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SpaceId(pub u16);
 
 /// What the object is sized and specialised by.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,28 +146,56 @@ impl Sizes {
     }
 }
 
+/// What an instance is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// One interface, by its id from 1: the programs know it when they are loaded.
+    One(u32),
+    /// Many interfaces of one namespace, by a number for that: the programs look up which one a packet is at.
+    Many(u32),
+    /// The loopback device of peers on this machine, by its id and the number of its namespace.
+    Loopback(u32, SpaceId),
+}
+
+/// Where instances come from.
+#[derive(Clone)]
+pub(super) enum Source {
+    /// They are loaded, and find the maps by their pins: all maps, and those of peers on this machine.
+    Pins(Arc<Sizes>, Arc<Folder>, Option<Arc<Folder>>),
+    /// There is only this one, for all interfaces of the daemon's own namespace.
+    Only(Arc<Mutex<Ebpf>>),
+}
+
 /// The loaded maps, and how to make one more instance of the programs with them.
 pub struct Object {
-    /// Holds the maps; its programs are never loaded.
-    base: Ebpf,
+    /// Holds the maps. Where other instances can't find them, its programs are the only ones.
+    base: Arc<Mutex<Ebpf>>,
     sizes: Arc<Sizes>,
-    /// Through these, instances find the maps.
-    pins: Arc<Folder>,
+    /// Through these, instances find the maps; `None` without the right to make a `bpf` filesystem.
+    pins: Option<Arc<Folder>>,
+    /// The same for the further maps of peers on this machine, if the config has any.
+    local_pins: Option<Arc<Folder>>,
 }
 
 impl Object {
     /// Creates the maps and fills in what the config fixes.
-    pub fn load(pins: &Pins, config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
+    pub fn load(pins: Option<&Pins>, config: &Config, clocks: Clocks) -> Result<Self, DatapathError> {
         let sizes = Sizes::of(config, clocks);
         let abi = object_abi(OBJECT).unwrap_or(0);
         if abi != ABI_VERSION {
             return Err(DatapathError::Abi { object: abi, daemon: ABI_VERSION });
         }
-        let pins = pins.folder(&SHARED)?;
-        let base = loader(&sizes, &pins, 0, |loader| loader.load(OBJECT))?;
-        let mut object = Self { base, sizes: Arc::new(sizes), pins: Arc::new(pins) };
-        object.fill(config)?;
-        Ok(object)
+        let local_pins = match pins {
+            Some(pins) if config.local_peers().next().is_some() => {
+                Some(Arc::new(pins.folder(&LOCAL_SHARED)?))
+            }
+            _ => None,
+        };
+        let pins = pins.map(|pins| pins.folder(&SHARED)).transpose()?;
+        let mut base = loader(&sizes, pins.as_ref(), Use::Many(0), &[], |loader| loader.load(OBJECT))?;
+        fill(&mut base, &sizes, config)?;
+        let (base, sizes) = (Arc::new(Mutex::new(base)), Arc::new(sizes));
+        Ok(Self { base, sizes, pins: pins.map(Arc::new), local_pins })
     }
 
     /// The embedded ELF file.
@@ -176,27 +222,49 @@ impl Object {
 
     /// One more instance of the programs, for an interface id from 1; none of them is loaded yet.
     pub fn instance(&self, interface: u32) -> Result<Ebpf, DatapathError> {
-        instance(&self.sizes, &self.pins, interface)
+        self.another(Use::One(interface))
     }
 
-    /// What makes instances elsewhere, with their programs loaded.
-    pub fn instances(&self) -> Instances {
-        Instances::new(Arc::clone(&self.sizes), Arc::clone(&self.pins))
+    /// The same for many interfaces of one namespace, by a number for that.
+    pub fn instance_of_many(&self, space: u32) -> Result<Ebpf, DatapathError> {
+        self.another(Use::Many(space))
+    }
+
+    fn another(&self, what_for: Use) -> Result<Ebpf, DatapathError> {
+        let pins = self.pins.as_ref().ok_or(DatapathError::Pins { source: rustix::io::Errno::PERM })?;
+        instance(&self.sizes, pins, what_for)
+    }
+
+    /// Where further instances come from.
+    pub(super) fn source(&self) -> Source {
+        match &self.pins {
+            Some(pins) => Source::Pins(Arc::clone(&self.sizes), Arc::clone(pins), self.local_pins.clone()),
+            None => Source::Only(Arc::clone(&self.base)),
+        }
+    }
+
+    /// The programs for peers on this machine, none of them loaded; with where the fields that they read are in the
+    /// kernel's structs.
+    pub(super) fn local_instance(&self, offsets: [u32; 3]) -> Result<Ebpf, DatapathError> {
+        let missing = || DatapathError::Pins { source: rustix::io::Errno::PERM };
+        let (pins, further) = self.pins.as_ref().zip(self.local_pins.as_ref()).ok_or_else(missing)?;
+        local_instance(&self.sizes, pins, further, LocalUse::Processes(offsets))
+    }
+
+    /// A further handle of one of the maps of peers on this machine.
+    pub(super) fn local_map(&self, name: &'static str) -> Result<MapData, DatapathError> {
+        let further = self.local_pins.as_ref().ok_or(DatapathError::NoMap { name })?;
+        MapData::from_pin(further.path(name)).map_err(|source| DatapathError::Map { name, source })
     }
 
     /// Takes one of the maps.
     pub fn take(&mut self, name: &'static str) -> Result<Map, DatapathError> {
-        self.base.take_map(name).ok_or(DatapathError::NoMap { name })
+        self.base().take_map(name).ok_or(DatapathError::NoMap { name })
     }
 
-    /// One of the maps, to fill it in.
-    fn map(&mut self, name: &'static str) -> Result<&mut Map, DatapathError> {
-        self.base.map_mut(name).ok_or(DatapathError::NoMap { name })
-    }
-
-    /// The instance that holds the maps, for the log reader.
-    pub fn base_mut(&mut self) -> &mut Ebpf {
-        &mut self.base
+    /// The instance that holds the maps.
+    pub fn base(&self) -> MutexGuard<'_, Ebpf> {
+        self.base.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The words of the matrix.
@@ -209,63 +277,100 @@ impl Object {
         let entries = (0..).zip(&self.sizes.exact.entries).filter(|(_, entry)| entry.peer != 0);
         entries.map(|(place, entry)| (entry.address, place)).collect()
     }
-
-    fn fill(&mut self, config: &Config) -> Result<(), DatapathError> {
-        let set = |name, source| DatapathError::Map { name, source };
-        let sizes = Arc::clone(&self.sizes);
-        let mut peers: Array<&mut MapData, Entry> =
-            self.map("PEERS")?.try_into().map_err(|source| set("PEERS", source))?;
-        let entries = sizes.exact.entries.iter();
-        for (place, entry) in (0..).zip(entries).filter(|(_, entry)| entry.peer != 0) {
-            peers.set(place, entry, 0).map_err(|source| set("PEERS", source))?;
-        }
-        let mut macs: HashMap<&mut MapData, [u8; 6], MacOwner> =
-            self.map("MACS")?.try_into().map_err(|source| set("MACS", source))?;
-        for peer in &config.peers {
-            if let Some(mac) = peer.mac {
-                let owner = MacOwner { peer: u32::from(peer.id.0), sure: 1 };
-                macs.insert(mac, owner, 0).map_err(|source| set("MACS", source))?;
-            }
-        }
-        let mut prefixes: LpmTrie<&mut MapData, Address, u32> =
-            self.map("PREFIXES")?.try_into().map_err(|source| set("PREFIXES", source))?;
-        for peer in &config.peers {
-            for net in &peer.prefixes {
-                let len = net.prefix_len() + if net.addr().is_ipv4() { 96 } else { 0 };
-                let key = Key::new(u32::from(len), wire_address(net.network()));
-                let value = prefix::value(peer.id.0, len);
-                prefixes.insert(&key, value, 0).map_err(|source| set("PREFIXES", source))?;
-            }
-        }
-        let mut addresses: HashMap<MapData, Address, u32> =
-            self.take("PROTECT_ADDRESSES")?.try_into().map_err(|source| set("PROTECT_ADDRESSES", source))?;
-        let mut scopes: Array<MapData, SlotScope> =
-            self.take("PROTECT_SCOPES")?.try_into().map_err(|source| set("PROTECT_SCOPES", source))?;
-        let mut index = 0;
-        for protect in &config.protect {
-            match protect {
-                Protect::Address(address) => addresses
-                    .insert(wire_address(*address), 1, 0)
-                    .map_err(|source| set("PROTECT_ADDRESSES", source))?,
-                Protect::Scope(scope) => {
-                    scopes
-                        .set(index, slot_scope(*scope), 0)
-                        .map_err(|source| set("PROTECT_SCOPES", source))?;
-                    index += 1;
-                }
-            }
-        }
-        let mut endpoints: HashMap<MapData, EndpointKey, Wire> =
-            self.take("ENDPOINTS")?.try_into().map_err(|source| set("ENDPOINTS", source))?;
-        for (key, wire) in wires(config) {
-            endpoints.insert(key, wire, 0).map_err(|source| set("ENDPOINTS", source))?;
-        }
-        Ok(())
-    }
 }
 
-pub(super) fn instance(sizes: &Sizes, pins: &Folder, interface: u32) -> Result<Ebpf, DatapathError> {
-    loader(sizes, pins, interface, |loader| loader.load(OBJECT))
+/// One of the maps, to fill it in.
+fn map<'a>(base: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, DatapathError> {
+    base.map_mut(name).ok_or(DatapathError::NoMap { name })
+}
+
+/// Fills in what the config fixes.
+fn fill(base: &mut Ebpf, sizes: &Sizes, config: &Config) -> Result<(), DatapathError> {
+    let set = |name, source| DatapathError::Map { name, source };
+    fault::at("load/fill").map_err(|source| set("PEERS", source.into()))?;
+    let mut peers: Array<&mut MapData, Entry> =
+        map(base, "PEERS")?.try_into().map_err(|source| set("PEERS", source))?;
+    let entries = sizes.exact.entries.iter();
+    for (place, entry) in (0..).zip(entries).filter(|(_, entry)| entry.peer != 0) {
+        peers.set(place, entry, 0).map_err(|source| set("PEERS", source))?;
+    }
+    let mut macs: HashMap<&mut MapData, [u8; 6], MacOwner> =
+        map(base, "MACS")?.try_into().map_err(|source| set("MACS", source))?;
+    for peer in &config.peers {
+        if let Some(mac) = peer.mac {
+            let owner = MacOwner { peer: u32::from(peer.id.0), sure: 1 };
+            macs.insert(mac, owner, 0).map_err(|source| set("MACS", source))?;
+        }
+    }
+    let mut prefixes: LpmTrie<&mut MapData, Address, u32> =
+        map(base, "PREFIXES")?.try_into().map_err(|source| set("PREFIXES", source))?;
+    for peer in &config.peers {
+        for net in &peer.prefixes {
+            let len = net.prefix_len() + if net.addr().is_ipv4() { 96 } else { 0 };
+            let key = Key::new(u32::from(len), wire_address(net.network()));
+            let value = prefix::value(peer.id.0, len);
+            prefixes.insert(&key, value, 0).map_err(|source| set("PREFIXES", source))?;
+        }
+    }
+    let mut addresses: HashMap<&mut MapData, Address, u32> =
+        map(base, "PROTECT_ADDRESSES")?.try_into().map_err(|source| set("PROTECT_ADDRESSES", source))?;
+    for protect in &config.protect {
+        if let Protect::Address(address) = protect {
+            addresses
+                .insert(wire_address(*address), 1, 0)
+                .map_err(|source| set("PROTECT_ADDRESSES", source))?;
+        }
+    }
+    let mut scopes: Array<&mut MapData, SlotScope> =
+        map(base, "PROTECT_SCOPES")?.try_into().map_err(|source| set("PROTECT_SCOPES", source))?;
+    let protected = config.protect.iter().filter_map(|protect| match protect {
+        Protect::Scope(scope) => Some(*scope),
+        Protect::Address(_) => None,
+    });
+    for (index, scope) in (0..).zip(protected) {
+        scopes.set(index, slot_scope(scope), 0).map_err(|source| set("PROTECT_SCOPES", source))?;
+    }
+    let mut endpoints: HashMap<&mut MapData, EndpointKey, Wire> =
+        map(base, "ENDPOINTS")?.try_into().map_err(|source| set("ENDPOINTS", source))?;
+    for (key, wire) in wires(config) {
+        endpoints.insert(key, wire, 0).map_err(|source| set("ENDPOINTS", source))?;
+    }
+    Ok(())
+}
+
+pub(super) fn instance(sizes: &Sizes, pins: &Folder, what_for: Use) -> Result<Ebpf, DatapathError> {
+    loader(sizes, Some(pins), what_for, &[], |loader| loader.load(OBJECT))
+}
+
+/// What an instance of the programs for peers on this machine is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LocalUse {
+    /// A loopback device, by its interface's id and the number of its namespace.
+    Loopback(u32, SpaceId),
+    /// What gives sockets their owners.
+    Processes([u32; 3]),
+}
+
+pub(super) fn local_instance(
+    sizes: &Sizes,
+    pins: &Folder,
+    further: &Folder,
+    what_for: LocalUse,
+) -> Result<Ebpf, DatapathError> {
+    let (what_for, globals) = match what_for {
+        LocalUse::Loopback(interface, space) => {
+            (Use::One(interface), vec![("PORT_SPACE", u32::from(space.0))])
+        }
+        LocalUse::Processes([tgid, signal, live]) => {
+            (Use::Many(0), vec![("TASK_TGID", tgid), ("TASK_SIGNAL", signal), ("SIGNAL_LIVE", live)])
+        }
+    };
+    loader(sizes, Some(pins), what_for, &globals, |loader| {
+        for name in LOCAL_SHARED {
+            loader.map_pin_path(name, further.path(name));
+        }
+        loader.load(LOCAL_OBJECT)
+    })
 }
 
 /// The wire ids of a config's endpoints: the id is the index of the first endpoint of that address and port.
@@ -316,12 +421,19 @@ pub fn wire_address(address: IpAddr) -> Address {
 
 fn loader(
     sizes: &Sizes,
-    pins: &Folder,
-    interface: u32,
+    pins: Option<&Folder>,
+    what_for: Use,
+    globals: &[(&'static str, u32)],
     load: impl FnOnce(&mut EbpfLoader<'_>) -> Result<Ebpf, aya::EbpfError>,
 ) -> Result<Ebpf, DatapathError> {
+    fault::at("load/maps")
+        .map_err(|error| DatapathError::ActiveConfig { source: Box::new(MapError::from(error).into()) })?;
     let cells = sizes.side * (sizes.side + 1);
     let exact_mask = sizes.exact.mask();
+    let (interface, space) = match what_for {
+        Use::One(interface) | Use::Loopback(interface, _) => (interface, 0),
+        Use::Many(space) => (0, space),
+    };
     let mut loader = EbpfLoader::new();
     loader
         .override_global("FEATURES", &sizes.features, true)
@@ -329,6 +441,7 @@ fn loader(
         .override_global("EXACT_MASK", &exact_mask, true)
         .override_global("EXACT_SEED", &sizes.exact.seed, true)
         .override_global("INTERFACE", &interface, true)
+        .override_global("SPACE", &space, true)
         .override_global("PROTECTED_SCOPES", &sizes.protect_scopes, true)
         .map_max_entries("MATRIX", cells)
         .map_max_entries("ROLL", sizes.side)
@@ -340,8 +453,13 @@ fn loader(
         .map_max_entries("AYA_LOGS", LOG_BYTES)
         .map_max_entries("LINKS", sizes.links)
         .map_max_entries("RESPONSES", (sizes.endpoints * injector_common::SLOTS * 2).max(1));
-    for name in SHARED {
-        loader.map_pin_path(name, pins.path(name));
+    for (name, value) in globals {
+        loader.override_global(name, value, true);
+    }
+    if let Some(pins) = pins {
+        for name in SHARED {
+            loader.map_pin_path(name, pins.path(name));
+        }
     }
     load(&mut loader).map_err(|source| DatapathError::ActiveConfig { source: Box::new(source) })
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use aya::maps::{Array, Map, MapData, MapInfo};
 use aya::programs::ProgramInfo;
 use injector_common::record::Lease;
+use injector_core::clock::MonoNs;
 
 /// A daemon's process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +46,10 @@ impl Owner {
 
     /// The owner of a program of ours, by what its lease says; `None` if it has no lease of this layout.
     pub fn of(program: &ProgramInfo) -> Option<Self> {
-        let ids = program.map_ids().ok()??;
-        let lease = ids.into_iter().find(|id| {
-            MapInfo::from_id(*id).is_ok_and(|map| {
-                map.name_as_str() == Some("LEASE") && map.value_size() as usize == size_of::<Lease>()
-            })
-        })?;
-        let map = Map::from_map_data(MapData::from_id(lease).ok()?).ok()?;
-        let lease = Array::<MapData, Lease>::try_from(map).ok()?.get(&0, 0).ok()?;
+        Self::of_lease(&lease(program)?)
+    }
+
+    fn of_lease(lease: &Lease) -> Option<Self> {
         Some(Self {
             pid: u32::try_from(lease.pid).ok().filter(|pid| *pid != 0)?,
             started: lease.started,
@@ -71,10 +68,50 @@ impl Owner {
         }
         match started(self.pid) {
             Ok(Some(started)) if started == self.started => Life::Alive,
+            // Where /proc hides the processes of others (hidepid=), one that is not seen may live.
+            Ok(None) if !std::path::Path::new("/proc/1/stat").exists() => Life::Unknown,
             Ok(_) => Life::Dead,
             Err(_) => Life::Unknown,
         }
     }
+}
+
+/// What a program of ours has as its lease; `None` if it has none of this layout.
+fn lease(program: &ProgramInfo) -> Option<Lease> {
+    let ids = program.map_ids().ok()??;
+    let lease = ids.into_iter().find(|id| {
+        MapInfo::from_id(*id).is_ok_and(|map| {
+            map.name_as_str() == Some("LEASE") && map.value_size() as usize == size_of::<Lease>()
+        })
+    })?;
+    let map = Map::from_map_data(MapData::from_id(lease).ok()?).ok()?;
+    Array::<MapData, Lease>::try_from(map).ok()?.get(&0, 0).ok()
+}
+
+/// A daemon whose programs are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its process.
+    pub owner: Owner,
+    /// Until when it may cut, unless it renews that.
+    pub until: MonoNs,
+}
+
+/// The daemons whose programs are loaded in this kernel, each once. It takes `CAP_SYS_ADMIN`: without it none is found.
+pub fn loaded() -> Vec<Loaded> {
+    let mut found: Vec<Loaded> = Vec::new();
+    for program in aya::programs::loaded_programs().flatten() {
+        let is_ours = program.name_as_str().is_some_and(|name| name.starts_with("injector_"));
+        let Some(lease) = is_ours.then(|| lease(&program)).flatten() else { continue };
+        let Some(owner) = Owner::of_lease(&lease) else { continue };
+        let until = MonoNs(if lease.lapsed == 0 { lease.expires } else { lease.lapsed });
+        match found.iter_mut().find(|known| known.owner == owner) {
+            // After a reload the newest of its leases counts.
+            Some(known) => known.until = known.until.max(until),
+            None => found.push(Loaded { owner, until }),
+        }
+    }
+    found
 }
 
 /// When a process started, in clock ticks since the boot; `None` if there is none, or it is only waiting to be

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
 
 use super::DatapathError;
+use crate::fault;
 
 /// The filesystem. Making it takes `CAP_SYS_ADMIN`; folders in it do not.
 pub struct Pins {
@@ -40,6 +41,7 @@ fn pins(source: Errno) -> DatapathError {
 }
 
 fn detached_bpffs() -> rustix::io::Result<OwnedFd> {
+    fault::at("load/bpffs").map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))?;
     let context = fsopen("bpf", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_create(&context)?;
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())

@@ -60,6 +60,7 @@ impl Settler {
                 // What is freed from now on may be in a word that a program has read after the wait began.
                 let asked = state.asked;
                 drop(state);
+                crate::fault::here("settler/wait");
                 settle();
                 of_thread.lock().done = asked;
                 of_thread.changed.notify_all();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::survey::{Found, Place, Way};
+use super::places::{Found, Place, Way};
 use injector_core::config::shown;
 use injector_core::config::{Config, Interface};
 use injector_core::model::PeerId;

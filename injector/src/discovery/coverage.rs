@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gaps::Gap;
-use super::survey::Way;
+use super::places::Way;
 use injector_core::clock::MonoNs;
 use injector_core::model::PeerId;
 
@@ -29,7 +29,7 @@ impl Coverage {
         &mut self,
         peer: PeerId,
         ways: &[Way],
-        id: impl Fn(&super::survey::Place) -> Option<u32>,
+        id: impl Fn(&super::places::Place) -> Option<u32>,
         at: MonoNs,
     ) {
         let tracks = self.0.entry(peer).or_default();
@@ -89,7 +89,7 @@ impl Coverage {
 
 #[cfg(test)]
 mod tests {
-    use super::super::survey::Place;
+    use super::super::places::Place;
     use super::*;
 
     const PEER: PeerId = PeerId(1);

@@ -3,7 +3,7 @@
 use injector_core::config::{Interface, Netns, shown};
 use netlink_packet_route::link::LinkLayerType;
 
-use super::survey::Namespace;
+use super::places::Namespace;
 use crate::netlink::{Kind, LinkFacts};
 
 /// A device, and the number of its namespace.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::survey::Namespace;
+use super::places::Namespace;
 use crate::netlink::facts::Route;
 use crate::netlink::news::News;
 use injector_core::config::{Config, Netns};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use netlink_packet_route::link::LinkLayerType;
 
-use super::survey::Namespace;
+use super::places::Namespace;
 use crate::netlink::facts::{Facts, Route};
 use crate::netlink::{Kind, LinkFacts};
 use injector_core::config::{Config, Netns};

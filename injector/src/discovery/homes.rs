@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::devices::{other_end, usable};
-use super::survey::{Namespace, Place, Way};
+use super::places::{Namespace, Place, Way};
 use crate::netlink::{Kind, LinkFacts};
 use injector_core::config::{Config, Netns, Peer};
 use injector_core::model::PeerId;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::picture::{EndSight, Passage, Picture, Space};
-use super::survey::Place;
+use super::picture::{EndSight, Passage, Picture};
+use super::places::Place;
+use super::space::Space;
 use injector_core::api::CoverageState;
 use injector_core::model::{Link, PeerId};
 
@@ -41,6 +42,25 @@ pub enum Reason {
     Redirect(u32),
     /// What is known is hooked, and neither end is closed.
     Open,
+    /// Both are on this machine, and their sockets name what goes over this namespace's loopback device.
+    Loopback(Space),
+    /// One is on this machine, and not all that they send to each other can be named.
+    Local(LocalFault),
+}
+
+/// Why frames of a peer on this machine can't all be named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalFault {
+    /// Both are on this machine, in different namespaces.
+    Apart,
+    /// The other one is not on this machine, or not known by its sockets; the one that is.
+    Elsewhere(PeerId),
+    /// The other one is the world, which this one reaches over other devices too.
+    World(PeerId),
+    /// Our program is not on the loopback device.
+    NoHook(Space),
+    /// Not all of a peer's sockets are known.
+    Doubt(PeerId, String),
 }
 
 /// The instant at which links are judged.
@@ -126,6 +146,9 @@ impl<'a> Lens<'a> {
     /// Judges a link, without what belongs to a partition as a whole.
     pub fn judge(&self, link: Link) -> Verdict {
         let verdict = |state, reason| Verdict { state, reason };
+        if let Some(verdict) = self.local(link) {
+            return verdict;
+        }
         let (src, dst) = (self.end(link.src), self.end(link.dst));
         if let (Some(a), Some(b)) = (&src.home, &dst.home)
             && a == b
@@ -158,9 +181,46 @@ impl<'a> Lens<'a> {
         verdict(CoverageState::Unknown, Reason::Open)
     }
 
+    /// Whether a peer is on this machine, and all its frames to others there are named.
+    pub fn is_local_closed(&self, peer: PeerId) -> bool {
+        let end = self.picture.locals.get(&peer).filter(|end| end.doubt.is_none());
+        end.and_then(|end| end.loopback).is_some_and(|id| self.hooked.contains(&id))
+    }
+
+    /// Judges a link with an end on this machine; `None` for others.
+    fn local(&self, link: Link) -> Option<Verdict> {
+        let ends = [link.src, link.dst].map(|peer| (peer, self.picture.locals.get(&peer)));
+        let not = |fault| Some(Verdict { state: CoverageState::Not, reason: Reason::Local(fault) });
+        let (one, other) = match ends {
+            [(_, None), (_, None)] => return None,
+            [(peer, Some(_)), (other, None)] | [(other, None), (peer, Some(_))] => {
+                if other != PeerId::WORLD {
+                    return not(LocalFault::Elsewhere(peer));
+                }
+                let reason = Reason::Local(LocalFault::World(peer));
+                return Some(Verdict { state: CoverageState::Partly, reason });
+            }
+            [(_, Some(one)), (_, Some(other))] => (one, other),
+        };
+        if one.space != other.space {
+            return not(LocalFault::Apart);
+        }
+        if !one.loopback.is_some_and(|id| self.hooked.contains(&id)) {
+            return not(LocalFault::NoHook(one.space.clone()));
+        }
+        let doubtful = ends.into_iter().find_map(|(peer, end)| Some((peer, end?.doubt.clone()?)));
+        if let Some((peer, why)) = doubtful {
+            return not(LocalFault::Doubt(peer, why));
+        }
+        Some(Verdict { state: CoverageState::Covered, reason: Reason::Loopback(one.space.clone()) })
+    }
+
     /// Judges a link of a partition that cuts these links, sorted; `is_grouped` is whether group frames are cut too.
     pub fn judge_in(&self, link: Link, cut: &[Link], is_grouped: bool) -> Verdict {
         let verdict = self.judge(link);
+        if self.picture.locals.contains_key(&link.src) || self.picture.locals.contains_key(&link.dst) {
+            return verdict;
+        }
         let is_fair = matches!(verdict.state, CoverageState::Covered | CoverageState::Unknown);
         let is_partial = || {
             let first = cut.partition_point(|other| other.src < link.src);
@@ -184,6 +244,10 @@ impl<'a> Lens<'a> {
 
     /// Whether an interface of ours is on a way of one of a link's ends.
     pub fn involves(&self, link: Link, id: u32) -> bool {
+        let is_loopback = |peer| self.picture.locals.get(peer).is_some_and(|end| end.loopback == Some(id));
+        if [link.src, link.dst].iter().any(is_loopback) {
+            return true;
+        }
         [link.src, link.dst].into_iter().map(|peer| self.end(peer)).any(|end| {
             let passages = self.known(end);
             let on_way = passages.iter().any(|way| way.sure.contains(&id) || way.maybe.contains(&id));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::devices::{Spot, bridge_of, has_members, other_end, usable};
 use super::homes::{Home, exits, resident};
-use super::survey::{Found, Namespace, owner};
+use super::places::{Found, Namespace};
 use crate::netlink::Kind;
 use injector_core::config::{Config, Netns};
 use injector_core::identity::{End, Identity, Mac, Port, Traits};
@@ -200,7 +200,7 @@ impl<'a> Sources<'a> {
         }
         holders
             .into_iter()
-            .filter(|(address, _)| owner(self.config, *address).is_none() && !self.is_vip(*address))
+            .filter(|(address, _)| self.config.owner(*address).is_none() && !self.is_vip(*address))
             .filter_map(|(address, holders)| {
                 let [Some(peer)] = holders.into_iter().collect::<Vec<_>>()[..] else { return None };
                 Some((address, peer))
@@ -215,7 +215,7 @@ impl<'a> Sources<'a> {
             let Some(resident) = self.resident(at) else { continue };
             for (_, address) in &space.facts.addresses {
                 // A prefix may span link-local addresses, but lists none.
-                let lister = owner(self.config, *address).filter(|_| is_routable(*address));
+                let lister = self.config.owner(*address).filter(|_| is_routable(*address));
                 if lister.is_some_and(|lister| lister != resident) && !self.is_vip(*address) {
                     moved.entry(*address).or_insert(resident);
                 }
@@ -267,7 +267,7 @@ impl<'a> Sources<'a> {
         for space in self.namespaces {
             for route in space.facts.routes.iter().chain(&space.facts.defaults) {
                 let Some(gateway) = route.gateway else { continue };
-                hops.extend(owner(self.config, gateway));
+                hops.extend(self.config.owner(gateway));
                 hops.extend(held.get(&gateway));
                 let known = space
                     .facts

@@ -6,26 +6,15 @@ use std::net::IpAddr;
 
 use super::devices::bridge_of;
 use super::homes::{Home, exits, is_elsewhere};
+use super::local::LocalEnd;
 use super::naming::Ours;
-use super::survey::{Found, Namespace, Place, Way};
+use super::places::{Found, Namespace, Place, Way};
+use super::space::Space;
 use crate::netlink::Kind;
 use crate::netlink::facts::Route;
-use injector_core::config::{Config, Netns};
+use injector_core::config::Config;
 use injector_core::identity::Identity;
 use injector_core::model::PeerId;
-
-/// A namespace by its name.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Space(pub Option<Netns>);
-
-impl std::fmt::Display for Space {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0 {
-            Some(netns) => write!(f, "network namespace {netns}"),
-            None => f.write_str("the daemon's own network namespace"),
-        }
-    }
-}
 
 /// Something that frames pass, and the interfaces of ours that see them there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,6 +78,8 @@ pub struct Picture {
     pub ends: BTreeMap<PeerId, EndSight>,
     /// The homes, by the names of their namespaces.
     pub homes: BTreeMap<Space, Inside>,
+    /// The peers on this machine.
+    pub locals: BTreeMap<PeerId, LocalEnd>,
 }
 
 impl Picture {

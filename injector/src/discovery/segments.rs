@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::devices::{other_end, usable};
 use super::homes::{Home, is_elsewhere};
-use super::survey::Namespace;
+use super::places::Namespace;
 use crate::netlink::Kind;
 use injector_core::config::{Config, Netns};
 

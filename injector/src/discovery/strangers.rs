@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::homes::Home;
-use super::survey::{Namespace, owner};
+use super::places::Namespace;
 use injector_core::config::Config;
 use injector_core::identity::{Identity, Mac};
 use injector_core::model::{Link, PeerId};
@@ -71,7 +71,7 @@ impl Hearsay {
         }
         for space in namespaces {
             for (index, address, mac) in &space.facts.neighbours {
-                if let Some(peer) = owner(config, *address)
+                if let Some(peer) = config.owner(*address)
                     && (self.neighbours.len() < MOST || self.neighbours.contains_key(mac))
                 {
                     self.neighbours.entry(*mac).or_default().insert(peer);

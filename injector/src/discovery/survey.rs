@@ -8,80 +8,13 @@ use ipnet::IpNet;
 
 use super::devices::{Spot, other_end, usable};
 use super::homes::{Home, is_elsewhere, resident};
+use super::places::{Found, Namespace, Place, Way};
 use crate::netlink::Kind;
-use crate::netlink::facts::{Facts, Route};
-use injector_core::config::{Config, Netns, Peer};
+use crate::netlink::facts::Route;
+use injector_core::config::{Config, Peer};
 use injector_core::model::PeerId;
 
 type Mac = [u8; 6];
-
-/// A namespace and what it knows.
-#[derive(Clone, Debug)]
-pub struct Namespace {
-    /// Its name; `None` is the daemon's own.
-    pub netns: Option<Netns>,
-    /// What it knows.
-    pub facts: Facts,
-    /// The other namespaces that were asked, by the ids that this one has for them.
-    pub away: BTreeMap<i32, Option<Netns>>,
-}
-
-/// An interface that a peer's packets pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The interface's namespace.
-    pub netns: Option<Netns>,
-    /// The interface's name.
-    pub name: String,
-    /// How that is known.
-    pub why: String,
-}
-
-impl Place {
-    /// Whether it is the same interface.
-    pub fn is(&self, other: &Self) -> bool {
-        self.netns == other.netns && self.name == other.name
-    }
-}
-
-/// The interfaces in the way of one of a peer's addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
-    /// The nearest to the peer first.
-    pub places: Vec<Place>,
-    /// How many of the first of them every packet passes; those after them see only what goes far enough.
-    pub sure: usize,
-    /// Whether it begins at a NIC of the peer's own: what leaves by it leaves by no other.
-    pub is_own: bool,
-}
-
-/// What is known of one peer.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Found {
-    /// Its packets take these ways; one that has several addresses, or several NICs, may have several.
-    pub ways: Vec<Way>,
-    /// What leads nowhere: the address, and why.
-    pub missing: Vec<String>,
-    /// By these its frames leave its home; each may be a way.
-    pub exits: Vec<Way>,
-    /// Where it may be if nothing else is known of it: a default route's way.
-    pub weak: Vec<Way>,
-    /// Where it may be: ports of its bridge, with MAC addresses that are nobody's.
-    pub candidates: Vec<Way>,
-    /// An address that several namespaces have as their own, and those interfaces.
-    pub ambiguous: Vec<(IpAddr, Vec<Place>)>,
-}
-
-/// Whose address it is: exact first, then the longest prefix, as the programs look it up.
-pub fn owner(config: &Config, address: IpAddr) -> Option<PeerId> {
-    let exact = config.peers.iter().find(|peer| peer.addresses.contains(&address));
-    let prefix = || {
-        let all = config.peers.iter().flat_map(|peer| peer.prefixes.iter().map(move |prefix| (peer, prefix)));
-        let holding = all.filter(|(_, prefix)| prefix.contains(&address));
-        holding.max_by_key(|(_, prefix)| prefix.prefix_len()).map(|(peer, _)| peer)
-    };
-    exact.or_else(prefix).map(|peer| peer.id)
-}
 
 /// Where each peer lives.
 ///
@@ -97,11 +30,13 @@ pub fn survey(
 ) -> BTreeMap<PeerId, Found> {
     let mut nics = BTreeSet::new();
     for (at, space) in namespaces.iter().enumerate() {
-        let held = space.facts.addresses.iter().filter(|(_, address)| owner(config, *address).is_some());
+        let held = space.facts.addresses.iter().filter(|(_, address)| config.owner(*address).is_some());
         nics.extend(held.map(|(index, _)| (at, *index)));
     }
     let of = |peer| Search { config, namespaces, homes, nics: &nics, peer, found: Found::default() }.run();
-    let mut found: BTreeMap<PeerId, Found> = config.peers.iter().map(|peer| (peer.id, of(peer))).collect();
+    // Those on this machine have no way of their own.
+    let peers = config.peers.iter().filter(|peer| peer.local.is_none());
+    let mut found: BTreeMap<PeerId, Found> = peers.map(|peer| (peer.id, of(peer))).collect();
     weak::add(config, namespaces, &mut found);
     found
 }
@@ -181,7 +116,7 @@ impl<'a> Search<'a> {
             for space in self.namespaces {
                 let held = space.facts.addresses.iter().map(|(_, address)| *address);
                 let seen = space.facts.neighbours.iter().map(|(_, address, _)| *address);
-                let mine = |address: &IpAddr| owner(self.config, *address) == Some(self.peer.id);
+                let mine = |address: &IpAddr| self.config.owner(*address) == Some(self.peer.id);
                 addresses.extend(held.chain(seen).filter(mine));
             }
         }
@@ -454,7 +389,7 @@ impl<'a> Search<'a> {
             let parts = space.facts.routes.iter().filter(|route| {
                 prefix != route.net
                     && prefix.contains(&route.net)
-                    && owner(self.config, route.net.network()) == Some(self.peer.id)
+                    && self.config.owner(route.net.network()) == Some(self.peer.id)
             });
             all.extend(parts.map(|route| (at, *route)));
         }

@@ -2,15 +2,19 @@
 //! of a kind that no parser knows. All calls speak to the calling thread's namespace.
 
 use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
-use super::raw::{RawSocket, attributes, text, u32_at};
+use super::raw::{RawSocket, attribute, attributes, text, u32_at};
 
 const TCMSG_LEN: usize = 20;
 const CLSACT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 const TCA_KIND: u16 = 1;
 const TCA_OPTIONS: u16 = 2;
+const TCA_BPF_FD: u16 = 6;
 const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_FLAGS: u16 = 8;
+const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 const TCA_BPF_ID: u16 = 11;
 
 /// Where a filter hangs: ingress or egress of the clsact qdisc.
@@ -51,6 +55,64 @@ pub struct Filter {
     pub program: Option<u32>,
 }
 
+/// A filter to be made: a program that answers what happens to the packet.
+pub struct NewFilter<'a> {
+    /// Where.
+    pub side: Side,
+    /// Its priority, and
+    pub priority: u16,
+    /// its handle within that.
+    pub handle: u32,
+    /// The program,
+    pub program: BorrowedFd<'a>,
+    /// the program's id,
+    pub id: u32,
+    /// and the name that it is listed by.
+    pub name: &'a str,
+}
+
+impl NewFilter<'_> {
+    /// Priority in the high half, and every protocol in the low half.
+    fn info(&self) -> u32 {
+        u32::from(self.priority) << 16 | u32::from((libc::ETH_P_ALL as u16).to_be())
+    }
+
+    fn message(&self, index: u32) -> (u16, Vec<u8>) {
+        let mut body = tc_message(index, self.handle, self.side.parent(), self.info());
+        body.extend(attribute(TCA_KIND, b"bpf\0"));
+        let program = self.program.as_raw_fd().to_ne_bytes();
+        let name = [self.name.as_bytes(), b"\0"].concat();
+        let options = [
+            attribute(TCA_BPF_FD, &program),
+            attribute(TCA_BPF_NAME, &name),
+            attribute(TCA_BPF_FLAGS, &TCA_BPF_FLAG_ACT_DIRECT.to_ne_bytes()),
+        ];
+        body.extend(attribute(TCA_OPTIONS, &options.concat()));
+        (libc::RTM_NEWTFILTER, body)
+    }
+
+    /// What names it to [`Tc::remove_all`].
+    pub fn made(&self) -> Filter {
+        Filter {
+            side: self.side,
+            info: self.info(),
+            handle: self.handle,
+            kind: "bpf".to_owned(),
+            name: Some(self.name.to_owned()),
+            program: Some(self.id),
+        }
+    }
+}
+
+/// Whether the qdisc that filters hang in is made with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Qdisc {
+    /// It is there.
+    Found,
+    /// It is made.
+    Made,
+}
+
 /// A request socket.
 pub struct Tc(RawSocket);
 
@@ -84,39 +146,86 @@ impl Tc {
         }
     }
 
-    /// Whether an interface has filters on either side.
-    pub fn has_filters(&self, index: u32) -> io::Result<bool> {
-        for side in Side::ALL {
-            // The kernel lists each priority too (handle 0), and drops one with its last filter.
-            if !self.filters(index, side)?.is_empty() {
-                return Ok(true);
-            }
+    /// Whether an interface has a clsact or ingress qdisc.
+    pub fn has_clsact(&self, index: u32) -> io::Result<bool> {
+        let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
+        self.send(libc::RTM_GETQDISC, flags, index, CLSACT_HANDLE, CLSACT, 0)?;
+        match self.receive(|_, _| {}) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => Ok(false),
+            Err(error) => Err(error),
         }
-        Ok(false)
     }
 
-    /// Removes exactly one filter.
-    pub fn remove(&self, index: u32, filter: &Filter) -> io::Result<()> {
-        let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
-        self.send(libc::RTM_DELTFILTER, flags, index, filter.handle, filter.side.parent(), filter.info)?;
-        self.receive(|_, _| {})
+    /// Adds filters, and with them the qdisc that they hang in, if it is to be made: all of it by one system call. If one
+    /// can't be made, those that were are taken off again.
+    ///
+    /// # Errors
+    /// The kernel's first refusal; `EEXIST` if a filter has that place already, or if a qdisc that was to be made is there.
+    pub fn add(&self, index: u32, qdisc: Qdisc, filters: &[NewFilter<'_>]) -> io::Result<()> {
+        let mut messages: Vec<(u16, Vec<u8>)> = Vec::new();
+        if qdisc == Qdisc::Made {
+            let mut body = tc_message(index, CLSACT_HANDLE, CLSACT, 0);
+            body.extend(attribute(TCA_KIND, b"clsact\0"));
+            messages.push((libc::RTM_NEWQDISC, body));
+        }
+        messages.extend(filters.iter().map(|filter| filter.message(index)));
+        let mut answers = self.0.send_all(&messages, libc::NLM_F_CREATE | libc::NLM_F_EXCL)?;
+        if answers.iter().all(Result::is_ok) {
+            return Ok(());
+        }
+        let of_filters = answers.split_off(answers.len() - filters.len());
+        let made = filters.iter().zip(&of_filters).filter(|(_, answer)| answer.is_ok());
+        let made: Vec<Filter> = made.map(|(filter, _)| filter.made()).collect();
+        let is_ours = answers.iter().any(Result::is_ok);
+        self.remove_all(index, &made, if is_ours { Qdisc::Made } else { Qdisc::Found })?;
+        answers.into_iter().chain(of_filters).collect()
+    }
+
+    /// Removes exactly these filters, as far as they are still there with their programs; and the qdisc, if it was made
+    /// with them and nobody else's filter is in it: by one system call, so that a death in between leaves no qdisc that
+    /// nobody is known to have made. Whether the qdisc went.
+    pub fn remove_all(&self, index: u32, ours: &[Filter], qdisc: Qdisc) -> io::Result<bool> {
+        let mut found = self.filters(index, Side::Ingress)?;
+        found.extend(self.filters(index, Side::Egress)?);
+        // The kernel lists each priority too, with the handle 0.
+        found.retain(|filter| filter.handle != 0);
+        let key = |filter: &Filter| (filter.side, filter.info, filter.handle, filter.program);
+        let is_ours = |filter: &Filter| ours.iter().any(|ours| key(ours) == key(filter));
+        let (ours, others): (Vec<Filter>, Vec<Filter>) = found.into_iter().partition(is_ours);
+        if ours.is_empty() {
+            return Ok(false);
+        }
+        if qdisc == Qdisc::Made && others.is_empty() {
+            return self.remove_clsact(index).map(|()| true);
+        }
+        let remove = |filter: &Filter| {
+            let parent = filter.side.parent();
+            (libc::RTM_DELTFILTER, tc_message(index, filter.handle, parent, filter.info))
+        };
+        let messages: Vec<(u16, Vec<u8>)> = ours.iter().map(remove).collect();
+        let answers = self.0.send_all(&messages, 0)?;
+        answers.into_iter().collect::<io::Result<()>>().map(|()| false)
     }
 
     /// Removes an interface's clsact qdisc, with whatever filters it still has.
-    pub fn remove_clsact(&self, index: u32) -> io::Result<()> {
+    fn remove_clsact(&self, index: u32) -> io::Result<()> {
         let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
         self.send(libc::RTM_DELQDISC, flags, index, CLSACT_HANDLE, CLSACT, 0)?;
         self.receive(|_, _| {})
     }
 
     fn send(&self, kind: u16, flags: i32, index: u32, handle: u32, parent: u32, info: u32) -> io::Result<()> {
-        let words = [0, index, handle, parent, info];
-        self.0.send(kind, flags, &words.map(u32::to_ne_bytes).concat())
+        self.0.send(kind, flags, &tc_message(index, handle, parent, info))
     }
 
     fn receive(&self, each: impl FnMut(u16, &[u8])) -> io::Result<()> {
         self.0.receive(each)
     }
+}
+
+fn tc_message(index: u32, handle: u32, parent: u32, info: u32) -> Vec<u8> {
+    [0, index, handle, parent, info].map(u32::to_ne_bytes).concat()
 }
 
 fn filter(side: Side, body: &[u8]) -> Option<Filter> {

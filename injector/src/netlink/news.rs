@@ -70,8 +70,9 @@ impl Topic {
 /// Subscribes to a topic of the calling thread's namespace, on a socket of its own: many neighbours must not crowd out
 /// an interface. `tell` answers whether to go on.
 pub fn subscribe(topic: Topic, mut tell: impl FnMut(News) -> bool + 'static) -> std::io::Result<()> {
+    crate::fault::at("follow/subscribe")?;
     if topic == Topic::Chains {
-        return nft::subscribe(tell);
+        return nft::subscribe(move |chain| tell(chain.map_or(News::Chains, News::EgressChain)));
     }
     let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(topic.groups())?;
     tokio::spawn(connection);

@@ -5,7 +5,6 @@ use std::io;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::news::News;
 use super::raw::{RawSocket, attributes, text, u32_at};
 
 const SUBSYSTEM: u16 = 10 << 8;
@@ -56,9 +55,9 @@ pub fn egress_chains() -> io::Result<Vec<EgressChain>> {
     }
 }
 
-/// Tells of chains that come to the calling thread's namespace or go, until `tell` answers that it is enough. A chain that
-/// comes to the egress of devices is told with them: it may be gone when it is looked for.
-pub fn subscribe(mut tell: impl FnMut(News) -> bool + 'static) -> io::Result<()> {
+/// Calls `tell` for each change of chains in the calling thread's namespace, until it answers `false`. A chain that comes to
+/// the egress of devices is handed over with them, since it may be gone when it is looked for; any other change is `None`.
+pub fn subscribe(mut tell: impl FnMut(Option<EgressChain>) -> bool + 'static) -> io::Result<()> {
     let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
         Ok(socket) => socket,
         Err(error) if is_absent(&error) => return Ok(()),
@@ -71,22 +70,22 @@ pub fn subscribe(mut tell: impl FnMut(News) -> bool + 'static) -> io::Result<()>
     tokio::task::spawn_local(async move {
         while let Ok(mut ready) = socket.readable().await {
             ready.clear_ready();
-            let mut news = Vec::new();
+            let mut changes = Vec::new();
             let read = socket.get_ref().notices(|kind, body| {
                 let is_netdev = body.first() == Some(&FAMILY_NETDEV);
                 match kind {
                     NEW_CHAIN if is_netdev => {
-                        news.push(body.get(4..).and_then(egress).map_or(News::Chains, News::EgressChain));
+                        changes.push(body.get(4..).and_then(egress));
                     }
-                    DELETE_CHAIN if is_netdev => news.push(News::Chains),
+                    DELETE_CHAIN if is_netdev => changes.push(None),
                     _ => {}
                 }
             });
             if read.is_err() {
                 // Some were lost.
-                news.push(News::Chains);
+                changes.push(None);
             }
-            if !news.into_iter().all(&mut tell) {
+            if !changes.into_iter().all(&mut tell) {
                 return;
             }
         }

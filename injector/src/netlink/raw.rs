@@ -74,14 +74,22 @@ impl RawSocket {
 
     /// Sends one message.
     pub fn send(&self, kind: u16, flags: i32, body: &[u8]) -> io::Result<()> {
-        let mut message = Vec::with_capacity(HEADER_LEN + body.len());
-        message.extend(((HEADER_LEN + body.len()) as u32).to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend((flags as u16).to_ne_bytes());
-        // A sequence number, and the kernel's port.
-        message.extend(1_u32.to_ne_bytes());
-        message.extend(0_u32.to_ne_bytes());
-        message.extend(body);
+        self.send_bytes(&message(kind, flags, body))
+    }
+
+    /// Sends several messages by one system call and waits until the kernel has answered each of them. It works through
+    /// all of them before the call returns, so that no death of this process falls between two.
+    ///
+    /// # Errors
+    /// If they can't be sent, or not be answered. The inner results are the kernel's answers, in the messages' order.
+    pub fn send_all(&self, messages: &[(u16, Vec<u8>)], flags: i32) -> io::Result<Vec<io::Result<()>>> {
+        let flags = flags | libc::NLM_F_REQUEST | libc::NLM_F_ACK;
+        let bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, flags, body)).collect();
+        self.send_bytes(&bytes)?;
+        Ok(messages.iter().map(|_| self.receive(|_, _| {})).collect())
+    }
+
+    fn send_bytes(&self, message: &[u8]) -> io::Result<()> {
         // SAFETY: the pointer and the length are those of `message`, which outlives the call.
         let sent = unsafe { libc::send(self.0.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -111,6 +119,30 @@ impl RawSocket {
             }
         }
     }
+}
+
+/// A message with its header, padded for one behind it.
+fn message(kind: u16, flags: i32, body: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(HEADER_LEN + body.len());
+    message.extend(((HEADER_LEN + body.len()) as u32).to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend((flags as u16).to_ne_bytes());
+    // A sequence number, and the kernel's port.
+    message.extend(1_u32.to_ne_bytes());
+    message.extend(0_u32.to_ne_bytes());
+    message.extend(body);
+    message.resize(align(message.len()), 0);
+    message
+}
+
+/// An attribute, padded for one behind it.
+pub fn attribute(kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut attribute = Vec::with_capacity(align(4 + payload.len()));
+    attribute.extend(((4 + payload.len()) as u16).to_ne_bytes());
+    attribute.extend(kind.to_ne_bytes());
+    attribute.extend(payload);
+    attribute.resize(align(attribute.len()), 0);
+    attribute
 }
 
 fn align(len: usize) -> usize {

@@ -1,4 +1,4 @@
-//! The TCP sockets of a namespace, by `sock_diag`: what a stuck connection is waiting for.
+//! The TCP sockets of a namespace, by `sock_diag`: what a stuck connection is waiting for, and what listens.
 
 use std::mem::offset_of;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessa
 use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{
     AF_INET, AF_INET6, IPPROTO_TCP, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1,
-    TCP_LAST_ACK, TCP_SYN_RECV, TCP_SYN_SENT,
+    TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT,
 };
 use netlink_packet_sock_diag::inet::nlas::Nla;
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
@@ -50,25 +50,43 @@ const BYTES_RECEIVED: usize = 128;
 
 /// The sockets of the calling thread's namespace, of both IP versions.
 pub fn tcp() -> std::io::Result<Vec<TcpSocket>> {
-    let mut found = dump(AF_INET, SocketId::new_v4())?;
-    found.extend(dump(AF_INET6, SocketId::new_v6())?);
+    let states = STATES.iter().fold(0, |mask, (state, _)| mask | 1 << state);
+    both(states, &ExtensionFlags::INFO, read)
+}
+
+/// The addresses and ports that TCP sockets of the calling thread's namespace listen on; the unspecified address is all of
+/// them.
+pub fn listening() -> std::io::Result<Vec<(IpAddr, u16)>> {
+    both(1 << TCP_LISTEN, &ExtensionFlags::empty(), |response| {
+        let id = &response.header.socket_id;
+        Some((unmapped(id.source_address), id.source_port))
+    })
+}
+
+/// Sockets of both IP versions.
+fn both<T>(
+    states: u32,
+    extensions: &ExtensionFlags,
+    read: impl Fn(&InetResponse) -> Option<T>,
+) -> std::io::Result<Vec<T>> {
+    let request = |family, socket_id| InetRequest {
+        family,
+        protocol: IPPROTO_TCP,
+        extensions: extensions.clone(),
+        states: StateFlags::from_bits_truncate(states),
+        socket_id,
+    };
+    let mut found = dump(request(AF_INET, SocketId::new_v4()), &read)?;
+    found.extend(dump(request(AF_INET6, SocketId::new_v6()), &read)?);
     Ok(found)
 }
 
-fn dump(family: u8, socket_id: SocketId) -> std::io::Result<Vec<TcpSocket>> {
+fn dump<T>(request: InetRequest, read: &impl Fn(&InetResponse) -> Option<T>) -> std::io::Result<Vec<T>> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     socket.connect(&SocketAddr::new(0, 0))?;
     let mut header = NetlinkHeader::default();
     header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let states = STATES.iter().fold(0, |mask, (state, _)| mask | 1 << state);
-    let request = InetRequest {
-        family,
-        protocol: IPPROTO_TCP,
-        extensions: ExtensionFlags::INFO,
-        states: StateFlags::from_bits_truncate(states),
-        socket_id,
-    };
     let mut message = NetlinkMessage::new(header, SockDiagMessage::InetRequest(request).into());
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];

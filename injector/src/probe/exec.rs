@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::ffi::CString;
+use std::ffi::{CString, OsString};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Stdio;
 
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
 use rustix::process::{Resource, setrlimit};
+use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
 
 use super::failure::{Failure, root_cause};
@@ -26,6 +29,11 @@ pub(super) struct Exec {
 /// Where commands are looked for if the daemon itself was not told.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Where commands are looked for.
+fn path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| PATH.into())
+}
+
 /// Whom the command runs as.
 struct Identity {
     uid: Uid,
@@ -39,8 +47,45 @@ impl Exec {
     }
 
     pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {
-        let status = self.start(values)?.wait().await;
-        let status = status.map_err(|error| self.not_run(&error))?;
+        let group = self.start(self.command(values, Stdio::null())?)?;
+        self.end(group).await
+    }
+
+    /// Runs the command to its end, and answers what it printed.
+    pub(super) async fn output(&self, values: &Values<'_>, most: usize) -> Result<Vec<u8>, Failure> {
+        let mut group = self.start(self.command(values, Stdio::piped())?)?;
+        let mut output = Vec::new();
+        if let Some(stdout) = group.stdout() {
+            let read = stdout.take(most as u64 + 1).read_to_end(&mut output).await;
+            read.map_err(|error| self.not_run(&error))?;
+        }
+        if output.len() > most {
+            return Err(Failure::TooMuch(most / 1024));
+        }
+        self.end(group).await.map(|()| output)
+    }
+
+    /// What keeps the command from being started, as far as that is seen without starting it.
+    pub(super) fn obstacle(&self) -> Option<Failure> {
+        if let Some(failure) = self.user.as_ref().and_then(|user| self.identity(user).err()) {
+            return Some(failure);
+        }
+        let program = self.command.first()?;
+        let is_program = |path: &Path| {
+            let found = std::fs::metadata(path);
+            found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+        };
+        let is_there = if program.contains('/') {
+            is_program(Path::new(program))
+        } else {
+            std::env::split_paths(&path()).any(|folder| is_program(&folder.join(program)))
+        };
+        let reason = || "it is not there, or can't be executed".to_owned();
+        (!is_there).then(|| Failure::Run { program: program.clone(), reason: reason() })
+    }
+
+    async fn end(&self, group: Group) -> Result<(), Failure> {
+        let status = group.wait().await.map_err(|error| self.not_run(&error))?;
         match (status.code(), status.signal()) {
             (Some(0), _) => Ok(()),
             (Some(code), _) => Err(Failure::Exit(code)),
@@ -48,7 +93,11 @@ impl Exec {
         }
     }
 
-    fn start(&self, values: &Values<'_>) -> Result<Group, Failure> {
+    fn start(&self, command: Command) -> Result<Group, Failure> {
+        Group::spawn(command).map_err(|error| self.not_run(&error))
+    }
+
+    fn command(&self, values: &Values<'_>, output: Stdio) -> Result<Command, Failure> {
         let mut words = self.command.iter().map(|word| values.fill(word));
         let program =
             words.next().ok_or(Failure::Request { what: "command", reason: "it is empty".to_owned() })?;
@@ -57,13 +106,13 @@ impl Exec {
         command
             .args(words)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_else(|| PATH.into()))
+            .env("PATH", path())
             .envs(self.env.iter().map(|(name, text)| (name, text.fill(|part| values.fill(part)))))
             .env("PEER", values.peer())
             .env("ADDRESS", values.address())
             .env("SEQ", values.seq.to_string())
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(Stdio::null());
         if let Some(limit) = descriptors::inherited() {
             // SAFETY: one system call between fork and exec, with numbers alone.
@@ -83,7 +132,7 @@ impl Exec {
                 unsafe { command.pre_exec(become_user) };
             }
         }
-        Group::spawn(command).map_err(|error| self.not_run(&error))
+        Ok(command)
     }
 
     fn identity(&self, name: &str) -> Result<Identity, Failure> {

@@ -2,7 +2,9 @@
 
 use std::error::Error;
 
+use super::tls_fault;
 use injector_core::clock::Span;
+use injector_core::config::JsonError;
 use injector_core::sample::FailureCode;
 
 /// Why a probe failed.
@@ -18,8 +20,18 @@ pub(super) enum Failure {
     Status { got: u16, expected: String },
     #[error("body without \"{0}\"")]
     Body(String),
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    #[error("{}, expected {expected:?}", got.as_ref().map_or_else(|| "another answer".to_owned(), |got| format!("answer {got:?}")))]
+    Answer { got: Option<String>, expected: String },
+    #[error("connection closed without an answer, expected {0:?}")]
+    NoAnswer(String),
+    #[error("tls: {0}")]
+    Tls(String),
     #[error("answer over {0} MiB")]
     TooLong(usize),
+    #[error("answer over {0} KiB")]
+    TooMuch(usize),
     #[error("grpc-status {code}{}", suffix(message))]
     GrpcStatus { code: String, message: String },
     #[error("no grpc-status: the answer is not gRPC or was cut short")]
@@ -36,7 +48,7 @@ pub(super) enum Failure {
     NoUser(String),
     #[error("run {program}: {reason}")]
     Run { program: String, reason: String },
-    #[error("\"{0}\" is not an IP address and port; write {{address}}:PORT or 10.0.0.1:PORT")]
+    #[error("\"{0}\" is not an address and port; write {{address}}:PORT or 10.0.0.1:PORT")]
     Target(String),
     #[error("the probe's {what} is wrong: {reason}")]
     Request { what: &'static str, reason: String },
@@ -53,12 +65,17 @@ impl Failure {
     pub(super) fn code(&self) -> FailureCode {
         match self {
             Self::Timeout(_) => FailureCode::Timeout,
-            Self::Connect(_) => FailureCode::Connect,
-            Self::Exchange(_) | Self::TooLong(_) | Self::NoGrpcStatus | Self::GrpcMessage => {
-                FailureCode::Exchange
-            }
+            Self::Connect(_) | Self::Tls(_) => FailureCode::Connect,
+            Self::Exchange(_)
+            | Self::TooLong(_)
+            | Self::TooMuch(_)
+            | Self::NoAnswer(_)
+            | Self::NoGrpcStatus
+            | Self::GrpcMessage => FailureCode::Exchange,
             Self::Status { .. }
             | Self::Body(_)
+            | Self::Json(_)
+            | Self::Answer { .. }
             | Self::GrpcStatus { .. }
             | Self::Health(_)
             | Self::Exit(_)
@@ -88,12 +105,27 @@ impl Failure {
     }
 
     pub(super) fn exchange(error: &(dyn Error + 'static)) -> Self {
-        Self::Exchange(root_cause(error))
+        of_tls(error).unwrap_or_else(|| Self::Exchange(root_cause(error)))
     }
 
     pub(super) fn connect(error: &(dyn Error + 'static)) -> Self {
-        Self::Connect(root_cause(error))
+        of_tls(error).unwrap_or_else(|| Self::Connect(root_cause(error)))
     }
+}
+
+/// The failure of TLS that is behind an error. With TLS 1.3 a server refuses a client after the handshake is over, while
+/// the first answer is read.
+fn of_tls(error: &(dyn Error + 'static)) -> Option<Failure> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(error) = inner.or_else(|| error.downcast_ref()) {
+            return Some(Failure::Tls(tls_fault::words(error)));
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// The innermost error's text, without the number that the standard library adds to errors of the system.

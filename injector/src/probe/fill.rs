@@ -1,8 +1,6 @@
 //! Fills `{seq}`, `{peer}` and `{address}` in.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-use super::failure::Failure;
+use std::net::IpAddr;
 
 /// What is the same for all probes of an endpoint.
 pub(super) struct Place {
@@ -61,26 +59,6 @@ impl Values<'_> {
     }
 }
 
-/// The socket address of a filled `host:port`. Names are not resolved: a resolver's time and failures are not
-/// the endpoint's, and it would block the thread that keeps the schedule.
-pub(super) fn socket_address(authority: &str, default_port: Option<u16>) -> Result<SocketAddr, Failure> {
-    if let Ok(address) = authority.parse() {
-        return Ok(address);
-    }
-    let bad = || Failure::Target(authority.to_owned());
-    if let Some(port) = default_port {
-        let bare = authority.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(ip) = bare.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(ip, port));
-        }
-        if authority == "localhost" {
-            return Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port));
-        }
-    }
-    let port = authority.strip_prefix("localhost:").ok_or_else(bad)?;
-    Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port.parse().map_err(|_| bad())?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,23 +83,5 @@ mod tests {
         assert_eq!(values.fill_authority("{address}:80"), "[fd00::1]:80");
         assert_eq!(values.fill_authority("[{address}]:80"), "[fd00::1]:80");
         assert_eq!(values.fill("{address}"), "fd00::1");
-    }
-
-    #[test]
-    fn targets_are_addresses() {
-        for (text, port, expected) in [
-            ("10.0.0.1:80", None, Some("10.0.0.1:80")),
-            ("[fd00::1]:80", None, Some("[fd00::1]:80")),
-            ("[fd00::1]", Some(80), Some("[fd00::1]:80")),
-            ("10.0.0.1", Some(80), Some("10.0.0.1:80")),
-            ("localhost:81", None, Some("127.0.0.1:81")),
-            ("localhost", Some(80), Some("127.0.0.1:80")),
-            ("10.0.0.1", None, None),
-            ("example.org:80", Some(80), None),
-            (":80", Some(80), None),
-        ] {
-            let found = socket_address(text, port).ok();
-            assert_eq!(found, expected.map(|address| address.parse().unwrap()), "{text}");
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The `grpc` probe: a unary call over cleartext HTTP/2; a success has a complete message and grpc-status 0.
+//! The `grpc` probe: a unary call over HTTP/2, in cleartext or TLS; a success has a complete message and grpc-status 0.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -12,11 +12,10 @@ use hyper::client::conn::http2::{self, Connection as Connection2, SendRequest};
 use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use super::dial::{Dialer, Stream};
 use super::failure::Failure;
 use super::fill::Values;
-use super::tcp;
 use injector_core::model::Connection;
 
 const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
@@ -29,7 +28,7 @@ const WINDOW: u32 = 256 * 1024;
 
 /// One endpoint's gRPC client.
 pub(super) struct Grpc {
-    target: String,
+    dialer: Dialer,
     method: String,
     /// The request message behind its five-byte prefix.
     body: Bytes,
@@ -74,28 +73,34 @@ impl Drop for CloseOnFailure<'_> {
 }
 
 impl Grpc {
-    pub(super) fn new(target: String, method: &str, message: &[u8], connection: Connection) -> Self {
+    pub(super) fn new(dialer: Dialer, method: &str, message: &[u8], connection: Connection) -> Self {
         let length = u32::try_from(message.len()).expect("a message from a config file is under 4 GiB");
         let body = [&[0], &length.to_be_bytes()[..], message].concat().into();
         let method = method.trim_start_matches('/').to_owned();
-        Self { target, method, body, pool: (connection == Connection::Pooled).then(RefCell::default) }
+        Self { dialer, method, body, pool: (connection == Connection::Pooled).then(RefCell::default) }
     }
 
     pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {
-        let authority = values.fill_authority(&self.target);
-        let request = Request::post(format!("http://{authority}/{}", self.method))
+        let authority = self.dialer.authority(values);
+        let scheme = if self.dialer.is_tls() { "https" } else { "http" };
+        let request = Request::post(format!("{scheme}://{authority}/{}", self.method))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .body(Full::new(self.body.clone()))
             .map_err(|error| Failure::Request { what: "target or method", reason: error.to_string() })?;
         match &self.pool {
-            None => self.call_fresh(&authority, request).await,
-            Some(pool) => self.call_pooled(pool, &authority, request).await,
+            None => self.call_fresh(&authority, values, request).await,
+            Some(pool) => self.call_pooled(pool, &authority, values, request).await,
         }
     }
 
-    async fn call_fresh(&self, authority: &str, request: Request<Full<Bytes>>) -> Result<(), Failure> {
-        let stream = tcp::connect(authority, None).await?;
+    async fn call_fresh(
+        &self,
+        authority: &str,
+        values: &Values<'_>,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(), Failure> {
+        let stream = self.dialer.connect(authority, values).await?;
         let (mut sender, connection) = handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
         let call = pin!(async {
             let response = sender.send_request(request).await.map_err(|error| Failure::exchange(&error))?;
@@ -111,6 +116,7 @@ impl Grpc {
         &self,
         pool: &RefCell<Pool>,
         authority: &str,
+        values: &Values<'_>,
         request: Request<Full<Bytes>>,
     ) -> Result<(), Failure> {
         let kept = {
@@ -119,7 +125,7 @@ impl Grpc {
         };
         let (mut sender, number) = match kept {
             Some(kept) => kept,
-            None => self.connect(pool, authority).await?,
+            None => self.connect(pool, authority, values).await?,
         };
         let mut guard = CloseOnFailure { pool, number, answered: false };
         let response = sender.send_request(request).await.map_err(|error| Failure::exchange(&error))?;
@@ -132,8 +138,9 @@ impl Grpc {
         &self,
         pool: &RefCell<Pool>,
         authority: &str,
+        values: &Values<'_>,
     ) -> Result<(SendRequest<Full<Bytes>>, u64), Failure> {
-        let stream = tcp::connect(authority, None).await?;
+        let stream = self.dialer.connect(authority, values).await?;
         let (sender, connection) = handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
         tokio::task::spawn_local(connection);
         let mut pool = pool.borrow_mut();
@@ -164,8 +171,8 @@ impl Grpc {
 }
 
 async fn handshake(
-    stream: TcpStream,
-) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection2<TokioIo<TcpStream>, Full<Bytes>, OnThisThread>)> {
+    stream: Stream,
+) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection2<TokioIo<Stream>, Full<Bytes>, OnThisThread>)> {
     http2::Builder::new(OnThisThread)
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW * 4)

@@ -1,7 +1,6 @@
-//! The `http` probe: one HTTP/1.1 exchange; a success has the status, and a body that is complete.
+//! The `http` probe: one HTTP/1.1 exchange, in cleartext or TLS; a success has the status, and a body that is complete.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::pin::pin;
 
 use bytes::Bytes;
@@ -11,12 +10,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, Connection as Connection1, SendRequest};
 use hyper::{Request, Response, header};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use super::dial::{Dialer, Names, Stream};
 use super::failure::Failure;
 use super::fill::Values;
-use super::tcp;
-use injector_core::config::Text;
+use super::tls::Protocol;
+use injector_core::config::{HttpExpect, HttpRequest, Target};
 use injector_core::model::Connection;
 
 /// Probes of one endpoint seldom overlap; more idle connections than this are closed.
@@ -26,54 +25,57 @@ const BODY_MIB: usize = 16;
 /// What a connection may hold of what came and was not yet taken.
 const BUFFER: usize = 64 * 1024;
 
-/// The settings of [`injector_core::config::ProbeKind::Http`].
-pub(super) struct Template {
-    pub url: Text,
-    pub method: String,
-    pub headers: BTreeMap<String, Text>,
-    pub body: Option<Text>,
-    pub status: Option<u16>,
-    pub body_contains: Option<Text>,
-}
+/// The most bytes of an answer that is read as JSON.
+const JSON_BYTES: usize = 64 * 1024;
 
 /// One endpoint's HTTP client.
 pub(super) struct Http {
-    template: Template,
+    request: HttpRequest,
+    expect: HttpExpect,
+    dialer: Dialer,
     /// Idle connections, the last used one on top; `None` keeps none.
     idle: Option<RefCell<Vec<SendRequest<Full<Bytes>>>>>,
 }
 
 impl Http {
-    pub(super) fn new(template: Template, connection: Connection) -> Self {
-        Self { template, idle: (connection == Connection::Pooled).then(RefCell::default) }
+    pub(super) fn new(
+        request: HttpRequest,
+        expect: HttpExpect,
+        names: Names,
+        connection: Connection,
+    ) -> Self {
+        let target = match &request.unix {
+            Some(path) => Target::Unix(path.clone()),
+            None => Target::Host(request.authority().to_owned()),
+        };
+        let port = if request.tls.is_some() { 443 } else { 80 };
+        let dialer = Dialer::new(target, Some(port), names, request.tls.as_ref(), Protocol::Http1);
+        Self { request, expect, dialer, idle: (connection == Connection::Pooled).then(RefCell::default) }
     }
 
     pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {
         let (authority, request) = self.request(values)?;
         match &self.idle {
-            None => self.exchange_fresh(&authority, request).await,
-            Some(idle) => self.exchange_pooled(idle, &authority, request).await,
+            None => {
+                let stream = self.dialer.connect(&authority, values).await?;
+                exchange_fresh(stream, request, |response| self.judge(response)).await
+            }
+            Some(idle) => self.exchange_pooled(idle, &authority, values, request).await,
         }
     }
 
-    async fn exchange_fresh(&self, authority: &str, request: Request<Full<Bytes>>) -> Result<(), Failure> {
-        let stream = tcp::connect(authority, Some(80)).await?;
-        let (mut sender, connection) = handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
-        let exchange = pin!(async {
-            let response = sender.send_request(request).await.map_err(|error| Failure::exchange(&error))?;
-            self.judge(response).await
-        });
-        // The connection may end before its last frames were taken: only the exchange tells the result.
-        match select(exchange, pin!(connection)).await {
-            Either::Left((result, _)) => result,
-            Either::Right((_, exchange)) => exchange.await,
-        }
+    /// Sends the request on a connection of its own, and answers the body of a 2xx.
+    pub(super) async fn fetch(&self, values: &Values<'_>, most: usize) -> Result<Vec<u8>, Failure> {
+        let (authority, request) = self.request(values)?;
+        let stream = self.dialer.connect(&authority, values).await?;
+        exchange_fresh(stream, request, |response| body_of(response, most)).await
     }
 
     async fn exchange_pooled(
         &self,
         idle: &RefCell<Vec<SendRequest<Full<Bytes>>>>,
         authority: &str,
+        values: &Values<'_>,
         mut request: Request<Full<Bytes>>,
     ) -> Result<(), Failure> {
         loop {
@@ -86,7 +88,7 @@ impl Http {
                 }
                 kept
             } else {
-                let stream = tcp::connect(authority, Some(80)).await?;
+                let stream = self.dialer.connect(authority, values).await?;
                 let (sender, connection) =
                     handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
                 tokio::task::spawn_local(connection);
@@ -111,22 +113,16 @@ impl Http {
     }
 
     fn request(&self, values: &Values<'_>) -> Result<(String, Request<Full<Bytes>>), Failure> {
-        let template = &self.template;
-        let rest = |url: &str| {
-            let url = url.strip_prefix("http://")?;
-            let (authority, path) = url.split_at(url.find(['/', '?', '#']).unwrap_or(url.len()));
-            Some((authority.to_owned(), path.split('#').next().unwrap_or_default().to_owned()))
-        };
+        let template = &self.request;
         // Secrets are behind the host.
         let filled = template.url.fill(|part| values.fill(part));
-        let (Some((authority, _)), Some((_, path))) = (rest(template.url.written()), rest(&filled)) else {
-            return Err(Failure::Request {
-                what: "url",
-                reason: "it does not begin with http://".to_owned(),
-            });
+        let Some((_, rest)) = filled.split_once("://") else {
+            return Err(Failure::Request { what: "url", reason: "it has no scheme".to_owned() });
         };
-        let authority = values.fill_authority(&authority);
-        let path = if path.starts_with('/') { path } else { format!("/{path}") };
+        let path = &rest[rest.find(['/', '?', '#']).unwrap_or(rest.len())..];
+        let path = path.split('#').next().unwrap_or_default();
+        let authority = values.fill_authority(template.authority());
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         let mut request = Request::builder().method(template.method.as_str()).uri(path);
         for (name, value) in &template.headers {
             request = request.header(name, value.fill(|part| values.fill(part)));
@@ -151,16 +147,15 @@ impl Http {
 
     /// Reads the answer to its end.
     async fn judge(&self, response: Response<Incoming>) -> Result<(), Failure> {
-        let template = &self.template;
-        let status = response.status();
-        if !template.status.map_or(status.is_success(), |expected| status.as_u16() == expected) {
-            let expected = template.status.map_or_else(|| "2xx".to_owned(), |status| status.to_string());
-            return Err(Failure::Status { got: status.as_u16(), expected });
+        let expect = &self.expect;
+        let status = response.status().as_u16();
+        if !expect.status.accept(status) {
+            return Err(Failure::Status { got: status, expected: expect.status.to_string() });
         }
         let mut body = response.into_body();
-        let wanted = template.body_contains.as_ref().map(|text| text.fill(str::to_owned));
+        let wanted = expect.body_contains.as_ref().map(|text| text.fill(str::to_owned));
         let mut search = wanted.as_ref().map(|text| Search::for_text(text.as_bytes()));
-        let mut length = 0;
+        let (mut length, mut kept) = (0, Vec::new());
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| Failure::exchange(&error))?;
             let Some(data) = frame.data_ref() else { continue };
@@ -171,19 +166,62 @@ impl Http {
             if let Some(search) = &mut search {
                 search.take(data);
             }
-        }
-        match &template.body_contains {
-            Some(text) if !search.is_some_and(|search| search.found) => {
-                Err(Failure::Body(text.written().to_owned()))
+            if expect.json.is_some() {
+                if length > JSON_BYTES {
+                    return Err(Failure::TooMuch(JSON_BYTES / 1024));
+                }
+                kept.extend_from_slice(data);
             }
-            _ => Ok(()),
         }
+        if let Some(text) = &expect.body_contains
+            && !search.is_some_and(|search| search.found)
+        {
+            return Err(Failure::Body(text.written().to_owned()));
+        }
+        if let Some(json) = &expect.json {
+            json.check(&kept)?;
+        }
+        Ok(())
     }
 }
 
+async fn exchange_fresh<T, F: Future<Output = Result<T, Failure>>>(
+    stream: Stream,
+    request: Request<Full<Bytes>>,
+    read: impl FnOnce(Response<Incoming>) -> F,
+) -> Result<T, Failure> {
+    let (mut sender, connection) = handshake(stream).await.map_err(|error| Failure::exchange(&error))?;
+    let exchange = pin!(async {
+        let response = sender.send_request(request).await.map_err(|error| Failure::exchange(&error))?;
+        read(response).await
+    });
+    // The connection may end before its last frames were taken: only the exchange tells the result.
+    match select(exchange, pin!(connection)).await {
+        Either::Left((result, _)) => result,
+        Either::Right((_, exchange)) => exchange.await,
+    }
+}
+
+async fn body_of(response: Response<Incoming>, most: usize) -> Result<Vec<u8>, Failure> {
+    let status = response.status();
+    if !status.is_success() {
+        return Err(Failure::Status { got: status.as_u16(), expected: "2xx".to_owned() });
+    }
+    let (mut body, mut bytes) = (response.into_body(), Vec::new());
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Failure::exchange(&error))?;
+        let Some(data) = frame.data_ref() else { continue };
+        if bytes.len() + data.len() > most {
+            return Err(Failure::TooMuch(most / 1024));
+        }
+        bytes.extend_from_slice(data);
+    }
+    Ok(bytes)
+}
+
 async fn handshake(
-    stream: TcpStream,
-) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection1<TokioIo<TcpStream>, Full<Bytes>>)> {
+    stream: Stream,
+) -> hyper::Result<(SendRequest<Full<Bytes>>, Connection1<TokioIo<Stream>, Full<Bytes>>)> {
     http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await
 }
 

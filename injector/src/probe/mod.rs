@@ -3,28 +3,43 @@
 //! Everything here runs on the calling thread, in its network namespace: sockets and child processes are made
 //! where the future is polled. The thread needs a current-thread runtime with a `LocalSet`.
 
+#[cfg(test)]
+#[path = "../../tests/support/authority.rs"]
+mod authority;
+mod dial;
 mod exec;
 mod failure;
 mod fill;
 mod grpc;
 mod http;
+mod io;
+mod prepare;
+pub mod role;
 pub mod schedule;
 mod tcp;
 #[cfg(test)]
 mod test_server;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_tls;
+mod tls;
+mod tls_fault;
 
 use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
+use dial::{Dialer, Names};
 use failure::Failure;
 use fill::{Place, Values};
 use injector_core::clock::{MonoNs, Span};
+use injector_core::config::Exchange;
 use injector_core::config::{Endpoint, ProbeKind};
 use injector_core::sample::{EndpointId, ProbeFailure, Sample};
+pub use prepare::prepare;
 pub use schedule::{IDLE_INTERVAL, Rate, run};
+use tls::Protocol;
 
 /// How long a looked up source address is taken for the present one.
 const SOURCE_LASTS: Duration = Duration::from_secs(1);
@@ -40,6 +55,8 @@ struct Prober {
     endpoint: EndpointId,
     place: Place,
     kind: Kind,
+    /// Where its packets go.
+    destination: Option<IpAddr>,
     timeout: Span,
     next_seq: Cell<u64>,
     /// When [`Self::source`] was last looked up, and what was found.
@@ -47,33 +64,29 @@ struct Prober {
 }
 
 enum Kind {
-    Http(http::Http),
+    Http(Box<http::Http>),
     Grpc(grpc::Grpc),
-    Tcp { target: String },
+    Tcp { dialer: Dialer, exchange: Option<Exchange> },
     Exec(exec::Exec),
 }
 
 impl Prober {
     fn new(endpoint: EndpointId, config: &Endpoint, peer_name: Option<&str>) -> Self {
-        let connection = config.probe.connection;
+        let connection = config.probe.options.connection;
+        let names = Names { hosts: config.hosts.clone(), family: config.family };
         let kind = match &config.probe.kind {
-            ProbeKind::Http { url, method, headers, body, status, body_contains } => {
-                Kind::Http(http::Http::new(
-                    http::Template {
-                        url: url.clone(),
-                        method: method.clone(),
-                        headers: headers.clone(),
-                        body: body.clone(),
-                        status: *status,
-                        body_contains: body_contains.clone(),
-                    },
-                    connection,
-                ))
+            ProbeKind::Http { request, expect } => {
+                let http = http::Http::new(request.clone(), expect.clone(), names, connection);
+                Kind::Http(Box::new(http))
             }
-            ProbeKind::Grpc { target, method, message } => {
-                Kind::Grpc(grpc::Grpc::new(target.clone(), method, message, connection))
+            ProbeKind::Grpc { target, tls, method, message } => {
+                let dialer = Dialer::new(target.clone(), None, names, tls.as_ref(), Protocol::Http2);
+                Kind::Grpc(grpc::Grpc::new(dialer, method, message, connection))
             }
-            ProbeKind::Tcp { target } => Kind::Tcp { target: target.clone() },
+            ProbeKind::Tcp { target, tls, exchange } => Kind::Tcp {
+                dialer: Dialer::new(target.clone(), None, names, tls.as_ref(), Protocol::Other),
+                exchange: exchange.clone(),
+            },
             ProbeKind::Exec { command, user, env } => {
                 Kind::Exec(exec::Exec::new(command.clone(), user.clone(), env.clone()))
             }
@@ -82,7 +95,9 @@ impl Prober {
             endpoint,
             place: Place { peer: peer_name.map(str::to_owned), address: config.address },
             kind,
-            timeout: config.probe.timeout,
+            // What stays on this host passes no hook.
+            destination: config.destination(peer_name).filter(|address| !address.is_loopback()),
+            timeout: config.probe.options.timeout,
             next_seq: Cell::new(0),
             looked_up: Cell::new(None),
         }
@@ -103,7 +118,7 @@ impl Prober {
         Sample { endpoint: self.endpoint, scheduled, begun, done, failure, source: self.source(begun) }
     }
 
-    /// The source address of a route to the endpoint's address, from this thread's namespace. A command may go anywhere.
+    /// The source address of a route to the endpoint's address, from this thread's namespace.
     fn source(&self, now: MonoNs) -> Option<IpAddr> {
         if let Some((at, found)) = self.looked_up.get()
             && now.saturating_since(at) < SOURCE_LASTS
@@ -118,8 +133,7 @@ impl Prober {
             socket.connect((address, 9)).ok()?;
             socket.local_addr().ok().map(|local| local.ip())
         };
-        let is_command = matches!(self.kind, Kind::Exec(_));
-        let found = self.place.address.filter(|_| !is_command).and_then(find);
+        let found = self.destination.and_then(find);
         self.looked_up.set(Some((now, found)));
         found
     }
@@ -128,7 +142,7 @@ impl Prober {
         match &self.kind {
             Kind::Http(http) => http.probe(values).await,
             Kind::Grpc(grpc) => grpc.probe(values).await,
-            Kind::Tcp { target } => tcp::probe(target, values).await,
+            Kind::Tcp { dialer, exchange } => tcp::probe(dialer, exchange.as_ref(), values).await,
             Kind::Exec(exec) => exec.probe(values).await,
         }
     }

@@ -44,7 +44,7 @@ pub async fn run(
     sink: mpsc::UnboundedSender<Sample>,
 ) {
     let prober = Rc::new(Prober::new(endpoint, &config, peer_name.as_deref()));
-    let limit = in_flight_limit(config.probe.interval.0, config.probe.timeout.0);
+    let limit = in_flight_limit(config.probe.options.interval.0, config.probe.options.timeout.0);
     let mut under_way = JoinSet::new();
     let mut current = *rate.borrow_and_update();
     let mut grid = Grid::new(MonoNs::now(), interval(current, &config));
@@ -125,8 +125,8 @@ fn propagate(ended: Result<(), tokio::task::JoinError>) {
 
 fn interval(rate: Rate, config: &Endpoint) -> Duration {
     match rate {
-        Rate::Full => config.probe.interval.0,
-        Rate::Idle => config.probe.interval.0.max(IDLE_INTERVAL.0),
+        Rate::Full => config.probe.options.interval.0,
+        Rate::Idle => config.probe.options.interval.0.max(IDLE_INTERVAL.0),
     }
 }
 
@@ -177,7 +177,7 @@ mod tests {
             })
             .await;
             let mut config = endpoint(address, get(address));
-            config.probe.timeout = Span::millis(200);
+            config.probe.options.timeout = Span::millis(200);
             let prober = Rc::new(Prober::new(EndpointId(0), &config, None));
             let (sink, mut results) = mpsc::unbounded_channel();
             let mut under_way = JoinSet::new();

@@ -1,19 +1,47 @@
-//! The `tcp` probe: a connect is a success.
+//! The `tcp` probe: being connected is a success, or an answer that begins as expected.
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use super::dial::Dialer;
 use super::failure::Failure;
-use super::fill::{Values, socket_address};
+use super::fill::Values;
+use injector_core::config::Exchange;
 
-pub(super) async fn probe(target: &str, values: &Values<'_>) -> Result<(), Failure> {
-    connect(&values.fill_authority(target), None).await.map(drop)
-}
+/// How much of another answer a failure shows.
+const SHOWN: usize = 80;
 
-/// Connects to a filled `host:port` on the calling thread.
-pub(super) async fn connect(authority: &str, default_port: Option<u16>) -> Result<TcpStream, Failure> {
-    let address = socket_address(authority, default_port)?;
-    let stream = TcpStream::connect(address).await.map_err(|error| Failure::connect(&error))?;
-    // A request in two writes must not wait for the peer's delayed ACK.
-    stream.set_nodelay(true).map_err(|error| Failure::connect(&error))?;
-    Ok(stream)
+pub(super) async fn probe(
+    dialer: &Dialer,
+    exchange: Option<&Exchange>,
+    values: &Values<'_>,
+) -> Result<(), Failure> {
+    let mut stream = dialer.connect(&dialer.authority(values), values).await?;
+    let Some(Exchange { send, expect }) = exchange else { return Ok(()) };
+    let request = send.fill(|part| values.fill(part));
+    let wanted = expect.fill(|part| values.fill(part));
+    let broke = |error: std::io::Error| Failure::exchange(&error);
+    stream.write_all(request.as_bytes()).await.map_err(broke)?;
+    stream.flush().await.map_err(broke)?;
+    let (mut answer, mut piece) = (Vec::new(), [0; 1024]);
+    loop {
+        let read = stream.read(&mut piece).await.map_err(broke)?;
+        answer.extend_from_slice(&piece[..read]);
+        let common = answer.len().min(wanted.len());
+        if answer[..common] == wanted.as_bytes()[..common] {
+            if common == wanted.len() {
+                return Ok(());
+            }
+            if read > 0 {
+                continue;
+            }
+        }
+        if answer.is_empty() {
+            return Err(Failure::NoAnswer(expect.written().to_owned()));
+        }
+        // Servers repeat what they do not understand.
+        let line = answer.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let line = String::from_utf8_lossy(&line[..line.len().min(SHOWN)]).into_owned();
+        let got = if send.has_secret() { None } else { Some(line) };
+        return Err(Failure::Answer { got, expected: expect.written().to_owned() });
+    }
 }

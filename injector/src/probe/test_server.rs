@@ -19,10 +19,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
+use super::io::Io;
 use super::{EndpointId, Rate, Sample, run};
 use injector_core::clock::Span;
-use injector_core::config::{Endpoint, Probe, ProbeKind, Role};
-use injector_core::model::Connection;
+use injector_core::config::{Endpoint, Hosts, HttpExpect, HttpRequest, Probe, ProbeKind, Role, Target};
+use injector_core::model::{Connection, ProbeOptions};
 
 /// Runs a test as the daemon runs probes: on one thread, with a `LocalSet`.
 pub(super) fn on_one_thread<F: Future>(test: F) -> F::Output {
@@ -40,31 +41,39 @@ pub(super) fn endpoint(address: SocketAddr, kind: ProbeKind) -> Endpoint {
         role: Role::Required,
         probe: Probe {
             kind,
-            interval: Span::millis(10),
-            timeout: Span::secs(2),
-            connection: Connection::Fresh,
+            options: ProbeOptions {
+                interval: Span::millis(10),
+                timeout: Span::secs(2),
+                connection: Connection::Fresh,
+            },
         },
         wire: None,
         netns: None,
+        family: None,
+        hosts: Hosts::new(),
     }
 }
 
 /// `GET /` with any 2xx as a success.
 pub(super) fn get(address: SocketAddr) -> ProbeKind {
     ProbeKind::Http {
-        url: format!("http://{{address}}:{}/{{peer}}/{{seq}}", address.port()).as_str().into(),
-        method: "GET".to_owned(),
-        headers: std::collections::BTreeMap::new(),
-        body: None,
-        status: None,
-        body_contains: None,
+        request: HttpRequest {
+            url: format!("http://{{address}}:{}/{{peer}}/{{seq}}", address.port()).as_str().into(),
+            method: "GET".to_owned(),
+            headers: std::collections::BTreeMap::new(),
+            body: None,
+            unix: None,
+            tls: None,
+        },
+        expect: HttpExpect::default(),
     }
 }
 
 /// A gRPC call with an empty message.
 pub(super) fn call(address: SocketAddr, method: &str) -> ProbeKind {
     ProbeKind::Grpc {
-        target: format!("{{address}}:{}", address.port()),
+        target: Target::Host(format!("{{address}}:{}", address.port())),
+        tls: None,
         method: method.to_owned(),
         message: Vec::new(),
     }
@@ -90,7 +99,7 @@ where
 }
 
 /// Reads one request up to its blank line.
-pub(super) async fn read_head(stream: &mut TcpStream) -> String {
+pub(super) async fn read_head(stream: &mut impl Io) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
@@ -103,7 +112,7 @@ pub(super) async fn read_head(stream: &mut TcpStream) -> String {
 }
 
 /// Answers every request of a connection with these bytes, each piece after its delay.
-pub(super) async fn answer(mut stream: TcpStream, pieces: Vec<(Duration, &'static str)>) {
+pub(super) async fn answer(mut stream: impl Io, pieces: Vec<(Duration, &'static str)>) {
     while !read_head(&mut stream).await.is_empty() {
         for (delay, piece) in &pieces {
             tokio::time::sleep(*delay).await;
@@ -134,7 +143,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
 }
 
 /// Handles one HTTP/2 connection; the request must look like a unary gRPC call.
-pub(super) async fn grpc(stream: TcpStream, answer: GrpcAnswer) {
+pub(super) async fn grpc(stream: impl Io + 'static, answer: GrpcAnswer) {
     let service = service_fn(move |request: Request<Incoming>| async move {
         assert_eq!(request.headers()["te"], "trailers");
         assert_eq!(request.headers()["content-type"], "application/grpc");

@@ -8,6 +8,7 @@ use super::test_server::{
     GrpcAnswer, answer, call, endpoint, get, grpc, on_one_thread, read_head, run_for, serve,
 };
 use super::*;
+use injector_core::config::{JsonValue, Target};
 use injector_core::model::Connection;
 use injector_core::sample::FailureCode;
 
@@ -24,6 +25,10 @@ fn grid_is_even(samples: &[Sample], interval: Duration) {
 
 fn failure(config: &Endpoint) -> String {
     on_one_thread(once(EndpointId(3), config, Some("n1"))).failure.expect("a failure").text
+}
+
+fn tcp(target: &str) -> ProbeKind {
+    ProbeKind::Tcp { target: Target::Host(target.to_owned()), tls: None, exchange: None }
 }
 
 /// Serves every connection with fixed pieces and probes it once.
@@ -106,21 +111,20 @@ fn failures_are_told_in_few_words() {
     });
     assert_eq!(failure(&endpoint(refused, get(refused))), "connect: connection refused");
     assert_eq!(
-        failure(&endpoint(refused, ProbeKind::Tcp { target: format!("{{address}}:{}", refused.port()) })),
+        failure(&endpoint(refused, tcp(&format!("{{address}}:{}", refused.port())))),
         "connect: connection refused"
     );
     assert_eq!(failure(&endpoint(refused, call(refused, HEALTH))), "connect: connection refused");
-    let name = ProbeKind::Tcp { target: "example.org:80".to_owned() };
-    assert!(failure(&endpoint(refused, name)).contains("is not an IP address"));
+    assert!(failure(&endpoint(refused, tcp("example.org:80"))).contains("is not an address"));
 
     let bad = vec![(NOW, "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n")];
     let failure = once_against(bad.clone(), |_| ()).failure.unwrap();
     assert_eq!((failure.code, failure.text.as_str()), (FailureCode::Answer, "status 503, expected 2xx"));
     let expect = |wanted: u16, text: Option<&'static str>| {
         move |config: &mut Endpoint| {
-            if let ProbeKind::Http { status, body_contains, .. } = &mut config.probe.kind {
-                *status = Some(wanted);
-                *body_contains = text.map(Into::into);
+            if let ProbeKind::Http { expect, .. } = &mut config.probe.kind {
+                expect.status = wanted.into();
+                expect.body_contains = text.map(Into::into);
             }
         }
     };
@@ -132,8 +136,23 @@ fn failures_are_told_in_few_words() {
         "body without \"ready\""
     );
     assert_eq!(once_against(ok.clone(), expect(200, Some("k"))).failure, None);
+    let json = |equals: &'static str| {
+        move |config: &mut Endpoint| {
+            if let ProbeKind::Http { expect, .. } = &mut config.probe.kind {
+                let value = JsonValue { pointer: "/up".to_owned(), equals: equals.to_owned() };
+                expect.json = Some(value);
+            }
+        }
+    };
+    let up = vec![(NOW, "HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"up"), (NOW, "\": true}")];
+    assert_eq!(once_against(up.clone(), json("true")).failure, None);
+    let failure = once_against(up, json("false")).failure.unwrap();
+    assert_eq!(
+        (failure.code, failure.text.as_str()),
+        (FailureCode::Answer, "/up is \"true\", expected \"false\"")
+    );
     let slow = vec![(Duration::from_secs(5), OK)];
-    let sample = once_against(slow, |config| config.probe.timeout = Span::millis(150));
+    let sample = once_against(slow, |config| config.probe.options.timeout = Span::millis(150));
     let failure = sample.failure.as_ref().unwrap();
     assert_eq!((failure.code, failure.text.as_str()), (FailureCode::Timeout, "timeout after 150ms"));
     assert!(took(&sample) >= Duration::from_millis(150));
@@ -152,9 +171,9 @@ fn requests_carry_what_the_config_says_and_nothing_else() {
         })
         .await;
         let mut config = endpoint(address, get(address));
-        if let ProbeKind::Http { method, headers, .. } = &mut config.probe.kind {
-            "POST".clone_into(method);
-            headers.insert("x-key".to_owned(), "k{seq}".into());
+        if let ProbeKind::Http { request, .. } = &mut config.probe.kind {
+            "POST".clone_into(&mut request.method);
+            request.headers.insert("x-key".to_owned(), "k{seq}".into());
         }
         let prober = Prober::new(EndpointId(0), &config, Some("n1"));
         for _ in 0..2 {
@@ -185,7 +204,7 @@ fn pooled_connections_are_kept_and_made_anew() {
         })
         .await;
         let mut config = endpoint(address, get(address));
-        config.probe.connection = Connection::Pooled;
+        config.probe.options.connection = Connection::Pooled;
         let prober = Prober::new(EndpointId(0), &config, None);
         for probe in 0..9 {
             assert_eq!(prober.sample(MonoNs::now()).await.failure, None, "probe {probe}");
@@ -241,7 +260,7 @@ fn pooled_grpc_shares_one_connection_until_it_fails() {
         let planted = GrpcAnswer { body: SERVING, status: Some("0"), delay: NOW };
         let (address, accepted) = serve(move |stream| grpc(stream, planted)).await;
         let mut config = endpoint(address, call(address, HEALTH));
-        config.probe.connection = Connection::Pooled;
+        config.probe.options.connection = Connection::Pooled;
         let prober = Prober::new(EndpointId(0), &config, None);
         for _ in 0..5 {
             assert_eq!(prober.sample(MonoNs::now()).await.failure, None);
@@ -251,8 +270,8 @@ fn pooled_grpc_shares_one_connection_until_it_fails() {
         let slow = GrpcAnswer { delay: Duration::from_secs(5), ..planted };
         let (address, accepted) = serve(move |stream| grpc(stream, slow)).await;
         let mut config = endpoint(address, call(address, HEALTH));
-        config.probe.connection = Connection::Pooled;
-        config.probe.timeout = Span::millis(100);
+        config.probe.options.connection = Connection::Pooled;
+        config.probe.options.timeout = Span::millis(100);
         let prober = Prober::new(EndpointId(0), &config, None);
         for expected in 1..=2 {
             assert_eq!(
@@ -271,7 +290,7 @@ fn exec(command: &[&str], user: Option<&str>, timeout: Span) -> Sample {
         env: std::collections::BTreeMap::from([("MINE".to_owned(), "{peer}".into())]),
     };
     let mut config = endpoint("10.0.0.1:1".parse().unwrap(), kind);
-    config.probe.timeout = timeout;
+    config.probe.options.timeout = timeout;
     on_one_thread(once(EndpointId(0), &config, Some("n1")))
 }
 
@@ -320,7 +339,7 @@ fn a_late_prober_still_reports_every_tick() {
     on_one_thread(async {
         let (address, _) = serve(|stream| answer(stream, vec![(NOW, OK)])).await;
         let mut config = endpoint(address, get(address));
-        config.probe.interval = Span::millis(2);
+        config.probe.options.interval = Span::millis(2);
         let (rate, rates) = watch::channel(Rate::Full);
         let (sink, mut results) = mpsc::unbounded_channel();
         let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));

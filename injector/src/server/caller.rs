@@ -28,18 +28,17 @@ impl Caller {
         })
     }
 
-    /// Whose places it takes.
-    pub fn class(&self, own_uid: u32) -> Class {
-        if self.uid == 0 || self.uid == own_uid { Class::Privileged } else { Class::Member }
-    }
-
-    /// Whether this caller may use the API: root, the daemon's own user, the socket's group, and others only
-    /// where the configured mode opens the socket to everyone.
-    pub fn may_enter(&self, access: Access, own_uid: u32) -> bool {
+    /// What this caller may do with the API: all of it root, the daemon's own user, the socket's group, and others only
+    /// where the configured mode opens the socket to everyone; the readers' group may read. `None` is nothing.
+    pub fn class(&self, access: Access, own_uid: u32) -> Option<Class> {
         let member = |gid| self.gid == gid || self.groups.contains(&gid);
-        self.class(own_uid) == Class::Privileged
-            || (access.mode & 0o020 != 0 && access.gid.is_some_and(member))
-            || access.mode & 0o002 != 0
+        if self.uid == 0 || self.uid == own_uid {
+            Some(Class::Privileged)
+        } else if (access.mode & 0o020 != 0 && access.gid.is_some_and(member)) || access.mode & 0o002 != 0 {
+            Some(Class::Member)
+        } else {
+            access.readers.is_some_and(member).then_some(Class::Reader)
+        }
     }
 }
 
@@ -82,15 +81,29 @@ mod tests {
 
     #[test]
     fn only_root_the_daemon_and_the_group_enter() {
-        let access = Access { gid: Some(50), mode: 0o660 };
-        assert!(caller(0, 0, &[]).may_enter(access, 7));
-        assert!(caller(7, 7, &[]).may_enter(access, 7));
-        assert!(caller(9, 50, &[]).may_enter(access, 7));
-        assert!(caller(9, 9, &[3, 50]).may_enter(access, 7));
-        assert!(!caller(9, 9, &[3]).may_enter(access, 7));
-        assert!(!caller(9, 50, &[]).may_enter(Access { gid: None, mode: 0o600 }, 7));
-        assert!(!caller(9, 50, &[]).may_enter(Access { gid: Some(50), mode: 0o600 }, 7));
-        assert!(caller(9, 9, &[]).may_enter(Access { gid: Some(50), mode: 0o666 }, 7));
+        let access = Access { gid: Some(50), mode: 0o660, readers: None };
+        let closed = Access { mode: 0o600, ..access };
+        let [privileged, member] = [Some(Class::Privileged), Some(Class::Member)];
+        assert_eq!(caller(0, 0, &[]).class(access, 7), privileged);
+        assert_eq!(caller(7, 7, &[]).class(access, 7), privileged);
+        assert_eq!(caller(9, 50, &[]).class(access, 7), member);
+        assert_eq!(caller(9, 9, &[3, 50]).class(access, 7), member);
+        assert_eq!(caller(9, 9, &[3]).class(access, 7), None);
+        assert_eq!(caller(9, 50, &[]).class(Access { gid: None, ..closed }, 7), None);
+        assert_eq!(caller(9, 50, &[]).class(closed, 7), None);
+        assert_eq!(caller(9, 9, &[]).class(Access { mode: 0o666, ..access }, 7), member);
+    }
+
+    #[test]
+    fn readers_are_those_of_their_group_who_are_no_more() {
+        let access = Access { gid: Some(50), mode: 0o660, readers: Some(60) };
+        let closed = Access { mode: 0o600, ..access };
+        assert_eq!(caller(9, 60, &[]).class(access, 7), Some(Class::Reader));
+        assert_eq!(caller(9, 9, &[60]).class(closed, 7), Some(Class::Reader));
+        assert_eq!(caller(9, 60, &[50]).class(access, 7), Some(Class::Member));
+        assert_eq!(caller(9, 60, &[50]).class(closed, 7), Some(Class::Reader));
+        assert_eq!(caller(0, 60, &[]).class(access, 7), Some(Class::Privileged));
+        assert_eq!(caller(9, 9, &[3]).class(access, 7), None);
     }
 
     #[tokio::test]

@@ -1,7 +1,9 @@
 //! What the API asks of the daemon: a closed set, each with its own way to answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use injector_core::api::{
@@ -12,6 +14,24 @@ use injector_core::api::{
 /// One API connection, for partitions that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
+
+/// Whose request it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Root's, or the daemon's own user's.
+    Privileged,
+    /// That of another user who may use the socket, by uid.
+    Member(u32),
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct Whose {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Its user.
+    pub by: By,
+}
 
 /// Whether `PUT` takes effect or only reserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +53,30 @@ pub struct EventFeed {
     pub live: broadcast::Receiver<Event>,
 }
 
+/// Partitions as they are listed. Those that are closed are shared: there may be a thousand, and the daemon's task has more
+/// to do than to copy them.
+pub struct Views(pub Vec<Arc<PartitionView>>);
+
+impl Serialize for Views {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|view| &**view))
+    }
+}
+
+/// The probes of a record, shared for the same reason.
+pub struct Probes(pub Arc<Vec<ProbeView>>);
+
+impl Serialize for Probes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<T>;
+
+/// Tells whether a client is gone: a [`Reply`] closes only once the runtime has noticed.
+pub type IsGone = Box<dyn Fn() -> bool + Send>;
 
 /// A request to the one task that owns the daemon's state.
 pub enum Command {
@@ -48,8 +90,10 @@ pub enum Command {
         request: Box<PartitionRequest>,
         /// Whether to cut.
         step: Step,
-        /// The connection it came by.
-        connection: ConnectionId,
+        /// Where it comes from.
+        whose: Whose,
+        /// Whether its client is gone: nobody would know what was cut.
+        is_gone: IsGone,
         /// The view after it took effect.
         reply: Reply<Result<PartitionView, Problem>>,
     },
@@ -72,7 +116,7 @@ pub enum Command {
     /// `DELETE /v1/partitions`: all live ones.
     HealAll(Reply<Result<Vec<Healed>, Problem>>),
     /// `GET /v1/partitions`: those not closed, and the closed ones still kept.
-    Partitions(Reply<Vec<PartitionView>>),
+    Partitions(Reply<Views>),
     /// `GET /v1/partitions/{name}`: the newest of that name.
     Partition {
         /// The partition's name.
@@ -98,7 +142,7 @@ pub enum Command {
         /// Which of that name; `None` is the newest.
         generation: Option<u32>,
         /// The results.
-        reply: Reply<Result<Vec<ProbeView>, Problem>>,
+        reply: Reply<Result<Probes, Problem>>,
     },
     /// `POST /v1/probes`: runs every endpoint once and answers the results.
     ProbeOnce(Reply<Vec<EndpointAnswer>>),
@@ -120,5 +164,54 @@ pub enum Command {
     Disconnected(ConnectionId),
 }
 
-/// How the API reaches the daemon.
-pub type Handle = mpsc::Sender<Command>;
+/// How the API reaches the daemon. What heals has a queue of its own, which goes first: whatever else waits, and whoever
+/// sent it, a heal does not wait for it.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    heals: mpsc::Sender<Command>,
+    others: mpsc::Sender<Command>,
+}
+
+/// What the API asks, heals first.
+#[derive(Debug)]
+pub struct Inbox {
+    heals: mpsc::Receiver<Command>,
+    others: mpsc::Receiver<Command>,
+}
+
+impl Handle {
+    /// Both ends; so many commands of each kind may wait.
+    pub fn channel(waiting: usize) -> (Self, Inbox) {
+        let (heals, heals_asked) = mpsc::channel(waiting);
+        let (others, others_asked) = mpsc::channel(waiting);
+        (Self { heals, others }, Inbox { heals: heals_asked, others: others_asked })
+    }
+
+    fn queue(&self, command: &Command) -> &mpsc::Sender<Command> {
+        match command {
+            Command::Heal { .. } | Command::HealAll(_) => &self.heals,
+            _ => &self.others,
+        }
+    }
+
+    /// Waits for a place in the queue; the command comes back if the daemon has ended.
+    pub(super) async fn send(&self, command: Command) -> Result<(), mpsc::error::SendError<Command>> {
+        self.queue(&command).send(command).await
+    }
+
+    /// The same without waiting.
+    pub(super) fn try_send(&self, command: Command) -> Result<(), mpsc::error::TrySendError<Command>> {
+        self.queue(&command).try_send(command)
+    }
+}
+
+impl Inbox {
+    /// The next command; `None` once the API has ended. Nothing is lost if the future is dropped.
+    pub async fn recv(&mut self) -> Option<Command> {
+        tokio::select! {
+            biased;
+            Some(heal) = self.heals.recv() => Some(heal),
+            other = self.others.recv() => other,
+        }
+    }
+}

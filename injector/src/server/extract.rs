@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::ProblemResponse;
 use injector_core::api::{Code, Problem};
+use injector_core::object::ObjectOnly;
 
 /// The largest body.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
@@ -128,10 +129,15 @@ async fn read(request: Request<Body>) -> Result<bytes::Bytes, Problem> {
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let problem = Problem::new(Code::BadBody, error.inner().to_string()).remedy(SEE_BODY);
-        if path == "." { problem } else { problem.field(path) }
+    let mut track = serde_path_to_error::Track::new();
+    let whole = ObjectOnly(serde_path_to_error::Deserializer::new(&mut json, &mut track));
+    let value = T::deserialize(whole).map_err(|error| {
+        let path = track.path().to_string();
+        // A place that the JSON ends before has no name.
+        let is_named = path != "." && !path.contains('?');
+        let remedy = if error.is_eof() { "send the JSON to its end: it is cut short here" } else { SEE_BODY };
+        let problem = Problem::new(Code::BadBody, error.to_string()).remedy(remedy);
+        if is_named { problem.field(path) } else { problem }
     })?;
     json.end()
         .map_err(|error| Problem::new(Code::BadBody, format!("after the JSON: {error}")).remedy(SEE_BODY))?;
@@ -154,11 +160,46 @@ mod tests {
             (r#"{"shape": {"halves": {}}, "verify": "passive"}"#, "`active`", Some("verify")),
             (r#"{"for": "5s"}"#, "missing field `shape`", None),
             (r#"{"shape": {"isolate": ["n1"]}} x"#, "after the JSON", None),
+            ("{", "EOF while parsing an object", None),
+            ("[]", "invalid type: sequence, expected a request, such as {\"shape\":", None),
+            ("7", "invalid type: integer `7`, expected a request, such as", None),
+            (r#"[{"isolate": ["n1"]}, "5s"]"#, "invalid type: sequence, expected a request", None),
+            (r#"{"shape": {}}"#, "the shape is empty; write one, such as", Some("shape")),
+            (r#"{"shape": "halves"}"#, "expected a shape, such as", Some("shape")),
+            (
+                r#"{"shape": {"halve": {}}}"#,
+                "unknown shape `halve`, expected one of `isolate`",
+                Some("shape"),
+            ),
+            (
+                r#"{"shape": {"isolate": ["n1"], "halves": {}}}"#,
+                "two shapes in one, isolate and halves; make a partition of each",
+                Some("shape"),
+            ),
+            (
+                r#"{"shape": {"grudge": {"n1": ["n2"], "n1": ["n3"]}}}"#,
+                "\"n1\" is twice in the grudge; put all that it drops into one list",
+                Some("shape.grudge"),
+            ),
+            (r#"{"shape": {"links": [["n1", "n2"]]}}"#, "expected a link", Some("shape.links[0]")),
+            (r#"{"shape": {"halves": {}}, "trial": [0, 1]}"#, "expected a trial, such as", Some("trial")),
+            (r#"{"shape": {"halves": {}}, "at": 7}"#, "expected a start, such as", Some("at")),
+            (
+                r#"{"shape": {"halves": {}}, "loss": "0%"}"#,
+                "0% cuts nothing; write a share above 0%",
+                Some("loss"),
+            ),
+            (
+                r#"{"shape": {"halves": {}}, "flap": "1s/0%"}"#,
+                "never drops; write a larger on-share",
+                Some("flap"),
+            ),
         ] {
             let problem = parse::<PartitionRequest>(text.as_bytes()).unwrap_err();
             assert_eq!(problem.code, Code::BadBody);
             assert!(problem.detail.contains(place), "{text}: {}", problem.detail);
             assert_eq!(problem.field.as_deref(), field, "{text}: {}", problem.detail);
+            assert!(problem.remedy.is_some() && !problem.detail.contains("Flat"), "{text}: {problem:?}");
         }
     }
 }

@@ -119,6 +119,7 @@ mod tests {
         let endpoint = |name: &str, healthy| EndpointView {
             name: name.to_owned(),
             peer: None,
+            address: None,
             required: true,
             healthy,
             last_error: None,

@@ -18,7 +18,6 @@ use axum::response::IntoResponse;
 use hyper::body::Incoming;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::io::unix::AsyncFd;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc::error::TrySendError;
@@ -26,13 +25,15 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower_service::Service as _;
 
+use self::answer::{Budget, Budgets};
 use self::caller::Caller;
-use self::conduct::{AnswerBody, Conduct, Watched};
+use self::conduct::{AnswerBody, Conduct, Watched, hung_up};
 use self::drain::Drained;
 use self::extract::BODY_TIMEOUT;
-use self::places::Places;
+use self::places::{Class, Places};
 use self::problem::ProblemResponse;
-use crate::server::command::{Command, ConnectionId, Handle};
+use self::refusal::HEAD_LIMIT;
+use crate::server::command::{By, Command, ConnectionId, Handle, Whose};
 use injector_core::api::{Code, Problem};
 
 mod answer;
@@ -47,14 +48,13 @@ mod openapi;
 mod places;
 mod problem;
 mod refusal;
+mod route;
 mod routes;
 mod socket;
 
 pub use socket::{Access, ApiSocket, SocketError};
 pub(crate) use socket::{make_directory, make_safe_directory};
 
-/// The largest head of a request.
-const HEAD_LIMIT: usize = 64 * 1024;
 /// How long a connection may last that is there for a heal alone.
 const HEAL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections that are told at once that they are not; more than these are closed without a word.
@@ -77,6 +77,7 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
     let listener = UnixListener::from_std(listener)?;
     let router = routes::router(handle.clone());
     let places = Places::default();
+    let budgets = Budgets::default();
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let (stop, stopping) = watch::channel(false);
     let own_uid = rustix::process::geteuid().as_raw();
@@ -96,9 +97,9 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                 }
             },
         };
-        let admission = match Caller::of(&stream) {
-            Ok(caller) if caller.may_enter(access, own_uid) => Ok(caller),
-            Ok(caller) => {
+        let admission = match Caller::of(&stream).map(|caller| (caller.class(access, own_uid), caller)) {
+            Ok((Some(class), caller)) => Ok((caller, class)),
+            Ok((None, caller)) => {
                 tracing::warn!(uid = caller.uid, gid = caller.gid, pid = caller.pid, "a caller was refused");
                 Err(Problem::new(Code::NotPermitted, format!("uid {} may not use this socket", caller.uid))
                     .remedy("use sudo, or join the group that owns the socket"))
@@ -108,14 +109,22 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                 Err(Problem::new(Code::NotPermitted, "the caller's credentials can't be read"))
             }
         };
-        let admission = admission.and_then(|caller| {
-            let remedy = "close some, or try again later; a heal is answered all the same";
+        let admission = admission.and_then(|(caller, class)| {
+            let remedy = match class {
+                Class::Reader => "close some, or try again later",
+                _ => "close some, or try again later; a heal is answered all the same",
+            };
             let busy = |limit: String| Problem::new(Code::TooBusy, limit).remedy(remedy);
-            let (place, limit) = places.take(caller.class(own_uid), caller.uid).map_err(busy)?;
-            Ok((caller, place, limit.map(busy)))
+            let (place, limit) = places.take(class, caller.uid).map_err(busy)?;
+            let by = match class {
+                Class::Privileged => By::Privileged,
+                Class::Member | Class::Reader => By::Member(caller.uid),
+            };
+            let budget = budgets.of(class, caller.uid);
+            Ok((caller, by, budget, place, limit.map(busy)))
         });
         match admission {
-            Ok((caller, place, limit)) => {
+            Ok((caller, by, budget, place, limit)) => {
                 let id = ConnectionId(NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed));
                 tracing::debug!(
                     connection = id.0,
@@ -130,7 +139,8 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                     let _farewell = Farewell { id, handle };
                     let conduct = Conduct::of(&stream);
                     let lasts = limit.as_ref().map(|_| HEAL_TIMEOUT);
-                    let answer = Answerer::Routes { router, id, conduct: conduct.clone(), limit };
+                    let whose = Whose { connection: id, by };
+                    let answer = Answerer::Routes { router, whose, budget, conduct: conduct.clone(), limit };
                     let served = converse(stream, conduct, answer, stopping);
                     match lasts {
                         Some(time) => drop(tokio::time::timeout(time, served).await),
@@ -179,7 +189,7 @@ impl Drop for Farewell {
 #[derive(Clone)]
 enum Answerer {
     /// The API; with a `limit`, its heals alone, and that to everything else.
-    Routes { router: Router, id: ConnectionId, conduct: Conduct, limit: Option<Problem> },
+    Routes { router: Router, whose: Whose, budget: Budget, conduct: Conduct, limit: Option<Problem> },
     /// One problem, whatever was asked, and the end of the connection.
     Refusal(Problem),
 }
@@ -188,17 +198,25 @@ impl Answerer {
     async fn answer(self, request: Request<Incoming>, conduct: &Conduct) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let is_heal = parts.method == Method::DELETE;
+        let is_read = matches!(parts.method, Method::GET | Method::HEAD);
         let this = match self {
             Self::Routes { limit: Some(problem), .. } if !is_heal => Self::Refusal(problem),
             this => this,
         };
         let is_last = matches!(this, Self::Refusal(_));
+        let this = match this {
+            Self::Routes { budget, .. } if budget.class() == Class::Reader && !is_read => {
+                Self::Refusal(readers_read(&parts.method))
+            }
+            this => this,
+        };
         let (body, rest) = drain::lend(body, if is_last { REFUSAL_TIMEOUT } else { BODY_TIMEOUT });
         let mut request = Request::from_parts(parts, Body::new(body));
         let mut response = match this {
             Self::Refusal(problem) => ProblemResponse(problem).into_response(),
-            Self::Routes { mut router, id, conduct, limit: _ } => {
-                request.extensions_mut().insert(id);
+            Self::Routes { mut router, whose, budget, conduct, limit: _ } => {
+                request.extensions_mut().insert(whose);
+                request.extensions_mut().insert(budget);
                 request.extensions_mut().insert(conduct);
                 match router.call(request).await {
                     Ok(response) => response,
@@ -213,6 +231,12 @@ impl Answerer {
         }
         response
     }
+}
+
+fn readers_read(method: &Method) -> Problem {
+    let what =
+        format!("the group that socket.readers names may read (GET), and nothing else; this is a {method}");
+    Problem::new(Code::NotPermitted, what).remedy("use sudo, or join the group that owns the socket")
 }
 
 /// Runs one connection to its end, whichever side ends it.
@@ -313,11 +337,4 @@ async fn gone(sentry: Option<&AsyncFd<OwnedFd>>) {
         guard.clear_ready();
     }
     std::future::pending::<()>().await;
-}
-
-/// Whether the other end is closed. Bytes that a client sent ahead of an answer hide the end from a read.
-fn hung_up(socket: &OwnedFd) -> bool {
-    let mut fds = [PollFd::new(socket, PollFlags::empty())];
-    let polled = rustix::event::poll(&mut fds, Some(&Timespec::default()));
-    polled.is_ok() && fds[0].revents().intersects(PollFlags::HUP | PollFlags::ERR)
 }

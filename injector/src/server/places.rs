@@ -1,22 +1,24 @@
 //! How many connections are served at once, and whose: what one user holds keeps no other from healing.
 //!
-//! Root and the daemon's own user have places of their own. So has each other user, up to a share of those for
-//! everyone. Whoever finds no place gets one in which a heal is answered and nothing else.
+//! Root and the daemon's own user have places of their own, and so have readers. So has each other user, up to a share of
+//! those for everyone. Whoever finds no place gets one in which a heal is answered and nothing else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Whose places are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Class {
     /// Root and the daemon's own user.
     Privileged,
-    /// Anyone else who may use the socket.
+    /// Anyone else who may use all of the API.
     Member,
+    /// Who may read, and change nothing.
+    Reader,
 }
 
 /// What is answered in a place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Seat {
     /// Every call.
     Full,
@@ -38,26 +40,24 @@ impl Limits {
         match (class, seat) {
             (Class::Privileged, Seat::Full) => Self { all: 64, per_uid: 64 },
             (Class::Member, Seat::Full) => Self { all: 64, per_uid: 32 },
+            (Class::Reader, Seat::Full) => Self { all: 32, per_uid: 8 },
             (Class::Privileged, Seat::HealOnly) => Self { all: 8, per_uid: 8 },
             (Class::Member, Seat::HealOnly) => Self { all: 16, per_uid: 4 },
+            (Class::Reader, Seat::HealOnly) => Self { all: 0, per_uid: 0 },
         }
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
-    is_member: bool,
-    is_heal_only: bool,
+    class: Class,
+    seat: Seat,
     uid: u32,
 }
 
 impl Key {
-    fn of(class: Class, seat: Seat, uid: u32) -> Self {
-        Self { is_member: class == Class::Member, is_heal_only: seat == Seat::HealOnly, uid }
-    }
-
     fn is_beside(self, other: Self) -> bool {
-        (self.is_member, self.is_heal_only) == (other.is_member, other.is_heal_only)
+        (self.class, self.seat) == (other.class, other.seat)
     }
 }
 
@@ -78,7 +78,7 @@ impl Places {
     }
 
     fn take_one(&self, class: Class, seat: Seat, uid: u32) -> Result<Place, String> {
-        let key = Key::of(class, seat, uid);
+        let key = Key { class, seat, uid };
         let limits = Limits::of(class, seat);
         let mut taken = self.lock();
         let of_uid = taken.get(&key).copied().unwrap_or_default();
@@ -138,20 +138,26 @@ mod tests {
         assert_eq!(second.len(), 32 + 4);
         let (heal_only, why) = places.take(Class::Member, 3).unwrap();
         assert_eq!(why.unwrap(), "64 connections are open, which is the limit");
-        assert_eq!(heal_only.key, Key::of(Class::Member, Seat::HealOnly, 3));
+        assert_eq!(heal_only.key, Key { class: Class::Member, seat: Seat::HealOnly, uid: 3 });
         drop(first);
         assert_eq!(places.take(Class::Member, 3).unwrap().1, None);
     }
 
     #[test]
-    fn whatever_members_hold_root_has_its_places_and_each_is_given_back() {
+    fn whatever_others_hold_root_has_its_places_and_each_is_given_back() {
         let places = Places::default();
         let held: Vec<Vec<Place>> = (1..50).map(|uid| fill(&places, Class::Member, uid)).collect();
         assert_eq!(held.iter().map(Vec::len).sum::<usize>(), 64 + 16);
         let root = fill(&places, Class::Privileged, 0);
         assert_eq!(root.len(), 64 + 8);
-        drop(held);
-        drop(root);
+        let readers: Vec<Vec<Place>> = (1..50).map(|uid| fill(&places, Class::Reader, uid)).collect();
+        assert_eq!(readers.iter().map(Vec::len).max(), Some(8));
+        assert_eq!(
+            readers.iter().map(Vec::len).sum::<usize>(),
+            32,
+            "no place is kept for heals that they may not ask for"
+        );
+        drop((held, root, readers));
         assert!(places.lock().is_empty());
     }
 }

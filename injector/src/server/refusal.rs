@@ -5,6 +5,9 @@ use injector_core::api::{Code, Problem};
 
 use super::problem::{Document, PROBLEM_JSON};
 
+/// The largest head of a request.
+pub(super) const HEAD_LIMIT: usize = 64 * 1024;
+
 /// The answer to send in place of the library's, or `None` if these bytes are none of its refusals: a head alone,
 /// without a content type. Each answer of ours has one.
 pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
@@ -23,7 +26,7 @@ pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
             .remedy("put what is long into the body"),
         "31" => Problem::new(
             Code::HeadTooLarge,
-            format!("the request's head has more than {} KiB or too many headers", super::HEAD_LIMIT / 1024),
+            format!("the request's head has more than {} KiB or too many headers", HEAD_LIMIT / 1024),
         )
         .remedy("leave headers out; put what is long into the body"),
         _ => return None,

@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderValue, Method, header};
 use axum::response::Response;
-use axum::routing::{MethodRouter, delete, get, post, put};
+use axum::routing::{delete, get, post, put};
 use schemars::generate::SchemaGenerator;
 use schemars::{JsonSchema, Schema};
 use serde::Deserialize;
@@ -17,8 +17,9 @@ use super::answer::Budget;
 use super::conduct::Conduct;
 use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
 use super::problem::ProblemResponse;
+use super::route::{Answer, Route};
 use super::{events, metrics, openapi};
-use crate::server::command::{Command, ConnectionId, Handle, Reply, Step};
+use crate::server::command::{Command, Handle, Reply, Step, Whose};
 use injector_core::api::{
     Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
     PartitionView, ProbeView, Problem, RecoveryRecord, Status,
@@ -33,31 +34,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 const LONGEST_WAIT: Duration = Duration::from_mins(10);
 /// The longest text of a mark.
 const LONGEST_MARK: usize = 1024;
-
-type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
-
-/// What a call answers.
-#[derive(Clone, Copy)]
-pub(super) enum Answer {
-    Json(SchemaOf),
-    /// A stream of events.
-    Events,
-    /// Prometheus text.
-    Metrics,
-    /// This table as a document.
-    Document,
-}
-
-/// One call.
-pub(super) struct Route {
-    pub method: Method,
-    pub path: &'static str,
-    pub summary: &'static str,
-    pub query: SchemaOf,
-    pub body: Option<SchemaOf>,
-    pub answer: Answer,
-    handler: fn() -> MethodRouter<Handle>,
-}
 
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
@@ -115,17 +91,18 @@ pub(super) const ROUTES: &[Route] = &[
         NoQuery, None, Answer::Document, get(contract)),
 ];
 
+/// The table, for a call that is in it.
+fn all() -> &'static [Route] {
+    ROUTES
+}
+
 /// The router over [`ROUTES`]; what it does not know is a problem too.
 pub(super) fn router(handle: Handle) -> Router {
     let mut router = Router::new();
     for route in ROUTES {
         router = router.route(route.path, (route.handler)());
     }
-    router
-        .method_not_allowed_fallback(wrong_method)
-        .fallback(no_such_call)
-        .layer(Extension(Budget::default()))
-        .with_state(handle)
+    router.method_not_allowed_fallback(wrong_method).fallback(no_such_call).with_state(handle)
 }
 
 async fn wrong_method(method: Method, uri: axum::http::Uri) -> ProblemResponse {
@@ -140,7 +117,27 @@ async fn no_such_call(method: Method, uri: axum::http::Uri) -> ProblemResponse {
         .into()
 }
 
+/// Asks the daemon, in this user's turn.
 async fn ask<T>(
+    handle: &Handle,
+    budget: &Budget,
+    limit: Duration,
+    command: impl FnOnce(Reply<T>) -> Command,
+) -> Result<T, Problem> {
+    let exchange = async {
+        let _turn = budget.turn_for_command().await?;
+        ask_at_once(handle, Duration::MAX, command).await
+    };
+    tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(no_answer(limit)))
+}
+
+fn no_answer(limit: Duration) -> Problem {
+    Problem::new(Code::NoAnswer, format!("no answer from the daemon within {} s", limit.as_secs()))
+        .remedy("the request may still take effect: look at GET /v1/partitions")
+}
+
+/// The same for what waits for no turn: heals, and what waits for something else than the daemon's task.
+async fn ask_at_once<T>(
     handle: &Handle,
     limit: Duration,
     command: impl FnOnce(Reply<T>) -> Command,
@@ -151,10 +148,7 @@ async fn ask<T>(
         handle.send(command(reply)).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())
     };
-    tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| {
-        Err(Problem::new(Code::NoAnswer, format!("no answer from the daemon within {} s", limit.as_secs()))
-            .remedy("the request may still take effect: look at GET /v1/partitions"))
-    })
+    tokio::time::timeout(limit, exchange).await.unwrap_or_else(|_| Err(no_answer(limit)))
 }
 
 fn content(media: &'static str, body: Body) -> Response {
@@ -168,7 +162,7 @@ async fn status(
     Extension(budget): Extension<Budget>,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
-    budget.json(&ask(&handle, ANSWER_TIMEOUT, Command::Status).await?)
+    budget.json(&ask(&handle, &budget, ANSWER_TIMEOUT, Command::Status).await?)
 }
 
 async fn partitions(
@@ -176,7 +170,7 @@ async fn partitions(
     Extension(budget): Extension<Budget>,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
-    budget.json_aside(ask(&handle, ANSWER_TIMEOUT, Command::Partitions).await?).await
+    budget.json_aside(ask(&handle, &budget, ANSWER_TIMEOUT, Command::Partitions).await?).await
 }
 
 async fn partition(
@@ -185,7 +179,7 @@ async fn partition(
     Name(name): Name,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
-    budget.json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Partition { name, reply }).await??)
+    budget.json(&ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Partition { name, reply }).await??)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -199,32 +193,32 @@ struct ApplyQuery {
 async fn apply(
     State(handle): State<Handle>,
     Extension(budget): Extension<Budget>,
-    Extension(connection): Extension<ConnectionId>,
+    Extension(whose): Extension<Whose>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     Params(query): Params<ApplyQuery>,
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
     let step = if query.dry_run { Step::DryRun } else { Step::Apply };
-    reserve(&handle, &budget, connection, &conduct, name, request, step).await
+    reserve(&handle, &budget, whose, &conduct, name, request, step).await
 }
 
 async fn prepare(
     State(handle): State<Handle>,
     Extension(budget): Extension<Budget>,
-    Extension(connection): Extension<ConnectionId>,
+    Extension(whose): Extension<Whose>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     _: Params<NoQuery>,
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
-    reserve(&handle, &budget, connection, &conduct, name, request, Step::Prepare).await
+    reserve(&handle, &budget, whose, &conduct, name, request, Step::Prepare).await
 }
 
 async fn reserve(
     handle: &Handle,
     budget: &Budget,
-    connection: ConnectionId,
+    whose: Whose,
     conduct: &Conduct,
     name: String,
     request: PartitionRequest,
@@ -237,7 +231,10 @@ async fn reserve(
         conduct.owns_a_partition();
     }
     let request = Box::new(request);
-    let view = ask(handle, ANSWER_TIMEOUT, |reply| Command::Apply { name, request, step, connection, reply });
+    let client = conduct.clone();
+    let is_gone = Box::new(move || client.is_gone());
+    let command = |reply| Command::Apply { name, request, step, whose, is_gone, reply };
+    let view = ask(handle, budget, ANSWER_TIMEOUT, command);
     told(budget, view.await??)
 }
 
@@ -259,7 +256,7 @@ async fn enable(
     if conduct.is_gone() {
         return Err(unheard().into());
     }
-    told(&budget, ask(&handle, ANSWER_TIMEOUT, |reply| Command::Enable { name, at, reply }).await??)
+    told(&budget, ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Enable { name, at, reply }).await??)
 }
 
 /// The client closed the connection after its request: nobody would know what was cut. Nobody reads this either.
@@ -273,7 +270,7 @@ async fn heal(
     Name(name): Name,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
-    let healed = ask(&handle, ANSWER_TIMEOUT, |reply| Command::Heal { name, reply }).await??;
+    let healed = ask_at_once(&handle, ANSWER_TIMEOUT, |reply| Command::Heal { name, reply }).await??;
     budget.json(&HealAnswer { healed })
 }
 
@@ -282,7 +279,7 @@ async fn heal_all(
     Extension(budget): Extension<Budget>,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
-    let healed = ask(&handle, ANSWER_TIMEOUT, Command::HealAll).await??;
+    let healed = ask_at_once(&handle, ANSWER_TIMEOUT, Command::HealAll).await??;
     budget.json(&HealAnswer { healed })
 }
 
@@ -310,7 +307,12 @@ async fn recovery(
             .into());
     }
     let command = |reply| Command::Recovery { name, generation, wait, reply };
-    budget.json_aside(ask(&handle, wait + ANSWER_TIMEOUT, command).await??).await
+    let record = if wait.is_zero() {
+        ask(&handle, &budget, ANSWER_TIMEOUT, command).await??
+    } else {
+        ask_at_once(&handle, wait + ANSWER_TIMEOUT, command).await??
+    };
+    budget.json_aside(record).await
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -328,7 +330,10 @@ async fn probes(
 ) -> Result<Response, ProblemResponse> {
     let _turn = budget.turn_for_probes().await?;
     budget
-        .json_aside(ask(&handle, ANSWER_TIMEOUT, |reply| Command::Probes { name, generation, reply }).await??)
+        .json_aside(
+            ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Probes { name, generation, reply })
+                .await??,
+        )
         .await
 }
 
@@ -340,7 +345,7 @@ async fn probe_once(
     let turn = budget.turn_for_round().await?;
     // A client that goes away does not end the round, nor give up its turn.
     let round = tokio::spawn(async move {
-        let answer = ask(&handle, PROBE_TIMEOUT, Command::ProbeOnce).await;
+        let answer = ask_at_once(&handle, PROBE_TIMEOUT, Command::ProbeOnce).await;
         drop(turn);
         answer
     });
@@ -361,7 +366,7 @@ async fn mark(
         .field("text")
         .into());
     }
-    budget.json(&ask(&handle, ANSWER_TIMEOUT, |reply| Command::Mark { text, reply }).await?)
+    budget.json(&ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Mark { text, reply }).await?)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -381,15 +386,20 @@ fn yes() -> bool {
 
 async fn stream(
     State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
     Params(EventsQuery { since, follow }): Params<EventsQuery>,
 ) -> Result<Response, ProblemResponse> {
-    let feed = ask(&handle, ANSWER_TIMEOUT, |reply| Command::Events { since, reply }).await?;
+    let feed = ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Events { since, reply }).await?;
     let body = if follow { events::lines(feed, since) } else { events::history(feed, since) };
     Ok(content(events::NDJSON, body))
 }
 
-async fn prometheus(State(handle): State<Handle>, _: Params<NoQuery>) -> Result<Response, ProblemResponse> {
-    let status = ask(&handle, ANSWER_TIMEOUT, Command::Status).await?;
+async fn prometheus(
+    State(handle): State<Handle>,
+    Extension(budget): Extension<Budget>,
+    _: Params<NoQuery>,
+) -> Result<Response, ProblemResponse> {
+    let status = ask(&handle, &budget, ANSWER_TIMEOUT, Command::Status).await?;
     Ok(content(metrics::PROMETHEUS, Body::from(metrics::render(&status))))
 }
 
@@ -397,5 +407,48 @@ async fn contract(
     Extension(budget): Extension<Budget>,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
-    budget.json(&openapi::document())
+    budget.json(&openapi::document(all()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    fn references(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    match value {
+                        Value::String(target) if key == "$ref" => found.push(target.clone()),
+                        _ => references(value, found),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_reference_resolves_and_every_route_is_there() {
+        let document = openapi::document(ROUTES);
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 20, "{found:?}");
+        for target in found {
+            let pointer = target.strip_prefix('#').expect("references stay inside the document");
+            assert!(document.pointer(pointer).is_some(), "{target}");
+        }
+        for route in ROUTES {
+            let method = route.method.as_str().to_lowercase();
+            assert!(document["paths"][route.path][&method].is_object(), "{method} {}", route.path);
+        }
+        let request = &document["components"]["schemas"]["PartitionRequest"]["properties"];
+        assert!(request["for"].is_object() && request["shape"].is_object());
+        let recovery = &document["paths"]["/v1/partitions/{name}/recovery"]["get"]["parameters"];
+        let names: Vec<_> = recovery.as_array().unwrap().iter().map(|parameter| &parameter["name"]).collect();
+        assert_eq!(names, ["name", "generation", "wait"]);
+    }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, statat, unlinkat};
+use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, XattrFlags, statat, unlinkat};
 
 use injector_core::config;
 
@@ -75,6 +75,26 @@ pub enum SocketError {
         /// The lock.
         path: PathBuf,
     },
+    /// The readers' group is not there.
+    #[error(
+        "socket.readers: there is no group {group}; `groupadd --system {group}` makes it, or leave readers out"
+    )]
+    NoReaders {
+        /// Its name.
+        group: String,
+    },
+    /// The readers' group can't be let in.
+    #[error(
+        "{}: its file system keeps no access lists ({source}), so socket.readers can't be let in; leave readers out, \
+         or set a socket.path on another file system, such as /run/injector/injector.sock",
+        path.display()
+    )]
+    NoAccessList {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// A step failed.
     #[error("{what} {}: {source}", path.display())]
     Io {
@@ -94,6 +114,8 @@ pub struct Access {
     pub gid: Option<u32>,
     /// The mode in force.
     pub mode: u32,
+    /// The group that may read.
+    pub readers: Option<u32>,
 }
 
 /// The listening socket, removed when dropped if it is still ours.
@@ -152,6 +174,11 @@ impl ApiSocket {
         let listener = UnixListener::bind(&born).map_err(io("bind", &born))?;
         chown(&born, Some(rustix::process::geteuid().as_raw()), access.gid).map_err(io("chown", &born))?;
         fs::set_permissions(&born, Permissions::from_mode(access.mode)).map_err(io("chmod", &born))?;
+        if let Some(readers) = access.readers {
+            let list = access_list(access.mode, readers);
+            rustix::fs::setxattr(&born, ACCESS_LIST, &list, XattrFlags::empty())
+                .map_err(|source| SocketError::NoAccessList { path: path.clone(), source: source.into() })?;
+        }
         listener.set_nonblocking(true).map_err(io("set non-blocking", &born))?;
         let made = fs::symlink_metadata(&born).map_err(io("stat", &born))?;
         let name = path.file_name().unwrap_or_default().to_owned();
@@ -308,21 +335,54 @@ fn refuse_taken(path: &Path) -> Result<(), SocketError> {
     }
 }
 
+/// The attribute that holds a file's access list.
+const ACCESS_LIST: &str = "system.posix_acl_access";
+
+/// An access list in the kernel's form (`linux/posix_acl_xattr.h`): what the mode says, and that a further group may
+/// connect, which takes the right to write.
+fn access_list(mode: u32, readers: u32) -> Vec<u8> {
+    const VERSION: u32 = 2;
+    const NOBODY: u32 = u32::MAX;
+    let [owner, group, others] = [mode >> 6 & 7, mode >> 3 & 7, mode & 7];
+    let entries = [
+        (0x01, owner, NOBODY),
+        (0x04, group, NOBODY),
+        (0x08, 6, readers),
+        // The mask: the most that groups have.
+        (0x10, group | 6, NOBODY),
+        (0x20, others, NOBODY),
+    ];
+    let mut list = VERSION.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend(u16::to_le_bytes(tag));
+        list.extend(&rights.to_le_bytes()[..2]);
+        list.extend(id.to_le_bytes());
+    }
+    list
+}
+
 fn access(socket: &config::Socket) -> Result<Access, SocketError> {
-    let group = nix::unistd::Group::from_name(&socket.group).map_err(|source| SocketError::Io {
-        what: "look up the group of",
-        path: socket.path.clone(),
-        source: source.into(),
-    })?;
-    Ok(if let Some(group) = group {
-        Access { gid: Some(group.gid.as_raw()), mode: socket.mode & 0o777 }
+    let find = |name: &str| {
+        let found = nix::unistd::Group::from_name(name).map_err(|source| SocketError::Io {
+            what: "look up the groups of",
+            path: socket.path.clone(),
+            source: source.into(),
+        });
+        found.map(|group| group.map(|group| group.gid.as_raw()))
+    };
+    let readers = match &socket.readers {
+        Some(name) => Some(find(name)?.ok_or_else(|| SocketError::NoReaders { group: name.clone() })?),
+        None => None,
+    };
+    Ok(if let Some(gid) = find(&socket.group)? {
+        Access { gid: Some(gid), mode: socket.mode & 0o777, readers }
     } else {
         tracing::warn!(
             group = %socket.group,
-            "no such group: root alone may use the socket; `groupadd --system {}` and a restart change that",
+            "no such group: root alone may change anything; `groupadd --system {}` and a restart change that",
             socket.group
         );
-        Access { gid: None, mode: 0o600 }
+        Access { gid: None, mode: 0o600, readers }
     })
 }
 

@@ -13,7 +13,7 @@ mod way;
 use std::collections::BTreeMap;
 
 use cases::{Case, Setting, Wanted, cases};
-use support::privilege::can_run;
+use injector_lab::needs;
 use support::programs::config;
 use way::{Fate, SIDES, UPLINK, Way};
 
@@ -34,10 +34,8 @@ peers:
 }
 
 #[test]
+#[needs(root)]
 fn the_cases_of_the_contract() {
-    if !can_run("the_cases_of_the_contract") {
-        return;
-    }
     let mut ways = BTreeMap::new();
     let mut wrong = Vec::new();
     let all = cases();
@@ -57,10 +55,8 @@ fn the_cases_of_the_contract() {
 }
 
 #[test]
+#[needs(root)]
 fn what_others_took_over_is_not_cut() {
-    if !can_run("what_others_took_over_is_not_cut") {
-        return;
-    }
     let mut way = way("");
     let wrong: Vec<String> = moves::cases().iter().flat_map(|case| tried(&mut way, case)).collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
@@ -114,10 +110,8 @@ INJECTOR_MATRIX=$PWD/docs/identity-matrix.md cargo test --package injector --tes
 ";
 
 #[test]
+#[needs(root)]
 fn the_matrix_is_as_the_page_has_it() {
-    if !can_run("the_matrix_is_as_the_page_has_it") {
-        return;
-    }
     let made = format!("{HEAD}{}", matrix::matrix(&mut way("")));
     if let Some(path) = std::env::var_os("INJECTOR_MATRIX") {
         std::fs::write(path, &made).unwrap();

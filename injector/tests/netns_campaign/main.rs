@@ -1,8 +1,8 @@
 //! Campaigns on a real lab with planted faults: what was planted is what is found.
 
+injector_lab::group!(timed);
+
 mod lab;
-#[path = "../support/privilege.rs"]
-mod privilege;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use injector_core::api::{EndpointRecord, Outcome, RecoveryRecord};
 use injector_core::campaign::order::partition_seed;
 use injector_core::model::Shape;
 use injector_core::stats::binomial::clopper_pearson;
+use injector_lab::needs;
 use lab::{Lab, Setup};
-use privilege::{can_run, skip};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -21,10 +21,8 @@ fn endpoint<'a>(record: &'a RecoveryRecord, name: &str) -> &'a EndpointRecord {
 }
 
 #[test]
+#[needs(root, example = "quorum")]
 fn a_planted_relapse_is_not_recovered_at_its_first_success() {
-    if !can_run("a_planted_relapse_is_not_recovered_at_its_first_success") {
-        return;
-    }
     // Ready after the heal, good for about 80 probes, then failing for 3 s.
     let faults = ["--stuck-probability", "1", "--stuck-after-ok", "80", "--stuck-for", "3s"];
     let lab = Lab::up(&Setup { faults: &faults, ..Setup::default() });
@@ -46,10 +44,8 @@ fn a_planted_relapse_is_not_recovered_at_its_first_success() {
 }
 
 #[test]
+#[needs(root, minutes = 1, example = "quorum", program = "script")]
 fn a_planted_probability_is_found() {
-    if !can_run("a_planted_probability_is_found") {
-        return;
-    }
     let campaign =
         ["isolate", "n1", "--hold", "2s", "--trials", "2", "--deadline", "3s", "--cooldown", "100ms"];
     let always =
@@ -79,18 +75,14 @@ fn a_planted_probability_is_found() {
     assert_eq!(never.measure(&campaign).0, 64);
     let (code, said) = never.measure(&["isolate", "n2", "--hold", "2s", "--trials", "2", "--resume"]);
     assert!(code == 64 && said.contains("other settings"), "{said}");
+    // Nor are trials of another version of the system.
+    let (code, said) = never.measure(&["--system", "quorum=2", "--resume"]);
+    assert!(code == 64 && said.contains("systems.quorum"), "{said}");
 }
 
 #[test]
+#[needs(root, minutes = 10, example = "quorum")]
 fn five_percent_is_estimated_with_an_interval_that_covers_it() {
-    let test = "five_percent_is_estimated_with_an_interval_that_covers_it";
-    if !can_run(test) {
-        return;
-    }
-    if std::env::var_os("INJECTOR_LONG").is_none() {
-        skip(test, "takes ten minutes; set INJECTOR_LONG=1");
-        return;
-    }
     let faults = ["--stuck-probability", "0.05", "--stuck-for", "6s"];
     let lab = Lab::up(&Setup { faults: &faults, ..Setup::default() });
     let campaign = ["isolate", "n1", "--hold", "2s", "--trials", "80", "--deadline", "4s"];
@@ -104,10 +96,8 @@ fn five_percent_is_estimated_with_an_interval_that_covers_it() {
 }
 
 #[test]
+#[needs(root, example = "quorum")]
 fn a_server_that_hangs_is_not_ready_before_it_answers() {
-    if !can_run("a_server_that_hangs_is_not_ready_before_it_answers") {
-        return;
-    }
     let faults = ["--stuck-probability", "1", "--stuck-for", "900ms", "--stuck-mode", "hang"];
     let lab = Lab::up(&Setup { faults: &faults, ..Setup::default() });
     let (code, said) = lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "1"]);
@@ -123,10 +113,8 @@ fn a_server_that_hangs_is_not_ready_before_it_answers() {
 
 /// A quorum that joins by IPv6 under a config that lists IPv4 alone is cut all the same.
 #[test]
+#[needs(root, example = "quorum")]
 fn a_quorum_that_joins_by_unlisted_addresses_is_cut() {
-    if !can_run("a_quorum_that_joins_by_unlisted_addresses_is_cut") {
-        return;
-    }
     let lab = Lab::up(&Setup { joined_by_v6: true, ..Setup::default() });
     let (code, said) = lab.measure(&["isolate", "n1", "--hold", "3s", "--trials", "1"]);
     assert_eq!(code, 0, "{said}");
@@ -136,10 +124,8 @@ fn a_quorum_that_joins_by_unlisted_addresses_is_cut() {
 }
 
 #[test]
+#[needs(root, example = "quorum")]
 fn a_planted_delay_shows_in_its_phase_and_in_no_other() {
-    if !can_run("a_planted_delay_shows_in_its_phase_and_in_no_other") {
-        return;
-    }
     // Links come back up to 1.5 s apart (back-off and dial), and a quorum needs the first of them alone: that much
     // of the delay may fall into the silence of the last link, and that much any phase may hold without a fault.
     let faults = ["--delay-phase", "reconnect", "--delay", "4s"];
@@ -158,10 +144,8 @@ fn a_planted_delay_shows_in_its_phase_and_in_no_other() {
 }
 
 #[test]
+#[needs(root, minutes = 1, example = "quorum")]
 fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
-    if !can_run("a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial") {
-        return;
-    }
     let lab = Lab::up(&Setup { observe: "1s", ..Setup::default() });
     let campaign = ["random-node", "--hold", "1500ms", "--trials", "4", "--seed", "9", "--cooldown", "100ms"];
     for kill in 0..3 {
@@ -181,7 +165,7 @@ fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
     assert_eq!(trials.len(), 4, "{trials:?}");
     for record in &records {
         assert_eq!(record.seed, Some(partition_seed(9, record.trial.unwrap())));
-        assert!(matches!(&record.shape.resolved, Shape::Isolate(peers) if peers.len() == 1));
+        assert!(matches!(&record.shape.resolved, Some(Shape::Isolate(peers)) if peers.len() == 1));
         assert!(!lab.probes(record.trial.unwrap(), "ingress@n1").is_empty());
     }
     let summary: serde_json::Value =
@@ -192,10 +176,8 @@ fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
 }
 
 #[test]
+#[needs(root, example = "quorum")]
 fn an_interrupted_campaign_heals_and_says_so() {
-    if !can_run("an_interrupted_campaign_heals_and_says_so") {
-        return;
-    }
     let lab = Lab::up(&Setup::default());
     let mut child = lab.measuring(&["isolate", "n1", "--hold", "1m", "--trials", "2"]).spawn().unwrap();
     let live = || {
@@ -221,10 +203,8 @@ fn an_interrupted_campaign_heals_and_says_so() {
 }
 
 #[test]
+#[needs(root, minutes = 1, example = "quorum")]
 fn back_to_back_cycles_close_the_records_before_them() {
-    if !can_run("back_to_back_cycles_close_the_records_before_them") {
-        return;
-    }
     let lab = Lab::up(&Setup::default());
     let campaign = ["isolate", "n1", "--hold", "1500ms", "--cycle", "800ms", "--trials", "3"];
     let (code, said) = lab.measure(&campaign);
@@ -240,10 +220,8 @@ fn back_to_back_cycles_close_the_records_before_them() {
 
 /// Two trials are open at once, and the next cut is set ahead, when the campaign dies.
 #[test]
+#[needs(root, minutes = 1, example = "quorum")]
 fn a_campaign_of_cycles_resumes_after_sigkill() {
-    if !can_run("a_campaign_of_cycles_resumes_after_sigkill") {
-        return;
-    }
     let lab = Lab::up(&Setup { observe: "1s", ..Setup::default() });
     let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "600ms", "--trials", "6", "--seed", "3"];
     for kill in 0..2 {
@@ -280,10 +258,8 @@ fn a_campaign_of_cycles_resumes_after_sigkill() {
 
 /// What probing does to the system under test: the nodes of this lab do little else than answer.
 #[test]
+#[needs(root, minutes = 1, example = "quorum")]
 fn half_the_probe_rate_is_half_the_probes_and_less_load() {
-    if !can_run("half_the_probe_rate_is_half_the_probes_and_less_load") {
-        return;
-    }
     let measured = |interval| {
         let lab = Lab::up(&Setup { interval, ..Setup::default() });
         let before = lab.cpu_of_nodes();

@@ -20,7 +20,7 @@ pub fn switched(nodes: &[(&str, &str, u8)]) -> Ground {
     for (node, port, host) in nodes {
         ground.plug(node, port);
         ground.ip("h", &format!("link set {port} master br0"));
-        ground.subnet(node, "eth0", *host);
+        ground.give(node, "eth0", *host);
     }
     ground
 }

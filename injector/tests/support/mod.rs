@@ -7,7 +7,6 @@ pub mod kernel;
 pub mod model;
 pub mod packet;
 pub mod pool;
-pub mod privilege;
 pub mod programs;
 pub mod setup;
 pub mod stack;

@@ -12,20 +12,12 @@ use injector_common::key::{GROUP, LinkKey, ResponseKey};
 use injector_common::record::LinkStamps;
 use injector_core::model::Scope;
 
-use names::{Ends, Hook, Names};
+use names::{Ends, Hook, Names, Response};
 use reading::plain;
 pub use reading::{Content, Reading, read};
 
 /// From how long after the cut on a drop at the receiver's port is late.
 const LATE: u64 = 1_000_000_000;
-
-/// What a successful response looks like.
-#[derive(Clone, Debug)]
-pub enum Response {
-    Any,
-    Http,
-    Prefix(Vec<u8>),
-}
 
 /// A partition.
 #[derive(Clone, Debug)]
@@ -88,12 +80,6 @@ struct Look<'a> {
 impl Model {
     /// Judges a frame and records what the programs are to record; whether it is dropped.
     pub fn drops(&mut self, frame: &[u8], hook: Hook, at: Moment) -> bool {
-        if !self.live.is_empty() {
-            self.lapsed |= at.now >= self.lease;
-            if self.lapsed {
-                return false;
-            }
-        }
         let reading = read(frame);
         self.names.take_claim(&reading, hook, at.coarse);
         if self.live.is_empty() && self.watched.is_empty() {
@@ -129,9 +115,19 @@ impl Model {
         false
     }
 
+    /// Whether the lease ran out before a frame that a live partition is about. That frame finds it out for all that follow.
+    fn is_lapsed(&mut self, ends: Ends, at: Moment) -> bool {
+        let is_asked = self.live.values().any(|partition| partition.holds(ends));
+        self.lapsed |= is_asked && at.now >= self.lease;
+        self.lapsed
+    }
+
     /// The slots that drop a frame, and those of its link that are over.
-    fn decide(&self, look: &Look<'_>) -> (Vec<u8>, BTreeSet<LinkKey>) {
+    fn decide(&mut self, look: &Look<'_>) -> (Vec<u8>, BTreeSet<LinkKey>) {
         let (mut deciders, mut after) = (Vec::new(), BTreeSet::new());
+        if self.is_lapsed(look.ends, look.at) {
+            return (deciders, after);
+        }
         for (slot, partition) in self.live.iter().filter(|(_, partition)| partition.holds(look.ends)) {
             if look.at.now >= partition.ends {
                 after.insert(partition.key(*slot, look.ends));
@@ -177,6 +173,9 @@ impl Model {
             return;
         }
         for ends in other.links {
+            if self.is_lapsed(ends, look.at) {
+                continue;
+            }
             let leaky = self.live.iter().filter(|(_, partition)| {
                 partition.is_full() && partition.holds(ends) && partition.is_on(look.at.now)
             });

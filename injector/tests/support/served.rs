@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use injector::server::command::{Command, EventFeed, Step};
+use injector::server::command::{Command, EventFeed, Handle, Inbox, Probes, Step, Views};
 use injector::server::{ApiSocket, serve};
 use injector_core::api::{
     Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, LinkTotals, Outcome,
@@ -18,8 +19,8 @@ use injector_core::api::{
 };
 use injector_core::clock::{MonoNs, WallNs};
 use injector_core::config;
-use injector_core::model::{Direction, Shape};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use injector_core::model::{Direction, Shape, Traffic};
+use tokio::sync::{broadcast, oneshot};
 
 /// What the stand-in was asked, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +48,7 @@ pub fn socket_in(directory: &tempfile::TempDir) -> config::Socket {
         path: directory.path().join("api.sock"),
         group: "no-such-group-here".to_owned(),
         mode: 0o660,
+        readers: None,
     }
 }
 
@@ -60,7 +62,7 @@ impl Served {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let (handle, commands) = mpsc::channel(8);
+                let (handle, commands) = Handle::channel(8);
                 tokio::spawn(answer(commands, tell));
                 serve(socket, handle, async { stopped.await.unwrap_or(()) }).await.unwrap();
             });
@@ -142,7 +144,7 @@ impl Answer {
     }
 }
 
-async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
+async fn answer(mut commands: Inbox, tell: Sender<Asked>) {
     let mut held = Vec::new();
     let (events, _) = broadcast::channel(16);
     while let Some(command) = commands.recv().await {
@@ -151,7 +153,7 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
                 let _ = reply.send(status());
                 Asked::Other
             }
-            Command::Apply { name, request, step, connection, reply } => {
+            Command::Apply { name, request, step, whose, reply, .. } => {
                 let answer = if name == "taken" {
                     Err(Problem::new(Code::NameTaken, "taken is live with another body").field("name"))
                 } else {
@@ -163,7 +165,7 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
                     Step::Prepare => "prepare",
                     Step::DryRun => "dry-run",
                 };
-                Asked::Apply { name, request, step, connection: connection.0 }
+                Asked::Apply { name, request, step, connection: whose.connection.0 }
             }
             Command::Heal { name, reply } => {
                 let unknown = Problem::new(Code::UnknownPartition, format!("no partition was named {name}"));
@@ -176,10 +178,10 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
             }
             Command::Partitions(reply) => {
                 let request = PartitionRequest::new(Shape::Isolate(vec!["n1".into()]));
-                let _ = reply.send(vec![
-                    view("recovered", PartitionState::Watched, &request),
-                    view("old", PartitionState::Closed, &request),
-                ]);
+                let _ = reply.send(Views(vec![
+                    Arc::new(view("recovered", PartitionState::Watched, &request)),
+                    Arc::new(view("old", PartitionState::Closed, &request)),
+                ]));
                 Asked::Other
             }
             Command::Enable { name, reply, .. } | Command::Partition { name, reply } => {
@@ -201,7 +203,7 @@ async fn answer(mut commands: mpsc::Receiver<Command>, tell: Sender<Asked>) {
                 Asked::Recovery { name, generation, wait }
             }
             Command::Probes { reply, .. } => {
-                let _ = reply.send(Ok(Vec::new()));
+                let _ = reply.send(Ok(Probes(Arc::default())));
                 Asked::Other
             }
             Command::ProbeOnce(reply) => {
@@ -237,8 +239,7 @@ fn stamped(ns: u64) -> Stamped {
 }
 
 fn healed(name: &str) -> Healed {
-    let Stamped { begin_ns, end_ns, wall } = stamped(6_000_000_000);
-    Healed { name: name.to_owned(), generation: 7, begin_ns, end_ns, wall, healed_by: HealedBy::Request }
+    Healed { name: name.to_owned(), generation: 7, at: stamped(6_000_000_000), healed_by: HealedBy::Request }
 }
 
 fn mark(id: u64, text: &str) -> Event {
@@ -259,6 +260,7 @@ fn view(name: &str, state: PartitionState, request: &PartitionRequest) -> Partit
         state,
         request: request.clone(),
         resolved: Shape::Isolate(vec!["n1".into()]),
+        roles: BTreeMap::new(),
         seed: None,
         totals: LinkTotals { links: 2, dropped_packets: Some(6), dropped_bytes: Some(600) },
         links: Some(vec![link("n1", "n2"), link("n2", "n1")]),
@@ -288,9 +290,11 @@ fn record(name: &str) -> RecoveryRecord {
         attempt: None,
         shape: ShapePair {
             asked: Shape::Isolate(vec!["n1".into()]),
-            resolved: Shape::Isolate(vec!["n1".into()]),
+            resolved: Some(Shape::Isolate(vec!["n1".into()])),
             direction: Direction::Both,
+            roles: BTreeMap::new(),
         },
+        traffic: Some(Traffic::default()),
         seed: None,
         hold_ns: Some(5_000_000_000),
         deadline_ns: 20_000_000_000,

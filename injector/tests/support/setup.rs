@@ -12,8 +12,7 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::model::Response;
-use super::model::names::World;
+use super::model::names::{Response, World};
 use super::pool::Pool;
 
 /// A config, as text and as the model has it.

@@ -1,47 +1,74 @@
-//! The example service on three peers.
+//! The example service of this workspace.
 
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
+use injector_lab::http::Request;
+use injector_lab::{CLIENT, Lab, Quorum};
 
-use super::http::Request;
-use super::{Lab, Node};
+use super::common::{answers, each_peer};
+use super::system::{System, one_version};
 use crate::build::Programs;
 
-/// Starts the nodes and waits until each has a quorum; answers the config's part about endpoints.
-pub fn start(lab: &mut Lab, programs: &Programs) -> Result<String> {
-    for node in Node::ALL {
-        let peers: Vec<String> =
-            node.others().map(|peer| format!("{}={}", peer.name(), peer.ipv4())).collect();
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &lab.netns(&node.name())]).arg(programs.quorum());
-        command.args(["--node", &node.name(), "--seed", "7", "--peers", &peers.join(",")]);
-        command.args(["--listen", &format!("{},{}", node.ipv4(), node.ipv6())]);
-        lab.start(&node.name(), &mut command)?;
+struct Example;
+
+pub fn system(version: Option<&str>) -> Result<Box<dyn System>> {
+    one_version("quorum", version)?;
+    Ok(Box::new(Example))
+}
+
+impl System for Example {
+    fn version(&self) -> Result<String> {
+        Ok(format!("quorum {}", env!("CARGO_PKG_VERSION")))
     }
-    lab.wait_until("the first quorum", Duration::from_secs(20), |lab| {
-        Node::ALL.into_iter().flat_map(|node| [node.ipv4().into(), node.ipv6().into()]).try_for_each(
-            |address| {
-                let get = Request { method: "GET", path: "/", json: "" };
-                let (status, _) = lab.request(address, 8080, &get).context("asking a node")?;
-                ensure!(status == 200, "{address} answers {status}");
-                Ok(())
-            },
-        )
-    })?;
-    // This service has no late relapses of its own, so a short observation is enough for it.
-    Ok(format!(
-        r#"endpoints:
-  - name: ingress
-    peers: [n1, n2, n3]
+
+    fn install(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    fn start(&self, lab: &mut Lab, programs: &Programs) -> Result<()> {
+        Ok(Quorum { program: &programs.quorum(), seed: 7, faults: &[], join: 0, listen: 2 }.start(lab)?)
+    }
+
+    fn ready(&self, lab: &Lab) -> Result<()> {
+        let addresses = lab.peer_names().into_iter().flat_map(|peer| lab.addresses(&peer));
+        addresses.into_iter().try_for_each(|address| answers(lab, (address, 8080), &Request::get("/")))
+    }
+
+    fn endpoints(&self, lab: &Lab) -> String {
+        format!(
+            r#"  - name: ingress
+    peers: [{peers}]
     role: required
     probe: {{ http: {{ url: "http://{{address}}:8080/", expect: {{ status: 200 }} }}, interval: 10ms, timeout: 1s, connection: fresh }}
     wire: {{ port: 8080, success: http }}
     netns: {client}
-ready: {{ consecutive: 5, observe: 4s, observe_max: 30s, tolerate: 0s }}
-deadline: 20s
+  - name: listener
+    peers: [{peers}]
+    role: advisory
+    probe: {{ tcp: {{ target: "{{address}}:8080" }}, interval: 50ms, timeout: 1s }}
+    netns: {client}
 "#,
-        client = lab.netns("client")
-    ))
+            peers = each_peer(lab),
+            client = lab.netns(CLIENT)
+        )
+    }
+
+    fn roles(&self, lab: &Lab) -> String {
+        format!(
+            r#"  leader: {{ http: {{ url: "http://{{address}}:8080/", pointer: /leader }}, netns: {client} }}
+  followers: {{ http: {{ url: "http://{{address}}:8080/", pointer: /state, equals: follower }}, netns: {client} }}
+"#,
+            client = lab.netns(CLIENT)
+        )
+    }
+
+    fn observe(&self) -> Duration {
+        // It has no late relapses of its own.
+        Duration::from_secs(4)
+    }
+
+    fn attempt(&self, lab: &Lab) -> String {
+        format!("curl -s http://{}:8080/", lab.ipv4(1))
+    }
 }

@@ -4,12 +4,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use super::qemu::Qemu;
 use crate::command::{check_interrupt, words};
 
 /// How the guest's own lines begin; all others are the tests'.
@@ -71,7 +72,8 @@ pub struct Guest {
 impl Guest {
     /// Starts it; what the kernel says goes to the log.
     pub fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Self> {
-        let mut command = Command::new("qemu-system-x86_64");
+        let qemu = Qemu::find().context("set-up has run, but there is no QEMU")?;
+        let mut command = qemu.command();
         // Emulated: with KVM inside another virtual machine some hosts hang.
         command.args(["-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"]);
         command.args(["-smp", PROCESSORS, "-m", MEMORY, "-nodefaults", "-display", "none", "-no-reboot"]);

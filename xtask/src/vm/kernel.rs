@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{as_root, find_program, output, run_shown};
 use crate::toolchain::cache_dir;
+use crate::unpack::unpack;
 
 /// A line of kernels that Debian 12 has packages of.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -77,12 +78,12 @@ impl Series {
         let unpacked = unpacked.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
         let package = match self.newest(unpacked) {
             Some(package) => package,
-            None => self.unpack(&cache)?,
+            None => self.get(&cache)?,
         };
         Kernel::open(&cache.join(package))
     }
 
-    fn unpack(self, cache: &Path) -> Result<String> {
+    fn get(self, cache: &Path) -> Result<String> {
         let known = || -> Result<Option<String>> {
             let names = output(Command::new("apt-cache").args(["pkgnames", "linux-image-"]))?;
             Ok(self.newest(names.lines().map(str::to_owned)))
@@ -99,12 +100,12 @@ impl Series {
             )
         })?;
         println!("Set-up: Linux {self}, to unpack into {} (it is not installed)", cache.display());
-        // Under another name until it is whole.
-        let part = cache.join(format!("part-{}", std::process::id()));
-        fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
-        let unpacked = unpack_package(&package, &part, &cache.join(&package));
-        let _ = fs::remove_dir_all(&part);
-        unpacked.map(|()| package)
+        unpack(&[&package], &cache.join(&package), |tree| {
+            let release = Kernel::open(tree)?.release;
+            let depmod = find_program("depmod").context("set-up has run, but there is no depmod")?;
+            run_shown(Command::new(depmod).arg("-b").arg(tree).arg(&release))
+        })?;
+        Ok(package)
     }
 
     /// The newest of these names of packages that is of the series.
@@ -117,22 +118,6 @@ impl Series {
         };
         names.filter_map(|name| Some((version(&name)?, name))).max().map(|(_, name)| name)
     }
-}
-
-fn unpack_package(package: &str, part: &Path, to: &Path) -> Result<()> {
-    run_shown(Command::new("apt-get").args(["download", "--quiet=2", package]).current_dir(part))?;
-    let entries = fs::read_dir(part).with_context(|| format!("reading {}", part.display()))?;
-    let archive = entries
-        .flatten()
-        .map(|entry| entry.path())
-        .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
-        .with_context(|| format!("apt-get has downloaded no package {package}"))?;
-    let tree = part.join("tree");
-    run_shown(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&tree))?;
-    let release = Kernel::open(&tree)?.release;
-    let depmod = find_program("depmod").context("set-up has run, but there is no depmod")?;
-    run_shown(Command::new(depmod).arg("-b").arg(&tree).arg(&release))?;
-    fs::rename(&tree, to).with_context(|| format!("moving {} to {}", tree.display(), to.display()))
 }
 
 impl Kernel {

@@ -23,32 +23,53 @@ fn endpoints_have_an_instance_for_each_peer() {
         ingress.probe,
         Probe {
             kind: ProbeKind::Http {
-                url: "http://{address}:8080/{seq}".into(),
-                method: "POST".to_owned(),
-                headers: BTreeMap::from([("content-type".to_owned(), "application/json".into())]),
-                body: Some("{seq} {peer}".into()),
-                status: Some(201),
-                body_contains: Some("ok".into()),
+                request: HttpRequest {
+                    url: "http://{address}:8080/{seq}".into(),
+                    method: "POST".to_owned(),
+                    headers: BTreeMap::from([("content-type".to_owned(), "application/json".into())]),
+                    body: Some("{seq} {peer}".into()),
+                    unix: None,
+                    tls: None,
+                },
+                expect: HttpExpect {
+                    status: 201.into(),
+                    body_contains: Some("ok".into()),
+                    json: Some(JsonValue { pointer: "/status".to_owned(), equals: "ok".to_owned() }),
+                },
             },
-            interval: Span::millis(20),
-            timeout: Span::secs(2),
-            connection: Connection::Pooled,
+            options: ProbeOptions {
+                interval: Span::millis(20),
+                timeout: Span::secs(2),
+                connection: Connection::Pooled,
+            },
         }
     );
     let grpc = |method: &str, message: &[u8]| ProbeKind::Grpc {
-        target: "{address}:5122".to_owned(),
+        target: Target::Host("{address}:5122".to_owned()),
+        tls: None,
         method: method.to_owned(),
         message: message.to_vec(),
     };
     assert_eq!(config.endpoints[2].probe.kind, grpc("a.B/C", &[0x0a, 0x01]));
     assert_eq!(config.endpoints[3].probe.kind, grpc("grpc.health.v1.Health/Check", &[]));
-    assert_eq!(config.endpoints[3].probe.interval, Span::millis(10));
-    assert_eq!(config.endpoints[4].probe.kind, ProbeKind::Tcp { target: "{address}:1".to_owned() });
+    assert_eq!(config.endpoints[3].probe.options.interval, Span::millis(10));
+    let exchange = Exchange { send: "PING\r\n".into(), expect: "+PONG".into() };
+    assert_eq!(
+        config.endpoints[4].probe.kind,
+        ProbeKind::Tcp {
+            target: Target::Host("{address}:1".to_owned()),
+            tls: None,
+            exchange: Some(exchange)
+        }
+    );
     let prefix = WireSuccess::Prefix(b"+PONG".to_vec());
     assert_eq!(config.endpoints[4].wire, Some(Wire { port: 1, success: prefix }));
     let script = &config.endpoints[5];
-    assert_eq!((script.peer, script.address, script.probe.interval), (None, None, Span::secs(1)));
-    assert_eq!((script.probe.timeout, script.probe.connection), (Span::secs(1), Connection::Fresh));
+    assert_eq!((script.peer, script.address, script.probe.options.interval), (None, None, Span::secs(1)));
+    assert_eq!(
+        (script.probe.options.timeout, script.probe.options.connection),
+        (Span::secs(1), Connection::Fresh)
+    );
 }
 
 #[test]
@@ -175,6 +196,37 @@ fn probes_are_checked() {
             "leave",
         ),
         ("expect: { body_contains: ¶\"\" }", ".expect.body_contains", "empty", "in quotes"),
+        ("expect: { status: ¶2XX }", ".expect.status", "\"2XX\" is not a status", "a class such as 2xx"),
+        ("expect: { status: ¶[] }", ".expect.status", "the list of statuses is empty", "from 200 to 599"),
+        ("expect: { status: [200, ¶700] }", ".expect.status[1]", "700 is not in range", "from 200 to 599"),
+        ("expect: { status: [2xx, ¶2xx] }", ".expect.status[1]", "given twice", "keep one"),
+        (
+            "expect: { status: [204, 304], json: ¶{ pointer: /a, equals: b } }",
+            ".expect.json",
+            "of status 204 or 304 has no body",
+            "leave json out",
+        ),
+        (
+            "expect: { json: { pointer: ¶status, equals: ok } }",
+            ".expect.json.pointer",
+            "not a JSON pointer",
+            "begins with /",
+        ),
+        (
+            "expect: { json: ¶{ pointer: /status } }",
+            ".expect.json.equals",
+            "\"equals\" is missing",
+            "equals: ok",
+        ),
+        ("expect: { json: ¶{ equals: ok } }", ".expect.json.pointer", "\"pointer\" is missing", "/status"),
+        (
+            "expect: { json: { pointer: /a, equals: ¶[] } }",
+            ".expect.json.equals",
+            "neither a text nor",
+            "the value",
+        ),
+        ("unix: ¶app.sock", ".unix", "is a relative path", "absolute path"),
+        ("¶tls: {}", ".tls", "nothing is encrypted", "https://"),
     ] {
         let probe = format!("{{ http: {{ url: \"http://{{address}}/\", {rest} }} }}");
         one_probe(&probe, &format!(".http{path}"), what, remedy);
@@ -196,12 +248,39 @@ fn probes_are_checked() {
         ("target: ¶\"{address}\"", ".target", "has no port", "host and port"),
         ("target: ¶\"http://x:1\"", ".target", "\"http://x:1\" is not a host with a port", "host and port"),
         ("target: ¶\"localhost:0\"", ".target", "has a port that is not from 1", "host and port"),
-        ("target: ¶\"db:1\"", ".target", "names are not resolved", "host and port"),
-        ("target: ¶\"unix:/run/x\"", ".target", "is not a host with a port", "host and port"),
+        ("target: ¶\"db_{seq}:1\"", ".target", "changes with {seq}", "host and port"),
+        ("target: ¶\"unix:run/x\"", ".target", "\"run/x\" is a relative path", "absolute path"),
     ] {
         one_probe(&format!("{{ grpc: {{ {grpc} }} }}"), &format!(".grpc{path}"), what, remedy);
     }
+}
+
+#[test]
+fn texts_tls_and_commands_of_probes_are_checked() {
     one_probe("{ tcp: ¶{} }", ".tcp.target", "\"target\" is missing", "host and port");
+    for (tcp, path, what, remedy) in [
+        ("¶send: \"PING\\r\\n\"", ".send", "nobody looks at the answer", "expect: \"+PONG\""),
+        ("¶expect: \"+PONG\"", ".expect", "nothing is asked", "send: \"\" for a server that speaks first"),
+        ("send: x, expect: ¶\"\"", ".expect", "empty", "begins with"),
+        ("send: ¶1, expect: x", ".send", "the number 1", "in quotes"),
+        ("send: \"{seq}\", expect: ¶\"${envv:T}\"", ".expect", "names no source of secrets", "${env:NAME}"),
+    ] {
+        let probe = format!("{{ tcp: {{ target: \"localhost:1\", {tcp} }} }}");
+        one_probe(&probe, &format!(".tcp{path}"), what, remedy);
+    }
+    for (tls, path, what, remedy) in [
+        ("ca: ¶ca.pem", ".ca", "the path \"ca.pem\" is relative", "absolute path of a PEM file"),
+        ("ca: ¶\"-----BEGIN CERTIFICATE-----\"", ".ca", "the PEM itself is written here", "absolute path"),
+        ("¶cert: /a.pem", ".cert", "key is missing", "key: /etc/lab/client.key"),
+        ("¶key: /a.key", ".key", "cert is missing", "cert: /etc/lab/client.pem"),
+        ("insecure: ¶1", ".insecure", "true or false", "leave insecure out"),
+        ("insecure: true, ¶ca: /a.pem", ".ca", "is not checked, and ca has no effect", "keep one"),
+        ("server_name: ¶\"a:443\"", ".server_name", "neither a host name nor an address", "without a port"),
+        ("¶verify: false", ".verify", "unknown key \"verify\"", "ca, cert, key, insecure, server_name"),
+    ] {
+        let probe = format!("{{ grpc: {{ target: \"localhost:1\", tls: {{ {tls} }} }} }}");
+        one_probe(&probe, &format!(".grpc.tls{path}"), what, remedy);
+    }
     one_probe("{ exec: { command: ¶[] } }", ".exec.command", "the command is empty", "program and arguments");
     one_probe(
         "{ exec: { command: ¶ls -l } }",
@@ -214,17 +293,120 @@ fn probes_are_checked() {
 }
 
 #[test]
+fn tls_has_its_trust_and_its_name() {
+    let probe = |probe: &str| {
+        let text = format!("{BASE}endpoints: [{{ name: e, peers: [n1, n2], probe: {probe} }}]\n");
+        parse(&text).endpoints.remove(0).probe.kind
+    };
+    let tls_of = |kind: ProbeKind| match kind {
+        ProbeKind::Http { request, .. } => request.tls,
+        ProbeKind::Grpc { tls, .. } | ProbeKind::Tcp { tls, .. } => tls,
+        ProbeKind::Exec { .. } => None,
+    };
+    let host = Tls { trust: Trust::Host, identity: None, server_name: None };
+    assert_eq!(tls_of(probe("{ http: { url: \"https://{address}/\" } }")), Some(host.clone()));
+    assert_eq!(tls_of(probe("{ http: { url: \"http://{address}/\" } }")), None);
+    assert_eq!(tls_of(probe("{ grpc: { target: \"{address}:1\" } }")), None);
+    assert_eq!(tls_of(probe("{ tcp: { target: \"{address}:1\", tls: {} } }")), Some(host));
+    let given = "{ grpc: { target: \"unix:/run/{peer}.sock\", tls: { ca: /ca.pem, cert: /c.pem, key: /k.pem, \
+                 server_name: \"fd00::1\" } } }";
+    let ProbeKind::Grpc { target, tls, .. } = probe(given) else { panic!() };
+    assert_eq!(target, Target::Unix("/run/{peer}.sock".to_owned()));
+    let identity = Identity { cert: PemFile::new("/c.pem"), key: PemFile::new("/k.pem") };
+    assert_eq!(
+        tls,
+        Some(Tls {
+            trust: Trust::Ca(PemFile::new("/ca.pem")),
+            identity: Some(identity),
+            server_name: Some("fd00::1".to_owned())
+        })
+    );
+    let any = tls_of(probe("{ http: { url: \"https://{address}/\", tls: { insecure: true } } }")).unwrap();
+    assert_eq!(any.trust, Trust::Anyone);
+}
+
+#[test]
+fn names_are_left_to_the_start() {
+    let mut config = parse(&format!(
+        "{BASE}endpoints:\n- {{ name: a, peers: [n1, n2], probe: {{ http: {{ url: \"https://{{peer}}.lab:1/\" }} }} }}\n- {{ \
+         name: b, probe: {{ tcp: {{ target: \"db:1\" }} }}, family: ipv6 }}\n- {{ name: c, peers: [n1], probe: {{ http: \
+         {{ url: \"http://db/\", unix: /run/app.sock }} }} }}\nroles: {{ leader: {{ http: {{ url: \
+         \"http://{{peer}}.lab/\", peers: [n1, n2], pointer: /a, equals: b }} }} }}\n"
+    ));
+    let wanted: Vec<_> = config
+        .host_names()
+        .map(|(path, family, names, _)| (path, family, names.into_iter().collect::<Vec<_>>().join(" ")))
+        .collect();
+    let wanted: Vec<_> =
+        wanted.iter().map(|(path, family, names)| (path.as_str(), *family, names.as_str())).collect();
+    assert_eq!(
+        wanted,
+        [
+            ("endpoints: a", None, "n1.lab"),
+            ("endpoints: a", None, "n2.lab"),
+            ("endpoints: b", Some(Family::Ipv6), "db"),
+            ("endpoints: c", None, ""),
+            ("roles.leader", None, "n1.lab n2.lab"),
+        ]
+    );
+    let goes = |at: usize| config.endpoints[at].destination(Some("n1"));
+    assert_eq!((goes(0), goes(3)), (None, None), "not resolved yet, and a Unix socket");
+    let mut resolved = config.endpoints[0].clone();
+    resolved.hosts.insert("n1.lab".to_owned(), [10, 0, 0, 9].into());
+    assert_eq!(resolved.destination(Some("n1")), Some([10, 0, 0, 9].into()));
+    resolved.probe.kind =
+        ProbeKind::Tcp { target: Target::Host("{address}:1".to_owned()), tls: None, exchange: None };
+    assert_eq!(resolved.destination(Some("n1")), Some([10, 0, 0, 1].into()));
+}
+
+#[test]
+fn an_endpoint_has_the_address_of_its_family() {
+    let http = "probe: { http: { url: \"http://{address}/\" } }, wire: { port: 80, success: http }";
+    let config = parse(&format!("{BASE}endpoints: [{{ name: a, peers: [n2], family: ipv6, {http} }}]\n"));
+    assert_eq!(config.endpoints[0].address, Some("fd00::2".parse().unwrap()));
+    for (family, what, remedy) in [
+        ("ipv6", "peer \"n1\" has no single address of ipv6", "add one to peers.n1.addresses"),
+        ("ip6", "unknown family \"ip6\"", "ipv4 or ipv6"),
+    ] {
+        let text = format!("endpoints: [{{ name: a, peers: [n1], family: ¶{family}, {http} }}]\n");
+        one_more(&text, "endpoints[0].family", what, remedy);
+    }
+}
+
+#[test]
+fn the_programs_read_no_tls() {
+    for (probe, success) in [
+        ("http: { url: \"https://{address}/\" }", "http"),
+        ("grpc: { target: \"{address}:443\", tls: {} }", "grpc"),
+    ] {
+        one_more(
+            &format!(
+                "endpoints: [{{ name: a, peers: [n1], probe: {{ {probe} }}, wire: ¶{{ port: 443, success: {success} }} }}]\n"
+            ),
+            "endpoints[0].wire",
+            "speaks TLS, in which the programs can't read a response",
+            "leave wire out",
+        );
+        parse(&format!(
+            "{BASE}endpoints: [{{ name: a, peers: [n1], probe: {{ {probe} }}, wire: {{ port: 443, success: payload }} }}]\n"
+        ));
+    }
+}
+
+#[test]
 fn urls_and_placeholders_are_tried_with_every_peer() {
     for (url, what) in [
         ("{address}:8080/", "is not a URL"),
         ("/health", "has no scheme"),
-        ("https://{address}/", "has the scheme https"),
+        ("ftp://{address}/", "has the scheme ftp"),
+        ("HTTPS://{address}/", "has a scheme in capitals"),
         ("http:///x", "is not a URL"),
         ("http://[{address}]/", "has a host [10.0.0.1] that is not an IPv6 address"),
         ("http://{address}:99999/", "has a port that is not from 1"),
-        ("http://db.example:8080/", "has the host name db.example, and names are not resolved"),
-        ("http://{peer}:8080/", "has the host name n1, and names are not resolved"),
-        ("http://10.0.0.256:8080/", "has the host name 10.0.0.256"),
+        ("http://-db.example:8080/", "has the host -db.example, which is neither an address nor a host name"),
+        ("http://db..example:8080/", "has the host db..example, which is neither"),
+        ("http://10.0.0.256:8080/", "has the host 10.0.0.256, which is neither"),
+        ("http://db{seq}:8080/", "the host changes with {seq}"),
         ("http://0.0.0.0:8080/", "is not an address that can be sent to"),
         ("http://[::]:8080/", "is not an address that can be sent to"),
         ("http://224.0.0.1:8080/", "is a multicast address"),
@@ -264,7 +446,7 @@ fn urls_and_placeholders_are_tried_with_every_peer() {
         one_more(
             &format!("endpoints:\n- {{ name: a, probe: {{ {probe} }} }}\n"),
             &format!("endpoints[0].probe.{path}"),
-            &format!("{place} stands for the endpoint's peer"),
+            &format!("{place} stands for a peer, and no peers are named"),
             "peers: [n1]",
         );
     }

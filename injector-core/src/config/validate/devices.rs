@@ -1,7 +1,7 @@
 //! `here:` and `elsewhere:` which peers and devices this daemon looks after.
 
 use super::interfaces::{name, place};
-use super::{Firsts, peer_named};
+use super::names::{Firsts, peer_named};
 use crate::config::Device;
 use crate::config::read::Node;
 use crate::model::{PeerId, PeerNames};

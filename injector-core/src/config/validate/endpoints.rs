@@ -1,13 +1,13 @@
 //! `endpoints:` who is probed, from where, and what the kernel takes as a response.
 
-use std::net::IpAddr;
-
-use super::{Firsts, NAME_REMEDY, is_name, netns};
+use super::instance::{Instance, instances};
+use super::names::{Firsts, NAME_REMEDY, is_name};
+use super::netns;
 use crate::config::read::Node;
-use crate::config::{Endpoint, Peer, Role, Wire, WireSuccess};
-use crate::model::{PeerId, PeerNames, WORLD};
+use crate::config::{Endpoint, Family, Hosts, Peer, ProbeKind, Role, Wire, WireSuccess};
+use crate::model::PeerNames;
 
-mod probe;
+pub(super) mod probe;
 
 /// The instances of every endpoint, in the order of the text.
 pub(super) fn read(node: &Node<'_>, names: &PeerNames, peers: &[Peer]) -> Vec<Endpoint> {
@@ -17,16 +17,6 @@ pub(super) fn read(node: &Node<'_>, names: &PeerNames, peers: &[Peer]) -> Vec<En
         endpoint(&node, names, peers, &mut firsts, &mut endpoints);
     }
     endpoints
-}
-
-/// One peer that an endpoint runs on.
-struct Instance<'a> {
-    id: PeerId,
-    name: &'a str,
-    /// Its first single address.
-    address: Option<IpAddr>,
-    /// Whether nothing is wrong with the peer itself, so that a missing address is worth a word.
-    sound: bool,
 }
 
 fn endpoint(
@@ -50,7 +40,14 @@ fn endpoint(
         Some(name.to_owned())
     });
     let peers_node = table.get("peers");
-    let instances = peers_node.as_ref().map(|node| instances(node, names, peers));
+    let mut instances = peers_node.as_ref().map(|node| instances(node, names, peers));
+    let family = table.get("family").and_then(|node| {
+        let family = family(&node)?;
+        for instance in instances.iter_mut().flatten() {
+            choose(instance, family, peers, &node);
+        }
+        Some(family)
+    });
     let role = table.get("role").map_or(Some(Role::Required), |node| role(&node));
     let probe = table
         .require("probe", "say how it is probed, as in: probe: { http: { url: \"http://{address}:8080/\" } }")
@@ -73,7 +70,10 @@ fn endpoint(
             "give both the same success: the programs look at a port in one way",
         );
     }
-    let netns = table.get("netns").map(|node| netns(&node));
+    if let (Some(node), Some(Some(wire)), Some(probe)) = (&wire_node, &wire, &probe) {
+        readable(node, wire, &probe.kind);
+    }
+    let netns = table.get("netns").map(|node| netns::read(&node));
     table.finish();
     // What was given and is wrong has been reported: there will be no config, and no endpoint is needed.
     let (Some(base), Some(role), Some(probe)) = (base, role, probe) else { return };
@@ -82,16 +82,61 @@ fn endpoint(
         base: base.clone(),
         peer: peer.map(|peer| peer.id),
         address: peer.and_then(|peer| peer.address),
+        family,
         role,
         probe: probe.clone(),
         wire: wire.clone().flatten(),
         netns: netns.clone().flatten(),
+        hosts: Hosts::new(),
     };
     match instances {
         None => endpoints.push(one(base.clone(), None)),
         Some(instances) => {
             endpoints.extend(instances.iter().map(|peer| one(format!("{base}@{}", peer.name), Some(peer))));
         }
+    }
+}
+
+fn family(node: &Node<'_>) -> Option<Family> {
+    let usage = "write ipv4 or ipv6";
+    match node.text(usage)? {
+        "ipv4" => Some(Family::Ipv4),
+        "ipv6" => Some(Family::Ipv6),
+        other => {
+            node.error(format!("unknown family \"{other}\""), usage);
+            None
+        }
+    }
+}
+
+/// Takes the first address of a family for a peer's.
+fn choose(instance: &mut Instance<'_>, family: Family, peers: &[Peer], node: &Node<'_>) {
+    let Some(peer) = peers.iter().find(|peer| peer.id == instance.id) else { return };
+    let mut addresses = peer.addresses.iter().copied().chain(peer.service_address());
+    instance.address = addresses.find(|address| family.has(*address));
+    if instance.address.is_none() {
+        node.error(
+            format!("peer \"{}\" has no single address of {family}", instance.name),
+            format!("add one to peers.{}.addresses, or leave family out", instance.name),
+        );
+        // One fault is enough: a text with {address} is no further one.
+        instance.sound = false;
+    }
+}
+
+/// Refuses what the programs look for in vain: they see no text in TLS.
+fn readable(node: &Node<'_>, wire: &Wire, kind: &ProbeKind) {
+    let tls = match kind {
+        ProbeKind::Http { request, .. } => &request.tls,
+        ProbeKind::Grpc { tls, .. } | ProbeKind::Tcp { tls, .. } => tls,
+        ProbeKind::Exec { .. } => &None,
+    };
+    if tls.is_some() && matches!(wire.success, WireSuccess::Http | WireSuccess::Grpc) {
+        node.error(
+            "the endpoint speaks TLS, in which the programs can't read a response",
+            "leave wire out (first_ok_ns has the first success of a probe), or write success: payload, which takes the \
+             first payload of the server, also of the handshake",
+        );
     }
 }
 
@@ -103,43 +148,6 @@ fn seen_otherwise<'a>(endpoints: &'a [Endpoint], peer: &Instance<'_>, wire: &Wir
             && other.wire.as_ref().is_some_and(|it| it.port == wire.port && it.success != wire.success)
     };
     endpoints.iter().find(is_other).map(|other| other.name.as_str())
-}
-
-fn instances<'a>(node: &Node<'a>, names: &PeerNames, peers: &[Peer]) -> Vec<Instance<'a>> {
-    let usage = "name the peers that it runs on, as in: [n1, n2]";
-    let items = node.items(usage);
-    if items.is_empty() && node.value().is_sequence() {
-        node.error("the list of peers is empty", "name at least one, or leave peers out");
-    }
-    let mut firsts = Firsts::new(node.report());
-    let mut instances = Vec::new();
-    for node in items {
-        let Some(name) = node.text(usage) else { continue };
-        let id = match names.id(name) {
-            Some(PeerId::WORLD) => {
-                node.error(format!("no endpoint runs on \"{WORLD}\""), "leave peers out of this endpoint");
-                continue;
-            }
-            Some(id) => id,
-            None => {
-                let known: Vec<_> = names.peers().take(12).map(|id| names.name(id)).collect();
-                let more = if names.len() > 13 { ", …" } else { "" };
-                node.error(
-                    format!("unknown peer \"{name}\""),
-                    format!("known peers: {}{more}", known.join(", ")),
-                );
-                continue;
-            }
-        };
-        if let Some(first) = firsts.earlier(id, &node) {
-            node.error(format!("peer \"{name}\" is given twice, first at {first}"), "keep one of the two");
-            continue;
-        }
-        let peer = peers.iter().find(|peer| peer.id == id);
-        let address = peer.and_then(|peer| peer.addresses.first().copied());
-        instances.push(Instance { id, name, address, sound: peer.is_some() });
-    }
-    instances
 }
 
 fn role(node: &Node<'_>) -> Option<Role> {

@@ -1,6 +1,7 @@
 //! `interfaces:` what to attach to.
 
-use super::{Firsts, netns, peer_named};
+use super::names::{Firsts, peer_named};
+use super::netns;
 use crate::config::read::{Node, Report, Table};
 use crate::config::{Device, Hook, Interface, Interfaces, Netns, Peer};
 use crate::model::PeerNames;
@@ -74,7 +75,7 @@ pub(super) fn place(table: &Table<'_>) -> Option<(String, Option<Netns>)> {
     let name = table
         .require("name", "write the interface's name, as in: { name: eth0 }")
         .and_then(|node| name(&node));
-    let netns = table.get("netns").as_ref().map(netns);
+    let netns = table.get("netns").as_ref().map(netns::read);
     // A namespace that was given and is wrong must not turn into the daemon's own.
     let netns = match netns {
         None => None,
@@ -94,7 +95,8 @@ pub(super) fn name(node: &Node<'_>) -> Option<String> {
     if name == "lo" {
         node.error(
             "lo carries what a host sends to itself, and no packet between peers on different hosts or namespaces",
-            "name the interface that leads to the peers, or write interfaces: auto",
+            "name the interface that leads to the peers, or write interfaces: auto; for peers on this machine (listens, \
+             pid, cgroup or unit), lo is attached to without being named",
         );
         return None;
     }

@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::interfaces::{name, place};
-use super::{Firsts, NAME_REMEDY, is_name};
+use super::local;
+use super::names::{Firsts, NAME_REMEDY, is_name};
 use crate::config::read::Node;
 use crate::config::{Device, Peer};
 use crate::model::{MAX_PEERS, PeerNames, WORLD};
@@ -32,6 +33,7 @@ pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
         vips: std::collections::BTreeMap::new(),
     };
     let mut peers = Vec::with_capacity(entries.len());
+    let mut locals = Vec::new();
     for (name, node) in &entries {
         if *name == WORLD {
             node.key_error(
@@ -42,7 +44,7 @@ pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
             node.key_error(format!("\"{name}\" can't be the name of a peer"), NAME_REMEDY);
         }
         let faults = node.report().count();
-        let peer = peer(node, &mut firsts);
+        let peer = peer(name, node, &mut firsts, &mut locals);
         if let Some(mut peer) = peer
             && let Some(id) = names.id(name)
             && node.report().count() == faults
@@ -73,7 +75,12 @@ struct Seen<'a> {
     vips: std::collections::BTreeMap<IpAddr, Vec<Node<'a>>>,
 }
 
-fn peer<'a>(node: &Node<'a>, seen: &mut Seen<'a>) -> Option<Peer> {
+fn peer<'a>(
+    name: &str,
+    node: &Node<'a>,
+    seen: &mut Seen<'a>,
+    locals: &mut Vec<(String, local::Local<'a>)>,
+) -> Option<Peer> {
     let usage = "write it as: { addresses: [10.0.0.1, \"fd00::1\"] }, or with mac: \"52:54:00:00:00:02\"";
     if node.value().is_null() {
         node.key_error("the peer has neither an address nor a mac", usage);
@@ -88,7 +95,14 @@ fn peer<'a>(node: &Node<'a>, seen: &mut Seen<'a>) -> Option<Peer> {
         vip: Vec::new(),
         tap: None,
         forwards: false,
+        local: None,
     };
+    if let Some(local) = local::read(&table) {
+        peer.local = Some(local.peer.clone());
+        local::overlaps(locals, name, local);
+        table.finish();
+        return Some(peer);
+    }
     let addresses = table.get("addresses");
     let items = addresses.as_ref().map(|node| node.items("write a list, such as: [10.0.0.1]"));
     let mac_node = table.get("mac");

@@ -1,7 +1,8 @@
 //! The page of a comparison: overlaid curves and the figures of both.
 
 use super::data::{curve_json, endpoint_curve};
-use super::{Page, begin, curve, end, section, verdict};
+use super::page::{Page, begin, end, section};
+use super::{curve, verdict};
 use crate::figures::{maybe_percent, maybe_time, percents, probability};
 use crate::report::escape::script_json;
 use crate::run::Run;

@@ -3,17 +3,16 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use super::number::{UNIT, number};
 use super::outages::Late;
 use crate::api::{Outcome, ProbeView};
 use crate::report::escape::script_json;
-use crate::run::read::Probes;
+use crate::run::Probes;
 use crate::run::{Detail, Run};
 use crate::stats::summary::{cluster_curve, slowest, thinned};
 use crate::stats::survival::Curve;
 use crate::stats::trial::{Instant, Trial};
 
-/// Nanoseconds in one unit of the page.
-pub(super) const UNIT: u64 = 100_000;
 /// Trials whose probes are on the page: the slowest, and some others if there are fewer.
 pub const WITH_PROBES: usize = 30;
 /// The bytes that details of trials may take; of the slowest first.
@@ -118,10 +117,6 @@ fn separate(out: &mut String) {
     if !out.is_empty() {
         out.push(',');
     }
-}
-
-fn number(ns: Option<u64>) -> String {
-    ns.map_or_else(|| "null".to_owned(), |ns| (ns / UNIT).to_string())
 }
 
 fn numbers(times: &[Option<u64>]) -> String {

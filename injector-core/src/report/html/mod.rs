@@ -2,88 +2,21 @@
 
 pub mod compare;
 pub mod data;
+mod number;
 pub mod outages;
+mod page;
 
-use std::fmt::{Display, Write};
+use std::fmt::Display;
 
-use super::escape::Escaped;
+use self::page::{Page, begin, end, section};
 use super::text;
 use crate::figures::{self, maybe_percent, maybe_time, percents, times};
+use crate::run::Probes;
 use crate::run::Run;
-use crate::run::read::Probes;
 use crate::stats::summary::{EndpointSeries, Figures, Series};
-
-const CSS: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("page.js");
 
 /// The shapes that are shown of each kind.
 const SHAPES: usize = 50;
-
-/// A page that is being written; every `Display` given to it is escaped, only literals are markup.
-struct Page(String);
-
-impl Page {
-    fn markup(&mut self, markup: &str) -> &mut Self {
-        self.0.push_str(markup);
-        self
-    }
-
-    fn text(&mut self, text: impl Display) -> &mut Self {
-        write!(self.0, "{}", Escaped(text)).expect("writing to a String cannot fail");
-        self
-    }
-
-    fn element(&mut self, open: &str, text: impl Display, close: &str) -> &mut Self {
-        self.markup(open).text(text).markup(close)
-    }
-
-    fn row(&mut self, open: &str, cells: &[String]) {
-        self.markup(open);
-        for cell in cells {
-            self.element("<td>", cell, "</td>");
-        }
-        self.markup("</tr>");
-    }
-
-    fn head(&mut self, heads: &[&str]) {
-        self.table("<table>", heads);
-    }
-
-    fn table(&mut self, open: &str, heads: &[&str]) {
-        self.markup("<div class=\"scroll\">").markup(open).markup("<thead><tr>");
-        for head in heads {
-            self.element("<th>", head, "</th>");
-        }
-        self.markup("</tr></thead><tbody>");
-    }
-
-    fn end_table(&mut self) {
-        self.markup("</tbody></table></div>");
-    }
-}
-
-fn begin(title: &str) -> Page {
-    let mut page = Page(String::new());
-    page.markup("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">")
-        .markup("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")
-        // Nothing may be fetched, also should a name ever get past the escaping.
-        .markup("<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:\">")
-        .markup("<link rel=\"icon\" href=\"data:,\">")
-        .element("<title>", title, "</title>")
-        .markup("<style>")
-        .markup(CSS)
-        .markup("</style></head><body><main>");
-    page
-}
-
-fn end(mut page: Page, json: &str) -> String {
-    page.markup("</main><script id=\"data\" type=\"application/json\">")
-        .markup(json)
-        .markup("</script><script>")
-        .markup(SCRIPT)
-        .markup("</script></body></html>\n");
-    page.0
-}
 
 /// The report of a run; `probes` are those of [`data::wanted`] trials, `late` is from [`outages::late`].
 pub fn report(run: &Run, probes: &Probes, late: &outages::Late) -> String {
@@ -187,13 +120,6 @@ fn whisker(page: &mut Page, figures: &Figures) {
         "<td class=\"text\"><svg class=\"bar\" viewBox=\"0 0 130 14\" aria-hidden=\"true\"><line x1=\"4\" x2=\"126\" y1=\"7\" y2=\"7\" stroke=\"var(--grid)\" stroke-width=\"2\"/><line x1=\"{:.1}\" x2=\"{:.1}\" y1=\"7\" y2=\"7\" stroke=\"var({colour})\" stroke-width=\"3\" stroke-linecap=\"round\" opacity=\"0.55\"/><circle cx=\"{:.1}\" cy=\"7\" r=\"4\" fill=\"var({colour})\"/></svg></td>",
         x(low), x(high), x(rate),
     ));
-}
-
-fn section(page: &mut Page, id: &str, title: &str, note: &str) {
-    page.markup("<section id=\"").markup(id).markup("\">").element("<h2>", title, "</h2>");
-    if !note.is_empty() {
-        page.element("<p class=\"note\">", note, "</p>");
-    }
 }
 
 fn cells(f: &Figures) -> Vec<String> {
@@ -393,7 +319,10 @@ fn how(page: &mut Page, run: &Run) {
     let probes = settings.probes.iter().map(|probe| {
         format!(
             "{}: {} every {} ({})",
-            probe.endpoint, probe.rules.stimulus, probe.rules.interval, probe.rules.connection
+            probe.endpoint,
+            probe.rules.stimulus,
+            probe.rules.options.interval,
+            probe.rules.options.connection
         )
     });
     item("probes", probes.collect::<Vec<_>>().join("; "));

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::data::UNIT;
-use super::{Page, section};
+use super::number::{UNIT, number};
+use super::page::{Page, section};
 use crate::api::ProbeView;
-use crate::figures::{MISSING, maybe_time};
+use crate::figures::{MISSING, counted, maybe_time};
 use crate::report::escape::script_json;
 use crate::report::text::{fail_over, outages_title, spread};
 use crate::run::ProbeFile;
+use crate::run::ReadError;
 use crate::run::Run;
-use crate::run::read::ReadError;
 use crate::stats::mix::{Factor, strata};
 use crate::stats::outages::Spread;
 use crate::stats::trial::Trial;
@@ -75,7 +75,8 @@ pub fn late(directory: &Path, run: &Run) -> Result<Late, ReadError> {
         .probes
         .iter()
         .map(|probe| {
-            let bound = probe.rules.interval.as_nanos().saturating_mul(u64::from(settings.ready.consecutive));
+            let bound =
+                probe.rules.options.interval.as_nanos().saturating_mul(u64::from(settings.ready.consecutive));
             (probe.endpoint.as_str(), bound)
         })
         .collect();
@@ -129,7 +130,11 @@ pub(super) fn section_of(page: &mut Page, run: &Run) {
     page.markup("<div class=\"legend\" id=\"outages-legend\"></div><div class=\"panels\">");
     for (at, panel) in panels(run).iter().enumerate() {
         page.markup("<figure>");
-        page.element("<figcaption><b>", format!("{}, {} trials", panel.title, panel.trials), "</b>");
+        page.element(
+            "<figcaption><b>",
+            format!("{}, {}", panel.title, counted(panel.trials, "trial")),
+            "</b>",
+        );
         for row in run.summary.outages.iter().filter(|row| row.shape == panel.title) {
             let short = |spread: &Spread| match spread.n {
                 0 => MISSING.to_owned(),
@@ -233,7 +238,6 @@ fn row(trial: &Trial, names: &[&str], late: &Late, left: &mut usize) -> String {
         marks.clear();
     }
     *left -= marks.len();
-    let number = |ns: Option<u64>| ns.map_or_else(|| "null".to_owned(), |ns| (ns / UNIT).to_string());
     let (cut, carries) = (number(trial.hold_ns), number(trial.carries_ns));
     format!("[{},{cut},{carries},[{windows}],[{marks}]]", trial.index)
 }

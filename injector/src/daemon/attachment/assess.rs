@@ -6,42 +6,21 @@ use std::net::IpAddr;
 
 use super::Interfaces;
 use super::entry::{Bypass, Entry};
+use super::link_coverage::{CutLinks, LinkCoverage};
 use crate::discovery::devices::{shown_device, usable};
 use crate::discovery::gaps::Gap;
 use crate::discovery::homes::Home;
-use crate::discovery::link_coverage::{Closure, Lens, Reason, Verdict};
+use crate::discovery::link_coverage::{Closure, Lens, LocalFault, Reason, Verdict};
 use crate::discovery::naming::{Ours, Sources, identity};
 use crate::discovery::picture::{Picture, Seen};
+use crate::discovery::places::{Found, Place};
 use crate::discovery::strangers::Suspect;
-use crate::discovery::survey::{Found, Place, owner};
 use crate::netlink::LinkFacts;
 use injector_core::api::{Bypassed, CoverageState, Uncovered};
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Netns, shown};
 use injector_core::identity::Identity;
 use injector_core::model::{Link, PeerId, PeerNames};
-
-/// How far a link's paths pass hooks of ours over a time.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkCoverage {
-    /// The worst of that time.
-    pub state: CoverageState,
-    /// Why, in words.
-    pub reason: String,
-    /// What to write into the config, where something helps.
-    pub remedy: Option<String>,
-    /// When it was not covered, or partly, and for want of which interfaces.
-    pub uncovered: Vec<Uncovered>,
-}
-
-/// The links of a partition, and what else decides how they are covered.
-#[derive(Clone, Copy, Debug)]
-pub struct CutLinks<'a> {
-    /// All of them, sorted.
-    pub links: &'a [Link],
-    /// Whether frames to groups are cut too, which a partition of some ports leaves alone.
-    pub is_grouped: bool,
-}
 
 impl Interfaces {
     /// Computes what names frames and what is covered, from what was found.
@@ -69,7 +48,8 @@ impl Interfaces {
             identity: &identity,
             ours: &ours,
         };
-        let picture = seen.picture();
+        let mut picture = seen.picture();
+        picture.locals = self.local_ends(config, self.local());
         self.home_names =
             self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
         self.identity = identity;
@@ -83,7 +63,7 @@ impl Interfaces {
         let mut news = Vec::new();
         let mut taken_over = BTreeMap::new();
         for (address, holder) in claims {
-            let Some(lister) = owner(config, address).filter(|lister| *lister != holder) else { continue };
+            let Some(lister) = config.owner(address).filter(|lister| *lister != holder) else { continue };
             taken_over.insert(address, holder);
             if self.taken_over.get(&address) == Some(&holder) {
                 continue;
@@ -137,7 +117,9 @@ impl Interfaces {
     /// The same with the ports alone that programs of ours are on.
     pub fn hooked_identity(&self) -> Identity {
         let mut identity = self.identity.clone();
-        identity.ports.retain(|id, _| self.entry(*id).is_some_and(|entry| entry.attachment.is_some()));
+        let attached: BTreeSet<u32> =
+            self.entries.iter().filter(|entry| entry.attachment.is_some()).map(|entry| entry.id).collect();
+        identity.ports.retain(|id, _| attached.contains(id));
         identity
     }
 
@@ -264,7 +246,8 @@ impl Interfaces {
         let Some(picture) = self.eras.now() else { return BTreeSet::new() };
         let hooked = self.hooked(MonoNs::now());
         let lens = Lens::new(picture, &hooked, &self.redirected);
-        picture.ends.keys().copied().filter(|peer| lens.closed(*peer) == Closure::Closed).collect()
+        let is_closed = |peer: &PeerId| lens.closed(*peer) == Closure::Closed || lens.is_local_closed(*peer);
+        picture.ends.keys().copied().filter(is_closed).collect()
     }
 
     fn shown_id(&self, id: u32) -> String {
@@ -279,11 +262,13 @@ impl Interfaces {
             }
             Reason::Blind(name) => name.clone(),
             Reason::Redirect(id) | Reason::SameHook(id) => self.shown_id(*id),
-            Reason::HostMates(_) => "lo".to_owned(),
-            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open if unhooked.is_empty() => {
+            Reason::HostMates(_) | Reason::Local(_) => "lo".to_owned(),
+            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open | Reason::Loopback(_)
+                if unhooked.is_empty() =>
+            {
                 "none is known".to_owned()
             }
-            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open => {
+            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open | Reason::Loopback(_) => {
                 unhooked.iter().map(|id| self.shown_id(*id)).collect::<Vec<_>>().join(", ")
             }
         }
@@ -293,8 +278,24 @@ impl Interfaces {
         match reason {
             Reason::Closed(peer) => format!("every device of {} is hooked", names.name(*peer)),
             Reason::HostMates(home) => format!(
-                "both peers are in {home}: their frames go over lo, where they can't be told apart yet"
+                "both peers are in {home}: their frames go over lo, where addresses name nobody"
             ),
+            Reason::Loopback(space) => format!(
+                "on lo of {space}, the sockets of both peers name their frames (multicast, ICMP echo and Unix sockets are not cut)"
+            ),
+            Reason::Local(LocalFault::Apart) => {
+                "both peers are on this machine, in different network namespaces: no loopback device carries their frames".to_owned()
+            }
+            Reason::Local(LocalFault::Elsewhere(peer)) => format!(
+                "{} is known by its sockets on lo alone, which no frame to or from other places passes",
+                names.name(*peer)
+            ),
+            Reason::Local(LocalFault::World(peer)) => format!(
+                "only what goes over lo is cut between {} and everyone who is no peer",
+                names.name(*peer)
+            ),
+            Reason::Local(LocalFault::NoHook(space)) => format!("no hook of ours is on lo of {space}"),
+            Reason::Local(LocalFault::Doubt(peer, why)) => format!("{}: {why}", names.name(*peer)),
             Reason::NoWay => "nothing shows where either peer is: neither an address, a neighbour, a bridge port nor a route".to_owned(),
             Reason::NoHook(places) => {
                 format!("no hook of ours is on the way of either peer: {}", shown_places(places))
@@ -340,8 +341,12 @@ impl Interfaces {
             ),
             Reason::SameHook(_) => Some("add an interface to which only one of them is connected".to_owned()),
             Reason::HostMates(_) => {
-                Some("give each peer a network namespace of its own, or leave this link out".to_owned())
+                Some("say by which ports each of them is known, as in: n1: { listens: [\"127.0.0.2\"] } for all ports of its address, or give each peer a network namespace of its own".to_owned())
             }
+            Reason::Local(LocalFault::Apart | LocalFault::Elsewhere(_)) => Some(
+                "name a peer that others reach over a network by its addresses, in a network namespace of its own"
+                    .to_owned(),
+            ),
             Reason::Blind(name) => Some(format!(
                 "attach where its packets have an Ethernet header, or, if it does not matter, write elsewhere: [{name}]"
             )),
@@ -352,7 +357,7 @@ impl Interfaces {
             Reason::Redirect(_) => {
                 Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
             }
-            Reason::Closed(_) | Reason::Open => None,
+            Reason::Local(_) | Reason::Loopback(_) | Reason::Closed(_) | Reason::Open => None,
         }
     }
 

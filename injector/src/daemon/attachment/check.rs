@@ -1,18 +1,21 @@
 //! One interface compared with what the kernel says of it now.
 
+use std::collections::BTreeMap;
+
 use super::{InterfaceEvent, Interfaces};
-use crate::netlink;
 use crate::netlink::news::News;
+use crate::netlink::{self, LinkFacts};
 use crate::netns::NetnsError;
 use injector_core::clock::MonoNs;
-use injector_core::config::shown;
+use injector_core::config::Netns;
 
 impl Interfaces {
     pub(super) fn concerns(&self, entry: usize, news: &News) -> bool {
         let entry = &self.entries[entry];
         match news {
             News::Overrun => true,
-            News::Gone(index) => entry.index() == Some(*index),
+            // Which one is being attached is not known yet.
+            News::Gone(index) => entry.is_busy || entry.index() == Some(*index),
             News::Link(link) => {
                 let is_name = link.name == entry.name();
                 // Attached and still of that name: it went up or down, or the like.
@@ -28,27 +31,26 @@ impl Interfaces {
         }
     }
 
-    /// Compares an interface with what the kernel says now; an event is only the reason to look.
-    pub(super) async fn check(&mut self, at: usize, when: MonoNs) -> Vec<(String, String)> {
-        let entry = &mut self.entries[at];
+    /// Compares interfaces of one namespace with what the kernel says now; an event is only the reason to look.
+    pub(super) async fn check(
+        &mut self,
+        netns: Option<&Netns>,
+        entries: &[usize],
+        when: MonoNs,
+    ) -> Vec<(String, String)> {
         let mut told = Vec::new();
-        let (name, index) = (entry.interface.name.clone(), entry.index());
-        let found = match self.workers.of(entry.interface.netns.as_ref()) {
+        if entries.is_empty() {
+            return told;
+        }
+        // One look serves them all.
+        let links = match self.workers.of(netns) {
             Ok(worker) => {
-                let found = worker.ask(move || async move {
-                    let handle = netlink::connect().ok()?;
-                    let links = netlink::links(&handle).await.ok()?;
-                    // What is attached is followed by its index, under whichever name.
-                    let same = links.iter().position(|link| Some(link.index) == index);
-                    let at = same.or_else(|| links.iter().position(|link| link.name == name))?;
-                    links.into_iter().nth(at)
-                });
-                match found.await {
-                    Ok(found) => found,
+                let links = worker.ask(|| async { netlink::links(&netlink::connect().ok()?).await.ok() });
+                match links.await {
+                    Ok(links) => links.unwrap_or_default(),
                     Err(error @ NetnsError::Late { .. }) => {
-                        tracing::warn!(interface = shown(&entry.interface), %error, "looked at when it answers");
-                        let (news, netns) = (self.news.clone(), entry.interface.netns.clone());
-                        let identity = worker.identity();
+                        tracing::warn!(%error, "its interfaces are looked at when it answers");
+                        let (news, netns, identity) = (self.news.clone(), netns.cloned(), worker.identity());
                         // The thread tells when it comes to it.
                         let _ = worker.spawn(move || async move {
                             let _ = news.send(InterfaceEvent::News {
@@ -60,27 +62,42 @@ impl Interfaces {
                         });
                         return told;
                     }
-                    Err(_) => None,
+                    Err(_) => Vec::new(),
                 }
             }
-            Err(_) => None,
+            Err(_) => Vec::new(),
         };
-        if let Some(index) = entry.index() {
-            match &found {
-                Some(found) if found.index == index => {
-                    told.extend(entry.rename(&found.name));
-                    return told;
-                }
-                Some(found) => {
-                    let why =
-                        format!("another interface has its name now (index {}, was {index})", found.index);
-                    told.push(entry.lose(when, &why).await);
-                }
-                None => told.push(entry.lose(when, "there is no interface of this name any more").await),
+        let by_index: BTreeMap<u32, &LinkFacts> = links.iter().map(|link| (link.index, link)).collect();
+        let by_name: BTreeMap<&str, &LinkFacts> =
+            links.iter().map(|link| (link.name.as_str(), link)).collect();
+        for at in entries.iter().copied() {
+            let entry = &mut self.entries[at];
+            if entry.is_busy {
+                entry.look_again = Some(when);
+                continue;
             }
-        }
-        if found.is_some() {
-            told.extend(self.try_again(at).await);
+            // What is attached is followed by its index, under whichever name.
+            let same = entry.index().and_then(|index| by_index.get(&index));
+            let found = same.or_else(|| by_name.get(entry.interface.name.as_str())).copied();
+            if let Some(index) = entry.index() {
+                match found {
+                    Some(found) if found.index == index => {
+                        told.extend(entry.rename(&found.name));
+                        continue;
+                    }
+                    Some(found) => {
+                        let why = format!(
+                            "another interface has its name now (index {}, was {index})",
+                            found.index
+                        );
+                        told.push(self.lose(at, when, &why));
+                    }
+                    None => told.push(self.lose(at, when, "there is no interface of this name any more")),
+                }
+            }
+            if found.is_some() {
+                told.extend(self.try_again(at));
+            }
         }
         told
     }

@@ -2,7 +2,6 @@
 
 use crate::datapath::{Attachment, DatapathError, Foreign, HookState, Instance, Names, Refused};
 use crate::discovery::gaps::Gap;
-use crate::netns::Workers;
 use injector_core::clock::MonoNs;
 use injector_core::config::shown;
 use injector_core::config::{Interface, Netns};
@@ -26,6 +25,10 @@ pub struct Entry {
     pub instance: Option<Instance>,
     /// Whether they are being verified.
     pub is_preparing: bool,
+    /// Whether they are being attached or taken off, by its namespace's thread.
+    pub is_busy: bool,
+    /// When something happened meanwhile that calls for another look.
+    pub look_again: Option<MonoNs>,
     /// Why it is not attached.
     pub missing: String,
     /// When it was not.
@@ -61,6 +64,8 @@ impl Entry {
             attachment: None,
             instance: None,
             is_preparing: false,
+            is_busy: false,
+            look_again: None,
             missing,
             gaps: Vec::new(),
             bypasses: Vec::new(),
@@ -99,17 +104,9 @@ impl Entry {
         self.attachment.as_ref().map(|attachment| attachment.facts.index)
     }
 
-    /// Tries to attach programs that are loaded.
-    pub async fn attach(&mut self, instance: Instance, workers: &mut Workers) -> Result<(), DatapathError> {
-        let worker = match workers.of(self.interface.netns.as_ref()) {
-            Ok(worker) => worker,
-            Err(error) => {
-                self.instance = Some(instance);
-                return Err(error.into());
-            }
-        };
-        let wanted = Interface { name: self.name().to_owned(), ..self.interface.clone() };
-        match Attachment::attach(instance, &wanted, &worker).await {
+    /// Takes in what came of attaching.
+    pub fn take(&mut self, attached: Result<Attachment, Refused>) -> Result<(), DatapathError> {
+        match attached {
             Ok(attachment) => {
                 let now = MonoNs::now();
                 if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until.is_none()) {
@@ -122,30 +119,24 @@ impl Entry {
                     why = attachment.why(&Names::new()),
                     "attached"
                 );
+                crate::fault::here("attach/done");
                 self.attachment = Some(attachment);
                 self.whole_at = now;
                 self.last_state = None;
                 Ok(())
             }
-            Err(Refused { ebpf, error }) => {
-                self.instance = ebpf;
+            Err(Refused { instance, error }) => {
+                self.instance = instance;
                 Err(error)
             }
         }
     }
 
-    /// Takes our programs off; they can be attached again.
-    pub async fn rest(&mut self) {
-        if let Some(attachment) = self.attachment.take() {
-            self.instance = attachment.release().await;
-            "taken off for another config".clone_into(&mut self.missing);
-        }
-    }
-
-    /// Takes note that the hook is gone since an instant.
-    pub async fn lose(&mut self, since: MonoNs, why: &str) -> (String, String) {
-        if let Some(attachment) = self.attachment.take() {
-            self.instance = attachment.release().await;
+    /// Takes note that the hook is gone since an instant; what was attached is to be taken off.
+    pub fn lose(&mut self, since: MonoNs, why: &str) -> (Option<Attachment>, (String, String)) {
+        crate::fault::here("lose/begin");
+        let attachment = self.attachment.take();
+        if attachment.is_some() {
             if self.gaps.len() == GAPS {
                 self.gaps.remove(0);
             }
@@ -161,7 +152,7 @@ impl Entry {
             _ => format!("{why}; it is attached again as soon as it is there"),
         };
         tracing::warn!(interface = shown(&self.interface), why, "lost");
-        (shown(&self.interface), format!("lost: {why}"))
+        (attachment, (shown(&self.interface), format!("lost: {why}")))
     }
 
     /// Whether something can send packets past our programs.

@@ -3,12 +3,14 @@
 
 use injector_core::config::shown;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use super::entry::{Bypass, Entry};
+use super::hook_reading::{HookScope, HooksFound, Read, Wanted};
 use super::{InterfaceEvent, Interfaces};
-use crate::datapath::{Foreign, HookQuery, HookState, Names, ids, names, states, states_of_all};
+use crate::datapath::{Foreign, HookState, Names, ids, names};
 use crate::discovery::gaps::Gap;
 use crate::netlink::news::News;
 use crate::netlink::nft::EgressChain;
@@ -16,59 +18,6 @@ use injector_core::api::{AttachmentView, Warning, WarningCode};
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
 use injector_core::identity::End;
-
-/// What was found on the hooks of the interfaces of one namespace.
-#[derive(Debug)]
-pub struct HooksFound {
-    /// Before the hooks were read: since then something else may be on them.
-    at: MonoNs,
-    /// The interfaces, by id and index.
-    asked: Vec<(u32, u32)>,
-    /// What is on them, or why that is not known.
-    read: Result<Read, String>,
-}
-
-/// What was read in one namespace.
-#[derive(Debug)]
-struct Read {
-    /// What is on the interfaces that were asked for, in their order; `None` for one that is gone.
-    states: Vec<Option<HookState>>,
-    /// The indices of all interfaces of the namespace that have a TC program of others, if that was asked for.
-    foreign: Option<Vec<u32>>,
-}
-
-/// How far to look for others' programs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HookScope {
-    /// On the interfaces that our programs are on.
-    Ours,
-    /// On all interfaces of the namespaces where we are on the host end of a peer's link.
-    All,
-}
-
-/// Which hooks to read in one namespace.
-struct Wanted {
-    hooked: Vec<(u32, HookQuery)>,
-    /// Whether to look for TC programs of others on all of its interfaces: one of them may send packets into a peer's
-    /// namespace past our hook at the host end of its veth.
-    on_all: bool,
-}
-
-impl Wanted {
-    /// Reads them, in their namespace.
-    async fn read(self) -> HooksFound {
-        let at = MonoNs::now();
-        let (ids, queries): (Vec<u32>, Vec<HookQuery>) = self.hooked.into_iter().unzip();
-        let asked = ids.into_iter().zip(queries.iter().map(|query| query.index)).collect();
-        let read = if self.on_all {
-            let read = states_of_all(&queries).await;
-            read.map(|(states, foreign)| Read { states, foreign: Some(foreign) })
-        } else {
-            states(&queries).await.map(|states| Read { states, foreign: None })
-        };
-        HooksFound { at, asked, read: read.map_err(|error| error.to_string()) }
-    }
-}
 
 impl Interfaces {
     /// What to read, by namespace.
@@ -157,10 +106,16 @@ impl Interfaces {
         found: HooksFound,
     ) -> Vec<(String, String)> {
         self.hooks_asked.remove(&netns.cloned());
-        self.take_hooks(netns, found).await.unwrap_or_else(|error| {
-            tracing::warn!(error, "the programs on the hooks could not be read");
-            Vec::new()
-        })
+        let cost = found.cost;
+        let begun = MonoNs::now();
+        let told = self.take_hooks(netns, found).await;
+        self.hooks_cost = cost.max(MonoNs::now().saturating_since(begun));
+        told_or_warned(told)
+    }
+
+    /// What the last look at a namespace's hooks took.
+    pub fn hooks_cost(&self) -> Duration {
+        self.hooks_cost
     }
 
     async fn take_hooks(
@@ -250,9 +205,8 @@ impl Interfaces {
     ) -> Vec<(String, String)> {
         if !state.missing.is_empty() {
             let since = self.entries[at].whole_at;
-            let lost = self.entries[at].lose(since, "another process detached our program").await;
-            let again = self.try_again(at).await;
-            return [lost].into_iter().chain(again).collect();
+            // What is left of it is taken off, and all of it is attached again.
+            return vec![self.lose(at, since, "another process detached our program")];
         }
         let mut changes = Vec::new();
         let entry = &mut self.entries[at];
@@ -342,6 +296,13 @@ impl Interfaces {
         };
         self.entries.iter().map(view).collect()
     }
+}
+
+fn told_or_warned(told: Result<Vec<(String, String)>, String>) -> Vec<(String, String)> {
+    told.unwrap_or_else(|error| {
+        tracing::warn!(error, "the programs on the hooks could not be read");
+        Vec::new()
+    })
 }
 
 fn runs_before(programs: &[String]) -> String {

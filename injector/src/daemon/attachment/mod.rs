@@ -4,18 +4,26 @@
 mod assess;
 mod check;
 mod entry;
+mod event;
+mod hook_reading;
 mod hooks;
+mod link_coverage;
+mod local;
 mod namespaces;
 mod pause;
 mod prepare;
-mod reading;
+mod preview;
+mod programs;
+pub mod reading;
 mod renewal;
 mod roll;
 mod views;
 
 pub use crate::discovery::segments::{Nic, NoPair};
-pub use assess::{CutLinks, LinkCoverage};
-pub use hooks::HookScope;
+pub use event::{Changes, Cuts, InterfaceEvent};
+pub use hook_reading::HookScope;
+pub use link_coverage::{CutLinks, LinkCoverage};
+pub use preview::{Preview, Target};
 
 use injector_core::config::shown;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,78 +32,19 @@ use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 use self::entry::Entry;
-use self::hooks::HooksFound;
-use self::prepare::Spare;
-use super::StartError;
-use crate::datapath::{DatapathError, Instance, Instances, Kernel, Names};
+use self::programs::{Attaching, Landed, Shared, SharedKey, Spare};
+use super::duty_cycle::DutyCycle;
+use super::start_error::StartError;
+use crate::datapath::{Instances, Kernel, Names, SpaceId};
 use crate::discovery::coverage::Coverage;
-use crate::discovery::survey::Namespace;
+use crate::discovery::local::LocalSight;
+use crate::discovery::places::Namespace;
 use crate::discovery::{choice, eras, follow, homes, strangers};
 use crate::netlink::news::News;
 use crate::netns::{Identity, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::model::PeerId;
-
-/// What the daemon's task is told about interfaces.
-#[derive(Debug)]
-pub enum InterfaceEvent {
-    /// Something happened in a namespace.
-    News {
-        /// The namespace, by name,
-        netns: Option<Netns>,
-        /// and which one of that name.
-        identity: Identity,
-        /// When we heard of it.
-        at: MonoNs,
-        /// What.
-        news: News,
-    },
-    /// Mounts changed: a name may stand for another namespace now, or for none.
-    Mounts {
-        /// When we heard of it.
-        at: MonoNs,
-    },
-    /// Programs are verified, or refused.
-    Prepared {
-        /// The id of the interface that they are for.
-        id: u32,
-        /// They, or why there are none.
-        instance: Result<Box<Instance>, DatapathError>,
-    },
-    /// The hooks of a namespace's interfaces were read.
-    Hooks {
-        /// The namespace, by name,
-        netns: Option<Netns>,
-        /// and what is on them.
-        found: HooksFound,
-    },
-    /// It is time to look where the peers live now.
-    Survey {
-        /// When we heard of the first reason to.
-        at: MonoNs,
-    },
-}
-
-/// What is cut while interfaces change.
-#[derive(Clone, Copy, Debug)]
-pub struct Cuts {
-    /// When the first of the cuts began whose record is open.
-    pub open_since: Option<MonoNs>,
-    /// Whether a live one rolls its loss.
-    pub is_rolling: bool,
-}
-
-/// What came of an event.
-#[derive(Debug, Default)]
-pub struct Changes {
-    /// For the timeline: the interface, and what happened to it.
-    pub told: Vec<(String, String)>,
-    /// Namespaces that have a new thread: their probes start anew.
-    pub reborn: Vec<Netns>,
-    /// Whether something may have changed on hooks that ours are on.
-    pub hooks: bool,
-}
 
 /// All interfaces, and the threads inside their namespaces.
 pub struct Interfaces {
@@ -136,6 +85,8 @@ pub struct Interfaces {
     is_due: bool,
     /// The namespaces that have yet to say what is on the hooks.
     hooks_asked: BTreeSet<Option<Netns>>,
+    /// What the last look at a namespace's hooks took.
+    hooks_cost: std::time::Duration,
     /// What was warned of.
     doubts: BTreeSet<String>,
     /// The threads.
@@ -147,8 +98,24 @@ pub struct Interfaces {
     news: mpsc::UnboundedSender<InterfaceEvent>,
     /// Makes the programs,
     instances: Instances,
-    /// and has made some ahead.
+    /// has made some ahead,
     spare: Spare,
+    /// and some that interfaces share.
+    shared: BTreeMap<SharedKey, Shared>,
+    /// How many namespaces have such.
+    spaces: u32,
+    /// How long surveys take.
+    surveys: DutyCycle,
+    /// The namespaces of peers on this machine,
+    local_spaces: BTreeMap<Option<Netns>, SpaceId>,
+    /// those of them that were made anew,
+    reborn: BTreeSet<Option<Netns>>,
+    /// and what is seen of these peers.
+    local: LocalSight,
+    /// What attaches now,
+    attaching: Attaching,
+    /// and what is attached or taken off, until it is taken in.
+    landed: Landed,
 }
 
 /// An interface that was found, with the peer that the config says is behind it.
@@ -169,58 +136,11 @@ impl Interfaces {
         workers: Workers,
         met: Names,
         news: mpsc::UnboundedSender<InterfaceEvent>,
+        local: Option<crate::local::Found>,
     ) -> Result<Self, StartError> {
-        let mut interfaces = Self {
-            entries: Vec::new(),
-            next: 1,
-            coverage: Coverage::default(),
-            bound: BTreeMap::new(),
-            known: Vec::new(),
-            is_one_missing: false,
-            homes: BTreeMap::new(),
-            home_names: BTreeMap::new(),
-            identity: injector_core::identity::Identity::default(),
-            taken_over: BTreeMap::new(),
-            eras: eras::Eras::default(),
-            hearsay: strangers::Hearsay::default(),
-            redirected: BTreeSet::new(),
-            followed: BTreeMap::new(),
-            watched: BTreeMap::new(),
-            is_settled: false,
-            listed: BTreeMap::new(),
-            is_due: false,
-            hooks_asked: BTreeSet::new(),
-            doubts: BTreeSet::new(),
-            workers,
-            met,
-            gone: BTreeSet::new(),
-            news,
-            instances: kernel.object().instances(),
-            spare: Spare::None,
-        };
-        if let config::Interfaces::Named(named) = &config.interfaces {
-            for interface in named {
-                interfaces.add_named(interface)?;
-            }
-        }
-        let found = interfaces.look(config).await;
-        if let Some(interface) = interfaces.loopback() {
-            return Err(StartError::Loopback { interface });
-        }
-        if config.interfaces == config::Interfaces::Auto {
-            if let Some(what) = choice::ambiguity(config, &found) {
-                return Err(StartError::Ambiguous { what });
-            }
-            for (interface, why) in choice::choose(config, &found, |_| false) {
-                let id = interfaces.id();
-                interfaces.entries.push(Entry::new(id, worded(config, interface), Some(why)));
-            }
-            if interfaces.entries.is_empty() {
-                return Err(StartError::NothingFound);
-            }
-            interfaces.warn(config, &found);
-        }
-        interfaces.cover(config, &found, MonoNs(0));
+        let mut interfaces = Self::new(config, kernel, workers, met, news);
+        interfaces.local = local.map(|found| found.sight).unwrap_or_default();
+        interfaces.find(config).await?;
         interfaces.watch_others(config);
         interfaces.leave_unused(config);
         let mut namespaces: BTreeSet<Option<Netns>> =
@@ -244,6 +164,82 @@ impl Interfaces {
         interfaces.is_settled = true;
         interfaces.tell_coverage(config);
         Ok(interfaces)
+    }
+
+    /// No interfaces yet.
+    fn new(
+        config: &Config,
+        kernel: &Kernel,
+        workers: Workers,
+        met: Names,
+        news: mpsc::UnboundedSender<InterfaceEvent>,
+    ) -> Self {
+        Self {
+            entries: Vec::new(),
+            next: 1,
+            coverage: Coverage::default(),
+            bound: BTreeMap::new(),
+            known: Vec::new(),
+            is_one_missing: false,
+            homes: BTreeMap::new(),
+            home_names: BTreeMap::new(),
+            identity: injector_core::identity::Identity::default(),
+            taken_over: BTreeMap::new(),
+            eras: eras::Eras::default(),
+            hearsay: strangers::Hearsay::default(),
+            redirected: BTreeSet::new(),
+            followed: BTreeMap::new(),
+            watched: BTreeMap::new(),
+            is_settled: false,
+            listed: BTreeMap::new(),
+            is_due: false,
+            hooks_asked: BTreeSet::new(),
+            hooks_cost: std::time::Duration::ZERO,
+            doubts: BTreeSet::new(),
+            workers,
+            met,
+            gone: BTreeSet::new(),
+            news,
+            instances: Instances::of(kernel.object()),
+            spare: Spare::None,
+            shared: BTreeMap::new(),
+            spaces: 0,
+            surveys: DutyCycle::new(),
+            local_spaces: crate::local::spaces(config),
+            reborn: BTreeSet::new(),
+            local: LocalSight::default(),
+            attaching: Attaching::new(),
+            landed: Landed::default(),
+        }
+    }
+
+    /// Finds the interfaces to attach to, and what they will cover once programs of ours are on all of them.
+    async fn find(&mut self, config: &Config) -> Result<(), StartError> {
+        if let config::Interfaces::Named(named) = &config.interfaces {
+            for interface in named {
+                self.add_named(interface)?;
+            }
+        }
+        self.add_loopbacks()?;
+        let found = self.look(config).await;
+        if let Some(interface) = self.loopback() {
+            return Err(StartError::Loopback { interface });
+        }
+        if config.interfaces == config::Interfaces::Auto {
+            if let Some(what) = choice::ambiguity(config, &found) {
+                return Err(StartError::Ambiguous { what });
+            }
+            for (interface, why) in choice::choose(config, &found, |_| false) {
+                let id = self.id();
+                self.entries.push(Entry::new(id, worded(config, interface), Some(why)));
+            }
+            if self.entries.is_empty() {
+                return Err(StartError::NothingFound);
+            }
+            self.warn(config, &found);
+        }
+        self.cover(config, &found, MonoNs(0));
+        Ok(())
     }
 
     /// Takes in an interface of the config. A namespace that has two names goes by the first of them.
@@ -279,7 +275,8 @@ impl Interfaces {
 
     /// A loopback device among the interfaces of the config.
     fn loopback(&self) -> Option<String> {
-        let named = self.entries.iter().find(|entry| {
+        let named = self.entries.iter().filter(|entry| entry.interface.hook != config::Hook::Local);
+        let named = named.into_iter().find(|entry| {
             let space = self.known.iter().find(|space| space.netns == entry.interface.netns);
             let link =
                 space.and_then(|space| space.facts.links.iter().find(|link| link.name == entry.name()));
@@ -315,11 +312,11 @@ impl Interfaces {
                     {
                         self.bind(kernel, cuts.is_rolling);
                     }
-                    for entry in 0..self.entries.len() {
-                        if self.entries[entry].interface.netns == netns && self.concerns(entry, &news) {
-                            changes.told.extend(self.check(entry, at).await);
-                        }
-                    }
+                    let concerns = |entry: &usize| {
+                        self.entries[*entry].interface.netns == netns && self.concerns(*entry, &news)
+                    };
+                    let concerned: Vec<usize> = (0..self.entries.len()).filter(concerns).collect();
+                    changes.told.extend(self.check(netns.as_ref(), &concerned, at).await);
                     let space = self.known.iter().find(|space| space.netns == netns);
                     let homes = self.home_names.values().cloned().collect();
                     let last = follow::Last {
@@ -339,11 +336,16 @@ impl Interfaces {
                 }
             }
             InterfaceEvent::Prepared { id, instance } => {
-                changes.told.extend(self.prepared(id, instance).await);
+                changes.told.extend(self.prepared(id, instance));
             }
+            InterfaceEvent::Shared { key, instance } => changes.told.extend(self.shared(key, instance)),
+            InterfaceEvent::Landed => changes.told.extend(self.land().await),
             InterfaceEvent::Hooks { netns, found } => {
                 changes.told.extend(self.hooks_found(netns.as_ref(), found).await);
             }
+            // The daemon's task has them looked at.
+            InterfaceEvent::Cgroups => {}
+            InterfaceEvent::Local(found) => changes.told.extend(self.take_local(config, *found)),
             InterfaceEvent::Survey { at } => return self.survey(at, config, kernel, cuts).await,
         }
         if !changes.told.is_empty() {
@@ -361,12 +363,8 @@ impl Interfaces {
         self.entries.iter().filter(|entry| entry.attachment.is_some()).count()
     }
 
-    /// Detaches everywhere, in the reverse order.
+    /// Detaches everywhere.
     pub async fn detach(&mut self) {
-        for entry in self.entries.iter_mut().rev() {
-            if let Some(attachment) = entry.attachment.take() {
-                attachment.detach().await;
-            }
-        }
+        self.release_all().await;
     }
 }

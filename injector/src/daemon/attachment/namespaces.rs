@@ -97,11 +97,13 @@ impl Interfaces {
         }
     }
 
-    /// Whether a namespace is a part of what is cut: with an interface of ours, a peer's home, where probes start from.
+    /// Whether a namespace is a part of what is cut: with an interface of ours, a peer's home, where probes start from or
+    /// roles are asked.
     fn is_party(&self, config: &Config, netns: Option<&Netns>) -> bool {
         self.entries.iter().any(|entry| entry.interface.netns.as_ref() == netns)
             || self.home_names.values().any(|home| home.as_ref() == netns)
             || config.endpoints.iter().any(|endpoint| endpoint.netns.as_ref() == netns)
+            || config.roles.values().any(|role| role.netns.as_ref() == netns)
     }
 
     /// The threads in namespaces that are a part of what is cut.
@@ -177,9 +179,7 @@ impl Interfaces {
             if before.is_some() && before != now {
                 for at in &mine {
                     if self.entries[*at].attachment.is_some() {
-                        changes
-                            .told
-                            .push(self.entries[*at].lose(when, "its network namespace is gone").await);
+                        changes.told.push(self.lose(*at, when, "its network namespace is gone"));
                     }
                 }
                 // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
@@ -197,11 +197,13 @@ impl Interfaces {
                 continue;
             }
             self.gone.remove(&netns);
-            changes.reborn.push(netns);
-            for at in mine {
-                let told = self.check(at, when).await;
-                changes.told.extend(told);
+            let told = self.check(Some(&netns), &mine, when).await;
+            changes.told.extend(told);
+            if self.local_spaces.contains_key(&Some(netns.clone())) && self.reborn.insert(Some(netns.clone()))
+            {
+                self.renew_local(config, &self.local().clone(), when);
             }
+            changes.reborn.push(netns);
         }
     }
 }

@@ -6,17 +6,15 @@ use crate::datapath::Kernel;
 impl Interfaces {
     /// Takes our programs off every interface; they stay loaded, and the interfaces are still followed.
     pub async fn pause(&mut self) {
-        for entry in self.entries.iter_mut().rev() {
-            entry.rest().await;
+        self.release_all().await;
+        for entry in &mut self.entries {
+            "taken off for another config".clone_into(&mut entry.missing);
         }
     }
 
     /// Puts them on again, each where it can be; what came of it, for the timeline.
     pub async fn resume(&mut self, kernel: &mut Kernel) -> Vec<(String, String)> {
-        let mut told = Vec::new();
-        for at in 0..self.entries.len() {
-            told.extend(self.try_again(at).await);
-        }
+        let told = self.attach_again().await;
         self.bind(kernel, false);
         told
     }

@@ -1,67 +1,327 @@
-//! Programs for interfaces: verified beside the daemon's task, which has other things to do meanwhile.
+//! Programs for interfaces: verified beside the daemon's task, and attached and taken off by the namespaces' threads. The
+//! task waits for none of that while something may be cut.
 
-use futures_util::future::try_join_all;
-use injector_core::config::shown;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::future::{join_all, try_join_all};
+use injector_core::clock::MonoNs;
+use injector_core::config::{Hook, Interface, Netns, shown};
 
 use super::entry::Entry;
-use super::{InterfaceEvent, Interfaces, StartError};
-use crate::datapath::{DatapathError, Instance};
-use injector_core::config::{Hook, Interface};
+use super::programs::{Landing, Shared, SharedKey, Spare};
+use super::{InterfaceEvent, Interfaces};
+use crate::daemon::start_error::StartError;
+use crate::datapath::{Attachment, Crowd, DatapathError, Instance, Use, Wanted};
 
-/// Programs for the next interface that `auto` finds: what comes by it is not to pass until they are verified.
-pub enum Spare {
-    /// There are none, and none are on their way.
-    None,
-    /// They are being verified, for this id.
-    Awaited(u32),
-    /// They are there, for this id.
-    Ready(u32, Instance),
-}
+/// From how many interfaces of one namespace on they share programs, which then look up where a packet is.
+const SHARED_FROM: usize = 16;
+/// From how many on `auto` takes clsact.
+const CROWD_FROM: usize = 64;
+/// How long what is under way may take at the daemon's end.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Interfaces {
     /// Attaches to every interface; if one refuses, to none.
     pub(super) async fn attach_all(&mut self) -> Result<(), StartError> {
-        let made =
-            self.entries.iter().map(|entry| self.instances.clone().make(entry.id, entry.interface.hook));
-        let made = try_join_all(made).await?;
-        for (at, instance) in made.into_iter().enumerate() {
-            if let Err(error) = self.entries[at].attach(instance, &mut self.workers).await {
-                self.detach().await;
-                return Err(error.into());
+        let mut alone = Vec::new();
+        let mut shared: BTreeMap<SharedKey, Hook> = BTreeMap::new();
+        let crowds = self.crowds();
+        for at in 0..self.entries.len() {
+            let Entry { id, interface, .. } = &self.entries[at];
+            if is_shared(interface, crowds.get(&interface.netns).copied().unwrap_or_default()) {
+                shared.insert(key(interface), interface.hook);
+            } else {
+                let (what_for, hook) = (self.alone(*id, interface), interface.hook);
+                let instances = self.instances.clone();
+                alone.push(async move { Ok((at, instances.make(what_for, hook).await?)) });
             }
+        }
+        let mut spaces = Vec::new();
+        for (key, hook) in shared {
+            let (space, instances) = (self.space(), self.instances.clone());
+            spaces.push(async move { Ok((key, instances.make(Use::Many(space), hook).await?)) });
+        }
+        let made: Vec<(usize, Instance)> = try_join_all(alone).await.map_err(|error: DatapathError| error)?;
+        let made_shared: Vec<(SharedKey, Instance)> =
+            try_join_all(spaces).await.map_err(|error: DatapathError| error)?;
+        for (at, instance) in made {
+            self.entries[at].instance = Some(instance);
+        }
+        for (key, instance) in made_shared {
+            self.shared.insert(key, Shared::Ready(instance));
+        }
+        if let Some((_, error)) = self.attach_now().await.into_iter().next() {
+            self.detach().await;
+            return Err(error.into());
         }
         Ok(())
     }
 
-    /// Tries to attach what is not, at once if its programs are verified; else [`Self::prepared`] goes on.
-    pub(super) async fn try_again(&mut self, at: usize) -> Option<(String, String)> {
-        let entry = &mut self.entries[at];
-        let Some(instance) = entry.instance.take() else {
-            if !std::mem::replace(&mut entry.is_preparing, true) {
-                let (id, hook) = (entry.id, entry.interface.hook);
-                self.prepare(id, hook);
+    /// Attaches everywhere where programs are at hand and not attached, and waits for it; the refusals.
+    async fn attach_now(&mut self) -> Vec<(usize, DatapathError)> {
+        let mut groups: BTreeMap<Option<Netns>, Vec<(usize, Wanted)>> = BTreeMap::new();
+        let mut refused = Vec::new();
+        let crowds = self.crowds();
+        for at in 0..self.entries.len() {
+            let crowd = crowds.get(&self.entries[at].interface.netns).copied().unwrap_or_default();
+            if let Some(wanted) = self.wanted(at, crowd) {
+                groups.entry(self.entries[at].interface.netns.clone()).or_default().push((at, wanted));
             }
+        }
+        let mut jobs = Vec::new();
+        for (netns, group) in groups {
+            let worker = self.workers.of(netns.as_ref());
+            let (at, wanted): (Vec<usize>, Vec<Wanted>) = group.into_iter().unzip();
+            match worker {
+                Ok(worker) => jobs.push(async move { (at, Attachment::attach(wanted, &worker).await) }),
+                Err(error) => {
+                    let first = at.first().copied().unwrap_or_default();
+                    for (at, wanted) in at.into_iter().zip(wanted) {
+                        self.entries[at].instance = Some(wanted.instance);
+                    }
+                    refused.push((first, error.into()));
+                }
+            }
+        }
+        for (at, attached) in join_all(jobs).await {
+            for (at, attached) in at.into_iter().zip(attached) {
+                if let Err(error) = self.entries[at].take(attached) {
+                    refused.push((at, error));
+                }
+            }
+        }
+        refused
+    }
+
+    /// What it takes to attach one interface, if its programs are at hand and it is not attached.
+    fn wanted(&mut self, at: usize, crowd: usize) -> Option<Wanted> {
+        let shared = match self.shared.get(&key(&self.entries[at].interface)) {
+            Some(Shared::Ready(instance)) if is_shared(&self.entries[at].interface, crowd) => {
+                Some(instance.clone())
+            }
+            _ => None,
+        };
+        let entry = &mut self.entries[at];
+        if entry.attachment.is_some() || entry.is_busy {
+            return None;
+        }
+        let instance = entry.instance.take().or(shared)?;
+        let interface = Interface { name: entry.name().to_owned(), ..entry.interface.clone() };
+        let crowd = if crowd > CROWD_FROM { Crowd::Many(crowd) } else { Crowd::Few };
+        Some(Wanted { id: entry.id, instance, interface, crowd })
+    }
+
+    /// How many interfaces of a namespace are ours.
+    fn crowd_of(&self, netns: Option<&Netns>) -> usize {
+        self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns).count()
+    }
+
+    /// The same for all namespaces.
+    fn crowds(&self) -> BTreeMap<Option<Netns>, usize> {
+        let mut crowds = BTreeMap::new();
+        for entry in &self.entries {
+            *crowds.entry(entry.interface.netns.clone()).or_default() += 1;
+        }
+        crowds
+    }
+
+    /// Begins to attach what is not, if its programs are verified; else to have them verified. What comes of it lands.
+    pub(super) fn try_again(&mut self, at: usize) -> Option<(String, String)> {
+        if self.entries[at].is_busy {
+            self.entries[at].look_again.get_or_insert_with(MonoNs::now);
+            return None;
+        }
+        let crowd = self.crowd_of(self.entries[at].interface.netns.as_ref());
+        let Some(wanted) = self.wanted(at, crowd) else {
+            self.have_verified(at);
             return None;
         };
-        let name = shown(&entry.interface);
-        match entry.attach(instance, &mut self.workers).await {
-            Ok(()) => {
-                let attachment = entry.attachment.as_ref()?;
-                Some((name, format!("attached: {} (index {})", attachment.hooks, attachment.facts.index)))
+        let entry = &mut self.entries[at];
+        match self.workers.of(entry.interface.netns.as_ref()) {
+            Ok(worker) => {
+                entry.is_busy = true;
+                let (id, landed, news) = (entry.id, self.landed.clone(), self.news.clone());
+                self.attaching.spawn(async move {
+                    for attached in Attachment::attach(vec![wanted], &worker).await {
+                        landed.push(id, Landing::Attached(Box::new(attached)));
+                    }
+                    let _ = news.send(InterfaceEvent::Landed);
+                });
+                None
             }
-            Err(error) => entry.refuse(&error),
+            Err(error) => {
+                entry.instance = Some(wanted.instance);
+                entry.refuse(&error.into())
+            }
         }
     }
 
+    /// Has programs verified for an interface that has none.
+    fn have_verified(&mut self, at: usize) {
+        let crowd = self.crowd_of(self.entries[at].interface.netns.as_ref());
+        let entry = &mut self.entries[at];
+        if entry.attachment.is_some() || std::mem::replace(&mut entry.is_preparing, true) {
+            return;
+        }
+        let (id, key) = (entry.id, key(&entry.interface));
+        let interface = entry.interface.clone();
+        let hook = interface.hook;
+        if !is_shared(&interface, crowd) {
+            return self.prepare(id, self.alone(id, &interface), hook);
+        }
+        if self.shared.contains_key(&key) {
+            return;
+        }
+        self.shared.insert(key.clone(), Shared::Awaited);
+        let (space, news) = (self.space(), self.news.clone());
+        let made = self.instances.clone().make(Use::Many(space), hook);
+        tokio::spawn(async move {
+            let instance = made.await;
+            let _ = news.send(InterfaceEvent::Shared { key, instance });
+        });
+    }
+
+    /// Takes in programs that interfaces share, and attaches them to those that wait for them.
+    pub(super) fn shared(
+        &mut self,
+        key: SharedKey,
+        instance: Result<Instance, DatapathError>,
+    ) -> Vec<(String, String)> {
+        let waits = |entry: &Entry| entry.is_preparing && self::key(&entry.interface) == key;
+        let waiting: Vec<usize> = (0..self.entries.len()).filter(|at| waits(&self.entries[*at])).collect();
+        let error = match instance {
+            Ok(instance) => {
+                self.shared.insert(key, Shared::Ready(instance));
+                None
+            }
+            Err(error) => {
+                self.shared.remove(&key);
+                Some(error)
+            }
+        };
+        let mut told = Vec::new();
+        for at in waiting {
+            self.entries[at].is_preparing = false;
+            told.extend(match &error {
+                None => self.try_again(at),
+                Some(error) => self.entries[at].refuse(error),
+            });
+        }
+        told
+    }
+
+    /// Begins to take our programs off an interface that is lost; what happened, for the timeline.
+    pub(super) fn lose(&mut self, at: usize, since: MonoNs, why: &str) -> (String, String) {
+        let entry = &mut self.entries[at];
+        let (attachment, told) = entry.lose(since, why);
+        if let Some(attachment) = attachment {
+            entry.is_busy = true;
+            let (id, landed, news) = (entry.id, self.landed.clone(), self.news.clone());
+            attachment.release_to(move |instance| {
+                landed.push(id, Landing::Released(instance));
+                let _ = news.send(InterfaceEvent::Landed);
+            });
+        }
+        told
+    }
+
+    /// Takes in what the namespaces' threads have done.
+    pub(super) async fn land(&mut self) -> Vec<(String, String)> {
+        let mut told = Vec::new();
+        while self.attaching.try_join_next().is_some() {}
+        let mut again: BTreeMap<Option<Netns>, (MonoNs, Vec<usize>)> = BTreeMap::new();
+        for (id, landing) in self.landed.take() {
+            // One that was forgotten meanwhile is detached when it is dropped.
+            let Some(at) = self.entries.iter().position(|entry| entry.id == id) else { continue };
+            let entry = &mut self.entries[at];
+            entry.is_busy = false;
+            let look_again = entry.look_again.take();
+            let look_again = match landing {
+                Landing::Attached(attached) => {
+                    let name = shown(&entry.interface);
+                    match entry.take(*attached) {
+                        Ok(()) => told.extend(entry.attachment.as_ref().map(|attachment| {
+                            let (hooks, index) = (attachment.hooks, attachment.facts.index);
+                            (name, format!("attached: {hooks} (index {index})"))
+                        })),
+                        Err(error) => told.extend(entry.refuse(&error)),
+                    }
+                    look_again
+                }
+                Landing::Released(instance) => {
+                    crate::fault::here("lose/released");
+                    entry.instance = instance;
+                    Some(look_again.unwrap_or_else(MonoNs::now))
+                }
+            };
+            if let Some(when) = look_again {
+                again.entry(entry.interface.netns.clone()).or_insert((when, Vec::new())).1.push(at);
+            }
+        }
+        for (netns, (when, entries)) in again {
+            told.extend(self.check(netns.as_ref(), &entries, when).await);
+        }
+        told
+    }
+
+    /// Waits for what is under way, within bounds, and takes it in.
+    async fn settle(&mut self) {
+        let under_way = async { while self.attaching.join_next().await.is_some() {} };
+        if tokio::time::timeout(PATIENCE, under_way).await.is_err() {
+            tracing::warn!("interfaces are still being attached");
+        }
+        for (id, landing) in self.landed.take() {
+            let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else { continue };
+            entry.is_busy = false;
+            match landing {
+                Landing::Attached(attached) => drop(entry.take(*attached)),
+                Landing::Released(instance) => entry.instance = instance,
+            }
+        }
+    }
+
+    /// Takes our programs off every interface, and waits for it.
+    pub(super) async fn release_all(&mut self) {
+        self.settle().await;
+        let mut at = Vec::new();
+        let mut attachments = Vec::new();
+        for (index, entry) in self.entries.iter_mut().enumerate() {
+            if let Some(attachment) = entry.attachment.take() {
+                at.push(index);
+                attachments.push(attachment);
+            }
+        }
+        for (at, instance) in at.into_iter().zip(Attachment::release(attachments).await) {
+            self.entries[at].instance = instance;
+        }
+    }
+
+    /// Attaches everywhere again where it can be; what came of it, for the timeline.
+    pub(super) async fn attach_again(&mut self) -> Vec<(String, String)> {
+        let refused = self.attach_now().await;
+        let mut told = Vec::new();
+        for (at, error) in refused {
+            told.extend(self.entries[at].refuse(&error));
+        }
+        for entry in &self.entries {
+            told.extend(entry.attachment.as_ref().map(|attachment| {
+                let (hooks, index) = (attachment.hooks, attachment.facts.index);
+                (shown(&entry.interface), format!("attached: {hooks} (index {index})"))
+            }));
+        }
+        told
+    }
+
     /// Takes programs in, and attaches them.
-    pub(super) async fn prepared(
+    pub(super) fn prepared(
         &mut self,
         id: u32,
-        instance: Result<Box<Instance>, DatapathError>,
+        instance: Result<Instance, DatapathError>,
     ) -> Option<(String, String)> {
         if matches!(self.spare, Spare::Awaited(awaited) if awaited == id) {
             self.spare = match instance {
-                Ok(instance) => Spare::Ready(id, *instance),
+                Ok(instance) => Spare::Ready(id, instance),
                 Err(error) => {
                     tracing::warn!(%error, "no programs are kept ready for new interfaces");
                     Spare::None
@@ -75,8 +335,8 @@ impl Interfaces {
         entry.is_preparing = false;
         match instance {
             Ok(instance) => {
-                entry.instance = Some(*instance);
-                if entry.attachment.is_some() { None } else { self.try_again(at).await }
+                entry.instance = Some(instance);
+                if entry.attachment.is_some() { None } else { self.try_again(at) }
             }
             Err(error) => entry.refuse(&error),
         }
@@ -101,14 +361,35 @@ impl Interfaces {
     pub(super) fn prepare_spare(&mut self) {
         let id = self.id();
         self.spare = Spare::Awaited(id);
-        self.prepare(id, Hook::Auto);
+        self.prepare(id, Use::One(id), Hook::Auto);
     }
 
-    fn prepare(&self, id: u32, hook: Hook) {
-        let (made, news) = (self.instances.clone().make(id, hook), self.news.clone());
+    fn prepare(&self, id: u32, what_for: Use, hook: Hook) {
+        let (made, news) = (self.instances.clone().make(what_for, hook), self.news.clone());
         tokio::spawn(async move {
-            let instance = made.await.map(Box::new);
+            let instance = made.await;
             let _ = news.send(InterfaceEvent::Prepared { id, instance });
         });
     }
+
+    /// What programs are for that an interface does not share.
+    fn alone(&self, id: u32, interface: &Interface) -> Use {
+        let space = self.local_spaces.get(&interface.netns).filter(|_| interface.hook == Hook::Local);
+        space.map_or(Use::One(id), |space| Use::Loopback(id, *space))
+    }
+
+    /// A number for a namespace whose interfaces share programs.
+    fn space(&mut self) -> u32 {
+        self.spaces += 1;
+        self.spaces
+    }
+}
+
+/// Whether an interface shares its programs, where so many interfaces of its namespace are attached to.
+fn is_shared(interface: &Interface, crowd: usize) -> bool {
+    crowd > SHARED_FROM && interface.hook != Hook::Local
+}
+
+fn key(interface: &Interface) -> SharedKey {
+    (interface.netns.clone(), interface.hook == Hook::Xdp)
 }

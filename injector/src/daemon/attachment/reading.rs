@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::discovery::survey::Namespace;
+use crate::discovery::places::Namespace;
 use crate::netlink::facts::Facts;
 use crate::netlink::{self, nsid};
 use crate::netns::{Identity, Workers};
@@ -192,6 +192,7 @@ type Asked = (Facts, BTreeMap<i32, Identity>, Option<OwnedFd>);
 
 /// Asks the calling thread's namespace what it knows, which of the others it has ids for, and for itself as a file.
 async fn ask(others: Vec<(Identity, Arc<OwnedFd>)>) -> std::io::Result<Asked> {
+    crate::fault::at("survey/ask")?;
     let handle = netlink::connect()?;
     let facts = Facts::ask(&handle).await.map_err(std::io::Error::other)?;
     let wanted = away_ids(&facts);

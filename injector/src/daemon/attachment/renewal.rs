@@ -7,7 +7,8 @@ use super::reading::FactsReading;
 use super::{Changes, Cuts, InterfaceEvent, Interfaces, reading, worded};
 use crate::datapath::Kernel;
 use crate::discovery::homes::Exit;
-use crate::discovery::survey::{Found, Namespace, Place, owner, survey};
+use crate::discovery::places::{Found, Namespace, Place};
+use crate::discovery::survey::survey;
 use crate::discovery::{choice, homes};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
@@ -105,6 +106,13 @@ impl Interfaces {
         kernel: &mut Kernel,
         cuts: Cuts,
     ) -> Changes {
+        let begun = tokio::time::Instant::now();
+        let changes = self.look_anew(at, config, kernel, cuts).await;
+        self.surveys.took(begun);
+        changes
+    }
+
+    async fn look_anew(&mut self, at: MonoNs, config: &Config, kernel: &mut Kernel, cuts: Cuts) -> Changes {
         self.is_due = false;
         let mut changes = Changes::default();
         let mut found = self.look(config).await;
@@ -137,7 +145,7 @@ impl Interfaces {
                 }
                 let entry = self.found_later(worded(config, interface), why);
                 self.entries.push(entry);
-                changes.told.extend(self.try_again(self.entries.len() - 1).await);
+                changes.told.extend(self.try_again(self.entries.len() - 1));
             }
         }
         self.cover(config, &found, at);
@@ -150,6 +158,7 @@ impl Interfaces {
         entries.retain(|entry| {
             entry.chosen.is_none()
                 || entry.attachment.is_some()
+                || entry.is_busy
                 || coverage.needs(entry.id)
                 || eras.need(entry.id)
         });
@@ -164,9 +173,11 @@ impl Interfaces {
         if std::mem::replace(&mut self.is_due, true) {
             return;
         }
+        // However many interfaces come and go, surveys leave most of the time to commands.
+        let rested = self.surveys.rested().max(tokio::time::Instant::now() + BUNCH);
         let news = self.news.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(BUNCH).await;
+            tokio::time::sleep_until(rested).await;
             let _ = news.send(InterfaceEvent::Survey { at });
         });
     }
@@ -193,7 +204,7 @@ fn with_missing(
     let is_known = |space: &Namespace| known.iter().any(|known| known.netns == space.netns);
     let rest: Vec<&Namespace> = all.iter().filter(|space| !is_known(space)).collect();
     let holds = |space: &Namespace, peer: PeerId| {
-        space.facts.addresses.iter().any(|(_, address)| owner(config, *address) == Some(peer))
+        space.facts.addresses.iter().any(|(_, address)| config.owner(*address) == Some(peer))
     };
     let mut wanted: BTreeSet<Option<Netns>> = BTreeSet::from([None]);
     for peer in found.iter().filter(|(_, found)| found.ways.is_empty()).map(|(peer, _)| *peer) {

@@ -7,13 +7,12 @@ use super::{CutLinks, Interfaces};
 use crate::discovery::gaps::{Gap, common, merged};
 use crate::discovery::picture::Passage;
 use crate::discovery::segments::{self, NicPair, NoPair};
-use crate::discovery::survey::owner;
 use injector_core::api::{
     CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView, PeerView, Uncovered,
 };
 use injector_core::clock::MonoNs;
 use injector_core::config::shown;
-use injector_core::config::{Config, Interface};
+use injector_core::config::{Config, Interface, LocalBy, LocalPeer};
 use injector_core::identity::{End, shown_mac};
 use injector_core::model::{Link, PeerId};
 
@@ -79,6 +78,7 @@ impl Interfaces {
         let traits = self.identity().peers.get(&id).copied().unwrap_or_default();
         let picture = self.eras.now();
         let home = picture.and_then(|picture| picture.ends.get(&id)?.home.clone());
+        let local = picture.and_then(|picture| picture.locals.get(&id));
         let exits = home.as_ref().zip(picture).and_then(|(home, picture)| picture.homes.get(home));
         let addresses = peer.map(|peer| {
             let prefixes = peer.prefixes.iter().map(ToString::to_string);
@@ -88,13 +88,14 @@ impl Interfaces {
             addresses: addresses.unwrap_or_default(),
             mac: peer.and_then(|peer| peer.mac.as_ref()).map(|mac| shown_mac(*mac)),
             names: self.names(config, id),
-            home: home.map(|home| home.to_string()),
+            home: home.or_else(|| local.map(|end| end.space.clone())).map(|home| home.to_string()),
             exits: exits
                 .map(|inside| inside.exits.iter().map(|exit| self.exit(exit)).collect())
                 .unwrap_or_default(),
             is_closed: closed.contains(&id),
             is_here: config.is_here(id),
-            is_plain: traits.is_plain,
+            // On lo, nobody forwards.
+            is_plain: traits.is_plain || local.is_some(),
             forwards: traits.forwards,
         }
     }
@@ -131,7 +132,7 @@ impl Interfaces {
             }
             let moved = self.identity().moved.iter();
             for (address, holder) in moved.filter(|(address, _)| {
-                !peer.addresses.contains(address) && owner(config, **address) == Some(id)
+                !peer.addresses.contains(address) && config.owner(**address) == Some(id)
             }) {
                 let from = format!("held by {} now", config.names.name(*holder));
                 add(address.to_string(), NameSource::Listed, Some(from));
@@ -141,6 +142,18 @@ impl Interfaces {
             }
             for vip in &peer.vip {
                 add(vip.to_string(), NameSource::Vip, None);
+            }
+            for listen in peer.local.iter().flat_map(LocalPeer::listens) {
+                add(listen.to_string(), NameSource::Listens, None);
+            }
+            let by = peer.local.as_ref().map(|local| &local.by);
+            if let Some(by @ (LocalBy::Cgroup(_) | LocalBy::Unit(_))) = by {
+                add(by.to_string(), NameSource::Cgroup, None);
+            }
+        }
+        if let Some(seen) = self.local().peers.get(&id) {
+            for process in &seen.processes {
+                add(process.to_string(), NameSource::Process, None);
             }
         }
         for (address, _) in self.identity().held.iter().filter(|(_, holder)| **holder == id) {

@@ -26,7 +26,7 @@ pub enum Unchecked {
 }
 
 impl Unchecked {
-    fn text(&self, names: &PeerNames) -> String {
+    pub fn text(&self, names: &PeerNames) -> String {
         let space = |netns: &Option<Netns>| {
             netns.as_ref().map_or("the daemon's own network namespace".to_owned(), |netns| {
                 format!("network namespace {netns}")

@@ -5,6 +5,8 @@ use netlink_packet_route::link::LinkLayerType;
 use super::super::homes::{Before, homes};
 use super::*;
 use crate::netlink::LinkFacts;
+use crate::netlink::facts::Facts;
+use injector_core::config::Netns;
 
 fn link(index: u32, name: &str, kind: Kind, below: Option<u32>) -> LinkFacts {
     LinkFacts {

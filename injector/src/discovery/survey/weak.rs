@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::super::devices::{bridge_of, usable};
 use super::super::homes::is_elsewhere;
-use super::{Found, Namespace, Place, Way, owner};
+use super::super::places::{Found, Namespace, Place, Way};
 use crate::netlink::Kind;
 use injector_core::config::{Config, Peer};
 use injector_core::model::PeerId;
@@ -48,7 +48,7 @@ fn candidates(config: &Config, namespaces: &[Namespace], peer: &Peer, known: &BT
         // What is on a bridge that has networks of its own is in one of them.
         let is_in_reach = |bridge: u32| {
             let mut networks = space.facts.networks.iter().filter(|(index, net)| {
-                *index == bridge && owner(config, net.addr()).is_none() && !is_link_local(net.addr())
+                *index == bridge && config.owner(net.addr()).is_none() && !is_link_local(net.addr())
             });
             let all: Vec<_> = networks.by_ref().collect();
             all.is_empty()

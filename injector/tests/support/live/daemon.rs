@@ -1,11 +1,8 @@
 //! The built daemon as a process, and a client of it.
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output};
+use std::process::{ExitStatus, Output};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -13,23 +10,35 @@ use injector_client::{Client, ClientError};
 use injector_core::api::{Healed, PartitionRequest, PartitionView, Problem, RecoveryRecord, StartAt, Status};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::model::{NamedLink, Shape};
-use rustix::process::{Pid, Signal, kill_process};
+use injector_lab::{Launch, NotStarted, PATIENCE};
 use tokio::runtime::Runtime;
 
-/// How long anything of the daemon may take before a test gives up.
-const PATIENCE: Duration = Duration::from_mins(1);
-
-/// A running daemon; stopped when dropped.
+/// A running daemon with a client of it; terminated when dropped.
 pub struct Daemon {
-    child: Child,
-    folder: tempfile::TempDir,
+    // The connection ends before the daemon.
     line: Mutex<Line>,
+    process: injector_lab::Daemon,
+    folder: tempfile::TempDir,
 }
 
 /// The runtime comes second: it must outlive the connection.
 struct Line {
     client: Client,
     runtime: Runtime,
+}
+
+impl Deref for Daemon {
+    type Target = injector_lab::Daemon;
+
+    fn deref(&self) -> &Self::Target {
+        &self.process
+    }
+}
+
+impl DerefMut for Daemon {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.process
+    }
 }
 
 impl Daemon {
@@ -45,34 +54,14 @@ impl Daemon {
     pub fn try_start(config: &str) -> Result<Self, (ExitStatus, String)> {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("run/api.sock");
-        write_config(folder.path(), &socket, config);
-        let mut child = spawn(folder.path(), "log");
-        let runtime = runtime();
-        let end = Instant::now() + PATIENCE;
-        let client = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                return Err((status, read(&folder.path().join("log"))));
-            }
-            let answer = runtime.block_on(async {
-                let mut client = Client::connect(&socket).await?;
-                client.status().await?;
-                Ok::<_, ClientError>(client)
-            });
-            match answer {
-                Ok(client) => break client,
-                Err(error) if Instant::now() > end => {
-                    let _ = child.kill();
-                    panic!("the daemon does not answer: {error}\n{}", read(&folder.path().join("log")));
-                }
-                Err(_) => std::thread::sleep(Duration::from_millis(20)),
-            }
+        let process = match launch(folder.path(), socket, config).start() {
+            Ok(process) => process,
+            Err(NotStarted::Ended { status, log }) => return Err((status, log)),
+            Err(error) => panic!("{error}"),
         };
-        Ok(Self { child, folder, line: Mutex::new(Line { client, runtime }) })
-    }
-
-    /// Its socket.
-    pub fn socket(&self) -> PathBuf {
-        self.folder.path().join("run/api.sock")
+        let runtime = runtime();
+        let client = runtime.block_on(Client::connect(process.socket())).unwrap();
+        Ok(Self { line: Mutex::new(Line { client, runtime }), process, folder })
     }
 
     /// Its folder, for files of the test.
@@ -82,16 +71,13 @@ impl Daemon {
 
     /// Writes another config over its own; the socket stays.
     pub fn rewrite(&self, config: &str) {
-        write_config(self.folder.path(), &self.socket(), config);
+        write_config(self.folder.path(), self.socket(), config);
     }
 
     /// Runs a second daemon with a config of its own on the same socket, to its end.
     pub fn rival(&self, config: &str) -> (ExitStatus, String) {
         let folder = tempfile::tempdir().unwrap();
-        write_config(folder.path(), &self.socket(), config);
-        let mut child = spawn(folder.path(), "log");
-        let status = wait(&mut child).expect("a second daemon must not go on");
-        (status, read(&folder.path().join("log")))
+        launch(folder.path(), self.socket().to_owned(), config).run_to_end()
     }
 
     fn call<T>(
@@ -159,113 +145,21 @@ impl Daemon {
 
     /// Runs the command line against it.
     pub fn cli(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
-        command.args(arguments).env_remove("INJECTOR_HOST").env("INJECTOR_SOCKET", self.socket());
-        command.output().unwrap()
-    }
-
-    /// A raw request: the status and the body.
-    pub fn raw(&self, method: &str, path: &str, body: &[u8]) -> (u16, serde_json::Value) {
-        let mut stream = UnixStream::connect(self.socket()).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: injector\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
-             Connection: close\r\n\r\n",
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        // A server that refuses a body by its length need not read it.
-        let _ = stream.write_all(body);
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        let _ = stream.shutdown(Shutdown::Both);
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or_default())
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().cast_signed()).unwrap();
-        kill_process(pid, signal).unwrap();
-        if signal == Signal::STOP {
-            // The call returns before every thread of it stands still.
-            let stat = format!("/proc/{}/stat", self.child.id());
-            let end = Instant::now() + PATIENCE;
-            while !read(Path::new(&stat)).contains(") T ") {
-                assert!(Instant::now() < end, "it does not stop");
-                std::thread::yield_now();
-            }
-        }
-    }
-
-    /// Kills it, and waits until it is gone.
-    pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    /// Ends it by SIGTERM.
-    pub fn terminate(&mut self) -> ExitStatus {
-        self.signal(Signal::TERM);
-        wait(&mut self.child).expect("it does not end")
-    }
-
-    /// What it has logged.
-    pub fn log(&self) -> String {
-        read(&self.folder.path().join("log"))
+        self.process.cli().run(arguments.iter().copied())
     }
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a child has a pid");
-            let _ = kill_process(pid, Signal::CONT);
-            let _ = kill_process(pid, Signal::TERM);
-            if wait(&mut self.child).is_none() {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-            }
-        }
-        if std::thread::panicking() {
-            eprintln!("The daemon's log:\n{}", self.log());
-        }
-    }
+/// How a daemon starts with a config that lacks only its socket.
+fn launch(folder: &Path, socket: PathBuf, config: &str) -> Launch {
+    let file = write_config(folder, &socket, config);
+    Launch::new(env!("CARGO_BIN_EXE_injector"), &file, socket, folder.join("log"))
 }
 
-fn write_config(folder: &Path, socket: &Path, config: &str) {
+fn write_config(folder: &Path, socket: &Path, config: &str) -> PathBuf {
+    let file = folder.join("lab.yaml");
     let text = format!("socket: {{ path: {}, group: root, mode: \"0600\" }}\n{config}", socket.display());
-    std::fs::write(folder.join("lab.yaml"), text).unwrap();
-}
-
-fn spawn(folder: &Path, log: &str) -> Child {
-    let log = File::create(folder.join(log)).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_injector"))
-        .args(["start", "--config"])
-        .arg(folder.join("lab.yaml"))
-        .env_remove("INJECTOR_SOCKET")
-        .env_remove("INJECTOR_HOST")
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
-}
-
-fn wait(child: &mut Child) -> Option<ExitStatus> {
-    let end = Instant::now() + PATIENCE;
-    while Instant::now() < end {
-        if let Some(status) = child.try_wait().unwrap() {
-            return Some(status);
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    None
-}
-
-fn read(path: &Path) -> String {
-    String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned()
+    std::fs::write(&file, text).unwrap();
+    file
 }
 
 /// A runtime for one client.

@@ -5,9 +5,12 @@ pub mod foreign;
 #[path = "../kernel.rs"]
 pub mod kernel;
 pub mod lab;
-#[path = "../privilege.rs"]
-pub mod privilege;
 pub mod tap;
 pub mod traffic;
 
-pub use privilege::can_run;
+/// A lab of so many peers, and a daemon with its programs on their own interfaces.
+pub fn up(peers: u8) -> (lab::Lab, daemon::Daemon) {
+    let lab = lab::Lab::new(peers);
+    let daemon = daemon::Daemon::start(&lab.config(lab::Place::OwnNic, "auto"));
+    (lab, daemon)
+}

@@ -1,15 +1,11 @@
 //! A wire between two taps, in a namespace of its own: what is written to one end comes out at the other as the
 //! kernel carried it, through the hooks of both.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::fd::{AsFd as _, AsRawFd as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use injector_lab::{Lab, SWITCH};
 
 use super::kernel::tc;
 
@@ -128,57 +124,41 @@ impl Sent {
 
 /// The wire; gone when dropped.
 pub struct Wire {
-    netns: String,
+    // The taps go before their namespace.
     near: File,
     far: File,
     spot: Spot,
     rounds: u32,
+    lab: Lab,
 }
 
 impl Wire {
     /// Lays one with room for the programs at a spot.
     pub fn new(spot: Spot) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let netns = format!("inj{}-w{}-sw", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        ip(&["netns", "add", &netns]);
-        let [near, far] = open_taps(&netns);
-        let wire = Self { netns, near, far, spot, rounds: 0 };
-        let mtu = (JUMBO + 500).to_string();
-        let netns = wire.netns.as_str();
-        ip(&[
-            "-n",
-            netns,
-            "link",
-            "add",
-            "br0",
-            "type",
-            "bridge",
-            "mcast_snooping",
-            "0",
-            "forward_delay",
-            "0",
-        ]);
-        for name in ["near", "far"] {
-            ip(&["-n", netns, "link", "set", name, "mtu", &mtu, "up"]);
-        }
+        let mut lab = Lab::builder("wire").up().unwrap();
+        lab.add(SWITCH);
+        lab.within(SWITCH, be_silent);
+        let [near, far] = ["near", "far"].map(|name| lab.tap(SWITCH, name));
         let mut ports = vec!["near", "far"];
+        lab.ip(SWITCH, "link add br0 type bridge mcast_snooping 0 forward_delay 0");
+        for name in &ports {
+            lab.ip(SWITCH, &format!("link set {name} mtu {} up", JUMBO + 500));
+        }
         if spot == Spot::GenericXdp {
-            ip(&[
-                "-n", netns, "link", "add", "link", "near", "stacked", "type", "macvlan", "mode", "passthru",
-            ]);
+            lab.ip(SWITCH, "link add link near stacked type macvlan mode passthru");
             ports[0] = "stacked";
         }
         for port in ports {
-            ip(&["-n", netns, "link", "set", port, "master", "br0", "up"]);
+            lab.ip(SWITCH, &format!("link set {port} master br0 up"));
         }
-        ip(&["-n", netns, "link", "set", "br0", "up"]);
-        wire
+        lab.ip(SWITCH, "link set br0 up");
+        Self { lab, near, far, spot, rounds: 0 }
     }
 
     /// The one entry of a config's `interfaces:`.
     pub fn interfaces(&self) -> String {
         let [name, hook] = self.spot.words();
-        format!("interfaces:\n  - {{ name: {name}, netns: {}, hook: {hook} }}\n", self.netns)
+        format!("interfaces:\n  - {{ name: {name}, netns: {}, hook: {hook} }}\n", self.lab.netns(SWITCH))
     }
 
     /// Sends frames from the near end; what came out at the far end before a frame that is sent last of all.
@@ -214,50 +194,14 @@ impl Wire {
     }
 }
 
-impl Drop for Wire {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["netns", "delete", &self.netns]).status();
+/// Makes the kernel send nothing of its own in this thread's namespace (no IPv6; there is no address of IPv4), and a
+/// bridge carry what is no proper IP packet.
+fn be_silent() {
+    // A kernel without IPv6, or without firewalls on bridges, lacks these files.
+    for of in ["ipv6/conf/all", "ipv6/conf/default"] {
+        let _ = std::fs::write(format!("/proc/sys/net/{of}/disable_ipv6"), "1");
     }
-}
-
-fn ip(words: &[&str]) {
-    let output = Command::new("ip").args(words).output().unwrap();
-    assert!(output.status.success(), "ip {words:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// The two taps, where the kernel sends nothing of its own (no IPv6, and no address of IPv4), and where a bridge
-/// carries what is no proper IP packet.
-fn open_taps(netns: &str) -> [File; 2] {
-    let file = File::open(format!("/run/netns/{netns}")).unwrap();
-    let thread = std::thread::spawn(move || {
-        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-        // A kernel without IPv6, or without firewalls on bridges, lacks these files.
-        for of in ["ipv6/conf/all", "ipv6/conf/default"] {
-            let _ = std::fs::write(format!("/proc/sys/net/{of}/disable_ipv6"), "1");
-        }
-        for of in ["iptables", "ip6tables", "arptables"] {
-            let _ = std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{of}"), "0");
-        }
-        ["near", "far"].map(open_tap)
-    });
-    thread.join().unwrap()
-}
-
-fn open_tap(name: &str) -> File {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open("/dev/net/tun")
-        .expect("taps need the kernel's tun device");
-    // SAFETY: plain numbers and bytes, of which zero is a value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from.cast_signed();
+    for of in ["iptables", "ip6tables", "arptables"] {
+        let _ = std::fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{of}"), "0");
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
-    // SAFETY: the request is what this call reads and writes.
-    let answer = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
-    assert_eq!(answer, 0, "{name}: {}", std::io::Error::last_os_error());
-    file
 }

@@ -245,8 +245,12 @@ impl Server {
     /// Starts it on a node's IPv4 address.
     pub fn start(lab: &Lab, node: &str) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(8000);
-        let port = PORT.fetch_add(1, Ordering::Relaxed);
-        let address = addresses(node)[0];
+        Self::start_at(lab, node, PORT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The same on a port of the caller's.
+    pub fn start_at(lab: &Lab, node: &str, port: u16) -> Self {
+        let address = lab.addresses(node)[0];
         let listener = lab.within(node, || TcpListener::bind((address, port)).unwrap());
         let shared = Arc::new(Shared {
             mood: Mutex::new(Mood::Fine),

@@ -8,7 +8,6 @@ use injector_core::identity::{self, Identity, Mac};
 use injector_core::model::{PeerId, Scope};
 use ipnet::IpNet;
 
-use super::Response;
 use super::reading::{Reading, plain};
 
 /// Everyone who is no peer.
@@ -26,6 +25,14 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Sender and receiver.
 pub type Ends = (u16, u16);
+
+/// What a successful response looks like.
+#[derive(Clone, Debug)]
+pub enum Response {
+    Any,
+    Http,
+    Prefix(Vec<u8>),
+}
 
 /// What a config says that bears on the verdict.
 #[derive(Clone, Debug, Default)]

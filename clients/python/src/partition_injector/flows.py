@@ -1,0 +1,118 @@
+"""What takes several calls, written once for both clients: generators that yield calls, or pauses in seconds."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Collection, Generator, Optional, TypeVar, Union
+
+from . import calls
+from .calls import Call
+from .duration import words
+from .errors import NotHealthy, NotInForce, Problem, UsageError
+from .record import RecoveryRecord
+from .record_errors import NotFinal
+from .view import EndpointView, Healed, PartitionView, Status
+
+T = TypeVar("T")
+
+#: Yields a call, and gets its answer; or yields seconds to pause.
+Flow = Generator[Union[Call[Any], float], Any, T]
+
+#: How often the endpoints' health is asked for.
+_POLL = 0.1
+
+
+def heal(name: str, generation: int) -> Flow[Healed]:
+    """Heals this very partition: a name that was healed may be in use again, by somebody else."""
+    found: PartitionView = yield calls.partition(name)
+    if found.generation == generation:
+        healed: Healed = yield calls.heal(name)
+        return healed
+    record: RecoveryRecord = yield calls.recovery(name, generation, 0)
+    if record.heal is None or record.healed_by is None:
+        raise Problem(f'the end of "{name}" is not known any more', code="unknown-partition", status=404)
+    stamp = record.heal
+    return Healed(stamp.begin_ns, stamp.end_ns, stamp.wall, name, generation, record.healed_by)
+
+
+_WHY = {
+    "request": "another client healed it",
+    "deadline": "its deadline came first; give it a longer for_, or raise max_for in the config",
+    "lease": "the daemon was held up, and the lease ended it; see the daemon's log",
+    "shutdown": "the daemon was stopped",
+    "disconnect": "the connection that owned it broke",
+}
+
+
+def finish(name: str, generation: int, has_end: bool) -> Flow[Healed]:
+    """Heals it, and raises NotInForce unless it was in force until now, or until its own end if one was asked for."""
+
+    def broken(why: str) -> NotInForce:
+        return NotInForce(f'"{name}" was not in force until the end of its block: {why}')
+
+    try:
+        found: PartitionView = yield calls.partition(name)
+    except Problem as problem:
+        if problem.code != "unknown-partition":
+            raise
+        raise broken("the daemon does not know it any more; it was started anew meanwhile") from problem
+    was_live = found.generation == generation and found.state in ("active", "scheduled", "prepared")
+    healed = yield from heal(name, generation)
+    if healed.healed_by == "request" and not was_live or healed.healed_by not in ("request", "deadline"):
+        raise broken(_WHY[healed.healed_by])
+    if healed.healed_by == "deadline" and not has_end:
+        raise broken(_WHY["deadline"])
+    record: RecoveryRecord = yield calls.recovery(name, generation, 0)
+    for link in record.links:
+        if link.in_force == "no":
+            raise broken(f"packets of {link} passed the cut, or could pass; `injector wait {name}` says how")
+    return healed
+
+
+def recovery(name: str, generation: int, timeout_ns: Optional[int], may_wait: bool) -> Flow[RecoveryRecord]:
+    """Waits for the final record; without a timeout as long as it takes, which is bounded once it is healed."""
+    if timeout_ns is None and not may_wait:
+        found: PartitionView = yield calls.partition(name)
+        if found.generation == generation and found.healed is None:
+            raise UsageError(
+                f'"{name}" is still cut, so that its record can\'t become final',
+                remedy="heal it first, give it a for_, or say how long to wait with timeout=",
+            )
+    end = None if timeout_ns is None else time.monotonic_ns() + timeout_ns
+    while True:
+        left = calls.LONGEST_WAIT_NS if end is None else max(0, end - time.monotonic_ns())
+        record: RecoveryRecord = yield calls.recovery(name, generation, left)
+        if record.final:
+            return record
+        if end is not None and time.monotonic_ns() >= end:
+            state = "it is not healed" if record.heal is None else "its endpoints are still watched"
+            raise NotFinal(
+                f'the record of "{name}" is not final after {words(timeout_ns)}: {state}',
+                record,
+                remedy="wait longer, or set a shorter deadline= or the config's ready: observe",
+            )
+
+
+def wait_healthy(timeout_ns: int, advisory: Collection[str]) -> Flow[Status]:
+    """Waits until every required endpoint is healthy."""
+    end = time.monotonic_ns() + timeout_ns
+    while True:
+        status: Status = yield calls.status()
+        sick = [endpoint for endpoint in status.endpoints if _gates(endpoint, advisory) and endpoint.healthy is not True]
+        if not sick:
+            return status
+        if time.monotonic_ns() >= end:
+            raise NotHealthy(
+                f"not healthy within {words(timeout_ns)}: {'; '.join(map(_sick, sick))}",
+                remedy="`injector probe` asks every endpoint once",
+            )
+        yield _POLL
+
+
+def _gates(endpoint: EndpointView, advisory: Collection[str]) -> bool:
+    return endpoint.required and not {endpoint.name, endpoint.name.split("@", 1)[0]} & set(advisory)
+
+
+def _sick(endpoint: EndpointView) -> str:
+    why = endpoint.last_error if endpoint.healthy is False else None
+    return f"{endpoint.name}: {why or 'too few probes yet'}"

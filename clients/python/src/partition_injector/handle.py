@@ -1,0 +1,35 @@
+"""What a partition's handle knows without asking the daemon; the same for both kinds of client."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from .view import Healed, PartitionView
+
+
+class Handle:
+    """The daemon's answer to a cut, and how this client healed it."""
+
+    def __init__(self, view: PartitionView, has_end: bool) -> None:
+        self._has_end = has_end
+        self._healed: Optional[Healed] = None
+        #: The daemon's answer when it was applied.
+        self.applied = view
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.applied.resolved}>"
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.applied.name
+
+    @property
+    def generation(self) -> int:
+        """Its number among all partitions of the daemon."""
+        return self.applied.generation
+
+    @property
+    def healed(self) -> Optional[Healed]:
+        """How this client healed it; None before."""
+        return self._healed

@@ -1,0 +1,78 @@
+"""A partition that this client made."""
+
+from __future__ import annotations
+
+import warnings
+from types import TracebackType
+from typing import Mapping, Optional, Type
+
+from . import calls, flows
+from .caller import Caller
+from .duration import Duration, nanoseconds
+from .errors import HealWarning, InjectorError
+from .handle import Handle
+from .record import RecoveryRecord
+from .verdict import assert_recovered
+from .view import Healed, PartitionView, ProbeView
+
+
+class Partition(Handle):
+    """A partition of the daemon. As a context manager it heals at the end of its block, and raises NotInForce if it
+    was not in force until then."""
+
+    def __init__(self, caller: Caller, view: PartitionView, has_end: bool) -> None:
+        super().__init__(view, has_end)
+        self._caller = caller
+
+    def view(self) -> PartitionView:
+        """The newest partition of this name, as the daemon has it now."""
+        return self._caller.call(calls.partition(self.name))
+
+    def enable(self, at: Optional[Mapping[str, int]] = None) -> PartitionView:
+        """Cuts what was prepared."""
+        return self._caller.call(calls.enable(self.name, at))
+
+    def heal(self) -> Healed:
+        """Heals it. Answers when and by what, also if it had ended before. A second call answers the same."""
+        if self._healed is None:
+            self._healed = self._caller.run(flows.heal(self.name, self.generation))
+            self._caller.note_healed(self.generation)
+        return self._healed
+
+    def record(self) -> RecoveryRecord:
+        """Its record as it is now; ``final`` says whether it still changes."""
+        return self._caller.call(calls.recovery(self.name, self.generation, 0))
+
+    def recovery(self, timeout: Optional[Duration] = None) -> RecoveryRecord:
+        """Its final record. Waits as long as it takes; with a timeout, NotFinal is raised when it ends."""
+        limit = None if timeout is None else nanoseconds(timeout)
+        may_wait = self._has_end or self._healed is not None
+        return self._caller.run(flows.recovery(self.name, self.generation, limit, may_wait))
+
+    def probes(self) -> list[ProbeView]:
+        """Every probe of its record."""
+        return self._caller.call(calls.probes(self.name, self.generation))
+
+    def assert_recovers(self, within: Optional[Duration] = None, endpoint: Optional[str] = None) -> RecoveryRecord:
+        """Heals it, waits for its record, and raises NotRecovered unless the required endpoints (or this one, by its
+        full or base name) settled within so long of the heal. The message shows phases and links."""
+        self.heal()
+        return assert_recovered(self.recovery(), within, endpoint)
+
+    def __enter__(self) -> Partition:
+        return self
+
+    def __exit__(
+        self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
+    ) -> None:
+        if self._healed is not None:
+            return
+        if error is None:
+            self._healed = self._caller.run(flows.finish(self.name, self.generation, self._has_end))
+            self._caller.note_healed(self.generation)
+            return
+        try:
+            self.heal()
+        except InjectorError as failure:
+            # The block's own error is what the caller must see.
+            warnings.warn(f'"{self.name}" could not be healed: {failure}', HealWarning, stacklevel=2)

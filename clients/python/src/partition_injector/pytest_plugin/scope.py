@@ -1,0 +1,171 @@
+"""What one test cut: healed at its end, and shown if it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import warnings
+from typing import TYPE_CHECKING, Any, Iterator, Optional, Sequence, Tuple
+
+import pytest
+
+from ..client import Injector
+from ..describe import timeline_text
+from ..duration import Duration, seconds
+from ..errors import HealWarning, InjectorError, Missing, Problem, UsageError
+from ..event import Event
+from ..lab import Lab
+from ..partition import Partition
+from ..record import RecoveryRecord
+from ..record_errors import NotFinal
+from .artifacts import write
+from .options import Options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ..request import Cut
+
+
+class TestInjector(Injector):
+    """The client of one test. It keeps what the test cut in ``partitions_made``."""
+
+    __test__ = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.partitions_made: list[Partition] = []
+
+    def partition(self, name: Optional[str] = None, **cut: Unpack[Cut]) -> Partition:
+        """As ``Injector.partition``; healed at the end of the test at the latest."""
+        partition = super().partition(name, **cut)
+        self.partitions_made.append(partition)
+        return partition
+
+    def prepare(self, name: Optional[str] = None, **cut: Unpack[Cut]) -> Partition:
+        """As ``Injector.prepare``; healed at the end of the test at the latest."""
+        partition = super().prepare(name, **cut)
+        self.partitions_made.append(partition)
+        return partition
+
+    def assert_recovers(self, within: Optional[Duration] = None, endpoint: Optional[str] = None) -> RecoveryRecord:
+        """Heals all that this test cut, waits for the record of the last partition, and fails unless the required
+        endpoints (or this one) settled within so long of its heal. The message shows phases and links."""
+        if not self.partitions_made:
+            raise UsageError("this test has cut nothing", remedy="cut with injector.partition(…) first")
+        self.heal_mine()
+        return self.partitions_made[-1].assert_recovers(within, endpoint)
+
+    def heal_mine(self) -> None:
+        """Heals all that this test cut, the newest first. Goes on past what can't be healed, and raises then."""
+        failure: Optional[InjectorError] = None
+        for partition in reversed(self.partitions_made):
+            try:
+                partition.heal()
+            except Problem as problem:
+                # A daemon that was started anew has nothing of it.
+                if problem.code != "unknown-partition":
+                    failure = failure or problem
+            except InjectorError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+class Scope:
+    """One test."""
+
+    def __init__(self, item: pytest.Item, options: Options, lab: Optional[Lab]) -> None:
+        self._item = item
+        self._options = options
+        stem = re.sub(r"[^A-Za-z0-9._]+", "_", item.name)[:24]
+        if lab is not None:
+            self.injector = TestInjector(lab.socket, stem=stem)
+        else:
+            self.injector = TestInjector(options.socket, host=options.host, stem=stem)
+        self._marked: list[Tuple[Partition, pytest.Mark]] = []
+        self._records: Optional[list[RecoveryRecord]] = None
+        self._events: list[Event] = []
+        try:
+            known = self.injector.status().peers
+            lacking = [peer for peer in options.peers if peer not in known]
+            if lacking:
+                raise Missing(
+                    f"the daemon at {self.injector.address} has no peer {', '.join(lacking)} "
+                    f"(it has {', '.join(sorted(known))})",
+                    remedy="start it with the lab's config: sudo injector start --config lab.yaml",
+                )
+            self._begin = self.injector.mark(f"{self._name} begins")
+        except BaseException:
+            self.injector.close()
+            raise
+
+    @property
+    def _name(self) -> str:
+        # A mark has at most 1,024 bytes.
+        return self._item.nodeid.encode()[-900:].decode(errors="ignore")
+
+    @contextlib.contextmanager
+    def marked(self, marks: Sequence[pytest.Mark]) -> Iterator[None]:
+        """Cuts what the markers ask for, the outermost first, and heals it behind the block."""
+        with contextlib.ExitStack() as stack:
+            for mark in reversed(marks):
+                cut = {key: value for key, value in mark.kwargs.items() if key not in ("recovers_within", "endpoint")}
+                partition = self.injector.partition(*mark.args, **cut)
+                self._marked.append((stack.enter_context(partition), mark))
+            yield
+
+    def check_marked(self) -> None:
+        """Fails unless the cluster recovered as the markers ask."""
+        for partition, mark in self._marked:
+            if "recovers_within" in mark.kwargs:
+                partition.assert_recovers(mark.kwargs["recovers_within"], mark.kwargs.get("endpoint"))
+
+    def report(self, report: pytest.TestReport) -> None:
+        """Adds the records and the timeline to a failing test's report."""
+        with _doubts():
+            self._collect()
+        for record in self._records or []:
+            report.sections.append((f"partition {record.name}", record.describe()))
+        if self._events:
+            report.sections.append(("partition timeline", timeline_text(self._events)))
+
+    def finish(self) -> None:
+        """Heals what is left, writes the artifacts, and closes the client, which heals whatever a call could not."""
+        try:
+            self.injector.heal_mine()
+            with _doubts():
+                self._collect()
+        finally:
+            self.injector.close()
+
+    def _collect(self) -> None:
+        """Heals, then takes in the records and the events of this test; only once."""
+        if self._records is not None or not self.injector.partitions_made:
+            return
+        self.injector.heal_mine()
+        self._records = [self._record(partition) for partition in self.injector.partitions_made]
+        with self.injector.events(since=self._begin.id - 1, follow=False) as events:
+            self._events = list(events)
+        for record in self._records:
+            # JUnit results have them as properties.
+            self._item.user_properties.append((f"injector:{record.name}", record.outcome or "not final"))
+        if self._options.artifacts is not None:
+            write(self._options.artifacts, self._item.nodeid, self._records, self._events)
+
+    def _record(self, partition: Partition) -> RecoveryRecord:
+        if seconds(self._options.record_wait) > 0:
+            try:
+                return partition.recovery(self._options.record_wait)
+            except NotFinal as error:
+                return error.record
+        return partition.record()
+
+
+@contextlib.contextmanager
+def _doubts() -> Iterator[None]:
+    """What keeps a test from being shown is no failure of the test."""
+    try:
+        yield
+    except InjectorError as error:
+        warnings.warn(f"the test's records can't be had: {error}", HealWarning, stacklevel=3)

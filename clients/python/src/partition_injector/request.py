@@ -1,0 +1,175 @@
+"""From keywords to the body of a request."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import secrets
+from typing import TYPE_CHECKING, Any, Callable, Iterable, Literal, Mapping, Sequence, Tuple, TypedDict, Union
+
+from .duration import Duration, wire
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    Link = Union[str, Tuple[str, str], Mapping[str, str]]
+
+
+class Cut(TypedDict, total=False):
+    """What to cut, and how: exactly one shape, and options. docs/reference/api.md explains each of them."""
+
+    # The shape.
+    isolate: Union[str, Sequence[str]]
+    split: Sequence[Sequence[str]]
+    between: Sequence[Union[str, Sequence[str]]]
+    halves: bool
+    random_halves: bool
+    random_groups: int
+    random_node: bool
+    random: int
+    minority: bool
+    minority_third: bool
+    majorities_ring: bool
+    bridge: str
+    links: Sequence[Link]
+    grudge: Mapping[str, Iterable[str]]
+    preset: str
+    #: The peers that a drawn shape draws from.
+    among: Union[str, Sequence[str]]
+    #: A shape in its JSON form, for one that has no keyword here.
+    shape: Mapping[str, Any]
+
+    # What is done to packets.
+    direction: Literal["both", "out", "in"]
+    scopes: Union[str, Sequence[str]]
+    loss: str
+    flap: str
+    neighbour: Literal["auto", "keep", "drop"]
+
+    # When, and for how long.
+    for_: Duration
+    at: Mapping[str, int]
+
+    # What the verdict takes into account.
+    deadline: Duration
+    advisory: Sequence[str]
+    allow_uncovered: bool
+    allow_ssh: bool
+    strict: bool
+    verify: Literal["active"]
+
+    seed: int
+    #: ``connection`` (the default here): the partition heals when this client ends, however it ends.
+    owner: Literal["none", "connection"]
+    request_id: str
+    trial: Mapping[str, int]
+
+
+def _names(value: Union[str, Iterable[str]]) -> list[str]:
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _groups(value: Sequence[Union[str, Sequence[str]]]) -> list[list[str]]:
+    return [_names(group) for group in value]
+
+
+def _link(value: Any) -> dict[str, str]:
+    if isinstance(value, str):
+        value = tuple(value.split(":"))
+    if isinstance(value, Mapping):
+        return {str(key): str(name) for key, name in value.items()}
+    if len(value) != 2:
+        raise UsageError(f"{value!r} is no link", field="links", remedy='write ("n1", "n2") or "n1:n2"')
+    return {"src": value[0], "dst": value[1]}
+
+
+#: Each shape's keyword, and how its value becomes JSON. A shape that takes nothing is asked for with True.
+SHAPES: Mapping[str, Callable[[Any], Any]] = {
+    "isolate": _names,
+    "split": _groups,
+    "between": _groups,
+    "halves": lambda value: {},
+    "random_halves": lambda value: {},
+    "random_groups": lambda value: {"groups": int(value)},
+    "random_node": lambda value: {},
+    "random": lambda value: {"peers": int(value)},
+    "minority": lambda value: {},
+    "minority_third": lambda value: {},
+    "majorities_ring": lambda value: {},
+    "bridge": lambda value: {"via": value},
+    "links": lambda value: [_link(link) for link in value],
+    "grudge": lambda value: {dst: sorted(_names(sources)) for dst, sources in value.items()},
+    "preset": lambda value: value,
+}
+
+#: The shapes that are drawn, and take ``among``.
+DRAWN = ("random_halves", "random_groups", "random_node", "random", "minority", "minority_third", "majorities_ring")
+
+#: The other keywords, and how their values become JSON.
+OPTIONS: Mapping[str, Callable[[Any], Any]] = {
+    "direction": lambda value: value,
+    "scopes": _names,
+    "loss": lambda value: value,
+    "flap": lambda value: value,
+    "neighbour": lambda value: value,
+    "for_": wire,
+    "at": dict,
+    "deadline": wire,
+    "advisory": _names,
+    "allow_uncovered": bool,
+    "allow_ssh": bool,
+    "strict": bool,
+    "verify": lambda value: value,
+    "seed": int,
+    "owner": lambda value: value,
+    "request_id": lambda value: value,
+    "trial": dict,
+}
+
+
+def body(cut: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of a request."""
+    given = {name: value for name, value in cut.items() if value is not None}
+    among = given.pop("among", None)
+    for name in given:
+        if name not in SHAPES and name not in OPTIONS and name != "shape":
+            close = difflib.get_close_matches(name, [*SHAPES, *OPTIONS, "among", "shape"], 1)
+            remedy = f'do you mean "{close[0]}"?' if close else f"a partition knows {', '.join([*SHAPES, *OPTIONS])}"
+            raise UsageError(f'a partition knows no "{name}"', field=name, remedy=remedy)
+    shapes = [name for name in given if (name in SHAPES and given[name] is not False) or name == "shape"]
+    if len(shapes) != 1:
+        found = f"{' and '.join(shapes)} are given" if shapes else "no shape is given"
+        raise UsageError(
+            f"a partition has exactly one shape, and {found}", field="shape", remedy=f"choose one of {', '.join(SHAPES)}"
+        )
+    (shape,) = shapes
+    value = given[shape]
+    request: dict[str, Any] = {"shape": dict(value) if shape == "shape" else {shape: SHAPES[shape](value)}}
+    if among is not None:
+        if shape not in DRAWN:
+            raise UsageError(f"{shape} draws nothing", field="among", remedy=f"use it with one of {', '.join(DRAWN)}")
+        request["shape"][shape]["among"] = _names(among)
+    for name, convert in OPTIONS.items():
+        if name in given:
+            request[name.rstrip("_")] = convert(given[name])
+    request.setdefault("owner", "connection")
+    # The same request under a live name is answered as that partition. Somebody else's must not be taken for ours,
+    # since ours is healed at the end.
+    request.setdefault("request_id", secrets.token_hex(16))
+    return request
+
+
+class Names:
+    """Names for partitions that are given none. No two are the same, whatever process makes them: they carry the
+    worker of pytest-xdist, the process id, and a random word, since two containers may have equal process ids."""
+
+    def __init__(self, stem: str = "py") -> None:
+        self._stem = stem
+        self._word = secrets.token_hex(2)
+        self._count = 0
+
+    def next(self) -> str:
+        """Another name."""
+        self._count += 1
+        worker = os.environ.get("PYTEST_XDIST_WORKER")
+        parts = [self._stem, *([worker] if worker else []), str(os.getpid()), self._word, str(self._count)]
+        return "-".join(parts)

@@ -1,0 +1,62 @@
+"""Whether a cluster recovered, as an assertion."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+from .duration import Duration, nanoseconds, words
+from .errors import UsageError
+from .record import RecoveryRecord, record_text
+from .record_errors import NotRecovered, RecoveryUnknown
+from .record_parts import EndpointRecord
+
+
+def assert_recovered(
+    record: RecoveryRecord, within: Optional[Duration] = None, endpoint: Optional[str] = None
+) -> RecoveryRecord:
+    """Raises NotRecovered unless the required endpoints of a final record (or one endpoint, by its full or base name)
+    settled within so long of the heal; without ``within`` by the record's deadline. RecoveryUnknown is raised where
+    that is not known. Answers the record."""
+    limit = record.deadline_ns if within is None else nanoseconds(within)
+    if limit > record.deadline_ns:
+        raise UsageError(
+            f"the record is watched for {words(record.deadline_ns)} after the heal, and not for {words(limit)}",
+            field="within",
+            remedy="give the partition a longer deadline=",
+        )
+    watched = _watched(record, endpoint)
+    what = endpoint or "the cluster"
+    text = record_text(record)
+    if record.outcome in (None, "harness_failed", "censored"):
+        raise RecoveryUnknown(f"it is not known whether {what} recovered: {_why(record)}\n{text}", record)
+    if endpoint is None and record.outcome == "unknown":
+        raise RecoveryUnknown(f"it is not known whether {what} recovered: {_why(record)}\n{text}", record)
+    for each in watched:
+        settled = record.since_heal(each.settled_ns)
+        if each.outcome == "recovered" and settled is not None and settled <= limit:
+            continue
+        if each.outcome == "recovered" or each.outcome == "not_recovered":
+            how = "did not settle" if settled is None else f"settled {words(settled)} after the heal"
+            raise NotRecovered(f"{each.name} {how}, not within {words(limit)}\n{text}", record)
+        raise RecoveryUnknown(f"it is not known whether {each.name} recovered ({each.outcome})\n{text}", record)
+    return record
+
+
+def _watched(record: RecoveryRecord, endpoint: Optional[str]) -> list[EndpointRecord]:
+    if endpoint is None:
+        found = [each for each in record.endpoints if each.required]
+        missing, remedy = "no required endpoint is watched", "add endpoints: to the config"
+    else:
+        found = [each for each in record.endpoints if each.is_named(endpoint)]
+        names = ", ".join(sorted(each.name for each in record.endpoints)) or "none"
+        missing, remedy = f'no endpoint is named "{endpoint}"', f"the config has: {names}"
+    if not found:
+        raise UsageError(missing, field="endpoint", remedy=remedy)
+    return found
+
+
+def _why(record: RecoveryRecord) -> str:
+    why = record.outcome_reason or "its record is not final"
+    if record.outcome == "censored" and record.closed_by:
+        return f'{why} (partition "{record.closed_by}"; suites that measure need a daemon each, or take turns)'
+    return f"{record.outcome}: {why}" if record.outcome else why

@@ -1,0 +1,205 @@
+"""What goes wrong is one clear sentence, with the command that helps."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from typing import Iterator
+
+import pytest
+from conftest import BINARY, script, start
+from ground import Ground, until
+
+import partition_injector as injector
+from partition_injector import Broken, Injector, InjectorError, Misread, Problem, Unreachable, VersionMismatch, VersionWarning
+from partition_injector import versions
+from partition_injector.calls import Call
+from partition_injector.lab import Lab
+from partition_injector.wire import read
+
+NOBODY = 65534
+
+
+def test_a_problem_carries_what_the_daemon_said(inj: Injector) -> None:
+    with pytest.raises(Problem) as refused:
+        inj.partition(isolate=["n9"])
+    problem = refused.value
+    assert (problem.code, problem.status, problem.field) == ("unknown-peer", 400, "shape")
+    assert problem.detail == 'unknown peer "n9"' and problem.remedy == "known peers: n1, n2, n3, world"
+    assert str(problem) == 'unknown peer "n9"; known peers: n1, n2, n3, world'
+    with pytest.raises(Problem) as refused:
+        inj.partition(isolate=["n1"], for_="5 parsecs")
+    assert (refused.value.code, refused.value.field) == ("bad-body", "for")
+    with pytest.raises(Problem) as refused:
+        inj.heal("ghost")
+    assert (refused.value.code, refused.value.status) == ("unknown-partition", 404)
+    # The daemon still answers on the same client.
+    assert inj.status().peers.keys() == {"n1", "n2", "n3"}
+
+
+@pytest.mark.parametrize(
+    "cut, field, sentence",
+    [
+        ({}, "shape", "exactly one shape, and no shape is given; choose one of isolate, "),
+        ({"isolate": ["n1"], "halves": True}, "shape", "isolate and halves are given"),
+        ({"isolat": ["n1"]}, "isolat", 'do you mean "isolate"?'),
+        ({"isolate": ["n1"], "for": "5s"}, "for", 'do you mean "for_"?'),
+        ({"isolate": ["n1"], "among": ["n2"]}, "among", "isolate draws nothing; use it with one of random_halves, "),
+        ({"links": ["n1-n2"]}, "links", 'write ("n1", "n2") or "n1:n2"'),
+        ({"isolate": ["n1"], "for_": -1}, None, 'write seconds, or a text such as "5s"'),
+    ],
+)
+def test_a_wrong_argument_names_its_field(inj: Injector, cut: dict, field: str, sentence: str) -> None:
+    with pytest.raises(injector.UsageError) as wrong:
+        inj.partition(**cut)
+    assert wrong.value.field == field and sentence in str(wrong.value)
+    assert isinstance(wrong.value, ValueError) and isinstance(wrong.value, InjectorError)
+
+
+def test_a_bad_name_never_reaches_another_path(inj: Injector) -> None:
+    for name in ("../status", "a b", "", "n" * 65):
+        with pytest.raises(injector.UsageError, match="use 1 to 64 letters"):
+            inj.heal(name)
+
+
+def test_no_daemon(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nowhere = tmp_path / "no.sock"
+    monkeypatch.setenv("INJECTOR_SOCKET", str(nowhere))
+    with pytest.raises(Unreachable) as none:
+        Injector().status()
+    assert str(none.value) == (
+        f"the daemon at {nowhere} can't be reached: No such file or directory; is it running? Start it with: sudo "
+        "injector start --config lab.yaml"
+    )
+    # A socket that nobody serves any more.
+    gone = socket.socket(socket.AF_UNIX)
+    gone.bind(str(nowhere))
+    gone.close()
+    with pytest.raises(Unreachable, match="Connection refused; is it running"):
+        Injector().status()
+    with pytest.raises(injector.UsageError, match="write it as ssh://user@host"):
+        Injector(host="-oProxyCommand=x")
+
+
+def test_no_permission(daemon: Lab) -> None:
+    ask = (
+        "import os, sys\nfrom partition_injector import Injector, InjectorError\n"
+        f"os.setgroups([])\nos.setgid({NOBODY})\nos.setuid({NOBODY})\n"
+        "try:\n    Injector(sys.argv[1]).status()\nexcept InjectorError as error:\n    print(error.code, '|', error)"
+    )
+    said = subprocess.run([*script(ask), daemon.socket], capture_output=True, text=True)
+    assert said.returncode == 0, said.stderr
+    code, sentence = said.stdout.strip().split(" | ")
+    assert code == "not-permitted"
+    assert sentence.startswith(f"{daemon.socket}: not permitted for this user; use sudo, or join the group")
+
+
+@pytest.fixture
+def stranger(tmp_path: pathlib.Path) -> Iterator[str]:
+    """A server that does not speak HTTP."""
+    path = str(tmp_path / "other.sock")
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(path)
+    listener.listen()
+
+    def serve() -> None:
+        while True:
+            try:
+                stream, _ = listener.accept()
+            except OSError:
+                return
+            stream.recv(1000)
+            stream.sendall(b"220 mail.example ESMTP\r\n\r\n")
+            stream.close()
+
+    server = threading.Thread(target=serve, daemon=True)
+    server.start()
+    yield path
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    server.join(5)
+
+
+def test_something_else_on_the_socket(stranger: str) -> None:
+    with pytest.raises(Misread, match="does not speak HTTP; is this the injector's socket"):
+        Injector(stranger).status()
+
+
+@dataclass
+class Future:
+    """A status that a later daemon may answer."""
+
+    version: str
+    mood: str
+
+
+@pytest.mark.parametrize("version, how", [("99.0.0", "newer"), ("0.0.1", "older")])
+def test_another_version_says_so(inj: Injector, monkeypatch: pytest.MonkeyPatch, version: str, how: str) -> None:
+    daemon = inj.status().version
+    monkeypatch.setattr(versions, "__version__", version)
+    sentence = f"this client \\({version}\\) is {how} than the daemon \\({daemon}\\)"
+    with pytest.warns(VersionWarning, match=f"{sentence}; if a call fails, install the client of the daemon's version"):
+        inj.status()
+    # A call that this daemon does not know.
+    with pytest.raises(VersionMismatch, match=f"{sentence}, and .*pip install ./clients/python"):
+        inj.call(Call("GET", "/v1/weather", lambda value: value))
+    # An answer without a field that this client needs.
+    with pytest.raises(VersionMismatch, match=f"{sentence}, and GET /v1/status: status.mood is missing"):
+        inj.call(Call("GET", "/v1/status", lambda value: read(Future, value, "status")))
+    # An option that this daemon does not know stays the daemon's problem, with the versions beside it.
+    with pytest.raises(Problem, match=f"{sentence}") as unknown:
+        inj.partition(shape={"encircle": ["n1"]})
+    assert unknown.value.code == "bad-body"
+
+
+def test_of_one_version_nothing_is_said_of_versions(inj: Injector, recwarn: pytest.WarningsRecorder) -> None:
+    inj.status()
+    with pytest.raises(Problem, match="there is no GET /v1/weather") as unknown:
+        inj.call(Call("GET", "/v1/weather", lambda value: value))
+    assert unknown.value.code == "no-such-call" and "version" not in str(unknown.value)
+    assert not [warning for warning in recwarn if issubclass(warning.category, VersionWarning)]
+
+
+def test_a_daemon_that_was_started_anew(ground: Ground) -> None:
+    config = ground.config(file="restarted.yaml")
+    sock = f"{ground.folder}/restarted/api.sock"
+
+    def serve() -> "subprocess.Popen[str]":
+        daemon = start([BINARY, "start", "--config", str(config), "--socket", sock], stderr=subprocess.DEVNULL)
+        until(lambda: os.path.exists(sock) and _answers(sock))
+        return daemon
+
+    daemon = serve()
+    try:
+        inj = Injector(sock)
+        with pytest.raises(injector.NotInForce, match="the daemon does not know it any more; it was started anew"):
+            with inj.partition(isolate=["n1"]):
+                daemon.terminate()
+                daemon.wait(20)
+                daemon = serve()
+        with pytest.raises(Broken, match="has ended the connection that owned this client's partitions"):
+            inj.partition(isolate=["n1"])
+        assert inj.partition(isolate=["n1"]).heal().healed_by == "request"
+    finally:
+        daemon.terminate()
+        daemon.wait(20)
+
+
+def _answers(sock: str) -> bool:
+    try:
+        return bool(Injector(sock).status().version)
+    except InjectorError:
+        return False
+
+
+def test_the_package_is_usable_by_itself() -> None:
+    """No dependency is imported, not even where the plugin's are installed."""
+    text = "import sys, partition_injector, partition_injector.aio, partition_injector.lab; print([name for name in ('pytest', 'typing_extensions') if name in sys.modules])"
+    said = subprocess.run(script(text), capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+    assert sys.version_info >= (3, 9)

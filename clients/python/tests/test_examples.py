@@ -1,0 +1,145 @@
+"""The examples for shells, make and CI, run as they are in `examples/`."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import xml.etree.ElementTree as xml
+from typing import Any, Callable, Iterator
+
+import pytest
+from conftest import BINARY, start
+from ground import Ground, until
+
+from partition_injector import Injector
+from partition_injector.lab import Lab
+
+EXAMPLES = pathlib.Path(__file__).parents[3] / "examples"
+
+
+@pytest.fixture
+def place(tmp_path: pathlib.Path, daemon: Lab, inj: Injector, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A folder with the examples, where `injector` and `sudo` are in PATH, and the daemon is the lab's."""
+    shutil.copytree(EXAMPLES, tmp_path, dirs_exist_ok=True)
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "injector").symlink_to(os.path.abspath(BINARY))
+    for name, command in {"python3": sys.executable, "sudo": ""}.items():
+        (programs / name).write_text(f'#!/bin/sh\nexec {command} "$@"\n')
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("INJECTOR_SOCKET", daemon.socket)
+    monkeypatch.setenv("HOLD", "1500ms")
+    monkeypatch.setenv("DEADLINE", "10s")
+    return tmp_path
+
+
+def run(place: pathlib.Path, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    env = {**os.environ, **environment}
+    return subprocess.run(words, cwd=place, env=env, capture_output=True, text=True, timeout=300)
+
+
+def test_the_suite_passes(place: pathlib.Path, ground: Ground) -> None:
+    client = f"ip netns exec {ground.netns('client')} true"
+    done = run(place, "sh", "suite.sh", "--junit", "junit.xml", CLIENT=client)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = ["one_node", "halves", "one_direction", "each_sees_a_majority", "client"]
+    assert re.findall(r"^PASS (\w+) \(\d+ s\)$", done.stdout, re.M) == names
+    assert done.stdout.endswith("5 passed, 0 failed, 0 unknown\n")
+    suite = xml.parse(place / "junit.xml").getroot()
+    assert suite.attrib == {"name": "partitions", "tests": "5", "failures": "0", "errors": "0"}
+    assert [case.attrib["name"] for case in suite] == names
+    assert "recovered" in (suite[0].findtext("system-out") or "")
+
+
+def test_its_exit_codes(place: pathlib.Path, live: Callable[[], list[str]]) -> None:
+    # A failure of the client, a deadline that nobody meets, and a cut that ends before its command.
+    done = run(place, "sh", "suite.sh", "--junit", "junit.xml", "client", "one_node", CLIENT="echo '<&>'; exit 3", DEADLINE="1ms")
+    assert done.returncode == 1, done.stdout
+    assert "FAIL client" in done.stdout and "FAIL one_node" in done.stdout
+    assert done.stdout.endswith("0 passed, 2 failed, 0 unknown\n")
+    suite = xml.parse(place / "junit.xml").getroot()
+    failure = suite[0].find("failure")
+    assert failure is not None and failure.attrib["message"] == "FAIL: exit code 3"
+    assert "<&>" in (suite[0].findtext("system-out") or "")
+    done = run(place, "sh", "suite.sh", "client", CLIENT='injector heal "$INJECTOR_PARTITION"')
+    assert done.returncode == 2 and "UNKNOWN client" in done.stdout and "another client healed it" in done.stdout
+    for words, code, sentence in [
+        (["--junit"], 64, "--junit needs a file"),
+        (["--color"], 64, "unknown option --color"),
+        (["three_nodes"], 64, "no case three_nodes; there are: one_node"),
+    ]:
+        done = run(place, "sh", "suite.sh", *words)
+        assert (done.returncode, sentence in done.stderr) == (code, True), done.stderr
+    done = run(place, "sh", "suite.sh", INJECTOR_SOCKET="/nowhere.sock")
+    assert done.returncode == 69 and "sudo injector start" in done.stderr
+    assert live() == []
+
+
+def test_an_interrupted_suite_heals(place: pathlib.Path, live: Callable[[], list[str]]) -> None:
+    environment: Any = {**os.environ, "HOLD": "60s"}
+    child = start(["sh", "suite.sh", "one_node"], cwd=place, env=environment, start_new_session=True)
+    until(lambda: len(live()) == 1)
+    os.killpg(child.pid, signal.SIGINT)
+    assert child.wait(20) == 130
+    assert live() == []
+
+
+def test_make_runs_a_test_under_each_shape(place: pathlib.Path, live: Callable[[], list[str]]) -> None:
+    (place / "my-test").write_text('#!/bin/sh\necho "under $INJECTOR_PARTITION"\nexit ${CODE:-0}\n')
+    (place / "my-test").chmod(0o755)
+    done = run(place, "make", "-j4", "SHAPES=random-node split:n1,n2:n3")
+    assert done.returncode == 0, done.stderr
+    assert "injector with split n1,n2 n3 --for 60s -- ./my-test" in done.stdout
+    assert len(re.findall("^under ", done.stdout, re.M)) == 2
+    done = run(place, "make", "-k", CODE="7")
+    assert done.returncode == 2 and len(re.findall("Error 7", done.stderr)) == 3, done.stderr
+    assert live() == []
+
+
+def test_the_script_of_the_page(place: pathlib.Path, ground: Ground) -> None:
+    page = (EXAMPLES.parent / "docs/clients/shell.md").read_text()
+    (script,) = re.findall(r"^```sh suite\n(.*?)^```", page, re.M | re.S)
+    (place / "my-test").write_text("#!/bin/sh\nsleep 1.5\nexit ${CODE:-0}\n")
+    (place / "my-test").chmod(0o755)
+    done = run(place, "sh", "-c", script)
+    assert done.returncode == 0 and "recovered" in done.stdout, done.stdout + done.stderr
+    assert run(place, "sh", "-c", script, CODE="9").returncode == 9
+
+
+@pytest.fixture
+def steps(place: pathlib.Path, ground: Ground, inj: Injector, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The commands of the workflow, but for the user's own. Its daemon is another one, on the same namespaces."""
+    config = place / "lab.yaml"
+    config.write_text(ground.config(file="workflow.yaml").read_text().replace(f"{ground.folder}/run", str(place / "run")))
+    sock = str(place / "run" / "api.sock")
+    monkeypatch.setenv("INJECTOR_SOCKET", sock)
+    (place / "tests").mkdir()
+    (place / "tests" / "test_it.py").write_text("def test_it(injector):\n    injector.partition(isolate=['n1'])\n")
+    text = (place / "workflow.yaml").read_text()
+    found = re.findall(r'- name: "?(.+?)"?\n(?:\s+if: always\(\)\n)?\s+run: (.+)\n', text)
+    assert len(found) == len(re.findall(r"\brun: ", text))
+    yield [(name, command) for name, command in found if not name.startswith("Yours")]
+    subprocess.run(["sh", "-c", f"kill $(cat {place}/pid 2>/dev/null) 2>/dev/null"])
+
+
+def test_the_workflow_runs(ground: Ground, place: pathlib.Path, steps: list[Any]) -> None:
+    names = [name for name, _ in steps]
+    assert names[:2] == ["Check this host", "Start the daemon"] and names[-1] == "Stop the daemon"
+    for name, command in steps:
+        done = run(place, "bash", "-e", "-o", "pipefail", "-c", command)
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+        if name == "Start the daemon":
+            pid = re.findall(r"pid (\d+)", done.stdout)[0]
+            (place / "pid").write_text(pid)
+            Injector(place / "run" / "api.sock").wait_healthy()
+    until(lambda: not os.path.exists(f"/proc/{pid}"))
+    for file in ("junit-shell.xml", "junit-pytest.xml"):
+        assert next(xml.parse(place / file).getroot().iter("testsuite")).attrib["failures"] == "0"
+    assert (place / "timeline.jsonl").stat().st_size > 0
+    assert list(place.glob("partitions/*/record-*.json"))

@@ -1,0 +1,248 @@
+"""The pytest plugin: what other suites get of it. Each test runs a suite of its own in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import time
+from typing import Callable
+
+import pytest
+from conftest import background
+from ground import until
+
+from partition_injector import Injector, RecoveryRecord
+
+Live = Callable[[], "list[str]"]
+
+
+def test_partitions_end_with_their_test(suite: pytest.Pytester, inj: Injector, live: Live) -> None:
+    theirs = inj.partition(isolate=["n3"], scopes=["udp/9"])
+    suite.makepyfile(
+        """
+        def live(injector):
+            return [view.name for view in injector.partitions() if view.state == "active"]
+
+        def test_passes(injector):
+            injector.partition(isolate=["n1"])
+            injector.prepare(isolate=["n2"])
+            assert len(live(injector)) == 2
+
+        def test_fails(injector):
+            assert len(live(injector)) == 1
+            injector.partition(isolate=["n1"], owner="none")
+            assert not "this"
+
+        def test_next(injector):
+            assert len(live(injector)) == 1
+        """
+    )
+    suite.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=2, failed=1)
+    # What somebody else cut is still cut.
+    assert live() == [theirs.name]
+
+
+def test_a_failing_test_shows_its_record_and_timeline(suite: pytest.Pytester, inj: Injector) -> None:
+    suite.makepyfile(
+        """
+        import time
+
+        def test_slow(injector):
+            with injector.partition(isolate=["n1"]):
+                time.sleep(1.5)
+            injector.assert_recovers(within="1us", endpoint="ingress")
+
+        def test_other_reason(injector):
+            injector.partition(isolate=["n2"])
+            assert 1 == 2
+
+        def test_without_a_cut(injector):
+            assert 1 == 2
+        """
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider", "--injector-artifacts=kept", "--junit-xml=junit.xml")
+    result.assert_outcomes(failed=3)
+    result.stdout.re_match_lines_random(
+        [
+            r"E .*ingress@n1 settled .* after the heal, not within 1 µs",
+            r"E .*phases: silence .*reconnect .*return .*relapse",
+            r"E .*n1→n2 .*yes",
+            r"-+ partition test_slow-\d+-[0-9a-f]{4}-1 -+",
+            r"  ingress@n1 .*recovered",
+            r"-+ partition timeline -+",
+            r" .* s  mark: .*::test_slow begins",
+            r" .* s  cut test_slow-.*",
+            r" .* s  ingress@n1 is not healthy: status 503.*",
+            r" .* s  record of test_slow-.*: recovered",
+            r"-+ partition test_other_reason-\d+-[0-9a-f]{4}-1 -+",
+            r"test_other_reason-.*: not final yet",
+        ]
+    )
+    assert len(re.findall("partition timeline", str(result.stdout))) == 2
+    folders = sorted(path.name for path in (suite.path / "kept").iterdir())
+    assert [name.split(".py_")[1] for name in folders] == ["test_other_reason", "test_slow"]
+    (slow,) = (suite.path / "kept" / folders[1]).glob("record-*.json")
+    record = RecoveryRecord.from_json(slow.read_text())
+    assert record.final and record.outcome == "recovered"
+    lines = (suite.path / "kept" / folders[1] / "timeline.jsonl").read_text().splitlines()
+    kinds = [json.loads(line)["kind"] for line in lines]
+    assert kinds[0] == "mark" and {"cut", "heal", "record"} <= set(kinds)
+    assert f'name="injector:{record.name}" value="recovered"' in (suite.path / "junit.xml").read_text()
+
+
+def test_a_failing_test_can_wait_for_its_record(suite: pytest.Pytester, inj: Injector) -> None:
+    suite.makepyfile(
+        """
+        import time
+
+        def test_other_reason(injector):
+            injector.partition(isolate=["n2"])
+            time.sleep(1.5)
+            assert 1 == 2
+        """
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider", "--injector-record-wait=20s")
+    result.assert_outcomes(failed=1)
+    result.stdout.re_match_lines([r"test_other_reason-.*: recovered: settled"])
+
+
+def test_the_marker_cuts_for_the_call_alone(suite: pytest.Pytester, inj: Injector) -> None:
+    suite.makepyfile(
+        """
+        import time
+        import pytest
+        from partition_injector import Injector
+
+        def states():
+            return [view.state for view in Injector().partitions() if view.state == "active"]
+
+        @pytest.fixture
+        def around():
+            assert states() == []
+            yield
+            assert states() == []
+
+        @pytest.mark.partition(isolate=["n1"], scopes=["tcp/7000"])
+        def test_marked(around):
+            assert states() == ["active"]
+
+        @pytest.mark.partition(isolate=["n1"])
+        @pytest.mark.partition("mine", isolate=["n2"], scopes=["udp/9"])
+        def test_two(around, injector):
+            assert states() == ["active", "active"]
+            assert injector.partitions_made[1].name == "mine"
+
+        @pytest.mark.partition(isolate=["n1"], recovers_within="10s", endpoint="ingress")
+        def test_recovers(around):
+            time.sleep(1.5)
+
+        @pytest.mark.partition(isolate=["n1"], recovers_within="1us")
+        def test_does_not():
+            time.sleep(1.5)
+
+        @pytest.mark.partition(isolate=["n1"])
+        def test_fails():
+            assert 1 == 2
+
+        @pytest.mark.partition(isolate=["n9"])
+        def test_unknown():
+            pass
+        """
+    )
+    result = suite.runpytest_subprocess("-p", "no:cacheprovider", "--strict-markers")
+    result.assert_outcomes(passed=3, failed=3)
+    result.stdout.re_match_lines_random([r'E .*unknown peer "n9"; known peers: n1, n2, n3, world', "E .*not within 1 µs"])
+
+
+SLOW = """
+import time
+
+def test_cut(injector):
+    injector.partition(isolate=["n1"], owner={owner!r}, for_="60s")
+    print("CUT", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("owner", ["connection", "none"])
+def test_ctrl_c_heals(suite: pytest.Pytester, live: Live, owner: str) -> None:
+    suite.makepyfile(SLOW.format(owner=owner))
+    child = background(suite)
+    assert child.stdout is not None
+    until(lambda: "CUT" in child.stdout.readline())
+    assert len(live()) == 1
+    child.send_signal(signal.SIGINT)
+    said, _ = child.communicate(timeout=30)
+    assert child.returncode == pytest.ExitCode.INTERRUPTED, said
+    assert live() == [], "it is healed by the time that pytest ends"
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_suite_that_is_killed_leaves_nothing_cut(suite: pytest.Pytester, live: Live, end: signal.Signals) -> None:
+    suite.makepyfile(SLOW.format(owner="connection"))
+    child = background(suite)
+    assert child.stdout is not None
+    until(lambda: "CUT" in child.stdout.readline())
+    assert len(live()) == 1
+    child.send_signal(end)
+    child.wait(30)
+    until(lambda: live() == [])
+
+
+def test_workers_of_xdist_have_names_of_their_own(suite: pytest.Pytester, live: Live) -> None:
+    suite.makepyfile(
+        """
+        import time
+        import pytest
+
+        @pytest.mark.parametrize("turn", range(6))
+        def test_cut(injector, turn):
+            mine = [injector.partition(isolate=["n1"], scopes=[f"udp/{9 + turn}"]) for _ in range(2)]
+            time.sleep(0.3)
+            for partition in mine:
+                partition.heal()
+                assert partition.healed.healed_by == "request"
+            with injector.partition(isolate=["n2"], scopes=[f"udp/{9 + turn}"]):
+                time.sleep(0.2)
+            assert turn != 5
+        """
+    )
+    options = ["-p", "no:cacheprovider", "-n2", "--injector-artifacts=kept"]
+    result = suite.runpytest_subprocess(*options)
+    result.assert_outcomes(passed=5, failed=1)
+    assert live() == []
+    records = [path.stem.removeprefix("record-") for path in (suite.path / "kept").glob("*/record-*.json")]
+    assert len(records) == len(set(records)) == 18
+    found = [re.fullmatch(r"test_cut_(\d)_?-(gw\d)-(\d+)-[0-9a-f]{4}-([123])", name) for name in records]
+    assert all(found), records
+    assert {match[2] for match in found if match} == {"gw0", "gw1"}
+    assert len({match[3] for match in found if match}) == 2
+    result.stdout.re_match_lines_random([r"-+ partition test_cut_5_-gw\d.*-+", "-+ partition timeline -+"])
+
+
+def test_two_suites_on_one_daemon_leave_each_other_alone(suite: pytest.Pytester, live: Live) -> None:
+    suite.makepyfile(
+        """
+        import time
+        import pytest
+
+        @pytest.mark.parametrize("turn", range(4))
+        def test_cut(injector, turn):
+            # The block fails if anybody else ends its partition.
+            with injector.partition(isolate=["n1"], scopes=["udp/9"]):
+                time.sleep(0.5)
+            injector.partition(isolate=["n2"], scopes=["udp/9"])
+        """
+    )
+    both = [background(suite) for _ in range(2)]
+    said = [child.communicate(timeout=60)[0] for child in both]
+    assert [child.returncode for child in both] == [0, 0], "\n".join(said)
+    assert live() == []
+
+
+def test_suites_without_cuts_are_left_alone(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("def test_it():\n    pass\n")
+    begun = time.monotonic()
+    pytester.runpytest_subprocess("-p", "no:cacheprovider", "--injector-socket=/no.sock").assert_outcomes(passed=1)
+    assert time.monotonic() - begun < 20

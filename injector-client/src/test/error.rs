@@ -1,0 +1,68 @@
+//! Why a guard could not do what it was asked.
+
+use injector_core::api::{Code, Healed, HealedBy, InForce, PartitionState, PartitionView, RecoveryRecord};
+use injector_core::model::ScopeError;
+
+use super::verdict::NotRecovered;
+use crate::{AddressError, ClientError};
+
+/// Why a guard could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// The daemon refused, or can't be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The environment names no daemon.
+    #[error(transparent)]
+    Address(#[from] AddressError),
+    /// A scope that is none.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+    /// The partition did not last, or packets passed it: what the test saw was not under the partition.
+    #[error("\"{name}\" was not in force until it was healed: {why}")]
+    NotInForce {
+        /// The partition.
+        name: String,
+        /// What ended it, or which link leaked.
+        why: String,
+    },
+    /// It was not settled in time, or that is not known.
+    #[error(transparent)]
+    NotRecovered(#[from] Box<NotRecovered>),
+    /// This process can't keep the connection to the daemon.
+    #[error("no thread keeps the connection to the daemon: {0}")]
+    Thread(String),
+}
+
+/// Whether a partition was in force until this heal.
+pub(super) fn in_force(
+    before: &PartitionView,
+    healed: &Healed,
+    record: &RecoveryRecord,
+) -> Result<(), GuardError> {
+    let not = |why: String| Err(GuardError::NotInForce { name: before.name.clone(), why });
+    match healed.healed_by {
+        HealedBy::Request if before.state == PartitionState::Active => {
+            let leaked = record.links.iter().find(|link| link.in_force == Some(InForce::No));
+            leaked.map_or(Ok(()), |link| {
+                not(format!("packets of {}→{} passed the cut, or could pass", link.src, link.dst))
+            })
+        }
+        HealedBy::Request => not("another client healed it".to_owned()),
+        HealedBy::Deadline => not("its time was over; let it last longer, or raise max_for".to_owned()),
+        HealedBy::Lease => not("the daemon was held up, and the lease ended it".to_owned()),
+        HealedBy::Shutdown => not("the daemon was stopped".to_owned()),
+        HealedBy::Disconnect => not("the connection that owned it broke".to_owned()),
+    }
+}
+
+/// A daemon that does not know the partition was started anew.
+pub(super) fn forgotten(name: &str, error: ClientError) -> GuardError {
+    match error {
+        ClientError::Problem(problem) if problem.code == Code::UnknownPartition => GuardError::NotInForce {
+            name: name.to_owned(),
+            why: "the daemon does not know it any more: it was started anew".to_owned(),
+        },
+        error => error.into(),
+    }
+}

@@ -1,0 +1,263 @@
+//! The thread that keeps a guard's connection. It has a runtime of its own, so that guards work in every runtime and in
+//! none, and a drop can wait for its heal.
+
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake};
+use std::time::{Duration, Instant};
+
+use injector_core::api::{Healed, Owner, PartitionRequest, PartitionView, RecoveryRecord};
+use tokio::sync::{mpsc, oneshot};
+
+use super::error::{GuardError, forgotten, in_force};
+use crate::{Address, Client, ClientError};
+
+/// How long a drop waits for its heal. The broken connection heals as well.
+const DROP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the thread is asked.
+enum Ask {
+    Heal(Tell<Healed>),
+    Recovery(Duration, Tell<RecoveryRecord>),
+}
+
+/// Where an answer goes.
+type Tell<T> = oneshot::Sender<Result<T, GuardError>>;
+
+/// An answer that is awaited, or waited for.
+pub(super) struct Answer<T>(oneshot::Receiver<Result<T, GuardError>>);
+
+impl<T> Answer<T> {
+    /// Blocks, also where an async runtime would not let tokio's own channel do so.
+    pub(super) fn recv(self) -> Result<Result<T, GuardError>, oneshot::error::RecvError> {
+        block_on(self.0)
+    }
+
+    /// Blocks for so long at most; whether there was an answer.
+    fn comes_within(self, limit: Duration) -> bool {
+        block_until(self.0, Some(Instant::now() + limit)).is_some()
+    }
+}
+
+impl<T> IntoFuture for Answer<T> {
+    type Output = Result<Result<T, GuardError>, oneshot::error::RecvError>;
+    type IntoFuture = oneshot::Receiver<Result<T, GuardError>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        self.0
+    }
+}
+
+/// Wakes a blocked thread.
+struct Unpark(std::thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Runs a future that another thread completes.
+fn block_on<F: Future>(future: F) -> F::Output {
+    block_until(future, None).unwrap_or_else(|| unreachable!("there is no deadline"))
+}
+
+/// The same; `None` at the deadline.
+fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
+            None => std::thread::park(),
+            Some(Duration::ZERO) => return None,
+            Some(left) => std::thread::park_timeout(left),
+        }
+    }
+}
+
+/// The other end of the thread.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    asks: mpsc::UnboundedSender<Ask>,
+    /// `None` until it is known that something is cut.
+    view: Option<PartitionView>,
+}
+
+impl Keeper {
+    /// Starts the thread, which cuts; the first answer is the cut's.
+    pub(super) fn start(
+        address: Address,
+        name: String,
+        request: PartitionRequest,
+    ) -> Result<(Answer<PartitionView>, Self), GuardError> {
+        let (asks, asked) = mpsc::unbounded_channel();
+        let (tell, told) = oneshot::channel();
+        let request = PartitionRequest { owner: Owner::Connection, ..request };
+        let thread = std::thread::Builder::new().name("partition".into());
+        let failed = |error: std::io::Error| GuardError::Thread(error.to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let work = move || runtime.block_on(keep(&address, &name, &request, tell, asked));
+        thread.spawn(work).map_err(failed)?;
+        Ok((Answer(told), Self { asks, view: None }))
+    }
+
+    pub(super) fn holding(mut self, view: PartitionView) -> Self {
+        self.view = Some(view);
+        self
+    }
+
+    /// What was cut.
+    ///
+    /// # Panics
+    /// Nothing was; a guard is made only of what holds something.
+    pub(super) fn view(&self) -> &PartitionView {
+        self.view.as_ref().expect("a guard holds a partition")
+    }
+
+    pub(super) fn heal(&self) -> Answer<Healed> {
+        self.ask(Ask::Heal)
+    }
+
+    pub(super) fn recovery(&self, timeout: Duration) -> Answer<RecoveryRecord> {
+        self.ask(|tell| Ask::Recovery(timeout, tell))
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(Tell<T>) -> Ask) -> Answer<T> {
+        let (tell, told) = oneshot::channel();
+        // A thread that is gone drops the question, and the answer is an error.
+        let _ = self.asks.send(ask(tell));
+        Answer(told)
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Without a view the thread sees its channel close, and ends; its connection heals what it may have cut.
+        if self.view.is_none() {
+            return;
+        }
+        // A heal that fails has nothing to heal: the daemon is gone, or has healed already.
+        if !self.heal().comes_within(DROP_PATIENCE) {
+            eprintln!(
+                "injector: a partition was not healed within {DROP_PATIENCE:?}; its connection is closed now"
+            );
+        }
+    }
+}
+
+async fn keep(
+    address: &Address,
+    name: &str,
+    request: &PartitionRequest,
+    tell: Tell<PartitionView>,
+    mut asked: mpsc::UnboundedReceiver<Ask>,
+) {
+    let cut = async {
+        let mut client = Client::open(address).await?;
+        let view = client.apply(name, request).await?;
+        Ok::<_, ClientError>((client, view))
+    };
+    let (mut client, view) = match cut.await {
+        Ok(cut) => cut,
+        Err(error) => {
+            let _ = tell.send(Err(error.into()));
+            return;
+        }
+    };
+    if tell.send(Ok(view.clone())).is_err() {
+        // Nobody waits for it any more.
+        let _ = client.heal(name).await;
+        return;
+    }
+    let mut healed: Option<Healed> = None;
+    while let Some(ask) = asked.recv().await {
+        match ask {
+            Ask::Heal(tell) => {
+                let answer = match &healed {
+                    Some(healed) => Ok(healed.clone()),
+                    None => heal(&mut client, &view).await,
+                };
+                if let Ok(answer) = &answer {
+                    healed = Some(answer.clone());
+                }
+                let _ = tell.send(answer);
+            }
+            Ask::Recovery(timeout, tell) => {
+                let (address, name, generation) = (address.clone(), name.to_owned(), view.generation);
+                // On a connection of its own: this one stays free for the heal.
+                tokio::spawn(async move {
+                    let record = async {
+                        let mut client = Client::open(&address).await?;
+                        client.recovery(&name, Some(generation), timeout).await
+                    };
+                    let _ = tell.send(record.await.map_err(GuardError::from));
+                });
+            }
+        }
+    }
+}
+
+async fn heal(client: &mut Client, applied: &PartitionView) -> Result<Healed, GuardError> {
+    let name = &applied.name;
+    let unknown = |error| forgotten(name, error);
+    let before = client.partition(name).await.map_err(unknown)?;
+    if before.generation != applied.generation {
+        // It was healed, and the name is somebody else's now: that one is not ours to heal.
+        return Err(GuardError::NotInForce {
+            name: name.clone(),
+            why: "it was healed, and another client has its name".to_owned(),
+        });
+    }
+    let healed = client.heal(name).await.map_err(unknown)?;
+    let record = client.recovery(name, Some(applied.generation), Duration::ZERO).await.map_err(unknown)?;
+    in_force(&before, &healed, &record).map(|()| healed)
+}
+
+/// A name that nobody else has: the test's, the process's number, and a number that counts and one that is drawn, since
+/// processes in several containers may have one number.
+pub(super) fn own_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    static DRAWN: OnceLock<u16> = OnceLock::new();
+    let drawn = DRAWN.get_or_init(rand::random);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let thread = std::thread::current();
+    // The last part of the path is the test's own name.
+    let path = thread.name().unwrap_or("rust");
+    let legal = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let test: String = path.rsplit("::").next().unwrap_or(path).chars().map(legal).take(32).collect();
+    format!("{}-{}-{drawn:04x}-{count}", test.trim_start_matches('-'), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_legal_and_not_given_twice() {
+        let names = [own_name(), own_name()];
+        assert_ne!(names[0], names[1]);
+        for name in names {
+            assert!(name.len() <= 64 && name.contains("names_are_legal"), "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_another_thread_is_waited_for() {
+        let (tell, told) = oneshot::channel::<Result<u8, GuardError>>();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            tell.send(Ok(7)).unwrap();
+        });
+        assert_eq!(Answer(told).recv().unwrap().unwrap(), 7);
+        thread.join().unwrap();
+        let (tell, told) = oneshot::channel::<Result<u8, GuardError>>();
+        assert!(!Answer(told).comes_within(Duration::from_millis(10)));
+        drop(tell);
+    }
+}

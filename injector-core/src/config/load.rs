@@ -1,0 +1,156 @@
+//! From a file to a [`Config`], and from its sources to its secrets.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use http::header::HeaderValue;
+
+use crate::model::Shape;
+use crate::topology::TopologyError;
+
+use super::error::{ConfigError, ConfigErrors};
+use super::secret::Sent;
+use super::{Config, Family, Hosts, ProbeKind, RoleKind, Tls, place, read, text, validate};
+
+impl Config {
+    /// Reads and validates a config file; every fault is reported at once.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+        let path = path.as_ref();
+        let file = path.display().to_string();
+        match text::read(path) {
+            Ok(text) => Self::parse(&text, &file),
+            Err(error) => Err(unread(&file, "the config", &error)),
+        }
+    }
+
+    /// Takes the secrets, certificates and keys of probes and roles from where they are; `name` is what errors call the
+    /// config.
+    ///
+    /// # Errors
+    /// Every source that gives none.
+    pub fn fetch_secrets(&mut self, name: &str) -> Result<(), ConfigErrors> {
+        let mut errors: Vec<ConfigError> = Vec::new();
+        let probes = self
+            .endpoints
+            .iter_mut()
+            .map(|endpoint| (format!("endpoints: {}", endpoint.base), endpoint.probe.kind.texts()));
+        let roles = self.roles.values_mut().map(|role| (format!("roles.{}", role.name), role.kind.texts()));
+        for (path, texts) in probes.chain(roles) {
+            for (at, text) in texts {
+                let what = text.fetch().err().or_else(|| {
+                    let is_bad =
+                        at == Sent::Header && HeaderValue::from_str(&text.fill(str::to_owned)).is_err();
+                    is_bad.then(|| "a secret can't be in a header: it has control characters".to_owned())
+                });
+                let fault = what.map(|what| {
+                    let remedy = "set it before the start, or name another source".to_owned();
+                    read::error_at(name, None, &path, what, remedy)
+                });
+                // Every peer's endpoint has the same texts.
+                errors.extend(fault.filter(|fault| !errors.contains(fault)));
+            }
+        }
+        for (path, tls) in self.tls() {
+            for (key, file) in tls.files() {
+                let fault = file.fetch(key).err().map(|(what, remedy)| {
+                    read::error_at(name, None, &format!("{path}.tls.{key}"), what, remedy)
+                });
+                errors.extend(fault.filter(|fault| !errors.contains(fault)));
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
+    }
+
+    /// Every probe's and every role's TLS, with its path in the config.
+    pub fn tls(&mut self) -> impl Iterator<Item = (String, &mut Tls)> {
+        let probes = self.endpoints.iter_mut().filter_map(|endpoint| {
+            let (word, tls) = match &mut endpoint.probe.kind {
+                ProbeKind::Http { request, .. } => ("http", request.tls.as_mut()),
+                ProbeKind::Grpc { tls, .. } => ("grpc", tls.as_mut()),
+                ProbeKind::Tcp { tls, .. } => ("tcp", tls.as_mut()),
+                ProbeKind::Exec { .. } => return None,
+            };
+            Some((format!("endpoints: {}, probe.{word}", endpoint.base), tls?))
+        });
+        let roles = self.roles.values_mut().filter_map(|role| match &mut role.kind {
+            RoleKind::Http { request, .. } => {
+                Some((format!("roles.{}.http", role.name), request.http.tls.as_mut()?))
+            }
+            RoleKind::Exec { .. } => None,
+        });
+        probes.chain(roles)
+    }
+
+    /// The host names that probes and roles connect to, each with its path in the config, the addresses that are wanted,
+    /// and where those go.
+    pub fn host_names(
+        &mut self,
+    ) -> impl Iterator<Item = (String, Option<Family>, BTreeSet<String>, &mut Hosts)> {
+        let names = &self.names;
+        let probes = self.endpoints.iter_mut().map(move |endpoint| {
+            let path = format!("endpoints: {}", endpoint.base);
+            (path, endpoint.family, endpoint.host_names(names), &mut endpoint.hosts)
+        });
+        let roles = self
+            .roles
+            .values_mut()
+            .map(|role| (format!("roles.{}", role.name), None, role.kind.host_names(), &mut role.hosts));
+        probes.chain(roles)
+    }
+
+    /// Whether a shape can be built from these peers, presets and roles, as far as that is known before roles are asked.
+    ///
+    /// # Errors
+    /// What can't be built of it.
+    pub fn can_build(&self, shape: &Shape) -> Result<(), TopologyError> {
+        let shape = match shape {
+            Shape::Preset(name) => self.presets.get(name).ok_or_else(|| {
+                let known = self.presets.keys().cloned().collect();
+                TopologyError::UnknownPreset { name: name.clone(), known }
+            })?,
+            shape => shape,
+        };
+        validate::buildable(shape, &self.names, &self.roles)
+    }
+
+    /// Validates a config's text; `file` is what errors call it.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigErrors> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let tree: read::Tree =
+            serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, text, file)]))?;
+        let places = place::Places::of(text).map_err(|error| {
+            let what = format!("this is not YAML ({})", error.info());
+            let place = place::Place::from(*error.marker());
+            ConfigErrors(vec![read::error_at(file, Some(place), "", what, SYNTAX_REMEDY.to_owned())])
+        })?;
+        let report = read::Report::new(file, places);
+        report.duplicates();
+        let config = validate::config(&read::Node::root(&tree.0, &report));
+        match config {
+            Some(config) if report.count() == 0 => Ok(config),
+            _ => Err(report.into_errors()),
+        }
+    }
+}
+
+const SYNTAX_REMEDY: &str =
+    "mend the syntax at this place: check indentation, quotes and brackets, and leave out tags";
+
+/// A file that gave no text, as a fault.
+pub(crate) fn unread(file: &str, what: &str, error: &text::TextError) -> ConfigErrors {
+    let what = format!("{what} {error}");
+    ConfigErrors(vec![read::error_at(file, error.place(), "", what, error.remedy().to_owned())])
+}
+
+/// Line and column of the value at `path`, or of the key that ends it.
+pub(crate) fn place_of(text: &str, path: &str) -> Option<(usize, usize)> {
+    let places = place::Places::of(text).ok()?;
+    places.values_then_key(path).map(|place| (place.line, place.column))
+}
+
+fn not_yaml(error: &serde_yaml::Error, text: &str, file: &str) -> ConfigError {
+    let place =
+        error.location().map(|at| place::Place { line: at.line().max(1), column: at.column().max(1) });
+    let place = place.or_else(|| place::second_document(text)).unwrap_or(place::START);
+    read::error_at(file, Some(place), "", format!("this is not YAML ({error})"), SYNTAX_REMEDY.to_owned())
+}

@@ -1,0 +1,124 @@
+//! Who has a role, such as the leader's: where the daemon asks, and how it reads the answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::netns::Netns;
+use super::probe::{self, Hosts, HttpRequest};
+use super::secret::{Sent, Text};
+use crate::clock::Span;
+use crate::model::PeerId;
+
+/// The longest that a role's source may take: an API call waits for it.
+pub const LONGEST_ROLE_TIMEOUT: Span = Span::secs(5);
+/// How long it may take, if nothing is given.
+pub const ROLE_TIMEOUT: Span = Span::secs(2);
+/// How many peers one role asks at most.
+pub const MOST_ASKED: usize = 64;
+
+/// One entry of `roles:`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoleSource {
+    /// The role's name, without its sign.
+    pub name: String,
+    /// Where the daemon asks.
+    pub kind: RoleKind,
+    /// How long all of it may take.
+    pub timeout: Span,
+    /// Where the daemon asks from; `None` is its own namespace.
+    pub netns: Option<Netns>,
+    /// What its host names were resolved to; empty before that, and without any.
+    pub hosts: Hosts,
+}
+
+/// Where the daemon asks.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoleKind {
+    /// A command that prints the names or addresses of one or several peers.
+    Exec {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// The user it runs as; `None` is the daemon's.
+        user: Option<String>,
+        /// What its environment has beside `PATH`.
+        env: BTreeMap<String, Text>,
+    },
+    /// An HTTP/1.1 request whose answer is JSON.
+    Http {
+        /// What is sent.
+        request: Box<RoleRequest>,
+        /// How the answer is read.
+        answer: RoleAnswer,
+    },
+}
+
+/// The request of [`RoleKind::Http`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoleRequest {
+    /// The request, with `{address}` or `{peer}` filled in once for each peer.
+    pub http: HttpRequest,
+    /// The peers that are asked; empty if one request is sent, to no peer in particular.
+    pub peers: Vec<AskedPeer>,
+}
+
+/// A peer that is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AskedPeer {
+    /// Its id.
+    pub id: PeerId,
+    /// Its name.
+    pub name: String,
+    /// Its first single address.
+    pub address: Option<IpAddr>,
+}
+
+/// How the JSON of an answer is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleAnswer {
+    /// A JSON pointer (RFC 6901) to the value that says who has the role.
+    pub pointer: String,
+    /// What the value means.
+    pub meaning: RoleMeaning,
+}
+
+/// What the value at [`RoleAnswer::pointer`] means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoleMeaning {
+    /// It names one or several peers: by name, by address, or by a word that the config maps to a peer.
+    Names(BTreeMap<String, PeerId>),
+    /// The asked peer has the role if the value is this text, number or truth value.
+    Equals(String),
+    /// The asked peer has the role if the value is the same as the one at this pointer.
+    SameAs(String),
+}
+
+impl RoleKind {
+    /// Every text that may have secrets in it.
+    pub(super) fn texts(&mut self) -> Vec<(Sent, &mut Text)> {
+        match self {
+            Self::Exec { env, .. } => env.values_mut().map(|text| (Sent::Elsewhere, text)).collect(),
+            Self::Http { request, .. } => request.http.texts().collect(),
+        }
+    }
+
+    /// The host names that it connects to.
+    pub fn host_names(&self) -> BTreeSet<String> {
+        match self {
+            Self::Http { request, .. } if request.http.unix.is_none() => {
+                let RoleRequest { http, peers } = &**request;
+                let peers: Vec<_> = peers.iter().map(|peer| (peer.name.as_str(), peer.address)).collect();
+                let nobody = [("", None)];
+                probe::host_names(http.authority(), if peers.is_empty() { nobody.to_vec() } else { peers })
+            }
+            _ => BTreeSet::new(),
+        }
+    }
+
+    /// Whether it runs a command; as whom.
+    pub fn command_user(&self) -> Option<Option<&str>> {
+        match self {
+            Self::Exec { user, .. } => Some(user.as_deref()),
+            Self::Http { .. } => None,
+        }
+    }
+}

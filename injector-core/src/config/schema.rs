@@ -1,0 +1,526 @@
+//! The form of `lab.yaml` as a JSON Schema, by which editors complete and check it.
+//!
+//! `validate` decides what a config may say, with line, column and remedy for each fault; these types say what its keys are.
+//! The tests of this folder compare the two: whatever they parse is valid here, and unknown keys are not.
+#![expect(dead_code, reason = "the fields are read by the derive macro alone")]
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use crate::clock::Span;
+use crate::model::Shape;
+
+/// The schema, as JSON Schema draft 2020-12.
+pub fn schema() -> Value {
+    SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Lab>().to_value()
+}
+
+/// The schema's text, with a line feed at its end left out.
+pub fn text() -> String {
+    format!("{:#}", schema())
+}
+
+/// The config of the partition injector's daemon: who the peers are, where their traffic passes, and what shows that they
+/// serve.
+#[derive(JsonSchema)]
+#[schemars(title = "Partition injector: lab.yaml", deny_unknown_fields)]
+struct Lab {
+    /// The nodes of the system under test, by name.
+    peers: BTreeMap<String, Peer>,
+    /// Where the programs attach: the word `auto`, or a list of interfaces.
+    interfaces: Interfaces,
+    /// What is probed. Without endpoints, partitions are cut and healed, and no recovery is measured.
+    endpoints: Option<Vec<Endpoint>>,
+    /// Where the API listens.
+    socket: Option<Socket>,
+    /// When an endpoint counts as ready and settled.
+    ready: Option<Ready>,
+    /// How long after the heal the cluster may take; 20s by default, at most 1h.
+    deadline: Option<Span>,
+    /// The longest a partition may last, and how long it lasts without `for`; 10m by default, at most 24h.
+    max_for: Option<Span>,
+    /// What no cut drops: ports of a protocol on either side (`tcp/22`), or all traffic of an address.
+    protect: Option<Vec<String>>,
+    /// Named shapes, as the API takes them: `{ lonely: { isolate: [n1] } }`.
+    presets: Option<BTreeMap<String, Shape>>,
+    /// Who leads, who follows: names that shapes write as `@leader`.
+    roles: Option<BTreeMap<String, RoleSource>>,
+    /// The peers on this host; all by default. A link with neither end here is left to the daemons of other hosts.
+    here: Option<Vec<String>>,
+    /// Devices that lead nowhere that matters, such as a management NIC: they are no peer's exit.
+    elsewhere: Option<Vec<Device>>,
+}
+
+/// A peer: what its frames are named by. It needs `addresses` or `mac`, or one of `listens`, `pid`, `cgroup` and `unit` where
+/// it is processes on this machine.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Peer {
+    /// Addresses and prefixes; each belongs to one peer.
+    addresses: Option<Vec<String>>,
+    /// A MAC address that is the peer's for sure: six bytes in hex, in quotes.
+    mac: Option<String>,
+    /// Addresses that move between peers. Several peers may list the same one.
+    vip: Option<Vec<String>>,
+    /// The peer is a guest behind this interface, and no other peer is.
+    vm: Option<Guest>,
+    /// The peer passes on what others send, as a router does.
+    forwards: Option<bool>,
+    /// The ports that this peer alone listens on, on this machine: `2379`, `127.0.0.2:2379`, or a whole address.
+    listens: Option<Vec<Listens>>,
+    /// The process on this machine that is the peer, with its children.
+    #[schemars(range(min = 1))]
+    pid: Option<u32>,
+    /// The control group on this machine whose processes are the peer.
+    cgroup: Option<String>,
+    /// The systemd unit on this machine whose processes are the peer.
+    unit: Option<String>,
+    /// The network namespace of a peer on this machine; the daemon's own by default.
+    netns: Option<Netns>,
+}
+
+/// A port, or an address with or without one.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Listens {
+    /// A port of every address.
+    Port(#[schemars(range(min = 1))] u16),
+    /// An address with or without a port.
+    Text(String),
+}
+
+/// A guest's interface on its host.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Guest {
+    /// The host's end of it, such as tap1.
+    interface: Device,
+}
+
+/// A network namespace: a name as under /run/netns, an absolute path, or the one of a process.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Netns {
+    /// A name, or an absolute path.
+    Text(String),
+    /// The namespace of a process.
+    Process(Process),
+}
+
+/// A process.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Process {
+    /// Its id.
+    #[schemars(range(min = 1))]
+    pid: u32,
+}
+
+/// A device: its name, or its name with its network namespace.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Device {
+    /// In the daemon's own network namespace.
+    Name(String),
+    /// In another one.
+    Placed(PlacedDevice),
+}
+
+/// A device with its network namespace.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct PlacedDevice {
+    /// Its name.
+    name: String,
+    /// Its network namespace; the daemon's own by default.
+    netns: Option<Netns>,
+}
+
+/// Where the programs attach.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Interfaces {
+    /// Finds where the peers live, attaches to every device by which their frames can leave, and follows them.
+    Auto(Auto),
+    /// These interfaces.
+    Named(Vec<Interface>),
+}
+
+/// The word `auto`.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Auto {
+    /// Finds where the peers live.
+    Auto,
+}
+
+/// An interface to attach to.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Interface {
+    /// The interface's name, at most 15 bytes; not lo.
+    name: String,
+    /// Its network namespace; the daemon's own by default.
+    netns: Option<Netns>,
+    /// Which hook to use; `auto` by default.
+    hook: Option<Hook>,
+    /// The peer that is behind it, and no other.
+    peer: Option<String>,
+}
+
+/// A hook.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Hook {
+    /// TC both ways, over TCX where the kernel has it.
+    Auto,
+    /// The same as auto.
+    Tc,
+    /// TC both ways through the clsact qdisc.
+    Clsact,
+    /// XDP ingress and TC egress.
+    Xdp,
+}
+
+/// What is probed, and what the programs take as a response.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Endpoint {
+    /// The base name; with `peers`, instances are named NAME@PEER.
+    name: String,
+    /// The endpoint runs on each of these peers.
+    peers: Option<Vec<String>>,
+    /// Which of several addresses is probed.
+    family: Option<Family>,
+    /// Whether the endpoint gates the verdict; `required` by default.
+    role: Option<Role>,
+    /// What is sent and expected.
+    probe: Probe,
+    /// What the programs take as a successful response. It needs `peers`.
+    wire: Option<Wire>,
+    /// The network namespace that the probes start from; the daemon's own by default.
+    netns: Option<Netns>,
+}
+
+/// The version of IP.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Family {
+    /// IPv4.
+    Ipv4,
+    /// IPv6.
+    Ipv6,
+}
+
+/// Whether an endpoint gates the verdict.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Role {
+    /// It does.
+    Required,
+    /// It is only reported.
+    Advisory,
+}
+
+/// One of http, grpc, tcp and exec, and its schedule. In texts, {address}, {peer} and {seq} are filled in.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Probe {
+    /// An HTTP/1.1 request.
+    http: Option<Http>,
+    /// A unary gRPC call over HTTP/2.
+    grpc: Option<Grpc>,
+    /// A TCP connect, and a text that is sent and answered.
+    tcp: Option<Tcp>,
+    /// A command; exit code 0 is a success.
+    exec: Option<Exec>,
+    /// The fixed schedule at the full rate; 10ms by default, 1s for exec.
+    interval: Option<Span>,
+    /// When a probe has failed; 1s by default.
+    timeout: Option<Span>,
+    /// A new connection for each probe, or a shared one; `fresh` by default.
+    connection: Option<Connection>,
+}
+
+/// Whose connection a probe uses.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Connection {
+    /// One of its own.
+    Fresh,
+    /// A shared one; http and grpc only.
+    Pooled,
+}
+
+/// An HTTP request.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Http {
+    /// Where to, as in `http://{address}:8080/`.
+    url: String,
+    /// The method; GET by default.
+    method: Option<String>,
+    /// Headers.
+    headers: Option<BTreeMap<String, String>>,
+    /// The body.
+    body: Option<String>,
+    /// The Unix socket to connect to: an absolute path.
+    unix: Option<String>,
+    /// Whom an `https` URL's server is trusted by; what this host trusts by default.
+    tls: Option<Tls>,
+    /// What a success is; any 2xx by default.
+    expect: Option<Expect>,
+}
+
+/// Whom a probe trusts, and as whom it comes.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Tls {
+    /// The PEM file with the authorities that are trusted: an absolute path.
+    ca: Option<String>,
+    /// The PEM file with the client's certificate.
+    cert: Option<String>,
+    /// The PEM file with the certificate's private key.
+    key: Option<String>,
+    /// The name that the server's certificate is for; the host of the target by default.
+    server_name: Option<String>,
+    /// Any certificate is taken.
+    insecure: Option<bool>,
+}
+
+/// What a success is.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Expect {
+    /// The status, or several.
+    status: Option<Statuses>,
+    /// A text in the body.
+    body_contains: Option<String>,
+    /// A value in a body of JSON.
+    json: Option<JsonValue>,
+}
+
+/// One status or several.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Statuses {
+    /// One.
+    One(Status),
+    /// Several.
+    Several(#[schemars(length(min = 1))] Vec<Status>),
+}
+
+/// A status, or a class of them.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Status {
+    /// A status.
+    Number(#[schemars(range(min = 200, max = 599))] u16),
+    /// A class.
+    Class(StatusClass),
+}
+
+/// A class of statuses.
+#[derive(JsonSchema)]
+enum StatusClass {
+    /// 200 to 299.
+    #[serde(rename = "2xx")]
+    Success,
+    /// 300 to 399.
+    #[serde(rename = "3xx")]
+    Redirection,
+    /// 400 to 499.
+    #[serde(rename = "4xx")]
+    ClientError,
+    /// 500 to 599.
+    #[serde(rename = "5xx")]
+    ServerError,
+}
+
+/// A value in JSON.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct JsonValue {
+    /// Where: a JSON pointer.
+    pointer: String,
+    /// The value of a success.
+    equals: Scalar,
+}
+
+/// A gRPC call.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Grpc {
+    /// Where to, as in `{address}:5122`, or `unix:` and the absolute path of a socket.
+    target: String,
+    /// Whom the server is trusted by; without it, the call is not encrypted.
+    tls: Option<Tls>,
+    /// The method; grpc.health.v1.Health/Check by default.
+    method: Option<String>,
+    /// The request, protobuf in base64.
+    message: Option<String>,
+}
+
+/// A TCP connect, and what follows it.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Tcp {
+    /// Where to, as in `{address}:8080`, or `unix:` and the absolute path of a socket.
+    target: String,
+    /// Whom the server is trusted by; without it, the connection is not encrypted.
+    tls: Option<Tls>,
+    /// What is sent.
+    send: Option<String>,
+    /// What the answer to it begins with.
+    expect: Option<String>,
+}
+
+/// A command.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Exec {
+    /// The program and its arguments.
+    command: Vec<String>,
+    /// The user it runs as; the daemon's by default.
+    user: Option<String>,
+    /// Its environment, beside PATH, PEER, ADDRESS and SEQ.
+    env: Option<BTreeMap<String, String>>,
+}
+
+/// What the programs take as a successful response.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Wire {
+    /// The endpoint's TCP port.
+    #[schemars(range(min = 1))]
+    port: u16,
+    /// What it begins with.
+    success: Success,
+}
+
+/// What a successful response begins with.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Success {
+    /// A protocol.
+    Protocol(Protocol),
+    /// These bytes.
+    Prefix(Prefix),
+}
+
+/// A protocol.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Protocol {
+    /// An HTTP/1 status line with 2xx.
+    Http,
+    /// HTTP/2 HEADERS with :status 200, followed by DATA.
+    Grpc,
+    /// Any payload.
+    Payload,
+}
+
+/// Bytes.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Prefix {
+    /// 1 to 16 bytes.
+    #[schemars(length(min = 1, max = 16))]
+    prefix: String,
+}
+
+/// Whom to ask who has a role: either a command or an HTTP service.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct RoleSource {
+    /// A command that prints names or addresses of peers.
+    exec: Option<RoleExec>,
+    /// A request whose answer is JSON.
+    http: Option<RoleHttp>,
+    /// How long all of it may take; 2s by default, at most 5s.
+    timeout: Option<Span>,
+    /// The network namespace that the daemon asks from; its own by default.
+    netns: Option<Netns>,
+}
+
+/// A command, short or in full.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum RoleExec {
+    /// The program and its arguments.
+    Command(Vec<String>),
+    /// With its user and environment.
+    Full(Exec),
+}
+
+/// A request whose answer says who has a role.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct RoleHttp {
+    /// Where to.
+    url: String,
+    /// The method; GET by default.
+    method: Option<String>,
+    /// Headers.
+    headers: Option<BTreeMap<String, String>>,
+    /// The body.
+    body: Option<String>,
+    /// The Unix socket to connect to: an absolute path.
+    unix: Option<String>,
+    /// Whom an `https` URL's server is trusted by; what this host trusts by default.
+    tls: Option<Tls>,
+    /// Who is asked, each once.
+    peers: Option<Vec<String>>,
+    /// Where in the answer the value is that says who has the role: a JSON pointer.
+    pointer: String,
+    /// What the answer may say instead of a peer's name or address.
+    names: Option<BTreeMap<String, String>>,
+    /// The asked peer has the role if the value is this.
+    equals: Option<Scalar>,
+    /// The asked peer has the role if the value there is the same: a JSON pointer.
+    same_as: Option<String>,
+}
+
+/// A text, a number or a boolean.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Scalar {
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// A boolean.
+    Bool(bool),
+}
+
+/// Where the API listens.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Socket {
+    /// The Unix socket; /run/injector/injector.sock by default.
+    path: Option<String>,
+    /// The group that may use it; injector by default.
+    group: Option<String>,
+    /// The group whose members may read and change nothing.
+    readers: Option<String>,
+    /// Its mode in octal, in quotes; "0660" by default.
+    mode: Option<String>,
+}
+
+/// When an endpoint counts as ready and settled.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Ready {
+    /// How many probes in a row must be served; 5 by default.
+    #[schemars(range(min = 1, max = 10_000))]
+    consecutive: Option<u32>,
+    /// How long service must last after ready; 12s by default.
+    observe: Option<Span>,
+    /// How long the observation may take, with relapses; 60s by default.
+    observe_max: Option<Span>,
+    /// The longest isolated failure that is counted and is no relapse; 0s by default.
+    tolerate: Option<Span>,
+}

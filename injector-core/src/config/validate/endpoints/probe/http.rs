@@ -1,0 +1,158 @@
+//! `http:` of a probe or a role: the request and the expected answer.
+
+use std::collections::BTreeMap;
+
+use http::Method;
+use http::header::{HeaderName, HeaderValue};
+
+use super::host::{URL_USAGE, check_url, no_number, unix};
+use super::texts::{self, Texts, scalar, secret};
+use super::tls;
+use crate::config::read::{Node, Table};
+use crate::config::{HttpExpect, HttpRequest, JsonValue, ProbeKind, Status, Statuses, Text};
+
+/// What an HTTP request is made of.
+pub(in crate::config::validate) fn request(table: &Table<'_>, texts: &Texts<'_>) -> Option<HttpRequest> {
+    let url = table.require("url", URL_USAGE).and_then(|node| {
+        let url = texts.read(&node, URL_USAGE)?;
+        // A source that can't be read would make a URL that is wrong as well: one fault is enough.
+        let text = secret(&node, url)?;
+        texts.each(&node, &text.fill(str::to_owned), check_url, URL_USAGE);
+        if let Some((_, rest)) = url.split_once("://") {
+            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+            no_number(&node, host, URL_USAGE);
+            if Text::read(host).is_ok_and(|host| host.has_secret()) {
+                node.error("the host has a secret, and hosts are shown", "write the host out");
+            }
+        }
+        Some(text)
+    });
+    let mut method = "GET".to_owned();
+    if let Some(node) = table.get("method")
+        && let Some(text) = node.text("write the method, such as POST")
+    {
+        let known = Method::from_bytes(text.as_bytes()).is_ok_and(|method| method != Method::CONNECT);
+        if !known || text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+            let what = format!("\"{text}\" is not a method of a request");
+            node.error(what, "write it in capitals, such as GET or POST");
+        }
+        text.clone_into(&mut method);
+    }
+    let headers = table.get("headers").map(|node| headers(&node, texts)).unwrap_or_default();
+    let body = table
+        .get("body")
+        .and_then(|node| secret(&node, texts.read(&node, "write the body as a text, in quotes")?));
+    let unix = unix(table, texts);
+    let tls_node = table.get("tls");
+    let given = tls_node.as_ref().map(tls::read);
+    let url = url?;
+    let is_https = url.written().starts_with("https://");
+    if let (Some(node), false) = (&tls_node, is_https) {
+        node.key_error(
+            "the URL does not begin with https://, so that nothing is encrypted",
+            "write https:// in the URL",
+        );
+    }
+    let tls = is_https.then(|| given.unwrap_or_else(|| Some(tls::default())));
+    let tls = match tls {
+        Some(tls) => Some(tls?),
+        None => None,
+    };
+    Some(HttpRequest { url, method, headers, body, unix, tls })
+}
+
+pub(super) fn read(node: &Node<'_>, texts: &Texts<'_>) -> Option<ProbeKind> {
+    let table = node.table("write it as: { url: \"http://{address}:8080/\" }")?;
+    let request = request(&table, texts);
+    let method = request.as_ref().map_or("GET", |request| &request.method);
+    let expect = table.get("expect").map(|node| expect(&node, method)).unwrap_or_default();
+    table.finish();
+    Some(ProbeKind::Http { request: request?, expect })
+}
+
+fn expect(node: &Node<'_>, method: &str) -> HttpExpect {
+    let usage = "write it as: { status: [200, 204], body_contains: \"ok\" }";
+    let Some(table) = node.table(usage) else { return HttpExpect::default() };
+    let status = table.get("status").and_then(|node| statuses(&node)).unwrap_or_default();
+    let contains = table.get("body_contains");
+    let body_contains = contains
+        .as_ref()
+        .and_then(|node| secret(node, node.some_text("write what a success's body contains, in quotes")?));
+    let json_node = table.get("json");
+    let json = json_node.as_ref().and_then(json);
+    for (key, node) in [("body_contains", &contains), ("json", &json_node)] {
+        let Some(node) = node else { continue };
+        let answer = match method {
+            "HEAD" => "to HEAD".to_owned(),
+            _ if status.have_no_body() => format!("of status {status}"),
+            _ => continue,
+        };
+        node.error(
+            format!("an answer {answer} has no body, so that no probe could succeed"),
+            format!("leave {key} out, or expect another answer"),
+        );
+    }
+    table.finish();
+    HttpExpect { status, body_contains, json }
+}
+
+const STATUS_USAGE: &str = "write a number from 200 to 599, a class such as 2xx, or a list of them";
+
+fn statuses(node: &Node<'_>) -> Option<Statuses> {
+    if !node.value().is_sequence() {
+        return Some(Statuses(vec![status(node)?]));
+    }
+    let items = node.items(STATUS_USAGE);
+    if items.is_empty() {
+        node.error("the list of statuses is empty, so that no probe could succeed", STATUS_USAGE);
+    }
+    let mut statuses: Vec<Status> = Vec::new();
+    for node in items {
+        let Some(status) = status(&node) else { continue };
+        if statuses.contains(&status) {
+            node.error("this status is given twice", "keep one of the two");
+        } else {
+            statuses.push(status);
+        }
+    }
+    (!statuses.is_empty()).then_some(Statuses(statuses))
+}
+
+fn status(node: &Node<'_>) -> Option<Status> {
+    let Some(text) = node.value().as_str() else {
+        return node.number(200, 599).map(|status| Status::One(status as u16));
+    };
+    let class = ["2xx", "3xx", "4xx", "5xx"].iter().zip(2..).find(|(class, _)| **class == text);
+    if class.is_none() {
+        node.error(format!("\"{text}\" is not a status"), STATUS_USAGE);
+    }
+    class.map(|(_, class)| Status::Class(class))
+}
+
+fn json(node: &Node<'_>) -> Option<JsonValue> {
+    let table = node.table("write it as: { pointer: /status, equals: ok }")?;
+    let pointer = table.require("pointer", "write a JSON pointer, as in: pointer: /status");
+    let pointer = pointer.and_then(|node| texts::pointer(&node));
+    let equals = table.require("equals", "write the value of a success, as in: equals: ok");
+    let equals = equals.and_then(|node| scalar(&node, "write the value of a success"));
+    table.finish();
+    Some(JsonValue { pointer: pointer?, equals: equals? })
+}
+
+fn headers(node: &Node<'_>, texts: &Texts<'_>) -> BTreeMap<String, Text> {
+    let mut headers = BTreeMap::new();
+    for (name, node) in node.entries("write it as: { content-type: application/json }") {
+        if HeaderName::from_bytes(name.as_bytes()).is_err() {
+            node.key_error(format!("\"{name}\" can't be the name of a header"), "write it as content-type");
+        }
+        let Some(value) = texts.read(&node, "write the header's value as a text, in quotes") else {
+            continue;
+        };
+        if HeaderValue::from_str(value).is_err() {
+            node.error("this can't be the value of a header", "leave out control characters");
+        }
+        let Some(value) = secret(&node, value) else { continue };
+        headers.insert(name.to_owned(), value);
+    }
+    headers
+}

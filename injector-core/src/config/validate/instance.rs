@@ -1,0 +1,55 @@
+//! The peers that an endpoint runs on, or that are asked for a role.
+
+use std::net::IpAddr;
+
+use super::names::Firsts;
+use crate::config::Peer;
+use crate::config::read::Node;
+use crate::model::{PeerId, PeerNames, WORLD};
+
+/// One peer that an endpoint runs on, or that is asked for a role.
+pub(super) struct Instance<'a> {
+    pub id: PeerId,
+    pub name: &'a str,
+    /// Where its endpoints are.
+    pub address: Option<IpAddr>,
+    /// Whether nothing is wrong with the peer itself, so that a missing address is worth a word.
+    pub sound: bool,
+}
+
+pub(super) fn instances<'a>(node: &Node<'a>, names: &PeerNames, peers: &[Peer]) -> Vec<Instance<'a>> {
+    let usage = "name the peers that it runs on, as in: [n1, n2]";
+    let items = node.items(usage);
+    if items.is_empty() && node.value().is_sequence() {
+        node.error("the list of peers is empty", "name at least one, or leave peers out");
+    }
+    let mut firsts = Firsts::new(node.report());
+    let mut instances = Vec::new();
+    for node in items {
+        let Some(name) = node.text(usage) else { continue };
+        let id = match names.id(name) {
+            Some(PeerId::WORLD) => {
+                node.error(format!("no endpoint runs on \"{WORLD}\""), "leave peers out of this endpoint");
+                continue;
+            }
+            Some(id) => id,
+            None => {
+                let known: Vec<_> = names.peers().take(12).map(|id| names.name(id)).collect();
+                let more = if names.len() > 13 { ", …" } else { "" };
+                node.error(
+                    format!("unknown peer \"{name}\""),
+                    format!("known peers: {}{more}", known.join(", ")),
+                );
+                continue;
+            }
+        };
+        if let Some(first) = firsts.earlier(id, &node) {
+            node.error(format!("peer \"{name}\" is given twice, first at {first}"), "keep one of the two");
+            continue;
+        }
+        let peer = peers.iter().find(|peer| peer.id == id);
+        let address = peer.and_then(Peer::service_address);
+        instances.push(Instance { id, name, address, sound: peer.is_some() });
+    }
+    instances
+}

@@ -1,0 +1,108 @@
+//! What spoils, censors or closes a trial.
+
+use super::*;
+
+#[test]
+fn what_spoils_a_trial_is_named_and_hides_nothing() {
+    use Outcome::{HarnessFailed, Recovered, Unknown};
+    let samples = life(20, fails_in(&[(0, 500)]));
+    let spoilt = |change: &dyn Fn(&mut Evidence<'_>)| {
+        let mut evidence = evidence(vec![endpoint("a@n1", &samples)], 14_000);
+        change(&mut evidence);
+        let record = record(&evidence);
+        assert!(record.is_final);
+        assert_eq!(record.endpoints[0].ready_ns, Some(healed(501)));
+        (record.outcome.unwrap(), record.outcome_reason.unwrap())
+    };
+    let gap = |from, until| Uncovered {
+        interface: "eth0".to_owned(),
+        time: crate::clock::TimeRange { from_ns: at(from), until_ns: Some(at(until)) },
+    };
+    let expect = |seen: (Outcome, String), outcome, part: &str| {
+        assert_eq!(seen.0, outcome, "{}", seen.1);
+        assert!(seen.1.contains(part), "{}", seen.1);
+    };
+    expect(spoilt(&|e| e.links[0].dropped_packets = 0), HarnessFailed, "not proved");
+    expect(spoilt(&|e| e.links[0].uncovered = vec![gap(9_000, 10_100)]), HarnessFailed, "n1→n2");
+    expect(spoilt(&|e| e.links[0].uncovered = vec![gap(8_000, 9_000)]), Recovered, "501ms");
+    expect(spoilt(&|e| e.healed_by = Some(HealedBy::Lease)), HarnessFailed, "lease");
+    expect(spoilt(&|e| e.broken = Some(Broken::StampLost("x".to_owned()))), HarnessFailed, "stamp");
+    expect(spoilt(&|e| e.broken = Some(Broken::Stopping)), Recovered, "501ms");
+    expect(spoilt(&|e| e.links[0].still_cut_by = vec!["q".to_owned()]), Unknown, "still cut by \"q\"");
+    expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "fewer than 21");
+    expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "once `injector status` shows it healthy");
+    let mut sick = samples.clone();
+    sick[18].failure = Some(planted());
+    let record = judged(&sick, 14_000);
+    expect(
+        (record.outcome.unwrap(), record.outcome_reason.unwrap()),
+        Unknown,
+        "a@n1 was not healthy before the cut: its last failed probe says \"planted\"",
+    );
+    assert_eq!(record.endpoints[0].failure_rate_before, Some(0.05));
+}
+
+#[test]
+fn probes_that_we_failed_to_send_decide_nothing() {
+    let mut samples = life(20, fails_in(&[(0, 500)]));
+    for sample in
+        samples.iter_mut().filter(|sample| (healed(3_000)..healed(5_000)).contains(&sample.scheduled))
+    {
+        sample.failure = Some(ProbeFailure::new(FailureCode::Unsent, "200 ticks behind"));
+    }
+    let record = judged(&samples, 18_500);
+    assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{:?}", record.outcome_reason);
+    assert!(record.outcome_reason.unwrap().contains("200 probes of a@n1"));
+    // After the observation they are nobody's concern.
+    let mut samples = life(20, fails_in(&[(0, 500)]));
+    for sample in samples.iter_mut().filter(|sample| sample.scheduled >= healed(13_000)) {
+        sample.failure = Some(ProbeFailure::new(FailureCode::Unsent, "200 ticks behind"));
+    }
+    assert_eq!(judged(&samples, 18_500).outcome, Some(Outcome::Recovered));
+}
+
+#[test]
+fn another_cut_censors_only_what_is_open() {
+    // The other cut makes probes fail from 5 s on, one of them under way when it came.
+    let samples = life(20, |ms| if ms >= 4990 { (900, false) } else { (1, ms >= 500) });
+    let mut open = evidence(vec![endpoint("a@n1", &samples)], 14_000);
+    open.closed_by = Some(Closed { partition: "q".to_owned(), at: healed(5000) });
+    let seen = record(&open);
+    assert!(seen.is_final);
+    assert_eq!((seen.outcome, seen.closed_by.as_deref()), (Some(Outcome::Censored), Some("q")));
+    assert_eq!(seen.observed_until_ns, Some(healed(5000)));
+    assert_eq!(seen.endpoints[0].ready_ns, Some(healed(501)));
+    assert_eq!((seen.endpoints[0].relapses, seen.endpoints[0].outcome), (0, Some(Outcome::Censored)));
+    let samples = life(20, fails_in(&[(0, 500), (13_000, 90_000)]));
+    let mut decided = evidence(vec![endpoint("a@n1", &samples)], 14_000);
+    decided.closed_by = Some(Closed { partition: "q".to_owned(), at: healed(13_000) });
+    assert_eq!(record(&decided).outcome, Some(Outcome::Recovered));
+}
+
+#[test]
+fn before_the_heal_nothing_is_decided() {
+    let samples = life(0, fails_in(&[]));
+    let mut live = evidence(vec![endpoint("a@n1", &samples)], 0);
+    live.heal = None;
+    live.healed_by = None;
+    let seen = record(&live);
+    assert_eq!((seen.is_final, seen.outcome, seen.hold_ns), (false, None, None));
+    assert_eq!(seen.endpoints[0].impaired, Some(true));
+}
+
+#[test]
+fn a_starved_instrument_says_so() {
+    let mut samples = life(20, fails_in(&[]));
+    assert!(!judged(&samples, 14_000).starved);
+    for sample in samples.iter_mut().skip(600).step_by(20) {
+        sample.begun = sample.scheduled + Duration::from_millis(11);
+        sample.done = sample.begun + Duration::from_millis(1);
+    }
+    let seen = judged(&samples, 14_000);
+    assert_eq!((seen.starved, ms(seen.host.probe_lateness_p99_ns)), (true, Some(11)));
+    assert!((95.0..=101.0).contains(&seen.host.probe_rate.unwrap()), "{:?}", seen.host);
+    let calm = life(20, fails_in(&[]));
+    let mut pressed = evidence(vec![endpoint("a@n1", &calm)], 14_000);
+    pressed.cpu_pressure = Some(0.6);
+    assert!(record(&pressed).starved);
+}

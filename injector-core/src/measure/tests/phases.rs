@@ -1,0 +1,84 @@
+//! The phases of a recovery, and when a link carries traffic again.
+
+use super::*;
+
+#[test]
+fn phases_add_up_and_name_the_last_link() {
+    let samples = life(20, fails_in(&[(0, 900)]));
+    let mut all = evidence(vec![endpoint("a@n1", &samples)], 14_000);
+    let mut slow = link(2);
+    "n3".clone_into(&mut slow.src);
+    slow.first_packet_ns = Some(healed(300));
+    slow.first_synack_ns = Some(healed(310));
+    slow.first_data_ns = Some(healed(600));
+    all.links[0].first_packet_ns = Some(healed(100));
+    // A reconnect long after settled had no part in it.
+    all.links[0].first_synack_ns = Some(healed(9000));
+    let mut silent = link(0);
+    silent.first_packet_ns = Some(healed(800));
+    all.links.extend([slow, silent]);
+    let seen = record(&all).phases;
+    let lengths = [seen.silence_ns, seen.reconnect_ns, seen.return_ns, seen.relapse_ns, seen.after_links_ns];
+    assert_eq!(lengths.map(ms), [Some(300), Some(10), Some(591), Some(0), Some(591)]);
+    assert_eq!(seen.last_synack_ns, Some(healed(9000)), "evidence, also where it came too late");
+    assert_eq!(seen.last_link, Some(NamedLink { src: "n3".to_owned(), dst: "n2".to_owned() }));
+    // Without any handshake the next phase is counted from the last boundary there is.
+    all.links[1].first_synack_ns = None;
+    let seen = record(&all).phases;
+    assert_eq!(
+        [seen.reconnect_ns, seen.return_ns, seen.after_links_ns].map(ms),
+        [Some(300), Some(301), Some(301)]
+    );
+    all.links[1].first_data_ns = None;
+    let seen = record(&all).phases;
+    assert_eq!([seen.reconnect_ns, seen.return_ns, seen.after_links_ns].map(ms), [None, Some(601), None]);
+}
+
+#[test]
+fn a_link_carries_from_a_handshake_or_from_payload_both_ways() {
+    let samples = life(20, fails_in(&[(0, 900)]));
+    let pair = |there: [Option<u64>; 2], back: [Option<u64>; 2]| {
+        let mut all = evidence(vec![endpoint("a@n1", &samples)], 14_000);
+        let mut other = link(3);
+        std::mem::swap(&mut other.src, &mut other.dst);
+        all.links.push(other);
+        for (link, [synack, exchange]) in all.links.iter_mut().zip([there, back]) {
+            (link.first_synack_ns, link.first_exchange_ns) = (synack.map(healed), exchange.map(healed));
+            // Payload alone, as of a retransmission, is no sign of it.
+            link.first_data_ns = Some(healed(1));
+        }
+        let seen = record(&all);
+        assert_eq!(seen.links[0].reconnected_ns, seen.links[1].reconnected_ns);
+        ms(seen.links[0].reconnected_ns.and_then(|at| at.since(healed(0))))
+    };
+    // An old connection goes on at 40 ms; the handshake of another one moves nothing.
+    assert_eq!(pair([None, None], [Some(700), Some(40)]), Some(40));
+    assert_eq!(pair([Some(30), Some(50)], [None, Some(60)]), Some(30));
+    // Retransmissions both ways, on connections that the other end has given up.
+    assert_eq!(pair([None, None], [None, None]), None);
+    // In a one-way cut the other direction is no link of the partition.
+    let mut all = evidence(vec![endpoint("a@n1", &samples)], 14_000);
+    all.links[0].first_data_ns = Some(healed(20));
+    assert_eq!(record(&all).links[0].reconnected_ns, Some(healed(20)));
+}
+
+#[test]
+fn an_endpoint_that_was_never_out_moves_no_phase() {
+    let out = life(20, fails_in(&[(0, 500)]));
+    let mut never = life(20, fails_in(&[]));
+    for sample in &mut never {
+        sample.failure = None;
+        // Slower than the others' whole recovery.
+        sample.done = sample.scheduled + Duration::from_millis(700);
+    }
+    never.retain(|sample| (sample.scheduled.0 / MS).is_multiple_of(1000));
+    let mut slow = endpoint("b@n2", &never);
+    slow.interval = Span::secs(1);
+    let mut all = evidence(vec![endpoint("a@n1", &out), slow], 16_000);
+    all.links[0].first_packet_ns = Some(healed(100));
+    let seen = record(&all);
+    assert_eq!(seen.endpoints[1].settled_ns, Some(healed(0)));
+    assert_eq!(ms(seen.heal_to_settled_ns), Some(501));
+    assert_eq!(ms(seen.heal_to_ready_ns), Some(501), "ready is not after settled");
+    assert_eq!([seen.phases.return_ns, seen.phases.relapse_ns].map(ms), [Some(401), Some(0)]);
+}

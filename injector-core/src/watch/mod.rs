@@ -1,0 +1,274 @@
+//! What is shown of a daemon while it works: a fold over its events, its status and its counters. Pure.
+//!
+//! `injector top` feeds it and puts [`screen`](screen::screen) on a terminal.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use crate::api::{Event, EventKind, PartitionState, PartitionView, RecoveryRecord, Status};
+use crate::clock::MonoNs;
+use crate::model::natural;
+
+pub mod screen;
+
+/// How many final records are kept.
+const RECOVERIES: usize = 16;
+/// How many changes of an endpoint are kept: more than a screen has columns.
+const CHANGES: usize = 1024;
+const SECOND: u64 = 1_000_000_000;
+
+/// All that is shown.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// The daemon, in a few words.
+    pub title: String,
+    /// The peers' names, in their natural order.
+    pub peers: Vec<String>,
+    /// Partitions whose record is open, the oldest first.
+    pub partitions: Vec<Live>,
+    /// By endpoint.
+    pub endpoints: BTreeMap<String, Strip>,
+    /// Final records, the newest first.
+    pub recoveries: VecDeque<Recovery>,
+    /// The last thing that happened, for people.
+    pub last: Option<String>,
+    /// Events that this reader lost.
+    pub lost: u64,
+}
+
+/// A partition whose record is open.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// Its name.
+    pub name: String,
+    /// Its generation.
+    pub generation: u32,
+    /// Its shape, in words.
+    pub shape: String,
+    /// Where in its life it is.
+    pub state: PartitionState,
+    /// When the kernel ends it.
+    pub ends_at: Option<MonoNs>,
+    /// When it was healed.
+    pub healed_at: Option<MonoNs>,
+    /// Packets dropped so far; `None` where they were not counted.
+    pub dropped: Option<u64>,
+    /// Its links, by sender and receiver; empty until its counters were read.
+    pub links: BTreeMap<(String, String), Drops>,
+}
+
+/// What a link has dropped under one partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Drops {
+    /// Packets so far,
+    pub packets: u64,
+    /// when they were counted,
+    pub at: MonoNs,
+    /// and how many a second since the count before; `None` after one count.
+    pub rate: Option<f64>,
+}
+
+/// Whether an endpoint serves, over time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Strip {
+    /// When its state changed, and to what: healthy or not.
+    changes: VecDeque<(MonoNs, bool)>,
+    /// Why it is not healthy.
+    pub error: Option<String>,
+}
+
+/// What an endpoint was in one second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Served {
+    /// Healthy all the time.
+    Yes,
+    /// Unhealthy at some time.
+    No,
+    /// Not known.
+    Unknown,
+}
+
+impl Strip {
+    fn change(&mut self, at: MonoNs, is_healthy: bool) {
+        if self.changes.back().is_some_and(|(last, state)| *state == is_healthy || *last > at) {
+            return;
+        }
+        self.changes.push_back((at, is_healthy));
+        if self.changes.len() > CHANGES {
+            self.changes.pop_front();
+        }
+    }
+
+    /// Its state now.
+    pub fn now(&self) -> Option<bool> {
+        self.changes.back().map(|(_, state)| *state)
+    }
+
+    /// The last seconds of the daemon's clock, the present one at the end.
+    pub fn seconds(&self, now: MonoNs, count: usize) -> Vec<Served> {
+        let present = now.0 / SECOND;
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        (0..count)
+            .rev()
+            .map(|ago| {
+                present.checked_sub(ago).map_or(Served::Unknown, |second| {
+                    self.within(MonoNs(second * SECOND), MonoNs(((second + 1) * SECOND).min(now.0 + 1)))
+                })
+            })
+            .collect()
+    }
+
+    fn within(&self, from: MonoNs, until: MonoNs) -> Served {
+        let before = self.changes.iter().rev().find(|(at, _)| *at <= from).map(|(_, state)| *state);
+        let mut during =
+            self.changes.iter().filter(|(at, _)| *at > from && *at < until).map(|(_, state)| *state);
+        let has_failed = before == Some(false) || during.any(|state| !state);
+        match (has_failed, before) {
+            (true, _) => Served::No,
+            (false, Some(_)) => Served::Yes,
+            (false, None) => Served::Unknown,
+        }
+    }
+}
+
+/// A final record, in short.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The partition.
+    pub name: String,
+    /// Its shape, in words.
+    pub shape: String,
+    /// How it ended.
+    pub outcome: Option<crate::api::Outcome>,
+    /// From heal to ready, and to settled, in nanoseconds.
+    pub ready_ns: Option<u64>,
+    /// The same to settled.
+    pub settled_ns: Option<u64>,
+    /// Silence, reconnect, return and relapse, in nanoseconds.
+    pub phases: [Option<u64>; 4],
+}
+
+impl Watch {
+    /// Takes in what the daemon says of itself: who there is, and what is not closed.
+    pub fn status(&mut self, status: &Status) {
+        self.title =
+            format!("injector {}, pid {}, config {}", status.version, status.pid, status.config_number);
+        let mut peers: Vec<String> = status.peers.keys().map(|peer| peer.0.clone()).collect();
+        peers.sort_by(|a, b| natural(a, b));
+        self.peers = peers;
+        self.endpoints.retain(|name, _| status.endpoints.iter().any(|endpoint| endpoint.name == *name));
+        for endpoint in &status.endpoints {
+            let strip = self.endpoints.entry(endpoint.name.clone()).or_default();
+            if let Some(is_healthy) = endpoint.healthy {
+                strip.change(status.now_ns, is_healthy);
+            }
+            strip.error.clone_from(&endpoint.last_error);
+        }
+        self.partitions.retain(|live| {
+            status
+                .partitions
+                .iter()
+                .any(|view| (view.generation, &view.name) == (live.generation, &live.name))
+        });
+        for view in &status.partitions {
+            self.partition(status.now_ns, view);
+        }
+        self.partitions.sort_by_key(|live| live.generation);
+    }
+
+    /// Takes in a partition, with the counters of its links if it has them.
+    pub fn partition(&mut self, at: MonoNs, view: &PartitionView) {
+        if view.state == PartitionState::Closed {
+            return self.partitions.retain(|live| live.generation != view.generation);
+        }
+        let known = self.partitions.iter().position(|live| live.generation == view.generation);
+        let at_index = known.unwrap_or_else(|| {
+            self.partitions.push(Live {
+                name: view.name.clone(),
+                generation: view.generation,
+                shape: crate::stats::trial::label(&view.resolved),
+                state: view.state,
+                ends_at: None,
+                healed_at: None,
+                dropped: None,
+                links: BTreeMap::new(),
+            });
+            self.partitions.len() - 1
+        });
+        let live = &mut self.partitions[at_index];
+        live.state = view.state;
+        live.ends_at = view.ends_at_ns;
+        live.healed_at = view.healed.as_ref().map(|healed| healed.at.end_ns);
+        live.dropped = view.totals.dropped_packets;
+        for link in view.links.iter().flatten() {
+            let drops = live.links.entry((link.src.clone(), link.dst.clone())).or_insert(Drops {
+                packets: link.dropped_packets,
+                at,
+                rate: None,
+            });
+            let seconds = at.saturating_since(drops.at).as_secs_f64();
+            if seconds > 0.0 {
+                let more = link.dropped_packets.saturating_sub(drops.packets);
+                *drops = Drops { packets: link.dropped_packets, at, rate: Some(more as f64 / seconds) };
+            }
+        }
+    }
+
+    /// Takes in an event.
+    pub fn event(&mut self, event: &Event) {
+        match &event.kind {
+            EventKind::Health { endpoint, healthy, error } => {
+                let strip = self.endpoints.entry(endpoint.clone()).or_default();
+                strip.change(event.at_ns, *healthy);
+                strip.error.clone_from(error);
+            }
+            EventKind::Cut { name, .. } => self.last = Some(format!("cut {name}")),
+            EventKind::Heal { healed } => {
+                self.last = Some(format!("healed {}", healed.name));
+                let same = |live: &&mut Live| live.generation == healed.generation;
+                if let Some(live) = self.partitions.iter_mut().find(same) {
+                    live.state = PartitionState::Watched;
+                    live.healed_at = Some(healed.at.end_ns);
+                }
+            }
+            EventKind::Record { generation, .. } => {
+                self.partitions.retain(|live| live.generation != *generation);
+            }
+            EventKind::Mark { text } => self.last = Some(format!("mark: {text}")),
+            EventKind::Interface { interface, what } => self.last = Some(format!("{interface}: {what}")),
+            EventKind::Config { outcome, .. } => self.last = Some(format!("config: {}", outcome.words())),
+            EventKind::LeaseLapsed => {
+                self.last = Some("the lease ran out: everything was healed".to_owned());
+            }
+            EventKind::Lost { count } => self.lost += count,
+            EventKind::First { .. } => {}
+        }
+    }
+
+    /// Takes in a final record.
+    pub fn record(&mut self, record: &RecoveryRecord) {
+        let phases = &record.phases;
+        self.recoveries.push_front(Recovery {
+            name: record.name.clone(),
+            shape: record.shape.words(),
+            outcome: record.outcome,
+            ready_ns: record.heal_to_ready_ns,
+            settled_ns: record.heal_to_settled_ns,
+            phases: [phases.silence_ns, phases.reconnect_ns, phases.return_ns, phases.relapse_ns],
+        });
+        self.recoveries.truncate(RECOVERIES);
+    }
+
+    /// What is cut of a link: nothing, or the packets a second that its partitions drop, where they were counted twice.
+    pub fn cut(&self, src: &str, dst: &str) -> Option<Option<f64>> {
+        let key = (src.to_owned(), dst.to_owned());
+        let active = self.partitions.iter().filter(|live| live.state == PartitionState::Active);
+        let drops: Vec<&Drops> = active.filter_map(|live| live.links.get(&key)).collect();
+        if drops.is_empty() {
+            return None;
+        }
+        Some(drops.iter().try_fold(0.0, |sum, drops| Some(sum + drops.rate?)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! The clocks and the randomness of a verdict; a test sets both.
+
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use injector_common::feature;
+
+use crate::maps::{FEATURES, TEST};
+use crate::verdict_context::Clock;
+
+/// How far the coarse clock may lag, with room: one tick is 10 ms at HZ=100.
+const COARSE_LAG: u64 = 50_000_000;
+
+impl Clock {
+    /// Reads the coarse clock.
+    #[inline(always)]
+    pub fn new() -> Self {
+        if FEATURES.load() & feature::TEST != 0 {
+            let coarse = TEST.get(0).map_or(0, |test| test.coarse);
+            return Self { coarse, exact: 0 };
+        }
+        // SAFETY: a plain helper call.
+        Self { coarse: unsafe { bpf_ktime_get_coarse_ns() }, exact: 0 }
+    }
+
+    /// The exact clock.
+    #[inline(always)]
+    pub fn exact(&mut self) -> u64 {
+        if self.exact == 0 {
+            self.exact = if FEATURES.load() & feature::TEST != 0 {
+                TEST.get(0).map_or(0, |test| test.now)
+            } else {
+                // SAFETY: a plain helper call.
+                unsafe { bpf_ktime_get_ns() }
+            };
+        }
+        self.exact
+    }
+
+    /// Whether an instant has come. The coarse clock is never ahead: what it has passed is past.
+    #[inline(always)]
+    pub fn reached(&mut self, instant: u64) -> bool {
+        if self.coarse >= instant {
+            return true;
+        }
+        instant - self.coarse <= COARSE_LAG && self.exact() >= instant
+    }
+}
+
+/// A random number.
+#[inline(always)]
+pub fn random() -> u32 {
+    if FEATURES.load() & feature::TEST != 0 {
+        return TEST.get(0).map_or(0, |test| test.random);
+    }
+    // SAFETY: a plain helper call.
+    unsafe { bpf_get_prandom_u32() }
+}

@@ -1,0 +1,79 @@
+//! Whose a port is where no socket has it (any more): those of the config, and those that sockets of peers were seen with.
+//! The second kind is sticky: a peer that was killed still does not answer with a reset.
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{HashMap, LruHashMap};
+use injector_common::key::{Address, ListenKey, PortKey};
+
+use crate::identity::WORLD;
+
+/// This instance's namespace, by the number that the daemon has for it.
+#[unsafe(no_mangle)]
+pub static PORT_SPACE: Global<u32> = Global::new(0);
+
+/// The namespaces of peers on this machine, by their cookies.
+#[map]
+pub static SPACES: HashMap<u64, u32> = HashMap::with_max_entries(1 << 10, BPF_F_NO_PREALLOC);
+/// The ports of the config.
+#[map]
+pub static LISTENS: HashMap<ListenKey, u32> = HashMap::with_max_entries(1 << 14, BPF_F_NO_PREALLOC);
+/// The ports that sockets were seen with: the peer.
+#[map]
+pub static USED: LruHashMap<PortKey, u32> = LruHashMap::with_max_entries(1 << 16, 0);
+
+/// The address that stands for any.
+pub const ANY: Address = [0; 4];
+
+/// The number of a namespace; 0 if no peer is there.
+#[inline(always)]
+pub fn space(cookie: u64) -> u32 {
+    // SAFETY: one word.
+    unsafe { SPACES.get(&cookie) }.copied().unwrap_or(0)
+}
+
+/// The peer that the config gives a port to, or `WORLD`.
+#[inline(always)]
+pub fn listed(space: u32, address: &Address, port: u32) -> u32 {
+    let mut key = ListenKey { address: *address, space: space as u16, port: port as u16 };
+    // SAFETY: one word each.
+    if let Some(peer) = unsafe { LISTENS.get(&key) } {
+        return *peer;
+    }
+    key.port = 0;
+    // SAFETY: as above.
+    if let Some(peer) = unsafe { LISTENS.get(&key) } {
+        return *peer;
+    }
+    (key.address, key.port) = (ANY, port as u16);
+    // SAFETY: as above.
+    unsafe { LISTENS.get(&key) }.copied().unwrap_or(WORLD)
+}
+
+/// The peer whose socket was last seen with a port, or `WORLD`.
+#[inline(always)]
+pub fn used(space: u32, protocol: u32, address: &Address, port: u32) -> u32 {
+    let mut key = PortKey { address: *address, space: space as u16, port: port as u16, protocol };
+    // SAFETY: one word each.
+    if let Some(peer) = unsafe { USED.get(&key) } {
+        return *peer;
+    }
+    key.address = ANY;
+    // SAFETY: as above.
+    unsafe { USED.get(&key) }.copied().unwrap_or(WORLD)
+}
+
+/// Notes that a socket of a peer, or of nobody's, has a port.
+#[inline(always)]
+pub fn note(space: u32, protocol: u32, address: &Address, port: u32, peer: u32) {
+    let key = PortKey { address: *address, space: space as u16, port: port as u16, protocol };
+    if peer == WORLD {
+        // SAFETY: one word.
+        if unsafe { USED.get(&key) }.is_some() {
+            let _ = USED.remove(&key);
+        }
+        return;
+    }
+    let _ = USED.insert(&key, &peer, 0);
+}

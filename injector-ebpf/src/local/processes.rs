@@ -1,0 +1,66 @@
+//! Whose a process is. What a peer's process starts is the peer's, and a process id that is used again is nobody's.
+
+use core::ffi::c_void;
+use core::mem::MaybeUninit;
+
+use aya_ebpf::Global;
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+
+use injector_common::record::counter;
+
+use crate::emit;
+use crate::owners::PROCESSES;
+
+/// Where `tgid` is in the kernel's `task_struct`.
+#[unsafe(no_mangle)]
+pub static TASK_TGID: Global<u32> = Global::new(0);
+/// Where `signal` is there.
+#[unsafe(no_mangle)]
+pub static TASK_SIGNAL: Global<u32> = Global::new(0);
+/// Where `live` is in `signal_struct`: how many threads of the process have not ended.
+#[unsafe(no_mangle)]
+pub static SIGNAL_LIVE: Global<u32> = Global::new(0);
+
+/// A field of something in the kernel.
+#[inline(always)]
+fn field<T: Copy>(of: *const c_void, at: u32) -> Option<T> {
+    let mut read = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes a whole `T`, or fails; it checks the address itself.
+    let result = unsafe {
+        bpf_probe_read_kernel(
+            read.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+            of.cast::<u8>().wrapping_add(at as usize).cast(),
+        )
+    };
+    // SAFETY: written.
+    (result == 0).then(|| unsafe { read.assume_init() })
+}
+
+/// A task has started another one.
+#[inline(always)]
+pub fn forked(parent: *const c_void, child: *const c_void) {
+    let Some(parent) = field::<u32>(parent, TASK_TGID.load()) else { return };
+    // SAFETY: one word.
+    let Some(peer) = (unsafe { PROCESSES.get(&parent) }).copied() else { return };
+    let Some(child) = field::<u32>(child, TASK_TGID.load()) else { return };
+    if child != parent && PROCESSES.insert(&child, &peer, 0).is_err() {
+        // What it sends can't be told from others' then: that is lost evidence.
+        emit::count(counter::STAMPS_LOST, 1);
+    }
+}
+
+/// A task ends.
+#[inline(always)]
+pub fn exited(task: *const c_void) {
+    let Some(process) = field::<u32>(task, TASK_TGID.load()) else { return };
+    // SAFETY: only whether there is one.
+    if unsafe { PROCESSES.get(&process) }.is_none() {
+        return;
+    }
+    let Some(signal) = field::<usize>(task, TASK_SIGNAL.load()) else { return };
+    // Others of its threads may go on.
+    if field::<i32>(signal as *const c_void, SIGNAL_LIVE.load()).is_none_or(|live| live <= 0) {
+        let _ = PROCESSES.remove(&process);
+    }
+}

@@ -1,0 +1,273 @@
+//! `injector init`: finds what could be peers, asks where there is a terminal, and writes a config.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::args::{Common, Init as Args};
+use super::failure::{Exit, Failure};
+use super::output::{print, show};
+use crate::init::candidates::{Candidate, Home, candidates};
+use crate::init::draft::Draft;
+use crate::init::{look, services};
+use crate::terminal::clean;
+use injector_core::config::{Config, Netns};
+use injector_core::figures::counted;
+
+/// Where packages put the config's schema.
+const SCHEMA: &str = "/usr/share/injector/lab.schema.json";
+
+pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
+    if common.host.is_some() {
+        return Err(Failure::usage("init looks at this host; run it there (`ssh HOST sudo injector init`)"));
+    }
+    let is_printed = args.out == Path::new("-");
+    if !is_printed && args.out.symlink_metadata().is_ok() {
+        return Err(exists(&args.out));
+    }
+    let mut host = look().await;
+    let found = candidates(&host);
+    let mut all = found.candidates;
+    let named = named(&args.peers, &mut all)?;
+    let asks = !args.yes && !common.json && io::stdin().is_terminal() && io::stderr().is_terminal();
+    let chosen = match named {
+        Some(named) => named,
+        None if asks => ask_peers(&all)?,
+        None => likely(&all),
+    };
+    let (peers, others): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|candidate| chosen.contains(&candidate.name));
+    if peers.len() < 2 {
+        return Err(too_few(&peers, &others, &found.notes));
+    }
+    let mut draft = Draft {
+        schema: Path::new(SCHEMA).exists().then(|| SCHEMA.to_owned()),
+        notes: found.notes,
+        peers,
+        others,
+        services: Vec::new(),
+    };
+    let ports = if args.ports.is_empty() { services::common_ports(&draft.peers) } else { args.ports.clone() };
+    let ports = if asks && args.ports.is_empty() { ask_ports(&ports)? } else { ports };
+    let clients: Vec<Netns> = draft
+        .others
+        .iter()
+        .filter_map(|other| match &other.home {
+            Home::Space(netns) => Some(netns.clone()),
+            _ => None,
+        })
+        .collect();
+    draft.services = services::find(&draft, &ports, &clients, &mut host).await;
+
+    let text = draft.text();
+    let config = Config::parse(&text, &args.out.display().to_string()).map_err(|errors| {
+        Failure::new(
+            Exit::UNDECIDED,
+            format!("a bug: what was found makes no valid config, so nothing was written:\n{errors}\n{text}"),
+        )
+    })?;
+    if is_printed {
+        print(&text)?;
+        return Ok(Exit::OK);
+    }
+    write(&args.out, &text)?;
+    let silent: Vec<u16> =
+        draft.services.iter().filter(|service| service.kind.is_none()).map(|service| service.port).collect();
+    let summary = json!({
+        "written": args.out,
+        "peers": draft.peers.iter().map(|peer| &peer.name).collect::<Vec<_>>(),
+        "others": draft.others.iter().map(|other| &other.name).collect::<Vec<_>>(),
+        "endpoints": config.endpoints.len(),
+        "silent_ports": silent,
+    });
+    show(common, &summary, || {
+        let path = args.out.display();
+        format!(
+            "{path}: written: {}, {}\nnext: sudo injector doctor --config {path}\n",
+            counted(draft.peers.len(), "peer"),
+            counted(config.endpoints.len(), "endpoint"),
+        )
+    })?;
+    Ok(Exit::OK)
+}
+
+fn exists(path: &Path) -> Failure {
+    Failure::usage(format!(
+        "{} exists and is left as it is; name another file with --out, or print the config with --out -",
+        path.display()
+    ))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let opened = OpenOptions::new().write(true).create_new(true).open(path);
+    let mut file = match opened {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(exists(path)),
+        Err(error) => return Err(unwritten(path, &error)),
+    };
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|error| unwritten(path, &error))
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::UNDECIDED, format!("{} can't be written: {error}", path.display()))
+}
+
+fn too_few(peers: &[Candidate], others: &[Candidate], notes: &[String]) -> Failure {
+    let root = if rustix::process::geteuid().is_root() {
+        ""
+    } else {
+        "; only root sees into other network namespaces: run it with sudo"
+    };
+    let mut seen: Vec<String> = others
+        .iter()
+        .map(|other| format!("{} ({})", other.name, other.doubt.as_deref().unwrap_or(&other.why)))
+        .collect();
+    seen.extend(notes.iter().cloned());
+    let seen = if seen.is_empty() { String::new() } else { format!("; it saw {}", seen.join("; ")) };
+    Failure::new(
+        Exit::NOT_RECOVERED,
+        format!(
+            "init found {} that looks like a node of a cluster, and needs two; start the nodes and let them send something, or name them with their addresses: --peer n1=10.0.0.1 --peer n2=10.0.0.2{root}{seen}",
+            counted(peers.len(), "peer")
+        ),
+    )
+}
+
+fn likely(all: &[Candidate]) -> BTreeSet<String> {
+    all.iter().filter(|candidate| candidate.doubt.is_none()).map(|candidate| candidate.name.clone()).collect()
+}
+
+/// The peers of `--peer`, those with addresses added to what was found; `None` without any.
+fn named(words: &[String], all: &mut Vec<Candidate>) -> Result<Option<BTreeSet<String>>, Failure> {
+    let mut chosen = BTreeSet::new();
+    for word in words {
+        let (name, addresses) = match word.split_once('=') {
+            Some((name, addresses)) => (name, Some(addresses)),
+            None => (word.as_str(), None),
+        };
+        if let Some(text) = addresses {
+            let addresses: Result<Vec<IpAddr>, _> = text.split(',').map(str::trim).map(str::parse).collect();
+            let addresses = addresses.map_err(|_| {
+                Failure::usage(format!(
+                    "--peer {word}: \"{text}\" is no list of addresses; write it as n1=10.0.0.1,fd00::1"
+                ))
+            })?;
+            // What was found at these addresses is this peer.
+            let is_same = |candidate: &&mut Candidate| {
+                candidate.addresses.iter().any(|address| addresses.contains(address))
+            };
+            match all.iter_mut().find(is_same) {
+                Some(candidate) => {
+                    name.clone_into(&mut candidate.name);
+                    candidate.addresses = addresses;
+                }
+                None => all.push(Candidate {
+                    name: name.to_owned(),
+                    addresses,
+                    mac: None,
+                    home: Home::Named,
+                    why: "named on the command line".to_owned(),
+                    ports: None,
+                    doubt: None,
+                }),
+            }
+        } else if !all.iter().any(|candidate| candidate.name == name) {
+            let known: Vec<&str> = all.iter().map(|candidate| candidate.name.as_str()).collect();
+            let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
+            return Err(Failure::usage(format!(
+                "--peer {name}: nothing of that name was found, but {known}; write its addresses, as in {name}=10.0.0.1"
+            )));
+        }
+        if !chosen.insert(name.to_owned()) {
+            return Err(Failure::usage(format!("--peer {name} is given twice; name each peer once")));
+        }
+    }
+    Ok((!words.is_empty()).then_some(chosen))
+}
+
+/// Shows what was found, and asks which of it are peers.
+fn ask_peers(all: &[Candidate]) -> Result<BTreeSet<String>, Failure> {
+    let mut text = "Found on this host:\n".to_owned();
+    for (number, candidate) in (1..).zip(all) {
+        let addresses: Vec<String> = candidate.addresses.iter().map(ToString::to_string).collect();
+        let ports = candidate.ports.iter().flatten().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let ports = if ports.is_empty() { String::new() } else { format!("; listens on {ports}") };
+        let doubt = candidate.doubt.as_ref().map_or_else(String::new, |doubt| format!(" ({doubt})"));
+        let _ = writeln!(
+            text,
+            "{number:>3}  {}  {}  {}{ports}{doubt}",
+            candidate.name,
+            addresses.join(", "),
+            candidate.why
+        );
+    }
+    let default = likely(all);
+    let numbers: Vec<String> = (1..)
+        .zip(all)
+        .filter(|(_, candidate)| default.contains(&candidate.name))
+        .map(|(number, _): (usize, _)| number.to_string())
+        .collect();
+    say(&text)?;
+    loop {
+        let answer = ask(&format!("Which of them are peers? Numbers or names [{}]: ", numbers.join(" ")))?;
+        if answer.is_empty() {
+            return Ok(default);
+        }
+        let words = answer.split([' ', ',']).filter(|word| !word.is_empty());
+        let chosen: Result<BTreeSet<String>, &str> = words
+            .map(|word| {
+                let by_name = all.iter().find(|candidate| candidate.name == word);
+                let by_number = word.parse::<usize>().ok().and_then(|number| all.get(number.checked_sub(1)?));
+                by_name.or(by_number).map(|candidate| candidate.name.clone()).ok_or(word)
+            })
+            .collect();
+        match chosen {
+            Ok(chosen) if chosen.len() > 1 => return Ok(chosen),
+            Ok(_) => say("At least two are needed.\n")?,
+            Err(word) => say(&format!("\"{word}\" is none of them.\n"))?,
+        }
+    }
+}
+
+fn ask_ports(common: &[u16]) -> Result<Vec<u16>, Failure> {
+    let shown: Vec<String> = common.iter().map(ToString::to_string).collect();
+    loop {
+        let answer =
+            ask(&format!("TCP ports by which they show that they serve, or none [{}]: ", shown.join(" ")))?;
+        if answer.is_empty() {
+            return Ok(common.to_vec());
+        }
+        if answer == "none" {
+            return Ok(Vec::new());
+        }
+        let words = answer.split([' ', ',']).filter(|word| !word.is_empty());
+        let ports: Result<Vec<u16>, &str> =
+            words.map(|word| word.parse().ok().filter(|port| *port > 0).ok_or(word)).collect();
+        match ports {
+            Ok(ports) => return Ok(ports),
+            Err(word) => say(&format!("\"{word}\" is no port.\n"))?,
+        }
+    }
+}
+
+fn say(text: &str) -> Result<(), Failure> {
+    let mut stderr = io::stderr().lock();
+    let said = stderr.write_all(clean(text).as_bytes()).and_then(|()| stderr.flush());
+    said.map_err(|error| Failure::new(Exit::UNDECIDED, format!("standard error: {error}")))
+}
+
+/// An answer without blanks around it; the end of the input is no answer.
+fn ask(question: &str) -> Result<String, Failure> {
+    say(question)?;
+    let mut line = String::new();
+    match io::stdin().lock().read_line(&mut line) {
+        Ok(0) => Err(Failure::usage("no answer came; `--yes` takes what looks right")),
+        Ok(_) => Ok(line.trim().to_owned()),
+        Err(error) => Err(Failure::new(Exit::UNDECIDED, format!("standard input: {error}"))),
+    }
+}

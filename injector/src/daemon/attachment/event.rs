@@ -1,0 +1,82 @@
+//! What happens to interfaces, and what comes of it.
+
+use super::hook_reading::HooksFound;
+use super::programs::SharedKey;
+use crate::datapath::{DatapathError, Instance};
+use crate::netlink::news::News;
+use crate::netns::Identity;
+use injector_core::clock::MonoNs;
+use injector_core::config::Netns;
+
+/// What the daemon's task is told about interfaces.
+#[derive(Debug)]
+pub enum InterfaceEvent {
+    /// Something happened in a namespace.
+    News {
+        /// The namespace, by name,
+        netns: Option<Netns>,
+        /// and which one of that name.
+        identity: Identity,
+        /// When we heard of it.
+        at: MonoNs,
+        /// What.
+        news: News,
+    },
+    /// Mounts changed: a name may stand for another namespace now, or for none.
+    Mounts {
+        /// When we heard of it.
+        at: MonoNs,
+    },
+    /// Programs are verified, or refused.
+    Prepared {
+        /// The id of the interface that they are for.
+        id: u32,
+        /// They, or why there are none.
+        instance: Result<Instance, DatapathError>,
+    },
+    /// Programs are verified, or refused, that interfaces of one namespace share.
+    Shared {
+        /// Which,
+        key: SharedKey,
+        /// and they, or why there are none.
+        instance: Result<Instance, DatapathError>,
+    },
+    /// A namespace's thread has attached our programs to an interface, or taken them off.
+    Landed,
+    /// The hooks of a namespace's interfaces were read.
+    Hooks {
+        /// The namespace, by name,
+        netns: Option<Netns>,
+        /// and what is on them.
+        found: HooksFound,
+    },
+    /// Cgroups of peers on this machine may have been made anew.
+    Cgroups,
+    /// Processes of peers on this machine were looked at.
+    Local(Box<crate::local::Found>),
+    /// It is time to look where the peers live now.
+    Survey {
+        /// When we heard of the first reason to.
+        at: MonoNs,
+    },
+}
+
+/// What is cut while interfaces change.
+#[derive(Clone, Copy, Debug)]
+pub struct Cuts {
+    /// When the first of the cuts began whose record is open.
+    pub open_since: Option<MonoNs>,
+    /// Whether a live one rolls its loss.
+    pub is_rolling: bool,
+}
+
+/// What came of an event.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// For the timeline: the interface, and what happened to it.
+    pub told: Vec<(String, String)>,
+    /// Namespaces that have a new thread: their probes start anew.
+    pub reborn: Vec<Netns>,
+    /// Whether something may have changed on hooks that ours are on.
+    pub hooks: bool,
+}

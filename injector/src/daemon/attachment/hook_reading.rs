@@ -1,0 +1,62 @@
+//! What is read of hooks, in the namespace of their interfaces.
+
+use std::time::Duration;
+
+use crate::datapath::{HookQuery, HookState, states, states_of_all};
+use injector_core::clock::MonoNs;
+
+/// What was found on the hooks of the interfaces of one namespace.
+#[derive(Debug)]
+pub struct HooksFound {
+    /// Before the hooks were read: since then something else may be on them.
+    pub(super) at: MonoNs,
+    /// How long reading them took.
+    pub(super) cost: Duration,
+    /// The interfaces, by id and index.
+    pub(super) asked: Vec<(u32, u32)>,
+    /// What is on them, or why that is not known.
+    pub(super) read: Result<Read, String>,
+}
+
+/// What was read in one namespace.
+#[derive(Debug)]
+pub(super) struct Read {
+    /// What is on the interfaces that were asked for, in their order; `None` for one that is gone.
+    pub(super) states: Vec<Option<HookState>>,
+    /// The indices of all interfaces of the namespace that have a TC program of others, if that was asked for.
+    pub(super) foreign: Option<Vec<u32>>,
+}
+
+/// How far to look for others' programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookScope {
+    /// On the interfaces that our programs are on.
+    Ours,
+    /// On all interfaces of the namespaces where we are on the host end of a peer's link.
+    All,
+}
+
+/// Which hooks to read in one namespace.
+pub(super) struct Wanted {
+    pub(super) hooked: Vec<(u32, HookQuery)>,
+    /// Whether to look for TC programs of others on all of its interfaces: one of them may send packets into a peer's
+    /// namespace past our hook at the host end of its veth.
+    pub(super) on_all: bool,
+}
+
+impl Wanted {
+    /// Reads them, in their namespace.
+    pub(super) async fn read(self) -> HooksFound {
+        let at = MonoNs::now();
+        let (ids, queries): (Vec<u32>, Vec<HookQuery>) = self.hooked.into_iter().unzip();
+        let asked = ids.into_iter().zip(queries.iter().map(|query| query.index)).collect();
+        let read = if self.on_all {
+            let read = states_of_all(&queries).await;
+            read.map(|(states, foreign)| Read { states, foreign: Some(foreign) })
+        } else {
+            states(&queries).await.map(|states| Read { states, foreign: None })
+        };
+        let cost = MonoNs::now().saturating_since(at);
+        HooksFound { at, cost, asked, read: read.map_err(|error| error.to_string()) }
+    }
+}

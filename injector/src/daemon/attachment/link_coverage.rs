@@ -1,0 +1,26 @@
+//! How far links are covered, as partitions ask for it.
+
+use injector_core::api::{CoverageState, Uncovered};
+use injector_core::model::Link;
+
+/// How far a link's paths pass hooks of ours over a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkCoverage {
+    /// The worst of that time.
+    pub state: CoverageState,
+    /// Why, in words.
+    pub reason: String,
+    /// What to write into the config, where something helps.
+    pub remedy: Option<String>,
+    /// When it was not covered, or partly, and for want of which interfaces.
+    pub uncovered: Vec<Uncovered>,
+}
+
+/// The links of a partition, and what else decides how they are covered.
+#[derive(Clone, Copy, Debug)]
+pub struct CutLinks<'a> {
+    /// All of them, sorted.
+    pub links: &'a [Link],
+    /// Whether frames to groups are cut too, which a partition of some ports leaves alone.
+    pub is_grouped: bool,
+}

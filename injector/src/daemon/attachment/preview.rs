@@ -1,0 +1,105 @@
+//! What a start would attach to and what that would cover, found without attaching anything: what `doctor` shows.
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+use super::Interfaces;
+use super::entry::Entry;
+use crate::daemon::start_error::StartError;
+use crate::datapath::{Kernel, all_names};
+use crate::discovery::gaps::Gap;
+use crate::discovery::places::Namespace;
+use crate::netns::Workers;
+use injector_core::api::CoverageSummary;
+use injector_core::config::{Config, Netns};
+
+/// An interface that a start would attach to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// The interface's name.
+    pub interface: String,
+    /// Its namespace; `null` is this one.
+    pub netns: Option<String>,
+    /// How `auto` finds it; `null` where the config names it.
+    pub why: Option<String>,
+    /// The peers whose packets pass it.
+    pub peers: Vec<String>,
+    /// Whether it is there now.
+    pub is_there: bool,
+}
+
+/// What a start would do.
+pub struct Preview {
+    /// What it would attach to.
+    pub targets: Vec<Target>,
+    /// Peers that `auto` does not find, or not wholly, in words.
+    pub doubts: Vec<String>,
+    /// How far the links between the peers would be covered; `None` with too many peers.
+    pub coverage: Option<CoverageSummary>,
+    /// The namespaces that were looked into,
+    pub spaces: Vec<Namespace>,
+    /// those of them that are peers' homes,
+    pub homes: Vec<Option<Netns>>,
+    /// and the threads inside them.
+    pub workers: Workers,
+}
+
+impl Preview {
+    /// Looks where the peers live, as a start does, and attaches nothing.
+    ///
+    /// # Errors
+    /// What would keep the daemon from starting.
+    pub async fn of(config: &Config, kernel: &Kernel) -> Result<Self, StartError> {
+        let (news, _) = mpsc::unbounded_channel();
+        let mut interfaces = Interfaces::new(config, kernel, Workers::default(), all_names(), news);
+        interfaces.find(config).await?;
+        let is_there = |interfaces: &Interfaces, entry: &Entry| {
+            let space = interfaces.known.iter().find(|space| space.netns == entry.interface.netns);
+            space.is_some_and(|space| space.facts.links.iter().any(|link| link.name == entry.name()))
+        };
+        let missing: Vec<usize> = (0..interfaces.entries.len())
+            .filter(|at| !is_there(&interfaces, &interfaces.entries[*at]))
+            .collect();
+        for at in &missing {
+            // What is not there covers nothing.
+            interfaces.entries[*at].gaps.push(Gap::ALWAYS);
+        }
+        let target = |(at, entry): (usize, &Entry)| Target {
+            interface: entry.name().to_owned(),
+            netns: entry.interface.netns.as_ref().map(ToString::to_string),
+            why: entry.chosen.clone(),
+            peers: config
+                .names
+                .peers()
+                .filter(|peer| {
+                    entry.interface.peer == Some(*peer)
+                        || interfaces
+                            .coverage
+                            .tracks(*peer)
+                            .iter()
+                            .any(|track| track.interfaces.contains(&entry.id))
+                })
+                .map(|peer| config.names.name(peer).to_owned())
+                .collect(),
+            is_there: !missing.contains(&at),
+        };
+        Ok(Self {
+            targets: interfaces.entries.iter().enumerate().map(target).collect(),
+            doubts: interfaces.doubts.iter().cloned().collect(),
+            coverage: interfaces.coverage_summary(config),
+            homes: interfaces.home_names.values().cloned().collect(),
+            spaces: interfaces.known,
+            workers: interfaces.workers,
+        })
+    }
+}
+
+impl Target {
+    /// It for people, with its namespace.
+    pub fn shown(&self) -> String {
+        match &self.netns {
+            None => self.interface.clone(),
+            Some(netns) => format!("{} in netns {netns}", self.interface),
+        }
+    }
+}

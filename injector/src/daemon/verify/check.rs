@@ -1,0 +1,201 @@
+//! The active check of one partition: its tries, and what they showed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::round::{self, Incoming, Report, Round, Silence, Sink, Trip};
+use super::tally::{Tally, Unchecked};
+use crate::daemon::attachment::{Interfaces, Nic};
+use crate::netns::Identity;
+use injector_core::api::LinkCheck;
+use injector_core::clock::MonoNs;
+use injector_core::config::Config;
+use injector_core::model::{Link, PeerNames};
+
+/// How many links of a partition are checked at most.
+pub(super) const MOST: usize = 64;
+/// How long a try may take before it is counted without those that did not report.
+pub(super) const PATIENCE: Duration = Duration::from_millis(400);
+
+/// The active check of one partition.
+pub struct Check {
+    /// In each of its frames.
+    token: u64,
+    pub(super) links: BTreeMap<Link, Tally>,
+    /// The trips on which the control arrived; `None` before it was sent.
+    pub(super) proven: Option<Vec<Trip>>,
+    pub(super) pending: Option<Pending>,
+    /// The number of the next try.
+    number: u32,
+    /// When the last try began.
+    pub(super) asked: Option<MonoNs>,
+    /// The namespaces that have yet to report: they are not asked again until they have.
+    unreported: BTreeSet<Identity>,
+    /// Ends the sending of the try that is under way.
+    stop: Arc<AtomicBool>,
+}
+
+/// A try that is under way.
+pub(super) struct Pending {
+    round: Arc<Round>,
+    asked: MonoNs,
+    reports: BTreeMap<Identity, Result<Incoming, String>>,
+}
+
+impl Check {
+    pub(super) fn new(links: &[Link]) -> Self {
+        Self {
+            token: rand::random(),
+            links: links.iter().map(|link| (*link, Tally::default())).collect(),
+            proven: None,
+            pending: None,
+            number: 0,
+            asked: None,
+            unreported: BTreeSet::new(),
+            stop: Arc::default(),
+        }
+    }
+
+    /// Sends the control.
+    pub(super) fn begin_control(
+        &mut self,
+        interfaces: &Interfaces,
+        config: &Config,
+        until: MonoNs,
+        sink: &Sink,
+    ) {
+        self.proven = Some(Vec::new());
+        let trips = self.trips(interfaces, config);
+        self.begin(trips, interfaces, until, sink);
+    }
+
+    /// Tries again where the control arrived, as far as the interfaces are still the same.
+    pub(super) fn begin_again(
+        &mut self,
+        interfaces: &Interfaces,
+        config: &Config,
+        until: MonoNs,
+        sink: &Sink,
+    ) {
+        let now = self.trips(interfaces, config);
+        let proven = self.proven.iter().flatten();
+        let trips = proven.filter(|trip| now.contains(trip)).cloned().collect();
+        self.begin(trips, interfaces, until, sink);
+    }
+
+    fn begin(&mut self, trips: Vec<Trip>, interfaces: &Interfaces, until: MonoNs, sink: &Sink) {
+        let now = MonoNs::now();
+        self.asked = Some(now);
+        self.stop = Arc::default();
+        let round = Arc::new(Round::new(self.token, self.number, trips, until, self.stop.clone()));
+        self.number += 1;
+        for space in round.spaces() {
+            if let Some(worker) =
+                interfaces.workers.all().map(|(_, worker)| worker).find(|worker| worker.identity() == space)
+            {
+                self.unreported.insert(space);
+                round.ask(worker, sink);
+            }
+        }
+        self.pending = Some(Pending { round, asked: now, reports: BTreeMap::new() });
+        self.settle(now);
+    }
+
+    /// Between which interfaces each link can be tried now.
+    fn trips(&mut self, interfaces: &Interfaces, config: &Config) -> Vec<Trip> {
+        let identity = |nic: &Nic| Some(interfaces.workers.running(nic.netns.as_ref())?.identity());
+        let mut trips = Vec::new();
+        let mut links = 0;
+        for (link, tally) in &mut self.links {
+            let pairs = match interfaces.nic_pairs(config, *link) {
+                Ok(_) if links == MOST => {
+                    tally.why = Some(Unchecked::TooMany(MOST));
+                    continue;
+                }
+                Ok(pairs) => pairs,
+                Err(why) => {
+                    tally.why = Some(Unchecked::NoPair(why));
+                    continue;
+                }
+            };
+            links += 1;
+            for (from, to) in pairs {
+                let free = |nic: &Nic| {
+                    let space = identity(nic).filter(|space| !self.unreported.contains(space));
+                    space.ok_or_else(|| Unchecked::Silent(Silence::NoAnswer(nic.clone())))
+                };
+                match free(&from).and_then(|sender| Ok((sender, free(&to)?))) {
+                    Ok((sender, receiver)) => trips.push(Trip { link: *link, from, sender, to, receiver }),
+                    Err(why) => tally.why = Some(why),
+                }
+            }
+        }
+        trips
+    }
+
+    /// Takes in a report; whether it is of this check.
+    pub(super) fn report(&mut self, report: Report) -> Option<Report> {
+        if report.token != self.token {
+            return Some(report);
+        }
+        self.unreported.remove(&report.namespace);
+        if let Some(pending) = self.pending.as_mut().filter(|pending| pending.round.number == report.number) {
+            pending.reports.insert(report.namespace, report.heard);
+            self.settle(MonoNs::now());
+        }
+        None
+    }
+
+    /// Counts the try that is under way, once all have reported or it has taken too long.
+    pub(super) fn settle(&mut self, now: MonoNs) {
+        let is_over = |pending: &mut Pending| {
+            pending.reports.len() == pending.round.spaces().len() || pending.asked + PATIENCE <= now
+        };
+        if let Some(pending) = self.pending.take_if(is_over) {
+            self.count(&pending);
+        }
+    }
+
+    pub(super) fn count(&mut self, Pending { round, reports, .. }: &Pending) {
+        let mut found: BTreeMap<Link, (u64, round::Outcome)> = BTreeMap::new();
+        for (at, trip) in round.trips.iter().enumerate() {
+            match round.outcome(at, reports) {
+                Ok(outcome) => {
+                    if round.number == 0 && outcome.arrived > 0 {
+                        self.proven.get_or_insert_default().push(trip.clone());
+                    }
+                    let none = round::Outcome { sent: 0, arrived: 0, end: MonoNs(0) };
+                    let (trips, sum) = found.entry(trip.link).or_insert((0, none));
+                    *trips += 1;
+                    sum.sent += outcome.sent;
+                    sum.arrived += outcome.arrived;
+                    sum.end = sum.end.max(outcome.end);
+                }
+                Err(silence) => {
+                    if let Some(tally) = self.links.get_mut(&trip.link) {
+                        tally.why = Some(Unchecked::Silent(silence));
+                    }
+                }
+            }
+        }
+        for (link, (_, outcome)) in found {
+            match self.links.get_mut(&link) {
+                Some(tally) if round.number == 0 => tally.control(outcome.arrived),
+                Some(tally) => tally.tried(outcome),
+                None => {}
+            }
+        }
+    }
+
+    /// Ends the try that is under way: nothing is sent any more.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// What is to be recorded of a link; `heal` is when its cut ended, if it has.
+    pub fn recorded(&self, link: Link, heal: Option<MonoNs>, names: &PeerNames) -> LinkCheck {
+        self.links.get(&link).cloned().unwrap_or_default().recorded(heal, names)
+    }
+}

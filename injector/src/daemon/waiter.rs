@@ -1,0 +1,13 @@
+//! Answers that wait for a record.
+
+use tokio::time::Instant;
+
+use crate::server::command::Reply;
+use injector_core::api::{Problem, RecoveryRecord};
+
+/// An answer that is held back until a record is final, or a time is over.
+pub(super) struct Waiter {
+    pub(super) generation: u32,
+    pub(super) until: Instant,
+    pub(super) reply: Reply<Result<Box<RecoveryRecord>, Problem>>,
+}

@@ -1,0 +1,48 @@
+//! What is seen of peers on this machine. Pure.
+
+use std::collections::BTreeMap;
+
+use super::space::Space;
+use injector_core::model::PeerId;
+
+/// A process, for people.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Its id.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", self.id, self.name)
+    }
+}
+
+/// One peer on this machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalPeerSight {
+    /// Its processes.
+    pub processes: Vec<Process>,
+    /// Why its frames can't all be told from others'.
+    pub doubt: Option<String>,
+}
+
+/// All of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LocalSight {
+    /// By peer; without an entry for one of which nothing is seen.
+    pub peers: BTreeMap<PeerId, LocalPeerSight>,
+}
+
+/// Where a peer on this machine is, in a picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalEnd {
+    /// The namespace of its sockets.
+    pub space: Space,
+    /// The interface of ours that is its loopback device, by its id.
+    pub loopback: Option<u32>,
+    /// Why its frames can't all be told from others'.
+    pub doubt: Option<String>,
+}

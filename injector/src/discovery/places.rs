@@ -1,0 +1,64 @@
+//! Namespaces and the interfaces in them that packets of peers pass: what the survey is made from, and what it finds.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::netlink::facts::Facts;
+use injector_core::config::Netns;
+
+/// A namespace and what it knows.
+#[derive(Clone, Debug)]
+pub struct Namespace {
+    /// Its name; `None` is the daemon's own.
+    pub netns: Option<Netns>,
+    /// What it knows.
+    pub facts: Facts,
+    /// The other namespaces that were asked, by the ids that this one has for them.
+    pub away: BTreeMap<i32, Option<Netns>>,
+}
+
+/// An interface that a peer's packets pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The interface's namespace.
+    pub netns: Option<Netns>,
+    /// The interface's name.
+    pub name: String,
+    /// How that is known.
+    pub why: String,
+}
+
+impl Place {
+    /// Whether it is the same interface.
+    pub fn is(&self, other: &Self) -> bool {
+        self.netns == other.netns && self.name == other.name
+    }
+}
+
+/// The interfaces in the way of one of a peer's addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Way {
+    /// The nearest to the peer first.
+    pub places: Vec<Place>,
+    /// How many of the first of them every packet passes; those after them see only what goes far enough.
+    pub sure: usize,
+    /// Whether it begins at a NIC of the peer's own: what leaves by it leaves by no other.
+    pub is_own: bool,
+}
+
+/// What is known of one peer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Its packets take these ways; one that has several addresses, or several NICs, may have several.
+    pub ways: Vec<Way>,
+    /// What leads nowhere: the address, and why.
+    pub missing: Vec<String>,
+    /// By these its frames leave its home; each may be a way.
+    pub exits: Vec<Way>,
+    /// Where it may be if nothing else is known of it: a default route's way.
+    pub weak: Vec<Way>,
+    /// Where it may be: ports of its bridge, with MAC addresses that are nobody's.
+    pub candidates: Vec<Way>,
+    /// An address that several namespaces have as their own, and those interfaces.
+    pub ambiguous: Vec<(IpAddr, Vec<Place>)>,
+}

@@ -1,0 +1,87 @@
+//! What a start with a config would attach to, and which links that would leave open.
+
+use serde::Serialize;
+
+use crate::daemon::attachment::{Preview, Target};
+use crate::datapath::{Clocks, Kernel};
+use crate::discovery::places::Namespace;
+use crate::netns::Workers;
+use injector_core::api::{CoverageState, CoverageSummary, LinkCoverageView};
+use injector_core::config::{Config, Netns};
+
+/// What a start would attach to, and what that covers.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Network {
+    /// What keeps the daemon from starting with this config here, with the remedy; `null` if nothing does.
+    pub error: Option<String>,
+    /// The interfaces that it would attach to.
+    pub targets: Vec<Target>,
+    /// Peers that are not found, or not wholly, and what to do.
+    pub doubts: Vec<String>,
+    /// How far the links between the peers would be covered; `null` if that was not computed.
+    pub coverage: Option<CoverageSummary>,
+}
+
+/// Where the doctor looked, for what it tries next.
+#[derive(Default)]
+pub(super) struct Ground {
+    pub spaces: Vec<Namespace>,
+    pub homes: Vec<Option<Netns>>,
+    pub workers: Workers,
+}
+
+impl Network {
+    /// Whether the daemon would not start, or would refuse to cut some link.
+    pub fn prevents(&self) -> bool {
+        self.error.is_some() || self.coverage.as_ref().is_some_and(|all| all.partly + all.not > 0)
+    }
+
+    /// Looks, and attaches nothing.
+    pub(super) async fn of(config: &Config) -> (Self, Ground) {
+        let failed = |error: String| (Self { error: Some(error), ..Self::default() }, Ground::default());
+        let kernel = match Kernel::load(config, Clocks::Real) {
+            Ok(kernel) => kernel,
+            Err(error) => return failed(error.to_string()),
+        };
+        match Preview::of(config, &kernel).await {
+            Ok(seen) => (
+                Self {
+                    error: None,
+                    targets: seen.targets,
+                    doubts: seen.doubts,
+                    coverage: seen.coverage.map(|summary| with_remedies(config, summary)),
+                },
+                Ground { spaces: seen.spaces, homes: seen.homes, workers: seen.workers },
+            ),
+            Err(error) => failed(error.to_string()),
+        }
+    }
+}
+
+/// Links of a peer that is nowhere in sight have no remedy of their own: the peer has.
+fn with_remedies(config: &Config, mut summary: CoverageSummary) -> CoverageSummary {
+    for link in &mut summary.links {
+        if link.remedy.is_none() && link.state != CoverageState::Covered {
+            link.remedy = Some(remedy(config, link));
+        }
+    }
+    summary
+}
+
+fn remedy(config: &Config, link: &LinkCoverageView) -> String {
+    let is_auto = config.interfaces == injector_core::config::Interfaces::Auto;
+    match (link.state, is_auto) {
+        (CoverageState::Unknown, _) => format!(
+            "a cut goes on with a warning; `--verify active` shows whether it holds, and naming all devices of {} or {} in the config settles it",
+            link.src, link.dst
+        ),
+        (_, true) => format!(
+            "start {} and {} and let them send something, or name the interface of one of them: vm: {{ interface: NAME }} at the peer",
+            link.src, link.dst
+        ),
+        (_, false) => format!(
+            "add the interface by which {} or {} sends to `interfaces`, or write `interfaces: auto`",
+            link.src, link.dst
+        ),
+    }
+}

@@ -1,0 +1,117 @@
+//! `injector init`: what on this host could be the peers of a config, and the config's text.
+//!
+//! [`look`] asks the host, [`candidates`](candidates::candidates) and [`text`](draft::Draft::text) are pure.
+
+pub mod candidates;
+pub mod draft;
+pub mod services;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::IpAddr;
+
+use crate::daemon::attachment::reading::{FactsReading, listed};
+use crate::discovery::places::Namespace;
+use crate::local::process;
+use crate::netlink::sockets;
+use crate::netns::{Identity, Workers};
+use injector_core::config::Netns;
+
+/// So many namespaces of processes are looked into that have no name.
+const MOST_UNNAMED: usize = 64;
+
+/// A service that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Listener {
+    /// Its address; the unspecified one is all of the namespace's.
+    pub address: IpAddr,
+    /// Its TCP port.
+    pub port: u16,
+}
+
+/// What the host says of its network namespaces.
+pub struct Host {
+    /// The namespaces: the caller's own, the named ones, and those of processes.
+    pub spaces: Vec<Namespace>,
+    /// What listens in them, loopback addresses left out.
+    pub listeners: BTreeMap<Option<Netns>, BTreeSet<Listener>>,
+    /// What namespaces without a name are called by those who run there.
+    pub labels: BTreeMap<Netns, String>,
+    /// The threads inside them.
+    pub workers: Workers,
+}
+
+/// Asks every network namespace that can be entered.
+pub async fn look() -> Host {
+    let mut workers = Workers::default();
+    let named = listed();
+    let unnamed = unnamed(&named.values().flatten().copied().collect());
+    let mut all: Vec<Option<Netns>> = vec![None];
+    all.extend(named.keys().map(|name| Some(Netns::Name(name.clone()))));
+    all.extend(unnamed.iter().map(|(netns, _)| Some(netns.clone())));
+    let mut reading = FactsReading::new(&mut workers, true, &named);
+    reading.at(all).await;
+    let spaces = reading.done().await;
+    let mut listeners = BTreeMap::new();
+    for space in &spaces {
+        let Ok(worker) = workers.of(space.netns.as_ref()) else { continue };
+        if let Ok(found) = worker.ask(|| async { listening() }).await {
+            listeners.insert(space.netns.clone(), found);
+        }
+    }
+    Host { spaces, listeners, labels: unnamed.into_iter().collect(), workers }
+}
+
+/// The namespaces of processes that have no name and are not the caller's own, each by its oldest process, with what it
+/// is called there.
+fn unnamed(named: &BTreeSet<Identity>) -> Vec<(Netns, String)> {
+    let processes: BTreeMap<u32, String> =
+        process::all().unwrap_or_default().into_iter().map(|stat| (stat.id, stat.name)).collect();
+    let mut seen: BTreeSet<Identity> = named.clone();
+    seen.extend(Identity::now(None));
+    let mut found = Vec::new();
+    for (pid, name) in processes {
+        let netns = Netns::Pid(pid);
+        if Identity::now(Some(&netns)).is_some_and(|identity| seen.insert(identity)) {
+            found.push((netns, label(pid, name)));
+            if found.len() == MOST_UNNAMED {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// A container's host name, else the program's name.
+fn label(pid: u32, program: String) -> String {
+    let uts = |of: &str| fs::read_link(format!("/proc/{of}/ns/uts")).ok();
+    if uts(&pid.to_string()) == uts("self") {
+        return program;
+    }
+    let host = fs::read_to_string(format!("/proc/{pid}/root/etc/hostname")).ok();
+    host.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or(program)
+}
+
+/// What listens in the calling thread's namespace. Where the kernel does not say, nothing is proposed.
+fn listening() -> BTreeSet<Listener> {
+    let found = sockets::listening().unwrap_or_default().into_iter();
+    let reachable = found.filter(|(address, _)| !address.is_loopback());
+    reachable.map(|(address, port)| Listener { address, port }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_of_this_process_is_seen_unless_it_is_on_loopback() {
+        let open = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let found = listening();
+        let port = open.local_addr().unwrap().port();
+        let any = "0.0.0.0".parse().unwrap();
+        assert!(found.contains(&Listener { address: any, port }), "{found:?}");
+        let port = closed.local_addr().unwrap().port();
+        assert!(found.iter().all(|listener| listener.port != port), "{found:?}");
+    }
+}

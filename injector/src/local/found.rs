@@ -1,0 +1,70 @@
+//! What a look at the processes of this machine found, or why nothing can be found.
+
+use std::collections::BTreeMap;
+
+use crate::datapath::LocalError;
+use crate::discovery::local::LocalSight;
+use crate::netns::NetnsError;
+use injector_core::clock::MonoNs;
+use injector_core::model::PeerId;
+
+/// Why peers on this machine can't be told apart.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A hook or a map.
+    #[error(transparent)]
+    Hooks(#[from] LocalError),
+    /// A namespace.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
+    /// A namespace can't be told from others.
+    #[error("network namespace {name} has no cookie: {source}; peers on this machine need Linux 5.14")]
+    Cookie {
+        /// The namespace.
+        name: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// Two names of one namespace.
+    #[error("{one} and {other} are one network namespace: write the same netns for all peers in it")]
+    Same {
+        /// A name,
+        one: String,
+        /// and another one.
+        other: String,
+    },
+    /// There were none in the config that the daemon was started with.
+    #[error(
+        "the daemon was started without peers on this machine, and has given up the right to follow them: restart it"
+    )]
+    Started,
+    /// A process of the config is not there.
+    #[error(
+        "peer {peer}: there is no process {process}; name the peer by its ports, cgroup or unit, or start it first"
+    )]
+    NoProcess {
+        /// The peer.
+        peer: String,
+        /// The id of the process.
+        process: u32,
+    },
+    /// The cgroups can't be read.
+    #[error("the cgroups of peers can't be followed: {0}")]
+    Cgroups(std::io::Error),
+    /// `/proc` can't be read.
+    #[error("the processes of this machine can't be read: {0}; /proc must be mounted")]
+    Processes(std::io::Error),
+}
+
+/// What a look at the processes of this machine found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// When the first reason to look came.
+    pub since: MonoNs,
+    /// When the look was over.
+    pub at: MonoNs,
+    /// What was seen.
+    pub sight: LocalSight,
+    /// The sockets that had no owner until now, by peer.
+    pub late: BTreeMap<PeerId, usize>,
+}

@@ -1,0 +1,158 @@
+//! Peers on this machine: processes that share its addresses. Programs give each socket its owner when it is made, and on
+//! `lo` name frames by that; what was there before is looked for, once the programs are attached.
+
+mod cgroups;
+mod found;
+pub(crate) mod process;
+mod scan;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+pub use self::found::{Error, Found};
+use self::process::socket_cookie;
+use self::scan::Scanner;
+use crate::datapath::{LocalHooks, LocalPorts, Object, SpaceId};
+use crate::netns::{Identity, NetnsError, Worker, Workers};
+use crate::rights::{Rights, Role};
+use injector_core::clock::MonoNs;
+use injector_core::config::{Config, Netns};
+use injector_core::model::PeerId;
+
+/// The numbers of the namespaces that have peers on this machine.
+pub fn spaces(config: &Config) -> BTreeMap<Option<Netns>, SpaceId> {
+    config.local_spaces().into_iter().zip((1..).map(SpaceId)).collect()
+}
+
+/// What gives sockets their owners. The programs go with it.
+pub struct LocalPeers {
+    /// The thread that looks: it may look at others' processes.
+    worker: Worker,
+    scanner: Arc<Mutex<Scanner>>,
+    /// Whether a look is on its way that has not begun.
+    is_asked: Arc<AtomicBool>,
+    /// Whose ports are,
+    ports: LocalPorts,
+    /// in which namespaces.
+    namespaces: BTreeMap<Identity, SpaceId>,
+}
+
+impl LocalPeers {
+    /// Attaches the programs, then gives the sockets that are there to their owners. `None` if the config has no peers on
+    /// this machine.
+    ///
+    /// # Errors
+    /// What this host lacks: nothing stays attached then.
+    pub async fn start(
+        config: &Config,
+        object: &Object,
+        cgroup: Option<&OwnedFd>,
+        rights: Rights,
+        workers: &mut Workers,
+    ) -> Result<Option<(Self, Found)>, Error> {
+        let spaces = spaces(config);
+        if spaces.is_empty() {
+            return Ok(None);
+        }
+        let cgroup = cgroup.ok_or(Error::Started)?;
+        let since = MonoNs::now();
+        let mut cookies = BTreeMap::new();
+        let mut names: BTreeMap<u64, String> = BTreeMap::new();
+        let mut namespaces = BTreeMap::new();
+        for (netns, space) in &spaces {
+            let name = netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), ToString::to_string);
+            let visitor = workers.visitor(netns.as_ref())?;
+            let cookie = visitor.run(|| async { socket_cookie() }).await;
+            visitor.stop();
+            namespaces.insert(visitor.identity(), *space);
+            let cookie = cookie?.map_err(|source| Error::Cookie { name: name.clone(), source })?;
+            cookies.insert(cookie, *space);
+            if let Some(one) = names.insert(cookie, name.clone()) {
+                return Err(Error::Same { one, other: name });
+            }
+        }
+        let listens = config.local_peers().flat_map(|(peer, local)| {
+            let space = spaces[&local.netns];
+            local.listens().iter().map(move |listen| (space, *listen, peer))
+        });
+        let listens: Vec<_> = listens.collect();
+        // First the programs: what is made from here on has its owner, and what was before is found by the look.
+        let hooks = LocalHooks::attach(object, cgroup, &cookies, &listens)?;
+        let ports = hooks.ports(object)?;
+        let tree = cgroups::reopen(cgroup).and_then(cgroups::Tree::new).map_err(Error::Cgroups)?;
+        let mut scanner = Scanner::new(config, hooks, cookies, listens, tree);
+        scanner.identify()?;
+        let scanner = Arc::new(Mutex::new(scanner));
+        let worker = workers.visitor(None)?;
+        // At the start, the supervisor still has all rights.
+        worker.run(move || async move { rights.take(Role::Supervisor) }).await?.map_err(NetnsError::from)?;
+        let local = Self { worker, scanner, is_asked: Arc::default(), ports, namespaces };
+        let scanner = Arc::clone(&local.scanner);
+        let found = local.worker.run(move || async move { look(&scanner, since) }).await??;
+        Ok(Some((local, found)))
+    }
+
+    /// The peer whose TCP socket in a namespace has an address and a port.
+    pub fn peer_at(&self, namespace: Identity, at: (IpAddr, u16)) -> Option<PeerId> {
+        self.ports.owner(*self.namespaces.get(&namespace)?, at)
+    }
+
+    /// Follows the cgroups of peers: `tell` is called when one may have been made anew, and the programs know it.
+    pub fn follow(&self, tell: impl Fn() + Send + 'static) -> Result<(), Error> {
+        let locked = self.scanner.lock().unwrap_or_else(PoisonError::into_inner).news()?;
+        let Some(news) = locked else { return Ok(()) };
+        let scanner = Arc::clone(&self.scanner);
+        self.worker.spawn(move || async move {
+            // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
+            let registered = unsafe { AsyncFd::register_with_interest(news, Interest::READABLE) };
+            let news = match registered {
+                Ok(news) => news,
+                Err(error) => return tracing::error!(%error, "new cgroups of peers will not be noticed"),
+            };
+            while let Ok(mut ready) = news.readable().await {
+                // Before the news are taken: those that come meanwhile make it ready again.
+                ready.clear_ready();
+                cgroups::drain(news.as_fd());
+                let followed = scanner.lock().unwrap_or_else(PoisonError::into_inner).follow_cgroups();
+                if let Err(error) = followed {
+                    tracing::error!(%error, "the programs do not know the cgroups of peers");
+                }
+                tell();
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Looks at the processes again; `tell` is called with what was found.
+    pub fn look(&self, tell: impl FnOnce(Result<Found, Error>) + Send + 'static) {
+        if self.is_asked.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (scanner, is_asked) = (Arc::clone(&self.scanner), Arc::clone(&self.is_asked));
+        let since = MonoNs::now();
+        let asked = self.worker.spawn(move || async move {
+            // What comes from here on calls for another look.
+            is_asked.store(false, Ordering::SeqCst);
+            tell(look(&scanner, since));
+        });
+        if let Err(error) = asked {
+            tracing::error!(%error, "the processes of peers on this machine are no longer followed");
+        }
+    }
+}
+
+impl Drop for LocalPeers {
+    fn drop(&mut self) {
+        self.worker.stop();
+    }
+}
+
+fn look(scanner: &Mutex<Scanner>, since: MonoNs) -> Result<Found, Error> {
+    scanner.lock().unwrap_or_else(PoisonError::into_inner).look(since)
+}

@@ -1,0 +1,168 @@
+//! Other processes and their sockets, as `/proc` and the kernel show them.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
+use rustix::net::{AddressFamily, SocketType, getsockname};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+/// `IPPROTO_MPTCP`.
+const MPTCP: libc::c_int = 262;
+
+/// A process as `/proc/PID/stat` has it.
+#[derive(Clone, Debug)]
+pub struct Stat {
+    /// Its id.
+    pub id: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// Its name.
+    pub name: String,
+    /// When it started, in clock ticks since the boot: ids are used again.
+    pub started: u64,
+}
+
+/// All processes.
+pub fn all() -> io::Result<Vec<Stat>> {
+    let entries = fs::read_dir("/proc")?.flatten();
+    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(ids.filter_map(stat).collect())
+}
+
+/// One process; `None` if there is none.
+fn stat(id: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name, in parentheses, may hold spaces and parentheses itself.
+    let (head, rest) = text.rsplit_once(") ")?;
+    let name = head.split_once('(')?.1.to_owned();
+    let mut fields = rest.split(' ').skip(1);
+    let parent = fields.next()?.parse().ok()?;
+    // Field 22 of the line; the parent was field 4.
+    let started = fields.nth(17)?.parse().ok()?;
+    Some(Stat { id, parent, name, started })
+}
+
+/// A socket of another process, as a descriptor of ours.
+pub struct Held {
+    /// The descriptor.
+    pub fd: OwnedFd,
+    /// What it is.
+    pub kind: Kind,
+    /// The cookie of its network namespace.
+    pub cookie: u64,
+    /// Its own address, `None` for every address, and port; zero for none.
+    pub at: (Option<IpAddr>, u16),
+    /// Whether it takes connections, or, of UDP, has a port.
+    pub listens: bool,
+}
+
+/// Kinds of sockets with ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// Multipath TCP: the kernel's own sockets send and receive for it.
+    Mptcp,
+}
+
+/// The sockets of a process that have ports, each handed to `take` and closed again; one that ends or closes them
+/// meanwhile is no fault.
+///
+/// # Errors
+/// They may not be looked at.
+pub fn sockets(id: u32, mut take: impl FnMut(Held) -> io::Result<()>) -> io::Result<()> {
+    let gone = |error: &io::Error| {
+        error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+    };
+    let entries = match fs::read_dir(format!("/proc/{id}/fd")) {
+        Ok(entries) => entries,
+        Err(error) if gone(&error) => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    let mut process: Option<OwnedFd> = None;
+    for entry in entries {
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) if gone(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let is_socket = fs::read_link(entry.path())
+            .is_ok_and(|target| target.to_str().is_some_and(|target| target.starts_with("socket:")));
+        let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
+        let (true, Some(number)) = (is_socket, number) else { continue };
+        let process = match &process {
+            Some(process) => process,
+            none @ None => {
+                let pid = Pid::from_raw(id.cast_signed()).ok_or(Errno::SRCH)?;
+                let opened = match pidfd_open(pid, PidfdFlags::empty()) {
+                    Ok(opened) => opened,
+                    Err(Errno::SRCH) => return Ok(()),
+                    Err(error) => return Err(error.into()),
+                };
+                let _ = none;
+                process.insert(opened)
+            }
+        };
+        let fd = match pidfd_getfd(process.as_fd(), number, PidfdGetfdFlags::empty()) {
+            Ok(fd) => fd,
+            Err(Errno::SRCH | Errno::BADF) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(held) = held(fd)? {
+            take(held)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a descriptor is, if it is a socket with ports.
+fn held(fd: OwnedFd) -> io::Result<Option<Held>> {
+    let domain = socket_domain(&fd)?;
+    if domain != AddressFamily::INET && domain != AddressFamily::INET6 {
+        return Ok(None);
+    }
+    let is_stream = match socket_type(&fd)? {
+        SocketType::STREAM => true,
+        SocketType::DGRAM => false,
+        _ => return Ok(None),
+    };
+    let kind = match number::<libc::c_int>(&fd, libc::SO_PROTOCOL)? {
+        libc::IPPROTO_TCP => Kind::Tcp,
+        libc::IPPROTO_UDP | libc::IPPROTO_UDPLITE => Kind::Udp,
+        MPTCP => Kind::Mptcp,
+        _ => return Ok(None),
+    };
+    let cookie = number::<u64>(&fd, libc::SO_NETNS_COOKIE)?;
+    let at = SocketAddr::try_from(getsockname(&fd)?).map_err(io::Error::from)?;
+    let address = Some(at.ip().to_canonical()).filter(|address| !address.is_unspecified());
+    let listens = if is_stream { socket_acceptconn(&fd)? } else { at.port() != 0 };
+    Ok(Some(Held { fd, kind, cookie, at: (address, at.port()), listens }))
+}
+
+/// A number that is a socket's option.
+fn number<T: Default>(fd: &impl AsFd, option: libc::c_int) -> io::Result<T> {
+    let mut value = T::default();
+    let mut length = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most as many bytes as told, into a number.
+    let answer = unsafe {
+        libc::getsockopt(
+            fd.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            (&raw mut value).cast(),
+            &raw mut length,
+        )
+    };
+    if answer == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The cookie of the calling thread's network namespace.
+pub fn socket_cookie() -> io::Result<u64> {
+    number(&UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?, libc::SO_NETNS_COOKIE)
+}

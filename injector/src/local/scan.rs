@@ -1,0 +1,377 @@
+//! A look at the processes of this machine: who listens on the ports of the config, and whose sockets have no owner yet.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::cgroups::{self, Cgroup, CgroupName, Tree};
+use super::found::{Error, Found};
+use super::process::{self, Held, Kind, Stat};
+use crate::datapath::{LocalError, LocalHooks, OwnerId, SpaceId};
+use crate::discovery::local::{LocalPeerSight, LocalSight, Process};
+use injector_core::clock::MonoNs;
+use injector_core::config::{Config, Listen, LocalBy};
+use injector_core::model::{PeerId, PeerNames};
+
+/// How often processes are gone through until nothing new is found: each time, what was made meanwhile has its owner from
+/// the programs, unless its process was not known.
+const PASSES: usize = 10;
+/// The process that binds ports for the services that it starts.
+const INIT: u32 = 1;
+
+/// What looks, and what it has found before.
+pub struct Scanner {
+    hooks: LocalHooks,
+    spaces: BTreeMap<u64, SpaceId>,
+    listens: Vec<(SpaceId, Listen, PeerId)>,
+    /// Peers that are known by a process, and when that started.
+    processes: Vec<(u32, PeerId, Option<u64>)>,
+    /// Peers that are known by a cgroup, and the one that is there.
+    cgroups: Vec<(CgroupName, PeerId, Option<Cgroup>)>,
+    tree: Tree,
+    peers: Vec<PeerId>,
+    names: PeerNames,
+}
+
+/// What one pass saw.
+#[derive(Default)]
+struct Pass {
+    /// The peers whose ports a process listens on.
+    holders: BTreeMap<u32, BTreeSet<PeerId>>,
+    /// Sockets that had no owner until now.
+    late: BTreeMap<PeerId, usize>,
+    doubts: BTreeMap<PeerId, String>,
+    /// A process whose sockets may not be looked at, and why.
+    closed: Option<(Process, io::Error)>,
+}
+
+impl Scanner {
+    pub fn new(
+        config: &Config,
+        hooks: LocalHooks,
+        spaces: BTreeMap<u64, SpaceId>,
+        listens: Vec<(SpaceId, Listen, PeerId)>,
+        tree: Tree,
+    ) -> Self {
+        let mut processes = Vec::new();
+        let mut cgroups = Vec::new();
+        for (peer, local) in config.local_peers() {
+            match &local.by {
+                LocalBy::Listens(_) => {}
+                LocalBy::Process(process) => processes.push((*process, peer, None)),
+                LocalBy::Cgroup(path) => cgroups.push((CgroupName::Path(path.clone()), peer, None)),
+                LocalBy::Unit(unit) => cgroups.push((CgroupName::Unit(unit.clone()), peer, None)),
+            }
+        }
+        let peers = config.local_peers().map(|(peer, _)| peer).collect();
+        let names = config.names.clone();
+        Self { hooks, spaces, listens, processes, cgroups, tree, peers, names }
+    }
+
+    /// A descriptor that is readable when a cgroup of a peer may have been made; `None` if no peer is known by one.
+    pub fn news(&self) -> Result<Option<OwnedFd>, Error> {
+        let is_needed = !self.cgroups.is_empty();
+        is_needed.then(|| self.tree.news()).transpose().map_err(Error::Cgroups)
+    }
+
+    /// Fixes which processes those of the config are: their ids are used again.
+    pub fn identify(&mut self) -> Result<(), Error> {
+        let all = process::all().map_err(Error::Processes)?;
+        for (process, peer, started) in &mut self.processes {
+            let Some(stat) = all.iter().find(|stat| stat.id == *process) else {
+                let peer = self.names.name(*peer).to_owned();
+                return Err(Error::NoProcess { peer, process: *process });
+            };
+            *started = Some(stat.started);
+        }
+        Ok(())
+    }
+
+    /// Tells the programs which cgroups are peers' now: quick, since what starts in one does so soon.
+    pub fn follow_cgroups(&mut self) -> Result<(), Error> {
+        for (name, peer, known) in &mut self.cgroups {
+            let found = self.tree.find(name).map_err(Error::Cgroups)?;
+            if found == *known {
+                continue;
+            }
+            if let Some(gone) = known.take() {
+                self.hooks.give_cgroup(gone.id, None)?;
+            }
+            if let Some(found) = &found {
+                self.hooks.give_cgroup(found.id, Some(*peer))?;
+            }
+            *known = found;
+        }
+        Ok(())
+    }
+
+    /// Looks until a pass finds nothing new.
+    pub fn look(&mut self, since: MonoNs) -> Result<Found, Error> {
+        let mut late: BTreeMap<PeerId, usize> = BTreeMap::new();
+        self.follow_cgroups()?;
+        for pass in 0..PASSES {
+            let all = process::all().map_err(Error::Processes)?;
+            let mut seen = self.listeners(&all)?;
+            self.named(&all, &mut seen);
+            let members = self.members(&all);
+            let owners = self.owners(&all, &seen.holders, &members)?;
+            self.rest(&all, &owners, &mut seen)?;
+            let is_last = seen.late.is_empty() || pass + 1 == PASSES;
+            for (peer, count) in std::mem::take(&mut seen.late) {
+                *late.entry(peer).or_default() += count;
+            }
+            if is_last {
+                let sight = self.sight(&all, &owners, seen);
+                return Ok(Found { since, at: MonoNs::now(), sight, late });
+            }
+        }
+        unreachable!("the last pass returns")
+    }
+
+    /// Adds the processes that the config names.
+    fn named(&self, all: &[Stat], pass: &mut Pass) {
+        for (process, peer, started) in &self.processes {
+            if all.iter().any(|stat| stat.id == *process && Some(stat.started) == *started) {
+                pass.holders.entry(*process).or_default().insert(*peer);
+            } else {
+                pass.doubts.insert(
+                    *peer,
+                    format!(
+                        "process {process} has ended, and its id does not lead to what comes after it; name the peer by its ports, cgroup or unit"
+                    ),
+                );
+            }
+        }
+        for (at, (_, peer, cgroup)) in self.cgroups.iter().enumerate() {
+            let Some(cgroup) = cgroup else { continue };
+            for (_, other, theirs) in &self.cgroups[at + 1..] {
+                let Some(theirs) = theirs else { continue };
+                if cgroup.path.starts_with(&theirs.path) || theirs.path.starts_with(&cgroup.path) {
+                    let (one, two) = (self.names.name(*peer), self.names.name(*other));
+                    let doubt = format!(
+                        "the cgroups of {one} and {two} are one, or one is within the other: /{} and /{}",
+                        cgroup.path.display(),
+                        theirs.path.display()
+                    );
+                    pass.doubts.insert(*peer, doubt.clone());
+                    pass.doubts.insert(*other, doubt);
+                }
+            }
+        }
+    }
+
+    /// The processes in the cgroups of peers.
+    fn members(&self, all: &[Stat]) -> BTreeMap<u32, PeerId> {
+        if self.cgroups.iter().all(|(_, _, cgroup)| cgroup.is_none()) {
+            return BTreeMap::new();
+        }
+        let peer = |stat: &Stat| {
+            let path = cgroups::of_process(stat.id)?;
+            let is_in = |cgroup: &Cgroup| path.starts_with(&cgroup.path);
+            let found = self.cgroups.iter().find(|(_, _, cgroup)| cgroup.as_ref().is_some_and(is_in))?;
+            Some((stat.id, found.1))
+        };
+        let own = std::process::id();
+        all.iter().filter(|stat| stat.id != own).filter_map(peer).collect()
+    }
+
+    /// Goes through all sockets for those on ports of the config.
+    fn listeners(&mut self, all: &[Stat]) -> Result<Pass, Error> {
+        let mut pass = Pass::default();
+        let own = std::process::id();
+        for stat in all.iter().filter(|stat| stat.id != own) {
+            each_socket(stat, &mut pass, |held, pass| self.listener(stat, held, pass))?;
+        }
+        Ok(pass)
+    }
+
+    fn listener(&mut self, stat: &Stat, held: &Held, pass: &mut Pass) -> Result<(), LocalError> {
+        let Some(space) = self.spaces.get(&held.cookie).copied().filter(|_| held.listens) else {
+            return Ok(());
+        };
+        let (address, port) = held.at;
+        let is_it =
+            |(of, listen, _): &&(SpaceId, Listen, PeerId)| *of == space && listen.holds(address, port);
+        let Some((_, listen, peer)) = self.listens.iter().find(is_it).copied() else { return Ok(()) };
+        if held.kind == Kind::Mptcp {
+            pass.doubts.insert(
+                peer,
+                format!(
+                    "process {} ({}) listens on {listen} by multipath TCP, where the kernel's own sockets send and receive; turn that off (GODEBUG=multipathtcp=0 for a program in Go)",
+                    stat.id, stat.name
+                ),
+            );
+            return Ok(());
+        }
+        if stat.id != INIT {
+            pass.holders.entry(stat.id).or_default().insert(peer);
+        }
+        self.give(space, held, peer, pass)
+    }
+
+    /// Gives a socket to a peer, if it has no owner yet.
+    fn give(&mut self, space: SpaceId, held: &Held, peer: PeerId, pass: &mut Pass) -> Result<(), LocalError> {
+        if self.hooks.owner(&held.fd)?.is_none() {
+            self.hooks.give(&held.fd, OwnerId::Peer(peer))?;
+            *pass.late.entry(peer).or_default() += 1;
+        }
+        let protocol = match held.kind {
+            Kind::Tcp | Kind::Mptcp => libc::IPPROTO_TCP,
+            Kind::Udp => libc::IPPROTO_UDP,
+        };
+        if held.at.1 != 0 {
+            self.hooks.note(space, protocol as u8, held.at, peer)?;
+        }
+        Ok(())
+    }
+
+    /// Whose processes are: by their ports, by what the programs saw, or by their parents.
+    fn owners(
+        &mut self,
+        all: &[Stat],
+        holders: &BTreeMap<u32, BTreeSet<PeerId>>,
+        members: &BTreeMap<u32, PeerId>,
+    ) -> Result<BTreeMap<u32, OwnerId>, Error> {
+        let known = self.hooks.processes()?;
+        let mut owners: BTreeMap<u32, OwnerId> = BTreeMap::new();
+        for (process, peers) in holders {
+            let by_ports = match peers.first() {
+                Some(peer) if peers.len() == 1 => OwnerId::Peer(*peer),
+                _ => OwnerId::Several,
+            };
+            let owner = match known.get(process) {
+                Some(before) if *before != by_ports => OwnerId::Several,
+                _ => by_ports,
+            };
+            owners.insert(*process, owner);
+        }
+        for (process, owner) in &known {
+            owners.entry(*process).or_insert(*owner);
+        }
+        let parents: BTreeMap<u32, u32> = all.iter().map(|stat| (stat.id, stat.parent)).collect();
+        let own = std::process::id();
+        for stat in all {
+            let mut at = stat.id;
+            // No process is its own ancestor, but they come and go while they are read.
+            for _ in 0..all.len() {
+                if at == own {
+                    break;
+                }
+                if let Some(owner) = owners.get(&at).copied() {
+                    owners.insert(stat.id, owner);
+                    break;
+                }
+                match parents.get(&at) {
+                    Some(parent) if *parent > INIT => at = *parent,
+                    _ => break,
+                }
+            }
+        }
+        for (process, peer) in members {
+            if let Some(owner) = owners.get_mut(process)
+                && *owner != OwnerId::Peer(*peer)
+            {
+                *owner = OwnerId::Several;
+            }
+        }
+        for (process, owner) in &owners {
+            if parents.contains_key(process) && known.get(process) != Some(owner) {
+                self.hooks.give_process(*process, *owner)?;
+            }
+        }
+        owners.retain(|process, _| parents.contains_key(process));
+        // These the programs name by their cgroup, as long as they are in it.
+        for (process, peer) in members {
+            owners.entry(*process).or_insert(OwnerId::Peer(*peer));
+        }
+        Ok(owners)
+    }
+
+    /// Gives the sockets of peers' processes that have no owner to them.
+    fn rest(&mut self, all: &[Stat], owners: &BTreeMap<u32, OwnerId>, pass: &mut Pass) -> Result<(), Error> {
+        for stat in all {
+            let Some(OwnerId::Peer(peer)) = owners.get(&stat.id).copied() else { continue };
+            each_socket(stat, pass, |held, pass| self.other(held, peer, stat, pass))?;
+        }
+        Ok(())
+    }
+
+    fn other(&mut self, held: &Held, peer: PeerId, stat: &Stat, pass: &mut Pass) -> Result<(), LocalError> {
+        let Some(space) = self.spaces.get(&held.cookie).copied() else { return Ok(()) };
+        if held.kind == Kind::Mptcp {
+            pass.doubts.entry(peer).or_insert_with(|| {
+                format!(
+                    "process {} ({}) has sockets of multipath TCP, where the kernel's own send and receive",
+                    stat.id, stat.name
+                )
+            });
+            return Ok(());
+        }
+        match self.hooks.owner(&held.fd)? {
+            // One that was handed over, or that listens on another peer's port, is whose it was.
+            Some(owner) if owner != OwnerId::Peer(peer) => Ok(()),
+            _ => self.give(space, held, peer, pass),
+        }
+    }
+
+    fn sight(&self, all: &[Stat], owners: &BTreeMap<u32, OwnerId>, pass: Pass) -> LocalSight {
+        let mut sight = LocalSight::default();
+        for peer in &self.peers {
+            sight.peers.entry(*peer).or_insert_with(LocalPeerSight::default);
+        }
+        for stat in all {
+            if let Some(OwnerId::Peer(peer)) = owners.get(&stat.id) {
+                let process = Process { id: stat.id, name: stat.name.clone() };
+                sight.peers.entry(*peer).or_default().processes.push(process);
+            }
+        }
+        let name = |process: u32| {
+            let stat = all.iter().find(|stat| stat.id == process);
+            stat.map_or_else(|| process.to_string(), |stat| format!("{process} ({})", stat.name))
+        };
+        for (process, _) in owners.iter().filter(|(_, owner)| **owner == OwnerId::Several) {
+            let peers: Vec<PeerId> = pass.holders.get(process).into_iter().flatten().copied().collect();
+            let names: Vec<&str> = peers.iter().map(|peer| self.names.name(*peer)).collect();
+            let of = if names.len() > 1 { names.join(" and ") } else { "several peers".to_owned() };
+            let doubt =
+                format!("process {} belongs to {of}: what it sends can't be told apart", name(*process));
+            let all_peers: Vec<PeerId> = sight.peers.keys().copied().collect();
+            for peer in if peers.is_empty() { all_peers } else { peers } {
+                sight.peers.entry(peer).or_default().doubt = Some(doubt.clone());
+            }
+        }
+        for (peer, doubt) in pass.doubts {
+            sight.peers.entry(peer).or_default().doubt = Some(doubt);
+        }
+        if let Some((process, error)) = pass.closed {
+            let doubt = format!(
+                "the sockets of process {process} can't be looked at, so that those of a peer may be among them: {error}"
+            );
+            for peer in sight.peers.values_mut() {
+                peer.doubt.get_or_insert_with(|| doubt.clone());
+            }
+        }
+        sight
+    }
+}
+
+/// Hands each socket of a process to `take`. A process that may not be looked at is noted in `pass`.
+fn each_socket(
+    stat: &Stat,
+    pass: &mut Pass,
+    mut take: impl FnMut(&Held, &mut Pass) -> Result<(), LocalError>,
+) -> Result<(), Error> {
+    let mut failed = None;
+    let looked = process::sockets(stat.id, |held| {
+        failed = failed.take().or(take(&held, pass).err());
+        Ok(())
+    });
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    if let Err(error) = looked {
+        let process = Process { id: stat.id, name: stat.name.clone() };
+        pass.closed.get_or_insert((process, error));
+    }
+    Ok(())
+}

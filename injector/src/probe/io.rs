@@ -1,0 +1,8 @@
+//! What every connection of a probe can do.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// What a connection can do.
+pub(super) trait Io: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}

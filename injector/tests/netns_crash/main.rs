@@ -1,0 +1,117 @@
+//! The daemon struck at every step: whatever ends it, or fails it, traffic flows within the lease, nothing of ours stays on
+//! the hooks, nothing of others is touched, and the next start works. Needs root.
+//!
+//! The faults are built in by the feature `fault-injection` (see `injector/src/fault.rs`), into a binary of its own. A run
+//! that is only recorded shows which steps each hook passes; the points to strike at are drawn from those. The long form is
+//! `cargo xtask soak crash`.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "../support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+mod binary;
+mod hooks;
+mod process;
+mod scenario;
+mod table;
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use rand::seq::{IndexedRandom as _, SliceRandom as _};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use hooks::Hook;
+use injector_lab::{needs, skip};
+use process::Plan;
+use scenario::{Ground, Passed};
+use table::Row;
+
+/// How many points are struck at by default.
+const POINTS: usize = 20;
+/// How many labs are struck side by side.
+const LANES: usize = 2;
+
+/// A number of the environment.
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
+}
+
+/// Draws points: the first for as many different steps as there can be, the rest at random.
+fn draw(hook: Hook, passed: &Passed, count: usize, random: &mut ChaCha8Rng) -> Vec<Plan> {
+    let mut steps: Vec<&String> = passed.keys().collect();
+    steps.shuffle(random);
+    let mut points = Vec::new();
+    while points.len() < count {
+        let step = steps.get(points.len()).copied().or_else(|| steps.choose(random).copied()).unwrap();
+        let (times, can_fail) = passed[step];
+        let kinds: &[&str] =
+            if can_fail { &["kill", "panic", "ENOMEM", "EPERM", "ENOSPC"] } else { &["kill", "panic"] };
+        let kind = (*kinds.choose(random).unwrap()).to_owned();
+        points.push(Plan { hook, step: step.clone(), pass: random.random_range(1..=times), kind });
+    }
+    points
+}
+
+#[test]
+#[needs(root, minutes = 2)]
+fn whatever_step_the_daemon_dies_or_fails_at_traffic_flows_and_the_next_start_works() {
+    let test = "whatever_step_the_daemon_dies_or_fails_at_traffic_flows_and_the_next_start_works";
+    let Some(binary) = binary::find() else {
+        return skip(test, "there is no cargo to build the injector with faults; set INJECTOR_FAULTS to one");
+    };
+    let count = number("INJECTOR_CRASH_POINTS", POINTS as u64) as usize;
+    let seed = number("INJECTOR_CRASH_SEED", rand::random());
+    println!("INJECTOR_CRASH_SEED={seed}");
+    let hooks = Hook::all();
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let mut points = Vec::new();
+    for (at, hook) in hooks.iter().enumerate() {
+        let passed = Ground::new(*hook, &binary).record();
+        let share = count / hooks.len() + usize::from(at < count % hooks.len());
+        println!("{hook}: {} steps, {share} points", passed.len());
+        points.extend(draw(*hook, &passed, share, &mut random));
+    }
+    points.shuffle(&mut random);
+    if let Ok(point) = std::env::var("INJECTOR_CRASH_POINT") {
+        points = vec![Plan::parse(&point)];
+    }
+
+    let (queue, rows) = (Mutex::new(points), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                let mut grounds: BTreeMap<Hook, Ground> = BTreeMap::new();
+                loop {
+                    let Some(plan) = queue.lock().unwrap().pop() else { return };
+                    // A lab that a failure has left behind is not used again.
+                    let mut ground =
+                        grounds.remove(&plan.hook).unwrap_or_else(|| Ground::new(plan.hook, &binary));
+                    let row = ground.strike(&plan);
+                    println!("{row}");
+                    if row.failure.is_none() {
+                        grounds.insert(plan.hook, ground);
+                    }
+                    rows.lock().unwrap().push(row);
+                }
+            });
+        }
+    });
+    let rows = rows.into_inner().unwrap();
+    table::store(seed, &rows);
+    let failed: Vec<&Row> = rows.iter().filter(|row| row.failure.is_some()).collect();
+    assert!(failed.is_empty(), "{} of {}: {failed:#?}", failed.len(), rows.len());
+    // Points near the end of what was recorded may not be reached again.
+    let struck = rows.iter().filter(|row| row.was_struck).count();
+    assert!(struck * 10 >= rows.len() * 7, "only {struck} of {} points were struck", rows.len());
+}
+
+#[test]
+fn what_users_run_has_no_faults_built_in() {
+    let binary = std::fs::read(env!("CARGO_BIN_EXE_injector")).unwrap();
+    let has = |word: &[u8]| binary.windows(word.len()).any(|part| part == word);
+    assert!(has(b"INJECTOR_LOG"), "its own variables are found in it");
+    assert!(!has(b"INJECTOR_FAULT"));
+}

@@ -1,0 +1,330 @@
+//! The life of a daemon from its start to its end, through every command; struck somewhere on the way.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::hooks::{Allowed, Hook, fault};
+use super::process::{Plan, Process};
+use super::table::Row;
+use crate::live::foreign::{Foreign, Position};
+use crate::live::lab::addresses;
+use crate::live::traffic::{Kind, reaches};
+use injector_lab::has_tcx;
+use injector_lab::{CLIENT, Lab, Place, SWITCH};
+
+/// How long a step of a daemon that is well may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Within what traffic flows, whatever happened: the lease, and time for a test to notice.
+const FLOWS: Duration = Duration::from_millis(2200);
+/// How long a daemon may take to end.
+const ENDS: Duration = Duration::from_secs(10);
+
+/// By step: how often it was passed, and whether its system call can fail.
+pub type Passed = BTreeMap<String, (u32, bool)>;
+
+/// Two nodes, with something of others on the hooks of one.
+pub struct Ground {
+    hook: Hook,
+    binary: PathBuf,
+    lab: Lab,
+    foreign: Option<Foreign>,
+    folder: tempfile::TempDir,
+}
+
+/// Why a life was not lived to its end.
+enum Cut {
+    /// It was struck: what comes then is looked at.
+    Struck,
+    /// Something went wrong that nobody planned.
+    Failure(String),
+}
+
+type Lived = Result<(), Cut>;
+
+impl Ground {
+    pub fn new(hook: Hook, binary: &Path) -> Self {
+        let lab = Lab::new(2);
+        let mut ground = Self {
+            hook,
+            binary: binary.to_owned(),
+            lab,
+            foreign: None,
+            folder: tempfile::tempdir().unwrap(),
+        };
+        ground.settle("n2");
+        ground.settle("n1");
+        ground.add_filter("eth0");
+        ground.add_program();
+        ground
+    }
+
+    /// Carries out some `ip` commands in a namespace of the lab, one a line.
+    fn ip(&self, of: &str, lines: &str) {
+        for line in lines.lines() {
+            self.lab.ip(of, line);
+        }
+    }
+
+    /// Makes a node's interface ready: neighbours that need no asking.
+    fn settle(&self, node: &str) {
+        let host = |node: &str| node[1..].parse::<u8>().unwrap();
+        let other = if node == "n1" { "n2" } else { "n1" };
+        let mut words = format!("link set eth0 address 02:00:00:00:00:0{}\n", host(node));
+        for address in addresses(other) {
+            let mac = host(other);
+            writeln!(words, "neigh replace {address} lladdr 02:00:00:00:00:0{mac} dev eth0 nud permanent")
+                .unwrap();
+        }
+        self.ip(node, &words);
+    }
+
+    /// Puts a filter of others on an interface of n1.
+    fn add_filter(&self, device: &str) {
+        for words in [
+            "qdisc add dev DEVICE clsact",
+            "filter add dev DEVICE ingress pref 7 protocol all bpf bytecode 1,6_0_0_4294967295,",
+        ] {
+            let words = words.split(' ').map(|word| word.replace('_', " ").replace("DEVICE", device));
+            let status = Command::new("tc").args(["-n", &self.lab.netns("n1")]).args(words).status().unwrap();
+            assert!(status.success());
+        }
+    }
+
+    /// Puts a program of others on n1's interface.
+    fn add_program(&mut self) {
+        self.foreign = has_tcx().then(|| Foreign::attach(&self.lab, "n1", Position::Last));
+    }
+
+    /// Takes n1's interface away, and puts another in its place.
+    fn replug(&mut self) {
+        self.lab.ip("n1", "link delete eth0");
+        self.plug();
+    }
+
+    fn plug(&mut self) {
+        let end = Instant::now() + PATIENCE;
+        // SAFETY: a string that ends with zero.
+        while self.lab.within(SWITCH, || unsafe { libc::if_nametoindex(c"p-n1".as_ptr()) != 0 }) {
+            assert!(Instant::now() < end, "the old pair stays");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let netns = self.lab.netns("n1");
+        self.ip(
+            SWITCH,
+            &format!("link add p-n1 type veth peer name new0 netns {netns}\nlink set p-n1 master br0 up"),
+        );
+        // Before the daemon finds it by its name.
+        self.add_filter("new0");
+        let [v4, v6] = addresses("n1");
+        self.ip(
+            "n1",
+            &format!("link set new0 name eth0\naddress add {v4}/16 dev eth0\naddress add {v6}/64 dev eth0 nodad\nlink set eth0 up"),
+        );
+        self.settle("n1");
+        self.add_program();
+    }
+
+    fn configure(&self, more: &str) {
+        // One interface takes XDP, and both the same on TC.
+        let config = self.lab.config(Place::OwnNic, self.hook.word());
+        let text = format!(
+            "socket: {{ group: root, mode: \"0600\" }}\ndeadline: 200ms\nready: {{ consecutive: 1, observe: 1ms, observe_max: 2ms }}\n{config}{more}"
+        );
+        std::fs::write(self.folder.path().join("lab.yaml"), text).unwrap();
+    }
+
+    /// A life that nothing strikes: the steps that it passes.
+    pub fn record(&mut self) -> Passed {
+        self.configure("");
+        let mut process = Process::spawn(&self.binary, self.folder.path(), Some("record"));
+        match self.live(&mut process) {
+            Ok(()) => {}
+            Err(Cut::Failure(why)) => panic!("without a fault: {why}\n{}", process.log()),
+            Err(Cut::Struck) => unreachable!("nothing was planned"),
+        }
+        let mut passed = Passed::new();
+        for (step, pass, can_fail, _) in process.passed() {
+            let of = passed.entry(step).or_insert((0, can_fail));
+            of.0 = of.0.max(pass);
+        }
+        passed
+    }
+
+    /// Waits until something holds; ends early if the daemon was struck, or has ended.
+    fn until(process: &mut Process, what: &str, mut holds: impl FnMut(&mut Process) -> bool) -> Lived {
+        let begun = Instant::now();
+        let mut struck_at = None;
+        loop {
+            if holds(process) {
+                return Ok(());
+            }
+            if process.is_struck() {
+                let since = *struck_at.get_or_insert_with(Instant::now);
+                if process.ended().is_some() || since.elapsed() > Duration::from_millis(1500) {
+                    return Err(Cut::Struck);
+                }
+            } else if let Some(status) = process.ended() {
+                return Err(Cut::Failure(format!("{what}: the daemon ended with {status}")));
+            }
+            if begun.elapsed() > PATIENCE {
+                return Err(Cut::Failure(format!("never: {what}")));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A request that is answered with success, unless the daemon was struck.
+    fn ask(process: &mut Process, method: &str, path: &str, body: &str) -> Lived {
+        let answer = process.call(method, path, body);
+        match answer {
+            Some((200..300, _)) => Ok(()),
+            _ if process.is_struck() => Err(Cut::Struck),
+            other => Err(Cut::Failure(format!("{method} {path}: {other:?}"))),
+        }
+    }
+
+    /// From the start to the end, through every command.
+    fn live(&mut self, process: &mut Process) -> Lived {
+        const ISOLATE: &str = r#"{"shape":{"isolate":["n1"]},"for":"60s"}"#;
+        Self::until(process, "it is ready", |process| process.log().contains(" ready "))?;
+        Self::ask(process, "PUT", "/v1/partitions/a", ISOLATE)?;
+        if self.flows(Duration::from_millis(100)).is_some() {
+            return Err(Cut::Failure("a cut that cuts nothing".into()));
+        }
+        Self::ask(process, "DELETE", "/v1/partitions/a", "")?;
+        Self::ask(process, "POST", "/v1/partitions/b/prepare", ISOLATE)?;
+        Self::ask(process, "POST", "/v1/partitions/b/enable", "{}")?;
+        Self::ask(process, "GET", "/v1/status", "")?;
+        Self::ask(process, "DELETE", "/v1/partitions/b", "")?;
+        Self::until(process, "the records are closed", |process| {
+            ["a", "b"].iter().all(|name| {
+                let record = process.call("GET", &format!("/v1/partitions/{name}/recovery"), "");
+                record.is_some_and(|(_, record)| record["final"] == true)
+            })
+        })?;
+        self.configure(&format!(
+            "endpoints: [{{ name: e, peers: [n1], role: advisory, netns: {}, probe: {{ tcp: {{ target: \"{{address}}:9\" }}, interval: 50ms }} }}]\n",
+            self.lab.netns(CLIENT)
+        ));
+        process.signal(Signal::HUP);
+        Self::until(process, "the config is in force", |process| process.log().contains("config in force"))?;
+        Self::ask(process, "PUT", "/v1/partitions/c", ISOLATE)?;
+        let attached = process.log().matches(" attached ").count();
+        self.replug();
+        Self::until(process, "the new interface is attached", |process| {
+            process.log().matches(" attached ").count() > attached
+        })?;
+        Self::ask(process, "DELETE", "/v1/partitions", "")?;
+        Self::ask(process, "PUT", "/v1/partitions/d", ISOLATE)?;
+        process.signal(Signal::TERM);
+        Self::until(process, "it ends", |process| process.ended().is_some())?;
+        match process.ended() {
+            _ if process.is_struck() => Err(Cut::Struck),
+            Some(status) if status.success() => Ok(()),
+            status => Err(Cut::Failure(format!("SIGTERM: it ended with {status:?}"))),
+        }
+    }
+
+    /// How long it takes until datagrams flow both ways, by both IP versions; `None` if they do not in time.
+    fn flows(&self, patience: Duration) -> Option<Duration> {
+        let begun = Instant::now();
+        for (from, to) in [("n1", "n2"), ("n2", "n1")] {
+            for address in addresses(to) {
+                let left = patience.saturating_sub(begun.elapsed());
+                if !reaches(&self.lab, Kind::Udp, from, to, address, left) {
+                    return None;
+                }
+            }
+        }
+        Some(begun.elapsed())
+    }
+
+    /// Lives through a life that is struck as planned, and looks at what is left of it.
+    pub fn strike(&mut self, plan: &Plan) -> Row {
+        self.configure("");
+        let fault = format!("{}#{}={}", plan.step, plan.pass, plan.kind);
+        let mut process = Process::spawn(&self.binary, self.folder.path(), Some(&fault));
+        let mut row =
+            Row { plan: plan.clone(), was_struck: false, end: "", flowed: Duration::ZERO, failure: None };
+        let lived = self.live(&mut process);
+        row.was_struck = process.is_struck();
+        let outcome = match lived {
+            Err(Cut::Failure(why)) => Err(why),
+            _ => self.aftermath(plan, &mut process, &mut row),
+        };
+        row.failure = outcome.err().map(|why| format!("{why}\n{}", process.log()));
+        row
+    }
+
+    fn aftermath(&mut self, plan: &Plan, process: &mut Process, row: &mut Row) -> Result<(), String> {
+        if self.lab.within("n1", || {
+            // SAFETY: a string that ends with zero.
+            unsafe { libc::if_nametoindex(c"eth0".as_ptr()) == 0 }
+        }) {
+            self.plug();
+        }
+        row.end =
+            if plan.is_lethal() && row.was_struck && process.ends_within(Duration::from_secs(1)).is_some() {
+                "died"
+            } else if process.ended().is_some() {
+                "ended"
+            } else {
+                "went on"
+            };
+        if process.ended().is_none() {
+            // It was struck and works on: then its heal does, or what it cut ends by itself.
+            let healed = process.call("DELETE", "/v1/partitions", "");
+            row.flowed =
+                self.flows(FLOWS).ok_or_else(|| format!("nothing flows after its heal: {healed:?}"))?;
+            process.signal(Signal::TERM);
+            process.ends_within(ENDS).ok_or("SIGTERM does not end it")?;
+        } else {
+            row.flowed = self.flows(FLOWS).ok_or("nothing flows after its end")?;
+        }
+        let status = process.ended().ok_or("it has not ended")?;
+        if !plan.is_lethal() && !matches!(status.code(), Some(0 | 2)) {
+            return Err(format!("an errno ended it with {status}"));
+        }
+        // Only what was ended by force may leave filters, which do nothing.
+        let allowed = if plan.is_lethal() && status.code() != Some(0) {
+            Allowed::InertFilters
+        } else {
+            Allowed::Others
+        };
+        self.look(allowed)?;
+        self.start_again()?;
+        self.look(Allowed::Others)
+    }
+
+    fn look(&self, allowed: Allowed) -> Result<(), String> {
+        let foreign = self.foreign.as_ref().map(|foreign| foreign.id);
+        let faults =
+            [fault(&self.lab, "n1", foreign, true, allowed), fault(&self.lab, "n2", None, false, allowed)];
+        faults.into_iter().flatten().next().map_or(Ok(()), Err)
+    }
+
+    /// The next start, which nothing strikes: it cuts, heals and ends.
+    fn start_again(&mut self) -> Result<(), String> {
+        let mut next = Process::spawn(&self.binary, self.folder.path(), None);
+        let told = |cut: Cut, next: &Process| match cut {
+            Cut::Failure(why) => format!("the next start: {why}\n{}", next.log()),
+            Cut::Struck => "the next start was struck".into(),
+        };
+        let done = (|| {
+            Self::until(&mut next, "it is ready", |next| next.log().contains(" ready "))?;
+            Self::ask(&mut next, "PUT", "/v1/partitions/a", r#"{"shape":{"isolate":["n1"]},"for":"60s"}"#)?;
+            if self.flows(Duration::from_millis(100)).is_some() {
+                return Err(Cut::Failure("it cuts nothing".into()));
+            }
+            next.signal(Signal::TERM);
+            Self::until(&mut next, "it ends", |next| next.ended().is_some())
+        })();
+        done.map_err(|cut| told(cut, &next))?;
+        self.flows(FLOWS).map(drop).ok_or_else(|| "nothing flows after the next start's end".into())
+    }
+}

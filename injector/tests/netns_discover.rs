@@ -1,0 +1,269 @@
+//! The way in: `init` writes a config from what is there, `doctor` says what it would do, `start` takes it, `stop` ends it.
+//! Needs root.
+
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+#[path = "support/terminal.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod terminal;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use injector_lab::{Lab, needs};
+use live::daemon::Daemon;
+use live::traffic::{Mood, Server};
+use serde_json::Value;
+use terminal::Terminal;
+
+const INJECTOR: &str = env!("CARGO_BIN_EXE_injector");
+const PORT: u16 = 8080;
+
+fn lab() -> Lab {
+    Lab::new(3)
+}
+
+fn servers(lab: &Lab) -> Vec<Server> {
+    lab.peer_names().iter().map(|peer| Server::start_at(lab, peer, PORT)).collect()
+}
+
+fn injector(words: &[&str], path: &Path) -> Output {
+    Command::new(INJECTOR).args(words).arg(path).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn examined(lab: &Lab, form: &[&str], config: &str) -> (Option<i32>, String) {
+    let path = lab.folder().join("doctor.yaml");
+    std::fs::write(&path, config).unwrap();
+    let output = injector(&[form, &["doctor", "--config"]].concat(), &path);
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    (output.status.code(), text(&output.stdout))
+}
+
+/// What the doctor says of a config.
+fn doctor(lab: &Lab, config: &str) -> (Option<i32>, String) {
+    examined(lab, &[], config)
+}
+
+/// The same as JSON.
+fn findings(lab: &Lab, config: &str) -> (Option<i32>, Value) {
+    let (code, found) = examined(lab, &["--json"], config);
+    (code, serde_json::from_str(&found).unwrap())
+}
+
+fn endpoint(lab: &Lab, port: u16, rest: &str) -> String {
+    format!(
+        "{}interfaces: auto\nendpoints:\n  - {{ name: ingress, peers: [n1, n2, n3], \
+         probe: {{ http: {{ url: \"http://{{address}}:{port}/\" }} }}{rest} }}\n",
+        lab.peers()
+    )
+}
+
+#[test]
+#[needs(root)]
+fn doctor_names_what_would_be_attached_and_from_where_endpoints_answer() {
+    let lab = lab();
+    let servers = servers(&lab);
+    let client = lab.netns("client");
+    let fine = endpoint(&lab, PORT, &format!(", netns: {client}"));
+    let (code, said) = doctor(&lab, &fine);
+    assert_eq!(code, Some(0), "{said}");
+    let (_, found) = findings(&lab, &fine);
+    let targets = found["network"]["targets"].as_array().unwrap();
+    for peer in ["n1", "n2", "n3"] {
+        let target = targets.iter().find(|target| target["peers"] == serde_json::json!([peer]));
+        let target = target.unwrap_or_else(|| panic!("nothing for {peer}: {said}"));
+        assert_eq!(target["netns"], lab.netns(peer), "{target}");
+        assert!(
+            said.contains(&format!("ok        endpoint ingress@{peer}, from netns {client}: answers")),
+            "{said}"
+        );
+    }
+    assert_eq!(found["network"]["coverage"]["covered"], 6, "{said}");
+    assert!(said.contains("6 of 6 directed links would pass a hook for sure"), "{said}");
+    // Nothing stays behind on the hooks.
+    let left = lab.run("n1", "tc", &["filter", "show", "dev", "eth0", "ingress"]);
+    assert!(!left.contains("injector"), "{left}");
+
+    // From the daemon's own namespace no way leads there; from the client's one does.
+    let (code, said) = doctor(&lab, &endpoint(&lab, PORT, ""));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("PREVENTS  endpoint ingress@n1, from the daemon's own network namespace: "),
+        "{said}"
+    );
+    assert!(said.contains(&format!("write `netns: {client}` at the endpoint ingress")), "{said}");
+
+    let (code, said) = doctor(&lab, &endpoint(&lab, 9, &format!(", netns: {client}, role: advisory")));
+    assert_eq!(code, Some(0), "an advisory endpoint keeps nobody from anything: {said}");
+    assert!(said.contains("nothing listens at that address and port: start the service"), "{said}");
+    servers[1].set(Mood::Failing);
+    let (code, found) = findings(&lab, &fine);
+    assert_eq!((code, &found["endpoints"][1]["code"]), (Some(1), &"answer".into()), "{found}");
+    assert!(found["endpoints"][1]["remedy"].as_str().unwrap().contains("wait until the service is healthy"));
+}
+
+#[test]
+#[needs(root)]
+fn doctor_names_links_without_a_hook_and_peers_that_are_nowhere() {
+    let lab = lab();
+    let named = |interfaces: &str| format!("{}interfaces: [{interfaces}]\n", lab.peers());
+    let n1 = format!("{{ name: eth0, netns: {} }}", lab.netns("n1"));
+    let (code, said) = doctor(&lab, &named(&n1));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("PREVENTS  4 of 6 directed links would pass a hook for sure"), "{said}");
+    let line = said.lines().find(|line| line.contains("link n2→n3")).unwrap();
+    assert!(line.starts_with("PREVENTS") && line.contains("not covered: ") && line.contains("; "), "{line}");
+    assert!(line.contains("add"), "a remedy: {line}");
+
+    let (code, said) = doctor(&lab, &named(&format!("{n1}, {{ name: eth7, netns: {} }}", lab.netns("n2"))));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("it is not there: make it, or correct its name"), "{said}");
+
+    let nowhere =
+        "peers: { a: { addresses: [198.51.100.1] }, b: { addresses: [198.51.100.2] } }\ninterfaces: auto\n";
+    let (code, found) = findings(&lab, nowhere);
+    assert_eq!(code, Some(1), "{found}");
+    assert!(
+        found["network"]["error"].as_str().unwrap().contains("found none of the peers' addresses"),
+        "{found}"
+    );
+    // A peer that is not up yet is a doubt, and its links are open.
+    let one = format!(
+        "peers: {{ {}, late: {{ addresses: [198.51.100.2] }} }}\ninterfaces: auto\n",
+        lab.peer("n1", 1)
+    );
+    let (_, found) = findings(&lab, &one);
+    assert!(found["network"]["doubts"][0].as_str().unwrap().contains("did not find peer late"), "{found}");
+    let secret = format!(
+        "{}interfaces: auto\nendpoints: [{{ name: e, probe: {{ http: {{ url: \"http://10.0.0.1/\", headers: {{ a: \"${{file:/nonexistent}}\" }} }} }} }}]\n",
+        lab.peers()
+    );
+    let (code, said) = doctor(&lab, &secret);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("PREVENTS  secrets: ") && said.contains("no endpoint was asked"), "{said}");
+}
+
+#[test]
+#[needs(root)]
+fn what_init_writes_is_checked_started_cuts_and_is_stopped() {
+    let lab = lab();
+    let servers = servers(&lab);
+    let path = lab.folder().join("lab.yaml");
+    let output = injector(&["init", "--yes", "--out"], &path);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("3 peers, 3 endpoints") && said.contains("sudo injector doctor --config"),
+        "{said}"
+    );
+    let written = std::fs::read_to_string(&path).unwrap();
+    for peer in ["n1", "n2", "n3"] {
+        let line = written.lines().find(|line| line.trim_start().starts_with(&format!("{peer}: "))).unwrap();
+        for address in lab.addresses(peer) {
+            assert!(line.contains(&address.to_string()), "{line}");
+        }
+        assert!(line.contains(&format!("# network namespace {}, eth0", lab.netns(peer))), "{line}");
+    }
+    let client = format!("netns: {}", lab.netns("client"));
+    assert!(written.contains("url: \"http://{address}:8080/\"") && written.contains(&client), "{written}");
+    let others = written.split_once("not taken for peers").unwrap().1;
+    assert!(others.contains("nothing listens there: a client?"), "{written}");
+
+    // It is never written over, not even by a name that leads there.
+    let link = lab.folder().join("link.yaml");
+    std::os::unix::fs::symlink("dangling.yaml", &link).unwrap();
+    for there in [&path, &link] {
+        let again = injector(&["init", "--yes", "--out"], there);
+        assert_eq!(again.status.code(), Some(64));
+        assert!(text(&again.stderr).contains("exists and is left as it is"), "{}", text(&again.stderr));
+    }
+    assert!(!lab.folder().join("dangling.yaml").exists());
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), written);
+
+    let checked = injector(&["check", "--config"], &path);
+    assert_eq!(checked.status.code(), Some(0), "{}", text(&checked.stderr));
+    let (code, said) = doctor(&lab, &written);
+    assert_eq!(code, Some(0), "{said}");
+    let mut daemon = Daemon::start(&written);
+    daemon.wait_healthy();
+    daemon.cli(&["partition", "isolate", "n1", "--name", "p", "--for", "60s"]);
+    let cut = daemon.partition("p");
+    assert_eq!(cut.links.unwrap().len(), 4);
+    assert_eq!(cut.warnings, [], "every link is covered");
+
+    let stopped = daemon.cli(&["stop"]);
+    assert_eq!(stopped.status.code(), Some(0), "{}", text(&stopped.stderr));
+    assert_eq!(
+        text(&stopped.stdout),
+        format!("stopped: pid {}; what it cut is healed, and its programs are detached\n", daemon.id())
+    );
+    assert!(daemon.ended().is_some_and(|status| status.success()));
+    assert_eq!(daemon.cli(&["stop"]).status.code(), Some(69));
+    drop(servers);
+}
+
+#[test]
+#[needs(root)]
+fn init_takes_peers_that_are_named_and_says_why_it_finds_too_few() {
+    let lab = lab();
+    let run =
+        |words: &[&str]| Command::new(INJECTOR).args(["init", "--out", "-"]).args(words).output().unwrap();
+    let output = run(&["--peer", "n1", "--peer", "n3", "--peer", "far=198.51.100.7,2001:db8::7"]);
+    let said = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let config = injector_core::config::Config::parse(&said, "init").unwrap();
+    let names: Vec<&str> = config.names.peers().map(|peer| config.names.name(peer)).collect();
+    assert_eq!(names, ["far", "n1", "n3"]);
+    assert!(config.endpoints.is_empty() && said.contains("# endpoints:"), "nothing listens: {said}");
+    // A peer that is named by an address that was found is what was found.
+    let as_a = format!("a={}", lab.addresses("n1")[0]);
+    let said = text(&run(&["--peer", &as_a, "--peer", "n2"]).stdout);
+    assert!(
+        said.contains(&format!("a: {{ addresses: [{}] }}  # network namespace", lab.addresses("n1")[0])),
+        "{said}"
+    );
+
+    for (words, code, says) in [
+        (&["--peer", "n9"][..], 64, "nothing of that name was found, but "),
+        (&["--peer", "n1=x"], 64, "is no list of addresses"),
+        (&["--peer", "n1", "--peer", "n1"], 64, "given twice"),
+        (&["--peer", "n1"], 1, "and needs two; start the nodes"),
+    ] {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(says), "{words:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+#[needs(root)]
+fn on_a_terminal_init_asks_which_are_peers_and_by_which_port() {
+    let lab = lab();
+    let servers = servers(&lab);
+    let path = lab.folder().join("asked.yaml");
+    let mut init =
+        Terminal::start(Command::new(INJECTOR).args(["init", "--out"]).arg(&path).env("TERM", "xterm"));
+    let shown = init.wait_for("the question", |shown| shown.contains("Which of them are peers?"));
+    assert!(shown.contains("nothing listens there: a client?"), "{shown}");
+    init.press("n1 n9\r");
+    init.wait_for("the question again", |shown| shown.contains("\"n9\" is none of them."));
+    init.press("n1\r");
+    init.wait_for("the question again", |shown| shown.contains("At least two are needed."));
+    init.press("n1, n3\r");
+    init.wait_for("the ports", |shown| shown.contains("or none [8080]: "));
+    init.press("x\r");
+    init.wait_for("the ports again", |shown| shown.contains("\"x\" is no port."));
+    init.press("\r");
+    init.wait_for("the end", |shown| shown.contains("2 peers, 2 endpoints"));
+    assert!(init.end().success());
+    let config = injector_core::config::Config::load(&path).unwrap();
+    let names: Vec<&str> = config.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+    assert_eq!(names, ["ingress@n1", "ingress@n3"]);
+    assert!(std::fs::read_to_string(&path).unwrap().contains("# n2: "), "what was not chosen is a comment");
+    drop(servers);
+}

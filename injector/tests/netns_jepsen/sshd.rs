@@ -1,0 +1,125 @@
+//! A real sshd on a node, with a configuration and keys of its own.
+//!
+//! It runs in the node's network namespace and in a mount namespace that shows the node's daemon at the default path of
+//! its socket, an account `sshd` where the machine has none, and `/run/sshd`: all as on a machine of its own.
+
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use injector_lab::{CLIENT, Lab};
+
+use crate::live::lab::addresses;
+
+const PORT: u16 = 2222;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program: the installed one, or the one that the set-up has unpacked.
+fn program() -> Option<PathBuf> {
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/openssh-server/usr/sbin/sshd");
+    [PathBuf::from("/usr/sbin/sshd"), unpacked].into_iter().find_map(|program| program.canonicalize().ok())
+}
+
+/// Why there can be no sshd here, if so.
+pub fn why_not() -> Option<String> {
+    let absent = |what: &str| Some(format!("there is no {what}; `cargo xtask setup clients` installs it"));
+    if program().is_none() {
+        return absent("sshd");
+    }
+    let runs = |name: &str| Command::new(name).arg("-V").output().is_ok();
+    ["ssh", "sudo"].iter().find(|name| !runs(name)).and_then(|name| absent(name))
+}
+
+/// The daemons of ssh; ended when dropped.
+pub struct Sshd {
+    folder: tempfile::TempDir,
+    children: Vec<Child>,
+}
+
+impl Sshd {
+    /// Makes the keys.
+    pub fn new() -> Self {
+        let sshd = Self { folder: tempfile::tempdir().unwrap(), children: Vec::new() };
+        for key in ["host", "user"] {
+            let mut keygen = Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(sshd.file(key));
+            assert!(keygen.status().unwrap().success());
+        }
+        sshd
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts one on a node, whose daemon has this socket.
+    pub fn start(&mut self, lab: &Lab, node: &str, socket: &Path) {
+        let file = |name: &str| self.file(name).display().to_string();
+        let address = SocketAddr::new(addresses(node)[0], PORT);
+        let configuration = format!(
+            "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
+             PermitRootLogin prohibit-password\nPasswordAuthentication no\n",
+            file("host"),
+            file("user.pub"),
+        );
+        std::fs::write(self.file(node), configuration).unwrap();
+        let accounts = std::fs::read_to_string("/etc/passwd").unwrap();
+        let own = if accounts.contains("\nsshd:") {
+            ""
+        } else {
+            "sshd:x:65533:65534::/run/sshd:/usr/sbin/nologin\n"
+        };
+        std::fs::write(self.file("passwd"), accounts + own).unwrap();
+        std::fs::write(self.file("shadow"), "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n").unwrap();
+        std::fs::set_permissions(self.file("shadow"), PermissionsExt::from_mode(0o600)).unwrap();
+        let mut script = "set -e; mount -t tmpfs tmpfs /run; mkdir -p /run/sshd /run/injector; ".to_owned();
+        writeln!(script, "touch /run/injector/injector.sock").unwrap();
+        writeln!(script, "mount --bind '{}' /run/injector/injector.sock", socket.display()).unwrap();
+        for name in ["passwd", "shadow"] {
+            writeln!(script, "mount --bind '{}' /etc/{name}", file(name)).unwrap();
+        }
+        let program = program().unwrap();
+        writeln!(script, "exec '{}' -D -e -f '{}'", program.display(), file(node)).unwrap();
+        let log = std::fs::File::create(self.file(&format!("{node}.log"))).unwrap();
+        let child = lab.within(node, || {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        });
+        self.children.push(child);
+        let end = Instant::now() + PATIENCE;
+        while lab.within(CLIENT, || TcpStream::connect_timeout(&address, Duration::from_millis(200))).is_err()
+        {
+            assert!(Instant::now() < end, "sshd does not listen: {}", self.log(node));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The command that runs a shell command on a node, from the client's namespace.
+    pub fn session(&self, lab: &Lab, node: &str) -> Vec<String> {
+        let key = self.file("user").display().to_string();
+        let words = format!(
+            "ip netns exec {} ssh -F none -i {key} -p {PORT} -o BatchMode=yes -o StrictHostKeyChecking=no \
+             -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=10 root@{}",
+            lab.netns(CLIENT),
+            addresses(node)[0],
+        );
+        words.split(' ').map(str::to_owned).collect()
+    }
+
+    fn log(&self, node: &str) -> String {
+        std::fs::read_to_string(self.file(&format!("{node}.log"))).unwrap_or_default()
+    }
+}
+
+impl Drop for Sshd {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Peers that are known by a cgroup, a unit or a process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use injector_lab::{Lab, needs};
+
+use super::support::{self, Daemon, until};
+use super::talker::Talker;
+use super::{A, B, C, machine};
+
+/// Cgroups of a test, which are gone with it.
+struct Cgroups {
+    root: PathBuf,
+    made: Vec<PathBuf>,
+}
+
+impl Cgroups {
+    /// cgroup2 is mounted where only this thread and what it starts see it.
+    fn new(lab: &Lab) -> Self {
+        let root = lab.folder().join("cgroups");
+        fs::create_dir(&root).unwrap();
+        support::ok("mount", &format!("-t cgroup2 none {}", root.display()));
+        Self { root, made: Vec::new() }
+    }
+
+    fn make(&mut self, path: &str) -> PathBuf {
+        let path = self.root.join(path);
+        fs::create_dir(&path).unwrap();
+        self.made.push(path.clone());
+        path
+    }
+
+    fn remove(&mut self, path: &Path) {
+        // Its processes have ended, but the kernel may not have taken note of that yet.
+        until("the cgroup is empty", || fs::remove_dir(path).is_ok().then_some(()));
+        self.made.retain(|made| made != path);
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        for path in self.made.iter().rev() {
+            for _ in 0..100 {
+                if fs::remove_dir(path).is_ok() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+        support::run("umount", &self.root.display().to_string());
+    }
+}
+
+fn join(cgroup: &Path, talker: &Talker) {
+    fs::write(cgroup.join("cgroup.procs"), talker.id().to_string()).unwrap();
+}
+
+#[test]
+#[needs(root, example = "talker")]
+fn peers_are_told_apart_by_cgroup_unit_and_process_also_when_they_come_again() {
+    let lab = machine();
+    let mut cgroups = Cgroups::new(&lab);
+    let own = format!("inj{}", std::process::id());
+    let slice = cgroups.make(&format!("{own}-lab"));
+    let by_path = cgroups.make(&format!("{own}-lab/a"));
+    let unit = cgroups.make(&format!("{own}-lab/{own}.service"));
+    let below = cgroups.make(&format!("{own}-lab/{own}.service/sub"));
+    // All sockets are made in the root's cgroup: it is not the one of a socket's birth that counts.
+    let [mut a, mut b, mut c] = [A, B, C].map(|at| Talker::start(&lab, "m", &[at]));
+    let to_a = b.dial(A);
+    join(&by_path, &a);
+    join(&below, &b);
+    let netns = lab.netns("m");
+    let config = format!(
+        "peers:\n  a: {{ cgroup: /{own}-lab/a, netns: {netns} }}\n  b: {{ unit: {own}.service, netns: {netns} }}\n  \
+         c: {{ pid: {}, netns: {netns} }}\ninterfaces: auto\n",
+        c.id()
+    );
+    let daemon = Daemon::start(&lab, "lab", &config);
+    let mut client = Talker::start(&lab, "m", &[]);
+    daemon.cli("partition isolate b --name p --for 60s");
+    assert_eq!(b.ask("say", &to_a), "silent");
+    let silence = |talker: &mut Talker, to: &str| {
+        let heard = (talker.ask("dial", to), talker.ask("ask", to));
+        assert_eq!(heard, ("silent".to_owned(), "silent".to_owned()), "{to}");
+    };
+    silence(&mut a, B);
+    silence(&mut c, B);
+    silence(&mut b, A);
+    silence(&mut b, C);
+    assert_eq!((a.ask("start", C), client.ask("start", B)), ("echo".to_owned(), "echo".to_owned()));
+    // The unit is restarted: another cgroup has its name.
+    b.kill();
+    cgroups.remove(&below);
+    cgroups.remove(&unit);
+    let unit = cgroups.make(&format!("{own}-lab/{own}.service"));
+    let mut again = Talker::start(&lab, "m", &[]);
+    join(&unit, &again);
+    again.listen(B);
+    assert_eq!((again.ask("dial", A), a.ask("dial", B)), ("silent".to_owned(), "silent".to_owned()));
+    assert_eq!(client.ask("start", B), "echo");
+    daemon.cli("heal p");
+    assert_eq!((again.ask("start", A), a.ask("start", B)), ("echo".to_owned(), "echo".to_owned()));
+    c.kill();
+    let output = injector_lab::Daemon::cli(&daemon).run("partition links a:c --name q --for 1s".split(' '));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    // The look at each cut comes after it: one that begins later is refused.
+    let said = if output.status.success() {
+        until("the end of c's process is noticed", || {
+            daemon.cli("heal q");
+            let words = "partition links a:c --name q --for 1s";
+            let output = injector_lab::Daemon::cli(&daemon).run(words.split(' '));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            (!output.status.success() && said.contains("has ended")).then_some(said)
+        })
+    } else {
+        said
+    };
+    assert!(said.contains("has ended, and its id does not lead to what comes after it"), "{said}");
+    drop((again, a));
+    cgroups.remove(&unit);
+    cgroups.remove(&by_path);
+    cgroups.remove(&slice);
+}

@@ -1,0 +1,190 @@
+//! Peers on this machine: processes that share its addresses, distinguished by their sockets. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+injector_lab::group!(kernels);
+
+mod cgroups;
+mod etcd;
+#[path = "../support/interfaces.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod support;
+mod talker;
+
+use injector_lab::http::{Request, over_unix};
+use injector_lab::{Lab, needs};
+use serde_json::Value;
+use support::{Daemon, until};
+use talker::Talker;
+
+const A: &str = "127.0.0.1:7001";
+const B: &str = "127.0.0.1:7002";
+const C: &str = "127.0.0.1:7003";
+
+/// A namespace of its own, with nothing but a loopback device.
+fn machine() -> Lab {
+    let mut lab = Lab::builder("l").up().unwrap();
+    lab.add("m");
+    lab
+}
+
+/// Three peers, each by its port.
+fn config(lab: &Lab) -> String {
+    let netns = lab.netns("m");
+    let peer = |name: &str, port: u16| format!("  {name}: {{ listens: [{port}], netns: {netns} }}\n");
+    format!("peers:\n{}{}{}interfaces: auto\n", peer("a", 7001), peer("b", 7002), peer("c", 7003))
+}
+
+/// Three processes that run before the daemon does.
+fn talkers(lab: &Lab) -> [Talker; 3] {
+    [A, B, C].map(|at| Talker::start(lab, "m", &[at]))
+}
+
+/// What a talker hears on each of some connections.
+fn says(talker: &mut Talker, connections: &[&str]) -> Vec<String> {
+    connections.iter().map(|connection| talker.ask("say", connection)).collect()
+}
+
+/// The record of a healed partition.
+fn record(daemon: &Daemon, name: &str) -> Value {
+    let path = format!("/v1/partitions/{name}/recovery?wait=20s");
+    let (status, answer) = over_unix(daemon.socket(), &Request::get(&path)).unwrap();
+    assert_eq!(status, 200, "{answer}");
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+/// Every link of a record was cut as it says.
+fn assert_proved(record: &Value) {
+    let links = record["links"].as_array().unwrap();
+    assert!(!links.is_empty(), "{record}");
+    for link in links {
+        assert_eq!((&link["proved"], &link["in_force"]), (&true.into(), &"yes".into()), "{link}");
+        assert_eq!(link["coverage"]["state"], "covered", "{link}");
+        assert!(link["dropped_packets"].as_u64().unwrap() > 0, "{link}");
+    }
+}
+
+#[test]
+#[needs(root, example = "talker")]
+fn processes_that_share_an_address_are_cut_apart_in_silence_and_nobody_else_is() {
+    let lab = machine();
+    let [mut a, mut b, mut c] = talkers(&lab);
+    let mut client = Talker::start(&lab, "m", &[]);
+    // Connections of both directions, from before the daemon and from after it.
+    let (mut a_to_b, mut b_to_a) = (vec![a.dial(B)], vec![b.dial(A)]);
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    a_to_b.push(a.dial(B));
+    b_to_a.push(b.dial(A));
+    let (a_to_b, b_to_a): (Vec<&str>, Vec<&str>) =
+        (a_to_b.iter().map(String::as_str).collect(), b_to_a.iter().map(String::as_str).collect());
+    assert_eq!((says(&mut a, &a_to_b), says(&mut b, &b_to_a)), (all("echo"), all("echo")), "before");
+    daemon.cli("partition isolate a --name p --for 60s");
+    assert_eq!((says(&mut a, &a_to_b), says(&mut b, &b_to_a)), (all("silent"), all("silent")));
+    for (from, to) in [(&mut a, B), (&mut b, A), (&mut c, A)] {
+        assert_eq!(from.ask("dial", to), "silent", "a new connection");
+        assert_eq!(from.ask("ask", to), "silent", "a datagram");
+    }
+    assert_eq!(a.ask("dial", C), "silent");
+    let (b_to_c, client_to_a, a_to_a) = (b.dial(C), client.dial(A), a.dial(A));
+    assert_eq!(b.ask("say", &b_to_c), "echo", "two that are not cut apart");
+    assert_eq!(client.ask("say", &client_to_a), "echo", "one that is no peer");
+    assert_eq!(client.ask("ask", A), "echo", "one that is no peer");
+    assert_eq!(a.ask("say", &a_to_a), "echo", "a peer with itself");
+    daemon.cli("heal p");
+    until("a's connections carry again", || (says(&mut a, &a_to_b) == all("echo")).then_some(()));
+    until("b's connections carry again", || (says(&mut b, &b_to_a) == all("echo")).then_some(()));
+    let record = record(&daemon, "p");
+    assert_eq!(record["links"].as_array().unwrap().len(), 4, "{record}");
+    assert_proved(&record);
+    for link in record["links"].as_array().unwrap() {
+        assert_eq!(link["crossed_bytes"], 0, "{link}");
+    }
+    assert_eq!(record["warnings"], serde_json::json!([]), "{record}");
+}
+
+/// What both connections say.
+fn all(word: &str) -> Vec<String> {
+    vec![word.to_owned(); 2]
+}
+
+#[test]
+#[needs(root, example = "talker")]
+fn a_killed_peer_stays_silent_and_one_that_starts_again_stays_cut() {
+    let lab = machine();
+    let [mut a, mut b, _c] = talkers(&lab);
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    let b_to_a = b.dial(A);
+    daemon.cli("partition isolate a --name p --for 60s");
+    assert_eq!(a.ask("start", B), "silent", "what a peer's process starts is the peer's");
+    a.kill();
+    assert_eq!(b.ask("dial", A), "silent", "a cut hides that nobody listens");
+    assert_eq!(b.ask("ask", A), "silent", "nor does an ICMP error say so");
+    assert_eq!(b.ask("say", &b_to_a), "silent", "nor a reset");
+    let mut client = Talker::start(&lab, "m", &[]);
+    assert_eq!(client.ask("dial", A), "error connection refused", "one that is no peer is told");
+    let mut again = Talker::start(&lab, "m", &[A]);
+    until("the new process is a's", || {
+        let peers = daemon.cli("peers");
+        let names = peers["a"]["names"].as_array().unwrap().clone();
+        let own = format!("{} (talker)", again.id());
+        names.iter().any(|name| name["name"] == own.as_str()).then_some(())
+    });
+    assert_eq!((b.ask("dial", A), again.ask("dial", B)), ("silent".to_owned(), "silent".to_owned()));
+    assert_eq!(client.ask("start", A), "echo", "one that is no peer");
+    daemon.cli("heal p");
+    assert_eq!(again.ask("start", B), "echo");
+    b.dial(A);
+}
+
+#[test]
+#[needs(root, example = "talker")]
+fn late_data_of_a_half_closed_connection_is_cut() {
+    let lab = machine();
+    let [mut a, mut b, _c] = talkers(&lab);
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    let to_b = a.dial(B);
+    assert_eq!(a.ask("say", &to_b), "echo");
+    a.shut(&to_b);
+    daemon.cli("partition isolate a --name p --for 60s");
+    // From here on, no socket of a's has the port: only the time-wait entry of the kernel.
+    a.kill();
+    assert_eq!(b.ask("answer", "late"), "ok");
+    let dropped = || {
+        let (status, shown) = daemon.raw("GET", "/v1/partitions/p", b"");
+        assert_eq!(status, 200, "{shown}");
+        let links = shown["links"].as_array().unwrap_or_else(|| panic!("{shown}")).clone();
+        let b_to_a = links.iter().find(|link| link["src"] == "b" && link["dst"] == "a").unwrap().clone();
+        b_to_a["dropped_packets"].as_u64().unwrap()
+    };
+    until("b's late data is dropped", || (dropped() > 0).then_some(()));
+    daemon.cli("heal p");
+}
+
+#[test]
+#[needs(root, example = "talker")]
+fn peers_with_addresses_of_their_own_are_cut_whatever_address_a_frame_leaves_from() {
+    let lab = machine();
+    let netns = lab.netns("m");
+    lab.ip("m", "addr add 10.9.0.3/32 dev lo");
+    let [a, b] = ["127.0.0.2:7000", "10.9.0.3:7000"];
+    let [mut one, mut two] = [a, b].map(|at| Talker::start(&lab, "m", &[at]));
+    let mut v6 = Talker::start(&lab, "m", &["[::1]:7000"]);
+    let config = format!(
+        "peers:\n  a: {{ listens: [127.0.0.2], netns: {netns} }}\n  b: {{ listens: [\"{b}\"], netns: {netns} }}\n  \
+         c: {{ listens: [\"[::1]:7000\"], netns: {netns} }}\ninterfaces: auto\n"
+    );
+    let daemon = Daemon::start(&lab, "lab", &config);
+    // An unbound client leaves from 127.0.0.1 to the first, and to the second from the address that it asks.
+    let (to_b, to_a) = (one.dial(b), two.dial(a));
+    daemon.cli("partition isolate a --name p --for 60s");
+    assert_eq!((one.ask("say", &to_b), two.ask("say", &to_a)), ("silent".to_owned(), "silent".to_owned()));
+    assert_eq!((one.ask("ask", b), two.ask("ask", a)), ("silent".to_owned(), "silent".to_owned()));
+    assert_eq!((v6.ask("dial", a), two.ask("start", "[::1]:7000")), ("silent".to_owned(), "echo".to_owned()));
+    daemon.cli("heal p");
+    daemon.cli("partition isolate c --name q --for 60s");
+    assert_eq!(
+        (two.ask("dial", "[::1]:7000"), two.ask("ask", "[::1]:7000")),
+        ("silent".to_owned(), "silent".to_owned())
+    );
+    assert_eq!(two.ask("start", a), "echo");
+    daemon.cli("heal q");
+}

@@ -1,0 +1,153 @@
+//! The Python client and its pytest plugin, as `pip` installs them from `clients/python`: their own tests, against the
+//! real daemon in namespaces. Needs root, and what `cargo xtask setup python` installs.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use injector_lab::{needs, skip};
+
+/// The package, installed into a folder that ends with this value.
+struct Installed {
+    python: PathBuf,
+    source: PathBuf,
+    folder: tempfile::TempDir,
+}
+
+impl Installed {
+    /// Installs it; `None` if this machine can't run the tests.
+    fn new(test: &str) -> Option<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let python = root.join("target/python/bin/python");
+        if !root.join("target/python/installed").exists() {
+            skip(test, "needs pytest in target/python: cargo xtask setup python");
+            return None;
+        }
+        let installed =
+            Self { python, source: root.join("clients/python"), folder: tempfile::tempdir().unwrap() };
+        let mut pip = Command::new(&installed.python);
+        pip.args([
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-cache-dir",
+            "--no-deps",
+        ]);
+        pip.args(["--no-build-isolation", "--root-user-action=ignore", "--target"]);
+        assert_success(&pip.arg(installed.library()).arg(&installed.source).output().unwrap());
+        Some(installed)
+    }
+
+    fn library(&self) -> PathBuf {
+        self.folder.path().join("library")
+    }
+
+    fn python(&self) -> Command {
+        let injector = Path::new(env!("CARGO_BIN_EXE_injector"));
+        let mut command = Command::new(&self.python);
+        command
+            .current_dir(&self.source)
+            .env("PYTHONPATH", self.library())
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("INJECTOR_BINARY", injector);
+        command.env("INJECTOR_TEST_QUORUM", injector.with_file_name("examples").join("quorum"));
+        command.env_remove("INJECTOR_SOCKET").env_remove("INJECTOR_HOST").env_remove("PYTEST_ADDOPTS");
+        command
+    }
+
+    /// Runs files of tests. None may be skipped: what can't run here must be named.
+    fn pytest(&self, files: &[&str]) {
+        let mut pytest = self.python();
+        pytest.args(["-m", "pytest", "-p", "no:cacheprovider", "--strict-markers", "-rs", "--tb=short"]);
+        pytest.arg("--basetemp").arg(self.folder.path().join("tests"));
+        let output = pytest.args(files.iter().map(|file| format!("tests/{file}"))).output().unwrap();
+        assert_success(&output);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let result = said.lines().last().unwrap();
+        assert!(result.contains(" passed") && !result.contains("skipped"), "{said}");
+    }
+}
+
+fn assert_success(output: &Output) {
+    let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{said}\n{errors}", output.status);
+}
+
+fn run(test: &str, files: &[&str]) {
+    if let Some(installed) = Installed::new(test) {
+        installed.pytest(files);
+    }
+}
+
+#[test]
+#[needs(root, program = "python3", example = "quorum")]
+fn the_python_client_cuts_heals_and_measures() {
+    run("the_python_client_cuts_heals_and_measures", &["test_contract.py", "test_client.py"]);
+}
+
+#[test]
+#[needs(root, program = "python3", example = "quorum")]
+fn the_python_client_says_what_is_wrong() {
+    run("the_python_client_says_what_is_wrong", &["test_errors.py", "test_ssh.py"]);
+}
+
+#[test]
+#[needs(root, program = "python3", example = "quorum")]
+fn the_python_client_has_an_asyncio_twin_and_a_page() {
+    run("the_python_client_has_an_asyncio_twin_and_a_page", &["test_asyncio.py", "test_docs.py"]);
+}
+
+#[test]
+#[needs(root, program = "python3", example = "quorum")]
+fn suites_of_pytest_heal_what_they_cut() {
+    run("suites_of_pytest_heal_what_they_cut", &["test_plugin.py"]);
+}
+
+#[test]
+#[needs(root, program = "python3", example = "quorum")]
+fn suites_of_pytest_start_a_daemon_of_their_own() {
+    run("suites_of_pytest_start_a_daemon_of_their_own", &["test_lab.py"]);
+}
+
+/// The suites of `docs/switching.md`.
+#[test]
+#[needs(root, program = "python3", example = "quorum")]
+fn suites_of_other_tools_are_switched_over() {
+    run("suites_of_other_tools_are_switched_over", &["test_switching.py"]);
+}
+
+/// `examples/`: a suite in shell, a Makefile, a workflow of continuous integration.
+#[test]
+#[needs(root, program = "python3", example = "quorum")]
+fn the_examples_run_as_they_are() {
+    run("the_examples_run_as_they_are", &["test_examples.py"]);
+}
+
+#[test]
+#[needs(program = "python3")]
+fn the_python_client_is_typed() {
+    let Some(installed) = Installed::new("the_python_client_is_typed") else { return };
+    let mut mypy = installed.python();
+    mypy.args(["-m", "mypy", "--cache-dir"]).arg(installed.folder.path().join("types"));
+    assert_success(&mypy.output().unwrap());
+    assert!(installed.library().join("partition_injector/py.typed").exists());
+    // A user of it is checked by its types.
+    let user = installed.folder.path().join("user.py");
+    std::fs::write(
+        &user,
+        "from partition_injector import Injector\nx: str = Injector().partition(isolate=['n1']).record().hold_ns\n",
+    )
+    .unwrap();
+    let mut mypy = installed.python();
+    mypy.current_dir(installed.folder.path()).env("MYPYPATH", "");
+    let output = mypy
+        .args(["-m", "mypy", "--strict", "--python-executable"])
+        .arg(&installed.python)
+        .arg(&user)
+        .output();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("expression has type \"int | None\", variable has type \"str\""), "{said}");
+}

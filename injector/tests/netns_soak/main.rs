@@ -1,0 +1,229 @@
+//! What wears a daemon down: cuts and heals by the thousand, readers that do not read, floods on cut links, interfaces that
+//! come and go. What it takes and how fast it answers must stay as they were. Needs root. The long forms are
+//! `cargo xtask soak cycles`, `stalled`, `flood` and `interfaces`.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "../support/interfaces.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod support;
+#[path = "../support/users.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod users;
+
+mod line;
+mod usage;
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use injector_lab::{SWITCH, needs};
+use line::Line;
+use support::{Daemon, Lab, until};
+use usage::Soak;
+use users::{ANOTHER, MEMBER};
+
+const CUT: &str = r#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#;
+
+fn number(name: &str, default: usize) -> usize {
+    std::env::var(name).map_or(default, |value| value.parse().unwrap_or_else(|_| panic!("{name}={value}")))
+}
+
+/// Two peers, and an endpoint on the second one that the first one probes.
+fn lab_with_an_endpoint() -> (Lab, Daemon, TcpListener) {
+    let lab = Lab::switched(2);
+    // Others reach the socket.
+    std::fs::set_permissions(lab.folder(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let listener = lab.within("n2", || TcpListener::bind((lab.ipv4(2), 8080)).unwrap());
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
+    let config = format!(
+        "socket: {{ group: nogroup }}\n{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}]\nendpoints:\n  - {{ name: e, \
+         peers: [n2], netns: {n1}, probe: {{ tcp: {{ target: \"{{address}}:8080\" }}, interval: 10ms, timeout: 100ms }} }}\n",
+        lab.peers()
+    );
+    let daemon = Daemon::start(&lab, "d", &config);
+    (lab, daemon, listener)
+}
+
+/// Cuts and heals once; what was dropped is looked at where stock is taken.
+fn toggle(soak: &mut Soak, line: &mut Line, lab: &Lab, daemon: &Daemon, round: usize) {
+    let (_, took) = line.call("PUT", "/v1/partitions/p", CUT);
+    soak.applied(took);
+    let is_due = soak.is_due(round);
+    if is_due {
+        assert!(!lab.reaches(1, 2), "round {round} cut nothing");
+    }
+    let (_, took) = line.call("DELETE", "/v1/partitions/p", "");
+    soak.healed(took);
+    if is_due {
+        assert!(lab.reaches_soon(1, 2), "round {round} healed nothing");
+        soak.take_stock(round, daemon.pid());
+    }
+}
+
+#[test]
+#[needs(root)]
+fn cuts_and_heals_by_the_thousand_wear_nothing_down() {
+    let cycles = number("INJECTOR_SOAK_CYCLES", 40);
+    let (lab, daemon, _listener) = lab_with_an_endpoint();
+    let mut line = Line::open(daemon.socket());
+    let mut soak = Soak::new("cycles", cycles);
+    for round in 1..=cycles {
+        toggle(&mut soak, &mut line, &lab, &daemon, round);
+    }
+    soak.end("An endpoint is probed every 10 ms meanwhile, and each record is kept as long as the daemon keeps records.");
+}
+
+/// How many readers stall at a time: of two users, each of whom may have 32.
+const STALLED: usize = 48;
+
+/// Connections whose answers nobody reads.
+fn stall(socket: &Path) -> Vec<UnixStream> {
+    let paths = ["/v1/events", "/v1/events", "/v1/partitions", "/v1/partitions/p/probes"];
+    let open = |at: usize| {
+        let mut stream = users::connect(socket, [MEMBER, ANOTHER][at / 4 % 2]);
+        // A list that is asked for many times fills the socket.
+        let request = format!("GET {} HTTP/1.1\r\nHost: i\r\n\r\n", paths[at % 4]).repeat(64);
+        // The daemon may have refused it by now.
+        let _ = stream.write_all(request.as_bytes());
+        stream
+    };
+    (0..STALLED).map(open).collect()
+}
+
+#[test]
+#[needs(root)]
+fn readers_that_stall_wear_nothing_down() {
+    let toggles = number("INJECTOR_SOAK_TOGGLES", 40);
+    let (lab, daemon, _listener) = lab_with_an_endpoint();
+    let mut line = Line::open(daemon.socket());
+    let mut soak = Soak::new("toggles", toggles);
+    let (mut stalled, mut since, mut opened) = (stall(daemon.socket()), Instant::now(), STALLED);
+    for round in 1..=toggles {
+        // The daemon closes them after 10 s.
+        if since.elapsed() > Duration::from_secs(8) {
+            drop(stalled);
+            (stalled, since, opened) = (stall(daemon.socket()), Instant::now(), opened + STALLED);
+        }
+        toggle(&mut soak, &mut line, &lab, &daemon, round);
+    }
+    drop(stalled);
+    soak.end(&format!("{STALLED} readers at a time read nothing; {opened} in all."));
+}
+
+/// Datagrams from one node to another, as many as go.
+fn flood(lab: &Lab, from: u8, to: u8, sent: &AtomicU64, stop: &AtomicBool) {
+    let socket = lab.within(&format!("n{from}"), || UdpSocket::bind((lab.ipv4(from), 0)).unwrap());
+    let to = (lab.ipv4(to), 9);
+    while !stop.load(Ordering::Relaxed) {
+        // Nobody listens there: some sends return the ICMP error of an earlier one.
+        if socket.send_to(&[0; 64], to).is_ok() {
+            sent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+#[needs(root)]
+fn floods_on_cut_links_wear_nothing_down() {
+    let toggles = number("INJECTOR_SOAK_FLOODED", 20);
+    let (lab, daemon, _listener) = lab_with_an_endpoint();
+    let mut line = Line::open(daemon.socket());
+    let mut soak = Soak::new("toggles", toggles);
+    let (sent, stop, mut dropped) = (AtomicU64::new(0), AtomicBool::new(false), 0);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        for (from, to) in [(1, 2), (2, 1)] {
+            let (lab, sent, stop) = (&lab, &sent, &stop);
+            scope.spawn(move || flood(lab, from, to, sent, stop));
+        }
+        // A failed check must not leave the flood running.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 1..=toggles {
+                let (_, took) = line.call("PUT", "/v1/partitions/p", CUT);
+                soak.applied(took);
+                // On a busy machine the flood may have no turn for a while.
+                let before = sent.load(Ordering::Relaxed);
+                until("the flood goes on", || (sent.load(Ordering::Relaxed) > before + 100).then_some(()));
+                let (_, took) = line.call("DELETE", "/v1/partitions/p", "");
+                soak.healed(took);
+                let (view, _) = line.call("GET", "/v1/partitions/p", "");
+                let packets = view["totals"]["dropped_packets"].as_u64().unwrap();
+                assert!(packets > 0, "round {round} dropped nothing: {view}");
+                dropped += packets;
+                if soak.is_due(round) {
+                    soak.take_stock(round, daemon.pid());
+                }
+            }
+        }));
+        stop.store(true, Ordering::Relaxed);
+        outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    let (sent, seconds) = (sent.into_inner(), begun.elapsed().as_secs_f64());
+    let rate = sent as f64 / seconds;
+    soak.end(&format!("{sent} datagrams were sent ({rate:.0} a second), and {dropped} packets dropped."));
+}
+
+/// How many interfaces come and go at a time.
+const CROWD: usize = 20;
+
+#[test]
+#[needs(root)]
+fn interfaces_that_come_and_go_wear_nothing_down() {
+    let rounds = number("INJECTOR_SOAK_INTERFACES", 2 * CROWD).div_ceil(CROWD);
+    let lab = Lab::switched(2);
+    let switch = lab.netns(SWITCH);
+    let mut config = format!("{}interfaces:\n", lab.peers());
+    for node in ["n1", "n2"] {
+        writeln!(config, "  - {{ name: eth0, netns: {} }}", lab.netns(node)).unwrap();
+    }
+    let (mut makes, mut removes) = (String::new(), String::new());
+    for at in 0..CROWD {
+        writeln!(config, "  - {{ name: v{at}, netns: {switch} }}").unwrap();
+        writeln!(makes, "link add v{at} type veth peer name w{at}\nlink set v{at} up").unwrap();
+        writeln!(removes, "link del v{at}").unwrap();
+    }
+    let [making, taking] = [("made", makes), ("removed", removes)].map(|(name, lines)| {
+        let file = lab.folder().join(name);
+        std::fs::write(&file, lines).unwrap();
+        format!("-n {switch} -batch {}", file.display())
+    });
+    support::ip(&making);
+    let daemon = Daemon::start(&lab, "d", &config);
+    support::ip(&taking);
+    let mut line = Line::open(daemon.socket());
+    let attached = |line: &mut Line| {
+        let (status, _) = line.call("GET", "/v1/status", "");
+        let all = status["attachments"].as_array().unwrap();
+        all.iter().filter(|view| view["hook"].is_string()).count()
+    };
+    line.call("PUT", "/v1/partitions/live", CUT);
+    let mut soak = Soak::new("interfaces", rounds);
+    for round in 1..=rounds {
+        support::ip(&making);
+        until("all are attached", || (attached(&mut line) == CROWD + 2).then_some(()));
+        for _ in 0..5 {
+            let (_, took) = line.call("PUT", "/v1/partitions/p", CUT);
+            soak.applied(took);
+            let (_, took) = line.call("DELETE", "/v1/partitions/p", "");
+            soak.healed(took);
+        }
+        support::ip(&taking);
+        until("all are gone", || (attached(&mut line) == 2).then_some(()));
+        if soak.is_due(round) {
+            assert!(!lab.reaches(1, 2), "the live cut ended");
+            // It lasts 60 s at most, and a soak longer.
+            line.call("DELETE", "/v1/partitions/live", "");
+            assert!(lab.reaches_soon(1, 2));
+            soak.take_stock(round * CROWD, daemon.pid());
+        }
+        line.call("DELETE", "/v1/partitions/live", "");
+        line.call("PUT", "/v1/partitions/live", CUT);
+    }
+    soak.end("Each interface was made, attached to while a cut was live, and removed.");
+}

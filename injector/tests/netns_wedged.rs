@@ -1,0 +1,68 @@
+//! What an operator can still do when a daemon is stopped and its config is gone; and how two daemons on one hook name each
+//! other. Needs root.
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "support/interfaces.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod support;
+
+use injector_lab::needs;
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Daemon, Lab, run};
+
+const INJECTOR: &str = env!("CARGO_BIN_EXE_injector");
+
+/// Lets a stopped process go on, also if the test fails.
+struct Stopped(Pid);
+
+impl Stopped {
+    fn stop(pid: u32) -> Self {
+        let pid = Pid::from_raw(pid.cast_signed()).unwrap();
+        kill_process(pid, Signal::STOP).unwrap();
+        Self(pid)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::CONT);
+    }
+}
+
+#[test]
+#[needs(root)]
+fn a_heal_of_everything_is_answered_for_a_daemon_that_is_stopped_and_has_no_config() {
+    let lab = Lab::switched(2);
+    let n1 = lab.netns("n1");
+    let config =
+        |hook: &str| format!("{}interfaces: [{{ name: eth0, netns: {n1}, hook: {hook} }}]\n", lab.peers());
+    let daemon = Daemon::start(&lab, "d", &config("tc"));
+    let pid = daemon.pid();
+    assert!(lab.reaches_soon(1, 2));
+    daemon.cli("partition isolate n1 --name p --for 60s");
+    assert!(!lab.reaches(1, 2), "the positive control");
+    std::fs::remove_file(lab.folder().join("d.yaml")).unwrap();
+
+    let stopped = Stopped::stop(pid);
+    let heal = format!("--socket {} heal --all", daemon.socket().display());
+    let output = run(INJECTOR, &heal);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{output:?}");
+    assert!(said.contains(&format!("pid {pid} does not answer; its lease ended")), "{said}");
+    assert!(lab.reaches_soon(1, 2), "it is true");
+    let output = run(INJECTOR, "doctor --clean");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(&format!("the daemon with pid {pid} is stopped; its lease ended")), "{said}");
+    drop(stopped);
+    // It comes back, and cuts nothing.
+    assert!(lab.reaches_soon(1, 2));
+    let record = daemon.cli("wait p --timeout 20s");
+    assert_eq!(record["outcome"], "harness_failed", "{record}");
+
+    // A second daemon on the same hook is named by its process, and names the first one.
+    let second = Daemon::start(&lab, "second", &config("tc"));
+    let others = |daemon: &Daemon| daemon.attachment(&n1, "eth0")["others"].to_string();
+    let named = |pid: u32| format!("injector_in of the injector with pid {pid} ");
+    assert!(others(&daemon).contains(&named(second.pid())), "{}", others(&daemon));
+    assert!(others(&second).contains(&named(pid)), "{}", others(&second));
+}

@@ -1,0 +1,181 @@
+//! What the records of a short campaign must show, whatever the times in them: that each trial was effective, and that
+//! every endpoint was measured.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+
+/// A run as its files have it.
+struct Run {
+    planned: u64,
+    counted: Value,
+    records: Vec<Value>,
+}
+
+/// What is wrong with a run whose `injector measure` exited with a code; nothing, if all is as it must be.
+///
+/// # Errors
+/// A file of the run can't be read.
+pub fn faults(folder: &Path, code: u8) -> Result<Vec<String>> {
+    let read = |file: &str| {
+        let path = folder.join(file);
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    };
+    let json = |text: &str| serde_json::from_str::<Value>(text).context("a file of the run");
+    let campaign = json(&read("campaign.json")?)?;
+    let planned = campaign["settings"]["trials"].as_u64().context("the run plans no trials")?;
+    let records = read("trials.jsonl")?.lines().map(json).collect::<Result<_>>()?;
+    let run = Run { planned, counted: json(&read("summary.json")?)?["outcomes"].take(), records };
+    Ok(run.faults(code))
+}
+
+impl Run {
+    fn faults(&self, code: u8) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut expect = |holds: bool, otherwise: String| {
+            if !holds {
+                faults.push(otherwise);
+            }
+        };
+        let made = self.records.len();
+        expect(made as u64 == self.planned, format!("{made} of {} trials were made", self.planned));
+        for outcome in ["recovered", "not_recovered", "unknown", "censored", "harness_failed"] {
+            let count = self.with(outcome);
+            let counted = self.counted[outcome].as_u64();
+            expect(
+                counted == Some(count),
+                format!("{count} trials are {outcome}, and the summary has {counted:?}"),
+            );
+        }
+        // The gate is that no trial misses its deadline.
+        let expected = u8::from(self.with("not_recovered") > 0);
+        expect(code == expected, format!("the campaign exited with {code}, not {expected}"));
+        let required = || self.records.iter().flat_map(|record| endpoints(record, true));
+        expect(
+            required().any(|endpoint| endpoint["impaired"] == true),
+            "no cut has kept a required endpoint from serving".to_owned(),
+        );
+        for record in &self.records {
+            let trial = record["trial"].as_u64().unwrap_or(0) + 1;
+            faults.extend(faults_of(record).into_iter().map(|fault| format!("trial {trial}: {fault}")));
+        }
+        faults
+    }
+
+    fn with(&self, outcome: &str) -> u64 {
+        self.records.iter().filter(|record| record["outcome"] == outcome).count() as u64
+    }
+}
+
+/// The endpoints of a record that are required, or those that are not.
+fn endpoints(record: &Value, required: bool) -> impl Iterator<Item = &Value> {
+    let all = record["endpoints"].as_array().into_iter().flatten();
+    all.filter(move |endpoint| endpoint["required"] == required)
+}
+
+fn faults_of(record: &Value) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut expect = |holds: bool, otherwise: String| {
+        if !holds {
+            faults.push(otherwise);
+        }
+    };
+    let decided = record["outcome"] == "recovered" || record["outcome"] == "not_recovered";
+    expect(decided, format!("{}: {}", record["outcome"], record["outcome_reason"]));
+    expect(record["final"] == true, "its record is not final".to_owned());
+    expect(record["proved"] == true, "its cut is not proved".to_owned());
+    for link in record["links"].as_array().into_iter().flatten() {
+        let in_force = link["in_force"] == "yes";
+        expect(in_force, format!("{}→{} was in force: {}", link["src"], link["dst"], link["in_force"]));
+    }
+    for (role, peers) in record["shape"]["roles"].as_object().into_iter().flatten() {
+        let named = peers.as_array().is_some_and(|peers| !peers.is_empty());
+        expect(named, format!("nobody has the role {role}"));
+    }
+
+    let heal = record["heal"]["end_ns"].as_u64();
+    expect(heal.is_some(), "it was not healed".to_owned());
+    for required in [true, false] {
+        let peers: BTreeSet<&str> =
+            endpoints(record, required).filter_map(|endpoint| endpoint["peer"].as_str()).collect();
+        let kind = if required { "required" } else { "advisory" };
+        expect(peers.len() >= 3, format!("{} peers have a {kind} endpoint", peers.len()));
+        for endpoint in endpoints(record, required) {
+            let name = &endpoint["name"];
+            let sent = endpoint["probes_sent"].as_u64().unwrap_or(0);
+            expect(sent > 0, format!("{name} was not probed"));
+            let ready = endpoint["ready_ns"].as_u64();
+            let settled = endpoint["settled_ns"].as_u64();
+            // Where it never served by the end of the watch there are no such instants.
+            if endpoint["outcome"] == "recovered" {
+                let ordered = heal <= ready && ready <= settled && ready.is_some();
+                expect(ordered, format!("{name} healed {heal:?}, ready {ready:?}, settled {settled:?}"));
+            }
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn record(trial: u64) -> Value {
+        let endpoints: Vec<Value> = [(true, "ingress"), (false, "read")]
+            .iter()
+            .flat_map(|(required, name)| {
+                ["n1", "n2", "n3"].map(|peer| {
+                    json!({ "name": format!("{name}@{peer}"), "peer": peer, "required": required, "impaired": true,
+                        "probes_sent": 9, "ready_ns": 15, "settled_ns": 20, "outcome": "recovered" })
+                })
+            })
+            .collect();
+        json!({ "trial": trial, "outcome": "recovered", "final": true, "proved": true, "heal": { "end_ns": 10 },
+            "links": [{ "src": "n1", "dst": "n2", "in_force": "yes" }], "endpoints": endpoints,
+            "shape": { "roles": { "leader": ["n1"] } } })
+    }
+
+    fn run(records: Vec<Value>) -> Run {
+        let counted = json!({ "recovered": records.len(), "not_recovered": 0, "unknown": 0, "censored": 0,
+            "harness_failed": 0 });
+        Run { planned: records.len() as u64, counted, records }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_and_slowness_is_no_fault() {
+        assert_eq!(run(vec![record(0), record(1)]).faults(0), Vec::<String>::new());
+        let mut slow = record(0);
+        slow["outcome"] = "not_recovered".into();
+        slow["endpoints"][0]["outcome"] = "not_recovered".into();
+        slow["endpoints"][0]["settled_ns"] = Value::Null;
+        let mut slow = run(vec![slow]);
+        slow.counted =
+            json!({ "recovered": 0, "not_recovered": 1, "unknown": 0, "censored": 0, "harness_failed": 0 });
+        assert_eq!(slow.faults(1), Vec::<String>::new());
+        assert_eq!(slow.faults(0), ["the campaign exited with 0, not 1"]);
+
+        let edits: [(&str, Value, &str); 6] = [
+            ("/proved", json!(false), "not proved"),
+            ("/links/0/in_force", json!("unknown"), "was in force: \"unknown\""),
+            ("/outcome", json!("harness_failed"), "harness_failed"),
+            ("/endpoints/0/ready_ns", Value::Null, "ready None"),
+            ("/endpoints/4/probes_sent", json!(0), "read@n2\" was not probed"),
+            ("/shape/roles/leader", json!([]), "nobody has the role leader"),
+        ];
+        for (place, value, expected) in edits {
+            let mut broken = record(3);
+            *broken.pointer_mut(place).unwrap() = value;
+            let faults = run(vec![broken]).faults(0).join("\n");
+            assert!(faults.contains("trial 4: ") && faults.contains(expected), "{place}: {faults}");
+        }
+        let mut idle = record(0);
+        for endpoint in idle["endpoints"].as_array_mut().unwrap() {
+            endpoint["impaired"] = false.into();
+        }
+        assert!(run(vec![idle]).faults(0)[0].starts_with("no cut has kept"));
+    }
+}

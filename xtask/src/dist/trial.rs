@@ -1,0 +1,150 @@
+//! The package as a user meets it: installed, run, upgraded, removed and purged in a Debian that has nothing else.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::layout::{Parts, emptied, said};
+use super::package;
+use crate::command::{as_root, run_shown};
+use crate::setup::{self, Need};
+
+/// A Debian older than this machine's may be.
+const RELEASE: &str = "bookworm";
+const MIRROR: &str = "http://deb.debian.org/debian";
+
+/// A root of its own.
+struct Root(PathBuf);
+
+pub fn run(parts: &Parts, deb: &Path, folder: &Path) -> Result<()> {
+    setup::setup(&[Need::Debian])?;
+    let root = Root::fresh(folder)?;
+    let newer = package::deb(parts, &folder.join("newer"), &format!("{}+1", parts.version))?;
+    root.install(deb)?;
+    root.expect(&["injector", "--version"], 0, &format!("injector {} (", parts.version))?;
+    root.expect(&["injector", "check", "--config", "/etc/injector/config.yaml"], 0, "good: 2 peers")?;
+    root.expect(&["getent", "group", "injector"], 0, "injector:")?;
+    root.expect(
+        &["sh", "-c", "zcat /usr/share/man/man1/injector.1.gz /usr/share/man/man1/injector-init.1.gz"],
+        0,
+        "lab.yaml",
+    )?;
+    root.expect(
+        &["sh", "-c", "ls /usr/share/bash-completion/completions /usr/lib/systemd/system"],
+        0,
+        "injector",
+    )?;
+    root.expect(&["injector", "check", "--schema"], 0, "\"$schema\"")?;
+    root.daemon()?;
+
+    // What the user wrote into the config survives the upgrade and the removal, and not the purge.
+    root.expect(&["sh", "-c", "echo '# mine' >> /etc/injector/config.yaml"], 0, "")?;
+    root.install(&newer)?;
+    root.expect(&["dpkg-query", "--show", "injector"], 0, "+1")?;
+    root.expect(&["tail", "-n1", "/etc/injector/config.yaml"], 0, "# mine")?;
+    root.expect(&["dpkg", "--remove", "injector"], 0, "")?;
+    root.expect(&["tail", "-n1", "/etc/injector/config.yaml"], 0, "# mine")?;
+    root.expect(&["sh", "-c", "! command -v injector"], 0, "")?;
+    root.expect(&["dpkg", "--purge", "injector"], 0, "")?;
+    let left = root.said(&["find", "/usr", "/etc", "/var", "-name", "*injector*"])?.1;
+    ensure!(left.trim().is_empty(), "the purge left:\n{left}");
+    println!("Package: installed, run, upgraded, removed and purged in {RELEASE}; nothing is left.");
+    Ok(())
+}
+
+/// A daemon that starts, cuts, and is stopped, with the shell of the root.
+const DAEMON: &str = "
+set -e
+cat > /tmp/lab.yaml <<END
+peers: { a: { mac: '02:00:00:00:00:01' }, b: { mac: '02:00:00:00:00:02' } }
+interfaces: [{ name: v0, peer: a }]
+END
+injector start --config /tmp/lab.yaml --socket /tmp/run/api.sock --detach --log /tmp/log
+injector --socket /tmp/run/api.sock partition isolate a --name p --for 5s
+injector --socket /tmp/run/api.sock stop
+rm -rf /tmp/lab.yaml /tmp/log /tmp/run
+";
+
+/// A network namespace that is gone with it.
+struct Namespace(String);
+
+impl Namespace {
+    fn new() -> Result<Self> {
+        let made = Self(format!("inj{}-dist", std::process::id()));
+        run_shown(as_root("ip")?.args(["netns", "add", &made.0]))?;
+        run_shown(
+            as_root("ip")?.args(["-n", &made.0, "link", "add", "v0", "type", "veth", "peer", "name", "v1"]),
+        )?;
+        run_shown(as_root("ip")?.args(["-n", &made.0, "link", "set", "v0", "up"]))?;
+        Ok(made)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let gone = as_root("ip").and_then(|mut ip| run_shown(ip.args(["netns", "delete", &self.0])));
+        if let Err(error) = gone {
+            println!("  the network namespace {} stays: {error:#}", self.0);
+        }
+    }
+}
+
+impl Root {
+    /// A copy of a Debian that is made once.
+    fn fresh(folder: &Path) -> Result<Self> {
+        let (root, base) = (folder.join("root"), folder.join(format!("debian-{RELEASE}")));
+        emptied(&folder.join("newer"))?;
+        if !base.exists() {
+            // Under another name until it is whole.
+            let part = base.with_extension("part");
+            run_shown(as_root("rm")?.arg("-rf").arg(&part))?;
+            run_shown(as_root("debootstrap")?.arg("--variant=minbase").arg(RELEASE).arg(&part).arg(MIRROR))?;
+            run_shown(as_root("mv")?.arg(&part).arg(&base))?;
+        }
+        run_shown(as_root("rm")?.arg("-rf").arg(&root))?;
+        run_shown(as_root("cp")?.args(["--archive", "--reflink=auto"]).arg(&base).arg(&root))?;
+        Ok(Self(root))
+    }
+
+    fn install(&self, deb: &Path) -> Result<()> {
+        let name = deb.file_name().context("a package has a name")?;
+        run_shown(as_root("cp")?.arg(deb).arg(self.0.join("tmp").join(name)))?;
+        let inside = Path::new("/tmp").join(name);
+        self.expect(&["dpkg", "--install", &inside.to_string_lossy()], 0, "")?;
+        run_shown(as_root("rm")?.arg(self.0.join("tmp").join(name)))
+    }
+
+    fn said(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
+        let mut chroot: Command = as_root("chroot")?;
+        chroot.arg(&self.0).args(words).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
+        said(&mut chroot)
+    }
+
+    /// The daemon of the package, in a network namespace of its own. What is mounted for it is gone with its shell.
+    fn daemon(&self) -> Result<()> {
+        let namespace = Namespace::new()?;
+        let mount = "mount -t proc proc \"$0/proc\" && exec chroot \"$0\" sh -c \"$1\"";
+        println!("  in the root: injector start, partition, stop");
+        let mut inside = as_root("ip")?;
+        inside.args(["netns", "exec", &namespace.0, "sh", "-c", mount]).arg(&self.0).arg(DAEMON);
+        let (ended, text) = said(inside.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))?;
+        ensure!(
+            ended == Some(0) && text.contains("stopped: pid"),
+            "the daemon of the package ended with {ended:?}:\n{text}"
+        );
+        Ok(())
+    }
+
+    /// Runs a command inside; it must end like this and say this.
+    fn expect(&self, words: &[&str], code: i32, says: &str) -> Result<()> {
+        println!("  in the root: {}", words.join(" "));
+        let (ended, text) = self.said(words)?;
+        ensure!(
+            ended == Some(code) && text.contains(says),
+            "`{}` ended with {ended:?}, and was to say {says:?}:\n{text}",
+            words.join(" ")
+        );
+        Ok(())
+    }
+}

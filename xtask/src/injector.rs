@@ -1,0 +1,99 @@
+//! The daemon's command line, for chores that run it.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::command::{check_interrupt, words};
+
+/// The command line of the daemon's client.
+pub struct Injector<'a> {
+    /// The program.
+    pub program: &'a Path,
+    /// The daemon's socket.
+    pub socket: &'a Path,
+}
+
+/// What a command of it said.
+pub struct Answer {
+    /// Its exit code; -1 if a signal ended it.
+    pub code: i32,
+    /// Its standard output.
+    pub output: String,
+    /// Its standard error.
+    pub error: String,
+}
+
+impl Answer {
+    /// Fails unless it exited with 0.
+    pub fn succeeded(self) -> Result<Self> {
+        ensure!(self.code == 0, "injector failed with {}: {}", self.code, self.error.trim());
+        Ok(self)
+    }
+
+    /// Its output, parsed.
+    pub fn json(&self) -> Result<Value> {
+        serde_json::from_str(&self.output).with_context(|| format!("not JSON: {}", self.output.trim()))
+    }
+}
+
+impl Injector<'_> {
+    /// Runs a command with `--json`, until it ends or the user asks to stop.
+    pub fn ask(&self, words_: &[&str]) -> Result<Answer> {
+        let mut command = Command::new(self.program);
+        command.args(words_).arg("--json").arg("--socket").arg(self.socket);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("starting `{}`", words(&command)))?;
+        let pipes = (child.stdout.take(), child.stderr.take());
+        let (Some(mut output), Some(mut error)) = pipes else { bail!("the client's output is not piped") };
+        std::thread::scope(|scope| {
+            // Read while it runs: a full pipe would stop it.
+            let output = scope.spawn(move || {
+                let mut text = String::new();
+                output.read_to_string(&mut text).map(|_| text)
+            });
+            let error = scope.spawn(move || {
+                let mut text = String::new();
+                error.read_to_string(&mut text).map(|_| text)
+            });
+            let status = loop {
+                if let Some(status) = child.try_wait().context("waiting for the client")? {
+                    break status;
+                }
+                if let Err(interrupted) = check_interrupt() {
+                    // It may have ended in this moment; either way it is gone after `wait`.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(interrupted);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            };
+            Ok(Answer {
+                code: status.code().unwrap_or(-1),
+                output: output
+                    .join()
+                    .expect("reading does not panic")
+                    .context("reading the client's output")?,
+                error: error
+                    .join()
+                    .expect("reading does not panic")
+                    .context("reading the client's errors")?,
+            })
+        })
+    }
+
+    /// Fails with what is not healthy yet.
+    pub fn is_healthy(&self) -> Result<()> {
+        let status = self.ask(&["status"])?.succeeded()?.json().context("the daemon's status")?;
+        let endpoints = status["endpoints"].as_array().context("the status names no endpoints")?;
+        for endpoint in endpoints {
+            ensure!(endpoint["healthy"] == true, "{endpoint}");
+        }
+        ensure!(!endpoints.is_empty(), "the status names no endpoints");
+        Ok(())
+    }
+}

@@ -1,0 +1,184 @@
+//! `cargo xtask results`: the campaigns whose raw runs and reports are kept in `docs/results`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::build::{Programs, programs};
+use crate::campaign::Campaign;
+use crate::command::{again_as_root, check_interrupt, output, run_shown, workspace};
+use crate::lab::{Choice, Chosen};
+use crate::trials::{below_workspace, give_back};
+
+mod leader;
+
+/// A series: campaigns that are compared with each other.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Series {
+    /// Restate 1.6.1 and 1.7.12 on three and on five peers; about two hours
+    Restate,
+}
+
+/// The options of the chore.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Which
+    #[arg(value_enum)]
+    series: Series,
+    /// How many trials of each campaign, instead of its file's number
+    #[arg(long)]
+    trials: Option<u32>,
+    /// Only the campaigns with this in their name, such as 1.7.12 or 3-peers
+    #[arg(long)]
+    only: Option<String>,
+    /// Keep the results in another folder than docs/results
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// A campaign of a series.
+struct Part {
+    system: &'static str,
+    version: &'static str,
+    peers: u8,
+    file: &'static str,
+}
+
+const RESTATE: [Part; 4] = [
+    Part::of_restate("1.7.12", 3, "configs/labs/restate-3.yaml"),
+    Part::of_restate("1.6.1", 3, "configs/labs/restate-3.yaml"),
+    Part::of_restate("1.7.12", 5, "configs/labs/restate-5.yaml"),
+    Part::of_restate("1.6.1", 5, "configs/labs/restate-5.yaml"),
+];
+
+impl Part {
+    const fn of_restate(version: &'static str, peers: u8, file: &'static str) -> Self {
+        Self { system: "restate", version, peers, file }
+    }
+
+    /// Its folder's name.
+    fn name(&self) -> String {
+        format!("{}-{}-peers", self.version, self.peers)
+    }
+}
+
+impl Series {
+    /// Its folder's name.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Restate => "restate",
+        }
+    }
+
+    const fn parts(self) -> &'static [Part] {
+        match self {
+            Self::Restate => &RESTATE,
+        }
+    }
+
+    /// Parts to compare, the first with the second.
+    const fn pairs(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Restate => &[("1.6.1-3-peers", "1.7.12-3-peers"), ("1.6.1-5-peers", "1.7.12-5-peers")],
+        }
+    }
+}
+
+/// Runs what a series lacks. A campaign that was interrupted goes on where it was; one whose result is kept is not run.
+///
+/// # Errors
+/// A lab does not come up, or a campaign can't be run.
+pub fn results(options: &Options) -> Result<ExitCode> {
+    let series = options.series;
+    let wanted = |part: &&Part| options.only.as_deref().is_none_or(|only| part.name().contains(only));
+    let parts: Vec<&Part> = series.parts().iter().filter(wanted).collect();
+    ensure!(!parts.is_empty(), "no campaign of the series has {:?} in its name", options.only);
+    let chosen = |part: &Part| {
+        let choice = Choice { peers: part.peers, version: Some(part.version.to_owned()) };
+        Chosen::install(part.system, &choice)
+    };
+    // What must be installed is installed as the user.
+    for part in &parts {
+        chosen(part)?;
+    }
+    let programs = programs()?;
+    if let Some(code) = again_as_root(&programs.folder)? {
+        return Ok(code);
+    }
+    let kept = options.out.clone().unwrap_or_else(|| Path::new("docs/results").join(series.name()));
+    let kept = workspace().join(kept);
+    fs::create_dir_all(&kept).with_context(|| format!("creating {}", kept.display()))?;
+    for part in parts {
+        check_interrupt()?;
+        let folder = kept.join(part.name());
+        if folder.exists() {
+            println!("{} is there already; remove it to run it again.", folder.display());
+            continue;
+        }
+        println!("\n{} {} on {} peers", part.system, part.version, part.peers);
+        let run = workspace().join("target/results").join(series.name()).join(part.name());
+        let words = [
+            options.trials.map(|trials| format!("--trials={trials}")),
+            run.join("campaign.json").exists().then(|| "--resume".to_owned()),
+        ];
+        let words = words.into_iter().flatten().collect();
+        let file = workspace().join(part.file);
+        let campaign = Campaign { file: &file, words, folder: &run, observe: None };
+        campaign.run(chosen(part)?, &programs)?;
+        keep(&programs, &run, &folder)?;
+    }
+    for (one, two) in series.pairs() {
+        if kept.join(one).exists() && kept.join(two).exists() {
+            compare(&programs, &kept, one, two)?;
+        }
+    }
+    give_back(&kept)?;
+    println!("The results are in {}.", kept.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The files of a run that are kept; the probes compressed, since they are many times as large as all the others.
+const KEPT: [&str; 4] = ["campaign.json", "trials.jsonl", "summary.json", "report.html"];
+
+/// Copies what is kept of a run, with its report as text.
+fn keep(programs: &Programs, run: &Path, to: &Path) -> Result<()> {
+    // Under another name until it is whole.
+    let part = to.with_extension("part");
+    let _ = fs::remove_dir_all(&part);
+    fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;
+    for file in KEPT {
+        fs::copy(run.join(file), part.join(file)).with_context(|| format!("keeping {file}"))?;
+    }
+    // A trial that was not made is a part of the result.
+    for file in ["not_made.jsonl", leader::LEADERS] {
+        if run.join(file).exists() {
+            fs::copy(run.join(file), part.join(file)).with_context(|| format!("keeping {file}"))?;
+        }
+    }
+    fs::write(part.join("by-leader.md"), leader::table(run)?).context("keeping who led")?;
+    let packed = fs::File::create(part.join("probes.jsonl.gz")).context("keeping the probes")?;
+    run_shown(Command::new("gzip").args(["-9", "-n", "-c"]).arg(run.join("probes.jsonl")).stdout(packed))?;
+    let mut report = Command::new(programs.injector());
+    report.arg("report").arg(below_workspace(run)).current_dir(workspace());
+    let report = output(&mut report)?;
+    fs::write(part.join("report.txt"), report).context("keeping the report")?;
+    fs::rename(&part, to).with_context(|| format!("moving a result to {}", to.display()))
+}
+
+/// Writes what `injector compare` says of two kept runs.
+fn compare(programs: &Programs, kept: &Path, one: &str, two: &str) -> Result<()> {
+    let mut compare = Command::new(programs.injector());
+    compare.arg("compare").args([one, two]).current_dir(kept);
+    let said = compare.output().context("comparing two runs")?;
+    // 1 and 2 are answers too: worse, and undecided.
+    ensure!(
+        said.status.code().is_some_and(|code| code <= 2),
+        "injector compare {one} {two}: {}",
+        String::from_utf8_lossy(&said.stderr)
+    );
+    let file = kept.join(format!("{one}-to-{two}.txt"));
+    fs::write(&file, said.stdout).with_context(|| format!("writing {}", file.display()))?;
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask soak`: the long forms of tests that wear the daemon down; their tables are kept in `docs/results`.
+//!
+//! Each is a test of the injector, which `cargo xtask test` runs in a short form.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
+
+use crate::build::{artifacts, cargo};
+use crate::command::{as_root, check_interrupt, is_root, output, run, workspace};
+use crate::setup::{Need, setup};
+
+/// What is worn down.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Soak {
+    /// 210 faults at drawn steps of the daemon's life
+    Crash,
+    /// 1,000 interfaces that come up
+    Scale,
+    /// 10,000 cuts and heals
+    Cycles,
+    /// 10,000 cuts and heals, and readers that do not read
+    Stalled,
+    /// 1,000 cuts and heals, and floods on the links that are cut
+    Flood,
+    /// 2,000 interfaces that are made and removed
+    Interfaces,
+    /// 1,024 peers and 32 overlapping cuts
+    Peers,
+}
+
+/// A soak as a test: its program, its name, and the variables of its long form, where the environment says nothing else.
+struct Form {
+    program: &'static str,
+    test: &'static str,
+    variables: &'static [(&'static str, &'static str)],
+}
+
+impl Soak {
+    fn form(self) -> Form {
+        match self {
+            Self::Crash => Form {
+                program: "netns_crash",
+                test: "whatever_step_the_daemon_dies_or_fails_at_traffic_flows_and_the_next_start_works",
+                variables: &[("INJECTOR_CRASH_POINTS", "210")],
+            },
+            Self::Scale => Form {
+                program: "netns_scale",
+                test: "a_daemon_on_very_many_interfaces_is_soon_ready_idle_and_quick",
+                variables: &[("INJECTOR_SCALE", "1000")],
+            },
+            Self::Cycles => Form {
+                program: "netns_soak",
+                test: "cuts_and_heals_by_the_thousand_wear_nothing_down",
+                variables: &[("INJECTOR_SOAK_CYCLES", "10000")],
+            },
+            Self::Stalled => Form {
+                program: "netns_soak",
+                test: "readers_that_stall_wear_nothing_down",
+                variables: &[("INJECTOR_SOAK_TOGGLES", "10000")],
+            },
+            Self::Flood => Form {
+                program: "netns_soak",
+                test: "floods_on_cut_links_wear_nothing_down",
+                variables: &[("INJECTOR_SOAK_FLOODED", "1000")],
+            },
+            Self::Interfaces => Form {
+                program: "netns_soak",
+                test: "interfaces_that_come_and_go_wear_nothing_down",
+                variables: &[("INJECTOR_SOAK_INTERFACES", "2000")],
+            },
+            Self::Peers => Form {
+                program: "netns_peers",
+                test: "very_many_peers_and_cuts_are_answered_soon_and_briefly",
+                variables: &[("INJECTOR_PEERS_ISOLATED", "2"), ("INJECTOR_LONG", "1")],
+            },
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+}
+
+/// Runs one soak, or all of them.
+///
+/// # Errors
+/// If one fails, or can't be run.
+pub fn soak(which: &[Soak]) -> Result<ExitCode> {
+    setup(&[Need::Build, Need::Network])?;
+    let folder = workspace().join("docs/results");
+    std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+    for soak in if which.is_empty() { Soak::value_variants() } else { which } {
+        check_interrupt()?;
+        // Whoever works on meanwhile has other code at its end.
+        let commit = output(
+            Command::new("git")
+                .args(["describe", "--always", "--dirty", "--abbrev=7"])
+                .current_dir(workspace()),
+        )?;
+        let form = soak.form();
+        let built =
+            artifacts(cargo().args(["test", "--package", "injector", "--test", form.program, "--no-run"]))?;
+        let program = built.iter().find(|artifact| artifact.is_test && artifact.name == form.program);
+        let program = program.with_context(|| format!("cargo built no {}", form.program))?;
+        let table = workspace().join(format!("target/soak-{}.md", std::process::id()));
+        let mut command = if is_root() { Command::new("env") } else { as_root("env")? };
+        command.args(form.variables.iter().map(|(name, value)| {
+            let value = std::env::var(name).unwrap_or_else(|_| (*value).to_owned());
+            format!("{name}={value}")
+        }));
+        command.arg(format!("INJECTOR_SOAK_RESULTS={}", table.display()));
+        if matches!(soak, Soak::Crash) {
+            command.arg(format!("INJECTOR_FAULTS={}", with_faults()?.display()));
+        }
+        command.arg(&program.executable).args(["--exact", form.test, "--nocapture"]);
+        run(command.current_dir(&program.package))?;
+        let text = std::fs::read_to_string(&table).with_context(|| format!("{} told nothing", form.test))?;
+        let _ = std::fs::remove_file(&table);
+        ensure!(!text.is_empty(), "{} told nothing", form.test);
+        let file = folder.join(format!("soak-{}.md", soak.name()));
+        std::fs::write(&file, format!("{}{text}", head(*soak, commit.trim())?))
+            .with_context(|| format!("writing {}", file.display()))?;
+        println!("Result: {}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Builds the injector with faults, as the user; answers where it is.
+pub fn with_faults() -> Result<std::path::PathBuf> {
+    let target = workspace().join("target/fault-injection");
+    let mut build = cargo();
+    build.args(["build", "--package", "injector", "--bin", "injector", "--features", "fault-injection"]);
+    run(build.arg("--target-dir").arg(&target))?;
+    Ok(target.join("debug/injector"))
+}
+
+/// What was run, when and where.
+fn head(soak: Soak, commit: &str) -> Result<String> {
+    let told = |program: &str, words: &[&str]| {
+        output(Command::new(program).args(words).current_dir(workspace())).map(|text| text.trim().to_owned())
+    };
+    let (date, kernel) = (told("date", &["-u", "+%F"])?, told("uname", &["-r"])?);
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let set = soak.form().variables.iter().map(|(name, _)| name);
+    let set: String = set.filter_map(|name| Some(format!("{name}={} ", std::env::var(name).ok()?))).collect();
+    let load = std::fs::read_to_string("/proc/loadavg").context("reading the load")?;
+    let load = load.split_whitespace().next().unwrap_or_default();
+    let name = soak.name();
+    Ok(format!(
+        "# Soak: {name}\n\n`{set}cargo xtask soak {name}` on {date}, commit {commit}, Linux {kernel}, {cpus} CPUs (load {load} at the end), debug build.\n\n"
+    ))
+}
