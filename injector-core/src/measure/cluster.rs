@@ -74,15 +74,20 @@ pub(super) fn judge(tracks: &[&Track], bounds: &Bounds) -> Judgement {
         if earliest > limit {
             return judgement(Verdict::Hopeless { last, earliest });
         }
-        if !is_certain {
+        // Nobody knows yet when the first time begins that counts as ready.
+        if ready.is_none() {
             return judgement(Verdict::Open);
         }
+        // The observation begins here at the earliest, so a stretch that ends before it could be over never lasts.
         let until = from + bounds.observe;
         let relapsed =
             all().find(|(_, (_, end, _))| end.is_some_and(|end| end < until)).map(|(track, _)| track);
         if let Some(track) = relapsed {
             at[track] += 1;
             continue;
+        }
+        if !is_certain {
+            return judgement(Verdict::Open);
         }
         let is_over = all().all(|(track, (_, end, _))| end.is_some() || tracks[track].certain >= until);
         return judgement(if is_over { Verdict::Settled { at: earliest, until } } else { Verdict::Open });
