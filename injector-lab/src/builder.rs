@@ -16,6 +16,7 @@ pub struct LabBuilder {
     label: String,
     peers: u8,
     client: bool,
+    has_guests: bool,
     is_public: bool,
     subnet: Subnet,
     interrupted: fn() -> bool,
@@ -28,6 +29,7 @@ impl LabBuilder {
             label,
             peers: 0,
             client: false,
+            has_guests: false,
             is_public: false,
             subnet: Subnet::SHARED,
             interrupted: || false,
@@ -37,6 +39,11 @@ impl LabBuilder {
     /// Peers `n1`, `n2` and so on, each on a port of the switch: [`Lab::join`] describes it.
     pub fn peers(self, peers: u8) -> Self {
         Self { peers, ..self }
+    }
+
+    /// The peers are virtual machines: instead of a namespace, each has a tap on the switch, [`Lab::guest`].
+    pub fn guests(self) -> Self {
+        Self { has_guests: true, ..self }
     }
 
     /// A namespace on the switch that is no peer.
@@ -91,8 +98,12 @@ impl LabBuilder {
         lab.try_add(SWITCH)?;
         lab.try_bridge(SWITCH, "br0")?;
         for (of, host) in &hosts {
-            lab.try_add(of)?;
-            lab.try_join(of, *host)?;
+            if self.has_guests && of != CLIENT {
+                lab.try_plug(of)?;
+            } else {
+                lab.try_add(of)?;
+                lab.try_join(of, *host)?;
+            }
         }
         Ok(lab)
     }

@@ -23,6 +23,17 @@ impl Lab {
         format!("{name}: {{ addresses: [{}] }}", addresses.collect::<Vec<_>>().join(", "))
     }
 
+    /// `peers:` and `interfaces:` of a config for virtual machines: each peer is behind its tap.
+    pub fn guest_config(&self) -> String {
+        let switch = self.netns(SWITCH);
+        let peers = self.peer_names().into_iter().zip(1..).map(|(name, host)| {
+            let interface = format!("{{ name: {}, netns: {switch} }}", self.guest(&name).tap);
+            let peer = self.peer(&name, host);
+            format!("  {}, vm: {{ interface: {interface} }} }}\n", peer.trim_end_matches(" }"))
+        });
+        format!("peers:\n{}interfaces: auto\n", peers.collect::<String>())
+    }
+
     /// `peers:` and `interfaces:` of a config; `hook` as in the config.
     pub fn config(&self, place: Place, hook: &str) -> String {
         let interfaces: String =

@@ -26,6 +26,17 @@ pub const CLIENT: &str = "client";
 /// The client's host number.
 pub const CLIENT_HOST: u8 = 254;
 
+/// The network device of a virtual machine on the switch.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The host's end, a port of `br0` in the namespace [`SWITCH`].
+    pub tap: String,
+    /// The MAC address of the device inside.
+    pub mac: String,
+    /// What `ip` is given so that the device inside, `eth0`, has its addresses.
+    pub commands: Vec<String>,
+}
+
 /// Namespaces with what runs in them. Dropped, it leaves nothing behind.
 #[derive(Debug)]
 pub struct Lab {
@@ -251,6 +262,22 @@ impl Lab {
         self.try_cable((SWITCH, &port), (of, "eth0"))?;
         self.batch(SWITCH, &[format!("link set {port} master br0")])?;
         self.batch(of, &self.subnet.commands(host, "eth0"))
+    }
+
+    /// Puts a tap for a virtual machine on the switch.
+    pub(crate) fn try_plug(&self, of: &str) -> Result<(), Error> {
+        let port = format!("p-{of}");
+        let add = format!("tuntap add dev {port} mode tap");
+        self.batch(SWITCH, &[add, format!("link set {port} master br0"), format!("link set {port} up")])
+    }
+
+    /// What a virtual machine has to know that stands in for a peer.
+    ///
+    /// # Panics
+    /// It is no peer.
+    pub fn guest(&self, peer: &str) -> Guest {
+        let (tap, mac) = (format!("p-{peer}"), local_mac(&self.netns(peer), "eth0"));
+        Guest { commands: self.subnet.commands(host(peer), "eth0"), tap, mac }
     }
 
     /// A device's MAC address.

@@ -40,7 +40,7 @@ pub use daemon::{Cli, Daemon, Launch, NotStarted};
 pub use error::Error;
 pub use folder::Folder;
 pub use injector_lab_macros::needs;
-pub use lab::{CLIENT, CLIENT_HOST, Lab, SWITCH};
+pub use lab::{CLIENT, CLIENT_HOST, Guest, Lab, SWITCH};
 pub use leftovers::remove_leftovers;
 pub use need::{LONG_MINUTES, Needs, SKIP_LOG, Turn, has_tcx, kernel_version, meet, skip};
 pub use process::Process;

@@ -27,18 +27,23 @@ impl Quorum<'_> {
     /// # Errors
     /// A node can't be started.
     pub fn start(&self, lab: &mut Lab) -> Result<(), Error> {
-        let nodes = lab.peer_names();
-        for node in &nodes {
-            let others = nodes.iter().filter(|other| *other != node);
-            let peers = others.map(|other| format!("{other}={}", lab.addresses(other)[self.join]));
-            let listen = lab.addresses(node);
-            let listen = listen.iter().take(self.listen).map(IpAddr::to_string);
-            let mut command = lab.command(node, self.program);
-            command.args(["--node", node, "--seed", &self.seed.to_string()]);
-            command.args(["--peers", &peers.collect::<Vec<_>>().join(",")]);
-            command.args(["--listen", &listen.collect::<Vec<_>>().join(",")]).args(self.faults);
-            lab.start(node, &mut command)?;
+        for node in lab.peer_names() {
+            let mut command = lab.command(&node, self.program);
+            command.args(self.arguments(lab, &node));
+            lab.start(&node, &mut command)?;
         }
         Ok(())
+    }
+
+    /// The words of a node's command line.
+    pub fn arguments(&self, lab: &Lab, node: &str) -> Vec<String> {
+        let others = lab.peer_names().into_iter().filter(|other| other != node);
+        let peers = others.map(|other| format!("{other}={}", lab.addresses(&other)[self.join]));
+        let listen = lab.addresses(node);
+        let listen = listen.iter().take(self.listen).map(IpAddr::to_string);
+        let (peers, listen) = (peers.collect::<Vec<_>>().join(","), listen.collect::<Vec<_>>().join(","));
+        let seed = self.seed.to_string();
+        let words = ["--node", node, "--seed", &seed, "--peers", &peers, "--listen", &listen];
+        words.iter().chain(self.faults).map(|word| (*word).to_owned()).collect()
     }
 }

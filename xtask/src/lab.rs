@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::builder::PossibleValuesParser;
-use injector_lab::{CLIENT, Lab, Place};
+use injector_lab::{CLIENT, Lab, Place, SWITCH};
 
 use crate::build::{Programs, programs};
 use crate::command::{Interrupted, again_as_root, is_interrupted, pause};
@@ -22,16 +22,18 @@ mod rabbitmq;
 mod redis;
 mod restate;
 mod system;
+mod vms;
 
 use system::{Make, System};
 
 /// Every system that a lab can run, by its name.
-pub const SYSTEMS: [(&str, Make); 5] = [
+pub const SYSTEMS: [(&str, Make); 6] = [
     ("quorum", quorum::system),
     ("etcd", etcd::system),
     ("redis", redis::system),
     ("rabbitmq", rabbitmq::system),
     ("restate", restate::system),
+    ("vms", vms::system),
 ];
 
 /// How long a system may take until it serves.
@@ -104,7 +106,8 @@ impl Cluster {
         }
         let Chosen { system, peers } = chosen;
         let version = system.version()?;
-        let lab = Lab::builder("lab").public().peers(peers).client().interrupted_by(is_interrupted).up()?;
+        let builder = Lab::builder("lab").public().peers(peers).client().interrupted_by(is_interrupted);
+        let lab = if system.has_guests() { builder.guests() } else { builder }.up()?;
         let mut cluster = Self { lab, version, system };
         println!("Waiting for {} on {peers} peers.", cluster.version);
         cluster.system.start(&mut cluster.lab, programs)?;
@@ -124,7 +127,9 @@ impl Cluster {
             std::process::id(),
             self.socket().display()
         );
-        writeln!(text, "{}endpoints:\n{}", lab.config(Place::OwnNic, "auto"), system.endpoints(lab))?;
+        let network =
+            if system.has_guests() { lab.guest_config() } else { lab.config(Place::OwnNic, "auto") };
+        writeln!(text, "{network}endpoints:\n{}", system.endpoints(lab))?;
         writeln!(text, "roles:\n{}", system.roles(lab))?;
         let observe = observe.unwrap_or_else(|| system.observe());
         writeln!(
@@ -177,7 +182,9 @@ pub fn show(options: &Options) -> Result<ExitCode> {
         return Ok(code);
     }
     let mut cluster = Cluster::up(chosen, &programs, None)?;
-    let namespaces = cluster.lab.peer_names().iter().map(|peer| cluster.lab.netns(peer)).collect::<Vec<_>>();
+    let of_peers =
+        if cluster.system.has_guests() { vec![SWITCH.to_owned()] } else { cluster.lab.peer_names() };
+    let namespaces = of_peers.iter().map(|of| cluster.lab.netns(of)).collect::<Vec<_>>();
     println!(
         "The lab is up. As root:\n\
          \x20 ip netns exec {client} {attempt}\n\

@@ -7,22 +7,24 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::build::{Artifact, artifacts, cargo, programs};
-use crate::command::{Interrupted, find_program, output, workspace};
+use crate::command::{Interrupted, workspace};
 use crate::setup::{Need, setup};
 use crate::test::Count;
 use crate::test::catalog::{self, Target};
 
 mod guest;
-mod initramfs;
-mod kernel;
+pub mod image;
+pub mod initramfs;
+pub mod kernel;
 pub mod qemu;
 
 use guest::{Guest, Told};
+use image::quoted;
 use initramfs::Initramfs;
 use kernel::Series;
 
@@ -55,6 +57,24 @@ const VARIABLES: [&str; 7] = [
     "RUST_BACKTRACE",
     "RUST_TEST_NOCAPTURE",
     "RUST_TEST_THREADS",
+];
+
+/// What tests need of a kernel, with the parameters that keep a module from making devices by itself. A module that is
+/// built in is none.
+const MODULES: [(&str, &str); 13] = [
+    ("veth", ""),
+    ("bridge", ""),
+    ("tun", ""),
+    ("8021q", ""),
+    ("bonding", "max_bonds=0"),
+    ("macvlan", ""),
+    ("vxlan", ""),
+    ("ifb", "numifbs=0"),
+    ("dummy", "numdummies=0"),
+    ("sch_ingress", ""),
+    ("cls_bpf", ""),
+    ("sch_netem", ""),
+    ("tcp_diag", ""),
 ];
 
 /// Where tests append their skips in the guest.
@@ -100,7 +120,7 @@ pub fn vm(options: &Options) -> Result<ExitCode> {
             return Err(error);
         }
         println!("\n{error:#}");
-        count.fail("the guest did not come to its end".to_owned());
+        count.fail("the guest did not finish".to_owned());
     }
     for complaint in guest::complaints(&log) {
         count.fail(format!("the kernel says: {complaint}"));
@@ -167,40 +187,13 @@ fn choose(targets: &[Target], options: &Options) -> Result<Vec<Target>> {
 fn pack(image: &Path, scratch: &Path, kernel: &kernel::Kernel, tests: &[(&Artifact, &Target)]) -> Result<()> {
     let file = File::create(image).with_context(|| format!("creating {}", image.display()))?;
     let mut system = Initramfs::new(file);
-    let busybox = find_program("busybox").context("set-up has run, but there is no busybox")?;
-    system.program(&busybox, &busybox)?;
-    for applet in output(Command::new(&busybox).arg("--list"))?.lines().filter(|name| *name != "busybox") {
-        system.link(&Path::new("/bin").join(applet), &busybox)?;
-    }
-    for name in ["ip", "tc", "bridge"] {
-        let program =
-            find_program(name).with_context(|| format!("set-up has run, but there is no {name}"))?;
-        system.program(&program, &program)?;
-    }
+    let modules = image::base(&mut system, kernel, &MODULES, &["ip", "tc", "bridge"])?;
     let built = programs()?;
     let ours = [built.injector(), built.quorum(), built.talker()];
     for program in ours.iter().chain(tests.iter().map(|(artifact, _)| &artifact.executable)) {
-        let stripped = scratch.join("stripped");
-        output(Command::new("strip").arg("-o").arg(&stripped).arg(program))?;
-        system.program(program, &stripped)?;
+        image::stripped(&mut system, program, scratch)?;
     }
     system.tree(&workspace().join("fuzz/corpus"))?;
-    let mut modules = String::new();
-    for module in kernel.modules()? {
-        system.file(&Path::new("/modules").join(&module.name), &module.bytes, 0o644)?;
-        writeln!(modules, "insmod /modules/{} {}", module.name, module.parameters)?;
-    }
-    for folder in ["/proc", "/sys", "/dev", "/run", "/tmp", "/root"] {
-        system.folder(Path::new(folder))?;
-    }
-    system.device(Path::new("/dev/console"), 5, 1)?;
-    system.file(
-        Path::new("/etc/passwd"),
-        b"root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/sh\n",
-        0o644,
-    )?;
-    system.file(Path::new("/etc/group"), b"root:x:0:\nnogroup:x:65534:\n", 0o644)?;
-    system.file(Path::new("/etc/hosts"), b"127.0.0.1 localhost\n::1 localhost\n", 0o644)?;
     system.file(Path::new("/init"), init(&modules, tests)?.as_bytes(), 0o755)?;
     system.finish()
 }
@@ -230,22 +223,15 @@ fn init(modules: &str, tests: &[(&Artifact, &Target)]) -> Result<String> {
     }
     let mark = guest::MARK;
     Ok(format!(
-        "#!/bin/sh\nset -e\nexport PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb\n\
-         mount -t proc proc /proc\nmount -t sysfs sysfs /sys\nmount -t devtmpfs dev /dev\n\
-         chmod 1777 /tmp\n\
-         {modules}ip link set lo up\n\
+        "{start}{modules}ip link set lo up\n\
          stty -F {tests} raw\nexec </dev/null >{tests} 2>&1\n\
          say() {{ echo; echo '{mark}' \"$@\"; }}\n\
          export INJECTOR_SKIP_LOG={SKIPS}\n: >{SKIPS}\n{variables}{runs}\
          while read -r line; do say skip \"$line\"; done <{SKIPS}\n\
          say done\npoweroff -f\nsleep 60\n",
+        start = image::START,
         tests = guest::TESTS,
     ))
-}
-
-/// A word of a shell script.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// What is written for one guest; gone with it.
@@ -284,11 +270,5 @@ mod tests {
         assert!(usual.iter().any(|name| name.starts_with("kernel_model::")), "{usual:?}");
         assert!(!usual.iter().any(|name| name.starts_with("netns_planted::")), "{usual:?}");
         assert_eq!(names(false, Some("netns_cut::a_cut_by_clsact")), ["netns_cut::a_cut_by_clsact"]);
-    }
-
-    #[test]
-    fn a_word_stays_one_word() {
-        let said = output(Command::new("sh").args(["-c", &format!("printf %s {}", quoted("it's $x; a b"))]));
-        assert_eq!(said.unwrap(), "it's $x; a b");
     }
 }

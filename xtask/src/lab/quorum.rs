@@ -10,11 +10,19 @@ use super::common::{answers, each_peer};
 use super::system::{System, one_version};
 use crate::build::Programs;
 
-struct Example;
+struct Example {
+    /// Between two probes of an ingress.
+    interval: &'static str,
+}
 
 pub fn system(version: Option<&str>) -> Result<Box<dyn System>> {
     one_version("quorum", version)?;
-    Ok(Box::new(Example))
+    Ok(with_interval("10ms"))
+}
+
+/// The service with another pause between two probes.
+pub(super) fn with_interval(interval: &'static str) -> Box<dyn System> {
+    Box::new(Example { interval })
 }
 
 impl System for Example {
@@ -40,7 +48,7 @@ impl System for Example {
             r#"  - name: ingress
     peers: [{peers}]
     role: required
-    probe: {{ http: {{ url: "http://{{address}}:8080/", expect: {{ status: 200 }} }}, interval: 10ms, timeout: 1s, connection: fresh }}
+    probe: {{ http: {{ url: "http://{{address}}:8080/", expect: {{ status: 200 }} }}, interval: {interval}, timeout: 1s, connection: fresh }}
     wire: {{ port: 8080, success: http }}
     netns: {client}
   - name: listener
@@ -50,6 +58,7 @@ impl System for Example {
     netns: {client}
 "#,
             peers = each_peer(lab),
+            interval = self.interval,
             client = lab.netns(CLIENT)
         )
     }

@@ -22,6 +22,11 @@ pub trait System {
     /// It can't be had here.
     fn install(&self) -> Result<bool>;
 
+    /// Whether its peers are virtual machines on taps of the switch, and not namespaces.
+    fn has_guests(&self) -> bool {
+        false
+    }
+
     /// Starts its programs in the namespaces of the peers. They end with the lab.
     ///
     /// # Errors

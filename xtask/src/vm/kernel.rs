@@ -32,24 +32,6 @@ impl fmt::Display for Series {
     }
 }
 
-/// What tests need of a kernel, with the parameters that keep a module from making devices by itself. A module that
-/// is built in is none.
-const MODULES: [(&str, &str); 13] = [
-    ("veth", ""),
-    ("bridge", ""),
-    ("tun", ""),
-    ("8021q", ""),
-    ("bonding", "max_bonds=0"),
-    ("macvlan", ""),
-    ("vxlan", ""),
-    ("ifb", "numifbs=0"),
-    ("dummy", "numdummies=0"),
-    ("sch_ingress", ""),
-    ("cls_bpf", ""),
-    ("sch_netem", ""),
-    ("tcp_diag", ""),
-];
-
 /// An unpacked kernel.
 pub struct Kernel {
     /// Its version, as `uname -r` says.
@@ -137,12 +119,13 @@ impl Kernel {
         Ok(Self { release, image, folder: folder.to_path_buf() })
     }
 
-    /// The modules that tests need, with those that these need, each after what it needs.
-    pub fn modules(&self) -> Result<Vec<Module>> {
+    /// Modules by name, each with its parameters, and those that they need, each after what it needs. A module that is
+    /// built in is none.
+    pub fn modules(&self, wanted: &[(&str, &'static str)]) -> Result<Vec<Module>> {
         let modprobe = find_program("modprobe").context("set-up has run, but there is no modprobe")?;
         let mut taken = BTreeSet::new();
         let mut modules = Vec::new();
-        for (name, parameters) in MODULES {
+        for (name, parameters) in wanted {
             let mut command = Command::new(&modprobe);
             command.arg("-d").arg(&self.folder).args(["-S", &self.release, "--show-depends", name]);
             let listed = output(&mut command).with_context(|| format!("Linux {}", self.release))?;
@@ -160,7 +143,7 @@ impl Kernel {
                 // The last one listed is the one that was asked for.
                 modules.push(Module {
                     name,
-                    parameters: if at + 1 == files.len() { parameters } else { "" },
+                    parameters: if at + 1 == files.len() { *parameters } else { "" },
                     bytes,
                 });
             }

@@ -1,0 +1,168 @@
+//! Virtual machines on taps: the example service in guests with a kernel of their own, and the daemon on their host.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum as _;
+use injector_lab::{Lab, Quorum, SWITCH};
+
+use super::quorum;
+use super::system::System;
+use crate::build::Programs;
+use crate::command::{check_interrupt, words};
+use crate::setup::{Need, setup};
+use crate::vm::image::{self, quoted};
+use crate::vm::initramfs::Initramfs;
+use crate::vm::kernel::{Kernel, Series};
+use crate::vm::qemu::Qemu;
+
+/// Of each guest. It has no disk: its programs are in memory too.
+const MEMORY: &str = "256M";
+
+/// What a guest needs of its kernel beside what is built in.
+const MODULES: [(&str, &str); 2] = [("virtio_pci", ""), ("virtio_net", "")];
+
+/// Between two probes: each costs an emulated processor about a hundred times what it costs a real one.
+const INTERVAL: &str = "50ms";
+
+/// How long a kernel may take under KVM until it finds nothing to boot from.
+const KVM_TRIAL: Duration = Duration::from_secs(20);
+
+struct Guests {
+    series: Series,
+    service: Box<dyn System>,
+}
+
+pub fn system(version: Option<&str>) -> Result<Box<dyn System>> {
+    let series = match version {
+        None => Series::V6_1,
+        Some(asked) => Series::from_str(asked, false).map_err(|why| {
+            anyhow::anyhow!("the version of the lab vms is that of the guests' kernel, 6.1 or 6.12: {why}")
+        })?,
+    };
+    Ok(Box::new(Guests { series, service: quorum::with_interval(INTERVAL) }))
+}
+
+impl System for Guests {
+    fn version(&self) -> Result<String> {
+        Ok(format!("quorum-in-vms linux-{}", self.series.fetch()?.release))
+    }
+
+    fn install(&self) -> Result<bool> {
+        setup(&[Need::Vm])?;
+        self.series.fetch()?;
+        Ok(true)
+    }
+
+    fn has_guests(&self) -> bool {
+        true
+    }
+
+    fn start(&self, lab: &mut Lab, programs: &Programs) -> Result<()> {
+        let kernel = self.series.fetch()?;
+        let qemu = Qemu::find().context("set-up has run, but there is no QEMU")?;
+        let acceleration = acceleration(&qemu, &kernel)?;
+        println!("Booting guests of Linux {} ({acceleration}).", kernel.release);
+        for peer in lab.peer_names() {
+            let initramfs = lab.folder().join(format!("{peer}.initramfs"));
+            pack(&initramfs, &kernel, lab, &peer, programs)?;
+            let mut machine = machine(&qemu, &kernel, acceleration);
+            machine.arg("-initrd").arg(initramfs);
+            let guest = lab.guest(&peer);
+            machine.args(["-netdev", &format!("tap,id=net0,ifname={},script=no,downscript=no", guest.tap)]);
+            machine.args(["-device", &format!("virtio-net-pci,netdev=net0,mac={}", guest.mac)]);
+            let mut command = lab.command(SWITCH, machine.get_program());
+            command.args(machine.get_args());
+            lab.start(&peer, &mut command)?;
+        }
+        Ok(())
+    }
+
+    fn ready(&self, lab: &Lab) -> Result<()> {
+        self.service.ready(lab)
+    }
+
+    fn endpoints(&self, lab: &Lab) -> String {
+        self.service.endpoints(lab)
+    }
+
+    fn roles(&self, lab: &Lab) -> String {
+        self.service.roles(lab)
+    }
+
+    fn observe(&self) -> Duration {
+        self.service.observe()
+    }
+
+    fn attempt(&self, lab: &Lab) -> String {
+        self.service.attempt(lab)
+    }
+}
+
+/// A machine without a disk and without a network, whose console is its standard output.
+fn machine(qemu: &Qemu, kernel: &Kernel, acceleration: &str) -> Command {
+    let mut command = qemu.command();
+    command.args(["-machine", "q35", "-accel", acceleration, "-cpu", "max", "-smp", "1", "-m", MEMORY]);
+    command.args(["-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio"]);
+    command.arg("-kernel").arg(&kernel.image);
+    // A panic ends the machine, and the lab sees that one of its programs has ended.
+    command.args(["-append", "console=ttyS0 panic=-1 oops=panic quiet"]);
+    command
+}
+
+/// `kvm` where a kernel boots with it in time, else emulation. On a host that is a virtual machine itself, `/dev/kvm` may be
+/// there and not work.
+fn acceleration(qemu: &Qemu, kernel: &Kernel) -> Result<&'static str> {
+    const EMULATED: &str = "tcg,thread=multi";
+    let flags = fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
+    let can_virtualise = flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm");
+    if !can_virtualise || File::options().read(true).write(true).open("/dev/kvm").is_err() {
+        return Ok(EMULATED);
+    }
+    // Without a root file system it panics, and the panic ends the machine.
+    let mut command = machine(qemu, kernel, "kvm");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut trial = command.spawn().with_context(|| format!("starting `{}`", words(&command)))?;
+    let begun = Instant::now();
+    let ended = loop {
+        if let Some(status) = trial.try_wait().context("waiting for a machine under KVM")? {
+            break Some(status);
+        }
+        if begun.elapsed() > KVM_TRIAL || check_interrupt().is_err() {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    };
+    if ended.is_none() {
+        // It may end in this moment; after `wait` it is gone either way.
+        let _ = trial.kill();
+        trial.wait().context("waiting for a machine under KVM")?;
+    }
+    check_interrupt()?;
+    Ok(if ended.is_some_and(|status| status.success()) { "kvm" } else { EMULATED })
+}
+
+/// Writes a guest's file system: its network device, and a node of the example service as its only process.
+fn pack(file: &Path, kernel: &Kernel, lab: &Lab, peer: &str, programs: &Programs) -> Result<()> {
+    let out = File::create(file).with_context(|| format!("creating {}", file.display()))?;
+    let mut system = Initramfs::new(out);
+    let modules = image::base(&mut system, kernel, &MODULES, &["ip"])?;
+    let program = programs.quorum();
+    image::stripped(&mut system, &program, lab.folder())?;
+    let addresses: String = lab.guest(peer).commands.iter().map(|words| format!("ip {words}\n")).collect();
+    let node = Quorum { program: &program, seed: 7, faults: &[], join: 0, listen: 2 };
+    let arguments: Vec<String> = node.arguments(lab, peer).iter().map(|word| quoted(word)).collect();
+    let script = format!(
+        "{start}{modules}ip link set lo up\nip link set eth0 up\n{addresses}\
+         exec {program} {arguments} </dev/null >/dev/console 2>&1\n",
+        start = image::START,
+        program = quoted(&program.to_string_lossy()),
+        arguments = arguments.join(" "),
+    );
+    system.file(Path::new("/init"), script.as_bytes(), 0o755)?;
+    system.finish()
+}
