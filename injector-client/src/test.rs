@@ -32,11 +32,11 @@ use injector_core::model::{NamedLink, Scope, Selector, Shape};
 use crate::Address;
 
 mod error;
-mod keeper;
+mod guard_thread;
 mod verdict;
 
 pub use error::GuardError;
-use keeper::Keeper;
+use guard_thread::GuardThread;
 pub use verdict::NotRecovered;
 
 /// What a guard cuts, and where.
@@ -120,7 +120,7 @@ impl Cut {
             self.request.traffic.scopes.push(scope.parse::<Scope>()?);
         }
         let address = self.daemon.map_or_else(Address::from_environment, Ok)?;
-        Ok((address, self.name.unwrap_or_else(keeper::own_name), self.request))
+        Ok((address, self.name.unwrap_or_else(guard_thread::own_name), self.request))
     }
 }
 
@@ -131,7 +131,7 @@ fn selectors<'a>(peers: impl IntoIterator<Item = &'a str>) -> Vec<Selector> {
 /// A partition that heals when it is dropped. Its calls block; they may be made from any thread, also from one of an
 /// async runtime, which they hold up.
 #[derive(Debug)]
-pub struct Partition(Keeper);
+pub struct Partition(GuardThread);
 
 impl Partition {
     /// Cuts, and returns when the cut is in force.
@@ -140,9 +140,9 @@ impl Partition {
     /// The daemon can't be reached, or refuses; then nothing is cut.
     pub fn cut(cut: Cut) -> Result<Self, GuardError> {
         let (address, name, request) = cut.settle()?;
-        let (applied, keeper) = Keeper::start(address, name, request)?;
+        let (applied, guard_thread) = GuardThread::start(address, name, request)?;
         let view = applied.recv().map_err(|_| ended())??;
-        Ok(Self(keeper.holding(view)))
+        Ok(Self(guard_thread.holding(view)))
     }
 
     /// The daemon's answer when it was cut: the peers that were drawn, the links, the seed.
@@ -184,7 +184,7 @@ impl Partition {
 /// A partition that heals when it is dropped, for async tests: the drop waits for the heal, and holds up its thread for so
 /// long (some milliseconds). Works in any runtime.
 #[derive(Debug)]
-pub struct AsyncPartition(Keeper);
+pub struct AsyncPartition(GuardThread);
 
 impl AsyncPartition {
     /// Cuts, and returns when the cut is in force. If the future is dropped, what it cut is healed.
@@ -193,9 +193,9 @@ impl AsyncPartition {
     /// As of [`Partition::cut`].
     pub async fn cut(cut: Cut) -> Result<Self, GuardError> {
         let (address, name, request) = cut.settle()?;
-        let (applied, keeper) = Keeper::start(address, name, request)?;
+        let (applied, guard_thread) = GuardThread::start(address, name, request)?;
         let view = applied.await.map_err(|_| ended())??;
-        Ok(Self(keeper.holding(view)))
+        Ok(Self(guard_thread.holding(view)))
     }
 
     /// As of [`Partition::applied`].

@@ -125,7 +125,7 @@ pub mod counter {
     /// Frames of a peer's port from an address that is neither listed nor claimed, of a peer that may forward: they are
     /// the world's.
     pub const FOREIGN_SOURCE: u32 = 6;
-    /// Unicast frames that pass a peer's port to or from someone whom nothing names, neither an address nor a MAC. No ARP
+    /// Unicast frames that pass a peer's port to or from a host that nothing identifies, neither an address nor a MAC. No ARP
     /// or neighbour discovery.
     pub const UNNAMED: u32 = 7;
     /// How many counters there are.

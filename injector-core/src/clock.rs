@@ -105,6 +105,39 @@ impl TimeRange {
     pub fn length(&self, from: MonoNs, until: MonoNs) -> u64 {
         self.until_ns.unwrap_or(until).since(self.from_ns.max(from)).unwrap_or_default()
     }
+
+    /// All of time.
+    pub const ALWAYS: Self = Self { from_ns: MonoNs(0), until_ns: None };
+
+    /// The time that is in both.
+    pub fn common(self, other: Self) -> Option<Self> {
+        let from_ns = self.from_ns.max(other.from_ns);
+        let until_ns = match (self.until_ns, other.until_ns) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        until_ns.is_none_or(|until| until > from_ns).then_some(Self { from_ns, until_ns })
+    }
+
+    /// The times that are in both lists.
+    pub fn all_common(a: &[Self], b: &[Self]) -> Vec<Self> {
+        a.iter().flat_map(|a| b.iter().filter_map(|b| a.common(*b))).collect()
+    }
+
+    /// The times that are in any of a list, in their order, each as long as it can be.
+    pub fn merged(mut ranges: Vec<Self>) -> Vec<Self> {
+        ranges.sort_by_key(|range| range.from_ns);
+        let mut merged: Vec<Self> = Vec::new();
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if last.until_ns.is_none_or(|until| until >= range.from_ns) => {
+                    last.until_ns = last.until_ns.zip(range.until_ns).map(|(a, b)| a.max(b));
+                }
+                _ => merged.push(range),
+            }
+        }
+        merged
+    }
 }
 
 fn read(clock: ClockId) -> i64 {
@@ -249,8 +282,6 @@ mod tests {
 
     #[test]
     fn a_time_without_an_end_lasts() {
-        let range =
-            |from, until: Option<u64>| TimeRange { from_ns: MonoNs(from), until_ns: until.map(MonoNs) };
         let (ended, open) = (range(10, Some(20)), range(15, None));
         let within = |range: TimeRange, from, until| range.overlaps(MonoNs(from), MonoNs(until));
         assert!(within(ended, 19, 30) && !within(ended, 20, 30) && !within(ended, 5, 10));
@@ -266,5 +297,29 @@ mod tests {
         assert_eq!(MonoNs(5).since(MonoNs(7)), None);
         assert_eq!(MonoNs(7).since(MonoNs(5)), Some(2));
         assert_eq!(MonoNs::stamped(0), None);
+    }
+
+    fn range(from: u64, until: Option<u64>) -> TimeRange {
+        TimeRange { from_ns: MonoNs(from), until_ns: until.map(MonoNs) }
+    }
+
+    #[test]
+    fn only_what_is_in_both_is_common() {
+        let a = [range(10, Some(20)), range(30, None)];
+        assert_eq!(
+            TimeRange::all_common(&a, &[range(15, Some(35))]),
+            [range(15, Some(20)), range(30, Some(35))]
+        );
+        assert_eq!(TimeRange::all_common(&a, &[range(20, Some(30))]), []);
+        assert_eq!(TimeRange::all_common(&a, &[]), []);
+        assert_eq!(TimeRange::all_common(&a, &[TimeRange::ALWAYS]), a);
+        assert_eq!(TimeRange::all_common(&[range(5, None)], &[range(9, None)]), [range(9, None)]);
+    }
+
+    #[test]
+    fn times_that_touch_are_one() {
+        let ranges = vec![range(20, Some(30)), range(10, Some(20)), range(40, Some(41)), range(12, Some(14))];
+        assert_eq!(TimeRange::merged(ranges), [range(10, Some(30)), range(40, Some(41))]);
+        assert_eq!(TimeRange::merged(vec![range(10, None), range(20, Some(30))]), [range(10, None)]);
     }
 }

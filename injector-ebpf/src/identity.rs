@@ -26,11 +26,11 @@ pub const UNJUDGED: u32 = 0x1_0001;
 
 /// Which way a frame passes the hook.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     /// Ingress.
-    In,
+    Ingress,
     /// Egress.
-    Out,
+    Egress,
 }
 
 /// What is proved of this hook's interface, seen from one frame.
@@ -47,11 +47,11 @@ pub struct Side {
 impl Side {
     /// This hook's port for frames of one way.
     #[inline(always)]
-    pub fn of(interface: u32, way: Way) -> Self {
+    pub fn of(interface: u32, direction: Direction) -> Self {
         let Some(&Port { peer, flags, .. }) = PORTS.get(interface) else {
             return Self { sender: 0, receiver: 0, flags: 0 };
         };
-        if (flags & port::OWN != 0) == (way == Way::Out) {
+        if (flags & port::OWN != 0) == (direction == Direction::Egress) {
             Self { sender: peer, receiver: 0, flags }
         } else {
             Self { sender: 0, receiver: peer, flags }
@@ -111,13 +111,13 @@ pub fn traits_of(peer: u32) -> u32 {
 pub fn source(scene: &VerdictContext, side: Side) -> u32 {
     // A group frame was not judged at its sender's port, so its sender is named at each receiver's, also by a `vip:`.
     let is_judged_elsewhere = scene.packet.flags & flag::GROUP == 0;
-    end(listed(&scene.packet.src), FROM, side.named_sender(), is_judged_elsewhere)
+    end(lister(&scene.packet.src), FROM, side.named_sender(), is_judged_elsewhere)
 }
 
 /// The receiving peer of a frame to one.
 #[inline(always)]
 pub fn destination(scene: &VerdictContext, side: Side) -> u32 {
-    end(listed(&scene.packet.dst), TO, side.named_receiver(), true)
+    end(lister(&scene.packet.dst), TO, side.named_receiver(), true)
 }
 
 /// Whether the scene's receiver is named also where this hook's port does not say it: the hooks that the frame passed
@@ -151,7 +151,7 @@ pub fn group(scene: &VerdictContext, side: Side) -> u32 {
         return if side.flags & port::NAMES != 0 { side.receiver } else { UNJUDGED };
     }
     if scene.packet.flags & flag::ASKS != 0 {
-        let asked = by_address(TO, listed(&scene.packet.dst), WORLD);
+        let asked = by_address(TO, lister(&scene.packet.dst), WORLD);
         // Who asks for itself announces itself to all.
         if asked != WORLD && asked < NAMELESS && asked != scene.src {
             return asked;
@@ -160,7 +160,7 @@ pub fn group(scene: &VerdictContext, side: Side) -> u32 {
     if side.named_sender() == WORLD { UNJUDGED } else { SIDE.load() }
 }
 
-/// The peer that lists or claims the address of one end of the scene's packet, of which `listed` is what [`listed`] says,
+/// The peer that lists or claims the address of one end of the scene's packet, of which `listed` is what [`lister`] says,
 /// and `port` the peer whose port this hook is on that side, or `WORLD`. The answer is `WORLD` for none, [`NAMELESS`] where
 /// addresses of its kind name nobody, and `NAMELESS + VIP` for one that moves. A global function of plain numbers: the
 /// verifier checks it once.
@@ -174,17 +174,9 @@ pub extern "C" fn by_address(end: u32, listed: u32, port: u32) -> u32 {
         return NAMELESS;
     }
     match listed {
-        VIP => return NAMELESS + VIP,
-        WORLD => {}
-        peer => return peer,
-    }
-    // A prefix may span these, and is about none of them.
-    if is_nameless(address) {
-        return NAMELESS;
-    }
-    match within(address) {
-        WORLD => claimed(address, scene.now(), end, port),
         VIP => NAMELESS + VIP,
+        WORLD if is_nameless(address) => NAMELESS,
+        WORLD => claimed(address, scene.now(), end, port),
         peer => peer,
     }
 }
@@ -193,7 +185,8 @@ pub extern "C" fn by_address(end: u32, listed: u32, port: u32) -> u32 {
 #[inline(always)]
 pub fn lister(address: &Address) -> u32 {
     match listed(address) {
-        WORLD => within(address),
+        // A prefix may span addresses that name nobody, and is about none of them.
+        WORLD if FEATURES.load() & feature::PREFIX != 0 && !is_nameless(address) => within(address),
         listed => listed,
     }
 }
@@ -226,8 +219,7 @@ fn listed(address: &Address) -> u32 {
 /// The peer of the longest prefix that an address is in, or `WORLD`.
 #[inline(always)]
 fn within(address: &Address) -> u32 {
-    if FEATURES.load() & feature::PREFIX != 0
-        && let Some(found) = PREFIXES.get(Key::new(128, *address))
+    if let Some(found) = PREFIXES.get(Key::new(128, *address))
         // A short IPv6 prefix, such as ::/8, spans the mapped addresses, but none of IPv4.
         && (prefix::length(*found) >= 96 || !is_mapped(address))
     {

@@ -27,7 +27,7 @@ use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
 
 use crate::context::{Skb, Xdp};
-use crate::identity::Way;
+use crate::identity::Direction;
 use crate::object::{NEXT, lose};
 use crate::verdict::Verdict;
 
@@ -37,7 +37,7 @@ const SHOT: i32 = 2;
 /// TC ingress.
 #[classifier]
 pub fn injector_in(ctx: TcContext) -> i32 {
-    match verdict::judge(&Skb::new(&ctx), Way::In) {
+    match verdict::judge(&Skb::new(&ctx), Direction::Ingress) {
         Verdict::Pass => NEXT,
         Verdict::Drop => SHOT,
     }
@@ -46,7 +46,7 @@ pub fn injector_in(ctx: TcContext) -> i32 {
 /// TC egress.
 #[classifier]
 pub fn injector_out(ctx: TcContext) -> i32 {
-    match verdict::judge(&Skb::new(&ctx), Way::Out) {
+    match verdict::judge(&Skb::new(&ctx), Direction::Egress) {
         Verdict::Pass => NEXT,
         Verdict::Drop => lose(),
     }
@@ -55,7 +55,7 @@ pub fn injector_out(ctx: TcContext) -> i32 {
 /// XDP ingress.
 #[xdp(frags)]
 pub fn injector_xdp(ctx: XdpContext) -> u32 {
-    match verdict::judge(&Xdp::new(&ctx), Way::In) {
+    match verdict::judge(&Xdp::new(&ctx), Direction::Ingress) {
         Verdict::Pass => XDP_PASS,
         Verdict::Drop => XDP_DROP,
     }

@@ -158,20 +158,20 @@ pub extern "C" fn has_exchanged(generation: u32) -> u32 {
     let Packet { src, dst, .. } = *packet;
     // No kernel sends a datagram again by itself: of these, payload both ways is enough, whatever the ports.
     let (sport, dport) = if packet.protocol == protocol::TCP { (packet.sport, packet.dport) } else { (0, 0) };
-    let (key, way) = if is_lower(packet) {
+    let (key, direction) = if is_lower(packet) {
         (StreamKey { src, dst, sport, dport, stream: generation }, 1)
     } else {
         (StreamKey { src: dst, dst: src, sport: dport, dport: sport, stream: generation }, 2)
     };
-    let Some(ways) = CONVERSATIONS.get_ptr_mut(&key) else {
+    let Some(directions) = CONVERSATIONS.get_ptr_mut(&key) else {
         // The oldest makes room: a conversation that pauses so long is noticed by its next exchange.
-        let _ = CONVERSATIONS.insert(&key, &way, 0);
+        let _ = CONVERSATIONS.insert(&key, &direction, 0);
         return 0;
     };
     // SAFETY: one aligned word; of two CPUs that race, the later one's packet completes the exchange.
-    let seen = unsafe { ways.read_volatile() } | way;
+    let seen = unsafe { directions.read_volatile() } | direction;
     // SAFETY: as above.
-    unsafe { ways.write_volatile(seen) };
+    unsafe { directions.write_volatile(seen) };
     u32::from(seen == 3)
 }
 

@@ -9,7 +9,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, feature};
 
 use crate::clock::random;
 use crate::context::Hooked;
-use crate::identity::{Side, Way};
+use crate::identity::{Direction, Side};
 use crate::lease::lapsed;
 use crate::maps::{COMMIT, FEATURES, INTERFACE, INTERFACES, ROLL, ROLLS, SCENE, SLOTS, SPACE, cell};
 use crate::protect::protected;
@@ -27,7 +27,7 @@ pub enum Verdict {
 
 /// Judges one packet, and records what it saw.
 #[inline(always)]
-pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
+pub fn judge<P: Hooked>(bytes: &P, direction: Direction) -> Verdict {
     let Some(commit) = COMMIT.get_ptr(0) else { return Verdict::Pass };
     // SAFETY: one aligned word that userspace stores atomically; the volatile read takes it once.
     let word = Word(unsafe { commit.read_volatile() });
@@ -43,7 +43,7 @@ pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
     scene.clock = Clock::new();
     let is_parsed = parse(bytes, &mut scene.packet).is_ok();
     if scene.packet.limits == NEIGHBOURS && learn::is_learning() {
-        learn::claim(Side::of(identity::interface(scene), way).packed());
+        learn::claim(Side::of(identity::interface(scene), direction).packed());
     }
     if word.0 == 0 {
         return Verdict::Pass;
@@ -52,8 +52,12 @@ pub fn judge<P: Hooked>(bytes: &P, way: Way) -> Verdict {
     if !is_parsed {
         emit::count(counter::UNPARSED, 1);
     }
-    let answer =
-        judge_parsed(identity::interface(scene), u32::from(way == Way::Out), word.live(), word.watched());
+    let answer = judge_parsed(
+        identity::interface(scene),
+        u32::from(direction == Direction::Egress),
+        word.live(),
+        word.watched(),
+    );
     if answer == DROPPED {
         // Only now, since the length is a call.
         observe::drops(bytes.segments(&scene.packet), u64::from(bytes.len()));
@@ -86,7 +90,7 @@ pub extern "C" fn judge_parsed(interface: u32, is_out: u32, live: u32, watched: 
     let Some(scene) = SCENE.get_ptr_mut(0) else { return IGNORED };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
-    let side = Side::of(interface, if is_out == 0 { Way::In } else { Way::Out });
+    let side = Side::of(interface, if is_out == 0 { Direction::Ingress } else { Direction::Egress });
     let is_group = scene.packet.flags & flag::GROUP != 0;
     if is_group && is_for_the_switch(&scene.packet) {
         return IGNORED;

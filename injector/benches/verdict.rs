@@ -36,6 +36,8 @@ const PREFIXES: u16 = 100;
 struct Case {
     name: &'static str,
     word: Word,
+    /// A packet that passes the hook first.
+    before: Option<Vec<u8>>,
     frame: Vec<u8>,
     /// The packet that goes out, where that is another one.
     out: Option<Vec<u8>>,
@@ -53,10 +55,11 @@ fn main() {
     bound.kernel.identify(&behind_the_interface(3)).unwrap();
     let udp = |src, dst| packet::udp(src, dst, 1, 2, b"payload");
     let (one, last) = (Word::new(1, 0), Word::new(1 << (SLOTS - 1), 0));
-    let case = |name, word, frame, drops| Case { name, word, frame, out: None, drops };
+    let case = |name, word, frame, drops| Case { name, word, before: None, frame, out: None, drops };
     let both = |name, word, one: (_, _), drops| Case {
         name,
         word,
+        before: None,
         frame: udp(one.0, one.1),
         out: Some(udp(one.1, one.0)),
         drops,
@@ -69,6 +72,10 @@ fn main() {
         case("cut by one slot, IPv6", one, udp("fd00::1", "fd00::2"), true),
         case("32 slots on the link, only the last live", last, udp("10.0.0.1", "10.0.0.2"), true),
         case("watched after the heal", Word::new(0, 1), udp("10.0.0.1", "10.0.0.2"), false),
+        Case {
+            before: Some(udp("10.0.0.2", "10.0.0.1")),
+            ..case("watched after the heal, answered", Word::new(0, 1), udp("10.0.0.1", "10.0.0.2"), false)
+        },
     ];
     let prefix_cases = [
         case("armed, link not cut, IPv4 by 100 prefixes", one, udp("10.3.0.9", "10.4.0.9"), false),
@@ -93,6 +100,9 @@ fn main() {
             for case in *cases {
                 programs.word(case.word.live(), case.word.watched());
                 for hook in [Hook::Xdp, Hook::In, Hook::Out] {
+                    if let Some(frame) = &case.before {
+                        programs.run(hook, frame, 1);
+                    }
                     let out = case.out.as_ref().filter(|_| hook == Hook::Out);
                     let (drops, time) = programs.run(hook, out.unwrap_or(&case.frame), REPEAT);
                     assert_eq!(drops, case.drops, "{} at {hook:?}", case.name);
@@ -132,9 +142,10 @@ fn behind_the_interface(peer: u16) -> Identity {
     }
 }
 
-/// Puts all slots on the link from the first peer to the second.
+/// Puts all slots on the links between the first peer and the second.
 fn place(programs: &mut Programs, text: &str) {
-    let there = [link(&config(text), "n1", "n2")];
+    let config = config(text);
+    let there = [link(&config, "n1", "n2"), link(&config, "n2", "n1")];
     for slot in 0..SLOTS {
         programs.place(slot as u8, &steady(slot + 1), &there);
     }

@@ -124,9 +124,9 @@ pub async fn examine(config: Option<&Config>, secrets: Option<String>, what: Swe
     let roles = roles.collect();
     let (network, endpoints) = match config {
         Some(config) => {
-            let (network, mut ground) = Network::of(config).await;
+            let (network, mut survey) = Network::of(config).await;
             let asked =
-                if secrets.is_none() { endpoints::ask(config, &mut ground).await } else { Vec::new() };
+                if secrets.is_none() { endpoints::ask(config, &mut survey).await } else { Vec::new() };
             (Some(network), asked)
         }
         None => (None, Vec::new()),
@@ -200,7 +200,7 @@ fn host() -> Vec<Check> {
             if is_root {
                 "the kernel needs CONFIG_BPF_SYSCALL and CONFIG_BPF_JIT, and `kernel.lockdown` must allow it"
             } else {
-                "run it with sudo: this can be told by root alone"
+                "run it with sudo: only root can check this"
             },
         ),
         check(
@@ -233,7 +233,7 @@ fn host() -> Vec<Check> {
             pressure.is_ok(),
             Verdict::Note,
             pressure.map_or_else(|error| format!("/proc/pressure: {error}"), |_| "there".to_owned()),
-            "boot with psi=1: without it, records tell a starved host by late probes alone",
+            "boot with psi=1: without it, records recognise a starved host only by late probes",
         ),
     ]
 }

@@ -97,7 +97,7 @@ impl Identity {
     }
 
     /// The namespace that a name stands for now; `None` if there is no such file. A file that is no namespace
-    /// (`ip netns add` makes the file before it mounts the namespace over it) is not told apart here: it can't be
+    /// (`ip netns add` makes the file before it mounts the namespace over it) is not distinguished here: it can't be
     /// entered.
     pub fn now(netns: Option<&Netns>) -> Option<Self> {
         let path = netns.map_or_else(|| PathBuf::from("/proc/self/ns/net"), Netns::path);

@@ -323,12 +323,12 @@ impl Bench {
             ("responses", model.responses.len() as u64),
             ("foreign", model.foreign),
             ("unnamed", model.unnamed),
-            ("claims contested", model.names.tally.contested),
-            ("claims aged", model.names.tally.aged),
-            ("claims without proof", model.names.tally.unproved),
-            ("claims with proof", model.names.tally.claimed),
-            ("addresses taken over", model.names.tally.taken_over),
-            ("MACs moved", model.names.tally.moved),
+            ("claims contested", model.names.counts.contested),
+            ("claims aged", model.names.counts.aged),
+            ("claims without proof", model.names.counts.unproved),
+            ("claims with proof", model.names.counts.claimed),
+            ("addresses taken over", model.names.counts.taken_over),
+            ("MACs moved", model.names.counts.moved),
         ] {
             *self.totals.entry(what).or_default() += count;
         }

@@ -3,9 +3,9 @@
 
 #[path = "support/covered.rs"]
 mod covered;
-#[path = "support/ground.rs"]
+#[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
-mod ground;
+mod host_lab;
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
@@ -13,7 +13,7 @@ mod live;
 use std::time::{Duration, Instant};
 
 use covered::{peers, refused, states, switched};
-use ground::Ground;
+use host_lab::HostLab;
 use injector_core::api::{Code, CoverageState, NameSource, PartitionRequest, VerdictOptions, WarningCode};
 use injector_core::model::PeerName;
 use injector_lab::needs;
@@ -27,8 +27,8 @@ const LONG: Duration = Duration::from_mins(9);
 #[test]
 #[needs(root)]
 fn of_three_bridge_ports_one_alone_is_hooked() {
-    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
-    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]), "[{ name: h1 }]");
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]), "[{ name: h1 }]");
     let problem = refused(&daemon, &isolate("n3", LONG));
     assert!(problem.detail.contains("n2→n3 is not covered") && problem.detail.contains("n3→n2"), "{problem}");
     // n1's other link is not cut: its frames to groups are to be dropped where n3 receives them, and no hook is there.
@@ -44,8 +44,8 @@ fn of_three_bridge_ports_one_alone_is_hooked() {
         ..isolate("n3", LONG)
     };
     daemon.apply("p", &left_out);
-    assert_eq!(ground.delivered(("n1", ground.ipv4(1)), ("n3", ground.ipv4(3)), 5, 0), 0);
-    assert_eq!(ground.delivered(("n2", ground.ipv4(2)), ("n3", ground.ipv4(3)), 5, 5), 5);
+    assert_eq!(lab.delivered(("n1", lab.ipv4(1)), ("n3", lab.ipv4(3)), 5, 0), 0);
+    assert_eq!(lab.delivered(("n2", lab.ipv4(2)), ("n3", lab.ipv4(3)), 5, 5), 5);
     daemon.heal("p");
     let record = daemon.record_now("p");
     let out: Vec<&str> =
@@ -53,8 +53,8 @@ fn of_three_bridge_ports_one_alone_is_hooked() {
     assert!(out.contains(&"n2"), "{record:#?}");
     drop(daemon);
 
-    let all = ground.daemon_on(
-        &peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]),
+    let all = lab.daemon_on(
+        &peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]),
         "[{ name: h1 }, { name: h2 }, { name: h3 }]",
     );
     let view = all.apply("p", &isolate("n3", LONG));
@@ -77,8 +77,8 @@ fn of_three_bridge_ports_one_alone_is_hooked() {
 #[test]
 #[needs(root)]
 fn a_hook_on_the_bridge_alone_sees_nothing_between_its_ports() {
-    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), "[{ name: br0 }]");
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), "[{ name: br0 }]");
     let problem = refused(&daemon, &isolate("n1", LONG));
     assert!(problem.detail.contains("n1→n2 is not covered"), "{problem}");
 }
@@ -86,10 +86,10 @@ fn a_hook_on_the_bridge_alone_sees_nothing_between_its_ports() {
 #[test]
 #[needs(root)]
 fn two_peers_in_one_namespace() {
-    let mut ground = switched(&[("n1", "h1", 1), ("n3", "h3", 3)]);
-    ground.give("n1", "eth0", 2);
-    ground.add("unused");
-    let daemon = ground.daemon(&peers(&ground, &[("a", 1), ("b", 2), ("n3", 3)]));
+    let mut lab = switched(&[("n1", "h1", 1), ("n3", "h3", 3)]);
+    lab.give("n1", "eth0", 2);
+    lab.add("unused");
+    let daemon = lab.daemon(&peers(&lab, &[("a", 1), ("b", 2), ("n3", 3)]));
     let problem = refused(&daemon, &isolate("a", LONG));
     assert!(problem.detail.contains("a→b is not covered") && problem.detail.contains("over lo"), "{problem}");
     assert!(problem.detail.contains("n3→a is partly covered: multicast"), "{problem}");
@@ -106,58 +106,58 @@ fn two_peers_in_one_namespace() {
 #[test]
 #[needs(root)]
 fn silent_peers_are_attached_to_as_they_speak() {
-    let mut ground = Ground::new();
-    ground.bridge("br0", 14);
+    let mut lab = HostLab::new();
+    lab.bridge("br0", 14);
     for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
-        ground.bridged(node, port, "br0", host);
-        ground.ip(node, "link set eth0 multicast off");
-        ground.within(node, || std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap());
+        lab.bridged(node, port, "br0", host);
+        lab.ip(node, "link set eth0 multicast off");
+        lab.within(node, || std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap());
     }
-    let v4 = |host| ground.ipv4(host);
-    assert_eq!(ground.delivered(("h", v4(14)), ("n1", v4(1)), 3, 3), 3);
+    let v4 = |host| lab.ipv4(host);
+    assert_eq!(lab.delivered(("h", v4(14)), ("n1", v4(1)), 3, 3), 3);
     for port in ["p2", "p3"] {
-        ground.ip("h", &format!("link set {port} type bridge_slave fdb_flush"));
+        lab.ip("h", &format!("link set {port} type bridge_slave fdb_flush"));
     }
     let peers = [("n1", 1), ("n2", 2), ("n3", 3)]
         .map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", v4(host)));
-    let daemon = ground.secluded_daemon(&peers.join(", "));
-    ground.assert_chosen(&daemon, &["p1"]);
+    let daemon = lab.secluded_daemon(&peers.join(", "));
+    lab.assert_chosen(&daemon, &["p1"]);
     let problem = refused(&daemon, &links(&[("n2", "n3"), ("n3", "n2")], LONG));
     assert!(problem.detail.contains("n2→n3 is not covered"), "{problem}");
     std::thread::sleep(Duration::from_secs(1));
     // To each other alone: the host learns where their MAC addresses are, and not whose they are.
-    assert_eq!(ground.delivered(("n2", v4(2)), ("n3", v4(3)), 5, 5), 5);
-    ground.wait_chosen(&daemon, &["p1", "p2", "p3"]);
-    daemon.apply("p", &ground::links("n2", "n3"));
-    assert_eq!(ground.delivered(("n2", v4(2)), ("n3", v4(3)), 5, 0), 0);
-    assert_eq!(ground.delivered(("n1", v4(1)), ("n3", v4(3)), 5, 5), 5);
+    assert_eq!(lab.delivered(("n2", v4(2)), ("n3", v4(3)), 5, 5), 5);
+    lab.wait_chosen(&daemon, &["p1", "p2", "p3"]);
+    daemon.apply("p", &host_lab::links("n2", "n3"));
+    assert_eq!(lab.delivered(("n2", v4(2)), ("n3", v4(3)), 5, 0), 0);
+    assert_eq!(lab.delivered(("n1", v4(1)), ("n3", v4(3)), 5, 5), 5);
     daemon.heal("p");
-    assert_eq!(ground.delivered(("n2", v4(2)), ("n3", v4(3)), 5, 5), 5);
+    assert_eq!(lab.delivered(("n2", v4(2)), ("n3", v4(3)), 5, 5), 5);
 }
 
 #[test]
 #[needs(root)]
 fn macvlan_siblings_past_the_hook_on_their_parent() {
     const NAME: &str = "macvlan_siblings_past_the_hook_on_their_parent";
-    let mut ground = Ground::new();
-    ground.plug("x", "u0");
+    let mut lab = HostLab::new();
+    lab.plug("x", "u0");
     for (node, host) in [("n1", 1), ("n2", 2)] {
-        ground.add(node);
-        if !ground.can("h", "link add m0 link u0 type macvlan mode bridge") {
+        lab.add(node);
+        if !lab.can("h", "link add m0 link u0 type macvlan mode bridge") {
             return skip(NAME, "this kernel makes no macvlan devices");
         }
-        ground.ip("h", &format!("link set m0 netns {}", ground.netns(node)));
-        ground.ip(node, "link set m0 up");
-        ground.give(node, "m0", host);
+        lab.ip("h", &format!("link set m0 netns {}", lab.netns(node)));
+        lab.ip(node, "link set m0 up");
+        lab.give(node, "m0", host);
     }
-    let both = peers(&ground, &[("n1", 1), ("n2", 2)]);
-    let daemon = ground.daemon_on(&both, "[{ name: u0 }]");
+    let both = peers(&lab, &[("n1", 1), ("n2", 2)]);
+    let daemon = lab.daemon_on(&both, "[{ name: u0 }]");
     let problem = refused(&daemon, &isolate("n1", LONG));
     assert!(problem.detail.contains("n1→n2 is not covered"), "{problem}");
-    let line = format!("{{ name: m0, netns: {} }}", ground.netns("n1"));
+    let line = format!("{{ name: m0, netns: {} }}", lab.netns("n1"));
     assert!(problem.remedy.as_ref().unwrap().contains(&line), "{problem}");
     drop(daemon);
-    let daemon = ground.daemon_on(&both, &format!("[{{ name: m0, netns: {} }}]", ground.netns("n1")));
+    let daemon = lab.daemon_on(&both, &format!("[{{ name: m0, netns: {} }}]", lab.netns("n1")));
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
 }
 
@@ -165,20 +165,20 @@ fn macvlan_siblings_past_the_hook_on_their_parent() {
 #[needs(root)]
 fn inner_addresses_past_the_hook_on_the_underlay() {
     const NAME: &str = "inner_addresses_past_the_hook_on_the_underlay";
-    let ground = switched(&[("n1", "h1", 11), ("n2", "h2", 12)]);
+    let lab = switched(&[("n1", "h1", 11), ("n2", "h2", 12)]);
     for (node, far, host) in [("n1", 12, 1), ("n2", 11, 2)] {
-        let far = ground.ipv4(far);
-        if !ground.can(node, &format!("link add vx0 type vxlan id 5 dstport 4789 remote {far} dev eth0")) {
+        let far = lab.ipv4(far);
+        if !lab.can(node, &format!("link add vx0 type vxlan id 5 dstport 4789 remote {far} dev eth0")) {
             return skip(NAME, "this kernel makes no vxlan devices");
         }
-        ground.ip(node, "link set vx0 up");
-        ground.ip(node, &format!("address add {}/32 dev vx0", ground.ipv4(host)));
-        ground.ip(node, &format!("route add {}/32 dev vx0", ground.ipv4(3 - host)));
+        lab.ip(node, "link set vx0 up");
+        lab.ip(node, &format!("address add {}/32 dev vx0", lab.ipv4(host)));
+        lab.ip(node, &format!("route add {}/32 dev vx0", lab.ipv4(3 - host)));
     }
-    let peer = |name: &str, host| format!("{name}: {{ addresses: [{}] }}", ground.ipv4(host));
-    let interfaces = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", ground.netns(node)));
+    let peer = |name: &str, host| format!("{name}: {{ addresses: [{}] }}", lab.ipv4(host));
+    let interfaces = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", lab.netns(node)));
     let daemon =
-        ground.daemon_on(&[peer("n1", 1), peer("n2", 2)].join(", "), &format!("[{}]", interfaces.join(", ")));
+        lab.daemon_on(&[peer("n1", 1), peer("n2", 2)].join(", "), &format!("[{}]", interfaces.join(", ")));
     let problem = refused(&daemon, &isolate("n1", LONG));
     assert!(problem.detail.contains("vx0"), "{problem}");
     assert!(problem.remedy.unwrap().contains("{ name: vx0, netns:"));
@@ -187,34 +187,34 @@ fn inner_addresses_past_the_hook_on_the_underlay() {
 #[test]
 #[needs(root)]
 fn the_second_nic_of_a_peer() {
-    let mut ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    ground.cable("n1", "q1", "eth1");
-    ground.ip("n1", &format!("address add {}/32 dev eth1", ground.ipv4(5)));
-    let n1 = format!("n1: {{ addresses: [{}, {}] }}", ground.ipv4(1), ground.ipv4(5));
-    let both = format!("{n1}, {}", peers(&ground, &[("n2", 2)]));
-    let eth0 = format!("{{ name: eth0, netns: {} }}", ground.netns("n1"));
-    let daemon = ground.daemon_on(&both, &format!("[{eth0}]"));
+    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    lab.cable("n1", "q1", "eth1");
+    lab.ip("n1", &format!("address add {}/32 dev eth1", lab.ipv4(5)));
+    let n1 = format!("n1: {{ addresses: [{}, {}] }}", lab.ipv4(1), lab.ipv4(5));
+    let both = format!("{n1}, {}", peers(&lab, &[("n2", 2)]));
+    let eth0 = format!("{{ name: eth0, netns: {} }}", lab.netns("n1"));
+    let daemon = lab.daemon_on(&both, &format!("[{eth0}]"));
     let problem = refused(&daemon, &links(&[("n2", "n1")], LONG));
-    assert!(problem.detail.contains(&ground.ipv4(5).to_string()), "{problem}");
+    assert!(problem.detail.contains(&lab.ipv4(5).to_string()), "{problem}");
     assert!(problem.remedy.as_ref().unwrap().contains("{ name: q1 }"), "{problem}");
     drop(daemon);
     // Where it is left out on purpose, n1's own end is closed.
-    let elsewhere = format!("[{eth0}]\nelsewhere: [{{ name: eth1, netns: {} }}]", ground.netns("n1"));
-    let daemon = ground.daemon_on(&both, &elsewhere);
+    let elsewhere = format!("[{eth0}]\nelsewhere: [{{ name: eth1, netns: {} }}]", lab.netns("n1"));
+    let daemon = lab.daemon_on(&both, &elsewhere);
     assert_eq!(states(&daemon, &links(&[("n2", "n1")], LONG)), ["n2→n1 covered"]);
     drop(daemon);
-    let daemon = ground.daemon(&both);
-    ground.assert_chosen(&daemon, &["n1/eth0", "n1/eth1", "n2/eth0"]);
-    ground.hide("n2");
+    let daemon = lab.daemon(&both);
+    lab.assert_chosen(&daemon, &["n1/eth0", "n1/eth1", "n2/eth0"]);
+    lab.hide("n2");
 }
 
 #[test]
 #[needs(root)]
 fn one_namespace_under_two_names() {
-    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    let name = ground.netns("n1");
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let name = lab.netns("n1");
     let twice = format!("[{{ name: eth0, netns: {name} }}, {{ name: eth0, netns: /run/netns/{name} }}]");
-    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), &twice);
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &twice);
     let attached = daemon.status().attachments;
     assert!(attached.len() == 1 && attached[0].others.is_empty(), "{attached:#?}");
     let view = daemon.apply("p", &links(&[("n1", "n2")], LONG));
@@ -229,9 +229,9 @@ fn one_namespace_under_two_names() {
 #[test]
 #[needs(root)]
 fn links_that_end_elsewhere() {
-    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let here = "auto\nhere: [n1]";
-    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]), here);
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]), here);
     let view = daemon.apply("p", &isolate("n2", LONG));
     let cut: Vec<String> =
         view.links.iter().flatten().map(|link| format!("{}→{}", link.src, link.dst)).collect();
@@ -268,24 +268,24 @@ fn a_program_of_others_that_may_redirect_past_a_host_end() {
 #[test]
 #[needs(root)]
 fn a_route_over_a_private_cable_to_a_listed_address() {
-    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    let name = |node| ground.netns(node);
-    ground.ip("n1", &format!("link add v0 type veth peer name v0 netns {}", name("n2")));
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let name = |node| lab.netns(node);
+    lab.ip("n1", &format!("link add v0 type veth peer name v0 netns {}", name("n2")));
     for node in ["n1", "n2"] {
-        ground.ip(node, "link set v0 up");
+        lab.ip(node, "link set v0 up");
     }
     let hooks = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", name(node))).join(", ");
-    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), &format!("[{hooks}]"));
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &format!("[{hooks}]"));
     let there = links(&[("n1", "n2")], LONG);
     assert_eq!(states(&daemon, &there), ["n1→n2 unknown"], "nothing leads over the cable");
-    ground.ip("n1", &format!("route replace {}/32 dev v0 src {}", ground.ipv4(2), ground.ipv4(1)));
-    let end = Instant::now() + ground::PATIENCE;
+    lab.ip("n1", &format!("route replace {}/32 dev v0 src {}", lab.ipv4(2), lab.ipv4(1)));
+    let end = Instant::now() + host_lab::PATIENCE;
     while states(&daemon, &there) != ["n1→n2 partly"] {
         assert!(Instant::now() < end, "{:?}", states(&daemon, &there));
         std::thread::sleep(Duration::from_millis(20));
     }
     let problem = refused(&daemon, &there);
-    assert!(problem.detail.contains(&format!("packets to {}", ground.ipv4(2))), "{problem}");
+    assert!(problem.detail.contains(&format!("packets to {}", lab.ipv4(2))), "{problem}");
     let line = format!("{{ name: v0, netns: {} }}", name("n1"));
     assert!(problem.remedy.as_ref().unwrap().contains(&line), "{problem}");
     // It is true: they go by it, although both listed addresses are on hooked devices.
@@ -296,45 +296,45 @@ fn a_route_over_a_private_cable_to_a_listed_address() {
             ..there.clone()
         },
     );
-    assert_eq!(ground.delivered(("n1", ground.ipv4(1)), ("n2", ground.ipv4(2)), 5, 5), 5);
+    assert_eq!(lab.delivered(("n1", lab.ipv4(1)), ("n2", lab.ipv4(2)), 5, 5), 5);
     drop(daemon);
-    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), &format!("[{hooks}, {line}]"));
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &format!("[{hooks}, {line}]"));
     assert_eq!(states(&daemon, &there), ["n1→n2 covered"]);
     daemon.apply("p", &there);
-    assert_eq!(ground.delivered(("n1", ground.ipv4(1)), ("n2", ground.ipv4(2)), 5, 0), 0);
+    assert_eq!(lab.delivered(("n1", lab.ipv4(1)), ("n2", lab.ipv4(2)), 5, 0), 0);
 }
 
 #[test]
 #[needs(root)]
 fn a_peer_whose_nic_is_a_port_of_its_own_bridge() {
-    let mut ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    ground.plug("n3", "h3");
-    ground.ip("h", "link set h3 master br0");
-    ground.ip("n3", "link add br9 type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
-    ground.ip("n3", "link set eth0 master br9");
-    ground.ip("n3", "link set br9 up");
-    ground.give("n3", "br9", 3);
-    let all = peers(&ground, &[("n1", 1), ("n2", 2), ("n3", 3)]);
-    let nic = |node: &str, name: &str| format!("{{ name: {name}, netns: {} }}", ground.netns(node));
+    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    lab.plug("n3", "h3");
+    lab.ip("h", "link set h3 master br0");
+    lab.ip("n3", "link add br9 type bridge stp_state 0 forward_delay 0 mcast_snooping 0");
+    lab.ip("n3", "link set eth0 master br9");
+    lab.ip("n3", "link set br9 up");
+    lab.give("n3", "br9", 3);
+    let all = peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]);
+    let nic = |node: &str, name: &str| format!("{{ name: {name}, netns: {} }}", lab.netns(node));
     let interfaces = |third: &str| format!("[{}, {}, {third}]", nic("n1", "eth0"), nic("n2", "eth0"));
-    let daemon = ground.daemon_on(&all, &interfaces(&nic("n3", "eth0")));
-    let v4 = |host| ground.ipv4(host);
-    assert_eq!(ground.delivered(("n1", v4(1)), ("n3", v4(3)), 3, 3), 3);
+    let daemon = lab.daemon_on(&all, &interfaces(&nic("n3", "eth0")));
+    let v4 = |host| lab.ipv4(host);
+    assert_eq!(lab.delivered(("n1", v4(1)), ("n3", v4(3)), 3, 3), 3);
     daemon.apply("p", &isolate("n3", LONG));
     for node in [("n1", v4(1)), ("n2", v4(2))] {
-        assert_eq!(ground.delivered(node, ("n3", v4(3)), 3, 0), 0);
-        assert_eq!(ground.delivered(("n3", v4(3)), node, 3, 0), 0);
+        assert_eq!(lab.delivered(node, ("n3", v4(3)), 3, 0), 0);
+        assert_eq!(lab.delivered(("n3", v4(3)), node, 3, 0), 0);
     }
-    assert_eq!(ground.delivered(("n1", v4(1)), ("n2", v4(2)), 3, 3), 3);
+    assert_eq!(lab.delivered(("n1", v4(1)), ("n2", v4(2)), 3, 3), 3);
     daemon.heal("p");
     let record = daemon.record_now("p");
     for link in &record.links {
         assert_eq!(link.coverage.as_ref().unwrap().state, CoverageState::Covered, "{link:#?}");
     }
     // With another port, its NIC carries frames of others too, and the bridge alone is its own.
-    ground.ip("n3", "link add d0 type veth peer name d1");
-    ground.ip("n3", "link set d0 master br9");
-    let end = Instant::now() + ground::PATIENCE;
+    lab.ip("n3", "link add d0 type veth peer name d1");
+    lab.ip("n3", "link set d0 master br9");
+    let end = Instant::now() + host_lab::PATIENCE;
     let problem = loop {
         let isolated = serde_json::to_vec(&isolate("n3", LONG)).unwrap();
         let (_, view) = daemon.raw("PUT", "/v1/partitions/dry?dry_run=true", &isolated);
@@ -347,8 +347,8 @@ fn a_peer_whose_nic_is_a_port_of_its_own_bridge() {
     assert!(problem.remedy.as_ref().unwrap().contains(&nic("n3", "br9")), "{problem}");
     drop(daemon);
     let both = format!("{}, {}", nic("n3", "eth0"), nic("n3", "br9"));
-    let daemon = ground.daemon_on(&all, &interfaces(&both));
+    let daemon = lab.daemon_on(&all, &interfaces(&both));
     let view = daemon.apply("p", &isolate("n3", LONG));
     assert!(view.coverage.as_ref().unwrap().is_empty(), "{view:#?}");
-    assert_eq!(ground.delivered(("n1", v4(1)), ("n3", v4(3)), 3, 0), 0);
+    assert_eq!(lab.delivered(("n1", v4(1)), ("n3", v4(3)), 3, 0), 0);
 }

@@ -4,9 +4,9 @@
 #[path = "support/covered.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod covered;
-#[path = "support/ground.rs"]
+#[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
-mod ground;
+mod host_lab;
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
@@ -14,7 +14,7 @@ mod live;
 use std::time::{Duration, Instant};
 
 use covered::{peers, states, switched};
-use ground::Ground;
+use host_lab::HostLab;
 use injector_core::api::{CoverageState, NameSource, PartitionRequest, VerdictOptions};
 use injector_core::model::PeerName;
 use injector_lab::needs;
@@ -27,15 +27,15 @@ const LONG: Duration = Duration::from_mins(9);
 #[test]
 #[needs(root)]
 fn a_second_nic_that_comes_during_a_cut() {
-    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    let eth0 = format!("[{{ name: eth0, netns: {} }}]", ground.netns("n1"));
-    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), &eth0);
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let eth0 = format!("[{{ name: eth0, netns: {} }}]", lab.netns("n1"));
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &eth0);
     std::thread::sleep(Duration::from_secs(1));
     daemon.apply("p", &links(&[("n1", "n2")], LONG));
     assert_eq!(daemon.record_now("p").links[0].coverage.as_ref().unwrap().state, CoverageState::Covered);
-    ground.cable("n1", "q1", "eth1");
-    ground.ip("n1", &format!("route replace {}/32 dev eth1", ground.ipv4(2)));
-    let end = Instant::now() + ground::PATIENCE;
+    lab.cable("n1", "q1", "eth1");
+    lab.ip("n1", &format!("route replace {}/32 dev eth1", lab.ipv4(2)));
+    let end = Instant::now() + host_lab::PATIENCE;
     let record = loop {
         let record = daemon.record_now("p");
         if record.links[0].coverage.as_ref().unwrap().state == CoverageState::Partly {
@@ -46,7 +46,7 @@ fn a_second_nic_that_comes_during_a_cut() {
     };
     let gap = &record.links[0].uncovered;
     assert!(gap.len() == 1 && gap[0].interface.contains("eth1") && gap[0].time.until_ns.is_none(), "{gap:?}");
-    ground.ip("h", "link delete q1");
+    lab.ip("h", "link delete q1");
     let ended = || daemon.record_now("p").links[0].uncovered.iter().all(|gap| gap.time.until_ns.is_some());
     while !ended() {
         assert!(Instant::now() < end, "{:#?}", daemon.record_now("p"));
@@ -59,11 +59,11 @@ fn a_second_nic_that_comes_during_a_cut() {
 #[test]
 #[needs(root)]
 fn an_address_that_moves_to_another_peer() {
-    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    let vip = ground.ipv4(9);
-    ground.ip("n1", &format!("address add {vip}/28 dev eth0"));
-    let n1 = format!("n1: {{ addresses: [{}, {vip}] }}", ground.ipv4(1));
-    let daemon = ground.daemon(&format!("{n1}, {}", peers(&ground, &[("n2", 2)])));
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let vip = lab.ipv4(9);
+    lab.ip("n1", &format!("address add {vip}/28 dev eth0"));
+    let n1 = format!("n1: {{ addresses: [{}, {vip}] }}", lab.ipv4(1));
+    let daemon = lab.daemon(&format!("{n1}, {}", peers(&lab, &[("n2", 2)])));
     let holder = || {
         let status = daemon.status();
         let name = status.peers[&PeerName("n1".to_owned())]
@@ -74,9 +74,9 @@ fn an_address_that_moves_to_another_peer() {
         name.from.clone()
     };
     assert_eq!(holder(), None);
-    ground.ip("n1", &format!("address delete {vip}/28 dev eth0"));
-    ground.ip("n2", &format!("address add {vip}/28 dev eth0"));
-    let end = Instant::now() + ground::PATIENCE;
+    lab.ip("n1", &format!("address delete {vip}/28 dev eth0"));
+    lab.ip("n2", &format!("address add {vip}/28 dev eth0"));
+    let end = Instant::now() + host_lab::PATIENCE;
     while holder() != Some("held by n2 now".to_owned()) {
         assert!(Instant::now() < end, "{:#?}", daemon.status().peers);
         std::thread::sleep(Duration::from_millis(20));
@@ -93,16 +93,16 @@ fn an_address_that_moves_to_another_peer() {
 #[needs(root)]
 fn an_address_of_a_prefix_that_another_peer_holds() {
     const SENT: usize = 10;
-    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
-    let address = ground.ipv4(9);
-    let n3 = ("n3", ground.ipv4(3));
-    let n1 = format!("n1: {{ addresses: [{}, {}/30] }}", ground.ipv4(1), ground.ipv4(8));
-    let daemon = ground.daemon(&format!("{n1}, {}", peers(&ground, &[("n2", 2), ("n3", 3)])));
-    ground.ip("n2", &format!("address add {address}/28 dev eth0"));
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let address = lab.ipv4(9);
+    let n3 = ("n3", lab.ipv4(3));
+    let n1 = format!("n1: {{ addresses: [{}, {}/30] }}", lab.ipv4(1), lab.ipv4(8));
+    let daemon = lab.daemon(&format!("{n1}, {}", peers(&lab, &[("n2", 2), ("n3", 3)])));
+    lab.ip("n2", &format!("address add {address}/28 dev eth0"));
     let names = |peer: &str| daemon.status().peers[&PeerName(peer.to_owned())].names.clone();
     let held = Some("held by n2 now".to_owned());
     let is_told = || names("n1").iter().any(|name| name.name == address.to_string() && name.from == held);
-    let end = Instant::now() + ground::PATIENCE;
+    let end = Instant::now() + host_lab::PATIENCE;
     while !is_told() {
         assert!(Instant::now() < end, "{:#?}", daemon.status().peers);
         std::thread::sleep(Duration::from_millis(20));
@@ -113,16 +113,16 @@ fn an_address_of_a_prefix_that_another_peer_holds() {
         "{ports:#?}"
     );
     daemon.apply("p", &isolate("n1", LONG));
-    assert_eq!(ground.delivered(n3, ("n2", address), SENT, SENT), SENT);
-    assert_eq!(ground.delivered(("n2", address), n3, SENT, SENT), SENT);
+    assert_eq!(lab.delivered(n3, ("n2", address), SENT, SENT), SENT);
+    assert_eq!(lab.delivered(("n2", address), n3, SENT, SENT), SENT);
     daemon.heal("p");
     daemon.apply("p", &isolate("n2", LONG));
-    assert_eq!(ground.delivered(n3, ("n2", address), SENT, 0), 0);
-    assert_eq!(ground.delivered(("n2", address), n3, SENT, 0), 0);
+    assert_eq!(lab.delivered(n3, ("n2", address), SENT, 0), 0);
+    assert_eq!(lab.delivered(("n2", address), n3, SENT, 0), 0);
     // Without an address that anything knows, its port names it.
-    let late = ground.ipv4(13);
-    ground.ip("n2", &format!("address add {late}/28 dev eth0"));
-    assert_eq!(ground.delivered(("n2", late), n3, SENT, 0), 0);
+    let late = lab.ipv4(13);
+    lab.ip("n2", &format!("address add {late}/28 dev eth0"));
+    assert_eq!(lab.delivered(("n2", late), n3, SENT, 0), 0);
     daemon.heal("p");
     let record = daemon.record_now("p");
     assert!(record.proved, "{record:#?}");
@@ -130,31 +130,30 @@ fn an_address_of_a_prefix_that_another_peer_holds() {
 
 /// How long it takes until the daemon knows that a peer's only address has moved to a namespace that was no peer's: the
 /// shortest of some times, since others use this machine.
-fn moves(interfaces: impl Fn(&Ground) -> String) -> Duration {
-    let mut ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("x", "h3", 3), ("y", "h4", 4)]);
-    ground.ip("n1", &format!("address add {}/28 dev eth0", ground.ipv4(9)));
+fn moves(interfaces: impl Fn(&HostLab) -> String) -> Duration {
+    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("x", "h3", 3), ("y", "h4", 4)]);
+    lab.ip("n1", &format!("address add {}/28 dev eth0", lab.ipv4(9)));
     // Other labs.
     for number in 0..60 {
-        ground.add(&format!("z{number}"));
+        lab.add(&format!("z{number}"));
     }
-    let moving = format!("n1: {{ addresses: [{}] }}", ground.ipv4(9));
-    let daemon =
-        ground.daemon_on(&format!("{moving}, {}", peers(&ground, &[("n2", 2)])), &interfaces(&ground));
+    let moving = format!("n1: {{ addresses: [{}] }}", lab.ipv4(9));
+    let daemon = lab.daemon_on(&format!("{moving}, {}", peers(&lab, &[("n2", 2)])), &interfaces(&lab));
     let home = || daemon.status().peers[&PeerName("n1".to_owned())].home.clone().unwrap_or_default();
     std::thread::sleep(Duration::from_secs(2));
     let mut times = Vec::new();
     let mut at = "n1";
     for to in ["x", "y", "n1", "x", "y", "n1"] {
         let change = |node: &str, verb: &str| {
-            ground.ip(node, &format!("address {verb} {}/28 dev eth0", ground.ipv4(9)));
+            lab.ip(node, &format!("address {verb} {}/28 dev eth0", lab.ipv4(9)));
         };
         change(at, "delete");
         // So that the loss of the address is no reason to look when it is there again.
         std::thread::sleep(Duration::from_millis(400));
         change(to, "add");
         let start = Instant::now();
-        while !home().ends_with(&ground.netns(to)) {
-            assert!(start.elapsed() < ground::PATIENCE, "{:#?}", daemon.status().peers);
+        while !home().ends_with(&lab.netns(to)) {
+            assert!(start.elapsed() < host_lab::PATIENCE, "{:#?}", daemon.status().peers);
             std::thread::sleep(Duration::from_millis(5));
         }
         times.push(start.elapsed());
@@ -168,9 +167,8 @@ fn moves(interfaces: impl Fn(&Ground) -> String) -> Duration {
 #[test]
 #[needs(root, alone)]
 fn auto_follows_an_address_as_fast_as_named_interfaces() {
-    let nic = |ground: &Ground, node| format!("{{ name: eth0, netns: {} }}", ground.netns(node));
-    let named =
-        moves(|ground| format!("[{}]", ["n1", "n2", "x", "y"].map(|node| nic(ground, node)).join(", ")));
+    let nic = |lab: &HostLab, node| format!("{{ name: eth0, netns: {} }}", lab.netns(node));
+    let named = moves(|lab| format!("[{}]", ["n1", "n2", "x", "y"].map(|node| nic(lab, node)).join(", ")));
     let auto = moves(|_| "auto".to_owned());
     assert!(auto < named + Duration::from_millis(300), "named {named:?}, auto {auto:?}");
 }
@@ -178,16 +176,16 @@ fn auto_follows_an_address_as_fast_as_named_interfaces() {
 #[test]
 #[needs(root)]
 fn a_renamed_interface_keeps_its_hook() {
-    let ground = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
-    let daemon = ground.daemon_on(&peers(&ground, &[("n1", 1), ("n2", 2)]), "[{ name: h1 }]");
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), "[{ name: h1 }]");
     daemon.apply("p", &links(&[("n1", "n2")], LONG));
-    ground.ip("h", "link set h1 name other");
-    let end = Instant::now() + ground::PATIENCE;
+    lab.ip("h", "link set h1 name other");
+    let end = Instant::now() + host_lab::PATIENCE;
     while !daemon.log().contains("renamed; its hook stays") {
         assert!(Instant::now() < end, "{}", daemon.log());
         std::thread::sleep(Duration::from_millis(20));
     }
-    assert_eq!(ground.delivered(("n1", ground.ipv4(1)), ("n2", ground.ipv4(2)), 5, 0), 0);
+    assert_eq!(lab.delivered(("n1", lab.ipv4(1)), ("n2", lab.ipv4(2)), 5, 0), 0);
     daemon.heal("p");
     let record = daemon.record_now("p");
     assert!(record.links[0].uncovered.is_empty(), "{record:#?}");
@@ -204,7 +202,7 @@ fn a_hook_that_is_detached_during_a_cut_is_named() {
     std::thread::sleep(Duration::from_millis(300));
     let tc = ["netns", "exec", &lab.netns(SWITCH), "tc", "qdisc", "delete", "dev", &port, "clsact"];
     assert!(std::process::Command::new("ip").args(tc).status().unwrap().success());
-    let end = Instant::now() + ground::PATIENCE;
+    let end = Instant::now() + host_lab::PATIENCE;
     while !daemon.log().contains("another process detached our program") {
         assert!(Instant::now() < end, "{}", daemon.log());
         std::thread::sleep(Duration::from_millis(20));
@@ -233,7 +231,7 @@ fn what_runs_before_our_programs_is_told_as_it_changes() {
     daemon.apply("p", &wanted);
     let _first = Foreign::attach(&lab, "n1", Position::First);
     let _other = Foreign::attach(&lab, "n2", Position::First);
-    let end = Instant::now() + ground::PATIENCE;
+    let end = Instant::now() + host_lab::PATIENCE;
     while daemon.log().matches("runs before our program").count() < 2 {
         assert!(Instant::now() < end, "{}", daemon.log());
         std::thread::sleep(Duration::from_millis(20));
@@ -241,7 +239,7 @@ fn what_runs_before_our_programs_is_told_as_it_changes() {
     std::thread::sleep(Duration::from_millis(300));
     let _second = Foreign::attach(&lab, "n1", Position::First);
     let is_two = |text: &str| text.lines().any(|line| line.matches("foreign (id").count() == 2);
-    let end = Instant::now() + ground::PATIENCE;
+    let end = Instant::now() + host_lab::PATIENCE;
     while !is_two(&String::from_utf8_lossy(&daemon.cli(&["timeline"]).stdout)) {
         assert!(Instant::now() < end, "{}", daemon.log());
         std::thread::sleep(Duration::from_millis(20));

@@ -41,7 +41,7 @@ enum Way {
 }
 
 /// Where the sender and the receiver are.
-struct Ground {
+struct Fixture {
     lab: Lab,
     /// The sender's namespace.
     from: &'static str,
@@ -57,7 +57,7 @@ enum Receiver {
     Process { _talker: Talker },
 }
 
-impl Ground {
+impl Fixture {
     fn new(way: Way) -> Self {
         if way == Way::Loopback {
             let mut lab = Lab::builder("f").up().unwrap();
@@ -193,9 +193,9 @@ fn connect_error(fd: OwnedFd) -> Option<std::io::Error> {
     error
 }
 
-fn datagrams(ground: &Ground, ask_for_errors: bool) -> UdpSocket {
-    let socket = ground.lab.within(ground.from, || UdpSocket::bind("0.0.0.0:0").unwrap());
-    socket.connect((ground.to, 9_000)).unwrap();
+fn datagrams(fixture: &Fixture, ask_for_errors: bool) -> UdpSocket {
+    let socket = fixture.lab.within(fixture.from, || UdpSocket::bind("0.0.0.0:0").unwrap());
+    socket.connect((fixture.to, 9_000)).unwrap();
     let on: libc::c_int = i32::from(ask_for_errors);
     // SAFETY: a number is read from where it lives.
     let set = unsafe {
@@ -208,14 +208,14 @@ fn datagrams(ground: &Ground, ask_for_errors: bool) -> UdpSocket {
 
 /// Lives through one cut on a connection from n1 to n2 that sends 50 bytes ten times a second.
 fn live_through(way: Way) -> Seen {
-    let ground = Ground::new(way);
-    let Ground { lab, from, to, .. } = &ground;
+    let fixture = Fixture::new(way);
+    let Fixture { lab, from, to, .. } = &fixture;
     let to = *to;
     let cutter = Cutter::new(way, lab);
     let mut stream = lab.within(from, || TcpStream::connect((to, 7_000)).unwrap());
     stream.set_nodelay(true).unwrap();
     stream.set_nonblocking(true).unwrap();
-    let udp = [false, true].map(|ask_for_errors| datagrams(&ground, ask_for_errors));
+    let udp = [false, true].map(|ask_for_errors| datagrams(&fixture, ask_for_errors));
     let mut error = None;
     let mut datagram_errors = Vec::new();
     let echoed = |stream: &mut TcpStream, error: &mut Option<std::io::Error>| {

@@ -1,8 +1,8 @@
 //! A peer is more than the addresses that the config lists: what else it sends from is cut too, and no innocent is.
 
-#[path = "support/ground.rs"]
+#[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
-mod ground;
+mod host_lab;
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
@@ -10,7 +10,7 @@ mod live;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket};
 use std::time::{Duration, Instant};
 
-use ground::Ground;
+use host_lab::HostLab;
 use injector_core::api::{InForce, Outcome, PartitionRequest, VerdictOptions};
 use injector_core::model::{Neighbour, PeerName, Traffic};
 use injector_lab::needs;
@@ -187,18 +187,18 @@ fn clients_behind_a_router_peer_are_untouched() {
 
 /// Three guests on ports of a bridge that the config's word binds, and a host that is no peer: none is seen inside. n1 has
 /// two listed addresses, of which it holds one.
-fn guests() -> (Ground, Daemon) {
-    let mut ground = Ground::new();
-    ground.bridge("br0", 14);
+fn guests() -> (HostLab, Daemon) {
+    let mut lab = HostLab::new();
+    lab.bridge("br0", 14);
     for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("host", "uplink", 4)] {
-        ground.bridged(node, port, "br0", host);
+        lab.bridged(node, port, "br0", host);
     }
-    let [one, two, three, second] = [1, 2, 3, 8].map(|host| ground.ipv4(host));
-    let daemon = ground.daemon_on(
+    let [one, two, three, second] = [1, 2, 3, 8].map(|host| lab.ipv4(host));
+    let daemon = lab.daemon_on(
         &format!("n1: {{ addresses: [{one}, {second}] }}, n2: {{ addresses: [{two}] }}, n3: {{ addresses: [{three}] }}"),
         "[{ name: h1, peer: n1 }, { name: h2, peer: n2 }, { name: h3, peer: n3 }, { name: uplink }]",
     );
-    (ground, daemon)
+    (lab, daemon)
 }
 
 /// Cuts a guest off from the other guests.
@@ -217,26 +217,26 @@ fn isolate_guest(daemon: &Daemon, guest: &str) {
 #[needs(root)]
 fn an_address_that_a_guest_gave_up_is_not_cut() {
     const SENT: usize = 10;
-    let (ground, daemon) = guests();
-    let address = ground.ipv4(9);
-    let n1 = ("n1", ground.ipv4(1));
-    ground.ip("n2", &format!("address add {address}/28 dev eth0"));
+    let (lab, daemon) = guests();
+    let address = lab.ipv4(9);
+    let n1 = ("n1", lab.ipv4(1));
+    lab.ip("n2", &format!("address add {address}/28 dev eth0"));
     // It asks for n1 from there.
-    assert_eq!(ground.delivered(("n2", address), n1, SENT, SENT), SENT);
+    assert_eq!(lab.delivered(("n2", address), n1, SENT, SENT), SENT);
     isolate_guest(&daemon, "n1");
-    assert_eq!(ground.delivered(("n2", address), n1, SENT, 0), 0);
-    assert_eq!(ground.delivered(n1, ("n2", address), SENT, 0), 0);
-    assert_eq!(ground.delivered(("n2", address), ("n3", ground.ipv4(3)), SENT, SENT), SENT);
+    assert_eq!(lab.delivered(("n2", address), n1, SENT, 0), 0);
+    assert_eq!(lab.delivered(n1, ("n2", address), SENT, 0), 0);
+    assert_eq!(lab.delivered(("n2", address), ("n3", lab.ipv4(3)), SENT, SENT), SENT);
     daemon.heal("p");
     let link = &daemon.record_now("p").links[0];
     assert!(link.dropped_packets > 0 && link.leaked_packets == 0, "{link:#?}");
 
-    ground.ip("n2", &format!("address delete {address}/28 dev eth0"));
-    ground.ip("host", &format!("address add {address}/28 dev eth0"));
+    lab.ip("n2", &format!("address delete {address}/28 dev eth0"));
+    lab.ip("host", &format!("address add {address}/28 dev eth0"));
     isolate_guest(&daemon, "n1");
-    assert_eq!(ground.delivered(("host", address), n1, SENT, SENT), SENT);
-    assert_eq!(ground.delivered(n1, ("host", address), SENT, SENT), SENT);
-    assert_eq!(ground.delivered(("n2", ground.ipv4(2)), n1, SENT, 0), 0);
+    assert_eq!(lab.delivered(("host", address), n1, SENT, SENT), SENT);
+    assert_eq!(lab.delivered(n1, ("host", address), SENT, SENT), SENT);
+    assert_eq!(lab.delivered(("n2", lab.ipv4(2)), n1, SENT, 0), 0);
     daemon.heal("p");
     let links = daemon.record_now("p").links;
     assert!(links.iter().all(|link| link.leaked_packets == 0), "{links:#?}");
@@ -247,22 +247,22 @@ fn an_address_that_a_guest_gave_up_is_not_cut() {
 #[needs(root)]
 fn a_listed_address_that_another_guest_takes_over_follows_it() {
     const SENT: usize = 10;
-    let (ground, daemon) = guests();
-    let address = ground.ipv4(8);
-    let n3 = ("n3", ground.ipv4(3));
-    ground.ip("n2", &format!("address add {address}/28 dev eth0"));
-    assert_eq!(ground.delivered(("n2", address), n3, SENT, SENT), SENT);
+    let (lab, daemon) = guests();
+    let address = lab.ipv4(8);
+    let n3 = ("n3", lab.ipv4(3));
+    lab.ip("n2", &format!("address add {address}/28 dev eth0"));
+    assert_eq!(lab.delivered(("n2", address), n3, SENT, SENT), SENT);
     wait_for_news(&daemon, &format!("n2 claims {address}, which the config lists for n1"));
     let shown = daemon.status().peers[&PeerName("n1".to_owned())].names.clone();
     let name = shown.iter().find(|name| name.name == address.to_string()).unwrap();
     assert_eq!(name.from.as_deref(), Some("held by n2 now"), "{shown:#?}");
     isolate_guest(&daemon, "n1");
-    assert_eq!(ground.delivered(("n2", address), n3, SENT, SENT), SENT);
-    assert_eq!(ground.delivered(n3, ("n2", address), SENT, SENT), SENT);
+    assert_eq!(lab.delivered(("n2", address), n3, SENT, SENT), SENT);
+    assert_eq!(lab.delivered(n3, ("n2", address), SENT, SENT), SENT);
     daemon.heal("p");
     isolate_guest(&daemon, "n2");
-    assert_eq!(ground.delivered(("n2", address), n3, SENT, 0), 0);
-    assert_eq!(ground.delivered(n3, ("n2", address), SENT, 0), 0);
+    assert_eq!(lab.delivered(("n2", address), n3, SENT, 0), 0);
+    assert_eq!(lab.delivered(n3, ("n2", address), SENT, 0), 0);
 }
 
 /// What is cut one way stays open the other way: ARP and neighbour discovery are kept, or the answers would end it too.

@@ -1,4 +1,4 @@
-//! Peers on this machine that can't be told apart. Needs root.
+//! Peers on this machine that can't be distinguished. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "support/interfaces.rs"]
@@ -55,7 +55,7 @@ fn what_can_not_be_told_apart_is_refused_with_the_reason() {
     );
     let daemon = Daemon::start(&lab, "lab", &config);
     for (shape, why) in [
-        ("links a:c", "(talker) belongs to a and b: what it sends can't be told apart"),
+        ("links a:c", "(talker) belongs to a and b: what it sends can't be attributed to one peer"),
         ("links c:e", "both peers are on this machine, in different network namespaces"),
         ("links c:f", "c is known by its sockets on lo alone"),
         ("links c:world", "only what goes over lo is cut between c and everyone who is no peer"),

@@ -31,7 +31,7 @@ fn a_cut_on_top_of_another_censors_that_one_also_on_other_links() {
     assert_eq!(record.closed_by.as_deref(), Some("second"), "{record:#?}");
     assert_eq!(record.observed_until_ns, Some(healed.at.end_ns));
     assert_ne!(record.outcome, Some(Outcome::NotRecovered));
-    // What was cut before is the ground that an experiment stands on.
+    // What was cut before is the setting of the experiment.
     daemon.apply("third", &links(&[("n1", "n2")], LONG));
     daemon.heal("third");
     daemon.heal("second");

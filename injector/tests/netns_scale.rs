@@ -152,7 +152,7 @@ fn a_daemon_on_very_many_interfaces_is_soon_ready_idle_and_quick() {
     assert!(open < 400, "{table}");
 }
 
-/// Interfaces that share programs are still told apart: loss is rolled at one of the two hooks on a way, and each peer is
+/// Interfaces that share programs are still distinguished: loss is rolled at one of the two hooks on a way, and each peer is
 /// bound to its own port.
 #[test]
 #[needs(root)]

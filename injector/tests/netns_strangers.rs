@@ -1,8 +1,8 @@
 //! Frames that pass a cut since nothing names one of their ends: whose they are, or may be, is in the record. Needs root.
 
-#[path = "support/ground.rs"]
+#[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
-mod ground;
+mod host_lab;
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
@@ -10,7 +10,7 @@ mod live;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use ground::Ground;
+use host_lab::HostLab;
 use injector_core::api::{InForce, LinkRecord, RecoveryRecord, WarningCode};
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
@@ -23,36 +23,36 @@ fn link<'a>(record: &'a RecoveryRecord, src: &str, dst: &str) -> &'a LinkRecord 
     link.unwrap_or_else(|| panic!("no {src}→{dst}: {record:#?}"))
 }
 
-fn peer(ground: &Ground, name: &str, host: u8) -> String {
-    format!("{name}: {{ addresses: [{}] }}", ground.ipv4(host))
+fn peer(lab: &HostLab, name: &str, host: u8) -> String {
+    format!("{name}: {{ addresses: [{}] }}", lab.ipv4(host))
 }
 
 /// Two nodes on ports of the host's bridge, and a daemon on their own interfaces.
-fn two_nodes() -> (Ground, Daemon) {
-    let mut ground = Ground::new();
-    ground.bridge("br0", 14);
+fn two_nodes() -> (HostLab, Daemon) {
+    let mut lab = HostLab::new();
+    lab.bridge("br0", 14);
     for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
-        ground.plug(node, port);
-        ground.ip("h", &format!("link set {port} master br0"));
-        ground.give(node, "eth0", host);
+        lab.plug(node, port);
+        lab.ip("h", &format!("link set {port} master br0"));
+        lab.give(node, "eth0", host);
     }
-    let interfaces = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", ground.netns(node)));
-    let peers = [peer(&ground, "n1", 1), peer(&ground, "n2", 2)].join(", ");
-    let daemon = ground.daemon_on(&peers, &format!("[{}]", interfaces.join(", ")));
-    (ground, daemon)
+    let interfaces = ["n1", "n2"].map(|node| format!("{{ name: eth0, netns: {} }}", lab.netns(node)));
+    let peers = [peer(&lab, "n1", 1), peer(&lab, "n2", 2)].join(", ");
+    let daemon = lab.daemon_on(&peers, &format!("[{}]", interfaces.join(", ")));
+    (lab, daemon)
 }
 
 /// Plugs another interface of n1 into the bridge, with an address that the config does not list.
-fn plug(ground: &Ground) {
-    ground.cable("n1", "h9", "eth1");
-    ground.ip("h", "link set h9 master br0");
-    ground.ip("n1", &format!("address add {}/32 dev eth1", ground.ipv4(9)));
-    ground.ip("n1", &format!("route replace {}/32 dev eth1 src {}", ground.ipv4(2), ground.ipv4(9)));
+fn plug(lab: &HostLab) {
+    lab.cable("n1", "h9", "eth1");
+    lab.ip("h", "link set h9 master br0");
+    lab.ip("n1", &format!("address add {}/32 dev eth1", lab.ipv4(9)));
+    lab.ip("n1", &format!("route replace {}/32 dev eth1 src {}", lab.ipv4(2), lab.ipv4(9)));
 }
 
 /// Waits until the daemon shows the interface among n1's.
 fn wait_known(daemon: &Daemon) {
-    let end = Instant::now() + ground::PATIENCE;
+    let end = Instant::now() + host_lab::PATIENCE;
     loop {
         let shown = String::from_utf8(daemon.cli(&["peers"]).stdout).unwrap();
         if shown.contains("eth1") {
@@ -66,18 +66,18 @@ fn wait_known(daemon: &Daemon) {
 #[test]
 #[needs(root)]
 fn what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut() {
-    let (ground, daemon) = two_nodes();
-    let (n1, n2) = (ground.ipv4(1), ground.ipv4(2));
-    assert_eq!(ground.delivered(("n1", n1), ("n2", n2), 3, 3), 3);
+    let (lab, daemon) = two_nodes();
+    let (n1, n2) = (lab.ipv4(1), lab.ipv4(2));
+    assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 3, 3), 3);
     daemon.apply("p", &isolate("n1", LONG));
-    assert_eq!(ground.delivered(("n1", n1), ("n2", n2), 3, 0), 0);
+    assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 3, 0), 0);
     // For less than its lease, the daemon hears of nothing.
     daemon.signal(Signal::STOP);
-    plug(&ground);
+    plug(&lab);
     let passed = {
-        let receiver = ground.within("n2", || UdpSocket::bind((n2, 0)).unwrap());
+        let receiver = lab.within("n2", || UdpSocket::bind((n2, 0)).unwrap());
         receiver.set_read_timeout(Some(Duration::from_millis(600))).unwrap();
-        let sender = ground.within("n1", || UdpSocket::bind((ground.ipv4(9), 0)).unwrap());
+        let sender = lab.within("n1", || UdpSocket::bind((lab.ipv4(9), 0)).unwrap());
         sender.send_to(b"x", receiver.local_addr().unwrap()).unwrap();
         receiver.recv(&mut [0; 8]).is_ok()
     };
@@ -85,7 +85,7 @@ fn what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut() {
     assert!(passed, "nothing names the new interface yet");
     wait_known(&daemon);
     // From now on it is n1's.
-    assert_eq!(ground.delivered(("n1", ground.ipv4(9)), ("n2", n2), 5, 0), 0);
+    assert_eq!(lab.delivered(("n1", lab.ipv4(9)), ("n2", n2), 5, 0), 0);
     daemon.heal("p");
     let record = daemon.record_now("p");
     let seen = link(&record, "n1", "n2");
@@ -96,22 +96,22 @@ fn what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut() {
     let (cut, heal) = (record.cut.unwrap(), record.heal.unwrap());
     let until = gap.time.until_ns.unwrap();
     assert!(gap.time.from_ns >= cut.begin_ns && gap.time.from_ns < until && until <= heal.end_ns, "{gap:?}");
-    assert!(gap.why.contains(&ground.ipv4(9).to_string()), "{gap:?}");
+    assert!(gap.why.contains(&lab.ipv4(9).to_string()), "{gap:?}");
     assert!(!record.proved, "{record:#?}");
 }
 
 #[test]
 #[needs(root)]
 fn a_new_interface_that_sends_nothing_says_nothing() {
-    let (ground, daemon) = two_nodes();
-    let (n1, n2) = (ground.ipv4(1), ground.ipv4(2));
-    assert_eq!(ground.delivered(("n1", n1), ("n2", n2), 3, 3), 3);
+    let (lab, daemon) = two_nodes();
+    let (n1, n2) = (lab.ipv4(1), lab.ipv4(2));
+    assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 3, 3), 3);
     daemon.apply("p", &isolate("n1", LONG));
-    assert_eq!(ground.delivered(("n1", n1), ("n2", n2), 3, 0), 0);
-    assert_eq!(ground.delivered(("n2", n2), ("n1", n1), 3, 0), 0);
-    plug(&ground);
+    assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 3, 0), 0);
+    assert_eq!(lab.delivered(("n2", n2), ("n1", n1), 3, 0), 0);
+    plug(&lab);
     wait_known(&daemon);
-    assert_eq!(ground.delivered(("n1", ground.ipv4(9)), ("n2", n2), 5, 0), 0);
+    assert_eq!(lab.delivered(("n1", lab.ipv4(9)), ("n2", n2), 5, 0), 0);
     daemon.heal("p");
     let record = daemon.record_now("p");
     for link in &record.links {
@@ -122,47 +122,47 @@ fn a_new_interface_that_sends_nothing_says_nothing() {
 
 /// n1's interface alone is hooked. r is on the bridge and w behind the host, and their namespaces have no name.
 struct Remote {
-    ground: Ground,
+    lab: HostLab,
     daemon: Daemon,
     w: IpAddr,
 }
 
 fn remote(more: &str) -> Remote {
-    let mut ground = Ground::new();
-    ground.bridge("br0", 14);
-    ground.plug("n1", "h1");
-    ground.ip("h", "link set h1 master br0");
-    ground.give("n1", "eth0", 1);
-    ground.ip("n1", &format!("route add default via {}", ground.ipv4(14)));
-    ground.bridged("r", "h2", "br0", 2);
-    ground.bridged("x", "h3", "br0", 3);
+    let mut lab = HostLab::new();
+    lab.bridge("br0", 14);
+    lab.plug("n1", "h1");
+    lab.ip("h", "link set h1 master br0");
+    lab.give("n1", "eth0", 1);
+    lab.ip("n1", &format!("route add default via {}", lab.ipv4(14)));
+    lab.bridged("r", "h2", "br0", 2);
+    lab.bridged("x", "h3", "br0", 3);
     let w: IpAddr = "198.51.100.7".parse().unwrap();
-    ground.plug("w", "h4");
-    ground.ip("h", "address add 198.51.100.1/24 dev h4");
-    ground.ip("w", &format!("address add {w}/24 dev eth0"));
-    ground.ip("w", "route add default via 198.51.100.1");
-    ground.hide("w");
-    let eth0 = format!("[{{ name: eth0, netns: {} }}]", ground.netns("n1"));
-    let peers = format!("{}, r: {{ addresses: [{}]{more} }}", peer(&ground, "n1", 1), ground.ipv4(2));
-    let daemon = ground.daemon_on(&peers, &eth0);
-    Remote { ground, daemon, w }
+    lab.plug("w", "h4");
+    lab.ip("h", "address add 198.51.100.1/24 dev h4");
+    lab.ip("w", &format!("address add {w}/24 dev eth0"));
+    lab.ip("w", "route add default via 198.51.100.1");
+    lab.hide("w");
+    let eth0 = format!("[{{ name: eth0, netns: {} }}]", lab.netns("n1"));
+    let peers = format!("{}, r: {{ addresses: [{}]{more} }}", peer(&lab, "n1", 1), lab.ipv4(2));
+    let daemon = lab.daemon_on(&peers, &eth0);
+    Remote { lab, daemon, w }
 }
 
 #[test]
 #[needs(root)]
 fn unlisted_addresses_of_a_remote_peer_leave_its_links_in_doubt() {
-    let Remote { ground, daemon, w } = remote("");
-    let v4 = |host| ground.ipv4(host);
-    assert_eq!(ground.delivered(("r", v4(2)), ("n1", v4(1)), 3, 3), 3);
+    let Remote { lab, daemon, w } = remote("");
+    let v4 = |host| lab.ipv4(host);
+    assert_eq!(lab.delivered(("r", v4(2)), ("n1", v4(1)), 3, 3), 3);
     let request = links(&[("n1", "r"), ("r", "n1")], LONG);
     // Clients on the same link and behind a router are nobody.
     daemon.apply("clients", &request);
     for (node, address) in [("x", v4(3)), ("w", w)] {
-        assert_eq!(ground.delivered((node, address), ("n1", v4(1)), 5, 5), 5);
-        assert_eq!(ground.delivered(("n1", v4(1)), (node, address), 5, 5), 5);
+        assert_eq!(lab.delivered((node, address), ("n1", v4(1)), 5, 5), 5);
+        assert_eq!(lab.delivered(("n1", v4(1)), (node, address), 5, 5), 5);
     }
-    assert_eq!(ground.delivered(("r", v4(2)), ("n1", v4(1)), 3, 0), 0);
-    assert_eq!(ground.delivered(("n1", v4(1)), ("r", v4(2)), 3, 0), 0);
+    assert_eq!(lab.delivered(("r", v4(2)), ("n1", v4(1)), 3, 0), 0);
+    assert_eq!(lab.delivered(("n1", v4(1)), ("r", v4(2)), 3, 0), 0);
     daemon.heal("clients");
     let record = daemon.record_now("clients");
     for link in &record.links {
@@ -171,10 +171,10 @@ fn unlisted_addresses_of_a_remote_peer_leave_its_links_in_doubt() {
     assert!(record.warnings.iter().all(|warning| warning.code != WarningCode::Unnamed), "{record:#?}");
 
     // An address of the remote peer that nobody told of.
-    ground.ip("r", &format!("address add {}/28 dev eth0", v4(9)));
+    lab.ip("r", &format!("address add {}/28 dev eth0", v4(9)));
     daemon.apply("doubt", &request);
-    assert_eq!(ground.delivered(("r", v4(9)), ("n1", v4(1)), 5, 5), 5);
-    assert_eq!(ground.delivered(("r", v4(2)), ("n1", v4(1)), 3, 0), 0);
+    assert_eq!(lab.delivered(("r", v4(9)), ("n1", v4(1)), 5, 5), 5);
+    assert_eq!(lab.delivered(("r", v4(2)), ("n1", v4(1)), 3, 0), 0);
     daemon.heal("doubt");
     let record = daemon.record_now("doubt");
     let seen = link(&record, "r", "n1");
@@ -194,13 +194,13 @@ fn unlisted_addresses_of_a_remote_peer_leave_its_links_in_doubt() {
 #[needs(root)]
 fn a_remote_peer_with_its_mac_in_the_config_is_named_by_it() {
     let mac = "02:00:5e:00:53:07";
-    let Remote { ground, daemon, .. } = remote(&format!(", mac: \"{mac}\""));
-    let v4 = |host| ground.ipv4(host);
-    ground.ip("r", &format!("link set eth0 address {mac}"));
-    ground.ip("r", &format!("address add {}/28 dev eth0", v4(9)));
+    let Remote { lab, daemon, .. } = remote(&format!(", mac: \"{mac}\""));
+    let v4 = |host| lab.ipv4(host);
+    lab.ip("r", &format!("link set eth0 address {mac}"));
+    lab.ip("r", &format!("address add {}/28 dev eth0", v4(9)));
     daemon.apply("p", &links(&[("r", "n1")], LONG));
-    assert_eq!(ground.delivered(("r", v4(9)), ("n1", v4(1)), 5, 5), 5);
-    assert_eq!(ground.delivered(("r", v4(2)), ("n1", v4(1)), 3, 0), 0);
+    assert_eq!(lab.delivered(("r", v4(9)), ("n1", v4(1)), 5, 5), 5);
+    assert_eq!(lab.delivered(("r", v4(2)), ("n1", v4(1)), 3, 0), 0);
     daemon.heal("p");
     let record = daemon.record_now("p");
     let seen = link(&record, "r", "n1");
@@ -215,21 +215,21 @@ fn a_remote_peer_with_its_mac_in_the_config_is_named_by_it() {
 #[test]
 #[needs(root)]
 fn a_peer_that_speaks_for_another_address_is_named_with_it() {
-    let mut ground = Ground::new();
-    ground.bridge("br0", 14);
+    let mut lab = HostLab::new();
+    lab.bridge("br0", 14);
     for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
-        ground.bridged(node, port, "br0", host);
+        lab.bridged(node, port, "br0", host);
     }
     let inner: IpAddr = "172.17.0.2".parse().unwrap();
-    ground.ip("n2", &format!("address add {inner}/32 dev lo"));
+    lab.ip("n2", &format!("address add {inner}/32 dev lo"));
     // As a container's address, it is in no ARP of its own.
-    ground.within("n2", || std::fs::write("/proc/sys/net/ipv4/conf/all/arp_announce", "2").unwrap());
-    let peers = [peer(&ground, "n1", 1), peer(&ground, "n2", 2)].join(", ");
-    let daemon = ground.daemon_on(&peers, "[{ name: h1, peer: n1 }, { name: h2, peer: n2 }]");
-    let (n1, n2) = (ground.ipv4(1), ground.ipv4(2));
+    lab.within("n2", || std::fs::write("/proc/sys/net/ipv4/conf/all/arp_announce", "2").unwrap());
+    let peers = [peer(&lab, "n1", 1), peer(&lab, "n2", 2)].join(", ");
+    let daemon = lab.daemon_on(&peers, "[{ name: h1, peer: n1 }, { name: h2, peer: n2 }]");
+    let (n1, n2) = (lab.ipv4(1), lab.ipv4(2));
     daemon.apply("p", &links(&[("n2", "n1")], LONG));
-    assert_eq!(ground.delivered(("n2", n2), ("n1", n1), 3, 0), 0);
-    assert_eq!(ground.delivered(("n2", inner), ("n1", n1), 5, 5), 5);
+    assert_eq!(lab.delivered(("n2", n2), ("n1", n1), 3, 0), 0);
+    assert_eq!(lab.delivered(("n2", inner), ("n1", n1), 5, 5), 5);
     daemon.heal("p");
     let record = daemon.record_now("p");
     let seen = link(&record, "n2", "n1");

@@ -1,16 +1,16 @@
 //! The active check on real namespaces: it proves the cut of an idle link, finds a hole, and says nothing where its frames
 //! could not have arrived. Needs root.
 
-#[path = "support/ground.rs"]
+#[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
-mod ground;
+mod host_lab;
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
 use std::time::{Duration, Instant};
 
-use ground::Ground;
+use host_lab::HostLab;
 use injector_core::api::{
     InForce, LinkCheck, LinkRecord, Outcome, PartitionRequest, PartitionState, RecoveryRecord,
     VerdictOptions, Verify,
@@ -166,17 +166,17 @@ fn a_hole_is_seen_by_the_check() {
 #[test]
 #[needs(root, alone)]
 fn between_routed_peers_the_check_says_nothing() {
-    let mut ground = Ground::new();
+    let mut lab = HostLab::new();
     for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
-        ground.plug(node, port);
-        ground.ip("h", &format!("route replace {}/32 dev {port}", ground.ipv4(host)));
-        ground.ip(node, &format!("address add {}/32 dev eth0", ground.ipv4(host)));
-        ground.leave_by_gateway(node);
+        lab.plug(node, port);
+        lab.ip("h", &format!("route replace {}/32 dev {port}", lab.ipv4(host)));
+        lab.ip(node, &format!("address add {}/32 dev eth0", lab.ipv4(host)));
+        lab.leave_by_gateway(node);
     }
-    let peers = [("n1", 1), ("n2", 2)]
-        .map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", ground.ipv4(host)));
-    let daemon = ground.daemon(&peers.join(", "));
-    assert!(ground.delivered(("n1", ground.ipv4(1)), ("n2", ground.ipv4(2)), 3, 3) > 0, "the host routes");
+    let peers =
+        [("n1", 1), ("n2", 2)].map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", lab.ipv4(host)));
+    let daemon = lab.daemon(&peers.join(", "));
+    assert!(lab.delivered(("n1", lab.ipv4(1)), ("n2", lab.ipv4(2)), 3, 3) > 0, "the host routes");
     daemon.apply("p", &verified(links(&[("n1", "n2"), ("n2", "n1")], LONG)));
     std::thread::sleep(Duration::from_millis(500));
     daemon.heal("p");

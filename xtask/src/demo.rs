@@ -26,7 +26,7 @@ pub struct Options {
     seed: u64,
 }
 
-/// Sets up, brings a lab up, and runs the trials. Exit code 0: all recovered; 1: one did not; 2: one can't be told.
+/// Sets up, brings a lab up, and runs the trials. Exit code 0: all recovered; 1: one did not; 2: one is undecided.
 pub fn demo(options: &Options) -> Result<ExitCode> {
     let chosen = Chosen::install(&options.system, &options.choice)?;
     let programs = programs()?;

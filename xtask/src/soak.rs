@@ -116,9 +116,10 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
         }
         command.arg(&program.executable).args(["--exact", form.test, "--nocapture"]);
         run(command.current_dir(&program.package))?;
-        let text = std::fs::read_to_string(&table).with_context(|| format!("{} told nothing", form.test))?;
+        let text =
+            std::fs::read_to_string(&table).with_context(|| format!("{} wrote no table", form.test))?;
         let _ = std::fs::remove_file(&table);
-        ensure!(!text.is_empty(), "{} told nothing", form.test);
+        ensure!(!text.is_empty(), "{} wrote no table", form.test);
         let file = folder.join(format!("soak-{}.md", soak.name()));
         std::fs::write(&file, format!("{}{text}", head(*soak, commit.trim())?))
             .with_context(|| format!("writing {}", file.display()))?;

@@ -82,7 +82,7 @@ pub enum News<'a> {
 
 /// The rate so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Tally {
+pub struct TrialCounts {
     /// Trials with a record.
     pub made: u64,
     /// Decided ones.
@@ -188,10 +188,10 @@ impl Measure {
     }
 
     /// The rate so far.
-    pub fn tally(&self) -> Tally {
+    pub fn counts(&self) -> TrialCounts {
         let beyond: Vec<bool> = self.beyond().collect();
         let (decided, beyond) = (beyond.len() as u64, beyond.iter().filter(|beyond| **beyond).count() as u64);
-        Tally {
+        TrialCounts {
             made: self.trials.len() as u64,
             decided,
             beyond,
@@ -215,7 +215,7 @@ impl Measure {
     pub async fn run(
         &mut self,
         mut signal: watch::Receiver<Option<i32>>,
-        tell: &mut impl FnMut(Tally, News<'_>),
+        tell: &mut impl FnMut(TrialCounts, News<'_>),
     ) -> Result<(End, Summary), CampaignError> {
         let end = tokio::select! {
             biased;
@@ -226,16 +226,16 @@ impl Measure {
         match self.runner.reopen().await {
             Ok(()) => {
                 if let Err(error) = self.runner.heal_all_of(&self.prefix).await {
-                    tell(self.tally(), News::Warning(&format!("the last heal was not confirmed: {error}")));
+                    tell(self.counts(), News::Warning(&format!("the last heal was not confirmed: {error}")));
                 }
             }
-            Err(error) => tell(self.tally(), News::Warning(&error.to_string())),
+            Err(error) => tell(self.counts(), News::Warning(&error.to_string())),
         }
         let summary = self.summarize()?;
         Ok((end?, summary))
     }
 
-    async fn trials(&mut self, tell: &mut impl FnMut(Tally, News<'_>)) -> Result<End, CampaignError> {
+    async fn trials(&mut self, tell: &mut impl FnMut(TrialCounts, News<'_>)) -> Result<End, CampaignError> {
         if self.is_decided() {
             return Ok(End::Decided);
         }
@@ -293,12 +293,12 @@ impl Measure {
         &mut self,
         step: Step,
         at: Option<MonoNs>,
-        tell: &mut impl FnMut(Tally, News<'_>),
+        tell: &mut impl FnMut(TrialCounts, News<'_>),
     ) -> Result<Beginning, CampaignError> {
         let index = step.index;
         let trial = Trial { index, attempt: self.progress.next_attempt(index) };
         let name = name(&self.prefix, trial);
-        tell(self.tally(), News::Waiting(trial));
+        tell(self.counts(), News::Waiting(trial));
         let start = at.map_or(Start::Healthy { timeout: self.conduct.healthy_timeout }, Start::At);
         let hindered = match self.runner.wait(start, &self.settings.gates.advisory).await? {
             None => self.before_trial(trial, &name).await,
@@ -311,7 +311,7 @@ impl Measure {
                 wall: now(),
                 reason: reason.clone(),
             })?;
-            tell(self.tally(), News::NotMade(trial, &reason));
+            tell(self.counts(), News::NotMade(trial, &reason));
             return Ok(Beginning::NotMade(reason));
         }
         self.dir.begin(trial)?;
@@ -328,9 +328,9 @@ impl Measure {
             }
             cut => cut?,
         };
-        tell(self.tally(), News::Cut(trial, &cut.name));
+        tell(self.counts(), News::Cut(trial, &cut.name));
         for warning in &cut.view.warnings {
-            tell(self.tally(), News::Warning(&warning.text));
+            tell(self.counts(), News::Warning(&warning.text));
         }
         Ok(Beginning::Cut(Box::new(Begun { trial, cut })))
     }
@@ -346,7 +346,7 @@ impl Measure {
     async fn finish(
         &mut self,
         begun: &Begun,
-        tell: &mut impl FnMut(Tally, News<'_>),
+        tell: &mut impl FnMut(TrialCounts, News<'_>),
     ) -> Result<Box<RecoveryRecord>, CampaignError> {
         let mut pending = self.runner.record(&begun.cut, self.conduct.hooks.on_slow.is_none()).await?;
         if let (Pending::Slow(record), Some(command)) = (&pending, self.conduct.hooks.on_slow.clone()) {
@@ -371,11 +371,11 @@ impl Measure {
         trial: Trial,
         name: &str,
         record: &RecoveryRecord,
-        tell: &mut impl FnMut(Tally, News<'_>),
+        tell: &mut impl FnMut(TrialCounts, News<'_>),
     ) {
         let told = Told { trial, name, out: self.dir.path(), record: Some(record) };
         if let Err(error) = hook::run(what, command, &told).await {
-            tell(self.tally(), News::Warning(&error));
+            tell(self.counts(), News::Warning(&error));
         }
     }
 
@@ -385,14 +385,14 @@ impl Measure {
         name: &str,
         record: &RecoveryRecord,
         probes: Vec<ProbeView>,
-        tell: &mut impl FnMut(Tally, News<'_>),
+        tell: &mut impl FnMut(TrialCounts, News<'_>),
     ) -> Result<(), CampaignError> {
         // Probes first: a record never lacks them. Both without a pause in which a signal could part them.
         self.dir.append_probes(trial.index, trial.attempt, probes)?;
         self.dir.append(record)?;
         self.progress.complete.insert(trial.index, trial.attempt);
         self.trials.insert(trial.index, self.settings.trial(trial.index, record));
-        tell(self.tally(), News::Record(Box::new(record.clone())));
+        tell(self.counts(), News::Record(Box::new(record.clone())));
         if self.trials.len().is_multiple_of(SUMMARY_EVERY) {
             self.summarize()?;
         }

@@ -67,7 +67,7 @@ pub struct LinkRecord {
     /// The first of them.
     #[serde(default)]
     pub first_leak_ns: Option<MonoNs>,
-    /// Packets that passed during the cut between one of the two and someone whom nothing names, and who may be the other.
+    /// Packets that passed during the cut between one of the two and a host that nothing identifies and that may be the other.
     #[serde(default)]
     pub unnamed_packets: u64,
     /// Packets dropped at the receiver's port a second or more after the cut, although the sender's port should have

@@ -24,7 +24,7 @@ pub enum WarningCode {
     GroupsLost,
     /// A peer sent packets to other peers from an address that is neither listed nor its own; the subject is the peer.
     ForeignSource,
-    /// Packets passed between a peer and someone whom nothing names, and who may be another peer; the subject is the link.
+    /// Packets passed between a peer and a host that nothing identifies and that may be another peer; the subject is the link.
     Unnamed,
     /// The active check was asked for and says nothing about these links; the subject are the links.
     NotChecked,

@@ -136,7 +136,7 @@ impl<'a> Report<'a> {
     /// Adds the keys that stand twice.
     pub fn duplicates(&self) {
         for twice in &self.places.duplicates {
-            let what = format!("key \"{}\" stands here again, first on line {}", twice.key, twice.first.line);
+            let what = format!("duplicate key \"{}\", first on line {}", twice.key, twice.first.line);
             self.push(Some(twice.second), &twice.path, what, "keep one of the two".to_owned());
         }
     }
@@ -199,7 +199,7 @@ impl<'a> Node<'a> {
     }
 
     fn wrong_type(&self, expected: &str, remedy: &str) {
-        self.error(format!("{} stands where {expected} is expected", describe(self.value)), remedy);
+        self.error(format!("found {} where {expected} is expected", describe(self.value)), remedy);
     }
 
     /// A text.

@@ -233,8 +233,8 @@ fn the_text_itself_is_checked() {
     let tab = Config::parse("peers:\n\tn1: {}\n", "lab.yaml").unwrap_err();
     assert_eq!((tab.0[0].line, tab.0[0].column), (Some(2), Some(1)), "{tab}");
     let empty = Config::parse("", "lab.yaml").unwrap_err();
-    assert!(empty.0[0].what.contains("nothing stands where a mapping is expected"), "{empty}");
-    one("¶[1]\n", "", "a list stands where a mapping is expected", "write the keys peers and interfaces");
+    assert!(empty.0[0].what.contains("found nothing where a mapping is expected"), "{empty}");
+    one("¶[1]\n", "", "found a list where a mapping is expected", "write the keys peers and interfaces");
     one("¶interfaces: auto\n", "peers", "\"peers\" is missing", "name the peers");
     one(
         "¶peers: { n1: { addresses: [10.0.0.1] } }\n",
@@ -262,11 +262,16 @@ fn unknown_and_duplicate_keys_are_named() {
         "unknown key \"port\"",
         "known here: path, group, mode, readers",
     );
-    one_more("deadline: 1s\n¶deadline: 2s\n", "deadline", "stands here again, first on line 6", "keep one");
+    one_more(
+        "deadline: 1s\n¶deadline: 2s\n",
+        "deadline",
+        "duplicate key \"deadline\", first on line 6",
+        "keep one",
+    );
     one_peer(
         "{ addresses: [10.0.0.1] }\n  ¶n1: { addresses: [10.0.0.2] }",
         "peers.n1",
-        "\"n1\" stands here again, first on line 3",
+        "duplicate key \"n1\", first on line 3",
         "keep one",
     );
     one_peer(
@@ -360,7 +365,7 @@ fn interfaces_are_checked() {
         );
     };
     listed("[{ name: ¶lo }]", "interfaces[0].name", "what a host sends to itself", "interfaces: auto");
-    listed("¶all", "interfaces", "\"all\" stands where a list is expected", "the word auto");
+    listed("¶all", "interfaces", "found \"all\" where a list is expected", "the word auto");
     listed("¶[]", "interfaces", "the list of interfaces is empty", "the word auto");
     listed("[¶{ netns: n1 }]", "interfaces[0].name", "\"name\" is missing", "{ name: eth0 }");
     listed("[¶eth0]", "interfaces[0]", "a mapping is expected", "{ name: eth0 }");
@@ -422,7 +427,7 @@ fn socket_ready_and_times_are_checked() {
             "\"0660\"",
         );
     }
-    one_more("socket: { mode: ¶432 }\n", "socket.mode", "the number 432 stands where a text", "in quotes");
+    one_more("socket: { mode: ¶432 }\n", "socket.mode", "found the number 432 where a text", "in quotes");
     one_more("socket: { mode: ¶\"0666\" }\n", "socket.mode", "lets everyone cut the network", "\"0664\"");
     one_more("ready: { consecutive: ¶0 }\n", "ready.consecutive", "0 is not in range", "from 1 to");
     one_more(
@@ -446,7 +451,7 @@ fn socket_ready_and_times_are_checked() {
     );
     one_more("ready: { tolerate: ¶12s }\n", "ready.tolerate", "not shorter than observe", "shorter one");
     one_more("deadline: ¶0s\n", "deadline", "0s is too short", "at least 1ns");
-    one_more("deadline: ¶20\n", "deadline", "the number 20 stands where a text", "\"250ms\"");
+    one_more("deadline: ¶20\n", "deadline", "found the number 20 where a text", "\"250ms\"");
     one_more("deadline: ¶soon\n", "deadline", "\"soon\" is not a duration", "\"5s\"");
     one_more("max_for: ¶0ms\n", "max_for", "too short", "at least");
     one_more("max_for: ¶1000years\n", "max_for", "1000years is too long", "at most");

@@ -436,7 +436,7 @@ fn why_unknown(link: &LinkRecord) -> String {
     match link.unnamed_packets {
         0 => "not all of its ways are known, and none of its packets was dropped".to_owned(),
         packets => format!(
-            "{} passed between one of the two and someone whom nothing names, who may be the other; see the warnings",
+            "{} passed between one of the two and a host that nothing identifies and that may be the other; see the warnings",
             counted(packets, "packet")
         ),
     }

@@ -15,7 +15,7 @@ pub enum Direction {
     Both,
     /// What the first group sends.
     Out,
-    /// What the first group would hear.
+    /// What the first group would receive.
     In,
 }
 
@@ -25,12 +25,12 @@ pub enum DirectionError {
     /// A word that other tools use for opposite directions.
     #[error(
         "\"{0}\": `to` and `from` mean opposite things in other tools: write `out` (what the first group sends) or \
-         `in` (what it would hear)"
+         `in` (what it would receive)"
     )]
     Ambiguous(String),
     /// Any other word.
     #[error(
-        "\"{0}\" is not a direction: write `both`, `out` (what the first group sends) or `in` (what it would hear)"
+        "\"{0}\" is not a direction: write `both`, `out` (what the first group sends) or `in` (what it would receive)"
     )]
     Unknown(String),
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::run::Run;
 use crate::stats::compare::Comparison;
 
-/// The summary of a run, with what is to be told about it.
+/// The summary of a run, with notices about it.
 pub fn report(run: &Run) -> Value {
     json!({ "path": run.path, "summary": run.summary, "campaign": run.campaign, "notes": run.notes })
 }

@@ -130,7 +130,7 @@ pub struct Run {
     pub trials: Vec<Trial>,
     /// Their details, in the same order.
     pub details: Vec<Detail>,
-    /// What is to be told about the directory.
+    /// Notices about the directory.
     pub notes: Vec<String>,
     /// Trials that were not made, and why, in the order in which they were tried.
     pub not_made: Vec<NotMade>,

@@ -148,7 +148,7 @@ impl Lines {
 }
 
 /// Folds the record that counts of each trial (that of its last attempt) into `keep`; answers what was kept by
-/// trial, and what is to be told about the file.
+/// trial, and notices about the file.
 pub fn trials<T>(
     directory: &Path,
     mut keep: impl FnMut(u64, Box<RecoveryRecord>) -> Result<T, ReadError>,

@@ -1,4 +1,4 @@
-//! Two campaigns against each other: is B worse, surely not much worse, or can't that be told yet?
+//! Two campaigns against each other: is B worse, surely not much worse, or is that undecided yet?
 
 use std::collections::{BTreeMap, BTreeSet};
 

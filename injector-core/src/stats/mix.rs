@@ -18,7 +18,7 @@ const LARGE: usize = 500;
 const PERMUTATIONS: u32 = 9_999;
 /// The permutations' seed: the same trials give the same p.
 const SEED: u64 = 7;
-/// Below this adjusted p, strata are told apart.
+/// Below this adjusted p, strata are distinguished.
 const ALPHA: f64 = 0.01;
 /// And only if the slowest stratum's median is so many times the fastest one's.
 const RATIO: f64 = 1.5;

@@ -14,7 +14,7 @@ pub enum Decision {
     AcceptP1,
 }
 
-/// Why two rates can't be told apart.
+/// Why two rates can't be distinguished.
 #[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
 #[error("p0 = {p0} and p1 = {p1} are not testable; write rates with 0 < p0 < p1 < 1, as in p0=0.01,p1=0.05")]
 pub struct RatesError {

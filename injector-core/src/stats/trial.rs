@@ -300,7 +300,7 @@ impl Trial {
     }
 }
 
-/// The directed links of a record in one order; very many are told apart by a digest.
+/// The directed links of a record in one order; very many are distinguished by a digest.
 fn links(record: &RecoveryRecord) -> String {
     let mut links: Vec<String> =
         record.links.iter().map(|link| format!("{}>{}", link.src, link.dst)).collect();

@@ -34,7 +34,7 @@ pub struct Verdict {
     pub sentence: String,
 }
 
-/// Runs the test of these two rates; `None` if they can't be told apart.
+/// Runs the test of these two rates; `None` if they can't be distinguished.
 pub fn sequential(trials: &[Trial], (p0, p1): (f64, f64)) -> Option<Sequential> {
     let mut test = Sprt::new(p0, p1).ok()?;
     for trial in trials {

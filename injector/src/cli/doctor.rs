@@ -21,7 +21,7 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let secrets = config.as_mut().zip(args.config.as_ref()).and_then(|(config, path)| {
         config.fetch_secrets(&path.display().to_string()).err().map(|errors| errors.to_string())
     });
-    let what = if args.clean { Sweep::Remove } else { Sweep::FactsReading };
+    let what = if args.clean { Sweep::Remove } else { Sweep::Report };
     let findings = doctor::examine(config.as_ref(), secrets, what).await;
     show(common, &findings, || describe(&findings))?;
     Ok(if findings.prevents() { Exit::NOT_RECOVERED } else { Exit::OK })
@@ -104,7 +104,7 @@ fn describe_network(text: &mut String, network: &Network) {
     for target in &network.targets {
         let mark = if target.is_there { OK } else { PREVENTS };
         let whose = if target.peers.is_empty() {
-            "on no peer's way that is known".to_owned()
+            "on no peer's path that is known".to_owned()
         } else {
             format!("for {}", target.peers.join(", "))
         };

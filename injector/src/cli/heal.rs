@@ -52,7 +52,7 @@ fn unanswered(common: &Common) -> Result<Exit, Failure> {
     let now = MonoNs::now();
     let Some(daemon) = loaded().into_iter().find(|daemon| daemon.owner.pid == pid) else {
         return Err(failed(format!(
-            " from the daemon with pid {pid}; as root, this tells whether its lease has ended its cuts"
+            " from the daemon with pid {pid}; run as root to see whether its lease has ended its cuts"
         )));
     };
     if daemon.until > now {

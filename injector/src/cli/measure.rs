@@ -14,7 +14,7 @@ use super::human::{NONE, span_or_none};
 use super::output::print;
 use super::progress::{DutyCycle, line};
 use crate::terminal::clean;
-use injector_client::campaign::{End, Measure, News, Options, Tally};
+use injector_client::campaign::{End, Measure, News, Options, TrialCounts};
 use injector_core::api::{Outcome, RecoveryRecord, Trial, role_suffix};
 use injector_core::campaign::{CampaignSpec, file};
 use injector_core::figures::{counted, maybe_percent, outcome, percent, percents};
@@ -32,9 +32,9 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let signals = catch()
         .map_err(|error| Failure::new(Exit::UNDECIDED, format!("signals can't be caught: {error}")))?;
     let mut measure = Measure::open(options).await?;
-    let mut teller = Teller::new(common, quiet, measure.settings(), measure.tally());
+    let mut teller = Teller::new(common, quiet, measure.settings(), measure.counts());
     teller.intro(&measure);
-    let (end, summary) = measure.run(signals, &mut |tally, news| teller.tell(tally, news)).await?;
+    let (end, summary) = measure.run(signals, &mut |counts, news| teller.tell(counts, news)).await?;
     teller.finish();
     match &end {
         End::Complete => {}
@@ -144,15 +144,15 @@ struct Teller {
 }
 
 impl Teller {
-    fn new(common: &Common, quiet: bool, settings: &Settings, tally: Tally) -> Self {
+    fn new(common: &Common, quiet: bool, settings: &Settings, counts: TrialCounts) -> Self {
         let is_shown = !quiet && !common.json && std::io::stderr().is_terminal();
         let bar = is_shown.then(|| {
-            let bar = ProgressBar::new(settings.trials).with_position(tally.made);
+            let bar = ProgressBar::new(settings.trials).with_position(counts.made);
             bar.set_style(ProgressStyle::with_template("{msg}").expect("the template is fixed"));
             bar.enable_steady_tick(Duration::from_secs(1));
             bar
         });
-        let pace = DutyCycle::new(settings, tally.made);
+        let pace = DutyCycle::new(settings, counts.made);
         Self { json: common.json, quiet, bar, trials: settings.trials, pace, begun: Instant::now() }
     }
 
@@ -162,7 +162,7 @@ impl Teller {
             return;
         }
         self.line(&plan(measure.settings()));
-        let (made, torn) = (measure.tally().made, measure.progress().torn_line);
+        let (made, torn) = (measure.counts().made, measure.progress().torn_line);
         if made > 0 {
             self.line(&format!("resumed after {}", counted(made, "trial")));
         }
@@ -179,29 +179,29 @@ impl Teller {
         }
     }
 
-    fn tell(&self, tally: Tally, news: News<'_>) {
+    fn tell(&self, counts: TrialCounts, news: News<'_>) {
         let about = |what: &str, trial: Trial| format!("trial {} {what}", trial.index);
         match news {
-            News::Waiting(trial) => self.now(tally, &about("waits for health", trial)),
-            News::Cut(trial, _) => self.now(tally, &about("is measured", trial)),
+            News::Waiting(trial) => self.now(counts, &about("waits for health", trial)),
+            News::Cut(trial, _) => self.now(counts, &about("is measured", trial)),
             News::Record(record) => {
                 if self.json {
                     // A reader that has gone away does not end the campaign.
                     let _ = print(&format!("{}\n", json(&record)));
                 } else {
-                    self.line(&trial_line(&record, tally, self.bar.is_none()));
+                    self.line(&trial_line(&record, counts, self.bar.is_none()));
                 }
-                self.now(tally, "");
+                self.now(counts, "");
             }
             News::NotMade(trial, why) => self.warn(&format!("trial {} was not made: {why}", trial.index)),
             News::Warning(text) => self.warn(text),
         }
     }
 
-    fn now(&self, tally: Tally, text: &str) {
+    fn now(&self, counts: TrialCounts, text: &str) {
         if let Some(bar) = &self.bar {
-            bar.set_position(tally.made);
-            bar.set_message(line(tally, self.trials, self.pace, self.begun.elapsed(), text));
+            bar.set_position(counts.made);
+            bar.set_message(line(counts, self.trials, self.pace, self.begun.elapsed(), text));
         }
     }
 
@@ -251,14 +251,14 @@ fn plan(settings: &Settings) -> String {
     text
 }
 
-fn rate(tally: Tally) -> String {
-    if tally.decided == 0 {
+fn rate(counts: TrialCounts) -> String {
+    if counts.decided == 0 {
         return "no trial decided yet".to_owned();
     }
-    format!("{}/{} beyond the deadline ({})", tally.beyond, tally.decided, percents(tally.interval))
+    format!("{}/{} beyond the deadline ({})", counts.beyond, counts.decided, percents(counts.interval))
 }
 
-fn trial_line(record: &RecoveryRecord, tally: Tally, with_rate: bool) -> String {
+fn trial_line(record: &RecoveryRecord, counts: TrialCounts, with_rate: bool) -> String {
     let mut text = format!(
         "trial {}: {}{}, {}",
         record.trial.unwrap_or_default(),
@@ -275,7 +275,7 @@ fn trial_line(record: &RecoveryRecord, tally: Tally, with_rate: bool) -> String 
         text.push_str(" (the host was short of CPU)");
     }
     if with_rate {
-        let _ = write!(text, "; {}", rate(tally));
+        let _ = write!(text, "; {}", rate(counts));
     }
     text
 }
@@ -314,8 +314,8 @@ mod tests {
     #[test]
     fn the_running_rate_has_its_exact_interval() {
         let interval = injector_core::stats::binomial::clopper_pearson(5, 100, 0.95);
-        let tally = Tally { made: 101, decided: 100, beyond: 5, interval };
-        assert_eq!(rate(tally), "5/100 beyond the deadline (1.6 to 11.3 %)");
-        assert_eq!(rate(Tally::default()), "no trial decided yet");
+        let counts = TrialCounts { made: 101, decided: 100, beyond: 5, interval };
+        assert_eq!(rate(counts), "5/100 beyond the deadline (1.6 to 11.3 %)");
+        assert_eq!(rate(TrialCounts::default()), "no trial decided yet");
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use injector_client::campaign::Tally;
+use injector_client::campaign::TrialCounts;
 use injector_core::figures::percents;
 use injector_core::run::settings::Settings;
 
@@ -54,14 +54,20 @@ fn rough(span: Duration) -> String {
 }
 
 /// The line: how far, how long, the rate so far, what happens now.
-pub(super) fn line(tally: Tally, trials: u64, pace: DutyCycle, elapsed: Duration, now: &str) -> String {
-    let made = tally.made;
+pub(super) fn line(
+    counts: TrialCounts,
+    trials: u64,
+    pace: DutyCycle,
+    elapsed: Duration,
+    now: &str,
+) -> String {
+    let made = counts.made;
     let mut text = format!("{made}/{trials}, {}", rough(elapsed));
     if made < trials {
         let _ = write!(text, ", {} to go", pace.to_go(made, trials, elapsed));
     }
-    if tally.decided > 0 {
-        let _ = write!(text, "; {}/{} late ({})", tally.beyond, tally.decided, percents(tally.interval));
+    if counts.decided > 0 {
+        let _ = write!(text, "; {}/{} late ({})", counts.beyond, counts.decided, percents(counts.interval));
     }
     if !now.is_empty() {
         let _ = write!(text, "; {now}");
@@ -80,25 +86,25 @@ mod tests {
 
     #[test]
     fn before_the_first_trial_ends_the_settings_say_how_long_at_least() {
-        let seen = line(Tally::default(), 60, PACE, Duration::from_secs(9), "trial 0 is measured");
+        let seen = line(TrialCounts::default(), 60, PACE, Duration::from_secs(9), "trial 0 is measured");
         assert_eq!(seen, "0/60, 9s, at least 22m 00s to go; trial 0 is measured");
     }
 
     #[test]
     fn then_the_trials_of_this_process_do() {
         let interval = injector_core::stats::binomial::clopper_pearson(0, 4, 0.95);
-        let tally = Tally { made: 24, decided: 24, beyond: 0, interval };
+        let counts = TrialCounts { made: 24, decided: 24, beyond: 0, interval };
         let resumed = DutyCycle { made_before: 20, ..PACE };
-        let seen = line(tally, 60, resumed, Duration::from_secs(100), "");
+        let seen = line(counts, 60, resumed, Duration::from_secs(100), "");
         assert_eq!(seen, "24/60, 1m 40s, about 15m 00s to go; 0/24 late (0.0 to 60.2 %)");
     }
 
     #[test]
     fn it_never_breaks_a_line_of_80_columns() {
         let interval = Some([0.123, 0.456]);
-        let tally = Tally { made: 99_999, decided: 99_999, beyond: 12_345, interval };
+        let counts = TrialCounts { made: 99_999, decided: 99_999, beyond: 12_345, interval };
         let now = "trial 99999 waits for healthy endpoints";
-        let seen = line(tally, 100_000, PACE, Duration::from_secs(999_999), now);
+        let seen = line(counts, 100_000, PACE, Duration::from_secs(999_999), now);
         assert!(seen.chars().count() < 80, "{seen}");
         assert!(seen.starts_with("99999/100000, 277h 46m, about 10s to go; 12345/99999 late"), "{seen}");
     }

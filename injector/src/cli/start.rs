@@ -66,7 +66,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
         );
     }
     let source = Source::new(&args.config, common.socket.clone()).map_err(|error| {
-        Failure::new(Exit::UNDECIDED, format!("start: where the config is can't be told: {error}"))
+        Failure::new(Exit::UNDECIDED, format!("start: the path of the config can't be resolved: {error}"))
     })?;
     let options = StartOptions { ready, source, log: log.clone() };
     let serve = || {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event as Input, KeyCode, KeyEventKind, KeyModifiers};
-use ratatui::style::{Color, Modifier, Style as Look};
+use ratatui::style::{Color, Modifier, Style as TextStyle};
 use ratatui::text::{Line as Row, Span as Part, Text};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
@@ -30,7 +30,7 @@ const EARLIER: usize = 8;
 
 /// What a key asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wish {
+enum KeyAction {
     Quit,
     Up,
     Down,
@@ -96,8 +96,8 @@ async fn watch(
                 view.poll(&mut client).await?;
             }
             _ = draws.tick() => view.draw(terminal)?,
-            wish = keys.recv() => {
-                if !view.wish(wish.unwrap_or(Wish::Quit), &mut client).await? {
+            action = keys.recv() => {
+                if !view.act(action.unwrap_or(KeyAction::Quit), &mut client).await? {
                     return Ok(Exit::OK);
                 }
                 view.draw(terminal)?;
@@ -156,19 +156,19 @@ impl View {
     }
 
     /// Does what a key asks for; whether to go on.
-    async fn wish(&mut self, wish: Wish, client: &mut Client) -> Result<bool, ClientError> {
-        let said = match wish {
-            Wish::Quit => return Ok(false),
-            Wish::Draw => return Ok(true),
-            Wish::Up => {
+    async fn act(&mut self, action: KeyAction, client: &mut Client) -> Result<bool, ClientError> {
+        let said = match action {
+            KeyAction::Quit => return Ok(false),
+            KeyAction::Draw => return Ok(true),
+            KeyAction::Up => {
                 self.selected = self.selected.saturating_sub(1);
                 return Ok(true);
             }
-            Wish::Down => {
+            KeyAction::Down => {
                 self.selected = (self.selected + 1).min(self.watch.partitions.len().saturating_sub(1));
                 return Ok(true);
             }
-            Wish::Heal => match self.watch.partitions.get(self.selected) {
+            KeyAction::Heal => match self.watch.partitions.get(self.selected) {
                 None => "nothing is cut".to_owned(),
                 Some(live) => match client.heal(&live.name).await {
                     Ok(healed) => format!("healed {}", healed.name),
@@ -176,7 +176,7 @@ impl View {
                     Err(error) => return Err(error),
                 },
             },
-            Wish::HealAll => match client.heal_all().await {
+            KeyAction::HealAll => match client.heal_all().await {
                 Ok(healed) if healed.is_empty() => "nothing is cut".to_owned(),
                 Ok(healed) => {
                     let names: Vec<String> = healed.into_iter().map(|healed| healed.name).collect();
@@ -209,8 +209,8 @@ fn row(line: Line, has_colour: bool) -> Row<'static> {
 }
 
 /// How a style looks: everything is said by words and signs too.
-fn look(style: Style, has_colour: bool) -> Look {
-    let plain = Look::new();
+fn look(style: Style, has_colour: bool) -> TextStyle {
+    let plain = TextStyle::new();
     let coloured = |colour| if has_colour { plain.fg(colour) } else { plain };
     match style {
         Style::Plain => plain,
@@ -223,7 +223,7 @@ fn look(style: Style, has_colour: bool) -> Look {
 }
 
 /// Reads keys until nobody wants them.
-fn read_keys(sender: &mpsc::Sender<Wish>) {
+fn read_keys(sender: &mpsc::Sender<KeyAction>) {
     while !sender.is_closed() {
         match event::poll(KEY) {
             Ok(false) => continue,
@@ -232,24 +232,24 @@ fn read_keys(sender: &mpsc::Sender<Wish>) {
             Err(_) => return,
         }
         let Ok(input) = event::read() else { return };
-        if let Some(wish) = meant(&input)
-            && sender.blocking_send(wish).is_err()
+        if let Some(action) = meant(&input)
+            && sender.blocking_send(action).is_err()
         {
             return;
         }
     }
 }
 
-fn meant(input: &Input) -> Option<Wish> {
+fn meant(input: &Input) -> Option<KeyAction> {
     match input {
-        Input::Resize(..) => Some(Wish::Draw),
+        Input::Resize(..) => Some(KeyAction::Draw),
         Input::Key(key) if key.kind != KeyEventKind::Release => match key.code {
-            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(Wish::Quit),
-            KeyCode::Char('q') | KeyCode::Esc => Some(Wish::Quit),
-            KeyCode::Up | KeyCode::Char('k') => Some(Wish::Up),
-            KeyCode::Down | KeyCode::Char('j') => Some(Wish::Down),
-            KeyCode::Char('h') => Some(Wish::Heal),
-            KeyCode::Char('H') => Some(Wish::HealAll),
+            KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => Some(KeyAction::Quit),
+            KeyCode::Char('q') | KeyCode::Esc => Some(KeyAction::Quit),
+            KeyCode::Up | KeyCode::Char('k') => Some(KeyAction::Up),
+            KeyCode::Down | KeyCode::Char('j') => Some(KeyAction::Down),
+            KeyCode::Char('h') => Some(KeyAction::Heal),
+            KeyCode::Char('H') => Some(KeyAction::HealAll),
             _ => None,
         },
         _ => None,
@@ -294,16 +294,16 @@ mod tests {
     fn keys_mean_what_the_last_line_says() {
         let key = |code, modifiers| Input::Key(KeyEvent::new(code, modifiers));
         let plain = KeyModifiers::NONE;
-        for (input, wish) in [
-            (key(KeyCode::Char('q'), plain), Some(Wish::Quit)),
-            (key(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(Wish::Quit)),
+        for (input, action) in [
+            (key(KeyCode::Char('q'), plain), Some(KeyAction::Quit)),
+            (key(KeyCode::Char('c'), KeyModifiers::CONTROL), Some(KeyAction::Quit)),
             (key(KeyCode::Char('c'), plain), None),
-            (key(KeyCode::Down, plain), Some(Wish::Down)),
-            (key(KeyCode::Char('h'), plain), Some(Wish::Heal)),
-            (key(KeyCode::Char('H'), KeyModifiers::SHIFT), Some(Wish::HealAll)),
-            (Input::Resize(80, 24), Some(Wish::Draw)),
+            (key(KeyCode::Down, plain), Some(KeyAction::Down)),
+            (key(KeyCode::Char('h'), plain), Some(KeyAction::Heal)),
+            (key(KeyCode::Char('H'), KeyModifiers::SHIFT), Some(KeyAction::HealAll)),
+            (Input::Resize(80, 24), Some(KeyAction::Draw)),
         ] {
-            assert_eq!(meant(&input), wish, "{input:?}");
+            assert_eq!(meant(&input), action, "{input:?}");
         }
     }
 }

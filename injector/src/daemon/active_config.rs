@@ -18,14 +18,14 @@ use injector_core::ledger::Lapsed;
 use injector_core::model::PeerId;
 use injector_core::sample::{EndpointId, Sample};
 
-/// What every load stands on: made once, while the process has all its rights.
+/// What every config in force needs: made once, while the process has all its rights.
 pub struct Bootstrap {
     /// `None` without the right to make a `bpf` filesystem: then one instance of the programs serves all interfaces.
     pins: Option<Pins>,
     /// The root of all cgroups, if the config had peers on this machine at the start.
     cgroup: Option<OwnedFd>,
     pub(super) rights: Rights,
-    /// The supervisor: each load has threads of its own.
+    /// The supervisor: each config in force has threads of its own.
     workers: Workers,
     /// The names of the programs that were there before ours.
     met: Names,
@@ -61,10 +61,10 @@ pub struct ActiveConfig {
     pub local: Option<LocalPeers>,
     /// How often it probes.
     pub rate: watch::Sender<Rate>,
-    pub keeper: LeaseWatcher,
+    pub lease_watcher: LeaseWatcher,
 }
 
-/// What is heard of a load.
+/// The channels on which its threads report.
 pub struct Incoming {
     pub lapsed: mpsc::UnboundedReceiver<Lapsed>,
     pub interface_news: mpsc::UnboundedReceiver<InterfaceEvent>,
@@ -73,7 +73,7 @@ pub struct Incoming {
     pub probing: Probing,
 }
 
-/// What new probes of a load are given.
+/// What new probes are given.
 pub struct Probing {
     rates: watch::Receiver<Rate>,
     sink: mpsc::UnboundedSender<Sample>,
@@ -84,12 +84,12 @@ impl ActiveConfig {
     ///
     /// # Errors
     /// Whatever keeps any of it from being done: nothing of it stays then.
-    pub async fn start(config: Config, ground: &Bootstrap) -> Result<(Self, Incoming), StartError> {
-        let mut kernel = Kernel::load_with(ground.pins.as_ref(), &config, Clocks::Real)?;
+    pub async fn start(config: Config, bootstrap: &Bootstrap) -> Result<(Self, Incoming), StartError> {
+        let mut kernel = Kernel::load_with(bootstrap.pins.as_ref(), &config, Clocks::Real)?;
         let wakeups = kernel.wakeups()?;
         kernel.start_log()?;
         let (tell_lapse, lapsed) = mpsc::unbounded_channel();
-        let keeper = kernel
+        let lease_watcher = kernel
             .gate()
             .keep(move |lapse| {
                 let _ = tell_lapse.send(lapse);
@@ -97,13 +97,13 @@ impl ActiveConfig {
             .map_err(io("the lease thread"))?;
         kernel.start_settler().map_err(io("the settler thread"))?;
         let (news, interface_news) = mpsc::unbounded_channel();
-        let mut workers = ground.workers.another();
+        let mut workers = bootstrap.workers.another();
         let (local, found) = {
-            let cgroup = ground.cgroup.as_ref();
-            LocalPeers::start(&config, kernel.object(), cgroup, ground.rights, &mut workers).await?.unzip()
+            let cgroup = bootstrap.cgroup.as_ref();
+            LocalPeers::start(&config, kernel.object(), cgroup, bootstrap.rights, &mut workers).await?.unzip()
         };
         let mut interfaces =
-            Interfaces::start(&config, &mut kernel, workers, ground.met.clone(), news, found).await?;
+            Interfaces::start(&config, &mut kernel, workers, bootstrap.met.clone(), news, found).await?;
         if let Some(local) = &local {
             local.follow(interfaces.tell_cgroups())?;
         }
@@ -120,8 +120,8 @@ impl ActiveConfig {
             return Err(error);
         }
         fault::here("load/done");
-        let heard = Incoming { lapsed, interface_news, wakeups, samples, probing };
-        Ok((Self { config, kernel, interfaces, local, rate, keeper }, heard))
+        let incoming = Incoming { lapsed, interface_news, wakeups, samples, probing };
+        Ok((Self { config, kernel, interfaces, local, rate, lease_watcher }, incoming))
     }
 }
 

@@ -129,7 +129,7 @@ impl State {
         if !unknown.is_empty() {
             let links = shortened(&unknown);
             let text = format!(
-                "coverage is unknown for {links}: what is known of their ways is hooked, but not all devices of either end are known; see `injector peers`"
+                "coverage is unknown for {links}: what is known of their paths is hooked, but not all devices of either end are known; see `injector peers`"
             );
             partition.experiment.warnings.push(Warning::new(WarningCode::CoverageUnknown, links, text));
         }

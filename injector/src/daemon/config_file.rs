@@ -75,12 +75,12 @@ pub(super) type ReadResult = Result<Box<Config>, ConfigErrors>;
 pub(super) struct Reading {
     pub(super) result: oneshot::Receiver<ReadResult>,
     pub(super) begun: Instant,
-    pub(super) wish: Wish,
+    pub(super) then: AfterRead,
 }
 
 /// What is to be done with what a thread reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
+pub(super) enum AfterRead {
     /// Put it in force.
     Apply,
     /// Read the file again: there was another SIGHUP, so it may have changed.
@@ -92,17 +92,17 @@ pub(super) enum Wish {
 /// What came of a config that was to be read.
 pub(super) enum Read {
     /// `None` if the thread panicked, which is logged.
-    Done(Wish, Option<ReadResult>),
+    Done(AfterRead, Option<ReadResult>),
     /// Nothing in time.
     Late,
 }
 
 /// Waits for a config that is being read; for ever if none is.
 pub(super) async fn read(reading: &mut Option<Reading>) -> Read {
-    let Some(Reading { result, begun, wish }) = reading else { return std::future::pending().await };
-    let (begun, wish) = (*begun, *wish);
-    let done = async { Read::Done(wish, result.await.ok()) };
-    if wish == Wish::Nothing {
+    let Some(Reading { result, begun, then }) = reading else { return std::future::pending().await };
+    let (begun, then) = (*begun, *then);
+    let done = async { Read::Done(then, result.await.ok()) };
+    if then == AfterRead::Nothing {
         return done.await;
     }
     tokio::time::timeout_at(begun + READ_TIMEOUT, done).await.unwrap_or(Read::Late)

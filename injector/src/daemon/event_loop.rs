@@ -19,7 +19,7 @@ use super::start_error::{StartError, io};
 use super::state::State;
 use super::{verify, witness};
 use crate::datapath::RENEWAL;
-use crate::server::command::{Command, Inbox};
+use crate::server::command::{Command, CommandReceiver};
 use injector_core::clock::MonoNs;
 use injector_core::sample::Sample;
 
@@ -28,7 +28,7 @@ pub(super) struct EventLoop {
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
     pub(super) hangup: Signal,
-    pub(super) commands: Inbox,
+    pub(super) commands: CommandReceiver,
     pub(super) sockets_found: mpsc::UnboundedReceiver<Found>,
     pub(super) tell_sockets: sockets::Sink,
     pub(super) answers: mpsc::UnboundedReceiver<Looked>,
@@ -40,9 +40,9 @@ pub(super) struct EventLoop {
     pub(super) resolved: mpsc::UnboundedReceiver<Returned>,
     pub(super) tell_resolved: ReturnedSink,
     /// What comes of the config that is in force,
-    pub(super) heard: Incoming,
+    pub(super) incoming: Incoming,
     /// and what another one needs.
-    pub(super) ground: Bootstrap,
+    pub(super) bootstrap: Bootstrap,
     pub(super) source: Source,
     pub(super) reading: Option<Reading>,
 }
@@ -81,17 +81,17 @@ impl EventLoop {
                     self.take_config(state, read).await;
                     turn
                 }
-                Some(lapse) = self.heard.lapsed.recv() => {
+                Some(lapse) = self.incoming.lapsed.recv() => {
                     state.lapsed(lapse);
                     turn
                 }
-                Some(event) = self.heard.interface_news.recv(), if turn == Turn::Interfaces => {
+                Some(event) = self.incoming.interface_news.recv(), if turn == Turn::Interfaces => {
                     self.interface(state, event).await;
                     Turn::Others
                 }
                 () = tokio::time::sleep_until(wake) => {
                     looks.spend(|| {
-                        drain(state, &mut self.heard.samples);
+                        drain(state, &mut self.incoming.samples);
                         state.ask_for_sockets(&self.tell_sockets);
                         state.ask_for_connections(&self.tell_connections);
                         state.ask_for_checks(&self.tell_checks);
@@ -102,11 +102,11 @@ impl EventLoop {
                     Turn::Interfaces
                 }
                 Some(command) = self.commands.recv() => {
-                    drain(state, &mut self.heard.samples);
+                    drain(state, &mut self.incoming.samples);
                     self.take_command(state, command).await;
                     Turn::Interfaces
                 }
-                wakeups = self.heard.wakeups.next() => {
+                wakeups = self.incoming.wakeups.next() => {
                     let wakeups = wakeups.map_err(io("the ring of wake-ups"))?;
                     let of_slots = wakeups.iter().filter(|wakeup| wakeup.slot != Wakeup::BOUND);
                     rung.extend(of_slots.map(|wakeup| wakeup.generation).filter(|generation| *generation != 0));
@@ -127,7 +127,7 @@ impl EventLoop {
                     Turn::Interfaces
                 }
                 Some(returned) = self.resolved.recv() => {
-                    drain(state, &mut self.heard.samples);
+                    drain(state, &mut self.incoming.samples);
                     if let Some(wanted) = state.returned(returned, &self.tell_resolved) {
                         self.take_effect(state, Effective::Apply(Box::new(wanted))).await;
                     }
@@ -150,8 +150,8 @@ impl EventLoop {
                     state.sockets(&found);
                     Turn::Interfaces
                 }
-                Some(sample) = self.heard.samples.recv() => {
-                    take_samples(state, sample, &mut self.heard.samples);
+                Some(sample) = self.incoming.samples.recv() => {
+                    take_samples(state, sample, &mut self.incoming.samples);
                     Turn::Interfaces
                 }
                 () = std::future::ready(()), if turn == Turn::Others => Turn::Interfaces,
@@ -187,7 +187,7 @@ impl EventLoop {
     async fn interface(&self, state: &mut State, event: InterfaceEvent) {
         for netns in state.interface(event).await {
             let State { config, interfaces, .. } = &mut *state;
-            if let Err(error) = self.heard.probing.start(config, Some(&netns), &mut interfaces.workers) {
+            if let Err(error) = self.incoming.probing.start(config, Some(&netns), &mut interfaces.workers) {
                 tracing::error!(%error, %netns, "its probes could not be started again");
             }
         }

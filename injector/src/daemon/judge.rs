@@ -109,7 +109,7 @@ impl State {
         is_cut && way.iter().any(|link| partition.life.links.binary_search(link).is_ok())
     }
 
-    /// What the programs have stamped for a partition, and why it can't be told if a map can't be read: no stamp
+    /// What the programs have stamped for a partition, and why it is unknown if a map can't be read: no stamp
     /// is not the same as an unread one.
     fn stamped_so_far(&self, partition: &Partition) -> (LinksStamped, Vec<(u32, u64)>, Option<Broken>) {
         let Some(slot) = partition.life.slot else { return (Vec::new(), Vec::new(), None) };

@@ -72,12 +72,12 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let socket = ApiSocket::bind(&config.socket)?;
     fault::here("start/bound");
     descriptors::raise(&config)?;
-    let mut ground = Bootstrap::prepare(&config)?;
+    let mut bootstrap = Bootstrap::prepare(&config)?;
     options.source.try_out();
-    let (load, heard) = ActiveConfig::start(config, &ground).await?;
-    ground.settle()?;
+    let (active, incoming) = ActiveConfig::start(config, &bootstrap).await?;
+    bootstrap.settle()?;
     fault::here("start/settled");
-    let mut state = State::new(load, options.log);
+    let mut state = State::new(active, options.log);
     let (handle, commands) = Handle::channel(COMMANDS);
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server::serve(socket, handle, async {
@@ -99,7 +99,7 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     let (tell_connections, connections) = mpsc::unbounded_channel();
     let (tell_checks, checks) = mpsc::unbounded_channel();
     let (tell_resolved, resolved) = mpsc::unbounded_channel();
-    let mut inbox = EventLoop {
+    let mut event_loop = EventLoop {
         terminate,
         interrupt,
         hangup,
@@ -114,17 +114,17 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
         tell_checks,
         resolved,
         tell_resolved,
-        heard,
-        ground,
+        incoming,
+        bootstrap,
         source: options.source,
         reading: None,
     };
-    inbox.serve(&mut state).await?;
-    let EventLoop { commands, mut heard, .. } = inbox;
+    event_loop.serve(&mut state).await?;
+    let EventLoop { commands, mut incoming, .. } = event_loop;
     tracing::info!("stopping: healing and detaching");
     let _ = ready::systemd(ready::State::Stopping);
     fault::here("stop/heal");
-    drain(&mut state, &mut heard.samples);
+    drain(&mut state, &mut incoming.samples);
     state.stop();
     fault::here("stop/api");
     let _ = stop_api.send(());

@@ -1,14 +1,14 @@
 //! SIGHUP: the config is read again, and takes effect as a whole or not at all.
 //!
 //! Only while nothing is cut and no record is open: then neither a cut nor its evidence can depend on two configs. The
-//! programs of the old load are taken off, those of the new one are attached, and only when all of it stands does the
-//! new load take the place of the old one, which is put on again otherwise. Meanwhile traffic flows, and the old
-//! load's probes go on.
+//! programs of the old config are taken off, those of the new one are attached, and only when all of that has worked does the
+//! new config take the place of the old one, which is put on again otherwise. Meanwhile traffic flows, and the old
+//! config's probes go on.
 
 use tokio::time::Instant;
 
 use super::active_config::ActiveConfig;
-use super::config_file::{READ_TIMEOUT, Read, ReadResult, Reading, Wish};
+use super::config_file::{AfterRead, READ_TIMEOUT, Read, ReadResult, Reading};
 use super::event_loop::{EventLoop, drain};
 use super::partition::Partition;
 use super::ready::{self, State as Told};
@@ -42,19 +42,21 @@ impl EventLoop {
                 tell(Told::Reloading);
                 self.begin_reading(state);
             }
-            Some(reading) if reading.wish == Wish::Nothing => {
+            Some(reading) if reading.then == AfterRead::Nothing => {
                 let seconds = reading.begun.elapsed().as_secs();
                 let why =
                     format!("an earlier SIGHUP has been waiting {seconds} s for the file; {SLOW_REMEDY}");
                 told(state, ConfigOutcome::Refused, why);
             }
-            Some(reading) => reading.wish = Wish::ReadAgain,
+            Some(reading) => reading.then = AfterRead::ReadAgain,
         }
     }
 
     fn begin_reading(&mut self, state: &mut State) {
         match self.source.read_aside() {
-            Ok(result) => self.reading = Some(Reading { result, begun: Instant::now(), wish: Wish::Apply }),
+            Ok(result) => {
+                self.reading = Some(Reading { result, begun: Instant::now(), then: AfterRead::Apply })
+            }
             Err(error) => {
                 told(state, ConfigOutcome::Failed, format!("no thread reads it: {error}"));
                 tell(Told::Ready);
@@ -67,22 +69,22 @@ impl EventLoop {
         match read {
             Read::Late => {
                 if let Some(reading) = &mut self.reading {
-                    reading.wish = Wish::Nothing;
+                    reading.then = AfterRead::Nothing;
                 }
                 let why = format!("the file was not read within {} s; {SLOW_REMEDY}", READ_TIMEOUT.as_secs());
                 told(state, ConfigOutcome::Refused, why);
                 tell(Told::Ready);
             }
-            Read::Done(wish, config) => {
+            Read::Done(then, config) => {
                 self.reading = None;
                 let Some(config) = config else {
                     told(state, ConfigOutcome::Failed, "the daemon has a bug, see its log".to_owned());
                     return tell(Told::Ready);
                 };
-                match wish {
-                    Wish::Apply => self.reload(state, config).await,
-                    Wish::ReadAgain => self.begin_reading(state),
-                    Wish::Nothing => tracing::warn!("the config was read too late; send SIGHUP again"),
+                match then {
+                    AfterRead::Apply => self.reload(state, config).await,
+                    AfterRead::ReadAgain => self.begin_reading(state),
+                    AfterRead::Nothing => tracing::warn!("the config was read too late; send SIGHUP again"),
                 }
             }
         }
@@ -91,7 +93,7 @@ impl EventLoop {
     /// Puts a config in force, if nothing is in the way.
     async fn reload(&mut self, state: &mut State, config: ReadResult) {
         // What is final by now is not in the way.
-        drain(state, &mut self.heard.samples);
+        drain(state, &mut self.incoming.samples);
         state.tick();
         let (outcome, what) = match self.try_reload(state, config).await {
             Ok(true) => {
@@ -123,13 +125,13 @@ impl EventLoop {
         fault::here("reload/begin");
         state.interfaces.pause().await;
         fault::here("reload/paused");
-        match ActiveConfig::start(*config, &self.ground).await {
-            Ok((load, heard)) => {
-                // The old load ends here: its probes, its threads, its maps, and what it still had to tell.
+        match ActiveConfig::start(*config, &self.bootstrap).await {
+            Ok((active, incoming)) => {
+                // The old config ends here: its probes, its threads, its maps, and what it still had to tell.
                 fault::here("reload/loaded");
-                state.replace(load);
+                state.replace(active);
                 fault::here("reload/replaced");
-                self.heard = heard;
+                self.incoming = incoming;
                 Ok(true)
             }
             Err(error) => {
@@ -156,7 +158,7 @@ impl EventLoop {
         if config.socket != state.config.socket {
             return Some("socket: has changed; restart the daemon".to_owned());
         }
-        let lacking = self.ground.rights.lack(&Rights::of(config));
+        let lacking = self.bootstrap.rights.lack(&Rights::of(config));
         if !lacking.is_empty() {
             return Some(format!(
                 "it takes rights that the daemon gave up at its start (for {}); restart the daemon",
@@ -183,6 +185,6 @@ fn told(state: &mut State, outcome: ConfigOutcome, what: String) {
 
 fn tell(what: Told) {
     if let Err(error) = ready::systemd(what) {
-        tracing::warn!(%error, ?what, "systemd could not be told");
+        tracing::warn!(%error, ?what, "systemd could not be notified");
     }
 }

@@ -18,7 +18,7 @@ pub enum StartError {
     /// It may not open enough files.
     #[error(transparent)]
     Descriptors(#[from] TooFew),
-    /// Peers on this machine can't be told apart.
+    /// Peers on this machine can't be distinguished.
     #[error(transparent)]
     Local(#[from] crate::local::Error),
     /// The rights that are not needed can't be given up.
@@ -42,7 +42,7 @@ pub enum StartError {
     NothingFound,
     /// `interfaces: auto` found an address more than once.
     #[error(
-        "interfaces: auto can't tell where a peer lives: {what}; remove the namespace that does not belong here, or name the interfaces in the config"
+        "interfaces: auto can't decide where a peer lives: {what}; remove the namespace that does not belong here, or name the interfaces in the config"
     )]
     Ambiguous {
         /// The address, its peer, and where it is.
@@ -50,7 +50,7 @@ pub enum StartError {
     },
     /// A loopback device is named.
     #[error(
-        "interface {interface}: a loopback device is not named; peers on this machine are told apart by their listening ports, as in: peers: {{ n1: {{ listens: [2379] }} }}, and their loopback device is attached to without being named"
+        "interface {interface}: a loopback device can't be configured; peers on this machine are distinguished by their listening ports, as in: peers: {{ n1: {{ listens: [2379] }} }}, and their loopback device is attached to without being named"
     )]
     Loopback {
         /// The interface, with its namespace.

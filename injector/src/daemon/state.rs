@@ -78,7 +78,7 @@ pub struct State {
     /// What was counted under configs before this one.
     counted: Vec<u64>,
     /// Watches the lease while it is there.
-    _keeper: LeaseWatcher,
+    _lease_watcher: LeaseWatcher,
     pub(super) stopping: bool,
     /// Commands that wait for the control of their cut,
     pub(super) held: Vec<Held>,
@@ -93,8 +93,8 @@ pub struct State {
 
 impl State {
     /// The state of a daemon that has attached and not yet served.
-    pub fn new(load: ActiveConfig, log: Log) -> Self {
-        let ActiveConfig { config, kernel, interfaces, local, rate, keeper } = load;
+    pub fn new(active: ActiveConfig, log: Log) -> Self {
+        let ActiveConfig { config, kernel, interfaces, local, rate, lease_watcher } = active;
         let endpoints = config.endpoints.len();
         Self {
             wire_ids: wire_ids(&config),
@@ -109,7 +109,7 @@ impl State {
             feed: broadcast::Sender::new(4096),
             rate,
             counted: vec![0; counter::COUNT as usize],
-            _keeper: keeper,
+            _lease_watcher: lease_watcher,
             stopping: false,
             held: Vec::new(),
             control: None,
@@ -128,8 +128,8 @@ impl State {
     }
 
     /// Puts another config in force while nothing is open. What was before stays as history.
-    pub(super) fn replace(&mut self, load: ActiveConfig) {
-        let mut new = Self::new(load, self.log.clone());
+    pub(super) fn replace(&mut self, active: ActiveConfig) {
+        let mut new = Self::new(active, self.log.clone());
         new.config_number = self.config_number + 1;
         new.counted = self.counters().unwrap_or_else(|| std::mem::take(&mut self.counted));
         new.ledger = std::mem::take(&mut self.ledger).into_history();

@@ -475,7 +475,7 @@ fn hook_up(
         why.push(match interface.hook {
             Hook::Auto => "auto: TC costs nothing that can be measured and sees GSO packets whole".to_owned(),
             Hook::Tc | Hook::Clsact | Hook::Xdp => "as configured".to_owned(),
-            Hook::Local => "for peers on this machine, which their sockets tell apart".to_owned(),
+            Hook::Local => "for peers on this machine, which are distinguished by their sockets".to_owned(),
         });
     }
     Ok((hooks, why))

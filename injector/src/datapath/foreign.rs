@@ -197,7 +197,7 @@ fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain], tc: &Tc)
     Ok(state)
 }
 
-/// The names of the programs that have these ids; those that can't be told are left out.
+/// The names of the programs that have these ids; those that can't be read are left out.
 pub fn names(ids: &[u32]) -> Names {
     if ids.is_empty() {
         return Names::new();
@@ -207,7 +207,7 @@ pub fn names(ids: &[u32]) -> Names {
     names
 }
 
-/// The names of all programs there are now, as far as they can be told.
+/// The names of all programs there are now, as far as they can be read.
 pub fn all_names() -> Names {
     aya::programs::loaded_programs()
         .flatten()

@@ -13,7 +13,7 @@ use crate::netlink::filters::{Filter, Qdisc, Side, Tc};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sweep {
     /// Only looked for.
-    FactsReading,
+    Report,
     /// Removed where their owner is dead.
     Remove,
 }
@@ -47,7 +47,7 @@ impl std::fmt::Display for Leftover {
         let life = match life {
             Life::Alive => "which lives",
             Life::Dead => "which is gone",
-            Life::Unknown => "in another pid namespace, so nobody here can tell whether it lives",
+            Life::Unknown => "in another pid namespace, so it can't be checked whether it still runs",
         };
         write!(
             f,

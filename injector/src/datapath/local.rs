@@ -29,12 +29,12 @@ const ON_CGROUP: [&str; 4] = ["injector_sock", "injector_bind4", "injector_bind6
 const ON_PROCESSES: [(&str, &str); 2] =
     [("injector_fork", "sched_process_fork"), ("injector_exit", "sched_process_exit")];
 
-/// Why peers on this machine can't be told apart here.
+/// Why peers on this machine can't be distinguished here.
 #[derive(Debug, thiserror::Error)]
 pub enum LocalError {
     /// There is no cgroup2 file system.
     #[error(
-        "peers on this machine can't be told apart without cgroup2: {0}; the daemon needs CAP_SYS_ADMIN at its start and a kernel with CONFIG_CGROUPS"
+        "peers on this machine can't be distinguished without cgroup2: {0}; the daemon needs CAP_SYS_ADMIN at its start and a kernel with CONFIG_CGROUPS"
     )]
     NoCgroup(io::Error),
     /// The kernel's type information does not lead to what the programs read.

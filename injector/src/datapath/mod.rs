@@ -59,7 +59,7 @@ pub enum DatapathError {
     },
     /// The object doesn't load.
     #[error("the eBPF maps can't be made: {}", chain(source.as_ref()))]
-    ActiveConfig {
+    Load {
         /// aya's account.
         source: Box<aya::EbpfError>,
     },
@@ -100,7 +100,7 @@ pub enum DatapathError {
         source: std::io::Error,
     },
     /// The daemon can't be named as the owner of what it attaches.
-    #[error("this process can't be told from others: {source}; /proc must be mounted")]
+    #[error("this process can't be identified: {source}; mount /proc")]
     Owner {
         /// The system's answer.
         source: std::io::Error,

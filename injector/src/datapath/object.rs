@@ -427,7 +427,7 @@ fn loader(
     load: impl FnOnce(&mut EbpfLoader<'_>) -> Result<Ebpf, aya::EbpfError>,
 ) -> Result<Ebpf, DatapathError> {
     fault::at("load/maps")
-        .map_err(|error| DatapathError::ActiveConfig { source: Box::new(MapError::from(error).into()) })?;
+        .map_err(|error| DatapathError::Load { source: Box::new(MapError::from(error).into()) })?;
     let cells = sizes.side * (sizes.side + 1);
     let exact_mask = sizes.exact.mask();
     let (interface, space) = match what_for {
@@ -461,7 +461,7 @@ fn loader(
             loader.map_pin_path(name, pins.path(name));
         }
     }
-    load(&mut loader).map_err(|source| DatapathError::ActiveConfig { source: Box::new(source) })
+    load(&mut loader).map_err(|source| DatapathError::Load { source: Box::new(source) })
 }
 
 /// The ABI version that the object was built with, read from its file before any map is made.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::places::{Found, Place, Way};
+use super::places::{DevicePath, Found, Place};
 use injector_core::config::shown;
 use injector_core::config::{Config, Interface};
 use injector_core::model::PeerId;
@@ -10,28 +10,29 @@ use injector_core::model::PeerId;
 /// Interfaces, each with why.
 pub type Choice = Vec<(Interface, String)>;
 
-/// So few interfaces that every way passes one of them, and each way by the one nearest to its peer where that does
-/// not add another: what all of a way's packets pass anyway for another's sake, is not hooked twice. `is_held` are
+/// So few interfaces that every path passes one of them, and each path by the one nearest to its peer where that does
+/// not add another: what all of a path's packets pass anyway for another's sake, is not hooked twice. `is_held` are
 /// attached to already.
 pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn(&Place) -> bool) -> Choice {
-    let mut ways: Vec<&Way> = found.values().flat_map(|found| &found.ways).collect();
-    // A way with one place leaves no choice.
-    ways.sort_by_key(|way| way.sure);
-    // Exits come last: those on a way are hooked with it.
-    ways.extend(found.values().flat_map(further));
+    let mut paths: Vec<&DevicePath> = found.values().flat_map(|found| &found.paths).collect();
+    // A path with one place leaves no choice.
+    paths.sort_by_key(|path| path.sure);
+    // Exits come last: those on a path are hooked with it.
+    paths.extend(found.values().flat_map(further));
     let mut chosen: Vec<&Place> =
-        ways.iter().flat_map(|way| &way.places[..way.sure]).filter(|place| is_held(place)).collect();
-    for way in &ways {
-        let is_passed = way.places[..way.sure].iter().any(|place| chosen.iter().any(|known| known.is(place)));
+        paths.iter().flat_map(|path| &path.places[..path.sure]).filter(|place| is_held(place)).collect();
+    for path in &paths {
+        let is_passed =
+            path.places[..path.sure].iter().any(|place| chosen.iter().any(|known| known.is(place)));
         if !is_passed {
-            chosen.push(&way.places[0]);
+            chosen.push(&path.places[0]);
         }
     }
     let mut choice: Choice = Vec::new();
     for (peer, found) in found {
-        for way in found.ways.iter().chain(further(found)) {
+        for path in found.paths.iter().chain(further(found)) {
             let passed =
-                way.places[..way.sure].iter().find(|place| chosen.iter().any(|known| known.is(place)));
+                path.places[..path.sure].iter().find(|place| chosen.iter().any(|known| known.is(place)));
             let Some(place) = passed else { continue };
             let interface = Interface::found(&place.name, place.netns.as_ref());
             let why = format!("found for {}: {}", config.names.name(*peer), place.why);
@@ -47,9 +48,9 @@ pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn
     choice
 }
 
-/// What is hooked besides a peer's ways: all exits of its home, and where a silent one may be.
-fn further(found: &Found) -> impl Iterator<Item = &Way> {
-    found.exits.iter().chain(&found.candidates).filter(|way| way.sure > 0)
+/// What is hooked besides a peer's paths: all exits of its home, and where a silent one may be.
+fn further(found: &Found) -> impl Iterator<Item = &DevicePath> {
+    found.exits.iter().chain(&found.candidates).filter(|path| path.sure > 0)
 }
 
 /// What a user should know of peers that were not found, or not wholly.
@@ -58,7 +59,7 @@ pub fn doubts(config: &Config, found: &BTreeMap<PeerId, Found>) -> Vec<String> {
     for (peer, found) in found {
         let name = config.names.name(*peer);
         for missing in &found.missing {
-            let so = if found.ways.is_empty() {
+            let so = if found.paths.is_empty() {
                 "its links are cut only where the other end is found, until it sends something; or name its interface in the config"
             } else {
                 "it is taken to be behind the same interfaces as the peer's other addresses"
@@ -87,19 +88,19 @@ mod tests {
         Place { netns: None, name: name.to_owned(), why: format!("test {name}") }
     }
 
-    /// The choice for peers with ways; `|` ends what every packet passes.
+    /// The choice for peers with paths; `|` ends what every packet passes.
     fn chosen(peers: &[&[&str]]) -> Vec<String> {
         let text =
             "peers: { n1: { addresses: [10.0.0.1] }, n2: { addresses: [10.0.0.2] } }\ninterfaces: auto\n";
         let config = Config::parse(text, "test").unwrap();
-        let way = |way: &&str| {
-            let (sure, rest) = way.split_once('|').unwrap_or((way, ""));
+        let path = |path: &&str| {
+            let (sure, rest) = path.split_once('|').unwrap_or((path, ""));
             let places: Vec<Place> =
                 sure.split_whitespace().chain(rest.split_whitespace()).map(place).collect();
-            Way { sure: sure.split_whitespace().count(), places, is_own: false }
+            DevicePath { sure: sure.split_whitespace().count(), places, is_own: false }
         };
-        let found = |ways: &&[&str]| Found { ways: ways.iter().map(way).collect(), ..Found::default() };
-        let found = peers.iter().zip(1..).map(|(ways, peer)| (PeerId(peer), found(ways))).collect();
+        let found = |paths: &&[&str]| Found { paths: paths.iter().map(path).collect(), ..Found::default() };
+        let found = peers.iter().zip(1..).map(|(paths, peer)| (PeerId(peer), found(paths))).collect();
         choose(&config, &found, |_| false).into_iter().map(|(interface, _)| interface.name).collect()
     }
 
@@ -108,7 +109,7 @@ mod tests {
         assert_eq!(chosen(&[&["eth0 v1"], &["eth1 v2"]]), ["eth0", "eth1"]);
         assert_eq!(chosen(&[&["eth0.5 eth0"], &["eth0"]]), ["eth0"], "a VLAN's parent sees it all");
         assert_eq!(chosen(&[&["eth0.5 eth0"], &["eth0.6 eth0"]]), ["eth0.5", "eth0.6"]);
-        assert_eq!(chosen(&[&["v1", "v2"], &["v2"]]), ["v1", "v2"], "every way of a peer");
+        assert_eq!(chosen(&[&["v1", "v2"], &["v2"]]), ["v1", "v2"], "every path of a peer");
     }
 
     #[test]

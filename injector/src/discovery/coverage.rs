@@ -2,23 +2,22 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::gaps::Gap;
-use super::places::Way;
-use injector_core::clock::MonoNs;
+use super::places::DevicePath;
+use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::model::PeerId;
 
-/// A way of a peer's packets, as the ids of the interfaces on it.
+/// A path of a peer's packets, as the ids of the interfaces on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Track {
     /// The nearest to the peer first.
     pub interfaces: Vec<u32>,
     /// While the packets took it.
-    pub time: Gap,
-    /// Whether no packet passes both it and the first of the peer's ways.
+    pub time: TimeRange,
+    /// Whether no packet passes both it and the first of the peer's paths.
     pub is_apart: bool,
 }
 
-/// The ways of all peers, those of the past included while a record may ask for them.
+/// The paths of all peers, those of the past included while a record may ask for them.
 #[derive(Debug, Default)]
 pub struct Coverage(BTreeMap<PeerId, Vec<Track>>);
 
@@ -28,45 +27,45 @@ impl Coverage {
     pub fn renew(
         &mut self,
         peer: PeerId,
-        ways: &[Way],
+        paths: &[DevicePath],
         id: impl Fn(&super::places::Place) -> Option<u32>,
         at: MonoNs,
     ) {
         let tracks = self.0.entry(peer).or_default();
-        let mut found: Vec<(Vec<u32>, &Way)> = ways
+        let mut found: Vec<(Vec<u32>, &DevicePath)> = paths
             .iter()
-            .map(|way| (way.places.iter().filter_map(&id).collect::<Vec<u32>>(), way))
+            .map(|path| (path.places.iter().filter_map(&id).collect::<Vec<u32>>(), path))
             .filter(|(interfaces, _)| !interfaces.is_empty())
             .collect();
         let mut seen = BTreeSet::new();
         found.retain(|(interfaces, _)| seen.insert(interfaces.clone()));
         let Some((_, first)) = found.first() else { return };
         let home = &first.places[0].netns;
-        for track in tracks.iter_mut().filter(|track| track.time.until.is_none()) {
+        for track in tracks.iter_mut().filter(|track| track.time.until_ns.is_none()) {
             if !found.iter().any(|(interfaces, _)| *interfaces == track.interfaces) {
-                track.time.until = Some(at);
+                track.time.until_ns = Some(at);
             }
         }
-        for (interfaces, way) in found {
+        for (interfaces, path) in found {
             // Of one host's interfaces a peer's packet takes one; several hosts may pass it on to each other.
-            let is_apart = way.is_own || way.places[0].netns == *home;
-            let is_known = |track: &Track| track.time.until.is_none() && track.interfaces == interfaces;
+            let is_apart = path.is_own || path.places[0].netns == *home;
+            let is_known = |track: &Track| track.time.until_ns.is_none() && track.interfaces == interfaces;
             let time = match tracks.iter().position(is_known) {
                 Some(known) => tracks.remove(known).time,
-                None => Gap { from: at, until: None },
+                None => TimeRange { from_ns: at, until_ns: None },
             };
             tracks.push(Track { interfaces, time, is_apart });
         }
     }
 
-    /// Forgets the ways that ended before an instant.
+    /// Forgets the paths that ended before an instant.
     pub fn forget(&mut self, before: MonoNs) {
         for tracks in self.0.values_mut() {
-            tracks.retain(|track| track.time.until.is_none_or(|until| until > before));
+            tracks.retain(|track| track.time.until_ns.is_none_or(|until| until > before));
         }
     }
 
-    /// Whether a way, also one of the past, needs an interface.
+    /// Whether a path, also one of the past, needs an interface.
     pub fn needs(&self, interface: u32) -> bool {
         self.0.values().flatten().any(|track| track.interfaces.contains(&interface))
     }
@@ -76,14 +75,14 @@ impl Coverage {
         self.0.keys().copied()
     }
 
-    /// All ways of a peer.
+    /// All paths of a peer.
     pub fn tracks(&self, peer: PeerId) -> &[Track] {
         self.0.get(&peer).map_or(&[], Vec::as_slice)
     }
 
-    /// A peer's present ways.
+    /// A peer's present paths.
     pub fn present(&self, peer: PeerId) -> impl Iterator<Item = &Track> {
-        self.tracks(peer).iter().filter(|track| track.time.until.is_none())
+        self.tracks(peer).iter().filter(|track| track.time.until_ns.is_none())
     }
 }
 
@@ -94,17 +93,17 @@ mod tests {
 
     const PEER: PeerId = PeerId(1);
 
-    fn renew(coverage: &mut Coverage, ways: &[&[&str]], at: u64) {
+    fn renew(coverage: &mut Coverage, paths: &[&[&str]], at: u64) {
         let place = |name: &&str| Place { netns: None, name: (*name).to_owned(), why: String::new() };
-        let ways: Vec<Way> = ways
+        let paths: Vec<DevicePath> = paths
             .iter()
-            .map(|way| Way { places: way.iter().map(place).collect(), sure: 1, is_own: false })
+            .map(|path| DevicePath { places: path.iter().map(place).collect(), sure: 1, is_own: false })
             .collect();
-        coverage.renew(PEER, &ways, |place| place.name.parse().ok(), MonoNs(at));
+        coverage.renew(PEER, &paths, |place| place.name.parse().ok(), MonoNs(at));
     }
 
     fn tracks(coverage: &Coverage) -> Vec<(&[u32], u64, Option<u64>)> {
-        let shown = |track: &'_ Track| (track.time.from.0, track.time.until.map(|until| until.0));
+        let shown = |track: &'_ Track| (track.time.from_ns.0, track.time.until_ns.map(|until| until.0));
         coverage
             .tracks(PEER)
             .iter()

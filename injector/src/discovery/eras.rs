@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::gaps::Gap;
 use super::picture::Picture;
-use injector_core::clock::MonoNs;
+use injector_core::clock::{MonoNs, TimeRange};
 
 /// How many pictures are remembered.
 const MOST: usize = 256;
@@ -47,12 +46,12 @@ impl Eras {
     }
 
     /// What was seen during a time, each with its part of it.
-    pub fn during(&self, time: Gap) -> Vec<(Gap, Arc<Picture>)> {
+    pub fn during(&self, time: TimeRange) -> Vec<(TimeRange, Arc<Picture>)> {
         let ends = self.0.iter().skip(1).map(|(from, _)| Some(*from)).chain([None]);
         let all = self.0.iter().enumerate().zip(ends).map(|((at, (from, picture)), until)| {
             // The oldest one that is remembered is the best that is known of what was before it.
             let from = if at == 0 { MonoNs(0) } else { *from };
-            (Gap { from, until }, picture)
+            (TimeRange { from_ns: from, until_ns: until }, picture)
         });
         all.filter_map(|(gap, picture)| Some((gap.common(time)?, picture.clone()))).collect()
     }
@@ -70,11 +69,11 @@ mod tests {
     }
 
     fn during(eras: &Eras, from: u64, until: Option<u64>) -> Vec<(u64, Option<u64>, u16)> {
-        let time = Gap { from: MonoNs(from), until: until.map(MonoNs) };
+        let time = TimeRange { from_ns: MonoNs(from), until_ns: until.map(MonoNs) };
         let found = eras.during(time).into_iter();
         found
             .map(|(gap, picture)| {
-                (gap.from.0, gap.until.map(|until| until.0), picture.ends.keys().next().unwrap().0)
+                (gap.from_ns.0, gap.until_ns.map(|until| until.0), picture.ends.keys().next().unwrap().0)
             })
             .collect()
     }

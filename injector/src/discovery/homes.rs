@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::devices::{other_end, usable};
-use super::places::{Namespace, Place, Way};
+use super::places::{DevicePath, Namespace, Place};
 use crate::netlink::{Kind, LinkFacts};
 use injector_core::config::{Config, Netns, Peer};
 use injector_core::model::PeerId;
@@ -40,9 +40,9 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// The exit as a way of packets.
-    pub fn way(&self) -> Way {
-        Way { places: self.by.clone(), sure: self.by.len(), is_own: true }
+    /// The exit as a path of packets.
+    pub fn path(&self) -> DevicePath {
+        DevicePath { places: self.by.clone(), sure: self.by.len(), is_own: true }
     }
 }
 

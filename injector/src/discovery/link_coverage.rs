@@ -27,16 +27,16 @@ pub enum Reason {
     HostMates(Space),
     /// Nothing shows where either of them is.
     NoWay,
-    /// No way of either of them passes a hook; where hooks could be.
+    /// No path of either of them passes a hook; where hooks could be.
     NoHook(Vec<Place>),
     /// All that is known of both is that they are behind one interface, by its id.
     SameHook(u32),
     /// For this address, neither the sender's nor the receiver's device is hooked; where hooks could be.
     Path(Option<IpAddr>, Vec<Place>),
-    /// A device whose frames no hook of ours can judge is a way of theirs.
+    /// A device whose frames no hook of ours can judge is a path of theirs.
     Blind(String),
     /// The receiver of group frames is not known by a port of its own; bridges in its home whose hook would be one, and the
-    /// interface that its only way passes.
+    /// interface that its only path passes.
     Group(PeerId, Vec<Place>, Option<u32>),
     /// A program of others on another device may redirect past this interface's egress hook.
     Redirect(u32),
@@ -87,7 +87,7 @@ static NOTHING: EndSight = EndSight {
     home: None,
     is_whole: false,
     words: Vec::new(),
-    ways: Vec::new(),
+    paths: Vec::new(),
     weak: Vec::new(),
     ports: Vec::new(),
     addresses: Vec::new(),
@@ -123,7 +123,7 @@ impl<'a> Lens<'a> {
         };
         let is_closed = end.is_whole
             && inside.exits.iter().all(|exit| self.is_hooked(exit))
-            && end.ways.iter().all(|way| self.is_hooked(way));
+            && end.paths.iter().all(|path| self.is_hooked(path));
         if !is_closed {
             return Closure::Open;
         }
@@ -165,12 +165,12 @@ impl<'a> Lens<'a> {
         }) {
             return verdict(CoverageState::Partly, Reason::Redirect(id));
         }
-        let ways: Vec<&Passage> = self.known(src).into_iter().chain(self.known(dst)).collect();
-        if ways.is_empty() {
+        let paths: Vec<&Passage> = self.known(src).into_iter().chain(self.known(dst)).collect();
+        if paths.is_empty() {
             return verdict(CoverageState::Not, Reason::NoWay);
         }
-        if ways.iter().all(|way| self.is_open(way)) {
-            return verdict(CoverageState::Not, no_hook(&ways));
+        if paths.iter().all(|path| self.is_open(path)) {
+            return verdict(CoverageState::Not, no_hook(&paths));
         }
         if let Some(id) = self.same_hook(link, src, dst) {
             return verdict(CoverageState::Not, Reason::SameHook(id));
@@ -233,8 +233,8 @@ impl<'a> Lens<'a> {
         if is_grouped && is_fair && dst.is_here && !has_port && link.src != PeerId::WORLD && is_partial() {
             let home = dst.home.as_ref().and_then(|home| self.picture.homes.get(home));
             let bridges = home.map(|inside| inside.bridges.clone()).unwrap_or_default();
-            let only = match &dst.ways[..] {
-                [way] => way.sure.iter().copied().find(|id| self.hooked.contains(id)),
+            let only = match &dst.paths[..] {
+                [path] => path.sure.iter().copied().find(|id| self.hooked.contains(id)),
                 _ => None,
             };
             return Verdict { state: CoverageState::Partly, reason: Reason::Group(link.dst, bridges, only) };
@@ -242,7 +242,7 @@ impl<'a> Lens<'a> {
         verdict
     }
 
-    /// Whether an interface of ours is on a way of one of a link's ends.
+    /// Whether an interface of ours is on a path of one of a link's ends.
     pub fn involves(&self, link: Link, id: u32) -> bool {
         let is_loopback = |peer| self.picture.locals.get(peer).is_some_and(|end| end.loopback == Some(id));
         if [link.src, link.dst].iter().any(is_loopback) {
@@ -250,8 +250,8 @@ impl<'a> Lens<'a> {
         }
         [link.src, link.dst].into_iter().map(|peer| self.end(peer)).any(|end| {
             let passages = self.known(end);
-            let on_way = passages.iter().any(|way| way.sure.contains(&id) || way.maybe.contains(&id));
-            on_way || end.words.contains(&id) || end.ports.contains(&id)
+            let on_path = passages.iter().any(|path| path.sure.contains(&id) || path.maybe.contains(&id));
+            on_path || end.words.contains(&id) || end.ports.contains(&id)
         })
     }
 
@@ -262,10 +262,10 @@ impl<'a> Lens<'a> {
         all.filter(|id| !self.hooked.contains(id)).collect::<BTreeSet<u32>>().into_iter().collect()
     }
 
-    /// An end's ways: those by which its home is left, else those that are known, else where it may be.
+    /// An end's paths: those by which its home is left, else those that are known, else where it may be.
     fn known(&self, end: &'a EndSight) -> Vec<&'a Passage> {
         let inside = end.home.as_ref().and_then(|home| self.picture.homes.get(home));
-        let mut known: Vec<&Passage> = end.ways.iter().collect();
+        let mut known: Vec<&Passage> = end.paths.iter().collect();
         known.extend(inside.iter().flat_map(|inside| &inside.exits));
         if known.is_empty() {
             known.extend(&end.weak);
@@ -282,11 +282,11 @@ impl<'a> Lens<'a> {
         }
         let hooks = |end: &'a EndSight| -> BTreeSet<u32> {
             let known = self.known(end).into_iter();
-            known.flat_map(|way| &way.sure).copied().filter(|id| self.hooked.contains(id)).collect()
+            known.flat_map(|path| &path.sure).copied().filter(|id| self.hooked.contains(id)).collect()
         };
         let (a, b) = (hooks(src), hooks(dst));
         let only = a.first().copied().filter(|_| a.len() == 1 && a == b)?;
-        let is_all = self.known(src).into_iter().chain(self.known(dst)).all(|way| self.is_hooked(way));
+        let is_all = self.known(src).into_iter().chain(self.known(dst)).all(|path| self.is_hooked(path));
         is_all.then_some(only)
     }
 
@@ -294,8 +294,8 @@ impl<'a> Lens<'a> {
     fn open_path(&self, src: &'a EndSight, dst: &'a EndSight) -> Option<Reason> {
         let inside = |end: &EndSight| end.home.as_ref().and_then(|home| self.picture.homes.get(home));
         let (from, to) = (inside(src), inside(dst));
-        let open = |ways: Vec<&'a Passage>| -> Vec<&'a Passage> {
-            ways.into_iter().filter(|way| self.is_open(way)).collect()
+        let open = |paths: Vec<&'a Passage>| -> Vec<&'a Passage> {
+            paths.into_iter().filter(|path| self.is_open(path)).collect()
         };
         let addresses: Vec<Option<IpAddr>> = if dst.addresses.is_empty() {
             vec![None]
@@ -310,31 +310,32 @@ impl<'a> Lens<'a> {
             }
             let out: Option<Vec<&Passage>> = match (from, address) {
                 (Some(from), Some(address)) => Some(from.routes_to(address)),
-                _ if src.home.is_none() && src.ways.is_empty() && src.weak.is_empty() => None,
+                _ if src.home.is_none() && src.paths.is_empty() && src.weak.is_empty() => None,
                 _ => Some(self.known(src)),
             };
             let into: Option<Vec<&Passage>> = match (to, address) {
                 (Some(to), Some(address)) if to.holds(address) => Some(to.devices_with(address)),
-                _ if dst.home.is_none() && dst.ways.is_empty() && dst.weak.is_empty() => None,
+                _ if dst.home.is_none() && dst.paths.is_empty() && dst.weak.is_empty() => None,
                 _ => Some(self.known(dst)),
             };
             // Of an end that nothing is known of, nothing is hooked.
             let out = out.map(open);
             let into = into.map(open);
             // An address is answered for on every device: where its packets arrive, the sender's route decides.
-            if let (Some(to), Some(ways), true) = (to, &out, from.is_some()) {
+            if let (Some(to), Some(paths), true) = (to, &out, from.is_some()) {
                 let direct: Vec<&Passage> =
-                    ways.iter().copied().filter(|way| self.ends_in(way, dst, to)).collect();
+                    paths.iter().copied().filter(|path| self.ends_in(path, dst, to)).collect();
                 if let Reason::NoHook(places) = no_hook(&direct)
                     && !direct.is_empty()
                 {
                     return Some(Reason::Path(address, places));
                 }
             }
-            let is_open = |ways: &Option<Vec<&Passage>>| ways.as_ref().is_none_or(|ways| !ways.is_empty());
+            let is_open =
+                |paths: &Option<Vec<&Passage>>| paths.as_ref().is_none_or(|paths| !paths.is_empty());
             if is_open(&out) && is_open(&into) {
-                let ways: Vec<&Passage> = out.into_iter().chain(into).flatten().collect();
-                return Some(match no_hook(&ways) {
+                let paths: Vec<&Passage> = out.into_iter().chain(into).flatten().collect();
+                return Some(match no_hook(&paths) {
                     Reason::NoHook(places) => Reason::Path(address, places),
                     other => other,
                 });
@@ -345,26 +346,26 @@ impl<'a> Lens<'a> {
 }
 
 impl Lens<'_> {
-    /// Whether what leaves by a way arrives at a peer's home without a hook: the other end of its veth is there, or a port
+    /// Whether what leaves by a path arrives at a peer's home without a hook: the other end of its veth is there, or a port
     /// of a bridge of which a device of that home without a hook is another port.
-    fn ends_in(&self, way: &Passage, dst: &EndSight, to: &super::picture::Inside) -> bool {
-        let is_there = way.far.is_some() && way.far == dst.home;
-        let is_on_its_bridge = way.bridge.is_some()
+    fn ends_in(&self, path: &Passage, dst: &EndSight, to: &super::picture::Inside) -> bool {
+        let is_there = path.far.is_some() && path.far == dst.home;
+        let is_on_its_bridge = path.bridge.is_some()
             && to
                 .exits
                 .iter()
-                .any(|exit| (&exit.far, exit.bridge) == (&way.far, way.bridge) && self.is_open(exit));
+                .any(|exit| (&exit.far, exit.bridge) == (&path.far, path.bridge) && self.is_open(exit));
         is_there || is_on_its_bridge
     }
 }
 
 /// Where hooks could be, or the device that takes none.
-fn no_hook(ways: &[&Passage]) -> Reason {
-    if let Some(blind) = ways.iter().find_map(|way| way.blind.clone()) {
+fn no_hook(paths: &[&Passage]) -> Reason {
+    if let Some(blind) = paths.iter().find_map(|path| path.blind.clone()) {
         return Reason::Blind(blind);
     }
     let mut places: Vec<Place> = Vec::new();
-    for place in ways.iter().flat_map(|way| &way.places) {
+    for place in paths.iter().flat_map(|path| &path.places) {
         if !places.iter().any(|known| known.is(place)) {
             places.push(place.clone());
         }

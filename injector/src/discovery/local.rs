@@ -25,7 +25,7 @@ impl std::fmt::Display for Process {
 pub struct LocalPeerSight {
     /// Its processes.
     pub processes: Vec<Process>,
-    /// Why its frames can't all be told from others'.
+    /// Why not all of its frames can be identified.
     pub doubt: Option<String>,
 }
 
@@ -43,6 +43,6 @@ pub struct LocalEnd {
     pub space: Space,
     /// The interface of ours that is its loopback device, by its id.
     pub loopback: Option<u32>,
-    /// Why its frames can't all be told from others'.
+    /// Why not all of its frames can be identified.
     pub doubt: Option<String>,
 }

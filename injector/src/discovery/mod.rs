@@ -6,9 +6,6 @@ pub mod coverage;
 pub mod devices;
 pub mod eras;
 pub mod follow;
-pub mod gaps;
-#[cfg(test)]
-mod ground;
 pub mod homes;
 pub mod link_coverage;
 pub mod local;
@@ -19,3 +16,5 @@ pub mod segments;
 pub mod space;
 pub mod strangers;
 pub mod survey;
+#[cfg(test)]
+mod test_topologies;

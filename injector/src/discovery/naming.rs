@@ -32,7 +32,7 @@ pub struct Sources<'a> {
     pub namespaces: &'a [Namespace],
     /// The peers' homes.
     pub homes: &'a BTreeMap<PeerId, Home>,
-    /// The peers' ways.
+    /// The peers' paths.
     pub found: &'a BTreeMap<PeerId, Found>,
 }
 
@@ -122,7 +122,7 @@ impl<'a> Sources<'a> {
         nested: &[(PeerId, usize)],
     ) -> bool {
         let is_there = |found: &Found| {
-            let places = found.ways.iter().flat_map(|way| &way.places);
+            let places = found.paths.iter().flat_map(|path| &path.places);
             places
                 .clone()
                 .any(|place| place.name == interface.name && place.netns.as_ref() == interface.netns)

@@ -1,4 +1,4 @@
-//! What lies between peers, as far as it is seen at one time: each peer's ways, the exits of its home, and which
+//! What lies between peers, as far as it is seen at one time: each peer's paths, the exits of its home, and which
 //! interfaces of ours are on them. Whether those are attached is asked later, for each instant. Pure.
 
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use super::devices::bridge_of;
 use super::homes::{Home, exits, is_elsewhere};
 use super::local::LocalEnd;
 use super::naming::Ours;
-use super::places::{Found, Namespace, Place, Way};
+use super::places::{DevicePath, Found, Namespace, Place};
 use super::space::Space;
 use crate::netlink::Kind;
 use crate::netlink::facts::Route;
@@ -46,8 +46,8 @@ pub struct EndSight {
     pub is_whole: bool,
     /// The interfaces that are all of its ends by the config's word.
     pub words: Vec<u32>,
-    /// Its known ways.
-    pub ways: Vec<Passage>,
+    /// Its known paths.
+    pub paths: Vec<Passage>,
     /// Where it may be if nothing is known: a default route, a bridge's ports with unknown addresses.
     pub weak: Vec<Passage>,
     /// The interfaces that are bound to it alone.
@@ -86,7 +86,7 @@ impl Picture {
     /// Whether an interface of ours is in it.
     pub fn has(&self, interface: u32) -> bool {
         let exits = self.homes.values().flat_map(|inside| &inside.exits);
-        let mut passages = exits.chain(self.ends.values().flat_map(|end| end.ways.iter().chain(&end.weak)));
+        let mut passages = exits.chain(self.ends.values().flat_map(|end| end.paths.iter().chain(&end.weak)));
         passages.any(|passage| passage.sure.contains(&interface) || passage.maybe.contains(&interface))
     }
 }
@@ -99,7 +99,7 @@ pub struct Seen<'a> {
     pub namespaces: &'a [Namespace],
     /// The peers' homes.
     pub homes: &'a BTreeMap<PeerId, Home>,
-    /// The peers' ways.
+    /// The peers' paths.
     pub found: &'a BTreeMap<PeerId, Found>,
     /// What names the ends of frames.
     pub identity: &'a Identity,
@@ -126,12 +126,12 @@ impl Seen<'_> {
         self.ours.iter().find(is_there).map(|ours| ours.id)
     }
 
-    fn passage(&self, way: &Way) -> Passage {
+    fn passage(&self, path: &DevicePath) -> Passage {
         let ids = |places: &[Place]| places.iter().filter_map(|place| self.id(place)).collect();
         Passage {
-            places: way.places[..way.sure].to_vec(),
-            sure: ids(&way.places[..way.sure]),
-            maybe: ids(&way.places[way.sure..]),
+            places: path.places[..path.sure].to_vec(),
+            sure: ids(&path.places[..path.sure]),
+            maybe: ids(&path.places[path.sure..]),
             ..Passage::default()
         }
     }
@@ -141,7 +141,7 @@ impl Seen<'_> {
         let exits = exits(self.config, self.namespaces, at);
         let mut inside = Inside { held: space.facts.addresses.clone(), ..Inside::default() };
         for exit in &exits {
-            let mut passage = self.passage(&exit.way());
+            let mut passage = self.passage(&exit.path());
             passage.host_ends.extend(exit.end.as_ref().and_then(|end| self.id(end)));
             passage.blind = exit.by.is_empty().then(|| exit.place.name.clone());
             (passage.far, passage.bridge) = self.far(exit.end.as_ref());
@@ -158,7 +158,8 @@ impl Seen<'_> {
             let place =
                 |name: &str| Place { netns: space.netns.clone(), name: name.to_owned(), why: String::new() };
             // A VLAN's frames pass its parent, those of a bond or a bridge its ports.
-            let mut passage = self.passage(&Way { places: vec![place(&link.name)], sure: 1, is_own: true });
+            let mut passage =
+                self.passage(&DevicePath { places: vec![place(&link.name)], sure: 1, is_own: true });
             if let Some(below) = link.below.and_then(|below| inside.devices.get(&below)) {
                 passage.sure.extend(&below.sure);
                 passage.places.extend(below.places.clone());
@@ -206,13 +207,13 @@ impl Seen<'_> {
         let held = self.identity.held.iter().filter(|(_, holder)| **holder == peer);
         let none = Found::default();
         let found = self.found.get(&peer).filter(|_| is_here).unwrap_or(&none);
-        let passages = |ways: &[Way]| ways.iter().map(|way| self.passage(way)).collect();
+        let passages = |paths: &[DevicePath]| paths.iter().map(|path| self.passage(path)).collect();
         EndSight {
             is_here,
             home: home.map(|home| Space(self.namespaces[home.at].netns.clone())),
             is_whole: home.is_some_and(|home| home.is_whole),
             words: self.ours.iter().filter(|ours| ours.peer == Some(peer)).map(|ours| ours.id).collect(),
-            ways: passages(&found.ways),
+            paths: passages(&found.paths),
             weak: passages(&found.weak),
             ports: self
                 .identity

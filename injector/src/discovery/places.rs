@@ -37,7 +37,7 @@ impl Place {
 
 /// The interfaces in the way of one of a peer's addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct DevicePath {
     /// The nearest to the peer first.
     pub places: Vec<Place>,
     /// How many of the first of them every packet passes; those after them see only what goes far enough.
@@ -49,16 +49,16 @@ pub struct Way {
 /// What is known of one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Its packets take these ways; one that has several addresses, or several NICs, may have several.
-    pub ways: Vec<Way>,
+    /// Its packets take these paths; one that has several addresses, or several NICs, may have several.
+    pub paths: Vec<DevicePath>,
     /// What leads nowhere: the address, and why.
     pub missing: Vec<String>,
-    /// By these its frames leave its home; each may be a way.
-    pub exits: Vec<Way>,
-    /// Where it may be if nothing else is known of it: a default route's way.
-    pub weak: Vec<Way>,
+    /// By these its frames leave its home; each may be a path.
+    pub exits: Vec<DevicePath>,
+    /// Where it may be if nothing else is known of it: a default route's path.
+    pub weak: Vec<DevicePath>,
     /// Where it may be: ports of its bridge, with MAC addresses that are nobody's.
-    pub candidates: Vec<Way>,
+    pub candidates: Vec<DevicePath>,
     /// An address that several namespaces have as their own, and those interfaces.
     pub ambiguous: Vec<(IpAddr, Vec<Place>)>,
 }

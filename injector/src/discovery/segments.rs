@@ -89,8 +89,8 @@ pub enum NoPair {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::super::ground::{config, device, facts, space, switched};
     use super::super::homes::homes;
+    use super::super::test_topologies::{config, device, facts, space, switched};
     use super::*;
     use injector_core::model::PeerId;
 

@@ -1,5 +1,5 @@
 //! Who a stranger is: someone who exchanged frames with a peer during a cut, and whom no address names. A frame of a
-//! peer that nothing told apart from the world's passed the cut. Pure.
+//! peer that could not be distinguished from the rest of the world passed the cut. Pure.
 
 use injector_core::identity::{Meeting, Stranger};
 use std::collections::{BTreeMap, BTreeSet};

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::devices::{Spot, other_end, usable};
 use super::homes::{Home, is_elsewhere, resident};
-use super::places::{Found, Namespace, Place, Way};
+use super::places::{DevicePath, Found, Namespace, Place};
 use crate::netlink::Kind;
 use crate::netlink::facts::Route;
 use injector_core::config::{Config, Peer};
@@ -34,7 +34,7 @@ pub fn survey(
         nics.extend(held.map(|(index, _)| (at, *index)));
     }
     let of = |peer| Search { config, namespaces, homes, nics: &nics, peer, found: Found::default() }.run();
-    // Those on this machine have no way of their own.
+    // Those on this machine have no path of their own.
     let peers = config.peers.iter().filter(|peer| peer.local.is_none());
     let mut found: BTreeMap<PeerId, Found> = peers.map(|peer| (peer.id, of(peer))).collect();
     weak::add(config, namespaces, &mut found);
@@ -59,7 +59,7 @@ impl<'a> Search<'a> {
             let spot = self.links().find(is_it);
             if let Some(spot) = spot {
                 let places = vec![self.place(spot, "the config says that its VM is behind it".to_owned())];
-                self.add(Way { places, sure: 1, is_own: true });
+                self.add(DevicePath { places, sure: 1, is_own: true });
                 // Whatever else leads to it leads there.
                 return self.found;
             }
@@ -81,7 +81,7 @@ impl<'a> Search<'a> {
         }
         if let Some(mac) = self.peer.mac
             && !self.mac(mac)
-            && self.found.ways.is_empty()
+            && self.found.paths.is_empty()
             && self.found.missing.is_empty()
         {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
@@ -89,7 +89,7 @@ impl<'a> Search<'a> {
                 "{mac}: no interface has it, no bridge port has learned it, and it is no neighbour"
             ));
         }
-        if self.found.ways.is_empty() {
+        if self.found.paths.is_empty() {
             self.weak();
         }
         self.found
@@ -106,7 +106,7 @@ impl<'a> Search<'a> {
             }
         }
         self.routes(defaults);
-        self.found.weak = std::mem::take(&mut self.found.ways);
+        self.found.weak = std::mem::take(&mut self.found.paths);
     }
 
     /// The peer's addresses: those of the config, and what is known of its prefixes.
@@ -123,17 +123,17 @@ impl<'a> Search<'a> {
         addresses
     }
 
-    fn add(&mut self, way: Way) {
+    fn add(&mut self, path: DevicePath) {
         let is_left_out = |place: &Place| is_elsewhere(self.config, place.netns.as_ref(), &place.name);
-        if way.places[..way.sure].iter().any(is_left_out) {
+        if path.places[..path.sure].iter().any(is_left_out) {
             return;
         }
-        let is_same = |known: &Way| {
-            known.places.len() == way.places.len()
-                && known.places.iter().zip(&way.places).all(|(known, place)| known.is(place))
+        let is_same = |known: &DevicePath| {
+            known.places.len() == path.places.len()
+                && known.places.iter().zip(&path.places).all(|(known, place)| known.is(place))
         };
-        if !self.found.ways.iter().any(is_same) {
-            self.found.ways.push(way);
+        if !self.found.paths.iter().any(is_same) {
+            self.found.paths.push(path);
         }
     }
 
@@ -147,8 +147,8 @@ impl<'a> Search<'a> {
         Place { netns: self.namespaces[at].netns.clone(), name: link.name.clone(), why }
     }
 
-    /// The way from a device on: what is below it, the other end of a veth, and bridge ports that know its MAC.
-    fn way(&self, spot: Spot<'a>, why: String) -> Way {
+    /// The path from a device on: what is below it, the other end of a veth, and bridge ports that know its MAC.
+    fn path(&self, spot: Spot<'a>, why: String) -> DevicePath {
         let mut places = vec![self.place(spot, why)];
         let mut last = spot;
         while let Some(next) = self.below(last) {
@@ -170,7 +170,7 @@ impl<'a> Search<'a> {
             seen.push(place.clone());
             is_new
         });
-        Way { sure: sure.min(places.len()), places, is_own: false }
+        DevicePath { sure: sure.min(places.len()), places, is_own: false }
     }
 
     /// The device that all frames of this one pass too.
@@ -197,14 +197,14 @@ impl<'a> Search<'a> {
         found.into_iter().map(|(_, spot)| spot).collect()
     }
 
-    /// The way from the bridge port that is nearest to a MAC.
-    fn way_by_port(&self, mac: Mac, why: &str) -> Option<Way> {
+    /// The path from the bridge port that is nearest to a MAC.
+    fn path_by_port(&self, mac: Mac, why: &str) -> Option<DevicePath> {
         let ports = self.ports(mac);
         let places: Vec<Place> = ports.iter().map(|port| self.place(*port, why.to_owned())).collect();
-        (!places.is_empty()).then_some(Way { places, sure: 1, is_own: false })
+        (!places.is_empty()).then_some(DevicePath { places, sure: 1, is_own: false })
     }
 
-    /// Finds the ways of one address; why there are none.
+    /// Finds the paths of one address; why there are none.
     fn address(&mut self, address: IpAddr) -> Result<(), String> {
         if self.own(address) || self.has_moved(address) {
             return Ok(());
@@ -225,30 +225,30 @@ impl<'a> Search<'a> {
         let is_led_to = |(at, link): &Spot<'a>| {
             self.routes_to(*at, |net| net.contains(&address)).any(|route| route.index == link.index)
         };
-        let mut ways: Vec<(bool, Way)> = Vec::new();
+        let mut paths: Vec<(bool, DevicePath)> = Vec::new();
         for mac in &macs {
             let is_led = neighbours.iter().any(|(spot, known)| known == mac && is_led_to(spot));
-            ways.extend(self.way_by_port(*mac, LEARNED).map(|way| (is_led, way)));
+            paths.extend(self.path_by_port(*mac, LEARNED).map(|path| (is_led, path)));
         }
         let direct = neighbours
             .iter()
             .filter(|((_, link), mac)| link.kind != Kind::Bridge && self.ports(*mac).is_empty());
         for spot in self.nearest(direct.map(|(spot, _)| *spot).collect()) {
-            ways.push((is_led_to(&spot), self.way(spot, format!("{address} is its neighbour"))));
+            paths.push((is_led_to(&spot), self.path(spot, format!("{address} is its neighbour"))));
         }
         let bridge = neighbours.iter().find(|((_, link), _)| link.kind == Kind::Bridge);
-        if !ways.is_empty() {
+        if !paths.is_empty() {
             // A peer that moved is still listed at its old place for a while: where the route leads comes first.
-            if !ways.iter().any(|(is_led, _)| *is_led) {
+            if !paths.iter().any(|(is_led, _)| *is_led) {
                 let spaces: BTreeSet<usize> = neighbours.iter().map(|((at, _), _)| *at).collect();
                 let routes = spaces.into_iter().flat_map(|at| {
                     self.routes_to(at, |net| net.contains(&address)).map(move |route| (at, route))
                 });
                 self.routes(routes.collect());
             }
-            ways.sort_by_key(|(is_led, _)| !is_led);
-            for (_, way) in ways {
-                self.add(way);
+            paths.sort_by_key(|(is_led, _)| !is_led);
+            for (_, path) in paths {
+                self.add(path);
             }
             return Ok(());
         }
@@ -259,7 +259,7 @@ impl<'a> Search<'a> {
         }
         Err(match bridge {
             Some(((_, bridge), _)) => format!(
-                "{address}: a neighbour on the bridge {}, of which no port has learned its MAC address",
+                "{address}: a neighbour on the bridge {}, none of whose ports has learned its MAC address",
                 bridge.name
             ),
             None => weak::missing(self.namespaces, address),
@@ -282,28 +282,28 @@ impl<'a> Search<'a> {
     /// The devices that hold an address.
     fn own(&mut self, address: IpAddr) -> bool {
         let namespaces = self.namespaces;
-        let mut holders: Vec<(usize, Vec<Way>)> = Vec::new();
+        let mut holders: Vec<(usize, Vec<DevicePath>)> = Vec::new();
         for (at, space) in namespaces.iter().enumerate().filter(|(at, _)| !self.is_anothers(*at)) {
-            let mut ways = Vec::new();
+            let mut paths = Vec::new();
             for (index, _) in space.facts.addresses.iter().filter(|(_, held)| *held == address) {
                 match space.facts.link(*index) {
                     Some(link) if usable(link) => {
-                        ways.push(self.way((at, link), format!("{address} is its own address")));
+                        paths.push(self.path((at, link), format!("{address} is its own address")));
                     }
                     // A node with a routed address: its packets leave by any of its devices.
                     Some(link) if link.kind == Kind::Loopback => {
                         let carrying = self
                             .links()
                             .filter(|(other, out)| *other == at && out.up && out.master.is_none());
-                        ways.extend(carrying.map(|spot| {
-                            self.way(spot, format!("{address} is on {}, and this leads out", link.name))
+                        paths.extend(carrying.map(|spot| {
+                            self.path(spot, format!("{address} is on {}, and this leads out", link.name))
                         }));
                     }
                     _ => {}
                 }
             }
-            if !ways.is_empty() {
-                holders.push((at, ways));
+            if !paths.is_empty() {
+                holders.push((at, paths));
             }
         }
         if let Some(own) = holders.iter().position(|(at, _)| namespaces[*at].netns.is_none()) {
@@ -311,12 +311,12 @@ impl<'a> Search<'a> {
             holders = vec![holders.swap_remove(own)];
         }
         if holders.len() > 1 {
-            let places = holders.iter().map(|(_, ways)| ways[0].places[0].clone()).collect();
+            let places = holders.iter().map(|(_, paths)| paths[0].places[0].clone()).collect();
             self.found.ambiguous.push((address, places));
         }
         let has_any = !holders.is_empty();
-        for way in holders.into_iter().flat_map(|(_, ways)| ways) {
-            self.add(Way { is_own: true, ..way });
+        for path in holders.into_iter().flat_map(|(_, paths)| paths) {
+            self.add(DevicePath { is_own: true, ..path });
         }
         has_any
     }
@@ -346,9 +346,9 @@ impl<'a> Search<'a> {
         found.into_iter()
     }
 
-    /// Adds the ways that routes lead.
+    /// Adds the paths that routes lead.
     fn routes(&mut self, routes: Vec<(usize, Route)>) -> bool {
-        let mut ways: Vec<(Spot<'a>, Way)> = Vec::new();
+        let mut paths: Vec<(Spot<'a>, DevicePath)> = Vec::new();
         for (at, route) in routes {
             let namespaces = self.namespaces;
             let facts = &namespaces[at].facts;
@@ -359,7 +359,7 @@ impl<'a> Search<'a> {
             let net = route.net;
             let via = route.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
             if link.kind != Kind::Bridge {
-                ways.push(((at, link), self.way((at, link), format!("the route {net}{via} leads to it"))));
+                paths.push(((at, link), self.path((at, link), format!("the route {net}{via} leads to it"))));
                 continue;
             }
             // A bridge's own hooks do not see what it forwards: the gateway's port does.
@@ -368,15 +368,15 @@ impl<'a> Search<'a> {
             };
             let mac = facts.neighbours.iter().find(is_gateway).map(|(_, _, mac)| *mac);
             let why = format!("the route {net}{via} leads there, and this bridge port to the gateway");
-            if let Some(way) = mac.and_then(|mac| self.way_by_port(mac, &why)) {
-                ways.push(((at, link), way));
+            if let Some(path) = mac.and_then(|mac| self.path_by_port(mac, &why)) {
+                paths.push(((at, link), path));
             }
         }
-        let believed = self.nearest(ways.iter().map(|(spot, _)| *spot).collect());
+        let believed = self.nearest(paths.iter().map(|(spot, _)| *spot).collect());
         let spaces: BTreeSet<usize> = believed.into_iter().map(|(at, _)| at).collect();
         let has_any = !spaces.is_empty();
-        for (_, way) in ways.into_iter().filter(|((at, _), _)| spaces.contains(at)) {
-            self.add(way);
+        for (_, path) in paths.into_iter().filter(|((at, _), _)| spaces.contains(at)) {
+            self.add(path);
         }
         has_any
     }
@@ -413,13 +413,13 @@ impl<'a> Search<'a> {
             .collect();
         if !own.is_empty() {
             for spot in own {
-                let way = self.way(spot, "it has the peer's MAC address".to_owned());
-                self.add(Way { is_own: true, ..way });
+                let path = self.path(spot, "it has the peer's MAC address".to_owned());
+                self.add(DevicePath { is_own: true, ..path });
             }
             return true;
         }
-        if let Some(way) = self.way_by_port(mac, LEARNED) {
-            self.add(way);
+        if let Some(path) = self.path_by_port(mac, LEARNED) {
+            self.add(path);
             return true;
         }
         let mut neighbours: Vec<Spot<'a>> = Vec::new();
@@ -433,7 +433,7 @@ impl<'a> Search<'a> {
         }
         let has_any = !neighbours.is_empty();
         for spot in self.nearest(neighbours) {
-            self.add(self.way(spot, "a neighbour on it has the peer's MAC address".to_owned()));
+            self.add(self.path(spot, "a neighbour on it has the peer's MAC address".to_owned()));
         }
         has_any
     }

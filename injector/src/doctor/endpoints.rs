@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde::Serialize;
 
-use super::network::Ground;
+use super::network::HostSurvey;
 use crate::netns::Worker;
 use crate::probe;
 use injector_core::config::{Config, Endpoint, Netns, Role};
@@ -41,10 +41,10 @@ impl EndpointCheck {
 }
 
 /// Asks every endpoint once, all at the same time, each from its namespace.
-pub(super) async fn ask(config: &Config, ground: &mut Ground) -> Vec<EndpointCheck> {
+pub(super) async fn ask(config: &Config, survey: &mut HostSurvey) -> Vec<EndpointCheck> {
     let mut asked = Vec::new();
     for (index, endpoint) in config.endpoints.iter().enumerate() {
-        let worker = ground.workers.of(endpoint.netns.as_ref()).map_err(|error| error.to_string());
+        let worker = survey.workers.of(endpoint.netns.as_ref()).map_err(|error| error.to_string());
         asked.push(async move {
             let answer = match &worker {
                 Ok(worker) => once(config, index, worker).await,
@@ -59,7 +59,7 @@ pub(super) async fn ask(config: &Config, ground: &mut Ground) -> Vec<EndpointChe
         let (error, code, remedy) = match answer {
             Ok(None) => (None, None, None),
             Ok(Some(failure)) => {
-                let elsewhere = answers_from(config, index, ground).await;
+                let elsewhere = answers_from(config, index, survey).await;
                 let remedy =
                     elsewhere.map_or_else(|| remedy(endpoint, &failure), |at| moved(endpoint, at.as_ref()));
                 (Some(failure.text), Some(failure.code), Some(remedy))
@@ -96,23 +96,23 @@ async fn once(config: &Config, index: usize, worker: &Worker) -> Result<Option<P
 }
 
 /// Another namespace from which an endpoint answers: one that is no peer's home, if there is such a one.
-async fn answers_from(config: &Config, index: usize, ground: &mut Ground) -> Option<Option<Netns>> {
+async fn answers_from(config: &Config, index: usize, survey: &mut HostSurvey) -> Option<Option<Netns>> {
     let endpoint = &config.endpoints[index];
     // A command goes where it likes, and may do more than ask.
     if matches!(endpoint.probe.kind, injector_core::config::ProbeKind::Exec { .. }) {
         return None;
     }
-    let mut others: Vec<Option<Netns>> = ground
+    let mut others: Vec<Option<Netns>> = survey
         .spaces
         .iter()
         .map(|space| space.netns.clone())
         .filter(|netns| *netns != endpoint.netns)
         .collect();
-    others.sort_by_key(|netns| ground.homes.contains(netns));
+    others.sort_by_key(|netns| survey.homes.contains(netns));
     others.truncate(MOST_TRIED);
     let mut tried = Vec::new();
     for netns in others {
-        let Ok(worker) = ground.workers.of(netns.as_ref()) else { continue };
+        let Ok(worker) = survey.workers.of(netns.as_ref()) else { continue };
         tried.push(async move { (once(config, index, &worker).await, netns) });
     }
     let tried = join_all(tried).await;
@@ -145,7 +145,7 @@ fn remedy(endpoint: &Endpoint, failure: &ProbeFailure) -> String {
             "{from} has no way to it: write `netns` with a namespace from which clients reach it, or add the route"
         ),
         FailureCode::Timeout => format!(
-            "no answer comes to {from} in time: check that the peer is up and no firewall drops it, write `netns` with a namespace from which clients reach it, or raise `timeout`"
+            "no answer reaches {from} in time: check that the peer is up and no firewall drops it, write `netns` with a namespace from which clients reach it, or raise `timeout`"
         ),
         FailureCode::Exchange => {
             "what listens there speaks another protocol: choose http, grpc or tcp as the service does"

@@ -24,7 +24,7 @@ pub struct Network {
 
 /// Where the doctor looked, for what it tries next.
 #[derive(Default)]
-pub(super) struct Ground {
+pub(super) struct HostSurvey {
     pub spaces: Vec<Namespace>,
     pub homes: Vec<Option<Netns>>,
     pub workers: Workers,
@@ -37,8 +37,8 @@ impl Network {
     }
 
     /// Looks, and attaches nothing.
-    pub(super) async fn of(config: &Config) -> (Self, Ground) {
-        let failed = |error: String| (Self { error: Some(error), ..Self::default() }, Ground::default());
+    pub(super) async fn of(config: &Config) -> (Self, HostSurvey) {
+        let failed = |error: String| (Self { error: Some(error), ..Self::default() }, HostSurvey::default());
         let kernel = match Kernel::load(config, Clocks::Real) {
             Ok(kernel) => kernel,
             Err(error) => return failed(error.to_string()),
@@ -51,7 +51,7 @@ impl Network {
                     doubts: seen.doubts,
                     coverage: seen.coverage.map(|summary| with_remedies(config, summary)),
                 },
-                Ground { spaces: seen.spaces, homes: seen.homes, workers: seen.workers },
+                HostSurvey { spaces: seen.spaces, homes: seen.homes, workers: seen.workers },
             ),
             Err(error) => failed(error.to_string()),
         }

@@ -157,7 +157,7 @@ fn behind(own: &Namespace, found: &mut Found) {
         let bridge = bridge.unwrap_or_default();
         if macs.is_empty() {
             found.notes.push(format!(
-                "behind {what} {}{bridge}: nothing has been heard; let it send something and run `injector init` again, or add it by hand",
+                "behind {what} {}{bridge}: nothing has been received yet; let it send something and run `injector init` again, or add it by hand",
                 link.name
             ));
             continue;

@@ -8,7 +8,7 @@ use crate::netns::NetnsError;
 use injector_core::clock::MonoNs;
 use injector_core::model::PeerId;
 
-/// Why peers on this machine can't be told apart.
+/// Why peers on this machine can't be distinguished.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A hook or a map.
@@ -17,7 +17,7 @@ pub enum Error {
     /// A namespace.
     #[error(transparent)]
     Netns(#[from] NetnsError),
-    /// A namespace can't be told from others.
+    /// A namespace can't be identified.
     #[error("network namespace {name} has no cookie: {source}; peers on this machine need Linux 5.14")]
     Cookie {
         /// The namespace.

@@ -333,8 +333,10 @@ impl Scanner {
             let peers: Vec<PeerId> = pass.holders.get(process).into_iter().flatten().copied().collect();
             let names: Vec<&str> = peers.iter().map(|peer| self.names.name(*peer)).collect();
             let of = if names.len() > 1 { names.join(" and ") } else { "several peers".to_owned() };
-            let doubt =
-                format!("process {} belongs to {of}: what it sends can't be told apart", name(*process));
+            let doubt = format!(
+                "process {} belongs to {of}: what it sends can't be attributed to one peer",
+                name(*process)
+            );
             let all_peers: Vec<PeerId> = sight.peers.keys().copied().collect();
             for peer in if peers.is_empty() { all_peers } else { peers } {
                 sight.peers.entry(peer).or_default().doubt = Some(doubt.clone());

@@ -13,7 +13,7 @@ use injector_core::config::{AskedPeer, Hosts, HttpExpect, RoleAnswer, RoleKind, 
 use injector_core::model::{Connection, PeerName};
 use injector_core::roles::{self, Directory, MAX_ANSWER};
 
-/// The peers that have a role now; else why that can't be told. Must be called inside a `LocalSet`.
+/// The peers that have a role now; else why that is unknown. Must be called inside a `LocalSet`.
 pub async fn ask(source: &RoleSource, directory: &Directory) -> Result<Vec<PeerName>, String> {
     match tokio::time::timeout(source.timeout.0, answer(source, directory)).await {
         Ok(answer) => answer,

@@ -174,17 +174,17 @@ pub struct Handle {
 
 /// What the API asks, heals first.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct CommandReceiver {
     heals: mpsc::Receiver<Command>,
     others: mpsc::Receiver<Command>,
 }
 
 impl Handle {
     /// Both ends; so many commands of each kind may wait.
-    pub fn channel(waiting: usize) -> (Self, Inbox) {
+    pub fn channel(waiting: usize) -> (Self, CommandReceiver) {
         let (heals, heals_asked) = mpsc::channel(waiting);
         let (others, others_asked) = mpsc::channel(waiting);
-        (Self { heals, others }, Inbox { heals: heals_asked, others: others_asked })
+        (Self { heals, others }, CommandReceiver { heals: heals_asked, others: others_asked })
     }
 
     fn queue(&self, command: &Command) -> &mpsc::Sender<Command> {
@@ -205,7 +205,7 @@ impl Handle {
     }
 }
 
-impl Inbox {
+impl CommandReceiver {
     /// The next command; `None` once the API has ended. Nothing is lost if the future is dropped.
     pub async fn recv(&mut self) -> Option<Command> {
         tokio::select! {

@@ -7,7 +7,7 @@ use crate::frames::{
 use injector_core::identity::Traits;
 
 use crate::way::Step::{self, From, To};
-use crate::way::{Ground, OPAQUE, PLAIN, ROUTER, UPLINK, between, isolate, isolate_from_all};
+use crate::way::{OPAQUE, PLAIN, ROUTER, Setup, UPLINK, between, isolate, isolate_from_all};
 
 /// What the contract wants of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Case {
     pub number: u8,
     pub what: &'static str,
     pub setting: Setting,
-    pub ground: Ground,
+    pub setup: Setup,
     pub legs: Vec<(Vec<u8>, Vec<Step>)>,
     pub wanted: Wanted,
 }
@@ -58,12 +58,12 @@ pub fn case(
     number: u8,
     what: &'static str,
     wanted: Wanted,
-    ground: Ground,
+    setup: Setup,
     frame: Vec<u8>,
     way: &[Step],
 ) -> Case {
     let legs = vec![(frame, way.to_vec())];
-    Case { number, what, setting: Setting::Addresses, ground, legs, wanted }
+    Case { number, what, setting: Setting::Addresses, setup, legs, wanted }
 }
 
 /// All of them.
@@ -73,7 +73,7 @@ pub fn cases() -> Vec<Case> {
 
 fn unicast() -> Vec<Case> {
     use Wanted::{Drop, Unnamed};
-    let isolated = || Ground::of(isolate(1));
+    let isolated = || Setup::of(isolate(1));
     let way = [From(1), To(2)];
     vec![
         case(1, "plain n1→n2", Drop, isolated(), one(1, N1, 2, N2), &way),
@@ -132,14 +132,14 @@ fn unicast() -> Vec<Case> {
 
 fn routed() -> Vec<Case> {
     use Wanted::{Foreign, Pass};
-    let through = |cut| Ground::of(cut).knows(3, ROUTER);
+    let through = |cut| Setup::of(cut).knows(3, ROUTER);
     let to_n1 = || one(3, CLIENT, 1, N1);
     let there = [From(3), To(1)];
     let mut through_n1 = case(
         12,
         "n2→n3 through router n1, both legs, isolate n1",
         Pass,
-        Ground::of(isolate(1)).knows(1, ROUTER),
+        Setup::of(isolate(1)).knows(1, ROUTER),
         one(2, N2, 1, N3),
         &[From(2), To(1)],
     );
@@ -160,7 +160,7 @@ fn routed() -> Vec<Case> {
             14,
             "container behind VM n2, unlisted, routed→n1",
             Foreign,
-            Ground::of(isolate(1)).knows(2, OPAQUE),
+            Setup::of(isolate(1)).knows(2, OPAQUE),
             one(2, "172.17.0.2", 1, N1),
             &[From(2), To(1)],
         ),
@@ -168,7 +168,7 @@ fn routed() -> Vec<Case> {
             38,
             "the same container, n2 says forwards: true",
             Pass,
-            Ground::of(isolate(1)).knows(2, ROUTER),
+            Setup::of(isolate(1)).knows(2, ROUTER),
             one(2, "172.17.0.2", 1, N1),
             &[From(2), To(1)],
         ),
@@ -176,7 +176,7 @@ fn routed() -> Vec<Case> {
             40,
             "client→n1 through VM router n3 that nobody knows to be one",
             Foreign,
-            Ground::of(isolate(1)).knows(3, OPAQUE),
+            Setup::of(isolate(1)).knows(3, OPAQUE),
             to_n1(),
             &there,
         ),
@@ -184,7 +184,7 @@ fn routed() -> Vec<Case> {
             45,
             "container behind n2, sent as n2",
             Wanted::Drop,
-            Ground::of(isolate(1)).knows(2, OPAQUE),
+            Setup::of(isolate(1)).knows(2, OPAQUE),
             one(2, N2, 1, N1),
             &[From(2), To(1)],
         ),
@@ -193,7 +193,7 @@ fn routed() -> Vec<Case> {
 
 fn learned() -> Vec<Case> {
     use Wanted::{Drop, Innocent, Leaked, Pass};
-    let isolated = || Ground::of(isolate(1));
+    let isolated = || Setup::of(isolate(1));
     let from_uplink = [From(UPLINK), To(1)];
     let to_n1 = || udp(GATEWAY, CLIENT, mac(1), N1);
     vec![
@@ -260,8 +260,8 @@ fn learned() -> Vec<Case> {
 
 fn groups() -> Vec<Case> {
     use Wanted::{Drop, Pass};
-    let isolated = || Ground::of(isolate(1));
-    let without_n2 = || Ground::of(between(1, 2));
+    let isolated = || Setup::of(isolate(1));
+    let without_n2 = || Setup::of(between(1, 2));
     let sent = || advertisement(1);
     let asks = || arp(mac(1), N1, N3);
     let to = |interface| [From(1), To(interface)];
@@ -272,7 +272,7 @@ fn groups() -> Vec<Case> {
             23,
             "the same, the world in the cut too",
             Drop,
-            Ground::of(isolate_from_all(1)),
+            Setup::of(isolate_from_all(1)),
             sent(),
             &to(UPLINK),
         ),
@@ -311,7 +311,7 @@ fn groups() -> Vec<Case> {
             34,
             "LACP of n1 with its switch, world in the cut too",
             Pass,
-            Ground::of(isolate_from_all(1)),
+            Setup::of(isolate_from_all(1)),
             plain(mac(1), [0x01, 0x80, 0xc2, 0, 0, 2], 0x8809),
             &to(UPLINK),
         ),
@@ -320,7 +320,7 @@ fn groups() -> Vec<Case> {
 
 fn rest() -> Vec<Case> {
     use Wanted::{Drop, Pass, Unnamed};
-    let isolated = || Ground::of(isolate(1));
+    let isolated = || Setup::of(isolate(1));
     let nested = isolated().hooked(&[2]).shared(1, 1);
     let mut nested = case(
         41,
@@ -363,7 +363,7 @@ fn rest() -> Vec<Case> {
             44,
             "only n2→n1 cut; n1→n2",
             Pass,
-            Ground::of(vec![(2, 1)]),
+            Setup::of(vec![(2, 1)]),
             one(1, N1, 2, N2),
             &[From(1), To(2)],
         ),

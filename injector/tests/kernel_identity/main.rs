@@ -66,7 +66,7 @@ fn what_others_took_over_is_not_cut() {
 fn tried(way: &mut Way, case: &Case) -> Vec<String> {
     let mut wrong = Vec::new();
     for side in SIDES {
-        let fate = way.send(side, &case.ground, &case.legs);
+        let fate = way.send(side, &case.setup, &case.legs);
         println!("{:2} {:?} {}: {fate:?} {}", case.number, case.wanted, side.name, case.what);
         if !is_wanted(case.wanted, fate) {
             wrong.push(format!(

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::frames::{DRAWN, GATEWAY, advertisement, arp, dhcp, mac, one, plain, solicitation, udp};
 use crate::way::Step::{From, To};
-use crate::way::{Cut, Fate, Ground, SIDES, UPLINK, Way, between, isolate, isolate_from_all};
+use crate::way::{Cut, Fate, SIDES, Setup, UPLINK, Way, between, isolate, isolate_from_all};
 
 /// Who gets the frame, or the copy of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -90,8 +90,8 @@ fn ours(way: &mut Way, kind: &Kind, shape: &Shape) -> [Option<bool>; 3] {
         Receiver::Peer(peer) => Some(u32::from(peer)),
         Receiver::World | Receiver::Switch => None,
     };
-    let mut drops = |ground: Ground, steps: Vec<_>| {
-        let fates = SIDES.map(|side| way.send(side, &ground, &[(kind.frame.clone(), steps.clone())]));
+    let mut drops = |setup: Setup, steps: Vec<_>| {
+        let fates = SIDES.map(|side| way.send(side, &setup, &[(kind.frame.clone(), steps.clone())]));
         let [first, ..] = fates.map(|Fate { is_dropped, .. }| is_dropped);
         assert!(
             fates.iter().all(|fate| fate.is_dropped == first),
@@ -101,10 +101,10 @@ fn ours(way: &mut Way, kind: &Kind, shape: &Shape) -> [Option<bool>; 3] {
         );
         first
     };
-    let ground = || Ground::of(shape.cut.clone());
+    let setup = || Setup::of(shape.cut.clone());
     let whole = vec![From(src), dst.map_or(To(UPLINK), To)];
-    let at_receiver = dst.map(|dst| drops(ground().hooked(&[dst]), vec![To(dst)]));
-    [Some(drops(ground(), whole)), Some(drops(ground().hooked(&[src]), vec![From(src)])), at_receiver]
+    let at_receiver = dst.map(|dst| drops(setup().hooked(&[dst]), vec![To(dst)]));
+    [Some(drops(setup(), whole)), Some(drops(setup().hooked(&[src]), vec![From(src)])), at_receiver]
 }
 
 /// Why a frame fares otherwise than with the port off.

@@ -8,7 +8,7 @@ use crate::frames::{
     DRAWN, VIRTUAL, arp, arp_reply, mac, multicast, neighbour_advertisement, one, solicitation, udp,
 };
 use crate::way::Step::{From, To};
-use crate::way::{Ground, OPAQUE, PLAIN, ROUTER, UPLINK, isolate};
+use crate::way::{OPAQUE, PLAIN, ROUTER, Setup, UPLINK, isolate};
 
 /// A host that is no peer, behind the uplink.
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
@@ -22,12 +22,12 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// n2 is a guest that is not seen inside; n1 is cut off.
-fn guest() -> Ground {
-    Ground::of(isolate(1)).knows(2, OPAQUE)
+fn guest() -> Setup {
+    Setup::of(isolate(1)).knows(2, OPAQUE)
 }
 
 /// The guest claimed both addresses.
-fn claimed() -> Ground {
+fn claimed() -> Setup {
     guest().before(solicitation(mac(2), "::", X), From(2)).before(arp(mac(2), X4, N3), From(2))
 }
 
@@ -122,8 +122,8 @@ fn contests() -> Vec<Case> {
         ("its own question passes the uplink", solicitation(mac(2), X, N1_V6), To(UPLINK)),
         ("its own question comes back by the uplink", solicitation(mac(2), X, N1_V6), From(UPLINK)),
     ] {
-        let ground = later().before(solicitation(mac(2), X, N1_V6), From(2)).before(frame, step);
-        all.push(case(0, what, Drop, ground, own(), &out));
+        let setup = later().before(solicitation(mac(2), X, N1_V6), From(2)).before(frame, step);
+        all.push(case(0, what, Drop, setup, own(), &out));
     }
     let proxied = later().before(arp_reply(HOST, X4, mac(1), N1), From(UPLINK));
     all.push(case(0, "a proxy answers for it by ARP", Drop, proxied, own4(), &out));
@@ -162,7 +162,7 @@ fn ages() -> Vec<Case> {
     use Wanted::{Drop, Foreign, Pass};
     let out = [From(2), To(1)];
     let own = || one(2, X, 1, N1_V6);
-    let used = |ground: Ground| ground.since(one(2, X, 3, "fd00::3"), From(2)).wait(9 * MINUTE);
+    let used = |setup: Setup| setup.since(one(2, X, 3, "fd00::3"), From(2)).wait(9 * MINUTE);
     vec![
         case(0, "claimed 9 minutes ago", Drop, claimed().wait(9 * MINUTE), own(), &out),
         case(0, "claimed 11 minutes ago", Foreign, claimed().wait(11 * MINUTE), own(), &out),
@@ -187,7 +187,7 @@ fn ages() -> Vec<Case> {
             0,
             "held by a NIC that is seen, for long",
             Drop,
-            Ground::of(isolate(1)).holds(2, X).wait(60 * MINUTE),
+            Setup::of(isolate(1)).holds(2, X).wait(60 * MINUTE),
             own(),
             &out,
         ),
@@ -276,7 +276,7 @@ fn macs() -> Vec<Case> {
 /// Listed addresses, themselves or in a prefix, that another peer holds.
 fn listed() -> Vec<Case> {
     use Wanted::{Drop, Pass};
-    let cut = |peer| Ground::of(isolate(peer)).knows(1, OPAQUE).knows(2, OPAQUE);
+    let cut = |peer| Setup::of(isolate(peer)).knows(1, OPAQUE).knows(2, OPAQUE);
     let takes = |peer| cut(peer).before(arp(mac(2), N1, N1), From(2)).wait(5 * MINUTE);
     let takes_pod = |peer| cut(peer).before(arp(mac(1), "10.2.0.9", N3), From(1)).wait(5 * MINUTE);
     let holds_pod = |peer| cut(peer).moves("10.2.0.10", 1);

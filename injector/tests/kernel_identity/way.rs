@@ -78,7 +78,7 @@ pub fn between(one: u16, other: u16) -> Vec<Cut> {
 
 /// What is known around a frame.
 #[derive(Clone, Debug)]
-pub struct Ground {
+pub struct Setup {
     /// By interface: the peer behind it, and whether another one is too.
     pub ports: BTreeMap<u32, (u16, bool)>,
     pub macs: BTreeMap<Mac, u16>,
@@ -99,7 +99,7 @@ pub const OPAQUE: Traits = Traits { is_plain: false, forwards: false, is_seen: f
 /// A router.
 pub const ROUTER: Traits = Traits { is_plain: false, forwards: true, is_seen: false };
 
-impl Ground {
+impl Setup {
     /// Three plain peers, each behind the interface of its number.
     pub fn of(cut: Vec<Cut>) -> Self {
         Self {
@@ -209,21 +209,21 @@ impl Way {
     }
 
     /// Sends frames one after the other past hooks until one drops it: each has its way. What became of the last.
-    pub fn send(&mut self, side: Side, ground: &Ground, legs: &[(Vec<u8>, Vec<Step>)]) -> Fate {
-        let identity = ground.identity(side);
-        let cells = self.cells(ground, &identity);
+    pub fn send(&mut self, side: Side, setup: &Setup, legs: &[(Vec<u8>, Vec<Step>)]) -> Fate {
+        let identity = setup.identity(side);
+        let cells = self.cells(setup, &identity);
         let programs = &mut self.programs;
         programs.word(0, 0);
         programs.forget();
         programs.forget_names(&identity.moved);
         programs.kernel.identify(&identity).unwrap();
         programs.place_cells(0, &steady(1), &cells);
-        for (ago, frame, step) in &ground.before {
+        for (ago, frame, step) in &setup.before {
             programs.at(NOON - ago.as_nanos() as u64);
             meet(programs, side, *step, frame);
         }
         programs.word(1, 0);
-        for (ago, frame, step) in &ground.since {
+        for (ago, frame, step) in &setup.since {
             programs.at(NOON - ago.as_nanos() as u64);
             meet(programs, side, *step, frame);
         }
@@ -240,8 +240,8 @@ impl Way {
         Fate { is_dropped, leaked, foreign: since(counter::FOREIGN_SOURCE), unnamed: since(counter::UNNAMED) }
     }
 
-    /// The cells that the daemon would write for the ground's partition.
-    fn cells(&self, ground: &Ground, identity: &Identity) -> Vec<injector_core::plan::Cell> {
+    /// The cells that the daemon would write for the setup's partition.
+    fn cells(&self, setup: &Setup, identity: &Identity) -> Vec<injector_core::plan::Cell> {
         let peers: Vec<PeerId> = self.config.names.peers().collect();
         let bound = identity.bound();
         let around = Surroundings {
@@ -250,7 +250,7 @@ impl Way {
             is_bound: &|peer| bound.contains(&peer),
         };
         let links: Vec<Link> =
-            ground.cut.iter().map(|(src, dst)| Link { src: PeerId(*src), dst: PeerId(*dst) }).collect();
+            setup.cut.iter().map(|(src, dst)| Link { src: PeerId(*src), dst: PeerId(*dst) }).collect();
         cells(&Traffic::default(), &links, &around)
     }
 }

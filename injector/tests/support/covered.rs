@@ -2,27 +2,27 @@
 
 use injector_core::api::{Code, PartitionRequest, Problem};
 
-use crate::ground::Ground;
+use crate::host_lab::HostLab;
 use crate::live::daemon::Daemon;
 
 /// Peers with both addresses of a host number.
-pub fn peers(ground: &Ground, peers: &[(&str, u8)]) -> String {
+pub fn peers(lab: &HostLab, peers: &[(&str, u8)]) -> String {
     let peer = |(name, host): &(&str, u8)| {
-        format!("{name}: {{ addresses: [{}, \"{}\"] }}", ground.ipv4(*host), ground.ipv6(*host))
+        format!("{name}: {{ addresses: [{}, \"{}\"] }}", lab.ipv4(*host), lab.ipv6(*host))
     };
     peers.iter().map(peer).collect::<Vec<_>>().join(", ")
 }
 
 /// Nodes in named namespaces on ports of the host's `br0`.
-pub fn switched(nodes: &[(&str, &str, u8)]) -> Ground {
-    let mut ground = Ground::new();
-    ground.bridge("br0", 14);
+pub fn switched(nodes: &[(&str, &str, u8)]) -> HostLab {
+    let mut lab = HostLab::new();
+    lab.bridge("br0", 14);
     for (node, port, host) in nodes {
-        ground.plug(node, port);
-        ground.ip("h", &format!("link set {port} master br0"));
-        ground.give(node, "eth0", *host);
+        lab.plug(node, port);
+        lab.ip("h", &format!("link set {port} master br0"));
+        lab.give(node, "eth0", *host);
     }
-    ground
+    lab
 }
 
 pub fn refused(daemon: &Daemon, request: &PartitionRequest) -> Problem {

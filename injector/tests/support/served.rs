@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use injector::server::command::{Command, EventFeed, Handle, Inbox, Probes, Step, Views};
+use injector::server::command::{Command, CommandReceiver, EventFeed, Handle, Probes, Step, Views};
 use injector::server::{ApiSocket, serve};
 use injector_core::api::{
     Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, LinkTotals, Outcome,
@@ -144,7 +144,7 @@ impl Answer {
     }
 }
 
-async fn answer(mut commands: Inbox, tell: Sender<Asked>) {
+async fn answer(mut commands: CommandReceiver, tell: Sender<Asked>) {
     let mut held = Vec::new();
     let (events, _) = broadcast::channel(16);
     while let Some(command) = commands.recv().await {

@@ -446,7 +446,7 @@ fn urls_and_placeholders_are_tried_with_every_peer() {
         one_more(
             &format!("endpoints:\n- {{ name: a, probe: {{ {probe} }} }}\n"),
             &format!("endpoints[0].probe.{path}"),
-            &format!("{place} stands for a peer, and no peers are named"),
+            &format!("{place} is replaced by a peer, and no peers are named"),
             "peers: [n1]",
         );
     }

@@ -12,7 +12,7 @@ fn peers_are_checked() {
     one(
         "interfaces: auto\npeers: ¶[n1]\n",
         "peers",
-        "a list stands where a mapping is expected",
+        "found a list where a mapping is expected",
         "write it as",
     );
     one("interfaces: auto\npeers:\n  ¶n1: {}\n", "peers.n1", "neither an address nor a mac", "addresses: [");
@@ -30,12 +30,7 @@ fn peers_are_checked() {
         "\"10.0.0\" is not an IP address",
         "10.2.0.0/16",
     );
-    one_peer(
-        "{ addresses: [¶10] }",
-        "peers.n1.addresses[0]",
-        "the number 10 stands where a text",
-        "10.0.0.1",
-    );
+    one_peer("{ addresses: [¶10] }", "peers.n1.addresses[0]", "found the number 10 where a text", "10.0.0.1");
     one_peer("{ addresses: [¶10.0.0.0/33] }", "peers.n1.addresses[0]", "is not an IP address", "10.2.0.0/16");
 }
 
@@ -83,13 +78,13 @@ fn macs_are_unique_and_usable() {
         ("\"52:54:00:00:00:02:03\"", "is not a MAC address"),
         ("\"52:54:00:00:00:2\"", "is not a MAC address"),
         ("\"+2:54:00:00:00:02\"", "is not a MAC address"),
-        ("12", "the number 12 stands where a text"),
+        ("12", "found the number 12 where a text"),
         ("\"01:00:5e:00:00:01\"", "multicast or broadcast"),
         ("\"ff:ff:ff:ff:ff:ff\"", "multicast or broadcast"),
         ("\"00:00:00:00:00:00\"", "no interface's address"),
     ] {
         let remedy =
-            if what.contains("stands") || what.contains("not a") { "six bytes" } else { "own interface" };
+            if what.contains("found") || what.contains("not a") { "six bytes" } else { "own interface" };
         one_peer(&format!("{{ mac: ¶{mac} }}"), "peers.n1.mac", what, remedy);
     }
     one(

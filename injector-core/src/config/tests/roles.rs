@@ -54,12 +54,12 @@ fn faults_have_a_place_and_a_remedy() {
         ("roles: { leader: {} }", "the role has no source; write it as: leader: { exec: [./who-leads] }"),
         ("roles: { \"@leader\": { exec: [x] } }", "leave out the @"),
         ("roles: { \"a b\": { exec: [x] } }", "can't be the name of a role"),
-        ("roles: [leader]", "a list stands where a mapping is expected"),
+        ("roles: [leader]", "found a list where a mapping is expected"),
         ("roles: { leader: { exec: [] } }", "the command is empty"),
         ("roles: { leader: { exec: [x, \"${env:T}\"] } }", "every user of this host can read a command line"),
         (
             "roles: { leader: { exec: [x, \"{address}\"] } }",
-            "{address} stands for a peer, and no peers are named",
+            "{address} is replaced by a peer, and no peers are named",
         ),
         ("roles: { leader: { exec: [x], timeout: 6s } }", "6s is too long; write at most 5s"),
         (

@@ -94,7 +94,7 @@ fn listen(node: &Node<'_>) -> Option<Listen> {
     }
     let Some(address) = listen.address() else { return Some(listen) };
     if address.is_unspecified() {
-        node.error(format!("{address} stands for every address"), "write the port alone");
+        node.error(format!("{address} means every address"), "write the port alone");
     } else if address.is_multicast() {
         node.error(format!("{address} is multicast, and belongs to nobody alone"), USAGE);
     } else if let IpAddr::V6(v6) = address

@@ -21,7 +21,7 @@ pub(super) fn read(node: &Node<'_>, names: &PeerNames, peers: &[Peer]) -> BTreeM
     for (name, node) in node.entries(USAGE) {
         if !is_name(name) {
             let remedy = if name.starts_with('@') {
-                "leave out the @, which stands in shapes alone"
+                "leave out the @, which is written in shapes only"
             } else {
                 NAME_REMEDY
             };

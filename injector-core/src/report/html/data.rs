@@ -19,7 +19,7 @@ pub const WITH_PROBES: usize = 30;
 const DETAIL_BYTES: usize = 2_600_000;
 /// The bytes that probes may take.
 const PROBE_BYTES: usize = 1_000_000;
-/// Texts of failures that are told apart.
+/// Texts of failures that are distinguished.
 const FAILURES: usize = 200;
 /// The characters of a user's text on the page.
 const TEXT: usize = 300;

@@ -108,7 +108,7 @@ fn tiles(page: &mut Page, run: &Run) {
     page.markup("</div>");
 }
 
-/// The interval of a rate as a whisker with a dot, on a square-root scale so that small rates can be told apart.
+/// The interval of a rate as a whisker with a dot, on a square-root scale so that small rates can be distinguished.
 fn whisker(page: &mut Page, figures: &Figures) {
     let (Some(rate), Some([low, high])) = (figures.rate, figures.rate_ci95) else {
         page.markup("<td></td>");

@@ -8,7 +8,6 @@ use super::Interfaces;
 use super::entry::{Bypass, Entry};
 use super::link_coverage::{CutLinks, LinkCoverage};
 use crate::discovery::devices::{shown_device, usable};
-use crate::discovery::gaps::Gap;
 use crate::discovery::homes::Home;
 use crate::discovery::link_coverage::{Closure, Lens, LocalFault, Reason, Verdict};
 use crate::discovery::naming::{Ours, Sources, identity};
@@ -17,7 +16,7 @@ use crate::discovery::places::{Found, Place};
 use crate::discovery::strangers::Suspect;
 use crate::netlink::LinkFacts;
 use injector_core::api::{Bypassed, CoverageState, Uncovered};
-use injector_core::clock::MonoNs;
+use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::{Config, Netns, shown};
 use injector_core::identity::Identity;
 use injector_core::model::{Link, PeerId, PeerNames};
@@ -124,27 +123,32 @@ impl Interfaces {
     }
 
     fn hooked(&self, at: MonoNs) -> BTreeSet<u32> {
-        let is_open = |gap: &Gap| gap.from <= at && gap.until.is_none_or(|until| until > at);
+        let is_open = |gap: &TimeRange| gap.from_ns <= at && gap.until_ns.is_none_or(|until| until > at);
         let hooked = self.entries.iter().filter(|entry| !entry.gaps.iter().any(is_open));
         hooked.map(|entry| entry.id).collect()
     }
 
     /// The parts of a time in which neither what is seen nor what is attached changes.
-    fn parts(&self, time: Gap) -> Vec<(Gap, std::sync::Arc<Picture>, BTreeSet<u32>)> {
+    fn parts(&self, time: TimeRange) -> Vec<(TimeRange, std::sync::Arc<Picture>, BTreeSet<u32>)> {
         let mut parts = Vec::new();
         for (gap, picture) in self.eras.during(time) {
             let times = self
                 .entries
                 .iter()
                 .flat_map(|entry| entry.gaps.iter().chain(entry.bypasses.iter().map(|bypass| &bypass.time)));
-            let edges = times.flat_map(|gap| [Some(gap.from), gap.until]).flatten();
-            let is_within = |edge: &MonoNs| *edge > gap.from && gap.until.is_none_or(|until| *edge < until);
+            let edges = times.flat_map(|gap| [Some(gap.from_ns), gap.until_ns]).flatten();
+            let is_within =
+                |edge: &MonoNs| *edge > gap.from_ns && gap.until_ns.is_none_or(|until| *edge < until);
             let mut edges: Vec<MonoNs> = edges.filter(is_within).collect();
             edges.sort_unstable();
             edges.dedup();
-            let mut from = gap.from;
-            for until in edges.into_iter().map(Some).chain([gap.until]) {
-                parts.push((Gap { from, until }, picture.clone(), self.hooked(from)));
+            let mut from = gap.from_ns;
+            for until in edges.into_iter().map(Some).chain([gap.until_ns]) {
+                parts.push((
+                    TimeRange { from_ns: from, until_ns: until },
+                    picture.clone(),
+                    self.hooked(from),
+                ));
                 from = until.unwrap_or(from);
             }
         }
@@ -162,7 +166,7 @@ impl Interfaces {
     ) -> Vec<LinkCoverage> {
         // A time of no length is an instant.
         let until = until.map(|until| until.max(from + std::time::Duration::from_nanos(1)));
-        let parts = self.parts(Gap { from, until });
+        let parts = self.parts(TimeRange { from_ns: from, until_ns: until });
         let mut worst: Vec<Option<Verdict>> = vec![None; links.len()];
         let mut uncovered: Vec<Vec<Uncovered>> = vec![Vec::new(); links.len()];
         for (gap, picture, hooked) in &parts {
@@ -208,9 +212,10 @@ impl Interfaces {
         if self.entries.iter().all(|entry| entry.bypasses.is_empty()) {
             return found;
         }
-        for (gap, picture, hooked) in self.parts(Gap { from, until }) {
+        for (gap, picture, hooked) in self.parts(TimeRange { from_ns: from, until_ns: until }) {
             let open = |bypass: &&Bypass| {
-                bypass.time.from <= gap.from && bypass.time.until.is_none_or(|until| until > gap.from)
+                bypass.time.from_ns <= gap.from_ns
+                    && bypass.time.until_ns.is_none_or(|until| until > gap.from_ns)
             };
             let bypassed: Vec<(u32, &Bypass)> = self
                 .entries
@@ -234,7 +239,7 @@ impl Interfaces {
                 found.extend(on_link.map(|(id, bypass)| Bypassed {
                     interface: self.shown_id(*id),
                     why: bypass.why.clone(),
-                    time: gap.into(),
+                    time: gap,
                 }));
             }
         }
@@ -298,7 +303,7 @@ impl Interfaces {
             Reason::Local(LocalFault::Doubt(peer, why)) => format!("{}: {why}", names.name(*peer)),
             Reason::NoWay => "nothing shows where either peer is: neither an address, a neighbour, a bridge port nor a route".to_owned(),
             Reason::NoHook(places) => {
-                format!("no hook of ours is on the way of either peer: {}", shown_places(places))
+                format!("no hook of ours is on the path of either peer: {}", shown_places(places))
             }
             Reason::SameHook(id) => format!(
                 "both peers are behind {}: what they send to each other need not pass it",
@@ -319,7 +324,7 @@ impl Interfaces {
                 "a program of others on another device may redirect past the hook of {}, the host end of a veth",
                 self.shown_id(*id)
             ),
-            Reason::Open => "what is known of both peers' ways is hooked, but not all devices of either are known".to_owned(),
+            Reason::Open => "what is known of both peers' paths is hooked, but not all devices of either are known".to_owned(),
         }
     }
 
@@ -382,17 +387,17 @@ impl Interfaces {
 }
 
 /// Adds a time, or makes the last one longer.
-fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: Gap) {
+fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: TimeRange) {
     if let Some(last) = times.last_mut()
-        && last.time.until_ns == Some(gap.from)
+        && last.time.until_ns == Some(gap.from_ns)
     {
-        last.time.until_ns = gap.until;
+        last.time.until_ns = gap.until_ns;
         if last.interface != interface {
             last.interface = format!("{}, {interface}", last.interface);
         }
         return;
     }
-    times.push(Uncovered { interface, time: gap.into() });
+    times.push(Uncovered { interface, time: gap });
 }
 
 fn shown_place(place: &Place) -> String {

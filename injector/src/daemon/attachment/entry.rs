@@ -1,8 +1,7 @@
 //! One interface: attached, lost, attached again.
 
 use crate::datapath::{Attachment, DatapathError, Foreign, HookState, Instance, Names, Refused};
-use crate::discovery::gaps::Gap;
-use injector_core::clock::MonoNs;
+use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::shown;
 use injector_core::config::{Interface, Netns};
 
@@ -32,7 +31,7 @@ pub struct Entry {
     /// Why it is not attached.
     pub missing: String,
     /// When it was not.
-    pub gaps: Vec<Gap>,
+    pub gaps: Vec<TimeRange>,
     /// When something could send packets past our programs.
     pub bypasses: Vec<Bypass>,
     /// What was on its hooks when they were last read; `None` since our programs were attached.
@@ -45,7 +44,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bypass {
     /// From when until when.
-    pub time: Gap,
+    pub time: TimeRange,
     /// What runs before ours, in words,
     pub why: String,
     /// and on its hooks.
@@ -76,7 +75,7 @@ impl Entry {
 
     /// One that was found later: until it is attached, it never was.
     pub fn found_later(id: u32, interface: Interface, chosen: Option<String>) -> Self {
-        Self { gaps: vec![Gap::ALWAYS], ..Self::new(id, interface, chosen) }
+        Self { gaps: vec![TimeRange::ALWAYS], ..Self::new(id, interface, chosen) }
     }
 
     /// Its name now.
@@ -109,8 +108,8 @@ impl Entry {
         match attached {
             Ok(attachment) => {
                 let now = MonoNs::now();
-                if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until.is_none()) {
-                    gap.until = Some(now);
+                if let Some(gap) = self.gaps.last_mut().filter(|gap| gap.until_ns.is_none()) {
+                    gap.until_ns = Some(now);
                 }
                 tracing::info!(
                     interface = shown(&self.interface),
@@ -140,7 +139,7 @@ impl Entry {
             if self.gaps.len() == GAPS {
                 self.gaps.remove(0);
             }
-            self.gaps.push(Gap { from: since, until: None });
+            self.gaps.push(TimeRange { from_ns: since, until_ns: None });
             self.end_bypass(since);
         }
         // What is attached next is looked for by the name of the config.
@@ -157,7 +156,7 @@ impl Entry {
 
     /// Whether something can send packets past our programs.
     pub fn is_bypassed(&self) -> bool {
-        self.bypasses.last().is_some_and(|bypass| bypass.time.until.is_none())
+        self.bypasses.last().is_some_and(|bypass| bypass.time.until_ns.is_none())
     }
 
     /// Notes that something runs before our programs.
@@ -170,8 +169,8 @@ impl Entry {
 
     /// Notes that nothing runs before our programs any more.
     pub fn end_bypass(&mut self, at: MonoNs) {
-        if let Some(bypass) = self.bypasses.last_mut().filter(|bypass| bypass.time.until.is_none()) {
-            bypass.time.until = Some(at);
+        if let Some(bypass) = self.bypasses.last_mut().filter(|bypass| bypass.time.until_ns.is_none()) {
+            bypass.time.until_ns = Some(at);
         }
     }
 

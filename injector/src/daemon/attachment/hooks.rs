@@ -11,11 +11,10 @@ use super::entry::{Bypass, Entry};
 use super::hook_reading::{HookScope, HooksFound, Read, Wanted};
 use super::{InterfaceEvent, Interfaces};
 use crate::datapath::{Foreign, HookState, Names, ids, names};
-use crate::discovery::gaps::Gap;
 use crate::netlink::news::News;
 use crate::netlink::nft::EgressChain;
 use injector_core::api::{AttachmentView, Warning, WarningCode};
-use injector_core::clock::MonoNs;
+use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::Netns;
 use injector_core::identity::End;
 
@@ -62,7 +61,7 @@ impl Interfaces {
         let begin = |entry: &mut Entry| {
             let ahead = Foreign::egress_chain(chain);
             let why = runs_before(&[ahead.shown(&Names::new())]);
-            let time = Gap { from: entry.whole_at, until: None };
+            let time = TimeRange { from_ns: entry.whole_at, until_ns: None };
             entry.begin_bypass(Bypass { time, why: why.clone(), ahead: vec![ahead] });
             tracing::warn!(interface = shown(&entry.interface), why, "bypassed");
             (shown(&entry.interface), why)
@@ -185,7 +184,7 @@ impl Interfaces {
             }
         }
         let bypassed = self.entries.iter().filter_map(|entry| {
-            let bypass = entry.bypasses.last().filter(|bypass| bypass.time.until.is_none())?;
+            let bypass = entry.bypasses.last().filter(|bypass| bypass.time.until_ns.is_none())?;
             let interface = shown(&entry.interface);
             let text = format!("{interface}: {}", bypass.why);
             Some(Warning::new(WarningCode::ForeignAhead, interface, text))
@@ -216,7 +215,7 @@ impl Interfaces {
         if before.is_some_and(has_come_and_gone) && !entry.is_bypassed() {
             let why =
                 "programs came or went on its TCX hooks between two looks, and may have run before ours";
-            let time = Gap { from: entry.whole_at, until: Some(when) };
+            let time = TimeRange { from_ns: entry.whole_at, until_ns: Some(when) };
             entry.begin_bypass(Bypass { time, why: why.to_owned(), ahead: Vec::new() });
             changes.push((shown(&entry.interface), why.to_owned()));
         }
@@ -251,7 +250,11 @@ impl Interfaces {
         let entry = &mut self.entries[at];
         let from = if is_bypassed { when } else { entry.whole_at };
         entry.end_bypass(when);
-        entry.begin_bypass(Bypass { time: Gap { from, until: None }, why: why.clone(), ahead });
+        entry.begin_bypass(Bypass {
+            time: TimeRange { from_ns: from, until_ns: None },
+            why: why.clone(),
+            ahead,
+        });
         tracing::warn!(interface = shown(&entry.interface), why, "bypassed");
         changes.push((shown(&entry.interface), why));
         changes

@@ -7,10 +7,10 @@ use super::Interfaces;
 use super::entry::Entry;
 use crate::daemon::start_error::StartError;
 use crate::datapath::{Kernel, all_names};
-use crate::discovery::gaps::Gap;
 use crate::discovery::places::Namespace;
 use crate::netns::Workers;
 use injector_core::api::CoverageSummary;
+use injector_core::clock::TimeRange;
 use injector_core::config::{Config, Netns};
 
 /// An interface that a start would attach to.
@@ -62,7 +62,7 @@ impl Preview {
             .collect();
         for at in &missing {
             // What is not there covers nothing.
-            interfaces.entries[*at].gaps.push(Gap::ALWAYS);
+            interfaces.entries[*at].gaps.push(TimeRange::ALWAYS);
         }
         let target = |(at, entry): (usize, &Entry)| Target {
             interface: entry.name().to_owned(),

@@ -40,7 +40,7 @@ impl Interfaces {
                 look.joined().await;
                 let known = look.done().await;
                 let found = survey_of(&known);
-                if found.values().any(|found| found.ways.is_empty()) {
+                if found.values().any(|found| found.paths.is_empty()) {
                     let mut look = FactsReading::new(&mut self.workers, may_enter, &self.listed);
                     look.at(named).await;
                     look.joined().await;
@@ -57,7 +57,7 @@ impl Interfaces {
         self.homes = homes::homes(config, &known, &self.home_names);
         for (peer, home) in &self.homes {
             if let Some(found) = found.get_mut(peer) {
-                found.exits = homes::exits(config, &known, home.at).iter().map(Exit::way).collect();
+                found.exits = homes::exits(config, &known, home.at).iter().map(Exit::path).collect();
             }
         }
         self.known = known;
@@ -87,13 +87,13 @@ impl Interfaces {
 
     /// Notes which interfaces cover the peers from an instant on, and what names the ends of frames.
     pub(super) fn cover(&mut self, config: &Config, found: &BTreeMap<PeerId, Found>, at: MonoNs) {
-        self.is_one_missing = found.values().any(|found| found.ways.is_empty());
+        self.is_one_missing = found.values().any(|found| found.paths.is_empty());
         let Self { entries, coverage, .. } = self;
         let id = |place: &Place| {
             entries.iter().find(|entry| entry.is(&place.name, place.netns.as_ref())).map(|entry| entry.id)
         };
         for (peer, found) in found {
-            coverage.renew(*peer, &found.ways, id, at);
+            coverage.renew(*peer, &found.paths, id, at);
         }
         self.assess(config, found, at);
     }
@@ -207,7 +207,7 @@ fn with_missing(
         space.facts.addresses.iter().any(|(_, address)| config.owner(*address) == Some(peer))
     };
     let mut wanted: BTreeSet<Option<Netns>> = BTreeSet::from([None]);
-    for peer in found.iter().filter(|(_, found)| found.ways.is_empty()).map(|(peer, _)| *peer) {
+    for peer in found.iter().filter(|(_, found)| found.paths.is_empty()).map(|(peer, _)| *peer) {
         let mut holding = rest.iter().filter(|space| holds(space, peer));
         if let (Some(only), None) = (holding.next(), holding.next()) {
             wanted.insert(only.netns.clone());

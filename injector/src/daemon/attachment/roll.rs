@@ -8,21 +8,22 @@ use crate::datapath::Kernel;
 use crate::discovery::coverage::Track;
 use injector_core::model::{Link, PeerId};
 
-/// For each of a peer's ways its nearest interface, so that none has two. Where ways share interfaces in a manner that
+/// For each of a peer's paths its nearest interface, so that none has two. Where paths share interfaces in a manner that
 /// leaves no such choice for one of them, that one has none: loss that is rolled twice is another loss.
-fn choose(ways: &[Vec<u32>]) -> BTreeSet<u32> {
+fn choose(paths: &[Vec<u32>]) -> BTreeSet<u32> {
     let mut rolling = BTreeSet::new();
     let rolls_on =
-        |way: &[u32], rolling: &BTreeSet<u32>| way.iter().any(|interface| rolling.contains(interface));
-    let mut shortest_first: Vec<&Vec<u32>> = ways.iter().collect();
-    shortest_first.sort_by_key(|way| way.len());
-    for way in shortest_first {
-        if rolls_on(way, &rolling) {
+        |path: &[u32], rolling: &BTreeSet<u32>| path.iter().any(|interface| rolling.contains(interface));
+    let mut shortest_first: Vec<&Vec<u32>> = paths.iter().collect();
+    shortest_first.sort_by_key(|path| path.len());
+    for path in shortest_first {
+        if rolls_on(path, &rolling) {
             continue;
         }
-        let is_on_another =
-            |interface: &u32| ways.iter().any(|other| other.contains(interface) && rolls_on(other, &rolling));
-        let nearest = way.iter().find(|interface| !is_on_another(interface));
+        let is_on_another = |interface: &u32| {
+            paths.iter().any(|other| other.contains(interface) && rolls_on(other, &rolling))
+        };
+        let nearest = path.iter().find(|interface| !is_on_another(interface));
         rolling.extend(nearest);
     }
     rolling
@@ -44,8 +45,8 @@ impl Interfaces {
             let hooked = |track: &Track| -> Vec<u32> {
                 track.interfaces.iter().copied().filter(|id| self.is_attached(*id)).collect()
             };
-            let ways = self.coverage.present(peer).filter(|track| track.is_apart).map(hooked);
-            let chosen = choose(&ways.filter(|way| !way.is_empty()).collect::<Vec<_>>());
+            let paths = self.coverage.present(peer).filter(|track| track.is_apart).map(hooked);
+            let chosen = choose(&paths.filter(|path| !path.is_empty()).collect::<Vec<_>>());
             let bound = self.bound.get(&peer).cloned().unwrap_or_default();
             let goes_on = bound.iter().all(|id| chosen.contains(id) || !self.is_attached(*id));
             if chosen != bound && (goes_on || !is_rolling) {
@@ -54,7 +55,7 @@ impl Interfaces {
         }
         for (peer, chosen) in news {
             if let Err(error) = kernel.bind_roll(peer, &chosen) {
-                tracing::error!(peer = peer.0, %error, "where its loss is rolled can't be told to the programs");
+                tracing::error!(peer = peer.0, %error, "the interface that rolls its loss can't be written to the programs' map");
                 continue;
             }
             self.bound.insert(peer, chosen);
@@ -90,13 +91,13 @@ impl Interfaces {
 mod tests {
     use super::*;
 
-    fn chosen(ways: &[&[u32]]) -> Vec<u32> {
-        let ways: Vec<Vec<u32>> = ways.iter().map(|way| way.to_vec()).collect();
-        let chosen = choose(&ways);
-        for way in &ways {
+    fn chosen(paths: &[&[u32]]) -> Vec<u32> {
+        let paths: Vec<Vec<u32>> = paths.iter().map(|path| path.to_vec()).collect();
+        let chosen = choose(&paths);
+        for path in &paths {
             assert!(
-                way.iter().filter(|interface| chosen.contains(interface)).count() <= 1,
-                "{ways:?}: {chosen:?}"
+                path.iter().filter(|interface| chosen.contains(interface)).count() <= 1,
+                "{paths:?}: {chosen:?}"
             );
         }
         chosen.into_iter().collect()

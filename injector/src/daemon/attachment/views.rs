@@ -4,13 +4,12 @@ use std::collections::BTreeSet;
 
 use super::entry::Entry;
 use super::{CutLinks, Interfaces};
-use crate::discovery::gaps::{Gap, common, merged};
 use crate::discovery::picture::Passage;
 use crate::discovery::segments::{self, NicPair, NoPair};
 use injector_core::api::{
     CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView, PeerView, Uncovered,
 };
-use injector_core::clock::MonoNs;
+use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::shown;
 use injector_core::config::{Config, Interface, LocalBy, LocalPeer};
 use injector_core::identity::{End, shown_mac};
@@ -43,13 +42,13 @@ impl Interfaces {
             (Some((names, gaps)), None) | (None, Some((names, gaps))) => told(&names, gaps, from),
             (Some((a, src)), Some((b, dst))) => {
                 let names = if a == b { a } else { format!("{a}, {b}") };
-                told(&names, common(&src, &dst), from)
+                told(&names, TimeRange::all_common(&src, &dst), from)
             }
         }
     }
 
-    /// When one of a peer's ways had no hook: all interfaces on it without one. `None` if no way is known.
-    fn gaps(&self, peer: PeerId) -> Option<(String, Vec<Gap>)> {
+    /// When one of a peer's paths had no hook: all interfaces on it without one. `None` if no path is known.
+    fn gaps(&self, peer: PeerId) -> Option<(String, Vec<TimeRange>)> {
         let tracks = self.coverage.tracks(peer);
         if tracks.is_empty() {
             return None;
@@ -58,7 +57,9 @@ impl Interfaces {
         let mut gaps = Vec::new();
         for track in tracks {
             let entries: Vec<&Entry> = track.interfaces.iter().filter_map(|id| self.entry(*id)).collect();
-            let open = entries.iter().fold(vec![track.time], |gaps, entry| common(&gaps, &entry.gaps));
+            let open = entries
+                .iter()
+                .fold(vec![track.time], |gaps, entry| TimeRange::all_common(&gaps, &entry.gaps));
             if !open.is_empty() {
                 let shown = entries.iter().map(|entry| shown(&entry.interface));
                 for name in shown.collect::<Vec<_>>() {
@@ -69,7 +70,7 @@ impl Interfaces {
             }
             gaps.extend(open);
         }
-        Some((names.join(", "), merged(gaps)))
+        Some((names.join(", "), TimeRange::merged(gaps)))
     }
 
     /// A peer, with what its frames are named by.
@@ -240,9 +241,9 @@ impl super::LinkCoverage {
     }
 }
 
-fn told(names: &str, gaps: Vec<Gap>, from: MonoNs) -> Vec<Uncovered> {
+fn told(names: &str, gaps: Vec<TimeRange>, from: MonoNs) -> Vec<Uncovered> {
     gaps.into_iter()
-        .filter(|gap| gap.until.is_none_or(|until| until > from))
-        .map(|gap| Uncovered { interface: names.to_owned(), time: gap.into() })
+        .filter(|gap| gap.until_ns.is_none_or(|until| until > from))
+        .map(|gap| Uncovered { interface: names.to_owned(), time: gap })
         .collect()
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::checked_link::{CheckedLink, Unchecked};
 use super::round::{self, Incoming, Report, Round, Silence, Sink, Trip};
-use super::tally::{Tally, Unchecked};
 use crate::daemon::attachment::{Interfaces, Nic};
 use crate::netns::Identity;
 use injector_core::api::LinkCheck;
@@ -23,7 +23,7 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(400);
 pub struct Check {
     /// In each of its frames.
     token: u64,
-    pub(super) links: BTreeMap<Link, Tally>,
+    pub(super) links: BTreeMap<Link, CheckedLink>,
     /// The trips on which the control arrived; `None` before it was sent.
     pub(super) proven: Option<Vec<Trip>>,
     pub(super) pending: Option<Pending>,
@@ -48,7 +48,7 @@ impl Check {
     pub(super) fn new(links: &[Link]) -> Self {
         Self {
             token: rand::random(),
-            links: links.iter().map(|link| (*link, Tally::default())).collect(),
+            links: links.iter().map(|link| (*link, CheckedLink::default())).collect(),
             proven: None,
             pending: None,
             number: 0,
@@ -108,15 +108,15 @@ impl Check {
         let identity = |nic: &Nic| Some(interfaces.workers.running(nic.netns.as_ref())?.identity());
         let mut trips = Vec::new();
         let mut links = 0;
-        for (link, tally) in &mut self.links {
+        for (link, checked_link) in &mut self.links {
             let pairs = match interfaces.nic_pairs(config, *link) {
                 Ok(_) if links == MOST => {
-                    tally.why = Some(Unchecked::TooMany(MOST));
+                    checked_link.why = Some(Unchecked::TooMany(MOST));
                     continue;
                 }
                 Ok(pairs) => pairs,
                 Err(why) => {
-                    tally.why = Some(Unchecked::NoPair(why));
+                    checked_link.why = Some(Unchecked::NoPair(why));
                     continue;
                 }
             };
@@ -128,7 +128,7 @@ impl Check {
                 };
                 match free(&from).and_then(|sender| Ok((sender, free(&to)?))) {
                     Ok((sender, receiver)) => trips.push(Trip { link: *link, from, sender, to, receiver }),
-                    Err(why) => tally.why = Some(why),
+                    Err(why) => checked_link.why = Some(why),
                 }
             }
         }
@@ -174,16 +174,16 @@ impl Check {
                     sum.end = sum.end.max(outcome.end);
                 }
                 Err(silence) => {
-                    if let Some(tally) = self.links.get_mut(&trip.link) {
-                        tally.why = Some(Unchecked::Silent(silence));
+                    if let Some(checked_link) = self.links.get_mut(&trip.link) {
+                        checked_link.why = Some(Unchecked::Silent(silence));
                     }
                 }
             }
         }
         for (link, (_, outcome)) in found {
             match self.links.get_mut(&link) {
-                Some(tally) if round.number == 0 => tally.control(outcome.arrived),
-                Some(tally) => tally.tried(outcome),
+                Some(checked_link) if round.number == 0 => checked_link.control(outcome.arrived),
+                Some(checked_link) => checked_link.tried(outcome),
                 None => {}
             }
         }

@@ -3,17 +3,17 @@
 //! them but the cut itself, and that for a bounded time.
 
 pub(in crate::daemon) mod check;
+mod checked_link;
 pub(in crate::daemon) mod held;
 mod round;
-mod tally;
 
 pub use round::{Report, Sink};
 
 use std::time::Duration;
 
 use self::check::{Check, MOST, PATIENCE};
+use self::checked_link::Unchecked;
 use self::held::Held;
-use self::tally::Unchecked;
 use super::partition::{Experiment, Partition, named, shortened};
 use super::request::{Asked, Effective, ReturnedSink};
 use super::state::State;
@@ -153,9 +153,9 @@ impl State {
         let links = &life.links;
         let mut check = control.unwrap_or_else(|| Check::new(links));
         for link in links {
-            let tally = check.links.entry(*link).or_default();
+            let checked_link = check.links.entry(*link).or_default();
             if !experiment.request.traffic.is_full() {
-                tally.why = Some(Unchecked::NotFull);
+                checked_link.why = Some(Unchecked::NotFull);
             }
         }
         Some(check)

@@ -1,6 +1,6 @@
 //! Homes and exits of facts written by hand.
 
-use super::super::ground::{config, device, facts, space, switched, veth};
+use super::super::test_topologies::{config, device, facts, space, switched, veth};
 use super::*;
 use crate::netlink::facts::Facts;
 use netlink_packet_route::link::LinkLayerType;

@@ -1,11 +1,11 @@
 //! Coverage by table, of namespaces written by hand.
 
-use super::super::ground::{config, device, facts, space, switched, veth, via};
 use super::super::homes::{Before, exits, homes};
 use super::super::naming::{Ours, Sources, identity};
 use super::super::picture::Seen;
 use super::super::places::Namespace;
 use super::super::survey::survey;
+use super::super::test_topologies::{config, device, facts, space, switched, veth, via};
 use super::*;
 use crate::netlink::facts::Route;
 use crate::netlink::{Kind, LinkFacts};
@@ -23,7 +23,7 @@ fn scene(config: &Config, namespaces: &[Namespace], interfaces: &[&str]) -> Scen
     let homes = homes(config, namespaces, &Before::new());
     let mut found = survey(config, namespaces, &homes);
     for (peer, home) in &homes {
-        let exits = exits(config, namespaces, home.at).iter().map(super::super::homes::Exit::way).collect();
+        let exits = exits(config, namespaces, home.at).iter().map(super::super::homes::Exit::path).collect();
         found.get_mut(peer).unwrap().exits = exits;
     }
     let parsed: Vec<(Option<Netns>, String, Option<PeerId>)> = interfaces
@@ -220,7 +220,7 @@ fn heard() -> Vec<Namespace> {
 fn peers_that_are_only_heard_are_unknown_at_best() {
     let spaces = heard();
     for (interfaces, one_two, one_three, two_three) in [
-        // A packet passes where either end's known way is hooked.
+        // A packet passes where either end's known path is hooked.
         (&["t1", "t2"][..], Unknown, Unknown, Unknown),
         (&["t1"], Unknown, Unknown, Not),
         (&["t1", "t2", "eth0"], Unknown, Unknown, Unknown),

@@ -1,8 +1,8 @@
 //! Names from facts written by hand.
 
-use super::super::ground::{config, device, facts, space, switched, veth, via};
 use super::super::homes::{Before, homes};
 use super::super::survey::survey;
+use super::super::test_topologies::{config, device, facts, space, switched, veth, via};
 use super::*;
 use crate::netlink::LinkFacts;
 

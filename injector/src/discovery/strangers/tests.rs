@@ -1,5 +1,5 @@
-use super::super::ground::{config, device, facts, space, switched, via};
 use super::super::homes::homes;
+use super::super::test_topologies::{config, device, facts, space, switched, via};
 use super::*;
 use crate::netlink::Kind;
 use injector_core::clock::MonoNs;

@@ -37,18 +37,18 @@ fn survey(config: &Config, namespaces: &[Namespace]) -> BTreeMap<PeerId, Found> 
     super::survey(config, namespaces, &homes(config, namespaces, &Before::new()))
 }
 
-/// The ways, their places joined by spaces; what not every packet passes after a bar.
+/// The paths, their places joined by spaces; what not every packet passes after a bar.
 fn names(found: &Found) -> Vec<String> {
     let shown = |place: &Place| match &place.netns {
         Some(netns) => format!("{netns}/{}", place.name),
         None => place.name.clone(),
     };
     let join = |places: &[Place]| places.iter().map(shown).collect::<Vec<_>>().join(" ");
-    let way = |way: &Way| match &way.places[way.sure..] {
-        [] => join(&way.places),
-        rest => format!("{} | {}", join(&way.places[..way.sure]), join(rest)),
+    let path = |path: &DevicePath| match &path.places[path.sure..] {
+        [] => join(&path.places),
+        rest => format!("{} | {}", join(&path.places[..path.sure]), join(rest)),
     };
-    found.ways.iter().map(way).collect()
+    found.paths.iter().map(path).collect()
 }
 
 fn on_link(net: &str, index: u32) -> Route {
@@ -71,7 +71,7 @@ fn the_own_nic_comes_before_the_host_end() {
     };
     let found = survey(&config(), &[space(None, host), space(Some("a"), node(2, 7, "10.0.0.1"))]);
     assert_eq!(names(&found[&PeerId(1)]), ["a/eth0 v1"]);
-    assert!(found[&PeerId(2)].ways.is_empty());
+    assert!(found[&PeerId(2)].paths.is_empty());
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_nodes_own_neighbours_and_routes_say_nothing_of_other_peers() {
     nic.neighbours = vec![(2, "10.0.0.2".parse().unwrap(), [2, 9, 9, 9, 9, 9])];
     nic.routes = vec![on_link("10.0.0.0/24", 2)];
     let found = survey(&config(), &[space(Some("a"), nic)]);
-    assert!(found[&PeerId(2)].ways.is_empty(), "{found:?}");
+    assert!(found[&PeerId(2)].paths.is_empty(), "{found:?}");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn routes_are_the_last_resort_and_a_bridge_is_no_place() {
     };
     let found = survey(&config(), &[space(None, host)]);
     assert_eq!(names(&found[&PeerId(3)]), ["eth1"]);
-    assert!(found[&PeerId(2)].ways.is_empty());
+    assert!(found[&PeerId(2)].paths.is_empty());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::super::devices::{bridge_of, usable};
 use super::super::homes::is_elsewhere;
-use super::super::places::{Found, Namespace, Place, Way};
+use super::super::places::{DevicePath, Found, Namespace, Place};
 use crate::netlink::Kind;
 use injector_core::config::{Config, Peer};
 use injector_core::model::PeerId;
@@ -15,12 +15,12 @@ const MOST: usize = 16;
 
 /// Adds, for each peer that nothing is known of, the bridge ports behind which unknown MAC addresses were learned.
 pub fn add(config: &Config, namespaces: &[Namespace], found: &mut BTreeMap<PeerId, Found>) {
-    if found.values().all(|found| !found.ways.is_empty()) {
+    if found.values().all(|found| !found.paths.is_empty()) {
         return;
     }
     let known = known_macs(config, namespaces);
     for peer in &config.peers {
-        let Some(found) = found.get_mut(&peer.id).filter(|found| found.ways.is_empty()) else { continue };
+        let Some(found) = found.get_mut(&peer.id).filter(|found| found.paths.is_empty()) else { continue };
         let candidates = candidates(config, namespaces, peer, &known);
         if !candidates.is_empty() && candidates.len() <= MOST {
             found.weak.clone_from(&candidates);
@@ -42,8 +42,13 @@ fn known_macs(config: &Config, namespaces: &[Namespace]) -> BTreeSet<[u8; 6]> {
     devices.chain(routable.map(|(_, _, mac)| *mac)).chain(configured).collect()
 }
 
-fn candidates(config: &Config, namespaces: &[Namespace], peer: &Peer, known: &BTreeSet<[u8; 6]>) -> Vec<Way> {
-    let mut ways: Vec<Way> = Vec::new();
+fn candidates(
+    config: &Config,
+    namespaces: &[Namespace],
+    peer: &Peer,
+    known: &BTreeSet<[u8; 6]>,
+) -> Vec<DevicePath> {
+    let mut paths: Vec<DevicePath> = Vec::new();
     for space in namespaces {
         // What is on a bridge that has networks of its own is in one of them.
         let is_in_reach = |bridge: u32| {
@@ -66,18 +71,18 @@ fn candidates(config: &Config, namespaces: &[Namespace], peer: &Peer, known: &BT
                 name: link.name.clone(),
                 why: "an unknown MAC address was learned behind this bridge port".to_owned(),
             };
-            let is_new = !ways.iter().any(|way| way.places[0].is(&place));
+            let is_new = !paths.iter().any(|path| path.places[0].is(&place));
             if is_reached
                 && is_new
                 && !is_taken
                 && !known.contains(mac)
                 && !is_elsewhere(config, space.netns.as_ref(), &link.name)
             {
-                ways.push(Way { places: vec![place], sure: 1, is_own: false });
+                paths.push(DevicePath { places: vec![place], sure: 1, is_own: false });
             }
         }
     }
-    ways
+    paths
 }
 
 /// Whether the config says that another peer is behind a port.
@@ -121,7 +126,7 @@ pub fn missing(namespaces: &[Namespace], address: IpAddr) -> String {
             && let Some(link) = space.facts.link(*index)
         {
             return format!(
-                "{address}: it belongs to the network {} on {}, where it has not been heard",
+                "{address}: it belongs to the network {} on {}, but has not sent anything there yet",
                 net.trunc(),
                 link.name
             );

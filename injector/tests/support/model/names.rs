@@ -73,7 +73,7 @@ pub struct Names {
     learned: HashMap<Mac, Learned>,
     /// Listed addresses that another peer claimed by its frames.
     taken_over: HashSet<IpAddr>,
-    pub tally: Tally,
+    pub counts: NameCounts,
 }
 
 /// The claims of one address by frames.
@@ -97,7 +97,7 @@ struct Learned {
 
 /// How often something decided about a name, so that the draws are known to reach it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
+pub struct NameCounts {
     /// The world claimed what a peer had claimed.
     pub contested: u64,
     /// A peer claimed what is listed for another.
@@ -256,7 +256,7 @@ impl Names {
         }
         let (peer, at) = claims.map(|claims| claims.latest).filter(|(peer, _)| *peer != WORLD)?;
         if now >= at + CLAIM_LIFE {
-            self.tally.aged += 1;
+            self.counts.aged += 1;
             return None;
         }
         if port.is_some_and(|port| port.peer == peer) {
@@ -265,10 +265,10 @@ impl Names {
                 claims.latest.1 = at.max(now);
             }
         } else if self.sure(end).or_else(|| self.by_mac(end, now)) != Some(peer) {
-            self.tally.unproved += 1;
+            self.counts.unproved += 1;
             return None;
         }
-        self.tally.claimed += 1;
+        self.counts.claimed += 1;
         Some(peer)
     }
 
@@ -296,7 +296,7 @@ impl Names {
                 lister != peer && self.sure(end).or_else(|| self.by_mac(end, now)) == Some(lister);
             if lister != peer && !is_nested {
                 self.taken_over.insert(address);
-                self.tally.taken_over += 1;
+                self.counts.taken_over += 1;
             }
             return;
         }
@@ -325,7 +325,7 @@ impl Names {
         // The peer's own frame, which its port saw just now.
         let is_passing = mac == claims.mac && now < at + PASSAGE;
         if peer == WORLD || sender != Some(peer) && !is_passing {
-            self.tally.contested += u64::from(peer != WORLD);
+            self.counts.contested += u64::from(peer != WORLD);
             claims.latest = (WORLD, now);
         }
     }
@@ -364,7 +364,7 @@ impl Names {
             return Some(peer);
         }
         if matches!(end, End::From(_)) {
-            self.tally.moved += u64::from(learned.at.is_some());
+            self.counts.moved += u64::from(learned.at.is_some());
             learned.at = None;
         }
         None
@@ -458,7 +458,7 @@ impl Names {
         other
     }
 
-    /// Whether a frame at a peer's port is to or from someone whom nothing names.
+    /// Whether a frame at a peer's port is to or from a host that nothing identifies.
     pub fn is_with_a_stranger(
         &mut self,
         reading: &Reading<'_>,

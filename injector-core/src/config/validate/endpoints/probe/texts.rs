@@ -19,7 +19,7 @@ impl Texts<'_> {
         for place in ["{peer}", "{address}"] {
             if self.instances.is_none() && text.contains(place) {
                 node.error(
-                    format!("{place} stands for a peer, and no peers are named here"),
+                    format!("{place} is replaced by a peer, and no peers are named here"),
                     "name the peers, as in: peers: [n1]",
                 );
             }

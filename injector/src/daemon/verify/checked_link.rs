@@ -55,7 +55,7 @@ impl Unchecked {
 
 /// What is known of one link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct CheckedLink {
     /// Why it was not tried, or its last try said nothing.
     pub why: Option<Unchecked>,
     control: Option<u64>,
@@ -67,7 +67,7 @@ pub struct Tally {
     last: Option<Outcome>,
 }
 
-impl Tally {
+impl CheckedLink {
     /// Takes in what came of the control.
     pub fn control(&mut self, arrived: u64) {
         self.control = Some(arrived);
@@ -139,37 +139,37 @@ mod tests {
 
     #[test]
     fn tries_are_counted_by_their_place_and_the_last_one_only_if_the_heal_came_well_after() {
-        let mut tally = Tally::default();
-        tally.control(3);
-        tally.tried(outcome(0, SECOND));
-        tally.tried(outcome(1, 2 * SECOND));
-        tally.tried(outcome(2, 3 * SECOND));
-        let at = |heal: u64| tally.recorded(Some(MonoNs(heal)), &names());
+        let mut checked_link = CheckedLink::default();
+        checked_link.control(3);
+        checked_link.tried(outcome(0, SECOND));
+        checked_link.tried(outcome(1, 2 * SECOND));
+        checked_link.tried(outcome(2, 3 * SECOND));
+        let at = |heal: u64| checked_link.recorded(Some(MonoNs(heal)), &names());
         let late = at(3 * SECOND + 50_000_000);
         assert_eq!((late.sent, late.arrived_after_cut, late.arrived_before_heal), (9, Some(0), Some(3)));
         assert_eq!((late.checked_until_ns, late.why_not.clone()), (Some(MonoNs(3 * SECOND)), None));
         let soon = at(3 * SECOND + 49_000_000);
         assert_eq!((soon.sent, soon.arrived_after_cut, soon.arrived_before_heal), (6, Some(0), Some(1)));
         assert_eq!(soon.checked_until_ns, Some(MonoNs(2 * SECOND)));
-        assert_eq!(tally.recorded(None, &names()), late, "while the cut lasts");
+        assert_eq!(checked_link.recorded(None, &names()), late, "while the cut lasts");
     }
 
     #[test]
     fn a_check_that_says_nothing_says_why() {
-        let mut tally = Tally::default();
-        let why = |tally: &Tally| {
-            let recorded = tally.recorded(Some(MonoNs(SECOND)), &names());
+        let mut checked_link = CheckedLink::default();
+        let why = |checked_link: &CheckedLink| {
+            let recorded = checked_link.recorded(Some(MonoNs(SECOND)), &names());
             assert_eq!(recorded.arrived(), None);
             recorded.why_not.unwrap()
         };
-        assert!(why(&tally).contains("before the cut"));
-        tally.why = Some(Unchecked::NoPair(NoPair::NoHome(PeerId(2))));
-        assert_eq!(why(&tally), "the network namespace of b is not seen");
-        tally.control(0);
-        assert!(why(&tally).contains("not on one Ethernet segment"));
-        tally.control(3);
-        assert!(why(&tally).contains("during the cut"));
-        tally.tried(outcome(0, SECOND));
-        assert!(why(&tally).contains("during the cut"), "too near the heal");
+        assert!(why(&checked_link).contains("before the cut"));
+        checked_link.why = Some(Unchecked::NoPair(NoPair::NoHome(PeerId(2))));
+        assert_eq!(why(&checked_link), "the network namespace of b is not seen");
+        checked_link.control(0);
+        assert!(why(&checked_link).contains("not on one Ethernet segment"));
+        checked_link.control(3);
+        assert!(why(&checked_link).contains("during the cut"));
+        checked_link.tried(outcome(0, SECOND));
+        assert!(why(&checked_link).contains("during the cut"), "too near the heal");
     }
 }

@@ -15,9 +15,9 @@ use crate::live::daemon::Daemon;
 pub const GATEWAY: &str = "169.254.1.1";
 
 /// A lab with a host; it has addresses of its own.
-pub struct Ground(Lab);
+pub struct HostLab(Lab);
 
-impl Deref for Ground {
+impl Deref for HostLab {
     type Target = Lab;
 
     fn deref(&self) -> &Lab {
@@ -25,13 +25,13 @@ impl Deref for Ground {
     }
 }
 
-impl DerefMut for Ground {
+impl DerefMut for HostLab {
     fn deref_mut(&mut self) -> &mut Lab {
         &mut self.0
     }
 }
 
-impl Ground {
+impl HostLab {
     /// With the host alone, which passes packets on.
     pub fn new() -> Self {
         let mut lab = Lab::builder("g").subnet(Subnet::own()).up().unwrap();

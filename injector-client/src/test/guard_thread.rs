@@ -82,13 +82,13 @@ fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Out
 
 /// The other end of the thread.
 #[derive(Debug)]
-pub(super) struct Keeper {
+pub(super) struct GuardThread {
     asks: mpsc::UnboundedSender<Ask>,
     /// `None` until it is known that something is cut.
     view: Option<PartitionView>,
 }
 
-impl Keeper {
+impl GuardThread {
     /// Starts the thread, which cuts; the first answer is the cut's.
     pub(super) fn start(
         address: Address,
@@ -135,7 +135,7 @@ impl Keeper {
     }
 }
 
-impl Drop for Keeper {
+impl Drop for GuardThread {
     fn drop(&mut self) {
         // Without a view the thread sees its channel close, and ends; its connection heals what it may have cut.
         if self.view.is_none() {
