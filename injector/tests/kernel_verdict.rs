@@ -538,7 +538,7 @@ fn the_programs_are_small() {
     // As they are in use, with every feature: the test clock has less to verify.
     let mut programs = Programs::load(&config(&protected), Clocks::Real);
     // Verifiers before 6.6 see fewer states as the same.
-    let limit = if injector_lab::has_tcx() { 220_000 } else { 440_000 };
+    let limit = if injector_lab::has_tcx() { 240_000 } else { 480_000 };
     for hook in Hook::ALL {
         let info = programs.info(hook);
         let verified = info.verified_instruction_count().unwrap();
