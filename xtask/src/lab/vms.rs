@@ -13,7 +13,7 @@ use injector_lab::{Lab, Quorum, SWITCH};
 use super::quorum;
 use super::system::System;
 use crate::build::Programs;
-use crate::command::{check_interrupt, words};
+use crate::command::{check_interrupt, find_program, words};
 use crate::setup::{Need, setup};
 use crate::vm::image::{self, quoted};
 use crate::vm::initramfs::Initramfs;
@@ -74,7 +74,8 @@ impl System for Guests {
             machine.arg("-initrd").arg(initramfs);
             let guest = lab.guest(&peer);
             machine.args(["-netdev", &format!("tap,id=net0,ifname={},script=no,downscript=no", guest.tap)]);
-            machine.args(["-device", &format!("virtio-net-pci,netdev=net0,mac={}", guest.mac)]);
+            // Without a boot ROM, which is in a package of its own.
+            machine.args(["-device", &format!("virtio-net-pci,netdev=net0,romfile=,mac={}", guest.mac)]);
             let mut command = lab.command(SWITCH, machine.get_program());
             command.args(machine.get_args());
             lab.start(&peer, &mut command)?;
@@ -153,11 +154,15 @@ fn pack(file: &Path, kernel: &Kernel, lab: &Lab, peer: &str, programs: &Programs
     let modules = image::base(&mut system, kernel, &MODULES, &["ip"])?;
     let program = programs.quorum();
     image::stripped(&mut system, &program, lab.folder())?;
-    let addresses: String = lab.guest(peer).commands.iter().map(|words| format!("ip {words}\n")).collect();
+    // By its path: the shell would take an `ip` of its own, which knows less.
+    let ip = find_program("ip").context("set-up has run, but there is no ip")?;
+    let commands = lab.guest(peer).commands;
+    let addresses: String = commands.iter().map(|words| format!("{} {words}\n", ip.display())).collect();
     let node = Quorum { program: &program, seed: 7, faults: &[], join: 0, listen: 2 };
     let arguments: Vec<String> = node.arguments(lab, peer).iter().map(|word| quoted(word)).collect();
+    // Where a step fails, the step's own words are the last ones, and not a panic's.
     let script = format!(
-        "{start}{modules}ip link set lo up\nip link set eth0 up\n{addresses}\
+        "{start}trap 'poweroff -f' EXIT\n{modules}ip link set lo up\nip link set eth0 up\n{addresses}\
          exec {program} {arguments} </dev/null >/dev/console 2>&1\n",
         start = image::START,
         program = quoted(&program.to_string_lossy()),
