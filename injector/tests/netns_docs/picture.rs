@@ -42,10 +42,9 @@ fn svg(screen: &Screen, title: &str, command: &str) -> String {
         (f64::from(columns) * CELL.0 + 2.0 * MARGIN, f64::from(rows) * CELL.1 + 2.0 * MARGIN);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         role=\"img\">\n<!-- From a run. To make it anew, as root: {command} -->\n<title>{title}</title>\n\
+         role=\"img\">\n<title>{title}</title>\n<desc>From a run. To make it anew, as root: {command}</desc>\n\
          <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{BACKGROUND}\"/>\n\
-         <g font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"14\" \
-         xml:space=\"preserve\">\n"
+         <g font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"14\">\n"
     );
     for row in 0..rows {
         for (column, text, style) in parts(screen, row, columns) {
@@ -60,14 +59,19 @@ fn svg(screen: &Screen, title: &str, command: &str) -> String {
             }
             let weight = if style.is_bold { " font-weight=\"bold\"" } else { "" };
             let opacity = if style.is_dim { " opacity=\"0.6\"" } else { "" };
-            let _ = writeln!(
-                svg,
-                "<text x=\"{x:.1}\" y=\"{:.1}\" textLength=\"{length:.1}\" lengthAdjust=\"spacingAndGlyphs\" \
-                 fill=\"{}\"{weight}{opacity}>{}</text>",
-                y + 13.5,
-                style.colour,
-                escaped(&text)
-            );
+            // Word by word, at its place: readers of SVG take several blanks for one.
+            for (at, word) in words(&text) {
+                let _ = writeln!(
+                    svg,
+                    "<text x=\"{:.1}\" y=\"{:.1}\" textLength=\"{:.1}\" lengthAdjust=\"spacingAndGlyphs\" \
+                     fill=\"{}\"{weight}{opacity}>{}</text>",
+                    x + at as f64 * CELL.0,
+                    y + 13.5,
+                    word.chars().count() as f64 * CELL.0,
+                    style.colour,
+                    escaped(word)
+                );
+            }
         }
     }
     svg + "</g>\n</svg>\n"
@@ -118,6 +122,17 @@ fn parts(screen: &Screen, row: u16, columns: u16) -> Vec<(u16, String, Style)> {
         goes_on = true;
     }
     parts
+}
+
+/// The words of a text, each with the number of characters before it.
+fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut at = 0;
+    let placed = text.split(' ').map(move |word| {
+        let begin = at;
+        at += word.chars().count() + 1;
+        (begin, word)
+    });
+    placed.filter(|(_, word)| !word.is_empty())
 }
 
 fn escaped(text: &str) -> String {
