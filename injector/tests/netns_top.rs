@@ -59,7 +59,7 @@ fn top_shows_a_cut_heals_it_by_a_key_and_gives_the_terminal_back() {
 
     // What is dropped proves the cut, and is counted.
     assert_cut(&lab, &KINDS, "n1", "n2");
-    let shown = top.wait_for("drops", |shown| {
+    top.wait_for("drops", |shown| {
         line(shown, "p ").contains(" dropped") && !line(shown, "p ").contains(" 0 dropped")
     });
     top.press("h");
