@@ -58,7 +58,12 @@ fn the_readme() {
 #[test]
 #[needs(root, example = "quorum")]
 fn the_first_cluster() {
-    runs("docs/first-cluster.md", &Ground::cluster());
+    let ground = Ground::cluster();
+    runs("docs/first-cluster.md", &ground);
+    // The nodes' own port 7000 takes connections whatever happens; clients' port 8080 shows that they serve.
+    let written = ground.expect("cat lab.yaml");
+    let ingress = written.split("name: ingress").nth(1).unwrap();
+    assert!(ingress.lines().take(4).any(|line| line.contains(":8080/")), "{written}");
 }
 
 #[test]
