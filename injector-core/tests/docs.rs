@@ -204,8 +204,8 @@ fn names_are_in_the_files_that_are_given_for_them() {
     assert!(checked > 100, "{checked} names were looked for");
 }
 
-/// A YAML block says after the word `yaml` what it is: `config`, `campaign`, or `part` of one of them. A JSON block that
-/// says `request` is the body of `PUT /v1/partitions/{name}`.
+/// A YAML block says after the word `yaml` what it is: `config` or `campaign`, with the name of a file if commands of its
+/// page take it, or `part` of one of them. A JSON block that says `request` is the body of `PUT /v1/partitions/{name}`.
 #[test]
 fn examples_parse() {
     let mut faults = Vec::new();
@@ -214,7 +214,9 @@ fn examples_parse() {
         let content = text(&document);
         for Block { info, line, text } in taken_apart(&content).1 {
             let place = format!("{}:{line}", document.display());
-            let fault = match info.as_str() {
+            // A third word is the name of a file.
+            let kind: Vec<&str> = info.split_whitespace().take(2).collect();
+            let fault = match kind.join(" ").as_str() {
                 "yaml config" => {
                     configs += 1;
                     Config::parse(&text, &place).err().map(|errors| errors.to_string())
@@ -239,6 +241,86 @@ fn examples_parse() {
     }
     assert_none(&faults);
     assert!(configs > 2, "{configs} configs were parsed");
+}
+
+const SUMMARY: &str = "docs/SUMMARY.md";
+
+/// The pages that the handbook's table of contents names.
+fn chapters() -> BTreeSet<PathBuf> {
+    let content = text(SUMMARY);
+    let lines = taken_apart(&content).0.into_iter();
+    lines.flat_map(|(_, line)| targets(line)).map(|target| Path::new("docs").join(target)).collect()
+}
+
+#[test]
+fn the_handbook_names_every_page_once() {
+    let pages = documents().into_iter().filter(|path| path.starts_with("docs") && path != Path::new(SUMMARY));
+    let pages: BTreeSet<PathBuf> = pages.collect();
+    let chapters = chapters();
+    let missing: Vec<_> = pages.difference(&chapters).collect();
+    assert!(missing.is_empty(), "{SUMMARY} lacks {missing:?}");
+    let unknown: Vec<_> = chapters.difference(&pages).collect();
+    assert!(unknown.is_empty(), "{SUMMARY} names {unknown:?}, which are no pages");
+    let content = text(SUMMARY);
+    let named = taken_apart(&content).0.iter().map(|(_, line)| targets(line).len()).sum::<usize>();
+    assert_eq!(named, chapters.len(), "{SUMMARY} names a page twice");
+}
+
+/// Only pages of the handbook, and pictures, are in the book that mdBook makes: other files are named by their path.
+#[test]
+fn pages_of_the_handbook_link_within_it() {
+    let mut faults = Vec::new();
+    let chapters = chapters();
+    for page in &chapters {
+        let content = text(page);
+        for (line, prose) in taken_apart(&content).0 {
+            for target in targets(prose).into_iter().filter(|target| !target.contains("://")) {
+                let file = target.split('#').next().unwrap();
+                if file.is_empty() {
+                    continue;
+                }
+                let mut path = page.parent().unwrap().to_path_buf();
+                for part in Path::new(file).components() {
+                    match part {
+                        std::path::Component::ParentDir => drop(path.pop()),
+                        part => path.push(part),
+                    }
+                }
+                if !chapters.contains(&path) && !path.starts_with("docs/pictures") {
+                    faults.push(format!(
+                        "{}:{line}: {target} is not in the handbook; name the file by its path, in backticks",
+                        page.display()
+                    ));
+                }
+            }
+        }
+    }
+    assert_none(&faults);
+    let book = text("docs/book.toml");
+    assert!(book.contains("src = \".\""), "the handbook is this folder: {book}");
+}
+
+#[test]
+fn the_page_of_versions_has_the_numbers_of_the_code() {
+    use injector_core::api::{OLDEST_RECORD_SCHEMA, RECORD_SCHEMA};
+    use injector_core::run::settings::CAMPAIGN_SCHEMA;
+    use injector_core::stats::summary::SUMMARY_SCHEMA;
+
+    let page = text("docs/reference/versions.md");
+    let abi = injector_common::ABI_VERSION;
+    for row in [
+        format!("| package | {} |", env!("CARGO_PKG_VERSION")),
+        "| API | `/v1` |".to_owned(),
+        format!("| recovery record | {RECORD_SCHEMA}, reads from {OLDEST_RECORD_SCHEMA} |"),
+        format!("| `campaign.json` | {CAMPAIGN_SCHEMA} |"),
+        format!("| `summary.json` | {SUMMARY_SCHEMA} |"),
+        format!("| ABI of the programs | {abi} |"),
+    ] {
+        assert!(page.contains(&row), "docs/reference/versions.md lacks {row}");
+    }
+    let changes = text("CHANGELOG.md");
+    let heading = format!("## {}", env!("CARGO_PKG_VERSION"));
+    assert!(changes.contains(&heading), "CHANGELOG.md has no heading {heading}");
 }
 
 const API: &str = "docs/reference/api.md";

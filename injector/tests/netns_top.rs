@@ -4,6 +4,7 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 #[path = "support/terminal.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
 mod terminal;
 
 use std::process::Command;
@@ -58,11 +59,9 @@ fn top_shows_a_cut_heals_it_by_a_key_and_gives_the_terminal_back() {
 
     // What is dropped proves the cut, and is counted.
     assert_cut(&lab, &KINDS, "n1", "n2");
-    let shown = top.wait_for("drops", |shown| {
+    top.wait_for("drops", |shown| {
         line(shown, "p ").contains(" dropped") && !line(shown, "p ").contains(" 0 dropped")
     });
-    // The picture of README.md is one of these.
-    println!("{shown}");
     top.press("h");
     top.wait_for("the heal", |shown| shown.contains("healed p") && shown.contains("nothing is cut"));
     assert!(daemon.partition("p").healed.is_some());

@@ -78,8 +78,9 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 }
 
 /// The Debian packages of the programs that tests declare to need.
-const OF_TESTS: [(&str, &str); 11] = [
+const OF_TESTS: [(&str, &str); 12] = [
     ("chromium", "chromium"),
+    ("curl", "curl"),
     ("etcd", "etcd-server"),
     ("go", "golang-go"),
     ("keepalived", "keepalived"),

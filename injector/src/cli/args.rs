@@ -14,52 +14,18 @@ use injector_core::campaign::{rate, stop_when, system};
 use injector_core::clock::{Span, WallNs};
 use injector_core::model::{Direction, Flap, Neighbour, Percent, Scope, Traffic, seed};
 use injector_core::run::settings::StopWhen;
-use injector_core::topology::words;
 
+mod help;
 mod host;
 
 pub use host::{Check, Doctor, Init, Stop};
-
-const EXIT_CODES: &str = "\
-Exit codes: 0 recovered or done · 1 not recovered · 2 unknown, censored, undecided or our own failure · \
-64 wrong usage or bad config · 69 daemon not reachable · 77 not permitted";
-
-const MEASURE: &str = "\
-A trial: wait until the endpoints that gate are healthy, cut, hold, heal, measure until the record is final, cool
-down. Records go to DIR/trials.jsonl as they come; DIR/summary.json is written every 10 trials and at the end.
-Ctrl-C heals and writes the summary; --resume makes the trials that are missing, with the same draws. A trial that was
-interrupted is made again as its next attempt.
-
-Commands run by `sh -c` with INJECTOR_TRIAL, INJECTOR_ATTEMPT, INJECTOR_NAME and INJECTOR_OUT, and once there is a
-record INJECTOR_OUTCOME and INJECTOR_RECORD, the path of its JSON.
-
-Exit codes: 0 the rate beyond the deadline is within --max-rate, or --no-gate · 1 it is above, or --stop-when decides
-for p1 · 2 undecided, nothing but unknown or failed trials, or given up · 128+n ended by signal n · 64 wrong usage,
-changed settings, or DIR exists and --resume is missing · 69 daemon not reachable · 77 not permitted";
-
-const DOCTOR: &str = "\
-With --config, nothing is attached, and every endpoint is asked once, exec probes included.
-
-Exit codes: 0 the daemon can do its work · 1 something keeps it from that: it would not start, it would refuse to cut a
-link, or a required endpoint does not answer · 64 wrong usage or bad config";
-
-const INIT: &str = "\
-On a terminal it asks which of what it found are peers, and by which ports they show that they serve. The file has a comment
-for each guess. Nothing is changed on the host; possible endpoints are asked once.
-
-Examples:
-  sudo injector init
-  sudo injector init --yes --peer n1 --peer n2 --peer n3 --port 8080 --out lab.yaml
-  injector init --peer n1=10.0.0.1 --peer n2=10.0.0.2 --out -
-
-Exit codes: 0 written · 1 fewer than two peers were found · 2 the file can't be written · 64 wrong usage, or it exists";
 
 /// What `--version` says: the version, the commit it was built from, and the ABI between daemon and programs.
 const VERSION: &str = env!("INJECTOR_VERSION");
 
 /// Cuts cluster networks and measures how long they take to serve again after the heal.
 #[derive(Debug, Parser)]
-#[command(name = "injector", version = VERSION, after_help = EXIT_CODES)]
+#[command(name = "injector", version = VERSION, after_help = help::EXIT_CODES)]
 pub struct CommandLine {
     /// Options of every command.
     #[command(flatten)]
@@ -116,58 +82,58 @@ impl Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the daemon, as root. SIGTERM heals and detaches everything; SIGHUP reloads the config if nothing is cut
+    #[command(after_help = help::START)]
     Start(Start),
     /// Stop the daemon of this host: it heals what it has cut, and detaches
+    #[command(after_help = help::STOP)]
     Stop(Stop),
     /// Write a config from what is found on this host: namespaces, guests, neighbours, listening ports
-    #[command(after_help = INIT)]
+    #[command(after_help = help::INIT)]
     Init(Init),
     /// Validate a config or a campaign file, without privileges
-    #[command(after_help = "Example: injector check --config lab.yaml --campaign campaign.yaml")]
+    #[command(after_help = help::CHECK)]
     Check(Check),
     /// Check this host and a config, list other programs on the hooks, and find what crashed daemons left behind
-    #[command(after_help = DOCTOR)]
+    #[command(after_help = help::DOCTOR)]
     Doctor(Doctor),
     /// Cut the network between peers
-    #[command(after_help = words::help())]
+    #[command(after_help = help::partition())]
     Partition(Partition),
     /// Heal partitions; for one that has already ended, print when and why
+    #[command(after_help = help::HEAL)]
     Heal(Heal),
     /// Show the daemon, its interfaces, partitions and endpoints
+    #[command(after_help = help::STATUS)]
     Status(Status),
     /// Watch it: links with drop rates, endpoints by the second, partitions, recoveries; keys heal
-    #[command(
-        after_help = "Keys: up and down select a partition, h heals it, H heals all, q quits. Colours are left out with NO_COLOR. \
-                      It needs a terminal, works over ssh (`injector --host ssh://HOST top`), and fits 80x24."
-    )]
+    #[command(after_help = help::TOP)]
     Top,
     /// Show the peers, what names their frames, and their interfaces
+    #[command(after_help = help::PEERS)]
     Peers,
     /// Show the timeline of events
+    #[command(after_help = help::TIMELINE)]
     Timeline(Timeline),
     /// Put a mark on the timeline
+    #[command(after_help = help::MARK)]
     Mark(Mark),
     /// Wait until a partition's outcome is decided, and print its recovery record
+    #[command(after_help = help::WAIT)]
     Wait(Wait),
     /// Run a command under a partition, and always heal afterwards
-    #[command(
-        after_help = "The exit code is the command's: 128+n if signal n ended it, 126 or 127 if it can't be run or \
-                      found, 125 if the partition failed or was not in force until the command ended."
-    )]
+    #[command(after_help = help::WITH)]
     With(With),
     /// Run every endpoint's probe once
+    #[command(after_help = help::PROBE)]
     Probe,
     /// Run a campaign: cut and heal many times, and record each recovery
-    #[command(after_help = MEASURE)]
+    #[command(after_help = help::MEASURE)]
     Measure(Box<Measure>),
     /// Summarise a run directory that `measure` wrote
-    #[command(after_help = "Reading a report is no failure: the exit code is 0 whatever the campaign found.")]
+    #[command(after_help = help::REPORT)]
     Report(Report),
     /// Compare run B with run A: is B worse?
-    #[command(
-        after_help = "Exit codes: 0 B is not worse by the margin or more · 1 B is worse · 2 undecided (the trials that \
-                      it needs are told), or the runs were made differently"
-    )]
+    #[command(after_help = help::COMPARE)]
     Compare(Compare),
     /// Carry the API between standard input and output and the socket
     #[command(hide = true)]

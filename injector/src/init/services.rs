@@ -55,6 +55,9 @@ pub async fn find(draft: &Draft, ports: &[u16], clients: &[Netns], host: &mut Ho
         }
         services.push(service);
     }
+    // The first one becomes the ingress: a port among the nodes themselves takes connections and says nothing.
+    let telling = |kind: Option<Kind>| KINDS.iter().position(|known| Some(*known) == kind);
+    services.sort_by_key(|service| telling(service.kind).unwrap_or(KINDS.len()));
     services
 }
 

@@ -68,6 +68,11 @@ impl Terminal {
         self.screen.lock().unwrap().0.screen().contents()
     }
 
+    /// The screen now, with its colours.
+    pub fn screen(&self) -> vt100::Screen {
+        self.screen.lock().unwrap().0.screen().clone()
+    }
+
     /// All that was written, control sequences too.
     pub fn written(&self) -> String {
         String::from_utf8_lossy(&self.screen.lock().unwrap().1).into_owned()

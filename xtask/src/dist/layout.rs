@@ -36,7 +36,7 @@ fn compress(file: &Path) -> Result<()> {
 }
 
 /// What both packages contain alike, below `root` (such as `usr`): the binary, manuals, completions,
-/// documents, examples, the schema.
+/// documents with the handbook, examples, the schema.
 pub(super) fn lay_out(parts: &Parts, tree: &Path, root: &str) -> Result<()> {
     put(&parts.binary, tree, &format!("{root}/bin/injector"), 0o755)?;
     for page in listed(&parts.manuals.join("man"))? {
@@ -54,6 +54,12 @@ pub(super) fn lay_out(parts: &Parts, tree: &Path, root: &str) -> Result<()> {
     for document in ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-MIT", "LICENSE-APACHE"] {
         put(&workspace().join(document), tree, &format!("{root}/share/doc/injector/{document}"), 0o644)?;
     }
+    // The README leads into the handbook. What campaigns left in docs/results is not for users.
+    let is_read = |path: &&PathBuf| path.extension().is_some_and(|end| end == "md" || end == "svg");
+    for page in files_below(&workspace().join("docs"))?.iter().filter(is_read) {
+        let inside = page.strip_prefix(workspace()).context("a page is in the workspace")?;
+        put(page, tree, &format!("{root}/share/doc/injector/{}", inside.display()), 0o644)?;
+    }
     for config in listed(&workspace().join("configs"))?.into_iter().filter(|path| path.is_file()) {
         let to = match name(&config)?.as_str() {
             "lab.schema.json" => format!("{root}/share/injector/lab.schema.json"),
@@ -69,6 +75,19 @@ fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     paths.sort();
     Ok(paths)
+}
+
+/// The files in a folder and in the folders below it.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in listed(folder)? {
+        if path.is_dir() {
+            files.extend(files_below(&path)?);
+        } else {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 fn name(path: &Path) -> Result<String> {
@@ -94,4 +113,17 @@ pub(super) fn said(command: &mut Command) -> Result<(Option<i32>, String)> {
     let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     Ok((output.status.code(), text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_handbook_is_laid_out_with_its_pictures() {
+        let files = files_below(&workspace().join("docs")).unwrap();
+        for file in ["docs/README.md", "docs/reference/config.md", "docs/pictures/top.svg"] {
+            assert!(files.contains(&workspace().join(file)), "{file} is missing");
+        }
+    }
 }

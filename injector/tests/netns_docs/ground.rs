@@ -1,0 +1,200 @@
+//! Where the commands of a page are run: a machine as its reader has one, in network namespaces, with `injector` in PATH.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use injector_lab::http::Request;
+use injector_lab::{CLIENT_HOST, Lab, PATIENCE, Quorum, SWITCH, until};
+
+use crate::terminal::Terminal;
+
+/// The socket that pages name.
+const USUAL_SOCKET: &str = "/run/injector/injector.sock";
+/// The longest that a block may take.
+const LIMIT: &str = "240";
+/// The namespace of a machine that is all there is.
+const MACHINE: &str = "machine";
+/// Where `ip netns` keeps names: the lab's own folder, which nobody else sees.
+const NAMES: &str = "/run/netns";
+
+/// A machine. What runs on it ends with this value.
+pub struct Ground {
+    // Processes end before the namespaces that they are in.
+    listeners: Vec<Child>,
+    lab: Lab,
+    /// The namespace that is the machine's own.
+    own: &'static str,
+}
+
+impl Ground {
+    /// A host with a bridge, and on it three network namespaces, `n1` to `n3`, with the nodes of a small cluster.
+    pub fn cluster() -> Self {
+        let mut lab = Lab::builder("docs").peers(3).up().unwrap();
+        lab.give(SWITCH, "br0", CLIENT_HOST);
+        let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples").join("quorum");
+        let quorum = Quorum { program: &program, seed: 1, faults: &[], join: 0, listen: 2 };
+        quorum.start(&mut lab).unwrap();
+        lab.wait_until("the cluster serves", PATIENCE, |lab| (1..=3).try_for_each(|host| serves(lab, host)))
+            .unwrap();
+        // The names that pages use, without a prefix.
+        for peer in lab.peer_names() {
+            lab.hide(&peer);
+            let name = format!("{NAMES}/{peer}");
+            fs::write(&name, "").unwrap();
+            lab.run(&peer, "mount", &["--bind", "/proc/self/ns/net", &name]);
+        }
+        lab.hide(SWITCH);
+        Self::of(lab, SWITCH)
+    }
+
+    /// A machine with nothing but a loopback device, where a process listens on each port of 127.0.0.1.
+    pub fn one_machine(ports: &[u16]) -> Self {
+        let mut lab = Lab::builder("docs").up().unwrap();
+        lab.add(MACHINE);
+        let mut ground = Self::of(lab, MACHINE);
+        for port in ports {
+            ground.listen(*port);
+        }
+        ground
+    }
+
+    fn of(lab: Lab, own: &'static str) -> Self {
+        let ground = Self { listeners: Vec::new(), lab, own };
+        let programs = ground.folder().join("bin");
+        fs::create_dir_all(&programs).unwrap();
+        symlink(env!("CARGO_BIN_EXE_injector"), programs.join("injector")).unwrap();
+        // The test is root already.
+        ground.program("bin/sudo", "exec \"$@\"");
+        ground.program("my-test", "exec sleep 1");
+        ground
+    }
+
+    /// The folder in which commands are run.
+    fn folder(&self) -> PathBuf {
+        self.lab.folder().join("work")
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.lab.folder().join("run/injector.sock")
+    }
+
+    /// Writes a file that commands take.
+    pub fn write(&self, file: &str, text: &str) {
+        fs::write(self.folder().join(file), text).unwrap();
+    }
+
+    fn program(&self, file: &str, script: &str) {
+        self.write(file, &format!("#!/bin/sh\n{script}\n"));
+        fs::set_permissions(self.folder().join(file), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Starts a process that listens on a port.
+    fn listen(&mut self, port: u16) {
+        use std::io::{BufRead as _, BufReader, Write as _};
+        let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples").join("talker");
+        let mut command = Command::new(program);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = self.lab.within(self.own, || command.spawn().unwrap());
+        writeln!(child.stdin.as_mut().unwrap(), "listen 127.0.0.1:{port}").unwrap();
+        let mut answer = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut answer).unwrap();
+        self.listeners.push(child);
+        assert_eq!(answer, "ok\n", "{port}");
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let path = std::env::var("PATH").unwrap();
+        command.env("PATH", format!("{}:{path}", self.folder().join("bin").display()));
+        command.env("INJECTOR_SOCKET", self.socket()).env_remove("INJECTOR_HOST");
+        command.current_dir(self.folder()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs a script on the machine, up to its first failure.
+    pub fn sh(&self, script: &str) -> Output {
+        let script = script.replace(USUAL_SOCKET, self.socket().to_str().unwrap());
+        let mut command = self.command("timeout");
+        command.args(["--kill-after=5", LIMIT, "sh", "-euc", &script]);
+        self.lab.within(self.own, || command.output().unwrap())
+    }
+
+    /// Runs a script that must succeed, and returns what it prints.
+    pub fn expect(&self, script: &str) -> String {
+        let output = self.sh(script);
+        let (said, errors) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{script}: {}\n{said}{errors}", output.status);
+        said.into_owned()
+    }
+
+    /// A command of the injector on a terminal.
+    pub fn terminal(&self, word: &str) -> Terminal {
+        let mut command = self.command("injector");
+        command.arg(word).env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        self.lab.within(self.own, || Terminal::start(&mut command))
+    }
+
+    /// With a daemon whose config is `lab.yaml`, and whose endpoints are healthy.
+    pub fn with_daemon(self) -> Self {
+        self.write(
+            "lab.yaml",
+            &format!(
+                "{}interfaces: auto\n\
+                 endpoints:\n  \
+                 - name: ingress\n    \
+                   peers: [n1, n2, n3]\n    \
+                   probe: {{ http: {{ url: \"http://{{address}}:8080/\" }} }}\n    \
+                   wire: {{ port: 8080, success: http }}\n\
+                 roles:\n  leader: {{ http: {{ url: \"http://{{address}}:8080/\", pointer: /leader }} }}\n\
+                 ready: {{ consecutive: 3, observe: 1s }}\n",
+                self.lab.peers()
+            ),
+        );
+        self.expect("injector start --config lab.yaml --detach");
+        until("every endpoint is healthy", || {
+            let status: serde_json::Value =
+                serde_json::from_str(&self.expect("injector status --json")).unwrap();
+            let mut endpoints = status["endpoints"].as_array().unwrap().iter();
+            endpoints.all(|endpoint| endpoint["healthy"] == true).then_some(())
+        });
+        self
+    }
+
+    /// With two small campaigns, in `runs/before` and `runs/after`.
+    pub fn with_campaigns(self) -> Self {
+        for out in ["before", "after"] {
+            self.expect(&format!(
+                "injector measure random-node --hold 1s --trials 2 --seed 1 --cooldown 1s --quiet --out runs/{out}"
+            ));
+        }
+        self
+    }
+}
+
+/// Whether a node of the cluster serves.
+fn serves(lab: &Lab, host: u8) -> Result<(), String> {
+    match lab.request(SWITCH, (lab.ipv4(host), 8080), &Request::get("/")) {
+        Ok((200, _)) => Ok(()),
+        Ok((status, said)) => Err(format!("{status} {said}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        // A page may have started a daemon that nobody waits for.
+        if self.socket().exists() {
+            let output = self.sh("injector stop");
+            if !output.status.success() {
+                eprintln!("the daemon goes on: {}", String::from_utf8_lossy(&output.stderr));
+            }
+        }
+        for listener in &mut self.listeners {
+            let _ = listener.kill();
+            let _ = listener.wait();
+        }
+    }
+}
