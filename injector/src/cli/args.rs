@@ -117,7 +117,7 @@ pub enum Command {
     /// Put a mark on the timeline
     #[command(after_help = help::MARK)]
     Mark(Mark),
-    /// Wait until a partition's outcome is decided, and print its recovery record
+    /// Wait until a partition's outcome is decided, and print its recovery record; or until all endpoints are healthy
     #[command(after_help = help::WAIT)]
     Wait(Wait),
     /// Run a command under a partition, and always heal afterwards
@@ -315,7 +315,10 @@ pub struct Mark {
 pub struct Wait {
     /// The partition; optional if only one is unfinished
     pub name: Option<String>,
-    /// How long to wait at most; exit with 2 if the outcome is not decided by then
+    /// Wait for no partition, but until every required endpoint is healthy, so that a cut can be measured
+    #[arg(long, conflicts_with = "name")]
+    pub healthy: bool,
+    /// How long to wait at most [default with --healthy: 1m]; exit with 2 if it is not over by then
     #[arg(long, value_name = "TIME")]
     pub timeout: Option<Span>,
 }

@@ -1,4 +1,4 @@
-//! `injector wait`: until the outcome is decided.
+//! `injector wait`: until the outcome is decided, or the endpoints are healthy.
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +6,23 @@ use super::args::{Common, Wait};
 use super::failure::{Exit, Failure};
 use super::output::show;
 use super::render_record;
-use injector_client::Client;
+use injector_client::{Client, trial};
 use injector_core::api::PartitionState;
+use injector_core::clock::Span;
 
 /// One long poll. An outcome that is decided before the record is final is seen at the end of a slice at the latest.
 const SLICE: Duration = Duration::from_secs(2);
 
+/// Between two looks at the endpoints.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How long endpoints may take to become healthy, unless the user says.
+const HEALTHY: Span = Span::secs(60);
+
 pub(super) async fn run(common: &Common, args: Wait) -> Result<Exit, Failure> {
+    if args.healthy {
+        return healthy(common, args.timeout.unwrap_or(HEALTHY)).await;
+    }
     let begun = Instant::now();
     let mut client = Client::open(&common.address()).await?;
     let (name, mut generation) = match args.name {
@@ -29,6 +39,28 @@ pub(super) async fn run(common: &Common, args: Wait) -> Result<Exit, Failure> {
         }
         show(common, &record, || render_record::text(&record))?;
         return Ok(record.outcome.map_or(Exit::UNDECIDED, Exit::of));
+    }
+}
+
+/// Waits until every required endpoint is healthy.
+async fn healthy(common: &Common, timeout: Span) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let mut client = Client::open(&common.address()).await?;
+    loop {
+        let status = client.status().await?;
+        if !status.endpoints.iter().any(|endpoint| endpoint.required) {
+            return Err(Failure::usage("the daemon's config has no required endpoint to wait for"));
+        }
+        let sick = trial::unhealthy(&status, &[]);
+        if sick.is_empty() {
+            show(common, &status.endpoints, || "Every required endpoint is healthy.\n".to_owned())?;
+            return Ok(Exit::OK);
+        }
+        if begun.elapsed() >= timeout.0 {
+            let why = format!("not healthy within {timeout}: {}", sick.join("; "));
+            return Err(Failure::new(Exit::UNDECIDED, why));
+        }
+        tokio::time::sleep(POLL).await;
     }
 }
 

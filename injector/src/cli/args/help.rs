@@ -95,8 +95,9 @@ pub(super) const WAIT: &str = "\
 Examples:
   injector wait p
   injector wait p --timeout 1m --json
+  injector wait --healthy
 
-Exit codes: 0 recovered · 1 not by the deadline · 2 censored, unknown, or our own failure; or --timeout ended first";
+Exit codes: 0 recovered, or healthy · 1 not by the deadline · 2 censored, unknown, or our own failure; or --timeout ended first";
 
 pub(super) const WITH: &str = "\
 Examples:
