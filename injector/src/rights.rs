@@ -251,6 +251,8 @@ mod tests {
             let rights = rights(&format!("interfaces: {interfaces}"));
             assert_eq!((rights.daemon, rights.supervisor), (BASE, supervisor), "{interfaces}");
         }
+        let probed = "interfaces: auto\nendpoints: [{ name: e, netns: { container: c }, probe: { tcp: { target: \"192.0.2.1:1\" } } }]";
+        assert_eq!(rights(probed).supervisor, admin | CapabilitySet::SYS_PTRACE, "a container");
     }
 
     #[test]

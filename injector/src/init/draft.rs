@@ -230,7 +230,7 @@ fn commented(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use injector_core::config::Config;
+    use injector_core::config::{Config, ContainerRef};
 
     fn peer(name: &str, address: &str, home: Home) -> Candidate {
         Candidate {
@@ -273,6 +273,18 @@ mod tests {
         assert_eq!(names, ["7", "no", "tap1"]);
         assert_eq!(config.peers[2].mac, Some([2, 0, 0, 0, 0, 9]));
         assert!(config.peers[2].tap.is_some() && config.endpoints.is_empty());
+    }
+
+    #[test]
+    fn a_container_is_written_by_its_name_alone() {
+        let container = Netns::Container(ContainerRef::Name("shop-db-1".to_owned()));
+        let mut draft = Draft { engine: Some("/run/e.sock".into()), ..draft() };
+        draft.peers.push(peer("db", "10.0.0.8", Home::Space(container)));
+        let config = Config::parse(&draft.text(), "draft").unwrap();
+        assert_eq!(config.engine, injector_core::config::Engine::At("/run/e.sock".into()));
+        let containers: Vec<String> = config.containers().map(|(_, it)| it.to_string()).collect();
+        assert_eq!(containers, ["shop-db-1"]);
+        assert!(draft.text().contains("  db: { container: shop-db-1 }  # "), "{}", draft.text());
     }
 
     #[test]
