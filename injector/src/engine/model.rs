@@ -16,8 +16,8 @@ pub struct ListItem {
     state: Option<String>,
 }
 
-/// The states in which a container has processes.
-const RUNNING: [&str; 2] = ["running", "paused"];
+/// The states in which a container has processes: one that is asked to stop may take its time.
+const RUNNING: [&str; 3] = ["running", "paused", "stopping"];
 
 impl From<ListItem> for Listed {
     fn from(item: ListItem) -> Self {
@@ -56,11 +56,10 @@ struct HostConfig {
 impl From<Inspection> for Inspected {
     fn from(inspection: Inspection) -> Self {
         let Inspection { id, name, state, host_config } = inspection;
-        let is_running = RUNNING.contains(&state.status.as_str());
         Self {
             id,
             name: plain(&name),
-            pid: Some(state.pid).filter(|pid| is_running && *pid != 0),
+            pid: Some(state.pid).filter(|pid| *pid != 0),
             state: state.status,
             network: host_config.network_mode,
         }
@@ -142,6 +141,7 @@ mod tests {
         };
         assert_eq!(inspected(r#"{"Status":"running","Running":true,"Pid":7}"#).pid, Some(7));
         assert_eq!(inspected(r#"{"Status":"paused","Running":true,"Pid":7}"#).pid, Some(7));
+        assert_eq!(inspected(r#"{"Status":"stopping","Running":false,"Pid":7}"#).pid, Some(7));
         assert_eq!(inspected(r#"{"Status":"exited","Running":false,"Pid":0}"#).pid, None);
         assert_eq!(inspected(r#"{"Status":"running"}"#).network, "bridge");
     }

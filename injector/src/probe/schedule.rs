@@ -61,10 +61,10 @@ pub async fn follow(
     endpoint: EndpointId,
     mut config: Endpoint,
     peer_name: Option<String>,
-    changes: Changes,
+    news: Changes,
     sink: mpsc::UnboundedSender<Sample>,
 ) {
-    let Changes { mut rate, mut address } = changes;
+    let Changes { mut rate, mut address } = news;
     config.address = *address.borrow_and_update();
     let mut prober = Rc::new(Prober::new(endpoint, &config, peer_name.as_deref()));
     let limit = in_flight_limit(config.probe.options.interval.0, config.probe.options.timeout.0);

@@ -15,10 +15,11 @@ use support::{Daemon, until};
 
 /// A config of these containers, each with an endpoint.
 fn config(podman: &Podman, containers: &[&str]) -> String {
-    let peers: String =
-        containers.iter().map(|name| format!("  {name}: {{ container: {name} }}\n")).collect();
+    let peers: Vec<String> =
+        containers.iter().map(|name| format!("{name}: {{ container: {name} }}")).collect();
+    let peers = peers.join(", ");
     format!(
-        "engine: {}\npeers:\n{peers}interfaces: auto\nendpoints:\n  - name: web\n    peers: [{}]\n    \
+        "engine: {}\npeers: {{ {peers} }}\ninterfaces: auto\nendpoints:\n  - name: web\n    peers: [{}]\n    \
          probe: {{ http: {{ url: \"http://{{address}}:8080/\" }}, interval: 20ms, timeout: 500ms }}\n    \
          wire: {{ port: 8080, success: http }}\nready: {{ consecutive: 3, observe: 500ms }}\n",
         podman.socket().display(),
@@ -166,7 +167,7 @@ fn a_container_is_followed_under_another_name_and_when_it_is_made_anew() {
     // As `docker compose up` does it: another container takes the name.
     podman.start("a", "--network net");
     podman.ok("rm --force --time 0 other");
-    wait_told(&daemon, "container a: another container of this name runs");
+    wait_told(&daemon, &format!("runs as process {} ", podman.pid("a")));
     until("it is cut", || (!podman.reaches("b", "a") && !podman.reaches("a", "b")).then_some(()));
     podman.assert_sides(&[&["a"], &["b", "c"]]);
     daemon.heal_by_hand("p");

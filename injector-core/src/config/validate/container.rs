@@ -9,15 +9,21 @@ use crate::config::{Config, ContainerRef, Engine, Interface, Interfaces, Netns, 
 const USAGE: &str = "write the container's name or id as the engine shows it, as in: container: restate-1";
 const COMPOSE_USAGE: &str = "write project and service, as in: compose: shop/restate, or with a number where there are several: shop/restate/2";
 
-/// The container that a peer's table names: `None` if it names none, `Some(None)` if it names it wrongly, which is
-/// reported.
-pub(super) fn read<'a>(
-    table: &Table<'a>,
-    firsts: &mut Firsts<'a, ContainerRef>,
-) -> Option<Option<ContainerRef>> {
+/// What a peer's table says of a container.
+pub(super) enum Named {
+    /// Nothing.
+    Nothing,
+    /// Something wrong, which is reported.
+    Wrong,
+    /// The peer is this one.
+    As(ContainerRef),
+}
+
+/// The container that a peer's table names.
+pub(super) fn read<'a>(table: &Table<'a>, firsts: &mut Firsts<'a, ContainerRef>) -> Named {
     let words = [("container", table.get("container")), ("compose", table.get("compose"))];
     let mut given = words.into_iter().filter_map(|(key, node)| Some((key, node?)));
-    let (key, node) = given.next()?;
+    let Some((key, node)) = given.next() else { return Named::Nothing };
     if let Some((_, second)) = given.next() {
         second.key_error("container and compose both name the container", "keep one of the two");
     }
@@ -38,7 +44,7 @@ pub(super) fn read<'a>(
             "a container is one peer: keep one of the two",
         );
     }
-    Some(container)
+    container.map_or(Named::Wrong, Named::As)
 }
 
 pub(super) fn name(node: &Node<'_>) -> Option<ContainerRef> {

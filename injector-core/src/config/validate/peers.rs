@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use super::container::Selected;
+use super::container::{Named, Selected};
 use super::interfaces::{name, place};
 use super::names::{Firsts, NAME_REMEDY, is_name};
 use super::{container, local};
@@ -149,10 +149,17 @@ fn peer<'a>(
         table.finish();
         return Some(peer);
     }
-    if let Some(container) = container::read(&table, &mut seen.containers) {
-        peer.container = container;
-        table.finish();
-        return Some(peer);
+    match container::read(&table, &mut seen.containers) {
+        Named::Nothing => {}
+        Named::Wrong => {
+            table.finish();
+            return None;
+        }
+        Named::As(container) => {
+            peer.container = Some(container);
+            table.finish();
+            return Some(peer);
+        }
     }
     let addresses = table.get("addresses");
     let items = addresses.as_ref().map(|node| node.items("write a list, such as: [10.0.0.1]"));
