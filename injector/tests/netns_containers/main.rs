@@ -6,6 +6,8 @@ mod podman;
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
+use std::time::Duration;
+
 use injector_lab::http::{Request, over_unix};
 use injector_lab::needs;
 use podman::{HOST, Podman, SERVE, run};
@@ -194,6 +196,30 @@ fn an_engine_that_ends_and_comes_back_is_asked_again() {
     daemon.cli("partition isolate b --name p --for 60s");
     podman.assert_sides(&[&["b"], &["a", "c"]]);
     daemon.heal_by_hand("p");
+}
+
+/// It is asked beside the daemon's task, and not for ever.
+#[test]
+#[needs(root, program = "podman", program = "busybox", minutes = 1)]
+fn an_engine_that_does_not_answer_holds_up_no_command() {
+    let Some(podman) = three("an_engine_that_does_not_answer_holds_up_no_command") else { return };
+    let daemon = daemon(&podman, &["a", "b"]);
+    podman.freeze();
+    daemon.signal(Signal::HUP);
+    daemon.cli("partition isolate a --name p --for 60s");
+    podman.assert_sides(&[&["a"], &["b"]]);
+    let took = daemon.heal_by_hand("p");
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    until("the reload is refused", || {
+        let events = daemon.timeline();
+        let refused = |event: &Value| {
+            event["kind"] == "config" && event["what"].as_str().unwrap().contains("does not answer within 3s")
+        };
+        events.iter().any(refused).then_some(())
+    });
+    let (code, said) =
+        podman.lab.within(HOST, || Daemon::refusal(&podman.lab, "late", &config(&podman, &["a", "b"])));
+    assert!(code != 0 && said.contains("peers.a.container: the container engine at"), "{said}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use injector_lab::{Lab, Process, until};
+use rustix::process::Signal;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The namespace that is Podman's host, with the bridges of its networks.
@@ -74,6 +75,11 @@ impl Podman {
         let started = self.lab.within(HOST, || Process::start("podman", &mut command, &log));
         self.service = Some(started.unwrap());
         until("podman's API is there", || std::os::unix::net::UnixStream::connect(&socket).ok().map(drop));
+    }
+
+    /// Has its API stand still, as far as it can be connected to: nothing is answered.
+    pub fn freeze(&self) {
+        self.service.as_ref().unwrap().signal(Signal::STOP);
     }
 
     /// Ends its API; the containers run on.
