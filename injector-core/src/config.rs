@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::clock::Span;
 use crate::model::{PeerId, PeerNames, ProbeOptions, Ready, Scope, Shape};
 
+mod container;
 mod error;
 mod load;
 mod local;
@@ -24,6 +25,7 @@ mod validate;
 
 use self::secret::Sent;
 
+pub use container::{ContainerRef, ENGINE_SOCKETS, Engine, Select, Selector};
 pub use error::{ConfigError, ConfigErrors, SHOWN};
 pub(crate) use load::{place_of, unread};
 pub use local::{Listen, LocalBy, LocalPeer};
@@ -70,6 +72,8 @@ pub struct Config {
     pub here: Option<Vec<PeerId>>,
     /// Devices that lead nowhere that matters, such as a management NIC: they are no peer's exit.
     pub elsewhere: Vec<Device>,
+    /// Where containers are asked about.
+    pub engine: Engine,
 }
 
 impl Config {
@@ -86,6 +90,58 @@ impl Config {
     /// The peers on this machine.
     pub fn local_peers(&self) -> impl Iterator<Item = (PeerId, &LocalPeer)> {
         self.peers.iter().filter_map(|peer| Some((peer.id, peer.local.as_ref()?)))
+    }
+
+    /// The peers that are containers.
+    pub fn containers(&self) -> impl Iterator<Item = (PeerId, &ContainerRef)> {
+        self.peers.iter().filter_map(|peer| Some((peer.id, peer.container.as_ref()?)))
+    }
+
+    /// Every container that the config names: peers, and where probes start from, roles are asked and peers on this machine
+    /// are.
+    pub fn followed(&self) -> BTreeSet<ContainerRef> {
+        let endpoints = self.endpoints.iter().map(|endpoint| &endpoint.netns);
+        let netns = endpoints.chain(self.roles.values().map(|role| &role.netns));
+        let netns = netns.chain(self.local_peers().map(|(_, local)| &local.netns));
+        let named = netns.filter_map(|netns| match netns {
+            Some(Netns::Container(container)) => Some(container),
+            _ => None,
+        });
+        self.containers().map(|(_, container)| container).chain(named).cloned().collect()
+    }
+
+    /// Gives the peers that are containers, their endpoints and roles the addresses that they have now. A peer without any
+    /// keeps what it had: its probes fail until it is back. Whether an endpoint or a role has another address.
+    pub fn place(&mut self, found: &BTreeMap<PeerId, Vec<IpAddr>>) -> bool {
+        let first = |peer: PeerId, family: Option<Family>| {
+            let mut addresses = found.get(&peer)?.iter().copied();
+            addresses.find(|address| family.is_none_or(|family| family.has(*address)))
+        };
+        for peer in &mut self.peers {
+            if let Some(addresses) = found.get(&peer.id).filter(|addresses| !addresses.is_empty()) {
+                peer.found.clone_from(addresses);
+            }
+        }
+        let mut has_changed = false;
+        let mut set = |place: &mut Option<IpAddr>, new: Option<IpAddr>| {
+            if new.is_some() && *place != new {
+                *place = new;
+                has_changed = true;
+            }
+        };
+        for endpoint in &mut self.endpoints {
+            if let Some(peer) = endpoint.peer {
+                set(&mut endpoint.address, first(peer, endpoint.family));
+            }
+        }
+        for role in self.roles.values_mut() {
+            if let RoleKind::Http { request, .. } = &mut role.kind {
+                for peer in &mut request.peers {
+                    set(&mut peer.address, first(peer.id, None));
+                }
+            }
+        }
+        has_changed
     }
 
     /// The network namespaces of peers on this machine.
@@ -142,9 +198,20 @@ pub struct Peer {
     pub forwards: bool,
     /// What its sockets are known by, if it is made of processes on this machine: then it has none of the above.
     pub local: Option<LocalPeer>,
+    /// The container that it is, if it is one: then its addresses and its interfaces are found in it.
+    pub container: Option<ContainerRef>,
+    /// The addresses that are found in its container; empty before it was looked for.
+    pub found: Vec<IpAddr>,
 }
 
 impl Peer {
+    /// Whether an address is the peer's: listed, in one of its prefixes, or found in its container.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+            || self.found.contains(&address)
+            || self.prefixes.iter().any(|prefix| prefix.contains(&address))
+    }
+
     /// Where its endpoints are: its first single address.
     pub fn service_address(&self) -> Option<IpAddr> {
         self.addresses.first().copied().or_else(|| self.local.as_ref().map(LocalPeer::address))

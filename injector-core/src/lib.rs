@@ -9,6 +9,7 @@ pub mod api;
 pub mod campaign;
 pub mod clock;
 pub mod config;
+pub mod containers;
 pub mod figures;
 mod flat;
 pub mod identity;

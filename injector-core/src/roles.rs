@@ -83,7 +83,9 @@ impl Directory {
     /// The peer that a word names: its name, one of its addresses, an address with a port, or a URL with one.
     fn find(&self, word: &str) -> Option<PeerName> {
         let named = self.names.id(word).filter(|id| *id != PeerId::WORLD);
-        let id = named.or_else(|| owner(&self.peers, address(word)?))?;
+        let found = |address: IpAddr| self.peers.iter().find(|peer| peer.found.contains(&address));
+        let by_address = |address| owner(&self.peers, address).or_else(|| Some(found(address)?.id));
+        let id = named.or_else(|| by_address(address(word)?))?;
         Some(self.names.name(id).into())
     }
 

@@ -21,6 +21,7 @@ use crate::netns::{Identity, Workers};
 use crate::probe::role;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Interface, Interfaces, Netns};
+use injector_core::containers::Sight;
 
 pub use endpoints::EndpointCheck;
 pub use network::Network;
@@ -107,9 +108,21 @@ impl Findings {
     }
 }
 
-/// Looks at everything. Endpoints are asked, unless the secrets of the config can't be fetched, which `secrets` says.
-pub async fn examine(config: Option<&Config>, secrets: Option<String>, what: Sweep) -> Findings {
+/// What a config needs from outside, or why it can't be had.
+pub struct Outside {
+    /// Why the secrets can't be fetched; `None` if they can.
+    pub secrets: Option<String>,
+    /// What the engine says of the containers.
+    pub containers: Result<Sight, String>,
+}
+
+/// Looks at everything. Endpoints are asked, unless the secrets of the config can't be fetched.
+pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> Findings {
+    let Outside { secrets, containers } = outside;
     let mut workers = Workers::default();
+    if let Ok(sight) = &containers {
+        workers.contain(sight);
+    }
     let mut interfaces = Vec::new();
     if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {
         for interface in named {
@@ -124,9 +137,11 @@ pub async fn examine(config: Option<&Config>, secrets: Option<String>, what: Swe
     let roles = roles.collect();
     let (network, endpoints) = match config {
         Some(config) => {
-            let (network, mut survey) = Network::of(config).await;
+            let (network, mut survey) = Network::of(config, containers).await;
+            let mut placed = config.clone();
+            placed.place(&survey.contained);
             let asked =
-                if secrets.is_none() { endpoints::ask(config, &mut survey).await } else { Vec::new() };
+                if secrets.is_none() { endpoints::ask(&placed, &mut survey).await } else { Vec::new() };
             (Some(network), asked)
         }
         None => (None, Vec::new()),

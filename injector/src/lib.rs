@@ -9,6 +9,7 @@ pub mod datapath;
 pub mod descriptors;
 pub mod discovery;
 pub mod doctor;
+pub mod engine;
 pub mod fault;
 pub mod init;
 pub mod local;

@@ -6,7 +6,7 @@
 //! thread: it alone keeps the right to enter after the start (see [`crate::rights`]), and its threads give it up as
 //! soon as they are in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -21,7 +21,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::rights::{Rights, RightsError, Role};
-use injector_core::config::Netns;
+use injector_core::config::{ContainerRef, Netns};
+use injector_core::containers::Sight;
 
 /// How long a thread may take over a job before nobody waits for it any more: having programs verified takes seconds
 /// on an emulated machine.
@@ -43,6 +44,14 @@ pub enum NetnsError {
         path: PathBuf,
         /// The kernel's answer.
         source: std::io::Error,
+    },
+    /// It is a container's, which does not run.
+    #[error(
+        "{name} does not run, so it has no network namespace; it is followed, and entered when it starts"
+    )]
+    NoContainer {
+        /// As configured.
+        name: String,
     },
     /// It can't be entered.
     #[error("network namespace {name} can't be entered: {source}; the daemon needs CAP_SYS_ADMIN")]
@@ -100,7 +109,7 @@ impl Identity {
     /// (`ip netns add` makes the file before it mounts the namespace over it) is not distinguished here: it can't be
     /// entered.
     pub fn now(netns: Option<&Netns>) -> Option<Self> {
-        let path = netns.map_or_else(|| PathBuf::from("/proc/self/ns/net"), Netns::path);
+        let path = netns.map_or_else(|| Some(PathBuf::from("/proc/self/ns/net")), Netns::path)?;
         Some(Self::of(&std::fs::metadata(path).ok()?))
     }
 }
@@ -115,10 +124,21 @@ pub struct Worker {
     late: Arc<AtomicBool>,
 }
 
+/// A namespace to enter.
+struct Door {
+    /// As configured.
+    name: String,
+    /// Its file; `None` is the daemon's own.
+    path: Option<PathBuf>,
+    /// Which one it must be: a process's id may stand for another process by now.
+    expected: Option<Identity>,
+}
+
 impl Worker {
-    fn start(netns: Option<&Netns>, rights: Option<Rights>) -> Result<Self, NetnsError> {
-        let name = shown(netns);
-        let path = netns.map_or_else(|| PathBuf::from("/proc/self/ns/net"), Netns::path);
+    fn start(door: Door, rights: Option<Rights>) -> Result<Self, NetnsError> {
+        let Door { name, path, expected } = door;
+        let is_own = path.is_none();
+        let path = path.unwrap_or_else(|| PathBuf::from("/proc/self/ns/net"));
         let open = |path: &PathBuf| {
             let file = File::open(path)?;
             let identity = Identity::of(&file.metadata()?);
@@ -126,7 +146,10 @@ impl Worker {
         };
         let (file, identity) =
             open(&path).map_err(|source| NetnsError::Open { name: name.clone(), path, source })?;
-        let file = netns.is_some().then_some(file);
+        if expected.is_some_and(|expected| expected != identity) {
+            return Err(NetnsError::NoContainer { name });
+        }
+        let file = (!is_own).then_some(file);
         let (jobs, mut queue) = mpsc::unbounded_channel::<Order>();
         let (entered, result) = std::sync::mpsc::channel();
         let in_thread = name.clone();
@@ -287,6 +310,8 @@ pub struct Workers {
     by_name: HashMap<Option<Netns>, Worker>,
     /// Started with the first of them, at the latest.
     supervisor: Option<Supervisor>,
+    /// The first process of each container that runs, and the namespace that it is in.
+    containers: BTreeMap<ContainerRef, (u32, Identity)>,
     /// What the threads give up; `None` if they keep what their starter has.
     rights: Option<Rights>,
 }
@@ -302,7 +327,7 @@ impl Workers {
     /// No threads yet, but the same supervisor, and the same rights for its threads.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { by_name: HashMap::new(), supervisor: self.supervisor.clone(), rights: self.rights }
+        Self { supervisor: self.supervisor.clone(), rights: self.rights, ..Self::default() }
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
@@ -345,9 +370,43 @@ impl Workers {
     }
 
     fn start(&mut self, netns: Option<&Netns>, rights: Option<Rights>) -> Result<Worker, NetnsError> {
-        let wanted = netns.cloned();
-        let started = self.supervisor(netns)?.wait(move || Worker::start(wanted.as_ref(), rights));
+        let (path, expected) = match netns {
+            Some(Netns::Container(container)) => {
+                let known = self.containers.get(container);
+                let (pid, identity) = known.ok_or_else(|| NetnsError::NoContainer { name: shown(netns) })?;
+                (Netns::Pid(*pid).path(), Some(*identity))
+            }
+            Some(netns) => (netns.path(), None),
+            None => (None, None),
+        };
+        let door = Door { name: shown(netns), path, expected };
+        let started = self.supervisor(netns)?.wait(move || Worker::start(door, rights));
         started.ok_or_else(|| NetnsError::Late { name: shown(netns) })?
+    }
+
+    /// Takes in which containers run, by the ids of their first processes.
+    pub fn contain(&mut self, sight: &Sight) {
+        for (container, standing) in &sight.0 {
+            let Ok(running) = standing else {
+                self.containers.remove(container);
+                continue;
+            };
+            if self.containers.get(container).is_some_and(|(pid, _)| *pid == running.pid) {
+                continue;
+            }
+            match self.now(&Netns::Pid(running.pid)) {
+                Some(identity) => {
+                    self.containers.insert(container.clone(), (running.pid, identity));
+                }
+                // It has ended by now: the engine will say so.
+                None => drop(self.containers.remove(container)),
+            }
+        }
+    }
+
+    /// The namespaces of the containers that run.
+    pub fn containers(&self) -> impl Iterator<Item = (&ContainerRef, Identity)> {
+        self.containers.iter().map(|(container, (_, identity))| (container, *identity))
     }
 
     /// The namespace that a name stands for now, as [`Identity::now`].
@@ -358,6 +417,10 @@ impl Workers {
             Netns::Path(_) | Netns::Pid(_) => {
                 let wanted = netns.clone();
                 self.supervisor(Some(netns)).ok()?.wait(move || Identity::now(Some(&wanted)))?
+            }
+            Netns::Container(container) => {
+                let (pid, identity) = *self.containers.get(container)?;
+                self.now(&Netns::Pid(pid)).filter(|now| *now == identity)
             }
         }
     }

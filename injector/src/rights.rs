@@ -4,8 +4,9 @@
 //! | thread | keeps |
 //! |---|---|
 //! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; `CAP_NET_RAW`: the frames of the active check; and what `exec` probes and roles take |
-//! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid or path, or if the config has peers on this machine |
+//! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid, container or path, or if the config has peers on this machine |
 //! | the thread that looks at processes of peers on this machine | the same as the supervisor |
+//! | the engine's, for peers that are containers | nothing: it reads from a socket that is open to root |
 //! | the lease | nothing: it stores words in shared memory |
 //! | the log | nothing: it writes to a descriptor that is open |
 //! | the settler | nothing: it waits for running programs |
@@ -98,8 +99,12 @@ impl Rights {
             supervisor |= match netns {
                 Netns::Name(_) => CapabilitySet::empty(),
                 Netns::Path(_) => CapabilitySet::DAC_READ_SEARCH,
-                Netns::Pid(_) => CapabilitySet::SYS_PTRACE,
+                Netns::Pid(_) | Netns::Container(_) => CapabilitySet::SYS_PTRACE,
             };
+        }
+        if !config.followed().is_empty() {
+            // Their namespaces are entered by their processes.
+            supervisor |= CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
         }
         for netns in config.local_spaces() {
             // Others' processes and their sockets are looked at.
@@ -118,7 +123,7 @@ impl Rights {
         for (rights, what) in [
             (CapabilitySet::SYS_ADMIN, "network namespaces"),
             (CapabilitySet::DAC_READ_SEARCH, "network namespaces by path, or peers on this machine"),
-            (CapabilitySet::SYS_PTRACE, "network namespaces by pid, or peers on this machine"),
+            (CapabilitySet::SYS_PTRACE, "network namespaces by pid, containers, or peers on this machine"),
             (CapabilitySet::KILL, "exec probes or roles"),
             (CapabilitySet::DAC_OVERRIDE, "exec probes or roles as root"),
             (CapabilitySet::SETUID, "exec probes or roles as another user than root"),
@@ -246,6 +251,8 @@ mod tests {
             let rights = rights(&format!("interfaces: {interfaces}"));
             assert_eq!((rights.daemon, rights.supervisor), (BASE, supervisor), "{interfaces}");
         }
+        let probed = "interfaces: auto\nendpoints: [{ name: e, netns: { container: c }, probe: { tcp: { target: \"192.0.2.1:1\" } } }]";
+        assert_eq!(rights(probed).supervisor, admin | CapabilitySet::SYS_PTRACE, "a container");
     }
 
     #[test]
@@ -273,7 +280,7 @@ mod tests {
         assert_eq!(own.lack(&own), Vec::<&str>::new());
         assert_eq!(auto.lack(&own), Vec::<&str>::new());
         assert_eq!(own.lack(&auto), ["network namespaces"]);
-        assert_eq!(auto.lack(&by_pid), ["network namespaces by pid, or peers on this machine"]);
+        assert_eq!(auto.lack(&by_pid), ["network namespaces by pid, containers, or peers on this machine"]);
         assert_eq!(own.lack(&exec), ["exec probes or roles", "exec probes or roles as root"]);
     }
 

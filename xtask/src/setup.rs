@@ -78,7 +78,8 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 }
 
 /// The Debian packages of the programs that tests declare to need.
-const OF_TESTS: [(&str, &str); 12] = [
+const OF_TESTS: [(&str, &str); 14] = [
+    ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("etcd", "etcd-server"),
@@ -86,6 +87,8 @@ const OF_TESTS: [(&str, &str); 12] = [
     ("keepalived", "keepalived"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
+    // With what runs its containers and makes their networks.
+    ("podman", "podman netavark runc iptables"),
     // It is Redis itself. The package `redis-server` has a second name of it, and starts a server on this machine.
     ("redis-check-rdb", "redis-tools"),
     ("script", "bsdutils"),
@@ -101,7 +104,8 @@ fn of_tests(programs: &[&str]) -> Result<Packages> {
         let (_, package) = known.with_context(|| {
             format!("a test needs `{program}`: name its Debian package in OF_TESTS of xtask/src/setup.rs")
         })?;
-        Ok(packages.program(program, package))
+        let names = package.split(' ');
+        Ok(names.fold(packages, |packages, package| packages.program(program, package)))
     })
 }
 

@@ -10,15 +10,22 @@ use crate::topology::TopologyError;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::secret::Sent;
-use super::{Config, Family, Hosts, ProbeKind, RoleKind, Tls, place, read, text, validate};
+use super::{
+    Config, Engine, Family, Hosts, ProbeKind, RoleKind, Select, Selector, Tls, place, read, text, validate,
+};
 
 impl Config {
-    /// Reads and validates a config file; every fault is reported at once.
+    /// Reads and validates a config file that selects no containers; every fault is reported at once.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, ConfigErrors> {
+        Self::load_with(path, &nobody)
+    }
+
+    /// Reads and validates a config file. `select` asks the engine where it selects containers.
+    pub fn load_with(path: impl AsRef<Path>, select: &Select<'_>) -> Result<Self, ConfigErrors> {
         let path = path.as_ref();
         let file = path.display().to_string();
         match text::read(path) {
-            Ok(text) => Self::parse(&text, &file),
+            Ok(text) => Self::parse_with(&text, &file, select),
             Err(error) => Err(unread(&file, "the config", &error)),
         }
     }
@@ -113,8 +120,13 @@ impl Config {
         validate::buildable(shape, &self.names, &self.roles)
     }
 
-    /// Validates a config's text; `file` is what errors call it.
+    /// Validates a config's text, which selects no containers; `file` is what errors call it.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigErrors> {
+        Self::parse_with(text, file, &nobody)
+    }
+
+    /// Validates a config's text. `select` asks the engine where it selects containers.
+    pub fn parse_with(text: &str, file: &str, select: &Select<'_>) -> Result<Self, ConfigErrors> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let tree: read::Tree =
             serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, text, file)]))?;
@@ -125,12 +137,20 @@ impl Config {
         })?;
         let report = read::Report::new(file, places);
         report.duplicates();
-        let config = validate::config(&read::Node::root(&tree.0, &report));
+        let config = validate::config(&read::Node::root(&tree.0, &report), select);
         match config {
             Some(config) if report.count() == 0 => Ok(config),
             _ => Err(report.into_errors()),
         }
     }
+}
+
+/// Where no engine is asked.
+fn nobody(_: &Engine, _: &Selector) -> Result<Vec<String>, (String, String)> {
+    Err((
+        "no engine is asked here which containers there are".to_owned(),
+        "name each of them in peers".to_owned(),
+    ))
 }
 
 const SYNTAX_REMEDY: &str =

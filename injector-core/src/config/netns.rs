@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::ContainerRef;
+
 /// A network namespace as the config names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Netns {
@@ -11,15 +13,18 @@ pub enum Netns {
     Path(PathBuf),
     /// The namespace of a process.
     Pid(u32),
+    /// The namespace of a container, whichever process is its first one.
+    Container(ContainerRef),
 }
 
 impl Netns {
-    /// The namespace file.
-    pub fn path(&self) -> PathBuf {
+    /// The namespace file; `None` for a container, whose process changes with each start.
+    pub fn path(&self) -> Option<PathBuf> {
         match self {
-            Self::Name(name) => PathBuf::from("/run/netns").join(name),
-            Self::Path(path) => path.clone(),
-            Self::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
+            Self::Name(name) => Some(PathBuf::from("/run/netns").join(name)),
+            Self::Path(path) => Some(path.clone()),
+            Self::Pid(pid) => Some(PathBuf::from(format!("/proc/{pid}/ns/net"))),
+            Self::Container(_) => None,
         }
     }
 }
@@ -30,6 +35,7 @@ impl std::fmt::Display for Netns {
             Self::Name(name) => f.write_str(name),
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Pid(pid) => write!(f, "pid {pid}"),
+            Self::Container(container) => write!(f, "container {container}"),
         }
     }
 }

@@ -28,8 +28,10 @@ pub fn text() -> String {
 #[derive(JsonSchema)]
 #[schemars(title = "Partition injector: lab.yaml", deny_unknown_fields)]
 struct Lab {
-    /// The nodes of the system under test, by name.
-    peers: BTreeMap<String, Peer>,
+    /// The nodes of the system under test, by name. With `containers` there may be none.
+    peers: Option<BTreeMap<String, Peer>>,
+    /// Containers that are peers, each by its own name: those that run and have this label at the start, and at each reload.
+    containers: Option<Selector>,
     /// Where the programs attach: the word `auto`, or a list of interfaces.
     interfaces: Interfaces,
     /// What is probed. Without endpoints, partitions are cut and healed, and no recovery is measured.
@@ -52,10 +54,13 @@ struct Lab {
     here: Option<Vec<String>>,
     /// Devices that lead nowhere that matters, such as a management NIC: they are no peer's exit.
     elsewhere: Option<Vec<Device>>,
+    /// The socket of the engine that runs the containers among the peers; by default the first that is there of
+    /// `/var/run/docker.sock` and `/run/podman/podman.sock`.
+    engine: Option<String>,
 }
 
-/// A peer: what its frames are named by. It needs `addresses` or `mac`, or one of `listens`, `pid`, `cgroup` and `unit` where
-/// it is processes on this machine.
+/// A peer: what its frames are named by. It needs `addresses` or `mac`; or `container` or `compose` where it is a container;
+/// or one of `listens`, `pid`, `cgroup` and `unit` where it is processes on this machine.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct Peer {
@@ -80,6 +85,46 @@ struct Peer {
     unit: Option<String>,
     /// The network namespace of a peer on this machine; the daemon's own by default.
     netns: Option<Netns>,
+    /// The container of Docker or Podman that is the peer, by name or id.
+    container: Option<String>,
+    /// The container that is the peer, by compose project and service: `shop/restate`, or `shop/restate/2`.
+    compose: Option<String>,
+}
+
+/// Peers by their names.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Peers {
+    /// All of them.
+    All(All),
+    /// These.
+    Named(Vec<String>),
+}
+
+/// The word `all`.
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum All {
+    /// All peers.
+    All,
+}
+
+/// Which containers are peers.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Selector {
+    /// The labels that they have, each as `KEY` or `KEY=VALUE`.
+    label: Labels,
+}
+
+/// One label, or several.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Labels {
+    /// One.
+    One(String),
+    /// All of these.
+    All(Vec<String>),
 }
 
 /// A port, or an address with or without one.
@@ -100,7 +145,7 @@ struct Guest {
     interface: Device,
 }
 
-/// A network namespace: a name as under /run/netns, an absolute path, or the one of a process.
+/// A network namespace: a name as under /run/netns, an absolute path, or the one of a process or a container.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Netns {
@@ -108,6 +153,16 @@ enum Netns {
     Text(String),
     /// The namespace of a process.
     Process(Process),
+    /// The namespace of a container.
+    Container(Container),
+}
+
+/// A container.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Container {
+    /// Its name or id.
+    container: String,
 }
 
 /// A process.
@@ -192,7 +247,7 @@ struct Endpoint {
     /// The base name; with `peers`, instances are named NAME@PEER.
     name: String,
     /// The endpoint runs on each of these peers.
-    peers: Option<Vec<String>>,
+    peers: Option<Peers>,
     /// Which of several addresses is probed.
     family: Option<Family>,
     /// Whether the endpoint gates the verdict; `required` by default.
@@ -473,7 +528,7 @@ struct RoleHttp {
     /// Whom an `https` URL's server is trusted by; what this host trusts by default.
     tls: Option<Tls>,
     /// Who is asked, each once.
-    peers: Option<Vec<String>>,
+    peers: Option<Peers>,
     /// Where in the answer the value is that says who has the role: a JSON pointer.
     pointer: String,
     /// What the answer may say instead of a peer's name or address.

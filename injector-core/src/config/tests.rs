@@ -3,6 +3,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::model::{Connection, Nothing, PeerId};
 
+mod containers;
 mod endpoints;
 mod local;
 mod peers;

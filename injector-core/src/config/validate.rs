@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 
 use self::names::{NAME_REMEDY, is_name};
 use super::read::{ABOVE_ZERO, Node, Table};
-use super::{Config, Endpoint, Interfaces, LONGEST_DEADLINE, LONGEST_FOR, Protect, RoleSource, Socket};
+use super::{
+    Config, Endpoint, Interfaces, LONGEST_DEADLINE, LONGEST_FOR, Protect, RoleSource, Select, Socket,
+};
 use crate::clock::Span;
 use crate::model::{Direction, MAX_PEERS, PeerNames, Ready, Scope, Shape};
 use crate::topology::{self, Known, RolePeers, TopologyError};
 
+mod container;
 mod devices;
 mod endpoints;
 mod instance;
@@ -22,13 +25,23 @@ mod peers;
 mod roles;
 
 /// Reads the whole config; what is wrong is in the report, and then there may be no config.
-pub(super) fn config(root: &Node<'_>) -> Option<Config> {
+pub(super) fn config(root: &Node<'_>, select: &Select<'_>) -> Option<Config> {
     let top = root.table("write the keys peers and interfaces, and others as needed")?;
-    let peers = top.require("peers", "name the peers, as in: peers: { n1: { addresses: [10.0.0.1] } }");
-    let (names, peers) = peers.map_or_else(|| (PeerNames::new([]), Vec::new()), |node| peers::read(&node));
-    let mut interfaces = top
-        .require("interfaces", "write the word auto, or a list such as: [{ name: eth0 }]")
-        .map_or(Interfaces::Auto, |node| interfaces::read(&node, &names));
+    let peers = top.get("peers");
+    let interfaces = top.require("interfaces", "write the word auto, or a list such as: [{ name: eth0 }]");
+    let containers = top.get("containers");
+    if peers.is_none() && containers.is_none() {
+        let remedy = "name the peers, as in: peers: { n1: { addresses: [10.0.0.1] } }";
+        root.report().at_key("peers", "\"peers\" is missing", remedy);
+    }
+    let engine = top.get("engine").and_then(|node| container::engine(&node)).unwrap_or_default();
+    let selected = match containers {
+        None => None,
+        // Without them, whatever names one of them would be a fault too.
+        Some(node) => Some(container::selected(node, &engine, select)?),
+    };
+    let (names, peers) = peers::read(peers.as_ref(), selected.as_ref(), root.report());
+    let mut interfaces = interfaces.map_or(Interfaces::Auto, |node| interfaces::read(&node, &names));
     interfaces::add_taps(&mut interfaces, &names, &peers, root.report());
     let endpoints: Vec<Endpoint> =
         top.get("endpoints").map(|node| endpoints::read(&node, &names, &peers)).unwrap_or_default();
@@ -48,7 +61,9 @@ pub(super) fn config(root: &Node<'_>) -> Option<Config> {
         roles,
         here: top.get("here").map(|node| devices::here(&node, &names)),
         elsewhere: top.get("elsewhere").map(|node| devices::elsewhere(&node)).unwrap_or_default(),
+        engine,
     };
+    container::need_auto(&config, root.report());
     top.finish();
     Some(config)
 }

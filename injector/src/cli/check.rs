@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Check, Common};
 use super::failure::{Exit, Failure};
 use super::output::{print, show};
+use crate::engine;
 use injector_core::campaign::{self, CampaignSpec};
 use injector_core::config::{Config, Interfaces, schema};
 use injector_core::figures::counted;
@@ -18,8 +19,11 @@ pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
         print(&format!("{}\n", schema::text()))?;
         return Ok(Exit::OK);
     }
-    let config =
-        args.config.as_ref().map(|path| Ok::<_, Failure>((path, Config::load(path)?))).transpose()?;
+    let config = args
+        .config
+        .as_ref()
+        .map(|path| Ok::<_, Failure>((path, Config::load_with(path, &engine::select)?)))
+        .transpose()?;
     let campaign = args.campaign.as_ref().map(|path| read(path)).transpose()?;
     if let (Some((path, config)), Some(campaign)) = (&config, &campaign) {
         build(campaign, config, path)?;

@@ -7,9 +7,11 @@ use super::failure::{Exit, Failure};
 use super::human::{NONE, or_none};
 use super::output::show;
 use crate::datapath::Sweep;
-use crate::doctor::{self, Findings, Network, RoleCheck, Verdict};
+use crate::doctor::{self, Findings, Network, Outside, RoleCheck, Verdict};
+use crate::engine;
 use injector_core::api::CoverageState;
 use injector_core::config::Config;
+use injector_core::containers::Sight;
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     if common.host.is_some() {
@@ -17,12 +19,20 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
             "doctor looks at this host; run it there (`ssh HOST sudo injector doctor`)",
         ));
     }
-    let mut config = args.config.as_ref().map(Config::load).transpose()?;
+    let mut config = args.config.as_ref().map(|path| Config::load_with(path, &engine::select)).transpose()?;
     let secrets = config.as_mut().zip(args.config.as_ref()).and_then(|(config, path)| {
         config.fetch_secrets(&path.display().to_string()).err().map(|errors| errors.to_string())
     });
+    let containers = match (&config, &args.config) {
+        (Some(config), Some(path)) => {
+            let found = engine::look_up(config, &path.display().to_string()).await;
+            found.map(|found| found.sight).map_err(|errors| errors.to_string())
+        }
+        _ => Ok(Sight::default()),
+    };
+    let outside = Outside { secrets, containers };
     let what = if args.clean { Sweep::Remove } else { Sweep::Report };
-    let findings = doctor::examine(config.as_ref(), secrets, what).await;
+    let findings = doctor::examine(config.as_ref(), outside, what).await;
     show(common, &findings, || describe(&findings))?;
     Ok(if findings.prevents() { Exit::NOT_RECOVERED } else { Exit::OK })
 }

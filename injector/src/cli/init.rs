@@ -12,11 +12,13 @@ use serde_json::json;
 use super::args::{Common, Init as Args};
 use super::failure::{Exit, Failure};
 use super::output::{print, show};
+use crate::engine;
 use crate::init::candidates::{Candidate, Home, candidates};
 use crate::init::draft::Draft;
 use crate::init::{look, services};
 use crate::terminal::clean;
-use injector_core::config::{Config, Netns};
+use injector_core::config::{Config, Engine, Netns};
+use injector_core::containers::Sight;
 use injector_core::figures::counted;
 
 /// Where packages put the config's schema.
@@ -30,7 +32,16 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
     if !is_printed && args.out.symlink_metadata().is_ok() {
         return Err(exists(&args.out));
     }
-    let mut host = look().await;
+    let wanted = args.engine.clone().map_or(Engine::Usual, Engine::At);
+    let containers = match engine::running(&wanted).await {
+        Ok(containers) => containers,
+        Err(error) if args.engine.is_some() => {
+            return Err(Failure::usage(format!("--engine: {error}; {}", error.remedy())));
+        }
+        // Most hosts have none.
+        Err(_) => Sight::default(),
+    };
+    let mut host = look(&containers).await;
     let found = candidates(&host);
     let mut all = found.candidates;
     let named = named(&args.peers, &mut all)?;
@@ -47,6 +58,7 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
     }
     let mut draft = Draft {
         schema: Path::new(SCHEMA).exists().then(|| SCHEMA.to_owned()),
+        engine: args.engine.clone(),
         notes: found.notes,
         peers,
         others,

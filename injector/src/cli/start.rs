@@ -14,11 +14,11 @@ use super::failure::failure_line;
 use super::failure::{Exit, Failure};
 use super::output::show;
 use super::runtime::block_on;
-use crate::daemon::config_file::Source;
+use crate::daemon::config_file::{Prepared, Source};
 use crate::daemon::log::Log;
 use crate::daemon::ready::{READY_LINE, Ready};
 use crate::daemon::{self, StartOptions};
-use crate::probe;
+use crate::engine;
 use crate::rights;
 use crate::server::{make_directory, make_safe_directory};
 use injector_core::config::Config;
@@ -43,13 +43,13 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
             ),
         ));
     }
-    let mut config = Config::load(&args.config)?;
-    probe::prepare(&mut config, &args.config.display().to_string())?;
+    let config = Config::load_with(&args.config, &engine::select)?;
+    let mut prepared = Prepared::fetch(config, &args.config.display().to_string())?;
     if let Some(socket) = &common.socket {
-        config.socket.path.clone_from(socket);
+        prepared.config.socket.path.clone_from(socket);
     }
     if args.detach {
-        return detach(common, args, &config.socket.path);
+        return detach(common, args, &prepared.config.socket.path);
     }
     let ready = if args.ready_on_stdout {
         // Away from the terminal that started us, so that its end is not ours.
@@ -71,7 +71,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     let options = StartOptions { ready, source, log: log.clone() };
     let serve = || {
         block_on(async {
-            Box::pin(daemon::run(config, options))
+            Box::pin(daemon::run(prepared, options))
                 .await
                 .map(|()| Exit::OK)
                 .map_err(|error| Failure::new(Exit::UNDECIDED, error.to_string()))

@@ -1,13 +1,16 @@
 //! One config in force: its maps, programs, namespaces' threads, probes and lease. Started and ended together, at the
 //! start and by a reload alike.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use tokio::sync::{mpsc, watch};
 
-use super::attachment::{InterfaceEvent, Interfaces};
+use super::attachment::{InterfaceEvent, Interfaces, Sights};
+use super::config_file::Prepared;
 use super::start_error::{StartError, io};
 use crate::datapath::{Clocks, Kernel, LeaseWatcher, Names, Pins, Wakeups, all_names, cgroup_root};
+use crate::engine;
 use crate::fault;
 use crate::local::LocalPeers;
 use crate::netns::Workers;
@@ -77,6 +80,8 @@ pub struct Incoming {
 pub struct Probing {
     rates: watch::Receiver<Rate>,
     sink: mpsc::UnboundedSender<Sample>,
+    /// Where each endpoint is.
+    addresses: Vec<watch::Sender<Option<IpAddr>>>,
 }
 
 impl ActiveConfig {
@@ -84,7 +89,8 @@ impl ActiveConfig {
     ///
     /// # Errors
     /// Whatever keeps any of it from being done: nothing of it stays then.
-    pub async fn start(config: Config, bootstrap: &Bootstrap) -> Result<(Self, Incoming), StartError> {
+    pub async fn start(prepared: Prepared, bootstrap: &Bootstrap) -> Result<(Self, Incoming), StartError> {
+        let Prepared { mut config, containers } = prepared;
         let mut kernel = Kernel::load_with(bootstrap.pins.as_ref(), &config, Clocks::Real)?;
         let wakeups = kernel.wakeups()?;
         kernel.start_log()?;
@@ -98,18 +104,29 @@ impl ActiveConfig {
         kernel.start_settler().map_err(io("the settler thread"))?;
         let (news, interface_news) = mpsc::unbounded_channel();
         let mut workers = bootstrap.workers.another();
+        workers.contain(&containers.sight);
         let (local, found) = {
             let cgroup = bootstrap.cgroup.as_ref();
             LocalPeers::start(&config, kernel.object(), cgroup, bootstrap.rights, &mut workers).await?.unzip()
         };
+        let sights = Sights { local: found, containers: containers.sight.clone() };
         let mut interfaces =
-            Interfaces::start(&config, &mut kernel, workers, bootstrap.met.clone(), news, found).await?;
+            Interfaces::start(&config, &mut kernel, workers, bootstrap.met.clone(), news.clone(), sights)
+                .await?;
+        config.place(&interfaces.container_addresses(&config));
+        let followed =
+            engine::follow(containers, news, InterfaceEvent::Engine).map_err(io("the engine's thread"));
+        let followed = followed.and_then(|()| Ok(kernel.rewire(&config)?));
+        if let Err(error) = followed {
+            interfaces.detach().await;
+            return Err(error);
+        }
         if let Some(local) = &local {
             local.follow(interfaces.tell_cgroups())?;
         }
         let (rate, rates) = watch::channel(Rate::Idle);
         let (sink, samples) = mpsc::unbounded_channel();
-        let probing = Probing { rates, sink };
+        let probing = Probing::of(&config, rates, sink);
         // The threads of namespaces where roles are asked are there before the first request.
         let roles = config.roles.values();
         let mut threads = roles.map(|role| interfaces.workers.of(role.netns.as_ref()).map(drop));
@@ -126,6 +143,18 @@ impl ActiveConfig {
 }
 
 impl Probing {
+    fn of(config: &Config, rates: watch::Receiver<Rate>, sink: mpsc::UnboundedSender<Sample>) -> Self {
+        let addresses = config.endpoints.iter().map(|endpoint| watch::Sender::new(endpoint.address));
+        Self { rates, sink, addresses: addresses.collect() }
+    }
+
+    /// Has the probes of endpoints go where these are now.
+    pub fn place(&self, config: &Config) {
+        for (endpoint, address) in config.endpoints.iter().zip(&self.addresses) {
+            address.send_if_modified(|known| std::mem::replace(known, endpoint.address) != endpoint.address);
+        }
+    }
+
     /// Starts the probes of one namespace, or of all.
     pub fn start(
         &self,
@@ -140,8 +169,10 @@ impl Probing {
             fault::at("load/probes").map_err(io("a probe"))?;
             let worker = workers.of(endpoint.netns.as_ref())?;
             let peer = peer_name(config, endpoint.peer);
-            let (endpoint, rates, sink) = (endpoint.clone(), self.rates.clone(), self.sink.clone());
-            worker.spawn(move || schedule::run(EndpointId(index), endpoint, peer, rates, sink))?;
+            let news =
+                schedule::Changes { rate: self.rates.clone(), address: self.addresses[index].subscribe() };
+            let (endpoint, sink) = (endpoint.clone(), self.sink.clone());
+            worker.spawn(move || schedule::follow(EndpointId(index), endpoint, peer, news, sink))?;
         }
         Ok(())
     }

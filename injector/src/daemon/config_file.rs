@@ -8,9 +8,29 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::{fault, probe};
+use crate::{engine, fault, probe};
 use injector_core::config::text::{self, TextError};
 use injector_core::config::{Config, ConfigErrors};
+
+/// A config with what it needs from outside: secrets, certificates, addresses of host names, and containers.
+pub struct Prepared {
+    /// The config.
+    pub config: Config,
+    /// What the engine says of its containers.
+    pub containers: engine::Found,
+}
+
+impl Prepared {
+    /// Fetches what a config needs; `file` is what errors call it. May take some seconds.
+    ///
+    /// # Errors
+    /// Everything that can't be had.
+    pub fn fetch(mut config: Config, file: &str) -> Result<Self, ConfigErrors> {
+        probe::prepare(&mut config, file)?;
+        let containers = engine::look_up_here(&config, file)?;
+        Ok(Self { config, containers })
+    }
+}
 
 /// Where the config is.
 #[derive(Clone, Debug)]
@@ -47,8 +67,8 @@ impl Source {
         Ok(told)
     }
 
-    fn read(&self) -> Result<Config, ConfigErrors> {
-        let mut config = Config::load(&self.path).map_err(|mut errors| {
+    fn read(&self) -> Result<Prepared, ConfigErrors> {
+        let config = Config::load_with(&self.path, &engine::select).map_err(|mut errors| {
             let denied = text::open(&self.path).is_err_and(
                 |error| matches!(error, TextError::Io(error) if error.kind() == ErrorKind::PermissionDenied),
             );
@@ -57,11 +77,11 @@ impl Source {
             }
             errors
         })?;
-        probe::prepare(&mut config, &self.path.display().to_string())?;
+        let mut prepared = Prepared::fetch(config, &self.path.display().to_string())?;
         if let Some(socket) = &self.socket {
-            config.socket.path.clone_from(socket);
+            prepared.config.socket.path.clone_from(socket);
         }
-        Ok(config)
+        Ok(prepared)
     }
 }
 
@@ -69,7 +89,7 @@ impl Source {
 const REMEDY: &str = "the daemon has given up the right to read what is closed to root: open the file and its \
                       directories to root, or restart the daemon";
 
-pub(super) type ReadResult = Result<Box<Config>, ConfigErrors>;
+pub(super) type ReadResult = Result<Box<Prepared>, ConfigErrors>;
 
 /// A config that is being read.
 pub(super) struct Reading {

@@ -185,7 +185,11 @@ impl EventLoop {
 
     /// Takes in news of an interface; probes whose thread ended with the old namespace are started again.
     async fn interface(&self, state: &mut State, event: InterfaceEvent) {
-        for netns in state.interface(event).await {
+        let restarts = state.interface(event).await;
+        if restarts.has_moved {
+            self.incoming.probing.place(&state.config);
+        }
+        for netns in restarts.reborn {
             let State { config, interfaces, .. } = &mut *state;
             if let Err(error) = self.incoming.probing.start(config, Some(&netns), &mut interfaces.workers) {
                 tracing::error!(%error, %netns, "its probes could not be started again");

@@ -101,10 +101,12 @@ impl State {
         else {
             return false;
         };
-        let holds = |peer: &&config::Peer| {
-            peer.addresses.contains(&source) || peer.prefixes.iter().any(|prefix| prefix.contains(&source))
-        };
-        let source = self.config.peers.iter().find(holds).map_or(PeerId::WORLD, |peer| peer.id);
+        let source = self
+            .config
+            .peers
+            .iter()
+            .find(|peer: &&config::Peer| peer.has(source))
+            .map_or(PeerId::WORLD, |peer| peer.id);
         let way = [Link { src: source, dst: peer }, Link { src: peer, dst: source }];
         is_cut && way.iter().any(|link| partition.life.links.binary_search(link).is_ok())
     }
@@ -295,7 +297,7 @@ impl State {
                     required: endpoint.role == Role::Required,
                     healthy: self.healthy[index],
                     last_error: self.last_error[index].clone(),
-                    probe: super::rules::probe(endpoint),
+                    probe: super::rules::probe(&self.config, endpoint),
                 })
                 .collect(),
             rules: super::rules::of(&self.config),

@@ -37,9 +37,8 @@ use crate::fault;
 use crate::server::command::Handle;
 use crate::server::{self, ApiSocket};
 use active_config::{ActiveConfig, Bootstrap};
-use config_file::Source;
+use config_file::{Prepared, Source};
 use event_loop::{EventLoop, drain};
-use injector_core::config::Config;
 use log::Log;
 use ready::Ready;
 use start_error::io;
@@ -61,7 +60,8 @@ pub struct StartOptions {
 }
 
 /// Runs the daemon until SIGTERM or SIGINT; everything is healed and removed when it returns.
-pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError> {
+pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartError> {
+    let config = &prepared.config;
     // Its default would end the daemon where the log reaches the limit of a file's size.
     let _size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(io("SIGXFSZ"))?;
     let terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
@@ -71,10 +71,10 @@ pub async fn run(config: Config, options: StartOptions) -> Result<(), StartError
     fault::at("start/socket").map_err(io("the socket"))?;
     let socket = ApiSocket::bind(&config.socket)?;
     fault::here("start/bound");
-    descriptors::raise(&config)?;
-    let mut bootstrap = Bootstrap::prepare(&config)?;
+    descriptors::raise(config)?;
+    let mut bootstrap = Bootstrap::prepare(config)?;
     options.source.try_out();
-    let (active, incoming) = ActiveConfig::start(config, &bootstrap).await?;
+    let (active, incoming) = ActiveConfig::start(prepared, &bootstrap).await?;
     bootstrap.settle()?;
     fault::here("start/settled");
     let mut state = State::new(active, options.log);

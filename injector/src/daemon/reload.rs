@@ -113,19 +113,21 @@ impl EventLoop {
 
     /// Whether another config is in force now.
     async fn try_reload(&mut self, state: &mut State, config: ReadResult) -> Result<bool, Kept> {
-        let config = config.map_err(|errors| Kept::Refused(errors.to_string().replace('\n', "; ")))?;
+        let mut prepared = config.map_err(|errors| Kept::Refused(errors.to_string().replace('\n', "; ")))?;
+        let config = &mut prepared.config;
+        config.place(&state.interfaces.container_addresses(&state.config));
         if *config == state.config {
             return Ok(false);
         }
-        if let Some(why) = self.hindrance(state, &config) {
+        if let Some(why) = self.hindrance(state, config) {
             return Err(Kept::Refused(why));
         }
-        descriptors::raise(&config)
+        descriptors::raise(config)
             .map_err(|error| Kept::Refused(format!("{error}; then restart the daemon")))?;
         fault::here("reload/begin");
         state.interfaces.pause().await;
         fault::here("reload/paused");
-        match ActiveConfig::start(*config, &self.bootstrap).await {
+        match ActiveConfig::start(*prepared, &self.bootstrap).await {
             Ok((active, incoming)) => {
                 // The old config ends here: its probes, its threads, its maps, and what it still had to tell.
                 fault::here("reload/loaded");

@@ -11,9 +11,11 @@ pub(super) fn of(config: &Config) -> Rules {
     Rules { ready: config.ready, deadline: config.deadline, max_for: config.max_for }
 }
 
-/// How an endpoint is probed.
-pub(super) fn probe(endpoint: &Endpoint) -> ProbeRules {
-    let address = endpoint.address.map(|address| address.to_string());
+/// How an endpoint is probed. A container has another address after a restart, and the probe is the same.
+pub(super) fn probe(config: &Config, endpoint: &Endpoint) -> ProbeRules {
+    let is_contained =
+        endpoint.peer.and_then(|peer| config.peer(peer)).is_some_and(|peer| peer.container.is_some());
+    let address = endpoint.address.filter(|_| !is_contained).map(|address| address.to_string());
     let filled = |text: &str| match &address {
         Some(address) => text.replace("{address}", address),
         None => text.to_owned(),
@@ -141,7 +143,8 @@ mod tests {
             "peers: {{ a: {{ addresses: [192.0.2.1] }} }}\ninterfaces: [{{ name: tap1 }}]\n\
              endpoints: [{{ name: e, peers: [a], probe: {probe} }}]\n"
         );
-        super::probe(&Config::parse(&config, "test.yaml").unwrap().endpoints[0]).stimulus
+        let config = Config::parse(&config, "test.yaml").unwrap();
+        super::probe(&config, &config.endpoints[0]).stimulus
     }
 
     #[test]

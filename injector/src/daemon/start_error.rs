@@ -5,6 +5,7 @@ use crate::descriptors::TooFew;
 use crate::netns::NetnsError;
 use crate::rights::RightsError;
 use crate::server::SocketError;
+use injector_core::config::ContainerRef;
 
 /// Why the daemon could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +48,48 @@ pub enum StartError {
     Ambiguous {
         /// The address, its peer, and where it is.
         what: String,
+    },
+    /// A container ended while the daemon started.
+    #[error(
+        "peers.{peer}: container {container} has ended since the engine was asked; start it, then the daemon"
+    )]
+    ContainerEnded {
+        /// The peer.
+        peer: String,
+        /// The container.
+        container: ContainerRef,
+    },
+    /// A container has the network namespace of the daemon.
+    #[error(
+        "peers.{peer}: container {container} has no network of its own, but the daemon's; name the peer by its listening ports (listens: [2379]) or its process (pid:), which distinguish processes on one host: see docs/local.md"
+    )]
+    HostContainer {
+        /// The peer.
+        peer: String,
+        /// The container.
+        container: ContainerRef,
+    },
+    /// Two containers are in one network namespace.
+    #[error(
+        "peers.{peer}: container {container} shares the network namespace of {other} (a pod, or --network container:): addresses do not distinguish them; leave one out, or name both by their listening ports, as in: {peer}: {{ listens: [2379], netns: {{ container: {container} }} }}"
+    )]
+    OneNamespace {
+        /// The peer.
+        peer: String,
+        /// The peer that was there first.
+        other: String,
+        /// The container.
+        container: ContainerRef,
+    },
+    /// A container has no interface besides lo.
+    #[error(
+        "peers.{peer}: container {container} has no interface besides lo, and so no link to cut; run it on a network, or leave the peer out"
+    )]
+    NoNetwork {
+        /// The peer.
+        peer: String,
+        /// The container.
+        container: ContainerRef,
     },
     /// A loopback device is named.
     #[error(

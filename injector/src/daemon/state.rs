@@ -91,6 +91,15 @@ pub struct State {
     pub(super) log: Log,
 }
 
+/// What of the probes begins anew.
+#[must_use]
+pub struct Restarts {
+    /// The namespaces that have a new thread: probes from there start again.
+    pub reborn: Vec<Netns>,
+    /// Whether endpoints have other addresses.
+    pub has_moved: bool,
+}
+
 impl State {
     /// The state of a daemon that has attached and not yet served.
     pub fn new(active: ActiveConfig, log: Log) -> Self {
@@ -272,7 +281,7 @@ impl State {
     }
 
     /// Takes in news of an interface; answers the namespaces whose probes are to be started anew.
-    pub async fn interface(&mut self, event: InterfaceEvent) -> Vec<Netns> {
+    pub async fn interface(&mut self, event: InterfaceEvent) -> Restarts {
         if matches!(event, InterfaceEvent::Cgroups) {
             self.look_at_local_peers();
         }
@@ -284,7 +293,20 @@ impl State {
         if changes.hooks {
             self.hooks_watched = None;
         }
-        changes.reborn
+        let has_moved = changes.contained.is_some_and(|addresses| self.config.place(&addresses));
+        if has_moved {
+            self.placed();
+        }
+        Restarts { reborn: changes.reborn, has_moved }
+    }
+
+    /// Endpoints have other addresses.
+    fn placed(&mut self) {
+        self.shape_names = Arc::new(ShapeNames::of(&self.config));
+        self.wire_ids = wire_ids(&self.config);
+        if let Err(error) = self.kernel.rewire(&self.config) {
+            tracing::error!(%error, "the programs look for responses at old addresses");
+        }
     }
 
     /// Takes note of addresses that the config lists for one peer and another one claims.

@@ -108,6 +108,14 @@ impl Kernel {
         self.names.write(identity)
     }
 
+    /// Has the programs look for responses where the endpoints are now.
+    ///
+    /// # Errors
+    /// If the map can't be written.
+    pub fn rewire(&mut self, config: &Config) -> Result<(), DatapathError> {
+        self.object.rewire(config)
+    }
+
     /// The addresses that peers claim by their frames, each with the peer that claimed it last.
     ///
     /// # Errors

@@ -272,6 +272,11 @@ impl Object {
         self.sizes.side as usize * (self.sizes.side as usize + 1)
     }
 
+    /// Has the programs look for responses where the endpoints of a config are now.
+    pub fn rewire(&self, config: &Config) -> Result<(), DatapathError> {
+        write_wires(&mut self.base(), config)
+    }
+
     /// The places of the listed addresses in their table.
     pub fn places(&self) -> BTreeMap<Address, u32> {
         let entries = (0..).zip(&self.sizes.exact.entries).filter(|(_, entry)| entry.peer != 0);
@@ -330,10 +335,22 @@ fn fill(base: &mut Ebpf, sizes: &Sizes, config: &Config) -> Result<(), DatapathE
     for (index, scope) in (0..).zip(protected) {
         scopes.set(index, slot_scope(scope), 0).map_err(|source| set("PROTECT_SCOPES", source))?;
     }
+    write_wires(base, config)
+}
+
+/// Writes where the programs look for responses, and as what.
+fn write_wires(base: &mut Ebpf, config: &Config) -> Result<(), DatapathError> {
+    let set = |source| DatapathError::Map { name: "ENDPOINTS", source };
     let mut endpoints: HashMap<&mut MapData, EndpointKey, Wire> =
-        map(base, "ENDPOINTS")?.try_into().map_err(|source| set("ENDPOINTS", source))?;
-    for (key, wire) in wires(config) {
-        endpoints.insert(key, wire, 0).map_err(|source| set("ENDPOINTS", source))?;
+        map(base, "ENDPOINTS")?.try_into().map_err(set)?;
+    let wanted = wires(config);
+    let known: Vec<EndpointKey> = endpoints.keys().collect::<Result<_, _>>().map_err(set)?;
+    let same = |a: &EndpointKey, b: &EndpointKey| (a.address, a.port) == (b.address, b.port);
+    for gone in known.iter().filter(|known| !wanted.iter().any(|(key, _)| same(key, known))) {
+        endpoints.remove(gone).map_err(set)?;
+    }
+    for (key, wire) in wanted {
+        endpoints.insert(key, wire, 0).map_err(set)?;
     }
     Ok(())
 }

@@ -98,6 +98,11 @@ fn number(namespaces: &[Namespace], netns: Option<&Netns>) -> Option<usize> {
 /// The namespaces that hold a peer's addresses, in their order; then those with its MAC address. An address that
 /// several hold counts only where one of them is the daemon's own, or was its home before.
 fn candidates(peer: &Peer, namespaces: &[Namespace], known: Option<usize>) -> Vec<usize> {
+    if let Some(container) = &peer.container {
+        // The engine has said where it lives.
+        let home = Netns::Container(container.clone());
+        return number(namespaces, Some(&home)).into_iter().collect();
+    }
     let mut candidates = Vec::new();
     let mut add = |holding: &mut dyn Iterator<Item = usize>| {
         let holding: Vec<usize> = holding.collect();

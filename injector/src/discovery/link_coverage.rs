@@ -7,6 +7,7 @@ use super::picture::{EndSight, Passage, Picture};
 use super::places::Place;
 use super::space::Space;
 use injector_core::api::CoverageState;
+use injector_core::config::ContainerRef;
 use injector_core::model::{Link, PeerId};
 
 /// What is known of a link's paths at one instant.
@@ -46,6 +47,8 @@ pub enum Reason {
     Loopback(Space),
     /// One is on this machine, and not all that they send to each other can be named.
     Local(LocalFault),
+    /// One is a container that was not found yet, or has ended; which.
+    Away(PeerId, ContainerRef),
 }
 
 /// Why frames of a peer on this machine can't all be named.
@@ -91,6 +94,7 @@ static NOTHING: EndSight = EndSight {
     weak: Vec::new(),
     ports: Vec::new(),
     addresses: Vec::new(),
+    away: None,
 };
 
 impl<'a> Lens<'a> {
@@ -150,6 +154,12 @@ impl<'a> Lens<'a> {
             return verdict;
         }
         let (src, dst) = (self.end(link.src), self.end(link.dst));
+        for (peer, end) in [(link.src, src), (link.dst, dst)] {
+            if let Some(container) = &end.away {
+                // The other end's hooks see its frames, and don't know whose they are.
+                return verdict(CoverageState::Not, Reason::Away(peer, container.clone()));
+            }
+        }
         if let (Some(a), Some(b)) = (&src.home, &dst.home)
             && a == b
         {

@@ -12,7 +12,7 @@ use super::places::{DevicePath, Found, Namespace, Place};
 use super::space::Space;
 use crate::netlink::Kind;
 use crate::netlink::facts::Route;
-use injector_core::config::Config;
+use injector_core::config::{Config, ContainerRef};
 use injector_core::identity::Identity;
 use injector_core::model::PeerId;
 
@@ -54,6 +54,8 @@ pub struct EndSight {
     pub ports: Vec<u32>,
     /// Its addresses, listed and held.
     pub addresses: Vec<IpAddr>,
+    /// The container that it is, while nothing shows where that is: nothing names its frames then.
+    pub away: Option<ContainerRef>,
 }
 
 /// The inside of a peer's home.
@@ -223,6 +225,7 @@ impl Seen<'_> {
                 .map(|(id, _)| *id)
                 .collect(),
             addresses: listed.into_iter().chain(held.map(|(address, _)| *address)).collect(),
+            away: self.config.peer(peer).and_then(|peer| peer.container.clone()).filter(|_| home.is_none()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::devices::{Spot, other_end, usable};
-use super::homes::{Home, is_elsewhere, resident};
+use super::homes::{Home, exits, is_elsewhere, resident};
 use super::places::{DevicePath, Found, Namespace, Place};
 use crate::netlink::Kind;
 use crate::netlink::facts::Route;
@@ -33,6 +33,8 @@ pub fn survey(
         let held = space.facts.addresses.iter().filter(|(_, address)| config.owner(*address).is_some());
         nics.extend(held.map(|(index, _)| (at, *index)));
     }
+    let contained = config.containers().filter_map(|(peer, _)| Some(homes.get(&peer)?.at));
+    nics.extend(contained.flat_map(|at| namespaces[at].facts.links.iter().map(move |link| (at, link.index))));
     let of = |peer| Search { config, namespaces, homes, nics: &nics, peer, found: Found::default() }.run();
     // Those on this machine have no path of their own.
     let peers = config.peers.iter().filter(|peer| peer.local.is_none());
@@ -63,6 +65,17 @@ impl<'a> Search<'a> {
                 // Whatever else leads to it leads there.
                 return self.found;
             }
+        }
+        if let Some(container) = &self.peer.container {
+            // What it is known by is found in its home, and it has no other paths.
+            match self.homes.get(&self.peer.id) {
+                Some(home) => {
+                    let exits = exits(self.config, self.namespaces, home.at);
+                    exits.iter().filter(|exit| !exit.by.is_empty()).for_each(|exit| self.add(exit.path()));
+                }
+                None => self.found.missing.push(format!("container {container}: it does not run")),
+            }
+            return self.found;
         }
         for address in self.addresses() {
             if let Err(missing) = self.address(address)

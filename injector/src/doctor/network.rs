@@ -1,5 +1,8 @@
 //! What a start with a config would attach to, and which links that would leave open.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use crate::daemon::attachment::{Preview, Target};
@@ -8,6 +11,8 @@ use crate::discovery::places::Namespace;
 use crate::netns::Workers;
 use injector_core::api::{CoverageState, CoverageSummary, LinkCoverageView};
 use injector_core::config::{Config, Netns};
+use injector_core::containers::Sight;
+use injector_core::model::PeerId;
 
 /// What a start would attach to, and what that covers.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -28,6 +33,8 @@ pub(super) struct HostSurvey {
     pub spaces: Vec<Namespace>,
     pub homes: Vec<Option<Netns>>,
     pub workers: Workers,
+    /// The addresses of peers that are containers.
+    pub contained: BTreeMap<PeerId, Vec<IpAddr>>,
 }
 
 impl Network {
@@ -37,13 +44,17 @@ impl Network {
     }
 
     /// Looks, and attaches nothing.
-    pub(super) async fn of(config: &Config) -> (Self, HostSurvey) {
+    pub(super) async fn of(config: &Config, containers: Result<Sight, String>) -> (Self, HostSurvey) {
         let failed = |error: String| (Self { error: Some(error), ..Self::default() }, HostSurvey::default());
+        let containers = match containers {
+            Ok(containers) => containers,
+            Err(error) => return failed(error),
+        };
         let kernel = match Kernel::load(config, Clocks::Real) {
             Ok(kernel) => kernel,
             Err(error) => return failed(error.to_string()),
         };
-        match Preview::of(config, &kernel).await {
+        match Preview::of(config, &kernel, containers).await {
             Ok(seen) => (
                 Self {
                     error: None,
@@ -51,7 +62,12 @@ impl Network {
                     doubts: seen.doubts,
                     coverage: seen.coverage.map(|summary| with_remedies(config, summary)),
                 },
-                HostSurvey { spaces: seen.spaces, homes: seen.homes, workers: seen.workers },
+                HostSurvey {
+                    spaces: seen.spaces,
+                    homes: seen.homes,
+                    workers: seen.workers,
+                    contained: seen.contained,
+                },
             ),
             Err(error) => failed(error.to_string()),
         }

@@ -109,6 +109,7 @@ fn inside(host: &Host, space: &Namespace, netns: &Netns) -> Option<Candidate> {
     };
     let devices = devices.into_iter().collect::<Vec<_>>().join(", ");
     let (label, place) = match (netns, host.labels.get(netns)) {
+        (Netns::Container(container), _) => (container.to_string(), format!("container {container}")),
         (Netns::Pid(pid), Some(label)) => (label.clone(), format!("network namespace of process {pid}")),
         (other, _) => (other.to_string(), format!("network namespace {other}")),
     };
@@ -214,7 +215,8 @@ fn doubt_clients(candidates: &mut [Candidate]) {
 
 /// Where named namespaces look like a cluster, what is of another kind is more likely none of it.
 fn doubt_other_kinds(candidates: &mut [Candidate]) {
-    let is_named = |candidate: &Candidate| matches!(candidate.home, Home::Space(Netns::Name(_)));
+    let is_named =
+        |candidate: &Candidate| matches!(candidate.home, Home::Space(Netns::Name(_) | Netns::Container(_)));
     let named =
         candidates.iter().filter(|candidate| candidate.doubt.is_none() && is_named(candidate)).count();
     if named < 2 {
@@ -222,7 +224,7 @@ fn doubt_other_kinds(candidates: &mut [Candidate]) {
     }
     for candidate in candidates {
         if candidate.doubt.is_none() && !is_named(candidate) {
-            candidate.doubt = Some("the others are named namespaces".to_owned());
+            candidate.doubt = Some("the others are named namespaces, or containers".to_owned());
         }
     }
 }

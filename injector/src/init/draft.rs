@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use super::candidates::{Candidate, Home};
 use injector_core::config::Netns;
@@ -42,6 +43,8 @@ pub struct Draft {
     pub services: Vec<Service>,
     /// Where an editor finds the config's schema.
     pub schema: Option<String>,
+    /// The socket of the engine, where it is not a usual one.
+    pub engine: Option<PathBuf>,
 }
 
 const HEAD: &str = "\
@@ -84,6 +87,13 @@ impl Draft {
             let _ = writeln!(text, "  # {}", comment(note));
         }
         text.push_str("\n# Attach to every device by which the peers' frames can leave, and follow peers that move.\ninterfaces: auto\n");
+        if let Some(engine) = &self.engine {
+            let _ = writeln!(
+                text,
+                "\n# The engine that runs the containers.\nengine: {}",
+                quoted(&engine.display().to_string())
+            );
+        }
         text.push_str(&self.endpoints_text());
         text.push_str(TAIL);
         text
@@ -134,6 +144,10 @@ impl Draft {
 
 /// A peer, as one line of `peers:`.
 fn line(peer: &Candidate) -> String {
+    if let Home::Space(Netns::Container(container)) = &peer.home {
+        // All else is found in it, and is another after a restart.
+        return format!("{}: {{ container: {} }}", quoted(&peer.name), quoted(&container.to_string()));
+    }
     let mut keys = Vec::new();
     if !peer.addresses.is_empty() {
         let addresses = peer.addresses.iter().map(|address| match address {
@@ -182,6 +196,9 @@ pub fn entry(name: &str, peers: &[&str], service: &Service) -> String {
             let _ =
                 writeln!(text, "    netns: {{ pid: {pid} }}  # changes when the process is started again");
         }
+        Some(Netns::Container(container)) => {
+            let _ = writeln!(text, "    netns: {{ container: {} }}", quoted(&container.to_string()));
+        }
         None => {}
     }
     text
@@ -213,7 +230,7 @@ fn commented(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use injector_core::config::Config;
+    use injector_core::config::{Config, ContainerRef};
 
     fn peer(name: &str, address: &str, home: Home) -> Candidate {
         Candidate {
@@ -256,6 +273,18 @@ mod tests {
         assert_eq!(names, ["7", "no", "tap1"]);
         assert_eq!(config.peers[2].mac, Some([2, 0, 0, 0, 0, 9]));
         assert!(config.peers[2].tap.is_some() && config.endpoints.is_empty());
+    }
+
+    #[test]
+    fn a_container_is_written_by_its_name_alone() {
+        let container = Netns::Container(ContainerRef::Name("shop-db-1".to_owned()));
+        let mut draft = Draft { engine: Some("/run/e.sock".into()), ..draft() };
+        draft.peers.push(peer("db", "10.0.0.8", Home::Space(container)));
+        let config = Config::parse(&draft.text(), "draft").unwrap();
+        assert_eq!(config.engine, injector_core::config::Engine::At("/run/e.sock".into()));
+        let containers: Vec<String> = config.containers().map(|(_, it)| it.to_string()).collect();
+        assert_eq!(containers, ["shop-db-1"]);
+        assert!(draft.text().contains("  db: { container: shop-db-1 }  # "), "{}", draft.text());
     }
 
     #[test]

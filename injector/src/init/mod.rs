@@ -16,6 +16,7 @@ use crate::local::process;
 use crate::netlink::sockets;
 use crate::netns::{Identity, Workers};
 use injector_core::config::Netns;
+use injector_core::containers::Sight;
 
 /// So many namespaces of processes are looked into that have no name.
 const MOST_UNNAMED: usize = 64;
@@ -41,12 +42,15 @@ pub struct Host {
     pub workers: Workers,
 }
 
-/// Asks every network namespace that can be entered.
-pub async fn look() -> Host {
+/// Asks every network namespace that can be entered, those of the engine's containers by the containers' names.
+pub async fn look(containers: &Sight) -> Host {
     let mut workers = Workers::default();
+    workers.contain(containers);
     let named = listed();
-    let unnamed = unnamed(&named.values().flatten().copied().collect());
+    let known = named.values().flatten().copied().chain(workers.containers().map(|(_, identity)| identity));
+    let unnamed = unnamed(&known.collect());
     let mut all: Vec<Option<Netns>> = vec![None];
+    all.extend(workers.containers().map(|(container, _)| Some(Netns::Container(container.clone()))));
     all.extend(named.keys().map(|name| Some(Netns::Name(name.clone()))));
     all.extend(unnamed.iter().map(|(netns, _)| Some(netns.clone())));
     let mut reading = FactsReading::new(&mut workers, true, &named);

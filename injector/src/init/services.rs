@@ -81,10 +81,16 @@ async fn answers(draft: &Draft, service: &Service, workers: &mut Workers) -> boo
     let names = draft.probed();
     let text =
         format!("{}interfaces: auto\nendpoints:\n{}", draft.peers_text(), entry("tried", &names, service));
-    let (Ok(config), Ok(worker)) = (Config::parse(&text, "a draft"), workers.of(service.netns.as_ref()))
+    let (Ok(mut config), Ok(worker)) = (Config::parse(&text, "a draft"), workers.of(service.netns.as_ref()))
     else {
         return false;
     };
+    let of_containers = draft
+        .peers
+        .iter()
+        .filter(|peer| matches!(peer.home, Home::Space(Netns::Container(_))) && !peer.addresses.is_empty());
+    let found = of_containers.filter_map(|peer| Some((config.names.id(&peer.name)?, peer.addresses.clone())));
+    config.place(&found.collect());
     let asked = config.endpoints.iter().map(|endpoint| {
         let endpoint = endpoint.clone();
         let worker = worker.clone();

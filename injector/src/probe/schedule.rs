@@ -3,6 +3,7 @@
 //! A slow answer never delays the next probe, and a late timer never moves the grid: probes carry the instant at
 //! which they were due. Every tick of the grid yields exactly one [`Sample`].
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -32,7 +33,15 @@ pub enum Rate {
     Full,
 }
 
-/// Probes one endpoint until the sender of `rate` is gone (then the probes under way still report) or the
+/// What may change while an endpoint is probed.
+pub struct Changes {
+    /// How often.
+    pub rate: watch::Receiver<Rate>,
+    /// Where it is: a container may get another address.
+    pub address: watch::Receiver<Option<IpAddr>>,
+}
+
+/// Probes one endpoint until the sender of the rate is gone (then the probes under way still report) or the
 /// receiver of `sink` is (then they are dropped). Must be called inside a `LocalSet`.
 ///
 /// A change of the rate takes effect at once: the new grid starts at that moment.
@@ -40,10 +49,24 @@ pub async fn run(
     endpoint: EndpointId,
     config: Endpoint,
     peer_name: Option<String>,
-    mut rate: watch::Receiver<Rate>,
+    rate: watch::Receiver<Rate>,
     sink: mpsc::UnboundedSender<Sample>,
 ) {
-    let prober = Rc::new(Prober::new(endpoint, &config, peer_name.as_deref()));
+    let (_, address) = watch::channel(config.address);
+    follow(endpoint, config, peer_name, Changes { rate, address }, sink).await;
+}
+
+/// The same for an endpoint that may get another address: probes that are not under way yet go there.
+pub async fn follow(
+    endpoint: EndpointId,
+    mut config: Endpoint,
+    peer_name: Option<String>,
+    news: Changes,
+    sink: mpsc::UnboundedSender<Sample>,
+) {
+    let Changes { mut rate, mut address } = news;
+    config.address = *address.borrow_and_update();
+    let mut prober = Rc::new(Prober::new(endpoint, &config, peer_name.as_deref()));
     let limit = in_flight_limit(config.probe.options.interval.0, config.probe.options.timeout.0);
     let mut under_way = JoinSet::new();
     let mut current = *rate.borrow_and_update();
@@ -64,6 +87,11 @@ pub async fn run(
                 }
                 Err(_) => break,
             },
+            Ok(()) = address.changed() => {
+                send_due(&mut grid, endpoint, &prober, limit, &mut under_way, &sink);
+                config.address = *address.borrow_and_update();
+                prober = Rc::new(Prober::new(endpoint, &config, peer_name.as_deref()));
+            }
             () = sleep_until(instant(grid.next)) => {}
         }
         send_due(&mut grid, endpoint, &prober, limit, &mut under_way, &sink);

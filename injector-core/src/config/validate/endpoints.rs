@@ -114,7 +114,7 @@ fn choose(instance: &mut Instance<'_>, family: Family, peers: &[Peer], node: &No
     let Some(peer) = peers.iter().find(|peer| peer.id == instance.id) else { return };
     let mut addresses = peer.addresses.iter().copied().chain(peer.service_address());
     instance.address = addresses.find(|address| family.has(*address));
-    if instance.address.is_none() {
+    if instance.address.is_none() && peer.container.is_none() {
         node.error(
             format!("peer \"{}\" has no single address of {family}", instance.name),
             format!("add one to peers.{}.addresses, or leave family out", instance.name),

@@ -13,12 +13,16 @@ pub(super) struct Instance<'a> {
     pub name: &'a str,
     /// Where its endpoints are.
     pub address: Option<IpAddr>,
-    /// Whether nothing is wrong with the peer itself, so that a missing address is worth a word.
+    /// Whether nothing is wrong with the peer itself, so that a missing address is worth a word: a container's is found
+    /// later.
     pub sound: bool,
 }
 
-pub(super) fn instances<'a>(node: &Node<'a>, names: &PeerNames, peers: &[Peer]) -> Vec<Instance<'a>> {
-    let usage = "name the peers that it runs on, as in: [n1, n2]";
+pub(super) fn instances<'a>(node: &Node<'a>, names: &'a PeerNames, peers: &[Peer]) -> Vec<Instance<'a>> {
+    let usage = "name the peers that it runs on, as in: [n1, n2], or write the word all";
+    if node.value().as_str() == Some("all") {
+        return all(names, peers);
+    }
     let items = node.items(usage);
     if items.is_empty() && node.value().is_sequence() {
         node.error("the list of peers is empty", "name at least one, or leave peers out");
@@ -49,7 +53,27 @@ pub(super) fn instances<'a>(node: &Node<'a>, names: &PeerNames, peers: &[Peer]) 
         }
         let peer = peers.iter().find(|peer| peer.id == id);
         let address = peer.and_then(Peer::service_address);
-        instances.push(Instance { id, name, address, sound: peer.is_some() });
+        instances.push(Instance {
+            id,
+            name,
+            address,
+            sound: peer.is_some_and(|peer| peer.container.is_none()),
+        });
     }
     instances
+}
+
+/// All peers.
+fn all<'a>(names: &'a PeerNames, peers: &[Peer]) -> Vec<Instance<'a>> {
+    let instance = |id: PeerId| {
+        let peer = peers.iter().find(|peer| peer.id == id);
+        let address = peer.and_then(Peer::service_address);
+        Instance {
+            id,
+            name: names.name(id),
+            address,
+            sound: peer.is_some_and(|peer| peer.container.is_none()),
+        }
+    };
+    names.peers().map(instance).collect()
 }

@@ -24,7 +24,8 @@ pub(super) struct Local<'a> {
 /// What a peer's table says of processes on this machine; `None` if it says nothing, or something wrong, which is
 /// reported.
 pub(super) fn read<'a>(table: &Table<'a>) -> Option<Local<'a>> {
-    let others = ["addresses", "mac", "vm", "vip", "forwards"].map(|name| (name, table.get(name)));
+    let others = ["addresses", "mac", "vm", "vip", "forwards", "container", "compose"]
+        .map(|name| (name, table.get(name)));
     let words = ["listens", "pid", "cgroup", "unit"].map(|name| (name, table.get(name)));
     let netns_node = table.get("netns");
     let mut given = words.into_iter().filter_map(|(name, node)| Some((name, node?)));

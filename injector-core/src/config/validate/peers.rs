@@ -4,32 +4,42 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::container::{Named, Selected};
 use super::interfaces::{name, place};
-use super::local;
 use super::names::{Firsts, NAME_REMEDY, is_name};
-use crate::config::read::Node;
-use crate::config::{Device, Peer};
-use crate::model::{MAX_PEERS, PeerNames, WORLD};
+use super::{container, local};
+use crate::config::read::{Node, Report};
+use crate::config::{ContainerRef, Device, Peer};
+use crate::model::{MAX_PEERS, PeerId, PeerNames, WORLD};
 
 /// The names of all peers, and the peers in which nothing is wrong by id.
-pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
+pub(super) fn read<'a>(
+    node: Option<&Node<'a>>,
+    selected: Option<&Selected<'a>>,
+    report: &'a Report<'a>,
+) -> (PeerNames, Vec<Peer>) {
     let usage = "write it as: { n1: { addresses: [10.0.0.1] }, n2: … }";
-    let entries = node.entries(usage);
-    if node.value().as_mapping().is_some_and(serde_yaml::Mapping::is_empty) {
+    let entries = node.map(|node| node.entries(usage)).unwrap_or_default();
+    if let Some(node) = node.filter(|_| selected.is_none())
+        && node.value().as_mapping().is_some_and(serde_yaml::Mapping::is_empty)
+    {
         node.error("there is no peer", usage);
     }
-    if entries.len() > MAX_PEERS {
-        let what = format!("{} peers are configured, and one host takes {MAX_PEERS}", entries.len());
+    let found = further(&entries, selected);
+    let count = entries.len() + found.len();
+    if let Some(node) = node.or(selected.map(|selected| &selected.node)).filter(|_| count > MAX_PEERS) {
+        let what = format!("{count} peers are configured, and one host takes {MAX_PEERS}");
         node.error(what, "leave peers out, or join them by a prefix");
     }
     // Ids end with u16, and so far beyond MAX_PEERS nothing comes of this config anyway.
-    let known = entries.iter().take(usize::from(u16::MAX) - 1);
-    let names = PeerNames::new(known.map(|(name, _)| (*name).to_owned()));
+    let known = entries.iter().map(|(name, _)| *name).chain(found.iter().copied());
+    let names = PeerNames::new(known.take(usize::from(u16::MAX) - 1).map(str::to_owned));
     let mut firsts = Seen {
-        addresses: Firsts::new(node.report()),
-        prefixes: Firsts::new(node.report()),
-        macs: Firsts::new(node.report()),
-        taps: Firsts::new(node.report()),
+        addresses: Firsts::new(report),
+        prefixes: Firsts::new(report),
+        macs: Firsts::new(report),
+        taps: Firsts::new(report),
+        containers: Firsts::new(report),
         vips: std::collections::BTreeMap::new(),
     };
     let mut peers = Vec::with_capacity(entries.len());
@@ -53,6 +63,12 @@ pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
             peers.push(peer);
         }
     }
+    for name in found {
+        if let Some(id) = names.id(name).filter(|id| *id != PeerId::WORLD) {
+            let container = Some(ContainerRef::Name(name.to_owned()));
+            peers.push(Peer { id, container, ..nothing_known() });
+        }
+    }
     for (vip, places) in &firsts.vips {
         let Some(listed) = firsts.addresses.place(vip) else { continue };
         for node in places {
@@ -66,11 +82,50 @@ pub(super) fn read(node: &Node<'_>) -> (PeerNames, Vec<Peer>) {
     (names, peers)
 }
 
+/// The containers that are selected, without those that the table of peers has already.
+fn further<'a>(entries: &[(&str, Node<'_>)], selected: Option<&'a Selected<'_>>) -> Vec<&'a str> {
+    let Some(Selected { names, node }) = selected else { return Vec::new() };
+    let of =
+        |peer: &Node<'_>| peer.value().get("container").and_then(|name| name.as_str()).map(str::to_owned);
+    let mut found = Vec::new();
+    for name in names {
+        if entries.iter().any(|(_, peer)| of(peer).as_ref() == Some(name)) {
+            continue;
+        }
+        if name == WORLD || entries.iter().any(|(peer, _)| peer == name) {
+            node.error(
+                format!("the container {name} is selected, and another peer has its name"),
+                "give that peer another name, or name the container itself in peers",
+            );
+            continue;
+        }
+        found.push(name.as_str());
+    }
+    found
+}
+
+/// A peer of which nothing is known.
+fn nothing_known() -> Peer {
+    Peer {
+        id: PeerId::WORLD,
+        addresses: Vec::new(),
+        prefixes: Vec::new(),
+        mac: None,
+        vip: Vec::new(),
+        tap: None,
+        forwards: false,
+        local: None,
+        container: None,
+        found: Vec::new(),
+    }
+}
+
 struct Seen<'a> {
     addresses: Firsts<'a, IpAddr>,
     prefixes: Firsts<'a, IpNet>,
     macs: Firsts<'a, [u8; 6]>,
     taps: Firsts<'a, Device>,
+    containers: Firsts<'a, ContainerRef>,
     /// Where each `vip` is given; several peers may have the same.
     vips: std::collections::BTreeMap<IpAddr, Vec<Node<'a>>>,
 }
@@ -87,21 +142,24 @@ fn peer<'a>(
         return None;
     }
     let table = node.table(usage)?;
-    let mut peer = Peer {
-        id: crate::model::PeerId::WORLD,
-        addresses: Vec::new(),
-        prefixes: Vec::new(),
-        mac: None,
-        vip: Vec::new(),
-        tap: None,
-        forwards: false,
-        local: None,
-    };
+    let mut peer = nothing_known();
     if let Some(local) = local::read(&table) {
         peer.local = Some(local.peer.clone());
         local::overlaps(locals, name, local);
         table.finish();
         return Some(peer);
+    }
+    match container::read(&table, &mut seen.containers) {
+        Named::Nothing => {}
+        Named::Wrong => {
+            table.finish();
+            return None;
+        }
+        Named::As(container) => {
+            peer.container = Some(container);
+            table.finish();
+            return Some(peer);
+        }
     }
     let addresses = table.get("addresses");
     let items = addresses.as_ref().map(|node| node.items("write a list, such as: [10.0.0.1]"));

@@ -102,7 +102,12 @@ fn everyone<'a>(names: &'a PeerNames, peers: &[Peer]) -> Vec<Instance<'a>> {
     let instance = |id: PeerId| {
         let peer = peers.iter().find(|peer| peer.id == id);
         let address = peer.and_then(|peer| peer.addresses.first().copied());
-        Instance { id, name: names.name(id), address, sound: peer.is_some() }
+        Instance {
+            id,
+            name: names.name(id),
+            address,
+            sound: peer.is_some_and(|peer| peer.container.is_none()),
+        }
     };
     names.peers().map(instance).collect()
 }

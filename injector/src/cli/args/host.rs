@@ -43,6 +43,9 @@ pub struct Init {
     /// A TCP port by which peers show that they serve; may be repeated [default: what all peers listen on]
     #[arg(long = "port", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub ports: Vec<u16>,
+    /// The socket of the engine that runs containers [default: Docker's or Podman's usual one, if it is there]
+    #[arg(long, value_name = "SOCKET")]
+    pub engine: Option<PathBuf>,
     /// Ask nothing on a terminal, and take what looks right
     #[arg(long, short)]
     pub yes: bool,

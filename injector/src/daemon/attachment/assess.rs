@@ -53,6 +53,7 @@ impl Interfaces {
             self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
         self.identity = identity;
         self.hearsay.hear(config, &self.known, &self.homes, &self.identity);
+        self.hold_back(&mut picture);
         self.eras.renew(picture, at);
     }
 
@@ -268,6 +269,7 @@ impl Interfaces {
             Reason::Blind(name) => name.clone(),
             Reason::Redirect(id) | Reason::SameHook(id) => self.shown_id(*id),
             Reason::HostMates(_) | Reason::Local(_) => "lo".to_owned(),
+            Reason::Away(_, container) => format!("container {container}"),
             Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open | Reason::Loopback(_)
                 if unhooked.is_empty() =>
             {
@@ -320,6 +322,10 @@ impl Interfaces {
                 "multicast and broadcast frames to {} pass: it is not known by a hooked port of its own, and the sender's other links are not cut",
                 names.name(*peer)
             ),
+            Reason::Away(peer, container) => format!(
+                "container {container}, which {} is, does not run, or runs since so short a time that nothing names its frames yet",
+                names.name(*peer)
+            ),
             Reason::Redirect(id) => format!(
                 "a program of others on another device may redirect past the hook of {}, the host end of a veth",
                 self.shown_id(*id)
@@ -362,6 +368,7 @@ impl Interfaces {
             Reason::Redirect(_) => {
                 Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
             }
+            Reason::Away(..) => Some("start the container, and wait until `injector peers` shows its home".to_owned()),
             Reason::Local(_) | Reason::Loopback(_) | Reason::Closed(_) | Reason::Open => None,
         }
     }
@@ -413,6 +420,7 @@ fn line(place: &Place) -> String {
     let netns = match &place.netns {
         None => String::new(),
         Some(Netns::Pid(pid)) => format!(", netns: {{ pid: {pid} }}"),
+        Some(Netns::Container(container)) => format!(", netns: {{ container: {container} }}"),
         Some(netns) => format!(", netns: {netns}"),
     };
     format!("{{ name: {}{netns} }}", place.name)

@@ -145,7 +145,7 @@ impl Entry {
         // What is attached next is looked for by the name of the config.
         self.renamed = None;
         self.missing = match &self.interface.netns {
-            Some(Netns::Pid(pid)) if !Netns::Pid(*pid).path().exists() => format!(
+            Some(netns @ Netns::Pid(pid)) if netns.path().is_some_and(|path| !path.exists()) => format!(
                 "{why}; process {pid} has ended, and its id does not lead to what comes after it: name the namespace by a name or a path"
             ),
             _ => format!("{why}; it is attached again as soon as it is there"),

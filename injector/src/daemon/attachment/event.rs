@@ -7,6 +7,9 @@ use crate::netlink::news::News;
 use crate::netns::Identity;
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
+use injector_core::model::PeerId;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// What the daemon's task is told about interfaces.
 #[derive(Debug)]
@@ -54,6 +57,8 @@ pub enum InterfaceEvent {
     Cgroups,
     /// Processes of peers on this machine were looked at.
     Local(Box<crate::local::Found>),
+    /// The engine says something of containers.
+    Engine(crate::engine::News),
     /// It is time to look where the peers live now.
     Survey {
         /// When we heard of the first reason to.
@@ -79,4 +84,6 @@ pub struct Changes {
     pub reborn: Vec<Netns>,
     /// Whether something may have changed on hooks that ours are on.
     pub hooks: bool,
+    /// The addresses of peers that are containers, if they were looked for.
+    pub contained: Option<BTreeMap<PeerId, Vec<IpAddr>>>,
 }

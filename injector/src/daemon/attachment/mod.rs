@@ -3,6 +3,7 @@
 
 mod assess;
 mod check;
+mod containers;
 mod entry;
 mod event;
 mod hook_reading;
@@ -44,6 +45,7 @@ use crate::netlink::news::News;
 use crate::netns::{Identity, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
+use injector_core::containers::Sight;
 use injector_core::model::PeerId;
 
 /// All interfaces, and the threads inside their namespaces.
@@ -112,10 +114,22 @@ pub struct Interfaces {
     reborn: BTreeSet<Option<Netns>>,
     /// and what is seen of these peers.
     local: LocalSight,
+    /// What the engine says of the containers of the config,
+    containers: Sight,
+    /// and the peers among them that have been found, and whose names the programs do not know yet.
+    returned: BTreeSet<PeerId>,
     /// What attaches now,
     attaching: Attaching,
     /// and what is attached or taken off, until it is taken in.
     landed: Landed,
+}
+
+/// What is known of peers before interfaces are looked for.
+pub struct Sights {
+    /// What was found of peers on this machine.
+    pub local: Option<crate::local::Found>,
+    /// What the engine says of containers.
+    pub containers: Sight,
 }
 
 /// An interface that was found, with the peer that the config says is behind it.
@@ -136,11 +150,11 @@ impl Interfaces {
         workers: Workers,
         met: Names,
         news: mpsc::UnboundedSender<InterfaceEvent>,
-        local: Option<crate::local::Found>,
+        sights: Sights,
     ) -> Result<Self, StartError> {
         let mut interfaces = Self::new(config, kernel, workers, met, news);
-        interfaces.local = local.map(|found| found.sight).unwrap_or_default();
-        interfaces.find(config).await?;
+        interfaces.local = sights.local.map(|found| found.sight).unwrap_or_default();
+        interfaces.find(config, sights.containers).await?;
         interfaces.watch_others(config);
         interfaces.leave_unused(config);
         let mut namespaces: BTreeSet<Option<Netns>> =
@@ -208,13 +222,16 @@ impl Interfaces {
             local_spaces: crate::local::spaces(config),
             reborn: BTreeSet::new(),
             local: LocalSight::default(),
+            containers: Sight::default(),
+            returned: BTreeSet::new(),
             attaching: Attaching::new(),
             landed: Landed::default(),
         }
     }
 
     /// Finds the interfaces to attach to, and what they will cover once programs of ours are on all of them.
-    async fn find(&mut self, config: &Config) -> Result<(), StartError> {
+    async fn find(&mut self, config: &Config, containers: Sight) -> Result<(), StartError> {
+        self.contain(config, containers)?;
         if let config::Interfaces::Named(named) = &config.interfaces {
             for interface in named {
                 self.add_named(interface)?;
@@ -222,6 +239,7 @@ impl Interfaces {
         }
         self.add_loopbacks()?;
         let found = self.look(config).await;
+        self.check_contained(config)?;
         if let Some(interface) = self.loopback() {
             return Err(StartError::Loopback { interface });
         }
@@ -346,6 +364,7 @@ impl Interfaces {
             // The daemon's task has them looked at.
             InterfaceEvent::Cgroups => {}
             InterfaceEvent::Local(found) => changes.told.extend(self.take_local(config, *found)),
+            InterfaceEvent::Engine(news) => self.take_engine(config, news, &mut changes).await,
             InterfaceEvent::Survey { at } => return self.survey(at, config, kernel, cuts).await,
         }
         if !changes.told.is_empty() {

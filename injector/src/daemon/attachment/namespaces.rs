@@ -102,6 +102,7 @@ impl Interfaces {
     fn is_party(&self, config: &Config, netns: Option<&Netns>) -> bool {
         self.entries.iter().any(|entry| entry.interface.netns.as_ref() == netns)
             || self.home_names.values().any(|home| home.as_ref() == netns)
+            || matches!(netns, Some(Netns::Container(container)) if self.containers.0.contains_key(container))
             || config.endpoints.iter().any(|endpoint| endpoint.netns.as_ref() == netns)
             || config.roles.values().any(|role| role.netns.as_ref() == netns)
     }

@@ -1,5 +1,8 @@
 //! What a start would attach to and what that would cover, found without attaching anything: what `doctor` shows.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use serde::Serialize;
 use tokio::sync::mpsc;
 
@@ -12,6 +15,8 @@ use crate::netns::Workers;
 use injector_core::api::CoverageSummary;
 use injector_core::clock::TimeRange;
 use injector_core::config::{Config, Netns};
+use injector_core::containers::Sight;
+use injector_core::model::PeerId;
 
 /// An interface that a start would attach to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,6 +47,8 @@ pub struct Preview {
     pub homes: Vec<Option<Netns>>,
     /// and the threads inside them.
     pub workers: Workers,
+    /// The addresses of peers that are containers.
+    pub contained: BTreeMap<PeerId, Vec<IpAddr>>,
 }
 
 impl Preview {
@@ -49,10 +56,10 @@ impl Preview {
     ///
     /// # Errors
     /// What would keep the daemon from starting.
-    pub async fn of(config: &Config, kernel: &Kernel) -> Result<Self, StartError> {
+    pub async fn of(config: &Config, kernel: &Kernel, containers: Sight) -> Result<Self, StartError> {
         let (news, _) = mpsc::unbounded_channel();
         let mut interfaces = Interfaces::new(config, kernel, Workers::default(), all_names(), news);
-        interfaces.find(config).await?;
+        interfaces.find(config, containers).await?;
         let is_there = |interfaces: &Interfaces, entry: &Entry| {
             let space = interfaces.known.iter().find(|space| space.netns == entry.interface.netns);
             space.is_some_and(|space| space.facts.links.iter().any(|link| link.name == entry.name()))
@@ -88,6 +95,7 @@ impl Preview {
             doubts: interfaces.doubts.iter().cloned().collect(),
             coverage: interfaces.coverage_summary(config),
             homes: interfaces.home_names.values().cloned().collect(),
+            contained: interfaces.container_addresses(config),
             spaces: interfaces.known,
             workers: interfaces.workers,
         })

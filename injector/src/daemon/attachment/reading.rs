@@ -43,7 +43,7 @@ impl<'a> FactsReading<'a> {
         let mut files = BTreeMap::new();
         for (name, identity) in listed {
             let netns = Netns::Name(name.clone());
-            if let (Some(identity), Ok(file)) = (identity, File::open(netns.path())) {
+            if let (Some(identity), Some(Ok(file))) = (identity, netns.path().map(File::open)) {
                 files.entry(*identity).or_insert((Some(netns), Arc::new(file.into())));
             }
         }
@@ -80,6 +80,8 @@ impl<'a> FactsReading<'a> {
     /// and those under /run/netns.
     pub async fn everywhere(&mut self, config: &Config) {
         let mut names = vec![None];
+        // Engines give names to their containers' namespaces, too: the config's name for one comes first.
+        names.extend(config.containers().map(|(_, container)| Some(Netns::Container(container.clone()))));
         names.extend(self.workers.names());
         names.extend(config.endpoints.iter().map(|endpoint| endpoint.netns.clone()));
         names.extend(self.files.values().map(|(netns, _)| netns.clone()));

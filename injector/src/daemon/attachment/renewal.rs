@@ -165,6 +165,8 @@ impl Interfaces {
         self.watch_others(config);
         self.leave_unused(config);
         self.bind(kernel, cuts.is_rolling);
+        self.let_in();
+        changes.contained = Some(self.container_addresses(config));
         changes
     }
 

@@ -289,3 +289,34 @@ fn peers_that_are_not_here_take_no_part() {
     assert_eq!(scene(&config, &spaces, &["h2"]).state(1, 2), Not, "n2's end is another daemon's");
     assert_eq!(scene(&config, &spaces, &["h1"]).state(1, 2), Covered);
 }
+
+/// Two containers and a peer by its address, on a bridge of the daemon's own.
+fn contained() -> (Config, Vec<Namespace>) {
+    let text = "peers: { n1: { container: a }, n2: { container: b }, n3: { addresses: [10.0.0.3] } }\ninterfaces: auto\n";
+    let mut namespaces = switched();
+    for (space, name) in namespaces.iter_mut().skip(1).zip(["a", "b"]) {
+        space.netns = Some(Netns::Container(ContainerRef::Name(name.to_owned())));
+    }
+    (Config::parse(text, "test").unwrap(), namespaces)
+}
+
+#[test]
+fn a_container_is_covered_by_what_is_found_in_it() {
+    let (config, namespaces) = contained();
+    let scene = scene(&config, &namespaces, &["h1", "h2"]);
+    assert_eq!(scene.judge(1, 2).reason, Reason::Closed(PeerId(1)));
+    assert_eq!(scene.picture.ends[&PeerId(1)].addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(scene.picture.ends[&PeerId(1)].ports, [1]);
+}
+
+#[test]
+fn a_container_that_is_away_is_not_covered_by_the_hooks_of_others() {
+    let (config, mut namespaces) = contained();
+    namespaces.remove(1);
+    let scene = scene(&config, &namespaces, &["h1", "h2"]);
+    let away = Reason::Away(PeerId(1), ContainerRef::Name("a".to_owned()));
+    for (src, dst) in [(1, 2), (2, 1), (1, 3)] {
+        assert_eq!(scene.judge(src, dst), Verdict { state: Not, reason: away.clone() });
+    }
+    assert_eq!(scene.judge(2, 3).state, Covered);
+}

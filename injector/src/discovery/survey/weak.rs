@@ -19,7 +19,7 @@ pub fn add(config: &Config, namespaces: &[Namespace], found: &mut BTreeMap<PeerI
         return;
     }
     let known = known_macs(config, namespaces);
-    for peer in &config.peers {
+    for peer in config.peers.iter().filter(|peer| peer.container.is_none()) {
         let Some(found) = found.get_mut(&peer.id).filter(|found| found.paths.is_empty()) else { continue };
         let candidates = candidates(config, namespaces, peer, &known);
         if !candidates.is_empty() && candidates.len() <= MOST {

@@ -1,0 +1,131 @@
+//! Peers that are containers: where they live by the engine's word, and since when their frames are named.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::{Changes, Interfaces};
+use crate::daemon::start_error::StartError;
+use crate::discovery::homes::exits;
+use crate::discovery::picture::Picture;
+use crate::engine::News;
+use crate::netns::Identity;
+use injector_core::clock::MonoNs;
+use injector_core::config::{Config, ContainerRef, Netns};
+use injector_core::containers::Sight;
+use injector_core::model::PeerId;
+
+impl Interfaces {
+    /// Takes in which containers run, before peers are looked for.
+    ///
+    /// # Errors
+    /// Two peers are in one network namespace, or one has none of its own.
+    pub(super) fn contain(&mut self, config: &Config, sight: Sight) -> Result<(), StartError> {
+        self.workers.contain(&sight);
+        self.containers = sight;
+        let own = Identity::now(None);
+        let mut seen: BTreeMap<Identity, String> = BTreeMap::new();
+        let homes: BTreeMap<&ContainerRef, Identity> = self.workers.containers().collect();
+        for (peer, container) in config.containers() {
+            let name = config.names.name(peer);
+            let Some(identity) = homes.get(container) else {
+                return Err(StartError::ContainerEnded {
+                    peer: name.to_owned(),
+                    container: container.clone(),
+                });
+            };
+            if Some(*identity) == own {
+                return Err(StartError::HostContainer {
+                    peer: name.to_owned(),
+                    container: container.clone(),
+                });
+            }
+            if let Some(other) = seen.insert(*identity, name.to_owned()) {
+                let (peer, container) = (name.to_owned(), container.clone());
+                return Err(StartError::OneNamespace { peer, other, container });
+            }
+        }
+        for container in config.followed() {
+            // Its namespace goes by this name from here on, whichever others it has.
+            self.workers.of(Some(&Netns::Container(container)))?;
+        }
+        Ok(())
+    }
+
+    /// Whether every container has an interface by which its frames leave.
+    pub(super) fn check_contained(&self, config: &Config) -> Result<(), StartError> {
+        for (peer, container) in config.containers() {
+            let home = self.homes.get(&peer);
+            if home.is_none_or(|home| exits(config, &self.known, home.at).is_empty()) {
+                let (peer, container) = (config.names.name(peer).to_owned(), container.clone());
+                return Err(StartError::NoNetwork { peer, container });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes in what the engine says while the daemon runs.
+    pub(super) async fn take_engine(&mut self, config: &Config, news: News, changes: &mut Changes) {
+        match news {
+            News::Seen { at, sight } => {
+                for (container, what) in self.containers.changes(&sight) {
+                    tracing::info!(%container, "{what}");
+                    changes.told.push((format!("container {container}"), what));
+                }
+                self.workers.contain(&sight);
+                self.containers = sight;
+                self.check_namespaces(config, at, changes).await;
+                self.ask_for_survey(at);
+            }
+            News::Lost { why } => {
+                tracing::warn!("{why}; containers that start are not followed until it answers");
+                let what = format!("{why}; containers that start are not followed until it answers");
+                changes.told.push(("container engine".to_owned(), what));
+            }
+            News::Back { socket } => {
+                tracing::info!(socket, "the container engine answers again");
+                changes.told.push(("container engine".to_owned(), format!("{socket} answers again")));
+            }
+        }
+    }
+
+    /// The addresses of peers that are containers, as far as these run: IPv4 first, in the order of their devices.
+    pub fn container_addresses(&self, config: &Config) -> BTreeMap<PeerId, Vec<IpAddr>> {
+        let addresses = |peer: PeerId| {
+            let facts = &self.known[self.homes.get(&peer)?.at].facts;
+            let mut held: Vec<(u32, IpAddr)> = facts.addresses.clone();
+            held.retain(|(_, address)| self.identity.held.get(address) == Some(&peer));
+            held.sort_by_key(|(index, address)| (address.is_ipv6(), *index));
+            Some((peer, held.into_iter().map(|(_, address)| address).collect()))
+        };
+        config.containers().filter_map(|(peer, _)| addresses(peer)).collect()
+    }
+
+    /// Keeps containers that have just been found away in a picture until the programs know their names.
+    pub(super) fn hold_back(&mut self, picture: &mut Picture) {
+        let Some(before) = self.eras.now() else { return };
+        let mut returned = BTreeSet::new();
+        for (peer, end) in &mut picture.ends {
+            let away = before.ends.get(peer).and_then(|before| before.away.clone());
+            if away.is_some() && end.away.is_none() {
+                end.away = away;
+                returned.insert(*peer);
+            }
+        }
+        self.returned = returned;
+    }
+
+    /// Lets containers be there that were held back: the programs know their names now.
+    pub(super) fn let_in(&mut self) {
+        if self.returned.is_empty() {
+            return;
+        }
+        let Some(picture) = self.eras.now() else { return };
+        let mut picture = (**picture).clone();
+        for peer in std::mem::take(&mut self.returned) {
+            if let Some(end) = picture.ends.get_mut(&peer) {
+                end.away = None;
+            }
+        }
+        self.eras.renew(picture, MonoNs::now());
+    }
+}

@@ -1,0 +1,126 @@
+//! Follows a config's containers: a thread listens to the engine's events, asks what they mean, and tells the daemon's task
+//! what is new. When the engine ends, it connects again once the engine is back.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc;
+
+use super::api::{Api, EngineError};
+use super::look_up::{Found, see};
+use crate::rights;
+use injector_core::clock::MonoNs;
+use injector_core::config::ContainerRef;
+use injector_core::containers::Sight;
+
+/// How long after the engine has ended it is looked for again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What is new of containers.
+#[derive(Debug)]
+pub enum News {
+    /// They are so now.
+    Seen {
+        /// When we heard of it.
+        at: MonoNs,
+        /// All that the config names.
+        sight: Sight,
+    },
+    /// The engine does not answer: what happens to containers is not known.
+    Lost {
+        /// Its socket, and why.
+        why: String,
+    },
+    /// It answers again.
+    Back {
+        /// Its socket.
+        socket: String,
+    },
+}
+
+/// Follows what was found until nobody listens to `sink` any more; `wrap` makes news of it what the sink takes.
+///
+/// # Errors
+/// There can't be one more thread.
+pub fn follow<E: Send + 'static>(
+    found: Found,
+    sink: mpsc::UnboundedSender<E>,
+    wrap: fn(News) -> E,
+) -> std::io::Result<()> {
+    let Found { api: Some(api), sight, ids } = found else { return Ok(()) };
+    let wanted: BTreeSet<ContainerRef> = sight.0.keys().cloned().collect();
+    let mut following = Following { api, wanted, ids, sight };
+    std::thread::Builder::new().name("engine".into()).spawn(move || {
+        if let Err(error) = rights::take_none() {
+            tracing::debug!(%error, "the thread that listens to the engine keeps its rights");
+        }
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return tracing::error!(%error, "containers are not followed"),
+        };
+        runtime.block_on(async {
+            let tell = |news| drop(sink.send(wrap(news)));
+            tokio::select! {
+                () = following.run(tell) => {}
+                () = sink.closed() => {}
+            }
+        });
+    })?;
+    Ok(())
+}
+
+struct Following {
+    api: Api,
+    wanted: BTreeSet<ContainerRef>,
+    /// The ids of the containers, as of the last answer.
+    ids: BTreeMap<ContainerRef, String>,
+    /// What was told last.
+    sight: Sight,
+}
+
+impl Following {
+    async fn run(&mut self, tell: impl Fn(News)) {
+        let mut is_lost = false;
+        loop {
+            let Err(error) = self.listen(&tell, &mut is_lost).await;
+            if !is_lost {
+                is_lost = true;
+                tell(News::Lost { why: error.to_string() });
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Listens until the engine ends. What happened before it could be listened to is asked for first.
+    async fn listen(
+        &mut self,
+        tell: &impl Fn(News),
+        is_lost: &mut bool,
+    ) -> Result<std::convert::Infallible, EngineError> {
+        // Events carry whole seconds: those of the running one may come twice.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut events = self.api.events(now).await?;
+        self.look(MonoNs::now(), tell).await?;
+        if std::mem::take(is_lost) {
+            tell(News::Back { socket: self.api.socket().display().to_string() });
+        }
+        loop {
+            let happened = events.next().await?;
+            if happened.iter().any(super::model::Event::is_change) {
+                self.look(MonoNs::now(), tell).await?;
+            }
+        }
+    }
+
+    /// Asks how the containers are now, and tells it if it is new.
+    async fn look(&mut self, at: MonoNs, tell: &impl Fn(News)) -> Result<(), EngineError> {
+        let (sight, ids) = see(&self.api, &self.wanted, &self.ids).await?;
+        // One that is gone is known by its id no more; one that has ended still is.
+        self.ids = ids;
+        if sight != self.sight {
+            self.sight = sight.clone();
+            tell(News::Seen { at, sight });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,151 @@
+//! Asks the engine once which containers a config means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::api::{Api, EngineError};
+use injector_core::config::{Config, ConfigErrors, ContainerRef, Engine, Selector};
+use injector_core::containers::{self, Listed, Sight, Trouble};
+
+/// How long all of it may take.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// What the engine says of a config's containers.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The engine that said it; `None` for a config without containers.
+    pub(super) api: Option<Api>,
+    /// The containers.
+    pub sight: Sight,
+    /// The ids of those that were found, also of those that do not run.
+    pub(super) ids: BTreeMap<ContainerRef, String>,
+}
+
+impl Found {
+    /// For a config without containers.
+    pub const NOTHING: Self = Self { api: None, sight: Sight(BTreeMap::new()), ids: BTreeMap::new() };
+}
+
+/// Asks which containers a config means; each must be able to be a peer now.
+///
+/// # Errors
+/// That no engine answers, or everything that is wrong with the containers; `file` is what errors call the config.
+pub async fn look_up(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
+    let wanted = config.followed();
+    if wanted.is_empty() {
+        return Ok(Found::NOTHING);
+    }
+    let ask = async {
+        let api = Api::find(&config.engine).await?;
+        let (sight, ids) = see(&api, &wanted, &BTreeMap::new()).await?;
+        Ok(Found { api: Some(api), sight, ids })
+    };
+    let found = tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(silent()));
+    let found = found.map_err(|error: EngineError| {
+        containers::no_engine(config, file, error.to_string(), error.remedy().to_owned())
+    })?;
+    found.sight.admit(config, file)?;
+    Ok(found)
+}
+
+/// The same; the calling thread waits.
+///
+/// # Errors
+/// As of [`look_up`].
+pub fn look_up_here(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
+    if config.followed().is_empty() {
+        return Ok(Found::NOTHING);
+    }
+    here(look_up(config, file)).map_err(|error| {
+        containers::no_engine(config, file, format!("the engine can't be asked: {error}"), String::new())
+    })?
+}
+
+/// The names of the containers that a selector means; what is wrong, and what to do about it. Waits on the calling thread.
+///
+/// # Errors
+/// No engine answers.
+pub fn select(engine: &Engine, selector: &Selector) -> Result<Vec<String>, (String, String)> {
+    let told = |error: &EngineError| (error.to_string(), error.remedy().to_owned());
+    let ask = async {
+        let all = Api::find(engine).await?.list().await?;
+        Ok(containers::select(selector, &all))
+    };
+    let asked = here(async { tokio::time::timeout(PATIENCE, ask).await });
+    let asked = asked.map_err(|error| (format!("the engine can't be asked: {error}"), String::new()))?;
+    let asked = asked.unwrap_or_else(|_| Err(silent()));
+    asked.map_err(|error: EngineError| told(&error))
+}
+
+/// Runs a future to its end on a thread of its own, which the calling one waits for.
+fn here<T: Send>(future: impl Future<Output = T> + Send) -> std::io::Result<T> {
+    std::thread::scope(|scope| {
+        let asking = std::thread::Builder::new().name("engine".into()).spawn_scoped(scope, || {
+            Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
+        })?;
+        asking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+fn silent() -> EngineError {
+    EngineError::Nobody(format!("it did not say within {PATIENCE:?} which containers there are"))
+}
+
+/// All containers that run, by their names, of the first engine that is there.
+///
+/// # Errors
+/// None answers.
+pub async fn running(engine: &Engine) -> Result<Sight, EngineError> {
+    let api = Api::find(engine).await?;
+    let all = api.list().await?;
+    let named = all.iter().filter(|listed| listed.is_running).map(Listed::shown);
+    let wanted = named.map(|name| ContainerRef::Name(name.to_owned())).collect();
+    let (mut sight, _) = see(&api, &wanted, &BTreeMap::new()).await?;
+    sight.0.retain(|_, standing| standing.is_ok());
+    Ok(sight)
+}
+
+type Seen = (Sight, BTreeMap<ContainerRef, String>);
+
+/// What the engine says of some containers now; `followed` are the ids that they had before.
+pub(super) async fn see(
+    api: &Api,
+    wanted: &BTreeSet<ContainerRef>,
+    followed: &BTreeMap<ContainerRef, String>,
+) -> Result<Seen, EngineError> {
+    let all = api.list().await?;
+    let mut ids = BTreeMap::new();
+    let looks = wanted.iter().map(|container| {
+        let id = followed.get(container).map(String::as_str);
+        let found = containers::find(container, id, &all).map(|listed| listed.id.clone());
+        if let Ok(id) = &found {
+            ids.insert(container.clone(), id.clone());
+        }
+        async move { (container.clone(), inspect(api, found).await) }
+    });
+    let looks: Vec<_> = looks.collect();
+    let mut sight = Sight::default();
+    for (container, standing) in join_all(looks).await {
+        sight.0.insert(container, standing?);
+    }
+    Ok((sight, ids))
+}
+
+type Standing = Result<containers::Running, Trouble>;
+
+/// What the engine says of one container.
+async fn inspect(api: &Api, id: Result<String, Trouble>) -> Result<Standing, EngineError> {
+    let id = match id {
+        Ok(id) => id,
+        Err(trouble) => return Ok(Err(trouble)),
+    };
+    match api.inspect(&id).await {
+        Ok(Some(inspected)) => Ok(containers::judge(inspected)),
+        // It is gone since it was listed.
+        Ok(None) => Ok(Err(Trouble::Unknown(Vec::new()))),
+        Err(error @ EngineError::Refused { .. }) => Ok(Err(Trouble::Unanswered(error.to_string()))),
+        Err(error) => Err(error),
+    }
+}

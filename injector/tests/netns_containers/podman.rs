@@ -1,0 +1,213 @@
+//! Podman with storage, networks and API of its own, in a namespace of the test's. Its containers serve HTTP.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use injector_lab::{Lab, Process, until};
+use rustix::process::Signal;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// The namespace that is Podman's host, with the bridges of its networks.
+pub const HOST: &str = "h";
+/// The port that each container serves.
+const PORT: u16 = 8080;
+/// Where Debian has what makes Podman's networks.
+const NETAVARK: &str = "/usr/lib/podman/netavark";
+/// How long a connection may take that is to be made.
+const CONNECT: Duration = Duration::from_millis(700);
+
+pub struct Podman {
+    service: Option<Process>,
+    pub lab: Lab,
+}
+
+impl Podman {
+    /// Starts one, with its API on a socket; `None` if this machine can't, which is logged as a skip of the test.
+    pub fn up(test: &str) -> Option<Self> {
+        if !Path::new(NETAVARK).exists() {
+            injector_lab::skip(test, "there is no netavark; `cargo xtask test` installs it with podman");
+            return None;
+        }
+        let mut lab = Lab::builder("p").up().unwrap();
+        lab.add(HOST);
+        let mut podman = Self { service: None, lab };
+        podman.image();
+        let network = "network create --disable-dns --subnet 10.77.77.0/24 net";
+        podman.ok(network);
+        let tried = podman.podman(&run("try", "--network net", SERVE));
+        if !tried.status.success() {
+            let why = String::from_utf8_lossy(&tried.stderr).trim().replace('\n', "; ");
+            injector_lab::skip(test, &format!("podman can't run a container here: {why}"));
+            return None;
+        }
+        podman.ok("rm --force --time 0 try");
+        podman.serve();
+        Some(podman)
+    }
+
+    /// An image with a web server alone.
+    fn image(&self) {
+        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+        let root = self.lab.folder().join("image");
+        std::fs::create_dir_all(root.join("www")).unwrap();
+        std::fs::write(root.join("www/index.html"), "ok\n").unwrap();
+        std::fs::copy(busybox.unwrap(), root.join("busybox")).unwrap();
+        let archive = self.lab.folder().join("image.tar");
+        let made = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
+        assert!(made.unwrap().success());
+        self.ok(&format!("import {} web", archive.display()));
+    }
+
+    /// Its API's socket.
+    pub fn socket(&self) -> PathBuf {
+        self.lab.folder().join("podman.sock")
+    }
+
+    /// Starts its API.
+    pub fn serve(&mut self) {
+        let (socket, log) = (self.socket(), self.lab.folder().join("podman.log"));
+        let mut command = self.command();
+        command.args(["system", "service", "--time", "0", &format!("unix://{}", socket.display())]);
+        let started = self.lab.within(HOST, || Process::start("podman", &mut command, &log));
+        self.service = Some(started.unwrap());
+        until("podman's API is there", || std::os::unix::net::UnixStream::connect(&socket).ok().map(drop));
+    }
+
+    /// Has its API stand still, as far as it can be connected to: nothing is answered.
+    pub fn freeze(&self) {
+        self.service.as_ref().unwrap().signal(Signal::STOP);
+    }
+
+    /// Ends its API; the containers run on.
+    pub fn stop_serving(&mut self) {
+        self.service = None;
+        let _ = std::fs::remove_file(self.socket());
+    }
+
+    fn command(&self) -> Command {
+        // Not by `ip netns exec`, which hides the cgroups.
+        let mut command = Command::new("podman");
+        let of = |name: &str| self.lab.folder().join(name);
+        for (option, folder) in [
+            ("--root", "storage"),
+            ("--runroot", "run"),
+            ("--tmpdir", "tmp"),
+            ("--network-config-dir", "networks"),
+        ] {
+            command.arg(option).arg(of(folder));
+        }
+        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--events-backend", "file"]);
+        // crun refuses some machines' cgroups.
+        command.args(["--runtime", "runc", "--log-level", "error"]);
+        command
+    }
+
+    /// Runs Podman; words are separated by blanks.
+    pub fn podman(&self, words: &str) -> Output {
+        self.lab.within(HOST, || self.command().args(words.split_whitespace()).output().unwrap())
+    }
+
+    /// The same, which must succeed; what it printed.
+    #[track_caller]
+    pub fn ok(&self, words: &str) -> String {
+        let output = self.podman(words);
+        assert!(output.status.success(), "podman {words}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Starts a container that serves.
+    #[track_caller]
+    pub fn start(&self, name: &str, options: &str) -> String {
+        self.ok(&run(name, options, SERVE))
+    }
+
+    /// The first process of a container.
+    pub fn pid(&self, name: &str) -> u32 {
+        self.ok(&format!("inspect --format {{{{.State.Pid}}}} {name}")).parse().unwrap()
+    }
+
+    /// A container's address.
+    pub fn address(&self, name: &str) -> IpAddr {
+        let of_net = "{{.NetworkSettings.Networks.net.IPAddress}}";
+        self.ok(&format!("inspect --format {of_net} {name}")).parse().unwrap()
+    }
+
+    /// Runs something on a thread inside a container's network.
+    fn within<T: Send>(&self, name: &str, job: impl FnOnce() -> T + Send) -> T {
+        let file = std::fs::File::open(format!("/proc/{}/ns/net", self.pid(name))).unwrap();
+        std::thread::scope(|scope| {
+            let inside = scope.spawn(|| {
+                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                job()
+            });
+            inside.join().unwrap()
+        })
+    }
+
+    /// Whether a container gets an answer from another one.
+    pub fn reaches(&self, from: &str, to: &str) -> bool {
+        let at = SocketAddr::new(self.address(to), PORT);
+        self.within(from, || fetch(at).is_ok_and(|answer| answer.contains("ok")))
+    }
+
+    /// Asserts which of three containers reach each other: those on the same side, both ways.
+    #[track_caller]
+    pub fn assert_sides(&self, sides: &[&[&str]]) {
+        for side in sides {
+            for other in sides {
+                for (from, to) in side.iter().flat_map(|from| other.iter().map(move |to| (from, to))) {
+                    if from == to {
+                        continue;
+                    }
+                    if side == other {
+                        // On a busy machine an answer may take longer than one attempt waits.
+                        until(&format!("{from} reaches {to}"), || self.reaches(from, to).then_some(()));
+                    } else {
+                        assert!(!self.reaches(from, to), "{from} reaches {to}, sides {sides:?}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Podman {
+    fn drop(&mut self) {
+        self.service = None;
+        // One that shares another's namespace goes first, which `--all` does not see to.
+        let mut left = String::new();
+        for _ in 0..3 {
+            let _ = self.podman("rm --all --force --time 0");
+            left = String::from_utf8_lossy(&self.podman("ps --all --quiet").stdout).trim().replace('\n', " ");
+            if left.is_empty() {
+                break;
+            }
+        }
+        if !left.is_empty() {
+            eprintln!("containers stay behind: {left}");
+        }
+        let _ = self.podman("network rm --force net");
+    }
+}
+
+/// The words that start a container.
+pub fn run(name: &str, options: &str, program: &str) -> String {
+    let limits = "--ulimit nofile=1024:1024 --ulimit nproc=2000:2000";
+    format!("run --detach --name {name} {limits} {options} web {program}")
+}
+
+/// The command of a container.
+pub const SERVE: &str = "/busybox httpd -f -p 8080 -h /www";
+
+fn fetch(at: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&at, CONNECT)?;
+    stream.set_read_timeout(Some(CONNECT))?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
