@@ -8,6 +8,7 @@
 //! | the thread that looks at processes of peers on this machine | the same as the supervisor |
 //! | the lease | nothing: it stores words in shared memory |
 //! | the log | nothing: it writes to a descriptor that is open |
+//! | the metrics | nothing: it accepts at an address that is bound |
 //! | the settler | nothing: it waits for running programs |
 //! | a thread that makes links | nothing: it computes |
 
