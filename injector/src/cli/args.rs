@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use injector_client::{Address, DEFAULT_SOCKET, SshHost};
 use injector_core::api::{VerdictOptions, Verify};
@@ -174,6 +174,16 @@ pub enum Command {
     DialStdio,
 }
 
+/// How each line of the daemon's log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people: in colour on a terminal
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
 /// `start`.
 #[derive(Debug, Args)]
 pub struct Start {
@@ -186,6 +196,9 @@ pub struct Start {
     /// Where the log goes with --detach [default: injector.log beside the socket]
     #[arg(long, value_name = "FILE", requires = "detach")]
     pub log: Option<PathBuf>,
+    /// How each line of the log is written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
     /// Set by --detach for the process that it starts
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub ready_on_stdout: bool,
