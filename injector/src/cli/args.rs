@@ -455,9 +455,12 @@ pub struct Measure {
 /// `report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// The run directory
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
+    /// The run directory; several with --index
+    #[arg(value_name = "DIR", required = true, num_args = 1..)]
+    pub directories: Vec<PathBuf>,
+    /// Write a page over all runs, and each run's own page into its directory (report.html)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["html", "junit", "csv"])]
+    pub index: Option<PathBuf>,
     /// Judge every trial again from its probes: an answer counts as served if it came within this time
     #[arg(long, value_name = "TIME")]
     pub served_within: Option<Span>,
