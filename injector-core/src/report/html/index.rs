@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::number::UNIT;
 use super::page::{Page, begin, end, section};
 use super::{axis, whisker, whisker_legend};
-use crate::figures::{self, counted, maybe_percent, maybe_time, percents, times};
+use crate::figures::{self, counted, maybe_time, percents, times};
 use crate::report::escape::script_json;
 use crate::run::Run;
 
@@ -56,33 +56,27 @@ fn table(page: &mut Page, runs: &[Linked]) {
     section(page, "table", "Figures", "");
     page.table(
         "<table>",
-        &["run", "started", "trials", "beyond", "rate", "rate", "95 %", "median", "95 %", "90 %", "verdict"],
+        &["run", "verdict", "trials", "beyond", "rate, 0 to 100 %", "95 %", "median", "95 %", "90 %"],
     );
     for Linked { run, href } in runs {
-        let (summary, settled) = (&run.summary, &run.summary.cluster.settled);
-        page.markup("<tr><td class=\"wrap\"><a href=\"")
-            .text(href)
-            .markup("\">")
-            .text(run.name())
-            .markup("</a>");
-        for (system, version) in &run.campaign.versions.systems {
-            page.element("<br><span class=\"soft\">", format!("{system} {version}"), "</span>");
+        let settled = &run.summary.cluster.settled;
+        page.markup("<tr><td class=\"wrap\"><a href=\"").text(href).markup("\">");
+        page.text(run.name()).markup("</a>");
+        let systems = run.campaign.versions.systems.iter();
+        let systems = systems.map(|(system, version)| format!("{system} {version}"));
+        for line in std::iter::once(figures::wall(run.campaign.started)).chain(systems) {
+            page.element("<br><span class=\"soft\">", line, "</span>");
         }
         page.markup("</td>");
+        verdict(page, run);
         let not_made = match run.not_made.len() {
             0 => String::new(),
             count => format!(", {count} not made"),
         };
-        for cell in [
-            figures::wall(run.campaign.started),
-            format!("{}{not_made}", run.trials.len()),
-            format!("{} of {}", settled.beyond_deadline, settled.n),
-        ] {
-            page.element("<td>", cell, "</td>");
-        }
+        page.element("<td>", format!("{}{not_made}", run.trials.len()), "</td>");
+        page.element("<td>", format!("{} of {}", settled.beyond_deadline, settled.n), "</td>");
         whisker(page, settled);
         for cell in [
-            maybe_percent(settled.rate),
             percents(settled.rate_ci95),
             maybe_time(settled.p50_ns),
             times(settled.p50_ci95_ns),
@@ -90,17 +84,22 @@ fn table(page: &mut Page, runs: &[Linked]) {
         ] {
             page.element("<td>", cell, "</td>");
         }
-        let (class, word) = match summary.verdict.exit_code {
-            0 => ("ok", "passes"),
-            1 => ("fail", "fails"),
-            _ => ("", "undecided"),
-        };
-        page.markup("<td class=\"wrap text\"><span class=\"badge ").markup(class).markup("\">").text(word);
-        page.element("</span> ", &summary.verdict.sentence, "</td></tr>");
+        page.markup("</tr>");
     }
     page.end_table();
     whisker_legend(page);
     page.markup("</section>");
+}
+
+fn verdict(page: &mut Page, run: &Run) {
+    let verdict = &run.summary.verdict;
+    let (class, word) = match verdict.exit_code {
+        0 => ("ok", "passes"),
+        1 => ("fail", "fails"),
+        _ => ("", "undecided"),
+    };
+    page.markup("<td class=\"wrap text\"><span class=\"badge ").markup(class).markup("\">").text(word);
+    page.element("</span> ", &verdict.sentence, "</td>");
 }
 
 fn row(Linked { run, href }: &Linked) -> Row {
