@@ -1,7 +1,7 @@
 //! `lab.yaml`: the validated [`Config`], and how it comes from text.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -47,6 +47,8 @@ pub const LONGEST_FOR: Span = Span::secs(24 * 3600);
 pub struct Config {
     /// Where the API listens.
     pub socket: Socket,
+    /// The TCP address where metrics are read too; `None` is the default.
+    pub metrics: Option<SocketAddr>,
     /// The peers' names by id.
     pub names: PeerNames,
     /// The peers by id, in the order of `names.peers()` (index 0 is peer id 1).

@@ -15,6 +15,7 @@ mod flat;
 pub mod identity;
 pub mod ledger;
 pub mod measure;
+pub mod metrics;
 pub mod model;
 pub mod object;
 pub mod plan;

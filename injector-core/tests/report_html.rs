@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use injector_core::api::Outcome;
-use injector_core::report::{CompareOptions, ReportOptions, compare, report};
+use injector_core::clock::WallNs;
+use injector_core::model::Shape;
+use injector_core::report::{CompareOptions, IndexOptions, ReportOptions, compare, index, report};
+use injector_core::run::dir::NotMade;
 use injector_lab::needs;
 use synthetic::{Plant, campaign, plants, write};
 
@@ -24,6 +27,17 @@ d.width = window.innerWidth;
 d.overflow = document.documentElement.scrollWidth - window.innerWidth;
 d.fetched = performance.getEntriesByType('resource').length;
 d.drawn = document.querySelectorAll('[data-drawn]').length;
+d.log = document.getElementById('log')?.checked;
+// Marks that no legend of their section explains; lines of the grid and what takes clicks are none.
+const silent = ['gridline', 'axis', 'trial', 'hit'];
+const unexplained = new Set();
+for (const mark of document.querySelectorAll('.plot svg :is(path, circle, rect, line)')) {
+  const name = mark.dataset.mark ?? mark.getAttribute('class') ?? '(no class)';
+  if (silent.includes(name)) continue;
+  const known = [...mark.closest('section').querySelectorAll('.legend [data-mark]')].map((item) => item.dataset.mark);
+  if (!known.includes(name)) unexplained.add(name);
+}
+if (unexplained.size) d.unexplained = [...unexplained].join(', ');
 if (parent !== window) parent.postMessage({ ...d }, '*');
 </script>";
 
@@ -52,6 +66,7 @@ impl Seen {
     fn assert_sound(&self) {
         assert_eq!(self.datum("ready"), Some("1"), "the script did not come to its end: {}", self.console);
         assert_eq!(self.datum("errors"), None);
+        assert_eq!(self.datum("unexplained"), None, "marks that no legend explains");
         assert_eq!(self.datum("fetched"), Some("0"), "the page fetched something");
         assert!(!self.console.contains("CONSOLE"), "{}", self.console);
     }
@@ -113,6 +128,9 @@ fn outages_are_drawn_by_cut() {
     assert_eq!(seen.count("class=\"carries\""), 3);
     assert!(seen.count("class=\"late\"") >= 3, "{}", seen.count("class=\"late\""));
     assert!(seen.dom.contains("isolate n1, 21 trials") && seen.dom.contains("id=\"headline\""));
+    // From some 10 ms to 13 s: on a linear axis most of them would be one line.
+    assert_eq!(seen.datum("log"), Some("true"));
+    assert!(seen.count(">1 s<") >= 6 && seen.count(">10 s<") >= 6, "the same axis in every plot");
 }
 
 #[test]
@@ -136,6 +154,11 @@ fn a_campaign_is_drawn() {
         assert_eq!(seen.datum("overflow"), Some("0"), "it scrolls sideways at {width}");
         let background = seen.datum("background").unwrap();
         assert_eq!(background, if dark { "rgb(16, 21, 27)" } else { "rgb(246, 247, 249)" });
+        assert_eq!(
+            seen.datum("log"),
+            Some("true"),
+            "the deadline is 20 times as far as a quarter of the trials"
+        );
         if width < 500 {
             continue;
         }
@@ -248,4 +271,167 @@ fn a_comparison_is_drawn() {
         assert!(width < 500 || seen.count("class=\"curve\"") == 2, "both arms' curves");
         assert_eq!(seen.datum("overflow"), Some("0"));
     }
+}
+
+/// Puts every trial into the lane of what was cut, and tells the lanes' names.
+const LANES: &str = "<script>
+const by = document.getElementById('strip-by');
+by.value = [...by.options].find((option) => option.textContent === 'what was cut').value;
+by.dispatchEvent(new Event('change'));
+const names = [...document.querySelectorAll('#strip svg text.strong title')].map((title) => title.textContent);
+document.documentElement.dataset.lanes = names.join('|');
+document.documentElement.dataset.ways = [...by.options].map((option) => option.textContent).join('|');
+</script>";
+
+#[test]
+#[needs(program = "chromium")]
+fn trials_stand_in_lanes_by_what_was_cut() {
+    let folder = tempfile::tempdir().unwrap();
+    restate::expand(folder.path());
+    let page = folder.path().join("page.html");
+    report(folder.path(), &ReportOptions { html: Some(page.clone()), ..ReportOptions::default() }).unwrap();
+    let text = fs::read_to_string(&page).unwrap();
+    fs::write(&page, text.replace("</body>", &format!("{LANES}</body>"))).unwrap();
+    let seen = open(&page, false, 1100);
+    seen.assert_sound();
+    assert_eq!(seen.datum("lanes"), Some("isolate n1 (21)|isolate n3 (20)|isolate n2 (19)"));
+    // The isolated peer tells the same trials apart, so that it is no way of its own.
+    assert_eq!(seen.datum("ways"), Some("nothing: all in one|what was cut"));
+}
+
+/// Roles and shapes are ways of their own where they tell trials apart.
+#[test]
+#[needs(program = "chromium")]
+fn trials_stand_in_lanes_by_role_and_by_shape() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    synthetic::write_with(&run, &campaign(40), &plants(40, 1, 0.0), |trial, record| {
+        record.heal_to_settled_ns = Some(9_000_000_000 + trial * 10_000_000);
+        if trial % 4 == 0 {
+            record.shape.asked = Shape::Isolate(vec!["@leader".into()]);
+            record.shape.roles.insert("leader".to_owned(), vec!["n2".into()]);
+        }
+    });
+    let html = folder.path().join("report.html");
+    report(&run, &ReportOptions { html: Some(html.clone()), ..ReportOptions::default() }).unwrap();
+    let text = fs::read_to_string(&html).unwrap();
+    fs::write(&html, text.replace("</body>", &format!("{LANES}</body>"))).unwrap();
+    let seen = open(&html, false, 1100);
+    seen.assert_sound();
+    assert_eq!(seen.datum("log"), Some("false"), "all of them are near the deadline");
+    let ways = seen.datum("ways").unwrap();
+    assert!(ways.contains("shape") && ways.contains("isolated peer"), "{ways}");
+    assert!(seen.datum("lanes").unwrap().contains("@leader = n2"), "{:?}", seen.datum("lanes"));
+}
+
+#[test]
+#[needs(program = "chromium")]
+fn trials_that_were_not_made_are_shown_with_their_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    write(&run, &campaign(20), &plants(20, 1, 0.0), false);
+    let not_made = |trial: u64| NotMade {
+        trial,
+        attempt: 1,
+        wall: WallNs(1_760_000_000_000_000_000),
+        reason: "the gate: <b>ingress@n1</b> was not healthy".to_owned(),
+    };
+    let lines: Vec<String> =
+        [20, 22].map(|trial| serde_json::to_string(&not_made(trial)).unwrap() + "\n").into();
+    fs::write(run.join("not_made.jsonl"), lines.concat()).unwrap();
+    let html = folder.path().join("report.html");
+    report(&run, &ReportOptions { html: Some(html.clone()), ..ReportOptions::default() }).unwrap();
+    let seen = open(&html, false, 1100);
+    seen.assert_sound();
+    assert_eq!(seen.count("class=\"not-made\""), 2);
+    assert!(
+        seen.dom.contains("trial 22 was not made: the gate: &lt;b&gt;ingress@n1&lt;/b&gt; was not healthy")
+    );
+    assert!(seen.dom.contains("id=\"not-made\""));
+}
+
+/// Each slow trial says what it waited for, and where its whole record is.
+#[test]
+fn a_slow_trial_says_what_it_waited_for_and_where_its_record_is() {
+    let folder = tempfile::tempdir().unwrap();
+    restate::expand(folder.path());
+    let html = folder.path().join("pages/report.html");
+    fs::create_dir(html.parent().unwrap()).unwrap();
+    report(folder.path(), &ReportOptions { html: Some(html.clone()), ..ReportOptions::default() }).unwrap();
+    let text = fs::read_to_string(&html).unwrap();
+    let table = text.split("id=\"slowest\"").nth(1).unwrap().split("</section>").next().unwrap();
+    let rows: Vec<&str> = table.split("<tr data-trial=\"").skip(1).collect();
+    assert!(rows.len() >= 5, "{table}");
+    let records = fs::read_to_string(folder.path().join("trials.jsonl")).unwrap();
+    for row in rows {
+        let trial: u64 = row.split('"').next().unwrap().parse().unwrap();
+        assert!(row.contains("<td class=\"wrap\">It waited "), "{row}");
+        let line = row.split("<a href=\"../trials.jsonl\">line ").nth(1).unwrap().split('<').next().unwrap();
+        let line: usize = line.parse().unwrap();
+        let record: serde_json::Value = serde_json::from_str(records.lines().nth(line - 1).unwrap()).unwrap();
+        assert_eq!(record["trial"], trial, "line {line}");
+    }
+    assert!(table.contains(" until ingress@"), "{table}");
+}
+
+/// On paper, for a reader of dark pages too.
+#[test]
+#[needs(program = "chromium")]
+fn a_report_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    restate::expand(folder.path());
+    let page = folder.path().join("page.html");
+    report(folder.path(), &ReportOptions { html: Some(page.clone()), ..ReportOptions::default() }).unwrap();
+    let pdf = folder.path().join("page.pdf");
+    let output = Command::new(BROWSER)
+        .args([
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+        ])
+        .args([
+            "--blink-settings=preferredColorScheme=0",
+            "--no-pdf-header-footer",
+            "--virtual-time-budget=5000",
+        ])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("--print-to-pdf={}", pdf.display()))
+        .arg(format!("file://{}", page.display()))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let bytes = fs::read(&pdf).unwrap_or_else(|error| panic!("{error}: {said}"));
+    let text = String::from_utf8_lossy(&bytes);
+    let pages = text.matches("/Type /Page\n").count();
+    assert!(text.starts_with("%PDF") && (2..=12).contains(&pages), "{pages} pages: {said}");
+}
+
+#[test]
+#[needs(program = "chromium")]
+fn several_runs_have_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs: Vec<PathBuf> = ["a b", "<i>c"].iter().map(|name| folder.path().join(name)).collect();
+    write(&runs[0], &campaign(100), &plants(100, 1, 0.0), false);
+    write(&runs[1], &campaign(100), &plants(100, 2, 0.12), false);
+    let html = folder.path().join("index.html");
+    let made = index(&runs, &IndexOptions { html: html.clone(), served_within: None }).unwrap();
+    assert!(made.text.contains("a b") && made.json.as_array().unwrap().len() == 2, "{}", made.text);
+    for (dark, width) in [(false, 1100), (true, 390)] {
+        let seen = open(&html, dark, width);
+        seen.assert_sound();
+        assert_eq!(seen.datum("overflow"), Some("0"));
+        if width > 500 {
+            assert_eq!(seen.count("class=\"median\""), 2);
+            assert_eq!(seen.count("href=\"a%20b/report.html\""), 2, "by the plot and by the table");
+            assert!(!seen.dom.contains("<i>c"), "a name became markup");
+        }
+    }
+    for run in &runs {
+        assert!(fs::read_to_string(run.join("report.html")).unwrap().contains("id=\"verdict\""));
+    }
+    let missing = folder.path().join("none");
+    let error = index(&[runs[0].clone(), missing], &IndexOptions { html, served_within: None }).unwrap_err();
+    assert!(error.to_string().contains("none"), "{error}");
 }

@@ -42,7 +42,7 @@ pub use folder::Folder;
 pub use injector_lab_macros::needs;
 pub use lab::{CLIENT, CLIENT_HOST, Guest, Lab, SWITCH};
 pub use leftovers::remove_leftovers;
-pub use need::{LONG_MINUTES, Needs, SKIP_LOG, Turn, has_tcx, kernel_version, meet, skip};
+pub use need::{LONG_MINUTES, Needs, SKIP_LOG, Turn, UNPACKED, has_tcx, kernel_version, meet, program, skip};
 pub use process::Process;
 pub use quorum::Quorum;
 pub use subnet::Subnet;

@@ -1,11 +1,14 @@
 //! What a test needs to run, and the log of those that could not.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The environment variable with the file that tests which skip themselves append a line to.
 pub const SKIP_LOG: &str = "INJECTOR_SKIP_LOG";
+
+/// Debian packages that are unpacked for tests and never installed, below the workspace.
+pub const UNPACKED: &str = "target/unpacked";
 
 /// The environment variable that lets tests of many minutes run.
 const LONG: &str = "INJECTOR_LONG";
@@ -80,14 +83,17 @@ fn missing(needs: &Needs) -> Option<String> {
     if needs.minutes >= LONG_MINUTES && std::env::var_os(LONG).is_none() {
         return Some(format!("takes {} minutes; `cargo xtask test --long` runs it", needs.minutes));
     }
-    let program = needs.programs.iter().find(|program| !is_on_path(program))?;
+    let program = needs.programs.iter().find(|name| program(name).is_none())?;
     Some(format!("there is no {program}; `cargo xtask test` installs what the tests that it runs need"))
 }
 
-fn is_on_path(program: &str) -> bool {
+/// Where a program is: on PATH, or unpacked into this workspace by its set-up because installing it would start a server.
+pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    folders.any(|folder| folder.join(program).is_file())
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join(UNPACKED).join("usr/bin");
+    let folders =
+        std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).chain([unpacked]);
+    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
 /// Where cargo builds an example of the running test's package.

@@ -2,7 +2,9 @@
 //!
 //! Works without a daemon, and beside one.
 
+mod check;
 mod endpoints;
+mod metrics;
 mod network;
 
 use injector_core::config::shown;
@@ -23,33 +25,9 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Interface, Interfaces, Netns};
 use injector_core::containers::Sight;
 
+pub use check::{Check, Verdict};
 pub use endpoints::EndpointCheck;
 pub use network::Network;
-
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// As it should be.
-    Fine,
-    /// Worth knowing; nothing fails for it.
-    Note,
-    /// The daemon can't do its work.
-    Prevents,
-}
-
-/// One check.
-#[derive(Clone, Debug, Serialize)]
-pub struct Check {
-    /// What was looked at.
-    pub what: &'static str,
-    /// How it ended.
-    pub verdict: Verdict,
-    /// What was found.
-    pub found: String,
-    /// What to do; `null` if nothing.
-    pub remedy: Option<&'static str>,
-}
 
 /// Who is on one interface's hooks.
 #[derive(Clone, Debug, Serialize)]
@@ -152,8 +130,9 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
         "not checked: flows offloaded to hardware (`ethtool -k DEVICE` shows hw-tc-offload), vhost-user"
             .to_owned(),
     );
+    let metrics = config.and_then(|config| config.metrics).map(metrics::check);
     Findings {
-        checks: host(),
+        checks: host().into_iter().chain(metrics).collect(),
         interfaces,
         network,
         endpoints,

@@ -9,6 +9,7 @@
 //! | the engine's, for peers that are containers | nothing: it reads from a socket that is open to root |
 //! | the lease | nothing: it stores words in shared memory |
 //! | the log | nothing: it writes to a descriptor that is open |
+//! | the metrics | nothing: it accepts at an address that is bound |
 //! | the settler | nothing: it waits for running programs |
 //! | a thread that makes links | nothing: it computes |
 

@@ -57,6 +57,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Network => network()?,
             Need::Services => {
                 of_tests(&["etcd", "keepalived", "nft"])?.install("tests against real services")?
+                    | unpacked("prometheus", "prometheus")?
             }
             Need::Lint => lint(),
             Need::Fuzz => Packages::default().program("c++", "g++").install("fuzzing")?,
@@ -116,6 +117,8 @@ pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
             // More than a package: see there.
             "java" => clients(),
             "python3" => Ok(python::python()),
+            // Installed, it would be a server on this machine.
+            "prometheus" => unpacked("prometheus", "prometheus"),
             program => of_tests(&[program])?.install("tests"),
         };
         if let Err(error) = installed {
@@ -124,6 +127,17 @@ pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Unpacks a package with a program that tests run, and installs nothing.
+fn unpacked(program: &str, package: &str) -> Result<bool> {
+    if injector_lab::program(program).is_some() {
+        return Ok(false);
+    }
+    let folder = workspace().join(injector_lab::UNPACKED);
+    println!("Set-up: {package}, to unpack into {} (it is not installed)", folder.display());
+    unpack(&[package], &folder, |_| Ok(()))?;
+    Ok(true)
 }
 
 fn network() -> Result<bool> {

@@ -170,7 +170,7 @@ impl Measure {
             (RunDir::create(&options.out, &campaign)?, Progress::default())
         };
         let (trials, _) =
-            read::trials(&options.out, |index, record| Ok(stats::trial::Trial::new(index, &record)))?;
+            read::trials(&options.out, |index, record, _| Ok(stats::trial::Trial::new(index, &record)))?;
         let mut measure =
             Self { runner, prefix: prefix(&options.out), dir, settings, conduct, progress, trials };
         measure.runner.heal_all_of(&measure.prefix).await?;

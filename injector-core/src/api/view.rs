@@ -75,7 +75,8 @@ pub struct EnableRequest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a mark, such as {\"text\": \"here\"}")]
 pub struct MarkRequest {
-    /// What to write on the timeline.
+    /// What to write on the timeline: 1 to 1,024 bytes.
+    #[schemars(length(min = 1, max = 1024))]
     pub text: String,
 }
 

@@ -38,6 +38,8 @@ struct Lab {
     endpoints: Option<Vec<Endpoint>>,
     /// Where the API listens.
     socket: Option<Socket>,
+    /// Where metrics are read by TCP, beside the API's socket; nowhere by default.
+    metrics: Option<Metrics>,
     /// When an endpoint counts as ready and settled.
     ready: Option<Ready>,
     /// How long after the heal the cluster may take; 20s by default, at most 1h.
@@ -563,6 +565,14 @@ struct Socket {
     readers: Option<String>,
     /// Its mode in octal, in quotes; "0660" by default.
     mode: Option<String>,
+}
+
+/// Where metrics are read by TCP.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Metrics {
+    /// An address of this host and a port: `127.0.0.1:9464`, or `[::1]:9464` in quotes.
+    listen: String,
 }
 
 /// When an endpoint counts as ready and settled.

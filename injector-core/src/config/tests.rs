@@ -21,6 +21,7 @@ interfaces: auto
 /// Every key there is.
 pub(super) const FULL: &str = r#"
 socket: { path: /run/lab/a.sock, group: lab, mode: "0600" }
+metrics: { listen: 127.0.0.1:9464 }
 peers:
   n2: { addresses: [10.0.0.2/32, 10.2.0.0/16], mac: "52:54:00:00:00:02" }
   n1: { addresses: [10.0.0.1, "fd00::1", "fd01::/64"] }
@@ -408,6 +409,25 @@ fn interfaces_are_checked() {
         "interface eth0 in a is given twice, first at interfaces[0], line 2",
         "keep one",
     );
+}
+
+#[test]
+fn metrics_are_off_by_default_and_listen_at_an_address_with_a_port() {
+    let of = |metrics: &str| Config::parse(&format!("{BASE}{metrics}"), "lab.yaml").unwrap().metrics;
+    assert_eq!(of(""), None);
+    assert_eq!(of("metrics: { listen: 127.0.0.1:9464 }\n"), Some("127.0.0.1:9464".parse().unwrap()));
+    assert_eq!(of("metrics: { listen: \"[::1]:9464\" }\n"), Some("[::1]:9464".parse().unwrap()));
+    for (listen, what, remedy) in [
+        ("9464", "the number 9464 stands where a text", "\"127.0.0.1:9464\""),
+        ("localhost:9464", "not an address with a port", "a host name is not resolved"),
+        ("127.0.0.1", "not an address with a port", "\"127.0.0.1:9464\""),
+        ("\"::1\"", "not an address with a port", "\"[::1]:9464\""),
+        ("127.0.0.1:0", "nobody knows where to read", "name a port"),
+    ] {
+        one_more(&format!("metrics: {{ listen: ¶{listen} }}\n"), "metrics.listen", what, remedy);
+    }
+    one_more("metrics: ¶127.0.0.1:9464\n", "metrics", "stands where a mapping", "{ listen:");
+    one_more("metrics: { listen: 127.0.0.1:9464, ¶path: /m }\n", "metrics.path", "", "listen");
 }
 
 #[test]

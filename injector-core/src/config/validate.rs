@@ -19,6 +19,7 @@ mod endpoints;
 mod instance;
 mod interfaces;
 mod local;
+mod metrics;
 mod names;
 mod netns;
 mod peers;
@@ -49,6 +50,7 @@ pub(super) fn config(root: &Node<'_>, select: &Select<'_>) -> Option<Config> {
     let presets = top.get("presets").map(|node| presets(&node, &names, &roles)).unwrap_or_default();
     let config = Config {
         socket: socket(top.get("socket")),
+        metrics: top.get("metrics").and_then(|node| metrics::read(&node)),
         names: names.clone(),
         peers,
         interfaces,

@@ -7,6 +7,7 @@ pub mod json;
 pub mod junit;
 pub mod table;
 pub mod text;
+mod waited;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -16,11 +17,13 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::clock::Span;
-use crate::figures::{deadline, maybe_percent, maybe_time, percents, probability};
+use crate::figures::{deadline, maybe_percent, maybe_time, percents, probability, wall};
 use crate::run::Run;
 use crate::run::{ReadError, probes};
 use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
 use crate::stats::summary::Verdict;
+use html::index::Linked;
+use html::place::{Records, link};
 use table::Table;
 
 /// What a report is to write beside its text.
@@ -104,10 +107,7 @@ fn write_file(path: &Path, text: &str) -> Result<(), ReportError> {
 pub fn report(directory: &Path, options: &ReportOptions) -> Result<Report, ReportError> {
     let run = Run::load_within(directory, options.served_within)?;
     if let Some(path) = &options.html {
-        let wanted: Vec<(u64, u32)> =
-            html::data::wanted(&run.trials).iter().map(|trial| (trial.index, trial.attempt)).collect();
-        let late = html::outages::late(directory, &run)?;
-        write_file(path, &html::report(&run, &probes(directory, &wanted)?, &late))?;
+        write_page(&run, path)?;
     }
     if let Some(path) = &options.junit {
         write_file(path, &junit::report(&run))?;
@@ -120,6 +120,67 @@ pub fn report(directory: &Path, options: &ReportOptions) -> Result<Report, Repor
         written.map_err(|source| ReportError::Write { path: path.clone(), source })?;
     }
     Ok(Report { text: text::report(&run), json: json::report(&run), verdict: run.summary.verdict })
+}
+
+/// What an index is to write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IndexOptions {
+    /// The page over all runs. Each run's own page is written into its directory, as [`RUN_PAGE`].
+    pub html: PathBuf,
+    /// The bound that every record is judged again by; `None` leaves them as they are.
+    pub served_within: Option<Span>,
+}
+
+/// The page of a run, in its directory.
+pub const RUN_PAGE: &str = "report.html";
+
+/// An index that was made.
+#[derive(Clone, Debug)]
+pub struct Index {
+    /// For the terminal.
+    pub text: String,
+    /// For `--json`.
+    pub json: Value,
+}
+
+/// Reads run directories, writes the page of each and one over all of them.
+///
+/// # Errors
+/// The first run that can't be read; then no page is written.
+pub fn index(directories: &[PathBuf], options: &IndexOptions) -> Result<Index, ReportError> {
+    let runs = directories.iter().map(|directory| Run::load_within(directory, options.served_within));
+    let runs = runs.collect::<Result<Vec<Run>, ReadError>>()?;
+    let mut linked = Vec::with_capacity(runs.len());
+    for run in runs {
+        let page = run.path.join(RUN_PAGE);
+        write_page(&run, &page)?;
+        linked.push(Linked { href: link(&options.html, &page), run });
+    }
+    write_file(&options.html, &html::index::report(&linked))?;
+    let mut table = Table::new(["run", "started", "beyond", "median", "90 %", "verdict"]);
+    for Linked { run, .. } in &linked {
+        let settled = &run.summary.cluster.settled;
+        table.row([
+            run.path.display().to_string(),
+            wall(run.campaign.started),
+            format!("{}/{}", settled.beyond_deadline, settled.n),
+            maybe_time(settled.p50_ns),
+            maybe_time(settled.p90_ns),
+            run.summary.verdict.sentence.clone(),
+        ]);
+    }
+    let mut text = String::new();
+    table.write(&mut text);
+    Ok(Index { text, json: Value::Array(linked.iter().map(|linked| json::report(&linked.run)).collect()) })
+}
+
+/// Writes the page of a run.
+fn write_page(run: &Run, path: &Path) -> Result<(), ReportError> {
+    let wanted: Vec<(u64, u32)> =
+        html::data::wanted(&run.trials).iter().map(|trial| (trial.index, trial.attempt)).collect();
+    let late = html::outages::late(&run.path, run)?;
+    let records = Records::of(&run.path, path);
+    write_file(path, &html::report(run, &probes(&run.path, &wanted)?, &late, &records))
 }
 
 /// Compares run `b` with run `a`.

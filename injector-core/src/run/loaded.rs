@@ -34,6 +34,8 @@ pub struct LinkTimes {
 /// What a timeline shows of a trial beyond [`Trial`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detail {
+    /// The line of `trials.jsonl` that holds the record, from 1.
+    pub line: u64,
     /// The heal, on the monotonic clock.
     pub heal: Option<MonoNs>,
     /// How long before the heal the cut took effect.
@@ -57,7 +59,7 @@ pub struct Detail {
 }
 
 impl Detail {
-    fn new(record: &RecoveryRecord) -> Self {
+    fn new(record: &RecoveryRecord, line: u64) -> Self {
         let heal = record.heal.as_ref();
         let after = |at: Option<MonoNs>| {
             let heal = heal?;
@@ -68,6 +70,7 @@ impl Detail {
         let mut links: Vec<&LinkRecord> = record.links.iter().collect();
         links.sort_by_key(late);
         Self {
+            line,
             heal: heal.map(|heal| heal.end_ns),
             cut_before_ns: heal
                 .zip(record.cut.as_ref())
@@ -215,8 +218,14 @@ impl Run {
     pub fn records(path: &Path, served_within: Option<Span>) -> Result<Vec<RecoveryRecord>, ReadError> {
         let campaign = read::campaign(path)?;
         let mut again = Again::open(path, &campaign.settings, served_within)?;
-        let (kept, _) = read::trials(path, |index, record| again.judged(index, record))?;
+        let (kept, _) = read::trials(path, |index, record, _| again.judged(index, record))?;
         Ok(kept.into_values().collect())
+    }
+
+    /// What it is called: the name of its directory.
+    pub fn name(&self) -> String {
+        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        name.unwrap_or_else(|| "campaign".to_owned())
     }
 
     /// The same, every record judged again from its probes: an answer counts as served if it came within
@@ -224,9 +233,9 @@ impl Run {
     pub fn load_within(path: &Path, served_within: Option<Span>) -> Result<Self, ReadError> {
         let campaign = read::campaign(path)?;
         let mut again = Again::open(path, &campaign.settings, served_within)?;
-        let (kept, mut notes) = read::trials(path, |index, record| {
+        let (kept, mut notes) = read::trials(path, |index, record, line| {
             let record = again.judged(index, record)?;
-            Ok((campaign.settings.trial(index, &record), Detail::new(&record)))
+            Ok((campaign.settings.trial(index, &record), Detail::new(&record, line)))
         })?;
         notes.extend(again.shorter_timeouts());
         let (trials, details): (Vec<Trial>, Vec<Detail>) = kept.into_values().unzip();

@@ -147,11 +147,11 @@ impl Lines {
     }
 }
 
-/// Folds the record that counts of each trial (that of its last attempt) into `keep`; answers what was kept by
+/// Folds the record that counts of each trial (that of its last attempt), with its line, into `keep`; answers what was kept by
 /// trial, and notices about the file.
 pub fn trials<T>(
     directory: &Path,
-    mut keep: impl FnMut(u64, Box<RecoveryRecord>) -> Result<T, ReadError>,
+    mut keep: impl FnMut(u64, Box<RecoveryRecord>, u64) -> Result<T, ReadError>,
 ) -> Result<(BTreeMap<u64, T>, Vec<String>), ReadError> {
     let path = directory.join(TRIALS);
     let mut lines = Lines::open(&path)?;
@@ -178,7 +178,7 @@ pub fn trials<T>(
                 continue;
             }
         }
-        kept.insert(index, (attempt, keep(index, record)?));
+        kept.insert(index, (attempt, keep(index, record, lines.number())?));
     }
     if repeated > 0 {
         notes.push(format!(

@@ -308,6 +308,21 @@ pub fn plants(trials: u64, seed: u64, beyond: f64) -> Vec<Plant> {
     (0..trials).map(|_| Plant::draw(&mut rng, beyond)).collect()
 }
 
+/// Writes a run directory whose records are changed before they are written.
+pub fn write_with(
+    path: &Path,
+    campaign: &Campaign,
+    plants: &[Plant],
+    change: impl Fn(u64, &mut RecoveryRecord),
+) {
+    let mut run = RunDir::create(path, campaign).unwrap();
+    for (trial, plant) in (0..).zip(plants) {
+        let mut record = record(trial, plant);
+        change(trial, &mut record);
+        run.append(&record).unwrap();
+    }
+}
+
 /// Writes a run directory; with `probes` every trial's too.
 pub fn write(path: &Path, campaign: &Campaign, plants: &[Plant], with_probes: bool) {
     let mut run = RunDir::create(path, campaign).unwrap();

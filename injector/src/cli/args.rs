@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use injector_client::{Address, DEFAULT_SOCKET, SshHost};
 use injector_core::api::{VerdictOptions, Verify};
@@ -140,6 +140,16 @@ pub enum Command {
     DialStdio,
 }
 
+/// How each line of the daemon's log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people: in colour on a terminal
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
 /// `start`.
 #[derive(Debug, Args)]
 pub struct Start {
@@ -152,6 +162,9 @@ pub struct Start {
     /// Where the log goes with --detach [default: injector.log beside the socket]
     #[arg(long, value_name = "FILE", requires = "detach")]
     pub log: Option<PathBuf>,
+    /// How each line of the log is written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
     /// Set by --detach for the process that it starts
     #[arg(long, hide = true, conflicts_with = "detach")]
     pub ready_on_stdout: bool,
@@ -411,9 +424,12 @@ pub struct Measure {
 /// `report`.
 #[derive(Debug, Args)]
 pub struct Report {
-    /// The run directory
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
+    /// The run directory; several with --index
+    #[arg(value_name = "DIR", required = true, num_args = 1..)]
+    pub directories: Vec<PathBuf>,
+    /// Write a page over all runs, and each run's own page into its directory (report.html)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["html", "junit", "csv"])]
+    pub index: Option<PathBuf>,
     /// Judge every trial again from its probes: an answer counts as served if it came within this time
     #[arg(long, value_name = "TIME")]
     pub served_within: Option<Span>,

@@ -43,6 +43,7 @@ pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
                 "endpoints": config.endpoints.len(),
                 "presets": config.presets.len(),
                 "roles": config.roles.len(),
+                "metrics": config.metrics,
             }),
         );
         let interfaces = interfaces
@@ -56,6 +57,9 @@ pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
             counted(config.presets.len(), "preset"),
             counted(config.roles.len(), "role")
         );
+        if let Some(address) = config.metrics {
+            let _ = writeln!(text, "{}: metrics are read at http://{address}/metrics", path.display());
+        }
     }
     if let Some((path, campaign)) = args.campaign.as_ref().zip(campaign) {
         add(&mut summary, json!({ "cells": campaign.cells.len(), "trials": campaign.trials }));

@@ -6,10 +6,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use tracing_subscriber::EnvFilter;
 
-use super::args::{Common, Start};
+use super::args::{Common, LogFormat, Start};
 use super::failure::failure_line;
 use super::failure::{Exit, Failure};
 use super::output::show;
@@ -58,7 +59,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     } else {
         Ready::to_systemd()
     };
-    let log = log_to_stderr()
+    let log = log_to_stderr(args.log_format)
         .map_err(|error| Failure::new(Exit::UNDECIDED, format!("start: the log's thread: {error}")))?;
     if crate::doctor::is_realtime() {
         tracing::warn!(
@@ -81,18 +82,38 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     let ended = catch_unwind(AssertUnwindSafe(serve)).unwrap_or(Ok(PANICKED));
     // What it ended with goes by the log, too: a standard error that blocks must not keep the process.
     let exit = ended.unwrap_or_else(|failure| {
-        log.line(failure_line(common, &failure).as_bytes());
+        let line = match args.log_format {
+            LogFormat::Text => failure_line(common, &failure),
+            LogFormat::Json => failure_event(&failure),
+        };
+        log.line(line.as_bytes());
         failure.exit
     });
     log.flush();
     Ok(exit)
 }
 
-fn log_to_stderr() -> io::Result<Log> {
+/// What the daemon ended with, as a line of its log in JSON.
+fn failure_event(failure: &Failure) -> String {
+    let line = serde_json::json!({
+        "timestamp": humantime::format_rfc3339_micros(SystemTime::now()).to_string(),
+        "level": "ERROR",
+        "message": failure.message,
+        "exit": failure.exit.0,
+        "target": "injector",
+    });
+    format!("{line}\n")
+}
+
+fn log_to_stderr(format: LogFormat) -> io::Result<Log> {
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
     let filter = EnvFilter::try_from_env(LOG_VARIABLE).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = Log::start(io::stderr())?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(log.clone()).init();
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone());
+    match format {
+        LogFormat::Text => subscriber.with_ansi(colour).init(),
+        LogFormat::Json => subscriber.json().flatten_event(true).with_current_span(false).init(),
+    }
     // The default one writes to standard error itself.
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
@@ -125,6 +146,9 @@ fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure>
         command.arg("--socket").arg(std::path::absolute(socket).unwrap_or_else(|_| socket.clone()));
     }
     command.stdin(Stdio::null()).stdout(writer).stderr(stderr);
+    if args.log_format == LogFormat::Json {
+        command.args(["--log-format", "json"]);
+    }
     let mut child = command.spawn().map_err(|error| failed("the daemon", &error))?;
     // The command holds the pipe's writing end: without it the daemon's end is the end of the pipe.
     drop(command);

@@ -79,6 +79,7 @@ impl State {
         };
         for (generation, record) in finals {
             let probes = self.probes(self.partition(generation));
+            self.history.closed(&record);
             let (name, outcome) = (record.name.clone(), record.outcome);
             let experiment = self.experiment(generation);
             experiment.shrink();

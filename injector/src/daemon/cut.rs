@@ -33,8 +33,10 @@ impl State {
         }
         let before = self.ledger.next_generation();
         let Wanted { asked, resolution, .. } = wanted;
-        let Asked { name, request, step, whose, is_gone, reply } = asked;
+        let Asked { name, request, step, whose, is_gone, reply, sent_at } = asked;
+        self.sent_at = sent_at;
         let answer = self.cut(&name, *request, step, whose, resolution).await;
+        self.sent_at = None;
         fault::here("command/answer");
         let unheard = if is_gone() { Err(answer) } else { reply.send(answer) };
         // What an earlier request has made stays.

@@ -162,16 +162,17 @@ impl EventLoop {
 
     /// Carries out a command, or hands it out to come back by this loop.
     async fn take_command(&self, state: &mut State, command: Command) {
+        let sent_at = self.commands.sent_at();
         match command {
             Command::ProbeOnce(reply) => state.probe_once(&self.tell_answers, reply),
             Command::Apply { name, request, step, whose, is_gone, reply } => {
-                let asked = Asked { name, request, step, whose, is_gone, reply };
+                let asked = Asked { name, request, step, whose, is_gone, reply, sent_at };
                 state.resolve(asked, &self.tell_resolved);
             }
             Command::Enable { name, at, reply } => {
-                self.take_effect(state, Effective::Enable { name, at, reply }).await;
+                self.take_effect(state, Effective::Enable { name, at, reply, sent_at }).await;
             }
-            command => state.command(command).await,
+            command => state.command(command, sent_at).await,
         }
     }
 

@@ -13,6 +13,7 @@ mod evidence;
 mod heal;
 mod judge;
 pub mod log;
+mod metrics;
 mod own_ssh;
 mod partition;
 pub mod ready;
@@ -35,7 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::descriptors;
 use crate::fault;
 use crate::server::command::Handle;
-use crate::server::{self, ApiSocket};
+use crate::server::{self, ApiSocket, MetricsListener};
 use active_config::{ActiveConfig, Bootstrap};
 use config_file::{Prepared, Source};
 use event_loop::{EventLoop, drain};
@@ -70,6 +71,7 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     fault::at("start/socket").map_err(io("the socket"))?;
     let socket = ApiSocket::bind(&config.socket)?;
+    let metrics = config.metrics.map(MetricsListener::bind).transpose()?;
     fault::here("start/bound");
     descriptors::raise(config)?;
     let mut bootstrap = Bootstrap::prepare(config)?;
@@ -79,6 +81,8 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     fault::here("start/settled");
     let mut state = State::new(active, options.log);
     let (handle, commands) = Handle::channel(COMMANDS);
+    let metrics = metrics.map(|listener| listener.serve(handle.clone())).transpose();
+    let metrics = metrics.map_err(io("the metrics' thread"))?;
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server::serve(socket, handle, async {
         let _ = api_stopped.await;
@@ -91,6 +95,7 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
         socket = %state.config.socket.path.display(),
         interfaces = state.interfaces.attached(),
         peers = state.config.peers.len(),
+        metrics = state.config.metrics.map(tracing::field::display),
         "ready"
     );
 
@@ -128,6 +133,7 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     state.stop();
     fault::here("stop/api");
     let _ = stop_api.send(());
+    drop(metrics);
     // What still waits there is answered "stopping" by the server, at once.
     drop(commands);
     // Readers of final records get their answers; the server bounds how long it waits for them.

@@ -160,6 +160,9 @@ impl EventLoop {
         if config.socket != state.config.socket {
             return Some("socket: has changed; restart the daemon".to_owned());
         }
+        if config.metrics != state.config.metrics {
+            return Some("metrics.listen: has changed; restart the daemon".to_owned());
+        }
         let lacking = self.bootstrap.rights.lack(&Rights::of(config));
         if !lacking.is_empty() {
             return Some(format!(

@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use crate::server::command::{IsGone, Reply, Step, Whose};
 use injector_core::api::{Code, PartitionRequest, PartitionView, Problem, StartAt, role_words};
+use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::model::Shape;
 use injector_core::roles::Directory;
@@ -22,6 +23,8 @@ pub struct Asked {
     pub whose: Whose,
     pub is_gone: IsGone,
     pub reply: Reply<Answer<PartitionView>>,
+    /// When it was sent.
+    pub sent_at: Option<MonoNs>,
 }
 
 /// The peers and links of a shape at the moment of its request.
@@ -98,5 +101,11 @@ pub enum Effective {
     /// A request whose links are known.
     Apply(Box<Wanted>),
     /// `POST /v1/partitions/{name}/enable`.
-    Enable { name: String, at: Option<StartAt>, reply: Reply<Answer<PartitionView>> },
+    Enable {
+        name: String,
+        at: Option<StartAt>,
+        reply: Reply<Answer<PartitionView>>,
+        /// When it was sent.
+        sent_at: Option<MonoNs>,
+    },
 }

@@ -4,7 +4,7 @@ use crate::datapath::DatapathError;
 use crate::descriptors::TooFew;
 use crate::netns::NetnsError;
 use crate::rights::RightsError;
-use crate::server::SocketError;
+use crate::server::{RefusedListen, SocketError};
 use injector_core::config::ContainerRef;
 
 /// Why the daemon could not start, or could not go on.
@@ -28,6 +28,9 @@ pub enum StartError {
     /// The socket can't be made, or not safely.
     #[error(transparent)]
     Socket(#[from] SocketError),
+    /// The metrics' address can't be listened at.
+    #[error(transparent)]
+    Metrics(#[from] RefusedListen),
     /// A thread, a signal handler or the API failed.
     #[error("{what}: {source}")]
     Io {

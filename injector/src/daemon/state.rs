@@ -28,6 +28,7 @@ use injector_core::api::{
 use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
 use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
+use injector_core::metrics::History;
 use injector_core::model::{Link, Percent};
 use injector_core::sample::{EndpointId, Sample};
 use injector_core::timeline::Timeline;
@@ -84,6 +85,10 @@ pub struct State {
     pub(super) held: Vec<Held>,
     /// and that of the command that is being carried out.
     pub(super) control: Option<Check>,
+    /// What is counted for `GET /metrics`.
+    pub(super) history: History,
+    /// When the command that is being carried out was sent.
+    pub(super) sent_at: Option<MonoNs>,
     /// When the hooks were last asked about; `None` if they are to be at once.
     pub(super) hooks_watched: Option<MonoNs>,
     /// When those of all interfaces were, which takes longer.
@@ -105,6 +110,8 @@ impl State {
     pub fn new(active: ActiveConfig, log: Log) -> Self {
         let ActiveConfig { config, kernel, interfaces, local, rate, lease_watcher } = active;
         let endpoints = config.endpoints.len();
+        let mut history = History::default();
+        history.expect(&config);
         Self {
             wire_ids: wire_ids(&config),
             samples: Samples::new(endpoints),
@@ -122,6 +129,8 @@ impl State {
             stopping: false,
             held: Vec::new(),
             control: None,
+            history,
+            sent_at: None,
             hooks_watched: None,
             all_hooks_watched: MonoNs(0),
             log,
@@ -147,6 +156,8 @@ impl State {
         new.waiters = std::mem::take(&mut self.waiters);
         new.timeline = std::mem::take(&mut self.timeline);
         new.feed = self.feed.clone();
+        new.history = std::mem::take(&mut self.history);
+        new.history.expect(&new.config);
         *self = new;
     }
 
@@ -157,12 +168,14 @@ impl State {
         }
     }
 
-    /// Carries out one command.
-    pub async fn command(&mut self, command: Command) {
+    /// Carries out one command, which was sent at an instant.
+    pub async fn command(&mut self, command: Command, sent_at: Option<MonoNs>) {
         fault::here("command/take");
+        self.sent_at = sent_at;
         // A reader that has gone away does not want its answer.
         match command {
             Command::Status(reply) => drop(reply.send(self.status().await)),
+            Command::Metrics(reply) => drop(reply.send(Box::new(self.reading()))),
             // A client that is gone by now would not know what it has cut.
             Command::Enable { reply, .. } if reply.is_closed() => {}
             Command::Enable { name, at, reply } => {
@@ -202,6 +215,7 @@ impl State {
             // Their answers come back by the daemon's loop.
             Command::ProbeOnce(_) | Command::Apply { .. } => {}
         }
+        self.sent_at = None;
     }
 
     /// Ends what was applied for a client that went away before its answer.
@@ -254,6 +268,7 @@ impl State {
             match effect {
                 Effect::Cut { generation, effective, at } => {
                     let name = self.partition(generation).life.name.clone();
+                    self.count_cut(generation, effective);
                     self.event(at, EventKind::Cut { name, generation, effective });
                 }
                 Effect::Healed(healed) => {
@@ -263,6 +278,7 @@ impl State {
                     }
                     // What came before our programs since the last look is found right after the heal.
                     self.hooks_watched = None;
+                    self.count_heal(&healed);
                     self.event(healed.at.end_ns, EventKind::Heal { healed });
                 }
                 Effect::LeaseLapsed { expired } => {
@@ -336,6 +352,7 @@ impl State {
         let endpoint = sample.endpoint;
         let done = sample.done;
         let error = sample.failure.as_ref().map(|failure| failure.text.clone());
+        self.history.probed(&sample);
         self.samples.add(sample);
         let wanted = self.config.ready.consecutive as usize;
         let last = self.samples.last(endpoint, wanted);
@@ -483,7 +500,7 @@ impl State {
     }
 
     /// What a partition's links have dropped. Counting many takes long: then an older sum is given, or none.
-    fn totals(&mut self, generation: u32, end: Instant) -> LinkTotals {
+    pub(super) fn totals(&mut self, generation: u32, end: Instant) -> LinkTotals {
         let Partition { life, experiment } = self.partition(generation);
         if life.slot.is_none() {
             return experiment.final_totals();

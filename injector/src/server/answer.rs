@@ -128,6 +128,11 @@ impl Budget {
         let mut bytes = serde_json::to_vec(value)
             .map_err(|error| Problem::new(Code::DataPlane, format!("the answer is not JSON: {error}")))?;
         bytes.push(b'\n');
+        self.content("application/json", bytes)
+    }
+
+    /// Bytes of a media type; a problem if too much waits already.
+    fn content(&self, media: &'static str, bytes: Vec<u8>) -> Result<Response, ProblemResponse> {
         let length = bytes.len();
         let body = if length <= SMALL {
             Body::from(bytes)
@@ -140,7 +145,7 @@ impl Budget {
         };
         let mut response = Response::new(body);
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
         headers.insert(header::CONTENT_LENGTH, length.into());
         Ok(response)
     }
@@ -152,6 +157,17 @@ impl Budget {
     ) -> Result<Response, ProblemResponse> {
         let budget = self.clone();
         let made = tokio::task::spawn_blocking(move || budget.json(&value)).await;
+        made.map_err(|_| Problem::new(Code::Stopping, "the daemon is stopping"))?
+    }
+
+    /// Bytes of a media type, made on another thread for the same reason.
+    pub async fn made_aside(
+        &self,
+        media: &'static str,
+        bytes: impl FnOnce() -> Vec<u8> + Send + 'static,
+    ) -> Result<Response, ProblemResponse> {
+        let budget = self.clone();
+        let made = tokio::task::spawn_blocking(move || budget.content(media, bytes())).await;
         made.map_err(|_| Problem::new(Code::Stopping, "the daemon is stopping"))?
     }
 

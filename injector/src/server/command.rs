@@ -10,6 +10,8 @@ use injector_core::api::{
     EndpointAnswer, Event, Healed, PartitionRequest, PartitionView, ProbeView, Problem, RecoveryRecord,
     StartAt, Status,
 };
+use injector_core::clock::MonoNs;
+use injector_core::metrics::Reading;
 
 /// One API connection, for partitions that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,6 +84,8 @@ pub type IsGone = Box<dyn Fn() -> bool + Send>;
 pub enum Command {
     /// `GET /v1/status`.
     Status(Reply<Status>),
+    /// `GET /metrics`.
+    Metrics(Reply<Box<Reading>>),
     /// `PUT /v1/partitions/{name}` and `POST …/prepare`.
     Apply {
         /// The partition's name.
@@ -168,15 +172,22 @@ pub enum Command {
 /// sent it, a heal does not wait for it.
 #[derive(Clone, Debug)]
 pub struct Handle {
-    heals: mpsc::Sender<Command>,
-    others: mpsc::Sender<Command>,
+    heals: mpsc::Sender<Sent>,
+    others: mpsc::Sender<Sent>,
+}
+
+/// A command, and when it was sent.
+struct Sent {
+    command: Command,
+    at: MonoNs,
 }
 
 /// What the API asks, heals first.
 #[derive(Debug)]
 pub struct CommandReceiver {
-    heals: mpsc::Receiver<Command>,
-    others: mpsc::Receiver<Command>,
+    heals: mpsc::Receiver<Sent>,
+    others: mpsc::Receiver<Sent>,
+    sent_at: Option<MonoNs>,
 }
 
 impl Handle {
@@ -184,10 +195,10 @@ impl Handle {
     pub fn channel(waiting: usize) -> (Self, CommandReceiver) {
         let (heals, heals_asked) = mpsc::channel(waiting);
         let (others, others_asked) = mpsc::channel(waiting);
-        (Self { heals, others }, CommandReceiver { heals: heals_asked, others: others_asked })
+        (Self { heals, others }, CommandReceiver { heals: heals_asked, others: others_asked, sent_at: None })
     }
 
-    fn queue(&self, command: &Command) -> &mpsc::Sender<Command> {
+    fn queue(&self, command: &Command) -> &mpsc::Sender<Sent> {
         match command {
             Command::Heal { .. } | Command::HealAll(_) => &self.heals,
             _ => &self.others,
@@ -196,22 +207,36 @@ impl Handle {
 
     /// Waits for a place in the queue; the command comes back if the daemon has ended.
     pub(super) async fn send(&self, command: Command) -> Result<(), mpsc::error::SendError<Command>> {
-        self.queue(&command).send(command).await
+        let sent = self.queue(&command).send(Sent { command, at: MonoNs::now() }).await;
+        sent.map_err(|mpsc::error::SendError(Sent { command, .. })| mpsc::error::SendError(command))
     }
 
     /// The same without waiting.
     pub(super) fn try_send(&self, command: Command) -> Result<(), mpsc::error::TrySendError<Command>> {
-        self.queue(&command).try_send(command)
+        use mpsc::error::TrySendError::{Closed, Full};
+        let sent = self.queue(&command).try_send(Sent { command, at: MonoNs::now() });
+        sent.map_err(|error| match error {
+            Full(Sent { command, .. }) => Full(command),
+            Closed(Sent { command, .. }) => Closed(command),
+        })
     }
 }
 
 impl CommandReceiver {
     /// The next command; `None` once the API has ended. Nothing is lost if the future is dropped.
     pub async fn recv(&mut self) -> Option<Command> {
-        tokio::select! {
+        let sent = tokio::select! {
             biased;
             Some(heal) = self.heals.recv() => Some(heal),
             other = self.others.recv() => other,
-        }
+        };
+        let Sent { command, at } = sent?;
+        self.sent_at = Some(at);
+        Some(command)
+    }
+
+    /// When the command that was received last was sent.
+    pub fn sent_at(&self) -> Option<MonoNs> {
+        self.sent_at
     }
 }

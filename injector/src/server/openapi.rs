@@ -1,11 +1,28 @@
 //! `GET /v1/openapi.json`: the contract, generated from the routes' table and the types.
 
+use std::collections::BTreeMap;
+
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::problem::{Document, PROBLEM_JSON};
 use super::route::{Answer, Route};
-use injector_core::api::Event;
+use injector_core::api::{Code, Event};
+
+/// The problems that every call may be answered with.
+const OF_EVERY_CALL: [Code; 9] = [
+    Code::BadHead,
+    Code::BadParameter,
+    Code::NotPermitted,
+    Code::UriTooLong,
+    Code::TooBusy,
+    Code::HeadTooLarge,
+    Code::DataPlane,
+    Code::Stopping,
+    Code::NoAnswer,
+];
+/// And those of every call that takes a body.
+const OF_BODIES: [Code; 2] = [Code::BadBody, Code::BodyTooLarge];
 
 /// An `OpenAPI` 3.1 document (whose schemas are JSON Schema 2020-12, as schemars writes it).
 pub(super) fn document(routes: &[Route]) -> Value {
@@ -19,7 +36,7 @@ pub(super) fn document(routes: &[Route]) -> Value {
         let item = paths.entry(route.path).or_insert_with(|| json!({}));
         item[route.method.as_str().to_lowercase()] = operation(route, &problem, &mut generator);
     }
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Partition injector",
@@ -30,7 +47,30 @@ pub(super) fn document(routes: &[Route]) -> Value {
         "servers": [{ "url": "http://injector" }],
         "paths": paths,
         "components": { "schemas": generator.take_definitions(true) },
-    })
+    });
+    bound(&mut document);
+    document
+}
+
+/// Says of each unsigned integer what its format means: few readers of a schema know formats, and more is refused.
+fn bound(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(bound),
+        Value::Object(members) => {
+            let most = match members.get("format").and_then(Value::as_str) {
+                Some("uint8") => Some(u8::MAX.into()),
+                Some("uint16") => Some(u16::MAX.into()),
+                Some("uint32") => Some(u32::MAX.into()),
+                Some("uint64") => Some(u64::MAX),
+                _ => None,
+            };
+            if let Some(most) = most {
+                members.entry("maximum").or_insert_with(|| json!(most));
+            }
+            members.values_mut().for_each(bound);
+        }
+        _ => {}
+    }
 }
 
 fn operation(route: &Route, problem: &schemars::Schema, generator: &mut SchemaGenerator) -> Value {
@@ -54,17 +94,37 @@ fn operation(route: &Route, problem: &schemars::Schema, generator: &mut SchemaGe
         Answer::Metrics => (super::metrics::PROMETHEUS, json!({ "type": "string" })),
         Answer::Document => ("application/json", json!({ "type": "object" })),
     };
-    let mut operation = json!({
-        "summary": route.summary,
-        "parameters": parameters,
-        "responses": {
-            "200": { "description": "done", "content": { media: { "schema": schema } } },
-            "default": { "description": "a problem", "content": { PROBLEM_JSON: { "schema": problem } } },
-        },
-    });
+    let described = match route.answer {
+        Answer::Events => "a stream of events, one JSON object a line; the schema is that of a line",
+        _ => "done",
+    };
+    let mut responses = problems(route, problem);
+    responses.insert(
+        "200".to_owned(),
+        json!({ "description": described, "content": { media: { "schema": schema } } }),
+    );
+    let mut operation = json!({ "summary": route.summary, "parameters": parameters, "responses": responses });
     if let Some(body) = route.body {
         operation["requestBody"] =
             json!({ "content": { "application/json": { "schema": body(generator) } } });
     }
     operation
+}
+
+/// The problems of a call, by status: each has one of the codes of its status.
+fn problems(route: &Route, problem: &schemars::Schema) -> Map<String, Value> {
+    let of_body = route.body.map_or(&[][..], |_| &OF_BODIES);
+    let mut by_status: BTreeMap<u16, Vec<Value>> = BTreeMap::new();
+    for code in OF_EVERY_CALL.iter().chain(of_body).chain(route.codes) {
+        by_status.entry(code.status()).or_default().push(json!(code));
+    }
+    let response = |(status, codes): (u16, Vec<Value>)| {
+        let narrowed = json!({ "properties": { "status": { "const": status }, "code": { "enum": codes } } });
+        let schema = json!({ "allOf": [problem, narrowed] });
+        let words: Vec<&str> = codes.iter().filter_map(Value::as_str).collect();
+        let description = format!("a problem: {}", words.join(", "));
+        let content = json!({ PROBLEM_JSON: { "schema": schema } });
+        (status.to_string(), json!({ "description": description, "content": content }))
+    };
+    by_status.into_iter().map(response).collect()
 }

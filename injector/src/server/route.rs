@@ -6,6 +6,7 @@ use schemars::Schema;
 use schemars::generate::SchemaGenerator;
 
 use super::command::Handle;
+use injector_core::api::Code;
 
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
@@ -29,5 +30,7 @@ pub(super) struct Route {
     pub query: SchemaOf,
     pub body: Option<SchemaOf>,
     pub answer: Answer,
+    /// The problems of this call beside those of every call.
+    pub codes: &'static [Code],
     pub handler: fn() -> MethodRouter<Handle>,
 }

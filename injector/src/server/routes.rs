@@ -27,7 +27,7 @@ use injector_core::api::{
 use injector_core::clock::Span;
 
 /// How long the daemon may take for an answer that waits for nothing.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Probing every endpoint once takes as long as the slowest timeout.
 const PROBE_TIMEOUT: Duration = Duration::from_mins(1);
 /// The longest `wait` of a long poll.
@@ -45,7 +45,7 @@ fn query<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 }
 
 macro_rules! route {
-    ($method:ident $path:literal, $summary:literal, $query:ty, $body:expr, $answer:expr, $handler:expr) => {
+    ($method:ident $path:literal, $summary:literal, $query:ty, $body:expr, $answer:expr, $codes:expr, $handler:expr) => {
         Route {
             method: Method::$method,
             path: $path,
@@ -53,42 +53,68 @@ macro_rules! route {
             query: query::<$query>,
             body: $body,
             answer: $answer,
+            codes: $codes,
             handler: || $handler,
         }
     };
 }
 
+/// The problems of calls that name a partition.
+const KNOWN: &[Code] = &[Code::UnknownPartition];
+/// The problems of a heal.
+const HEAL: &[Code] = &[Code::UnknownPartition, Code::WrongState];
+/// The problems of enabling what was prepared.
+const ENABLE: &[Code] = &[Code::UnknownPartition, Code::WrongState, Code::BadTime];
+/// The problems of a cut.
+const CUT: &[Code] = &[
+    Code::BadShape,
+    Code::EmptyPartition,
+    Code::UnknownPeer,
+    Code::UnknownPreset,
+    Code::UnknownRole,
+    Code::UnknownEndpoint,
+    Code::NotHere,
+    Code::BadTime,
+    Code::NameTaken,
+    Code::RequestIdUsed,
+    Code::WrongState,
+    Code::NotCovered,
+    Code::OwnSsh,
+    Code::NoFreeSlot,
+    Code::RoleUnresolved,
+];
+
 pub(super) const ROUTES: &[Route] = &[
     route!(GET "/v1/status", "The daemon, its attachments, peers, partitions and endpoints",
-        NoQuery, None, Answer::Json(schema::<Status>), get(status)),
+        NoQuery, None, Answer::Json(schema::<Status>), &[], get(status)),
     route!(GET "/v1/partitions", "All partitions that are not closed, and the closed ones still kept",
-        NoQuery, None, Answer::Json(schema::<Vec<PartitionView>>), get(partitions)),
+        NoQuery, None, Answer::Json(schema::<Vec<PartitionView>>), &[], get(partitions)),
     route!(DELETE "/v1/partitions", "Heal every partition",
-        NoQuery, None, Answer::Json(schema::<HealAnswer<Vec<Healed>>>), delete(heal_all)),
+        NoQuery, None, Answer::Json(schema::<HealAnswer<Vec<Healed>>>), &[], delete(heal_all)),
     route!(GET "/v1/partitions/{name}", "The newest partition of that name, with its drops per link",
-        NoQuery, None, Answer::Json(schema::<PartitionView>), get(partition)),
+        NoQuery, None, Answer::Json(schema::<PartitionView>), KNOWN, get(partition)),
     route!(PUT "/v1/partitions/{name}", "Cut; the same body under a live name is answered again",
-        ApplyQuery, Some(schema::<PartitionRequest>), Answer::Json(schema::<PartitionView>), put(apply)),
+        ApplyQuery, Some(schema::<PartitionRequest>), Answer::Json(schema::<PartitionView>), CUT, put(apply)),
     route!(DELETE "/v1/partitions/{name}", "Heal; answered also when it had ended",
-        NoQuery, None, Answer::Json(schema::<HealAnswer<Healed>>), delete(heal)),
+        NoQuery, None, Answer::Json(schema::<HealAnswer<Healed>>), HEAL, delete(heal)),
     route!(POST "/v1/partitions/{name}/prepare", "Take a slot and write the links without cutting",
-        NoQuery, Some(schema::<PartitionRequest>), Answer::Json(schema::<PartitionView>), post(prepare)),
+        NoQuery, Some(schema::<PartitionRequest>), Answer::Json(schema::<PartitionView>), CUT, post(prepare)),
     route!(POST "/v1/partitions/{name}/enable", "Cut what was prepared",
-        NoQuery, Some(schema::<EnableRequest>), Answer::Json(schema::<PartitionView>), post(enable)),
+        NoQuery, Some(schema::<EnableRequest>), Answer::Json(schema::<PartitionView>), ENABLE, post(enable)),
     route!(GET "/v1/partitions/{name}/recovery", "The recovery record, held back until it is final or `wait` is over",
-        RecoveryQuery, None, Answer::Json(schema::<RecoveryRecord>), get(recovery)),
+        RecoveryQuery, None, Answer::Json(schema::<RecoveryRecord>), KNOWN, get(recovery)),
     route!(GET "/v1/partitions/{name}/probes", "Every probe of the record, in scheduled order",
-        ProbesQuery, None, Answer::Json(schema::<Vec<ProbeView>>), get(probes)),
+        ProbesQuery, None, Answer::Json(schema::<Vec<ProbeView>>), KNOWN, get(probes)),
     route!(POST "/v1/probes", "Run every endpoint once",
-        NoQuery, None, Answer::Json(schema::<Vec<EndpointAnswer>>), post(probe_once)),
+        NoQuery, None, Answer::Json(schema::<Vec<EndpointAnswer>>), &[], post(probe_once)),
     route!(POST "/v1/marks", "Put a mark on the timeline",
-        NoQuery, Some(schema::<MarkRequest>), Answer::Json(schema::<Event>), post(mark)),
+        NoQuery, Some(schema::<MarkRequest>), Answer::Json(schema::<Event>), &[], post(mark)),
     route!(GET "/v1/events", "The timeline, one JSON event a line",
-        EventsQuery, None, Answer::Events, get(stream)),
+        EventsQuery, None, Answer::Events, &[], get(stream)),
     route!(GET "/metrics", "Prometheus metrics",
-        NoQuery, None, Answer::Metrics, get(prometheus)),
+        NoQuery, None, Answer::Metrics, &[], get(prometheus)),
     route!(GET "/v1/openapi.json", "This document",
-        NoQuery, None, Answer::Document, get(contract)),
+        NoQuery, None, Answer::Document, &[], get(contract)),
 ];
 
 /// The table, for a call that is in it.
@@ -106,9 +132,13 @@ pub(super) fn router(handle: Handle) -> Router {
 }
 
 async fn wrong_method(method: Method, uri: axum::http::Uri) -> ProblemResponse {
-    Problem::new(Code::WrongMethod, format!("{} does not know {method}", uri.path()))
+    not_with(&method, uri.path()).into()
+}
+
+/// The problem of a path that is there, with a method that it does not know.
+pub(super) fn not_with(method: &Method, path: &str) -> Problem {
+    Problem::new(Code::WrongMethod, format!("{path} does not know {method}"))
         .remedy("the Allow header lists what it knows")
-        .into()
 }
 
 async fn no_such_call(method: Method, uri: axum::http::Uri) -> ProblemResponse {
@@ -137,7 +167,7 @@ fn no_answer(limit: Duration) -> Problem {
 }
 
 /// The same for what waits for no turn: heals, and what waits for something else than the daemon's task.
-async fn ask_at_once<T>(
+pub(super) async fn ask_at_once<T>(
     handle: &Handle,
     limit: Duration,
     command: impl FnOnce(Reply<T>) -> Command,
@@ -399,8 +429,8 @@ async fn prometheus(
     Extension(budget): Extension<Budget>,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
-    let status = ask(&handle, &budget, ANSWER_TIMEOUT, Command::Status).await?;
-    Ok(content(metrics::PROMETHEUS, Body::from(metrics::render(&status))))
+    let reading = ask(&handle, &budget, ANSWER_TIMEOUT, Command::Metrics).await?;
+    budget.made_aside(metrics::PROMETHEUS, move || metrics::render(&reading).into_bytes()).await
 }
 
 async fn contract(

@@ -2,7 +2,7 @@
 
 use super::data::{curve_json, endpoint_curve};
 use super::page::{Page, begin, end, section};
-use super::{curve, verdict};
+use super::{axis, curve, verdict};
 use crate::figures::{maybe_percent, maybe_time, percents, probability};
 use crate::report::escape::script_json;
 use crate::run::Run;
@@ -37,6 +37,7 @@ pub fn report(a: &Run, b: &Run, comparison: &Comparison, forced: &[String]) -> S
         .iter()
         .flat_map(|name| ["settled", "ready"].map(|of| (format!("{of}\n{name}"), format!("{name}, {of}"))))
         .collect();
+    axis(&mut page);
     curve(&mut page, &keys);
     rates(&mut page, comparison);
     times(&mut page, comparison);

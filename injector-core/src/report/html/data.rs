@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
+use super::groupings;
 use super::number::{UNIT, number};
 use super::outages::Late;
+use super::place::Records;
 use crate::api::{Outcome, ProbeView};
 use crate::report::escape::script_json;
+use crate::report::waited::waited;
 use crate::run::Probes;
 use crate::run::{Detail, Run};
 use crate::stats::summary::{cluster_curve, slowest, thinned};
@@ -21,6 +24,8 @@ const DETAIL_BYTES: usize = 2_600_000;
 const PROBE_BYTES: usize = 1_000_000;
 /// Texts of failures that are distinguished.
 const FAILURES: usize = 200;
+/// Trials on the page that were not made.
+const NOT_MADE: usize = 500;
 /// The characters of a user's text on the page.
 const TEXT: usize = 300;
 
@@ -36,10 +41,19 @@ impl Texts {
         if let Some(&known) = self.known.get(text) {
             return known;
         }
-        self.texts.push(text.chars().take(TEXT).collect());
+        self.texts.push(shortened(text));
         self.known.insert(text.to_owned(), self.texts.len() - 1);
         self.texts.len() - 1
     }
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(TEXT).collect()
+}
+
+/// The trials that were not made: the index and the reason of each.
+fn not_made(run: &Run) -> Vec<(u64, String)> {
+    run.not_made.iter().take(NOT_MADE).map(|trial| (trial.trial, shortened(&trial.reason))).collect()
 }
 
 /// The trials whose probes the page wants: slowest first, then those not decided.
@@ -57,7 +71,7 @@ fn by_interest(trials: &[Trial]) -> Vec<&Trial> {
 }
 
 /// The page's data as JSON, safe inside a script element.
-pub fn json(run: &Run, probes: &Probes, late: &Late) -> String {
+pub fn json(run: &Run, probes: &Probes, late: &Late, records: &Records) -> String {
     let (mut shapes, mut peers, mut endpoints, mut failures) =
         (Texts::default(), Texts::default(), Texts::default(), Texts::default());
     let mut roles: Vec<&str> = Vec::new();
@@ -95,9 +109,12 @@ pub fn json(run: &Run, probes: &Probes, late: &Late) -> String {
     let medians: Vec<Option<u64>> =
         run.summary.phases.iter().map(|phase| phase.p50_ns.map(|ns| ns / UNIT)).collect();
     format!(
-        "{{\"deadline\":{},\"shapes\":{},\"peers\":{},\"endpoints\":{},\"failures\":{},\"phaseMedians\":{},\
+        "{{\"deadline\":{},\"records\":{},\"groupings\":{},\"notMade\":{},\"shapes\":{},\"peers\":{},\"endpoints\":{},\"failures\":{},\"phaseMedians\":{},\
          \"curves\":{},\"trials\":[{}],\"details\":{{{details}}},\"probes\":{{{ticks}}},\"outages\":{}}}",
         number(run.summary.deadline_ns),
+        script_json(records),
+        script_json(&groupings::of(&run.trials)),
+        script_json(&not_made(run)),
         script_json(&shapes.texts),
         script_json(&peers.texts),
         script_json(&named),
@@ -163,12 +180,15 @@ fn detail(trial: &Trial, detail: &Detail, peers: &mut Texts, names: &Texts) -> S
             format!("[{src},{dst},{},{}]", link.dropped, numbers(&link.firsts_ns))
         })
         .collect();
-    let reason: Option<String> = trial.reason.as_ref().map(|reason| reason.chars().take(TEXT).collect());
+    let reason: Option<String> = trial.reason.as_ref().map(|reason| shortened(reason));
+    let waited = waited(trial, detail);
     format!(
-        "{{\"cut\":{},\"observed\":{},\"reason\":{},\"more\":{},\"stuck\":{},\"endpoints\":[{}],\"links\":[{}]}}",
+        "{{\"cut\":{},\"observed\":{},\"line\":{},\"reason\":{},\"waited\":{},\"more\":{},\"stuck\":{},\"endpoints\":[{}],\"links\":[{}]}}",
         number(detail.cut_before_ns),
         number(trial.observed_ns),
+        detail.line,
         script_json(&reason),
+        script_json(&waited),
         detail.links_left_out,
         script_json(&detail.stuck),
         endpoints.join(","),

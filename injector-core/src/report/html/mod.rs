@@ -2,14 +2,19 @@
 
 pub mod compare;
 pub mod data;
+mod groupings;
+pub mod index;
 mod number;
 pub mod outages;
 mod page;
+pub mod place;
 
 use std::fmt::Display;
 
 use self::page::{Page, begin, end, section};
+use self::place::Records;
 use super::text;
+use super::waited::waited;
 use crate::figures::{self, maybe_percent, maybe_time, percents, times};
 use crate::run::Probes;
 use crate::run::Run;
@@ -18,12 +23,10 @@ use crate::stats::summary::{EndpointSeries, Figures, Series};
 /// The shapes that are shown of each kind.
 const SHAPES: usize = 50;
 
-/// The report of a run; `probes` are those of [`data::wanted`] trials, `late` is from [`outages::late`].
-pub fn report(run: &Run, probes: &Probes, late: &outages::Late) -> String {
-    let name = run
-        .path
-        .file_name()
-        .map_or_else(|| "campaign".to_owned(), |name| name.to_string_lossy().into_owned());
+/// The report of a run; `probes` are those of [`data::wanted`] trials, `late` is from [`outages::late`], and `records` is
+/// where the whole records are, from the page.
+pub fn report(run: &Run, probes: &Probes, late: &outages::Late, records: &Records) -> String {
+    let name = run.name();
     let mut page = begin(&format!("{name} · heal to settled"));
     page.element("<h1>", format!("{name}: from heal to settled"), "</h1>");
     let systems: Vec<String> =
@@ -41,16 +44,17 @@ pub fn report(run: &Run, probes: &Probes, late: &outages::Late) -> String {
         page.element("<p class=\"headline\" id=\"headline\">", headline, "</p>");
     }
     tiles(&mut page, run);
+    axis(&mut page);
     outages::section_of(&mut page, run);
     endpoints(&mut page, run);
     curve(&mut page, &options(run));
-    strip(&mut page);
+    strip(&mut page, run);
     timeline(&mut page);
     phases(&mut page);
-    slowest(&mut page, run);
+    slowest(&mut page, run, records);
     shapes(&mut page, run);
     how(&mut page, run);
-    end(page, &data::json(run, probes, late))
+    end(page, &data::json(run, probes, late, records))
 }
 
 /// The verdict in a box; `words` are those for exit codes 0, 1 and 2.
@@ -106,6 +110,16 @@ fn tiles(page: &mut Page, run: &Run) {
     let relapses = s.relapses.map_or_else(|| figures::MISSING.to_owned(), |n| n.to_string());
     tile(page, relapses, "failures after ready", "relapses, all trials");
     page.markup("</div>");
+}
+
+/// The time axis of every plot.
+fn axis(page: &mut Page) {
+    page.markup("<div class=\"controls\"><label><input type=\"checkbox\" id=\"log\"> logarithmic time, in every plot</label></div>");
+}
+
+/// What the whiskers of a table mean.
+fn whisker_legend(page: &mut Page) {
+    page.markup("<p class=\"note\">Rate, 0 to 100 %, on a square-root scale: the dot is the share of trials beyond the deadline, the bar its 95 % interval.</p>");
 }
 
 /// The interval of a rate as a whisker with a dot, on a square-root scale so that small rates can be distinguished.
@@ -177,6 +191,7 @@ fn endpoints(page: &mut Page, run: &Run) {
         endpoint_row(page, e, "group");
     }
     page.end_table();
+    whisker_legend(page);
     page.markup("</section>");
 }
 
@@ -198,24 +213,47 @@ fn curve(page: &mut Page, options: &[(String, String)]) {
     for (value, name) in options {
         page.markup("<option value=\"").text(value).markup("\">").text(name).markup("</option>");
     }
-    page.markup(
-        "</select></label><label><input type=\"checkbox\" id=\"log\"> logarithmic time</label></div>",
-    );
+    page.markup("</select></label></div>");
     page.markup("<div class=\"plot\" id=\"curve\" data-label=\"survival curve\"></div>");
     page.markup("<div class=\"legend\" id=\"curve-legend\"></div></section>");
 }
 
-fn strip(page: &mut Page) {
+fn strip(page: &mut Page, run: &Run) {
     section(page, "strip-section", "Every trial", "From heal to settled. Choose a trial to look into it.");
+    page.markup("<div class=\"controls\"><label>in lanes by <select id=\"strip-by\"><option value=\"\">nothing: all in one</option></select></label></div>");
     page.markup("<div class=\"plot\" id=\"strip\" data-label=\"every trial, and their histogram\"></div>");
-    page.markup("<div class=\"legend\" id=\"strip-legend\"></div></section>");
+    page.markup("<div class=\"legend\" id=\"strip-legend\"></div><p class=\"note\" id=\"strip-note\"></p>");
+    not_made(page, run);
+    page.markup("</section>");
+}
+
+/// The trials that were not made, each with its reason.
+fn not_made(page: &mut Page, run: &Run) {
+    if run.not_made.is_empty() {
+        return;
+    }
+    page.markup("<h3 id=\"not-made\">Trials that were not made</h3>");
+    page.table("<table class=\"words\">", &["trial", "attempt", "when", "why"]);
+    for not_made in run.not_made.iter().take(SHAPES) {
+        let when = figures::wall(not_made.wall);
+        page.markup("<tr>");
+        for cell in [not_made.trial.to_string(), not_made.attempt.to_string(), when] {
+            page.element("<td>", cell, "</td>");
+        }
+        page.element("<td class=\"wrap\">", &not_made.reason, "</td></tr>");
+    }
+    page.end_table();
+    let more = run.not_made.len().saturating_sub(SHAPES);
+    if more > 0 {
+        page.element("<p class=\"note\">", format!("{more} more are in not_made.jsonl."), "</p>");
+    }
 }
 
 fn timeline(page: &mut Page) {
     section(page, "timeline-section", "One trial", "");
     page.markup("<div class=\"controls\"><label>trial <select id=\"pick\"></select></label><span><button id=\"previous\" type=\"button\">← previous</button> <button id=\"next\" type=\"button\">next →</button></span> <span><button id=\"closer\" type=\"button\">closer</button> <button id=\"whole\" type=\"button\">all of it</button></span></div>");
     page.markup("<p class=\"soft\" id=\"timeline-caption\"></p><div class=\"plot\" id=\"timeline\" data-label=\"timeline of one trial\"></div>");
-    page.markup("<div class=\"legend\" id=\"timeline-legend\"></div><p class=\"note\">△ ready, ◆ settled. Drag across the timeline to look closer; a double click shows all of it. <span id=\"timeline-note\"></span></p><p class=\"note\" id=\"timeline-stuck\"></p></section>");
+    page.markup("<div class=\"legend\" id=\"timeline-legend\"></div><p class=\"note\">Drag across the timeline to look closer; a double click shows all of it. <span id=\"timeline-note\"></span></p><p class=\"note\" id=\"timeline-stuck\"></p><p class=\"note\" id=\"timeline-raw\"></p></section>");
 }
 
 fn phases(page: &mut Page) {
@@ -226,26 +264,35 @@ fn phases(page: &mut Page) {
         "Phases of the slowest trials, slowest first, and the medians. Silence: nobody tried. Reconnect: until the \
          last link carries. Return: until all required endpoints are ready. Relapse: until settled.",
     );
-    page.markup("<div class=\"plot\" id=\"phases\" data-label=\"phases by trial\"></div><div class=\"legend\" id=\"phases-legend\"></div></section>");
+    page.markup("<div class=\"plot\" id=\"phases\" data-label=\"phases by trial\"></div><div class=\"legend\" id=\"phases-legend\"></div><p class=\"note\" id=\"phases-note\"></p></section>");
 }
 
-fn slowest(page: &mut Page, run: &Run) {
+fn slowest(page: &mut Page, run: &Run, records: &Records) {
+    /// The cell of a sentence.
+    const WAITED: usize = 5;
     section(page, "slowest", "Slowest trials", "");
     page.table(
         "<table class=\"words\">",
-        &["trial", "settled", "ready", "outcome", "cut", "last link", "starved"],
+        &["trial", "settled", "ready", "outcome", "cut", "what it waited for", "starved", "record"],
     );
     for slow in &run.summary.slowest {
+        let found = run.trials.iter().zip(&run.details).find(|(trial, _)| trial.index == slow.trial);
+        let waited = found.and_then(|(trial, detail)| waited(trial, detail));
+        let line = found.map_or_else(String::new, |(_, detail)| format!("line {}", detail.line));
         let cells = [
             slow.trial.to_string(),
             maybe_time(slow.settled_ns),
             maybe_time(slow.ready_ns),
             figures::outcome(slow.outcome).to_owned(),
             slow.resolved.clone(),
-            slow.last_link.clone().unwrap_or_default(),
+            waited.unwrap_or_else(|| slow.last_link.clone().unwrap_or_default()),
             if slow.starved { "yes" } else { "" }.to_owned(),
         ];
-        page.row(&format!("<tr data-trial=\"{}\">", slow.trial), &cells);
+        page.markup(&format!("<tr data-trial=\"{}\">", slow.trial));
+        for (at, cell) in cells.iter().enumerate() {
+            page.element(if at == WAITED { "<td class=\"wrap\">" } else { "<td>" }, cell, "</td>");
+        }
+        page.markup("<td><a href=\"").text(&records.href).markup("\">").text(line).markup("</a></td></tr>");
     }
     page.end_table();
     page.markup("</section>");
@@ -279,6 +326,7 @@ fn shapes(page: &mut Page, run: &Run) {
         more += rows.len().saturating_sub(SHAPES);
     }
     page.end_table();
+    whisker_legend(page);
     if more > 0 {
         page.element("<p class=\"note\">", format!("{more} more rows are in summary.json."), "</p>");
     }
@@ -337,17 +385,6 @@ fn how(page: &mut Page, run: &Run) {
         ),
     );
     page.markup("</dl>");
-    if !run.not_made.is_empty() {
-        page.markup("<h3 id=\"not-made\">Trials that were not made</h3>");
-        page.table("<table class=\"words\">", &["trial", "attempt", "when", "why"]);
-        for not_made in run.not_made.iter().take(SHAPES) {
-            let when = figures::wall(not_made.wall);
-            let cells =
-                [not_made.trial.to_string(), not_made.attempt.to_string(), when, not_made.reason.clone()];
-            page.row("<tr>", &cells);
-        }
-        page.end_table();
-    }
     page.markup("</section><footer>");
     for note in text::notes(run) {
         page.element("<p>", note, "</p>");

@@ -4,9 +4,21 @@ use std::fmt::{Display, Write as _};
 
 use crate::report::escape::Escaped;
 
-const CSS: &str = include_str!("page.css");
+const CSS: &str = include_str!("page/page.css");
 
-const SCRIPT: &str = include_str!("page.js");
+/// One function over all parts: the later ones use what the earlier ones name.
+const SCRIPT: &str = concat!(
+    "\"use strict\";\n(() => {\n",
+    include_str!("page/base.js"),
+    include_str!("page/curve.js"),
+    include_str!("page/strip.js"),
+    include_str!("page/timeline.js"),
+    include_str!("page/outages.js"),
+    include_str!("page/phases.js"),
+    include_str!("page/index.js"),
+    include_str!("page/main.js"),
+    "})();\n"
+);
 
 /// A page that is being written; every `Display` given to it is escaped, only literals are markup.
 pub(super) struct Page(String);

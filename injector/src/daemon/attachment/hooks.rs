@@ -17,6 +17,7 @@ use injector_core::api::{AttachmentView, Warning, WarningCode};
 use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::Netns;
 use injector_core::identity::End;
+use injector_core::metrics::InterfaceHook;
 
 impl Interfaces {
     /// What to read, by namespace.
@@ -298,6 +299,16 @@ impl Interfaces {
             view(entry, state, &names)
         };
         self.entries.iter().map(view).collect()
+    }
+
+    /// The hooks as they were attached; nobody is asked whether they are still there.
+    pub fn hooks_in_force(&self) -> Vec<InterfaceHook> {
+        let hook = |entry: &Entry| InterfaceHook {
+            interface: entry.interface.name.clone(),
+            netns: entry.interface.netns.as_ref().map(ToString::to_string),
+            hook: entry.attachment.as_ref().map(|attachment| attachment.hooks.to_string()),
+        };
+        self.entries.iter().map(hook).collect()
     }
 }
 

@@ -90,8 +90,8 @@ impl State {
                 self.resolve(wanted.asked, sink);
             }
             Effective::Apply(wanted) => self.apply(*wanted).await,
-            Effective::Enable { name, at, reply } => {
-                self.command(Command::Enable { name, at, reply }).await;
+            Effective::Enable { name, at, reply, sent_at } => {
+                self.command(Command::Enable { name, at, reply }, sent_at).await;
             }
         }
     }
