@@ -7,6 +7,7 @@
 //! soon as they are in.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::File;
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -285,6 +286,8 @@ impl Supervisor {
 #[derive(Default)]
 pub struct Workers {
     by_name: HashMap<Option<Netns>, Worker>,
+    /// In a copy, those that were started for it.
+    started: Option<Vec<Option<Netns>>>,
     /// Started with the first of them, at the latest.
     supervisor: Option<Supervisor>,
     /// What the threads give up; `None` if they keep what their starter has.
@@ -302,7 +305,26 @@ impl Workers {
     /// No threads yet, but the same supervisor, and the same rights for its threads.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { by_name: HashMap::new(), supervisor: self.supervisor.clone(), rights: self.rights }
+        Self { supervisor: self.supervisor.clone(), rights: self.rights, ..Self::default() }
+    }
+
+    /// The same threads, and those that are started for this copy, until [`Self::adopt`] takes them over.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self { by_name: self.by_name.clone(), started: Some(Vec::new()), ..self.another() }
+    }
+
+    /// Takes over what was started for a copy; a namespace that has got a thread meanwhile needs no other one.
+    pub fn adopt(&mut self, copy: Self) {
+        for netns in copy.started.into_iter().flatten() {
+            let Some(worker) = copy.by_name.get(&netns) else { continue };
+            match self.by_name.entry(netns) {
+                Entry::Occupied(_) => worker.stop(),
+                Entry::Vacant(free) => {
+                    free.insert(worker.clone());
+                }
+            }
+        }
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
@@ -331,6 +353,9 @@ impl Workers {
         }
         let worker = self.start(netns, self.rights)?;
         self.by_name.insert(netns.cloned(), worker.clone());
+        if let Some(started) = &mut self.started {
+            started.push(netns.cloned());
+        }
         Ok(worker)
     }
 

@@ -20,17 +20,51 @@ pub fn listed() -> BTreeMap<String, Option<Identity>> {
     names.map(|name| (name.clone(), Identity::now(Some(&Netns::Name(name))))).collect()
 }
 
+/// What the look before this one found: a namespace whose thread is late is taken to be as it was.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// The namespaces,
+    pub known: &'a [Namespace],
+    /// and which they were.
+    pub answered: &'a Answered,
+}
+
+/// Which namespaces have answered, by name, and the others that each of them has ids for.
+pub type Answered = BTreeMap<Option<Netns>, (Identity, BTreeMap<i32, Identity>)>;
+
+/// What one look has found.
+pub struct Looked {
+    /// The namespaces, each with the names of those that it has ids for.
+    pub known: Vec<Namespace>,
+    /// Which they are.
+    pub answered: Answered,
+    /// Those that did not answer, and are taken to be as they were.
+    pub unanswered: BTreeSet<Option<Netns>>,
+}
+
+impl Before<'_> {
+    fn of(&self, netns: Option<&Netns>, identity: Identity) -> Option<(Namespace, BTreeMap<i32, Identity>)> {
+        let (_, ids) = self.answered.get(&netns.cloned()).filter(|(known, _)| *known == identity)?;
+        let space = self.known.iter().find(|space| space.netns.as_ref() == netns)?;
+        Some((space.clone(), ids.clone()))
+    }
+}
+
 /// One look at many namespaces, each once, by whichever of its names comes first.
 pub struct FactsReading<'a> {
     workers: &'a mut Workers,
+    before: Option<Before<'a>>,
     /// Whether a thread may be started in a namespace that has none.
     may_enter: bool,
     seen: BTreeSet<Identity>,
     /// By identity: a name, and a file that stands for the namespace.
     files: BTreeMap<Identity, (Option<Netns>, Arc<OwnedFd>)>,
     found: Vec<Namespace>,
-    /// Those that a namespace found has ids for, by its number.
+    /// Which they are,
+    identities: Vec<Identity>,
+    /// and those that they have ids for.
     ids: Vec<BTreeMap<i32, Identity>>,
+    unanswered: BTreeSet<Option<Netns>>,
 }
 
 impl<'a> FactsReading<'a> {
@@ -47,7 +81,14 @@ impl<'a> FactsReading<'a> {
                 files.entry(*identity).or_insert((Some(netns), Arc::new(file.into())));
             }
         }
-        Self { workers, may_enter, seen: BTreeSet::new(), files, found: Vec::new(), ids: Vec::new() }
+        let (seen, found, identities, ids, unanswered) = Default::default();
+        Self { workers, before: None, may_enter, seen, files, found, identities, ids, unanswered }
+    }
+
+    /// The same after another look.
+    #[must_use]
+    pub fn after(self, before: Before<'a>) -> Self {
+        Self { before: Some(before), ..self }
     }
 
     /// Looks into some namespaces, all at once.
@@ -117,12 +158,27 @@ impl<'a> FactsReading<'a> {
                 if let Some(file) = file {
                     self.files.insert(identity, (netns.clone(), Arc::new(file)));
                 }
-                self.found.push(Namespace { netns, facts, away: BTreeMap::new() });
-                self.ids.push(ids);
+                self.add(Namespace { netns, facts, away: BTreeMap::new() }, identity, ids);
             }
-            // A file under /run/netns need not be a namespace.
-            Err(error) => tracing::debug!(error, "a namespace was not looked into"),
+            Err(error) => match self.before.and_then(|before| before.of(netns.as_ref(), identity)) {
+                // That it does not answer says nothing of what is in it. Forgotten, its peers would have no home, and their
+                // links no cover.
+                Some((space, ids)) => {
+                    let netns = space.netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), Netns::to_string);
+                    tracing::warn!(netns, error, "a namespace did not answer; it is taken to be as it was");
+                    self.unanswered.insert(space.netns.clone());
+                    self.add(space, identity, ids);
+                }
+                // A file under /run/netns need not be a namespace.
+                None => tracing::debug!(error, "a namespace was not looked into"),
+            },
         }
+    }
+
+    fn add(&mut self, space: Namespace, identity: Identity, ids: BTreeMap<i32, Identity>) {
+        self.found.push(space);
+        self.identities.push(identity);
+        self.ids.push(ids);
     }
 
     /// The name by which a namespace that has several goes: a thread's, if there is one.
@@ -141,14 +197,14 @@ impl<'a> FactsReading<'a> {
         names.into_iter().find(same).unwrap_or(netns)
     }
 
-    /// What was found, each namespace with the names of those that it has ids for.
-    pub async fn done(mut self) -> Vec<Namespace> {
+    /// What was found.
+    pub async fn done(mut self) -> Looked {
         // A namespace that was asked early had no ids yet for those that are not listed.
         let names: BTreeMap<Identity, Option<Netns>> =
             self.files.iter().map(|(identity, (netns, _))| (*identity, netns.clone())).collect();
         for (space, ids) in self.found.iter_mut().zip(&self.ids) {
             let known = ids.iter().filter_map(|(id, identity)| Some((*id, names.get(identity)?.clone())));
-            space.away = known.collect();
+            space.away.extend(known);
         }
         for at in 0..self.found.len() {
             if let Some(ids) = self.unknown_ids(at).await {
@@ -156,7 +212,9 @@ impl<'a> FactsReading<'a> {
                 self.found[at].away.extend(known);
             }
         }
-        self.found
+        let names = self.found.iter().map(|space| space.netns.clone());
+        let answered = names.zip(self.identities.into_iter().zip(self.ids)).collect();
+        Looked { known: self.found, answered, unanswered: self.unanswered }
     }
 
     /// The ids for namespaces that were looked into after this one.
