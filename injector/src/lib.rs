@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod fault;
 pub mod init;
 pub mod local;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod packet_socket;

@@ -18,6 +18,7 @@ use crate::daemon::config_file::Source;
 use crate::daemon::log::Log;
 use crate::daemon::ready::{READY_LINE, Ready};
 use crate::daemon::{self, StartOptions};
+use crate::memory;
 use crate::probe;
 use crate::rights;
 use crate::server::{make_directory, make_safe_directory};
@@ -58,6 +59,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     } else {
         Ready::to_systemd()
     };
+    memory::give_back_soon();
     let log = log_to_stderr()
         .map_err(|error| Failure::new(Exit::UNDECIDED, format!("start: the log's thread: {error}")))?;
     if crate::doctor::is_realtime() {

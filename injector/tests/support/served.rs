@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use injector::server::command::{Command, EventFeed, Handle, Inbox, Probes, Step, Views};
+use injector::server::command::{Command, EventFeed, Handle, Inbox, Probes, Record, Step, Views};
 use injector::server::{ApiSocket, serve};
 use injector_core::api::{
     Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, LinkTotals, Outcome,
@@ -197,7 +197,7 @@ async fn answer(mut commands: Inbox, tell: Sender<Asked>) {
                             .send(Err(Problem::new(Code::UnknownPartition, "no partition was named ghost")));
                     }
                     name => {
-                        let _ = reply.send(Ok(Box::new(record(name))));
+                        let _ = reply.send(Ok(Record(Arc::new(record(name)))));
                     }
                 }
                 Asked::Recovery { name, generation, wait }
@@ -223,9 +223,9 @@ async fn answer(mut commands: Inbox, tell: Sender<Asked>) {
                 Asked::Mark(text)
             }
             Command::Events { since, reply } => {
-                let backlog = (1..=3).filter(|id| *id > since).map(|id| mark(id, "old")).collect();
-                let _ = reply.send(EventFeed { backlog, live: events.subscribe() });
-                let _ = events.send(mark(4, "new"));
+                let page = (1..=3).filter(|id| *id > since).map(|id| Arc::new(mark(id, "old"))).collect();
+                let _ = reply.send(EventFeed { page, is_more: false, live: events.subscribe() });
+                let _ = events.send(Arc::new(mark(4, "new")));
                 Asked::Other
             }
             Command::Disconnected(id) => Asked::Disconnected(id.0),
