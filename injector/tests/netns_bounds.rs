@@ -305,7 +305,11 @@ fn an_open_partition_keeps_so_many_probes_and_its_record_names_the_limit() {
     daemon.cli("heal long");
     let record = daemon.cli("wait long --timeout 60s");
     assert_eq!(record["outcome"], "harness_failed", "{}", record["outcome_reason"]);
-    assert!(record["outcome_reason"].as_str().unwrap().contains("500000 probes"), "{}", record["outcome_reason"]);
+    assert!(
+        record["outcome_reason"].as_str().unwrap().contains("500000 probes"),
+        "{}",
+        record["outcome_reason"]
+    );
     assert!(lab.reaches_soon(1, 2));
 }
 

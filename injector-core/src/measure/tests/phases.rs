@@ -99,5 +99,5 @@ fn very_many_links_are_judged_well_within_the_lease() {
     let took = begun.elapsed();
     assert_eq!(seen.links[2 * 9_999].reconnected_ns, Some(healed(9_999)));
     // Judging holds up the daemon's task, and every cut ends if that does not renew the lease within 2 s.
-    assert!(took < std::time::Duration::from_secs(2), "20,000 links took {took:?}");
+    assert!(took < Duration::from_secs(2), "20,000 links took {took:?}");
 }

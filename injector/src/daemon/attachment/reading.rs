@@ -164,7 +164,8 @@ impl<'a> FactsReading<'a> {
                 // That it does not answer says nothing of what is in it. Forgotten, its peers would have no home, and their
                 // links no cover.
                 Some((space, ids)) => {
-                    let netns = space.netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), Netns::to_string);
+                    let netns =
+                        space.netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), Netns::to_string);
                     tracing::warn!(netns, error, "a namespace did not answer; it is taken to be as it was");
                     self.unanswered.insert(space.netns.clone());
                     self.add(space, identity, ids);

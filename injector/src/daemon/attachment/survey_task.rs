@@ -117,8 +117,7 @@ impl Interfaces {
     pub(super) fn calls_for_survey(&self, config: &Config, netns: Option<&Netns>, news: &News) -> bool {
         let space = self.known.iter().find(|space| space.netns.as_ref() == netns);
         let homes = self.home_names.values().cloned().collect();
-        let last =
-            follow::Last { known: &self.known, is_one_missing: self.is_one_missing, homes: &homes };
+        let last = follow::Last { known: &self.known, is_one_missing: self.is_one_missing, homes: &homes };
         follow::concerns(config, &last, space, news)
     }
 }
