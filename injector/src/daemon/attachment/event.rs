@@ -2,7 +2,7 @@
 
 use super::hook_reading::HooksFound;
 use super::programs::SharedKey;
-use super::survey_task::Surveyed;
+use super::reading::Surveyed;
 use crate::datapath::{DatapathError, Instance};
 use crate::netlink::news::News;
 use crate::netns::Identity;

@@ -1,17 +1,20 @@
 //! Asking namespaces what they know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::discovery::places::Namespace;
+use crate::discovery::homes::Home;
+use crate::discovery::places::{Found, Namespace};
 use crate::netlink::facts::Facts;
 use crate::netlink::{self, nsid};
 use crate::netns::{Identity, Workers};
 use injector_core::config::{Config, Netns};
+use injector_core::model::PeerId;
 
 /// The namespaces that have names now, and which they are.
 pub fn listed() -> BTreeMap<String, Option<Identity>> {
@@ -40,6 +43,22 @@ pub struct Looked {
     pub answered: Answered,
     /// Those that did not answer, and are taken to be as they were.
     pub unanswered: BTreeSet<Option<Netns>>,
+}
+
+/// What a survey has found.
+pub struct Surveyed {
+    pub(super) listed: BTreeMap<String, Option<Identity>>,
+    pub(super) looked: Looked,
+    pub(super) homes: BTreeMap<PeerId, Home>,
+    pub(super) found: BTreeMap<PeerId, Found>,
+    /// With those that were started for it.
+    pub(super) workers: Workers,
+}
+
+impl fmt::Debug for Surveyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surveyed").field("found", &self.found).finish_non_exhaustive()
+    }
 }
 
 impl Before<'_> {
@@ -160,20 +179,21 @@ impl<'a> FactsReading<'a> {
                 }
                 self.add(Namespace { netns, facts, away: BTreeMap::new() }, identity, ids);
             }
-            Err(error) => match self.before.and_then(|before| before.of(netns.as_ref(), identity)) {
-                // That it does not answer says nothing of what is in it. Forgotten, its peers would have no home, and their
-                // links no cover.
-                Some((space, ids)) => {
-                    let netns =
-                        space.netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), Netns::to_string);
-                    tracing::warn!(netns, error, "a namespace did not answer; it is taken to be as it was");
-                    self.unanswered.insert(space.netns.clone());
-                    self.add(space, identity, ids);
-                }
-                // A file under /run/netns need not be a namespace.
-                None => tracing::debug!(error, "a namespace was not looked into"),
-            },
+            Err(error) => self.take_unanswered(netns, identity, &error),
         }
+    }
+
+    /// Takes a namespace that did not answer to be as it was: that says nothing of what is in it. Forgotten, its peers would have
+    /// no home, and their links no cover.
+    fn take_unanswered(&mut self, netns: Option<Netns>, identity: Identity, error: &str) {
+        let Some((space, ids)) = self.before.and_then(|before| before.of(netns.as_ref(), identity)) else {
+            // A file under /run/netns need not be a namespace.
+            return tracing::debug!(error, "a namespace was not looked into");
+        };
+        let name = netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), Netns::to_string);
+        tracing::warn!(netns = name, error, "a namespace did not answer; it is taken to be as it was");
+        self.unanswered.insert(netns);
+        self.add(space, identity, ids);
     }
 
     fn add(&mut self, space: Namespace, identity: Identity, ids: BTreeMap<i32, Identity>) {

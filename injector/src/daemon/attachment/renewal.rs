@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::check::AGAIN;
-use super::reading::Looked;
-use super::survey_task::Surveyed;
+use super::reading::{Looked, Surveyed};
 use super::{Changes, Cuts, InterfaceEvent, Interfaces, worded};
 use crate::datapath::Kernel;
 use crate::discovery::choice;

@@ -2,9 +2,8 @@
 //! very many interfaces take long to read, and heals do not wait for them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
-use super::reading::{self, Before, FactsReading, Looked};
+use super::reading::{self, Before, FactsReading, Looked, Surveyed};
 use super::{InterfaceEvent, Interfaces};
 use crate::discovery::follow;
 use crate::discovery::homes::{self, Exit, Home};
@@ -32,22 +31,6 @@ pub(super) struct Question {
     known: Vec<Namespace>,
     answered: reading::Answered,
     home_names: homes::Before,
-}
-
-/// What a survey has found.
-pub struct Surveyed {
-    pub(super) listed: BTreeMap<String, Option<Identity>>,
-    pub(super) looked: Looked,
-    pub(super) homes: BTreeMap<PeerId, Home>,
-    pub(super) found: BTreeMap<PeerId, Found>,
-    /// With those that were started for it.
-    pub(super) workers: Workers,
-}
-
-impl fmt::Debug for Surveyed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Surveyed").field("found", &self.found).finish_non_exhaustive()
-    }
 }
 
 /// What follows from what namespaces know.
