@@ -13,6 +13,7 @@ pub mod engine;
 pub mod fault;
 pub mod init;
 pub mod local;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod packet_socket;

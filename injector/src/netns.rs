@@ -6,6 +6,7 @@
 //! thread: it alone keeps the right to enter after the start (see [`crate::rights`]), and its threads give it up as
 //! soon as they are in.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::future::Future;
@@ -308,6 +309,8 @@ impl Supervisor {
 #[derive(Default)]
 pub struct Workers {
     by_name: HashMap<Option<Netns>, Worker>,
+    /// In a copy, those that were started for it.
+    started: Option<Vec<Option<Netns>>>,
     /// Started with the first of them, at the latest.
     supervisor: Option<Supervisor>,
     /// The first process of each container that runs, and the namespace that it is in.
@@ -328,6 +331,30 @@ impl Workers {
     #[must_use]
     pub fn another(&self) -> Self {
         Self { supervisor: self.supervisor.clone(), rights: self.rights, ..Self::default() }
+    }
+
+    /// The same threads, and those that are started for this copy, until [`Self::adopt`] takes them over.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        Self {
+            by_name: self.by_name.clone(),
+            started: Some(Vec::new()),
+            containers: self.containers.clone(),
+            ..self.another()
+        }
+    }
+
+    /// Takes over what was started for a copy; a namespace that has got a thread meanwhile needs no other one.
+    pub fn adopt(&mut self, copy: Self) {
+        for netns in copy.started.into_iter().flatten() {
+            let Some(worker) = copy.by_name.get(&netns) else { continue };
+            match self.by_name.entry(netns) {
+                Entry::Occupied(_) => worker.stop(),
+                Entry::Vacant(free) => {
+                    free.insert(worker.clone());
+                }
+            }
+        }
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
@@ -356,6 +383,9 @@ impl Workers {
         }
         let worker = self.start(netns, self.rights)?;
         self.by_name.insert(netns.cloned(), worker.clone());
+        if let Some(started) = &mut self.started {
+            started.push(netns.cloned());
+        }
         Ok(worker)
     }
 

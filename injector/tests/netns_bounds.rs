@@ -232,6 +232,90 @@ fn readers_that_do_not_read_cost_no_memory() {
 
 #[test]
 #[needs(root)]
+fn event_streams_that_nobody_reads_hold_no_copy_of_the_history() {
+    let lab = Lab::switched(2);
+    let daemon = Daemon::start(&lab, "d", &config_of(&lab, "  []\n"));
+    let pid = pid(&daemon);
+    // As many events as are kept, of a kilobyte each.
+    let mut line = UnixStream::connect(daemon.socket()).unwrap();
+    line.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let body = format!("{{\"text\":\"{}\"}}", "x".repeat(1000));
+    let post = format!("POST /v1/marks HTTP/1.1\r\nHost: i\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut answer = [0; 4096];
+    for mark in 0..10_000 {
+        line.write_all(format!("{post}{body}").as_bytes()).unwrap();
+        let count = line.read(&mut answer).unwrap();
+        assert!(answer[..count].starts_with(b"HTTP/1.1 200"), "mark {mark}");
+    }
+    let begin = rss_kib(pid);
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        let mut stream = UnixStream::connect(daemon.socket()).unwrap();
+        stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+        stream.write_all(b"GET /v1/events HTTP/1.1\r\nHost: i\r\n\r\n").unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin[9..], b"200");
+        held.push(stream);
+    }
+    let held_by_all = rss_kib(pid);
+    println!("{begin} KiB with 10,000 events, {held_by_all} KiB with 40 streams of them that nobody reads");
+    assert!(held_by_all < begin + 24 * 1024, "{begin} KiB, then {held_by_all} KiB");
+    // Whoever reads has all of it, in order.
+    let mut all = String::new();
+    let mut reader = UnixStream::connect(daemon.socket()).unwrap();
+    reader.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    let request = "GET /v1/events?follow=false&since=5 HTTP/1.1\r\nHost: i\r\nConnection: close\r\n\r\n";
+    reader.write_all(request.as_bytes()).unwrap();
+    reader.read_to_string(&mut all).unwrap();
+    let ids: Vec<u64> = all
+        .lines()
+        .filter(|line| line.starts_with('{'))
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].as_u64().unwrap())
+        .collect();
+    assert!(ids.len() >= 9_995 && ids.windows(2).all(|pair| pair[1] == pair[0] + 1), "{} events", ids.len());
+}
+
+#[test]
+#[needs(root, alone, minutes = 1)]
+fn an_open_partition_keeps_so_many_probes_and_its_record_names_the_limit() {
+    let lab = Lab::switched(2);
+    let n2 = lab.netns("n2");
+    let mut endpoints = String::new();
+    for at in 0..40 {
+        writeln!(
+            endpoints,
+            "  - {{ name: e{at}, role: advisory, peers: [n1], netns: {n2}, probe: {{ tcp: {{ target: \"{{address}}:81\" }}, \
+             interval: 1ms, timeout: 50ms }} }}"
+        )
+        .unwrap();
+    }
+    let daemon = Daemon::start(&lab, "d", &config_of(&lab, &endpoints));
+    let pid = pid(&daemon);
+    daemon.cli("partition isolate n1 --name long --for 10m");
+    // Each tick of a grid is a probe, also one that this machine can't send in time: 40,000 a second.
+    let (mut most, end) = (0, Instant::now() + Duration::from_mins(5));
+    while !daemon.log().contains("its evidence is given up") {
+        assert!(Instant::now() < end, "nothing was given up; {} KiB", rss_kib(pid));
+        most = most.max(rss_kib(pid));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!("{most} KiB at most");
+    assert!(most < 256 * 1024, "{most} KiB");
+    assert!(!lab.reaches(1, 2), "the cut goes on");
+    daemon.cli("heal long");
+    let record = daemon.cli("wait long --timeout 60s");
+    assert_eq!(record["outcome"], "harness_failed", "{}", record["outcome_reason"]);
+    assert!(
+        record["outcome_reason"].as_str().unwrap().contains("500000 probes"),
+        "{}",
+        record["outcome_reason"]
+    );
+    assert!(lab.reaches_soon(1, 2));
+}
+
+#[test]
+#[needs(root)]
 fn a_status_does_not_grow_with_the_links_that_are_cut() {
     let lab = Lab::switched(2);
     let mut config = "peers:\n".to_owned();

@@ -8,7 +8,7 @@ mod support;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
-use injector_lab::{Place, needs};
+use injector_lab::{Place, SWITCH, needs};
 use support::{Daemon, Lab, until};
 
 /// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
@@ -111,6 +111,44 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     drop(frozen);
     assert!(lab.reaches_soon(1, 2), "its programs ended with it");
+}
+
+/// That a namespace does not answer says nothing of what is in it: where interfaces come and go by the dozen, the kernel holds
+/// up whoever asks for them, in all namespaces at once.
+#[test]
+#[needs(root)]
+fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
+    let lab = Lab::switched(3);
+    let (n1, n2, switch) = (lab.netns("n1"), lab.netns("n2"), lab.netns(SWITCH));
+    let config = format!(
+        "{}interfaces: [{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}, {{ name: p-n3, netns: {switch} }}]\n",
+        lab.peers()
+    );
+    let daemon = Daemon::start(&lab, "d", &config);
+    let frozen = [Frozen::of(&daemon, &n1), Frozen::of(&daemon, &n2)];
+    // Whoever is where is asked anew for it.
+    support::ip(&format!("-n {switch} link add other type veth peer name another"));
+    // A survey that took a second is not repeated for four.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(9) {
+        daemon.cli("partition isolate n1 --name p --for 60s");
+        daemon.cli("heal p");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let unanswered = |netns: &str| daemon.log().contains(&format!("taken to be as it was netns=\"{netns}\""));
+    assert!(unanswered(&n1) && unanswered(&n2), "both were asked in vain");
+    let view = daemon.cli("partition isolate n1 --name p --for 60s");
+    let warnings = view["warnings"].to_string();
+    assert!(warnings.contains("does not answer"), "it is told all the same: {warnings}");
+    assert!(!lab.reaches(1, 2) && !lab.reaches(1, 3) && lab.reaches(2, 3));
+    daemon.cli("heal p");
+    drop(frozen);
+    until("both answer, and nothing is in doubt", || {
+        let view = daemon.cli("partition isolate n1 --name q --for 60s");
+        daemon.cli("heal q");
+        (view["warnings"] == serde_json::json!([])).then_some(())
+    });
+    assert!(lab.reaches_soon(1, 2));
 }
 
 /// The active check asks the namespaces' threads: one that is held up makes it say nothing, and delays no heal.

@@ -368,6 +368,13 @@ impl<T> Ledger<T> {
         }
     }
 
+    /// Notes what broke the experiment of an open partition; its cut goes on.
+    pub fn broke(&mut self, generation: u32, broken: Broken) {
+        if let Some(entry) = self.entries.get_mut(&generation).filter(|entry| entry.life.is_open()) {
+            entry.life.broken.get_or_insert(broken);
+        }
+    }
+
     /// The daemon stops: everything is healed, and every record that is still open ends here.
     pub fn stop<P: DataPlane>(&mut self, plane: &mut P, now: Now) -> Vec<Effect> {
         let Changed { mut effects, .. } = self.heal(plane, |_| true, HealedBy::Shutdown, now);

@@ -147,6 +147,12 @@ pub enum Broken {
     /// The kernel's record of this partition is gone.
     #[error("a stamp that the verdict needs was lost: {0}")]
     StampLost(String),
+    /// More probes than the daemon keeps; how many these are.
+    #[error(
+        "the partition was open for more than the {0} probes that the daemon keeps of all open partitions: cut or watch for a \
+         shorter time, or probe less often"
+    )]
+    TooManyProbes(usize),
     /// Anything else that ended the measurement.
     #[error("{0}")]
     Other(String),

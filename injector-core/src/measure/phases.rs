@@ -1,5 +1,7 @@
 //! Where the time between heal and settled went.
 
+use std::collections::HashMap;
+
 use crate::api::{LinkRecord, Phases};
 use crate::clock::{MonoNs, TimeRange};
 use crate::model::NamedLink;
@@ -10,8 +12,11 @@ use crate::model::NamedLink;
 /// answered, or answered by a reset, is no sign of it, and a late handshake beside a connection that works moves nothing.
 /// Where the other direction is none of the links, it was never cut, and payload in this one is enough.
 pub(super) fn reconnected(links: &[LinkRecord]) -> Vec<LinkRecord> {
+    // A cut of many peers has thousands of links: looking each one up by a scan would take longer than the lease lasts.
+    let by_ends: HashMap<(&str, &str), &LinkRecord> =
+        links.iter().map(|link| ((link.src.as_str(), link.dst.as_str()), link)).collect();
     let carries = |link: &LinkRecord| {
-        let back = links.iter().find(|back| back.src == link.dst && back.dst == link.src);
+        let back = by_ends.get(&(link.dst.as_str(), link.src.as_str())).copied();
         let synack = link.first_synack_ns.into_iter().chain(back.and_then(|back| back.first_synack_ns)).min();
         let data = match back {
             Some(back) => link.first_exchange_ns.into_iter().chain(back.first_exchange_ns).min(),

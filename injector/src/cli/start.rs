@@ -20,6 +20,7 @@ use crate::daemon::log::Log;
 use crate::daemon::ready::{READY_LINE, Ready};
 use crate::daemon::{self, StartOptions};
 use crate::engine;
+use crate::memory;
 use crate::rights;
 use crate::server::{make_directory, make_safe_directory};
 use injector_core::config::Config;
@@ -59,6 +60,7 @@ pub(super) fn run(common: &Common, args: &Start) -> Result<Exit, Failure> {
     } else {
         Ready::to_systemd()
     };
+    memory::give_back_soon();
     let log = log_to_stderr(args.log_format)
         .map_err(|error| Failure::new(Exit::UNDECIDED, format!("start: the log's thread: {error}")))?;
     if crate::doctor::is_realtime() {

@@ -1,15 +1,16 @@
 //! Final records: closing partitions, answering those who wait, forgetting the old.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::request::Answer;
-use super::state::State;
+use super::state::{JUDGING, State};
 use super::waiter::Waiter;
 use crate::probe::schedule::Rate;
-use crate::server::command::Reply;
+use crate::server::command::{Record, Reply};
 use injector_core::api::{Code, EventKind, Problem, RecoveryRecord};
 use injector_core::clock::MonoNs;
 
@@ -28,25 +29,27 @@ impl State {
         name: &str,
         generation: Option<u32>,
         wait: Duration,
-        reply: Reply<Answer<Box<RecoveryRecord>>>,
+        reply: Reply<Answer<Record>>,
     ) {
         let partition = match self.find(name, generation) {
             Ok(partition) => partition,
             Err(problem) => return drop(reply.send(Err(problem))),
         };
         if let Some(record) = &partition.experiment.record {
-            return drop(reply.send(Ok(record.clone())));
+            return drop(reply.send(Ok(Record(Arc::clone(record)))));
         }
         if wait.is_zero() {
-            return drop(reply.send(Ok(Box::new(self.record(partition)))));
+            return drop(reply.send(Ok(Record(Arc::new(self.record(partition))))));
         }
         let generation = partition.life.generation;
         self.waiters.push(Waiter { generation, until: Instant::now() + wait, reply });
     }
 
-    /// Answers the readers whose record is final, or whose time is over.
+    /// Answers the readers whose record is final, or whose time is over: of the latter as many as fit into the time of a look,
+    /// and one at least, since each record has to be judged.
     pub(super) fn answer_waiters(&mut self) {
         let now = Instant::now();
+        let mut judged: BTreeMap<u32, Record> = BTreeMap::new();
         for waiter in std::mem::take(&mut self.waiters) {
             let Some(partition) = self.ledger.get(waiter.generation) else {
                 // It was withdrawn before it was ever cut.
@@ -54,14 +57,21 @@ impl State {
                 let _ = waiter.reply.send(Err(problem));
                 continue;
             };
-            match &partition.experiment.record {
-                Some(record) => drop(waiter.reply.send(Ok(record.clone()))),
-                None if waiter.until <= now => {
-                    drop(waiter.reply.send(Ok(Box::new(self.record(partition)))));
-                }
-                None if waiter.reply.is_closed() => {}
-                None => self.waiters.push(waiter),
+            if let Some(record) = &partition.experiment.record {
+                let _ = waiter.reply.send(Ok(Record(Arc::clone(record))));
+                continue;
             }
+            if waiter.reply.is_closed() {
+                continue;
+            }
+            let has_room = judged.is_empty() || now.elapsed() < JUDGING;
+            if waiter.until > now || !has_room && !judged.contains_key(&waiter.generation) {
+                self.waiters.push(waiter);
+                continue;
+            }
+            let judge = || Record(Arc::new(self.record(partition)));
+            let record = judged.entry(waiter.generation).or_insert_with(judge);
+            let _ = waiter.reply.send(Ok(record.clone()));
         }
     }
 
@@ -84,7 +94,7 @@ impl State {
             let experiment = self.experiment(generation);
             experiment.shrink();
             experiment.probes = probes;
-            experiment.record = Some(Box::new(record));
+            experiment.record = Some(Arc::new(record));
             if let Some(outcome) = outcome {
                 self.event(MonoNs::now(), EventKind::Record { name, generation, outcome });
             }

@@ -148,6 +148,9 @@ impl State {
                 until,
             )
         });
+        let mut uncovered =
+            partition.life.cut.map_or_else(Vec::new, |cut| self.interfaces.uncovered(links, cut.begin_ns));
+        let crossed = partition.experiment.witness.crossed();
         links
             .iter()
             .enumerate()
@@ -173,15 +176,14 @@ impl State {
                     leaked_packets: stamps.leaked_packets,
                     first_leak_ns: MonoNs::stamped(stamps.first_leak),
                     late_packets: stamps.late_packets,
-                    crossed_bytes: partition.experiment.witness.crossed(*link),
+                    crossed_bytes: crossed.as_ref().map(|bytes| bytes.get(link).copied().unwrap_or(0)),
                     check: partition.experiment.check.as_ref().map(|check| {
                         let heal = partition.life.heal.map(|heal| heal.begin_ns);
                         check.recorded(*link, heal, &self.config.names)
                     }),
                     still_cut_by: partition.life.still_cut.get(link).cloned().unwrap_or_default(),
                     tcp: partition.experiment.sockets.get(link).cloned(),
-                    uncovered: partition.life.cut.map_or_else(Vec::new, |cut| {
-                        let known = self.interfaces.uncovered(*link, cut.begin_ns);
+                    uncovered: uncovered.get_mut(at).map(std::mem::take).map_or_else(Vec::new, |known| {
                         let seen = coverage.filter(|_| !left_out).map(|coverage| &coverage.uncovered[..]);
                         with_seen(known, seen.unwrap_or_default())
                     }),

@@ -64,7 +64,7 @@ pub struct Experiment {
     /// What its links had dropped when that was last counted.
     pub counted: Option<Counted>,
     /// The final record.
-    pub record: Option<Box<RecoveryRecord>>,
+    pub record: Option<Arc<RecoveryRecord>>,
     /// Every probe of the record, kept for a while.
     pub probes: Arc<Vec<ProbeView>>,
     /// How it is listed since its record was closed.

@@ -12,35 +12,48 @@ struct Log {
     kept: Vec<Sample>,
 }
 
+/// How many results are kept at most; each takes some 100 bytes, and more with a failure's words.
+pub const MOST: usize = 500_000;
+
 /// All endpoints' results.
-pub struct Samples(Vec<Log>);
+pub struct Samples {
+    logs: Vec<Log>,
+    /// How many are kept in all.
+    kept: usize,
+}
 
 impl Samples {
     /// For so many endpoints.
     pub fn new(endpoints: usize) -> Self {
-        Self((0..endpoints).map(|_| Log::default()).collect())
+        Self { logs: (0..endpoints).map(|_| Log::default()).collect(), kept: 0 }
     }
 
     /// Adds a result.
     pub fn add(&mut self, sample: Sample) {
-        self.0[sample.endpoint.0].kept.push(sample);
+        self.logs[sample.endpoint.0].kept.push(sample);
+        self.kept += 1;
+    }
+
+    /// How many are kept.
+    pub fn kept(&self) -> usize {
+        self.kept
     }
 
     /// Per endpoint, where the evidence of a cut made now begins.
     pub fn mark(&self) -> Vec<u64> {
-        self.0.iter().map(|log| (log.gone + log.kept.len() as u64).saturating_sub(BEFORE)).collect()
+        self.logs.iter().map(|log| (log.gone + log.kept.len() as u64).saturating_sub(BEFORE)).collect()
     }
 
     /// An endpoint's results from a mark on.
     pub fn since(&self, endpoint: EndpointId, mark: u64) -> &[Sample] {
-        let log = &self.0[endpoint.0];
+        let log = &self.logs[endpoint.0];
         let at = mark.saturating_sub(log.gone) as usize;
         &log.kept[at.min(log.kept.len())..]
     }
 
     /// The last results of an endpoint, at most `count`, ordered by their schedule.
     pub fn last(&self, endpoint: EndpointId, count: usize) -> Vec<&Sample> {
-        let kept = &self.0[endpoint.0].kept;
+        let kept = &self.logs[endpoint.0].kept;
         let mut last: Vec<&Sample> = kept[kept.len().saturating_sub(BEFORE as usize)..].iter().collect();
         last.sort_by_key(|sample| sample.scheduled);
         last.split_off(last.len().saturating_sub(count))
@@ -54,10 +67,15 @@ impl Samples {
                 *keep = (*keep).min(*mark);
             }
         }
-        for (log, keep) in self.0.iter_mut().zip(keep) {
+        for (log, keep) in self.logs.iter_mut().zip(keep) {
             let drop = keep.saturating_sub(log.gone);
             log.kept.drain(..drop as usize);
             log.gone += drop;
+            self.kept -= drop as usize;
+            // What a long partition took is not kept for the next one.
+            if log.kept.capacity() > 4 * log.kept.len().max(BEFORE as usize) {
+                log.kept.shrink_to(2 * log.kept.len());
+            }
         }
     }
 }
@@ -92,8 +110,10 @@ mod tests {
         samples.trim(std::iter::once(mark.as_slice()));
         assert_eq!(samples.since(EndpointId(0), mark[0]), before);
         assert_eq!(before.len(), 100 + BEFORE as usize);
+        assert_eq!(samples.kept(), before.len());
         samples.trim(std::iter::empty());
         assert_eq!(samples.since(EndpointId(0), 0).len(), BEFORE as usize);
+        assert_eq!(samples.kept(), BEFORE as usize);
         assert_eq!(samples.last(EndpointId(0), 5).last().unwrap().scheduled, MonoNs(299));
     }
 }

@@ -12,7 +12,7 @@ use super::attachment::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::log::Log;
 use super::partition::{Counted, Experiment, Partition, named};
 use super::request::{Answer, ShapeNames};
-use super::samples::Samples;
+use super::samples::{self, Samples};
 use super::verify::check::Check;
 use super::verify::held::Held;
 use super::waiter::Waiter;
@@ -28,6 +28,7 @@ use injector_core::api::{
 use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
 use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
+use injector_core::measure::Broken;
 use injector_core::metrics::History;
 use injector_core::model::{Link, Percent};
 use injector_core::sample::{EndpointId, Sample};
@@ -43,7 +44,7 @@ const HOOKS_REST: u32 = 8;
 const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a look may judge before commands have their turn; the next look goes on with the next record.
-const JUDGING: Duration = Duration::from_millis(100);
+pub(super) const JUDGING: Duration = Duration::from_millis(100);
 
 /// How long a view of many partitions may count what their links dropped: commands wait meanwhile.
 const COUNTING: Duration = Duration::from_millis(200);
@@ -74,7 +75,7 @@ pub struct State {
     /// The generation of the record that was judged last.
     pub(super) judged: u32,
     timeline: Timeline,
-    feed: broadcast::Sender<Event>,
+    feed: broadcast::Sender<Arc<Event>>,
     pub(super) rate: watch::Sender<Rate>,
     /// What was counted under configs before this one.
     counted: Vec<u64>,
@@ -200,11 +201,12 @@ impl State {
                 let _ = reply.send(probes);
             }
             Command::Mark { text, reply } => {
-                drop(reply.send(self.event(MonoNs::now(), EventKind::Mark { text })));
+                let event = self.event(MonoNs::now(), EventKind::Mark { text });
+                let _ = reply.send(Event::clone(&event));
             }
             Command::Events { since, reply } => {
-                let feed = EventFeed { backlog: self.timeline.since(since), live: self.feed.subscribe() };
-                let _ = reply.send(feed);
+                let (page, is_more) = self.timeline.page(since, EventFeed::PAGE);
+                let _ = reply.send(EventFeed { page, is_more, live: self.feed.subscribe() });
             }
             Command::Disconnected(connection) => {
                 let is_owned = |life: &Life| life.owner == Some(connection.0);
@@ -225,9 +227,9 @@ impl State {
         self.withdraw_where(is_it, HealedBy::Disconnect);
     }
 
-    pub(super) fn event(&mut self, at: MonoNs, kind: EventKind) -> Event {
+    pub(super) fn event(&mut self, at: MonoNs, kind: EventKind) -> Arc<Event> {
         let event = self.timeline.add(at, WallOffset::now(), kind);
-        let _ = self.feed.send(event.clone());
+        let _ = self.feed.send(Arc::clone(&event));
         event
     }
 
@@ -354,6 +356,9 @@ impl State {
         let error = sample.failure.as_ref().map(|failure| failure.text.clone());
         self.history.probed(&sample);
         self.samples.add(sample);
+        if self.samples.kept() > samples::MOST {
+            self.give_up_oldest_evidence();
+        }
         let wanted = self.config.ready.consecutive as usize;
         let last = self.samples.last(endpoint, wanted);
         let healthy = (last.len() == wanted).then(|| last.iter().all(|sample| sample.failure.is_none()));
@@ -367,6 +372,21 @@ impl State {
                 self.event(done, EventKind::Health { endpoint, healthy, error });
             }
         }
+    }
+
+    /// Gives up the evidence of the open partition whose probes go back furthest, so that those of the others can be kept.
+    fn give_up_oldest_evidence(&mut self) {
+        let open = self.ledger.iter().filter(|partition| partition.life.is_open());
+        let oldest = open.min_by_key(|partition| partition.experiment.samples_from.iter().sum::<u64>());
+        if let Some(generation) = oldest.map(|partition| partition.life.generation) {
+            let from = self.samples.mark();
+            self.experiment(generation).samples_from = from;
+            let broken = Broken::TooManyProbes(samples::MOST);
+            tracing::warn!(partition = self.partition(generation).life.name, %broken, "its evidence is given up");
+            self.ledger.broke(generation, broken);
+        }
+        let open = self.ledger.iter().filter(|partition| partition.life.is_open());
+        self.samples.trim(open.map(|partition| partition.experiment.samples_from.as_slice()));
     }
 
     /// Whether an endpoint gates a partition's verdict.

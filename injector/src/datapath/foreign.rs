@@ -100,7 +100,11 @@ impl Reader {
     fn states(&self, queries: &[HookQuery]) -> io::Result<Vec<Option<HookState>>> {
         let state = |query: &HookQuery| {
             let facts = self.links.iter().find(|facts| facts.index == query.index);
-            facts.map(|facts| state(query, facts, &self.chains, &self.tc)).transpose()
+            match facts.map(|facts| state(query, facts, &self.chains, &self.tc)).transpose() {
+                // It went after the interfaces were listed. That is no reason to know nothing of the others.
+                Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+                state => state,
+            }
         };
         queries.iter().map(state).collect()
     }

@@ -55,7 +55,7 @@ pub async fn look(containers: &Sight) -> Host {
     all.extend(unnamed.iter().map(|(netns, _)| Some(netns.clone())));
     let mut reading = FactsReading::new(&mut workers, true, &named);
     reading.at(all).await;
-    let spaces = reading.done().await;
+    let spaces = reading.done().await.known;
     let mut listeners = BTreeMap::new();
     for space in &spaces {
         let Ok(worker) = workers.of(space.netns.as_ref()) else { continue };

@@ -47,6 +47,7 @@ struct Common {
 /// One user's share.
 struct Share {
     waiting: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
     probes: Arc<Semaphore>,
     rounds: Arc<Semaphore>,
     commands: Arc<Semaphore>,
@@ -100,6 +101,7 @@ impl Budgets {
             };
             Arc::new(Share {
                 waiting: semaphore(units(waiting)),
+                lists: semaphore(1),
                 probes: semaphore(1),
                 rounds: semaphore(1),
                 commands: semaphore(commands),
@@ -191,6 +193,12 @@ impl Budget {
             Some((Ok::<_, std::convert::Infallible>(piece), (rest, permits)))
         });
         Some(Body::from_stream(pieces))
+    }
+
+    /// The turn to have partitions listed, or a record of many links made: each such answer takes its size in memory before
+    /// it is known whether there is room for it. It comes soon: no turn lasts until its answer is read.
+    pub async fn turn_for_list(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.share.lists).acquire_owned().await.map_err(|_| busy("lists are"))
     }
 
     /// The turn to have a record's probes listed.

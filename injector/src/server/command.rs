@@ -47,12 +47,20 @@ pub enum Step {
     DryRun,
 }
 
-/// The events after an id, and those to come.
+/// The events after an id, a page of them at a time, and those to come. A reader that does not read holds no more than
+/// that: there may be a hundred such readers, and ten thousand events.
 pub struct EventFeed {
-    /// What the history still holds.
-    pub backlog: Vec<Event>,
-    /// What comes; a lagging reader learns how many it lost.
-    pub live: broadcast::Receiver<Event>,
+    /// What the history still holds, at most [`Self::PAGE`] of it.
+    pub page: Vec<Arc<Event>>,
+    /// Whether it holds more: then they are asked for after these.
+    pub is_more: bool,
+    /// What comes after the history.
+    pub live: broadcast::Receiver<Arc<Event>>,
+}
+
+impl EventFeed {
+    /// How many events a reader is given at a time.
+    pub const PAGE: usize = 256;
 }
 
 /// Partitions as they are listed. Those that are closed are shared: there may be a thousand, and the daemon's task has more
@@ -69,6 +77,16 @@ impl Serialize for Views {
 pub struct Probes(pub Arc<Vec<ProbeView>>);
 
 impl Serialize for Probes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+/// A recovery record, shared for the same reason: a hundred readers may wait for one of thousands of links.
+#[derive(Clone)]
+pub struct Record(pub Arc<RecoveryRecord>);
+
+impl Serialize for Record {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.0.serialize(serializer)
     }
@@ -137,7 +155,7 @@ pub enum Command {
         /// How long to hold the answer back while the record is not final.
         wait: Duration,
         /// The record as it then is.
-        reply: Reply<Result<Box<RecoveryRecord>, Problem>>,
+        reply: Reply<Result<Record, Problem>>,
     },
     /// `GET …/probes`: every probe of the partition's record, in scheduled order.
     Probes {
@@ -161,7 +179,7 @@ pub enum Command {
     Events {
         /// Only events with a larger id.
         since: u64,
-        /// Backlog and feed.
+        /// A page and the feed.
         reply: Reply<EventFeed>,
     },
     /// A connection ended; what it owned is healed.

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use super::answer::Budget;
 use super::conduct::Conduct;
+use super::events::Until;
 use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
 use super::problem::ProblemResponse;
 use super::route::{Answer, Route};
@@ -200,6 +201,7 @@ async fn partitions(
     Extension(budget): Extension<Budget>,
     _: Params<NoQuery>,
 ) -> Result<Response, ProblemResponse> {
+    let _turn = budget.turn_for_list().await?;
     budget.json_aside(ask(&handle, &budget, ANSWER_TIMEOUT, Command::Partitions).await?).await
 }
 
@@ -342,6 +344,7 @@ async fn recovery(
     } else {
         ask_at_once(&handle, wait + ANSWER_TIMEOUT, command).await??
     };
+    let _turn = budget.turn_for_list().await?;
     budget.json_aside(record).await
 }
 
@@ -419,9 +422,12 @@ async fn stream(
     Extension(budget): Extension<Budget>,
     Params(EventsQuery { since, follow }): Params<EventsQuery>,
 ) -> Result<Response, ProblemResponse> {
-    let feed = ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Events { since, reply }).await?;
-    let body = if follow { events::lines(feed, since) } else { events::history(feed, since) };
-    Ok(content(events::NDJSON, body))
+    let read = move |since| {
+        let (handle, budget) = (handle.clone(), budget.clone());
+        async move { ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Events { since, reply }).await }
+    };
+    let until = if follow { Until::TheEnd } else { Until::Now };
+    Ok(content(events::NDJSON, events::lines(read(since).await?, since, until, read)))
 }
 
 async fn prometheus(

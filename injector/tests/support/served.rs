@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use injector::server::command::{Command, CommandReceiver, EventFeed, Handle, Probes, Step, Views};
+use injector::server::command::{Command, CommandReceiver, EventFeed, Handle, Probes, Record, Step, Views};
 use injector::server::{ApiSocket, serve};
 use injector_core::api::{
     Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, LinkTotals, Outcome,
@@ -203,7 +203,7 @@ async fn answer(mut commands: CommandReceiver, tell: Sender<Asked>) {
                             .send(Err(Problem::new(Code::UnknownPartition, "no partition was named ghost")));
                     }
                     name => {
-                        let _ = reply.send(Ok(Box::new(record(name))));
+                        let _ = reply.send(Ok(Record(Arc::new(record(name)))));
                     }
                 }
                 Asked::Recovery { name, generation, wait }
@@ -229,9 +229,9 @@ async fn answer(mut commands: CommandReceiver, tell: Sender<Asked>) {
                 Asked::Mark(text)
             }
             Command::Events { since, reply } => {
-                let backlog = (1..=3).filter(|id| *id > since).map(|id| mark(id, "old")).collect();
-                let _ = reply.send(EventFeed { backlog, live: events.subscribe() });
-                let _ = events.send(mark(4, "new"));
+                let page = (1..=3).filter(|id| *id > since).map(|id| Arc::new(mark(id, "old"))).collect();
+                let _ = reply.send(EventFeed { page, is_more: false, live: events.subscribe() });
+                let _ = events.send(Arc::new(mark(4, "new")));
                 Asked::Other
             }
             Command::Disconnected(id) => Asked::Disconnected(id.0),

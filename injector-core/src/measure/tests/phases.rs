@@ -82,3 +82,22 @@ fn an_endpoint_that_was_never_out_moves_no_phase() {
     assert_eq!(ms(seen.heal_to_ready_ns), Some(501), "ready is not after settled");
     assert_eq!([seen.phases.return_ns, seen.phases.relapse_ns].map(ms), [Some(401), Some(0)]);
 }
+
+#[test]
+fn very_many_links_are_judged_well_within_the_lease() {
+    let mut all = evidence(Vec::new(), 14_000);
+    all.links = (0..10_000)
+        .flat_map(|at| {
+            let (src, dst) = (format!("p{at}"), "hub".to_owned());
+            let there = LinkRecord { src: src.clone(), dst: dst.clone(), ..link(1) };
+            let back = LinkRecord { src: dst, dst: src, first_synack_ns: Some(healed(at)), ..link(1) };
+            [there, back]
+        })
+        .collect();
+    let begun = std::time::Instant::now();
+    let seen = record(&all);
+    let took = begun.elapsed();
+    assert_eq!(seen.links[2 * 9_999].reconnected_ns, Some(healed(9_999)));
+    // Judging holds up the daemon's task, and every cut ends if that does not renew the lease within 2 s.
+    assert!(took < Duration::from_secs(2), "20,000 links took {took:?}");
+}

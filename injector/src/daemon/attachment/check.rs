@@ -1,13 +1,17 @@
 //! One interface compared with what the kernel says of it now.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{InterfaceEvent, Interfaces};
 use crate::netlink::news::News;
 use crate::netlink::{self, LinkFacts};
-use crate::netns::NetnsError;
+use crate::netns::{NetnsError, Worker};
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
+
+/// How long after its thread is free again a namespace that did not answer is looked into.
+pub(super) const AGAIN: Duration = Duration::from_millis(20);
 
 impl Interfaces {
     pub(super) fn concerns(&self, entry: usize, news: &News) -> bool {
@@ -45,22 +49,16 @@ impl Interfaces {
         // One look serves them all.
         let links = match self.workers.of(netns) {
             Ok(worker) => {
-                let links = worker.ask(|| async { netlink::links(&netlink::connect().ok()?).await.ok() });
+                let links = worker.ask(|| async {
+                    let handle = netlink::connect().map_err(|error| error.to_string())?;
+                    netlink::links(&handle).await.map_err(|error| error.to_string())
+                });
                 match links.await {
-                    Ok(links) => links.unwrap_or_default(),
+                    Ok(Ok(links)) => links,
+                    // No answer is not an answer that there is nothing.
+                    Ok(Err(error)) => return self.check_again(&worker, netns, when, &error),
                     Err(error @ NetnsError::Late { .. }) => {
-                        tracing::warn!(%error, "its interfaces are looked at when it answers");
-                        let (news, netns, identity) = (self.news.clone(), netns.cloned(), worker.identity());
-                        // The thread tells when it comes to it.
-                        let _ = worker.spawn(move || async move {
-                            let _ = news.send(InterfaceEvent::News {
-                                netns,
-                                identity,
-                                at: when,
-                                news: News::Overrun,
-                            });
-                        });
-                        return told;
+                        return self.check_again(&worker, netns, when, &error.to_string());
                     }
                     Err(_) => Vec::new(),
                 }
@@ -100,5 +98,23 @@ impl Interfaces {
             }
         }
         told
+    }
+
+    /// Has the interfaces of a namespace compared once its thread comes to it; nothing has happened until then.
+    fn check_again(
+        &self,
+        worker: &Worker,
+        netns: Option<&Netns>,
+        at: MonoNs,
+        error: &str,
+    ) -> Vec<(String, String)> {
+        tracing::warn!(error, "its interfaces are looked at when it answers");
+        let (news, netns, identity) = (self.news.clone(), netns.cloned(), worker.identity());
+        // A thread that has ended has no interfaces to tell of.
+        let _ = worker.spawn(move || async move {
+            tokio::time::sleep(AGAIN).await;
+            let _ = news.send(InterfaceEvent::News { netns, identity, at, news: News::Overrun });
+        });
+        Vec::new()
     }
 }

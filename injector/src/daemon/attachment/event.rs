@@ -2,6 +2,7 @@
 
 use super::hook_reading::HooksFound;
 use super::programs::SharedKey;
+use super::reading::Surveyed;
 use crate::datapath::{DatapathError, Instance};
 use crate::netlink::news::News;
 use crate::netns::Identity;
@@ -64,6 +65,17 @@ pub enum InterfaceEvent {
         /// When we heard of the first reason to.
         at: MonoNs,
     },
+    /// Where the peers live was looked for.
+    Surveyed {
+        /// When we heard of the first reason to.
+        at: MonoNs,
+        /// When the look began.
+        begun: tokio::time::Instant,
+        /// What was found.
+        surveyed: Box<Surveyed>,
+    },
+    /// A survey panicked, which is logged.
+    SurveyPanicked,
 }
 
 /// What is cut while interfaces change.

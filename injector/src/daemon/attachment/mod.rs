@@ -18,6 +18,7 @@ mod programs;
 pub mod reading;
 mod renewal;
 mod roll;
+mod survey_task;
 mod views;
 
 pub use crate::discovery::segments::{Nic, NoPair};
@@ -40,7 +41,7 @@ use crate::datapath::{Instances, Kernel, Names, SpaceId};
 use crate::discovery::coverage::Coverage;
 use crate::discovery::local::LocalSight;
 use crate::discovery::places::Namespace;
-use crate::discovery::{choice, eras, follow, homes, strangers};
+use crate::discovery::{choice, eras, homes, strangers};
 use crate::netlink::news::News;
 use crate::netns::{Identity, Workers};
 use injector_core::clock::MonoNs;
@@ -57,8 +58,10 @@ pub struct Interfaces {
     coverage: Coverage,
     /// By peer: the interfaces that roll its links' loss, as the programs know them.
     bound: BTreeMap<PeerId, BTreeSet<u32>>,
-    /// What the last survey was made from.
+    /// What the last survey was made from,
     known: Vec<Namespace>,
+    /// and which namespaces these were.
+    answered: reading::Answered,
     /// Whether it found nothing of some peer.
     is_one_missing: bool,
     /// The homes that it found,
@@ -83,8 +86,12 @@ pub struct Interfaces {
     is_settled: bool,
     /// The named namespaces at that time.
     listed: BTreeMap<String, Option<Identity>>,
-    /// Whether a survey is on its way.
+    /// Whether a survey is asked for and has not begun,
     is_due: bool,
+    /// what has happened since the one began that is under way,
+    surveying: Option<Vec<(Option<Netns>, News)>>,
+    /// and when something did that calls for another one.
+    survey_again: Option<MonoNs>,
     /// The namespaces that have yet to say what is on the hooks.
     hooks_asked: BTreeSet<Option<Netns>>,
     /// What the last look at a namespace's hooks took.
@@ -194,6 +201,7 @@ impl Interfaces {
             coverage: Coverage::default(),
             bound: BTreeMap::new(),
             known: Vec::new(),
+            answered: reading::Answered::new(),
             is_one_missing: false,
             homes: BTreeMap::new(),
             home_names: BTreeMap::new(),
@@ -207,6 +215,8 @@ impl Interfaces {
             is_settled: false,
             listed: BTreeMap::new(),
             is_due: false,
+            surveying: None,
+            survey_again: None,
             hooks_asked: BTreeSet::new(),
             hooks_cost: std::time::Duration::ZERO,
             doubts: BTreeSet::new(),
@@ -238,7 +248,8 @@ impl Interfaces {
             }
         }
         self.add_loopbacks()?;
-        let found = self.look(config).await;
+        let surveyed = self.question(config).answer().await;
+        let found = self.take_surveyed(surveyed);
         self.check_contained(config)?;
         if let Some(interface) = self.loopback() {
             return Err(StartError::Loopback { interface });
@@ -335,16 +346,10 @@ impl Interfaces {
                     };
                     let concerned: Vec<usize> = (0..self.entries.len()).filter(concerns).collect();
                     changes.told.extend(self.check(netns.as_ref(), &concerned, at).await);
-                    let space = self.known.iter().find(|space| space.netns == netns);
-                    let homes = self.home_names.values().cloned().collect();
-                    let last = follow::Last {
-                        known: &self.known,
-                        is_one_missing: self.is_one_missing,
-                        homes: &homes,
-                    };
-                    if follow::concerns(config, &last, space, &news) {
+                    if self.calls_for_survey(config, netns.as_ref(), &news) {
                         self.ask_for_survey(at);
                     }
+                    self.keep_news(netns.as_ref(), &news);
                 }
             }
             InterfaceEvent::Mounts { at } => {
@@ -365,7 +370,15 @@ impl Interfaces {
             InterfaceEvent::Cgroups => {}
             InterfaceEvent::Local(found) => changes.told.extend(self.take_local(config, *found)),
             InterfaceEvent::Engine(news) => self.take_engine(config, news, &mut changes).await,
-            InterfaceEvent::Survey { at } => return self.survey(at, config, kernel, cuts).await,
+            InterfaceEvent::Survey { at } => self.begin_survey(at, config),
+            // As if it had run on this task: a daemon that follows nobody any more must not go on, and when it ends,
+            // traffic flows.
+            InterfaceEvent::SurveyPanicked => panic!("a survey of the peers panicked"),
+            InterfaceEvent::Surveyed { at, begun, surveyed } => {
+                let changes = self.surveyed(at, *surveyed, config, kernel, cuts).await;
+                self.surveys.took(begun);
+                return changes;
+            }
         }
         if !changes.told.is_empty() {
             self.bind(kernel, cuts.is_rolling);

@@ -1,17 +1,20 @@
 //! Asking namespaces what they know.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
-use crate::discovery::places::Namespace;
+use crate::discovery::homes::Home;
+use crate::discovery::places::{Found, Namespace};
 use crate::netlink::facts::Facts;
 use crate::netlink::{self, nsid};
 use crate::netns::{Identity, Workers};
 use injector_core::config::{Config, Netns};
+use injector_core::model::PeerId;
 
 /// The namespaces that have names now, and which they are.
 pub fn listed() -> BTreeMap<String, Option<Identity>> {
@@ -20,17 +23,67 @@ pub fn listed() -> BTreeMap<String, Option<Identity>> {
     names.map(|name| (name.clone(), Identity::now(Some(&Netns::Name(name))))).collect()
 }
 
+/// What the look before this one found: a namespace whose thread is late is taken to be as it was.
+#[derive(Clone, Copy)]
+pub struct Before<'a> {
+    /// The namespaces,
+    pub known: &'a [Namespace],
+    /// and which they were.
+    pub answered: &'a Answered,
+}
+
+/// Which namespaces have answered, by name, and the others that each of them has ids for.
+pub type Answered = BTreeMap<Option<Netns>, (Identity, BTreeMap<i32, Identity>)>;
+
+/// What one look has found.
+pub struct Looked {
+    /// The namespaces, each with the names of those that it has ids for.
+    pub known: Vec<Namespace>,
+    /// Which they are.
+    pub answered: Answered,
+    /// Those that did not answer, and are taken to be as they were.
+    pub unanswered: BTreeSet<Option<Netns>>,
+}
+
+/// What a survey has found.
+pub struct Surveyed {
+    pub(super) listed: BTreeMap<String, Option<Identity>>,
+    pub(super) looked: Looked,
+    pub(super) homes: BTreeMap<PeerId, Home>,
+    pub(super) found: BTreeMap<PeerId, Found>,
+    /// With those that were started for it.
+    pub(super) workers: Workers,
+}
+
+impl fmt::Debug for Surveyed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surveyed").field("found", &self.found).finish_non_exhaustive()
+    }
+}
+
+impl Before<'_> {
+    fn of(&self, netns: Option<&Netns>, identity: Identity) -> Option<(Namespace, BTreeMap<i32, Identity>)> {
+        let (_, ids) = self.answered.get(&netns.cloned()).filter(|(known, _)| *known == identity)?;
+        let space = self.known.iter().find(|space| space.netns.as_ref() == netns)?;
+        Some((space.clone(), ids.clone()))
+    }
+}
+
 /// One look at many namespaces, each once, by whichever of its names comes first.
 pub struct FactsReading<'a> {
     workers: &'a mut Workers,
+    before: Option<Before<'a>>,
     /// Whether a thread may be started in a namespace that has none.
     may_enter: bool,
     seen: BTreeSet<Identity>,
     /// By identity: a name, and a file that stands for the namespace.
     files: BTreeMap<Identity, (Option<Netns>, Arc<OwnedFd>)>,
     found: Vec<Namespace>,
-    /// Those that a namespace found has ids for, by its number.
+    /// Which they are,
+    identities: Vec<Identity>,
+    /// and those that they have ids for.
     ids: Vec<BTreeMap<i32, Identity>>,
+    unanswered: BTreeSet<Option<Netns>>,
 }
 
 impl<'a> FactsReading<'a> {
@@ -47,7 +100,14 @@ impl<'a> FactsReading<'a> {
                 files.entry(*identity).or_insert((Some(netns), Arc::new(file.into())));
             }
         }
-        Self { workers, may_enter, seen: BTreeSet::new(), files, found: Vec::new(), ids: Vec::new() }
+        let (seen, found, identities, ids, unanswered) = Default::default();
+        Self { workers, before: None, may_enter, seen, files, found, identities, ids, unanswered }
+    }
+
+    /// The same after another look.
+    #[must_use]
+    pub fn after(self, before: Before<'a>) -> Self {
+        Self { before: Some(before), ..self }
     }
 
     /// Looks into some namespaces, all at once.
@@ -119,12 +179,29 @@ impl<'a> FactsReading<'a> {
                 if let Some(file) = file {
                     self.files.insert(identity, (netns.clone(), Arc::new(file)));
                 }
-                self.found.push(Namespace { netns, facts, away: BTreeMap::new() });
-                self.ids.push(ids);
+                self.add(Namespace { netns, facts, away: BTreeMap::new() }, identity, ids);
             }
-            // A file under /run/netns need not be a namespace.
-            Err(error) => tracing::debug!(error, "a namespace was not looked into"),
+            Err(error) => self.take_unanswered(netns, identity, &error),
         }
+    }
+
+    /// Takes a namespace that did not answer to be as it was: that says nothing of what is in it. Forgotten, its peers would have
+    /// no home, and their links no cover.
+    fn take_unanswered(&mut self, netns: Option<Netns>, identity: Identity, error: &str) {
+        let Some((space, ids)) = self.before.and_then(|before| before.of(netns.as_ref(), identity)) else {
+            // A file under /run/netns need not be a namespace.
+            return tracing::debug!(error, "a namespace was not looked into");
+        };
+        let name = netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), Netns::to_string);
+        tracing::warn!(netns = name, error, "a namespace did not answer; it is taken to be as it was");
+        self.unanswered.insert(netns);
+        self.add(space, identity, ids);
+    }
+
+    fn add(&mut self, space: Namespace, identity: Identity, ids: BTreeMap<i32, Identity>) {
+        self.found.push(space);
+        self.identities.push(identity);
+        self.ids.push(ids);
     }
 
     /// The name by which a namespace that has several goes: a thread's, if there is one.
@@ -143,14 +220,14 @@ impl<'a> FactsReading<'a> {
         names.into_iter().find(same).unwrap_or(netns)
     }
 
-    /// What was found, each namespace with the names of those that it has ids for.
-    pub async fn done(mut self) -> Vec<Namespace> {
+    /// What was found.
+    pub async fn done(mut self) -> Looked {
         // A namespace that was asked early had no ids yet for those that are not listed.
         let names: BTreeMap<Identity, Option<Netns>> =
             self.files.iter().map(|(identity, (netns, _))| (*identity, netns.clone())).collect();
         for (space, ids) in self.found.iter_mut().zip(&self.ids) {
             let known = ids.iter().filter_map(|(id, identity)| Some((*id, names.get(identity)?.clone())));
-            space.away = known.collect();
+            space.away.extend(known);
         }
         for at in 0..self.found.len() {
             if let Some(ids) = self.unknown_ids(at).await {
@@ -158,7 +235,9 @@ impl<'a> FactsReading<'a> {
                 self.found[at].away.extend(known);
             }
         }
-        self.found
+        let names = self.found.iter().map(|space| space.netns.clone());
+        let answered = names.zip(self.identities.into_iter().zip(self.ids)).collect();
+        Looked { known: self.found, answered, unanswered: self.unanswered }
     }
 
     /// The ids for namespaces that were looked into after this one.

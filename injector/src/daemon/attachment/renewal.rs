@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::reading::FactsReading;
-use super::{Changes, Cuts, InterfaceEvent, Interfaces, reading, worded};
+use super::check::AGAIN;
+use super::reading::{Looked, Surveyed};
+use super::{Changes, Cuts, InterfaceEvent, Interfaces, worded};
 use crate::datapath::Kernel;
-use crate::discovery::homes::Exit;
-use crate::discovery::places::{Found, Namespace, Place};
-use crate::discovery::survey::survey;
-use crate::discovery::{choice, homes};
+use crate::discovery::choice;
+use crate::discovery::places::{Found, Place};
+use crate::netlink::news::News;
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::model::PeerId;
@@ -18,51 +18,29 @@ use injector_core::model::PeerId;
 const BUNCH: Duration = Duration::from_millis(50);
 
 impl Interfaces {
-    /// Looks where the peers live now.
-    pub(super) async fn look(&mut self, config: &Config) -> BTreeMap<PeerId, Found> {
-        self.listed = reading::listed();
-        let may_enter = !self.is_settled || leads_to_namespaces(config);
-        let survey_of =
-            |known: &[Namespace]| survey(config, known, &homes::homes(config, known, &self.home_names));
-        let mut look = FactsReading::new(&mut self.workers, may_enter, &self.listed);
-        let (known, mut found) = match &config.interfaces {
-            config::Interfaces::Auto => {
-                look.everywhere(config).await;
-                let known = look.done().await;
-                let found = survey_of(&known);
-                (known, found)
-            }
-            // Other labs on this host may use the same addresses: what counts is what is joined to these.
-            config::Interfaces::Named(_) => {
-                let named: BTreeSet<Option<Netns>> =
-                    self.entries.iter().map(|entry| entry.interface.netns.clone()).collect();
-                look.at(named.iter().cloned()).await;
-                look.joined().await;
-                let known = look.done().await;
-                let found = survey_of(&known);
-                if found.values().any(|found| found.paths.is_empty()) {
-                    let mut look = FactsReading::new(&mut self.workers, may_enter, &self.listed);
-                    look.at(named).await;
-                    look.joined().await;
-                    look.everywhere(config).await;
-                    let all = look.done().await;
-                    let known = with_missing(config, &known, all, &found);
-                    let found = survey_of(&known);
-                    (known, found)
-                } else {
-                    (known, found)
-                }
-            }
-        };
-        self.homes = homes::homes(config, &known, &self.home_names);
-        for (peer, home) in &self.homes {
-            if let Some(found) = found.get_mut(peer) {
-                found.exits = homes::exits(config, &known, home.at).iter().map(Exit::path).collect();
-            }
-        }
-        self.known = known;
+    /// Takes in what a survey has found.
+    pub(super) fn take_surveyed(&mut self, surveyed: Surveyed) -> BTreeMap<PeerId, Found> {
+        let Surveyed { listed, looked, homes, found, workers } = surveyed;
+        let Looked { known, answered, unanswered } = looked;
+        self.workers.adopt(workers);
+        (self.listed, self.known, self.answered, self.homes) = (listed, known, answered, homes);
+        self.look_again_at(unanswered);
         self.take_names();
         found
+    }
+
+    /// Has namespaces that did not answer looked into once their threads come to it.
+    fn look_again_at(&self, unanswered: BTreeSet<Option<Netns>>) {
+        for netns in unanswered {
+            let Some(worker) = self.workers.running(netns.as_ref()) else { continue };
+            let (news, identity) = (self.news.clone(), worker.identity());
+            // A thread that has ended has no namespace to tell of.
+            let _ = worker.spawn(move || async move {
+                tokio::time::sleep(AGAIN).await;
+                let (at, told) = (MonoNs::now(), News::Overrun);
+                let _ = news.send(InterfaceEvent::News { netns, identity, at, news: told });
+            });
+        }
     }
 
     /// Takes note of the names that attached interfaces have now: what was seen goes by these.
@@ -98,24 +76,30 @@ impl Interfaces {
         self.assess(config, found, at);
     }
 
-    /// Looks where the peers live now, and attaches where they are new.
-    pub(super) async fn survey(
+    /// Takes in where the peers live now, and attaches where they are new.
+    pub(super) async fn surveyed(
         &mut self,
         at: MonoNs,
+        surveyed: Surveyed,
         config: &Config,
         kernel: &mut Kernel,
         cuts: Cuts,
     ) -> Changes {
-        let begun = tokio::time::Instant::now();
-        let changes = self.look_anew(at, config, kernel, cuts).await;
-        self.surveys.took(begun);
-        changes
-    }
-
-    async fn look_anew(&mut self, at: MonoNs, config: &Config, kernel: &mut Kernel, cuts: Cuts) -> Changes {
-        self.is_due = false;
+        let kept = self.surveying.take().unwrap_or_default();
+        let again = self.survey_again.take();
+        // A namespace that was made anew meanwhile is not the one that was looked into.
+        let is_current = surveyed.looked.answered.iter().all(|(netns, (identity, _))| {
+            self.workers.identity(netns.as_ref()).is_none_or(|now| now == *identity)
+        });
+        if !is_current {
+            self.ask_for_survey(again.unwrap_or(at).min(at));
+            return Changes::default();
+        }
+        if let Some(at) = again {
+            self.ask_for_survey(at);
+        }
         let mut changes = Changes::default();
-        let mut found = self.look(config).await;
+        let mut found = self.take_surveyed(surveyed);
         if config.interfaces == config::Interfaces::Auto {
             if let Some(what) = choice::ambiguity(config, &found)
                 && self.doubts.insert(what.clone())
@@ -162,6 +146,7 @@ impl Interfaces {
                 || coverage.needs(entry.id)
                 || eras.need(entry.id)
         });
+        self.take_kept_news(config, kept);
         self.watch_others(config);
         self.leave_unused(config);
         self.bind(kernel, cuts.is_rolling);
@@ -183,39 +168,4 @@ impl Interfaces {
             let _ = news.send(InterfaceEvent::Survey { at });
         });
     }
-}
-
-/// Whether the daemon may enter namespaces after its start.
-fn leads_to_namespaces(config: &Config) -> bool {
-    match &config.interfaces {
-        config::Interfaces::Auto => true,
-        config::Interfaces::Named(named) => {
-            named.iter().any(|interface| interface.netns.is_some())
-                || config.endpoints.iter().any(|endpoint| endpoint.netns.is_some())
-        }
-    }
-}
-
-/// Adds, of all namespaces, those that alone hold an address of a peer that was not found, and the daemon's own.
-fn with_missing(
-    config: &Config,
-    known: &[Namespace],
-    mut all: Vec<Namespace>,
-    found: &BTreeMap<PeerId, Found>,
-) -> Vec<Namespace> {
-    let is_known = |space: &Namespace| known.iter().any(|known| known.netns == space.netns);
-    let rest: Vec<&Namespace> = all.iter().filter(|space| !is_known(space)).collect();
-    let holds = |space: &Namespace, peer: PeerId| {
-        space.facts.addresses.iter().any(|(_, address)| config.owner(*address) == Some(peer))
-    };
-    let mut wanted: BTreeSet<Option<Netns>> = BTreeSet::from([None]);
-    for peer in found.iter().filter(|(_, found)| found.paths.is_empty()).map(|(peer, _)| *peer) {
-        let mut holding = rest.iter().filter(|space| holds(space, peer));
-        if let (Some(only), None) = (holding.next(), holding.next()) {
-            wanted.insert(only.netns.clone());
-        }
-    }
-    let joined: BTreeSet<Option<Netns>> = known.iter().map(|space| space.netns.clone()).collect();
-    all.retain(|space| joined.contains(&space.netns) || wanted.contains(&space.netns));
-    all
 }

@@ -1,6 +1,6 @@
 //! What is shown of interfaces, and of what they cover.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::entry::Entry;
 use super::{CutLinks, Interfaces};
@@ -35,16 +35,21 @@ impl Interfaces {
         if pairs.is_empty() { Err(NoPair::NoNic) } else { Ok(pairs) }
     }
 
-    /// When neither end of a link had a hook of ours, from an instant on.
-    pub fn uncovered(&self, link: Link, from: MonoNs) -> Vec<Uncovered> {
-        match (self.gaps(link.src), self.gaps(link.dst)) {
+    /// When neither end of a link had a hook of ours, from an instant on, in the links' order.
+    pub fn uncovered(&self, links: &[Link], from: MonoNs) -> Vec<Vec<Uncovered>> {
+        // A peer may be an end of thousands of links.
+        let peers: BTreeSet<PeerId> = links.iter().flat_map(|link| [link.src, link.dst]).collect();
+        let by_peer: BTreeMap<PeerId, (String, Vec<TimeRange>)> =
+            peers.into_iter().filter_map(|peer| Some((peer, self.gaps(peer)?))).collect();
+        let of_link = |link: &Link| match (by_peer.get(&link.src), by_peer.get(&link.dst)) {
             (None, None) => Vec::new(),
-            (Some((names, gaps)), None) | (None, Some((names, gaps))) => told(&names, gaps, from),
+            (Some((names, gaps)), None) | (None, Some((names, gaps))) => told(names, gaps, from),
             (Some((a, src)), Some((b, dst))) => {
-                let names = if a == b { a } else { format!("{a}, {b}") };
-                told(&names, TimeRange::all_common(&src, &dst), from)
+                let names = if a == b { a.clone() } else { format!("{a}, {b}") };
+                told(&names, &TimeRange::all_common(src, dst), from)
             }
-        }
+        };
+        links.iter().map(of_link).collect()
     }
 
     /// When one of a peer's paths had no hook: all interfaces on it without one. `None` if no path is known.
@@ -241,9 +246,9 @@ impl super::LinkCoverage {
     }
 }
 
-fn told(names: &str, gaps: Vec<TimeRange>, from: MonoNs) -> Vec<Uncovered> {
-    gaps.into_iter()
+fn told(names: &str, gaps: &[TimeRange], from: MonoNs) -> Vec<Uncovered> {
+    gaps.iter()
         .filter(|gap| gap.until_ns.is_none_or(|until| until > from))
-        .map(|gap| Uncovered { interface: names.to_owned(), time: gap })
+        .map(|gap| Uncovered { interface: names.to_owned(), time: *gap })
         .collect()
 }

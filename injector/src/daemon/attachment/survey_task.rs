@@ -1,0 +1,205 @@
+//! A survey runs beside the daemon's task: from copies of what it needs, to a result that the task takes in. Namespaces with
+//! very many interfaces take long to read, and heals do not wait for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::reading::{self, Before, FactsReading, Looked, Surveyed};
+use super::{InterfaceEvent, Interfaces};
+use crate::discovery::follow;
+use crate::discovery::homes::{self, Exit, Home};
+use crate::discovery::places::{Found, Namespace};
+use crate::discovery::survey::survey;
+use crate::netlink::news::News;
+use crate::netns::{Identity, Workers};
+use injector_core::clock::MonoNs;
+use injector_core::config::{self, Config, Netns};
+use injector_core::model::PeerId;
+
+/// How many news are kept while a survey is under way.
+const MOST_NEWS: usize = 1000;
+
+/// Copies of what a survey is made from.
+pub(super) struct Question {
+    config: Config,
+    /// The namespaces of the interfaces that are known,
+    named: BTreeSet<Option<Netns>>,
+    /// those that have names,
+    listed: BTreeMap<String, Option<Identity>>,
+    /// and the threads inside.
+    workers: Workers,
+    may_enter: bool,
+    known: Vec<Namespace>,
+    answered: reading::Answered,
+    home_names: homes::Before,
+}
+
+/// What follows from what namespaces know.
+struct Sight {
+    known: Vec<Namespace>,
+    homes: BTreeMap<PeerId, Home>,
+    found: BTreeMap<PeerId, Found>,
+}
+
+impl Interfaces {
+    /// What a survey is to be made from now.
+    pub(super) fn question(&self, config: &Config) -> Question {
+        Question {
+            config: config.clone(),
+            named: self.entries.iter().map(|entry| entry.interface.netns.clone()).collect(),
+            listed: reading::listed(),
+            workers: self.workers.copy(),
+            may_enter: !self.is_settled || leads_to_namespaces(config),
+            known: self.known.clone(),
+            answered: self.answered.clone(),
+            home_names: self.home_names.clone(),
+        }
+    }
+
+    /// Begins a survey beside the daemon's task, or another one once that which is under way is over.
+    pub(super) fn begin_survey(&mut self, at: MonoNs, config: &Config) {
+        self.is_due = false;
+        if self.surveying.is_some() {
+            self.survey_again.get_or_insert(at);
+            return;
+        }
+        self.surveying = Some(Vec::new());
+        let (question, news) = (self.question(config), self.news.clone());
+        let begun = tokio::time::Instant::now();
+        let survey = tokio::spawn(question.answer());
+        tokio::spawn(async move {
+            let event = match survey.await {
+                Ok(surveyed) => InterfaceEvent::Surveyed { at, begun, surveyed: Box::new(surveyed) },
+                Err(error) if error.is_panic() => InterfaceEvent::SurveyPanicked,
+                // The daemon ends.
+                Err(_) => return,
+            };
+            let _ = news.send(event);
+        });
+    }
+}
+
+impl Interfaces {
+    /// Keeps news that come while a survey is under way, which may not have seen what they tell.
+    pub(super) fn keep_news(&mut self, netns: Option<&Netns>, news: &News) {
+        if let Some(kept) = &mut self.surveying {
+            match kept.len() {
+                0..MOST_NEWS => kept.push((netns.cloned(), news.clone())),
+                // After so many, another survey says more than each of them.
+                _ => kept[0] = (netns.cloned(), News::Overrun),
+            }
+        }
+    }
+
+    /// Takes in the news that came while the survey was under way that has just been taken in.
+    pub(super) fn take_kept_news(&mut self, config: &Config, kept: Vec<(Option<Netns>, News)>) {
+        for (netns, news) in kept {
+            if let News::Link(link) = &news {
+                self.greet(config, netns.as_ref(), link);
+            }
+            if self.calls_for_survey(config, netns.as_ref(), &news) {
+                self.ask_for_survey(MonoNs::now());
+            }
+        }
+    }
+
+    /// Whether a survey could find something else than the last one, for this news.
+    pub(super) fn calls_for_survey(&self, config: &Config, netns: Option<&Netns>, news: &News) -> bool {
+        let space = self.known.iter().find(|space| space.netns.as_ref() == netns);
+        let homes = self.home_names.values().cloned().collect();
+        let last = follow::Last { known: &self.known, is_one_missing: self.is_one_missing, homes: &homes };
+        follow::concerns(config, &last, space, news)
+    }
+}
+
+impl Question {
+    /// Looks where the peers live.
+    pub(super) async fn answer(mut self) -> Surveyed {
+        let (looked, sight) = self.look().await;
+        let Sight { known, homes, found } = sight;
+        let Self { listed, workers, .. } = self;
+        Surveyed { listed, looked: Looked { known, ..looked }, homes, found, workers }
+    }
+
+    async fn look(&mut self) -> (Looked, Sight) {
+        let Self { config, named, listed, workers, may_enter, known, answered, home_names } = self;
+        let before = Before { known, answered };
+        let mut look = FactsReading::new(workers, *may_enter, listed).after(before);
+        if config.interfaces == config::Interfaces::Auto {
+            look.everywhere(config).await;
+            let mut looked = look.done().await;
+            let sight = sight(config, std::mem::take(&mut looked.known), home_names).await;
+            return (looked, sight);
+        }
+        // Other labs on this host may use the same addresses: what counts is what is joined to these.
+        look.at(named.iter().cloned()).await;
+        look.joined().await;
+        let mut looked = look.done().await;
+        let joined = sight(config, std::mem::take(&mut looked.known), home_names).await;
+        if joined.found.values().all(|found| !found.paths.is_empty()) {
+            return (looked, joined);
+        }
+        let mut look = FactsReading::new(workers, *may_enter, listed).after(before);
+        look.at(named.iter().cloned()).await;
+        look.joined().await;
+        look.everywhere(config).await;
+        let mut all = look.done().await;
+        let known = with_missing(config, &joined.known, std::mem::take(&mut all.known), &joined.found);
+        let sight = sight(config, known, home_names).await;
+        (all, sight)
+    }
+}
+
+/// Computes where the peers live, on another thread: with very many peers or interfaces it takes long.
+async fn sight(config: &Config, known: Vec<Namespace>, before: &homes::Before) -> Sight {
+    let (config, before) = (config.clone(), before.clone());
+    let computed = tokio::task::spawn_blocking(move || {
+        let homes = homes::homes(&config, &known, &before);
+        let mut found = survey(&config, &known, &homes);
+        for (peer, home) in &homes {
+            if let Some(found) = found.get_mut(peer) {
+                found.exits = homes::exits(&config, &known, home.at).iter().map(Exit::path).collect();
+            }
+        }
+        Sight { known, homes, found }
+    });
+    computed.await.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        // The runtime ends, and with it this task.
+        Err(_) => Sight { known: Vec::new(), homes: BTreeMap::new(), found: BTreeMap::new() },
+    })
+}
+
+/// Whether the daemon may enter namespaces after its start.
+fn leads_to_namespaces(config: &Config) -> bool {
+    match &config.interfaces {
+        config::Interfaces::Auto => true,
+        config::Interfaces::Named(named) => {
+            named.iter().any(|interface| interface.netns.is_some())
+                || config.endpoints.iter().any(|endpoint| endpoint.netns.is_some())
+        }
+    }
+}
+
+/// Adds, of all namespaces, those that alone hold an address of a peer that was not found, and the daemon's own.
+fn with_missing(
+    config: &Config,
+    known: &[Namespace],
+    mut all: Vec<Namespace>,
+    found: &BTreeMap<PeerId, Found>,
+) -> Vec<Namespace> {
+    let is_known = |space: &Namespace| known.iter().any(|known| known.netns == space.netns);
+    let rest: Vec<&Namespace> = all.iter().filter(|space| !is_known(space)).collect();
+    let holds = |space: &Namespace, peer: PeerId| {
+        space.facts.addresses.iter().any(|(_, address)| config.owner(*address) == Some(peer))
+    };
+    let mut wanted: BTreeSet<Option<Netns>> = BTreeSet::from([None]);
+    for peer in found.iter().filter(|(_, found)| found.paths.is_empty()).map(|(peer, _)| *peer) {
+        let mut holding = rest.iter().filter(|space| holds(space, peer));
+        if let (Some(only), None) = (holding.next(), holding.next()) {
+            wanted.insert(only.netns.clone());
+        }
+    }
+    let joined: BTreeSet<Option<Netns>> = known.iter().map(|space| space.netns.clone()).collect();
+    all.retain(|space| joined.contains(&space.netns) || wanted.contains(&space.netns));
+    all
+}
