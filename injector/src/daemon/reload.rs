@@ -55,7 +55,7 @@ impl EventLoop {
     fn begin_reading(&mut self, state: &mut State) {
         match self.source.read_aside() {
             Ok(result) => {
-                self.reading = Some(Reading { result, begun: Instant::now(), then: AfterRead::Apply })
+                self.reading = Some(Reading { result, begun: Instant::now(), then: AfterRead::Apply });
             }
             Err(error) => {
                 told(state, ConfigOutcome::Failed, format!("no thread reads it: {error}"));

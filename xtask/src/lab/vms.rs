@@ -157,14 +157,15 @@ fn pack(file: &Path, kernel: &Kernel, lab: &Lab, peer: &str, programs: &Programs
     // By its path: the shell would take an `ip` of its own, which knows less.
     let ip = find_program("ip").context("set-up has run, but there is no ip")?;
     let commands = lab.guest(peer).commands;
-    let addresses: String = commands.iter().map(|words| format!("{} {words}\n", ip.display())).collect();
+    let addresses: Vec<String> = commands.iter().map(|words| format!("{} {words}", ip.display())).collect();
     let node = Quorum { program: &program, seed: 7, faults: &[], join: 0, listen: 2 };
     let arguments: Vec<String> = node.arguments(lab, peer).iter().map(|word| quoted(word)).collect();
     // Where a step fails, the step's own words are the last ones, and not a panic's.
     let script = format!(
-        "{start}trap 'poweroff -f' EXIT\n{modules}ip link set lo up\nip link set eth0 up\n{addresses}\
+        "{start}trap 'poweroff -f' EXIT\n{modules}ip link set lo up\nip link set eth0 up\n{addresses}\n\
          exec {program} {arguments} </dev/null >/dev/console 2>&1\n",
         start = image::START,
+        addresses = addresses.join("\n"),
         program = quoted(&program.to_string_lossy()),
         arguments = arguments.join(" "),
     );

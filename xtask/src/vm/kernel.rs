@@ -143,7 +143,7 @@ impl Kernel {
                 // The last one listed is the one that was asked for.
                 modules.push(Module {
                     name,
-                    parameters: if at + 1 == files.len() { *parameters } else { "" },
+                    parameters: if at + 1 == files.len() { parameters } else { "" },
                     bytes,
                 });
             }
