@@ -348,6 +348,19 @@ impl Workers {
     pub fn adopt(&mut self, copy: Self) {
         for netns in copy.started.into_iter().flatten() {
             let Some(worker) = copy.by_name.get(&netns) else { continue };
+            // The name may stand for another namespace by now. Who has a process or a path asks the supervisor, which may be
+            // held up; those names do not change hands but by way of news.
+            let is_moved = match &netns {
+                Some(Netns::Name(_)) => Identity::now(netns.as_ref()) != Some(worker.identity()),
+                Some(Netns::Container(container)) => {
+                    self.containers.get(container).is_none_or(|(_, now)| *now != worker.identity())
+                }
+                _ => false,
+            };
+            if is_moved {
+                worker.stop();
+                continue;
+            }
             match self.by_name.entry(netns) {
                 Entry::Occupied(_) => worker.stop(),
                 Entry::Vacant(free) => {
@@ -432,6 +445,11 @@ impl Workers {
                 None => drop(self.containers.remove(container)),
             }
         }
+    }
+
+    /// Takes a container not to run.
+    pub fn leave(&mut self, container: &ContainerRef) {
+        self.containers.remove(container);
     }
 
     /// The namespaces of the containers that run.

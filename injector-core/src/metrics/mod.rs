@@ -33,8 +33,8 @@ pub struct Reading {
     pub endpoints: Vec<EndpointHealth>,
     /// Per interface of the config in force.
     pub interfaces: Vec<InterfaceHook>,
-    /// Stamps lost since the start.
-    pub lost_events: u64,
+    /// Stamps lost since the start; `None` where the counters can't be read.
+    pub lost_events: Option<u64>,
     /// Log lines lost since the start.
     pub lost_log_lines: u64,
     /// What the programs counted, by name.

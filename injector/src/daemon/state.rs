@@ -522,9 +522,7 @@ impl State {
     /// What a partition's links have dropped. Counting many takes long: then an older sum is given, or none.
     pub(super) fn totals(&mut self, generation: u32, end: Instant) -> LinkTotals {
         let Partition { life, experiment } = self.partition(generation);
-        if life.slot.is_none() {
-            return experiment.final_totals();
-        }
+        let Some(slot) = life.slot else { return experiment.final_totals() };
         let begin = Instant::now();
         if let Some(counted) = experiment.counted
             && (begin >= end || begin - counted.at < counted.cost * 4)
@@ -535,8 +533,10 @@ impl State {
         if begin >= end {
             return LinkTotals { links, ..LinkTotals::default() };
         }
-        let stamps = self.stamps(life);
-        let sum = |of: fn(&LinkStamps) -> u64| Some(stamps.iter().map(|(_, stamps)| of(stamps)).sum());
+        // A map that can't be read is no sum of 0.
+        let stamps = self.kernel.link_stamps(slot, life.generation, &life.links).ok();
+        let sum =
+            |of: fn(&LinkStamps) -> u64| Some(stamps.as_ref()?.iter().map(|(_, stamps)| of(stamps)).sum());
         let totals = LinkTotals {
             links,
             dropped_packets: sum(|stamps| stamps.dropped_packets),

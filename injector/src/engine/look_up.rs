@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _};
 
 use super::api::{Api, EngineError};
 use injector_core::config::{Config, ConfigErrors, ContainerRef, Engine, Selector};
@@ -107,6 +107,9 @@ pub async fn running(engine: &Engine) -> Result<Sight, EngineError> {
     Ok(sight)
 }
 
+/// How many containers are asked for at one time.
+const AT_ONCE: usize = 16;
+
 type Seen = (Sight, BTreeMap<ContainerRef, String>);
 
 /// What the engine says of some containers now; `followed` are the ids that they had before.
@@ -123,11 +126,14 @@ pub(super) async fn see(
         if let Ok(id) = &found {
             ids.insert(container.clone(), id.clone());
         }
-        async move { (container.clone(), inspect(api, found).await) }
+        let is_followed = id.is_some();
+        async move { (container.clone(), inspect(api, found, is_followed).await) }
     });
     let looks: Vec<_> = looks.collect();
     let mut sight = Sight::default();
-    for (container, standing) in join_all(looks).await {
+    // An engine may serve one after the other, and each has its time limit.
+    let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
+    while let Some((container, standing)) = looks.next().await {
         sight.0.insert(container, standing?);
     }
     Ok((sight, ids))
@@ -136,7 +142,7 @@ pub(super) async fn see(
 type Standing = Result<containers::Running, Trouble>;
 
 /// What the engine says of one container.
-async fn inspect(api: &Api, id: Result<String, Trouble>) -> Result<Standing, EngineError> {
+async fn inspect(api: &Api, id: Result<String, Trouble>, is_followed: bool) -> Result<Standing, EngineError> {
     let id = match id {
         Ok(id) => id,
         Err(trouble) => return Ok(Err(trouble)),
@@ -145,7 +151,10 @@ async fn inspect(api: &Api, id: Result<String, Trouble>) -> Result<Standing, Eng
         Ok(Some(inspected)) => Ok(containers::judge(inspected)),
         // It is gone since it was listed.
         Ok(None) => Ok(Err(Trouble::Unknown(Vec::new()))),
-        Err(error @ EngineError::Refused { .. }) => Ok(Err(Trouble::Unanswered(error.to_string()))),
+        // Of a container that is followed, a refusal says nothing: it is where it was until the engine answers.
+        Err(error @ EngineError::Refused { .. }) if !is_followed => {
+            Ok(Err(Trouble::Unanswered(error.to_string())))
+        }
         Err(error) => Err(error),
     }
 }

@@ -201,7 +201,10 @@ fn now(text: &mut String, reading: &Reading) {
 
 fn lost(text: &mut String, reading: &Reading) {
     let help = "Events lost since the start.";
-    Family::new(text, "injector_lost_events_total", COUNTER, help).sample(&[], reading.lost_events);
+    let mut family = Family::new(text, "injector_lost_events_total", COUNTER, help);
+    if let Some(lost) = reading.lost_events {
+        family.sample(&[], lost);
+    }
     let help = "Lines of the daemon's log lost since the start.";
     Family::new(text, "injector_lost_log_lines_total", COUNTER, help).sample(&[], reading.lost_log_lines);
     let mut counters =
@@ -232,7 +235,7 @@ mod tests {
             kernel: "6.18".to_owned(),
             config_number: 2,
             endpoints: vec![endpoint("known", Some(false)), endpoint("unknown", None)],
-            lost_events: 3,
+            lost_events: Some(3),
             lost_log_lines: 4,
             counters: vec![("unparsed", 9)],
             ..Reading::default()

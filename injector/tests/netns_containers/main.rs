@@ -175,6 +175,13 @@ fn a_container_is_followed_under_another_name_and_when_it_is_made_anew() {
     daemon.heal_by_hand("p");
     podman.assert_sides(&[&["a", "b", "c"]]);
     wait_healthy(&daemon, "web@a");
+    // It ran before the engine told of it, and nothing named its frames.
+    let record = record(&daemon, "p", "30s");
+    for (src, dst) in [("a", "b"), ("b", "a"), ("a", "c")] {
+        let link = link(&record, src, dst);
+        assert!(!link["uncovered"].as_array().unwrap().is_empty(), "{link:#}");
+        assert_ne!(link["in_force"], "yes", "{link:#}");
+    }
 }
 
 #[test]

@@ -71,8 +71,13 @@ impl Interfaces {
                     tracing::info!(%container, "{what}");
                     changes.told.push((format!("container {container}"), what));
                 }
+                let before = self.container_homes();
                 self.workers.contain(&sight);
                 self.containers = sight;
+                self.refuse_shared(config, changes);
+                let now = self.container_homes();
+                let has_moved = |container: &ContainerRef| before.get(container) != now.get(container);
+                self.send_away(config, has_moved, at);
                 self.check_namespaces(config, at, changes).await;
                 self.ask_for_survey(at);
             }
@@ -86,6 +91,44 @@ impl Interfaces {
                 changes.told.push(("container engine".to_owned(), format!("{socket} answers again")));
             }
         }
+    }
+
+    fn container_homes(&self) -> BTreeMap<ContainerRef, Identity> {
+        self.workers.containers().map(|(container, identity)| (container.clone(), identity)).collect()
+    }
+
+    /// Takes containers to be away whose namespace is the daemon's own or another peer's: programs there would take others'
+    /// frames for the peer's.
+    fn refuse_shared(&mut self, config: &Config, changes: &mut Changes) {
+        let own = Identity::now(None);
+        let homes = self.container_homes();
+        let mut seen: BTreeSet<Identity> = BTreeSet::new();
+        for (peer, container) in config.containers() {
+            let Some(identity) = homes.get(container) else { continue };
+            if Some(*identity) != own && seen.insert(*identity) {
+                continue;
+            }
+            self.workers.leave(container);
+            let whose = if Some(*identity) == own { "the daemon" } else { "another peer" };
+            let what = format!("shares its network namespace with {whose}: its links are not cut");
+            if self.doubts.insert(format!("{container} {what}")) {
+                tracing::warn!(peer = config.names.name(peer), %container, "{what}");
+                changes.told.push((format!("container {container}"), what));
+            }
+        }
+    }
+
+    /// Takes containers to be away from an instant on, until a survey has found them and the programs know their names. One
+    /// that goes and comes back between two surveys would never be seen away.
+    fn send_away(&mut self, config: &Config, has_moved: impl Fn(&ContainerRef) -> bool, at: MonoNs) {
+        let Some(picture) = self.eras.now() else { return };
+        let mut picture = (**picture).clone();
+        for (peer, container) in config.containers().filter(|(_, container)| has_moved(container)) {
+            if let Some(end) = picture.ends.get_mut(&peer) {
+                end.away = Some(container.clone());
+            }
+        }
+        self.eras.renew(picture, at);
     }
 
     /// The addresses of peers that are containers, as far as these run: IPv4 first, in the order of their devices.

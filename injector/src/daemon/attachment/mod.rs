@@ -375,9 +375,9 @@ impl Interfaces {
             // traffic flows.
             InterfaceEvent::SurveyPanicked => panic!("a survey of the peers panicked"),
             InterfaceEvent::Surveyed { at, begun, surveyed } => {
-                let changes = self.surveyed(at, *surveyed, config, kernel, cuts).await;
+                // First, since another survey may be asked for below, and rests as long as this one asks for.
                 self.surveys.took(begun);
-                return changes;
+                return self.surveyed(at, *surveyed, config, kernel, cuts).await;
             }
         }
         if !changes.told.is_empty() {

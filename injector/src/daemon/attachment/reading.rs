@@ -121,6 +121,10 @@ impl<'a> FactsReading<'a> {
             let (worker, others) = (self.workers.of(netns.as_ref()), others.clone());
             questions.push(async move {
                 let asked = match worker {
+                    // The thread is in what had the name before: the daemon's task replaces it.
+                    Ok(worker) if worker.identity() != identity => {
+                        Err("the name stands for another namespace now".to_owned())
+                    }
                     Ok(worker) => worker
                         .ask(move || async move { ask(others).await.map_err(|error| error.to_string()) })
                         .await

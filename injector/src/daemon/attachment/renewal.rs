@@ -10,6 +10,7 @@ use crate::datapath::Kernel;
 use crate::discovery::choice;
 use crate::discovery::places::{Found, Place};
 use crate::netlink::news::News;
+use crate::netns::Identity;
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::model::PeerId;
@@ -89,11 +90,21 @@ impl Interfaces {
         let again = self.survey_again.take();
         // A namespace that was made anew meanwhile is not the one that was looked into.
         let is_current = surveyed.looked.answered.iter().all(|(netns, (identity, _))| {
-            self.workers.identity(netns.as_ref()).is_none_or(|now| now == *identity)
+            let is_same = |now: Identity| now == *identity;
+            let is_contained = match netns {
+                Some(Netns::Container(container)) => {
+                    self.workers.containers().any(|(known, now)| known == container && is_same(now))
+                }
+                _ => true,
+            };
+            is_contained && self.workers.identity(netns.as_ref()).is_none_or(is_same)
         });
         if !is_current {
+            let mut changes = Changes::default();
+            // A thread in what had the name before would have the next survey fail as well.
+            self.check_namespaces(config, at, &mut changes).await;
             self.ask_for_survey(again.unwrap_or(at).min(at));
-            return Changes::default();
+            return changes;
         }
         if let Some(at) = again {
             self.ask_for_survey(at);
@@ -149,8 +160,9 @@ impl Interfaces {
         self.take_kept_news(config, kept);
         self.watch_others(config);
         self.leave_unused(config);
-        self.bind(kernel, cuts.is_rolling);
-        self.let_in();
+        if self.bind(kernel, cuts.is_rolling) {
+            self.let_in();
+        }
         changes.contained = Some(self.container_addresses(config));
         changes
     }

@@ -36,8 +36,11 @@ impl Interfaces {
 
     /// Says for each peer which interfaces roll its links' loss. While loss is rolled, those that do go on doing so as
     /// long as they are attached, since a live slot does not change under way; others may join them.
-    pub fn bind(&mut self, kernel: &mut Kernel, is_rolling: bool) {
-        if let Err(error) = kernel.identify(&self.hooked_identity()) {
+    ///
+    /// Answers whether the programs know the peers' names now.
+    pub fn bind(&mut self, kernel: &mut Kernel, is_rolling: bool) -> bool {
+        let named = kernel.identify(&self.hooked_identity());
+        if let Err(error) = &named {
             tracing::error!(%error, "the programs do not know what names the peers' frames");
         }
         let mut news = Vec::new();
@@ -60,6 +63,7 @@ impl Interfaces {
             }
             self.bound.insert(peer, chosen);
         }
+        named.is_ok()
     }
 
     /// Why a link's loss is not what was asked for: `None` if each of its packets is known to be rolled for once.

@@ -11,6 +11,7 @@ use crate::discovery::places::{Found, Namespace};
 use crate::discovery::survey::survey;
 use crate::netlink::news::News;
 use crate::netns::{Identity, Workers};
+use crate::rights;
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::model::PeerId;
@@ -149,10 +150,15 @@ impl Question {
     }
 }
 
-/// Computes where the peers live, on another thread: with very many peers or interfaces it takes long.
+/// Computes where the peers live, on a thread of its own, which needs no rights: with very many peers or interfaces it takes
+/// long.
 async fn sight(config: &Config, known: Vec<Namespace>, before: &homes::Before) -> Sight {
     let (config, before) = (config.clone(), before.clone());
-    let computed = tokio::task::spawn_blocking(move || {
+    let (answer, computed) = tokio::sync::oneshot::channel();
+    let compute = move || {
+        if let Err(error) = rights::take_none() {
+            tracing::debug!(%error, "the thread that computes a survey keeps its rights");
+        }
         let homes = homes::homes(&config, &known, &before);
         let mut found = survey(&config, &known, &homes);
         for (peer, home) in &homes {
@@ -160,13 +166,12 @@ async fn sight(config: &Config, known: Vec<Namespace>, before: &homes::Before) -
                 found.exits = homes::exits(&config, &known, home.at).iter().map(Exit::path).collect();
             }
         }
-        Sight { known, homes, found }
-    });
-    computed.await.unwrap_or_else(|error| match error.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        // The runtime ends, and with it this task.
-        Err(_) => Sight { known: Vec::new(), homes: BTreeMap::new(), found: BTreeMap::new() },
-    })
+        // A survey that nobody waits for any more is not taken in.
+        let _ = answer.send(Sight { known, homes, found });
+    };
+    std::thread::Builder::new().name("survey".into()).spawn(compute).expect("a thread for a survey");
+    // A thread that panics, which is logged, ends this task too.
+    computed.await.expect("a survey")
 }
 
 /// Whether the daemon may enter namespaces after its start.
