@@ -79,7 +79,19 @@ impl Podman {
 
     /// Has its API stand still, as far as it can be connected to: nothing is answered.
     pub fn freeze(&self) {
-        self.service.as_ref().unwrap().signal(Signal::STOP);
+        let service = self.service.as_ref().unwrap();
+        // Not while it has the engine's database locked, or no other command of Podman would ever end.
+        until("it holds no lock", || {
+            service.signal(Signal::STOP);
+            std::thread::sleep(Duration::from_millis(20));
+            let locks = std::fs::read_to_string("/proc/locks").unwrap();
+            let pid = service.id().to_string();
+            let is_free = !locks.lines().any(|lock| lock.split_whitespace().any(|word| word == pid));
+            if !is_free {
+                service.signal(Signal::CONT);
+            }
+            is_free.then_some(())
+        });
     }
 
     /// Ends its API; the containers run on.
@@ -108,7 +120,13 @@ impl Podman {
 
     /// Runs Podman; words are separated by blanks.
     pub fn podman(&self, words: &str) -> Output {
-        self.lab.within(HOST, || self.command().args(words.split_whitespace()).output().unwrap())
+        let podman = self.command();
+        let mut limited = Command::new("timeout");
+        limited
+            .args(["--foreground", "--kill-after=5", "60"])
+            .arg(podman.get_program())
+            .args(podman.get_args());
+        self.lab.within(HOST, || limited.args(words.split_whitespace()).output().unwrap())
     }
 
     /// The same, which must succeed; what it printed.
