@@ -82,8 +82,8 @@ impl Interfaces {
                 self.ask_for_survey(at);
             }
             News::Lost { why } => {
-                tracing::warn!("{why}; containers that start are not followed until it answers");
                 let what = format!("{why}; containers that start are not followed until it answers");
+                tracing::warn!("{what}");
                 changes.told.push(("container engine".to_owned(), what));
             }
             News::Back { socket } => {

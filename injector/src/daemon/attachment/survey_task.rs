@@ -77,9 +77,7 @@ impl Interfaces {
             let _ = news.send(event);
         });
     }
-}
 
-impl Interfaces {
     /// Keeps news that come while a survey is under way, which may not have seen what they tell.
     pub(super) fn keep_news(&mut self, netns: Option<&Netns>, news: &News) {
         if let Some(kept) = &mut self.surveying {
