@@ -28,7 +28,8 @@ impl Frozen {
         let thread = std::fs::read_dir(format!("/proc/{pid}/task"))
             .unwrap()
             .map(|task| task.unwrap())
-            .find(|task| std::fs::metadata(task.path().join("ns/net")).unwrap().ino() == inside)
+            // A thread that ends meanwhile is in none.
+            .find(|task| std::fs::metadata(task.path().join("ns/net")).is_ok_and(|netns| netns.ino() == inside))
             .unwrap();
         let thread = thread.file_name().to_str().unwrap().parse().unwrap();
         trace(libc::PTRACE_SEIZE, thread).unwrap();

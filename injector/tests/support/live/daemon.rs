@@ -96,11 +96,12 @@ impl Daemon {
 
     /// Cuts; the refusal if it is one.
     pub fn try_apply(&self, name: &str, request: &PartitionRequest) -> Result<PartitionView, Problem> {
-        match self.call(async |client| client.apply(name, request).await) {
-            Ok(view) => Ok(view),
-            Err(ClientError::Problem(problem)) => Err(problem),
-            Err(error) => panic!("{name}: {error}"),
-        }
+        refusal(self.call(async |client| client.apply(name, request).await))
+    }
+
+    /// What [`Self::try_apply`] would cut or be refused; nothing changes.
+    pub fn dry_run(&self, name: &str, request: &PartitionRequest) -> Result<PartitionView, Problem> {
+        refusal(self.call(async |client| client.dry_run(name, request).await))
     }
 
     /// Cuts.
@@ -150,6 +151,15 @@ impl Daemon {
 }
 
 /// How a daemon starts with a config that lacks only its socket.
+/// The daemon's refusal; any other failure ends the test.
+fn refusal(answer: Result<PartitionView, ClientError>) -> Result<PartitionView, Problem> {
+    match answer {
+        Ok(view) => Ok(view),
+        Err(ClientError::Problem(problem)) => Err(problem),
+        Err(error) => panic!("{error}"),
+    }
+}
+
 fn launch(folder: &Path, socket: PathBuf, config: &str) -> Launch {
     let file = write_config(folder, &socket, config);
     Launch::new(env!("CARGO_BIN_EXE_injector"), &file, socket, folder.join("log"))
