@@ -186,6 +186,20 @@ pub struct LinkKey {
     pub dst: u16,
 }
 
+/// One link that several partitions cut at once, in the map of [`crate::record::OverlapStamps`].
+///
+/// A slot is given to another partition only after the daemon has taken its bit out of this map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OverlapKey {
+    /// Their slots, a bit each.
+    pub slots: u32,
+    /// The sending peer.
+    pub src: u16,
+    /// The receiving peer, as in [`LinkKey`].
+    pub dst: u16,
+}
+
 /// What the map of where loss is rolled says of a peer for which several interfaces do it: see [`RollKey`].
 pub const ROLL_SEVERAL: u32 = u32::MAX;
 
@@ -303,6 +317,7 @@ const _: () = assert!(size_of::<Learned>() == 16);
 const _: () = assert!(size_of::<MacOwner>() == 8);
 const _: () = assert!(size_of::<Claim>() == 32);
 const _: () = assert!(size_of::<LinkKey>() == 12);
+const _: () = assert!(size_of::<OverlapKey>() == 8);
 const _: () = assert!(size_of::<StrangerKey>() == 8);
 const _: () = assert!(size_of::<RollKey>() == 8);
 const _: () = assert!(size_of::<ResponseKey>() == 12);
@@ -313,6 +328,8 @@ const _: () = assert!(size_of::<StreamKey>() == 40);
 mod pod {
     // SAFETY: `repr(C)`, no padding (sizes asserted above), every bit pattern valid.
     unsafe impl aya::Pod for super::LinkKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::OverlapKey {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Port {}
     // SAFETY: as above.

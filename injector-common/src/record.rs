@@ -83,6 +83,50 @@ pub struct Stranger {
     pub address: Address,
 }
 
+/// What one CPU saw of one link while several partitions that drop all of it were in force: counted once for all of them,
+/// so that a packet does not cost more with each. A part of [`LinkStamps`] of every one of them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OverlapStamps {
+    /// As in [`LinkStamps`].
+    pub dropped_packets: u64,
+    /// As in [`LinkStamps`].
+    pub dropped_bytes: u64,
+    /// As in [`LinkStamps`].
+    pub first_drop: u64,
+    /// As in [`LinkStamps`].
+    pub last_drop: u64,
+    /// As in [`LinkStamps`].
+    pub group_packets: u64,
+    /// The kinds of first packets after the heal that all of these partitions have stamped: bits of [`first`]. The stamps
+    /// are each partition's own; with this, the next packet of such a kind need not look at them.
+    pub stamped: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// The kinds of first packets after a heal.
+pub mod first {
+    /// Any packet.
+    pub const PACKET: u32 = 1;
+    /// A SYN.
+    pub const SYN: u32 = 1 << 1;
+    /// A SYN-ACK.
+    pub const SYN_ACK: u32 = 1 << 2;
+    /// Payload.
+    pub const DATA: u32 = 1 << 3;
+    /// Payload of a conversation that has carried some both ways.
+    pub const EXCHANGE: u32 = 1 << 4;
+}
+
+impl From<OverlapStamps> for LinkStamps {
+    fn from(overlap: OverlapStamps) -> Self {
+        let OverlapStamps { dropped_packets, dropped_bytes, first_drop, last_drop, group_packets, .. } =
+            overlap;
+        Self { dropped_packets, dropped_bytes, first_drop, last_drop, group_packets, ..Self::default() }
+    }
+}
+
 /// The lease, memory-mapped by the daemon.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,16 +147,18 @@ pub struct Lease {
 }
 
 /// The size of what a verdict knows of its packet (the map `SCENE`), in 8-byte words. User space reads one of them.
-pub const VERDICT_CONTEXT_WORDS: usize = 18;
+pub const VERDICT_CONTEXT_WORDS: usize = 20;
 /// Which of these words counts the packets judged.
 pub const JUDGED_AT: usize = 0;
+/// Which counts those that were dropped.
+pub const DROPS_AT: usize = 19;
 
 /// Indices of the per-CPU counters.
 pub mod counter {
     /// Packets judged while a slot was live or watched. The programs keep it in `SCENE`: see
     /// [`JUDGED_AT`](super::JUDGED_AT).
     pub const JUDGED: u32 = 0;
-    /// Packets dropped.
+    /// Packets dropped. The programs keep it in `SCENE`: see [`DROPS_AT`](super::DROPS_AT).
     pub const DROPPED: u32 = 1;
     /// Frames that could not be parsed: only MACs and ports name their ends.
     pub const UNPARSED: u32 = 2;
@@ -178,6 +224,7 @@ pub struct TestInput {
 }
 
 const _: () = assert!(size_of::<LinkStamps>() == 104);
+const _: () = assert!(size_of::<OverlapStamps>() == 48);
 const _: () = assert!(size_of::<Stranger>() == 40);
 const _: () = assert!(size_of::<Lease>() == 48);
 const _: () = assert!(size_of::<Wakeup>() == 8);
@@ -187,6 +234,8 @@ const _: () = assert!(size_of::<TestInput>() == 24);
 mod pod {
     // SAFETY: `repr(C)`, no padding (sizes asserted above), every bit pattern valid.
     unsafe impl aya::Pod for super::LinkStamps {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::OverlapStamps {}
     // SAFETY: as above.
     unsafe impl aya::Pod for super::Stranger {}
     // SAFETY: as above.

@@ -48,9 +48,15 @@ impl Side {
     /// This hook's port for frames of one way.
     #[inline(always)]
     pub fn of(interface: u32, direction: Direction) -> Self {
-        let Some(&Port { peer, flags, .. }) = PORTS.get(interface) else {
-            return Self { sender: 0, receiver: 0, flags: 0 };
-        };
+        Self::at(PORTS.get_ptr(interface), direction)
+    }
+
+    /// The same where the entry of [`PORTS`] is at hand.
+    #[inline(always)]
+    pub fn at(entry: Option<*const Port>, direction: Direction) -> Self {
+        let Some(entry) = entry else { return Self { sender: 0, receiver: 0, flags: 0 } };
+        // SAFETY: aligned words of a map's value; user space replaces entries as wholes.
+        let (peer, flags) = unsafe { ((*entry).peer, (*entry).flags) };
         if (flags & port::OWN != 0) == (direction == Direction::Egress) {
             Self { sender: peer, receiver: 0, flags }
         } else {

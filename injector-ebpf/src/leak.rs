@@ -136,6 +136,7 @@ pub extern "C" fn leaks(link: u32, slots: u32, packets: u64) -> u32 {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
+    scene.clock.coarse();
     if lapsed(scene) {
         return 0;
     }

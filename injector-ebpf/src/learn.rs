@@ -2,7 +2,7 @@
 //! claims by ARP and neighbour discovery. Claims are contested by whoever else makes them, at any hook.
 
 use injector_common::key::{
-    Address, CONTEST, Claim, Learned, MAC_STEP, NOBODY, PASSAGE, VIP, is_nameless, port, traits,
+    Address, CONTEST, Claim, Learned, MAC_STEP, NOBODY, PASSAGE, Port, VIP, is_nameless, port, traits,
 };
 use injector_common::packet::{Bytes, NEIGHBOURS, Packet, discovery, is_group};
 use injector_common::record::Wakeup;
@@ -21,8 +21,8 @@ fn packed(packet: &Packet) -> u64 {
 
 /// Whether the MAC of a frame's sender is not the one that was learned at this port last, or was not of late.
 #[inline(always)]
-pub fn is_new(scene: &VerdictContext) -> bool {
-    let Some(port) = PORTS.get_ptr(interface(scene)) else { return false };
+pub fn is_new(scene: &mut VerdictContext, port: Option<*const Port>) -> bool {
+    let Some(port) = port else { return false };
     // SAFETY: two aligned words; a race costs a look-up.
     let (last, at) = unsafe {
         (
@@ -30,7 +30,7 @@ pub fn is_new(scene: &VerdictContext) -> bool {
             core::ptr::addr_of!((*port).learned_at).read_volatile(),
         )
     };
-    packed(&scene.packet) != last || scene.now().wrapping_sub(at) >= MAC_STEP
+    packed(&scene.packet) != last || scene.clock.coarse().wrapping_sub(at) >= MAC_STEP
 }
 
 /// The MAC of the scene's sender belongs to the port's peer; the hook of its receiver asks for it later. A global

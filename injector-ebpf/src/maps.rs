@@ -7,10 +7,10 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, Rin
 use injector_common::ABI_VERSION;
 use injector_common::exact::Entry;
 use injector_common::key::{
-    Address, Claim, DeviceKey, EndpointKey, Learned, LinkKey, MacOwner, Port, ResponseKey, RollKey,
-    StrangerKey, StreamKey,
+    Address, Claim, DeviceKey, EndpointKey, Learned, LinkKey, MacOwner, OverlapKey, Port, ResponseKey,
+    RollKey, StrangerKey, StreamKey,
 };
-use injector_common::record::{Lease, LinkStamps, Stranger, TestInput, counter};
+use injector_common::record::{Lease, LinkStamps, OverlapStamps, Stranger, TestInput, counter};
 use injector_common::slot::{MAX_SCOPES, Slot, SlotScope};
 use injector_common::wire::Wire;
 
@@ -114,6 +114,9 @@ pub static ENDPOINTS: HashMap<EndpointKey, Wire> = HashMap::with_max_entries(1, 
 /// Stamps and drop counters of links (config).
 #[map]
 pub static LINKS: PerCpuHashMap<LinkKey, LinkStamps> = PerCpuHashMap::with_max_entries(1, 0);
+/// The same of links that several steady cuts hold at once (config).
+#[map]
+pub static OVERLAPS: PerCpuHashMap<OverlapKey, OverlapStamps> = PerCpuHashMap::with_max_entries(1, 0);
 /// First responses (config).
 #[map]
 pub static RESPONSES: PerCpuHashMap<ResponseKey, u64> = PerCpuHashMap::with_max_entries(1, 0);

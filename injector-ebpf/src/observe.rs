@@ -1,16 +1,16 @@
 //! Stamps: drops, the first traffic after a heal, the first successful responses.
 
 use aya_ebpf::bindings::BPF_NOEXIST;
-use injector_common::key::{EndpointKey, GROUP, LinkKey, ResponseKey, StreamKey, traits};
+use injector_common::key::{EndpointKey, GROUP, LinkKey, OverlapKey, ResponseKey, StreamKey, traits};
 use injector_common::packet::{Packet, flag, protocol, tcp};
-use injector_common::record::{LinkStamps, counter};
+use injector_common::record::{LinkStamps, OverlapStamps, counter, first};
 use injector_common::wire::http2;
 use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 
 use crate::context::Hooked;
 use crate::emit;
 use crate::identity::{is_named_elsewhere, traits_of};
-use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, RESPONSES, SCENE, SIDE, SLOTS, STREAMS};
+use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, SCENE, SIDE, SLOTS, STREAMS};
 use crate::verdict_context::VerdictContext;
 
 /// In read-only data, not on the stack.
@@ -36,8 +36,13 @@ const LATE: u64 = 1_000_000_000;
 /// The stamps' key of the scene's link for one slot.
 #[inline(always)]
 fn link_key(scene: &VerdictContext, slot: u32, generation: u32) -> LinkKey {
-    let dst = if scene.dst == SIDE.load() { GROUP } else { scene.dst as u16 };
-    LinkKey { generation, slot, src: scene.src as u16, dst }
+    LinkKey { generation, slot, src: scene.src as u16, dst: receiver(scene) }
+}
+
+/// The receiver of the scene's packet in a key.
+#[inline(always)]
+fn receiver(scene: &VerdictContext) -> u16 {
+    if scene.dst == SIDE.load() { GROUP } else { scene.dst as u16 }
 }
 
 /// This CPU's stamps of a link, made on first use.
@@ -69,7 +74,13 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
         && scene.receiver != 0
         && traits_of(scene.src) & traits::BOUND != 0
         && is_named_elsewhere(scene.dst) != 0;
-    scene.rest.set(scene.dropped.get());
+    let mut slots = scene.dropped.get();
+    let steady = scene.steady.get();
+    // Which of them it is late for depends on when each began.
+    if !has_passed && is_several(steady) && drops_at_once(steady, packets, bytes) != 0 {
+        slots &= !steady;
+    }
+    scene.rest.set(slots);
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };
         let Some(slot) = SLOTS.get(index) else { continue };
@@ -95,6 +106,65 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     1
 }
 
+/// Whether a mask has more than one slot.
+#[inline(always)]
+fn is_several(slots: u32) -> bool {
+    slots & slots.wrapping_sub(1) != 0
+}
+
+/// In read-only data, not on the stack.
+static NO_OVERLAP: OverlapStamps = OverlapStamps {
+    dropped_packets: 0,
+    dropped_bytes: 0,
+    first_drop: 0,
+    last_drop: 0,
+    group_packets: 0,
+    stamped: 0,
+    pad: 0,
+};
+
+/// This CPU's common stamps of the scene's link for several slots, made on first use; `None` if there is no room.
+#[inline(always)]
+fn overlap(scene: &VerdictContext, slots: u32) -> Option<*mut OverlapStamps> {
+    let key = OverlapKey { slots, src: scene.src as u16, dst: receiver(scene) };
+    if let Some(stamps) = OVERLAPS.get_ptr_mut(&key) {
+        return Some(stamps);
+    }
+    let _ = OVERLAPS.insert(&key, &NO_OVERLAP, u64::from(BPF_NOEXIST));
+    OVERLAPS.get_ptr_mut(&key)
+}
+
+/// Counts the scene's packet, dropped, once for several slots; 0 if there is no room for that. A global function, as
+/// `decide`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn drops_at_once(slots: u32, packets: u64, bytes: u64) -> u32 {
+    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `drops`.
+    let scene = unsafe { &mut *scene };
+    let Some(stamps) = overlap(scene, slots) else { return 0 };
+    // SAFETY: as in `drops`.
+    let stamps = unsafe { &mut *stamps };
+    if scene.packet.flags & (flag::GROUP | flag::NEIGHBOUR | flag::CHECK) != 0 {
+        stamps.group_packets += packets;
+        return 1;
+    }
+    stamps.dropped_packets += packets;
+    stamps.dropped_bytes += bytes;
+    stamps.last_drop = scene.clock.exact();
+    if stamps.first_drop == 0 {
+        stamps.first_drop = stamps.last_drop;
+        scene.rest.set(slots);
+        for _ in 0..SLOT_COUNT {
+            let Some(index) = scene.rest.take() else { break };
+            if let Some(slot) = SLOTS.get(index) {
+                emit::ring(index, slot.generation);
+            }
+        }
+    }
+    1
+}
+
 /// Stamps the scene's packet, passed on a watched link, where it is the first of its kind. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -111,12 +181,30 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
         // None of them says anything about the traffic between the two peers.
         return 0;
     }
+    let mut kinds = first::PACKET;
+    if syn {
+        kinds |= first::SYN;
+    }
+    if synack {
+        kinds |= first::SYN_ACK;
+    }
+    if data {
+        kinds |= first::DATA | first::EXCHANGE;
+    }
+    let several = is_several(watched);
+    if several && have_all(scene, watched, kinds) {
+        return 1;
+    }
+    scene.kinds.set(kinds);
     scene.rest.set(watched);
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };
         let Some(slot) = SLOTS.get(index) else { continue };
         let key = link_key(scene, index, slot.generation);
-        let Some(stamps) = stamps(&key) else { continue };
+        let Some(stamps) = stamps(&key) else {
+            scene.kinds.clear();
+            continue;
+        };
         // SAFETY: as in `drops`.
         let stamps = unsafe { &mut *stamps };
         let before = (stamps.first_packet, stamps.first_syn, stamps.first_synack, stamps.first_data);
@@ -141,11 +229,26 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
             stamps.first_exchange = scene.clock.exact();
             rang = true;
         }
+        if stamps.first_exchange == 0 {
+            scene.kinds.set(scene.kinds.get() & !first::EXCHANGE);
+        }
         if rang {
             emit::ring(index, slot.generation);
         }
     }
+    if several && let Some(stamps) = overlap(scene, watched) {
+        // SAFETY: as in `drops`.
+        unsafe { (*stamps).stamped |= scene.kinds.get() };
+    }
     1
+}
+
+/// Whether all of these slots have stamped all of these kinds of first packets on the scene's link.
+#[inline(always)]
+fn have_all(scene: &VerdictContext, slots: u32, kinds: u32) -> bool {
+    let key = OverlapKey { slots, src: scene.src as u16, dst: receiver(scene) };
+    // SAFETY: as in `drops`.
+    OVERLAPS.get_ptr_mut(&key).is_some_and(|stamps| unsafe { (*stamps).stamped } & kinds == kinds)
 }
 
 /// Notes that the conversation of the scene's packet carried payload this way; whether it has carried some both ways by
@@ -249,6 +352,7 @@ pub extern "C" fn responded(endpoint: u32, live: u32, watched: u32) -> u32 {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `drops`.
     let scene = unsafe { &mut *scene };
+    scene.clock.coarse();
     scene.rest.set(live | watched);
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };

@@ -11,9 +11,9 @@ use crate::clock::random;
 use crate::context::Hooked;
 use crate::identity::{Direction, Side};
 use crate::lease::lapsed;
-use crate::maps::{COMMIT, FEATURES, INTERFACE, INTERFACES, ROLL, ROLLS, SCENE, SLOTS, SPACE, cell};
+use crate::maps::{COMMIT, FEATURES, INTERFACE, INTERFACES, PORTS, ROLL, ROLLS, SCENE, SLOTS, SPACE, cell};
 use crate::protect::protected;
-use crate::verdict_context::{Clock, VerdictContext};
+use crate::verdict_context::VerdictContext;
 use crate::{emit, identity, leak, learn, observe};
 
 /// What happens to a packet.
@@ -40,7 +40,7 @@ pub fn judge<P: Hooked>(bytes: &P, direction: Direction) -> Verdict {
     if INTERFACE.load() == 0 {
         scene.interface = shared_interface(bytes.device());
     }
-    scene.clock = Clock::new();
+    scene.clock.reset();
     let is_parsed = parse(bytes, &mut scene.packet).is_ok();
     if scene.packet.limits == NEIGHBOURS && learn::is_learning() {
         learn::claim(Side::of(identity::interface(scene), direction).packed());
@@ -90,12 +90,13 @@ pub extern "C" fn judge_parsed(interface: u32, is_out: u32, live: u32, watched: 
     let Some(scene) = SCENE.get_ptr_mut(0) else { return IGNORED };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
-    let side = Side::of(interface, if is_out == 0 { Direction::Ingress } else { Direction::Egress });
+    let port = PORTS.get_ptr(interface);
+    let side = Side::at(port, if is_out == 0 { Direction::Ingress } else { Direction::Egress });
     let is_group = scene.packet.flags & flag::GROUP != 0;
     if is_group && is_for_the_switch(&scene.packet) {
         return IGNORED;
     }
-    if side.named_sender() != identity::WORLD && learn::is_new(scene) {
+    if side.named_sender() != identity::WORLD && learn::is_new(scene, port) {
         learn::learn_mac(side.sender);
     }
     (scene.sender, scene.receiver) = (side.named_sender(), side.named_receiver());
@@ -115,14 +116,15 @@ pub fn judge_named(scene: &mut VerdictContext, side: Side, live: u32, watched: u
         // Most packets while other links are cut: nothing is to be decided on this one.
         return passed(scene, live);
     }
-    let mut live_here = live & cell as u32;
-    if live_here != 0 && lapsed(scene) {
-        live_here = 0;
-    }
     scene.neighbours.set((cell >> 32) as u32);
-    decide_all(scene, side, live_here);
+    scene.dropped.clear();
+    scene.over.clear();
+    let live_here = live & cell as u32;
+    if live_here != 0 {
+        decide_all(scene, side, live_here);
+    }
     if scene.dropped.get() != 0 && !protected() {
-        emit::count(counter::DROPPED, 1);
+        scene.drops += 1;
         return DROPPED;
     }
     let watched = watched & cell as u32 | scene.over.get();
@@ -146,19 +148,24 @@ fn is_for_the_switch(packet: &Packet) -> bool {
         && u32::from_be(packet.macs[1]) >> 16 <= 0x000f
 }
 
-/// Puts the live slots of this link that drop the packet, and those that are over, into the scene.
+/// Puts the live slots of this link that drop the packet, and those that are over, into the scene; none of them does if
+/// the lease ran out.
 #[inline(always)]
 fn decide_all(scene: &mut VerdictContext, side: Side, live: u32) {
-    scene.dropped.clear();
-    scene.over.clear();
-    if live == 0 {
+    scene.clock.coarse();
+    if lapsed(scene) {
         return;
     }
-    let rolls = rolls_here(side.packed());
+    let side = side.packed();
+    scene.steady.clear();
     scene.rest.set(live);
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };
-        match decide(index, rolls) {
+        match decide(index, side) {
+            DROP_STEADY => {
+                scene.dropped.add(index);
+                scene.steady.add(index);
+            }
             DROP => scene.dropped.add(index),
             OVER => scene.over.add(index),
             _ => {}
@@ -209,14 +216,16 @@ const LEAVE: u32 = 0;
 const DROP: u32 = 1;
 /// A slot has ended by its deadline: its link is watched.
 const OVER: u32 = 2;
+/// A slot drops it, and all else on this link, until it ends.
+const DROP_STEADY: u32 = 3;
 
-/// What one slot does to the scene's packet.
+/// What one slot does to the scene's packet, at the hook with this [`Side`].
 ///
 /// A global BPF function of numbers alone: the verifier checks it once, not anew in each turn of each loop
 /// around it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn decide(index: u32, rolls: u32) -> u32 {
+pub extern "C" fn decide(index: u32, side: u64) -> u32 {
     let (Some(slot), Some(scene)) = (SLOTS.get(index), SCENE.get_ptr_mut(0)) else { return LEAVE };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let VerdictContext { clock, packet, neighbours, .. } = unsafe { &mut *scene };
@@ -237,10 +246,10 @@ pub extern "C" fn decide(index: u32, rolls: u32) -> u32 {
     {
         return LEAVE;
     }
-    if slot.loss < LOSS_ALL && (rolls == 0 || u64::from(random()) >= slot.loss) {
+    if slot.loss < LOSS_ALL && (rolls_here(side) == 0 || u64::from(random()) >= slot.loss) {
         return LEAVE;
     }
-    DROP
+    if slot.full != 0 && slot.flap_period == 0 { DROP_STEADY } else { DROP }
 }
 
 #[inline(always)]

@@ -3,7 +3,7 @@
 use injector_common::packet::Packet;
 use injector_common::wire::http2::Cursor;
 
-use injector_common::record::{JUDGED_AT, VERDICT_CONTEXT_WORDS};
+use injector_common::record::{DROPS_AT, JUDGED_AT, VERDICT_CONTEXT_WORDS};
 
 /// What one verdict knows of its packet.
 #[repr(C)]
@@ -20,11 +20,11 @@ pub struct VerdictContext {
     /// The packet.
     pub packet: Packet,
     /// The slots that drop it.
-    pub dropped: Slots,
+    pub dropped: Mask,
     /// The slots of its link that are live and over.
-    pub over: Slots,
+    pub over: Mask,
     /// The slots of its link that drop ARP and neighbour discovery too.
-    pub neighbours: Slots,
+    pub neighbours: Mask,
     /// The peer whose port the hook is, where it sent the packet; else 0.
     pub sender: u32,
     /// The same where it receives the packet.
@@ -32,20 +32,27 @@ pub struct VerdictContext {
     /// The hook's interface, if this instance is on many.
     pub interface: u32,
     /// The slots that a loop has yet to visit.
-    pub rest: Slots,
+    pub rest: Mask,
     /// Where the search for HTTP/2 frames is.
     pub cursor: Cursor,
+    /// Those of `dropped` that drop all that is on their links, all the time.
+    pub steady: Mask,
+    /// The kinds of first packets that the packet is of, and that all slots of its link have had.
+    pub kinds: Mask,
+    /// How many packets this CPU dropped; kept here for the same reason as `judged`.
+    pub drops: u64,
 }
 
 const _: () = assert!(size_of::<VerdictContext>() == VERDICT_CONTEXT_WORDS * size_of::<u64>());
 const _: () = assert!(core::mem::offset_of!(VerdictContext, judged) == JUDGED_AT * size_of::<u64>());
+const _: () = assert!(core::mem::offset_of!(VerdictContext, drops) == DROPS_AT * size_of::<u64>());
 
-/// A set of slots, in memory: the verifier tracks each known bit of a mask in a register, and a loop over such
+/// A set of slots or kinds, in memory: the verifier tracks each known bit of a mask in a register, and a loop over such
 /// a mask is then another program for every subset.
 #[repr(transparent)]
-pub struct Slots(u32);
+pub struct Mask(u32);
 
-impl Slots {
+impl Mask {
     /// The mask.
     #[inline(always)]
     pub fn get(&self) -> u32 {
@@ -88,11 +95,11 @@ impl VerdictContext {
     /// A recent instant, without a call of the exact clock.
     #[inline(always)]
     pub fn now(&self) -> u64 {
-        self.clock.coarse
+        self.clock.recent()
     }
 }
 
-/// The clocks of one verdict: the exact one is read at most once.
+/// The clocks of one verdict: each is 0 until it is read, and is read once where it is kept.
 #[repr(C)]
 pub struct Clock {
     pub(crate) coarse: u64,

@@ -71,6 +71,11 @@ fn main() {
         case("cut by one slot, IPv4", one, udp("10.0.0.1", "10.0.0.2"), true),
         case("cut by one slot, IPv6", one, udp("fd00::1", "fd00::2"), true),
         case("32 slots on the link, only the last live", last, udp("10.0.0.1", "10.0.0.2"), true),
+        case("cut by 32 slots", Word::new(u32::MAX, 0), udp("10.0.0.1", "10.0.0.2"), true),
+        Case {
+            before: Some(udp("10.0.0.2", "10.0.0.1")),
+            ..case("watched by 32 slots", Word::new(0, u32::MAX), udp("10.0.0.1", "10.0.0.2"), false)
+        },
         Case {
             before: Some(udp("10.0.0.2", "10.0.0.1")),
             ..case("watched after the heal", Word::new(0, 1), udp("10.0.0.1", "10.0.0.2"), false)

@@ -308,7 +308,7 @@ impl<T> Ledger<T> {
         }
         if freshness != Freshness::New {
             // A program that still ran when the slot was freed may have stamped it since.
-            plane.forget(slot)?;
+            plane.recycle(slot)?;
         }
         Ok(Some(slot))
     }

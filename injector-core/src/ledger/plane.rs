@@ -34,6 +34,9 @@ pub trait DataPlane {
     fn write_cells(&mut self, index: SlotIndex, cells: &[Cell], presence: Presence);
     /// Removes what was stamped for a slot, under any generation.
     fn forget(&mut self, index: SlotIndex) -> Result<(), Self::Error>;
+    /// The same for a slot that no running program can look at any more, before it is written again: what it was counted for
+    /// together with others goes on counting for these alone.
+    fn recycle(&mut self, index: SlotIndex) -> Result<(), Self::Error>;
     /// Commits a word.
     ///
     /// # Errors

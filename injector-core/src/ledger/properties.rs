@@ -112,6 +112,12 @@ impl DataPlane for Fake {
         Ok(())
     }
 
+    fn recycle(&mut self, index: SlotIndex) -> Result<(), Failed> {
+        let freed = self.freed.get(&index.0).copied().unwrap_or_default();
+        assert!(freed.0 <= self.settled, "a program may still count for the slot that is recycled");
+        self.forget(index)
+    }
+
     fn store(&mut self, word: Word) -> Result<Interval, Lapsed> {
         self.now += std::mem::take(&mut self.held_up);
         self.check_lease();

@@ -17,7 +17,6 @@ use crate::observe;
 use crate::owners::owner;
 use crate::ports::{self, PORT_SPACE};
 use crate::verdict::{DROPPED, IGNORED, Verdict, judge_named};
-use crate::verdict_context::Clock;
 
 /// `SOCK_RAW`: the sockets by which the kernel itself answers are of this kind.
 const RAW: u32 = 3;
@@ -36,7 +35,7 @@ pub fn judge(ctx: &TcContext) -> Verdict {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return Verdict::Pass };
     // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
     let scene = unsafe { &mut *scene };
-    scene.clock = Clock::new();
+    scene.clock.reset();
     let bytes = Skb::new(ctx);
     let is_parsed = parse(&bytes, &mut scene.packet).is_ok();
     scene.judged += 1;

@@ -1,6 +1,6 @@
 //! The real data plane.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use aya_log::EbpfLogger;
 use injector_common::Word;
 use injector_common::key::{GROUP, LinkKey, ROLL_SEVERAL, ResponseKey, RollKey};
 use injector_common::record::{
-    JUDGED_AT, Lease, LinkStamps, VERDICT_CONTEXT_WORDS, Wakeup, counter, earliest,
+    DROPS_AT, JUDGED_AT, Lease, LinkStamps, VERDICT_CONTEXT_WORDS, Wakeup, counter, earliest,
 };
 use injector_common::slot::Slot;
 use tokio::io::Interest;
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use super::identify::NameMaps;
 use super::mapped::Mapped;
 use super::object::{Clocks, Object};
+use super::overlaps::Overlaps;
 use super::owner::Owner;
 use super::strangers::StrangerMap;
 use super::{DatapathError, Gate, Pins, Settler};
@@ -38,6 +39,7 @@ pub struct Kernel {
     matrix: Mapped,
     roll: Mapped,
     links: PerCpuHashMap<MapData, LinkKey, LinkStamps>,
+    overlaps: Overlaps,
     rolls: HashMap<MapData, RollKey, u32>,
     responses: PerCpuHashMap<MapData, ResponseKey, u64>,
     counters: PerCpuArray<MapData, u64>,
@@ -78,6 +80,7 @@ impl Kernel {
             roll,
             slots: object.take("SLOTS")?.try_into().map_err(of("SLOTS"))?,
             links: object.take("LINKS")?.try_into().map_err(of("LINKS"))?,
+            overlaps: Overlaps::take(&mut object)?,
             rolls: object.take("ROLLS")?.try_into().map_err(of("ROLLS"))?,
             responses: object.take("RESPONSES")?.try_into().map_err(of("RESPONSES"))?,
             counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
@@ -224,8 +227,8 @@ impl Kernel {
 
 impl Kernel {
     /// Goes through all stamps for those of one partition.
-    fn walk(&self, slot: u32, generation: u32) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
-        let mut found = Vec::new();
+    fn walk(&self, slot: u32, generation: u32) -> Result<BTreeMap<Link, LinkStamps>, DatapathError> {
+        let mut found = BTreeMap::new();
         let mut stamped = 0;
         for key in self.links.keys() {
             let key = key.map_err(|source| DatapathError::Map { name: "LINKS", source })?;
@@ -235,11 +238,10 @@ impl Kernel {
                 && key.dst != GROUP
                 && let Some(sum) = self.stamps(&key)?
             {
-                found.push((Link { src: PeerId(key.src), dst: PeerId(key.dst) }, sum));
+                found.insert(Link { src: PeerId(key.src), dst: PeerId(key.dst) }, sum);
             }
         }
         self.stamped.store(stamped, Ordering::Relaxed);
-        found.sort_unstable_by_key(|(link, _)| *link);
         Ok(found)
     }
 
@@ -313,18 +315,19 @@ impl Kernel {
         let slot = u32::from(index.0);
         fault::at("stamps/read")
             .map_err(|error| DatapathError::Map { name: "LINKS", source: error.into() })?;
+        let mut found = BTreeMap::new();
         if links.len() > self.stamped.load(Ordering::Relaxed) {
-            return self.walk(slot, generation);
-        }
-        let mut found = Vec::new();
-        for link in links {
-            let key = LinkKey { generation, slot, src: link.src.0, dst: link.dst.0 };
-            if let Some(sum) = self.stamps(&key)? {
-                found.push((*link, sum));
+            found = self.walk(slot, generation)?;
+        } else {
+            for link in links {
+                let key = LinkKey { generation, slot, src: link.src.0, dst: link.dst.0 };
+                if let Some(sum) = self.stamps(&key)? {
+                    found.insert(*link, sum);
+                }
             }
         }
-        found.sort_unstable_by_key(|(link, _)| *link);
-        Ok(found)
+        self.overlaps.add_to(index, links, &mut found)?;
+        Ok(found.into_iter().collect())
     }
 
     /// The first responses stamped for a slot: wire id and nanoseconds.
@@ -356,6 +359,7 @@ impl Kernel {
         let contexts =
             self.contexts.get(&0, 0).map_err(|source| DatapathError::Map { name: "SCENE", source })?;
         counters[counter::JUDGED as usize] = contexts.iter().map(|context| context[JUDGED_AT]).sum();
+        counters[counter::DROPPED as usize] = contexts.iter().map(|context| context[DROPS_AT]).sum();
         Ok(counters)
     }
 }
@@ -403,6 +407,11 @@ impl DataPlane for Kernel {
             self.responses.remove(&key).map_err(of("RESPONSES"))?;
         }
         Ok(())
+    }
+
+    fn recycle(&mut self, index: SlotIndex) -> Result<(), DatapathError> {
+        self.forget(index)?;
+        self.overlaps.take_out(index)
     }
 
     fn store(&mut self, word: Word) -> Result<Interval, Lapsed> {

@@ -14,6 +14,7 @@ mod leftovers;
 mod local;
 mod mapped;
 mod object;
+mod overlaps;
 mod owner;
 mod pins;
 mod settler;

@@ -34,7 +34,7 @@ pub(super) const EGRESS: &str = "injector_out";
 pub(super) const XDP: &str = "injector_xdp";
 
 /// The maps that all instances share; read-only data alone is an instance's own.
-const SHARED: [&str; 28] = [
+const SHARED: [&str; 29] = [
     "COMMIT",
     "LEASE",
     "SLOTS",
@@ -55,6 +55,7 @@ const SHARED: [&str; 28] = [
     "PROTECT_SCOPES",
     "ENDPOINTS",
     "LINKS",
+    "OVERLAPS",
     "RESPONSES",
     "STREAMS",
     "CONVERSATIONS",
@@ -71,8 +72,8 @@ const LOG_BYTES: u32 = 1 << 14;
 const MOVED: u32 = 1 << 14;
 /// Memory that the link stamps may take over all CPUs.
 const LINKS_BYTES: usize = 64 << 20;
-/// What one CPU's stamps of a link take in the kernel, with the map's overhead.
-const LINK_BYTES: usize = 136;
+/// What one CPU's stamps of a link take in the kernel, its own and those of an overlap, with the maps' overhead.
+const LINK_BYTES: usize = 136 + 80;
 
 /// The maps that the programs of peers on this machine and those on `lo` share besides the others.
 const LOCAL_SHARED: [&str; 6] = ["OWNERS", "PROCESSES", "CGROUPS", "SPACES", "LISTENS", "USED"];
@@ -469,6 +470,7 @@ fn loader(
         .map_max_entries("ENDPOINTS", sizes.endpoints.max(1))
         .map_max_entries("AYA_LOGS", LOG_BYTES)
         .map_max_entries("LINKS", sizes.links)
+        .map_max_entries("OVERLAPS", sizes.links)
         .map_max_entries("RESPONSES", (sizes.endpoints * injector_common::SLOTS * 2).max(1));
     for (name, value) in globals {
         loader.override_global(name, value, true);

@@ -14,8 +14,10 @@ use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions, Xdp};
 use injector::datapath::{Clocks, Kernel, chain, wire_address};
 use injector_common::Word;
 use injector_common::exact::Entry;
-use injector_common::key::{Address, Claim, Learned, LinkKey, ResponseKey, StreamKey, VIP, prefix};
-use injector_common::record::{Lease, LinkStamps, TestInput, earliest};
+use injector_common::key::{
+    Address, Claim, Learned, LinkKey, OverlapKey, ResponseKey, StreamKey, VIP, prefix,
+};
+use injector_common::record::{Lease, LinkStamps, OverlapStamps, TestInput, earliest};
 use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
 use injector_core::config::Config;
 use injector_core::identity::{Identity, Mac};
@@ -87,7 +89,9 @@ pub struct Programs {
     commit: Array<MapData, u64>,
     lease: Array<MapData, Lease>,
     test: Array<MapData, TestInput>,
+    slots: Array<MapData, Slot>,
     links: PerCpuHashMap<MapData, LinkKey, LinkStamps>,
+    overlaps: PerCpuHashMap<MapData, OverlapKey, OverlapStamps>,
     responses: PerCpuHashMap<MapData, ResponseKey, u64>,
     streams: HashMap<MapData, StreamKey, u32>,
     conversations: HashMap<MapData, StreamKey, u32>,
@@ -124,7 +128,9 @@ impl Programs {
             commit: take("COMMIT").try_into().unwrap(),
             lease: take("LEASE").try_into().unwrap(),
             test: take("TEST").try_into().unwrap(),
+            slots: take("SLOTS").try_into().unwrap(),
             links: take("LINKS").try_into().unwrap(),
+            overlaps: take("OVERLAPS").try_into().unwrap(),
             responses: take("RESPONSES").try_into().unwrap(),
             streams: take("STREAMS").try_into().unwrap(),
             conversations: take("CONVERSATIONS").try_into().unwrap(),
@@ -221,13 +227,22 @@ impl Programs {
         self.kernel.write_cells(SlotIndex(slot), cells, Presence::Out);
     }
 
-    /// Everything that was stamped, over all CPUs.
+    /// Everything that was stamped, over all CPUs, by partition.
     pub fn stamps(&self) -> BTreeMap<LinkKey, LinkStamps> {
-        let mut found = BTreeMap::new();
+        let mut found: BTreeMap<LinkKey, LinkStamps> = BTreeMap::new();
         for key in self.links.keys().map(Result::unwrap) {
             let mut sum = LinkStamps::default();
             self.links.get(&key, 0).unwrap().iter().for_each(|stamps| sum.merge(stamps));
             found.insert(key, sum);
+        }
+        for OverlapKey { slots, src, dst } in self.overlaps.keys().map(Result::unwrap) {
+            let mut sum = LinkStamps::default();
+            let of_cpus = self.overlaps.get(&OverlapKey { slots, src, dst }, 0).unwrap();
+            of_cpus.iter().for_each(|stamps| sum.merge(&LinkStamps::from(*stamps)));
+            for slot in (0..injector_common::SLOTS).filter(|slot| slots & 1 << slot != 0) {
+                let generation = self.slots.get(&slot, 0).unwrap().generation;
+                found.entry(LinkKey { generation, slot, src, dst }).or_default().merge(&sum);
+            }
         }
         found
     }
@@ -274,6 +289,9 @@ impl Programs {
     pub fn forget(&mut self) {
         for key in self.links.keys().map(Result::unwrap).collect::<Vec<_>>() {
             self.links.remove(&key).unwrap();
+        }
+        for key in self.overlaps.keys().map(Result::unwrap).collect::<BTreeSet<_>>() {
+            self.overlaps.remove(&key).unwrap();
         }
         for key in self.responses.keys().map(Result::unwrap).collect::<Vec<_>>() {
             self.responses.remove(&key).unwrap();
