@@ -26,7 +26,7 @@ pub struct Setup<'a> {
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { faults: &[], interval: "10ms", observe: "2s", joined_by_v6: false }
+        Self { faults: &[], interval: "10ms", observe: "1s", joined_by_v6: false }
     }
 }
 
