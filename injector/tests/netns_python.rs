@@ -119,13 +119,13 @@ fn the_python_client_has_an_asyncio_twin_and_a_page() {
 }
 
 #[test]
-#[needs(root, program = "python3", example = "quorum")]
+#[needs(root, program = "python3", example = "quorum", minutes = 1)]
 fn suites_of_pytest_heal_what_they_cut() {
     run("suites_of_pytest_heal_what_they_cut", &["test_plugin.py"]);
 }
 
 #[test]
-#[needs(root, program = "python3", example = "quorum")]
+#[needs(root, program = "python3", example = "quorum", minutes = 1)]
 fn suites_of_pytest_start_a_daemon_of_their_own() {
     run("suites_of_pytest_start_a_daemon_of_their_own", &["test_lab.py"]);
 }
