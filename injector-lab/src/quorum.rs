@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use crate::error::Error;
+use crate::http::Request;
 use crate::lab::Lab;
 
 /// How the nodes of the example service are started.
@@ -31,6 +32,25 @@ impl Quorum<'_> {
             let mut command = lab.command(&node, self.program);
             command.args(self.arguments(lab, &node));
             lab.start(&node, &mut command)?;
+        }
+        Ok(())
+    }
+
+    /// Whether every node names the first peer as its leader. A node serves as soon as it hears a majority, and two of
+    /// them follow one of their own until they hear the first.
+    ///
+    /// # Errors
+    /// What a node says else.
+    pub fn agree(lab: &Lab, from: &str) -> Result<(), String> {
+        let nodes = lab.peer_names();
+        let first = nodes.iter().min().map(|node| format!("\"leader\":\"{node}\"")).unwrap_or_default();
+        for node in &nodes {
+            let at = (lab.addresses(node)[0], 8080);
+            let (status, said) =
+                lab.request(from, at, &Request::get("/")).map_err(|error| error.to_string())?;
+            if status != 200 || !said.contains(&first) {
+                return Err(format!("{node}: {status} {said}"));
+            }
         }
         Ok(())
     }

@@ -41,7 +41,7 @@ fn runs(test: &str, language: &str, file: &str, tool: &[&str]) {
         );
     }
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&(lab.config(Place::OwnNic, "auto") + "ready: { observe: 500ms }\n"));
     let path = daemon.folder().join(file);
     let source = program(language);
     std::fs::write(&path, &source).unwrap();

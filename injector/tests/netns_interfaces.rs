@@ -18,7 +18,8 @@ fn named(lab: &Lab, nodes: usize, interfaces: &str) -> String {
     let interfaces = (1..=nodes).fold(interfaces.to_owned(), |text, node| {
         text.replace(&format!("@n{node}"), &lab.netns(&format!("n{node}")))
     });
-    format!("{}interfaces: [{}]\n", lab.peers(), interfaces.replace("@s", &lab.netns("sw")))
+    let interfaces = interfaces.replace("@s", &lab.netns("sw"));
+    format!("{}interfaces: [{interfaces}]\nready: {{ observe: 500ms }}\n", lab.peers())
 }
 
 #[test]

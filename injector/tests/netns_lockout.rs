@@ -66,7 +66,8 @@ fn members_that_hold_all_they_can_keep_nobody_from_healing() {
         slowest = slowest.max(took);
     }
     println!("the slowest heal took {slowest:?}");
-    assert!(slowest < Duration::from_millis(500), "{slowest:?}");
+    // Who waited for a place would wait for as long as the members hold theirs.
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
     let output = Command::new(env!("CARGO_BIN_EXE_injector"))
         .args(["heal", "--all", "--socket"])
         .arg(socket)
@@ -102,7 +103,7 @@ fn a_lock_on_the_sockets_directory_holds_up_no_start() {
     let begun = Instant::now();
     let daemon = Daemon::start(&lab, "d", &config);
     println!("it serves after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    // The lock is never given up: a start that waited for it would end here without a daemon.
     daemon.stop();
     let left: Vec<_> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();

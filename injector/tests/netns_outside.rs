@@ -48,7 +48,7 @@ fn configs(daemon: &Daemon) -> Vec<Value> {
 }
 
 fn config_of(lab: &Lab) -> String {
-    lab.config(Place::OwnNic, "auto")
+    lab.config(Place::OwnNic, "auto") + "ready: { observe: 500ms }\n"
 }
 
 /// What a daemon must still do, whatever became of its log.

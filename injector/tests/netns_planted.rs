@@ -39,7 +39,7 @@ fn served() -> (Lab, Server, Daemon) {
     let config = format!(
         "{}endpoints:\n  - name: ingress\n    peers: [n1]\n    role: required\n    probe: {{ http: {{ url: \
          \"http://{{address}}:{}/\", expect: {{ status: 200 }} }}, interval: {}ms, timeout: 1s }}\n    netns: \
-         {}\nready: {{ consecutive: 5, observe: 1s, observe_max: 5s }}\ndeadline: 10s\n",
+         {}\nready: {{ consecutive: 5, observe: 300ms, observe_max: 5s }}\ndeadline: 10s\n",
         lab.config(Place::OwnNic, "auto"),
         server.port(),
         INTERVAL.as_millis(),

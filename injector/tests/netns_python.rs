@@ -4,14 +4,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use injector_lab::{needs, skip};
+use tempfile::TempDir;
 
-/// The package, installed into a folder that ends with this value.
+/// The package, installed once for the tests that run at the same time or after one another; gone with the last of them.
 struct Installed {
     python: PathBuf,
     source: PathBuf,
-    folder: tempfile::TempDir,
+    library: Arc<TempDir>,
+    folder: TempDir,
 }
 
 impl Installed {
@@ -23,9 +26,25 @@ impl Installed {
             skip(test, "needs pytest in target/python: cargo xtask setup python");
             return None;
         }
-        let installed =
-            Self { python, source: root.join("clients/python"), folder: tempfile::tempdir().unwrap() };
-        let mut pip = Command::new(&installed.python);
+        let source = root.join("clients/python");
+        let library = Self::shared(&python, &source);
+        Some(Self { python, source, library, folder: tempfile::tempdir().unwrap() })
+    }
+
+    fn shared(python: &Path, source: &Path) -> Arc<TempDir> {
+        static SHARED: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+        // A test that failed at it has left nothing there.
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let library = Arc::new(Self::install(python, source));
+            *shared = Arc::downgrade(&library);
+            library
+        })
+    }
+
+    fn install(python: &Path, source: &Path) -> TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let mut pip = Command::new(python);
         pip.args([
             "-m",
             "pip",
@@ -36,12 +55,12 @@ impl Installed {
             "--no-deps",
         ]);
         pip.args(["--no-build-isolation", "--root-user-action=ignore", "--target"]);
-        assert_success(&pip.arg(installed.library()).arg(&installed.source).output().unwrap());
-        Some(installed)
+        assert_success(&pip.arg(folder.path()).arg(source).output().unwrap());
+        folder
     }
 
-    fn library(&self) -> PathBuf {
-        self.folder.path().join("library")
+    fn library(&self) -> &Path {
+        self.library.path()
     }
 
     fn python(&self) -> Command {
@@ -100,13 +119,13 @@ fn the_python_client_has_an_asyncio_twin_and_a_page() {
 }
 
 #[test]
-#[needs(root, program = "python3", example = "quorum")]
+#[needs(root, program = "python3", example = "quorum", minutes = 1)]
 fn suites_of_pytest_heal_what_they_cut() {
     run("suites_of_pytest_heal_what_they_cut", &["test_plugin.py"]);
 }
 
 #[test]
-#[needs(root, program = "python3", example = "quorum")]
+#[needs(root, program = "python3", example = "quorum", minutes = 1)]
 fn suites_of_pytest_start_a_daemon_of_their_own() {
     run("suites_of_pytest_start_a_daemon_of_their_own", &["test_lab.py"]);
 }

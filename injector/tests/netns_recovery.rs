@@ -159,6 +159,7 @@ fn a_cluster_recovers_and_tells_its_story() {
     let mut lab = Lab::new(3);
     let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/quorum");
     Quorum { program: &program, seed: 7, faults: &[], join: 0, listen: 1 }.start(&mut lab).unwrap();
+    injector_lab::until("the nodes agree who leads", || Quorum::agree(&lab, "client").ok());
     let mut config = lab.config(Place::OwnNic, "auto");
     write!(
         config,

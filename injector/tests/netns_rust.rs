@@ -36,6 +36,10 @@ fn built() -> &'static [PathBuf] {
             "--manifest-path",
         ]);
         cargo.arg(root().join("clients/rust/Cargo.toml")).arg("--target-dir").arg(target);
+        // As the workspace is built: what both need is built once, and debug information helps nobody here.
+        cargo.args(["--config", "profile.dev.debug='line-tables-only'"]);
+        cargo.args(["--config", "profile.dev.package.'*'.debug=false"]);
+        cargo.args(["--config", "profile.dev.build-override.debug='line-tables-only'"]);
         // What this test was built with says nothing of another crate.
         for (name, _) in std::env::vars() {
             if name.starts_with("CARGO_") && name != "CARGO_HOME" {

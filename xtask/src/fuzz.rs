@@ -5,7 +5,8 @@
 //! access, and overflows and bounds are checked in this build. `cargo fuzz run parse` works too.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
@@ -29,37 +30,42 @@ pub enum Target {
     Run,
 }
 
-/// Fuzzes one target, or each in turn, for some seconds.
+/// Fuzzes one target, or each, for some seconds: as many side by side as there are processors.
 ///
 /// # Errors
 /// A crash, which names the file that makes it; or no C++ compiler, which libFuzzer is built with.
 pub fn fuzz(target: Option<Target>, seconds: u64) -> Result<()> {
     let one = target.map(|target| vec![target]);
+    let mut names = Vec::new();
     for target in one.as_deref().unwrap_or(Target::value_variants()) {
-        let name = target.to_possible_value().context("every target has a name")?;
-        run(name.get_name(), seconds)?;
+        names.push(target.to_possible_value().context("every target has a name")?.get_name().to_owned());
     }
-    Ok(())
+    let folder = build(&names)?;
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from);
+    let waiting = Mutex::new(names.into_iter());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    // What several say at once is shown when they have ended.
+    let stderr = if one.is_some() { Stdio::inherit } else { Stdio::piped };
+    let lane = || std::iter::from_fn(next).try_for_each(|target| run(&folder, &target, seconds, stderr()));
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        // Each is waited for, also after one has failed.
+        let ended: Vec<Result<()>> =
+            lanes.into_iter().map(|lane| lane.join().expect("a lane does not panic")).collect();
+        ended.into_iter().collect()
+    })
 }
 
-/// Fuzzes for some seconds; what it finds beyond the stored corpus stays in `fuzz/target`, a crash in
-/// `fuzz/artifacts`.
-fn run(target: &str, seconds: u64) -> Result<()> {
-    println!("Fuzzing: {target}");
-    let root = root();
-    let fuzz = root.join("fuzz");
-    let found = fuzz.join("target/found").join(target);
-    let artifacts = fuzz.join("artifacts").join(target);
-    for folder in [&found, &artifacts] {
-        std::fs::create_dir_all(folder).with_context(|| format!("no folder {}", folder.display()))?;
-    }
+/// Builds targets; answers where they are.
+fn build(targets: &[String]) -> Result<PathBuf> {
+    let fuzz = root().join("fuzz");
     let host = host()?;
-    let status = Command::new("cargo")
-        .args(["build", "--release", "--locked", "--bin", target, "--target", &host])
-        .arg("--manifest-path")
-        .arg(fuzz.join("Cargo.toml"))
-        .arg("--target-dir")
-        .arg(fuzz.join("target"))
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--locked", "--target", &host]);
+    cargo.args(targets.iter().flat_map(|target| ["--bin", target]));
+    cargo.arg("--manifest-path").arg(fuzz.join("Cargo.toml"));
+    cargo.arg("--target-dir").arg(fuzz.join("target"));
+    let status = cargo
         .env("RUSTFLAGS", COVERAGE)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .status()
@@ -69,18 +75,36 @@ fn run(target: &str, seconds: u64) -> Result<()> {
             "the fuzz target does not build; what cargo says above is why, most often a C++ compiler that is missing"
         );
     }
-    let status = Command::new(fuzz.join("target").join(&host).join("release").join(target))
+    Ok(fuzz.join("target").join(host).join("release"))
+}
+
+/// Fuzzes for some seconds; what it finds beyond the stored corpus stays in `fuzz/target`, a crash in
+/// `fuzz/artifacts`.
+fn run(programs: &Path, target: &str, seconds: u64, stderr: Stdio) -> Result<()> {
+    println!("Fuzzing: {target}");
+    let fuzz = root().join("fuzz");
+    let found = fuzz.join("target/found").join(target);
+    let artifacts = fuzz.join("artifacts").join(target);
+    for folder in [&found, &artifacts] {
+        std::fs::create_dir_all(folder).with_context(|| format!("no folder {}", folder.display()))?;
+    }
+    let output = Command::new(programs.join(target))
         // The first folder is written to; the stored one is only read.
         .arg(&found)
         .arg(fuzz.join("corpus").join(target))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         .args(["-max_len=65536", "-timeout=10", "-print_final_stats=1"])
-        .status()
+        .stderr(stderr)
+        .output()
         .context("the fuzz target does not run")?;
-    if !status.success() {
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        eprintln!("{said}");
         bail!("{target} fails on an input under {}; add it to fuzz/corpus/{target}", artifacts.display());
     }
+    let figures: Vec<&str> = said.lines().filter(|line| line.starts_with("stat::")).collect();
+    println!("Fuzzed: {target}\n{}", figures.join("\n"));
     Ok(())
 }
 

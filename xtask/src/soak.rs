@@ -100,8 +100,15 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
                 .current_dir(workspace()),
         )?;
         let form = soak.form();
-        let built =
-            artifacts(cargo().args(["test", "--package", "injector", "--test", form.program, "--no-run"]))?;
+        let built = artifacts(cargo().args([
+            "test",
+            "--package",
+            "injector",
+            "--test",
+            form.program,
+            "--no-run",
+            "--examples",
+        ]))?;
         let program = built.iter().find(|artifact| artifact.is_test && artifact.name == form.program);
         let program = program.with_context(|| format!("cargo built no {}", form.program))?;
         let table = workspace().join(format!("target/soak-{}.md", std::process::id()));
@@ -111,9 +118,6 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
             format!("{name}={value}")
         }));
         command.arg(format!("INJECTOR_SOAK_RESULTS={}", table.display()));
-        if matches!(soak, Soak::Crash) {
-            command.arg(format!("INJECTOR_FAULTS={}", with_faults()?.display()));
-        }
         command.arg(&program.executable).args(["--exact", form.test, "--nocapture"]);
         run(command.current_dir(&program.package))?;
         let text =
@@ -126,15 +130,6 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
         println!("Result: {}", file.display());
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Builds the injector with faults, as the user; answers where it is.
-pub fn with_faults() -> Result<std::path::PathBuf> {
-    let target = workspace().join("target/fault-injection");
-    let mut build = cargo();
-    build.args(["build", "--package", "injector", "--bin", "injector", "--features", "fault-injection"]);
-    run(build.arg("--target-dir").arg(&target))?;
-    Ok(target.join("debug/injector"))
 }
 
 /// What was run, when and where.

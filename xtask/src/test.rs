@@ -32,7 +32,7 @@ use declared::Test;
 use lanes::run_all;
 
 /// How many programs run side by side. Each runs as many tests at once as there are processors.
-const LANES: usize = 2;
+const LANES: usize = 3;
 
 /// The options of the chore.
 #[derive(clap::Args)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use injector_core::api::{ProbeView, RecoveryRecord};
 use injector_core::run::dir::TrialProbes;
-use injector_lab::{CLIENT, Daemon, Launch, Place, Process, Quorum};
+use injector_lab::{CLIENT, Daemon, Launch, PATIENCE, Place, Process, Quorum};
 
 pub struct Lab {
     // The daemon ends before its peers.
@@ -26,7 +26,7 @@ pub struct Setup<'a> {
 
 impl Default for Setup<'_> {
     fn default() -> Self {
-        Self { faults: &[], interval: "10ms", observe: "2s", joined_by_v6: false }
+        Self { faults: &[], interval: "10ms", observe: "1s", joined_by_v6: false }
     }
 }
 
@@ -38,6 +38,7 @@ impl Lab {
         let join = usize::from(setup.joined_by_v6);
         let quorum = Quorum { program: &program, seed: 11, faults: setup.faults, join, listen: join + 1 };
         quorum.start(&mut lab).unwrap();
+        lab.wait_until("the nodes agree who leads", PATIENCE, |lab| Quorum::agree(lab, CLIENT)).unwrap();
         let launch = Launch::in_folder(injector, lab.folder(), "injector", &config(&lab, setup)).unwrap();
         Self { daemon: launch.start().unwrap_or_else(|error| panic!("{error}")), lab }
     }

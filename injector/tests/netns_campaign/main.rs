@@ -25,7 +25,7 @@ fn endpoint<'a>(record: &'a RecoveryRecord, name: &str) -> &'a EndpointRecord {
 fn a_planted_relapse_is_not_recovered_at_its_first_success() {
     // Ready after the heal, good for about 80 probes, then failing for 3 s.
     let faults = ["--stuck-probability", "1", "--stuck-after-ok", "80", "--stuck-for", "3s"];
-    let lab = Lab::up(&Setup { faults: &faults, ..Setup::default() });
+    let lab = Lab::up(&Setup { faults: &faults, observe: "2s", ..Setup::default() });
     let (code, said) = lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "1", "--seed", "1"]);
     assert_eq!(code, 0, "{said}");
     let record = &lab.records()[0];
@@ -146,7 +146,7 @@ fn a_planted_delay_shows_in_its_phase_and_in_no_other() {
 #[test]
 #[needs(root, minutes = 1, example = "quorum")]
 fn a_campaign_resumes_after_sigkill_without_losing_or_doubling_a_trial() {
-    let lab = Lab::up(&Setup { observe: "1s", ..Setup::default() });
+    let lab = Lab::up(&Setup::default());
     let campaign = ["random-node", "--hold", "1500ms", "--trials", "4", "--seed", "9", "--cooldown", "100ms"];
     for kill in 0..3 {
         let resume: &[&str] = if kill == 0 { &[] } else { &["--resume"] };
@@ -205,7 +205,7 @@ fn an_interrupted_campaign_heals_and_says_so() {
 #[test]
 #[needs(root, minutes = 1, example = "quorum")]
 fn back_to_back_cycles_close_the_records_before_them() {
-    let lab = Lab::up(&Setup::default());
+    let lab = Lab::up(&Setup { observe: "2s", ..Setup::default() });
     let campaign = ["isolate", "n1", "--hold", "1500ms", "--cycle", "800ms", "--trials", "3"];
     let (code, said) = lab.measure(&campaign);
     // Two trials were not decided, so that the rate is not either.
@@ -222,7 +222,7 @@ fn back_to_back_cycles_close_the_records_before_them() {
 #[test]
 #[needs(root, minutes = 1, example = "quorum")]
 fn a_campaign_of_cycles_resumes_after_sigkill() {
-    let lab = Lab::up(&Setup { observe: "1s", ..Setup::default() });
+    let lab = Lab::up(&Setup::default());
     let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "600ms", "--trials", "6", "--seed", "3"];
     for kill in 0..2 {
         let resume: &[&str] = if kill == 0 { &[] } else { &["--resume"] };

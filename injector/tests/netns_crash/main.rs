@@ -1,8 +1,7 @@
 //! The daemon struck at every step: whatever ends it, or fails it, traffic flows within the lease, nothing of ours stays on
 //! the hooks, nothing of others is touched, and the next start works. Needs root.
 //!
-//! The faults are built in by the feature `fault-injection` (see `injector/src/fault.rs`), into a binary of its own. A run
-//! that is only recorded shows which steps each hook passes; the points to strike at are drawn from those. The long form is
+//! What is struck is the example `struck`: the injector with a striker (see `injector/src/fault.rs`). A run that is only recorded shows which steps each hook passes; the points to strike at are drawn from those. The long form is
 //! `cargo xtask soak crash`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -10,13 +9,13 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
-mod binary;
 mod hooks;
 mod process;
 mod scenario;
 mod table;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Mutex;
 
 use rand::seq::{IndexedRandom as _, SliceRandom as _};
@@ -24,7 +23,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use hooks::Hook;
-use injector_lab::{needs, skip};
+use injector_lab::needs;
 use process::Plan;
 use scenario::{Ground, Passed};
 use table::Row;
@@ -56,12 +55,9 @@ fn draw(hook: Hook, passed: &Passed, count: usize, random: &mut ChaCha8Rng) -> V
 }
 
 #[test]
-#[needs(root, minutes = 2)]
+#[needs(root, minutes = 2, example = "struck")]
 fn whatever_step_the_daemon_dies_or_fails_at_traffic_flows_and_the_next_start_works() {
-    let test = "whatever_step_the_daemon_dies_or_fails_at_traffic_flows_and_the_next_start_works";
-    let Some(binary) = binary::find() else {
-        return skip(test, "there is no cargo to build the injector with faults; set INJECTOR_FAULTS to one");
-    };
+    let binary = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/struck");
     let count = number("INJECTOR_CRASH_POINTS", POINTS as u64) as usize;
     let seed = number("INJECTOR_CRASH_SEED", rand::random());
     println!("INJECTOR_CRASH_SEED={seed}");

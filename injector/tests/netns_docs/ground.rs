@@ -5,7 +5,6 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use injector_lab::http::Request;
 use injector_lab::{CLIENT_HOST, Lab, PATIENCE, Quorum, SWITCH, until};
 
 use crate::terminal::Terminal;
@@ -36,8 +35,7 @@ impl Ground {
         let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples").join("quorum");
         let quorum = Quorum { program: &program, seed: 1, faults: &[], join: 0, listen: 2 };
         quorum.start(&mut lab).unwrap();
-        lab.wait_until("the cluster serves", PATIENCE, |lab| (1..=3).try_for_each(|host| serves(lab, host)))
-            .unwrap();
+        lab.wait_until("the nodes agree who leads", PATIENCE, |lab| Quorum::agree(lab, SWITCH)).unwrap();
         // The names that pages use, without a prefix.
         for peer in lab.peer_names() {
             lab.hide(&peer);
@@ -171,15 +169,6 @@ impl Ground {
             ));
         }
         self
-    }
-}
-
-/// Whether a node of the cluster serves.
-fn serves(lab: &Lab, host: u8) -> Result<(), String> {
-    match lab.request(SWITCH, (lab.ipv4(host), 8080), &Request::get("/")) {
-        Ok((200, _)) => Ok(()),
-        Ok((status, said)) => Err(format!("{status} {said}")),
-        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -73,13 +73,13 @@ fn the_page_on_recovery_records() {
 }
 
 #[test]
-#[needs(root, example = "quorum")]
+#[needs(root, example = "quorum", minutes = 1)]
 fn the_page_on_reports() {
     runs("docs/reading-a-report.md", &Ground::cluster().with_daemon().with_campaigns());
 }
 
 #[test]
-#[needs(root, example = "quorum")]
+#[needs(root, example = "quorum", minutes = 1)]
 fn the_page_on_intermittent_failures() {
     runs("docs/intermittent-failures.md", &Ground::cluster().with_daemon().with_campaigns());
 }

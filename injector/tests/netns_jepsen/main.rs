@@ -38,7 +38,7 @@ fn the_clojure_tests_pass() {
 }
 
 #[test]
-#[needs(root, program = "java")]
+#[needs(root, program = "java", minutes = 1)]
 fn one_daemon_for_all() {
     if !ready("one_daemon_for_all") {
         return;
@@ -59,7 +59,7 @@ fn one_daemon_for_all() {
 }
 
 #[test]
-#[needs(root, program = "java")]
+#[needs(root, program = "java", minutes = 1)]
 fn a_daemon_on_each_node() {
     if !ready("a_daemon_on_each_node") {
         return;
@@ -112,7 +112,7 @@ fn a_daemon_on_each_node() {
 }
 
 #[test]
-#[needs(root, program = "java")]
+#[needs(root, program = "java", minutes = 1)]
 fn over_a_real_sshd() {
     const NAME: &str = "over_a_real_sshd";
     if !ready(NAME) {

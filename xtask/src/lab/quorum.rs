@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use injector_lab::http::Request;
 use injector_lab::{CLIENT, Lab, Quorum};
 
@@ -40,7 +40,8 @@ impl System for Example {
 
     fn ready(&self, lab: &Lab) -> Result<()> {
         let addresses = lab.peer_names().into_iter().flat_map(|peer| lab.addresses(&peer));
-        addresses.into_iter().try_for_each(|address| answers(lab, (address, 8080), &Request::get("/")))
+        addresses.into_iter().try_for_each(|address| answers(lab, (address, 8080), &Request::get("/")))?;
+        Quorum::agree(lab, CLIENT).map_err(Error::msg)
     }
 
     fn endpoints(&self, lab: &Lab) -> String {
