@@ -324,7 +324,10 @@ pub(super) struct Table<'a> {
 impl<'a> Table<'a> {
     /// The value of an optional key; null is missing.
     pub fn get(&self, key: &'static str) -> Option<Node<'a>> {
-        self.known.borrow_mut().push(key);
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
         let at = self.entries.iter().position(|(found, _)| *found == key)?;
         self.taken[at].set(true);
         let node = self.entries[at].1.clone();

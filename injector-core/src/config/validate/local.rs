@@ -21,12 +21,20 @@ pub(super) struct Local<'a> {
     word: Node<'a>,
 }
 
+/// The keys that say which processes are a peer's; a peer has at most one of them.
+const WORDS: [&str; 4] = ["listens", "pid", "cgroup", "unit"];
+
+/// Whether a peer is processes on this machine.
+pub(super) fn is_named(peer: &Node<'_>) -> bool {
+    WORDS.iter().any(|word| peer.value().get(word).is_some())
+}
+
 /// What a peer's table says of processes on this machine; `None` if it says nothing, or something wrong, which is
 /// reported.
 pub(super) fn read<'a>(table: &Table<'a>) -> Option<Local<'a>> {
     let others = ["addresses", "mac", "vm", "vip", "forwards", "container", "compose"]
         .map(|name| (name, table.get(name)));
-    let words = ["listens", "pid", "cgroup", "unit"].map(|name| (name, table.get(name)));
+    let words = WORDS.map(|name| (name, table.get(name)));
     let netns_node = table.get("netns");
     let mut given = words.into_iter().filter_map(|(name, node)| Some((name, node?)));
     let Some((name, word)) = given.next() else {

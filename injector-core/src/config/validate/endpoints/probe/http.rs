@@ -17,13 +17,13 @@ pub(in crate::config::validate) fn request(table: &Table<'_>, texts: &Texts<'_>)
         let url = texts.read(&node, URL_USAGE)?;
         // A source that can't be read would make a URL that is wrong as well: one fault is enough.
         let text = secret(&node, url)?;
-        texts.each(&node, &text.fill(str::to_owned), check_url, URL_USAGE);
-        if let Some((_, rest)) = url.split_once("://") {
-            let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        let host = url.split_once("://").map_or("", |(_, rest)| rest);
+        let host = host.split(['/', '?', '#']).next().unwrap_or_default();
+        if Text::read(host).is_ok_and(|host| host.has_secret()) {
+            node.error("the host has a secret, and hosts are shown", "write the host out");
+        } else {
+            texts.each(&node, &text.fill(str::to_owned), check_url, URL_USAGE);
             no_number(&node, host, URL_USAGE);
-            if Text::read(host).is_ok_and(|host| host.has_secret()) {
-                node.error("the host has a secret, and hosts are shown", "write the host out");
-            }
         }
         Some(text)
     });
