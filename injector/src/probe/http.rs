@@ -15,7 +15,7 @@ use super::dial::{Dialer, Names, Stream};
 use super::failure::Failure;
 use super::fill::Values;
 use super::tls::Protocol;
-use injector_core::config::{HttpExpect, HttpRequest, Target};
+use injector_core::config::{HttpExpect, HttpProbe, HttpRequest, Target};
 use injector_core::model::Connection;
 
 /// Probes of one endpoint seldom overlap; more idle connections than this are closed.
@@ -51,6 +51,10 @@ impl Http {
         let port = if request.tls.is_some() { 443 } else { 80 };
         let dialer = Dialer::new(target, Some(port), names, request.tls.as_ref(), Protocol::Http1);
         Self { request, expect, dialer, idle: (connection == Connection::Pooled).then(RefCell::default) }
+    }
+
+    pub(super) fn of_probe(probe: &HttpProbe, names: Names, connection: Connection) -> Self {
+        Self::new(probe.request.clone(), probe.expect.clone(), names, connection)
     }
 
     pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {

@@ -22,7 +22,7 @@ fn endpoints_have_an_instance_for_each_peer() {
     assert_eq!(
         ingress.probe,
         Probe {
-            kind: ProbeKind::Http {
+            kind: ProbeKind::Http(HttpProbe {
                 request: HttpRequest {
                     url: "http://{address}:8080/{seq}".into(),
                     method: "POST".to_owned(),
@@ -36,7 +36,7 @@ fn endpoints_have_an_instance_for_each_peer() {
                     body_contains: Some("ok".into()),
                     json: Some(JsonValue { pointer: "/status".to_owned(), equals: "ok".to_owned() }),
                 },
-            },
+            }),
             options: ProbeOptions {
                 interval: Span::millis(20),
                 timeout: Span::secs(2),
@@ -44,11 +44,13 @@ fn endpoints_have_an_instance_for_each_peer() {
             },
         }
     );
-    let grpc = |method: &str, message: &[u8]| ProbeKind::Grpc {
-        target: Target::Host("{address}:5122".to_owned()),
-        tls: None,
-        method: method.to_owned(),
-        message: message.to_vec(),
+    let grpc = |method: &str, message: &[u8]| {
+        ProbeKind::Grpc(GrpcProbe {
+            target: Target::Host("{address}:5122".to_owned()),
+            tls: None,
+            method: method.to_owned(),
+            message: message.to_vec(),
+        })
     };
     assert_eq!(config.endpoints[2].probe.kind, grpc("a.B/C", &[0x0a, 0x01]));
     assert_eq!(config.endpoints[3].probe.kind, grpc("grpc.health.v1.Health/Check", &[]));
@@ -56,11 +58,11 @@ fn endpoints_have_an_instance_for_each_peer() {
     let exchange = Exchange { send: "PING\r\n".into(), expect: "+PONG".into() };
     assert_eq!(
         config.endpoints[4].probe.kind,
-        ProbeKind::Tcp {
+        ProbeKind::Tcp(TcpProbe {
             target: Target::Host("{address}:1".to_owned()),
             tls: None,
             exchange: Some(exchange)
-        }
+        })
     );
     let prefix = WireSuccess::Prefix(b"+PONG".to_vec());
     assert_eq!(config.endpoints[4].wire, Some(Wire { port: 1, success: prefix }));
@@ -78,11 +80,7 @@ fn tls_has_its_trust_and_its_name() {
         let text = format!("{BASE}endpoints: [{{ name: e, peers: [n1, n2], probe: {probe} }}]\n");
         parse(&text).endpoints.remove(0).probe.kind
     };
-    let tls_of = |kind: ProbeKind| match kind {
-        ProbeKind::Http { request, .. } => request.tls,
-        ProbeKind::Grpc { tls, .. } | ProbeKind::Tcp { tls, .. } => tls,
-        ProbeKind::Exec { .. } => None,
-    };
+    let tls_of = |kind: ProbeKind| kind.tls().cloned();
     let host = Tls { trust: Trust::Host, identity: None, server_name: None };
     assert_eq!(tls_of(probe("{ http: { url: \"https://{address}/\" } }")), Some(host.clone()));
     assert_eq!(tls_of(probe("{ http: { url: \"http://{address}/\" } }")), None);
@@ -90,7 +88,7 @@ fn tls_has_its_trust_and_its_name() {
     assert_eq!(tls_of(probe("{ tcp: { target: \"{address}:1\", tls: {} } }")), Some(host));
     let given = "{ grpc: { target: \"unix:/run/{peer}.sock\", tls: { ca: /ca.pem, cert: /c.pem, key: /k.pem, \
                  server_name: \"fd00::1\" } } }";
-    let ProbeKind::Grpc { target, tls, .. } = probe(given) else { panic!() };
+    let ProbeKind::Grpc(GrpcProbe { target, tls, .. }) = probe(given) else { panic!() };
     assert_eq!(target, Target::Unix("/run/{peer}.sock".to_owned()));
     let identity = Identity { cert: PemFile::new("/c.pem"), key: PemFile::new("/k.pem") };
     assert_eq!(
@@ -134,8 +132,11 @@ fn names_are_left_to_the_start() {
     let mut resolved = config.endpoints[0].clone();
     resolved.hosts.insert("n1.lab".to_owned(), [10, 0, 0, 9].into());
     assert_eq!(resolved.destination(Some("n1")), Some([10, 0, 0, 9].into()));
-    resolved.probe.kind =
-        ProbeKind::Tcp { target: Target::Host("{address}:1".to_owned()), tls: None, exchange: None };
+    resolved.probe.kind = ProbeKind::Tcp(TcpProbe {
+        target: Target::Host("{address}:1".to_owned()),
+        tls: None,
+        exchange: None,
+    });
     assert_eq!(resolved.destination(Some("n1")), Some([10, 0, 0, 1].into()));
 }
 

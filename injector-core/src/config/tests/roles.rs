@@ -11,13 +11,13 @@ fn role(text: &str) -> RoleSource {
 #[test]
 fn a_role_is_asked_by_a_command_or_over_http() {
     let source = role("{ exec: [./who-leads, --quick] }");
-    let RoleKind::Exec { command, user, env } = source.kind else { panic!() };
+    let RoleKind::Exec(ExecCommand { command, user, env }) = source.kind else { panic!() };
     assert_eq!((command, user, env.len()), (vec!["./who-leads".into(), "--quick".into()], None, 0));
     assert_eq!((source.timeout, source.netns), (Span::secs(2), None));
 
     let source =
         role("{ exec: { command: [who], user: nobody, env: { A: b } }, timeout: 5s, netns: client }");
-    assert_eq!(source.kind.command_user(), Some(Some("nobody")));
+    assert_eq!(source.kind.command().unwrap().user.as_deref(), Some("nobody"));
     assert_eq!((source.timeout, source.netns), (Span::secs(5), Some(Netns::Name("client".into()))));
 
     let source = role("{ http: { url: \"http://10.0.0.1/x\", pointer: /leader, names: { a7: n2 } } }");

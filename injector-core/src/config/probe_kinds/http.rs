@@ -4,15 +4,175 @@ use std::collections::BTreeMap;
 
 use http::Method;
 use http::header::{HeaderName, HeaderValue};
+use schemars::JsonSchema;
 
 use super::host::{URL_USAGE, check_url, no_number, unix};
-use super::texts::{self, Texts, scalar, secret};
-use super::tls;
+use super::kind::{Kind, Stimulus};
+use super::texts::{self, ScalarKey, Texts, scalar, secret};
+use super::tls::{self, TlsKeys};
+use crate::config::probe::{HttpExpect, HttpRequest, JsonValue, Status, Statuses, Tls};
 use crate::config::read::{Node, Table};
-use crate::config::{HttpExpect, HttpRequest, JsonValue, ProbeKind, Status, Statuses, Text};
+use crate::config::secret::{Sent, Text};
+
+/// An HTTP/1.1 request, and which answers are successes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpProbe {
+    /// What is sent.
+    pub request: HttpRequest,
+    /// Which answers are successes.
+    pub expect: HttpExpect,
+}
+
+/// An HTTP request.
+#[derive(JsonSchema)]
+#[schemars(rename = "Http", deny_unknown_fields)]
+#[expect(dead_code, reason = "the fields are read by the derive macro alone")]
+pub(in crate::config) struct HttpKeys {
+    /// Where to, as in `http://{address}:8080/`; the scheme is `http` or `https`.
+    url: String,
+    /// The method; GET by default.
+    method: Option<String>,
+    /// Headers: names and texts.
+    headers: Option<BTreeMap<String, String>>,
+    /// The body, a text.
+    body: Option<String>,
+    /// The Unix socket to connect to: an absolute path.
+    unix: Option<String>,
+    /// Whom an `https` URL's server is trusted by; what this host trusts by default.
+    tls: Option<TlsKeys>,
+    /// What a success is; any 2xx by default.
+    expect: Option<ExpectKeys>,
+}
+
+/// What a success is.
+#[derive(JsonSchema)]
+#[schemars(rename = "Expect", deny_unknown_fields)]
+#[expect(dead_code, reason = "the fields are read by the derive macro alone")]
+struct ExpectKeys {
+    /// The status, or several.
+    status: Option<StatusesKey>,
+    /// A text in the body.
+    body_contains: Option<String>,
+    /// A value in a body of JSON.
+    json: Option<JsonValueKeys>,
+}
+
+/// One status or several.
+#[derive(JsonSchema)]
+#[schemars(rename = "Statuses", untagged)]
+#[expect(dead_code, reason = "the variants are read by the derive macro alone")]
+enum StatusesKey {
+    /// One.
+    One(StatusKey),
+    /// Several.
+    Several(#[schemars(length(min = 1))] Vec<StatusKey>),
+}
+
+/// A status, or a class of them.
+#[derive(JsonSchema)]
+#[schemars(rename = "Status", untagged)]
+#[expect(dead_code, reason = "the variants are read by the derive macro alone")]
+enum StatusKey {
+    /// A status.
+    Number(#[schemars(range(min = 200, max = 599))] u16),
+    /// A class.
+    Class(StatusClassKey),
+}
+
+/// A class of statuses.
+#[derive(JsonSchema)]
+#[schemars(rename = "StatusClass")]
+#[expect(dead_code, reason = "the variants are read by the derive macro alone")]
+enum StatusClassKey {
+    /// 200 to 299.
+    #[serde(rename = "2xx")]
+    Success,
+    /// 300 to 399.
+    #[serde(rename = "3xx")]
+    Redirection,
+    /// 400 to 499.
+    #[serde(rename = "4xx")]
+    ClientError,
+    /// 500 to 599.
+    #[serde(rename = "5xx")]
+    ServerError,
+}
+
+/// A value in JSON.
+#[derive(JsonSchema)]
+#[schemars(rename = "JsonValue", deny_unknown_fields)]
+#[expect(dead_code, reason = "the fields are read by the derive macro alone")]
+struct JsonValueKeys {
+    /// Where: a JSON pointer.
+    pointer: String,
+    /// The value of a success.
+    equals: ScalarKey,
+}
+
+impl Kind for HttpProbe {
+    type Keys = HttpKeys;
+    const SUCCESS: &'static str = "the complete answer with an expected status, text and value";
+    const SHARES_CONNECTIONS: bool = true;
+
+    fn read(node: &Node<'_>, texts: &Texts<'_>) -> Option<Self> {
+        let table = node.table("write it as: { url: \"http://{address}:8080/\" }")?;
+        let request = request(&table, texts);
+        let method = request.as_ref().map_or("GET", |request| &request.method);
+        let expect = table.get("expect").map(|node| expect(&node, method)).unwrap_or_default();
+        table.finish();
+        Some(Self { request: request?, expect })
+    }
+
+    fn describe<'a>(&'a self, stimulus: &mut Stimulus<'a>) {
+        let HttpRequest { url, method, headers, body, unix, tls } = &self.request;
+        let url = url.written();
+        if let Some((shown, query)) = url.split_once('?') {
+            stimulus.hide([query]);
+            stimulus.say(format_args!("http {method} {shown}?…"));
+        } else {
+            stimulus.say(format_args!("http {method} {url}"));
+        }
+        for (name, value) in headers {
+            stimulus.hide([value.written()]);
+            stimulus.say(format_args!(", {name}: …"));
+        }
+        if let Some(body) = body {
+            stimulus.hide([body.written()]);
+            stimulus.say(format_args!(", sends a body"));
+        }
+        if let Some(path) = unix {
+            stimulus.say(format_args!(", by unix:{path}"));
+        }
+        stimulus.say_tls(tls.as_ref());
+        stimulus.say(format_args!(", expects {}", self.expect.status));
+        if let Some(part) = &self.expect.body_contains {
+            stimulus.say(format_args!(" with {:?}", part.written()));
+        }
+        if let Some(json) = &self.expect.json {
+            stimulus.say(format_args!(", {:?} is {:?}", json.pointer, json.equals));
+        }
+    }
+
+    fn texts(&mut self) -> Vec<(Sent, &mut Text)> {
+        let contains = self.expect.body_contains.as_mut().map(|text| (Sent::Elsewhere, text));
+        self.request.texts().chain(contains).collect()
+    }
+
+    fn authority(&self) -> Option<&str> {
+        self.request.unix.is_none().then(|| self.request.authority())
+    }
+
+    fn tls(&self) -> Option<&Tls> {
+        self.request.tls.as_ref()
+    }
+
+    fn tls_mut(&mut self) -> Option<&mut Tls> {
+        self.request.tls.as_mut()
+    }
+}
 
 /// What an HTTP request is made of.
-pub(in crate::config::validate) fn request(table: &Table<'_>, texts: &Texts<'_>) -> Option<HttpRequest> {
+pub(in crate::config) fn request(table: &Table<'_>, texts: &Texts<'_>) -> Option<HttpRequest> {
     let url = table.require("url", URL_USAGE).and_then(|node| {
         let url = texts.read(&node, URL_USAGE)?;
         // A source that can't be read would make a URL that is wrong as well: one fault is enough.
@@ -59,15 +219,6 @@ pub(in crate::config::validate) fn request(table: &Table<'_>, texts: &Texts<'_>)
         None => None,
     };
     Some(HttpRequest { url, method, headers, body, unix, tls })
-}
-
-pub(super) fn read(node: &Node<'_>, texts: &Texts<'_>) -> Option<ProbeKind> {
-    let table = node.table("write it as: { url: \"http://{address}:8080/\" }")?;
-    let request = request(&table, texts);
-    let method = request.as_ref().map_or("GET", |request| &request.method);
-    let expect = table.get("expect").map(|node| expect(&node, method)).unwrap_or_default();
-    table.finish();
-    Some(ProbeKind::Http { request: request?, expect })
 }
 
 fn expect(node: &Node<'_>, method: &str) -> HttpExpect {
