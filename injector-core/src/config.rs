@@ -11,6 +11,7 @@ use crate::model::{PeerId, PeerNames, ProbeOptions, Ready, Scope, Shape};
 
 mod container;
 mod error;
+mod hook;
 mod load;
 mod local;
 mod netns;
@@ -26,6 +27,7 @@ mod validate;
 
 pub use container::{ContainerRef, ENGINE_SOCKETS, Engine, Select, Selector};
 pub use error::{ConfigError, ConfigErrors, SHOWN};
+pub use hook::Hook;
 pub(crate) use load::{place_of, unread};
 pub use local::{Listen, LocalBy, LocalPeer};
 pub use netns::Netns;
@@ -263,22 +265,6 @@ impl Interface {
     }
 }
 
-/// Which hook to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Hook {
-    /// TC both ways.
-    #[default]
-    Auto,
-    /// TC both ways: TCX where the kernel has it, clsact below.
-    Tc,
-    /// TC both ways through the clsact qdisc, also where TCX exists.
-    Clsact,
-    /// XDP ingress, native or generic, and TC egress.
-    Xdp,
-    /// TC egress of a loopback device, for peers on this machine. `interfaces:` can't name it.
-    Local,
-}
-
 /// Whether an endpoint gates the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -341,7 +327,7 @@ impl Endpoint {
     }
 }
 
-/// Stands for an address that is not there.
+/// A placeholder for a missing address.
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A probe's settings; `{seq}`, `{peer}` and `{address}` are filled in at run time.

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use super::hook::Hook;
 use super::probe_kinds::exec::ExecKeys;
 use super::probe_kinds::texts::ScalarKey;
 use super::probe_kinds::tls::TlsKeys;
@@ -257,20 +258,6 @@ struct Interface {
     hook: Option<Hook>,
     /// The peer that is behind it, and no other.
     peer: Option<String>,
-}
-
-/// A hook.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "lowercase")]
-enum Hook {
-    /// TC both ways, over TCX where the kernel has it.
-    Auto,
-    /// The same as auto.
-    Tc,
-    /// TC both ways through the clsact qdisc.
-    Clsact,
-    /// XDP ingress and TC egress.
-    Xdp,
 }
 
 /// What is probed, and what the programs take as a response.

@@ -170,7 +170,7 @@ pub struct Start {
     pub ready_on_stdout: bool,
 }
 
-/// What a partition is, but for who owns it.
+/// What a partition is, except for who owns it.
 #[derive(Debug, Args)]
 pub struct Cut {
     /// Which links to cut
@@ -299,7 +299,7 @@ pub struct Heal {
 /// `status`.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Show it anew each second
+    /// Show it again each second
     #[arg(long)]
     pub watch: bool,
 }
@@ -357,7 +357,7 @@ pub struct Measure {
     #[arg(long, value_name = "PEERS", value_delimiter = ',', requires = "shape")]
     pub among: Vec<String>,
     /// Read shapes, holds and other settings from a file; options on the command line override it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "among", "hold", "direction", "scope", "loss", "flap", "neighbour"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "among", "hold", "TrafficArgs"])]
     pub campaign: Option<PathBuf>,
     /// How long each cut lasts; the kernel ends it
     #[arg(long, value_name = "TIME", default_value = "5s", requires = "shape")]
