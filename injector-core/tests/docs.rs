@@ -145,7 +145,7 @@ fn links_lead_to_files_and_headings() {
 fn is_path(span: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
     let Some((first, rest)) = span.split_once('/') else { return false };
-    // A text that begins with `/` is a path of a host or of the API, and one in capitals stands for a name.
+    // A text that begins with `/` is a path of a host or of the API, and one in capitals represents a name.
     if first.is_empty() || rest.is_empty() || !span.chars().all(is_plain) {
         return false;
     }

@@ -2,7 +2,7 @@
 //! at any step that is named by [`at`] or [`here`].
 //!
 //! `INJECTOR_FAULT=STEP#N=KIND` strikes when the step is passed for the Nth time, once. KIND is `kill` (SIGKILL), `panic`,
-//! or an errno (`ENOMEM`, `EPERM`, `ENOSPC`) that stands for the answer of the system call behind the step.
+//! or an errno (`ENOMEM`, `EPERM`, `ENOSPC`) that represents the answer of the system call behind the step.
 //! `INJECTOR_FAULT=record` strikes nowhere. `INJECTOR_FAULT_LOG` names a file that gets a line for each step that is
 //! passed: its name, how often it was passed, `at` or `here`, and `struck` if it was struck.
 

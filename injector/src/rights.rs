@@ -170,7 +170,7 @@ impl Rights {
             Role::Daemon => self.daemon,
             Role::Supervisor => self.supervisor,
         };
-        // Where only the old, great right was given, it stands for the two that were split off from it.
+        // Where only the old, great right was given, it represents the two that were split off from it.
         let stand_in = CapabilitySet::BPF | CapabilitySet::PERFMON;
         let wanted = if held.contains(stand_in) { wanted } else { wanted | CapabilitySet::SYS_ADMIN };
         wanted & held

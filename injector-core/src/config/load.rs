@@ -147,7 +147,7 @@ fn nobody(_: &Engine, _: &Selector) -> Result<Vec<String>, (String, String)> {
 }
 
 const SYNTAX_REMEDY: &str =
-    "mend the syntax at this place: check indentation, quotes and brackets, and leave out tags";
+    "fix the syntax at this place: check indentation, quotes and brackets, and leave out tags";
 
 /// A file that gave no text, as a fault.
 pub(crate) fn unread(file: &str, what: &str, error: &text::TextError) -> ConfigErrors {

@@ -484,8 +484,8 @@ mod tests {
             (Some(cert), "key", "has no private key in PEM", "openssl pkey -inform der"),
             (Some(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "key", "pass phrase", "openssl pkey -in"),
         ] {
-            let (said, mended) = fetch(content, of).unwrap_err();
-            assert!(said.contains(what) && mended.contains(remedy), "{of}: {said}: {mended}");
+            let (said, remedied) = fetch(content, of).unwrap_err();
+            assert!(said.contains(what) && remedied.contains(remedy), "{of}: {said}: {remedied}");
         }
         assert!(
             !format!("{:?}", PemFile { path: "k".into(), content: Some("hidden".into()) }).contains("hidden")

@@ -185,7 +185,7 @@ fn the_text_itself_is_checked() {
     for text in ["peers: [\n", "a: b: c\n", "peers: !tag {}\n", "a: 1\n---\nb: 2\n", "peers: *x\n"] {
         let errors = Config::parse(text, "lab.yaml").unwrap_err();
         assert!(errors.0[0].what.contains("this is not YAML"), "{errors}");
-        assert!(errors.0[0].remedy.contains("mend the syntax"), "{errors}");
+        assert!(errors.0[0].remedy.contains("fix the syntax"), "{errors}");
     }
     let tab = Config::parse("peers:\n\tn1: {}\n", "lab.yaml").unwrap_err();
     assert_eq!((tab.0[0].line, tab.0[0].column), (Some(2), Some(1)), "{tab}");

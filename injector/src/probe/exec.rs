@@ -21,7 +21,7 @@ use injector_core::config::ExecCommand;
 /// One endpoint's command.
 pub(super) struct Exec(ExecCommand);
 
-/// Where commands are looked for if the daemon itself was not told.
+/// Where commands are looked for if the daemon itself has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where commands are looked for.

@@ -18,7 +18,7 @@ use super::tls::Protocol;
 use injector_core::config::{HttpExpect, HttpProbe, HttpRequest, Target};
 use injector_core::model::Connection;
 
-/// Probes of one endpoint seldom overlap; more idle connections than this are closed.
+/// Probes of one endpoint rarely overlap; more idle connections than this are closed.
 const IDLE_CONNECTIONS: usize = 4;
 /// The longest body of an answer.
 const BODY_MIB: usize = 16;
@@ -135,7 +135,7 @@ impl Http {
             request = request.header(header::HOST, &authority);
         }
         let body = template.body.as_ref().map(|body| body.fill(|part| values.fill(part))).unwrap_or_default();
-        // Some servers refuse such a request without a length (411), and hyper tells none for an empty body.
+        // Some servers refuse such a request without a length (411), and hyper sends none for an empty body.
         let has = |wanted: header::HeaderName| {
             template.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted.as_str()))
         };
@@ -199,7 +199,7 @@ async fn exchange_fresh<T, F: Future<Output = Result<T, Failure>>>(
         let response = sender.send_request(request).await.map_err(|error| Failure::exchange(&error))?;
         read(response).await
     });
-    // The connection may end before its last frames were taken: only the exchange tells the result.
+    // The connection may end before its last frames were taken: only the exchange decides the result.
     match select(exchange, pin!(connection)).await {
         Either::Left((result, _)) => result,
         Either::Right((_, exchange)) => exchange.await,
@@ -229,7 +229,7 @@ async fn handshake(
     http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await
 }
 
-/// Looks for a text in a body that comes in pieces, of which it keeps no more than the text is long.
+/// Looks for a text in a body that comes in pieces; it keeps no more of them than the text is long.
 struct Search<'a> {
     text: &'a [u8],
     /// The end of what came before: the text may begin there.

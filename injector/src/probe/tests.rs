@@ -162,11 +162,11 @@ fn failures_are_told_in_few_words() {
 #[test]
 fn requests_carry_what_the_config_says_and_nothing_else() {
     let heads = on_one_thread(async {
-        let (tell, mut heads) = mpsc::unbounded_channel();
+        let (sender, mut heads) = mpsc::unbounded_channel();
         let (address, _) = serve(move |mut stream| {
-            let tell = tell.clone();
+            let sender = sender.clone();
             async move {
-                tell.send(read_head(&mut stream).await).unwrap();
+                sender.send(read_head(&mut stream).await).unwrap();
                 tokio::io::AsyncWriteExt::write_all(&mut stream, OK.as_bytes()).await.unwrap();
             }
         })
@@ -345,7 +345,7 @@ fn a_late_prober_still_reports_every_tick() {
         let (sink, mut results) = mpsc::unbounded_channel();
         let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));
         tokio::time::sleep(Duration::from_millis(50)).await;
-        // The one thread stands still for 250 ticks: 100 are sent late, the others are told.
+        // The one thread is stopped for 250 ticks: 100 are sent late, the others are reported.
         std::thread::sleep(Duration::from_millis(500));
         tokio::time::sleep(Duration::from_millis(50)).await;
         drop(rate);

@@ -312,10 +312,10 @@ fn a_start_refuses_what_can_t_be_used() {
             ["tls.ca", "has no certificates in PEM", "name a PEM file"],
         ),
         (format!("ca: {}", folder.path().display()), ["tls.ca", "is a directory", "file"]),
-        (format!("ca: {}", write("cut.pem", &cut)), ["tls.ca", "cut.pem can't be read as PEM", "anew"]),
+        (format!("ca: {}", write("cut.pem", &cut)), ["tls.ca", "cut.pem can't be read as PEM", "again"]),
         (
             format!("ca: {}", write("damaged.pem", &damaged)),
-            ["tls.ca", "damaged.pem can't be read as PEM", "anew"],
+            ["tls.ca", "damaged.pem can't be read as PEM", "again"],
         ),
         (format!("cert: {cert}, key: {cert}"), ["tls.key", "has no private key in PEM", "name a PEM file"]),
         (format!("cert: {key}, key: {key}"), ["tls.cert", "has no certificates in PEM", "name a PEM file"]),

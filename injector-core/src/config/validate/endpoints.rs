@@ -125,7 +125,7 @@ fn choose(instance: &mut Instance<'_>, family: Family, peers: &[Peer], node: &No
     }
 }
 
-/// Refuses what the programs look for in vain: they see no text in TLS.
+/// Refuses what the programs would never find: they see no text in TLS.
 fn readable(node: &Node<'_>, wire: &Wire, kind: &ProbeKind) {
     if kind.tls().is_some() && matches!(wire.success, WireSuccess::Http | WireSuccess::Grpc) {
         node.error(

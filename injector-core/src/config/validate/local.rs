@@ -15,7 +15,7 @@ const UNITS: [&str; 3] = [".service", ".scope", ".slice"];
 /// A peer on this machine as its table says it.
 pub(super) struct Local<'a> {
     pub peer: LocalPeer,
-    /// Each of its ports, with where it stands.
+    /// Each of its ports, with its place.
     listens: Vec<(Listen, Node<'a>)>,
     /// The word that says which processes are the peer's.
     word: Node<'a>,
@@ -41,7 +41,7 @@ pub(super) fn read<'a>(table: &Table<'a>) -> Option<Local<'a>> {
         if let Some(node) = netns_node {
             node.key_error(
                 "only a peer on this machine has a netns of its own",
-                "leave it out: the namespaces of other peers are found, or stand in interfaces",
+                "leave it out: the namespaces of other peers are found, or are listed in interfaces",
             );
         }
         return None;
@@ -188,7 +188,7 @@ pub(super) fn overlaps<'a>(all: &mut Vec<(String, Local<'a>)>, name: &str, local
     all.push((name.to_owned(), local));
 }
 
-/// Where something stands, in words.
+/// The place of something, in words.
 fn place(node: &Node<'_>) -> String {
     format!("{}, {}", node.path, node.report().line(&node.path))
 }

@@ -104,7 +104,7 @@ fn further<'a>(entries: &[(&str, Node<'_>)], selected: Option<&'a Selected<'_>>)
     found
 }
 
-/// A peer of which nothing is known.
+/// A peer about which nothing is known.
 fn nothing_known() -> Peer {
     Peer {
         id: PeerId::WORLD,
