@@ -357,7 +357,7 @@ pub struct Measure {
     #[arg(long, value_name = "PEERS", value_delimiter = ',', requires = "shape")]
     pub among: Vec<String>,
     /// Read shapes, holds and other settings from a file; options on the command line override it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "among", "hold", "TrafficArgs"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["shape", "among", "hold", "direction", "scope", "loss", "flap", "neighbour"])]
     pub campaign: Option<PathBuf>,
     /// How long each cut lasts; the kernel ends it
     #[arg(long, value_name = "TIME", default_value = "5s", requires = "shape")]
