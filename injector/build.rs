@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use aya_build::{Package, Toolchain};
 
-/// Set by whoever builds from a source without its history, such as a package's.
+/// Set where one builds from a source without its history, such as a package's.
 const COMMIT: &str = "INJECTOR_COMMIT";
 
 #[path = "../xtask/src/toolchain.rs"]
@@ -45,7 +45,7 @@ fn remedy() -> String {
     )
 }
 
-/// The commit of a release build. A debug build has none: it would be built anew with each commit.
+/// The commit of a release build. A debug build has none: it would be rebuilt with each commit.
 fn origin() -> String {
     if let Some(commit) = env::var(COMMIT).ok().filter(|commit| !commit.is_empty()) {
         return format!("commit {commit}");
@@ -74,7 +74,7 @@ fn git(arguments: &[&str]) -> Option<String> {
 }
 
 fn build() -> Result<(), String> {
-    // aya-build can be told to skip, and would leave nothing to embed.
+    // aya-build can be configured to skip, and would leave nothing to embed.
     if env::var_os("AYA_BUILD_SKIP").is_some() {
         return Err("AYA_BUILD_SKIP is set; unset it: there is no injector without them".into());
     }
@@ -86,7 +86,7 @@ fn build() -> Result<(), String> {
     // SAFETY: a build script is a process of its own, and this one has no second thread yet.
     unsafe {
         env::set_var("PATH", path);
-        // A released compiler builds `core` for a tier-3 target only when told to behave like a nightly.
+        // A released compiler builds `core` for a tier-3 target only when it is set to behave like a nightly.
         env::set_var("RUSTC_BOOTSTRAP", "1");
         // aya-build makes a warning of each line that cargo says, and cargo shows them again at every build.
         env::set_var("CARGO_TERM_QUIET", "true");

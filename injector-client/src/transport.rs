@@ -76,7 +76,7 @@ impl FromStr for SshHost {
         let error = || SshHostError(text.to_owned());
         let rest = text.strip_prefix("ssh://").ok_or_else(error)?.trim_end_matches('/');
         let (user, host) = rest.rsplit_once('@').map_or((None, rest), |(user, host)| (Some(user), host));
-        // An IPv6 address stands in brackets, which ssh wants without.
+        // An IPv6 address is in brackets, which ssh wants without.
         let (host, port) = match host.strip_prefix('[').and_then(|host| host.split_once(']')) {
             Some((host, "")) => (host, None),
             Some((host, port)) => (host, Some(port.strip_prefix(':').ok_or_else(error)?)),

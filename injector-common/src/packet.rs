@@ -36,7 +36,7 @@ impl Bytes for &[u8] {
 
 /// IP protocol numbers.
 pub mod protocol {
-    /// `ICMP`; in scopes it stands for `ICMPv6` too.
+    /// `ICMP`; in scopes it represents `ICMPv6` too.
     pub const ICMP: u8 = 1;
     /// TCP.
     pub const TCP: u8 = 6;
@@ -49,7 +49,7 @@ pub mod protocol {
     /// SCTP.
     pub const SCTP: u8 = 132;
 
-    /// Whether this is the number of a header that stands before the transport protocol: hop-by-hop, routing,
+    /// Whether this is the number of a header that precedes the transport protocol: hop-by-hop, routing,
     /// fragment, authentication, destination, mobility, HIP, shim6.
     #[inline(always)]
     pub const fn is_extension(number: u8) -> bool {

@@ -136,7 +136,7 @@ pub struct Lease {
     /// The latch: 0, or what `expires` was for the first program that found it past while something was live. Only
     /// the daemon clears it, after it has disabled every slot: so a late renewal revives nothing.
     pub lapsed: u64,
-    /// Who holds it, so that what a dead daemon left can be told from what a living one needs: its process id,
+    /// Who holds it, so that what a dead daemon left can be distinguished from what a living one needs: its process id,
     pub pid: u64,
     /// the start of that process in clock ticks since the boot (pids are used again),
     pub started: u64,

@@ -34,6 +34,24 @@ pub struct Slot {
     pub scopes: [SlotScope; MAX_SCOPES],
 }
 
+impl Slot {
+    /// Drops all traffic of its links, from the beginning of the clock and without an end.
+    pub const fn whole(generation: u32) -> Self {
+        Self {
+            starts_at: 0,
+            ends_at: u64::MAX,
+            loss: LOSS_ALL,
+            flap_period: 0,
+            flap_on: 0,
+            generation,
+            scope_count: 0,
+            full: 1,
+            pad: 0,
+            scopes: [SlotScope { first: 0, last: 0, protocol: 0, side: 0, pad: 0 }; MAX_SCOPES],
+        }
+    }
+}
+
 /// Which traffic: a protocol and a port range.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,7 +60,7 @@ pub struct SlotScope {
     pub first: u16,
     /// The last port, included.
     pub last: u16,
-    /// An IP protocol number after extension headers; [`protocol::ICMP`] stands for both ICMPs.
+    /// An IP protocol number after extension headers; [`protocol::ICMP`] represents both ICMPs.
     pub protocol: u8,
     /// One of [`side`].
     pub side: u8,

@@ -23,13 +23,9 @@ pub use record::{
     Bypassed, EndpointRecord, HostRecord, InForce, LinkRecord, OLDEST_RECORD_SCHEMA, Outcome, Phases,
     RECORD_SCHEMA, RecoveryRecord, ShapePair, TcpState, Uncovered, role_suffix, role_words,
 };
-pub use request::{Owner, PartitionRequest, StartAt, Trial};
+pub use request::*;
 pub use verdict_options::VerdictOptions;
 pub(crate) use verdict_options::verdict_fields;
 pub use verify::{LinkCheck, Verify};
-pub use view::{
-    AttachmentView, EnableRequest, EndpointAnswer, EndpointView, HealAnswer, Healed, HealedBy, LinkCounters,
-    LinkTotals, MarkRequest, PartitionState, PartitionView, PeerView, ProbeView, Rules, Stamped, Status,
-    WireSight,
-};
+pub use view::*;
 pub use warning::{Warning, WarningCode};

@@ -11,11 +11,13 @@ use crate::model::{PeerId, PeerNames, ProbeOptions, Ready, Scope, Shape};
 
 mod container;
 mod error;
+mod hook;
 mod load;
 mod local;
 mod netns;
 mod place;
 mod probe;
+mod probe_kinds;
 mod read;
 mod role;
 pub mod schema;
@@ -23,17 +25,17 @@ mod secret;
 pub mod text;
 mod validate;
 
-use self::secret::Sent;
-
 pub use container::{ContainerRef, ENGINE_SOCKETS, Engine, Select, Selector};
 pub use error::{ConfigError, ConfigErrors, SHOWN};
+pub use hook::Hook;
 pub(crate) use load::{place_of, unread};
 pub use local::{Listen, LocalBy, LocalPeer};
 pub use netns::Netns;
 pub use probe::{
-    Exchange, Family, Hosts, HttpExpect, HttpRequest, Identity, JsonError, JsonValue, PemFile, Status,
-    Statuses, Target, Tls, Trust, host_name, host_of,
+    Exchange, ExecCommand, Family, Hosts, HttpExpect, HttpRequest, Identity, JsonError, JsonValue, PemFile,
+    Status, Statuses, Target, Tls, Trust, host_name, host_of,
 };
+pub use probe_kinds::{GrpcProbe, HttpProbe, ProbeKind, TcpProbe};
 pub use role::{AskedPeer, RoleAnswer, RoleKind, RoleMeaning, RoleRequest, RoleSource};
 pub use secret::{Text, digest};
 
@@ -263,22 +265,6 @@ impl Interface {
     }
 }
 
-/// Which hook to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Hook {
-    /// TC both ways.
-    #[default]
-    Auto,
-    /// TC both ways: TCX where the kernel has it, clsact below.
-    Tc,
-    /// TC both ways through the clsact qdisc, also where TCX exists.
-    Clsact,
-    /// XDP ingress, native or generic, and TC egress.
-    Xdp,
-    /// TC egress of a loopback device, for peers on this machine. `interfaces:` can't name it.
-    Local,
-}
-
 /// Whether an endpoint gates the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -316,25 +302,18 @@ pub struct Endpoint {
 impl Endpoint {
     /// The host name that its probes connect to; at most one.
     pub fn host_names(&self, names: &PeerNames) -> BTreeSet<String> {
-        let Some(authority) = self.authority() else { return BTreeSet::new() };
+        let Some(authority) = self.probe.kind.authority() else { return BTreeSet::new() };
         probe::host_names(authority, [(self.peer.map_or("", |peer| names.name(peer)), self.address)])
-    }
-
-    /// Host and port that its probes connect to, as the config has them; `None` for commands and Unix sockets.
-    fn authority(&self) -> Option<&str> {
-        match &self.probe.kind {
-            ProbeKind::Http { request, .. } if request.unix.is_none() => Some(request.authority()),
-            ProbeKind::Grpc { target: Target::Host(host), .. }
-            | ProbeKind::Tcp { target: Target::Host(host), .. } => Some(host),
-            _ => None,
-        }
     }
 
     /// The address that its packets go to: what the config says, or what a host name was resolved to; `None` for commands
     /// and Unix sockets. `peer` is its peer's name.
     pub fn destination(&self, peer: Option<&str>) -> Option<IpAddr> {
-        let filled =
-            probe::fill(self.authority()?, peer.unwrap_or_default(), self.address.unwrap_or(NOWHERE));
+        let filled = probe::fill(
+            self.probe.kind.authority()?,
+            peer.unwrap_or_default(),
+            self.address.unwrap_or(NOWHERE),
+        );
         self.address_of(host_of(&filled)).filter(|address| *address != NOWHERE)
     }
 
@@ -348,7 +327,7 @@ impl Endpoint {
     }
 }
 
-/// Stands for an address that is not there.
+/// A placeholder for a missing address.
 const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// A probe's settings; `{seq}`, `{peer}` and `{address}` are filled in at run time.
@@ -358,64 +337,6 @@ pub struct Probe {
     pub kind: ProbeKind,
     /// Schedule, timeout and connections.
     pub options: ProbeOptions,
-}
-
-/// What is sent and expected.
-#[derive(Clone, Debug, PartialEq)]
-pub enum ProbeKind {
-    /// An HTTP/1.1 request, over TLS where the URL says `https`.
-    Http {
-        /// What is sent.
-        request: HttpRequest,
-        /// Which answers are successes.
-        expect: HttpExpect,
-    },
-    /// A unary gRPC call over HTTP/2.
-    Grpc {
-        /// `{address}:5122`.
-        target: Target,
-        /// `None` is cleartext.
-        tls: Option<Tls>,
-        /// `package.Service/Method`.
-        method: String,
-        /// The request message, protobuf bytes.
-        message: Vec<u8>,
-    },
-    /// A TCP connect, and what follows it.
-    Tcp {
-        /// `{address}:8080`.
-        target: Target,
-        /// `None` is cleartext.
-        tls: Option<Tls>,
-        /// `None`: being connected is a success.
-        exchange: Option<Exchange>,
-    },
-    /// A command; exit code 0 is a success.
-    Exec {
-        /// Program and arguments.
-        command: Vec<String>,
-        /// The user it runs as; `None` is the daemon's.
-        user: Option<String>,
-        /// What the command's environment has beside `PATH` and the variables that describe the probe.
-        env: BTreeMap<String, Text>,
-    },
-}
-
-impl ProbeKind {
-    /// Every text that may have secrets in it.
-    fn texts(&mut self) -> Vec<(Sent, &mut Text)> {
-        match self {
-            Self::Http { request, expect } => {
-                let contains = expect.body_contains.as_mut().map(|text| (Sent::Elsewhere, text));
-                request.texts().chain(contains).collect()
-            }
-            Self::Tcp { exchange: Some(Exchange { send, expect }), .. } => {
-                vec![(Sent::Elsewhere, send), (Sent::Elsewhere, expect)]
-            }
-            Self::Exec { env, .. } => env.values_mut().map(|text| (Sent::Elsewhere, text)).collect(),
-            Self::Grpc { .. } | Self::Tcp { exchange: None, .. } => Vec::new(),
-        }
-    }
 }
 
 /// What the kernel takes as a successful response.

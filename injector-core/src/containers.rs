@@ -257,7 +257,7 @@ impl Sight {
     }
 }
 
-/// Where containers stand in the config.
+/// Where the config names containers.
 fn places(config: &Config) -> Vec<(String, &ContainerRef)> {
     let mut places: Vec<(String, &ContainerRef)> = Vec::new();
     for (peer, container) in config.containers() {

@@ -38,7 +38,7 @@ impl Identity {
     }
 }
 
-/// An interface of which it is proved that one peer alone is behind it.
+/// An interface for which it is proved that one peer alone is behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port {
     /// The peer.

@@ -1,4 +1,4 @@
-//! From what shall hold to what is written, and how each write is undone. Pure.
+//! From the wanted cuts to what is written, and how each write is undone. Pure.
 
 use std::collections::BTreeSet;
 
@@ -157,7 +157,7 @@ pub fn cells(traffic: &Traffic, links: &[Link], around: &Surroundings<'_>) -> Ve
     cells
 }
 
-/// The contents of a partition's slot, but for its generation and its times.
+/// The contents of a partition's slot, except for its generation and its times.
 pub fn slot(traffic: &Traffic) -> Slot {
     let mut scopes = [SlotScope::default(); MAX_SCOPES];
     for (into, scope) in scopes.iter_mut().zip(&traffic.scopes) {
@@ -182,7 +182,7 @@ pub fn slot(traffic: &Traffic) -> Slot {
 /// What a slot is used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlotUse {
-    /// Nothing; its age tells whether a running program may still look at it.
+    /// Nothing; its age says whether a running program may still look at it.
     #[default]
     Free,
     /// Prepared, not in the word.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use injector_core::campaign;
-use injector_core::config::{Config, ProbeKind, Role};
+use injector_core::config::{Config, GrpcProbe, ProbeKind, Role};
 
 fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs"))
@@ -68,7 +68,7 @@ fn restate_gates_on_ingress_and_reports_metadata() {
     for endpoint in &config.endpoints {
         let required = endpoint.role == Role::Required;
         assert_eq!(required, endpoint.base.starts_with("ingress"), "{}", endpoint.name);
-        if let ProbeKind::Grpc { message, .. } = &endpoint.probe.kind {
+        if let ProbeKind::Grpc(GrpcProbe { message, .. }) = &endpoint.probe.kind {
             // Field 1, a text of 12 bytes.
             assert_eq!(message, b"\x0a\x0cnodes_config");
         }

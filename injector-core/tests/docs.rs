@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use injector_core::api::PartitionRequest;
 use injector_core::campaign;
-use injector_core::config::Config;
+use injector_core::config::{Config, schema};
 use injector_core::stats::summary::{Plan, summarize};
 use serde_json::Value;
 
@@ -145,7 +145,7 @@ fn links_lead_to_files_and_headings() {
 fn is_path(span: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
     let Some((first, rest)) = span.split_once('/') else { return false };
-    // A text that begins with `/` is a path of a host or of the API, and one in capitals stands for a name.
+    // A text that begins with `/` is a path of a host or of the API, and one in capitals represents a name.
     if first.is_empty() || rest.is_empty() || !span.chars().all(is_plain) {
         return false;
     }
@@ -427,22 +427,30 @@ fn quoted<'a>(source: &'a str, before: &'a str) -> impl Iterator<Item = &'a str>
         .map(|(it, _)| it)
 }
 
+const CONFIG: &str = "docs/reference/config.md";
+
 #[test]
 fn the_config_page_names_every_key() {
-    let folder = "injector-core/src/config/validate";
-    let sources = ["devices.rs", "endpoints.rs", "endpoints/probe.rs", "interfaces.rs", "peers.rs"];
-    let mut sources: Vec<String> = sources.iter().map(|name| text(Path::new(folder).join(name))).collect();
-    sources.push(text("injector-core/src/config/validate.rs"));
-    let found: BTreeSet<&str> = sources
-        .iter()
-        .flat_map(|source| {
-            quoted(source, ".get(\"")
-                .chain(quoted(source, ".require(\""))
-                .chain(quoted(source, "span(&top, \""))
-        })
-        .collect();
-    assert!(found.len() > 40, "{found:?}");
-    assert_named(&["docs/reference/config.md"], found);
+    let mut found = BTreeSet::new();
+    properties(&schema::schema(), &mut found);
+    assert!(found.len() > 70, "{found:?}");
+    // Shapes are on the API's page.
+    assert_named(&[CONFIG, API], found.iter().map(String::as_str));
+}
+
+/// The table of a kind's keys is written by this test with `INJECTOR_BLESS=1`.
+#[test]
+fn the_config_page_has_the_keys_of_each_kind_of_probe() {
+    let content = text(CONFIG);
+    let table = schema::probe_kinds_table();
+    let head = table.lines().next().unwrap();
+    let from = content.find(head).expect("the head of the table");
+    let to = content[from..].find("\n\n").map_or(content.len(), |end| from + end + 1);
+    if std::env::var_os("INJECTOR_BLESS").is_some() {
+        fs::write(root().join(CONFIG), format!("{}{table}{}", &content[..from], &content[to..])).unwrap();
+        return;
+    }
+    assert_eq!(&content[from..to], table, "run this test with INJECTOR_BLESS=1, and read `git diff`");
 }
 
 #[test]

@@ -483,7 +483,7 @@ fn what_the_daemon_answers() {
 }
 
 /// A run directory that the first schema wrote: sentences for warnings, no coverage, no outage, no conduct. It is
-/// never written anew.
+/// never rewritten.
 #[test]
 fn a_run_directory_of_schema_1_is_read() {
     let directory = Path::new(HERE).join("tests/data/golden/run-schema-1");

@@ -42,7 +42,7 @@ if (parent !== window) parent.postMessage({ ...d }, '*');
 </script>";
 
 /// The browser's own window is never narrower than 500 pixels: a phone is a frame in a page that keeps what the
-/// witness tells it.
+/// witness reports it.
 const PHONE: &str = "<!doctype html><html><body><script>
 addEventListener('message', (e) => Object.assign(document.documentElement.dataset, e.data));
 </script><iframe src=\"page.html\" width=\"390\" height=\"844\" style=\"border:0\"></iframe></body></html>";
@@ -123,7 +123,7 @@ fn outages_are_drawn_by_cut() {
     seen.assert_sound();
     assert_eq!(seen.count("class=\"plot outages\""), 3);
     assert_eq!(seen.count("class=\"trial\""), 60, "a row for each trial");
-    // All three endpoints are out where n1 is isolated, one each elsewhere but for one trial of n3.
+    // All three endpoints are out where n1 is isolated, one each elsewhere except for one trial of n3.
     assert_eq!(seen.count("class=\"out\""), 6);
     assert_eq!(seen.count("class=\"carries\""), 3);
     assert!(seen.count("class=\"late\"") >= 3, "{}", seen.count("class=\"late\""));
@@ -182,7 +182,7 @@ fn a_campaign_is_drawn() {
     }
 }
 
-/// Drags over the first half of what follows the heal, then looks closer, then at all of it, and tells the first label of
+/// Drags over the first half of what follows the heal, then looks closer, then at all of it, and answers the first label of
 /// the axis each time.
 const LOOKING: &str = "<script>
 const axis = () => [...document.querySelectorAll('#timeline svg text')].map((t) => t.textContent).filter((t) => / m?s$/.test(t)).join(',');
@@ -216,11 +216,11 @@ fn a_trial_can_be_looked_into() {
     fs::write(&html, text.replace("</body>", &format!("{LOOKING}</body>"))).unwrap();
     let seen = open(&html, false, 1100);
     seen.assert_sound();
-    let told: Vec<&str> = seen.datum("told").unwrap().split('|').collect();
-    let [all, dragged, closer, whole] = told[..] else { panic!("{told:?}") };
+    let reported: Vec<&str> = seen.datum("told").unwrap().split('|').collect();
+    let [all, dragged, closer, whole] = reported[..] else { panic!("{reported:?}") };
     assert_eq!(all, whole);
-    assert!(all != dragged && dragged != closer && closer != all, "{told:?}");
-    assert!(told.iter().all(|axis| !axis.is_empty()), "{told:?}");
+    assert!(all != dragged && dragged != closer && closer != all, "{reported:?}");
+    assert!(reported.iter().all(|axis| !axis.is_empty()), "{reported:?}");
 }
 
 #[test]
@@ -273,7 +273,7 @@ fn a_comparison_is_drawn() {
     }
 }
 
-/// Puts every trial into the lane of what was cut, and tells the lanes' names.
+/// Puts every trial into the lane of what was cut, and answers the lanes' names.
 const LANES: &str = "<script>
 const by = document.getElementById('strip-by');
 by.value = [...by.options].find((option) => option.textContent === 'what was cut').value;
@@ -295,11 +295,11 @@ fn trials_stand_in_lanes_by_what_was_cut() {
     let seen = open(&page, false, 1100);
     seen.assert_sound();
     assert_eq!(seen.datum("lanes"), Some("isolate n1 (21)|isolate n3 (20)|isolate n2 (19)"));
-    // The isolated peer tells the same trials apart, so that it is no way of its own.
+    // The isolated peer distinguishes the same trials, so that it is no way of its own.
     assert_eq!(seen.datum("ways"), Some("nothing: all in one|what was cut"));
 }
 
-/// Roles and shapes are ways of their own where they tell trials apart.
+/// Roles and shapes are ways of their own where they distinguish trials.
 #[test]
 #[needs(program = "chromium")]
 fn trials_stand_in_lanes_by_role_and_by_shape() {

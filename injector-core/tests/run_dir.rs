@@ -1,4 +1,4 @@
-//! The run directory: resumed after a crash at any byte, and read as it stands.
+//! The run directory: resumed after a crash at any byte, and read as it is.
 
 #[path = "support/synthetic.rs"]
 mod synthetic;
@@ -100,7 +100,7 @@ fn the_trial_that_was_open_is_made_again() {
     assert!(run.notes[0].contains("last attempt"), "{:?}", run.notes);
 }
 
-/// Whatever byte a crash ends at, every whole record stays, and the campaign goes on to exactly all trials.
+/// Whatever byte a crash ends at, every whole record stays, and the campaign continues to exactly all trials.
 #[test]
 fn resumes_from_any_byte() {
     let whole = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ use injector_common::packet::{Bytes, Packet};
 
 /// A packet on a hook.
 pub trait Hooked: Bytes {
-    /// How many packets it stands for on the wire: GSO segments count each.
+    /// How many packets it represents on the wire: GSO segments count each.
     fn segments(&self, packet: &Packet) -> u64;
 
     /// The index of the hook's interface in its namespace.

@@ -31,7 +31,7 @@ fn looks_at_macs() -> bool {
 }
 
 /// Looks at the names of the scene's packet, which passes, besides those that it was judged by; `packets` is how many it
-/// stands for. A global function of plain numbers, as `decide`.
+/// represents. A global function of plain numbers, as `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn look(packets: u64, live: u32) -> u32 {

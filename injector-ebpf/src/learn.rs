@@ -1,5 +1,5 @@
 //! What the programs learn from frames that come out of a peer's bound port: its MAC addresses, and the addresses that it
-//! claims by ARP and neighbour discovery. Claims are contested by whoever else makes them, at any hook.
+//! claims by ARP and neighbour discovery. Claims are contested by anyone else who makes them, at any hook.
 
 use injector_common::key::{
     Address, CONTEST, Claim, Learned, MAC_STEP, NOBODY, PASSAGE, Port, VIP, is_nameless, port, traits,
@@ -19,7 +19,7 @@ fn packed(packet: &Packet) -> u64 {
     u64::from(both >> 16) << 32 | u64::from(low)
 }
 
-/// Whether the MAC of a frame's sender is not the one that was learned at this port last, or was not of late.
+/// Whether the MAC of a frame's sender is not the one that was learned at this port last, or was not recently.
 #[inline(always)]
 pub fn is_new(scene: &mut VerdictContext, port: Option<*const Port>) -> bool {
     let Some(port) = port else { return false };
@@ -140,7 +140,7 @@ fn renew(known: &mut Claim, peer: u32, mac: u64, now: u64) {
     if known.peer != peer && (known.held != 0 || now < known.at + CONTEST) {
         known.contested_until = now + CONTEST;
     }
-    // A NIC that is seen to hold the address goes on holding it.
+    // A NIC that is seen to hold the address keeps holding it.
     if known.peer == peer || known.held == 0 {
         (known.peer, known.at, known.mac) = (peer, now, mac);
     }

@@ -39,7 +39,7 @@ pub static EXACT_MASK: Global<u32> = Global::new(0);
 /// What the homes in [`PEERS`] are seeded with.
 #[unsafe(no_mangle)]
 pub static EXACT_SEED: Global<u32> = Global::new(0);
-/// This instance's interface, from 1; 0 if it is on many, which [`INTERFACES`] tells apart.
+/// This instance's interface, from 1; 0 if it is on many, which [`INTERFACES`] distinguishes.
 #[unsafe(no_mangle)]
 pub static INTERFACE: Global<u32> = Global::new(0);
 /// The namespace of an instance that is on many interfaces.

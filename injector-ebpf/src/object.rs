@@ -8,7 +8,7 @@ pub const NEXT: i32 = -1;
 /// An interface index that the kernel never assigns.
 const NO_INTERFACE: u32 = 0;
 
-/// Loses a packet on egress. `TC_ACT_SHOT` there would be told to the local TCP stack, which then retries without backoff;
+/// Loses a packet on egress. `TC_ACT_SHOT` there would be reported to the local TCP stack, which then retries without backoff;
 /// a redirect to an interface that cannot exist loses the packet in silence, as a cut cable does.
 #[inline(always)]
 pub fn lose() -> i32 {

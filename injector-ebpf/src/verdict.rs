@@ -82,7 +82,7 @@ const PASSED: u32 = 2;
 /// The packet passes, and its names do not agree: it needs the second look.
 const PASSED_ODD: u32 = 3;
 
-/// Judges the scene's packet. A global function of plain numbers: the verifier checks it once, and not anew for every way
+/// Judges the scene's packet. A global function of plain numbers: the verifier checks it once, and not again for every way
 /// through the parser.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -221,7 +221,7 @@ const DROP_STEADY: u32 = 3;
 
 /// What one slot does to the scene's packet, at the hook with this [`Side`].
 ///
-/// A global BPF function of numbers alone: the verifier checks it once, not anew in each turn of each loop
+/// A global BPF function of numbers alone: the verifier checks it once, not again in each turn of each loop
 /// around it.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -119,13 +119,13 @@ impl Launch {
         Ok(Daemon { process, cli: Cli { program: self.program, socket: self.socket } })
     }
 
-    /// Runs one that is not to go on to its end: how it ended, and what it logged.
+    /// Runs one that is not to continue to its end: how it ended, and what it logged.
     ///
     /// # Panics
-    /// It goes on.
+    /// It continues.
     pub fn run_to_end(mut self) -> (ExitStatus, String) {
         let mut process = self.spawn().unwrap_or_else(|error| panic!("{error}"));
-        let status = process.wait(PATIENCE).unwrap_or_else(|| panic!("it goes on: {}", process.log()));
+        let status = process.wait(PATIENCE).unwrap_or_else(|| panic!("it continues: {}", process.log()));
         (status, process.log())
     }
 }
@@ -173,11 +173,11 @@ impl Daemon {
         (status, serde_json::from_str(http::body(&rest)).unwrap_or_default())
     }
 
-    /// Sends it a signal; after SIGSTOP every thread of it stands still.
+    /// Sends it a signal; after SIGSTOP every thread of it is stopped.
     pub fn signal(&self, signal: Signal) {
         self.process.signal(signal);
         if signal == Signal::STOP {
-            // The call returns before every thread of it stands still.
+            // The call returns before every thread of it is stopped.
             let stat = format!("/proc/{}/stat", self.id());
             until("the daemon stops", || {
                 std::fs::read_to_string(&stat).is_ok_and(|text| text.contains(") T ")).then_some(())

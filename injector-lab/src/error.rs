@@ -37,7 +37,7 @@ pub enum Error {
         /// The end of its output.
         log: String,
     },
-    /// Something did not come to pass in time.
+    /// Something did not happen in time.
     #[error("{what} took longer than {} s: {why}\n{logs}", limit.as_secs())]
     Late {
         /// What was waited for.

@@ -44,7 +44,7 @@ pub struct Lab {
     pub(crate) processes: Vec<Process>,
     pub(crate) spaces: BTreeMap<String, Namespace>,
     pub(crate) folder: Folder,
-    /// `inj1234-covered0-`: whoever finds a namespace can say whether its maker still lives.
+    /// `inj1234-covered0-`: anyone who finds a namespace can see whether its maker still lives.
     pub(crate) prefix: String,
     pub(crate) subnet: Subnet,
     pub(crate) peers: u8,

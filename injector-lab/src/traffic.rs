@@ -10,7 +10,7 @@ use crate::lab::Lab;
 pub type End<'a> = (&'a str, IpAddr);
 
 impl Lab {
-    /// How many of some datagrams get from one address to another. `hoped` is how many are waited for: whoever knows from
+    /// How many of some datagrams get from one address to another. `hoped` is how many are waited for: anyone who knows from
     /// the kernel's counters that the others were dropped need not wait for them.
     ///
     /// # Panics
@@ -64,7 +64,7 @@ impl Lab {
     }
 
     /// Whether datagrams reach another peer within 10 s. An address that was asked for during a cut is asked for again
-    /// once a second only, so the first datagrams after a heal may wait in vain.
+    /// once a second only, so the first datagrams after a heal may wait without an answer.
     pub fn reaches_soon(&self, from: u8, to: u8) -> bool {
         (0..10).any(|_| self.reaches(from, to))
     }

@@ -16,7 +16,7 @@ use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, SchedClassifier, Xdp, XdpMode};
 use injector::datapath::{Clocks, Kernel};
 use injector_common::Word;
-use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
+use injector_common::slot::Slot;
 use injector_core::config::Config;
 use injector_core::ledger::DataPlane as _;
 use injector_core::model::Link;
@@ -52,7 +52,7 @@ const WAYS: [(Way, &str); 5] = [
     (Way::XdpNative, "native XDP and TCX egress, armed, link not cut"),
 ];
 
-/// What is told of the samples: its name, its unit and where it is found.
+/// What is known of the samples: its name, its unit and where it is found.
 type Quantity = (&'static str, &'static str, fn(&Sample) -> f64);
 
 /// One stream's result.
@@ -71,7 +71,7 @@ fn main() {
     let keeper = kernel.gate().keep(|lapsed| panic!("{lapsed}")).unwrap();
     let peer = |name| config.names.id(name).unwrap();
     let slot = SlotIndex(0);
-    kernel.write_slot(slot, &for_ever()).unwrap();
+    kernel.write_slot(slot, &Slot::whole(1)).unwrap();
     kernel.write_cells(slot, &[Link { src: peer("n3"), dst: peer("n1") }.into()], Presence::In);
     let mut programs = [load(&kernel, 1), load(&kernel, 2)];
     let mut samples = vec![Vec::new(); WAYS.len()];
@@ -111,21 +111,6 @@ peers:
   n3: { addresses: [10.99.0.3] }
 interfaces: auto
 ";
-
-fn for_ever() -> Slot {
-    Slot {
-        starts_at: 0,
-        ends_at: u64::MAX,
-        loss: LOSS_ALL,
-        flap_period: 0,
-        flap_on: 0,
-        generation: 1,
-        scope_count: 0,
-        full: 1,
-        pad: 0,
-        scopes: [SlotScope::default(); MAX_SCOPES],
-    }
-}
 
 /// Two namespaces with a cable between them; gone when dropped.
 struct Pair(Lab);

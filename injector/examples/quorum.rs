@@ -4,7 +4,7 @@
 //!
 //! Nodes are joined by real TCP connections. Each node dials every other one, after a UDP *knock* that must be
 //! answered; over the connection both sides send heartbeats. A node that has been silent for [`SILENCE`] counts as
-//! lost: its connections are closed and dialled anew, with exponential backoff.
+//! lost: its connections are closed and dialled again, with exponential backoff.
 //!
 //! Faults can be planted: a delay in one phase of the recovery, answers that fail at random, and nodes that are
 //! stuck after some heals. One line per change of state goes to stderr.
@@ -265,7 +265,7 @@ async fn serve_client(State(node): State<Arc<Node>>) -> (StatusCode, Json<serde_
     (status, Json(body))
 }
 
-/// Keeps one connection to a peer, for ever.
+/// Keeps one connection to a peer, forever.
 async fn dial_for_ever(node: Arc<Node>, peer: Peer) {
     let mut jitter = rng(node.args.seed, &node.args.node, &peer.name);
     let mut backoff = BACKOFF.0;

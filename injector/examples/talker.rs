@@ -1,4 +1,4 @@
-//! A process that echoes what it is sent and talks to others as it is told on its standard input: for tests of peers that
+//! A process that echoes what it is sent and talks to others as it is asked on its standard input: for tests of peers that
 //! are processes of one machine.
 //!
 //! Each line of its input is a command, and gets one line of answer:

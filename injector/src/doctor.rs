@@ -86,7 +86,7 @@ impl Findings {
     }
 }
 
-/// What a config needs from outside, or why it can't be had.
+/// What a config needs from outside, or why it can't be obtained.
 pub struct Outside {
     /// Why the secrets can't be fetched; `None` if they can.
     pub secrets: Option<String>,
@@ -234,8 +234,8 @@ fn host() -> Vec<Check> {
 
 /// Whether this kernel is built with `PREEMPT_RT`.
 pub fn is_realtime() -> bool {
-    let told = fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1");
-    told || rustix::system::uname().version().to_string_lossy().contains("PREEMPT_RT")
+    let reported = fs::read_to_string("/sys/kernel/realtime").is_ok_and(|text| text.trim() == "1");
+    reported || rustix::system::uname().version().to_string_lossy().contains("PREEMPT_RT")
 }
 
 /// Daemons whose programs are loaded, and whether they may cut now.

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 /// What is done at each step.
 pub struct Striker {
-    /// At a step whose system call can fail: the error that stands for its answer.
+    /// At a step whose system call can fail: the error that represents its answer.
     pub at: fn(&'static str) -> io::Result<()>,
     /// At a step that can't fail: the process, or the thread, can only end there.
     pub here: fn(&'static str),

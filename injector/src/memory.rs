@@ -2,8 +2,8 @@
 
 /// Has large buffers given back as soon as they are freed, and small ones kept in few places.
 ///
-/// glibc keeps what was freed: after the first large buffer it takes those of that size from its arenas too, of which each
-/// thread may have one, and an arena shrinks at its end alone. The daemon's object and large answers thereby stayed
+/// glibc keeps what was freed: after the first large buffer it takes those of that size from its arenas too; each
+/// thread may have one, and an arena shrinks at its end alone. The daemon's object and large answers therefore stayed
 /// resident, some 35 MiB of them. Other allocators, as that of the static binary, map large buffers by themselves.
 pub fn give_back_soon() {
     #[cfg(target_env = "gnu")]

@@ -89,7 +89,7 @@ enum Order {
     Stop,
 }
 
-/// Which namespace a file stands for: its device and inode. Another one under the same name differs.
+/// Which namespace a file refers to: its device and inode. Another one under the same name differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     device: u64,
@@ -106,7 +106,7 @@ impl Identity {
         Some(Self::of(&std::fs::metadata("/proc/thread-self/ns/net").ok()?))
     }
 
-    /// The namespace that a name stands for now; `None` if there is no such file. A file that is no namespace
+    /// The namespace that a name refers to now; `None` if there is no such file. A file that is no namespace
     /// (`ip netns add` makes the file before it mounts the namespace over it) is not distinguished here: it can't be
     /// entered.
     pub fn now(netns: Option<&Netns>) -> Option<Self> {
@@ -121,7 +121,7 @@ pub struct Worker {
     name: String,
     identity: Identity,
     jobs: mpsc::UnboundedSender<Order>,
-    /// It owes an answer that nobody waits for any more.
+    /// Its answer is overdue, and nobody waits for it any more.
     late: Arc<AtomicBool>,
 }
 
@@ -131,7 +131,7 @@ struct Door {
     name: String,
     /// Its file; `None` is the daemon's own.
     path: Option<PathBuf>,
-    /// Which one it must be: a process's id may stand for another process by now.
+    /// Which one it must be: a process's id may belong to another process by now.
     expected: Option<Identity>,
 }
 
@@ -211,7 +211,7 @@ impl Worker {
     /// result is dropped there.
     ///
     /// # Errors
-    /// [`NetnsError::Late`], at once if the thread owes an answer already.
+    /// [`NetnsError::Late`], at once if the thread has an overdue answer already.
     pub async fn run<T, F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<T, NetnsError>
     where
         T: Send + 'static,
@@ -221,7 +221,7 @@ impl Worker {
         self.run_within(patience, job).await
     }
 
-    /// A question, to which the answer is wanted soon or not at all: the thread is not even asked while it owes an answer.
+    /// A question, to which the answer is wanted soon or not at all: the thread is not even asked while an answer of it is overdue.
     pub async fn ask<T, F>(&self, question: impl FnOnce() -> F + Send + 'static) -> Result<T, NetnsError>
     where
         T: Send + 'static,
@@ -252,7 +252,7 @@ impl Worker {
         }
         if !self.late.swap(true, Ordering::Relaxed) {
             let late = self.late.clone();
-            // Behind the job: a thread that comes to this is not held up.
+            // Behind the job: a thread that reaches this is not held up.
             self.spawn(move || async move { late.store(false, Ordering::Relaxed) })?;
         }
         Err(NetnsError::Late { name: self.name.clone() })
@@ -348,7 +348,7 @@ impl Workers {
     pub fn adopt(&mut self, copy: Self) {
         for netns in copy.started.into_iter().flatten() {
             let Some(worker) = copy.by_name.get(&netns) else { continue };
-            // The name may stand for another namespace by now. Who has a process or a path asks the supervisor, which may be
+            // The name may refer to another namespace by now. Who has a process or a path asks the supervisor, which may be
             // held up; those names do not change hands but by way of news.
             let is_moved = match &netns {
                 Some(Netns::Name(_)) => Identity::now(netns.as_ref()) != Some(worker.identity()),
@@ -457,7 +457,7 @@ impl Workers {
         self.containers.iter().map(|(container, (_, identity))| (container, *identity))
     }
 
-    /// The namespace that a name stands for now, as [`Identity::now`].
+    /// The namespace that a name refers to now, as [`Identity::now`].
     pub fn now(&mut self, netns: &Netns) -> Option<Identity> {
         match netns {
             Netns::Name(_) => Identity::now(Some(netns)),

@@ -19,7 +19,7 @@ use rustix::thread::{
     set_capabilities_secure_bits,
 };
 
-use injector_core::config::{Config, Interfaces, Netns, ProbeKind};
+use injector_core::config::{Config, Interfaces, Netns};
 
 /// Why a thread can't give up its rights. It stops the start.
 #[derive(Debug, thiserror::Error)]
@@ -70,12 +70,9 @@ impl Rights {
     pub fn of(config: &Config) -> Self {
         let mut daemon = BASE;
         let mut commands = Commands::None;
-        let probes = config.endpoints.iter().filter_map(|endpoint| match &endpoint.probe.kind {
-            ProbeKind::Exec { user, .. } => Some(user.as_deref()),
-            _ => None,
-        });
-        let roles = config.roles.values().filter_map(|role| role.kind.command_user());
-        for user in probes.chain(roles) {
+        let probes = config.endpoints.iter().filter_map(|endpoint| endpoint.probe.kind.command());
+        let roles = config.roles.values().filter_map(|role| role.kind.command());
+        for user in probes.chain(roles).map(|command| command.user.as_deref()) {
             commands = Commands::Some;
             daemon |= CapabilitySet::KILL;
             daemon |= match user {
@@ -173,7 +170,7 @@ impl Rights {
             Role::Daemon => self.daemon,
             Role::Supervisor => self.supervisor,
         };
-        // Where only the old, great right was given, it stands for the two that were split off from it.
+        // Where only the old, great right was given, it represents the two that were split off from it.
         let stand_in = CapabilitySet::BPF | CapabilitySet::PERFMON;
         let wanted = if held.contains(stand_in) { wanted } else { wanted | CapabilitySet::SYS_ADMIN };
         wanted & held

@@ -1,4 +1,4 @@
-//! The API over its socket, spoken to as curl does: what is answered, and what the daemon hears. No privileges.
+//! The API over its socket, spoken to as curl does: what is answered, and what the daemon gets. No privileges.
 
 #[path = "../../injector-core/tests/support/golden.rs"]
 mod golden;

@@ -349,7 +349,7 @@ fn the_other_commands_print_and_are_0() {
     }
 }
 
-/// As with `| head -1`: a command that goes on would ask the daemon for ever, and nobody would hear of it.
+/// As with `| head -1`: a command that continues would ask the daemon forever, and nobody would notice.
 #[test]
 fn what_goes_on_ends_with_its_reader() {
     let served = Served::start();
@@ -365,7 +365,7 @@ fn what_goes_on_ends_with_its_reader() {
             if Instant::now() > end {
                 child.kill().unwrap();
                 child.wait().unwrap();
-                panic!("{arguments:?} goes on");
+                panic!("{arguments:?} continues");
             }
             std::thread::sleep(Duration::from_millis(20));
         };
@@ -373,7 +373,7 @@ fn what_goes_on_ends_with_its_reader() {
     }
 }
 
-/// The whole way but the network: a stand-in for ssh runs what it was told to run, through a shell as sshd does.
+/// The whole way but the network: a stand-in for ssh runs what it is given, through a shell as sshd does.
 #[test]
 fn a_host_is_reached_through_dial_stdio() {
     let served = Served::start();

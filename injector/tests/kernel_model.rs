@@ -40,7 +40,7 @@ const FRAMES: usize = 16;
 const PACKETS: usize = 64;
 /// Interfaces with programs.
 const INTERFACES: [u32; 2] = [1, 2];
-/// Configs of a run, one of each kind of draft; each loads the programs anew.
+/// Configs of a run, one of each kind of draft; each loads the programs again.
 const SETUPS: u32 = 12;
 /// The test clock's middle.
 const NOON: u64 = 1_000_000_000_000;
@@ -197,11 +197,10 @@ fn slot(partition: &Partition) -> Slot {
         loss: partition.loss.map_or(LOSS_ALL, u64::from),
         flap_period,
         flap_on,
-        generation: partition.generation,
         scope_count: partition.scopes.len() as u32,
         full: u32::from(partition.scopes.is_empty() && partition.loss.is_none()),
-        pad: 0,
         scopes,
+        ..Slot::whole(partition.generation)
     }
 }
 
@@ -263,14 +262,14 @@ impl Bench {
             let at = Moment { now: packet.now, coarse: packet.now - packet.lag, random: packet.random };
             for hook in Hook::ALL.into_iter().filter(|hook| hook.takes(frame)) {
                 let way = if hook == Hook::Out { Way::Out } else { Way::In };
-                let told = model.drops(frame, At { interface: packet.interface, way }, at);
+                let reported = model.drops(frame, At { interface: packet.interface, way }, at);
                 let done = self.programs.drops_at(packet.interface, hook, frame);
                 prop_assert!(
-                    told == done,
+                    reported == done,
                     "{} {}, the model {} at {packet:?}:{}",
                     hook.name(),
                     if done { "drops" } else { "passes" },
-                    if told { "drops" } else { "passes" },
+                    if reported { "drops" } else { "passes" },
                     shown(&case.frames[drawn]),
                 );
             }
@@ -301,8 +300,12 @@ impl Bench {
     fn compare(&mut self, model: &Model) -> Result<(), TestCaseError> {
         let counters = self.programs.counters();
         let since: Vec<_> = counters.iter().zip(&self.counters).map(|(now, before)| now - before).collect();
-        let told = [model.judged, model.dropped, model.unparsed, model.protected, 0];
-        prop_assert_eq!(&since[..5], &told, "counters: judged, dropped, unparsed, protected, stamps lost");
+        let reported = [model.judged, model.dropped, model.unparsed, model.protected, 0];
+        prop_assert_eq!(
+            &since[..5],
+            &reported,
+            "counters: judged, dropped, unparsed, protected, stamps lost"
+        );
         let strangers = [counter::FOREIGN_SOURCE, counter::UNNAMED].map(|index| since[index as usize]);
         prop_assert_eq!(
             strangers,
@@ -367,7 +370,7 @@ fn env(name: &str) -> Option<u64> {
 }
 
 /// Stamps are compared in the order of the packets: they must not be spread over CPUs, whose clocks agree, but
-/// whose turns the test clock does not tell apart.
+/// whose turns the test clock does not distinguish.
 fn stay_on_one_cpu(number: usize) {
     let all = rustix::thread::sched_getaffinity(None).unwrap();
     let cpus: Vec<_> = (0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| all.is_set(*cpu)).collect();

@@ -415,7 +415,7 @@ fn a_lapsed_lease_passes_everything_for_good() {
     assert!(programs.all_drop(&frame));
     programs.set(NOON, 20 * MS, 0);
     assert!(!programs.all_drop(&frame), "the lease is over");
-    assert_eq!(programs.latch(), NOON, "the latch tells which lease ran out");
+    assert_eq!(programs.latch(), NOON, "the latch says which lease ran out");
     programs.renew_late(u64::MAX);
     assert!(!programs.all_drop(&frame), "a late renewal revives nothing");
     programs.lease(u64::MAX);

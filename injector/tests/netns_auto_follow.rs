@@ -182,7 +182,7 @@ fn moves(interfaces: &str, at_first: &[&str]) {
     lab.route("m1", "w1", 1);
     // The host still has it as a neighbour at the old place, but the route leads to the new one.
     lab.wait_chosen(&daemon, &["v1", "v2", "w1"]);
-    // Where nothing is attached anew, nothing tells when the survey is done.
+    // Where nothing is attached again, nothing says when the survey is done.
     settle();
     // What is live rolls at the new place too.
     let got = delivered(&lab, "m1", 2100 - 151);

@@ -31,7 +31,7 @@ fn rss_kib(pid: u64) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// A server in a node that sends a body without end to whoever asks; stopped with this value.
+/// A server in a node that sends a body without end to anyone who asks; stopped with this value.
 struct Endless(Arc<AtomicBool>);
 
 impl Endless {
@@ -261,7 +261,7 @@ fn event_streams_that_nobody_reads_hold_no_copy_of_the_history() {
     let held_by_all = rss_kib(pid);
     println!("{begin} KiB with 10,000 events, {held_by_all} KiB with 40 streams of them that nobody reads");
     assert!(held_by_all < begin + 24 * 1024, "{begin} KiB, then {held_by_all} KiB");
-    // Whoever reads has all of it, in order.
+    // Anyone who reads has all of it, in order.
     let mut all = String::new();
     let mut reader = UnixStream::connect(daemon.socket()).unwrap();
     reader.set_read_timeout(Some(support::PATIENCE)).unwrap();
@@ -302,7 +302,7 @@ fn an_open_partition_keeps_so_many_probes_and_its_record_names_the_limit() {
     }
     println!("{most} KiB at most");
     assert!(most < 256 * 1024, "{most} KiB");
-    assert!(!lab.reaches(1, 2), "the cut goes on");
+    assert!(!lab.reaches(1, 2), "the cut continues");
     daemon.cli("heal long");
     let record = daemon.cli("wait long --timeout 60s");
     assert_eq!(record["outcome"], "harness_failed", "{}", record["outcome_reason"]);

@@ -84,7 +84,7 @@ fn with_gives_the_commands_exit_code_only_if_the_partition_lasted() {
     assert_eq!(code, Some(125), "{said}");
     assert!(said.contains("another client healed it"), "{said}");
 
-    // Healed, and its name used anew: the other partition is not ours to heal.
+    // Healed, and its name reused: the other partition is not ours to heal.
     let mut child = with(&daemon, &[], UNTIL_TOLD);
     running(&mut child);
     daemon.heal("w");
@@ -153,7 +153,7 @@ fn a_request_is_answered_or_cuts_nothing() {
     };
     let quiet = Instant::now() + Duration::from_secs(1);
     while Instant::now() < quiet || live() > 0 {
-        assert!(Instant::now() < end, "a cut that nobody was told of stays");
+        assert!(Instant::now() < end, "a cut that nobody was notified of stays");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -190,7 +190,7 @@ fn applying_does_not_wait_for_running_programs() {
     });
     eprintln!("a barrier takes {barrier:?}, applying {applied:?}");
     if barrier < Duration::from_millis(6) {
-        eprintln!("skipped: this kernel's barrier is too quick to tell");
+        eprintln!("skipped: this kernel's barrier is too quick to measure");
         return;
     }
     assert!(applied < barrier / 2, "applying takes {applied:?}, a barrier {barrier:?}");

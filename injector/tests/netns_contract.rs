@@ -23,11 +23,11 @@ use serde_json::{Value, json};
 
 /// How many requests schemathesis makes up for each call, at most.
 const EXAMPLES: &str = "25";
-/// The same random numbers each time: whoever sees a failure can see it again.
+/// The same random numbers each time: anyone who sees a failure can see it again.
 const SEED: &str = "1";
 
 /// What is well formed is accepted, but where it names peers that are not there, and where a whole number is written `207.0`:
-/// that is an integer of JSON Schema, and none of the daemon's. A stream that goes on would have no end.
+/// that is an integer of JSON Schema, and none of the daemon's. A stream that continues would have no end.
 const CONFIG: &str = "\
 [[operations]]
 include-path = \"/v1/events\"
@@ -200,7 +200,7 @@ fn every_event_of_a_running_daemon_is_one_of_the_contract() {
     drop(traffic);
     assert!(daemon.cli(&["mark", "here"]).status.success());
     daemon.signal(Signal::HUP);
-    until("SIGHUP comes to something", || {
+    until("SIGHUP has a result", || {
         let unchanged = |event: &Value| {
             serde_json::from_value::<EventKind>(event.clone())
                 .is_ok_and(|kind| matches!(kind, EventKind::Config { outcome: ConfigOutcome::Unchanged, .. }))
@@ -211,9 +211,9 @@ fn every_event_of_a_running_daemon_is_one_of_the_contract() {
     daemon.signal(Signal::STOP);
     std::thread::sleep(Duration::from_millis(2_600));
     daemon.signal(Signal::CONT);
-    until("the lapse is told", || kinds(&stream(&daemon, 0)).contains("lease_lapsed").then_some(()));
+    until("the lapse is reported", || kinds(&stream(&daemon, 0)).contains("lease_lapsed").then_some(()));
     lab.ip("n1", "link delete eth0");
-    until("the interface is told", || kinds(&stream(&daemon, 0)).contains("interface").then_some(()));
+    until("the interface is reported", || kinds(&stream(&daemon, 0)).contains("interface").then_some(()));
     let mut events = stream(&daemon, 0);
     // More marks than the history holds: its beginning is lost.
     let mark = Request { method: "POST", path: "/v1/marks", json: br#"{"text": "flood"}"# };

@@ -249,12 +249,12 @@ fn what_runs_before_our_programs_is_told_as_it_changes() {
     let of = |src: &str, dst: &str| {
         &record.links.iter().find(|link| (&*link.src, &*link.dst) == (src, dst)).unwrap().bypassed
     };
-    let told = of("n3", "n1");
-    assert!(told.iter().all(|bypass| bypass.interface.contains("n1")), "{told:#?}");
+    let reported = of("n3", "n1");
+    assert!(reported.iter().all(|bypass| bypass.interface.contains("n1")), "{reported:#?}");
     let (before, after): (Vec<_>, Vec<_>) =
-        told.iter().partition(|bypass| bypass.why.matches("foreign").count() == 1);
-    assert!(!before.is_empty() && !after.is_empty(), "{told:#?}");
-    assert_eq!(before.last().unwrap().time.until_ns, Some(after[0].time.from_ns), "{told:#?}");
+        reported.iter().partition(|bypass| bypass.why.matches("foreign").count() == 1);
+    assert!(!before.is_empty() && !after.is_empty(), "{reported:#?}");
+    assert_eq!(before.last().unwrap().time.until_ns, Some(after[0].time.from_ns), "{reported:#?}");
     let both = of("n1", "n2");
     assert!(
         ["n1", "n2"].iter().all(|node| both.iter().any(|bypass| bypass.interface.contains(node))),

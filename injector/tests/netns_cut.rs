@@ -166,7 +166,7 @@ fn a_terminated_daemon_heals_and_detaches() {
     }
 }
 
-/// The kernel keeps time by itself: the daemon stands still from right after the cut.
+/// The kernel keeps time by itself: the daemon is stopped from right after the cut.
 #[test]
 #[needs(root)]
 fn a_short_cut_ends_exactly_without_its_daemon() {
@@ -237,7 +237,7 @@ fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
     let later = daemon.record("later");
     assert_eq!((later.cut, later.healed_by), (None, Some(HealedBy::Lease)), "it never cut: {later:#?}");
     assert_eq!(daemon.record("before").closed_by, None, "nothing was cut after it");
-    // And it goes on as before.
+    // And it continues as before.
     daemon.apply("q", &isolate("n1", LONG));
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
     assert_eq!(daemon.partition("q").state, PartitionState::Active);

@@ -154,7 +154,7 @@ const GAP: Duration = Duration::from_micros(20);
 /// The bound on the distance from the stamped heal to the first packet.
 const NEAR: Duration = Duration::from_micros(50);
 
-/// Sends as fast as one thread can, and a few more when told to stop; the instants before each packet.
+/// Sends as fast as one thread can, and a few more when asked to stop; the instants before each packet.
 fn generate(socket: &UdpSocket, to: SocketAddr, begun: &AtomicBool, stop: &AtomicBool) -> Vec<MonoNs> {
     const BEGUN: usize = 1_000;
     const MORE: usize = 20;
@@ -185,7 +185,7 @@ fn gap(sent: &[MonoNs], heal: MonoNs, first: MonoNs) -> Option<Duration> {
 fn pin(cpu: usize) {
     let mut set = CpuSet::new();
     set.set(cpu);
-    // Where there is no such CPU the test goes on without, and counts fewer heals.
+    // Where there is no such CPU the test continues without, and counts fewer heals.
     let _ = sched_setaffinity(None, &set);
 }
 

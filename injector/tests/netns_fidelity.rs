@@ -173,7 +173,7 @@ fn start_connecting(to: SocketAddr) -> OwnedFd {
         sin_addr: libc::in_addr { s_addr: u32::from(*to.ip()).to_be() },
         sin_zero: [0; 8],
     };
-    // SAFETY: a new descriptor that nobody else has, and an address as long as told.
+    // SAFETY: a new descriptor that nobody else has, and an address as long as given.
     unsafe {
         let fd = libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0);
         assert!(fd >= 0);

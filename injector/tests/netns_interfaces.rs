@@ -152,7 +152,7 @@ fn loss_on_a_path_through_two_hooks_is_rolled_once() {
     assert!((4200 - 178..=4200 + 178).contains(&got), "{got} of {SENT} came through");
     drop(daemon);
 
-    // Nothing tells where peers live that are nowhere.
+    // Nothing shows where peers live that are nowhere.
     let elsewhere = "peers: { a: { addresses: [203.0.113.1] }, b: { addresses: [203.0.113.2] } }\n";
     let config = format!("{elsewhere}interfaces: [{{ name: p-n1, netns: {} }}]\n", lab.netns("sw"));
     let daemon = Daemon::start(&lab, "e", &config);

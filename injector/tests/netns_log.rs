@@ -31,7 +31,7 @@ fn each_line_of_the_log_is_an_object() {
     let daemon = launch(&folder, &config).start().unwrap();
     // A name that would break a line of text.
     lab.ip("n1", "link delete eth0");
-    injector_lab::until("the interface is told", || daemon.log().contains("eth0").then_some(()));
+    injector_lab::until("the interface is reported", || daemon.log().contains("eth0").then_some(()));
     drop(daemon);
     let log = std::fs::read_to_string(folder.path().join("d.log")).unwrap();
     let lines = lines(&log);

@@ -43,7 +43,7 @@ impl<'a> Cut<'a> {
             Way::OwnNic => Place::OwnNic,
             Way::BridgePort => Place::BridgePort,
         };
-        // The address belongs to whoever holds it.
+        // The address belongs to its current holder.
         let mut config = lab.config(place, "auto");
         for node in ["n1", "n2"] {
             let line = config.lines().find(|line| line.contains(&format!("{node}: {{"))).unwrap().to_owned();

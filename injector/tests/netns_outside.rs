@@ -24,7 +24,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::{Daemon, Lab, until};
 
-/// How long the programs go on cutting without a sign of life.
+/// How long the programs keep cutting without a sign of life.
 const LEASE: Duration = Duration::from_secs(2);
 /// What a starved host may add to anything.
 const SLACK: Duration = Duration::from_millis(700);
@@ -325,8 +325,8 @@ fn a_config_that_can_not_be_read_holds_up_nothing() {
         daemon.signal(Signal::HUP);
         let took = daemon.heal_by_hand("p");
         assert!(took < Duration::from_secs(1), "{}: the heal took {took:?}", path.display());
-        let told = until("the config is refused", || configs(&daemon).get(count).cloned());
-        assert_eq!(told["outcome"], "refused", "{}: {told}", path.display());
+        let reported = until("the config is refused", || configs(&daemon).get(count).cloned());
+        assert_eq!(reported["outcome"], "refused", "{}: {reported}", path.display());
     }
     drop(holder);
     if !can_hang {
@@ -349,14 +349,14 @@ fn a_config_that_can_not_be_read_holds_up_nothing() {
     let took = daemon.heal_by_hand("p");
     assert!(took < Duration::from_secs(1), "the heal took {took:?}");
     assert!(lab.reaches_soon(1, 2));
-    let told = until("it is told", || configs(&daemon).get(before).cloned());
-    assert_eq!(told["outcome"], "refused", "{told}");
-    assert!(told["what"].as_str().unwrap().contains("not read within 10 s"), "{told}");
+    let reported = until("it is reported", || configs(&daemon).get(before).cloned());
+    assert_eq!(reported["outcome"], "refused", "{reported}");
+    assert!(reported["what"].as_str().unwrap().contains("not read within 10 s"), "{reported}");
     assert!(begun.elapsed() >= Duration::from_secs(10), "{:?}", begun.elapsed());
     // No thread more for each further one.
     daemon.signal(Signal::HUP);
-    let told = until("it is told again", || configs(&daemon).get(before + 1).cloned());
-    assert!(told["what"].as_str().unwrap().contains("an earlier SIGHUP"), "{told}");
+    let reported = until("it is reported again", || configs(&daemon).get(before + 1).cloned());
+    assert!(reported["what"].as_str().unwrap().contains("an earlier SIGHUP"), "{reported}");
     let (status, took) = terminate(daemon);
     assert!(status.success() && took < Duration::from_secs(4), "{status} after {took:?}");
 }
@@ -374,8 +374,8 @@ fn what_a_config_says_does_not_act_on_a_terminal() {
     let bad = format!("{}\"\\e[2J\\x9b31m\\u202e key\": 1\n", config_of(&lab));
     std::fs::write(&config, bad).unwrap();
     daemon.signal(Signal::HUP);
-    let told = until("the config is refused", || configs(&daemon).first().cloned());
-    assert!(told["what"].as_str().unwrap().contains("key"), "{told}");
+    let reported = until("the config is refused", || configs(&daemon).first().cloned());
+    assert!(reported["what"].as_str().unwrap().contains("key"), "{reported}");
     let said = |words: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
         let output = command.arg("--socket").arg(daemon.socket()).args(words).output().unwrap();

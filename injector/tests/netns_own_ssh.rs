@@ -1,4 +1,4 @@
-//! The SSH connection of whoever works on the daemon's host: not cut unless that is asked for. Needs root.
+//! The SSH connection of the user of the daemon's host: not cut unless that is asked for. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "support/interfaces.rs"]

@@ -1,4 +1,4 @@
-//! Delays planted to the nanosecond: heal-to-ready and its phases tell them back.
+//! Delays planted to the nanosecond: heal-to-ready and its phases show them again.
 
 injector_lab::group!(timed);
 
@@ -166,7 +166,7 @@ impl Between {
     }
 }
 
-/// A pair that speaks after the heal exactly when it is told to.
+/// A pair that speaks after the heal exactly when it is asked to.
 struct Pair {
     /// On `n1` and `n2`, each connected to the other.
     knocks: [UdpSocket; 2],

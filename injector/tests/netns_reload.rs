@@ -1,4 +1,4 @@
-//! SIGHUP to the real daemon: another config takes effect as a whole, or the old one goes on as if nothing had been.
+//! SIGHUP to the real daemon: another config takes effect as a whole, or the old one continues as if nothing had been.
 
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
@@ -58,7 +58,7 @@ fn readings(daemon: &Daemon) -> Vec<(ConfigOutcome, u32, String)> {
     events.filter_map(of).collect()
 }
 
-/// Sends SIGHUP, and waits until the daemon has told what came of it.
+/// Sends SIGHUP, and waits until the daemon has reported the result.
 fn hang_up(daemon: &Daemon) -> (ConfigOutcome, u32, String) {
     let before = readings(daemon).len();
     daemon.signal(Signal::HUP);
@@ -136,15 +136,15 @@ fn another_config_takes_effect_as_a_whole_and_the_history_stays() {
     assert_eq!(daemon.try_apply("p", &isolate("n1", LONG)).unwrap_err().code, Code::UnknownPeer);
     cuts_and_heals(&lab, &daemon, "new", "n3", "n2");
     let record = daemon.record("new");
-    assert!(record.generation > before[0].1["generation"].as_u64().unwrap() as u32, "generations go on");
+    assert!(record.generation > before[0].1["generation"].as_u64().unwrap() as u32, "generations continue");
     assert_eq!(record.endpoints[0].name, "second@n3");
     assert_eq!(old(), before);
     let ids: Vec<u64> = timeline(&daemon).iter().map(|event| event.id).collect();
     assert_eq!(ids, (1..=ids.len() as u64).collect::<Vec<_>>());
-    let told = String::from_utf8(daemon.cli(&["timeline"]).stdout).unwrap();
+    let reported = String::from_utf8(daemon.cli(&["timeline"]).stdout).unwrap();
     assert!(
-        told.contains("config     in force: 2 peers, 2 interfaces attached, 1 endpoints probed"),
-        "{told}"
+        reported.contains("config     in force: 2 peers, 2 interfaces attached, 1 endpoints probed"),
+        "{reported}"
     );
 
     let (outcome, number, _) = hang_up(&daemon);

@@ -249,7 +249,7 @@ fn a_role_without_a_clear_answer_cuts_nothing_and_holds_up_nobody() {
         ("endless", "[yes, n1]".to_owned()),
         ("binary", "[head, -c, \"100\", /bin/true]".to_owned()),
         ("n2", "[echo, n2]".to_owned()),
-        // What it leaves behind would print for ever.
+        // What it leaves behind would print forever.
         (
             "hangs",
             format!("[sh, -c, \"(while sleep 0.05; do date +%s%N > {}; done) & wait\"]", alive.display()),
@@ -363,7 +363,7 @@ fn a_service_that_answers_nonsense_is_no_answer() {
     }
 }
 
-/// A trial asks anew, its answer is a stratum, and a trial without an answer has its reason.
+/// A trial asks again, its answer is a stratum, and a trial without an answer has its reason.
 #[test]
 #[needs(root, example = "quorum")]
 fn a_campaign_asks_for_each_trial() {

@@ -60,7 +60,7 @@ impl Crowd {
         Self { lab, size }
     }
 
-    /// Brings all of them up, while the test goes on.
+    /// Brings all of them up, while the test continues.
     fn rise(&self) -> [Child; 2] {
         let up = |name: &str| {
             (3..=self.size).map(|at| format!("link set {name}{at} up\n")).collect::<Vec<_>>().concat()

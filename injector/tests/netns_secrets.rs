@@ -19,7 +19,7 @@ use injector_lab::needs;
 use rustix::process::Signal;
 use support::{Daemon, Lab, until};
 
-/// What must not be found anywhere; each stands in another place of the config.
+/// What must not be found anywhere; each is in another place of the config.
 const SECRETS: [&str; 7] = [
     "in-the-environment-8301",
     "in-a-file-8302",
@@ -188,7 +188,7 @@ fn secrets_are_sent_and_shown_and_stored_nowhere() {
         files += 1;
     }
     assert!(files >= 4, "{files} files in the run directory");
-    // What is shown still tells two stimuli apart.
+    // What is shown still distinguishes two stimuli.
     let campaign = std::fs::read_to_string(run.join("campaign.json")).unwrap();
     assert!(campaign.contains("authorization: …") && campaign.contains(" #"), "{campaign}");
 }
@@ -205,7 +205,7 @@ fn a_secret_that_is_not_there_stops_the_start_and_is_named() {
     {
         assert!(said.contains(part), "{part} is not in {said}");
     }
-    // Whoever checks a config need not have its secrets.
+    // Anyone who checks a config need not have its secrets.
     let config = lab.folder().join("lab.yaml");
     let check = Command::new(env!("CARGO_BIN_EXE_injector")).args(["check", "--config"]).arg(config).output();
     assert!(check.unwrap().status.success());

@@ -64,7 +64,7 @@ fn a_draw_is_recorded_with_its_seed_and_made_again_from_it() {
         let again = daemon.apply("again", &again);
         assert_eq!((again.resolved.clone(), links(&again)), (view.resolved.clone(), links(&view)), "{shape}");
         daemon.heal("again");
-        // What was resolved stands for itself.
+        // What was resolved means itself.
         let same = daemon.apply("same", &asked(&view.resolved.to_string()));
         assert_eq!((links(&same), same.seed), (links(&view), None), "{shape}");
         daemon.heal("same");

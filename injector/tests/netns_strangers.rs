@@ -71,7 +71,7 @@ fn what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut() {
     assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 3, 3), 3);
     daemon.apply("p", &isolate("n1", LONG));
     assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 3, 0), 0);
-    // For less than its lease, the daemon hears of nothing.
+    // For less than its lease, the daemon gets no events.
     daemon.signal(Signal::STOP);
     plug(&lab);
     let passed = {
@@ -170,7 +170,7 @@ fn unlisted_addresses_of_a_remote_peer_leave_its_links_in_doubt() {
     }
     assert!(record.warnings.iter().all(|warning| warning.code != WarningCode::Unnamed), "{record:#?}");
 
-    // An address of the remote peer that nobody told of.
+    // An address of the remote peer that nobody announced.
     lab.ip("r", &format!("address add {}/28 dev eth0", v4(9)));
     daemon.apply("doubt", &request);
     assert_eq!(lab.delivered(("r", v4(9)), ("n1", v4(1)), 5, 5), 5);

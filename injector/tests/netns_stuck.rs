@@ -77,7 +77,7 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     daemon.wait_hook(&n2, "eth0", None);
     lab.join("n2");
     daemon.wait_hook(&n2, "eth0", Some("tcx"));
-    // Something that the held up thread will have to tell about.
+    // Something that the held up thread will have to report.
     support::ip(&format!("-n {n1} link delete eth0"));
     lab.join("n1");
     daemon.cli("heal p");
@@ -106,10 +106,10 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     let thread = frozen.0;
     // A traced thread is gone only when its tracer has been told.
     // SAFETY: no status is asked for.
-    let told =
+    let reported =
         std::thread::spawn(move || unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) });
     let log = daemon.stop();
-    assert_eq!(told.join().unwrap(), thread);
+    assert_eq!(reported.join().unwrap(), thread);
     assert!(log.contains("not known to be detached"), "{log}");
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     drop(frozen);
@@ -117,7 +117,7 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
 }
 
 /// That a namespace does not answer says nothing of what is in it: where interfaces come and go by the dozen, the kernel holds
-/// up whoever asks for them, in all namespaces at once.
+/// up anyone who asks for them, in all namespaces at once.
 #[test]
 #[needs(root)]
 fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
@@ -129,7 +129,7 @@ fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
     );
     let daemon = Daemon::start(&lab, "d", &config);
     let frozen = [Frozen::of(&daemon, &n1), Frozen::of(&daemon, &n2)];
-    // Whoever is where is asked anew for it.
+    // The answer is also used to find where peers live.
     support::ip(&format!("-n {switch} link add other type veth peer name another"));
     // A survey that took a second is not repeated for four.
     let begun = Instant::now();
@@ -139,10 +139,10 @@ fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
         std::thread::sleep(Duration::from_millis(100));
     }
     let unanswered = |netns: &str| daemon.log().contains(&format!("taken to be as it was netns=\"{netns}\""));
-    assert!(unanswered(&n1) && unanswered(&n2), "both were asked in vain");
+    assert!(unanswered(&n1) && unanswered(&n2), "both were asked without an answer");
     let view = daemon.cli("partition isolate n1 --name p --for 60s");
     let warnings = view["warnings"].to_string();
-    assert!(warnings.contains("does not answer"), "it is told all the same: {warnings}");
+    assert!(warnings.contains("does not answer"), "it is reported all the same: {warnings}");
     assert!(!lab.reaches(1, 2) && !lab.reaches(1, 3) && lab.reaches(2, 3));
     daemon.cli("heal p");
     drop(frozen);

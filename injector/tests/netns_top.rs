@@ -50,7 +50,7 @@ fn top_shows_a_cut_heals_it_by_a_key_and_gives_the_terminal_back() {
     );
     assert_eq!(shown.lines().last().unwrap().trim(), "↑↓ select  h heal it  H heal all  q quit");
 
-    // Neighbours that know each other go on to send packets.
+    // Neighbours that know each other continue to send packets.
     assert_flows(&lab, &KINDS, "n1", "n2");
     daemon.apply("p", &isolate("n1", Duration::from_mins(10)));
     let shown = top.wait_for("the cut", |shown| line(shown, "p ").contains("cuts, ") && shown.contains('✂'));

@@ -90,8 +90,8 @@ fn an_idle_cut_is_proved(place: Place) {
         assert!(link.first_packet_ns.is_none(), "{link:#?}");
         assert!(link.group_packets >= 6, "the hooks judged them: {link:#?}");
     }
-    let told = String::from_utf8(daemon.cli(&["wait", "p"]).stdout).unwrap();
-    assert!(told.contains("ACTIVE CHECK") && !told.contains("says nothing"), "{told}");
+    let reported = String::from_utf8(daemon.cli(&["wait", "p"]).stdout).unwrap();
+    assert!(reported.contains("ACTIVE CHECK") && !reported.contains("says nothing"), "{reported}");
 }
 
 #[test]
@@ -187,8 +187,8 @@ fn between_routed_peers_the_check_says_nothing() {
         assert!(check.why_not.as_deref().unwrap().contains("not on one Ethernet segment"), "{link:#?}");
         assert_eq!(link.proved, link.dropped_packets > 0, "the check proves nothing: {link:#?}");
     }
-    let told = String::from_utf8(daemon.cli(&["wait", "p", "--timeout", "1ms"]).stdout).unwrap();
-    assert!(told.contains("n1→n2: the active check says nothing"), "{told}");
+    let reported = String::from_utf8(daemon.cli(&["wait", "p", "--timeout", "1ms"]).stdout).unwrap();
+    assert!(reported.contains("n1→n2: the active check says nothing"), "{reported}");
 }
 
 #[test]

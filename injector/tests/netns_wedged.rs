@@ -12,7 +12,7 @@ use support::{Daemon, Lab, run};
 
 const INJECTOR: &str = env!("CARGO_BIN_EXE_injector");
 
-/// Lets a stopped process go on, also if the test fails.
+/// Lets a stopped process continue, also if the test fails.
 struct Stopped(Pid);
 
 impl Stopped {

@@ -20,7 +20,7 @@ impl Programs {
         self.folder.join("injector")
     }
 
-    /// The process that tests tell what to say.
+    /// The process that tests control.
     pub fn talker(&self) -> PathBuf {
         self.folder.join("examples/talker")
     }

@@ -19,17 +19,24 @@ use syn::{Attribute, Item, ItemMod, UseTree, Visibility};
 use crate::build::cargo;
 use crate::command::output;
 
-/// Fails if files of a crate of this workspace use each other in a circle; names every such circle.
+/// The workspace, and the crates outside it.
+const MANIFESTS: [&str; 3] = ["Cargo.toml", "fuzz/Cargo.toml", "clients/rust/Cargo.toml"];
+
+/// Fails if files of a crate of this repository use each other in a circle; names every such circle.
 pub fn check_circles() -> Result<()> {
-    let metadata = output(cargo().args(["metadata", "--no-deps", "--format-version=1"]))?;
-    let metadata: Value = serde_json::from_str(&metadata).context("reading cargo's metadata")?;
-    let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|package| {
-        let targets = package["targets"].as_array().into_iter().flatten();
-        targets.filter_map(|target| target["src_path"].as_str()).map(PathBuf::from)
-    });
     let mut found = Vec::new();
-    for root in targets {
-        found.extend(circles_of(&root)?);
+    for manifest in MANIFESTS {
+        let mut metadata = cargo();
+        metadata.args(["metadata", "--no-deps", "--format-version=1", "--manifest-path", manifest]);
+        let metadata: Value =
+            serde_json::from_str(&output(&mut metadata)?).context("reading cargo's metadata")?;
+        let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|package| {
+            let targets = package["targets"].as_array().into_iter().flatten();
+            targets.filter_map(|target| target["src_path"].as_str()).map(PathBuf::from)
+        });
+        for root in targets {
+            found.extend(circles_of(&root)?);
+        }
     }
     ensure!(found.is_empty(), "{}", found.join("\n"));
     Ok(())

@@ -158,7 +158,7 @@ pub fn again_as_root(built: &Path) -> Result<Option<ExitCode>> {
     if is_root() {
         return Ok(None);
     }
-    println!("Namespaces and eBPF need root: going on with sudo.");
+    println!("Namespaces and eBPF need root: continuing with sudo.");
     let exe = std::env::current_exe().context("finding this program")?;
     let assign = |name: &str, value: &OsStr| {
         let mut assignment = OsString::from(format!("{name}="));

@@ -68,7 +68,7 @@ impl Chosen {
     /// Finds the system, and installs what its lab needs and no more.
     ///
     /// # Errors
-    /// There is no such system or version, or it can't be had here.
+    /// There is no such system or version, or it is not available here.
     pub fn install(name: &str, choice: &Choice) -> Result<Self> {
         let known = SYSTEMS.iter().find(|(known, _)| *known == name);
         let (_, make) = known.with_context(|| format!("there is no lab {name}"))?;

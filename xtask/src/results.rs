@@ -86,7 +86,7 @@ impl Series {
     }
 }
 
-/// Runs what a series lacks. A campaign that was interrupted goes on where it was; one whose result is kept is not run.
+/// Runs what a series lacks. A campaign that was interrupted continues where it was; one whose result is kept is not run.
 ///
 /// # Errors
 /// A lab does not come up, or a campaign can't be run.

@@ -110,7 +110,7 @@ fn of_tests(programs: &[&str]) -> Result<Packages> {
     })
 }
 
-/// Installs programs that tests declare to need. One that can't be had here is named; its tests skip themselves.
+/// Installs programs that tests declare to need. One that is not available here is named; its tests skip themselves.
 pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
     for program in wanted {
         let installed = match *program {

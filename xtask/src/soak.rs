@@ -93,7 +93,7 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
     std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
     for soak in if which.is_empty() { Soak::value_variants() } else { which } {
         check_interrupt()?;
-        // Whoever works on meanwhile has other code at its end.
+        // A developer who continues meanwhile has other code at its end.
         let commit = output(
             Command::new("git")
                 .args(["describe", "--always", "--dirty", "--abbrev=7"])
@@ -134,10 +134,10 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
 
 /// What was run, when and where.
 fn head(soak: Soak, commit: &str) -> Result<String> {
-    let told = |program: &str, words: &[&str]| {
+    let reported = |program: &str, words: &[&str]| {
         output(Command::new(program).args(words).current_dir(workspace())).map(|text| text.trim().to_owned())
     };
-    let (date, kernel) = (told("date", &["-u", "+%F"])?, told("uname", &["-r"])?);
+    let (date, kernel) = (reported("date", &["-u", "+%F"])?, reported("uname", &["-r"])?);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let set = soak.form().variables.iter().map(|(name, _)| name);
     let set: String = set.filter_map(|name| Some(format!("{name}={} ", std::env::var(name).ok()?))).collect();

@@ -5,7 +5,7 @@
 //! themselves. A test that finds out by itself that it can't run here appends a line `SKIP <test>: <reason>` to the
 //! file that [`injector_lab::SKIP_LOG`] names.
 //!
-//! Most of their time tests wait, for a heal or for a back-off: programs run side by side, but for the tests that
+//! Most of their time tests wait, for a heal or for a back-off: programs run side by side, except for the tests that
 //! measure.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -89,7 +89,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     run_all(alone, 1, &mut count)?;
 
     count.take_skips(&run.log)?;
-    Ok(count.tell())
+    Ok(count.report())
 }
 
 fn named(target: &Target, how: &str) -> String {

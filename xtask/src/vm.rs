@@ -23,7 +23,7 @@ pub mod initramfs;
 pub mod kernel;
 pub mod qemu;
 
-use guest::{Guest, Told};
+use guest::{Guest, GuestEvent};
 use image::quoted;
 use initramfs::Initramfs;
 use kernel::Series;
@@ -37,7 +37,7 @@ pub struct Options {
     /// Only the tests that declare `every_kernel`: some minutes under emulation
     #[arg(long, conflicts_with = "filter")]
     short: bool,
-    /// Where the machine or the kernel can't be had, say that the tests are skipped, and succeed
+    /// Where the machine or the kernel is not available, say that the tests are skipped, and succeed
     #[arg(long)]
     if_available: bool,
     /// Tests with this in their name or in that of their program, such as `netns_cut::a_cut_by_clsact`; without it, the
@@ -127,7 +127,7 @@ pub fn vm(options: &Options) -> Result<ExitCode> {
     }
     println!("\nLinux {}; the kernel's log is {}.", kernel.release, log.display());
     ensure!(!count.is_empty(), "no test is named so");
-    Ok(count.tell())
+    Ok(count.report())
 }
 
 /// Names what would have run, and why it does not.
@@ -138,30 +138,30 @@ fn skipped(options: &Options, why: &anyhow::Error) -> Result<ExitCode> {
             count.skip_uncounted(&format!("{} on Linux {}: {why:#}", target.full_path(test), options.kernel));
         }
     }
-    Ok(count.tell())
+    Ok(count.report())
 }
 
 /// Takes in what the guest says, until it is done.
 fn follow(guest: &mut Guest, count: &mut Count) -> Result<()> {
     let mut failed = 0;
     loop {
-        match guest.hear()? {
-            Told::Begin(name) => {
+        match guest.next_event()? {
+            GuestEvent::Begin(name) => {
                 failed = 0;
                 println!("\nTests of {name} (in the guest)");
             }
-            Told::Line(line) => {
+            GuestEvent::Line(line) => {
                 println!("{line}");
                 failed += count.line(&line);
             }
-            Told::End(name, code) => {
-                // A program that died has not told which of its tests failed.
+            GuestEvent::End(name, code) => {
+                // A program that died has not reported which of its tests failed.
                 if code != 0 && failed == 0 {
                     count.fail(format!("`{name}` (exit code {code})"));
                 }
             }
-            Told::Skip(line) => count.skip(&line),
-            Told::Done => return Ok(()),
+            GuestEvent::Skip(line) => count.skip(&line),
+            GuestEvent::Done => return Ok(()),
         }
     }
 }
@@ -198,7 +198,7 @@ fn pack(image: &Path, scratch: &Path, kernel: &kernel::Kernel, tests: &[(&Artifa
     system.finish()
 }
 
-/// The guest's first and only script. Where it fails, the kernel panics, and that is told from being done.
+/// The guest's first and only script. Where it fails, the kernel panics, which is distinguished from being done.
 fn init(modules: &str, tests: &[(&Artifact, &Target)]) -> Result<String> {
     let mut variables = String::new();
     for name in VARIABLES {

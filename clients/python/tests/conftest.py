@@ -85,6 +85,6 @@ def no_child_is_left() -> Iterator[None]:
 
 
 def background(suite: pytest.Pytester, *arguments: str) -> "subprocess.Popen[str]":
-    """A suite that goes on beside the test."""
+    """A suite that continues beside the test."""
     command = [sys.executable, "-m", "pytest", "-s", "-p", "no:cacheprovider", *arguments]
     return start(command, cwd=suite.path, stderr=subprocess.STDOUT)

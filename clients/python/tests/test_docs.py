@@ -34,7 +34,7 @@ def cluster():
 
 def test_its_code_is_python() -> None:
     for kind, block in BLOCKS:
-        # `await` at the top level stands for a coroutine of the reader's.
+        # `await` at the top level represents a coroutine of the reader's.
         if "async with" not in block:
             compile(block, str(PAGE), "exec")
     assert [kind for kind, _ in BLOCKS].count("suite") == 3

@@ -177,7 +177,7 @@ def test_a_daemon_that_was_started_anew(ground: Ground) -> None:
     daemon = serve()
     try:
         inj = Injector(sock)
-        with pytest.raises(injector.NotInForce, match="the daemon does not know it any more; it was started anew"):
+        with pytest.raises(injector.NotInForce, match="the daemon does not know it any more; it was restarted"):
             with inj.partition(isolate=["n1"]):
                 daemon.terminate()
                 daemon.wait(20)

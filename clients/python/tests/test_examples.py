@@ -114,7 +114,7 @@ def test_the_script_of_the_page(place: pathlib.Path, ground: Ground) -> None:
 
 @pytest.fixture
 def steps(place: pathlib.Path, ground: Ground, inj: Injector, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """The commands of the workflow, but for the user's own. Its daemon is another one, on the same namespaces."""
+    """The commands of the workflow, except for the user's own. Its daemon is another one, on the same namespaces."""
     config = place / "lab.yaml"
     config.write_text(ground.config(file="workflow.yaml").read_text().replace(f"{ground.folder}/run", str(place / "run")))
     sock = str(place / "run" / "api.sock")

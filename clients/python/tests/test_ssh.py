@@ -54,7 +54,7 @@ def test_everything_goes_through_ssh(daemon: Lab, ssh: Callable[[], pathlib.Path
     assert asked[0] == f"-T -o ConnectTimeout=10 -p 2222 me@far injector dial-stdio --socket {daemon.socket}"
 
 
-#: As ssh does, it hands on the end of its input, and goes on: whoever has nothing more to say may still read.
+#: As ssh does, it hands on the end of its input, and continues: a client that has nothing more to send may still read.
 RELAY = """
 import os, subprocess, sys, threading
 far = subprocess.Popen(["sh", "-c", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

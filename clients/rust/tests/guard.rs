@@ -46,17 +46,17 @@ fn a_panic_heals() {
 
 #[test]
 fn a_panic_in_an_async_test_heals() {
-    let (tell, told) = std::sync::mpsc::channel();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let failed = catch_unwind(AssertUnwindSafe(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(async {
             let partition = AsyncPartition::cut(Cut::isolate(["n1"])).await.unwrap();
-            tell.send(partition.name().to_owned()).unwrap();
+            sender.send(partition.name().to_owned()).unwrap();
             panic!("a test that fails");
         });
     }));
     assert!(failed.is_err());
-    assert_healed_by_request(&told.recv().unwrap());
+    assert_healed_by_request(&receiver.recv().unwrap());
 }
 
 #[test]

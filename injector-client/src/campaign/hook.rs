@@ -1,4 +1,4 @@
-//! Commands beside trials: run by `sh -c`, told of their trial by the environment.
+//! Commands beside trials: run by `sh -c`, with their trial in the environment.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,8 +12,8 @@ use injector_core::api::{RecoveryRecord, Trial};
 /// The record that a hook may read, in the run directory.
 const RECORD: &str = "hook-record.json";
 
-/// What a hook is told.
-pub struct Told<'a> {
+/// What a hook gets as variables of its environment.
+pub struct HookVariables<'a> {
     /// The trial.
     pub trial: Trial,
     /// Its partition's name.
@@ -26,17 +26,17 @@ pub struct Told<'a> {
 
 /// Runs a hook and waits for it; an error says how it failed. Its output goes to standard error, as standard output
 /// is the campaign's. It is killed with all that it started if the campaign is interrupted.
-pub async fn run(what: &str, command: &str, told: &Told<'_>) -> Result<(), String> {
+pub async fn run(what: &str, command: &str, variables: &HookVariables<'_>) -> Result<(), String> {
     let failed = |error: io::Error| format!("{what}: `{command}`: {error}");
     let mut shell = Command::new("sh");
     shell.args(["-c", command]).stdin(Stdio::null()).stdout(io::stderr());
     shell
-        .env("INJECTOR_TRIAL", told.trial.index.to_string())
-        .env("INJECTOR_ATTEMPT", told.trial.attempt.to_string())
-        .env("INJECTOR_NAME", told.name)
-        .env("INJECTOR_OUT", absolute(told.out));
-    if let Some(record) = told.record {
-        let path = absolute(told.out).join(RECORD);
+        .env("INJECTOR_TRIAL", variables.trial.index.to_string())
+        .env("INJECTOR_ATTEMPT", variables.trial.attempt.to_string())
+        .env("INJECTOR_NAME", variables.name)
+        .env("INJECTOR_OUT", absolute(variables.out));
+    if let Some(record) = variables.record {
+        let path = absolute(variables.out).join(RECORD);
         std::fs::write(&path, serde_json::to_vec_pretty(record).expect("a record has string keys"))
             .map_err(failed)?;
         let outcome = record.outcome.map_or("undecided", injector_core::figures::outcome);
@@ -60,8 +60,12 @@ mod tests {
     fn a_hook_that_is_given_up_takes_along_what_it_started() {
         let folder = tempfile::tempdir().unwrap();
         let pid_file = folder.path().join("pid");
-        let told =
-            Told { trial: Trial { index: 0, attempt: 1 }, name: "t", out: folder.path(), record: None };
+        let variables = HookVariables {
+            trial: Trial { index: 0, attempt: 1 },
+            name: "t",
+            out: folder.path(),
+            record: None,
+        };
         let command = format!("sleep 1000 & echo $! > {0}.new && mv {0}.new {0}; wait", pid_file.display());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let started: i32 = runtime.block_on(async {
@@ -74,11 +78,11 @@ mod tests {
                 }
             };
             tokio::select! {
-                ended = run("--before-trial", &command, &told) => panic!("{ended:?}"),
+                ended = run("--before-trial", &command, &variables) => panic!("{ended:?}"),
                 pid = until_started => pid,
             }
         });
-        // Killed, and perhaps not reaped by whoever inherited it.
+        // Killed, and perhaps not yet reaped by the process that inherited it.
         let is_there = || {
             let stat = std::fs::read_to_string(format!("/proc/{started}/stat")).unwrap_or_default();
             !stat.is_empty() && !stat.contains(") Z ")

@@ -30,10 +30,10 @@ use injector_core::stats::{self, CONFIDENCE};
 mod hook;
 mod strategy;
 
-use hook::Told;
+use hook::HookVariables;
 pub use strategy::{Blocks, Step, Strategy};
 
-/// After how many trials the summary is written anew.
+/// After how many trials the summary is rewritten.
 const SUMMARY_EVERY: usize = 10;
 
 /// Why a campaign can't be run, or not to its end.
@@ -66,7 +66,7 @@ pub enum End {
     Interrupted(i32),
 }
 
-/// What is told while a campaign runs.
+/// What is reported while a campaign runs.
 pub enum News<'a> {
     /// A trial begins to wait for healthy endpoints.
     Waiting(Trial),
@@ -129,14 +129,14 @@ pub struct Options {
     pub spec: CampaignSpec,
     /// The run directory.
     pub out: PathBuf,
-    /// Whether to go on with what is there.
+    /// Whether to continue with what is there.
     pub resume: bool,
     /// The command line, for the record.
     pub command: Vec<String>,
 }
 
 impl Measure {
-    /// Asks the daemon for its rules and makes the run directory, or opens it to go on: then what this campaign
+    /// Asks the daemon for its rules and makes the run directory, or opens it to continue: then what this campaign
     /// left cut is healed.
     pub async fn open(options: Options) -> Result<Self, CampaignError> {
         // A resumed campaign is what its run directory says; what is given beside must agree.
@@ -210,37 +210,54 @@ impl Measure {
         test.is_some_and(|mut test| self.beyond().any(|beyond| test.count(beyond) != Decision::Undecided))
     }
 
-    /// Makes the trials that have no record yet. However it ends, nothing of it stays cut and the summary is
-    /// written. `signal` tells a signal's number when one came.
+    /// Makes the trials that have no record yet, in blocks. However it ends, nothing of it stays cut and the summary is
+    /// written. `signal` has a signal's number when one came.
     pub async fn run(
         &mut self,
+        signal: watch::Receiver<Option<i32>>,
+        report: &mut impl FnMut(TrialCounts, News<'_>),
+    ) -> Result<(End, Summary), CampaignError> {
+        let Settings { seed, cycle, trials, .. } = self.settings;
+        let mut blocks = Blocks::new(self.progress.missing(trials), seed, self.settings.cells.len(), cycle);
+        self.run_with(&mut blocks, signal, report).await
+    }
+
+    /// As [`Self::run`], with the trials that a strategy names.
+    pub async fn run_with(
+        &mut self,
+        strategy: &mut impl Strategy,
         mut signal: watch::Receiver<Option<i32>>,
-        tell: &mut impl FnMut(TrialCounts, News<'_>),
+        report: &mut impl FnMut(TrialCounts, News<'_>),
     ) -> Result<(End, Summary), CampaignError> {
         let end = tokio::select! {
             biased;
             caught = interrupted(&mut signal) => Ok(End::Interrupted(caught)),
-            end = self.trials(tell) => end,
+            end = self.trials(strategy, report) => end,
         };
         // The connection may be in the middle of an answer. Without a daemon nothing is cut.
         match self.runner.reopen().await {
             Ok(()) => {
                 if let Err(error) = self.runner.heal_all_of(&self.prefix).await {
-                    tell(self.counts(), News::Warning(&format!("the last heal was not confirmed: {error}")));
+                    report(
+                        self.counts(),
+                        News::Warning(&format!("the last heal was not confirmed: {error}")),
+                    );
                 }
             }
-            Err(error) => tell(self.counts(), News::Warning(&error.to_string())),
+            Err(error) => report(self.counts(), News::Warning(&error.to_string())),
         }
         let summary = self.summarize()?;
         Ok((end?, summary))
     }
 
-    async fn trials(&mut self, tell: &mut impl FnMut(TrialCounts, News<'_>)) -> Result<End, CampaignError> {
+    async fn trials(
+        &mut self,
+        strategy: &mut impl Strategy,
+        report: &mut impl FnMut(TrialCounts, News<'_>),
+    ) -> Result<End, CampaignError> {
         if self.is_decided() {
             return Ok(End::Decided);
         }
-        let Settings { seed, cycle, trials, .. } = self.settings;
-        let mut strategy = Blocks::new(self.progress.missing(trials), seed, self.settings.cells.len(), cycle);
         let mut failures = 0;
         let mut upcoming = strategy.next();
         // The upcoming trial of a cycle, begun before the record of the one before it.
@@ -248,17 +265,17 @@ impl Measure {
         while let Some(step) = upcoming.take() {
             let beginning = match begun.take() {
                 Some(beginning) => beginning,
-                None => self.begin(step, None, tell).await?,
+                None => self.begin(step, None, report).await?,
             };
             let failure = match beginning {
                 Beginning::Cut(trial) => {
                     if let Some(pause) = strategy.cycle() {
                         upcoming = strategy.next();
                         if let Some(next) = upcoming {
-                            begun = Some(self.begin(next, Some(trial.cut.ends_at + pause.0), tell).await?);
+                            begun = Some(self.begin(next, Some(trial.cut.ends_at + pause.0), report).await?);
                         }
                     }
-                    let record = self.finish(&trial, tell).await?;
+                    let record = self.finish(&trial, report).await?;
                     strategy.learn(step, &record);
                     failure(&record)
                 }
@@ -293,12 +310,12 @@ impl Measure {
         &mut self,
         step: Step,
         at: Option<MonoNs>,
-        tell: &mut impl FnMut(TrialCounts, News<'_>),
+        report: &mut impl FnMut(TrialCounts, News<'_>),
     ) -> Result<Beginning, CampaignError> {
         let index = step.index;
         let trial = Trial { index, attempt: self.progress.next_attempt(index) };
         let name = name(&self.prefix, trial);
-        tell(self.counts(), News::Waiting(trial));
+        report(self.counts(), News::Waiting(trial));
         let start = at.map_or(Start::Healthy { timeout: self.conduct.healthy_timeout }, Start::At);
         let hindered = match self.runner.wait(start, &self.settings.gates.advisory).await? {
             None => self.before_trial(trial, &name).await,
@@ -311,7 +328,7 @@ impl Measure {
                 wall: now(),
                 reason: reason.clone(),
             })?;
-            tell(self.counts(), News::NotMade(trial, &reason));
+            report(self.counts(), News::NotMade(trial, &reason));
             return Ok(Beginning::NotMade(reason));
         }
         self.dir.begin(trial)?;
@@ -323,14 +340,14 @@ impl Measure {
                 if problem.code == Code::RoleUnresolved =>
             {
                 let record = self.runner.unresolved(name.clone(), &request, problem.detail.clone()).await?;
-                self.keep(trial, &name, &record, Vec::new(), tell).await?;
+                self.keep(trial, &name, &record, Vec::new(), report).await?;
                 return Ok(Beginning::Failed(Box::new(record)));
             }
             cut => cut?,
         };
-        tell(self.counts(), News::Cut(trial, &cut.name));
+        report(self.counts(), News::Cut(trial, &cut.name));
         for warning in &cut.view.warnings {
-            tell(self.counts(), News::Warning(&warning.text));
+            report(self.counts(), News::Warning(&warning.text));
         }
         Ok(Beginning::Cut(Box::new(Begun { trial, cut })))
     }
@@ -338,19 +355,19 @@ impl Measure {
     /// Runs the hook before a trial; `Some` says why it failed.
     async fn before_trial(&self, trial: Trial, name: &str) -> Option<String> {
         let command = self.conduct.hooks.before_trial.as_ref()?;
-        let told = Told { trial, name, out: self.dir.path(), record: None };
-        hook::run("--before-trial", command, &told).await.err()
+        let variables = HookVariables { trial, name, out: self.dir.path(), record: None };
+        hook::run("--before-trial", command, &variables).await.err()
     }
 
     /// Waits for the final record of a trial, and keeps it.
     async fn finish(
         &mut self,
         begun: &Begun,
-        tell: &mut impl FnMut(TrialCounts, News<'_>),
+        report: &mut impl FnMut(TrialCounts, News<'_>),
     ) -> Result<Box<RecoveryRecord>, CampaignError> {
         let mut pending = self.runner.record(&begun.cut, self.conduct.hooks.on_slow.is_none()).await?;
         if let (Pending::Slow(record), Some(command)) = (&pending, self.conduct.hooks.on_slow.clone()) {
-            self.hook("--on-slow", &command, begun.trial, &begun.cut.name, record, tell).await;
+            self.hook("--on-slow", &command, begun.trial, &begun.cut.name, record, report).await;
             pending = self.runner.record(&begun.cut, true).await?;
         }
         let (Pending::Final(record) | Pending::Slow(record)) = pending;
@@ -360,7 +377,7 @@ impl Measure {
             return Err(reloaded.into());
         }
         let probes = self.runner.probes(&begun.cut).await?;
-        self.keep(begun.trial, &begun.cut.name, &record, probes, tell).await?;
+        self.keep(begun.trial, &begun.cut.name, &record, probes, report).await?;
         Ok(record)
     }
 
@@ -371,11 +388,11 @@ impl Measure {
         trial: Trial,
         name: &str,
         record: &RecoveryRecord,
-        tell: &mut impl FnMut(TrialCounts, News<'_>),
+        report: &mut impl FnMut(TrialCounts, News<'_>),
     ) {
-        let told = Told { trial, name, out: self.dir.path(), record: Some(record) };
-        if let Err(error) = hook::run(what, command, &told).await {
-            tell(self.counts(), News::Warning(&error));
+        let variables = HookVariables { trial, name, out: self.dir.path(), record: Some(record) };
+        if let Err(error) = hook::run(what, command, &variables).await {
+            report(self.counts(), News::Warning(&error));
         }
     }
 
@@ -385,19 +402,19 @@ impl Measure {
         name: &str,
         record: &RecoveryRecord,
         probes: Vec<ProbeView>,
-        tell: &mut impl FnMut(TrialCounts, News<'_>),
+        report: &mut impl FnMut(TrialCounts, News<'_>),
     ) -> Result<(), CampaignError> {
         // Probes first: a record never lacks them. Both without a pause in which a signal could part them.
         self.dir.append_probes(trial.index, trial.attempt, probes)?;
         self.dir.append(record)?;
         self.progress.complete.insert(trial.index, trial.attempt);
         self.trials.insert(trial.index, self.settings.trial(trial.index, record));
-        tell(self.counts(), News::Record(Box::new(record.clone())));
+        report(self.counts(), News::Record(Box::new(record.clone())));
         if self.trials.len().is_multiple_of(SUMMARY_EVERY) {
             self.summarize()?;
         }
         if let Some(command) = self.conduct.hooks.after_trial.clone() {
-            self.hook("--after-trial", &command, trial, name, record, tell).await;
+            self.hook("--after-trial", &command, trial, name, record, report).await;
         }
         Ok(())
     }

@@ -56,12 +56,12 @@ pub(super) fn in_force(
     }
 }
 
-/// A daemon that does not know the partition was started anew.
+/// A daemon that does not know the partition was restarted.
 pub(super) fn forgotten(name: &str, error: ClientError) -> GuardError {
     match error {
         ClientError::Problem(problem) if problem.code == Code::UnknownPartition => GuardError::NotInForce {
             name: name.to_owned(),
-            why: "the daemon does not know it any more: it was started anew".to_owned(),
+            why: "the daemon does not know it any more: it was restarted".to_owned(),
         },
         error => error.into(),
     }

@@ -18,12 +18,12 @@ const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the thread is asked.
 enum Ask {
-    Heal(Tell<Healed>),
-    Recovery(Duration, Tell<RecoveryRecord>),
+    Heal(Reply<Healed>),
+    Recovery(Duration, Reply<RecoveryRecord>),
 }
 
 /// Where an answer goes.
-type Tell<T> = oneshot::Sender<Result<T, GuardError>>;
+type Reply<T> = oneshot::Sender<Result<T, GuardError>>;
 
 /// An answer that is awaited, or waited for.
 pub(super) struct Answer<T>(oneshot::Receiver<Result<T, GuardError>>);
@@ -96,14 +96,14 @@ impl GuardThread {
         request: PartitionRequest,
     ) -> Result<(Answer<PartitionView>, Self), GuardError> {
         let (asks, asked) = mpsc::unbounded_channel();
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let request = PartitionRequest { owner: Owner::Connection, ..request };
         let thread = std::thread::Builder::new().name("partition".into());
         let failed = |error: std::io::Error| GuardError::Thread(error.to_string());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
-        let work = move || runtime.block_on(keep(&address, &name, &request, tell, asked));
+        let work = move || runtime.block_on(keep(&address, &name, &request, sender, asked));
         thread.spawn(work).map_err(failed)?;
-        Ok((Answer(told), Self { asks, view: None }))
+        Ok((Answer(receiver), Self { asks, view: None }))
     }
 
     pub(super) fn holding(mut self, view: PartitionView) -> Self {
@@ -124,14 +124,14 @@ impl GuardThread {
     }
 
     pub(super) fn recovery(&self, timeout: Duration) -> Answer<RecoveryRecord> {
-        self.ask(|tell| Ask::Recovery(timeout, tell))
+        self.ask(|sender| Ask::Recovery(timeout, sender))
     }
 
-    fn ask<T>(&self, ask: impl FnOnce(Tell<T>) -> Ask) -> Answer<T> {
-        let (tell, told) = oneshot::channel();
+    fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Answer<T> {
+        let (sender, receiver) = oneshot::channel();
         // A thread that is gone drops the question, and the answer is an error.
-        let _ = self.asks.send(ask(tell));
-        Answer(told)
+        let _ = self.asks.send(ask(sender));
+        Answer(receiver)
     }
 }
 
@@ -154,7 +154,7 @@ async fn keep(
     address: &Address,
     name: &str,
     request: &PartitionRequest,
-    tell: Tell<PartitionView>,
+    sender: Reply<PartitionView>,
     mut asked: mpsc::UnboundedReceiver<Ask>,
 ) {
     let cut = async {
@@ -165,11 +165,11 @@ async fn keep(
     let (mut client, view) = match cut.await {
         Ok(cut) => cut,
         Err(error) => {
-            let _ = tell.send(Err(error.into()));
+            let _ = sender.send(Err(error.into()));
             return;
         }
     };
-    if tell.send(Ok(view.clone())).is_err() {
+    if sender.send(Ok(view.clone())).is_err() {
         // Nobody waits for it any more.
         let _ = client.heal(name).await;
         return;
@@ -177,7 +177,7 @@ async fn keep(
     let mut healed: Option<Healed> = None;
     while let Some(ask) = asked.recv().await {
         match ask {
-            Ask::Heal(tell) => {
+            Ask::Heal(sender) => {
                 let answer = match &healed {
                     Some(healed) => Ok(healed.clone()),
                     None => heal(&mut client, &view).await,
@@ -185,9 +185,9 @@ async fn keep(
                 if let Ok(answer) = &answer {
                     healed = Some(answer.clone());
                 }
-                let _ = tell.send(answer);
+                let _ = sender.send(answer);
             }
-            Ask::Recovery(timeout, tell) => {
+            Ask::Recovery(timeout, sender) => {
                 let (address, name, generation) = (address.clone(), name.to_owned(), view.generation);
                 // On a connection of its own: this one stays free for the heal.
                 tokio::spawn(async move {
@@ -195,7 +195,7 @@ async fn keep(
                         let mut client = Client::open(&address).await?;
                         client.recovery(&name, Some(generation), timeout).await
                     };
-                    let _ = tell.send(record.await.map_err(GuardError::from));
+                    let _ = sender.send(record.await.map_err(GuardError::from));
                 });
             }
         }
@@ -249,15 +249,15 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_thread_is_waited_for() {
-        let (tell, told) = oneshot::channel::<Result<u8, GuardError>>();
+        let (sender, receiver) = oneshot::channel::<Result<u8, GuardError>>();
         let thread = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(20));
-            tell.send(Ok(7)).unwrap();
+            sender.send(Ok(7)).unwrap();
         });
-        assert_eq!(Answer(told).recv().unwrap().unwrap(), 7);
+        assert_eq!(Answer(receiver).recv().unwrap().unwrap(), 7);
         thread.join().unwrap();
-        let (tell, told) = oneshot::channel::<Result<u8, GuardError>>();
-        assert!(!Answer(told).comes_within(Duration::from_millis(10)));
-        drop(tell);
+        let (sender, receiver) = oneshot::channel::<Result<u8, GuardError>>();
+        assert!(!Answer(receiver).comes_within(Duration::from_millis(10)));
+        drop(sender);
     }
 }

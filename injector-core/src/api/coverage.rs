@@ -59,7 +59,7 @@ pub struct Coverage {
 pub struct CoverageSummary {
     /// Directed links that are covered.
     pub covered: usize,
-    /// Those of which it is not known.
+    /// Those for which it is not known.
     pub unknown: usize,
     /// Those that are partly covered.
     pub partly: usize,

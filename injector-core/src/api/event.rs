@@ -1,4 +1,4 @@
-//! What happened, as the event stream tells it.
+//! What happened, as the event stream reports it.
 
 use std::fmt;
 

@@ -10,7 +10,7 @@ macro_rules! verdict_fields {
             /// Endpoints whose role this partition's record changes to advisory (by base or full name).
             #[serde(default, skip_serializing_if = "Vec::is_empty")]
             pub advisory: Vec<String>,
-            /// Whether to go on although links of it are not covered, or partly: they are left out of its verdict on
+            /// Whether to continue although links of it are not covered, or partly: they are left out of its verdict on
             /// purpose.
             #[serde(default, skip_serializing_if = "std::ops::Not::not")]
             pub allow_uncovered: bool,

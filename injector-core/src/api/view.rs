@@ -116,7 +116,7 @@ pub struct LinkTotals {
     pub links: usize,
     /// Packets dropped, GSO segments counted each; `null` where the daemon had no time to count.
     pub dropped_packets: Option<u64>,
-    /// Bytes dropped as the hooks saw them; `null` likewise.
+    /// Bytes dropped as the hooks saw them; `null` in the same case.
     pub dropped_bytes: Option<u64>,
 }
 

@@ -1,5 +1,5 @@
 //! Which cell a trial belongs to, and what it draws: functions of (seed, trial) alone, so that a resumed campaign
-//! goes on as it would have gone.
+//! continues with the trials that it would have made.
 
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};
@@ -55,7 +55,7 @@ mod tests {
         assert!(orders.len() > 10, "{} orders", orders.len());
     }
 
-    /// A campaign that is resumed by the next release goes on with the same draws.
+    /// A campaign that is resumed by the next release continues with the same draws.
     #[test]
     fn draws_are_pinned() {
         let seeds = |seed| [0, 1, 2, 1_000_000].map(|trial| partition_seed(seed, trial));

@@ -142,7 +142,7 @@ impl CampaignSpec {
         Ok(())
     }
 
-    /// The settings by a daemon's rules, and the rest. `seed` stands for one that is not given.
+    /// The settings by a daemon's rules, and the rest. `seed` represents one that is not given.
     pub fn settle(self, status: &Status, seed: u64) -> Result<(Settings, Conduct), SpecError> {
         self.check()?;
         if status.endpoints.is_empty() {

@@ -51,7 +51,7 @@ impl fmt::Display for ConfigErrors {
         }
         match self.0.len().saturating_sub(SHOWN) {
             0 => Ok(()),
-            more => write!(f, "\nand {more} more faults; mend these first"),
+            more => write!(f, "\nand {more} more faults; fix these first"),
         }
     }
 }

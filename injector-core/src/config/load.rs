@@ -10,9 +10,7 @@ use crate::topology::TopologyError;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::secret::Sent;
-use super::{
-    Config, Engine, Family, Hosts, ProbeKind, RoleKind, Select, Selector, Tls, place, read, text, validate,
-};
+use super::{Config, Engine, Family, Hosts, RoleKind, Select, Selector, Tls, place, read, text, validate};
 
 impl Config {
     /// Reads and validates a config file that selects no containers; every fault is reported at once.
@@ -71,19 +69,14 @@ impl Config {
     /// Every probe's and every role's TLS, with its path in the config.
     pub fn tls(&mut self) -> impl Iterator<Item = (String, &mut Tls)> {
         let probes = self.endpoints.iter_mut().filter_map(|endpoint| {
-            let (word, tls) = match &mut endpoint.probe.kind {
-                ProbeKind::Http { request, .. } => ("http", request.tls.as_mut()),
-                ProbeKind::Grpc { tls, .. } => ("grpc", tls.as_mut()),
-                ProbeKind::Tcp { tls, .. } => ("tcp", tls.as_mut()),
-                ProbeKind::Exec { .. } => return None,
-            };
-            Some((format!("endpoints: {}, probe.{word}", endpoint.base), tls?))
+            let kind = &mut endpoint.probe.kind;
+            Some((format!("endpoints: {}, probe.{}", endpoint.base, kind.word()), kind.tls_mut()?))
         });
         let roles = self.roles.values_mut().filter_map(|role| match &mut role.kind {
             RoleKind::Http { request, .. } => {
                 Some((format!("roles.{}.http", role.name), request.http.tls.as_mut()?))
             }
-            RoleKind::Exec { .. } => None,
+            RoleKind::Exec(_) => None,
         });
         probes.chain(roles)
     }
@@ -154,7 +147,7 @@ fn nobody(_: &Engine, _: &Selector) -> Result<Vec<String>, (String, String)> {
 }
 
 const SYNTAX_REMEDY: &str =
-    "mend the syntax at this place: check indentation, quotes and brackets, and leave out tags";
+    "fix the syntax at this place: check indentation, quotes and brackets, and leave out tags";
 
 /// A file that gave no text, as a fault.
 pub(crate) fn unread(file: &str, what: &str, error: &text::TextError) -> ConfigErrors {

@@ -1,4 +1,4 @@
-//! Where things stand in the text: a walk over the YAML events gives each path its line and column.
+//! The place of each path in the text: a walk over the YAML events gives each path its line and column.
 
 use std::collections::HashMap;
 
@@ -70,7 +70,7 @@ enum Role {
     Value { path: String },
 }
 
-/// Stands for a key that is not plain text; no path of ours contains it.
+/// Replaces a key that is not plain text; no path of ours contains it.
 const ODD_KEY: &str = "?";
 
 impl Places {
@@ -198,7 +198,7 @@ fn role(frames: &mut [Frame]) -> Role {
     }
 }
 
-/// A node that is not a scalar ended; as a key it stands for itself by [`ODD_KEY`].
+/// A node that is not a scalar ended; as a key it means itself by [`ODD_KEY`].
 fn closed(frames: &mut [Frame], was_key: bool) {
     if was_key && let Some(Frame::Mapping { key, .. }) = frames.last_mut() {
         *key = Some(ODD_KEY.to_owned());

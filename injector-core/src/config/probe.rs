@@ -9,7 +9,8 @@ use std::sync::Arc;
 use http::uri::Authority;
 use serde_json::Value;
 
-use super::{Sent, Text, text};
+use super::secret::{Sent, Text};
+use super::text;
 use crate::answer::{scalar, shown};
 
 /// Host names and the address that each was resolved to, once, before the config was put in force.
@@ -82,6 +83,16 @@ pub enum Target {
     Unix(String),
 }
 
+impl Target {
+    /// The host with its port; `None` for a Unix socket.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Host(host) => Some(host),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -128,6 +139,24 @@ impl Tls {
         let ca = if let Trust::Ca(file) = &mut self.trust { Some(("ca", file)) } else { None };
         let identity = self.identity.as_mut().map(|it| [("cert", &mut it.cert), ("key", &mut it.key)]);
         ca.into_iter().chain(identity.into_iter().flatten())
+    }
+}
+
+/// In words, with files by their paths.
+impl fmt::Display for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.trust {
+            Trust::Host => f.write_str("TLS")?,
+            Trust::Ca(file) => write!(f, "TLS with ca {}", file.path().display())?,
+            Trust::Anyone => f.write_str("TLS with any certificate")?,
+        }
+        if let Some(name) = &self.server_name {
+            write!(f, " for {name}")?;
+        }
+        match &self.identity {
+            Some(identity) => write!(f, " as {}", identity.cert.path().display()),
+            None => Ok(()),
+        }
     }
 }
 
@@ -329,6 +358,17 @@ pub struct Exchange {
     pub expect: Text,
 }
 
+/// A command that the daemon runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExecCommand {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// The user it runs as; `None` is the daemon's.
+    pub user: Option<String>,
+    /// What the command's environment has beside `PATH` and the variables that describe the probe.
+    pub env: BTreeMap<String, Text>,
+}
+
 /// A text with its placeholders filled in; an IPv6 address is put in brackets unless the text has them.
 pub(super) fn fill(text: &str, peer: &str, address: IpAddr) -> String {
     let address = match address {
@@ -444,8 +484,8 @@ mod tests {
             (Some(cert), "key", "has no private key in PEM", "openssl pkey -inform der"),
             (Some(b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n"), "key", "pass phrase", "openssl pkey -in"),
         ] {
-            let (said, mended) = fetch(content, of).unwrap_err();
-            assert!(said.contains(what) && mended.contains(remedy), "{of}: {said}: {mended}");
+            let (said, remedied) = fetch(content, of).unwrap_err();
+            assert!(said.contains(what) && remedied.contains(remedy), "{of}: {said}: {remedied}");
         }
         assert!(
             !format!("{:?}", PemFile { path: "k".into(), content: Some("hidden".into()) }).contains("hidden")

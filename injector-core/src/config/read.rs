@@ -13,7 +13,7 @@ use crate::clock::{Span, SpanError};
 /// The smallest span that is not zero.
 pub(super) const ABOVE_ZERO: Span = Span(std::time::Duration::from_nanos(1));
 
-/// The text as a tree. Of keys that stand twice the first wins: they are reported by [`Places`], which lets
+/// The text as a tree. Of keys that are given twice the first wins: they are reported by [`Places`], which lets
 /// the other faults be found as well.
 pub(super) struct Tree(pub Value);
 
@@ -133,7 +133,7 @@ impl<'a> Report<'a> {
         self.errors.borrow().len()
     }
 
-    /// Adds the keys that stand twice.
+    /// Adds the keys that are given twice.
     pub fn duplicates(&self) {
         for twice in &self.places.duplicates {
             let what = format!("duplicate key \"{}\", first on line {}", twice.key, twice.first.line);
@@ -167,7 +167,7 @@ pub(super) fn error_at(
     }
 }
 
-/// A value with its path. Readers report a wrong type and answer `None`, so that reading goes on.
+/// A value with its path. Readers report a wrong type and answer `None`, so that reading continues.
 #[derive(Clone)]
 pub(super) struct Node<'a> {
     pub path: String,
@@ -324,7 +324,10 @@ pub(super) struct Table<'a> {
 impl<'a> Table<'a> {
     /// The value of an optional key; null is missing.
     pub fn get(&self, key: &'static str) -> Option<Node<'a>> {
-        self.known.borrow_mut().push(key);
+        let mut known = self.known.borrow_mut();
+        if !known.contains(&key) {
+            known.push(key);
+        }
         let at = self.entries.iter().position(|(found, _)| *found == key)?;
         self.taken[at].set(true);
         let node = self.entries[at].1.clone();

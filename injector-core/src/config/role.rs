@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::netns::Netns;
-use super::probe::{self, Hosts, HttpRequest};
+use super::probe::{self, ExecCommand, Hosts, HttpRequest};
 use super::secret::{Sent, Text};
 use crate::clock::Span;
 use crate::model::PeerId;
@@ -35,14 +35,7 @@ pub struct RoleSource {
 #[derive(Clone, Debug, PartialEq)]
 pub enum RoleKind {
     /// A command that prints the names or addresses of one or several peers.
-    Exec {
-        /// Program and arguments.
-        command: Vec<String>,
-        /// The user it runs as; `None` is the daemon's.
-        user: Option<String>,
-        /// What its environment has beside `PATH`.
-        env: BTreeMap<String, Text>,
-    },
+    Exec(ExecCommand),
     /// An HTTP/1.1 request whose answer is JSON.
     Http {
         /// What is sent.
@@ -96,7 +89,7 @@ impl RoleKind {
     /// Every text that may have secrets in it.
     pub(super) fn texts(&mut self) -> Vec<(Sent, &mut Text)> {
         match self {
-            Self::Exec { env, .. } => env.values_mut().map(|text| (Sent::Elsewhere, text)).collect(),
+            Self::Exec(exec) => exec.env.values_mut().map(|text| (Sent::Elsewhere, text)).collect(),
             Self::Http { request, .. } => request.http.texts().collect(),
         }
     }
@@ -114,10 +107,10 @@ impl RoleKind {
         }
     }
 
-    /// Whether it runs a command; as whom.
-    pub fn command_user(&self) -> Option<Option<&str>> {
+    /// The command that it runs.
+    pub fn command(&self) -> Option<&ExecCommand> {
         match self {
-            Self::Exec { user, .. } => Some(user.as_deref()),
+            Self::Exec(exec) => Some(exec),
             Self::Http { .. } => None,
         }
     }

@@ -5,11 +5,17 @@
 #![expect(dead_code, reason = "the fields are read by the derive macro alone")]
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use super::hook::Hook;
+use super::probe_kinds::exec::ExecKeys;
+use super::probe_kinds::texts::ScalarKey;
+use super::probe_kinds::tls::TlsKeys;
+use super::probe_kinds::{KINDS, ProbeKeys};
 use crate::clock::Span;
 use crate::model::Shape;
 
@@ -21,6 +27,32 @@ pub fn schema() -> Value {
 /// The schema's text, with a line feed at its end left out.
 pub fn text() -> String {
     format!("{:#}", schema())
+}
+
+/// The kinds of probes with their keys, as a table in Markdown.
+pub fn probe_kinds_table() -> String {
+    let schema = schema();
+    let text = |value: &Value| value.as_str().unwrap_or_default().replace('|', "\\|");
+    let mut table = "| kind | key | meaning |\n|---|---|---|\n".to_owned();
+    for kind in KINDS {
+        let property = &schema["$defs"]["Probe"]["properties"][kind.word];
+        let what = text(&property["description"]);
+        let what = what.trim_end_matches('.');
+        let (word, success) = (kind.word, kind.success);
+        let _ = writeln!(table, "| `{word}` | | {what}. A success is {success}. |");
+        let definition = property["anyOf"][0]["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+        let definition = &schema["$defs"][definition.unwrap_or_default()];
+        let required = definition["required"].as_array();
+        let is_required = |key: &str| required.is_some_and(|keys| keys.iter().any(|it| it == key));
+        let mut keys: Vec<(&String, &Value)> =
+            definition["properties"].as_object().into_iter().flatten().collect();
+        keys.sort_by_key(|(key, _)| !is_required(key));
+        for (key, property) in keys {
+            let mark = if is_required(key) { ", required" } else { "" };
+            let _ = writeln!(table, "| | `{key}`{mark} | {} |", text(&property["description"]));
+        }
+    }
+    table
 }
 
 /// The config of the partition injector's daemon: who the peers are, where their traffic passes, and what shows that they
@@ -228,20 +260,6 @@ struct Interface {
     peer: Option<String>,
 }
 
-/// A hook.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "lowercase")]
-enum Hook {
-    /// TC both ways, over TCX where the kernel has it.
-    Auto,
-    /// The same as auto.
-    Tc,
-    /// TC both ways through the clsact qdisc.
-    Clsact,
-    /// XDP ingress and TC egress.
-    Xdp,
-}
-
 /// What is probed, and what the programs take as a response.
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
@@ -255,7 +273,7 @@ struct Endpoint {
     /// Whether the endpoint gates the verdict; `required` by default.
     role: Option<Role>,
     /// What is sent and expected.
-    probe: Probe,
+    probe: ProbeKeys,
     /// What the programs take as a successful response. It needs `peers`.
     wire: Option<Wire>,
     /// The network namespace that the probes start from; the daemon's own by default.
@@ -280,171 +298,6 @@ enum Role {
     Required,
     /// It is only reported.
     Advisory,
-}
-
-/// One of http, grpc, tcp and exec, and its schedule. In texts, {address}, {peer} and {seq} are filled in.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Probe {
-    /// An HTTP/1.1 request.
-    http: Option<Http>,
-    /// A unary gRPC call over HTTP/2.
-    grpc: Option<Grpc>,
-    /// A TCP connect, and a text that is sent and answered.
-    tcp: Option<Tcp>,
-    /// A command; exit code 0 is a success.
-    exec: Option<Exec>,
-    /// The fixed schedule at the full rate; 10ms by default, 1s for exec.
-    interval: Option<Span>,
-    /// When a probe has failed; 1s by default.
-    timeout: Option<Span>,
-    /// A new connection for each probe, or a shared one; `fresh` by default.
-    connection: Option<Connection>,
-}
-
-/// Whose connection a probe uses.
-#[derive(JsonSchema)]
-#[schemars(rename_all = "lowercase")]
-enum Connection {
-    /// One of its own.
-    Fresh,
-    /// A shared one; http and grpc only.
-    Pooled,
-}
-
-/// An HTTP request.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Http {
-    /// Where to, as in `http://{address}:8080/`.
-    url: String,
-    /// The method; GET by default.
-    method: Option<String>,
-    /// Headers.
-    headers: Option<BTreeMap<String, String>>,
-    /// The body.
-    body: Option<String>,
-    /// The Unix socket to connect to: an absolute path.
-    unix: Option<String>,
-    /// Whom an `https` URL's server is trusted by; what this host trusts by default.
-    tls: Option<Tls>,
-    /// What a success is; any 2xx by default.
-    expect: Option<Expect>,
-}
-
-/// Whom a probe trusts, and as whom it comes.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Tls {
-    /// The PEM file with the authorities that are trusted: an absolute path.
-    ca: Option<String>,
-    /// The PEM file with the client's certificate.
-    cert: Option<String>,
-    /// The PEM file with the certificate's private key.
-    key: Option<String>,
-    /// The name that the server's certificate is for; the host of the target by default.
-    server_name: Option<String>,
-    /// Any certificate is taken.
-    insecure: Option<bool>,
-}
-
-/// What a success is.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Expect {
-    /// The status, or several.
-    status: Option<Statuses>,
-    /// A text in the body.
-    body_contains: Option<String>,
-    /// A value in a body of JSON.
-    json: Option<JsonValue>,
-}
-
-/// One status or several.
-#[derive(JsonSchema)]
-#[schemars(untagged)]
-enum Statuses {
-    /// One.
-    One(Status),
-    /// Several.
-    Several(#[schemars(length(min = 1))] Vec<Status>),
-}
-
-/// A status, or a class of them.
-#[derive(JsonSchema)]
-#[schemars(untagged)]
-enum Status {
-    /// A status.
-    Number(#[schemars(range(min = 200, max = 599))] u16),
-    /// A class.
-    Class(StatusClass),
-}
-
-/// A class of statuses.
-#[derive(JsonSchema)]
-enum StatusClass {
-    /// 200 to 299.
-    #[serde(rename = "2xx")]
-    Success,
-    /// 300 to 399.
-    #[serde(rename = "3xx")]
-    Redirection,
-    /// 400 to 499.
-    #[serde(rename = "4xx")]
-    ClientError,
-    /// 500 to 599.
-    #[serde(rename = "5xx")]
-    ServerError,
-}
-
-/// A value in JSON.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct JsonValue {
-    /// Where: a JSON pointer.
-    pointer: String,
-    /// The value of a success.
-    equals: Scalar,
-}
-
-/// A gRPC call.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Grpc {
-    /// Where to, as in `{address}:5122`, or `unix:` and the absolute path of a socket.
-    target: String,
-    /// Whom the server is trusted by; without it, the call is not encrypted.
-    tls: Option<Tls>,
-    /// The method; grpc.health.v1.Health/Check by default.
-    method: Option<String>,
-    /// The request, protobuf in base64.
-    message: Option<String>,
-}
-
-/// A TCP connect, and what follows it.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Tcp {
-    /// Where to, as in `{address}:8080`, or `unix:` and the absolute path of a socket.
-    target: String,
-    /// Whom the server is trusted by; without it, the connection is not encrypted.
-    tls: Option<Tls>,
-    /// What is sent.
-    send: Option<String>,
-    /// What the answer to it begins with.
-    expect: Option<String>,
-}
-
-/// A command.
-#[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
-struct Exec {
-    /// The program and its arguments.
-    command: Vec<String>,
-    /// The user it runs as; the daemon's by default.
-    user: Option<String>,
-    /// Its environment, beside PATH, PEER, ADDRESS and SEQ.
-    env: Option<BTreeMap<String, String>>,
 }
 
 /// What the programs take as a successful response.
@@ -510,7 +363,7 @@ enum RoleExec {
     /// The program and its arguments.
     Command(Vec<String>),
     /// With its user and environment.
-    Full(Exec),
+    Full(ExecKeys),
 }
 
 /// A request whose answer says who has a role.
@@ -528,7 +381,7 @@ struct RoleHttp {
     /// The Unix socket to connect to: an absolute path.
     unix: Option<String>,
     /// Whom an `https` URL's server is trusted by; what this host trusts by default.
-    tls: Option<Tls>,
+    tls: Option<TlsKeys>,
     /// Who is asked, each once.
     peers: Option<Peers>,
     /// Where in the answer the value is that says who has the role: a JSON pointer.
@@ -536,21 +389,9 @@ struct RoleHttp {
     /// What the answer may say instead of a peer's name or address.
     names: Option<BTreeMap<String, String>>,
     /// The asked peer has the role if the value is this.
-    equals: Option<Scalar>,
+    equals: Option<ScalarKey>,
     /// The asked peer has the role if the value there is the same: a JSON pointer.
     same_as: Option<String>,
-}
-
-/// A text, a number or a boolean.
-#[derive(JsonSchema)]
-#[schemars(untagged)]
-enum Scalar {
-    /// A text.
-    Text(String),
-    /// A number.
-    Number(f64),
-    /// A boolean.
-    Bool(bool),
 }
 
 /// Where the API listens.

@@ -110,15 +110,15 @@ fn each_fault_has_its_place_and_its_remedy() {
 fn changes_are_told_once_in_words() {
     let first = sight(&[("r", Ok(running("0123456789abcdef", "r", 7)))]);
     assert_eq!(first.changes(&first), []);
-    let told = |after: &Sight| first.changes(after).into_iter().map(|(_, what)| what).collect::<Vec<_>>();
+    let reported = |after: &Sight| first.changes(after).into_iter().map(|(_, what)| what).collect::<Vec<_>>();
     let renamed = sight(&[("r", Ok(running("0123456789abcdef", "q", 7)))]);
-    assert_eq!(told(&renamed), ["its name is q now; it is still followed"]);
+    assert_eq!(reported(&renamed), ["its name is q now; it is still followed"]);
     let restarted = sight(&[("r", Ok(running("0123456789abcdef", "r", 8)))]);
-    assert_eq!(told(&restarted), ["it runs as process 8 (id 0123456789ab)"]);
+    assert_eq!(reported(&restarted), ["it runs as process 8 (id 0123456789ab)"]);
     let anew = sight(&[("r", Ok(running("f", "r", 8)))]);
-    assert_eq!(told(&anew), ["another container of this name runs as process 8 (id f)"]);
+    assert_eq!(reported(&anew), ["another container of this name runs as process 8 (id f)"]);
     let stopped = sight(&[("r", Err(Trouble::Stopped("r".to_owned(), "exited".to_owned())))]);
-    assert_eq!(told(&stopped), ["container r does not run (its state: exited)"]);
+    assert_eq!(reported(&stopped), ["container r does not run (its state: exited)"]);
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub struct Life {
     pub closed_by: Option<Closed>,
     /// What broke the experiment.
     pub broken: Option<Broken>,
-    /// What it writes to its slot, but for its times.
+    /// What it writes to its slot, except for its times.
     pub(super) contents: Slot,
     /// What it affects in the matrix while it holds a slot.
     pub(super) cells: Vec<Cell>,

@@ -368,7 +368,7 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// Notes what broke the experiment of an open partition; its cut goes on.
+    /// Notes what broke the experiment of an open partition; its cut continues.
     pub fn broke(&mut self, generation: u32, broken: Broken) {
         if let Some(entry) = self.entries.get_mut(&generation).filter(|entry| entry.life.is_open()) {
             entry.life.broken.get_or_insert(broken);

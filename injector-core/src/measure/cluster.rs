@@ -43,7 +43,7 @@ pub(super) fn judge(tracks: &[&Track], bounds: &Bounds) -> Judgement {
     let mut at = vec![0; tracks.len()];
     let mut ready = None;
     loop {
-        // Where a stretch is not seen yet, the earliest instant at which one may begin stands for it.
+        // Where a stretch is not seen yet, the earliest instant at which one may begin represents it.
         let stretch = |track: usize| {
             let Track { stretches, hope, certain, .. } = tracks[track];
             match stretches.get(at[track]) {

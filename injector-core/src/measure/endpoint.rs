@@ -169,7 +169,7 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// Probes under way when the cut began tell of neither side; during the cut, those count that were due in it.
+    /// Probes under way when the cut began count for neither side; during the cut, those count that were due in it.
     pub fn new(
         endpoint: &EndpointEvidence<'_>,
         consecutive: u32,

@@ -6,7 +6,7 @@
 //! The words, as this module uses them:
 //! - Probes count from the cut on, in the order in which they were due.
 //! - *Known*: an endpoint's probes are judged up to the first one whose result is still missing. The grid of
-//!   its interval tells that one is missing; a probe that has no result [`PENDING_SLACK`] after its timeout is
+//!   its interval shows that one is missing; a probe that has no result [`PENDING_SLACK`] after its timeout is
 //!   taken as never sent.
 //! - *Out*, *back*: see [`outage`]. The time after the heal outside of windows is made of stretches; the first one
 //!   begins at the heal where the endpoint was in service then, and this is *ready*. Every stretch that ends is one
@@ -84,7 +84,7 @@ pub struct Evidence<'a> {
     pub broken: Option<Broken>,
     /// What makes the record doubtful.
     pub warnings: Vec<Warning>,
-    /// Whether a link of which it is not known whether its cut was in force spoils the trial.
+    /// Whether a link for which it is not known whether its cut was in force spoils the trial.
     pub is_strict: bool,
     /// Events lost during the trial.
     pub lost_events: u64,

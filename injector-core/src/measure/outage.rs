@@ -56,7 +56,7 @@ pub struct Windows {
     pub windows: Vec<Window>,
     /// The earliest instant at which the open window can end; `None` where none is open.
     pub hope: Option<MonoNs>,
-    /// Up to here no later probe changes the windows, but for an end that lies after it.
+    /// Up to here no later probe changes the windows, except for an end that lies after it.
     pub certain: MonoNs,
     /// Failures that opened no window, by the instants at which they were due.
     pub tolerated: Vec<MonoNs>,
@@ -302,7 +302,7 @@ mod tests {
         Judged { due: at(due), done: at(due + took), is_served }
     }
 
-    /// Probes every 10 ms up to 400 ms, answered at once but for those that `change` gives.
+    /// Probes every 10 ms up to 400 ms, answered at once except for those that `change` gives.
     fn probes(change: impl Fn(u64) -> Option<(u64, bool)>) -> Vec<Judged> {
         (0..40)
             .map(|n| n * 10)
@@ -446,7 +446,7 @@ mod tests {
             let sum: u64 = outage.windows.iter().map(|w| until(w).0 - w.from_ns.0).sum();
             prop_assert_eq!(outage.sum_ns, Some(sum));
             prop_assert_eq!(outage.before_heal_ns.unwrap() + outage.after_heal_ns, sum);
-            // Outside of windows no probe fails, but for those that are tolerated, or may yet be.
+            // Outside of windows no probe fails, except for those that are tolerated, or may yet be.
             let rules = Rules { consecutive: K, tolerate: Duration::from_millis(tolerate) };
             let certain = windows(life.iter().copied(), rules, at(CUT), true, at(400)).certain;
             let outside = life.iter().filter(|probe| {

@@ -23,7 +23,7 @@ const MANY: u64 = 10;
 /// The outcome is set as soon as no later probe can change it. The record is final when it is and each advisory
 /// endpoint is decided too or its probes are known up to the deadline; a broken instrument or another cut make it
 /// final at once. A trial whose cut is not proved, or that began unhealthy, is watched like any other, so that
-/// its fields tell what was seen.
+/// its fields say what was seen.
 ///
 /// Where the cluster did not settle, each endpoint's own outcome is judged as if it were alone, with an observation
 /// of its own; one that is ready but not yet observed for long enough when the record closes is censored.
@@ -205,8 +205,8 @@ impl<'a> Watch<'a> {
     fn silent(&self, endpoint: &EndpointEvidence<'_>, until: MonoNs) -> Option<String> {
         let known = until.min(self.horizon - endpoint.timeout.0 - super::PENDING_SLACK);
         let due = known.since(self.heal)? / endpoint.interval.as_nanos().max(1);
-        let told = |sample: &&Sample| sample.scheduled >= self.heal && sample.scheduled < known;
-        let results = endpoint.samples.iter().filter(told).count() as u64;
+        let reported = |sample: &&Sample| sample.scheduled >= self.heal && sample.scheduled < known;
+        let results = endpoint.samples.iter().filter(reported).count() as u64;
         (due >= MANY && results * 2 < due).then(|| {
             format!(
                 "of {due} probes of {} that decide, {results} have a result: the prober was gone",

@@ -173,7 +173,7 @@ impl Default for History {
         let pairs = [Toggle::Cut, Toggle::Heal]
             .into_iter()
             .flat_map(|toggle| [ToggledBy::Request, ToggledBy::Clock].map(|by| (toggle, by)))
-            // The kernel starts what was set ahead, and nothing tells the daemon of it.
+            // The kernel starts what was set ahead, and nothing notifies the daemon.
             .filter(|pair| *pair != (Toggle::Cut, ToggledBy::Clock));
         let mut shapes = Labels::default();
         for shape in &SHAPES {

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 /// How many values a label has of its own; what comes later is counted under [`OTHER`].
 pub const MOST_LABELS: usize = 64;
-/// Stands for every value beyond [`MOST_LABELS`]. No name in a config has parentheses.
+/// Replaces every value beyond [`MOST_LABELS`]. No name in a config has parentheses.
 pub const OTHER: &str = "(other)";
-/// Stands for a value that is not there, or is not known.
+/// Replaces a value that is missing or unknown.
 pub const NONE: &str = "(none)";
 
 /// What is counted for each value of a label.

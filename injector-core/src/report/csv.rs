@@ -123,7 +123,7 @@ fn head(names: &[&str], groups: &[&str]) -> Vec<String> {
     head
 }
 
-/// The word that stands for it in records.
+/// The word that represents it in records.
 fn word(value: impl serde::Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|name| name.as_str().map(str::to_owned)).unwrap_or_default()
 }

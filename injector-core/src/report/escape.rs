@@ -33,7 +33,7 @@ impl Write for Escaping<'_, '_> {
     }
 }
 
-/// JSON that may stand inside a `<script>` element.
+/// JSON that can be put inside a `<script>` element.
 pub fn script_json(value: &impl serde::Serialize) -> String {
     let json = serde_json::to_string(value).expect("string keys and finite numbers");
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")

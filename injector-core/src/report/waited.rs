@@ -5,7 +5,7 @@ use crate::figures::{counted, time};
 use crate::run::Detail;
 use crate::stats::trial::{EndpointTimes, Trial};
 
-/// The share of the whole below which a phase is not worth a word.
+/// The share of the whole below which a phase is not mentioned.
 const WORTH: u64 = 20;
 
 /// What a decided trial waited for; `None` of one that is not decided, or that waited for nothing that is known.
@@ -52,8 +52,8 @@ fn phases(trial: &Trial) -> Vec<String> {
         },
     ];
     let worth = |ns: &u64| *ns > 0 && ns.saturating_mul(WORTH) >= whole;
-    let told = trial.phases_ns.iter().zip(what);
-    told.filter_map(|(ns, what)| Some(format!("{} {what}", time(ns.filter(worth)?)))).collect()
+    let reported = trial.phases_ns.iter().zip(what);
+    reported.filter_map(|(ns, what)| Some(format!("{} {what}", time(ns.filter(worth)?)))).collect()
 }
 
 /// The required endpoint that was the last.
@@ -70,7 +70,7 @@ fn never(trial: &Trial) -> Option<String> {
     };
     let not_ready = names(&|endpoint| endpoint.times.ready_ns.is_none());
     if !not_ready.is_empty() {
-        return Some(format!("in vain for {} to be ready", not_ready.join(", ")));
+        return Some(format!("without success for {} to be ready", not_ready.join(", ")));
     }
     let late = |endpoint: &&EndpointTimes| endpoint.times.settled_ns.is_none_or(|at| at > trial.deadline_ns);
     let not_settled = names(&late);

@@ -22,7 +22,7 @@ use crate::stats::summary::Summary;
 #[derive(Debug, thiserror::Error)]
 pub enum RunDirError {
     /// The folder is there already.
-    #[error("{} already holds something; go on with --resume, or choose another --out", .0.display())]
+    #[error("{} already holds something; continue with --resume, or choose another --out", .0.display())]
     Exists(PathBuf),
     /// There is nothing to resume.
     #[error("{} holds no campaign to resume ({CAMPAIGN} is missing); leave --resume out", .0.display())]
@@ -92,7 +92,7 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes a new run directory; a folder that is there must be empty, but for what a beginning that was cut short
+    /// Makes a new run directory; a folder that is there must be empty, except for what a beginning that was cut short
     /// leaves: no records, and a `campaign.json` that never got its name.
     pub fn create(path: &Path, campaign: &Campaign) -> Result<Self, RunDirError> {
         // What was probed and run is nobody else's business. A folder that was there keeps its mode.
@@ -112,7 +112,7 @@ impl RunDir {
         Ok(run)
     }
 
-    /// Opens a run directory to go on: its settings must be those of `campaign`, a torn last line is dropped.
+    /// Opens a run directory to continue: its settings must be those of `campaign`, a torn last line is dropped.
     pub fn open(path: &Path, campaign: &Campaign) -> Result<(Self, Progress), RunDirError> {
         if !path.join(CAMPAIGN).exists() {
             return Err(RunDirError::NothingToResume(path.to_owned()));
@@ -209,7 +209,7 @@ impl RunDir {
                 }
                 Err(Broken::Torn) => progress.torn_line = Some(lines.number()),
                 Err(Broken::Unfinished(record)) => {
-                    // All of it is there but the line's end: that is all that has to be mended.
+                    // All of it is there but the line's end: that is all that has to be repaired.
                     self.trials.write_all(b"\n").map_err(io_error("append to", &path))?;
                     whole = lines.offset() + 1;
                     if let Some(trial) = record.trial {

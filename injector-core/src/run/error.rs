@@ -53,7 +53,7 @@ pub enum ReadError {
         known: Known,
     },
     /// Not what it should be.
-    #[error("{} line {line} is not readable: {source}; mend or remove that line", .path.display())]
+    #[error("{} line {line} is not readable: {source}; fix or remove that line", .path.display())]
     Line {
         /// Which file.
         path: PathBuf,

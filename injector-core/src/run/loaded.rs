@@ -209,7 +209,7 @@ impl<'a> Again<'a> {
 }
 
 impl Run {
-    /// Reads a run directory, also one whose campaign still goes on.
+    /// Reads a run directory, also one whose campaign is still running.
     pub fn load(path: &Path) -> Result<Self, ReadError> {
         Self::load_within(path, None)
     }

@@ -19,7 +19,7 @@ struct SchemaOnly {
     schema: u64,
 }
 
-/// Reads text with a schema: another version is told as such even where its layout can't be read.
+/// Reads text with a schema: another version is reported as such even where its layout can't be read.
 fn versioned<T: DeserializeOwned>(text: &[u8], known: Known, path: &Path, line: u64) -> Result<T, ReadError> {
     match serde_json::from_slice::<SchemaOnly>(text) {
         Ok(SchemaOnly { schema }) if !u32::try_from(schema).is_ok_and(|schema| known.contains(schema)) => {
@@ -109,7 +109,7 @@ impl Lines {
         self.offset
     }
 
-    /// The next record; a broken last line is told, a broken line before it is an error.
+    /// The next record; a broken last line is reported, a broken line before it is an error.
     pub fn next_record(&mut self) -> Result<Option<Result<Box<RecoveryRecord>, Broken>>, ReadError> {
         loop {
             self.line.clear();

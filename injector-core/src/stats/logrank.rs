@@ -16,7 +16,7 @@ pub struct LogRank {
 }
 
 /// Tests whether two arms' times come from one distribution, within strata of (first arm, second arm); `None`
-/// where no stratum tells the arms apart.
+/// where no stratum distinguishes the arms.
 pub fn log_rank(strata: Vec<[Vec<Observation>; 2]>) -> Option<LogRank> {
     let (mut excess, mut variance) = (0.0, 0.0);
     for arms in strata {

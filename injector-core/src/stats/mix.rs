@@ -67,7 +67,7 @@ pub struct StrataTest {
 }
 
 impl StrataTest {
-    /// Whether it tells strata apart by the rule of the headline.
+    /// Whether it distinguishes strata by the rule of the headline.
     fn is_clear(&self) -> bool {
         let far = match self.p50_ns {
             [_, None] => false,
@@ -175,7 +175,7 @@ fn test(trials: &[&Trial], factor: Factor, division: &[Vec<usize>], of: Measured
     })
 }
 
-/// The log-rank statistic of several groups; `None` where no time tells them apart.
+/// The log-rank statistic of several groups; `None` where no time distinguishes them.
 fn chi_squared(groups: &[Vec<Observation>]) -> Option<f64> {
     let k = groups.len();
     let mut pooled: Vec<(Observation, usize)> = groups

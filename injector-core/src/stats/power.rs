@@ -1,4 +1,4 @@
-//! How many trials it takes to see a fault, and to tell two rates apart.
+//! How many trials it takes to see a fault, and to distinguish two rates.
 
 use statrs::distribution::{Binomial, Discrete};
 

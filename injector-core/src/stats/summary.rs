@@ -126,7 +126,7 @@ pub struct Power {
     pub chance_to_see_5_percent: f64,
     /// Trials that show a 5 % fault at least once with 95 %.
     pub trials_to_see_5_percent: Option<u64>,
-    /// Trials an arm with which `compare` tells 5 % from none with 80 %.
+    /// Trials an arm with which `compare` distinguishes 5 % from none with 80 %.
     pub trials_per_arm_5_percent_against_0: Option<u64>,
 }
 

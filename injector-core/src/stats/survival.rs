@@ -24,7 +24,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// A time that is known, or at least so long where what it measures was still going on.
+    /// A time that is known, or at least so long where what it measures had not ended.
     pub fn of(is_open: bool, ns: u64) -> Self {
         if is_open { Self::censored(ns) } else { Self::event(ns) }
     }
@@ -148,7 +148,7 @@ impl Curve {
         }
     }
 
-    /// The 99 % quantile; not told under [`P99_NEEDS`] trials.
+    /// The 99 % quantile; not given under [`P99_NEEDS`] trials.
     pub fn p99(&self) -> Quantile {
         if self.n < P99_NEEDS { Quantile::default() } else { self.quantile(0.99) }
     }

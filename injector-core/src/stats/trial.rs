@@ -97,7 +97,7 @@ pub struct Trial {
     pub still_cut: bool,
     /// Whether its cut is proved: in force on all links, and a packet was dropped on one of them.
     pub proved: bool,
-    /// Links of which it is not known whether all their paths pass hooks of ours.
+    /// Links for which it is not known whether all their paths pass hooks of ours.
     pub unknown_links: usize,
     /// Links that were not covered and left out on purpose.
     pub left_out_links: usize,
@@ -205,7 +205,7 @@ impl Trial {
         }
     }
 
-    /// The same trial as one of a cell; `settings` are equal where the cells' cuts are, and `words` tells them apart.
+    /// The same trial as one of a cell; `settings` are equal where the cells' cuts are, and `words` distinguishes them.
     #[must_use]
     pub fn in_cell(mut self, cell: usize, settings: &str, words: Option<&str>) -> Self {
         self.cell = cell;
@@ -250,7 +250,7 @@ impl Trial {
         }
     }
 
-    /// The instant as far as the outcome bears it: what is not recovered has not settled by the deadline.
+    /// The instant as far as the outcome allows it: what is not recovered has not settled by the deadline.
     fn reached(&self, times: &Times, instant: Instant) -> Option<u64> {
         match instant {
             Instant::Settled if times.outcome == Outcome::NotRecovered => {

@@ -36,7 +36,7 @@ pub enum TopologyError {
         /// The shape, in words.
         shape: String,
     },
-    /// A preset that stands for a preset.
+    /// A preset that refers to a preset.
     NestedPreset {
         /// The outer preset.
         name: String,

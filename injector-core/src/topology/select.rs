@@ -18,7 +18,7 @@ pub struct Selected {
     pub drawn: bool,
 }
 
-/// Makes peers of everything in a shape that stands for peers, and writes computed shapes as the groups or grudges that
+/// Makes peers of everything in a shape that represents peers, and writes computed shapes as the groups or grudges that
 /// they are. Whether the peers exist, and which links they have, is for [`links`](super::links).
 pub fn select(
     shape: &Shape,

@@ -7,7 +7,7 @@ use super::{Live, Recovery, Served, Watch};
 use crate::api::{Outcome, PartitionState};
 use crate::clock::MonoNs;
 
-/// How a part of a line stands out, where the terminal can show that.
+/// How a part of a line is highlighted, where the terminal can show that.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Style {
     /// It does not.
@@ -48,7 +48,7 @@ pub fn screen(watch: &Watch, now: MonoNs, selected: usize, note: &str, size: (us
     // The first and the two last lines are taken.
     let most = height.saturating_sub(3);
     while room.iter().sum::<usize>() > most {
-        // Whoever has the most gives; a section keeps its head and two lines as long as it can.
+        // The longest section gives up lines; a section keeps its head and two lines as long as it can.
         let Some((largest, _)) = room.iter().enumerate().max_by_key(|(_, lines)| **lines) else { break };
         if room[largest] == 0 {
             break;

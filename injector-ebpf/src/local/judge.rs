@@ -146,7 +146,7 @@ fn looked_up(skb: *mut __sk_buff, packet: &Packet, from: &End<'_>, to: &End<'_>)
     };
     let tuple = &raw mut tuple;
     let socket: *mut bpf_sock = if is_tcp {
-        // SAFETY: the tuple is as long as told, and the context valid for the whole program run.
+        // SAFETY: the tuple is as long as given, and the context valid for the whole program run.
         unsafe { bpf_sk_lookup_tcp(skb.cast(), tuple, size, THIS_NAMESPACE, 0) }
     } else {
         // SAFETY: as above.

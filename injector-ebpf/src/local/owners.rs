@@ -40,7 +40,7 @@ pub static CGROUPS: HashMap<u64, u32> = HashMap::with_max_entries(1 << 12, BPF_F
 /// The owner of a socket; `None` if it has none. `T` is what the helper takes as a socket on the calling program's hook.
 #[inline(always)]
 pub fn owner<T>(socket: *mut T) -> Option<u32> {
-    // SAFETY: the verifier checks that it is a socket or, on a cgroup's hooks, the context that stands for one.
+    // SAFETY: the verifier checks that it is a socket or, on a cgroup's hooks, the context that represents one.
     let owner = unsafe { bpf_sk_storage_get(map(), socket.cast(), ptr::null_mut(), 0) }.cast::<u32>();
     // SAFETY: one aligned word of the socket's storage.
     (!owner.is_null()).then(|| unsafe { owner.read_volatile() })

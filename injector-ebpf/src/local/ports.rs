@@ -23,7 +23,7 @@ pub static LISTENS: HashMap<ListenKey, u32> = HashMap::with_max_entries(1 << 14,
 #[map]
 pub static USED: LruHashMap<PortKey, u32> = LruHashMap::with_max_entries(1 << 16, 0);
 
-/// The address that stands for any.
+/// The address that represents any.
 pub const ANY: Address = [0; 4];
 
 /// The number of a namespace; 0 if no peer is there.

@@ -59,7 +59,7 @@ pub fn exited(task: *const c_void) {
         return;
     }
     let Some(signal) = field::<usize>(task, TASK_SIGNAL.load()) else { return };
-    // Others of its threads may go on.
+    // Others of its threads may continue.
     if field::<i32>(signal as *const c_void, SIGNAL_LIVE.load()).is_none_or(|live| live <= 0) {
         let _ = PROCESSES.remove(&process);
     }

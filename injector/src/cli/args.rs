@@ -170,7 +170,7 @@ pub struct Start {
     pub ready_on_stdout: bool,
 }
 
-/// What a partition is, but for who owns it.
+/// What a partition is, except for who owns it.
 #[derive(Debug, Args)]
 pub struct Cut {
     /// Which links to cut
@@ -299,7 +299,7 @@ pub struct Heal {
 /// `status`.
 #[derive(Debug, Args)]
 pub struct Status {
-    /// Show it anew each second
+    /// Show it again each second
     #[arg(long)]
     pub watch: bool,
 }

@@ -25,11 +25,11 @@ pub(super) fn run(common: &Common) -> Result<Exit, Failure> {
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned().map_err(broken)?);
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned().map_err(broken)?);
     let towards = socket.try_clone().map_err(broken)?;
-    // The thread may sit in a read of standard input for ever; it ends with the process.
+    // The thread may sit in a read of standard input forever; it ends with the process.
     let reader = stdout.try_clone().map_err(broken)?;
     std::thread::spawn(move || {
         let _ = carry(stdin, &towards);
-        // Whoever has nothing more to say may still read.
+        // A client that has nothing more to send may still read.
         let _ = towards.shutdown(Shutdown::Write);
         until_unread(&reader);
         let _ = towards.shutdown(Shutdown::Both);

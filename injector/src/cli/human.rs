@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use injector_core::clock::{MonoNs, WallNs};
 
-/// What stands for missing data.
+/// What replaces missing data.
 pub const NONE: &str = "–";
 
 /// A length of time with three or four digits: `1.234 s`, `12.3 ms`, `45.6 µs`, `789 ns`.

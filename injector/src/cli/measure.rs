@@ -1,4 +1,4 @@
-//! `injector measure`: a campaign, and how it is told while it runs.
+//! `injector measure`: a campaign, and how it is reported while it runs.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -32,15 +32,15 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let signals = catch()
         .map_err(|error| Failure::new(Exit::UNDECIDED, format!("signals can't be caught: {error}")))?;
     let mut measure = Measure::open(options).await?;
-    let mut teller = Teller::new(common, quiet, measure.settings(), measure.counts());
-    teller.intro(&measure);
-    let (end, summary) = measure.run(signals, &mut |counts, news| teller.tell(counts, news)).await?;
-    teller.finish();
+    let mut reporter = Reporter::new(common, quiet, measure.settings(), measure.counts());
+    reporter.intro(&measure);
+    let (end, summary) = measure.run(signals, &mut |counts, news| reporter.report(counts, news)).await?;
+    reporter.finish();
     match &end {
         End::Complete => {}
-        End::Decided => teller.line("stopped: the sequential test has decided"),
+        End::Decided => reporter.line("stopped: the sequential test has decided"),
         End::GivenUp(why) => eprintln!("injector: given up: {}", clean(why)),
-        End::Interrupted(_) => eprintln!("injector: interrupted; go on with --resume"),
+        End::Interrupted(_) => eprintln!("injector: interrupted; continue with --resume"),
     }
     if common.json {
         let last = serde_json::json!({ "end": end_word(&end), "summary": summary });
@@ -116,25 +116,25 @@ fn options(common: &Common, args: Args) -> Result<Options, Failure> {
 /// The first signal that asks us to end; a second one ends us at once, and the daemon heals.
 fn catch() -> std::io::Result<watch::Receiver<Option<i32>>> {
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
-    let (tell, told) = watch::channel(None);
+    let (sender, receiver) = watch::channel(None);
     for kind in kinds {
         let mut caught: Signal = signal(kind)?;
-        let tell = tell.clone();
+        let sender = sender.clone();
         tokio::spawn(async move {
             while caught.recv().await.is_some() {
                 let number = kind.as_raw_value();
-                if tell.borrow().is_some() {
+                if sender.borrow().is_some() {
                     std::process::exit(128 + number);
                 }
-                tell.send_replace(Some(number));
+                sender.send_replace(Some(number));
             }
         });
     }
-    Ok(told)
+    Ok(receiver)
 }
 
-/// Tells people (on standard error) or programs (on standard output) how it goes.
-struct Teller {
+/// Reports to people (on standard error) or programs (on standard output) how it goes.
+struct Reporter {
     json: bool,
     quiet: bool,
     bar: Option<ProgressBar>,
@@ -143,7 +143,7 @@ struct Teller {
     begun: Instant,
 }
 
-impl Teller {
+impl Reporter {
     fn new(common: &Common, quiet: bool, settings: &Settings, counts: TrialCounts) -> Self {
         let is_shown = !quiet && !common.json && std::io::stderr().is_terminal();
         let bar = is_shown.then(|| {
@@ -179,7 +179,7 @@ impl Teller {
         }
     }
 
-    fn tell(&self, counts: TrialCounts, news: News<'_>) {
+    fn report(&self, counts: TrialCounts, news: News<'_>) {
         let about = |what: &str, trial: Trial| format!("trial {} {what}", trial.index);
         match news {
             News::Waiting(trial) => self.now(counts, &about("waits for health", trial)),

@@ -30,7 +30,7 @@ pub(super) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reader {
     Reads,
-    /// As `| head` does: it has read enough. Commands that go on end now.
+    /// As `| head` does: it has read enough. Commands that continue end now.
     Gone,
 }
 

@@ -1,4 +1,4 @@
-//! A recovery record told to people.
+//! A recovery record as text for people.
 
 use std::fmt::Write as _;
 
@@ -321,7 +321,7 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         doubts.push(format!("{} lost", counted(record.lost_events, "event")));
     }
     if !record.is_final && record.outcome.is_some() {
-        doubts.push("the observation goes on".to_owned());
+        doubts.push("the observation continues".to_owned());
     }
     if !doubts.is_empty() {
         text.push('\n');

@@ -156,8 +156,8 @@ fn detach(common: &Common, args: &Start, socket: &Path) -> Result<Exit, Failure>
     drop(command);
 
     let mut line = String::new();
-    let told = BufReader::new(reader).read_line(&mut line);
-    if told.is_ok() && line == READY_LINE {
+    let reported = BufReader::new(reader).read_line(&mut line);
+    if reported.is_ok() && line == READY_LINE {
         let pid = child.id();
         let report = serde_json::json!({ "pid": pid, "socket": socket, "log": log_path });
         show(common, &report, || {

@@ -155,7 +155,7 @@ impl View {
         Ok(())
     }
 
-    /// Does what a key asks for; whether to go on.
+    /// Does what a key asks for; whether to continue.
     async fn act(&mut self, action: KeyAction, client: &mut Client) -> Result<bool, ClientError> {
         let said = match action {
             KeyAction::Quit => return Ok(false),

@@ -32,7 +32,7 @@ pub(super) async fn run(common: &Common, args: Wait) -> Result<Exit, Failure> {
     loop {
         let left = args.timeout.map(|timeout| timeout.0.saturating_sub(begun.elapsed()));
         let record = client.recovery(&name, generation, left.map_or(SLICE, |left| left.min(SLICE))).await?;
-        // The name may be used anew while we wait.
+        // The name may be reused while we wait.
         generation = Some(record.generation);
         if !record.is_final && record.outcome.is_none() && left.is_none_or(|left| !left.is_zero()) {
             continue;

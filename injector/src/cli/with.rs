@@ -19,7 +19,7 @@ use crate::terminal::clean;
 use injector_client::{Client, ClientError};
 use injector_core::api::{Code, HealedBy, InForce, LinkRecord, Owner, PartitionState, PartitionView};
 
-/// Tells the command the name of the partition that it runs under.
+/// Gives the command the name of the partition that it runs under.
 const NAME_VARIABLE: &str = "INJECTOR_PARTITION";
 
 pub(super) async fn run(common: &Common, args: With) -> Result<Exit, Failure> {
@@ -75,7 +75,7 @@ async fn end(common: &Common, client: &mut Client, applied: &PartitionView) -> R
     };
     let unknown = |error: ClientError| match error {
         ClientError::Problem(problem) if problem.code == Code::UnknownPartition => {
-            broken("the daemon does not know it any more; it was started anew meanwhile".to_owned())
+            broken("the daemon does not know it any more; it was restarted meanwhile".to_owned())
         }
         error => broken(format!("the daemon can't be asked ({error})")),
     };

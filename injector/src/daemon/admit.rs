@@ -103,7 +103,7 @@ impl State {
     }
 
     /// Refuses a partition with links that are known not to be covered, unless they are left out on purpose; warns of
-    /// those of which it is not known.
+    /// those for which it is not known.
     pub(super) fn admit(&self, partition: &mut Partition, found: &[LinkCoverage]) -> Answer<()> {
         let links = partition.life.links.iter().zip(found);
         let mut bad: Vec<(&Link, &LinkCoverage)> = links
@@ -122,7 +122,7 @@ impl State {
             let names: Vec<String> =
                 bad.iter().map(|(link, _)| named(&self.config.names, **link).to_string()).collect();
             let links = shortened(&names);
-            let text = format!("{links} may go on: they are not covered, and are left out on purpose");
+            let text = format!("{links} may continue: they are not covered, and are left out on purpose");
             partition.experiment.warnings.push(Warning::new(WarningCode::LeftOut, links, text));
         }
         let left_out: BTreeSet<Link> = bad.iter().map(|(link, _)| **link).collect();
@@ -138,16 +138,21 @@ impl State {
     }
 
     fn refusal(&self, bad: &[(&Link, &LinkCoverage)]) -> Problem {
-        let mut told: Vec<String> = Vec::new();
+        let mut reported: Vec<String> = Vec::new();
         for (link, found) in bad.iter().take(SHOWN) {
-            told.push(format!("{} is {}: {}", named(&self.config.names, **link), found.state, found.reason));
+            reported.push(format!(
+                "{} is {}: {}",
+                named(&self.config.names, **link),
+                found.state,
+                found.reason
+            ));
         }
         if bad.len() > SHOWN {
             let more: Vec<String> = bad[SHOWN..]
                 .iter()
                 .map(|(link, found)| format!("{} ({})", named(&self.config.names, **link), found.state))
                 .collect();
-            told.push(format!("and {}", shortened(&more)));
+            reported.push(format!("and {}", shortened(&more)));
         }
         let mut remedies: Vec<&str> = Vec::new();
         for remedy in bad.iter().filter_map(|(_, found)| found.remedy.as_deref()) {
@@ -155,8 +160,8 @@ impl State {
                 remedies.push(remedy);
             }
         }
-        remedies.push("or go on without these links by --allow-uncovered (allow_uncovered: true)");
-        Problem::new(Code::NotCovered, format!("nothing was cut: {}", told.join("; ")))
+        remedies.push("or continue without these links by --allow-uncovered (allow_uncovered: true)");
+        Problem::new(Code::NotCovered, format!("nothing was cut: {}", reported.join("; ")))
             .field("shape")
             .remedy(remedies.join("; "))
     }

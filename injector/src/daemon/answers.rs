@@ -44,23 +44,23 @@ impl State {
         let look = self.begin_look();
         let begun = MonoNs::now();
         let mut asked = Vec::new();
-        let (tell, mut told) = mpsc::unbounded_channel();
+        let (sender, mut receiver) = mpsc::unbounded_channel();
         for (index, endpoint) in self.config.endpoints.iter().enumerate() {
             let wire = self.wire_ids.get(&EndpointId(index)).copied();
             asked.push(Asked { name: endpoint.name.clone(), wire });
             let Ok(worker) = self.interfaces.workers.of(endpoint.netns.as_ref()) else { continue };
             let peer = peer_name(&self.config, endpoint.peer);
-            let (endpoint, tell) = (endpoint.clone(), tell.clone());
+            let (endpoint, sender) = (endpoint.clone(), sender.clone());
             // A namespace that is gone has no answer.
             let _ = worker.spawn(move || async move {
-                let _ = tell.send(probe::once(EndpointId(index), &endpoint, peer.as_deref()).await);
+                let _ = sender.send(probe::once(EndpointId(index), &endpoint, peer.as_deref()).await);
             });
         }
-        drop(tell);
+        drop(sender);
         let sink = sink.clone();
         tokio::spawn(async move {
             let mut samples: Vec<Sample> = Vec::new();
-            while let Some(sample) = told.recv().await {
+            while let Some(sample) = receiver.recv().await {
                 samples.push(sample);
             }
             let _ = sink.send(Looked { look, begun, asked, samples, reply });

@@ -24,7 +24,7 @@ impl Prepared {
     /// Fetches what a config needs; `file` is what errors call it. May take some seconds.
     ///
     /// # Errors
-    /// Everything that can't be had.
+    /// Everything that can't be obtained.
     pub fn fetch(mut config: Config, file: &str) -> Result<Self, ConfigErrors> {
         probe::prepare(&mut config, file)?;
         let containers = engine::look_up_here(&config, file)?;
@@ -57,14 +57,14 @@ impl Source {
 
     /// Starts a thread that reads the config and ends.
     pub(super) fn read_aside(&self) -> std::io::Result<oneshot::Receiver<ReadResult>> {
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let source = self.clone();
         fault::at("reload/thread")?;
         std::thread::Builder::new().name("config".into()).spawn(move || {
             // Nobody waits any more: the daemon is stopping.
-            drop(tell.send(source.read().map(Box::new)));
+            drop(sender.send(source.read().map(Box::new)));
         })?;
-        Ok(told)
+        Ok(receiver)
     }
 
     fn read(&self) -> Result<Prepared, ConfigErrors> {
@@ -117,7 +117,7 @@ pub(super) enum Read {
     Late,
 }
 
-/// Waits for a config that is being read; for ever if none is.
+/// Waits for a config that is being read; forever if none is.
 pub(super) async fn read(reading: &mut Option<Reading>) -> Read {
     let Some(Reading { result, begun, then }) = reading else { return std::future::pending().await };
     let (begun, then) = (*begun, *then);

@@ -23,7 +23,7 @@ use crate::server::command::{Command, CommandReceiver};
 use injector_core::clock::MonoNs;
 use injector_core::sample::Sample;
 
-/// All that the daemon's task hears.
+/// All that the daemon's task receives.
 pub(super) struct EventLoop {
     pub(super) terminate: Signal,
     pub(super) interrupt: Signal,
@@ -57,7 +57,7 @@ enum Turn {
 }
 
 impl EventLoop {
-    /// Answers what comes, until the daemon is told to end.
+    /// Answers what comes, until the daemon is asked to end.
     pub(super) async fn serve(&mut self, state: &mut State) -> Result<(), StartError> {
         let mut turn = Turn::Interfaces;
         let mut looks = DutyCycle::new();

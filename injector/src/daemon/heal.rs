@@ -41,7 +41,7 @@ impl State {
         answer
     }
 
-    /// Carries out effects and leaves the records to the next look, which comes within its usual time: whoever heals does not
+    /// Carries out effects and leaves the records to the next look, which comes within its usual time: a client that heals does not
     /// wait for the records of very many links.
     pub(super) fn carry_out_but_judging(&mut self, mut effects: Vec<Effect>) {
         effects.retain(|effect| *effect != Effect::Judge);

@@ -22,7 +22,7 @@ use injector_core::sample::EndpointId;
 type LinksStamped = Vec<(Link, LinkStamps)>;
 
 impl State {
-    /// The record of a partition as the evidence stands now.
+    /// The record of a partition from the evidence so far.
     pub(super) fn record(&self, partition: &Partition) -> RecoveryRecord {
         let Partition { life, experiment } = partition;
         if let Some(record) = &experiment.record {

@@ -1,6 +1,6 @@
 //! What the daemon counts for `GET /metrics`, and a reading of it.
 //!
-//! A reading asks no thread for anything, so that whoever reads often keeps no heal waiting.
+//! A reading asks no thread for anything, so that a frequent reader delays no heal.
 
 use std::time::{Duration, Instant};
 

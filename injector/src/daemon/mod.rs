@@ -52,7 +52,7 @@ const COMMANDS: usize = 256;
 
 /// What the command line adds to the config.
 pub struct StartOptions {
-    /// Whom to tell when the API answers.
+    /// Who is notified when the API answers.
     pub ready: Ready,
     /// Where SIGHUP reads the config again.
     pub source: Source,
@@ -89,8 +89,8 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     }));
     fault::here("start/api");
     fault::at("start/ready")
-        .and_then(|()| options.ready.tell())
-        .map_err(io("telling that the daemon is ready"))?;
+        .and_then(|()| options.ready.report())
+        .map_err(io("notifying that the daemon is ready"))?;
     tracing::info!(
         socket = %state.config.socket.path.display(),
         interfaces = state.interfaces.attached(),

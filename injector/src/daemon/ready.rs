@@ -1,4 +1,4 @@
-//! Telling the starter how far the daemon is: systemd's `sd_notify`, and the process behind `start --detach`.
+//! Notifies the starter how far the daemon is: systemd's `sd_notify`, and the process behind `start --detach`.
 
 use std::ffi::OsStr;
 use std::fs::OpenOptions;
@@ -12,7 +12,7 @@ use injector_core::clock::MonoNs;
 /// What `start --detach` reads from the daemon's standard output when it serves.
 pub const READY_LINE: &str = "ready\n";
 
-/// Whom to tell that the API answers.
+/// Who is notified that the API answers.
 #[derive(Debug)]
 pub struct Ready {
     starter: Starter,
@@ -35,8 +35,8 @@ impl Ready {
         Self { starter: Starter::ReadsStdout }
     }
 
-    /// Tells, once; standard output is closed if a starter was waiting there.
-    pub fn tell(self) -> io::Result<()> {
+    /// Notifies, once; standard output is closed if a starter was waiting there.
+    pub fn report(self) -> io::Result<()> {
         systemd(State::Ready)?;
         if self.starter == Starter::ReadsStdout {
             let mut stdout = io::stdout();

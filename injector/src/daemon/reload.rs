@@ -3,7 +3,7 @@
 //! Only while nothing is cut and no record is open: then neither a cut nor its evidence can depend on two configs. The
 //! programs of the old config are taken off, those of the new one are attached, and only when all of that has worked does the
 //! new config take the place of the old one, which is put on again otherwise. Meanwhile traffic flows, and the old
-//! config's probes go on.
+//! config's probes continue.
 
 use tokio::time::Instant;
 
@@ -11,7 +11,7 @@ use super::active_config::ActiveConfig;
 use super::config_file::{AfterRead, READ_TIMEOUT, Read, ReadResult, Reading};
 use super::event_loop::{EventLoop, drain};
 use super::partition::Partition;
-use super::ready::{self, State as Told};
+use super::ready::{self, State as Reported};
 use super::start_error::StartError;
 use super::state::State;
 use crate::datapath::chain;
@@ -39,14 +39,14 @@ impl EventLoop {
     pub(super) fn hang_up(&mut self, state: &mut State) {
         match &mut self.reading {
             None => {
-                tell(Told::Reloading);
+                report(Reported::Reloading);
                 self.begin_reading(state);
             }
             Some(reading) if reading.then == AfterRead::Nothing => {
                 let seconds = reading.begun.elapsed().as_secs();
                 let why =
                     format!("an earlier SIGHUP has been waiting {seconds} s for the file; {SLOW_REMEDY}");
-                told(state, ConfigOutcome::Refused, why);
+                reported(state, ConfigOutcome::Refused, why);
             }
             Some(reading) => reading.then = AfterRead::ReadAgain,
         }
@@ -58,8 +58,8 @@ impl EventLoop {
                 self.reading = Some(Reading { result, begun: Instant::now(), then: AfterRead::Apply });
             }
             Err(error) => {
-                told(state, ConfigOutcome::Failed, format!("no thread reads it: {error}"));
-                tell(Told::Ready);
+                reported(state, ConfigOutcome::Failed, format!("no thread reads it: {error}"));
+                report(Reported::Ready);
             }
         }
     }
@@ -72,14 +72,14 @@ impl EventLoop {
                     reading.then = AfterRead::Nothing;
                 }
                 let why = format!("the file was not read within {} s; {SLOW_REMEDY}", READ_TIMEOUT.as_secs());
-                told(state, ConfigOutcome::Refused, why);
-                tell(Told::Ready);
+                reported(state, ConfigOutcome::Refused, why);
+                report(Reported::Ready);
             }
             Read::Done(then, config) => {
                 self.reading = None;
                 let Some(config) = config else {
-                    told(state, ConfigOutcome::Failed, "the daemon has a bug, see its log".to_owned());
-                    return tell(Told::Ready);
+                    reported(state, ConfigOutcome::Failed, "the daemon has a bug, see its log".to_owned());
+                    return report(Reported::Ready);
                 };
                 match then {
                     AfterRead::Apply => self.reload(state, config).await,
@@ -107,8 +107,8 @@ impl EventLoop {
             Err(Kept::Refused(why)) => (ConfigOutcome::Refused, why),
             Err(Kept::Failed(error)) => (ConfigOutcome::Failed, chain(&error)),
         };
-        told(state, outcome, what);
-        tell(Told::Ready);
+        reported(state, outcome, what);
+        report(Reported::Ready);
     }
 
     /// Whether another config is in force now.
@@ -138,8 +138,8 @@ impl EventLoop {
             }
             Err(error) => {
                 fault::here("reload/refused");
-                let told = state.interfaces.resume(&mut state.kernel).await;
-                for (interface, what) in told {
+                let reported = state.interfaces.resume(&mut state.kernel).await;
+                for (interface, what) in reported {
                     state.event(MonoNs::now(), EventKind::Interface { interface, what });
                 }
                 Err(Kept::Failed(error))
@@ -175,7 +175,7 @@ impl EventLoop {
 }
 
 /// Writes to log and timeline what came of a SIGHUP.
-fn told(state: &mut State, outcome: ConfigOutcome, what: String) {
+fn reported(state: &mut State, outcome: ConfigOutcome, what: String) {
     let number = state.config_number;
     match outcome {
         ConfigOutcome::InForce | ConfigOutcome::Unchanged => {
@@ -188,7 +188,7 @@ fn told(state: &mut State, outcome: ConfigOutcome, what: String) {
     state.event(MonoNs::now(), EventKind::Config { outcome, number, what });
 }
 
-fn tell(what: Told) {
+fn report(what: Reported) {
     if let Err(error) = ready::systemd(what) {
         tracing::warn!(%error, ?what, "systemd could not be notified");
     }

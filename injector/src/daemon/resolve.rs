@@ -18,7 +18,7 @@ use injector_core::topology::{self, RolePeers, TopologyError};
 const MOST: usize = 64;
 
 /// A role's answer, on its way.
-type Heard = oneshot::Receiver<Result<Vec<PeerName>, String>>;
+type RoleReceiver = oneshot::Receiver<Result<Vec<PeerName>, String>>;
 
 impl State {
     /// Answers a request that needs no links, and hands out any other.
@@ -53,17 +53,17 @@ impl State {
                 let known = self.config.roles.keys().cloned().collect();
                 return Err(shape_problem(&TopologyError::UnknownRole { name, known }, &RolePeers::new()));
             };
-            let (tell, heard) = oneshot::channel();
+            let (sender, receiver) = oneshot::channel();
             let (source, shape_names) = (source.clone(), Arc::clone(&self.shape_names));
             let worker = self.interfaces.workers.of(source.netns.as_ref());
             let begun = worker.and_then(|worker| {
                 worker.spawn(move || async move {
                     // A request that was given up wants no answer.
-                    let _ = tell.send(role::ask(&source, &shape_names.directory).await);
+                    let _ = sender.send(role::ask(&source, &shape_names.directory).await);
                 })
             });
             begun.map_err(|error| unresolved(&name, &error.to_string()))?;
-            roles.push((name, heard));
+            roles.push((name, receiver));
         }
         Ok(Begun::Asking(roles))
     }
@@ -90,13 +90,13 @@ impl State {
         Ok(Some(self.view(partition)))
     }
 
-    fn hand_out(&mut self, asked: Asked, roles: Vec<(String, Heard)>, sink: ReturnedSink) {
+    fn hand_out(&mut self, asked: Asked, roles: Vec<(String, RoleReceiver)>, sink: ReturnedSink) {
         self.resolving += 1;
         let shape_names = Arc::clone(&self.shape_names);
         let config_number = self.config_number;
         let request = asked.request.clone();
         tokio::spawn(async move {
-            let resolution = match hear(roles).await {
+            let resolution = match wait_for(roles).await {
                 Ok(roles) => make_links(shape_names, request, roles).await,
                 Err(problem) => Err(problem),
             };
@@ -128,14 +128,14 @@ enum Begun {
     /// It was answered before.
     Known(Box<PartitionView>),
     /// It is resolved once these have answered.
-    Asking(Vec<(String, Heard)>),
+    Asking(Vec<(String, RoleReceiver)>),
 }
 
-async fn hear(roles: Vec<(String, Heard)>) -> Answer<RolePeers> {
+async fn wait_for(roles: Vec<(String, RoleReceiver)>) -> Answer<RolePeers> {
     let mut peers = RolePeers::new();
-    for (name, heard) in roles {
+    for (name, receiver) in roles {
         let gone = || Err("its network namespace is gone".to_owned());
-        let named = heard.await.unwrap_or_else(|_| gone()).map_err(|why| unresolved(&name, &why))?;
+        let named = receiver.await.unwrap_or_else(|_| gone()).map_err(|why| unresolved(&name, &why))?;
         peers.insert(name, named);
     }
     Ok(peers)
@@ -147,14 +147,14 @@ async fn make_links(
     request: Box<PartitionRequest>,
     roles: RolePeers,
 ) -> Answer<Resolution> {
-    let (tell, made) = oneshot::channel();
+    let (sender, made) = oneshot::channel();
     let seed = request.seed.unwrap_or_else(|| seed::drawn(rand::random()));
     let thread = std::thread::Builder::new().name("resolve".to_owned()).spawn(move || {
         if let Err(error) = rights::take_none() {
             tracing::debug!(%error, "the thread that makes links keeps its rights");
         }
         // A request that was given up wants no links.
-        let _ = tell.send(names.resolve(&request, seed, roles));
+        let _ = sender.send(names.resolve(&request, seed, roles));
     });
     let busy = |why: String| Problem::new(Code::TooBusy, why).remedy("ask again in a moment");
     thread.map_err(|error| busy(format!("a thread that makes links can't be started: {error}")))?;
@@ -164,5 +164,5 @@ async fn make_links(
 fn unresolved(role: &str, why: &str) -> Problem {
     Problem::new(Code::RoleUnresolved, format!("role @{role} can't be resolved: {why}; nothing was cut"))
         .field("shape")
-        .remedy(format!("mend what roles.{role} of the config asks, or name a peer"))
+        .remedy(format!("fix what roles.{role} of the config asks, or name a peer"))
 }

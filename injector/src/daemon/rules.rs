@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use injector_core::api::Rules;
-use injector_core::config::{Config, Endpoint, HttpRequest, ProbeKind, Tls, Trust, digest};
+use injector_core::config::{Config, Endpoint};
 use injector_core::model::ProbeRules;
 
 /// What decides verdicts.
@@ -21,7 +21,7 @@ pub(super) fn probe(config: &Config, endpoint: &Endpoint) -> ProbeRules {
         None => text.to_owned(),
     };
     ProbeRules {
-        stimulus: filled(&stimulus(&endpoint.probe.kind)) + &resolved(endpoint),
+        stimulus: filled(&endpoint.probe.kind.stimulus()) + &resolved(endpoint),
         options: endpoint.probe.options,
     }
 }
@@ -33,105 +33,6 @@ fn resolved(endpoint: &Endpoint) -> String {
         let _ = write!(text, ", {name} is {address}");
     }
     text
-}
-
-/// How TLS is spoken: files by their paths.
-fn tls_words(tls: Option<&Tls>) -> String {
-    let Some(tls) = tls else { return String::new() };
-    let mut text = match &tls.trust {
-        Trust::Host => ", TLS".to_owned(),
-        Trust::Ca(file) => format!(", TLS with ca {}", file.path().display()),
-        Trust::Anyone => ", TLS with any certificate".to_owned(),
-    };
-    if let Some(name) = &tls.server_name {
-        let _ = write!(text, " for {name}");
-    }
-    if let Some(identity) = &tls.identity {
-        let _ = write!(text, " as {}", identity.cert.path().display());
-    }
-    text
-}
-
-/// In words, without what may be secret: the values of headers, queries, bodies and arguments. A digest of these shows
-/// where two measurements differ.
-fn stimulus(kind: &ProbeKind) -> String {
-    let mut hidden: Vec<&str> = Vec::new();
-    let mut text = match kind {
-        ProbeKind::Http { request, expect } => {
-            let HttpRequest { url, method, headers, body, unix, tls } = request;
-            let url = url.written();
-            let mut text = match url.split_once('?') {
-                Some((shown, query)) => {
-                    hidden.push(query);
-                    format!("http {method} {shown}?…")
-                }
-                None => format!("http {method} {url}"),
-            };
-            for (name, value) in headers {
-                hidden.push(value.written());
-                let _ = write!(text, ", {name}: …");
-            }
-            if let Some(body) = body {
-                hidden.push(body.written());
-                text.push_str(", sends a body");
-            }
-            if let Some(path) = unix {
-                let _ = write!(text, ", by unix:{path}");
-            }
-            text.push_str(&tls_words(tls.as_ref()));
-            let _ = write!(text, ", expects {}", expect.status);
-            if let Some(part) = &expect.body_contains {
-                let _ = write!(text, " with {:?}", part.written());
-            }
-            if let Some(json) = &expect.json {
-                let _ = write!(text, ", {:?} is {:?}", json.pointer, json.equals);
-            }
-            text
-        }
-        ProbeKind::Grpc { target, tls, method, message } => {
-            let mut text = format!("grpc {target} {method}{}", tls_words(tls.as_ref()));
-            if !message.is_empty() {
-                let _ = write!(text, ", sends {} bytes #{:04x}", message.len(), digest_of_bytes(message));
-            }
-            text
-        }
-        ProbeKind::Tcp { target, tls, exchange } => {
-            let mut text = format!("tcp {target}{}", tls_words(tls.as_ref()));
-            if let Some(exchange) = exchange {
-                hidden.push(exchange.send.written());
-                let _ = write!(text, ", sends a text, expects {:?}", exchange.expect.written());
-            }
-            text
-        }
-        ProbeKind::Exec { command, user, env } => {
-            let user = user.as_ref().map(|user| format!(" as {user}")).unwrap_or_default();
-            let mut words = command.iter();
-            let mut text = format!("exec {}", words.next().map(String::as_str).unwrap_or_default());
-            hidden.extend(words.map(String::as_str));
-            match hidden.len() {
-                0 => {}
-                1 => text.push_str(" with 1 argument"),
-                count => {
-                    let _ = write!(text, " with {count} arguments");
-                }
-            }
-            text.push_str(&user);
-            for (name, value) in env {
-                hidden.push(value.written());
-                let _ = write!(text, ", {name}=…");
-            }
-            text
-        }
-    };
-    if !hidden.is_empty() {
-        let _ = write!(text, " #{:04x}", digest(hidden));
-    }
-    text
-}
-
-fn digest_of_bytes(bytes: &[u8]) -> u16 {
-    let text: String = bytes.iter().map(|byte| char::from(*byte)).collect();
-    digest([text.as_str()])
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Why the daemon could not start, or could not go on.
+//! Why the daemon could not start, or could not continue.
 
 use crate::datapath::DatapathError;
 use crate::descriptors::TooFew;
@@ -7,7 +7,7 @@ use crate::rights::RightsError;
 use crate::server::{RefusedListen, SocketError};
 use injector_core::config::ContainerRef;
 
-/// Why the daemon could not start, or could not go on.
+/// Why the daemon could not start, or could not continue.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The data plane refused.

@@ -43,7 +43,7 @@ const HOOKS_REST: u32 = 8;
 /// The same for all interfaces of the namespaces where we are on host ends.
 const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a look may judge before commands have their turn; the next look goes on with the next record.
+/// How long a look may judge before commands have their turn; the next look continues with the next record.
 pub(super) const JUDGING: Duration = Duration::from_millis(100);
 
 /// How long a view of many partitions may count what their links dropped: commands wait meanwhile.
@@ -97,7 +97,7 @@ pub struct State {
     pub(super) log: Log,
 }
 
-/// What of the probes begins anew.
+/// What of the probes restarts.
 #[must_use]
 pub struct Restarts {
     /// The namespaces that have a new thread: probes from there start again.
@@ -298,14 +298,14 @@ impl State {
         }
     }
 
-    /// Takes in news of an interface; answers the namespaces whose probes are to be started anew.
+    /// Takes in news of an interface; answers the namespaces whose probes are to be restarted.
     pub async fn interface(&mut self, event: InterfaceEvent) -> Restarts {
         if matches!(event, InterfaceEvent::Cgroups) {
             self.look_at_local_peers();
         }
         let cuts = self.cuts();
         let changes = self.interfaces.handle(event, &self.config, &mut self.kernel, cuts).await;
-        for (interface, what) in changes.told {
+        for (interface, what) in changes.reported {
             self.event(MonoNs::now(), EventKind::Interface { interface, what });
         }
         if changes.hooks {

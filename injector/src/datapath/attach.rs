@@ -240,12 +240,12 @@ impl Attachment {
     pub fn release_to(mut self, take: impl FnOnce(Option<Instance>) + Send + 'static) {
         let mut answer = Answer(Some(take));
         let Some(held) = self.held.take() else { return };
-        // A thread that has ended drops the answer, which tells so.
-        let _ = self.worker.spawn(move || async move { answer.tell(Some(held.release())) });
+        // A thread that has ended drops the answer, which shows it.
+        let _ = self.worker.spawn(move || async move { answer.report(Some(held.release())) });
     }
 
     /// Detaches some, those of one namespace in their reverse order; the instances, in the given order: `None` for those
-    /// whose namespace's thread has ended, or does not come to it.
+    /// whose namespace's thread has ended, or is not free.
     pub async fn release(attachments: Vec<Self>) -> Vec<Option<Instance>> {
         let mut groups: Vec<(Worker, Vec<(usize, Held)>)> = Vec::new();
         let mut instances: Vec<Option<Instance>> = attachments.iter().map(|_| None).collect();
@@ -279,11 +279,11 @@ impl Attachment {
     }
 }
 
-/// What is told of an instance, once: also if whoever was to tell it ends before.
+/// What is reported about an instance, once: also if the thread that was to report it ends before.
 struct Answer<F: FnOnce(Option<Instance>)>(Option<F>);
 
 impl<F: FnOnce(Option<Instance>)> Answer<F> {
-    fn tell(&mut self, instance: Option<Instance>) {
+    fn report(&mut self, instance: Option<Instance>) {
         if let Some(take) = self.0.take() {
             take(instance);
         }
@@ -292,7 +292,7 @@ impl<F: FnOnce(Option<Instance>)> Answer<F> {
 
 impl<F: FnOnce(Option<Instance>)> Drop for Answer<F> {
     fn drop(&mut self) {
-        self.tell(None);
+        self.report(None);
     }
 }
 
@@ -463,7 +463,7 @@ fn hook_up(
         let names: Vec<&'static str> = directions.iter().map(|(name, _)| *name).collect();
         held.clsact = Some(attach_clsact(&mut programs, facts.index, &names)?);
     }
-    // Last: XDP that comes and goes is told as news of the interface, which a failure after it would cause anew.
+    // Last: XDP that comes and goes is reported as news of the interface, which a failure after it would cause again.
     let xdp = if wants_xdp { Some(attach_xdp(held, &mut programs, facts, &mut why, ours)?) } else { None };
     let hooks = match (xdp, tc) {
         (None, Tc::Tcx) => Hooks::Tcx,

@@ -285,7 +285,7 @@ fn tcx(index: u32, side: Side) -> io::Result<Option<(Vec<u32>, u64)>> {
         count: MOST as u32,
         ..Query::default()
     };
-    // SAFETY: the attributes are as long as told, and point to as many ids as told; both outlive the call.
+    // SAFETY: the attributes are as long as given, and point to as many ids as given; both outlive the call.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, size_of::<Query>()) };
     if answer == 0 {
         return Ok(Some((ids[..(query.count as usize).min(MOST)].to_vec(), query.revision)));

@@ -1,7 +1,7 @@
 //! The commit word and the lease: the only two things that are written while packets fly.
 //!
 //! The daemon's task renews the lease in its own loop, so a lease in force proves that the task which answers `heal`
-//! works. A thread watches it: whatever holds up the task, its lapse is found and told while the task stands still.
+//! works. A thread watches it: whatever holds up the task, its lapse is found and reported while the task is stopped.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -16,7 +16,7 @@ use crate::fault;
 use injector_core::clock::MonoNs;
 use injector_core::ledger::{Interval, Lapsed};
 
-/// How long the programs go on cutting without a sign of life.
+/// How long the programs keep cutting without a sign of life.
 pub const LEASE: Duration = Duration::from_secs(2);
 /// The longest time between two renewals by a daemon's task that works.
 pub const RENEWAL: Duration = Duration::from_millis(250);
@@ -45,7 +45,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    /// A lapse that the daemon's task has not heard of yet: until then it may not store.
+    /// A lapse that the daemon's task has not been notified of yet: until then it may not store.
     unheard: Option<Lapsed>,
     stop: bool,
 }
@@ -133,7 +133,7 @@ impl Gate {
             let word = self.word();
             self.0.commit.store(0, Word::new(0, word.live() | word.watched()).0);
             if word.live() != 0 {
-                // A program that still holds the old word would find a lease in force again, or set the latch anew.
+                // A program that still holds the old word would find a lease in force again, or set the latch again.
                 (self.0.settle)();
                 let found = MonoNs(if latched == 0 { expires } else { latched });
                 state.unheard.get_or_insert(Lapsed { expired: found });
@@ -164,7 +164,7 @@ impl Gate {
         state.unheard
     }
 
-    /// Starts the thread that watches the lease, and tells of lapses.
+    /// Starts the thread that watches the lease, and reports lapses.
     pub fn keep(&self, mut on_lapse: impl FnMut(Lapsed) + Send + 'static) -> std::io::Result<LeaseWatcher> {
         let gate = self.clone();
         fault::at("load/lease")?;
@@ -172,11 +172,11 @@ impl Gate {
             if let Err(error) = crate::rights::take_none() {
                 tracing::error!(%error, "the lease thread keeps rights that it does not need");
             }
-            let mut told = None;
+            let mut receiver = None;
             loop {
                 let lapsed = gate.look();
-                if lapsed != told {
-                    told = lapsed;
+                if lapsed != receiver {
+                    receiver = lapsed;
                     if let Some(lapsed) = lapsed {
                         on_lapse(lapsed);
                     }
@@ -312,7 +312,7 @@ mod tests {
                         assert!(first_pass.is_none_or(|first| last < first), "cuts again: {story}");
                         revived += u32::from(stored > BEGIN + LEASE && world.verdicts[last].0 > stored);
                     }
-                    // It comes back, and tells from when on packets passed, or could have.
+                    // It comes back, and reports from when on packets passed, or could have.
                     let live = world.gate.word().live();
                     world.gate.extend(world.check(stored + ms(7000)));
                     assert_eq!(world.gate.word().live(), 0, "{story}");
@@ -338,22 +338,22 @@ mod tests {
         world.gate.0.lease.store(EXPIRES, until.0);
         assert_eq!(world.gate.look(), None);
         assert_eq!(world.gate.0.lease.load(EXPIRES), until.0);
-        let (tell, told) = std::sync::mpsc::channel();
-        let _keeper = world.gate.keep(move |lapsed| tell.send(lapsed).unwrap()).unwrap();
-        assert_eq!(told.recv_timeout(LEASE).unwrap(), Lapsed { expired: until });
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let _keeper = world.gate.keep(move |lapsed| sender.send(lapsed).unwrap()).unwrap();
+        assert_eq!(receiver.recv_timeout(LEASE).unwrap(), Lapsed { expired: until });
         assert_eq!(world.gate.word(), Word::new(0, 1), "nothing is live any more");
     }
 
     #[test]
     fn a_lapse_is_found_before_anything_is_stored_and_must_be_heard() {
         let world = World::new();
-        // The clock of this host is far from the story's: its lease has run out, or runs for ever.
+        // The clock of this host is far from the story's: its lease has run out, or runs forever.
         world.gate.0.lease.store(EXPIRES, MonoNs::now().0 - 1);
         let expired = world.gate.0.lease.load(EXPIRES);
         let lapsed = world.gate.store(Word::new(3, 0)).unwrap_err();
         assert_eq!(lapsed.expired.0, expired);
         assert_eq!(world.gate.word(), Word::new(0, 1));
-        assert_eq!(world.gate.store(Word::new(3, 0)), Err(lapsed), "nobody has heard of it yet");
+        assert_eq!(world.gate.store(Word::new(3, 0)), Err(lapsed), "nobody has been notified yet");
         assert_eq!(world.gate.acknowledge(), Some(lapsed));
         world.gate.store(Word::new(2, 1)).unwrap();
         assert_eq!(world.gate.word(), Word::new(2, 1));

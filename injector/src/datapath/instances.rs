@@ -1,5 +1,5 @@
 //! Instances of the programs, verified on threads of their own: the kernel takes a good part of a second for one, and
-//! whoever wants it has other things to do.
+//! anyone who wants it has other things to do.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,7 +34,7 @@ impl Instance {
         self.programs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells programs that are on many interfaces which one an index of their namespace is.
+    /// Gives programs that are on many interfaces which one an index of their namespace is.
     pub(super) fn enter(&self, index: u32, id: u32) -> Result<(), String> {
         self.devices(|devices, key| devices.insert(key, id, 0).map_err(|error| super::chain(&error)), index)
     }
@@ -134,7 +134,7 @@ fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), DatapathError> {
             Some(program) if program.fd().is_ok() => continue,
             Some(Program::SchedClassifier(program)) => program.load(),
             Some(Program::Xdp(program)) => program.load(),
-            // Attaching tells what is missing.
+            // Attaching reports what is missing.
             _ => continue,
         };
         loaded

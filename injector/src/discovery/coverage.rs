@@ -22,7 +22,7 @@ pub struct Track {
 pub struct Coverage(BTreeMap<PeerId, Vec<Track>>);
 
 impl Coverage {
-    /// Takes in what was found of a peer at an instant. A peer of which nothing is found stays where it was: that it
+    /// Takes in what was found of a peer at an instant. A peer about which nothing is found stays where it was: that it
     /// is silent says nothing.
     pub fn renew(
         &mut self,

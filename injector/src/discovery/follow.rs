@@ -29,7 +29,7 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
         News::Hooks(_) | News::EgressChain(_) | News::Chains => false,
         News::Gone(index) => facts.link(*index).is_some(),
         News::Link(link) => facts.link(link.index).is_none_or(|known| {
-            // Not its kind: a bridge tells of its ports without it.
+            // Not its kind: a bridge reports its ports without it.
             (&known.name, known.up, known.mac) != (&link.name, link.up, link.mac)
                 || link.master.is_some() && known.master != link.master
         }),

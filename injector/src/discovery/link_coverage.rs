@@ -79,7 +79,7 @@ pub struct Lens<'a> {
 pub enum Closure {
     /// They are.
     Closed,
-    /// They are, but for this host end of a veth, past which others may redirect.
+    /// They are, except for this host end of a veth, past which others may redirect.
     Bypassed(u32),
     /// They are not, or not all are known.
     Open,

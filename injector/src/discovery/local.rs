@@ -32,7 +32,7 @@ pub struct LocalPeerSight {
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalSight {
-    /// By peer; without an entry for one of which nothing is seen.
+    /// By peer; without an entry for one that was not seen.
     pub peers: BTreeMap<PeerId, LocalPeerSight>,
 }
 

@@ -287,7 +287,7 @@ fn configured(config: &Config, mac: Mac) -> Option<PeerId> {
     config.peers.iter().find(|peer| peer.mac == Some(mac)).map(|peer| peer.id)
 }
 
-/// Whether a MAC address is that of a virtual router (VRRP and CARP of either IP version): whoever is master sends from it,
+/// Whether a MAC address is that of a virtual router (VRRP and CARP of either IP version): the current master sends from it,
 /// and each of the others may have a device with it.
 fn is_virtual(mac: Mac) -> bool {
     matches!(mac, [0, 0, 0x5e, 0, 1 | 2, _])

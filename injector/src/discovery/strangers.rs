@@ -16,9 +16,9 @@ use injector_core::model::{Link, PeerId};
 /// How many MAC addresses are remembered.
 const MOST: usize = 8192;
 
-/// What was heard of MAC addresses since the start. It names no frame: it says which links a frame leaves in doubt.
+/// What frames and neighbour tables said about MAC addresses since the start. It names no frame: it says which links a frame leaves in doubt.
 #[derive(Debug, Default)]
-pub struct Hearsay {
+pub struct Sightings {
     /// Those of devices in peers' homes: the peers, each with its device.
     nics: BTreeMap<Mac, BTreeMap<PeerId, String>>,
     /// Those at which a neighbour table has a listed address of a peer.
@@ -51,9 +51,9 @@ pub struct Suspect {
     pub stranger: Stranger,
 }
 
-impl Hearsay {
+impl Sightings {
     /// Takes in what the namespaces know now.
-    pub fn hear(
+    pub fn update(
         &mut self,
         config: &Config,
         namespaces: &[Namespace],
@@ -99,7 +99,7 @@ impl Hearsay {
     /// Which peers a stranger is, or may be.
     ///
     /// A device of a peer's home is that peer. Otherwise a next hop is nobody, since what it sends is routed, and addresses
-    /// alone tell whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at
+    /// alone say whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at
     /// this MAC address; or if none has it at any, it has neither a port nor a `mac:`, and both its listed addresses and
     /// the stranger's are on the link.
     pub fn guesses(&self, config: &Config, identity: &Identity, stranger: &Stranger) -> Vec<Guess> {

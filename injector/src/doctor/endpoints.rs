@@ -99,7 +99,7 @@ async fn once(config: &Config, index: usize, worker: &Worker) -> Result<Option<P
 async fn answers_from(config: &Config, index: usize, survey: &mut HostSurvey) -> Option<Option<Netns>> {
     let endpoint = &config.endpoints[index];
     // A command goes where it likes, and may do more than ask.
-    if matches!(endpoint.probe.kind, injector_core::config::ProbeKind::Exec { .. }) {
+    if endpoint.probe.kind.command().is_some() {
         return None;
     }
     let mut others: Vec<Option<Netns>> = survey

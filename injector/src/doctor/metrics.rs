@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::check::{Check, Verdict};
 use crate::server::MetricsListener;
 
-/// How long whoever listens there already may take to answer.
+/// How long the program that listens there already may take to answer.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tries the address.
@@ -17,7 +17,7 @@ pub(super) fn check(address: SocketAddr) -> Check {
         Ok(_) if address.ip().is_loopback() => check(Verdict::Fine, format!("{address} is free"), None),
         Ok(_) => {
             let found = format!(
-                "{address} is free, and whoever reaches it may read the names of peers, endpoints and partitions"
+                "{address} is free, and anyone who reaches it may read the names of peers, endpoints and partitions"
             );
             check(
                 Verdict::Note,

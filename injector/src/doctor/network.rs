@@ -88,7 +88,7 @@ fn remedy(config: &Config, link: &LinkCoverageView) -> String {
     let is_auto = config.interfaces == injector_core::config::Interfaces::Auto;
     match (link.state, is_auto) {
         (CoverageState::Unknown, _) => format!(
-            "a cut goes on with a warning; `--verify active` shows whether it holds, and naming all devices of {} or {} in the config settles it",
+            "a cut continues with a warning; `--verify active` shows whether it holds, and naming all devices of {} or {} in the config settles it",
             link.src, link.dst
         ),
         (_, true) => format!(

@@ -1,4 +1,4 @@
-//! Follows a config's containers: a thread listens to the engine's events, asks what they mean, and tells the daemon's task
+//! Follows a config's containers: a thread listens to the engine's events, asks what they mean, and notifies the daemon's task
 //! what is new. When the engine ends, it connects again once the engine is back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(500);
 pub enum News {
     /// They are so now.
     Seen {
-        /// When we heard of it.
+        /// When the news came.
         at: MonoNs,
         /// All that the config names.
         sight: Sight,
@@ -59,9 +59,9 @@ pub fn follow<E: Send + 'static>(
             Err(error) => return tracing::error!(%error, "containers are not followed"),
         };
         runtime.block_on(async {
-            let tell = |news| drop(sink.send(wrap(news)));
+            let report = |news| drop(sink.send(wrap(news)));
             tokio::select! {
-                () = following.run(tell) => {}
+                () = following.run(report) => {}
                 () = sink.closed() => {}
             }
         });
@@ -74,18 +74,18 @@ struct Following {
     wanted: BTreeSet<ContainerRef>,
     /// The ids of the containers, as of the last answer.
     ids: BTreeMap<ContainerRef, String>,
-    /// What was told last.
+    /// What was reported last.
     sight: Sight,
 }
 
 impl Following {
-    async fn run(&mut self, tell: impl Fn(News)) {
+    async fn run(&mut self, report: impl Fn(News)) {
         let mut is_lost = false;
         loop {
-            let Err(error) = self.listen(&tell, &mut is_lost).await;
+            let Err(error) = self.listen(&report, &mut is_lost).await;
             if !is_lost {
                 is_lost = true;
-                tell(News::Lost { why: error.to_string() });
+                report(News::Lost { why: error.to_string() });
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -94,32 +94,32 @@ impl Following {
     /// Listens until the engine ends. What happened before it could be listened to is asked for first.
     async fn listen(
         &mut self,
-        tell: &impl Fn(News),
+        report: &impl Fn(News),
         is_lost: &mut bool,
     ) -> Result<std::convert::Infallible, EngineError> {
         // Events carry whole seconds: those of the running one may come twice.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut events = self.api.events(now).await?;
-        self.look(MonoNs::now(), tell).await?;
+        self.look(MonoNs::now(), report).await?;
         if std::mem::take(is_lost) {
-            tell(News::Back { socket: self.api.socket().display().to_string() });
+            report(News::Back { socket: self.api.socket().display().to_string() });
         }
         loop {
             let happened = events.next().await?;
             if happened.iter().any(super::model::Event::is_change) {
-                self.look(MonoNs::now(), tell).await?;
+                self.look(MonoNs::now(), report).await?;
             }
         }
     }
 
-    /// Asks how the containers are now, and tells it if it is new.
-    async fn look(&mut self, at: MonoNs, tell: &impl Fn(News)) -> Result<(), EngineError> {
+    /// Asks how the containers are now, and reports it if it is new.
+    async fn look(&mut self, at: MonoNs, report: &impl Fn(News)) -> Result<(), EngineError> {
         let (sight, ids) = see(&self.api, &self.wanted, &self.ids).await?;
         // One that is gone is known by its id no more; one that has ended still is.
         self.ids = ids;
         if sight != self.sight {
             self.sight = sight.clone();
-            tell(News::Seen { at, sight });
+            report(News::Seen { at, sight });
         }
         Ok(())
     }

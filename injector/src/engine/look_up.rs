@@ -68,7 +68,7 @@ pub fn look_up_here(config: &Config, file: &str) -> Result<Found, ConfigErrors> 
 /// # Errors
 /// No engine answers.
 pub fn select(engine: &Engine, selector: &Selector) -> Result<Vec<String>, (String, String)> {
-    let told = |error: &EngineError| (error.to_string(), error.remedy().to_owned());
+    let reported = |error: &EngineError| (error.to_string(), error.remedy().to_owned());
     let ask = async {
         let all = Api::find(engine).await?.list().await?;
         Ok(containers::select(selector, &all))
@@ -76,7 +76,7 @@ pub fn select(engine: &Engine, selector: &Selector) -> Result<Vec<String>, (Stri
     let asked = here(async { tokio::time::timeout(PATIENCE, ask).await });
     let asked = asked.map_err(|error| (format!("the engine can't be asked: {error}"), String::new()))?;
     let asked = asked.unwrap_or_else(|_| Err(silent()));
-    asked.map_err(|error: EngineError| told(&error))
+    asked.map_err(|error: EngineError| reported(&error))
 }
 
 /// Runs a future to its end on a thread of its own, which the calling one waits for.

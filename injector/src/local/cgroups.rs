@@ -1,4 +1,4 @@
-//! The cgroups of peers: found by their paths or by their units' names, and found again when they are made anew.
+//! The cgroups of peers: found by their paths or by their units' names, and found again when they are recreated.
 
 use std::ffi::OsStr;
 use std::io;
@@ -33,7 +33,7 @@ pub struct Cgroup {
 /// The tree of all cgroups.
 pub struct Tree {
     root: OwnedFd,
-    /// Tells when a cgroup is made where one of a peer's may come.
+    /// Notifies when a cgroup is made where one of a peer's may come.
     news: OwnedFd,
 }
 

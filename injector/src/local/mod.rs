@@ -103,8 +103,8 @@ impl LocalPeers {
         self.ports.owner(*self.namespaces.get(&namespace)?, at)
     }
 
-    /// Follows the cgroups of peers: `tell` is called when one may have been made anew, and the programs know it.
-    pub fn follow(&self, tell: impl Fn() + Send + 'static) -> Result<(), Error> {
+    /// Follows the cgroups of peers: `report` is called when one may have been recreated, and the programs know it.
+    pub fn follow(&self, report: impl Fn() + Send + 'static) -> Result<(), Error> {
         let locked = self.scanner.lock().unwrap_or_else(PoisonError::into_inner).news()?;
         let Some(news) = locked else { return Ok(()) };
         let scanner = Arc::clone(&self.scanner);
@@ -123,14 +123,14 @@ impl LocalPeers {
                 if let Err(error) = followed {
                     tracing::error!(%error, "the programs do not know the cgroups of peers");
                 }
-                tell();
+                report();
             }
         })?;
         Ok(())
     }
 
-    /// Looks at the processes again; `tell` is called with what was found.
-    pub fn look(&self, tell: impl FnOnce(Result<Found, Error>) + Send + 'static) {
+    /// Looks at the processes again; `report` is called with what was found.
+    pub fn look(&self, report: impl FnOnce(Result<Found, Error>) + Send + 'static) {
         if self.is_asked.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -139,7 +139,7 @@ impl LocalPeers {
         let asked = self.worker.spawn(move || async move {
             // What comes from here on calls for another look.
             is_asked.store(false, Ordering::SeqCst);
-            tell(look(&scanner, since));
+            report(look(&scanner, since));
         });
         if let Err(error) = asked {
             tracing::error!(%error, "the processes of peers on this machine are no longer followed");

@@ -149,7 +149,7 @@ fn held(fd: OwnedFd) -> io::Result<Option<Held>> {
 fn number<T: Default>(fd: &impl AsFd, option: libc::c_int) -> io::Result<T> {
     let mut value = T::default();
     let mut length = size_of::<T>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most as many bytes as told, into a number.
+    // SAFETY: the kernel writes at most as many bytes as given, into a number.
     let answer = unsafe {
         libc::getsockopt(
             fd.as_fd().as_raw_fd(),

@@ -87,7 +87,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Tells the programs which cgroups are peers' now: quick, since what starts in one does so soon.
+    /// Writes for the programs which cgroups are peers' now: quick, since what starts in one does so soon.
     pub fn follow_cgroups(&mut self) -> Result<(), Error> {
         for (name, peer, known) in &mut self.cgroups {
             let found = self.tree.find(name).map_err(Error::Cgroups)?;

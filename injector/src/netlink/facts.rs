@@ -66,7 +66,7 @@ impl Facts {
             .try_collect()
             .await?;
         facts.ports.extend(found.iter().filter_map(port));
-        // A bridge's own addresses are listed as entries of its ports: they tell of the port, not of a peer.
+        // A bridge's own addresses are listed as entries of its ports: they are about the port, not of a peer.
         let own: Vec<[u8; 6]> = facts.links.iter().filter_map(|link| link.mac).collect();
         facts.ports.retain(|(mac, _)| !own.contains(mac));
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();

@@ -1,4 +1,4 @@
-//! What the kernel tells of a namespace as it happens.
+//! What the kernel reports about a namespace as it happens.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use super::LinkFacts;
 use super::facts::{Route, neighbour, port, routes};
 use super::nft::{self, EgressChain};
 
-/// What a subscription to a namespace tells.
+/// What a subscription to a namespace reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum News {
     /// An interface is new, or changed.
@@ -68,11 +68,11 @@ impl Topic {
 }
 
 /// Subscribes to a topic of the calling thread's namespace, on a socket of its own: many neighbours must not crowd out
-/// an interface. `tell` answers whether to go on.
-pub fn subscribe(topic: Topic, mut tell: impl FnMut(News) -> bool + 'static) -> std::io::Result<()> {
+/// an interface. `report` answers whether to continue.
+pub fn subscribe(topic: Topic, mut report: impl FnMut(News) -> bool + 'static) -> std::io::Result<()> {
     crate::fault::at("follow/subscribe")?;
     if topic == Topic::Chains {
-        return nft::subscribe(move |chain| tell(chain.map_or(News::Chains, News::EgressChain)));
+        return nft::subscribe(move |chain| report(chain.map_or(News::Chains, News::EgressChain)));
     }
     let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(topic.groups())?;
     tokio::spawn(connection);
@@ -85,7 +85,7 @@ pub fn subscribe(topic: Topic, mut tell: impl FnMut(News) -> bool + 'static) -> 
                 NetlinkPayload::Overrun(_) => Some(News::Overrun),
                 _ => None,
             };
-            if news.is_some_and(|news| !tell(news)) {
+            if news.is_some_and(|news| !report(news)) {
                 return;
             }
         }

@@ -57,7 +57,7 @@ pub fn egress_chains() -> io::Result<Vec<EgressChain>> {
 
 /// Calls `tell` for each change of chains in the calling thread's namespace, until it answers `false`. A chain that comes to
 /// the egress of devices is handed over with them, since it may be gone when it is looked for; any other change is `None`.
-pub fn subscribe(mut tell: impl FnMut(Option<EgressChain>) -> bool + 'static) -> io::Result<()> {
+pub fn subscribe(mut report: impl FnMut(Option<EgressChain>) -> bool + 'static) -> io::Result<()> {
     let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
         Ok(socket) => socket,
         Err(error) if is_absent(&error) => return Ok(()),
@@ -85,7 +85,7 @@ pub fn subscribe(mut tell: impl FnMut(Option<EgressChain>) -> bool + 'static) ->
                 // Some were lost.
                 changes.push(None);
             }
-            if !changes.into_iter().all(&mut tell) {
+            if !changes.into_iter().all(&mut report) {
                 return;
             }
         }

@@ -1,6 +1,5 @@
 //! The `exec` probe: a command's exit code.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::ffi::{CString, OsString};
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,16 +16,12 @@ use super::failure::{Failure, root_cause};
 use super::fill::Values;
 use crate::descriptors;
 use injector_client::process_group::Group;
-use injector_core::config::Text;
+use injector_core::config::ExecCommand;
 
 /// One endpoint's command.
-pub(super) struct Exec {
-    command: Vec<String>,
-    user: Option<String>,
-    env: BTreeMap<String, Text>,
-}
+pub(super) struct Exec(ExecCommand);
 
-/// Where commands are looked for if the daemon itself was not told.
+/// Where commands are looked for if the daemon itself has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where commands are looked for.
@@ -42,8 +37,8 @@ struct Identity {
 }
 
 impl Exec {
-    pub(super) fn new(command: Vec<String>, user: Option<String>, env: BTreeMap<String, Text>) -> Self {
-        Self { command, user, env }
+    pub(super) fn new(command: ExecCommand) -> Self {
+        Self(command)
     }
 
     pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {
@@ -67,10 +62,10 @@ impl Exec {
 
     /// What keeps the command from being started, as far as that is seen without starting it.
     pub(super) fn obstacle(&self) -> Option<Failure> {
-        if let Some(failure) = self.user.as_ref().and_then(|user| self.identity(user).err()) {
+        if let Some(failure) = self.0.user.as_ref().and_then(|user| self.identity(user).err()) {
             return Some(failure);
         }
-        let program = self.command.first()?;
+        let program = self.0.command.first()?;
         let is_program = |path: &Path| {
             let found = std::fs::metadata(path);
             found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
@@ -98,7 +93,7 @@ impl Exec {
     }
 
     fn command(&self, values: &Values<'_>, output: Stdio) -> Result<Command, Failure> {
-        let mut words = self.command.iter().map(|word| values.fill(word));
+        let mut words = self.0.command.iter().map(|word| values.fill(word));
         let program =
             words.next().ok_or(Failure::Request { what: "command", reason: "it is empty".to_owned() })?;
         let mut command = Command::new(program);
@@ -107,7 +102,7 @@ impl Exec {
             .args(words)
             .env_clear()
             .env("PATH", path())
-            .envs(self.env.iter().map(|(name, text)| (name, text.fill(|part| values.fill(part)))))
+            .envs(self.0.env.iter().map(|(name, text)| (name, text.fill(|part| values.fill(part)))))
             .env("PEER", values.peer())
             .env("ADDRESS", values.address())
             .env("SEQ", values.seq.to_string())
@@ -118,7 +113,7 @@ impl Exec {
             // SAFETY: one system call between fork and exec, with numbers alone.
             unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, limit)?)) };
         }
-        if let Some(user) = &self.user {
+        if let Some(user) = &self.0.user {
             let identity = self.identity(user)?;
             if identity.uid != geteuid() {
                 let become_user = move || {
@@ -145,7 +140,7 @@ impl Exec {
     }
 
     fn not_run(&self, error: &(dyn Error + 'static)) -> Failure {
-        let program = self.command.first().cloned().unwrap_or_default();
+        let program = self.0.command.first().cloned().unwrap_or_default();
         Failure::Run { program, reason: root_cause(error) }
     }
 }

@@ -23,12 +23,12 @@ impl Values<'_> {
         self.place.address.map(|address| address.to_string()).unwrap_or_default()
     }
 
-    /// Fills a text whose address stands by itself.
+    /// Fills a text whose address is a word by itself.
     pub(super) fn fill(&self, text: &str) -> String {
         self.fill_with(text, &self.address())
     }
 
-    /// Fills a `host:port`, where an IPv6 address wears brackets.
+    /// Fills a `host:port`, where an IPv6 address is in brackets.
     pub(super) fn fill_authority(&self, text: &str) -> String {
         match self.place.address {
             Some(IpAddr::V6(address)) if !text.contains("[{address}]") => {

@@ -13,9 +13,11 @@ use hyper::header::{HeaderMap, HeaderValue};
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 
-use super::dial::{Dialer, Stream};
+use super::dial::{Dialer, Names, Stream};
 use super::failure::Failure;
 use super::fill::Values;
+use super::tls::Protocol;
+use injector_core::config::GrpcProbe;
 use injector_core::model::Connection;
 
 const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
@@ -73,7 +75,9 @@ impl Drop for CloseOnFailure<'_> {
 }
 
 impl Grpc {
-    pub(super) fn new(dialer: Dialer, method: &str, message: &[u8], connection: Connection) -> Self {
+    pub(super) fn new(probe: &GrpcProbe, names: Names, connection: Connection) -> Self {
+        let GrpcProbe { target, tls, method, message } = probe;
+        let dialer = Dialer::new(target.clone(), None, names, tls.as_ref(), Protocol::Http2);
         let length = u32::try_from(message.len()).expect("a message from a config file is under 4 GiB");
         let body = [&[0], &length.to_be_bytes()[..], message].concat().into();
         let method = method.trim_start_matches('/').to_owned();

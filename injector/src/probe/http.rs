@@ -15,10 +15,10 @@ use super::dial::{Dialer, Names, Stream};
 use super::failure::Failure;
 use super::fill::Values;
 use super::tls::Protocol;
-use injector_core::config::{HttpExpect, HttpRequest, Target};
+use injector_core::config::{HttpExpect, HttpProbe, HttpRequest, Target};
 use injector_core::model::Connection;
 
-/// Probes of one endpoint seldom overlap; more idle connections than this are closed.
+/// Probes of one endpoint rarely overlap; more idle connections than this are closed.
 const IDLE_CONNECTIONS: usize = 4;
 /// The longest body of an answer.
 const BODY_MIB: usize = 16;
@@ -51,6 +51,10 @@ impl Http {
         let port = if request.tls.is_some() { 443 } else { 80 };
         let dialer = Dialer::new(target, Some(port), names, request.tls.as_ref(), Protocol::Http1);
         Self { request, expect, dialer, idle: (connection == Connection::Pooled).then(RefCell::default) }
+    }
+
+    pub(super) fn of_probe(probe: &HttpProbe, names: Names, connection: Connection) -> Self {
+        Self::new(probe.request.clone(), probe.expect.clone(), names, connection)
     }
 
     pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {
@@ -131,7 +135,7 @@ impl Http {
             request = request.header(header::HOST, &authority);
         }
         let body = template.body.as_ref().map(|body| body.fill(|part| values.fill(part))).unwrap_or_default();
-        // Some servers refuse such a request without a length (411), and hyper tells none for an empty body.
+        // Some servers refuse such a request without a length (411), and hyper sends none for an empty body.
         let has = |wanted: header::HeaderName| {
             template.headers.keys().any(|name| name.eq_ignore_ascii_case(wanted.as_str()))
         };
@@ -195,7 +199,7 @@ async fn exchange_fresh<T, F: Future<Output = Result<T, Failure>>>(
         let response = sender.send_request(request).await.map_err(|error| Failure::exchange(&error))?;
         read(response).await
     });
-    // The connection may end before its last frames were taken: only the exchange tells the result.
+    // The connection may end before its last frames were taken: only the exchange decides the result.
     match select(exchange, pin!(connection)).await {
         Either::Left((result, _)) => result,
         Either::Right((_, exchange)) => exchange.await,
@@ -225,7 +229,7 @@ async fn handshake(
     http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await
 }
 
-/// Looks for a text in a body that comes in pieces, of which it keeps no more than the text is long.
+/// Looks for a text in a body that comes in pieces; it keeps no more of them than the text is long.
 struct Search<'a> {
     text: &'a [u8],
     /// The end of what came before: the text may begin there.

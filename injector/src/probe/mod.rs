@@ -30,16 +30,14 @@ use std::cell::Cell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::time::Duration;
 
-use dial::{Dialer, Names};
+use dial::Names;
 use failure::Failure;
 use fill::{Place, Values};
 use injector_core::clock::{MonoNs, Span};
-use injector_core::config::Exchange;
 use injector_core::config::{Endpoint, ProbeKind};
 use injector_core::sample::{EndpointId, ProbeFailure, Sample};
 pub use prepare::prepare;
 pub use schedule::{IDLE_INTERVAL, Rate, run};
-use tls::Protocol;
 
 /// How long a looked up source address is taken for the present one.
 const SOURCE_LASTS: Duration = Duration::from_secs(1);
@@ -63,10 +61,11 @@ struct Prober {
     looked_up: Cell<Option<(MonoNs, Option<IpAddr>)>>,
 }
 
+/// What sends the probes of an endpoint.
 enum Kind {
     Http(Box<http::Http>),
     Grpc(grpc::Grpc),
-    Tcp { dialer: Dialer, exchange: Option<Exchange> },
+    Tcp(tcp::Tcp),
     Exec(exec::Exec),
 }
 
@@ -75,21 +74,10 @@ impl Prober {
         let connection = config.probe.options.connection;
         let names = Names { hosts: config.hosts.clone(), family: config.family };
         let kind = match &config.probe.kind {
-            ProbeKind::Http { request, expect } => {
-                let http = http::Http::new(request.clone(), expect.clone(), names, connection);
-                Kind::Http(Box::new(http))
-            }
-            ProbeKind::Grpc { target, tls, method, message } => {
-                let dialer = Dialer::new(target.clone(), None, names, tls.as_ref(), Protocol::Http2);
-                Kind::Grpc(grpc::Grpc::new(dialer, method, message, connection))
-            }
-            ProbeKind::Tcp { target, tls, exchange } => Kind::Tcp {
-                dialer: Dialer::new(target.clone(), None, names, tls.as_ref(), Protocol::Other),
-                exchange: exchange.clone(),
-            },
-            ProbeKind::Exec { command, user, env } => {
-                Kind::Exec(exec::Exec::new(command.clone(), user.clone(), env.clone()))
-            }
+            ProbeKind::Http(http) => Kind::Http(Box::new(http::Http::of_probe(http, names, connection))),
+            ProbeKind::Grpc(grpc) => Kind::Grpc(grpc::Grpc::new(grpc, names, connection)),
+            ProbeKind::Tcp(tcp) => Kind::Tcp(tcp::Tcp::new(tcp, names)),
+            ProbeKind::Exec(command) => Kind::Exec(exec::Exec::new(command.clone())),
         };
         Self {
             endpoint,
@@ -142,7 +130,7 @@ impl Prober {
         match &self.kind {
             Kind::Http(http) => http.probe(values).await,
             Kind::Grpc(grpc) => grpc.probe(values).await,
-            Kind::Tcp { dialer, exchange } => tcp::probe(dialer, exchange.as_ref(), values).await,
+            Kind::Tcp(tcp) => tcp.probe(values).await,
             Kind::Exec(exec) => exec.probe(values).await,
         }
     }

@@ -19,7 +19,7 @@ const RESOLVERS: usize = 16;
 /// Fetches secrets and certificates, and resolves host names. May take [`RESOLVE_TIMEOUT`].
 ///
 /// # Errors
-/// Everything that can't be had, with its place in `file` and a remedy.
+/// Everything that can't be obtained, with its place in `file` and a remedy.
 pub fn prepare(config: &mut Config, file: &str) -> Result<(), ConfigErrors> {
     config.fetch_secrets(file)?;
     let mut errors: Vec<ConfigError> = Vec::new();
@@ -75,15 +75,15 @@ const REMEDY: &str =
 /// Asks the host's resolver, with several names at a time. What has no answer in time is missing; its thread ends when
 /// the resolver gives up.
 fn resolve(names: &BTreeSet<String>, timeout: Duration) -> BTreeMap<String, Result<Vec<IpAddr>, String>> {
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     let left = Arc::new(Mutex::new(names.iter().cloned().collect::<Vec<_>>()));
     for _ in 0..names.len().min(RESOLVERS) {
-        let (left, tell) = (Arc::clone(&left), tell.clone());
+        let (left, sender) = (Arc::clone(&left), sender.clone());
         let work = move || {
             while let Some(name) = { left.lock().unwrap_or_else(PoisonError::into_inner).pop() } {
                 let found = (name.as_str(), 0).to_socket_addrs();
                 let found = found.map(|found| found.map(|address| address.ip()).collect());
-                if tell.send((name, found.map_err(|error| root_cause(&error)))).is_err() {
+                if sender.send((name, found.map_err(|error| root_cause(&error)))).is_err() {
                     return;
                 }
             }
@@ -91,11 +91,11 @@ fn resolve(names: &BTreeSet<String>, timeout: Duration) -> BTreeMap<String, Resu
         // Without a thread its names are missing from what is found.
         drop(std::thread::Builder::new().name("resolver".into()).spawn(work));
     }
-    drop(tell);
+    drop(sender);
     let deadline = Instant::now() + timeout;
     let mut found = BTreeMap::new();
     while found.len() < names.len() {
-        let Ok((name, addresses)) = told.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        let Ok((name, addresses)) = receiver.recv_timeout(deadline.saturating_duration_since(Instant::now()))
         else {
             break;
         };

@@ -24,18 +24,15 @@ pub async fn ask(source: &RoleSource, directory: &Directory) -> Result<Vec<PeerN
 /// What keeps a role from being asked for on this host, as far as that is seen without asking.
 pub fn obstacle(source: &RoleSource) -> Option<String> {
     match &source.kind {
-        RoleKind::Exec { command, user, env } => {
-            let exec = Exec::new(command.clone(), user.clone(), env.clone());
-            exec.obstacle().map(|failure| failure.words())
-        }
+        RoleKind::Exec(command) => Exec::new(command.clone()).obstacle().map(|failure| failure.words()),
         RoleKind::Http { .. } => None,
     }
 }
 
 async fn answer(source: &RoleSource, directory: &Directory) -> Result<Vec<PeerName>, String> {
     match &source.kind {
-        RoleKind::Exec { command, user, env } => {
-            let exec = Exec::new(command.clone(), user.clone(), env.clone());
+        RoleKind::Exec(command) => {
+            let exec = Exec::new(command.clone());
             let nobody = Place { peer: None, address: None };
             let output = exec.output(&Values { place: &nobody, seq: 0 }, MAX_ANSWER).await;
             let output = output.map_err(|failure| failure.words())?;

@@ -142,7 +142,7 @@ fn send_due(
     }
 }
 
-/// A panic in a probe is a bug of ours and would lose a sample silently: it goes on.
+/// A panic in a probe is a bug of ours and would lose a sample silently: it continues.
 fn propagate(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended
         && error.is_panic()

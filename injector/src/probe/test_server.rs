@@ -23,6 +23,7 @@ use super::io::Io;
 use super::{EndpointId, Rate, Sample, run};
 use injector_core::clock::Span;
 use injector_core::config::{Endpoint, Hosts, HttpExpect, HttpRequest, Probe, ProbeKind, Role, Target};
+use injector_core::config::{GrpcProbe, HttpProbe};
 use injector_core::model::{Connection, ProbeOptions};
 
 /// Runs a test as the daemon runs probes: on one thread, with a `LocalSet`.
@@ -56,7 +57,7 @@ pub(super) fn endpoint(address: SocketAddr, kind: ProbeKind) -> Endpoint {
 
 /// `GET /` with any 2xx as a success.
 pub(super) fn get(address: SocketAddr) -> ProbeKind {
-    ProbeKind::Http {
+    ProbeKind::Http(HttpProbe {
         request: HttpRequest {
             url: format!("http://{{address}}:{}/{{peer}}/{{seq}}", address.port()).as_str().into(),
             method: "GET".to_owned(),
@@ -66,17 +67,17 @@ pub(super) fn get(address: SocketAddr) -> ProbeKind {
             tls: None,
         },
         expect: HttpExpect::default(),
-    }
+    })
 }
 
 /// A gRPC call with an empty message.
 pub(super) fn call(address: SocketAddr, method: &str) -> ProbeKind {
-    ProbeKind::Grpc {
+    ProbeKind::Grpc(GrpcProbe {
         target: Target::Host(format!("{{address}}:{}", address.port())),
         tls: None,
         method: method.to_owned(),
         message: Vec::new(),
-    }
+    })
 }
 
 /// A listener whose connections are each handled by `handle`, and their count.

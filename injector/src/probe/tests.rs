@@ -8,6 +8,7 @@ use super::test_server::{
     GrpcAnswer, answer, call, endpoint, get, grpc, on_one_thread, read_head, run_for, serve,
 };
 use super::*;
+use injector_core::config::{ExecCommand, HttpProbe, TcpProbe};
 use injector_core::config::{JsonValue, Target};
 use injector_core::model::Connection;
 use injector_core::sample::FailureCode;
@@ -28,7 +29,7 @@ fn failure(config: &Endpoint) -> String {
 }
 
 fn tcp(target: &str) -> ProbeKind {
-    ProbeKind::Tcp { target: Target::Host(target.to_owned()), tls: None, exchange: None }
+    ProbeKind::Tcp(TcpProbe { target: Target::Host(target.to_owned()), tls: None, exchange: None })
 }
 
 /// Serves every connection with fixed pieces and probes it once.
@@ -122,7 +123,7 @@ fn failures_are_told_in_few_words() {
     assert_eq!((failure.code, failure.text.as_str()), (FailureCode::Answer, "status 503, expected 2xx"));
     let expect = |wanted: u16, text: Option<&'static str>| {
         move |config: &mut Endpoint| {
-            if let ProbeKind::Http { expect, .. } = &mut config.probe.kind {
+            if let ProbeKind::Http(HttpProbe { expect, .. }) = &mut config.probe.kind {
                 expect.status = wanted.into();
                 expect.body_contains = text.map(Into::into);
             }
@@ -138,7 +139,7 @@ fn failures_are_told_in_few_words() {
     assert_eq!(once_against(ok.clone(), expect(200, Some("k"))).failure, None);
     let json = |equals: &'static str| {
         move |config: &mut Endpoint| {
-            if let ProbeKind::Http { expect, .. } = &mut config.probe.kind {
+            if let ProbeKind::Http(HttpProbe { expect, .. }) = &mut config.probe.kind {
                 let value = JsonValue { pointer: "/up".to_owned(), equals: equals.to_owned() };
                 expect.json = Some(value);
             }
@@ -161,17 +162,17 @@ fn failures_are_told_in_few_words() {
 #[test]
 fn requests_carry_what_the_config_says_and_nothing_else() {
     let heads = on_one_thread(async {
-        let (tell, mut heads) = mpsc::unbounded_channel();
+        let (sender, mut heads) = mpsc::unbounded_channel();
         let (address, _) = serve(move |mut stream| {
-            let tell = tell.clone();
+            let sender = sender.clone();
             async move {
-                tell.send(read_head(&mut stream).await).unwrap();
+                sender.send(read_head(&mut stream).await).unwrap();
                 tokio::io::AsyncWriteExt::write_all(&mut stream, OK.as_bytes()).await.unwrap();
             }
         })
         .await;
         let mut config = endpoint(address, get(address));
-        if let ProbeKind::Http { request, .. } = &mut config.probe.kind {
+        if let ProbeKind::Http(HttpProbe { request, .. }) = &mut config.probe.kind {
             "POST".clone_into(&mut request.method);
             request.headers.insert("x-key".to_owned(), "k{seq}".into());
         }
@@ -284,11 +285,11 @@ fn pooled_grpc_shares_one_connection_until_it_fails() {
 }
 
 fn exec(command: &[&str], user: Option<&str>, timeout: Span) -> Sample {
-    let kind = ProbeKind::Exec {
+    let kind = ProbeKind::Exec(ExecCommand {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         user: user.map(str::to_owned),
         env: std::collections::BTreeMap::from([("MINE".to_owned(), "{peer}".into())]),
-    };
+    });
     let mut config = endpoint("10.0.0.1:1".parse().unwrap(), kind);
     config.probe.options.timeout = timeout;
     on_one_thread(once(EndpointId(0), &config, Some("n1")))
@@ -344,7 +345,7 @@ fn a_late_prober_still_reports_every_tick() {
         let (sink, mut results) = mpsc::unbounded_channel();
         let task = tokio::task::spawn_local(run(EndpointId(0), config, None, rates, sink));
         tokio::time::sleep(Duration::from_millis(50)).await;
-        // The one thread stands still for 250 ticks: 100 are sent late, the others are told.
+        // The one thread is stopped for 250 ticks: 100 are sent late, the others are reported.
         std::thread::sleep(Duration::from_millis(500));
         tokio::time::sleep(Duration::from_millis(50)).await;
         drop(rate);

@@ -17,7 +17,8 @@ use tokio_rustls::TlsAcceptor;
 use super::authority::{Authority, Signed};
 use super::test_server::{GrpcAnswer, answer, call, endpoint, get, grpc, on_one_thread, serve};
 use super::*;
-use injector_core::config::{Config, Family, Identity, PemFile, Target, Tls, Trust};
+use injector_core::config::{Config, Exchange, Family, Identity, PemFile, Target, Tls, Trust};
+use injector_core::config::{GrpcProbe, HttpProbe, TcpProbe};
 use injector_core::model::Connection;
 use injector_core::sample::FailureCode;
 
@@ -59,12 +60,13 @@ fn trusting(authority: &Authority) -> Tls {
 
 fn set_tls(config: &mut Endpoint, given: Tls) {
     match &mut config.probe.kind {
-        ProbeKind::Http { request, .. } => {
+        ProbeKind::Http(HttpProbe { request, .. }) => {
             request.url = request.url.written().replace("http://", "https://").as_str().into();
             request.tls = Some(given);
         }
-        ProbeKind::Grpc { tls, .. } | ProbeKind::Tcp { tls, .. } => *tls = Some(given),
-        ProbeKind::Exec { .. } => unreachable!(),
+        ProbeKind::Grpc(grpc) => grpc.tls = Some(given),
+        ProbeKind::Tcp(tcp) => tcp.tls = Some(given),
+        ProbeKind::Exec(_) => unreachable!(),
     }
 }
 
@@ -217,7 +219,7 @@ fn exchange(said: &'static [u8], send: &str, expect: &str) -> Option<String> {
         send.fetch().unwrap();
         let exchange = Some(Exchange { send, expect });
         let target = Target::Host(format!("{{address}}:{}", address.port()));
-        let config = endpoint(address, ProbeKind::Tcp { target, tls: None, exchange });
+        let config = endpoint(address, ProbeKind::Tcp(TcpProbe { target, tls: None, exchange }));
         once(EndpointId(0), &config, None).await.failure.map(|failure| failure.text)
     })
 }
@@ -261,14 +263,18 @@ fn unix_sockets_are_probed_by_every_kind() {
         let nowhere = "192.0.2.1:80".parse().unwrap();
         let template = folder.path().join("{peer}.sock").display().to_string();
         let mut http = get(nowhere);
-        if let ProbeKind::Http { request, .. } = &mut http {
+        if let ProbeKind::Http(HttpProbe { request, .. }) = &mut http {
             request.unix = Some(template.clone());
         }
         let target = || Target::Unix(template.clone());
-        let grpc =
-            ProbeKind::Grpc { target: target(), tls: None, method: HEALTH.to_owned(), message: Vec::new() };
+        let grpc = ProbeKind::Grpc(GrpcProbe {
+            target: target(),
+            tls: None,
+            method: HEALTH.to_owned(),
+            message: Vec::new(),
+        });
         let exchange = Exchange { send: "GET / HTTP/1.1\r\n\r\n".into(), expect: "HTTP/1.1 200 OK".into() };
-        let tcp = ProbeKind::Tcp { target: target(), tls: None, exchange: Some(exchange) };
+        let tcp = ProbeKind::Tcp(TcpProbe { target: target(), tls: None, exchange: Some(exchange) });
         for kind in [http, grpc, tcp] {
             let sample = once(EndpointId(0), &endpoint(nowhere, kind), Some("n1")).await;
             assert_eq!((sample.failure, sample.source), (None, None), "no packet of it passes an interface");
@@ -306,10 +312,10 @@ fn a_start_refuses_what_can_t_be_used() {
             ["tls.ca", "has no certificates in PEM", "name a PEM file"],
         ),
         (format!("ca: {}", folder.path().display()), ["tls.ca", "is a directory", "file"]),
-        (format!("ca: {}", write("cut.pem", &cut)), ["tls.ca", "cut.pem can't be read as PEM", "anew"]),
+        (format!("ca: {}", write("cut.pem", &cut)), ["tls.ca", "cut.pem can't be read as PEM", "again"]),
         (
             format!("ca: {}", write("damaged.pem", &damaged)),
-            ["tls.ca", "damaged.pem can't be read as PEM", "anew"],
+            ["tls.ca", "damaged.pem can't be read as PEM", "again"],
         ),
         (format!("cert: {cert}, key: {cert}"), ["tls.key", "has no private key in PEM", "name a PEM file"]),
         (format!("cert: {key}, key: {key}"), ["tls.cert", "has no certificates in PEM", "name a PEM file"]),

@@ -1,5 +1,5 @@
 //! TLS of probes. Each connection makes a whole handshake: a session is never resumed, so that every one of them checks
-//! the server's certificate anew.
+//! the server's certificate again.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::io::Io;
 use injector_core::config::{Tls, Trust};
 
-/// What is spoken inside TLS; servers are told (ALPN).
+/// What is spoken inside TLS; it is sent to servers (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
@@ -167,7 +167,7 @@ fn roots(
 
 fn broken(key: &'static str, path: &str, error: &str) -> Fault {
     let what = format!("{path} can't be read as PEM ({error})");
-    Fault { key, what, remedy: "write the file anew, in PEM".to_owned() }
+    Fault { key, what, remedy: "write the file again, in PEM".to_owned() }
 }
 
 fn verifier(

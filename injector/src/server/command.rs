@@ -95,7 +95,7 @@ impl Serialize for Record {
 /// Where an answer goes.
 pub type Reply<T> = oneshot::Sender<T>;
 
-/// Tells whether a client is gone: a [`Reply`] closes only once the runtime has noticed.
+/// Finds whether a client is gone: a [`Reply`] closes only once the runtime has noticed.
 pub type IsGone = Box<dyn Fn() -> bool + Send>;
 
 /// A request to the one task that owns the daemon's state.
@@ -186,7 +186,7 @@ pub enum Command {
     Disconnected(ConnectionId),
 }
 
-/// How the API reaches the daemon. What heals has a queue of its own, which goes first: whatever else waits, and whoever
+/// How the API reaches the daemon. What heals has a queue of its own, which goes first: whatever else waits, and anyone who
 /// sent it, a heal does not wait for it.
 #[derive(Clone, Debug)]
 pub struct Handle {

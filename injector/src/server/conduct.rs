@@ -131,7 +131,7 @@ impl Drop for Answering {
     }
 }
 
-/// A stream that tells a [`Conduct`] what goes over it, and sends a problem where the HTTP library refuses a head.
+/// A stream that reports to a [`Conduct`] what goes over it, and sends a problem where the HTTP library refuses a head.
 pub(super) struct Watched<S> {
     stream: S,
     conduct: Conduct,

@@ -22,7 +22,7 @@ use super::problem::ProblemResponse;
 use super::refusal::HEAD_LIMIT;
 use injector_core::api::Problem;
 
-/// Connections that are told at once that they are not; more than these are closed without a word.
+/// Connections that are refused with an answer; more than these are closed without a word.
 pub(super) const REFUSALS: usize = 16;
 /// How long the body of a request that is refused whatever it says may take.
 pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_millis(500);

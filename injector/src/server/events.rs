@@ -25,7 +25,7 @@ pub(super) enum Until {
     TheEnd,
 }
 
-/// Where a reader is in the history. Only the page that it reads is held for it: the rest is asked for as it goes on.
+/// Where a reader is in the history. Only the page that it reads is held for it: the rest is asked for as it continues.
 struct Reader<A> {
     page: vec::IntoIter<Arc<Event>>,
     is_more: bool,
@@ -38,7 +38,7 @@ struct Reader<A> {
 }
 
 /// The history first, then what comes. Where events are missing, because the reader was slower than the history is long, a
-/// `lost` line says how many; its id is that of the last one lost, so that `since` it goes on behind the gap.
+/// `lost` line says how many; its id is that of the last one lost, so that `since` it continues behind the gap.
 pub(super) fn lines<A, F>(first: EventFeed, since: u64, until: Until, ask: A) -> Body
 where
     A: Fn(u64) -> F + Send + 'static,

@@ -1,7 +1,7 @@
 //! The API's server: HTTP/1.1 on a Unix socket, each request one command to the daemon.
 //!
 //! A connection is an id that partitions can hang on; however it ends (a close, a kill, a shutdown, a fault), the
-//! daemon hears [`Command::Disconnected`] once, after every command that came by it.
+//! daemon gets [`Command::Disconnected`] once, after every command that came by it.
 
 use std::future::Future;
 use std::io;
@@ -158,7 +158,7 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
     Ok(())
 }
 
-/// Tells the daemon that a connection ended, also when its task panicked.
+/// Notifies the daemon that a connection ended, also when its task panicked.
 struct Farewell {
     id: ConnectionId,
     handle: Handle,

@@ -1,7 +1,7 @@
 //! How many connections are served at once, and whose: what one user holds keeps no other from healing.
 //!
 //! Root and the daemon's own user have places of their own, and so have readers. So has each other user, up to a share of
-//! those for everyone. Whoever finds no place gets one in which a heal is answered and nothing else.
+//! those for everyone. A client that finds no place gets one in which a heal is answered and nothing else.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

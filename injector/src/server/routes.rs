@@ -267,11 +267,11 @@ async fn reserve(
     let is_gone = Box::new(move || client.is_gone());
     let command = |reply| Command::Apply { name, request, step, whose, is_gone, reply };
     let view = ask(handle, budget, ANSWER_TIMEOUT, command);
-    told(budget, view.await??)
+    reported(budget, view.await??)
 }
 
-/// The answer to what took effect: it is told also where there is no room for a list of its links.
-fn told(budget: &Budget, view: PartitionView) -> Result<Response, ProblemResponse> {
+/// The answer to what took effect: it is given also where there is no room for a list of its links.
+fn reported(budget: &Budget, view: PartitionView) -> Result<Response, ProblemResponse> {
     budget
         .json(&view)
         .or_else(|_| budget.json(&PartitionView { links: None, coverage: None, not_here: None, ..view }))
@@ -288,7 +288,10 @@ async fn enable(
     if conduct.is_gone() {
         return Err(unheard().into());
     }
-    told(&budget, ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Enable { name, at, reply }).await??)
+    reported(
+        &budget,
+        ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Enable { name, at, reply }).await??,
+    )
 }
 
 /// The client closed the connection after its request: nobody would know what was cut. Nobody reads this either.
@@ -408,7 +411,7 @@ struct EventsQuery {
     /// Only events with a larger id; default 0.
     #[serde(default)]
     since: u64,
-    /// Whether to go on with what comes; default true.
+    /// Whether to continue with what comes; default true.
     #[serde(default = "yes")]
     follow: bool,
 }

@@ -1,6 +1,6 @@
 //! `GET /metrics` by TCP, for a Prometheus that can't reach the Unix socket.
 //!
-//! A thread of its own accepts, reads and writes, so that whoever connects here takes nothing from the thread that answers
+//! A thread of its own accepts, reads and writes, so that a client that connects here takes nothing from the thread that answers
 //! heals. The daemon is asked for one reading at a time, and only where the last one is old.
 
 use std::collections::HashMap;
@@ -105,7 +105,9 @@ impl Drop for MetricsServer {
 
 fn remedy(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "end whoever listens there (`ss -ltnp` names it), or name another port",
+        io::ErrorKind::AddrInUse => {
+            "end the program that listens there (`ss -ltnp` names it), or name another port"
+        }
         io::ErrorKind::AddrNotAvailable => {
             "name an address of this host, in the daemon's own network namespace (`ip address` lists them)"
         }

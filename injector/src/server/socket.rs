@@ -287,7 +287,7 @@ impl Lock {
             }
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {
-                    // The one who held it has removed the file: somebody else may have made it anew.
+                    // The one who held it has removed the file: somebody else may have recreated it.
                     let is_there = fs::symlink_metadata(&path)
                         .is_ok_and(|now| (now.dev(), now.ino()) == (found.dev(), found.ino()));
                     if is_there {
@@ -306,7 +306,7 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is held, so that whoever waits for it finds that it is gone.
+        // While it is held, so that a process that waits for it finds it gone.
         let _ = fs::remove_file(&self.path);
     }
 }

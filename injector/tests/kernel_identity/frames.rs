@@ -10,7 +10,7 @@ use crate::support::packet;
 pub const GATEWAY: Mac = [2, 0, 0, 0, 0, 0xfe];
 /// A MAC that nothing is known of, as containers draw theirs.
 pub const DRAWN: Mac = [0x5a, 1, 2, 3, 4, 5];
-/// The MAC that VRRP gives to whoever is master.
+/// The MAC that VRRP gives to the current master.
 pub const VIRTUAL: Mac = [0, 0, 0x5e, 0, 1, 1];
 pub const BROADCAST: Mac = [0xff; 6];
 

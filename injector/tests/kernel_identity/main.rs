@@ -101,7 +101,7 @@ the config lists, whose namespaces are seen and which forward for nobody. *Both 
 port*, *receiver's port*: only that one is. The two ends of a veth, TC and XDP all do the same. `isolate` cuts a peer off from
 the other peers and not from the world, unless the shape names it.
 
-The test `kernel_identity` compares this page with what the programs do in the kernel. This makes it anew:
+The test `kernel_identity` compares this page with what the programs do in the kernel. This generates it again:
 
 ```
 INJECTOR_MATRIX=$PWD/docs/identity-matrix.md cargo test --package injector --test kernel_identity the_matrix
@@ -119,6 +119,6 @@ fn the_matrix_is_as_the_page_has_it() {
     let stored = std::fs::read_to_string(PAGE).unwrap();
     assert!(
         stored == made,
-        "docs/identity-matrix.md is not what the programs do; it says how to make it anew"
+        "docs/identity-matrix.md is not what the programs do; it says how to generate it again"
     );
 }

@@ -88,7 +88,7 @@ fn contests() -> Vec<Case> {
     let own4 = || one(2, X4, 1, N1);
     let later = || claimed().wait(10 * SECOND);
     let mut all = Vec::new();
-    // Whoever else claims it, it is nobody's.
+    // If anyone else claims it, it is nobody's.
     for (what, frame) in [
         ("asks", solicitation(HOST, X, N1_V6)),
         ("is about to take it", solicitation(HOST, "::", X)),

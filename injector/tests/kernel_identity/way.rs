@@ -88,7 +88,7 @@ pub struct Setup {
     pub cut: Vec<Cut>,
     /// Frames that passed before, while the partition was prepared but nothing was cut, each with how long ago that was.
     pub before: Vec<(Duration, Vec<u8>, Step)>,
-    /// Frames that passed since the cut, likewise.
+    /// Frames that passed since the cut.
     pub since: Vec<(Duration, Vec<u8>, Step)>,
 }
 

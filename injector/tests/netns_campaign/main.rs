@@ -50,12 +50,12 @@ fn a_planted_probability_is_found() {
         ["isolate", "n1", "--hold", "2s", "--trials", "2", "--deadline", "3s", "--cooldown", "100ms"];
     let always =
         Lab::up(&Setup { faults: &["--stuck-probability", "1", "--stuck-for", "6s"], ..Setup::default() });
-    let told = always.path("told");
-    let slow = format!("echo \"$INJECTOR_TRIAL $INJECTOR_OUTCOME\" >> {}", told.display());
+    let reported = always.path("told");
+    let slow = format!("echo \"$INJECTOR_TRIAL $INJECTOR_OUTCOME\" >> {}", reported.display());
     let (code, said) = always.measure(&[&campaign[..], &["--on-slow", &slow]].concat());
     assert_eq!(code, 1, "{said}");
     assert!(always.records().iter().all(|record| record.outcome == Some(Outcome::NotRecovered)), "{said}");
-    assert_eq!(std::fs::read_to_string(told).unwrap(), "0 not_recovered\n1 not_recovered\n");
+    assert_eq!(std::fs::read_to_string(reported).unwrap(), "0 not_recovered\n1 not_recovered\n");
     drop(always);
 
     let never = Lab::up(&Setup::default());

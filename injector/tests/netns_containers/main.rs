@@ -56,7 +56,7 @@ fn link<'a>(record: &'a Value, src: &str, dst: &str) -> &'a Value {
 }
 
 /// What the timeline says of containers, and of the engine.
-fn told(daemon: &Daemon) -> Vec<String> {
+fn reported(daemon: &Daemon) -> Vec<String> {
     let events = daemon.timeline();
     let of_interfaces = events.iter().filter(|event| event["kind"] == "interface");
     let texts = of_interfaces.map(|event| {
@@ -66,7 +66,7 @@ fn told(daemon: &Daemon) -> Vec<String> {
 }
 
 fn wait_told(daemon: &Daemon, what: &str) {
-    until(what, || told(daemon).iter().any(|text| text.contains(what)).then_some(()));
+    until(what, || reported(daemon).iter().any(|text| text.contains(what)).then_some(()));
 }
 
 /// Waits until an endpoint is served, where it is now.
@@ -110,7 +110,7 @@ fn three_containers_are_cut_apart_and_healed() {
     let ingress =
         record["endpoints"].as_array().unwrap().iter().find(|found| found["name"] == "web@a").unwrap();
     assert!(ingress["first_response_ns"].is_number(), "the programs see its responses: {ingress:#}");
-    assert_eq!(told(&daemon), Vec::<String>::new());
+    assert_eq!(reported(&daemon), Vec::<String>::new());
 }
 
 /// The container has other processes, another namespace and another address then.
@@ -175,7 +175,7 @@ fn a_container_is_followed_under_another_name_and_when_it_is_made_anew() {
     daemon.heal_by_hand("p");
     podman.assert_sides(&[&["a", "b", "c"]]);
     wait_healthy(&daemon, "web@a");
-    // It ran before the engine told of it, and nothing named its frames.
+    // It ran before the engine reported it, and nothing named its frames.
     let record = record(&daemon, "p", "30s");
     for (src, dst) in [("a", "b"), ("b", "a"), ("a", "c")] {
         let link = link(&record, src, dst);
@@ -205,7 +205,7 @@ fn an_engine_that_ends_and_comes_back_is_asked_again() {
     daemon.heal_by_hand("p");
 }
 
-/// It is asked beside the daemon's task, and not for ever.
+/// It is asked beside the daemon's task, and not forever.
 #[test]
 #[needs(root, program = "podman", program = "busybox", minutes = 1)]
 fn an_engine_that_does_not_answer_holds_up_no_command() {

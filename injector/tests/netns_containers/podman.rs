@@ -77,7 +77,7 @@ impl Podman {
         until("podman's API is there", || std::os::unix::net::UnixStream::connect(&socket).ok().map(drop));
     }
 
-    /// Has its API stand still, as far as it can be connected to: nothing is answered.
+    /// Stops its API, as far as it can be connected to: nothing is answered.
     pub fn freeze(&self) {
         let service = self.service.as_ref().unwrap();
         // Not while it has the engine's database locked, or no other command of Podman would ever end.

@@ -68,7 +68,7 @@ fn tcx(lab: &Lab, node: &str) -> Vec<u32> {
             let mut ids = [0_u32; 64];
             let ids_at = ids.as_mut_ptr() as u64;
             let mut query = Query { interface, attach_type, ids: ids_at, count: 64, ..Query::default() };
-            // SAFETY: the attributes are as long as told and point to as many ids as told; both outlive the call.
+            // SAFETY: the attributes are as long as given and point to as many ids as given; both outlive the call.
             let answer =
                 unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, size_of::<Query>()) };
             let error = std::io::Error::last_os_error();

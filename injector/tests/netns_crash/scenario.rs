@@ -274,7 +274,7 @@ impl Ground {
             } else if process.ended().is_some() {
                 "ended"
             } else {
-                "went on"
+                "continued"
             };
         if process.ended().is_none() {
             // It was struck and works on: then its heal does, or what it cut ends by itself.
@@ -311,7 +311,7 @@ impl Ground {
     /// The next start, which nothing strikes: it cuts, heals and ends.
     fn start_again(&mut self) -> Result<(), String> {
         let mut next = Process::spawn(&self.binary, self.folder.path(), None);
-        let told = |cut: Cut, next: &Process| match cut {
+        let reported = |cut: Cut, next: &Process| match cut {
             Cut::Failure(why) => format!("the next start: {why}\n{}", next.log()),
             Cut::Struck => "the next start was struck".into(),
         };
@@ -324,7 +324,7 @@ impl Ground {
             next.signal(Signal::TERM);
             Self::until(&mut next, "it ends", |next| next.ended().is_some())
         })();
-        done.map_err(|cut| told(cut, &next))?;
+        done.map_err(|cut| reported(cut, &next))?;
         self.flows(FLOWS).map(drop).ok_or_else(|| "nothing flows after the next start's end".into())
     }
 }

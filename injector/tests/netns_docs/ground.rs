@@ -178,7 +178,7 @@ impl Drop for Ground {
         if self.socket().exists() {
             let output = self.sh("injector stop");
             if !output.status.success() {
-                eprintln!("the daemon goes on: {}", String::from_utf8_lossy(&output.stderr));
+                eprintln!("the daemon continues: {}", String::from_utf8_lossy(&output.stderr));
             }
         }
         for listener in &mut self.listeners {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use vt100::{Cell, Color, Screen};
 
-/// The environment variable by which pictures are written anew.
+/// The environment variable by which pictures are rewritten.
 const WRITE: &str = "INJECTOR_PICTURES";
 /// The size of a character, in pixels.
 const CELL: (f64, f64) = (8.4, 18.0);
@@ -30,7 +30,7 @@ pub fn keep(name: &str, title: &str, screen: &Screen) {
     let stored = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(
         stored.contains(&command) && stored.contains(title),
-        "{} is not a picture of this; make it anew, as root: {command}",
+        "{} is not a picture of this; generate it again, as root: {command}",
         path.display()
     );
 }
@@ -42,7 +42,7 @@ fn svg(screen: &Screen, title: &str, command: &str) -> String {
         (f64::from(columns) * CELL.0 + 2.0 * MARGIN, f64::from(rows) * CELL.1 + 2.0 * MARGIN);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" height=\"{height}\" \
-         role=\"img\">\n<title>{title}</title>\n<desc>From a run. To make it anew, as root: {command}</desc>\n\
+         role=\"img\">\n<title>{title}</title>\n<desc>From a run. To generate it again, as root: {command}</desc>\n\
          <rect width=\"100%\" height=\"100%\" rx=\"8\" fill=\"{BACKGROUND}\"/>\n\
          <g font-family=\"ui-monospace, 'DejaVu Sans Mono', Menlo, Consolas, monospace\" font-size=\"14\">\n"
     );

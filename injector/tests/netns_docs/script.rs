@@ -1,6 +1,6 @@
 //! The simple commands of a shell script, as far as documents write them.
 
-/// Words that may stand before a command.
+/// Words that may precede a command.
 const BEFORE: [&str; 12] =
     ["sudo", "exec", "time", "env", "!", "if", "while", "until", "then", "else", "do", "{"];
 
@@ -36,7 +36,7 @@ fn commands(script: &str) -> Vec<Vec<String>> {
             '\'' => reader.quoted(&mut rest, '\''),
             '"' => reader.quoted(&mut rest, '"'),
             '\\' => {
-                // A line that goes on.
+                // A line that continues.
                 if let Some(next) = rest.next().filter(|next| *next != '\n') {
                     reader.word.get_or_insert_default().push(next);
                 }
@@ -107,7 +107,7 @@ fn commands_are_found_in_scripts() {
 # injector in a comment
 set -e
 sudo injector start --config 'my lab.yaml' \\
-    --detach > log 2>&1   # goes on
+    --detach > log 2>&1   # continues
 injector partition isolate n1 && injector wait p || exit 3
 if ! injector status --json | grep -q x; then FOO=1 injector heal \"a b\"; fi
 ssh root@h1 injector stop

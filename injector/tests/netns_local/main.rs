@@ -120,7 +120,7 @@ fn a_killed_peer_stays_silent_and_one_that_starts_again_stays_cut() {
     assert_eq!(b.ask("ask", A), "silent", "nor does an ICMP error say so");
     assert_eq!(b.ask("say", &b_to_a), "silent", "nor a reset");
     let mut client = Talker::start(&lab, "m", &[]);
-    assert_eq!(client.ask("dial", A), "error connection refused", "one that is no peer is told");
+    assert_eq!(client.ask("dial", A), "error connection refused", "one that is no peer gets the refusal");
     let mut again = Talker::start(&lab, "m", &[A]);
     until("the new process is a's", || {
         let peers = daemon.cli("peers");

@@ -28,7 +28,7 @@ impl Talker {
         let (input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
         let mut talker = Self { child, input, output };
         for at in listens {
-            talker.tell("listen", at);
+            talker.report("listen", at);
         }
         talker
     }
@@ -48,10 +48,10 @@ impl Talker {
 
     /// Has it listen at one more address.
     pub fn listen(&mut self, at: &str) {
-        self.tell("listen", at);
+        self.report("listen", at);
     }
 
-    fn tell(&mut self, command: &str, what: &str) {
+    fn report(&mut self, command: &str, what: &str) {
         assert_eq!(self.ask(command, what), "ok", "{command} {what}");
     }
 
@@ -62,7 +62,7 @@ impl Talker {
     }
 
     pub fn shut(&mut self, connection: &str) {
-        self.tell("shut", connection);
+        self.report("shut", connection);
     }
 
     /// Kills it.

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::Ground;
 
-/// Every query of the dashboard, of its panels and of its annotations, with where it stands.
+/// Every query of the dashboard, of its panels and of its annotations, with its place.
 pub fn queries() -> Vec<(String, String)> {
     let file =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("examples/grafana/partitions.json");

@@ -85,7 +85,7 @@ impl Ground {
         let before = number(&self.daemon).len();
         self.daemon.rewrite(&Self::config(&self.lab, &self.server, more));
         self.daemon.signal(Signal::HUP);
-        injector_lab::until("SIGHUP comes to something", || number(&self.daemon).get(before).copied())
+        injector_lab::until("SIGHUP has a result", || number(&self.daemon).get(before).copied())
     }
 }
 

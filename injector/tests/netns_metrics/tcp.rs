@@ -127,7 +127,7 @@ fn an_address_that_is_in_use_or_foreign_stops_the_start_and_nothing_is_attached(
     for (listen, says) in [
         (
             LISTEN,
-            "metrics.listen: 127.0.0.1:9464: Address already in use (os error 98); end whoever listens there",
+            "metrics.listen: 127.0.0.1:9464: Address already in use (os error 98); end the program that listens there",
         ),
         ("192.0.2.1:9464", "name an address of this host"),
     ] {
@@ -167,7 +167,7 @@ fn metrics_by_tcp_are_off_by_default_and_doctor_tries_the_address() {
     assert!(run(LISTEN, &["check"]).contains("metrics are read at http://127.0.0.1:9464/metrics"));
     assert!(run(LISTEN, &["doctor"]).contains("ok        metrics: 127.0.0.1:9464 is free"));
     let open = run("0.0.0.0:9464", &["doctor"]);
-    assert!(open.contains("note      metrics: 0.0.0.0:9464 is free, and whoever reaches it"), "{open}");
+    assert!(open.contains("note      metrics: 0.0.0.0:9464 is free, and anyone who reaches it"), "{open}");
     let taken = lab.within(CLIENT, || TcpListener::bind(address()).unwrap());
     let refused = run(LISTEN, &["doctor"]);
     assert!(

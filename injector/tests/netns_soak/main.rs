@@ -149,7 +149,7 @@ fn floods_on_cut_links_wear_nothing_down() {
                 soak.applied(took);
                 // On a busy machine the flood may have no turn for a while.
                 let before = sent.load(Ordering::Relaxed);
-                until("the flood goes on", || (sent.load(Ordering::Relaxed) > before + 100).then_some(()));
+                until("the flood continues", || (sent.load(Ordering::Relaxed) > before + 100).then_some(()));
                 let (_, took) = line.call("DELETE", "/v1/partitions/p", "");
                 soak.healed(took);
                 let (view, _) = line.call("GET", "/v1/partitions/p", "");

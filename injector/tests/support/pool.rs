@@ -16,7 +16,7 @@ pub struct Pool {
     pub v6: Vec<Ipv6Addr>,
     pub macs: Vec<[u8; 6]>,
     pub ports: Vec<u16>,
-    /// Whence responses come.
+    /// Where responses come from.
     pub servers: Vec<(IpAddr, u16)>,
 }
 

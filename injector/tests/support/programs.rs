@@ -18,7 +18,7 @@ use injector_common::key::{
     Address, Claim, Learned, LinkKey, OverlapKey, ResponseKey, StreamKey, VIP, prefix,
 };
 use injector_common::record::{Lease, LinkStamps, OverlapStamps, TestInput, earliest};
-use injector_common::slot::{LOSS_ALL, MAX_SCOPES, Slot, SlotScope};
+use injector_common::slot::Slot;
 use injector_core::config::Config;
 use injector_core::identity::{Identity, Mac};
 use injector_core::ledger::DataPlane as _;
@@ -82,7 +82,7 @@ pub struct Programs {
     /// What is in there at first.
     listed: Vec<Entry>,
     prefixes: LpmTrie<MapData, Address, u32>,
-    /// Addresses that the daemon was told of as moving: it never takes that back.
+    /// Addresses that the daemon knows to move: it never takes that back.
     moving: BTreeSet<IpAddr>,
     claims: HashMap<MapData, Address, Claim>,
     odd: Array<MapData, u32>,
@@ -336,20 +336,9 @@ pub fn cells(links: &[Link]) -> Vec<Cell> {
     links.iter().copied().map(Cell::from).collect()
 }
 
-/// A slot that drops everything on its links, for ever.
+/// A slot that drops everything on its links, without an end.
 pub fn steady(generation: u32) -> Slot {
-    Slot {
-        starts_at: 0,
-        ends_at: u64::MAX,
-        loss: LOSS_ALL,
-        flap_period: 0,
-        flap_on: 0,
-        generation,
-        scope_count: 0,
-        full: 1,
-        pad: 0,
-        scopes: [SlotScope::default(); MAX_SCOPES],
-    }
+    Slot::whole(generation)
 }
 
 /// A slot that acts on some traffic only.

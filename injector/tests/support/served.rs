@@ -58,13 +58,13 @@ impl Served {
         let directory = tempfile::tempdir().unwrap();
         let socket = ApiSocket::bind(&socket_in(&directory)).unwrap();
         let path = socket.path().to_owned();
-        let (tell, asked) = channel();
+        let (sender, asked) = channel();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let (handle, commands) = Handle::channel(8);
-                tokio::spawn(answer(commands, tell));
+                tokio::spawn(answer(commands, sender));
                 serve(socket, handle, async { stopped.await.unwrap_or(()) }).await.unwrap();
             });
         });
@@ -145,11 +145,11 @@ impl Answer {
     }
 }
 
-async fn answer(mut commands: CommandReceiver, tell: Sender<Asked>) {
+async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
     let mut held = Vec::new();
     let (events, _) = broadcast::channel(16);
     while let Some(command) = commands.recv().await {
-        let told = match command {
+        let reported = match command {
             Command::Status(reply) => {
                 let _ = reply.send(status());
                 Asked::Other
@@ -236,7 +236,7 @@ async fn answer(mut commands: CommandReceiver, tell: Sender<Asked>) {
             }
             Command::Disconnected(id) => Asked::Disconnected(id.0),
         };
-        let _ = tell.send(told);
+        let _ = sender.send(reported);
     }
 }
 

@@ -1,4 +1,4 @@
-//! How much stack a program takes, read from the instructions of the embedded object: the kernel tells only those
+//! How much stack a program takes, read from the instructions of the embedded object: the kernel reports only those
 //! whom it refuses (at 512 bytes over a chain of calls).
 
 use std::collections::BTreeMap;

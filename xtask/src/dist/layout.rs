@@ -106,7 +106,7 @@ pub(super) fn emptied(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))
 }
 
-/// What a command prints, where a failure is expected and told by its status.
+/// What a command prints, where a failure is expected and shown by its status.
 pub(super) fn said(command: &mut Command) -> Result<(Option<i32>, String)> {
     let shown = words(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting `{shown}`"))?;

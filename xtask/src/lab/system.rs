@@ -19,7 +19,7 @@ pub trait System {
     /// nothing on this machine.
     ///
     /// # Errors
-    /// It can't be had here.
+    /// It is not available here.
     fn install(&self) -> Result<bool>;
 
     /// Whether its peers are virtual machines on taps of the switch, and not namespaces.

@@ -31,7 +31,7 @@ impl Count {
     /// Adds up the results of one test program.
     pub fn take(&mut self, said: &Said, command: &Command) {
         let failed: usize = said.text.lines().map(|line| self.line(line)).sum();
-        // A program that died has not told which of its tests failed.
+        // A program that died has not reported which of its tests failed.
         if !said.succeeded && failed == 0 {
             self.fail(format!("`{}` ({})", words(command), said.status));
         }
@@ -91,7 +91,7 @@ impl Count {
     }
 
     /// Names what was skipped and what failed, then the numbers; the exit code is theirs.
-    pub fn tell(&self) -> ExitCode {
+    pub fn report(&self) -> ExitCode {
         println!();
         for line in &self.skips {
             println!("SKIP {line}");

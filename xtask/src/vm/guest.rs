@@ -26,7 +26,7 @@ const MEMORY: &str = "2G";
 const PROCESSORS: &str = "2";
 
 /// What the guest says.
-pub enum Told {
+pub enum GuestEvent {
     /// A test program begins.
     Begin(String),
     /// A line of it.
@@ -39,7 +39,7 @@ pub enum Told {
     Done,
 }
 
-impl Told {
+impl GuestEvent {
     fn read(line: &str) -> Self {
         let word = || {
             let rest = line.strip_prefix(MARK)?.strip_prefix(' ')?;
@@ -108,21 +108,21 @@ impl Guest {
     }
 
     /// Waits for what it says next. That it is silent for too long or ends before it is done, is an error.
-    pub fn hear(&mut self) -> Result<Told> {
+    pub fn next_event(&mut self) -> Result<GuestEvent> {
         loop {
             check_interrupt()?;
             match self.lines.recv_timeout(Duration::from_millis(100)) {
                 Ok(line) => {
-                    let told = Told::read(&line);
-                    match &told {
-                        Told::Begin(name) => {
+                    let reported = GuestEvent::read(&line);
+                    match &reported {
+                        GuestEvent::Begin(name) => {
                             self.doing = format!("running {name}");
                             self.deadline = Instant::now() + PROGRAM;
                         }
-                        Told::End(name, _) => self.doing = format!("going on after {name}"),
+                        GuestEvent::End(name, _) => self.doing = format!("continuing after {name}"),
                         _ => {}
                     }
-                    return Ok(told);
+                    return Ok(reported);
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < self.deadline => {}
                 Err(RecvTimeoutError::Timeout) => {
@@ -160,7 +160,7 @@ pub fn complaints(log: &Path) -> Vec<String> {
 }
 
 fn is_complaint(line: &str) -> bool {
-    // A processor that is emulated on a busy machine may well stand still for long.
+    // A processor that is emulated on a busy machine may well pause for long.
     let is_slow = line.contains("soft lockup");
     !is_slow && ["BUG: ", "WARNING: ", "Oops: ", "Kernel panic"].iter().any(|word| line.contains(word))
 }
@@ -171,14 +171,16 @@ mod tests {
 
     #[test]
     fn the_guests_words_are_told_from_the_tests() {
-        assert!(matches!(Told::read("[guest] begin netns_cut"), Told::Begin(name) if name == "netns_cut"));
-        assert!(matches!(Told::read("[guest] end netns_cut 101"), Told::End(_, 101)));
         assert!(
-            matches!(Told::read("[guest] skip SKIP a: no b"), Told::Skip(line) if line == "SKIP a: no b")
+            matches!(GuestEvent::read("[guest] begin netns_cut"), GuestEvent::Begin(name) if name == "netns_cut")
         );
-        assert!(matches!(Told::read("[guest] done"), Told::Done));
+        assert!(matches!(GuestEvent::read("[guest] end netns_cut 101"), GuestEvent::End(_, 101)));
+        assert!(
+            matches!(GuestEvent::read("[guest] skip SKIP a: no b"), GuestEvent::Skip(line) if line == "SKIP a: no b")
+        );
+        assert!(matches!(GuestEvent::read("[guest] done"), GuestEvent::Done));
         for line in ["test result: ok. 1 passed", "", "[guest] end of it", "done", "[guest] done for"] {
-            assert!(matches!(Told::read(line), Told::Line(same) if same == line), "{line}");
+            assert!(matches!(GuestEvent::read(line), GuestEvent::Line(same) if same == line), "{line}");
         }
     }
 

@@ -99,7 +99,7 @@ fn libraries() -> Result<Packages> {
     Ok(packages.into_iter().fold(Packages::default(), Packages::add))
 }
 
-/// The packages in what `apt-cache depends` says; the first of those that may stand for each other.
+/// The packages in what `apt-cache depends` says; the first of those that may replace each other.
 fn dependencies(listed: &str) -> impl Iterator<Item = &str> {
     let mut was_alternative = false;
     listed.lines().filter_map(move |line| {

@@ -68,7 +68,7 @@ class Injector:
         self.close()
 
     def close(self) -> None:
-        """Ends all connections. Partitions that are still cut heal. The client can still be used, and connects anew."""
+        """Ends all connections. Partitions that are still cut heal. The client can still be used, and reconnects."""
         self._owner.close()
         with self._lock:
             spare, self._spare = self._spare, None
@@ -128,7 +128,7 @@ class Injector:
         return self.call(calls.partition(name))
 
     def heal(self, name: str) -> Healed:
-        """Heals the partition of a name, whoever made it."""
+        """Heals the partition of a name, no matter who made it."""
         return self.call(calls.heal(name))
 
     def heal_all(self) -> list[Healed]:
@@ -154,7 +154,7 @@ class Injector:
         return status
 
     def wait_healthy(self, timeout: Duration = "60s", advisory: Collection[str] = ()) -> Status:
-        """Waits until every required endpoint is healthy, but for those named here. Raises NotHealthy."""
+        """Waits until every required endpoint is healthy, except for those named here. Raises NotHealthy."""
         return self.run(flows.wait_healthy(nanoseconds(timeout), advisory))
 
     def probe_once(self) -> list[EndpointAnswer]:
@@ -166,7 +166,7 @@ class Injector:
         return self.call(calls.mark(text))
 
     def events(self, since: int = 0, follow: bool = True, timeout: Optional[Duration] = None) -> Events:
-        """What happened after the event of this id, and goes on to happen if ``follow``. ``Events.last_id`` is where
+        """What happened after the event of this id, and keeps happening if ``follow``. ``Events.last_id`` is where
         to resume. With a timeout, OutOfTime is raised if nothing happens for so long."""
         line = Line(self._address)
         return Events(line, since, follow, None if timeout is None else seconds(timeout))

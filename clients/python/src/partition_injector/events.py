@@ -14,7 +14,7 @@ from .line import Ended, Line
 
 class Events:
     """Events as they come, over a connection of their own. ``last_id`` is the id of the last one that was read:
-    ``events(since=events.last_id)`` goes on behind it, also on another connection."""
+    ``events(since=events.last_id)`` continues behind it, also on another connection."""
 
     def __init__(self, line: Line, since: int, follow: bool, timeout: Optional[float]) -> None:
         self.last_id = since

@@ -55,7 +55,7 @@ def finish(name: str, generation: int, has_end: bool) -> Flow[Healed]:
     except Problem as problem:
         if problem.code != "unknown-partition":
             raise
-        raise broken("the daemon does not know it any more; it was started anew meanwhile") from problem
+        raise broken("the daemon does not know it any more; it was restarted meanwhile") from problem
     was_live = found.generation == generation and found.state in ("active", "scheduled", "prepared")
     healed = yield from heal(name, generation)
     if healed.healed_by == "request" and not was_live or healed.healed_by not in ("request", "deadline"):

@@ -39,7 +39,7 @@ def lost_owner(address: Address) -> Broken:
     """The error for a connection that owned partitions, and that the daemon has ended."""
     return Broken(
         f"the daemon at {address} has ended the connection that owned this client's partitions, and so healed them",
-        remedy="was it restarted? The next call connects anew",
+        remedy="was it restarted? The next call reconnects",
     )
 
 

@@ -67,7 +67,7 @@ class Stream:
         return bool(readable.poll(0))
 
     def close(self) -> None:
-        """Ends it at once, whoever still reads from it. Partitions that it owns heal."""
+        """Ends it at once, even if somebody still reads from it. Partitions that it owns heal."""
         if hasattr(self, "socket") and not self.is_closed:
             try:
                 # This wakes a reader in another thread, and reaches the second descriptor.

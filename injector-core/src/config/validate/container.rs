@@ -30,7 +30,7 @@ pub(super) fn read<'a>(table: &Table<'a>, firsts: &mut Firsts<'a, ContainerRef>)
     for other in ["addresses", "mac", "vm", "vip", "forwards"] {
         if let Some(node) = table.get(other) {
             node.key_error(
-                format!("{other} stands beside {key}, and what a container is known by is found in it"),
+                format!("{other} is given beside {key}, and what a container is known by is found in it"),
                 "keep one of the two",
             );
         }
@@ -103,7 +103,7 @@ pub(super) fn engine(node: &Node<'_>) -> Option<Engine> {
 
 const SELECTOR_USAGE: &str = "write it as: containers: { label: com.docker.compose.project=shop }, or with several labels: { label: [a=1, b] }";
 
-/// The containers that `containers:` means, by their names, as the engine says; and where that stands.
+/// The containers that `containers:` means, by their names, as the engine says; and the place of that key.
 pub(super) fn selected<'a>(node: Node<'a>, engine: &Engine, select: &Select<'_>) -> Option<Selected<'a>> {
     let table = node.table(SELECTOR_USAGE)?;
     let label = table.require("label", SELECTOR_USAGE);
@@ -144,7 +144,7 @@ pub(super) fn selected<'a>(node: Node<'a>, engine: &Engine, select: &Select<'_>)
 pub(super) struct Selected<'a> {
     /// The names of the containers.
     pub names: Vec<String>,
-    /// Where it stands.
+    /// Its place.
     pub node: Node<'a>,
 }
 

@@ -1,13 +1,14 @@
 //! `endpoints:` who is probed, from where, and what the kernel takes as a response.
 
-use super::instance::{Instance, instances};
+use super::instance::instances;
 use super::names::{Firsts, NAME_REMEDY, is_name};
 use super::netns;
+use crate::config::probe_kinds::texts::Instance;
 use crate::config::read::Node;
 use crate::config::{Endpoint, Family, Hosts, Peer, ProbeKind, Role, Wire, WireSuccess};
 use crate::model::PeerNames;
 
-pub(super) mod probe;
+mod probe;
 
 /// The instances of every endpoint, in the order of the text.
 pub(super) fn read(node: &Node<'_>, names: &PeerNames, peers: &[Peer]) -> Vec<Endpoint> {
@@ -124,14 +125,9 @@ fn choose(instance: &mut Instance<'_>, family: Family, peers: &[Peer], node: &No
     }
 }
 
-/// Refuses what the programs look for in vain: they see no text in TLS.
+/// Refuses what the programs would never find: they see no text in TLS.
 fn readable(node: &Node<'_>, wire: &Wire, kind: &ProbeKind) {
-    let tls = match kind {
-        ProbeKind::Http { request, .. } => &request.tls,
-        ProbeKind::Grpc { tls, .. } | ProbeKind::Tcp { tls, .. } => tls,
-        ProbeKind::Exec { .. } => &None,
-    };
-    if tls.is_some() && matches!(wire.success, WireSuccess::Http | WireSuccess::Grpc) {
+    if kind.tls().is_some() && matches!(wire.success, WireSuccess::Http | WireSuccess::Grpc) {
         node.error(
             "the endpoint speaks TLS, in which the programs can't read a response",
             "leave wire out (first_ok_ns has the first success of a probe), or write success: payload, which takes the \

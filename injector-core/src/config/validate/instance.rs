@@ -1,23 +1,12 @@
 //! The peers that an endpoint runs on, or that are asked for a role.
 
-use std::net::IpAddr;
-
 use super::names::Firsts;
 use crate::config::Peer;
+use crate::config::probe_kinds::texts::Instance;
 use crate::config::read::Node;
 use crate::model::{PeerId, PeerNames, WORLD};
 
-/// One peer that an endpoint runs on, or that is asked for a role.
-pub(super) struct Instance<'a> {
-    pub id: PeerId,
-    pub name: &'a str,
-    /// Where its endpoints are.
-    pub address: Option<IpAddr>,
-    /// Whether nothing is wrong with the peer itself, so that a missing address is worth a word: a container's is found
-    /// later.
-    pub sound: bool,
-}
-
+/// The peers that a list, or the word `all`, names.
 pub(super) fn instances<'a>(node: &Node<'a>, names: &'a PeerNames, peers: &[Peer]) -> Vec<Instance<'a>> {
     let usage = "name the peers that it runs on, as in: [n1, n2], or write the word all";
     if node.value().as_str() == Some("all") {

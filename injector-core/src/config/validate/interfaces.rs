@@ -112,15 +112,12 @@ pub(super) fn name(node: &Node<'_>) -> Option<String> {
 }
 
 fn hook(node: &Node<'_>) -> Option<Hook> {
-    let usage = "write auto, tc, clsact or xdp";
-    match node.text(usage)? {
-        "auto" => Some(Hook::Auto),
-        "tc" => Some(Hook::Tc),
-        "clsact" => Some(Hook::Clsact),
-        "xdp" => Some(Hook::Xdp),
-        other => {
-            node.error(format!("unknown hook \"{other}\""), usage);
-            None
-        }
+    let words = Hook::WORDS.map(|(word, _)| word);
+    let usage = format!("write {} or {}", words[..words.len() - 1].join(", "), words[words.len() - 1]);
+    let text = node.text(&usage)?;
+    let found = Hook::WORDS.iter().find(|(word, _)| *word == text);
+    if found.is_none() {
+        node.error(format!("unknown hook \"{text}\""), usage);
     }
+    found.map(|(_, hook)| *hook)
 }

@@ -15,10 +15,18 @@ const UNITS: [&str; 3] = [".service", ".scope", ".slice"];
 /// A peer on this machine as its table says it.
 pub(super) struct Local<'a> {
     pub peer: LocalPeer,
-    /// Each of its ports, with where it stands.
+    /// Each of its ports, with its place.
     listens: Vec<(Listen, Node<'a>)>,
     /// The word that says which processes are the peer's.
     word: Node<'a>,
+}
+
+/// The keys that say which processes are a peer's; a peer has at most one of them.
+const WORDS: [&str; 4] = ["listens", "pid", "cgroup", "unit"];
+
+/// Whether a peer is processes on this machine.
+pub(super) fn is_named(peer: &Node<'_>) -> bool {
+    WORDS.iter().any(|word| peer.value().get(word).is_some())
 }
 
 /// What a peer's table says of processes on this machine; `None` if it says nothing, or something wrong, which is
@@ -26,14 +34,14 @@ pub(super) struct Local<'a> {
 pub(super) fn read<'a>(table: &Table<'a>) -> Option<Local<'a>> {
     let others = ["addresses", "mac", "vm", "vip", "forwards", "container", "compose"]
         .map(|name| (name, table.get(name)));
-    let words = ["listens", "pid", "cgroup", "unit"].map(|name| (name, table.get(name)));
+    let words = WORDS.map(|name| (name, table.get(name)));
     let netns_node = table.get("netns");
     let mut given = words.into_iter().filter_map(|(name, node)| Some((name, node?)));
     let Some((name, word)) = given.next() else {
         if let Some(node) = netns_node {
             node.key_error(
                 "only a peer on this machine has a netns of its own",
-                "leave it out: the namespaces of other peers are found, or stand in interfaces",
+                "leave it out: the namespaces of other peers are found, or are listed in interfaces",
             );
         }
         return None;
@@ -180,7 +188,7 @@ pub(super) fn overlaps<'a>(all: &mut Vec<(String, Local<'a>)>, name: &str, local
     all.push((name.to_owned(), local));
 }
 
-/// Where something stands, in words.
+/// The place of something, in words.
 fn place(node: &Node<'_>) -> String {
     format!("{}, {}", node.path, node.report().line(&node.path))
 }

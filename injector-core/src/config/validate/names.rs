@@ -3,7 +3,7 @@
 use crate::config::read::{Node, Report};
 use crate::model::{PeerId, PeerNames, WORLD};
 
-/// Whether a name can stand in commands and paths of the API: `[A-Za-z0-9._-]+`, no leading `-`.
+/// Whether a name can be used in commands and paths of the API: `[A-Za-z0-9._-]+`, no leading `-`.
 pub(super) fn is_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && !name.starts_with('-') && name.chars().all(allowed)
@@ -48,7 +48,7 @@ impl<'a, K: std::hash::Hash + Eq> Firsts<'a, K> {
         None
     }
 
-    /// Where the first of its kind stands, in words.
+    /// The place of the first of its kind, in words.
     pub(super) fn place(&self, what: &K) -> Option<String> {
         self.seen.get(what).map(|path| format!("{path}, {}", self.report.line(path)))
     }

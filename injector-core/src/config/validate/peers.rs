@@ -104,7 +104,7 @@ fn further<'a>(entries: &[(&str, Node<'_>)], selected: Option<&'a Selected<'_>>)
     found
 }
 
-/// A peer of which nothing is known.
+/// A peer about which nothing is known.
 fn nothing_known() -> Peer {
     Peer {
         id: PeerId::WORLD,
@@ -143,10 +143,12 @@ fn peer<'a>(
     }
     let table = node.table(usage)?;
     let mut peer = nothing_known();
-    if let Some(local) = local::read(&table) {
+    let local = local::read(&table);
+    if local::is_named(node) {
+        table.finish();
+        let local = local?;
         peer.local = Some(local.peer.clone());
         local::overlaps(locals, name, local);
-        table.finish();
         return Some(peer);
     }
     match container::read(&table, &mut seen.containers) {

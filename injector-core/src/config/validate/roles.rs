@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use super::endpoints::probe;
-use super::endpoints::probe::texts::{Texts, pointer, scalar};
-use super::instance::{Instance, instances};
+use super::instance::instances;
 use super::names::{NAME_REMEDY, is_name, peer_named};
 use super::netns;
+use crate::config::probe_kinds::exec::{command, command_table};
+use crate::config::probe_kinds::http;
+use crate::config::probe_kinds::texts::{Instance, Texts, pointer, scalar};
 use crate::config::read::{ABOVE_ZERO, Node, Table};
 use crate::config::role::{LONGEST_ROLE_TIMEOUT, MOST_ASKED, ROLE_TIMEOUT};
-use crate::config::{AskedPeer, Hosts, Peer, RoleAnswer, RoleKind, RoleMeaning, RoleRequest, RoleSource};
+use crate::config::{
+    AskedPeer, ExecCommand, Hosts, Peer, RoleAnswer, RoleKind, RoleMeaning, RoleRequest, RoleSource,
+};
 use crate::model::{PeerId, PeerNames};
 
 const USAGE: &str =
@@ -64,12 +67,12 @@ fn role(name: &str, node: &Node<'_>, names: &PeerNames, peers: &[Peer]) -> Optio
 
 fn exec(node: &Node<'_>) -> Option<RoleKind> {
     let texts = Texts { instances: None };
-    let (command, user, env) = if node.value().is_sequence() {
-        (probe::command(node, &texts)?, None, BTreeMap::new())
+    let exec = if node.value().is_sequence() {
+        ExecCommand { command: command(node, &texts)?, user: None, env: BTreeMap::new() }
     } else {
-        probe::command_table(node, &texts)?
+        command_table(node, &texts)?
     };
-    Some(RoleKind::Exec { command, user, env })
+    Some(RoleKind::Exec(exec))
 }
 
 fn http(node: &Node<'_>, names: &PeerNames, peers: &[Peer]) -> Option<RoleKind> {
@@ -88,7 +91,7 @@ fn http(node: &Node<'_>, names: &PeerNames, peers: &[Peer]) -> Option<RoleKind> 
         let what = format!("{} peers would be asked, and {MOST_ASKED} are at most", asked.len());
         node.error(what, "name some of them, as in: peers: [n1, n2, n3]");
     }
-    let request = probe::http::request(&table, &Texts { instances: asked.as_deref() });
+    let request = http::request(&table, &Texts { instances: asked.as_deref() });
     let answer = answer(&table, names, asked.is_some());
     table.finish();
     let http = request?;

@@ -8,7 +8,7 @@ fn the_cluster_is_ready_when_all_are() {
     let b = life(40, fails_in(&[(0, 10_000)]));
     let (decided, record) =
         first_final(evidence(vec![endpoint("a@n1", &a), endpoint("b@n2", &b)], 0), 39_000).unwrap();
-    // a fails again in the cluster's observation (10 s to 22 s): the observation starts anew at 15 s.
+    // a fails again in the cluster's observation (10 s to 22 s): the observation restarts at 15 s.
     assert_eq!(ms(record.heal_to_ready_ns), Some(10_001));
     assert_eq!(ms(record.heal_to_settled_ns), Some(15_001));
     assert_eq!(record.endpoints[0].settled_ns, Some(healed(15_001)));

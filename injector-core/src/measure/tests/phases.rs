@@ -51,7 +51,7 @@ fn a_link_carries_from_a_handshake_or_from_payload_both_ways() {
         assert_eq!(seen.links[0].reconnected_ns, seen.links[1].reconnected_ns);
         ms(seen.links[0].reconnected_ns.and_then(|at| at.since(healed(0))))
     };
-    // An old connection goes on at 40 ms; the handshake of another one moves nothing.
+    // An old connection continues at 40 ms; the handshake of another one moves nothing.
     assert_eq!(pair([None, None], [Some(700), Some(40)]), Some(40));
     assert_eq!(pair([Some(30), Some(50)], [None, Some(60)]), Some(30));
     // Retransmissions both ways, on connections that the other end has given up.

@@ -1,4 +1,4 @@
-//! By what trials can be told apart on the page: the shape as asked, what was cut, the peer that was cut off, its role.
+//! By what trials can be distinguished on the page: the shape as asked, what was cut, the peer that was cut off, its role.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ pub(super) struct Grouping {
 /// A trial's group; `None` if it is in none.
 type Key = fn(&Trial) -> Option<&str>;
 
-/// The ways that tell trials apart at all, each other than those before it.
+/// The groupings that distinguish trials at all, each other than those before it.
 pub(super) fn of(trials: &[Trial]) -> Vec<Grouping> {
     let ways: [(&'static str, Key); 4] = [
         ("shape", |trial| Some(&trial.asked)),

@@ -49,7 +49,7 @@ pub fn report(runs: &[Linked]) -> String {
     end(page, &format!("{{\"index\":{}}}", script_json(&rows)))
 }
 
-const HINT: &str = "Runs stand in the order in which they were given. Whether two of them differ is not to be told from this page: \
+const HINT: &str = "Runs are in the order in which they were given. Whether two of them differ is not visible on this page: \
                     `injector compare A B` tests it.";
 
 fn table(page: &mut Page, runs: &[Linked]) {

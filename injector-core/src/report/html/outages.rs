@@ -23,7 +23,7 @@ const PANELS: usize = 12;
 const ROWS: usize = 60;
 /// Lines of a row.
 const ENDPOINTS: usize = 12;
-/// The bytes that marks of late answers may take.
+/// The bytes that marks recently answers may take.
 const LATE_BYTES: usize = 400_000;
 
 /// From when to when late answers were waited for, in nanoseconds from the heal.

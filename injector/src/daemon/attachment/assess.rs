@@ -52,7 +52,7 @@ impl Interfaces {
         self.home_names =
             self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
         self.identity = identity;
-        self.hearsay.hear(config, &self.known, &self.homes, &self.identity);
+        self.sightings.update(config, &self.known, &self.homes, &self.identity);
         self.hold_back(&mut picture);
         self.eras.renew(picture, at);
     }
@@ -99,14 +99,14 @@ impl Interfaces {
         if is_taken || self.identity.macs.contains_key(&mac) {
             return false;
         }
-        self.hearsay.meet(mac, peer, shown_device(&link.name, netns));
+        self.sightings.meet(mac, peer, shown_device(&link.name, netns));
         self.identity.macs.insert(mac, peer);
         true
     }
 
     /// The strangers that may be on some links, which are sorted.
     pub fn suspects(&self, config: &Config, links: &[Link], strangers: &[Stranger]) -> Vec<Suspect> {
-        self.hearsay.suspects(config, &self.identity, links, strangers)
+        self.sightings.suspects(config, &self.identity, links, strangers)
     }
 
     /// What names the ends of frames now.
@@ -247,7 +247,7 @@ impl Interfaces {
         found
     }
 
-    /// The peers of which all devices are hooked now.
+    /// The peers whose devices are all hooked now.
     pub fn closed(&self) -> BTreeSet<PeerId> {
         let Some(picture) = self.eras.now() else { return BTreeSet::new() };
         let hooked = self.hooked(MonoNs::now());

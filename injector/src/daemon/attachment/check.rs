@@ -42,9 +42,9 @@ impl Interfaces {
         entries: &[usize],
         when: MonoNs,
     ) -> Vec<(String, String)> {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         if entries.is_empty() {
-            return told;
+            return reported;
         }
         // One look serves them all.
         let links = match self.workers.of(netns) {
@@ -80,7 +80,7 @@ impl Interfaces {
             if let Some(index) = entry.index() {
                 match found {
                     Some(found) if found.index == index => {
-                        told.extend(entry.rename(&found.name));
+                        reported.extend(entry.rename(&found.name));
                         continue;
                     }
                     Some(found) => {
@@ -88,19 +88,19 @@ impl Interfaces {
                             "another interface has its name now (index {}, was {index})",
                             found.index
                         );
-                        told.push(self.lose(at, when, &why));
+                        reported.push(self.lose(at, when, &why));
                     }
-                    None => told.push(self.lose(at, when, "there is no interface of this name any more")),
+                    None => reported.push(self.lose(at, when, "there is no interface of this name any more")),
                 }
             }
             if found.is_some() {
-                told.extend(self.try_again(at));
+                reported.extend(self.try_again(at));
             }
         }
-        told
+        reported
     }
 
-    /// Has the interfaces of a namespace compared once its thread comes to it; nothing has happened until then.
+    /// Has the interfaces of a namespace compared once its thread is free; nothing has happened until then.
     fn check_again(
         &self,
         worker: &Worker,
@@ -110,7 +110,7 @@ impl Interfaces {
     ) -> Vec<(String, String)> {
         tracing::warn!(error, "its interfaces are looked at when it answers");
         let (news, netns, identity) = (self.news.clone(), netns.cloned(), worker.identity());
-        // A thread that has ended has no interfaces to tell of.
+        // A thread that has ended has no interfaces to report.
         let _ = worker.spawn(move || async move {
             tokio::time::sleep(AGAIN).await;
             let _ = news.send(InterfaceEvent::News { netns, identity, at, news: News::Overrun });

@@ -69,7 +69,7 @@ impl Interfaces {
             News::Seen { at, sight } => {
                 for (container, what) in self.containers.changes(&sight) {
                     tracing::info!(%container, "{what}");
-                    changes.told.push((format!("container {container}"), what));
+                    changes.reported.push((format!("container {container}"), what));
                 }
                 let before = self.container_homes();
                 self.workers.contain(&sight);
@@ -84,11 +84,11 @@ impl Interfaces {
             News::Lost { why } => {
                 let what = format!("{why}; containers that start are not followed until it answers");
                 tracing::warn!("{what}");
-                changes.told.push(("container engine".to_owned(), what));
+                changes.reported.push(("container engine".to_owned(), what));
             }
             News::Back { socket } => {
                 tracing::info!(socket, "the container engine answers again");
-                changes.told.push(("container engine".to_owned(), format!("{socket} answers again")));
+                changes.reported.push(("container engine".to_owned(), format!("{socket} answers again")));
             }
         }
     }
@@ -113,7 +113,7 @@ impl Interfaces {
             let what = format!("shares its network namespace with {whose}: its links are not cut");
             if self.doubts.insert(format!("{container} {what}")) {
                 tracing::warn!(peer = config.names.name(peer), %container, "{what}");
-                changes.told.push((format!("container {container}"), what));
+                changes.reported.push((format!("container {container}"), what));
             }
         }
     }

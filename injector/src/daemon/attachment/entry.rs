@@ -174,7 +174,7 @@ impl Entry {
         }
     }
 
-    /// Takes note of why it is not attached; told once, and tried anew at the next notification.
+    /// Takes note of why it is not attached; reported once, and tried again at the next notification.
     pub fn refuse(&mut self, error: &DatapathError) -> Option<(String, String)> {
         let missing = error.to_string();
         let is_new = missing != self.missing;

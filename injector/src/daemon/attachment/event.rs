@@ -12,7 +12,7 @@ use injector_core::model::PeerId;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// What the daemon's task is told about interfaces.
+/// What the daemon's task is notified of about interfaces.
 #[derive(Debug)]
 pub enum InterfaceEvent {
     /// Something happened in a namespace.
@@ -21,14 +21,14 @@ pub enum InterfaceEvent {
         netns: Option<Netns>,
         /// and which one of that name.
         identity: Identity,
-        /// When we heard of it.
+        /// When the news came.
         at: MonoNs,
         /// What.
         news: News,
     },
-    /// Mounts changed: a name may stand for another namespace now, or for none.
+    /// Mounts changed: a name may refer to another namespace now, or for none.
     Mounts {
-        /// When we heard of it.
+        /// When the news came.
         at: MonoNs,
     },
     /// Programs are verified, or refused.
@@ -54,7 +54,7 @@ pub enum InterfaceEvent {
         /// and what is on them.
         found: HooksFound,
     },
-    /// Cgroups of peers on this machine may have been made anew.
+    /// Cgroups of peers on this machine may have been recreated.
     Cgroups,
     /// Processes of peers on this machine were looked at.
     Local(Box<crate::local::Found>),
@@ -62,12 +62,12 @@ pub enum InterfaceEvent {
     Engine(crate::engine::News),
     /// It is time to look where the peers live now.
     Survey {
-        /// When we heard of the first reason to.
+        /// When the first reason to came.
         at: MonoNs,
     },
     /// Where the peers live was looked for.
     Surveyed {
-        /// When we heard of the first reason to.
+        /// When the first reason to came.
         at: MonoNs,
         /// When the look began.
         begun: tokio::time::Instant,
@@ -91,8 +91,8 @@ pub struct Cuts {
 #[derive(Debug, Default)]
 pub struct Changes {
     /// For the timeline: the interface, and what happened to it.
-    pub told: Vec<(String, String)>,
-    /// Namespaces that have a new thread: their probes start anew.
+    pub reported: Vec<(String, String)>,
+    /// Namespaces that have a new thread: their probes restart.
     pub reborn: Vec<Netns>,
     /// Whether something may have changed on hooks that ours are on.
     pub hooks: bool,

@@ -108,9 +108,9 @@ impl Interfaces {
         self.hooks_asked.remove(&netns.cloned());
         let cost = found.cost;
         let begun = MonoNs::now();
-        let told = self.take_hooks(netns, found).await;
+        let reported = self.take_hooks(netns, found).await;
         self.hooks_cost = cost.max(MonoNs::now().saturating_since(begun));
-        told_or_warned(told)
+        told_or_warned(reported)
     }
 
     /// What the last look at a namespace's hooks took.
@@ -195,7 +195,7 @@ impl Interfaces {
     }
 
     /// Compares what is on an interface's hooks with what was there; what changed, for the timeline. Whether something
-    /// may redirect past it is known anew only if all interfaces of its namespace were looked at.
+    /// may redirect past it is known again only if all interfaces of its namespace were looked at.
     async fn hook_state(
         &mut self,
         at: usize,
@@ -312,8 +312,8 @@ impl Interfaces {
     }
 }
 
-fn told_or_warned(told: Result<Vec<(String, String)>, String>) -> Vec<(String, String)> {
-    told.unwrap_or_else(|error| {
+fn told_or_warned(reported: Result<Vec<(String, String)>, String>) -> Vec<(String, String)> {
+    reported.unwrap_or_else(|error| {
         tracing::warn!(error, "the programs on the hooks could not be read");
         Vec::new()
     })

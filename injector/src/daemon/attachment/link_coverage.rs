@@ -12,7 +12,7 @@ pub struct LinkCoverage {
     pub reason: String,
     /// What to write into the config, where something helps.
     pub remedy: Option<String>,
-    /// When it was not covered, or partly, and for want of which interfaces.
+    /// When it was not covered, or partly, and which interfaces were missing.
     pub uncovered: Vec<Uncovered>,
 }
 

@@ -40,7 +40,7 @@ impl Interfaces {
                 .iter()
                 .find(|entry| entry.interface.hook == Hook::Local && entry.interface.netns == local.netns);
             let doubt = if self.reborn.contains(&local.netns) {
-                Some("its network namespace was made anew, and the programs know the old one: restart the daemon".to_owned())
+                Some("its network namespace was recreated, and the programs know the old one: restart the daemon".to_owned())
             } else {
                 sight.peers.get(&peer).and_then(|seen| seen.doubt.clone())
             };
@@ -50,7 +50,7 @@ impl Interfaces {
         config.local_peers().map(end).collect()
     }
 
-    /// What tells the daemon's task that cgroups of peers may have been made anew.
+    /// What notifies the daemon's task that cgroups of peers may have been recreated.
     pub fn tell_cgroups(&self) -> impl Fn() + Send + 'static {
         let news = self.news.clone();
         move || drop(news.send(InterfaceEvent::Cgroups))
@@ -80,7 +80,7 @@ impl Interfaces {
             self.renew_local(config, &before, since);
         }
         self.renew_local(config, &sight, at);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for (peer, seen) in &sight.peers {
             let processes = |sight: &LocalSight| sight.peers.get(peer).map(|seen| seen.processes.clone());
             if processes(&self.local).as_ref() == Some(&seen.processes) {
@@ -88,10 +88,11 @@ impl Interfaces {
             }
             let shown: Vec<String> = seen.processes.iter().map(ToString::to_string).collect();
             let what = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
-            told.push((LOOPBACK.to_owned(), format!("processes of {}: {what}", config.names.name(*peer))));
+            reported
+                .push((LOOPBACK.to_owned(), format!("processes of {}: {what}", config.names.name(*peer))));
         }
         self.local = sight;
-        told
+        reported
     }
 
     /// Puts what is seen of peers on this machine into the picture, from an instant on.

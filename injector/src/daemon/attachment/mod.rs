@@ -1,5 +1,5 @@
 //! The interfaces that our programs are on: found, attached, lost, found again; which peers each one covers, and when
-//! one did not. Owned by the daemon's task, told of changes by the threads inside the namespaces.
+//! one did not. Owned by the daemon's task, notified of changes by the threads inside the namespaces.
 
 mod assess;
 mod check;
@@ -74,8 +74,8 @@ pub struct Interfaces {
     taken_over: BTreeMap<IpAddr, PeerId>,
     /// What was seen when.
     eras: eras::Eras,
-    /// What was heard of MAC addresses.
-    hearsay: strangers::Hearsay,
+    /// What frames and neighbour tables said about MAC addresses.
+    sightings: strangers::Sightings,
     /// Host ends of veths past which programs of others may redirect, as of the last cut.
     redirected: BTreeSet<u32>,
     /// The namespaces that are followed.
@@ -117,7 +117,7 @@ pub struct Interfaces {
     surveys: DutyCycle,
     /// The namespaces of peers on this machine,
     local_spaces: BTreeMap<Option<Netns>, SpaceId>,
-    /// those of them that were made anew,
+    /// those of them that were recreated,
     reborn: BTreeSet<Option<Netns>>,
     /// and what is seen of these peers.
     local: LocalSight,
@@ -167,7 +167,7 @@ impl Interfaces {
         let mut namespaces: BTreeSet<Option<Netns>> =
             interfaces.entries.iter().map(|entry| entry.interface.netns.clone()).collect();
         if config.interfaces == config::Interfaces::Auto {
-            // Peers that come later come to be known there.
+            // Peers that come later are found there.
             namespaces.insert(None);
         }
         for netns in namespaces {
@@ -208,7 +208,7 @@ impl Interfaces {
             identity: injector_core::identity::Identity::default(),
             taken_over: BTreeMap::new(),
             eras: eras::Eras::default(),
-            hearsay: strangers::Hearsay::default(),
+            sightings: strangers::Sightings::default(),
             redirected: BTreeSet::new(),
             followed: BTreeMap::new(),
             watched: BTreeMap::new(),
@@ -334,7 +334,7 @@ impl Interfaces {
                 // Otherwise the last words of a namespace that is no more.
                 if self.workers.identity(netns.as_ref()) == Some(identity) {
                     if let News::EgressChain(chain) = &news {
-                        changes.told.extend(self.chain_came(netns.as_ref(), chain));
+                        changes.reported.extend(self.chain_came(netns.as_ref(), chain));
                     }
                     if let News::Link(link) = &news
                         && self.greet(config, netns.as_ref(), link)
@@ -345,7 +345,7 @@ impl Interfaces {
                         self.entries[*entry].interface.netns == netns && self.concerns(*entry, &news)
                     };
                     let concerned: Vec<usize> = (0..self.entries.len()).filter(concerns).collect();
-                    changes.told.extend(self.check(netns.as_ref(), &concerned, at).await);
+                    changes.reported.extend(self.check(netns.as_ref(), &concerned, at).await);
                     if self.calls_for_survey(config, netns.as_ref(), &news) {
                         self.ask_for_survey(at);
                     }
@@ -359,19 +359,19 @@ impl Interfaces {
                 }
             }
             InterfaceEvent::Prepared { id, instance } => {
-                changes.told.extend(self.prepared(id, instance));
+                changes.reported.extend(self.prepared(id, instance));
             }
-            InterfaceEvent::Shared { key, instance } => changes.told.extend(self.shared(key, instance)),
-            InterfaceEvent::Landed => changes.told.extend(self.land().await),
+            InterfaceEvent::Shared { key, instance } => changes.reported.extend(self.shared(key, instance)),
+            InterfaceEvent::Landed => changes.reported.extend(self.land().await),
             InterfaceEvent::Hooks { netns, found } => {
-                changes.told.extend(self.hooks_found(netns.as_ref(), found).await);
+                changes.reported.extend(self.hooks_found(netns.as_ref(), found).await);
             }
             // The daemon's task has them looked at.
             InterfaceEvent::Cgroups => {}
-            InterfaceEvent::Local(found) => changes.told.extend(self.take_local(config, *found)),
+            InterfaceEvent::Local(found) => changes.reported.extend(self.take_local(config, *found)),
             InterfaceEvent::Engine(news) => self.take_engine(config, news, &mut changes).await,
             InterfaceEvent::Survey { at } => self.begin_survey(at, config),
-            // As if it had run on this task: a daemon that follows nobody any more must not go on, and when it ends,
+            // As if it had run on this task: a daemon that follows nobody any more must not continue, and when it ends,
             // traffic flows.
             InterfaceEvent::SurveyPanicked => panic!("a survey of the peers panicked"),
             InterfaceEvent::Surveyed { at, begun, surveyed } => {
@@ -380,7 +380,7 @@ impl Interfaces {
                 return self.surveyed(at, *surveyed, config, kernel, cuts).await;
             }
         }
-        if !changes.told.is_empty() {
+        if !changes.reported.is_empty() {
             self.bind(kernel, cuts.is_rolling);
         }
         changes

@@ -1,4 +1,4 @@
-//! The namespaces of the interfaces: cleaned, followed, and entered anew when their names stand for others.
+//! The namespaces of the interfaces: cleaned, followed, and entered again when their names refer to others.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::netns::{NetnsError, Worker};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 
-/// In how many namespaces a thread is kept to hear of addresses that move there.
+/// In how many namespaces a thread is kept to notice addresses that move there.
 const MOST_WATCHED: usize = 256;
 
 impl Interfaces {
@@ -21,7 +21,7 @@ impl Interfaces {
     pub(super) fn leave_unused(&mut self, config: &Config) {
         let is_auto = config.interfaces == config::Interfaces::Auto;
         for netns in self.workers.names() {
-            // Under `auto`, peers that come later come to be known in the daemon's own.
+            // Under `auto`, peers that come later are found in the daemon's own.
             let is_used = (is_auto && netns.is_none())
                 || self.watched.contains_key(&netns)
                 || self.is_party(config, netns.as_ref());
@@ -88,7 +88,7 @@ impl Interfaces {
             if is_heard || self.watched.len() >= MOST_WATCHED {
                 continue;
             }
-            match self.hear(netns.as_ref(), &[Topic::Addresses]) {
+            match self.subscribe_to(netns.as_ref(), &[Topic::Addresses]) {
                 Ok(()) => drop(self.watched.insert(netns, identity)),
                 Err(error) => {
                     tracing::debug!(%error, "addresses that move to a namespace will not be noticed");
@@ -115,21 +115,22 @@ impl Interfaces {
 
     /// Follows the interfaces of a namespace.
     fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
-        self.hear(netns, &[Topic::Links, Topic::Places, Topic::Chains])
+        self.subscribe_to(netns, &[Topic::Links, Topic::Places, Topic::Chains])
     }
 
-    /// Hears of some topics in a namespace.
-    fn hear(&mut self, netns: Option<&Netns>, topics: &'static [Topic]) -> Result<(), StartError> {
+    /// Subscribes to some topics in a namespace.
+    fn subscribe_to(&mut self, netns: Option<&Netns>, topics: &'static [Topic]) -> Result<(), StartError> {
         let worker = self.workers.of(netns)?;
         let (netns, identity, sender) = (netns.cloned(), worker.identity(), self.news.clone());
         worker.spawn(move || async move {
             for topic in topics.iter().copied() {
                 let (netns, news) = (netns.clone(), sender.clone());
-                let tell = move |told| {
+                let report = move |reported| {
                     let at = MonoNs::now();
-                    news.send(InterfaceEvent::News { netns: netns.clone(), identity, at, news: told }).is_ok()
+                    news.send(InterfaceEvent::News { netns: netns.clone(), identity, at, news: reported })
+                        .is_ok()
                 };
-                if let Err(error) = news::subscribe(topic, tell) {
+                if let Err(error) = news::subscribe(topic, report) {
                     tracing::error!(%error, ?topic, "changes will not be noticed");
                 }
             }
@@ -163,7 +164,7 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Finds names that stand for another namespace now, or for none.
+    /// Finds names that refer to another namespace now, or for none.
     pub(super) async fn check_namespaces(&mut self, config: &Config, when: MonoNs, changes: &mut Changes) {
         let names: BTreeSet<Netns> =
             self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
@@ -180,7 +181,7 @@ impl Interfaces {
             if before.is_some() && before != now {
                 for at in &mine {
                     if self.entries[*at].attachment.is_some() {
-                        changes.told.push(self.lose(*at, when, "its network namespace is gone"));
+                        changes.reported.push(self.lose(*at, when, "its network namespace is gone"));
                     }
                 }
                 // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
@@ -198,8 +199,8 @@ impl Interfaces {
                 continue;
             }
             self.gone.remove(&netns);
-            let told = self.check(Some(&netns), &mine, when).await;
-            changes.told.extend(told);
+            let reported = self.check(Some(&netns), &mine, when).await;
+            changes.reported.extend(reported);
             if self.local_spaces.contains_key(&Some(netns.clone())) && self.reborn.insert(Some(netns.clone()))
             {
                 self.renew_local(config, &self.local().clone(), when);

@@ -14,8 +14,8 @@ impl Interfaces {
 
     /// Puts them on again, each where it can be; what came of it, for the timeline.
     pub async fn resume(&mut self, kernel: &mut Kernel) -> Vec<(String, String)> {
-        let told = self.attach_again().await;
+        let reported = self.attach_again().await;
         self.bind(kernel, false);
-        told
+        reported
     }
 }

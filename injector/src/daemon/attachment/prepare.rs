@@ -200,21 +200,21 @@ impl Interfaces {
                 Some(error)
             }
         };
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for at in waiting {
             self.entries[at].is_preparing = false;
-            told.extend(match &error {
+            reported.extend(match &error {
                 None => self.try_again(at),
                 Some(error) => self.entries[at].refuse(error),
             });
         }
-        told
+        reported
     }
 
     /// Begins to take our programs off an interface that is lost; what happened, for the timeline.
     pub(super) fn lose(&mut self, at: usize, since: MonoNs, why: &str) -> (String, String) {
         let entry = &mut self.entries[at];
-        let (attachment, told) = entry.lose(since, why);
+        let (attachment, reported) = entry.lose(since, why);
         if let Some(attachment) = attachment {
             entry.is_busy = true;
             let (id, landed, news) = (entry.id, self.landed.clone(), self.news.clone());
@@ -223,12 +223,12 @@ impl Interfaces {
                 let _ = news.send(InterfaceEvent::Landed);
             });
         }
-        told
+        reported
     }
 
     /// Takes in what the namespaces' threads have done.
     pub(super) async fn land(&mut self) -> Vec<(String, String)> {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         while self.attaching.try_join_next().is_some() {}
         let mut again: BTreeMap<Option<Netns>, (MonoNs, Vec<usize>)> = BTreeMap::new();
         for (id, landing) in self.landed.take() {
@@ -241,11 +241,11 @@ impl Interfaces {
                 Landing::Attached(attached) => {
                     let name = shown(&entry.interface);
                     match entry.take(*attached) {
-                        Ok(()) => told.extend(entry.attachment.as_ref().map(|attachment| {
+                        Ok(()) => reported.extend(entry.attachment.as_ref().map(|attachment| {
                             let (hooks, index) = (attachment.hooks, attachment.facts.index);
                             (name, format!("attached: {hooks} (index {index})"))
                         })),
-                        Err(error) => told.extend(entry.refuse(&error)),
+                        Err(error) => reported.extend(entry.refuse(&error)),
                     }
                     look_again
                 }
@@ -260,9 +260,9 @@ impl Interfaces {
             }
         }
         for (netns, (when, entries)) in again {
-            told.extend(self.check(netns.as_ref(), &entries, when).await);
+            reported.extend(self.check(netns.as_ref(), &entries, when).await);
         }
-        told
+        reported
     }
 
     /// Waits for what is under way, within bounds, and takes it in.
@@ -300,17 +300,17 @@ impl Interfaces {
     /// Attaches everywhere again where it can be; what came of it, for the timeline.
     pub(super) async fn attach_again(&mut self) -> Vec<(String, String)> {
         let refused = self.attach_now().await;
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for (at, error) in refused {
-            told.extend(self.entries[at].refuse(&error));
+            reported.extend(self.entries[at].refuse(&error));
         }
         for entry in &self.entries {
-            told.extend(entry.attachment.as_ref().map(|attachment| {
+            reported.extend(entry.attachment.as_ref().map(|attachment| {
                 let (hooks, index) = (attachment.hooks, attachment.facts.index);
                 (shown(&entry.interface), format!("attached: {hooks} (index {index})"))
             }));
         }
-        told
+        reported
     }
 
     /// Takes programs in, and attaches them.

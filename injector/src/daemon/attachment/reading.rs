@@ -76,7 +76,7 @@ pub struct FactsReading<'a> {
     /// Whether a thread may be started in a namespace that has none.
     may_enter: bool,
     seen: BTreeSet<Identity>,
-    /// By identity: a name, and a file that stands for the namespace.
+    /// By identity: a name, and a file that refers to the namespace.
     files: BTreeMap<Identity, (Option<Netns>, Arc<OwnedFd>)>,
     found: Vec<Namespace>,
     /// Which they are,
@@ -123,7 +123,7 @@ impl<'a> FactsReading<'a> {
                 let asked = match worker {
                     // The thread is in what had the name before: the daemon's task replaces it.
                     Ok(worker) if worker.identity() != identity => {
-                        Err("the name stands for another namespace now".to_owned())
+                        Err("the name refers to another namespace now".to_owned())
                     }
                     Ok(worker) => worker
                         .ask(move || async move { ask(others).await.map_err(|error| error.to_string()) })

@@ -1,4 +1,4 @@
-//! Where the peers live, looked for anew when something tells that they may have moved.
+//! Where the peers live, looked for again when something shows that they may have moved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::model::PeerId;
 
-/// News of a change comes in a bunch: how long the rest of it is waited for before the peers are looked for anew.
+/// News of a change comes in bursts: how long the rest of it is waited for before the peers are looked for again.
 const BUNCH: Duration = Duration::from_millis(50);
 
 impl Interfaces {
@@ -30,16 +30,16 @@ impl Interfaces {
         found
     }
 
-    /// Has namespaces that did not answer looked into once their threads come to it.
+    /// Has namespaces that did not answer looked into once their threads are free.
     fn look_again_at(&self, unanswered: BTreeSet<Option<Netns>>) {
         for netns in unanswered {
             let Some(worker) = self.workers.running(netns.as_ref()) else { continue };
             let (news, identity) = (self.news.clone(), worker.identity());
-            // A thread that has ended has no namespace to tell of.
+            // A thread that has ended has no namespace to report.
             let _ = worker.spawn(move || async move {
                 tokio::time::sleep(AGAIN).await;
-                let (at, told) = (MonoNs::now(), News::Overrun);
-                let _ = news.send(InterfaceEvent::News { netns, identity, at, news: told });
+                let (at, reported) = (MonoNs::now(), News::Overrun);
+                let _ = news.send(InterfaceEvent::News { netns, identity, at, news: reported });
             });
         }
     }
@@ -88,7 +88,7 @@ impl Interfaces {
     ) -> Changes {
         let kept = self.surveying.take().unwrap_or_default();
         let again = self.survey_again.take();
-        // A namespace that was made anew meanwhile is not the one that was looked into.
+        // A namespace that was recreated meanwhile is not the one that was looked into.
         let is_current = surveyed.looked.answered.iter().all(|(netns, (identity, _))| {
             let is_same = |now: Identity| now == *identity;
             let is_contained = match netns {
@@ -140,7 +140,7 @@ impl Interfaces {
                 }
                 let entry = self.found_later(worded(config, interface), why);
                 self.entries.push(entry);
-                changes.told.extend(self.try_again(self.entries.len() - 1));
+                changes.reported.extend(self.try_again(self.entries.len() - 1));
             }
         }
         self.cover(config, &found, at);

@@ -34,7 +34,7 @@ impl Interfaces {
         self.entry(id).is_some_and(|entry| entry.attachment.is_some())
     }
 
-    /// Says for each peer which interfaces roll its links' loss. While loss is rolled, those that do go on doing so as
+    /// Says for each peer which interfaces roll its links' loss. While loss is rolled, those that do keep doing so as
     /// long as they are attached, since a live slot does not change under way; others may join them.
     ///
     /// Answers whether the programs know the peers' names now.
@@ -86,8 +86,11 @@ impl Interfaces {
         let missed = missed.filter_map(|track| self.entry(*track.interfaces.first()?));
         let missed: BTreeSet<String> = missed.map(|entry| shown(&entry.interface)).collect();
         let missed = missed.into_iter().collect::<Vec<_>>().join(", ");
-        (!missed.is_empty())
-            .then(|| format!("none of it is lost of what goes by {missed}: its loss is rolled elsewhere"))
+        (!missed.is_empty()).then(|| {
+            format!(
+                "packets through {missed} are never dropped: this peer's loss is applied at other interfaces"
+            )
+        })
     }
 }
 
@@ -119,7 +122,7 @@ mod tests {
     fn no_way_has_two() {
         assert_eq!(chosen(&[&[1, 2], &[2]]), [2], "a VLAN above its parent, and the parent itself");
         assert_eq!(chosen(&[&[1, 2], &[2, 3], &[3]]), [1, 3]);
-        // With both of the first two, the third would have two: the second has none, and is told of.
+        // With both of the first two, the third would have two: the second has none, and is reported.
         assert_eq!(chosen(&[&[1], &[2], &[3, 1, 2]]), [1]);
         assert_eq!(chosen(&[&[1, 3], &[2, 4], &[3, 4, 5]]), [1, 2, 5]);
     }

@@ -43,10 +43,10 @@ impl Interfaces {
             peers.into_iter().filter_map(|peer| Some((peer, self.gaps(peer)?))).collect();
         let of_link = |link: &Link| match (by_peer.get(&link.src), by_peer.get(&link.dst)) {
             (None, None) => Vec::new(),
-            (Some((names, gaps)), None) | (None, Some((names, gaps))) => told(names, gaps, from),
+            (Some((names, gaps)), None) | (None, Some((names, gaps))) => reported(names, gaps, from),
             (Some((a, src)), Some((b, dst))) => {
                 let names = if a == b { a.clone() } else { format!("{a}, {b}") };
-                told(&names, &TimeRange::all_common(src, dst), from)
+                reported(&names, &TimeRange::all_common(src, dst), from)
             }
         };
         links.iter().map(of_link).collect()
@@ -246,7 +246,7 @@ impl super::LinkCoverage {
     }
 }
 
-fn told(names: &str, gaps: &[TimeRange], from: MonoNs) -> Vec<Uncovered> {
+fn reported(names: &str, gaps: &[TimeRange], from: MonoNs) -> Vec<Uncovered> {
     gaps.iter()
         .filter(|gap| gap.until_ns.is_none_or(|until| until > from))
         .map(|gap| Uncovered { interface: names.to_owned(), time: *gap })

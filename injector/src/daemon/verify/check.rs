@@ -142,7 +142,7 @@ impl Check {
         }
         self.unreported.remove(&report.namespace);
         if let Some(pending) = self.pending.as_mut().filter(|pending| pending.round.number == report.number) {
-            pending.reports.insert(report.namespace, report.heard);
+            pending.reports.insert(report.namespace, report.received);
             self.settle(MonoNs::now());
         }
         None

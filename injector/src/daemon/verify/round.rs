@@ -60,7 +60,7 @@ pub struct Round {
     present: watch::Sender<usize>,
 }
 
-/// What one namespace did and heard.
+/// What one namespace did and received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incoming {
     /// From when to when it listened.
@@ -83,8 +83,8 @@ pub struct Report {
     pub number: u32,
     /// Who reports.
     pub namespace: Identity,
-    /// What it heard, or why it took no part.
-    pub heard: Result<Incoming, String>,
+    /// What it received, or why it took no part.
+    pub received: Result<Incoming, String>,
 }
 
 /// Where reports go.
@@ -117,9 +117,9 @@ impl Round {
         let (round, here, sink) = (self.clone(), worker.identity(), sink.clone());
         // A namespace that is gone reports nothing.
         let _ = worker.spawn(move || async move {
-            let heard = round.take_part(here).await.map_err(|error| error.to_string());
+            let received = round.take_part(here).await.map_err(|error| error.to_string());
             let Self { token, number, .. } = *round;
-            drop(sink.send(Report { token, number, namespace: here, heard }));
+            drop(sink.send(Report { token, number, namespace: here, received }));
         });
     }
 
@@ -169,7 +169,7 @@ impl Round {
             match timeout_at(end, socket.receive()).await {
                 Err(_) => break,
                 Ok(Ok(frame)) => seen.extend(self.read(&frame, here)),
-                // An interface went down; the others are still heard.
+                // An interface went down; the others are still received.
                 Ok(Err(_)) => tokio::task::yield_now().await,
             }
         }
@@ -214,7 +214,7 @@ impl Round {
     ) -> Result<Outcome, Silence> {
         let trip = &self.trips[at];
         let of = |space, nic: &Nic| match reports.get(&space) {
-            Some(Ok(heard)) => Ok(heard),
+            Some(Ok(received)) => Ok(received),
             Some(Err(error)) => Err(Silence::Failed(nic.clone(), error.clone())),
             None => Err(Silence::NoAnswer(nic.clone())),
         };
@@ -283,14 +283,14 @@ mod tests {
         let round = round(1);
         let ms = |ms: u64| MonoNs(ms * 1_000_000);
         let outcome = |listened: (u64, u64), sent: u64, arrived: u64| {
-            let heard = Incoming {
+            let received = Incoming {
                 listened: (ms(listened.0), ms(listened.1)),
                 sending: (ms(10), ms(11)),
                 sent: BTreeMap::from([(0, sent)]),
                 arrived: BTreeMap::from([(0, arrived)]),
                 fault: None,
             };
-            round.outcome(0, &BTreeMap::from([(here, Ok(heard))]))
+            round.outcome(0, &BTreeMap::from([(here, Ok(received))]))
         };
         let of = |arrived| Ok(Outcome { sent: 3, arrived, end: ms(11) });
         assert_eq!(outcome((9, 100), 3, 0), of(0));

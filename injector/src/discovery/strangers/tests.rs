@@ -22,10 +22,10 @@ fn guessed(change: impl FnOnce(&mut Namespace), mac: Mac, address: &str) -> Vec<
     let mut spaces = vec![space("", facts(Vec::new(), &[])), space("a", node)];
     change(&mut spaces[1]);
     let homes = homes(&config, &spaces, &BTreeMap::new());
-    let mut hearsay = Hearsay::default();
+    let mut sightings = Sightings::default();
     let identity = Identity::default();
-    hearsay.hear(&config, &spaces, &homes, &identity);
-    hearsay.guesses(&config, &identity, &from(mac, address))
+    sightings.update(&config, &spaces, &homes, &identity);
+    sightings.guesses(&config, &identity, &from(mac, address))
 }
 
 fn may_be(peers: &[u16]) -> Vec<Guess> {
@@ -70,17 +70,21 @@ fn a_device_of_a_home_is_that_peer() {
     let homes = homes(&config, &spaces, &BTreeMap::new());
     let mac = spaces[2].facts.links[0].mac.unwrap();
     let mut identity = Identity { macs: BTreeMap::from([(mac, PeerId(2))]), ..Identity::default() };
-    let mut hearsay = Hearsay::default();
-    hearsay.hear(&config, &spaces, &homes, &identity);
+    let mut sightings = Sightings::default();
+    sightings.update(&config, &spaces, &homes, &identity);
     // It is gone by now.
     identity.macs.clear();
-    let guesses = hearsay.guesses(&config, &identity, &from(mac, "192.0.2.7"));
+    let guesses = sightings.guesses(&config, &identity, &from(mac, "192.0.2.7"));
     assert_eq!(guesses, [Guess::Is(PeerId(2), "eth0 in netns b".to_owned())]);
     let links = [Link { src: PeerId(2), dst: PeerId(1) }, Link { src: PeerId(2), dst: PeerId(3) }];
-    let suspects = hearsay.suspects(&config, &identity, &links, &[from(mac, "192.0.2.7")]);
+    let suspects = sightings.suspects(&config, &identity, &links, &[from(mac, "192.0.2.7")]);
     assert_eq!(suspects.iter().map(|suspect| suspect.link).collect::<Vec<_>>(), [links[0]]);
-    hearsay.meet(mac, PeerId(3), "eth0 in c".to_owned());
-    assert_eq!(hearsay.guesses(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[2, 3]), "it has moved");
+    sightings.meet(mac, PeerId(3), "eth0 in c".to_owned());
+    assert_eq!(
+        sightings.guesses(&config, &identity, &from(mac, "192.0.2.7")),
+        may_be(&[2, 3]),
+        "it has moved"
+    );
     identity.peers.entry(PeerId(2)).or_default().forwards = true;
-    assert_eq!(hearsay.guesses(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[3]));
+    assert_eq!(sightings.guesses(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[3]));
 }

@@ -1,4 +1,4 @@
-//! Where a peer may be of which nothing is known. Pure.
+//! Where a peer may be about which nothing is known. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -29,7 +29,7 @@ pub fn add(config: &Config, namespaces: &[Namespace], found: &mut BTreeMap<PeerI
     }
 }
 
-/// The MAC addresses of which it is known whose they are.
+/// The MAC addresses whose owner is known.
 fn known_macs(config: &Config, namespaces: &[Namespace]) -> BTreeSet<[u8; 6]> {
     let facts = || namespaces.iter().map(|space| &space.facts);
     let devices = facts().flat_map(|facts| &facts.links).filter_map(|link| link.mac);

@@ -61,7 +61,7 @@ const TCX_EGRESS: u32 = 47;
 const BEFORE: u32 = 1 << 3;
 
 fn bpf<T>(command: libc::c_int, attributes: &T) -> i32 {
-    // SAFETY: the attributes are as long as told, and what they point to outlives the call.
+    // SAFETY: the attributes are as long as given, and what they point to outlives the call.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, size_of::<T>()) };
     assert!(answer >= 0, "bpf command {command}: {}", std::io::Error::last_os_error());
     i32::try_from(answer).unwrap()

@@ -396,7 +396,7 @@ impl Names {
         is_chosen || self.is_at_receiver(hook) && !self.is_named_elsewhere(reading, to, now)
     }
 
-    /// Whether a frame at its receiver's port came by its sender's too, where it could be told for whom it is.
+    /// Whether a frame at its receiver's port came by its sender's too, where it was visible for whom it is.
     pub fn passed_its_senders_port(
         &mut self,
         reading: &Reading<'_>,

@@ -12,7 +12,7 @@ pub struct Reading<'a> {
     pub from_mac: [u8; 6],
     pub to_mac: [u8; 6],
     pub content: Content<'a>,
-    /// An ARP request or a neighbour solicitation: the receiver is whoever is asked for.
+    /// An ARP request or a neighbour solicitation: the receiver is the peer that is asked for.
     pub asks: bool,
     /// The address that its sender claims by it.
     pub claims: Option<IpAddr>,
@@ -211,7 +211,7 @@ struct Above<'a> {
 }
 
 impl<'a> Above<'a> {
-    /// Goes on behind a header of this length.
+    /// Continues behind a header of this length.
     fn enter(&mut self, next: u8, header: usize) {
         self.protocol = next;
         self.bytes = self.bytes.get(header..).unwrap_or_default();

@@ -29,7 +29,7 @@
        (nil? (:healed view))))
 
 (defn- heal-at!
-  "Heals the partitions of this test at one place, those of crashed runs too, and goes on where one fails. Returns the
+  "Heals the partitions of this test at one place, those of crashed runs too, and continues where one fails. Returns the
   heals."
   [daemons test kinds place]
   (let [views (filter #(own? test %) (:partitions (d/call daemons place "GET" "/v1/status")))
@@ -41,7 +41,7 @@
   (remove #(= "request" (:healed_by %)) heals))
 
 (defn- heal-kinds!
-  "Heals everywhere, goes on where it fails, and throws at the end what failed. A place without a running daemon has
+  "Heals everywhere, continues where it fails, and throws at the end what failed. A place without a running daemon has
   nothing to heal: that is a warning."
   [{:keys [daemons state]} test kinds]
   (locking state
@@ -90,7 +90,7 @@
 (defn- set-grudge!
   "Makes `wanted` the grudge of a kind. A place whose share changes gets another partition, and the one before is healed
   once the new one cuts. Elsewhere the same request is sent again: it changes nothing while that partition lives, and
-  cuts anew if it ended by itself. If a place fails, the new partitions are healed, and what was cut before stays."
+  cuts again if it ended by itself. If a place fails, the new partitions are healed, and what was cut before stays."
   [{:keys [daemons state] :as net} test kind wanted traffic]
   (check-nodes! test wanted)
   (locking state

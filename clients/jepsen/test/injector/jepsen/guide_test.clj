@@ -1,6 +1,6 @@
 (ns injector.jepsen.guide-test
   "Evaluates the examples of the guide. What they use of Jepsen beside its protocols is not there: it stays unevaluated,
-  as `quote` leaves it, but for the names of the library."
+  as `quote` leaves it, except for the names of the library."
   (:require [clojure.java.io :as io]
             [clojure.string :as str]
             [clojure.test :refer [deftest is]]

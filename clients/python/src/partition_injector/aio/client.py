@@ -139,7 +139,7 @@ class AsyncInjector:
         return await self.call(calls.partition(name))
 
     async def heal(self, name: str) -> Healed:
-        """Heals the partition of a name, whoever made it."""
+        """Heals the partition of a name, no matter who made it."""
         return await self.call(calls.heal(name))
 
     async def heal_all(self) -> list[Healed]:
@@ -163,7 +163,7 @@ class AsyncInjector:
         return status
 
     async def wait_healthy(self, timeout: Duration = "60s", advisory: Collection[str] = ()) -> Status:
-        """Waits until every required endpoint is healthy, but for those named here. Raises NotHealthy."""
+        """Waits until every required endpoint is healthy, except for those named here. Raises NotHealthy."""
         return await self.run(flows.wait_healthy(nanoseconds(timeout), advisory))
 
     async def probe_once(self) -> list[EndpointAnswer]:
@@ -175,7 +175,7 @@ class AsyncInjector:
         return await self.call(calls.mark(text))
 
     def events(self, since: int = 0, follow: bool = True, timeout: Optional[Duration] = None) -> AsyncEvents:
-        """What happened after the event of this id, and goes on to happen if ``follow``. ``AsyncEvents.last_id`` is
+        """What happened after the event of this id, and keeps happening if ``follow``. ``AsyncEvents.last_id`` is
         where to resume. With a timeout, OutOfTime is raised if nothing happens for so long."""
         return AsyncEvents(self._address, since, follow, None if timeout is None else seconds(timeout))
 

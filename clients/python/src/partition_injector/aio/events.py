@@ -15,7 +15,7 @@ from .line import AsyncLine
 
 class AsyncEvents:
     """Events as they come, over a connection of their own, which is opened for the first of them. ``last_id`` is the
-    id of the last one that was read: ``events(since=events.last_id)`` goes on behind it."""
+    id of the last one that was read: ``events(since=events.last_id)`` continues behind it."""
 
     def __init__(self, address: Address, since: int, follow: bool, timeout: Optional[float]) -> None:
         self.last_id = since

@@ -1,4 +1,4 @@
-"""What the plugin can be told, on the command line and in the ini file."""
+"""The options of the plugin, on the command line and in the ini file."""
 
 from __future__ import annotations
 

@@ -57,13 +57,13 @@ class TestInjector(Injector):
         return self.partitions_made[-1].assert_recovers(within, endpoint)
 
     def heal_mine(self) -> None:
-        """Heals all that this test cut, the newest first. Goes on past what can't be healed, and raises then."""
+        """Heals all that this test cut, the newest first. Continues past what can't be healed, and raises then."""
         failure: Optional[InjectorError] = None
         for partition in reversed(self.partitions_made):
             try:
                 partition.heal()
             except Problem as problem:
-                # A daemon that was started anew has nothing of it.
+                # A daemon that was restarted has nothing of it.
                 if problem.code != "unknown-partition":
                     failure = failure or problem
             except InjectorError as error:
@@ -168,4 +168,4 @@ def _doubts() -> Iterator[None]:
     try:
         yield
     except InjectorError as error:
-        warnings.warn(f"the test's records can't be had: {error}", HealWarning, stacklevel=3)
+        warnings.warn(f"the test's records can't be obtained: {error}", HealWarning, stacklevel=3)

@@ -9,7 +9,7 @@
     const { svg, width } = canvas(host, rows.length * rowHeight + 34);
     const [left, right] = [78, width - 52];
     const sum = (r) => r.parts.reduce((a, b) => a + (b ?? 0), 0);
-    // What never settled was still waiting at the deadline: its bar goes on until there.
+    // What never settled was still waiting at the deadline: its bar continues until there.
     const isOpen = (r) => r.t && r.t[2] === 1 && r.t[3] == null;
     const total = (r) => Math.max(sum(r), isOpen(r) ? (deadline ?? 0) * UNIT : 0);
     const x = timeScale(0, Math.max(...rows.map(total), 1) / UNIT, left, right);

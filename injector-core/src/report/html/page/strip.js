@@ -4,7 +4,7 @@
   let chosen = null;
   // Narrower lanes than this say nothing.
   const LANE = 84;
-  // The trials by what was chosen to tell them apart, most trials first; one lane without a choice.
+  // The trials by what was chosen to distinguish them, most trials first; one lane without a choice.
   const lanes = (width) => {
     const grouping = (data.groupings ?? [])[$("strip-by")?.value];
     if (!grouping) return { shown: [{ name: "", of: trials }], more: 0 };

@@ -2,13 +2,25 @@
 
 use std::net::IpAddr;
 
-use crate::config::Text;
+use schemars::JsonSchema;
+
 use crate::config::probe::fill;
 use crate::config::read::Node;
-use crate::config::validate::instance::Instance;
+use crate::config::secret::Text;
+use crate::model::PeerId;
+
+/// One peer that an endpoint runs on, or that is asked for a role.
+pub(in crate::config) struct Instance<'a> {
+    pub id: PeerId,
+    pub name: &'a str,
+    /// Where its endpoints are.
+    pub address: Option<IpAddr>,
+    /// Whether nothing is wrong with the peer itself, so that a missing address is reported: a container's is found later.
+    pub sound: bool,
+}
 
 /// Reads texts with `{seq}`, `{peer}` and `{address}` in them.
-pub(in crate::config::validate) struct Texts<'a> {
+pub(in crate::config) struct Texts<'a> {
     pub instances: Option<&'a [Instance<'a>]>,
 }
 
@@ -88,7 +100,7 @@ pub(super) fn secret(node: &Node<'_>, text: &str) -> Option<Text> {
 }
 
 /// A JSON pointer (RFC 6901): empty, or parts that each begin with a slash.
-pub(in crate::config::validate) fn pointer(node: &Node<'_>) -> Option<String> {
+pub(in crate::config) fn pointer(node: &Node<'_>) -> Option<String> {
     let usage = "write a JSON pointer that begins with /, as in: /leader or /members/0/name; \"\" is the whole answer";
     let text = node.text(usage)?;
     if !text.is_empty() && !text.starts_with('/') {
@@ -98,8 +110,21 @@ pub(in crate::config::validate) fn pointer(node: &Node<'_>) -> Option<String> {
     Some(text.to_owned())
 }
 
-/// A text, number or truth value of JSON.
-pub(in crate::config::validate) fn scalar(node: &Node<'_>, usage: &str) -> Option<String> {
+/// A text, a number or a boolean.
+#[derive(JsonSchema)]
+#[schemars(rename = "Scalar", untagged)]
+#[expect(dead_code, reason = "the variants are read by the derive macro alone")]
+pub(in crate::config) enum ScalarKey {
+    /// A text.
+    Text(String),
+    /// A number.
+    Number(f64),
+    /// A boolean.
+    Bool(bool),
+}
+
+/// A text, number or boolean of JSON.
+pub(in crate::config) fn scalar(node: &Node<'_>, usage: &str) -> Option<String> {
     let text = node.value().as_str().map(str::to_owned);
     let text = text.or_else(|| node.value().as_u64().map(|number| number.to_string()));
     let text = text.or_else(|| node.value().as_bool().map(|truth| truth.to_string()));

@@ -7,7 +7,7 @@ use http::Uri;
 use http::uri::Authority;
 
 use super::texts::Texts;
-use crate::config::Target;
+use crate::config::probe::Target;
 use crate::config::read::{Node, Table};
 
 pub(super) const URL_USAGE: &str = "write it as \"http://{address}:8080/health\"; \

@@ -2,15 +2,43 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
+
 use super::host::is_host_name;
-use crate::config::read::Node;
-use crate::config::{Identity, PemFile, Tls, Trust};
+use crate::config::probe::{Identity, PemFile, Tls, Trust};
+use crate::config::read::{Node, Table};
 
 const USAGE: &str = "write it as: { ca: /etc/lab/ca.pem }, or {} for the authorities that this host trusts";
+
+/// Whom a probe trusts, and as whom it comes.
+#[derive(JsonSchema)]
+#[schemars(rename = "Tls", deny_unknown_fields)]
+#[expect(dead_code, reason = "the fields are read by the derive macro alone")]
+pub(in crate::config) struct TlsKeys {
+    /// The PEM file with the authorities that are trusted: an absolute path.
+    ca: Option<String>,
+    /// The PEM file with the client's certificate.
+    cert: Option<String>,
+    /// The PEM file with the certificate's private key.
+    key: Option<String>,
+    /// The name that the server's certificate is for; the host of the target by default.
+    server_name: Option<String>,
+    /// Any certificate is taken.
+    insecure: Option<bool>,
+}
 
 /// TLS with what this host trusts.
 pub(super) fn default() -> Tls {
     Tls { trust: Trust::Host, identity: None, server_name: None }
+}
+
+/// `tls:` of a table; the outer `None` if something is wrong with it, the inner if it is not there.
+#[expect(clippy::option_option, reason = "a mistake is another thing than a key that is left out")]
+pub(super) fn optional(table: &Table<'_>) -> Option<Option<Tls>> {
+    match table.get("tls") {
+        Some(node) => read(&node).map(Some),
+        None => Some(None),
+    }
 }
 
 pub(super) fn read(node: &Node<'_>) -> Option<Tls> {
