@@ -12,7 +12,7 @@
 //! | `answer late` | `ok`; those who have shut a connection to it get an answer, which they do not before |
 //! | `ask ADDRESS` | the same by a datagram from a socket of its own |
 //! | `start ADDRESS` | what a process that it starts answers to `dial` and `say` |
-//! | `start-as PID ADDRESS` | the same of a process that gets this id, which must be free |
+//! | `start-as PID ADDRESS` | the same of a process that gets this id; `taken` if another one has it |
 //! | `share ADDRESS` | as `listen`, over TCP alone, on a port that others may have too (`SO_REUSEPORT`) |
 //! | `listen-multipath ADDRESS` | as `listen`, over multipath TCP alone |
 //! | `dial-multipath ADDRESS` | as `dial`, over multipath TCP |
@@ -291,14 +291,19 @@ fn start(to: &str) -> Result<String> {
 /// The same in a process whose id is chosen. It is a copy of this one, which must not have started a thread.
 fn start_as(id: libc::pid_t, to: SocketAddr) -> Result<String> {
     let (mut answers, writer) = std::io::pipe()?;
-    let child = sockets::fork_as(id, || {
+    let forked = sockets::fork_as(id, || {
         let mut talker = Talker::default();
         let mut answer = talker.dial(to);
         if answer.starts_with("up") {
             answer = talker.say(1).map_or_else(|error| error.to_string(), said);
         }
         let _ = (&writer).write_all(answer.as_bytes());
-    })?;
+    });
+    let child = match forked {
+        Ok(child) => child,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok("taken".to_owned()),
+        Err(error) => return Err(error.into()),
+    };
     drop(writer);
     let mut answer = String::new();
     answers.read_to_string(&mut answer)?;

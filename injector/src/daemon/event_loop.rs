@@ -108,9 +108,13 @@ impl EventLoop {
                 }
                 wakeups = self.incoming.wakeups.next() => {
                     let wakeups = wakeups.map_err(io("the ring of wake-ups"))?;
-                    let of_slots = wakeups.iter().filter(|wakeup| wakeup.slot != Wakeup::BOUND);
+                    let of_sockets = [Wakeup::BOUND, Wakeup::MULTIPATH];
+                    let of_slots = wakeups.iter().filter(|wakeup| !of_sockets.contains(&wakeup.slot));
                     rung.extend(of_slots.map(|wakeup| wakeup.generation).filter(|generation| *generation != 0));
-                    if wakeups.iter().any(|wakeup| wakeup.slot == Wakeup::BOUND) {
+                    for wakeup in wakeups.iter().filter(|wakeup| wakeup.slot == Wakeup::MULTIPATH) {
+                        state.multipath(wakeup.generation);
+                    }
+                    if wakeups.iter().any(|wakeup| of_sockets.contains(&wakeup.slot)) {
                         state.look_at_local_peers();
                     }
                     if wakeups.iter().any(|wakeup| wakeup.slot == Wakeup::TAKEN_OVER) {

@@ -58,7 +58,10 @@ impl Preview {
     /// What would keep the daemon from starting.
     pub async fn of(config: &Config, kernel: &Kernel, containers: Sight) -> Result<Self, StartError> {
         let (news, _) = mpsc::unbounded_channel();
-        let mut interfaces = Interfaces::new(config, kernel, Workers::default(), all_names(), news);
+        let mut workers = Workers::default();
+        let local = crate::local::preview(config, &mut workers).await.map_err(StartError::from)?;
+        let mut interfaces = Interfaces::new(config, kernel, workers, all_names(), news);
+        interfaces.local = local.map(|found| found.sight).unwrap_or_default();
         interfaces.find(config, containers).await?;
         let is_there = |interfaces: &Interfaces, entry: &Entry| {
             let space = interfaces.known.iter().find(|space| space.netns == entry.interface.netns);
