@@ -4,6 +4,7 @@
 injector_lab::group!(kernels);
 
 mod cgroups;
+mod cost;
 mod etcd;
 mod handed;
 #[path = "../support/interfaces.rs"]
@@ -11,6 +12,7 @@ mod handed;
 mod support;
 mod talker;
 mod traps;
+mod way_in;
 
 use injector_lab::http::{Request, over_unix};
 use injector_lab::{Lab, needs};

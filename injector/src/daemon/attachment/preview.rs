@@ -10,6 +10,7 @@ use super::Interfaces;
 use super::entry::Entry;
 use crate::daemon::start_error::StartError;
 use crate::datapath::{Kernel, all_names};
+use crate::discovery::local::LocalSight;
 use crate::discovery::places::Namespace;
 use crate::netns::Workers;
 use injector_core::api::CoverageSummary;
@@ -39,6 +40,8 @@ pub struct Preview {
     pub targets: Vec<Target>,
     /// Peers that `auto` does not find, or not wholly, in words.
     pub doubts: Vec<String>,
+    /// What is seen of peers on this machine.
+    pub local: LocalSight,
     /// How far the links between the peers would be covered; `None` with too many peers.
     pub coverage: Option<CoverageSummary>,
     /// The namespaces that were looked into,
@@ -99,6 +102,7 @@ impl Preview {
             coverage: interfaces.coverage_summary(config),
             homes: interfaces.home_names.values().cloned().collect(),
             contained: interfaces.container_addresses(config),
+            local: interfaces.local,
             spaces: interfaces.known,
             workers: interfaces.workers,
         })
