@@ -11,6 +11,7 @@
 //! | `shut N` | `ok`; it sends no more |
 //! | `answer late` | `ok`; those who have shut a connection to it get an answer, which they do not before |
 //! | `ask ADDRESS` | the same by a datagram from a socket of its own |
+//! | `call ADDRESS` | the same, whichever address the answer comes from |
 //! | `start ADDRESS` | what a process that it starts answers to `dial` and `say` |
 //! | `start-as PID ADDRESS` | the same of a process that gets this id; `taken` if another one has it |
 //! | `share ADDRESS` | as `listen`, over TCP alone, on a port that others may have too (`SO_REUSEPORT`) |
@@ -83,6 +84,7 @@ impl Talker {
                 "ok".to_owned()
             }
             "ask" => said(ask(what.parse()?)),
+            "call" => said(call(what.parse()?)),
             "start" => start(what)?,
             "start-as" => {
                 let (id, to) = what.split_once(' ').context("start-as PID ADDRESS")?;
@@ -217,6 +219,13 @@ fn ask(to: SocketAddr) -> std::io::Result<bool> {
     socket.connect(to)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(b"hello")?;
+    socket.recv(&mut [0; 64]).map(|length| length > 0)
+}
+
+fn call(to: SocketAddr) -> std::io::Result<bool> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send_to(b"hello", to)?;
     socket.recv(&mut [0; 64]).map(|length| length > 0)
 }
 

@@ -111,8 +111,14 @@ pub fn sockets(id: u32, mut take: impl FnMut(Held) -> io::Result<()>) -> io::Res
             Err(error) if gone(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let is_socket = fs::read_link(entry.path())
-            .is_ok_and(|target| target.to_str().is_some_and(|target| target.starts_with("socket:")));
+        // The list of descriptors may be readable where what they are is not: that is no process without sockets.
+        let is_socket = match fs::read_link(entry.path()) {
+            Ok(target) => target.to_str().is_some_and(|target| target.starts_with("socket:")),
+            Err(error) if gone(&error) => false,
+            // What the kernel says of one that has ended, too.
+            Err(_) if stat(id).is_none() => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let (true, Some(number)) = (is_socket, number) else { continue };
         let process = match &process {

@@ -7,6 +7,7 @@ mod cgroups;
 mod cost;
 mod etcd;
 mod handed;
+mod rights;
 #[path = "../support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;

@@ -43,6 +43,33 @@ fn handshakes_by_syn_cookies_are_cut() {
     assert_proved(&record(&daemon, "p"));
 }
 
+/// A server on every address answers a datagram from 127.0.0.1, and each address of the machine leads to it.
+#[test]
+#[needs(root, example = "talker")]
+fn a_server_on_every_address_is_cut_at_each_of_them() {
+    let lab = machine();
+    lab.ip("m", "addr add 10.9.0.3/32 dev lo");
+    let mut a = Talker::start(&lab, "m", &["0.0.0.0:7001"]);
+    let [mut b, mut c] = [B, C].map(|at| Talker::start(&lab, "m", &[at]));
+    let mut client = Talker::start(&lab, "m", &[]);
+    let addresses = ["127.0.0.1:7001", "127.0.0.9:7001", "10.9.0.3:7001"];
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    let connections = addresses.map(|to| b.dial(to));
+    for to in addresses {
+        assert_eq!(b.ask("call", to), "echo", "{to}");
+    }
+    daemon.cli("partition isolate a --name p --for 60s");
+    for (to, connection) in addresses.iter().zip(&connections) {
+        for (how, what) in [("say", connection.as_str()), ("dial", to), ("call", to)] {
+            assert_eq!(b.ask(how, what), "silent", "{how} {to}");
+        }
+        assert_eq!(client.ask("call", to), "echo", "who is no peer");
+    }
+    assert_eq!((a.ask("dial", C), c.ask("start", B)), ("silent".to_owned(), "echo".to_owned()));
+    daemon.cli("heal p");
+    assert_proved(&record(&daemon, "p"));
+}
+
 /// On `lo`, frames are longer than an MTU, and their Ethernet header is empty.
 #[test]
 #[needs(root, example = "talker")]
