@@ -29,7 +29,9 @@ impl Frozen {
             .unwrap()
             .map(|task| task.unwrap())
             // A thread that ends meanwhile is in none.
-            .find(|task| std::fs::metadata(task.path().join("ns/net")).is_ok_and(|netns| netns.ino() == inside))
+            .find(|task| {
+                std::fs::metadata(task.path().join("ns/net")).is_ok_and(|netns| netns.ino() == inside)
+            })
             .unwrap();
         let thread = thread.file_name().to_str().unwrap().parse().unwrap();
         trace(libc::PTRACE_SEIZE, thread).unwrap();

@@ -189,10 +189,7 @@ async fn identified(
 }
 
 /// The ports of the config.
-fn listens(
-    config: &Config,
-    spaces: &BTreeMap<Option<Netns>, SpaceId>,
-) -> Vec<(SpaceId, Listen, PeerId)> {
+fn listens(config: &Config, spaces: &BTreeMap<Option<Netns>, SpaceId>) -> Vec<(SpaceId, Listen, PeerId)> {
     let of_peer = |(peer, local): (PeerId, &LocalPeer)| {
         let space = spaces[&local.netns];
         let listens: Vec<_> = local.listens().iter().map(|listen| (space, *listen, peer)).collect();

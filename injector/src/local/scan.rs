@@ -449,7 +449,10 @@ fn each_socket(
     if let Some(error) = failed {
         return Err(error.into());
     }
-    if let Err(error) = looked {
+    // It is no peer's, and what it opens for a service is found in the service too.
+    if let Err(error) = looked
+        && stat.id != INIT
+    {
         let process = Process { id: stat.id, name: stat.name.clone() };
         pass.closed.get_or_insert((process, error));
     }

@@ -142,7 +142,9 @@ fn a_unit_within_another_peers_cgroup_is_refused() {
     );
     let daemon = Daemon::start(&lab, "lab", &config);
     let said = super::refusal(&daemon, "links a:b", "p").unwrap_err();
-    for words in ["the cgroups of a and b are one, or one is within the other", "name them by cgroups of their own"] {
+    for words in
+        ["the cgroups of a and b are one, or one is within the other", "name them by cgroups of their own"]
+    {
         assert!(said.contains(words), "{said}");
     }
 }

@@ -123,7 +123,9 @@ fn a_port_that_two_peers_share_is_refused_and_one_that_a_peers_processes_share_i
     }
     let daemon = Daemon::start(&lab, "two", &by_process(&lab, [&a, &b, &c]));
     let said = refusal(&daemon, "links a:c", "p").unwrap_err();
-    for words in ["port 7020 is shared (SO_REUSEPORT) by", "of a and", "of b: who gets a packet can't be foreseen"] {
+    for words in
+        ["port 7020 is shared (SO_REUSEPORT) by", "of a and", "of b: who gets a packet can't be foreseen"]
+    {
         assert!(said.contains(words), "{said}");
     }
     daemon.stop();

@@ -65,7 +65,8 @@ fn a_server_on_every_address_is_cut_at_each_of_them() {
         }
         assert_eq!(client.ask("call", to), "echo", "who is no peer");
     }
-    assert_eq!((a.ask("dial", C), c.ask("start", B)), ("silent".to_owned(), "echo".to_owned()));
+    assert_eq!((a.ask("dial", B), a.ask("dial", C)), ("silent".to_owned(), "silent".to_owned()));
+    assert_eq!((c.ask("dial", A), c.ask("start", B)), ("silent".to_owned(), "echo".to_owned()));
     daemon.cli("heal p");
     assert_proved(&record(&daemon, "p"));
 }

@@ -71,7 +71,8 @@ fn doctor_says_what_can_not_be_told_apart_and_the_remedy() {
     }
     let none = "note      peer c, by port 7003: no process now; start it";
     assert!(said.contains(none), "{said}");
-    let (code, said) = doctor(&lab, "peers: { a: { pid: 4194303 }, b: { listens: [7002] } }\ninterfaces: auto\n");
+    let (code, said) =
+        doctor(&lab, "peers: { a: { pid: 4194303 }, b: { listens: [7002] } }\ninterfaces: auto\n");
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("PREVENTS  start: peer a: there is no process 4194303"), "{said}");
 }
