@@ -167,7 +167,7 @@ impl Talker {
         let (mut back, end) = (0, Instant::now() + PATIENCE);
         stream.set_read_timeout(Some(PATIENCE))?;
         while back < MUCH && Instant::now() < end {
-            match stream.read(&mut [0; 1 << 16]) {
+            match stream.read(&mut [0; 1 << 13]) {
                 Ok(length) if length > 0 => back += length,
                 _ => break,
             }
@@ -194,12 +194,12 @@ impl Talker {
 
     fn taken(&mut self, path: &str) -> Result<String> {
         let taker = self.takers.get(path).context("nobody takes there")?;
-        let taken = sockets::take(&taker.accept()?.0)?;
-        if sockets::listens(&taken)? {
-            accept_on(TcpListener::from(taken));
+        let socket = sockets::take(&taker.accept()?.0)?;
+        if sockets::listens(&socket)? {
+            accept_on(TcpListener::from(socket));
             return Ok("listener".to_owned());
         }
-        Ok(self.dialled(Ok(TcpStream::from(taken))))
+        Ok(self.dialled(Ok(TcpStream::from(socket))))
     }
 
     fn say(&self, number: u32) -> Result<std::io::Result<bool>> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use injector_common::record::{LinkStamps, counter};
+use injector_common::record::{LinkStamps, Wakeup, counter};
 use tokio::sync::{broadcast, watch};
 
 use super::active_config::ActiveConfig;
@@ -172,9 +172,18 @@ impl State {
         }
     }
 
-    /// A process of a peer on this machine has made a socket of multipath TCP.
-    pub fn multipath(&mut self, peer: u32) {
-        self.interfaces.multipath(&self.config, PeerId(peer as u16));
+    /// Takes in what programs say of processes: one has become a peer's, or made a socket of multipath TCP.
+    pub fn wake_local<'a>(&mut self, wakeups: impl Iterator<Item = &'a Wakeup>) {
+        let mut is_woken = false;
+        for wakeup in wakeups {
+            is_woken = true;
+            if wakeup.slot == Wakeup::MULTIPATH {
+                self.interfaces.multipath(&self.config, PeerId(wakeup.generation as u16));
+            }
+        }
+        if is_woken {
+            self.look_at_local_peers();
+        }
     }
 
     /// Whether what became of peers on this machine is known up to a partition's heal: a socket that was handed over during

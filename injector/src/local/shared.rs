@@ -45,8 +45,8 @@ impl SharedPorts {
         let mixed = |(port, sockets): (&Port, &BTreeMap<u64, BTreeSet<u32>>)| {
             // What a peer's process holds is the peer's, whoever else has it.
             let of = |holders: &BTreeSet<u32>| {
-                let owned = holders.iter().find_map(|process| Some((Some(owner(*process)?), *process)));
-                owned.or_else(|| Some((None, *holders.first()?)))
+                let of_peer = holders.iter().find_map(|process| Some((Some(owner(*process)?), *process)));
+                of_peer.or_else(|| Some((None, *holders.first()?)))
             };
             let owners: BTreeMap<Option<PeerId>, u32> = sockets.values().filter_map(of).collect();
             (owners.len() > 1).then_some(Mixed { port: *port, owners })

@@ -50,6 +50,7 @@ fn init_writes_processes_by_their_ports_and_doctor_shows_which_belong_to_whom() 
         let line = format!("peer talker-{number}, by port 700{number}: process {} (talker)", talker.id());
         assert!(said.contains(&line), "{said}");
     }
+    assert!(said.contains("would attach to lo: for talker-1, talker-2, talker-3"), "{said}");
     assert!(said.contains("6 of 6 directed links would pass a hook for sure"), "{said}");
 }
 

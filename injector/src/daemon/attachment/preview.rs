@@ -15,7 +15,7 @@ use crate::discovery::places::Namespace;
 use crate::netns::Workers;
 use injector_core::api::CoverageSummary;
 use injector_core::clock::TimeRange;
-use injector_core::config::{Config, Netns};
+use injector_core::config::{Config, Hook, Netns};
 use injector_core::containers::Sight;
 use injector_core::model::PeerId;
 
@@ -85,7 +85,11 @@ impl Preview {
                 .names
                 .peers()
                 .filter(|peer| {
-                    entry.interface.peer == Some(*peer)
+                    let local = config.peer(*peer).and_then(|peer| peer.local.as_ref());
+                    let is_on_lo = entry.interface.hook == Hook::Local
+                        && local.is_some_and(|local| local.netns == entry.interface.netns);
+                    is_on_lo
+                        || entry.interface.peer == Some(*peer)
                         || interfaces
                             .coverage
                             .tracks(*peer)
