@@ -193,7 +193,7 @@ pub mod counter {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wakeup {
-    /// The slot, [`Wakeup::LEASE`], [`Wakeup::TAKEN_OVER`] or [`Wakeup::BOUND`].
+    /// The slot, [`Wakeup::LEASE`], [`Wakeup::TAKEN_OVER`], [`Wakeup::BOUND`] or [`Wakeup::MULTIPATH`].
     pub slot: u32,
     /// Its generation.
     pub generation: u32,
@@ -207,6 +207,9 @@ impl Wakeup {
     /// The slot number of the wake-up that comes when a process has bound a port of a peer on this machine; the generation
     /// is the process.
     pub const BOUND: u32 = u32::MAX - 2;
+    /// The slot number of the wake-up that comes when a process of a peer on this machine makes a socket of multipath TCP;
+    /// the generation is the peer.
+    pub const MULTIPATH: u32 = u32::MAX - 3;
 }
 
 /// Clock and random number of a test run (see [`crate::feature::TEST`]).

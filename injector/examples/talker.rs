@@ -11,15 +11,35 @@
 //! | `shut N` | `ok`; it sends no more |
 //! | `answer late` | `ok`; those who have shut a connection to it get an answer, which they do not before |
 //! | `ask ADDRESS` | the same by a datagram from a socket of its own |
+//! | `call ADDRESS` | the same, whichever address the answer comes from |
 //! | `start ADDRESS` | what a process that it starts answers to `dial` and `say` |
+//! | `start-as PID ADDRESS` | the same of a process that gets this id; `taken` if another one has it |
+//! | `share ADDRESS` | as `listen`, over TCP alone, on a port that others may have too (`SO_REUSEPORT`) |
+//! | `listen-multipath ADDRESS` | as `listen`, over multipath TCP alone |
+//! | `dial-multipath ADDRESS` | as `dial`, over multipath TCP |
+//! | `pour N` | the bytes that come back, within 0.4 s, of a megabyte that is sent as large as the kernel takes it |
+//! | `hear GROUP` | `ok`; it counts what comes to a group and port of IPv4 multicast on `lo` |
+//! | `cast GROUP` | `ok`; it has sent one datagram there |
+//! | `heard GROUP` | how many have come |
+//! | `take PATH` | `ok`; it waits at a Unix socket for sockets that are handed over |
+//! | `hand PATH ADDRESS` | `ok`; it has handed over a socket that listens there, and has none of it itself |
+//! | `hand-copy PATH ADDRESS` | the same, and it accepts too |
+//! | `hand-connection PATH N` | `ok`; it has handed over a connection |
+//! | `taken PATH` | `listener`, where connections are echoed from then on, or `up N` |
+
+#[path = "talker/sockets.rs"]
+mod sockets;
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -41,6 +61,8 @@ fn main() -> Result<()> {
 struct Talker {
     connections: HashMap<u32, TcpStream>,
     next: u32,
+    takers: HashMap<String, UnixListener>,
+    groups: HashMap<String, Arc<AtomicU32>>,
 }
 
 impl Talker {
@@ -62,7 +84,55 @@ impl Talker {
                 "ok".to_owned()
             }
             "ask" => said(ask(what.parse()?)),
+            "call" => said(call(what.parse()?)),
             "start" => start(what)?,
+            "start-as" => {
+                let (id, to) = what.split_once(' ').context("start-as PID ADDRESS")?;
+                start_as(id.parse()?, to.parse()?)?
+            }
+            "share" => {
+                accept_on(sockets::listen(what.parse()?, sockets::Kind::Shared)?);
+                "ok".to_owned()
+            }
+            "listen-multipath" => {
+                accept_on(sockets::listen(what.parse()?, sockets::Kind::Multipath)?);
+                "ok".to_owned()
+            }
+            "dial-multipath" => {
+                let dialled = sockets::dial_multipath(what.parse()?, PATIENCE);
+                self.dialled(dialled)
+            }
+            "pour" => self.pour(what.parse()?)?,
+            "hear" => {
+                self.hear(what)?;
+                "ok".to_owned()
+            }
+            "cast" => {
+                sockets::cast(what.parse()?)?;
+                "ok".to_owned()
+            }
+            "heard" => {
+                let count = self.groups.get(what).context("nobody hears there")?;
+                count.load(Ordering::SeqCst).to_string()
+            }
+            "take" => {
+                self.takers.insert(what.to_owned(), UnixListener::bind(what)?);
+                "ok".to_owned()
+            }
+            "taken" => self.taken(what)?,
+            "hand" | "hand-copy" | "hand-connection" => {
+                let (path, what) = what.split_once(' ').context("a path and what is handed over")?;
+                if command == "hand-connection" {
+                    sockets::hand(path, self.connection(what.parse()?)?.as_fd())?;
+                } else {
+                    let listener = TcpListener::bind(what.parse::<SocketAddr>()?)?;
+                    sockets::hand(path, listener.as_fd())?;
+                    if command == "hand-copy" {
+                        accept_on(listener);
+                    }
+                }
+                "ok".to_owned()
+            }
             _ => anyhow::bail!("unknown command {command}"),
         })
     }
@@ -72,7 +142,11 @@ impl Talker {
     }
 
     fn dial(&mut self, to: SocketAddr) -> String {
-        match TcpStream::connect_timeout(&to, PATIENCE) {
+        self.dialled(TcpStream::connect_timeout(&to, PATIENCE))
+    }
+
+    fn dialled(&mut self, dialled: std::io::Result<TcpStream>) -> String {
+        match dialled {
             Ok(stream) => {
                 self.next += 1;
                 self.connections.insert(self.next, stream);
@@ -81,6 +155,51 @@ impl Talker {
             Err(error) if error.kind() == ErrorKind::TimedOut => "silent".to_owned(),
             Err(error) => format!("error {}", error.kind()),
         }
+    }
+
+    /// Sends much at once: on loopback, frames of many segments.
+    fn pour(&self, number: u32) -> Result<String> {
+        const MUCH: usize = 1 << 20;
+        let mut stream = self.connection(number)?;
+        let mut sender = stream.try_clone()?;
+        sender.set_write_timeout(Some(PATIENCE))?;
+        let sent = thread::spawn(move || sender.write_all(&vec![0; MUCH]));
+        let (mut back, end) = (0, Instant::now() + PATIENCE);
+        stream.set_read_timeout(Some(PATIENCE))?;
+        while back < MUCH && Instant::now() < end {
+            match stream.read(&mut [0; 1 << 13]) {
+                Ok(length) if length > 0 => back += length,
+                _ => break,
+            }
+        }
+        // One that times out is an answer too.
+        let _ = sent.join();
+        Ok(back.to_string())
+    }
+
+    fn hear(&mut self, group: &str) -> Result<()> {
+        let at: SocketAddr = group.parse()?;
+        let SocketAddr::V4(v4) = at else { anyhow::bail!("{at} is no group of IPv4") };
+        let socket = sockets::group(v4)?;
+        socket.join_multicast_v4(v4.ip(), &Ipv4Addr::LOCALHOST)?;
+        let count = Arc::new(AtomicU32::new(0));
+        self.groups.insert(group.to_owned(), Arc::clone(&count));
+        thread::spawn(move || {
+            while socket.recv(&mut [0; 64]).is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Ok(())
+    }
+
+    fn taken(&mut self, path: &str) -> Result<String> {
+        let taker = self.takers.get(path).context("nobody takes there")?;
+        let socket = sockets::take(&taker.accept()?.0)?;
+        if sockets::listens(&socket)? {
+            accept_on(TcpListener::from(socket));
+            return Ok("listener".to_owned());
+        }
+        Ok(self.dialled(Ok(TcpStream::from(socket))))
     }
 
     fn say(&self, number: u32) -> Result<std::io::Result<bool>> {
@@ -103,6 +222,13 @@ fn ask(to: SocketAddr) -> std::io::Result<bool> {
     socket.recv(&mut [0; 64]).map(|length| length > 0)
 }
 
+fn call(to: SocketAddr) -> std::io::Result<bool> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.send_to(b"hello", to)?;
+    socket.recv(&mut [0; 64]).map(|length| length > 0)
+}
+
 fn said(echo: std::io::Result<bool>) -> String {
     match echo {
         Ok(true) => "echo".to_owned(),
@@ -116,11 +242,7 @@ fn said(echo: std::io::Result<bool>) -> String {
 
 fn listen(at: SocketAddr) -> Result<()> {
     let (listener, socket) = (TcpListener::bind(at)?, UdpSocket::bind(at)?);
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            thread::spawn(move || echo(stream));
-        }
-    });
+    accept_on(listener);
     thread::spawn(move || {
         let mut buffer = [0; 2048];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {
@@ -128,6 +250,15 @@ fn listen(at: SocketAddr) -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Echoes what comes over each connection.
+fn accept_on(listener: TcpListener) {
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            thread::spawn(move || echo(stream));
+        }
+    });
 }
 
 fn echo(mut stream: TcpStream) {
@@ -163,5 +294,28 @@ fn start(to: &str) -> Result<String> {
     drop(input);
     child.kill()?;
     child.wait()?;
+    Ok(answer)
+}
+
+/// The same in a process whose id is chosen. It is a copy of this one, which must not have started a thread.
+fn start_as(id: libc::pid_t, to: SocketAddr) -> Result<String> {
+    let (mut answers, writer) = std::io::pipe()?;
+    let forked = sockets::fork_as(id, || {
+        let mut talker = Talker::default();
+        let mut answer = talker.dial(to);
+        if answer.starts_with("up") {
+            answer = talker.say(1).map_or_else(|error| error.to_string(), said);
+        }
+        let _ = (&writer).write_all(answer.as_bytes());
+    });
+    let child = match forked {
+        Ok(child) => child,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok("taken".to_owned()),
+        Err(error) => return Err(error.into()),
+    };
+    drop(writer);
+    let mut answer = String::new();
+    answers.read_to_string(&mut answer)?;
+    sockets::wait(child)?;
     Ok(answer)
 }

@@ -22,6 +22,8 @@ const DEEPEST: i32 = 12;
 const INET: u32 = 2;
 /// `SOCK_RAW`.
 const RAW: u32 = 3;
+/// `IPPROTO_MPTCP`: sockets of the kernel's own send and receive for such a one.
+const MPTCP: u32 = 262;
 /// What starts the services of a machine binds ports for them.
 const INIT: u32 = 1;
 
@@ -68,8 +70,13 @@ fn has_ports(socket: *mut bpf_sock) -> bool {
 #[inline(always)]
 pub fn created(socket: *mut bpf_sock) {
     let peer = current();
-    if peer != WORLD && has_ports(socket) {
-        give(socket, peer);
+    if peer == WORLD || !has_ports(socket) {
+        return;
+    }
+    give(socket, peer);
+    // SAFETY: the context is valid for the whole program run.
+    if unsafe { (*socket).protocol } == MPTCP {
+        emit::ring(Wakeup::MULTIPATH, peer);
     }
 }
 

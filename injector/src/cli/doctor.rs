@@ -122,6 +122,16 @@ fn describe_network(text: &mut String, network: &Network) {
         let why = target.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         let _ = writeln!(text, "{mark}  would attach to {}: {whose}{why}{missing}", target.shown());
     }
+    for check in &network.local {
+        let (mark, found) = match (&check.error, &check.processes[..]) {
+            (Some(error), _) => (PREVENTS, error.clone()),
+            (None, []) => (NOTE, "no process now".to_owned()),
+            (None, [process]) => (OK, format!("process {process}")),
+            (None, several) => (OK, format!("processes {}", several.join(", "))),
+        };
+        let remedy = tail(check.remedy.as_deref());
+        let _ = writeln!(text, "{mark}  peer {}, by {}: {found}{remedy}", check.peer, check.by);
+    }
     for doubt in &network.doubts {
         let _ = writeln!(text, "{NOTE}  {doubt}");
     }

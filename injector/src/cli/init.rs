@@ -63,6 +63,7 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
         peers,
         others,
         services: Vec::new(),
+        own: Vec::new(),
     };
     let ports = if args.ports.is_empty() { services::common_ports(&draft.peers) } else { args.ports.clone() };
     let ports = if asks && args.ports.is_empty() { ask_ports(&ports)? } else { ports };
@@ -75,6 +76,7 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
         })
         .collect();
     draft.services = services::find(&draft, &ports, &clients, &mut host).await;
+    draft.own = services::find_own(&draft, &mut host).await;
 
     let text = draft.text();
     let config = Config::parse(&text, &args.out.display().to_string()).map_err(|errors| {

@@ -108,11 +108,9 @@ impl EventLoop {
                 }
                 wakeups = self.incoming.wakeups.next() => {
                     let wakeups = wakeups.map_err(io("the ring of wake-ups"))?;
-                    let of_slots = wakeups.iter().filter(|wakeup| wakeup.slot != Wakeup::BOUND);
+                    let of_slots = wakeups.iter().filter(|wakeup| !of_local_peers(**wakeup));
                     rung.extend(of_slots.map(|wakeup| wakeup.generation).filter(|generation| *generation != 0));
-                    if wakeups.iter().any(|wakeup| wakeup.slot == Wakeup::BOUND) {
-                        state.look_at_local_peers();
-                    }
+                    state.wake_local(wakeups.iter().filter(|wakeup| of_local_peers(**wakeup)));
                     if wakeups.iter().any(|wakeup| wakeup.slot == Wakeup::TAKEN_OVER) {
                         state.take_over();
                     }
@@ -211,6 +209,11 @@ fn next_look(state: &State, looks: &DutyCycle) -> Instant {
 fn take_samples(state: &mut State, first: Sample, more: &mut mpsc::UnboundedReceiver<Sample>) {
     state.sample(first);
     drain(state, more);
+}
+
+/// Whether programs say something of peers on this machine.
+fn of_local_peers(wakeup: Wakeup) -> bool {
+    [Wakeup::BOUND, Wakeup::MULTIPATH].contains(&wakeup.slot)
 }
 
 /// A verdict may only be given on all samples that are there.

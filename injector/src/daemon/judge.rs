@@ -37,7 +37,7 @@ impl State {
         let mut links = self.link_records(partition, &stamps);
         let mut warnings = experiment.warnings.clone();
         warnings.extend(self.note_strangers(partition, &mut links));
-        measure::record(&Evidence {
+        let mut record = measure::record(&Evidence {
             name: life.name.clone(),
             generation: life.generation,
             clock: Some(self.clock.clone()),
@@ -86,7 +86,9 @@ impl State {
             io_pressure: share(now_pressure.io, experiment.pressure.io),
             starved_pressure: STARVED_PRESSURE,
             now: MonoNs::now(),
-        })
+        });
+        record.is_final &= self.is_looked_through(life);
+        record
     }
 
     /// Whether an endpoint's probes come from a peer, or from the world, on a link that the partition cuts for them. A

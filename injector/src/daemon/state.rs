@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use injector_common::record::{LinkStamps, counter};
+use injector_common::record::{LinkStamps, Wakeup, counter};
 use tokio::sync::{broadcast, watch};
 
 use super::active_config::ActiveConfig;
@@ -30,7 +30,7 @@ use injector_core::config::{Config, Netns, Role};
 use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
 use injector_core::measure::Broken;
 use injector_core::metrics::History;
-use injector_core::model::{Link, Percent};
+use injector_core::model::{Link, PeerId, Percent};
 use injector_core::sample::{EndpointId, Sample};
 use injector_core::timeline::Timeline;
 
@@ -163,10 +163,37 @@ impl State {
     }
 
     /// Looks for sockets of peers on this machine that have no owner: a process has become a peer's.
-    pub fn look_at_local_peers(&self) {
-        if let Some(local) = &self.local {
-            local.look(self.interfaces.tell_local());
+    pub fn look_at_local_peers(&mut self) {
+        let Some(local) = &self.local else { return };
+        if let Err(error) = local.look(self.interfaces.tell_local()) {
+            for (interface, what) in self.interfaces.take_local(&self.config, MonoNs::now(), Err(error)) {
+                self.event(MonoNs::now(), EventKind::Interface { interface, what });
+            }
         }
+    }
+
+    /// Takes in what programs say of processes: one has become a peer's, or made a socket of multipath TCP.
+    pub fn wake_local<'a>(&mut self, wakeups: impl Iterator<Item = &'a Wakeup>) {
+        let mut is_woken = false;
+        for wakeup in wakeups {
+            is_woken = true;
+            if wakeup.slot == Wakeup::MULTIPATH {
+                self.interfaces.multipath(&self.config, PeerId(wakeup.generation as u16));
+            }
+        }
+        if is_woken {
+            self.look_at_local_peers();
+        }
+    }
+
+    /// Whether what became of peers on this machine is known up to a partition's heal: a socket that was handed over during
+    /// the cut is found by the look after it.
+    pub(super) fn is_looked_through(&self, life: &Life) -> bool {
+        let is_local = |peer: PeerId| self.config.peer(peer).is_some_and(|peer| peer.local.is_some());
+        let concerns = self.local.is_some()
+            && life.closed_by.is_none()
+            && life.links.iter().any(|link| is_local(link.src) || is_local(link.dst));
+        !concerns || life.heal.is_none_or(|heal| self.interfaces.looked_at_local() >= heal.end_ns)
     }
 
     /// Carries out one command, which was sent at an instant.
@@ -280,6 +307,7 @@ impl State {
                     }
                     // What came before our programs since the last look is found right after the heal.
                     self.hooks_watched = None;
+                    self.look_at_local_peers();
                     self.count_heal(&healed);
                     self.event(healed.at.end_ns, EventKind::Heal { healed });
                 }

@@ -174,6 +174,17 @@ impl LocalHooks {
         Ok(self.processes.insert(process, owner.word(), 0).map_err(failed("PROCESSES"))?)
     }
 
+    /// Takes a process from its owner.
+    pub fn take_process(&mut self, process: u32) -> Result<(), LocalError> {
+        match self.processes.remove(&process) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(())
+            }
+            Err(error) => Err(failed("PROCESSES")(error).into()),
+        }
+    }
+
     /// Gives what is in a cgroup to a peer, or takes it away.
     pub fn give_cgroup(&mut self, id: u64, peer: Option<PeerId>) -> Result<(), LocalError> {
         let done = match peer {

@@ -29,6 +29,31 @@ impl Eras {
         }
     }
 
+    /// Changes what is seen from an instant on, also where other pictures came since: what is found late held before.
+    pub fn amend(&mut self, from: MonoNs, change: impl Fn(&mut Picture)) {
+        let changed = |picture: &Arc<Picture>| {
+            let mut picture = (**picture).clone();
+            change(&mut picture);
+            Arc::new(picture)
+        };
+        let Some(first) = self.0.iter().rposition(|(begins, _)| *begins <= from) else { return };
+        for (_, picture) in &mut self.0[first + 1..] {
+            *picture = changed(picture);
+        }
+        let now = changed(&self.0[first].1);
+        if now == self.0[first].1 {
+            return;
+        }
+        if self.0[first].0 == from {
+            self.0[first].1 = now;
+        } else {
+            self.0.insert(first + 1, (from, now));
+        }
+        if self.0.len() > MOST {
+            self.0.remove(0);
+        }
+    }
+
     /// Forgets what held no longer at an instant.
     pub fn forget(&mut self, before: MonoNs) {
         let kept = self.0.iter().rposition(|(from, _)| *from <= before).unwrap_or(0);
@@ -90,6 +115,17 @@ mod tests {
         assert_eq!(during(&eras, 12, Some(20)), [(12, Some(20), 2)]);
         eras.forget(MonoNs(9));
         assert_eq!(during(&eras, 9, Some(11)), [(9, Some(10), 1), (10, Some(11), 2)]);
+        // What was found at 13 held since 7, also in the picture that came at 10.
+        let mut amended = Eras::default();
+        amended.renew(picture(1), MonoNs(5));
+        amended.renew(picture(2), MonoNs(10));
+        amended.amend(MonoNs(7), |picture| {
+            picture.ends.entry(PeerId(0)).or_default();
+        });
+        let expected = [(3, Some(7), 1), (7, Some(10), 0), (10, None, 0)];
+        assert_eq!(during(&amended, 3, None), expected);
+        amended.amend(MonoNs(8), |_| {});
+        assert_eq!(during(&amended, 3, None), expected, "nothing was changed");
         eras.forget(MonoNs(11));
         assert_eq!(during(&eras, 12, None), [(12, None, 2)]);
     }

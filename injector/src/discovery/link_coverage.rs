@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use super::local::Doubt;
 use super::picture::{EndSight, Passage, Picture};
 use super::places::Place;
 use super::space::Space;
@@ -63,7 +64,7 @@ pub enum LocalFault {
     /// Our program is not on the loopback device.
     NoHook(Space),
     /// Not all of a peer's sockets are known.
-    Doubt(PeerId, String),
+    Doubt(PeerId, Doubt),
 }
 
 /// The instant at which links are judged.

@@ -20,13 +20,29 @@ impl std::fmt::Display for Process {
     }
 }
 
+/// Why not all frames of a peer can be identified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// What was found, in words.
+    pub why: String,
+    /// What to do about it; `None` where it passes by itself.
+    pub remedy: Option<&'static str>,
+}
+
+impl Doubt {
+    /// One that passes by itself.
+    pub fn passing(why: String) -> Self {
+        Self { why, remedy: None }
+    }
+}
+
 /// One peer on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalPeerSight {
     /// Its processes.
     pub processes: Vec<Process>,
     /// Why not all of its frames can be identified.
-    pub doubt: Option<String>,
+    pub doubt: Option<Doubt>,
 }
 
 /// All of them.
@@ -44,5 +60,5 @@ pub struct LocalEnd {
     /// The interface of ours that is its loopback device, by its id.
     pub loopback: Option<u32>,
     /// Why not all of its frames can be identified.
-    pub doubt: Option<String>,
+    pub doubt: Option<Doubt>,
 }

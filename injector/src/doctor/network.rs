@@ -7,12 +7,28 @@ use serde::Serialize;
 
 use crate::daemon::attachment::{Preview, Target};
 use crate::datapath::{Clocks, Kernel};
+use crate::discovery::local::LocalSight;
 use crate::discovery::places::Namespace;
 use crate::netns::Workers;
 use injector_core::api::{CoverageState, CoverageSummary, LinkCoverageView};
-use injector_core::config::{Config, Netns};
+use injector_core::config::{Config, LocalPeer, Netns};
 use injector_core::containers::Sight;
 use injector_core::model::PeerId;
+
+/// A peer on this machine.
+#[derive(Clone, Debug, Serialize)]
+pub struct LocalPeerCheck {
+    /// The peer.
+    pub peer: String,
+    /// What it is known by.
+    pub by: String,
+    /// Its processes now, each with its name.
+    pub processes: Vec<String>,
+    /// Why not all of its frames can be identified; `null` if they can.
+    pub error: Option<String>,
+    /// What to do; `null` if nothing is needed.
+    pub remedy: Option<String>,
+}
 
 /// What a start would attach to, and what that covers.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -21,6 +37,8 @@ pub struct Network {
     pub error: Option<String>,
     /// The interfaces that it would attach to.
     pub targets: Vec<Target>,
+    /// The peers on this machine.
+    pub local: Vec<LocalPeerCheck>,
     /// Peers that are not found, or not wholly, and what to do.
     pub doubts: Vec<String>,
     /// How far the links between the peers would be covered; `null` if that was not computed.
@@ -59,6 +77,7 @@ impl Network {
                 Self {
                     error: None,
                     targets: seen.targets,
+                    local: local_peers(config, &seen.local),
                     doubts: seen.doubts,
                     coverage: seen.coverage.map(|summary| with_remedies(config, summary)),
                 },
@@ -72,6 +91,27 @@ impl Network {
             Err(error) => failed(error.to_string()),
         }
     }
+}
+
+fn local_peers(config: &Config, sight: &LocalSight) -> Vec<LocalPeerCheck> {
+    let check = |(peer, local): (PeerId, &LocalPeer)| {
+        let seen = sight.peers.get(&peer).cloned().unwrap_or_default();
+        let (error, remedy) = match seen.doubt {
+            Some(doubt) => (Some(doubt.why), doubt.remedy),
+            None if seen.processes.is_empty() => {
+                (None, Some("start it, or correct what it is known by; it is followed when it comes"))
+            }
+            None => (None, None),
+        };
+        LocalPeerCheck {
+            peer: config.names.name(peer).to_owned(),
+            by: local.by.to_string(),
+            processes: seen.processes.iter().map(ToString::to_string).collect(),
+            error,
+            remedy: remedy.map(str::to_owned),
+        }
+    };
+    config.local_peers().map(check).collect()
 }
 
 /// Links of a peer that is nowhere in sight have no remedy of their own: the peer has.

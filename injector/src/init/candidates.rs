@@ -1,5 +1,5 @@
 //! What of a host could be peers: namespaces with an address of their own, guests behind taps, what is behind other
-//! ports of bridges. Pure.
+//! ports of bridges, processes of one program. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -7,9 +7,10 @@ use std::net::IpAddr;
 use netlink_packet_route::link::LinkLayerType;
 
 use super::Host;
+use super::processes::{Server, servers};
 use crate::discovery::places::Namespace;
 use crate::netlink::{Kind, LinkFacts};
-use injector_core::config::Netns;
+use injector_core::config::{Listen, Netns};
 
 /// Where a candidate is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Home {
     Guest(String),
     /// Behind this port of the caller's namespace.
     Port(String),
+    /// It is a process of the caller's namespace that listens on these.
+    Process(Vec<Listen>),
     /// The user says so.
     Named,
 }
@@ -63,8 +66,10 @@ pub fn candidates(host: &Host) -> Found {
     if let Some(own) = host.spaces.iter().find(|space| space.netns.is_none()) {
         behind(own, &mut found);
     }
+    found.candidates.extend(servers(&host.serving).into_iter().map(process));
     doubt_other_kinds(&mut found.candidates);
     doubt_clients(&mut found.candidates);
+    doubt_processes(&mut found.candidates);
     doubt_twins(&mut found.candidates);
     name(&mut found.candidates);
     found
@@ -77,6 +82,20 @@ fn is_node(address: IpAddr) -> bool {
         IpAddr::V6(v6) => v6.is_unicast_link_local(),
     };
     !(is_local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+}
+
+/// A process as a peer.
+fn process(server: Server) -> Candidate {
+    let ports = server.listens.iter().filter_map(|listen| listen.port()).collect();
+    Candidate {
+        name: server.name,
+        addresses: Vec::new(),
+        mac: None,
+        home: Home::Process(server.listens),
+        why: server.why,
+        ports: Some(ports),
+        doubt: server.doubt,
+    }
 }
 
 /// A namespace as one peer.
@@ -226,6 +245,19 @@ fn doubt_other_kinds(candidates: &mut [Candidate]) {
         if candidate.doubt.is_none() && !is_named(candidate) {
             candidate.doubt = Some("the others are named namespaces, or containers".to_owned());
         }
+    }
+}
+
+/// What has addresses of its own can't be cut from processes that are known by their ports.
+fn doubt_processes(candidates: &mut [Candidate]) {
+    let is_process = |candidate: &Candidate| matches!(candidate.home, Home::Process(_));
+    let others =
+        candidates.iter().filter(|candidate| candidate.doubt.is_none() && !is_process(candidate)).count();
+    if others < 2 {
+        return;
+    }
+    for candidate in candidates.iter_mut().filter(|candidate| is_process(candidate)) {
+        candidate.doubt.get_or_insert_with(|| "the others have addresses of their own".to_owned());
     }
 }
 

@@ -1,11 +1,11 @@
 //! The text of a config, with what was found and why. Pure.
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::candidates::{Candidate, Home};
-use injector_core::config::Netns;
+use injector_core::config::{Listen, Netns};
 use injector_core::identity::shown_mac;
 
 /// What answers at a port.
@@ -41,6 +41,8 @@ pub struct Draft {
     pub notes: Vec<String>,
     /// Ports that all peers have.
     pub services: Vec<Service>,
+    /// The ports of peers that have one each, by the peers' names.
+    pub own: Vec<(String, Service)>,
     /// Where an editor finds the config's schema.
     pub schema: Option<String>,
     /// The socket of the engine, where it is not a usual one.
@@ -119,14 +121,17 @@ impl Draft {
         let mut text = "\n# What shows whether a peer serves. Without endpoints, cuts are made and no recovery is measured.\n".to_owned();
         let (found, silent): (Vec<&Service>, Vec<&Service>) =
             self.services.iter().partition(|service| service.kind.is_some());
-        if !found.is_empty() {
+        if !found.is_empty() || !self.own.is_empty() {
             text.push_str("endpoints:\n");
+        }
+        for (peer, service) in &self.own {
+            text.push_str(&entry(&quoted(peer), &[peer], service));
         }
         for (at, service) in found.iter().enumerate() {
             let name = if at == 0 { "ingress".to_owned() } else { format!("port-{}", service.port) };
             text.push_str(&entry(&name, &names, service));
         }
-        if found.is_empty() {
+        if found.is_empty() && self.own.is_empty() {
             text.push_str("# endpoints:\n");
             let example = Service { port: 8080, kind: Some(Kind::Http("/")), netns: None };
             text.push_str(&commented(&entry("ingress", &names, &example)));
@@ -148,6 +153,10 @@ fn line(peer: &Candidate) -> String {
         // All else is found in it, and is another after a restart.
         return format!("{}: {{ container: {} }}", quoted(&peer.name), quoted(&container.to_string()));
     }
+    if let Home::Process(listens) = &peer.home {
+        let listens: Vec<String> = listens.iter().map(|listen| listening(*listen)).collect();
+        return format!("{}: {{ listens: [{}] }}", quoted(&peer.name), listens.join(", "));
+    }
     let mut keys = Vec::new();
     if !peer.addresses.is_empty() {
         let addresses = peer.addresses.iter().map(|address| match address {
@@ -163,6 +172,15 @@ fn line(peer: &Candidate) -> String {
         keys.push(format!("vm: {{ interface: {} }}", quoted(interface)));
     }
     format!("{}: {{ {} }}", quoted(&peer.name), keys.join(", "))
+}
+
+/// An entry of `listens`.
+fn listening(listen: Listen) -> String {
+    match listen {
+        Listen::Port(port) => port.to_string(),
+        Listen::Address(address) => format!("\"{address}\""),
+        Listen::At(address, port) => format!("\"{}\"", SocketAddr::new(address, port)),
+    }
 }
 
 /// One entry of `endpoints:`.
@@ -273,6 +291,25 @@ mod tests {
         assert_eq!(names, ["7", "no", "tap1"]);
         assert_eq!(config.peers[2].mac, Some([2, 0, 0, 0, 0, 9]));
         assert!(config.peers[2].tap.is_some() && config.endpoints.is_empty());
+    }
+
+    #[test]
+    fn a_process_is_written_by_its_ports_and_has_an_endpoint_of_its_own() {
+        let at = Listen::At("127.0.0.3".parse().unwrap(), 80);
+        let mut draft = Draft {
+            peers: vec![
+                peer("etcd-1", "", Home::Process(vec![Listen::Port(2379), Listen::Port(2380)])),
+                peer("etcd-2", "", Home::Process(vec![at])),
+            ],
+            ..Draft::default()
+        };
+        let service = Service { port: 2379, kind: Some(Kind::Http("/health")), netns: None };
+        draft.own.push(("etcd-1".to_owned(), service));
+        let text = draft.text();
+        let config = Config::parse(&text, "draft").unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+        let listens: Vec<String> = config.local_peers().map(|(_, local)| local.by.to_string()).collect();
+        assert_eq!(listens, ["port 2379, port 2380", "127.0.0.3:80"]);
+        assert_eq!(config.endpoints.len(), 1);
     }
 
     #[test]

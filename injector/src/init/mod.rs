@@ -4,12 +4,14 @@
 
 pub mod candidates;
 pub mod draft;
+pub mod processes;
 pub mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::IpAddr;
 
+use self::processes::Serving;
 use crate::daemon::attachment::reading::{FactsReading, listed};
 use crate::discovery::places::Namespace;
 use crate::local::process;
@@ -36,6 +38,8 @@ pub struct Host {
     pub spaces: Vec<Namespace>,
     /// What listens in them, loopback addresses left out.
     pub listeners: BTreeMap<Option<Netns>, BTreeSet<Listener>>,
+    /// The processes that listen in the caller's own.
+    pub serving: Vec<Serving>,
     /// What namespaces without a name are called by those who run there.
     pub labels: BTreeMap<Netns, String>,
     /// The threads inside them.
@@ -63,7 +67,7 @@ pub async fn look(containers: &Sight) -> Host {
             listeners.insert(space.netns.clone(), found);
         }
     }
-    Host { spaces, listeners, labels: unnamed.into_iter().collect(), workers }
+    Host { spaces, listeners, serving: processes::look(), labels: unnamed.into_iter().collect(), workers }
 }
 
 /// The namespaces of processes that have no name and are not the caller's own, each by its oldest process, with what it

@@ -47,7 +47,7 @@ pub async fn find(draft: &Draft, ports: &[u16], clients: &[Netns], host: &mut Ho
         'found: for kind in KINDS {
             for netns in &places {
                 let tried = Service { port: *port, kind: Some(kind), netns: netns.clone() };
-                if answers(draft, &tried, &mut host.workers).await {
+                if answer(draft, &draft.probed(), &tried, &mut host.workers).await {
                     service = tried;
                     break 'found;
                 }
@@ -59,6 +59,26 @@ pub async fn find(draft: &Draft, ports: &[u16], clients: &[Netns], host: &mut Ho
     let telling = |kind: Option<Kind>| KINDS.iter().position(|known| Some(*known) == kind);
     services.sort_by_key(|service| telling(service.kind).unwrap_or(KINDS.len()));
     services
+}
+
+/// Finds for each peer that is a process the port by which it shows best that it serves.
+pub async fn find_own(draft: &Draft, host: &mut Host) -> Vec<(String, Service)> {
+    let mut found = Vec::new();
+    for peer in &draft.peers {
+        let Home::Process(listens) = &peer.home else { continue };
+        let ports = listens.iter().filter_map(|listen| listen.port()).take(MOST_PORTS);
+        let ports: Vec<u16> = ports.collect();
+        'found: for kind in KINDS {
+            for port in &ports {
+                let tried = Service { port: *port, kind: Some(kind), netns: None };
+                if answer(draft, &[&peer.name], &tried, &mut host.workers).await {
+                    found.push((peer.name.clone(), tried));
+                    break 'found;
+                }
+            }
+        }
+    }
+    found
 }
 
 /// Whether a namespace has a way of its own to every peer, beside a default route.
@@ -76,11 +96,10 @@ fn is_near(host: &Host, netns: Option<&Netns>, draft: &Draft) -> bool {
         .all(|peer| peer.addresses.iter().any(reaches))
 }
 
-/// Whether every peer answers, asked once as the config would.
-async fn answers(draft: &Draft, service: &Service, workers: &mut Workers) -> bool {
-    let names = draft.probed();
+/// Whether each of some peers answers, asked once as the config would.
+async fn answer(draft: &Draft, names: &[&str], service: &Service, workers: &mut Workers) -> bool {
     let text =
-        format!("{}interfaces: auto\nendpoints:\n{}", draft.peers_text(), entry("tried", &names, service));
+        format!("{}interfaces: auto\nendpoints:\n{}", draft.peers_text(), entry("tried", names, service));
     let (Ok(mut config), Ok(worker)) = (Config::parse(&text, "a draft"), workers.of(service.netns.as_ref()))
     else {
         return false;

@@ -59,12 +59,21 @@ pub enum Error {
 /// What a look at the processes of this machine found.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// When the first reason to look came.
-    pub since: MonoNs,
+    /// When the look before began: what is found for the first time may be so since then.
+    pub before: MonoNs,
     /// When the look was over.
     pub at: MonoNs,
     /// What was seen.
     pub sight: LocalSight,
     /// The sockets that had no owner until now, by peer.
-    pub late: BTreeMap<PeerId, usize>,
+    pub late: BTreeMap<PeerId, Late>,
+}
+
+/// Sockets that had no owner until a look found them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// How many.
+    pub count: usize,
+    /// Since when that may be so.
+    pub from: MonoNs,
 }

@@ -3,8 +3,10 @@
 
 mod cgroups;
 mod found;
+mod labels;
 pub(crate) mod process;
 mod scan;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,14 +17,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-pub use self::found::{Error, Found};
+pub use self::found::{Error, Found, Late};
+use self::labels::Labels;
 use self::process::socket_cookie;
 use self::scan::Scanner;
-use crate::datapath::{LocalHooks, LocalPorts, Object, SpaceId};
+use crate::datapath::{LocalHooks, LocalPorts, Object, SpaceId, cgroup_root};
 use crate::netns::{Identity, NetnsError, Worker, Workers};
 use crate::rights::{Rights, Role};
 use injector_core::clock::MonoNs;
-use injector_core::config::{Config, Netns};
+use injector_core::config::{Config, Listen, LocalPeer, Netns};
 use injector_core::model::PeerId;
 
 /// The numbers of the namespaces that have peers on this machine.
@@ -61,32 +64,13 @@ impl LocalPeers {
             return Ok(None);
         }
         let cgroup = cgroup.ok_or(Error::Started)?;
-        let since = MonoNs::now();
-        let mut cookies = BTreeMap::new();
-        let mut names: BTreeMap<u64, String> = BTreeMap::new();
-        let mut namespaces = BTreeMap::new();
-        for (netns, space) in &spaces {
-            let name = netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), ToString::to_string);
-            let visitor = workers.visitor(netns.as_ref())?;
-            let cookie = visitor.run(|| async { socket_cookie() }).await;
-            visitor.stop();
-            namespaces.insert(visitor.identity(), *space);
-            let cookie = cookie?.map_err(|source| Error::Cookie { name: name.clone(), source })?;
-            cookies.insert(cookie, *space);
-            if let Some(one) = names.insert(cookie, name.clone()) {
-                return Err(Error::Same { one, other: name });
-            }
-        }
-        let listens = config.local_peers().flat_map(|(peer, local)| {
-            let space = spaces[&local.netns];
-            local.listens().iter().map(move |listen| (space, *listen, peer))
-        });
-        let listens: Vec<_> = listens.collect();
+        let (cookies, namespaces) = identified(&spaces, workers).await?;
+        let listens = listens(config, &spaces);
         // First the programs: what is made from here on has its owner, and what was before is found by the look.
         let hooks = LocalHooks::attach(object, cgroup, &cookies, &listens)?;
         let ports = hooks.ports(object)?;
         let tree = cgroups::reopen(cgroup).and_then(cgroups::Tree::new).map_err(Error::Cgroups)?;
-        let mut scanner = Scanner::new(config, hooks, cookies, listens, tree);
+        let mut scanner = Scanner::new(config, Labels(Some(hooks)), cookies, listens, tree);
         scanner.identify()?;
         let scanner = Arc::new(Mutex::new(scanner));
         let worker = workers.visitor(None)?;
@@ -94,7 +78,7 @@ impl LocalPeers {
         worker.run(move || async move { rights.take(Role::Supervisor) }).await?.map_err(NetnsError::from)?;
         let local = Self { worker, scanner, is_asked: Arc::default(), ports, namespaces };
         let scanner = Arc::clone(&local.scanner);
-        let found = local.worker.run(move || async move { look(&scanner, since) }).await??;
+        let found = local.worker.run(move || async move { look(&scanner) }).await??;
         Ok(Some((local, found)))
     }
 
@@ -129,21 +113,28 @@ impl LocalPeers {
         Ok(())
     }
 
-    /// Looks at the processes again; `report` is called with what was found.
-    pub fn look(&self, report: impl FnOnce(Result<Found, Error>) + Send + 'static) {
+    /// Looks at the processes again; `report` is called with when that began, and what was found.
+    ///
+    /// # Errors
+    /// The thread that looks has ended.
+    pub fn look(
+        &self,
+        report: impl FnOnce(MonoNs, Result<Found, Error>) + Send + 'static,
+    ) -> Result<(), Error> {
         if self.is_asked.swap(true, Ordering::SeqCst) {
-            return;
+            return Ok(());
         }
         let (scanner, is_asked) = (Arc::clone(&self.scanner), Arc::clone(&self.is_asked));
-        let since = MonoNs::now();
         let asked = self.worker.spawn(move || async move {
             // What comes from here on calls for another look.
             is_asked.store(false, Ordering::SeqCst);
-            report(look(&scanner, since));
+            let begun = MonoNs::now();
+            report(begun, look(&scanner));
         });
-        if let Err(error) = asked {
-            tracing::error!(%error, "the processes of peers on this machine are no longer followed");
+        if asked.is_err() {
+            self.is_asked.store(false, Ordering::SeqCst);
         }
+        Ok(asked?)
     }
 }
 
@@ -153,6 +144,56 @@ impl Drop for LocalPeers {
     }
 }
 
-fn look(scanner: &Mutex<Scanner>, since: MonoNs) -> Result<Found, Error> {
-    scanner.lock().unwrap_or_else(PoisonError::into_inner).look(since)
+fn look(scanner: &Mutex<Scanner>) -> Result<Found, Error> {
+    scanner.lock().unwrap_or_else(PoisonError::into_inner).look()
+}
+
+/// Looks at processes as a start does, and attaches nothing. `None` if the config has no peers on this machine.
+///
+/// # Errors
+/// What would keep the daemon from starting.
+pub async fn preview(config: &Config, workers: &mut Workers) -> Result<Option<Found>, Error> {
+    let spaces = spaces(config);
+    if spaces.is_empty() {
+        return Ok(None);
+    }
+    let (cookies, _) = identified(&spaces, workers).await?;
+    let tree = cgroups::Tree::new(cgroup_root()?).map_err(Error::Cgroups)?;
+    let mut scanner = Scanner::new(config, Labels(None), cookies, listens(config, &spaces), tree);
+    scanner.identify()?;
+    Ok(Some(scanner.look()?))
+}
+
+/// The namespaces of peers by their cookies, and by what their names stand for.
+type Identified = (BTreeMap<u64, SpaceId>, BTreeMap<Identity, SpaceId>);
+
+async fn identified(
+    spaces: &BTreeMap<Option<Netns>, SpaceId>,
+    workers: &mut Workers,
+) -> Result<Identified, Error> {
+    let (mut cookies, mut namespaces) = Identified::default();
+    let mut names: BTreeMap<u64, String> = BTreeMap::new();
+    for (netns, space) in spaces {
+        let name = netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), ToString::to_string);
+        let visitor = workers.visitor(netns.as_ref())?;
+        let cookie = visitor.run(|| async { socket_cookie() }).await;
+        visitor.stop();
+        namespaces.insert(visitor.identity(), *space);
+        let cookie = cookie?.map_err(|source| Error::Cookie { name: name.clone(), source })?;
+        cookies.insert(cookie, *space);
+        if let Some(one) = names.insert(cookie, name.clone()) {
+            return Err(Error::Same { one, other: name });
+        }
+    }
+    Ok((cookies, namespaces))
+}
+
+/// The ports of the config.
+fn listens(config: &Config, spaces: &BTreeMap<Option<Netns>, SpaceId>) -> Vec<(SpaceId, Listen, PeerId)> {
+    let of_peer = |(peer, local): (PeerId, &LocalPeer)| {
+        let space = spaces[&local.netns];
+        let listens: Vec<_> = local.listens().iter().map(|listen| (space, *listen, peer)).collect();
+        listens
+    };
+    config.local_peers().flat_map(of_peer).collect()
 }

@@ -9,6 +9,9 @@ use rustix::io::Errno;
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
 use rustix::net::{AddressFamily, SocketType, getsockname};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+use rustix::time::{ClockId, clock_gettime};
+
+use injector_core::clock::MonoNs;
 
 /// `IPPROTO_MPTCP`.
 const MPTCP: libc::c_int = 262;
@@ -33,8 +36,22 @@ pub fn all() -> io::Result<Vec<Stat>> {
     Ok(ids.filter_map(stat).collect())
 }
 
+impl Stat {
+    /// When it started; a little earlier, if anything.
+    pub fn started_at(&self) -> MonoNs {
+        let nanos = |clock| {
+            let time = clock_gettime(clock);
+            u64::try_from(i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)).unwrap_or(0)
+        };
+        // Ticks count also while the machine is suspended.
+        let suspended = nanos(ClockId::Boottime).saturating_sub(nanos(ClockId::Monotonic));
+        let since_boot = self.started * (1_000_000_000 / rustix::param::clock_ticks_per_second().max(1));
+        MonoNs(since_boot.saturating_sub(suspended))
+    }
+}
+
 /// One process; `None` if there is none.
-fn stat(id: u32) -> Option<Stat> {
+pub fn stat(id: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name, in parentheses, may hold spaces and parentheses itself.
     let (head, rest) = text.rsplit_once(") ")?;
@@ -58,10 +75,12 @@ pub struct Held {
     pub at: (Option<IpAddr>, u16),
     /// Whether it takes connections, or, of UDP, has a port.
     pub listens: bool,
+    /// Whether others may have its port too, and its cookie, which no other socket has.
+    pub shared: Option<u64>,
 }
 
 /// Kinds of sockets with ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// TCP.
     Tcp,
@@ -92,8 +111,14 @@ pub fn sockets(id: u32, mut take: impl FnMut(Held) -> io::Result<()>) -> io::Res
             Err(error) if gone(&error) => return Ok(()),
             Err(error) => return Err(error),
         };
-        let is_socket = fs::read_link(entry.path())
-            .is_ok_and(|target| target.to_str().is_some_and(|target| target.starts_with("socket:")));
+        // The list of descriptors may be readable where what they are is not: that is no process without sockets.
+        let is_socket = match fs::read_link(entry.path()) {
+            Ok(target) => target.to_str().is_some_and(|target| target.starts_with("socket:")),
+            Err(error) if gone(&error) => false,
+            // What the kernel says of one that has ended, too.
+            Err(_) if stat(id).is_none() => return Ok(()),
+            Err(error) => return Err(error),
+        };
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
         let (true, Some(number)) = (is_socket, number) else { continue };
         let process = match &process {
@@ -142,7 +167,9 @@ fn held(fd: OwnedFd) -> io::Result<Option<Held>> {
     let at = SocketAddr::try_from(getsockname(&fd)?).map_err(io::Error::from)?;
     let address = Some(at.ip().to_canonical()).filter(|address| !address.is_unspecified());
     let listens = if is_stream { socket_acceptconn(&fd)? } else { at.port() != 0 };
-    Ok(Some(Held { fd, kind, cookie, at: (address, at.port()), listens }))
+    let is_shared = listens && number::<libc::c_int>(&fd, libc::SO_REUSEPORT)? != 0;
+    let shared = is_shared.then(|| number::<u64>(&fd, libc::SO_COOKIE)).transpose()?;
+    Ok(Some(Held { fd, kind, cookie, at: (address, at.port()), listens, shared }))
 }
 
 /// A number that is a socket's option.

@@ -1,14 +1,17 @@
 //! A look at the processes of this machine: who listens on the ports of the config, and whose sockets have no owner yet.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::OwnedFd;
 
 use super::cgroups::{self, Cgroup, CgroupName, Tree};
-use super::found::{Error, Found};
+use super::found::{Error, Found, Late};
+use super::labels::Labels;
 use super::process::{self, Held, Kind, Stat};
-use crate::datapath::{LocalError, LocalHooks, OwnerId, SpaceId};
-use crate::discovery::local::{LocalPeerSight, LocalSight, Process};
+use super::shared::{Mixed, Port, SharedPorts};
+use crate::datapath::{LocalError, OwnerId, SpaceId};
+use crate::discovery::local::{Doubt, LocalPeerSight, LocalSight, Process};
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Listen, LocalBy};
 use injector_core::model::{PeerId, PeerNames};
@@ -18,10 +21,15 @@ use injector_core::model::{PeerId, PeerNames};
 const PASSES: usize = 10;
 /// The process that binds ports for the services that it starts.
 const INIT: u32 = 1;
+/// Why sockets of multipath TCP name nobody.
+const MULTIPATH: &str = "multipath TCP, where the kernel's own sockets send and receive";
+const NO_MULTIPATH: &str = "turn that off (GODEBUG=multipathtcp=0 for a program in Go)";
 
 /// What looks, and what it has found before.
 pub struct Scanner {
-    hooks: LocalHooks,
+    labels: Labels,
+    /// When the last look began.
+    before: Option<MonoNs>,
     spaces: BTreeMap<u64, SpaceId>,
     listens: Vec<(SpaceId, Listen, PeerId)>,
     /// Peers that are known by a process, and when that started.
@@ -39,8 +47,10 @@ struct Pass {
     /// The peers whose ports a process listens on.
     holders: BTreeMap<u32, BTreeSet<PeerId>>,
     /// Sockets that had no owner until now.
-    late: BTreeMap<PeerId, usize>,
-    doubts: BTreeMap<PeerId, String>,
+    late: BTreeMap<PeerId, Late>,
+    doubts: BTreeMap<PeerId, Doubt>,
+    /// Sockets whose port others may have too.
+    shared: SharedPorts,
     /// A process whose sockets may not be looked at, and why.
     closed: Option<(Process, io::Error)>,
 }
@@ -48,7 +58,7 @@ struct Pass {
 impl Scanner {
     pub fn new(
         config: &Config,
-        hooks: LocalHooks,
+        labels: Labels,
         spaces: BTreeMap<u64, SpaceId>,
         listens: Vec<(SpaceId, Listen, PeerId)>,
         tree: Tree,
@@ -65,7 +75,7 @@ impl Scanner {
         }
         let peers = config.local_peers().map(|(peer, _)| peer).collect();
         let names = config.names.clone();
-        Self { hooks, spaces, listens, processes, cgroups, tree, peers, names }
+        Self { labels, before: None, spaces, listens, processes, cgroups, tree, peers, names }
     }
 
     /// A descriptor that is readable when a cgroup of a peer may have been made; `None` if no peer is known by one.
@@ -95,10 +105,10 @@ impl Scanner {
                 continue;
             }
             if let Some(gone) = known.take() {
-                self.hooks.give_cgroup(gone.id, None)?;
+                self.labels.give_cgroup(gone.id, None)?;
             }
             if let Some(found) = &found {
-                self.hooks.give_cgroup(found.id, Some(*peer))?;
+                self.labels.give_cgroup(found.id, Some(*peer))?;
             }
             *known = found;
         }
@@ -106,8 +116,10 @@ impl Scanner {
     }
 
     /// Looks until a pass finds nothing new.
-    pub fn look(&mut self, since: MonoNs) -> Result<Found, Error> {
-        let mut late: BTreeMap<PeerId, usize> = BTreeMap::new();
+    pub fn look(&mut self) -> Result<Found, Error> {
+        let begun = MonoNs::now();
+        let before = self.before.unwrap_or(begun);
+        let mut late: BTreeMap<PeerId, Late> = BTreeMap::new();
         self.follow_cgroups()?;
         for pass in 0..PASSES {
             let all = process::all().map_err(Error::Processes)?;
@@ -117,12 +129,13 @@ impl Scanner {
             let owners = self.owners(&all, &seen.holders, &members)?;
             self.rest(&all, &owners, &mut seen)?;
             let is_last = seen.late.is_empty() || pass + 1 == PASSES;
-            for (peer, count) in std::mem::take(&mut seen.late) {
-                *late.entry(peer).or_default() += count;
+            for (peer, found) in std::mem::take(&mut seen.late) {
+                found.add_to(late.entry(peer));
             }
             if is_last {
                 let sight = self.sight(&all, &owners, seen);
-                return Ok(Found { since, at: MonoNs::now(), sight, late });
+                self.before = Some(begun);
+                return Ok(Found { before, at: MonoNs::now(), sight, late });
             }
         }
         unreachable!("the last pass returns")
@@ -134,12 +147,10 @@ impl Scanner {
             if all.iter().any(|stat| stat.id == *process && Some(stat.started) == *started) {
                 pass.holders.entry(*process).or_default().insert(*peer);
             } else {
-                pass.doubts.insert(
-                    *peer,
-                    format!(
-                        "process {process} has ended, and its id does not lead to what comes after it; name the peer by its ports, cgroup or unit"
-                    ),
-                );
+                let why =
+                    format!("process {process} has ended, and its id does not lead to what comes after it");
+                let remedy = Some("name the peer by its ports, cgroup or unit");
+                pass.doubts.insert(*peer, Doubt { why, remedy });
             }
         }
         for (at, (_, peer, cgroup)) in self.cgroups.iter().enumerate() {
@@ -148,11 +159,13 @@ impl Scanner {
                 let Some(theirs) = theirs else { continue };
                 if cgroup.path.starts_with(&theirs.path) || theirs.path.starts_with(&cgroup.path) {
                     let (one, two) = (self.names.name(*peer), self.names.name(*other));
-                    let doubt = format!(
+                    let why = format!(
                         "the cgroups of {one} and {two} are one, or one is within the other: /{} and /{}",
                         cgroup.path.display(),
                         theirs.path.display()
                     );
+                    let doubt =
+                        Doubt { why, remedy: Some("name them by cgroups of their own, or by their ports") };
                     pass.doubts.insert(*peer, doubt.clone());
                     pass.doubts.insert(*other, doubt);
                 }
@@ -190,37 +203,46 @@ impl Scanner {
             return Ok(());
         };
         let (address, port) = held.at;
+        // A group's port may have many: what comes there for one of them has its own address.
+        if let Some(cookie) = held.shared
+            && !address.is_some_and(|address| address.is_multicast())
+        {
+            pass.shared.add(Port { space, kind: held.kind, address, number: port }, cookie, stat.id);
+        }
         let is_it =
             |(of, listen, _): &&(SpaceId, Listen, PeerId)| *of == space && listen.holds(address, port);
         let Some((_, listen, peer)) = self.listens.iter().find(is_it).copied() else { return Ok(()) };
         if held.kind == Kind::Mptcp {
-            pass.doubts.insert(
-                peer,
-                format!(
-                    "process {} ({}) listens on {listen} by multipath TCP, where the kernel's own sockets send and receive; turn that off (GODEBUG=multipathtcp=0 for a program in Go)",
-                    stat.id, stat.name
-                ),
-            );
+            let why = format!("process {} ({}) listens on {listen} by {MULTIPATH}", stat.id, stat.name);
+            pass.doubts.insert(peer, Doubt { why, remedy: Some(NO_MULTIPATH) });
             return Ok(());
         }
         if stat.id != INIT {
             pass.holders.entry(stat.id).or_default().insert(peer);
         }
-        self.give(space, held, peer, pass)
+        self.give(space, held, peer, stat, pass)
     }
 
-    /// Gives a socket to a peer, if it has no owner yet.
-    fn give(&mut self, space: SpaceId, held: &Held, peer: PeerId, pass: &mut Pass) -> Result<(), LocalError> {
-        if self.hooks.owner(&held.fd)?.is_none() {
-            self.hooks.give(&held.fd, OwnerId::Peer(peer))?;
-            *pass.late.entry(peer).or_default() += 1;
+    /// Gives a socket of a process to a peer, if it has no owner yet.
+    fn give(
+        &mut self,
+        space: SpaceId,
+        held: &Held,
+        peer: PeerId,
+        stat: &Stat,
+        pass: &mut Pass,
+    ) -> Result<(), LocalError> {
+        if self.labels.owner(&held.fd)?.is_none() && self.labels.give(&held.fd, peer)? {
+            // The process had none before it started, and none at the last look.
+            let from = self.before.map_or(MonoNs(0), |before| before.max(stat.started_at()));
+            Late { count: 1, from }.add_to(pass.late.entry(peer));
         }
         let protocol = match held.kind {
             Kind::Tcp | Kind::Mptcp => libc::IPPROTO_TCP,
             Kind::Udp => libc::IPPROTO_UDP,
         };
         if held.at.1 != 0 {
-            self.hooks.note(space, protocol as u8, held.at, peer)?;
+            self.labels.note(space, protocol as u8, held.at, peer)?;
         }
         Ok(())
     }
@@ -232,7 +254,7 @@ impl Scanner {
         holders: &BTreeMap<u32, BTreeSet<PeerId>>,
         members: &BTreeMap<u32, PeerId>,
     ) -> Result<BTreeMap<u32, OwnerId>, Error> {
-        let known = self.hooks.processes()?;
+        let known = self.labels.processes()?;
         let mut owners: BTreeMap<u32, OwnerId> = BTreeMap::new();
         for (process, peers) in holders {
             let by_ports = match peers.first() {
@@ -274,9 +296,17 @@ impl Scanner {
                 *owner = OwnerId::Several;
             }
         }
+        let mut given = BTreeSet::new();
         for (process, owner) in &owners {
             if parents.contains_key(process) && known.get(process) != Some(owner) {
-                self.hooks.give_process(*process, *owner)?;
+                self.labels.give_process(*process, *owner)?;
+                given.insert(*process);
+            }
+        }
+        for stat in all.iter().filter(|stat| given.contains(&stat.id)) {
+            // It ended before the programs knew it, and they would know what comes after it by its id.
+            if process::stat(stat.id).is_none_or(|now| now.started != stat.started) {
+                self.labels.take_process(stat.id)?;
             }
         }
         owners.retain(|process, _| parents.contains_key(process));
@@ -299,22 +329,56 @@ impl Scanner {
     fn other(&mut self, held: &Held, peer: PeerId, stat: &Stat, pass: &mut Pass) -> Result<(), LocalError> {
         let Some(space) = self.spaces.get(&held.cookie).copied() else { return Ok(()) };
         if held.kind == Kind::Mptcp {
-            pass.doubts.entry(peer).or_insert_with(|| {
-                format!(
-                    "process {} ({}) has sockets of multipath TCP, where the kernel's own send and receive",
-                    stat.id, stat.name
-                )
-            });
+            let why = format!("process {} ({}) has sockets of {MULTIPATH}", stat.id, stat.name);
+            pass.doubts.entry(peer).or_insert(Doubt { why, remedy: Some(NO_MULTIPATH) });
             return Ok(());
         }
-        match self.hooks.owner(&held.fd)? {
-            // One that was handed over, or that listens on another peer's port, is whose it was.
-            Some(owner) if owner != OwnerId::Peer(peer) => Ok(()),
-            _ => self.give(space, held, peer, pass),
+        match self.labels.owner(&held.fd)? {
+            // It was inherited or handed over, and its frames are named after whose it was.
+            Some(OwnerId::Peer(other)) if other != peer => {
+                let (mine, theirs) = (self.names.name(peer), self.names.name(other));
+                let why = format!(
+                    "process {} ({}) of {mine} has a socket of {theirs}'s, on port {}: what goes over it could be either's",
+                    stat.id, stat.name, held.at.1
+                );
+                let remedy = Some("start each peer without sockets of the other's, or make one peer of both");
+                for peer in [peer, other] {
+                    pass.doubts.entry(peer).or_insert_with(|| Doubt { why: why.clone(), remedy });
+                }
+                Ok(())
+            }
+            // Its process's ports are of several peers, which is said of the process.
+            Some(OwnerId::Several) => Ok(()),
+            _ => self.give(space, held, peer, stat, pass),
         }
     }
 
-    fn sight(&self, all: &[Stat], owners: &BTreeMap<u32, OwnerId>, pass: Pass) -> LocalSight {
+    /// Doubts peers that share a port, each with its reason.
+    fn doubt_shared(&self, all: &[Stat], owners: &BTreeMap<u32, OwnerId>, pass: &mut Pass) {
+        let owner = |process: u32| match owners.get(&process) {
+            Some(OwnerId::Peer(peer)) => Some(*peer),
+            Some(OwnerId::Several) | None => None,
+        };
+        for Mixed { port, owners } in pass.shared.mixed(owner) {
+            let holder = |(owner, process): (&Option<PeerId>, &u32)| {
+                let of = owner.map_or("no peer", |peer| self.names.name(peer));
+                format!("{} of {of}", shown(all, *process))
+            };
+            let holders: Vec<String> = owners.iter().map(holder).collect();
+            let why = format!(
+                "port {} is shared (SO_REUSEPORT) by {}: who gets a packet can't be foreseen",
+                port.number,
+                holders.join(" and ")
+            );
+            let remedy = Some("give each peer a port, or an address, of its own");
+            for peer in owners.keys().flatten() {
+                pass.doubts.entry(*peer).or_insert_with(|| Doubt { why: why.clone(), remedy });
+            }
+        }
+    }
+
+    fn sight(&self, all: &[Stat], owners: &BTreeMap<u32, OwnerId>, mut pass: Pass) -> LocalSight {
+        self.doubt_shared(all, owners, &mut pass);
         let mut sight = LocalSight::default();
         for peer in &self.peers {
             sight.peers.entry(*peer).or_insert_with(LocalPeerSight::default);
@@ -325,18 +389,15 @@ impl Scanner {
                 sight.peers.entry(*peer).or_default().processes.push(process);
             }
         }
-        let name = |process: u32| {
-            let stat = all.iter().find(|stat| stat.id == process);
-            stat.map_or_else(|| process.to_string(), |stat| format!("{process} ({})", stat.name))
-        };
         for (process, _) in owners.iter().filter(|(_, owner)| **owner == OwnerId::Several) {
             let peers: Vec<PeerId> = pass.holders.get(process).into_iter().flatten().copied().collect();
             let names: Vec<&str> = peers.iter().map(|peer| self.names.name(*peer)).collect();
             let of = if names.len() > 1 { names.join(" and ") } else { "several peers".to_owned() };
-            let doubt = format!(
+            let why = format!(
                 "process {} belongs to {of}: what it sends can't be attributed to one peer",
-                name(*process)
+                shown(all, *process)
             );
+            let doubt = Doubt { why, remedy: Some("run each peer in a process of its own") };
             let all_peers: Vec<PeerId> = sight.peers.keys().copied().collect();
             for peer in if peers.is_empty() { all_peers } else { peers } {
                 sight.peers.entry(peer).or_default().doubt = Some(doubt.clone());
@@ -346,15 +407,32 @@ impl Scanner {
             sight.peers.entry(peer).or_default().doubt = Some(doubt);
         }
         if let Some((process, error)) = pass.closed {
-            let doubt = format!(
+            let why = format!(
                 "the sockets of process {process} can't be looked at, so that those of a peer may be among them: {error}"
             );
+            let remedy = Some("start the daemon with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH");
+            let doubt = Doubt { why, remedy };
             for peer in sight.peers.values_mut() {
                 peer.doubt.get_or_insert_with(|| doubt.clone());
             }
         }
         sight
     }
+}
+
+impl Late {
+    /// Adds these to what was found before.
+    fn add_to(self, entry: Entry<'_, PeerId, Self>) {
+        entry
+            .and_modify(|all| *all = Self { count: all.count + self.count, from: all.from.min(self.from) })
+            .or_insert(self);
+    }
+}
+
+/// A process for people.
+fn shown(all: &[Stat], process: u32) -> String {
+    let stat = all.iter().find(|stat| stat.id == process);
+    stat.map_or_else(|| process.to_string(), |stat| format!("{process} ({})", stat.name))
 }
 
 /// Hands each socket of a process to `take`. A process that may not be looked at is noted in `pass`.
@@ -371,7 +449,10 @@ fn each_socket(
     if let Some(error) = failed {
         return Err(error.into());
     }
-    if let Err(error) = looked {
+    // It is no peer's, and what it opens for a service is found in the service too.
+    if let Err(error) = looked
+        && stat.id != INIT
+    {
         let process = Process { id: stat.id, name: stat.name.clone() };
         pass.closed.get_or_insert((process, error));
     }

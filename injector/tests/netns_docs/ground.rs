@@ -3,9 +3,11 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use injector_lab::{CLIENT_HOST, Lab, PATIENCE, Quorum, SWITCH, until};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::terminal::Terminal;
 
@@ -20,8 +22,6 @@ const NAMES: &str = "/run/netns";
 
 /// A machine. What runs on it ends with this value.
 pub struct Ground {
-    // Processes end before the namespaces that they are in.
-    listeners: Vec<Child>,
     lab: Lab,
     /// The namespace that is the machine's own.
     own: &'static str,
@@ -47,19 +47,15 @@ impl Ground {
         Self::of(lab, SWITCH)
     }
 
-    /// A machine with nothing but a loopback device, where a process listens on each port of 127.0.0.1.
-    pub fn one_machine(ports: &[u16]) -> Self {
+    /// A machine with nothing but a loopback device.
+    pub fn one_machine() -> Self {
         let mut lab = Lab::builder("docs").up().unwrap();
         lab.add(MACHINE);
-        let mut ground = Self::of(lab, MACHINE);
-        for port in ports {
-            ground.listen(*port);
-        }
-        ground
+        Self::of(lab, MACHINE)
     }
 
     fn of(lab: Lab, own: &'static str) -> Self {
-        let ground = Self { listeners: Vec::new(), lab, own };
+        let ground = Self { lab, own };
         let programs = ground.folder().join("bin");
         fs::create_dir_all(&programs).unwrap();
         symlink(env!("CARGO_BIN_EXE_injector"), programs.join("injector")).unwrap();
@@ -86,20 +82,6 @@ impl Ground {
     fn program(&self, file: &str, script: &str) {
         self.write(file, &format!("#!/bin/sh\n{script}\n"));
         fs::set_permissions(self.folder().join(file), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// Starts a process that listens on a port.
-    fn listen(&mut self, port: u16) {
-        use std::io::{BufRead as _, BufReader, Write as _};
-        let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples").join("talker");
-        let mut command = Command::new(program);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = self.lab.within(self.own, || command.spawn().unwrap());
-        writeln!(child.stdin.as_mut().unwrap(), "listen 127.0.0.1:{port}").unwrap();
-        let mut answer = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut answer).unwrap();
-        self.listeners.push(child);
-        assert_eq!(answer, "ok\n", "{port}");
     }
 
     fn command(&self, program: &str) -> Command {
@@ -172,6 +154,22 @@ impl Ground {
     }
 }
 
+impl Ground {
+    /// Ends what a page has started in the background and, where a block failed, has not ended itself.
+    fn end_started(&self) {
+        let is_list = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "pids");
+        let files = fs::read_dir(self.folder()).into_iter().flatten().flatten().map(|entry| entry.path());
+        let ids = files.filter(is_list).filter_map(|list| fs::read_to_string(list).ok());
+        for id in ids.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()) {
+            // Its id may be another's by now: only what was started here is in this folder.
+            let is_ours = fs::read_link(format!("/proc/{id}/cwd")).is_ok_and(|cwd| cwd == self.folder());
+            if let Some(id) = id.parse().ok().and_then(Pid::from_raw).filter(|_| is_ours) {
+                let _ = kill_process(id, Signal::KILL);
+            }
+        }
+    }
+}
+
 impl Drop for Ground {
     fn drop(&mut self) {
         // A page may have started a daemon that nobody waits for.
@@ -181,9 +179,6 @@ impl Drop for Ground {
                 eprintln!("the daemon continues: {}", String::from_utf8_lossy(&output.stderr));
             }
         }
-        for listener in &mut self.listeners {
-            let _ = listener.kill();
-            let _ = listener.wait();
-        }
+        self.end_started();
     }
 }

@@ -103,9 +103,12 @@ fn the_path_of_one_cut() {
 }
 
 #[test]
-#[needs(root, example = "talker")]
+#[needs(root, program = "etcd", program = "curl", minutes = 2)]
 fn the_page_on_one_machine() {
-    runs("docs/local.md", &Ground::one_machine(&[2379, 2380, 22379, 22380, 32379, 32380]));
+    let shipped = include_str!("../../../configs/local.yaml");
+    let shown = page::files("docs/local.md").into_iter().find(|(file, _)| file == "local.yaml");
+    assert_eq!(shown.unwrap().1, shipped, "the page shows configs/local.yaml");
+    runs("docs/local.md", &Ground::one_machine());
 }
 
 #[test]

@@ -10,6 +10,9 @@ use serde_json::{Value, json};
 use super::support::{Daemon, until};
 use super::{assert_proved, machine, record};
 
+/// The config that users get, with ports as these members have them.
+const SHIPPED: &str = include_str!("../../../configs/local.yaml");
+
 /// The ports of each member, for clients and for the others.
 const PORTS: [(u16, u16); 3] = [(2379, 2380), (22379, 22380), (32379, 32380)];
 
@@ -123,4 +126,46 @@ fn the_leader_of_three_etcd_members_on_one_address_is_cut_off() {
         (leaders.len() == 3 && leaders.iter().all(|leader| *leader == leaders[0])).then_some(())
     });
     assert!(cluster.put(old));
+}
+
+#[test]
+#[needs(root, program = "etcd", program = "curl")]
+fn the_shipped_config_finds_the_members_and_who_leads() {
+    let cluster = Cluster::start();
+    // Without a word about namespaces: the daemon runs where the members do.
+    let daemon = cluster.0.within("m", || Daemon::start(&cluster.0, "shipped", SHIPPED));
+    let peers = daemon.cli("peers");
+    for name in ["e1", "e2", "e3"] {
+        let names = peers[name]["names"].as_array().unwrap();
+        let processes = names.iter().filter(|name| name["source"] == "process");
+        assert_eq!(processes.count(), 1, "{peers}");
+        assert_eq!(peers[name]["is_closed"], true, "{peers}");
+    }
+    let old = cluster.leads();
+    for round in 0..2 {
+        let name = format!("p{round}");
+        let words = format!("partition isolate @leader --name {name} --for 60s --json");
+        // After a heal, the members may elect once more: while nobody leads, nothing is cut.
+        let cut: Value = until("the members agree who leads, and the daemon cuts it off", || {
+            let output = injector_lab::Daemon::cli(&daemon).run(words.split(' '));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert!(output.status.success() || said.contains("leader"), "{said}");
+            output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+        });
+        let leader = cut["roles"]["leader"][0].as_str().unwrap_or_else(|| panic!("{cut}"));
+        let leader: usize = leader.strip_prefix('e').unwrap().parse::<usize>().unwrap() - 1;
+        assert!(round > 0 || leader == old, "{cut}");
+        until("another one leads", || {
+            let others = (0..3).filter(|member| *member != leader);
+            let known: Vec<u64> = others.filter_map(|member| cluster.leader(member)).collect();
+            (known.len() == 2 && known[0] == known[1] && known[0] != 0 && cluster.leader(leader) == Some(0))
+                .then_some(())
+        });
+        daemon.cli(&format!("heal {name}"));
+        until("all have one leader", || {
+            let leaders: Vec<u64> = (0..3).filter_map(|member| cluster.leader(member)).collect();
+            (leaders.len() == 3 && leaders.iter().all(|leader| *leader == leaders[0] && *leader != 0))
+                .then_some(())
+        });
+    }
 }

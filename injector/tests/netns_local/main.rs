@@ -4,11 +4,16 @@
 injector_lab::group!(kernels);
 
 mod cgroups;
+mod cost;
 mod etcd;
+mod handed;
+mod rights;
 #[path = "../support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 mod talker;
+mod traps;
+mod way_in;
 
 use injector_lab::http::{Request, over_unix};
 use injector_lab::{Lab, needs};
@@ -50,6 +55,17 @@ fn record(daemon: &Daemon, name: &str) -> Value {
     let (status, answer) = over_unix(daemon.socket(), &Request::get(&path)).unwrap();
     assert_eq!(status, 200, "{answer}");
     serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+}
+
+/// What a refused partition says; `Ok` if it was not refused, and is healed again.
+fn refusal(daemon: &Daemon, shape: &str, name: &str) -> Result<(), String> {
+    let words = format!("partition {shape} --name {name} --for 1s");
+    let output = injector_lab::Daemon::cli(daemon).run(words.split(' '));
+    if output.status.success() {
+        daemon.cli(&format!("heal {name}"));
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
 /// Every link of a record was cut as it says.

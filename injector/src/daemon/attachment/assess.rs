@@ -302,7 +302,9 @@ impl Interfaces {
                 names.name(*peer)
             ),
             Reason::Local(LocalFault::NoHook(space)) => format!("no hook of ours is on lo of {space}"),
-            Reason::Local(LocalFault::Doubt(peer, why)) => format!("{}: {why}", names.name(*peer)),
+            Reason::Local(LocalFault::Doubt(peer, doubt)) => {
+                format!("{}: {}", names.name(*peer), doubt.why)
+            }
             Reason::NoWay => "nothing shows where either peer is: neither an address, a neighbour, a bridge port nor a route".to_owned(),
             Reason::NoHook(places) => {
                 format!("no hook of ours is on the path of either peer: {}", shown_places(places))
@@ -368,6 +370,7 @@ impl Interfaces {
             Reason::Redirect(_) => {
                 Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
             }
+            Reason::Local(LocalFault::Doubt(_, doubt)) => doubt.remedy.map(str::to_owned),
             Reason::Away(..) => Some("start the container, and wait until `injector peers` shows its home".to_owned()),
             Reason::Local(_) | Reason::Loopback(_) | Reason::Closed(_) | Reason::Open => None,
         }

@@ -1,5 +1,6 @@
 //! Peers that are containers: where they live by the engine's word, and since when their frames are named.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -14,6 +15,19 @@ use injector_core::config::{Config, ContainerRef, Netns};
 use injector_core::containers::Sight;
 use injector_core::model::PeerId;
 
+/// Whose the network namespace of a peer's container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Housing {
+    /// Its own.
+    Own,
+    /// There is none: it does not run.
+    None,
+    /// The daemon's.
+    Daemons,
+    /// Another peer's.
+    Peers(PeerId),
+}
+
 impl Interfaces {
     /// Takes in which containers run, before peers are looked for.
     ///
@@ -22,26 +36,16 @@ impl Interfaces {
     pub(super) fn contain(&mut self, config: &Config, sight: Sight) -> Result<(), StartError> {
         self.workers.contain(&sight);
         self.containers = sight;
-        let own = Identity::now(None);
-        let mut seen: BTreeMap<Identity, String> = BTreeMap::new();
-        let homes: BTreeMap<&ContainerRef, Identity> = self.workers.containers().collect();
-        for (peer, container) in config.containers() {
-            let name = config.names.name(peer);
-            let Some(identity) = homes.get(container) else {
-                return Err(StartError::ContainerEnded {
-                    peer: name.to_owned(),
-                    container: container.clone(),
-                });
-            };
-            if Some(*identity) == own {
-                return Err(StartError::HostContainer {
-                    peer: name.to_owned(),
-                    container: container.clone(),
-                });
-            }
-            if let Some(other) = seen.insert(*identity, name.to_owned()) {
-                let (peer, container) = (name.to_owned(), container.clone());
-                return Err(StartError::OneNamespace { peer, other, container });
+        for (peer, container, housing) in self.housings(config) {
+            let (peer, container) = (config.names.name(peer).to_owned(), container.clone());
+            match housing {
+                Housing::Own => {}
+                Housing::None => return Err(StartError::ContainerEnded { peer, container }),
+                Housing::Daemons => return Err(StartError::HostContainer { peer, container }),
+                Housing::Peers(other) => {
+                    let other = config.names.name(other).to_owned();
+                    return Err(StartError::OneNamespace { peer, other, container });
+                }
             }
         }
         for container in config.followed() {
@@ -93,6 +97,28 @@ impl Interfaces {
         }
     }
 
+    /// Where the network namespace of each peer's container is: of two that share one, the first has it.
+    fn housings<'a>(&self, config: &'a Config) -> Vec<(PeerId, &'a ContainerRef, Housing)> {
+        let own = Identity::now(None);
+        let homes = self.container_homes();
+        let mut seen: BTreeMap<Identity, PeerId> = BTreeMap::new();
+        let housing = |(peer, container): (PeerId, &'a ContainerRef)| {
+            let housing = match homes.get(container) {
+                None => Housing::None,
+                Some(identity) if Some(*identity) == own => Housing::Daemons,
+                Some(identity) => match seen.entry(*identity) {
+                    Entry::Occupied(first) => Housing::Peers(*first.get()),
+                    Entry::Vacant(free) => {
+                        free.insert(peer);
+                        Housing::Own
+                    }
+                },
+            };
+            (peer, container, housing)
+        };
+        config.containers().map(housing).collect()
+    }
+
     fn container_homes(&self) -> BTreeMap<ContainerRef, Identity> {
         self.workers.containers().map(|(container, identity)| (container.clone(), identity)).collect()
     }
@@ -100,16 +126,13 @@ impl Interfaces {
     /// Takes containers to be away whose namespace is the daemon's own or another peer's: programs there would take others'
     /// frames for the peer's.
     fn refuse_shared(&mut self, config: &Config, changes: &mut Changes) {
-        let own = Identity::now(None);
-        let homes = self.container_homes();
-        let mut seen: BTreeSet<Identity> = BTreeSet::new();
-        for (peer, container) in config.containers() {
-            let Some(identity) = homes.get(container) else { continue };
-            if Some(*identity) != own && seen.insert(*identity) {
-                continue;
-            }
+        for (peer, container, housing) in self.housings(config) {
+            let whose = match housing {
+                Housing::Own | Housing::None => continue,
+                Housing::Daemons => "the daemon",
+                Housing::Peers(_) => "another peer",
+            };
             self.workers.leave(container);
-            let whose = if Some(*identity) == own { "the daemon" } else { "another peer" };
             let what = format!("shares its network namespace with {whose}: its links are not cut");
             if self.doubts.insert(format!("{container} {what}")) {
                 tracing::warn!(peer = config.names.name(peer), %container, "{what}");

@@ -57,7 +57,12 @@ pub enum InterfaceEvent {
     /// Cgroups of peers on this machine may have been recreated.
     Cgroups,
     /// Processes of peers on this machine were looked at.
-    Local(Box<crate::local::Found>),
+    Local {
+        /// When the look began.
+        begun: MonoNs,
+        /// What was found, or why nothing was.
+        found: Box<Result<crate::local::Found, crate::local::Error>>,
+    },
     /// The engine says something of containers.
     Engine(crate::engine::News),
     /// It is time to look where the peers live now.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::entry::Entry;
 use super::{InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
-use crate::discovery::local::{LocalEnd, LocalSight};
+use crate::discovery::local::{Doubt, LocalEnd, LocalSight};
 use crate::discovery::space::Space;
-use crate::local::{Error, Found};
+use crate::local::{Error, Found, Late};
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Hook, Interface};
 use injector_core::model::PeerId;
@@ -40,7 +40,10 @@ impl Interfaces {
                 .iter()
                 .find(|entry| entry.interface.hook == Hook::Local && entry.interface.netns == local.netns);
             let doubt = if self.reborn.contains(&local.netns) {
-                Some("its network namespace was recreated, and the programs know the old one: restart the daemon".to_owned())
+                Some(Doubt {
+                    why: "its network namespace was recreated, and the programs know the old one".to_owned(),
+                    remedy: Some("restart the daemon"),
+                })
             } else {
                 sight.peers.get(&peer).and_then(|seen| seen.doubt.clone())
             };
@@ -57,30 +60,48 @@ impl Interfaces {
     }
 
     /// What takes what was found back to the daemon's task.
-    pub fn tell_local(&self) -> impl FnOnce(Result<Found, Error>) + Send + 'static {
+    pub fn tell_local(&self) -> impl FnOnce(MonoNs, Result<Found, Error>) + Send + 'static {
         let news = self.news.clone();
-        move |found| match found {
-            Ok(found) => drop(news.send(InterfaceEvent::Local(Box::new(found)))),
+        move |begun, found| drop(news.send(InterfaceEvent::Local { begun, found: Box::new(found) }))
+    }
+
+    /// When the last look at processes began: what was so before is known.
+    pub fn looked_at_local(&self) -> MonoNs {
+        self.local_looked
+    }
+
+    /// Takes in what was found by a look that began at an instant; what changed, for the timeline.
+    pub fn take_local(
+        &mut self,
+        config: &Config,
+        begun: MonoNs,
+        found: Result<Found, Error>,
+    ) -> Vec<(String, String)> {
+        let before = std::mem::replace(&mut self.local_looked, begun);
+        match found {
+            Ok(found) => self.take_found(config, found),
             Err(error) => {
                 tracing::error!(%error, "the processes of peers on this machine were not looked at");
+                self.doubt_all_local(config, &format!("processes were not looked at: {error}"), before)
             }
         }
     }
 
-    /// Takes in what was found; what changed, for the timeline.
-    pub(super) fn take_local(&mut self, config: &Config, found: Found) -> Vec<(String, String)> {
-        let Found { since, at, sight, late } = found;
-        if !late.is_empty() {
+    fn take_found(&mut self, config: &Config, found: Found) -> Vec<(String, String)> {
+        let Found { before, at, sight, late } = found;
+        for (peer, Late { count, from }) in late {
             // Until then, nothing said whose they were.
-            let mut before = sight.clone();
-            for (peer, count) in &late {
-                let doubt = format!("{count} of its sockets had no owner yet");
-                before.peers.entry(*peer).or_default().doubt.get_or_insert(doubt);
+            self.doubt_local(peer, &Doubt::passing(format!("{count} of its sockets had no owner yet")), from);
+        }
+        let mut reported = Vec::new();
+        for (peer, seen) in &sight.peers {
+            let known = self.local.peers.get(peer).and_then(|known| known.doubt.as_ref());
+            if let Some(doubt) = seen.doubt.as_ref().filter(|doubt| Some(*doubt) != known) {
+                self.doubt_local(*peer, doubt, before);
+                reported.push((LOOPBACK.to_owned(), format!("{}: {}", config.names.name(*peer), doubt.why)));
             }
-            self.renew_local(config, &before, since);
         }
         self.renew_local(config, &sight, at);
-        let mut reported = Vec::new();
         for (peer, seen) in &sight.peers {
             let processes = |sight: &LocalSight| sight.peers.get(peer).map(|seen| seen.processes.clone());
             if processes(&self.local).as_ref() == Some(&seen.processes) {
@@ -93,6 +114,36 @@ impl Interfaces {
         }
         self.local = sight;
         reported
+    }
+
+    /// A process of a peer has made a socket of multipath TCP, for which sockets of the kernel's own send: until the next
+    /// look, nobody knows which.
+    pub fn multipath(&mut self, config: &Config, peer: PeerId) {
+        let doubt = Doubt::passing("it made a socket of multipath TCP, whose frames name nobody".to_owned());
+        self.doubt_local(peer, &doubt, MonoNs::now());
+        let mut sight = self.local.clone();
+        sight.peers.entry(peer).or_default().doubt.get_or_insert(doubt);
+        self.local = sight;
+        tracing::warn!(peer = config.names.name(peer), "made a socket of multipath TCP");
+    }
+
+    /// Nothing is known of all peers' processes from an instant on; what changed, for the timeline.
+    pub fn doubt_all_local(&mut self, config: &Config, why: &str, from: MonoNs) -> Vec<(String, String)> {
+        let doubt = Doubt::passing(why.to_owned());
+        for (peer, _) in config.local_peers() {
+            self.doubt_local(peer, &doubt, from);
+            self.local.peers.entry(peer).or_default().doubt.get_or_insert_with(|| doubt.clone());
+        }
+        vec![(LOOPBACK.to_owned(), why.to_owned())]
+    }
+
+    /// Doubts a peer from an instant on, unless it is in doubt.
+    fn doubt_local(&mut self, peer: PeerId, doubt: &Doubt, from: MonoNs) {
+        self.eras.amend(from, |picture| {
+            if let Some(end) = picture.locals.get_mut(&peer) {
+                end.doubt.get_or_insert_with(|| doubt.clone());
+            }
+        });
     }
 
     /// Puts what is seen of peers on this machine into the picture, from an instant on.

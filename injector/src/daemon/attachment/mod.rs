@@ -121,6 +121,8 @@ pub struct Interfaces {
     reborn: BTreeSet<Option<Netns>>,
     /// and what is seen of these peers.
     local: LocalSight,
+    /// When the last look at their processes began.
+    local_looked: MonoNs,
     /// What the engine says of the containers of the config,
     containers: Sight,
     /// and the peers among them that have been found, and whose names the programs do not know yet.
@@ -160,7 +162,10 @@ impl Interfaces {
         sights: Sights,
     ) -> Result<Self, StartError> {
         let mut interfaces = Self::new(config, kernel, workers, met, news);
-        interfaces.local = sights.local.map(|found| found.sight).unwrap_or_default();
+        if let Some(found) = sights.local {
+            // The first look: none was before it.
+            (interfaces.local, interfaces.local_looked) = (found.sight, found.before);
+        }
         interfaces.find(config, sights.containers).await?;
         interfaces.watch_others(config);
         interfaces.leave_unused(config);
@@ -232,6 +237,7 @@ impl Interfaces {
             local_spaces: crate::local::spaces(config),
             reborn: BTreeSet::new(),
             local: LocalSight::default(),
+            local_looked: MonoNs(0),
             containers: Sight::default(),
             returned: BTreeSet::new(),
             attaching: Attaching::new(),
@@ -368,7 +374,9 @@ impl Interfaces {
             }
             // The daemon's task has them looked at.
             InterfaceEvent::Cgroups => {}
-            InterfaceEvent::Local(found) => changes.reported.extend(self.take_local(config, *found)),
+            InterfaceEvent::Local { begun, found } => {
+                changes.reported.extend(self.take_local(config, begun, *found));
+            }
             InterfaceEvent::Engine(news) => self.take_engine(config, news, &mut changes).await,
             InterfaceEvent::Survey { at } => self.begin_survey(at, config),
             // As if it had run on this task: a daemon that follows nobody any more must not continue, and when it ends,

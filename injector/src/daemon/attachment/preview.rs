@@ -10,11 +10,12 @@ use super::Interfaces;
 use super::entry::Entry;
 use crate::daemon::start_error::StartError;
 use crate::datapath::{Kernel, all_names};
+use crate::discovery::local::LocalSight;
 use crate::discovery::places::Namespace;
 use crate::netns::Workers;
 use injector_core::api::CoverageSummary;
 use injector_core::clock::TimeRange;
-use injector_core::config::{Config, Netns};
+use injector_core::config::{Config, Hook, Netns};
 use injector_core::containers::Sight;
 use injector_core::model::PeerId;
 
@@ -39,6 +40,8 @@ pub struct Preview {
     pub targets: Vec<Target>,
     /// Peers that `auto` does not find, or not wholly, in words.
     pub doubts: Vec<String>,
+    /// What is seen of peers on this machine.
+    pub local: LocalSight,
     /// How far the links between the peers would be covered; `None` with too many peers.
     pub coverage: Option<CoverageSummary>,
     /// The namespaces that were looked into,
@@ -58,7 +61,10 @@ impl Preview {
     /// What would keep the daemon from starting.
     pub async fn of(config: &Config, kernel: &Kernel, containers: Sight) -> Result<Self, StartError> {
         let (news, _) = mpsc::unbounded_channel();
-        let mut interfaces = Interfaces::new(config, kernel, Workers::default(), all_names(), news);
+        let mut workers = Workers::default();
+        let local = crate::local::preview(config, &mut workers).await.map_err(StartError::from)?;
+        let mut interfaces = Interfaces::new(config, kernel, workers, all_names(), news);
+        interfaces.local = local.map(|found| found.sight).unwrap_or_default();
         interfaces.find(config, containers).await?;
         let is_there = |interfaces: &Interfaces, entry: &Entry| {
             let space = interfaces.known.iter().find(|space| space.netns == entry.interface.netns);
@@ -79,7 +85,11 @@ impl Preview {
                 .names
                 .peers()
                 .filter(|peer| {
-                    entry.interface.peer == Some(*peer)
+                    let local = config.peer(*peer).and_then(|peer| peer.local.as_ref());
+                    let is_on_lo = entry.interface.hook == Hook::Local
+                        && local.is_some_and(|local| local.netns == entry.interface.netns);
+                    is_on_lo
+                        || entry.interface.peer == Some(*peer)
                         || interfaces
                             .coverage
                             .tracks(*peer)
@@ -96,6 +106,7 @@ impl Preview {
             coverage: interfaces.coverage_summary(config),
             homes: interfaces.home_names.values().cloned().collect(),
             contained: interfaces.container_addresses(config),
+            local: interfaces.local,
             spaces: interfaces.known,
             workers: interfaces.workers,
         })

@@ -1,0 +1,175 @@
+//! What the kernel does with sockets and frames on `lo` that could mislead who names them.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use injector_lab::{Lab, needs};
+use serde_json::Value;
+
+use super::support::{Daemon, until};
+use super::talker::Talker;
+use super::{A, B, C, assert_proved, config, machine, record, talkers};
+
+/// A counter of TCP in a machine's namespace.
+fn tcp_counter(lab: &Lab, name: &str) -> u64 {
+    let text = lab.within("m", || fs::read_to_string("/proc/thread-self/net/netstat").unwrap());
+    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt: "));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.split(' ').position(|known| known == name).unwrap();
+    values.split(' ').nth(at).unwrap().parse().unwrap()
+}
+
+/// With cookies, no socket stands for a handshake: its SYN-ACK comes from nobody's, and its ACK makes the connection.
+#[test]
+#[needs(root, example = "talker")]
+fn handshakes_by_syn_cookies_are_cut() {
+    let lab = machine();
+    lab.within("m", || fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2").unwrap());
+    let [mut a, mut b, mut c] = talkers(&lab);
+    let mut client = Talker::start(&lab, "m", &[]);
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    let (a_to_b, b_to_a) = (a.dial(B), b.dial(A));
+    assert!(tcp_counter(&lab, "SyncookiesSent") >= 2 && tcp_counter(&lab, "SyncookiesRecv") >= 2);
+    daemon.cli("partition isolate a --name p --for 60s");
+    let sent = tcp_counter(&lab, "SyncookiesSent");
+    assert_eq!((a.ask("say", &a_to_b), b.ask("say", &b_to_a)), ("silent".to_owned(), "silent".to_owned()));
+    for (from, to) in [(&mut a, B), (&mut b, A), (&mut c, A)] {
+        assert_eq!(from.ask("dial", to), "silent", "a new connection");
+    }
+    assert_eq!(a.ask("dial", C), "silent");
+    assert_eq!(tcp_counter(&lab, "SyncookiesSent"), sent, "no SYN arrived");
+    assert_eq!((client.ask("start", A), c.ask("start", B)), ("echo".to_owned(), "echo".to_owned()));
+    daemon.cli("heal p");
+    assert_proved(&record(&daemon, "p"));
+}
+
+/// A server on every address answers a datagram from 127.0.0.1, and each address of the machine leads to it.
+#[test]
+#[needs(root, example = "talker")]
+fn a_server_on_every_address_is_cut_at_each_of_them() {
+    let lab = machine();
+    lab.ip("m", "addr add 10.9.0.3/32 dev lo");
+    let mut a = Talker::start(&lab, "m", &["0.0.0.0:7001"]);
+    let [mut b, mut c] = [B, C].map(|at| Talker::start(&lab, "m", &[at]));
+    let mut client = Talker::start(&lab, "m", &[]);
+    let addresses = ["127.0.0.1:7001", "127.0.0.9:7001", "10.9.0.3:7001"];
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    let connections = addresses.map(|to| b.dial(to));
+    for to in addresses {
+        assert_eq!(b.ask("call", to), "echo", "{to}");
+    }
+    daemon.cli("partition isolate a --name p --for 60s");
+    for (to, connection) in addresses.iter().zip(&connections) {
+        for (how, what) in [("say", connection.as_str()), ("dial", to), ("call", to)] {
+            assert_eq!(b.ask(how, what), "silent", "{how} {to}");
+        }
+        assert_eq!(client.ask("call", to), "echo", "who is no peer");
+    }
+    assert_eq!((a.ask("dial", B), a.ask("dial", C)), ("silent".to_owned(), "silent".to_owned()));
+    assert_eq!((c.ask("dial", A), c.ask("start", B)), ("silent".to_owned(), "echo".to_owned()));
+    daemon.cli("heal p");
+    assert_proved(&record(&daemon, "p"));
+}
+
+/// On `lo`, frames are longer than an MTU, and their Ethernet header is empty.
+#[test]
+#[needs(root, example = "talker")]
+fn frames_of_many_segments_are_cut_and_counted() {
+    const MUCH: u64 = 1 << 20;
+    let lab = machine();
+    let [mut a, _b, _c] = talkers(&lab);
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    let to_b = a.dial(B);
+    assert_eq!(a.ask("pour", &to_b), MUCH.to_string());
+    daemon.cli("partition isolate a --name p --for 60s");
+    assert_eq!(a.ask("pour", &to_b), "0");
+    daemon.cli("heal p");
+    let record = record(&daemon, "p");
+    let link = link(&record, "a", "b");
+    assert_eq!((&link["in_force"], &link["proved"]), (&"yes".into(), &true.into()), "{link}");
+    let figure = |name: &str| link[name].as_u64().unwrap_or_else(|| panic!("{link}"));
+    // An MTU of `lo` is 65,536 bytes: what was sent at once is longer than so many segments of Ethernet's.
+    assert!(figure("dropped_bytes") > 65_536 && figure("dropped_packets") > 1, "{link}");
+}
+
+fn link(record: &Value, src: &str, dst: &str) -> Value {
+    let links = record["links"].as_array().unwrap();
+    links.iter().find(|link| link["src"] == src && link["dst"] == dst).unwrap().clone()
+}
+
+/// One look-up names one socket, and a group may have many: the page on one machine says that they pass.
+#[test]
+#[needs(root, example = "talker")]
+fn multicast_passes_as_the_page_says() {
+    const GROUP: &str = "239.7.7.7:7400";
+    let lab = machine();
+    let [mut a, mut b, mut c] = talkers(&lab);
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    daemon.cli("partition isolate a --name p --for 60s");
+    for talker in [&mut b, &mut c] {
+        assert_eq!(talker.ask("hear", GROUP), "ok");
+    }
+    assert_eq!(a.ask("cast", GROUP), "ok");
+    for talker in [&mut b, &mut c] {
+        until("it is heard", || (talker.ask("heard", GROUP) == "1").then_some(()));
+    }
+    let page = include_str!("../../../docs/local.md");
+    assert!(page.contains("Multicast and broadcast, ICMP echo (the kernel answers it)"));
+    assert_eq!(b.ask("dial", A), "silent", "all else is cut");
+    daemon.cli("heal p");
+}
+
+/// The kernel uses process ids again: what comes after a peer's process is nobody's.
+#[test]
+#[needs(root, example = "talker")]
+fn a_process_with_the_id_of_a_peers_that_has_ended_is_nobodys() {
+    let lab = machine();
+    let [a, mut b, mut c] = talkers(&lab);
+    let mut client = Talker::start(&lab, "m", &[]);
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    daemon.cli("partition isolate a --name p --for 60s");
+    let id = a.id();
+    a.kill();
+    let until_free = Instant::now() + Duration::from_secs(10);
+    let answer = loop {
+        // Another process may have got it meanwhile: then this one ends, and says so.
+        let answer = client.ask("start-as", &format!("{id} {B}"));
+        if answer != "taken" || Instant::now() > until_free {
+            break answer;
+        }
+    };
+    assert_eq!(answer, "echo", "a process with a's old id");
+    assert_eq!(c.ask("dial", A), "silent", "a's port is still a's");
+    assert_eq!(b.ask("start", C), "echo");
+    daemon.cli("heal p");
+}
+
+/// The cookie of a namespace names it to the programs, and its successor has another one.
+#[test]
+#[needs(root, example = "talker")]
+fn a_namespace_that_is_made_anew_under_its_name_is_not_reported_as_cut() {
+    let mut lab = machine();
+    let old = talkers(&lab);
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    daemon.cli("partition isolate a --name p --for 60s");
+    drop(old);
+    lab.delete("m");
+    lab.add("m");
+    let _new = talkers(&lab);
+    let words = "its network namespace was made anew, and the programs know the old one";
+    let said = until("the new namespace is noticed", || {
+        // Until then, nothing of ours is attached there.
+        let said = super::refusal(&daemon, "links b:c", "q").unwrap_err();
+        said.contains(words).then_some(said)
+    });
+    assert!(said.contains("restart the daemon"), "{said}");
+    daemon.cli("heal p");
+    let record = record(&daemon, "p");
+    for link in record["links"].as_array().unwrap() {
+        assert_eq!((&link["in_force"], &link["proved"]), (&"no".into(), &false.into()), "{link}");
+    }
+    daemon.stop();
+    let daemon = Daemon::start(&lab, "lab2", &config(&lab));
+    daemon.cli("partition isolate a --name p --for 60s");
+    daemon.cli("heal p");
+}
