@@ -29,7 +29,7 @@ pub(crate) use verdict_options::verdict_fields;
 pub use verify::{LinkCheck, Verify};
 pub use view::{
     AttachmentView, EnableRequest, EndpointAnswer, EndpointView, HealAnswer, Healed, HealedBy, LinkCounters,
-    LinkTotals, MarkRequest, PartitionState, PartitionView, PeerView, ProbeView, Rules, Stamped, Status,
-    WireSight,
+    LinkTotals, MOST_LISTED, MarkRequest, PartitionState, PartitionView, PeerView, ProbeView, Rules, Stamped,
+    Status, WireSight,
 };
 pub use warning::{Warning, WarningCode};

@@ -81,8 +81,8 @@ async fn answers(draft: &Draft, service: &Service, workers: &mut Workers) -> boo
     let names = draft.probed();
     let text =
         format!("{}interfaces: auto\nendpoints:\n{}", draft.peers_text(), entry("tried", &names, service));
-    let (Ok(mut config), Ok(worker)) = (Config::parse(&text, "a draft"), workers.of(service.netns.as_ref()))
-    else {
+    let worker = workers.of(service.netns.as_ref()).await;
+    let (Ok(mut config), Ok(worker)) = (Config::parse(&text, "a draft"), worker) else {
         return false;
     };
     let of_containers = draft

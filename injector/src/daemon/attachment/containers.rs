@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Changes, Interfaces};
+use super::{Changes, InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
 use crate::discovery::homes::exits;
 use crate::discovery::picture::Picture;
@@ -19,8 +19,8 @@ impl Interfaces {
     ///
     /// # Errors
     /// Two peers are in one network namespace, or one has none of its own.
-    pub(super) fn contain(&mut self, config: &Config, sight: Sight) -> Result<(), StartError> {
-        self.workers.contain(&sight);
+    pub(super) async fn contain(&mut self, config: &Config, sight: Sight) -> Result<(), StartError> {
+        self.workers.contain(&sight).await?;
         self.containers = sight;
         let own = Identity::now(None);
         let mut seen: BTreeMap<Identity, String> = BTreeMap::new();
@@ -46,7 +46,7 @@ impl Interfaces {
         }
         for container in config.followed() {
             // Its namespace goes by this name from here on, whichever others it has.
-            self.workers.of(Some(&Netns::Container(container)))?;
+            self.workers.of(Some(&Netns::Container(container))).await?;
         }
         Ok(())
     }
@@ -72,7 +72,11 @@ impl Interfaces {
                     changes.told.push((format!("container {container}"), what));
                 }
                 let before = self.container_homes();
-                self.workers.contain(&sight);
+                if let Err(error) = self.workers.contain(&sight).await {
+                    tracing::warn!(%error, "containers are taken to be away until their namespaces are known");
+                    let news = News::Seen { at, sight: sight.clone() };
+                    self.tell_later(InterfaceEvent::Engine(news));
+                }
                 self.containers = sight;
                 self.refuse_shared(config, changes);
                 let now = self.container_homes();
