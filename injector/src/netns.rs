@@ -405,12 +405,8 @@ impl Workers {
     {
         let Ok(worker) = self.running(netns) else { return };
         // A thread that has ended has nothing to tell.
-        let hand_on = move || {
-            drop(worker.spawn({
-                let identity = worker.identity();
-                move || job(identity)
-            }))
-        };
+        let identity = worker.identity();
+        let hand_on = move || drop(worker.spawn(move || job(identity)));
         match &self.supervisor {
             Some(supervisor) => drop(supervisor.jobs.send(Box::new(hand_on))),
             None => hand_on(),

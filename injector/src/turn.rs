@@ -61,7 +61,7 @@ mod tests {
                 tokio::time::sleep(SHORT).await;
                 assert!(patience(LONG) == WAIT);
                 tokio::time::sleep(SHORT).await;
-                assert!(patience(LONG) <= WAIT - SHORT);
+                assert!(patience(LONG) <= WAIT.saturating_sub(SHORT));
                 assert_eq!(patience(SHORT), SHORT);
                 tokio::time::sleep(WAIT).await;
                 assert_eq!(patience(SHORT), Duration::ZERO);

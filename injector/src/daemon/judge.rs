@@ -33,13 +33,8 @@ impl State {
         let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
             now.zip(then).and_then(|(now, then)| now.share_since(then))
         };
-        let lost = match life.cut {
-            None => Some(0),
-            Some(_) => {
-                let lost = self.lost_stamps().zip(experiment.lost_before);
-                lost.map(|(now, before)| now.saturating_sub(before))
-            }
-        };
+        let lost_since = || Some(self.lost_stamps()?.saturating_sub(experiment.lost_before?));
+        let lost = if life.cut.is_some() { lost_since() } else { Some(0) };
         let known = unread.is_none().then_some(&stamps[..]);
         let mut links = self.link_records(partition, known);
         let mut warnings = experiment.warnings.clone();
