@@ -13,13 +13,6 @@ use injector_core::config::Netns;
 /// How long after its thread is free again a namespace that did not answer is looked into.
 pub(super) const AGAIN: Duration = Duration::from_millis(20);
 
-/// A namespace that was asked for its interfaces.
-#[derive(Debug, Default)]
-pub(super) struct Asked {
-    /// When something happened since then that calls for another look.
-    again: Option<MonoNs>,
-}
-
 impl Interfaces {
     pub(super) fn concerns(&self, entry: usize, news: &News) -> bool {
         let entry = &self.entries[entry];
@@ -52,7 +45,7 @@ impl Interfaces {
         let netns = netns.cloned();
         // One look serves all; what is news after it has begun calls for another.
         if let Some(asked) = self.links_asked.get_mut(&netns) {
-            asked.again.get_or_insert(when);
+            asked.get_or_insert(when);
             return Vec::new();
         }
         let (news, asked, identity) = (self.news.clone(), netns.clone(), worker.identity());
@@ -66,7 +59,7 @@ impl Interfaces {
         if begun.is_err() {
             return self.compare(netns.as_ref(), &[], when);
         }
-        self.links_asked.insert(netns, Asked::default());
+        self.links_asked.insert(netns, None);
         Vec::new()
     }
 
@@ -82,7 +75,7 @@ impl Interfaces {
         if self.workers.identity(netns) != Some(identity) {
             return Vec::new();
         }
-        let asked = self.links_asked.remove(&netns.cloned()).unwrap_or_default();
+        let again = self.links_asked.remove(&netns.cloned()).flatten();
         let mut told = match links {
             Ok(links) => self.compare(netns, &links, when),
             // No answer is not an answer that there is nothing.
@@ -92,7 +85,7 @@ impl Interfaces {
                 return Vec::new();
             }
         };
-        if let Some(again) = asked.again {
+        if let Some(again) = again {
             told.extend(self.check(netns, again));
         }
         told

@@ -92,8 +92,8 @@ pub struct Interfaces {
     surveying: Option<Vec<(Option<Netns>, News)>>,
     /// and when something did that calls for another one.
     survey_again: Option<MonoNs>,
-    /// The namespaces that have yet to say which interfaces they have,
-    links_asked: BTreeMap<Option<Netns>, check::Asked>,
+    /// The namespaces that have yet to say which interfaces they have, and when something happened since they were asked,
+    links_asked: BTreeMap<Option<Netns>, Option<MonoNs>>,
     /// those that are being cleaned, by threads of their own,
     cleaning: BTreeMap<Option<Netns>, Worker>,
     /// and those that have yet to say what is on the hooks.
