@@ -152,6 +152,12 @@ impl Client {
         self.get(&partition(name, "")?).await
     }
 
+    /// The same, with up to [`MOST_LISTED`](injector_core::api::MOST_LISTED) of its links from one of them on, counted from 0:
+    /// of more links, a view lists none unasked.
+    pub async fn partition_from(&mut self, name: &str, from: usize) -> Result<PartitionView, ClientError> {
+        self.get(&partition(name, &format!("?links_from={from}"))?).await
+    }
+
     /// `DELETE /v1/partitions/{name}`.
     pub async fn heal(&mut self, name: &str) -> Result<Healed, ClientError> {
         let answer: HealAnswer<Healed> =

@@ -99,7 +99,8 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
     let Outside { secrets, containers } = outside;
     let mut workers = Workers::default();
     if let Ok(sight) = &containers {
-        workers.contain(sight);
+        // What is not known of one is found, and said, where its namespace is looked into.
+        let _ = workers.contain(sight).await;
     }
     let mut interfaces = Vec::new();
     if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {
@@ -107,12 +108,12 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
             interfaces.push(hooked(interface, &mut workers).await);
         }
     }
-    let roles = config.into_iter().flat_map(|config| config.roles.values());
-    let roles = roles.map(|source| RoleCheck {
-        role: source.name.clone(),
-        error: role::obstacle(source).or_else(|| Some(workers.of(source.netns.as_ref()).err()?.to_string())),
-    });
-    let roles = roles.collect();
+    let mut roles = Vec::new();
+    for source in config.into_iter().flat_map(|config| config.roles.values()) {
+        let thread = workers.of(source.netns.as_ref()).await;
+        let error = role::obstacle(source).or_else(|| Some(thread.err()?.to_string()));
+        roles.push(RoleCheck { role: source.name.clone(), error });
+    }
     let (network, endpoints) = match config {
         Some(config) => {
             let (network, mut survey) = Network::of(config, containers).await;
@@ -287,7 +288,7 @@ fn rehearsal() -> Result<(), String> {
 
 async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
     let mut hooked = Hooked { interface: shown(interface), error: None, programs: Vec::new(), xdp: None };
-    let worker = match workers.of(interface.netns.as_ref()) {
+    let worker = match workers.of(interface.netns.as_ref()).await {
         Ok(worker) => worker,
         Err(error) => {
             hooked.error = Some(error.to_string());
@@ -339,7 +340,7 @@ async fn everywhere(
             continue;
         }
         let place = netns.as_ref().map_or_else(String::new, |netns| format!("netns {netns}: "));
-        let Ok(worker) = workers.of(netns.as_ref()) else { continue };
+        let Ok(worker) = workers.of(netns.as_ref()).await else { continue };
         let swept = worker
             .run(move || async move {
                 let handle = netlink::connect().map_err(|error| error.to_string())?;

@@ -21,3 +21,4 @@ pub mod probe;
 pub mod rights;
 pub mod server;
 pub mod terminal;
+pub mod turn;

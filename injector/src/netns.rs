@@ -22,6 +22,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::rights::{Rights, RightsError, Role};
+use crate::turn;
 use injector_core::config::{ContainerRef, Netns};
 use injector_core::containers::Sight;
 
@@ -30,7 +31,7 @@ use injector_core::containers::Sight;
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long the start of a thread may take.
 const START: Duration = Duration::from_secs(10);
-/// How long a thread may take over a question: shorter than the lease, which runs while the daemon's task waits.
+/// How long a thread may take over a question. The daemon's task waits for less in all: see [`turn`].
 const QUESTION: Duration = Duration::from_secs(1);
 
 /// Why a namespace's thread can't serve.
@@ -227,7 +228,8 @@ impl Worker {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        if self.is_late() {
+        // Whoever has no time left does not ask: the thread is not to be taken for one that does not answer.
+        if self.is_late() || turn::patience(QUESTION).is_zero() {
             return Err(NetnsError::Late { name: self.name.clone() });
         }
         self.run_within(QUESTION, question).await
@@ -247,7 +249,7 @@ impl Worker {
         self.spawn(move || async move {
             let _ = reply.send(job().await);
         })?;
-        if let Ok(result) = tokio::time::timeout(patience, result).await {
+        if let Ok(result) = tokio::time::timeout(turn::patience(patience), result).await {
             return result.map_err(|_| NetnsError::Gone { name: self.name.clone() });
         }
         if !self.late.swap(true, Ordering::Relaxed) {
@@ -274,9 +276,13 @@ fn shown(netns: Option<&Netns>) -> String {
 }
 
 /// The thread that starts the namespaces' threads: they inherit the right to enter from it. It ends with its last
-/// asker.
+/// asker. Nobody stands still for it: it may be held up by the kernel as every thread may.
 #[derive(Clone)]
-pub struct Supervisor(std::sync::mpsc::Sender<Box<dyn FnOnce() + Send>>);
+pub struct Supervisor {
+    jobs: std::sync::mpsc::Sender<Box<dyn FnOnce() + Send>>,
+    /// It owes an answer that nobody waits for any more.
+    late: Arc<AtomicBool>,
+}
 
 impl Supervisor {
     fn start() -> std::io::Result<Self> {
@@ -287,21 +293,35 @@ impl Supervisor {
                 job();
             }
         })?;
-        Ok(Self(asker))
+        Ok(Self { jobs: asker, late: Arc::default() })
     }
 
-    /// Runs a job with this thread's rights; `None` if it does not answer.
+    /// Runs a job with this thread's rights; `None` if it does not answer, at once if it owes an answer already.
     pub async fn ask<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (reply, answer) = oneshot::channel();
-        self.0.send(Box::new(move || drop(reply.send(job())))).ok()?;
-        tokio::time::timeout(QUESTION, answer).await.ok()?.ok()
+        self.ask_within(QUESTION, job).await
     }
 
-    /// The same, on a thread that can do nothing meanwhile.
-    fn wait<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        let (reply, answer) = std::sync::mpsc::channel();
-        self.0.send(Box::new(move || drop(reply.send(job())))).ok()?;
-        answer.recv_timeout(START).ok()
+    /// The same with a patience of the caller's.
+    async fn ask_within<T: Send + 'static>(
+        &self,
+        patience: Duration,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let patience = turn::patience(patience);
+        if patience.is_zero() || self.late.load(Ordering::Relaxed) {
+            return None;
+        }
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Box::new(move || drop(reply.send(job())))).ok()?;
+        if let Ok(answer) = tokio::time::timeout(patience, answer).await {
+            return answer.ok();
+        }
+        if !self.late.swap(true, Ordering::Relaxed) {
+            let late = Arc::clone(&self.late);
+            // Behind the job: a thread that comes to this is not held up.
+            let _ = self.jobs.send(Box::new(move || late.store(false, Ordering::Relaxed)));
+        }
+        None
     }
 }
 
@@ -371,10 +391,26 @@ impl Workers {
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
-    pub fn settle(&mut self) -> Result<(), NetnsError> {
+    pub async fn settle(&mut self) -> Result<(), NetnsError> {
         let Some(rights) = self.rights else { return Ok(()) };
-        let taken = self.supervisor(None)?.wait(move || rights.take(Role::Supervisor));
+        let give_up = move || rights.take(Role::Supervisor);
+        let taken = self.supervisor(None)?.ask_within(START, give_up).await;
         Ok(taken.ok_or_else(|| NetnsError::Late { name: shown(None) })??)
+    }
+
+    /// Runs something on a namespace's thread, if it has one, once the supervisor has come to it: neither is held up then.
+    pub fn when_free<F>(&self, netns: Option<&Netns>, job: impl FnOnce(Identity) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let Ok(worker) = self.running(netns) else { return };
+        // A thread that has ended has nothing to tell.
+        let identity = worker.identity();
+        let hand_on = move || drop(worker.spawn(move || job(identity)));
+        match &self.supervisor {
+            Some(supervisor) => drop(supervisor.jobs.send(Box::new(hand_on))),
+            None => hand_on(),
+        }
     }
 
     /// The thread that has more rights than the others, if there is one.
@@ -390,11 +426,11 @@ impl Workers {
     }
 
     /// The thread of a namespace, started on first use.
-    pub fn of(&mut self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
+    pub async fn of(&mut self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
         if let Some(worker) = self.by_name.get(&netns.cloned()) {
             return Ok(worker.clone());
         }
-        let worker = self.start(netns, self.rights)?;
+        let worker = self.start(netns, self.rights).await?;
         self.by_name.insert(netns.cloned(), worker.clone());
         if let Some(started) = &mut self.started {
             started.push(netns.cloned());
@@ -402,17 +438,21 @@ impl Workers {
         Ok(worker)
     }
 
-    /// The thread of a namespace, if it has one.
-    pub fn running(&self, netns: Option<&Netns>) -> Option<Worker> {
-        self.by_name.get(&netns.cloned()).cloned()
+    /// The thread of a namespace, which has to be there: to start one takes time.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn running(&self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
+        let running = self.by_name.get(&netns.cloned()).cloned();
+        running.ok_or_else(|| NetnsError::Gone { name: shown(netns) })
     }
 
     /// One more thread inside a namespace, with all the supervisor's rights; to be stopped by the caller.
-    pub fn visitor(&mut self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
-        self.start(netns, None)
+    pub async fn visitor(&mut self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
+        self.start(netns, None).await
     }
 
-    fn start(&mut self, netns: Option<&Netns>, rights: Option<Rights>) -> Result<Worker, NetnsError> {
+    async fn start(&mut self, netns: Option<&Netns>, rights: Option<Rights>) -> Result<Worker, NetnsError> {
         let (path, expected) = match netns {
             Some(Netns::Container(container)) => {
                 let known = self.containers.get(container);
@@ -423,12 +463,18 @@ impl Workers {
             None => (None, None),
         };
         let door = Door { name: shown(netns), path, expected };
-        let started = self.supervisor(netns)?.wait(move || Worker::start(door, rights));
+        // One that is started too late ends at once, since nobody gives it jobs.
+        let started = self.supervisor(netns)?.ask_within(START, move || Worker::start(door, rights)).await;
         started.ok_or_else(|| NetnsError::Late { name: shown(netns) })?
     }
 
-    /// Takes in which containers run, by the ids of their first processes.
-    pub fn contain(&mut self, sight: &Sight) {
+    /// Takes in which containers run, by the ids of their first processes. A container whose namespace can't be told, because
+    /// the supervisor does not answer, is taken not to run.
+    ///
+    /// # Errors
+    /// There is such a one: the same is to be taken in again.
+    pub async fn contain(&mut self, sight: &Sight) -> Result<(), NetnsError> {
+        let mut late = Ok(());
         for (container, standing) in &sight.0 {
             let Ok(running) = standing else {
                 self.containers.remove(container);
@@ -437,7 +483,11 @@ impl Workers {
             if self.containers.get(container).is_some_and(|(pid, _)| *pid == running.pid) {
                 continue;
             }
-            match self.now(&Netns::Pid(running.pid)) {
+            let now = self.now(&Netns::Pid(running.pid)).await.unwrap_or_else(|error| {
+                late = Err(error);
+                None
+            });
+            match now {
                 Some(identity) => {
                     self.containers.insert(container.clone(), (running.pid, identity));
                 }
@@ -445,6 +495,7 @@ impl Workers {
                 None => drop(self.containers.remove(container)),
             }
         }
+        late
     }
 
     /// Takes a container not to run.
@@ -458,19 +509,22 @@ impl Workers {
     }
 
     /// The namespace that a name refers to now, as [`Identity::now`].
-    pub fn now(&mut self, netns: &Netns) -> Option<Identity> {
-        match netns {
-            Netns::Name(_) => Identity::now(Some(netns)),
+    ///
+    /// # Errors
+    /// Nobody can say: that is no answer that there is none.
+    pub async fn now(&mut self, netns: &Netns) -> Result<Option<Identity>, NetnsError> {
+        let (wanted, expected) = match netns {
+            Netns::Name(_) => return Ok(Identity::now(Some(netns))),
             // Not everybody may look there.
-            Netns::Path(_) | Netns::Pid(_) => {
-                let wanted = netns.clone();
-                self.supervisor(Some(netns)).ok()?.wait(move || Identity::now(Some(&wanted)))?
-            }
-            Netns::Container(container) => {
-                let (pid, identity) = *self.containers.get(container)?;
-                self.now(&Netns::Pid(pid)).filter(|now| *now == identity)
-            }
-        }
+            Netns::Path(_) | Netns::Pid(_) => (netns.clone(), None),
+            Netns::Container(container) => match self.containers.get(container) {
+                Some((pid, identity)) => (Netns::Pid(*pid), Some(*identity)),
+                None => return Ok(None),
+            },
+        };
+        let now = self.supervisor(Some(netns))?.ask(move || Identity::now(Some(&wanted))).await;
+        let now = now.ok_or_else(|| NetnsError::Late { name: shown(Some(netns)) })?;
+        Ok(now.filter(|now| expected.is_none_or(|expected| expected == *now)))
     }
 
     /// Every thread, with its namespace.

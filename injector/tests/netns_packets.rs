@@ -55,12 +55,12 @@ fn cut(scopes: &[&str]) -> PartitionRequest {
 fn counted(daemon: &Daemon, name: &str) -> (u64, u64) {
     let record = daemon.record_now(name);
     assert_eq!(record.links.len(), 1, "{record:#?}");
-    (record.links[0].dropped_packets, record.links[0].dropped_bytes)
+    (record.links[0].dropped_packets.unwrap(), record.links[0].dropped_bytes.unwrap())
 }
 
 /// How many group frames, ARP and neighbour discovery were dropped.
 fn group_counted(daemon: &Daemon, name: &str) -> u64 {
-    daemon.record_now(name).links[0].group_packets
+    daemon.record_now(name).links[0].group_packets.unwrap()
 }
 
 fn bytes(frames: &[Sent]) -> Vec<Vec<u8>> {

@@ -24,14 +24,25 @@ impl Frozen {
     /// The thread that is in a namespace.
     fn of(daemon: &Daemon, netns: &str) -> Self {
         let inside = std::fs::metadata(format!("/run/netns/{netns}")).unwrap().ino();
+        // A thread that ends meanwhile is in none.
+        Self::that(daemon, |task| {
+            std::fs::metadata(task.join("ns/net")).is_ok_and(|netns| netns.ino() == inside)
+        })
+    }
+
+    /// The thread that starts the threads of namespaces, and asks what only its rights may ask.
+    fn supervisor(daemon: &Daemon) -> Self {
+        Self::that(daemon, |task| {
+            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "netns")
+        })
+    }
+
+    fn that(daemon: &Daemon, is_it: impl Fn(&std::path::Path) -> bool) -> Self {
         let pid = daemon.cli("status")["pid"].as_u64().unwrap();
         let thread = std::fs::read_dir(format!("/proc/{pid}/task"))
             .unwrap()
             .map(|task| task.unwrap())
-            // A thread that ends meanwhile is in none.
-            .find(|task| {
-                std::fs::metadata(task.path().join("ns/net")).is_ok_and(|netns| netns.ino() == inside)
-            })
+            .find(|task| is_it(&task.path()))
             .unwrap();
         let thread = thread.file_name().to_str().unwrap().parse().unwrap();
         trace(libc::PTRACE_SEIZE, thread).unwrap();
@@ -195,5 +206,129 @@ fn a_heal_does_not_wait_for_the_active_check() {
         daemon.cli("heal r");
         (record["links"][0]["check"]["arrived_after_cut"] == 0).then_some(())
     });
+    assert!(lab.reaches_soon(1, 2));
+}
+
+/// Threads of many namespaces and the supervisor at once: no turn of the daemon's task waits for all of them one after another.
+#[test]
+#[needs(root)]
+fn whatever_threads_are_held_up_heals_are_answered_and_the_lease_is_kept() {
+    let mut lab = Lab::switched(5);
+    let gone = lab.netns("n5");
+    let daemon = Daemon::start(&lab, "d", &lab.config(Place::OwnNic, "auto"));
+    daemon.cli("partition isolate n1 --name kept --for 60s");
+    assert!(!lab.reaches(1, 2));
+    daemon.cli("partition links n2:n3 --name before --for 60s");
+    daemon.cli("heal before");
+    let mut frozen: Vec<Frozen> =
+        ["n2", "n3", "n4"].iter().map(|node| Frozen::of(&daemon, &lab.netns(node))).collect();
+    frozen.push(Frozen::supervisor(&daemon));
+
+    // A namespace whose thread is to be started anew, and others to be looked into: all of it asks who is held up.
+    lab.delete("n5");
+    lab.add("n5");
+    let end = Instant::now() + Duration::from_secs(8);
+    let slowest = std::thread::scope(|scope| {
+        // A heal is answered also of what has ended.
+        let healer = scope.spawn(|| {
+            let mut took = Vec::new();
+            while Instant::now() < end {
+                took.push(daemon.heal_by_hand("before"));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            took.sort();
+            println!("of {} heals the slowest took {:?}", took.len(), took.last());
+            *took.last().unwrap()
+        });
+        while Instant::now() < end {
+            lab.add("other");
+            support::ip(&format!("-n {} link add other type veth peer name another", lab.netns("n1")));
+            daemon.cli("partition links n2:n3 --name p --for 60s");
+            daemon.cli("heal p");
+            support::ip(&format!("-n {} link delete other", lab.netns("n1")));
+            lab.delete("other");
+            assert!(!lab.reaches(1, 2), "the lease was kept: what was cut before stays cut");
+        }
+        healer.join().unwrap()
+    });
+    assert!(slowest < Duration::from_millis(1200), "{slowest:?}");
+    let healed = daemon.cli("heal kept");
+    assert_eq!(healed[0]["healed_by"], "request", "{healed}");
+    assert!(!daemon.log().contains("the lease lapsed"), "{}", daemon.log());
+
+    drop(frozen);
+    lab.join("n5");
+    until("the namespace that was made anew is followed", || {
+        (daemon.attachment(&gone, "eth0")["hook"] == "tcx").then_some(())
+    });
+    // Its names are known a moment after it is attached.
+    until("it can be cut", || {
+        let view = daemon.cli("partition isolate n5 --name q --for 60s --allow-uncovered");
+        let is_clean = view["warnings"] == serde_json::json!([]);
+        if !is_clean {
+            daemon.cli("heal q");
+        }
+        is_clean.then_some(())
+    });
+    assert!(!lab.reaches(5, 2));
+    daemon.cli("heal q");
+    assert!(lab.reaches_soon(5, 2));
+}
+
+/// Keeps a file from being executed: whoever tries waits until this is dropped.
+struct Held {
+    /// Closed, it lets everyone pass.
+    _events: rustix::fd::OwnedFd,
+}
+
+impl Held {
+    fn at(path: &std::path::Path) -> Self {
+        use std::os::fd::{AsRawFd as _, FromRawFd as _};
+        use std::os::unix::ffi::OsStrExt as _;
+        let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+        // SAFETY: plain numbers go in, and a new descriptor comes out, which nobody else has.
+        let events = unsafe {
+            let fd = libc::fanotify_init(
+                libc::FAN_CLASS_CONTENT | libc::FAN_CLOEXEC,
+                libc::O_RDONLY as libc::c_uint,
+            );
+            assert!(fd >= 0, "{}", std::io::Error::last_os_error());
+            rustix::fd::OwnedFd::from_raw_fd(fd)
+        };
+        // SAFETY: the path is a string that ends with a zero and outlives the call.
+        let marked = unsafe {
+            let (add, open_to_execute) = (libc::FAN_MARK_ADD, libc::FAN_OPEN_EXEC_PERM);
+            libc::fanotify_mark(events.as_raw_fd(), add, open_to_execute, libc::AT_FDCWD, path.as_ptr())
+        };
+        assert_eq!(marked, 0, "{}", std::io::Error::last_os_error());
+        Self { _events: events }
+    }
+}
+
+/// A command that does not come to run, as on a starved host or a disk that hangs, holds up its probe and nothing else.
+#[test]
+#[needs(root)]
+fn a_command_that_does_not_start_holds_up_its_probe_alone() {
+    let lab = Lab::switched(2);
+    let n1 = lab.netns("n1");
+    let command = lab.folder().join("probe");
+    std::fs::copy("/bin/true", &command).unwrap();
+    let config = format!(
+        "{}endpoints:\n  - {{ name: alive, netns: {n1}, probe: {{ exec: {{ command: [{}] }}, interval: 100ms, timeout: 1s }} }}\n",
+        lab.config(Place::OwnNic, "auto"),
+        command.display()
+    );
+    let daemon = Daemon::start(&lab, "d", &config);
+    let is_healthy = || daemon.cli("status")["endpoints"][0]["healthy"].clone();
+    until("the command runs", || (is_healthy() == true).then_some(()));
+    let held = Held::at(&command);
+    until("the command does not run", || (is_healthy() == false).then_some(()));
+    let view = daemon.cli("partition isolate n1 --name p --for 60s");
+    assert_eq!(view["warnings"], serde_json::json!([]), "its namespace's thread answers");
+    assert!(!lab.reaches(1, 2));
+    let took = daemon.heal_by_hand("p");
+    assert!(took < Duration::from_millis(200), "{took:?}");
+    drop(held);
+    until("the command runs again", || (is_healthy() == true).then_some(()));
     assert!(lab.reaches_soon(1, 2));
 }

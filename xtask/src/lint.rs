@@ -2,7 +2,7 @@
 
 use std::process::{Command, ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::build::cargo;
 use crate::circles::check_circles;
@@ -62,6 +62,24 @@ pub fn lint() -> Result<ExitCode> {
     } else {
         println!("Lint: licences and sources are skipped: there is no cargo-deny (cargo install cargo-deny)");
     }
+    if find_program("cargo-audit").is_some() {
+        // Those outside the workspace, too, of which cargo-deny knows nothing.
+        for lock in ["Cargo.lock", "fuzz/Cargo.lock", "clients/rust/Cargo.lock"] {
+            match audit(lock)? {
+                Audited::Clean => println!("Lint: cargo audit of {lock}: clean"),
+                Audited::Vulnerable(report) => {
+                    check("cargo audit", &mut || anyhow::bail!("{lock} has vulnerable packages: {report}"))?;
+                }
+                Audited::Unknown(why) => {
+                    check_interrupt()?;
+                    println!("Lint: {lock} is NOT audited: {why}");
+                    break;
+                }
+            }
+        }
+    } else {
+        println!("Lint: cargo audit is skipped: there is no cargo-audit (cargo install cargo-audit)");
+    }
 
     if failed.is_empty() {
         println!("Lint: clean");
@@ -69,6 +87,31 @@ pub fn lint() -> Result<ExitCode> {
     }
     println!("Lint: not clean: {}", failed.join(", "));
     Ok(ExitCode::FAILURE)
+}
+
+/// What `cargo audit` says of a lock file.
+enum Audited {
+    /// No advisory names one of its packages.
+    Clean,
+    /// Some do; the report.
+    Vulnerable(String),
+    /// It could not look, for want of its database.
+    Unknown(String),
+}
+
+fn audit(lock: &str) -> Result<Audited> {
+    let mut audit = cargo();
+    audit.args(["audit", "--json", "--file", lock]).current_dir(workspace());
+    let found = audit.output().context("starting cargo audit")?;
+    let report = String::from_utf8_lossy(&found.stdout).trim().to_owned();
+    // It fails for both reasons; only one that has looked reports.
+    Ok(if found.status.success() {
+        Audited::Clean
+    } else if report.starts_with('{') {
+        Audited::Vulnerable(report)
+    } else {
+        Audited::Unknown(String::from_utf8_lossy(&found.stderr).trim().to_owned())
+    })
 }
 
 /// clippy of the toolchain that builds the programs, or why it can't be run.

@@ -72,7 +72,7 @@ enum Chore {
         #[arg(value_enum)]
         which: Vec<soak::Soak>,
     },
-    /// The tests of what is shared with the kernel, under Miri; skipped by name where that can't be installed
+    /// The tests of what is shared with the kernel and of configs, under Miri; skipped by name where that can't be installed
     Miri,
     /// libFuzzer on what reads bytes of others, from the stored corpora
     Fuzz {

@@ -65,7 +65,9 @@ impl fmt::Display for NotRecovered {
             span(phases.relapse_ns)
         )?;
         for link in &record.links {
-            write!(f, "\n  {}→{}: {} packets dropped", link.src, link.dst, link.dropped_packets)?;
+            let dropped =
+                link.dropped_packets.map_or_else(|| "unknown".to_owned(), |dropped| dropped.to_string());
+            write!(f, "\n  {}→{}: packets dropped: {dropped}", link.src, link.dst)?;
         }
         for endpoint in &record.endpoints {
             let heal = record.heal.map(|heal| heal.begin_ns);

@@ -28,14 +28,15 @@ pub struct LinkRecord {
     pub src: String,
     /// The receiver.
     pub dst: String,
-    /// Packets dropped that were addressed to the receiver, GSO segments counted each.
-    pub dropped_packets: u64,
+    /// Packets dropped that were addressed to the receiver, GSO segments counted each; `null`, as the other counts of the
+    /// programs, where the kernel's counts could not be read.
+    pub dropped_packets: Option<u64>,
     /// Their bytes as the hook saw them.
-    pub dropped_bytes: u64,
+    pub dropped_bytes: Option<u64>,
     /// Group frames, ARP, neighbour discovery and frames of the active check dropped: these are no traffic of the two
     /// peers.
     #[serde(default)]
-    pub group_packets: u64,
+    pub group_packets: Option<u64>,
     /// The first drop; `null` if nothing was dropped.
     pub first_drop_ns: Option<MonoNs>,
     /// The last drop.
@@ -63,7 +64,7 @@ pub struct LinkRecord {
     /// Packets that passed during a full cut although another of their names (a claimed address, a MAC, the port that
     /// they came by) puts them on this link.
     #[serde(default)]
-    pub leaked_packets: u64,
+    pub leaked_packets: Option<u64>,
     /// The first of them.
     #[serde(default)]
     pub first_leak_ns: Option<MonoNs>,
@@ -73,7 +74,7 @@ pub struct LinkRecord {
     /// Packets dropped at the receiver's port a second or more after the cut, although the sender's port should have
     /// dropped them: some of the sender's ways pass no hook of ours.
     #[serde(default)]
-    pub late_packets: u64,
+    pub late_packets: Option<u64>,
     /// Bytes that TCP connections of the receiver got from the sender between a second after the cut and the heal, as the
     /// receiver's namespace counts them; `null` where none was looked into, or the cut was not full or too short.
     #[serde(default)]
@@ -349,8 +350,8 @@ pub struct RecoveryRecord {
     /// What makes this record doubtful (a foreign program that runs before ours, …).
     #[serde(default)]
     pub warnings: Vec<Warning>,
-    /// Events lost during the trial.
-    pub lost_events: u64,
+    /// Events lost during the trial; `null` where the count could not be read.
+    pub lost_events: Option<u64>,
     /// Whether at least one of the partition's links is proved, and none was not in force.
     pub proved: bool,
     /// Whether this record changes no more.

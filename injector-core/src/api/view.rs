@@ -103,10 +103,10 @@ pub struct LinkCounters {
     pub src: String,
     /// The receiver.
     pub dst: String,
-    /// Dropped packets, GSO segments counted each.
-    pub dropped_packets: u64,
-    /// Dropped bytes as the hook saw them.
-    pub dropped_bytes: u64,
+    /// Dropped packets, GSO segments counted each; `null` where the kernel's count can't be read.
+    pub dropped_packets: Option<u64>,
+    /// Dropped bytes as the hook saw them; `null` likewise.
+    pub dropped_bytes: Option<u64>,
 }
 
 /// All links of a partition in sum.
@@ -114,11 +114,17 @@ pub struct LinkCounters {
 pub struct LinkTotals {
     /// How many.
     pub links: usize,
-    /// Packets dropped, GSO segments counted each; `null` where the daemon had no time to count.
+    /// How many links of the shape have neither end here.
+    #[serde(default)]
+    pub not_here: usize,
+    /// Packets dropped, GSO segments counted each; `null` where the daemon had no time to count, or can't read the count.
     pub dropped_packets: Option<u64>,
     /// Bytes dropped as the hooks saw them; `null` in the same case.
     pub dropped_bytes: Option<u64>,
 }
+
+/// The most links that a view of one partition lists: of more it lists none, or the part that is asked for.
+pub const MOST_LISTED: usize = 1000;
 
 /// `GET /v1/partitions/{name}`, and the answer to `PUT`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -141,7 +147,8 @@ pub struct PartitionView {
     pub seed: Option<u64>,
     /// What its links have dropped so far, in sum.
     pub totals: LinkTotals,
-    /// The directed links and their drop counters so far; `null` in `status` and in lists of partitions.
+    /// The directed links and their drop counters so far; `null` in `status` and in lists of partitions, and where there are
+    /// more than 1,000 and no part of them is asked for (`links_from`).
     pub links: Option<Vec<LinkCounters>>,
     /// When the cut took effect; `null` while prepared.
     pub effective: Option<Stamped>,
@@ -150,10 +157,10 @@ pub struct PartitionView {
     /// When it was healed.
     pub healed: Option<Healed>,
     /// How far its links are covered: all of them in the answer to a dry run, else those that are not covered; `null`
-    /// where `links` is.
+    /// in lists, and where there are more than 1,000 and no part is asked for.
     #[serde(default)]
     pub coverage: Option<Vec<LinkCoverageView>>,
-    /// Links of its shape with neither end here: other hosts' daemons cut them; `null` where `links` is.
+    /// Links of its shape with neither end here: other hosts' daemons cut them; `null` likewise.
     #[serde(default)]
     pub not_here: Option<Vec<NamedLink>>,
     /// What makes this partition's record doubtful (a foreign program ahead of ours, …).
@@ -339,8 +346,8 @@ pub struct Status {
     pub endpoints: Vec<EndpointView>,
     /// What decides verdicts.
     pub rules: Rules,
-    /// Events lost since the start.
-    pub lost_events: u64,
+    /// Events lost since the start; `null` where the count can't be read.
+    pub lost_events: Option<u64>,
     /// Lines that the daemon's log lost since the start: its output was full, gone or too slow.
     pub lost_log_lines: u64,
     /// Data plane counters by name.

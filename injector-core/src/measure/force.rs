@@ -13,7 +13,7 @@ pub fn judged(links: Vec<LinkRecord>, cut: Option<Stamped>, heal: Option<Stamped
             return link;
         }
         let is_unknown = link.coverage.as_ref().is_some_and(|of| of.state == CoverageState::Unknown);
-        let is_kept_out = link.dropped_packets > 0 || has_dropped_check(&link);
+        let is_kept_out = link.dropped_packets > Some(0) || has_dropped_check(&link);
         let in_force = match why_not(&link, cut, heal) {
             Some(_) => InForce::No,
             None if is_unknown && !is_kept_out || link.unnamed_packets > 0 => InForce::Unknown,
@@ -33,7 +33,7 @@ fn checked(link: &LinkRecord) -> Option<u64> {
 /// Whether none of the active check's frames arrived, and our hooks are the reason: each was dropped there.
 fn has_dropped_check(link: &LinkRecord) -> bool {
     let sent = link.check.as_ref().map_or(0, |check| check.sent);
-    checked(link) == Some(0) && sent > 0 && link.group_packets >= sent
+    checked(link) == Some(0) && sent > 0 && link.group_packets >= Some(sent)
 }
 
 /// Why the cut of a link was not in force all the time; `None` if nothing says so, or the link is left out on purpose.
@@ -67,11 +67,11 @@ fn cause(link: &LinkRecord, cut: Stamped, heal: Stamped) -> Option<String> {
     if let Some(bypass) = link.bypassed.iter().find(|bypass| is_in(bypass.time)) {
         return Some(format!("{}: {}", bypass.interface, bypass.why));
     }
-    if link.leaked_packets > 0 {
+    if let Some(leaked @ 1..) = link.leaked_packets {
         return Some(format!(
             "{} passed during the cut, sent with the peer's MAC address or from its port; list the addresses in the \
              config, or say `forwards: true` of the peer",
-            counted(link.leaked_packets, "packet")
+            counted(leaked, "packet")
         ));
     }
     link.crossed_bytes.filter(|bytes| *bytes > 0).map(|bytes| {
@@ -103,8 +103,8 @@ mod tests {
     #[test]
     fn a_drop_proves_a_cut_that_nothing_speaks_against() {
         assert_eq!(of(|_| ()), (Some(InForce::Yes), true));
-        assert_eq!(of(|link| link.dropped_packets = 0), (Some(InForce::Yes), false));
-        assert_eq!(of(|link| link.leaked_packets = 1), (Some(InForce::No), false));
+        assert_eq!(of(|link| link.dropped_packets = Some(0)), (Some(InForce::Yes), false));
+        assert_eq!(of(|link| link.leaked_packets = Some(1)), (Some(InForce::No), false));
         assert_eq!(
             of(|link| link.unnamed_packets = 1),
             (Some(InForce::Unknown), false),
@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(of(|link| covered(link, CoverageState::Unknown)), (Some(InForce::Yes), true));
         let silent = |link: &mut LinkRecord| {
             covered(link, CoverageState::Unknown);
-            link.dropped_packets = 0;
+            link.dropped_packets = Some(0);
         };
         assert_eq!(of(silent), (Some(InForce::Unknown), false));
         assert_eq!(of(|link| covered(link, CoverageState::Partly)), (Some(InForce::No), false));
@@ -135,7 +135,7 @@ mod tests {
 
     /// A link that nothing was dropped on, by an active check with a control and one try.
     fn checked_by(control: u64, arrived: u64, change: impl FnOnce(&mut LinkRecord)) -> LinkRecord {
-        let mut link = LinkRecord { dropped_packets: 0, group_packets: 3 - arrived, ..link(5) };
+        let mut link = LinkRecord { dropped_packets: Some(0), group_packets: Some(3 - arrived), ..link(5) };
         let (control, arrived_after_cut) = (Some(control), Some(arrived));
         link.check = Some(LinkCheck { control, sent: 3, arrived_after_cut, ..LinkCheck::default() });
         change(&mut link);
@@ -154,16 +154,19 @@ mod tests {
         assert_eq!(judge(checked_by(3, 0, |_| ())), (Some(InForce::Yes), true));
         assert_eq!(judge(checked_by(3, 0, unknown)), (Some(InForce::Yes), true), "as a drop is");
         assert_eq!(judge(checked_by(3, 1, |_| ())), (Some(InForce::No), false));
-        assert_eq!(judge(checked_by(3, 1, |link| link.dropped_packets = 9)), (Some(InForce::No), false));
+        assert_eq!(
+            judge(checked_by(3, 1, |link| link.dropped_packets = Some(9))),
+            (Some(InForce::No), false)
+        );
         assert_eq!(judge(checked_by(0, 0, |_| ())), (Some(InForce::Yes), false), "no control");
         assert_eq!(judge(checked_by(0, 0, unknown)), (Some(InForce::Unknown), false));
-        let lost_elsewhere = |link: &mut LinkRecord| link.group_packets = 2;
+        let lost_elsewhere = |link: &mut LinkRecord| link.group_packets = Some(2);
         assert_eq!(
             judge(checked_by(3, 0, lost_elsewhere)),
             (Some(InForce::Yes), false),
             "no hook dropped it"
         );
-        assert_eq!(judge(checked_by(3, 0, |link| link.leaked_packets = 1)), (Some(InForce::No), false));
+        assert_eq!(judge(checked_by(3, 0, |link| link.leaked_packets = Some(1))), (Some(InForce::No), false));
         assert_eq!(judge(checked_by(3, 1, |link| link.left_out = true)), (None, false));
     }
 

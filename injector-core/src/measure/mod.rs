@@ -87,7 +87,7 @@ pub struct Evidence<'a> {
     /// Whether a link for which it is not known whether its cut was in force spoils the trial.
     pub is_strict: bool,
     /// Events lost during the trial.
-    pub lost_events: u64,
+    pub lost_events: Option<u64>,
     /// The share of the trial in which some task waited for a CPU, 0 to 1.
     pub cpu_pressure: Option<f64>,
     /// The same for I/O.

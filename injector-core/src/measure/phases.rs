@@ -45,7 +45,7 @@ pub(super) struct Marks<'a> {
 /// a boundary is missing its phase is null, and the next phase is counted from the last boundary that is there.
 pub(super) fn phases(links: &[LinkRecord], marks: &Marks<'_>) -> Phases {
     let Marks { heal, ready, settled, .. } = *marks;
-    let dropping: Vec<&LinkRecord> = links.iter().filter(|link| link.dropped_packets > 0).collect();
+    let dropping: Vec<&LinkRecord> = links.iter().filter(|link| link.dropped_packets > Some(0)).collect();
     let counts =
         |stamp: Option<MonoNs>| stamp.filter(|&stamp| settled.is_none_or(|settled| stamp <= settled));
     let latest = |event: fn(&LinkRecord) -> Option<MonoNs>| {

@@ -79,8 +79,8 @@ pub(super) fn link(dropped: u64) -> LinkRecord {
     LinkRecord {
         src: "n1".to_owned(),
         dst: "n2".to_owned(),
-        dropped_packets: dropped,
-        dropped_bytes: dropped * 60,
+        dropped_packets: Some(dropped),
+        dropped_bytes: Some(dropped * 60),
         ..LinkRecord::default()
     }
 }
@@ -115,7 +115,7 @@ pub(super) fn evidence(endpoints: Vec<EndpointEvidence<'_>>, now: u64) -> Eviden
         broken: None,
         warnings: Vec::new(),
         is_strict: false,
-        lost_events: 0,
+        lost_events: Some(0),
         cpu_pressure: Some(0.1),
         io_pressure: None,
         starved_pressure: STARVED_PRESSURE,

@@ -50,7 +50,7 @@ pub fn unresolved(
         broken: Some(Broken::Unresolved(reason)),
         warnings: Vec::new(),
         is_strict: request.verdict.strict,
-        lost_events: 0,
+        lost_events: Some(0),
         cpu_pressure: None,
         io_pressure: None,
         starved_pressure: STARVED_PRESSURE,

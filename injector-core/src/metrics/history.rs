@@ -255,8 +255,9 @@ impl History {
             self.endpoint(endpoint, heal.filter(|_| is_measured && is_measured_alone(endpoint)));
         }
         for link in &record.links {
-            self.closed_drops.packets += link.dropped_packets;
-            self.closed_drops.bytes += link.dropped_bytes;
+            // What could not be read is not counted: a sum that only rises can say no more.
+            self.closed_drops.packets += link.dropped_packets.unwrap_or(0);
+            self.closed_drops.bytes += link.dropped_bytes.unwrap_or(0);
         }
     }
 

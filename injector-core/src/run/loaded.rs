@@ -26,7 +26,7 @@ pub struct LinkTimes {
     /// The receiver.
     pub dst: String,
     /// Dropped packets.
-    pub dropped: u64,
+    pub dropped: Option<u64>,
     /// First packet, SYN, SYN-ACK, payload.
     pub firsts_ns: [Option<u64>; 4],
 }
@@ -47,7 +47,7 @@ pub struct Detail {
     /// TCP sockets that were stuck just before the deadline, in words; at most as many as links.
     pub stuck: Vec<String>,
     /// Dropped packets, all links.
-    pub dropped_packets: u64,
+    pub dropped_packets: Option<u64>,
     /// 99th percentile of the probes' lateness.
     pub lateness_p99_ns: Option<u64>,
     /// The share of time in which some task waited for a CPU.
@@ -55,7 +55,7 @@ pub struct Detail {
     /// The share of time in which some task waited for I/O.
     pub io_pressure: Option<f64>,
     /// Lost events.
-    pub lost_events: u64,
+    pub lost_events: Option<u64>,
 }
 
 impl Detail {

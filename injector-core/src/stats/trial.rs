@@ -190,7 +190,7 @@ impl Trial {
             outages: record.outage.clone().unwrap_or_default(),
             cut_off: cut_off(record),
             carries_ns: {
-                let dropping = record.links.iter().filter(|link| link.dropped_packets > 0);
+                let dropping = record.links.iter().filter(|link| link.dropped_packets > Some(0));
                 from_heal(dropping.filter_map(|link| link.reconnected_ns).max())
             },
             after_links_ns: phases.after_links_ns,

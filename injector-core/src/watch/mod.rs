@@ -200,15 +200,17 @@ impl Watch {
         live.healed_at = view.healed.as_ref().map(|healed| healed.at.end_ns);
         live.dropped = view.totals.dropped_packets;
         for link in view.links.iter().flatten() {
+            // A count that is not known changes no rate.
+            let Some(packets) = link.dropped_packets else { continue };
             let drops = live.links.entry((link.src.clone(), link.dst.clone())).or_insert(Drops {
-                packets: link.dropped_packets,
+                packets,
                 at,
                 rate: None,
             });
             let seconds = at.saturating_since(drops.at).as_secs_f64();
             if seconds > 0.0 {
-                let more = link.dropped_packets.saturating_sub(drops.packets);
-                *drops = Drops { packets: link.dropped_packets, at, rate: Some(more as f64 / seconds) };
+                let more = packets.saturating_sub(drops.packets);
+                *drops = Drops { packets, at, rate: Some(more as f64 / seconds) };
             }
         }
     }

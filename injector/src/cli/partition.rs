@@ -125,9 +125,14 @@ fn links(text: &mut String, view: &PartitionView) {
         (list(view.links.as_ref()), list(view.not_here.as_ref()), list(view.coverage.as_ref()));
     let names: Vec<String> =
         links.iter().take(SHOWN).map(|link| format!("{}→{}", link.src, link.dst)).collect();
-    let more = view.totals.links.saturating_sub(names.len());
-    let more = if more == 0 { String::new() } else { format!(" and {more} more (--json lists them)") };
-    let _ = writeln!(text, "  links  {}: {}{more}", view.totals.links, names.join(" "));
+    let _ = match (&view.links, view.totals.links.saturating_sub(names.len())) {
+        (None, _) => writeln!(text, "  links  {}, too many to be listed", view.totals.links),
+        (Some(_), 0) => writeln!(text, "  links  {}: {}", view.totals.links, names.join(" ")),
+        (Some(_), more) => {
+            let names = names.join(" ");
+            writeln!(text, "  links  {}: {names} and {more} more (--json lists them)", view.totals.links)
+        }
+    };
     let _ = writeln!(text, "  traffic {}", view.request.traffic.describe());
     if let Some(seed) = view.seed {
         let _ = writeln!(text, "  seed   {seed}");
@@ -135,6 +140,11 @@ fn links(text: &mut String, view: &PartitionView) {
     if !not_here.is_empty() {
         let names: Vec<String> = not_here.iter().take(SHOWN).map(ToString::to_string).collect();
         let _ = writeln!(text, "  not here {}: {}", not_here.len(), names.join(" "));
+    } else if view.totals.not_here > 0 {
+        let _ = writeln!(text, "  not here {}", view.totals.not_here);
+    }
+    if view.coverage.is_none() {
+        let _ = writeln!(text, "  more links than can be listed are not covered or unknown");
     }
     for link in coverage.iter().take(SHOWN) {
         let reason = link.reason.as_deref().unwrap_or_default();

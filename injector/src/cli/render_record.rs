@@ -179,7 +179,7 @@ fn links(text: &mut String, record: &RecoveryRecord) {
         table.row([
             name.to_string(),
             cut(link).to_owned(),
-            link.dropped_packets.to_string(),
+            link.dropped_packets.map_or_else(|| NONE.to_owned(), |dropped| dropped.to_string()),
             after(heal, link.first_packet_ns),
             after(heal, link.first_syn_ns),
             after(heal, link.first_synack_ns),
@@ -268,10 +268,10 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
             ));
         }
         let name = format!("{}→{}", link.src, link.dst);
-        if link.leaked_packets > 0 {
+        if let Some(packets @ 1..) = link.leaked_packets {
             doubts.push(format!(
                 "{} passed on {name}, sent with the MAC address or from the port of {}",
-                counted(link.leaked_packets, "packet"),
+                counted(packets, "packet"),
                 link.src
             ));
         }
@@ -284,10 +284,10 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         if let Some(bytes) = link.crossed_bytes.filter(|bytes| *bytes > 0) {
             doubts.push(format!("TCP connections on {name} received {bytes} bytes during the cut"));
         }
-        if link.late_packets > 0 {
+        if let Some(packets @ 1..) = link.late_packets {
             doubts.push(format!(
                 "only the receiver's port dropped {} on {name}: some of {}'s paths pass no hook of ours",
-                counted(link.late_packets, "packet"),
+                counted(packets, "packet"),
                 link.src
             ));
         }
@@ -317,8 +317,8 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         let lateness = span_or_none(record.host.probe_lateness_p99_ns);
         doubts.push(format!("the host starved the probes (lateness p99 {lateness})"));
     }
-    if record.lost_events > 0 {
-        doubts.push(format!("{} lost", counted(record.lost_events, "event")));
+    if let Some(lost @ 1..) = record.lost_events {
+        doubts.push(format!("{} lost", counted(lost, "event")));
     }
     if !record.is_final && record.outcome.is_some() {
         doubts.push("the observation continues".to_owned());

@@ -37,7 +37,9 @@ fn describe(status: &Status) -> String {
         status.kernel,
         status.config_number,
         counted(status.peers.len(), "peer"),
-        counted(status.lost_events, "event")
+        status
+            .lost_events
+            .map_or_else(|| "unknown whether events were".to_owned(), |lost| counted(lost, "event"))
     );
     if status.lost_log_lines > 0 {
         let _ = writeln!(

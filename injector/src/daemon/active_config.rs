@@ -50,8 +50,8 @@ impl Bootstrap {
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
-    pub fn settle(&mut self) -> Result<(), StartError> {
-        Ok(self.workers.settle()?)
+    pub async fn settle(&mut self) -> Result<(), StartError> {
+        Ok(self.workers.settle().await?)
     }
 }
 
@@ -104,7 +104,7 @@ impl ActiveConfig {
         kernel.start_settler().map_err(io("the settler thread"))?;
         let (news, interface_news) = mpsc::unbounded_channel();
         let mut workers = bootstrap.workers.another();
-        workers.contain(&containers.sight);
+        workers.contain(&containers.sight).await?;
         let (local, found) = {
             let cgroup = bootstrap.cgroup.as_ref();
             LocalPeers::start(&config, kernel.object(), cgroup, bootstrap.rights, &mut workers).await?.unzip()
@@ -128,11 +128,13 @@ impl ActiveConfig {
         let (sink, samples) = mpsc::unbounded_channel();
         let probing = Probing::of(&config, rates, sink);
         // The threads of namespaces where roles are asked are there before the first request.
-        let roles = config.roles.values();
-        let mut threads = roles.map(|role| interfaces.workers.of(role.netns.as_ref()).map(drop));
-        let begun = threads.try_for_each(|thread| thread.map_err(StartError::from));
-        let begun = begun.and_then(|()| probing.start(&config, None, &mut interfaces.workers));
-        if let Err(error) = begun {
+        let begun = async {
+            for role in config.roles.values() {
+                interfaces.workers.of(role.netns.as_ref()).await?;
+            }
+            probing.start(&config, None, &mut interfaces.workers).await
+        };
+        if let Err(error) = begun.await {
             interfaces.detach().await;
             return Err(error);
         }
@@ -156,7 +158,7 @@ impl Probing {
     }
 
     /// Starts the probes of one namespace, or of all.
-    pub fn start(
+    pub async fn start(
         &self,
         config: &Config,
         only: Option<&Netns>,
@@ -167,7 +169,7 @@ impl Probing {
                 continue;
             }
             fault::at("load/probes").map_err(io("a probe"))?;
-            let worker = workers.of(endpoint.netns.as_ref())?;
+            let worker = workers.of(endpoint.netns.as_ref()).await?;
             let peer = peer_name(config, endpoint.peer);
             let news =
                 schedule::Changes { rate: self.rates.clone(), address: self.addresses[index].subscribe() };

@@ -48,7 +48,7 @@ impl State {
         for (index, endpoint) in self.config.endpoints.iter().enumerate() {
             let wire = self.wire_ids.get(&EndpointId(index)).copied();
             asked.push(Asked { name: endpoint.name.clone(), wire });
-            let Ok(worker) = self.interfaces.workers.of(endpoint.netns.as_ref()) else { continue };
+            let Ok(worker) = self.interfaces.workers.running(endpoint.netns.as_ref()) else { continue };
             let peer = peer_name(&self.config, endpoint.peer);
             let (endpoint, sender) = (endpoint.clone(), sender.clone());
             // A namespace that is gone has no answer.

@@ -33,9 +33,9 @@ impl State {
         }
         let before = self.ledger.next_generation();
         let Wanted { asked, resolution, .. } = wanted;
-        let Asked { name, request, step, whose, is_gone, reply, sent_at } = asked;
+        let Asked { name, request, step, from, whose, is_gone, reply, sent_at } = asked;
         self.sent_at = sent_at;
-        let answer = self.cut(&name, *request, step, whose, resolution).await;
+        let answer = self.cut(&name, *request, (step, from), whose, resolution).await;
         self.sent_at = None;
         fault::here("command/answer");
         let unheard = if is_gone() { Err(answer) } else { reply.send(answer) };
@@ -51,7 +51,7 @@ impl State {
         &mut self,
         name: &str,
         request: PartitionRequest,
-        step: Step,
+        (step, from): (Step, Option<usize>),
         whose: Whose,
         resolution: Resolution,
     ) -> Answer<PartitionView> {
@@ -60,7 +60,7 @@ impl State {
         }
         let request = self.normalised(request)?;
         // Another request may have come in between.
-        if let Some(view) = self.answered_before(name, &request, step)? {
+        if let Some(view) = self.answered_before(name, &request, step, from)? {
             return Ok(view);
         }
         let mut partition = self.draft(name, request, whose, resolution)?;
@@ -74,8 +74,7 @@ impl State {
         }
         fault::here("apply/looked");
         if step == Step::DryRun {
-            let Partition { life, experiment } = &partition;
-            return Ok(experiment.view(life, &self.config.names, self.counters_of(&life.links, &[])));
+            return Ok(self.dry(&partition, from));
         }
         self.spare_ssh(&partition).await?;
         self.within_share(whose.by)?;
@@ -90,7 +89,7 @@ impl State {
             };
             self.commit(generation, start)?;
         }
-        Ok(self.view(self.partition(generation)))
+        Ok(self.view(generation, from))
     }
 
     /// Fills in the defaults, so that equal wishes are equal requests.
@@ -219,7 +218,7 @@ impl State {
             check: None,
             samples_from: self.samples.mark(),
             pressure: Pressures::default(),
-            lost_before: 0,
+            lost_before: None,
             announced: HashSet::new(),
             strangers: Strangers::default(),
             counted: None,
@@ -294,7 +293,7 @@ impl State {
         let start = at.map(|at| self.start(at)).transpose()?;
         self.experiment(generation).warnings.extend(warnings);
         self.commit(generation, start)?;
-        Ok(self.view(self.partition(generation)))
+        Ok(self.view(generation, None))
     }
 
     /// Makes a prepared partition live, at once or at an instant ahead.

@@ -20,6 +20,7 @@ use super::state::State;
 use super::{verify, witness};
 use crate::datapath::RENEWAL;
 use crate::server::command::{Command, CommandReceiver};
+use crate::turn;
 use injector_core::clock::MonoNs;
 use injector_core::sample::Sample;
 
@@ -59,33 +60,29 @@ enum Turn {
 impl EventLoop {
     /// Answers what comes, until the daemon is asked to end.
     pub(super) async fn serve(&mut self, state: &mut State) -> Result<(), StartError> {
-        let mut turn = Turn::Interfaces;
+        let mut next = Turn::Interfaces;
         let mut looks = DutyCycle::new();
         let mut tales = DutyCycle::new();
         let mut rung = BTreeSet::new();
         loop {
-            // The sign of life that the lease is for: whatever keeps this loop from coming here ends every cut.
-            if let Some(lapsed) = state.kernel.gate().renew() {
-                state.lapsed(lapsed);
-            }
-            let wake = next_look(state, &looks);
-            turn = tokio::select! {
+            let wake = begin_turn(state, &looks);
+            next = tokio::select! {
                 biased;
                 _ = self.terminate.recv() => return Ok(()),
                 _ = self.interrupt.recv() => return Ok(()),
                 Some(()) = self.hangup.recv() => {
                     self.hang_up(state);
-                    turn
+                    next
                 }
                 read = config_file::read(&mut self.reading) => {
                     self.take_config(state, read).await;
-                    turn
+                    next
                 }
                 Some(lapse) = self.incoming.lapsed.recv() => {
                     state.lapsed(lapse);
-                    turn
+                    next
                 }
-                Some(event) = self.incoming.interface_news.recv(), if turn == Turn::Interfaces => {
+                Some(event) = self.incoming.interface_news.recv(), if next == Turn::Interfaces => {
                     self.interface(state, event).await;
                     Turn::Others
                 }
@@ -152,8 +149,8 @@ impl EventLoop {
                     take_samples(state, sample, &mut self.incoming.samples);
                     Turn::Interfaces
                 }
-                () = std::future::ready(()), if turn == Turn::Others => Turn::Interfaces,
-                () = tokio::time::sleep(RENEWAL) => turn,
+                () = std::future::ready(()), if next == Turn::Others => Turn::Interfaces,
+                () = tokio::time::sleep(RENEWAL) => next,
             }
         }
     }
@@ -163,8 +160,8 @@ impl EventLoop {
         let sent_at = self.commands.sent_at();
         match command {
             Command::ProbeOnce(reply) => state.probe_once(&self.tell_answers, reply),
-            Command::Apply { name, request, step, whose, is_gone, reply } => {
-                let asked = Asked { name, request, step, whose, is_gone, reply, sent_at };
+            Command::Apply { name, request, step, from, whose, is_gone, reply } => {
+                let asked = Asked { name, request, step, from, whose, is_gone, reply, sent_at };
                 state.resolve(asked, &self.tell_resolved);
             }
             Command::Enable { name, at, reply } => {
@@ -190,11 +187,23 @@ impl EventLoop {
         }
         for netns in restarts.reborn {
             let State { config, interfaces, .. } = &mut *state;
-            if let Err(error) = self.incoming.probing.start(config, Some(&netns), &mut interfaces.workers) {
+            if let Err(error) =
+                self.incoming.probing.start(config, Some(&netns), &mut interfaces.workers).await
+            {
                 tracing::error!(%error, %netns, "its probes could not be started again");
             }
         }
     }
+}
+
+/// Renews the lease, and answers when to look next.
+fn begin_turn(state: &mut State, looks: &DutyCycle) -> Instant {
+    // The sign of life that the lease is for: whatever keeps the loop from coming here ends every cut.
+    if let Some(lapsed) = state.kernel.gate().renew() {
+        state.lapsed(lapsed);
+    }
+    turn::begin();
+    next_look(state, looks)
 }
 
 /// When to look next: counted from the last look, since samples come more often than looks; and when the kernel next

@@ -33,8 +33,10 @@ impl State {
         let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
             now.zip(then).and_then(|(now, then)| now.share_since(then))
         };
-        let lost = life.cut.map_or(0, |_| self.lost_stamps().saturating_sub(experiment.lost_before));
-        let mut links = self.link_records(partition, &stamps);
+        let lost_since = || Some(self.lost_stamps()?.saturating_sub(experiment.lost_before?));
+        let lost = if life.cut.is_some() { lost_since() } else { Some(0) };
+        let known = unread.is_none().then_some(&stamps[..]);
+        let mut links = self.link_records(partition, known);
         let mut warnings = experiment.warnings.clone();
         warnings.extend(self.note_strangers(partition, &mut links));
         let mut record = measure::record(&Evidence {
@@ -128,7 +130,8 @@ impl State {
         }
     }
 
-    fn link_records(&self, partition: &Partition, stamps: &[(Link, LinkStamps)]) -> Vec<LinkRecord> {
+    /// The links, with what the programs have stamped, if that can be read.
+    fn link_records(&self, partition: &Partition, stamps: Option<&[(Link, LinkStamps)]>) -> Vec<LinkRecord> {
         let links = &partition.life.links;
         let coverage = partition.life.cut.map(|cut| {
             let until = partition.life.heal.map(|heal| heal.end_ns);
@@ -159,14 +162,19 @@ impl State {
             .map(|(at, link)| {
                 let coverage = coverage.as_ref().map(|coverage| &coverage[at]);
                 let left_out = partition.experiment.left_out.contains(link);
-                let found = stamps.binary_search_by_key(link, |(link, _)| *link).ok();
-                let stamps = found.map(|at| stamps[at].1).unwrap_or_default();
+                let found = stamps.and_then(|stamps| {
+                    let at = stamps.binary_search_by_key(link, |(link, _)| *link).ok()?;
+                    Some(stamps[at].1)
+                });
+                // What can't be read is not zero.
+                let count = |count: u64| stamps.is_some().then_some(count);
+                let stamps = found.unwrap_or_default();
                 let named = named(&self.config.names, *link);
                 LinkRecord {
                     src: named.src,
                     dst: named.dst,
-                    dropped_packets: stamps.dropped_packets,
-                    dropped_bytes: stamps.dropped_bytes,
+                    dropped_packets: count(stamps.dropped_packets),
+                    dropped_bytes: count(stamps.dropped_bytes),
                     first_drop_ns: MonoNs::stamped(stamps.first_drop),
                     last_drop_ns: MonoNs::stamped(stamps.last_drop),
                     first_packet_ns: MonoNs::stamped(stamps.first_packet),
@@ -174,10 +182,10 @@ impl State {
                     first_synack_ns: MonoNs::stamped(stamps.first_synack),
                     first_data_ns: MonoNs::stamped(stamps.first_data),
                     first_exchange_ns: MonoNs::stamped(stamps.first_exchange),
-                    group_packets: stamps.group_packets,
-                    leaked_packets: stamps.leaked_packets,
+                    group_packets: count(stamps.group_packets),
+                    leaked_packets: count(stamps.leaked_packets),
                     first_leak_ns: MonoNs::stamped(stamps.first_leak),
-                    late_packets: stamps.late_packets,
+                    late_packets: count(stamps.late_packets),
                     crossed_bytes: crossed.as_ref().map(|bytes| bytes.get(link).copied().unwrap_or(0)),
                     check: partition.experiment.check.as_ref().map(|check| {
                         let heal = partition.life.heal.map(|heal| heal.begin_ns);
@@ -231,7 +239,7 @@ impl State {
         let Some(slot) = life.slot else { return };
         let name = life.name.clone();
         let mut firsts = Vec::new();
-        for (link, stamps) in self.stamps(life) {
+        for (link, stamps) in self.stamps(slot, life, &life.links).unwrap_or_default() {
             let subject = named(&self.config.names, link).to_string();
             for (what, stamp) in [
                 (First::Drop, stamps.first_drop),

@@ -34,7 +34,7 @@ impl State {
             partitions,
             endpoints: self.endpoint_health(),
             interfaces: self.interfaces.hooks_in_force(),
-            lost_events: self.counters().map(|counters| counters[counter::STAMPS_LOST as usize]),
+            lost_events: self.lost_stamps(),
             lost_log_lines: self.log.lost(),
             counters: counter::NAMES.into_iter().zip(counters).collect(),
             history: self.history.clone(),

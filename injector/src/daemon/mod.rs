@@ -37,6 +37,7 @@ use crate::descriptors;
 use crate::fault;
 use crate::server::command::Handle;
 use crate::server::{self, ApiSocket, MetricsListener};
+use crate::turn;
 use active_config::{ActiveConfig, Bootstrap};
 use config_file::{Prepared, Source};
 use event_loop::{EventLoop, drain};
@@ -77,7 +78,7 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     let mut bootstrap = Bootstrap::prepare(config)?;
     options.source.try_out();
     let (active, incoming) = ActiveConfig::start(prepared, &bootstrap).await?;
-    bootstrap.settle()?;
+    bootstrap.settle().await?;
     fault::here("start/settled");
     let mut state = State::new(active, options.log);
     let (handle, commands) = Handle::channel(COMMANDS);
@@ -124,7 +125,7 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
         source: options.source,
         reading: None,
     };
-    event_loop.serve(&mut state).await?;
+    turn::bounded(Box::pin(event_loop.serve(&mut state))).await?;
     let EventLoop { commands, mut incoming, .. } = event_loop;
     tracing::info!("stopping: healing and detaching");
     let _ = ready::systemd(ready::State::Stopping);

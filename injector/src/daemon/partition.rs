@@ -9,8 +9,8 @@ use crate::daemon::evidence::witness::Witness;
 use crate::daemon::verify::check::Check;
 use crate::server::command::By;
 use injector_core::api::{
-    CoverageState, First, LinkCounters, LinkCoverageView, LinkTotals, PartitionRequest, PartitionState,
-    PartitionView, ProbeView, RecoveryRecord, TcpState, Warning,
+    CoverageState, First, LinkCounters, LinkCoverageView, LinkRecord, LinkTotals, MOST_LISTED,
+    PartitionRequest, PartitionState, PartitionView, ProbeView, RecoveryRecord, TcpState, Warning,
 };
 use injector_core::clock::{MonoNs, Span};
 use injector_core::ledger::{Entry, Life};
@@ -57,8 +57,8 @@ pub struct Experiment {
     pub samples_from: Vec<u64>,
     /// CPU and I/O pressure at the cut.
     pub pressure: Pressures,
-    /// Stamps that were lost before the cut.
-    pub lost_before: u64,
+    /// Stamps that were lost before the cut, if that could be read.
+    pub lost_before: Option<u64>,
     /// First events that were announced.
     pub announced: HashSet<(String, First)>,
     /// What its links had dropped when that was last counted.
@@ -102,6 +102,17 @@ impl Pressures {
     }
 }
 
+/// The part of a list that a view shows: from an entry on if that is asked for, else all of it or, of a long one, nothing.
+pub fn part<T>(from: Option<usize>, list: &[T]) -> Option<&[T]> {
+    match from {
+        None => (list.len() <= MOST_LISTED).then_some(list),
+        Some(from) => {
+            let rest = &list[from.min(list.len())..];
+            Some(&rest[..rest.len().min(MOST_LISTED)])
+        }
+    }
+}
+
 /// A link by name.
 pub fn named(names: &PeerNames, link: Link) -> NamedLink {
     NamedLink { src: names.name(link.src).to_owned(), dst: names.name(link.dst).to_owned() }
@@ -124,17 +135,16 @@ impl Experiment {
         CutLinks { links: &life.links, is_grouped }
     }
 
-    /// The drop counters after its record was closed.
-    pub fn final_counters(&self) -> Vec<LinkCounters> {
-        let links = self.record.iter().flat_map(|record| &record.links);
-        links
-            .map(|link| LinkCounters {
-                src: link.src.clone(),
-                dst: link.dst.clone(),
-                dropped_packets: link.dropped_packets,
-                dropped_bytes: link.dropped_bytes,
-            })
-            .collect()
+    /// The drop counters of a part of its links after its record was closed; `None` if they are not to be listed.
+    pub fn final_counters(&self, from: Option<usize>) -> Option<Vec<LinkCounters>> {
+        let links = self.record.as_ref().map_or(&[][..], |record| &record.links);
+        let counters = |link: &LinkRecord| LinkCounters {
+            src: link.src.clone(),
+            dst: link.dst.clone(),
+            dropped_packets: link.dropped_packets,
+            dropped_bytes: link.dropped_bytes,
+        };
+        Some(part(from, links)?.iter().map(counters).collect())
     }
 
     /// What its links dropped in all, after its record was closed.
@@ -142,8 +152,9 @@ impl Experiment {
         let links = || self.record.iter().flat_map(|record| &record.links);
         LinkTotals {
             links: links().count(),
-            dropped_packets: Some(links().map(|link| link.dropped_packets).sum()),
-            dropped_bytes: Some(links().map(|link| link.dropped_bytes).sum()),
+            not_here: self.not_here.len(),
+            dropped_packets: links().map(|link| link.dropped_packets).sum(),
+            dropped_bytes: links().map(|link| link.dropped_bytes).sum(),
         }
     }
 
@@ -168,20 +179,24 @@ impl Experiment {
         self.announced = HashSet::new();
     }
 
-    /// What the API shows of it; `links` are its counters as they are now.
-    pub fn view(&self, life: &Life, names: &PeerNames, links: Vec<LinkCounters>) -> PartitionView {
+    /// What the API shows of it, its lists from one of their entries on or whole where they are short; `links` are its
+    /// counters as they are now.
+    pub fn view(
+        &self,
+        life: &Life,
+        names: &PeerNames,
+        totals: LinkTotals,
+        from: Option<usize>,
+        links: Option<Vec<LinkCounters>>,
+    ) -> PartitionView {
         let committed = life.state != PartitionState::Prepared;
-        let sum = |of: fn(&LinkCounters) -> u64| Some(links.iter().map(of).sum());
-        let totals = LinkTotals {
-            links: links.len(),
-            dropped_packets: sum(|link| link.dropped_packets),
-            dropped_bytes: sum(|link| link.dropped_bytes),
-        };
-        let coverage = self.coverage.iter().filter(|link| !committed || link.state != CoverageState::Covered);
+        let shown = self.coverage.iter().filter(|link| !committed || link.state != CoverageState::Covered);
+        let shown: Vec<&LinkCoverageView> = shown.collect();
+        let not_here = part(from, &self.not_here);
         PartitionView {
-            links: Some(links),
-            coverage: Some(coverage.cloned().collect()),
-            not_here: Some(self.not_here.iter().map(|link| named(names, *link)).collect()),
+            links,
+            coverage: part(from, &shown).map(|part| part.iter().copied().cloned().collect()),
+            not_here: not_here.map(|part| part.iter().map(|link| named(names, *link)).collect()),
             ..self.summary(life, totals)
         }
     }

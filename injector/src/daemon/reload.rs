@@ -5,6 +5,8 @@
 //! new config take the place of the old one, which is put on again otherwise. Meanwhile traffic flows, and the old
 //! config's probes continue.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::active_config::ActiveConfig;
@@ -18,6 +20,7 @@ use crate::datapath::chain;
 use crate::descriptors;
 use crate::fault;
 use crate::rights::Rights;
+use crate::turn;
 use injector_core::api::{ConfigOutcome, EventKind};
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
@@ -25,6 +28,9 @@ use injector_core::config::Config;
 /// Where it takes too long.
 const SLOW_REMEDY: &str =
     "its file system may not answer: check it, then send SIGHUP again or restart the daemon";
+
+/// How long each step may wait for threads inside namespaces: no command is answered meanwhile, but nothing is cut.
+const STEP: Duration = Duration::from_secs(10);
 
 /// Why the old config stays in force.
 enum Kept {
@@ -95,7 +101,7 @@ impl EventLoop {
         // What is final by now is not in the way.
         drain(state, &mut self.incoming.samples);
         state.tick();
-        let (outcome, what) = match self.try_reload(state, config).await {
+        let (outcome, what) = match Box::pin(self.try_reload(state, config)).await {
             Ok(true) => {
                 let (peers, endpoints) = (state.config.peers.len(), state.config.endpoints.len());
                 let interfaces = state.interfaces.attached();
@@ -125,9 +131,10 @@ impl EventLoop {
         descriptors::raise(config)
             .map_err(|error| Kept::Refused(format!("{error}; then restart the daemon")))?;
         fault::here("reload/begin");
-        state.interfaces.pause().await;
+        turn::for_at_most(STEP, state.interfaces.pause()).await;
         fault::here("reload/paused");
-        match ActiveConfig::start(*prepared, &self.bootstrap).await {
+        let started = Box::pin(ActiveConfig::start(*prepared, &self.bootstrap));
+        match turn::for_at_most(STEP, started).await {
             Ok((active, incoming)) => {
                 // The old config ends here: its probes, its threads, its maps, and what it still had to tell.
                 fault::here("reload/loaded");
@@ -138,7 +145,7 @@ impl EventLoop {
             }
             Err(error) => {
                 fault::here("reload/refused");
-                let reported = state.interfaces.resume(&mut state.kernel).await;
+                let reported = turn::for_at_most(STEP, state.interfaces.resume(&mut state.kernel)).await;
                 for (interface, what) in reported {
                     state.event(MonoNs::now(), EventKind::Interface { interface, what });
                 }

@@ -20,6 +20,8 @@ pub struct Asked {
     pub name: String,
     pub request: Box<PartitionRequest>,
     pub step: Step,
+    /// From which of the links on they are listed, if that is asked for.
+    pub from: Option<usize>,
     pub whose: Whose,
     pub is_gone: IsGone,
     pub reply: Reply<Answer<PartitionView>>,

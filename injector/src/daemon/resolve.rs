@@ -38,7 +38,7 @@ impl State {
             return Err(Problem::new(Code::Stopping, "the daemon is stopping"));
         }
         let request = self.normalised((*asked.request).clone())?;
-        if let Some(view) = self.answered_before(&asked.name, &request, asked.step)? {
+        if let Some(view) = self.answered_before(&asked.name, &request, asked.step, asked.from)? {
             return Ok(Begun::Known(Box::new(view)));
         }
         if self.resolving >= MOST {
@@ -55,7 +55,7 @@ impl State {
             };
             let (sender, receiver) = oneshot::channel();
             let (source, shape_names) = (source.clone(), Arc::clone(&self.shape_names));
-            let worker = self.interfaces.workers.of(source.netns.as_ref());
+            let worker = self.interfaces.workers.running(source.netns.as_ref());
             let begun = worker.and_then(|worker| {
                 worker.spawn(move || async move {
                     // A request that was given up wants no answer.
@@ -70,10 +70,11 @@ impl State {
 
     /// The view of what this request was answered with before, if it was.
     pub(super) fn answered_before(
-        &self,
+        &mut self,
         name: &str,
         request: &PartitionRequest,
         step: Step,
+        from: Option<usize>,
     ) -> Answer<Option<PartitionView>> {
         if step == Step::DryRun {
             return Ok(None);
@@ -87,7 +88,8 @@ impl State {
             .field("name")
             .remedy(format!("POST /v1/partitions/{name}/enable")));
         }
-        Ok(Some(self.view(partition)))
+        let generation = partition.life.generation;
+        Ok(Some(self.view(generation, from)))
     }
 
     fn hand_out(&mut self, asked: Asked, roles: Vec<(String, RoleReceiver)>, sink: ReturnedSink) {

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, watch};
 use super::active_config::ActiveConfig;
 use super::attachment::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::log::Log;
-use super::partition::{Counted, Experiment, Partition, named};
+use super::partition::{Counted, Experiment, Partition, named, part};
 use super::request::{Answer, ShapeNames};
 use super::samples::{self, Samples};
 use super::verify::check::Check;
@@ -31,6 +31,7 @@ use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
 use injector_core::measure::Broken;
 use injector_core::metrics::History;
 use injector_core::model::{Link, PeerId, Percent};
+use injector_core::plan::SlotIndex;
 use injector_core::sample::{EndpointId, Sample};
 use injector_core::timeline::Timeline;
 
@@ -217,8 +218,9 @@ impl State {
             Command::Partitions(reply) => {
                 let _ = reply.send(self.listed());
             }
-            Command::Partition { name, reply } => {
-                let _ = reply.send(self.newest(&name).map(|partition| self.view(partition)));
+            Command::Partition { name, from, reply } => {
+                let newest = self.newest(&name).map(|partition| partition.life.generation);
+                let _ = reply.send(newest.map(|generation| self.view(generation, from)));
             }
             Command::Recovery { name, generation, wait, reply } => {
                 self.recovery(&name, generation, wait, reply);
@@ -430,9 +432,10 @@ impl State {
         Some(counters.iter().zip(&self.counted).map(|(now, before)| now + before).collect())
     }
 
-    /// Stamps lost since the start. (A lost wake-up loses nothing: it is among the counters alone.)
-    pub(super) fn lost_stamps(&self) -> u64 {
-        self.counters().map_or(0, |counters| counters[counter::STAMPS_LOST as usize])
+    /// Stamps lost since the start; `None` where the map can't be read. (A lost wake-up loses nothing: it is among the
+    /// counters alone.)
+    pub(super) fn lost_stamps(&self) -> Option<u64> {
+        self.counters().map(|counters| counters[counter::STAMPS_LOST as usize])
     }
 
     /// Whether something has to be looked at regularly.
@@ -487,30 +490,33 @@ impl State {
         self.interfaces.detach().await;
     }
 
-    /// The drop counters of links, zero where nothing was dropped.
-    pub(super) fn counters_of(&self, links: &[Link], stamps: &[(Link, LinkStamps)]) -> Vec<LinkCounters> {
-        links
-            .iter()
-            .map(|link| {
-                let found = stamps.binary_search_by_key(link, |(link, _)| *link).ok().map(|at| stamps[at].1);
-                let named = named(&self.config.names, *link);
-                LinkCounters {
-                    src: named.src,
-                    dst: named.dst,
-                    dropped_packets: found.map_or(0, |stamps| stamps.dropped_packets),
-                    dropped_bytes: found.map_or(0, |stamps| stamps.dropped_bytes),
-                }
-            })
-            .collect()
+    /// The drop counters of links, zero where nothing was dropped; null where the stamps could not be read.
+    fn counters_of(&self, links: &[Link], stamps: Option<&[(Link, LinkStamps)]>) -> Vec<LinkCounters> {
+        let counters = |link: &Link| {
+            let found = stamps.map(|stamps| {
+                let at = stamps.binary_search_by_key(link, |(link, _)| *link);
+                at.map(|at| stamps[at].1).unwrap_or_default()
+            });
+            let named = named(&self.config.names, *link);
+            LinkCounters {
+                src: named.src,
+                dst: named.dst,
+                dropped_packets: found.map(|stamps| stamps.dropped_packets),
+                dropped_bytes: found.map(|stamps| stamps.dropped_bytes),
+            }
+        };
+        links.iter().map(counters).collect()
     }
 
-    /// The stamps of a partition, or none where the map can't be read (which is logged) or its slot was freed.
-    pub(super) fn stamps(&self, life: &Life) -> Vec<(Link, LinkStamps)> {
-        let Some(slot) = life.slot else { return Vec::new() };
-        self.kernel.link_stamps(slot, life.generation, &life.links).unwrap_or_else(|error| {
-            tracing::error!(%error, "stamps could not be read");
-            Vec::new()
-        })
+    /// The stamps of some links of a partition; `None` where the map can't be read, which is logged.
+    pub(super) fn stamps(
+        &self,
+        slot: SlotIndex,
+        life: &Life,
+        links: &[Link],
+    ) -> Option<Vec<(Link, LinkStamps)>> {
+        let read = self.kernel.link_stamps(slot, life.generation, links);
+        read.inspect_err(|error| tracing::error!(%error, "stamps could not be read")).ok()
     }
 
     /// All partitions, each without what grows with its links.
@@ -559,7 +565,7 @@ impl State {
         }
         let links = life.links.len();
         if begin >= end {
-            return LinkTotals { links, ..LinkTotals::default() };
+            return LinkTotals { links, not_here: experiment.not_here.len(), ..LinkTotals::default() };
         }
         // A map that can't be read is no sum of 0.
         let stamps = self.kernel.link_stamps(slot, life.generation, &life.links).ok();
@@ -567,6 +573,7 @@ impl State {
             |of: fn(&LinkStamps) -> u64| Some(stamps.as_ref()?.iter().map(|(_, stamps)| of(stamps)).sum());
         let totals = LinkTotals {
             links,
+            not_here: experiment.not_here.len(),
             dropped_packets: sum(|stamps| stamps.dropped_packets),
             dropped_bytes: sum(|stamps| stamps.dropped_bytes),
         };
@@ -574,13 +581,44 @@ impl State {
         totals
     }
 
-    pub(super) fn view(&self, partition: &Partition) -> PartitionView {
-        let Partition { life, experiment } = partition;
+    /// What the API shows of one partition, its links from one of them on if that is asked for.
+    pub(super) fn view(&mut self, generation: u32, from: Option<usize>) -> PartitionView {
+        let Partition { life, experiment } = self.partition(generation);
         let links = match life.slot {
-            Some(_) => self.counters_of(&life.links, &self.stamps(life)),
-            None => experiment.final_counters(),
+            Some(slot) => part(from, &life.links)
+                .map(|links| self.counters_of(links, self.stamps(slot, life, links).as_deref())),
+            None => experiment.final_counters(from),
         };
-        experiment.view(life, &self.config.names, links)
+        let whole = links.as_ref().filter(|links| links.len() == life.links.len());
+        let totals = match whole {
+            Some(links) => summed(links, experiment.not_here.len()),
+            None => self.totals(generation, Instant::now() + COUNTING),
+        };
+        let Partition { life, experiment } = self.partition(generation);
+        experiment.view(life, &self.config.names, totals, from, links)
+    }
+
+    /// The answer to a dry run: nothing has been dropped.
+    pub(super) fn dry(&self, partition: &Partition, from: Option<usize>) -> PartitionView {
+        let Partition { life, experiment } = partition;
+        let totals = LinkTotals {
+            links: life.links.len(),
+            not_here: experiment.not_here.len(),
+            dropped_packets: Some(0),
+            dropped_bytes: Some(0),
+        };
+        let links = part(from, &life.links).map(|links| self.counters_of(links, Some(&[])));
+        experiment.view(life, &self.config.names, totals, from, links)
+    }
+}
+
+/// What all links have dropped; null if it is of one of them.
+fn summed(links: &[LinkCounters], not_here: usize) -> LinkTotals {
+    LinkTotals {
+        links: links.len(),
+        not_here,
+        dropped_packets: links.iter().map(|link| link.dropped_packets).sum(),
+        dropped_bytes: links.iter().map(|link| link.dropped_bytes).sum(),
     }
 }
 
@@ -590,5 +628,24 @@ fn host_clock() -> HostClock {
     HostClock {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         boot: boot.trim().to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_with_an_unknown_count_is_unknown() {
+        let link = |packets| LinkCounters {
+            src: "a".to_owned(),
+            dst: "b".to_owned(),
+            dropped_packets: packets,
+            dropped_bytes: Some(60),
+        };
+        let known = summed(&[link(Some(1)), link(Some(2))], 0);
+        assert_eq!((known.dropped_packets, known.dropped_bytes), (Some(3), Some(120)));
+        let unknown = summed(&[link(Some(1)), link(None)], 0);
+        assert_eq!((unknown.links, unknown.dropped_packets, unknown.dropped_bytes), (2, None, Some(120)));
     }
 }

@@ -77,7 +77,7 @@ impl State {
                 None => shown_mac(stranger.id.mac),
             };
             if let Some(device) = suspect.device.filter(|_| partition.experiment.request.traffic.is_full()) {
-                link.leaked_packets = link.leaked_packets.max(stranger.packets);
+                link.leaked_packets = link.leaked_packets.max(Some(stranger.packets));
                 link.first_leak_ns =
                     Some(link.first_leak_ns.map_or(stranger.first, |first| first.min(stranger.first)));
                 let why = format!(

@@ -44,7 +44,7 @@ impl EndpointCheck {
 pub(super) async fn ask(config: &Config, survey: &mut HostSurvey) -> Vec<EndpointCheck> {
     let mut asked = Vec::new();
     for (index, endpoint) in config.endpoints.iter().enumerate() {
-        let worker = survey.workers.of(endpoint.netns.as_ref()).map_err(|error| error.to_string());
+        let worker = survey.workers.of(endpoint.netns.as_ref()).await.map_err(|error| error.to_string());
         asked.push(async move {
             let answer = match &worker {
                 Ok(worker) => once(config, index, worker).await,
@@ -112,7 +112,7 @@ async fn answers_from(config: &Config, index: usize, survey: &mut HostSurvey) ->
     others.truncate(MOST_TRIED);
     let mut tried = Vec::new();
     for netns in others {
-        let Ok(worker) = survey.workers.of(netns.as_ref()) else { continue };
+        let Ok(worker) = survey.workers.of(netns.as_ref()).await else { continue };
         tried.push(async move { (once(config, index, &worker).await, netns) });
     }
     let tried = join_all(tried).await;

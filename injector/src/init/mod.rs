@@ -49,7 +49,8 @@ pub struct Host {
 /// Asks every network namespace that can be entered, those of the engine's containers by the containers' names.
 pub async fn look(containers: &Sight) -> Host {
     let mut workers = Workers::default();
-    workers.contain(containers);
+    // What can't be entered is not listed.
+    let _ = workers.contain(containers).await;
     let named = listed();
     let known = named.values().flatten().copied().chain(workers.containers().map(|(_, identity)| identity));
     let unnamed = unnamed(&known.collect());
@@ -62,7 +63,7 @@ pub async fn look(containers: &Sight) -> Host {
     let spaces = reading.done().await.known;
     let mut listeners = BTreeMap::new();
     for space in &spaces {
-        let Ok(worker) = workers.of(space.netns.as_ref()) else { continue };
+        let Ok(worker) = workers.of(space.netns.as_ref()).await else { continue };
         if let Ok(found) = worker.ask(|| async { listening() }).await {
             listeners.insert(space.netns.clone(), found);
         }

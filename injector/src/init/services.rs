@@ -100,8 +100,8 @@ fn is_near(host: &Host, netns: Option<&Netns>, draft: &Draft) -> bool {
 async fn answer(draft: &Draft, names: &[&str], service: &Service, workers: &mut Workers) -> bool {
     let text =
         format!("{}interfaces: auto\nendpoints:\n{}", draft.peers_text(), entry("tried", names, service));
-    let (Ok(mut config), Ok(worker)) = (Config::parse(&text, "a draft"), workers.of(service.netns.as_ref()))
-    else {
+    let worker = workers.of(service.netns.as_ref()).await;
+    let (Ok(mut config), Ok(worker)) = (Config::parse(&text, "a draft"), worker) else {
         return false;
     };
     let of_containers = draft

@@ -73,7 +73,7 @@ impl LocalPeers {
         let mut scanner = Scanner::new(config, Labels(Some(hooks)), cookies, listens, tree);
         scanner.identify()?;
         let scanner = Arc::new(Mutex::new(scanner));
-        let worker = workers.visitor(None)?;
+        let worker = workers.visitor(None).await?;
         // At the start, the supervisor still has all rights.
         worker.run(move || async move { rights.take(Role::Supervisor) }).await?.map_err(NetnsError::from)?;
         let local = Self { worker, scanner, is_asked: Arc::default(), ports, namespaces };
@@ -175,7 +175,7 @@ async fn identified(
     let mut names: BTreeMap<u64, String> = BTreeMap::new();
     for (netns, space) in spaces {
         let name = netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), ToString::to_string);
-        let visitor = workers.visitor(netns.as_ref())?;
+        let visitor = workers.visitor(netns.as_ref()).await?;
         let cookie = visitor.run(|| async { socket_cookie() }).await;
         visitor.stop();
         namespaces.insert(visitor.identity(), *space);

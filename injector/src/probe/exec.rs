@@ -14,6 +14,7 @@ use tokio::process::Command;
 
 use super::failure::{Failure, root_cause};
 use super::fill::Values;
+use super::starter;
 use crate::descriptors;
 use injector_client::process_group::Group;
 use injector_core::config::ExecCommand;
@@ -42,13 +43,13 @@ impl Exec {
     }
 
     pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {
-        let group = self.start(self.command(values, Stdio::null())?)?;
+        let group = self.start(self.command(values, Stdio::null())?).await?;
         self.end(group).await
     }
 
     /// Runs the command to its end, and answers what it printed.
     pub(super) async fn output(&self, values: &Values<'_>, most: usize) -> Result<Vec<u8>, Failure> {
-        let mut group = self.start(self.command(values, Stdio::piped())?)?;
+        let mut group = self.start(self.command(values, Stdio::piped())?).await?;
         let mut output = Vec::new();
         if let Some(stdout) = group.stdout() {
             let read = stdout.take(most as u64 + 1).read_to_end(&mut output).await;
@@ -62,7 +63,7 @@ impl Exec {
 
     /// What keeps the command from being started, as far as that is seen without starting it.
     pub(super) fn obstacle(&self) -> Option<Failure> {
-        if let Some(failure) = self.0.user.as_ref().and_then(|user| self.identity(user).err()) {
+        if let Some(failure) = self.0.user.as_ref().and_then(|user| identity(self.program(), user).err()) {
             return Some(failure);
         }
         let program = self.0.command.first()?;
@@ -88,8 +89,19 @@ impl Exec {
         }
     }
 
-    fn start(&self, command: Command) -> Result<Group, Failure> {
-        Group::spawn(command).map_err(|error| self.not_run(&error))
+    async fn start(&self, mut command: Command) -> Result<Group, Failure> {
+        let (program, user) = (self.program().to_owned(), self.0.user.clone());
+        let started = starter::start(move || {
+            if let Some(user) = user {
+                become_user(&mut command, identity(&program, &user)?);
+            }
+            Group::spawn(command).map_err(|error| not_run(&program, &error))
+        });
+        let no_thread = || Failure::Run {
+            program: self.program().to_owned(),
+            reason: "no thread can be started for it".to_owned(),
+        };
+        started.await.unwrap_or_else(|| Err(no_thread()))
     }
 
     fn command(&self, values: &Values<'_>, output: Stdio) -> Result<Command, Failure> {
@@ -113,34 +125,42 @@ impl Exec {
             // SAFETY: one system call between fork and exec, with numbers alone.
             unsafe { command.pre_exec(move || Ok(setrlimit(Resource::Nofile, limit)?)) };
         }
-        if let Some(user) = &self.0.user {
-            let identity = self.identity(user)?;
-            if identity.uid != geteuid() {
-                let become_user = move || {
-                    setgroups(&identity.groups)?;
-                    setgid(identity.gid)?;
-                    setuid(identity.uid)?;
-                    Ok(())
-                };
-                // SAFETY: the closure runs between fork and exec and makes three system calls; it neither
-                // allocates nor takes locks (an errno becomes an io::Error without a heap).
-                unsafe { command.pre_exec(become_user) };
-            }
-        }
         Ok(command)
     }
 
-    fn identity(&self, name: &str) -> Result<Identity, Failure> {
-        let user = User::from_name(name)
-            .map_err(|error| self.not_run(&error))?
-            .ok_or_else(|| Failure::NoUser(name.to_owned()))?;
-        let c_name = CString::new(name).map_err(|_| Failure::NoUser(name.to_owned()))?;
-        let groups = getgrouplist(&c_name, user.gid).map_err(|error| self.not_run(&error))?;
-        Ok(Identity { uid: user.uid, gid: user.gid, groups })
+    fn program(&self) -> &str {
+        self.0.command.first().map_or("", String::as_str)
     }
 
     fn not_run(&self, error: &(dyn Error + 'static)) -> Failure {
-        let program = self.0.command.first().cloned().unwrap_or_default();
-        Failure::Run { program, reason: root_cause(error) }
+        not_run(self.program(), error)
     }
+}
+
+fn become_user(command: &mut Command, identity: Identity) {
+    if identity.uid == geteuid() {
+        return;
+    }
+    let become_user = move || {
+        setgroups(&identity.groups)?;
+        setgid(identity.gid)?;
+        setuid(identity.uid)?;
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec and makes three system calls; it neither allocates nor takes locks
+    // (an errno becomes an io::Error without a heap).
+    unsafe { command.pre_exec(become_user) };
+}
+
+fn identity(program: &str, name: &str) -> Result<Identity, Failure> {
+    let user = User::from_name(name)
+        .map_err(|error| not_run(program, &error))?
+        .ok_or_else(|| Failure::NoUser(name.to_owned()))?;
+    let c_name = CString::new(name).map_err(|_| Failure::NoUser(name.to_owned()))?;
+    let groups = getgrouplist(&c_name, user.gid).map_err(|error| not_run(program, &error))?;
+    Ok(Identity { uid: user.uid, gid: user.gid, groups })
+}
+
+fn not_run(program: &str, error: &(dyn Error + 'static)) -> Failure {
+    Failure::Run { program: program.to_owned(), reason: root_cause(error) }
 }

@@ -16,6 +16,7 @@ mod io;
 mod prepare;
 pub mod role;
 pub mod schedule;
+mod starter;
 mod tcp;
 #[cfg(test)]
 mod test_server;

@@ -112,6 +112,8 @@ pub enum Command {
         request: Box<PartitionRequest>,
         /// Whether to cut.
         step: Step,
+        /// From which of its links on they are listed, if that is asked for.
+        from: Option<usize>,
         /// Where it comes from.
         whose: Whose,
         /// Whether its client is gone: nobody would know what was cut.
@@ -143,6 +145,8 @@ pub enum Command {
     Partition {
         /// The partition's name.
         name: String,
+        /// From which of its links on they are listed, if that is asked for.
+        from: Option<usize>,
         /// Its view.
         reply: Reply<Result<PartitionView, Problem>>,
     },

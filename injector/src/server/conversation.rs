@@ -19,7 +19,7 @@ use super::conduct::{AnswerBody, Conduct, Watched, hung_up};
 use super::drain::{self, Drained};
 use super::extract::BODY_TIMEOUT;
 use super::problem::ProblemResponse;
-use super::refusal::HEAD_LIMIT;
+use super::refusal::{self, HEAD_LIMIT};
 use injector_core::api::Problem;
 
 /// Connections that are refused with an answer; more than these are closed without a word.
@@ -93,7 +93,11 @@ pub(super) async fn converse(
         let (answerer, conduct) = (answerer.clone(), conduct.clone());
         async move {
             let answering = conduct.request();
-            let response = answerer.answer(request, &conduct).await;
+            let response = if refusal::is_too_large(&request) {
+                Refusal(refusal::too_large()).answer(request, &conduct).await
+            } else {
+                answerer.answer(request, &conduct).await
+            };
             Ok::<_, std::convert::Infallible>(response.map(|body| AnswerBody { body, _answering: answering }))
         }
     });

@@ -1,6 +1,7 @@
 //! Requests that the HTTP library refuses by itself, because it can't read their head: its bare status becomes a
 //! problem document.
 
+use axum::http::{HeaderName, HeaderValue, Request};
 use injector_core::api::{Code, Problem};
 
 use super::problem::{Document, PROBLEM_JSON};
@@ -24,11 +25,7 @@ pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
             .remedy("send a request line, header lines and an empty line, each ended by CR LF"),
         "14" => Problem::new(Code::UriTooLong, "the request's target is too long")
             .remedy("put what is long into the body"),
-        "31" => Problem::new(
-            Code::HeadTooLarge,
-            format!("the request's head has more than {} KiB or too many headers", HEAD_LIMIT / 1024),
-        )
-        .remedy("leave headers out; put what is long into the body"),
+        "31" => too_large(),
         _ => return None,
     };
     let body = serde_json::to_vec(&Document::of(&problem)).ok()?;
@@ -42,6 +39,22 @@ pub(super) fn instead_of(bytes: &[u8]) -> Option<Vec<u8>> {
     }
     answer.push_str("\r\n");
     Some([answer.into_bytes(), body].concat())
+}
+
+/// Whether a request's head is larger than the limit: the library reads past it where more has come already.
+pub(super) fn is_too_large<B>(request: &Request<B>) -> bool {
+    // Between the words and at the ends of the lines.
+    let line =
+        request.method().as_str().len() + request.uri().to_string().len() + " ".len() + " HTTP/1.1\r\n".len();
+    let header =
+        |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+    line + request.headers().iter().map(header).sum::<usize>() + "\r\n".len() > HEAD_LIMIT
+}
+
+/// The problem of such a head.
+pub(super) fn too_large() -> Problem {
+    let what = format!("the request's head has more than {} KiB or too many headers", HEAD_LIMIT / 1024);
+    Problem::new(Code::HeadTooLarge, what).remedy("leave headers out; put what is long into the body")
 }
 
 #[cfg(test)]

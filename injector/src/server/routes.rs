@@ -93,7 +93,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!(DELETE "/v1/partitions", "Heal every partition",
         NoQuery, None, Answer::Json(schema::<HealAnswer<Vec<Healed>>>), &[], delete(heal_all)),
     route!(GET "/v1/partitions/{name}", "The newest partition of that name, with its drops per link",
-        NoQuery, None, Answer::Json(schema::<PartitionView>), KNOWN, get(partition)),
+        PartitionQuery, None, Answer::Json(schema::<PartitionView>), KNOWN, get(partition)),
     route!(PUT "/v1/partitions/{name}", "Cut; the same body under a live name is answered again",
         ApplyQuery, Some(schema::<PartitionRequest>), Answer::Json(schema::<PartitionView>), CUT, put(apply)),
     route!(DELETE "/v1/partitions/{name}", "Heal; answered also when it had ended",
@@ -205,13 +205,23 @@ async fn partitions(
     budget.json_aside(ask(&handle, &budget, ANSWER_TIMEOUT, Command::Partitions).await?).await
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PartitionQuery {
+    /// List up to 1,000 links from the one of this number on, counted from 0; without it all are listed, or, of more than
+    /// 1,000, none.
+    links_from: Option<u32>,
+}
+
 async fn partition(
     State(handle): State<Handle>,
     Extension(budget): Extension<Budget>,
     Name(name): Name,
-    _: Params<NoQuery>,
+    Params(query): Params<PartitionQuery>,
 ) -> Result<Response, ProblemResponse> {
-    budget.json(&ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Partition { name, reply }).await??)
+    let from = query.links_from.map(|from| from as usize);
+    let command = |reply| Command::Partition { name, from, reply };
+    budget.json(&ask(&handle, &budget, ANSWER_TIMEOUT, command).await??)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -220,6 +230,9 @@ struct ApplyQuery {
     /// Answer the links that would be cut, and change nothing.
     #[serde(default)]
     dry_run: bool,
+    /// List up to 1,000 links from the one of this number on, counted from 0; without it all are listed, or, of more than
+    /// 1,000, none.
+    links_from: Option<u32>,
 }
 
 async fn apply(
@@ -232,7 +245,8 @@ async fn apply(
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
     let step = if query.dry_run { Step::DryRun } else { Step::Apply };
-    reserve(&handle, &budget, whose, &conduct, name, request, step).await
+    let from = query.links_from.map(|from| from as usize);
+    reserve(&handle, &budget, whose, &conduct, name, request, (step, from)).await
 }
 
 async fn prepare(
@@ -244,7 +258,7 @@ async fn prepare(
     _: Params<NoQuery>,
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
-    reserve(&handle, &budget, whose, &conduct, name, request, Step::Prepare).await
+    reserve(&handle, &budget, whose, &conduct, name, request, (Step::Prepare, None)).await
 }
 
 async fn reserve(
@@ -254,7 +268,7 @@ async fn reserve(
     conduct: &Conduct,
     name: String,
     request: PartitionRequest,
-    step: Step,
+    (step, from): (Step, Option<usize>),
 ) -> Result<Response, ProblemResponse> {
     if conduct.is_gone() {
         return Err(unheard().into());
@@ -265,7 +279,7 @@ async fn reserve(
     let request = Box::new(request);
     let client = conduct.clone();
     let is_gone = Box::new(move || client.is_gone());
-    let command = |reply| Command::Apply { name, request, step, whose, is_gone, reply };
+    let command = |reply| Command::Apply { name, request, step, from, whose, is_gone, reply };
     let view = ask(handle, budget, ANSWER_TIMEOUT, command);
     reported(budget, view.await??)
 }
@@ -425,12 +439,14 @@ async fn stream(
     Extension(budget): Extension<Budget>,
     Params(EventsQuery { since, follow }): Params<EventsQuery>,
 ) -> Result<Response, ProblemResponse> {
+    let first = ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Events { since, reply }).await?;
+    // An answer that has begun can't become a problem: a reader waits for the rest for as long as the daemon is busy.
     let read = move |since| {
         let (handle, budget) = (handle.clone(), budget.clone());
-        async move { ask(&handle, &budget, ANSWER_TIMEOUT, |reply| Command::Events { since, reply }).await }
+        async move { ask(&handle, &budget, Duration::MAX, |reply| Command::Events { since, reply }).await }
     };
     let until = if follow { Until::TheEnd } else { Until::Now };
-    Ok(content(events::NDJSON, events::lines(read(since).await?, since, until, read)))
+    Ok(content(events::NDJSON, events::lines(first, since, until, read)))
 }
 
 async fn prometheus(

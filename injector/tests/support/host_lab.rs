@@ -204,7 +204,7 @@ impl HostLab {
 /// What was dropped on a link.
 pub fn dropped(view: &PartitionView, src: &str, dst: &str) -> u64 {
     let link = view.links.iter().flatten().find(|link| link.src == src && link.dst == dst);
-    link.unwrap_or_else(|| panic!("no link {src}→{dst} in {view:#?}")).dropped_packets
+    link.unwrap_or_else(|| panic!("no link {src}→{dst} in {view:#?}")).dropped_packets.unwrap()
 }
 
 /// A request that cuts both links between two peers. Of hidden nodes nothing proves that an interface leads to one

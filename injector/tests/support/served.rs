@@ -190,7 +190,7 @@ async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
                 ]));
                 Asked::Other
             }
-            Command::Enable { name, reply, .. } | Command::Partition { name, reply } => {
+            Command::Enable { name, reply, .. } | Command::Partition { name, reply, .. } => {
                 let request = PartitionRequest::new(Shape::Isolate(vec!["n1".into()]));
                 let _ = reply.send(Ok(view(&name, PartitionState::Active, &request)));
                 Asked::Other
@@ -257,8 +257,8 @@ fn view(name: &str, state: PartitionState, request: &PartitionRequest) -> Partit
     let link = |src: &str, dst: &str| LinkCounters {
         src: src.to_owned(),
         dst: dst.to_owned(),
-        dropped_packets: 3,
-        dropped_bytes: 300,
+        dropped_packets: Some(3),
+        dropped_bytes: Some(300),
     };
     PartitionView {
         name: name.to_owned(),
@@ -268,7 +268,7 @@ fn view(name: &str, state: PartitionState, request: &PartitionRequest) -> Partit
         resolved: Shape::Isolate(vec!["n1".into()]),
         roles: BTreeMap::new(),
         seed: None,
-        totals: LinkTotals { links: 2, dropped_packets: Some(6), dropped_bytes: Some(600) },
+        totals: LinkTotals { links: 2, not_here: 0, dropped_packets: Some(6), dropped_bytes: Some(600) },
         links: Some(vec![link("n1", "n2"), link("n2", "n1")]),
         effective: Some(stamped(1_000_000_000)),
         ends_at_ns: Some(MonoNs(6_000_000_000)),
@@ -317,7 +317,7 @@ fn record(name: &str) -> RecoveryRecord {
         host: HostRecord::default(),
         starved: false,
         warnings: Vec::new(),
-        lost_events: 0,
+        lost_events: Some(0),
         proved: true,
         is_final: outcome.is_some(),
         outcome,
@@ -341,7 +341,7 @@ fn status() -> Status {
         partitions: Vec::new(),
         rules: injector_core::api::Rules::default(),
         endpoints: Vec::new(),
-        lost_events: 0,
+        lost_events: Some(0),
         lost_log_lines: 0,
         config_number: 1,
         counters: BTreeMap::new(),

@@ -122,9 +122,9 @@ def partitions() -> Call[list[PartitionView]]:
     return Call("GET", "/v1/partitions", _list(_view))
 
 
-def partition(name: str) -> Call[PartitionView]:
+def partition(name: str, links_from: Optional[int] = None) -> Call[PartitionView]:
     """``GET /v1/partitions/{name}``."""
-    return Call("GET", _path(name), _view)
+    return Call("GET", _path(name, links_from=links_from), _view)
 
 
 def heal(name: str) -> Call[Healed]:

@@ -123,9 +123,10 @@ class Injector:
         """All partitions that are not closed, and the closed ones that are still kept; also those of others."""
         return self.call(calls.partitions())
 
-    def view(self, name: str) -> PartitionView:
-        """The newest partition of a name."""
-        return self.call(calls.partition(name))
+    def view(self, name: str, links_from: Optional[int] = None) -> PartitionView:
+        """The newest partition of a name. Of more than 1,000 links it lists none unless ``links_from`` says from which one on
+        (counted from 0) up to 1,000 are to be listed."""
+        return self.call(calls.partition(name, links_from))
 
     def heal(self, name: str) -> Healed:
         """Heals the partition of a name, no matter who made it."""

@@ -60,7 +60,7 @@ class RecoveryRecord:
     host: HostRecord
     starved: bool
     warnings: list[RecordWarning]
-    lost_events: int
+    lost_events: Optional[int]
     proved: bool
     final: bool
     outcome: Optional[Outcome]
@@ -135,7 +135,7 @@ def _links(record: RecoveryRecord) -> list[list[str]]:
     for link in ordered[:_LINKS]:
         in_force = "left out" if link.left_out else link.in_force or "–"
         times = [_after(record, link.first_packet_ns), _after(record, link.reconnected_ns)]
-        rows.append([str(link), str(link.dropped_packets), in_force, *times])
+        rows.append([str(link), "–" if link.dropped_packets is None else str(link.dropped_packets), in_force, *times])
     if len(ordered) > _LINKS:
         rows.append([f"and {len(ordered) - _LINKS} more", "", "", "", ""])
     return rows

@@ -146,9 +146,9 @@ class LinkRecord:
 
     src: str
     dst: str
-    dropped_packets: int
-    dropped_bytes: int
-    group_packets: int
+    dropped_packets: Optional[int]
+    dropped_bytes: Optional[int]
+    group_packets: Optional[int]
     first_drop_ns: Optional[int]
     last_drop_ns: Optional[int]
     first_packet_ns: Optional[int]
@@ -160,10 +160,10 @@ class LinkRecord:
     still_cut_by: list[str]
     uncovered: list[Uncovered]
     bypassed: list[Bypassed]
-    leaked_packets: int
+    leaked_packets: Optional[int]
     first_leak_ns: Optional[int]
     unnamed_packets: int
-    late_packets: int
+    late_packets: Optional[int]
     crossed_bytes: Optional[int]
     check: Optional[LinkCheck]
     in_force: Optional[InForce]

@@ -23,12 +23,12 @@ class Healed(Stamped):
 
 @dataclass(frozen=True)
 class LinkCounters:
-    """What one link has dropped so far."""
+    """What one link has dropped so far; None where the kernel's counts can't be read."""
 
     src: str
     dst: str
-    dropped_packets: int
-    dropped_bytes: int
+    dropped_packets: Optional[int]
+    dropped_bytes: Optional[int]
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class LinkTotals:
     links: int
     dropped_packets: Optional[int]
     dropped_bytes: Optional[int]
+    #: How many links of the shape have neither end here.
+    not_here: int = 0
 
 
 @dataclass(frozen=True)
@@ -203,7 +205,7 @@ class Status:
     partitions: list[PartitionView]
     endpoints: list[EndpointView]
     rules: Rules
-    lost_events: int
+    lost_events: Optional[int]
     lost_log_lines: int
     counters: dict[str, int]
     raw: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -22,7 +22,7 @@ fn what_spoils_a_trial_is_named_and_hides_nothing() {
         assert_eq!(seen.0, outcome, "{}", seen.1);
         assert!(seen.1.contains(part), "{}", seen.1);
     };
-    expect(spoilt(&|e| e.links[0].dropped_packets = 0), HarnessFailed, "not proved");
+    expect(spoilt(&|e| e.links[0].dropped_packets = Some(0)), HarnessFailed, "not proved");
     expect(spoilt(&|e| e.links[0].uncovered = vec![gap(9_000, 10_100)]), HarnessFailed, "n1→n2");
     expect(spoilt(&|e| e.links[0].uncovered = vec![gap(8_000, 9_000)]), Recovered, "501ms");
     expect(spoilt(&|e| e.healed_by = Some(HealedBy::Lease)), HarnessFailed, "lease");

@@ -78,8 +78,8 @@ fn drops_never_go_down() {
     assert_eq!(history.drops(), drops(7), "a map that can't be read does not make it less");
     let mut record = record(Some(Outcome::Recovered));
     record.links.truncate(1);
-    record.links[0].dropped_packets = 9;
-    record.links[0].dropped_bytes = 900;
+    record.links[0].dropped_packets = Some(9);
+    record.links[0].dropped_bytes = Some(900);
     history.closed(&record);
     history.dropping(drops(0));
     assert_eq!(history.drops(), drops(9), "what closed partitions dropped stays");

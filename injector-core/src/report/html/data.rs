@@ -177,7 +177,7 @@ fn detail(trial: &Trial, detail: &Detail, peers: &mut Texts, names: &Texts) -> S
         .iter()
         .map(|link| {
             let (src, dst) = (peers.number(&link.src), peers.number(&link.dst));
-            format!("[{src},{dst},{},{}]", link.dropped, numbers(&link.firsts_ns))
+            format!("[{src},{dst},{},{}]", number(link.dropped), numbers(&link.firsts_ns))
         })
         .collect();
     let reason: Option<String> = trial.reason.as_ref().map(|reason| shortened(reason));

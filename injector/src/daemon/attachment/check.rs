@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{InterfaceEvent, Interfaces};
 use crate::netlink::news::News;
 use crate::netlink::{self, LinkFacts};
-use crate::netns::{NetnsError, Worker};
+use crate::netns::Identity;
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
 
@@ -35,40 +35,71 @@ impl Interfaces {
         }
     }
 
-    /// Compares interfaces of one namespace with what the kernel says now; an event is only the reason to look.
-    pub(super) async fn check(
+    /// Has the interfaces of a namespace compared with what the kernel says now; an event is only the reason to look. Its thread
+    /// tells what there is, by an event: it may be held up. What happened, for the timeline, if there is no thread to ask.
+    pub(super) fn check(&mut self, netns: Option<&Netns>, when: MonoNs) -> Vec<(String, String)> {
+        if !self.entries.iter().any(|entry| entry.interface.netns.as_ref() == netns) {
+            return Vec::new();
+        }
+        let Ok(worker) = self.workers.running(netns) else { return self.compare(netns, &[], when) };
+        let netns = netns.cloned();
+        // One look serves all; what is news after it has begun calls for another.
+        if let Some(asked) = self.links_asked.get_mut(&netns) {
+            asked.get_or_insert(when);
+            return Vec::new();
+        }
+        let (news, asked, identity) = (self.news.clone(), netns.clone(), worker.identity());
+        let begun = worker.spawn(move || async move {
+            let links = match netlink::connect() {
+                Ok(handle) => netlink::links(&handle).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            let _ = news.send(InterfaceEvent::Links { netns: asked, identity, at: when, links });
+        });
+        if begun.is_err() {
+            return self.compare(netns.as_ref(), &[], when);
+        }
+        self.links_asked.insert(netns, None);
+        Vec::new()
+    }
+
+    /// Takes in the interfaces of a namespace that was asked for them; what happened, for the timeline.
+    pub(super) fn links_found(
         &mut self,
         netns: Option<&Netns>,
-        entries: &[usize],
+        identity: Identity,
         when: MonoNs,
+        links: Result<Vec<LinkFacts>, String>,
     ) -> Vec<(String, String)> {
-        let mut reported = Vec::new();
-        if entries.is_empty() {
-            return reported;
+        // Otherwise the last words of a namespace that is no more.
+        if self.workers.identity(netns) != Some(identity) {
+            return Vec::new();
         }
-        // One look serves them all.
-        let links = match self.workers.of(netns) {
-            Ok(worker) => {
-                let links = worker.ask(|| async {
-                    let handle = netlink::connect().map_err(|error| error.to_string())?;
-                    netlink::links(&handle).await.map_err(|error| error.to_string())
-                });
-                match links.await {
-                    Ok(Ok(links)) => links,
-                    // No answer is not an answer that there is nothing.
-                    Ok(Err(error)) => return self.check_again(&worker, netns, when, &error),
-                    Err(error @ NetnsError::Late { .. }) => {
-                        return self.check_again(&worker, netns, when, &error.to_string());
-                    }
-                    Err(_) => Vec::new(),
-                }
+        let again = self.links_asked.remove(&netns.cloned()).flatten();
+        let mut reported = match links {
+            Ok(links) => self.compare(netns, &links, when),
+            // No answer is not an answer that there is nothing.
+            Err(error) => {
+                tracing::warn!(error, "its interfaces could not be read, and are looked at again");
+                self.check_again(netns, when);
+                return Vec::new();
             }
-            Err(_) => Vec::new(),
         };
+        if let Some(again) = again {
+            reported.extend(self.check(netns, again));
+        }
+        reported
+    }
+
+    fn compare(&mut self, netns: Option<&Netns>, links: &[LinkFacts], when: MonoNs) -> Vec<(String, String)> {
+        let mut reported = Vec::new();
+        let entries: Vec<usize> = (0..self.entries.len())
+            .filter(|at| self.entries[*at].interface.netns.as_ref() == netns)
+            .collect();
         let by_index: BTreeMap<u32, &LinkFacts> = links.iter().map(|link| (link.index, link)).collect();
         let by_name: BTreeMap<&str, &LinkFacts> =
             links.iter().map(|link| (link.name.as_str(), link)).collect();
-        for at in entries.iter().copied() {
+        for at in entries {
             let entry = &mut self.entries[at];
             if entry.is_busy {
                 entry.look_again = Some(when);
@@ -100,21 +131,12 @@ impl Interfaces {
         reported
     }
 
-    /// Has the interfaces of a namespace compared once its thread is free; nothing has happened until then.
-    fn check_again(
-        &self,
-        worker: &Worker,
-        netns: Option<&Netns>,
-        at: MonoNs,
-        error: &str,
-    ) -> Vec<(String, String)> {
-        tracing::warn!(error, "its interfaces are looked at when it answers");
-        let (news, netns, identity) = (self.news.clone(), netns.cloned(), worker.identity());
-        // A thread that has ended has no interfaces to report.
-        let _ = worker.spawn(move || async move {
+    /// Has the interfaces of a namespace compared a moment later; nothing has happened until then.
+    fn check_again(&self, netns: Option<&Netns>, at: MonoNs) {
+        let (news, asked) = (self.news.clone(), netns.cloned());
+        self.workers.when_free(netns, move |identity| async move {
             tokio::time::sleep(AGAIN).await;
-            let _ = news.send(InterfaceEvent::News { netns, identity, at, news: News::Overrun });
+            let _ = news.send(InterfaceEvent::News { netns: asked, identity, at, news: News::Overrun });
         });
-        Vec::new()
     }
 }

@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{Changes, Interfaces};
+use super::{Changes, InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
 use crate::discovery::homes::exits;
 use crate::discovery::picture::Picture;
@@ -33,8 +33,8 @@ impl Interfaces {
     ///
     /// # Errors
     /// Two peers are in one network namespace, or one has none of its own.
-    pub(super) fn contain(&mut self, config: &Config, sight: Sight) -> Result<(), StartError> {
-        self.workers.contain(&sight);
+    pub(super) async fn contain(&mut self, config: &Config, sight: Sight) -> Result<(), StartError> {
+        self.workers.contain(&sight).await?;
         self.containers = sight;
         for (peer, container, housing) in self.housings(config) {
             let (peer, container) = (config.names.name(peer).to_owned(), container.clone());
@@ -50,7 +50,7 @@ impl Interfaces {
         }
         for container in config.followed() {
             // Its namespace goes by this name from here on, whichever others it has.
-            self.workers.of(Some(&Netns::Container(container)))?;
+            self.workers.of(Some(&Netns::Container(container))).await?;
         }
         Ok(())
     }
@@ -76,7 +76,11 @@ impl Interfaces {
                     changes.reported.push((format!("container {container}"), what));
                 }
                 let before = self.container_homes();
-                self.workers.contain(&sight);
+                if let Err(error) = self.workers.contain(&sight).await {
+                    tracing::warn!(%error, "containers are taken to be away until their namespaces are known");
+                    let news = News::Seen { at, sight: sight.clone() };
+                    self.tell_later(InterfaceEvent::Engine(news));
+                }
                 self.containers = sight;
                 self.refuse_shared(config, changes);
                 let now = self.container_homes();

@@ -4,6 +4,7 @@ use super::hook_reading::HooksFound;
 use super::programs::SharedKey;
 use super::reading::Surveyed;
 use crate::datapath::{DatapathError, Instance};
+use crate::netlink::LinkFacts;
 use crate::netlink::news::News;
 use crate::netns::Identity;
 use injector_core::clock::MonoNs;
@@ -25,6 +26,24 @@ pub enum InterfaceEvent {
         at: MonoNs,
         /// What.
         news: News,
+    },
+    /// The interfaces of a namespace, which were asked for.
+    Links {
+        /// The namespace, by name,
+        netns: Option<Netns>,
+        /// and which one of that name.
+        identity: Identity,
+        /// When we learned of the first reason to ask.
+        at: MonoNs,
+        /// They, or why they can't be read.
+        links: Result<Vec<LinkFacts>, String>,
+    },
+    /// What dead daemons left in a namespace is removed, as far as it can be.
+    Cleaned {
+        /// The namespace, by name,
+        netns: Option<Netns>,
+        /// and which one of that name.
+        identity: Identity,
     },
     /// Mounts changed: a name may refer to another namespace now, or for none.
     Mounts {

@@ -81,7 +81,7 @@ impl Interfaces {
         let mut are_all_asked = true;
         for (netns, mut wanted) in self.hooks_wanted() {
             wanted.on_all &= scope == HookScope::All;
-            let Ok(worker) = self.workers.of(netns.as_ref()) else { continue };
+            let Ok(worker) = self.workers.running(netns.as_ref()) else { continue };
             if !self.hooks_asked.insert(netns.clone()) {
                 are_all_asked = false;
                 continue;
@@ -155,8 +155,8 @@ impl Interfaces {
     async fn read_hooks(&self) -> Vec<(Option<Netns>, Result<HooksFound, String>)> {
         let asked = self.hooks_wanted().into_iter().map(async |(netns, wanted)| {
             let found = match self.workers.running(netns.as_ref()) {
-                Some(worker) => worker.ask(move || wanted.read()).await.map_err(|error| error.to_string()),
-                None => Err("its namespace has no thread".to_owned()),
+                Ok(worker) => worker.ask(move || wanted.read()).await.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
             };
             (netns, found)
         });

@@ -17,9 +17,9 @@ const LOOPBACK: &str = "lo";
 
 impl Interfaces {
     /// Takes in the loopback devices of peers on this machine.
-    pub(super) fn add_loopbacks(&mut self) -> Result<(), StartError> {
+    pub(super) async fn add_loopbacks(&mut self) -> Result<(), StartError> {
         for netns in self.local_spaces.keys().cloned().collect::<Vec<_>>() {
-            self.workers.of(netns.as_ref())?;
+            self.workers.of(netns.as_ref()).await?;
             let id = self.id();
             let interface = Interface { hook: Hook::Local, ..Interface::found(LOOPBACK, netns.as_ref()) };
             self.entries.push(Entry::new(id, interface, None));

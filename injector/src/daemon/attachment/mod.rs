@@ -43,7 +43,7 @@ use crate::discovery::local::LocalSight;
 use crate::discovery::places::Namespace;
 use crate::discovery::{choice, eras, homes, strangers};
 use crate::netlink::news::News;
-use crate::netns::{Identity, Workers};
+use crate::netns::{Identity, Worker, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::containers::Sight;
@@ -92,7 +92,11 @@ pub struct Interfaces {
     surveying: Option<Vec<(Option<Netns>, News)>>,
     /// and when something did that calls for another one.
     survey_again: Option<MonoNs>,
-    /// The namespaces that have yet to say what is on the hooks.
+    /// The namespaces that have yet to say which interfaces they have, and when something happened since they were asked,
+    links_asked: BTreeMap<Option<Netns>, Option<MonoNs>>,
+    /// those that are being cleaned, by threads of their own,
+    cleaning: BTreeMap<Option<Netns>, Worker>,
+    /// and those that have yet to say what is on the hooks.
     hooks_asked: BTreeSet<Option<Netns>>,
     /// What the last look at a namespace's hooks took.
     hooks_cost: std::time::Duration,
@@ -178,9 +182,9 @@ impl Interfaces {
         for netns in namespaces {
             interfaces.clean(netns.as_ref()).await?;
             // Before anything is attached, so that no change can fall between.
-            interfaces.follow(netns.as_ref())?;
+            interfaces.follow(netns.as_ref()).await?;
         }
-        interfaces.follow_homes();
+        interfaces.follow_homes().await;
         interfaces.watch_mounts()?;
         interfaces.attach_all().await?;
         interfaces.bind(kernel, false);
@@ -222,6 +226,8 @@ impl Interfaces {
             is_due: false,
             surveying: None,
             survey_again: None,
+            links_asked: BTreeMap::new(),
+            cleaning: BTreeMap::new(),
             hooks_asked: BTreeSet::new(),
             hooks_cost: std::time::Duration::ZERO,
             doubts: BTreeSet::new(),
@@ -247,13 +253,13 @@ impl Interfaces {
 
     /// Finds the interfaces to attach to, and what they will cover once programs of ours are on all of them.
     async fn find(&mut self, config: &Config, containers: Sight) -> Result<(), StartError> {
-        self.contain(config, containers)?;
+        self.contain(config, containers).await?;
         if let config::Interfaces::Named(named) = &config.interfaces {
             for interface in named {
-                self.add_named(interface)?;
+                self.add_named(interface).await?;
             }
         }
-        self.add_loopbacks()?;
+        self.add_loopbacks().await?;
         let surveyed = self.question(config).answer().await;
         let found = self.take_surveyed(surveyed);
         self.check_contained(config)?;
@@ -278,10 +284,10 @@ impl Interfaces {
     }
 
     /// Takes in an interface of the config. A namespace that has two names goes by the first of them.
-    fn add_named(&mut self, named: &config::Interface) -> Result<(), StartError> {
+    async fn add_named(&mut self, named: &config::Interface) -> Result<(), StartError> {
         let mut interface = named.clone();
         if let Some(netns) = &named.netns {
-            let identity = self.workers.now(netns);
+            let identity = self.workers.now(netns).await?;
             let same = |name: &Option<Netns>| self.workers.identity(name.as_ref()) == identity;
             if identity.is_some() && identity == Identity::now(None) {
                 interface.netns = None;
@@ -302,7 +308,7 @@ impl Interfaces {
             );
             return Ok(());
         }
-        self.workers.of(interface.netns.as_ref())?;
+        self.workers.of(interface.netns.as_ref()).await?;
         let id = self.id();
         self.entries.push(Entry::new(id, interface, None));
         Ok(())
@@ -347,11 +353,12 @@ impl Interfaces {
                     {
                         self.bind(kernel, cuts.is_rolling);
                     }
-                    let concerns = |entry: &usize| {
-                        self.entries[*entry].interface.netns == netns && self.concerns(*entry, &news)
+                    let is_concerned = |entry: usize| {
+                        self.entries[entry].interface.netns == netns && self.concerns(entry, &news)
                     };
-                    let concerned: Vec<usize> = (0..self.entries.len()).filter(concerns).collect();
-                    changes.reported.extend(self.check(netns.as_ref(), &concerned, at).await);
+                    if (0..self.entries.len()).any(is_concerned) {
+                        changes.reported.extend(self.check(netns.as_ref(), at));
+                    }
                     if self.calls_for_survey(config, netns.as_ref(), &news) {
                         self.ask_for_survey(at);
                     }
@@ -368,7 +375,13 @@ impl Interfaces {
                 changes.reported.extend(self.prepared(id, instance));
             }
             InterfaceEvent::Shared { key, instance } => changes.reported.extend(self.shared(key, instance)),
-            InterfaceEvent::Landed => changes.reported.extend(self.land().await),
+            InterfaceEvent::Links { netns, identity, at, links } => {
+                changes.reported.extend(self.links_found(netns.as_ref(), identity, at, links));
+            }
+            InterfaceEvent::Cleaned { netns, identity } => {
+                changes.reported.extend(self.cleaned(netns.as_ref(), identity));
+            }
+            InterfaceEvent::Landed => changes.reported.extend(self.land()),
             InterfaceEvent::Hooks { netns, found } => {
                 changes.reported.extend(self.hooks_found(netns.as_ref(), found).await);
             }

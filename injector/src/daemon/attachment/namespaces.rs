@@ -1,6 +1,8 @@
 //! The namespaces of the interfaces: cleaned, followed, and entered again when their names refer to others.
 
 use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -9,10 +11,12 @@ use super::{Changes, InterfaceEvent, Interfaces, StartError};
 use crate::datapath::{Sweep, sweep};
 use crate::netlink;
 use crate::netlink::news::{self, News, Topic};
-use crate::netns::{NetnsError, Worker};
+use crate::netns::{Identity, NetnsError, Worker};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 
+/// How long after it did not answer the supervisor is asked again.
+const RETRY: Duration = Duration::from_secs(1);
 /// In how many namespaces a thread is kept to notice addresses that move there.
 const MOST_WATCHED: usize = 256;
 
@@ -26,37 +30,60 @@ impl Interfaces {
                 || self.watched.contains_key(&netns)
                 || self.is_party(config, netns.as_ref());
             if !is_used {
-                self.followed.remove(&netns);
-                self.workers.stop(netns.as_ref());
+                self.end_thread(netns.as_ref());
             }
         }
     }
 
-    /// Removes what dead daemons left in a namespace.
+    /// Ends a namespace's thread, and with it all that the thread was asked.
+    fn end_thread(&mut self, netns: Option<&Netns>) {
+        self.workers.stop(netns);
+        let netns = netns.cloned();
+        self.followed.remove(&netns);
+        self.watched.remove(&netns);
+        self.links_asked.remove(&netns);
+        self.hooks_asked.remove(&netns);
+        self.cleaning.remove(&netns);
+    }
+
+    /// Removes what dead daemons left in a namespace, and waits for it.
     pub(super) async fn clean(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
         // Whose a program is, only the supervisor's rights tell.
-        let visitor = self.workers.visitor(netns)?;
-        let cleaned = visitor.run(|| async {
-            let handle = netlink::connect().map_err(|error| error.to_string())?;
-            let links = netlink::links(&handle).await.map_err(|error| error.to_string())?;
-            sweep(&links, Sweep::Remove).map_err(|error| error.to_string())
-        });
-        let cleaned = cleaned.await;
+        let visitor = self.workers.visitor(netns).await?;
+        let cleaned = visitor.run(remove_leftovers).await;
         visitor.stop();
-        match cleaned? {
-            Ok(leftovers) => {
-                for leftover in leftovers {
-                    tracing::info!("{leftover}");
-                }
-            }
-            Err(error) => tracing::warn!(error, "leftovers of earlier daemons could not be looked for"),
-        }
+        cleaned
+    }
+
+    /// Begins to do so, while something may be cut: nothing is attached there until it is done.
+    pub(super) async fn begin_cleaning(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
+        let visitor = self.workers.visitor(netns).await?;
+        let (identity, netns, news) = (visitor.identity(), netns.cloned(), self.news.clone());
+        let cleaned = netns.clone();
+        visitor.spawn(move || async move {
+            remove_leftovers().await;
+            let _ = news.send(InterfaceEvent::Cleaned { netns: cleaned, identity });
+        })?;
+        // Behind the job: the thread's queue, and so the thread, ends with this handle.
+        self.cleaning.insert(netns, visitor);
         Ok(())
     }
 
+    /// Attaches in a namespace that has been cleaned; what happened, for the timeline.
+    pub(super) fn cleaned(&mut self, netns: Option<&Netns>, identity: Identity) -> Vec<(String, String)> {
+        match self.cleaning.entry(netns.cloned()) {
+            Entry::Occupied(visitor) if visitor.get().identity() == identity => visitor.remove().stop(),
+            // Of a namespace that had this name before.
+            _ => return Vec::new(),
+        }
+        let here = |at: &usize| self.entries[*at].interface.netns.as_ref() == netns;
+        let entries: Vec<usize> = (0..self.entries.len()).filter(here).collect();
+        entries.into_iter().filter_map(|at| self.try_again(at)).collect()
+    }
+
     /// Follows a namespace, if it is not followed yet.
-    pub(super) fn follow(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
-        let identity = self.workers.of(netns)?.identity();
+    pub(super) async fn follow(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
+        let identity = self.workers.of(netns).await?.identity();
         if self.followed.get(&netns.cloned()) != Some(&identity) {
             self.subscribe(netns)?;
             self.followed.insert(netns.cloned(), identity);
@@ -65,10 +92,10 @@ impl Interfaces {
     }
 
     /// Follows the peers' homes: an address or a device that comes there may be a new end of their links.
-    pub(super) fn follow_homes(&mut self) {
+    pub(super) async fn follow_homes(&mut self) {
         let homes: BTreeSet<Option<Netns>> = self.home_names.values().cloned().collect();
         for netns in homes {
-            if let Err(error) = self.follow(netns.as_ref()) {
+            if let Err(error) = self.follow(netns.as_ref()).await {
                 tracing::warn!(%error, "changes in a peer's namespace will not be noticed");
             }
         }
@@ -120,7 +147,7 @@ impl Interfaces {
 
     /// Subscribes to some topics in a namespace.
     fn subscribe_to(&mut self, netns: Option<&Netns>, topics: &'static [Topic]) -> Result<(), StartError> {
-        let worker = self.workers.of(netns)?;
+        let worker = self.workers.running(netns)?;
         let (netns, identity, sender) = (netns.cloned(), worker.identity(), self.news.clone());
         worker.spawn(move || async move {
             for topic in topics.iter().copied() {
@@ -168,8 +195,13 @@ impl Interfaces {
     pub(super) async fn check_namespaces(&mut self, config: &Config, when: MonoNs, changes: &mut Changes) {
         let names: BTreeSet<Netns> =
             self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
+        let mut is_late = false;
         for netns in names {
-            let now = self.workers.now(&netns);
+            let Ok(now) = self.workers.now(&netns).await else {
+                // Nobody can tell whether it is still there.
+                is_late = true;
+                continue;
+            };
             let before = self.workers.identity(Some(&netns));
             // One that was gone may have got a thread again for a probe: nobody follows its interfaces yet.
             if before.is_some() && before == now && !self.gone.contains(&netns) {
@@ -185,9 +217,7 @@ impl Interfaces {
                     }
                 }
                 // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
-                self.workers.stop(Some(&netns));
-                self.followed.remove(&Some(netns.clone()));
-                self.watched.remove(&Some(netns.clone()));
+                self.end_thread(Some(&netns));
                 if !self.is_party(config, Some(&netns)) {
                     // Whatever has that name now, the next survey finds.
                     continue;
@@ -195,17 +225,49 @@ impl Interfaces {
                 self.gone.insert(netns.clone());
             }
             // Between `ip netns add`'s two steps the file is not yet a namespace: the mount is news again.
-            if now.is_none() || self.follow(Some(&netns)).is_err() {
+            if now.is_none() {
+                continue;
+            }
+            if let Err(error) = self.follow(Some(&netns)).await {
+                tracing::debug!(%error, %netns, "a namespace is not followed yet");
+                is_late |= matches!(error, StartError::Netns(NetnsError::Late { .. }));
                 continue;
             }
             self.gone.remove(&netns);
-            let reported = self.check(Some(&netns), &mine, when).await;
-            changes.reported.extend(reported);
+            changes.reported.extend(self.check(Some(&netns), when));
             if self.local_spaces.contains_key(&Some(netns.clone())) && self.reborn.insert(Some(netns.clone()))
             {
                 self.renew_local(config, &self.local().clone(), when);
             }
             changes.reborn.push(netns);
         }
+        if is_late {
+            self.tell_later(InterfaceEvent::Mounts { at: when });
+        }
+    }
+
+    /// Has an event come again: the supervisor was held up, and its answer is needed.
+    pub(super) fn tell_later(&self, event: InterfaceEvent) {
+        let news = self.news.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(RETRY).await;
+            let _ = news.send(event);
+        });
+    }
+}
+
+/// Removes what dead daemons left in the calling thread's namespace.
+async fn remove_leftovers() {
+    let links = match netlink::connect() {
+        Ok(handle) => netlink::links(&handle).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match links.and_then(|links| sweep(&links, Sweep::Remove).map_err(|error| error.to_string())) {
+        Ok(leftovers) => {
+            for leftover in leftovers {
+                tracing::info!("{leftover}");
+            }
+        }
+        Err(error) => tracing::warn!(error, "leftovers of earlier daemons could not be looked for"),
     }
 }

@@ -71,7 +71,7 @@ impl Interfaces {
         }
         let mut jobs = Vec::new();
         for (netns, group) in groups {
-            let worker = self.workers.of(netns.as_ref());
+            let worker = self.workers.of(netns.as_ref()).await;
             let (at, wanted): (Vec<usize>, Vec<Wanted>) = group.into_iter().unzip();
             match worker {
                 Ok(worker) => jobs.push(async move { (at, Attachment::attach(wanted, &worker).await) }),
@@ -132,13 +132,17 @@ impl Interfaces {
             self.entries[at].look_again.get_or_insert_with(MonoNs::now);
             return None;
         }
+        // Once that is done, it is tried again.
+        if self.cleaning.contains_key(&self.entries[at].interface.netns) {
+            return None;
+        }
         let crowd = self.crowd_of(self.entries[at].interface.netns.as_ref());
         let Some(wanted) = self.wanted(at, crowd) else {
             self.have_verified(at);
             return None;
         };
         let entry = &mut self.entries[at];
-        match self.workers.of(entry.interface.netns.as_ref()) {
+        match self.workers.running(entry.interface.netns.as_ref()) {
             Ok(worker) => {
                 entry.is_busy = true;
                 let (id, landed, news) = (entry.id, self.landed.clone(), self.news.clone());
@@ -227,10 +231,10 @@ impl Interfaces {
     }
 
     /// Takes in what the namespaces' threads have done.
-    pub(super) async fn land(&mut self) -> Vec<(String, String)> {
+    pub(super) fn land(&mut self) -> Vec<(String, String)> {
         let mut reported = Vec::new();
         while self.attaching.try_join_next().is_some() {}
-        let mut again: BTreeMap<Option<Netns>, (MonoNs, Vec<usize>)> = BTreeMap::new();
+        let mut again: BTreeMap<Option<Netns>, MonoNs> = BTreeMap::new();
         for (id, landing) in self.landed.take() {
             // One that was forgotten meanwhile is detached when it is dropped.
             let Some(at) = self.entries.iter().position(|entry| entry.id == id) else { continue };
@@ -256,11 +260,11 @@ impl Interfaces {
                 }
             };
             if let Some(when) = look_again {
-                again.entry(entry.interface.netns.clone()).or_insert((when, Vec::new())).1.push(at);
+                again.entry(entry.interface.netns.clone()).or_insert(when);
             }
         }
-        for (netns, (when, entries)) in again {
-            reported.extend(self.check(netns.as_ref(), &entries, when).await);
+        for (netns, when) in again {
+            reported.extend(self.check(netns.as_ref(), when));
         }
         reported
     }

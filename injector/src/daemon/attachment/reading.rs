@@ -67,6 +67,11 @@ impl Before<'_> {
         let space = self.known.iter().find(|space| space.netns.as_ref() == netns)?;
         Some((space.clone(), ids.clone()))
     }
+
+    /// Which namespace had a name.
+    fn identity(&self, netns: Option<&Netns>) -> Option<Identity> {
+        self.answered.get(&netns.cloned()).map(|(identity, _)| *identity)
+    }
 }
 
 /// One look at many namespaces, each once, by whichever of its names comes first.
@@ -112,13 +117,15 @@ impl<'a> FactsReading<'a> {
 
     /// Looks into some namespaces, all at once.
     pub async fn at(&mut self, names: impl IntoIterator<Item = Option<Netns>>) {
-        let wanted: Vec<(Option<Netns>, Identity)> =
-            names.into_iter().filter_map(|netns| self.unseen(netns)).collect();
+        let mut wanted: Vec<(Option<Netns>, Identity)> = Vec::new();
+        for netns in names {
+            wanted.extend(self.unseen(netns).await);
+        }
         let others: Vec<(Identity, Arc<OwnedFd>)> =
             self.files.iter().map(|(identity, (_, file))| (*identity, file.clone())).collect();
         let mut questions = Vec::new();
         for (netns, identity) in wanted {
-            let (worker, others) = (self.workers.of(netns.as_ref()), others.clone());
+            let (worker, others) = (self.workers.of(netns.as_ref()).await, others.clone());
             questions.push(async move {
                 let asked = match worker {
                     // The thread is in what had the name before: the daemon's task replaces it.
@@ -165,9 +172,21 @@ impl<'a> FactsReading<'a> {
     }
 
     /// A namespace that was not looked into yet, by the name that it goes by.
-    fn unseen(&mut self, netns: Option<Netns>) -> Option<(Option<Netns>, Identity)> {
-        let netns = self.name(netns);
-        let identity = netns.as_ref().map_or_else(|| Identity::now(None), |netns| self.workers.now(netns));
+    async fn unseen(&mut self, netns: Option<Netns>) -> Option<(Option<Netns>, Identity)> {
+        let netns = self.name(netns).await;
+        let identity = match &netns {
+            None => Identity::now(None),
+            Some(named) => match self.workers.now(named).await {
+                Ok(identity) => identity,
+                Err(error) => {
+                    // Which one it is nobody tells: it is the one that it was.
+                    let before = self.before.and_then(|before| before.identity(netns.as_ref()));
+                    let identity = before.filter(|identity| self.seen.insert(*identity))?;
+                    self.take_unanswered(netns, identity, &error.to_string());
+                    return None;
+                }
+            },
+        };
         let identity = identity.filter(|identity| !self.seen.contains(identity))?;
         let is_entered = self.workers.identity(netns.as_ref()).is_some();
         if !self.may_enter && !is_entered && netns.is_some() {
@@ -209,9 +228,9 @@ impl<'a> FactsReading<'a> {
     }
 
     /// The name by which a namespace that has several goes: a thread's, if there is one.
-    fn name(&mut self, netns: Option<Netns>) -> Option<Netns> {
+    async fn name(&mut self, netns: Option<Netns>) -> Option<Netns> {
         let asked = netns.as_ref()?;
-        let identity = self.workers.now(asked)?;
+        let Ok(Some(identity)) = self.workers.now(asked).await else { return netns };
         let same = |name: &Option<Netns>| self.workers.identity(name.as_ref()) == Some(identity);
         if Identity::now(None) == Some(identity) {
             return None;
@@ -259,7 +278,7 @@ impl<'a> FactsReading<'a> {
             .filter(|(identity, _)| self.seen.contains(identity) && !known.contains(identity))
             .map(|(identity, (_, file))| (*identity, file.clone()))
             .collect();
-        let worker = self.workers.of(space.netns.as_ref()).ok()?;
+        let worker = self.workers.of(space.netns.as_ref()).await.ok()?;
         let asked = worker.ask(move || async move {
             let handle = netlink::connect().ok()?;
             Some(ids(&handle, &wanted, others).await)

@@ -33,10 +33,8 @@ impl Interfaces {
     /// Has namespaces that did not answer looked into once their threads are free.
     fn look_again_at(&self, unanswered: BTreeSet<Option<Netns>>) {
         for netns in unanswered {
-            let Some(worker) = self.workers.running(netns.as_ref()) else { continue };
-            let (news, identity) = (self.news.clone(), worker.identity());
-            // A thread that has ended has no namespace to report.
-            let _ = worker.spawn(move || async move {
+            let (news, asked) = (self.news.clone(), netns.clone());
+            self.workers.when_free(asked.as_ref(), move |identity| async move {
                 tokio::time::sleep(AGAIN).await;
                 let (at, reported) = (MonoNs::now(), News::Overrun);
                 let _ = news.send(InterfaceEvent::News { netns, identity, at, news: reported });
@@ -133,8 +131,8 @@ impl Interfaces {
                 }
                 let netns = interface.netns.clone();
                 let is_first = !self.entries.iter().any(|entry| entry.interface.netns == netns);
-                if is_first && netns.is_some() && self.clean(netns.as_ref()).await.is_err()
-                    || self.follow(netns.as_ref()).is_err()
+                if is_first && netns.is_some() && self.begin_cleaning(netns.as_ref()).await.is_err()
+                    || self.follow(netns.as_ref()).await.is_err()
                 {
                     continue;
                 }
@@ -144,7 +142,7 @@ impl Interfaces {
             }
         }
         self.cover(config, &found, at);
-        self.follow_homes();
+        self.follow_homes().await;
         let open_since = cuts.open_since.unwrap_or_else(MonoNs::now);
         self.coverage.forget(open_since);
         self.eras.forget(open_since);

@@ -59,10 +59,11 @@
   [daemons place partition-name request]
   (let [path (str "/v1/partitions/" partition-name)
         view (d/call daemons place "PUT" path request)]
-    (when-let [left (seq (:not_here view))]
+    (when (or (seq (:not_here view)) (pos? (get-in view [:totals :not_here] 0)))
       (d/call daemons place "DELETE" path)
       (throw (d/failure :injector.jepsen/options place
-                        (str "its config leaves the links " (pr-str (map (juxt :src :dst) left)) " to other daemons")
+                        (str "its config leaves the links " (pr-str (map (juxt :src :dst) (take 20 (:not_here view))))
+                             " to other daemons")
                         "Take `here:` out of the config, or let the suite use a daemon on each node")))
     (select-keys view [:name :generation :effective])))
 

@@ -134,9 +134,10 @@ class AsyncInjector:
         """All partitions that are not closed, and the closed ones that are still kept; also those of others."""
         return await self.call(calls.partitions())
 
-    async def view(self, name: str) -> PartitionView:
-        """The newest partition of a name."""
-        return await self.call(calls.partition(name))
+    async def view(self, name: str, links_from: Optional[int] = None) -> PartitionView:
+        """The newest partition of a name. Of more than 1,000 links it lists none unless ``links_from`` says from which one on
+        (counted from 0) up to 1,000 are to be listed."""
+        return await self.call(calls.partition(name, links_from))
 
     async def heal(self, name: str) -> Healed:
         """Heals the partition of a name, no matter who made it."""

@@ -72,7 +72,7 @@
           const at = row.link[3 + k];
           if (at == null || !clip(at / UNIT)) return;
           const mark = el(svg, "circle", { cx: x(at / UNIT), cy: mid, r: k ? 3.5 : 5, fill: k ? "var(--card)" : "var(--p0)", stroke: `var(--p${k})`, "stroke-width": 2, class: "first", "data-mark": what });
-          el(mark, "title", {}, `${row.name} ${what}: ${seconds(at / UNIT)} after the heal, ${row.link[2]} packets were dropped`);
+          el(mark, "title", {}, `${row.name} ${what}: ${seconds(at / UNIT)} after the heal, ${row.link[2] === null ? "an unknown number of" : row.link[2]} packets were dropped`);
         });
         return;
       }
