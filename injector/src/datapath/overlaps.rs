@@ -42,7 +42,7 @@ impl Overlaps {
         let mut common: Vec<(Link, LinkStamps)> = carried.collect();
         for key in self.keys_with(index)? {
             if let Some(link) = link_of(key) {
-                common.push((link, self.read(&key)?));
+                common.push((link, self.read(key)?));
             }
         }
         if common.is_empty() {
@@ -61,7 +61,7 @@ impl Overlaps {
     /// Takes a slot out of all sets: what was counted for it and others stays with the others.
     pub fn take_out(&mut self, index: SlotIndex) -> Result<(), DatapathError> {
         for key in self.keys_with(index)? {
-            let stamps = self.read(&key)?;
+            let stamps = self.read(key)?;
             self.map.remove(&key).map_err(fail)?;
             let Some(link) = link_of(key) else { continue };
             for other in (0..u32::BITS as u8).map(SlotIndex) {
@@ -83,9 +83,9 @@ impl Overlaps {
     }
 
     /// The stamps of a set, over all CPUs.
-    fn read(&self, key: &OverlapKey) -> Result<LinkStamps, DatapathError> {
+    fn read(&self, key: OverlapKey) -> Result<LinkStamps, DatapathError> {
         let mut sum = LinkStamps::default();
-        self.map.get(key, 0).map_err(fail)?.iter().for_each(|stamps| sum.merge(&LinkStamps::from(*stamps)));
+        self.map.get(&key, 0).map_err(fail)?.iter().for_each(|stamps| sum.merge(&LinkStamps::from(*stamps)));
         Ok(sum)
     }
 }
