@@ -1,5 +1,5 @@
 //! `cargo xtask miri`: tests that need no kernel, interpreted, so that undefined behaviour is found: those of what is shared
-//! with the kernel, and those of configs. `injector-core` itself has no unsafe code, but its YAML parser consists of it, and
+//! with the kernel, and those by which configs are parsed. `injector-core` itself has no unsafe code, but its YAML parser consists of it, and
 //! reads what others wrote.
 //!
 //! Miri runs no system call of ours: what touches the kernel is tested in namespaces instead.
@@ -13,7 +13,7 @@ use crate::command::{check_interrupt, run_for_at_most, run_shown, workspace};
 use crate::toolchain::NIGHTLY;
 
 /// What is interpreted: packages, and which of their tests.
-const TESTS: [(&str, &str); 2] = [("injector-common", ""), ("injector-core", "config::")];
+const TESTS: [(&str, &str); 2] = [("injector-common", ""), ("injector-core", "config::place")];
 
 /// How long the component may take to come.
 const PATIENCE: Duration = Duration::from_mins(3);

@@ -45,7 +45,7 @@ pub fn forked(parent: *const c_void, child: *const c_void) {
     let Some(peer) = (unsafe { PROCESSES.get(&parent) }).copied() else { return };
     let Some(child) = field::<u32>(child, TASK_TGID.load()) else { return };
     if child != parent && PROCESSES.insert(&child, &peer, 0).is_err() {
-        // What it sends can't be identified' then: that is lost evidence.
+        // What it sends can't be attributed then: that is lost evidence.
         emit::count(counter::STAMPS_LOST, 1);
     }
 }

@@ -75,7 +75,7 @@ pub fn created(socket: *mut bpf_sock) {
     }
     give(socket, peer);
     // SAFETY: the context is valid for the whole program run.
-    if unsafe { (*socket).protocol } == MPTCP {
+    if peer != NOBODY && unsafe { (*socket).protocol } == MPTCP {
         emit::ring(Wakeup::MULTIPATH, peer);
     }
 }

@@ -105,7 +105,7 @@ pub(super) enum AfterRead {
     Apply,
     /// Read the file again: there was another SIGHUP, so it may have changed.
     ReadAgain,
-    /// Nothing: it took too long, and that was told.
+    /// Nothing: it took too long, and that was reported.
     Nothing,
 }
 

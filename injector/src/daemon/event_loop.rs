@@ -115,7 +115,8 @@ impl EventLoop {
                 }
                 () = tokio::time::sleep_until(tales.rested()), if !rung.is_empty() => {
                     tales.spend(|| {
-                        for generation in std::mem::take(&mut rung) {
+                        // One a turn: reading the stamps of many links takes its time.
+                        if let Some(generation) = rung.pop_first() {
                             state.announce_firsts(generation);
                         }
                     });

@@ -89,7 +89,9 @@ impl State {
             starved_pressure: STARVED_PRESSURE,
             now: MonoNs::now(),
         });
-        record.is_final &= self.is_looked_through(life);
+        if !self.is_looked_through(life) {
+            (record.is_final, record.outcome) = (false, None);
+        }
         record
     }
 

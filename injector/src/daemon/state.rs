@@ -194,7 +194,10 @@ impl State {
         let concerns = self.local.is_some()
             && life.closed_by.is_none()
             && life.links.iter().any(|link| is_local(link.src) || is_local(link.dst));
-        !concerns || life.heal.is_none_or(|heal| self.interfaces.looked_at_local() >= heal.end_ns)
+        // No look comes any more where the daemon stops.
+        !concerns
+            || self.stopping
+            || life.heal.is_none_or(|heal| self.interfaces.looked_at_local() >= heal.end_ns)
     }
 
     /// Carries out one command, which was sent at an instant.

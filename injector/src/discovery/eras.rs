@@ -36,7 +36,10 @@ impl Eras {
             change(&mut picture);
             Arc::new(picture)
         };
-        let Some(first) = self.0.iter().rposition(|(begins, _)| *begins <= from) else { return };
+        let Some((oldest, _)) = self.0.first() else { return };
+        // The oldest one that is remembered is the best that is known of what was before it.
+        let from = from.max(*oldest);
+        let first = self.0.iter().rposition(|(begins, _)| *begins <= from).unwrap_or(0);
         for (_, picture) in &mut self.0[first + 1..] {
             *picture = changed(picture);
         }
@@ -128,5 +131,12 @@ mod tests {
         assert_eq!(during(&amended, 3, None), expected, "nothing was changed");
         eras.forget(MonoNs(11));
         assert_eq!(during(&eras, 12, None), [(12, None, 2)]);
+        // What began before the oldest picture that is remembered holds from that one on.
+        eras.renew(picture(3), MonoNs(20));
+        eras.forget(MonoNs(21));
+        eras.amend(MonoNs(7), |picture| {
+            picture.ends.entry(PeerId(0)).or_default();
+        });
+        assert_eq!(during(&eras, 22, None), [(22, None, 0)]);
     }
 }

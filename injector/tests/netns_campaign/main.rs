@@ -220,7 +220,7 @@ fn back_to_back_cycles_close_the_records_before_them() {
 
 /// Two trials are open at once, and the next cut is set ahead, when the campaign dies.
 #[test]
-#[needs(root, minutes = 1, example = "quorum")]
+#[needs(root, alone, example = "quorum")]
 fn a_campaign_of_cycles_resumes_after_sigkill() {
     let lab = Lab::up(&Setup::default());
     let campaign = ["isolate", "n1", "--hold", "1s", "--cycle", "600ms", "--trials", "6", "--seed", "3"];

@@ -50,7 +50,7 @@ fn runs(page: &str, ground: &Ground) {
 }
 
 #[test]
-#[needs(root, example = "quorum", program = "curl")]
+#[needs(root, alone, example = "quorum", program = "curl")]
 fn the_readme() {
     runs("README.md", &Ground::cluster());
 }
@@ -195,7 +195,7 @@ fn wrong_lines_are_noticed() {
 
 /// The picture of README.md: `n1` is cut off for the second time.
 #[test]
-#[needs(root, example = "quorum")]
+#[needs(root, alone, example = "quorum")]
 fn the_picture_of_top() {
     let ground = Ground::cluster().with_daemon();
     let mut top = ground.terminal("top");

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::namespaces::RETRY;
 use super::{InterfaceEvent, Interfaces};
 use crate::netlink::news::News;
 use crate::netlink::{self, LinkFacts};
@@ -135,7 +136,7 @@ impl Interfaces {
     fn check_again(&self, netns: Option<&Netns>, at: MonoNs) {
         let (news, asked) = (self.news.clone(), netns.cloned());
         self.workers.when_free(netns, move |identity| async move {
-            tokio::time::sleep(AGAIN).await;
+            tokio::time::sleep(RETRY).await;
             let _ = news.send(InterfaceEvent::News { netns: asked, identity, at, news: News::Overrun });
         });
     }

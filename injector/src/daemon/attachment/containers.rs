@@ -70,7 +70,10 @@ impl Interfaces {
     /// Takes in what the engine says while the daemon runs.
     pub(super) async fn take_engine(&mut self, config: &Config, news: News, changes: &mut Changes) {
         match news {
+            // One that was to be tried again, and that something newer has replaced.
+            News::Seen { at, .. } if at < self.containers_at => {}
             News::Seen { at, sight } => {
+                self.containers_at = at;
                 for (container, what) in self.containers.changes(&sight) {
                     tracing::info!(%container, "{what}");
                     changes.reported.push((format!("container {container}"), what));

@@ -110,7 +110,7 @@ impl Interfaces {
         let begun = MonoNs::now();
         let reported = self.take_hooks(netns, found).await;
         self.hooks_cost = cost.max(MonoNs::now().saturating_since(begun));
-        told_or_warned(reported)
+        reported_or_warned(reported)
     }
 
     /// What the last look at a namespace's hooks took.
@@ -312,7 +312,7 @@ impl Interfaces {
     }
 }
 
-fn told_or_warned(reported: Result<Vec<(String, String)>, String>) -> Vec<(String, String)> {
+fn reported_or_warned(reported: Result<Vec<(String, String)>, String>) -> Vec<(String, String)> {
     reported.unwrap_or_else(|error| {
         tracing::warn!(error, "the programs on the hooks could not be read");
         Vec::new()

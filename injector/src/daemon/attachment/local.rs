@@ -119,6 +119,10 @@ impl Interfaces {
     /// A process of a peer has made a socket of multipath TCP, for which sockets of the kernel's own send: until the next
     /// look, nobody knows which.
     pub fn multipath(&mut self, config: &Config, peer: PeerId) {
+        // What the kernel reports is not an index.
+        if config.peer(peer).is_none() {
+            return;
+        }
         let doubt = Doubt::passing("it made a socket of multipath TCP, whose frames name nobody".to_owned());
         self.doubt_local(peer, &doubt, MonoNs::now());
         let mut sight = self.local.clone();

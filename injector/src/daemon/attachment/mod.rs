@@ -129,6 +129,8 @@ pub struct Interfaces {
     local_looked: MonoNs,
     /// What the engine says of the containers of the config,
     containers: Sight,
+    /// When that was seen.
+    containers_at: MonoNs,
     /// and the peers among them that have been found, and whose names the programs do not know yet.
     returned: BTreeSet<PeerId>,
     /// What attaches now,
@@ -245,6 +247,7 @@ impl Interfaces {
             local: LocalSight::default(),
             local_looked: MonoNs(0),
             containers: Sight::default(),
+            containers_at: MonoNs(0),
             returned: BTreeSet::new(),
             attaching: Attaching::new(),
             landed: Landed::default(),

@@ -16,7 +16,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 
 /// How long after it did not answer the supervisor is asked again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 /// In how many namespaces a thread is kept to notice addresses that move there.
 const MOST_WATCHED: usize = 256;
 
@@ -91,14 +91,29 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Follows the peers' homes: an address or a device that comes there may be a new end of their links.
-    pub(super) async fn follow_homes(&mut self) {
+    /// Has what a dead daemon left removed from a namespace in which nothing of ours was, and follows its interfaces.
+    pub(super) async fn enter(&mut self, netns: Option<&Netns>, is_first: bool) -> Result<(), StartError> {
+        if is_first && netns.is_some() {
+            self.begin_cleaning(netns).await?;
+        }
+        self.follow(netns).await
+    }
+
+    /// Follows the peers' homes: an address or a device that comes there may be a new end of their links. Whether it is to be
+    /// tried again, since the supervisor was held up.
+    pub(super) async fn follow_homes(&mut self) -> bool {
+        let mut is_late = false;
         let homes: BTreeSet<Option<Netns>> = self.home_names.values().cloned().collect();
         for netns in homes {
-            if let Err(error) = self.follow(netns.as_ref()).await {
-                tracing::warn!(%error, "changes in a peer's namespace will not be noticed");
+            match self.follow(netns.as_ref()).await {
+                Ok(()) => {}
+                Err(StartError::Netns(NetnsError::Late { .. })) => is_late = true,
+                Err(error) => {
+                    tracing::warn!(%error, "changes in a peer's namespace will not be noticed");
+                }
             }
         }
+        is_late
     }
 
     /// Watches, under `auto`, the other namespaces that were looked into for addresses of peers: one may move there.

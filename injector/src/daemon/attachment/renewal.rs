@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use super::check::AGAIN;
 use super::reading::{Looked, Surveyed};
-use super::{Changes, Cuts, InterfaceEvent, Interfaces, worded};
+use super::{Changes, Cuts, InterfaceEvent, Interfaces, StartError, worded};
 use crate::datapath::Kernel;
 use crate::discovery::choice;
 use crate::discovery::places::{Found, Place};
 use crate::netlink::news::News;
-use crate::netns::Identity;
+use crate::netns::{Identity, NetnsError};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::model::PeerId;
@@ -108,6 +108,7 @@ impl Interfaces {
             self.ask_for_survey(at);
         }
         let mut changes = Changes::default();
+        let mut is_late = false;
         let mut found = self.take_surveyed(surveyed);
         if config.interfaces == config::Interfaces::Auto {
             if let Some(what) = choice::ambiguity(config, &found)
@@ -131,9 +132,9 @@ impl Interfaces {
                 }
                 let netns = interface.netns.clone();
                 let is_first = !self.entries.iter().any(|entry| entry.interface.netns == netns);
-                if is_first && netns.is_some() && self.begin_cleaning(netns.as_ref()).await.is_err()
-                    || self.follow(netns.as_ref()).await.is_err()
-                {
+                if let Err(error) = self.enter(netns.as_ref(), is_first).await {
+                    // Nobody could tell in time; one that is gone is news of its own.
+                    is_late |= matches!(error, StartError::Netns(NetnsError::Late { .. }));
                     continue;
                 }
                 let entry = self.found_later(worded(config, interface), why);
@@ -142,7 +143,10 @@ impl Interfaces {
             }
         }
         self.cover(config, &found, at);
-        self.follow_homes().await;
+        is_late |= self.follow_homes().await;
+        if is_late {
+            self.ask_for_survey(at);
+        }
         let open_since = cuts.open_since.unwrap_or_else(MonoNs::now);
         self.coverage.forget(open_since);
         self.eras.forget(open_since);
