@@ -8,8 +8,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
-use injector_lab::needs;
+use injector_lab::{PATIENCE, needs};
 use serde_json::Value;
 use support::{Daemon, Lab, until};
 
@@ -50,16 +51,26 @@ fn threads(daemon: &Daemon, set: &str) -> Vec<(String, u64)> {
 fn assert_rights(daemon: &Daemon, expected: &[(&str, u64)]) {
     let expected: Vec<(String, u64)> =
         expected.iter().map(|(name, set)| (name.chars().take(15).collect(), *set)).collect();
+    // One that is just being started has the supervisor's name or rights for a moment: nobody keeps them.
+    let end = Instant::now() + PATIENCE;
     for set in ["CapEff", "CapPrm"] {
-        let mut found = threads(daemon, set);
-        // One thread more for each peer's home that is seen, with no more rights than the daemon's task. One that is
-        // just being started still goes by the supervisor's name.
-        found.dedup();
-        let task = expected.iter().find(|(name, _)| name == "injector").unwrap().1;
-        found.retain(|thread| {
-            expected.contains(thread) || !thread.0.starts_with("netns ") || thread.1 != task
-        });
-        assert_eq!(found, expected, "{set}: {found:x?}, not {expected:x?}");
+        loop {
+            let mut found = threads(daemon, set);
+            // One thread more for each peer's home that is seen and for the commands of a namespace, with no more rights
+            // than the daemon's task.
+            found.dedup();
+            let task = expected.iter().find(|(name, _)| name == "injector").unwrap().1;
+            found.retain(|thread| {
+                let (name, rights) = thread;
+                let is_further = name.starts_with("netns ") || name == "commands";
+                expected.contains(thread) || !is_further || *rights != task
+            });
+            if found == expected {
+                break;
+            }
+            assert!(Instant::now() < end, "{set}: {found:x?}, not {expected:x?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
     for set in ["CapInh", "CapAmb"] {
         assert!(threads(daemon, set).iter().all(|(_, set)| *set == 0), "{set}: {:x?}", threads(daemon, set));

@@ -59,7 +59,7 @@ def test_the_suite_passes(place: pathlib.Path, ground: Ground) -> None:
 
 def test_its_exit_codes(place: pathlib.Path, live: Callable[[], list[str]]) -> None:
     # A failure of the client, a deadline that nobody meets, and a cut that ends before its command.
-    done = run(place, "sh", "suite.sh", "--junit", "junit.xml", "client", "one_node", CLIENT="echo '<&>'; exit 3", DEADLINE="1ms")
+    done = run(place, "sh", "suite.sh", "--junit", "junit.xml", "client", "one_node", CLIENT="echo '<&>'; exit 3", HOLD="3s", DEADLINE="1ms")
     assert done.returncode == 1, done.stdout
     assert "FAIL client" in done.stdout and "FAIL one_node" in done.stdout
     assert done.stdout.endswith("0 passed, 2 failed, 0 unknown\n")

@@ -156,7 +156,7 @@ fn a_namespace_that_is_made_anew_under_its_name_is_not_reported_as_cut() {
     lab.delete("m");
     lab.add("m");
     let _new = talkers(&lab);
-    let words = "its network namespace was made anew, and the programs know the old one";
+    let words = "its network namespace was recreated, and the programs know the old one";
     let said = until("the new namespace is noticed", || {
         // Until then, nothing of ours is attached there.
         let said = super::refusal(&daemon, "links b:c", "q").unwrap_err();
