@@ -50,12 +50,13 @@ fn plug(lab: &HostLab) {
     lab.ip("n1", &format!("route replace {}/32 dev eth1 src {}", lab.ipv4(2), lab.ipv4(9)));
 }
 
-/// Waits until the daemon shows the interface among n1's.
-fn wait_known(daemon: &Daemon) {
+/// Waits until the daemon shows the interface among n1's, and its address: the second comes with the survey.
+fn wait_known(lab: &HostLab, daemon: &Daemon) {
+    let address = lab.ipv4(9).to_string();
     let end = Instant::now() + host_lab::PATIENCE;
     loop {
         let shown = String::from_utf8(daemon.cli(&["peers"]).stdout).unwrap();
-        if shown.contains("eth1") {
+        if shown.contains("eth1") && shown.contains(&address) {
             return;
         }
         assert!(Instant::now() < end, "{shown}");
@@ -83,7 +84,7 @@ fn what_a_new_interface_sends_before_it_is_known_speaks_against_the_cut() {
     };
     daemon.signal(Signal::CONT);
     assert!(passed, "nothing names the new interface yet");
-    wait_known(&daemon);
+    wait_known(&lab, &daemon);
     // From now on it is n1's.
     assert_eq!(lab.delivered(("n1", lab.ipv4(9)), ("n2", n2), 5, 0), 0);
     daemon.heal("p");
@@ -110,7 +111,7 @@ fn a_new_interface_that_sends_nothing_says_nothing() {
     assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 3, 0), 0);
     assert_eq!(lab.delivered(("n2", n2), ("n1", n1), 3, 0), 0);
     plug(&lab);
-    wait_known(&daemon);
+    wait_known(&lab, &daemon);
     assert_eq!(lab.delivered(("n1", lab.ipv4(9)), ("n2", n2), 5, 0), 0);
     daemon.heal("p");
     let record = daemon.record_now("p");
