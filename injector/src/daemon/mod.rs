@@ -27,6 +27,7 @@ mod start_error;
 mod state;
 mod strangers;
 mod verify;
+mod views;
 mod waiter;
 mod witness;
 

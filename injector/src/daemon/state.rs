@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use injector_common::record::{LinkStamps, Wakeup, counter};
+use injector_common::record::{Wakeup, counter};
 use tokio::sync::{broadcast, watch};
 
 use super::active_config::ActiveConfig;
 use super::attachment::{Cuts, HookScope, InterfaceEvent, Interfaces};
 use super::log::Log;
-use super::partition::{Counted, Experiment, Partition, named, part};
+use super::partition::{Experiment, Partition};
 use super::request::{Answer, ShapeNames};
 use super::samples::{self, Samples};
 use super::verify::check::Check;
@@ -20,18 +20,14 @@ use crate::datapath::{Kernel, LeaseWatcher, wire_ids};
 use crate::fault;
 use crate::local::LocalPeers;
 use crate::probe::schedule::Rate;
-use crate::server::command::{Command, EventFeed, Probes, Views};
-use injector_core::api::{
-    Code, Event, EventKind, HealedBy, LinkCounters, LinkTotals, PartitionRequest, PartitionState,
-    PartitionView, Problem,
-};
+use crate::server::command::{Command, EventFeed, Probes};
+use injector_core::api::{Code, Event, EventKind, HealedBy, PartitionRequest, PartitionState, Problem};
 use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
 use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
 use injector_core::measure::Broken;
 use injector_core::metrics::History;
-use injector_core::model::{Link, PeerId, Percent};
-use injector_core::plan::SlotIndex;
+use injector_core::model::{PeerId, Percent};
 use injector_core::sample::{EndpointId, Sample};
 use injector_core::timeline::Timeline;
 
@@ -46,9 +42,6 @@ const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
 
 /// How long a look may judge before commands have their turn; the next look continues with the next record.
 pub(super) const JUDGING: Duration = Duration::from_millis(100);
-
-/// How long a view of many partitions may count what their links dropped: commands wait meanwhile.
-const COUNTING: Duration = Duration::from_millis(200);
 
 /// All state of the daemon.
 pub struct State {
@@ -492,137 +485,6 @@ impl State {
     pub async fn detach(mut self) {
         self.interfaces.detach().await;
     }
-
-    /// The drop counters of links, zero where nothing was dropped; null where the stamps could not be read.
-    fn counters_of(&self, links: &[Link], stamps: Option<&[(Link, LinkStamps)]>) -> Vec<LinkCounters> {
-        let counters = |link: &Link| {
-            let found = stamps.map(|stamps| {
-                let at = stamps.binary_search_by_key(link, |(link, _)| *link);
-                at.map(|at| stamps[at].1).unwrap_or_default()
-            });
-            let named = named(&self.config.names, *link);
-            LinkCounters {
-                src: named.src,
-                dst: named.dst,
-                dropped_packets: found.map(|stamps| stamps.dropped_packets),
-                dropped_bytes: found.map(|stamps| stamps.dropped_bytes),
-            }
-        };
-        links.iter().map(counters).collect()
-    }
-
-    /// The stamps of some links of a partition; `None` where the map can't be read, which is logged.
-    pub(super) fn stamps(
-        &self,
-        slot: SlotIndex,
-        life: &Life,
-        links: &[Link],
-    ) -> Option<Vec<(Link, LinkStamps)>> {
-        let read = self.kernel.link_stamps(slot, life.generation, links);
-        read.inspect_err(|error| tracing::error!(%error, "stamps could not be read")).ok()
-    }
-
-    /// All partitions, each without what grows with its links.
-    fn listed(&mut self) -> Views {
-        let mut open = self.summaries(Life::is_open).into_iter().map(Arc::new).peekable();
-        let mut views = Vec::new();
-        for (life, experiment) in self.ledger.iter_mut() {
-            // The open ones come in the same order.
-            if let Some(view) = open.next_if(|view| view.generation == life.generation) {
-                views.push(view);
-            } else {
-                views.push(experiment.closed_view(life));
-            }
-        }
-        Views(views)
-    }
-
-    /// Some of the partitions, each without what grows with its links.
-    pub(super) fn summaries(&mut self, is_wanted: impl Fn(&Life) -> bool) -> Vec<PartitionView> {
-        let end = Instant::now() + COUNTING;
-        let wanted: Vec<u32> = self
-            .ledger
-            .iter()
-            .filter(|partition| is_wanted(&partition.life))
-            .map(|partition| partition.life.generation)
-            .collect();
-        wanted
-            .into_iter()
-            .map(|generation| {
-                let totals = self.totals(generation, end);
-                let Partition { life, experiment } = self.partition(generation);
-                experiment.summary(life, totals)
-            })
-            .collect()
-    }
-
-    /// What a partition's links have dropped. Counting many takes long: then an older sum is given, or none.
-    pub(super) fn totals(&mut self, generation: u32, end: Instant) -> LinkTotals {
-        let Partition { life, experiment } = self.partition(generation);
-        let Some(slot) = life.slot else { return experiment.final_totals() };
-        let begin = Instant::now();
-        if let Some(counted) = experiment.counted
-            && (begin >= end || begin - counted.at < counted.cost * 4)
-        {
-            return counted.totals;
-        }
-        let links = life.links.len();
-        if begin >= end {
-            return LinkTotals { links, not_here: experiment.not_here.len(), ..LinkTotals::default() };
-        }
-        // A map that can't be read is no sum of 0.
-        let stamps = self.kernel.link_stamps(slot, life.generation, &life.links).ok();
-        let sum =
-            |of: fn(&LinkStamps) -> u64| Some(stamps.as_ref()?.iter().map(|(_, stamps)| of(stamps)).sum());
-        let totals = LinkTotals {
-            links,
-            not_here: experiment.not_here.len(),
-            dropped_packets: sum(|stamps| stamps.dropped_packets),
-            dropped_bytes: sum(|stamps| stamps.dropped_bytes),
-        };
-        self.experiment(generation).counted = Some(Counted { totals, at: begin, cost: begin.elapsed() });
-        totals
-    }
-
-    /// What the API shows of one partition, its links from one of them on if that is asked for.
-    pub(super) fn view(&mut self, generation: u32, from: Option<usize>) -> PartitionView {
-        let Partition { life, experiment } = self.partition(generation);
-        let links = match life.slot {
-            Some(slot) => part(from, &life.links)
-                .map(|links| self.counters_of(links, self.stamps(slot, life, links).as_deref())),
-            None => experiment.final_counters(from),
-        };
-        let whole = links.as_ref().filter(|links| links.len() == life.links.len());
-        let totals = match whole {
-            Some(links) => summed(links, experiment.not_here.len()),
-            None => self.totals(generation, Instant::now() + COUNTING),
-        };
-        let Partition { life, experiment } = self.partition(generation);
-        experiment.view(life, &self.config.names, totals, from, links)
-    }
-
-    /// The answer to a dry run: nothing has been dropped.
-    pub(super) fn dry(&self, partition: &Partition, from: Option<usize>) -> PartitionView {
-        let Partition { life, experiment } = partition;
-        let totals = LinkTotals {
-            links: life.links.len(),
-            not_here: experiment.not_here.len(),
-            dropped_packets: Some(0),
-            dropped_bytes: Some(0),
-        };
-        let links = part(from, &life.links).map(|links| self.counters_of(links, Some(&[])));
-        experiment.view(life, &self.config.names, totals, from, links)
-    }
-}
-
-/// What all links have dropped; null if it is of one of them.
-fn summed(links: &[LinkCounters], not_here: usize) -> LinkTotals {
-    LinkTotals {
-        links: links.len(),
-        not_here,
-        dropped_packets: links.iter().map(|link| link.dropped_packets).sum(),
-        dropped_bytes: links.iter().map(|link| link.dropped_bytes).sum(),
-    }
 }
 
 /// The clock of this host.
@@ -631,24 +493,5 @@ fn host_clock() -> HostClock {
     HostClock {
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         boot: boot.trim().to_owned(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_sum_with_an_unknown_count_is_unknown() {
-        let link = |packets| LinkCounters {
-            src: "a".to_owned(),
-            dst: "b".to_owned(),
-            dropped_packets: packets,
-            dropped_bytes: Some(60),
-        };
-        let known = summed(&[link(Some(1)), link(Some(2))], 0);
-        assert_eq!((known.dropped_packets, known.dropped_bytes), (Some(3), Some(120)));
-        let unknown = summed(&[link(Some(1)), link(None)], 0);
-        assert_eq!((unknown.links, unknown.dropped_packets, unknown.dropped_bytes), (2, None, Some(120)));
     }
 }
