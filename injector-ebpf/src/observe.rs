@@ -68,7 +68,7 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
     let now = scene.clock.exact();
-    let is_addressed = scene.packet.flags & (flag::GROUP | flag::NEIGHBOUR | flag::CHECK) == 0;
+    let is_addressed = is_addressed(&scene.packet);
     // The sender's hook should have dropped it.
     let has_passed = is_addressed
         && scene.receiver != 0
@@ -106,6 +106,12 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     1
 }
 
+/// Whether a packet is traffic from one peer to another: no group frame, ARP, neighbour discovery or frame of the check.
+#[inline(always)]
+fn is_addressed(packet: &Packet) -> bool {
+    packet.flags & (flag::GROUP | flag::NEIGHBOUR | flag::CHECK) == 0
+}
+
 /// Whether a mask has more than one slot.
 #[inline(always)]
 fn is_several(slots: u32) -> bool {
@@ -123,10 +129,16 @@ static NO_OVERLAP: OverlapStamps = OverlapStamps {
     pad: 0,
 };
 
+/// The common stamps' key of the scene's link for several slots.
+#[inline(always)]
+fn overlap_key(scene: &VerdictContext, slots: u32) -> OverlapKey {
+    OverlapKey { slots, src: scene.src as u16, dst: receiver(scene) }
+}
+
 /// This CPU's common stamps of the scene's link for several slots, made on first use; `None` if there is no room.
 #[inline(always)]
 fn overlap(scene: &VerdictContext, slots: u32) -> Option<*mut OverlapStamps> {
-    let key = OverlapKey { slots, src: scene.src as u16, dst: receiver(scene) };
+    let key = overlap_key(scene, slots);
     if let Some(stamps) = OVERLAPS.get_ptr_mut(&key) {
         return Some(stamps);
     }
@@ -145,7 +157,7 @@ pub extern "C" fn drops_at_once(slots: u32, packets: u64, bytes: u64) -> u32 {
     let Some(stamps) = overlap(scene, slots) else { return 0 };
     // SAFETY: as in `drops`.
     let stamps = unsafe { &mut *stamps };
-    if scene.packet.flags & (flag::GROUP | flag::NEIGHBOUR | flag::CHECK) != 0 {
+    if !is_addressed(&scene.packet) {
         stamps.group_packets += packets;
         return 1;
     }
@@ -177,7 +189,7 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
     let syn = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
     let synack = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
     let data = packet.payload_len != 0;
-    if packet.flags & (flag::NEIGHBOUR | flag::GROUP | flag::CHECK) != 0 {
+    if !is_addressed(packet) {
         // None of them says anything about the traffic between the two peers.
         return 0;
     }
@@ -246,7 +258,7 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
 /// Whether all of these slots have stamped all of these kinds of first packets on the scene's link.
 #[inline(always)]
 fn have_all(scene: &VerdictContext, slots: u32, kinds: u32) -> bool {
-    let key = OverlapKey { slots, src: scene.src as u16, dst: receiver(scene) };
+    let key = overlap_key(scene, slots);
     // SAFETY: as in `drops`.
     OVERLAPS.get_ptr_mut(&key).is_some_and(|stamps| unsafe { (*stamps).stamped } & kinds == kinds)
 }

@@ -276,7 +276,7 @@ fn shown(netns: Option<&Netns>) -> String {
 }
 
 /// The thread that starts the namespaces' threads: they inherit the right to enter from it. It ends with its last
-/// asker. Nobody stands still for it: it may be held up by the kernel as every thread may.
+/// asker. Nobody blocks on it: the kernel may hold it up as it may any thread.
 #[derive(Clone)]
 pub struct Supervisor {
     jobs: std::sync::mpsc::Sender<Box<dyn FnOnce() + Send>>,

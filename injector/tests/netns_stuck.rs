@@ -305,7 +305,7 @@ impl Held {
     }
 }
 
-/// A command that does not come to run, as on a starved host or a disk that hangs, holds up its probe and nothing else.
+/// A command whose start takes long, as on a starved host or a disk that hangs, holds up its probe and nothing else.
 #[test]
 #[needs(root)]
 fn a_command_that_does_not_start_holds_up_its_probe_alone() {

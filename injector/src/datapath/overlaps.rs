@@ -15,7 +15,7 @@ use super::object::Object;
 /// The map, and what was in it under sets of which a slot has left since.
 pub struct Overlaps {
     map: PerCpuHashMap<MapData, OverlapKey, OverlapStamps>,
-    carried: BTreeMap<(SlotIndex, Link), LinkStamps>,
+    carried: BTreeMap<SlotIndex, BTreeMap<Link, LinkStamps>>,
 }
 
 fn fail(source: MapError) -> DatapathError {
@@ -36,23 +36,15 @@ impl Overlaps {
         links: &[Link],
         found: &mut BTreeMap<Link, LinkStamps>,
     ) -> Result<(), DatapathError> {
-        let of_slot = (index, Link { src: PeerId(0), dst: PeerId(0) })
-            ..=(index, Link { src: PeerId(u16::MAX), dst: PeerId(u16::MAX) });
-        let carried = self.carried.range(of_slot).map(|((_, link), stamps)| (*link, *stamps));
-        let mut common: Vec<(Link, LinkStamps)> = carried.collect();
+        let mut common = self.carried.get(&index).cloned().unwrap_or_default();
         for key in self.keys_with(index)? {
-            if let Some(link) = link_of(key) {
-                common.push((link, self.read(key)?));
+            if let Some((link, stamps)) = self.counted(key)? {
+                common.entry(link).or_default().merge(&stamps);
             }
         }
-        if common.is_empty() {
-            return Ok(());
-        }
-        let links: BTreeSet<&Link> = links.iter().collect();
-        for (link, stamps) in common.iter().filter(|(link, stamps)| {
-            // What a set has stamped of first packets alone is each partition's own.
-            links.contains(link) && *stamps != LinkStamps::default()
-        }) {
+        let wanted: BTreeSet<&Link> =
+            if common.is_empty() { BTreeSet::new() } else { links.iter().collect() };
+        for (link, stamps) in common.iter().filter(|(link, _)| wanted.contains(link)) {
             found.entry(*link).or_default().merge(stamps);
         }
         Ok(())
@@ -61,16 +53,15 @@ impl Overlaps {
     /// Takes a slot out of all sets: what was counted for it and others stays with the others.
     pub fn take_out(&mut self, index: SlotIndex) -> Result<(), DatapathError> {
         for key in self.keys_with(index)? {
-            let stamps = self.read(key)?;
+            let counted = self.counted(key)?;
             self.map.remove(&key).map_err(fail)?;
-            let Some(link) = link_of(key) else { continue };
-            for other in (0..u32::BITS as u8).map(SlotIndex) {
-                if key.slots & other.bit() != 0 && other != index && stamps != LinkStamps::default() {
-                    self.carried.entry((other, link)).or_default().merge(&stamps);
-                }
+            let Some((link, stamps)) = counted else { continue };
+            let others = (0..u32::BITS as u8).map(SlotIndex).filter(|slot| *slot != index);
+            for other in others.filter(|slot| key.slots & slot.bit() != 0) {
+                self.carried.entry(other).or_default().entry(link).or_default().merge(&stamps);
             }
         }
-        self.carried.retain(|(of, _), _| *of != index);
+        self.carried.remove(&index);
         Ok(())
     }
 
@@ -82,15 +73,15 @@ impl Overlaps {
         self.map.keys().filter(of_slot).collect::<Result<_, _>>().map_err(fail)
     }
 
-    /// The stamps of a set, over all CPUs.
-    fn read(&self, key: OverlapKey) -> Result<LinkStamps, DatapathError> {
+    /// What was counted for a set on a link, over all CPUs; `None` where nothing was, but first packets, of which the stamps
+    /// are each partition's own, and of what was dropped for all receivers at once.
+    fn counted(&self, key: OverlapKey) -> Result<Option<(Link, LinkStamps)>, DatapathError> {
+        if key.dst == GROUP {
+            return Ok(None);
+        }
         let mut sum = LinkStamps::default();
         self.map.get(&key, 0).map_err(fail)?.iter().for_each(|stamps| sum.merge(&LinkStamps::from(*stamps)));
-        Ok(sum)
+        let link = Link { src: PeerId(key.src), dst: PeerId(key.dst) };
+        Ok((sum != LinkStamps::default()).then_some((link, sum)))
     }
-}
-
-/// The link of a key; `None` for what was dropped for all receivers at once.
-fn link_of(key: OverlapKey) -> Option<Link> {
-    (key.dst != GROUP).then_some(Link { src: PeerId(key.src), dst: PeerId(key.dst) })
 }
