@@ -211,10 +211,11 @@ fn an_engine_that_ends_and_comes_back_is_asked_again() {
 fn an_engine_that_does_not_answer_holds_up_no_command() {
     let Some(podman) = three("an_engine_that_does_not_answer_holds_up_no_command") else { return };
     let daemon = daemon(&podman, &["a", "b"]);
+    let containers = podman.locate(&["a", "b"]);
     podman.freeze();
     daemon.signal(Signal::HUP);
     daemon.cli("partition isolate a --name p --for 60s");
-    podman.assert_sides(&[&["a"], &["b"]]);
+    containers.assert_sides(&[&["a"], &["b"]]);
     let took = daemon.heal_by_hand("p");
     assert!(took < Duration::from_secs(1), "{took:?}");
     until("the reload is refused", || {

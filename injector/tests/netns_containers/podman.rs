@@ -1,5 +1,6 @@
 //! Podman with storage, networks and API of its own, in a namespace of the test's. Its containers serve HTTP.
 
+use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
@@ -78,20 +79,11 @@ impl Podman {
     }
 
     /// Stops its API, as far as it can be connected to: nothing is answered.
+    ///
+    /// It may hold locks of the engine then, some of them in shared memory where nobody sees who holds them, so no
+    /// command of Podman may be run afterwards: [`Podman::locate`] asks before.
     pub fn freeze(&self) {
-        let service = self.service.as_ref().unwrap();
-        // Not while it has the engine's database locked, or no other command of Podman would ever end.
-        until("it holds no lock", || {
-            service.signal(Signal::STOP);
-            std::thread::sleep(Duration::from_millis(20));
-            let locks = std::fs::read_to_string("/proc/locks").unwrap();
-            let pid = service.id().to_string();
-            let is_free = !locks.lines().any(|lock| lock.split_whitespace().any(|word| word == pid));
-            if !is_free {
-                service.signal(Signal::CONT);
-            }
-            is_free.then_some(())
-        });
+        self.service.as_ref().unwrap().signal(Signal::STOP);
     }
 
     /// Ends its API; the containers run on.
@@ -154,25 +146,35 @@ impl Podman {
         self.ok(&format!("inspect --format {of_net} {name}")).parse().unwrap()
     }
 
-    /// Runs something on a thread inside a container's network.
-    fn within<T: Send>(&self, name: &str, job: impl FnOnce() -> T + Send) -> T {
-        let file = std::fs::File::open(format!("/proc/{}/ns/net", self.pid(name))).unwrap();
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-                job()
-            });
-            inside.join().unwrap()
-        })
+    /// Where containers are now: what follows asks the engine nothing.
+    pub fn locate(&self, names: &[&str]) -> Located {
+        let container = |name: &&str| ((*name).to_owned(), (self.pid(name), self.address(name)));
+        Located(names.iter().map(container).collect())
     }
 
     /// Whether a container gets an answer from another one.
     pub fn reaches(&self, from: &str, to: &str) -> bool {
-        let at = SocketAddr::new(self.address(to), PORT);
-        self.within(from, || fetch(at).is_ok_and(|answer| answer.contains("ok")))
+        self.locate(&[from, to]).reaches(from, to)
     }
 
     /// Asserts which of three containers reach each other: those on the same side, both ways.
+    #[track_caller]
+    pub fn assert_sides(&self, sides: &[&[&str]]) {
+        self.locate(&sides.concat()).assert_sides(sides);
+    }
+}
+
+/// The first process and the address of each container, by its name.
+pub struct Located(BTreeMap<String, (u32, IpAddr)>);
+
+impl Located {
+    /// Whether a container gets an answer from another one.
+    fn reaches(&self, from: &str, to: &str) -> bool {
+        let at = SocketAddr::new(self.0[to].1, PORT);
+        within(self.0[from].0, || fetch(at).is_ok_and(|answer| answer.contains("ok")))
+    }
+
+    /// Asserts which containers reach each other: those on the same side, both ways.
     #[track_caller]
     pub fn assert_sides(&self, sides: &[&[&str]]) {
         for side in sides {
@@ -191,6 +193,18 @@ impl Podman {
             }
         }
     }
+}
+
+/// Runs something on a thread inside the network of a container's process.
+fn within<T: Send>(pid: u32, job: impl FnOnce() -> T + Send) -> T {
+    let file = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            job()
+        });
+        inside.join().unwrap()
+    })
 }
 
 impl Drop for Podman {
