@@ -195,7 +195,8 @@ pub enum Neighbour {
     Auto,
     /// Lets them pass: neighbour entries stay valid through the cut.
     Keep,
-    /// Drops them on every link of the partition.
+    /// Drops them between the same pairs of peers, also where only a part of their traffic is cut (scopes, loss). Where a
+    /// link is cut one way, or a peer forwards, they pass as well: without them uncut traffic would end too.
     Drop,
 }
 

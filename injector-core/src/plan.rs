@@ -115,8 +115,8 @@ pub struct Surroundings<'a> {
 
 /// The cells of a partition.
 ///
-/// ARP and neighbour discovery are dropped by pair of peers, as `neighbour` says; `auto` drops them where the partition
-/// cuts all traffic both ways and neither peer is on the way of another's packets. What a peer sends to a group is dropped
+/// ARP and neighbour discovery are dropped by pair of peers, as `neighbour` says: at most where the partition cuts both ways
+/// and neither peer is on the way of another's packets, and by `auto` only where it cuts all traffic. What a peer sends to a group is dropped
 /// at its own port only if all its links are cut, and those to the world too or to a peer whose port is not known.
 pub fn cells(traffic: &Traffic, links: &[Link], around: &Surroundings<'_>) -> Vec<Cell> {
     let cut: BTreeSet<Link> = links.iter().copied().collect();
@@ -130,15 +130,14 @@ pub fn cells(traffic: &Traffic, links: &[Link], around: &Surroundings<'_>) -> Ve
         PeerId::WORLD => !around.peers.iter().all(|peer| *peer == other || both(*peer, other)),
         peer => (around.forwards)(peer),
     };
+    // Dropped in a one-way cut, they would end the other way too; dropped for a router, all that it leads to.
+    let spares_nothing = |link: Link| {
+        both(link.src, link.dst) && !is_needed(link.src, link.dst) && !is_needed(link.dst, link.src)
+    };
     let drops_neighbours = |link: Link| match traffic.neighbour {
         Neighbour::Keep => false,
-        Neighbour::Drop => true,
-        Neighbour::Auto => {
-            is_full
-                && both(link.src, link.dst)
-                && !is_needed(link.src, link.dst)
-                && !is_needed(link.dst, link.src)
-        }
+        Neighbour::Drop => spares_nothing(link),
+        Neighbour::Auto => is_full && spares_nothing(link),
     };
     let cell = |link: &Link| Cell { neighbours: drops_neighbours(*link), ..Cell::from(*link) };
     let mut cells: Vec<Cell> = links.iter().map(cell).collect();
@@ -368,12 +367,16 @@ mod tests {
             "nothing is left that the world could lead to"
         );
         traffic.neighbour = Neighbour::Drop;
-        assert_eq!(shown(&traffic, "1>2", &[1], &[]), "1>2!");
+        assert_eq!(shown(&traffic, both, &[], &[]), "1>2! 2>1! 1>3! 3>1!");
+        assert_eq!(shown(&traffic, "1>2 2>1 1>3", &[], &[]), "1>2! 2>1! 1>3", "3>1 is to go on");
+        assert_eq!(shown(&traffic, both, &[3], &[]), "1>2! 2>1! 1>3 3>1", "so is what 3 forwards");
         traffic.neighbour = Neighbour::Keep;
         assert_eq!(shown(&traffic, "1>2 2>1", &[], &[]), "1>2 2>1");
-        traffic.neighbour = Neighbour::Auto;
         traffic.loss = "50%".parse().unwrap();
+        traffic.neighbour = Neighbour::Auto;
         assert_eq!(shown(&traffic, "1>2 2>1", &[], &[]), "1>2 2>1");
+        traffic.neighbour = Neighbour::Drop;
+        assert_eq!(shown(&traffic, "1>2 2>1", &[], &[]), "1>2! 2>1!", "also where only a part is cut");
     }
 
     #[test]

@@ -140,8 +140,9 @@ fn sysctl(lab: &Lab, node: &str, path: &str, value: &str) {
 }
 
 /// A client that is no peer, behind a peer that routes for it: cutting others off from the router leaves the client's own
-/// traffic alone, and ARP and neighbour discovery of the router are kept. `known` are the peers with their MACs in the config.
-fn clients_behind_a_router_peer_are_untouched(known: &[&str]) {
+/// traffic alone, and ARP and neighbour discovery of the router are kept, whatever is asked for. `known` are the peers with
+/// their MACs in the config.
+fn clients_behind_a_router_peer_are_untouched(known: &[&str], neighbour: Neighbour) {
     let lab = Lab::new(3);
     // The client moves behind n3: 10.77.0.9 on a cable of its own.
     lab.ip(CLIENT, "link set eth0 down");
@@ -167,7 +168,8 @@ fn clients_behind_a_router_peer_are_untouched(known: &[&str]) {
     let known: Vec<(&str, &str)> = known.iter().map(|peer| (*peer, mac.as_str())).collect();
     let daemon = Daemon::start(&v4_config(&lab, Place::BridgePort, &known));
     assert!(reaches_from(&lab, (CLIENT, client), ("n1", n1), PATIENCE), "before");
-    daemon.apply("p", &isolate("n1", LONG));
+    let traffic = Traffic { neighbour, ..Traffic::default() };
+    daemon.apply("p", &PartitionRequest { traffic, ..isolate("n1", LONG) });
     // As long as ARP that is not answered takes to end an idle entry.
     let end = Instant::now() + Duration::from_secs(12);
     while Instant::now() < end {
@@ -185,13 +187,19 @@ fn clients_behind_a_router_peer_are_untouched(known: &[&str]) {
 #[test]
 #[needs(root)]
 fn clients_behind_a_router_peer_are_untouched_by_its_mac() {
-    clients_behind_a_router_peer_are_untouched(&["n3"]);
+    clients_behind_a_router_peer_are_untouched(&["n3"], Neighbour::Auto);
 }
 
 #[test]
 #[needs(root)]
 fn clients_behind_a_router_peer_are_untouched_without_its_mac() {
-    clients_behind_a_router_peer_are_untouched(&[]);
+    clients_behind_a_router_peer_are_untouched(&[], Neighbour::Auto);
+}
+
+#[test]
+#[needs(root)]
+fn clients_behind_a_router_peer_are_untouched_where_neighbours_are_dropped() {
+    clients_behind_a_router_peer_are_untouched(&[], Neighbour::Drop);
 }
 
 /// Three guests on ports of a bridge that the config's word binds, and a host that is no peer: none is seen inside. n1 has
@@ -274,25 +282,35 @@ fn a_listed_address_that_another_guest_takes_over_follows_it() {
     assert_eq!(lab.delivered(n3, ("n2", address), SENT, 0), 0);
 }
 
-/// What is cut one way stays open the other way: ARP and neighbour discovery are kept, or the answers would end it too.
+/// What is cut one way stays open the other way: ARP and neighbour discovery are kept, whatever is asked for, or the answers
+/// would end it too.
 #[test]
 #[needs(root)]
 fn a_one_way_cut_stays_one_way() {
+    std::thread::scope(|scope| {
+        for neighbour in [Neighbour::Auto, Neighbour::Drop] {
+            scope.spawn(move || stays_one_way(neighbour));
+        }
+    });
+}
+
+fn stays_one_way(neighbour: Neighbour) {
     let lab = Lab::new(2);
     let daemon = Daemon::start(&lab.config(Place::BridgePort, "auto"));
     assert_flows(&lab, &[Kind::Icmp], "n2", "n1");
-    daemon.apply("p", &links(&[("n1", "n2")], LONG));
+    let traffic = Traffic { neighbour, ..Traffic::default() };
+    daemon.apply("p", &PartitionRequest { traffic, ..links(&[("n1", "n2")], LONG) });
     // An entry that nobody confirms fails within 3 s, 1 s more, and three probes a second apart.
     for version in ["ipv4", "ipv6"] {
         sysctl(&lab, "n2", &format!("{version}/neigh/eth0/base_reachable_time_ms"), "2000");
         sysctl(&lab, "n2", &format!("{version}/neigh/eth0/delay_first_probe_time"), "1");
     }
-    let end = Instant::now() + Duration::from_secs(15);
+    let end = Instant::now() + Duration::from_secs(30);
     while Instant::now() < end {
         for address in addresses("n1") {
             assert!(
                 udp_reaches(&lab, "n2", "n1", SocketAddr::new(address, 0), Duration::from_secs(1)),
-                "{address}"
+                "{address} ({neighbour:?})"
             );
         }
         assert_cut(&lab, &[Kind::Udp], "n1", "n2");
