@@ -265,6 +265,24 @@ fn a_program_of_others_that_may_redirect_past_a_host_end() {
     assert_eq!(states(&inside, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
 }
 
+/// What a program on XDP redirects to a device never passes that device's TC.
+#[test]
+#[needs(root)]
+fn a_program_on_xdp_that_may_redirect_past_a_host_end() {
+    let lab = Lab::new(2);
+    let peers = lab.config(Place::BridgePort, "auto");
+    let peers = peers.split_once("interfaces:").unwrap().0;
+    let port = lab.interface("n1", Place::BridgePort, "auto");
+    let daemon = Daemon::start(&format!("{peers}interfaces:\n{port}"));
+    lab.ip(SWITCH, "link add eth0 type veth peer name far0");
+    assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+    let foreign = Foreign::attach_to_xdp(&lab, SWITCH);
+    let problem = refused(&daemon, &isolate("n1", LONG));
+    assert!(problem.detail.contains("may redirect past the hook of p-n1"), "{problem}");
+    drop(foreign);
+    assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
+}
+
 #[test]
 #[needs(root)]
 fn a_route_over_a_private_cable_to_a_listed_address() {

@@ -409,6 +409,14 @@ fn a_program_that_comes_before_ours_during_a_cut_is_noticed() {
 }
 
 #[test]
+#[needs(root)]
+fn a_program_on_xdp_that_comes_during_a_cut_is_noticed() {
+    use live::foreign::Foreign;
+    let attach = |lab: &Lab| -> Box<dyn std::any::Any> { Box::new(Foreign::attach_to_xdp(lab, "n1")) };
+    is_not_in_force("auto", attach, "XDP foreign");
+}
+
+#[test]
 #[needs(root, tcx)]
 fn a_program_that_comes_and_goes_between_two_looks_is_noticed() {
     use live::foreign::{Foreign, Position};

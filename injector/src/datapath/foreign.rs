@@ -68,7 +68,7 @@ pub async fn states(queries: &[HookQuery]) -> io::Result<Vec<Option<HookState>>>
     Reader::new().await?.states(queries)
 }
 
-/// The same, and the indices of all interfaces of the namespace that have a TC program of others.
+/// The same, and the indices of all interfaces of the namespace that have a program of others that may redirect.
 pub async fn states_of_all(queries: &[HookQuery]) -> io::Result<(Vec<Option<HookState>>, Vec<u32>)> {
     let reader = Reader::new().await?;
     let states = reader.states(queries)?;
@@ -78,7 +78,7 @@ pub async fn states_of_all(queries: &[HookQuery]) -> io::Result<(Vec<Option<Hook
         others.map(|index| HookQuery { index, ours: Vec::new(), sides: &Side::ALL, is_xdp: false }).collect();
     let all = queries.iter().chain(&others).zip(states.iter().cloned().chain(reader.states(&others)?));
     let has_foreign =
-        |state: &Option<HookState>| state.iter().flat_map(|state| &state.foreign).any(Foreign::is_on_tc);
+        |state: &Option<HookState>| state.iter().flat_map(|state| &state.foreign).any(Foreign::may_redirect);
     let foreign = all.filter(|(_, state)| has_foreign(state)).map(|(query, _)| query.index).collect();
     Ok((states, foreign))
 }
@@ -121,9 +121,10 @@ impl Foreign {
         self.what == What::Xdp
     }
 
-    /// Whether it is a program on a TC hook.
-    pub fn is_on_tc(&self) -> bool {
-        self.id.is_some() && matches!(self.what, What::Tcx | What::Filter(_))
+    /// Whether it may redirect packets past the egress hooks of another interface: a program on TC into the other end of a
+    /// veth (`bpf_redirect_peer`), one on XDP to any interface, whose TC such packets never pass.
+    pub fn may_redirect(&self) -> bool {
+        self.id.is_some()
     }
 
     /// It in words.

@@ -23,7 +23,8 @@ pub struct HooksFound {
 pub(super) struct Read {
     /// What is on the interfaces that were asked for, in their order; `None` for one that is gone.
     pub(super) states: Vec<Option<HookState>>,
-    /// The indices of all interfaces of the namespace that have a TC program of others, if that was asked for.
+    /// The indices of all interfaces of the namespace that have a program of others that may redirect, if that was
+    /// asked for.
     pub(super) foreign: Option<Vec<u32>>,
 }
 
@@ -39,7 +40,7 @@ pub enum HookScope {
 /// Which hooks to read in one namespace.
 pub(super) struct Wanted {
     pub(super) hooked: Vec<(u32, HookQuery)>,
-    /// Whether to look for TC programs of others on all of its interfaces: one of them may send packets into a peer's
+    /// Whether to look for programs of others on all of its interfaces: one of them may send packets into a peer's
     /// namespace past our hook at the host end of its veth.
     pub(super) on_all: bool,
 }

@@ -242,7 +242,7 @@ impl Interfaces {
             return changes;
         }
         let why = if ahead.is_empty() {
-            "a TC program of others on another interface of its namespace may redirect past it".to_owned()
+            "a program of others on another interface of its namespace may redirect past it".to_owned()
         } else {
             let known = self.names_of(ids(&ahead)).await;
             let programs: Vec<String> = ahead.iter().map(|foreign| foreign.shown(&known)).collect();

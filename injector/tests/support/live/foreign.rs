@@ -1,4 +1,4 @@
-//! A program of somebody else on an egress hook: it answers `TC_ACT_OK`, which ends the chain.
+//! A program of somebody else on an egress hook, where it answers `TC_ACT_OK`, which ends the chain, or on XDP.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -57,8 +57,14 @@ const PROG_LOAD: libc::c_int = 5;
 const OBJ_GET_INFO_BY_FD: libc::c_int = 15;
 const LINK_CREATE: libc::c_int = 28;
 const SCHED_CLS: u32 = 3;
+const XDP: u32 = 6;
+const ON_XDP: u32 = 37;
 const TCX_EGRESS: u32 = 47;
 const BEFORE: u32 = 1 << 3;
+/// XDP in the stack, which every device has.
+const GENERIC: u32 = 1 << 1;
+const TC_ACT_OK: u64 = 0;
+const XDP_PASS: u64 = 2;
 
 fn bpf<T>(command: libc::c_int, attributes: &T) -> i32 {
     // SAFETY: the attributes are as long as given, and what they point to outlives the call.
@@ -68,12 +74,29 @@ fn bpf<T>(command: libc::c_int, attributes: &T) -> i32 {
 }
 
 impl Foreign {
-    /// Loads and attaches one.
+    /// Loads one and attaches it to the egress hook.
     pub fn attach(lab: &Lab, node: &str, position: Position) -> Self {
-        // r0 = 0; exit
-        let instructions: [u64; 2] = [0xb7, 0x95];
+        let flags = if position == Position::First { BEFORE } else { 0 };
+        Self::answering(TC_ACT_OK, SCHED_CLS, lab, node, (TCX_EGRESS, flags))
+    }
+
+    /// Loads one that lets everything pass and attaches it to XDP.
+    pub fn attach_to_xdp(lab: &Lab, node: &str) -> Self {
+        Self::answering(XDP_PASS, XDP, lab, node, (ON_XDP, GENERIC))
+    }
+
+    /// Loads one with one answer to all, and attaches it.
+    fn answering(
+        answer: u64,
+        program_type: u32,
+        lab: &Lab,
+        node: &str,
+        (attach_type, flags): (u32, u32),
+    ) -> Self {
+        // r0 = answer; exit
+        let instructions: [u64; 2] = [0xb7 | answer << 32, 0x95];
         let mut load = Load {
-            program_type: SCHED_CLS,
+            program_type,
             instruction_count: 2,
             instructions: instructions.as_ptr() as u64,
             license: c"GPL".as_ptr() as u64,
@@ -95,8 +118,8 @@ impl Foreign {
             let create = LinkCreate {
                 program: program.as_raw_fd().cast_unsigned(),
                 interface: index,
-                attach_type: TCX_EGRESS,
-                flags: if position == Position::First { BEFORE } else { 0 },
+                attach_type,
+                flags,
                 ..LinkCreate::default()
             };
             // SAFETY: as above.
