@@ -360,6 +360,26 @@ fn with_fails_if_its_cut_was_not_in_force() {
     assert!(said.contains("was not in force until the command ended"), "{said}");
 }
 
+/// Where it is not known whether a cut was in force, `with` believes the command, unless it is to be strict.
+#[test]
+#[needs(root)]
+fn with_fails_if_it_is_strict_and_nobody_knows_whether_its_cut_was_in_force() {
+    let lab = Lab::new(2);
+    // Devices of n1 without a hook, to which nothing leads.
+    lab.ip("n1", "link add x0 type veth peer name x1");
+    lab.ip("n1", "link set x0 up");
+    lab.ip("n1", "link set x1 up");
+    let daemon = Daemon::start(&one_hook(&lab, "auto"));
+    for (more, expected) in [(&[][..], 0), (&["--strict"][..], 125)] {
+        let arguments = [&["with", "isolate", "n1"][..], more, &["--", "sleep", "0.3"][..]].concat();
+        let output = daemon.cli(&arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(expected), "{more:?}: {said}");
+        let is_told = said.contains("it is not known whether packets of n1→n2 passed");
+        assert_eq!(is_told, expected == 125, "{more:?}: {said}");
+    }
+}
+
 /// Only the sender's interface is hooked: nothing else would hide what bypasses it.
 fn one_hook(lab: &Lab, hook: &str) -> String {
     let config = lab.config(Place::OwnNic, hook);

@@ -17,7 +17,9 @@ use super::output::to_json;
 use super::partition::{Asked, describe};
 use crate::terminal::clean;
 use injector_client::{Client, ClientError};
-use injector_core::api::{Code, HealedBy, InForce, LinkRecord, Owner, PartitionState, PartitionView};
+use injector_core::api::{
+    Code, HealedBy, InForce, LinkRecord, Owner, PartitionState, PartitionView, VerdictOptions,
+};
 
 /// Gives the command the name of the partition that it runs under.
 const NAME_VARIABLE: &str = "INJECTOR_PARTITION";
@@ -53,7 +55,7 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
     };
 
     // Asked before anything of the command is believed: what it saw under another network is no result.
-    let lasted = end(common, &mut client, &view).await;
+    let lasted = end(common, &mut client, &view, &request.verdict).await;
     let exit =
         exit.map_err(|error| Failure::new(Exit::WITH_FAILED, format!("waiting for the command: {error}")));
     match (lasted, exit) {
@@ -67,8 +69,13 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
     }
 }
 
-/// Heals the partition; fails unless it was in force until now.
-async fn end(common: &Common, client: &mut Client, applied: &PartitionView) -> Result<(), Failure> {
+/// Heals the partition; fails unless it was in force until now. Where that is not known, `verdict` decides.
+async fn end(
+    common: &Common,
+    client: &mut Client,
+    applied: &PartitionView,
+    verdict: &VerdictOptions,
+) -> Result<(), Failure> {
     let name = &applied.name;
     let broken = |why: String| {
         Failure::new(Exit::WITH_FAILED, format!("\"{name}\" was not in force until the command ended: {why}"))
@@ -93,10 +100,18 @@ async fn end(common: &Common, client: &mut Client, applied: &PartitionView) -> R
         HealedBy::Request if was_active => {
             let record =
                 client.recovery(name, Some(applied.generation), Duration::ZERO).await.map_err(unknown)?;
-            let mut links = record.links.iter().filter(|link| link.in_force == Some(InForce::No));
-            let Some(LinkRecord { src, dst, .. }) = links.next() else { return Ok(()) };
+            let first = |in_force| record.links.iter().find(|link| link.in_force == Some(in_force));
+            if let Some(LinkRecord { src, dst, .. }) = first(InForce::No) {
+                return Err(broken(format!(
+                    "packets of {src}→{dst} passed the cut, or could pass; `injector wait {name}` says how"
+                )));
+            }
+            let Some(LinkRecord { src, dst, .. }) = first(InForce::Unknown).filter(|_| verdict.strict) else {
+                return Ok(());
+            };
             return Err(broken(format!(
-                "packets of {src}→{dst} passed the cut, or could pass; `injector wait {name}` says how"
+                "it is not known whether packets of {src}→{dst} passed the cut, and --strict counts that as no; \
+                 `injector wait {name}` says why"
             )));
         }
         HealedBy::Request => "another client healed it",
