@@ -14,7 +14,7 @@ pub mod words;
 pub use error::TopologyError;
 use known::id;
 pub use known::{Known, RolePeers};
-pub use select::{Selected, check_names, roles, select};
+pub use select::{Selected, check_direction, check_names, roles, select};
 pub(crate) use syntax::Arguments;
 
 /// A shape made definite.

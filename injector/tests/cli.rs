@@ -114,6 +114,18 @@ fn check_reads_campaigns_and_builds_their_shapes_with_a_config() {
         assert_eq!(code(&output), 64, "{shape}");
         assert!(stderr(&output).contains(says), "{shape}: {}", stderr(&output));
     }
+    for (line, says) in [
+        ("advisory: [nosuch]", "no endpoint \"nosuch\" is configured; the endpoints are ingress@n1, "),
+        ("advisory: [ingress]", "every endpoint is advisory"),
+        ("direction: out", "links has no first group that a direction could be relative to"),
+    ] {
+        let text = format!("shapes: [\"links n1:n2\"]\nholds: [5s]\ntrials: 8\n{line}\n");
+        std::fs::write(&campaign, text).unwrap();
+        assert_eq!(code(&check(&[])), 0, "{line}: nobody knows the endpoints yet");
+        let output = check(&with_config);
+        assert_eq!(code(&output), 64, "{line}");
+        assert!(stderr(&output).contains(says), "{line}: {}", stderr(&output));
+    }
     write("isolate");
     assert_eq!(code(&check(&[])), 64);
     std::fs::write(&campaign, "shapes: [isolate n1]\nholds: [5s]\ntrials: 0\n").unwrap();

@@ -142,34 +142,39 @@ impl CampaignSpec {
         Ok(())
     }
 
-    /// The settings by a daemon's rules, and the rest. `seed` represents one that is not given.
-    pub fn settle(self, status: &Status, seed: u64) -> Result<(Settings, Conduct), SpecError> {
-        self.check()?;
-        if status.endpoints.is_empty() {
+    /// Finds what can't be measured with the endpoints of a config, each by its full name and whether it is required.
+    pub fn check_endpoints(&self, endpoints: &[(&str, bool)]) -> Result<(), SpecError> {
+        if endpoints.is_empty() {
             return Err(SpecError(
-                "the daemon's config names no endpoints, so that no recovery can be measured; add some"
-                    .to_owned(),
+                "the config names no endpoints, so that no recovery can be measured; add some".to_owned(),
             ));
         }
         for name in &self.verdict.advisory {
-            let is_known = |endpoint: &str| is_named(endpoint, name);
-            if !status.endpoints.iter().any(|endpoint| is_known(&endpoint.name)) {
-                let all: Vec<&str> = status.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+            if !endpoints.iter().any(|(endpoint, _)| is_named(endpoint, name)) {
+                let all: Vec<&str> = endpoints.iter().map(|(endpoint, _)| *endpoint).collect();
                 return Err(SpecError(format!(
                     "no endpoint \"{name}\" is configured; the endpoints are {}",
                     all.join(", ")
                 )));
             }
         }
-        let decides = |endpoint: &EndpointView| {
-            endpoint.required && !self.verdict.advisory.iter().any(|name| is_named(&endpoint.name, name))
+        let decides = |(endpoint, is_required): &(&str, bool)| {
+            *is_required && !self.verdict.advisory.iter().any(|name| is_named(endpoint, name))
         };
-        if !self.no_gate && !status.endpoints.iter().any(decides) {
+        if !self.no_gate && !endpoints.iter().any(decides) {
             return Err(SpecError(
                 "every endpoint is advisory, so that no trial can be decided; leave one required, or measure with --no-gate"
                     .to_owned(),
             ));
         }
+        Ok(())
+    }
+
+    /// The settings by a daemon's rules, and the rest. `seed` represents one that is not given.
+    pub fn settle(self, status: &Status, seed: u64) -> Result<(Settings, Conduct), SpecError> {
+        self.check()?;
+        let endpoints = status.endpoints.iter().map(|endpoint| (endpoint.name.as_str(), endpoint.required));
+        self.check_endpoints(&endpoints.collect::<Vec<_>>())?;
         let rules = &status.rules;
         let settings = Settings {
             trials: self.trials.unwrap_or_default(),
@@ -288,6 +293,27 @@ mod tests {
             (CampaignSpec { cycle: Some(Span::millis(100)), ..good.clone() }, "--cycle"),
         ] {
             let error = bad.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn endpoints_that_no_trial_can_be_decided_by_are_refused() {
+        let spec = |advisory: &str, no_gate| {
+            let verdict = VerdictOptions { advisory: vec![advisory.to_owned()], ..VerdictOptions::default() };
+            CampaignSpec { verdict, no_gate, ..CampaignSpec::default() }
+        };
+        let endpoints = [("web@n1", true), ("web@n2", true), ("admin@n1", false)];
+        assert_eq!(CampaignSpec::default().check_endpoints(&endpoints), Ok(()));
+        assert_eq!(spec("web@n1", false).check_endpoints(&endpoints), Ok(()));
+        assert_eq!(spec("web", true).check_endpoints(&endpoints), Ok(()));
+        for (spec, endpoints, expected) in [
+            (spec("webb", false), &endpoints[..], "no endpoint \"webb\" is configured; the endpoints are"),
+            (spec("web", false), &endpoints[..], "every endpoint is advisory"),
+            (CampaignSpec::default(), &endpoints[2..], "every endpoint is advisory"),
+            (CampaignSpec::default(), &endpoints[..0], "names no endpoints"),
+        ] {
+            let error = spec.check_endpoints(endpoints).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use http::header::HeaderValue;
 
-use crate::model::Shape;
+use crate::model::{Direction, Shape};
 use crate::topology::TopologyError;
 
 use super::error::{ConfigError, ConfigErrors};
@@ -98,11 +98,12 @@ impl Config {
         probes.chain(roles)
     }
 
-    /// Whether a shape can be built from these peers, presets and roles, as far as that is known before roles are asked.
+    /// Whether a shape can be built from these peers, presets and roles, and cut in a direction, as far as that is known
+    /// before roles are asked.
     ///
     /// # Errors
     /// What can't be built of it.
-    pub fn can_build(&self, shape: &Shape) -> Result<(), TopologyError> {
+    pub fn can_build(&self, shape: &Shape, direction: Direction) -> Result<(), TopologyError> {
         let shape = match shape {
             Shape::Preset(name) => self.presets.get(name).ok_or_else(|| {
                 let known = self.presets.keys().cloned().collect();
@@ -110,7 +111,7 @@ impl Config {
             })?,
             shape => shape,
         };
-        validate::buildable(shape, &self.names, &self.roles)
+        validate::buildable(shape, direction, &self.names, &self.roles)
     }
 
     /// Validates a config's text, which selects no containers; `file` is what errors call it.

@@ -237,7 +237,7 @@ fn presets(
         if matches!(shape, Shape::Preset(_)) {
             node.error(format!("preset \"{name}\" refers to a preset"), "write the shape itself");
         } else if names.peers().count() <= MAX_PEERS
-            && let Err(error) = buildable(&shape, names, roles)
+            && let Err(error) = buildable(&shape, Direction::Both, names, roles)
         {
             unbuildable(&node, name, &error);
         }
@@ -249,10 +249,12 @@ fn presets(
 /// Whether a shape can be built, as far as that is known before its roles are.
 pub(super) fn buildable(
     shape: &Shape,
+    direction: Direction,
     names: &PeerNames,
     roles: &BTreeMap<String, RoleSource>,
 ) -> Result<(), TopologyError> {
     let used = topology::roles(shape, &BTreeMap::new())?;
+    topology::check_direction(shape, direction)?;
     if let Some(name) = used.iter().find(|role| !roles.contains_key(*role)) {
         return Err(TopologyError::UnknownRole {
             name: name.clone(),
@@ -263,7 +265,7 @@ pub(super) fn buildable(
         return topology::check_names(shape, names);
     }
     let known = Known { names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
-    topology::resolve(shape, Direction::Both, known, 0).map(drop)
+    topology::resolve(shape, direction, known, 0).map(drop)
 }
 
 /// Points at the name that the error is about, if it is about one.

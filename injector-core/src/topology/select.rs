@@ -27,9 +27,7 @@ pub fn select(
     seed: u64,
 ) -> Result<Selected, TopologyError> {
     let shape = meant(shape, known.presets)?;
-    if direction != Direction::Both && shape.first_group().is_none() {
-        return Err(TopologyError::NoFirstGroup { shape: shape.word() });
-    }
+    check_direction(shape, direction)?;
     let mut drawing = Drawing::new(known, shape, seed);
     let shape = shapes::select(shape, &mut drawing)?;
     Ok(Selected { shape, drawn: drawing.drawn })
@@ -44,6 +42,14 @@ pub fn roles(shape: &Shape, presets: &BTreeMap<String, Shape>) -> Result<BTreeSe
         Selector::Name(_) => None,
     };
     Ok(arguments.selectors().into_iter().filter_map(role).collect())
+}
+
+/// Whether a shape has what a direction is relative to; presets were looked up before.
+pub fn check_direction(shape: &Shape, direction: Direction) -> Result<(), TopologyError> {
+    if direction != Direction::Both && shape.first_group().is_none() {
+        return Err(TopologyError::NoFirstGroup { shape: shape.word() });
+    }
+    Ok(())
 }
 
 /// Whether all peers that a shape names are configured: all that can be known of one before its roles are.

@@ -10,7 +10,7 @@ use super::failure::{Exit, Failure};
 use super::output::{print, show};
 use crate::engine;
 use injector_core::campaign::{self, CampaignSpec};
-use injector_core::config::{Config, Interfaces, schema};
+use injector_core::config::{Config, Interfaces, Role, schema};
 use injector_core::figures::counted;
 use injector_core::stats::trial::label;
 
@@ -87,10 +87,10 @@ fn read(path: &Path) -> Result<CampaignSpec, Failure> {
     Ok(campaign)
 }
 
-/// Whether every shape of the campaign can be built with the config's peers.
+/// Whether every shape of the campaign can be built with the config's peers, and its trials be decided by the endpoints.
 fn build(campaign: &CampaignSpec, config: &Config, path: &Path) -> Result<(), Failure> {
     for cell in &campaign.cells {
-        config.can_build(&cell.shape).map_err(|error| {
+        config.can_build(&cell.shape, cell.traffic.direction).map_err(|error| {
             let shape = label(&cell.shape);
             Failure::usage(format!(
                 "the campaign's shape \"{shape}\" can't be built with {}: {error}",
@@ -98,5 +98,9 @@ fn build(campaign: &CampaignSpec, config: &Config, path: &Path) -> Result<(), Fa
             ))
         })?;
     }
-    Ok(())
+    let endpoints = config.endpoints.iter();
+    let endpoints = endpoints.map(|endpoint| (endpoint.name.as_str(), endpoint.role == Role::Required));
+    campaign.check_endpoints(&endpoints.collect::<Vec<_>>()).map_err(|error| {
+        Failure::usage(format!("the campaign can't be measured with {}: {error}", path.display()))
+    })
 }
