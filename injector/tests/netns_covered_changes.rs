@@ -11,11 +11,13 @@ mod host_lab;
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use covered::{peers, states, switched};
 use host_lab::HostLab;
-use injector_core::api::{CoverageState, NameSource, PartitionRequest, VerdictOptions};
+use injector_core::api::{CoverageState, InForce, NameSource, PartitionRequest, VerdictOptions};
 use injector_core::model::PeerName;
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
@@ -260,4 +262,43 @@ fn what_runs_before_our_programs_is_told_as_it_changes() {
         ["n1", "n2"].iter().all(|node| both.iter().any(|bypass| bypass.interface.contains(node))),
         "{both:#?}"
     );
+}
+
+/// Whatever the hooks say, the receiver's kernel counts what a connection receives across the cut.
+#[test]
+#[needs(root, tcx)]
+fn bytes_that_a_connection_receives_during_a_cut_are_counted() {
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let eth0 = format!("[{{ name: eth0, netns: {} }}]", lab.netns("n1"));
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &eth0);
+    let n2 = lab.ipv4(2);
+    let listener = lab.within("n2", || TcpListener::bind((n2, 0)).unwrap());
+    let at = listener.local_addr().unwrap();
+    let mut sender = lab.within("n1", || TcpStream::connect_timeout(&at, host_lab::PATIENCE).unwrap());
+    let _receiver = listener.accept().unwrap();
+    // It answers for our program on the egress.
+    let _ahead = Foreign::attach(&lab, "n1", Position::First);
+    daemon.apply("p", &isolate("n1", LONG));
+    let crossed = |src: &str| {
+        let record = daemon.record_now("p");
+        record.links.iter().find(|link| &*link.src == src).unwrap().crossed_bytes
+    };
+    let end = Instant::now() + host_lab::PATIENCE;
+    // What was received before the first look, at both ends at once, was on its way at the cut.
+    while crossed("n1").is_none() {
+        assert!(Instant::now() < end, "{:#?}", daemon.record_now("p"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!((crossed("n1"), crossed("n2")), (Some(0), Some(0)));
+    while crossed("n1") == Some(0) {
+        assert!(Instant::now() < end, "{:#?}", daemon.record_now("p"));
+        sender.write_all(b"x").unwrap();
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    let link = record.links.iter().find(|link| (&*link.src, &*link.dst) == ("n1", "n2")).unwrap();
+    assert!(link.crossed_bytes > Some(0) && link.in_force == Some(InForce::No), "{link:#?}");
+    assert_eq!(crossed("n2"), Some(0), "n1 received nothing");
 }
