@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod cases;
+mod forms;
 mod frames;
 mod matrix;
 mod moves;
@@ -59,6 +60,14 @@ fn the_cases_of_the_contract() {
 fn what_others_took_over_is_not_cut() {
     let mut way = way("");
     let wrong: Vec<String> = moves::cases().iter().flat_map(|case| tried(&mut way, case)).collect();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+#[needs(root)]
+fn every_form_of_a_frame_is_cut_as_the_plain_one_is() {
+    let mut way = way("");
+    let wrong: Vec<String> = forms::cases().iter().flat_map(|case| tried(&mut way, case)).collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
