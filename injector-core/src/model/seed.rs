@@ -30,9 +30,9 @@ pub fn drawn(bits: u64) -> u64 {
 pub fn parse(text: &str) -> Result<u64, SeedError> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse::<u64>() {
+        _ if !is_number => Err(SeedError::NotANumber(text.to_owned())),
         Ok(seed) => check(seed),
-        Err(_) if is_number => Err(SeedError::TooLarge(text.to_owned())),
-        Err(_) => Err(SeedError::NotANumber(text.to_owned())),
+        Err(_) => Err(SeedError::TooLarge(text.to_owned())),
     }
 }
 
@@ -79,12 +79,12 @@ impl Visitor<'_> for SeedVisitor {
     }
 
     fn visit_f64<E: Error>(self, seed: f64) -> Result<Seed, E> {
-        let text = seed.to_string();
         // Integers beyond 64 bits come as floats.
         Err(E::custom(if seed >= 2_f64.powi(53) {
-            SeedError::TooLarge(text)
+            SeedError::TooLarge(seed.to_string())
         } else {
-            SeedError::NotANumber(text)
+            // With its point: "7" would be a seed.
+            SeedError::NotANumber(format!("{seed:?}"))
         }))
     }
 }
@@ -101,7 +101,7 @@ mod tests {
             let error = parse(text).unwrap_err().to_string();
             assert!(error.contains(text) && error.contains("write a smaller one"), "{error}");
         }
-        for text in ["", "-1", "1.5", "x", "+"] {
+        for text in ["", "-1", "+1", "1.5", "x", "+"] {
             assert_eq!(parse(text), Err(SeedError::NotANumber(text.to_owned())));
         }
     }
@@ -120,6 +120,8 @@ mod tests {
             let error = serde_json::from_str::<Seed>(text).map(|seed| seed.0).unwrap_err().to_string();
             assert!(error.contains("a whole number from 0 to 9007199254740991"), "{text}: {error}");
         }
+        let error = serde_json::from_str::<Seed>("7.0").map(|seed| seed.0).unwrap_err().to_string();
+        assert!(error.contains("\"7.0\" is not a seed"), "{error}");
         assert_eq!(serde_json::from_str::<Seed>("9007199254740991").unwrap().0, MAX_SEED);
     }
 
