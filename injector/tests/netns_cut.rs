@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
-use injector_core::api::{HealedBy, Outcome, PartitionRequest, PartitionState, StartAt, WarningCode};
+use injector_core::api::{
+    HealedBy, InForce, Outcome, PartitionRequest, PartitionState, StartAt, WarningCode,
+};
 use injector_core::clock::MonoNs;
 use injector_core::model::{Neighbour, Traffic};
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
-use live::foreign::{Foreign, Position};
+use live::foreign::{Foreign, Position, detach_links_of};
 use live::kernel::{has_tcx, tc};
 use live::lab::{Lab, Place};
-use live::traffic::{KINDS, Kind, Stream, assert_cut, assert_flows, sent_from};
+use live::traffic::{KINDS, Kind, PATIENCE, Stream, assert_cut, assert_flows, sent_from};
 use rustix::process::Signal;
 
 const LONG: Duration = Duration::from_mins(2);
@@ -290,6 +292,40 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
     left.sort_unstable();
     foreign.sort_unstable();
     assert_eq!(left, foreign);
+}
+
+/// Our links can be detached by anyone who may, while our program and its descriptor live on.
+#[test]
+#[needs(root, tcx)]
+fn a_link_that_another_detaches_during_a_cut_is_noticed_and_attached_again() {
+    let lab = Lab::new(2);
+    let config = lab.config(Place::OwnNic, "auto");
+    let (peers, _) = config.split_once("interfaces:").unwrap();
+    let only = lab.interface("n1", Place::OwnNic, "auto");
+    let daemon = Daemon::start(&format!("{peers}interfaces:\n{only}"));
+    assert_flows(&lab, &[Kind::Udp], "n1", "n2");
+    let ours = programs_on(&lab, "n1");
+    assert_eq!(ours.len(), 2, "the positive control");
+    let cut = PartitionRequest {
+        traffic: Traffic { neighbour: Neighbour::Keep, ..Traffic::default() },
+        ..links(&[("n1", "n2"), ("n2", "n1")], LONG)
+    };
+    daemon.apply("p", &cut);
+    assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    for program in ours {
+        assert_eq!(detach_links_of(program), 1);
+    }
+    let end = Instant::now() + PATIENCE;
+    let is_back = || programs_on(&lab, "n1").len() == 2;
+    while !daemon.log().contains("another process detached our program") || !is_back() {
+        assert!(Instant::now() < end, "{}", daemon.log());
+        std::thread::sleep(20 * MILLISECOND);
+    }
+    assert_cut(&lab, &[Kind::Udp], "n1", "n2");
+    daemon.heal("p");
+    for link in &daemon.record_now("p").links {
+        assert_eq!(link.in_force, Some(InForce::No), "{link:#?}");
+    }
 }
 
 /// Puts a filter of somebody else on a node's egress: it says "ok", which ends the chain.
