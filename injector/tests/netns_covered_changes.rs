@@ -90,6 +90,43 @@ fn an_address_that_moves_to_another_peer() {
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
 }
 
+/// What fails over during a cut is cut at its old holder, and not at its healthy new one.
+#[test]
+#[needs(root)]
+fn a_listed_address_that_fails_over_during_a_cut_follows_its_holder() {
+    const SENT: usize = 10;
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let vip = lab.ipv4(9);
+    let n3 = ("n3", lab.ipv4(3));
+    lab.ip("n1", &format!("address add {vip}/28 dev eth0"));
+    let n1 = format!("n1: {{ addresses: [{}, {vip}] }}", lab.ipv4(1));
+    let daemon = lab.daemon(&format!("{n1}, {}", peers(&lab, &[("n2", 2), ("n3", 3)])));
+    assert_eq!(lab.delivered(n3, ("n1", vip), SENT, SENT), SENT);
+    daemon.apply("p", &isolate("n1", LONG));
+    assert_eq!(lab.delivered(n3, ("n1", vip), SENT, 0), 0);
+    lab.ip("n1", &format!("address delete {vip}/28 dev eth0"));
+    lab.ip("n2", &format!("address add {vip}/28 dev eth0"));
+    // As the new holder's announcement does.
+    lab.ip("n3", "neighbour flush dev eth0");
+    let is_told = || {
+        let names = daemon.status().peers[&PeerName("n1".to_owned())].names.clone();
+        let held = Some("held by n2 now".to_owned());
+        names.iter().any(|name| name.name == vip.to_string() && name.from == held)
+    };
+    let end = Instant::now() + host_lab::PATIENCE;
+    while !is_told() {
+        assert!(Instant::now() < end, "{:#?}", daemon.status().peers);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(lab.delivered(n3, ("n2", vip), SENT, SENT), SENT);
+    assert_eq!(lab.delivered(("n2", vip), n3, SENT, SENT), SENT);
+    // The rest of n1 is still cut off, and nothing of it leaked.
+    assert_eq!(lab.delivered(n3, ("n1", lab.ipv4(1)), SENT, 0), 0);
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    assert!(record.links.iter().all(|link| link.leaked_packets == Some(0)), "{record:#?}");
+}
+
 /// An address in one peer's prefix that another peer holds is cut as the holder's, and the holder's port still names it.
 #[test]
 #[needs(root)]

@@ -50,6 +50,13 @@ fn bad_requests_change_nothing() {
         ("PUT", "/v1/partitions/p", large.as_str(), 413, "body-too-large"),
         ("PUT", "/v1/partitions/p", r#"{"shape":{"isolate":["n9"]}}"#, 400, "unknown-peer"),
         ("PUT", "/v1/partitions/p", r#"{"shape":{"preset":"none"}}"#, 400, "unknown-preset"),
+        // What a program builds when it has nothing to cut has a code of its own.
+        ("PUT", "/v1/partitions/p", r#"{"shape":{"grudge":{}}}"#, 400, "empty-partition"),
+        ("PUT", "/v1/partitions/p", r#"{"shape":{"grudge":{"n1":[],"n2":[]}}}"#, 400, "empty-partition"),
+        ("PUT", "/v1/partitions/p", r#"{"shape":{"links":[]}}"#, 400, "empty-partition"),
+        ("PUT", "/v1/partitions/p", r#"{"shape":{"isolate":[]}}"#, 400, "empty-partition"),
+        ("PUT", "/v1/partitions/p", r#"{"shape":{"isolate":["n1","n2","n3"]}}"#, 400, "empty-partition"),
+        ("PUT", "/v1/partitions/p", r#"{"shape":{"grudge":{"n9":[]}}}"#, 400, "unknown-peer"),
         ("PUT", "/v1/partitions/p", r#"{"shape":{"isolate":["n1"]},"for":"0s"}"#, 400, "bad-time"),
         ("PUT", "/v1/partitions/p", r#"{"shape":{"isolate":["n1"]},"for":"900m"}"#, 400, "bad-time"),
         ("PUT", "/v1/partitions/p", r#"{"shape":{"isolate":["n1"]},"at":{"mono_ns":5}}"#, 400, "bad-time"),
