@@ -112,6 +112,10 @@ fn cuts_what_the_config_does_not_list(place: Place) {
     lab.ip("n1", "address add 10.99.7.2/16 dev eth0");
     assert!(!reaches_from(&lab, ("n1", late), ("n2", n2), DOUBT), "a new address passes the cut");
     assert!(!udp_reaches(&lab, "n3", "n1", SocketAddr::new(late, 0), DOUBT), "to a new address");
+    // One that leaves it for a host that is no peer is nobody's.
+    lab.ip("n1", "address delete 10.99.7.2/16 dev eth0");
+    lab.ip(CLIENT, "address add 10.99.7.2/16 dev eth0");
+    assert!(reaches_from(&lab, (CLIENT, late), ("n2", n2), PATIENCE), "an address that n1 gave up is cut");
     // The others, and the world, are untouched.
     assert!(udp_reaches(&lab, "n2", "n3", SocketAddr::new(v6("n3"), 0), PATIENCE));
     assert!(udp_reaches(&lab, "n3", "n2", link_local(&lab, "n2", "n3"), PATIENCE));
