@@ -115,9 +115,10 @@ pub struct Surroundings<'a> {
 
 /// The cells of a partition.
 ///
-/// ARP and neighbour discovery are dropped by pair of peers, as `neighbour` says: at most where the partition cuts both ways
-/// and neither peer is on the way of another's packets, and by `auto` only where it cuts all traffic. What a peer sends to a group is dropped
-/// at its own port only if all its links are cut, and those to the world too or to a peer whose port is not known.
+/// ARP and neighbour discovery are dropped by pair of peers, as `neighbour` says: at most where the partition cuts both
+/// ways and neither peer is on the way of another's packets, and by `auto` only where it cuts all traffic. What a peer
+/// sends to a group is dropped at its own port only if all its links are cut, and those to the world too or to a peer whose
+/// port is not known.
 pub fn cells(traffic: &Traffic, links: &[Link], around: &Surroundings<'_>) -> Vec<Cell> {
     let cut: BTreeSet<Link> = links.iter().copied().collect();
     let is_lossless = traffic.loss == Percent::ALL;
