@@ -169,7 +169,7 @@ fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain], tc: &Tc)
         None if hooked.is_xdp => state.missing.push(Side::Ingress),
         None => {}
     }
-    for chain in chains.iter().filter(|chain| chain.devices.contains(&facts.name)) {
+    for chain in chains.iter().filter(|chain| chain.is_on(&facts.name)) {
         state.foreign.push(Foreign { is_ahead: are_we, ..Foreign::egress_chain(chain) });
     }
     for (at, side) in Side::ALL.into_iter().enumerate() {

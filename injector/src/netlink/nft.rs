@@ -20,6 +20,7 @@ const CHAIN_HOOK: u16 = 4;
 const HOOK_NUMBER: u16 = 1;
 const HOOK_DEVICE: u16 = 3;
 const HOOK_DEVICES: u16 = 4;
+const DEVICE_PREFIX: u16 = 2;
 const EGRESS: u32 = 1;
 
 /// A chain on the egress of devices.
@@ -27,8 +28,18 @@ const EGRESS: u32 = 1;
 pub struct EgressChain {
     /// Its table and its name, as in `table netdev t` `chain c`.
     pub name: String,
-    /// The names of its devices.
-    pub devices: Vec<String>,
+    /// The names of its devices,
+    devices: Vec<String>,
+    /// and what the names of others begin with (`eth*`).
+    prefixes: Vec<String>,
+}
+
+impl EgressChain {
+    /// Whether it is on the device of a name.
+    pub fn is_on(&self, device: &str) -> bool {
+        self.devices.iter().any(|name| name == device)
+            || self.prefixes.iter().any(|prefix| device.starts_with(prefix.as_str()))
+    }
 }
 
 /// The egress chains of the calling thread's namespace; none where the kernel has no nftables.
@@ -102,7 +113,8 @@ fn is_absent(error: &io::Error) -> bool {
 }
 
 fn egress(body: &[u8]) -> Option<EgressChain> {
-    let (mut table, mut name, mut number, mut devices) = (String::new(), String::new(), None, Vec::new());
+    let (mut table, mut name, mut number) = (String::new(), String::new(), None);
+    let (mut devices, mut prefixes) = (Vec::new(), Vec::new());
     for (kind, payload) in attributes(body) {
         match kind {
             CHAIN_TABLE => table = text(payload),
@@ -112,7 +124,14 @@ fn egress(body: &[u8]) -> Option<EgressChain> {
                     match kind {
                         HOOK_NUMBER => number = u32_at(payload, 0).map(u32::from_be),
                         HOOK_DEVICE => devices.push(text(payload)),
-                        HOOK_DEVICES => devices.extend(attributes(payload).map(|(_, device)| text(device))),
+                        HOOK_DEVICES => {
+                            for (kind, device) in attributes(payload) {
+                                // Of Linux 6.16 and 6.17, that no zero ends it marks a prefix.
+                                let is_prefix = kind == DEVICE_PREFIX || device.last() != Some(&0);
+                                let names = if is_prefix { &mut prefixes } else { &mut devices };
+                                names.push(text(device));
+                            }
+                        }
                         _ => {}
                     }
                 }
@@ -120,9 +139,11 @@ fn egress(body: &[u8]) -> Option<EgressChain> {
             _ => {}
         }
     }
-    devices.sort();
-    devices.dedup();
-    (number == Some(EGRESS)).then(|| EgressChain { name: format!("netdev {table} {name}"), devices })
+    (number == Some(EGRESS)).then(|| EgressChain {
+        name: format!("netdev {table} {name}"),
+        devices,
+        prefixes,
+    })
 }
 
 #[cfg(test)]
@@ -145,7 +166,22 @@ mod tests {
             [attribute(1, b"t\0"), attribute(3, b"c\0"), attribute(0x8004, &hook)].concat()
         };
         let found = egress(&chain(1)).unwrap();
-        assert_eq!((found.name.as_str(), found.devices), ("netdev t c", vec!["eth0".into(), "eth1".into()]));
+        assert_eq!(found.name, "netdev t c");
+        let is_on = ["eth0", "eth1", "eth", "eth10"].map(|device| found.is_on(device));
+        assert_eq!(is_on, [true, true, false, false]);
         assert_eq!(egress(&chain(0)), None, "ingress comes after TC");
+    }
+
+    #[test]
+    fn an_egress_chain_may_be_on_all_devices_of_a_prefix() {
+        let chain = |device: Vec<u8>| {
+            let hook = [attribute(1, &EGRESS.to_be_bytes()), attribute(4, &device)].concat();
+            [attribute(1, b"t\0"), attribute(3, b"c\0"), attribute(0x8004, &hook)].concat()
+        };
+        for device in [attribute(2, b"eth\0"), attribute(1, b"eth")] {
+            let found = egress(&chain(device)).unwrap();
+            let is_on = ["eth0", "eth10", "et0", "veth0"].map(|device| found.is_on(device));
+            assert_eq!(is_on, [true, true, false, false]);
+        }
     }
 }

@@ -57,7 +57,7 @@ impl Interfaces {
             entry.interface.netns.as_ref() == netns
                 && entry.attachment.is_some()
                 && !entry.is_bypassed()
-                && chain.devices.iter().any(|device| device == entry.name())
+                && chain.is_on(entry.name())
         };
         let begin = |entry: &mut Entry| {
             let ahead = Foreign::egress_chain(chain);
