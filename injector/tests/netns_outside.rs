@@ -19,7 +19,7 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use injector_lab::Place;
-use injector_lab::needs;
+use injector_lab::{needs, skip};
 use rustix::process::Signal;
 use serde_json::Value;
 use support::{Daemon, Lab, until};
@@ -330,8 +330,8 @@ fn a_config_that_can_not_be_read_holds_up_nothing() {
     }
     drop(holder);
     if !can_hang {
-        println!("skipped: a file system that does not answer (no /dev/fuse)");
-        return;
+        let name = "a_config_that_can_not_be_read_holds_up_nothing";
+        return skip(name, "no /dev/fuse (only the file system that does not answer)");
     }
     let before = configs(&daemon).len();
     point_to(&hung.join("lab.yaml"));

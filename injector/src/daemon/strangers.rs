@@ -2,7 +2,7 @@
 
 use injector_core::identity::{Meeting, Stranger};
 
-use super::evidence::strangers::Strangers;
+use super::evidence::strangers::{Strangers, StrangersFound};
 use super::partition::{Partition, named};
 use super::state::State;
 use crate::datapath::StrangerMap;
@@ -23,8 +23,8 @@ impl State {
                 tracing::warn!(%error, "what was seen of strangers could not be forgotten");
             }
         }
-        let before = self.read_strangers();
-        Strangers { before: before.into_iter().map(|met| (met.id, met.packets)).collect(), after: None }
+        let counts = |met: Vec<Stranger>| met.into_iter().map(|met| (met.id, met.packets)).collect();
+        Strangers { before: self.read_strangers().map(counts), after: None }
     }
 
     /// Ends the count at the heal.
@@ -33,37 +33,39 @@ impl State {
         self.experiment(generation).strangers.after = Some(after);
     }
 
-    fn read_strangers(&self) -> Vec<Stranger> {
-        self.kernel.strangers().unwrap_or_else(|error| {
-            tracing::error!(%error, "what was seen of strangers could not be read");
-            Vec::new()
-        })
+    fn read_strangers(&self) -> StrangersFound {
+        let found = self.kernel.strangers();
+        found.inspect_err(|error| tracing::error!(%error, "what was seen of strangers could not be read")).ok()
     }
 
-    /// Whom the peers met during a partition's cut, and whether that is all of them.
-    fn met(&self, partition: &Partition) -> (Vec<Stranger>, bool) {
-        let Some(cut) = partition.life.cut else { return (Vec::new(), true) };
+    /// Whom the peers met during a partition's cut, and why that may not be all of them.
+    fn met(&self, partition: &Partition) -> (Vec<Stranger>, Option<&'static str>) {
+        let Some(cut) = partition.life.cut else { return (Vec::new(), None) };
         let Strangers { before, after } = &partition.experiment.strangers;
-        let all = after.clone().unwrap_or_else(|| self.read_strangers());
-        let is_all = all.len() < StrangerMap::MOST;
+        let after = after.clone().unwrap_or_else(|| self.read_strangers());
+        let (Some(before), Some(after)) = (before, after) else {
+            return (Vec::new(), Some("what peers exchanged with MAC addresses that nothing names could not be read"));
+        };
+        let missing = (after.len() >= StrangerMap::MOST)
+            .then_some("peers exchanged packets with more MAC addresses than are remembered");
         let since = |met: Stranger| {
             let packets = met.packets.saturating_sub(before.get(&met.id).copied().unwrap_or(0));
             Stranger { packets, first: met.first.max(cut.begin_ns), last: met.last.max(cut.begin_ns), ..met }
         };
-        (all.into_iter().map(since).filter(|met| met.packets > 0).collect(), is_all)
+        (after.into_iter().map(since).filter(|met| met.packets > 0).collect(), missing)
     }
 
     /// Notes on a partition's links what strangers passed on them, and answers what is to be warned of.
     pub(super) fn note_strangers(&self, partition: &Partition, links: &mut [LinkRecord]) -> Vec<Warning> {
-        let (met, is_all) = self.met(partition);
+        let (met, missing) = self.met(partition);
         let names = &self.config.names;
         let mut warnings = Vec::new();
-        if !is_all {
+        if let Some(why) = missing {
             for link in links.iter_mut().filter(|link| !link.left_out) {
                 link.unnamed_packets += 1;
             }
-            let text = "peers exchanged packets with more MAC addresses than are remembered: each may be another peer's";
-            warnings.push(Warning { code: WarningCode::Unnamed, subject: None, text: text.to_owned() });
+            let text = format!("{why}: each may be another peer's");
+            warnings.push(Warning { code: WarningCode::Unnamed, subject: None, text });
         }
         let asked = &partition.life.links;
         for suspect in self.interfaces.suspects(&self.config, asked, &met) {

@@ -66,6 +66,12 @@ def finish(name: str, generation: int, has_end: bool) -> Flow[Healed]:
     for link in record.links:
         if link.in_force == "no":
             raise broken(f"packets of {link} passed the cut, or could pass; `injector wait {name}` says how")
+    for link in record.links:
+        if link.in_force == "unknown" and found.request.get("strict"):
+            raise broken(
+                f"it is not known whether packets of {link} passed the cut, and strict counts that as no; "
+                f"`injector wait {name}` says why"
+            )
     return healed
 
 

@@ -7,8 +7,11 @@ use injector_core::identity::{Stranger, StrangerId};
 /// What a partition knows of strangers.
 #[derive(Debug, Default)]
 pub struct Strangers {
-    /// What had passed before the cut.
-    pub(in crate::daemon) before: BTreeMap<StrangerId, u64>,
-    /// What had passed until the heal.
-    pub(in crate::daemon) after: Option<Vec<Stranger>>,
+    /// What had passed before the cut; `None` if that could not be read.
+    pub(in crate::daemon) before: Option<BTreeMap<StrangerId, u64>>,
+    /// What had passed until the heal, once it is healed.
+    pub(in crate::daemon) after: Option<StrangersFound>,
 }
+
+/// What was counted of strangers at an instant; `None` if that could not be read.
+pub(in crate::daemon) type StrangersFound = Option<Vec<Stranger>>;
