@@ -79,7 +79,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 }
 
 /// The Debian packages of the programs that tests declare to need.
-const OF_TESTS: [(&str, &str); 14] = [
+const OF_TESTS: [(&str, &str); 15] = [
     ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
@@ -95,6 +95,7 @@ const OF_TESTS: [(&str, &str); 14] = [
     ("script", "bsdutils"),
     ("setpriv", "util-linux"),
     ("strace", "strace"),
+    ("strip", "binutils"),
     ("systemd-analyze", "systemd"),
 ];
 

@@ -56,7 +56,7 @@ pub fn tarball(parts: &Parts, folder: &Path) -> Result<PathBuf> {
     let staged = folder.join("tar");
     emptied(&staged)?;
     lay_out(parts, &staged, &name)?;
-    for file in ["injector.service", "injector.sysusers"] {
+    for file in ["injector.service", "injector.sysusers", "Containerfile"] {
         put(
             &workspace().join("packaging").join(file),
             &staged,
