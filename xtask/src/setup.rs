@@ -68,6 +68,8 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Dist => dist()?,
             Need::Debian => Packages::default()
                 .program("debootstrap", "debootstrap")
+                // Without it debootstrap verifies nothing, as on Ubuntu.
+                .missing_file("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring")
                 .program("ip", "iproute2")
                 .install("trying packages out")?,
         };
