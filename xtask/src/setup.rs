@@ -249,9 +249,9 @@ fn linker() -> Result<()> {
 fn nightly() -> Result<()> {
     let mut rustup = Command::new("rustup");
     rustup.args(["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src"]);
-    // Behind a wall that swallows packets rustup would try for many minutes.
+    // Behind a wall that swallows packets rustup would try for many minutes. A slow line takes some for 150 MB.
     rustup.arg("--no-self-update").env("RUSTUP_MAX_RETRIES", "1").env("RUST_BACKTRACE", "0");
-    run_for_at_most(Duration::from_secs(90), &mut rustup)
+    run_for_at_most(Duration::from_mins(5), &mut rustup)
 }
 
 fn debian_compiler() -> Result<()> {
