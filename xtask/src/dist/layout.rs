@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use crate::command::{run, words, workspace};
+use crate::files::{files_below, listed};
 
 /// What the packages contain.
 pub(super) struct Parts {
@@ -68,26 +69,6 @@ pub(super) fn lay_out(parts: &Parts, tree: &Path, root: &str) -> Result<()> {
         put(&config, tree, &to, 0o644)?;
     }
     put(&parts.sbom, tree, &format!("{root}/share/doc/injector/sbom.cdx.json"), 0o644)
-}
-
-fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
-}
-
-/// The files in a folder and in the folders below it.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in listed(folder)? {
-        if path.is_dir() {
-            files.extend(files_below(&path)?);
-        } else {
-            files.push(path);
-        }
-    }
-    Ok(files)
 }
 
 fn name(path: &Path) -> Result<String> {
