@@ -81,10 +81,11 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 }
 
 /// The Debian packages of the programs that tests declare to need.
-const OF_TESTS: [(&str, &str); 15] = [
+const OF_TESTS: [(&str, &str); 16] = [
     ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
+    ("debootstrap", "debootstrap"),
     ("etcd", "etcd-server"),
     ("go", "golang-go"),
     ("keepalived", "keepalived"),

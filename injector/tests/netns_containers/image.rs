@@ -122,6 +122,7 @@ fn the_page_gives_what_the_image_is_tried_with() {
     let block = PAGE.split("podman run --detach").nth(1).unwrap().split("```").next().unwrap();
     let given = block.split("--cap-add ").skip(1).map(|rest| rest.split_whitespace().next().unwrap());
     assert_eq!(given.collect::<Vec<_>>(), CAPABILITIES);
+    assert!(PAGE.contains(&format!("cap_add: [{}]", CAPABILITIES.join(", "))), "in the compose file");
     for option in ["--network host --pid host", "--cap-drop ALL", ":/etc/injector:ro ", ":/run/injector "] {
         assert!(block.contains(option), "docs/recipes/image.md lacks {option}: {block}");
     }

@@ -161,3 +161,23 @@ impl Drop for Root {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use injector_lab::needs;
+
+    use crate::command::{find_program, is_root};
+    use crate::dist::{Options, dist};
+
+    /// It builds the package as users get it, which takes all processors for minutes.
+    #[test]
+    #[needs(alone, program = "debootstrap", minutes = 15)]
+    fn the_package_is_installed_run_upgraded_and_purged_in_a_clean_debian() {
+        if !is_root() && find_program("sudo").is_none() {
+            let test = "the_package_is_installed_run_upgraded_and_purged_in_a_clean_debian";
+            injector_lab::skip(test, "needs root or sudo");
+            return;
+        }
+        dist(&Options { try_package: true, no_build: false }).unwrap();
+    }
+}
