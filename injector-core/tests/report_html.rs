@@ -72,14 +72,10 @@ impl Seen {
     }
 }
 
-fn open(page: &Path, dark: bool, width: u32) -> Seen {
-    let folder = tempfile::tempdir().unwrap();
-    let copy = folder.path().join("page.html");
-    let text = fs::read_to_string(page).unwrap();
-    fs::write(&copy, text.replace("</body>", &format!("{WITNESS}</body>"))).unwrap();
-    fs::write(folder.path().join("phone.html"), PHONE).unwrap();
-    let shown = if width < 500 { "phone.html" } else { "page.html" };
-    let output = Command::new(BROWSER)
+/// The browser with a window of this size, and with nothing of its user's.
+fn browser(profile: &Path, dark: bool, (width, height): (u32, u32)) -> Command {
+    let mut browser = Command::new(BROWSER);
+    browser
         .args([
             "--headless",
             "--no-sandbox",
@@ -93,10 +89,22 @@ fn open(page: &Path, dark: bool, width: u32) -> Seen {
             "--enable-logging=stderr",
             "--hide-scrollbars",
         ])
-        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("--blink-settings=preferredColorScheme={}", u8::from(!dark)))
-        .arg(format!("--window-size={},900", width.max(500)))
-        .args(["--virtual-time-budget=5000", "--dump-dom"])
+        .arg(format!("--window-size={width},{height}"))
+        .arg("--virtual-time-budget=5000");
+    browser
+}
+
+fn open(page: &Path, dark: bool, width: u32) -> Seen {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("page.html");
+    let text = fs::read_to_string(page).unwrap();
+    fs::write(&copy, text.replace("</body>", &format!("{WITNESS}</body>"))).unwrap();
+    fs::write(folder.path().join("phone.html"), PHONE).unwrap();
+    let shown = if width < 500 { "phone.html" } else { "page.html" };
+    let output = browser(&folder.path().join("profile"), dark, (width.max(500), 900))
+        .arg("--dump-dom")
         .arg(format!("file://{}", folder.path().join(shown).display()))
         .output()
         .unwrap();
@@ -131,6 +139,47 @@ fn outages_are_drawn_by_cut() {
     // From some 10 ms to 13 s: on a linear axis most of them would be one line.
     assert_eq!(seen.datum("log"), Some("true"));
     assert!(seen.count(">1 s<") >= 6 && seen.count(">10 s<") >= 6, "the same axis in every plot");
+}
+
+/// The environment variable by which pictures are rewritten.
+const WRITE: &str = "INJECTOR_PICTURES";
+/// The width and height of the picture of the report.
+const PICTURE: (u32, u32) = (1100, 1000);
+
+/// The width and height of a picture, if it is one.
+fn size_of_png(bytes: &[u8]) -> Option<(u32, u32)> {
+    // The first block, whose length and name come first, begins with both.
+    let header = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(8..16)?;
+    let number = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
+    number(0).zip(number(4))
+}
+
+/// The picture of README.md: the top of the page of a real run, 60 trials on three servers of Restate.
+#[test]
+#[needs(program = "chromium")]
+fn the_picture_of_the_report() {
+    let folder = tempfile::tempdir().unwrap();
+    restate::expand(folder.path());
+    let page = folder.path().join("page.html");
+    report(folder.path(), &ReportOptions { html: Some(page.clone()), ..ReportOptions::default() }).unwrap();
+    open(&page, false, PICTURE.0).assert_sound();
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/pictures/report.png");
+    if std::env::var_os(WRITE).is_some() {
+        let output = browser(&folder.path().join("profile"), false, PICTURE)
+            .arg(format!("--screenshot={}", picture.display()))
+            .arg(format!("file://{}", page.display()))
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let found = size_of_png(&fs::read(&picture).unwrap_or_default());
+    assert_eq!(
+        found.map(|(width, _)| width),
+        Some(PICTURE.0),
+        "{} is not a picture of this; generate it again: \
+         {WRITE}=1 cargo test --package injector-core --test report_html the_picture_of_the_report",
+        picture.display()
+    );
 }
 
 #[test]

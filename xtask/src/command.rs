@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::toolchain::OVERRIDE;
+
 /// The user has asked to stop (Ctrl-C, SIGTERM, SIGHUP).
 #[derive(Debug)]
 pub struct Interrupted;
@@ -158,24 +160,26 @@ pub fn again_as_root(built: &Path) -> Result<Option<ExitCode>> {
     if is_root() {
         return Ok(None);
     }
-    println!("Namespaces and eBPF need root: continuing with sudo.");
     let exe = std::env::current_exe().context("finding this program")?;
     let assign = |name: &str, value: &OsStr| {
         let mut assignment = OsString::from(format!("{name}="));
         assignment.push(value);
         assignment
     };
-    // sudo cleans the environment, but the caches are the user's.
-    let kept = ["HOME", "PATH", "XDG_CACHE_HOME"]
+    // sudo cleans the environment, but caches and toolchains are the user's.
+    let kept = ["HOME", "PATH", "XDG_CACHE_HOME", "RUSTUP_HOME", "CARGO_HOME", OVERRIDE]
         .into_iter()
         .filter_map(|name| Some(assign(name, &std::env::var_os(name)?)));
-    let status = as_root("env")?
-        .args(kept)
-        .arg(assign(BUILT, built.as_os_str()))
-        .arg(exe)
-        .args(std::env::args_os().skip(1))
-        .status()
-        .context("starting sudo")?;
+    let mut again = Command::new("env");
+    again.args(kept).arg(assign(BUILT, built.as_os_str())).arg(exe).args(std::env::args_os().skip(1));
+    ensure!(
+        find_program("sudo").is_some(),
+        "network namespaces and eBPF need root, and there is no sudo; as root, run: {}",
+        words(&again)
+    );
+    println!("Network namespaces and eBPF need root: continuing with sudo.");
+    let mut sudo = Command::new("sudo");
+    let status = sudo.arg(again.get_program()).args(again.get_args()).status().context("starting sudo")?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(Some(code.map_or(ExitCode::FAILURE, ExitCode::from)))
 }

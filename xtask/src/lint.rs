@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use crate::build::cargo;
 use crate::circles::check_circles;
 use crate::command::{check_interrupt, find_program, output, run_shown, workspace};
+use crate::handbook::check_handbook;
 use crate::layers::check_layers;
 use crate::setup::{Need, has_clippy, setup};
 use crate::toolchain;
@@ -36,6 +37,11 @@ pub fn lint() -> Result<ExitCode> {
     }
     check("layers", &mut check_layers)?;
     check("circles of files", &mut check_circles)?;
+    if find_program("mdbook").is_some() {
+        check("the handbook as a book", &mut check_handbook)?;
+    } else {
+        println!("Lint: the handbook as a book is skipped: there is no mdbook (cargo install mdbook)");
+    }
     // They are no members of the workspace, so that nothing else notices that a lock file is behind.
     for (what, manifest) in [
         ("the fuzz targets' lock file", "fuzz/Cargo.toml"),

@@ -12,8 +12,10 @@ mod circles;
 mod command;
 mod demo;
 mod dist;
+mod files;
 mod form;
 mod fuzz;
+mod handbook;
 mod injector;
 mod lab;
 mod layers;
@@ -48,7 +50,7 @@ enum Chore {
     },
     /// Build the injector, its eBPF programs and the example service
     Build,
-    /// Format, clippy for the host and for the eBPF target, layers, circles of files, licences
+    /// Format, clippy for the host and for the eBPF target, layers, circles of files, the handbook, licences
     Lint,
     /// The tests that this machine can run; what is skipped is named
     Test(test::Options),

@@ -68,6 +68,8 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Dist => dist()?,
             Need::Debian => Packages::default()
                 .program("debootstrap", "debootstrap")
+                // Without it debootstrap verifies nothing, as on Ubuntu.
+                .missing_file("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring")
                 .program("ip", "iproute2")
                 .install("trying packages out")?,
         };
@@ -79,10 +81,11 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 }
 
 /// The Debian packages of the programs that tests declare to need.
-const OF_TESTS: [(&str, &str); 14] = [
+const OF_TESTS: [(&str, &str); 16] = [
     ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
+    ("debootstrap", "debootstrap"),
     ("etcd", "etcd-server"),
     ("go", "golang-go"),
     ("keepalived", "keepalived"),
@@ -95,6 +98,7 @@ const OF_TESTS: [(&str, &str); 14] = [
     ("script", "bsdutils"),
     ("setpriv", "util-linux"),
     ("strace", "strace"),
+    ("strip", "binutils"),
     ("systemd-analyze", "systemd"),
 ];
 
@@ -246,9 +250,9 @@ fn linker() -> Result<()> {
 fn nightly() -> Result<()> {
     let mut rustup = Command::new("rustup");
     rustup.args(["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src"]);
-    // Behind a wall that swallows packets rustup would try for many minutes.
+    // Behind a wall that swallows packets rustup would try for many minutes. A slow line takes some for 150 MB.
     rustup.arg("--no-self-update").env("RUSTUP_MAX_RETRIES", "1").env("RUST_BACKTRACE", "0");
-    run_for_at_most(Duration::from_secs(90), &mut rustup)
+    run_for_at_most(Duration::from_mins(5), &mut rustup)
 }
 
 fn debian_compiler() -> Result<()> {

@@ -1,6 +1,7 @@
 //! Peers that are containers of Podman: found over its API, cut apart, and followed. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod image;
 mod podman;
 #[path = "../support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]

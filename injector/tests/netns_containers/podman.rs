@@ -57,10 +57,16 @@ impl Podman {
         std::fs::create_dir_all(root.join("www")).unwrap();
         std::fs::write(root.join("www/index.html"), "ok\n").unwrap();
         std::fs::copy(busybox.unwrap(), root.join("busybox")).unwrap();
-        let archive = self.lab.folder().join("image.tar");
-        let made = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&archive).arg(".").status();
+        self.import("web", &root);
+    }
+
+    /// Makes an image of a folder: no registry is asked.
+    #[track_caller]
+    pub fn import(&self, name: &str, tree: &Path) {
+        let archive = tree.with_extension("tar");
+        let made = Command::new("tar").arg("-C").arg(tree).arg("-cf").arg(&archive).arg(".").status();
         assert!(made.unwrap().success());
-        self.ok(&format!("import {} web", archive.display()));
+        self.ok(&format!("import {} {name}", archive.display()));
     }
 
     /// Its API's socket.
@@ -226,10 +232,12 @@ impl Drop for Podman {
     }
 }
 
+/// What Podman would raise takes a right that some machines do not give.
+pub const LIMITS: &str = "--ulimit nofile=1024:1024 --ulimit nproc=2000:2000";
+
 /// The words that start a container.
 pub fn run(name: &str, options: &str, program: &str) -> String {
-    let limits = "--ulimit nofile=1024:1024 --ulimit nproc=2000:2000";
-    format!("run --detach --name {name} {limits} {options} web {program}")
+    format!("run --detach --name {name} {LIMITS} {options} web {program}")
 }
 
 /// The command of a container.

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result};
 
 use crate::command::{run, words, workspace};
+use crate::files::{files_below, listed};
 
 /// What the packages contain.
 pub(super) struct Parts {
@@ -19,6 +20,17 @@ pub(super) struct Parts {
     pub(super) manuals: PathBuf,
     pub(super) sbom: PathBuf,
 }
+
+/// What lies at the top of the repository and is for users, or is linked to from there.
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "CHANGELOG.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "LICENSE-MIT",
+    "LICENSE-APACHE",
+];
 
 /// Puts a file into a tree, with its folders, readable to everyone.
 pub(super) fn put(from: &Path, tree: &Path, to: &str, mode: u32) -> Result<()> {
@@ -51,43 +63,27 @@ pub(super) fn lay_out(parts: &Parts, tree: &Path, root: &str) -> Result<()> {
     ] {
         put(&parts.manuals.join("completions").join(file), tree, &format!("{root}/share/{to}"), 0o644)?;
     }
-    for document in ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-MIT", "LICENSE-APACHE"] {
+    for document in DOCUMENTS {
         put(&workspace().join(document), tree, &format!("{root}/share/doc/injector/{document}"), 0o644)?;
     }
-    // The README leads into the handbook. What campaigns left in docs/results is not for users.
-    let is_read = |path: &&PathBuf| path.extension().is_some_and(|end| end == "md" || end == "svg");
-    for page in files_below(&workspace().join("docs"))?.iter().filter(is_read) {
-        let inside = page.strip_prefix(workspace()).context("a page is in the workspace")?;
-        put(page, tree, &format!("{root}/share/doc/injector/{}", inside.display()), 0o644)?;
+    // The README leads into the handbook, and that to examples. What campaigns left in docs/results is not for users.
+    let is_read = |path: &&PathBuf| {
+        let end = path.extension().and_then(|end| end.to_str());
+        end.is_some_and(|end| ["md", "png", "svg"].contains(&end))
+    };
+    let pages = files_below(&workspace().join("docs"))?;
+    let examples = files_below(&workspace().join("examples"))?;
+    for file in pages.iter().filter(is_read).chain(&examples) {
+        let inside = file.strip_prefix(workspace()).context("a document is in the workspace")?;
+        put(file, tree, &format!("{root}/share/doc/injector/{}", inside.display()), 0o644)?;
     }
+    // The example configs name the schema as it lies beside them.
     for config in listed(&workspace().join("configs"))?.into_iter().filter(|path| path.is_file()) {
-        let to = match name(&config)?.as_str() {
-            "lab.schema.json" => format!("{root}/share/injector/lab.schema.json"),
-            name => format!("{root}/share/doc/injector/configs/{name}"),
-        };
-        put(&config, tree, &to, 0o644)?;
+        put(&config, tree, &format!("{root}/share/doc/injector/configs/{}", name(&config)?), 0o644)?;
     }
+    let schema = workspace().join("configs/lab.schema.json");
+    put(&schema, tree, &format!("{root}/share/injector/lab.schema.json"), 0o644)?;
     put(&parts.sbom, tree, &format!("{root}/share/doc/injector/sbom.cdx.json"), 0o644)
-}
-
-fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
-    let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
-}
-
-/// The files in a folder and in the folders below it.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for path in listed(folder)? {
-        if path.is_dir() {
-            files.extend(files_below(&path)?);
-        } else {
-            files.push(path);
-        }
-    }
-    Ok(files)
 }
 
 fn name(path: &Path) -> Result<String> {
@@ -119,11 +115,45 @@ pub(super) fn said(command: &mut Command) -> Result<(Option<i32>, String)> {
 mod tests {
     use super::*;
 
+    /// The files that the links of a page name, from the page's folder.
+    fn linked(page: &str) -> impl Iterator<Item = &str> {
+        let targets = page.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
+        let files = targets.filter(|target| !target.contains("://"));
+        files.map(|target| target.split('#').next().unwrap_or(target)).filter(|file| !file.is_empty())
+    }
+
     #[test]
-    fn the_handbook_is_laid_out_with_its_pictures() {
-        let files = files_below(&workspace().join("docs")).unwrap();
-        for file in ["docs/README.md", "docs/reference/config.md", "docs/pictures/top.svg"] {
-            assert!(files.contains(&workspace().join(file)), "{file} is missing");
+    fn what_documents_link_to_is_laid_out_with_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let (manuals, file) = (folder.path().join("manuals"), folder.path().join("file"));
+        for below in ["man", "completions"] {
+            fs::create_dir_all(manuals.join(below)).unwrap();
+        }
+        for shell in ["injector.bash", "_injector", "injector.fish"] {
+            fs::write(manuals.join("completions").join(shell), "").unwrap();
+        }
+        fs::write(&file, "").unwrap();
+        let parts = Parts {
+            version: "0.0.0".to_owned(),
+            architecture: "amd64",
+            binary: file.clone(),
+            manuals,
+            sbom: file,
+        };
+        let tree = folder.path().join("tree");
+        lay_out(&parts, &tree, "usr").unwrap();
+
+        let documents = tree.join("usr/share/doc/injector");
+        let is_page = |path: &PathBuf| path.extension().is_some_and(|end| end == "md");
+        let pages: Vec<PathBuf> = files_below(&documents).unwrap().into_iter().filter(is_page).collect();
+        assert!(pages.len() > 20, "{pages:?}");
+        for page in pages {
+            for file in linked(&fs::read_to_string(&page).unwrap()) {
+                assert!(page.parent().unwrap().join(file).exists(), "{}: {file} is missing", page.display());
+            }
+        }
+        for file in ["configs/lab.yaml", "configs/lab.schema.json", "examples/suite.sh"] {
+            assert!(documents.join(file).exists(), "{file} is missing");
         }
     }
 }

@@ -19,6 +19,7 @@ pub fn deb(parts: &Parts, folder: &Path, version: &str) -> Result<PathBuf> {
     put(&packaging.join("injector.service"), &tree, "usr/lib/systemd/system/injector.service", 0o644)?;
     put(&packaging.join("injector.sysusers"), &tree, "usr/lib/sysusers.d/injector.conf", 0o644)?;
     put(&packaging.join("config.yaml"), &tree, "etc/injector/config.yaml", 0o644)?;
+    put(&packaging.join("debian/copyright"), &tree, "usr/share/doc/injector/copyright", 0o644)?;
     for script in ["postinst", "prerm", "postrm"] {
         put(&packaging.join("debian").join(script), &tree, &format!("DEBIAN/{script}"), 0o755)?;
     }
@@ -41,7 +42,8 @@ fn control(parts: &Parts, version: &str, tree: &Path) -> Result<String> {
     let kib = size.split_whitespace().next().context("du says no size")?.to_owned();
     Ok(format!(
         "Package: injector\nVersion: {version}\nArchitecture: {}\nInstalled-Size: {kib}\nSection: net\nPriority: optional\n\
-         Maintainer: The partition injector's authors <injector@localhost>\nRecommends: passwd\n\
+         Maintainer: The partition injector's authors <injector@localhost>\n\
+         Depends: passwd | systemd | systemd-standalone-sysusers\n\
          Description: cuts cluster networks and measures how long they take to recover\n \
          A daemon attaches eBPF programs to the interfaces of a cluster's nodes, drops the packets\n \
          between the peers that one names, and measures from the heal on how long the cluster takes\n \
@@ -56,7 +58,7 @@ pub fn tarball(parts: &Parts, folder: &Path) -> Result<PathBuf> {
     let staged = folder.join("tar");
     emptied(&staged)?;
     lay_out(parts, &staged, &name)?;
-    for file in ["injector.service", "injector.sysusers"] {
+    for file in ["injector.service", "injector.sysusers", "Containerfile"] {
         put(
             &workspace().join("packaging").join(file),
             &staged,

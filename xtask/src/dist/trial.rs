@@ -14,7 +14,7 @@ use crate::setup::{self, Need};
 const RELEASE: &str = "bookworm";
 const MIRROR: &str = "http://deb.debian.org/debian";
 
-/// A root of its own.
+/// A root of its own, removed when dropped.
 struct Root(PathBuf);
 
 pub fn run(parts: &Parts, deb: &Path, folder: &Path) -> Result<()> {
@@ -25,6 +25,7 @@ pub fn run(parts: &Parts, deb: &Path, folder: &Path) -> Result<()> {
     root.expect(&["injector", "--version"], 0, &format!("injector {} (", parts.version))?;
     root.expect(&["injector", "check", "--config", "/etc/injector/config.yaml"], 0, "good: 2 peers")?;
     root.expect(&["getent", "group", "injector"], 0, "injector:")?;
+    root.expect(&["cat", "/usr/share/doc/injector/copyright"], 0, "Apache-2.0")?;
     root.expect(
         &["sh", "-c", "zcat /usr/share/man/man1/injector.1.gz /usr/share/man/man1/injector-init.1.gz"],
         0,
@@ -58,7 +59,7 @@ const DAEMON: &str = "
 set -e
 cat > /tmp/lab.yaml <<END
 peers: { a: { mac: '02:00:00:00:00:01' }, b: { mac: '02:00:00:00:00:02' } }
-interfaces: [{ name: v0, peer: a }]
+interfaces: [{ name: a0, peer: a }, { name: b0, peer: b }]
 END
 injector start --config /tmp/lab.yaml --socket /tmp/run/api.sock --detach --log /tmp/log
 injector --socket /tmp/run/api.sock partition isolate a --name p --for 5s
@@ -73,10 +74,12 @@ impl Namespace {
     fn new() -> Result<Self> {
         let made = Self(format!("inj{}-dist", std::process::id()));
         run_shown(as_root("ip")?.args(["netns", "add", &made.0]))?;
-        run_shown(
-            as_root("ip")?.args(["-n", &made.0, "link", "add", "v0", "type", "veth", "peer", "name", "v1"]),
-        )?;
-        run_shown(as_root("ip")?.args(["-n", &made.0, "link", "set", "v0", "up"]))?;
+        for (port, inside) in [("a0", "a1"), ("b0", "b1")] {
+            let of = ["-n", &made.0, "link"];
+            let cable = ["add", port, "type", "veth", "peer", "name", inside];
+            run_shown(as_root("ip")?.args(of).args(cable))?;
+            run_shown(as_root("ip")?.args(of).args(["set", port, "up"]))?;
+        }
         Ok(made)
     }
 }
@@ -93,7 +96,7 @@ impl Drop for Namespace {
 impl Root {
     /// A copy of a Debian that is made once.
     fn fresh(folder: &Path) -> Result<Self> {
-        let (root, base) = (folder.join("root"), folder.join(format!("debian-{RELEASE}")));
+        let (root, base) = (Self(folder.join("root")), folder.join(format!("debian-{RELEASE}")));
         emptied(&folder.join("newer"))?;
         if !base.exists() {
             // Under another name until it is whole.
@@ -102,9 +105,9 @@ impl Root {
             run_shown(as_root("debootstrap")?.arg("--variant=minbase").arg(RELEASE).arg(&part).arg(MIRROR))?;
             run_shown(as_root("mv")?.arg(&part).arg(&base))?;
         }
-        run_shown(as_root("rm")?.arg("-rf").arg(&root))?;
-        run_shown(as_root("cp")?.args(["--archive", "--reflink=auto"]).arg(&base).arg(&root))?;
-        Ok(Self(root))
+        run_shown(as_root("rm")?.arg("-rf").arg(&root.0))?;
+        run_shown(as_root("cp")?.args(["--archive", "--reflink=auto"]).arg(&base).arg(&root.0))?;
+        Ok(root)
     }
 
     fn install(&self, deb: &Path) -> Result<()> {
@@ -124,7 +127,8 @@ impl Root {
     /// The daemon of the package, in a network namespace of its own. What is mounted for it is gone with its shell.
     fn daemon(&self) -> Result<()> {
         let namespace = Namespace::new()?;
-        let mount = "mount -t proc proc \"$0/proc\" && exec chroot \"$0\" sh -c \"$1\"";
+        let mount = "mount -t proc proc \"$0/proc\" && mount -t sysfs sysfs \"$0/sys\" \
+                     && exec chroot \"$0\" sh -c \"$1\"";
         println!("  in the root: injector start, partition, stop");
         let mut inside = as_root("ip")?;
         inside.args(["netns", "exec", &namespace.0, "sh", "-c", mount]).arg(&self.0).arg(DAEMON);
@@ -146,5 +150,34 @@ impl Root {
             words.join(" ")
         );
         Ok(())
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let gone = as_root("rm").and_then(|mut rm| run_shown(rm.arg("-rf").arg(&self.0)));
+        if let Err(error) = gone {
+            println!("  {} stays: {error:#}", self.0.display());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use injector_lab::needs;
+
+    use crate::command::{find_program, is_root};
+    use crate::dist::{Options, dist};
+
+    /// It builds the package as users get it, which takes all processors for minutes.
+    #[test]
+    #[needs(alone, program = "debootstrap", minutes = 15)]
+    fn the_package_is_installed_run_upgraded_and_purged_in_a_clean_debian() {
+        if !is_root() && find_program("sudo").is_none() {
+            let test = "the_package_is_installed_run_upgraded_and_purged_in_a_clean_debian";
+            injector_lab::skip(test, "needs root or sudo");
+            return;
+        }
+        dist(&Options { try_package: true, no_build: false }).unwrap();
     }
 }

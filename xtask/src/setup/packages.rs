@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, bail, ensure};
 
-use crate::command::{as_root, find_program, output, run_shown};
+use crate::command::{as_root, find_program, is_root, output, run_shown};
 
 /// One at a time: apt has one lock, and sudo may ask.
 static APT: Mutex<()> = Mutex::new(());
@@ -46,6 +46,12 @@ impl Packages {
         println!("Set-up: Debian packages for {purpose}: {names}");
         if find_program("apt-get").is_none() {
             bail!("there is no apt-get here: install by hand what contains {names}");
+        }
+        if !is_root() && find_program("sudo").is_none() {
+            bail!(
+                "installing them needs root, and there is no sudo; as root, run: apt-get install \
+                 --no-install-recommends {names}"
+            );
         }
         let install = || {
             let mut apt = as_root("env")?;
