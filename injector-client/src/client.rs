@@ -24,6 +24,7 @@ use injector_core::api::{
 use injector_core::clock::Span;
 
 use crate::transport::{self, Address, Carrier};
+use crate::version;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -279,9 +280,28 @@ impl Client {
         };
         match serde_json::from_slice::<Problem>(&bytes) {
             Ok(problem) if problem.code == Code::NotPermitted => ClientError::Refused(problem),
-            Ok(problem) => ClientError::Problem(problem),
+            Ok(problem) => ClientError::Problem(self.with_versions(problem).await),
             Err(_) => ClientError::Protocol { call: call.to_owned(), why: format!("status {status}") },
         }
+    }
+
+    /// The problem, with the versions beside it if the daemon may have refused because they differ.
+    async fn with_versions(&mut self, problem: Problem) -> Problem {
+        if !version::may_be_why(problem.code) {
+            return problem;
+        }
+        match self.daemon_version().await {
+            Some(daemon) => version::beside(problem, &daemon),
+            None => problem,
+        }
+    }
+
+    /// The daemon's version; of another version's status nothing else is known.
+    async fn daemon_version(&mut self) -> Option<String> {
+        let response = self.send(Method::GET, "/v1/status", Bytes::new()).await.ok()?;
+        let bytes = response.into_body().collect().await.ok()?.to_bytes();
+        let status: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        status["version"].as_str().map(str::to_owned)
     }
 
     async fn broken(&mut self, error: &hyper::Error) -> ClientError {
@@ -426,5 +446,28 @@ mod tests {
             close.send(()).unwrap();
             is_closed.recv().unwrap();
         }
+    }
+
+    #[test]
+    fn a_daemon_of_another_version_is_named_where_it_refuses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let refusal = r#"{"code":"no-such-call","status":404,"detail":"there is no GET /v1/status"}"#;
+        let answers = [("404 Not Found", refusal), ("200 OK", r#"{"version":"99.0.0"}"#)];
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for (status, body) in answers {
+                let mut head = [0; 1024];
+                assert_ne!(stream.read(&mut head).unwrap(), 0);
+                let length = body.len();
+                write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let refused = runtime.block_on(async { Client::connect(&path).await.unwrap().status().await });
+        let Err(ClientError::Problem(problem)) = &refused else { panic!("{refused:?}") };
+        assert_eq!(problem.code, Code::NoSuchCall);
+        assert!(problem.to_string().contains("is older than the daemon (99.0.0)"), "{problem}");
     }
 }

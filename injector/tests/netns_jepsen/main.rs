@@ -151,6 +151,11 @@ fn bad_input() {
     let mut suite = cluster.suite(Way::One, "first", "");
     let thrown = suite.thrown("(injector.jepsen.nemesis/check-daemons! (update t :nodes conj \"n9\"))");
     assert!(thrown.message.contains("no peer for the node n9"), "{thrown:?}");
+    // The library speaks to the daemon of its own source, and names one of another version.
+    let speaks = |version: &str| format!("(injector.jepsen.nemesis/other-version \"n1\" {version:?})");
+    assert!(suite.eval(&speaks(&cluster.daemons[0].status().version)).is_null());
+    let other = suite.eval(&speaks("99.0.0"));
+    assert!(other.as_str().unwrap().contains("is of version 99.0.0"), "{other}");
     // The daemon's own words, with its code, field and remedy.
     let thrown = suite.thrown("(net/drop! (injector/net {:daemon :one :socket (:path (:daemons n)) :request {:scopes [\"tpc/1\"]}}) t \"n2\" \"n1\")");
     assert_eq!(
