@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Request, Response, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -281,7 +281,7 @@ impl Client {
         match serde_json::from_slice::<Problem>(&bytes) {
             Ok(problem) if problem.code == Code::NotPermitted => ClientError::Refused(problem),
             Ok(problem) => ClientError::Problem(self.with_versions(problem).await),
-            Err(_) => ClientError::Protocol { call: call.to_owned(), why: format!("status {status}") },
+            Err(_) => ClientError::Protocol { call: call.to_owned(), why: unread(status, &bytes) },
         }
     }
 
@@ -356,6 +356,15 @@ fn was_never_sent(sent: &TrySendError<Request<Full<Bytes>>>) -> bool {
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     };
     sent.message().is_some() || std::error::Error::source(sent.error()).is_some_and(is_broken_pipe)
+}
+
+/// What a refusal says that is no problem which this client knows: a later daemon may have other codes.
+fn unread(status: StatusCode, body: &[u8]) -> String {
+    let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    match document.as_ref().and_then(|document| document["detail"].as_str()) {
+        Some(detail) => format!("status {status}: {detail}"),
+        None => format!("status {status}"),
+    }
 }
 
 fn reason(error: &hyper::Error) -> String {
@@ -469,5 +478,12 @@ mod tests {
         let Err(ClientError::Problem(problem)) = &refused else { panic!("{refused:?}") };
         assert_eq!(problem.code, Code::NoSuchCall);
         assert!(problem.to_string().contains("is older than the daemon (99.0.0)"), "{problem}");
+    }
+
+    #[test]
+    fn a_problem_with_an_unknown_code_still_says_what_is_wrong() {
+        let body = br#"{"code":"a-later-word","status":400,"detail":"no such thing"}"#;
+        assert_eq!(unread(StatusCode::BAD_REQUEST, body), "status 400 Bad Request: no such thing");
+        assert_eq!(unread(StatusCode::BAD_GATEWAY, b"<html>"), "status 502 Bad Gateway");
     }
 }
