@@ -8,12 +8,12 @@
 #   HOLD      how long each cut lasts              (3s)
 #   DEADLINE  how long the cluster may take then   (20s)
 #   CLIENT    a command that must succeed while one node is isolated; the case is left out without it
+#   PATIENCE  how many seconds to wait for a healthy cluster before each cut (60)
 #
 # Exit codes: 0 every case passed · 1 a case failed · 2 what a case would have shown is not known · 64 wrong usage
 set -u
 
-HOLD=${HOLD:-3s} DEADLINE=${DEADLINE:-20s} CLIENT=${CLIENT:-}
-PATIENCE=60
+HOLD=${HOLD:-3s} DEADLINE=${DEADLINE:-20s} CLIENT=${CLIENT:-} PATIENCE=${PATIENCE:-60}
 
 # The cases: one function each. Its exit code is its result, as in the table of exit codes above.
 
@@ -73,14 +73,17 @@ tests=0 failures=0 errors=0
 for case in "$@"; do
     tests=$((tests + 1)) begun=$(date +%s)
     name=suite-$$-$case
-    { healthy && "$case"; } > "$folder/said" 2>&1
-    code=$?
+    code=125
+    healthy > "$folder/said" 2>&1 && { "$case" > "$folder/said" 2>&1; code=$?; }
     name=
     took=$(($(date +%s) - begun))
-    case $code in
-        0) word=PASS element= ;;
-        # `with` passes on what CLIENT exits with: 125 alone is the injector's own.
-        2 | 64 | 69 | 77 | 125) word=UNKNOWN element=error errors=$((errors + 1)) ;;
+    case $case:$code in
+        *:0) word=PASS element= ;;
+        # The cluster was not healthy before, or the cut did not last.
+        *:125) word=UNKNOWN element=error errors=$((errors + 1)) ;;
+        # `with` passes on whatever else CLIENT exits with.
+        client:*) word=FAIL element=failure failures=$((failures + 1)) ;;
+        *:2 | *:64 | *:69 | *:77) word=UNKNOWN element=error errors=$((errors + 1)) ;;
         *) word=FAIL element=failure failures=$((failures + 1)) ;;
     esac
     echo "$word $case ($took s)"

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::{Method, Request, Response, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -24,6 +24,7 @@ use injector_core::api::{
 use injector_core::clock::Span;
 
 use crate::transport::{self, Address, Carrier};
+use crate::version;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -279,9 +280,28 @@ impl Client {
         };
         match serde_json::from_slice::<Problem>(&bytes) {
             Ok(problem) if problem.code == Code::NotPermitted => ClientError::Refused(problem),
-            Ok(problem) => ClientError::Problem(problem),
-            Err(_) => ClientError::Protocol { call: call.to_owned(), why: format!("status {status}") },
+            Ok(problem) => ClientError::Problem(self.with_versions(problem).await),
+            Err(_) => ClientError::Protocol { call: call.to_owned(), why: unread(status, &bytes) },
         }
+    }
+
+    /// The problem, with the versions beside it if the daemon may have refused because they differ.
+    async fn with_versions(&mut self, problem: Problem) -> Problem {
+        if !version::may_be_why(problem.code) {
+            return problem;
+        }
+        match self.daemon_version().await {
+            Some(daemon) => version::beside(problem, &daemon),
+            None => problem,
+        }
+    }
+
+    /// The daemon's version; of another version's status nothing else is known.
+    async fn daemon_version(&mut self) -> Option<String> {
+        let response = self.send(Method::GET, "/v1/status", Bytes::new()).await.ok()?;
+        let bytes = response.into_body().collect().await.ok()?.to_bytes();
+        let status: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+        status["version"].as_str().map(str::to_owned)
     }
 
     async fn broken(&mut self, error: &hyper::Error) -> ClientError {
@@ -336,6 +356,15 @@ fn was_never_sent(sent: &TrySendError<Request<Full<Bytes>>>) -> bool {
         error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
     };
     sent.message().is_some() || std::error::Error::source(sent.error()).is_some_and(is_broken_pipe)
+}
+
+/// What a refusal says that is no problem which this client knows: a later daemon may have other codes.
+fn unread(status: StatusCode, body: &[u8]) -> String {
+    let document: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    match document.as_ref().and_then(|document| document["detail"].as_str()) {
+        Some(detail) => format!("status {status}: {detail}"),
+        None => format!("status {status}"),
+    }
 }
 
 fn reason(error: &hyper::Error) -> String {
@@ -426,5 +455,35 @@ mod tests {
             close.send(()).unwrap();
             is_closed.recv().unwrap();
         }
+    }
+
+    #[test]
+    fn a_daemon_of_another_version_is_named_where_it_refuses() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("api.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let refusal = r#"{"code":"no-such-call","status":404,"detail":"there is no GET /v1/status"}"#;
+        let answers = [("404 Not Found", refusal), ("200 OK", r#"{"version":"99.0.0"}"#)];
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            for (status, body) in answers {
+                let mut head = [0; 1024];
+                assert_ne!(stream.read(&mut head).unwrap(), 0);
+                let length = body.len();
+                write!(stream, "HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}").unwrap();
+            }
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let refused = runtime.block_on(async { Client::connect(&path).await.unwrap().status().await });
+        let Err(ClientError::Problem(problem)) = &refused else { panic!("{refused:?}") };
+        assert_eq!(problem.code, Code::NoSuchCall);
+        assert!(problem.to_string().contains("is older than the daemon (99.0.0)"), "{problem}");
+    }
+
+    #[test]
+    fn a_problem_with_an_unknown_code_still_says_what_is_wrong() {
+        let body = br#"{"code":"a-later-word","status":400,"detail":"no such thing"}"#;
+        assert_eq!(unread(StatusCode::BAD_REQUEST, body), "status 400 Bad Request: no such thing");
+        assert_eq!(unread(StatusCode::BAD_GATEWAY, b"<html>"), "status 502 Bad Gateway");
     }
 }

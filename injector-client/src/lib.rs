@@ -11,6 +11,7 @@ pub mod process_group;
 pub mod test;
 mod transport;
 pub mod trial;
+mod version;
 
 pub use client::{Client, ClientError};
 pub use injector_core::{api, clock, model};

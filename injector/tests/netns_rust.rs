@@ -93,7 +93,7 @@ fn assert_nothing_is_cut(lab: &Lab, daemon: &Daemon) {
 fn guards_heal_what_they_cut_and_nothing_else() {
     let lab = Lab::new(2);
     let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
-    assert_passed(&run(&daemon, "guard", &[]), 8);
+    assert_passed(&run(&daemon, "guard", &[]), 10);
     assert_nothing_is_cut(&lab, &daemon);
     // A process that dies has no time to heal.
     let died = run(&daemon, "guard", &["--ignored", "--exact", "a_suite_that_dies"]);

@@ -57,7 +57,7 @@ def test_the_suite_passes(place: pathlib.Path, ground: Ground) -> None:
     assert "recovered" in (suite[0].findtext("system-out") or "")
 
 
-def test_its_exit_codes(place: pathlib.Path, live: Callable[[], list[str]]) -> None:
+def test_its_exit_codes(place: pathlib.Path, inj: Injector, live: Callable[[], list[str]]) -> None:
     # A failure of the client, a deadline that nobody meets, and a cut that ends before its command.
     done = run(place, "sh", "suite.sh", "--junit", "junit.xml", "client", "one_node", CLIENT="echo '<&>'; exit 3", HOLD="3s", DEADLINE="1ms")
     assert done.returncode == 1, done.stdout
@@ -67,8 +67,16 @@ def test_its_exit_codes(place: pathlib.Path, live: Callable[[], list[str]]) -> N
     failure = suite[0].find("failure")
     assert failure is not None and failure.attrib["message"] == "FAIL: exit code 3"
     assert "<&>" in (suite[0].findtext("system-out") or "")
+    # What the client exits with is never the injector's own exit code.
+    done = run(place, "sh", "suite.sh", "client", CLIENT="exit 2")
+    assert done.returncode == 1 and "FAIL client" in done.stdout, done.stdout
     done = run(place, "sh", "suite.sh", "client", CLIENT='injector heal "$INJECTOR_PARTITION"')
     assert done.returncode == 2 and "UNKNOWN client" in done.stdout and "another client healed it" in done.stdout
+    # A cut of a cluster that is not healthy shows nothing.
+    with inj.partition(isolate=["n1"]):
+        until(lambda: any(endpoint.healthy is False for endpoint in inj.status().endpoints))
+        done = run(place, "sh", "suite.sh", "one_node", PATIENCE="1")
+    assert done.returncode == 2 and "UNKNOWN one_node" in done.stdout and "not healthy within 1 s" in done.stdout
     for words, code, sentence in [
         (["--junit"], 64, "--junit needs a file"),
         (["--color"], 64, "unknown option --color"),

@@ -16,6 +16,23 @@ fn seen(name: &str) -> PartitionView {
     })
 }
 
+/// Heals a partition, as anybody else may.
+fn heal_as_another(name: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut client = Client::open(&Address::from_environment().unwrap()).await.unwrap();
+        client.heal(name).await.unwrap();
+    });
+}
+
+/// Why a guard's partition did not last until its heal.
+fn not_in_force(partition: &Partition) -> String {
+    let Err(GuardError::NotInForce { why, .. }) = partition.heal() else {
+        panic!("{} lasted until its heal", partition.name())
+    };
+    why
+}
+
 fn assert_healed_by_request(name: &str) {
     let view = seen(name);
     let by = view.healed.as_ref().map(|healed| healed.healed_by);
@@ -102,10 +119,29 @@ async fn a_cut_that_is_given_up_is_healed() {
 fn what_did_not_last_is_an_error() {
     let partition = Partition::cut(Cut::isolate(["n1"]).lasting(Duration::from_millis(100))).unwrap();
     std::thread::sleep(Duration::from_millis(400));
-    let Err(GuardError::NotInForce { why, .. }) = partition.heal() else {
-        panic!("it ended before the heal")
-    };
+    let why = not_in_force(&partition);
     assert!(why.contains("let it last longer"), "{why}");
+}
+
+#[test]
+fn what_another_client_healed_is_an_error() {
+    let partition = Partition::cut(Cut::isolate(["n1"])).unwrap();
+    heal_as_another(partition.name());
+    let why = not_in_force(&partition);
+    assert!(why.contains("another client healed it"), "{why}");
+}
+
+#[test]
+fn a_name_that_another_took_over_is_left_alone() {
+    let name = format!("taken-over-{}", std::process::id());
+    let first = Partition::cut(Cut::isolate(["n1"]).named(&name)).unwrap();
+    heal_as_another(&name);
+    let theirs = Partition::cut(Cut::links([("n1", "n2")]).named(&name)).unwrap();
+    let why = not_in_force(&first);
+    assert!(why.contains("another client has its name"), "{why}");
+    drop(first);
+    assert_eq!(seen(&name).state, PartitionState::Active);
+    theirs.heal().unwrap();
 }
 
 #[test]

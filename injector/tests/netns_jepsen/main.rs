@@ -1,5 +1,6 @@
 //! The Clojure library for Jepsen, driven by Debian's Clojure, against real daemons: one for all nodes, one on each node
-//! with local commands in place of ssh, and one on each node over real sshds.
+//! with local commands in place of ssh, and one on each node over real sshds. Over one of these the command line and the Python
+//! client are tried, too.
 
 mod cluster;
 #[path = "../support/live/mod.rs"]
@@ -9,9 +10,12 @@ mod scenario;
 mod sshd;
 mod suite;
 
+use std::process::Command;
+
 use cluster::{Cluster, ISOLATED, Way};
-use injector_lab::{needs, skip};
+use injector_lab::{CLIENT, needs, skip};
 use live::daemon::Daemon;
+use live::lab::addresses;
 use live::traffic::{assert_cut, assert_flows};
 use scenario::{UDP, faults, others_stay, records};
 use sshd::Sshd;
@@ -111,8 +115,40 @@ fn a_daemon_on_each_node() {
     assert!(results["errors"]["n2"].as_str().unwrap().contains("has no record of jepsen."), "{results:#}");
 }
 
+/// What a Python suite does, at the daemon that the environment names.
+const PYTHON: &str = "
+from partition_injector import Injector
+with Injector() as inj:
+    with inj.partition(isolate=['n1'], for_='60s') as p:
+        assert p.view().state == 'active'
+    assert p.healed.healed_by == 'request'
+";
+
+/// The command line and the Python client start ssh by themselves.
+fn other_clients(cluster: &Cluster, sshd: &Sshd) {
+    let host = format!("ssh://root@{}:{}", addresses("n1")[0], sshd::PORT);
+    let path = format!("{}:{}", sshd.programs().display(), std::env::var("PATH").unwrap_or_default());
+    let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../clients/python/src");
+    let run = |words: &[&str]| {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &cluster.lab.netns(CLIENT)]).args(words);
+        command.env("PATH", &path).env("INJECTOR_HOST", &host).env_remove("INJECTOR_SOCKET");
+        command.env("PYTHONPATH", python).env("PYTHONDONTWRITEBYTECODE", "1");
+        let output = command.output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{words:?}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let status: serde_json::Value = serde_json::from_str(&run(&["injector", "--json", "status"])).unwrap();
+    assert_eq!(status["pid"], cluster.daemons[0].status().pid, "{status}");
+    run(&["injector", "with", "isolate", "n1", "--for", "60s", "--", "true"]);
+    run(&["python3", "-c", PYTHON]);
+    let healed: Vec<_> = cluster.daemons[0].status().partitions.into_iter().map(|view| view.healed).collect();
+    assert!(healed.iter().all(Option::is_some), "{healed:#?}");
+}
+
 #[test]
-#[needs(root, program = "java", minutes = 1)]
+#[needs(root, program = "java", program = "python3", minutes = 1)]
 fn over_a_real_sshd() {
     const NAME: &str = "over_a_real_sshd";
     if !ready(NAME) {
@@ -134,6 +170,7 @@ fn over_a_real_sshd() {
     let mut suite = Suite::start(&nodes, "first", &net, &sessions);
     faults(&cluster.lab, &mut suite);
     records(&cluster, &mut suite);
+    other_clients(&cluster, &sshd);
 
     let mut suite = Suite::start(&nodes, "second", "{:program \"/nowhere/injector\"}", &sessions);
     let thrown = suite.thrown("(net/drop! n t \"n2\" \"n1\")");
@@ -151,6 +188,11 @@ fn bad_input() {
     let mut suite = cluster.suite(Way::One, "first", "");
     let thrown = suite.thrown("(injector.jepsen.nemesis/check-daemons! (update t :nodes conj \"n9\"))");
     assert!(thrown.message.contains("no peer for the node n9"), "{thrown:?}");
+    // The library speaks to the daemon of its own source, and names one of another version.
+    let speaks = |version: &str| format!("(injector.jepsen.nemesis/other-version \"n1\" {version:?})");
+    assert!(suite.eval(&speaks(&cluster.daemons[0].status().version)).is_null());
+    let other = suite.eval(&speaks("99.0.0"));
+    assert!(other.as_str().unwrap().contains("is of version 99.0.0"), "{other}");
     // The daemon's own words, with its code, field and remedy.
     let thrown = suite.thrown("(net/drop! (injector/net {:daemon :one :socket (:path (:daemons n)) :request {:scopes [\"tpc/1\"]}}) t \"n2\" \"n1\")");
     assert_eq!(

@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use injector_lab::{CLIENT, Lab};
 
 use crate::live::lab::addresses;
 
-const PORT: u16 = 2222;
+pub const PORT: u16 = 2222;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program: the installed one, or the one that the set-up has unpacked.
@@ -48,7 +48,32 @@ impl Sshd {
             keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(sshd.file(key));
             assert!(keygen.status().unwrap().success());
         }
+        sshd.make_programs();
         sshd
+    }
+
+    /// A folder of programs for the search path: `injector` for the nodes, and `ssh` with the test's key for programs that start
+    /// ssh by themselves.
+    pub fn programs(&self) -> PathBuf {
+        self.file("bin")
+    }
+
+    fn make_programs(&self) {
+        let folder = self.programs();
+        std::fs::create_dir(&folder).unwrap();
+        symlink(env!("CARGO_BIN_EXE_injector"), folder.join("injector")).unwrap();
+        let ssh = injector_lab::program("ssh").expect("there is ssh").display().to_string();
+        let script = format!("#!/bin/sh\nexec {ssh} {} \"$@\"\n", self.options());
+        std::fs::write(folder.join("ssh"), script).unwrap();
+        std::fs::set_permissions(folder.join("ssh"), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+
+    /// What ssh is told, besides the destination.
+    fn options(&self) -> String {
+        let key = self.file("user").display().to_string();
+        format!(
+            "-F none -i {key} -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
+        )
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -61,9 +86,11 @@ impl Sshd {
         let address = SocketAddr::new(addresses(node)[0], PORT);
         let configuration = format!(
             "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
-             PermitRootLogin prohibit-password\nPasswordAuthentication no\n",
+             PermitRootLogin prohibit-password\nPasswordAuthentication no\n\
+             SetEnv PATH={}:/usr/sbin:/usr/bin:/sbin:/bin\n",
             file("host"),
             file("user.pub"),
+            file("bin"),
         );
         std::fs::write(self.file(node), configuration).unwrap();
         let accounts = std::fs::read_to_string("/etc/passwd").unwrap();
@@ -100,11 +127,10 @@ impl Sshd {
 
     /// The command that runs a shell command on a node, from the client's namespace.
     pub fn session(&self, lab: &Lab, node: &str) -> Vec<String> {
-        let key = self.file("user").display().to_string();
         let words = format!(
-            "ip netns exec {} ssh -F none -i {key} -p {PORT} -o BatchMode=yes -o StrictHostKeyChecking=no \
-             -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o ConnectTimeout=10 root@{}",
+            "ip netns exec {} ssh {} -p {PORT} -o ConnectTimeout=10 root@{}",
             lab.netns(CLIENT),
+            self.options(),
             addresses(node)[0],
         );
         words.split(' ').map(str::to_owned).collect()

@@ -1,7 +1,7 @@
 //! What the records of a short campaign must show, whatever the times in them: that each trial was effective, and that
 //! every endpoint was measured.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -57,11 +57,27 @@ impl Run {
             required().any(|endpoint| endpoint["impaired"] == true),
             "no cut has kept a required endpoint from serving".to_owned(),
         );
+        for (name, is_measured) in self.measured() {
+            expect(is_measured, format!("{name} was measured in no trial"));
+        }
         for record in &self.records {
             let trial = record["trial"].as_u64().unwrap_or(0) + 1;
             faults.extend(faults_of(record).into_iter().map(|fault| format!("trial {trial}: {fault}")));
         }
         faults
+    }
+
+    /// Each endpoint, and whether a trial found it healthy and decided whether it recovered. In some trial an advisory one may still
+    /// recover from the trial before.
+    fn measured(&self) -> BTreeMap<&str, bool> {
+        let mut found = BTreeMap::new();
+        let lists = self.records.iter().filter_map(|record| record["endpoints"].as_array());
+        for endpoint in lists.flatten() {
+            let is_decided = endpoint["outcome"] == "recovered" || endpoint["outcome"] == "not_recovered";
+            let name = endpoint["name"].as_str().unwrap_or_default();
+            *found.entry(name).or_insert(false) |= endpoint["healthy_before"] == true && is_decided;
+        }
+        found
     }
 
     fn with(&self, outcome: &str) -> u64 {
@@ -130,7 +146,7 @@ mod tests {
             .flat_map(|(required, name)| {
                 ["n1", "n2", "n3"].map(|peer| {
                     json!({ "name": format!("{name}@{peer}"), "peer": peer, "required": required, "impaired": true,
-                        "probes_sent": 9, "ready_ns": 15, "settled_ns": 20, "outcome": "recovered" })
+                        "healthy_before": true, "probes_sent": 9, "ready_ns": 15, "settled_ns": 20, "outcome": "recovered" })
                 })
             })
             .collect();
@@ -172,6 +188,11 @@ mod tests {
             let faults = run(vec![broken]).faults(0).join("\n");
             assert!(faults.contains("trial 4: ") && faults.contains(expected), "{place}: {faults}");
         }
+        // An advisory endpoint that never served is not measured, whatever its probes did.
+        let mut sick = record(0);
+        sick["endpoints"][4]["healthy_before"] = false.into();
+        assert_eq!(run(vec![sick.clone()]).faults(0), ["read@n2 was measured in no trial"]);
+        assert_eq!(run(vec![sick, record(1)]).faults(0), Vec::<String>::new());
         let mut idle = record(0);
         for endpoint in idle["endpoints"].as_array_mut().unwrap() {
             endpoint["impaired"] = false.into();

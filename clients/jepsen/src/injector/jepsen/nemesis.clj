@@ -31,6 +31,13 @@
                         "Write :net (injector.jepsen/net) in the test map")))
     net))
 
+(defn other-version
+  "A sentence on a daemon of a version that this library does not speak to; nil for any other."
+  [place version]
+  (when-not (str/starts-with? (str version) api-version)
+    (str "the injector on " place " is of version " version ", and this library speaks to " api-version
+         "x: take both from one version")))
+
 (defn check-daemons!
   "Asks every daemon of the test whether it runs and knows all nodes as peers. Throws what is missing, and where."
   [test]
@@ -43,9 +50,8 @@
                   (throw (d/failure :injector.jepsen/options place
                                     (str "its config has no peer for the node " (first missing))
                                     "Add it to `peers:`, or name it: {:peers {node peer}}")))
-                (when-not (str/starts-with? (:version status) api-version)
-                  (warn "the injector on" place "is of version" (:version status) "; this library speaks to"
-                        (str api-version "x")))))]
+                (when-let [sentence (other-version place (:version status))]
+                  (warn sentence))))]
     (d/values! (d/each-place daemons test (d/places daemons test) ask))
     nil))
 

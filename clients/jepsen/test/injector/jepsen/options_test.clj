@@ -1,6 +1,7 @@
 (ns injector.jepsen.options-test
   (:require [clojure.test :refer [are deftest is]]
             [injector.jepsen :as injector]
+            [injector.jepsen.nemesis :as nemesis]
             [jepsen.net.proto :as net]))
 
 (defn- thrown [f]
@@ -29,3 +30,11 @@
 (deftest a-grudge-of-nodes-that-the-test-does-not-have
   (is (re-find #"no node of the test"
                (:says (thrown #(net/drop! (injector/net) {:nodes ["n1"]} "n2" "n1"))))))
+
+(deftest a-daemon-of-another-version
+  (is (nil? (nemesis/other-version "n1" "0.1.0")))
+  (are [version] (= (str "the injector on n1 is of version " version ", and this library speaks to 0.1.x: take both from one version")
+                    (nemesis/other-version "n1" version))
+    "0.2.0"
+    "0.10.0"
+    "1.0.0"))

@@ -1,0 +1,70 @@
+//go:build driven
+
+package injector_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"injector"
+	"injector/injectortest"
+)
+
+// Tests that fail, that end the process, or that need the world to be in some state. injector/tests/netns_go.rs runs each by its
+// name, and judges what became of it.
+
+func TestFailsWhileCut(t *testing.T) {
+	injectortest.Cut(t, injectortest.Open(t, "n1", "n2"), injector.Cut{Name: "go-fails", Shape: injector.Isolate("n1")})
+	t.Fatal("the test's own failure")
+}
+
+func TestPanicsWhileCut(t *testing.T) {
+	injectortest.Cut(t, injectortest.Open(t, "n1", "n2"), injector.Cut{Name: "go-panics", Shape: injector.Isolate("n1")})
+	panic("the test's own panic")
+}
+
+func TestDiesWhileCut(t *testing.T) {
+	injectortest.Cut(t, injectortest.Open(t, "n1", "n2"), injector.Cut{Name: "go-dies", Shape: injector.Isolate("n1")})
+	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	select {}
+}
+
+func TestWasHealedByAnother(t *testing.T) {
+	client := injectortest.Open(t, "n1", "n2")
+	injectortest.Cut(t, client, injector.Cut{Name: "go-healed", Shape: injector.Isolate("n1")})
+	if _, err := client.Heal(context.Background(), "go-healed"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The server of the endpoint fails.
+func TestIsNotHealthyInTime(t *testing.T) {
+	client := injectortest.Open(t, "n1", "n2")
+	status, err := client.WaitHealthy(context.Background(), 200*time.Millisecond)
+	if injector.CodeOf(err) != injector.CodeNotHealthy || !strings.Contains(err.Error(), "web@n1: ") {
+		t.Errorf("%v: %+v", err, status.Endpoints)
+	}
+	injectortest.WaitHealthy(t, client, 200*time.Millisecond, "web")
+}
+
+// The server of the endpoint fails from before the cut on: unknown is not recovered.
+func TestIsNotKnownToRecover(t *testing.T) {
+	client := injectortest.Open(t, "n1", "n2")
+	partition := injectortest.Cut(t, client, injector.Cut{
+		Name:     "go-unknown",
+		Shape:    injector.Isolate("n1"),
+		Deadline: time.Second,
+	})
+	time.Sleep(500 * time.Millisecond)
+	injectortest.Recovers(t, partition, time.Second)
+}
+
+func TestNeedsAPeer(t *testing.T) {
+	injectortest.Open(t, "n1", "n9")
+}

@@ -1,0 +1,3 @@
+module injector
+
+go 1.19

@@ -1,0 +1,257 @@
+//! The Go module `clients/go`: its own tests, which use it as a user would, against the real daemon in namespaces. Needs root, and
+//! Go. Nothing is downloaded.
+
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use injector_core::api::HealedBy;
+use injector_core::clock::MonoNs;
+use injector_lab::{Lab, Place, needs, program, until};
+use live::daemon::Daemon;
+use live::traffic::{KINDS, Mood, Sent, Server, Stream, assert_flows};
+use tempfile::TempDir;
+
+/// How many tests the module has, at least.
+const TESTS: usize = 20;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn module() -> PathBuf {
+    root().join("clients/go")
+}
+
+/// Where Go keeps what it has built, for the tests that run at the same time; gone with the last of them.
+fn cache() -> Arc<TempDir> {
+    static SHARED: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let cache = Arc::new(tempfile::tempdir().unwrap());
+        *shared = Arc::downgrade(&cache);
+        cache
+    })
+}
+
+/// A command in the module's folder, without the settings of whoever runs the tests.
+fn command(name: &str, arguments: &[&str]) -> Command {
+    let path = program(name).unwrap_or_else(|| panic!("there is no {name}; it comes with Go"));
+    let mut command = Command::new(path);
+    command.args(arguments).current_dir(module());
+    for variable in ["INJECTOR_SOCKET", "INJECTOR_HOST", "INJECTOR_MISSING"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Go itself. It fetches neither modules nor another Go, and needs no C compiler.
+fn go(cache: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = command("go", arguments);
+    let settings = [
+        ("GOPROXY", "off"),
+        ("GOTOOLCHAIN", "local"),
+        ("GOENV", "off"),
+        ("GOWORK", "off"),
+        ("GOFLAGS", "-buildvcs=false"),
+        ("CGO_ENABLED", "0"),
+    ];
+    command.envs(settings);
+    command.env("GOCACHE", cache.path().join("build")).env("GOPATH", cache.path().join("path"));
+    command
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+fn succeeds(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let said = said(&output);
+    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
+    said
+}
+
+/// A server on n1, which n2 asks for its health, and a daemon. What runs ends before the namespaces do.
+struct Ground {
+    daemon: Daemon,
+    server: Server,
+    lab: Lab,
+    cache: Arc<TempDir>,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let lab = Lab::new(2);
+        let server = Server::start(&lab, "n1");
+        let config = format!(
+            "{}endpoints:\n  - {{ name: web, peers: [n1], netns: {}, probe: {{ http: {{ url: \"http://{{address}}:{}/\" }}, timeout: \
+             500ms }} }}\nready: {{ consecutive: 5, observe: 500ms, observe_max: 5s }}\n",
+            lab.config(Place::OwnNic, "auto"),
+            lab.netns("n2"),
+            server.port()
+        );
+        let daemon = Daemon::start(&config);
+        daemon.wait_healthy();
+        Self { daemon, server, lab, cache: cache() }
+    }
+
+    /// A command that finds the daemon.
+    fn with_daemon(&self, mut command: Command) -> Command {
+        command.env("INJECTOR_SOCKET", self.daemon.socket());
+        command
+    }
+
+    /// Builds the tests with the tag `driven` into a program, which a test can run without building them again.
+    fn driven(&self) -> PathBuf {
+        let path = self.daemon.folder().join("driven.test");
+        let arguments = ["test", "-c", "-tags", "driven", "-o", path.to_str().unwrap(), "."];
+        succeeds(go(&self.cache, &arguments));
+        path
+    }
+
+    /// Runs one test of that program.
+    fn run(&self, suite: &Path, test: &str) -> Output {
+        let mut command = self.with_daemon(driven_command(suite, test));
+        command.output().unwrap()
+    }
+
+    /// What ended a partition.
+    fn healed_by(&self, name: &str) -> HealedBy {
+        until(name, || self.daemon.partition(name).healed).healed_by
+    }
+
+    fn assert_nothing_is_cut(&self) {
+        let live: Vec<_> =
+            self.daemon.status().partitions.into_iter().filter(|it| it.healed.is_none()).collect();
+        assert!(live.is_empty(), "{live:#?}");
+        assert_flows(&self.lab, &KINDS, "n1", "n2");
+    }
+}
+
+fn driven_command(suite: &Path, test: &str) -> Command {
+    let mut command = Command::new(suite);
+    command.args(["-test.v", "-test.run", &format!("^{test}$")]).current_dir(module());
+    command.env_remove("INJECTOR_SOCKET").env_remove("INJECTOR_HOST").env_remove("INJECTOR_MISSING");
+    command
+}
+
+/// A test that must fail, and what it must say.
+fn assert_fails(output: &Output, sentences: &[&str]) {
+    let said = said(output);
+    assert!(!output.status.success(), "{said}");
+    for sentence in sentences {
+        assert!(said.contains(sentence), "\"{sentence}\" is not in:\n{said}");
+    }
+}
+
+#[test]
+#[needs(program = "go")]
+fn go_vet_and_gofmt_find_nothing() {
+    let unformatted = succeeds(command("gofmt", &["-l", "."]));
+    assert_eq!(unformatted, "", "run `gofmt -w clients/go`");
+    let cache = cache();
+    succeeds(go(&cache, &["vet", "./..."]));
+    succeeds(go(&cache, &["vet", "-tags", "driven", "./..."]));
+}
+
+/// Packets that were sent while the record says that their link was cut, and not so near to its ends that they may have been
+/// under way.
+fn during(packets: &[Sent], cut: MonoNs, heal: MonoNs) -> Vec<&Sent> {
+    let margin = Duration::from_millis(50);
+    packets.iter().filter(|packet| packet.at > cut && packet.at + margin < heal).collect()
+}
+
+#[test]
+#[needs(root, program = "go", minutes = 1)]
+fn the_go_client_cuts_heals_and_measures() {
+    let ground = Ground::new();
+    let often = Duration::from_millis(10);
+    let streams = [("n1", "n2"), ("n2", "n1")].map(|(from, to)| Stream::start(&ground.lab, from, to, often));
+    let said = succeeds(ground.with_daemon(go(&ground.cache, &["test", "-count=1", "-v", "./..."])));
+    let passed = said.lines().filter(|line| line.starts_with("--- PASS")).count();
+    assert!(passed >= TESTS && !said.contains("--- SKIP"), "{passed} passed:\n{said}");
+
+    let record = ground.daemon.record("go-proof");
+    let (cut, heal) = (record.cut.unwrap().end_ns, record.heal.unwrap().begin_ns);
+    for stream in streams {
+        let packets = stream.stop();
+        let cut_off = during(&packets, cut, heal);
+        assert!(cut_off.len() > 10, "{} packets", cut_off.len());
+        assert!(cut_off.iter().all(|packet| packet.received.is_none()), "{cut_off:?}");
+        assert!(packets.iter().any(|packet| packet.at < cut && packet.received.is_some()));
+        assert!(packets.iter().any(|packet| packet.at > heal && packet.received.is_some()));
+    }
+    ground.assert_nothing_is_cut();
+}
+
+#[test]
+#[needs(root, program = "go", minutes = 1)]
+fn go_tests_that_fail_or_die_leave_nothing_cut() {
+    let ground = Ground::new();
+    let suite = ground.driven();
+    let own = ["the test's own failure", "go-fails: ", "phases: silence", "--- FAIL: TestFailsWhileCut"];
+    assert_fails(&ground.run(&suite, "TestFailsWhileCut"), &own);
+    assert_eq!(ground.healed_by("go-fails"), HealedBy::Request);
+    assert_fails(&ground.run(&suite, "TestPanicsWhileCut"), &["the test's own panic", "go-panics: "]);
+    assert_eq!(ground.healed_by("go-panics"), HealedBy::Request);
+    // A process that is killed has no time to heal.
+    let died = ground.run(&suite, "TestDiesWhileCut");
+    assert!(died.status.code().is_none(), "{}", said(&died));
+    assert_eq!(ground.healed_by("go-dies"), HealedBy::Disconnect);
+    // What a test saw was not under the partition, and the test fails for it.
+    let why = "\"go-healed\" was not in force until it was healed: another client healed it";
+    assert_fails(&ground.run(&suite, "TestWasHealedByAnother"), &[why]);
+    ground.assert_nothing_is_cut();
+}
+
+#[test]
+#[needs(root, program = "go", minutes = 1)]
+fn go_tests_say_what_is_missing_or_not_healthy() {
+    let ground = Ground::new();
+    let suite = ground.driven();
+    assert_fails(&ground.run(&suite, "TestNeedsAPeer"), &["has no peer n9 (it has n1, n2); start it with"]);
+    let nowhere = ground.daemon.folder().join("nowhere.sock");
+    let without_daemon = |missing: &str| {
+        let mut command = driven_command(&suite, "TestNeedsAPeer");
+        command.env("INJECTOR_SOCKET", &nowhere).env("INJECTOR_MISSING", missing);
+        command.output().unwrap()
+    };
+    assert_fails(&without_daemon("fail"), &["can't be reached", "sudo injector start --config lab.yaml"]);
+    // Where it was asked to, it skips, and says so.
+    let skipped = without_daemon("skip");
+    let why = said(&skipped);
+    assert!(skipped.status.success() && why.contains("--- SKIP: TestNeedsAPeer"), "{why}");
+    assert!(why.contains("sudo injector start --config lab.yaml"), "{why}");
+
+    ground.server.set(Mood::Failing);
+    until("the endpoint fails", || {
+        ground.daemon.status().endpoints.iter().any(|endpoint| endpoint.healthy == Some(false)).then_some(())
+    });
+    let sick = ground.run(&suite, "TestIsNotHealthyInTime");
+    assert!(sick.status.success(), "{}", said(&sick));
+    let not_known = "it is not known whether go-unknown settled within 1s";
+    let shown = [not_known, "n1→n2: dropped ", "  web@n1: ready –"];
+    assert_fails(&ground.run(&suite, "TestIsNotKnownToRecover"), &shown);
+    ground.assert_nothing_is_cut();
+}
+
+/// The programs of the page are those that the module's tests build and run.
+#[test]
+fn the_page_shows_what_is_tested() {
+    let page = std::fs::read_to_string(root().join("docs/clients/go.md")).unwrap();
+    let sources: String = ["suite_test.go", "example_test.go"]
+        .map(|file| std::fs::read_to_string(module().join(file)).unwrap())
+        .concat();
+    let blocks: Vec<&str> =
+        page.split("```go suite\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        assert!(sources.contains(block.trim()), "not in clients/go:\n{block}");
+    }
+}
