@@ -5,6 +5,7 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
+use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
@@ -305,24 +306,41 @@ impl Held {
     }
 }
 
-/// A command whose start takes long, as on a starved host or a disk that hangs, holds up its probe and nothing else.
+/// A command whose start takes long, as on a starved host or a disk that hangs, holds up its probe and nothing else: no cut, no
+/// other command of its namespace. It is not taken for a failure of its endpoint.
 #[test]
 #[needs(root)]
 fn a_command_that_does_not_start_holds_up_its_probe_alone() {
     let lab = Lab::switched(2);
     let n1 = lab.netns("n1");
-    let command = lab.folder().join("probe");
-    std::fs::copy("/bin/true", &command).unwrap();
-    let config = format!(
-        "{}endpoints:\n  - {{ name: alive, netns: {n1}, probe: {{ exec: {{ command: [{}] }}, interval: 100ms, timeout: 1s }} }}\n",
-        lab.config(Place::OwnNic, "auto"),
-        command.display()
-    );
+    let [command, other] = ["probe", "other"].map(|name| lab.folder().join(name));
+    let mut config = lab.config(Place::OwnNic, "auto") + "endpoints:\n";
+    for (name, command) in [("alive", &command), ("other", &other)] {
+        std::fs::copy("/bin/true", command).unwrap();
+        writeln!(
+            config,
+            "  - {{ name: {name}, netns: {n1}, probe: {{ exec: {{ command: [{}] }}, interval: 100ms, timeout: 1s }} }}",
+            command.display()
+        )
+        .unwrap();
+    }
     let daemon = Daemon::start(&lab, "d", &config);
-    let is_healthy = || daemon.cli("status")["endpoints"][0]["healthy"].clone();
-    until("the command runs", || (is_healthy() == true).then_some(()));
+    let endpoint = |at: usize| daemon.cli("status")["endpoints"][at].clone();
+    let is_healthy = || endpoint(0)["healthy"].clone();
+    until("the commands run", || (is_healthy() == true && endpoint(1)["healthy"] == true).then_some(()));
     let held = Held::at(&command);
-    until("the command does not run", || (is_healthy() == false).then_some(()));
+    until("the command does not run", || is_healthy().is_null().then_some(()));
+    let why = endpoint(0)["last_error"].as_str().unwrap().to_owned();
+    assert!(why.contains("was not started within 1s"), "{why}");
+    // By now each probe of the other one would have waited for longer than its timeout.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(is_healthy().is_null(), "not sent is not failed: {}", endpoint(0));
+    let other = endpoint(1);
+    assert!(other["healthy"] == true, "{other}");
+    let answers = daemon.raw("POST", "/v1/probes", b"{}").1;
+    let error = answers[0]["error"].as_str().unwrap();
+    assert!(error.contains("an earlier start of it has not ended"), "{answers}");
+    assert!(answers[1]["error"].is_null(), "{answers}");
     let view = daemon.cli("partition isolate n1 --name p --for 60s");
     assert_eq!(view["warnings"], serde_json::json!([]), "its namespace's thread answers");
     assert!(!lab.reaches(1, 2));
