@@ -338,8 +338,8 @@ fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>)
                 format!("{name} was not healthy before the cut{why}")
             }
             None => format!(
-                "{name} had fewer than {} probes before the cut, or some of the last were never sent, so that it is not \
-                 known whether it was healthy; cut again once `injector status` shows it healthy",
+                "{name} had fewer than {} probes before the cut, or some of the last were never sent, so that it is \
+                 not known whether it was healthy; cut again once `injector status` shows it healthy",
                 evidence.ready.consecutive
             ),
         };

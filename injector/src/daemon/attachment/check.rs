@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::namespaces::RETRY;
+use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
 use crate::netlink::news::News;
 use crate::netlink::{self, LinkFacts};
@@ -13,6 +14,8 @@ use injector_core::config::Netns;
 
 /// How long after its thread is free again a namespace that did not answer is looked into.
 pub(super) const AGAIN: Duration = Duration::from_millis(20);
+/// Why a namespace's thread found nothing that was asked.
+pub(super) const NO_ANSWER: &str = "the thread of the network namespace gave no answer: the log has why";
 
 impl Interfaces {
     pub(super) fn concerns(&self, entry: usize, news: &News) -> bool {
@@ -49,13 +52,17 @@ impl Interfaces {
             asked.get_or_insert(when);
             return Vec::new();
         }
-        let (news, asked, identity) = (self.news.clone(), netns.clone(), worker.identity());
+        let (asked, identity) = (netns.clone(), worker.identity());
+        let links = Err(NO_ANSWER.to_owned());
+        let none = InterfaceEvent::Links { netns: netns.clone(), identity, at: when, links };
+        let pending = PendingAnswer::new(&self.news, none);
         let begun = worker.spawn(move || async move {
+            crate::fault::here("links/read");
             let links = match netlink::connect() {
                 Ok(handle) => netlink::links(&handle).await.map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
-            let _ = news.send(InterfaceEvent::Links { netns: asked, identity, at: when, links });
+            pending.answer(InterfaceEvent::Links { netns: asked, identity, at: when, links });
         });
         if begun.is_err() {
             return self.compare(netns.as_ref(), &[], when);
@@ -76,7 +83,8 @@ impl Interfaces {
         if self.workers.identity(netns) != Some(identity) {
             return Vec::new();
         }
-        let again = self.links_asked.remove(&netns.cloned()).flatten();
+        // Its thread had ended when it was asked.
+        let Some(again) = self.links_asked.remove(&netns.cloned()) else { return Vec::new() };
         let mut reported = match links {
             Ok(links) => self.compare(netns, &links, when),
             // No answer is not an answer that there is nothing.

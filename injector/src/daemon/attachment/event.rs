@@ -70,7 +70,9 @@ pub enum InterfaceEvent {
     Hooks {
         /// The namespace, by name,
         netns: Option<Netns>,
-        /// and what is on them.
+        /// and which one of that name.
+        identity: Identity,
+        /// What is on them.
         found: HooksFound,
     },
     /// Cgroups of peers on this machine may have been recreated.

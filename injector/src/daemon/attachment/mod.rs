@@ -12,6 +12,7 @@ mod link_coverage;
 mod local;
 mod namespaces;
 mod pause;
+mod pending;
 mod prepare;
 mod preview;
 mod programs;
@@ -385,8 +386,8 @@ impl Interfaces {
                 changes.reported.extend(self.cleaned(netns.as_ref(), identity));
             }
             InterfaceEvent::Landed => changes.reported.extend(self.land()),
-            InterfaceEvent::Hooks { netns, found } => {
-                changes.reported.extend(self.hooks_found(netns.as_ref(), found).await);
+            InterfaceEvent::Hooks { netns, identity, found } => {
+                changes.reported.extend(self.hooks_found(netns.as_ref(), identity, found).await);
             }
             // The daemon's task has them looked at.
             InterfaceEvent::Cgroups => {}
