@@ -1,4 +1,5 @@
-//! Looks into namespaces that panic: whatever waits for one gets an answer, and everything is looked at again. Needs root.
+//! Looks into namespaces that panic, which are made up for, or that are out of date when they come, which changes nothing. Needs
+//! root.
 //!
 //! What panics is the example `struck`: the injector with a striker (see `injector/src/fault.rs`).
 #![allow(clippy::unwrap_used, reason = "a test")]
@@ -9,8 +10,16 @@ mod support;
 
 use std::path::Path;
 
+use injector::daemon::attachment::{Cuts, InterfaceEvent, Interfaces, Sights};
+use injector::datapath::{Clocks, Kernel, Names};
+use injector::netlink::{self, news::News};
+use injector::netns::Workers;
+use injector_core::clock::MonoNs;
+use injector_core::config::{Config, Netns};
+use injector_core::containers::Sight;
 use injector_lab::{Launch, Place, needs};
 use support::{Daemon, Lab, until};
+use tokio::sync::mpsc;
 
 /// A daemon that panics once, the first time that it passes a step.
 fn struck_at(step: &str, lab: &Lab, config: &str) -> Daemon {
@@ -84,4 +93,46 @@ fn a_namespace_is_attached_to_whose_cleaning_panicked() {
     assert!(!lab.reaches(1, 2));
     daemon.cli("heal p");
     assert!(lab.reaches_soon(1, 2));
+}
+
+/// The list was read before the interface was there, and comes after our programs are on it.
+#[test]
+#[needs(root)]
+fn a_list_that_is_older_than_an_attachment_takes_nothing_off() {
+    const NOTHING_CUT: Cuts = Cuts { open_since: None, is_rolling: false };
+    let lab = Lab::switched(2);
+    let (netns, peers) = (lab.netns("n1"), lab.peers());
+    let text = format!("{peers}interfaces: [{{ name: eth0, netns: {netns} }}]\n");
+    let config = Config::parse(&text, "lab.yaml").unwrap();
+    let netns = Some(Netns::Name(netns));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut workers = Workers::default();
+        let worker = workers.of(netns.as_ref()).await.unwrap();
+        lab.ip("n1", "link delete eth0");
+        let read_at = MonoNs::now();
+        let read = || async { netlink::links(&netlink::connect().unwrap()).await.unwrap() };
+        let links = worker.run(read).await.unwrap();
+        assert!(links.iter().all(|link| link.name != "eth0"), "{links:?}");
+        lab.join("n1");
+
+        let mut kernel = Kernel::load(&config, Clocks::Real).unwrap();
+        let (news, _incoming) = mpsc::unbounded_channel();
+        let sights = Sights { local: None, containers: Sight::default() };
+        let started = Interfaces::start(&config, &mut kernel, workers, Names::new(), news, sights).await;
+        let mut interfaces = started.unwrap();
+        assert_eq!(interfaces.attached(), 1);
+        // The same list is the truth if it was read later.
+        for (begun, attached) in [(read_at, 1), (MonoNs::now(), 0)] {
+            let (netns, identity) = (netns.clone(), worker.identity());
+            let asked =
+                InterfaceEvent::News { netns: netns.clone(), identity, at: begun, news: News::Overrun };
+            let found = InterfaceEvent::Links { netns, identity, at: begun, begun, links: Ok(links.clone()) };
+            for event in [asked, found] {
+                interfaces.handle(event, &config, &mut kernel, NOTHING_CUT).await;
+            }
+            assert_eq!(interfaces.attached(), attached);
+        }
+        interfaces.detach().await;
+    });
 }

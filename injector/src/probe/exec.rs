@@ -97,7 +97,8 @@ impl Exec {
 
     /// What keeps the command from being started, as far as that is seen without starting it.
     pub(super) fn obstacle(&self) -> Option<Failure> {
-        if let Some(failure) = self.command.user.as_ref().and_then(|user| identity(self.program(), user).err()) {
+        let user = self.command.user.as_ref();
+        if let Some(failure) = user.and_then(|user| identity(self.program(), user).err()) {
             return Some(failure);
         }
         let program = self.command.command.first()?;

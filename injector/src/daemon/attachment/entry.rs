@@ -103,6 +103,11 @@ impl Entry {
         self.attachment.as_ref().map(|attachment| attachment.facts.index)
     }
 
+    /// Whether our programs were on it at an instant: what was read from then on says something of them.
+    pub fn was_attached_at(&self, instant: MonoNs) -> bool {
+        self.attachment.as_ref().is_some_and(|attachment| attachment.since <= instant)
+    }
+
     /// Takes in what came of attaching.
     pub fn take(&mut self, attached: Result<Attachment, Refused>) -> Result<(), DatapathError> {
         match attached {

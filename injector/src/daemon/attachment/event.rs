@@ -35,6 +35,8 @@ pub enum InterfaceEvent {
         identity: Identity,
         /// When we learned of the first reason to ask.
         at: MonoNs,
+        /// Before they were read: since then there may be others.
+        begun: MonoNs,
         /// They, or why they can't be read.
         links: Result<Vec<LinkFacts>, String>,
     },

@@ -150,11 +150,11 @@ impl Interfaces {
         }
         let mut changes = Vec::new();
         for ((id, index), state) in found.asked.into_iter().zip(states) {
-            let Some(at) =
-                self.entries.iter().position(|entry| entry.id == id && entry.index() == Some(index))
-            else {
-                continue;
+            let is_it = |entry: &Entry| {
+                entry.id == id && entry.index() == Some(index) && entry.was_attached_at(found.at)
             };
+            // It may have been lost, and attached again, since it was asked.
+            let Some(at) = self.entries.iter().position(is_it) else { continue };
             // An interface that is gone is news of its own.
             if let Some(state) = state {
                 changes.extend(self.hook_state(at, found.at, &state, are_others_known).await);
