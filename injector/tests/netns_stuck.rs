@@ -10,6 +10,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use injector_lab::{Place, SWITCH, needs};
+use rustix::process::Signal;
 use support::{Daemon, Lab, until};
 
 /// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
@@ -274,6 +275,42 @@ fn whatever_threads_are_held_up_heals_are_answered_and_the_lease_is_kept() {
     assert!(!lab.reaches(5, 2));
     daemon.cli("heal q");
     assert!(lab.reaches_soon(5, 2));
+}
+
+/// A thread that does not answer while another config is tried keeps our programs off its interface. The old config, which is in
+/// force again, says so, lets no cut count on it, and has it back as soon as the thread answers.
+#[test]
+#[needs(root)]
+fn an_interface_that_a_failed_reload_leaves_off_is_shown_and_attached_again() {
+    const CUT: &[u8] = br#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#;
+    let lab = Lab::switched(2);
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
+    let config = |more: &str| format!("{}interfaces: [{{ name: eth0, netns: {n1} }}{more}]\n", lab.peers());
+    let daemon = Daemon::start(&lab, "d", &config(""));
+    let hook = daemon.attachment(&n1, "eth0")["hook"].clone();
+    let frozen = Frozen::of(&daemon, &n1);
+    let missing = format!(", {{ name: eth7, netns: {n2} }}");
+    std::fs::write(lab.folder().join("d.yaml"), config(&missing)).unwrap();
+    daemon.signal(Signal::HUP);
+    let outcome = until("the reload has failed", || {
+        let log = daemon.log();
+        log.lines().find(|line| line.contains("the one before is in force again")).map(str::to_owned)
+    });
+    assert!(outcome.contains("eth7"), "{outcome}");
+    assert!(outcome.contains(&format!("not attached again yet: eth0 in netns {n1}")), "{outcome}");
+    let shown = daemon.attachment(&n1, "eth0");
+    assert!(shown["hook"].is_null(), "{shown}");
+    assert!(shown["why"].as_str().unwrap().contains("did not answer in time"), "{shown}");
+    let (status, problem) = daemon.raw("PUT", "/v1/partitions/p", CUT);
+    assert_eq!((status, problem["code"].as_str()), (409, Some("not-covered")), "{problem}");
+
+    drop(frozen);
+    daemon.wait_hook(&n1, "eth0", hook.as_str());
+    // The peers' ports are bound again a moment after their interfaces are attached.
+    until("it can be cut", || (daemon.raw("PUT", "/v1/partitions/p", CUT).0 == 200).then_some(()));
+    assert!(!lab.reaches(1, 2));
+    daemon.cli("heal p");
+    assert!(lab.reaches_soon(1, 2));
 }
 
 /// Keeps a file from being executed: whoever tries waits until this is dropped.

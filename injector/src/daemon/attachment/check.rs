@@ -163,7 +163,7 @@ impl Interfaces {
     }
 
     /// Has the interfaces of a namespace compared a moment later; nothing has happened until then.
-    fn check_again(&self, netns: Option<&Netns>, at: MonoNs) {
+    pub(super) fn check_again(&self, netns: Option<&Netns>, at: MonoNs) {
         let (news, asked) = (self.news.clone(), netns.cloned());
         self.workers.when_free(netns, move |identity| async move {
             tokio::time::sleep(RETRY).await;

@@ -141,10 +141,7 @@ impl Entry {
         crate::fault::here("lose/begin");
         let attachment = self.attachment.take();
         if attachment.is_some() {
-            if self.gaps.len() == GAPS {
-                self.gaps.remove(0);
-            }
-            self.gaps.push(TimeRange { from_ns: since, until_ns: None });
+            self.begin_gap(since);
             self.end_bypass(since);
         }
         // What is attached next is looked for by the name of the config.
@@ -157,6 +154,17 @@ impl Entry {
         };
         tracing::warn!(interface = shown(&self.interface), why, "lost");
         (attachment, (shown(&self.interface), format!("lost: {why}")))
+    }
+
+    /// Notes that our programs are not on it since an instant, if that is not known.
+    pub fn begin_gap(&mut self, since: MonoNs) {
+        if self.gaps.last().is_some_and(|gap| gap.until_ns.is_none()) {
+            return;
+        }
+        if self.gaps.len() == GAPS {
+            self.gaps.remove(0);
+        }
+        self.gaps.push(TimeRange { from_ns: since, until_ns: None });
     }
 
     /// Whether something can send packets past our programs.
@@ -181,7 +189,11 @@ impl Entry {
 
     /// Takes note of why it is not attached; reported once, and tried again at the next notification.
     pub fn refuse(&mut self, error: &DatapathError) -> Option<(String, String)> {
-        let missing = error.to_string();
+        self.stay_off(error.to_string())
+    }
+
+    /// The same for any other reason.
+    pub fn stay_off(&mut self, missing: String) -> Option<(String, String)> {
         let is_new = missing != self.missing;
         self.missing.clone_from(&missing);
         if is_new {
