@@ -9,16 +9,17 @@
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use injector::daemon::attachment::{Cuts, InterfaceEvent, Interfaces, Sights};
 use injector::datapath::{Clocks, Kernel, Names};
 use injector::netlink::{self, news::News};
-use injector::netns::Workers;
+use injector::netns::{Worker, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Netns};
 use injector_core::containers::Sight;
 use injector_lab::{Launch, Place, needs};
-use support::{Daemon, Lab, until};
+use support::{Daemon, Lab, PATIENCE, until};
 use tokio::sync::mpsc;
 
 /// A daemon that panics once, the first time that it passes a step.
@@ -95,20 +96,58 @@ fn a_namespace_is_attached_to_whose_cleaning_panicked() {
     assert!(lab.reaches_soon(1, 2));
 }
 
+/// The interface of n1 as the daemon has it, without the daemon's task: this test hands the events on.
+struct Alone {
+    config: Config,
+    kernel: Kernel,
+    interfaces: Interfaces,
+    events: mpsc::UnboundedReceiver<InterfaceEvent>,
+    /// The thread in the namespace of n1.
+    worker: Worker,
+}
+
+fn netns(lab: &Lab) -> Option<Netns> {
+    Some(Netns::Name(lab.netns("n1")))
+}
+
+impl Alone {
+    /// Attaches to it.
+    async fn start(lab: &Lab, mut workers: Workers) -> Self {
+        let text = format!("{}interfaces: [{{ name: eth0, netns: {} }}]\n", lab.peers(), lab.netns("n1"));
+        let config = Config::parse(&text, "lab.yaml").unwrap();
+        let mut kernel = Kernel::load(&config, Clocks::Real).unwrap();
+        let worker = workers.of(netns(lab).as_ref()).await.unwrap();
+        let (news, events) = mpsc::unbounded_channel();
+        let sights = Sights { local: None, containers: Sight::default() };
+        let started = Interfaces::start(&config, &mut kernel, workers, Names::new(), news, sights);
+        let interfaces = Box::pin(started).await.unwrap();
+        let alone = Self { config, kernel, interfaces, events, worker };
+        assert_eq!(alone.interfaces.attached(), 1);
+        alone
+    }
+
+    async fn next(&mut self) -> InterfaceEvent {
+        tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time").unwrap()
+    }
+
+    async fn handle(&mut self, event: InterfaceEvent) {
+        let nothing_cut = Cuts { open_since: None, is_rolling: false };
+        Box::pin(self.interfaces.handle(event, &self.config, &mut self.kernel, nothing_cut)).await;
+    }
+}
+
+fn run<F: Future>(test: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
+
 /// The list was read before the interface was there, and comes after our programs are on it.
 #[test]
 #[needs(root)]
 fn a_list_that_is_older_than_an_attachment_takes_nothing_off() {
-    const NOTHING_CUT: Cuts = Cuts { open_since: None, is_rolling: false };
     let lab = Lab::switched(2);
-    let (netns, peers) = (lab.netns("n1"), lab.peers());
-    let text = format!("{peers}interfaces: [{{ name: eth0, netns: {netns} }}]\n");
-    let config = Config::parse(&text, "lab.yaml").unwrap();
-    let netns = Some(Netns::Name(netns));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
+    run(async {
         let mut workers = Workers::default();
-        let worker = workers.of(netns.as_ref()).await.unwrap();
+        let worker = workers.of(netns(&lab).as_ref()).await.unwrap();
         lab.ip("n1", "link delete eth0");
         let read_at = MonoNs::now();
         let read = || async { netlink::links(&netlink::connect().unwrap()).await.unwrap() };
@@ -116,23 +155,49 @@ fn a_list_that_is_older_than_an_attachment_takes_nothing_off() {
         assert!(links.iter().all(|link| link.name != "eth0"), "{links:?}");
         lab.join("n1");
 
-        let mut kernel = Kernel::load(&config, Clocks::Real).unwrap();
-        let (news, _incoming) = mpsc::unbounded_channel();
-        let sights = Sights { local: None, containers: Sight::default() };
-        let started = Interfaces::start(&config, &mut kernel, workers, Names::new(), news, sights).await;
-        let mut interfaces = started.unwrap();
-        assert_eq!(interfaces.attached(), 1);
+        let mut alone = Alone::start(&lab, workers).await;
+        let identity = alone.worker.identity();
         // The same list is the truth if it was read later.
         for (begun, attached) in [(read_at, 1), (MonoNs::now(), 0)] {
-            let (netns, identity) = (netns.clone(), worker.identity());
-            let asked =
-                InterfaceEvent::News { netns: netns.clone(), identity, at: begun, news: News::Overrun };
-            let found = InterfaceEvent::Links { netns, identity, at: begun, begun, links: Ok(links.clone()) };
-            for event in [asked, found] {
-                interfaces.handle(event, &config, &mut kernel, NOTHING_CUT).await;
-            }
-            assert_eq!(interfaces.attached(), attached);
+            let (at, news) = (begun, News::Overrun);
+            alone.handle(InterfaceEvent::News { netns: netns(&lab), identity, at, news }).await;
+            let links = Ok(links.clone());
+            alone.handle(InterfaceEvent::Links { netns: netns(&lab), identity, at, begun, links }).await;
+            assert_eq!(alone.interfaces.attached(), attached);
         }
-        interfaces.detach().await;
+        alone.interfaces.detach().await;
+    });
+}
+
+/// Whatever holds the thread up while it is to attach: nobody waits for it, and nothing else says that it is free again.
+#[test]
+#[needs(root)]
+fn an_interface_whose_thread_was_held_up_is_attached_to_once_it_is_free() {
+    let lab = Lab::switched(2);
+    run(async {
+        let mut alone = Alone::start(&lab, Workers::default()).await;
+        lab.ip("n1", "link delete eth0");
+        lab.join("n1");
+        // Until the thread has all news of that: later ones would say that it is free again.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut is_held_up = false;
+        let mut lists = 0;
+        loop {
+            let event = alone.next().await;
+            let is_list = matches!(&event, InterfaceEvent::Links { links: Ok(links), .. }
+                if links.iter().any(|link| link.name == "eth0"));
+            // The next thing that is asked of the thread is to attach to what is in this list.
+            if is_list && alone.interfaces.attached() == 0 && !is_held_up {
+                is_held_up = true;
+                alone.worker.spawn(|| async { std::thread::sleep(Duration::from_secs(7)) }).unwrap();
+            }
+            lists += u32::from(is_list && is_held_up);
+            alone.handle(event).await;
+            if is_held_up && alone.interfaces.attached() == 1 {
+                break;
+            }
+        }
+        assert!(lists > 1, "it was looked at again");
+        alone.interfaces.detach().await;
     });
 }

@@ -238,6 +238,7 @@ impl Interfaces {
         let mut reported = Vec::new();
         while self.attaching.try_join_next().is_some() {}
         let mut again: BTreeMap<Option<Netns>, MonoNs> = BTreeMap::new();
+        let mut late = BTreeSet::new();
         for (id, landing) in self.landed.take() {
             // One that was forgotten meanwhile is detached when it is dropped.
             let Some(at) = self.entries.iter().position(|entry| entry.id == id) else { continue };
@@ -252,7 +253,13 @@ impl Interfaces {
                             let (hooks, index) = (attachment.hooks, attachment.facts.index);
                             (name, format!("attached: {hooks} (index {index})"))
                         })),
-                        Err(error) => reported.extend(entry.refuse(&error)),
+                        Err(error) => {
+                            reported.extend(entry.refuse(&error));
+                            // Its thread did not answer, and drops what it attaches later.
+                            if entry.instance.is_none() {
+                                late.insert(entry.interface.netns.clone());
+                            }
+                        }
                     }
                     look_again
                 }
@@ -268,6 +275,9 @@ impl Interfaces {
         }
         for (netns, when) in again {
             reported.extend(self.check(netns.as_ref(), when));
+        }
+        for netns in late {
+            self.check_again(netns.as_ref(), MonoNs::now());
         }
         reported
     }
