@@ -313,6 +313,29 @@ fn an_interface_that_a_failed_reload_leaves_off_is_shown_and_attached_again() {
     assert!(lab.reaches_soon(1, 2));
 }
 
+/// Whoever cuts by a role that is asked in such a namespace is refused in time, and leaves room for others.
+#[test]
+#[needs(root)]
+fn a_role_that_can_not_be_asked_is_not_waited_for() {
+    let lab = Lab::switched(2);
+    let n1 = lab.netns("n1");
+    let roles = format!("roles: {{ leader: {{ exec: [echo, n1], netns: {n1}, timeout: 1s }} }}\n");
+    let daemon = Daemon::start(&lab, "d", &(lab.config(Place::OwnNic, "auto") + &roles));
+    let frozen = Frozen::of(&daemon, &n1);
+    let asked = Instant::now();
+    let words = "partition isolate @leader --name p --for 60s";
+    let output = (*daemon).cli().run(words.split(' '));
+    let (took, said) = (asked.elapsed(), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(said.contains("@leader") && said.contains("does not answer"), "{said}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+
+    drop(frozen);
+    until("the role is resolved", || (*daemon).cli().run(words.split(' ')).status.success().then_some(()));
+    assert!(!lab.reaches(1, 2));
+    daemon.cli("heal p");
+    assert!(lab.reaches_soon(1, 2));
+}
+
 /// Keeps a file from being executed: whoever tries waits until this is dropped.
 struct Held {
     /// Closed, it lets everyone pass.
