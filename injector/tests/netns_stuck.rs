@@ -336,6 +336,36 @@ fn a_role_that_can_not_be_asked_is_not_waited_for() {
     assert!(lab.reaches_soon(1, 2));
 }
 
+/// Nor is an endpoint: the others' answers come in time.
+#[test]
+#[needs(root)]
+fn an_endpoint_whose_namespace_does_not_answer_is_not_waited_for() {
+    let lab = Lab::switched(2);
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
+    let mut config = lab.config(Place::OwnNic, "auto") + "endpoints:\n";
+    for (name, netns) in [("held", &n1), ("other", &n2)] {
+        // Nobody listens there, which is an answer.
+        let probe = "{ tcp: { target: \"127.0.0.1:9\" }, timeout: 1s }";
+        writeln!(config, "  - {{ name: {name}, netns: {netns}, probe: {probe} }}").unwrap();
+    }
+    let daemon = Daemon::start(&lab, "d", &config);
+    let errors = || {
+        let asked = Instant::now();
+        let (status, answers) = daemon.raw("POST", "/v1/probes", b"{}");
+        assert_eq!(status, 200, "{answers}");
+        assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+        [0, 1].map(|at: usize| answers[at]["error"].as_str().unwrap().to_owned())
+    };
+    let frozen = Frozen::of(&daemon, &n1);
+    for _ in 0..2 {
+        let [held, other] = errors();
+        assert!(held.contains("does not answer"), "{held}");
+        assert!(other.starts_with("connect"), "{other}");
+    }
+    drop(frozen);
+    until("it is asked again", || errors()[0].starts_with("connect").then_some(()));
+}
+
 /// Keeps a file from being executed: whoever tries waits until this is dropped.
 struct Held {
     /// Closed, it lets everyone pass.
