@@ -38,11 +38,7 @@ enum Kept {
     /// Nothing was tried.
     Refused(String),
     /// It could not be put in force.
-    Failed {
-        error: StartError,
-        /// The interfaces that the old one is not attached to again yet.
-        off: Vec<String>,
-    },
+    Failed(String),
 }
 
 impl EventLoop {
@@ -116,7 +112,7 @@ impl EventLoop {
             }
             Ok(false) => (ConfigOutcome::Unchanged, "it says what is in force".to_owned()),
             Err(Kept::Refused(why)) => (ConfigOutcome::Refused, why),
-            Err(Kept::Failed { error, off }) => (ConfigOutcome::Failed, failed(&error, &off)),
+            Err(Kept::Failed(why)) => (ConfigOutcome::Failed, why),
         };
         reported(state, outcome, what);
         report(Reported::Ready);
@@ -154,7 +150,7 @@ impl EventLoop {
                 for (interface, what) in reported {
                     state.event(MonoNs::now(), EventKind::Interface { interface, what });
                 }
-                Err(Kept::Failed { error, off: state.interfaces.off() })
+                Err(Kept::Failed(failed(&error, &state.interfaces.off())))
             }
         }
     }
