@@ -30,10 +30,22 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Whether it says something about the prober alone: the prober fell behind and never sent it.
+    /// Whether it says something about the prober alone, which never sent it.
     pub fn is_unsent(&self) -> bool {
         self.failure.as_ref().is_some_and(|failure| failure.code == FailureCode::Unsent)
     }
+}
+
+/// Whether the last probes of an endpoint, `wanted` of them, succeeded; `None` with fewer, and where none failed and some were
+/// never sent.
+pub fn healthy(last: &[&Sample], wanted: usize) -> Option<bool> {
+    if last.len() < wanted {
+        return None;
+    }
+    if last.iter().any(|sample| sample.failure.is_some() && !sample.is_unsent()) {
+        return Some(false);
+    }
+    last.iter().all(|sample| !sample.is_unsent()).then_some(true)
 }
 
 /// Why a probe failed: a code for programs, a sentence for people. Its subject is the probe's endpoint.
@@ -71,7 +83,8 @@ impl fmt::Display for ProbeFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FailureCode {
-    /// The prober fell behind its schedule and did not send the probe: the endpoint was not asked.
+    /// The prober did not send the probe: it fell behind its schedule, or could not start the probe's command in time. The
+    /// endpoint was not asked.
     Unsent,
     /// As many probes as may be under way had no answer yet, so that this one was not sent.
     InFlight,
@@ -97,6 +110,25 @@ pub enum FailureCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_endpoint_that_was_not_asked_is_neither_healthy_nor_unhealthy() {
+        let sample = |code: Option<FailureCode>| Sample {
+            endpoint: EndpointId(0),
+            scheduled: MonoNs(1),
+            begun: MonoNs(1),
+            done: MonoNs(1),
+            failure: code.map(|code| ProbeFailure::new(code, "planted")),
+            source: None,
+        };
+        let (served, failed, unsent) =
+            (sample(None), sample(Some(FailureCode::Timeout)), sample(Some(FailureCode::Unsent)));
+        assert_eq!(healthy(&[&served, &served], 2), Some(true));
+        assert_eq!(healthy(&[&served], 2), None);
+        assert_eq!(healthy(&[&failed, &served], 2), Some(false));
+        assert_eq!(healthy(&[&unsent, &served], 2), None);
+        assert_eq!(healthy(&[&unsent, &failed], 2), Some(false));
+    }
 
     #[test]
     fn sentences_of_the_first_versions_say_what_was_unsent() {

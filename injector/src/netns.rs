@@ -12,6 +12,7 @@ use std::fs::File;
 use std::future::Future;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -290,7 +291,8 @@ impl Supervisor {
         let (asker, jobs) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
         std::thread::Builder::new().name("netns".into()).spawn(move || {
             for job in jobs {
-                job();
+                // A panic is logged, and its asker has no answer. Nothing could take this thread's place: its rights are gone.
+                let _ = catch_unwind(AssertUnwindSafe(job));
             }
         })?;
         Ok(Self { jobs: asker, late: Arc::default() })
@@ -547,5 +549,18 @@ impl Workers {
         if let Some(worker) = self.by_name.remove(&netns.cloned()) {
             worker.stop();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_supervisor_outlives_a_job_that_panics() {
+        let supervisor = Supervisor::start().unwrap();
+        let nothing: Option<u8> = supervisor.ask(|| panic!("planted")).await;
+        assert_eq!(nothing, None);
+        assert_eq!(supervisor.ask(|| 7).await, Some(7));
     }
 }

@@ -11,6 +11,7 @@ use injector_core::clock::MonoNs;
 use injector_lab::needs;
 use live::daemon::{Daemon, ahead, links};
 use live::lab::{Lab, Place};
+use live::traffic::{Kind, Stream, assert_flows};
 
 const LONG: Duration = Duration::from_mins(2);
 /// How often a heal and a start are set to meet.
@@ -109,4 +110,40 @@ fn a_cut_that_began_as_it_was_healed_still_closes_open_records() {
     }
     println!("{begun} began, {unbegun} did not; the lead is {lead:?}");
     assert!(begun > 0 && unbegun > 0, "{begun} began, {unbegun} did not");
+}
+
+/// What partitions have in common is read once for all that a list shows: their counts then differ by what only one of them
+/// dropped, however dense the traffic is.
+#[test]
+#[needs(root)]
+fn a_list_counts_what_partitions_have_in_common_at_one_instant() {
+    let lab = Lab::new(2);
+    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    assert_flows(&lab, &[Kind::Udp], "n1", "n2");
+    let names = ["p", "q"];
+    for name in names {
+        daemon.apply(name, &links(&[("n1", "n2")], LONG));
+    }
+    let stream = Stream::start(&lab, "n1", "n2", Duration::ZERO);
+    let mut last = [0; 2];
+    let mut differences = Vec::new();
+    for _ in 0..20 {
+        let (status, views) = daemon.raw("GET", "/v1/partitions", b"");
+        assert_eq!(status, 200, "{views}");
+        let counts = names.map(|name| {
+            let view = views.as_array().unwrap().iter().find(|view| view["name"] == name).unwrap();
+            view["totals"]["dropped_packets"].as_u64().unwrap()
+        });
+        // A count that took long is shown again for a while.
+        if counts.iter().zip(&last).all(|(now, before)| now > before) {
+            differences.push(counts[0].cast_signed() - counts[1].cast_signed());
+        }
+        last = counts;
+        // Longer than a count is shown again, unless this machine stood still.
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let sent = stream.stop().len();
+    println!("{sent} packets sent; p has dropped so many more than q: {differences:?}");
+    assert!(differences.len() >= 5, "{differences:?}");
+    assert!(differences.iter().all(|difference| *difference == differences[0]), "{differences:?}");
 }

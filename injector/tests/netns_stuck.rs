@@ -5,10 +5,12 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
+use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, Instant};
 
 use injector_lab::{Place, SWITCH, needs};
+use rustix::process::Signal;
 use support::{Daemon, Lab, until};
 
 /// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
@@ -275,6 +277,95 @@ fn whatever_threads_are_held_up_heals_are_answered_and_the_lease_is_kept() {
     assert!(lab.reaches_soon(5, 2));
 }
 
+/// A thread that does not answer while another config is tried keeps our programs off its interface. The old config, which is in
+/// force again, says so, lets no cut count on it, and has it back as soon as the thread answers.
+#[test]
+#[needs(root)]
+fn an_interface_that_a_failed_reload_leaves_off_is_shown_and_attached_again() {
+    const CUT: &[u8] = br#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#;
+    let lab = Lab::switched(2);
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
+    let config = |more: &str| format!("{}interfaces: [{{ name: eth0, netns: {n1} }}{more}]\n", lab.peers());
+    let daemon = Daemon::start(&lab, "d", &config(""));
+    let hook = daemon.attachment(&n1, "eth0")["hook"].clone();
+    let frozen = Frozen::of(&daemon, &n1);
+    let missing = format!(", {{ name: eth7, netns: {n2} }}");
+    std::fs::write(lab.folder().join("d.yaml"), config(&missing)).unwrap();
+    daemon.signal(Signal::HUP);
+    let outcome = until("the reload has failed", || {
+        let log = daemon.log();
+        log.lines().find(|line| line.contains("the one before is in force again")).map(str::to_owned)
+    });
+    assert!(outcome.contains("eth7"), "{outcome}");
+    assert!(outcome.contains(&format!("not attached again yet: eth0 in netns {n1}")), "{outcome}");
+    let shown = daemon.attachment(&n1, "eth0");
+    assert!(shown["hook"].is_null(), "{shown}");
+    assert!(shown["why"].as_str().unwrap().contains("did not answer in time"), "{shown}");
+    let (status, problem) = daemon.raw("PUT", "/v1/partitions/p", CUT);
+    assert_eq!((status, problem["code"].as_str()), (409, Some("not-covered")), "{problem}");
+
+    drop(frozen);
+    daemon.wait_hook(&n1, "eth0", hook.as_str());
+    // The peers' ports are bound again a moment after their interfaces are attached.
+    until("it can be cut", || (daemon.raw("PUT", "/v1/partitions/p", CUT).0 == 200).then_some(()));
+    assert!(!lab.reaches(1, 2));
+    daemon.cli("heal p");
+    assert!(lab.reaches_soon(1, 2));
+}
+
+/// Whoever cuts by a role that is asked in such a namespace is refused in time, and leaves room for others.
+#[test]
+#[needs(root)]
+fn a_role_that_can_not_be_asked_is_not_waited_for() {
+    let lab = Lab::switched(2);
+    let n1 = lab.netns("n1");
+    let roles = format!("roles: {{ leader: {{ exec: [echo, n1], netns: {n1}, timeout: 1s }} }}\n");
+    let daemon = Daemon::start(&lab, "d", &(lab.config(Place::OwnNic, "auto") + &roles));
+    let frozen = Frozen::of(&daemon, &n1);
+    let asked = Instant::now();
+    let words = "partition isolate @leader --name p --for 60s";
+    let output = (*daemon).cli().run(words.split(' '));
+    let (took, said) = (asked.elapsed(), String::from_utf8_lossy(&output.stderr).into_owned());
+    assert!(said.contains("@leader") && said.contains("does not answer"), "{said}");
+    assert!(took < Duration::from_secs(8), "{took:?}");
+
+    drop(frozen);
+    until("the role is resolved", || (*daemon).cli().run(words.split(' ')).status.success().then_some(()));
+    assert!(!lab.reaches(1, 2));
+    daemon.cli("heal p");
+    assert!(lab.reaches_soon(1, 2));
+}
+
+/// Nor is an endpoint: the others' answers come in time.
+#[test]
+#[needs(root)]
+fn an_endpoint_whose_namespace_does_not_answer_is_not_waited_for() {
+    let lab = Lab::switched(2);
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
+    let mut config = lab.config(Place::OwnNic, "auto") + "endpoints:\n";
+    for (name, netns) in [("held", &n1), ("other", &n2)] {
+        // Nobody listens there, which is an answer.
+        let probe = "{ tcp: { target: \"127.0.0.1:9\" }, timeout: 1s }";
+        writeln!(config, "  - {{ name: {name}, netns: {netns}, probe: {probe} }}").unwrap();
+    }
+    let daemon = Daemon::start(&lab, "d", &config);
+    let errors = || {
+        let asked = Instant::now();
+        let (status, answers) = daemon.raw("POST", "/v1/probes", b"{}");
+        assert_eq!(status, 200, "{answers}");
+        assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+        [0, 1].map(|at: usize| answers[at]["error"].as_str().unwrap().to_owned())
+    };
+    let frozen = Frozen::of(&daemon, &n1);
+    for _ in 0..2 {
+        let [held, other] = errors();
+        assert!(held.contains("does not answer"), "{held}");
+        assert!(other.starts_with("connect"), "{other}");
+    }
+    drop(frozen);
+    until("it is asked again", || errors()[0].starts_with("connect").then_some(()));
+}
+
 /// Keeps a file from being executed: whoever tries waits until this is dropped.
 struct Held {
     /// Closed, it lets everyone pass.
@@ -305,24 +396,41 @@ impl Held {
     }
 }
 
-/// A command whose start takes long, as on a starved host or a disk that hangs, holds up its probe and nothing else.
+/// A command whose start takes long, as on a starved host or a disk that hangs, holds up its probe and nothing else: no cut, no
+/// other command of its namespace. It is not taken for a failure of its endpoint.
 #[test]
 #[needs(root)]
 fn a_command_that_does_not_start_holds_up_its_probe_alone() {
     let lab = Lab::switched(2);
     let n1 = lab.netns("n1");
-    let command = lab.folder().join("probe");
-    std::fs::copy("/bin/true", &command).unwrap();
-    let config = format!(
-        "{}endpoints:\n  - {{ name: alive, netns: {n1}, probe: {{ exec: {{ command: [{}] }}, interval: 100ms, timeout: 1s }} }}\n",
-        lab.config(Place::OwnNic, "auto"),
-        command.display()
-    );
+    let [command, other] = ["probe", "other"].map(|name| lab.folder().join(name));
+    let mut config = lab.config(Place::OwnNic, "auto") + "endpoints:\n";
+    for (name, command) in [("alive", &command), ("other", &other)] {
+        std::fs::copy("/bin/true", command).unwrap();
+        writeln!(
+            config,
+            "  - {{ name: {name}, netns: {n1}, probe: {{ exec: {{ command: [{}] }}, interval: 100ms, timeout: 1s }} }}",
+            command.display()
+        )
+        .unwrap();
+    }
     let daemon = Daemon::start(&lab, "d", &config);
-    let is_healthy = || daemon.cli("status")["endpoints"][0]["healthy"].clone();
-    until("the command runs", || (is_healthy() == true).then_some(()));
+    let endpoint = |at: usize| daemon.cli("status")["endpoints"][at].clone();
+    let is_healthy = || endpoint(0)["healthy"].clone();
+    until("the commands run", || (is_healthy() == true && endpoint(1)["healthy"] == true).then_some(()));
     let held = Held::at(&command);
-    until("the command does not run", || (is_healthy() == false).then_some(()));
+    until("the command does not run", || is_healthy().is_null().then_some(()));
+    let why = endpoint(0)["last_error"].as_str().unwrap().to_owned();
+    assert!(why.contains("was not started within 1s"), "{why}");
+    // By now each probe of the other one would have waited for longer than its timeout.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(is_healthy().is_null(), "not sent is not failed: {}", endpoint(0));
+    let other = endpoint(1);
+    assert!(other["healthy"] == true, "{other}");
+    let answers = daemon.raw("POST", "/v1/probes", b"{}").1;
+    let error = answers[0]["error"].as_str().unwrap();
+    assert!(error.contains("an earlier start of it has not ended"), "{answers}");
+    assert!(answers[1]["error"].is_null(), "{answers}");
     let view = daemon.cli("partition isolate n1 --name p --for 60s");
     assert_eq!(view["warnings"], serde_json::json!([]), "its namespace's thread answers");
     assert!(!lab.reaches(1, 2));

@@ -189,9 +189,10 @@ pub struct EndpointRecord {
     pub address: Option<IpAddr>,
     /// Whether it gates the verdict.
     pub required: bool,
-    /// Whether the last K idle probes before the cut succeeded; `null` if there were fewer.
+    /// Whether the last K idle probes before the cut succeeded; `null` if there were fewer, or if none failed and some were
+    /// never sent.
     pub healthy_before: Option<bool>,
-    /// The share of failed probes before the cut; `null` without probes.
+    /// The share of failed probes before the cut, of those that were sent; `null` without any.
     pub failure_rate_before: Option<f64>,
     /// Whether probes failed during the cut; `null` if none ended then.
     pub impaired: Option<bool>,

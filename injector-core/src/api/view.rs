@@ -258,7 +258,7 @@ pub struct EndpointView {
     pub address: Option<IpAddr>,
     /// Whether it gates verdicts.
     pub required: bool,
-    /// Whether its last K probes succeeded; `null` before there were K.
+    /// Whether its last K probes succeeded; `null` before there were K, and where none failed and some were never sent.
     pub healthy: Option<bool>,
     /// The last failure's reason.
     pub last_error: Option<String>,

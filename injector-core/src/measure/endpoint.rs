@@ -7,7 +7,7 @@ use super::{EndpointEvidence, PENDING_SLACK};
 use crate::api::{Outage, Stamped};
 use crate::clock::MonoNs;
 use crate::model::Ready;
-use crate::sample::Sample;
+use crate::sample::{Sample, healthy};
 
 /// A time in which an endpoint was in service after the heal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,9 +159,9 @@ fn known(samples: &[&Sample], endpoint: &EndpointEvidence<'_>, from: MonoNs, hor
 /// What an endpoint's probes say of the time before the heal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Before {
-    /// Whether the last K probes before the cut succeeded; `None` if there were fewer.
+    /// Whether the last K probes before the cut succeeded; `None` if there were fewer, or if one of them was never sent.
     pub healthy: Option<bool>,
-    /// The share of failed probes before the cut; `None` without any.
+    /// The share of failed probes before the cut, of those that were sent; `None` without any.
     pub failure_rate: Option<f64>,
     /// Whether probes failed during the cut, or hung from then past the heal for more than K intervals; `None` if
     /// none ended then.
@@ -169,7 +169,8 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// Probes under way when the cut began count for neither side; during the cut, those count that were due in it.
+    /// Probes under way when the cut began count for neither side; during the cut, those count that were due in it. What was
+    /// never sent says nothing of the endpoint.
     pub fn new(
         endpoint: &EndpointEvidence<'_>,
         consecutive: u32,
@@ -183,20 +184,24 @@ impl Before {
         let mut before: Vec<&Sample> =
             endpoint.samples.iter().filter(|sample| sample.done <= cut.begin_ns).collect();
         before.sort_by_key(|sample| sample.scheduled);
-        let failed = before.iter().filter(|sample| sample.failure.is_some()).count();
-        let last = before.iter().rev().take(consecutive as usize);
-        let healthy = last.clone().all(|sample| sample.failure.is_none());
+        let last: Vec<&Sample> = before.iter().rev().take(consecutive as usize).copied().collect();
+        let sent = before.iter().filter(|sample| !sample.is_unsent());
+        let failed = sent.clone().filter(|sample| sample.failure.is_some()).count();
+        let sent = sent.count();
         let heal_begin = heal_begin.unwrap_or(horizon);
         let mut during = endpoint
             .samples
             .iter()
             .filter(|sample| {
-                sample.scheduled >= cut.end_ns && sample.scheduled < heal_begin && sample.done <= horizon
+                sample.scheduled >= cut.end_ns
+                    && sample.scheduled < heal_begin
+                    && sample.done <= horizon
+                    && !sample.is_unsent()
             })
             .peekable();
         Self {
-            healthy: (last.len() == consecutive as usize).then_some(healthy),
-            failure_rate: (!before.is_empty()).then(|| failed as f64 / before.len() as f64),
+            healthy: healthy(&last, consecutive as usize),
+            failure_rate: (sent > 0).then(|| failed as f64 / sent as f64),
             impaired: during.peek().is_some().then(|| {
                 during.any(|sample| {
                     // A probe that was held through the heal succeeds in the end, and yet nothing was served.

@@ -338,8 +338,8 @@ fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>)
                 format!("{name} was not healthy before the cut{why}")
             }
             None => format!(
-                "{name} had fewer than {} probes before the cut, so that it is not known whether it was healthy; cut \
-                 again once `injector status` shows it healthy",
+                "{name} had fewer than {} probes before the cut, or some of the last were never sent, so that it is \
+                 not known whether it was healthy; cut again once `injector status` shows it healthy",
                 evidence.ready.consecutive
             ),
         };
@@ -354,8 +354,9 @@ fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>)
 /// Why the last failed probe before the cut failed.
 fn last_error_before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a>) -> Option<&'a str> {
     let cut = evidence.cut?;
-    let before =
-        endpoint.samples.iter().filter(|sample| sample.done <= cut.begin_ns && sample.failure.is_some());
+    let before = endpoint.samples.iter().filter(|sample| {
+        sample.done <= cut.begin_ns && sample.failure.is_some() && !sample.is_unsent()
+    });
     before.max_by_key(|sample| sample.scheduled)?.failure.as_ref().map(|failure| failure.text.as_str())
 }
 

@@ -151,7 +151,7 @@ pub struct History {
     pub toggles: BTreeMap<(Toggle, ToggledBy), Histogram>,
     /// How late probes left.
     pub probes: Histogram,
-    /// Probes that were never sent, because the prober fell behind.
+    /// Probes that were never sent: the prober fell behind, or their command could not be started.
     pub unsent_probes: u64,
     /// What closed partitions dropped.
     closed_drops: Drops,

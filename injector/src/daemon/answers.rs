@@ -4,8 +4,10 @@
 //! answer. A partition that needs the slot takes it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
 
 use super::active_config::peer_name;
 use super::state::State;
@@ -35,8 +37,11 @@ pub struct Looked {
 /// How answers come back to the daemon's task.
 pub type Sink = mpsc::UnboundedSender<Looked>;
 
-/// Of an endpoint whose thread ended meanwhile, or was not there.
-const NO_ANSWER: &str = "not answered: its network namespace is gone, or the config was read again meanwhile";
+/// Of an endpoint whose thread ended meanwhile, was not there, or is held up.
+const NO_ANSWER: &str =
+    "not answered: its network namespace is gone or does not answer, or the config was read again meanwhile";
+/// How much longer than the longest timeout of an endpoint its answers may take, on a busy host.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl State {
     /// Runs every endpoint once, each in its own namespace.
@@ -57,10 +62,12 @@ impl State {
             });
         }
         drop(sender);
+        let longest = self.config.endpoints.iter().map(|endpoint| endpoint.probe.options.timeout).max();
+        let end = Instant::now() + longest.unwrap_or_default().0 + GRACE;
         let sink = sink.clone();
         tokio::spawn(async move {
             let mut samples: Vec<Sample> = Vec::new();
-            while let Some(sample) = receiver.recv().await {
+            while let Ok(Some(sample)) = timeout_at(end, receiver.recv()).await {
                 samples.push(sample);
             }
             let _ = sink.send(Looked { look, begun, asked, samples, reply });

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use injector_common::record::counter;
 
 use super::state::State;
+use crate::datapath::CommonStamps;
 use injector_core::api::{Healed, HealedBy, Stamped};
 use injector_core::clock::MonoNs;
 use injector_core::config::Role;
@@ -45,9 +46,10 @@ impl State {
         let end = Instant::now() + COUNTING;
         let open = self.ledger.iter().map(|partition| &partition.life).filter(|life| life.is_open());
         let open: Vec<u32> = open.map(|life| life.generation).collect();
+        let mut common = CommonStamps::default();
         open.into_iter()
             .map(|generation| {
-                let totals = self.totals(generation, end);
+                let totals = self.totals(generation, end, &mut common);
                 let Life { name, state, .. } = &self.partition(generation).life;
                 OpenPartition { name: name.clone(), generation, state: *state, totals }
             })

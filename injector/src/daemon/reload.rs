@@ -3,7 +3,8 @@
 //! Only while nothing is cut and no record is open: then neither a cut nor its evidence can depend on two configs. The
 //! programs of the old config are taken off, those of the new one are attached, and only when all of that has worked does the
 //! new config take the place of the old one, which is put on again otherwise. Meanwhile traffic flows, and the old
-//! config's probes continue.
+//! config's probes continue. An interface whose thread does not answer in time stays off until it does: `status` says so, and no
+//! cut counts on it.
 
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ enum Kept {
     /// Nothing was tried.
     Refused(String),
     /// It could not be put in force.
-    Failed(StartError),
+    Failed(String),
 }
 
 impl EventLoop {
@@ -111,7 +112,7 @@ impl EventLoop {
             }
             Ok(false) => (ConfigOutcome::Unchanged, "it says what is in force".to_owned()),
             Err(Kept::Refused(why)) => (ConfigOutcome::Refused, why),
-            Err(Kept::Failed(error)) => (ConfigOutcome::Failed, chain(&error)),
+            Err(Kept::Failed(why)) => (ConfigOutcome::Failed, why),
         };
         reported(state, outcome, what);
         report(Reported::Ready);
@@ -149,7 +150,7 @@ impl EventLoop {
                 for (interface, what) in reported {
                     state.event(MonoNs::now(), EventKind::Interface { interface, what });
                 }
-                Err(Kept::Failed(error))
+                Err(Kept::Failed(failed(&error, &state.interfaces.off())))
             }
         }
     }
@@ -179,6 +180,12 @@ impl EventLoop {
         }
         None
     }
+}
+
+/// Why another config could not be put in force, and what the old one lacks since.
+fn failed(error: &StartError, off: &[String]) -> String {
+    let error = chain(error);
+    if off.is_empty() { error } else { format!("{error}; not attached again yet: {}", off.join(", ")) }
 }
 
 /// Writes to log and timeline what came of a SIGHUP.

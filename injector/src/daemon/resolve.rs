@@ -2,8 +2,10 @@
 //! made on a thread of their own. The task hands a request out, and takes it back with its links.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::request::{Answer, Asked, Resolution, Returned, ReturnedSink, ShapeNames, Wanted, shape_problem};
 use super::state::State;
@@ -17,8 +19,16 @@ use injector_core::topology::{self, RolePeers, TopologyError};
 /// How many requests may be resolved at a time: each may run commands.
 const MOST: usize = 64;
 
-/// A role's answer, on its way.
-type RoleReceiver = oneshot::Receiver<Result<Vec<PeerName>, String>>;
+/// How much longer than its timeout a role's answer may take, on a busy host.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// A role that is being asked.
+struct AskedRole {
+    name: String,
+    answer: oneshot::Receiver<Result<Vec<PeerName>, String>>,
+    /// When the answer must be there: the thread that asks may be held up.
+    end: Instant,
+}
 
 impl State {
     /// Answers a request that needs no links, and hands out any other.
@@ -53,7 +63,8 @@ impl State {
                 let known = self.config.roles.keys().cloned().collect();
                 return Err(shape_problem(&TopologyError::UnknownRole { name, known }, &RolePeers::new()));
             };
-            let (sender, receiver) = oneshot::channel();
+            let (sender, answer) = oneshot::channel();
+            let end = Instant::now() + source.timeout.0 + GRACE;
             let (source, shape_names) = (source.clone(), Arc::clone(&self.shape_names));
             let worker = self.interfaces.workers.running(source.netns.as_ref());
             let begun = worker.and_then(|worker| {
@@ -63,7 +74,7 @@ impl State {
                 })
             });
             begun.map_err(|error| unresolved(&name, &error.to_string()))?;
-            roles.push((name, receiver));
+            roles.push(AskedRole { name, answer, end });
         }
         Ok(Begun::Asking(roles))
     }
@@ -92,7 +103,7 @@ impl State {
         Ok(Some(self.view(generation, from)))
     }
 
-    fn hand_out(&mut self, asked: Asked, roles: Vec<(String, RoleReceiver)>, sink: ReturnedSink) {
+    fn hand_out(&mut self, asked: Asked, roles: Vec<AskedRole>, sink: ReturnedSink) {
         self.resolving += 1;
         let shape_names = Arc::clone(&self.shape_names);
         let config_number = self.config_number;
@@ -130,14 +141,18 @@ enum Begun {
     /// It was answered before.
     Known(Box<PartitionView>),
     /// It is resolved once these have answered.
-    Asking(Vec<(String, RoleReceiver)>),
+    Asking(Vec<AskedRole>),
 }
 
-async fn wait_for(roles: Vec<(String, RoleReceiver)>) -> Answer<RolePeers> {
+async fn wait_for(roles: Vec<AskedRole>) -> Answer<RolePeers> {
     let mut peers = RolePeers::new();
-    for (name, receiver) in roles {
-        let gone = || Err("its network namespace is gone".to_owned());
-        let named = receiver.await.unwrap_or_else(|_| gone()).map_err(|why| unresolved(&name, &why))?;
+    for AskedRole { name, answer, end } in roles {
+        let named = match timeout_at(end, answer).await {
+            Ok(Ok(named)) => named,
+            Ok(Err(_)) => Err("its network namespace is gone".to_owned()),
+            Err(_) => Err("the thread of its network namespace does not answer".to_owned()),
+        };
+        let named = named.map_err(|why| unresolved(&name, &why))?;
         peers.insert(name, named);
     }
     Ok(peers)

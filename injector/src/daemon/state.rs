@@ -28,7 +28,7 @@ use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
 use injector_core::measure::Broken;
 use injector_core::metrics::History;
 use injector_core::model::{PeerId, Percent};
-use injector_core::sample::{EndpointId, Sample};
+use injector_core::sample::{self, EndpointId, Sample};
 use injector_core::timeline::Timeline;
 
 /// How often the hooks are looked at while something is cut: the kernel does not notify of TCX.
@@ -387,7 +387,7 @@ impl State {
         }
         let wanted = self.config.ready.consecutive as usize;
         let last = self.samples.last(endpoint, wanted);
-        let healthy = (last.len() == wanted).then(|| last.iter().all(|sample| sample.failure.is_none()));
+        let healthy = sample::healthy(&last, wanted);
         if error.is_some() {
             self.last_error[endpoint.0].clone_from(&error);
         }

@@ -7,6 +7,7 @@ use injector_common::record::LinkStamps;
 
 use super::partition::{Counted, Partition, named, part};
 use super::state::State;
+use crate::datapath::CommonStamps;
 use crate::server::command::Views;
 use injector_core::api::{LinkCounters, LinkTotals, PartitionView};
 use injector_core::ledger::Life;
@@ -70,18 +71,20 @@ impl State {
             .filter(|partition| is_wanted(&partition.life))
             .map(|partition| partition.life.generation)
             .collect();
+        let mut common = CommonStamps::default();
         wanted
             .into_iter()
             .map(|generation| {
-                let totals = self.totals(generation, end);
+                let totals = self.totals(generation, end, &mut common);
                 let Partition { life, experiment } = self.partition(generation);
                 experiment.summary(life, totals)
             })
             .collect()
     }
 
-    /// What a partition's links have dropped. Counting many takes long: then an older sum is given, or none.
-    pub(super) fn totals(&mut self, generation: u32, end: Instant) -> LinkTotals {
+    /// What the links of a partition have dropped that is shown with others. Counting many takes long: then an older sum is
+    /// given, or none.
+    pub(super) fn totals(&mut self, generation: u32, end: Instant, common: &mut CommonStamps) -> LinkTotals {
         let Partition { life, experiment } = self.partition(generation);
         let Some(slot) = life.slot else { return experiment.final_totals() };
         let begin = Instant::now();
@@ -95,7 +98,7 @@ impl State {
             return LinkTotals { links, not_here: experiment.not_here.len(), ..LinkTotals::default() };
         }
         // A map that can't be read is no sum of 0.
-        let stamps = self.kernel.link_stamps(slot, life.generation, &life.links).ok();
+        let stamps = self.kernel.link_stamps_among(slot, life.generation, &life.links, common).ok();
         let sum =
             |of: fn(&LinkStamps) -> u64| Some(stamps.as_ref()?.iter().map(|(_, stamps)| of(stamps)).sum());
         let totals = LinkTotals {
@@ -119,7 +122,7 @@ impl State {
         let whole = links.as_ref().filter(|links| links.len() == life.links.len());
         let totals = match whole {
             Some(links) => summed(links, experiment.not_here.len()),
-            None => self.totals(generation, Instant::now() + COUNTING),
+            None => self.totals(generation, Instant::now() + COUNTING, &mut CommonStamps::default()),
         };
         let Partition { life, experiment } = self.partition(generation);
         experiment.view(life, &self.config.names, totals, from, links)

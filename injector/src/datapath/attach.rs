@@ -21,6 +21,7 @@ use crate::fault;
 use crate::netlink::filters::{Filter, NewFilter, Qdisc, Side, Tc as TcSocket};
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{Identity, Worker};
+use injector_core::clock::MonoNs;
 use injector_core::config::{Hook, Interface, shown};
 
 /// The priority of our clsact filters: before all others.
@@ -78,8 +79,10 @@ pub struct Attachment {
     pub facts: LinkFacts,
     /// The interface's own addresses at that time.
     pub addresses: Vec<IpAddr>,
-    /// The hooks in force.
+    /// The hooks in force,
     pub hooks: Hooks,
+    /// and since when: what was read before says nothing of them.
+    pub since: MonoNs,
     /// The program that holds XDP where we were to have it.
     pub xdp_holder: Option<u32>,
     why: Vec<String>,
@@ -201,6 +204,7 @@ impl Attachment {
                 facts: done.facts,
                 addresses: done.addresses,
                 hooks: done.hooks,
+                since: done.since,
                 why: done.why,
                 xdp_holder: done.xdp_holder,
                 worker: worker.clone(),
@@ -310,6 +314,7 @@ struct Done {
     facts: LinkFacts,
     addresses: Vec<IpAddr>,
     hooks: Hooks,
+    since: MonoNs,
     why: Vec<String>,
     xdp_holder: Option<u32>,
     ours: Vec<u32>,
@@ -346,7 +351,7 @@ fn attach_one(wanted: Wanted, facts: LinkFacts, addresses: Vec<IpAddr>) -> Resul
     match hooked {
         Ok((hooks, why)) => {
             let xdp_holder = facts.xdp.filter(|_| interface.hook == Hook::Xdp);
-            Ok(Done { held, facts, addresses, hooks, why, xdp_holder, ours })
+            Ok(Done { held, facts, addresses, hooks, since: MonoNs::now(), why, xdp_holder, ours })
         }
         Err(reason) => Err((held.release(), reason)),
     }

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 use super::identify::NameMaps;
 use super::mapped::Mapped;
 use super::object::{Clocks, Object};
-use super::overlaps::Overlaps;
+use super::overlaps::{self, BySlot, CommonStamps, Overlaps};
 use super::owner::Owner;
 use super::strangers::StrangerMap;
 use super::{DatapathError, Gate, Pins, Settler};
@@ -312,6 +312,27 @@ impl Kernel {
         generation: u32,
         links: &[Link],
     ) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
+        self.stamps_with(index, generation, links, &self.overlaps.of_slots(index.bit())?)
+    }
+
+    /// The same of one of several slots that are shown together: what they have in common is read once for all of them.
+    pub fn link_stamps_among(
+        &self,
+        index: SlotIndex,
+        generation: u32,
+        links: &[Link],
+        common: &mut CommonStamps,
+    ) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
+        self.stamps_with(index, generation, links, common.of(&self.overlaps)?)
+    }
+
+    fn stamps_with(
+        &self,
+        index: SlotIndex,
+        generation: u32,
+        links: &[Link],
+        common: &BySlot,
+    ) -> Result<Vec<(Link, LinkStamps)>, DatapathError> {
         let slot = u32::from(index.0);
         fault::at("stamps/read")
             .map_err(|error| DatapathError::Map { name: "LINKS", source: error.into() })?;
@@ -326,7 +347,7 @@ impl Kernel {
                 }
             }
         }
-        self.overlaps.add_to(index, links, &mut found)?;
+        overlaps::add(common, index, links, &mut found);
         Ok(found.into_iter().collect())
     }
 

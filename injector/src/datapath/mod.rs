@@ -30,6 +30,7 @@ pub use kernel::{Kernel, Wakeups};
 pub use leftovers::{Leftover, Sweep, sweep};
 pub use local::{LocalError, LocalHooks, LocalPorts, OwnerId, cgroup_root};
 pub use object::{Clocks, Object, SpaceId, Use, wire_address, wire_ids};
+pub use overlaps::CommonStamps;
 pub use owner::{Life, Loaded, Owner, loaded};
 pub use pins::Pins;
 pub use settler::Settler;

@@ -15,11 +15,33 @@ use super::object::Object;
 /// The map, and what was in it under sets of which a slot has left since.
 pub struct Overlaps {
     map: PerCpuHashMap<MapData, OverlapKey, OverlapStamps>,
-    carried: BTreeMap<SlotIndex, BTreeMap<Link, LinkStamps>>,
+    carried: BySlot,
+}
+
+/// What slots have in common with others, by link.
+pub(super) type BySlot = BTreeMap<SlotIndex, BTreeMap<Link, LinkStamps>>;
+
+/// What all slots have in common with others, for whoever shows several partitions: read once, when the first of them is.
+#[derive(Default)]
+pub struct CommonStamps(Option<BySlot>);
+
+impl CommonStamps {
+    /// What they have in common, read by now.
+    pub(super) fn of(&mut self, overlaps: &Overlaps) -> Result<&BySlot, DatapathError> {
+        Ok(match &mut self.0 {
+            Some(read) => read,
+            unread => unread.insert(overlaps.of_slots(u32::MAX)?),
+        })
+    }
 }
 
 fn fail(source: MapError) -> DatapathError {
     DatapathError::Map { name: "OVERLAPS", source }
+}
+
+/// The slots of a mask, a bit each.
+fn slots_in(mask: u32) -> impl Iterator<Item = SlotIndex> {
+    (0..u32::BITS as u8).map(SlotIndex).filter(move |slot| mask & slot.bit() != 0)
 }
 
 impl Overlaps {
@@ -29,35 +51,26 @@ impl Overlaps {
         Ok(Self { map, carried: BTreeMap::new() })
     }
 
-    /// Adds to the stamps of a slot's links what it has in common with others.
-    pub fn add_to(
-        &self,
-        index: SlotIndex,
-        links: &[Link],
-        found: &mut BTreeMap<Link, LinkStamps>,
-    ) -> Result<(), DatapathError> {
-        let mut common = self.carried.get(&index).cloned().unwrap_or_default();
-        for key in self.keys_with(index)? {
-            if let Some((link, stamps)) = self.counted(key)? {
-                common.entry(link).or_default().merge(&stamps);
+    /// What each slot of a mask has in common with others, in one walk through the map.
+    pub(super) fn of_slots(&self, mask: u32) -> Result<BySlot, DatapathError> {
+        let carried = self.carried.iter().filter(|(slot, _)| mask & slot.bit() != 0);
+        let mut common: BySlot = carried.map(|(slot, links)| (*slot, links.clone())).collect();
+        for key in self.keys_with(mask)? {
+            let Some((link, stamps)) = self.counted(key)? else { continue };
+            for slot in slots_in(mask & key.slots) {
+                common.entry(slot).or_default().entry(link).or_default().merge(&stamps);
             }
         }
-        let wanted: BTreeSet<&Link> =
-            if common.is_empty() { BTreeSet::new() } else { links.iter().collect() };
-        for (link, stamps) in common.iter().filter(|(link, _)| wanted.contains(link)) {
-            found.entry(*link).or_default().merge(stamps);
-        }
-        Ok(())
+        Ok(common)
     }
 
     /// Takes a slot out of all sets: what was counted for it and others stays with the others.
     pub fn take_out(&mut self, index: SlotIndex) -> Result<(), DatapathError> {
-        for key in self.keys_with(index)? {
+        for key in self.keys_with(index.bit())? {
             let counted = self.counted(key)?;
             self.map.remove(&key).map_err(fail)?;
             let Some((link, stamps)) = counted else { continue };
-            let others = (0..u32::BITS as u8).map(SlotIndex).filter(|slot| *slot != index);
-            for other in others.filter(|slot| key.slots & slot.bit() != 0) {
+            for other in slots_in(key.slots & !index.bit()) {
                 self.carried.entry(other).or_default().entry(link).or_default().merge(&stamps);
             }
         }
@@ -65,12 +78,11 @@ impl Overlaps {
         Ok(())
     }
 
-    /// The keys of all sets that a slot is in, once each: the programs add keys meanwhile, and a key may come twice.
-    fn keys_with(&self, index: SlotIndex) -> Result<BTreeSet<OverlapKey>, DatapathError> {
-        let of_slot = |key: &Result<OverlapKey, MapError>| {
-            key.as_ref().map_or(true, |key| key.slots & index.bit() != 0)
-        };
-        self.map.keys().filter(of_slot).collect::<Result<_, _>>().map_err(fail)
+    /// The keys of all sets that a slot of a mask is in, once each: the programs add keys meanwhile, and a key may come twice.
+    fn keys_with(&self, mask: u32) -> Result<BTreeSet<OverlapKey>, DatapathError> {
+        let of_slots =
+            |key: &Result<OverlapKey, MapError>| key.as_ref().map_or(true, |key| key.slots & mask != 0);
+        self.map.keys().filter(of_slots).collect::<Result<_, _>>().map_err(fail)
     }
 
     /// What was counted for a set on a link, over all CPUs; `None` where nothing was, but first packets, of which the stamps
@@ -83,5 +95,14 @@ impl Overlaps {
         self.map.get(&key, 0).map_err(fail)?.iter().for_each(|stamps| sum.merge(&LinkStamps::from(*stamps)));
         let link = Link { src: PeerId(key.src), dst: PeerId(key.dst) };
         Ok((sum != LinkStamps::default()).then_some((link, sum)))
+    }
+}
+
+/// Adds to the stamps of a slot's links what it has in common with others.
+pub(super) fn add(common: &BySlot, index: SlotIndex, links: &[Link], found: &mut BTreeMap<Link, LinkStamps>) {
+    let Some(common) = common.get(&index).filter(|common| !common.is_empty()) else { return };
+    let wanted: BTreeSet<&Link> = links.iter().collect();
+    for (link, stamps) in common.iter().filter(|(link, _)| wanted.contains(link)) {
+        found.entry(*link).or_default().merge(stamps);
     }
 }

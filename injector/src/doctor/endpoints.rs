@@ -156,6 +156,10 @@ fn remedy(endpoint: &Endpoint, failure: &ProbeFailure) -> String {
                 .to_owned()
         }
         FailureCode::Command => "check the probe's command, its path and its user".to_owned(),
+        FailureCode::Unsent => {
+            "check that the file system of the probe's command, and the directory of users, answer on this host"
+                .to_owned()
+        }
         _ => "correct the probe's settings in the config".to_owned(),
     }
 }

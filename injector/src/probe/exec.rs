@@ -11,16 +11,38 @@ use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgid, setgroups, setu
 use rustix::process::{Resource, setrlimit};
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Command;
+use tokio::time::{Instant, timeout_at};
 
 use super::failure::{Failure, root_cause};
 use super::fill::Values;
-use super::starter;
+use super::starter::{self, Asker};
 use crate::descriptors;
 use injector_client::process_group::Group;
+use injector_core::clock::Span;
 use injector_core::config::ExecCommand;
 
-/// One endpoint's command.
-pub(super) struct Exec(ExecCommand);
+/// The command of an endpoint or a role.
+pub(super) struct Exec {
+    asker: Asker,
+    command: ExecCommand,
+}
+
+/// How long a command may take from its start on, and when that is over.
+#[derive(Clone, Copy)]
+struct Limit {
+    span: Span,
+    end: Instant,
+}
+
+impl Limit {
+    fn from_now(span: Span) -> Self {
+        Self { span, end: Instant::now() + span.0 }
+    }
+
+    async fn bound<T>(self, step: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        timeout_at(self.end, step).await.unwrap_or(Err(Failure::Timeout(self.span)))
+    }
+}
 
 /// Where commands are looked for if the daemon itself has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -38,18 +60,30 @@ struct Identity {
 }
 
 impl Exec {
-    pub(super) fn new(command: ExecCommand) -> Self {
-        Self(command)
+    pub(super) fn new(asker: Asker, command: ExecCommand) -> Self {
+        Self { asker, command }
     }
 
-    pub(super) async fn probe(&self, values: &Values<'_>) -> Result<(), Failure> {
-        let group = self.start(self.command(values, Stdio::null())?).await?;
-        self.end(group).await
+    /// Runs the command to its end, for so long at most.
+    pub(super) async fn probe(&self, values: &Values<'_>, timeout: Span) -> Result<(), Failure> {
+        let limit = Limit::from_now(timeout);
+        let group = self.start(self.command(values, Stdio::null())?, limit).await?;
+        limit.bound(self.end(group)).await
     }
 
-    /// Runs the command to its end, and answers what it printed.
-    pub(super) async fn output(&self, values: &Values<'_>, most: usize) -> Result<Vec<u8>, Failure> {
-        let mut group = self.start(self.command(values, Stdio::piped())?).await?;
+    /// The same; answers what it printed.
+    pub(super) async fn output(
+        &self,
+        values: &Values<'_>,
+        timeout: Span,
+        most: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let limit = Limit::from_now(timeout);
+        let group = self.start(self.command(values, Stdio::piped())?, limit).await?;
+        limit.bound(self.printed(group, most)).await
+    }
+
+    async fn printed(&self, mut group: Group, most: usize) -> Result<Vec<u8>, Failure> {
         let mut output = Vec::new();
         if let Some(stdout) = group.stdout() {
             let read = stdout.take(most as u64 + 1).read_to_end(&mut output).await;
@@ -63,10 +97,11 @@ impl Exec {
 
     /// What keeps the command from being started, as far as that is seen without starting it.
     pub(super) fn obstacle(&self) -> Option<Failure> {
-        if let Some(failure) = self.0.user.as_ref().and_then(|user| identity(self.program(), user).err()) {
+        let user = self.command.user.as_ref();
+        if let Some(failure) = user.and_then(|user| identity(self.program(), user).err()) {
             return Some(failure);
         }
-        let program = self.0.command.first()?;
+        let program = self.command.command.first()?;
         let is_program = |path: &Path| {
             let found = std::fs::metadata(path);
             found.is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
@@ -89,23 +124,22 @@ impl Exec {
         }
     }
 
-    async fn start(&self, mut command: Command) -> Result<Group, Failure> {
-        let (program, user) = (self.program().to_owned(), self.0.user.clone());
-        let started = starter::start(move || {
+    async fn start(&self, mut command: Command, limit: Limit) -> Result<Group, Failure> {
+        let (program, user) = (self.program().to_owned(), self.command.user.clone());
+        let make = move || -> Result<Group, Failure> {
             if let Some(user) = user {
                 become_user(&mut command, identity(&program, &user)?);
             }
             Group::spawn(command).map_err(|error| not_run(&program, &error))
-        });
-        let no_thread = || Failure::Run {
-            program: self.program().to_owned(),
-            reason: "no thread can be started for it".to_owned(),
         };
-        started.await.unwrap_or_else(|| Err(no_thread()))
+        let started = starter::start(&self.asker, limit.end, make).await;
+        let unstarted =
+            |why| Failure::Unstarted { program: self.program().to_owned(), within: limit.span, why };
+        started.map_err(unstarted)?
     }
 
     fn command(&self, values: &Values<'_>, output: Stdio) -> Result<Command, Failure> {
-        let mut words = self.0.command.iter().map(|word| values.fill(word));
+        let mut words = self.command.command.iter().map(|word| values.fill(word));
         let program =
             words.next().ok_or(Failure::Request { what: "command", reason: "it is empty".to_owned() })?;
         let mut command = Command::new(program);
@@ -114,7 +148,7 @@ impl Exec {
             .args(words)
             .env_clear()
             .env("PATH", path())
-            .envs(self.0.env.iter().map(|(name, text)| (name, text.fill(|part| values.fill(part)))))
+            .envs(self.command.env.iter().map(|(name, text)| (name, text.fill(|part| values.fill(part)))))
             .env("PEER", values.peer())
             .env("ADDRESS", values.address())
             .env("SEQ", values.seq.to_string())
@@ -129,7 +163,7 @@ impl Exec {
     }
 
     fn program(&self) -> &str {
-        self.0.command.first().map_or("", String::as_str)
+        self.command.command.first().map_or("", String::as_str)
     }
 
     fn not_run(&self, error: &(dyn Error + 'static)) -> Failure {

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 
+use super::starter::HeldUp;
 use super::tls_fault;
 use injector_core::clock::Span;
 use injector_core::config::JsonError;
@@ -48,6 +49,8 @@ pub(super) enum Failure {
     NoUser(String),
     #[error("run {program}: {reason}")]
     Run { program: String, reason: String },
+    #[error("{program} was not started within {within}: {why}")]
+    Unstarted { program: String, within: Span, why: HeldUp },
     #[error("\"{0}\" is not an address and port; write {{address}}:PORT or 10.0.0.1:PORT")]
     Target(String),
     #[error("the probe's {what} is wrong: {reason}")]
@@ -81,6 +84,7 @@ impl Failure {
             | Self::Exit(_)
             | Self::Signal(_) => FailureCode::Answer,
             Self::NoUser(_) | Self::Run { .. } => FailureCode::Command,
+            Self::Unstarted { .. } => FailureCode::Unsent,
             Self::Target(_) | Self::Request { .. } => FailureCode::Settings,
         }
     }

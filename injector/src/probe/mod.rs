@@ -39,6 +39,8 @@ use injector_core::config::{Endpoint, ProbeKind};
 use injector_core::sample::{EndpointId, ProbeFailure, Sample};
 pub use prepare::prepare;
 pub use schedule::{IDLE_INTERVAL, Rate, run};
+use starter::Asker;
+use tokio::time::timeout;
 
 /// How long a looked up source address is taken for the present one.
 const SOURCE_LASTS: Duration = Duration::from_secs(1);
@@ -78,7 +80,9 @@ impl Prober {
             ProbeKind::Http(http) => Kind::Http(Box::new(http::Http::of_probe(http, names, connection))),
             ProbeKind::Grpc(grpc) => Kind::Grpc(grpc::Grpc::new(grpc, names, connection)),
             ProbeKind::Tcp(tcp) => Kind::Tcp(tcp::Tcp::new(tcp, names)),
-            ProbeKind::Exec(command) => Kind::Exec(exec::Exec::new(command.clone())),
+            ProbeKind::Exec(command) => {
+                Kind::Exec(exec::Exec::new(Asker::Endpoint(endpoint), command.clone()))
+            }
         };
         Self {
             endpoint,
@@ -97,13 +101,9 @@ impl Prober {
         let values = Values { place: &self.place, seq: self.next_seq.get() };
         self.next_seq.set(values.seq + 1);
         let begun = MonoNs::now();
-        let answer = tokio::time::timeout(self.timeout.0, self.ask(&values)).await;
+        let answer = self.ask(&values).await;
         let done = MonoNs::now();
-        let failure = match answer {
-            Ok(answer) => answer.err(),
-            Err(_) => Some(Failure::Timeout(self.timeout)),
-        };
-        let failure = failure.map(|failure| ProbeFailure::new(failure.code(), failure.words()));
+        let failure = answer.err().map(|failure| ProbeFailure::new(failure.code(), failure.words()));
         Sample { endpoint: self.endpoint, scheduled, begun, done, failure, source: self.source(begun) }
     }
 
@@ -128,11 +128,14 @@ impl Prober {
     }
 
     async fn ask(&self, values: &Values<'_>) -> Result<(), Failure> {
+        let limit = self.timeout.0;
+        let late = |_| Failure::Timeout(self.timeout);
         match &self.kind {
-            Kind::Http(http) => http.probe(values).await,
-            Kind::Grpc(grpc) => grpc.probe(values).await,
-            Kind::Tcp(tcp) => tcp.probe(values).await,
-            Kind::Exec(exec) => exec.probe(values).await,
+            Kind::Http(http) => timeout(limit, http.probe(values)).await.map_err(late)?,
+            Kind::Grpc(grpc) => timeout(limit, grpc.probe(values)).await.map_err(late)?,
+            Kind::Tcp(tcp) => timeout(limit, tcp.probe(values)).await.map_err(late)?,
+            // Whether it was started in time decides what its end without an answer says.
+            Kind::Exec(exec) => exec.probe(values, self.timeout).await,
         }
     }
 }

@@ -9,36 +9,40 @@ use super::exec::Exec;
 use super::failure::Failure;
 use super::fill::{Place, Values};
 use super::http::Http;
-use injector_core::config::{AskedPeer, Hosts, HttpExpect, RoleAnswer, RoleKind, RoleRequest, RoleSource};
+use super::starter::Asker;
+use injector_core::config::{
+    AskedPeer, ExecCommand, Hosts, HttpExpect, RoleAnswer, RoleKind, RoleRequest, RoleSource,
+};
 use injector_core::model::{Connection, PeerName};
 use injector_core::roles::{self, Directory, MAX_ANSWER};
 
 /// The peers that have a role now; else why that is unknown. Must be called inside a `LocalSet`.
 pub async fn ask(source: &RoleSource, directory: &Directory) -> Result<Vec<PeerName>, String> {
-    match tokio::time::timeout(source.timeout.0, answer(source, directory)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(Failure::Timeout(source.timeout).words()),
+    match &source.kind {
+        RoleKind::Exec(command) => {
+            let nobody = Place { peer: None, address: None };
+            let values = Values { place: &nobody, seq: 0 };
+            let output = exec(source, command).output(&values, source.timeout, MAX_ANSWER).await;
+            let output = output.map_err(|failure| failure.words())?;
+            roles::printed(&output, directory).map_err(|error| error.to_string())
+        }
+        RoleKind::Http { request, answer } => {
+            let answered = over_http(request, answer, &source.hosts, directory);
+            let late = |_| Failure::Timeout(source.timeout).words();
+            tokio::time::timeout(source.timeout.0, answered).await.map_err(late)?
+        }
     }
+}
+
+fn exec(source: &RoleSource, command: &ExecCommand) -> Exec {
+    Exec::new(Asker::Role(source.name.clone()), command.clone())
 }
 
 /// What keeps a role from being asked for on this host, as far as that is seen without asking.
 pub fn obstacle(source: &RoleSource) -> Option<String> {
     match &source.kind {
-        RoleKind::Exec(command) => Exec::new(command.clone()).obstacle().map(|failure| failure.words()),
+        RoleKind::Exec(command) => exec(source, command).obstacle().map(|failure| failure.words()),
         RoleKind::Http { .. } => None,
-    }
-}
-
-async fn answer(source: &RoleSource, directory: &Directory) -> Result<Vec<PeerName>, String> {
-    match &source.kind {
-        RoleKind::Exec(command) => {
-            let exec = Exec::new(command.clone());
-            let nobody = Place { peer: None, address: None };
-            let output = exec.output(&Values { place: &nobody, seq: 0 }, MAX_ANSWER).await;
-            let output = output.map_err(|failure| failure.words())?;
-            roles::printed(&output, directory).map_err(|error| error.to_string())
-        }
-        RoleKind::Http { request, answer } => over_http(request, answer, &source.hosts, directory).await,
     }
 }
 

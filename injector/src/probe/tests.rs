@@ -8,6 +8,7 @@ use super::test_server::{
     GrpcAnswer, answer, call, endpoint, get, grpc, on_one_thread, read_head, run_for, serve,
 };
 use super::*;
+use injector_client::process_group::Group;
 use injector_core::config::{ExecCommand, HttpProbe, TcpProbe};
 use injector_core::config::{JsonValue, Target};
 use injector_core::model::Connection;
@@ -284,7 +285,7 @@ fn pooled_grpc_shares_one_connection_until_it_fails() {
     });
 }
 
-fn exec(command: &[&str], user: Option<&str>, timeout: Span) -> Sample {
+fn command(command: &[&str], user: Option<&str>, timeout: Span) -> Endpoint {
     let kind = ProbeKind::Exec(ExecCommand {
         command: command.iter().map(|&word| word.to_owned()).collect(),
         user: user.map(str::to_owned),
@@ -292,7 +293,72 @@ fn exec(command: &[&str], user: Option<&str>, timeout: Span) -> Sample {
     });
     let mut config = endpoint("10.0.0.1:1".parse().unwrap(), kind);
     config.probe.options.timeout = timeout;
-    on_one_thread(once(EndpointId(0), &config, Some("n1")))
+    config
+}
+
+fn exec(words: &[&str], user: Option<&str>, timeout: Span) -> Sample {
+    on_one_thread(once(EndpointId(0), &command(words, user, timeout), Some("n1")))
+}
+
+/// Starts that hang until what this returns is dropped; all of them have begun.
+async fn hanging_starts(endpoints: std::ops::Range<usize>) -> Vec<std::sync::mpsc::Sender<()>> {
+    let (begin, mut begun) = mpsc::unbounded_channel();
+    let mut held = Vec::new();
+    for endpoint in endpoints.clone() {
+        let (hold, wait) = std::sync::mpsc::channel::<()>();
+        held.push(hold);
+        let begin = begin.clone();
+        let hang = move || {
+            let _ = begin.send(());
+            let _ = wait.recv();
+            Err::<Group, ()>(())
+        };
+        tokio::task::spawn_local(async move {
+            let asker = Asker::Endpoint(EndpointId(endpoint));
+            let end = tokio::time::Instant::now() + Duration::from_mins(1);
+            let _ = starter::start(&asker, end, hang).await;
+        });
+    }
+    for _ in endpoints {
+        begun.recv().await.unwrap();
+    }
+    held
+}
+
+fn unsent(sample: &Sample, why: &str) {
+    let failure = sample.failure.as_ref().unwrap();
+    assert_eq!(failure.code, FailureCode::Unsent);
+    assert_eq!(failure.text, format!("true was not started within 200ms: {why}"));
+}
+
+#[test]
+fn a_start_that_hangs_holds_up_commands_of_its_own_endpoint_alone() {
+    let truth = command(&["true"], None, Span::millis(200));
+    let patient = command(&["true"], None, Span::secs(20));
+    on_one_thread(async {
+        let held = hanging_starts(0..1).await;
+        for _ in 0..3 {
+            let sample = once(EndpointId(0), &truth, None).await;
+            unsent(&sample, "an earlier start of it has not ended");
+        }
+        assert_eq!(once(EndpointId(1), &patient, None).await.failure, None);
+        drop(held);
+        assert_eq!(once(EndpointId(0), &patient, None).await.failure, None);
+    });
+}
+
+#[test]
+fn where_too_many_starts_hang_a_command_is_not_sent() {
+    let truth = command(&["true"], None, Span::millis(200));
+    let patient = command(&["true"], None, Span::secs(20));
+    on_one_thread(async {
+        let held = hanging_starts(0..starter::MOST).await;
+        let another = EndpointId(starter::MOST);
+        let sample = once(another, &truth, None).await;
+        unsent(&sample, "64 other commands are being started in its network namespace");
+        drop(held);
+        assert_eq!(once(another, &patient, None).await.failure, None);
+    });
 }
 
 #[test]

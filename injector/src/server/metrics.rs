@@ -106,7 +106,7 @@ fn toggles(text: &mut String, history: &History) {
     }
     let help = "How long after its due time a probe left.";
     Family::new(text, "injector_probe_lateness_seconds", HISTOGRAM, help).histogram(&[], &history.probes);
-    let help = "Probes that were never sent, because the prober fell behind.";
+    let help = "Probes that were never sent: the prober fell behind, or their command could not be started.";
     Family::new(text, "injector_unsent_probes_total", COUNTER, help).sample(&[], history.unsent_probes);
 }
 

@@ -62,6 +62,28 @@ fn probes_that_we_failed_to_send_decide_nothing() {
 }
 
 #[test]
+fn probes_that_we_failed_to_send_are_no_failures_of_an_endpoint() {
+    let unsent_in = |from: u64, until: u64| {
+        let mut samples = life(20, fails_in(&[]));
+        for sample in samples.iter_mut().filter(|sample| (at(from)..at(until)).contains(&sample.scheduled)) {
+            sample.failure = Some(ProbeFailure::new(FailureCode::Unsent, "not started"));
+        }
+        judged(&samples, 14_000)
+    };
+    // Nothing else was sent while the cut lasted.
+    let during = unsent_in(CUT, HEAL);
+    assert_eq!(during.endpoints[0].impaired, None);
+    assert_eq!(during.outcome, Some(Outcome::Recovered), "{:?}", during.outcome_reason);
+    let before = unsent_in(CUT - 1_000, CUT);
+    let endpoint = &before.endpoints[0];
+    assert_eq!((endpoint.healthy_before, endpoint.failure_rate_before), (None, Some(0.0)));
+    assert_eq!(before.outcome, Some(Outcome::Unknown));
+    assert!(before.outcome_reason.unwrap().contains("some of the last were never sent"));
+    // Earlier ones say nothing of the last.
+    assert_eq!(unsent_in(1_000, 2_000).endpoints[0].healthy_before, Some(true));
+}
+
+#[test]
 fn another_cut_censors_only_what_is_open() {
     // The other cut makes probes fail from 5 s on, one of them under way when it came.
     let samples = life(20, |ms| if ms >= 4990 { (900, false) } else { (1, ms >= 500) });

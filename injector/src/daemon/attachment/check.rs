@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::namespaces::RETRY;
+use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
 use crate::netlink::news::News;
 use crate::netlink::{self, LinkFacts};
@@ -13,6 +14,22 @@ use injector_core::config::Netns;
 
 /// How long after its thread is free again a namespace that did not answer is looked into.
 pub(super) const AGAIN: Duration = Duration::from_millis(20);
+/// Why a namespace's thread found nothing that was asked.
+pub(super) const NO_ANSWER: &str = "the thread of the network namespace gave no answer: the log has why";
+
+/// The interfaces of a namespace, as they were read.
+pub(super) struct LinkList {
+    /// Before they were read.
+    pub begun: MonoNs,
+    pub links: Vec<LinkFacts>,
+}
+
+impl LinkList {
+    /// Of a namespace whose thread has ended.
+    fn nothing() -> Self {
+        Self { begun: MonoNs::now(), links: Vec::new() }
+    }
+}
 
 impl Interfaces {
     pub(super) fn concerns(&self, entry: usize, news: &News) -> bool {
@@ -42,23 +59,30 @@ impl Interfaces {
         if !self.entries.iter().any(|entry| entry.interface.netns.as_ref() == netns) {
             return Vec::new();
         }
-        let Ok(worker) = self.workers.running(netns) else { return self.compare(netns, &[], when) };
+        let Ok(worker) = self.workers.running(netns) else {
+            return self.compare(netns, &LinkList::nothing(), when);
+        };
         let netns = netns.cloned();
         // One look serves all; what is news after it has begun calls for another.
         if let Some(asked) = self.links_asked.get_mut(&netns) {
             asked.get_or_insert(when);
             return Vec::new();
         }
-        let (news, asked, identity) = (self.news.clone(), netns.clone(), worker.identity());
-        let begun = worker.spawn(move || async move {
+        let (asked, identity) = (netns.clone(), worker.identity());
+        let links = Err(NO_ANSWER.to_owned());
+        let none = InterfaceEvent::Links { netns: netns.clone(), identity, at: when, begun: when, links };
+        let pending = PendingAnswer::new(&self.news, none);
+        let spawned = worker.spawn(move || async move {
+            crate::fault::here("links/read");
+            let begun = MonoNs::now();
             let links = match netlink::connect() {
                 Ok(handle) => netlink::links(&handle).await.map_err(|error| error.to_string()),
                 Err(error) => Err(error.to_string()),
             };
-            let _ = news.send(InterfaceEvent::Links { netns: asked, identity, at: when, links });
+            pending.answer(InterfaceEvent::Links { netns: asked, identity, at: when, begun, links });
         });
-        if begun.is_err() {
-            return self.compare(netns.as_ref(), &[], when);
+        if spawned.is_err() {
+            return self.compare(netns.as_ref(), &LinkList::nothing(), when);
         }
         self.links_asked.insert(netns, None);
         Vec::new()
@@ -70,15 +94,16 @@ impl Interfaces {
         netns: Option<&Netns>,
         identity: Identity,
         when: MonoNs,
-        links: Result<Vec<LinkFacts>, String>,
+        list: Result<LinkList, String>,
     ) -> Vec<(String, String)> {
         // Otherwise the last words of a namespace that is no more.
         if self.workers.identity(netns) != Some(identity) {
             return Vec::new();
         }
-        let again = self.links_asked.remove(&netns.cloned()).flatten();
-        let mut reported = match links {
-            Ok(links) => self.compare(netns, &links, when),
+        // Its thread had ended when it was asked.
+        let Some(again) = self.links_asked.remove(&netns.cloned()) else { return Vec::new() };
+        let mut reported = match list {
+            Ok(list) => self.compare(netns, &list, when),
             // No answer is not an answer that there is nothing.
             Err(error) => {
                 tracing::warn!(error, "its interfaces could not be read, and are looked at again");
@@ -92,7 +117,8 @@ impl Interfaces {
         reported
     }
 
-    fn compare(&mut self, netns: Option<&Netns>, links: &[LinkFacts], when: MonoNs) -> Vec<(String, String)> {
+    fn compare(&mut self, netns: Option<&Netns>, list: &LinkList, when: MonoNs) -> Vec<(String, String)> {
+        let LinkList { begun, links } = list;
         let mut reported = Vec::new();
         let entries: Vec<usize> = (0..self.entries.len())
             .filter(|at| self.entries[*at].interface.netns.as_ref() == netns)
@@ -104,6 +130,10 @@ impl Interfaces {
             let entry = &mut self.entries[at];
             if entry.is_busy {
                 entry.look_again = Some(when);
+                continue;
+            }
+            // Our programs came on it while the list was read, which may lack it. If it goes, that is news of its own.
+            if entry.index().is_some() && !entry.was_attached_at(*begun) {
                 continue;
             }
             // What is attached is followed by its index, under whichever name.
@@ -133,7 +163,7 @@ impl Interfaces {
     }
 
     /// Has the interfaces of a namespace compared a moment later; nothing has happened until then.
-    fn check_again(&self, netns: Option<&Netns>, at: MonoNs) {
+    pub(super) fn check_again(&self, netns: Option<&Netns>, at: MonoNs) {
         let (news, asked) = (self.news.clone(), netns.cloned());
         self.workers.when_free(netns, move |identity| async move {
             tokio::time::sleep(RETRY).await;

@@ -103,6 +103,11 @@ impl Entry {
         self.attachment.as_ref().map(|attachment| attachment.facts.index)
     }
 
+    /// Whether our programs were on it at an instant: what was read from then on says something of them.
+    pub fn was_attached_at(&self, instant: MonoNs) -> bool {
+        self.attachment.as_ref().is_some_and(|attachment| attachment.since <= instant)
+    }
+
     /// Takes in what came of attaching.
     pub fn take(&mut self, attached: Result<Attachment, Refused>) -> Result<(), DatapathError> {
         match attached {
@@ -136,10 +141,7 @@ impl Entry {
         crate::fault::here("lose/begin");
         let attachment = self.attachment.take();
         if attachment.is_some() {
-            if self.gaps.len() == GAPS {
-                self.gaps.remove(0);
-            }
-            self.gaps.push(TimeRange { from_ns: since, until_ns: None });
+            self.begin_gap(since);
             self.end_bypass(since);
         }
         // What is attached next is looked for by the name of the config.
@@ -152,6 +154,17 @@ impl Entry {
         };
         tracing::warn!(interface = shown(&self.interface), why, "lost");
         (attachment, (shown(&self.interface), format!("lost: {why}")))
+    }
+
+    /// Notes that our programs are not on it since an instant, if that is not known.
+    pub fn begin_gap(&mut self, since: MonoNs) {
+        if self.gaps.last().is_some_and(|gap| gap.until_ns.is_none()) {
+            return;
+        }
+        if self.gaps.len() == GAPS {
+            self.gaps.remove(0);
+        }
+        self.gaps.push(TimeRange { from_ns: since, until_ns: None });
     }
 
     /// Whether something can send packets past our programs.
@@ -176,7 +189,11 @@ impl Entry {
 
     /// Takes note of why it is not attached; reported once, and tried again at the next notification.
     pub fn refuse(&mut self, error: &DatapathError) -> Option<(String, String)> {
-        let missing = error.to_string();
+        self.stay_off(error.to_string())
+    }
+
+    /// The same for any other reason.
+    pub fn stay_off(&mut self, missing: String) -> Option<(String, String)> {
         let is_new = missing != self.missing;
         self.missing.clone_from(&missing);
         if is_new {

@@ -35,6 +35,8 @@ pub enum InterfaceEvent {
         identity: Identity,
         /// When we learned of the first reason to ask.
         at: MonoNs,
+        /// Before they were read: since then there may be others.
+        begun: MonoNs,
         /// They, or why they can't be read.
         links: Result<Vec<LinkFacts>, String>,
     },
@@ -70,7 +72,9 @@ pub enum InterfaceEvent {
     Hooks {
         /// The namespace, by name,
         netns: Option<Netns>,
-        /// and what is on them.
+        /// and which one of that name.
+        identity: Identity,
+        /// What is on them.
         found: HooksFound,
     },
     /// Cgroups of peers on this machine may have been recreated.

@@ -18,6 +18,13 @@ pub struct HooksFound {
     pub(super) read: Result<Read, String>,
 }
 
+impl HooksFound {
+    /// Nothing was found, and why.
+    pub(super) fn none(why: &str) -> Self {
+        Self { at: MonoNs::now(), cost: Duration::ZERO, asked: Vec::new(), read: Err(why.to_owned()) }
+    }
+}
+
 /// What was read in one namespace.
 #[derive(Debug)]
 pub(super) struct Read {

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
+use super::check::NO_ANSWER;
 use super::entry::{Bypass, Entry};
 use super::hook_reading::{HookScope, HooksFound, Read, Wanted};
+use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
 use crate::datapath::{Foreign, HookState, Names, ids, names};
 use crate::netlink::news::News;
 use crate::netlink::nft::EgressChain;
+use crate::netns::Identity;
 use injector_core::api::{AttachmentView, Warning, WarningCode};
 use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::Netns;
@@ -86,12 +89,16 @@ impl Interfaces {
                 are_all_asked = false;
                 continue;
             }
-            let (news, group) = (self.news.clone(), netns.clone());
+            let (group, identity) = (netns.clone(), worker.identity());
+            let none =
+                InterfaceEvent::Hooks { netns: netns.clone(), identity, found: HooksFound::none(NO_ANSWER) };
+            let pending = PendingAnswer::new(&self.news, none);
             let asked = worker.spawn(move || async move {
+                crate::fault::here("hooks/ask");
                 let found = wanted.read().await;
-                let _ = news.send(InterfaceEvent::Hooks { netns, found });
+                pending.answer(InterfaceEvent::Hooks { netns, identity, found });
             });
-            // A thread that has ended answers nothing; its interfaces are gone.
+            // A thread that has ended finds nothing; its interfaces are gone.
             if asked.is_err() {
                 self.hooks_asked.remove(&group);
             }
@@ -103,9 +110,14 @@ impl Interfaces {
     pub(super) async fn hooks_found(
         &mut self,
         netns: Option<&Netns>,
+        identity: Identity,
         found: HooksFound,
     ) -> Vec<(String, String)> {
-        self.hooks_asked.remove(&netns.cloned());
+        // Otherwise the last words of a namespace that is no more, or of a thread that had ended when it was asked.
+        let is_current = self.workers.identity(netns) == Some(identity);
+        if !is_current || !self.hooks_asked.remove(&netns.cloned()) {
+            return Vec::new();
+        }
         let cost = found.cost;
         let begun = MonoNs::now();
         let reported = self.take_hooks(netns, found).await;
@@ -138,11 +150,11 @@ impl Interfaces {
         }
         let mut changes = Vec::new();
         for ((id, index), state) in found.asked.into_iter().zip(states) {
-            let Some(at) =
-                self.entries.iter().position(|entry| entry.id == id && entry.index() == Some(index))
-            else {
-                continue;
+            let is_it = |entry: &Entry| {
+                entry.id == id && entry.index() == Some(index) && entry.was_attached_at(found.at)
             };
+            // It may have been lost, and attached again, since it was asked.
+            let Some(at) = self.entries.iter().position(is_it) else { continue };
             // An interface that is gone is news of its own.
             if let Some(state) = state {
                 changes.extend(self.hook_state(at, found.at, &state, are_others_known).await);

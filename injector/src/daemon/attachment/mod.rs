@@ -12,6 +12,7 @@ mod link_coverage;
 mod local;
 mod namespaces;
 mod pause;
+mod pending;
 mod prepare;
 mod preview;
 mod programs;
@@ -33,6 +34,7 @@ use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
+use self::check::LinkList;
 use self::entry::Entry;
 use self::programs::{Attaching, Landed, Shared, SharedKey, Spare};
 use super::duty_cycle::DutyCycle;
@@ -378,15 +380,16 @@ impl Interfaces {
                 changes.reported.extend(self.prepared(id, instance));
             }
             InterfaceEvent::Shared { key, instance } => changes.reported.extend(self.shared(key, instance)),
-            InterfaceEvent::Links { netns, identity, at, links } => {
-                changes.reported.extend(self.links_found(netns.as_ref(), identity, at, links));
+            InterfaceEvent::Links { netns, identity, at, begun, links } => {
+                let list = links.map(|links| LinkList { begun, links });
+                changes.reported.extend(self.links_found(netns.as_ref(), identity, at, list));
             }
             InterfaceEvent::Cleaned { netns, identity } => {
                 changes.reported.extend(self.cleaned(netns.as_ref(), identity));
             }
             InterfaceEvent::Landed => changes.reported.extend(self.land()),
-            InterfaceEvent::Hooks { netns, found } => {
-                changes.reported.extend(self.hooks_found(netns.as_ref(), found).await);
+            InterfaceEvent::Hooks { netns, identity, found } => {
+                changes.reported.extend(self.hooks_found(netns.as_ref(), identity, found).await);
             }
             // The daemon's task has them looked at.
             InterfaceEvent::Cgroups => {}

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::pending::PendingAnswer;
 use super::{Changes, InterfaceEvent, Interfaces, StartError};
 use crate::datapath::{Sweep, sweep};
 use crate::netlink;
@@ -58,11 +59,14 @@ impl Interfaces {
     /// Begins to do so, while something may be cut: nothing is attached there until it is done.
     pub(super) async fn begin_cleaning(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
         let visitor = self.workers.visitor(netns).await?;
-        let (identity, netns, news) = (visitor.identity(), netns.cloned(), self.news.clone());
-        let cleaned = netns.clone();
+        let (identity, netns) = (visitor.identity(), netns.cloned());
+        // What can't be removed keeps nothing from being attached, whatever the reason.
+        let cleaned =
+            PendingAnswer::new(&self.news, InterfaceEvent::Cleaned { netns: netns.clone(), identity });
         visitor.spawn(move || async move {
+            crate::fault::here("clean/begin");
             remove_leftovers().await;
-            let _ = news.send(InterfaceEvent::Cleaned { netns: cleaned, identity });
+            drop(cleaned);
         })?;
         // Behind the job: the thread's queue, and so the thread, ends with this handle.
         self.cleaning.insert(netns, visitor);

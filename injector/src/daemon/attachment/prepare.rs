@@ -1,7 +1,7 @@
 //! Programs for interfaces: verified beside the daemon's task, and attached and taken off by the namespaces' threads. The
 //! task waits for none of that while something may be cut.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::{join_all, try_join_all};
@@ -20,6 +20,9 @@ const SHARED_FROM: usize = 16;
 const CROWD_FROM: usize = 64;
 /// How long what is under way may take at the daemon's end.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Why an interface stays off that was taken off for another config.
+const NOT_IN_TIME: &str =
+    "taken off for another config, and its network namespace did not answer in time; it is attached again as soon as it does";
 
 impl Interfaces {
     /// Attaches to every interface; if one refuses, to none.
@@ -235,6 +238,7 @@ impl Interfaces {
         let mut reported = Vec::new();
         while self.attaching.try_join_next().is_some() {}
         let mut again: BTreeMap<Option<Netns>, MonoNs> = BTreeMap::new();
+        let mut late = BTreeSet::new();
         for (id, landing) in self.landed.take() {
             // One that was forgotten meanwhile is detached when it is dropped.
             let Some(at) = self.entries.iter().position(|entry| entry.id == id) else { continue };
@@ -249,7 +253,13 @@ impl Interfaces {
                             let (hooks, index) = (attachment.hooks, attachment.facts.index);
                             (name, format!("attached: {hooks} (index {index})"))
                         })),
-                        Err(error) => reported.extend(entry.refuse(&error)),
+                        Err(error) => {
+                            reported.extend(entry.refuse(&error));
+                            // Its thread did not answer, and drops what it attaches later.
+                            if entry.instance.is_none() {
+                                late.insert(entry.interface.netns.clone());
+                            }
+                        }
                     }
                     look_again
                 }
@@ -265,6 +275,9 @@ impl Interfaces {
         }
         for (netns, when) in again {
             reported.extend(self.check(netns.as_ref(), when));
+        }
+        for netns in late {
+            self.check_again(netns.as_ref(), MonoNs::now());
         }
         reported
     }
@@ -301,20 +314,34 @@ impl Interfaces {
         }
     }
 
-    /// Attaches everywhere again where it can be; what came of it, for the timeline.
+    /// Attaches everywhere again where it can be; what came of it, for the timeline. Where it can't be, as where the namespace's
+    /// thread is held up, it is tried again once that thread is free.
     pub(super) async fn attach_again(&mut self) -> Vec<(String, String)> {
-        let refused = self.attach_now().await;
+        let refused: BTreeMap<usize, DatapathError> = self.attach_now().await.into_iter().collect();
         let mut reported = Vec::new();
-        for (at, error) in refused {
-            reported.extend(self.entries[at].refuse(&error));
-        }
-        for entry in &self.entries {
-            reported.extend(entry.attachment.as_ref().map(|attachment| {
+        let mut off = BTreeSet::new();
+        for (at, entry) in self.entries.iter_mut().enumerate() {
+            if let Some(attachment) = &entry.attachment {
                 let (hooks, index) = (attachment.hooks, attachment.facts.index);
-                (shown(&entry.interface), format!("attached: {hooks} (index {index})"))
-            }));
+                reported.push((shown(&entry.interface), format!("attached: {hooks} (index {index})")));
+            } else if let Some(error) = refused.get(&at) {
+                reported.extend(entry.refuse(error));
+                off.insert(entry.interface.netns.clone());
+            } else if !entry.is_busy && !entry.is_preparing {
+                reported.extend(entry.stay_off(NOT_IN_TIME.to_owned()));
+                off.insert(entry.interface.netns.clone());
+            }
+        }
+        for netns in off {
+            self.check_again(netns.as_ref(), MonoNs::now());
         }
         reported
+    }
+
+    /// The interfaces that our programs are not on.
+    pub fn off(&self) -> Vec<String> {
+        let off = self.entries.iter().filter(|entry| entry.attachment.is_none());
+        off.map(|entry| shown(&entry.interface)).collect()
     }
 
     /// Takes programs in, and attaches them.

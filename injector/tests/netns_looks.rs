@@ -1,0 +1,203 @@
+//! Looks into namespaces that panic, which are made up for, or that are out of date when they come, which changes nothing. Needs
+//! root.
+//!
+//! What panics is the example `struck`: the injector with a striker (see `injector/src/fault.rs`).
+#![allow(clippy::unwrap_used, reason = "a test")]
+
+#[path = "support/interfaces.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod support;
+
+use std::path::Path;
+use std::time::Duration;
+
+use injector::daemon::attachment::{Cuts, InterfaceEvent, Interfaces, Sights};
+use injector::datapath::{Clocks, Kernel, Names};
+use injector::netlink::{self, news::News};
+use injector::netns::{Worker, Workers};
+use injector_core::clock::MonoNs;
+use injector_core::config::{Config, Netns};
+use injector_core::containers::Sight;
+use injector_lab::{Launch, Place, needs};
+use support::{Daemon, Lab, PATIENCE, until};
+use tokio::sync::mpsc;
+
+/// A daemon that panics once, the first time that it passes a step.
+fn struck_at(step: &str, lab: &Lab, config: &str) -> Daemon {
+    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/struck");
+    let mut launch = Launch::in_folder(program, lab.folder(), "d", config).unwrap();
+    launch.command().env("INJECTOR_FAULT", format!("{step}#1=panic"));
+    launch.command().env("INJECTOR_FAULT_LOG", lab.folder().join("faults"));
+    Daemon::launched(launch)
+}
+
+fn wait_until_struck(lab: &Lab) {
+    until("it is struck", || {
+        let passed = std::fs::read_to_string(lab.folder().join("faults")).unwrap_or_default();
+        passed.contains(" struck\n").then_some(())
+    });
+}
+
+#[test]
+#[needs(root, example = "struck")]
+fn interfaces_are_listed_again_after_a_panic() {
+    let lab = Lab::switched(2);
+    let n1 = lab.netns("n1");
+    let config = format!("{}interfaces: [{{ name: eth0, netns: {n1} }}]\n", lab.peers());
+    let daemon = struck_at("links/read", &lab, &config);
+    wait_until_struck(&lab);
+    let before = daemon.attachment(&n1, "eth0")["hook"].clone();
+    assert!(before.is_string(), "{before}");
+    support::ip(&format!("-n {n1} link delete eth0"));
+    daemon.wait_hook(&n1, "eth0", None);
+    lab.join("n1");
+    daemon.wait_hook(&n1, "eth0", before.as_str());
+}
+
+#[test]
+#[needs(root, example = "struck")]
+fn hooks_are_read_again_after_a_panic() {
+    let lab = Lab::switched(2);
+    let n1 = lab.netns("n1");
+    let peers = lab.peers();
+    let config = format!("{peers}interfaces:\n{}", lab.interface("n1", Place::OwnNic, "clsact"));
+    let daemon = struck_at("hooks/ask", &lab, &config);
+    wait_until_struck(&lab);
+    daemon.cli("partition isolate n1 --name p --for 60s");
+    assert!(!lab.reaches(1, 2));
+    // From here on only the watch can notice.
+    support::ok("tc", &format!("-n {n1} qdisc delete dev eth0 clsact"));
+    until("the loss is noticed", || {
+        daemon.log().contains("another process detached our program").then_some(())
+    });
+    daemon.wait_hook(&n1, "eth0", Some("clsact"));
+    daemon.cli("heal p");
+    assert!(lab.reaches_soon(1, 2));
+}
+
+#[test]
+#[needs(root, example = "struck")]
+fn a_namespace_is_attached_to_whose_cleaning_panicked() {
+    let mut lab = Lab::switched(2);
+    let (n2, config) = (lab.netns("n2"), format!("{}interfaces: auto\n", lab.peers()));
+    lab.delete("n2");
+    let daemon = struck_at("clean/begin", &lab, &config);
+    lab.add("n2");
+    lab.join("n2");
+    wait_until_struck(&lab);
+    until("n2 is attached to", || {
+        let status = daemon.cli("status");
+        let mut found = status["attachments"].as_array().unwrap().iter();
+        found.any(|found| found["netns"] == n2.as_str() && found["hook"].is_string()).then_some(())
+    });
+    daemon.cli("partition isolate n2 --name p --for 60s --allow-uncovered");
+    assert!(!lab.reaches(1, 2));
+    daemon.cli("heal p");
+    assert!(lab.reaches_soon(1, 2));
+}
+
+/// The interface of n1 as the daemon has it, without the daemon's task: this test hands the events on.
+struct Alone {
+    config: Config,
+    kernel: Kernel,
+    interfaces: Interfaces,
+    events: mpsc::UnboundedReceiver<InterfaceEvent>,
+    /// The thread in the namespace of n1.
+    worker: Worker,
+}
+
+fn netns(lab: &Lab) -> Option<Netns> {
+    Some(Netns::Name(lab.netns("n1")))
+}
+
+impl Alone {
+    /// Attaches to it.
+    async fn start(lab: &Lab, mut workers: Workers) -> Self {
+        let text = format!("{}interfaces: [{{ name: eth0, netns: {} }}]\n", lab.peers(), lab.netns("n1"));
+        let config = Config::parse(&text, "lab.yaml").unwrap();
+        let mut kernel = Kernel::load(&config, Clocks::Real).unwrap();
+        let worker = workers.of(netns(lab).as_ref()).await.unwrap();
+        let (news, events) = mpsc::unbounded_channel();
+        let sights = Sights { local: None, containers: Sight::default() };
+        let started = Interfaces::start(&config, &mut kernel, workers, Names::new(), news, sights);
+        let interfaces = Box::pin(started).await.unwrap();
+        let alone = Self { config, kernel, interfaces, events, worker };
+        assert_eq!(alone.interfaces.attached(), 1);
+        alone
+    }
+
+    async fn next(&mut self) -> InterfaceEvent {
+        tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time").unwrap()
+    }
+
+    async fn handle(&mut self, event: InterfaceEvent) {
+        let nothing_cut = Cuts { open_since: None, is_rolling: false };
+        Box::pin(self.interfaces.handle(event, &self.config, &mut self.kernel, nothing_cut)).await;
+    }
+}
+
+fn run<F: Future>(test: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
+}
+
+/// The list was read before the interface was there, and comes after our programs are on it.
+#[test]
+#[needs(root)]
+fn a_list_that_is_older_than_an_attachment_takes_nothing_off() {
+    let lab = Lab::switched(2);
+    run(async {
+        let mut workers = Workers::default();
+        let worker = workers.of(netns(&lab).as_ref()).await.unwrap();
+        lab.ip("n1", "link delete eth0");
+        let read_at = MonoNs::now();
+        let read = || async { netlink::links(&netlink::connect().unwrap()).await.unwrap() };
+        let links = worker.run(read).await.unwrap();
+        assert!(links.iter().all(|link| link.name != "eth0"), "{links:?}");
+        lab.join("n1");
+
+        let mut alone = Alone::start(&lab, workers).await;
+        let identity = alone.worker.identity();
+        // The same list is the truth if it was read later.
+        for (begun, attached) in [(read_at, 1), (MonoNs::now(), 0)] {
+            let (at, news) = (begun, News::Overrun);
+            alone.handle(InterfaceEvent::News { netns: netns(&lab), identity, at, news }).await;
+            let links = Ok(links.clone());
+            alone.handle(InterfaceEvent::Links { netns: netns(&lab), identity, at, begun, links }).await;
+            assert_eq!(alone.interfaces.attached(), attached);
+        }
+        alone.interfaces.detach().await;
+    });
+}
+
+/// Whatever holds the thread up while it is to attach: nobody waits for it, and nothing else says that it is free again.
+#[test]
+#[needs(root)]
+fn an_interface_whose_thread_was_held_up_is_attached_to_once_it_is_free() {
+    let lab = Lab::switched(2);
+    run(async {
+        let mut alone = Alone::start(&lab, Workers::default()).await;
+        lab.ip("n1", "link delete eth0");
+        lab.join("n1");
+        // Until the thread has all news of that: later ones would say that it is free again.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let mut is_held_up = false;
+        let mut lists = 0;
+        loop {
+            let event = alone.next().await;
+            let is_list = matches!(&event, InterfaceEvent::Links { links: Ok(links), .. }
+                if links.iter().any(|link| link.name == "eth0"));
+            // The next thing that is asked of the thread is to attach to what is in this list.
+            if is_list && alone.interfaces.attached() == 0 && !is_held_up {
+                is_held_up = true;
+                alone.worker.spawn(|| async { std::thread::sleep(Duration::from_secs(7)) }).unwrap();
+            }
+            lists += u32::from(is_list && is_held_up);
+            alone.handle(event).await;
+            if is_held_up && alone.interfaces.attached() == 1 {
+                break;
+            }
+        }
+        assert!(lists > 1, "it was looked at again");
+        alone.interfaces.detach().await;
+    });
+}
