@@ -62,7 +62,8 @@ mod tests {
 
     #[test]
     fn a_problem_keeps_its_code_and_remedy() {
-        let problem = Problem::new(Code::BadBody, "unknown field `mood`").field("mood").remedy("leave it out");
+        let problem =
+            Problem::new(Code::BadBody, "unknown field `mood`").field("mood").remedy("leave it out");
         assert_eq!(beside(problem.clone(), OURS), problem);
         let found = beside(problem.clone(), "99.0.0");
         assert_eq!((found.code, &found.field), (problem.code, &problem.field));

@@ -196,7 +196,10 @@ fn without_permission_it_is_77() {
             }
             Err(error) => {
                 let name = "without_permission_it_is_77";
-                return injector_lab::skip(name, &format!("nobody can't run the program where it was built: {error}"));
+                return injector_lab::skip(
+                    name,
+                    &format!("nobody can't run the program where it was built: {error}"),
+                );
             }
         }
     }

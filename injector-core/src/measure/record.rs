@@ -354,9 +354,10 @@ fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>)
 /// Why the last failed probe before the cut failed.
 fn last_error_before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a>) -> Option<&'a str> {
     let cut = evidence.cut?;
-    let before = endpoint.samples.iter().filter(|sample| {
-        sample.done <= cut.begin_ns && sample.failure.is_some() && !sample.is_unsent()
-    });
+    let before = endpoint
+        .samples
+        .iter()
+        .filter(|sample| sample.done <= cut.begin_ns && sample.failure.is_some() && !sample.is_unsent());
     before.max_by_key(|sample| sample.scheduled)?.failure.as_ref().map(|failure| failure.text.as_str())
 }
 

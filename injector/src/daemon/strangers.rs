@@ -35,7 +35,9 @@ impl State {
 
     fn read_strangers(&self) -> StrangersFound {
         let found = self.kernel.strangers();
-        found.inspect_err(|error| tracing::error!(%error, "what was seen of strangers could not be read")).ok()
+        found
+            .inspect_err(|error| tracing::error!(%error, "what was seen of strangers could not be read"))
+            .ok()
     }
 
     /// Whom the peers met during a partition's cut, and why that may not be all of them.
@@ -44,7 +46,10 @@ impl State {
         let Strangers { before, after } = &partition.experiment.strangers;
         let after = after.clone().unwrap_or_else(|| self.read_strangers());
         let (Some(before), Some(after)) = (before, after) else {
-            return (Vec::new(), Some("what peers exchanged with MAC addresses that nothing names could not be read"));
+            return (
+                Vec::new(),
+                Some("what peers exchanged with MAC addresses that nothing names could not be read"),
+            );
         };
         let missing = (after.len() >= StrangerMap::MOST)
             .then_some("peers exchanged packets with more MAC addresses than are remembered");

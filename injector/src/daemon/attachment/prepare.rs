@@ -21,8 +21,7 @@ const CROWD_FROM: usize = 64;
 /// How long what is under way may take at the daemon's end.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Why an interface stays off that was taken off for another config.
-const NOT_IN_TIME: &str =
-    "taken off for another config, and its network namespace did not answer in time; it is attached again as soon as it does";
+const NOT_IN_TIME: &str = "taken off for another config, and its network namespace did not answer in time; it is attached again as soon as it does";
 
 impl Interfaces {
     /// Attaches to every interface; if one refuses, to none.
