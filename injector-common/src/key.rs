@@ -87,7 +87,7 @@ pub struct Port {
     pub flags: u32,
     /// The last MAC that was learned here, in the low 48 bits as it lies in memory; 0 for none. Written by the programs.
     pub last: u64,
-    /// When it was learned, nanoseconds of `CLOCK_MONOTONIC`. Written by the programs.
+    /// When it was learned, in eights of the kernel's ticks. Written by the programs.
     pub learned_at: u64,
 }
 
@@ -136,8 +136,8 @@ pub struct Learned {
     pub peer: u32,
     /// Zero.
     pub pad: u32,
-    /// When a frame with it came out of the peer's port last, nanoseconds of `CLOCK_MONOTONIC`, and to within
-    /// [`MAC_STEP`]; 0 once a sender elsewhere was seen with it.
+    /// When a frame with it came out of the peer's port last, nanoseconds of `CLOCK_MONOTONIC`, and to within eight ticks of
+    /// the kernel (80 ms at most); 0 once a sender elsewhere was seen with it.
     pub seen: u64,
 }
 
@@ -145,8 +145,6 @@ pub struct Learned {
 pub const PASSAGE: u64 = 250_000_000;
 /// How long a learned MAC names the receiver of a frame, in nanoseconds.
 pub const MAC_LIFE: u64 = 30_000_000_000;
-/// How often the time of a learned MAC is renewed, in nanoseconds.
-pub const MAC_STEP: u64 = 50_000_000;
 
 /// Who claims an address that the config does not list.
 ///

@@ -147,7 +147,7 @@ pub struct Lease {
 }
 
 /// The size of what a verdict knows of its packet (the map `SCENE`), in 8-byte words. User space reads one of them.
-pub const VERDICT_CONTEXT_WORDS: usize = 20;
+pub const VERDICT_CONTEXT_WORDS: usize = 21;
 /// Which of these words counts the packets judged.
 pub const JUDGED_AT: usize = 0;
 /// Which counts those that were dropped.

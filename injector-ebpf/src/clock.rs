@@ -1,6 +1,8 @@
 //! The clocks and the randomness of a verdict; a test sets both.
 
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use aya_ebpf::helpers::generated::{
+    bpf_get_prandom_u32, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns,
+};
 use injector_common::feature;
 
 use crate::maps::{FEATURES, TEST};
@@ -64,6 +66,18 @@ impl Clock {
         }
         instant - self.coarse <= COARSE_LAG && self.exact() >= instant
     }
+}
+
+/// A count that goes on every eight ticks of the kernel: 8 to 80 ms. The verifier puts one load in place of this call; a
+/// clock is a call.
+#[inline(always)]
+pub fn eight_ticks() -> u64 {
+    if FEATURES.load() & feature::TEST != 0 {
+        // As of 250 ticks a second.
+        return TEST.get(0).map_or(0, |test| test.coarse >> 25);
+    }
+    // SAFETY: a plain helper call.
+    unsafe { bpf_jiffies64() >> 3 }
 }
 
 /// A random number.

@@ -2,11 +2,12 @@
 //! claims by ARP and neighbour discovery. Claims are contested by anyone else who makes them, at any hook.
 
 use injector_common::key::{
-    Address, CONTEST, Claim, Learned, MAC_STEP, NOBODY, PASSAGE, Port, VIP, is_nameless, port, traits,
+    Address, CONTEST, Claim, Learned, NOBODY, PASSAGE, Port, VIP, is_nameless, port, traits,
 };
 use injector_common::packet::{Bytes, NEIGHBOURS, Packet, discovery, is_group};
 use injector_common::record::Wakeup;
 
+use crate::clock::eight_ticks;
 use crate::emit;
 use crate::identity::{Side, WORLD, interface, lister, make_vip, sender_by_mac, traits_of};
 use crate::maps::{CLAIMS, LEARNED, PORTS, SCENE};
@@ -21,7 +22,7 @@ fn packed(packet: &Packet) -> u64 {
 
 /// Whether the MAC of a frame's sender is not the one that was learned at this port last, or was not recently.
 #[inline(always)]
-pub fn is_new(scene: &mut VerdictContext, port: Option<*const Port>) -> bool {
+pub fn is_new(scene: &VerdictContext, port: Option<*const Port>) -> bool {
     let Some(port) = port else { return false };
     // SAFETY: two aligned words; a race costs a look-up.
     let (last, at) = unsafe {
@@ -30,7 +31,7 @@ pub fn is_new(scene: &mut VerdictContext, port: Option<*const Port>) -> bool {
             core::ptr::addr_of!((*port).learned_at).read_volatile(),
         )
     };
-    packed(&scene.packet) != last || scene.clock.coarse().wrapping_sub(at) >= MAC_STEP
+    packed(&scene.packet) != last || eight_ticks() != at
 }
 
 /// The MAC of the scene's sender belongs to the port's peer; the hook of its receiver asks for it later. A global
@@ -60,7 +61,7 @@ pub extern "C" fn learn_mac(peer: u32) -> u32 {
     // SAFETY: two aligned words; a race costs a look-up.
     unsafe {
         core::ptr::addr_of_mut!((*port).last).write_volatile(packed);
-        core::ptr::addr_of_mut!((*port).learned_at).write_volatile(now);
+        core::ptr::addr_of_mut!((*port).learned_at).write_volatile(eight_ticks());
     }
     1
 }

@@ -41,10 +41,12 @@ pub fn judge<P: Hooked>(bytes: &P, direction: Direction) -> Verdict {
         scene.interface = shared_interface(bytes.device());
     }
     scene.clock.reset();
+    scene.keep_word(word);
     let is_parsed = parse(bytes, &mut scene.packet).is_ok();
     if scene.packet.limits == NEIGHBOURS && learn::is_learning() {
         learn::claim(Side::of(identity::interface(scene), direction).packed());
     }
+    let word = scene.word();
     if word.0 == 0 {
         return Verdict::Pass;
     }

@@ -1,5 +1,6 @@
 //! What one verdict knows of its packet, its clocks and its slots.
 
+use injector_common::Word;
 use injector_common::packet::Packet;
 use injector_common::wire::http2::Cursor;
 
@@ -41,6 +42,8 @@ pub struct VerdictContext {
     pub kinds: Mask,
     /// How many packets this CPU dropped; kept here for the same reason as `judged`.
     pub drops: u64,
+    /// The commit word, as it was read for the packet.
+    word: u64,
 }
 
 const _: () = assert!(size_of::<VerdictContext>() == VERDICT_CONTEXT_WORDS * size_of::<u64>());
@@ -92,6 +95,21 @@ impl Mask {
 }
 
 impl VerdictContext {
+    /// Keeps the commit word in memory while the packet is parsed: of a register, the verifier knows on which side of the
+    /// branch at the gate it is, and would follow the parser once for each.
+    #[inline(always)]
+    pub fn keep_word(&mut self, word: Word) {
+        // SAFETY: a valid reference; volatile so that it goes through memory.
+        unsafe { core::ptr::addr_of_mut!(self.word).write_volatile(word.0) }
+    }
+
+    /// The commit word that was kept.
+    #[inline(always)]
+    pub fn word(&self) -> Word {
+        // SAFETY: as above.
+        Word(unsafe { core::ptr::addr_of!(self.word).read_volatile() })
+    }
+
     /// A recent instant, without a call of the exact clock.
     #[inline(always)]
     pub fn now(&self) -> u64 {

@@ -7,6 +7,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
 
+use nix::errno::Errno;
 use nix::unistd::{Gid, Uid, User, geteuid, getgrouplist, setgid, setgroups, setuid};
 use rustix::process::{Resource, setrlimit};
 use tokio::io::AsyncReadExt as _;
@@ -188,6 +189,8 @@ fn become_user(command: &mut Command, identity: Identity) {
 
 fn identity(program: &str, name: &str) -> Result<Identity, Failure> {
     let user = User::from_name(name)
+        // So says glibc where there is no list of users at all.
+        .or_else(|error| if error == Errno::ENOENT { Ok(None) } else { Err(error) })
         .map_err(|error| not_run(program, &error))?
         .ok_or_else(|| Failure::NoUser(name.to_owned()))?;
     let c_name = CString::new(name).map_err(|_| Failure::NoUser(name.to_owned()))?;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::unistd::Group;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, XattrFlags, statat, unlinkat};
 
 use injector_core::config;
@@ -363,12 +365,16 @@ fn access_list(mode: u32, readers: u32) -> Vec<u8> {
 
 fn access(socket: &config::Socket) -> Result<Access, SocketError> {
     let find = |name: &str| {
-        let found = nix::unistd::Group::from_name(name).map_err(|source| SocketError::Io {
-            what: "look up the groups of",
-            path: socket.path.clone(),
-            source: source.into(),
-        });
-        found.map(|group| group.map(|group| group.gid.as_raw()))
+        match Group::from_name(name) {
+            Ok(group) => Ok(group.map(|group| group.gid.as_raw())),
+            // So says glibc where there is no list of groups at all, as in an image of the binary alone.
+            Err(Errno::ENOENT) => Ok(None),
+            Err(source) => Err(SocketError::Io {
+                what: "look up the groups of",
+                path: socket.path.clone(),
+                source: source.into(),
+            }),
+        }
     };
     let readers = match &socket.readers {
         Some(name) => Some(find(name)?.ok_or_else(|| SocketError::NoReaders { group: name.clone() })?),
