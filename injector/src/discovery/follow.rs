@@ -25,7 +25,7 @@ pub struct Last<'a> {
 pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, news: &News) -> bool {
     let Some(facts) = space.map(|space| &space.facts) else { return !is_of_hooks(news) };
     match news {
-        News::Overrun => true,
+        News::Overrun | News::Nat => true,
         News::Hooks(_) | News::EgressChain(_) | News::Chains => false,
         News::Gone(index) => facts.link(*index).is_some(),
         News::Link(link) => facts.link(link.index).is_none_or(|known| {
