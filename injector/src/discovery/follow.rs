@@ -123,6 +123,7 @@ mod tests {
         assert!(!concerned(&facts, true, &News::Neighbour(3, stranger, MAC)));
         assert!(!concerned(&facts, false, &News::Port(MAC, 5)));
         assert!(concerned(&facts, true, &News::Port(MAC, 5)));
+        assert!(concerned(&facts, false, &News::Nat), "whom its rules name is not known yet");
         assert!(!concerned(&facts, true, &News::Address(2, stranger, true)));
         let peers = "10.2.3.4".parse().unwrap();
         assert!(concerned(&facts, false, &News::Address(2, peers, true)));

@@ -273,7 +273,19 @@ impl<'a> Lens<'a> {
 
     /// Judges a link of a partition that cuts these links, sorted; `is_grouped` is whether group frames are cut too.
     pub fn judge_in(&self, link: Link, cut: &[Link], is_grouped: bool) -> Verdict {
-        let verdict = self.judge(link);
+        let mut verdict = self.judge(link);
+        if let Reason::Translated(detour) = &verdict.reason {
+            // The address before the translation is nobody's.
+            let (near, world) = (detour.near, PeerId::WORLD);
+            let seen = if link.src == near {
+                Link { src: near, dst: world }
+            } else {
+                Link { src: world, dst: near }
+            };
+            if cut.binary_search(&seen).is_ok() {
+                verdict = Verdict { state: CoverageState::Covered, reason: Reason::Closed(near) };
+            }
+        }
         if self.picture.locals.contains_key(&link.src) || self.picture.locals.contains_key(&link.dst) {
             return verdict;
         }

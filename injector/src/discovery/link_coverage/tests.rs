@@ -349,6 +349,12 @@ fn a_rule_of_nat_beyond_the_only_hooked_end_leaves_a_way_open() {
     }
     assert_eq!(scene(&config(""), &spaces, &["a/eth0"]).state(1, 3), Covered, "another peer");
     assert_eq!(scene(&config(""), &spaces, &["a/eth0"]).state(1, 0), Covered, "the world");
+    let isolated = scene(&config(""), &spaces, &["a/eth0"]);
+    let none = BTreeSet::new();
+    let lens = Lens::new(&isolated.picture, &isolated.hooked, &none);
+    let both = [link(1, 0), link(1, 2), link(2, 1)];
+    assert_eq!(lens.judge_in(link(1, 2), &both, false).state, Covered, "the world's address is cut off too");
+    assert_eq!(lens.judge_in(link(2, 1), &both, false).state, Partly, "and not the other way");
     let mut wide = switched();
     translate(&mut wide[0], to("10.0.0.0", "10.0.0.9"));
     assert_eq!(scene(&config(""), &wide, &["a/eth0"]).state(1, 3), Partly);
