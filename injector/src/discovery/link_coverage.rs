@@ -219,7 +219,7 @@ impl<'a> Lens<'a> {
             return None;
         }
         let home = self.end(near).home.as_ref();
-        let beyond = || self.picture.translations.iter().filter(|rule| Some(&rule.space) != home);
+        let beyond = || self.picture.translations.iter().filter(move |rule| Some(&rule.space) != home);
         let known = beyond().find(|rule| matches!(rule.goal, Goal::Peer(peer, _) if peer == far));
         let rule = known.or_else(|| beyond().find(|rule| !matches!(rule.goal, Goal::Peer(..))))?;
         let far_end = self.end(far);
