@@ -438,9 +438,7 @@ fn a_service_address_that_the_host_translates_beyond_the_only_hook() {
     let rule = format!("add rule ip s pre ip daddr {service} dnat to {n2}");
     let daemon = hooked(&lab, &["n1"]);
     wait_for_state(&daemon, "covered");
-    nft(&format!(
-        "add table ip s; add chain ip s pre {{ type nat hook prerouting priority -100; }}; {rule}"
-    ));
+    nft(&format!("add table ip s; add chain ip s pre {{ type nat hook prerouting priority -100; }}; {rule}"));
     wait_for_state(&daemon, "partly");
     let problem = refused(&daemon, &both_ways());
     let says = format!(

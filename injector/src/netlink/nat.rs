@@ -373,7 +373,9 @@ mod tests {
             body
         };
         let mut chains = Chains::default();
-        for body in [chain("own", "nat", Some(3)), chain("early", "filter", Some(0)), chain("called", "", None)] {
+        for body in
+            [chain("own", "nat", Some(3)), chain("early", "filter", Some(0)), chain("called", "", None)]
+        {
             chains.take(&body);
         }
         assert!(chains.tables.is_empty(), "none for packets that arrive");

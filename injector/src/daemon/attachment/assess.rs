@@ -435,9 +435,9 @@ fn translated(names: &PeerNames, detour: &Detour) -> String {
         Goal::Computed => format!(
             "chain {chain} of nftables in {space} sends packets on to addresses that it looks up, which may be those of {far}"
         ),
-        Goal::Unread(why) => format!(
-            "the rules of NAT in {space} are not all known ({why}), and may send packets on to {far}"
-        ),
+        Goal::Unread(why) => {
+            format!("the rules of NAT in {space} are not all known ({why}), and may send packets on to {far}")
+        }
     };
     format!("{sends}: the hooks of {near} see another address, and not every device of {far} is hooked")
 }
@@ -445,9 +445,7 @@ fn translated(names: &PeerNames, detour: &Detour) -> String {
 fn hook_far_end(names: &PeerNames, detour: &Detour) -> String {
     let far = names.name(detour.far);
     if detour.places.is_empty() {
-        return format!(
-            "attach to every device of {far}, or begin the same partition at a daemon that does"
-        );
+        return format!("attach to every device of {far}, or begin the same partition at a daemon that does");
     }
     let lines: Vec<String> = detour.places.iter().map(line).collect();
     format!("add a device of {far} to interfaces: {}", lines.join(" or "))
