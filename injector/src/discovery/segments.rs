@@ -152,7 +152,8 @@ mod tests {
             addresses(namespaces, (from, to), names).map(|(from, to)| format!("{from} {to}"))
         };
         assert_eq!(shown(&namespaces, &|_, _| true).as_deref(), Some("10.0.0.1 10.0.0.2"));
-        let named = |end, address| config.owner(address) == Some(PeerId(if end == End::Sender { 1 } else { 2 }));
+        let named =
+            |end, address| config.owner(address) == Some(PeerId(if end == End::Sender { 1 } else { 2 }));
         assert_eq!(shown(&namespaces, &named).as_deref(), Some("10.0.0.1 10.0.0.2"));
         assert_eq!(shown(&namespaces, &|end, _| end == End::Sender), None);
         namespaces[2].facts.addresses = vec![(3, "fd00::2".parse().unwrap())];

@@ -311,8 +311,8 @@ mod tests {
         dnat(&rule(family, "c", expressions)).map(|rule| rule.to)
     }
 
-    fn addresses(first: &str, last: &str) -> Option<Target> {
-        Some(Target::Range(first.parse().unwrap(), last.parse().unwrap()))
+    fn range_of(first: &str, last: &str) -> Target {
+        Target::Range(first.parse().unwrap(), last.parse().unwrap())
     }
 
     #[test]
@@ -325,18 +325,18 @@ mod tests {
         let payload = expression("payload", &[]);
         assert_eq!(
             of(&[payload, counter.clone(), one.clone(), nat.clone()]),
-            addresses("10.0.0.2", "10.0.0.2")
+            Some(range_of("10.0.0.2", "10.0.0.2"))
         );
         let port = constant(2, &[0, 80]);
-        assert_eq!(of(&[one.clone(), port, counter, nat.clone()]), addresses("10.0.0.2", "10.0.0.2"));
+        assert_eq!(of(&[one.clone(), port, counter, nat.clone()]), Some(range_of("10.0.0.2", "10.0.0.2")));
         let both = [one.clone(), constant(2, &[10, 0, 0, 9]), native_nat(DESTINATION, IPV4, &[1, 2])];
-        assert_eq!(of(&both), addresses("10.0.0.2", "10.0.0.9"));
+        assert_eq!(of(&both), Some(range_of("10.0.0.2", "10.0.0.9")));
         assert_eq!(of(&[one.clone(), lookup, nat]), Some(Target::Computed), "from a map");
         assert_eq!(of(&[one.clone(), native_nat(0, IPV4, &[1, 1])]), None, "the source");
         assert_eq!(of(&[one, native_nat(DESTINATION, IPV4, &[])]), None, "ports alone");
         let six = "fd00::2".parse::<Ipv6Addr>().unwrap().octets();
         let six = [constant(1, &six), native_nat(DESTINATION, IPV6, &[1, 1])];
-        assert_eq!(to(IPV6, &six), addresses("fd00::2", "fd00::2"));
+        assert_eq!(to(IPV6, &six), Some(range_of("fd00::2", "fd00::2")));
     }
 
     #[test]
@@ -349,16 +349,16 @@ mod tests {
         let number = |number: u32| number.to_ne_bytes().to_vec();
         let v4 = vec![10, 0, 0, 2];
         let first = [number(1), number(3), v4.clone(), v4.clone(), vec![0; 4]].concat();
-        assert_eq!(to(IPV4, &[target("DNAT", 0, &first)]), addresses("10.0.0.2", "10.0.0.2"));
+        assert_eq!(to(IPV4, &[target("DNAT", 0, &first)]), Some(range_of("10.0.0.2", "10.0.0.2")));
         assert_eq!(to(IPV4, &[target("SNAT", 0, &first)]), None);
         let ports = [number(1), number(2), vec![0; 12]].concat();
         assert_eq!(to(IPV4, &[target("DNAT", 0, &ports)]), None, "ports alone");
         let wide = [v4, vec![0; 12]].concat();
         let later = [number(1), wide.clone(), wide, vec![0; 8]].concat();
-        assert_eq!(to(IPV4, &[target("DNAT", 2, &later)]), addresses("10.0.0.2", "10.0.0.2"));
+        assert_eq!(to(IPV4, &[target("DNAT", 2, &later)]), Some(range_of("10.0.0.2", "10.0.0.2")));
         let six = "fd00::2".parse::<Ipv6Addr>().unwrap().octets().to_vec();
         let later = [number(1), six.clone(), six, vec![0; 4]].concat();
-        assert_eq!(to(IPV6, &[target("DNAT", 1, &later)]), addresses("fd00::2", "fd00::2"));
+        assert_eq!(to(IPV6, &[target("DNAT", 1, &later)]), Some(range_of("fd00::2", "fd00::2")));
     }
 
     #[test]

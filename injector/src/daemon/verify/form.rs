@@ -119,7 +119,11 @@ mod tests {
             assert!(packet.flags & flag::CHECK != 0, "{form:?}");
             let other = form.frame(FROM, TO, &[0; 21]);
             let _ = parse(&&other[..], &mut packet);
-            assert_eq!(packet.flags & flag::CHECK != 0, form == Form::Ethertype, "others use protocol 253 too");
+            assert_eq!(
+                packet.flags & flag::CHECK != 0,
+                form == Form::Ethertype,
+                "others use protocol 253 too"
+            );
         }
         assert_eq!(Form::between(("10.0.0.1".parse().unwrap(), "fd00::2".parse().unwrap())), None);
     }
