@@ -123,12 +123,13 @@ type Coverage struct {
 
 // LinkCheck is what the active check saw of a link.
 type LinkCheck struct {
-	Control           *int64  `json:"control"`
-	Sent              int64   `json:"sent"`
-	ArrivedAfterCut   *int64  `json:"arrived_after_cut"`
-	ArrivedBeforeHeal *int64  `json:"arrived_before_heal"`
-	CheckedUntilNs    *int64  `json:"checked_until_ns"`
-	WhyNot            *string `json:"why_not"`
+	Control           *int64   `json:"control"`
+	Forms             []string `json:"forms"`
+	Sent              int64    `json:"sent"`
+	ArrivedAfterCut   *int64   `json:"arrived_after_cut"`
+	ArrivedBeforeHeal *int64   `json:"arrived_before_heal"`
+	CheckedUntilNs    *int64   `json:"checked_until_ns"`
+	WhyNot            *string  `json:"why_not"`
 }
 
 // TCPState is a TCP socket of a link's sender, shortly before a deadline that was about to be missed.

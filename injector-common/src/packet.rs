@@ -73,7 +73,7 @@ pub mod flag {
     pub const ASKS: u8 = 1 << 5;
     /// Neither IP nor ARP, or cut short before its addresses: only MACs and ports name its ends.
     pub const NO_ADDRESS: u8 = 1 << 6;
-    /// A frame of the active check (see [`super::CHECK_ETHERTYPE`]).
+    /// A frame of the active check (see [`super::CHECK_ETHERTYPE`] and [`super::CHECK_PROTOCOL`]).
     pub const CHECK: u8 = 1 << 7;
 }
 
@@ -168,6 +168,10 @@ pub struct Unparsed;
 /// The ethertype of the frames by which the daemon itself tries a cut: the first of the two that IEEE 802 leaves for
 /// local experiments. They are judged as any frame, and say nothing about the peers' own traffic.
 pub const CHECK_ETHERTYPE: u16 = 0x88b5;
+/// The IP protocol of the others of these frames, which RFC 3692 leaves for experiments,
+pub const CHECK_PROTOCOL: u8 = 253;
+/// and what the payload of both begins with. Others may use that protocol too.
+pub const CHECK_MAGIC: [u8; 4] = *b"injc";
 
 const ETH_LEN: u32 = 14;
 const MAX_TAGS: u32 = 2;
@@ -403,6 +407,11 @@ fn transport<B: Bytes>(bytes: &B, chain: &Chain, end: u32, version: Version, pac
             packet.tcp_flags = word as u8;
             payload(at + (word >> 12 & 0x0f) * 4, end, packet);
         }
+    } else if chain.protocol == CHECK_PROTOCOL
+        && let Some([first]) = bytes.words(at)
+        && first == u32::from_ne_bytes(CHECK_MAGIC)
+    {
+        packet.flags |= flag::CHECK;
     }
 }
 

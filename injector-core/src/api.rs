@@ -26,6 +26,6 @@ pub use record::{
 pub use request::*;
 pub use verdict_options::VerdictOptions;
 pub(crate) use verdict_options::verdict_fields;
-pub use verify::{LinkCheck, Verify};
+pub use verify::{CheckForm, LinkCheck, Verify};
 pub use view::*;
 pub use warning::{Warning, WarningCode};

@@ -69,8 +69,9 @@ fn link() -> LinkRecord {
         late_packets: Some(2),
         crossed_bytes: Some(4_096),
         check: Some(LinkCheck {
-            control: Some(3),
-            sent: 9,
+            control: Some(6),
+            forms: vec![CheckForm::Ethertype, CheckForm::Ip],
+            sent: 18,
             arrived_after_cut: Some(0),
             arrived_before_heal: Some(1),
             checked_until_ns: Some(at(9_500)),

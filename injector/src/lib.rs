@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod engine;
 pub mod fault;
 pub mod init;
+pub mod ip_socket;
 pub mod local;
 pub mod memory;
 pub mod netlink;

@@ -12,8 +12,10 @@ use rtnetlink::Handle;
 
 pub mod facts;
 pub mod filters;
+pub mod nat;
 pub mod news;
 pub mod nft;
+mod nft_message;
 pub mod nsid;
 mod raw;
 pub mod sockets;

@@ -10,6 +10,7 @@ mod host_lab;
 #[expect(dead_code, reason = "each test program uses a part")]
 mod live;
 
+use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use covered::{peers, refused, states, switched};
@@ -369,4 +370,131 @@ fn a_peer_whose_nic_is_a_port_of_its_own_bridge() {
     let view = daemon.apply("p", &isolate("n3", LONG));
     assert!(view.coverage.as_ref().unwrap().is_empty(), "{view:#?}");
     assert_eq!(lab.delivered(("n1", v4(1)), ("n3", v4(3)), 3, 0), 0);
+}
+
+/// Nodes n1 and n2 behind the host, which routes between them.
+fn routed() -> HostLab {
+    let mut lab = HostLab::new();
+    for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
+        lab.plug(node, port);
+        lab.ip("h", &format!("route replace {}/32 dev {port}", lab.ipv4(host)));
+        lab.ip(node, &format!("address add {}/32 dev eth0", lab.ipv4(host)));
+        lab.leave_by_gateway(node);
+    }
+    lab
+}
+
+/// Starts a daemon with hooks in these nodes.
+fn hooked(lab: &HostLab, nodes: &[&str]) -> Daemon {
+    let peers =
+        [("n1", 1), ("n2", 2)].map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", lab.ipv4(host)));
+    let lines: Vec<String> = nodes.iter().map(|node| nic(lab, node)).collect();
+    lab.daemon_on(&peers.join(", "), &format!("[{}]", lines.join(", ")))
+}
+
+fn nic(lab: &HostLab, node: &str) -> String {
+    format!("{{ name: eth0, netns: {} }}", lab.netns(node))
+}
+
+fn both_ways() -> PartitionRequest {
+    links(&[("n1", "n2"), ("n2", "n1")], LONG)
+}
+
+/// Waits until both links are covered so far.
+fn wait_for_state(daemon: &Daemon, state: &str) {
+    let wanted = [format!("n1→n2 {state}"), format!("n2→n1 {state}")];
+    let end = Instant::now() + host_lab::PATIENCE;
+    while states(daemon, &both_ways()) != wanted {
+        let found = states(daemon, &both_ways());
+        assert!(Instant::now() < end, "never {state}: {found:?}\n{}", daemon.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// How many of five datagrams from n1 to an address arrive at n2.
+fn served(lab: &HostLab, to: IpAddr, hoped: usize) -> usize {
+    let bound = |node: &str, host: u8| {
+        let at = (lab.ipv4(host), 0);
+        lab.within(node, || UdpSocket::bind(at)).unwrap()
+    };
+    let (sender, receiver) = (bound("n1", 1), bound("n2", 2));
+    let port = receiver.local_addr().unwrap().port();
+    for _ in 0..5 {
+        sender.send_to(b"service", (to, port)).unwrap();
+    }
+    let take = |patience: Duration, enough: usize| {
+        receiver.set_read_timeout(Some(patience)).unwrap();
+        (0..enough).take_while(|_| receiver.recv(&mut [0; 16]).is_ok()).count()
+    };
+    take(host_lab::PATIENCE, hoped) + take(Duration::from_millis(100), 5)
+}
+
+#[test]
+#[needs(root, program = "nft")]
+fn a_service_address_that_the_host_translates_beyond_the_only_hook() {
+    let lab = routed();
+    let nft = |commands: &str| lab.run("h", "nft", &[commands]);
+    let (service, n2) = (lab.ipv4(9), lab.ipv4(2));
+    let rule = format!("add rule ip s pre ip daddr {service} dnat to {n2}");
+    let daemon = hooked(&lab, &["n1"]);
+    wait_for_state(&daemon, "covered");
+    nft(&format!("add table ip s; add chain ip s pre {{ type nat hook prerouting priority -100; }}; {rule}"));
+    wait_for_state(&daemon, "partly");
+    let problem = refused(&daemon, &both_ways());
+    let says = format!(
+        "chain ip s pre of nftables in the daemon's own network namespace sends packets on to {n2} of n2"
+    );
+    assert!(problem.detail.contains(&says), "{problem}");
+    assert!(problem.remedy.as_ref().unwrap().contains(&nic(&lab, "n2")), "{problem}");
+    // It is true: the only hook sees the address of the service.
+    let verdict = VerdictOptions { allow_uncovered: true, ..VerdictOptions::default() };
+    daemon.apply("p", &PartitionRequest { verdict, ..both_ways() });
+    assert_eq!(lab.delivered(("n1", lab.ipv4(1)), ("n2", n2), 5, 0), 0);
+    assert_eq!(served(&lab, service, 5), 5);
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    for link in &record.links {
+        let coverage = link.coverage.as_ref().unwrap();
+        assert_eq!((coverage.state, link.left_out), (CoverageState::Partly, true), "{link:#?}");
+        assert!(coverage.reason.as_ref().unwrap().contains(&says), "{link:#?}");
+    }
+    nft("flush chain ip s pre");
+    wait_for_state(&daemon, "covered");
+    nft("add map ip s m { type ipv4_addr : ipv4_addr; }; add rule ip s pre dnat to ip daddr map @m");
+    wait_for_state(&daemon, "unknown");
+    nft(&format!("flush chain ip s pre; {rule}"));
+    wait_for_state(&daemon, "partly");
+    drop(daemon);
+
+    let daemon = hooked(&lab, &["n1", "n2"]);
+    assert_eq!(states(&daemon, &both_ways()), ["n1→n2 covered", "n2→n1 covered"]);
+    assert_eq!(served(&lab, service, 5), 5);
+    daemon.apply("p", &both_ways());
+    assert_eq!(served(&lab, service, 0), 0);
+    daemon.heal("p");
+    assert_eq!(served(&lab, service, 5), 5);
+}
+
+/// As the rules of Docker and Kubernetes are: in a chain of their own, written by `iptables`.
+#[test]
+#[needs(root, program = "iptables-nft")]
+fn a_service_address_that_iptables_translates_beyond_the_only_hook() {
+    let lab = routed();
+    let (service, n2) = (lab.ipv4(9).to_string(), lab.ipv4(2).to_string());
+    let nat = |words: &[&str]| lab.run("h", "iptables-nft", &[&["-t", "nat"][..], words].concat());
+    nat(&["-N", "SERVICES"]);
+    nat(&["-A", "PREROUTING", "-j", "SERVICES"]);
+    let own = ["-A", "OUTPUT", "-d", &service, "-j", "DNAT", "--to-destination", &n2];
+    nat(&own);
+    let daemon = hooked(&lab, &["n1"]);
+    wait_for_state(&daemon, "covered");
+    let to = format!("{n2}:80");
+    nat(&["-A", "SERVICES", "-d", &service, "-p", "tcp", "-j", "DNAT", "--to-destination", &to]);
+    wait_for_state(&daemon, "partly");
+    let problem = refused(&daemon, &both_ways());
+    assert!(problem.detail.contains("chain ip nat SERVICES of nftables in"), "{problem}");
+    drop(daemon);
+    // A rule that was there before the daemon.
+    let daemon = hooked(&lab, &["n1"]);
+    assert_eq!(states(&daemon, &both_ways()), ["n1→n2 partly", "n2→n1 partly"]);
 }

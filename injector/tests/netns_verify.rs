@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use host_lab::HostLab;
 use injector_core::api::{
-    InForce, LinkCheck, LinkRecord, Outcome, PartitionRequest, PartitionState, RecoveryRecord,
+    CheckForm, InForce, LinkCheck, LinkRecord, Outcome, PartitionRequest, PartitionState, RecoveryRecord,
     VerdictOptions, Verify,
 };
 use injector_core::model::{Percent, Traffic};
@@ -23,6 +23,7 @@ use live::lab::{Lab, Place};
 
 const LONG: Duration = Duration::from_mins(2);
 const PATIENCE: Duration = Duration::from_secs(20);
+const BOTH: [CheckForm; 2] = [CheckForm::Ethertype, CheckForm::Ip];
 
 /// A daemon whose records are final soon.
 fn start(config: &str) -> Daemon {
@@ -80,18 +81,53 @@ fn an_idle_cut_is_proved(place: Place) {
     for link in &record.links {
         assert_eq!((link.in_force, link.proved), (Some(InForce::Yes), true), "{link:#?}");
         let check = check(link);
-        assert_eq!((check.control, check.why_not.as_deref()), (Some(3), None), "{link:#?}");
-        assert!(check.sent >= 6 && check.arrived() == Some(0), "{link:#?}");
+        assert_eq!((check.control, check.why_not.as_deref()), (Some(6), None), "{link:#?}");
+        assert_eq!(check.forms, BOTH, "{link:#?}");
+        assert!(check.sent >= 12 && check.arrived() == Some(0), "{link:#?}");
         let (cut, heal) = (record.cut.unwrap(), record.heal.unwrap());
         let until = check.checked_until_ns.unwrap();
         assert!(cut.end_ns < until && until < heal.begin_ns, "{link:#?}");
         // They are no traffic of the peers: neither drops nor first packets.
         assert_eq!((link.dropped_packets, link.first_drop_ns), (Some(0), None), "{link:#?}");
         assert!(link.first_packet_ns.is_none(), "{link:#?}");
-        assert!(link.group_packets >= Some(6), "the hooks judged them: {link:#?}");
+        assert!(link.group_packets >= Some(12), "the hooks judged them: {link:#?}");
     }
     let reported = String::from_utf8(daemon.cli(&["wait", "p"]).stdout).unwrap();
     assert!(reported.contains("ACTIVE CHECK") && !reported.contains("says nothing"), "{reported}");
+    for node in ["n1", "n2", "n3"] {
+        assert_eq!(icmp_errors(&lab, node), 0, "nobody refused a packet of the check: {node}");
+    }
+}
+
+/// How many packets a node's kernel has answered by an ICMP error that nobody takes them.
+fn icmp_errors(lab: &Lab, node: &str) -> u64 {
+    let all = lab.within(node, || std::fs::read_to_string("/proc/thread-self/net/snmp")).unwrap();
+    let mut lines = all.lines().filter_map(|line| line.strip_prefix("Icmp: "));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.split_whitespace().position(|name| name == "OutDestUnreachs").unwrap();
+    values.split_whitespace().nth(at).unwrap().parse().unwrap()
+}
+
+/// A node whose firewall drops the packets of IP says nothing by them, and all the same by the others.
+#[test]
+#[needs(root, alone, program = "nft")]
+fn the_form_that_speaks_is_named() {
+    let lab = Lab::new(2);
+    let drop = "add table ip f; add chain ip f in { type filter hook input priority 0; }; \
+                add rule ip f in ip protocol 253 drop";
+    lab.run("n2", "nft", &[drop]);
+    let daemon = start(&lab.config(Place::OwnNic, "auto"));
+    daemon.apply("p", &verified(isolate("n1", LONG)));
+    wait_for(&daemon, "p", is_tried_again);
+    daemon.heal("p");
+    let record = daemon.record("p");
+    assert!(record.proved, "{record:#?}");
+    let (there, back) = (check(link(&record, "n1", "n2")), check(link(&record, "n2", "n1")));
+    assert_eq!((there.control, &there.forms[..]), (Some(3), &BOTH[..1]), "{record:#?}");
+    assert_eq!((back.control, &back.forms[..]), (Some(6), &BOTH[..]), "{record:#?}");
+    assert_eq!((there.arrived(), back.arrived()), (Some(0), Some(0)), "{record:#?}");
+    let reported = String::from_utf8(daemon.cli(&["wait", "p"]).stdout).unwrap();
+    assert!(reported.contains("ethertype, IP"), "{reported}");
 }
 
 #[test]
@@ -119,7 +155,7 @@ fn a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too() {
         assert!(record.proved, "{record:#?}");
         for link in &record.links {
             let check = check(link);
-            assert_eq!((check.control, check.arrived()), (Some(3), Some(0)), "{link:#?}");
+            assert_eq!((check.control, check.arrived()), (Some(6), Some(0)), "{link:#?}");
             // The end is known: one try comes shortly before it.
             let heal = record.heal.unwrap().begin_ns;
             let before = heal.saturating_since(check.checked_until_ns.unwrap());
@@ -154,7 +190,7 @@ fn a_hole_is_seen_by_the_check() {
     let record = daemon.record("p");
     let out = link(&record, "n1", "n2");
     assert_eq!((out.in_force, out.proved), (Some(InForce::No), false), "{out:#?}");
-    assert_eq!((check(out).control, check(out).arrived_after_cut), (Some(3), Some(3)), "{out:#?}");
+    assert_eq!((check(out).control, check(out).arrived_after_cut), (Some(6), Some(6)), "{out:#?}");
     assert_eq!(check(out).arrived(), Some(check(out).sent), "{out:#?}");
     // The way back passes our ingress hook.
     assert_eq!(check(link(&record, "n2", "n1")).arrived(), Some(0), "{record:#?}");

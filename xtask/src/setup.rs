@@ -56,7 +56,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Build => build()?,
             Need::Network => network()?,
             Need::Services => {
-                of_tests(&["etcd", "keepalived", "nft"])?.install("tests against real services")?
+                of_tests(&["etcd", "iptables-nft", "keepalived", "nft"])?.install("tests against real services")?
                     | unpacked("prometheus", "prometheus")?
             }
             Need::Lint => lint(),
@@ -81,13 +81,14 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 }
 
 /// The Debian packages of the programs that tests declare to need.
-const OF_TESTS: [(&str, &str); 16] = [
+const OF_TESTS: [(&str, &str); 17] = [
     ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("debootstrap", "debootstrap"),
     ("etcd", "etcd-server"),
     ("go", "golang-go"),
+    ("iptables-nft", "iptables"),
     ("keepalived", "keepalived"),
     ("nft", "nftables"),
     ("openssl", "openssl"),

@@ -13,13 +13,26 @@ pub enum Verify {
     Active,
 }
 
-/// What the active check saw of one link. Its frames are of ethertype 0x88b5, from the sender's network interfaces to the
-/// receiver's, three by each way and try.
+/// A form of the active check's frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckForm {
+    /// Ethertype 0x88b5: MAC addresses and ports name its ends.
+    Ethertype,
+    /// IP protocol 253: the peers' addresses name its ends.
+    Ip,
+}
+
+/// What the active check saw of one link. Its frames go from the sender's network interfaces to the receiver's, three of each
+/// form by each way and try.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LinkCheck {
     /// Frames that arrived before the cut; `null` if none could be sent then.
     pub control: Option<u64>,
-    /// Frames that were sent during the cut, by the ways on which the control arrived.
+    /// The forms of these frames; the others say nothing, and are not sent during the cut.
+    #[serde(default)]
+    pub forms: Vec<CheckForm>,
+    /// Frames that were sent during the cut, by the ways and in the forms in which the control arrived.
     pub sent: u64,
     /// How many of them arrived in the first try, about 200 ms after the cut; `null` if there was none.
     pub arrived_after_cut: Option<u64>,

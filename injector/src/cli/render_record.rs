@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use super::human::{NONE, Table, after, or_none, span, span_or_none, wall, word, yes_no};
-use injector_core::api::{FailOver, HealedBy, InForce, LinkRecord, Outage, Outcome, RecoveryRecord};
+use injector_core::api::{
+    CheckForm, FailOver, HealedBy, InForce, LinkCheck, LinkRecord, Outage, Outcome, RecoveryRecord,
+};
 use injector_core::figures::counted;
 use injector_core::model::{NamedLink, Traffic};
 
@@ -195,7 +197,7 @@ fn links(text: &mut String, record: &RecoveryRecord) {
 /// What the active check saw, link by link.
 fn checks(text: &mut String, record: &RecoveryRecord) {
     let mut table =
-        Table::new(["active check", "control", "sent", "arrived after the cut", "before the heal"]);
+        Table::new(["active check", "control", "by", "sent", "arrived after the cut", "before the heal"]);
     let mut nothing = Vec::new();
     let count = |count: Option<u64>| or_none(count.map(|count| count.to_string()));
     for link in &record.links {
@@ -207,6 +209,7 @@ fn checks(text: &mut String, record: &RecoveryRecord) {
         table.row([
             name,
             count(check.control),
+            forms(check),
             check.sent.to_string(),
             count(check.arrived_after_cut),
             count(check.arrived_before_heal),
@@ -218,6 +221,16 @@ fn checks(text: &mut String, record: &RecoveryRecord) {
     for line in nothing {
         let _ = writeln!(text, "{line}");
     }
+}
+
+/// The forms of frame that say something of a link.
+fn forms(check: &LinkCheck) -> String {
+    let word = |form: &CheckForm| match form {
+        CheckForm::Ethertype => "ethertype",
+        CheckForm::Ip => "IP",
+    };
+    let words: Vec<&str> = check.forms.iter().map(word).collect();
+    if words.is_empty() { NONE.to_owned() } else { words.join(", ") }
 }
 
 /// What is known of a link's cut, in a word.

@@ -25,7 +25,7 @@ pub struct Last<'a> {
 pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, news: &News) -> bool {
     let Some(facts) = space.map(|space| &space.facts) else { return !is_of_hooks(news) };
     match news {
-        News::Overrun => true,
+        News::Overrun | News::Nat => true,
         News::Hooks(_) | News::EgressChain(_) | News::Chains => false,
         News::Gone(index) => facts.link(*index).is_some(),
         News::Link(link) => facts.link(link.index).is_none_or(|known| {
@@ -123,6 +123,7 @@ mod tests {
         assert!(!concerned(&facts, true, &News::Neighbour(3, stranger, MAC)));
         assert!(!concerned(&facts, false, &News::Port(MAC, 5)));
         assert!(concerned(&facts, true, &News::Port(MAC, 5)));
+        assert!(concerned(&facts, false, &News::Nat), "whom its rules name is not known yet");
         assert!(!concerned(&facts, true, &News::Address(2, stranger, true)));
         let peers = "10.2.3.4".parse().unwrap();
         assert!(concerned(&facts, false, &News::Address(2, peers, true)));

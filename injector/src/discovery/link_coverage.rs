@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::local::Doubt;
+use super::nat::{Goal, Translation};
 use super::picture::{EndSight, Passage, Picture};
 use super::places::Place;
 use super::space::Space;
@@ -50,6 +51,21 @@ pub enum Reason {
     Local(LocalFault),
     /// One is a container that was not found yet, or has ended; which.
     Away(PeerId, ContainerRef),
+    /// Packets for one of them carry another address where the other one's hooks see them.
+    Translated(Box<Detour>),
+}
+
+/// A way by which packets between two peers carry another address of the far one at the hooks of the near one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detour {
+    /// The peer whose devices are all hooked.
+    pub near: PeerId,
+    /// The other one,
+    pub far: PeerId,
+    /// and where hooks could be that see it by its own address.
+    pub places: Vec<Place>,
+    /// The rule that translates.
+    pub rule: Translation,
 }
 
 /// Why frames of a peer on this machine can't all be named.
@@ -168,7 +184,9 @@ impl<'a> Lens<'a> {
         }
         let closures = [link.src, link.dst].map(|peer| (peer, self.closed(peer)));
         if let Some((peer, _)) = closures.iter().find(|(_, closure)| *closure == Closure::Closed) {
-            return verdict(CoverageState::Covered, Reason::Closed(*peer));
+            let far = if *peer == link.src { link.dst } else { link.src };
+            let covered = || verdict(CoverageState::Covered, Reason::Closed(*peer));
+            return self.detour(*peer, far).unwrap_or_else(covered);
         }
         if let Some(id) = closures.iter().find_map(|(_, closure)| match closure {
             Closure::Bypassed(id) => Some(*id),
@@ -190,6 +208,33 @@ impl<'a> Lens<'a> {
             return verdict(CoverageState::Partly, reason);
         }
         verdict(CoverageState::Unknown, Reason::Open)
+    }
+
+    /// Judges a link of which one end is closed, if a rule of NAT beyond its hooks sends packets on to the other end: what they
+    /// see is addressed to someone else. The far end's hooks see the peer's own address, and so are enough. So are the near end's
+    /// where the rule is in the namespace of its peer: what that one sends is translated there, if at all, before its devices
+    /// send it.
+    fn detour(&self, near: PeerId, far: PeerId) -> Option<Verdict> {
+        if far == PeerId::WORLD || self.closed(far) != Closure::Open {
+            return None;
+        }
+        let home = self.end(near).home.as_ref();
+        let beyond = || self.picture.translations.iter().filter(move |rule| Some(&rule.space) != home);
+        let known = beyond().find(|rule| matches!(rule.goal, Goal::Peer(peer, _) if peer == far));
+        let rule = known.or_else(|| beyond().find(|rule| !matches!(rule.goal, Goal::Peer(..))))?;
+        let far_end = self.end(far);
+        let ways = self.known(far_end);
+        let unhooked: Vec<&Passage> = ways.iter().copied().filter(|path| !self.is_hooked(path)).collect();
+        let places = match no_hook(&unhooked) {
+            Reason::NoHook(places) => places,
+            _ => Vec::new(),
+        };
+        // A peer that is not here may be hooked where it is, by another daemon.
+        let is_hooked = !far_end.is_here || (unhooked.is_empty() && !ways.is_empty());
+        let state =
+            if known.is_some() && !is_hooked { CoverageState::Partly } else { CoverageState::Unknown };
+        let detour = Detour { near, far, places, rule: rule.clone() };
+        Some(Verdict { state, reason: Reason::Translated(Box::new(detour)) })
     }
 
     /// Whether a peer is on this machine, and all its frames to others there are named.
@@ -228,7 +273,19 @@ impl<'a> Lens<'a> {
 
     /// Judges a link of a partition that cuts these links, sorted; `is_grouped` is whether group frames are cut too.
     pub fn judge_in(&self, link: Link, cut: &[Link], is_grouped: bool) -> Verdict {
-        let verdict = self.judge(link);
+        let mut verdict = self.judge(link);
+        if let Reason::Translated(detour) = &verdict.reason {
+            // The address before the translation is nobody's.
+            let (near, world) = (detour.near, PeerId::WORLD);
+            let seen = if link.src == near {
+                Link { src: near, dst: world }
+            } else {
+                Link { src: world, dst: near }
+            };
+            if cut.binary_search(&seen).is_ok() {
+                verdict = Verdict { state: CoverageState::Covered, reason: Reason::Closed(near) };
+            }
+        }
         if self.picture.locals.contains_key(&link.src) || self.picture.locals.contains_key(&link.dst) {
             return verdict;
         }

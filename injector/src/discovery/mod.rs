@@ -10,6 +10,7 @@ pub mod homes;
 pub mod link_coverage;
 pub mod local;
 pub mod naming;
+pub mod nat;
 pub mod picture;
 pub mod places;
 pub mod segments;

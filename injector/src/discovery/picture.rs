@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use super::devices::bridge_of;
 use super::homes::{Home, exits, is_elsewhere};
 use super::local::LocalEnd;
-use super::naming::Ours;
+use super::naming::{Ours, Sources};
+use super::nat::{Translation, translations};
 use super::places::{DevicePath, Found, Namespace, Place};
 use super::space::Space;
 use crate::netlink::Kind;
@@ -82,6 +83,8 @@ pub struct Picture {
     pub homes: BTreeMap<Space, Inside>,
     /// The peers on this machine.
     pub locals: BTreeMap<PeerId, LocalEnd>,
+    /// Rules that send packets on to peers, by other addresses than theirs.
+    pub translations: Vec<Translation>,
 }
 
 impl Picture {
@@ -120,6 +123,8 @@ impl Seen<'_> {
         for peer in &self.config.peers {
             picture.ends.insert(peer.id, self.end(peer.id));
         }
+        let Self { config, namespaces, homes, found, identity, ours } = *self;
+        picture.translations = translations(&Sources { config, namespaces, homes, found }, identity, ours);
         picture
     }
 

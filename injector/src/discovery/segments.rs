@@ -41,6 +41,36 @@ pub fn pairs(config: &Config, namespaces: &[Namespace], (from, to): (&Home, &Hom
     pairs.into_iter().map(|(_, pair)| pair).collect()
 }
 
+/// Addresses by which a packet goes from one of a pair's interfaces to the other, of one IP version: each is one that names its
+/// peer, and that the interface has.
+pub fn addresses(
+    namespaces: &[Namespace],
+    (from, to): (&Nic, &Nic),
+    names: impl Fn(End, IpAddr) -> bool,
+) -> Option<(IpAddr, IpAddr)> {
+    let held = |end: End, nic: &Nic| -> Vec<IpAddr> {
+        let space = namespaces.iter().find(|space| space.netns == nic.netns);
+        let held = space.into_iter().flat_map(|space| &space.facts.addresses);
+        let held = held.filter(|(index, address)| *index == nic.index && names(end, *address));
+        held.map(|(_, address)| *address).collect()
+    };
+    let (from, to) = (held(End::Sender, from), held(End::Receiver, to));
+    let first = |is_v4: bool| {
+        let of = |all: &[IpAddr]| all.iter().copied().find(|address| address.is_ipv4() == is_v4);
+        Some((of(&from)?, of(&to)?))
+    };
+    first(true).or_else(|| first(false))
+}
+
+/// One of the two ends of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// From where frames are sent.
+    Sender,
+    /// To where.
+    Receiver,
+}
+
 /// The interfaces by which a home's own stack sends, each with its networks and its addresses.
 fn nics(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<(Nic, Vec<ipnet::IpNet>, Vec<IpAddr>)> {
     let space = &namespaces[at];
@@ -109,6 +139,27 @@ mod tests {
         let mut hosted = namespaces;
         hosted[0].facts.addresses.push((9, "10.0.0.3".parse().unwrap()));
         assert_eq!(shown("", &hosted, (3, 1)), [(9, 2)]);
+    }
+
+    #[test]
+    fn addresses_are_of_one_ip_version_and_of_their_peers() {
+        let mut namespaces = switched();
+        let config = config("");
+        let homes = homes(&config, &namespaces, &BTreeMap::new());
+        let all = pairs(&config, &namespaces, (&homes[&PeerId(1)], &homes[&PeerId(2)]));
+        let (from, to) = &all[0];
+        let shown = |namespaces: &[Namespace], names: &dyn Fn(End, IpAddr) -> bool| {
+            addresses(namespaces, (from, to), names).map(|(from, to)| format!("{from} {to}"))
+        };
+        assert_eq!(shown(&namespaces, &|_, _| true).as_deref(), Some("10.0.0.1 10.0.0.2"));
+        let named =
+            |end, address| config.owner(address) == Some(PeerId(if end == End::Sender { 1 } else { 2 }));
+        assert_eq!(shown(&namespaces, &named).as_deref(), Some("10.0.0.1 10.0.0.2"));
+        assert_eq!(shown(&namespaces, &|end, _| end == End::Sender), None);
+        namespaces[2].facts.addresses = vec![(3, "fd00::2".parse().unwrap())];
+        assert_eq!(shown(&namespaces, &|_, _| true), None, "of two versions");
+        namespaces[1].facts.addresses.push((2, "fd00::1".parse().unwrap()));
+        assert_eq!(shown(&namespaces, &|_, _| true).as_deref(), Some("fd00::1 fd00::2"));
     }
 
     #[test]

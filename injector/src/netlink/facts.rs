@@ -9,6 +9,7 @@ use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, Neig
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
+use super::nat::Nat;
 use super::{LinkFacts, links, networks};
 
 /// What one namespace knows.
@@ -30,6 +31,8 @@ pub struct Facts {
     pub ports: Vec<([u8; 6], u32)>,
     /// Whether it passes others' packets on.
     pub forwards: bool,
+    /// Where its rules send packets on to. They are read apart: see [`super::nat::read`].
+    pub nat: Nat,
 }
 
 /// A way out of a namespace; a route over several ways is several of these.

@@ -10,7 +10,7 @@ use rtnetlink::packet_core::NetlinkPayload;
 
 use super::LinkFacts;
 use super::facts::{Route, neighbour, port, routes};
-use super::nft::{self, EgressChain};
+use super::nft::{self, Change, EgressChain};
 
 /// What a subscription to a namespace reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,8 @@ pub enum News {
     EgressChain(EgressChain),
     /// Chains of nftables on devices came or went.
     Chains,
+    /// Rules that give packets another destination came or went.
+    Nat,
     /// Notifications were lost: everything has to be looked at.
     Overrun,
 }
@@ -46,7 +48,7 @@ pub enum Topic {
     Places,
     /// Local addresses alone.
     Addresses,
-    /// Chains of nftables on devices.
+    /// Chains of nftables on devices, and rules of NAT.
     Chains,
 }
 
@@ -72,7 +74,13 @@ impl Topic {
 pub fn subscribe(topic: Topic, mut report: impl FnMut(News) -> bool + 'static) -> std::io::Result<()> {
     crate::fault::at("follow/subscribe")?;
     if topic == Topic::Chains {
-        return nft::subscribe(move |chain| report(chain.map_or(News::Chains, News::EgressChain)));
+        return nft::subscribe(move |change| {
+            report(match change {
+                Change::Egress(chain) => News::EgressChain(chain),
+                Change::Chains => News::Chains,
+                Change::Nat => News::Nat,
+            })
+        });
     }
     let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(topic.groups())?;
     tokio::spawn(connection);

@@ -1,23 +1,21 @@
-//! Chains of nftables on a device's egress: they run before TC, and a rule there may send a packet past it.
+//! Chains of nftables on a device's egress: they run before TC, and a rule there may send a packet past it. And what the
+//! kernel reports of nftables as it changes.
 
 use std::io;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::nat;
+use super::nft_message::{
+    CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, is_absent,
+};
 use super::raw::{RawSocket, attributes, text, u32_at};
 
-const SUBSYSTEM: u16 = 10 << 8;
-const NEW_CHAIN: u16 = SUBSYSTEM | 3;
 const DELETE_CHAIN: u16 = SUBSYSTEM | 5;
 /// The multicast group of all that changes in nftables.
 const GROUP: u32 = 7;
-const GET_CHAIN: u16 = SUBSYSTEM | 4;
 const FAMILY_NETDEV: u8 = 5;
-const CHAIN_TABLE: u16 = 1;
-const CHAIN_NAME: u16 = 3;
-const CHAIN_HOOK: u16 = 4;
-const HOOK_NUMBER: u16 = 1;
 const HOOK_DEVICE: u16 = 3;
 const HOOK_DEVICES: u16 = 4;
 const DEVICE_PREFIX: u16 = 2;
@@ -40,6 +38,17 @@ impl EgressChain {
         self.devices.iter().any(|name| name == device)
             || self.prefixes.iter().any(|prefix| device.starts_with(prefix.as_str()))
     }
+}
+
+/// What changed in nftables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A chain has come to the egress of devices. It is handed over, since it may be gone when it is looked for.
+    Egress(EgressChain),
+    /// Chains on devices came or went.
+    Chains,
+    /// Rules of destination NAT came or went.
+    Nat,
 }
 
 /// The egress chains of the calling thread's namespace; none where the kernel has no nftables.
@@ -66,9 +75,9 @@ pub fn egress_chains() -> io::Result<Vec<EgressChain>> {
     }
 }
 
-/// Calls `tell` for each change of chains in the calling thread's namespace, until it answers `false`. A chain that comes to
-/// the egress of devices is handed over with them, since it may be gone when it is looked for; any other change is `None`.
-pub fn subscribe(mut report: impl FnMut(Option<EgressChain>) -> bool + 'static) -> io::Result<()> {
+/// Calls `report` for each change in the calling thread's namespace, until it answers `false`. However many rules of NAT
+/// change at once, they are one change.
+pub fn subscribe(mut report: impl FnMut(Change) -> bool + 'static) -> io::Result<()> {
     let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
         Ok(socket) => socket,
         Err(error) if is_absent(&error) => return Ok(()),
@@ -82,34 +91,32 @@ pub fn subscribe(mut report: impl FnMut(Option<EgressChain>) -> bool + 'static) 
         while let Ok(mut ready) = socket.readable().await {
             ready.clear_ready();
             let mut changes = Vec::new();
+            let mut is_translated = false;
             let read = socket.get_ref().notices(|kind, body| {
                 let is_netdev = body.first() == Some(&FAMILY_NETDEV);
                 match kind {
                     NEW_CHAIN if is_netdev => {
-                        changes.push(body.get(4..).and_then(egress));
+                        changes.push(body.get(4..).and_then(egress).map_or(Change::Chains, Change::Egress));
                     }
-                    DELETE_CHAIN if is_netdev => changes.push(None),
+                    DELETE_CHAIN if is_netdev => changes.push(Change::Chains),
+                    nat::NEW_RULE | nat::DELETE_RULE if !is_translated => {
+                        is_translated = nat::translates(body);
+                    }
                     _ => {}
                 }
             });
             if read.is_err() {
                 // Some were lost.
-                changes.push(None);
+                changes.push(Change::Chains);
+                is_translated = true;
             }
+            changes.extend(is_translated.then_some(Change::Nat));
             if !changes.into_iter().all(&mut report) {
                 return;
             }
         }
     });
     Ok(())
-}
-
-/// Whether an error says that the kernel has no nftables.
-fn is_absent(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EPROTONOSUPPORT | libc::EINVAL | libc::EOPNOTSUPP | libc::ENOENT | libc::EAFNOSUPPORT)
-    )
 }
 
 fn egress(body: &[u8]) -> Option<EgressChain> {

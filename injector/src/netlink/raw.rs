@@ -97,6 +97,14 @@ impl RawSocket {
 
     /// Reads messages until the answer is complete; `each` gets the type and the body of every one.
     pub fn receive(&self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
+        self.receive_while(|kind, body| {
+            each(kind, body);
+            true
+        })
+    }
+
+    /// The same, until `each` answers `false`: the rest of the answer is left unread, and the socket is of no more use.
+    pub fn receive_while(&self, mut each: impl FnMut(u16, &[u8]) -> bool) -> io::Result<()> {
         let mut buffer = vec![0_u8; 1 << 16];
         loop {
             // SAFETY: the pointer and the length are those of `buffer`, which outlives the call.
@@ -113,7 +121,8 @@ impl RawSocket {
                             code => Err(io::Error::from_raw_os_error(code)),
                         };
                     }
-                    _ => each(kind, body),
+                    _ if !each(kind, body) => return Ok(()),
+                    _ => {}
                 }
                 rest = rest.get(align(len as usize)..).unwrap_or_default();
             }

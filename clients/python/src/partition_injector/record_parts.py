@@ -13,6 +13,7 @@ Outcome = Literal["recovered", "not_recovered", "censored", "unknown", "harness_
 HealedBy = Literal["request", "deadline", "lease", "shutdown", "disconnect"]
 InForce = Literal["yes", "no", "unknown"]
 CoverageState = Literal["covered", "unknown", "partly", "not"]
+CheckForm = Literal["ethertype", "ip"]
 FailOver = Literal["never_out", "back", "not_back"]
 WarningCode = Literal[
     "foreign_ahead", "hook_unreadable", "loss_not_once", "left_out", "coverage_unknown", "groups_lost",
@@ -120,6 +121,7 @@ class LinkCheck:
     """What the active check saw of a link."""
 
     control: Optional[int]
+    forms: list[CheckForm]
     sent: int
     arrived_after_cut: Optional[int]
     arrived_before_heal: Optional[int]

@@ -9,8 +9,9 @@ use super::entry::{Bypass, Entry};
 use super::link_coverage::{CutLinks, LinkCoverage};
 use crate::discovery::devices::{shown_device, usable};
 use crate::discovery::homes::Home;
-use crate::discovery::link_coverage::{Closure, Lens, LocalFault, Reason, Verdict};
+use crate::discovery::link_coverage::{Closure, Detour, Lens, LocalFault, Reason, Verdict};
 use crate::discovery::naming::{Ours, Sources, identity};
+use crate::discovery::nat::Goal;
 use crate::discovery::picture::{Picture, Seen};
 use crate::discovery::places::{Found, Place};
 use crate::discovery::strangers::Suspect;
@@ -266,16 +267,27 @@ impl Interfaces {
             Reason::NoHook(places) | Reason::Path(_, places) => {
                 places.iter().map(shown_place).collect::<Vec<_>>().join(", ")
             }
+            Reason::Translated(detour) if !detour.places.is_empty() => shown_places(&detour.places),
             Reason::Blind(name) => name.clone(),
             Reason::Redirect(id) | Reason::SameHook(id) => self.shown_id(*id),
             Reason::HostMates(_) | Reason::Local(_) => "lo".to_owned(),
             Reason::Away(_, container) => format!("container {container}"),
-            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open | Reason::Loopback(_)
+            Reason::NoWay
+            | Reason::Group(..)
+            | Reason::Closed(_)
+            | Reason::Open
+            | Reason::Loopback(_)
+            | Reason::Translated(_)
                 if unhooked.is_empty() =>
             {
                 "none is known".to_owned()
             }
-            Reason::NoWay | Reason::Group(..) | Reason::Closed(_) | Reason::Open | Reason::Loopback(_) => {
+            Reason::NoWay
+            | Reason::Group(..)
+            | Reason::Closed(_)
+            | Reason::Open
+            | Reason::Loopback(_)
+            | Reason::Translated(_) => {
                 unhooked.iter().map(|id| self.shown_id(*id)).collect::<Vec<_>>().join(", ")
             }
         }
@@ -332,6 +344,7 @@ impl Interfaces {
                 "a program of others on another device may redirect past the hook of {}, the host end of a veth",
                 self.shown_id(*id)
             ),
+            Reason::Translated(detour) => translated(names, detour),
             Reason::Open => "what is known of both peers' paths is hooked, but not all devices of either are known".to_owned(),
         }
     }
@@ -371,6 +384,7 @@ impl Interfaces {
                 Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
             }
             Reason::Local(LocalFault::Doubt(_, doubt)) => doubt.remedy.map(str::to_owned),
+            Reason::Translated(detour) => Some(hook_far_end(names, detour)),
             Reason::Away(..) => Some("start the container, and wait until `injector peers` shows its home".to_owned()),
             Reason::Local(_) | Reason::Loopback(_) | Reason::Closed(_) | Reason::Open => None,
         }
@@ -408,6 +422,33 @@ fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: TimeRange) {
         return;
     }
     times.push(Uncovered { interface, time: gap });
+}
+
+/// Why hooks at one end of a link do not see all that goes to the other.
+fn translated(names: &PeerNames, detour: &Detour) -> String {
+    let (near, far, space) = (names.name(detour.near), names.name(detour.far), &detour.rule.space);
+    let chain = &detour.rule.chain;
+    let sends = match &detour.rule.goal {
+        Goal::Peer(_, address) => {
+            format!("chain {chain} of nftables in {space} sends packets on to {address} of {far}")
+        }
+        Goal::Computed => format!(
+            "chain {chain} of nftables in {space} sends packets on to addresses that it looks up, which may be those of {far}"
+        ),
+        Goal::Unread(why) => {
+            format!("the rules of NAT in {space} are not all known ({why}), and may send packets on to {far}")
+        }
+    };
+    format!("{sends}: the hooks of {near} see another address, and not every device of {far} is hooked")
+}
+
+fn hook_far_end(names: &PeerNames, detour: &Detour) -> String {
+    let far = names.name(detour.far);
+    if detour.places.is_empty() {
+        return format!("attach to every device of {far}, or begin the same partition at a daemon that does");
+    }
+    let lines: Vec<String> = detour.places.iter().map(line).collect();
+    format!("add a device of {far} to interfaces: {}", lines.join(" or "))
 }
 
 fn shown_place(place: &Place) -> String {

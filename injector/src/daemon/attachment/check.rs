@@ -49,7 +49,8 @@ impl Interfaces {
             | News::Address(..)
             | News::Hooks(_)
             | News::EgressChain(_)
-            | News::Chains => false,
+            | News::Chains
+            | News::Nat => false,
         }
     }
 

@@ -82,7 +82,7 @@ pub struct Interfaces {
     redirected: BTreeSet<u32>,
     /// The namespaces that are followed.
     followed: BTreeMap<Option<Netns>, Identity>,
-    /// The others that are watched for peers' addresses.
+    /// The others that are watched for peers' addresses, or for rules of NAT.
     watched: BTreeMap<Option<Netns>, Identity>,
     /// Whether the start is over.
     is_settled: bool,

@@ -10,6 +10,7 @@ use tokio::io::unix::AsyncFd;
 use super::pending::PendingAnswer;
 use super::{Changes, InterfaceEvent, Interfaces, StartError};
 use crate::datapath::{Sweep, sweep};
+use crate::discovery::nat;
 use crate::netlink;
 use crate::netlink::news::{self, News, Topic};
 use crate::netns::{Identity, NetnsError, Worker};
@@ -18,7 +19,7 @@ use injector_core::config::{self, Config, Netns};
 
 /// How long after it did not answer the supervisor is asked again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
-/// In how many namespaces a thread is kept to notice addresses that move there.
+/// In how many namespaces a thread is kept to notice addresses that move there, and rules of NAT.
 const MOST_WATCHED: usize = 256;
 
 impl Interfaces {
@@ -120,12 +121,16 @@ impl Interfaces {
         is_late
     }
 
-    /// Watches, under `auto`, the other namespaces that were looked into for addresses of peers: one may move there.
+    /// Watches, under `auto`, the other namespaces that were looked into for addresses of peers: one may move there. And those on
+    /// the peers' ways for rules of NAT that send packets on to them.
     pub(super) fn watch_others(&mut self, config: &Config) {
-        if config.interfaces != config::Interfaces::Auto {
-            return;
-        }
-        let all: BTreeSet<Option<Netns>> = self.known.iter().map(|space| space.netns.clone()).collect();
+        let name = |at: usize| self.known[at].netns.clone();
+        let (all, topics): (BTreeSet<Option<Netns>>, &'static [Topic]) =
+            if config.interfaces == config::Interfaces::Auto {
+                ((0..self.known.len()).map(name).collect(), &[Topic::Addresses, Topic::Chains])
+            } else {
+                (nat::ways(&self.known, &self.homes).into_iter().map(name).collect(), &[Topic::Chains])
+            };
         self.watched.retain(|netns, _| all.contains(netns));
         for netns in all {
             let Some(identity) = self.workers.identity(netns.as_ref()) else { continue };
@@ -134,10 +139,10 @@ impl Interfaces {
             if is_heard || self.watched.len() >= MOST_WATCHED {
                 continue;
             }
-            match self.subscribe_to(netns.as_ref(), &[Topic::Addresses]) {
+            match self.subscribe_to(netns.as_ref(), topics) {
                 Ok(()) => drop(self.watched.insert(netns, identity)),
                 Err(error) => {
-                    tracing::debug!(%error, "addresses that move to a namespace will not be noticed");
+                    tracing::debug!(%error, "what changes in a namespace will not be noticed");
                 }
             }
         }
@@ -161,7 +166,15 @@ impl Interfaces {
 
     /// Follows the interfaces of a namespace.
     fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
-        self.subscribe_to(netns, &[Topic::Links, Topic::Places, Topic::Chains])
+        let watched = self.watched.get(&netns.cloned()).copied();
+        let is_watched = watched.is_some() && watched == self.workers.identity(netns);
+        // What is watched tells of chains already.
+        let topics: &'static [Topic] = if is_watched {
+            &[Topic::Links, Topic::Places]
+        } else {
+            &[Topic::Links, Topic::Places, Topic::Chains]
+        };
+        self.subscribe_to(netns, topics)
     }
 
     /// Subscribes to some topics in a namespace.

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use crate::discovery::homes::Home;
 use crate::discovery::places::{Found, Namespace};
 use crate::netlink::facts::Facts;
-use crate::netlink::{self, nsid};
+use crate::netlink::{self, nat, nsid};
 use crate::netns::{Identity, Workers};
 use injector_core::config::{Config, Netns};
 use injector_core::model::PeerId;
@@ -298,7 +298,8 @@ type Asked = (Facts, BTreeMap<i32, Identity>, Option<OwnedFd>);
 async fn ask(others: Vec<(Identity, Arc<OwnedFd>)>) -> std::io::Result<Asked> {
     crate::fault::at("survey/ask")?;
     let handle = netlink::connect()?;
-    let facts = Facts::ask(&handle).await.map_err(std::io::Error::other)?;
+    let mut facts = Facts::ask(&handle).await.map_err(std::io::Error::other)?;
+    facts.nat = nat::read();
     let wanted = away_ids(&facts);
     let ids = ids(&handle, &wanted, others).await;
     Ok((facts, ids, File::open("/proc/thread-self/ns/net").ok().map(Into::into)))

@@ -9,6 +9,8 @@ use crate::discovery::follow;
 use crate::discovery::homes::{self, Exit, Home};
 use crate::discovery::places::{Found, Namespace};
 use crate::discovery::survey::survey;
+use crate::netlink::facts::Facts;
+use crate::netlink::nat::{self, Nat};
 use crate::netlink::news::News;
 use crate::netns::{Identity, Workers};
 use crate::rights;
@@ -133,8 +135,11 @@ impl Question {
         look.at(named.iter().cloned()).await;
         look.joined().await;
         let mut looked = look.done().await;
-        let joined = sight(config, std::mem::take(&mut looked.known), home_names).await;
+        let mut joined = sight(config, std::mem::take(&mut looked.known), home_names).await;
         if joined.found.values().all(|found| !found.paths.is_empty()) {
+            if joined.known.iter().all(|space| space.netns.is_some()) {
+                joined.known.push(own_rules(workers).await);
+            }
             return (looked, joined);
         }
         let mut look = FactsReading::new(workers, *may_enter, listed).after(before);
@@ -170,6 +175,17 @@ async fn sight(config: &Config, known: Vec<Namespace>, before: &homes::Before) -
     std::thread::Builder::new().name("survey".into()).spawn(compute).expect("a thread for a survey");
     // A thread that panics, which is logged, ends this task too.
     computed.await.expect("a survey")
+}
+
+/// The daemon's own namespace with nothing but its rules of NAT: where devices inside peers' namespaces are named, it may be the
+/// one that routes between them, and nothing shows that it is.
+async fn own_rules(workers: &mut Workers) -> Namespace {
+    let read = match workers.of(None).await {
+        Ok(worker) => worker.ask(|| async { nat::read() }).await,
+        Err(error) => Err(error),
+    };
+    let nat = read.unwrap_or_else(|error| Nat { rules: Vec::new(), unread: Some(error.to_string()) });
+    Namespace { netns: None, facts: Facts { nat, ..Facts::default() }, away: BTreeMap::new() }
 }
 
 /// Whether the daemon may enter namespaces after its start.

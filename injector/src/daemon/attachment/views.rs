@@ -1,11 +1,12 @@
 //! What is shown of interfaces, and of what they cover.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use super::entry::Entry;
 use super::{CutLinks, Interfaces};
 use crate::discovery::picture::Passage;
-use crate::discovery::segments::{self, NicPair, NoPair};
+use crate::discovery::segments::{self, Nic, NicPair, NoPair};
 use injector_core::api::{
     CoverageState, CoverageSummary, ExitView, LinkCoverageView, NameSource, NameView, PeerView, Uncovered,
 };
@@ -33,6 +34,20 @@ impl Interfaces {
         }
         let pairs = segments::pairs(config, &self.known, (from, to));
         if pairs.is_empty() { Err(NoPair::NoNic) } else { Ok(pairs) }
+    }
+
+    /// Addresses by which packets go from one interface of a pair to the other, if each has one that names its peer.
+    pub fn pair_addresses(
+        &self,
+        config: &Config,
+        link: Link,
+        pair: (&Nic, &Nic),
+    ) -> Option<(IpAddr, IpAddr)> {
+        segments::addresses(&self.known, pair, |end, address| {
+            let peer = if end == segments::End::Sender { link.src } else { link.dst };
+            let named = config.owner(address).or(self.identity().held.get(&address).copied());
+            named == Some(peer) && !self.identity().moved.contains_key(&address)
+        })
     }
 
     /// When neither end of a link had a hook of ours, from an instant on, in the links' order.

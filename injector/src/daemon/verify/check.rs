@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::checked_link::{CheckedLink, Unchecked};
+use super::form::Form;
 use super::round::{self, Incoming, Report, Round, Silence, Sink, Trip};
 use crate::daemon::attachment::{Interfaces, Nic};
 use crate::netns::Identity;
-use injector_core::api::LinkCheck;
+use injector_core::api::{CheckForm, LinkCheck};
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::model::{Link, PeerNames};
@@ -127,7 +128,14 @@ impl Check {
                     space.ok_or_else(|| Unchecked::Silent(Silence::NoAnswer(nic.clone())))
                 };
                 match free(&from).and_then(|sender| Ok((sender, free(&to)?))) {
-                    Ok((sender, receiver)) => trips.push(Trip { link: *link, from, sender, to, receiver }),
+                    Ok((sender, receiver)) => {
+                        let ip = interfaces.pair_addresses(config, *link, (&from, &to));
+                        let forms = [Some(Form::Ethertype), ip.and_then(Form::between)];
+                        trips.extend(forms.into_iter().flatten().map(|form| {
+                            let (from, to) = (from.clone(), to.clone());
+                            Trip { link: *link, from, sender, to, receiver, form }
+                        }));
+                    }
                     Err(why) => checked_link.why = Some(why),
                 }
             }
@@ -159,7 +167,7 @@ impl Check {
     }
 
     pub(super) fn count(&mut self, Pending { round, reports, .. }: &Pending) {
-        let mut found: BTreeMap<Link, (u64, round::Outcome)> = BTreeMap::new();
+        let mut found: BTreeMap<Link, (BTreeSet<CheckForm>, round::Outcome)> = BTreeMap::new();
         for (at, trip) in round.trips.iter().enumerate() {
             match round.outcome(at, reports) {
                 Ok(outcome) => {
@@ -167,8 +175,8 @@ impl Check {
                         self.proven.get_or_insert_default().push(trip.clone());
                     }
                     let none = round::Outcome { sent: 0, arrived: 0, end: MonoNs(0) };
-                    let (trips, sum) = found.entry(trip.link).or_insert((0, none));
-                    *trips += 1;
+                    let (forms, sum) = found.entry(trip.link).or_insert((BTreeSet::new(), none));
+                    forms.extend((outcome.arrived > 0).then(|| trip.form.shown()));
                     sum.sent += outcome.sent;
                     sum.arrived += outcome.arrived;
                     sum.end = sum.end.max(outcome.end);
@@ -180,9 +188,9 @@ impl Check {
                 }
             }
         }
-        for (link, (_, outcome)) in found {
+        for (link, (forms, outcome)) in found {
             match self.links.get_mut(&link) {
-                Some(checked_link) if round.number == 0 => checked_link.control(outcome.arrived),
+                Some(checked_link) if round.number == 0 => checked_link.control(outcome.arrived, forms),
                 Some(checked_link) => checked_link.tried(outcome),
                 None => {}
             }

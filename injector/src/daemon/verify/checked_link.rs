@@ -1,10 +1,11 @@
 //! What the active check knows of one link, from try to try. Pure.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::round::{COPIES, Outcome, Silence};
+use super::round::{Outcome, Silence};
 use crate::daemon::attachment::NoPair;
-use injector_core::api::LinkCheck;
+use injector_core::api::{CheckForm, LinkCheck};
 use injector_core::clock::MonoNs;
 use injector_core::config::Netns;
 use injector_core::model::PeerNames;
@@ -59,6 +60,8 @@ pub struct CheckedLink {
     /// Why it was not tried, or its last try said nothing.
     pub why: Option<Unchecked>,
     control: Option<u64>,
+    /// The forms in which the control arrived.
+    forms: BTreeSet<CheckForm>,
     sent: u64,
     after_cut: Option<u64>,
     before_heal: Option<u64>,
@@ -69,8 +72,8 @@ pub struct CheckedLink {
 
 impl CheckedLink {
     /// Takes in what came of the control.
-    pub fn control(&mut self, arrived: u64) {
-        self.control = Some(arrived);
+    pub fn control(&mut self, arrived: u64, forms: BTreeSet<CheckForm>) {
+        (self.control, self.forms) = (Some(arrived), forms);
         self.why = None;
     }
 
@@ -95,12 +98,13 @@ impl CheckedLink {
         if let Some(last) = all.last.take_if(|last| counts(last)) {
             all.count(last);
         }
-        let Self { control, sent, after_cut, before_heal, until, .. } = all;
+        let Self { control, forms, sent, after_cut, before_heal, until, .. } = all;
         let silence = || Some(self.why.as_ref()?.text(names));
         let why_not = match (control, after_cut) {
-            (Some(0), _) => Some(format!(
-                "none of the {COPIES} frames that were sent before the cut arrived: the two are not on one Ethernet segment, or were cut before"
-            )),
+            (Some(0), _) => Some(
+                "none of the frames that were sent before the cut arrived: the two are not on one Ethernet segment, or were cut before"
+                    .to_owned(),
+            ),
             (Some(_), Some(_)) => None,
             (Some(_), None) => {
                 silence().or_else(|| Some("no frame could be sent in time during the cut".to_owned()))
@@ -111,6 +115,7 @@ impl CheckedLink {
         };
         LinkCheck {
             control,
+            forms: forms.into_iter().collect(),
             sent,
             arrived_after_cut: after_cut,
             arrived_before_heal: before_heal,
@@ -140,13 +145,14 @@ mod tests {
     #[test]
     fn tries_are_counted_by_their_place_and_the_last_one_only_if_the_heal_came_well_after() {
         let mut checked_link = CheckedLink::default();
-        checked_link.control(3);
+        checked_link.control(3, BTreeSet::from([CheckForm::Ip]));
         checked_link.tried(outcome(0, SECOND));
         checked_link.tried(outcome(1, 2 * SECOND));
         checked_link.tried(outcome(2, 3 * SECOND));
         let at = |heal: u64| checked_link.recorded(Some(MonoNs(heal)), &names());
         let late = at(3 * SECOND + 50_000_000);
         assert_eq!((late.sent, late.arrived_after_cut, late.arrived_before_heal), (9, Some(0), Some(3)));
+        assert_eq!(late.forms, [CheckForm::Ip]);
         assert_eq!((late.checked_until_ns, late.why_not.clone()), (Some(MonoNs(3 * SECOND)), None));
         let soon = at(3 * SECOND + 49_000_000);
         assert_eq!((soon.sent, soon.arrived_after_cut, soon.arrived_before_heal), (6, Some(0), Some(1)));
@@ -165,9 +171,9 @@ mod tests {
         assert!(why(&checked_link).contains("before the cut"));
         checked_link.why = Some(Unchecked::NoPair(NoPair::NoHome(PeerId(2))));
         assert_eq!(why(&checked_link), "the network namespace of b is not seen");
-        checked_link.control(0);
+        checked_link.control(0, BTreeSet::new());
         assert!(why(&checked_link).contains("not on one Ethernet segment"));
-        checked_link.control(3);
+        checked_link.control(3, BTreeSet::from([CheckForm::Ip]));
         assert!(why(&checked_link).contains("during the cut"));
         checked_link.tried(outcome(0, SECOND));
         assert!(why(&checked_link).contains("during the cut"), "too near the heal");

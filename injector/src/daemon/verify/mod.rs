@@ -4,6 +4,7 @@
 
 pub(in crate::daemon) mod check;
 mod checked_link;
+mod form;
 pub(in crate::daemon) mod held;
 mod round;
 

@@ -2,21 +2,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use injector_common::packet::CHECK_ETHERTYPE;
+use futures_util::FutureExt as _;
+use futures_util::future::{LocalBoxFuture, select_all};
+use injector_common::packet::{CHECK_ETHERTYPE, CHECK_MAGIC, CHECK_PROTOCOL};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{timeout, timeout_at};
 
+use super::form::{ETHERNET, Form};
 use crate::daemon::attachment::Nic;
+use crate::ip_socket::{IpSocket, Version};
 use crate::netns::{Identity, Worker};
 use crate::packet_socket::PacketSocket;
 use injector_core::clock::MonoNs;
 use injector_core::model::Link;
 
-/// How many frames each pair of interfaces gets in a try.
+/// How many frames of each form each pair of interfaces gets in a try.
 pub const COPIES: u8 = 3;
 /// How long a namespace waits for the others to listen.
 const MEET: Duration = Duration::from_millis(100);
@@ -24,12 +28,8 @@ const MEET: Duration = Duration::from_millis(100);
 const LISTEN: Duration = Duration::from_millis(100);
 /// How long a receiver must have listened after a frame was sent, for its silence to mean something.
 const ON_ITS_WAY: Duration = Duration::from_millis(30);
-/// The shortest frame of Ethernet, without its checksum.
-const SHORTEST: usize = 60;
-/// What the payload begins with.
-const MAGIC: [u8; 4] = *b"injc";
 
-/// A link, and two interfaces between which it is tried.
+/// A link, two interfaces between which it is tried, and in which form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trip {
     /// The link.
@@ -42,6 +42,8 @@ pub struct Trip {
     pub to: Nic,
     /// and its namespace.
     pub receiver: Identity,
+    /// The form of its frames.
+    pub form: Form,
 }
 
 /// What all namespaces share in one try.
@@ -58,6 +60,44 @@ pub struct Round {
     pub stop: Arc<AtomicBool>,
     /// How many namespaces listen.
     present: watch::Sender<usize>,
+    /// Those that listen for packets of IP: to others none are sent, since their kernel would answer by an ICMP error, which
+    /// moves states of neighbours.
+    takers: Mutex<BTreeSet<Identity>>,
+}
+
+/// While it is there, packets of IP are sent to a namespace.
+struct Taker<'a>(&'a Round, Identity);
+
+impl Drop for Taker<'_> {
+    fn drop(&mut self) {
+        self.0.takers().remove(&self.1);
+    }
+}
+
+/// What a namespace listens on.
+struct Sockets {
+    packet: PacketSocket,
+    ip: Vec<(Version, IpSocket)>,
+}
+
+/// A payload, and over which IP it came, if over any.
+type Heard = (Option<Version>, Vec<u8>);
+
+impl Sockets {
+    /// The next payload, whichever of them it comes by.
+    async fn receive(&self) -> io::Result<Heard> {
+        let framed = async {
+            let mut frame = self.packet.receive().await?;
+            frame.drain(..ETHERNET.min(frame.len()));
+            Ok::<Heard, io::Error>((None, frame))
+        };
+        let mut all: Vec<LocalBoxFuture<'_, io::Result<Heard>>> = vec![framed.boxed_local()];
+        for (version, socket) in &self.ip {
+            let packets = async { Ok::<Heard, io::Error>((Some(*version), socket.receive().await?)) };
+            all.push(packets.boxed_local());
+        }
+        select_all(all).await.0
+    }
 }
 
 /// What one namespace did and received.
@@ -104,7 +144,8 @@ pub struct Outcome {
 impl Round {
     /// A try that nobody has taken part in yet.
     pub fn new(token: u64, number: u32, trips: Vec<Trip>, until: MonoNs, stop: Arc<AtomicBool>) -> Self {
-        Self { token, number, trips, until, stop, present: watch::Sender::new(0) }
+        let present = watch::Sender::new(0);
+        Self { token, number, trips, until, stop, present, takers: Mutex::default() }
     }
 
     /// The namespaces that take part.
@@ -131,29 +172,67 @@ impl Round {
         if self.is_over() {
             return Err(io::Error::other("its thread was asked too late"));
         }
-        let socket = PacketSocket::open(CHECK_ETHERTYPE)?;
+        let packet = PacketSocket::open(CHECK_ETHERTYPE)?;
+        let (ip, refused) = self.ip_sockets(here);
+        let sockets = Sockets { packet, ip };
+        // It ends before the sockets do.
+        let _taker = (!sockets.ip.is_empty()).then(|| self.take(here));
         let from = MonoNs::now();
         let everyone = self.spaces().len();
         self.present.send_modify(|present| *present += 1);
         // Those that do not come in time do not keep the others.
         let _ = timeout(MEET, self.present.subscribe().wait_for(|present| *present >= everyone)).await;
         let begin = MonoNs::now();
-        let (sent, fault) = self.send(&socket, here);
+        let (sent, fault) = self.send(&sockets.packet, here);
+        let fault = fault.or(refused);
         let end = MonoNs::now();
-        let arrived = self.listen(&socket, here).await;
+        let arrived = self.listen(&sockets, here).await;
         Ok(Incoming { listened: (from, MonoNs::now()), sending: (begin, end), sent, arrived, fault })
+    }
+
+    /// Opens what a namespace needs to receive its packets of IP: all or, with the reason, nothing.
+    fn ip_sockets(&self, here: Identity) -> (Vec<(Version, IpSocket)>, Option<String>) {
+        let mine = self.trips.iter().filter(|trip| trip.receiver == here);
+        let versions: BTreeSet<Version> = mine.filter_map(|trip| trip.form.version()).collect();
+        let open = |version| IpSocket::open(version, CHECK_PROTOCOL).map(|socket| (version, socket));
+        let opened: io::Result<Vec<_>> = versions.into_iter().map(open).collect();
+        match opened {
+            Ok(sockets) => (sockets, None),
+            Err(error) => (Vec::new(), Some(format!("IP protocol {CHECK_PROTOCOL}: {error}"))),
+        }
+    }
+
+    fn take(&self, here: Identity) -> Taker<'_> {
+        self.takers().insert(here);
+        Taker(self, here)
+    }
+
+    fn takers(&self) -> MutexGuard<'_, BTreeSet<Identity>> {
+        self.takers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends one frame, unless nobody takes it.
+    fn send_one(&self, socket: &PacketSocket, at: usize, copy: u8) -> Option<io::Result<()>> {
+        let trip = &self.trips[at];
+        // Held until the frame has arrived, as it has with the system call where both namespaces are on one machine.
+        let takers = trip.form.version().map(|_| self.takers());
+        if takers.as_ref().is_some_and(|takers| !takers.contains(&trip.receiver)) {
+            return None;
+        }
+        Some(socket.send(trip.from.index, &self.frame(at, copy)))
     }
 
     fn send(&self, socket: &PacketSocket, here: Identity) -> (BTreeMap<usize, u64>, Option<String>) {
         let (mut sent, mut fault) = (BTreeMap::new(), None);
-        for (at, trip) in self.trips.iter().enumerate().filter(|(_, trip)| trip.sender == here) {
+        for (at, _) in self.trips.iter().enumerate().filter(|(_, trip)| trip.sender == here) {
             for copy in 0..COPIES {
                 if self.is_over() {
                     return (sent, fault);
                 }
-                match socket.send(trip.from.index, &self.frame(at, copy)) {
-                    Ok(()) => *sent.entry(at).or_default() += 1,
-                    Err(error) => drop(fault.get_or_insert_with(|| error.to_string())),
+                match self.send_one(socket, at, copy) {
+                    Some(Ok(())) => *sent.entry(at).or_default() += 1,
+                    Some(Err(error)) => drop(fault.get_or_insert_with(|| error.to_string())),
+                    None => {}
                 }
             }
         }
@@ -161,14 +240,14 @@ impl Round {
     }
 
     /// Listens until all have arrived that can, or long enough.
-    async fn listen(&self, socket: &PacketSocket, here: Identity) -> BTreeMap<usize, u64> {
+    async fn listen(&self, sockets: &Sockets, here: Identity) -> BTreeMap<usize, u64> {
         let trips = self.trips.iter().filter(|trip| trip.receiver == here).count();
         let mut seen = BTreeSet::new();
         let end = tokio::time::Instant::now() + LISTEN;
         while seen.len() < trips * usize::from(COPIES) {
-            match timeout_at(end, socket.receive()).await {
+            match timeout_at(end, sockets.receive()).await {
                 Err(_) => break,
-                Ok(Ok(frame)) => seen.extend(self.read(&frame, here)),
+                Ok(Ok((version, payload))) => seen.extend(self.read(&payload, version, here)),
                 // An interface went down; the others are still received.
                 Ok(Err(_)) => tokio::task::yield_now().await,
             }
@@ -183,24 +262,27 @@ impl Round {
     /// One copy of a trip's frame.
     fn frame(&self, at: usize, copy: u8) -> Vec<u8> {
         let trip = &self.trips[at];
-        let mut frame = [trip.to.mac, trip.from.mac].concat();
-        frame.extend(CHECK_ETHERTYPE.to_be_bytes());
-        frame.extend(MAGIC);
-        frame.extend(self.token.to_be_bytes());
-        frame.extend(self.number.to_be_bytes());
-        frame.extend((at as u32).to_be_bytes());
-        frame.push(copy);
-        frame.resize(SHORTEST, 0);
-        frame
+        trip.form.frame(trip.from.mac, trip.to.mac, &self.payload(at, copy))
     }
 
-    /// The trip and the copy of a frame that arrived in a namespace; `None` if it is none of this try's.
-    fn read(&self, frame: &[u8], here: Identity) -> Option<(usize, u8)> {
-        let number = |at: usize| frame.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
-        let at = number(30)? as usize;
-        let copy = *frame.get(34)?;
-        let is_here = self.trips.get(at)?.receiver == here;
-        (is_here && copy < COPIES && frame == self.frame(at, copy)).then_some((at, copy))
+    fn payload(&self, at: usize, copy: u8) -> Vec<u8> {
+        let mut payload = CHECK_MAGIC.to_vec();
+        payload.extend(self.token.to_be_bytes());
+        payload.extend(self.number.to_be_bytes());
+        payload.extend((at as u32).to_be_bytes());
+        payload.push(copy);
+        payload
+    }
+
+    /// The trip and the copy of a payload that arrived in a namespace; `None` if it is none of this try's. Ethernet may have
+    /// padded it.
+    fn read(&self, payload: &[u8], version: Option<Version>, here: Identity) -> Option<(usize, u8)> {
+        let number = |at: usize| payload.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
+        let at = number(16)? as usize;
+        let copy = *payload.get(20)?;
+        let trip = self.trips.get(at)?;
+        let is_here = trip.receiver == here && trip.form.version() == version;
+        (is_here && copy < COPIES && payload.starts_with(&self.payload(at, copy))).then_some((at, copy))
     }
 
     /// What came of a trip.
@@ -258,7 +340,8 @@ mod tests {
     fn round(number: u32) -> Round {
         let here = Identity::now(None).unwrap();
         let link = Link { src: PeerId(1), dst: PeerId(2) };
-        let trip = Trip { link, from: nic(1), sender: here, to: nic(2), receiver: here };
+        let form = Form::Ethertype;
+        let trip = Trip { link, from: nic(1), sender: here, to: nic(2), receiver: here, form };
         Round::new(7, number, vec![trip], MonoNs(u64::MAX), Arc::default())
     }
 
@@ -266,15 +349,25 @@ mod tests {
     fn frames_are_read_in_their_own_try_alone() {
         let here = Identity::now(None).unwrap();
         let (first, second) = (round(1), round(2));
-        let frame = first.frame(0, 2);
-        assert_eq!(frame.len(), SHORTEST);
-        assert_eq!(first.read(&frame, here), Some((0, 2)));
-        assert_eq!(second.read(&frame, here), None);
-        assert_eq!(Round { token: 8, ..round(1) }.read(&frame, here), None);
-        assert_eq!(first.read(&frame[..34], here), None);
-        let mut another = frame;
-        another[33] = 1;
-        assert_eq!(first.read(&another, here), None, "no such trip");
+        let payload = first.frame(0, 2).split_off(ETHERNET);
+        assert_eq!(first.read(&payload, None, here), Some((0, 2)));
+        assert_eq!(first.read(&payload, Some(Version::Four), here), None, "by another way");
+        assert_eq!(second.read(&payload, None, here), None);
+        assert_eq!(Round { token: 8, ..round(1) }.read(&payload, None, here), None);
+        assert_eq!(first.read(&payload[..20], None, here), None);
+        let mut another = payload;
+        another[19] = 1;
+        assert_eq!(first.read(&another, None, here), None, "no such trip");
+    }
+
+    #[test]
+    fn a_namespace_takes_packets_of_ip_as_long_as_it_says_so() {
+        let (here, round) = (Identity::now(None).unwrap(), round(1));
+        assert!(!round.takers().contains(&here));
+        let taker = round.take(here);
+        assert!(round.takers().contains(&here));
+        drop(taker);
+        assert!(!round.takers().contains(&here));
     }
 
     #[test]
