@@ -12,7 +12,7 @@ use crate::command::{as_root, find_program, output, run_shown};
 use crate::toolchain::cache_dir;
 use crate::unpack::unpack;
 
-/// A line of kernels that Debian 12 has packages of.
+/// A line of kernels that Debian has packages of.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Series {
     /// The oldest that the injector runs on; without TCX
@@ -21,13 +21,20 @@ pub enum Series {
     /// The newer one, with TCX
     #[value(name = "6.12")]
     V6_12,
+    /// The newest that apt knows beyond 6.12, as where the backports of Debian 13 are among its sources
+    #[value(name = "newer")]
+    Newer,
 }
+
+/// What [`Series::Newer`] is newer than.
+const NEWER_THAN: [u32; 2] = [6, 12];
 
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+            Self::Newer => "newer",
         })
     }
 }
@@ -52,6 +59,9 @@ pub struct Module {
 }
 
 impl Series {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::Newer];
+
     /// The newest kernel of the series that has been unpacked, or else that can be had.
     pub fn fetch(self) -> Result<Kernel> {
         let cache = cache_dir().join("kernels");
@@ -75,11 +85,14 @@ impl Series {
             run_shown(as_root("apt-get")?.args(["update", "--quiet=2"]))?;
             package = known()?;
         }
-        let package = package.with_context(|| {
-            format!(
+        let package = package.with_context(|| match self {
+            Self::Newer => "apt knows no package of a kernel that is newer than 6.12: add the backports of Debian 13 \
+                            (trixie-backports) to its sources"
+                .to_owned(),
+            _ => format!(
                 "apt knows no package `linux-image-{self}*-cloud-amd64-unsigned`: add Debian 12 (with \
                  bookworm-security) to its sources"
-            )
+            ),
         })?;
         println!("Set-up: Linux {self}, to unpack into {} (it is not installed)", cache.display());
         unpack(&[&package], &cache.join(&package), |tree| {
@@ -94,9 +107,13 @@ impl Series {
     fn newest(self, names: impl Iterator<Item = String>) -> Option<String> {
         let version = |name: &str| -> Option<Vec<u32>> {
             let rest = name.strip_prefix("linux-image-")?.strip_suffix("-cloud-amd64-unsigned")?;
-            let of_the_series = rest.strip_prefix(&self.to_string())?.starts_with(['.', '-', '+']);
             let numbers = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
-            of_the_series.then(|| numbers.collect())
+            let numbers: Vec<u32> = numbers.collect();
+            let of_the_series = match self {
+                Self::Newer => numbers.get(..2)? > &NEWER_THAN[..],
+                _ => rest.strip_prefix(&self.to_string())?.starts_with(['.', '-', '+']),
+            };
+            of_the_series.then_some(numbers)
         };
         names.filter_map(|name| Some((version(&name)?, name))).max().map(|(_, name)| name)
     }
@@ -179,6 +196,10 @@ mod tests {
         let newest = |series: Series| series.newest(names.iter().map(|name| (*name).to_owned()));
         assert_eq!(newest(Series::V6_1).as_deref(), Some("linux-image-6.1.0-47-cloud-amd64-unsigned"));
         assert_eq!(newest(Series::V6_12).as_deref(), Some("linux-image-6.12.107+deb12-cloud-amd64-unsigned"));
+        assert!(newest(Series::Newer).is_none());
+        let newer = ["linux-image-6.17.8+deb13-cloud-amd64-unsigned", "linux-image-7.0+deb14-cloud-amd64-unsigned"];
+        let all = names.iter().chain(&newer).map(|name| (*name).to_owned());
+        assert_eq!(Series::Newer.newest(all).as_deref(), Some(newer[1]));
         assert!(Series::V6_1.newest(["part-7".to_owned()].into_iter()).is_none());
     }
 }
