@@ -182,7 +182,30 @@ fn is_complaint(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::initramfs::Initramfs;
+    use super::super::kernel::{Series, cache};
     use super::*;
+
+    /// Without `/init` and without a disk a kernel panics.
+    #[test]
+    fn a_guest_that_does_not_boot_fails_with_its_last_words() {
+        const NAME: &str = "a_guest_that_does_not_boot_fails_with_its_last_words";
+        let cache = cache().unwrap();
+        let kernel = Series::ALL.into_iter().find_map(|series| series.unpacked(&cache).unwrap());
+        let (Some(_), Some(kernel)) = (Qemu::find(), kernel) else {
+            return injector_lab::skip(NAME, "`cargo xtask vm` has not run here: no QEMU, or no kernel");
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let [image, log] = ["initramfs", "log"].map(|name| folder.path().join(name));
+        Initramfs::new(fs::File::create(&image).unwrap()).finish().unwrap();
+        let mut guest = Guest::boot(&kernel.image, &image, &log).unwrap();
+        let error = match guest.next_event() {
+            Err(error) => format!("{error:#}"),
+            Ok(_) => panic!("it has booted"),
+        };
+        assert!(error.contains("the guest ended booting"), "{error}");
+        assert!(error.contains("its kernel said last:") && error.contains("Kernel panic"), "{error}");
+    }
 
     #[test]
     fn the_guests_words_are_told_from_the_tests() {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +12,13 @@ use anyhow::{Context as _, Result, ensure};
 use crate::command::{as_root, find_program, output, run_shown};
 use crate::toolchain::cache_dir;
 use crate::unpack::unpack;
+
+/// Where unpacked kernels are.
+pub fn cache() -> Result<PathBuf> {
+    let cache = cache_dir().join("kernels");
+    fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    Ok(cache)
+}
 
 /// A line of kernels that Debian has packages of.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -64,15 +72,18 @@ impl Series {
 
     /// The newest kernel of the series that has been unpacked, or else that can be had.
     pub fn fetch(self) -> Result<Kernel> {
-        let cache = cache_dir().join("kernels");
-        fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-        let unpacked = fs::read_dir(&cache).with_context(|| format!("reading {}", cache.display()))?;
+        let cache = cache()?;
+        match self.unpacked(&cache)? {
+            Some(kernel) => Ok(kernel),
+            None => Kernel::open(&cache.join(self.get(&cache)?)),
+        }
+    }
+
+    /// The newest kernel of the series that has been unpacked, if there is one.
+    pub fn unpacked(self, cache: &Path) -> Result<Option<Kernel>> {
+        let unpacked = fs::read_dir(cache).with_context(|| format!("reading {}", cache.display()))?;
         let unpacked = unpacked.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let package = match self.newest(unpacked) {
-            Some(package) => package,
-            None => self.get(&cache)?,
-        };
-        Kernel::open(&cache.join(package))
+        self.newest(unpacked).map(|package| Kernel::open(&cache.join(package))).transpose()
     }
 
     fn get(self, cache: &Path) -> Result<String> {
@@ -96,6 +107,11 @@ impl Series {
         })?;
         println!("Set-up: Linux {self}, to unpack into {} (it is not installed)", cache.display());
         unpack(&[&package], &cache.join(&package), |tree| {
+            // Debian 13 has its modules below `/usr` alone, where the tools of Debian 12 do not look.
+            let lib = tree.join("lib");
+            if !lib.exists() {
+                symlink("usr/lib", &lib).with_context(|| format!("linking {}", lib.display()))?;
+            }
             let release = Kernel::open(tree)?.release;
             let depmod = find_program("depmod").context("set-up has run, but there is no depmod")?;
             run_shown(Command::new(depmod).arg("-b").arg(tree).arg(&release))
