@@ -49,11 +49,7 @@ pub struct Options {
 
 /// Boots the kernel, runs the tests in it, and counts them.
 pub fn vm(options: &Options) -> Result<ExitCode> {
-    let asked = Asked {
-        kernel: options.kernel,
-        is_short: options.short,
-        if_available: options.if_available,
-    };
+    let asked = Asked { kernel: options.kernel, is_short: options.short, if_available: options.if_available };
     if options.matrix {
         return matrix::matrix(&asked);
     }

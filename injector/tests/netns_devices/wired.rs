@@ -263,5 +263,5 @@ fn made(lab: &Lab, of: &str, program: &str, words: &str) -> Result<(), String> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let first = said.lines().next().unwrap_or("it fails without a word");
-    Err(format!("`{program} {words}`: {}", first.trim_start_matches("Error: ").trim_end_matches('.')))
+    Err(first.trim_start_matches("Error: ").trim_end_matches('.').to_owned())
 }

@@ -296,7 +296,11 @@ mod tests {
         let mut matrix = Matrix::default();
         matrix.take(tried("newer", "7.0.1-cloud-amd64", &["bond\ttcx\tcut\ttcx"]));
         matrix.take(tried("6.1", "6.1.0-1-cloud-amd64", &["bond\ttcx\tno-device\told"]));
-        let lines = ["VXLAN\txdp\tcut\txdp-generic+clsact", "bond\ttcx\tno-hook\tno TCX", "veth\ttcx\tno-hook\tno TCX"];
+        let lines = [
+            "VXLAN\txdp\tcut\txdp-generic+clsact",
+            "bond\ttcx\tno-hook\tno TCX",
+            "veth\ttcx\tno-hook\tno TCX",
+        ];
         matrix.take(tried("6.1", "6.1.0-2-cloud-amd64", &lines));
         assert_eq!(Matrix::read(&matrix.text()).unwrap(), matrix);
         let page = matrix.page();

@@ -97,16 +97,20 @@ impl Series {
             package = known()?;
         }
         let package = package.with_context(|| match self {
-            Self::Newer => "apt knows no package of a kernel that is newer than 6.12: add the backports of Debian 13 \
+            Self::Newer => {
+                "apt knows no package of a kernel that is newer than 6.12: add the backports of Debian 13 \
                             (trixie-backports) to its sources"
-                .to_owned(),
+                    .to_owned()
+            }
             _ => format!(
                 "apt knows no package `linux-image-{self}*-cloud-amd64-unsigned`: add Debian 12 (with \
                  bookworm-security) to its sources"
             ),
         })?;
         println!("Set-up: Linux {self}, to unpack into {} (it is not installed)", cache.display());
-        unpack(&[&package], &cache.join(&package), |tree| {
+        let parts = parts(&package)?;
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        unpack(&parts, &cache.join(&package), |tree| {
             // Debian 13 has its modules below `/usr` alone, where the tools of Debian 12 do not look.
             let lib = tree.join("lib");
             if !lib.exists() {
@@ -122,7 +126,13 @@ impl Series {
     /// The newest of these names of packages that is of the series.
     fn newest(self, names: impl Iterator<Item = String>) -> Option<String> {
         let version = |name: &str| -> Option<Vec<u32>> {
-            let rest = name.strip_prefix("linux-image-")?.strip_suffix("-cloud-amd64-unsigned")?;
+            let rest = name.strip_prefix("linux-image-")?;
+            let rest = match (self, rest.strip_suffix("-cloud-amd64-unsigned")) {
+                (_, Some(rest)) => rest,
+                // The newest ones have no such twin.
+                (Self::Newer, None) => rest.strip_suffix("-cloud-amd64")?,
+                _ => return None,
+            };
             let numbers = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
             let numbers: Vec<u32> = numbers.collect();
             let of_the_series = match self {
@@ -135,6 +145,15 @@ impl Series {
     }
 }
 
+/// A kernel's package, and those into which its files may have been split.
+fn parts(package: &str) -> Result<Vec<String>> {
+    let listed = output(Command::new("apt-cache").args(["depends", "--important", package]))?;
+    let needed = listed.lines().filter_map(|line| line.trim_start().strip_prefix("Depends: "));
+    let further =
+        needed.filter(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"));
+    Ok([package].into_iter().chain(further).map(str::to_owned).collect())
+}
+
 impl Kernel {
     fn open(folder: &Path) -> Result<Self> {
         let modules = folder.join("lib/modules");
@@ -142,13 +161,12 @@ impl Kernel {
             fs::read_dir(&modules).with_context(|| format!("reading {}", modules.display()))?.flatten();
         let release = releases.next().with_context(|| format!("{} is empty", modules.display()))?;
         let release = release.file_name().to_string_lossy().into_owned();
-        let image = folder.join(format!("boot/vmlinuz-{release}"));
-        ensure!(
-            image.is_file(),
-            "there is no {}: remove {} and try again",
-            image.display(),
-            folder.display()
-        );
+        // Newer packages have it beside the modules.
+        let images = [folder.join(format!("boot/vmlinuz-{release}")), modules.join(&release).join("vmlinuz")];
+        let image = images.into_iter().find(|image| image.is_file());
+        let image = image.with_context(|| {
+            format!("there is no kernel in {}: remove that folder and try again", folder.display())
+        })?;
         Ok(Self { release, image, folder: folder.to_path_buf() })
     }
 
@@ -213,7 +231,11 @@ mod tests {
         assert_eq!(newest(Series::V6_1).as_deref(), Some("linux-image-6.1.0-47-cloud-amd64-unsigned"));
         assert_eq!(newest(Series::V6_12).as_deref(), Some("linux-image-6.12.107+deb12-cloud-amd64-unsigned"));
         assert!(newest(Series::Newer).is_none());
-        let newer = ["linux-image-6.17.8+deb13-cloud-amd64-unsigned", "linux-image-7.0+deb14-cloud-amd64-unsigned"];
+        let newer = [
+            "linux-image-6.17.8+deb13-cloud-amd64-unsigned",
+            "linux-image-7.0+deb14-cloud-amd64",
+            "linux-image-7.1+deb14-cloud-amd64-dbg",
+        ];
         let all = names.iter().chain(&newer).map(|name| (*name).to_owned());
         assert_eq!(Series::Newer.newest(all).as_deref(), Some(newer[1]));
         assert!(Series::V6_1.newest(["part-7".to_owned()].into_iter()).is_none());
