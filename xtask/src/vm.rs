@@ -36,8 +36,8 @@ pub struct Options {
     #[arg(long, conflicts_with = "filter")]
     short: bool,
     /// Try a cut on each kind of device with each hook, and write docs/kernel-matrix.md; with `--short` try some of them on
-    /// one kernel, and fail where the page says better
-    #[arg(long, conflicts_with = "filter")]
+    /// one kernel, and fail where the page says better; with the name of a test of `netns_devices` that one alone
+    #[arg(long)]
     matrix: bool,
     /// Where the machine or the kernel is not available, say that the tests are skipped, and succeed
     #[arg(long)]
@@ -49,9 +49,13 @@ pub struct Options {
 
 /// Boots the kernel, runs the tests in it, and counts them.
 pub fn vm(options: &Options) -> Result<ExitCode> {
-    let asked = Asked { kernel: options.kernel, is_short: options.short, if_available: options.if_available };
     if options.matrix {
-        return matrix::matrix(&asked);
+        return matrix::matrix(&Asked {
+            kernel: options.kernel,
+            is_short: options.short,
+            filter: options.filter.as_deref(),
+            if_available: options.if_available,
+        });
     }
     setup(&[Need::Build, Need::Network])?;
     let series = options.kernel.unwrap_or(Series::V6_1);

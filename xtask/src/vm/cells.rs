@@ -180,8 +180,14 @@ impl Matrix {
         self.0.iter().find(|tried| tried.series == series)?.cell(device, hook)
     }
 
-    /// Takes in what was found on a kernel, in place of what was known of its series.
+    /// Takes in what was found on a kernel, in place of what was known of its series; of the same kernel, what was not tried
+    /// again stays.
     pub fn take(&mut self, mut tried: Tried) {
+        if let Some(known) = self.0.iter().find(|known| known.version == tried.version) {
+            let is_new = |cell: &&Cell| tried.cell(&cell.device, &cell.hook).is_none();
+            let others: Vec<Cell> = known.cells.iter().filter(is_new).cloned().collect();
+            tried.cells.extend(others);
+        }
         tried.cells.sort_by_key(order);
         self.0.retain(|known| known.series != tried.series);
         self.0.push(tried);
@@ -303,6 +309,8 @@ mod tests {
         ];
         matrix.take(tried("6.1", "6.1.0-2-cloud-amd64", &lines));
         assert_eq!(Matrix::read(&matrix.text()).unwrap(), matrix);
+        matrix.take(tried("6.1", "6.1.0-2-cloud-amd64", &["bond\ttcx\tno-hook\tno TCX"]));
+        assert_eq!(matrix.cell("6.1", "veth", "tcx").unwrap().detail(), "no TCX", "it was not tried again");
         let page = matrix.page();
         for line in [
             "| device | hook | Linux 6.1 | Linux 7.0 |",

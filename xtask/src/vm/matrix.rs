@@ -18,16 +18,18 @@ const DEVICES: &str = "netns_devices";
 const STACKED: &str = "netns_auto_stacked";
 
 /// What is to be tried.
-pub struct Asked {
+pub struct Asked<'a> {
     /// The only kernel; each that has a package without it.
     pub kernel: Option<Series>,
     /// Some tests on one kernel, compared with what is stored; else all, to be stored.
     pub is_short: bool,
+    /// Tests of devices with this in their name, and no others; what is stored of the others stays.
+    pub filter: Option<&'a str>,
     /// What is not available here is skipped.
     pub if_available: bool,
 }
 
-impl Asked {
+impl Asked<'_> {
     fn series(&self) -> Vec<Series> {
         match self.kernel {
             Some(series) => vec![series],
@@ -44,7 +46,7 @@ impl Asked {
 }
 
 /// Tries it, and stores or compares what came of it.
-pub fn matrix(asked: &Asked) -> Result<ExitCode> {
+pub fn matrix(asked: &Asked<'_>) -> Result<ExitCode> {
     setup(&[Need::Build, Need::Network])?;
     let chosen = choose(&catalog::read()?, asked)?;
     let mut count = Count::default();
@@ -62,9 +64,10 @@ pub fn matrix(asked: &Asked) -> Result<ExitCode> {
         return Ok(count.report());
     }
     let tests = run::build(&chosen)?;
-    let mut matrix = Matrix::load()?;
     for (series, kernel) in &kernels {
         let said = run::run(*series, kernel, &tests, &mut count)?;
+        // Only now: another kernel may have been tried meanwhile.
+        let mut matrix = Matrix::load()?;
         let cells = said.cells.iter().map(|line| Cell::read(line)).collect::<Result<Vec<Cell>>>()?;
         if cells.is_empty() {
             count.fail(format!("no device was tried on Linux {series}"));
@@ -85,11 +88,17 @@ pub fn matrix(asked: &Asked) -> Result<ExitCode> {
 }
 
 /// The tests that are to run.
-fn choose(targets: &[Target], asked: &Asked) -> Result<Vec<Target>> {
+fn choose(targets: &[Target], asked: &Asked<'_>) -> Result<Vec<Target>> {
     let named = |name: &str| -> Result<Target> {
         let target = targets.iter().find(|target| target.name == name && target.kind == "test");
         target.cloned().with_context(|| format!("there is no test program {name}"))
     };
+    if let Some(filter) = asked.filter {
+        let matching = named(DEVICES)?.matching(filter);
+        return Ok(vec![
+            matching.with_context(|| format!("no test of {DEVICES} has `{filter}` in its name"))?,
+        ]);
+    }
     if !asked.is_short {
         return Ok(vec![named(DEVICES)?, named(STACKED)?]);
     }
@@ -126,7 +135,7 @@ mod tests {
     fn the_short_form_tries_some_devices_on_one_kernel() {
         let targets = catalog::read().unwrap();
         let chosen = |is_short: bool| {
-            let asked = Asked { kernel: None, is_short, if_available: false };
+            let asked = Asked { kernel: None, is_short, filter: None, if_available: false };
             let tests: usize =
                 choose(&targets, &asked).unwrap().iter().map(|target| target.tests.len()).sum();
             (asked.series().len(), tests)
@@ -134,6 +143,10 @@ mod tests {
         let ((few_kernels, few), (kernels, all)) = (chosen(true), chosen(false));
         assert_eq!((few_kernels, kernels), (1, Series::ALL.len()));
         assert!(few > 1 && few < all / 3, "{few} of {all}");
+        let asked =
+            |filter| Asked { kernel: None, is_short: false, filter: Some(filter), if_available: false };
+        assert_eq!(choose(&targets, &asked("netkit")).unwrap()[0].tests.len(), 1);
+        assert!(choose(&targets, &asked("no_such_device")).is_err());
     }
 
     #[test]

@@ -73,10 +73,12 @@ pub fn build(chosen: &[Target]) -> Result<Vec<(Artifact, Target)>> {
     command.args(chosen.iter().flat_map(Target::arguments));
     let built = artifacts(&mut command)?.into_iter().filter(|artifact| artifact.is_test);
     let found = built.filter_map(|artifact| {
-        let target = chosen.iter().find(|target| target.name == artifact.name)?.clone();
-        Some((artifact, target))
+        let at = chosen.iter().position(|target| target.name == artifact.name)?;
+        Some((at, artifact))
     });
-    Ok(found.collect())
+    let mut found: Vec<(usize, Artifact)> = found.collect();
+    found.sort_by_key(|(at, _)| *at);
+    Ok(found.into_iter().map(|(at, artifact)| (artifact, chosen[at].clone())).collect())
 }
 
 /// Boots the kernel, runs the tests in it, and counts them.
