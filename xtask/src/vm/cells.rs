@@ -261,10 +261,11 @@ fn shown(cell: Option<&Cell>, hook: &str, reasons: &mut Vec<String>) -> String {
 /// The beginning of the page.
 const HEAD: &str = "# On which devices a cut works
 
-Each cell of the table is one try in a virtual machine that boots the kernel: a real daemon attaches to the devices of three
-peers in network namespaces and cuts the first off from the second. *cut* means that all of this held:
+Each cell of the table is one try in a virtual machine that boots the kernel: of three peers
+in network namespaces, a real daemon attaches to the devices of the first and the second, and cuts these two off from each other.
+*cut* means that all of this held:
 
-- before the cut, traffic flowed between all of them;
+- before the cut, traffic flowed between all three;
 - the cut stopped every datagram between the two, both ways, over IPv4 and IPv6, and counted it;
 - no sender was told: no call failed, not even with `ENOBUFS` or `EPERM`;
 - the third peer's traffic with both of them went on;
@@ -272,13 +273,13 @@ peers in network namespaces and cuts the first off from the second. *cut* means 
 
 In brackets is the hook in force, where that is not the one that was asked for: `xdp-generic` is XDP in the network stack, since
 the driver has none; where the kernel has no TCX, XDP has clsact for what leaves. A number leads to the reason below the table.
-*refused* means that the daemon says why it does not cut there, and does nothing.
+*refused* means that the daemon says why it does not cut there, and does nothing. *not run* means that nobody has tried.
 
 A VLAN, macvlan, ipvlan or tunnel lies on a device of another namespace, as a container's does, and is hooked itself. Netkit is in
 its default mode, L3. A queueing discipline is the root one of each peer's veth.
 
-`cargo xtask vm --matrix` makes this page, with one kernel after the other; `cargo xtask vm --matrix --short` tries some of the cells on
-Linux 6.12 and fails where one is worse than here. The kernels are Debian's, for clouds, and were emulated:
+`cargo xtask vm --matrix` makes this page, with one kernel after the other; `cargo xtask vm --matrix --kernel 6.12 netkit` tries one device
+again, and `cargo xtask vm --matrix --short` some of them on Linux 6.12, where it fails if one is worse than here. The kernels are Debian's, for clouds, and were emulated:
 
 ";
 
