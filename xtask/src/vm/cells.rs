@@ -261,9 +261,9 @@ fn shown(cell: Option<&Cell>, hook: &str, reasons: &mut Vec<String>) -> String {
 /// The beginning of the page.
 const HEAD: &str = "# On which devices a cut works
 
-Each cell of the table is one try in a virtual machine that boots the kernel: of three peers
-in network namespaces, a real daemon attaches to the devices of the first and the second, and cuts these two off from each other.
-*cut* means that all of this held:
+Each cell of the table is one try in a virtual machine that boots the kernel: a real daemon attaches to
+devices of three peers in network namespaces, and cuts the first and the second off from each other. *cut* means that all of this
+held:
 
 - before the cut, traffic flowed between all three;
 - the cut stopped every datagram between the two, both ways, over IPv4 and IPv6, and counted it;
@@ -279,7 +279,8 @@ A VLAN, macvlan, ipvlan or tunnel lies on a device of another namespace, as a co
 its default mode, L3. A queueing discipline is the root one of each peer's veth.
 
 `cargo xtask vm --matrix` makes this page, with one kernel after the other; `cargo xtask vm --matrix --kernel 6.12 netkit` tries one device
-again, and `cargo xtask vm --matrix --short` some of them on Linux 6.12, where it fails if one is worse than here. The kernels are Debian's, for clouds, and were emulated:
+again, and `cargo xtask vm --matrix --short` some of them on Linux 6.12, where it fails if one is worse than here. The kernels are
+Debian's, for clouds, and were emulated:
 
 ";
 
