@@ -41,7 +41,9 @@ pub fn system(version: Option<&str>) -> Result<Box<dyn System>> {
     let series = match version {
         None => Series::V6_1,
         Some(asked) => Series::from_str(asked, false).map_err(|why| {
-            anyhow::anyhow!("the version of the lab vms is that of the guests' kernel, 6.1 or 6.12: {why}")
+            anyhow::anyhow!(
+                "the version of the lab vms is that of the guests' kernel, 6.1, 6.12 or newer: {why}"
+            )
         })?,
     };
     Ok(Box::new(Guests { series, service: quorum::with_interval(INTERVAL) }))

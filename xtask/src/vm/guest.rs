@@ -35,6 +35,8 @@ pub enum GuestEvent {
     End(String, i32),
     /// A test that skipped itself.
     Skip(String),
+    /// What a test of devices found.
+    Cell(String),
     /// All have ended.
     Done,
 }
@@ -51,6 +53,7 @@ impl GuestEvent {
                     Some(Self::End(name.to_owned(), code.parse().ok()?))
                 }
                 "skip" => Some(Self::Skip(rest.to_owned())),
+                "cell" => Some(Self::Cell(rest.to_owned())),
                 "done" if rest.is_empty() => Some(Self::Done),
                 _ => None,
             }
@@ -152,6 +155,18 @@ impl Drop for Guest {
     }
 }
 
+/// The version of the Debian package that a kernel is from, as its log says it.
+pub fn package(log: &Path) -> Option<String> {
+    let text = fs::read(log).unwrap_or_default();
+    version(&String::from_utf8_lossy(&text)).map(str::to_owned)
+}
+
+/// The word behind the last "Debian" of the line that the kernel begins with.
+fn version(text: &str) -> Option<&str> {
+    let line = text.lines().find(|line| line.contains("Linux version "))?;
+    line.rsplit_once(" Debian ")?.1.split_whitespace().next()
+}
+
 /// What a kernel's log says of broken rules; nothing if it has not begun to speak.
 pub fn complaints(log: &Path) -> Vec<String> {
     let text = fs::read(log).unwrap_or_default();
@@ -167,7 +182,30 @@ fn is_complaint(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::initramfs::Initramfs;
+    use super::super::kernel::{Series, cache};
     use super::*;
+
+    /// Without `/init` and without a disk a kernel panics.
+    #[test]
+    fn a_guest_that_does_not_boot_fails_with_its_last_words() {
+        const NAME: &str = "a_guest_that_does_not_boot_fails_with_its_last_words";
+        let cache = cache().unwrap();
+        let kernel = Series::ALL.into_iter().find_map(|series| series.unpacked(&cache).unwrap());
+        let (Some(_), Some(kernel)) = (Qemu::find(), kernel) else {
+            return injector_lab::skip(NAME, "`cargo xtask vm` has not run here: no QEMU, or no kernel");
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let [image, log] = ["initramfs", "log"].map(|name| folder.path().join(name));
+        Initramfs::new(fs::File::create(&image).unwrap()).finish().unwrap();
+        let mut guest = Guest::boot(&kernel.image, &image, &log).unwrap();
+        let error = match guest.next_event() {
+            Err(error) => format!("{error:#}"),
+            Ok(_) => panic!("it has booted"),
+        };
+        assert!(error.contains("the guest ended booting"), "{error}");
+        assert!(error.contains("its kernel said last:") && error.contains("Kernel panic"), "{error}");
+    }
 
     #[test]
     fn the_guests_words_are_told_from_the_tests() {
@@ -178,10 +216,22 @@ mod tests {
         assert!(
             matches!(GuestEvent::read("[guest] skip SKIP a: no b"), GuestEvent::Skip(line) if line == "SKIP a: no b")
         );
+        assert!(
+            matches!(GuestEvent::read("[guest] cell veth\ttcx\tcut\t"), GuestEvent::Cell(line) if line == "veth\ttcx\tcut\t")
+        );
         assert!(matches!(GuestEvent::read("[guest] done"), GuestEvent::Done));
         for line in ["test result: ok. 1 passed", "", "[guest] end of it", "done", "[guest] done for"] {
             assert!(matches!(GuestEvent::read(line), GuestEvent::Line(same) if same == line), "{line}");
         }
+    }
+
+    #[test]
+    fn the_version_of_the_package_is_in_the_first_line() {
+        let log = "\r\n[    0.000000] Linux version 6.1.0-57-cloud-amd64 (kernel@debian) (gcc-12 (Debian 12.2.0-14) 12.2.0, \
+                   GNU ld (GNU Binutils for Debian) 2.40) #1 SMP PREEMPT_DYNAMIC Debian 6.1.177-1 (2026-11-02)\r\n";
+        assert_eq!(version(log), Some("6.1.177-1"));
+        assert_eq!(version("[    0.000000] Linux version 6.1.0 (me@here) #1 SMP\n"), None);
+        assert_eq!(version(""), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,7 +13,14 @@ use crate::command::{as_root, find_program, output, run_shown};
 use crate::toolchain::cache_dir;
 use crate::unpack::unpack;
 
-/// A line of kernels that Debian 12 has packages of.
+/// Where unpacked kernels are.
+pub fn cache() -> Result<PathBuf> {
+    let cache = cache_dir().join("kernels");
+    fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
+    Ok(cache)
+}
+
+/// A line of kernels that Debian has packages of.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Series {
     /// The oldest that the injector runs on; without TCX
@@ -21,13 +29,20 @@ pub enum Series {
     /// The newer one, with TCX
     #[value(name = "6.12")]
     V6_12,
+    /// The newest that apt knows beyond 6.12, as where the backports of Debian 13 are among its sources
+    #[value(name = "newer")]
+    Newer,
 }
+
+/// What [`Series::Newer`] is newer than.
+const NEWER_THAN: [u32; 2] = [6, 12];
 
 impl fmt::Display for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+            Self::Newer => "newer",
         })
     }
 }
@@ -52,17 +67,23 @@ pub struct Module {
 }
 
 impl Series {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::Newer];
+
     /// The newest kernel of the series that has been unpacked, or else that can be had.
     pub fn fetch(self) -> Result<Kernel> {
-        let cache = cache_dir().join("kernels");
-        fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;
-        let unpacked = fs::read_dir(&cache).with_context(|| format!("reading {}", cache.display()))?;
+        let cache = cache()?;
+        match self.unpacked(&cache)? {
+            Some(kernel) => Ok(kernel),
+            None => Kernel::open(&cache.join(self.get(&cache)?)),
+        }
+    }
+
+    /// The newest kernel of the series that has been unpacked, if there is one.
+    pub fn unpacked(self, cache: &Path) -> Result<Option<Kernel>> {
+        let unpacked = fs::read_dir(cache).with_context(|| format!("reading {}", cache.display()))?;
         let unpacked = unpacked.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let package = match self.newest(unpacked) {
-            Some(package) => package,
-            None => self.get(&cache)?,
-        };
-        Kernel::open(&cache.join(package))
+        self.newest(unpacked).map(|package| Kernel::open(&cache.join(package))).transpose()
     }
 
     fn get(self, cache: &Path) -> Result<String> {
@@ -75,14 +96,26 @@ impl Series {
             run_shown(as_root("apt-get")?.args(["update", "--quiet=2"]))?;
             package = known()?;
         }
-        let package = package.with_context(|| {
-            format!(
+        let package = package.with_context(|| match self {
+            Self::Newer => {
+                "apt knows no package of a kernel that is newer than 6.12: add the backports of Debian 13 \
+                            (trixie-backports) to its sources"
+                    .to_owned()
+            }
+            _ => format!(
                 "apt knows no package `linux-image-{self}*-cloud-amd64-unsigned`: add Debian 12 (with \
                  bookworm-security) to its sources"
-            )
+            ),
         })?;
         println!("Set-up: Linux {self}, to unpack into {} (it is not installed)", cache.display());
-        unpack(&[&package], &cache.join(&package), |tree| {
+        let parts = parts(&package)?;
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        unpack(&parts, &cache.join(&package), |tree| {
+            // Debian 13 has its modules below `/usr` alone, where the tools of Debian 12 do not look.
+            let lib = tree.join("lib");
+            if !lib.exists() {
+                symlink("usr/lib", &lib).with_context(|| format!("linking {}", lib.display()))?;
+            }
             let release = Kernel::open(tree)?.release;
             let depmod = find_program("depmod").context("set-up has run, but there is no depmod")?;
             run_shown(Command::new(depmod).arg("-b").arg(tree).arg(&release))
@@ -93,13 +126,32 @@ impl Series {
     /// The newest of these names of packages that is of the series.
     fn newest(self, names: impl Iterator<Item = String>) -> Option<String> {
         let version = |name: &str| -> Option<Vec<u32>> {
-            let rest = name.strip_prefix("linux-image-")?.strip_suffix("-cloud-amd64-unsigned")?;
-            let of_the_series = rest.strip_prefix(&self.to_string())?.starts_with(['.', '-', '+']);
+            let rest = name.strip_prefix("linux-image-")?;
+            let rest = match (self, rest.strip_suffix("-cloud-amd64-unsigned")) {
+                (_, Some(rest)) => rest,
+                // The newest ones have no such twin.
+                (Self::Newer, None) => rest.strip_suffix("-cloud-amd64")?,
+                _ => return None,
+            };
             let numbers = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
-            of_the_series.then(|| numbers.collect())
+            let numbers: Vec<u32> = numbers.collect();
+            let of_the_series = match self {
+                Self::Newer => numbers.get(..2)? > &NEWER_THAN[..],
+                _ => rest.strip_prefix(&self.to_string())?.starts_with(['.', '-', '+']),
+            };
+            of_the_series.then_some(numbers)
         };
         names.filter_map(|name| Some((version(&name)?, name))).max().map(|(_, name)| name)
     }
+}
+
+/// A kernel's package, and those into which its files may have been split.
+fn parts(package: &str) -> Result<Vec<String>> {
+    let listed = output(Command::new("apt-cache").args(["depends", "--important", package]))?;
+    let needed = listed.lines().filter_map(|line| line.trim_start().strip_prefix("Depends: "));
+    let further =
+        needed.filter(|name| name.starts_with("linux-binary-") || name.starts_with("linux-modules-"));
+    Ok([package].into_iter().chain(further).map(str::to_owned).collect())
 }
 
 impl Kernel {
@@ -109,13 +161,12 @@ impl Kernel {
             fs::read_dir(&modules).with_context(|| format!("reading {}", modules.display()))?.flatten();
         let release = releases.next().with_context(|| format!("{} is empty", modules.display()))?;
         let release = release.file_name().to_string_lossy().into_owned();
-        let image = folder.join(format!("boot/vmlinuz-{release}"));
-        ensure!(
-            image.is_file(),
-            "there is no {}: remove {} and try again",
-            image.display(),
-            folder.display()
-        );
+        // Newer packages have it beside the modules.
+        let images = [folder.join(format!("boot/vmlinuz-{release}")), modules.join(&release).join("vmlinuz")];
+        let image = images.into_iter().find(|image| image.is_file());
+        let image = image.with_context(|| {
+            format!("there is no kernel in {}: remove that folder and try again", folder.display())
+        })?;
         Ok(Self { release, image, folder: folder.to_path_buf() })
     }
 
@@ -179,6 +230,14 @@ mod tests {
         let newest = |series: Series| series.newest(names.iter().map(|name| (*name).to_owned()));
         assert_eq!(newest(Series::V6_1).as_deref(), Some("linux-image-6.1.0-47-cloud-amd64-unsigned"));
         assert_eq!(newest(Series::V6_12).as_deref(), Some("linux-image-6.12.107+deb12-cloud-amd64-unsigned"));
+        assert!(newest(Series::Newer).is_none());
+        let newer = [
+            "linux-image-6.17.8+deb13-cloud-amd64-unsigned",
+            "linux-image-7.0+deb14-cloud-amd64",
+            "linux-image-7.1+deb14-cloud-amd64-dbg",
+        ];
+        let all = names.iter().chain(&newer).map(|name| (*name).to_owned());
+        assert_eq!(Series::Newer.newest(all).as_deref(), Some(newer[1]));
         assert!(Series::V6_1.newest(["part-7".to_owned()].into_iter()).is_none());
     }
 }
