@@ -56,7 +56,8 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Build => build()?,
             Need::Network => network()?,
             Need::Services => {
-                of_tests(&["etcd", "iptables-nft", "keepalived", "nft"])?.install("tests against real services")?
+                of_tests(&["etcd", "iptables-nft", "keepalived", "nft"])?
+                    .install("tests against real services")?
                     | unpacked("prometheus", "prometheus")?
             }
             Need::Lint => lint(),
