@@ -106,8 +106,8 @@ struct Alone {
     worker: Worker,
 }
 
-fn netns(lab: &Lab) -> Option<Netns> {
-    Some(Netns::Name(lab.netns("n1")))
+fn netns(lab: &Lab) -> Netns {
+    Netns::Name(lab.netns("n1"))
 }
 
 impl Alone {
@@ -116,7 +116,7 @@ impl Alone {
         let text = format!("{}interfaces: [{{ name: eth0, netns: {} }}]\n", lab.peers(), lab.netns("n1"));
         let config = Config::parse(&text, "lab.yaml").unwrap();
         let mut kernel = Kernel::load(&config, Clocks::Real).unwrap();
-        let worker = workers.of(netns(lab).as_ref()).await.unwrap();
+        let worker = workers.of(Some(&netns(lab))).await.unwrap();
         let (news, events) = mpsc::unbounded_channel();
         let sights = Sights { local: None, containers: Sight::default() };
         let started = Interfaces::start(&config, &mut kernel, workers, Names::new(), news, sights);
@@ -147,7 +147,7 @@ fn a_list_that_is_older_than_an_attachment_takes_nothing_off() {
     let lab = Lab::switched(2);
     run(async {
         let mut workers = Workers::default();
-        let worker = workers.of(netns(&lab).as_ref()).await.unwrap();
+        let worker = workers.of(Some(&netns(&lab))).await.unwrap();
         lab.ip("n1", "link delete eth0");
         let read_at = MonoNs::now();
         let read = || async { netlink::links(&netlink::connect().unwrap()).await.unwrap() };
@@ -160,9 +160,11 @@ fn a_list_that_is_older_than_an_attachment_takes_nothing_off() {
         // The same list is the truth if it was read later.
         for (begun, attached) in [(read_at, 1), (MonoNs::now(), 0)] {
             let (at, news) = (begun, News::Overrun);
-            alone.handle(InterfaceEvent::News { netns: netns(&lab), identity, at, news }).await;
+            alone.handle(InterfaceEvent::News { netns: Some(netns(&lab)), identity, at, news }).await;
             let links = Ok(links.clone());
-            alone.handle(InterfaceEvent::Links { netns: netns(&lab), identity, at, begun, links }).await;
+            alone
+                .handle(InterfaceEvent::Links { netns: Some(netns(&lab)), identity, at, begun, links })
+                .await;
             assert_eq!(alone.interfaces.attached(), attached);
         }
         alone.interfaces.detach().await;

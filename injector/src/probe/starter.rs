@@ -70,15 +70,15 @@ pub(super) async fn start<E: Send + 'static>(
         if !reply.is_closed() {
             let _inside = runtime.enter();
             // A panic is logged, and the thread does what comes next.
-            if let Ok(made) = catch_unwind(AssertUnwindSafe(make)) {
+            if let Ok(group) = catch_unwind(AssertUnwindSafe(make)) {
                 // Dropped because nobody waits for it any more, it is killed.
-                drop(reply.send(made));
+                drop(reply.send(group));
             }
         }
     };
     STARTERS.with_borrow_mut(|starters| starters.hand_out(Box::new(job))).ok_or(HeldUp::NoThread)?;
     match timeout_at(end, started).await {
-        Ok(Ok(made)) => Ok(made),
+        Ok(Ok(group)) => Ok(group),
         Ok(Err(_)) => Err(HeldUp::NoThread),
         Err(_) => Err(HeldUp::Itself),
     }

@@ -302,14 +302,14 @@ fn exec(words: &[&str], user: Option<&str>, timeout: Span) -> Sample {
 
 /// Starts that hang until what this returns is dropped; all of them have begun.
 async fn hanging_starts(endpoints: std::ops::Range<usize>) -> Vec<std::sync::mpsc::Sender<()>> {
-    let (begin, mut begun) = mpsc::unbounded_channel();
+    let (notify, mut begun) = mpsc::unbounded_channel();
     let mut held = Vec::new();
     for endpoint in endpoints.clone() {
-        let (hold, wait) = std::sync::mpsc::channel::<()>();
-        held.push(hold);
-        let begin = begin.clone();
+        let (release, wait) = std::sync::mpsc::channel::<()>();
+        held.push(release);
+        let notify = notify.clone();
         let hang = move || {
-            let _ = begin.send(());
+            let _ = notify.send(());
             let _ = wait.recv();
             Err::<Group, ()>(())
         };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::link_list::LinkList;
 use super::namespaces::RETRY;
 use super::pending::PendingAnswer;
 use super::{InterfaceEvent, Interfaces};
@@ -16,20 +17,6 @@ use injector_core::config::Netns;
 pub(super) const AGAIN: Duration = Duration::from_millis(20);
 /// Why a namespace's thread found nothing that was asked.
 pub(super) const NO_ANSWER: &str = "the thread of the network namespace gave no answer: the log has why";
-
-/// The interfaces of a namespace, as they were read.
-pub(super) struct LinkList {
-    /// Before they were read.
-    pub begun: MonoNs,
-    pub links: Vec<LinkFacts>,
-}
-
-impl LinkList {
-    /// Of a namespace whose thread has ended.
-    fn nothing() -> Self {
-        Self { begun: MonoNs::now(), links: Vec::new() }
-    }
-}
 
 impl Interfaces {
     pub(super) fn concerns(&self, entry: usize, news: &News) -> bool {

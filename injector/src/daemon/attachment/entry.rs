@@ -189,13 +189,13 @@ impl Entry {
 
     /// Takes note of why it is not attached; reported once, and tried again at the next notification.
     pub fn refuse(&mut self, error: &DatapathError) -> Option<(String, String)> {
-        self.stay_off(error.to_string())
+        self.stay_off(&error.to_string())
     }
 
     /// The same for any other reason.
-    pub fn stay_off(&mut self, missing: String) -> Option<(String, String)> {
+    pub fn stay_off(&mut self, missing: &str) -> Option<(String, String)> {
         let is_new = missing != self.missing;
-        self.missing.clone_from(&missing);
+        missing.clone_into(&mut self.missing);
         if is_new {
             tracing::warn!(interface = shown(&self.interface), error = missing, "not attached");
         }

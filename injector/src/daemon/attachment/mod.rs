@@ -9,6 +9,7 @@ mod event;
 mod hook_reading;
 mod hooks;
 mod link_coverage;
+mod link_list;
 mod local;
 mod namespaces;
 mod pause;
@@ -34,8 +35,8 @@ use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-use self::check::LinkList;
 use self::entry::Entry;
+use self::link_list::LinkList;
 use self::programs::{Attaching, Landed, Shared, SharedKey, Spare};
 use super::duty_cycle::DutyCycle;
 use super::start_error::StartError;

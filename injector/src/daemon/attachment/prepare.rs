@@ -327,7 +327,7 @@ impl Interfaces {
                 reported.extend(entry.refuse(error));
                 off.insert(entry.interface.netns.clone());
             } else if !entry.is_busy && !entry.is_preparing {
-                reported.extend(entry.stay_off(NOT_IN_TIME.to_owned()));
+                reported.extend(entry.stay_off(NOT_IN_TIME));
                 off.insert(entry.interface.netns.clone());
             }
         }

@@ -1,0 +1,18 @@
+//! The interfaces of a network namespace at an instant.
+
+use crate::netlink::LinkFacts;
+use injector_core::clock::MonoNs;
+
+/// The interfaces of a namespace, as they were read.
+pub(super) struct LinkList {
+    /// Before they were read.
+    pub begun: MonoNs,
+    pub links: Vec<LinkFacts>,
+}
+
+impl LinkList {
+    /// Of a namespace whose thread has ended.
+    pub(super) fn nothing() -> Self {
+        Self { begun: MonoNs::now(), links: Vec::new() }
+    }
+}
