@@ -210,7 +210,7 @@ func TestStoredRecordsAreRead(t *testing.T) {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
-	if full.Links[0].Check == nil || *full.Links[0].Check.Control != 3 || full.Phases.LastLink.Dst != "n2" {
+	if full.Links[0].Check == nil || *full.Links[0].Check.Control != 6 || full.Phases.LastLink.Dst != "n2" {
 		t.Errorf("%+v", full.Links[0])
 	}
 	// Missing is nil, and never zero.

@@ -83,7 +83,7 @@ def test_words_are_those_of_the_contract() -> None:
 def test_stored_records_are_read() -> None:
     folder = ROOT / "injector-core/tests/data/golden"
     full = RecoveryRecord.from_json((folder / "record.json").read_text())
-    assert full.links[0].check is not None and full.links[0].check.control == 3
+    assert full.links[0].check is not None and full.links[0].check.control == 6
     assert full.phases.last_link == record_parts.NamedLink("n1", "n2")
     empty = RecoveryRecord.from_json((folder / "record-empty.json").read_text())
     # Missing is None, and never zero.
