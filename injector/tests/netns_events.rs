@@ -16,7 +16,7 @@ use support::{Daemon, Lab, PATIENCE};
 /// How long nothing has to come for a reader to take it that nothing comes.
 const QUIET: Duration = Duration::from_millis(700);
 /// How long an event that was waited for may take on a busy machine.
-const PROMPT: Duration = Duration::from_secs(2);
+const PROMPT: Duration = Duration::from_secs(10);
 
 /// A reader of the stream of events.
 struct Reader(BufReader<UnixStream>);

@@ -19,17 +19,18 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 const LONG: Duration = Duration::from_mins(2);
 const PUSH: u8 = 0x18;
+/// Their addresses are nobody's next hop in the namespaces of other tests, all of which the daemon sees.
 const PEERS: &str = r#"
 peers:
-  n1: { addresses: [10.0.0.1, "fd00::1"] }
-  n2: { addresses: [10.0.0.2, "fd00::2"] }
-  n3: { addresses: [10.0.0.3, "fd00::3"] }
+  n1: { addresses: [10.77.0.1, "fd77::1"] }
+  n2: { addresses: [10.77.0.2, "fd77::2"] }
+  n3: { addresses: [10.77.0.3, "fd77::3"] }
 "#;
 /// The payload of a super-packet's segments, and how many it is cut into; the last one is not full.
 const SIZE: u16 = 1400;
 const SEGMENTS: usize = 6;
 /// The cut link's ends, then a neighbour that stays untouched.
-const FAMILIES: [[&str; 3]; 2] = [["10.0.0.1", "10.0.0.2", "10.0.0.3"], ["fd00::1", "fd00::2", "fd00::3"]];
+const FAMILIES: [[&str; 3]; 2] = [["10.77.0.1", "10.77.0.2", "10.77.0.3"], ["fd77::1", "fd77::2", "fd77::3"]];
 
 /// A wire with the daemon's programs at a spot.
 fn guarded(spot: Spot) -> (Wire, Daemon) {
@@ -181,7 +182,7 @@ fn runts_and_garbage_pass_and_are_counted() {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(7);
     let mut frames = Vec::new();
     for whole in
-        [packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x"), packet::udp("fd00::1", "fd00::2", 1, 2, b"x")]
+        [packet::udp("10.77.0.1", "10.77.0.2", 1, 2, b"x"), packet::udp("fd77::1", "fd77::2", 1, 2, b"x")]
     {
         let header = if whole[12] == 0x08 { 34 } else { 54 };
         frames.extend((14..header).map(|length| whole[..length].to_vec()));
@@ -214,7 +215,7 @@ fn runts_and_garbage_pass_and_are_counted() {
     for spot in Spot::ALL {
         let (mut wire, daemon) = guarded(spot);
         daemon.apply("p", &cut(&[]));
-        let data = packet::udp("10.0.0.1", "10.0.0.2", 1, 2, b"x").into();
+        let data = packet::udp("10.77.0.1", "10.77.0.2", 1, 2, b"x").into();
         assert_carried(&wire.carry(&[data]), &[], &format!("{spot:?}: the cut"));
         let before = daemon.status().counters;
         let carried = wire.carry(&frames);

@@ -157,7 +157,7 @@ fn keep(programs: &Programs, run: &Path, to: &Path) -> Result<()> {
             fs::copy(run.join(file), part.join(file)).with_context(|| format!("keeping {file}"))?;
         }
     }
-    fs::write(part.join("by-leader.md"), leader::table(run)?).context("keeping who led")?;
+    fs::write(part.join("by-leader.txt"), leader::table(run)?).context("keeping who led")?;
     let packed = fs::File::create(part.join("probes.jsonl.gz")).context("keeping the probes")?;
     run_shown(Command::new("gzip").args(["-9", "-n", "-c"]).arg(run.join("probes.jsonl")).stdout(packed))?;
     let mut report = Command::new(programs.injector());

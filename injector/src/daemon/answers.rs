@@ -58,6 +58,10 @@ impl State {
             let (endpoint, sender) = (endpoint.clone(), sender.clone());
             // A namespace that is gone has no answer.
             let _ = worker.spawn(move || async move {
+                // Whoever asked has gone by the time this thread is free.
+                if sender.is_closed() {
+                    return;
+                }
                 let _ = sender.send(probe::once(EndpointId(index), &endpoint, peer.as_deref()).await);
             });
         }

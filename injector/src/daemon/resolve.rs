@@ -69,7 +69,10 @@ impl State {
             let worker = self.interfaces.workers.running(source.netns.as_ref());
             let begun = worker.and_then(|worker| {
                 worker.spawn(move || async move {
-                    // A request that was given up wants no answer.
+                    // A request that was given up wants no answer, nor a question once this thread is free again.
+                    if sender.is_closed() {
+                        return;
+                    }
                     let _ = sender.send(role::ask(&source, &shape_names.directory).await);
                 })
             });

@@ -211,11 +211,12 @@ impl<'a> Lens<'a> {
     }
 
     /// Judges a link of which one end is closed, if a rule of NAT beyond its hooks sends packets on to the other end: what they
-    /// see is addressed to someone else. The far end's hooks see the peer's own address, and so are enough. So are the near end's
+    /// see is addressed to someone else. The far end's hooks see the peer's own address, and are enough unless the sender's is replaced
+    /// too, which is not read. So are the near end's
     /// where the rule is in the namespace of its peer: what that one sends is translated there, if at all, before its devices
     /// send it.
     fn detour(&self, near: PeerId, far: PeerId) -> Option<Verdict> {
-        if far == PeerId::WORLD || self.closed(far) != Closure::Open {
+        if far == PeerId::WORLD || self.closed(far) == Closure::Closed {
             return None;
         }
         let home = self.end(near).home.as_ref();
