@@ -210,11 +210,10 @@ impl<'a> Lens<'a> {
         verdict(CoverageState::Unknown, Reason::Open)
     }
 
-    /// Judges a link of which one end is closed, if a rule of NAT beyond its hooks sends packets on to the other end: what they
-    /// see is addressed to someone else. The far end's hooks see the peer's own address, and are enough unless the sender's is replaced
-    /// too, which is not read. So are the near end's
-    /// where the rule is in the namespace of its peer: what that one sends is translated there, if at all, before its devices
-    /// send it.
+    /// Judges a link with one closed end, if a NAT rule beyond the hooks of that end redirects packets to the other end. The near
+    /// hooks see such packets with another destination. The far hooks see the peer's own address, and are enough, unless
+    /// a rule also replaces the sender's address, which is not read. A rule in the near peer's own namespace does not matter:
+    /// it translates before that peer's devices send.
     fn detour(&self, near: PeerId, far: PeerId) -> Option<Verdict> {
         if far == PeerId::WORLD || self.closed(far) == Closure::Closed {
             return None;

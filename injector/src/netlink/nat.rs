@@ -151,8 +151,8 @@ impl Chains {
         }
     }
 
-    /// A rule, unless packets that arrive never come to it. Which of its table's chains call a chain that the kernel does not
-    /// call is not looked at.
+    /// The rule, unless no arriving packet can reach it. For a chain that is called by other chains alone, the callers are not
+    /// checked.
     fn shown(&self, rule: Rule) -> Option<Dnat> {
         let Rule { family, table, chain, to } = rule;
         let at = (family, table, chain);

@@ -267,7 +267,7 @@ held:
 
 - before the cut, traffic flowed between all three;
 - the cut stopped every datagram between the two, both ways, over IPv4 and IPv6, and counted it;
-- no sender was told: no call failed, not even with `ENOBUFS` or `EPERM`;
+- no sender saw an error: no call failed, not even with `ENOBUFS` or `EPERM`;
 - the third peer's traffic with both of them went on;
 - the heal brought the traffic back.
 

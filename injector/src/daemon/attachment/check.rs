@@ -84,7 +84,7 @@ impl Interfaces {
         when: MonoNs,
         list: Result<LinkList, String>,
     ) -> Vec<(String, String)> {
-        // Otherwise the last words of a namespace that is no more.
+        // A late answer of a namespace that is gone is dropped.
         if self.workers.identity(netns) != Some(identity) {
             return Vec::new();
         }

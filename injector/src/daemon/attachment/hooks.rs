@@ -113,7 +113,7 @@ impl Interfaces {
         identity: Identity,
         found: HooksFound,
     ) -> Vec<(String, String)> {
-        // Otherwise the last words of a namespace that is no more, or of a thread that had ended when it was asked.
+        // A late answer of a namespace that is gone, or of a thread that had ended when it was asked, is dropped.
         let is_current = self.workers.identity(netns) == Some(identity);
         if !is_current || !self.hooks_asked.remove(&netns.cloned()) {
             return Vec::new();

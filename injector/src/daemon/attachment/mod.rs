@@ -349,7 +349,7 @@ impl Interfaces {
         match event {
             InterfaceEvent::News { netns, identity, at, news } => {
                 changes.hooks = self.is_of_hooks(netns.as_ref(), &news);
-                // Otherwise the last words of a namespace that is no more.
+                // A late answer of a namespace that is gone is dropped.
                 if self.workers.identity(netns.as_ref()) == Some(identity) {
                     if let News::EgressChain(chain) = &news {
                         changes.reported.extend(self.chain_came(netns.as_ref(), chain));

@@ -168,7 +168,7 @@ impl Interfaces {
     fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
         let watched = self.watched.get(&netns.cloned()).copied();
         let is_watched = watched.is_some() && watched == self.workers.identity(netns);
-        // What is watched tells of chains already.
+        // The subscription of a watched namespace reports chains already.
         let topics: &'static [Topic] = if is_watched {
             &[Topic::Links, Topic::Places]
         } else {
