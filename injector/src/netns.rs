@@ -529,6 +529,16 @@ impl Workers {
         Ok(now.filter(|now| expected.is_none_or(|expected| expected == *now)))
     }
 
+    /// Waits, within bounds, until every thread has begun all that it was given before.
+    pub async fn caught_up(&self) {
+        let reached = self.by_name.values().map(|worker| worker.run(|| std::future::ready(())));
+        for reached in futures_util::future::join_all(reached).await {
+            if let Err(error) = reached {
+                tracing::warn!(%error, "what a thread still does is not waited for");
+            }
+        }
+    }
+
     /// Every thread, with its namespace.
     pub fn all(&self) -> impl Iterator<Item = (&Option<Netns>, &Worker)> {
         self.by_name.iter()

@@ -114,21 +114,16 @@ impl ActiveConfig {
             Interfaces::start(&config, &mut kernel, workers, bootstrap.met.clone(), news.clone(), sights)
                 .await?;
         config.place(&interfaces.container_addresses(&config));
-        let followed =
-            engine::follow(containers, news, InterfaceEvent::Engine).map_err(io("the engine's thread"));
-        let followed = followed.and_then(|()| Ok(kernel.rewire(&config)?));
-        if let Err(error) = followed {
-            interfaces.detach().await;
-            return Err(error);
-        }
-        if let Some(local) = &local {
-            local.follow(interfaces.tell_cgroups())?;
-        }
         let (rate, rates) = watch::channel(Rate::Idle);
         let (sink, samples) = mpsc::unbounded_channel();
         let probing = Probing::of(&config, rates, sink);
-        // The threads of namespaces where roles are asked are there before the first request.
         let begun = async {
+            engine::follow(containers, news, InterfaceEvent::Engine).map_err(io("the engine's thread"))?;
+            kernel.rewire(&config)?;
+            if let Some(local) = &local {
+                local.follow(interfaces.tell_cgroups())?;
+            }
+            // The threads of namespaces where roles are asked are there before the first request.
             for role in config.roles.values() {
                 interfaces.workers.of(role.netns.as_ref()).await?;
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use injector_common::record::Wakeup;
-use tokio::signal::unix::Signal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -26,9 +26,7 @@ use injector_core::sample::Sample;
 
 /// All that the daemon's task receives.
 pub(super) struct EventLoop {
-    pub(super) terminate: Signal,
-    pub(super) interrupt: Signal,
-    pub(super) hangup: Signal,
+    pub(super) signals: Signals,
     pub(super) commands: CommandReceiver,
     pub(super) sockets_found: mpsc::UnboundedReceiver<Found>,
     pub(super) tell_sockets: sockets::Sink,
@@ -46,6 +44,24 @@ pub(super) struct EventLoop {
     pub(super) bootstrap: Bootstrap,
     pub(super) source: Source,
     pub(super) reading: Option<Reading>,
+}
+
+/// The signals that the daemon obeys.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// None of them has its default effect from now on.
+    pub(super) fn heeded() -> Result<Self, StartError> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(io("SIGTERM"))?,
+            interrupt: signal(SignalKind::interrupt()).map_err(io("SIGINT"))?,
+            hangup: signal(SignalKind::hangup()).map_err(io("SIGHUP"))?,
+        })
+    }
 }
 
 /// Whose turn it is: a flood of news of interfaces must not keep commands waiting.
@@ -68,9 +84,9 @@ impl EventLoop {
             let wake = begin_turn(state, &looks);
             next = tokio::select! {
                 biased;
-                _ = self.terminate.recv() => return Ok(()),
-                _ = self.interrupt.recv() => return Ok(()),
-                Some(()) = self.hangup.recv() => {
+                _ = self.signals.terminate.recv() => return Ok(()),
+                _ = self.signals.interrupt.recv() => return Ok(()),
+                Some(()) = self.signals.hangup.recv() => {
                     self.hang_up(state);
                     next
                 }

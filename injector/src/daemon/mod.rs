@@ -39,9 +39,9 @@ use crate::fault;
 use crate::server::command::Handle;
 use crate::server::{self, ApiSocket, MetricsListener};
 use crate::turn;
-use active_config::{ActiveConfig, Bootstrap};
+use active_config::{ActiveConfig, Bootstrap, Incoming};
 use config_file::{Prepared, Source};
-use event_loop::{EventLoop, drain};
+use event_loop::{EventLoop, Signals, drain};
 use log::Log;
 use ready::Ready;
 use start_error::io;
@@ -67,21 +67,50 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     let config = &prepared.config;
     // Its default would end the daemon where the log reaches the limit of a file's size.
     let _size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(io("SIGXFSZ"))?;
-    let terminate = signal(SignalKind::terminate()).map_err(io("SIGTERM"))?;
-    let interrupt = signal(SignalKind::interrupt()).map_err(io("SIGINT"))?;
-    let hangup = signal(SignalKind::hangup()).map_err(io("SIGHUP"))?;
+    let signals = Signals::heeded()?;
     // Before anything is attached: a second daemon on the same socket must not touch a single interface.
     fault::at("start/socket").map_err(io("the socket"))?;
     let socket = ApiSocket::bind(&config.socket)?;
     let metrics = config.metrics.map(MetricsListener::bind).transpose()?;
     fault::here("start/bound");
     descriptors::raise(config)?;
-    let mut bootstrap = Bootstrap::prepare(config)?;
+    let bootstrap = Bootstrap::prepare(config)?;
     options.source.try_out();
     let (active, incoming) = ActiveConfig::start(prepared, &bootstrap).await?;
+    let mut state = State::new(active, options.log);
+    let life = Life {
+        signals,
+        socket,
+        metrics,
+        ready: options.ready,
+        source: options.source,
+        bootstrap,
+        incoming,
+    };
+    let ended = serve(&mut state, life).await;
+    // Also after an error: what is on a clsact qdisc stays there when the process ends.
+    fault::here("stop/detach");
+    state.detach().await;
+    fault::here("stop/end");
+    ended
+}
+
+/// What a daemon whose programs are attached needs to serve.
+struct Life {
+    signals: Signals,
+    socket: ApiSocket,
+    metrics: Option<MetricsListener>,
+    ready: Ready,
+    source: Source,
+    bootstrap: Bootstrap,
+    incoming: Incoming,
+}
+
+/// Answers until the daemon is asked to end; everything is healed when it returns, and nobody is answered any more.
+async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
+    let Life { signals, socket, metrics, ready, source, mut bootstrap, incoming } = life;
     bootstrap.settle().await?;
     fault::here("start/settled");
-    let mut state = State::new(active, options.log);
     let (handle, commands) = Handle::channel(COMMANDS);
     let metrics = metrics.map(|listener| listener.serve(handle.clone())).transpose();
     let metrics = metrics.map_err(io("the metrics' thread"))?;
@@ -91,7 +120,7 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     }));
     fault::here("start/api");
     fault::at("start/ready")
-        .and_then(|()| options.ready.report())
+        .and_then(|()| ready.report())
         .map_err(io("notifying that the daemon is ready"))?;
     tracing::info!(
         socket = %state.config.socket.path.display(),
@@ -107,9 +136,7 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     let (tell_checks, checks) = mpsc::unbounded_channel();
     let (tell_resolved, resolved) = mpsc::unbounded_channel();
     let mut event_loop = EventLoop {
-        terminate,
-        interrupt,
-        hangup,
+        signals,
         commands,
         sockets_found,
         tell_sockets,
@@ -123,15 +150,15 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
         tell_resolved,
         incoming,
         bootstrap,
-        source: options.source,
+        source,
         reading: None,
     };
-    turn::bounded(Box::pin(event_loop.serve(&mut state))).await?;
+    let served = turn::bounded(Box::pin(event_loop.serve(state))).await;
     let EventLoop { commands, mut incoming, .. } = event_loop;
     tracing::info!("stopping: healing and detaching");
     let _ = ready::systemd(ready::State::Stopping);
     fault::here("stop/heal");
-    drain(&mut state, &mut incoming.samples);
+    drain(state, &mut incoming.samples);
     state.stop();
     fault::here("stop/api");
     let _ = stop_api.send(());
@@ -144,8 +171,5 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
         Ok(Err(error)) => tracing::warn!(%error, "the API ended badly"),
         Err(error) => tracing::warn!(%error, "the API ended badly"),
     }
-    fault::here("stop/detach");
-    state.detach().await;
-    fault::here("stop/end");
-    Ok(())
+    served
 }

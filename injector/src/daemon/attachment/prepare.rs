@@ -311,6 +311,8 @@ impl Interfaces {
         for (at, instance) in at.into_iter().zip(Attachment::release(attachments).await) {
             self.entries[at].instance = instance;
         }
+        // What was lost or forgotten before is taken off by the same threads, and nobody waits for that.
+        self.workers.caught_up().await;
     }
 
     /// Attaches everywhere again where it can be; what came of it, for the timeline. Where it can't be, as where the namespace's
