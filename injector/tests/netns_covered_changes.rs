@@ -301,6 +301,41 @@ fn what_runs_before_our_programs_is_told_as_it_changes() {
     );
 }
 
+/// What our program on the sender's interface should have dropped, and the receiver's did, is told from a second on.
+#[test]
+#[needs(root, tcx)]
+fn what_a_senders_hook_lets_pass_is_late_a_second_after_the_cut() {
+    const SENT: usize = 10;
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let (n1, n2) = (("n1", lab.ipv4(1)), ("n2", lab.ipv4(2)));
+    let hooks = [n1, n2].map(|(node, _)| format!("{{ name: eth0, netns: {} }}", lab.netns(node))).join(", ");
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &format!("[{hooks}]"));
+    assert_eq!(lab.delivered(n1, n2, SENT, SENT), SENT);
+    daemon.apply("p", &isolate("n1", LONG));
+    // It answers for our program on the egress.
+    let _ahead = Foreign::attach(&lab, "n1", Position::First);
+    let counted = || {
+        let record = daemon.record_now("p");
+        let link = record.links.iter().find(|link| &*link.src == "n1").unwrap();
+        (link.dropped_packets.unwrap(), link.late_packets.unwrap())
+    };
+    std::thread::sleep(Duration::from_millis(1200));
+    let (before, _) = counted();
+    assert_eq!(lab.delivered(n1, n2, SENT, 0), 0);
+    let end = Instant::now() + host_lab::PATIENCE;
+    while counted().0 < before + SENT as u64 {
+        assert!(Instant::now() < end, "{:#?}", daemon.record_now("p"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (dropped, late) = counted();
+    assert!(late >= SENT as u64 && late <= dropped, "{late} late of {dropped}");
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    let link = record.links.iter().find(|link| &*link.src == "n1").unwrap();
+    // The receiver's hook has held the cut.
+    assert!(link.late_packets == Some(late) && link.proved && link.bypassed.is_empty(), "{link:#?}");
+}
+
 /// Whatever the hooks say, the receiver's kernel counts what a connection receives across the cut.
 #[test]
 #[needs(root, tcx)]
