@@ -1,10 +1,14 @@
 //! Builds the eBPF programs and leaves the objects in `$OUT_DIR`, or fails with the remedy.
 
 use std::env;
-use std::path::PathBuf;
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use aya_build::{Package, Toolchain};
+use object::build::elf::{Builder, SectionData};
+use object::elf;
 
 /// Set where one builds from a source without its history, such as a package's.
 const COMMIT: &str = "INJECTOR_COMMIT";
@@ -104,6 +108,27 @@ fn build() -> Result<(), String> {
             Ok(object) if object.len() > 0 => {}
             _ => return Err(format!("{} is missing or empty after the build", object.display())),
         }
+        strip(&object).map_err(|error| format!("stripping {}: {error}", object.display()))?;
     }
     Ok(())
+}
+
+/// Removes the DWARF sections, three quarters of an object: the linker makes BTF of them, which is what the kernel reads.
+fn strip(path: &Path) -> Result<(), Box<dyn Error>> {
+    let data = fs::read(path)?;
+    let mut object = Builder::read(data.as_slice())?;
+    for section in &mut object.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    object.delete_orphans();
+    // LLVM keeps the names of sections and of symbols in one table; the builder wants two.
+    let names = object.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = elf::SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    object.write(&mut stripped)?;
+    Ok(fs::write(path, stripped)?)
 }

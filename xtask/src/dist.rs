@@ -21,7 +21,7 @@ mod trial;
 use layout::Parts;
 
 /// The most that the binary may weigh.
-const MOST_BYTES: u64 = 15 << 20;
+const MOST_BYTES: u64 = 15_000_000;
 
 /// What to do beside building.
 #[derive(clap::Args)]
@@ -95,6 +95,6 @@ fn checked(binary: &Path) -> Result<()> {
         binary.display()
     );
     let said = output(Command::new(binary).arg("--version"))?;
-    println!("{}: {:.1} MiB, {}", binary.display(), size as f64 / f64::from(1 << 20), said.trim());
+    println!("{}: {:.1} MB, {}", binary.display(), size as f64 / 1e6, said.trim());
     Ok(())
 }
