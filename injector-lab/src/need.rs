@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 /// The environment variable with the file that tests which skip themselves append a line to.
 pub const SKIP_LOG: &str = "INJECTOR_SKIP_LOG";
 
-/// Debian packages that are unpacked for tests and never installed, below the workspace.
+/// Debian packages that are unpacked for tests and never installed, in a folder by program, below the workspace.
 pub const UNPACKED: &str = "target/unpacked";
 
 /// The environment variable that lets tests of many minutes run.
@@ -90,9 +90,10 @@ fn missing(needs: &Needs) -> Option<String> {
 /// Where a program is: on PATH, or unpacked into this workspace by its set-up because installing it would start a server.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join(UNPACKED).join("usr/bin");
-    let folders =
-        std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from)).chain([unpacked]);
+    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join(UNPACKED).join(name);
+    let folders = std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .chain(["usr/bin", "usr/sbin"].map(|folder| unpacked.join(folder)));
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 

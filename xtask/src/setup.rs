@@ -58,7 +58,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Services => {
                 of_tests(&["etcd", "iptables-nft", "keepalived", "nft"])?
                     .install("tests against real services")?
-                    | unpacked("prometheus", "prometheus")?
+                    | unpacked("prometheus", &["prometheus"])?
             }
             Need::Lint => lint(),
             Need::Fuzz => Packages::default().program("c++", "g++").install("fuzzing")?,
@@ -82,7 +82,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 }
 
 /// The Debian packages of the programs that tests declare to need.
-const OF_TESTS: [(&str, &str); 17] = [
+const OF_TESTS: [(&str, &str); 18] = [
     ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
@@ -97,6 +97,7 @@ const OF_TESTS: [(&str, &str); 17] = [
     ("podman", "podman netavark runc iptables"),
     // It is Redis itself. The package `redis-server` has a second name of it, and starts a server on this machine.
     ("redis-check-rdb", "redis-tools"),
+    ("runc", "runc"),
     ("script", "bsdutils"),
     ("setpriv", "util-linux"),
     ("strace", "strace"),
@@ -123,8 +124,9 @@ pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
             // More than a package: see there.
             "java" => clients(),
             "python3" => Ok(python::python()),
-            // Installed, it would be a server on this machine.
-            "prometheus" => unpacked("prometheus", "prometheus"),
+            // Installed, these would be servers on this machine.
+            "prometheus" => unpacked("prometheus", &["prometheus"]),
+            "dockerd" => unpacked("dockerd", &["docker.io", "containerd", "libdevmapper1.02.1"]),
             program => of_tests(&[program])?.install("tests"),
         };
         if let Err(error) = installed {
@@ -135,14 +137,14 @@ pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
     Ok(())
 }
 
-/// Unpacks a package with a program that tests run, and installs nothing.
-fn unpacked(program: &str, package: &str) -> Result<bool> {
+/// Unpacks packages with a program that tests run, and installs nothing.
+fn unpacked(program: &str, packages: &[&str]) -> Result<bool> {
     if injector_lab::program(program).is_some() {
         return Ok(false);
     }
-    let folder = workspace().join(injector_lab::UNPACKED);
-    println!("Set-up: {package}, to unpack into {} (it is not installed)", folder.display());
-    unpack(&[package], &folder, |_| Ok(()))?;
+    let folder = workspace().join(injector_lab::UNPACKED).join(program);
+    println!("Set-up: {}, to unpack into {} (nothing is installed)", packages.join(" "), folder.display());
+    unpack(packages, &folder, |_| Ok(()))?;
     Ok(true)
 }
 

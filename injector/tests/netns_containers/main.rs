@@ -1,14 +1,18 @@
-//! Peers that are containers of Podman: found over its API, cut apart, and followed. Needs root.
+//! Peers that are containers of Podman or Docker: found over its API, cut apart, and followed. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod docker;
 mod image;
+mod located;
 mod podman;
 #[path = "../support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
+use std::path::Path;
 use std::time::Duration;
 
+use docker::Docker;
 use injector_lab::http::{Request, over_unix};
 use injector_lab::needs;
 use podman::{HOST, Podman, SERVE, run};
@@ -18,6 +22,10 @@ use support::{Daemon, until};
 
 /// A config of these containers, each with an endpoint.
 fn config(podman: &Podman, containers: &[&str]) -> String {
+    config_of(&podman.socket(), containers)
+}
+
+fn config_of(engine: &Path, containers: &[&str]) -> String {
     let peers: Vec<String> =
         containers.iter().map(|name| format!("{name}: {{ container: {name} }}")).collect();
     let peers = peers.join(", ");
@@ -25,7 +33,7 @@ fn config(podman: &Podman, containers: &[&str]) -> String {
         "engine: {}\npeers: {{ {peers} }}\ninterfaces: auto\nendpoints:\n  - name: web\n    peers: [{}]\n    \
          probe: {{ http: {{ url: \"http://{{address}}:8080/\" }}, interval: 20ms, timeout: 500ms }}\n    \
          wire: {{ port: 8080, success: http }}\nready: {{ consecutive: 3, observe: 500ms }}\n",
-        podman.socket().display(),
+        engine.display(),
         containers.join(", ")
     )
 }
@@ -112,6 +120,40 @@ fn three_containers_are_cut_apart_and_healed() {
         record["endpoints"].as_array().unwrap().iter().find(|found| found["name"] == "web@a").unwrap();
     assert!(ingress["first_response_ns"].is_number(), "the programs see its responses: {ingress:#}");
     assert_eq!(reported(&daemon), Vec::<String>::new());
+}
+
+/// Docker has the same API; its answers differ in what is left out, and in when its events come.
+#[test]
+#[needs(root, program = "dockerd", program = "busybox", program = "runc", minutes = 1)]
+fn containers_of_docker_are_cut_apart_and_followed() {
+    let Some(docker) = Docker::up("containers_of_docker_are_cut_apart_and_followed") else { return };
+    let names = ["da", "db", "dc"];
+    for name in names {
+        docker.start(name);
+    }
+    let config = config_of(&docker.socket(), &names);
+    let daemon = docker.lab.within(HOST, || Daemon::start(&docker.lab, "lab", &config));
+    for name in names {
+        wait_healthy(&daemon, &format!("web@{name}"));
+    }
+    docker.assert_sides(&[&names]);
+    assert_eq!(daemon.cli("status")["coverage"]["covered"], 6);
+    daemon.cli("partition isolate da --name p --for 120s");
+    docker.assert_sides(&[&["da"], &["db", "dc"]]);
+    let before = docker.located("da").0;
+    docker.restart("da");
+    let after = docker.located("da").0;
+    assert_ne!(after, before);
+    wait_told(&daemon, &format!("container da: it runs as process {after}"));
+    until("it is covered again", || {
+        let record = record(&daemon, "p", "0s");
+        let gaps = link(&record, "da", "db")["uncovered"].as_array().unwrap().clone();
+        (!gaps.is_empty() && gaps.iter().all(|gap| gap["until_ns"].is_number())).then_some(())
+    });
+    docker.assert_sides(&[&["da"], &["db", "dc"]]);
+    daemon.heal_by_hand("p");
+    docker.assert_sides(&[&names]);
+    wait_healthy(&daemon, "web@da");
 }
 
 /// The container has other processes, another namespace and another address then.

@@ -1,25 +1,18 @@
 //! Podman with storage, networks and API of its own, in a namespace of the test's. Its containers serve HTTP.
 
-use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::os::fd::AsFd as _;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use injector_lab::{Lab, Process, until};
 use rustix::process::Signal;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::located::{Located, archive, web_server};
 
 /// The namespace that is Podman's host, with the bridges of its networks.
 pub const HOST: &str = "h";
-/// The port that each container serves.
-const PORT: u16 = 8080;
 /// Where Debian has what makes Podman's networks.
 const NETAVARK: &str = "/usr/lib/podman/netavark";
-/// How long a connection may take that is to be made.
-const CONNECT: Duration = Duration::from_millis(700);
 
 pub struct Podman {
     service: Option<Process>,
@@ -36,7 +29,7 @@ impl Podman {
         let mut lab = Lab::builder("p").up().unwrap();
         lab.add(HOST);
         let mut podman = Self { service: None, lab };
-        podman.image();
+        podman.import("web", &web_server(podman.lab.folder()));
         let network = "network create --disable-dns --subnet 10.77.77.0/24 net";
         podman.ok(network);
         let tried = podman.podman(&run("try", "--network net", SERVE));
@@ -50,23 +43,10 @@ impl Podman {
         Some(podman)
     }
 
-    /// An image with a web server alone.
-    fn image(&self) {
-        let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
-        let root = self.lab.folder().join("image");
-        std::fs::create_dir_all(root.join("www")).unwrap();
-        std::fs::write(root.join("www/index.html"), "ok\n").unwrap();
-        std::fs::copy(busybox.unwrap(), root.join("busybox")).unwrap();
-        self.import("web", &root);
-    }
-
     /// Makes an image of a folder: no registry is asked.
     #[track_caller]
     pub fn import(&self, name: &str, tree: &Path) {
-        let archive = tree.with_extension("tar");
-        let made = Command::new("tar").arg("-C").arg(tree).arg("-cf").arg(&archive).arg(".").status();
-        assert!(made.unwrap().success());
-        self.ok(&format!("import {} {name}", archive.display()));
+        self.ok(&format!("import {} {name}", archive(tree).display()));
     }
 
     /// Its API's socket.
@@ -170,49 +150,6 @@ impl Podman {
     }
 }
 
-/// The first process and the address of each container, by its name.
-pub struct Located(BTreeMap<String, (u32, IpAddr)>);
-
-impl Located {
-    /// Whether a container gets an answer from another one.
-    fn reaches(&self, from: &str, to: &str) -> bool {
-        let at = SocketAddr::new(self.0[to].1, PORT);
-        within(self.0[from].0, || fetch(at).is_ok_and(|answer| answer.contains("ok")))
-    }
-
-    /// Asserts which containers reach each other: those on the same side, both ways.
-    #[track_caller]
-    pub fn assert_sides(&self, sides: &[&[&str]]) {
-        for side in sides {
-            for other in sides {
-                for (from, to) in side.iter().flat_map(|from| other.iter().map(move |to| (from, to))) {
-                    if from == to {
-                        continue;
-                    }
-                    if side == other {
-                        // On a busy machine an answer may take longer than one attempt waits.
-                        until(&format!("{from} reaches {to}"), || self.reaches(from, to).then_some(()));
-                    } else {
-                        assert!(!self.reaches(from, to), "{from} reaches {to}, sides {sides:?}");
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Runs something on a thread inside the network of a container's process.
-fn within<T: Send>(pid: u32, job: impl FnOnce() -> T + Send) -> T {
-    let file = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
-    std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            job()
-        });
-        inside.join().unwrap()
-    })
-}
-
 impl Drop for Podman {
     fn drop(&mut self) {
         self.service = None;
@@ -242,12 +179,3 @@ pub fn run(name: &str, options: &str, program: &str) -> String {
 
 /// The command of a container.
 pub const SERVE: &str = "/busybox httpd -f -p 8080 -h /www";
-
-fn fetch(at: SocketAddr) -> std::io::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&at, CONNECT)?;
-    stream.set_read_timeout(Some(CONNECT))?;
-    stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
-}
