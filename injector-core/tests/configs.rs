@@ -51,7 +51,7 @@ fn every_campaign_of_a_lab_is_valid_and_balanced() {
         assert_eq!(spec.trials.unwrap() % spec.cells.len() as u64, 0, "{}", path.display());
         files += 1;
     }
-    assert_eq!(files, 5);
+    assert_eq!(files, 7);
 }
 
 #[test]

@@ -42,7 +42,10 @@ pub use folder::Folder;
 pub use injector_lab_macros::needs;
 pub use lab::{CLIENT, CLIENT_HOST, Guest, Lab, SWITCH};
 pub use leftovers::remove_leftovers;
-pub use need::{LONG_MINUTES, Needs, SKIP_LOG, Turn, UNPACKED, has_tcx, kernel_version, meet, program, skip};
+pub use need::{
+    BOOT_GUEST, GUESTS, LONG_MINUTES, Needs, SKIP_LOG, Turn, UNPACKED, has_tcx, kernel_version, meet,
+    program, skip,
+};
 pub use process::Process;
 pub use quorum::Quorum;
 pub use subnet::Subnet;

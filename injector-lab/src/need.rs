@@ -10,6 +10,12 @@ pub const SKIP_LOG: &str = "INJECTOR_SKIP_LOG";
 /// Debian packages that are unpacked for tests and never installed, in a folder by program, below the workspace.
 pub const UNPACKED: &str = "target/unpacked";
 
+/// The guest that tests boot in QEMU, below the workspace: the set-up of `cargo xtask test` puts it there.
+pub const GUESTS: &str = "target/guests";
+
+/// The program in [`GUESTS`] that starts one.
+pub const BOOT_GUEST: &str = "boot-guest";
+
 /// The environment variable that lets tests of many minutes run.
 const LONG: &str = "INJECTOR_LONG";
 
@@ -87,13 +93,15 @@ fn missing(needs: &Needs) -> Option<String> {
     Some(format!("there is no {program}; `cargo xtask test` installs what the tests that it runs need"))
 }
 
-/// Where a program is: on PATH, or unpacked into this workspace by its set-up because installing it would start a server.
+/// Where a program is: on PATH, or put into this workspace by its set-up, as is one whose installation would start a server.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join(UNPACKED).join(name);
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let unpacked = workspace.join(UNPACKED).join(name);
     let folders = std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .chain(["usr/bin", "usr/sbin"].map(|folder| unpacked.join(folder)));
+        .chain(["usr/bin", "usr/sbin"].map(|folder| unpacked.join(folder)))
+        .chain([workspace.join(GUESTS)]);
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::build::{Programs, programs};
-use crate::command::{Interrupted, again_as_root, workspace};
+use crate::command::{Interrupted, again_as_root};
 use crate::injector::Injector;
 use crate::lab::{Choice, Chosen, Cluster, SYSTEMS, names};
 use crate::trials::{below_workspace, give_back, measure, report, run_folder, verdict};
@@ -22,7 +22,7 @@ pub struct Options {
     system: Option<String>,
     #[command(flatten)]
     choice: Choice,
-    /// The campaign file, instead of configs/labs/campaign.yaml
+    /// The campaign file, instead of configs/labs/campaign.yaml (of vms-inside: configs/labs/vms-ways.yaml)
     #[arg(long, conflicts_with = "short")]
     file: Option<PathBuf>,
     /// How many trials, instead of the file's number
@@ -57,7 +57,7 @@ pub fn campaign(options: &Options) -> Result<ExitCode> {
     if let Some(code) = again_as_root(&programs.folder)? {
         return Ok(code);
     }
-    let file = options.file.clone().unwrap_or_else(|| workspace().join("configs/labs/campaign.yaml"));
+    let file = options.file.clone().unwrap_or_else(|| chosen.campaign());
     let folder = match &options.out {
         Some(folder) => folder.clone(),
         None => run_folder("campaign")?,
@@ -89,7 +89,7 @@ impl Campaign<'_> {
     /// The lab does not come up or breaks, or the campaign could not be run.
     pub fn run(&self, chosen: Chosen, programs: &Programs) -> Result<u8> {
         let mut cluster = Cluster::up(chosen, programs, self.observe)?;
-        let injector = Injector { program: &programs.injector(), socket: &cluster.socket() };
+        let injector = Injector { program: &programs.injector(), at: cluster.daemon() };
         cluster.start_daemon(&injector)?;
         let file = below_workspace(self.file).to_string_lossy();
         let mut words = vec!["--campaign".to_owned(), file.into_owned()];
@@ -123,10 +123,9 @@ fn short(options: &Options) -> Result<ExitCode> {
     if let Some(code) = again_as_root(&programs.folder)? {
         return Ok(code);
     }
-    let file = workspace().join("configs/labs/short.yaml");
     let (mut passed, mut failed) = (0, Vec::new());
     for (name, system) in chosen {
-        match run_short(name, system, &file, &programs) {
+        match run_short(name, system, &programs) {
             Ok(()) => passed += 1,
             Err(error) if Interrupted::is(&error) => return Err(error),
             Err(error) => failed.push(format!("FAIL the campaign on {name}: {error:#}")),
@@ -140,12 +139,14 @@ fn short(options: &Options) -> Result<ExitCode> {
     Ok(if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run_short(name: &str, system: Chosen, file: &Path, programs: &Programs) -> Result<()> {
+fn run_short(name: &str, system: Chosen, programs: &Programs) -> Result<()> {
     println!("\nA short campaign on {name}");
+    let (file, required) = (system.short_campaign(), system.required_peers());
     let folder = run_folder(&format!("campaign-short/{name}"))?;
-    let campaign = Campaign { file, words: Vec::new(), folder: &folder, observe: Some(SHORT_OBSERVATION) };
+    let campaign =
+        Campaign { file: &file, words: Vec::new(), folder: &folder, observe: Some(SHORT_OBSERVATION) };
     let code = campaign.run(system, programs)?;
-    let faults = shape::faults(&folder, code)?;
+    let faults = shape::faults(&folder, code, required)?;
     ensure!(faults.is_empty(), "see {}:\n  {}", folder.display(), faults.join("\n  "));
     std::fs::remove_dir_all(&folder).with_context(|| format!("removing {}", folder.display()))
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::build::programs;
 use crate::command::again_as_root;
@@ -29,12 +29,17 @@ pub struct Options {
 /// Sets up, brings a lab up, and runs the trials. Exit code 0: all recovered; 1: one did not; 2: one is undecided.
 pub fn demo(options: &Options) -> Result<ExitCode> {
     let chosen = Chosen::install(&options.system, &options.choice)?;
+    ensure!(
+        chosen.cuts_every_peer(),
+        "the demo isolates a random peer, and each daemon of the lab {0} isolates its own alone; run `cargo xtask campaign {0}`",
+        options.system
+    );
     let programs = programs()?;
     if let Some(code) = again_as_root(&programs.folder)? {
         return Ok(code);
     }
     let mut cluster = Cluster::up(chosen, &programs, None)?;
-    let injector = Injector { program: &programs.injector(), socket: &cluster.socket() };
+    let injector = Injector { program: &programs.injector(), at: cluster.daemon() };
     cluster.start_daemon(&injector)?;
     let folder = run_folder("demo")?;
     let words = ["random-node", "--hold", "5s", "--cooldown", "1s"].map(str::to_owned);

@@ -1,7 +1,8 @@
 //! The daemon's command line, for chores that run it.
 
+use std::ffi::OsString;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -10,12 +11,35 @@ use serde_json::Value;
 
 use crate::command::{check_interrupt, words};
 
+/// Where a daemon is.
+pub enum At {
+    /// On this host, with its socket.
+    Socket(PathBuf),
+    /// In a guest.
+    Guest {
+        /// The guest, as `--host` takes it.
+        host: String,
+        /// The folder with the `ssh` that reaches it.
+        ssh: PathBuf,
+    },
+}
+
+impl At {
+    /// What a command of the client needs to reach it: its option and the option's value.
+    pub fn option(&self) -> [OsString; 2] {
+        match self {
+            Self::Socket(socket) => ["--socket".into(), socket.into()],
+            Self::Guest { host, .. } => ["--host".into(), host.into()],
+        }
+    }
+}
+
 /// The command line of the daemon's client.
 pub struct Injector<'a> {
     /// The program.
     pub program: &'a Path,
-    /// The daemon's socket.
-    pub socket: &'a Path,
+    /// The daemon.
+    pub at: At,
 }
 
 /// What a command of it said.
@@ -42,10 +66,28 @@ impl Answer {
 }
 
 impl Injector<'_> {
+    /// Has a command, and the programs that it starts, reach the daemon: by its option, by the variable that stands for it, and
+    /// by the folders where programs are looked for.
+    pub fn reach(&self, command: &mut Command) -> Result<()> {
+        let [option, value] = self.at.option();
+        let (variable, ssh) = match &self.at {
+            At::Socket(_) => ("INJECTOR_SOCKET", None),
+            At::Guest { ssh, .. } => ("INJECTOR_HOST", Some(ssh.clone())),
+        };
+        command.env_remove("INJECTOR_SOCKET").env_remove("INJECTOR_HOST").env(variable, &value);
+        command.arg(option).arg(value);
+        let folders = std::env::var_os("PATH").unwrap_or_default();
+        let own = self.program.parent().map(Path::to_path_buf);
+        let folders = own.into_iter().chain(ssh).chain(std::env::split_paths(&folders));
+        command.env("PATH", std::env::join_paths(folders).context("the folders of programs")?);
+        Ok(())
+    }
+
     /// Runs a command with `--json`, until it ends or the user asks to stop.
     pub fn ask(&self, words_: &[&str]) -> Result<Answer> {
         let mut command = Command::new(self.program);
-        command.args(words_).arg("--json").arg("--socket").arg(self.socket);
+        command.args(words_).arg("--json");
+        self.reach(&mut command)?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("starting `{}`", words(&command)))?;
         let pipes = (child.stdout.take(), child.stderr.take());

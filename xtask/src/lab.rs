@@ -2,7 +2,7 @@
 //! the peers.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -11,29 +11,32 @@ use clap::builder::PossibleValuesParser;
 use injector_lab::{CLIENT, Lab, Place, SWITCH};
 
 use crate::build::{Programs, programs};
-use crate::command::{Interrupted, again_as_root, is_interrupted, pause};
-use crate::injector::Injector;
+use crate::command::{Interrupted, again_as_root, is_interrupted, pause, workspace};
+use crate::injector::{At, Injector};
 use crate::setup::{Need, setup};
 
 mod common;
 mod etcd;
+mod inside;
 mod quorum;
 mod rabbitmq;
 mod redis;
 mod restate;
+mod sshd;
 mod system;
 mod vms;
 
-use system::{Make, System};
+use system::{Daemons, Make, System};
 
 /// Every system that a lab can run, by its name.
-pub const SYSTEMS: [(&str, Make); 6] = [
+pub const SYSTEMS: [(&str, Make); 7] = [
     ("quorum", quorum::system),
     ("etcd", etcd::system),
     ("redis", redis::system),
     ("rabbitmq", rabbitmq::system),
     ("restate", restate::system),
     ("vms", vms::system),
+    ("vms-inside", vms::with_daemons_inside),
 ];
 
 /// How long a system may take until it serves.
@@ -56,12 +59,26 @@ pub struct Choice {
     /// Which version of the system, where there are several: any that is published
     #[arg(long)]
     pub version: Option<String>,
+    /// What the daemon on the host asks.
+    #[arg(skip)]
+    pub probes: Probes,
+}
+
+/// What the daemon on the host asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Probes {
+    /// What the system says.
+    #[default]
+    OfSystem,
+    /// What a daemon inside the first guest would ask, so that both ways can be compared.
+    OfFirstGuest,
 }
 
 /// A system that was chosen, and what it needs installed.
 pub struct Chosen {
     system: Box<dyn System>,
     peers: u8,
+    probes: Probes,
 }
 
 impl Chosen {
@@ -75,7 +92,30 @@ impl Chosen {
         let system = make(choice.version.as_deref())?;
         setup(&[Need::Build, Need::Network])?;
         system.install()?;
-        Ok(Self { system, peers: choice.peers })
+        Ok(Self { system, peers: choice.peers, probes: choice.probes })
+    }
+
+    /// The campaign file that measures it, unless another one is asked for.
+    pub fn campaign(&self) -> PathBuf {
+        workspace().join(self.system.campaign())
+    }
+
+    /// The campaign file of the short form.
+    pub fn short_campaign(&self) -> PathBuf {
+        workspace().join(self.system.short_campaign())
+    }
+
+    /// How many peers have a required endpoint at the daemon that measures.
+    pub fn required_peers(&self) -> usize {
+        match self.system.daemons() {
+            Daemons::OnHost => self.peers.into(),
+            Daemons::InGuests => 1,
+        }
+    }
+
+    /// Whether one daemon cuts the links of every peer.
+    pub fn cuts_every_peer(&self) -> bool {
+        self.system.daemons() == Daemons::OnHost
     }
 }
 
@@ -86,6 +126,7 @@ pub struct Cluster {
     /// What runs, with its version.
     pub version: String,
     system: Box<dyn System>,
+    probes: Probes,
 }
 
 impl Drop for Cluster {
@@ -104,18 +145,27 @@ impl Cluster {
         for name in injector_lab::remove_leftovers()? {
             println!("Removed namespace {name}, left behind by a process that is gone.");
         }
-        let Chosen { system, peers } = chosen;
+        let Chosen { system, peers, probes } = chosen;
         let version = system.version()?;
         let builder = Lab::builder("lab").public().peers(peers).client().interrupted_by(is_interrupted);
         let lab = if system.has_guests() { builder.guests() } else { builder }.up()?;
-        let mut cluster = Self { lab, version, system };
+        let mut cluster = Self { lab, version, system, probes };
         println!("Waiting for {} on {peers} peers.", cluster.version);
         cluster.system.start(&mut cluster.lab, programs)?;
         let system = &cluster.system;
         cluster.lab.wait_until("service on every peer", PATIENCE, |lab| system.ready(lab))?;
-        let file = cluster.config();
-        std::fs::write(&file, cluster.config_text(observe)?)
-            .with_context(|| format!("writing {}", file.display()))?;
+        match cluster.system.daemons() {
+            Daemons::OnHost => write(&cluster.config(), &cluster.config_text(observe)?)?,
+            Daemons::InGuests => {
+                let times = cluster.times(observe)?;
+                for peer in cluster.lab.peer_names() {
+                    write(
+                        &inside::config_file(&cluster.lab, &peer),
+                        &inside::config(&cluster.lab, &peer, &times),
+                    )?;
+                }
+            }
+        }
         Ok(cluster)
     }
 
@@ -129,9 +179,20 @@ impl Cluster {
         );
         let network =
             if system.has_guests() { lab.guest_config() } else { lab.config(Place::OwnNic, "auto") };
-        writeln!(text, "{network}endpoints:\n{}", system.endpoints(lab))?;
+        let endpoints = match self.probes {
+            Probes::OfSystem => system.endpoints(lab),
+            Probes::OfFirstGuest => inside::endpoints(lab, inside::MEASURED, Some(&lab.netns(CLIENT))),
+        };
+        writeln!(text, "{network}endpoints:\n{endpoints}")?;
         writeln!(text, "roles:\n{}", system.roles(lab))?;
-        let observe = observe.unwrap_or_else(|| system.observe());
+        text += &self.times(observe)?;
+        Ok(text)
+    }
+
+    /// The config's part of how long everything may take.
+    fn times(&self, observe: Option<Duration>) -> Result<String> {
+        let mut text = String::new();
+        let observe = observe.unwrap_or_else(|| self.system.observe());
         writeln!(
             text,
             "ready: {{ consecutive: 5, observe: {}s, observe_max: {}s, tolerate: 0s }}\ndeadline: 20s",
@@ -151,14 +212,27 @@ impl Cluster {
         self.lab.folder().join("injector.sock")
     }
 
-    /// Starts a daemon on the lab, which ends with it, and waits until every endpoint is healthy.
+    /// The daemon that measures.
+    pub fn daemon(&self) -> At {
+        match self.system.daemons() {
+            Daemons::OnHost => At::Socket(self.socket()),
+            Daemons::InGuests => inside::measuring(&self.lab),
+        }
+    }
+
+    /// Starts the lab's daemons, which end with it, and waits until every endpoint is healthy.
     ///
     /// # Errors
-    /// It does not start, or an endpoint stays unhealthy.
+    /// One does not start, or an endpoint stays unhealthy.
     pub fn start_daemon(&mut self, injector: &Injector<'_>) -> Result<()> {
-        let mut start = Command::new(injector.program);
-        start.args(["start", "--config"]).arg(self.config());
-        self.lab.start("injector", &mut start)?;
+        match self.system.daemons() {
+            Daemons::OnHost => {
+                let mut start = Command::new(injector.program);
+                start.args(["start", "--config"]).arg(self.config());
+                self.lab.start("injector", &mut start)?;
+            }
+            Daemons::InGuests => inside::start(&mut self.lab)?,
+        }
         println!("Waiting until every endpoint is healthy.");
         Ok(self.lab.wait_until("becoming healthy", Duration::from_mins(1), |_| injector.is_healthy())?)
     }
@@ -182,24 +256,14 @@ pub fn show(options: &Options) -> Result<ExitCode> {
         return Ok(code);
     }
     let mut cluster = Cluster::up(chosen, &programs, None)?;
-    let of_peers =
-        if cluster.system.has_guests() { vec![SWITCH.to_owned()] } else { cluster.lab.peer_names() };
-    let namespaces = of_peers.iter().map(|of| cluster.lab.netns(of)).collect::<Vec<_>>();
-    println!(
-        "The lab is up. As root:\n\
-         \x20 ip netns exec {client} {attempt}\n\
-         \x20 {injector} start --config {config}\n\
-         \x20 {injector} partition isolate @leader --for 5s --name p --socket {socket}\n\
-         \x20 {injector} wait p --socket {socket}\n\
-         Namespaces: {namespaces}, {client}. Logs: {folder}. Ctrl-C tears it down.",
-        client = cluster.lab.netns(CLIENT),
-        attempt = cluster.system.attempt(&cluster.lab),
-        injector = programs.injector().display(),
-        config = cluster.config().display(),
-        socket = cluster.socket().display(),
-        namespaces = namespaces.join(", "),
-        folder = cluster.lab.folder().display(),
-    );
+    match cluster.system.daemons() {
+        Daemons::OnHost => println!("{}", on_host(&cluster, &programs)),
+        Daemons::InGuests => {
+            inside::start(&mut cluster.lab)?;
+            println!("{}", inside::usage(&cluster.lab, &programs));
+        }
+    }
+    println!("Logs: {}. Ctrl-C tears it down.", cluster.lab.folder().display());
     let mut running = || -> Result<()> {
         loop {
             cluster.lab.check()?;
@@ -212,4 +276,29 @@ pub fn show(options: &Options) -> Result<ExitCode> {
     }
     println!("\nTearing the lab down.");
     Ok(ExitCode::SUCCESS)
+}
+
+/// How a lab is used whose daemon the user starts on the host.
+fn on_host(cluster: &Cluster, programs: &Programs) -> String {
+    let of_peers =
+        if cluster.system.has_guests() { vec![SWITCH.to_owned()] } else { cluster.lab.peer_names() };
+    let namespaces = of_peers.iter().map(|of| cluster.lab.netns(of)).collect::<Vec<_>>();
+    format!(
+        "The lab is up. As root:\n\
+         \x20 ip netns exec {client} {attempt}\n\
+         \x20 {injector} start --config {config}\n\
+         \x20 {injector} partition isolate @leader --for 5s --name p --socket {socket}\n\
+         \x20 {injector} wait p --socket {socket}\n\
+         Namespaces: {namespaces}, {client}.",
+        client = cluster.lab.netns(CLIENT),
+        attempt = cluster.system.attempt(&cluster.lab),
+        injector = programs.injector().display(),
+        config = cluster.config().display(),
+        socket = cluster.socket().display(),
+        namespaces = namespaces.join(", "),
+    )
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    std::fs::write(file, text).with_context(|| format!("writing {}", file.display()))
 }

@@ -9,16 +9,19 @@ use anyhow::{Context as _, Result, ensure};
 use crate::build::{Programs, programs};
 use crate::campaign::Campaign;
 use crate::command::{again_as_root, check_interrupt, output, run_shown, workspace};
-use crate::lab::{Choice, Chosen};
+use crate::lab::{Choice, Chosen, Probes};
 use crate::trials::{below_workspace, give_back};
 
 mod leader;
+mod ways;
 
 /// A series: campaigns that are compared with each other.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum Series {
     /// Restate 1.6.1 and 1.7.12 on three and on five peers; about two hours
     Restate,
+    /// Three virtual machines, cut by a daemon on their host and by the daemons inside them; about ten minutes
+    Vms,
 }
 
 /// The options of the chore.
@@ -40,27 +43,32 @@ pub struct Options {
 
 /// A campaign of a series.
 struct Part {
+    /// Its folder's name.
+    name: &'static str,
     system: &'static str,
-    version: &'static str,
+    version: Option<&'static str>,
     peers: u8,
     file: &'static str,
+    probes: Probes,
 }
 
 const RESTATE: [Part; 4] = [
-    Part::of_restate("1.7.12", 3, "configs/labs/restate-3.yaml"),
-    Part::of_restate("1.6.1", 3, "configs/labs/restate-3.yaml"),
-    Part::of_restate("1.7.12", 5, "configs/labs/restate-5.yaml"),
-    Part::of_restate("1.6.1", 5, "configs/labs/restate-5.yaml"),
+    Part::of_restate("1.7.12-3-peers", "1.7.12", 3, "configs/labs/restate-3.yaml"),
+    Part::of_restate("1.6.1-3-peers", "1.6.1", 3, "configs/labs/restate-3.yaml"),
+    Part::of_restate("1.7.12-5-peers", "1.7.12", 5, "configs/labs/restate-5.yaml"),
+    Part::of_restate("1.6.1-5-peers", "1.6.1", 5, "configs/labs/restate-5.yaml"),
 ];
 
+const VMS: [Part; 2] = [Part::of_vms("host", "vms"), Part::of_vms("inside", "vms-inside")];
+
 impl Part {
-    const fn of_restate(version: &'static str, peers: u8, file: &'static str) -> Self {
-        Self { system: "restate", version, peers, file }
+    const fn of_restate(name: &'static str, version: &'static str, peers: u8, file: &'static str) -> Self {
+        Self { name, system: "restate", version: Some(version), peers, file, probes: Probes::OfSystem }
     }
 
-    /// Its folder's name.
-    fn name(&self) -> String {
-        format!("{}-{}-peers", self.version, self.peers)
+    const fn of_vms(name: &'static str, system: &'static str) -> Self {
+        let probes = Probes::OfFirstGuest;
+        Self { name, system, version: None, peers: 3, file: "configs/labs/vms-ways.yaml", probes }
     }
 }
 
@@ -69,12 +77,14 @@ impl Series {
     const fn name(self) -> &'static str {
         match self {
             Self::Restate => "restate",
+            Self::Vms => "vms",
         }
     }
 
     const fn parts(self) -> &'static [Part] {
         match self {
             Self::Restate => &RESTATE,
+            Self::Vms => &VMS,
         }
     }
 
@@ -82,6 +92,7 @@ impl Series {
     const fn pairs(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Restate => &[("1.6.1-3-peers", "1.7.12-3-peers"), ("1.6.1-5-peers", "1.7.12-5-peers")],
+            Self::Vms => &[("host", "inside")],
         }
     }
 }
@@ -92,11 +103,12 @@ impl Series {
 /// A lab does not come up, or a campaign can't be run.
 pub fn results(options: &Options) -> Result<ExitCode> {
     let series = options.series;
-    let wanted = |part: &&Part| options.only.as_deref().is_none_or(|only| part.name().contains(only));
+    let wanted = |part: &&Part| options.only.as_deref().is_none_or(|only| part.name.contains(only));
     let parts: Vec<&Part> = series.parts().iter().filter(wanted).collect();
     ensure!(!parts.is_empty(), "no campaign of the series has {:?} in its name", options.only);
     let chosen = |part: &Part| {
-        let choice = Choice { peers: part.peers, version: Some(part.version.to_owned()) };
+        let choice =
+            Choice { peers: part.peers, version: part.version.map(str::to_owned), probes: part.probes };
         Chosen::install(part.system, &choice)
     };
     // What must be installed is installed as the user.
@@ -112,13 +124,13 @@ pub fn results(options: &Options) -> Result<ExitCode> {
     fs::create_dir_all(&kept).with_context(|| format!("creating {}", kept.display()))?;
     for part in parts {
         check_interrupt()?;
-        let folder = kept.join(part.name());
+        let folder = kept.join(part.name);
         if folder.exists() {
             println!("{} is there already; remove it to run it again.", folder.display());
             continue;
         }
-        println!("\n{} {} on {} peers", part.system, part.version, part.peers);
-        let run = workspace().join("target/results").join(series.name()).join(part.name());
+        println!("\n{} {} on {} peers", part.system, part.version.unwrap_or_default(), part.peers);
+        let run = workspace().join("target/results").join(series.name()).join(part.name);
         let words = [
             options.trials.map(|trials| format!("--trials={trials}")),
             run.join("campaign.json").exists().then(|| "--resume".to_owned()),
@@ -132,6 +144,11 @@ pub fn results(options: &Options) -> Result<ExitCode> {
     for (one, two) in series.pairs() {
         if kept.join(one).exists() && kept.join(two).exists() {
             compare(&programs, &kept, one, two)?;
+            if matches!(series, Series::Vms) {
+                let file = kept.join("ways.txt");
+                let text = ways::table(&kept.join(one), &kept.join(two))?;
+                fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
+            }
         }
     }
     give_back(&kept)?;
@@ -162,7 +179,9 @@ fn keep(programs: &Programs, run: &Path, to: &Path) -> Result<()> {
             fs::copy(run.join(file), part.join(file)).with_context(|| format!("keeping {file}"))?;
         }
     }
-    fs::write(part.join("by-leader.txt"), leader::table(run)?).context("keeping who led")?;
+    if run.join(leader::LEADERS).exists() {
+        fs::write(part.join("by-leader.txt"), leader::table(run)?).context("keeping who led")?;
+    }
     let packed = fs::File::create(part.join("probes.jsonl.gz")).context("keeping the probes")?;
     run_shown(Command::new("gzip").args(["-9", "-n", "-c"]).arg(run.join("probes.jsonl")).stdout(packed))?;
     let mut report = Command::new(programs.injector());

@@ -13,10 +13,14 @@ use crate::unpack::unpack;
 use crate::vm::qemu;
 use packages::Packages;
 
+mod guest;
 pub mod packages;
 mod python;
 pub mod restate;
 pub mod tree;
+
+/// Where a server of ssh is unpacked, if none is installed.
+pub const SSH_SERVER: &str = "target/openssh-server";
 
 /// What a chore needs.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -39,6 +43,8 @@ pub enum Need {
     Python,
     /// Tests on another kernel: an emulated machine.
     Vm,
+    /// Guests that are reached by ssh: a server, unpacked and not installed.
+    Ssh,
     /// Packages: a C library that links statically.
     Dist,
     /// Trying a package out: a Debian of its own.
@@ -66,6 +72,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Clients => clients()?,
             Need::Python => python::python(),
             Need::Vm => vm()?,
+            Need::Ssh => ssh()?,
             Need::Dist => dist()?,
             Need::Debian => Packages::default()
                 .program("debootstrap", "debootstrap")
@@ -124,6 +131,7 @@ pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
             // More than a package: see there.
             "java" => clients(),
             "python3" => Ok(python::python()),
+            injector_lab::BOOT_GUEST => vm().and_then(|missing| guest::guest().map(|()| missing)),
             // Installed, these would be servers on this machine.
             "prometheus" => unpacked("prometheus", &["prometheus"]),
             "dockerd" => unpacked("dockerd", &["docker.io", "containerd", "libdevmapper1.02.1"]),
@@ -152,26 +160,35 @@ fn network() -> Result<bool> {
     Packages::default().program("ip", "iproute2").program("tc", "iproute2").install("network labs")
 }
 
-/// Clojure with what the library for Jepsen needs, and an ssh server for nodes of its tests. The server's package is only
-/// unpacked: installing it would start a server on this machine.
+/// Clojure with what the library for Jepsen needs, and an ssh server for nodes of its tests.
 fn clients() -> Result<bool> {
     let missing = Packages::default()
         .program("java", "default-jre-headless")
         .missing_file("/usr/share/java/clojure.jar", "clojure")
         .missing_file("/usr/share/java/data.json.jar", "libdata-json-clojure")
         .missing_file("/usr/share/java/tools.logging.jar", "libtools-logging-clojure")
-        .program("ssh", "openssh-client")
         .program("sudo", "sudo")
-        .missing_file(format!("/usr/lib/{}-linux-gnu/libwrap.so.0", std::env::consts::ARCH), "libwrap0")
         .install("tests of the clients")?;
-    let folder = workspace().join("target/openssh-server");
+    // The test that needs it says that it is skipped, and why.
+    let ssh = ssh().unwrap_or_else(|error| {
+        println!("  not available here ({error:#})");
+        true
+    });
+    Ok(missing | ssh)
+}
+
+/// A client and a server of ssh. The server's package is only unpacked: installing it would start a server on this machine.
+fn ssh() -> Result<bool> {
+    let missing = Packages::default()
+        .program("ssh", "openssh-client")
+        .missing_file(format!("/usr/lib/{}-linux-gnu/libwrap.so.0", std::env::consts::ARCH), "libwrap0")
+        .install("ssh to nodes")?;
+    let folder = workspace().join(SSH_SERVER);
     if PathBuf::from("/usr/sbin/sshd").exists() || folder.exists() {
         return Ok(missing);
     }
     println!("Set-up: openssh-server, to unpack into {} (it is not installed)", folder.display());
-    // The test that needs it says that it is skipped, and why.
-    unpack(&["openssh-server"], &folder, |_| Ok(()))
-        .unwrap_or_else(|error| println!("  not available here ({error:#})"));
+    unpack(&["openssh-server"], &folder, |_| Ok(()))?;
     Ok(true)
 }
 

@@ -23,12 +23,9 @@ pub fn measure(injector: &Injector<'_>, options: &[String], folder: &Path, lab: 
     let mut command = Command::new(injector.program);
     command.arg0("injector").current_dir(workspace());
     command.arg("measure").args(options).args(["--quiet", "--json", "--out"]).arg(below_workspace(folder));
-    command.arg("--socket").arg(injector.socket).stdin(Stdio::null()).stdout(Stdio::null());
-    // For the commands of the campaign file, which may run `injector` themselves.
-    let folders = std::env::var_os("PATH").unwrap_or_default();
-    let own = injector.program.parent().map(Path::to_path_buf);
-    let folders = std::env::join_paths(own.into_iter().chain(std::env::split_paths(&folders)))?;
-    command.env("PATH", folders).env("INJECTOR_SOCKET", injector.socket);
+    // Commands of the campaign file may run `injector` themselves.
+    injector.reach(&mut command)?;
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     let records = folder.join("trials.jsonl");
     let read = || std::fs::read_to_string(&records).unwrap_or_default();
     // What a campaign that is resumed has made already.

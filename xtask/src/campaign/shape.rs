@@ -10,15 +10,18 @@ use serde_json::Value;
 /// A run as its files have it.
 struct Run {
     planned: u64,
+    /// How many peers have a required endpoint.
+    required: usize,
     counted: Value,
     records: Vec<Value>,
 }
 
-/// What is wrong with a run whose `injector measure` exited with a code; nothing, if all is as it must be.
+/// What is wrong with a run whose `injector measure` exited with a code; nothing, if all is as it must be. So many peers have a
+/// required endpoint.
 ///
 /// # Errors
 /// A file of the run can't be read.
-pub fn faults(folder: &Path, code: u8) -> Result<Vec<String>> {
+pub fn faults(folder: &Path, code: u8, required: usize) -> Result<Vec<String>> {
     let read = |file: &str| {
         let path = folder.join(file);
         std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
@@ -27,7 +30,8 @@ pub fn faults(folder: &Path, code: u8) -> Result<Vec<String>> {
     let campaign = json(&read("campaign.json")?)?;
     let planned = campaign["settings"]["trials"].as_u64().context("the run plans no trials")?;
     let records = read("trials.jsonl")?.lines().map(json).collect::<Result<_>>()?;
-    let run = Run { planned, counted: json(&read("summary.json")?)?["outcomes"].take(), records };
+    let counted = json(&read("summary.json")?)?["outcomes"].take();
+    let run = Run { planned, required, counted, records };
     Ok(run.faults(code))
 }
 
@@ -62,7 +66,9 @@ impl Run {
         }
         for record in &self.records {
             let trial = record["trial"].as_u64().unwrap_or(0) + 1;
-            faults.extend(faults_of(record).into_iter().map(|fault| format!("trial {trial}: {fault}")));
+            faults.extend(
+                faults_of(record, self.required).into_iter().map(|fault| format!("trial {trial}: {fault}")),
+            );
         }
         faults
     }
@@ -91,7 +97,7 @@ fn endpoints(record: &Value, required: bool) -> impl Iterator<Item = &Value> {
     all.filter(move |endpoint| endpoint["required"] == required)
 }
 
-fn faults_of(record: &Value) -> Vec<String> {
+fn faults_of(record: &Value, required_peers: usize) -> Vec<String> {
     let mut faults = Vec::new();
     let mut expect = |holds: bool, otherwise: String| {
         if !holds {
@@ -113,11 +119,11 @@ fn faults_of(record: &Value) -> Vec<String> {
 
     let heal = record["heal"]["end_ns"].as_u64();
     expect(heal.is_some(), "it was not healed".to_owned());
-    for required in [true, false] {
+    for (required, expected) in [(true, required_peers), (false, 3)] {
         let peers: BTreeSet<&str> =
             endpoints(record, required).filter_map(|endpoint| endpoint["peer"].as_str()).collect();
         let kind = if required { "required" } else { "advisory" };
-        expect(peers.len() >= 3, format!("{} peers have a {kind} endpoint", peers.len()));
+        expect(peers.len() >= expected, format!("{} peers have a {kind} endpoint", peers.len()));
         for endpoint in endpoints(record, required) {
             let name = &endpoint["name"];
             let sent = endpoint["probes_sent"].as_u64().unwrap_or(0);
@@ -158,7 +164,7 @@ mod tests {
     fn run(records: Vec<Value>) -> Run {
         let counted = json!({ "recovered": records.len(), "not_recovered": 0, "unknown": 0, "censored": 0,
             "harness_failed": 0 });
-        Run { planned: records.len() as u64, counted, records }
+        Run { planned: records.len() as u64, required: 3, counted, records }
     }
 
     #[test]

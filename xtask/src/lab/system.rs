@@ -27,6 +27,21 @@ pub trait System {
         false
     }
 
+    /// Where its daemons run.
+    fn daemons(&self) -> Daemons {
+        Daemons::OnHost
+    }
+
+    /// The campaign file that measures it, unless another one is asked for.
+    fn campaign(&self) -> &'static str {
+        "configs/labs/campaign.yaml"
+    }
+
+    /// The campaign file of the short form.
+    fn short_campaign(&self) -> &'static str {
+        "configs/labs/short.yaml"
+    }
+
     /// Starts its programs in the namespaces of the peers. They end with the lab.
     ///
     /// # Errors
@@ -55,6 +70,15 @@ pub trait System {
 
     /// Ends what would not end with the lab's programs: nothing, if a system makes no daemons of its own.
     fn stop(&self, _lab: &Lab) {}
+}
+
+/// Where the daemons of a lab run.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Daemons {
+    /// One on the host, on the ports of the switch or in the namespaces of the peers.
+    OnHost,
+    /// One in each guest, reached by ssh. It isolates its own peer, and leaves the links of the others to them.
+    InGuests,
 }
 
 /// How a system is made: from the version that was asked for, if any.

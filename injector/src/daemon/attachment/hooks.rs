@@ -137,8 +137,12 @@ impl Interfaces {
     ) -> Result<Vec<(String, String)>, String> {
         let Read { states, foreign } = found.read?;
         let are_others_known = foreign.is_some();
-        if let Some(foreign) = foreign {
+        if let Some(mut foreign) = foreign {
             let here = self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns);
+            // What was attached to only while the hooks were read has our own programs there: it is asked for the next time.
+            let is_asked = |index: u32| found.asked.iter().any(|(_, asked)| *asked == index);
+            foreign
+                .retain(|index| is_asked(*index) || here.clone().all(|entry| entry.index() != Some(*index)));
             let is_past = |entry: &&Entry| {
                 self.is_host_end(entry.id) && foreign.iter().any(|index| Some(*index) != entry.index())
             };

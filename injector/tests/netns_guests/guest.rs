@@ -1,0 +1,148 @@
+//! A real guest of QEMU on a tap of a lab's switch: its console, its monitor, and whom it hears.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::IpAddr;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use injector_lab::http::Request;
+use injector_lab::{BOOT_GUEST, CLIENT, Lab, Process, SWITCH, program};
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+/// How long an emulated machine may take to boot on a busy host.
+const BOOT: Duration = Duration::from_mins(3);
+/// How long a guest pings on until what it hears is judged: five pings are due each second.
+const LISTEN: Duration = Duration::from_secs(2);
+
+/// Where a guest runs, and as what.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    /// Whose MAC address it has.
+    pub peer: &'a str,
+    pub tap: &'a str,
+    /// The host number of its address.
+    pub host: u8,
+    /// The host numbers that it pings all the time.
+    pub pings: &'a [u8],
+}
+
+/// A running machine; it ends when it is dropped.
+pub struct Guest {
+    process: Process,
+    monitor: PathBuf,
+    address: IpAddr,
+}
+
+impl Guest {
+    /// Boots one, and waits until it serves.
+    pub fn boot(lab: &Lab, place: Place<'_>) -> Self {
+        let mut guest = Self::start(lab, place);
+        guest.wait_up(lab, 1);
+        guest
+    }
+
+    /// Starts one, which boots meanwhile.
+    pub fn start(lab: &Lab, place: Place<'_>) -> Self {
+        let Place { peer, tap, host, pings } = place;
+        let mac = lab.guest(peer).mac;
+        let name = format!("{peer}-{tap}-{host}");
+        let monitor = lab.folder().join(format!("{name}.qmp"));
+        let address = lab.ipv4(host);
+        let pings: Vec<String> = pings.iter().map(|host| lab.ipv4(*host).to_string()).collect();
+        let mut command = lab.command(SWITCH, program(BOOT_GUEST).unwrap());
+        command.args([tap, &mac]).arg(&monitor);
+        command.args([format!("address={address}/16"), format!("ping={}", pings.join(","))]);
+        // SAFETY: between fork and exec a system call alone is made, which touches no memory.
+        unsafe {
+            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
+        }
+        let log = lab.folder().join(format!("{name}.log"));
+        let process = Process::start(&name, &mut command, &log).unwrap();
+        // It has nothing to lose, and ends at once.
+        Self { process: process.with_grace(Duration::ZERO), monitor, address }
+    }
+
+    /// Waits until it has come up so many times, and serves.
+    pub fn wait_up(&mut self, lab: &Lab, times: usize) {
+        let end = Instant::now() + BOOT;
+        while self.process.log().matches(" is up").count() < times || !self.serves(lab) {
+            self.process.check().unwrap();
+            assert!(Instant::now() < end, "it does not come up: {}", self.process.log_end());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Whether it answers the client, which is no peer: no cut is in the way.
+    pub fn serves(&self, lab: &Lab) -> bool {
+        lab.request(CLIENT, (self.address, 8080), &Request::get("/")).is_ok_and(|(status, _)| status == 200)
+    }
+
+    /// How many replies to its pings it has had from a host number, since it was started.
+    pub fn hears(&self, lab: &Lab, host: u8) -> usize {
+        self.process.log().matches(&format!("bytes from {}:", lab.ipv4(host))).count()
+    }
+
+    /// Has QEMU's monitor run a command.
+    pub fn command(&self, name: &str) {
+        let stream = UnixStream::connect(&self.monitor).unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        let mut writer = &stream;
+        for name in ["qmp_capabilities", name] {
+            writeln!(writer, "{{\"execute\":\"{name}\"}}").unwrap();
+            // Its greeting and events come in between.
+            let answer = lines.by_ref().map(Result::unwrap).find(|line| {
+                assert!(!line.contains("\"error\""), "{name}: {line}");
+                line.contains("\"return\"")
+            });
+            assert!(answer.is_some(), "{name} is not answered");
+        }
+    }
+
+    /// Takes its power away.
+    pub fn power_off(mut self) {
+        self.process.kill();
+    }
+}
+
+/// What two guests hear of each other, by host number.
+pub struct Ears<'a> {
+    lab: &'a Lab,
+    guests: [(&'a Guest, u8); 2],
+}
+
+impl<'a> Ears<'a> {
+    pub fn of(lab: &'a Lab, one: (&'a Guest, u8), two: (&'a Guest, u8)) -> Self {
+        Self { lab, guests: [one, two] }
+    }
+
+    /// The replies that each has had from the other.
+    pub fn heard(&self) -> [usize; 2] {
+        let [(one, first), (two, second)] = self.guests;
+        [one.hears(self.lab, second), two.hears(self.lab, first)]
+    }
+
+    /// Waits until each hears the other: the positive control.
+    #[track_caller]
+    pub fn wait_flow(&self) {
+        let before = self.heard();
+        injector_lab::until("both guests hear each other", || {
+            let now = self.heard();
+            (now[0] > before[0] + 2 && now[1] > before[1] + 2).then_some(())
+        });
+    }
+
+    /// What they had heard once the last words of before the cut were written down.
+    pub fn once_cut(&self) -> [usize; 2] {
+        std::thread::sleep(LISTEN / 2);
+        self.heard()
+    }
+
+    /// Asserts that neither has heard the other since then, nor does now.
+    #[track_caller]
+    pub fn assert_silent_since(&self, then: [usize; 2]) {
+        std::thread::sleep(LISTEN);
+        assert_eq!(self.heard(), then, "replies that the guests had from each other");
+    }
+}
