@@ -204,6 +204,7 @@ impl State {
                         reason: Some(&coverage.reason)
                             .filter(|_| coverage.state != CoverageState::Covered)
                             .cloned(),
+                        is_translated: coverage.is_translated,
                     }),
                     left_out,
                     bypassed: bypassed.get_mut(at).map(std::mem::take).unwrap_or_default(),

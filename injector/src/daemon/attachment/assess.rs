@@ -9,13 +9,14 @@ use super::entry::{Bypass, Entry};
 use super::link_coverage::{CutLinks, LinkCoverage};
 use crate::discovery::devices::{shown_device, usable};
 use crate::discovery::homes::Home;
-use crate::discovery::link_coverage::{Closure, Detour, Lens, LocalFault, Reason, Verdict};
+use crate::discovery::link_coverage::{Closure, Detour, Lens, LocalFault, Reason, Rewrite, SourceRule, Verdict};
 use crate::discovery::naming::{Ours, Sources, identity};
-use crate::discovery::nat::Goal;
+use crate::discovery::nat::{Goal, Translation};
 use crate::discovery::picture::{Picture, Seen};
 use crate::discovery::places::{Found, Place};
 use crate::discovery::strangers::Suspect;
 use crate::netlink::LinkFacts;
+use crate::netlink::nft_walk::Chance;
 use injector_core::api::{Bypassed, CoverageState, Uncovered};
 use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::{Config, Netns, shown};
@@ -170,6 +171,8 @@ impl Interfaces {
         let until = until.map(|until| until.max(from + std::time::Duration::from_nanos(1)));
         let parts = self.parts(TimeRange { from_ns: from, until_ns: until });
         let mut worst: Vec<Option<Verdict>> = vec![None; links.len()];
+        // How bad it is: of two that are unknown, the one that no drop can prove.
+        let rank = |verdict: &Verdict| (verdict.state, verdict.is_translated());
         let mut uncovered: Vec<Vec<Uncovered>> = vec![Vec::new(); links.len()];
         for (gap, picture, hooked) in &parts {
             let lens = Lens::new(picture, hooked, &self.redirected);
@@ -179,7 +182,7 @@ impl Interfaces {
                     let interface = self.lacking(&verdict.reason, &lens.unhooked(*link));
                     add_time(&mut uncovered[at], interface, *gap);
                 }
-                if worst[at].as_ref().is_none_or(|worst| verdict.state > worst.state) {
+                if worst[at].as_ref().is_none_or(|worst| rank(&verdict) > rank(worst)) {
                     worst[at] = Some(verdict);
                 }
             }
@@ -188,12 +191,14 @@ impl Interfaces {
             Some(verdict) => LinkCoverage {
                 state: verdict.state,
                 reason: self.reason(names, &verdict.reason),
+                is_translated: verdict.is_translated(),
                 remedy: self.remedy(names, &verdict.reason),
                 uncovered,
             },
             None => LinkCoverage {
                 state: CoverageState::Unknown,
                 reason: "it was not looked at".to_owned(),
+                is_translated: false,
                 remedy: None,
                 uncovered,
             },
@@ -384,7 +389,7 @@ impl Interfaces {
                 Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
             }
             Reason::Local(LocalFault::Doubt(_, doubt)) => doubt.remedy.map(str::to_owned),
-            Reason::Translated(detour) => Some(hook_far_end(names, detour)),
+            Reason::Translated(detour) => Some(see_both(names, detour)),
             Reason::Away(..) => Some("start the container, and wait until `injector peers` shows its home".to_owned()),
             Reason::Local(_) | Reason::Loopback(_) | Reason::Closed(_) | Reason::Open => None,
         }
@@ -424,26 +429,52 @@ fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: TimeRange) {
     times.push(Uncovered { interface, time: gap });
 }
 
-/// Why hooks at one end of a link do not see all that goes to the other.
+/// Why hooks do not see all packets of a link by the addresses of both peers.
 fn translated(names: &PeerNames, detour: &Detour) -> String {
-    let (near, far, space) = (names.name(detour.near), names.name(detour.far), &detour.rule.space);
-    let chain = &detour.rule.chain;
-    let sends = match &detour.rule.goal {
-        Goal::Peer(_, address) => {
-            format!("chain {chain} of nftables in {space} sends packets on to {address} of {far}")
+    let (near, far) = (names.name(detour.near), names.name(detour.far));
+    let open = if detour.places.is_empty() {
+        String::new()
+    } else {
+        format!(", and not every device of {far} is hooked")
+    };
+    match &detour.rewrite {
+        Rewrite::Destination(rule) => {
+            format!("{}: the hooks of {near} see another address{open}", sends_on(far, rule))
         }
-        Goal::Computed => format!(
-            "chain {chain} of nftables in {space} sends packets on to addresses that it looks up, which may be those of {far}"
-        ),
+        Rewrite::Source(rule) => {
+            format!("{}: the hooks of {near} see another address{open}", replaces(far, rule))
+        }
+        Rewrite::Both(on, source) => {
+            format!("{}; {}: what carries both other addresses passes", sends_on(far, on), replaces(near, source))
+        }
+    }
+}
+
+fn sends_on(far: &str, rule: &Translation) -> String {
+    let Translation { space, rule, goal, .. } = rule;
+    match goal {
+        Goal::Peer(_, address) => format!("{rule} in {space} sends packets on to {address} of {far}"),
+        Goal::Computed => {
+            format!("{rule} in {space} sends packets on to addresses that it looks up, which may be those of {far}")
+        }
         Goal::Unread(why) => {
             format!("the rules of NAT in {space} are not all known ({why}), and may send packets on to {far}")
         }
-    };
-    format!("{sends}: the hooks of {near} see another address, and not every device of {far} is hooked")
+    }
 }
 
-fn hook_far_end(names: &PeerNames, detour: &Detour) -> String {
-    let far = names.name(detour.far);
+fn replaces(sender: &str, SourceRule { space, met }: &SourceRule) -> String {
+    let may = if met.chance == Chance::Surely { "replaces" } else { "may replace" };
+    format!("chain {} of nftables in {space} {may} the source of packets from {sender}", met.chain)
+}
+
+fn see_both(names: &PeerNames, detour: &Detour) -> String {
+    let (near, far) = (names.name(detour.near), names.name(detour.far));
+    if matches!(detour.rewrite, Rewrite::Both(..)) {
+        return format!(
+            "cut {near} off from world too, or have {near} and {far} use each other's own addresses alone and leave the rule out of the test"
+        );
+    }
     if detour.places.is_empty() {
         return format!("attach to every device of {far}, or begin the same partition at a daemon that does");
     }

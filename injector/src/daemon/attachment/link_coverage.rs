@@ -10,6 +10,8 @@ pub struct LinkCoverage {
     pub state: CoverageState,
     /// Why, in words.
     pub reason: String,
+    /// Whether it is unknown because rules of NAT may give packets between the two other addresses.
+    pub is_translated: bool,
     /// What to write into the config, where something helps.
     pub remedy: Option<String>,
     /// When it was not covered, or partly, and which interfaces were missing.
