@@ -82,13 +82,14 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 }
 
 /// The Debian packages of the programs that tests declare to need.
-const OF_TESTS: [(&str, &str); 17] = [
+const OF_TESTS: [(&str, &str); 18] = [
     ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("debootstrap", "debootstrap"),
     ("etcd", "etcd-server"),
     ("go", "golang-go"),
+    ("iptables-legacy", "iptables"),
     ("iptables-nft", "iptables"),
     ("keepalived", "keepalived"),
     ("nft", "nftables"),

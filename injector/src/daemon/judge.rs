@@ -202,7 +202,7 @@ impl State {
                     coverage: coverage.map(|coverage| Coverage {
                         state: coverage.state,
                         reason: Some(&coverage.reason)
-                            .filter(|_| coverage.state != CoverageState::Covered)
+                            .filter(|_| coverage.state != CoverageState::Covered || coverage.is_told)
                             .cloned(),
                         is_translated: coverage.is_translated,
                     }),

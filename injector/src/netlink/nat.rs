@@ -35,6 +35,8 @@ pub struct Nat {
     pub senders: Vec<Chain>,
     /// Why there may be other rules.
     pub unread: Option<String>,
+    /// Whether that is since they changed all the time: read again, they may be known.
+    pub is_changing: bool,
 }
 
 /// A rule that gives packets another destination address.
@@ -52,7 +54,11 @@ pub struct Dnat {
 pub fn read() -> Nat {
     let mut nat = match nftables() {
         Ok(nat) => nat,
-        Err(error) => Nat { unread: Some(format!("nftables: {error}")), ..Nat::default() },
+        Err(error) => Nat {
+            unread: Some(format!("nftables: {error}")),
+            is_changing: error.kind() == io::ErrorKind::Interrupted,
+            ..Nat::default()
+        },
     };
     nat_elsewhere::add(&mut nat);
     nat
@@ -60,8 +66,8 @@ pub fn read() -> Nat {
 
 impl Nat {
     /// Takes in why there may be other rules.
-    pub(super) fn lacks(&mut self, why: String) {
-        self.unread = Some(self.unread.take().map_or_else(|| why.clone(), |before| format!("{before}; {why}")));
+    pub(super) fn lacks(&mut self, why: &str) {
+        self.unread = Some(self.unread.take().map_or_else(|| why.to_owned(), |before| format!("{before}; {why}")));
     }
 }
 
@@ -87,17 +93,20 @@ fn nftables() -> io::Result<Nat> {
         let mut question = vec![family, 0, 0, 0];
         question.extend(attribute(RULE_TABLE, &[table.as_bytes(), &[0]].concat()));
         let mut is_cut_short = false;
-        let rules = socket.dump_while(GET_RULE, &question, |rules: &mut Vec<Rule>, kind, body| {
+        // They are parsed later: the longer the list takes, the likelier it changes meanwhile.
+        let rules = socket.dump_while(GET_RULE, &question, |rules: &mut Vec<Vec<u8>>, kind, body| {
             is_cut_short = rules.len() == left;
             if kind == NEW_RULE && !is_cut_short {
-                rules.extend(Rule::read(body));
+                rules.push(body.to_vec());
             }
             !is_cut_short
         })?;
         left -= rules.len();
-        rules.into_iter().for_each(|rule| chains.sort(rule, &mut nat.rules));
+        for rule in rules.iter().filter_map(|rule| Rule::read(rule)) {
+            chains.sort(rule, &mut nat.rules);
+        }
         if is_cut_short {
-            nat.lacks(format!("there are more than {MOST_RULES} rules of nftables"));
+            nat.lacks(&format!("there are more than {MOST_RULES} rules of nftables"));
             break;
         }
     }

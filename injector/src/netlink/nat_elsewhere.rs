@@ -25,19 +25,19 @@ pub fn add(nat: &mut Nat) {
             Ok(Some(names)) if names.lines().any(|table| table == "nat") => {}
             Ok(_) => continue,
             Err(error) => {
-                nat.lacks(format!("{name}: {error}"));
+                nat.lacks(&format!("{name}: {error}"));
                 continue;
             }
         }
         match is_empty(family, level) {
             Ok(true) => {}
-            Ok(false) => nat.lacks(format!("{name} has rules of NAT, which are not read")),
-            Err(error) => nat.lacks(format!("{name}: {error}")),
+            Ok(false) => nat.lacks(&format!("{name} has rules of NAT, which are not read")),
+            Err(error) => nat.lacks(&format!("{name}: {error}")),
         }
     }
     match listed("ip_vs") {
         Ok(services) => nat.rules.extend(services.as_deref().map(servers).unwrap_or_default().into_iter().map(dnat)),
-        Err(error) => nat.lacks(format!("IPVS: {error}")),
+        Err(error) => nat.lacks(&format!("IPVS: {error}")),
     }
 }
 

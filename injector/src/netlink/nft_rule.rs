@@ -241,7 +241,7 @@ impl<'a> Expressions<'a> {
                 self.constants.insert(register, find(value, DATA_VALUE)?);
                 None
             }
-            "payload" => payload(data),
+            "payload" => Some(payload(data)),
             "meta" => meta(data),
             "bitwise" => mask(data).or(doubt),
             "cmp" => compare(data).or(doubt),
@@ -303,17 +303,17 @@ fn register(data: &[u8], kind: u16) -> Option<usize> {
     Some(at)
 }
 
-fn payload(data: &[u8]) -> Option<Step> {
+fn payload(data: &[u8]) -> Step {
     let Some(to) = register(data, 1) else {
         // It writes to the packet.
-        return Some(Step::Doubt);
+        return Step::Doubt;
     };
     let of = |kind| number(data, kind).map(|number| number as usize);
     let what = match (number(data, 2), of(3), of(4)) {
         (Some(NETWORK_HEADER), Some(at), Some(length)) => Loaded::Header { at, length },
         _ => Loaded::Unread,
     };
-    Some(Step::Load { to, what })
+    Step::Load { to, what }
 }
 
 fn meta(data: &[u8]) -> Option<Step> {
