@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use rtnetlink::Handle;
 
+pub mod conntrack;
 mod dump;
 pub mod facts;
 pub mod filters;

@@ -11,7 +11,8 @@ mod host_lab;
 mod live;
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, UdpSocket};
+use std::io::Write as _;
+use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -237,6 +238,53 @@ fn packets_with_both_addresses_replaced_are_no_drops_of_the_link() {
     assert_eq!(link.coverage.as_ref().unwrap().state, CoverageState::Covered, "{link:#?}");
 }
 
+/// As podman does for a published port: what depends on a mark is not followed, and the connection is found all the same.
+#[test]
+#[needs(root, program = "nft")]
+fn a_connection_that_is_translated_at_both_ends_is_seen_to_cross() {
+    let lab = routed();
+    let (service, n1, n2) = (lab.ipv4(9), lab.ipv4(1), lab.ipv4(2));
+    nft(
+        &lab,
+        &format!(
+            "add table ip s; add chain ip s setmark; add rule ip s setmark meta mark set meta mark | 0x2000; \
+             add chain ip s pre {{ type nat hook prerouting priority -100; }}; \
+             add rule ip s pre ip saddr {n1} jump setmark; add rule ip s pre ip daddr {service} dnat to {n2}; \
+             add chain ip s post {{ type nat hook postrouting priority 100; }}; \
+             add rule ip s post meta mark & 0x2000 == 0x2000 masquerade"
+        ),
+    );
+    let daemon = hooked(&lab, &["n1", "n2"]);
+    assert_eq!(states(&daemon, &both_ways()), ["n1→n2 covered", "n2→n1 covered"]);
+    let listener = lab.within("n2", || TcpListener::bind((n2, 0)).unwrap());
+    let at = (service, listener.local_addr().unwrap().port()).into();
+    let mut sender = lab.within("n1", || TcpStream::connect_timeout(&at, host_lab::PATIENCE).unwrap());
+    let (_receiver, from) = listener.accept().unwrap();
+    assert_ne!(from.ip(), n1, "the source is replaced");
+    daemon.apply("p", &both_ways());
+    let crossed = || {
+        let record = daemon.record_now("p");
+        record.links.iter().find(|link| link.src == "n1").unwrap().crossed_bytes
+    };
+    let end = Instant::now() + host_lab::PATIENCE;
+    while crossed().unwrap_or(0) == 0 {
+        assert!(Instant::now() < end, "{:#?}\n{}", daemon.record_now("p"), daemon.log());
+        sender.write_all(b"x").unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    // A drop by the peers' own addresses would prove the cut.
+    assert_eq!(lab.delivered(("n1", n1), ("n2", n2), 5, 0), 0);
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    let link = record.links.iter().find(|link| link.src == "n1").unwrap();
+    assert!(link.dropped_packets >= Some(5), "{link:#?}");
+    assert_eq!((link.in_force, link.proved), (Some(InForce::No), false), "{link:#?}");
+    let coverage = link.coverage.as_ref().unwrap();
+    assert_eq!((coverage.state, coverage.is_translated), (CoverageState::Covered, false));
+    let told = coverage.reason.as_ref().unwrap();
+    assert!(told.contains("chain ip s pre") && told.contains("chain ip s post"), "{told}");
+}
+
 /// As podman and Docker write them for their networks.
 #[test]
 #[needs(root, program = "nft")]
@@ -259,14 +307,17 @@ fn rules_that_each_host_of_containers_has_put_no_link_in_doubt() {
     );
     let all = peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]);
     let every = [("n1", "n2"), ("n2", "n1"), ("n1", "n3"), ("n3", "n1"), ("n2", "n3"), ("n3", "n2")];
-    for (interfaces, links_of) in [("[{ name: h1 }]", &every[..4]), ("[{ name: h1 }, { name: h2 }, { name: h3 }]", &every[..])] {
+    for (interfaces, links_of) in
+        [("[{ name: h1 }]", &every[..4]), ("[{ name: h1 }, { name: h2 }, { name: h3 }]", &every[..])]
+    {
         let daemon = lab.daemon_on(&all, interfaces);
         let request = links(links_of, LONG);
         let wanted = |state: &String| state.ends_with(" covered") || state.ends_with(" partly");
         let found = states(&daemon, &request);
         // `partly` by frames to groups alone, where a receiver has no hook.
         assert!(found.iter().all(wanted), "{interfaces}: {found:?}");
-        let (_, view) = daemon.raw("PUT", "/v1/partitions/dry?dry_run=true", &serde_json::to_vec(&request).unwrap());
+        let (_, view) =
+            daemon.raw("PUT", "/v1/partitions/dry?dry_run=true", &serde_json::to_vec(&request).unwrap());
         assert!(!view.to_string().contains("nftables"), "{view}");
     }
 }
@@ -340,7 +391,10 @@ fn rules_of_iptables_legacy_are_said_to_be_there() {
     assert_eq!(served(&lab, lab.ipv4(9), 5), 5, "it is true");
     daemon.heal("p");
     let record = daemon.record_now("p");
-    assert!(record.links.iter().all(|link| link.in_force != Some(InForce::Yes) && !link.proved), "{record:#?}");
+    assert!(
+        record.links.iter().all(|link| link.in_force != Some(InForce::Yes) && !link.proved),
+        "{record:#?}"
+    );
     drop(daemon);
     let daemon = hooked(&lab, &["n1", "n2"]);
     assert_eq!(states(&daemon, &both_ways()), ["n1→n2 covered", "n2→n1 covered"]);
@@ -386,7 +440,8 @@ fn no_rule_is_overlooked_while_others_come_and_go() {
         is_over.store(true, Ordering::Relaxed);
         found
     });
-    let is_whole = |(kept, unread): &&(usize, Option<String>)| *kept == usize::from(RULES) && unread.is_none();
+    let is_whole =
+        |(kept, unread): &&(usize, Option<String>)| *kept == usize::from(RULES) && unread.is_none();
     let is_said = |(_, unread): &&(usize, Option<String>)| unread.is_some();
     let wrong: Vec<_> = found.iter().filter(|read| !is_whole(read) && !is_said(read)).collect();
     assert!(wrong.is_empty(), "{} of {}: {wrong:?}", wrong.len(), found.len());

@@ -78,15 +78,8 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     options.source.try_out();
     let (active, incoming) = ActiveConfig::start(prepared, &bootstrap).await?;
     let mut state = State::new(active, options.log);
-    let life = Life {
-        signals,
-        socket,
-        metrics,
-        ready: options.ready,
-        source: options.source,
-        bootstrap,
-        incoming,
-    };
+    let life =
+        Life { signals, socket, metrics, ready: options.ready, source: options.source, bootstrap, incoming };
     let ended = serve(&mut state, life).await;
     // Also after an error: what is on a clsact qdisc stays there when the process ends.
     fault::here("stop/detach");

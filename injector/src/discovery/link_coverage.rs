@@ -179,7 +179,9 @@ impl<'a> Lens<'a> {
             return untranslated;
         }
         match self.detour(link, cut) {
-            Some(detour) if untranslated.state == CoverageState::Covered || detour.state >= untranslated.state => {
+            Some(detour)
+                if untranslated.state == CoverageState::Covered || detour.state >= untranslated.state =>
+            {
                 detour
             }
             _ => untranslated,

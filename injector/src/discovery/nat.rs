@@ -101,9 +101,8 @@ impl Router {
 pub fn routers(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Vec<Router> {
     let is_own = is_own_on_way(sources, ours);
     let spaces = ways(sources.namespaces, sources.homes).into_iter().map(|at| &sources.namespaces[at]);
-    let replaces = |space: &&Namespace| {
-        !space.facts.nat.senders.is_empty() && (space.netns.is_some() || is_own)
-    };
+    let replaces =
+        |space: &&Namespace| !space.facts.nat.senders.is_empty() && (space.netns.is_some() || is_own);
     spaces.filter(replaces).map(Router::of).collect()
 }
 
@@ -234,7 +233,8 @@ impl Names {
     fn before(&self, rule: &Dnat) -> Option<BTreeSet<PeerId>> {
         let rule = rule.rule.as_ref()?;
         if let Some(only) = rule.only_destination() {
-            let holders: BTreeSet<PeerId> = self.within(only, only).into_iter().map(|(peer, _)| peer).collect();
+            let holders: BTreeSet<PeerId> =
+                self.within(only, only).into_iter().map(|(peer, _)| peer).collect();
             return Some(if holders.is_empty() { BTreeSet::from([PeerId::WORLD]) } else { holders });
         }
         let may = |to: IpAddr| {

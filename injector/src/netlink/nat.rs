@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use super::nat_elsewhere;
-pub use super::nft_rule::Target;
 use super::nft_message::{
-    CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, find, is_absent, number,
+    CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, find, is_absent,
+    number,
 };
+pub use super::nft_rule::Target;
 use super::nft_rule::{INET, IPV4, IPV6, Rule, Step, Verdict};
 use super::nft_walk::{Chain, family};
 use super::raw::{RawSocket, attribute, text};
@@ -67,7 +68,8 @@ pub fn read() -> Nat {
 impl Nat {
     /// Takes in why there may be other rules.
     pub(super) fn lacks(&mut self, why: &str) {
-        self.unread = Some(self.unread.take().map_or_else(|| why.to_owned(), |before| format!("{before}; {why}")));
+        self.unread =
+            Some(self.unread.take().map_or_else(|| why.to_owned(), |before| format!("{before}; {why}")));
     }
 }
 
@@ -356,7 +358,8 @@ mod tests {
 
     fn verdict(code: i32, chain: Option<&str>) -> Vec<u8> {
         let mut verdict = attribute(1, &code.to_be_bytes());
-        verdict.extend(chain.map(|chain| attribute(2, format!("{chain}\0").as_bytes())).into_iter().flatten());
+        verdict
+            .extend(chain.map(|chain| attribute(2, format!("{chain}\0").as_bytes())).into_iter().flatten());
         let data = attribute(0x8000 | IMMEDIATE_DATA, &attribute(0x8000 | 2, &verdict));
         expression("immediate", &[attribute(IMMEDIATE_REGISTER, &be(0)), data].concat())
     }
@@ -402,7 +405,8 @@ mod tests {
             expression("target", &[name, revision, attribute(TARGET_INFO, info)].concat())
         };
         assert_eq!(to(IPV4, &[target("REDIRECT", &[0; 20])]), Some(Target::Own));
-        let net = [1_u32.to_ne_bytes(), 1_u32.to_ne_bytes(), [10, 2, 0, 0], [10, 2, 255, 255], [0; 4]].concat();
+        let net =
+            [1_u32.to_ne_bytes(), 1_u32.to_ne_bytes(), [10, 2, 0, 0], [10, 2, 255, 255], [0; 4]].concat();
         assert_eq!(to(IPV4, &[target("NETMAP", &net)]), Some(range_of("10.2.0.0", "10.2.255.255")));
         // `dnat ip prefix to 10.2.0.0/16` has the network's first and last address.
         let prefix = [

@@ -36,7 +36,9 @@ pub fn add(nat: &mut Nat) {
         }
     }
     match listed("ip_vs") {
-        Ok(services) => nat.rules.extend(services.as_deref().map(servers).unwrap_or_default().into_iter().map(dnat)),
+        Ok(services) => {
+            nat.rules.extend(services.as_deref().map(servers).unwrap_or_default().into_iter().map(dnat))
+        }
         Err(error) => nat.lacks(&format!("IPVS: {error}")),
     }
 }

@@ -183,9 +183,8 @@ fn run<'a>(steps: &'a [Step], packet: &Packet<'_>) -> (Chance, Option<&'a Step>)
                 }
             }
             Step::Compare { from, how, value } => {
-                let held: Option<Vec<u8>> = registers.get(*from..from + value.len()).and_then(|held| {
-                    held.iter().copied().collect()
-                });
+                let held: Option<Vec<u8>> =
+                    registers.get(*from..from + value.len()).and_then(|held| held.iter().copied().collect());
                 match held.map(|held| holds(&held, *how, value)) {
                     Some(false) => return (Chance::Never, None),
                     Some(true) => {}
@@ -297,10 +296,7 @@ mod tests {
             chain(
                 "n",
                 false,
-                vec![
-                    rule(&inside(16), Step::Verdict(Verdict::End)),
-                    rule(&not_a_group, masquerade()),
-                ],
+                vec![rule(&inside(16), Step::Verdict(Verdict::End)), rule(&not_a_group, masquerade())],
             ),
         ];
         assert_eq!(met(&chains, "10.88.0.2", "10.88.0.3", None), Chance::Never);
@@ -341,11 +337,7 @@ mod tests {
         // As Kubernetes does: what has no mark returns, and the rest is masqueraded.
         let chains = [
             chain("post", true, vec![rule(&[], Step::Verdict(Verdict::Jump("k".to_owned())))]),
-            chain(
-                "k",
-                false,
-                vec![rule(&mark, Step::Verdict(Verdict::Return)), rule(&[], masquerade())],
-            ),
+            chain("k", false, vec![rule(&mark, Step::Verdict(Verdict::Return)), rule(&[], masquerade())]),
         ];
         assert_eq!(met(&chains, "10.0.0.1", "10.0.0.2", None), Chance::Perhaps);
         let doubt = [chain("post", true, vec![rule(&[Step::Doubt], masquerade())])];
@@ -354,7 +346,11 @@ mod tests {
             let to = rule(&[], Step::Verdict(Verdict::Goto("e".to_owned())));
             [chain("post", true, vec![first, to, rule(&[], masquerade())]), chain("e", false, Vec::new())]
         };
-        assert_eq!(met(&goto(Vec::new()), "10.0.0.1", "10.0.0.2", None), Chance::Never, "it does not come back");
+        assert_eq!(
+            met(&goto(Vec::new()), "10.0.0.1", "10.0.0.2", None),
+            Chance::Never,
+            "it does not come back"
+        );
         let sure = goto(rule(&[], masquerade()));
         assert_eq!(met(&sure, "10.0.0.1", "10.0.0.2", None), Chance::Surely);
         let uncalled = [chain("own", false, vec![rule(&[], masquerade())])];

@@ -151,7 +151,8 @@ impl RawSocket {
             let read = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             let Ok(read) = usize::try_from(read) else { return Err(io::Error::last_os_error()) };
             let mut rest = &buffer[..read];
-            while let (Some(len), Some(kind), Some(flags)) = (u32_at(rest, 0), u16_at(rest, 4), u16_at(rest, 6))
+            while let (Some(len), Some(kind), Some(flags)) =
+                (u32_at(rest, 0), u16_at(rest, 4), u16_at(rest, 6))
             {
                 let Some(body) = rest.get(HEADER_LEN..len as usize) else { break };
                 if i32::from(flags) & libc::NLM_F_DUMP_INTR != 0 {

@@ -9,7 +9,9 @@ use super::entry::{Bypass, Entry};
 use super::link_coverage::{CutLinks, LinkCoverage};
 use crate::discovery::devices::{shown_device, usable};
 use crate::discovery::homes::Home;
-use crate::discovery::link_coverage::{Closure, Detour, Lens, LocalFault, Reason, Rewrite, SourceRule, Verdict};
+use crate::discovery::link_coverage::{
+    Closure, Detour, Lens, LocalFault, Reason, Rewrite, SourceRule, Verdict,
+};
 use crate::discovery::naming::{Ours, Sources, identity};
 use crate::discovery::nat::{Goal, Translation};
 use crate::discovery::picture::{Picture, Seen};
@@ -447,7 +449,11 @@ fn translated(names: &PeerNames, detour: &Detour) -> String {
             format!("{}: the hooks of {near} see another address{open}", replaces(far, rule))
         }
         Rewrite::Both(on, source) => {
-            format!("{}; {}: what carries both other addresses passes", sends_on(far, on), replaces(near, source))
+            format!(
+                "{}; {}: what carries both other addresses passes",
+                sends_on(far, on),
+                replaces(near, source)
+            )
         }
     }
 }
@@ -457,7 +463,9 @@ fn sends_on(far: &str, rule: &Translation) -> String {
     match goal {
         Goal::Peer(_, address) => format!("{rule} in {space} sends packets on to {address} of {far}"),
         Goal::Computed => {
-            format!("{rule} in {space} sends packets on to addresses that it looks up, which may be those of {far}")
+            format!(
+                "{rule} in {space} sends packets on to addresses that it looks up, which may be those of {far}"
+            )
         }
         Goal::Unread(why) => {
             format!("the rules of NAT in {space} are not all known ({why}), and may send packets on to {far}")

@@ -169,9 +169,8 @@ mod tests {
         let both = || BTreeSet::from([CheckForm::Ethertype, CheckForm::Ip]);
         let mut checked_link = CheckedLink::default();
         checked_link.control(6, both());
-        let forms = |checked_link: &CheckedLink, heal: u64| {
-            checked_link.recorded(Some(MonoNs(heal)), &names()).forms
-        };
+        let forms =
+            |checked_link: &CheckedLink, heal: u64| checked_link.recorded(Some(MonoNs(heal)), &names()).forms;
         assert_eq!(forms(&checked_link, SECOND), [], "nothing was sent yet");
         // The receiver took no packets of IP then.
         checked_link.tried(outcome(0, SECOND), BTreeSet::from([CheckForm::Ethertype]));

@@ -164,7 +164,9 @@ impl Lens<'_> {
     fn all_hooked(&self, end: &EndSight, peer: PeerId, devices: impl Fn(&Inside) -> Vec<bool>) -> bool {
         let inside = end.home.as_ref().and_then(|home| self.picture.homes.get(home));
         let hooked = inside.map(devices).unwrap_or_default();
-        !matches!(self.closed(peer), Closure::Bypassed(_)) && !hooked.is_empty() && hooked.iter().all(|is| *is)
+        !matches!(self.closed(peer), Closure::Bypassed(_))
+            && !hooked.is_empty()
+            && hooked.iter().all(|is| *is)
     }
 
     /// The rule that replaces the source of packets between two peers before the receiver's hooks: the surest.
@@ -175,7 +177,8 @@ impl Lens<'_> {
         for router in self.picture.routers.iter().filter(beyond) {
             let is_own = Some(&router.space) == sender.home.as_ref();
             let leg = if is_own { Leg::Own } else { leg };
-            let pairs = sender.addresses.iter().flat_map(|from| receiver.addresses.iter().map(move |to| (from, to)));
+            let pairs =
+                sender.addresses.iter().flat_map(|from| receiver.addresses.iter().map(move |to| (from, to)));
             for met in pairs.filter_map(|(from, to)| router.replaces(*from, *to, leg)) {
                 // By another address of its own it is still itself.
                 let is_itself = match met.target {
@@ -185,7 +188,8 @@ impl Lens<'_> {
                     }
                     Target::Computed => false,
                 };
-                if !(is_own && is_itself) && found.as_ref().is_none_or(|known| known.met.chance < met.chance) {
+                if !(is_own && is_itself) && found.as_ref().is_none_or(|known| known.met.chance < met.chance)
+                {
                     found = Some(SourceRule { space: router.space.clone(), met });
                 }
             }

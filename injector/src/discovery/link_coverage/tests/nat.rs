@@ -232,7 +232,11 @@ fn packets_with_both_addresses_replaced_pass_the_hooks_of_both_ends() {
     assert_eq!((verdict.state, verdict.is_translated()), (Unknown, true));
     assert!(matches!(detour(verdict).rewrite, Rewrite::Both(..)));
     let world = [link(1, 0), link(1, 2), link(1, 3)];
-    assert_eq!(judged(&both, hooked, link(1, 2), &world), Covered, "n1's hooks see somebody whom it is cut off from");
+    assert_eq!(
+        judged(&both, hooked, link(1, 2), &world),
+        Covered,
+        "n1's hooks see somebody whom it is cut off from"
+    );
     // For a published port, the rule depends on a mark: it is told, and no more.
     let mut published = spaces;
     masquerade(&mut published[0], &[Step::Doubt]);
@@ -269,7 +273,11 @@ fn what_a_peer_sends_by_an_address_that_is_not_its_own() {
 fn a_redirection_matters_where_its_namespace_passes_on_for_others() {
     let mut spaces = switched();
     translate(&mut spaces[2], Target::Own);
-    assert_eq!(states(&spaces, &["a/eth0"]), [Covered, Covered], "all that comes to n2 is for its own addresses");
+    assert_eq!(
+        states(&spaces, &["a/eth0"]),
+        [Covered, Covered],
+        "all that comes to n2 is for its own addresses"
+    );
     spaces[1].facts.routes.push(via("192.0.2.0/24", 2, "10.0.0.2"));
     assert_eq!(states(&spaces, &["a/eth0"]), [Partly, Partly], "n2 is a next hop");
 }
