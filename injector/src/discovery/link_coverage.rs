@@ -12,8 +12,9 @@ use injector_core::config::ContainerRef;
 use injector_core::model::{Link, PeerId};
 
 mod detour;
+mod rewrite;
 
-pub use detour::{Detour, Rewrite, SourceRule};
+pub use rewrite::{Detour, Rewrite, SourceRule};
 
 /// What is known of a link's paths at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]

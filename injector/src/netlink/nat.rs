@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-use super::nat_elsewhere;
+use super::nat_elsewhere::{self, Elsewhere};
 use super::nft_message::{
     CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, find, is_absent,
     number,
@@ -61,13 +61,21 @@ pub fn read() -> Nat {
             ..Nat::default()
         },
     };
-    nat_elsewhere::add(&mut nat);
+    let Elsewhere { servers, unread } = nat_elsewhere::read();
+    nat.rules.extend(servers.into_iter().map(|server| Dnat {
+        name: "a service of IPVS".to_owned(),
+        to: Target::Range(server, server),
+        rule: None,
+    }));
+    for why in &unread {
+        nat.lacks(why);
+    }
     nat
 }
 
 impl Nat {
     /// Takes in why there may be other rules.
-    pub(super) fn lacks(&mut self, why: &str) {
+    fn lacks(&mut self, why: &str) {
         self.unread =
             Some(self.unread.take().map_or_else(|| why.to_owned(), |before| format!("{before}; {why}")));
     }

@@ -4,9 +4,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-use super::nat::{Dnat, Nat};
-use super::nft_rule::Target;
-
 /// What asks for the size of a table.
 const GET_INFO: libc::c_int = 64;
 /// The answer: a name of 32 bytes, the hooks as bits, two numbers for each of five hooks, the count of rules, their size.
@@ -14,33 +11,40 @@ const INFO_LENGTH: usize = 84;
 const INFO_HOOKS: usize = 32;
 const INFO_RULES: usize = 76;
 
-/// Adds what the calling thread's namespace has.
-pub fn add(nat: &mut Nat) {
+/// What a namespace has of it.
+#[derive(Debug, Default)]
+pub struct Elsewhere {
+    /// The servers that IPVS sends packets on to by their own addresses.
+    pub servers: Vec<IpAddr>,
+    /// Why there may be other rules.
+    pub unread: Vec<String>,
+}
+
+/// What the calling thread's namespace has.
+pub fn read() -> Elsewhere {
+    let mut found = Elsewhere::default();
     for (file, name, family, level) in [
         ("ip_tables_names", "iptables-legacy", libc::AF_INET, libc::SOL_IP),
         ("ip6_tables_names", "ip6tables-legacy", libc::AF_INET6, libc::SOL_IPV6),
     ] {
-        // Asked about without that, a kernel would make the table.
-        match listed(file) {
-            Ok(Some(names)) if names.lines().any(|table| table == "nat") => {}
-            Ok(_) => continue,
-            Err(error) => {
-                nat.lacks(&format!("{name}: {error}"));
-                continue;
-            }
-        }
-        match is_empty(family, level) {
-            Ok(true) => {}
-            Ok(false) => nat.lacks(&format!("{name} has rules of NAT, which are not read")),
-            Err(error) => nat.lacks(&format!("{name}: {error}")),
+        match legacy(file, family, level) {
+            Ok(false) => {}
+            Ok(true) => found.unread.push(format!("{name} has rules of NAT, which are not read")),
+            Err(error) => found.unread.push(format!("{name}: {error}")),
         }
     }
     match listed("ip_vs") {
-        Ok(services) => {
-            nat.rules.extend(services.as_deref().map(servers).unwrap_or_default().into_iter().map(dnat))
-        }
-        Err(error) => nat.lacks(&format!("IPVS: {error}")),
+        Ok(services) => found.servers = services.as_deref().map(servers).unwrap_or_default(),
+        Err(error) => found.unread.push(format!("IPVS: {error}")),
     }
+    found
+}
+
+/// Whether a table of NAT has rules.
+fn legacy(file: &str, family: libc::c_int, level: libc::c_int) -> io::Result<bool> {
+    // Asked about a table that is not listed, a kernel would make it.
+    let is_listed = listed(file)?.is_some_and(|names| names.lines().any(|table| table == "nat"));
+    Ok(is_listed && !is_empty(family, level)?)
 }
 
 /// A file of the calling thread's namespace; `None` if the kernel has none.
@@ -74,10 +78,6 @@ fn is_empty(family: libc::c_int, level: libc::c_int) -> io::Result<bool> {
     let number = |at: usize| info[at..].first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
     // Each chain has a policy, and one entry ends the table.
     Ok(number(INFO_RULES) == number(INFO_HOOKS).count_ones() + 1)
-}
-
-fn dnat(server: IpAddr) -> Dnat {
-    Dnat { name: "a service of IPVS".to_owned(), to: Target::Range(server, server), rule: None }
 }
 
 /// The servers that IPVS sends packets on to by their own addresses: those behind a tunnel or on the link get them with the

@@ -7,18 +7,15 @@ use std::net::IpAddr;
 use super::Interfaces;
 use super::entry::{Bypass, Entry};
 use super::link_coverage::{CutLinks, LinkCoverage};
+use super::reasons::{line, see_both, shown_place, shown_places, translated};
 use crate::discovery::devices::{shown_device, usable};
 use crate::discovery::homes::Home;
-use crate::discovery::link_coverage::{
-    Closure, Detour, Lens, LocalFault, Reason, Rewrite, SourceRule, Verdict,
-};
+use crate::discovery::link_coverage::{Closure, Lens, LocalFault, Reason, Verdict};
 use crate::discovery::naming::{Ours, Sources, identity};
-use crate::discovery::nat::{Goal, Translation};
 use crate::discovery::picture::{Picture, Seen};
 use crate::discovery::places::{Found, Place};
 use crate::discovery::strangers::Suspect;
 use crate::netlink::LinkFacts;
-use crate::netlink::nft_walk::Chance;
 use injector_core::api::{Bypassed, CoverageState, Uncovered};
 use injector_core::clock::{MonoNs, TimeRange};
 use injector_core::config::{Config, Netns, shown};
@@ -431,82 +428,4 @@ fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: TimeRange) {
         return;
     }
     times.push(Uncovered { interface, time: gap });
-}
-
-/// Why hooks do not see all packets of a link by the addresses of both peers.
-fn translated(names: &PeerNames, detour: &Detour) -> String {
-    let (near, far) = (names.name(detour.near), names.name(detour.far));
-    let open = if detour.places.is_empty() {
-        String::new()
-    } else {
-        format!(", and not every device of {far} is hooked")
-    };
-    match &detour.rewrite {
-        Rewrite::Destination(rule) => {
-            format!("{}: the hooks of {near} see another address{open}", sends_on(far, rule))
-        }
-        Rewrite::Source(rule) => {
-            format!("{}: the hooks of {near} see another address{open}", replaces(far, rule))
-        }
-        Rewrite::Both(on, source) => {
-            format!(
-                "{}; {}: what carries both other addresses passes",
-                sends_on(far, on),
-                replaces(near, source)
-            )
-        }
-    }
-}
-
-fn sends_on(far: &str, rule: &Translation) -> String {
-    let Translation { space, rule, goal, .. } = rule;
-    match goal {
-        Goal::Peer(_, address) => format!("{rule} in {space} sends packets on to {address} of {far}"),
-        Goal::Computed => {
-            format!(
-                "{rule} in {space} sends packets on to addresses that it looks up, which may be those of {far}"
-            )
-        }
-        Goal::Unread(why) => {
-            format!("the rules of NAT in {space} are not all known ({why}), and may send packets on to {far}")
-        }
-    }
-}
-
-fn replaces(sender: &str, SourceRule { space, met }: &SourceRule) -> String {
-    let may = if met.chance == Chance::Surely { "replaces" } else { "may replace" };
-    format!("chain {} of nftables in {space} {may} the source of packets from {sender}", met.chain)
-}
-
-fn see_both(names: &PeerNames, detour: &Detour) -> String {
-    let (near, far) = (names.name(detour.near), names.name(detour.far));
-    if matches!(detour.rewrite, Rewrite::Both(..)) {
-        return format!(
-            "cut {near} off from world too, or have {near} and {far} use each other's own addresses alone and leave the rule out of the test"
-        );
-    }
-    if detour.places.is_empty() {
-        return format!("attach to every device of {far}, or begin the same partition at a daemon that does");
-    }
-    let lines: Vec<String> = detour.places.iter().map(line).collect();
-    format!("add a device of {far} to interfaces: {}", lines.join(" or "))
-}
-
-fn shown_place(place: &Place) -> String {
-    shown_device(&place.name, place.netns.as_ref())
-}
-
-fn shown_places(places: &[Place]) -> String {
-    places.iter().map(shown_place).collect::<Vec<_>>().join(", ")
-}
-
-/// The entry of the config for an interface.
-fn line(place: &Place) -> String {
-    let netns = match &place.netns {
-        None => String::new(),
-        Some(Netns::Pid(pid)) => format!(", netns: {{ pid: {pid} }}"),
-        Some(Netns::Container(container)) => format!(", netns: {{ container: {container} }}"),
-        Some(netns) => format!(", netns: {netns}"),
-    };
-    format!("{{ name: {}{netns} }}", place.name)
 }

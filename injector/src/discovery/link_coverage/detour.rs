@@ -6,50 +6,14 @@
 
 use std::collections::BTreeSet;
 
+use super::rewrite::{Detour, Rewrite, SourceRule};
 use super::{Closure, Lens, Reason, Verdict, no_hook};
 use crate::discovery::nat::{Goal, Leg, Router, Translation};
 use crate::discovery::picture::{EndSight, Inside, Passage};
-use crate::discovery::places::Place;
-use crate::discovery::space::Space;
 use crate::netlink::nat::Target;
-use crate::netlink::nft_walk::{Chance, Met};
+use crate::netlink::nft_walk::Chance;
 use injector_core::api::CoverageState;
 use injector_core::model::{Link, PeerId};
-
-/// A way by which packets between two peers carry other addresses than theirs at hooks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Detour {
-    /// The peer whose hooks see another address of the other one.
-    pub near: PeerId,
-    /// The other one,
-    pub far: PeerId,
-    /// and where hooks could be that see it by its own address.
-    pub places: Vec<Place>,
-    /// Whether another daemon answers for that one's end.
-    pub is_elsewhere: bool,
-    /// What is replaced.
-    pub rewrite: Rewrite,
-}
-
-/// What rules replace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rewrite {
-    /// The destination, which becomes the far peer.
-    Destination(Translation),
-    /// The source, which was the far peer.
-    Source(SourceRule),
-    /// Both: neither end's hooks see both peers.
-    Both(Translation, SourceRule),
-}
-
-/// A rule that replaces the source of packets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceRule {
-    /// Its namespace.
-    pub space: Space,
-    /// Whether it does, and where.
-    pub met: Met,
-}
 
 impl Lens<'_> {
     /// What NAT makes of a link while these are cut, sorted; `None` if a hook sees both ends of every packet.
