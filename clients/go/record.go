@@ -117,8 +117,9 @@ type Bypassed struct {
 
 // Coverage says how far a link's paths pass hooks.
 type Coverage struct {
-	State  string  `json:"state"`
-	Reason *string `json:"reason"`
+	State        string  `json:"state"`
+	Reason       *string `json:"reason"`
+	IsTranslated bool    `json:"is_translated"`
 }
 
 // LinkCheck is what the active check saw of a link.

@@ -82,6 +82,7 @@ fn link() -> LinkRecord {
         coverage: Some(Coverage {
             state: CoverageState::Partly,
             reason: Some("eth1 has no hook".to_owned()),
+            is_translated: true,
         }),
         left_out: true,
         tcp: Some(vec![TcpState {

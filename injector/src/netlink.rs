@@ -2,20 +2,25 @@
 
 use std::net::IpAddr;
 
-use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
+use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
 };
 use rtnetlink::Handle;
 
+pub mod conntrack;
+mod dump;
 pub mod facts;
 pub mod filters;
 pub mod nat;
+mod nat_elsewhere;
 pub mod news;
 pub mod nft;
 mod nft_message;
+pub mod nft_rule;
+pub mod nft_walk;
 pub mod nsid;
 mod raw;
 pub mod sockets;
@@ -169,8 +174,12 @@ pub async fn find(handle: &Handle, name: &str) -> Result<Option<LinkFacts>, rtne
 
 /// Every interface of the namespace.
 pub async fn links(handle: &Handle) -> Result<Vec<LinkFacts>, rtnetlink::Error> {
-    let messages: Vec<LinkMessage> = handle.link().get().execute().try_collect().await?;
-    Ok(messages.iter().filter_map(LinkFacts::of).collect())
+    let messages = dump::read(handle, RouteNetlinkMessage::GetLink(LinkMessage::default())).await?;
+    let link = |message: &RouteNetlinkMessage| match message {
+        RouteNetlinkMessage::NewLink(link) => LinkFacts::of(link),
+        _ => None,
+    };
+    Ok(messages.iter().filter_map(link).collect())
 }
 
 /// The interface index and address of every local address of the namespace.
@@ -180,8 +189,12 @@ pub async fn addresses(handle: &Handle) -> Result<Vec<(u32, IpAddr)>, rtnetlink:
 
 /// The same, each with the length of its prefix.
 pub async fn networks(handle: &Handle) -> Result<Vec<(u32, IpNet)>, rtnetlink::Error> {
-    let messages: Vec<AddressMessage> = handle.address().get().execute().try_collect().await?;
-    Ok(messages.iter().filter_map(network).collect())
+    let messages = dump::read(handle, RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
+    let address = |message: &RouteNetlinkMessage| match message {
+        RouteNetlinkMessage::NewAddress(address) => network(address),
+        _ => None,
+    };
+    Ok(messages.iter().filter_map(address).collect())
 }
 
 /// The interface index and the address of a message, with the length of its prefix.

@@ -96,6 +96,7 @@ const OF_TESTS: [(&str, &str); 18] = [
     ("debootstrap", "debootstrap"),
     ("etcd", "etcd-server"),
     ("go", "golang-go"),
+    ("iptables-legacy", "iptables"),
     ("iptables-nft", "iptables"),
     ("keepalived", "keepalived"),
     ("nft", "nftables"),

@@ -52,6 +52,10 @@ pub struct Coverage {
     pub state: CoverageState,
     /// Why.
     pub reason: Option<String>,
+    /// Whether it is unknown because rules of NAT may give packets between the two other addresses: a drop by the peers' own
+    /// addresses says nothing of those packets.
+    #[serde(default)]
+    pub is_translated: bool,
 }
 
 /// How far the links between the peers are covered now, frames to groups left aside.

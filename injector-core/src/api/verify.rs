@@ -29,7 +29,7 @@ pub enum CheckForm {
 pub struct LinkCheck {
     /// Frames that arrived before the cut; `null` if none could be sent then.
     pub control: Option<u64>,
-    /// The forms of these frames; the others say nothing, and are not sent during the cut.
+    /// The forms in which frames arrived then and were sent during the cut; the others say nothing.
     #[serde(default)]
     pub forms: Vec<CheckForm>,
     /// Frames that were sent during the cut, by the ways and in the forms in which the control arrived.

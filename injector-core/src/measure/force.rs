@@ -12,11 +12,14 @@ pub fn judged(links: Vec<LinkRecord>, cut: Option<Stamped>, heal: Option<Stamped
         if link.left_out {
             return link;
         }
-        let is_unknown = link.coverage.as_ref().is_some_and(|of| of.state == CoverageState::Unknown);
         let is_kept_out = link.dropped_packets > Some(0) || has_dropped_check(&link);
+        // Of a translated link, a drop shows only that packets by the peers' own addresses were kept out.
+        let is_open = link.coverage.as_ref().is_some_and(|coverage| {
+            coverage.state == CoverageState::Unknown && (coverage.is_translated || !is_kept_out)
+        });
         let in_force = match why_not(&link, cut, heal) {
             Some(_) => InForce::No,
-            None if is_unknown && !is_kept_out || link.unnamed_packets > 0 => InForce::Unknown,
+            None if is_open || link.unnamed_packets > 0 => InForce::Unknown,
             None => InForce::Yes,
         };
         let proved = in_force == InForce::Yes && is_kept_out;
@@ -117,7 +120,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_unknown_until_something_is_dropped() {
-        let covered = |link: &mut LinkRecord, state| link.coverage = Some(Coverage { state, reason: None });
+        let covered = |link: &mut LinkRecord, state| {
+            link.coverage = Some(Coverage { state, reason: None, is_translated: false });
+        };
         assert_eq!(of(|link| covered(link, CoverageState::Unknown)), (Some(InForce::Yes), true));
         let silent = |link: &mut LinkRecord| {
             covered(link, CoverageState::Unknown);
@@ -131,6 +136,22 @@ mod tests {
             link.left_out = true;
         };
         assert_eq!(of(left_out), (None, false), "it takes no part in the verdict");
+    }
+
+    #[test]
+    fn a_drop_by_one_address_says_nothing_of_packets_by_another() {
+        let translated = |link: &mut LinkRecord| {
+            link.coverage =
+                Some(Coverage { state: CoverageState::Unknown, reason: None, is_translated: true });
+        };
+        assert_eq!(of(translated), (Some(InForce::Unknown), false), "it dropped five");
+        let leaked = |link: &mut LinkRecord| {
+            translated(link);
+            link.leaked_packets = Some(1);
+        };
+        assert_eq!(of(leaked), (Some(InForce::No), false));
+        let checked = judged(vec![checked_by(3, 0, translated)], Some(at(1000)), Some(at(2000))).remove(0);
+        assert_eq!((checked.in_force, checked.proved), (Some(InForce::Unknown), false), "nor the check's");
     }
 
     /// A link that nothing was dropped on, by an active check with a control and one try.
@@ -149,7 +170,8 @@ mod tests {
             (judged.in_force, judged.proved)
         };
         let unknown = |link: &mut LinkRecord| {
-            link.coverage = Some(Coverage { state: CoverageState::Unknown, reason: None });
+            link.coverage =
+                Some(Coverage { state: CoverageState::Unknown, reason: None, is_translated: false });
         };
         assert_eq!(judge(checked_by(3, 0, |_| ())), (Some(InForce::Yes), true));
         assert_eq!(judge(checked_by(3, 0, unknown)), (Some(InForce::Yes), true), "as a drop is");

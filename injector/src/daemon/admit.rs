@@ -110,10 +110,14 @@ impl State {
             .clone()
             .filter(|(_, found)| matches!(found.state, CoverageState::Not | CoverageState::Partly))
             .collect();
-        let unknown: Vec<String> = links
-            .filter(|(_, found)| found.state == CoverageState::Unknown)
-            .map(|(link, _)| named(&self.config.names, *link).to_string())
-            .collect();
+        let unknown = |is_translated: bool| -> Vec<String> {
+            let is_one = |found: &LinkCoverage| {
+                found.state == CoverageState::Unknown && found.is_translated == is_translated
+            };
+            let links = links.clone().filter(|(_, found)| is_one(found));
+            links.map(|(link, _)| named(&self.config.names, *link).to_string()).collect()
+        };
+        let (unknown, translated) = (unknown(false), unknown(true));
         bad.sort_by_key(|(_, found)| std::cmp::Reverse(found.state));
         if !bad.is_empty() && !partition.experiment.request.verdict.allow_uncovered {
             return Err(self.refusal(&bad));
@@ -130,6 +134,13 @@ impl State {
             let links = shortened(&unknown);
             let text = format!(
                 "coverage is unknown for {links}: what is known of their paths is hooked, but not all devices of either end are known; see `injector peers`"
+            );
+            partition.experiment.warnings.push(Warning::new(WarningCode::CoverageUnknown, links, text));
+        }
+        if !translated.is_empty() {
+            let links = shortened(&translated);
+            let text = format!(
+                "coverage is unknown for {links}: rules of NAT may give packets of theirs other addresses than a hook sees, so that no drop proves the cut; `--dry-run` shows the rules"
             );
             partition.experiment.warnings.push(Warning::new(WarningCode::CoverageUnknown, links, text));
         }

@@ -202,8 +202,9 @@ impl State {
                     coverage: coverage.map(|coverage| Coverage {
                         state: coverage.state,
                         reason: Some(&coverage.reason)
-                            .filter(|_| coverage.state != CoverageState::Covered)
+                            .filter(|_| coverage.state != CoverageState::Covered || coverage.is_told)
                             .cloned(),
+                        is_translated: coverage.is_translated,
                     }),
                     left_out,
                     bypassed: bypassed.get_mut(at).map(std::mem::take).unwrap_or_default(),

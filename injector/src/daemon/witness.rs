@@ -1,14 +1,17 @@
 //! A witness beside the hooks: bytes that TCP connections between two peers receive while the link is fully cut, as the
-//! receiver's namespace counts them. Dropped packets are never counted there; what is, came past our programs.
+//! receiver's namespace counts them. Dropped packets are never counted there; what is, came past our programs. Whom a
+//! connection is with that NAT translates, only the namespace says that does so.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
 use super::partition::Partition;
 use super::state::State;
+use crate::netlink::conntrack::{self, Flow};
 use crate::netlink::sockets::{self, TcpSocket};
-use crate::netns::Identity;
+use crate::netns::{Identity, Worker};
 use injector_core::api::PartitionState;
 use injector_core::clock::MonoNs;
 use injector_core::model::Link;
@@ -24,7 +27,14 @@ pub struct Connections {
     namespace: Identity,
     /// After they were read.
     seen: MonoNs,
-    sockets: Vec<TcpSocket>,
+    found: Found,
+}
+
+enum Found {
+    /// Ends of connections there.
+    Sockets(Vec<TcpSocket>),
+    /// Those that it translates.
+    Translated(BTreeSet<Flow>),
 }
 
 /// How they come back to the daemon's task.
@@ -43,38 +53,58 @@ impl State {
             }
             experiment.witness.asked = Some(now);
             let generation = life.generation;
+            for worker in self.interfaces.translating() {
+                ask(&worker, generation, sink, || conntrack::translated().map(Found::Translated));
+            }
             for worker in self.interfaces.parties(&self.config) {
-                let (sink, namespace) = (sink.clone(), worker.identity());
-                // A namespace that is gone has no connections.
-                let _ = worker.spawn(move || async move {
-                    match sockets::tcp() {
-                        Ok(sockets) => {
-                            let seen = MonoNs::now();
-                            drop(sink.send(Connections { generation, namespace, seen, sockets }));
-                        }
-                        Err(error) => tracing::warn!(%error, "TCP connections could not be read"),
-                    }
-                });
+                ask(worker, generation, sink, || sockets::tcp().map(Found::Sockets));
             }
         }
     }
 
     /// Takes in the connections of a namespace, unless the cut was over before they were read.
     pub fn connections(&mut self, found: Connections) {
-        let Connections { generation, namespace, seen, sockets } = found;
-        let Some(Partition { life, .. }) = self.ledger.get(generation) else { return };
+        let Connections { generation, namespace, seen, found } = found;
+        let Some(Partition { life, experiment }) = self.ledger.get(generation) else { return };
         let is_wanted =
             life.is_open() && life.ends_at > seen && life.heal.is_none_or(|heal| heal.begin_ns > seen);
         if !is_wanted {
             return;
         }
+        let sockets = match found {
+            Found::Sockets(sockets) => sockets,
+            Found::Translated(flows) => {
+                return self.experiment(generation).witness.translate(namespace, flows);
+            }
+        };
         let on_links = sockets.into_iter().filter_map(|socket| {
             // It counts what it receives.
             let peer = |at| self.peer_of_socket(namespace, at);
-            let link = Link { src: peer(socket.remote)?, dst: peer(socket.local)? };
-            life.cuts(&link).then_some((link, socket))
+            let (remote, age) = experiment.witness.remote(&socket);
+            let link = Link { src: peer(remote)?, dst: peer(socket.local)? };
+            life.cuts(&link).then_some((link, socket, age))
         });
         let on_links: Vec<_> = on_links.collect();
         self.experiment(generation).witness.add(namespace, on_links);
     }
+}
+
+/// Has a namespace's thread look for connections.
+fn ask(
+    worker: &Worker,
+    generation: u32,
+    sink: &Sink,
+    look: impl FnOnce() -> std::io::Result<Found> + Send + 'static,
+) {
+    let (sink, namespace) = (sink.clone(), worker.identity());
+    // A namespace that is gone has no connections.
+    let _ = worker.spawn(move || async move {
+        match look() {
+            Ok(found) => {
+                let seen = MonoNs::now();
+                drop(sink.send(Connections { generation, namespace, seen, found }));
+            }
+            Err(error) => tracing::warn!(%error, "TCP connections could not be read"),
+        }
+    });
 }

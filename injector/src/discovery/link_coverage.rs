@@ -4,13 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::local::Doubt;
-use super::nat::{Goal, Translation};
 use super::picture::{EndSight, Passage, Picture};
 use super::places::Place;
 use super::space::Space;
 use injector_core::api::CoverageState;
 use injector_core::config::ContainerRef;
 use injector_core::model::{Link, PeerId};
+
+mod detour;
+mod rewrite;
+
+pub use rewrite::{Detour, Rewrite, SourceRule};
 
 /// What is known of a link's paths at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +23,15 @@ pub struct Verdict {
     pub state: CoverageState,
     /// Why.
     pub reason: Reason,
+}
+
+impl Verdict {
+    /// Whether rules of NAT are why it is unknown: a drop by one of a peer's addresses says nothing of packets by another. Where
+    /// another daemon answers for the far end, a drop is all that this one can show.
+    pub fn is_translated(&self) -> bool {
+        let Reason::Translated(detour) = &self.reason else { return false };
+        self.state == CoverageState::Unknown && !detour.is_elsewhere
+    }
 }
 
 /// Why a link is covered, or is not.
@@ -51,21 +64,8 @@ pub enum Reason {
     Local(LocalFault),
     /// One is a container that was not found yet, or has ended; which.
     Away(PeerId, ContainerRef),
-    /// Packets for one of them carry another address where the other one's hooks see them.
+    /// Packets between them carry another address where hooks see them.
     Translated(Box<Detour>),
-}
-
-/// A way by which packets between two peers carry another address of the far one at the hooks of the near one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Detour {
-    /// The peer whose devices are all hooked.
-    pub near: PeerId,
-    /// The other one,
-    pub far: PeerId,
-    /// and where hooks could be that see it by its own address.
-    pub places: Vec<Place>,
-    /// The rule that translates.
-    pub rule: Translation,
 }
 
 /// Why frames of a peer on this machine can't all be named.
@@ -110,6 +110,7 @@ static NOTHING: EndSight = EndSight {
     paths: Vec::new(),
     weak: Vec::new(),
     ports: Vec::new(),
+    is_plain: false,
     addresses: Vec::new(),
     away: None,
 };
@@ -166,10 +167,31 @@ impl<'a> Lens<'a> {
 
     /// Judges a link, without what belongs to a partition as a whole.
     pub fn judge(&self, link: Link) -> Verdict {
-        let verdict = |state, reason| Verdict { state, reason };
+        self.judge_with(link, &[])
+    }
+
+    /// Judges a link while these are cut, sorted.
+    fn judge_with(&self, link: Link, cut: &[Link]) -> Verdict {
         if let Some(verdict) = self.local(link) {
             return verdict;
         }
+        let untranslated = self.untranslated(link);
+        if untranslated.state > CoverageState::Unknown {
+            return untranslated;
+        }
+        match self.detour(link, cut) {
+            Some(detour)
+                if untranslated.state == CoverageState::Covered || detour.state >= untranslated.state =>
+            {
+                detour
+            }
+            _ => untranslated,
+        }
+    }
+
+    /// Judges a link, as if all packets kept their addresses on their way.
+    fn untranslated(&self, link: Link) -> Verdict {
+        let verdict = |state, reason| Verdict { state, reason };
         let (src, dst) = (self.end(link.src), self.end(link.dst));
         for (peer, end) in [(link.src, src), (link.dst, dst)] {
             if let Some(container) = &end.away {
@@ -184,9 +206,7 @@ impl<'a> Lens<'a> {
         }
         let closures = [link.src, link.dst].map(|peer| (peer, self.closed(peer)));
         if let Some((peer, _)) = closures.iter().find(|(_, closure)| *closure == Closure::Closed) {
-            let far = if *peer == link.src { link.dst } else { link.src };
-            let covered = || verdict(CoverageState::Covered, Reason::Closed(*peer));
-            return self.detour(*peer, far).unwrap_or_else(covered);
+            return verdict(CoverageState::Covered, Reason::Closed(*peer));
         }
         if let Some(id) = closures.iter().find_map(|(_, closure)| match closure {
             Closure::Bypassed(id) => Some(*id),
@@ -208,33 +228,6 @@ impl<'a> Lens<'a> {
             return verdict(CoverageState::Partly, reason);
         }
         verdict(CoverageState::Unknown, Reason::Open)
-    }
-
-    /// Judges a link with one closed end, if a NAT rule beyond the hooks of that end redirects packets to the other end. The near
-    /// hooks see such packets with another destination. The far hooks see the peer's own address, and are enough, unless
-    /// a rule also replaces the sender's address, which is not read. A rule in the near peer's own namespace does not matter:
-    /// it translates before that peer's devices send.
-    fn detour(&self, near: PeerId, far: PeerId) -> Option<Verdict> {
-        if far == PeerId::WORLD || self.closed(far) == Closure::Closed {
-            return None;
-        }
-        let home = self.end(near).home.as_ref();
-        let beyond = || self.picture.translations.iter().filter(move |rule| Some(&rule.space) != home);
-        let known = beyond().find(|rule| matches!(rule.goal, Goal::Peer(peer, _) if peer == far));
-        let rule = known.or_else(|| beyond().find(|rule| !matches!(rule.goal, Goal::Peer(..))))?;
-        let far_end = self.end(far);
-        let ways = self.known(far_end);
-        let unhooked: Vec<&Passage> = ways.iter().copied().filter(|path| !self.is_hooked(path)).collect();
-        let places = match no_hook(&unhooked) {
-            Reason::NoHook(places) => places,
-            _ => Vec::new(),
-        };
-        // A peer that is not here may be hooked where it is, by another daemon.
-        let is_hooked = !far_end.is_here || (unhooked.is_empty() && !ways.is_empty());
-        let state =
-            if known.is_some() && !is_hooked { CoverageState::Partly } else { CoverageState::Unknown };
-        let detour = Detour { near, far, places, rule: rule.clone() };
-        Some(Verdict { state, reason: Reason::Translated(Box::new(detour)) })
     }
 
     /// Whether a peer is on this machine, and all its frames to others there are named.
@@ -273,19 +266,7 @@ impl<'a> Lens<'a> {
 
     /// Judges a link of a partition that cuts these links, sorted; `is_grouped` is whether group frames are cut too.
     pub fn judge_in(&self, link: Link, cut: &[Link], is_grouped: bool) -> Verdict {
-        let mut verdict = self.judge(link);
-        if let Reason::Translated(detour) = &verdict.reason {
-            // The address before the translation is nobody's.
-            let (near, world) = (detour.near, PeerId::WORLD);
-            let seen = if link.src == near {
-                Link { src: near, dst: world }
-            } else {
-                Link { src: world, dst: near }
-            };
-            if cut.binary_search(&seen).is_ok() {
-                verdict = Verdict { state: CoverageState::Covered, reason: Reason::Closed(near) };
-            }
-        }
+        let verdict = self.judge_with(link, cut);
         if self.picture.locals.contains_key(&link.src) || self.picture.locals.contains_key(&link.dst) {
             return verdict;
         }

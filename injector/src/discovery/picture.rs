@@ -8,7 +8,7 @@ use super::devices::bridge_of;
 use super::homes::{Home, exits, is_elsewhere};
 use super::local::LocalEnd;
 use super::naming::{Ours, Sources};
-use super::nat::{Translation, translations};
+use super::nat::{Router, Translation, routers, translations};
 use super::places::{DevicePath, Found, Namespace, Place};
 use super::space::Space;
 use crate::netlink::Kind;
@@ -53,6 +53,8 @@ pub struct EndSight {
     pub weak: Vec<Passage>,
     /// The interfaces that are bound to it alone.
     pub ports: Vec<u32>,
+    /// Whether all that its port sends is its own, whatever the address.
+    pub is_plain: bool,
     /// Its addresses, listed and held.
     pub addresses: Vec<IpAddr>,
     /// The container that it is, while nothing shows where that is: nothing names its frames then.
@@ -85,6 +87,8 @@ pub struct Picture {
     pub locals: BTreeMap<PeerId, LocalEnd>,
     /// Rules that send packets on to peers, by other addresses than theirs.
     pub translations: Vec<Translation>,
+    /// Namespaces that may replace the source of packets between peers.
+    pub routers: Vec<Router>,
 }
 
 impl Picture {
@@ -124,7 +128,9 @@ impl Seen<'_> {
             picture.ends.insert(peer.id, self.end(peer.id));
         }
         let Self { config, namespaces, homes, found, identity, ours } = *self;
-        picture.translations = translations(&Sources { config, namespaces, homes, found }, identity, ours);
+        let sources = Sources { config, namespaces, homes, found };
+        picture.translations = translations(&sources, identity, ours);
+        picture.routers = routers(&sources, ours);
         picture
     }
 
@@ -229,6 +235,7 @@ impl Seen<'_> {
                 .filter(|(_, port)| port.peer == peer && !port.is_shared)
                 .map(|(id, _)| *id)
                 .collect(),
+            is_plain: self.identity.peers.get(&peer).is_some_and(|traits| traits.is_plain),
             addresses: listed.into_iter().chain(held.map(|(address, _)| *address)).collect(),
             away: self.config.peer(peer).and_then(|peer| peer.container.clone()).filter(|_| home.is_none()),
         }

@@ -1,16 +1,16 @@
 //! Where addresses live: what one namespace knows of links, addresses, neighbours, routes and bridge ports.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
-use futures_util::TryStreamExt as _;
 use ipnet::IpNet;
-use netlink_packet_route::AddressFamily;
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::nat::Nat;
-use super::{LinkFacts, links, networks};
+use super::{LinkFacts, dump, links, networks};
 
 /// What one namespace knows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,8 +31,8 @@ pub struct Facts {
     pub ports: Vec<([u8; 6], u32)>,
     /// Whether it passes others' packets on.
     pub forwards: bool,
-    /// Where its rules send packets on to. They are read apart: see [`super::nat::read`].
-    pub nat: Nat,
+    /// What its rules do to the addresses of packets. They are read apart: see [`super::nat::read`].
+    pub nat: Arc<Nat>,
 }
 
 /// A way out of a namespace; a route over several ways is several of these.
@@ -57,27 +57,22 @@ impl Facts {
             ..Self::default()
         };
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let found: Vec<NeighbourMessage> =
-                handle.neighbours().get().set_address_family(family).execute().try_collect().await?;
-            facts.neighbours.extend(found.iter().filter_map(neighbour));
+            facts.neighbours.extend(neighbours(handle, family).await?.iter().filter_map(neighbour));
         }
-        let found: Vec<NeighbourMessage> = handle
-            .neighbours()
-            .get()
-            .set_address_family(AddressFamily::Bridge)
-            .execute()
-            .try_collect()
-            .await?;
-        facts.ports.extend(found.iter().filter_map(port));
+        facts.ports.extend(neighbours(handle, AddressFamily::Bridge).await?.iter().filter_map(port));
         // A bridge's own addresses are listed as entries of its ports: they are about the port, not of a peer.
         let own: Vec<[u8; 6]> = facts.links.iter().filter_map(|link| link.mac).collect();
         facts.ports.retain(|(mac, _)| !own.contains(mac));
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
         for request in [v4, v6] {
-            let found: Vec<RouteMessage> = handle.route().get(request).execute().try_collect().await?;
+            let found = dump::read(handle, RouteNetlinkMessage::GetRoute(request)).await?;
+            let found = found.iter().flat_map(|message| match message {
+                RouteNetlinkMessage::NewRoute(route) => routes(route),
+                _ => Vec::new(),
+            });
             let (defaults, others): (Vec<Route>, Vec<Route>) =
-                found.iter().flat_map(routes).partition(|route| route.net.prefix_len() == 0);
+                found.partition(|route| route.net.prefix_len() == 0);
             facts.routes.extend(others);
             facts.defaults.extend(defaults);
         }
@@ -92,6 +87,21 @@ impl Facts {
     pub fn link(&self, index: u32) -> Option<&LinkFacts> {
         self.links.iter().find(|link| link.index == index)
     }
+}
+
+/// The neighbours of a family, or the entries of bridges.
+async fn neighbours(
+    handle: &Handle,
+    family: AddressFamily,
+) -> Result<Vec<NeighbourMessage>, rtnetlink::Error> {
+    let mut question = NeighbourMessage::default();
+    question.header.family = family;
+    let found = dump::read(handle, RouteNetlinkMessage::GetNeighbour(question)).await?;
+    let entry = |message| match message {
+        RouteNetlinkMessage::NewNeighbour(entry) => Some(entry),
+        _ => None,
+    };
+    Ok(found.into_iter().filter_map(entry).collect())
 }
 
 pub(super) fn mac(entry: &NeighbourMessage) -> Option<[u8; 6]> {

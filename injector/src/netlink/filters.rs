@@ -124,26 +124,17 @@ impl Tc {
 
     /// Every filter on one side of an interface's clsact qdisc; none if it has no such qdisc.
     pub fn filters(&self, index: u32, side: Side) -> io::Result<Vec<Filter>> {
-        let flags = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
-        self.send(libc::RTM_GETTFILTER, flags, index, 0, side.parent(), 0)?;
-        let mut found = Vec::new();
-        let end = self.receive(|kind, body| {
-            if kind == libc::RTM_NEWTFILTER
-                && let Some(filter) = filter(side, body)
-            {
-                found.push(filter);
+        let question = tc_message(index, 0, side.parent(), 0);
+        let found = self.0.dump(libc::RTM_GETTFILTER, &question, |found: &mut Vec<Filter>, kind, body| {
+            if kind == libc::RTM_NEWTFILTER {
+                found.extend(filter(side, body));
             }
         });
-        match end {
-            Ok(()) => Ok(found),
+        found.or_else(|error| match error.raw_os_error() {
             // The interface is gone, or has no such qdisc.
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL | libc::ENOENT)) =>
-            {
-                Ok(found)
-            }
-            Err(error) => Err(error),
-        }
+            Some(libc::ENODEV | libc::EINVAL | libc::ENOENT) => Ok(Vec::new()),
+            _ => Err(error),
+        })
     }
 
     /// Whether an interface has a clsact or ingress qdisc.

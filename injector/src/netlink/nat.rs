@@ -1,14 +1,18 @@
-//! Destination NAT: to which addresses the rules of a namespace send packets on. The rules of nftables are read, and those
+//! NAT: to which addresses a namespace sends packets on, and which sources it replaces. The rules of nftables are read, and those
 //! that `iptables-nft` writes, which the kernel keeps as nftables with the targets of xtables inside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use super::nat_elsewhere::{self, Elsewhere};
 use super::nft_message::{
-    CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, is_absent,
+    CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, find, is_absent,
+    number,
 };
-use super::raw::{RawSocket, attribute, attributes, text, u32_at};
+pub use super::nft_rule::Target;
+use super::nft_rule::{INET, IPV4, IPV6, Rule, Step, Verdict};
+use super::nft_walk::{Chain, family};
+use super::raw::{RawSocket, attribute, text};
 
 /// How many rules of a namespace are read at most: Kubernetes writes thousands.
 const MOST_RULES: usize = 10_000;
@@ -17,121 +21,131 @@ pub(super) const NEW_RULE: u16 = SUBSYSTEM | 6;
 const GET_RULE: u16 = SUBSYSTEM | 7;
 pub(super) const DELETE_RULE: u16 = SUBSYSTEM | 8;
 
-const INET: u8 = 1;
-const IPV4: u8 = 2;
-const IPV6: u8 = 10;
-
 const CHAIN_TYPE: u16 = 7;
 const PREROUTING: u32 = 0;
+const POSTROUTING: u32 = 4;
 
 const RULE_TABLE: u16 = 1;
-const RULE_CHAIN: u16 = 2;
-const RULE_EXPRESSIONS: u16 = 4;
-const EXPRESSION_NAME: u16 = 1;
-const EXPRESSION_DATA: u16 = 2;
 
-const IMMEDIATE_REGISTER: u16 = 1;
-const IMMEDIATE_DATA: u16 = 2;
-const DATA_VALUE: u16 = 1;
-
-const NAT_TYPE: u16 = 1;
-const NAT_FAMILY: u16 = 2;
-const NAT_FIRST: u16 = 3;
-const NAT_LAST: u16 = 4;
-const DESTINATION: u32 = 1;
-
-const TARGET_NAME: u16 = 1;
-const TARGET_REVISION: u16 = 2;
-const TARGET_INFO: u16 = 3;
-/// Of the flags of a range: it has addresses.
-const MAP_ADDRESSES: u32 = 1;
-
-/// Where the rules of a namespace send packets that arrive there.
+/// What a namespace does to the addresses of packets that it passes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Nat {
     /// The rules that give packets another destination address.
     pub rules: Vec<Dnat>,
-    /// Why there may be others.
+    /// The chains in which packets that leave may get another source address; none, if no rule there does.
+    pub senders: Vec<Chain>,
+    /// Why there may be other rules.
     pub unread: Option<String>,
+    /// Whether that is since they changed all the time: read again, they may be known.
+    pub is_changing: bool,
 }
 
 /// A rule that gives packets another destination address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dnat {
-    /// Its chain, as `ip nat PREROUTING`.
-    pub chain: String,
+    /// Where it is, as `chain ip nat PREROUTING of nftables`.
+    pub name: String,
     /// Which address.
     pub to: Target,
+    /// What it asks of packets; `None` where that is not known.
+    pub rule: Option<Rule>,
 }
 
-/// The destination that a rule gives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// One of these addresses: the first and the last.
-    Range(IpAddr, IpAddr),
-    /// One that the rule looks up in a map, or computes.
-    Computed,
-}
-
-/// The rules of the calling thread's namespace; none where the kernel has no nftables.
+/// The rules of the calling thread's namespace.
 pub fn read() -> Nat {
-    match try_read() {
+    let mut nat = match nftables() {
         Ok(nat) => nat,
-        Err(error) if is_absent(&error) => Nat::default(),
-        Err(error) => Nat { rules: Vec::new(), unread: Some(error.to_string()) },
+        Err(error) => Nat {
+            unread: Some(format!("nftables: {error}")),
+            is_changing: error.kind() == io::ErrorKind::Interrupted,
+            ..Nat::default()
+        },
+    };
+    let Elsewhere { servers, unread } = nat_elsewhere::read();
+    nat.rules.extend(servers.into_iter().map(|server| Dnat {
+        name: "a service of IPVS".to_owned(),
+        to: Target::Range(server, server),
+        rule: None,
+    }));
+    for why in &unread {
+        nat.lacks(why);
+    }
+    nat
+}
+
+impl Nat {
+    /// Takes in why there may be other rules.
+    fn lacks(&mut self, why: &str) {
+        self.unread =
+            Some(self.unread.take().map_or_else(|| why.to_owned(), |before| format!("{before}; {why}")));
     }
 }
 
-fn try_read() -> io::Result<Nat> {
-    let dump = libc::NLM_F_REQUEST | libc::NLM_F_DUMP;
-    let mut chains = Chains::default();
-    let socket = RawSocket::open(libc::NETLINK_NETFILTER)?;
+/// What nftables has; nothing where the kernel has no nftables.
+fn nftables() -> io::Result<Nat> {
+    let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
+        Err(error) if is_absent(&error) => return Ok(Nat::default()),
+        socket => socket?,
+    };
     // All families, version 0, no resource.
-    socket.send(GET_CHAIN, dump, &[0; 4])?;
-    socket.receive(|kind, body| {
+    let chains = socket.dump(GET_CHAIN, &[0; 4], |chains: &mut Chains, kind, body| {
         if kind == NEW_CHAIN {
             chains.take(body);
         }
-    })?;
+    });
+    let mut chains = match chains {
+        Err(error) if is_absent(&error) => return Ok(Nat::default()),
+        chains => chains?,
+    };
     let mut nat = Nat::default();
     let mut left = MOST_RULES;
-    for (family, table) in &chains.tables {
-        let mut question = vec![*family, 0, 0, 0];
+    for (family, table) in chains.tables.clone() {
+        let mut question = vec![family, 0, 0, 0];
         question.extend(attribute(RULE_TABLE, &[table.as_bytes(), &[0]].concat()));
-        socket.send(GET_RULE, dump, &question)?;
         let mut is_cut_short = false;
-        socket.receive_while(|kind, body| {
-            if kind == NEW_RULE {
-                if left == 0 {
-                    is_cut_short = true;
-                    return false;
-                }
-                left -= 1;
-                nat.rules.extend(dnat(body).and_then(|rule| chains.shown(rule)));
+        // They are parsed later: the longer the list takes, the likelier it changes meanwhile.
+        let rules = socket.dump_while(GET_RULE, &question, |rules: &mut Vec<Vec<u8>>, kind, body| {
+            is_cut_short = rules.len() == left;
+            if kind == NEW_RULE && !is_cut_short {
+                rules.push(body.to_vec());
             }
-            true
+            !is_cut_short
         })?;
+        left -= rules.len();
+        for rule in rules.iter().filter_map(|rule| Rule::read(rule)) {
+            chains.sort(rule, &mut nat.rules);
+        }
         if is_cut_short {
-            nat.unread = Some(format!("there are more than {MOST_RULES} rules"));
+            nat.lacks(&format!("there are more than {MOST_RULES} rules of nftables"));
             break;
         }
     }
+    nat.senders = chains.senders();
     Ok(nat)
 }
 
-/// Whether a message about a rule is of one that gives packets another destination address.
+/// Whether a message about a rule is of one that gives packets another address.
 pub(super) fn translates(body: &[u8]) -> bool {
-    dnat(body).is_some()
+    Rule::read(body).is_some_and(|rule| rule.translates())
 }
 
-/// The chains of a namespace, as far as they matter to packets that arrive there. Packets that its own processes send pass
-/// other ones (`output`), and are translated before they leave.
+/// The family, the table and the name of a chain.
+type Place = (u8, String, String);
+
+/// The chains of a namespace, as far as they matter to packets that arrive there or leave. Packets that its own processes
+/// send pass another one (`output`) first, and are translated before they leave.
 #[derive(Debug, Default)]
 struct Chains {
-    /// The tables that have a chain of NAT for packets that arrive. The chains that it calls are in the same table.
+    /// The tables that have a chain of NAT for packets that arrive or leave. The chains that it calls are in the same table.
     tables: BTreeSet<(u8, String)>,
-    /// The chains that the kernel calls for other packets.
-    others: BTreeSet<(u8, String, String)>,
+    /// Of these, those for packets that arrive,
+    arriving: BTreeSet<(u8, String)>,
+    /// and the chains for packets that leave.
+    leaving: BTreeSet<Place>,
+    /// The chains that the kernel calls for packets that do not arrive.
+    others: BTreeSet<Place>,
+    /// The rules, by chain, of tables that have chains for packets that leave.
+    rules: BTreeMap<Place, Vec<Vec<Step>>>,
 }
 
 impl Chains {
@@ -144,138 +158,83 @@ impl Chains {
         if !matches!(family, INET | IPV4 | IPV6) {
             return;
         }
+        let (table, name) = (text(table), text(name));
+        if is_nat && matches!(hook, PREROUTING | POSTROUTING) {
+            self.tables.insert((family, table.clone()));
+        }
         if is_nat && hook == PREROUTING {
-            self.tables.insert((family, text(table)));
-        } else {
-            self.others.insert((family, text(table), text(name)));
+            self.arriving.insert((family, table));
+            return;
+        }
+        if is_nat && hook == POSTROUTING {
+            self.leaving.insert((family, table.clone(), name.clone()));
+        }
+        self.others.insert((family, table, name));
+    }
+
+    /// Takes in a rule; adds it to those that give packets another destination, if it is one that packets which arrive may
+    /// reach. For a chain that is called by other chains alone, the callers are not checked.
+    fn sort(&mut self, rule: Rule, found: &mut Vec<Dnat>) {
+        let at = (rule.family, rule.table.clone(), rule.chain.clone());
+        let is_arriving = self.arriving.contains(&(at.0, at.1.clone())) && !self.others.contains(&at);
+        if self.leaving.iter().any(|leaving| (leaving.0, &leaving.1) == (at.0, &at.1)) {
+            self.rules.entry(at).or_default().push(rule.steps.clone());
+        }
+        if let Some(to) = rule.destination().filter(|_| is_arriving) {
+            let name = format!("chain {} {} {} of nftables", family(rule.family), rule.table, rule.chain);
+            found.push(Dnat { name, to, rule: Some(rule) });
         }
     }
 
-    /// The rule, unless no arriving packet can reach it. For a chain that is called by other chains alone, the callers are not
-    /// checked.
-    fn shown(&self, rule: Rule) -> Option<Dnat> {
-        let Rule { family, table, chain, to } = rule;
-        let at = (family, table, chain);
-        if self.others.contains(&at) {
-            return None;
+    /// The chains that packets which leave may pass, if a rule there replaces addresses.
+    fn senders(mut self) -> Vec<Chain> {
+        let mut wanted: Vec<Place> = self.leaving.iter().cloned().collect();
+        let mut found: Vec<Chain> = Vec::new();
+        while let Some(at) = wanted.pop() {
+            // Taken: each chain is there once.
+            let Some(rules) = self.rules.remove(&at) else { continue };
+            let called = |step: &Step| match step {
+                Step::Verdict(Verdict::Jump(chain) | Verdict::Goto(chain)) => {
+                    Some((at.0, at.1.clone(), chain.clone()))
+                }
+                _ => None,
+            };
+            wanted.extend(rules.iter().flatten().filter_map(called));
+            let is_called = self.leaving.contains(&at);
+            let (family, table, name) = at;
+            found.push(Chain { family, table, name, is_called, rules });
         }
-        let (_, table, chain) = at;
-        let family = match family {
-            INET => "inet",
-            IPV4 => "ip",
-            _ => "ip6",
-        };
-        Some(Dnat { chain: format!("{family} {table} {chain}"), to })
-    }
-}
-
-/// A rule that gives packets another destination address, and where it is.
-struct Rule {
-    family: u8,
-    table: String,
-    chain: String,
-    to: Target,
-}
-
-/// The rule of a message, if it gives packets another destination address.
-fn dnat(body: &[u8]) -> Option<Rule> {
-    let (family, rule) = (*body.first()?, body.get(4..)?);
-    let to = target(family, find(rule, RULE_EXPRESSIONS)?)?;
-    let name = |kind| Some(text(find(rule, kind)?));
-    Some(Rule { family, table: name(RULE_TABLE)?, chain: name(RULE_CHAIN)?, to })
-}
-
-/// The destination that a rule gives.
-fn target(family: u8, expressions: &[u8]) -> Option<Target> {
-    // What the expressions so far have written to the registers, as far as it is a constant.
-    let mut registers: BTreeMap<u32, &[u8]> = BTreeMap::new();
-    for (_, expression) in attributes(expressions) {
-        let Some(name) = find(expression, EXPRESSION_NAME).map(text) else { continue };
-        let data = find(expression, EXPRESSION_DATA).unwrap_or_default();
-        let found = match name.as_str() {
-            "immediate" => {
-                registers.extend(immediate(data));
-                None
-            }
-            "nat" => native(data, &registers),
-            "target" => xtables(family, data),
-            "counter" => None,
-            _ => {
-                // It may write to any register.
-                registers.clear();
-                None
-            }
-        };
-        if found.is_some() {
-            return found;
+        let replaces = |step: &Step| matches!(step, Step::Source(_) | Step::Destination(_));
+        if !found.iter().flat_map(|chain| &chain.rules).flatten().any(replaces) {
+            found.clear();
         }
+        found
     }
-    None
-}
-
-/// A register and the constant that an expression writes to it.
-fn immediate(data: &[u8]) -> Option<(u32, &[u8])> {
-    let value = find(find(data, IMMEDIATE_DATA)?, DATA_VALUE)?;
-    Some((number(data, IMMEDIATE_REGISTER)?, value))
-}
-
-/// The destination of nftables' own expression: it is in registers.
-fn native(data: &[u8], registers: &BTreeMap<u32, &[u8]>) -> Option<Target> {
-    if number(data, NAT_TYPE)? != DESTINATION {
-        return None;
-    }
-    // Without one it translates ports alone.
-    let first = number(data, NAT_FIRST)?;
-    let last = number(data, NAT_LAST).unwrap_or(first);
-    let family = u8::try_from(number(data, NAT_FAMILY)?).ok()?;
-    let held = |register: u32| address(family, registers.get(&register)?);
-    Some(range(held(first), held(last)))
-}
-
-/// The destination of a target of xtables.
-fn xtables(family: u8, data: &[u8]) -> Option<Target> {
-    if text(find(data, TARGET_NAME)?) != "DNAT" {
-        return None;
-    }
-    let info = find(data, TARGET_INFO)?;
-    // Before the range of the first revision, which is of IPv4 alone, there is a count; and its addresses take 4 bytes.
-    let is_first = number(data, TARGET_REVISION) == Some(0) && family == IPV4;
-    let (at, length) = if is_first { (4, 4) } else { (0, 16) };
-    if u32_at(info, at)? & MAP_ADDRESSES == 0 {
-        return None;
-    }
-    let read = |at: usize| address(family, info.get(at..)?);
-    Some(range(read(at + 4), read(at + 4 + length)))
-}
-
-fn range(first: Option<IpAddr>, last: Option<IpAddr>) -> Target {
-    match (first, last) {
-        (Some(first), Some(last)) if first <= last => Target::Range(first, last),
-        _ => Target::Computed,
-    }
-}
-
-fn address(family: u8, bytes: &[u8]) -> Option<IpAddr> {
-    match family {
-        IPV4 => Some(Ipv4Addr::from(*bytes.first_chunk::<4>()?).into()),
-        IPV6 => Some(Ipv6Addr::from(*bytes.first_chunk::<16>()?).into()),
-        _ => None,
-    }
-}
-
-/// The payload of the first attribute of a type.
-fn find(bytes: &[u8], kind: u16) -> Option<&[u8]> {
-    attributes(bytes).find(|(found, _)| *found == kind).map(|(_, payload)| payload)
-}
-
-/// A number in the network's byte order, as nftables has them.
-fn number(bytes: &[u8], kind: u16) -> Option<u32> {
-    find(bytes, kind).and_then(|payload| u32_at(payload, 0)).map(u32::from_be)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
+    use super::super::nft_walk::{Chance, Packet, source};
     use super::*;
+
+    const EXPRESSION_NAME: u16 = 1;
+    const EXPRESSION_DATA: u16 = 2;
+    const IMMEDIATE_REGISTER: u16 = 1;
+    const IMMEDIATE_DATA: u16 = 2;
+    const DATA_VALUE: u16 = 1;
+    const NAT_TYPE: u16 = 1;
+    const NAT_FAMILY: u16 = 2;
+    const NAT_FIRST: u16 = 3;
+    const NAT_LAST: u16 = 4;
+    const SOURCE: u32 = 0;
+    const DESTINATION: u32 = 1;
+    const RULE_CHAIN: u16 = 2;
+    const RULE_EXPRESSIONS: u16 = 4;
+    const TARGET_NAME: u16 = 1;
+    const TARGET_REVISION: u16 = 2;
+    const TARGET_INFO: u16 = 3;
 
     fn be(number: u32) -> [u8; 4] {
         number.to_be_bytes()
@@ -308,7 +267,7 @@ mod tests {
     }
 
     fn to(family: u8, expressions: &[Vec<u8>]) -> Option<Target> {
-        dnat(&rule(family, "c", expressions)).map(|rule| rule.to)
+        Rule::read(&rule(family, "c", expressions)).unwrap().destination()
     }
 
     fn range_of(first: &str, last: &str) -> Target {
@@ -332,7 +291,7 @@ mod tests {
         let both = [one.clone(), constant(2, &[10, 0, 0, 9]), native_nat(DESTINATION, IPV4, &[1, 2])];
         assert_eq!(of(&both), Some(range_of("10.0.0.2", "10.0.0.9")));
         assert_eq!(of(&[one.clone(), lookup, nat]), Some(Target::Computed), "from a map");
-        assert_eq!(of(&[one.clone(), native_nat(0, IPV4, &[1, 1])]), None, "the source");
+        assert_eq!(of(&[one.clone(), native_nat(SOURCE, IPV4, &[1, 1])]), None, "the source");
         assert_eq!(of(&[one, native_nat(DESTINATION, IPV4, &[])]), None, "ports alone");
         let six = "fd00::2".parse::<Ipv6Addr>().unwrap().octets();
         let six = [constant(1, &six), native_nat(DESTINATION, IPV6, &[1, 1])];
@@ -382,14 +341,89 @@ mod tests {
         chains.take(&chain("pre", "nat", Some(PREROUTING)));
         assert_eq!(chains.tables, BTreeSet::from([(IPV4, "t".to_owned())]));
         let expressions = [constant(1, &[10, 0, 0, 2]), native_nat(DESTINATION, IPV4, &[1, 1])];
-        let shown = |name: &str| {
-            let found = chains.shown(dnat(&rule(IPV4, name, &expressions))?)?;
-            Some(found.chain)
+        let mut shown = |name: &str| {
+            let mut found = Vec::new();
+            chains.sort(Rule::read(&rule(IPV4, name, &expressions)).unwrap(), &mut found);
+            found.pop().map(|rule| rule.name)
         };
-        assert_eq!(shown("pre"), Some("ip t pre".to_owned()));
-        assert_eq!(shown("called"), Some("ip t called".to_owned()));
+        assert_eq!(shown("pre"), Some("chain ip t pre of nftables".to_owned()));
+        assert_eq!(shown("called"), Some("chain ip t called of nftables".to_owned()));
         assert_eq!(shown("own"), None);
         assert!(translates(&rule(IPV4, "own", &expressions)), "it is news all the same");
         assert!(!translates(&rule(IPV4, "pre", &expressions[..1])));
+        assert!(chains.senders().is_empty(), "no packet that leaves comes by");
+    }
+
+    fn load(at: u32, length: u32) -> Vec<u8> {
+        let data = [(1, 1), (2, 1), (3, at), (4, length)].map(|(kind, number)| attribute(kind, &be(number)));
+        expression("payload", &data.concat())
+    }
+
+    fn is(value: &[u8]) -> Vec<u8> {
+        let value = attribute(0x8000 | 3, &attribute(DATA_VALUE, value));
+        expression("cmp", &[attribute(1, &be(1)), attribute(2, &be(0)), value].concat())
+    }
+
+    fn verdict(code: i32, chain: Option<&str>) -> Vec<u8> {
+        let mut verdict = attribute(1, &code.to_be_bytes());
+        verdict
+            .extend(chain.map(|chain| attribute(2, format!("{chain}\0").as_bytes())).into_iter().flatten());
+        let data = attribute(0x8000 | IMMEDIATE_DATA, &attribute(0x8000 | 2, &verdict));
+        expression("immediate", &[attribute(IMMEDIATE_REGISTER, &be(0)), data].concat())
+    }
+
+    /// `ip saddr 10.88.0.0/16 jump n`, and there `ip daddr 10.88.0.0/16 accept` and `masquerade`.
+    #[test]
+    fn the_chains_of_packets_that_leave_are_followed() {
+        let mut chains = Chains::default();
+        let mut base = vec![IPV4, 0, 0, 0];
+        base.extend(attribute(CHAIN_TABLE, b"t\0"));
+        base.extend(attribute(CHAIN_NAME, b"post\0"));
+        base.extend(attribute(0x8000 | CHAIN_HOOK, &attribute(HOOK_NUMBER, &be(POSTROUTING))));
+        base.extend(attribute(CHAIN_TYPE, b"nat\0"));
+        chains.take(&base);
+        let mut found = Vec::new();
+        for (name, expressions) in [
+            ("post", vec![load(12, 2), is(&[10, 88]), verdict(-3, Some("n"))]),
+            ("n", vec![load(16, 2), is(&[10, 88]), verdict(1, None)]),
+            ("n", vec![expression("masq", &[])]),
+            ("uncalled", vec![expression("masq", &[])]),
+        ] {
+            chains.sort(Rule::read(&rule(IPV4, name, &expressions)).unwrap(), &mut found);
+        }
+        assert!(found.is_empty(), "no destination");
+        let senders = chains.senders();
+        let names: Vec<&str> = senders.iter().map(|chain| chain.name.as_str()).collect();
+        assert_eq!(names, ["post", "n"]);
+        let met = |from: &str, to: &str| {
+            let (from, to) = (Some(from.parse().unwrap()), to.parse().unwrap());
+            source(&senders, &Packet { from, to, enters: None, leaves: None })
+        };
+        let away = met("10.88.0.2", "10.89.0.2").unwrap();
+        assert_eq!((away.chance, away.chain.as_str(), away.target), (Chance::Surely, "ip t n", Target::Own));
+        assert_eq!(met("10.88.0.2", "10.88.0.3"), None);
+    }
+
+    #[test]
+    fn redirections_and_translated_networks_are_destinations() {
+        assert_eq!(to(INET, &[expression("redir", &[])]), Some(Target::Own));
+        let target = |name: &str, info: &[u8]| {
+            let name = attribute(TARGET_NAME, format!("{name}\0").as_bytes());
+            let revision = attribute(TARGET_REVISION, &be(0));
+            expression("target", &[name, revision, attribute(TARGET_INFO, info)].concat())
+        };
+        assert_eq!(to(IPV4, &[target("REDIRECT", &[0; 20])]), Some(Target::Own));
+        let net =
+            [1_u32.to_ne_bytes(), 1_u32.to_ne_bytes(), [10, 2, 0, 0], [10, 2, 255, 255], [0; 4]].concat();
+        assert_eq!(to(IPV4, &[target("NETMAP", &net)]), Some(range_of("10.2.0.0", "10.2.255.255")));
+        // `dnat ip prefix to 10.2.0.0/16` has the network's first and last address.
+        let prefix = [
+            constant(1, &[10, 2, 0, 0]),
+            constant(2, &[10, 2, 255, 255]),
+            native_nat(DESTINATION, IPV4, &[1, 2]),
+        ];
+        assert_eq!(to(IPV4, &prefix), Some(range_of("10.2.0.0", "10.2.255.255")));
+        assert!(translates(&rule(IPV4, "c", &[target("MASQUERADE", &[0; 20])])));
+        assert!(!translates(&rule(IPV4, "c", &[target("MARK", &[0; 20])])));
     }
 }

@@ -59,20 +59,13 @@ pub fn egress_chains() -> io::Result<Vec<EgressChain>> {
         Err(error) => return Err(error),
     };
     // The family, version 0, no resource.
-    socket.send(GET_CHAIN, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, &[FAMILY_NETDEV, 0, 0, 0])?;
-    let mut found = Vec::new();
-    let end = socket.receive(|kind, body| {
-        if kind == NEW_CHAIN
-            && let Some(chain) = body.get(4..).and_then(egress)
-        {
-            found.push(chain);
+    let question = [FAMILY_NETDEV, 0, 0, 0];
+    let found = socket.dump(GET_CHAIN, &question, |found: &mut Vec<EgressChain>, kind, body| {
+        if kind == NEW_CHAIN {
+            found.extend(body.get(4..).and_then(egress));
         }
     });
-    match end {
-        Ok(()) => Ok(found),
-        Err(error) if is_absent(&error) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    }
+    found.or_else(|error| if is_absent(&error) { Ok(Vec::new()) } else { Err(error) })
 }
 
 /// Calls `report` for each change in the calling thread's namespace, until it answers `false`. However many rules of NAT

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
 
 /// How long a message's header is.
 pub const HEADER_LEN: usize = 16;
+/// How often a list is read at most that changes meanwhile.
+pub const DUMPS: usize = 8;
 
 /// A socket of the calling thread's namespace.
 pub struct RawSocket(OwnedFd);
@@ -95,39 +97,103 @@ impl RawSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Reads messages until the answer is complete; `each` gets the type and the body of every one.
+    /// Reads messages until the answer is complete; `each` gets the type and the body of every one. For a list, see
+    /// [`Self::dump`].
     pub fn receive(&self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
-        self.receive_while(|kind, body| {
+        let all = |kind, body: &[u8]| {
             each(kind, body);
             true
-        })
+        };
+        self.answer(all).map(drop)
     }
 
-    /// The same, until `each` answers `false`: the rest of the answer is left unread, and the socket is of no more use.
-    pub fn receive_while(&self, mut each: impl FnMut(u16, &[u8]) -> bool) -> io::Result<()> {
+    /// Asks for a list: `each` gets the type and the body of every entry, and adds to what is found. A list that changed while
+    /// it was read may lack entries that were there all the time: it is read again.
+    ///
+    /// # Errors
+    /// The kernel's refusal, also one in the middle of the list; `Interrupted` if the list changed each time.
+    pub fn dump<T: Default>(
+        &self,
+        kind: u16,
+        question: &[u8],
+        mut each: impl FnMut(&mut T, u16, &[u8]),
+    ) -> io::Result<T> {
+        let all = |found: &mut T, kind, body: &[u8]| {
+            each(found, kind, body);
+            true
+        };
+        self.dump_while(kind, question, all)
+    }
+
+    /// The same, until `each` answers `false`: the rest of the list is left unread, and the socket is of no more use.
+    pub fn dump_while<T: Default>(
+        &self,
+        kind: u16,
+        question: &[u8],
+        mut each: impl FnMut(&mut T, u16, &[u8]) -> bool,
+    ) -> io::Result<T> {
+        for _ in 0..DUMPS {
+            self.send(kind, libc::NLM_F_REQUEST | libc::NLM_F_DUMP, question)?;
+            let mut found = T::default();
+            if self.answer(|kind, body| each(&mut found, kind, body))? != End::Interrupted {
+                return Ok(found);
+            }
+        }
+        Err(interrupted())
+    }
+
+    /// Reads an answer, until it is complete or `each` answers `false`.
+    fn answer(&self, mut each: impl FnMut(u16, &[u8]) -> bool) -> io::Result<End> {
         let mut buffer = vec![0_u8; 1 << 16];
+        let mut end = End::Whole;
         loop {
             // SAFETY: the pointer and the length are those of `buffer`, which outlives the call.
             let read = unsafe { libc::recv(self.0.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             let Ok(read) = usize::try_from(read) else { return Err(io::Error::last_os_error()) };
             let mut rest = &buffer[..read];
-            while let (Some(len), Some(kind)) = (u32_at(rest, 0), u16_at(rest, 4)) {
+            while let (Some(len), Some(kind), Some(flags)) =
+                (u32_at(rest, 0), u16_at(rest, 4), u16_at(rest, 6))
+            {
                 let Some(body) = rest.get(HEADER_LEN..len as usize) else { break };
+                if i32::from(flags) & libc::NLM_F_DUMP_INTR != 0 {
+                    end = End::Interrupted;
+                }
                 match i32::from(kind) {
-                    libc::NLMSG_DONE => return Ok(()),
-                    libc::NLMSG_ERROR => {
-                        return match u32_at(body, 0).map_or(libc::EIO, |code| -(code.cast_signed())) {
-                            0 => Ok(()),
-                            code => Err(io::Error::from_raw_os_error(code)),
-                        };
-                    }
-                    _ if !each(kind, body) => return Ok(()),
+                    // The end of a list has the error that ended it, too.
+                    libc::NLMSG_DONE => return code(body, 0).map(|()| end),
+                    libc::NLMSG_ERROR => return code(body, -libc::EIO).map(|()| end),
+                    _ if !each(kind, body) => return Ok(End::Left),
                     _ => {}
                 }
                 rest = rest.get(align(len as usize)..).unwrap_or_default();
             }
         }
     }
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It was read to its end.
+    Whole,
+    /// The same, and what it lists changed meanwhile.
+    Interrupted,
+    /// The rest was left unread.
+    Left,
+}
+
+/// The result that a message begins with: zero or a negative error.
+fn code(body: &[u8], missing: i32) -> io::Result<()> {
+    match u32_at(body, 0).map_or(missing, u32::cast_signed) {
+        0.. => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
+    }
+}
+
+/// What is said of a list that never stayed the same while it was read.
+fn interrupted() -> io::Error {
+    let text = format!("the kernel's list changed during each of {DUMPS} readings");
+    io::Error::new(io::ErrorKind::Interrupted, text)
 }
 
 /// A message with its header, padded for one behind it.
@@ -182,4 +248,67 @@ pub fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
 /// A text attribute without its final zero byte.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    const ENTRY: u16 = 20;
+
+    /// A socket that the other one's datagrams answer.
+    fn pair() -> (RawSocket, UnixDatagram) {
+        let (ours, kernels) = UnixDatagram::pair().unwrap();
+        (RawSocket(ours.into()), kernels)
+    }
+
+    fn end(flags: i32, code: i32) -> Vec<u8> {
+        message(libc::NLMSG_DONE as u16, flags, &code.to_ne_bytes())
+    }
+
+    fn list(socket: &RawSocket) -> io::Result<Vec<u8>> {
+        socket.dump(ENTRY, &[0; 4], |found: &mut Vec<u8>, kind, body| {
+            assert_eq!(kind, ENTRY);
+            found.push(body[0]);
+        })
+    }
+
+    #[test]
+    fn a_list_that_changed_while_it_was_read_is_read_again() {
+        let (socket, kernel) = pair();
+        let entry = |number: u8, flags| message(ENTRY, flags, &[number; 4]);
+        // The second part of the first answer says that it may lack entries.
+        kernel.send(&entry(1, 0)).unwrap();
+        kernel.send(&[entry(3, libc::NLM_F_DUMP_INTR), end(0, 0)].concat()).unwrap();
+        kernel.send(&[entry(1, 0), entry(2, 0), entry(3, 0), end(0, 0)].concat()).unwrap();
+        assert_eq!(list(&socket).unwrap(), [1, 2, 3]);
+        for _ in 0..DUMPS {
+            kernel.send(&[entry(1, 0), end(libc::NLM_F_DUMP_INTR, 0)].concat()).unwrap();
+        }
+        let error = list(&socket).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::Interrupted, "{error}");
+    }
+
+    #[test]
+    fn an_error_in_the_middle_of_a_list_is_no_end_of_it() {
+        let (socket, kernel) = pair();
+        kernel.send(&[message(ENTRY, 0, &[1; 4]), end(0, -libc::ENOMEM)].concat()).unwrap();
+        assert_eq!(list(&socket).unwrap_err().raw_os_error(), Some(libc::ENOMEM));
+        let refusal = message(libc::NLMSG_ERROR as u16, 0, &(-libc::EPERM).to_ne_bytes());
+        kernel.send(&refusal).unwrap();
+        assert_eq!(list(&socket).unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+
+    #[test]
+    fn the_rest_of_a_list_may_be_left() {
+        let (socket, kernel) = pair();
+        kernel.send(&[message(ENTRY, 0, &[1; 4]), message(ENTRY, 0, &[2; 4])].concat()).unwrap();
+        let found = socket.dump_while(ENTRY, &[0; 4], |found: &mut Vec<u8>, _, body| {
+            found.push(body[0]);
+            false
+        });
+        assert_eq!(found.unwrap(), [1]);
+    }
 }

@@ -114,6 +114,7 @@ class Coverage:
 
     state: CoverageState
     reason: Optional[str]
+    is_translated: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use super::Interfaces;
 use super::entry::{Bypass, Entry};
 use super::link_coverage::{CutLinks, LinkCoverage};
+use super::reasons::{line, see_both, shown_place, shown_places, translated};
 use crate::discovery::devices::{shown_device, usable};
 use crate::discovery::homes::Home;
-use crate::discovery::link_coverage::{Closure, Detour, Lens, LocalFault, Reason, Verdict};
+use crate::discovery::link_coverage::{Closure, Lens, LocalFault, Reason, Verdict};
 use crate::discovery::naming::{Ours, Sources, identity};
-use crate::discovery::nat::Goal;
 use crate::discovery::picture::{Picture, Seen};
 use crate::discovery::places::{Found, Place};
 use crate::discovery::strangers::Suspect;
@@ -170,6 +170,8 @@ impl Interfaces {
         let until = until.map(|until| until.max(from + std::time::Duration::from_nanos(1)));
         let parts = self.parts(TimeRange { from_ns: from, until_ns: until });
         let mut worst: Vec<Option<Verdict>> = vec![None; links.len()];
+        // How bad it is: of two that are unknown, the one that no drop can prove.
+        let rank = |verdict: &Verdict| (verdict.state, verdict.is_translated());
         let mut uncovered: Vec<Vec<Uncovered>> = vec![Vec::new(); links.len()];
         for (gap, picture, hooked) in &parts {
             let lens = Lens::new(picture, hooked, &self.redirected);
@@ -179,7 +181,7 @@ impl Interfaces {
                     let interface = self.lacking(&verdict.reason, &lens.unhooked(*link));
                     add_time(&mut uncovered[at], interface, *gap);
                 }
-                if worst[at].as_ref().is_none_or(|worst| verdict.state > worst.state) {
+                if worst[at].as_ref().is_none_or(|worst| rank(&verdict) > rank(worst)) {
                     worst[at] = Some(verdict);
                 }
             }
@@ -188,12 +190,16 @@ impl Interfaces {
             Some(verdict) => LinkCoverage {
                 state: verdict.state,
                 reason: self.reason(names, &verdict.reason),
+                is_translated: verdict.is_translated(),
+                is_told: matches!(verdict.reason, Reason::Translated(_)),
                 remedy: self.remedy(names, &verdict.reason),
                 uncovered,
             },
             None => LinkCoverage {
                 state: CoverageState::Unknown,
                 reason: "it was not looked at".to_owned(),
+                is_translated: false,
+                is_told: false,
                 remedy: None,
                 uncovered,
             },
@@ -384,7 +390,7 @@ impl Interfaces {
                 Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
             }
             Reason::Local(LocalFault::Doubt(_, doubt)) => doubt.remedy.map(str::to_owned),
-            Reason::Translated(detour) => Some(hook_far_end(names, detour)),
+            Reason::Translated(detour) => Some(see_both(names, detour)),
             Reason::Away(..) => Some("start the container, and wait until `injector peers` shows its home".to_owned()),
             Reason::Local(_) | Reason::Loopback(_) | Reason::Closed(_) | Reason::Open => None,
         }
@@ -422,50 +428,4 @@ fn add_time(times: &mut Vec<Uncovered>, interface: String, gap: TimeRange) {
         return;
     }
     times.push(Uncovered { interface, time: gap });
-}
-
-/// Why hooks at one end of a link do not see all that goes to the other.
-fn translated(names: &PeerNames, detour: &Detour) -> String {
-    let (near, far, space) = (names.name(detour.near), names.name(detour.far), &detour.rule.space);
-    let chain = &detour.rule.chain;
-    let sends = match &detour.rule.goal {
-        Goal::Peer(_, address) => {
-            format!("chain {chain} of nftables in {space} sends packets on to {address} of {far}")
-        }
-        Goal::Computed => format!(
-            "chain {chain} of nftables in {space} sends packets on to addresses that it looks up, which may be those of {far}"
-        ),
-        Goal::Unread(why) => {
-            format!("the rules of NAT in {space} are not all known ({why}), and may send packets on to {far}")
-        }
-    };
-    format!("{sends}: the hooks of {near} see another address, and not every device of {far} is hooked")
-}
-
-fn hook_far_end(names: &PeerNames, detour: &Detour) -> String {
-    let far = names.name(detour.far);
-    if detour.places.is_empty() {
-        return format!("attach to every device of {far}, or begin the same partition at a daemon that does");
-    }
-    let lines: Vec<String> = detour.places.iter().map(line).collect();
-    format!("add a device of {far} to interfaces: {}", lines.join(" or "))
-}
-
-fn shown_place(place: &Place) -> String {
-    shown_device(&place.name, place.netns.as_ref())
-}
-
-fn shown_places(places: &[Place]) -> String {
-    places.iter().map(shown_place).collect::<Vec<_>>().join(", ")
-}
-
-/// The entry of the config for an interface.
-fn line(place: &Place) -> String {
-    let netns = match &place.netns {
-        None => String::new(),
-        Some(Netns::Pid(pid)) => format!(", netns: {{ pid: {pid} }}"),
-        Some(Netns::Container(container)) => format!(", netns: {{ container: {container} }}"),
-        Some(netns) => format!(", netns: {netns}"),
-    };
-    format!("{{ name: {}{netns} }}", place.name)
 }

@@ -10,6 +10,10 @@ pub struct LinkCoverage {
     pub state: CoverageState,
     /// Why, in words.
     pub reason: String,
+    /// Whether it is unknown because rules of NAT may give packets between the two other addresses.
+    pub is_translated: bool,
+    /// Whether its reason is told although it is covered: rules of NAT make two links with the world of one between peers.
+    pub is_told: bool,
     /// What to write into the config, where something helps.
     pub remedy: Option<String>,
     /// When it was not covered, or partly, and which interfaces were missing.

@@ -18,6 +18,7 @@ mod prepare;
 mod preview;
 mod programs;
 pub mod reading;
+mod reasons;
 mod renewal;
 mod roll;
 mod survey_task;

@@ -11,7 +11,9 @@ use super::pending::PendingAnswer;
 use super::{Changes, InterfaceEvent, Interfaces, StartError};
 use crate::datapath::{Sweep, sweep};
 use crate::discovery::nat;
+use crate::discovery::places::Namespace;
 use crate::netlink;
+use crate::netlink::nat::Nat;
 use crate::netlink::news::{self, News, Topic};
 use crate::netns::{Identity, NetnsError, Worker};
 use injector_core::clock::MonoNs;
@@ -162,6 +164,13 @@ impl Interfaces {
     pub fn parties(&self, config: &Config) -> impl Iterator<Item = &Worker> {
         let is_party = move |netns: &Option<Netns>| netns.is_none() || self.is_party(config, netns.as_ref());
         self.workers.all().filter(move |(netns, _)| is_party(netns)).map(|(_, worker)| worker)
+    }
+
+    /// The threads in namespaces that have rules of NAT, or may have.
+    pub fn translating(&self) -> impl Iterator<Item = Worker> {
+        let translates = |space: &&Namespace| *space.facts.nat != Nat::default();
+        let spaces = self.known.iter().filter(translates);
+        spaces.filter_map(|space| self.workers.running(space.netns.as_ref()).ok())
     }
 
     /// Follows the interfaces of a namespace.

@@ -299,7 +299,7 @@ async fn ask(others: Vec<(Identity, Arc<OwnedFd>)>) -> std::io::Result<Asked> {
     crate::fault::at("survey/ask")?;
     let handle = netlink::connect()?;
     let mut facts = Facts::ask(&handle).await.map_err(std::io::Error::other)?;
-    facts.nat = nat::read();
+    facts.nat = Arc::new(nat::read());
     let wanted = away_ids(&facts);
     let ids = ids(&handle, &wanted, others).await;
     Ok((facts, ids, File::open("/proc/thread-self/ns/net").ok().map(Into::into)))

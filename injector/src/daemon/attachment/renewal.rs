@@ -1,9 +1,10 @@
 //! Where the peers live, looked for again when something shows that they may have moved.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::check::AGAIN;
+use super::namespaces::RETRY;
 use super::reading::{Looked, Surveyed};
 use super::{Changes, Cuts, InterfaceEvent, Interfaces, StartError, worded};
 use crate::datapath::Kernel;
@@ -25,21 +26,24 @@ impl Interfaces {
         let Looked { known, answered, unanswered } = looked;
         self.workers.adopt(workers);
         (self.listed, self.known, self.answered, self.homes) = (listed, known, answered, homes);
-        self.look_again_at(unanswered);
+        for netns in unanswered {
+            self.look_again_at(netns, AGAIN, News::Overrun);
+        }
+        for space in self.known.iter().filter(|space| space.facts.nat.is_changing) {
+            self.look_again_at(space.netns.clone(), RETRY, News::Nat);
+        }
         self.take_names();
         found
     }
 
-    /// Has namespaces that did not answer looked into once their threads are free.
-    fn look_again_at(&self, unanswered: BTreeSet<Option<Netns>>) {
-        for netns in unanswered {
-            let (news, asked) = (self.news.clone(), netns.clone());
-            self.workers.when_free(asked.as_ref(), move |identity| async move {
-                tokio::time::sleep(AGAIN).await;
-                let (at, reported) = (MonoNs::now(), News::Overrun);
-                let _ = news.send(InterfaceEvent::News { netns, identity, at, news: reported });
-            });
-        }
+    /// Has a namespace that did not answer, or not in full, looked into a while after its thread is free.
+    fn look_again_at(&self, netns: Option<Netns>, after: Duration, reported: News) {
+        let (news, asked) = (self.news.clone(), netns.clone());
+        self.workers.when_free(asked.as_ref(), move |identity| async move {
+            tokio::time::sleep(after).await;
+            let at = MonoNs::now();
+            let _ = news.send(InterfaceEvent::News { netns, identity, at, news: reported });
+        });
     }
 
     /// Takes note of the names that attached interfaces have now: what was seen goes by these.

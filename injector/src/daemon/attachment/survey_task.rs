@@ -2,6 +2,7 @@
 //! very many interfaces take long to read, and heals do not wait for them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::reading::{self, Before, FactsReading, Looked, Surveyed};
 use super::{InterfaceEvent, Interfaces};
@@ -184,8 +185,8 @@ async fn own_rules(workers: &mut Workers) -> Namespace {
         Ok(worker) => worker.ask(|| async { nat::read() }).await,
         Err(error) => Err(error),
     };
-    let nat = read.unwrap_or_else(|error| Nat { rules: Vec::new(), unread: Some(error.to_string()) });
-    Namespace { netns: None, facts: Facts { nat, ..Facts::default() }, away: BTreeMap::new() }
+    let nat = read.unwrap_or_else(|error| Nat { unread: Some(error.to_string()), ..Nat::default() });
+    Namespace { netns: None, facts: Facts { nat: Arc::new(nat), ..Facts::default() }, away: BTreeMap::new() }
 }
 
 /// Whether the daemon may enter namespaces after its start.

@@ -2,8 +2,8 @@
 //! them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
+use crate::netlink::conntrack::{End, Flow};
 use crate::netlink::sockets::TcpSocket;
 use crate::netns::Identity;
 use injector_core::clock::MonoNs;
@@ -13,7 +13,7 @@ use injector_core::model::Link;
 const MOST: usize = 10_000;
 
 /// One end of a TCP connection: its namespace, its own address and its peer's.
-type Socket = (Identity, (IpAddr, u16), (IpAddr, u16));
+type Socket = (Identity, End, End);
 
 /// What a partition knows of the connections between its peers.
 #[derive(Debug, Default)]
@@ -24,6 +24,21 @@ pub struct Witness {
     namespaces: BTreeSet<Identity>,
     /// By connection: its link, the bytes it had received when it was first seen, and the last time.
     connections: BTreeMap<Socket, (Link, u64, u64)>,
+    /// The namespaces that have said once which connections they translate.
+    translators: BTreeSet<Identity>,
+    /// By a socket's two ends: the other end of its connection, where that is translated, and when the connection was made.
+    translated: BTreeMap<(End, End), (End, Made)>,
+}
+
+/// When a connection was made, as far as that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// Before connections were first looked at,
+    Before,
+    /// or later,
+    During,
+    /// or whenever its namespace's sockets say.
+    Unsaid,
 }
 
 impl Witness {
@@ -39,15 +54,34 @@ impl Witness {
         Some(crossed)
     }
 
+    /// Takes in the connections that a namespace translates.
+    pub(in crate::daemon) fn translate(&mut self, namespace: Identity, flows: BTreeSet<Flow>) {
+        let is_first = self.translators.insert(namespace);
+        let made = if is_first { Made::Before } else { Made::During };
+        for Flow { opener, asked, server, answered } in flows {
+            if self.translated.len() >= MOST {
+                return;
+            }
+            self.translated.entry((opener, asked)).or_insert((server, made));
+            self.translated.entry((server, answered)).or_insert((opener, made));
+        }
+    }
+
+    /// The other end of a socket's connection.
+    pub(in crate::daemon) fn remote(&self, socket: &TcpSocket) -> (End, Made) {
+        let known = self.translated.get(&(socket.local, socket.remote)).copied();
+        known.unwrap_or((socket.remote, Made::Unsaid))
+    }
+
     /// Takes in the sockets of a namespace that are ends of the partition's links.
-    pub(in crate::daemon) fn add(&mut self, namespace: Identity, sockets: Vec<(Link, TcpSocket)>) {
+    pub(in crate::daemon) fn add(&mut self, namespace: Identity, sockets: Vec<(Link, TcpSocket, Made)>) {
         let is_first = self.namespaces.insert(namespace);
-        for (link, socket) in sockets {
+        for (link, socket, made) in sockets {
             let key = (namespace, socket.local, socket.remote);
             if self.connections.len() >= MOST && !self.connections.contains_key(&key) {
                 continue;
             }
-            let before = if is_first { socket.received } else { 0 };
+            let before = if is_first || made == Made::Before { socket.received } else { 0 };
             self.connections.entry(key).or_insert((link, before, before)).2 = socket.received;
         }
     }
@@ -55,6 +89,7 @@ impl Witness {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::time::Duration;
 
     use super::*;
@@ -73,12 +108,45 @@ mod tests {
         assert_eq!(witness.crossed(), None, "nobody looked");
         let crossed = |witness: &Witness, link: Link| witness.crossed().unwrap().get(&link).copied();
         let space = Identity::now(None).unwrap();
-        witness.add(space, vec![(link, socket(1, 500))]);
+        witness.add(space, vec![(link, socket(1, 500), Made::Unsaid)]);
         assert_eq!(crossed(&witness, link), Some(0));
-        witness.add(space, vec![(link, socket(1, 500)), (link, socket(2, 30))]);
+        witness.add(space, vec![(link, socket(1, 500), Made::Unsaid), (link, socket(2, 30), Made::Unsaid)]);
         assert_eq!(crossed(&witness, link), Some(30), "a connection that was made during the cut");
-        witness.add(space, vec![(link, socket(1, 507))]);
+        witness.add(space, vec![(link, socket(1, 507), Made::Unsaid)]);
         assert_eq!(crossed(&witness, link), Some(37));
         assert_eq!(crossed(&witness, link.reversed()), None, "no connection");
+    }
+
+    #[test]
+    fn a_translated_connection_is_with_whom_its_translator_says() {
+        let end = |last: u8, port: u16| (IpAddr::from([10, 0, 0, last]), port);
+        let flow = |port: u16| Flow {
+            opener: end(1, port),
+            asked: end(9, 80),
+            server: end(2, 80),
+            answered: end(14, port),
+        };
+        let socket = |port: u16, received: u64| {
+            let (rto, state) = (Duration::from_millis(200), "established");
+            let (local, remote) = (end(2, 80), end(14, port));
+            TcpSocket { local, remote, state, rto, backoff: 0, retransmits: 0, received }
+        };
+        let (link, space) = (Link { src: PeerId(1), dst: PeerId(2) }, Identity::now(None).unwrap());
+        let mut witness = Witness::default();
+        witness.add(space, Vec::new());
+        assert_eq!(witness.remote(&socket(5, 0)), (end(14, 5), Made::Unsaid), "nobody has said");
+        witness.translate(space, BTreeSet::from([flow(5)]));
+        assert_eq!(witness.remote(&socket(5, 0)), (end(1, 5), Made::Before));
+        witness.translate(space, BTreeSet::from([flow(5), flow(6)]));
+        assert_eq!(witness.remote(&socket(5, 0)).1, Made::Before, "as it was first said");
+        assert_eq!(witness.remote(&socket(6, 0)), (end(1, 6), Made::During));
+        let add = |witness: &mut Witness, port, received| {
+            let made = witness.remote(&socket(port, received)).1;
+            witness.add(space, vec![(link, socket(port, received), made)]);
+            witness.crossed().unwrap()[&link]
+        };
+        assert_eq!(add(&mut witness, 5, 100), 0, "it may be from before the cut");
+        assert_eq!(add(&mut witness, 5, 101), 1);
+        assert_eq!(add(&mut witness, 6, 30), 31, "all of it came during the cut");
     }
 }

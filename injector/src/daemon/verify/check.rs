@@ -45,6 +45,13 @@ pub(super) struct Pending {
     reports: BTreeMap<Identity, Result<Incoming, String>>,
 }
 
+/// The forms of one try's frames over one link.
+#[derive(Default)]
+struct Forms {
+    sent: BTreeSet<CheckForm>,
+    arrived: BTreeSet<CheckForm>,
+}
+
 impl Check {
     pub(super) fn new(links: &[Link]) -> Self {
         Self {
@@ -167,7 +174,7 @@ impl Check {
     }
 
     pub(super) fn count(&mut self, Pending { round, reports, .. }: &Pending) {
-        let mut found: BTreeMap<Link, (BTreeSet<CheckForm>, round::Outcome)> = BTreeMap::new();
+        let mut found: BTreeMap<Link, (Forms, round::Outcome)> = BTreeMap::new();
         for (at, trip) in round.trips.iter().enumerate() {
             match round.outcome(at, reports) {
                 Ok(outcome) => {
@@ -175,8 +182,9 @@ impl Check {
                         self.proven.get_or_insert_default().push(trip.clone());
                     }
                     let none = round::Outcome { sent: 0, arrived: 0, end: MonoNs(0) };
-                    let (forms, sum) = found.entry(trip.link).or_insert((BTreeSet::new(), none));
-                    forms.extend((outcome.arrived > 0).then(|| trip.form.shown()));
+                    let (forms, sum) = found.entry(trip.link).or_insert((Forms::default(), none));
+                    forms.sent.extend((outcome.sent > 0).then(|| trip.form.shown()));
+                    forms.arrived.extend((outcome.arrived > 0).then(|| trip.form.shown()));
                     sum.sent += outcome.sent;
                     sum.arrived += outcome.arrived;
                     sum.end = sum.end.max(outcome.end);
@@ -190,8 +198,10 @@ impl Check {
         }
         for (link, (forms, outcome)) in found {
             match self.links.get_mut(&link) {
-                Some(checked_link) if round.number == 0 => checked_link.control(outcome.arrived, forms),
-                Some(checked_link) => checked_link.tried(outcome),
+                Some(checked_link) if round.number == 0 => {
+                    checked_link.control(outcome.arrived, forms.arrived);
+                }
+                Some(checked_link) => checked_link.tried(outcome, forms.sent),
                 None => {}
             }
         }

@@ -62,12 +62,14 @@ pub struct CheckedLink {
     control: Option<u64>,
     /// The forms in which the control arrived.
     forms: BTreeSet<CheckForm>,
+    /// Those in which something was sent during the cut: a namespace may take no packets of IP any more.
+    tried: BTreeSet<CheckForm>,
     sent: u64,
     after_cut: Option<u64>,
     before_heal: Option<u64>,
     until: Option<MonoNs>,
     /// The last try of the cut: it does not count if the heal came too soon after it.
-    last: Option<Outcome>,
+    last: Option<(Outcome, BTreeSet<CheckForm>)>,
 }
 
 impl CheckedLink {
@@ -77,14 +79,15 @@ impl CheckedLink {
         self.why = None;
     }
 
-    /// Takes in what came of a try during the cut. By then the one before it was long over.
-    pub fn tried(&mut self, outcome: Outcome) {
-        if let Some(last) = self.last.replace(outcome) {
+    /// Takes in what came of a try during the cut, and in which forms it was sent. By then the one before it was long over.
+    pub fn tried(&mut self, outcome: Outcome, forms: BTreeSet<CheckForm>) {
+        if let Some(last) = self.last.replace((outcome, forms)) {
             self.count(last);
         }
     }
 
-    fn count(&mut self, outcome: Outcome) {
+    fn count(&mut self, (outcome, forms): (Outcome, BTreeSet<CheckForm>)) {
+        self.tried.extend(forms);
         self.sent += outcome.sent;
         self.until = Some(outcome.end);
         let arrived = if self.after_cut.is_none() { &mut self.after_cut } else { &mut self.before_heal };
@@ -95,10 +98,10 @@ impl CheckedLink {
     pub fn recorded(&self, heal: Option<MonoNs>, names: &PeerNames) -> LinkCheck {
         let mut all = self.clone();
         let counts = |last: &Outcome| heal.is_none_or(|heal| last.end + MARGIN <= heal);
-        if let Some(last) = all.last.take_if(|last| counts(last)) {
+        if let Some(last) = all.last.take_if(|(outcome, _)| counts(outcome)) {
             all.count(last);
         }
-        let Self { control, forms, sent, after_cut, before_heal, until, .. } = all;
+        let Self { control, forms, tried, sent, after_cut, before_heal, until, .. } = all;
         let silence = || Some(self.why.as_ref()?.text(names));
         let why_not = match (control, after_cut) {
             (Some(0), _) => Some(
@@ -115,7 +118,7 @@ impl CheckedLink {
         };
         LinkCheck {
             control,
-            forms: forms.into_iter().collect(),
+            forms: forms.intersection(&tried).copied().collect(),
             sent,
             arrived_after_cut: after_cut,
             arrived_before_heal: before_heal,
@@ -145,10 +148,11 @@ mod tests {
     #[test]
     fn tries_are_counted_by_their_place_and_the_last_one_only_if_the_heal_came_well_after() {
         let mut checked_link = CheckedLink::default();
-        checked_link.control(3, BTreeSet::from([CheckForm::Ip]));
-        checked_link.tried(outcome(0, SECOND));
-        checked_link.tried(outcome(1, 2 * SECOND));
-        checked_link.tried(outcome(2, 3 * SECOND));
+        let ip = || BTreeSet::from([CheckForm::Ip]);
+        checked_link.control(3, ip());
+        checked_link.tried(outcome(0, SECOND), ip());
+        checked_link.tried(outcome(1, 2 * SECOND), ip());
+        checked_link.tried(outcome(2, 3 * SECOND), ip());
         let at = |heal: u64| checked_link.recorded(Some(MonoNs(heal)), &names());
         let late = at(3 * SECOND + 50_000_000);
         assert_eq!((late.sent, late.arrived_after_cut, late.arrived_before_heal), (9, Some(0), Some(3)));
@@ -158,6 +162,26 @@ mod tests {
         assert_eq!((soon.sent, soon.arrived_after_cut, soon.arrived_before_heal), (6, Some(0), Some(1)));
         assert_eq!(soon.checked_until_ns, Some(MonoNs(2 * SECOND)));
         assert_eq!(checked_link.recorded(None, &names()), late, "while the cut lasts");
+    }
+
+    #[test]
+    fn a_form_is_named_that_arrived_before_the_cut_and_was_sent_during_it() {
+        let both = || BTreeSet::from([CheckForm::Ethertype, CheckForm::Ip]);
+        let mut checked_link = CheckedLink::default();
+        checked_link.control(6, both());
+        let forms =
+            |checked_link: &CheckedLink, heal: u64| checked_link.recorded(Some(MonoNs(heal)), &names()).forms;
+        assert_eq!(forms(&checked_link, SECOND), [], "nothing was sent yet");
+        // The receiver took no packets of IP then.
+        checked_link.tried(outcome(0, SECOND), BTreeSet::from([CheckForm::Ethertype]));
+        assert_eq!(forms(&checked_link, SECOND), [], "too close to the heal to count");
+        assert_eq!(forms(&checked_link, 2 * SECOND), [CheckForm::Ethertype]);
+        checked_link.tried(outcome(0, 2 * SECOND), both());
+        assert_eq!(forms(&checked_link, 3 * SECOND), [CheckForm::Ethertype, CheckForm::Ip]);
+        let mut deaf = CheckedLink::default();
+        deaf.control(3, BTreeSet::from([CheckForm::Ethertype]));
+        deaf.tried(outcome(0, SECOND), both());
+        assert_eq!(forms(&deaf, 2 * SECOND), [CheckForm::Ethertype], "its control did not arrive");
     }
 
     #[test]
@@ -175,7 +199,7 @@ mod tests {
         assert!(why(&checked_link).contains("not on one Ethernet segment"));
         checked_link.control(3, BTreeSet::from([CheckForm::Ip]));
         assert!(why(&checked_link).contains("during the cut"));
-        checked_link.tried(outcome(0, SECOND));
+        checked_link.tried(outcome(0, SECOND), BTreeSet::new());
         assert!(why(&checked_link).contains("during the cut"), "too near the heal");
     }
 }

@@ -175,8 +175,7 @@ impl Round {
         let packet = PacketSocket::open(CHECK_ETHERTYPE)?;
         let (ip, refused) = self.ip_sockets(here);
         let sockets = Sockets { packet, ip };
-        // It ends before the sockets do.
-        let _taker = (!sockets.ip.is_empty()).then(|| self.take(here));
+        let taker = (!sockets.ip.is_empty()).then(|| self.take(here));
         let from = MonoNs::now();
         let everyone = self.spaces().len();
         self.present.send_modify(|present| *present += 1);
@@ -187,6 +186,15 @@ impl Round {
         let fault = fault.or(refused);
         let end = MonoNs::now();
         let arrived = self.listen(&sockets, here).await;
+        if taker.is_some() {
+            drop(taker);
+            // What was sent until now may be on its way still, and nothing else would take it.
+            let ip = sockets.ip;
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(ON_ITS_WAY).await;
+                drop(ip);
+            });
+        }
         Ok(Incoming { listened: (from, MonoNs::now()), sending: (begin, end), sent, arrived, fault })
     }
 

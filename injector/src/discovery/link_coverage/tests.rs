@@ -1,5 +1,7 @@
 //! Coverage by table, of namespaces written by hand.
 
+mod nat;
+
 use super::super::homes::{Before, exits, homes};
 use super::super::naming::{Ours, Sources, identity};
 use super::super::picture::Seen;
@@ -8,7 +10,6 @@ use super::super::survey::survey;
 use super::super::test_topologies::{config, device, facts, space, switched, veth, via};
 use super::*;
 use crate::netlink::facts::Route;
-use crate::netlink::nat::{Dnat, Target};
 use crate::netlink::{Kind, LinkFacts};
 use CoverageState::{Covered, Not, Partly, Unknown};
 use injector_core::config::{Config, Netns};
@@ -320,65 +321,4 @@ fn a_container_that_is_away_is_not_covered_by_the_hooks_of_others() {
         assert_eq!(scene.judge(src, dst), Verdict { state: Not, reason: away.clone() });
     }
     assert_eq!(scene.judge(2, 3).state, Covered);
-}
-
-/// Has a rule of a namespace send packets on.
-fn translate(space: &mut Namespace, to: Target) {
-    space.facts.nat.rules.push(Dnat { chain: "ip nat PREROUTING".to_owned(), to });
-}
-
-fn to(first: &str, last: &str) -> Target {
-    Target::Range(first.parse().unwrap(), last.parse().unwrap())
-}
-
-#[test]
-fn a_rule_of_nat_beyond_the_only_hooked_end_leaves_a_way_open() {
-    let mut spaces = switched();
-    translate(&mut spaces[0], to("10.0.0.2", "10.0.0.2"));
-    for (src, dst) in [(1, 2), (2, 1)] {
-        let verdict = scene(&config(""), &spaces, &["a/eth0"]).judge(src, dst);
-        assert_eq!(verdict.state, Partly);
-        let Reason::Translated(detour) = verdict.reason else { panic!("{src} → {dst}") };
-        assert_eq!((detour.near, detour.far), (PeerId(1), PeerId(2)));
-        assert_eq!(detour.rule.goal, Goal::Peer(PeerId(2), "10.0.0.2".parse().unwrap()));
-        let names: Vec<&str> = detour.places.iter().map(|place| place.name.as_str()).collect();
-        assert!(names.contains(&"eth0") && names.contains(&"h2"), "{names:?}");
-        for hooked in [&["a/eth0", "h2"][..], &["h1", "b/eth0"], &["h2"]] {
-            assert_eq!(scene(&config(""), &spaces, hooked).state(src, dst), Covered, "{hooked:?}");
-        }
-    }
-    assert_eq!(scene(&config(""), &spaces, &["a/eth0"]).state(1, 3), Covered, "another peer");
-    assert_eq!(scene(&config(""), &spaces, &["a/eth0"]).state(1, 0), Covered, "the world");
-    let isolated = scene(&config(""), &spaces, &["a/eth0"]);
-    let none = BTreeSet::new();
-    let lens = Lens::new(&isolated.picture, &isolated.hooked, &none);
-    let both = [link(1, 0), link(1, 2), link(2, 1)];
-    assert_eq!(lens.judge_in(link(1, 2), &both, false).state, Covered, "the world's address is cut off too");
-    assert_eq!(lens.judge_in(link(2, 1), &both, false).state, Partly, "and not the other way");
-    let mut wide = switched();
-    translate(&mut wide[0], to("10.0.0.0", "10.0.0.9"));
-    assert_eq!(scene(&config(""), &wide, &["a/eth0"]).state(1, 3), Partly);
-    let here = config("here: [n1]");
-    assert_eq!(scene(&here, &wide, &["a/eth0"]).state(1, 3), Unknown, "another daemon's hooks are not seen");
-}
-
-#[test]
-fn what_a_peer_translates_itself_is_translated_before_its_hooks() {
-    for (at, wanted) in [(1, Covered), (2, Partly)] {
-        let mut spaces = switched();
-        translate(&mut spaces[at], to("10.0.0.2", "10.0.0.2"));
-        assert_eq!(scene(&config(""), &spaces, &["a/eth0"]).state(1, 2), wanted, "in namespace {at}");
-    }
-}
-
-#[test]
-fn rules_whose_goal_is_not_known_leave_it_unknown() {
-    let mut computed = switched();
-    translate(&mut computed[0], Target::Computed);
-    let mut unread = switched();
-    unread[0].facts.nat.unread = Some("too many".to_owned());
-    for spaces in [computed, unread] {
-        assert_eq!(scene(&config(""), &spaces, &["a/eth0"]).state(1, 2), Unknown);
-        assert_eq!(scene(&config(""), &spaces, &["h1", "h2"]).state(1, 2), Covered);
-    }
 }

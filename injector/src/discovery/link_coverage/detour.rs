@@ -1,0 +1,173 @@
+//! Ways between two peers on which NAT gives packets other addresses than hooks see.
+//!
+//! Of a connection that one peer opens to the other, the opener's hooks see another destination where a rule beyond them sends
+//! packets on to the other peer, and the other one's hooks see another source where a rule before them replaces it. One end whose
+//! hooks see both addresses is enough. Answers carry the same addresses the other way.
+
+use std::collections::BTreeSet;
+
+use super::rewrite::{Detour, Rewrite, SourceRule};
+use super::{Closure, Lens, Reason, Verdict, no_hook};
+use crate::discovery::nat::{Goal, Leg, Router, Translation};
+use crate::discovery::picture::{EndSight, Inside, Passage};
+use crate::netlink::nat::Target;
+use crate::netlink::nft_walk::Chance;
+use injector_core::api::CoverageState;
+use injector_core::model::{Link, PeerId};
+
+impl Lens<'_> {
+    /// What NAT makes of a link while these are cut, sorted; `None` if a hook sees both ends of every packet.
+    pub(super) fn detour(&self, link: Link, cut: &[Link]) -> Option<Verdict> {
+        if link.src == PeerId::WORLD || link.dst == PeerId::WORLD {
+            return None;
+        }
+        let opened = [(link.src, link.dst), (link.dst, link.src)];
+        let found = opened.into_iter().filter_map(|ends| self.rewritten(link, ends, cut));
+        found.max_by_key(|verdict| (verdict.state, verdict.is_translated()))
+    }
+
+    /// What NAT makes of the packets of connections that one end of a link opens to the other.
+    fn rewritten(&self, link: Link, (from, to): (PeerId, PeerId), cut: &[Link]) -> Option<Verdict> {
+        let home = self.end(from).home.as_ref();
+        let sent_on: Vec<&Translation> = self
+            .picture
+            .translations
+            .iter()
+            // What a peer translates itself, it translates before its devices send.
+            .filter(|rule| Some(&rule.space) != home)
+            .filter(|rule| !matches!(rule.goal, Goal::Peer(peer, _) if peer != to))
+            .filter(|rule| !is_cut_too(link, (from, to), &rule.before, cut))
+            .collect();
+        // A rule whose goal is known comes first: it says the most.
+        let unseen = |is_known: bool| {
+            sent_on.iter().copied().find(|rule| {
+                matches!(rule.goal, Goal::Peer(..)) == is_known && !self.sees_receiver(link, (from, to), rule)
+            })
+        };
+        if let Some(rule) = unseen(true) {
+            return Some(self.open(from, to, Chance::Surely, Rewrite::Destination(rule.clone())));
+        }
+        if let Some(rule) = unseen(false) {
+            return Some(self.open(from, to, Chance::Perhaps, Rewrite::Destination(rule.clone())));
+        }
+        let everyone: BTreeSet<PeerId> = self.picture.ends.keys().copied().chain([PeerId::WORLD]).collect();
+        if is_cut_too(link, (to, from), &everyone, cut) {
+            return None;
+        }
+        let direct = self.replaced((from, to), Leg::Direct).filter(|rule| rule.met.chance == Chance::Surely);
+        if let Some(rule) = direct.filter(|rule| !self.sees_sender((from, to), rule)) {
+            return Some(self.open(to, from, Chance::Surely, Rewrite::Source(rule)));
+        }
+        let rule = *sent_on.first()?;
+        let replaced = self.replaced((from, to), Leg::SentOn)?;
+        let is_sure = replaced.met.chance == Chance::Surely && matches!(rule.goal, Goal::Peer(..));
+        // What depends on marks and the like is told: rules of engines for published ports are on every host of containers.
+        let state = if is_sure { CoverageState::Unknown } else { CoverageState::Covered };
+        let rewrite = Rewrite::Both(rule.clone(), replaced);
+        let detour = Detour { near: from, far: to, places: Vec::new(), is_elsewhere: false, rewrite };
+        Some(Verdict { state, reason: Reason::Translated(Box::new(detour)) })
+    }
+
+    /// Where the far peer's hooks don't see its packets by its own address either.
+    fn open(&self, near: PeerId, far: PeerId, chance: Chance, rewrite: Rewrite) -> Verdict {
+        let far_end = self.end(far);
+        let ways = self.known(far_end);
+        let unhooked: Vec<&Passage> = ways.iter().copied().filter(|path| !self.is_hooked(path)).collect();
+        let places = match no_hook(&unhooked) {
+            Reason::NoHook(places) => places,
+            _ => Vec::new(),
+        };
+        // A peer that is not here may be hooked where it is, by another daemon.
+        let is_elsewhere = !far_end.is_here;
+        let is_hooked = is_elsewhere || (unhooked.is_empty() && !ways.is_empty());
+        let state = if chance == Chance::Surely && !is_hooked {
+            CoverageState::Partly
+        } else {
+            CoverageState::Unknown
+        };
+        let detour = Detour { near, far, places, is_elsewhere, rewrite };
+        Verdict { state, reason: Reason::Translated(Box::new(detour)) }
+    }
+
+    /// Whether the receiver's hooks see what a rule sends on to it by its own address.
+    fn sees_receiver(&self, link: Link, (from, to): (PeerId, PeerId), rule: &Translation) -> bool {
+        let end = self.end(to);
+        let is_own = Some(&rule.space) == end.home.as_ref();
+        if is_own && !end.is_plain && !rule.before.contains(&to) {
+            // Its hooks are before the rule, and the address before is another's.
+            return false;
+        }
+        let Goal::Peer(_, address) = rule.goal else { return self.closed(to) == Closure::Closed };
+        let devices = |inside: &Inside| -> Vec<bool> {
+            let passages = if link.dst == to {
+                if inside.holds(address) { inside.devices_with(address) } else { Vec::new() }
+            } else {
+                // Answers leave by the route to the other peer.
+                self.end(from).addresses.iter().flat_map(|address| inside.routes_to(*address)).collect()
+            };
+            passages.into_iter().map(|passage| self.is_hooked(passage)).collect()
+        };
+        self.closed(to) == Closure::Closed || !is_own && self.all_hooked(end, to, devices)
+    }
+
+    /// Whether the sender's hooks see it by its own address, ahead of a rule that replaces that.
+    fn sees_sender(&self, (from, to): (PeerId, PeerId), rule: &SourceRule) -> bool {
+        let end = self.end(from);
+        if Some(&rule.space) == end.home.as_ref() {
+            // Its hooks are behind the rule: all that its port sends is its own, or the address says another.
+            return end.is_plain && self.closed(from) == Closure::Closed;
+        }
+        let devices = |inside: &Inside| -> Vec<bool> {
+            let routes = self.end(to).addresses.iter().flat_map(|address| inside.routes_to(*address));
+            routes.map(|passage| self.is_hooked(passage)).collect()
+        };
+        self.closed(from) == Closure::Closed || self.all_hooked(end, from, devices)
+    }
+
+    /// Whether the devices of a peer's home that matter are hooked, of which there is one at least.
+    fn all_hooked(&self, end: &EndSight, peer: PeerId, devices: impl Fn(&Inside) -> Vec<bool>) -> bool {
+        let inside = end.home.as_ref().and_then(|home| self.picture.homes.get(home));
+        let hooked = inside.map(devices).unwrap_or_default();
+        !matches!(self.closed(peer), Closure::Bypassed(_))
+            && !hooked.is_empty()
+            && hooked.iter().all(|is| *is)
+    }
+
+    /// The rule that replaces the source of packets between two peers before the receiver's hooks: the surest.
+    fn replaced(&self, (from, to): (PeerId, PeerId), leg: Leg) -> Option<SourceRule> {
+        let (sender, receiver) = (self.end(from), self.end(to));
+        let mut found: Option<SourceRule> = None;
+        let beyond = |router: &&Router| Some(&router.space) != receiver.home.as_ref();
+        for router in self.picture.routers.iter().filter(beyond) {
+            let is_own = Some(&router.space) == sender.home.as_ref();
+            let leg = if is_own { Leg::Own } else { leg };
+            let pairs =
+                sender.addresses.iter().flat_map(|from| receiver.addresses.iter().map(move |to| (from, to)));
+            for met in pairs.filter_map(|(from, to)| router.replaces(*from, *to, leg)) {
+                // By another address of its own it is still itself.
+                let is_itself = match met.target {
+                    Target::Own => true,
+                    Target::Range(first, last) => {
+                        sender.addresses.contains(&first) && sender.addresses.contains(&last)
+                    }
+                    Target::Computed => false,
+                };
+                if !(is_own && is_itself) && found.as_ref().is_none_or(|known| known.met.chance < met.chance)
+                {
+                    found = Some(SourceRule { space: router.space.clone(), met });
+                }
+            }
+        }
+        found
+    }
+}
+
+/// Whether the near peer's links with all whom the address before a translation may name are cut too, in the direction of a
+/// link. If it names the far peer, that is the link itself.
+fn is_cut_too(link: Link, (near, far): (PeerId, PeerId), before: &BTreeSet<PeerId>, cut: &[Link]) -> bool {
+    let seen = |other: PeerId| {
+        if link.src == near { Link { src: near, dst: other } } else { Link { src: other, dst: near } }
+    };
+    let mut others = before.iter().filter(|other| **other != near && **other != far);
+    others.all(|other| cut.binary_search(&seen(*other)).is_ok())
+}
