@@ -89,7 +89,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
 }
 
 /// The Debian packages of the programs that tests declare to need.
-const OF_TESTS: [(&str, &str); 18] = [
+const OF_TESTS: &[(&str, &str)] = &[
     ("busybox", "busybox-static"),
     ("chromium", "chromium"),
     ("curl", "curl"),
