@@ -6,14 +6,15 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use injector_common::key::{
-    Address, CLAIM_LIFE, MAC_LIFE, NOBODY, PASSAGE, Port, VIP, is_mapped, is_nameless, port, prefix, traits,
+    Address, CLAIM_LIFE, Claim, MAC_LIFE, NOBODY, PASSAGE, Port, VIP, is_mapped, is_nameless, port, prefix,
+    traits,
 };
 use injector_common::packet::flag;
 use injector_common::{exact, feature};
 
 use crate::maps::{
-    CLAIMS, EXACT_MASK, EXACT_SEED, FEATURES, INTERFACE, LEARNED, MACS, PEERS, PORTS, PREFIXES, SCENE, SIDE,
-    TRAITS,
+    CLAIMS, EXACT_MASK, EXACT_SEED, FEATURES, HELD, INTERFACE, LEARNED, MACS, PEERS, PORTS, PREFIXES, SCENE,
+    SIDE, TRAITS,
 };
 use crate::verdict_context::VerdictContext;
 
@@ -234,13 +235,19 @@ fn within(address: &Address) -> u32 {
     WORLD
 }
 
+/// Who claims an address: whose NIC is seen to hold it, or else who claimed it by a frame.
+#[inline(always)]
+pub fn claim_of(address: &Address) -> Option<*mut Claim> {
+    HELD.get_ptr_mut(address).or_else(|| CLAIMS.get_ptr_mut(address))
+}
+
 /// The peer that claims an address, if one alone does.
 ///
 /// Someone else may have taken over an address that no NIC is seen to hold. So such a claim ages, and the frame must have
 /// more of that peer than the address: its port, or a MAC.
 #[inline(always)]
 fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
-    let Some(claim) = CLAIMS.get_ptr_mut(address) else { return WORLD };
+    let Some(claim) = claim_of(address) else { return WORLD };
     // SAFETY: a value of the map; its words are read and written as wholes, and one that is replaced meanwhile names the
     // peer of one moment or the other.
     let claim = unsafe { &mut *claim };

@@ -9,7 +9,7 @@ use injector_common::record::Wakeup;
 
 use crate::clock::eight_ticks;
 use crate::emit;
-use crate::identity::{Side, WORLD, interface, lister, make_vip, sender_by_mac, traits_of};
+use crate::identity::{Side, WORLD, claim_of, interface, lister, make_vip, sender_by_mac, traits_of};
 use crate::maps::{CLAIMS, LEARNED, PORTS, SCENE};
 use crate::verdict_context::VerdictContext;
 
@@ -117,7 +117,7 @@ pub extern "C" fn claim(side: u64) -> u32 {
         return 0;
     }
     let (now, mac) = (scene.now(), packed(packet));
-    if let Some(known) = CLAIMS.get_ptr_mut(&claimed) {
+    if let Some(known) = claim_of(&claimed) {
         // SAFETY: a value of the map; its words are read and written as wholes, and a race of two claims leaves either.
         let known = unsafe { &mut *known };
         if peer == WORLD {

@@ -83,7 +83,11 @@ pub static MACS: HashMap<[u8; 6], MacOwner> = HashMap::with_max_entries(8192, NO
 /// MAC addresses of frames that came out of a peer's port.
 #[map]
 pub static LEARNED: LruHashMap<[u8; 6], Learned> = LruHashMap::with_max_entries(1 << 14, 0);
-/// Addresses that the config does not list, and the peers that claim them.
+/// Addresses that the config does not list, and the peers on whose NICs they are seen. Not an LRU map: a peer that claims very
+/// many addresses by its frames displaces none of these.
+#[map]
+pub static HELD: HashMap<Address, Claim> = HashMap::with_max_entries(1 << 15, NO_PREALLOC);
+/// Other addresses that the config does not list, and the peers that claim them by their frames.
 #[map]
 pub static CLAIMS: LruHashMap<Address, Claim> = LruHashMap::with_max_entries(1 << 14, 0);
 /// The ids of interfaces that share an instance.

@@ -14,6 +14,7 @@ use aya::Ebpf;
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, SchedClassifier, Xdp, XdpMode};
+use injector::alarm::Guard;
 use injector::datapath::{Clocks, Kernel};
 use injector_common::Word;
 use injector_common::slot::Slot;
@@ -68,7 +69,7 @@ fn main() {
     let pair = Pair::new();
     let config = Config::parse(CONFIG, "bench.yaml").unwrap();
     let mut kernel = Kernel::load(&config, Clocks::Real).unwrap();
-    let keeper = kernel.gate().keep(|lapsed| panic!("{lapsed}")).unwrap();
+    let keeper = kernel.gate().keep(Guard::default(), |lapsed| panic!("{lapsed}")).unwrap();
     let peer = |name| config.names.id(name).unwrap();
     let slot = SlotIndex(0);
     kernel.write_slot(slot, &Slot::whole(1)).unwrap();

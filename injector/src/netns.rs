@@ -2,9 +2,12 @@
 //! probing ever after. No thread ever enters a second namespace.
 //!
 //! A thread inside a namespace keeps it alive. So when a namespace's file goes, its thread is stopped, and a
-//! namespace that is made again under the same name gets a new thread. All threads are started by one supervisor
-//! thread: it alone keeps the right to enter after the start (see [`crate::rights`]), and its threads give it up as
+//! namespace that is made again under the same name gets a new thread. All threads are started by the supervisor (see
+//! [`supervisor`]): it alone keeps the right to enter after the start (see [`crate::rights`]), and its threads give it up as
 //! soon as they are in.
+
+mod error;
+mod supervisor;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -12,7 +15,6 @@ use std::fs::File;
 use std::future::Future;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +24,11 @@ use std::time::Duration;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::rights::{Rights, RightsError, Role};
+pub use self::error::NetnsError;
+pub use self::supervisor::Supervisor;
+use self::supervisor::{PathThreads, QUESTION, START};
+use crate::alarm::{Alarm, Guard};
+use crate::rights::{Rights, Role};
 use crate::turn;
 use injector_core::config::{ContainerRef, Netns};
 use injector_core::containers::Sight;
@@ -30,64 +36,13 @@ use injector_core::containers::Sight;
 /// How long a thread may take over a job before nobody waits for it any more: having programs verified takes seconds
 /// on an emulated machine.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long the start of a thread may take.
-const START: Duration = Duration::from_secs(10);
-/// How long a thread may take over a question. The daemon's task waits for less in all: see [`turn`].
-const QUESTION: Duration = Duration::from_secs(1);
-
-/// Why a namespace's thread can't serve.
-#[derive(Debug, thiserror::Error)]
-pub enum NetnsError {
-    /// There is no such namespace.
-    #[error("network namespace {name}: {} can't be opened: {source}; see `ip netns list`", path.display())]
-    Open {
-        /// As configured.
-        name: String,
-        /// Its file.
-        path: PathBuf,
-        /// The kernel's answer.
-        source: std::io::Error,
-    },
-    /// It is a container's, which does not run.
-    #[error(
-        "{name} does not run, so it has no network namespace; it is followed, and entered when it starts"
-    )]
-    NoContainer {
-        /// As configured.
-        name: String,
-    },
-    /// It can't be entered.
-    #[error("network namespace {name} can't be entered: {source}; the daemon needs CAP_SYS_ADMIN")]
-    Enter {
-        /// As configured.
-        name: String,
-        /// The kernel's answer.
-        source: std::io::Error,
-    },
-    /// Its thread can't be started, or has ended.
-    #[error("the thread of network namespace {name} has ended")]
-    Gone {
-        /// As configured.
-        name: String,
-    },
-    /// Its thread does not answer.
-    #[error(
-        "the thread of network namespace {name} does not answer: something in the kernel holds it up, or this host is starved"
-    )]
-    Late {
-        /// As configured.
-        name: String,
-    },
-    /// A thread can't give up its rights.
-    #[error(transparent)]
-    Rights(#[from] RightsError),
-}
 
 type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// What a thread is told.
 enum Order {
-    Run(Job),
+    /// With a guard, if nobody else would notice that the job panics.
+    Run(Job, Option<Guard>),
     Stop,
 }
 
@@ -122,6 +77,7 @@ impl Identity {
 pub struct Worker {
     name: String,
     identity: Identity,
+    alarm: Alarm,
     jobs: mpsc::UnboundedSender<Order>,
     /// Its answer is overdue, and nobody waits for it any more.
     late: Arc<AtomicBool>,
@@ -135,11 +91,14 @@ struct Door {
     path: Option<PathBuf>,
     /// Which one it must be: a process's id may belong to another process by now.
     expected: Option<Identity>,
+    /// Raised when something panics in there that nobody waits for.
+    alarm: Alarm,
 }
 
 impl Worker {
     fn start(door: Door, rights: Option<Rights>) -> Result<Self, NetnsError> {
-        let Door { name, path, expected } = door;
+        let Door { name, path, expected, alarm } = door;
+        let guard = alarm.guard(format!("the thread of network namespace {name}"));
         let is_own = path.is_none();
         let path = path.unwrap_or_else(|| PathBuf::from("/proc/self/ns/net"));
         let open = |path: &PathBuf| {
@@ -159,6 +118,7 @@ impl Worker {
         std::thread::Builder::new()
             .name(format!("netns {name}").chars().take(15).collect())
             .spawn(move || {
+                let _guard = guard;
                 let enter =
                     crate::fault::at("netns/enter").and_then(|()| file.map_or(Ok(()), |file| enter(&file)));
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -175,14 +135,17 @@ impl Worker {
                 // Jobs may hold sockets of this namespace: they run, and end, on this thread.
                 let local = tokio::task::LocalSet::new();
                 local.block_on(&runtime, async {
-                    while let Some(Order::Run(job)) = queue.recv().await {
-                        tokio::task::spawn_local(job());
+                    while let Some(Order::Run(job, guard)) = queue.recv().await {
+                        tokio::task::spawn_local(async move {
+                            let _guard = guard;
+                            job().await;
+                        });
                     }
                 });
             })
             .map_err(|_| NetnsError::Gone { name: name.clone() })?;
         match result.recv() {
-            Ok(Ok(())) => Ok(Self { name, identity, jobs, late: Arc::default() }),
+            Ok(Ok(())) => Ok(Self { name, identity, alarm, jobs, late: Arc::default() }),
             Ok(Err(error)) => Err(error),
             Err(_) => Err(NetnsError::Gone { name }),
         }
@@ -199,13 +162,34 @@ impl Worker {
         let _ = self.jobs.send(Order::Stop);
     }
 
-    /// Runs a future on the thread; it is made there, so it need not be `Send`.
+    /// Runs a future on the thread; it is made there, so it need not be `Send`. Nobody waits for it: if it panics, the alarm is
+    /// raised.
     pub fn spawn<F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<(), NetnsError>
     where
         F: Future<Output = ()> + 'static,
     {
+        let guard = self.alarm.guard(format!("something in network namespace {}", self.name));
+        self.order(job, Some(guard))
+    }
+
+    /// The same for a future whose end is noticed however it ends, also by a panic: what it drops answers.
+    pub fn spawn_awaited<F>(&self, job: impl FnOnce() -> F + Send + 'static) -> Result<(), NetnsError>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.order(job, None)
+    }
+
+    fn order<F>(
+        &self,
+        job: impl FnOnce() -> F + Send + 'static,
+        guard: Option<Guard>,
+    ) -> Result<(), NetnsError>
+    where
+        F: Future<Output = ()> + 'static,
+    {
         self.jobs
-            .send(Order::Run(Box::new(move || Box::pin(job()))))
+            .send(Order::Run(Box::new(move || Box::pin(job())), guard))
             .map_err(|_| NetnsError::Gone { name: self.name.clone() })
     }
 
@@ -247,7 +231,7 @@ impl Worker {
         F: Future<Output = T> + 'static,
     {
         let (reply, result) = oneshot::channel();
-        self.spawn(move || async move {
+        self.spawn_awaited(move || async move {
             let _ = reply.send(job().await);
         })?;
         if let Ok(result) = tokio::time::timeout(turn::patience(patience), result).await {
@@ -276,57 +260,6 @@ fn shown(netns: Option<&Netns>) -> String {
     netns.map_or_else(|| "the daemon's own".to_owned(), ToString::to_string)
 }
 
-/// The thread that starts the namespaces' threads: they inherit the right to enter from it. It ends with its last
-/// asker. Nobody blocks on it: the kernel may hold it up as it may any thread.
-#[derive(Clone)]
-pub struct Supervisor {
-    jobs: std::sync::mpsc::Sender<Box<dyn FnOnce() + Send>>,
-    /// It owes an answer that nobody waits for any more.
-    late: Arc<AtomicBool>,
-}
-
-impl Supervisor {
-    fn start() -> std::io::Result<Self> {
-        crate::fault::at("netns/supervisor")?;
-        let (asker, jobs) = std::sync::mpsc::channel::<Box<dyn FnOnce() + Send>>();
-        std::thread::Builder::new().name("netns".into()).spawn(move || {
-            for job in jobs {
-                // A panic is logged, and its asker has no answer. Nothing could take this thread's place: its rights are gone.
-                let _ = catch_unwind(AssertUnwindSafe(job));
-            }
-        })?;
-        Ok(Self { jobs: asker, late: Arc::default() })
-    }
-
-    /// Runs a job with this thread's rights; `None` if it does not answer, at once if it owes an answer already.
-    pub async fn ask<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-        self.ask_within(QUESTION, job).await
-    }
-
-    /// The same with a patience of the caller's.
-    async fn ask_within<T: Send + 'static>(
-        &self,
-        patience: Duration,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let patience = turn::patience(patience);
-        if patience.is_zero() || self.late.load(Ordering::Relaxed) {
-            return None;
-        }
-        let (reply, answer) = oneshot::channel();
-        self.jobs.send(Box::new(move || drop(reply.send(job())))).ok()?;
-        if let Ok(answer) = tokio::time::timeout(patience, answer).await {
-            return answer.ok();
-        }
-        if !self.late.swap(true, Ordering::Relaxed) {
-            let late = Arc::clone(&self.late);
-            // Behind the job: a thread that comes to this is not held up.
-            let _ = self.jobs.send(Box::new(move || late.store(false, Ordering::Relaxed)));
-        }
-        None
-    }
-}
-
 /// The threads, by namespace; they end when dropped.
 #[derive(Default)]
 pub struct Workers {
@@ -337,14 +270,17 @@ pub struct Workers {
     supervisor: Option<Supervisor>,
     /// The first process of each container that runs, and the namespace that it is in.
     containers: BTreeMap<ContainerRef, (u32, Identity)>,
+    /// What looks at namespaces that are given by a path.
+    by_path: PathThreads,
     /// What the threads give up; `None` if they keep what their starter has.
     rights: Option<Rights>,
+    alarm: Alarm,
 }
 
 impl Workers {
     /// Threads that keep only what a config needs. The supervisor has the caller's rights until [`Self::settle`].
-    pub fn limited(rights: Rights) -> Result<Self, NetnsError> {
-        let mut workers = Self { rights: Some(rights), ..Self::default() };
+    pub fn limited(rights: Rights, alarm: Alarm) -> Result<Self, NetnsError> {
+        let mut workers = Self { rights: Some(rights), alarm, ..Self::default() };
         workers.supervisor(None)?;
         Ok(workers)
     }
@@ -352,7 +288,8 @@ impl Workers {
     /// No threads yet, but the same supervisor, and the same rights for its threads.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { supervisor: self.supervisor.clone(), rights: self.rights, ..Self::default() }
+        let (supervisor, alarm) = (self.supervisor.clone(), self.alarm.clone());
+        Self { supervisor, rights: self.rights, alarm, ..Self::default() }
     }
 
     /// The same threads, and those that are started for this copy, until [`Self::adopt`] takes them over.
@@ -362,6 +299,7 @@ impl Workers {
             by_name: self.by_name.clone(),
             started: Some(Vec::new()),
             containers: self.containers.clone(),
+            by_path: self.by_path.clone(),
             ..self.another()
         }
     }
@@ -410,7 +348,7 @@ impl Workers {
         let identity = worker.identity();
         let hand_on = move || drop(worker.spawn(move || job(identity)));
         match &self.supervisor {
-            Some(supervisor) => drop(supervisor.jobs.send(Box::new(hand_on))),
+            Some(supervisor) => supervisor.when_free(hand_on),
             None => hand_on(),
         }
     }
@@ -464,10 +402,34 @@ impl Workers {
             Some(netns) => (netns.path(), None),
             None => (None, None),
         };
-        let door = Door { name: shown(netns), path, expected };
+        let door = Door { name: shown(netns), path, expected, alarm: self.alarm.clone() };
         // One that is started too late ends at once, since nobody gives it jobs.
-        let started = self.supervisor(netns)?.ask_within(START, move || Worker::start(door, rights)).await;
-        started.ok_or_else(|| NetnsError::Late { name: shown(netns) })?
+        self.ask(netns, START, move || Worker::start(door, rights)).await?
+    }
+
+    /// Asks whoever may look at a namespace's file: the supervisor, or the path's own thread.
+    async fn ask<T: Send + 'static>(
+        &mut self,
+        netns: Option<&Netns>,
+        patience: Duration,
+        question: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, NetnsError> {
+        let rights = self.rights;
+        let supervisor = self.supervisor(netns)?.clone();
+        let (thread, is_of_path) = match netns {
+            Some(Netns::Path(path)) => (self.by_path.of(path, &supervisor, rights).await?, true),
+            _ => (supervisor, false),
+        };
+        let answer = thread.ask_within(patience, question).await;
+        let name = shown(netns);
+        // One that was not even asked, since the turn has no time left, owes nothing.
+        let is_hung = is_of_path && thread.is_late();
+        answer.ok_or(if is_hung { NetnsError::Hung { name } } else { NetnsError::Late { name } })
+    }
+
+    /// A guard for what follows something on behalf of these threads.
+    pub fn guard(&self, what: &str) -> Guard {
+        self.alarm.guard(what)
     }
 
     /// Takes in which containers run, by the ids of their first processes. A container whose namespace can't be told, because
@@ -524,8 +486,7 @@ impl Workers {
                 None => return Ok(None),
             },
         };
-        let now = self.supervisor(Some(netns))?.ask(move || Identity::now(Some(&wanted))).await;
-        let now = now.ok_or_else(|| NetnsError::Late { name: shown(Some(netns)) })?;
+        let now = self.ask(Some(netns), QUESTION, move || Identity::now(Some(&wanted))).await?;
         Ok(now.filter(|now| expected.is_none_or(|expected| expected == *now)))
     }
 
@@ -559,18 +520,5 @@ impl Workers {
         if let Some(worker) = self.by_name.remove(&netns.cloned()) {
             worker.stop();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_supervisor_outlives_a_job_that_panics() {
-        let supervisor = Supervisor::start().unwrap();
-        let nothing: Option<u8> = supervisor.ask(|| panic!("planted")).await;
-        assert_eq!(nothing, None);
-        assert_eq!(supervisor.ask(|| 7).await, Some(7));
     }
 }

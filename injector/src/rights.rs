@@ -5,6 +5,7 @@
 //! |---|---|
 //! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; `CAP_NET_RAW`: the frames of the active check; and what `exec` probes and roles take |
 //! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid, container or path, or if the config has peers on this machine |
+//! | the threads that look at paths of namespaces | the same as the supervisor |
 //! | the thread that looks at processes of peers on this machine | the same as the supervisor |
 //! | the engine's, for peers that are containers | nothing: it reads from a socket that is open to root |
 //! | the lease | nothing: it stores words in shared memory |

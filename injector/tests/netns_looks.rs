@@ -11,7 +11,7 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use injector::daemon::attachment::{Cuts, InterfaceEvent, Interfaces, Sights};
+use injector::daemon::attachment::{Changes, Cuts, InterfaceEvent, Interfaces, Sights};
 use injector::datapath::{Clocks, Kernel, Names};
 use injector::netlink::{self, news::News};
 use injector::netns::{Worker, Workers};
@@ -130,9 +130,23 @@ impl Alone {
         tokio::time::timeout(PATIENCE, self.events.recv()).await.expect("an event in time").unwrap()
     }
 
-    async fn handle(&mut self, event: InterfaceEvent) {
+    async fn handle(&mut self, event: InterfaceEvent) -> Changes {
         let nothing_cut = Cuts { open_since: None, is_rolling: false };
-        Box::pin(self.interfaces.handle(event, &self.config, &mut self.kernel, nothing_cut)).await;
+        Box::pin(self.interfaces.handle(event, &self.config, &mut self.kernel, nothing_cut)).await
+    }
+
+    /// Hands events on until the interfaces of n1 have been compared with a list of them that has some name; whether that
+    /// was reported to be a new one.
+    async fn compared_with(&mut self, name: &str) -> bool {
+        loop {
+            let event = self.next().await;
+            let is_it = matches!(&event, InterfaceEvent::Links { links: Ok(links), .. }
+                if links.iter().any(|link| link.name == name));
+            let changes = self.handle(event).await;
+            if is_it {
+                return changes.reported.iter().any(|(_, what)| what.contains(&format!("renamed to {name}")));
+            }
+        }
     }
 }
 
@@ -200,6 +214,33 @@ fn an_interface_whose_thread_was_held_up_is_attached_to_once_it_is_free() {
             }
         }
         assert!(lists > 1, "it was looked at again");
+        alone.interfaces.detach().await;
+    });
+}
+
+/// A survey takes long where there are many interfaces; its names may be out of date when it comes.
+#[test]
+#[needs(root)]
+fn a_survey_that_is_older_than_a_name_takes_nothing_back() {
+    let lab = Lab::switched(2);
+    run(async {
+        let mut alone = Alone::start(&lab, Workers::default()).await;
+        let identity = alone.worker.identity();
+        alone.handle(InterfaceEvent::Survey { at: MonoNs::now() }).await;
+        let old = loop {
+            match alone.next().await {
+                survey @ InterfaceEvent::Surveyed { .. } => break survey,
+                other => drop(alone.handle(other).await),
+            }
+        };
+        for words in ["link set eth0 down", "link set eth0 name eth9", "link set eth9 up"] {
+            lab.ip("n1", words);
+        }
+        assert!(alone.compared_with("eth9").await, "its new name is taken note of");
+        alone.handle(old).await;
+        let (at, news) = (MonoNs::now(), News::Overrun);
+        alone.handle(InterfaceEvent::News { netns: Some(netns(&lab)), identity, at, news }).await;
+        assert!(!alone.compared_with("eth9").await, "it had the old name again");
         alone.interfaces.detach().await;
     });
 }

@@ -5,11 +5,15 @@
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
+use std::ffi::CString;
 use std::fmt::Write as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use injector_lab::{Place, SWITCH, needs};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
 use support::{Daemon, Lab, until};
 
@@ -39,7 +43,7 @@ impl Frozen {
         })
     }
 
-    fn that(daemon: &Daemon, is_it: impl Fn(&std::path::Path) -> bool) -> Self {
+    fn that(daemon: &Daemon, is_it: impl Fn(&Path) -> bool) -> Self {
         let pid = daemon.cli("status")["pid"].as_u64().unwrap();
         let thread = std::fs::read_dir(format!("/proc/{pid}/task"))
             .unwrap()
@@ -61,6 +65,134 @@ impl Drop for Frozen {
         // It may have ended with its process.
         let _ = trace(libc::PTRACE_DETACH, self.0);
     }
+}
+
+/// A file system that answers nobody, in front of what a directory holds, until this is dropped: FUSE without a server.
+struct Unanswering {
+    server: Option<OwnedFd>,
+    at: PathBuf,
+}
+
+impl Unanswering {
+    /// Only this thread and what it has started see it.
+    fn before(at: &Path) -> Self {
+        let server = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
+        let options = CString::new(options).unwrap();
+        mount("injector-test", at, "fuse", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))
+            .unwrap();
+        Self { server: Some(server.into()), at: at.to_owned() }
+    }
+}
+
+impl Drop for Unanswering {
+    fn drop(&mut self) {
+        // Whoever waits for an answer gets an error.
+        drop(self.server.take());
+        let _ = unmount(&self.at, UnmountFlags::DETACH);
+    }
+}
+
+/// What is said of a path on one.
+const HUNG: &str = "the file system that holds this path does not answer; repair or unmount it";
+
+/// A directory in which a file leads to a namespace.
+struct Door(PathBuf);
+
+impl Door {
+    fn to(lab: &Lab, netns: &str) -> Self {
+        let directory = lab.folder().join("door");
+        std::fs::create_dir(&directory).unwrap();
+        let door = Self(directory);
+        std::fs::write(door.file(), "").unwrap();
+        support::ok("mount", &format!("--bind /run/netns/{netns} {}", door.file().display()));
+        door
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("netns")
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        let _ = unmount(self.file(), UnmountFlags::DETACH);
+    }
+}
+
+/// Whoever looks at such a path waits in the kernel. That is not the thread that everybody else needs.
+#[test]
+#[needs(root)]
+fn a_path_on_a_file_system_that_does_not_answer_holds_up_no_other_namespace() {
+    let mut lab = Lab::switched(3);
+    let (n2, n3) = (lab.netns("n2"), lab.netns("n3"));
+    let door = Door::to(&lab, &lab.netns("n1"));
+    let path = door.file().display().to_string();
+    let names =
+        [path.as_str(), n2.as_str(), n3.as_str()].map(|netns| format!("{{ name: eth0, netns: {netns} }}"));
+    let config = format!("{}interfaces: [{}]\n", lab.peers(), names.join(", "));
+    let daemon = Daemon::start(&lab, "d", &config);
+    daemon.cli("partition isolate n1 --name kept --for 60s");
+    assert!(!lab.reaches(1, 2));
+
+    let hung = Unanswering::before(&door.0);
+    until("it is reported", || {
+        let told = |event: &serde_json::Value| event["what"].as_str().is_some_and(|what| what.contains(HUNG));
+        daemon.timeline().iter().any(told).then_some(())
+    });
+    // Another namespace that is recreated needs a thread of its own, which the supervisor starts.
+    lab.delete("n3");
+    daemon.wait_hook(&n3, "eth0", None);
+    lab.add("n3");
+    lab.join("n3");
+    daemon.wait_hook(&n3, "eth0", Some("tcx"));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..300 {
+        slowest = slowest.max(daemon.heal_by_hand("kept"));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    println!("the slowest of 300 heals took {slowest:?}");
+    assert!(slowest < Duration::from_millis(1200), "{slowest:?}");
+    // What is attached there is attached, whatever its name leads to.
+    assert_eq!(daemon.attachment(&path, "eth0")["hook"], "tcx");
+    daemon.cli("partition isolate n1 --name p --for 60s --allow-uncovered");
+    assert!(!lab.reaches(1, 2));
+    daemon.cli("heal p");
+    let log = daemon.log();
+    assert!(!log.contains("the lease lapsed"), "{log}");
+    assert_eq!(log.matches(HUNG).count(), 1, "once: {log}");
+
+    drop(hung);
+    until("it answers again", || {
+        let told = |event: &serde_json::Value| event["what"] == "its file answers again";
+        daemon.timeline().iter().any(told).then_some(())
+    });
+    assert!(lab.reaches_soon(1, 2));
+}
+
+#[test]
+#[needs(root)]
+fn a_daemon_with_a_path_that_does_not_answer_ends_and_the_next_start_says_why_it_can_not() {
+    let lab = Lab::switched(2);
+    let door = Door::to(&lab, &lab.netns("n1"));
+    let path = door.file().display().to_string();
+    let interfaces = format!("interfaces: [{{ name: eth0, netns: {path} }}]\n");
+    let config = lab.peers() + &interfaces;
+    let daemon = Daemon::start(&lab, "d", &config);
+    let _hung = Unanswering::before(&door.0);
+    until("it is noticed", || daemon.log().contains(HUNG).then_some(()));
+    daemon.cli("partition isolate n1 --name p --for 60s --allow-uncovered");
+    assert!(!lab.reaches(1, 2));
+    let asked = Instant::now();
+    daemon.stop();
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
+    assert!(lab.reaches_soon(1, 2));
+
+    let asked = Instant::now();
+    let (status, said) = Daemon::refusal(&lab, "e", &config);
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains(&path) && said.contains(HUNG), "{said}");
+    assert!(asked.elapsed() < Duration::from_secs(15), "{:?}", asked.elapsed());
 }
 
 #[test]
@@ -277,6 +409,30 @@ fn whatever_threads_are_held_up_heals_are_answered_and_the_lease_is_kept() {
     assert!(lab.reaches_soon(5, 2));
 }
 
+/// What was off before says nothing of the reload.
+#[test]
+#[needs(root)]
+fn a_failed_reload_names_no_interface_that_was_off_before() {
+    let lab = Lab::switched(2);
+    let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
+    let config = |more: &str| {
+        let interfaces = format!("{{ name: eth0, netns: {n1} }}, {{ name: eth0, netns: {n2} }}{more}");
+        format!("{}interfaces: [{interfaces}]\n", lab.peers())
+    };
+    let daemon = Daemon::start(&lab, "d", &config(""));
+    support::ip(&format!("-n {n2} link delete eth0"));
+    daemon.wait_hook(&n2, "eth0", None);
+    let missing = format!(", {{ name: eth7, netns: {n1} }}");
+    std::fs::write(lab.folder().join("d.yaml"), config(&missing)).unwrap();
+    daemon.signal(Signal::HUP);
+    let outcome = until("the reload has failed", || {
+        let log = daemon.log();
+        log.lines().find(|line| line.contains("the one before is in force again")).map(str::to_owned)
+    });
+    assert!(!outcome.contains("not attached again yet"), "{outcome}");
+    assert!(daemon.attachment(&n1, "eth0")["hook"].is_string());
+}
+
 /// A thread that does not answer while another config is tried keeps our programs off its interface. The old config, which is in
 /// force again, says so, lets no cut count on it, and has it back as soon as the thread answers.
 #[test]
@@ -369,14 +525,14 @@ fn an_endpoint_whose_namespace_does_not_answer_is_not_waited_for() {
 /// Keeps a file from being executed: whoever tries waits until this is dropped.
 struct Held {
     /// Closed, it lets everyone pass.
-    _events: rustix::fd::OwnedFd,
+    _events: OwnedFd,
 }
 
 impl Held {
-    fn at(path: &std::path::Path) -> Self {
+    fn at(path: &Path) -> Self {
         use std::os::fd::{AsRawFd as _, FromRawFd as _};
         use std::os::unix::ffi::OsStrExt as _;
-        let path = std::ffi::CString::new(path.as_os_str().as_bytes()).unwrap();
+        let path = CString::new(path.as_os_str().as_bytes()).unwrap();
         // SAFETY: plain numbers go in, and a new descriptor comes out, which nobody else has.
         let events = unsafe {
             let fd = libc::fanotify_init(
@@ -384,7 +540,7 @@ impl Held {
                 libc::O_RDONLY as libc::c_uint,
             );
             assert!(fd >= 0, "{}", std::io::Error::last_os_error());
-            rustix::fd::OwnedFd::from_raw_fd(fd)
+            OwnedFd::from_raw_fd(fd)
         };
         // SAFETY: the path is a string that ends with a zero and outlives the call.
         let marked = unsafe {

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use super::attachment::{InterfaceEvent, Interfaces, Sights};
 use super::config_file::Prepared;
 use super::start_error::{StartError, io};
+use crate::alarm::Alarm;
 use crate::datapath::{Clocks, Kernel, LeaseWatcher, Names, Pins, Wakeups, all_names, cgroup_root};
 use crate::engine;
 use crate::fault;
@@ -32,21 +33,23 @@ pub struct Bootstrap {
     workers: Workers,
     /// The names of the programs that were there before ours.
     met: Names,
+    /// For what is followed.
+    pub(super) alarm: Alarm,
 }
 
 impl Bootstrap {
     /// Makes it. Then the calling thread gives up what it does not need: before anything is attached, so that whatever
     /// is done later with fewer rights was done with them before.
-    pub fn prepare(config: &Config) -> Result<Self, StartError> {
+    pub fn prepare(config: &Config, alarm: Alarm) -> Result<Self, StartError> {
         let pins = if rights::may_make_filesystems() { Some(Pins::new()?) } else { None };
         let has_local = config.local_peers().next().is_some();
         let cgroup = has_local.then(cgroup_root).transpose().map_err(crate::local::Error::from)?;
         let rights = Rights::of(config);
         rights.bar()?;
-        let workers = Workers::limited(rights)?;
+        let workers = Workers::limited(rights, alarm.clone())?;
         let met = all_names();
         rights.take(Role::Daemon)?;
-        Ok(Self { pins, cgroup, rights, workers, met })
+        Ok(Self { pins, cgroup, rights, workers, met, alarm })
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
@@ -97,11 +100,12 @@ impl ActiveConfig {
         let (tell_lapse, lapsed) = mpsc::unbounded_channel();
         let lease_watcher = kernel
             .gate()
-            .keep(move |lapse| {
+            .keep(bootstrap.alarm.guard("the thread that watches the lease"), move |lapse| {
                 let _ = tell_lapse.send(lapse);
             })
             .map_err(io("the lease thread"))?;
-        kernel.start_settler().map_err(io("the settler thread"))?;
+        let settler = bootstrap.alarm.guard("the thread that lets freed slots age");
+        kernel.start_settler(settler).map_err(io("the settler thread"))?;
         let (news, interface_news) = mpsc::unbounded_channel();
         let mut workers = bootstrap.workers.another();
         workers.contain(&containers.sight).await?;
@@ -118,10 +122,12 @@ impl ActiveConfig {
         let (sink, samples) = mpsc::unbounded_channel();
         let probing = Probing::of(&config, rates, sink);
         let begun = async {
-            engine::follow(containers, news, InterfaceEvent::Engine).map_err(io("the engine's thread"))?;
+            let guard = bootstrap.alarm.guard("the thread that follows containers");
+            engine::follow(containers, guard, news, InterfaceEvent::Engine)
+                .map_err(io("the engine's thread"))?;
             kernel.rewire(&config)?;
             if let Some(local) = &local {
-                local.follow(interfaces.tell_cgroups())?;
+                local.follow(interfaces.tell_cgroups()).await?;
             }
             // The threads of namespaces where roles are asked are there before the first request.
             for role in config.roles.values() {

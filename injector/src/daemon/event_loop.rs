@@ -18,6 +18,7 @@ use super::sockets::{self, Found};
 use super::start_error::{StartError, io};
 use super::state::State;
 use super::{verify, witness};
+use crate::alarm::Alarms;
 use crate::datapath::RENEWAL;
 use crate::server::command::{Command, CommandReceiver};
 use crate::turn;
@@ -27,6 +28,8 @@ use injector_core::sample::Sample;
 /// All that the daemon's task receives.
 pub(super) struct EventLoop {
     pub(super) signals: Signals,
+    /// What has panicked that nobody waits for.
+    pub(super) alarms: Alarms,
     pub(super) commands: CommandReceiver,
     pub(super) sockets_found: mpsc::UnboundedReceiver<Found>,
     pub(super) tell_sockets: sockets::Sink,
@@ -86,6 +89,8 @@ impl EventLoop {
                 biased;
                 _ = self.signals.terminate.recv() => return Ok(()),
                 _ = self.signals.interrupt.recv() => return Ok(()),
+                // A daemon that follows something no more must not continue; when it ends, traffic flows.
+                Some(what) = self.alarms.recv() => return Err(StartError::Panicked { what }),
                 Some(()) = self.signals.hangup.recv() => {
                     self.hang_up(state);
                     next

@@ -34,6 +34,7 @@ mod witness;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::alarm::{Alarm, Alarms};
 use crate::descriptors;
 use crate::fault;
 use crate::server::command::Handle;
@@ -74,12 +75,21 @@ pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartE
     let metrics = config.metrics.map(MetricsListener::bind).transpose()?;
     fault::here("start/bound");
     descriptors::raise(config)?;
-    let bootstrap = Bootstrap::prepare(config)?;
+    let (alarm, alarms) = Alarm::channel();
+    let bootstrap = Bootstrap::prepare(config, alarm)?;
     options.source.try_out();
     let (active, incoming) = ActiveConfig::start(prepared, &bootstrap).await?;
     let mut state = State::new(active, options.log);
-    let life =
-        Life { signals, socket, metrics, ready: options.ready, source: options.source, bootstrap, incoming };
+    let life = Life {
+        signals,
+        socket,
+        metrics,
+        ready: options.ready,
+        source: options.source,
+        bootstrap,
+        incoming,
+        alarms,
+    };
     let ended = serve(&mut state, life).await;
     // Also after an error: what is on a clsact qdisc stays there when the process ends.
     fault::here("stop/detach");
@@ -97,20 +107,28 @@ struct Life {
     source: Source,
     bootstrap: Bootstrap,
     incoming: Incoming,
+    alarms: Alarms,
 }
 
 /// Answers until the daemon is asked to end; everything is healed when it returns, and nobody is answered any more.
 async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
-    let Life { signals, socket, metrics, ready, source, mut bootstrap, incoming } = life;
+    let Life { signals, socket, metrics, ready, source, mut bootstrap, incoming, alarms } = life;
     bootstrap.settle().await?;
     fault::here("start/settled");
     let (handle, commands) = Handle::channel(COMMANDS);
     let metrics = metrics.map(|listener| listener.serve(handle.clone())).transpose();
     let metrics = metrics.map_err(io("the metrics' thread"))?;
     let (stop_api, api_stopped) = oneshot::channel::<()>();
-    let api = tokio::spawn(server::serve(socket, handle, async {
-        let _ = api_stopped.await;
-    }));
+    let mut guard = bootstrap.alarm.guard("the API's server");
+    let api = tokio::spawn(async move {
+        let stopped = async { drop(api_stopped.await) };
+        let served = server::serve(socket, handle, stopped).await;
+        if served.is_err() {
+            // Nobody could heal any more.
+            guard.raise();
+        }
+        served
+    });
     fault::here("start/api");
     fault::at("start/ready")
         .and_then(|()| ready.report())
@@ -130,6 +148,7 @@ async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
     let (tell_resolved, resolved) = mpsc::unbounded_channel();
     let mut event_loop = EventLoop {
         signals,
+        alarms,
         commands,
         sockets_found,
         tell_sockets,

@@ -132,6 +132,7 @@ impl EventLoop {
         descriptors::raise(config)
             .map_err(|error| Kept::Refused(format!("{error}; then restart the daemon")))?;
         fault::here("reload/begin");
+        let off_before = state.interfaces.off();
         turn::for_at_most(STEP, state.interfaces.pause()).await;
         fault::here("reload/paused");
         let started = Box::pin(ActiveConfig::start(*prepared, &self.bootstrap));
@@ -150,7 +151,9 @@ impl EventLoop {
                 for (interface, what) in reported {
                     state.event(MonoNs::now(), EventKind::Interface { interface, what });
                 }
-                Err(Kept::Failed(failed(&error, &state.interfaces.off())))
+                let mut off = state.interfaces.off();
+                off.retain(|interface| !off_before.contains(interface));
+                Err(Kept::Failed(failed(&error, &off)))
             }
         }
     }

@@ -68,7 +68,7 @@ impl State {
             let (source, shape_names) = (source.clone(), Arc::clone(&self.shape_names));
             let worker = self.interfaces.workers.running(source.netns.as_ref());
             let begun = worker.and_then(|worker| {
-                worker.spawn(move || async move {
+                worker.spawn_awaited(move || async move {
                     // A request that was given up wants no answer, nor a question once this thread is free again.
                     if sender.is_closed() {
                         return;

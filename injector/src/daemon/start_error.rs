@@ -31,6 +31,14 @@ pub enum StartError {
     /// The metrics' address can't be listened at.
     #[error(transparent)]
     Metrics(#[from] RefusedListen),
+    /// Something that the daemon relies on has panicked.
+    #[error(
+        "{what} panicked, which is a bug (the log has it): the daemon ends, since it would go on with facts that are out of date; start it again"
+    )]
+    Panicked {
+        /// What, in words.
+        what: String,
+    },
     /// A thread, a signal handler or the API failed.
     #[error("{what}: {source}")]
     Io {
@@ -102,6 +110,13 @@ pub enum StartError {
         /// The interface, with its namespace.
         interface: String,
     },
+}
+
+impl StartError {
+    /// Whether nobody answered in time, so that it is to be tried again.
+    pub(super) fn is_late(&self) -> bool {
+        matches!(self, Self::Netns(error) if error.is_late())
+    }
 }
 
 /// From an error of the system, with what was being done.

@@ -245,7 +245,7 @@ impl Attachment {
         let mut answer = Answer(Some(take));
         let Some(held) = self.held.take() else { return };
         // A thread that has ended drops the answer, which shows it.
-        let _ = self.worker.spawn(move || async move { answer.report(Some(held.release())) });
+        let _ = self.worker.spawn_awaited(move || async move { answer.report(Some(held.release())) });
     }
 
     /// Detaches some, those of one namespace in their reverse order; the instances, in the given order: `None` for those

@@ -12,6 +12,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::mapped::Mapped;
 use super::owner::Owner;
+use crate::alarm::Guard;
 use crate::fault;
 use injector_core::clock::MonoNs;
 use injector_core::ledger::{Interval, Lapsed};
@@ -165,10 +166,15 @@ impl Gate {
     }
 
     /// Starts the thread that watches the lease, and reports lapses.
-    pub fn keep(&self, mut on_lapse: impl FnMut(Lapsed) + Send + 'static) -> std::io::Result<LeaseWatcher> {
+    pub fn keep(
+        &self,
+        guard: Guard,
+        mut on_lapse: impl FnMut(Lapsed) + Send + 'static,
+    ) -> std::io::Result<LeaseWatcher> {
         let gate = self.clone();
         fault::at("load/lease")?;
         let thread = std::thread::Builder::new().name("lease".into()).spawn(move || {
+            let _guard = guard;
             if let Err(error) = crate::rights::take_none() {
                 tracing::error!(%error, "the lease thread keeps rights that it does not need");
             }
@@ -339,7 +345,7 @@ mod tests {
         assert_eq!(world.gate.look(), None);
         assert_eq!(world.gate.0.lease.load(EXPIRES), until.0);
         let (sender, receiver) = std::sync::mpsc::channel();
-        let _keeper = world.gate.keep(move |lapsed| sender.send(lapsed).unwrap()).unwrap();
+        let _keeper = world.gate.keep(Guard::default(), move |lapsed| sender.send(lapsed).unwrap()).unwrap();
         assert_eq!(receiver.recv_timeout(LEASE).unwrap(), Lapsed { expired: until });
         assert_eq!(world.gate.word(), Word::new(0, 1), "nothing is live any more");
     }

@@ -22,6 +22,7 @@ pub struct NameMaps {
     ports: Array<MapData, Port>,
     traits: Array<MapData, u32>,
     macs: HashMap<MapData, Mac, MacOwner>,
+    held: HashMap<MapData, Address, Claim>,
     claims: HashMap<MapData, Address, Claim>,
     addresses: Array<MapData, Entry>,
     prefixes: LpmTrie<MapData, Address, u32>,
@@ -52,6 +53,7 @@ impl NameMaps {
             ports: object.take("PORTS")?.try_into().map_err(of("PORTS"))?,
             traits: object.take("TRAITS")?.try_into().map_err(of("TRAITS"))?,
             macs: object.take("MACS")?.try_into().map_err(of("MACS"))?,
+            held: object.take("HELD")?.try_into().map_err(of("HELD"))?,
             claims: object.take("CLAIMS")?.try_into().map_err(of("CLAIMS"))?,
             addresses: object.take("PEERS")?.try_into().map_err(of("PEERS"))?,
             prefixes: object.take("PREFIXES")?.try_into().map_err(of("PREFIXES"))?,
@@ -88,7 +90,12 @@ impl NameMaps {
         let now = MonoNs::now().0;
         update(&mut self.written.held, held, |address, peer| {
             let claim = peer.map(|peer| Claim { peer: *peer, held: 1, at: now, contested_until: 0, mac: 0 });
-            write(&mut self.claims, "CLAIMS", &wire_address(*address), claim)
+            let address = wire_address(*address);
+            if claim.is_some() {
+                // What it was claimed by before says nothing more.
+                write(&mut self.claims, "CLAIMS", &address, None)?;
+            }
+            write(&mut self.held, "HELD", &address, claim)
         })?;
         for address in identity.moved.keys() {
             if !self.written.moved.contains(address) {
@@ -115,7 +122,7 @@ impl NameMaps {
         let mut learned = Vec::new();
         for entry in &self.claims {
             let (address, claim) = entry.map_err(|source| DatapathError::Map { name: "CLAIMS", source })?;
-            if claim.held == 0 && claim.peer != 0 {
+            if claim.peer != 0 {
                 learned.push((plain_address(address), PeerId(claim.peer as u16)));
             }
         }

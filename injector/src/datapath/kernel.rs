@@ -24,6 +24,7 @@ use super::overlaps::{self, BySlot, CommonStamps, Overlaps};
 use super::owner::Owner;
 use super::strangers::StrangerMap;
 use super::{DatapathError, Gate, Pins, Settler};
+use crate::alarm::Guard;
 use crate::fault;
 use injector_core::config::Config;
 use injector_core::identity::{Identity, Stranger};
@@ -189,9 +190,9 @@ impl Kernel {
     ///
     /// # Errors
     /// If there can't be one more thread.
-    pub fn start_settler(&mut self) -> std::io::Result<()> {
+    pub fn start_settler(&mut self, guard: Guard) -> std::io::Result<()> {
         fault::at("load/settler")?;
-        self.settler = Some(Settler::start()?);
+        self.settler = Some(Settler::start(guard)?);
         Ok(())
     }
 

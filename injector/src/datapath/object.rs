@@ -34,7 +34,7 @@ pub(super) const EGRESS: &str = "injector_out";
 pub(super) const XDP: &str = "injector_xdp";
 
 /// The maps that all instances share; read-only data alone is an instance's own.
-const SHARED: [&str; 29] = [
+const SHARED: [&str; 30] = [
     "COMMIT",
     "LEASE",
     "SLOTS",
@@ -45,6 +45,7 @@ const SHARED: [&str; 29] = [
     "PREFIXES",
     "MACS",
     "LEARNED",
+    "HELD",
     "CLAIMS",
     "INTERFACES",
     "PORTS",

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use crate::alarm::Guard;
 use injector_core::plan::Age;
 
 /// The thread that waits; dropping this ends it.
@@ -37,14 +38,15 @@ impl Settler {
     ///
     /// # Errors
     /// If there can't be one more thread.
-    pub fn start() -> std::io::Result<Self> {
-        Self::with(super::gate::settle)
+    pub fn start(guard: Guard) -> std::io::Result<Self> {
+        Self::with(guard, super::gate::settle)
     }
 
-    fn with(mut settle: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
+    fn with(guard: Guard, mut settle: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let of_thread = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("settler".into()).spawn(move || {
+            let _guard = guard;
             if let Err(error) = crate::rights::take_none() {
                 tracing::error!(%error, "the settler thread keeps rights that it does not need");
             }
@@ -116,7 +118,7 @@ mod tests {
     fn what_is_freed_during_a_wait_takes_another_one() {
         let (begun, begins) = channel();
         let (end, ends) = channel::<()>();
-        let settler = Settler::with(move || {
+        let settler = Settler::with(Guard::default(), move || {
             let _ = begun.send(());
             let _ = ends.recv();
         })
@@ -137,7 +139,7 @@ mod tests {
 
     #[test]
     fn the_kernels_barrier_settles() {
-        let settler = Settler::start().unwrap();
+        let settler = Settler::start(Guard::default()).unwrap();
         let age = settler.freed();
         settler.wait(age);
     }

@@ -26,7 +26,7 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
     let Some(facts) = space.map(|space| &space.facts) else { return !is_of_hooks(news) };
     match news {
         News::Overrun | News::Nat => true,
-        News::Hooks(_) | News::EgressChain(_) | News::Chains => false,
+        News::Hooks(_) | News::EgressChain(_) | News::Chains | News::Ended(_) => false,
         News::Gone(index) => facts.link(*index).is_some(),
         News::Link(link) => facts.link(link.index).is_none_or(|known| {
             // Not its kind: a bridge reports its ports without it.
@@ -62,7 +62,7 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
 
 /// Whether news is of programs and chains alone.
 fn is_of_hooks(news: &News) -> bool {
-    matches!(news, News::Hooks(_) | News::EgressChain(_) | News::Chains)
+    matches!(news, News::Hooks(_) | News::EgressChain(_) | News::Chains | News::Ended(_))
 }
 
 fn is_peers(config: &Config, address: IpAddr) -> bool {

@@ -8,6 +8,8 @@ use tokio::sync::mpsc;
 
 use super::api::{Api, EngineError};
 use super::look_up::{Found, see};
+use crate::alarm::Guard;
+use crate::fault;
 use crate::rights;
 use injector_core::clock::MonoNs;
 use injector_core::config::ContainerRef;
@@ -38,26 +40,26 @@ pub enum News {
     },
 }
 
-/// Follows what was found until nobody listens to `sink` any more; `wrap` makes news of it what the sink takes.
+/// Follows what was found until nobody listens to `sink` any more; `wrap` makes news of it what the sink takes. The guard is
+/// the thread's.
 ///
 /// # Errors
-/// There can't be one more thread.
+/// There can't be one more thread, or runtime.
 pub fn follow<E: Send + 'static>(
     found: Found,
+    guard: Guard,
     sink: mpsc::UnboundedSender<E>,
     wrap: fn(News) -> E,
 ) -> std::io::Result<()> {
     let Found { api: Some(api), sight, ids } = found else { return Ok(()) };
     let wanted: BTreeSet<ContainerRef> = sight.0.keys().cloned().collect();
     let mut following = Following { api, wanted, ids, sight };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("engine".into()).spawn(move || {
+        let _guard = guard;
         if let Err(error) = rights::take_none() {
             tracing::debug!(%error, "the thread that listens to the engine keeps its rights");
         }
-        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "containers are not followed"),
-        };
         runtime.block_on(async {
             let report = |news| drop(sink.send(wrap(news)));
             tokio::select! {
@@ -114,6 +116,7 @@ impl Following {
 
     /// Asks how the containers are now, and reports it if it is new.
     async fn look(&mut self, at: MonoNs, report: &impl Fn(News)) -> Result<(), EngineError> {
+        fault::here("engine/look");
         let (sight, ids) = see(&self.api, &self.wanted, &self.ids).await?;
         // One that is gone is known by its id no more; one that has ended still is.
         self.ids = ids;

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 pub use self::found::{Error, Found, Late};
 use self::labels::Labels;
@@ -88,20 +89,28 @@ impl LocalPeers {
     }
 
     /// Follows the cgroups of peers: `report` is called when one may have been recreated, and the programs know it.
-    pub fn follow(&self, report: impl Fn() + Send + 'static) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// The kernel does not notify of new cgroups.
+    pub async fn follow(&self, report: impl Fn() + Send + 'static) -> Result<(), Error> {
         let locked = self.scanner.lock().unwrap_or_else(PoisonError::into_inner).news()?;
         let Some(news) = locked else { return Ok(()) };
         let scanner = Arc::clone(&self.scanner);
+        let (began, begins) = oneshot::channel();
         self.worker.spawn(move || async move {
             // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
             let registered = unsafe { AsyncFd::register_with_interest(news, Interest::READABLE) };
             let news = match registered {
-                Ok(news) => news,
-                Err(error) => return tracing::error!(%error, "new cgroups of peers will not be noticed"),
+                Ok(news) => {
+                    let _ = began.send(Ok(()));
+                    news
+                }
+                Err(error) => return drop(began.send(Err(error))),
             };
             while let Ok(mut ready) = news.readable().await {
                 // Before the news are taken: those that come meanwhile make it ready again.
                 ready.clear_ready();
+                crate::fault::here("cgroups/news");
                 cgroups::drain(news.as_fd());
                 let followed = scanner.lock().unwrap_or_else(PoisonError::into_inner).follow_cgroups();
                 if let Err(error) = followed {
@@ -110,7 +119,8 @@ impl LocalPeers {
                 report();
             }
         })?;
-        Ok(())
+        let began = begins.await.map_err(|_| NetnsError::Gone { name: "the daemon's own".to_owned() })?;
+        began.map_err(|error| Error::Cgroups(error.into()))
     }
 
     /// Looks at the processes again; `report` is called with when that began, and what was found.
@@ -129,6 +139,7 @@ impl LocalPeers {
             // What comes from here on calls for another look.
             is_asked.store(false, Ordering::SeqCst);
             let begun = MonoNs::now();
+            crate::fault::here("local/look");
             report(begun, look(&scanner));
         });
         if asked.is_err() {

@@ -1,8 +1,11 @@
 //! What the kernel reports about a namespace as it happens.
 
+use std::io;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::stream::LocalBoxStream;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::MulticastGroup;
@@ -10,7 +13,11 @@ use rtnetlink::packet_core::NetlinkPayload;
 
 use super::LinkFacts;
 use super::facts::{Route, neighbour, port, routes};
-use super::nft::{self, Change, EgressChain};
+use super::nft::{Change, ChangeStream, EgressChain};
+use injector_core::clock::MonoNs;
+
+/// How long after its notifications have ended a topic is subscribed to again.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// What a subscription to a namespace reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,15 +44,19 @@ pub enum News {
     Nat,
     /// Notifications were lost: everything has to be looked at.
     Overrun,
+    /// There are no notifications any more, and why: changes are not noticed until they come again, which is an overrun.
+    Ended(String),
 }
 
 /// What is subscribed to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     /// Interfaces, and the queueing disciplines and filters on them.
     Links,
     /// Where addresses live: neighbours, bridge ports, routes, local addresses.
     Places,
+    /// The same without local addresses, where these are subscribed to already.
+    PlacesButAddresses,
     /// Local addresses alone.
     Addresses,
     /// Chains of nftables on devices, and rules of NAT.
@@ -63,43 +74,106 @@ impl Topic {
                 MulticastGroup::Ipv4Ifaddr,
                 MulticastGroup::Ipv6Ifaddr,
             ],
+            Self::PlacesButAddresses => {
+                &[MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route]
+            }
             Self::Chains => &[],
             Self::Addresses => &[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr],
         }
     }
 }
 
-/// Subscribes to a topic of the calling thread's namespace, on a socket of its own: many neighbours must not crowd out
-/// an interface. `report` answers whether to continue.
-pub fn subscribe(topic: Topic, mut report: impl FnMut(News) -> bool + 'static) -> std::io::Result<()> {
-    crate::fault::at("follow/subscribe")?;
-    if topic == Topic::Chains {
-        return nft::subscribe(move |change| {
-            report(match change {
-                Change::Egress(chain) => News::EgressChain(chain),
-                Change::Chains => News::Chains,
-                Change::Nat => News::Nat,
-            })
-        });
-    }
-    let (connection, handle, mut messages) = rtnetlink::new_multicast_connection(topic.groups())?;
-    tokio::spawn(connection);
+/// Follows a topic of the calling thread's namespace, on a socket of its own: many neighbours must not crowd out an interface.
+/// `report` is called with each news and since when it may be so, and answers whether to continue.
+///
+/// What ends the notifications is news itself, and so is that they have come back.
+pub fn follow(topic: Topic, mut report: impl FnMut(MonoNs, News) -> bool + 'static) {
+    let mut subscribed = Subscription::to(topic);
     tokio::task::spawn_local(async move {
-        // The connection ends with its last handle.
-        let _handle = handle;
-        while let Some((message, _)) = messages.next().await {
-            let news = match message.payload {
-                NetlinkPayload::InnerMessage(message) => news(&message),
-                NetlinkPayload::Overrun(_) => Some(News::Overrun),
-                _ => None,
+        loop {
+            let ended = match subscribed {
+                Ok(subscription) => subscription.follow(&mut report).await,
+                Err(error) => Ended::Failed(error.to_string()),
             };
-            if news.is_some_and(|news| !report(news)) {
+            let Ended::Failed(why) = ended else { return };
+            let since = MonoNs::now();
+            tracing::error!(?topic, why, "changes are not noticed: the kernel does not notify of them");
+            if !report(since, News::Ended(why)) {
+                return;
+            }
+            subscribed = loop {
+                tokio::time::sleep(AGAIN).await;
+                if let Ok(subscription) = Subscription::to(topic) {
+                    break Ok(subscription);
+                }
+            };
+            tracing::info!(?topic, "changes are noticed again");
+            // Whatever is found to have happened may have happened at any time since.
+            if !report(since, News::Overrun) {
                 return;
             }
         }
-        tracing::error!(?topic, "the kernel's notifications ended: changes will not be noticed");
     });
-    Ok(())
+}
+
+/// Why a topic is not followed any more.
+enum Ended {
+    /// Nobody wants its news.
+    Unwanted,
+    /// There are no more notifications.
+    Failed(String),
+}
+
+/// A subscription to one topic.
+enum Subscription {
+    /// The connection ends with its last handle.
+    Route(rtnetlink::Handle, LocalBoxStream<'static, NetlinkPayload<RouteNetlinkMessage>>),
+    Chains(ChangeStream),
+}
+
+impl Subscription {
+    fn to(topic: Topic) -> io::Result<Self> {
+        crate::fault::at("follow/subscribe")?;
+        if topic == Topic::Chains {
+            return Ok(Self::Chains(ChangeStream::open()?));
+        }
+        let (connection, handle, messages) = rtnetlink::new_multicast_connection(topic.groups())?;
+        tokio::spawn(connection);
+        Ok(Self::Route(handle, messages.map(|(message, _)| message.payload).boxed_local()))
+    }
+
+    async fn follow(self, report: &mut impl FnMut(MonoNs, News) -> bool) -> Ended {
+        match self {
+            Self::Route(_handle, mut messages) => {
+                while let Some(payload) = messages.next().await {
+                    crate::fault::here("follow/news");
+                    let news = match payload {
+                        NetlinkPayload::InnerMessage(message) => news(&message),
+                        NetlinkPayload::Overrun(_) => Some(News::Overrun),
+                        _ => None,
+                    };
+                    if news.is_some_and(|news| !report(MonoNs::now(), news)) {
+                        return Ended::Unwanted;
+                    }
+                }
+                Ended::Failed("its socket was closed".to_owned())
+            }
+            Self::Chains(changes) => {
+                let report = |change| {
+                    let news = match change {
+                        Change::Egress(chain) => News::EgressChain(chain),
+                        Change::Chains => News::Chains,
+                        Change::Nat => News::Nat,
+                    };
+                    report(MonoNs::now(), news)
+                };
+                match changes.follow(report).await {
+                    Ok(()) => Ended::Unwanted,
+                    Err(error) => Ended::Failed(error.to_string()),
+                }
+            }
+        }
+    }
 }
 
 fn news(message: &RouteNetlinkMessage) -> Option<News> {

@@ -68,48 +68,65 @@ pub fn egress_chains() -> io::Result<Vec<EgressChain>> {
     found.or_else(|error| if is_absent(&error) { Ok(Vec::new()) } else { Err(error) })
 }
 
-/// Calls `report` for each change in the calling thread's namespace, until it answers `false`. However many rules of NAT
-/// change at once, they are one change.
-pub fn subscribe(mut report: impl FnMut(Change) -> bool + 'static) -> io::Result<()> {
-    let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
-        Ok(socket) => socket,
-        Err(error) if is_absent(&error) => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    socket.join(GROUP)?;
-    // SAFETY: a socket answers the same open descriptor for as long as it lives.
-    let socket =
-        unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }.map_err(io::Error::from)?;
-    tokio::task::spawn_local(async move {
-        while let Ok(mut ready) = socket.readable().await {
-            ready.clear_ready();
-            let mut changes = Vec::new();
-            let mut is_translated = false;
-            let read = socket.get_ref().notices(|kind, body| {
-                let is_netdev = body.first() == Some(&FAMILY_NETDEV);
-                match kind {
-                    NEW_CHAIN if is_netdev => {
-                        changes.push(body.get(4..).and_then(egress).map_or(Change::Chains, Change::Egress));
-                    }
-                    DELETE_CHAIN if is_netdev => changes.push(Change::Chains),
-                    nat::NEW_RULE | nat::DELETE_RULE if !is_translated => {
-                        is_translated = nat::translates(body);
-                    }
-                    _ => {}
-                }
-            });
-            if read.is_err() {
-                // Some were lost.
-                changes.push(Change::Chains);
-                is_translated = true;
-            }
-            changes.extend(is_translated.then_some(Change::Nat));
-            if !changes.into_iter().all(&mut report) {
-                return;
+/// What changes in the calling thread's namespace.
+pub struct ChangeStream {
+    /// `None` where the kernel has no nftables: nothing changes.
+    socket: Option<AsyncFd<RawSocket>>,
+}
+
+impl ChangeStream {
+    /// Subscribes to it.
+    pub fn open() -> io::Result<Self> {
+        let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
+            Ok(socket) => socket,
+            Err(error) if is_absent(&error) => return Ok(Self { socket: None }),
+            Err(error) => return Err(error),
+        };
+        socket.join(GROUP)?;
+        // SAFETY: a socket answers the same open descriptor for as long as it lives.
+        let socket = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+        Ok(Self { socket: Some(socket.map_err(io::Error::from)?) })
+    }
+
+    /// Calls `report` for each change, until it answers `false`. However many rules of NAT change at once, they are one change.
+    ///
+    /// # Errors
+    /// The kernel notifies of nothing any more.
+    pub async fn follow(self, mut report: impl FnMut(Change) -> bool) -> io::Result<()> {
+        let Some(socket) = self.socket else { return Ok(()) };
+        loop {
+            socket.readable().await?.clear_ready();
+            if !changes(socket.get_ref()).into_iter().all(&mut report) {
+                return Ok(());
             }
         }
+    }
+}
+
+/// What a socket has been notified of.
+fn changes(socket: &RawSocket) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut is_translated = false;
+    let read = socket.notices(|kind, body| {
+        let is_netdev = body.first() == Some(&FAMILY_NETDEV);
+        match kind {
+            NEW_CHAIN if is_netdev => {
+                changes.push(body.get(4..).and_then(egress).map_or(Change::Chains, Change::Egress));
+            }
+            DELETE_CHAIN if is_netdev => changes.push(Change::Chains),
+            nat::NEW_RULE | nat::DELETE_RULE if !is_translated => {
+                is_translated = nat::translates(body);
+            }
+            _ => {}
+        }
     });
-    Ok(())
+    if read.is_err() {
+        // Some were lost.
+        changes.push(Change::Chains);
+        is_translated = true;
+    }
+    changes.extend(is_translated.then_some(Change::Nat));
+    changes
 }
 
 fn egress(body: &[u8]) -> Option<EgressChain> {

@@ -72,6 +72,7 @@ pub async fn follow(
     let mut current = *rate.borrow_and_update();
     let mut grid = Grid::new(MonoNs::now(), interval(current, &config));
     loop {
+        crate::fault::here("probe/turn");
         tokio::select! {
             biased;
             () = sink.closed() => return,

@@ -77,7 +77,10 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok((stream, _)) => {
+                    crate::fault::here("api/accept");
+                    stream
+                }
                 Err(error) => {
                     // Mostly out of file descriptors: it ends when connections do.
                     tracing::warn!(%error, "a connection could not be accepted");

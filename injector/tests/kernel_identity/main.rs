@@ -14,9 +14,10 @@ mod way;
 use std::collections::BTreeMap;
 
 use cases::{Case, Setting, Wanted, cases};
+use frames::{arp, mac, one};
 use injector_lab::needs;
 use support::programs::config;
-use way::{Fate, SIDES, UPLINK, Way};
+use way::{Fate, OPAQUE, SIDES, Setup, Step, UPLINK, Way, isolate};
 
 /// Interfaces that are hooked: one a peer, the uplink, and a second one of n1.
 const INTERFACES: [u32; 5] = [1, 2, 3, UPLINK, 5];
@@ -53,6 +54,24 @@ fn the_cases_of_the_contract() {
         wrong.extend(tried(way, case));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// A guest that claims more addresses than are remembered displaces those of other guests, and none that a NIC is seen to hold.
+#[test]
+#[needs(root)]
+fn claims_of_a_guest_displace_no_address_that_a_nic_holds() {
+    const X: &str = "2001:db8::99";
+    let mut way = way("");
+    for side in SIDES {
+        let mut setup = Setup::of(isolate(1)).hooked(&[1, 3]).knows(3, OPAQUE).holds(2, X);
+        for number in 0..20_000_u32 {
+            let [_, _, high, low] = number.to_be_bytes();
+            setup = setup.before(arp(mac(3), &format!("172.16.{high}.{low}"), "10.0.0.1"), Step::From(3));
+        }
+        // Nothing but the address says whose it is.
+        let fate = way.send(side, &setup, &[(one(2, X, 1, "fd00::1"), vec![Step::To(1)])]);
+        assert!(fate.is_dropped, "{}: {fate:?}", side.name);
+    }
 }
 
 #[test]

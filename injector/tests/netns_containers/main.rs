@@ -425,3 +425,20 @@ fn init_proposes_containers_by_their_names() {
     assert!(said.contains("would attach to eth0 in netns container a: for a"), "{said}");
     assert!(said.contains("6 of 6 directed links would pass a hook for sure"), "{said}");
 }
+
+/// Whoever follows containers no more would take one that restarts to be where it was.
+#[test]
+#[needs(root, program = "podman", program = "busybox", example = "struck", minutes = 1)]
+fn a_daemon_that_follows_containers_no_more_ends() {
+    let Some(podman) = three("a_daemon_that_follows_containers_no_more_ends") else { return };
+    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/struck");
+    let config = config(&podman, &["a", "b", "c"]);
+    let mut launch = injector_lab::Launch::in_folder(program, podman.lab.folder(), "lab", &config).unwrap();
+    // The first look begins the following.
+    launch.command().env("INJECTOR_FAULT", "engine/look#2=panic");
+    let mut daemon = podman.lab.within(HOST, || Daemon::launched(launch));
+    podman.ok("restart --time 0 a");
+    let status = until("the daemon ends", || daemon.ended());
+    assert_eq!(status.code(), Some(2), "{}", daemon.log());
+    assert!(daemon.log().contains("panicked, which is a bug"), "{}", daemon.log());
+}

@@ -37,7 +37,8 @@ impl Interfaces {
             | News::Hooks(_)
             | News::EgressChain(_)
             | News::Chains
-            | News::Nat => false,
+            | News::Nat
+            | News::Ended(_) => false,
         }
     }
 
@@ -60,7 +61,7 @@ impl Interfaces {
         let links = Err(NO_ANSWER.to_owned());
         let none = InterfaceEvent::Links { netns: netns.clone(), identity, at: when, begun: when, links };
         let pending = PendingAnswer::new(&self.news, none);
-        let spawned = worker.spawn(move || async move {
+        let spawned = worker.spawn_awaited(move || async move {
             crate::fault::here("links/read");
             let begun = MonoNs::now();
             let links = match netlink::connect() {
@@ -130,7 +131,7 @@ impl Interfaces {
             if let Some(index) = entry.index() {
                 match found {
                     Some(found) if found.index == index => {
-                        reported.extend(entry.rename(&found.name));
+                        reported.extend(entry.rename(&found.name, *begun));
                         continue;
                     }
                     Some(found) => {

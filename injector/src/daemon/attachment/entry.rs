@@ -16,6 +16,8 @@ pub struct Entry {
     pub interface: Interface,
     /// Its name now, if it was renamed while attached.
     pub renamed: Option<String>,
+    /// When its name was read.
+    pub named_at: MonoNs,
     /// How `auto` came to it.
     pub chosen: Option<String>,
     /// Our programs on it.
@@ -59,6 +61,7 @@ impl Entry {
             id,
             interface,
             renamed: None,
+            named_at: MonoNs(0),
             chosen,
             attachment: None,
             instance: None,
@@ -88,8 +91,13 @@ impl Entry {
         self.name() == name && self.interface.netns.as_ref() == netns
     }
 
-    /// Takes note of its name now, while it is attached; what happened, if that is another one.
-    pub fn rename(&mut self, name: &str) -> Option<(String, String)> {
+    /// Takes note of its name while it is attached, as it was read at an instant, unless it was read later; what happened, if that
+    /// is another one.
+    pub fn rename(&mut self, name: &str, read_at: MonoNs) -> Option<(String, String)> {
+        if read_at < self.named_at {
+            return None;
+        }
+        self.named_at = read_at;
         if name == self.name() {
             return None;
         }

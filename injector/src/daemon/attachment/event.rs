@@ -52,6 +52,11 @@ pub enum InterfaceEvent {
         /// When the news came.
         at: MonoNs,
     },
+    /// It is time to look again at names whose namespaces nobody could look at.
+    Names {
+        /// When the first reason to came.
+        at: MonoNs,
+    },
     /// Programs are verified, or refused.
     Prepared {
         /// The id of the interface that they are for.
@@ -102,8 +107,6 @@ pub enum InterfaceEvent {
         /// What was found.
         surveyed: Box<Surveyed>,
     },
-    /// A survey panicked, which is logged.
-    SurveyPanicked,
 }
 
 /// What is cut while interfaces change.

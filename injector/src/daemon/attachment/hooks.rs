@@ -93,7 +93,7 @@ impl Interfaces {
             let none =
                 InterfaceEvent::Hooks { netns: netns.clone(), identity, found: HooksFound::none(NO_ANSWER) };
             let pending = PendingAnswer::new(&self.news, none);
-            let asked = worker.spawn(move || async move {
+            let asked = worker.spawn_awaited(move || async move {
                 crate::fault::here("hooks/ask");
                 let found = wanted.read().await;
                 pending.answer(InterfaceEvent::Hooks { netns, identity, found });

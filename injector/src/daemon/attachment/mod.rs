@@ -6,6 +6,7 @@ mod check;
 mod containers;
 mod entry;
 mod event;
+mod following;
 mod hook_reading;
 mod hooks;
 mod link_coverage;
@@ -37,6 +38,7 @@ use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 use self::entry::Entry;
+use self::following::{Subscriptions, UnseenNames, unnoticed};
 use self::link_list::LinkList;
 use self::programs::{Attaching, Landed, Shared, SharedKey, Spare};
 use super::duty_cycle::DutyCycle;
@@ -86,6 +88,10 @@ pub struct Interfaces {
     followed: BTreeMap<Option<Netns>, Identity>,
     /// The others that are watched for peers' addresses, or for rules of NAT.
     watched: BTreeMap<Option<Netns>, Identity>,
+    /// What the threads in namespaces have subscribed to.
+    subscribed: Subscriptions,
+    /// Names of namespaces that nobody could look at.
+    unseen: UnseenNames,
     /// Whether the start is over.
     is_settled: bool,
     /// The named namespaces at that time.
@@ -227,6 +233,8 @@ impl Interfaces {
             redirected: BTreeSet::new(),
             followed: BTreeMap::new(),
             watched: BTreeMap::new(),
+            subscribed: Subscriptions::new(),
+            unseen: UnseenNames::default(),
             is_settled: false,
             listed: BTreeMap::new(),
             is_due: false,
@@ -352,8 +360,12 @@ impl Interfaces {
                 changes.hooks = self.is_of_hooks(netns.as_ref(), &news);
                 // A late answer of a namespace that is gone is dropped.
                 if self.workers.identity(netns.as_ref()) == Some(identity) {
-                    if let News::EgressChain(chain) = &news {
-                        changes.reported.extend(self.chain_came(netns.as_ref(), chain));
+                    match &news {
+                        News::EgressChain(chain) => {
+                            changes.reported.extend(self.chain_came(netns.as_ref(), chain));
+                        }
+                        News::Ended(why) => changes.reported.push(unnoticed(netns.as_ref(), why)),
+                        _ => {}
                     }
                     if let News::Link(link) = &news
                         && self.greet(config, netns.as_ref(), link)
@@ -378,6 +390,10 @@ impl Interfaces {
                     self.ask_for_survey(at);
                 }
             }
+            InterfaceEvent::Names { at } => {
+                self.unseen.is_check_due = false;
+                self.check_namespaces(config, at, &mut changes).await;
+            }
             InterfaceEvent::Prepared { id, instance } => {
                 changes.reported.extend(self.prepared(id, instance));
             }
@@ -400,9 +416,6 @@ impl Interfaces {
             }
             InterfaceEvent::Engine(news) => self.take_engine(config, news, &mut changes).await,
             InterfaceEvent::Survey { at } => self.begin_survey(at, config),
-            // As if it had run on this task: a daemon that follows nobody any more must not continue, and when it ends,
-            // traffic flows.
-            InterfaceEvent::SurveyPanicked => panic!("a survey of the peers panicked"),
             InterfaceEvent::Surveyed { at, begun, surveyed } => {
                 // First, since another survey may be asked for below, and rests as long as this one asks for.
                 self.surveys.took(begun);

@@ -45,6 +45,7 @@ impl Interfaces {
         let netns = netns.cloned();
         self.followed.remove(&netns);
         self.watched.remove(&netns);
+        self.subscribed.remove(&netns);
         self.links_asked.remove(&netns);
         self.hooks_asked.remove(&netns);
         self.cleaning.remove(&netns);
@@ -66,7 +67,7 @@ impl Interfaces {
         // What can't be removed keeps nothing from being attached, whatever the reason.
         let cleaned =
             PendingAnswer::new(&self.news, InterfaceEvent::Cleaned { netns: netns.clone(), identity });
-        visitor.spawn(move || async move {
+        visitor.spawn_awaited(move || async move {
             crate::fault::here("clean/begin");
             remove_leftovers().await;
             drop(cleaned);
@@ -114,7 +115,7 @@ impl Interfaces {
         for netns in homes {
             match self.follow(netns.as_ref()).await {
                 Ok(()) => {}
-                Err(StartError::Netns(NetnsError::Late { .. })) => is_late = true,
+                Err(error) if error.is_late() => is_late = true,
                 Err(error) => {
                     tracing::warn!(%error, "changes in a peer's namespace will not be noticed");
                 }
@@ -175,32 +176,40 @@ impl Interfaces {
 
     /// Follows the interfaces of a namespace.
     fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
-        let watched = self.watched.get(&netns.cloned()).copied();
-        let is_watched = watched.is_some() && watched == self.workers.identity(netns);
-        // The subscription of a watched namespace reports chains already.
-        let topics: &'static [Topic] = if is_watched {
-            &[Topic::Links, Topic::Places]
-        } else {
-            &[Topic::Links, Topic::Places, Topic::Chains]
-        };
-        self.subscribe_to(netns, topics)
+        // What is watched reports addresses already.
+        let are_addresses_followed = self.topics(netns).contains(&Topic::Addresses);
+        let places = if are_addresses_followed { Topic::PlacesButAddresses } else { Topic::Places };
+        self.subscribe_to(netns, &[Topic::Links, places, Topic::Chains])
     }
 
-    /// Subscribes to some topics in a namespace.
-    fn subscribe_to(&mut self, netns: Option<&Netns>, topics: &'static [Topic]) -> Result<(), StartError> {
+    /// What is followed in the namespace that a name refers to.
+    fn topics(&self, netns: Option<&Netns>) -> BTreeSet<Topic> {
+        let subscribed = self.subscribed.get(&netns.cloned());
+        let current = subscribed.filter(|(identity, _)| self.workers.identity(netns) == Some(*identity));
+        current.map(|(_, topics)| topics.clone()).unwrap_or_default()
+    }
+
+    /// Subscribes to some topics in a namespace, each once.
+    fn subscribe_to(&mut self, netns: Option<&Netns>, topics: &[Topic]) -> Result<(), StartError> {
         let worker = self.workers.running(netns)?;
+        let mut followed = self.topics(netns);
+        let new: Vec<Topic> = topics.iter().copied().filter(|topic| followed.insert(*topic)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
         let (netns, identity, sender) = (netns.cloned(), worker.identity(), self.news.clone());
+        self.subscribed.insert(netns.clone(), (identity, followed));
+        let guards: Vec<_> =
+            new.iter().map(|_| self.workers.guard("what follows a network namespace")).collect();
         worker.spawn(move || async move {
-            for topic in topics.iter().copied() {
+            for (topic, guard) in new.into_iter().zip(guards) {
                 let (netns, news) = (netns.clone(), sender.clone());
-                let report = move |reported| {
-                    let at = MonoNs::now();
-                    news.send(InterfaceEvent::News { netns: netns.clone(), identity, at, news: reported })
-                        .is_ok()
-                };
-                if let Err(error) = news::subscribe(topic, report) {
-                    tracing::error!(%error, ?topic, "changes will not be noticed");
-                }
+                news::follow(topic, move |at, reported| {
+                    // It goes with this closure, and so with what calls it.
+                    let _guard = &guard;
+                    let event = InterfaceEvent::News { netns: netns.clone(), identity, at, news: reported };
+                    news.send(event).is_ok()
+                });
             }
             // What happened before the subscription is looked at now.
             let at = MonoNs::now();
@@ -215,8 +224,9 @@ impl Interfaces {
         // SAFETY: a `File` answers the same open descriptor for as long as it lives.
         let mounts = unsafe { AsyncFd::register_with_interest(file, Interest::PRIORITY | Interest::ERROR) }
             .map_err(|error| super::super::io("the mounts")(error.into()))?;
-        let news = self.news.clone();
+        let (news, guard) = (self.news.clone(), self.workers.guard("what follows the mounts"));
         tokio::spawn(async move {
+            let _guard = guard;
             loop {
                 let changed = tokio::select! {
                     changed = mounts.ready(Interest::PRIORITY | Interest::ERROR) => changed,
@@ -224,6 +234,7 @@ impl Interfaces {
                 };
                 let Ok(mut changed) = changed else { return };
                 changed.clear_ready();
+                crate::fault::here("mounts/news");
                 if news.send(InterfaceEvent::Mounts { at: MonoNs::now() }).is_err() {
                     return;
                 }
@@ -238,7 +249,9 @@ impl Interfaces {
             self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
         let mut is_late = false;
         for netns in names {
-            let Ok(now) = self.workers.now(&netns).await else {
+            let now = self.workers.now(&netns).await;
+            changes.reported.extend(self.note_hung(&netns, now.as_ref().err(), when));
+            let Ok(now) = now else {
                 // Nobody can tell whether it is still there.
                 is_late = true;
                 continue;
@@ -271,7 +284,7 @@ impl Interfaces {
             }
             if let Err(error) = self.follow(Some(&netns)).await {
                 tracing::debug!(%error, %netns, "a namespace is not followed yet");
-                is_late |= matches!(error, StartError::Netns(NetnsError::Late { .. }));
+                is_late |= error.is_late();
                 continue;
             }
             self.gone.remove(&netns);
@@ -283,7 +296,36 @@ impl Interfaces {
             changes.reborn.push(netns);
         }
         if is_late {
-            self.tell_later(InterfaceEvent::Mounts { at: when });
+            self.check_names_later(when);
+        }
+    }
+
+    /// Notes whether the file of a namespace answers; what to report, once each time that this changes.
+    fn note_hung(
+        &mut self,
+        netns: &Netns,
+        error: Option<&NetnsError>,
+        when: MonoNs,
+    ) -> Option<(String, String)> {
+        let name = format!("network namespace {netns}");
+        match error {
+            Some(error @ NetnsError::Hung { .. }) => self.unseen.hung.insert(netns.clone()).then(|| {
+                tracing::warn!(%error, "taken to be the one that it was");
+                (name, format!("{error}; it is taken to be the one that it was"))
+            }),
+            Some(_) => None,
+            None => self.unseen.hung.remove(netns).then(|| {
+                tracing::info!(%netns, "the file of the network namespace answers again");
+                self.ask_for_survey(when);
+                (name, "its file answers again".to_owned())
+            }),
+        }
+    }
+
+    /// Has names looked at again that nobody could look at, once for all of them.
+    pub(super) fn check_names_later(&mut self, at: MonoNs) {
+        if !std::mem::replace(&mut self.unseen.is_check_due, true) {
+            self.tell_later(InterfaceEvent::Names { at });
         }
     }
 

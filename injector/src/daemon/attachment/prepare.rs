@@ -148,7 +148,9 @@ impl Interfaces {
             Ok(worker) => {
                 entry.is_busy = true;
                 let (id, landed, news) = (entry.id, self.landed.clone(), self.news.clone());
+                let guard = self.workers.guard("what attaches to interfaces");
                 self.attaching.spawn(async move {
+                    let _guard = guard;
                     for attached in Attachment::attach(vec![wanted], &worker).await {
                         landed.push(id, Landing::Attached(Box::new(attached)));
                     }

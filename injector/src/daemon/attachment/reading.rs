@@ -12,7 +12,8 @@ use crate::discovery::homes::Home;
 use crate::discovery::places::{Found, Namespace};
 use crate::netlink::facts::Facts;
 use crate::netlink::{self, nat, nsid};
-use crate::netns::{Identity, Workers};
+use crate::netns::{Identity, NetnsError, Workers};
+use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Netns};
 use injector_core::model::PeerId;
 
@@ -42,11 +43,25 @@ pub struct Looked {
     /// Which they are.
     pub answered: Answered,
     /// Those that did not answer, and are taken to be as they were.
-    pub unanswered: BTreeSet<Option<Netns>>,
+    pub unanswered: Unanswered,
+}
+
+/// Namespaces that did not answer.
+pub type Unanswered = BTreeMap<Option<Netns>, Silent>;
+
+/// Who did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silent {
+    /// The namespace's thread, or the supervisor.
+    Thread,
+    /// The file system that holds its path.
+    File,
 }
 
 /// What a survey has found.
 pub struct Surveyed {
+    /// Nothing of it was read before.
+    pub(super) read_at: MonoNs,
     pub(super) listed: BTreeMap<String, Option<Identity>>,
     pub(super) looked: Looked,
     pub(super) homes: BTreeMap<PeerId, Home>,
@@ -88,7 +103,7 @@ pub struct FactsReading<'a> {
     identities: Vec<Identity>,
     /// and those that they have ids for.
     ids: Vec<BTreeMap<i32, Identity>>,
-    unanswered: BTreeSet<Option<Netns>>,
+    unanswered: Unanswered,
 }
 
 impl<'a> FactsReading<'a> {
@@ -182,7 +197,11 @@ impl<'a> FactsReading<'a> {
                     // Which one it is nobody tells: it is the one that it was.
                     let before = self.before.and_then(|before| before.identity(netns.as_ref()));
                     let identity = before.filter(|identity| self.seen.insert(*identity))?;
-                    self.take_unanswered(netns, identity, &error.to_string());
+                    let silent = match &error {
+                        NetnsError::Hung { .. } => Silent::File,
+                        _ => Silent::Thread,
+                    };
+                    self.take_unanswered(netns, identity, &error.to_string(), silent);
                     return None;
                 }
             },
@@ -204,20 +223,30 @@ impl<'a> FactsReading<'a> {
                 }
                 self.add(Namespace { netns, facts, away: BTreeMap::new() }, identity, ids);
             }
-            Err(error) => self.take_unanswered(netns, identity, &error),
+            Err(error) => self.take_unanswered(netns, identity, &error, Silent::Thread),
         }
     }
 
     /// Takes a namespace that did not answer to be as it was: that says nothing of what is in it. Forgotten, its peers would have
     /// no home, and their links no cover.
-    fn take_unanswered(&mut self, netns: Option<Netns>, identity: Identity, error: &str) {
+    fn take_unanswered(&mut self, netns: Option<Netns>, identity: Identity, error: &str, silent: Silent) {
         let Some((space, ids)) = self.before.and_then(|before| before.of(netns.as_ref(), identity)) else {
             // A file under /run/netns need not be a namespace.
             return tracing::debug!(error, "a namespace was not looked into");
         };
         let name = netns.as_ref().map_or_else(|| "the daemon's own".to_owned(), Netns::to_string);
-        tracing::warn!(netns = name, error, "a namespace did not answer; it is taken to be as it was");
-        self.unanswered.insert(netns);
+        match silent {
+            Silent::Thread => {
+                tracing::warn!(
+                    netns = name,
+                    error,
+                    "a namespace did not answer; it is taken to be as it was"
+                );
+            }
+            // The daemon's task reports it, once.
+            Silent::File => tracing::debug!(error, "a namespace is taken to be as it was"),
+        }
+        self.unanswered.insert(netns, silent);
         self.add(space, identity, ids);
     }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use super::check::AGAIN;
 use super::namespaces::RETRY;
-use super::reading::{Looked, Surveyed};
-use super::{Changes, Cuts, InterfaceEvent, Interfaces, StartError, worded};
+use super::reading::{Looked, Silent, Surveyed, Unanswered};
+use super::{Changes, Cuts, InterfaceEvent, Interfaces, worded};
 use crate::datapath::Kernel;
 use crate::discovery::choice;
 use crate::discovery::places::{Found, Place};
 use crate::netlink::news::News;
-use crate::netns::{Identity, NetnsError};
+use crate::netns::Identity;
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::model::PeerId;
@@ -22,17 +22,20 @@ const BUNCH: Duration = Duration::from_millis(50);
 impl Interfaces {
     /// Takes in what a survey has found.
     pub(super) fn take_surveyed(&mut self, surveyed: Surveyed) -> BTreeMap<PeerId, Found> {
-        let Surveyed { listed, looked, homes, found, workers } = surveyed;
+        let Surveyed { read_at, listed, looked, homes, found, workers } = surveyed;
         let Looked { known, answered, unanswered } = looked;
         self.workers.adopt(workers);
         (self.listed, self.known, self.answered, self.homes) = (listed, known, answered, homes);
-        for netns in unanswered {
-            self.look_again_at(netns, AGAIN, News::Overrun);
+        self.take_names(read_at, &unanswered);
+        for (netns, silent) in unanswered {
+            match silent {
+                Silent::File => self.check_names_later(MonoNs::now()),
+                Silent::Thread => self.look_again_at(netns, AGAIN, News::Overrun),
+            }
         }
         for space in self.known.iter().filter(|space| space.facts.nat.is_changing) {
             self.look_again_at(space.netns.clone(), RETRY, News::Nat);
         }
-        self.take_names();
         found
     }
 
@@ -46,13 +49,18 @@ impl Interfaces {
         });
     }
 
-    /// Takes note of the names that attached interfaces have now: what was seen goes by these.
-    fn take_names(&mut self) {
+    /// Takes note of the names that attached interfaces had at an instant, where these were read from then on: what was seen goes
+    /// by these.
+    fn take_names(&mut self, read_at: MonoNs, unanswered: &Unanswered) {
         for entry in &mut self.entries {
+            // One that was attached later may have the index of another one.
+            if unanswered.contains_key(&entry.interface.netns) || !entry.was_attached_at(read_at) {
+                continue;
+            }
             let space = self.known.iter().find(|space| space.netns == entry.interface.netns);
             let link = space.zip(entry.index()).and_then(|(space, index)| space.facts.link(index));
             if let Some(link) = link {
-                entry.rename(&link.name);
+                entry.rename(&link.name, read_at);
             }
         }
     }
@@ -138,7 +146,7 @@ impl Interfaces {
                 let is_first = !self.entries.iter().any(|entry| entry.interface.netns == netns);
                 if let Err(error) = self.enter(netns.as_ref(), is_first).await {
                     // Nobody could tell in time; one that is gone is news of its own.
-                    is_late |= matches!(error, StartError::Netns(NetnsError::Late { .. }));
+                    is_late |= error.is_late();
                     continue;
                 }
                 let entry = self.found_later(worded(config, interface), why);

@@ -69,15 +69,11 @@ impl Interfaces {
         self.surveying = Some(Vec::new());
         let (question, news) = (self.question(config), self.news.clone());
         let begun = tokio::time::Instant::now();
-        let survey = tokio::spawn(question.answer());
+        let guard = self.workers.guard("a survey of the peers");
         tokio::spawn(async move {
-            let event = match survey.await {
-                Ok(surveyed) => InterfaceEvent::Surveyed { at, begun, surveyed: Box::new(surveyed) },
-                Err(error) if error.is_panic() => InterfaceEvent::SurveyPanicked,
-                // The daemon ends.
-                Err(_) => return,
-            };
-            let _ = news.send(event);
+            let _guard = guard;
+            let surveyed = Box::new(question.answer().await);
+            let _ = news.send(InterfaceEvent::Surveyed { at, begun, surveyed });
         });
     }
 
@@ -116,10 +112,11 @@ impl Interfaces {
 impl Question {
     /// Looks where the peers live.
     pub(super) async fn answer(mut self) -> Surveyed {
+        let read_at = MonoNs::now();
         let (looked, sight) = self.look().await;
         let Sight { known, homes, found } = sight;
         let Self { listed, workers, .. } = self;
-        Surveyed { listed, looked: Looked { known, ..looked }, homes, found, workers }
+        Surveyed { read_at, listed, looked: Looked { known, ..looked }, homes, found, workers }
     }
 
     async fn look(&mut self) -> (Looked, Sight) {
@@ -163,6 +160,7 @@ async fn sight(config: &Config, known: Vec<Namespace>, before: &homes::Before) -
         if let Err(error) = rights::take_none() {
             tracing::debug!(%error, "the thread that computes a survey keeps its rights");
         }
+        crate::fault::here("survey/compute");
         let homes = homes::homes(&config, &known, &before);
         let mut found = survey(&config, &known, &homes);
         for (peer, home) in &homes {
