@@ -5,6 +5,7 @@ mod synthetic;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use injector_core::api::{Outcome, Trial};
 use injector_core::clock::{Span, WallNs};
@@ -182,6 +183,39 @@ fn probes_are_found_with_and_without_the_index() {
     // Resuming cuts the torn line off.
     drop(RunDir::open(folder.path(), &campaign(5)).unwrap());
     assert!(fs::read_to_string(folder.path().join("probes.jsonl")).unwrap().ends_with("]}\n"));
+}
+
+/// A FIFO would keep a reader waiting for ever, and a device has no end.
+#[test]
+fn what_is_no_regular_file_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run");
+    let settings = campaign(2);
+    write(&path, &settings, &plants(2, 1, 0.0), true);
+    let swapped = |name: &str, with: &dyn Fn(&Path), used: &dyn Fn() -> String| {
+        let (file, kept) = (path.join(name), folder.path().join("kept"));
+        let was_there = fs::rename(&file, &kept).is_ok();
+        with(&file);
+        let error = used();
+        assert!(error.contains(name) && error.contains("not a regular file"), "{name}: {error}");
+        fs::remove_file(&file).unwrap();
+        if was_there {
+            fs::rename(&kept, &file).unwrap();
+        }
+    };
+    let fifo = |file: &Path| assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
+    let device = |file: &Path| std::os::unix::fs::symlink("/dev/zero", file).unwrap();
+    let reported = || report(&path, &ReportOptions::default()).unwrap_err().to_string();
+    let resumed = || RunDir::open(&path, &settings).unwrap_err().to_string();
+    for with in [&fifo as &dyn Fn(&Path), &device] {
+        for name in ["campaign.json", "trials.jsonl", "not_made.jsonl"] {
+            swapped(name, with, &reported);
+            swapped(name, with, &resumed);
+        }
+        swapped("open.json", with, &resumed);
+        swapped("probes.jsonl", with, &resumed);
+        swapped("probes.jsonl", with, &|| Run::load(&path).map(drop).unwrap_err().to_string());
+    }
 }
 
 #[test]

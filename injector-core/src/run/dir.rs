@@ -2,7 +2,7 @@
 //! its files.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::error::ReadError;
+use super::file;
 pub use super::layout::{
     CAMPAIGN, NOT_MADE, NotMade, OPEN, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes,
 };
@@ -126,8 +127,11 @@ impl RunDir {
         let mut run = Self { path: path.to_owned(), trials: locked(path)? };
         let mut progress = run.recover_trials()?;
         run.recover_probes()?;
-        let last: Option<Trial> =
-            fs::read(path.join(OPEN)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let last: Option<Trial> = match file::whole(&path.join(OPEN)) {
+            Ok(text) => serde_json::from_slice(&text).ok(),
+            Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error.into()),
+        };
         progress.open =
             last.filter(|open| progress.complete.get(&open.index).is_none_or(|&a| a < open.attempt));
         Ok((run, progress))
@@ -187,7 +191,9 @@ impl RunDir {
     /// Writes a file whole or not at all.
     fn replace(&self, name: &str, text: &[u8]) -> Result<(), RunDirError> {
         let (path, fresh) = (self.path.join(name), self.path.join(fresh(name)));
-        let mut file = File::create(&fresh).map_err(io_error("write", &fresh))?;
+        let options = &mut File::options();
+        let file = file::open_with(options.create(true).write(true).truncate(true), &fresh);
+        let mut file = file.map_err(io_error("write", &fresh))?;
         file.write_all(text).and_then(|()| file.sync_data()).map_err(io_error("write", &fresh))?;
         fs::rename(&fresh, &path).map_err(io_error("replace", &path))
     }
@@ -227,8 +233,8 @@ impl RunDir {
         for name in [PROBES, PROBES_INDEX, NOT_MADE] {
             let path = self.path.join(name);
             if path.exists() {
-                let mut file =
-                    OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
+                let file = file::open_with(File::options().read(true).write(true), &path);
+                let mut file = file.map_err(io_error("open", &path))?;
                 cut_after_last_newline(&mut file).map_err(io_error("cut", &path))?;
             }
         }
@@ -258,7 +264,7 @@ fn cut_after_last_newline(file: &mut File) -> io::Result<()> {
 }
 
 fn appending(path: &Path) -> Result<File, RunDirError> {
-    OpenOptions::new().create(true).append(true).open(path).map_err(io_error("open", path))
+    file::open_with(File::options().create(true).append(true), path).map_err(io_error("open", path))
 }
 
 /// `trials.jsonl`, opened to append and locked against a second writer.

@@ -3,6 +3,7 @@
 mod conduct;
 pub mod dir;
 mod error;
+mod file;
 pub mod layout;
 mod loaded;
 mod probes;

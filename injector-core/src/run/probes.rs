@@ -1,13 +1,14 @@
 //! Reading `probes.jsonl`: one trial's probes at a time, wherever they are in the file.
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use super::error::{ReadError, io_error};
+use super::file;
 use super::layout::{PROBES, PROBES_INDEX, TrialProbes};
 use crate::api::ProbeView;
 
@@ -41,9 +42,10 @@ impl ProbeFile {
         if !path.exists() {
             return Ok(None);
         }
-        let file = File::open(&path).map_err(io_error(&path))?;
+        let file = file::open(&path)?;
         let length = file.metadata().map_err(io_error(&path))?.len();
-        let index = fs::read_to_string(directory.join(PROBES_INDEX)).ok();
+        let index = file::whole(&directory.join(PROBES_INDEX)).ok();
+        let index = index.and_then(|text| String::from_utf8(text).ok());
         let places = match index.and_then(|text| indexed(&text, length)) {
             Some(places) => places,
             None => scanned(&path)?,
@@ -69,6 +71,9 @@ impl ProbeFile {
 
     fn read(&mut self, trial: u64, attempt: u32) -> Result<Found, ReadError> {
         let Some(&(begins, length)) = self.places.get(&(trial, attempt)) else { return Ok(Found::Nothing) };
+        if length > file::LONGEST {
+            return Ok(Found::Other);
+        }
         let mut line = vec![0; length as usize];
         self.file
             .seek(SeekFrom::Start(begins))
@@ -101,11 +106,11 @@ fn scanned(path: &Path) -> Result<HashMap<(u64, u32), Place>, ReadError> {
         trial: u64,
         attempt: u32,
     }
-    let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(io_error(path))?);
+    let mut lines = BufReader::with_capacity(1 << 16, file::open(path)?);
     let (mut places, mut line, mut begins) = (HashMap::new(), Vec::new(), 0);
     for number in 1.. {
         line.clear();
-        let length = file.read_until(b'\n', &mut line).map_err(io_error(path))? as u64;
+        let length = file::next_line(&mut lines, &mut line).map_err(io_error(path))?;
         if length == 0 {
             break;
         }

@@ -1,7 +1,7 @@
 //! Reading a run directory: as a stream, so that memory does not grow with the raw records.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::error::{Known, ReadError, io_error};
+use super::file;
 use super::layout::{CAMPAIGN, NOT_MADE, NotMade, SUMMARY, TRIALS};
 use super::settings::{CAMPAIGN_SCHEMA, Campaign};
 use crate::api::RecoveryRecord;
@@ -35,8 +36,7 @@ fn versioned<T: DeserializeOwned>(text: &[u8], known: Known, path: &Path, line: 
 
 fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: Known) -> Result<T, ReadError> {
     let path = directory.join(name);
-    let text = fs::read(&path).map_err(io_error(&path))?;
-    versioned(&text, known, &path, 1)
+    versioned(&file::whole(&path)?, known, &path, 1)
 }
 
 /// Reads `campaign.json`.
@@ -55,12 +55,12 @@ pub fn not_made(directory: &Path) -> Result<Vec<NotMade>, ReadError> {
     if !path.exists() {
         return Ok(Vec::new());
     }
-    let text = fs::read_to_string(&path).map_err(io_error(&path))?;
+    let text = file::whole(&path)?;
     let mut found = Vec::new();
-    for (at, line) in text.split_inclusive('\n').enumerate() {
-        match serde_json::from_str(line) {
+    for (at, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        match serde_json::from_slice(line) {
             Ok(not_made) => found.push(not_made),
-            Err(_) if !line.ends_with('\n') => {}
+            Err(_) if !line.ends_with(b"\n") => {}
             Err(source) => return Err(ReadError::Line { path, line: at as u64 + 1, source }),
         }
     }
@@ -89,10 +89,9 @@ pub struct Lines {
 impl Lines {
     /// Opens the file.
     pub fn open(path: &Path) -> Result<Self, ReadError> {
-        let file = File::open(path).map_err(io_error(path))?;
         Ok(Self {
             path: path.to_owned(),
-            file: BufReader::with_capacity(1 << 16, file),
+            file: BufReader::with_capacity(1 << 16, file::open(path)?),
             line: vec![],
             number: 0,
             offset: 0,
@@ -113,12 +112,12 @@ impl Lines {
     pub fn next_record(&mut self) -> Result<Option<Result<Box<RecoveryRecord>, Broken>>, ReadError> {
         loop {
             self.line.clear();
-            let read = self.file.read_until(b'\n', &mut self.line).map_err(io_error(&self.path))?;
+            let read = file::next_line(&mut self.file, &mut self.line).map_err(io_error(&self.path))?;
             if read == 0 {
                 return Ok(None);
             }
             self.number += 1;
-            self.offset += read as u64;
+            self.offset += read;
             if !self.line.trim_ascii().is_empty() {
                 break;
             }
