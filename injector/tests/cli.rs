@@ -176,6 +176,22 @@ fn without_a_daemon_it_is_69_and_says_what_to_do() {
     assert_eq!(code(&output), 125, "its own failure");
 }
 
+/// The socket of another service, by a slip: this test's own process, which must live on.
+#[test]
+fn a_process_that_is_no_daemon_is_neither_stopped_nor_called_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("other.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for arguments in [&["stop"][..], &["heal", "--all"]] {
+        let output = run(&socket, arguments);
+        assert_eq!(code(&output), 69, "{arguments:?}: {}{}", stdout(&output), stderr(&output));
+        let said = stderr(&output);
+        let names = ["is no injector daemon", "other.sock", "--socket", &std::process::id().to_string()];
+        assert!(names.iter().all(|name| said.contains(name)), "{said}");
+    }
+    drop(listener);
+}
+
 /// As nobody, if the tests run as root: neither the socket nor `start` is for everyone.
 #[test]
 fn without_permission_it_is_77() {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use host_lab::HostLab;
 use injector_core::api::{
     CheckForm, InForce, LinkCheck, LinkRecord, Outcome, PartitionRequest, PartitionState, RecoveryRecord,
-    VerdictOptions, Verify,
+    VerdictOptions, Verify, WarningCode,
 };
 use injector_core::model::{Percent, Traffic};
 use injector_lab::needs;
@@ -248,4 +248,22 @@ fn a_cut_that_is_not_full_is_not_checked() {
         assert_eq!((check(link).control, check(link).sent), (None, 0), "{link:#?}");
         assert!(check(link).why_not.as_deref().unwrap().contains("in full"), "{link:#?}");
     }
+}
+
+/// Its frames need a while: what is too short for them is told at the request, and the record names no check as the remedy.
+#[test]
+#[needs(root, alone)]
+fn a_cut_that_is_too_short_to_be_checked_says_so() {
+    let lab = Lab::new(2);
+    let daemon = start(&lab.config(Place::OwnNic, "auto"));
+    let held = |millis| verified(isolate("n1", Duration::from_millis(millis)));
+    let view = daemon.apply("p", &held(300));
+    let told = view.warnings.iter().find(|warning| warning.code == WarningCode::NotChecked).unwrap();
+    assert!(told.text.contains("hold it for 400 ms or longer"), "{told:?}");
+    std::thread::sleep(Duration::from_millis(600));
+    let record = daemon.record_now("p");
+    let why = record.outcome_reason.as_deref().unwrap_or_default();
+    assert!(why.contains("the active check says nothing"), "{record:#?}");
+    let view = daemon.apply("q", &held(400));
+    assert!(view.warnings.iter().all(|warning| warning.code != WarningCode::NotChecked), "{view:#?}");
 }

@@ -427,10 +427,21 @@ fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
     not_in_force.or_else(|| {
         (!is_proved(&judged)).then(|| match judged.iter().find(|link| link.unnamed_packets > 0) {
             Some(link) => format!("the cut is not proved: of {}→{}, {}", link.src, link.dst, why_unknown(link)),
-            None => "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces? (`verify: active` sends frames of its own)"
-                .to_owned(),
+            None => format!(
+                "the cut is not proved: no packet was dropped on its links; is there traffic, and does it pass the interfaces? ({})",
+                of_check(&judged)
+            ),
         })
     })
+}
+
+/// What the active check says about links where nothing was dropped, or that there is one.
+fn of_check(links: &[LinkRecord]) -> String {
+    let why_not = links.iter().find_map(|link| link.check.as_ref()?.why_not.as_deref());
+    match why_not {
+        Some(why) => format!("the active check says nothing: {why}"),
+        None => "`verify: active` sends frames of its own".to_owned(),
+    }
 }
 
 /// Why it is not known whether a link's cut was in force.

@@ -81,7 +81,8 @@ impl Visitor<'_> for SeedVisitor {
     fn visit_f64<E: Error>(self, seed: f64) -> Result<Seed, E> {
         // Integers beyond 64 bits come as floats.
         Err(E::custom(if seed >= 2_f64.powi(53) {
-            SeedError::TooLarge(seed.to_string())
+            // As a float: its digits are not all those that were written.
+            SeedError::TooLarge(format!("{seed:e}"))
         } else {
             // With its point: "7" would be a seed.
             SeedError::NotANumber(format!("{seed:?}"))

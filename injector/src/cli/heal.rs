@@ -16,7 +16,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 pub(super) async fn run(common: &Common, args: Heal) -> Result<Exit, Failure> {
     if args.all {
         let asked = async { Client::open(&common.address()).await?.heal_all().await };
-        let Ok(healed) = tokio::time::timeout(PATIENCE, asked).await else { return unanswered(common) };
+        let Ok(healed) = tokio::time::timeout(PATIENCE, asked).await else { return unanswered(common).await };
         let healed = healed?;
         show(common, &healed, || {
             if healed.is_empty() { "nothing was cut\n".to_owned() } else { healed.iter().map(line).collect() }
@@ -44,11 +44,14 @@ pub(super) async fn run(common: &Common, args: Heal) -> Result<Exit, Failure> {
 }
 
 /// A daemon that does not answer ends its cuts all the same, by its lease: whether it has, the kernel says.
-fn unanswered(common: &Common) -> Result<Exit, Failure> {
+async fn unanswered(common: &Common) -> Result<Exit, Failure> {
     let failed = |what: String| {
         Failure::new(Exit::UNDECIDED, format!("no answer within {} s{what}", PATIENCE.as_secs()))
     };
     let Some(pid) = daemon_at(common) else { return Err(failed(String::new())) };
+    if !is_daemon(common, pid).await {
+        return Err(no_daemon(common, pid));
+    }
     let now = MonoNs::now();
     let Some(daemon) = loaded().into_iter().find(|daemon| daemon.owner.pid == pid) else {
         return Err(failed(format!(
@@ -76,6 +79,29 @@ pub(super) fn daemon_at(common: &Common) -> Option<u32> {
     let stream = std::os::unix::net::UnixStream::connect(path).ok()?;
     let caller = rustix::net::sockopt::socket_peercred(&stream).ok()?;
     u32::try_from(caller.pid.as_raw_nonzero().get()).ok()
+}
+
+/// Whether a process that listens on the socket is a daemon: by the name that its program has, by what the kernel has of it, or
+/// by what it answers. A wrong socket may be that of any service.
+pub(super) async fn is_daemon(common: &Common, pid: u32) -> bool {
+    let comm = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if comm.trim_end() == "injector" || loaded().iter().any(|daemon| daemon.owner.pid == pid) {
+        return true;
+    }
+    let asked = async { Client::open(&common.address()).await?.status().await };
+    matches!(tokio::time::timeout(PATIENCE, asked).await, Ok(Ok(_)))
+}
+
+/// That it is none, and what to do.
+pub(super) fn no_daemon(common: &Common, pid: u32) -> Failure {
+    Failure::new(
+        Exit::UNREACHABLE,
+        format!(
+            "the process with pid {pid}, which listens on {}, is no injector daemon; name the socket of one with --socket or \
+             INJECTOR_SOCKET",
+            common.address()
+        ),
+    )
 }
 
 /// When and by what, in one line.

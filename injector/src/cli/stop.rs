@@ -8,7 +8,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::args::{Common, Stop as Args};
 use super::failure::{Exit, Failure};
-use super::heal::daemon_at;
+use super::heal::{daemon_at, is_daemon, no_daemon};
 use super::output::show;
 use injector_client::Client;
 
@@ -29,6 +29,9 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
             "the daemon's process can't be seen from this pid namespace; stop it where it was started",
         ));
     };
+    if !is_daemon(common, pid).await {
+        return Err(no_daemon(common, pid));
+    }
     let failed = |what: &str, error: rustix::io::Errno| {
         let exit = if error == rustix::io::Errno::PERM { Exit::NOT_PERMITTED } else { Exit::UNDECIDED };
         let remedy = if exit == Exit::NOT_PERMITTED { "; run it with sudo" } else { "" };

@@ -9,6 +9,7 @@ use super::partition::{Experiment, Partition, Pressures, named};
 use super::request::Answer;
 use super::request::{Asked, Resolution, Wanted};
 use super::state::State;
+use super::verify;
 use crate::datapath::DatapathError;
 use crate::fault;
 use crate::server::command::{Step, Whose};
@@ -68,8 +69,9 @@ impl State {
         fault::here("apply/resolved");
         let coverage = self.look_at_coverage(&mut partition).await;
         let unchecked = self.unchecked(&partition.experiment.request, &partition.life.links);
-        // Of a cut in full, its record says link by link what the check found.
-        if step == Step::DryRun || !partition.experiment.request.traffic.is_full() {
+        // Of a cut in full that lasts, its record says link by link what the check found.
+        let request = &partition.experiment.request;
+        if step == Step::DryRun || !request.traffic.is_full() || verify::is_too_short(request) {
             partition.experiment.warnings.extend(unchecked);
         }
         fault::here("apply/looked");

@@ -18,6 +18,8 @@ const MARGIN: Duration = Duration::from_millis(50);
 pub enum Unchecked {
     /// Its cut lets some packets pass on purpose.
     NotFull,
+    /// Its cut ends before a frame can be sent in it.
+    TooShort,
     /// So many links before it are.
     TooMany(usize),
     /// It has no two interfaces to be tried between.
@@ -36,6 +38,9 @@ impl Unchecked {
         match self {
             Self::NotFull => {
                 "only cuts in full are checked: no scope, no loss below 100%, no flapping".to_owned()
+            }
+            Self::TooShort => {
+                "the cut ends before a frame can be sent in it; hold it for 400 ms or longer".to_owned()
             }
             Self::TooMany(most) => format!("only the first {most} links of a partition are checked"),
             Self::NoPair(NoPair::NoHome(peer)) => {

@@ -120,9 +120,12 @@ impl State {
         }
         let mut found: Vec<(Unchecked, Vec<String>)> = Vec::new();
         let mut checked = 0;
+        let is_short = is_too_short(request);
         for link in links {
             let why = if !request.traffic.is_full() {
                 Unchecked::NotFull
+            } else if is_short {
+                Unchecked::TooShort
             } else if let Err(why) = self.interfaces.nic_pairs(&self.config, *link) {
                 Unchecked::NoPair(why)
             } else if checked == MOST {
@@ -200,6 +203,11 @@ enum Due {
     Nothing,
     Control,
     Try,
+}
+
+/// Whether a cut ends before its first try.
+pub(super) fn is_too_short(request: &PartitionRequest) -> bool {
+    request.for_.is_some_and(|hold| hold.0 <= SETTLED + QUIET * 2)
 }
 
 fn due(life: &Life, experiment: &Experiment, now: MonoNs) -> Due {
