@@ -121,6 +121,52 @@ fn a_new_interface_that_sends_nothing_says_nothing() {
     }
 }
 
+/// Engines give the MAC address of one container to the next, and hypervisors that of a guest.
+#[test]
+#[needs(root)]
+fn a_mac_address_that_a_peer_has_given_up_may_be_anyones() {
+    const SENT: usize = 5;
+    const GIVEN_UP: &str = "02:00:00:aa:aa:aa";
+    let (mut lab, daemon) = two_nodes();
+    lab.plug("w", "h3");
+    lab.ip("h", "link set h3 master br0");
+    lab.give("w", "eth0", 3);
+    let [n1, n2, w] = [("n1", 1), ("n2", 2), ("w", 3)].map(|(node, host)| (node, lab.ipv4(host)));
+    let is_n1s = || String::from_utf8(daemon.cli(&["peers"]).stdout).unwrap().contains(GIVEN_UP);
+    let wait = |is: bool| {
+        let end = Instant::now() + host_lab::PATIENCE;
+        while is_n1s() != is {
+            assert!(Instant::now() < end, "{:#?}", daemon.status().peers);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    lab.ip("n1", &format!("link set eth0 address {GIVEN_UP}"));
+    wait(true);
+    lab.ip("n1", "link set eth0 address 02:00:00:bb:bb:bb");
+    wait(false);
+    lab.ip("w", &format!("link set eth0 address {GIVEN_UP}"));
+    // Longer than a frame may be on its way.
+    std::thread::sleep(Duration::from_millis(300));
+    for node in ["n1", "n2", "w"] {
+        lab.ip(node, "neighbour flush dev eth0");
+    }
+    assert_eq!(lab.delivered(n1, n2, SENT, SENT), SENT);
+    daemon.apply("p", &isolate("n1", LONG));
+    for (from, to) in [(w, n2), (n2, w)] {
+        assert_eq!(lab.delivered(from, to, SENT, SENT), SENT);
+    }
+    for (from, to) in [(n1, n2), (n2, n1)] {
+        assert_eq!(lab.delivered(from, to, SENT, 0), 0);
+    }
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    for (src, dst) in [("n1", "n2"), ("n2", "n1")] {
+        let link = link(&record, src, dst);
+        assert_eq!((link.in_force, link.leaked_packets), (Some(InForce::Yes), Some(0)), "{link:#?}");
+        assert!(link.proved && link.unnamed_packets == 0, "{link:#?}");
+    }
+}
+
 /// n1's interface alone is hooked. r is on the bridge and w behind the host, and their namespaces have no name.
 struct Remote {
     lab: HostLab,

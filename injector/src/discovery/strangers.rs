@@ -1,9 +1,13 @@
 //! Who a stranger is: someone who exchanged frames with a peer during a cut, and whom no address names. A frame of a
 //! peer that could not be distinguished from the rest of the world passed the cut. Pure.
 
-use injector_core::identity::{Meeting, Stranger};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::time::Duration;
+
+use injector_common::key::PASSAGE;
+use injector_core::clock::MonoNs;
+use injector_core::identity::{Meeting, Stranger};
 
 use ipnet::IpNet;
 
@@ -20,7 +24,7 @@ const MOST: usize = 8192;
 #[derive(Debug, Default)]
 pub struct Sightings {
     /// Those of devices in peers' homes: the peers, each with its device.
-    nics: BTreeMap<Mac, BTreeMap<PeerId, String>>,
+    nics: BTreeMap<Mac, BTreeMap<PeerId, Nic>>,
     /// Those at which a neighbour table has a listed address of a peer.
     neighbours: BTreeMap<Mac, BTreeSet<PeerId>>,
     /// Those of next hops: the frames that they send are others'.
@@ -29,6 +33,24 @@ pub struct Sightings {
     networks: BTreeMap<PeerId, Vec<Vec<IpNet>>>,
     /// The networks of all devices that are seen.
     all_networks: Vec<Vec<IpNet>>,
+}
+
+/// A device of a peer's home.
+#[derive(Debug)]
+struct Nic {
+    device: String,
+    /// By when no device of that home had the MAC address any more: someone else may have it since. An engine gives the address of
+    /// one container to the next.
+    gone: Option<MonoNs>,
+}
+
+impl Nic {
+    /// Whether a stranger is who has it: all of its frames came while the peer may have sent them, or some did; `None` if none.
+    fn is_of(&self, stranger: &Stranger) -> Option<bool> {
+        let Some(gone) = self.gone else { return Some(true) };
+        let passed = gone + Duration::from_nanos(PASSAGE);
+        (stranger.first <= passed).then_some(stranger.last <= passed)
+    }
 }
 
 /// Which peer a stranger is.
@@ -52,14 +74,21 @@ pub struct Suspect {
 }
 
 impl Sightings {
-    /// Takes in what the namespaces know now.
+    /// Takes in what the namespaces know, all of which was read by an instant.
     pub fn update(
         &mut self,
         config: &Config,
-        namespaces: &[Namespace],
+        (read_by, namespaces): (MonoNs, &[Namespace]),
         homes: &BTreeMap<PeerId, Home>,
         identity: &Identity,
     ) {
+        for (mac, peers) in &mut self.nics {
+            for (peer, nic) in peers {
+                let Some(home) = homes.get(peer) else { continue };
+                let is_there = namespaces[home.at].facts.links.iter().any(|link| link.mac == Some(*mac));
+                nic.gone = if is_there { None } else { nic.gone.or(Some(read_by)) };
+            }
+        }
         for (mac, peer) in &identity.macs {
             let device = namespaces.iter().find_map(|space| {
                 let link = space.facts.links.iter().find(|link| link.mac == Some(*mac))?;
@@ -92,29 +121,33 @@ impl Sightings {
     /// Takes in a device of a peer's home.
     pub fn meet(&mut self, mac: Mac, peer: PeerId, device: String) {
         if self.nics.len() < MOST || self.nics.contains_key(&mac) {
-            self.nics.entry(mac).or_default().insert(peer, device);
+            self.nics.entry(mac).or_default().insert(peer, Nic { device, gone: None });
         }
     }
 
     /// Which peers a stranger is, or may be.
     ///
-    /// A device of a peer's home is that peer. Otherwise a next hop is nobody, since what it sends is routed, and addresses
+    /// A device of a peer's home is that peer, for as long as it has the MAC address. Otherwise a next hop is nobody, since what it sends is routed, and addresses
     /// alone say whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at
     /// this MAC address; or if none has it at any, it has neither a port nor a `mac:`, and both its listed addresses and
     /// the stranger's are on the link.
     pub fn guesses(&self, config: &Config, identity: &Identity, stranger: &Stranger) -> Vec<Guess> {
         let mac = &stranger.id.mac;
+        let nics = self.nics.get(mac);
         let is_possible = |peer: &PeerId| {
-            *peer != stranger.id.peer && !identity.peers.get(peer).is_some_and(|traits| traits.forwards)
+            *peer != stranger.id.peer
+                && !identity.peers.get(peer).is_some_and(|traits| traits.forwards)
+                && nics.and_then(|nics| nics.get(peer)).is_none_or(|nic| nic.is_of(stranger).is_some())
         };
-        if let Some(peers) = self.nics.get(mac) {
-            let possible = peers.iter().filter(|(peer, _)| is_possible(peer));
-            return possible
-                .map(|(peer, device)| match peers.len() {
-                    1 => Guess::Is(*peer, device.clone()),
-                    _ => Guess::MayBe(*peer),
-                })
-                .collect();
+        let had =
+            nics.into_iter().flatten().filter_map(|(peer, nic)| Some((peer, nic, nic.is_of(stranger)?)));
+        let had: Vec<_> = had.collect();
+        if !had.is_empty() {
+            let guess = |(peer, nic, has_all): &(&PeerId, &Nic, bool)| match had.len() {
+                1 if *has_all => Guess::Is(**peer, nic.device.clone()),
+                _ => Guess::MayBe(**peer),
+            };
+            return had.iter().filter(|(peer, ..)| is_possible(peer)).map(guess).collect();
         }
         if self.hops.contains(mac) {
             return Vec::new();

@@ -53,7 +53,8 @@ impl Interfaces {
         self.home_names =
             self.homes.iter().map(|(peer, home)| (*peer, self.known[home.at].netns.clone())).collect();
         self.identity = identity;
-        self.sightings.update(config, &self.known, &self.homes, &self.identity);
+        // A device that they do not have is gone by now at the latest.
+        self.sightings.update(config, (MonoNs::now(), &self.known), &self.homes, &self.identity);
         self.hold_back(&mut picture);
         self.eras.renew(picture, at);
     }

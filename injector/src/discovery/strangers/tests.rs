@@ -24,7 +24,7 @@ fn guessed(change: impl FnOnce(&mut Namespace), mac: Mac, address: &str) -> Vec<
     let homes = homes(&config, &spaces, &BTreeMap::new());
     let mut sightings = Sightings::default();
     let identity = Identity::default();
-    sightings.update(&config, &spaces, &homes, &identity);
+    sightings.update(&config, (MonoNs(1), &spaces), &homes, &identity);
     sightings.guesses(&config, &identity, &from(mac, address))
 }
 
@@ -71,7 +71,7 @@ fn a_device_of_a_home_is_that_peer() {
     let mac = spaces[2].facts.links[0].mac.unwrap();
     let mut identity = Identity { macs: BTreeMap::from([(mac, PeerId(2))]), ..Identity::default() };
     let mut sightings = Sightings::default();
-    sightings.update(&config, &spaces, &homes, &identity);
+    sightings.update(&config, (MonoNs(1), &spaces), &homes, &identity);
     // It is gone by now.
     identity.macs.clear();
     let guesses = sightings.guesses(&config, &identity, &from(mac, "192.0.2.7"));
@@ -87,4 +87,30 @@ fn a_device_of_a_home_is_that_peer() {
     );
     identity.peers.entry(PeerId(2)).or_default().forwards = true;
     assert_eq!(sightings.guesses(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[3]));
+}
+
+/// The MAC address of a device that is gone, or has another one, may be anyone's afterwards.
+#[test]
+fn a_mac_address_that_a_peer_has_given_up_is_its_own_no_longer() {
+    let config = config("");
+    let mut spaces = switched();
+    let homes = homes(&config, &spaces, &BTreeMap::new());
+    let mac = spaces[2].facts.links[0].mac.unwrap();
+    let identity = Identity { macs: BTreeMap::from([(mac, PeerId(2))]), ..Identity::default() };
+    let mut sightings = Sightings::default();
+    sightings.update(&config, (MonoNs(1), &spaces), &homes, &identity);
+    spaces[2].facts.links[0].mac = Some(MAC);
+    sightings.update(&config, (MonoNs(PASSAGE), &spaces), &homes, &Identity::default());
+    let guessed = |sightings: &Sightings, first, last| {
+        let stranger = Stranger { first: MonoNs(first), last: MonoNs(last), ..from(mac, "192.0.2.7") };
+        sightings.guesses(&config, &Identity::default(), &stranger)
+    };
+    let is = [Guess::Is(PeerId(2), "eth0 in netns b".to_owned())];
+    assert_eq!(guessed(&sightings, 1, 2 * PASSAGE), is);
+    assert_eq!(guessed(&sightings, 1, 2 * PASSAGE + 1), may_be(&[2]));
+    assert_eq!(guessed(&sightings, 2 * PASSAGE + 1, 3 * PASSAGE), []);
+    // It has it again.
+    spaces[2].facts.links[0].mac = Some(mac);
+    sightings.update(&config, (MonoNs(3 * PASSAGE), &spaces), &homes, &identity);
+    assert_eq!(guessed(&sightings, 2 * PASSAGE + 1, 3 * PASSAGE), is);
 }
