@@ -97,10 +97,12 @@ fn missing(needs: &Needs) -> Option<String> {
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    let unpacked = workspace.join(UNPACKED).join(name);
+    // Beside the program that it is named by, a tree may have others.
+    let unpacked = std::fs::read_dir(workspace.join(UNPACKED)).into_iter().flatten().flatten();
+    let unpacked = unpacked.flat_map(|tree| ["usr/bin", "usr/sbin"].map(|folder| tree.path().join(folder)));
     let folders = std::env::split_paths(&path)
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .chain(["usr/bin", "usr/sbin"].map(|folder| unpacked.join(folder)))
+        .chain(unpacked)
         .chain([workspace.join(GUESTS)]);
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }

@@ -6,8 +6,8 @@ use std::io;
 
 use super::nat_elsewhere::{self, Elsewhere};
 use super::nft_message::{
-    CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, find, is_absent,
-    number,
+    CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, find, number,
+    unchanged,
 };
 pub use super::nft_rule::Target;
 use super::nft_rule::{INET, IPV4, IPV6, Rule, Step, Verdict};
@@ -83,20 +83,16 @@ impl Nat {
 
 /// What nftables has; nothing where the kernel has no nftables.
 fn nftables() -> io::Result<Nat> {
-    let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
-        Err(error) if is_absent(&error) => return Ok(Nat::default()),
-        socket => socket?,
-    };
+    Ok(unchanged(rules)?.unwrap_or_default())
+}
+
+fn rules(socket: &RawSocket) -> io::Result<Nat> {
     // All families, version 0, no resource.
-    let chains = socket.dump(GET_CHAIN, &[0; 4], |chains: &mut Chains, kind, body| {
+    let mut chains = socket.dump(GET_CHAIN, &[0; 4], |chains: &mut Chains, kind, body| {
         if kind == NEW_CHAIN {
             chains.take(body);
         }
-    });
-    let mut chains = match chains {
-        Err(error) if is_absent(&error) => return Ok(Nat::default()),
-        chains => chains?,
-    };
+    })?;
     let mut nat = Nat::default();
     let mut left = MOST_RULES;
     for (family, table) in chains.tables.clone() {

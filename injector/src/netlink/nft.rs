@@ -8,7 +8,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::nat;
 use super::nft_message::{
-    CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, is_absent,
+    CHAIN_HOOK, CHAIN_NAME, CHAIN_TABLE, GET_CHAIN, HOOK_NUMBER, NEW_CHAIN, SUBSYSTEM, is_absent, unchanged,
 };
 use super::raw::{RawSocket, attributes, text, u32_at};
 
@@ -53,19 +53,16 @@ pub enum Change {
 
 /// The egress chains of the calling thread's namespace; none where the kernel has no nftables.
 pub fn egress_chains() -> io::Result<Vec<EgressChain>> {
-    let socket = match RawSocket::open(libc::NETLINK_NETFILTER) {
-        Ok(socket) => socket,
-        Err(error) if is_absent(&error) => return Ok(Vec::new()),
-        Err(error) => return Err(error),
-    };
     // The family, version 0, no resource.
     let question = [FAMILY_NETDEV, 0, 0, 0];
-    let found = socket.dump(GET_CHAIN, &question, |found: &mut Vec<EgressChain>, kind, body| {
-        if kind == NEW_CHAIN {
-            found.extend(body.get(4..).and_then(egress));
-        }
+    let found = unchanged(|socket| {
+        socket.dump(GET_CHAIN, &question, |found: &mut Vec<EgressChain>, kind, body| {
+            if kind == NEW_CHAIN {
+                found.extend(body.get(4..).and_then(egress));
+            }
+        })
     });
-    found.or_else(|error| if is_absent(&error) { Ok(Vec::new()) } else { Err(error) })
+    found.map(Option::unwrap_or_default)
 }
 
 /// What changes in the calling thread's namespace.

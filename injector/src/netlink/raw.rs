@@ -191,7 +191,7 @@ fn code(body: &[u8], missing: i32) -> io::Result<()> {
 }
 
 /// What is said of a list that never stayed the same while it was read.
-fn interrupted() -> io::Error {
+pub fn interrupted() -> io::Error {
     let text = format!("the kernel's list changed during each of {DUMPS} readings");
     io::Error::new(io::ErrorKind::Interrupted, text)
 }
