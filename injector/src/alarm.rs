@@ -1,6 +1,6 @@
-//! Panics that nobody else would notice. Whoever asks for an answer notices that none comes; but what follows something for as
-//! long as the daemon runs owes no answer, and if it panics, the daemon goes on with facts that are out of date. So it holds a
-//! [`Guard`], which notifies the daemon's task of the panic: the daemon heals and ends, and traffic flows.
+//! Panics that nobody else would notice. Code that asks a thread for an answer notices when none comes. But nobody waits for a
+//! thread or task that follows something for as long as the daemon runs: if it panicked, the daemon would continue with facts
+//! that are out of date. So it holds a [`Guard`], which notifies the daemon's task of the panic: the daemon heals and ends, and traffic flows.
 
 use tokio::sync::mpsc;
 

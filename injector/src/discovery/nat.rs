@@ -53,7 +53,7 @@ pub struct Router {
     names: BTreeMap<u32, String>,
 }
 
-/// How packets come to a namespace that may replace their source.
+/// How packets reach a namespace that may replace their source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leg {
     /// From elsewhere, to the receiver's own address.

@@ -74,7 +74,7 @@ pub struct Suspect {
 }
 
 impl Sightings {
-    /// Takes in what the namespaces know, all of which was read by an instant.
+    /// Takes in the facts of the namespaces; `read_by` is an instant by which all of them had been read.
     pub fn update(
         &mut self,
         config: &Config,

@@ -43,15 +43,10 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// The other end of a socket of this connection, which is neither the address nor the port that the socket has for it.
-    pub fn other_end(&self, local: End, remote: End) -> Option<End> {
-        if (local, remote) == (self.opener, self.asked) {
-            Some(self.server)
-        } else if (local, remote) == (self.server, self.answered) {
-            Some(self.opener)
-        } else {
-            None
-        }
+    /// Its two sockets by their local and remote ends, each with the true other end of the connection: the socket's remote end
+    /// is the one before or after translation.
+    pub fn sockets(&self) -> [((End, End), End); 2] {
+        [((self.opener, self.asked), self.server), ((self.server, self.answered), self.opener)]
     }
 }
 
@@ -132,19 +127,25 @@ mod tests {
         [&[2, 0, 0, 0], &tuples[..]].concat()
     }
 
+    /// The other end of a socket, if it is one of a connection's.
+    fn other_end(flow: &Flow, local: End, remote: End) -> Option<End> {
+        let mut sockets = flow.sockets().into_iter();
+        sockets.find(|(ends, _)| *ends == (local, remote)).map(|(_, other)| other)
+    }
+
     #[test]
     fn each_end_of_a_translated_connection_leads_to_the_other() {
         let (opener, asked, server, answered) = (end(1, 4000), end(9, 80), end(2, 8080), end(14, 5000));
         let found = flow(&message((opener, asked), (server, answered), TCP)).unwrap();
         assert_eq!(found, Flow { opener, asked, server, answered });
-        assert_eq!(found.other_end(opener, asked), Some(server));
-        assert_eq!(found.other_end(server, answered), Some(opener));
-        assert_eq!(found.other_end(asked, opener), None);
-        assert_eq!(found.other_end(opener, server), None, "by its own address it is known without this");
+        assert_eq!(other_end(&found, opener, asked), Some(server));
+        assert_eq!(other_end(&found, server, answered), Some(opener));
+        assert_eq!(other_end(&found, asked, opener), None);
+        assert_eq!(other_end(&found, opener, server), None, "by its own address it is known without this");
         assert_eq!(flow(&message((opener, server), (server, opener), TCP)), None, "not translated");
         assert_eq!(flow(&message((opener, asked), (server, answered), 17)), None, "UDP");
         let six = |last: u16| -> End { ([0xfd00, 0, 0, 0, 0, 0, 0, last].into(), last) };
         let found = flow(&message((six(1), six(9)), (six(2), six(1)), TCP)).unwrap();
-        assert_eq!(found.other_end(six(1), six(9)), Some(six(2)));
+        assert_eq!(other_end(&found, six(1), six(9)), Some(six(2)));
     }
 }

@@ -12,7 +12,8 @@ pub struct LinkCoverage {
     pub reason: String,
     /// Whether it is unknown because rules of NAT may give packets between the two other addresses.
     pub is_translated: bool,
-    /// Whether its reason is told although it is covered: rules of NAT make two links with the world of one between peers.
+    /// Whether the reason is shown although the link is covered: rules of NAT replace the link between the peers by two links with
+    /// the world.
     pub is_told: bool,
     /// What to write into the config, where something helps.
     pub remedy: Option<String>,

@@ -58,12 +58,13 @@ impl Witness {
     pub(in crate::daemon) fn translate(&mut self, namespace: Identity, flows: BTreeSet<Flow>) {
         let is_first = self.translators.insert(namespace);
         let made = if is_first { Made::Before } else { Made::During };
-        for Flow { opener, asked, server, answered } in flows {
+        for flow in flows {
             if self.translated.len() >= MOST {
                 return;
             }
-            self.translated.entry((opener, asked)).or_insert((server, made));
-            self.translated.entry((server, answered)).or_insert((opener, made));
+            for (ends, other) in flow.sockets() {
+                self.translated.entry(ends).or_insert((other, made));
+            }
         }
     }
 

@@ -61,7 +61,8 @@ impl Lens<'_> {
         let rule = *sent_on.first()?;
         let replaced = self.replaced((from, to), Leg::SentOn)?;
         let is_sure = replaced.met.chance == Chance::Surely && matches!(rule.goal, Goal::Peer(..));
-        // What depends on marks and the like is told: rules of engines for published ports are on every host of containers.
+        // A rule that depends on a mark, for example, is shown and puts no link in doubt: container engines write such rules on
+        // every host, for published ports.
         let state = if is_sure { CoverageState::Unknown } else { CoverageState::Covered };
         let rewrite = Rewrite::Both(rule.clone(), replaced);
         let detour = Detour { near: from, far: to, places: Vec::new(), is_elsewhere: false, rewrite };
@@ -124,7 +125,7 @@ impl Lens<'_> {
         self.closed(from) == Closure::Closed || self.all_hooked(end, from, devices)
     }
 
-    /// Whether the devices of a peer's home that matter are hooked, of which there is one at least.
+    /// Whether all devices of a peer's home that `devices` selects are hooked, and there is at least one.
     fn all_hooked(&self, end: &EndSight, peer: PeerId, devices: impl Fn(&Inside) -> Vec<bool>) -> bool {
         let inside = end.home.as_ref().and_then(|home| self.picture.homes.get(home));
         let hooked = inside.map(devices).unwrap_or_default();

@@ -237,7 +237,7 @@ fn packets_with_both_addresses_replaced_pass_the_hooks_of_both_ends() {
         Covered,
         "n1's hooks see somebody whom it is cut off from"
     );
-    // For a published port, the rule depends on a mark: it is told, and no more.
+    // The rule for a published port depends on a mark: it is shown, and the link stays covered.
     let mut published = spaces;
     masquerade(&mut published[0], &[Step::Doubt]);
     let verdict = scene(&config(""), &published, hooked).judge(1, 2);
