@@ -14,8 +14,8 @@ use std::fs;
 use serde::Serialize;
 
 use crate::datapath::{
-    Clocks, HookQuery, Kernel, Life, Loaded, Owner, Sweep, chain, has_tcx, ids, loaded, names, states, sweep,
-    xdp_owner,
+    Clocks, HookQuery, Kernel, Life, Loaded, OwnPrograms, Owner, Sweep, chain, has_tcx, ids, loaded, names,
+    states, sweep, xdp_owner,
 };
 use crate::netlink::filters::Side;
 use crate::netlink::{self, LinkFacts};
@@ -300,7 +300,11 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
         .run(move || async move {
             let facts = crate::datapath::look(&name).await?.0;
             let query = HookQuery { index: facts.index, ours: Vec::new(), sides: &Side::ALL, is_xdp: false };
-            let state = states(&[query]).await.map_err(|error| error.to_string())?.pop().flatten();
+            let state = states(&[query], &OwnPrograms::default())
+                .await
+                .map_err(|error| error.to_string())?
+                .pop()
+                .flatten();
             let foreign = state.unwrap_or_default().foreign;
             let names = names(&ids(&foreign));
             // Who holds XDP is said apart.

@@ -445,6 +445,7 @@ fn hook_up(
             program.load().map_err(|error| format!("program {program_name}: {}", chain(&error)))?;
         }
         if let Ok(info) = program.info() {
+            instance.note(info.id());
             ours.push(info.id());
         }
         if tc == Tc::Tcx {
@@ -548,6 +549,7 @@ fn attach_xdp(
         program.load().map_err(|error| format!("program {XDP}: {}", chain(&error)))?;
     }
     if let Ok(info) = program.info() {
+        held.instance.note(info.id());
         ours.push(info.id());
     }
     fault::at("attach/xdp").map_err(|error| format!("XDP: {error}"))?;

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use super::instances::OwnPrograms;
 use super::owner::Owner;
 use crate::netlink::filters::{Filter, Side, Tc};
 use crate::netlink::nft::{EgressChain, egress_chains};
@@ -55,7 +56,7 @@ pub struct HookState {
 pub struct HookQuery {
     /// Its index.
     pub index: u32,
-    /// The ids of our programs on it; empty where we are not attached.
+    /// The ids of the programs that we have on it; empty where none is known to be.
     pub ours: Vec<u32>,
     /// The sides that a program of ours is to be on.
     pub sides: &'static [Side],
@@ -64,13 +65,16 @@ pub struct HookQuery {
 }
 
 /// What is on the hooks of interfaces of the calling thread's namespace, in their order; `None` for one that is gone.
-pub async fn states(queries: &[HookQuery]) -> io::Result<Vec<Option<HookState>>> {
-    Reader::new().await?.states(queries)
+pub async fn states(queries: &[HookQuery], own: &OwnPrograms) -> io::Result<Vec<Option<HookState>>> {
+    Reader::new(own).await?.states(queries)
 }
 
 /// The same, and the indices of all interfaces of the namespace that have a program of others that may redirect.
-pub async fn states_of_all(queries: &[HookQuery]) -> io::Result<(Vec<Option<HookState>>, Vec<u32>)> {
-    let reader = Reader::new().await?;
+pub async fn states_of_all(
+    queries: &[HookQuery],
+    own: &OwnPrograms,
+) -> io::Result<(Vec<Option<HookState>>, Vec<u32>)> {
+    let reader = Reader::new(own).await?;
     let states = reader.states(queries)?;
     let is_asked = |index: u32| queries.iter().any(|query| query.index == index);
     let others = reader.links.iter().map(|facts| facts.index).filter(|index| !is_asked(*index));
@@ -84,29 +88,92 @@ pub async fn states_of_all(queries: &[HookQuery]) -> io::Result<(Vec<Option<Hook
 }
 
 /// What the hooks of all interfaces of a namespace are read with.
-struct Reader {
+struct Reader<'a> {
+    /// No stranger's, on whichever interface they are.
+    own: &'a OwnPrograms,
     links: Vec<LinkFacts>,
     chains: Vec<EgressChain>,
     tc: Tc,
 }
 
-impl Reader {
-    async fn new() -> io::Result<Self> {
+impl<'a> Reader<'a> {
+    async fn new(own: &'a OwnPrograms) -> io::Result<Self> {
         crate::fault::at("hooks/read")?;
         let links = netlink::links(&netlink::connect()?).await.map_err(io::Error::other)?;
-        Ok(Self { links, chains: egress_chains()?, tc: Tc::open()? })
+        Ok(Self { own, links, chains: egress_chains()?, tc: Tc::open()? })
     }
 
     fn states(&self, queries: &[HookQuery]) -> io::Result<Vec<Option<HookState>>> {
         let state = |query: &HookQuery| {
             let facts = self.links.iter().find(|facts| facts.index == query.index);
-            match facts.map(|facts| state(query, facts, &self.chains, &self.tc)).transpose() {
+            match facts.map(|facts| self.state(query, facts)).transpose() {
                 // It went after the interfaces were listed. That is no reason to know nothing of the others.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
                 state => state,
             }
         };
         queries.iter().map(state).collect()
+    }
+
+    /// What is on the hooks of one interface.
+    fn state(&self, hooked: &HookQuery, facts: &LinkFacts) -> io::Result<HookState> {
+        let HookQuery { index, ours, .. } = hooked;
+        let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
+        let mut state = HookState::default();
+        // Where we are nowhere, nothing is ahead of us.
+        let are_we = !ours.is_empty();
+        match facts.xdp {
+            Some(id) if ours.contains(&id) => {}
+            Some(id) => {
+                state.foreign.push(Foreign {
+                    side: Side::Ingress,
+                    what: What::Xdp,
+                    id: Some(id),
+                    is_ahead: are_we && !hooked.is_xdp && hooked.sides.contains(&Side::Ingress),
+                });
+                if hooked.is_xdp {
+                    state.missing.push(Side::Ingress);
+                }
+            }
+            None if hooked.is_xdp => state.missing.push(Side::Ingress),
+            None => {}
+        }
+        for chain in self.chains.iter().filter(|chain| chain.is_on(&facts.name)) {
+            state.foreign.push(Foreign { is_ahead: are_we, ..Foreign::egress_chain(chain) });
+        }
+        for (at, side) in Side::ALL.into_iter().enumerate() {
+            let filters = self.tc.filters(*index, side)?;
+            let (tcx, revision) = tcx(*index, side)?.unzip();
+            state.revisions[at] = revision;
+            let tcx = tcx.unwrap_or_default();
+            let mut is_there = tcx.iter().any(|id| ours.contains(id)) || filters.iter().any(is_ours);
+            if are_we
+                && !is_there
+                && hooked.sides.contains(&side)
+                && !(hooked.is_xdp && side == Side::Ingress)
+            {
+                state.missing.push(side);
+            }
+            // All of TCX runs before the filters of clsact, where ours may be.
+            for id in tcx {
+                if ours.contains(&id) {
+                    is_there = false;
+                } else {
+                    state.foreign.push(Foreign { side, what: What::Tcx, id: Some(id), is_ahead: is_there });
+                }
+            }
+            let mut is_ahead = filters.iter().any(is_ours);
+            for filter in filters.iter().filter(|filter| filter.handle != 0) {
+                if is_ours(filter) {
+                    is_ahead = false;
+                    continue;
+                }
+                let what = What::Filter(filter.name.as_ref().unwrap_or(&filter.kind).clone());
+                state.foreign.push(Foreign { side, what, id: filter.program, is_ahead });
+            }
+        }
+        state.foreign.retain(|foreign| !foreign.id.is_some_and(|id| self.own.has(id)));
+        Ok(state)
     }
 }
 
@@ -144,62 +211,6 @@ impl Foreign {
             (What::Tcx, None) => format!("{side} program{id}"),
         }
     }
-}
-
-/// What is on the hooks of one interface; `chains` are the egress chains of its namespace.
-fn state(hooked: &HookQuery, facts: &LinkFacts, chains: &[EgressChain], tc: &Tc) -> io::Result<HookState> {
-    let HookQuery { index, ours, .. } = hooked;
-    let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
-    let mut state = HookState::default();
-    // Where we are nowhere, nothing is ahead of us.
-    let are_we = !ours.is_empty();
-    match facts.xdp {
-        Some(id) if ours.contains(&id) => {}
-        Some(id) => {
-            state.foreign.push(Foreign {
-                side: Side::Ingress,
-                what: What::Xdp,
-                id: Some(id),
-                is_ahead: are_we && !hooked.is_xdp && hooked.sides.contains(&Side::Ingress),
-            });
-            if hooked.is_xdp {
-                state.missing.push(Side::Ingress);
-            }
-        }
-        None if hooked.is_xdp => state.missing.push(Side::Ingress),
-        None => {}
-    }
-    for chain in chains.iter().filter(|chain| chain.is_on(&facts.name)) {
-        state.foreign.push(Foreign { is_ahead: are_we, ..Foreign::egress_chain(chain) });
-    }
-    for (at, side) in Side::ALL.into_iter().enumerate() {
-        let filters = tc.filters(*index, side)?;
-        let (tcx, revision) = tcx(*index, side)?.unzip();
-        state.revisions[at] = revision;
-        let tcx = tcx.unwrap_or_default();
-        let mut is_there = tcx.iter().any(|id| ours.contains(id)) || filters.iter().any(is_ours);
-        if are_we && !is_there && hooked.sides.contains(&side) && !(hooked.is_xdp && side == Side::Ingress) {
-            state.missing.push(side);
-        }
-        // All of TCX runs before the filters of clsact, where ours may be.
-        for id in tcx {
-            if ours.contains(&id) {
-                is_there = false;
-            } else {
-                state.foreign.push(Foreign { side, what: What::Tcx, id: Some(id), is_ahead: is_there });
-            }
-        }
-        let mut is_ahead = filters.iter().any(is_ours);
-        for filter in filters.iter().filter(|filter| filter.handle != 0) {
-            if is_ours(filter) {
-                is_ahead = false;
-                continue;
-            }
-            let what = What::Filter(filter.name.as_ref().unwrap_or(&filter.kind).clone());
-            state.foreign.push(Foreign { side, what, id: filter.program, is_ahead });
-        }
-    }
-    Ok(state)
 }
 
 /// The names of the programs that have these ids; those that can't be read are left out.

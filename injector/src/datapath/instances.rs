@@ -1,6 +1,7 @@
 //! Instances of the programs, verified on threads of their own: the kernel takes a good part of a second for one, and
 //! anyone who wants it has other things to do.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aya::Ebpf;
@@ -15,11 +16,33 @@ use super::object::{EGRESS, INGRESS, LocalUse, Object, Source, Use, XDP, instanc
 use crate::fault;
 use injector_core::config::Hook;
 
+/// The ids of all programs that this daemon has put on a hook or is about to: what is found there with one of them is
+/// no stranger's, whatever is known of the interface by then. The kernel gives an id again only after all others.
+#[derive(Clone, Debug, Default)]
+pub struct OwnPrograms(Arc<Mutex<BTreeSet<u32>>>);
+
+impl OwnPrograms {
+    fn ids(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of one, before it is on any hook.
+    pub(super) fn add(&self, id: u32) {
+        self.ids().insert(id);
+    }
+
+    /// Whether a program is one of them.
+    pub(super) fn has(&self, id: u32) -> bool {
+        self.ids().contains(&id)
+    }
+}
+
 /// Loaded programs with the maps of one object. A clone is the same programs.
 #[derive(Clone)]
 pub struct Instance {
     programs: Arc<Mutex<Ebpf>>,
     what_for: Use,
+    own: OwnPrograms,
 }
 
 impl std::fmt::Debug for Instance {
@@ -32,6 +55,11 @@ impl Instance {
     /// The programs, to load or attach them.
     pub(super) fn programs(&self) -> MutexGuard<'_, Ebpf> {
         self.programs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of the id of one of its programs that is about to be attached.
+    pub(super) fn note(&self, id: u32) {
+        self.own.add(id);
     }
 
     /// Gives programs that are on many interfaces which one an index of their namespace is.
@@ -72,13 +100,20 @@ pub struct Instances {
     source: Source,
     /// As many at a time as there are CPUs.
     turns: Arc<Semaphore>,
+    own: OwnPrograms,
 }
 
 impl Instances {
     /// Instances with the maps of this object.
     pub fn of(object: &Object) -> Self {
         let turns = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { source: object.source(), turns: Arc::new(Semaphore::new(turns)) }
+        let own = OwnPrograms::default();
+        Self { source: object.source(), turns: Arc::new(Semaphore::new(turns)), own }
+    }
+
+    /// The programs of all its instances that were attached.
+    pub fn own(&self) -> OwnPrograms {
+        self.own.clone()
     }
 
     /// Makes one with the programs loaded that a hook needs. The thread has the rights of the one that polls this.
@@ -86,7 +121,7 @@ impl Instances {
     /// # Errors
     /// If the kernel refuses a program, or there can be no thread.
     pub async fn make(self, what_for: Use, hook: Hook) -> Result<Instance, DatapathError> {
-        let Self { source, turns } = self;
+        let Self { source, turns, own } = self;
         let _turn = turns.acquire_owned().await;
         let (reply, made) = oneshot::channel();
         // Not one of the runtime's: it would be waited for at the daemon's end.
@@ -100,10 +135,11 @@ impl Instances {
                         }
                         _ => instance(&sizes, &pins, what_for),
                     }
-                    .map(|ebpf| Instance { programs: Arc::new(Mutex::new(ebpf)), what_for }),
-                    Source::Only(programs) => Ok(Instance { programs, what_for: Use::Many(0) }),
+                    .map(|ebpf| (Arc::new(Mutex::new(ebpf)), what_for)),
+                    Source::Only(programs) => Ok((programs, Use::Many(0))),
                 };
-                let made = made.and_then(|instance| {
+                let made = made.and_then(|(programs, what_for)| {
+                    let instance = Instance { programs, what_for, own };
                     load(&mut instance.programs(), hook)?;
                     Ok(instance)
                 });

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::datapath::{HookQuery, HookState, states, states_of_all};
+use crate::datapath::{HookQuery, HookState, OwnPrograms, states, states_of_all};
 use injector_core::clock::MonoNs;
 
 /// What was found on the hooks of the interfaces of one namespace.
@@ -50,6 +50,8 @@ pub(super) struct Wanted {
     /// Whether to look for programs of others on all of its interfaces: one of them may send packets into a peer's
     /// namespace past our hook at the host end of its veth.
     pub(super) on_all: bool,
+    /// The programs that are no stranger's.
+    pub(super) own: OwnPrograms,
 }
 
 impl Wanted {
@@ -59,10 +61,10 @@ impl Wanted {
         let (ids, queries): (Vec<u32>, Vec<HookQuery>) = self.hooked.into_iter().unzip();
         let asked = ids.into_iter().zip(queries.iter().map(|query| query.index)).collect();
         let read = if self.on_all {
-            let read = states_of_all(&queries).await;
+            let read = states_of_all(&queries, &self.own).await;
             read.map(|(states, foreign)| Read { states, foreign: Some(foreign) })
         } else {
-            states(&queries).await.map(|states| Read { states, foreign: None })
+            states(&queries, &self.own).await.map(|states| Read { states, foreign: None })
         };
         let cost = MonoNs::now().saturating_since(at);
         HooksFound { at, cost, asked, read: read.map_err(|error| error.to_string()) }

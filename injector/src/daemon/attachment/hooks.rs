@@ -28,9 +28,11 @@ impl Interfaces {
         let mut groups: BTreeMap<Option<Netns>, Wanted> = BTreeMap::new();
         for entry in &self.entries {
             let Some(attachment) = &entry.attachment else { continue };
-            let wanted = groups
-                .entry(entry.interface.netns.clone())
-                .or_insert_with(|| Wanted { hooked: Vec::new(), on_all: false });
+            let wanted = groups.entry(entry.interface.netns.clone()).or_insert_with(|| Wanted {
+                hooked: Vec::new(),
+                on_all: false,
+                own: self.instances.own(),
+            });
             wanted.hooked.push((entry.id, attachment.hooked()));
             wanted.on_all |= self.is_host_end(entry.id);
         }
@@ -137,12 +139,8 @@ impl Interfaces {
     ) -> Result<Vec<(String, String)>, String> {
         let Read { states, foreign } = found.read?;
         let are_others_known = foreign.is_some();
-        if let Some(mut foreign) = foreign {
+        if let Some(foreign) = foreign {
             let here = self.entries.iter().filter(|entry| entry.interface.netns.as_ref() == netns);
-            // What was attached to only while the hooks were read has our own programs there: it is asked for the next time.
-            let is_asked = |index: u32| found.asked.iter().any(|(_, asked)| *asked == index);
-            foreign
-                .retain(|index| is_asked(*index) || here.clone().all(|entry| entry.index() != Some(*index)));
             let is_past = |entry: &&Entry| {
                 self.is_host_end(entry.id) && foreign.iter().any(|index| Some(*index) != entry.index())
             };
