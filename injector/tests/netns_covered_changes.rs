@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use covered::{peers, states, switched};
 use host_lab::HostLab;
-use injector_core::api::{CoverageState, InForce, NameSource, PartitionRequest, VerdictOptions};
+use injector_core::api::{CoverageState, InForce, NameSource, PartitionRequest, VerdictOptions, WarningCode};
 use injector_core::model::PeerName;
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
@@ -229,6 +229,41 @@ fn a_renamed_interface_keeps_its_hook() {
     let record = daemon.record_now("p");
     assert!(record.links[0].uncovered.is_empty(), "{record:#?}");
     assert_eq!(record.links[0].coverage.as_ref().unwrap().state, CoverageState::Covered);
+}
+
+/// Our own program on an interface that was recreated is no stranger's, also if its hook is read before the daemon knows that
+/// it is attached there: each cut reads all hooks.
+#[test]
+#[needs(root)]
+fn our_programs_on_a_recreated_interface_are_no_strangers() {
+    const TIMES: u32 = 12;
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let named = "[{ name: h1 }, { name: h2 }, { name: h3 }]";
+    let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), named);
+    daemon.apply("p", &links(&[("n1", "n2")], LONG));
+    let mut cuts = 0;
+    let mut cut_again = || {
+        cuts += 1;
+        let name = format!("q{cuts}");
+        let warnings = daemon.apply(&name, &links(&[("n2", "n1")], LONG)).warnings;
+        daemon.heal(&name);
+        let is_ahead = warnings.iter().any(|warning| warning.code == WarningCode::ForeignAhead);
+        assert!(!is_ahead, "{warnings:#?}\n{}", daemon.log());
+    };
+    for round in 2..2 + TIMES {
+        lab.ip("h", "link delete h3");
+        lab.cable("n3", "h3", "eth0");
+        let end = Instant::now() + host_lab::PATIENCE;
+        let attached =
+            || daemon.log().lines().filter(|line| line.contains(" attached interface=\"h3\"")).count();
+        while attached() < round as usize {
+            assert!(Instant::now() < end, "{}", daemon.log());
+            cut_again();
+        }
+    }
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    assert!(record.links.iter().all(|link| link.bypassed.is_empty()), "{record:#?}");
 }
 
 #[test]
