@@ -113,7 +113,8 @@ fn toggles(text: &mut String, history: &History) {
 fn closed(text: &mut String, history: &History) {
     let help = "Closed partitions by shape as asked and by outcome; (none) is an outcome that is not known.";
     let mut outcomes = Family::new(text, "injector_partitions_closed_total", COUNTER, help);
-    for (shape, counted) in used_shapes(history) {
+    // Every shape from the start: a first partition that opens and closes between two scrapes is an increase too.
+    for (shape, counted) in history.shapes.iter() {
         by_outcome(&mut outcomes, ("shape", shape), &counted.closed);
     }
     let help = "Closed partitions by peer that was cut off from the rest and by outcome: the first 64 peers, (other) \
