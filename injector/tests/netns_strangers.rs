@@ -233,7 +233,7 @@ fn unlisted_addresses_of_a_remote_peer_leave_its_links_in_doubt() {
     let warning = record.warnings.iter().find(|warning| warning.code == WarningCode::Unnamed).unwrap();
     assert_eq!(warning.subject.as_deref(), Some("r→n1"));
     assert!(warning.text.contains(&v4(9).to_string()) && warning.text.contains("`mac:` of r"), "{warning:?}");
-    let said = String::from_utf8(daemon.cli(&["wait", "doubt"]).stdout).unwrap();
+    let said = String::from_utf8(daemon.cli(&["wait", "doubt", "--timeout", "1ms"]).stdout).unwrap();
     assert!(said.contains("5 packets that may be r→n1's passed"), "{said}");
 }
 

@@ -19,9 +19,6 @@ mod python;
 pub mod restate;
 pub mod tree;
 
-/// Where a server of ssh is unpacked, if none is installed.
-pub const SSH_SERVER: &str = "target/openssh-server";
-
 /// What a chore needs.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Need {
@@ -184,13 +181,7 @@ fn ssh() -> Result<bool> {
         .program("ssh", "openssh-client")
         .missing_file(format!("/usr/lib/{}-linux-gnu/libwrap.so.0", std::env::consts::ARCH), "libwrap0")
         .install("ssh to nodes")?;
-    let folder = workspace().join(SSH_SERVER);
-    if PathBuf::from("/usr/sbin/sshd").exists() || folder.exists() {
-        return Ok(missing);
-    }
-    println!("Set-up: openssh-server, to unpack into {} (it is not installed)", folder.display());
-    unpack(&["openssh-server"], &folder, |_| Ok(()))?;
-    Ok(true)
+    Ok(missing | unpacked("sshd", &["openssh-server"])?)
 }
 
 /// The target that links statically, a C compiler for it, and what packs.

@@ -87,11 +87,6 @@ proptest! {
     }
 
     #[test]
-    fn a_decided_record_stays_decided(a in spans(), b in spans(), tolerate in prop_oneof![Just(0), 10..60_u64]) {
-        stays_decided(&a, &b, tolerate)?;
-    }
-
-    #[test]
     fn settled_means_that_nothing_failed_afterwards(a in spans(), b in spans()) {
         let (a, b) = (life_of(&a), life_of(&b));
         let seen = record(&small(&a, &b, 0, 3900));
@@ -104,5 +99,19 @@ proptest! {
             prop_assert!(settled <= 800 * MS);
             prop_assert!(seen.heal_to_ready_ns.unwrap() <= settled);
         }
+    }
+}
+
+/// How many pairs of lives are judged again and again: each of them costs 150 records.
+fn lives() -> u32 {
+    if std::env::var_os("INJECTOR_LONG").is_some() { 400 } else { 32 }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(lives()))]
+
+    #[test]
+    fn a_decided_record_stays_decided(a in spans(), b in spans(), tolerate in prop_oneof![Just(0), 10..60_u64]) {
+        stays_decided(&a, &b, tolerate)?;
     }
 }

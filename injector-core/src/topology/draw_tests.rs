@@ -258,8 +258,10 @@ proptest! {
     fn the_same_seed_draws_the_same(which in 0_usize..5, count in 8_usize..40, seed: u64) {
         let text = ["random 3", "minority", "minority-third", "random-groups 4", "majorities-ring"][which];
         prop_assert_eq!(draw(text, count, seed), draw(text, count, seed));
-        let different: BTreeSet<String> =
-            (0..20).map(|at| draw(text, count, seed.wrapping_add(at)).shape.to_string()).collect();
+        let (names, shape, presets, roles) = (names(count), words(text), BTreeMap::new(), RolePeers::new());
+        let known = || Known { names: &names, presets: &presets, roles: &roles };
+        let drawn = |seed| resolve(&shape, Direction::Both, known(), seed).unwrap().shape.to_string();
+        let different: BTreeSet<String> = (0..20).map(|at| drawn(seed.wrapping_add(at))).collect();
         prop_assert!(different.len() > 3, "{} {:?}", text, different);
     }
 

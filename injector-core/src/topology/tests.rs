@@ -292,9 +292,10 @@ proptest! {
         let resolved = try_resolve("majorities-ring", Direction::Both, count, seed).unwrap();
         let cut: BTreeSet<Link> = resolved.links.iter().copied().collect();
         let mut seen = BTreeSet::new();
-        for dst in names(count).peers() {
+        let names = names(count);
+        for dst in names.peers() {
             let hears: Vec<PeerId> =
-                names(count).peers().filter(|src| !cut.contains(&Link { src: *src, dst })).collect();
+                names.peers().filter(|src| !cut.contains(&Link { src: *src, dst })).collect();
             prop_assert!(hears.contains(&dst) && hears.len() > count / 2, "{dst:?} hears {hears:?}");
             prop_assert!(hears.len() <= count / 2 + 2, "{dst:?} hears {hears:?}");
             prop_assert!(seen.insert(hears), "{dst:?} hears what another hears");

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::active_config::{Bootstrap, Incoming};
 use super::answers::{self, Looked};
 use super::attachment::InterfaceEvent;
-use super::config_file::{self, Reading, Source};
+use super::config_file::{self, Read, Reading, Source};
 use super::duty_cycle::DutyCycle;
 use super::request::{Asked, Effective, Returned, ReturnedSink};
 use super::sockets::{self, Found};
@@ -23,6 +23,7 @@ use crate::datapath::RENEWAL;
 use crate::server::command::{Command, CommandReceiver};
 use crate::turn;
 use injector_core::clock::MonoNs;
+use injector_core::ledger::Lapsed;
 use injector_core::sample::Sample;
 
 /// All that the daemon's task receives.
@@ -76,105 +77,208 @@ enum Turn {
     Others,
 }
 
+/// What the daemon's task was woken by.
+enum Event {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// Something that nobody waits for has panicked.
+    Panicked(String),
+    /// SIGHUP.
+    HangUp,
+    /// The file of the config was read, or was not in time.
+    ConfigRead(Read),
+    /// The lease ran out.
+    Lapsed(Lapsed),
+    /// An interface appeared, changed or went.
+    Interface(InterfaceEvent),
+    /// It is time to judge open partitions.
+    JudgingDue,
+    /// The API's server wants something.
+    Command(Box<Command>),
+    /// The programs have put wake-ups into their ring.
+    Wakeups(std::io::Result<Vec<Wakeup>>),
+    /// It is time to announce the first stamps of a partition.
+    FirstsDue,
+    /// A request's selectors are resolved.
+    Resolved(Returned),
+    /// Every endpoint was asked once.
+    Answered(Looked),
+    /// A cut's control packets have arrived, or not.
+    Checked(verify::Report),
+    /// The connections of peers were read.
+    Connections(witness::Connections),
+    /// The sockets of peers were read.
+    Sockets(Found),
+    /// A probe has its result.
+    Sample(Sample),
+    /// No event but those of interfaces waits, which wait for the next turn.
+    Nothing,
+    /// The lease is to be renewed.
+    RenewalDue,
+}
+
+impl Event {
+    /// Whose turn it is after this event.
+    fn next_turn(&self, now: Turn) -> Turn {
+        match self {
+            Self::Interface(_) => Turn::Others,
+            Self::HangUp | Self::ConfigRead(_) | Self::Lapsed(_) | Self::RenewalDue => now,
+            _ => Turn::Interfaces,
+        }
+    }
+}
+
+/// Work that recurs and grows with the number of links.
+struct Recurring {
+    /// Judging open partitions.
+    judging: DutyCycle,
+    /// Announcing first stamps,
+    announcing: DutyCycle,
+    /// of these generations.
+    stamped: BTreeSet<u32>,
+}
+
 impl EventLoop {
+    /// A loop on these channels, with channels of its own for the threads that it asks.
+    pub(super) fn new(
+        signals: Signals,
+        alarms: Alarms,
+        commands: CommandReceiver,
+        incoming: Incoming,
+        bootstrap: Bootstrap,
+        source: Source,
+    ) -> Self {
+        let (tell_sockets, sockets_found) = mpsc::unbounded_channel();
+        let (tell_answers, answers) = mpsc::unbounded_channel();
+        let (tell_connections, connections) = mpsc::unbounded_channel();
+        let (tell_checks, checks) = mpsc::unbounded_channel();
+        let (tell_resolved, resolved) = mpsc::unbounded_channel();
+        Self {
+            signals,
+            alarms,
+            commands,
+            sockets_found,
+            tell_sockets,
+            answers,
+            tell_answers,
+            connections,
+            tell_connections,
+            checks,
+            tell_checks,
+            resolved,
+            tell_resolved,
+            incoming,
+            bootstrap,
+            source,
+            reading: None,
+        }
+    }
+
     /// Answers what comes, until the daemon is asked to end.
     pub(super) async fn serve(&mut self, state: &mut State) -> Result<(), StartError> {
-        let mut next = Turn::Interfaces;
-        let mut looks = DutyCycle::new();
-        let mut tales = DutyCycle::new();
-        let mut rung = BTreeSet::new();
+        let mut turn = Turn::Interfaces;
+        let (judging, announcing) = (DutyCycle::new(), DutyCycle::new());
+        let mut recurring = Recurring { judging, announcing, stamped: BTreeSet::new() };
         loop {
-            let wake = begin_turn(state, &looks);
-            next = tokio::select! {
-                biased;
-                _ = self.signals.terminate.recv() => return Ok(()),
-                _ = self.signals.interrupt.recv() => return Ok(()),
+            let wake = begin_turn(state, &recurring.judging);
+            let event = self.next_event(turn, wake, &recurring).await;
+            turn = event.next_turn(turn);
+            match event {
+                Event::Stop => return Ok(()),
                 // A daemon that follows something no more must not continue; when it ends, traffic flows.
-                Some(what) = self.alarms.recv() => return Err(StartError::Panicked { what }),
-                Some(()) = self.signals.hangup.recv() => {
-                    self.hang_up(state);
-                    next
-                }
-                read = config_file::read(&mut self.reading) => {
-                    self.take_config(state, read).await;
-                    next
-                }
-                Some(lapse) = self.incoming.lapsed.recv() => {
-                    state.lapsed(lapse);
-                    next
-                }
-                Some(event) = self.incoming.interface_news.recv(), if next == Turn::Interfaces => {
-                    self.interface(state, event).await;
-                    Turn::Others
-                }
-                () = tokio::time::sleep_until(wake) => {
-                    looks.spend(|| {
-                        drain(state, &mut self.incoming.samples);
-                        state.ask_for_sockets(&self.tell_sockets);
-                        state.ask_for_connections(&self.tell_connections);
-                        state.ask_for_checks(&self.tell_checks);
-                        state.watch_hooks();
-                        state.tick();
-                    });
-                    state.release_held(&self.tell_resolved).await;
-                    Turn::Interfaces
-                }
-                Some(command) = self.commands.recv() => {
-                    drain(state, &mut self.incoming.samples);
-                    self.take_command(state, command).await;
-                    Turn::Interfaces
-                }
-                wakeups = self.incoming.wakeups.next() => {
-                    let wakeups = wakeups.map_err(io("the ring of wake-ups"))?;
-                    let of_slots = wakeups.iter().filter(|wakeup| !of_local_peers(**wakeup));
-                    rung.extend(of_slots.map(|wakeup| wakeup.generation).filter(|generation| *generation != 0));
-                    state.wake_local(wakeups.iter().filter(|wakeup| of_local_peers(**wakeup)));
-                    if wakeups.iter().any(|wakeup| wakeup.slot == Wakeup::TAKEN_OVER) {
-                        state.take_over();
-                    }
-                    Turn::Interfaces
-                }
-                () = tokio::time::sleep_until(tales.rested()), if !rung.is_empty() => {
-                    tales.spend(|| {
-                        // One a turn: reading the stamps of many links takes its time.
-                        if let Some(generation) = rung.pop_first() {
-                            state.announce_firsts(generation);
-                        }
-                    });
-                    Turn::Interfaces
-                }
-                Some(returned) = self.resolved.recv() => {
-                    drain(state, &mut self.incoming.samples);
-                    if let Some(wanted) = state.returned(returned, &self.tell_resolved) {
-                        self.take_effect(state, Effective::Apply(Box::new(wanted))).await;
-                    }
-                    Turn::Interfaces
-                }
-                Some(looked) = self.answers.recv() => {
-                    state.looked(looked);
-                    Turn::Interfaces
-                }
-                Some(report) = self.checks.recv() => {
-                    state.checked(report);
-                    state.release_held(&self.tell_resolved).await;
-                    Turn::Interfaces
-                }
-                Some(found) = self.connections.recv() => {
-                    state.connections(found);
-                    Turn::Interfaces
-                }
-                Some(found) = self.sockets_found.recv() => {
-                    state.sockets(&found);
-                    Turn::Interfaces
-                }
-                Some(sample) = self.incoming.samples.recv() => {
-                    take_samples(state, sample, &mut self.incoming.samples);
-                    Turn::Interfaces
-                }
-                () = std::future::ready(()), if next == Turn::Others => Turn::Interfaces,
-                () = tokio::time::sleep(RENEWAL) => next,
+                Event::Panicked(what) => return Err(StartError::Panicked { what }),
+                event => self.handle(state, event, &mut recurring).await?,
             }
         }
+    }
+
+    /// Waits for the next event. Of those that wait already, the first in this order comes first.
+    async fn next_event(&mut self, turn: Turn, wake: Instant, recurring: &Recurring) -> Event {
+        tokio::select! {
+            biased;
+            _ = self.signals.terminate.recv() => Event::Stop,
+            _ = self.signals.interrupt.recv() => Event::Stop,
+            Some(what) = self.alarms.recv() => Event::Panicked(what),
+            Some(()) = self.signals.hangup.recv() => Event::HangUp,
+            read = config_file::read(&mut self.reading) => Event::ConfigRead(read),
+            Some(lapse) = self.incoming.lapsed.recv() => Event::Lapsed(lapse),
+            Some(event) = self.incoming.interface_news.recv(), if turn == Turn::Interfaces => {
+                Event::Interface(event)
+            }
+            () = tokio::time::sleep_until(wake) => Event::JudgingDue,
+            Some(command) = self.commands.recv() => Event::Command(Box::new(command)),
+            wakeups = self.incoming.wakeups.next() => Event::Wakeups(wakeups),
+            () = tokio::time::sleep_until(recurring.announcing.rested()), if !recurring.stamped.is_empty() => {
+                Event::FirstsDue
+            }
+            Some(returned) = self.resolved.recv() => Event::Resolved(returned),
+            Some(looked) = self.answers.recv() => Event::Answered(looked),
+            Some(report) = self.checks.recv() => Event::Checked(report),
+            Some(found) = self.connections.recv() => Event::Connections(found),
+            Some(found) = self.sockets_found.recv() => Event::Sockets(found),
+            Some(sample) = self.incoming.samples.recv() => Event::Sample(sample),
+            () = std::future::ready(()), if turn == Turn::Others => Event::Nothing,
+            () = tokio::time::sleep(RENEWAL) => Event::RenewalDue,
+        }
+    }
+
+    /// Handles an event that does not end the loop.
+    async fn handle(
+        &mut self,
+        state: &mut State,
+        event: Event,
+        recurring: &mut Recurring,
+    ) -> Result<(), StartError> {
+        match event {
+            Event::HangUp => self.hang_up(state),
+            Event::ConfigRead(read) => self.take_config(state, read).await,
+            Event::Lapsed(lapse) => state.lapsed(lapse),
+            Event::Interface(event) => self.interface(state, event).await,
+            Event::JudgingDue => {
+                recurring.judging.spend(|| self.judge_and_watch(state));
+                state.release_held(&self.tell_resolved).await;
+            }
+            Event::Command(command) => {
+                drain(state, &mut self.incoming.samples);
+                self.take_command(state, *command).await;
+            }
+            Event::Wakeups(wakeups) => {
+                let wakeups = wakeups.map_err(io("the ring of wake-ups"))?;
+                take_wakeups(state, &wakeups, &mut recurring.stamped);
+            }
+            Event::FirstsDue => recurring.announcing.spend(|| {
+                // One a turn: reading the stamps of many links takes its time.
+                if let Some(generation) = recurring.stamped.pop_first() {
+                    state.announce_firsts(generation);
+                }
+            }),
+            Event::Resolved(returned) => {
+                drain(state, &mut self.incoming.samples);
+                if let Some(wanted) = state.returned(returned, &self.tell_resolved) {
+                    self.take_effect(state, Effective::Apply(Box::new(wanted))).await;
+                }
+            }
+            Event::Answered(looked) => state.looked(looked),
+            Event::Checked(report) => {
+                state.checked(report);
+                state.release_held(&self.tell_resolved).await;
+            }
+            Event::Connections(found) => state.connections(found),
+            Event::Sockets(found) => state.sockets(&found),
+            Event::Sample(sample) => take_samples(state, sample, &mut self.incoming.samples),
+            Event::Stop | Event::Panicked(_) | Event::Nothing | Event::RenewalDue => {}
+        }
+        Ok(())
+    }
+
+    /// Asks for what open partitions are judged by, looks after other programs on the hooks, and judges.
+    fn judge_and_watch(&mut self, state: &mut State) {
+        drain(state, &mut self.incoming.samples);
+        state.ask_for_sockets(&self.tell_sockets);
+        state.ask_for_connections(&self.tell_connections);
+        state.ask_for_checks(&self.tell_checks);
+        state.watch_hooks();
+        state.tick();
     }
 
     /// Carries out a command, or hands it out to come back by this loop.
@@ -240,6 +344,16 @@ fn next_look(state: &State, looks: &DutyCycle) -> Instant {
 fn take_samples(state: &mut State, first: Sample, more: &mut mpsc::UnboundedReceiver<Sample>) {
     state.sample(first);
     drain(state, more);
+}
+
+/// Takes in wake-ups; generations with new stamps are noted, to be announced.
+fn take_wakeups(state: &mut State, wakeups: &[Wakeup], stamped: &mut BTreeSet<u32>) {
+    let of_slots = wakeups.iter().filter(|wakeup| !of_local_peers(**wakeup));
+    stamped.extend(of_slots.map(|wakeup| wakeup.generation).filter(|generation| *generation != 0));
+    state.wake_local(wakeups.iter().filter(|wakeup| of_local_peers(**wakeup)));
+    if wakeups.iter().any(|wakeup| wakeup.slot == Wakeup::TAKEN_OVER) {
+        state.take_over();
+    }
 }
 
 /// Whether programs say something of peers on this machine.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use injector_common::record::{LinkStamps, counter};
 
+use super::attachment::LinkCoverage;
 use super::partition::{Experiment, Partition, Pressures, named};
 use super::state::State;
 use injector_core::api::{
@@ -33,8 +34,6 @@ impl State {
         let share = |now: Option<measure::host::Pressure>, then: Option<measure::host::Pressure>| {
             now.zip(then).and_then(|(now, then)| now.share_since(then))
         };
-        let lost_since = || Some(self.lost_stamps()?.saturating_sub(experiment.lost_before?));
-        let lost = if life.cut.is_some() { lost_since() } else { Some(0) };
         let known = unread.is_none().then_some(&stamps[..]);
         let mut links = self.link_records(partition, known);
         let mut warnings = experiment.warnings.clone();
@@ -44,12 +43,7 @@ impl State {
             generation: life.generation,
             clock: Some(self.clock.clone()),
             trial: experiment.request.trial,
-            shape: ShapePair {
-                asked: experiment.request.shape.clone(),
-                resolved: Some(experiment.resolved.clone()),
-                direction: experiment.request.traffic.direction,
-                roles: experiment.roles.clone(),
-            },
+            shape: shape_pair(experiment),
             traffic: Some(experiment.request.traffic.clone()),
             seed: experiment.seed,
             ready: self.config.ready,
@@ -58,32 +52,12 @@ impl State {
             heal: life.heal,
             healed_by: life.healed_by,
             links,
-            endpoints: self
-                .config
-                .endpoints
-                .iter()
-                .enumerate()
-                .map(|(index, endpoint)| EndpointEvidence {
-                    name: endpoint.name.clone(),
-                    peer: endpoint.peer.map(|peer| self.config.names.name(peer).to_owned()),
-                    address: endpoint.destination(endpoint.peer.map(|peer| self.config.names.name(peer))),
-                    required: self.required(index, &experiment.request),
-                    interval: endpoint.probe.options.interval,
-                    timeout: endpoint.probe.options.timeout,
-                    is_unseen: self.is_unseen(index, partition),
-                    served_within: endpoint.probe.options.timeout,
-                    first_response: self.wire_ids.get(&EndpointId(index)).and_then(|id| {
-                        let found = responses.iter().find(|(endpoint, _)| endpoint == id)?;
-                        MonoNs::stamped(found.1)
-                    }),
-                    samples: self.samples.since(EndpointId(index), experiment.samples_from[index]),
-                })
-                .collect(),
+            endpoints: self.endpoint_evidence(partition, &responses),
             closed_by: life.closed_by.clone(),
             broken: life.broken.clone().or(unread),
             warnings,
             is_strict: experiment.request.verdict.strict,
-            lost_events: lost,
+            lost_events: self.lost_in(partition),
             cpu_pressure: share(now_pressure.cpu, experiment.pressure.cpu),
             io_pressure: share(now_pressure.io, experiment.pressure.io),
             starved_pressure: STARVED_PRESSURE,
@@ -93,6 +67,39 @@ impl State {
             (record.is_final, record.outcome) = (false, None);
         }
         record
+    }
+
+    /// Events lost since a partition's cut; `None` if that can't be read.
+    fn lost_in(&self, partition: &Partition) -> Option<u64> {
+        if partition.life.cut.is_none() {
+            return Some(0);
+        }
+        Some(self.lost_stamps()?.saturating_sub(partition.experiment.lost_before?))
+    }
+
+    /// What is known about each endpoint during a partition, with the responses that the programs have stamped by wire ID.
+    fn endpoint_evidence(
+        &self,
+        partition: &Partition,
+        responses: &[(u32, u64)],
+    ) -> Vec<EndpointEvidence<'_>> {
+        let experiment = &partition.experiment;
+        let evidence = |(index, endpoint): (usize, &config::Endpoint)| EndpointEvidence {
+            name: endpoint.name.clone(),
+            peer: endpoint.peer.map(|peer| self.config.names.name(peer).to_owned()),
+            address: endpoint.destination(endpoint.peer.map(|peer| self.config.names.name(peer))),
+            required: self.required(index, &experiment.request),
+            interval: endpoint.probe.options.interval,
+            timeout: endpoint.probe.options.timeout,
+            is_unseen: self.is_unseen(index, partition),
+            served_within: endpoint.probe.options.timeout,
+            first_response: self.wire_ids.get(&EndpointId(index)).and_then(|id| {
+                let found = responses.iter().find(|(endpoint, _)| endpoint == id)?;
+                MonoNs::stamped(found.1)
+            }),
+            samples: self.samples.since(EndpointId(index), experiment.samples_from[index]),
+        };
+        self.config.endpoints.iter().enumerate().map(evidence).collect()
     }
 
     /// Whether an endpoint's probes come from a peer, or from the world, on a link that the partition cuts for them. A
@@ -164,30 +171,7 @@ impl State {
             .map(|(at, link)| {
                 let coverage = coverage.as_ref().map(|coverage| &coverage[at]);
                 let left_out = partition.experiment.left_out.contains(link);
-                let found = stamps.and_then(|stamps| {
-                    let at = stamps.binary_search_by_key(link, |(link, _)| *link).ok()?;
-                    Some(stamps[at].1)
-                });
-                // What can't be read is not zero.
-                let count = |count: u64| stamps.is_some().then_some(count);
-                let stamps = found.unwrap_or_default();
-                let named = named(&self.config.names, *link);
                 LinkRecord {
-                    src: named.src,
-                    dst: named.dst,
-                    dropped_packets: count(stamps.dropped_packets),
-                    dropped_bytes: count(stamps.dropped_bytes),
-                    first_drop_ns: MonoNs::stamped(stamps.first_drop),
-                    last_drop_ns: MonoNs::stamped(stamps.last_drop),
-                    first_packet_ns: MonoNs::stamped(stamps.first_packet),
-                    first_syn_ns: MonoNs::stamped(stamps.first_syn),
-                    first_synack_ns: MonoNs::stamped(stamps.first_synack),
-                    first_data_ns: MonoNs::stamped(stamps.first_data),
-                    first_exchange_ns: MonoNs::stamped(stamps.first_exchange),
-                    group_packets: count(stamps.group_packets),
-                    leaked_packets: count(stamps.leaked_packets),
-                    first_leak_ns: MonoNs::stamped(stamps.first_leak),
-                    late_packets: count(stamps.late_packets),
                     crossed_bytes: crossed.as_ref().map(|bytes| bytes.get(link).copied().unwrap_or(0)),
                     check: partition.experiment.check.as_ref().map(|check| {
                         let heal = partition.life.heal.map(|heal| heal.begin_ns);
@@ -199,19 +183,43 @@ impl State {
                         let seen = coverage.filter(|_| !left_out).map(|coverage| &coverage.uncovered[..]);
                         with_seen(known, seen.unwrap_or_default())
                     }),
-                    coverage: coverage.map(|coverage| Coverage {
-                        state: coverage.state,
-                        reason: Some(&coverage.reason)
-                            .filter(|_| coverage.state != CoverageState::Covered || coverage.is_told)
-                            .cloned(),
-                        is_translated: coverage.is_translated,
-                    }),
+                    coverage: coverage.map(recorded_coverage),
                     left_out,
                     bypassed: bypassed.get_mut(at).map(std::mem::take).unwrap_or_default(),
-                    ..LinkRecord::default()
+                    ..self.stamped_record(*link, stamps)
                 }
             })
             .collect()
+    }
+
+    /// The record of a link as far as the programs have stamped it, if that can be read.
+    fn stamped_record(&self, link: Link, stamps: Option<&[(Link, LinkStamps)]>) -> LinkRecord {
+        // What can't be read is not zero.
+        let count = |count: u64| stamps.is_some().then_some(count);
+        let found = stamps.and_then(|stamps| {
+            let at = stamps.binary_search_by_key(&link, |(link, _)| *link).ok()?;
+            Some(stamps[at].1)
+        });
+        let stamps = found.unwrap_or_default();
+        let named = named(&self.config.names, link);
+        LinkRecord {
+            src: named.src,
+            dst: named.dst,
+            dropped_packets: count(stamps.dropped_packets),
+            dropped_bytes: count(stamps.dropped_bytes),
+            first_drop_ns: MonoNs::stamped(stamps.first_drop),
+            last_drop_ns: MonoNs::stamped(stamps.last_drop),
+            first_packet_ns: MonoNs::stamped(stamps.first_packet),
+            first_syn_ns: MonoNs::stamped(stamps.first_syn),
+            first_synack_ns: MonoNs::stamped(stamps.first_synack),
+            first_data_ns: MonoNs::stamped(stamps.first_data),
+            first_exchange_ns: MonoNs::stamped(stamps.first_exchange),
+            group_packets: count(stamps.group_packets),
+            leaked_packets: count(stamps.leaked_packets),
+            first_leak_ns: MonoNs::stamped(stamps.first_leak),
+            late_packets: count(stamps.late_packets),
+            ..LinkRecord::default()
+        }
     }
 
     /// Judges the healed partitions, and closes those whose record is final: all of them, or, in turn, as many as fit into
@@ -332,6 +340,26 @@ impl State {
                 (PeerName(self.config.names.name(peer.id).to_owned()), view)
             })
             .collect()
+    }
+}
+
+/// The shape of a partition as it was asked for and as it was resolved.
+fn shape_pair(experiment: &Experiment) -> ShapePair {
+    ShapePair {
+        asked: experiment.request.shape.clone(),
+        resolved: Some(experiment.resolved.clone()),
+        direction: experiment.request.traffic.direction,
+        roles: experiment.roles.clone(),
+    }
+}
+
+/// A link's coverage as the record has it: a covered link gives a reason only if its users are to know it.
+fn recorded_coverage(coverage: &LinkCoverage) -> Coverage {
+    let is_told = coverage.state != CoverageState::Covered || coverage.is_told;
+    Coverage {
+        state: coverage.state,
+        reason: is_told.then(|| coverage.reason.clone()),
+        is_translated: coverage.is_translated,
     }
 }
 

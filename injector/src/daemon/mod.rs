@@ -32,7 +32,8 @@ mod waiter;
 mod witness;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use crate::alarm::{Alarm, Alarms};
 use crate::descriptors;
@@ -118,53 +119,10 @@ async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
     let (handle, commands) = Handle::channel(COMMANDS);
     let metrics = metrics.map(|listener| listener.serve(handle.clone())).transpose();
     let metrics = metrics.map_err(io("the metrics' thread"))?;
-    let (stop_api, api_stopped) = oneshot::channel::<()>();
-    let mut guard = bootstrap.alarm.guard("the API's server");
-    let api = tokio::spawn(async move {
-        let stopped = async { drop(api_stopped.await) };
-        let served = server::serve(socket, handle, stopped).await;
-        if served.is_err() {
-            // Nobody could heal any more.
-            guard.raise();
-        }
-        served
-    });
-    fault::here("start/api");
-    fault::at("start/ready")
-        .and_then(|()| ready.report())
-        .map_err(io("notifying that the daemon is ready"))?;
-    tracing::info!(
-        socket = %state.config.socket.path.display(),
-        interfaces = state.interfaces.attached(),
-        peers = state.config.peers.len(),
-        metrics = state.config.metrics.map(tracing::field::display),
-        "ready"
-    );
+    let api = ApiTask::start(socket, handle, &bootstrap);
+    report_ready(state, ready)?;
 
-    let (tell_sockets, sockets_found) = mpsc::unbounded_channel();
-    let (tell_answers, answers) = mpsc::unbounded_channel();
-    let (tell_connections, connections) = mpsc::unbounded_channel();
-    let (tell_checks, checks) = mpsc::unbounded_channel();
-    let (tell_resolved, resolved) = mpsc::unbounded_channel();
-    let mut event_loop = EventLoop {
-        signals,
-        alarms,
-        commands,
-        sockets_found,
-        tell_sockets,
-        answers,
-        tell_answers,
-        connections,
-        tell_connections,
-        checks,
-        tell_checks,
-        resolved,
-        tell_resolved,
-        incoming,
-        bootstrap,
-        source,
-        reading: None,
-    };
+    let mut event_loop = EventLoop::new(signals, alarms, commands, incoming, bootstrap, source);
     let served = turn::bounded(Box::pin(event_loop.serve(state))).await;
     let EventLoop { commands, mut incoming, .. } = event_loop;
     tracing::info!("stopping: healing and detaching");
@@ -173,7 +131,8 @@ async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
     drain(state, &mut incoming.samples);
     state.stop();
     fault::here("stop/api");
-    let _ = stop_api.send(());
+    let ApiTask { stop, served: api } = api;
+    let _ = stop.send(());
     drop(metrics);
     // What still waits there is answered "stopping" by the server, at once.
     drop(commands);
@@ -184,4 +143,45 @@ async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
         Err(error) => tracing::warn!(%error, "the API ended badly"),
     }
     served
+}
+
+/// The API's server, in a task of its own.
+struct ApiTask {
+    /// Asks it to end.
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<std::io::Result<()>>,
+}
+
+impl ApiTask {
+    /// Starts it. If it fails, the daemon ends.
+    fn start(socket: ApiSocket, handle: Handle, bootstrap: &Bootstrap) -> Self {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut guard = bootstrap.alarm.guard("the API's server");
+        let served = tokio::spawn(async move {
+            let stopped = async { drop(stopped.await) };
+            let served = server::serve(socket, handle, stopped).await;
+            if served.is_err() {
+                // Nobody could heal any more.
+                guard.raise();
+            }
+            served
+        });
+        fault::here("start/api");
+        Self { stop, served }
+    }
+}
+
+/// Notifies who has started the daemon, and the log.
+fn report_ready(state: &State, ready: Ready) -> Result<(), StartError> {
+    fault::at("start/ready")
+        .and_then(|()| ready.report())
+        .map_err(io("notifying that the daemon is ready"))?;
+    tracing::info!(
+        socket = %state.config.socket.path.display(),
+        interfaces = state.interfaces.attached(),
+        peers = state.config.peers.len(),
+        metrics = state.config.metrics.map(tracing::field::display),
+        "ready"
+    );
+    Ok(())
 }

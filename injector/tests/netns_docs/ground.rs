@@ -25,6 +25,8 @@ pub struct Ground {
     lab: Lab,
     /// The namespace that is the machine's own.
     own: &'static str,
+    /// What is appended to a file of this name.
+    more: Option<(&'static str, &'static str)>,
 }
 
 impl Ground {
@@ -55,7 +57,7 @@ impl Ground {
     }
 
     fn of(lab: Lab, own: &'static str) -> Self {
-        let ground = Self { lab, own };
+        let ground = Self { lab, own, more: None };
         let programs = ground.folder().join("bin");
         fs::create_dir_all(&programs).unwrap();
         symlink(env!("CARGO_BIN_EXE_injector"), programs.join("injector")).unwrap();
@@ -74,9 +76,16 @@ impl Ground {
         self.lab.folder().join("run/injector.sock")
     }
 
+    /// Appends lines to a config of the page.
+    pub fn with_more(mut self, file: &'static str, lines: &'static str) -> Self {
+        self.more = Some((file, lines));
+        self
+    }
+
     /// Writes a file that commands take.
     pub fn write(&self, file: &str, text: &str) {
-        fs::write(self.folder().join(file), text).unwrap();
+        let more = self.more.filter(|(name, _)| *name == file).map_or("", |(_, lines)| lines);
+        fs::write(self.folder().join(file), format!("{text}{more}")).unwrap();
     }
 
     fn program(&self, file: &str, script: &str) {

@@ -74,14 +74,10 @@ fn the_page_on_recovery_records() {
 
 #[test]
 #[needs(root, example = "quorum", minutes = 1)]
-fn the_page_on_reports() {
-    runs("docs/reading-a-report.md", &Ground::cluster().with_daemon().with_campaigns());
-}
-
-#[test]
-#[needs(root, example = "quorum", minutes = 1)]
-fn the_page_on_intermittent_failures() {
-    runs("docs/intermittent-failures.md", &Ground::cluster().with_daemon().with_campaigns());
+fn the_pages_on_reports_and_on_intermittent_failures() {
+    let ground = Ground::cluster().with_daemon().with_campaigns();
+    runs("docs/reading-a-report.md", &ground);
+    runs("docs/intermittent-failures.md", &ground);
 }
 
 #[test]
@@ -108,7 +104,11 @@ fn the_page_on_one_machine() {
     let shipped = include_str!("../../../configs/local.yaml");
     let shown = page::files("docs/local.md").into_iter().find(|(file, _)| file == "local.yaml");
     assert_eq!(shown.unwrap().1, shipped, "the page shows configs/local.yaml");
-    runs("docs/local.md", &Ground::one_machine());
+    let ground = Ground::one_machine();
+    // Three recoveries, each observed for ten seconds: the long form waits for them.
+    let is_long = std::env::var_os("INJECTOR_LONG").is_some();
+    let ground = if is_long { ground } else { ground.with_more("local.yaml", "ready: { observe: 1s }\n") };
+    runs("docs/local.md", &ground);
 }
 
 #[test]

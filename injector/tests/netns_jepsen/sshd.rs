@@ -17,16 +17,10 @@ use crate::live::lab::addresses;
 pub const PORT: u16 = 2222;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The program: the installed one, or the one that the set-up has unpacked.
-fn program() -> Option<PathBuf> {
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/openssh-server/usr/sbin/sshd");
-    [PathBuf::from("/usr/sbin/sshd"), unpacked].into_iter().find_map(|program| program.canonicalize().ok())
-}
-
 /// Why there can be no sshd here, if so.
 pub fn why_not() -> Option<String> {
     let absent = |what: &str| Some(format!("there is no {what}; `cargo xtask setup clients` installs it"));
-    if program().is_none() {
+    if injector_lab::program("sshd").is_none() {
         return absent("sshd");
     }
     let runs = |name: &str| Command::new(name).arg("-V").output().is_ok();
@@ -108,7 +102,7 @@ impl Sshd {
         for name in ["passwd", "shadow"] {
             writeln!(script, "mount --bind '{}' /etc/{name}", file(name)).unwrap();
         }
-        let program = program().unwrap();
+        let program = injector_lab::program("sshd").unwrap();
         writeln!(script, "exec '{}' -D -e -f '{}'", program.display(), file(node)).unwrap();
         let log = std::fs::File::create(self.file(&format!("{node}.log"))).unwrap();
         let child = lab.within(node, || {

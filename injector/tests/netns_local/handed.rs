@@ -6,14 +6,14 @@ use serde_json::Value;
 
 use super::support::{Daemon, until};
 use super::talker::Talker;
-use super::{A, B, C, assert_proved, config, machine, record, refusal, talkers};
+use super::{A, B, C, READY, assert_proved, config, machine, record, refusal, talkers};
 
 /// Peers by their processes: their ports say nothing.
 fn by_process(lab: &Lab, peers: [&Talker; 3]) -> String {
     let netns = lab.netns("m");
     let peers = ["a", "b", "c"].iter().zip(peers);
     let peers = peers.map(|(name, talker)| format!("  {name}: {{ pid: {}, netns: {netns} }}\n", talker.id()));
-    format!("peers:\n{}interfaces: auto\n", peers.collect::<String>())
+    format!("peers:\n{}interfaces: auto\n{READY}", peers.collect::<String>())
 }
 
 /// Where sockets are handed over in a lab.
@@ -133,7 +133,7 @@ fn a_port_that_two_peers_share_is_refused_and_one_that_a_peers_processes_share_i
     let netns = lab.netns("m");
     let config = format!(
         "peers:\n  d: {{ listens: [7020], netns: {netns} }}\n  c: {{ listens: [7003], netns: {netns} }}\n\
-         interfaces: auto\n"
+         interfaces: auto\n{READY}"
     );
     let daemon = Daemon::start(&lab, "one", &config);
     let connections: Vec<String> = (0..8).map(|_| c.dial(SHARED)).collect();

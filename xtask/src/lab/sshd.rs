@@ -10,8 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use injector_lab::{CLIENT, Lab};
 
 use super::common::write_script;
-use crate::command::{find_program, run, workspace};
-use crate::setup::SSH_SERVER;
+use crate::command::{find_program, run};
 use crate::vm::image::quoted;
 use crate::vm::initramfs::Initramfs;
 
@@ -71,18 +70,13 @@ pub(super) fn prepare(lab: &Lab) -> Result<()> {
 
 /// Adds sshd to a guest's file system, with the lab's keys.
 pub(super) fn pack<W: Write>(system: &mut Initramfs<W>, lab: &Lab) -> Result<()> {
-    let unpacked = workspace().join(SSH_SERVER);
-    let found = |path: &str| {
-        let installed = PathBuf::from(path);
-        if installed.exists() { installed } else { unpacked.join(path.trim_start_matches('/')) }
-    };
-    let sshd = "/usr/sbin/sshd";
-    system.program(Path::new(sshd), &found(sshd))?;
-    // From OpenSSH 9.8 on it is three programs.
-    for part in ["/usr/lib/openssh/sshd-session", "/usr/lib/openssh/sshd-auth"] {
-        let found = found(part);
+    let server = injector_lab::program("sshd").context("set-up has run, but there is no sshd")?;
+    system.program(Path::new("/usr/sbin/sshd"), &server)?;
+    // From OpenSSH 9.8 on it is three programs, which one package has.
+    for part in ["sshd-session", "sshd-auth"] {
+        let found = server.with_file_name("../lib/openssh").join(part);
         if found.exists() {
-            system.program(Path::new(part), &found)?;
+            system.program(&Path::new("/usr/lib/openssh").join(part), &found)?;
         }
     }
     for (name, mode) in [("host", 0o600), ("user.pub", 0o644)] {
