@@ -73,6 +73,9 @@ pub const VIP: u32 = 0xffff;
 
 /// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody.
 pub const NOBODY: u32 = 0xfffe;
+/// With the peer of a process: the process became the peer's by a port of its own, and not by its parent or because the daemon
+/// said so. It is the peer's no longer once it has no socket at such a port.
+pub const BY_PORT: u32 = 1 << 16;
 
 /// In place of the receiver of a [`LinkKey`]: all who receive a group frame that was dropped at its sender's port.
 pub const GROUP: u16 = 0xfffd;

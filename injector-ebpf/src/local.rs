@@ -73,10 +73,10 @@ pub fn injector_bind6(ctx: SockContext) -> i32 {
     ALLOW
 }
 
-/// A TCP socket connects.
+/// A TCP socket connects or listens.
 #[sock_ops]
 pub fn injector_connect(ctx: SockOpsContext) -> u32 {
-    sockets::connects(&ctx);
+    sockets::operates(&ctx);
     1
 }
 

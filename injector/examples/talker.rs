@@ -15,6 +15,9 @@
 //! | `start ADDRESS` | what a process that it starts answers to `dial` and `say` |
 //! | `start-as PID ADDRESS` | the same of a process that gets this id; `taken` if another one has it |
 //! | `share ADDRESS` | as `listen`, over TCP alone, on a port that others may have too (`SO_REUSEPORT`) |
+//! | `try ADDRESS` | `ok`; it has bound the TCP port, and closed it |
+//! | `try-listen ADDRESS`, `try-udp ADDRESS` | the same, and it listened there; the same over UDP |
+//! | `end main` | `ok`; its main thread has ended, and another one continues |
 //! | `listen-multipath ADDRESS` | as `listen`, over multipath TCP alone |
 //! | `dial-multipath ADDRESS` | as `dial`, over multipath TCP |
 //! | `pour N` | the bytes that come back, within 0.4 s, of a megabyte that is sent as large as the kernel takes it |
@@ -51,10 +54,34 @@ const PATIENCE: Duration = Duration::from_millis(400);
 fn main() -> Result<()> {
     let mut talker = Talker::default();
     for line in std::io::stdin().lines() {
-        let answer = talker.answer(&line?)?;
+        let line = line?;
+        if line == "end main" {
+            thread::spawn(move || serve(talker));
+            end_this_thread();
+        }
+        let answer = talker.answer(&line)?;
         println!("{answer}");
     }
     Ok(())
+}
+
+/// Goes on once the main thread has ended, to the end of the process.
+fn serve(mut talker: Talker) {
+    println!("ok");
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        match talker.answer(&line) {
+            Ok(answer) => println!("{answer}"),
+            Err(_) => break,
+        }
+    }
+    std::process::exit(0);
+}
+
+/// Ends the calling thread alone, also if it is the main one.
+fn end_this_thread() -> ! {
+    // SAFETY: nothing of this thread is used by others.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unreachable!("it has ended")
 }
 
 #[derive(Default)]
@@ -92,6 +119,18 @@ impl Talker {
             }
             "share" => {
                 accept_on(sockets::listen(what.parse()?, sockets::Kind::Shared)?);
+                "ok".to_owned()
+            }
+            "try" => {
+                sockets::try_port(what.parse()?)?;
+                "ok".to_owned()
+            }
+            "try-listen" => {
+                drop(TcpListener::bind(what.parse::<SocketAddr>()?)?);
+                "ok".to_owned()
+            }
+            "try-udp" => {
+                drop(UdpSocket::bind(what.parse::<SocketAddr>()?)?);
                 "ok".to_owned()
             }
             "listen-multipath" => {

@@ -30,7 +30,7 @@ pub static OWNERS: Inherited = Inherited {
     map_flags: ptr::null(),
 };
 
-/// The peers of processes, by process id.
+/// The peers of processes, by process id; some with [`BY_PORT`](injector_common::key::BY_PORT).
 #[map]
 pub static PROCESSES: HashMap<u32, u32> = HashMap::with_max_entries(1 << 18, BPF_F_NO_PREALLOC);
 /// The peers of cgroups, by cgroup id.

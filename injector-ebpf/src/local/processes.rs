@@ -6,6 +6,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::Global;
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
+use injector_common::key::BY_PORT;
 use injector_common::record::counter;
 
 use crate::emit;
@@ -37,13 +38,19 @@ fn field<T: Copy>(of: *const c_void, at: u32) -> Option<T> {
     (result == 0).then(|| unsafe { read.assume_init() })
 }
 
+/// The id of the process that a task is a thread of.
+#[inline(always)]
+pub fn id_of(task: *const c_void) -> Option<u32> {
+    field(task, TASK_TGID.load())
+}
+
 /// A task has started another one.
 #[inline(always)]
 pub fn forked(parent: *const c_void, child: *const c_void) {
-    let Some(parent) = field::<u32>(parent, TASK_TGID.load()) else { return };
+    let Some(parent) = id_of(parent) else { return };
     // SAFETY: one word.
-    let Some(peer) = (unsafe { PROCESSES.get(&parent) }).copied() else { return };
-    let Some(child) = field::<u32>(child, TASK_TGID.load()) else { return };
+    let Some(peer) = (unsafe { PROCESSES.get(&parent) }).map(|peer| *peer & !BY_PORT) else { return };
+    let Some(child) = id_of(child) else { return };
     if child != parent && PROCESSES.insert(&child, &peer, 0).is_err() {
         // What it sends can't be attributed then: that is lost evidence.
         emit::count(counter::STAMPS_LOST, 1);
@@ -53,7 +60,7 @@ pub fn forked(parent: *const c_void, child: *const c_void) {
 /// A task ends.
 #[inline(always)]
 pub fn exited(task: *const c_void) {
-    let Some(process) = field::<u32>(task, TASK_TGID.load()) else { return };
+    let Some(process) = id_of(task) else { return };
     // SAFETY: only whether there is one.
     if unsafe { PROCESSES.get(&process) }.is_none() {
         return;

@@ -1,13 +1,16 @@
-//! Sockets get their owners when they are made, and when they bind a port of the config.
+//! Sockets get their owners when they are made, and when they bind a port of the config. Processes get theirs when they listen on
+//! such a port, or bind it for UDP: whoever asks by `bind()` whether a port is free is nobody's.
+
+use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::bindings::{BPF_SOCK_OPS_TCP_CONNECT_CB, bpf_sock, bpf_sock_ops};
+use aya_ebpf::bindings::{BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_SOCK_OPS_TCP_LISTEN_CB, bpf_sock, bpf_sock_ops};
 use aya_ebpf::helpers::generated::{
     bpf_get_current_ancestor_cgroup_id, bpf_get_current_cgroup_id, bpf_get_current_pid_tgid,
-    bpf_get_netns_cookie,
+    bpf_get_current_task, bpf_get_netns_cookie,
 };
 use aya_ebpf::programs::SockOpsContext;
-use injector_common::key::{Address, NOBODY, mapped};
+use injector_common::key::{Address, BY_PORT, NOBODY, mapped};
 use injector_common::packet::protocol;
 use injector_common::record::Wakeup;
 
@@ -15,6 +18,7 @@ use crate::emit;
 use crate::identity::WORLD;
 use crate::owners::{CGROUPS, PROCESSES, give, owner};
 use crate::ports::{ANY, listed, note, space};
+use crate::processes::id_of;
 
 /// How deep cgroups are looked for.
 const DEEPEST: i32 = 12;
@@ -39,7 +43,7 @@ fn process() -> u32 {
 fn current() -> u32 {
     // SAFETY: one word.
     if let Some(peer) = unsafe { PROCESSES.get(&process()) } {
-        return *peer;
+        return *peer & !BY_PORT;
     }
     // SAFETY: a plain helper call, and one word.
     if let Some(peer) = unsafe { CGROUPS.get(&bpf_get_current_cgroup_id()) } {
@@ -99,7 +103,7 @@ pub fn bound6(socket: *mut bpf_sock) {
 #[inline(always)]
 fn bound(socket: *mut bpf_sock, address: &Address) {
     // SAFETY: the context is valid for the whole program run.
-    let (port, protocol) = unsafe { ((*socket).src_port, (*socket).protocol) };
+    let (port, kind) = unsafe { ((*socket).src_port, (*socket).protocol) };
     // SAFETY: a plain helper call.
     let space = space(unsafe { bpf_get_netns_cookie(socket.cast()) });
     if space == 0 || port == 0 || !has_ports(socket) {
@@ -108,39 +112,50 @@ fn bound(socket: *mut bpf_sock, address: &Address) {
     let listed = listed(space, address, port);
     if listed != WORLD {
         give(socket, listed);
-        became(listed);
+        if kind != u32::from(protocol::TCP) && kind != MPTCP {
+            became(listed, process());
+        }
     }
     let owner = if listed == WORLD { owner(socket).unwrap_or(WORLD) } else { listed };
-    note(space, protocol, address, port, owner);
+    note(space, kind, address, port, owner);
 }
 
-/// The running process has bound a port of a peer: it is that peer's.
+/// A process listens on a port of a peer: it is that peer's.
 #[inline(always)]
-fn became(peer: u32) {
-    let process = process();
+fn became(peer: u32, process: u32) {
     if process == INIT {
         return;
     }
     // SAFETY: one word.
     let before = unsafe { PROCESSES.get(&process) }.copied().unwrap_or(WORLD);
-    if before == peer {
+    if before & !BY_PORT == peer {
         return;
     }
     // What else a process sends that has ports of two peers could be either's.
-    let now = if before == WORLD { peer } else { NOBODY };
+    let now = if before == WORLD { peer | BY_PORT } else { NOBODY | before & BY_PORT };
     let _ = PROCESSES.insert(&process, &now, 0);
     emit::ring(Wakeup::BOUND, process);
 }
 
-/// A TCP socket is about to send its first packet, and has its port.
+/// Something happens to a TCP socket.
 #[inline(always)]
-pub fn connects(ctx: &SockOpsContext) {
-    if ctx.op() != BPF_SOCK_OPS_TCP_CONNECT_CB {
+pub fn operates(ctx: &SockOpsContext) {
+    let operation = ctx.op();
+    if operation != BPF_SOCK_OPS_TCP_CONNECT_CB && operation != BPF_SOCK_OPS_TCP_LISTEN_CB {
         return;
     }
     // SAFETY: a plain helper call.
     let space = space(unsafe { bpf_get_netns_cookie(ctx.as_ptr()) });
     if space == 0 {
+        return;
+    }
+    if operation == BPF_SOCK_OPS_TCP_LISTEN_CB {
+        let listed = listed(space, &local(ctx), ctx.local_port());
+        // SAFETY: a plain helper call. On these hooks, older kernels do not tell the process itself.
+        let task = unsafe { bpf_get_current_task() } as *const c_void;
+        if let (true, Some(process)) = (listed != WORLD, id_of(task)) {
+            became(listed, process);
+        }
         return;
     }
     let ops: *mut bpf_sock_ops = ctx.ops;
@@ -150,12 +165,19 @@ pub fn connects(ctx: &SockOpsContext) {
         return;
     }
     let owner = owner(socket).unwrap_or(WORLD);
-    let address = if ctx.family() == INET {
-        mapped(ctx.local_ip4())
-    } else {
-        // SAFETY: as in `bound6`.
-        let word = |at: usize| unsafe { core::ptr::addr_of!((*ops).local_ip6[at]).read_volatile() };
-        [word(0), word(1), word(2), word(3)]
-    };
-    note(space, u32::from(protocol::TCP), &address, ctx.local_port(), owner);
+    // It is about to send its first packet, and has its port.
+    note(space, u32::from(protocol::TCP), &local(ctx), ctx.local_port(), owner);
+}
+
+/// The address of a TCP socket.
+#[inline(always)]
+fn local(ctx: &SockOpsContext) -> Address {
+    if ctx.family() == INET {
+        let address = ctx.local_ip4();
+        return if address == 0 { ANY } else { mapped(address) };
+    }
+    let ops: *mut bpf_sock_ops = ctx.ops;
+    // SAFETY: as in `bound6`.
+    let word = |at: usize| unsafe { core::ptr::addr_of!((*ops).local_ip6[at]).read_volatile() };
+    [word(0), word(1), word(2), word(3)]
 }

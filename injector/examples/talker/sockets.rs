@@ -46,6 +46,11 @@ pub fn listen(at: SocketAddr, kind: Kind) -> io::Result<TcpListener> {
     Ok(TcpListener::from(socket))
 }
 
+/// Binds a TCP port without listening, and closes it: so programs ask whether it is free.
+pub fn try_port(at: SocketAddr) -> io::Result<()> {
+    Ok(bind(&stream(at, ipproto::TCP, SocketFlags::empty())?, &at)?)
+}
+
 /// A connection of multipath TCP.
 pub fn dial_multipath(to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let socket = stream(to, ipproto::MPTCP, SocketFlags::NONBLOCK)?;

@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use aya::maps::{HashMap, Map, MapData, MapError, SkStorage};
 use aya::programs::{BtfTracePoint, CgroupAttachMode, CgroupSock, Program, SockOps};
 use aya::{Btf, Ebpf};
-use injector_common::key::{Address, ListenKey, NOBODY, PortKey};
+use injector_common::key::{Address, BY_PORT, ListenKey, NOBODY, PortKey};
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsmount, fsopen};
@@ -80,6 +80,15 @@ impl OwnerId {
     fn of(word: u32) -> Self {
         if word == NOBODY { Self::Several } else { Self::Peer(PeerId(word as u16)) }
     }
+}
+
+/// What the programs know of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KnownProcess {
+    /// Whom it belongs to.
+    pub owner: OwnerId,
+    /// Whether that is by a port of its own alone.
+    pub is_by_port: bool,
 }
 
 /// The programs, attached, and their maps.
@@ -195,9 +204,10 @@ impl LocalHooks {
     }
 
     /// The processes that have an owner.
-    pub fn processes(&self) -> Result<BTreeMap<u32, OwnerId>, LocalError> {
-        let all =
-            self.processes.iter().map(|entry| entry.map(|(process, word)| (process, OwnerId::of(word))));
+    pub fn processes(&self) -> Result<BTreeMap<u32, KnownProcess>, LocalError> {
+        let known =
+            |word: u32| KnownProcess { owner: OwnerId::of(word & !BY_PORT), is_by_port: word & BY_PORT != 0 };
+        let all = self.processes.iter().map(|entry| entry.map(|(process, word)| (process, known(word))));
         Ok(all.collect::<Result<_, _>>().map_err(failed("PROCESSES"))?)
     }
 

@@ -28,7 +28,7 @@ pub use gate::{Gate, LEASE, LeaseWatcher, RENEWAL};
 pub use instances::{Instance, Instances, OwnPrograms};
 pub use kernel::{Kernel, Wakeups};
 pub use leftovers::{Leftover, Sweep, sweep};
-pub use local::{LocalError, LocalHooks, LocalPorts, OwnerId, cgroup_root};
+pub use local::{KnownProcess, LocalError, LocalHooks, LocalPorts, OwnerId, cgroup_root};
 pub use object::{Clocks, Object, SpaceId, Use, wire_address, wire_ids};
 pub use overlaps::CommonStamps;
 pub use owner::{Life, Loaded, Owner, loaded};

@@ -104,8 +104,8 @@ fn label(pid: u32, program: String) -> String {
 /// What listens in the calling thread's namespace. Where the kernel does not say, nothing is proposed.
 fn listening() -> BTreeSet<Listener> {
     let found = sockets::listening().unwrap_or_default().into_iter();
-    let reachable = found.filter(|(address, _)| !address.is_loopback());
-    reachable.map(|(address, port)| Listener { address, port }).collect()
+    let reachable = found.filter(|socket| !socket.address.is_loopback());
+    reachable.map(|socket| Listener { address: socket.address, port: socket.port }).collect()
 }
 
 #[cfg(test)]

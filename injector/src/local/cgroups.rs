@@ -48,8 +48,9 @@ impl Tree {
         self.news.try_clone()
     }
 
-    /// Finds a cgroup; what may change that is watched before it is looked for.
-    pub fn find(&self, name: &CgroupName) -> io::Result<Option<Cgroup>> {
+    /// Finds the cgroups that a name leads to, of which the best comes first: several, if nothing says which is meant. What may
+    /// change that is watched before it is looked for. `known` is the one that was found the last time.
+    pub fn find(&self, name: &CgroupName, known: Option<&Cgroup>) -> io::Result<Vec<Cgroup>> {
         match name {
             CgroupName::Path(path) => {
                 let mut above = PathBuf::new();
@@ -57,40 +58,43 @@ impl Tree {
                 for part in path.components() {
                     above.push(part);
                     if !self.watch(&above)? {
-                        return Ok(None);
+                        return Ok(Vec::new());
                     }
                 }
-                self.at(path)
+                Ok(self.at(path)?.into_iter().collect())
             }
-            CgroupName::Unit(unit) => self.search(Path::new(""), OsStr::new(unit), DEEPEST),
+            CgroupName::Unit(unit) => {
+                let mut found = Vec::new();
+                self.search(Path::new(""), OsStr::new(unit), DEEPEST, &mut found)?;
+                Ok(best(found, known))
+            }
         }
     }
 
-    fn search(&self, at: &Path, unit: &OsStr, depth: usize) -> io::Result<Option<Cgroup>> {
+    fn search(&self, at: &Path, unit: &OsStr, depth: usize, found: &mut Vec<Cgroup>) -> io::Result<()> {
         if depth == 0 || !self.watch(at)? {
-            return Ok(None);
+            return Ok(());
         }
         let directory =
             match openat(&self.root, below(at), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
                 Ok(directory) => directory,
-                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::NOENT) => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
         for entry in Dir::new(directory)? {
-            let Ok(entry) = entry else { return Ok(None) };
+            let Ok(entry) = entry else { return Ok(()) };
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if entry.file_type() != FileType::Directory || name == "." || name == ".." {
                 continue;
             }
             let path = at.join(name);
             if name == unit {
-                return self.at(&path);
-            }
-            if let Some(found) = self.search(&path, unit, depth - 1)? {
-                return Ok(Some(found));
+                found.extend(self.at(&path)?);
+            } else {
+                self.search(&path, unit, depth - 1, found)?;
             }
         }
-        Ok(None)
+        Ok(())
     }
 
     fn at(&self, path: &Path) -> io::Result<Option<Cgroup>> {
@@ -112,6 +116,19 @@ impl Tree {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Those of the units of one name that may be meant: a unit of the machine's own manager is within slices alone, one of a user's
+/// manager or of a container's is within the service or the scope that this runs in. The one that is known stays the first.
+fn best(mut found: Vec<Cgroup>, known: Option<&Cgroup>) -> Vec<Cgroup> {
+    let beside_slices = |cgroup: &Cgroup| {
+        let above = cgroup.path.parent().into_iter().flat_map(Path::components);
+        above.filter(|part| !part.as_os_str().as_bytes().ends_with(b".slice")).count()
+    };
+    let least = found.iter().map(beside_slices).min();
+    found.retain(|cgroup| Some(beside_slices(cgroup)) == least);
+    found.sort_by(|a, b| (Some(a) != known, &a.path).cmp(&(Some(b) != known, &b.path)));
+    found
 }
 
 /// A path from the root for calls that take none that is empty.
@@ -136,4 +153,36 @@ pub fn of_process(process: u32) -> Option<PathBuf> {
 pub fn reopen(root: &OwnedFd) -> io::Result<OwnedFd> {
     let path = format!("/proc/self/fd/{}", root.as_raw_fd());
     Ok(openat(CWD, path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(paths: &[&str]) -> Vec<Cgroup> {
+        paths.iter().zip(1..).map(|(path, id)| Cgroup { path: path.into(), id }).collect()
+    }
+
+    fn chosen(paths: &[&str], known: Option<usize>) -> Vec<String> {
+        let all = found(paths);
+        let known = known.map(|at| all[at].clone());
+        best(all, known.as_ref()).into_iter().map(|cgroup| cgroup.path.display().to_string()).collect()
+    }
+
+    #[test]
+    fn a_unit_of_the_machine_comes_before_those_of_users_and_containers() {
+        let user = "user.slice/user-1000.slice/user@1000.service/app.slice/a.service";
+        let container = "machine.slice/box.scope/system.slice/a.service";
+        let own = "system.slice/system-a.slice/a.service";
+        assert_eq!(chosen(&[user, own, container], Some(0)), [own]);
+        assert_eq!(chosen(&[container], None), [container]);
+        assert_eq!(chosen(&[], None), [""; 0]);
+    }
+
+    #[test]
+    fn of_units_that_may_be_meant_alike_the_known_one_stays() {
+        let (one, two) = ("lab/a.service", "other/a.service");
+        assert_eq!(chosen(&[two, one], None), [one, two]);
+        assert_eq!(chosen(&[two, one], Some(0)), [two, one]);
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use crate::datapath::{LocalError, LocalHooks, OwnerId, SpaceId};
+use crate::datapath::{KnownProcess, LocalError, LocalHooks, OwnerId, SpaceId};
 use injector_core::model::PeerId;
 
 /// The programs' maps, where there are programs.
@@ -36,7 +36,7 @@ impl Labels {
     }
 
     /// The processes that have an owner.
-    pub fn processes(&self) -> Result<BTreeMap<u32, OwnerId>, LocalError> {
+    pub fn processes(&self) -> Result<BTreeMap<u32, KnownProcess>, LocalError> {
         self.0.as_ref().map_or_else(|| Ok(BTreeMap::new()), LocalHooks::processes)
     }
 

@@ -23,6 +23,7 @@ use self::labels::Labels;
 use self::process::socket_cookie;
 use self::scan::Scanner;
 use crate::datapath::{LocalHooks, LocalPorts, Object, SpaceId, cgroup_root};
+use crate::netlink::sockets::{self, ListeningSocket};
 use crate::netns::{Identity, NetnsError, Worker, Workers};
 use crate::rights::{Rights, Role};
 use injector_core::clock::MonoNs;
@@ -41,6 +42,8 @@ pub struct LocalPeers {
     scanner: Arc<Mutex<Scanner>>,
     /// Whether a look is on its way that has not begun.
     is_asked: Arc<AtomicBool>,
+    /// The threads in the namespaces of peers.
+    spaces: Vec<(SpaceId, Worker)>,
     /// Whose ports are,
     ports: LocalPorts,
     /// in which namespaces.
@@ -77,9 +80,10 @@ impl LocalPeers {
         let worker = workers.visitor(None).await?;
         // At the start, the supervisor still has all rights.
         worker.run(move || async move { rights.take(Role::Supervisor) }).await?.map_err(NetnsError::from)?;
-        let local = Self { worker, scanner, is_asked: Arc::default(), ports, namespaces };
-        let scanner = Arc::clone(&local.scanner);
-        let found = local.worker.run(move || async move { look(&scanner) }).await??;
+        let spaces = threads(&spaces, workers).await?;
+        let local = Self { worker, scanner, is_asked: Arc::default(), spaces, ports, namespaces };
+        let (scanner, spaces) = (Arc::clone(&local.scanner), local.spaces.clone());
+        let found = local.worker.run(move || async move { look(&scanner, &spaces).await }).await??;
         Ok(Some((local, found)))
     }
 
@@ -135,12 +139,13 @@ impl LocalPeers {
             return Ok(());
         }
         let (scanner, is_asked) = (Arc::clone(&self.scanner), Arc::clone(&self.is_asked));
+        let spaces = self.spaces.clone();
         let asked = self.worker.spawn(move || async move {
             // What comes from here on calls for another look.
             is_asked.store(false, Ordering::SeqCst);
             let begun = MonoNs::now();
             crate::fault::here("local/look");
-            report(begun, look(&scanner));
+            report(begun, look(&scanner, &spaces).await);
         });
         if asked.is_err() {
             self.is_asked.store(false, Ordering::SeqCst);
@@ -155,8 +160,41 @@ impl Drop for LocalPeers {
     }
 }
 
-fn look(scanner: &Mutex<Scanner>) -> Result<Found, Error> {
-    scanner.lock().unwrap_or_else(PoisonError::into_inner).look()
+/// Looks at all processes, and doubts peers on whose ports something listens that no process was found to have.
+async fn look(scanner: &Mutex<Scanner>, spaces: &[(SpaceId, Worker)]) -> Result<Found, Error> {
+    let before = listening(spaces).await;
+    let mut found = scanner.lock().unwrap_or_else(PoisonError::into_inner).look()?;
+    // What came or went meanwhile may have been missed.
+    let mut stayed = listening(spaces).await;
+    stayed.retain(|socket| before.contains(socket));
+    scanner.lock().unwrap_or_else(PoisonError::into_inner).doubt_unseen(&stayed, &mut found.sight);
+    Ok(found)
+}
+
+/// The sockets that listen in the namespaces of peers.
+async fn listening(spaces: &[(SpaceId, Worker)]) -> Vec<(SpaceId, ListeningSocket)> {
+    let mut all = Vec::new();
+    for (space, worker) in spaces {
+        match worker.ask(|| async { sockets::listening() }).await {
+            Ok(Ok(found)) => all.extend(found.into_iter().map(|socket| (*space, socket))),
+            Ok(Err(error)) => tracing::warn!(%error, "the sockets that listen could not be read"),
+            // A namespace that is gone has none.
+            Err(error) => tracing::debug!(%error, "the sockets that listen were not read"),
+        }
+    }
+    all
+}
+
+/// The threads in the namespaces of peers.
+async fn threads(
+    spaces: &BTreeMap<Option<Netns>, SpaceId>,
+    workers: &mut Workers,
+) -> Result<Vec<(SpaceId, Worker)>, Error> {
+    let mut threads = Vec::new();
+    for (netns, space) in spaces {
+        threads.push((*space, workers.of(netns.as_ref()).await?));
+    }
+    Ok(threads)
 }
 
 /// Looks at processes as a start does, and attaches nothing. `None` if the config has no peers on this machine.
@@ -172,7 +210,8 @@ pub async fn preview(config: &Config, workers: &mut Workers) -> Result<Option<Fo
     let tree = cgroups::Tree::new(cgroup_root()?).map_err(Error::Cgroups)?;
     let mut scanner = Scanner::new(config, Labels(None), cookies, listens(config, &spaces), tree);
     scanner.identify()?;
-    Ok(Some(scanner.look()?))
+    let spaces = threads(&spaces, workers).await?;
+    Ok(Some(look(&Mutex::new(scanner), &spaces).await?))
 }
 
 /// The namespaces of peers by their cookies, and by what their names stand for.

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt::{socket_acceptconn, socket_domain, socket_type};
@@ -27,6 +28,8 @@ pub struct Stat {
     pub name: String,
     /// When it started, in clock ticks since the boot: ids are used again.
     pub started: u64,
+    /// Whether its main thread has ended while others continue: `/proc` shows no sockets of it then.
+    pub has_lost_its_main_thread: bool,
 }
 
 /// All processes.
@@ -56,17 +59,47 @@ pub fn stat(id: u32) -> Option<Stat> {
     // The name, in parentheses, may hold spaces and parentheses itself.
     let (head, rest) = text.rsplit_once(") ")?;
     let name = head.split_once('(')?.1.to_owned();
-    let mut fields = rest.split(' ').skip(1);
-    let parent = fields.next()?.parse().ok()?;
-    // Field 22 of the line; the parent was field 4.
-    let started = fields.nth(17)?.parse().ok()?;
-    Some(Stat { id, parent, name, started })
+    let fields: Vec<&str> = rest.split(' ').collect();
+    // What follows the name is field 3 of the line.
+    let field = |number: usize| fields.get(number - 3).copied();
+    let threads: u32 = field(20)?.parse().ok()?;
+    Some(Stat {
+        id,
+        parent: field(4)?.parse().ok()?,
+        name,
+        started: field(22)?.parse().ok()?,
+        has_lost_its_main_thread: field(3)? == "Z" && threads > 1,
+    })
+}
+
+/// A thread of a process that has descriptors of its own, which `/proc` does not show as the process's; `None` if none has, or
+/// if this kernel can't compare them.
+pub fn own_descriptors(id: u32) -> Option<u32> {
+    /// `KCMP_FILES`.
+    const FILES: libc::c_int = 2;
+    let tasks = fs::read_dir(format!("/proc/{id}/task")).ok()?.flatten();
+    let mut threads = tasks.filter_map(|task| task.file_name().to_str()?.parse::<u32>().ok());
+    let differs = |thread: u32| {
+        // SAFETY: the call takes plain numbers.
+        let order = unsafe { libc::syscall(libc::SYS_kcmp, id, thread, FILES, 0, 0) };
+        order > 0
+    };
+    // One that is just ending has none for a moment.
+    let stays = |thread: &u32| {
+        differs(*thread) && {
+            std::thread::sleep(Duration::from_millis(5));
+            differs(*thread)
+        }
+    };
+    threads.find(stays)
 }
 
 /// A socket of another process, as a descriptor of ours.
 pub struct Held {
     /// The descriptor.
     pub fd: OwnedFd,
+    /// The number of its inode, by which other tables of the kernel name it.
+    pub inode: u64,
     /// What it is.
     pub kind: Kind,
     /// The cookie of its network namespace.
@@ -112,15 +145,15 @@ pub fn sockets(id: u32, mut take: impl FnMut(Held) -> io::Result<()>) -> io::Res
             Err(error) => return Err(error),
         };
         // The list of descriptors may be readable where what they are is not: that is no process without sockets.
-        let is_socket = match fs::read_link(entry.path()) {
-            Ok(target) => target.to_str().is_some_and(|target| target.starts_with("socket:")),
-            Err(error) if gone(&error) => false,
+        let inode = match fs::read_link(entry.path()) {
+            Ok(target) => target.to_str().and_then(inode_of),
+            Err(error) if gone(&error) => None,
             // What the kernel says of one that has ended, too.
             Err(_) if stat(id).is_none() => return Ok(()),
             Err(error) => return Err(error),
         };
         let number = entry.file_name().to_str().and_then(|name| name.parse().ok());
-        let (true, Some(number)) = (is_socket, number) else { continue };
+        let (Some(inode), Some(number)) = (inode, number) else { continue };
         let process = match &process {
             Some(process) => process,
             none @ None => {
@@ -139,15 +172,20 @@ pub fn sockets(id: u32, mut take: impl FnMut(Held) -> io::Result<()>) -> io::Res
             Err(Errno::SRCH | Errno::BADF) => continue,
             Err(error) => return Err(error.into()),
         };
-        if let Some(held) = held(fd)? {
+        if let Some(held) = held(fd, inode)? {
             take(held)?;
         }
     }
     Ok(())
 }
 
+/// The inode's number of a socket, of what a link of `/proc/PID/fd` leads to.
+fn inode_of(target: &str) -> Option<u64> {
+    target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+}
+
 /// What a descriptor is, if it is a socket with ports.
-fn held(fd: OwnedFd) -> io::Result<Option<Held>> {
+fn held(fd: OwnedFd, inode: u64) -> io::Result<Option<Held>> {
     let domain = socket_domain(&fd)?;
     if domain != AddressFamily::INET && domain != AddressFamily::INET6 {
         return Ok(None);
@@ -169,7 +207,7 @@ fn held(fd: OwnedFd) -> io::Result<Option<Held>> {
     let listens = if is_stream { socket_acceptconn(&fd)? } else { at.port() != 0 };
     let is_shared = listens && number::<libc::c_int>(&fd, libc::SO_REUSEPORT)? != 0;
     let shared = is_shared.then(|| number::<u64>(&fd, libc::SO_COOKIE)).transpose()?;
-    Ok(Some(Held { fd, kind, cookie, at: (address, at.port()), listens, shared }))
+    Ok(Some(Held { fd, inode, kind, cookie, at: (address, at.port()), listens, shared }))
 }
 
 /// A number that is a socket's option.

@@ -10,8 +10,9 @@ use super::found::{Error, Found, Late};
 use super::labels::Labels;
 use super::process::{self, Held, Kind, Stat};
 use super::shared::{Mixed, Port, SharedPorts};
-use crate::datapath::{LocalError, OwnerId, SpaceId};
+use crate::datapath::{KnownProcess, LocalError, OwnerId, SpaceId};
 use crate::discovery::local::{Doubt, LocalPeerSight, LocalSight, Process};
+use crate::netlink::sockets::ListeningSocket;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Listen, LocalBy};
 use injector_core::model::{PeerId, PeerNames};
@@ -34,11 +35,23 @@ pub struct Scanner {
     listens: Vec<(SpaceId, Listen, PeerId)>,
     /// Peers that are known by a process, and when that started.
     processes: Vec<(u32, PeerId, Option<u64>)>,
-    /// Peers that are known by a cgroup, and the one that is there.
-    cgroups: Vec<(CgroupName, PeerId, Option<Cgroup>)>,
+    /// Peers that are known by a cgroup.
+    cgroups: Vec<ByCgroup>,
+    /// The sockets of processes that the last look found on ports of the config, by their inodes.
+    seen: BTreeSet<u64>,
     tree: Tree,
     peers: Vec<PeerId>,
     names: PeerNames,
+}
+
+/// A peer that is known by a cgroup.
+struct ByCgroup {
+    name: CgroupName,
+    peer: PeerId,
+    /// The one that is there,
+    known: Option<Cgroup>,
+    /// and others that may be meant.
+    others: Vec<Cgroup>,
 }
 
 /// What one pass saw.
@@ -46,6 +59,10 @@ pub struct Scanner {
 struct Pass {
     /// The peers whose ports a process listens on.
     holders: BTreeMap<u32, BTreeSet<PeerId>>,
+    /// The processes that have a socket at such a port, also if it does not listen.
+    at_ports: BTreeSet<u32>,
+    /// Their sockets, by their inodes.
+    seen: BTreeSet<u64>,
     /// Sockets that had no owner until now.
     late: BTreeMap<PeerId, Late>,
     doubts: BTreeMap<PeerId, Doubt>,
@@ -69,13 +86,14 @@ impl Scanner {
             match &local.by {
                 LocalBy::Listens(_) => {}
                 LocalBy::Process(process) => processes.push((*process, peer, None)),
-                LocalBy::Cgroup(path) => cgroups.push((CgroupName::Path(path.clone()), peer, None)),
-                LocalBy::Unit(unit) => cgroups.push((CgroupName::Unit(unit.clone()), peer, None)),
+                LocalBy::Cgroup(path) => cgroups.push(ByCgroup::new(CgroupName::Path(path.clone()), peer)),
+                LocalBy::Unit(unit) => cgroups.push(ByCgroup::new(CgroupName::Unit(unit.clone()), peer)),
             }
         }
         let peers = config.local_peers().map(|(peer, _)| peer).collect();
         let names = config.names.clone();
-        Self { labels, before: None, spaces, listens, processes, cgroups, tree, peers, names }
+        let seen = BTreeSet::new();
+        Self { labels, before: None, spaces, listens, processes, cgroups, seen, tree, peers, names }
     }
 
     /// A descriptor that is readable when a cgroup of a peer may have been made; `None` if no peer is known by one.
@@ -99,18 +117,20 @@ impl Scanner {
 
     /// Writes for the programs which cgroups are peers' now: quick, since what starts in one does so soon.
     pub fn follow_cgroups(&mut self) -> Result<(), Error> {
-        for (name, peer, known) in &mut self.cgroups {
-            let found = self.tree.find(name).map_err(Error::Cgroups)?;
-            if found == *known {
+        for ByCgroup { name, peer, known, others } in &mut self.cgroups {
+            let mut found = self.tree.find(name, known.as_ref()).map_err(Error::Cgroups)?.into_iter();
+            let first = found.next();
+            *others = found.collect();
+            if first == *known {
                 continue;
             }
             if let Some(gone) = known.take() {
                 self.labels.give_cgroup(gone.id, None)?;
             }
-            if let Some(found) = &found {
-                self.labels.give_cgroup(found.id, Some(*peer))?;
+            if let Some(first) = &first {
+                self.labels.give_cgroup(first.id, Some(*peer))?;
             }
-            *known = found;
+            *known = first;
         }
         Ok(())
     }
@@ -126,13 +146,15 @@ impl Scanner {
             let mut seen = self.listeners(&all)?;
             self.named(&all, &mut seen);
             let members = self.members(&all);
-            let owners = self.owners(&all, &seen.holders, &members)?;
+            let owners = self.owners(&all, &mut seen, &members)?;
             self.rest(&all, &owners, &mut seen)?;
             let is_last = seen.late.is_empty() || pass + 1 == PASSES;
             for (peer, found) in std::mem::take(&mut seen.late) {
                 found.add_to(late.entry(peer));
             }
             if is_last {
+                doubt_unreadable(&all, &owners, &mut seen);
+                self.seen = std::mem::take(&mut seen.seen);
                 let sight = self.sight(&all, &owners, seen);
                 self.before = Some(begun);
                 return Ok(Found { before, at: MonoNs::now(), sight, late });
@@ -153,9 +175,16 @@ impl Scanner {
                 pass.doubts.insert(*peer, Doubt { why, remedy });
             }
         }
-        for (at, (_, peer, cgroup)) in self.cgroups.iter().enumerate() {
-            let Some(cgroup) = cgroup else { continue };
-            for (_, other, theirs) in &self.cgroups[at + 1..] {
+        for (at, ByCgroup { name, peer, known, others }) in self.cgroups.iter().enumerate() {
+            let Some(cgroup) = known else { continue };
+            if let (CgroupName::Unit(unit), [other, ..]) = (name, &others[..]) {
+                let (one, two) = (cgroup.path.display(), other.path.display());
+                let why =
+                    format!("two cgroups are called {unit}, /{one} and /{two}, and either may be meant");
+                let remedy = Some("name the peer by the path of its cgroup (cgroup: PATH)");
+                pass.doubts.insert(*peer, Doubt { why, remedy });
+            }
+            for ByCgroup { peer: other, known: theirs, .. } in &self.cgroups[at + 1..] {
                 let Some(theirs) = theirs else { continue };
                 if cgroup.path.starts_with(&theirs.path) || theirs.path.starts_with(&cgroup.path) {
                     let (one, two) = (self.names.name(*peer), self.names.name(*other));
@@ -175,14 +204,14 @@ impl Scanner {
 
     /// The processes in the cgroups of peers.
     fn members(&self, all: &[Stat]) -> BTreeMap<u32, PeerId> {
-        if self.cgroups.iter().all(|(_, _, cgroup)| cgroup.is_none()) {
+        if self.cgroups.iter().all(|peer| peer.known.is_none()) {
             return BTreeMap::new();
         }
         let peer = |stat: &Stat| {
             let path = cgroups::of_process(stat.id)?;
             let is_in = |cgroup: &Cgroup| path.starts_with(&cgroup.path);
-            let found = self.cgroups.iter().find(|(_, _, cgroup)| cgroup.as_ref().is_some_and(is_in))?;
-            Some((stat.id, found.1))
+            let found = self.cgroups.iter().find(|peer| peer.known.as_ref().is_some_and(is_in))?;
+            Some((stat.id, found.peer))
         };
         let own = std::process::id();
         all.iter().filter(|stat| stat.id != own).filter_map(peer).collect()
@@ -199,19 +228,25 @@ impl Scanner {
     }
 
     fn listener(&mut self, stat: &Stat, held: &Held, pass: &mut Pass) -> Result<(), LocalError> {
-        let Some(space) = self.spaces.get(&held.cookie).copied().filter(|_| held.listens) else {
-            return Ok(());
-        };
+        let Some(space) = self.spaces.get(&held.cookie).copied() else { return Ok(()) };
         let (address, port) = held.at;
+        let is_it =
+            |(of, listen, _): &&(SpaceId, Listen, PeerId)| *of == space && listen.holds(address, port);
+        let of_config = self.listens.iter().find(is_it).copied();
+        if of_config.is_some() {
+            pass.at_ports.insert(stat.id);
+            pass.seen.insert(held.inode);
+        }
+        if !held.listens {
+            return Ok(());
+        }
         // A group's port may have many: what comes there for one of them has its own address.
         if let Some(cookie) = held.shared
             && !address.is_some_and(|address| address.is_multicast())
         {
             pass.shared.add(Port { space, kind: held.kind, address, number: port }, cookie, stat.id);
         }
-        let is_it =
-            |(of, listen, _): &&(SpaceId, Listen, PeerId)| *of == space && listen.holds(address, port);
-        let Some((_, listen, peer)) = self.listens.iter().find(is_it).copied() else { return Ok(()) };
+        let Some((_, listen, peer)) = of_config else { return Ok(()) };
         if held.kind == Kind::Mptcp {
             let why = format!("process {} ({}) listens on {listen} by {MULTIPATH}", stat.id, stat.name);
             pass.doubts.insert(peer, Doubt { why, remedy: Some(NO_MULTIPATH) });
@@ -251,12 +286,12 @@ impl Scanner {
     fn owners(
         &mut self,
         all: &[Stat],
-        holders: &BTreeMap<u32, BTreeSet<PeerId>>,
+        seen: &mut Pass,
         members: &BTreeMap<u32, PeerId>,
     ) -> Result<BTreeMap<u32, OwnerId>, Error> {
-        let known = self.labels.processes()?;
+        let known = self.still_known(all, seen)?;
         let mut owners: BTreeMap<u32, OwnerId> = BTreeMap::new();
-        for (process, peers) in holders {
+        for (process, peers) in &seen.holders {
             let by_ports = match peers.first() {
                 Some(peer) if peers.len() == 1 => OwnerId::Peer(*peer),
                 _ => OwnerId::Several,
@@ -315,6 +350,42 @@ impl Scanner {
             owners.entry(*process).or_insert(OwnerId::Peer(*peer));
         }
         Ok(owners)
+    }
+
+    /// The processes that the programs know, without those that became a peer's by a port and have left it.
+    fn still_known(&mut self, all: &[Stat], seen: &mut Pass) -> Result<BTreeMap<u32, OwnerId>, Error> {
+        let mut known = BTreeMap::new();
+        for (process, KnownProcess { owner, is_by_port }) in self.labels.processes()? {
+            let stat = all.iter().find(|stat| stat.id == process);
+            let Some(stat) = stat.filter(|_| is_by_port && !seen.at_ports.contains(&process)) else {
+                known.insert(process, owner);
+                continue;
+            };
+            self.labels.take_process(process)?;
+            // It may have come back to a port since its sockets were looked at.
+            each_socket(stat, seen, |held, seen| self.listener(stat, held, seen))?;
+        }
+        Ok(known)
+    }
+
+    /// Doubts peers on whose ports sockets listen that no process was found to have. `listening` are those that listened
+    /// before the last look and after it.
+    pub fn doubt_unseen(&self, listening: &[(SpaceId, ListeningSocket)], sight: &mut LocalSight) {
+        for (space, socket) in listening {
+            let address = Some(socket.address).filter(|address| !address.is_unspecified());
+            let is_it = |(of, listen, _): &&(SpaceId, Listen, PeerId)| {
+                of == space && listen.holds(address, socket.port)
+            };
+            let Some((_, listen, peer)) = self.listens.iter().find(is_it) else { continue };
+            if self.seen.contains(&u64::from(socket.inode)) {
+                continue;
+            }
+            let why = format!("a socket listens on {listen}, and no process was found that has it");
+            let remedy = Some(
+                "run the server without ending its main thread, and without descriptors of a thread's own",
+            );
+            sight.peers.entry(*peer).or_default().doubt.get_or_insert(Doubt { why, remedy });
+        }
     }
 
     /// Gives the sockets of peers' processes that have no owner to them.
@@ -417,6 +488,29 @@ impl Scanner {
             }
         }
         sight
+    }
+}
+
+impl ByCgroup {
+    fn new(name: CgroupName, peer: PeerId) -> Self {
+        Self { name, peer, known: None, others: Vec::new() }
+    }
+}
+
+/// Doubts peers that have a process not all of whose sockets can be looked at.
+fn doubt_unreadable(all: &[Stat], owners: &BTreeMap<u32, OwnerId>, pass: &mut Pass) {
+    for stat in all {
+        let Some(OwnerId::Peer(peer)) = owners.get(&stat.id) else { continue };
+        let why = if stat.has_lost_its_main_thread {
+            "has ended its main thread".to_owned()
+        } else if let Some(thread) = process::own_descriptors(stat.id) {
+            format!("has a thread with descriptors of its own, {thread}")
+        } else {
+            continue;
+        };
+        let why = format!("process {} ({}) {why}: its sockets can't be looked at", stat.id, stat.name);
+        let remedy = Some("run it without that");
+        pass.doubts.entry(*peer).or_insert(Doubt { why, remedy });
     }
 }
 

@@ -54,12 +54,26 @@ pub fn tcp() -> std::io::Result<Vec<TcpSocket>> {
     both(states, &ExtensionFlags::INFO, read)
 }
 
-/// The addresses and ports that TCP sockets of the calling thread's namespace listen on; the unspecified address is all of
-/// them.
-pub fn listening() -> std::io::Result<Vec<(IpAddr, u16)>> {
+/// A TCP socket that listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ListeningSocket {
+    /// The number of its inode.
+    pub inode: u32,
+    /// Its address, which may be the unspecified one,
+    pub address: IpAddr,
+    /// and port.
+    pub port: u16,
+}
+
+/// The TCP sockets of the calling thread's namespace that listen.
+pub fn listening() -> std::io::Result<Vec<ListeningSocket>> {
     both(1 << TCP_LISTEN, &ExtensionFlags::empty(), |response| {
         let id = &response.header.socket_id;
-        Some((unmapped(id.source_address), id.source_port))
+        Some(ListeningSocket {
+            inode: response.header.inode,
+            address: unmapped(id.source_address),
+            port: id.source_port,
+        })
     })
 }
 

@@ -149,6 +149,46 @@ fn a_unit_within_another_peers_cgroup_is_refused() {
     }
 }
 
+/// A second cgroup with the name of a peer's unit takes nothing from the first, and nobody can say which is meant.
+#[test]
+#[needs(root, example = "talker")]
+fn a_unit_stays_the_cgroup_that_it_was_and_two_of_a_name_are_refused() {
+    let lab = machine();
+    let mut cgroups = Cgroups::new(&lab);
+    let own = format!("inj{}-two", std::process::id());
+    // The other one comes first by its name.
+    for path in ["", "/a", "/z"] {
+        cgroups.make(&format!("{own}{path}"));
+    }
+    let unit = cgroups.make(&format!("{own}/z/{own}.service"));
+    let [a, mut b, _c] = [A, B, C].map(|at| Talker::start(&lab, "m", &[at]));
+    join(&unit, &a);
+    let netns = lab.netns("m");
+    let config = format!(
+        "peers:\n  a: {{ unit: {own}.service, netns: {netns} }}\n  b: {{ listens: [7002], netns: {netns} }}\n\
+         interfaces: auto\n{}",
+        super::READY
+    );
+    let daemon = Daemon::start(&lab, "lab", &config);
+    daemon.cli("partition links a:b b:a --name p --for 60s");
+    let mut innocent = Talker::start(&lab, "m", &[]);
+    let other = cgroups.make(&format!("{own}/a/{own}.service"));
+    join(&other, &innocent);
+    until("two have the name", || {
+        let status = daemon.cli("partition links a:b --name q --for 1s --dry-run");
+        status.to_string().contains("either may be meant").then_some(())
+    });
+    assert_eq!(innocent.ask("start", B), "echo");
+    assert_eq!(b.ask("dial", A), "silent");
+    let said = super::refusal(&daemon, "links a:b", "q").unwrap_err();
+    assert!(said.contains(&format!("two cgroups are called {own}.service, /{own}/z/")), "{said}");
+    daemon.cli("heal p");
+    assert_ne!(super::record(&daemon, "p")["links"][0]["in_force"], "yes");
+    drop((a, innocent));
+    cgroups.remove(&other);
+    cgroups.remove(&unit);
+}
+
 /// Whoever follows cgroups no more would take sockets of a peer that is restarted for nobody's.
 #[test]
 #[needs(root, example = "struck", example = "talker")]

@@ -144,6 +144,58 @@ fn a_process_with_the_id_of_a_peers_that_has_ended_is_nobodys() {
     daemon.cli("heal p");
 }
 
+/// Whoever asks whether a peer's port is free is not that peer; nor is, after a moment, whoever has listened there.
+#[test]
+#[needs(root, example = "talker")]
+fn a_process_that_has_left_a_peers_port_is_nobodys() {
+    let lab = machine();
+    let mut b = Talker::start(&lab, "m", &[B]);
+    let [mut tries, mut listened, mut sent] = [(); 3].map(|()| Talker::start(&lab, "m", &[]));
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    assert_eq!(tries.ask("try", A), "ok");
+    assert_eq!(tries.ask("try", C), "ok");
+    daemon.cli("partition isolate a --name p --for 60s");
+    let talks = |talker: &mut Talker| {
+        let connection = talker.ask("dial", B);
+        connection.starts_with("up") && talker.ask("say", connection.trim_start_matches("up ")) == "echo"
+    };
+    assert!(talks(&mut tries), "it never listened");
+    daemon.cli("heal p");
+    assert_eq!((listened.ask("try-listen", A), listened.ask("try-listen", C)), ("ok".into(), "ok".into()));
+    assert_eq!(sent.ask("try-udp", A), "ok");
+    daemon.cli("partition isolate a --name q --for 60s");
+    for talker in [&mut listened, &mut sent] {
+        until("it is nobody's", || talks(talker).then_some(()));
+    }
+    // Who listens there is the peer, as before.
+    let mut a = Talker::start(&lab, "m", &[A]);
+    assert_eq!((a.ask("dial", B), b.ask("dial", A)), ("silent".into(), "silent".into()));
+    assert!(talks(&mut tries));
+    daemon.cli("heal q");
+}
+
+/// `/proc` shows no sockets of a process whose main thread has ended: they are there, and can't be named.
+#[test]
+#[needs(root, example = "talker")]
+fn a_listener_whose_process_is_not_found_is_not_covered() {
+    let lab = machine();
+    let [mut a, _b, _c] = talkers(&lab);
+    assert_eq!(a.ask("end", "main"), "ok");
+    until("its main thread has ended", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", a.id())).unwrap();
+        stat.contains(") Z ").then_some(())
+    });
+    let daemon = Daemon::start(&lab, "lab", &config(&lab));
+    let said = super::refusal(&daemon, "isolate a", "p").unwrap_err();
+    assert!(said.contains("a socket listens on port 7001, and no process was found that has it"), "{said}");
+    assert_eq!(super::refusal(&daemon, "links b:c", "p"), Ok(()), "the others are not concerned");
+    daemon.stop();
+    let by_pid = config(&lab).replacen("listens: [7001]", &format!("pid: {}", a.id()), 1);
+    let daemon = Daemon::start(&lab, "pid", &by_pid);
+    let said = super::refusal(&daemon, "isolate a", "p").unwrap_err();
+    assert!(said.contains("has ended its main thread: its sockets can't be looked at"), "{said}");
+}
+
 /// The cookie of a namespace names it to the programs, and its successor has another one.
 #[test]
 #[needs(root, example = "talker")]
