@@ -307,6 +307,17 @@ print(p.name, child.pid, flush=True)
 time.sleep(600)
 """
 
+LEAVES = """
+import os, sys
+from partition_injector import Injector
+with Injector(sys.argv[1]) as inj:
+    with inj.partition(isolate=["n1"]) as p:
+        child = os.fork()
+        if child == 0:
+            sys.exit(3)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), p.view().state, flush=True)
+"""
+
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_a_client_that_dies_leaves_nothing_cut(daemon: Lab, live: Callable[[], list[str]], end: signal.Signals) -> None:
@@ -332,6 +343,13 @@ def test_a_forked_child_does_not_keep_the_cut(daemon: Lab, live: Callable[[], li
         os.kill(int(grandchild), 0)
     finally:
         os.kill(int(grandchild), signal.SIGKILL)
+
+
+def test_a_forked_child_that_leaves_the_block_heals_nothing(daemon: Lab) -> None:
+    parent = start([*script(LEAVES), daemon.socket])
+    assert parent.stdout is not None
+    assert parent.stdout.readline().split() == ["3", "active"]
+    assert parent.wait(10) == 0, "it was in force to the end of the parent's block"
 
 
 def test_without_an_owner_a_cut_outlives_its_client(daemon: Lab, live: Callable[[], list[str]]) -> None:

@@ -17,7 +17,7 @@ use crate::init::candidates::{Candidate, Home, candidates};
 use crate::init::draft::Draft;
 use crate::init::{look, services};
 use crate::terminal::clean;
-use injector_core::config::{Config, Engine, Netns};
+use injector_core::config::{Config, ConfigErrors, Engine, Netns};
 use injector_core::containers::Sight;
 use injector_core::figures::counted;
 
@@ -164,32 +164,13 @@ fn named(words: &[String], all: &mut Vec<Candidate>) -> Result<Option<BTreeSet<S
             Some((name, addresses)) => (name, Some(addresses)),
             None => (word.as_str(), None),
         };
+        if chosen.contains(name) {
+            return Err(Failure::usage(format!("--peer {name} is given twice; name each peer once")));
+        }
         if let Some(text) = addresses {
-            let addresses: Result<Vec<IpAddr>, _> = text.split(',').map(str::trim).map(str::parse).collect();
-            let addresses = addresses.map_err(|_| {
-                Failure::usage(format!(
-                    "--peer {word}: \"{text}\" is no list of addresses; write it as n1=10.0.0.1,fd00::1"
-                ))
-            })?;
-            // What was found at these addresses is this peer.
-            let is_same = |candidate: &&mut Candidate| {
-                candidate.addresses.iter().any(|address| addresses.contains(address))
-            };
-            match all.iter_mut().find(is_same) {
-                Some(candidate) => {
-                    name.clone_into(&mut candidate.name);
-                    candidate.addresses = addresses;
-                }
-                None => all.push(Candidate {
-                    name: name.to_owned(),
-                    addresses,
-                    mac: None,
-                    home: Home::Named,
-                    why: "named on the command line".to_owned(),
-                    ports: None,
-                    doubt: None,
-                }),
-            }
+            let addresses = valid(word, name, text)?;
+            give_name(name, addresses, &chosen, all)
+                .map_err(|why| Failure::usage(format!("--peer {word}: {why}")))?;
         } else if !all.iter().any(|candidate| candidate.name == name) {
             let known: Vec<&str> = all.iter().map(|candidate| candidate.name.as_str()).collect();
             let known = if known.is_empty() { "nothing".to_owned() } else { known.join(", ") };
@@ -197,11 +178,75 @@ fn named(words: &[String], all: &mut Vec<Candidate>) -> Result<Option<BTreeSet<S
                 "--peer {name}: nothing of that name was found, but {known}; write its addresses, as in {name}=10.0.0.1"
             )));
         }
-        if !chosen.insert(name.to_owned()) {
-            return Err(Failure::usage(format!("--peer {name} is given twice; name each peer once")));
-        }
+        chosen.insert(name.to_owned());
     }
     Ok((!words.is_empty()).then_some(chosen))
+}
+
+/// The addresses of one `--peer`, if a config takes them and the name.
+fn valid(word: &str, name: &str, text: &str) -> Result<Vec<IpAddr>, Failure> {
+    let addresses: Result<Vec<IpAddr>, _> = text.split(',').map(str::trim).map(str::parse).collect();
+    let addresses = addresses.map_err(|_| {
+        Failure::usage(format!(
+            "--peer {word}: \"{text}\" is no list of addresses; write it as n1=10.0.0.1,fd00::1"
+        ))
+    })?;
+    // A config needs a second peer, which has none of these addresses.
+    let free =
+        (1..=u8::MAX).map(|host| IpAddr::from([192, 0, 2, host])).find(|free| !addresses.contains(free));
+    let other = if name == "other" { "another" } else { "other" };
+    let peers = json!({ name: { "addresses": addresses }, other: { "addresses": [free] } });
+    let config = json!({ "peers": peers, "interfaces": "auto" }).to_string();
+    match Config::parse(&config, "--peer") {
+        Ok(_) => Ok(addresses),
+        Err(ConfigErrors(errors)) => {
+            let first = errors.first().map_or("", |error| &error.what);
+            let remedy = errors.first().map_or("", |error| &error.remedy);
+            Err(Failure::usage(format!("--peer {word}: {first}; {remedy}")))
+        }
+    }
+}
+
+/// Gives a peer's name to what was found at its addresses, or adds it. Others that were found under this name get another.
+fn give_name(
+    name: &str,
+    addresses: Vec<IpAddr>,
+    chosen: &BTreeSet<String>,
+    all: &mut Vec<Candidate>,
+) -> Result<(), String> {
+    let shared = |candidate: &Candidate| {
+        candidate.addresses.iter().find(|address| addresses.contains(address)).copied()
+    };
+    let at = all.iter().position(|candidate| shared(candidate).is_some());
+    if let Some(at) = at
+        && chosen.contains(&all[at].name)
+        && let Some(address) = shared(&all[at])
+    {
+        let other = &all[at].name;
+        return Err(format!("{address} is an address of {other} too; give each peer addresses of its own"));
+    }
+    let names: BTreeSet<String> = all.iter().map(|candidate| candidate.name.clone()).collect();
+    let others = all.iter_mut().enumerate().filter(|(other, _)| Some(*other) != at);
+    for (_, other) in others.filter(|(_, other)| other.name == name) {
+        let free = (2..).map(|count| format!("{name}-{count}")).find(|free| !names.contains(free));
+        other.name = free.unwrap_or_default();
+    }
+    match at {
+        Some(at) => {
+            name.clone_into(&mut all[at].name);
+            all[at].addresses = addresses;
+        }
+        None => all.push(Candidate {
+            name: name.to_owned(),
+            addresses,
+            mac: None,
+            home: Home::Named,
+            why: "named on the command line".to_owned(),
+            ports: None,
+            doubt: None,
+        }),
+    }
+    Ok(())
 }
 
 /// Shows what was found, and asks which of it are peers.
@@ -283,5 +328,58 @@ fn ask(question: &str) -> Result<String, Failure> {
         Ok(0) => Err(Failure::usage("no answer came; `--yes` takes what looks right")),
         Ok(_) => Ok(line.trim().to_owned()),
         Err(error) => Err(Failure::new(Exit::UNDECIDED, format!("standard input: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(name: &str, address: &str) -> Candidate {
+        Candidate {
+            name: name.to_owned(),
+            addresses: vec![address.parse().unwrap()],
+            mac: None,
+            home: Home::Space(Netns::Name(name.to_owned())),
+            why: String::new(),
+            ports: None,
+            doubt: None,
+        }
+    }
+
+    fn taken(words: &[&str]) -> Result<Vec<(String, String)>, String> {
+        let mut all = vec![found("n1", "10.9.0.1"), found("n2", "10.9.0.2")];
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        let chosen = named(&words, &mut all).map_err(|failure| failure.message)?.unwrap();
+        all.retain(|candidate| chosen.contains(&candidate.name));
+        Ok(all.into_iter().map(|candidate| (candidate.name, candidate.addresses[0].to_string())).collect())
+    }
+
+    #[test]
+    fn peers_that_are_named_are_found_by_their_addresses_or_added() {
+        let pair = |name: &str, address: &str| (name.to_owned(), address.to_owned());
+        assert_eq!(taken(&["a=10.9.0.1", "n2"]), Ok(vec![pair("a", "10.9.0.1"), pair("n2", "10.9.0.2")]));
+        let both = ["n1=10.5.0.1", "n2=10.5.0.2"];
+        assert_eq!(taken(&both), Ok(vec![pair("n1", "10.5.0.1"), pair("n2", "10.5.0.2")]), "not those found");
+        assert_eq!(
+            taken(&["n2=10.9.0.1", "b=10.9.0.2"]),
+            Ok(vec![pair("n2", "10.9.0.1"), pair("b", "10.9.0.2")])
+        );
+    }
+
+    #[test]
+    fn what_no_config_takes_is_said_of_the_argument() {
+        for (words, wanted) in [
+            (&["a:b=10.0.0.1"][..], "--peer a:b=10.0.0.1: "),
+            (&["world=10.0.0.1"], "--peer world=10.0.0.1: "),
+            (&["a=224.0.0.1"], "224.0.0.1 is multicast; give the address that the peer sends from"),
+            (&["a=10.0.0.1", "b=10.0.0.1"], "--peer b=10.0.0.1: 10.0.0.1 is an address of a too"),
+            (&["a=10.9.0.1", "b=10.9.0.1"], "--peer b=10.9.0.1: 10.9.0.1 is an address of a too"),
+            (&["a=10.0.0.1", "a=10.0.0.2"], "--peer a is given twice"),
+            (&["a=here"], "\"here\" is no list of addresses"),
+        ] {
+            let said = taken(words).unwrap_err();
+            assert!(said.contains(wanted), "{words:?}: {said}");
+        }
     }
 }

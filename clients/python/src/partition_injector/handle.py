@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Optional
 
 from .view import Healed, PartitionView
@@ -13,11 +14,17 @@ class Handle:
     def __init__(self, view: PartitionView, has_end: bool) -> None:
         self._has_end = has_end
         self._healed: Optional[Healed] = None
+        self._process = os.getpid()
         #: The daemon's answer when it was applied.
         self.applied = view
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.applied.resolved}>"
+
+    @property
+    def _ends_here(self) -> bool:
+        """Whether the end of its block heals it: not in a child that was forked within the block."""
+        return self._healed is None and self._process == os.getpid()
 
     @property
     def name(self) -> str:

@@ -56,6 +56,7 @@ class Lab:
         # A socket's path has at most 107 bytes.
         self.folder = pathlib.Path(tempfile.gettempdir()) / f"injector-lab-{os.getuid()}-{word}"
         self._hold: Optional[int] = None
+        self._process = os.getpid()
         self._keeper: Optional["subprocess.Popen[bytes]"] = None
 
     @property
@@ -115,8 +116,9 @@ class Lab:
                 raise
 
     def stop(self) -> None:
-        """Leaves the daemon; the last process that does so ends it."""
-        if self._hold is None:
+        """Leaves the daemon; the last process that does so ends it. A forked child of a process that has joined it has not
+        joined it itself."""
+        if self._hold is None or self._process != os.getpid():
             return
         self._leave()
         if any(self._others()):
@@ -151,7 +153,8 @@ class Lab:
             self._hold = os.open(self._fifo, os.O_WRONLY | os.O_NONBLOCK)
         except OSError:
             return False
-        holder = self.folder / f"holder-{os.getpid()}"
+        self._process = os.getpid()
+        holder = self.folder / f"holder-{self._process}"
         holder.touch()
         _holds.add(self._hold)
         return True

@@ -65,7 +65,7 @@ class Partition(Handle):
     def __exit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        if self._healed is not None:
+        if not self._ends_here:
             return
         if error is None:
             self._healed = self._caller.run(flows.finish(self.name, self.generation, self._has_end))

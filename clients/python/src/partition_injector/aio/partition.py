@@ -67,7 +67,7 @@ class AsyncPartition(Handle):
     async def __aexit__(
         self, kind: Optional[Type[BaseException]], error: Optional[BaseException], trace: Optional[TracebackType]
     ) -> None:
-        if self._healed is not None:
+        if not self._ends_here:
             return
         if error is None:
             self._healed = await self._caller.run(flows.finish(self.name, self.generation, self._has_end))
