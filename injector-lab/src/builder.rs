@@ -98,7 +98,9 @@ impl LabBuilder {
         if hosts.is_empty() {
             return Ok(lab);
         }
-        hosts.iter().for_each(|(_, host)| lab.subnet.assert_has(*host));
+        for (_, host) in &hosts {
+            lab.subnet.assert_has(*host);
+        }
         lab.try_add(SWITCH)?;
         lab.try_bridge(SWITCH, "br0")?;
         for (of, host) in &hosts {

@@ -99,7 +99,9 @@ mod tests {
 
     #[test]
     fn a_small_subnet_has_fourteen_hosts() {
-        (1..=14).for_each(|host| Subnet::own().assert_has(host));
+        for host in 1..=14 {
+            Subnet::own().assert_has(host);
+        }
         Subnet::SHARED.assert_has(254);
     }
 
