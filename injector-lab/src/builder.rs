@@ -71,6 +71,9 @@ impl LabBuilder {
     ///
     /// # Errors
     /// A namespace or a device can't be made, most often because the process is not root. Nothing stays behind.
+    ///
+    /// # Panics
+    /// The subnet has fewer hosts than the lab.
     pub fn up(self) -> Result<Lab, Error> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -94,6 +97,9 @@ impl LabBuilder {
         }
         if hosts.is_empty() {
             return Ok(lab);
+        }
+        for (_, host) in &hosts {
+            lab.subnet.assert_has(*host);
         }
         lab.try_add(SWITCH)?;
         lab.try_bridge(SWITCH, "br0")?;

@@ -45,6 +45,20 @@ impl Subnet {
         IpAddr::V4(Ipv4Addr::new(a, b, c, d + host))
     }
 
+    /// Asserts that a host number is one of this subnet's.
+    ///
+    /// # Panics
+    /// It is not, and its address would be another lab's.
+    pub(crate) fn assert_has(self, host: u8) {
+        let end = if self.v4_length > 24 { (1 << (32 - self.v4_length)) - 1 } else { u8::MAX };
+        assert!(
+            (1..end).contains(&host),
+            "host {host} is not in this lab's subnet, which has hosts 1 to {}; the client is host 254. \
+             Take Subnet::SHARED, or fewer peers and no client",
+            end - 1
+        );
+    }
+
     /// The IPv6 address of a host number.
     ///
     /// # Panics
@@ -81,6 +95,20 @@ mod tests {
         assert_eq!(texts(1), ["10.99.0.1", "fd99::1"]);
         assert_eq!(texts(254), ["10.99.0.254", "fd99::fe"]);
         assert_eq!(Subnet::SHARED.v4_only().commands(3, "eth0"), ["address add 10.99.0.3/16 dev eth0"]);
+    }
+
+    #[test]
+    fn a_small_subnet_has_fourteen_hosts() {
+        for host in 1..=14 {
+            Subnet::own().assert_has(host);
+        }
+        Subnet::SHARED.assert_has(254);
+    }
+
+    #[test]
+    #[should_panic(expected = "host 254 is not in this lab's subnet, which has hosts 1 to 14")]
+    fn a_small_subnet_has_no_place_for_a_client() {
+        Subnet::own().assert_has(254);
     }
 
     #[test]

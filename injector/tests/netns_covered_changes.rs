@@ -169,9 +169,15 @@ fn an_address_of_a_prefix_that_another_peer_holds() {
 
 /// How long it takes until the daemon knows that a peer's only address has moved to a namespace that was no peer's: the
 /// shortest of some times, since others use this machine.
-fn moves(lab: &HostLab, interfaces: &str) -> Duration {
+fn moves(interfaces: impl Fn(&HostLab) -> String) -> Duration {
+    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("x", "h3", 3), ("y", "h4", 4)]);
+    lab.ip("n1", &format!("address add {}/28 dev eth0", lab.ipv4(9)));
+    // Other labs.
+    for number in 0..60 {
+        lab.add(&format!("z{number}"));
+    }
     let moving = format!("n1: {{ addresses: [{}] }}", lab.ipv4(9));
-    let daemon = lab.daemon_on(&format!("{moving}, {}", peers(lab, &[("n2", 2)])), interfaces);
+    let daemon = lab.daemon_on(&format!("{moving}, {}", peers(&lab, &[("n2", 2)])), &interfaces(&lab));
     let home = || daemon.status().peers[&PeerName("n1".to_owned())].home.clone().unwrap_or_default();
     std::thread::sleep(Duration::from_secs(2));
     let mut times = Vec::new();
@@ -200,15 +206,9 @@ fn moves(lab: &HostLab, interfaces: &str) -> Duration {
 #[test]
 #[needs(root, alone)]
 fn auto_follows_an_address_as_fast_as_named_interfaces() {
-    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("x", "h3", 3), ("y", "h4", 4)]);
-    lab.ip("n1", &format!("address add {}/28 dev eth0", lab.ipv4(9)));
-    // Other labs.
-    for number in 0..60 {
-        lab.add(&format!("z{number}"));
-    }
-    let nic = |node| format!("{{ name: eth0, netns: {} }}", lab.netns(node));
-    let named = moves(&lab, &format!("[{}]", ["n1", "n2", "x", "y"].map(nic).join(", ")));
-    let auto = moves(&lab, "auto");
+    let nic = |lab: &HostLab, node| format!("{{ name: eth0, netns: {} }}", lab.netns(node));
+    let named = moves(|lab| format!("[{}]", ["n1", "n2", "x", "y"].map(|node| nic(lab, node)).join(", ")));
+    let auto = moves(|_| "auto".to_owned());
     assert!(auto < named + Duration::from_millis(300), "named {named:?}, auto {auto:?}");
 }
 

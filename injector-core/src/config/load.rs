@@ -10,7 +10,7 @@ use crate::topology::TopologyError;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::secret::Sent;
-use super::{Config, Engine, Family, Hosts, RoleKind, Select, Selector, Tls, place, read, text, validate};
+use super::{Config, Engine, Family, Hosts, Select, Selector, Tls, place, read, text, validate};
 
 impl Config {
     /// Reads and validates a config file that selects no containers; every fault is reported at once.
@@ -72,11 +72,9 @@ impl Config {
             let kind = &mut endpoint.probe.kind;
             Some((format!("endpoints: {}, probe.{}", endpoint.base, kind.word()), kind.tls_mut()?))
         });
-        let roles = self.roles.values_mut().filter_map(|role| match &mut role.kind {
-            RoleKind::Http { request, .. } => {
-                Some((format!("roles.{}.http", role.name), request.http.tls.as_mut()?))
-            }
-            RoleKind::Exec(_) => None,
+        let roles = self.roles.values_mut().filter_map(|role| {
+            let kind = &mut role.kind;
+            Some((format!("roles.{}.{}", role.name, kind.word()), kind.tls_mut()?))
         });
         probes.chain(roles)
     }

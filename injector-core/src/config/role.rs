@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::netns::Netns;
-use super::probe::{self, ExecCommand, Hosts, HttpRequest};
+use super::probe::{self, ExecCommand, Hosts, HttpRequest, Tls};
 use super::secret::{Sent, Text};
 use crate::clock::Span;
 use crate::model::PeerId;
@@ -91,6 +91,22 @@ impl RoleKind {
         match self {
             Self::Exec(exec) => exec.env.values_mut().map(|text| (Sent::Elsewhere, text)).collect(),
             Self::Http { request, .. } => request.http.texts().collect(),
+        }
+    }
+
+    /// Its key in the config.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Exec(_) => "exec",
+            Self::Http { .. } => "http",
+        }
+    }
+
+    /// Its TLS, if it has any.
+    pub(super) fn tls_mut(&mut self) -> Option<&mut Tls> {
+        match self {
+            Self::Exec(_) => None,
+            Self::Http { request, .. } => request.http.tls.as_mut(),
         }
     }
 
