@@ -135,7 +135,8 @@ fn run(words: &[&str]) -> Result<Mark, String> {
     Ok(Mark::Run { exits, length })
 }
 
-/// Commands and campaign files with 2 trials, holds of 1 s and pauses of 1 s in place of their own: all else is as it stands.
+/// Commands with 2 trials and campaign files with 3 (one for each shape), and both with holds of 1 s and pauses of 1 s, in place
+/// of their own: all else is as it stands.
 pub fn shortened(text: &str) -> String {
     let words = text.split(' ').collect::<Vec<_>>();
     let mut after = "";
@@ -151,7 +152,7 @@ pub fn shortened(text: &str) -> String {
     let text = words.collect::<Vec<_>>().join(" ");
     let lines = text.split_inclusive('\n').map(|line| match line.split_once(':').map(|(key, _)| key) {
         Some("holds") => "holds: [1s]\n",
-        Some("trials") => "trials: 2\ncooldown: 1s\n",
+        Some("trials") => "trials: 3\ncooldown: 1s\n",
         _ => line,
     });
     lines.collect()
@@ -202,6 +203,6 @@ fn short_forms_differ_in_trials_holds_and_pauses_alone() {
     assert_eq!(shortened("measure --trials 9\nreport\n"), "measure --trials 2 --cooldown 1s\nreport\n");
     assert_eq!(
         shortened("shapes:\n  - halves\nholds: [1s, 5s]\ntrials: 180\n"),
-        "shapes:\n  - halves\nholds: [1s]\ntrials: 2\ncooldown: 1s\n"
+        "shapes:\n  - halves\nholds: [1s]\ntrials: 3\ncooldown: 1s\n"
     );
 }
