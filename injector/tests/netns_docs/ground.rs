@@ -214,14 +214,25 @@ impl Ground {
         }
     }
 
-    /// Has the daemon read its config again.
+    /// Has the daemon read its config again, until it takes it: it does not while a record is open.
     fn reload(&self) {
-        let count = || self.expect("injector timeline --json").matches("\"config\"").count();
-        let before = count();
+        let outcomes = || -> Vec<serde_json::Value> {
+            let timeline = self.expect("injector timeline --json");
+            let events =
+                timeline.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            events
+                .filter(|event| event["kind"] == "config")
+                .map(|mut event| event["outcome"].take())
+                .collect()
+        };
         let status: serde_json::Value = serde_json::from_str(&self.expect("injector status --json")).unwrap();
         let pid = status["pid"].as_i64().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).unwrap();
-        kill_process(pid, Signal::HUP).unwrap();
-        until("the config is read again", || (count() > before).then_some(()));
+        until("the config is in force", || {
+            let before = outcomes().len();
+            kill_process(pid, Signal::HUP).unwrap();
+            let outcome = until("the config is read again", || outcomes().into_iter().nth(before));
+            (outcome == "in_force").then_some(())
+        });
     }
 
     /// With a small campaign in each of some run directories.
