@@ -105,7 +105,8 @@ impl Campaign<'_> {
         give_back(self.folder)?;
         println!("The report is in {}.", page.display());
         if let Some((system, page)) = self.page_of.and_then(page::of) {
-            cluster.stop_daemon(&injector)?;
+            // The page starts one of its own on the same taps.
+            injector.ask(&["stop"])?.succeeded()?;
             page::run(system, page, &cluster, programs)?;
         }
         Ok(code)

@@ -238,16 +238,6 @@ impl Cluster {
     }
 }
 
-impl Cluster {
-    /// Stops a daemon of the lab on the host: another one may attach.
-    ///
-    /// # Errors
-    /// It does not stop.
-    pub fn stop_daemon(&self, injector: &Injector<'_>) -> Result<()> {
-        injector.ask(&["stop"])?.succeeded().map(drop)
-    }
-}
-
 /// The options of `cargo xtask lab`.
 #[derive(clap::Args)]
 pub struct Options {

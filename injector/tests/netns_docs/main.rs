@@ -63,7 +63,7 @@ fn runs(page: &str, ground: &Ground) {
         let output = ground.sh(&text);
         let (said, errors) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(exits), "{page}:{}:\n{text}\n{said}\n{errors}", block.line,);
+        assert_eq!(output.status.code(), Some(exits), "{page}:{}:\n{text}\n{said}\n{errors}", block.line);
         println!("{page}:{}, {:.1?}: {text}\n{said}{errors}", block.line, begun.elapsed());
     }
     assert!(count > 0, "{page} has no block that is run");
