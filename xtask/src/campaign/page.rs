@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use injector_lab::http::Request;
 use injector_lab::{Lab, SWITCH};
 
 use crate::build::Programs;
@@ -83,11 +82,6 @@ impl<'a> Host<'a> {
             lab.ip(SWITCH, &format!("link set {} name tap{number}", lab.guest(&peer).tap));
         }
         lab.give(SWITCH, "br0", HOST);
-        // A host knows the addresses of guests that it has talked to.
-        for peer in lab.peer_names() {
-            lab.request(SWITCH, (lab.addresses(&peer)[0], 8080), &Request::get("/"))
-                .with_context(|| format!("asking {peer} from its host"))?;
-        }
         Ok(host)
     }
 
