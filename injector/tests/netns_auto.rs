@@ -13,7 +13,7 @@ use std::time::Duration;
 use host_lab::HostLab;
 use injector_core::api::{PartitionRequest, VerdictOptions, WarningCode};
 use injector_core::model::{Percent, Traffic};
-use injector_lab::needs;
+use injector_lab::{Lab, needs};
 
 /// A peer with both addresses of a host number.
 fn peer(lab: &HostLab, name: &str, host: u8) -> String {
@@ -447,4 +447,55 @@ fn guests_that_the_config_names_the_interfaces_of() {
     daemon
         .apply("q", &PartitionRequest { verdict: VerdictOptions::default(), ..host_lab::links("n1", "n3") });
     assert_eq!(lab.delivered(("n4", lab.ipv4(3)), ("n1", lab.ipv4(1)), 5, 0), 0);
+}
+
+/// One more name for a namespace, as `ip netns attach` gives it; it is gone with the lab's view of mounts.
+fn name_again(lab: &HostLab, of: &str, prefix: &str) -> String {
+    let name = format!("{prefix}-{}", lab.netns(of));
+    let path = format!("/run/netns/{name}");
+    std::fs::write(&path, "").unwrap();
+    lab.run(of, "mount", &["--bind", "/proc/self/ns/net", &path]);
+    name
+}
+
+/// The bridge of the guests is in a namespace that has two names. Which of them discovery goes by, the config can't know.
+#[test]
+#[needs(root)]
+fn a_guests_interface_in_a_namespace_with_two_names() {
+    let mut lab = HostLab::new();
+    lab.add("s");
+    Lab::bridge(&lab, "s", "br0");
+    for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
+        lab.add(node);
+        Lab::cable(&lab, ("s", port), (node, "eth0"));
+        lab.ip("s", &format!("link set {port} master br0"));
+        lab.give(node, "eth0", host);
+        lab.hide(node);
+    }
+    // Both sort differently: one of them is not the first.
+    let names = [name_again(&lab, "s", "a"), name_again(&lab, "s", "z")];
+    for names in [[lab.netns("s"), names[0].clone()], names] {
+        let at = |number: usize| {
+            let (v4, v6) = (lab.ipv4(number as u8), lab.ipv6(number as u8));
+            let netns = &names[number % 2];
+            format!(
+                "n{number}: {{ addresses: [{v4}, \"{v6}\"], vm: {{ interface: {{ name: p{number}, netns: {netns} }} }} }}"
+            )
+        };
+        let daemon = lab.daemon(&[at(1), at(2), at(3)].join(", "));
+        let chosen: Vec<String> =
+            lab.chosen(&daemon).iter().map(|place| place.rsplit('/').next().unwrap().to_owned()).collect();
+        assert_eq!(chosen, ["p1", "p2", "p3"], "{:#?}", daemon.status().attachments);
+        for found in daemon.status().attachments {
+            assert!(found.why.contains("the config says that its VM is behind it"), "{found:#?}");
+        }
+        // Frames to groups are covered too: each peer is known to be alone behind its port.
+        let cut = PartitionRequest { verdict: VerdictOptions::default(), ..host_lab::links("n1", "n2") };
+        let view = daemon.apply("p", &cut);
+        assert!(view.coverage.as_ref().unwrap().is_empty() && view.warnings.is_empty(), "{view:#?}");
+        assert_eq!(lab.delivered(("n1", lab.ipv4(1)), ("n2", lab.ipv4(2)), 5, 0), 0);
+        lab.assert_flows(("n1", 1), ("n3", 3));
+        daemon.heal("p");
+        lab.assert_flows(("n1", 1), ("n2", 2));
+    }
 }

@@ -44,18 +44,20 @@ impl Installed {
 
     fn install(python: &Path, source: &Path) -> TempDir {
         let folder = tempfile::tempdir().unwrap();
-        let mut pip = Command::new(python);
-        pip.args([
-            "-m",
-            "pip",
-            "install",
-            "--quiet",
-            "--disable-pip-version-check",
-            "--no-cache-dir",
-            "--no-deps",
-        ]);
-        pip.args(["--no-build-isolation", "--root-user-action=ignore", "--target"]);
-        assert_success(&pip.arg(folder.path()).arg(source).output().unwrap());
+        // By the words of the page; into a folder of its own, and with what is there already.
+        let page = std::fs::read_to_string(source.join("../../docs/clients/python.md")).unwrap();
+        let words = page.split("```sh suite\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let mut pip = Command::new("sh");
+        pip.args(["-euc", words]).current_dir(source.join("../.."));
+        let programs = python.parent().unwrap().display();
+        pip.env("PATH", format!("{programs}:{}", std::env::var("PATH").unwrap()));
+        pip.env("PIP_TARGET", folder.path());
+        for option in ["QUIET", "DISABLE_PIP_VERSION_CHECK", "NO_CACHE_DIR", "NO_DEPS"] {
+            pip.env(format!("PIP_{option}"), "1");
+        }
+        // Here pip takes "false" for the option's "no".
+        pip.env("PIP_NO_BUILD_ISOLATION", "false").env("PIP_ROOT_USER_ACTION", "ignore");
+        assert_success(&pip.output().unwrap());
         folder
     }
 

@@ -12,6 +12,7 @@ use crate::injector::Injector;
 use crate::lab::{Choice, Chosen, Cluster, SYSTEMS, names};
 use crate::trials::{below_workspace, give_back, measure, report, run_folder, verdict};
 
+mod page;
 mod shape;
 
 /// The options of the chore.
@@ -38,7 +39,7 @@ pub struct Options {
     #[arg(long, requires = "out", conflicts_with = "short")]
     resume: bool,
     /// A few trials with short holds, and a look at their records: each trial was effective and every endpoint was
-    /// measured, however slow
+    /// measured, however slow. Then the commands of the handbook's page, if there is one of this lab
     #[arg(long)]
     short: bool,
 }
@@ -66,7 +67,8 @@ pub fn campaign(options: &Options) -> Result<ExitCode> {
     words.extend(options.trials.map(|trials| format!("--trials={trials}")));
     words.extend(options.seed.map(|seed| format!("--seed={seed}")));
     words.extend(options.resume.then(|| "--resume".to_owned()));
-    let code = Campaign { file: &file, words, folder: &folder, observe: None }.run(chosen, &programs)?;
+    let code = Campaign { file: &file, words, folder: &folder, observe: None, page_of: None }
+        .run(chosen, &programs)?;
     Ok(ExitCode::from(code))
 }
 
@@ -80,6 +82,8 @@ pub struct Campaign<'a> {
     pub folder: &'a Path,
     /// How long service must last, if not as the system says.
     pub observe: Option<Duration>,
+    /// The system whose page of the handbook is run afterwards on the same lab, if it has one.
+    pub page_of: Option<&'a str>,
 }
 
 impl Campaign<'_> {
@@ -100,6 +104,11 @@ impl Campaign<'_> {
         let page = report(&injector, self.folder)?;
         give_back(self.folder)?;
         println!("The report is in {}.", page.display());
+        if let Some((system, page)) = self.page_of.and_then(page::of) {
+            // The page starts one of its own on the same taps.
+            injector.ask(&["stop"])?.succeeded()?;
+            page::run(system, page, &cluster, programs)?;
+        }
         Ok(code)
     }
 }
@@ -149,8 +158,8 @@ fn run_short(name: &str, system: Chosen, programs: &Programs) -> Result<()> {
     println!("\nA short campaign on {name}");
     let (file, required) = (system.short_campaign(), system.required_peers());
     let folder = run_folder(&format!("campaign-short/{name}"))?;
-    let campaign =
-        Campaign { file: &file, words: Vec::new(), folder: &folder, observe: Some(SHORT_OBSERVATION) };
+    let (words, observe) = (Vec::new(), Some(SHORT_OBSERVATION));
+    let campaign = Campaign { file: &file, words, folder: &folder, observe, page_of: Some(name) };
     let code = campaign.run(system, programs)?;
     let faults = shape::faults(&folder, code, required)?;
     ensure!(faults.is_empty(), "see {}:\n  {}", folder.display(), faults.join("\n  "));

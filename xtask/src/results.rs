@@ -137,7 +137,7 @@ pub fn results(options: &Options) -> Result<ExitCode> {
         ];
         let words = words.into_iter().flatten().collect();
         let file = workspace().join(part.file);
-        let campaign = Campaign { file: &file, words, folder: &run, observe: None };
+        let campaign = Campaign { file: &file, words, folder: &run, observe: None, page_of: None };
         campaign.run(chosen(part)?, &programs)?;
         keep(&programs, &run, &folder)?;
     }

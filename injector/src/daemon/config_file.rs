@@ -8,10 +8,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::netns::Identity;
 use crate::{engine, fault, probe};
 use injector_core::config::text::{self, TextError};
-use injector_core::config::{Config, ConfigErrors, Netns};
+use injector_core::config::{Config, ConfigErrors};
 
 /// A config with what it needs from outside: secrets, certificates, addresses of host names, and containers.
 pub struct Prepared {
@@ -27,25 +26,9 @@ impl Prepared {
     /// # Errors
     /// Everything that can't be obtained.
     pub fn fetch(mut config: Config, file: &str) -> Result<Self, ConfigErrors> {
-        name_own_namespace(&mut config);
         probe::prepare(&mut config, file)?;
         let containers = engine::look_up_here(&config, file)?;
         Ok(Self { config, containers })
-    }
-}
-
-/// Leaves out the network namespace of a guest's interface where it is the daemon's own: what is found there has no name of it.
-fn name_own_namespace(config: &mut Config) {
-    let own = Identity::now(None);
-    // Another file system may keep whoever looks there waiting.
-    let is_near = |netns: &Netns| match netns {
-        Netns::Path(path) => ["/proc", "/run", "/var/run"].iter().any(|root| path.starts_with(root)),
-        _ => true,
-    };
-    for tap in config.peers.iter_mut().filter_map(|peer| peer.tap.as_mut()) {
-        if tap.netns.as_ref().is_some_and(|netns| is_near(netns) && Identity::now(Some(netns)) == own) {
-            tap.netns = None;
-        }
     }
 }
 

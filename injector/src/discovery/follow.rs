@@ -80,6 +80,8 @@ fn leads_to_peer(config: &Config, route: &Route) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::netlink::facts::Facts;
 
@@ -96,8 +98,12 @@ mod tests {
     }
 
     fn in_home(facts: &Facts, is_one_missing: bool, news: &News, homes: &BTreeSet<Option<Netns>>) -> bool {
-        let known =
-            [Namespace { netns: None, facts: facts.clone(), away: std::collections::BTreeMap::new() }];
+        let known = [Namespace {
+            netns: None,
+            facts: facts.clone(),
+            away: BTreeMap::new(),
+            aliases: BTreeSet::new(),
+        }];
         concerns(&config(), &Last { known: &known, is_one_missing, homes }, Some(&known[0]), news)
     }
 

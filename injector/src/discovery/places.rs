@@ -1,10 +1,10 @@
 //! Namespaces and the interfaces in them that packets of peers pass: what the survey is made from, and what it finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::netlink::facts::Facts;
-use injector_core::config::Netns;
+use injector_core::config::{Device, Netns};
 
 /// A namespace and what it knows.
 #[derive(Clone, Debug)]
@@ -15,6 +15,17 @@ pub struct Namespace {
     pub facts: Facts,
     /// The other namespaces that were asked, by the ids that this one has for them.
     pub away: BTreeMap<i32, Option<Netns>>,
+    /// Other names that refer to it, among those that were asked for.
+    pub aliases: BTreeSet<Netns>,
+}
+
+impl Namespace {
+    /// Whether a device of the config is the interface of a name in this namespace, whatever the config calls the namespace.
+    pub fn has(&self, device: &Device, name: &str) -> bool {
+        let is_here = device.netns == self.netns
+            || device.netns.as_ref().is_some_and(|netns| self.aliases.contains(netns));
+        is_here && device.name == name
+    }
 }
 
 /// An interface that a peer's packets pass.

@@ -56,8 +56,7 @@ struct Search<'a> {
 impl<'a> Search<'a> {
     fn run(mut self) -> Found {
         if let Some(tap) = &self.peer.tap {
-            let is_it =
-                |(at, link): &Spot<'a>| link.name == tap.name && self.namespaces[*at].netns == tap.netns;
+            let is_it = |(at, link): &Spot<'a>| self.namespaces[*at].has(tap, &link.name);
             let spot = self.links().find(is_it);
             if let Some(spot) = spot {
                 let places = vec![self.place(spot, "the config says that its VM is behind it".to_owned())];

@@ -1,6 +1,6 @@
 //! Namespaces written by hand, for tests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use netlink_packet_route::link::LinkLayerType;
 
@@ -40,7 +40,7 @@ pub fn facts(links: Vec<LinkFacts>, addresses: &[(u32, &str)]) -> Facts {
 /// A namespace; an empty name is the daemon's own.
 pub fn space(name: &str, facts: Facts) -> Namespace {
     let netns = (!name.is_empty()).then(|| Netns::Name(name.to_owned()));
-    Namespace { netns, facts, away: BTreeMap::new() }
+    Namespace { netns, facts, away: BTreeMap::new(), aliases: BTreeSet::new() }
 }
 
 /// A route over a next hop.

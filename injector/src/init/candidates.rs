@@ -118,10 +118,13 @@ fn inside(host: &Host, space: &Namespace, netns: &Netns) -> Option<Candidate> {
         let all = all.iter().filter(|one| one.address.is_unspecified() || addresses.contains(&one.address));
         all.map(|one| one.port).collect()
     });
+    // Where the host itself passes packets on, as one with containers does, each of its namespaces is made with that setting. One
+    // with a single device has nowhere to pass them to.
+    let is_router = space.facts.forwards && devices.len() > 1;
     let is_switch = space.facts.links.iter().any(|link| link.kind == Kind::Bridge);
     let doubt = if is_switch {
         Some("it has a bridge: it connects others".to_owned())
-    } else if space.facts.forwards {
+    } else if is_router {
         Some("it passes on what others send; if it is a peer, write `forwards: true`".to_owned())
     } else {
         None
@@ -320,6 +323,8 @@ fn common<'a>(names: &[&'a str]) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::netlink::facts::Facts;
+    use crate::netns::Workers;
 
     #[test]
     fn a_common_beginning_ends_with_a_separator() {
@@ -327,6 +332,41 @@ mod tests {
         assert_eq!(common(&["n1", "n2"]), "");
         assert_eq!(common(&["inj1-t0-n1", "inj1-t0-n12"]), "inj1-t0-");
         assert_eq!(common(&["a-b"]), "a-");
+    }
+
+    /// A namespace that may pass packets on, with so many devices that have an address.
+    fn passing_on(devices: u8) -> Host {
+        let link = |index: u8| LinkFacts {
+            index: index.into(),
+            name: format!("eth{index}"),
+            layer: LinkLayerType::Ether,
+            mac: Some([2, 0, 0, 0, 0, index]),
+            up: true,
+            master: None,
+            below: None,
+            is_below_away: false,
+            away: None,
+            kind: Kind::Other,
+            xdp: None,
+        };
+        let facts = Facts {
+            links: (1..=devices).map(link).collect(),
+            addresses: (1..=devices).map(|index| (index.into(), [10, index, 0, 1].into())).collect(),
+            forwards: true,
+            ..Facts::default()
+        };
+        let netns = Some(Netns::Name("n1".to_owned()));
+        let (away, aliases) = Default::default();
+        let spaces = vec![Namespace { netns, facts, away, aliases }];
+        let (listeners, labels) = Default::default();
+        Host { spaces, listeners, serving: Vec::new(), labels, workers: Workers::default() }
+    }
+
+    #[test]
+    fn what_may_pass_packets_on_is_doubted_only_with_two_devices() {
+        let doubt = |devices: u8| candidates(&passing_on(devices)).candidates[0].doubt.clone();
+        assert_eq!(doubt(1), None);
+        assert!(doubt(2).unwrap().contains("it passes on what others send"));
     }
 
     fn one(name: &str) -> Candidate {

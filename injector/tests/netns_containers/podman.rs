@@ -78,7 +78,8 @@ impl Podman {
         let _ = std::fs::remove_file(self.socket());
     }
 
-    fn command(&self) -> Command {
+    /// Podman with the options by which it finds all that is its own.
+    pub fn command(&self) -> Command {
         // Not by `ip netns exec`, which hides the cgroups.
         let mut command = Command::new("podman");
         let of = |name: &str| self.lab.folder().join(name);

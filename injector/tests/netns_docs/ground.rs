@@ -5,11 +5,14 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use injector_lab::{CLIENT_HOST, Lab, PATIENCE, Quorum, SWITCH, until};
+use injector_lab::{CLIENT, CLIENT_HOST, Lab, PATIENCE, Quorum, SWITCH, until};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::hosts::Hosts;
+use crate::machine::Machine;
 use crate::terminal::Terminal;
+use crate::{page, podman};
 
 /// The socket that pages name.
 const USUAL_SOCKET: &str = "/run/injector/injector.sock";
@@ -22,11 +25,21 @@ const NAMES: &str = "/run/netns";
 
 /// A machine. What runs on it ends with this value.
 pub struct Ground {
-    lab: Lab,
+    place: Place,
     /// The namespace that is the machine's own.
     own: &'static str,
     /// What is appended to a file of this name.
     more: Option<(&'static str, &'static str)>,
+}
+
+/// What the machine is in.
+pub enum Place {
+    /// Namespaces.
+    Lab(Lab),
+    /// The host of a Podman of the test's.
+    Podman(Machine),
+    /// A client of hosts.
+    Hosts(Hosts),
 }
 
 impl Ground {
@@ -46,18 +59,36 @@ impl Ground {
             lab.run(&peer, "mount", &["--bind", "/proc/self/ns/net", &name]);
         }
         lab.hide(SWITCH);
-        Self::of(lab, SWITCH)
+        Self::of(Place::Lab(lab), SWITCH)
     }
 
     /// A machine with nothing but a loopback device.
     pub fn one_machine() -> Self {
         let mut lab = Lab::builder("docs").up().unwrap();
         lab.add(MACHINE);
-        Self::of(lab, MACHINE)
+        Self::of(Place::Lab(lab), MACHINE)
     }
 
-    fn of(lab: Lab, own: &'static str) -> Self {
-        let ground = Self { lab, own, more: None };
+    /// A machine with Podman; `None` if it can't run a container here, which is logged as a skip of the test.
+    pub fn with_podman(test: &str) -> Option<Self> {
+        let machine = Machine::up(test)?;
+        let program = machine.program();
+        let ground = Self::of(Place::Podman(machine), podman::HOST);
+        ground.program("bin/podman", &program);
+        Some(ground)
+    }
+
+    /// A machine that reaches hosts by ssh, each with a node and a daemon, whose config is that of a page.
+    pub fn with_hosts(page: &str) -> Self {
+        let hosts = Hosts::up(page);
+        let program = hosts.ssh();
+        let ground = Self::of(Place::Hosts(hosts), CLIENT);
+        ground.program("bin/ssh", &program);
+        ground
+    }
+
+    fn of(place: Place, own: &'static str) -> Self {
+        let ground = Self { place, own, more: None };
         let programs = ground.folder().join("bin");
         fs::create_dir_all(&programs).unwrap();
         symlink(env!("CARGO_BIN_EXE_injector"), programs.join("injector")).unwrap();
@@ -67,13 +98,30 @@ impl Ground {
         ground
     }
 
+    fn lab(&self) -> &Lab {
+        match &self.place {
+            Place::Lab(lab) => lab,
+            Place::Podman(machine) => &machine.podman.lab,
+            Place::Hosts(hosts) => &hosts.lab,
+        }
+    }
+
     /// The folder in which commands are run.
     fn folder(&self) -> PathBuf {
-        self.lab.folder().join("work")
+        self.lab().folder().join("work")
     }
 
     fn socket(&self) -> PathBuf {
-        self.lab.folder().join("run/injector.sock")
+        self.lab().folder().join("run/injector.sock")
+    }
+
+    /// Copies a folder of the repository to where commands look for it.
+    pub fn copy(&self, folder: &str) {
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(folder);
+        let to = self.folder().join(folder);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        let copied = Command::new("cp").arg("-r").args([from, to]).status();
+        assert!(copied.unwrap().success());
     }
 
     /// Appends lines to a config of the page.
@@ -97,7 +145,11 @@ impl Ground {
         let mut command = Command::new(program);
         let path = std::env::var("PATH").unwrap();
         command.env("PATH", format!("{}:{path}", self.folder().join("bin").display()));
-        command.env("INJECTOR_SOCKET", self.socket()).env_remove("INJECTOR_HOST");
+        command.env_remove("INJECTOR_SOCKET").env_remove("INJECTOR_HOST");
+        // A host's daemon has the usual socket.
+        if !matches!(self.place, Place::Hosts(_)) {
+            command.env("INJECTOR_SOCKET", self.socket());
+        }
         command.current_dir(self.folder()).stdin(Stdio::null());
         command
     }
@@ -107,7 +159,7 @@ impl Ground {
         let script = script.replace(USUAL_SOCKET, self.socket().to_str().unwrap());
         let mut command = self.command("timeout");
         command.args(["--kill-after=5", LIMIT, "sh", "-euc", &script]);
-        self.lab.within(self.own, || command.output().unwrap())
+        self.lab().within(self.own, || command.output().unwrap())
     }
 
     /// Runs a script that must succeed, and returns what it prints.
@@ -123,7 +175,7 @@ impl Ground {
     pub fn terminal(&self, word: &str) -> Terminal {
         let mut command = self.command("injector");
         command.arg(word).env("TERM", "xterm-256color").env_remove("NO_COLOR");
-        self.lab.within(self.own, || Terminal::start(&mut command))
+        self.lab().within(self.own, || Terminal::start(&mut command))
     }
 
     /// With a daemon whose config is `lab.yaml`, and whose endpoints are healthy.
@@ -139,7 +191,7 @@ impl Ground {
                    wire: {{ port: 8080, success: http }}\n\
                  roles:\n  leader: {{ http: {{ url: \"http://{{address}}:8080/\", pointer: /leader }} }}\n\
                  ready: {{ consecutive: 3, observe: 1s }}\n",
-                self.lab.peers()
+                self.lab().peers()
             ),
         );
         self.expect("injector start --config lab.yaml --detach");
@@ -152,11 +204,51 @@ impl Ground {
         self
     }
 
-    /// With two small campaigns, in `runs/before` and `runs/after`.
-    pub fn with_campaigns(self) -> Self {
-        for out in ["before", "after"] {
+    /// Makes ready for blocks in their short form: recoveries are watched for a second, the page's campaign files are
+    /// short too, and there is a run to compare with.
+    pub fn shorten(&self, page: &str) {
+        for (file, text) in page::files(page) {
+            self.write(&file, &page::shortened(&text));
+        }
+        let config = self.folder().join("lab.yaml");
+        let text = fs::read_to_string(&config).unwrap();
+        if !text.contains("\nready:") {
+            fs::write(&config, format!("{text}\nready: {{ consecutive: 3, observe: 1s }}\n")).unwrap();
+            self.reload();
+        }
+        if page::blocks(page).iter().any(|block| block.text.contains(" runs/b ")) {
+            self.expect(
+                "test -d runs/b || injector measure random-node --hold 1s --trials 2 --seed 1 --cooldown 1s --quiet --out runs/b",
+            );
+        }
+    }
+
+    /// Has the daemon read its config again, until it takes it: it does not while a record is open.
+    fn reload(&self) {
+        let outcomes = || -> Vec<serde_json::Value> {
+            let timeline = self.expect("injector timeline --json");
+            let events =
+                timeline.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+            events
+                .filter(|event| event["kind"] == "config")
+                .map(|mut event| event["outcome"].take())
+                .collect()
+        };
+        let status: serde_json::Value = serde_json::from_str(&self.expect("injector status --json")).unwrap();
+        let pid = status["pid"].as_i64().and_then(|pid| Pid::from_raw(pid.try_into().ok()?)).unwrap();
+        until("the config is in force", || {
+            let before = outcomes().len();
+            kill_process(pid, Signal::HUP).unwrap();
+            let outcome = until("the config is read again", || outcomes().into_iter().nth(before));
+            (outcome == "in_force").then_some(())
+        });
+    }
+
+    /// With a small campaign in each of some run directories.
+    pub fn with_campaigns(self, outs: &[&str]) -> Self {
+        for out in outs {
             self.expect(&format!(
-                "injector measure random-node --hold 1s --trials 2 --seed 1 --cooldown 1s --quiet --out runs/{out}"
+                "injector measure random-node --hold 1s --trials 2 --seed 1 --cooldown 1s --quiet --out {out}"
             ));
         }
         self

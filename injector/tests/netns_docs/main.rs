@@ -2,15 +2,26 @@
 //! makes, or says why it is not; `injector` lines are read by the real command line either way. Pictures of the documents
 //! come from here too.
 //!
-//! The line that opens a block says what becomes of it: `sh run` (it must succeed), `sh run exits 2`, `sh suite` (a test of
-//! the Python client runs it), or `sh not-run REASON` with one of [`page::REASONS`]. A config that a block's commands take
-//! is written from the page too: `yaml config local.yaml`.
+//! The line that opens a block says what becomes of it: `sh run` (it must succeed), `sh run exits 2`, `sh run short` (with
+//! few trials), `sh run terminal`, `sh suite` (a test of the Python client runs it), `sh lab vms` (`cargo xtask campaign
+//! --short` runs it in that lab), or `sh not-run REASON` with one of [`page::REASONS`]. A config that a block's commands
+//! take is written from the page too: `yaml config local.yaml`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod ground;
+mod hosts;
+#[path = "../netns_containers/located.rs"]
+mod located;
+mod machine;
 mod page;
 mod picture;
+#[path = "../netns_containers/podman.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod podman;
 mod script;
+#[path = "../netns_jepsen/sshd.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod sshd;
 #[path = "../support/terminal.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod terminal;
@@ -23,7 +34,7 @@ use ground::Ground;
 use injector::cli::args::{Command, CommandLine};
 use injector_core::topology::words;
 use injector_lab::{PATIENCE, needs};
-use page::Mark;
+use page::{Length, Mark};
 
 /// Runs the blocks of a page, one after the other.
 fn runs(page: &str, ground: &Ground) {
@@ -32,21 +43,40 @@ fn runs(page: &str, ground: &Ground) {
     }
     let mut count = 0;
     for block in page::blocks(page) {
-        let Mark::Run { exits } = block.mark else { continue };
         count += 1;
-        let output = ground.sh(&block.text);
+        let (exits, text) = match block.mark {
+            Mark::Run { exits, length: Length::Full } => (exits, block.text),
+            Mark::Run { exits, length: Length::Short } => {
+                ground.shorten(page);
+                (exits, page::shortened(&block.text))
+            }
+            Mark::Terminal => {
+                on_terminal(ground, &block.text);
+                continue;
+            }
+            _ => {
+                count -= 1;
+                continue;
+            }
+        };
+        let begun = Instant::now();
+        let output = ground.sh(&text);
         let (said, errors) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(
-            output.status.code(),
-            Some(exits),
-            "{page}:{}:\n{}\n{said}\n{errors}",
-            block.line,
-            block.text
-        );
-        println!("{page}:{}: {}\n{said}{errors}", block.line, block.text);
+        assert_eq!(output.status.code(), Some(exits), "{page}:{}:\n{text}\n{said}\n{errors}", block.line);
+        println!("{page}:{}, {:.1?}: {text}\n{said}{errors}", block.line, begun.elapsed());
     }
     assert!(count > 0, "{page} has no block that is run");
+}
+
+/// Runs the one command of a block on a terminal, until it shows a peer, and leaves it.
+fn on_terminal(ground: &Ground, text: &str) {
+    let commands = script::commands_of("injector", text);
+    let [words] = commands.as_slice() else { panic!("one command is run on a terminal: {text}") };
+    let mut terminal = ground.terminal(&words[1]);
+    terminal.wait_for("a peer", |shown| !line(shown, "n1 ").is_empty());
+    terminal.press("q");
+    assert!(terminal.end().success());
 }
 
 #[test]
@@ -74,10 +104,15 @@ fn the_page_on_recovery_records() {
 
 #[test]
 #[needs(root, example = "quorum", minutes = 1)]
-fn the_pages_on_reports_and_on_intermittent_failures() {
-    let ground = Ground::cluster().with_daemon().with_campaigns();
-    runs("docs/reading-a-report.md", &ground);
-    runs("docs/intermittent-failures.md", &ground);
+fn the_page_on_reports() {
+    let outs = ["runs/before", "runs/after"];
+    runs("docs/reading-a-report.md", &Ground::cluster().with_daemon().with_campaigns(&outs));
+}
+
+#[test]
+#[needs(root, example = "quorum", minutes = 1)]
+fn the_page_on_intermittent_failures() {
+    runs("docs/intermittent-failures.md", &Ground::cluster().with_daemon().with_campaigns(&["runs/after"]));
 }
 
 #[test]
@@ -112,20 +147,57 @@ fn the_page_on_one_machine() {
 }
 
 #[test]
+#[needs(root, program = "podman", program = "busybox", program = "etcd", program = "curl", minutes = 1)]
+fn the_page_on_containers() {
+    let shipped = include_str!("../../../configs/containers.yaml");
+    let shown = page::files("docs/containers.md").into_iter().find(|(file, _)| file == "containers.yaml");
+    assert_eq!(shown.unwrap().1, shipped, "the page shows configs/containers.yaml");
+    let Some(ground) = Ground::with_podman("the_page_on_containers") else { return };
+    runs("docs/containers.md", &ground);
+}
+
+#[test]
+#[needs(root, example = "quorum", minutes = 1)]
+fn the_page_on_several_hosts() {
+    if let Some(why) = sshd::why_not() {
+        return injector_lab::skip("the_page_on_several_hosts", &why);
+    }
+    runs("docs/recipes/hosts.md", &Ground::with_hosts("docs/recipes/hosts.md"));
+}
+
+#[test]
+#[needs(root)]
+fn the_page_on_restate() {
+    let ground = Ground::one_machine();
+    ground.copy("docs/results/restate");
+    runs("docs/results/restate/README.md", &ground);
+}
+
+/// `cargo xtask campaign --short` runs what is marked with its lab.
+#[test]
+fn the_page_on_virtual_machines_shows_the_shipped_config() {
+    let shown = page::files("docs/recipes/vms.md").into_iter().find(|(file, _)| file == "vms.yaml");
+    assert_eq!(shown.unwrap().1, include_str!("../../../configs/vms.yaml"));
+}
+
+#[test]
 fn each_block_is_run_or_says_why_not() {
     let mut faults = Vec::new();
-    let own = include_str!("main.rs");
+    let (own, labs) = (include_str!("main.rs"), include_str!("../../../xtask/src/campaign/page.rs"));
     for name in page::documents() {
         for block in page::blocks(&name) {
             let place = format!("{name}:{}", block.line);
             match block.mark {
-                Mark::Run { .. } if !own.contains(&format!("runs(\"{name}\"")) => {
+                Mark::Run { .. } | Mark::Terminal if !own.contains(&format!("runs(\"{name}\"")) => {
                     faults.push(format!("{place}: no test of netns_docs runs the blocks of this page"));
                 }
                 Mark::Suite if !page::is_run_by_a_suite(&name) => {
                     faults.push(format!("{place}: no test below clients/python/tests reads this page"));
                 }
-                Mark::Run { .. } | Mark::Suite | Mark::NotRun => {}
+                Mark::Lab(lab) if !labs.contains(&format!("(\"{lab}\", \"{name}\")")) => {
+                    faults.push(format!("{place}: no short campaign on {lab} runs the blocks of this page"));
+                }
+                Mark::Run { .. } | Mark::Terminal | Mark::Lab(_) | Mark::Suite | Mark::NotRun => {}
                 Mark::Wrong(why) => faults.push(format!("{place}: {why}")),
             }
         }

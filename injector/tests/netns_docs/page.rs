@@ -4,12 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Why a block may not be run by a test.
-pub const REASONS: [(&str, &str); 7] = [
-    ("minutes", "it takes minutes"),
+pub const REASONS: [(&str, &str); 4] = [
+    ("minutes", "it takes many minutes"),
     ("installs", "it builds or installs something on the machine"),
-    ("terminal", "it needs a person at a terminal"),
-    ("hosts", "it needs several machines"),
-    ("guests", "it needs virtual machines or containers of the reader's"),
     ("kubernetes", "it needs a Kubernetes cluster"),
     ("other-tool", "it shows what a suite did with another tool"),
 ];
@@ -21,13 +18,26 @@ const SHELLS: [&str; 7] = ["sh", "bash", "shell", "zsh", "console", "shell-sessi
 #[derive(Debug, PartialEq, Eq)]
 pub enum Mark {
     /// A test of this program runs it.
-    Run { exits: i32 },
+    Run { exits: i32, length: Length },
+    /// A test of this program runs it on a terminal, and leaves it by `q`.
+    Terminal,
+    /// `cargo xtask campaign --short` runs it in this lab.
+    Lab(String),
     /// A test of the Python client runs it.
     Suite,
     /// It says why it is not run.
     NotRun,
     /// It says nothing, or nothing that is known.
     Wrong(String),
+}
+
+/// How long a block is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// As it is.
+    Full,
+    /// As [`shortened`] has it.
+    Short,
 }
 
 /// A block of commands.
@@ -95,22 +105,57 @@ pub fn blocks(page: &str) -> Vec<Block> {
 
 fn mark(info: &str) -> Mark {
     match info.split_whitespace().collect::<Vec<_>>()[..] {
-        ["sh", "run"] => Mark::Run { exits: 0 },
-        ["sh", "run", "exits", code] => match code.parse() {
-            Ok(exits) => Mark::Run { exits },
-            Err(_) => Mark::Wrong(format!("\"{code}\" is no exit code")),
-        },
+        ["sh", "run", "terminal"] => Mark::Terminal,
+        ["sh", "run", ref rest @ ..] => run(rest).unwrap_or_else(Mark::Wrong),
+        ["sh", "lab", system] => Mark::Lab(system.to_owned()),
         ["sh", "suite"] => Mark::Suite,
         ["sh", "not-run", reason] if REASONS.iter().any(|(known, _)| *known == reason) => Mark::NotRun,
         ["sh", ..] => {
             let known: Vec<&str> = REASONS.iter().map(|(known, _)| *known).collect();
             Mark::Wrong(format!(
-                "\"{info}\": write `sh run`, `sh suite`, or `sh not-run` and one of {}",
+                "\"{info}\": write `sh run`, `sh suite`, `sh lab SYSTEM`, or `sh not-run` and one of {}",
                 known.join(", ")
             ))
         }
         _ => Mark::Wrong(format!("\"{info}\": write `sh`, and what becomes of it")),
     }
+}
+
+/// What stands behind `run`: `short`, `exits CODE`, both or nothing.
+fn run(words: &[&str]) -> Result<Mark, String> {
+    let (length, words) = match words {
+        ["short", rest @ ..] => (Length::Short, rest),
+        all => (Length::Full, all),
+    };
+    let exits = match words {
+        [] => 0,
+        ["exits", code] => code.parse().map_err(|_| format!("\"{code}\" is no exit code"))?,
+        _ => return Err(format!("\"{}\" can't stand behind `sh run`", words.join(" "))),
+    };
+    Ok(Mark::Run { exits, length })
+}
+
+/// Commands with 2 trials and campaign files with 3 (one for each shape), and both with holds of 1 s and pauses of 1 s, in place
+/// of their own: all else is as it stands.
+pub fn shortened(text: &str) -> String {
+    let words = text.split(' ').collect::<Vec<_>>();
+    let mut after = "";
+    let words = words.into_iter().map(|word| {
+        let (option, end) =
+            (std::mem::replace(&mut after, word), word.trim_start_matches(char::is_alphanumeric));
+        match option {
+            "--trials" => format!("2 --cooldown 1s{end}"),
+            "--hold" => format!("1s{end}"),
+            _ => word.replace("HOLD=5s", "HOLD=1s"),
+        }
+    });
+    let text = words.collect::<Vec<_>>().join(" ");
+    let lines = text.split_inclusive('\n').map(|line| match line.split_once(':').map(|(key, _)| key) {
+        Some("holds") => "holds: [1s]\n",
+        Some("trials") => "trials: 3\ncooldown: 1s\n",
+        _ => line,
+    });
+    lines.collect()
 }
 
 /// The configs of a page that its commands take, by their files' names.
@@ -134,10 +179,30 @@ pub fn is_run_by_a_suite(page: &str) -> bool {
 
 #[test]
 fn marks_are_read() {
-    assert_eq!(mark("sh run"), Mark::Run { exits: 0 });
-    assert_eq!(mark("sh run exits 2"), Mark::Run { exits: 2 });
+    assert_eq!(mark("sh run"), Mark::Run { exits: 0, length: Length::Full });
+    assert_eq!(mark("sh run exits 2"), Mark::Run { exits: 2, length: Length::Full });
+    assert_eq!(mark("sh run short exits 2"), Mark::Run { exits: 2, length: Length::Short });
+    assert_eq!(mark("sh run terminal"), Mark::Terminal);
+    assert_eq!(mark("sh lab vms"), Mark::Lab("vms".to_owned()));
     assert_eq!(mark("sh not-run minutes"), Mark::NotRun);
-    for wrong in ["sh", "bash run", "sh not-run", "sh not-run lazy", "sh run exits two", "console"] {
+    for wrong in
+        ["sh", "bash run", "sh not-run", "sh not-run lazy", "sh run exits two", "sh run shortly", "console"]
+    {
         assert!(matches!(mark(wrong), Mark::Wrong(_)), "{wrong}");
     }
+}
+
+#[test]
+fn short_forms_differ_in_trials_holds_and_pauses_alone() {
+    assert_eq!(
+        shortened(
+            "injector measure random-node --hold 5s --trials 100 --deadline 20s\nHOLD=5s sh suite.sh\n"
+        ),
+        "injector measure random-node --hold 1s --trials 2 --cooldown 1s --deadline 20s\nHOLD=1s sh suite.sh\n"
+    );
+    assert_eq!(shortened("measure --trials 9\nreport\n"), "measure --trials 2 --cooldown 1s\nreport\n");
+    assert_eq!(
+        shortened("shapes:\n  - halves\nholds: [1s, 5s]\ntrials: 180\n"),
+        "shapes:\n  - halves\nholds: [1s]\ntrials: 3\ncooldown: 1s\n"
+    );
 }

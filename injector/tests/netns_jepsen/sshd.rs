@@ -12,8 +12,6 @@ use std::time::{Duration, Instant};
 
 use injector_lab::{CLIENT, Lab};
 
-use crate::live::lab::addresses;
-
 pub const PORT: u16 = 2222;
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -77,7 +75,7 @@ impl Sshd {
     /// Starts one on a node, whose daemon has this socket.
     pub fn start(&mut self, lab: &Lab, node: &str, socket: &Path) {
         let file = |name: &str| self.file(name).display().to_string();
-        let address = SocketAddr::new(addresses(node)[0], PORT);
+        let address = SocketAddr::new(lab.addresses(node)[0], PORT);
         let configuration = format!(
             "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\nUsePAM no\nStrictModes no\n\
              PermitRootLogin prohibit-password\nPasswordAuthentication no\n\
@@ -125,7 +123,7 @@ impl Sshd {
             "ip netns exec {} ssh {} -p {PORT} -o ConnectTimeout=10 root@{}",
             lab.netns(CLIENT),
             self.options(),
-            addresses(node)[0],
+            lab.addresses(node)[0],
         );
         words.split(' ').map(str::to_owned).collect()
     }

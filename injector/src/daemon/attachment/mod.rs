@@ -158,8 +158,9 @@ pub struct Sights {
 }
 
 /// An interface that was found, with the peer that the config says is behind it.
-fn worded(config: &Config, found: config::Interface) -> config::Interface {
-    let is_it = |device: &config::Device| found.is(&device.name, device.netns.as_ref());
+fn worded(config: &Config, known: &[Namespace], found: config::Interface) -> config::Interface {
+    let space = known.iter().find(|space| space.netns == found.netns);
+    let is_it = |device: &config::Device| space.is_some_and(|space| space.has(device, &found.name));
     let peer = config.peers.iter().find(|peer| peer.tap.as_ref().is_some_and(is_it));
     config::Interface { peer: peer.map(|peer| peer.id), ..found }
 }
@@ -287,7 +288,7 @@ impl Interfaces {
             }
             for (interface, why) in choice::choose(config, &found, |_| false) {
                 let id = self.id();
-                self.entries.push(Entry::new(id, worded(config, interface), Some(why)));
+                self.entries.push(Entry::new(id, worded(config, &self.known, interface), Some(why)));
             }
             if self.entries.is_empty() {
                 return Err(StartError::NothingFound);

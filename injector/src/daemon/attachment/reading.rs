@@ -104,6 +104,8 @@ pub struct FactsReading<'a> {
     /// and those that they have ids for.
     ids: Vec<BTreeMap<i32, Identity>>,
     unanswered: Unanswered,
+    /// The further names that were asked for, by the namespace that they refer to.
+    aliases: BTreeMap<Identity, BTreeSet<Netns>>,
 }
 
 impl<'a> FactsReading<'a> {
@@ -120,8 +122,8 @@ impl<'a> FactsReading<'a> {
                 files.entry(*identity).or_insert((Some(netns), Arc::new(file.into())));
             }
         }
-        let (seen, found, identities, ids, unanswered) = Default::default();
-        Self { workers, before: None, may_enter, seen, files, found, identities, ids, unanswered }
+        let (seen, found, identities, ids, unanswered, aliases) = Default::default();
+        Self { workers, before: None, may_enter, seen, files, found, identities, ids, unanswered, aliases }
     }
 
     /// The same after another look.
@@ -169,6 +171,7 @@ impl<'a> FactsReading<'a> {
         // Engines give names to their containers' namespaces, too: the config's name for one comes first.
         names.extend(config.containers().map(|(_, container)| Some(Netns::Container(container.clone()))));
         names.extend(self.workers.names());
+        names.extend(config.peers.iter().filter_map(|peer| Some(peer.tap.as_ref()?.netns.clone())));
         names.extend(config.endpoints.iter().map(|endpoint| endpoint.netns.clone()));
         names.extend(self.files.values().map(|(netns, _)| netns.clone()));
         self.at(names).await;
@@ -187,8 +190,8 @@ impl<'a> FactsReading<'a> {
     }
 
     /// A namespace that was not looked into yet, by the name that it goes by.
-    async fn unseen(&mut self, netns: Option<Netns>) -> Option<(Option<Netns>, Identity)> {
-        let netns = self.name(netns).await;
+    async fn unseen(&mut self, asked: Option<Netns>) -> Option<(Option<Netns>, Identity)> {
+        let netns = self.name(asked.clone()).await;
         let identity = match &netns {
             None => Identity::now(None),
             Some(named) => match self.workers.now(named).await {
@@ -206,6 +209,9 @@ impl<'a> FactsReading<'a> {
                 }
             },
         };
+        if let (Some(identity), Some(asked)) = (identity, asked) {
+            self.aliases.entry(identity).or_default().insert(asked);
+        }
         let identity = identity.filter(|identity| !self.seen.contains(identity))?;
         let is_entered = self.workers.identity(netns.as_ref()).is_some();
         if !self.may_enter && !is_entered && netns.is_some() {
@@ -221,7 +227,8 @@ impl<'a> FactsReading<'a> {
                 if let Some(file) = file {
                     self.files.insert(identity, (netns.clone(), Arc::new(file)));
                 }
-                self.add(Namespace { netns, facts, away: BTreeMap::new() }, identity, ids);
+                let (away, aliases) = (BTreeMap::new(), BTreeSet::new());
+                self.add(Namespace { netns, facts, away, aliases }, identity, ids);
             }
             Err(error) => self.take_unanswered(netns, identity, &error, Silent::Thread),
         }
@@ -277,6 +284,9 @@ impl<'a> FactsReading<'a> {
         // A namespace that was asked early had no ids yet for those that are not listed.
         let names: BTreeMap<Identity, Option<Netns>> =
             self.files.iter().map(|(identity, (netns, _))| (*identity, netns.clone())).collect();
+        for (space, identity) in self.found.iter_mut().zip(&self.identities) {
+            space.aliases.extend(self.aliases.get(identity).into_iter().flatten().cloned());
+        }
         for (space, ids) in self.found.iter_mut().zip(&self.ids) {
             let known = ids.iter().filter_map(|(id, identity)| Some((*id, names.get(identity)?.clone())));
             space.away.extend(known);

@@ -149,7 +149,7 @@ impl Interfaces {
                     is_late |= error.is_late();
                     continue;
                 }
-                let entry = self.found_later(worded(config, interface), why);
+                let entry = self.found_later(worded(config, &self.known, interface), why);
                 self.entries.push(entry);
                 changes.reported.extend(self.try_again(self.entries.len() - 1));
             }

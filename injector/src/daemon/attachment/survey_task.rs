@@ -184,7 +184,12 @@ async fn own_rules(workers: &mut Workers) -> Namespace {
         Err(error) => Err(error),
     };
     let nat = read.unwrap_or_else(|error| Nat { unread: Some(error.to_string()), ..Nat::default() });
-    Namespace { netns: None, facts: Facts { nat: Arc::new(nat), ..Facts::default() }, away: BTreeMap::new() }
+    Namespace {
+        netns: None,
+        facts: Facts { nat: Arc::new(nat), ..Facts::default() },
+        away: BTreeMap::new(),
+        aliases: BTreeSet::new(),
+    }
 }
 
 /// Whether the daemon may enter namespaces after its start.

@@ -30,7 +30,8 @@ fn config() -> Config {
 }
 
 fn space(netns: Option<&str>, facts: Facts) -> Namespace {
-    Namespace { netns: netns.map(|name| Netns::Name(name.to_owned())), facts, away: BTreeMap::new() }
+    let netns = netns.map(|name| Netns::Name(name.to_owned()));
+    Namespace { netns, facts, away: BTreeMap::new(), aliases: BTreeSet::new() }
 }
 
 fn survey(config: &Config, namespaces: &[Namespace]) -> BTreeMap<PeerId, Found> {

@@ -89,7 +89,7 @@ fn candidates(
 fn is_worded(config: &Config, space: &Namespace, name: &str, peer: PeerId) -> bool {
     let is_tap = |other: &Peer| {
         let tap = other.tap.as_ref().filter(|_| other.id != peer);
-        tap.is_some_and(|tap| tap.name == name && tap.netns == space.netns)
+        tap.is_some_and(|tap| space.has(tap, name))
     };
     if config.peers.iter().any(is_tap) {
         return true;

@@ -1,0 +1,161 @@
+//! The commands of a page of the handbook, run in the lab of a short campaign: blocks that are marked `sh lab SYSTEM`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use injector_lab::{Lab, SWITCH};
+
+use crate::build::Programs;
+use crate::command::{check_interrupt, workspace};
+use crate::lab::Cluster;
+
+/// The pages, by the system whose lab they are run in.
+const PAGES: [(&str, &str); 1] = [("vms", "docs/recipes/vms.md")];
+/// What addresses in pages begin with.
+const NETWORK: &str = "10.0.0.";
+/// The host number that the bridge has in the guests' network: a host probes its guests from there.
+const HOST: u8 = 253;
+/// The longest that a block may take, in seconds.
+const LIMIT: &str = "240";
+
+/// A block of a page: the words behind its fence, and its text.
+type Block<'a> = (&'a str, String);
+
+/// A system with its page, if it has one.
+pub fn of(system: &str) -> Option<(&'static str, &'static str)> {
+    PAGES.into_iter().find(|(of, _)| *of == system)
+}
+
+/// Runs the blocks of a system's page on its guests. The lab's own daemon has ended.
+///
+/// # Errors
+/// A command of the page fails.
+pub fn run(system: &str, page: &str, cluster: &Cluster, programs: &Programs) -> Result<()> {
+    let path = workspace().join(page);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let host = Host::of(&cluster.lab, programs)?;
+    let (mut count, mark) = (0, format!("sh lab {system}"));
+    for (info, text) in blocks(&text) {
+        if let Some(file) = info.strip_prefix("yaml config ") {
+            host.write(file, &host.with_own_addresses(&text), 0o644)?;
+        } else if info == mark {
+            count += 1;
+            println!("\n{page}:\n{text}");
+            host.sh(&text).with_context(|| format!("a block of {page}"))?;
+        }
+    }
+    ensure!(count > 0, "{page} has no block that is marked `{mark}`");
+    Ok(())
+}
+
+fn blocks(page: &str) -> Vec<Block<'_>> {
+    let (mut found, mut open): (Vec<Block<'_>>, Option<Block<'_>>) = (Vec::new(), None);
+    for line in page.lines() {
+        match (line.strip_prefix("```"), open.take()) {
+            (Some(_), Some(block)) => found.push(block),
+            (Some(info), None) => open = Some((info.trim(), String::new())),
+            (None, Some((info, text))) => open = Some((info, text + line + "\n")),
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+/// The guests' host, as its user sees it.
+struct Host<'a> {
+    lab: &'a Lab,
+    programs: &'a Programs,
+    folder: PathBuf,
+}
+
+impl<'a> Host<'a> {
+    /// Gives the taps the names that pages use, and the bridge an address.
+    fn of(lab: &'a Lab, programs: &'a Programs) -> Result<Self> {
+        let host = Self { lab, programs, folder: lab.folder().join("page") };
+        fs::create_dir(&host.folder).with_context(|| format!("creating {}", host.folder.display()))?;
+        // This is root already.
+        host.write("sudo", "#!/bin/sh\nexec \"$@\"\n", 0o755)?;
+        for (number, peer) in (1..).zip(lab.peer_names()) {
+            lab.ip(SWITCH, &format!("link set {} name tap{number}", lab.guest(&peer).tap));
+        }
+        lab.give(SWITCH, "br0", HOST);
+        Ok(host)
+    }
+
+    fn write(&self, file: &str, text: &str, mode: u32) -> Result<()> {
+        let path = self.folder.join(file);
+        let written = fs::write(&path, text)
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(mode)));
+        written.with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// A config whose guests have the lab's addresses.
+    fn with_own_addresses(&self, text: &str) -> String {
+        let first = self.lab.ipv4(1).to_string();
+        text.replace(NETWORK, first.strip_suffix('1').unwrap_or(&first))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.join("injector.sock")
+    }
+
+    /// Runs a script up to its first failure. Namespaces of others have no name there: it is a machine of its own.
+    fn sh(&self, script: &str) -> Result<()> {
+        let own = [self.folder.as_path(), &self.programs.folder];
+        let usual = std::env::var_os("PATH").unwrap_or_default();
+        let folders = own.into_iter().map(Path::to_path_buf).chain(std::env::split_paths(&usual));
+        let mut command = Command::new("timeout");
+        command.args([
+            "--kill-after=5",
+            LIMIT,
+            "unshare",
+            "--mount",
+            "--propagation",
+            "private",
+            "sh",
+            "-euc",
+        ]);
+        command.arg(format!("mount -t tmpfs tmpfs /run/netns\n{script}"));
+        command.env("PATH", std::env::join_paths(folders).context("the folders of programs")?);
+        command.env("INJECTOR_SOCKET", self.socket()).env_remove("INJECTOR_HOST");
+        command.current_dir(&self.folder).stdin(Stdio::null());
+        let output = self.lab.within(SWITCH, || command.output()).context("starting a shell")?;
+        check_interrupt()?;
+        let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+        ensure!(output.status.success(), "{}:\n{script}\n{}", output.status, said.concat().trim());
+        println!("{}", said.concat().trim());
+        Ok(())
+    }
+}
+
+impl Drop for Host<'_> {
+    /// Ends the daemon that a page has started and, where a block failed, has not stopped.
+    fn drop(&mut self) {
+        if self.socket().exists()
+            && let Err(error) = self.sh("injector stop")
+        {
+            eprintln!("the daemon continues: {error:#}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_page_has_a_block_for_its_lab() {
+        for (system, page) in PAGES {
+            let text = fs::read_to_string(workspace().join(page)).unwrap();
+            let mark = format!("sh lab {system}");
+            let count = blocks(&text)
+                .iter()
+                .filter(|(info, text)| *info == mark && text.contains("injector "))
+                .count();
+            assert!(count > 0, "{page}");
+        }
+    }
+}
