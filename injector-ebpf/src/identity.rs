@@ -280,8 +280,8 @@ fn moving(peer: u32, end: u32, port: u32) -> u32 {
         return peer;
     }
     if port != WORLD {
-        // What a router sends may come from another's address.
-        return if traits_of(port) & traits::FORWARDS == 0 { NAMELESS + VIP } else { WORLD };
+        // A peer that is not seen to hold it may pass on what others send, as a router does.
+        return if peer == VIP && traits_of(port) & traits::FORWARDS == 0 { NAMELESS + VIP } else { WORLD };
     }
     if has_nic(peer, end) {
         return peer;

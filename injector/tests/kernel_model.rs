@@ -487,6 +487,9 @@ fn the_programs_agree_with_the_model() {
         ("claims aged", 20_000),
         ("addresses taken over", 2_000),
         ("MACs moved", 200),
+        ("held addresses in doubt", 1_000),
+        ("held addresses that stayed", 5_000),
+        ("held addresses left to ports", 2_000),
     ] {
         assert!(totals[what] * least > judged, "too few {what}: {totals:?}");
     }

@@ -333,6 +333,14 @@ fn held() -> Vec<Case> {
         ),
         case(
             0,
+            "it is behind a peer that routes, which nobody knows and which is cut off; n2→it",
+            Wanted::Leaked,
+            Setup { cut: isolate(3), ..later() }.knows(3, Traits { is_plain: false, ..PLAIN }),
+            udp(mac(2), N2, mac(3), X4),
+            &[From(2), To(3)],
+        ),
+        case(
+            0,
             "n1's port is not hooked, and a host announces it; n2→it",
             Drop,
             router().hooked(&[2, 3]).since(arp(HOST, X4, X4), To(2)).wait(SECOND),

@@ -287,8 +287,8 @@ impl Names {
             self.counts.stayed += 1;
             return Address::Of(port.peer);
         }
-        // A router passes on what others send.
-        if self.forwards(port.peer) { Address::Unknown } else { Address::Vip }
+        // Of several holders, it may be one of the others; a router passes on what others send.
+        if holder.is_some() || self.forwards(port.peer) { Address::Unknown } else { Address::Vip }
     }
 
     /// The peer that has a MAC address by the config or on a NIC that is seen.
