@@ -128,8 +128,8 @@ impl NameMaps {
     }
 
     /// Forgets whose frames came from a MAC address.
-    pub fn forget_mac(&mut self, mac: &Mac) -> Result<(), DatapathError> {
-        write(&mut self.learned, "LEARNED", mac, None)
+    pub fn forget_mac(&mut self, mac: Mac) -> Result<(), DatapathError> {
+        write(&mut self.learned, "LEARNED", &mac, None)
     }
 
     /// The addresses that peers claim by their frames, each with the peer that claimed it last.

@@ -116,7 +116,7 @@ impl Kernel {
     ///
     /// # Errors
     /// If the map can't be written.
-    pub fn forget_mac(&mut self, mac: &Mac) -> Result<(), DatapathError> {
+    pub fn forget_mac(&mut self, mac: Mac) -> Result<(), DatapathError> {
         self.names.forget_mac(mac)
     }
 

@@ -21,7 +21,7 @@ impl Interfaces {
             _ => None,
         };
         let Some(mac) = mac else { return false };
-        if let Err(error) = kernel.forget_mac(&mac) {
+        if let Err(error) = kernel.forget_mac(mac) {
             tracing::error!(%error, "the programs may take frames to a MAC address that a peer has given up for the peer's");
         }
         self.identity.macs.remove(&mac).is_some()
