@@ -89,6 +89,9 @@ struct Claims {
     contested_until: u64,
 }
 
+/// The one peer whose NIC is seen to hold an address; `None` if several peers' do.
+struct Holder(Option<u16>);
+
 /// What frames said of an address that is seen on a peer's NIC.
 #[derive(Clone, Copy, Debug, Default)]
 struct Doubt {
@@ -253,7 +256,7 @@ impl Names {
         if let Some(peer) = self.lister(address) {
             return Address::Of(peer);
         }
-        if let Some(holder) = self.holder(address) {
+        if let Some(Holder(holder)) = self.holder(address) {
             let is_in_doubt = self.identity.shared.contains_key(&address)
                 || self.doubts.get(&address).is_some_and(|doubt| now < doubt.until);
             return match holder {
@@ -264,10 +267,10 @@ impl Names {
         self.claimant(address, end, port, now).map_or(Address::Unknown, Address::Of)
     }
 
-    /// The peer whose NIC alone of all peers' is seen to hold an address; `Some(None)` if several peers' do.
-    fn holder(&self, address: IpAddr) -> Option<Option<u16>> {
-        let held = self.identity.held.get(&address).map(|peer| Some(peer.0));
-        held.or_else(|| self.identity.shared.get(&address).map(|peer| peer.map(|peer| peer.0)))
+    /// Whose NICs are seen to hold an address, if a peer's are.
+    fn holder(&self, address: IpAddr) -> Option<Holder> {
+        let held = self.identity.held.get(&address).map(|peer| Holder(Some(peer.0)));
+        held.or_else(|| self.identity.shared.get(&address).map(|peer| Holder(peer.map(|peer| peer.0))))
     }
 
     /// Whose an address is that a NIC holds and that may have moved: a port says it. Where there is none, the holder has it if
@@ -364,7 +367,7 @@ impl Names {
             }
             return;
         }
-        if let Some(holder) = self.holder(address) {
+        if let Some(Holder(holder)) = self.holder(address) {
             if holder == Some(peer) {
                 self.doubts.entry(address).or_default().own = Some((now, mac));
             } else {
@@ -383,7 +386,7 @@ impl Names {
 
     /// Someone claims an address, out of `sender`'s port if it is one, who is no peer as far as addresses are learned.
     fn contest(&mut self, address: IpAddr, sender: Option<u16>, mac: Mac, now: u64) {
-        if let Some(holder) = self.holder(address) {
+        if let Some(Holder(holder)) = self.holder(address) {
             let Some(holder) = holder else { return };
             if sender == Some(holder) {
                 self.doubts.entry(address).or_default().own = Some((now, mac));
