@@ -156,13 +156,15 @@ pub const MAC_LIFE: u64 = 30_000_000_000;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claim {
-    /// The peer that claimed it last; 0 if someone claimed it last who is no peer.
+    /// The peer that claimed it last; 0 if someone claimed it last who is no peer; with `held`, [`VIP`] if several peers hold it.
     pub peer: u32,
     /// 1 if the address is seen on a NIC of the peer: such a claim does not age.
     pub held: u32,
-    /// When it was last claimed, or used by a peer that forwards for nobody; nanoseconds of `CLOCK_MONOTONIC`.
+    /// When it was last claimed, or used by a peer that forwards for nobody; nanoseconds of `CLOCK_MONOTONIC`. With `held`, when
+    /// the peer claimed it last by a frame, if it did.
     pub at: u64,
-    /// Until when it is nobody's, since two peers claimed it; nanoseconds of `CLOCK_MONOTONIC`.
+    /// Until when it is nobody's, since two peers claimed it; nanoseconds of `CLOCK_MONOTONIC`. With `held`, until when it is
+    /// the peer's only at the peer's port, since someone else claimed it; `u64::MAX` if someone else is seen to hold it.
     pub contested_until: u64,
     /// The MAC address that it was last claimed from, as in [`Port::last`].
     pub mac: u64,

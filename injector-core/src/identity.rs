@@ -24,6 +24,9 @@ pub struct Identity {
     pub macs: BTreeMap<Mac, PeerId>,
     /// Addresses that the config does not list, each with the one peer on whose NIC it is seen.
     pub held: BTreeMap<IpAddr, PeerId>,
+    /// Addresses that the config does not list and that a peer's NIC and someone else's are seen to hold, each with the peer, or
+    /// `None` if several peers hold it: it moves between them, and ports say who has it.
+    pub shared: BTreeMap<IpAddr, Option<PeerId>>,
     /// Addresses that the config lists for one peer and that another one (the value) is seen to hold: from then on the
     /// programs treat them as `vip:`.
     pub moved: BTreeMap<IpAddr, PeerId>,

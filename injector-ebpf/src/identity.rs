@@ -169,8 +169,8 @@ pub fn group(scene: &VerdictContext, side: Side) -> u32 {
 
 /// The peer that lists or claims the address of one end of the scene's packet, of which `listed` is what [`lister`] says,
 /// and `port` the peer whose port this hook is on that side, or `WORLD`. The answer is `WORLD` for none, [`NAMELESS`] where
-/// addresses of its kind name nobody, and `NAMELESS + VIP` for one that moves. A global function of plain numbers: the
-/// verifier checks it once.
+/// addresses of its kind name nobody, `NAMELESS + VIP` for one that moves, and [`UNJUDGED`] for one that moves and whose
+/// holder's port judges the frame. A global function of plain numbers: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn by_address(end: u32, listed: u32, port: u32) -> u32 {
@@ -251,12 +251,12 @@ fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
     // SAFETY: a value of the map; its words are read and written as wholes, and one that is replaced meanwhile names the
     // peer of one moment or the other.
     let claim = unsafe { &mut *claim };
-    if claim.contested_until > now {
-        return WORLD;
-    }
     let peer = claim.peer;
-    if claim.held != 0 || peer == WORLD {
-        return peer;
+    if claim.held != 0 {
+        return if claim.contested_until > now { moving(peer, end, port) } else { peer };
+    }
+    if claim.contested_until > now || peer == WORLD {
+        return WORLD;
     }
     if now >= claim.at + CLAIM_LIFE {
         return WORLD;
@@ -271,8 +271,35 @@ fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
     if by_frame(end, WORLD) == peer { peer } else { WORLD }
 }
 
+/// Who has an address that a NIC of `peer` holds, and that someone else holds or announces too; `peer` is [`VIP`] if NICs of
+/// several peers hold it. It moves, as a `vip:` does: a port says who has it. Elsewhere, the address names the peer only
+/// together with the MAC address of a NIC of the peer, and nobody if the peer's port judges the frame.
+#[inline(always)]
+fn moving(peer: u32, end: u32, port: u32) -> u32 {
+    if port == peer {
+        return peer;
+    }
+    if port != WORLD {
+        // A peer that is not seen to hold it may pass on what others send, as a router does.
+        return if peer == VIP && traits_of(port) & traits::FORWARDS == 0 { NAMELESS + VIP } else { WORLD };
+    }
+    if has_nic(peer, end) {
+        return peer;
+    }
+    if traits_of(peer) & traits::BOUND != 0 { UNJUDGED } else { NAMELESS + VIP }
+}
+
+/// Whether the MAC address of the scene's packet at one end is that of a NIC of a peer.
+#[inline(always)]
+pub fn has_nic(peer: u32, end: u32) -> bool {
+    let Some(scene) = SCENE.get(0) else { return false };
+    let mac = if end == FROM { scene.packet.src_mac() } else { scene.packet.dst_mac() };
+    // SAFETY: one word, and entries are replaced as wholes.
+    unsafe { MACS.get(&mac) }.is_some_and(|owner| owner.peer == peer)
+}
+
 /// The sending side, for [`by_frame`].
-const FROM: u32 = 0;
+pub const FROM: u32 = 0;
 /// The receiving side.
 const TO: u32 = 1;
 
@@ -280,11 +307,9 @@ const TO: u32 = 1;
 /// port this hook is on that side, or `WORLD`; `is_judged_elsewhere` whether the port of a `vip:`'s holder judges the frame.
 #[inline(always)]
 fn named(by_address: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
-    if is_judged_elsewhere
-        && by_address == NAMELESS + VIP
-        && port == WORLD
-        && traits_of(WORLD) & traits::ALL_BOUND != 0
-    {
+    let is_with_holder = by_address == UNJUDGED
+        || by_address == NAMELESS + VIP && port == WORLD && traits_of(WORLD) & traits::ALL_BOUND != 0;
+    if is_judged_elsewhere && is_with_holder {
         // Its holder's port judges it; what a table says of its place may be old.
         return UNJUDGED;
     }

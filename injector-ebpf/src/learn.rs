@@ -2,14 +2,16 @@
 //! claims by ARP and neighbour discovery. Claims are contested by anyone else who makes them, at any hook.
 
 use injector_common::key::{
-    Address, CONTEST, Claim, Learned, NOBODY, PASSAGE, Port, VIP, is_nameless, port, traits,
+    Address, CLAIM_LIFE, CONTEST, Claim, Learned, NOBODY, PASSAGE, Port, VIP, is_nameless, port, traits,
 };
 use injector_common::packet::{Bytes, NEIGHBOURS, Packet, discovery, is_group};
 use injector_common::record::Wakeup;
 
 use crate::clock::eight_ticks;
 use crate::emit;
-use crate::identity::{Side, WORLD, claim_of, interface, lister, make_vip, sender_by_mac, traits_of};
+use crate::identity::{
+    FROM, Side, WORLD, claim_of, has_nic, interface, lister, make_vip, sender_by_mac, traits_of,
+};
 use crate::maps::{CLAIMS, LEARNED, PORTS, SCENE};
 use crate::verdict_context::VerdictContext;
 
@@ -88,7 +90,7 @@ fn may_claim<B: Bytes>(bytes: &B) -> bool {
 }
 
 /// Takes note of the address that the scene's frame claims: for the port's peer if it comes out of the port of a peer
-/// whose namespace is not seen, else for someone who is no peer. Behind a shared port, another peer may be the one that
+/// whose namespace is not seen, else for someone who is no peer, who may have taken over what is seen on a peer's NIC. Behind a shared port, another peer may be the one that
 /// claims. A global function of plain numbers: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -138,7 +140,9 @@ pub extern "C" fn claim(side: u64) -> u32 {
 /// A peer claims an address that was claimed before.
 #[inline(always)]
 fn renew(known: &mut Claim, peer: u32, mac: u64, now: u64) {
-    if known.peer != peer && (known.held != 0 || now < known.at + CONTEST) {
+    if known.peer != peer && known.held != 0 {
+        doubt(known, now);
+    } else if known.peer != peer && now < known.at + CONTEST {
         known.contested_until = now + CONTEST;
     }
     // A NIC that is seen to hold the address keeps holding it.
@@ -154,7 +158,21 @@ fn contest(known: &mut Claim, sender: u32, mac: u64, now: u64) {
     // The peer's own frame, on its way past one more hook: its port saw it just now.
     let is_passing = mac == known.mac && now < known.at + PASSAGE;
     let is_its_own = known.peer != WORLD && (sender == known.peer || is_passing);
-    if known.held == 0 && !is_its_own {
-        (known.peer, known.at) = (WORLD, now);
+    if known.held == 0 {
+        if !is_its_own {
+            (known.peer, known.at) = (WORLD, now);
+        }
+    } else if sender == known.peer {
+        (known.at, known.mac) = (now, mac);
+    } else if !is_passing && traits_of(known.peer) & traits::BOUND != 0 && !has_nic(known.peer, FROM) {
+        doubt(known, now);
     }
+}
+
+/// Someone else claims an address that is seen on a peer's NIC: it may have moved. For as long as such a claim would last by
+/// itself, the peer's port says whether the peer has it.
+#[inline(always)]
+fn doubt(known: &mut Claim, now: u64) {
+    // The daemon may know of another holder, for good.
+    known.contested_until = known.contested_until.max(now + CLAIM_LIFE);
 }

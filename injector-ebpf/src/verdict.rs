@@ -43,7 +43,8 @@ pub fn judge<P: Hooked>(bytes: &P, direction: Direction) -> Verdict {
     scene.clock.reset();
     scene.keep_word(word);
     let is_parsed = parse(bytes, &mut scene.packet).is_ok();
-    if scene.packet.limits == NEIGHBOURS && learn::is_learning() {
+    // While something is cut, someone else may take over an address of a cut peer.
+    if scene.packet.limits == NEIGHBOURS && (scene.word().0 != 0 || learn::is_learning()) {
         learn::claim(Side::of(identity::interface(scene), direction).packed());
     }
     let word = scene.word();

@@ -153,12 +153,30 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
         btree_map(select(setup.unlisted.clone()), peer(), 0..=2).boxed()
     };
     let moved = setup.moved.clone();
+    // Whether someone else is seen to hold it too, and if so whether that is another peer.
+    let sharing = vec(prop_oneof![3 => Just(None), 1 => Just(Some(false)), 1 => Just(Some(true))], 2);
+    let held = (held, sharing);
     (ports, any::<bool>(), macs, held, known).prop_map(move |(ports, are_all_bound, macs, held, known)| {
+        let (mut held, sharing): (BTreeMap<_, PeerId>, _) = held;
+        let all: Vec<_> = held.iter().map(|(address, peer)| (*address, *peer)).zip(sharing).collect();
+        let shared = all.into_iter().filter_map(|((address, peer), by_peer)| {
+            let by_peer = by_peer?;
+            held.remove(&address);
+            Some((address, (!by_peer).then_some(peer)))
+        });
+        let shared = shared.collect();
         let here = INTERFACES.into_iter().zip(ports).filter_map(|(at, port)| Some((at, port?)));
         let elsewhere = (1..=if are_all_bound { peers } else { 0 }).map(|peer| {
             (100 + u32::from(peer), Port { peer: PeerId(peer), end: End::Host, is_shared: false })
         });
-        Identity { ports: here.chain(elsewhere).collect(), macs, held, moved: moved.clone(), peers: known }
+        Identity {
+            ports: here.chain(elsewhere).collect(),
+            macs,
+            held,
+            shared,
+            moved: moved.clone(),
+            peers: known,
+        }
     })
 }
 
@@ -332,6 +350,9 @@ impl Bench {
             ("claims with proof", model.names.counts.claimed),
             ("addresses taken over", model.names.counts.taken_over),
             ("MACs moved", model.names.counts.moved),
+            ("held addresses in doubt", model.names.counts.doubted),
+            ("held addresses that stayed", model.names.counts.stayed),
+            ("held addresses left to ports", model.names.counts.left_to_holder),
         ] {
             *self.totals.entry(what).or_default() += count;
         }
@@ -466,6 +487,9 @@ fn the_programs_agree_with_the_model() {
         ("claims aged", 20_000),
         ("addresses taken over", 2_000),
         ("MACs moved", 200),
+        ("held addresses in doubt", 1_000),
+        ("held addresses that stayed", 5_000),
+        ("held addresses left to ports", 2_000),
     ] {
         assert!(totals[what] * least > judged, "too few {what}: {totals:?}");
     }

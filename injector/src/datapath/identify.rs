@@ -8,11 +8,10 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
 use injector_common::exact::Entry;
-use injector_common::key::{Address, Claim, MacOwner, Port, VIP, port, prefix, traits};
+use injector_common::key::{Address, Claim, Learned, MacOwner, Port, VIP, port, prefix, traits};
 
 use super::DatapathError;
 use super::object::{Object, wire_address};
-use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::identity::{self, End, Identity, Mac};
 use injector_core::model::PeerId;
@@ -22,6 +21,7 @@ pub struct NameMaps {
     ports: Array<MapData, Port>,
     traits: Array<MapData, u32>,
     macs: HashMap<MapData, Mac, MacOwner>,
+    learned: HashMap<MapData, Mac, Learned>,
     held: HashMap<MapData, Address, Claim>,
     claims: HashMap<MapData, Address, Claim>,
     addresses: Array<MapData, Entry>,
@@ -40,7 +40,8 @@ struct Written {
     ports: BTreeMap<u32, Port>,
     traits: BTreeMap<u32, u32>,
     macs: BTreeMap<Mac, u32>,
-    held: BTreeMap<IpAddr, u32>,
+    /// With until when each is contested.
+    held: BTreeMap<IpAddr, (u32, u64)>,
     moved: BTreeSet<IpAddr>,
 }
 
@@ -53,6 +54,7 @@ impl NameMaps {
             ports: object.take("PORTS")?.try_into().map_err(of("PORTS"))?,
             traits: object.take("TRAITS")?.try_into().map_err(of("TRAITS"))?,
             macs: object.take("MACS")?.try_into().map_err(of("MACS"))?,
+            learned: object.take("LEARNED")?.try_into().map_err(of("LEARNED"))?,
             held: object.take("HELD")?.try_into().map_err(of("HELD"))?,
             claims: object.take("CLAIMS")?.try_into().map_err(of("CLAIMS"))?,
             addresses: object.take("PEERS")?.try_into().map_err(of("PEERS"))?,
@@ -86,10 +88,18 @@ impl NameMaps {
         update(&mut self.written.macs, macs, |mac, peer| {
             write(&mut self.macs, "MACS", mac, peer.map(|peer| MacOwner { peer: *peer, sure: 0 }))
         })?;
-        let held = identity.held.iter().map(|(address, peer)| (*address, id(peer))).collect();
-        let now = MonoNs::now().0;
-        update(&mut self.written.held, held, |address, peer| {
-            let claim = peer.map(|peer| Claim { peer: *peer, held: 1, at: now, contested_until: 0, mac: 0 });
+        let held = identity.held.iter().map(|(address, peer)| (*address, (id(peer), 0)));
+        let shared = identity.shared.iter();
+        let shared = shared.map(|(address, peer)| (*address, (peer.as_ref().map_or(VIP, id), u64::MAX)));
+        let held = held.chain(shared).collect();
+        update(&mut self.written.held, held, |address, holder| {
+            let claim = holder.map(|(peer, contested_until)| Claim {
+                peer: *peer,
+                held: 1,
+                at: 0,
+                contested_until: *contested_until,
+                mac: 0,
+            });
             let address = wire_address(*address);
             if claim.is_some() {
                 // What it was claimed by before says nothing more.
@@ -115,6 +125,11 @@ impl NameMaps {
             }
         }
         Ok(())
+    }
+
+    /// Forgets whose frames came from a MAC address.
+    pub fn forget_mac(&mut self, mac: Mac) -> Result<(), DatapathError> {
+        write(&mut self.learned, "LEARNED", &mac, None)
     }
 
     /// The addresses that peers claim by their frames, each with the peer that claimed it last.

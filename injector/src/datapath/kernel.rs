@@ -27,7 +27,7 @@ use super::{DatapathError, Gate, Pins, Settler};
 use crate::alarm::Guard;
 use crate::fault;
 use injector_core::config::Config;
-use injector_core::identity::{Identity, Stranger};
+use injector_core::identity::{Identity, Mac, Stranger};
 use injector_core::ledger::{DataPlane, Interval, Lapsed};
 use injector_core::model::{Link, PeerId};
 use injector_core::plan::{Age, Cell, Column, Presence, SlotIndex};
@@ -110,6 +110,14 @@ impl Kernel {
         fault::at("bind/names")
             .map_err(|error| DatapathError::Map { name: "PORTS", source: error.into() })?;
         self.names.write(identity)
+    }
+
+    /// Forgets whose frames came from a MAC address, which its device has given up.
+    ///
+    /// # Errors
+    /// If the map can't be written.
+    pub fn forget_mac(&mut self, mac: Mac) -> Result<(), DatapathError> {
+        self.names.forget_mac(mac)
     }
 
     /// Has the programs look for responses where the endpoints are now.

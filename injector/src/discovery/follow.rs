@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use super::naming::is_routable;
 use super::places::Namespace;
 use crate::netlink::facts::Route;
 use crate::netlink::news::News;
@@ -18,6 +19,15 @@ pub struct Last<'a> {
     pub is_one_missing: bool,
     /// The namespaces that are peers' homes.
     pub homes: &'a BTreeSet<Option<Netns>>,
+}
+
+impl Last<'_> {
+    /// Whether a peer's home has an address: it may move to someone else.
+    fn is_held(&self, address: IpAddr) -> bool {
+        let mut homes = self.known.iter().filter(|space| self.homes.contains(&space.netns));
+        is_routable(address)
+            && homes.any(|home| home.facts.addresses.iter().any(|(_, held)| *held == address))
+    }
 }
 
 /// Whether a survey could find something else than the last one, for this news from one of its namespaces. `None` is a
@@ -52,8 +62,9 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
         }
         News::Routes(routes) => routes.iter().any(|route| leads_to_peer(config, route)),
         News::Address(index, address, is_there) => {
-            let is_mine =
-                is_peers(config, *address) || space.is_some_and(|space| last.homes.contains(&space.netns));
+            let is_mine = is_peers(config, *address)
+                || space.is_some_and(|space| last.homes.contains(&space.netns))
+                || last.is_held(*address);
             // Lifetimes are renewed all the time.
             is_mine && facts.addresses.contains(&(*index, *address)) != *is_there
         }
@@ -145,6 +156,30 @@ mod tests {
         facts.addresses.push((2, stranger));
         assert!(!in_home(&facts, false, &News::Address(2, stranger, true), &homes), "renewed");
         assert!(in_home(&facts, false, &News::Address(2, stranger, false), &homes));
+    }
+
+    #[test]
+    fn an_address_of_a_home_that_comes_elsewhere_is_news() {
+        let space = |name: &str, addresses: &[&str]| {
+            let addresses = addresses.iter().map(|address| (2, address.parse().unwrap())).collect();
+            let facts = Facts { addresses, ..Facts::default() };
+            Namespace {
+                netns: Some(Netns::Name(name.into())),
+                facts,
+                away: std::collections::BTreeMap::new(),
+            }
+        };
+        let known = [space("home", &["192.0.2.1", "fe80::1"]), space("other", &[])];
+        let homes = BTreeSet::from([known[0].netns.clone()]);
+        let concerned = |address: &str, is_there| {
+            let last = Last { known: &known, is_one_missing: false, homes: &homes };
+            let news = News::Address(7, address.parse().unwrap(), is_there);
+            concerns(&config(), &last, Some(&known[1]), &news)
+        };
+        assert!(concerned("192.0.2.1", true));
+        assert!(!concerned("192.0.2.1", false), "it was not there");
+        assert!(!concerned("192.0.2.2", true), "nobody else's");
+        assert!(!concerned("fe80::1", true), "it is another one on another link");
     }
 
     #[test]

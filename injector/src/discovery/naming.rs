@@ -39,13 +39,14 @@ pub struct Sources<'a> {
 /// Names the ends.
 pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
     let macs = sources.macs();
-    let held = sources.held();
+    let (held, shared) = sources.held();
     let mut identity = Identity {
         ports: BTreeMap::new(),
         moved: sources.moved(),
         peers: sources.traits(&macs, &held),
         macs,
         held,
+        shared,
     };
     let nested = sources.nested();
     for interface in ours {
@@ -188,8 +189,9 @@ impl<'a> Sources<'a> {
         holders.into_iter().filter_map(one).collect()
     }
 
-    /// The addresses that the config does not list, each of one peer alone.
-    fn held(&self) -> BTreeMap<IpAddr, PeerId> {
+    /// The addresses that the config does not list: those of one peer alone, each with the peer; and those that a peer shares
+    /// with someone else, each with the peer, unless several peers do.
+    fn held(&self) -> (BTreeMap<IpAddr, PeerId>, BTreeMap<IpAddr, Option<PeerId>>) {
         let mut holders: BTreeMap<IpAddr, BTreeSet<Option<PeerId>>> = BTreeMap::new();
         for (at, space) in self.namespaces.iter().enumerate() {
             for (index, address) in &space.facts.addresses {
@@ -198,14 +200,18 @@ impl<'a> Sources<'a> {
                 }
             }
         }
-        holders
-            .into_iter()
-            .filter(|(address, _)| self.config.owner(*address).is_none() && !self.is_vip(*address))
-            .filter_map(|(address, holders)| {
-                let [Some(peer)] = holders.into_iter().collect::<Vec<_>>()[..] else { return None };
-                Some((address, peer))
-            })
-            .collect()
+        holders.retain(|address, _| self.config.owner(*address).is_none() && !self.is_vip(*address));
+        let (mut held, mut shared) = (BTreeMap::new(), BTreeMap::new());
+        for (address, holders) in holders {
+            let peers: Vec<PeerId> = holders.iter().copied().flatten().collect();
+            match peers[..] {
+                [] => {}
+                [peer] if holders.len() == 1 => drop(held.insert(address, peer)),
+                [peer] => drop(shared.insert(address, Some(peer))),
+                _ => drop(shared.insert(address, None)),
+            }
+        }
+        (held, shared)
     }
 
     /// Addresses that the config lists for one peer, themselves or in a prefix, and that another one holds.
@@ -289,12 +295,12 @@ fn configured(config: &Config, mac: Mac) -> Option<PeerId> {
 
 /// Whether a MAC address is that of a virtual router (VRRP and CARP of either IP version): the current master sends from it,
 /// and each of the others may have a device with it.
-fn is_virtual(mac: Mac) -> bool {
+pub fn is_virtual(mac: Mac) -> bool {
     matches!(mac, [0, 0, 0x5e, 0, 1 | 2, _])
 }
 
 /// Whether an address may name a peer beyond its link.
-fn is_routable(address: IpAddr) -> bool {
+pub fn is_routable(address: IpAddr) -> bool {
     let is_local = match address {
         IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
         IpAddr::V6(v6) => v6.is_unicast_link_local(),

@@ -1,14 +1,16 @@
 //! Addresses and MAC addresses that a peer had and someone else has now: no one else's frame is dropped for it, and what is
 //! still the peer's is.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::cases::{Case, N1, N3, Wanted, case};
+use crate::cases::{Case, N1, N2, N3, Wanted, case};
 use crate::frames::{
     DRAWN, VIRTUAL, arp, arp_reply, mac, multicast, neighbour_advertisement, one, solicitation, udp,
 };
 use crate::way::Step::{From, To};
 use crate::way::{OPAQUE, PLAIN, ROUTER, Setup, UPLINK, isolate};
+use injector_core::identity::Traits;
 
 /// A host that is no peer, behind the uplink.
 const HOST: [u8; 6] = [2, 0, 0, 0, 0, 0xaa];
@@ -33,7 +35,7 @@ fn claimed() -> Setup {
 
 /// All cases, numbered as they come.
 pub fn cases() -> Vec<Case> {
-    let groups = [claims(), contests(), ages(), macs(), listed()];
+    let groups = [claims(), contests(), ages(), macs(), held(), listed()];
     let mut all: Vec<Case> = groups.into_iter().flatten().collect();
     for (number, case) in (1..).zip(&mut all) {
         case.number = number;
@@ -271,6 +273,95 @@ fn macs() -> Vec<Case> {
             &elsewhere,
         ),
     ]
+}
+
+/// n1 is cut off and has a device of a virtual router, so it is not known to forward for nobody. The NIC holds `X4`.
+fn router() -> Setup {
+    let known = Traits { is_plain: false, ..PLAIN };
+    Setup::of(isolate(1)).knows(1, known).holds(1, X4).since(arp(VIRTUAL, X4, X4), From(1)).wait(3 * SECOND)
+}
+
+/// Addresses that are seen on a NIC of a peer, and that someone else takes.
+fn held() -> Vec<Case> {
+    use Wanted::{Drop, Pass};
+    let (to, from) = (|| udp(mac(2), N2, VIRTUAL, X4), || udp(VIRTUAL, X4, mac(2), N2));
+    let taken = || router().since(arp(VIRTUAL, X4, X4), To(2)).since(arp(VIRTUAL, X4, X4), To(1));
+    let later = || taken().wait(SECOND);
+    let shared = |holder| Setup { held: BTreeMap::new(), ..router() }.shares(holder, X4);
+    let host = [From(2), To(UPLINK)];
+    let mut all = vec![
+        case(0, "n2→an address that n1's NIC holds", Drop, router(), to(), &host),
+        case(0, "a host announces it; n2→it at the host", Pass, later(), to(), &host),
+        case(0, "n2→it at n1", Drop, later(), to(), &[From(2), To(1)]),
+        case(0, "it→n2 from the host", Pass, later(), from(), &[From(UPLINK), To(2)]),
+        case(0, "it→n2 from n1", Drop, later(), from(), &[From(1), To(2)]),
+        case(0, "the host announces it again, copy at n2", Pass, later(), arp(VIRTUAL, X4, X4), &[To(2)]),
+        case(0, "n2 asks for it, copy at the host", Pass, later(), arp(mac(2), N2, X4), &host),
+        case(0, "its copy at n1", Drop, later(), arp(mac(2), N2, X4), &[From(2), To(1)]),
+        case(0, "9 minutes later; n2→it at the host", Pass, later().wait(9 * MINUTE), to(), &host),
+        case(
+            0,
+            "n1 uses a MAC of its own elsewhere; n2→it",
+            Drop,
+            later().sees(DRAWN, 1),
+            udp(mac(2), N2, DRAWN, X4),
+            &host,
+        ),
+        case(
+            0,
+            "n1's own announcement passes other ports",
+            Drop,
+            router().since(arp(VIRTUAL, X4, X4), From(1)).since(arp(VIRTUAL, X4, X4), To(2)).wait(SECOND),
+            to(),
+            &host,
+        ),
+        case(
+            0,
+            "n1 announces it from another NIC",
+            Drop,
+            router().sees(DRAWN, 1).since(arp(DRAWN, X4, X4), To(2)).wait(SECOND),
+            to(),
+            &host,
+        ),
+        case(
+            0,
+            "a proxy answers for it",
+            Drop,
+            router().since(arp_reply(HOST, X4, mac(2), N2), To(2)).wait(SECOND),
+            to(),
+            &host,
+        ),
+        case(
+            0,
+            "it is behind a peer that routes, which nobody knows and which is cut off; n2→it",
+            Wanted::Leaked,
+            Setup { cut: isolate(3), ..later() }.knows(3, Traits { is_plain: false, ..PLAIN }),
+            udp(mac(2), N2, mac(3), X4),
+            &[From(2), To(3)],
+        ),
+        case(
+            0,
+            "n1's port is not hooked, and a host announces it; n2→it",
+            Drop,
+            router().hooked(&[2, 3]).since(arp(HOST, X4, X4), To(2)).wait(SECOND),
+            to(),
+            &host,
+        ),
+    ];
+    for (holder, whose) in [(Some(1), "someone else"), (None, "another peer")] {
+        for (what, wanted, frame, way) in [
+            ("n2→it elsewhere", Pass, to(), host),
+            ("n2→it at n1", Drop, to(), [From(2), To(1)]),
+            ("it→n2 from elsewhere", Pass, from(), [From(UPLINK), To(2)]),
+            ("it→n2 from n1", Drop, from(), [From(1), To(2)]),
+            ("n3→it at n2", Pass, udp(mac(3), N3, VIRTUAL, X4), [From(3), To(2)]),
+            ("it→n3 from n2", Pass, udp(VIRTUAL, X4, mac(3), N3), [From(2), To(3)]),
+        ] {
+            let what = format!("{whose} is seen to hold n1's address too; {what}").leak();
+            all.push(case(0, what, wanted, shared(holder), frame, &way));
+        }
+    }
+    all
 }
 
 /// Listed addresses, themselves or in a prefix, that another peer holds.

@@ -83,6 +83,7 @@ pub struct Setup {
     pub ports: BTreeMap<u32, (u16, bool)>,
     pub macs: BTreeMap<Mac, u16>,
     pub held: BTreeMap<IpAddr, u16>,
+    pub shared: BTreeMap<IpAddr, Option<u16>>,
     pub moved: BTreeMap<IpAddr, u16>,
     pub traits: BTreeMap<u16, Traits>,
     pub cut: Vec<Cut>,
@@ -106,6 +107,7 @@ impl Setup {
             ports: (1..=3).map(|peer| (u32::from(peer), (peer, false))).collect(),
             macs: BTreeMap::new(),
             held: BTreeMap::new(),
+            shared: BTreeMap::new(),
             moved: BTreeMap::new(),
             traits: (1..=3).map(|peer| (peer, PLAIN)).collect(),
             cut,
@@ -145,6 +147,12 @@ impl Setup {
         self
     }
 
+    /// Someone else, or another peer where that is `None`, is seen to hold the address too.
+    pub fn shares(mut self, peer: Option<u16>, address: &str) -> Self {
+        self.shared.insert(address.parse().unwrap(), peer);
+        self
+    }
+
     pub fn moves(mut self, address: &str, peer: u16) -> Self {
         self.moved.insert(address.parse().unwrap(), peer);
         self
@@ -177,6 +185,7 @@ impl Setup {
             ports: self.ports.iter().map(port).collect(),
             macs: self.macs.iter().map(|(mac, peer)| (*mac, PeerId(*peer))).collect(),
             held: self.held.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
+            shared: self.shared.iter().map(|(address, peer)| (*address, peer.map(PeerId))).collect(),
             moved: self.moved.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
             peers: self.traits.iter().map(|(peer, traits)| (PeerId(*peer), *traits)).collect(),
         }

@@ -81,8 +81,9 @@ impl Model {
     /// Judges a frame and records what the programs are to record; whether it is dropped.
     pub fn drops(&mut self, frame: &[u8], hook: Hook, at: Moment) -> bool {
         let reading = read(frame);
-        self.names.take_claim(&reading, hook, at.coarse);
-        if self.live.is_empty() && self.watched.is_empty() {
+        let is_idle = self.live.is_empty() && self.watched.is_empty();
+        self.names.take_claim(&reading, hook, at.coarse, is_idle);
+        if is_idle {
             return false;
         }
         self.judged += 1;

@@ -11,7 +11,7 @@ use super::reasons::{line, see_both, shown_place, shown_places, translated};
 use crate::discovery::devices::{shown_device, usable};
 use crate::discovery::homes::Home;
 use crate::discovery::link_coverage::{Closure, Lens, LocalFault, Reason, Verdict};
-use crate::discovery::naming::{Ours, Sources, identity};
+use crate::discovery::naming::{Ours, Sources, identity, is_virtual};
 use crate::discovery::picture::{Picture, Seen};
 use crate::discovery::places::{Found, Place};
 use crate::discovery::strangers::Suspect;
@@ -98,7 +98,8 @@ impl Interfaces {
         let links = self.known.iter().flat_map(|space| &space.facts.links);
         let is_taken = links.into_iter().any(|known| known.mac == Some(mac))
             || config.peers.iter().any(|other| other.id != peer && other.mac == Some(mac));
-        if is_taken || self.identity.macs.contains_key(&mac) {
+        // Whoever is master has the MAC address of a virtual router, and each of the others may have a device with it.
+        if is_taken || is_virtual(mac) || self.identity.macs.contains_key(&mac) {
             return false;
         }
         self.sightings.meet(mac, peer, shown_device(&link.name, netns));

@@ -7,6 +7,7 @@ mod containers;
 mod entry;
 mod event;
 mod following;
+mod given_up;
 mod hook_reading;
 mod hooks;
 mod link_coverage;
@@ -368,9 +369,10 @@ impl Interfaces {
                         News::Ended(why) => changes.reported.push(unnoticed(netns.as_ref(), why)),
                         _ => {}
                     }
-                    if let News::Link(link) = &news
-                        && self.greet(config, netns.as_ref(), link)
-                    {
+                    let is_given_up = self.give_up(kernel, netns.as_ref(), &news);
+                    let is_met =
+                        matches!(&news, News::Link(link) if self.greet(config, netns.as_ref(), link));
+                    if is_given_up || is_met {
                         self.bind(kernel, cuts.is_rolling);
                     }
                     let is_concerned = |entry: usize| {

@@ -171,7 +171,7 @@ impl Interfaces {
                 || coverage.needs(entry.id)
                 || eras.need(entry.id)
         });
-        self.take_kept_news(config, kept);
+        self.take_kept_news(config, kernel, kept);
         self.watch_others(config);
         self.leave_unused(config);
         if self.bind(kernel, cuts.is_rolling) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::reading::{self, Before, FactsReading, Looked, Surveyed};
 use super::{InterfaceEvent, Interfaces};
+use crate::datapath::Kernel;
 use crate::discovery::follow;
 use crate::discovery::homes::{self, Exit, Home};
 use crate::discovery::places::{Found, Namespace};
@@ -89,8 +90,14 @@ impl Interfaces {
     }
 
     /// Takes in the news that came while the survey was under way that has just been taken in.
-    pub(super) fn take_kept_news(&mut self, config: &Config, kept: Vec<(Option<Netns>, News)>) {
+    pub(super) fn take_kept_news(
+        &mut self,
+        config: &Config,
+        kernel: &mut Kernel,
+        kept: Vec<(Option<Netns>, News)>,
+    ) {
         for (netns, news) in kept {
+            self.give_up(kernel, netns.as_ref(), &news);
             if let News::Link(link) = &news {
                 self.greet(config, netns.as_ref(), link);
             }

@@ -183,6 +183,15 @@ impl Interfaces {
             });
             add(address.to_string(), NameSource::Held, from);
         }
+        if let Some(home) = self.homes.get(&id).map(|home| &self.known[home.at]) {
+            let is_shared = |(_, address): &&(u32, IpAddr)| self.identity().shared.contains_key(address);
+            for (index, address) in home.facts.addresses.iter().filter(is_shared) {
+                let Some(link) = home.facts.link(*index) else { continue };
+                let device = shown(&Interface::found(&link.name, home.netns.as_ref()));
+                let from = format!("{device}; someone else has it too, so ports say whose it is");
+                add(address.to_string(), NameSource::Held, Some(from));
+            }
+        }
         for (mac, _) in self.identity().macs.iter().filter(|(_, holder)| **holder == id) {
             let from = self.device(|facts| {
                 facts.links.iter().find(|link| link.mac == Some(*mac)).map(|link| link.index)

@@ -123,7 +123,7 @@ fn macs_of_one_peer_alone() {
 }
 
 #[test]
-fn held_addresses_of_one_peer_alone() {
+fn held_addresses_of_one_peer_alone_and_shared_ones() {
     let mut spaces = switched();
     let held = |at: usize, address: &str, spaces: &mut Vec<Namespace>| {
         let index = spaces[at].facts.links[0].index;
@@ -136,6 +136,10 @@ fn held_addresses_of_one_peer_alone() {
     for address in ["192.0.2.2", "192.0.2.9", "10.0.0.1"] {
         held(2, address, &mut spaces);
     }
+    // The host is no peer.
+    for at in [0, 1] {
+        held(at, "192.0.2.10", &mut spaces);
+    }
     let text = "peers: { n1: { addresses: [10.0.0.1, 10.5.0.1], vip: [10.0.0.100] }, n2: { addresses: [10.0.0.2], vip: [10.0.0.100] } }\ninterfaces: auto\n";
     let config = Config::parse(text, "test").unwrap();
     spaces[1].facts.addresses.push((2, "10.5.0.1".parse().unwrap()));
@@ -146,6 +150,8 @@ fn held_addresses_of_one_peer_alone() {
         identity(&Sources { config: &config, namespaces: &spaces, homes: &homes, found: &found }, &[]);
     let wanted = [("192.0.2.1", 1), ("192.0.2.2", 2), ("fd00::1", 1)];
     assert_eq!(found.held, wanted.map(|(address, peer)| (address.parse().unwrap(), PeerId(peer))).into());
+    let shared = [("192.0.2.9", None), ("192.0.2.10", Some(PeerId(1)))];
+    assert_eq!(found.shared, shared.map(|(address, peer)| (address.parse().unwrap(), peer)).into());
     assert_eq!(found.moved, BTreeMap::from([("10.0.0.1".parse().unwrap(), PeerId(2))]), "both hold it");
 }
 

@@ -70,6 +70,8 @@ pub struct Names {
     pub world: World,
     pub identity: Identity,
     claims: HashMap<IpAddr, Claims>,
+    /// What frames said of addresses that are seen on NICs.
+    doubts: HashMap<IpAddr, Doubt>,
     learned: HashMap<Mac, Learned>,
     /// Listed addresses that another peer claimed by its frames.
     taken_over: HashSet<IpAddr>,
@@ -85,6 +87,18 @@ struct Claims {
     /// From which MAC address.
     mac: Mac,
     contested_until: u64,
+}
+
+/// The one peer whose NIC is seen to hold an address; `None` if several peers' do.
+struct Holder(Option<u16>);
+
+/// What frames said of an address that is seen on a peer's NIC.
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubt {
+    /// When and from which MAC address the peer claimed it last.
+    own: Option<(u64, Mac)>,
+    /// Until when it may have moved, since someone else claimed it.
+    until: u64,
 }
 
 /// Who sent from a MAC address.
@@ -110,6 +124,12 @@ pub struct NameCounts {
     pub claimed: u64,
     /// A MAC address was seen elsewhere than at the port that it was learned at.
     pub moved: u64,
+    /// Someone else claimed what a peer's NIC is seen to hold.
+    pub doubted: u64,
+    /// What may have moved was the holder's: by its port, or by the MAC address of its NIC.
+    pub stayed: u64,
+    /// The holder's port was left to say whose it is.
+    pub left_to_holder: u64,
 }
 
 /// The sending or the receiving end of a frame, with the MAC address that it has there.
@@ -127,6 +147,8 @@ enum Address {
     Nameless,
     /// It moves between peers.
     Vip,
+    /// It may have moved, and the port of the peer that has it judges what is for that peer.
+    AtHolder,
     /// It names nobody whom the config knows.
     Unknown,
 }
@@ -209,6 +231,10 @@ impl Names {
         if is_judged_by_holder && matches!(address, Address::Vip) && port.is_none() && self.are_all_bound() {
             return None;
         }
+        if is_judged_by_holder && matches!(address, Address::AtHolder) {
+            self.counts.left_to_holder += 1;
+            return None;
+        }
         let sure = self.sure(end);
         let peer = sure.or(port.map(|port| port.peer)).or_else(|| self.by_mac(end, now)).unwrap_or(WORLD);
         let traits = self.identity.peers.get(&PeerId(peer)).copied().unwrap_or_default();
@@ -230,7 +256,48 @@ impl Names {
         if let Some(peer) = self.lister(address) {
             return Address::Of(peer);
         }
+        if let Some(Holder(holder)) = self.holder(address) {
+            let is_in_doubt = self.identity.shared.contains_key(&address)
+                || self.doubts.get(&address).is_some_and(|doubt| now < doubt.until);
+            return match holder {
+                Some(peer) if !is_in_doubt => Address::Of(peer),
+                _ => self.moving(holder, end, port),
+            };
+        }
         self.claimant(address, end, port, now).map_or(Address::Unknown, Address::Of)
+    }
+
+    /// Whose NICs are seen to hold an address, if a peer's are.
+    fn holder(&self, address: IpAddr) -> Option<Holder> {
+        let held = self.identity.held.get(&address).map(|peer| Holder(Some(peer.0)));
+        held.or_else(|| self.identity.shared.get(&address).map(|peer| Holder(peer.map(|peer| peer.0))))
+    }
+
+    /// Whose an address is that a NIC holds and that may have moved: a port says it. Where there is none, the holder has it if
+    /// the frame has the MAC address of a NIC of the holder too; else its port decides, if it has one.
+    fn moving(&mut self, holder: Option<u16>, end: End, port: Option<Port>) -> Address {
+        let Some(port) = port else {
+            return match holder {
+                Some(peer) if self.nic(end) == Some(peer) => {
+                    self.counts.stayed += 1;
+                    Address::Of(peer)
+                }
+                Some(peer) if self.is_bound(peer) => Address::AtHolder,
+                _ => Address::Vip,
+            };
+        };
+        if holder == Some(port.peer) {
+            self.counts.stayed += 1;
+            return Address::Of(port.peer);
+        }
+        // Of several holders, it may be one of the others; a router passes on what others send.
+        if holder.is_some() || self.forwards(port.peer) { Address::Unknown } else { Address::Vip }
+    }
+
+    /// The peer that has a MAC address by the config or on a NIC that is seen.
+    fn nic(&self, end: End) -> Option<u16> {
+        let (End::From(mac) | End::To(mac)) = end;
+        self.sure(end).or_else(|| self.identity.macs.get(&mac).map(|peer| peer.0))
     }
 
     fn moves(&self, address: IpAddr) -> bool {
@@ -244,15 +311,11 @@ impl Names {
         self.world.exact.get(&address).copied().or(longest)
     }
 
-    /// Who alone claims an address: it is seen on a NIC; or frames claimed it, and this one has more of the claimant than
-    /// the address.
+    /// Who alone claims by frames an address that is seen on no NIC, if this one has more of the claimant than the address.
     fn claimant(&mut self, address: IpAddr, end: End, port: Option<Port>, now: u64) -> Option<u16> {
         let claims = self.claims.get(&address).copied();
         if claims.is_some_and(|claims| now < claims.contested_until) {
             return None;
-        }
-        if let Some(holder) = self.identity.held.get(&address) {
-            return Some(holder.0);
         }
         let (peer, at) = claims.map(|claims| claims.latest).filter(|(peer, _)| *peer != WORLD)?;
         if now >= at + CLAIM_LIFE {
@@ -273,8 +336,12 @@ impl Names {
     }
 
     /// Takes note of what a frame claims: for the peer whose port it comes out of, if that one is not seen inside, and else
-    /// for the world.
-    pub fn take_claim(&mut self, reading: &Reading<'_>, hook: Hook, now: u64) {
+    /// for the world. While nothing is cut, that is done only where some peer's addresses are learned.
+    pub fn take_claim(&mut self, reading: &Reading<'_>, hook: Hook, now: u64, is_idle: bool) {
+        let mut ports = self.identity.ports.values();
+        if is_idle && !ports.any(|port| !port.is_shared && !self.is_seen(port.peer.0)) {
+            return;
+        }
         let Some(address) = reading.claims.map(plain).filter(|address| can_be_claimed(*address)) else {
             return;
         };
@@ -300,15 +367,18 @@ impl Names {
             }
             return;
         }
-        let holder = self.identity.held.get(&address).map(|peer| peer.0);
+        if let Some(Holder(holder)) = self.holder(address) {
+            if holder == Some(peer) {
+                self.doubts.entry(address).or_default().own = Some((now, mac));
+            } else {
+                self.doubt(address, now);
+            }
+            return;
+        }
         let first = Claims { latest: (peer, now), mac, contested_until: 0 };
         let claims = self.claims.entry(address).or_insert(first);
         let (before, at) = claims.latest;
-        let is_contested = match holder {
-            Some(holder) => holder != peer,
-            None => before != peer && now < at + CONTEST,
-        };
-        if is_contested {
+        if before != peer && now < at + CONTEST {
             claims.contested_until = now + CONTEST;
         }
         (claims.latest, claims.mac) = ((peer, now), mac);
@@ -316,8 +386,18 @@ impl Names {
 
     /// Someone claims an address, out of `sender`'s port if it is one, who is no peer as far as addresses are learned.
     fn contest(&mut self, address: IpAddr, sender: Option<u16>, mac: Mac, now: u64) {
-        // A NIC that is seen to hold it is proof.
-        if self.identity.held.contains_key(&address) {
+        if let Some(Holder(holder)) = self.holder(address) {
+            let Some(holder) = holder else { return };
+            if sender == Some(holder) {
+                self.doubts.entry(address).or_default().own = Some((now, mac));
+                return;
+            }
+            let own = self.doubts.get(&address).and_then(|doubt| doubt.own);
+            let is_passing = own.is_some_and(|(at, from)| from == mac && now < at + PASSAGE);
+            // Without a port of its own, nothing would say where it is.
+            if !is_passing && self.is_bound(holder) && self.nic(End::From(mac)) != Some(holder) {
+                self.doubt(address, now);
+            }
             return;
         }
         let Some(claims) = self.claims.get_mut(&address) else { return };
@@ -328,6 +408,13 @@ impl Names {
             self.counts.contested += u64::from(peer != WORLD);
             claims.latest = (WORLD, now);
         }
+    }
+
+    /// An address that a NIC is seen to hold may have moved, for as long as the other claim would last.
+    fn doubt(&mut self, address: IpAddr, now: u64) {
+        self.counts.doubted += 1;
+        let doubt = self.doubts.entry(address).or_default();
+        doubt.until = doubt.until.max(now + CLAIM_LIFE);
     }
 
     /// Takes note of the MAC address that a frame comes from, if it comes out of a port that names.
