@@ -228,7 +228,8 @@ fn give_name(
     let names: BTreeSet<String> = all.iter().map(|candidate| candidate.name.clone()).collect();
     let others = all.iter_mut().enumerate().filter(|(other, _)| Some(*other) != at);
     for (_, other) in others.filter(|(_, other)| other.name == name) {
-        let free = (2..).map(|count| format!("{name}-{count}")).find(|free| !names.contains(free));
+        let free =
+            (2..=names.len() + 2).map(|count| format!("{name}-{count}")).find(|free| !names.contains(free));
         other.name = free.unwrap_or_default();
     }
     match at {

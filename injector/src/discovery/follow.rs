@@ -166,7 +166,8 @@ mod tests {
             Namespace {
                 netns: Some(Netns::Name(name.into())),
                 facts,
-                away: std::collections::BTreeMap::new(),
+                away: BTreeMap::new(),
+                aliases: BTreeSet::new(),
             }
         };
         let known = [space("home", &["192.0.2.1", "fe80::1"]), space("other", &[])];

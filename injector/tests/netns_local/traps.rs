@@ -182,7 +182,7 @@ fn a_listener_whose_process_is_not_found_is_not_covered() {
     let [mut a, _b, _c] = talkers(&lab);
     assert_eq!(a.ask("end", "main"), "ok");
     until("its main thread has ended", || {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", a.id())).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", a.id())).unwrap();
         stat.contains(") Z ").then_some(())
     });
     let daemon = Daemon::start(&lab, "lab", &config(&lab));
