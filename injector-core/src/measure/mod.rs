@@ -15,6 +15,7 @@
 //!   instant that no failure follows for `observe`.
 
 pub mod again;
+mod as_asked;
 mod cluster;
 mod endpoint;
 mod force;
@@ -38,6 +39,7 @@ use crate::sample::Sample;
 
 mod unresolved;
 
+pub use as_asked::Overlap;
 pub use record::record;
 pub use unresolved::unresolved;
 
@@ -68,6 +70,8 @@ pub struct Evidence<'a> {
     pub ready: Ready,
     /// How long after the heal the cluster may take.
     pub deadline: Span,
+    /// How long the cut was to last; `None` if that was not recorded.
+    pub hold: Option<Span>,
     /// The cut; `None` if it never took effect.
     pub cut: Option<Stamped>,
     /// The heal; `None` before.
@@ -78,6 +82,8 @@ pub struct Evidence<'a> {
     pub links: Vec<LinkRecord>,
     /// The endpoints with the roles of this partition.
     pub endpoints: Vec<EndpointEvidence<'a>>,
+    /// Other partitions that were in force at some time from the cut on.
+    pub overlaps: Vec<Overlap>,
     /// The partition that became active after the heal.
     pub closed_by: Option<Closed>,
     /// What went wrong with the instrument, if it did.

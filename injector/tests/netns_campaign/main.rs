@@ -3,6 +3,7 @@
 injector_lab::group!(timed);
 
 mod lab;
+mod others;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
