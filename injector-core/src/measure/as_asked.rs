@@ -146,7 +146,10 @@ mod tests {
             let record = trial(|evidence| evidence.overlaps.push(overlap.clone()));
             assert_eq!(record.outcome, Some(Outcome::HarnessFailed), "{overlap:?}");
             let reason = record.outcome_reason.unwrap();
-            assert!(reason.starts_with(&format!("another partition, \"bg\", was in force {said}")), "{reason}");
+            assert!(
+                reason.starts_with(&format!("another partition, \"bg\", was in force {said}")),
+                "{reason}"
+            );
             let [warning] = &record.warnings[..] else { panic!("{:?}", record.warnings) };
             assert_eq!((warning.code, warning.subject.as_deref()), (WarningCode::Overlapped, Some("bg")));
             assert!(warning.text.contains(said), "{warning}");
@@ -155,7 +158,12 @@ mod tests {
                 evidence.trial = None;
                 evidence.overlaps = vec![overlap.clone(), other(-8_000, Some(-4_500))];
             });
-            assert_eq!((own.outcome, own.warnings.len()), (Some(Outcome::Recovered), 1), "{:?}", own.warnings);
+            assert_eq!(
+                (own.outcome, own.warnings.len()),
+                (Some(Outcome::Recovered), 1),
+                "{:?}",
+                own.warnings
+            );
         }
     }
 

@@ -49,7 +49,10 @@ fn a_trial_that_another_client_ends_or_overlaps_is_no_result() {
     let ended = spoilt(&lab, "ended", Some("heal --all"));
     assert_eq!(ended.healed_by, Some(HealedBy::Request));
     let reason = ended.outcome_reason.unwrap();
-    assert!(reason.starts_with("another client healed the cut after ") && reason.contains("s of 3s"), "{reason}");
+    assert!(
+        reason.starts_with("another client healed the cut after ") && reason.contains("s of 3s"),
+        "{reason}"
+    );
 
     // Its name is somebody else's by the time that the record is read.
     let again = format!(
@@ -60,7 +63,8 @@ fn a_trial_that_another_client_ends_or_overlaps_is_no_result() {
     assert_eq!(replaced.shape.words(), "isolate n1");
 
     // It cuts other traffic of other links, and is over before the heal.
-    let within = spoilt(&lab, "within", Some("partition links n2:n3 --scope udp/9 --name within --for 500ms"));
+    let within =
+        spoilt(&lab, "within", Some("partition links n2:n3 --scope udp/9 --name within --for 500ms"));
     assert_overlapped(&within, "within");
     assert_eq!(within.healed_by, Some(HealedBy::Deadline));
     let reason = within.outcome_reason.unwrap();
@@ -69,6 +73,16 @@ fn a_trial_that_another_client_ends_or_overlaps_is_no_result() {
     let ground = ["partition", "links", "n2:n3", "--scope", "udp/9", "--name", "ground", "--for", "60s"];
     assert!(lab.run(&ground).status.success());
     assert_overlapped(&spoilt(&lab, "over", None), "ground");
+
+    // A campaign of such trials is given up, and says so with its exit code and in its summary.
+    let given_up = lab.path("given-up");
+    let words =
+        ["measure", "isolate", "n1", "--hold", "1s", "--trials", "3", "--abort-after", "1", "--no-gate"];
+    let output = lab.run(&[&words[..], &["--out", given_up.to_str().unwrap()]].concat());
+    let summary: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(given_up.join("summary.json")).unwrap()).unwrap();
+    assert_eq!((output.status.code(), &summary["verdict"]["exit_code"]), (Some(2), &2.into()), "{summary}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("The campaign was given up: "), "{output:?}");
 
     // A partition of no campaign is judged as ever, and tells.
     assert!(lab.run(&["partition", "isolate", "n1", "--name", "own", "--for", "2s"]).status.success());
