@@ -2,21 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Evidence;
-use super::record::seconds;
+use super::words::seconds;
+use super::{Evidence, Overlap};
 use crate::api::{HealedBy, Stamped, Warning, WarningCode};
 use crate::clock::MonoNs;
-
-/// Another partition that was in force at some time from this one's cut on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Overlap {
-    /// Its name.
-    pub partition: String,
-    /// From when it was in force.
-    pub from: MonoNs,
-    /// Until when; `None` while it is.
-    pub until: Option<MonoNs>,
-}
 
 /// Why a trial of a campaign is not the one that was asked for; `None` for partitions of no campaign, whose users end and
 /// overlap them as they please.

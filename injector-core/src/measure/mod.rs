@@ -38,8 +38,8 @@ use crate::model::{Ready, Traffic};
 use crate::sample::Sample;
 
 mod unresolved;
+mod words;
 
-pub use as_asked::Overlap;
 pub use record::record;
 pub use unresolved::unresolved;
 
@@ -127,6 +127,17 @@ pub struct EndpointEvidence<'a> {
     pub first_response: Option<MonoNs>,
     /// Its probes, from the idle ones before the cut on, in any order.
     pub samples: &'a [Sample],
+}
+
+/// Another partition that was in force at some time from this one's cut on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// Its name.
+    pub partition: String,
+    /// From when it was in force.
+    pub from: MonoNs,
+    /// Until when; `None` while it is.
+    pub until: Option<MonoNs>,
 }
 
 /// Another cut that became active before the record was final.

@@ -1,17 +1,16 @@
 //! Assembles the recovery record.
 
-use std::time::Duration;
-
 use super::cluster::{Bounds, Judgement, Verdict, judge};
 use super::endpoint::{Before, Track};
 use super::host::lateness_p99;
 use super::phases::{self, Marks};
+use super::words::seconds;
 use super::{Broken, EndpointEvidence, Evidence, as_asked, force, outages};
 use crate::api::{
     EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
     RecoveryRecord, Stamped,
 };
-use crate::clock::{MonoNs, Span};
+use crate::clock::MonoNs;
 use crate::figures::counted;
 use crate::sample::Sample;
 
@@ -506,10 +505,4 @@ fn host(evidence: &Evidence<'_>, until: MonoNs, horizon: MonoNs) -> HostRecord {
         cpu_pressure: evidence.cpu_pressure,
         io_pressure: evidence.io_pressure,
     }
-}
-
-pub(super) fn seconds(span: Duration) -> Span {
-    // People read milliseconds: the nearest one.
-    let nearest = span.saturating_add(Duration::from_micros(500)).as_millis();
-    Span::millis(u64::try_from(nearest).unwrap_or(u64::MAX))
 }
