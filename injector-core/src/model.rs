@@ -18,7 +18,7 @@ mod traffic;
 
 pub use direction::{Direction, DirectionError};
 pub use names::{PeerName, PeerNames, natural};
-pub use probe::{Connection, EndpointProbe, ProbeOptions, ProbeRules};
+pub use probe::{Connection, EndpointProbe, PROBE_SETTINGS_SCHEMA, ProbeOptions, ProbeRules, ProbeSettings};
 pub use ready::Ready;
 pub use scope::{PortSide, Protocol, Scope, ScopeError};
 pub use selector::{ROLE_SIGN, Selector};

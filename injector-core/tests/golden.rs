@@ -12,7 +12,7 @@ use injector_core::api::*;
 use injector_core::clock::{HostClock, MonoNs, Span, TimeRange, WallNs};
 use injector_core::model::{
     Bridge, Connection, Direction, Draw, DrawGroups, DrawPeers, EndpointProbe, NamedLink, Neighbour, Nothing,
-    ProbeOptions, ProbeRules, Ready, Shape, Traffic,
+    ProbeOptions, ProbeRules, ProbeSettings, Ready, Shape, Traffic,
 };
 use injector_core::run::Run;
 use injector_core::run::dir::{
@@ -297,6 +297,8 @@ fn campaign() -> Campaign {
                 required: true,
                 rules: ProbeRules {
                     stimulus: "http GET http://10.0.0.1:8080/health, expects 2xx".to_owned(),
+                    settings: Some(probe_settings()),
+                    addresses: Some(vec!["10.0.0.1".to_owned()]),
                     options: ProbeOptions {
                         interval: Span::millis(10),
                         timeout: Span::secs(1),
@@ -371,6 +373,20 @@ fn the_other_lines_of_a_run_directory() {
     check(HERE, "run-lines.json", &lines);
 }
 
+/// Where a probe starts, where it goes and what it expects.
+fn probe_settings() -> ProbeSettings {
+    let settings = [
+        ("schema", "1"),
+        ("kind", "http"),
+        ("netns", "client"),
+        ("url", "http://{address}:8080/health"),
+        ("method", "GET"),
+        ("expect.status", "2xx"),
+        ("wire", "port 8080, http"),
+    ];
+    settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
+}
+
 fn request() -> PartitionRequest {
     let cell = cell();
     PartitionRequest {
@@ -437,6 +453,8 @@ fn what_the_daemon_answers() {
         last_error: Some("connect: connection refused".to_owned()),
         probe: ProbeRules {
             stimulus: "tcp 10.0.0.1:8080".to_owned(),
+            settings: Some(probe_settings()),
+            addresses: Some(vec!["10.0.0.1".to_owned()]),
             options: ProbeOptions {
                 interval: Span::millis(10),
                 timeout: Span::secs(1),

@@ -14,6 +14,7 @@ use injector_core::report::{CompareOptions, ReportOptions, compare, report};
 use injector_core::run::Run;
 use injector_core::run::dir::{Campaign, NotMade, RunDir, RunDirError, SUMMARY};
 use injector_core::run::{self, read};
+use injector_core::stats::summary::Summary;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use synthetic::{Plant, SECOND, campaign, plants, probes, record, write};
@@ -59,10 +60,39 @@ fn changed_settings_are_named() {
     changed.settings.probes[1].rules.options.interval = Span::millis(20);
     changed.command = vec!["elsewhere".to_owned()];
     let error = RunDir::open(folder.path(), &changed).unwrap_err().to_string();
-    for part in ["seed: 7, 8", "ready.observe: \"12s\", \"3s\"", "probes[1].interval: \"10ms\", \"20ms\""] {
+    for part in
+        ["seed: 7, 8", "ready.observe: \"12s\", \"3s\"", "probes.metadata@n1.interval: \"10ms\", \"20ms\""]
+    {
         assert!(error.contains(part), "{error}");
     }
     assert!(!error.contains("elsewhere"), "the command line is no setting: {error}");
+}
+
+#[test]
+fn a_campaign_that_was_given_up_is_not_decided_whatever_its_records_say() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &campaign(40), &plants(40, 2, 0.1), false);
+    let failed = Run::load(folder.path()).unwrap().summary;
+    assert_eq!(failed.verdict.exit_code, 1, "{:?}", failed.verdict);
+    let (dir, _) = RunDir::open(folder.path(), &campaign(40)).unwrap();
+    dir.finish(&Summary { given_up: Some("3 failures in a row".to_owned()), ..failed.clone() }).unwrap();
+    let given_up = Run::load(folder.path()).unwrap().summary;
+    assert_eq!(given_up.verdict.exit_code, 2);
+    assert!(given_up.verdict.sentence.contains("given up: 3 failures in a row"), "{:?}", given_up.verdict);
+    // It was continued.
+    dir.finish(&failed).unwrap();
+    assert_eq!(Run::load(folder.path()).unwrap().summary.verdict, failed.verdict);
+}
+
+#[test]
+fn a_complete_campaign_has_no_open_trial() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = RunDir::create(folder.path(), &campaign(3)).unwrap();
+    dir.close().unwrap();
+    dir.begin(Trial { index: 0, attempt: 1 }).unwrap();
+    assert!(folder.path().join("open.json").exists());
+    dir.close().unwrap();
+    assert!(!folder.path().join("open.json").exists());
 }
 
 #[test]

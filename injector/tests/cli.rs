@@ -303,8 +303,10 @@ fn with_passes_the_exit_code_through_and_heals() {
         "the partition failed"
     );
     let later = run(&served.path, &["with", "isolate", "n1", "--name", "w", "--at", "+5s", "--", "true"]);
-    assert_eq!(code(&later), 125, "it would run before the cut");
+    assert_eq!(code(&later), 64, "it would run before the cut");
     assert!(stderr(&later).contains("--at"), "{}", stderr(&later));
+    let help = |command: &str| String::from_utf8(run(&served.path, &[command, "--help"]).stdout).unwrap();
+    assert!(!help("with").contains("--at ") && help("partition").contains("--at "));
 }
 
 #[test]

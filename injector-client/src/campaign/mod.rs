@@ -24,7 +24,7 @@ use injector_core::run::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Setti
 use injector_core::run::{ReadError, read};
 use injector_core::stats::binomial::clopper_pearson;
 use injector_core::stats::sequential::{Decision, Sprt};
-use injector_core::stats::summary::{Summary, summarize};
+use injector_core::stats::summary::{Plan, Summary, summarize};
 use injector_core::stats::{self, CONFIDENCE};
 
 mod hook;
@@ -174,6 +174,10 @@ impl Measure {
         let mut measure =
             Self { runner, prefix: prefix(&options.out), dir, settings, conduct, progress, trials };
         measure.runner.heal_all_of(&measure.prefix).await?;
+        if options.resume {
+            // What was given up is not any more.
+            measure.summarize(None)?;
+        }
         Ok(measure)
     }
 
@@ -246,7 +250,14 @@ impl Measure {
             }
             Err(error) => report(self.counts(), News::Warning(&error.to_string())),
         }
-        let summary = self.summarize()?;
+        let given_up = match &end {
+            Ok(End::GivenUp(why)) => Some(why.clone()),
+            _ => None,
+        };
+        let summary = self.summarize(given_up)?;
+        if matches!(end, Ok(End::Complete | End::Decided)) {
+            self.dir.close()?;
+        }
         Ok((end?, summary))
     }
 
@@ -411,7 +422,7 @@ impl Measure {
         self.trials.insert(trial.index, self.settings.trial(trial.index, record));
         report(self.counts(), News::Record(Box::new(record.clone())));
         if self.trials.len().is_multiple_of(SUMMARY_EVERY) {
-            self.summarize()?;
+            self.summarize(None)?;
         }
         if let Some(command) = self.conduct.hooks.after_trial.clone() {
             self.hook("--after-trial", &command, trial, name, record, report).await;
@@ -419,9 +430,9 @@ impl Measure {
         Ok(())
     }
 
-    fn summarize(&self) -> Result<Summary, CampaignError> {
+    fn summarize(&self, given_up: Option<String>) -> Result<Summary, CampaignError> {
         let trials: Vec<stats::trial::Trial> = self.trials.values().cloned().collect();
-        let summary = summarize(&trials, &self.settings.plan());
+        let summary = summarize(&trials, &Plan { given_up, ..self.settings.plan() });
         self.dir.finish(&summary)?;
         Ok(summary)
     }

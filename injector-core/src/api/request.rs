@@ -85,7 +85,8 @@ flat! {
         pub allow_ssh: bool,
         /// What its verdict takes into account.
         pub verdict: ..verdict_fields!(VerdictOptions),
-        /// The campaign trial that this partition is, copied into its record.
+        /// The campaign trial that this partition is, copied into its record. A trial has to end by its own deadline, with no
+        /// other partition in force: else its record is `harness_failed`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub trial: Option<Trial>,
     }

@@ -28,6 +28,9 @@ pub enum WarningCode {
     Unnamed,
     /// The active check was asked for and says nothing about these links; the subject are the links.
     NotChecked,
+    /// Another partition was in force at some time between this one's cut and the end of its observation; the subject is
+    /// its name.
+    Overlapped,
     /// Any other, as in records of schema 1.
     #[serde(other)]
     Other,

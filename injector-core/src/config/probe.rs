@@ -277,6 +277,16 @@ impl Statuses {
         })
     }
 
+    /// The same statuses in one order.
+    pub(super) fn canonical(&self) -> Self {
+        let mut statuses = self.0.clone();
+        statuses.sort_by_key(|status| match *status {
+            Status::One(status) => (status, 0),
+            Status::Class(class) => (u16::from(class) * 100, 1),
+        });
+        Self(statuses)
+    }
+
     /// Whether no answer of these statuses has a body.
     pub(super) fn have_no_body(&self) -> bool {
         self.0.iter().all(|status| matches!(status, Status::One(204 | 205 | 304)))

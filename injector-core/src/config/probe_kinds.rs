@@ -10,6 +10,7 @@ use super::probe::{Exchange, ExecCommand, Target, Tls};
 use super::read::{Node, Table};
 use super::secret::{Sent, Text, digest};
 use crate::clock::Span;
+use crate::model::ProbeSettings;
 
 pub(in crate::config) mod exec;
 mod host;
@@ -20,7 +21,7 @@ pub(in crate::config) mod tls;
 
 pub use http::HttpProbe;
 pub(in crate::config) use kind::{INTERVAL, KindInfo};
-use kind::{Kind, Stimulus};
+use kind::{Kind, Settings, Stimulus};
 use texts::{Texts, secret};
 use tls::TlsKeys;
 
@@ -73,6 +74,14 @@ macro_rules! probe_kinds {
                 let mut stimulus = Stimulus::default();
                 match self { $(Self::$kind(kind) => kind.describe(&mut stimulus),)+ }
                 stimulus.finish()
+            }
+
+            /// What it is made of, by keys of the config, without what may be secret.
+            pub fn settings(&self) -> ProbeSettings {
+                let mut settings = Settings::default();
+                settings.set("kind", self.word());
+                match self { $(Self::$kind(kind) => kind.settings(&mut settings),)+ }
+                settings.finish()
             }
 
             /// The command that it runs.
@@ -216,6 +225,16 @@ impl Kind for GrpcProbe {
         }
     }
 
+    fn settings(&self, settings: &mut Settings) {
+        settings.set("target", &self.target);
+        settings.set_tls(self.tls.as_ref());
+        settings.set("method", &self.method);
+        if !self.message.is_empty() {
+            let text: String = self.message.iter().map(|byte| char::from(*byte)).collect();
+            settings.hide("message", [text.as_str()]);
+        }
+    }
+
     fn authority(&self) -> Option<&str> {
         self.target.host()
     }
@@ -308,6 +327,15 @@ impl Kind for TcpProbe {
         if let Some(exchange) = &self.exchange {
             stimulus.hide([exchange.send.written()]);
             stimulus.say(format_args!(", sends a text, expects {:?}", exchange.expect.written()));
+        }
+    }
+
+    fn settings(&self, settings: &mut Settings) {
+        settings.set("target", &self.target);
+        settings.set_tls(self.tls.as_ref());
+        if let Some(exchange) = &self.exchange {
+            settings.hide("send", [exchange.send.written()]);
+            settings.set("expect", exchange.expect.written());
         }
     }
 

@@ -22,7 +22,7 @@ use injector_common::slot::Slot;
 
 use crate::api::{Healed, HealedBy, PartitionState, Stamped};
 use crate::clock::MonoNs;
-use crate::measure::{Broken, Closed};
+use crate::measure::{Broken, Closed, Overlap};
 use crate::plan::{self, Age, Cell, Freshness, Presence, SlotIndex, SlotTable, SlotUse, Step};
 
 pub use life::{Draft, Life, Now};
@@ -161,6 +161,21 @@ impl<T> Ledger<T> {
     /// Whether a record can still change.
     pub fn is_open(&self) -> bool {
         self.iter().any(|entry| entry.life.is_open())
+    }
+
+    /// The other partitions that were in force at some time from a partition's cut on, oldest first.
+    pub fn overlaps(&self, life: &Life) -> Vec<Overlap> {
+        let Some(from) = life.in_force_from() else { return Vec::new() };
+        let others = self.iter().map(|entry| &entry.life);
+        others
+            .filter(|other| other.generation != life.generation)
+            .filter_map(|other| {
+                let until = other.heal.map(|heal| heal.end_ns);
+                let is_over = until.is_some_and(|until| until <= from);
+                let begins = other.in_force_from().filter(|_| !is_over)?;
+                Some(Overlap { partition: other.name.clone(), from: begins, until })
+            })
+            .collect()
     }
 
     /// When the kernel next starts or ends a partition by itself.

@@ -63,6 +63,9 @@ pub fn again(
         seed: old.seed,
         ready: *ready,
         deadline: Span(std::time::Duration::from_nanos(old.deadline_ns)),
+        // What ended or overlapped a trial is in its outcome and its warnings.
+        hold: None,
+        overlaps: Vec::new(),
         cut: old.cut,
         heal: old.heal,
         healed_by: old.healed_by,

@@ -15,6 +15,7 @@
 //!   instant that no failure follows for `observe`.
 
 pub mod again;
+mod as_asked;
 mod cluster;
 mod endpoint;
 mod force;
@@ -37,6 +38,7 @@ use crate::model::{Ready, Traffic};
 use crate::sample::Sample;
 
 mod unresolved;
+mod words;
 
 pub use record::record;
 pub use unresolved::unresolved;
@@ -68,6 +70,8 @@ pub struct Evidence<'a> {
     pub ready: Ready,
     /// How long after the heal the cluster may take.
     pub deadline: Span,
+    /// How long the cut was to last; `None` if that was not recorded.
+    pub hold: Option<Span>,
     /// The cut; `None` if it never took effect.
     pub cut: Option<Stamped>,
     /// The heal; `None` before.
@@ -78,6 +82,8 @@ pub struct Evidence<'a> {
     pub links: Vec<LinkRecord>,
     /// The endpoints with the roles of this partition.
     pub endpoints: Vec<EndpointEvidence<'a>>,
+    /// Other partitions that were in force at some time from the cut on.
+    pub overlaps: Vec<Overlap>,
     /// The partition that became active after the heal.
     pub closed_by: Option<Closed>,
     /// What went wrong with the instrument, if it did.
@@ -121,6 +127,17 @@ pub struct EndpointEvidence<'a> {
     pub first_response: Option<MonoNs>,
     /// Its probes, from the idle ones before the cut on, in any order.
     pub samples: &'a [Sample],
+}
+
+/// Another partition that was in force at some time from this one's cut on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overlap {
+    /// Its name.
+    pub partition: String,
+    /// From when it was in force.
+    pub from: MonoNs,
+    /// Until when; `None` while it is.
+    pub until: Option<MonoNs>,
 }
 
 /// Another cut that became active before the record was final.

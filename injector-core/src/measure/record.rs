@@ -1,17 +1,16 @@
 //! Assembles the recovery record.
 
-use std::time::Duration;
-
 use super::cluster::{Bounds, Judgement, Verdict, judge};
 use super::endpoint::{Before, Track};
 use super::host::lateness_p99;
 use super::phases::{self, Marks};
-use super::{Broken, EndpointEvidence, Evidence, force, outages};
+use super::words::seconds;
+use super::{Broken, EndpointEvidence, Evidence, as_asked, force, outages};
 use crate::api::{
     EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
     RecoveryRecord, Stamped,
 };
-use crate::clock::{MonoNs, Span};
+use crate::clock::MonoNs;
 use crate::figures::counted;
 use crate::sample::Sample;
 
@@ -78,6 +77,8 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let proved = is_proved(&links);
     let marks = |heal: Stamped| Marks { heal: heal.end_ns, ready, settled, some_out: &some_out };
     let host = host(evidence, observed_until.unwrap_or(horizon), horizon);
+    let mut warnings = evidence.warnings.clone();
+    warnings.extend(as_asked::warnings(evidence, observed_until.unwrap_or(horizon)));
     let shortest = evidence.endpoints.iter().map(|endpoint| endpoint.interval.as_nanos()).min();
     let is_late = host.probe_lateness_p99_ns.zip(shortest).is_some_and(|(late, interval)| late > interval);
     RecoveryRecord {
@@ -104,7 +105,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         heal_to_settled_ns: since_heal(settled),
         starved: is_late || host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure),
         host,
-        warnings: evidence.warnings.clone(),
+        warnings,
         lost_events: evidence.lost_events,
         proved,
         is_final,
@@ -410,6 +411,9 @@ fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
     let (Some(cut), Some(heal)) = (evidence.cut, evidence.heal) else {
         return Some("the cut never took effect".to_owned());
     };
+    if let Some(reason) = as_asked::why_not(evidence, cut, heal) {
+        return Some(reason);
+    }
     let not_in_force = evidence.links.iter().find_map(|link| {
         let why = force::why_not(link, cut, heal)?;
         Some(format!("the cut of {}→{} was not in force: {why}", link.src, link.dst))
@@ -501,10 +505,4 @@ fn host(evidence: &Evidence<'_>, until: MonoNs, horizon: MonoNs) -> HostRecord {
         cpu_pressure: evidence.cpu_pressure,
         io_pressure: evidence.io_pressure,
     }
-}
-
-fn seconds(span: Duration) -> Span {
-    // People read milliseconds: the nearest one.
-    let nearest = span.saturating_add(Duration::from_micros(500)).as_millis();
-    Span::millis(u64::try_from(nearest).unwrap_or(u64::MAX))
 }

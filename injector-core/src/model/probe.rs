@@ -1,5 +1,6 @@
 //! How endpoints are probed, as far as two measurements must agree on it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -38,14 +39,36 @@ pub struct ProbeOptions {
     pub connection: Connection,
 }
 
+/// What a probe is made of, by keys as in the config: the kind, where it starts, where it goes, what it sends and what it
+/// expects. What may be secret is a digest. `schema` says which keys there are.
+pub type ProbeSettings = BTreeMap<String, String>;
+
+/// The version of the keys in [`ProbeSettings`] and of how their values are written: under another one they are unknown.
+pub const PROBE_SETTINGS_SCHEMA: u32 = 1;
+
 /// How an endpoint is probed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeRules {
     /// What is sent and expected, in words: `http GET http://10.0.0.1:8080/health, expects 200`. It decides nothing.
     pub stimulus: String,
+    /// What decides which probes are the same: two measurements agree on it. `null` from older versions: unknown.
+    #[serde(default)]
+    pub settings: Option<ProbeSettings>,
+    /// The addresses of its peer, and what its host name was resolved to; those of a container change. Two measurements
+    /// may differ in them, and one campaign keeps them. `null` from older versions: unknown.
+    #[serde(default)]
+    pub addresses: Option<Vec<String>>,
     /// Schedule, timeout and connections.
     #[serde(flatten)]
     pub options: ProbeOptions,
+}
+
+impl ProbeRules {
+    /// Whether these and other settings are written alike, so that they can be compared.
+    pub fn is_known_as(&self, other: &Self) -> bool {
+        let schema = |rules: &Self| Some(rules.settings.as_ref()?.get("schema").cloned());
+        schema(self).zip(schema(other)).is_some_and(|(a, b)| a == b)
+    }
 }
 
 /// One endpoint and its probe.

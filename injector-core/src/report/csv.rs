@@ -46,6 +46,7 @@ pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
             cells.push(number(times.and_then(|times| times.settled_ns)));
             let outage = endpoint.and_then(|endpoint| endpoint.outage.as_ref());
             cells.push(number(outage.and_then(|outage| outage.sum_ns)));
+            cells.push(number(outage.map(|outage| outage.open)));
             cells.push(number(outage.map(|outage| outage.windows.len())));
             cells.push(outage.and_then(|outage| outage.fail_over).map_or_else(String::new, word));
             cells.push(number(outage.and_then(|outage| outage.fail_over_ns)));
@@ -58,6 +59,7 @@ pub fn write(run: &Run, out: &mut impl Write) -> io::Result<()> {
             cells.push(number(outage.map(|outage| outage.some_ns)));
             cells.push(number(outage.map(|outage| outage.some_after_heal_ns)));
             cells.push(number(outage.and_then(|outage| outage.share_ns)));
+            cells.push(number(outage.map(|outage| outage.open)));
         }
         cells.extend([number(trial.carries_ns), number(trial.after_links_ns), trial.proved.to_string()]);
         row(out, &cells)?;
@@ -107,6 +109,7 @@ fn head(names: &[&str], groups: &[&str]) -> Vec<String> {
             "ready_ns",
             "settled_ns",
             "outage_ns",
+            "outage_open",
             "outages",
             "fail_over",
             "fail_over_ns",
@@ -116,7 +119,7 @@ fn head(names: &[&str], groups: &[&str]) -> Vec<String> {
         head.extend(columns.map(|what| format!("{name} {what}")));
     }
     for name in groups {
-        let columns = ["all_out_ns", "some_out_ns", "some_out_after_heal_ns", "share_ns"];
+        let columns = ["all_out_ns", "some_out_ns", "some_out_after_heal_ns", "share_ns", "outage_open"];
         head.extend(columns.map(|what| format!("{name} {what}")));
     }
     head.extend(["carries_ns", "after_links_ns", "proved"].map(str::to_owned));

@@ -62,12 +62,17 @@ fn outages(trial: &Trial) -> String {
         .outages
         .iter()
         .map(|outage| {
+            let lower = if outage.open { "at least " } else { "" };
+            let time = |ns: Option<u64>| match ns {
+                Some(_) => format!("{lower}{}", maybe_time(ns)),
+                None => maybe_time(ns),
+            };
             format!(
                 "{}: all out {}, some out after the heal {}, share {}",
                 outage.name,
-                maybe_time(outage.all_ns),
-                maybe_time(Some(outage.some_after_heal_ns)),
-                maybe_time(outage.share_ns)
+                time(outage.all_ns),
+                time(Some(outage.some_after_heal_ns)),
+                time(outage.share_ns)
             )
         })
         .collect();

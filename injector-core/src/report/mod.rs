@@ -206,6 +206,16 @@ pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared,
     for difference in &incomparable {
         writeln!(text, "The runs differ in {difference}").expect("writing to a String cannot fail");
     }
+    let known_to_one = run_a.campaign.settings.known_to_one(&run_b.campaign.settings);
+    if !known_to_one.is_empty() {
+        writeln!(
+            text,
+            "The runs do not record alike where probes start, where they go and what they expect, as they are of different \
+             versions; that may differ: {}",
+            known_to_one.join(", ")
+        )
+        .expect("writing to a String cannot fail");
+    }
     for difference in run_a.campaign.settings.reworded(&run_b.campaign.settings) {
         writeln!(text, "The stimulus is worded differently, which decides nothing: {difference}")
             .expect("writing to a String cannot fail");

@@ -130,7 +130,11 @@ pub fn spread(spread: &Spread) -> String {
     if spread.n == 0 {
         return crate::figures::MISSING.to_owned();
     }
-    let times = [spread.p50_ns, spread.p90_ns, spread.max_ns].map(maybe_time).join(" / ");
+    let max = match spread.max_at_least_ns {
+        Some(ns) => format!("≥ {}", maybe_time(Some(ns))),
+        None => maybe_time(spread.max_ns),
+    };
+    let times = [maybe_time(spread.p50_ns), maybe_time(spread.p90_ns), max].join(" / ");
     if spread.censored == 0 { times } else { format!("{times} ({} censored)", spread.censored) }
 }
 

@@ -188,6 +188,15 @@ impl RunDir {
         self.replace(SUMMARY, &pretty(summary))
     }
 
+    /// Removes the note of the trial that was begun last: every trial has its record, and none is to be made again.
+    pub fn close(&self) -> Result<(), RunDirError> {
+        let path = self.path.join(OPEN);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes a file whole or not at all.
     fn replace(&self, name: &str, text: &[u8]) -> Result<(), RunDirError> {
         let (path, fresh) = (self.path.join(name), self.path.join(fresh(name)));

@@ -6,7 +6,7 @@
 //! | `trials.jsonl` | one [`RecoveryRecord`] a line, the last attempt of a trial counts |
 //! | `probes.jsonl` | optional: each trial's probes, one trial a line |
 //! | `probes.index` | where in `probes.jsonl` each trial's line begins, so that a report needs not read it all |
-//! | `open.json` | the trial that was begun last |
+//! | `open.json` | the trial that was begun last, while the campaign is not complete |
 //! | `not_made.jsonl` | one [`NotMade`] a line: trials that were tried and not cut, and why |
 //! | `summary.json` | [`Summary`](crate::stats::summary::Summary) |
 

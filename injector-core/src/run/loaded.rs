@@ -12,7 +12,7 @@ use crate::clock::{MonoNs, Span};
 use crate::figures::time;
 use crate::measure::again::{again, upgraded};
 use crate::model::{EndpointProbe, Ready};
-use crate::stats::summary::{Summary, summarize};
+use crate::stats::summary::{Plan, Summary, summarize};
 use crate::stats::trial::Trial;
 
 /// The links of a trial that a report can show; of a larger shape, those that came back last.
@@ -239,7 +239,9 @@ impl Run {
         })?;
         notes.extend(again.shorter_timeouts());
         let (trials, details): (Vec<Trial>, Vec<Detail>) = kept.into_values().unzip();
-        let summary = summarize(&trials, &campaign.settings.plan());
+        // The records do not say why there are no more of them.
+        let given_up = read::summary(path).ok().and_then(|summary| summary.given_up);
+        let summary = summarize(&trials, &Plan { given_up, ..campaign.settings.plan() });
         let not_made = read::not_made(path)?;
         Ok(Self { path: path.to_owned(), campaign, trials, details, notes, not_made, served_within, summary })
     }

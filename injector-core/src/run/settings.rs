@@ -11,7 +11,8 @@ use crate::campaign::order;
 use crate::clock::{MonoNs, Span, WallNs};
 use crate::flat::flat;
 use crate::model::{
-    Direction, EndpointProbe, ProbeOptions, Ready, Shape, Traffic, traffic_fields, whole_traffic,
+    Direction, EndpointProbe, ProbeOptions, ProbeSettings, Ready, Shape, Traffic, traffic_fields,
+    whole_traffic,
 };
 use crate::stats::summary::Plan;
 use crate::stats::trial::Trial;
@@ -188,6 +189,7 @@ impl Settings {
     /// What the summary needs to know.
     pub fn plan(&self) -> Plan {
         Plan {
+            given_up: None,
             trials: Some(self.trials),
             holds_ns: self.cells.iter().map(|cell| cell.hold.as_nanos()).collect(),
             max_rate: self.gates.max_rate,
@@ -215,23 +217,64 @@ impl Settings {
     /// The stimuli that are worded differently, as `endpoint: this one's, the other's`. They say what was sent and
     /// decide nothing: comparability rests on typed settings.
     pub fn reworded(&self, other: &Self) -> Vec<String> {
-        let pairs = self.probes.iter().filter_map(|probe| {
-            let same = other.probes.iter().find(|other| other.endpoint == probe.endpoint)?;
-            (same.rules.stimulus != probe.rules.stimulus)
-                .then(|| format!("{}: {}; {}", probe.endpoint, probe.rules.stimulus, same.rules.stimulus))
-        });
-        pairs.collect()
+        let reworded = self.pairs(other).filter(|(a, b)| a.rules.stimulus != b.rules.stimulus);
+        // Where both settings are known and differ, that has been said.
+        let is_told = |a: &EndpointProbe, b: &EndpointProbe| {
+            a.rules.is_known_as(&b.rules) && a.rules.settings != b.rules.settings
+        };
+        reworded
+            .filter(|(a, b)| !is_told(a, b))
+            .map(|(a, b)| format!("{}: {}; {}", a.endpoint, a.rules.stimulus, b.rules.stimulus))
+            .collect()
+    }
+
+    /// The endpoints of which only one of the two says, as this version reads it, what their probes are made of.
+    pub fn known_to_one(&self, other: &Self) -> Vec<String> {
+        let pairs = self.pairs(other);
+        pairs
+            .filter(|(a, b)| a.rules.settings.is_some() || b.rules.settings.is_some())
+            .filter(|(a, b)| !a.rules.is_known_as(&b.rules))
+            .map(|(a, _)| a.endpoint.clone())
+            .collect()
+    }
+
+    /// The probes of the endpoints that both have.
+    fn pairs<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a EndpointProbe, &'a EndpointProbe)> {
+        self.probes.iter().filter_map(|probe| {
+            Some((probe, other.probes.iter().find(|other| other.endpoint == probe.endpoint)?))
+        })
     }
 
     /// Every setting in which `other` differs, as `name: this one's value, the other's`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        differences("", &value(self), &value(other))
+        let keyed = |settings: &Self| {
+            let mut all = value(settings);
+            let probes = settings.probes.iter().map(|probe| (probe.endpoint.clone(), value(probe)));
+            all["probes"] = Value::Object(probes.collect());
+            all
+        };
+        differences("", &keyed(&self.as_known_to(other)), &keyed(&other.as_known_to(self)))
+    }
+
+    /// These settings without what `other` does not record, as one of an older version.
+    fn as_known_to(&self, other: &Self) -> Self {
+        let mut known = self.clone();
+        for probe in &mut known.probes {
+            let Some(same) = other.probes.iter().find(|other| other.endpoint == probe.endpoint) else {
+                continue;
+            };
+            if !probe.rules.is_known_as(&same.rules) {
+                (probe.rules.settings, probe.rules.addresses) = (None, None);
+            }
+        }
+        known
     }
 
     /// The settings that make two campaigns incomparable where they differ: deadline, observation, K, probes, hold,
     /// gates, what traffic the cuts drop, and the cycle, which closes records.
     pub fn incomparable(&self, other: &Self) -> Vec<String> {
-        let (a, b) = (self.comparable(), other.comparable());
+        let (a, b) = (self.as_known_to(other), other.as_known_to(self));
+        let (a, b) = (a.comparable(), b.comparable());
         if a == b { Vec::new() } else { differences("", &value(&a), &value(&b)) }
     }
 
@@ -242,8 +285,8 @@ impl Settings {
         let mut traffic: Vec<Traffic> = self.cells.iter().map(|cell| cell.traffic.canonical()).collect();
         traffic.sort_by_cached_key(|traffic| value(traffic).to_string());
         traffic.dedup();
-        let mut probes: Vec<ComparableProbe<'_>> = self.probes.iter().map(ComparableProbe::from).collect();
-        probes.sort_by_key(|probe| probe.endpoint);
+        let probes =
+            self.probes.iter().map(|probe| (&*probe.endpoint, ComparableProbe::from(probe))).collect();
         let mut advisory: Vec<&str> = self.gates.advisory.iter().map(String::as_str).collect();
         advisory.sort_unstable();
         Comparable {
@@ -263,25 +306,26 @@ impl Settings {
 struct Comparable<'a> {
     deadline: Span,
     ready: Ready,
-    probes: Vec<ComparableProbe<'a>>,
+    probes: BTreeMap<&'a str, ComparableProbe<'a>>,
     hold: Vec<Span>,
     traffic: Vec<Traffic>,
     cycle: Option<Span>,
     gates: ComparableGates<'a>,
 }
 
-/// A probe without its stimulus, which is prose.
+/// A probe without its stimulus, which is prose, and without addresses, which another cluster has of its own.
 #[derive(PartialEq, Serialize)]
 struct ComparableProbe<'a> {
-    endpoint: &'a str,
     required: bool,
+    settings: Option<&'a ProbeSettings>,
     #[serde(flatten)]
     options: ProbeOptions,
 }
 
 impl<'a> From<&'a EndpointProbe> for ComparableProbe<'a> {
     fn from(probe: &'a EndpointProbe) -> Self {
-        Self { endpoint: &probe.endpoint, required: probe.required, options: probe.rules.options }
+        let EndpointProbe { required, rules, .. } = probe;
+        Self { required: *required, settings: rules.settings.as_ref(), options: rules.options }
     }
 }
 
@@ -359,6 +403,8 @@ mod tests {
             required: true,
             rules: ProbeRules {
                 stimulus: stimulus.to_owned(),
+                settings: None,
+                addresses: None,
                 options: ProbeOptions { interval: Span::millis(10), timeout, connection: Connection::Fresh },
             },
         };
@@ -367,6 +413,51 @@ mod tests {
         assert_eq!(a.incomparable(&b), Vec::<String>::new());
         assert_eq!(a.reworded(&b), ["ingress@n1: http GET /; GET / by HTTP"]);
         assert_eq!(a.incomparable(&with(probe("http GET /", Span::secs(2)))).len(), 1);
+    }
+
+    #[test]
+    fn where_probes_start_what_they_ask_and_what_they_expect_makes_runs_incomparable() {
+        let with = |settings: Option<&[(&str, &str)]>, addresses: &[&str]| {
+            let typed = settings.map(|settings| {
+                settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+            });
+            let rules = ProbeRules {
+                addresses: typed.is_some().then(|| addresses.iter().map(|&it| it.to_owned()).collect()),
+                settings: typed,
+                ..ProbeRules::default()
+            };
+            let probe = EndpointProbe { endpoint: "ingress@n1".to_owned(), required: true, rules };
+            Settings { probes: vec![probe], ..self::settings() }
+        };
+        let usual = [("netns", "client"), ("expect.status", "2xx")];
+        let run = with(Some(&usual), &["10.0.0.1"]);
+        for (other, expected) in [
+            (&[("netns", "n1"), usual[1]][..], "probes.ingress@n1.settings.netns: \"client\", \"n1\""),
+            (&[usual[1]], "probes.ingress@n1.settings.netns: \"client\", null"),
+            (
+                &[usual[0], ("expect.status", "200 or 503")],
+                "probes.ingress@n1.settings.expect.status: \"2xx\", \"200 or 503\"",
+            ),
+        ] {
+            let other = with(Some(other), &["10.0.0.1"]);
+            assert_eq!(run.incomparable(&other), [expected]);
+            assert_eq!(run.differences(&other), [expected]);
+            assert_eq!(run.reworded(&other), Vec::<String>::new());
+        }
+        // Another cluster has other addresses; one campaign has one cluster.
+        let elsewhere = with(Some(&usual), &["10.1.0.1"]);
+        assert_eq!(run.incomparable(&elsewhere), Vec::<String>::new());
+        assert_eq!(
+            run.differences(&elsewhere),
+            ["probes.ingress@n1.addresses[0]: \"10.0.0.1\", \"10.1.0.1\""]
+        );
+        // What an older run does not record is unknown.
+        let old = with(None, &[]);
+        assert_eq!((run.incomparable(&old), old.differences(&run)), (Vec::new(), Vec::new()));
+        assert_eq!(
+            (run.known_to_one(&old), run.known_to_one(&run)),
+            (vec!["ingress@n1".to_owned()], Vec::new())
+        );
     }
 
     #[test]

@@ -19,8 +19,11 @@ pub struct Spread {
     pub p50_ns: Option<u64>,
     /// The 90 % quantile.
     pub p90_ns: Option<u64>,
-    /// The largest that was seen to its end.
+    /// The largest; `null` where one that was censored may be larger.
     pub max_ns: Option<u64>,
+    /// What the largest is at least, where it is not known.
+    #[serde(default)]
+    pub max_at_least_ns: Option<u64>,
 }
 
 impl Spread {
@@ -28,11 +31,13 @@ impl Spread {
     pub fn of(observations: Vec<Observation>) -> Self {
         let n = observations.len() as u64;
         let events = observations.iter().filter(|seen| **seen == Observation::event(seen.time_ns));
-        let max_ns = events.clone().map(|seen| seen.time_ns).max();
         let censored = n - events.count() as u64;
         let curve = Curve::estimate(observations);
         let at = |share| curve.quantile(share).estimate;
-        Self { n, censored, p50_ns: at(0.5), p90_ns: at(0.9), max_ns }
+        // As with the quantiles: what was censored below the largest that was seen to its end does not outlast it.
+        let max_ns = at(1.0);
+        let max_at_least_ns = if max_ns.is_none() { curve.last_ns } else { None };
+        Self { n, censored, p50_ns: at(0.5), p90_ns: at(0.9), max_ns, max_at_least_ns }
     }
 }
 
@@ -165,5 +170,25 @@ fn fail_overs(found: &[(&Trial, &Outage)]) -> FailOvers {
         not_back: count(FailOver::NotBack),
         never_out: count(FailOver::NeverOut),
         times: Spread::of(times.collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_is_unknown_where_one_that_may_be_larger_was_censored() {
+        let largest = |seen: &[Observation]| {
+            let spread = Spread::of(seen.to_vec());
+            (spread.max_ns, spread.max_at_least_ns)
+        };
+        let (event, censored) = (Observation::event, Observation::censored);
+        assert_eq!(largest(&[event(520), event(551)]), (Some(551), None));
+        assert_eq!(largest(&[event(520), event(551), censored(2990)]), (None, Some(2990)));
+        assert_eq!(largest(&[event(551), censored(551)]), (None, Some(551)), "it is longer");
+        assert_eq!(largest(&[event(551), censored(30)]), (Some(551), None), "as for the quantiles");
+        assert_eq!(largest(&[censored(30)]), (None, Some(30)));
+        assert_eq!(largest(&[]), (None, None));
     }
 }

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 /// What the campaign's settings say about its summary.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Plan {
+    /// Why the campaign was given up, if it was.
+    pub given_up: Option<String>,
     /// Trials that were to be made; `None` if that is not known.
     pub trials: Option<u64>,
     /// The nominal holds of the cells.

@@ -148,6 +148,9 @@ pub struct Summary {
     pub outcomes: Outcomes,
     /// Trials in which the host starved the instrument.
     pub starved: u64,
+    /// Why the campaign was given up; `null` if it was not.
+    #[serde(default)]
+    pub given_up: Option<String>,
     /// The verdict.
     pub verdict: Verdict,
     /// Whether the intervals are `nominal`: the campaign was stopped by what it found.
@@ -208,6 +211,7 @@ pub fn summarize(trials: &[Trial], plan: &Plan) -> Summary {
         deadline_ns: trials.first().map(|trial| trial.deadline_ns),
         outcomes: Outcomes::count(trials),
         starved: (trials.len() - awake.len()) as u64,
+        given_up: plan.given_up.clone(),
         verdict: verdict(&cluster.settled, trials, plan, sequential.as_ref()),
         intervals: if stopped { "nominal" } else { "exact" }.to_owned(),
         cluster_without_starved: cluster_series(&awake),

@@ -52,6 +52,9 @@ pub fn verdict(cluster: &Figures, trials: &[Trial], plan: &Plan, sequential: Opt
     let verdict = |exit_code, sentence| Verdict { exit_code, sentence };
     let of =
         format!("{} of {} decided trials did not settle by the deadline", cluster.beyond_deadline, cluster.n);
+    if let Some(why) = &plan.given_up {
+        return verdict(2, format!("The campaign was given up: {why}. Until then {of}."));
+    }
     if made > 0 && !trials.iter().any(|trial| trial.proved) {
         return verdict(
             2,

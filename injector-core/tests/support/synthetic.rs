@@ -28,6 +28,8 @@ pub fn campaign(trials: u64) -> Campaign {
         required,
         rules: ProbeRules {
             stimulus: format!("http GET http://10.0.0.{}:{port}/", &peer[1..]),
+            settings: None,
+            addresses: None,
             options: ProbeOptions {
                 interval: Span::millis(10),
                 timeout: Span::secs(1),

@@ -185,9 +185,6 @@ pub struct Cut {
     /// How long the cut lasts; the kernel ends it [default: the config's `max_for`]
     #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true)]
     pub for_: Option<Span>,
-    /// When the cut begins: a wall-clock time such as 2026-01-31T12:00:00Z, or +5s from now
-    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
-    pub at: Option<At>,
     /// How long after the heal the cluster may take to recover [default: the config's]
     #[arg(long, value_name = "TIME")]
     pub deadline: Option<Span>,
@@ -280,6 +277,9 @@ pub struct Partition {
     /// What to cut.
     #[command(flatten)]
     pub cut: Cut,
+    /// When the cut begins: a wall-clock time such as 2026-01-31T12:00:00Z, or +5s from now
+    #[arg(long, value_name = "WHEN", allow_hyphen_values = true)]
+    pub at: Option<At>,
     /// Print the links that would be cut, and change nothing
     #[arg(long)]
     pub dry_run: bool,

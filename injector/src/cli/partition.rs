@@ -17,7 +17,7 @@ use injector_core::model::Shape;
 use injector_core::topology::words::{AMONG, parse_words};
 
 pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failure> {
-    let asked = Asked::of(args.cut, Owner::None)?;
+    let asked = Asked::of(args.cut, args.at, Owner::None)?;
     let mut client = Client::open(&common.address()).await?;
     let (name, request) = asked.settle(&mut client).await?;
     let view = if args.dry_run {
@@ -38,7 +38,7 @@ pub(super) struct Asked {
 
 impl Asked {
     /// From the command line; errors are usage errors, found before any daemon is asked.
-    pub fn of(cut: Cut, owner: Owner) -> Result<Self, Failure> {
+    pub fn of(cut: Cut, at: Option<At>, owner: Owner) -> Result<Self, Failure> {
         let shape = shape(&cut.shape, &cut.among)?;
         let name = cut.name.unwrap_or_else(|| unique_name(&cut.shape[0]));
         let request = PartitionRequest {
@@ -51,7 +51,7 @@ impl Asked {
             owner,
             ..PartitionRequest::new(shape)
         };
-        Ok(Self { name, request, at: cut.at })
+        Ok(Self { name, request, at })
     }
 
     /// Fixes a start that is relative to now, by the daemon's clock.

@@ -128,7 +128,7 @@ fn outages(text: &mut String, record: &RecoveryRecord) {
             endpoint.name.clone(),
             times(outage),
             format!("{at_least}{}", span_or_none(outage.sum_ns)),
-            span_or_none(outage.longest_ns),
+            format!("{at_least}{}", span_or_none(outage.longest_ns)),
             span_or_none(outage.before_heal_ns),
             format!("{at_least}{}", span(outage.after_heal_ns)),
             fail_over,
@@ -146,15 +146,19 @@ fn outages(text: &mut String, record: &RecoveryRecord) {
     let _ = writeln!(text, "served within {}", within.join(", "));
     for outage in record.outage.iter().flatten() {
         let lower = if outage.without_data > 0 || outage.open { "at least " } else { "" };
+        let whole = |ns: Option<u64>| match ns {
+            Some(_) if outage.open => format!("at least {}", span_or_none(ns)),
+            ns => span_or_none(ns),
+        };
         let _ = writeln!(
             text,
             "{}: all {} out for {}, some out for {lower}{} ({lower}{} of it after the heal), {} each on average",
             outage.name,
             outage.endpoints,
-            span_or_none(outage.all_ns),
+            whole(outage.all_ns),
             span(outage.some_ns),
             span(outage.some_after_heal_ns),
-            span_or_none(outage.share_ns)
+            whole(outage.share_ns)
         );
     }
 }

@@ -30,12 +30,7 @@ pub(super) async fn run(common: &Common, args: With) -> Result<Exit, Failure> {
 }
 
 async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
-    if args.cut.at.is_some() {
-        return Err(Failure::usage(
-            "--at: the command of `with` runs under its partition from the begin; leave --at out, or use `injector partition --at`",
-        ));
-    }
-    let asked = Asked::of(args.cut, Owner::Connection)?;
+    let asked = Asked::of(args.cut, None, Owner::Connection)?;
     // Before the cut: a signal in between must not end us without a heal.
     let mut signals = Signals::catch()
         .map_err(|error| Failure::new(Exit::WITH_FAILED, format!("signals can't be caught: {error}")))?;

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use injector_core::api::Rules;
-use injector_core::config::{Config, Endpoint};
-use injector_core::model::ProbeRules;
+use injector_core::config::{Config, Endpoint, Netns, Peer, Wire, WireSuccess};
+use injector_core::model::{PROBE_SETTINGS_SCHEMA, ProbeRules, ProbeSettings};
 
 /// What decides verdicts.
 pub(super) fn of(config: &Config) -> Rules {
@@ -13,8 +13,8 @@ pub(super) fn of(config: &Config) -> Rules {
 
 /// How an endpoint is probed. A container has another address after a restart, and the probe is the same.
 pub(super) fn probe(config: &Config, endpoint: &Endpoint) -> ProbeRules {
-    let is_contained =
-        endpoint.peer.and_then(|peer| config.peer(peer)).is_some_and(|peer| peer.container.is_some());
+    let peer = endpoint.peer.and_then(|peer| config.peer(peer));
+    let is_contained = peer.is_some_and(|peer| peer.container.is_some());
     let address = endpoint.address.filter(|_| !is_contained).map(|address| address.to_string());
     let filled = |text: &str| match &address {
         Some(address) => text.replace("{address}", address),
@@ -22,8 +22,47 @@ pub(super) fn probe(config: &Config, endpoint: &Endpoint) -> ProbeRules {
     };
     ProbeRules {
         stimulus: filled(&endpoint.probe.kind.stimulus()) + &resolved(endpoint),
+        settings: Some(settings(endpoint)),
+        addresses: Some(addresses(endpoint, peer.filter(|_| !is_contained))),
         options: endpoint.probe.options,
     }
+}
+
+/// What two measurements have to agree on beside the schedule.
+fn settings(endpoint: &Endpoint) -> ProbeSettings {
+    let mut settings = endpoint.probe.kind.settings();
+    let mut set = |key: &str, value: String| settings.insert(key.to_owned(), value);
+    set("schema", PROBE_SETTINGS_SCHEMA.to_string());
+    match &endpoint.netns {
+        // A process has another number after a restart, and the place is the same.
+        Some(Netns::Pid(_)) => drop(set("netns", "of a process".to_owned())),
+        Some(netns) => drop(set("netns", netns.to_string())),
+        None => {}
+    }
+    if let Some(family) = endpoint.family {
+        set("family", family.to_string());
+    }
+    if let Some(Wire { port, success }) = &endpoint.wire {
+        let success = match success {
+            WireSuccess::Http => "http".to_owned(),
+            WireSuccess::Grpc => "grpc".to_owned(),
+            WireSuccess::Payload => "payload".to_owned(),
+            WireSuccess::Prefix(bytes) => format!("prefix {}", bytes.escape_ascii()),
+        };
+        set("wire", format!("port {port}, {success}"));
+    }
+    settings
+}
+
+/// The addresses that the config gives its peer, and those of its host name.
+fn addresses(endpoint: &Endpoint, peer: Option<&Peer>) -> Vec<String> {
+    let listed = peer.into_iter().flat_map(|peer| {
+        let single = peer.addresses.iter().map(ToString::to_string);
+        let vip = peer.vip.iter().map(|address| format!("vip {address}"));
+        single.chain(peer.prefixes.iter().map(ToString::to_string)).chain(vip)
+    });
+    let resolved = endpoint.hosts.iter().map(|(name, address)| format!("{name} is {address}"));
+    listed.chain(resolved).collect()
 }
 
 /// The address that a host name has for the whole run.
@@ -39,13 +78,36 @@ fn resolved(endpoint: &Endpoint) -> String {
 mod tests {
     use injector_core::config::Config;
 
-    fn stimulus_of(probe: &str) -> String {
+    fn rules_of(peer: &str, endpoint: &str) -> super::ProbeRules {
         let config = format!(
-            "peers: {{ a: {{ addresses: [192.0.2.1] }} }}\ninterfaces: [{{ name: tap1 }}]\n\
-             endpoints: [{{ name: e, peers: [a], probe: {probe} }}]\n"
+            "peers: {{ a: {{ {peer} }} }}\ninterfaces: [{{ name: tap1 }}]\nendpoints: [{{ name: e, peers: [a], {endpoint} }}]\n"
         );
         let config = Config::parse(&config, "test.yaml").unwrap();
-        super::probe(&config, &config.endpoints[0]).stimulus
+        super::probe(&config, &config.endpoints[0])
+    }
+
+    fn stimulus_of(probe: &str) -> String {
+        rules_of("addresses: [192.0.2.1]", &format!("probe: {probe}")).stimulus
+    }
+
+    #[test]
+    fn settings_say_by_keys_where_a_probe_starts_what_it_asks_and_what_it_expects() {
+        let rules = rules_of(
+            "addresses: [192.0.2.1], vip: [192.0.2.9]",
+            "netns: client, wire: { port: 80, success: http }, probe: { http: { url: \"http://{address}/x?key=hunter2\", \
+             headers: { Authorization: hunter2 }, expect: { status: [503, 2xx] } } }",
+        );
+        let settings = rules.settings.unwrap();
+        let shown = |key: &str| settings.get(key).map(String::as_str);
+        assert_eq!(shown("kind"), Some("http"));
+        assert_eq!(shown("netns"), Some("client"));
+        assert_eq!(shown("url"), Some("http://{address}/x"), "the address is beside it");
+        assert_eq!(shown("expect.status"), Some("2xx or 503"));
+        assert_eq!(shown("wire"), Some("port 80, http"));
+        assert!(shown("query").is_some_and(|digest| digest.starts_with('#')), "{settings:?}");
+        assert!(shown("headers.authorization").is_some_and(|digest| digest.starts_with('#')), "{settings:?}");
+        assert!(!format!("{settings:?}").contains("hunter2"), "{settings:?}");
+        assert_eq!(rules.addresses.unwrap(), ["192.0.2.1", "vip 192.0.2.9"]);
     }
 
     #[test]

@@ -95,6 +95,31 @@ impl Lab {
         self.lab.processes().iter().map(Process::processor_time).sum()
     }
 
+    /// Has the daemon read its config again, changed.
+    pub fn reload(&self, from: &str, to: &str) {
+        let status = || -> serde_json::Value {
+            serde_json::from_slice(&self.run(&["status", "--json"]).stdout).unwrap()
+        };
+        let file = self.path("injector.yaml");
+        let config = std::fs::read_to_string(&file).unwrap();
+        assert!(config.contains(from), "{config}");
+        std::fs::write(&file, config.replace(from, to)).unwrap();
+        let before = status();
+        let pid =
+            rustix::process::Pid::from_raw(before["pid"].as_i64().unwrap().try_into().unwrap()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+        let end = std::time::Instant::now() + PATIENCE;
+        while status()["config_number"] == before["config_number"] {
+            assert!(std::time::Instant::now() < end, "SIGHUP came to nothing: {}", self.daemon.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The namespace of a peer or of the client.
+    pub fn netns(&self, of: &str) -> String {
+        self.lab.netns(of)
+    }
+
     /// Every record of the campaign.
     pub fn records(&self) -> Vec<RecoveryRecord> {
         let text = std::fs::read_to_string(self.path("run/trials.jsonl")).unwrap();

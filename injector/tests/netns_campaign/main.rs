@@ -3,6 +3,8 @@
 injector_lab::group!(timed);
 
 mod lab;
+mod others;
+mod settings;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -200,6 +202,7 @@ fn an_interrupted_campaign_heals_and_says_so() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     assert!(!live(), "the cut outlived the campaign");
     assert!(lab.path("run/summary.json").exists());
+    assert!(lab.path("run/open.json").exists(), "its trial is to be made again");
 }
 
 #[test]

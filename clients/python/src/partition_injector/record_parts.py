@@ -17,7 +17,7 @@ CheckForm = Literal["ethertype", "ip"]
 FailOver = Literal["never_out", "back", "not_back"]
 WarningCode = Literal[
     "foreign_ahead", "hook_unreadable", "loss_not_once", "left_out", "coverage_unknown", "groups_lost",
-    "foreign_source", "unnamed", "not_checked", "other",
+    "foreign_source", "unnamed", "not_checked", "overlapped", "other",
 ]  # fmt: skip
 
 

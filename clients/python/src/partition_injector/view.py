@@ -150,6 +150,8 @@ class ProbeRules:
     interval: str
     timeout: str
     connection: Literal["fresh", "pooled"]
+    settings: Optional[dict[str, str]] = None
+    addresses: Optional[list[str]] = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 
-use super::kind::{Kind, Stimulus};
+use super::kind::{Kind, Settings, Stimulus};
 use super::texts::{Texts, secret};
 use crate::clock::Span;
 use crate::config::probe::ExecCommand;
@@ -39,6 +39,19 @@ impl Kind for ExecCommand {
 
     fn command(&self) -> Option<&ExecCommand> {
         Some(self)
+    }
+
+    fn settings(&self, settings: &mut Settings) {
+        if let Some((program, arguments)) = self.command.split_first() {
+            settings.set("command", program);
+            settings.hide("arguments", arguments.iter().map(String::as_str));
+        }
+        if let Some(user) = &self.user {
+            settings.set("user", user);
+        }
+        for (name, value) in &self.env {
+            settings.hide(&format!("env.{name}"), [value.written()]);
+        }
     }
 
     fn describe<'a>(&'a self, stimulus: &mut Stimulus<'a>) {

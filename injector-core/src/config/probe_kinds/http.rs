@@ -7,7 +7,7 @@ use http::header::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 
 use super::host::{URL_USAGE, check_url, no_number, unix};
-use super::kind::{Kind, Stimulus};
+use super::kind::{Kind, Settings, Stimulus};
 use super::texts::{self, ScalarKey, Texts, scalar, secret};
 use super::tls::{self, TlsKeys};
 use crate::config::probe::{HttpExpect, HttpRequest, JsonValue, Status, Statuses, Tls};
@@ -150,6 +150,34 @@ impl Kind for HttpProbe {
         }
         if let Some(json) = &self.expect.json {
             stimulus.say(format_args!(", {:?} is {:?}", json.pointer, json.equals));
+        }
+    }
+
+    fn settings(&self, settings: &mut Settings) {
+        let HttpRequest { url, method, headers, body, unix, tls } = &self.request;
+        let url = url.written();
+        let (shown, query) = url.split_once('?').map_or((url, None), |(shown, query)| (shown, Some(query)));
+        settings.set("url", shown);
+        if let Some(query) = query {
+            settings.hide("query", [query]);
+        }
+        settings.set("method", method);
+        for (name, value) in headers {
+            settings.hide(&format!("headers.{}", name.to_ascii_lowercase()), [value.written()]);
+        }
+        if let Some(body) = body {
+            settings.hide("body", [body.written()]);
+        }
+        if let Some(path) = unix {
+            settings.set("unix", path);
+        }
+        settings.set_tls(tls.as_ref());
+        settings.set("expect.status", self.expect.status.canonical());
+        if let Some(part) = &self.expect.body_contains {
+            settings.set("expect.body_contains", part.written());
+        }
+        if let Some(json) = &self.expect.json {
+            settings.set(&format!("expect.json {}", json.pointer), &json.equals);
         }
     }
 

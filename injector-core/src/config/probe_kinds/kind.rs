@@ -9,6 +9,7 @@ use crate::clock::Span;
 use crate::config::probe::{ExecCommand, Tls};
 use crate::config::read::Node;
 use crate::config::secret::{Sent, Text, digest};
+use crate::model::ProbeSettings;
 
 /// The schedule of most kinds, where the config names none.
 pub const INTERVAL: Span = Span::millis(10);
@@ -29,6 +30,9 @@ pub(in crate::config) trait Kind: Sized {
 
     /// What it sends and expects, without what may be secret.
     fn describe<'a>(&'a self, stimulus: &mut Stimulus<'a>);
+
+    /// The same by keys of the config, for programs that compare: each value has one spelling.
+    fn settings(&self, settings: &mut Settings);
 
     /// Every text that may have secrets in it.
     fn texts(&mut self) -> Vec<(Sent, &mut Text)> {
@@ -66,6 +70,31 @@ pub(in crate::config) struct KindInfo {
     pub interval: Span,
     /// Whether several probes may share a connection.
     pub shares_connections: bool,
+}
+
+/// What a probe is made of, by keys of the config.
+#[derive(Default)]
+pub(in crate::config) struct Settings(ProbeSettings);
+
+impl Settings {
+    pub fn set(&mut self, key: &str, value: impl fmt::Display) {
+        self.0.insert(key.to_owned(), value.to_string());
+    }
+
+    /// A digest shows where two measurements differ, and not in what.
+    pub fn hide<'a>(&mut self, key: &str, texts: impl IntoIterator<Item = &'a str>) {
+        self.set(key, format_args!("#{:04x}", digest(texts)));
+    }
+
+    pub fn set_tls(&mut self, tls: Option<&Tls>) {
+        if let Some(tls) = tls {
+            self.set("tls", tls);
+        }
+    }
+
+    pub fn finish(self) -> ProbeSettings {
+        self.0
+    }
 }
 
 /// What a probe sends and expects, in words. It has no values of headers, queries, bodies and arguments: a digest of these
