@@ -484,12 +484,12 @@ fn the_programs_agree_with_the_model() {
         ("claims with proof", 600),
         ("claims without proof", 1_000),
         ("claims contested", 5_000),
-        ("claims aged", 20_000),
+        ("claims aged", 60_000),
         ("addresses taken over", 2_000),
         ("MACs moved", 200),
-        ("held addresses in doubt", 1_000),
-        ("held addresses that stayed", 5_000),
-        ("held addresses left to ports", 2_000),
+        ("held addresses in doubt", 20_000),
+        ("held addresses that stayed", 30_000),
+        ("held addresses left to ports", 10_000),
     ] {
         assert!(totals[what] * least > judged, "too few {what}: {totals:?}");
     }

@@ -194,7 +194,9 @@ impl Setup {
             addresses.first().copied().or_else(|| nets.first().map(IpNet::broadcast))
         };
         let moved = draft.moved.into_iter().filter_map(|(peer, holder)| {
-            Some((of(peers.get(peer)?).filter(|at| is_routable(*at))?, PeerId(holder)))
+            // The last address of an IPv6 prefix may be an IPv4-mapped one, which no NIC has.
+            let address = of(peers.get(peer)?)?.to_canonical();
+            Some((Some(address).filter(|at| is_routable(*at))?, PeerId(holder)))
         });
         let all = pool.v4.iter().copied().map(IpAddr::from).chain(pool.v6.iter().copied().map(IpAddr::from));
         let unlisted = all.map(|address| address.to_canonical()).filter(|address| {
