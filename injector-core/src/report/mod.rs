@@ -216,6 +216,14 @@ pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared,
         )
         .expect("writing to a String cannot fail");
     }
+    for difference in run_a.campaign.settings.started_elsewhere(&run_b.campaign.settings) {
+        writeln!(
+            text,
+            "The probes start in network namespaces of different names; a probe from within a peer sees another service than one \
+             from outside: {difference}"
+        )
+        .expect("writing to a String cannot fail");
+    }
     for difference in run_a.campaign.settings.reworded(&run_b.campaign.settings) {
         writeln!(text, "The stimulus is worded differently, which decides nothing: {difference}")
             .expect("writing to a String cannot fail");

@@ -220,12 +220,26 @@ impl Settings {
         let reworded = self.pairs(other).filter(|(a, b)| a.rules.stimulus != b.rules.stimulus);
         // Where both settings are known and differ, that has been said.
         let is_told = |a: &EndpointProbe, b: &EndpointProbe| {
-            a.rules.is_known_as(&b.rules) && a.rules.settings != b.rules.settings
+            a.rules.is_known_as(&b.rules) && ComparableProbe::from(a) != ComparableProbe::from(b)
         };
         reworded
             .filter(|(a, b)| !is_told(a, b))
             .map(|(a, b)| format!("{}: {}; {}", a.endpoint, a.rules.stimulus, b.rules.stimulus))
             .collect()
+    }
+
+    /// The endpoints whose probes start in namespaces of different names, as `endpoint: this one's, the other's`. Labs name them
+    /// anew for each run: only whoever ran both knows whether it is the same place.
+    pub fn started_elsewhere(&self, other: &Self) -> Vec<String> {
+        let place = |probe: &EndpointProbe| {
+            let settings = probe.rules.settings.as_ref()?;
+            Some(settings.get(NETNS).map_or("the daemon's own", String::as_str).to_owned())
+        };
+        let differs = |(a, b): (&EndpointProbe, &EndpointProbe)| {
+            let (here, there) = (place(a)?, place(b)?);
+            (here != there).then(|| format!("{}: {here}, {there}", a.endpoint))
+        };
+        self.pairs(other).filter_map(differs).collect()
     }
 
     /// The endpoints of which only one of the two says, as this version reads it, what their probes are made of.
@@ -306,26 +320,34 @@ impl Settings {
 struct Comparable<'a> {
     deadline: Span,
     ready: Ready,
-    probes: BTreeMap<&'a str, ComparableProbe<'a>>,
+    probes: BTreeMap<&'a str, ComparableProbe>,
     hold: Vec<Span>,
     traffic: Vec<Traffic>,
     cycle: Option<Span>,
     gates: ComparableGates<'a>,
 }
 
-/// A probe without its stimulus, which is prose, and without addresses, which another cluster has of its own.
+/// Where probes start, among the settings of an endpoint's.
+const NETNS: &str = "netns";
+
+/// A probe without its stimulus, which is prose, and without addresses and the namespace's name, which another cluster has of
+/// its own.
 #[derive(PartialEq, Serialize)]
-struct ComparableProbe<'a> {
+struct ComparableProbe {
     required: bool,
-    settings: Option<&'a ProbeSettings>,
+    settings: Option<ProbeSettings>,
     #[serde(flatten)]
     options: ProbeOptions,
 }
 
-impl<'a> From<&'a EndpointProbe> for ComparableProbe<'a> {
-    fn from(probe: &'a EndpointProbe) -> Self {
+impl From<&EndpointProbe> for ComparableProbe {
+    fn from(probe: &EndpointProbe) -> Self {
         let EndpointProbe { required, rules, .. } = probe;
-        Self { required: *required, settings: rules.settings.as_ref(), options: rules.options }
+        let mut settings = rules.settings.clone();
+        if let Some(settings) = &mut settings {
+            settings.remove(NETNS);
+        }
+        Self { required: *required, settings, options: rules.options }
     }
 }
 
@@ -416,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn where_probes_start_what_they_ask_and_what_they_expect_makes_runs_incomparable() {
+    fn what_probes_ask_and_expect_makes_runs_incomparable_and_where_they_start_is_told() {
         let with = |settings: Option<&[(&str, &str)]>, addresses: &[&str]| {
             let typed = settings.map(|settings| {
                 settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
@@ -431,18 +453,21 @@ mod tests {
         };
         let usual = [("netns", "client"), ("expect.status", "2xx")];
         let run = with(Some(&usual), &["10.0.0.1"]);
-        for (other, expected) in [
-            (&[("netns", "n1"), usual[1]][..], "probes.ingress@n1.settings.netns: \"client\", \"n1\""),
-            (&[usual[1]], "probes.ingress@n1.settings.netns: \"client\", null"),
-            (
-                &[usual[0], ("expect.status", "200 or 503")],
-                "probes.ingress@n1.settings.expect.status: \"2xx\", \"200 or 503\"",
-            ),
+        let other = with(Some(&[usual[0], ("expect.status", "200 or 503")]), &["10.0.0.1"]);
+        let expected = ["probes.ingress@n1.settings.expect.status: \"2xx\", \"200 or 503\""];
+        assert_eq!(
+            (run.incomparable(&other), run.differences(&other)),
+            (expected.map(str::to_owned).into(), expected.map(str::to_owned).into())
+        );
+        assert_eq!((run.reworded(&other), run.started_elsewhere(&other)), (Vec::new(), Vec::new()));
+        for (other, difference, told) in [
+            (&[("netns", "n1"), usual[1]][..], "\"client\", \"n1\"", "client, n1"),
+            (&[usual[1]], "\"client\", null", "client, the daemon's own"),
         ] {
             let other = with(Some(other), &["10.0.0.1"]);
-            assert_eq!(run.incomparable(&other), [expected]);
-            assert_eq!(run.differences(&other), [expected]);
-            assert_eq!(run.reworded(&other), Vec::<String>::new());
+            assert_eq!(run.incomparable(&other), Vec::<String>::new(), "a lab names its namespaces anew");
+            assert_eq!(run.started_elsewhere(&other), [format!("ingress@n1: {told}")]);
+            assert_eq!(run.differences(&other), [format!("probes.ingress@n1.settings.netns: {difference}")]);
         }
         // Another cluster has other addresses; one campaign has one cluster.
         let elsewhere = with(Some(&usual), &["10.1.0.1"]);
