@@ -88,7 +88,7 @@ impl Rights {
         };
         let netns = named.iter().map(|interface| &interface.netns);
         let netns = netns.chain(config.endpoints.iter().map(|endpoint| &endpoint.netns));
-        // What they are called tells which of the namespaces that are known they are.
+        // The daemon compares namespaces by identity, and must read that of each name.
         let netns = netns.chain(config.peers.iter().filter_map(|peer| Some(&peer.tap.as_ref()?.netns)));
         let netns = netns.chain(config.roles.values().map(|role| &role.netns)).flatten();
         let mut supervisor = daemon;

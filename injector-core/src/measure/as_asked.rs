@@ -142,7 +142,7 @@ mod tests {
             let [warning] = &record.warnings[..] else { panic!("{:?}", record.warnings) };
             assert_eq!((warning.code, warning.subject.as_deref()), (WarningCode::Overlapped, Some("bg")));
             assert!(warning.text.contains(said), "{warning}");
-            // Users who overlap partitions on purpose get the record as it is, and are told.
+            // Outside campaigns, an overlap is a warning, and the outcome is judged as before.
             let own = trial(|evidence| {
                 evidence.trial = None;
                 evidence.overlaps = vec![overlap.clone(), other(-8_000, Some(-4_500))];

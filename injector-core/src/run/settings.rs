@@ -242,7 +242,7 @@ impl Settings {
         self.pairs(other).filter_map(differs).collect()
     }
 
-    /// The endpoints of which only one of the two says, as this version reads it, what their probes are made of.
+    /// The endpoints whose `settings` only one of the two runs records in a schema that this version reads.
     pub fn known_to_one(&self, other: &Self) -> Vec<String> {
         let pairs = self.pairs(other);
         pairs

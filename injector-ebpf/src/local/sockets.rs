@@ -151,7 +151,7 @@ pub fn operates(ctx: &SockOpsContext) {
     }
     if operation == BPF_SOCK_OPS_TCP_LISTEN_CB {
         let listed = listed(space, &local(ctx), ctx.local_port());
-        // SAFETY: a plain helper call. On these hooks, older kernels do not tell the process itself.
+        // SAFETY: a plain helper call. Before Linux 6.10, programs of this type may not ask for the process id.
         let task = unsafe { bpf_get_current_task() } as *const c_void;
         if let (true, Some(process)) = (listed != WORLD, id_of(task)) {
             became(listed, process);

@@ -48,8 +48,8 @@ impl Tree {
         self.news.try_clone()
     }
 
-    /// Finds the cgroups that a name leads to, of which the best comes first: several, if nothing says which is meant. What may
-    /// change that is watched before it is looked for. `known` is the one that was found the last time.
+    /// Finds the cgroups that have a name, the most likely one first; more than one if the name is ambiguous. Directories are
+    /// watched before they are read, so that no change is missed. `known` is the one that was found the last time.
     pub fn find(&self, name: &CgroupName, known: Option<&Cgroup>) -> io::Result<Vec<Cgroup>> {
         match name {
             CgroupName::Path(path) => {

@@ -3,6 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
 use super::cgroups::{self, Cgroup, CgroupName, Tree};
@@ -227,12 +228,17 @@ impl Scanner {
         Ok(pass)
     }
 
+    /// The entry of the config that an address, `None` for every address, and a port are of, and its peer.
+    fn of_config(&self, space: SpaceId, (address, port): (Option<IpAddr>, u16)) -> Option<(Listen, PeerId)> {
+        let mut listens = self.listens.iter();
+        let found = listens.find(|(of, listen, _)| *of == space && listen.holds(address, port));
+        found.map(|(_, listen, peer)| (*listen, *peer))
+    }
+
     fn listener(&mut self, stat: &Stat, held: &Held, pass: &mut Pass) -> Result<(), LocalError> {
         let Some(space) = self.spaces.get(&held.cookie).copied() else { return Ok(()) };
         let (address, port) = held.at;
-        let is_it =
-            |(of, listen, _): &&(SpaceId, Listen, PeerId)| *of == space && listen.holds(address, port);
-        let of_config = self.listens.iter().find(is_it).copied();
+        let of_config = self.of_config(space, held.at);
         if of_config.is_some() {
             pass.at_ports.insert(stat.id);
             pass.seen.insert(held.inode);
@@ -246,7 +252,7 @@ impl Scanner {
         {
             pass.shared.add(Port { space, kind: held.kind, address, number: port }, cookie, stat.id);
         }
-        let Some((_, listen, peer)) = of_config else { return Ok(()) };
+        let Some((listen, peer)) = of_config else { return Ok(()) };
         if held.kind == Kind::Mptcp {
             let why = format!("process {} ({}) listens on {listen} by {MULTIPATH}", stat.id, stat.name);
             pass.doubts.insert(peer, Doubt { why, remedy: Some(NO_MULTIPATH) });
@@ -373,10 +379,7 @@ impl Scanner {
     pub fn doubt_unseen(&self, listening: &[(SpaceId, ListeningSocket)], sight: &mut LocalSight) {
         for (space, socket) in listening {
             let address = Some(socket.address).filter(|address| !address.is_unspecified());
-            let is_it = |(of, listen, _): &&(SpaceId, Listen, PeerId)| {
-                of == space && listen.holds(address, socket.port)
-            };
-            let Some((_, listen, peer)) = self.listens.iter().find(is_it) else { continue };
+            let Some((listen, peer)) = self.of_config(*space, (address, socket.port)) else { continue };
             if self.seen.contains(&u64::from(socket.inode)) {
                 continue;
             }
@@ -384,7 +387,7 @@ impl Scanner {
             let remedy = Some(
                 "run the server without ending its main thread, and without descriptors of a thread's own",
             );
-            sight.peers.entry(*peer).or_default().doubt.get_or_insert(Doubt { why, remedy });
+            sight.peers.entry(peer).or_default().doubt.get_or_insert(Doubt { why, remedy });
         }
     }
 
