@@ -184,75 +184,78 @@ pub extern "C" fn firsts(watched: u32) -> u32 {
     let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `drops`.
     let scene = unsafe { &mut *scene };
-    let packet = &scene.packet;
-    let tcp = packet.protocol == protocol::TCP && packet.flags & flag::ICMP == 0;
-    let syn = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN;
-    let synack = tcp && packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN | tcp::ACK;
-    let data = packet.payload_len != 0;
-    if !is_addressed(packet) {
+    if !is_addressed(&scene.packet) {
         // None of them says anything about the traffic between the two peers.
         return 0;
     }
-    let mut kinds = first::PACKET;
-    if syn {
-        kinds |= first::SYN;
-    }
-    if synack {
-        kinds |= first::SYN_ACK;
-    }
-    if data {
-        kinds |= first::DATA | first::EXCHANGE;
-    }
+    scene.kinds.set(kinds(&scene.packet));
+    let mut stamped = scene.kinds.get();
     let several = is_several(watched);
-    if several && have_all(scene, watched, kinds) {
+    if several && have_all(scene, watched, stamped) {
         return 1;
     }
-    scene.kinds.set(kinds);
     scene.rest.set(watched);
     for _ in 0..SLOT_COUNT {
         let Some(index) = scene.rest.take() else { break };
-        let Some(slot) = SLOTS.get(index) else { continue };
-        let key = link_key(scene, index, slot.generation);
-        let Some(stamps) = stamps(&key) else {
-            scene.kinds.clear();
-            continue;
-        };
-        // SAFETY: as in `drops`.
-        let stamps = unsafe { &mut *stamps };
-        let before = (stamps.first_packet, stamps.first_syn, stamps.first_synack, stamps.first_data);
-        let mut rang = false;
-        if before.0 == 0 {
-            stamps.first_packet = scene.clock.exact();
-            rang = true;
-        }
-        if syn && before.1 == 0 {
-            stamps.first_syn = scene.clock.exact();
-            rang = true;
-        }
-        if synack && before.2 == 0 {
-            stamps.first_synack = scene.clock.exact();
-            rang = true;
-        }
-        if data && before.3 == 0 {
-            stamps.first_data = scene.clock.exact();
-            rang = true;
-        }
-        if data && stamps.first_exchange == 0 && has_exchanged(slot.generation) != 0 {
-            stamps.first_exchange = scene.clock.exact();
-            rang = true;
-        }
-        if stamps.first_exchange == 0 {
-            scene.kinds.set(scene.kinds.get() & !first::EXCHANGE);
-        }
-        if rang {
-            emit::ring(index, slot.generation);
-        }
+        stamped &= firsts_of(index);
     }
     if several && let Some(stamps) = overlap(scene, watched) {
         // SAFETY: as in `drops`.
-        unsafe { (*stamps).stamped |= scene.kinds.get() };
+        unsafe { (*stamps).stamped |= stamped };
     }
     1
+}
+
+/// The kinds of first packets that a packet is of.
+#[inline(always)]
+fn kinds(packet: &Packet) -> u32 {
+    let mut kinds = first::PACKET;
+    if packet.protocol == protocol::TCP && packet.flags & flag::ICMP == 0 {
+        let flags = packet.tcp_flags & (tcp::SYN | tcp::ACK);
+        if flags == tcp::SYN {
+            kinds |= first::SYN;
+        } else if flags == tcp::SYN | tcp::ACK {
+            kinds |= first::SYN_ACK;
+        }
+    }
+    if packet.payload_len != 0 {
+        kinds |= first::DATA | first::EXCHANGE;
+    }
+    kinds
+}
+
+/// Stamps the scene's packet where it is the first of its kind for one slot; of its kinds, those that the slot has
+/// stamped by now. A global function, as the body of a loop of `firsts`: the verifier follows it once, and not in every
+/// turn of that loop, in every combination of kinds and stamps.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn firsts_of(index: u32) -> u32 {
+    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    // SAFETY: as in `drops`.
+    let scene = unsafe { &mut *scene };
+    let kinds = scene.kinds.get();
+    let Some(slot) = SLOTS.get(index) else { return kinds };
+    let Some(stamps) = stamps(&link_key(scene, index, slot.generation)) else { return 0 };
+    // SAFETY: as in `drops`.
+    let stamps = unsafe { &mut *stamps };
+    let mut rang = false;
+    let mut stamp = |kind: u32, first: &mut u64| {
+        if kinds & kind != 0 && *first == 0 {
+            *first = scene.clock.exact();
+            rang = true;
+        }
+    };
+    stamp(first::PACKET, &mut stamps.first_packet);
+    stamp(first::SYN, &mut stamps.first_syn);
+    stamp(first::SYN_ACK, &mut stamps.first_synack);
+    stamp(first::DATA, &mut stamps.first_data);
+    if kinds & first::EXCHANGE != 0 && stamps.first_exchange == 0 && has_exchanged(slot.generation) != 0 {
+        stamp(first::EXCHANGE, &mut stamps.first_exchange);
+    }
+    if rang {
+        emit::ring(index, slot.generation);
+    }
+    if stamps.first_exchange == 0 { kinds & !first::EXCHANGE } else { kinds }
 }
 
 /// Whether all of these slots have stamped all of these kinds of first packets on the scene's link.

@@ -38,7 +38,7 @@ pub struct VerdictContext {
     pub cursor: Cursor,
     /// Those of `dropped` that drop all that is on their links, all the time.
     pub steady: Mask,
-    /// The kinds of first packets that the packet is of, and that all slots of its link have had.
+    /// The kinds of first packets that the packet is of.
     pub kinds: Mask,
     /// How many packets this CPU dropped; kept here for the same reason as `judged`.
     pub drops: u64,
