@@ -147,11 +147,11 @@ pub struct Lease {
 }
 
 /// The size of what a verdict knows of its packet (the map `SCENE`), in 8-byte words. User space reads one of them.
-pub const VERDICT_CONTEXT_WORDS: usize = 21;
+pub const VERDICT_CONTEXT_WORDS: usize = 22;
 /// Which of these words counts the packets judged.
 pub const JUDGED_AT: usize = 0;
 /// Which counts those that were dropped.
-pub const DROPS_AT: usize = 19;
+pub const DROPS_AT: usize = 20;
 
 /// Indices of the per-CPU counters.
 pub mod counter {

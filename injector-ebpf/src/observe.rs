@@ -68,16 +68,19 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let scene = unsafe { &mut *scene };
     let now = scene.clock.exact();
-    let is_addressed = is_addressed(&scene.packet);
-    // The sender's hook should have dropped it.
-    let has_passed = is_addressed
+    // The sender's hook should have dropped it. In memory, as the loop's mask is.
+    scene.has_passed.clear();
+    if is_addressed(&scene.packet)
         && scene.receiver != 0
         && traits_of(scene.src) & traits::BOUND != 0
-        && is_named_elsewhere(scene.dst) != 0;
+        && is_named_elsewhere(scene.dst) != 0
+    {
+        scene.has_passed.set(1);
+    }
     let mut slots = scene.dropped.get();
     let steady = scene.steady.get();
     // Which of them it is late for depends on when each began.
-    if !has_passed && is_several(steady) && drops_at_once(steady, packets, bytes) != 0 {
+    if scene.has_passed.get() == 0 && is_several(steady) && drops_at_once(steady, packets, bytes) != 0 {
         slots &= !steady;
     }
     scene.rest.set(slots);
@@ -88,11 +91,15 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
         let Some(stamps) = stamps(&key) else { continue };
         // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
         let stamps = unsafe { &mut *stamps };
-        if !is_addressed {
+        if !is_addressed(&scene.packet) {
             stamps.group_packets += packets;
             continue;
         }
-        if has_passed && slot.full != 0 && slot.flap_period == 0 && now >= slot.starts_at + LATE {
+        if scene.has_passed.get() != 0
+            && slot.full != 0
+            && slot.flap_period == 0
+            && now >= slot.starts_at + LATE
+        {
             stamps.late_packets += packets;
         }
         stamps.dropped_packets += packets;

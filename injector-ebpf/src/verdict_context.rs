@@ -40,6 +40,8 @@ pub struct VerdictContext {
     pub steady: Mask,
     /// The kinds of first packets that the packet is of.
     pub kinds: Mask,
+    /// Not empty if the packet, dropped at its receiver's port, should have been dropped at its sender's.
+    pub has_passed: Mask,
     /// How many packets this CPU dropped; kept here for the same reason as `judged`.
     pub drops: u64,
     /// The commit word, as it was read for the packet.

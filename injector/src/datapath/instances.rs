@@ -1,4 +1,4 @@
-//! Instances of the programs, verified on threads of their own: the kernel takes a good part of a second for one, and
+//! Instances of the programs, verified on threads of their own: the kernel takes a tenth of a second for one, and
 //! anyone who wants it has other things to do.
 
 use std::collections::BTreeSet;
