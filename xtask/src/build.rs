@@ -87,9 +87,9 @@ pub fn cargo() -> Command {
     // What `cargo run` says of xtask itself. Build scripts watch these variables (ring's does), and would run again whenever
     // `cargo test` and `cargo xtask test` take turns.
     for (name, _) in std::env::vars_os() {
-        let is_of_xtask = name.to_str().is_some_and(|name| {
-            name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
-        });
+        let is_of_xtask = name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
         if is_of_xtask {
             cargo.env_remove(name);
         }

@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
+mod bare;
 mod bench;
 mod build;
 mod campaign;
 mod circles;
 mod command;
+mod debian;
 mod demo;
 mod dist;
 mod files;
@@ -68,6 +70,8 @@ enum Chore {
     Bench,
     /// Build what users install: a static binary, a Debian package, a tarball, checksums, an SBOM
     Dist(dist::Options),
+    /// What README.md has a newcomer install, in a Debian root that has nothing else (debootstrap, as root); takes 40 minutes
+    Bare,
     /// The long forms of the tests that wear the daemon down; all without a name
     Soak {
         /// Which
@@ -121,6 +125,7 @@ fn run(chore: Chore) -> Result<ExitCode> {
         Chore::Campaign(options) => return campaign::campaign(&options),
         Chore::Results(options) => return results::results(&options),
         Chore::Vm(options) => return vm::vm(&options),
+        Chore::Bare => bare::bare()?,
         Chore::Bench => return bench::bench(),
         Chore::Dist(options) => dist::dist(&options)?,
         Chore::Soak { which } => return soak::soak(&which),

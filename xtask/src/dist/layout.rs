@@ -3,11 +3,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::command::{run, words, workspace};
+use crate::command::{run, workspace};
 use crate::files::{files_below, listed};
 
 /// What the packages contain.
@@ -100,15 +100,6 @@ pub(super) fn emptied(folder: &Path) -> Result<()> {
         fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
     }
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))
-}
-
-/// What a command prints, where a failure is expected and shown by its status.
-pub(super) fn said(command: &mut Command) -> Result<(Option<i32>, String)> {
-    let shown = words(command);
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting `{shown}`"))?;
-    let text =
-        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    Ok((output.status.code(), text))
 }
 
 #[cfg(test)]

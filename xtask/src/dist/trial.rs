@@ -1,27 +1,19 @@
 //! The package as a user meets it: installed, run, upgraded, removed and purged in a Debian that has nothing else.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::layout::{Parts, emptied, said};
+use super::layout::{Parts, emptied};
 use super::package;
 use crate::command::{as_root, run_shown};
-use crate::setup::{self, Need};
-
-/// A Debian older than this machine's may be.
-const RELEASE: &str = "bookworm";
-const MIRROR: &str = "http://deb.debian.org/debian";
-
-/// A root of its own, removed when dropped.
-struct Root(PathBuf);
+use crate::debian::{RELEASE, Root, said};
 
 pub fn run(parts: &Parts, deb: &Path, folder: &Path) -> Result<()> {
-    setup::setup(&[Need::Debian])?;
-    let root = Root::fresh(folder)?;
+    let root = Root::fresh("package")?;
+    emptied(&folder.join("newer"))?;
     let newer = package::deb(parts, &folder.join("newer"), &format!("{}+1", parts.version))?;
-    root.install(deb)?;
+    install(&root, deb)?;
     root.expect(&["injector", "--version"], 0, &format!("injector {} (", parts.version))?;
     root.expect(&["injector", "check", "--config", "/etc/injector/config.yaml"], 0, "good: 2 peers")?;
     root.expect(&["getent", "group", "injector"], 0, "injector:")?;
@@ -37,11 +29,11 @@ pub fn run(parts: &Parts, deb: &Path, folder: &Path) -> Result<()> {
         "injector",
     )?;
     root.expect(&["injector", "check", "--schema"], 0, "\"$schema\"")?;
-    root.daemon()?;
+    daemon(&root)?;
 
     // What the user wrote into the config survives the upgrade and the removal, and not the purge.
     root.expect(&["sh", "-c", "echo '# mine' >> /etc/injector/config.yaml"], 0, "")?;
-    root.install(&newer)?;
+    install(&root, &newer)?;
     root.expect(&["dpkg-query", "--show", "injector"], 0, "+1")?;
     root.expect(&["tail", "-n1", "/etc/injector/config.yaml"], 0, "# mine")?;
     root.expect(&["dpkg", "--remove", "injector"], 0, "")?;
@@ -93,73 +85,29 @@ impl Drop for Namespace {
     }
 }
 
-impl Root {
-    /// A copy of a Debian that is made once.
-    fn fresh(folder: &Path) -> Result<Self> {
-        let (root, base) = (Self(folder.join("root")), folder.join(format!("debian-{RELEASE}")));
-        emptied(&folder.join("newer"))?;
-        if !base.exists() {
-            // Under another name until it is whole.
-            let part = base.with_extension("part");
-            run_shown(as_root("rm")?.arg("-rf").arg(&part))?;
-            run_shown(as_root("debootstrap")?.arg("--variant=minbase").arg(RELEASE).arg(&part).arg(MIRROR))?;
-            run_shown(as_root("mv")?.arg(&part).arg(&base))?;
-        }
-        run_shown(as_root("rm")?.arg("-rf").arg(&root.0))?;
-        run_shown(as_root("cp")?.args(["--archive", "--reflink=auto"]).arg(&base).arg(&root.0))?;
-        Ok(root)
-    }
-
-    fn install(&self, deb: &Path) -> Result<()> {
-        let name = deb.file_name().context("a package has a name")?;
-        run_shown(as_root("cp")?.arg(deb).arg(self.0.join("tmp").join(name)))?;
-        let inside = Path::new("/tmp").join(name);
-        self.expect(&["dpkg", "--install", &inside.to_string_lossy()], 0, "")?;
-        run_shown(as_root("rm")?.arg(self.0.join("tmp").join(name)))
-    }
-
-    fn said(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
-        let mut chroot: Command = as_root("chroot")?;
-        chroot.arg(&self.0).args(words).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
-        said(&mut chroot)
-    }
-
-    /// The daemon of the package, in a network namespace of its own. What is mounted for it is gone with its shell.
-    fn daemon(&self) -> Result<()> {
-        let namespace = Namespace::new()?;
-        let mount = "mount -t proc proc \"$0/proc\" && mount -t sysfs sysfs \"$0/sys\" \
-                     && exec chroot \"$0\" sh -c \"$1\"";
-        println!("  in the root: injector start, partition, stop");
-        let mut inside = as_root("ip")?;
-        inside.args(["netns", "exec", &namespace.0, "sh", "-c", mount]).arg(&self.0).arg(DAEMON);
-        let (ended, text) = said(inside.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))?;
-        ensure!(
-            ended == Some(0) && text.contains("stopped: pid"),
-            "the daemon of the package ended with {ended:?}:\n{text}"
-        );
-        Ok(())
-    }
-
-    /// Runs a command inside; it must end like this and say this.
-    fn expect(&self, words: &[&str], code: i32, says: &str) -> Result<()> {
-        println!("  in the root: {}", words.join(" "));
-        let (ended, text) = self.said(words)?;
-        ensure!(
-            ended == Some(code) && text.contains(says),
-            "`{}` ended with {ended:?}, and was to say {says:?}:\n{text}",
-            words.join(" ")
-        );
-        Ok(())
-    }
+/// Installs a package in the root.
+fn install(root: &Root, deb: &Path) -> Result<()> {
+    let name = deb.file_name().context("a package has a name")?;
+    run_shown(as_root("cp")?.arg(deb).arg(root.path().join("tmp").join(name)))?;
+    let inside = Path::new("/tmp").join(name);
+    root.expect(&["dpkg", "--install", &inside.to_string_lossy()], 0, "")?;
+    run_shown(as_root("rm")?.arg(root.path().join("tmp").join(name)))
 }
 
-impl Drop for Root {
-    fn drop(&mut self) {
-        let gone = as_root("rm").and_then(|mut rm| run_shown(rm.arg("-rf").arg(&self.0)));
-        if let Err(error) = gone {
-            println!("  {} stays: {error:#}", self.0.display());
-        }
-    }
+/// The daemon of the package, in a network namespace of its own. What is mounted for it is gone with its shell.
+fn daemon(root: &Root) -> Result<()> {
+    let namespace = Namespace::new()?;
+    let mount = "mount -t proc proc \"$0/proc\" && mount -t sysfs sysfs \"$0/sys\" \
+                 && exec chroot \"$0\" sh -c \"$1\"";
+    println!("  in the root: injector start, partition, stop");
+    let mut inside = as_root("ip")?;
+    inside.args(["netns", "exec", &namespace.0, "sh", "-c", mount]).arg(root.path()).arg(DAEMON);
+    let (ended, text) = said(inside.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"))?;
+    ensure!(
+        ended == Some(0) && text.contains("stopped: pid"),
+        "the daemon of the package ended with {ended:?}:\n{text}"
+    );
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,181 @@
+//! `cargo xtask bare`: what README.md has a newcomer install, in a Debian root that has what it asks for and nothing else.
+//! A run on a machine that has been worked on hides a missing step.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::command::{as_root, check_interrupt, output, run_shown, workspace};
+use crate::debian::{RELEASE, Root};
+
+/// The pages, whose blocks marked [`MARK`] are run in order.
+const PAGES: [&str; 2] = ["README.md", "docs/recipes/image.md"];
+/// The line that opens such a block.
+const MARK: &str = "```sh bare";
+/// What the README asks for, beside rustup; and what a checkout and `sudo` take.
+const PACKAGES: [&str; 4] = ["build-essential", "ca-certificates", "git", "sudo"];
+/// Where the checkout is, inside.
+const CHECKOUT: &str = "root/injector";
+/// The programs for which rustup stands in.
+const PROXIES: [&str; 5] = ["cargo", "rustc", "rustdoc", "rustfmt", "cargo-clippy"];
+/// Variables that say how this machine reaches the network: how their names begin or end.
+const BEGINNINGS: [&str; 5] = ["CARGO_HTTP_", "CARGO_NET_", "RUSTUP_", "SSL_CERT_", "PIP_"];
+const ENDINGS: [&str; 4] = ["http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY"];
+
+/// Runs a command of the root in a view of mounts of its own, so that nothing of it has to be unmounted: the root `$1`, the
+/// toolchains `$2`, the command `$3`.
+const ENTER: &str = r#"
+set -e
+mount --bind "$1" "$1"
+for folder in proc sys dev; do mount --rbind "/$folder" "$1/$folder"; done
+mount -t tmpfs tmpfs "$1/run"
+mkdir -p "$1/root/.rustup"
+mount --bind "$2" "$1/root/.rustup"
+exec chroot "$1" /bin/bash -e -c "cd /root; $3"
+"#;
+
+/// Runs all of them.
+///
+/// # Errors
+/// A command fails, there is no rustup here, or a page has no such block.
+pub fn bare() -> Result<()> {
+    let machine = Machine::new()?;
+    for page in PAGES {
+        let blocks = blocks(page)?;
+        ensure!(!blocks.is_empty(), "{page} has no block that opens with `{MARK}`");
+        for block in blocks {
+            println!("\n{page}:\n{block}");
+            machine.run(&format!("cd /{CHECKOUT}\n{block}")).with_context(|| format!("a block of {page}"))?;
+        }
+    }
+    for program in ["/usr/bin/injector", "/root/.cargo/bin/injector"] {
+        machine.run(&format!("{program} --version"))?;
+    }
+    println!("Bare: each of these commands works in a {RELEASE} with {} and rustup.", PACKAGES.join(", "));
+    Ok(())
+}
+
+/// The blocks of a page that are run here.
+fn blocks(page: &str) -> Result<Vec<String>> {
+    let path = workspace().join(page);
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let mut found = Vec::new();
+    let mut lines = text.lines();
+    while lines.any(|line| line == MARK) {
+        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        found.push(block.join("\n"));
+    }
+    Ok(found)
+}
+
+/// A machine that has been used for nothing yet.
+struct Machine {
+    root: Root,
+    toolchains: PathBuf,
+}
+
+impl Machine {
+    fn new() -> Result<Self> {
+        let home = PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?);
+        let toolchains = std::env::var_os("RUSTUP_HOME").map_or_else(|| home.join(".rustup"), PathBuf::from);
+        let programs = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+        let rustup = programs.join("bin/rustup");
+        if !rustup.exists() || !toolchains.exists() {
+            bail!("there is no rustup in {}: install it from https://rustup.rs", rustup.display());
+        }
+        let machine = Self { root: Root::fresh("bare")?, toolchains };
+        let path = machine.root.path();
+        reach_the_network(path)?;
+        let programs = path.join("root/.cargo/bin");
+        run_shown(as_root("mkdir")?.arg("-p").arg(&programs))?;
+        run_shown(as_root("cp")?.arg(&rustup).arg(&programs))?;
+        for proxy in PROXIES {
+            run_shown(as_root("ln")?.args(["-s", "rustup"]).arg(programs.join(proxy)))?;
+        }
+        let checkout = path.join(CHECKOUT);
+        run_shown(as_root("git")?.args(["clone", "--quiet"]).arg(workspace()).arg(&checkout))?;
+        machine.run(&format!(
+            "apt-get update --quiet=2; apt-get install --quiet=2 --yes {} >/dev/null; update-ca-certificates",
+            PACKAGES.join(" ")
+        ))?;
+        Ok(machine)
+    }
+
+    /// Runs commands as a shell of root does after login.
+    fn run(&self, commands: &str) -> Result<()> {
+        check_interrupt()?;
+        let mut inside = as_root("env")?;
+        inside.arg("--ignore-environment").args(variables());
+        inside.args(["unshare", "--mount", "sh", "-c", ENTER, "sh"]);
+        inside.arg(self.root.path()).arg(&self.toolchains).arg(commands);
+        let ended = inside.status().context("starting `unshare`")?;
+        check_interrupt()?;
+        ensure!(ended.success(), "in the root, `{commands}` ended with {ended}");
+        Ok(())
+    }
+}
+
+/// What such a shell has in its environment.
+fn variables() -> Vec<String> {
+    let kept = std::env::vars().filter(|(name, _)| {
+        BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))
+            || ENDINGS.iter().any(|ending| name.ends_with(ending))
+    });
+    let own = [
+        ("HOME", "/root"),
+        ("TERM", "dumb"),
+        ("LC_ALL", "C.UTF-8"),
+        ("DEBIAN_FRONTEND", "noninteractive"),
+        ("PATH", "/root/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    ];
+    let own = own.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    // rustup's own folder is another inside.
+    let all: BTreeMap<String, String> = kept.filter(|(name, _)| name != "RUSTUP_HOME").chain(own).collect();
+    all.iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// Gives a root what this machine reaches the network by: its name servers, its proxies, the authorities that it trusts.
+fn reach_the_network(root: &Path) -> Result<()> {
+    let settings = output(Command::new("apt-config").args(["dump", "Acquire"]))?;
+    let file = root.join("etc/apt/apt.conf.d/90network");
+    run_shown(as_root("sh")?.args(["-c", "printf %s \"$1\" > \"$2\"", "sh", &settings]).arg(&file))?;
+    for path in ["etc/resolv.conf", "etc/pip.conf", "usr/local/share/ca-certificates"] {
+        let here = Path::new("/").join(path);
+        if here.exists() {
+            let there = root.join(path);
+            run_shown(as_root("rm")?.arg("-rf").arg(&there))?;
+            run_shown(as_root("cp")?.args(["--recursive", "--dereference"]).arg(&here).arg(&there))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use injector_lab::needs;
+
+    use super::*;
+    use crate::command::{find_program, is_root};
+
+    #[test]
+    fn each_page_has_blocks() {
+        for page in PAGES {
+            assert!(!blocks(page).unwrap().is_empty(), "{page}");
+        }
+        assert!(blocks("README.md").unwrap()[0].starts_with("cargo xtask demo"));
+    }
+
+    /// It builds everything from nothing, twice.
+    #[test]
+    #[needs(alone, program = "debootstrap", minutes = 40)]
+    fn a_newcomer_gets_through_the_readme() {
+        if !is_root() && find_program("sudo").is_none() {
+            injector_lab::skip("a_newcomer_gets_through_the_readme", "needs root or sudo");
+            return;
+        }
+        bare().unwrap();
+    }
+}

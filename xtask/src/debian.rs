@@ -1,0 +1,89 @@
+//! A Debian root that has nothing but what a chore puts there.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::command::{as_root, run_shown, words, workspace};
+use crate::setup::{self, Need};
+
+/// A Debian older than this machine's may be.
+pub const RELEASE: &str = "bookworm";
+const MIRROR: &str = "http://deb.debian.org/debian";
+
+/// A root of its own, removed when dropped.
+pub struct Root(PathBuf);
+
+impl Root {
+    /// A copy of a Debian that is made once, below `target/debian`.
+    ///
+    /// # Errors
+    /// There is no debootstrap, or it fails.
+    pub fn fresh(name: &str) -> Result<Self> {
+        setup::setup(&[Need::Debian])?;
+        let folder = workspace().join("target/debian");
+        let (root, base) =
+            (Self(folder.join(format!("{name}-{}", std::process::id()))), folder.join(RELEASE));
+        if !base.exists() {
+            std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+            // Under another name until it is whole.
+            let part = base.with_extension("part");
+            run_shown(as_root("rm")?.arg("-rf").arg(&part))?;
+            run_shown(as_root("debootstrap")?.arg("--variant=minbase").arg(RELEASE).arg(&part).arg(MIRROR))?;
+            run_shown(as_root("mv")?.arg(&part).arg(&base))?;
+        }
+        run_shown(as_root("cp")?.args(["--archive", "--reflink=auto"]).arg(&base).arg(&root.0))?;
+        Ok(root)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Runs a command inside: how it ended, and what it said.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn said(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
+        let mut chroot: Command = as_root("chroot")?;
+        chroot.arg(&self.0).args(words).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
+        said(&mut chroot)
+    }
+
+    /// Runs a command inside; it must end like this and say this.
+    ///
+    /// # Errors
+    /// It ends otherwise, or says something else.
+    pub fn expect(&self, words: &[&str], code: i32, says: &str) -> Result<()> {
+        println!("  in the root: {}", words.join(" "));
+        let (ended, text) = self.said(words)?;
+        ensure!(
+            ended == Some(code) && text.contains(says),
+            "`{}` ended with {ended:?}, and was to say {says:?}:\n{text}",
+            words.join(" ")
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        // What a part of a chore mounted in it is gone with that part's view of mounts.
+        let gone =
+            as_root("rm").and_then(|mut rm| run_shown(rm.args(["-rf", "--one-file-system"]).arg(&self.0)));
+        if let Err(error) = gone {
+            println!("  {} stays: {error:#}", self.0.display());
+        }
+    }
+}
+
+/// What a command prints, where a failure is expected and shown by its status.
+pub fn said(command: &mut Command) -> Result<(Option<i32>, String)> {
+    let shown = words(command);
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting `{shown}`"))?;
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    Ok((output.status.code(), text))
+}
