@@ -139,7 +139,7 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::C
 pub static WAKEUPS: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 /// What one verdict knows: here, since it is too large for the stack.
 #[map]
-pub static SCENE: PerCpuArray<VerdictContext> = PerCpuArray::with_max_entries(1, 0);
+pub static CONTEXT: PerCpuArray<VerdictContext> = PerCpuArray::with_max_entries(1, 0);
 /// Clock and random number of a test.
 #[map]
 pub static TEST: Array<TestInput> = Array::with_max_entries(1, 0);

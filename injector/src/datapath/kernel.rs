@@ -85,7 +85,7 @@ impl Kernel {
             rolls: object.take("ROLLS")?.try_into().map_err(of("ROLLS"))?,
             responses: object.take("RESPONSES")?.try_into().map_err(of("RESPONSES"))?,
             counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
-            contexts: object.take("SCENE")?.try_into().map_err(of("SCENE"))?,
+            contexts: object.take("CONTEXT")?.try_into().map_err(of("CONTEXT"))?,
             names: NameMaps::take(&mut object, config)?,
             strangers: StrangerMap::take(&mut object)?,
             object,
@@ -387,7 +387,7 @@ impl Kernel {
             .map(|index| Ok(self.counters.get(&index, 0).map_err(fail)?.iter().sum()))
             .collect::<Result<_, DatapathError>>()?;
         let contexts =
-            self.contexts.get(&0, 0).map_err(|source| DatapathError::Map { name: "SCENE", source })?;
+            self.contexts.get(&0, 0).map_err(|source| DatapathError::Map { name: "CONTEXT", source })?;
         counters[counter::JUDGED as usize] = contexts.iter().map(|context| context[JUDGED_AT]).sum();
         counters[counter::DROPPED as usize] = contexts.iter().map(|context| context[DROPS_AT]).sum();
         Ok(counters)

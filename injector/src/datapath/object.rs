@@ -62,7 +62,7 @@ const SHARED: [&str; 30] = [
     "CONVERSATIONS",
     "COUNTERS",
     "WAKEUPS",
-    "SCENE",
+    "CONTEXT",
     "TEST",
     "AYA_LOGS",
 ];
