@@ -35,7 +35,7 @@ mod tap;
 mod traffic;
 
 pub use builder::LabBuilder;
-pub use config::Place;
+pub use config::AttachPoint;
 pub use daemon::{Cli, Daemon, Launch, NotStarted};
 pub use error::Error;
 pub use folder::Folder;

@@ -46,7 +46,7 @@ fn a_neighbour_that_is_learned_later() {
         lab.bridged(node, port, "br0", host);
     }
     lab.assert_flows(("h", 14), ("n1", 1));
-    let daemon = lab.secluded_daemon(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    let daemon = lab.daemon_without_names(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]));
     settle();
     for (node, host) in [("n2", 2), ("n3", 3)] {
         lab.assert_flows(("h", 14), (node, host));
@@ -77,7 +77,7 @@ fn a_route_that_leads_elsewhere_later() {
     }
     lab.plug("x", "w1");
     lab.hide("x");
-    let daemon = lab.secluded_daemon(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    let daemon = lab.daemon_without_names(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]));
     lab.assert_chosen(&daemon, &["v1", "v2", "v3"]);
     settle();
     // Nothing but this: no interface changes.

@@ -14,7 +14,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use injector_core::api::HealedBy;
-use injector_lab::{Lab, Place, needs};
+use injector_lab::{AttachPoint, Lab, needs};
 use live::daemon::Daemon;
 use live::traffic::{KINDS, Server, assert_flows};
 
@@ -92,7 +92,7 @@ fn assert_nothing_is_cut(lab: &Lab, daemon: &Daemon) {
 #[needs(root, minutes = 1)]
 fn guards_heal_what_they_cut_and_nothing_else() {
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     assert_passed(&run(&daemon, "guard", &[]), 10);
     assert_nothing_is_cut(&lab, &daemon);
     // A process that dies has no time to heal.
@@ -112,7 +112,7 @@ fn the_suites_of_the_page() {
     let config = format!(
         "{}endpoints:\n  - {{ name: web, peers: [n1], netns: {}, probe: {{ http: {{ url: \"http://{{address}}:{}/\" }}, timeout: \
          500ms }} }}\nready: {{ consecutive: 5, observe: 500ms, observe_max: 5s }}\n",
-        lab.config(Place::OwnNic, "auto"),
+        lab.config(AttachPoint::OwnNic, "auto"),
         lab.netns("n2"),
         server.port()
     );

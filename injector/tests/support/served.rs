@@ -101,7 +101,7 @@ impl Served {
     }
 
     /// One request on a connection of its own, as curl would send it.
-    pub fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub fn call(&self, method: &str, path: &str, body: &str) -> HttpResponse {
         let mut stream = self.connect();
         let length = body.len();
         write!(
@@ -109,7 +109,7 @@ impl Served {
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
-        Answer::read(&mut stream)
+        HttpResponse::read(&mut stream)
     }
 }
 
@@ -123,13 +123,13 @@ impl Drop for Served {
 
 /// An HTTP answer, taken apart by hand.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
-impl Answer {
+impl HttpResponse {
     pub fn read(stream: &mut UnixStream) -> Self {
         let mut bytes = Vec::new();
         // The server may have closed before it read everything: what it said comes first all the same.

@@ -223,14 +223,14 @@ pub struct Server {
 }
 
 struct Shared {
-    mood: Mutex<Mood>,
+    mood: Mutex<ServerMode>,
     changed: Condvar,
     stop: AtomicBool,
 }
 
 /// How a [`Server`] answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub enum ServerMode {
     /// 200, at once.
     Fine,
     /// 503, at once.
@@ -253,7 +253,7 @@ impl Server {
         let address = lab.addresses(node)[0];
         let listener = lab.within(node, || TcpListener::bind((address, port)).unwrap());
         let shared = Arc::new(Shared {
-            mood: Mutex::new(Mood::Fine),
+            mood: Mutex::new(ServerMode::Fine),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
         });
@@ -287,7 +287,7 @@ impl Server {
     }
 
     /// Changes its mood, for requests that hang too.
-    pub fn set(&self, mood: Mood) {
+    pub fn set(&self, mood: ServerMode) {
         *self.shared.mood.lock().unwrap() = mood;
         self.shared.changed.notify_all();
     }
@@ -296,7 +296,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.set(Mood::Failing);
+        self.set(ServerMode::Failing);
     }
 }
 
@@ -312,11 +312,11 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
         }
     }
     let mood = shared.mood.lock().unwrap();
-    let mood = *shared.changed.wait_while(mood, |mood| *mood == Mood::Hanging).unwrap();
+    let mood = *shared.changed.wait_while(mood, |mood| *mood == ServerMode::Hanging).unwrap();
     let is_fine = match mood {
-        Mood::Fine => true,
-        Mood::Failing | Mood::Hanging => false,
-        Mood::FineFrom(instant) => MonoNs::now() >= instant,
+        ServerMode::Fine => true,
+        ServerMode::Failing | ServerMode::Hanging => false,
+        ServerMode::FineFrom(instant) => MonoNs::now() >= instant,
     };
     let status = if is_fine { "200 OK" } else { "503 Service Unavailable" };
     // In one piece: the status line is looked for in one packet.
