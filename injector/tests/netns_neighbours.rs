@@ -90,6 +90,7 @@ impl Keepalived {
         let mut command = lab.command(node, "keepalived");
         command.args(["--dont-fork", "--vrrp", "--no-syslog"]);
         command.args(["--use-file", &path("conf"), "--pid", &path("pid"), "--vrrp_pid", &path("vrrp_pid")]);
+        injector_lab::end_with_thread(&mut command);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { child, _folder: folder }
     }

@@ -371,6 +371,7 @@ fn systemd_is_told_of_each_reload_whatever_comes_of_it() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
     command.args(["start", "--config", "lab.yaml"]).current_dir(folder.path());
     command.env("NOTIFY_SOCKET", &socket).env_remove("INJECTOR_SOCKET");
+    injector_lab::end_with_thread(&mut command);
     let mut daemon = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let pid = Pid::from_child(&daemon);
     assert_eq!(hear(), "READY=1\n");

@@ -203,7 +203,9 @@ fn the_namespace_of_another_users_process_is_still_found() {
     let mut lab = Lab::switched(2);
     let child = lab.within("n1", || {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", &NOBODY.to_string(), "--clear-groups", "sleep", "600"]).spawn().unwrap()
+        command.args(["--reuid", &NOBODY.to_string(), "--clear-groups", "--pdeathsig", "TERM"]);
+        command.args(["sleep", "600"]);
+        command.spawn().unwrap()
     });
     let stranger = Stranger(child);
     let pid = stranger.0.id();

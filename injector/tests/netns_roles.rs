@@ -38,6 +38,7 @@ impl Quorum {
             let mut command = lab.command(node, &program);
             command.args(["--node", node, "--seed", "3", "--peers", &peers.join(",")]);
             command.args(["--listen", &addresses(node)[0].to_string()]);
+            injector_lab::end_with_thread(&mut command);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().expect("the quorum example is built with the tests")
         };
@@ -333,6 +334,7 @@ fn a_service_that_answers_nonsense_is_no_answer() {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
+    injector_lab::end_with_thread(&mut server);
     let _server = Quorum(vec![server.spawn().unwrap()]);
     let role = |name: &str| {
         format!(

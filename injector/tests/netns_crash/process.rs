@@ -62,6 +62,7 @@ impl Process {
         if let Some(fault) = fault {
             command.env("INJECTOR_FAULT", fault).env("INJECTOR_FAULT_LOG", faults);
         }
+        injector_lab::end_with_thread(&mut command);
         let child =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Self { child, folder: folder.to_owned(), ended: None }

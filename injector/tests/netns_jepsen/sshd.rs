@@ -106,6 +106,7 @@ impl Sshd {
         let child = lab.within(node, || {
             let mut command = Command::new("unshare");
             command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+            injector_lab::end_with_thread(&mut command);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
         });
         self.children.push(child);
