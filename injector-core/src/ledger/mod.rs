@@ -22,7 +22,7 @@ use injector_common::slot::Slot;
 
 use crate::api::{Healed, HealedBy, PartitionState, Stamped};
 use crate::clock::MonoNs;
-use crate::measure::{Broken, Closed, Overlap};
+use crate::measure::{Closed, HarnessFailure, Overlap};
 use crate::plan::{self, Age, Cell, Freshness, Presence, SlotIndex, SlotTable, SlotUse, Step};
 
 pub use life::{Draft, Life, Now};
@@ -384,7 +384,7 @@ impl<T> Ledger<T> {
     }
 
     /// Notes what broke the experiment of an open partition; its cut continues.
-    pub fn broke(&mut self, generation: u32, broken: Broken) {
+    pub fn broke(&mut self, generation: u32, broken: HarnessFailure) {
         if let Some(entry) = self.entries.get_mut(&generation).filter(|entry| entry.life.is_open()) {
             entry.life.broken.get_or_insert(broken);
         }
@@ -395,7 +395,7 @@ impl<T> Ledger<T> {
         let Changed { mut effects, .. } = self.heal(plane, |_| true, HealedBy::Shutdown, now);
         effects.extend(self.withdraw(|_| true, HealedBy::Shutdown, now).effects);
         for Entry { life, .. } in self.entries.values_mut().filter(|entry| entry.life.is_open()) {
-            life.broken.get_or_insert(Broken::Stopping);
+            life.broken.get_or_insert(HarnessFailure::Stopping);
         }
         effects.push(Effect::Judge);
         effects

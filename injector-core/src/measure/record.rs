@@ -5,7 +5,7 @@ use super::endpoint::{Before, Track};
 use super::host::lateness_p99;
 use super::phases::{self, Marks};
 use super::words::seconds;
-use super::{Broken, EndpointEvidence, Evidence, as_asked, force, outages};
+use super::{EndpointEvidence, Evidence, HarnessFailure, as_asked, force, outages};
 use crate::api::{
     EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
     RecoveryRecord, Stamped,
@@ -298,14 +298,14 @@ impl Decision {
 fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>) -> Option<Decision> {
     let broken = match (&evidence.broken, evidence.healed_by) {
         (Some(broken), _) => Some(broken.clone()),
-        (None, Some(HealedBy::Lease)) => Some(Broken::LeaseLapsed),
-        (None, Some(HealedBy::Shutdown)) => Some(Broken::Stopping),
+        (None, Some(HealedBy::Lease)) => Some(HarnessFailure::LeaseLapsed),
+        (None, Some(HealedBy::Shutdown)) => Some(HarnessFailure::Stopping),
         _ => None,
     };
     let seen = watch.and_then(|watch| watched(evidence, watch));
     match broken {
         // The daemon's end does not hide a verdict that was there.
-        None | Some(Broken::Stopping) if seen.is_some() => {}
+        None | Some(HarnessFailure::Stopping) if seen.is_some() => {}
         None => {
             watch?;
             evidence.closed_by.as_ref()?;

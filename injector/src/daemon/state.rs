@@ -25,7 +25,7 @@ use injector_core::api::{Code, Event, EventKind, HealedBy, PartitionRequest, Par
 use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
 use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
-use injector_core::measure::Broken;
+use injector_core::measure::HarnessFailure;
 use injector_core::metrics::History;
 use injector_core::model::{PeerId, Percent};
 use injector_core::sample::{self, EndpointId, Sample};
@@ -407,7 +407,7 @@ impl State {
         if let Some(generation) = oldest.map(|partition| partition.life.generation) {
             let from = self.samples.mark();
             self.experiment(generation).samples_from = from;
-            let broken = Broken::TooManyProbes(samples::MOST);
+            let broken = HarnessFailure::TooManyProbes(samples::MOST);
             tracing::warn!(partition = self.partition(generation).life.name, %broken, "its evidence is given up");
             self.ledger.broke(generation, broken);
         }
