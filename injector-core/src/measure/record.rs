@@ -1,7 +1,7 @@
 //! Assembles the recovery record.
 
 use super::cluster::{Assessment, Bounds, Settling, judge};
-use super::endpoint::{Before, Track};
+use super::endpoint::{BeforeHeal, Track};
 use super::host::lateness_p99;
 use super::phases::{self, Marks};
 use super::words::seconds;
@@ -30,7 +30,7 @@ const MANY: u64 = 10;
 /// An endpoint that is in service at the heal is ready then, and settled then if it stays so.
 pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let horizon = evidence.closed_by.as_ref().map_or(evidence.now, |closed| evidence.now.min(closed.at));
-    let before: Vec<Before> =
+    let before: Vec<BeforeHeal> =
         evidence.endpoints.iter().map(|endpoint| before(evidence, endpoint, horizon)).collect();
     let watch = evidence.heal.map(|heal| Watch::new(evidence, &before, heal, horizon));
     let decided = decide(evidence, &before, watch.as_ref());
@@ -132,7 +132,7 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(evidence: &'a Evidence<'a>, before: &[Before], heal: Stamped, horizon: MonoNs) -> Self {
+    fn new(evidence: &'a Evidence<'a>, before: &[BeforeHeal], heal: Stamped, horizon: MonoNs) -> Self {
         let heal = heal.end_ns;
         let cut = evidence.cut.map(|cut| cut.end_ns);
         let tracks: Vec<Track> = evidence
@@ -295,7 +295,7 @@ impl Decision {
     }
 }
 
-fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>) -> Option<Decision> {
+fn decide(evidence: &Evidence<'_>, before: &[BeforeHeal], watch: Option<&Watch<'_>>) -> Option<Decision> {
     let broken = match (&evidence.broken, evidence.healed_by) {
         (Some(broken), _) => Some(broken.clone()),
         (None, Some(HealedBy::Lease)) => Some(HarnessFailure::LeaseLapsed),
@@ -459,12 +459,12 @@ fn why_unknown(link: &LinkRecord) -> String {
     }
 }
 
-fn before(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'_>, horizon: MonoNs) -> Before {
+fn before(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'_>, horizon: MonoNs) -> BeforeHeal {
     let heal_begin = evidence.heal.map(|heal| heal.begin_ns);
-    Before::new(endpoint, evidence.ready.consecutive, evidence.cut, heal_begin, horizon)
+    BeforeHeal::new(endpoint, evidence.ready.consecutive, evidence.cut, heal_begin, horizon)
 }
 
-fn bare(endpoint: &EndpointEvidence<'_>, before: Before) -> EndpointRecord {
+fn bare(endpoint: &EndpointEvidence<'_>, before: BeforeHeal) -> EndpointRecord {
     EndpointRecord {
         name: endpoint.name.clone(),
         peer: endpoint.peer.clone(),
