@@ -89,7 +89,7 @@ fn a_daemon_that_follows_something_no_more_heals_and_ends() {
     let nothing = |_: &Lab, _: &Daemon| {};
     assert_ends("lease/look", 20, nothing);
     assert_ends("probe/turn", 100, nothing);
-    assert_ends("settler/wait", 1, frees_slot);
+    assert_ends("slot-aging/wait", 1, frees_slot);
     assert_ends("api/accept", 20, connects);
     assert_ends("follow/news", 300, changes_link);
     assert_ends("mounts/news", 5, mounts);

@@ -105,7 +105,7 @@ fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_work
         ("log", 0),
         ("netns", mine | SYS_ADMIN),
         (&*format!("netns {n1}"), mine),
-        ("settler", 0),
+        ("slot-aging", 0),
     ];
     assert_rights(&daemon, &expected);
 
@@ -159,7 +159,7 @@ fn without_namespaces_no_thread_keeps_the_right_to_enter_one() {
         ("log", 0),
         ("netns", BASE),
         ("netns the daemon's own", BASE),
-        ("settler", 0),
+        ("slot-aging", 0),
     ];
     assert_rights(&daemon, &expected);
     for (thread, bound) in threads(&daemon, "CapBnd") {
@@ -219,7 +219,14 @@ fn the_namespace_of_another_users_process_is_still_found() {
     let supervisor = BASE | SYS_ADMIN | SYS_PTRACE;
     assert_rights(
         &daemon,
-        &[("injector", BASE), ("lease", 0), ("log", 0), ("netns", supervisor), (&name, BASE), ("settler", 0)],
+        &[
+            ("injector", BASE),
+            ("lease", 0),
+            ("log", 0),
+            ("netns", supervisor),
+            (&name, BASE),
+            ("slot-aging", 0),
+        ],
     );
 
     // Mounts change: the daemon looks which namespace the process is in.

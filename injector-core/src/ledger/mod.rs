@@ -317,9 +317,9 @@ impl<T> Ledger<T> {
 
     /// A slot that can be written now, and holds no stamps; `None` if all are in use. It is not taken yet.
     fn writable<P: DataPlane>(&self, plane: &mut P) -> Result<Option<SlotIndex>, P::Error> {
-        let Some((slot, freshness)) = self.slots.free(plane.settled()) else { return Ok(None) };
+        let Some((slot, freshness)) = self.slots.free(plane.aged()) else { return Ok(None) };
         if freshness == Freshness::Young {
-            plane.settle();
+            plane.wait_aged();
         }
         if freshness != Freshness::New {
             // A program that still ran when the slot was freed may have stamped it since.

@@ -40,8 +40,8 @@ struct Shared {
     lease: Mapped,
     state: Mutex<State>,
     stopped: Condvar,
-    /// [`settle`], but in tests without programs.
-    settle: fn(),
+    /// [`wait_for_programs`], but in tests without programs.
+    wait_for_programs: fn(),
 }
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ struct State {
 struct Renewal(MonoNs);
 
 /// Waits until no program runs that has read an older word.
-pub(super) fn settle() {
+pub(super) fn wait_for_programs() {
     if membarrier(MembarrierCommand::Global).is_err() {
         // A kernel without it: programs run for microseconds, with preemption off.
         std::thread::sleep(Duration::from_millis(20));
@@ -64,10 +64,10 @@ pub(super) fn settle() {
 
 impl Gate {
     pub(super) fn new(commit: Mapped, lease: Mapped, owner: Owner) -> Self {
-        Self::with(commit, lease, owner, settle)
+        Self::with(commit, lease, owner, wait_for_programs)
     }
 
-    fn with(commit: Mapped, lease: Mapped, owner: Owner, settle: fn()) -> Self {
+    fn with(commit: Mapped, lease: Mapped, owner: Owner, wait_for_programs: fn()) -> Self {
         for (at, word) in [
             (PID, owner.pid.into()),
             (STARTED, owner.started),
@@ -81,7 +81,7 @@ impl Gate {
             lease,
             state: Mutex::new(State::default()),
             stopped: Condvar::new(),
-            settle,
+            wait_for_programs,
         }));
         gate.0.lease.store(EXPIRES, (MonoNs::now() + LEASE).0);
         gate
@@ -135,7 +135,7 @@ impl Gate {
             self.0.commit.store(0, Word::new(0, word.live() | word.watched()).0);
             if word.live() != 0 {
                 // A program that still holds the old word would find a lease in force again, or set the latch again.
-                (self.0.settle)();
+                (self.0.wait_for_programs)();
                 let found = MonoNs(if latched == 0 { expires } else { latched });
                 state.unheard.get_or_insert(Lapsed { expired: found });
             }

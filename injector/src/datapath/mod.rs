@@ -17,7 +17,7 @@ mod object;
 mod overlaps;
 mod owner;
 mod pins;
-mod settler;
+mod slot_aging;
 mod strangers;
 
 pub use attach::{Attachment, Crowd, Hooks, Refused, Wanted, look};
@@ -33,7 +33,7 @@ pub use object::{Clocks, Object, SpaceId, Use, wire_address, wire_ids};
 pub use overlaps::CommonStamps;
 pub use owner::{Life, Loaded, Owner, loaded};
 pub use pins::Pins;
-pub use settler::Settler;
+pub use slot_aging::SlotAging;
 pub use strangers::StrangerMap;
 
 use injector_core::ledger::{Fault, Lapsed};
