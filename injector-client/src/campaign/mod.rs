@@ -153,7 +153,7 @@ impl Measure {
         let (mut runner, status) = Runner::open(options.address).await?;
         let seed = injector_core::model::seed::drawn(rand::random());
         let systems = spec.systems.clone();
-        let (settings, conduct) = spec.settle(&status, seed)?;
+        let (settings, conduct) = spec.into_settings(&status, seed)?;
         // What the daemon would refuse is found before a folder is made.
         for cell in &settings.cells {
             let wanted = request(&settings, cell, Trial { index: 0, attempt: 1 });

@@ -56,8 +56,8 @@ impl Fixture {
             foreign: None,
             folder: tempfile::tempdir().unwrap(),
         };
-        fixture.settle("n2");
-        fixture.settle("n1");
+        fixture.make_ready("n2");
+        fixture.make_ready("n1");
         fixture.add_filter("eth0");
         fixture.add_program();
         fixture
@@ -71,7 +71,7 @@ impl Fixture {
     }
 
     /// Makes a node's interface ready: neighbours that need no asking.
-    fn settle(&self, node: &str) {
+    fn make_ready(&self, node: &str) {
         let host = |node: &str| node[1..].parse::<u8>().unwrap();
         let other = if node == "n1" { "n2" } else { "n1" };
         let mut words = format!("link set eth0 address 02:00:00:00:00:0{}\n", host(node));
@@ -125,7 +125,7 @@ impl Fixture {
             "n1",
             &format!("link set new0 name eth0\naddress add {v4}/16 dev eth0\naddress add {v6}/64 dev eth0 nodad\nlink set eth0 up"),
         );
-        self.settle("n1");
+        self.make_ready("n1");
         self.add_program();
     }
 

@@ -284,7 +284,7 @@ impl Interfaces {
     }
 
     /// Waits for what is under way, within bounds, and takes it in.
-    async fn settle(&mut self) {
+    async fn wait_attached(&mut self) {
         let under_way = async { while self.attaching.join_next().await.is_some() {} };
         if tokio::time::timeout(PATIENCE, under_way).await.is_err() {
             tracing::warn!("interfaces are still being attached");
@@ -301,7 +301,7 @@ impl Interfaces {
 
     /// Takes our programs off every interface, and waits for it.
     pub(super) async fn release_all(&mut self) {
-        self.settle().await;
+        self.wait_attached().await;
         let mut at = Vec::new();
         let mut attachments = Vec::new();
         for (index, entry) in self.entries.iter_mut().enumerate() {

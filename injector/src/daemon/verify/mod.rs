@@ -172,7 +172,7 @@ impl State {
             let due = due(life, experiment, now);
             let Life { starts_at, ends_at, .. } = *life;
             let Some(check) = &mut experiment.check else { continue };
-            check.settle(now);
+            check.count_if_over(now);
             match due {
                 Due::Control => {
                     let until = MonoNs(starts_at.0.saturating_sub(CLEAR.as_nanos() as u64));
