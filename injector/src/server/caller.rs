@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use tokio::net::UnixStream;
 
-use super::places::Class;
+use super::permits::Class;
 use super::socket::Access;
 
 /// The credentials that the kernel noted when the caller connected.
