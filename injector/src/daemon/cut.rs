@@ -12,7 +12,7 @@ use super::state::State;
 use super::verify;
 use crate::datapath::DatapathError;
 use crate::fault;
-use crate::server::command::{Step, Whose};
+use crate::server::command::{Origin, Step};
 use injector_core::api::{
     Code, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning, WarningCode,
 };
@@ -53,7 +53,7 @@ impl State {
         name: &str,
         request: PartitionRequest,
         (step, from): (Step, Option<usize>),
-        whose: Whose,
+        whose: Origin,
         resolution: Resolution,
     ) -> Answer<PartitionView> {
         if self.stopping {
@@ -190,7 +190,7 @@ impl State {
         &self,
         name: &str,
         request: PartitionRequest,
-        whose: Whose,
+        whose: Origin,
         resolution: Resolution,
     ) -> Answer<Partition> {
         let Resolution { resolved, seed, roles } = resolution;

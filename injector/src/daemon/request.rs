@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 
-use crate::server::command::{IsGone, Reply, Step, Whose};
+use crate::server::command::{IsGone, Origin, Reply, Step};
 use injector_core::api::{Code, PartitionRequest, PartitionView, Problem, StartAt, role_words};
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
@@ -22,7 +22,7 @@ pub struct Asked {
     pub step: Step,
     /// From which of the links on they are listed, if that is asked for.
     pub from: Option<usize>,
-    pub whose: Whose,
+    pub whose: Origin,
     pub is_gone: IsGone,
     pub reply: Reply<Answer<PartitionView>>,
     /// When it was sent.

@@ -19,7 +19,7 @@ pub struct ConnectionId(pub u64);
 
 /// Whose request it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum Requester {
     /// Root's, or the daemon's own user's.
     Privileged,
     /// That of another user who may use the socket, by uid.
@@ -28,11 +28,11 @@ pub enum By {
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
-pub struct Whose {
+pub struct Origin {
     /// The connection.
     pub connection: ConnectionId,
     /// Its user.
-    pub by: By,
+    pub by: Requester,
 }
 
 /// Whether `PUT` takes effect or only reserves.
@@ -115,7 +115,7 @@ pub enum Command {
         /// From which of its links on they are listed, if that is asked for.
         from: Option<usize>,
         /// Where it comes from.
-        whose: Whose,
+        whose: Origin,
         /// Whether its client is gone: nobody would know what was cut.
         is_gone: IsGone,
         /// The view after it took effect.

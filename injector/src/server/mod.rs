@@ -27,7 +27,7 @@ use self::conduct::Conduct;
 use self::conversation::{Answers, GRACE, REFUSAL_TIMEOUT, REFUSALS, Refusal, Then, WATCH, converse, whole};
 use self::permits::{Class, Permits};
 use self::problem::ProblemResponse;
-use crate::server::command::{By, Command, ConnectionId, Handle, Whose};
+use crate::server::command::{Command, ConnectionId, Handle, Origin, Requester};
 use injector_core::api::{Code, Problem};
 
 mod answer;
@@ -109,8 +109,8 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
             let busy = |limit: String| Problem::new(Code::TooBusy, limit).remedy(remedy);
             let (permit, limit) = permits.take(class, caller.uid).map_err(busy)?;
             let by = match class {
-                Class::Privileged => By::Privileged,
-                Class::Member | Class::Reader => By::Member(caller.uid),
+                Class::Privileged => Requester::Privileged,
+                Class::Member | Class::Reader => Requester::Member(caller.uid),
             };
             let budget = budgets.of(class, caller.uid);
             Ok((caller, by, budget, permit, limit.map(busy)))
@@ -128,10 +128,10 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                 let (router, handle, stopping) = (router.clone(), handle.clone(), stopping.clone());
                 connections.spawn(async move {
                     let _permit = permit;
-                    let _farewell = Farewell { id, handle };
+                    let _farewell = DisconnectGuard { id, handle };
                     let conduct = Conduct::of(&stream);
                     let lasts = limit.as_ref().map(|_| HEAL_TIMEOUT);
-                    let whose = Whose { connection: id, by };
+                    let whose = Origin { connection: id, by };
                     let answer = Answerer::Routes { router, whose, budget, conduct: conduct.clone(), limit };
                     let served = converse(stream, conduct, answer, stopping);
                     match lasts {
@@ -162,12 +162,12 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
 }
 
 /// Notifies the daemon that a connection ended, also when its task panicked.
-struct Farewell {
+struct DisconnectGuard {
     id: ConnectionId,
     handle: Handle,
 }
 
-impl Drop for Farewell {
+impl Drop for DisconnectGuard {
     fn drop(&mut self) {
         tracing::debug!(connection = self.id.0, "closed");
         // A closed channel means that the daemon is gone, and its partitions with it.
@@ -182,7 +182,7 @@ impl Drop for Farewell {
 #[derive(Clone)]
 enum Answerer {
     /// The API; with a `limit`, its heals alone, and that to everything else.
-    Routes { router: Router, whose: Whose, budget: Budget, conduct: Conduct, limit: Option<Problem> },
+    Routes { router: Router, whose: Origin, budget: Budget, conduct: Conduct, limit: Option<Problem> },
     /// One problem, whatever was asked, and the end of the connection.
     Refusal(Refusal),
 }

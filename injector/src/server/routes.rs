@@ -20,7 +20,7 @@ use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
 use super::problem::ProblemResponse;
 use super::route::{Answer, Route};
 use super::{events, metrics, openapi};
-use crate::server::command::{Command, Handle, Reply, Step, Whose};
+use crate::server::command::{Command, Handle, Origin, Reply, Step};
 use injector_core::api::{
     Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
     PartitionView, ProbeView, Problem, RecoveryRecord, Status,
@@ -238,7 +238,7 @@ struct ApplyQuery {
 async fn apply(
     State(handle): State<Handle>,
     Extension(budget): Extension<Budget>,
-    Extension(whose): Extension<Whose>,
+    Extension(whose): Extension<Origin>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     Params(query): Params<ApplyQuery>,
@@ -252,7 +252,7 @@ async fn apply(
 async fn prepare(
     State(handle): State<Handle>,
     Extension(budget): Extension<Budget>,
-    Extension(whose): Extension<Whose>,
+    Extension(whose): Extension<Origin>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     _: Params<NoQuery>,
@@ -264,7 +264,7 @@ async fn prepare(
 async fn reserve(
     handle: &Handle,
     budget: &Budget,
-    whose: Whose,
+    whose: Origin,
     conduct: &Conduct,
     name: String,
     request: PartitionRequest,
