@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 
-use crate::server::command::{IsGone, Origin, Reply, Step};
+use crate::server::command::{IsGone, Origin, PutMode, Reply};
 use injector_core::api::{Code, PartitionRequest, PartitionView, Problem, StartAt, role_words};
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
@@ -19,7 +19,7 @@ pub(super) type Answer<T> = Result<T, Problem>;
 pub struct Asked {
     pub name: String,
     pub request: Box<PartitionRequest>,
-    pub step: Step,
+    pub step: PutMode,
     /// From which of the links on they are listed, if that is asked for.
     pub from: Option<usize>,
     pub whose: Origin,

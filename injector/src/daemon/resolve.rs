@@ -11,7 +11,7 @@ use super::request::{Answer, Asked, Resolution, Returned, ReturnedSink, ShapeNam
 use super::state::State;
 use crate::probe::role;
 use crate::rights;
-use crate::server::command::Step;
+use crate::server::command::PutMode;
 use injector_core::api::{Code, PartitionRequest, PartitionState, PartitionView, Problem};
 use injector_core::model::{PeerName, seed};
 use injector_core::topology::{self, RolePeers, TopologyError};
@@ -87,14 +87,14 @@ impl State {
         &mut self,
         name: &str,
         request: &PartitionRequest,
-        step: Step,
+        step: PutMode,
         from: Option<usize>,
     ) -> Answer<Option<PartitionView>> {
-        if step == Step::DryRun {
+        if step == PutMode::DryRun {
             return Ok(None);
         }
         let Some(partition) = self.known(name, request)? else { return Ok(None) };
-        if step == Step::Apply && partition.life.state == PartitionState::Prepared {
+        if step == PutMode::Apply && partition.life.state == PartitionState::Prepared {
             return Err(Problem::new(
                 Code::WrongState,
                 format!("\"{name}\" is prepared, and cuts nothing until it is enabled"),

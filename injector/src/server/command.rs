@@ -37,7 +37,7 @@ pub struct Origin {
 
 /// Whether `PUT` takes effect or only reserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PutMode {
     /// Cut now (or at the request's `at`).
     Apply,
     /// Take a slot and write the links; a later enable cuts.
@@ -111,7 +111,7 @@ pub enum Command {
         /// What to cut.
         request: Box<PartitionRequest>,
         /// Whether to cut.
-        step: Step,
+        step: PutMode,
         /// From which of its links on they are listed, if that is asked for.
         from: Option<usize>,
         /// Where it comes from.

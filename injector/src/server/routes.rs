@@ -20,7 +20,7 @@ use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
 use super::problem::ProblemResponse;
 use super::route::{Answer, Route};
 use super::{events, metrics, openapi};
-use crate::server::command::{Command, Handle, Origin, Reply, Step};
+use crate::server::command::{Command, Handle, Origin, PutMode, Reply};
 use injector_core::api::{
     Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
     PartitionView, ProbeView, Problem, RecoveryRecord, Status,
@@ -244,7 +244,7 @@ async fn apply(
     Params(query): Params<ApplyQuery>,
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
-    let step = if query.dry_run { Step::DryRun } else { Step::Apply };
+    let step = if query.dry_run { PutMode::DryRun } else { PutMode::Apply };
     let from = query.links_from.map(|from| from as usize);
     reserve(&handle, &budget, whose, &conduct, name, request, (step, from)).await
 }
@@ -258,7 +258,7 @@ async fn prepare(
     _: Params<NoQuery>,
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
-    reserve(&handle, &budget, whose, &conduct, name, request, (Step::Prepare, None)).await
+    reserve(&handle, &budget, whose, &conduct, name, request, (PutMode::Prepare, None)).await
 }
 
 async fn reserve(
@@ -268,12 +268,12 @@ async fn reserve(
     conduct: &Conduct,
     name: String,
     request: PartitionRequest,
-    (step, from): (Step, Option<usize>),
+    (step, from): (PutMode, Option<usize>),
 ) -> Result<Response, ProblemResponse> {
     if conduct.is_gone() {
         return Err(unheard().into());
     }
-    if request.owner == Owner::Connection && step != Step::DryRun {
+    if request.owner == Owner::Connection && step != PutMode::DryRun {
         conduct.owns_a_partition();
     }
     let request = Box::new(request);

@@ -10,7 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use injector::server::command::{Command, CommandReceiver, EventFeed, Handle, Probes, Record, Step, Views};
+use injector::server::command::{
+    Command, CommandReceiver, EventFeed, Handle, Probes, PutMode, Record, Views,
+};
 use injector::server::{ApiSocket, serve};
 use injector_core::api::{
     Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, LinkTotals, Outcome,
@@ -167,9 +169,9 @@ async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
                 };
                 let _ = reply.send(answer);
                 let step = match step {
-                    Step::Apply => "apply",
-                    Step::Prepare => "prepare",
-                    Step::DryRun => "dry-run",
+                    PutMode::Apply => "apply",
+                    PutMode::Prepare => "prepare",
+                    PutMode::DryRun => "dry-run",
                 };
                 Asked::Apply { name, request, step, connection: whose.connection.0 }
             }

@@ -18,7 +18,7 @@ use self::held::Held;
 use super::partition::{Experiment, Partition, named, shortened};
 use super::request::{Asked, Effective, ReturnedSink};
 use super::state::State;
-use crate::server::command::{Command, Step};
+use crate::server::command::{Command, PutMode};
 use injector_core::api::{PartitionRequest, PartitionState, Warning, WarningCode};
 use injector_core::clock::MonoNs;
 use injector_core::ledger::Life;
@@ -57,7 +57,7 @@ impl State {
     fn to_be_controlled(&self, command: &Effective) -> Option<Vec<Link>> {
         match command {
             Effective::Apply(wanted) => {
-                let Asked { name, request, step: Step::Apply, .. } = &wanted.asked else { return None };
+                let Asked { name, request, step: PutMode::Apply, .. } = &wanted.asked else { return None };
                 if request.verdict.verify.is_none()
                     || request.at.is_some()
                     || !request.traffic.is_full()
