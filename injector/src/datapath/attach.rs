@@ -101,12 +101,12 @@ pub struct Wanted {
     /// The interface as configured.
     pub interface: Interface,
     /// How many there are beside it.
-    pub crowd: Crowd,
+    pub crowd: InterfaceCount,
 }
 
 /// How many interfaces of one namespace are attached to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crowd {
+pub enum InterfaceCount {
     /// A few.
     Few,
     /// So many that the kernel would take too long over TCX: it waits for an RCU grace period, tens of milliseconds, in
@@ -242,7 +242,7 @@ impl Attachment {
 
     /// Detaches in its namespace's thread, and hands the instance on from there; `None` if the thread ends before.
     pub fn release_to(mut self, take: impl FnOnce(Option<Instance>) + Send + 'static) {
-        let mut answer = Answer(Some(take));
+        let mut answer = ReportOnce(Some(take));
         let Some(held) = self.held.take() else { return };
         // A thread that has ended drops the answer, which shows it.
         let _ = self.worker.spawn_awaited(move || async move { answer.report(Some(held.release())) });
@@ -284,9 +284,9 @@ impl Attachment {
 }
 
 /// What is reported about an instance, once: also if the thread that was to report it ends before.
-struct Answer<F: FnOnce(Option<Instance>)>(Option<F>);
+struct ReportOnce<F: FnOnce(Option<Instance>)>(Option<F>);
 
-impl<F: FnOnce(Option<Instance>)> Answer<F> {
+impl<F: FnOnce(Option<Instance>)> ReportOnce<F> {
     fn report(&mut self, instance: Option<Instance>) {
         if let Some(take) = self.0.take() {
             take(instance);
@@ -294,7 +294,7 @@ impl<F: FnOnce(Option<Instance>)> Answer<F> {
     }
 }
 
-impl<F: FnOnce(Option<Instance>)> Drop for Answer<F> {
+impl<F: FnOnce(Option<Instance>)> Drop for ReportOnce<F> {
     fn drop(&mut self) {
         self.report(None);
     }
@@ -416,7 +416,7 @@ fn hook_up(
     held: &mut Held,
     interface: &Interface,
     facts: &LinkFacts,
-    crowd: Crowd,
+    crowd: InterfaceCount,
     ours: &mut Vec<u32>,
 ) -> Result<(Hooks, Vec<String>), String> {
     let mut why = Vec::new();
@@ -425,7 +425,7 @@ fn hook_up(
     let mut programs = instance.programs();
     let mut tc = match (interface.hook, crowd) {
         (Hook::Clsact, _) => Tc::Clsact,
-        (Hook::Auto, Crowd::Many(count)) => {
+        (Hook::Auto, InterfaceCount::Many(count)) => {
             why.push(format!(
                 "auto: clsact, since {count} interfaces of this namespace are attached to and the kernel takes tens of milliseconds for each of them on TCX; `hook: tc` takes TCX all the same"
             ));

@@ -20,7 +20,7 @@ mod pins;
 mod slot_aging;
 mod strangers;
 
-pub use attach::{Attachment, Crowd, Hooks, Refused, Wanted, look};
+pub use attach::{Attachment, Hooks, InterfaceCount, Refused, Wanted, look};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };

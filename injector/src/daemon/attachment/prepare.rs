@@ -12,7 +12,7 @@ use super::entry::Entry;
 use super::programs::{Landing, Shared, SharedKey, Spare};
 use super::{InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
-use crate::datapath::{Attachment, Crowd, DatapathError, Instance, Use, Wanted};
+use crate::datapath::{Attachment, DatapathError, Instance, InterfaceCount, Use, Wanted};
 
 /// From how many interfaces of one namespace on they share programs, which then look up where a packet is.
 const SHARED_FROM: usize = 16;
@@ -110,7 +110,7 @@ impl Interfaces {
         }
         let instance = entry.instance.take().or(shared)?;
         let interface = Interface { name: entry.name().to_owned(), ..entry.interface.clone() };
-        let crowd = if crowd > CROWD_FROM { Crowd::Many(crowd) } else { Crowd::Few };
+        let crowd = if crowd > CROWD_FROM { InterfaceCount::Many(crowd) } else { InterfaceCount::Few };
         Some(Wanted { id: entry.id, instance, interface, crowd })
     }
 
