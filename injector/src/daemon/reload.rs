@@ -14,7 +14,7 @@ use super::active_config::ActiveConfig;
 use super::config_file::{AfterRead, READ_TIMEOUT, Read, ReadResult, Reading};
 use super::event_loop::{EventLoop, drain};
 use super::partition::Partition;
-use super::ready::{self, State as Reported};
+use super::ready::{self, ServiceState as Reported};
 use super::start_error::StartError;
 use super::state::State;
 use crate::datapath::chain;

@@ -38,14 +38,14 @@ pub struct Gate(Arc<Shared>);
 struct Shared {
     commit: Mapped,
     lease: Mapped,
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     stopped: Condvar,
     /// [`wait_for_programs`], but in tests without programs.
     wait_for_programs: fn(),
 }
 
 #[derive(Default)]
-struct State {
+struct GateState {
     /// A lapse that the daemon's task has not been notified of yet: until then it may not store.
     unheard: Option<Lapsed>,
     stop: bool,
@@ -79,7 +79,7 @@ impl Gate {
         let gate = Self(Arc::new(Shared {
             commit,
             lease,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(GateState::default()),
             stopped: Condvar::new(),
             wait_for_programs,
         }));
@@ -87,7 +87,7 @@ impl Gate {
         gate
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -127,7 +127,7 @@ impl Gate {
     ///   with a live slot was judged when the old lease had run out, its program has set the latch, which outlives the
     ///   store: everything passes until the next look. If none was, no verdict is other than if the store had been made at the sign of
     ///   life, when the lease was in force.
-    fn check(&self, state: &mut State, alive: MonoNs) -> Renewal {
+    fn check(&self, state: &mut GateState, alive: MonoNs) -> Renewal {
         let expires = self.0.lease.load(EXPIRES);
         let latched = self.0.lease.load(LAPSED);
         if latched != 0 || alive.0 >= expires {

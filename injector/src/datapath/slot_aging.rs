@@ -14,12 +14,12 @@ pub struct SlotAging {
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<AgingState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct AgingState {
     /// Counts the slots that were freed.
     asked: u64,
     /// A wait has begun after this one of them was freed, and is over.
@@ -28,7 +28,7 @@ struct State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AgingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
