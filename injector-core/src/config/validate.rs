@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use self::names::{NAME_REMEDY, is_name};
-use super::read::{ABOVE_ZERO, Node, Table};
+use super::read::{ABOVE_ZERO, Fields, Node};
 use super::{
     Config, Endpoint, Interfaces, LONGEST_DEADLINE, LONGEST_FOR, Protect, RoleSource, Select, Socket,
 };
@@ -71,7 +71,7 @@ pub(super) fn config(root: &Node<'_>, select: &Select<'_>) -> Option<Config> {
 }
 
 /// A length of time above zero, and at most so long: what is measured until then is kept in memory.
-fn span(table: &Table<'_>, key: &'static str, default: Span, most: Span) -> Span {
+fn span(table: &Fields<'_>, key: &'static str, default: Span, most: Span) -> Span {
     table.get(key).and_then(|node| node.span_within(ABOVE_ZERO, most)).unwrap_or(default)
 }
 
