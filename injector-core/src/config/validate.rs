@@ -11,7 +11,7 @@ use super::{
 };
 use crate::clock::Span;
 use crate::model::{Direction, MAX_PEERS, PeerNames, Ready, Scope, Shape};
-use crate::topology::{self, Known, RolePeers, TopologyError};
+use crate::topology::{self, Definitions, RolePeers, TopologyError};
 
 mod container;
 mod devices;
@@ -264,7 +264,7 @@ pub(super) fn buildable(
     if !used.is_empty() {
         return topology::check_names(shape, names);
     }
-    let known = Known { names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
+    let known = Definitions { names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
     topology::resolve(shape, direction, known, 0).map(drop)
 }
 

@@ -7,14 +7,14 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::error::TopologyError;
-use super::known::{Known, id};
+use super::known::{Definitions, id};
 use super::ring;
 use super::syntax::Arguments;
 use crate::model::{Bridge, NamedLink, PeerId, PeerName, PeerNames, Selector, Shape, WORLD};
 
 /// The making of one shape.
 pub(super) struct Drawing<'a> {
-    known: Known<'a>,
+    known: Definitions<'a>,
     /// What is being made, in words.
     shape: String,
     rng: ChaCha8Rng,
@@ -31,7 +31,7 @@ pub(super) struct Pool<'a> {
 }
 
 impl<'a> Drawing<'a> {
-    pub fn new(known: Known<'a>, shape: &Shape, seed: u64) -> Self {
+    pub fn new(known: Definitions<'a>, shape: &Shape, seed: u64) -> Self {
         let shape = match shape.written() {
             (word, Arguments::Draw { count: Some(count), .. }) => format!("{word} {count}"),
             (word, _) => word.to_owned(),

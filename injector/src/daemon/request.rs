@@ -10,7 +10,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::model::Shape;
 use injector_core::roles::Directory;
-use injector_core::topology::{self, Known, Resolved, RolePeers, TopologyError};
+use injector_core::topology::{self, Definitions, Resolved, RolePeers, TopologyError};
 
 /// What a command is answered with.
 pub(super) type Answer<T> = Result<T, Problem>;
@@ -70,7 +70,7 @@ impl ShapeNames {
 
     /// Makes peers and links of the shape of a request.
     pub fn resolve(&self, request: &PartitionRequest, seed: u64, roles: RolePeers) -> Answer<Resolution> {
-        let known = Known { names: self.directory.names(), presets: &self.presets, roles: &roles };
+        let known = Definitions { names: self.directory.names(), presets: &self.presets, roles: &roles };
         match topology::resolve(&request.shape, request.traffic.direction, known, seed) {
             Ok(resolved) => Ok(Resolution { resolved, seed, roles }),
             Err(error) => Err(shape_problem(&error, &roles)),

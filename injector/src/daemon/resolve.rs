@@ -37,19 +37,19 @@ impl State {
             return;
         }
         match self.begin(&asked) {
-            Ok(Begun::Known(view)) => drop(asked.reply.send(Ok(*view))),
-            Ok(Begun::Asking(roles)) => self.hand_out(asked, roles, sink.clone()),
+            Ok(RequestStart::Known(view)) => drop(asked.reply.send(Ok(*view))),
+            Ok(RequestStart::Asking(roles)) => self.hand_out(asked, roles, sink.clone()),
             Err(problem) => drop(asked.reply.send(Err(problem))),
         }
     }
 
-    fn begin(&mut self, asked: &Asked) -> Answer<Begun> {
+    fn begin(&mut self, asked: &Asked) -> Answer<RequestStart> {
         if self.stopping {
             return Err(Problem::new(Code::Stopping, "the daemon is stopping"));
         }
         let request = self.normalised((*asked.request).clone())?;
         if let Some(view) = self.answered_before(&asked.name, &request, asked.step, asked.from)? {
-            return Ok(Begun::Known(Box::new(view)));
+            return Ok(RequestStart::Known(Box::new(view)));
         }
         if self.resolving >= MOST {
             return Err(Problem::new(Code::TooBusy, format!("{MOST} requests are being resolved"))
@@ -79,7 +79,7 @@ impl State {
             begun.map_err(|error| unresolved(&name, &error.to_string()))?;
             roles.push(AskedRole { name, answer, end });
         }
-        Ok(Begun::Asking(roles))
+        Ok(RequestStart::Asking(roles))
     }
 
     /// The view of what this request was answered with before, if it was.
@@ -140,7 +140,7 @@ impl State {
 }
 
 /// What becomes of a request.
-enum Begun {
+enum RequestStart {
     /// It was answered before.
     Known(Box<PartitionView>),
     /// It is resolved once these have answered.
