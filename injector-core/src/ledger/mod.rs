@@ -86,7 +86,7 @@ pub enum NotPrepared<E> {
 
 /// A slot that is watched without a partition, so that the programs look for responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loan {
+pub struct WatchedSlot {
     /// The slot.
     pub slot: SlotIndex,
     /// The generation that its stamps carry.
@@ -424,7 +424,7 @@ impl<T> Ledger<T> {
     ///
     /// # Errors
     /// A map can't be written, or the lease had run out; then the caller hands the lapse to [`Self::lapse`].
-    pub fn lend<P: DataPlane>(&mut self, plane: &mut P) -> Result<Option<Loan>, Fault<P::Error>> {
+    pub fn lend<P: DataPlane>(&mut self, plane: &mut P) -> Result<Option<WatchedSlot>, Fault<P::Error>> {
         let Some(slot) = self.writable(plane).map_err(Fault::Plane)? else { return Ok(None) };
         let generation = self.next_generation();
         plane.write_slot(slot, &Slot { generation, ..Slot::default() }).map_err(Fault::Plane)?;
@@ -433,11 +433,11 @@ impl<T> Ledger<T> {
         plane.store(slots.word()).map_err(Fault::Lapsed)?;
         self.slots = slots;
         self.generation = generation;
-        Ok(Some(Loan { slot, generation }))
+        Ok(Some(WatchedSlot { slot, generation }))
     }
 
     /// Gives a lent slot back.
-    pub fn give_back<P: DataPlane>(&mut self, plane: &mut P, loan: Loan, now: Now) -> Vec<Effect> {
+    pub fn give_back<P: DataPlane>(&mut self, plane: &mut P, loan: WatchedSlot, now: Now) -> Vec<Effect> {
         self.slots.set(loan.slot, SlotUse::Free);
         let mut effects = Vec::new();
         if let Err(lapsed) = plane.store(self.slots.word()) {

@@ -212,7 +212,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 struct World {
     fake: Fake,
     ledger: Ledger<()>,
-    loan: Option<Loan>,
+    loan: Option<WatchedSlot>,
     healed: BTreeSet<u32>,
     cut: BTreeSet<u32>,
     closed: BTreeSet<u32>,

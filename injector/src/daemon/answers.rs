@@ -15,7 +15,7 @@ use crate::probe;
 use crate::server::command::Reply;
 use injector_core::api::{EndpointAnswer, WireSight};
 use injector_core::clock::MonoNs;
-use injector_core::ledger::{Fault, Loan, Now};
+use injector_core::ledger::{Fault, Now, WatchedSlot};
 use injector_core::model::natural;
 use injector_core::sample::{EndpointId, Sample};
 
@@ -27,7 +27,7 @@ struct Asked {
 
 /// Every endpoint's answer, on its way back to the daemon's task.
 pub struct Looked {
-    look: Option<Loan>,
+    look: Option<WatchedSlot>,
     begun: MonoNs,
     asked: Vec<Asked>,
     samples: Vec<Sample>,
@@ -119,7 +119,7 @@ impl State {
     }
 
     /// `None` where nothing is to be seen, another look is on its way, or every slot is in use.
-    fn begin_look(&mut self) -> Option<Loan> {
+    fn begin_look(&mut self) -> Option<WatchedSlot> {
         if self.wire_ids.is_empty() || self.look.is_some() || self.stopping {
             return None;
         }
@@ -132,7 +132,7 @@ impl State {
     }
 
     /// The first response of each wire id since the look began.
-    fn seen(&self, look: Loan) -> Option<BTreeMap<u32, MonoNs>> {
+    fn seen(&self, look: WatchedSlot) -> Option<BTreeMap<u32, MonoNs>> {
         match self.kernel.responses(look.slot, look.generation) {
             Ok(found) => Some(found.into_iter().map(|(id, at)| (id, MonoNs(at))).collect()),
             Err(error) => {

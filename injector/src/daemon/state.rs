@@ -24,7 +24,7 @@ use crate::server::command::{Command, EventFeed, Probes};
 use injector_core::api::{Code, Event, EventKind, HealedBy, PartitionRequest, PartitionState, Problem};
 use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
-use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
+use injector_core::ledger::{Effect, Ledger, Life, Now, WatchedSlot};
 use injector_core::measure::HarnessFailure;
 use injector_core::metrics::History;
 use injector_core::model::{PeerId, Percent};
@@ -64,7 +64,7 @@ pub struct State {
     pub(super) healthy: Vec<Option<bool>>,
     pub(super) last_error: Vec<Option<String>>,
     /// The slot that is watched for `POST /v1/probes`.
-    pub(super) look: Option<Loan>,
+    pub(super) look: Option<WatchedSlot>,
     pub(super) waiters: Vec<Waiter>,
     /// The generation of the record that was judged last.
     pub(super) judged: u32,
