@@ -9,7 +9,7 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{Hook, Interface, Netns, shown};
 
 use super::entry::Entry;
-use super::programs::{Landing, Shared, SharedKey, Spare};
+use super::programs::{JobResult, Shared, SharedKey, Spare};
 use super::{InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
 use crate::datapath::{Attachment, DatapathError, Instance, InterfaceCount, Use, Wanted};
@@ -152,9 +152,9 @@ impl Interfaces {
                 self.attaching.spawn(async move {
                     let _guard = guard;
                     for attached in Attachment::attach(vec![wanted], &worker).await {
-                        landed.push(id, Landing::Attached(Box::new(attached)));
+                        landed.push(id, JobResult::Attached(Box::new(attached)));
                     }
-                    let _ = news.send(InterfaceEvent::Landed);
+                    let _ = news.send(InterfaceEvent::JobDone);
                 });
                 None
             }
@@ -227,8 +227,8 @@ impl Interfaces {
             entry.is_busy = true;
             let (id, landed, news) = (entry.id, self.landed.clone(), self.news.clone());
             attachment.release_to(move |instance| {
-                landed.push(id, Landing::Released(instance));
-                let _ = news.send(InterfaceEvent::Landed);
+                landed.push(id, JobResult::Released(instance));
+                let _ = news.send(InterfaceEvent::JobDone);
             });
         }
         reported
@@ -247,7 +247,7 @@ impl Interfaces {
             entry.is_busy = false;
             let look_again = entry.look_again.take();
             let look_again = match landing {
-                Landing::Attached(attached) => {
+                JobResult::Attached(attached) => {
                     let name = shown(&entry.interface);
                     match entry.take(*attached) {
                         Ok(()) => reported.extend(entry.attachment.as_ref().map(|attachment| {
@@ -264,7 +264,7 @@ impl Interfaces {
                     }
                     look_again
                 }
-                Landing::Released(instance) => {
+                JobResult::Released(instance) => {
                     crate::fault::here("lose/released");
                     entry.instance = instance;
                     Some(look_again.unwrap_or_else(MonoNs::now))
@@ -293,8 +293,8 @@ impl Interfaces {
             let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else { continue };
             entry.is_busy = false;
             match landing {
-                Landing::Attached(attached) => drop(entry.take(*attached)),
-                Landing::Released(instance) => entry.instance = instance,
+                JobResult::Attached(attached) => drop(entry.take(*attached)),
+                JobResult::Released(instance) => entry.instance = instance,
             }
         }
     }
