@@ -14,7 +14,7 @@ use super::partition::{Experiment, Partition};
 use super::request::{Answer, ShapeNames};
 use super::samples::{self, Samples};
 use super::verify::check::Check;
-use super::verify::held::Held;
+use super::verify::waiting::WaitingCommand;
 use super::waiter::Waiter;
 use crate::datapath::{Kernel, LeaseWatcher, wire_ids};
 use crate::fault;
@@ -77,7 +77,7 @@ pub struct State {
     _lease_watcher: LeaseWatcher,
     pub(super) stopping: bool,
     /// Commands that wait for the control of their cut,
-    pub(super) held: Vec<Held>,
+    pub(super) held: Vec<WaitingCommand>,
     /// and that of the command that is being carried out.
     pub(super) control: Option<Check>,
     /// What is counted for `GET /metrics`.
