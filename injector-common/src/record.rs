@@ -142,7 +142,7 @@ pub struct Lease {
     pub started: u64,
     /// a hash of the boot id,
     pub boot: u64,
-    /// and the inode of its pid namespace, outside of which the pid says nothing.
+    /// and the inode of its pid namespace: the pid has no meaning outside it.
     pub pid_namespace: u64,
 }
 

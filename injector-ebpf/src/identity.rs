@@ -167,7 +167,7 @@ pub fn group(context: &VerdictContext, side: Side) -> u32 {
     if side.named_sender() == WORLD { UNJUDGED } else { SIDE.load() }
 }
 
-/// The peer that lists or claims the address of one end of the current packet, of which `listed` is what [`lister`] says,
+/// The peer that lists or claims the address of one end of the current packet, where `listed` is what [`lister`] says,
 /// and `port` the peer whose port this hook is on that side, or `WORLD`. The answer is `WORLD` for none, [`NAMELESS`] where
 /// addresses of its kind name nobody, `NAMELESS + VIP` for one that moves, and [`UNJUDGED`] for one that moves and whose
 /// holder's port judges the frame. A global function of plain numbers: the verifier checks it once.

@@ -269,7 +269,7 @@ impl Lab {
         self.batch(SWITCH, &[add, format!("link set {port} master br0"), format!("link set {port} up")])
     }
 
-    /// What a virtual machine has to know that stands in for a peer.
+    /// What a virtual machine that is a peer has to know.
     ///
     /// # Panics
     /// It is no peer.

@@ -91,7 +91,7 @@ impl Process {
         }
     }
 
-    /// Waits until it ends, for at most so long.
+    /// Waits until it ends, or the limit is reached.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + limit;
         loop {

@@ -87,7 +87,7 @@ fn a_route_that_leads_elsewhere_later() {
     lab.assert_cut(&daemon, ("n1", 1), ("n2", 2), (("n2", 2), ("n3", 3)));
 }
 
-/// Lets the survey pass that closes a start: what it finds need not have been told.
+/// Lets the survey pass that closes a start: what it finds need not have been reported.
 fn wait_for_survey() {
     std::thread::sleep(Duration::from_secs(2));
 }

@@ -51,7 +51,7 @@ include-path = \"/v1/partitions/{name}/enable\"
 checks.positive_data_acceptance.enabled = false
 ";
 
-/// How many requests it made up, all of which were answered as they should be; what it said, if one was not.
+/// How many requests it generated, all answered as they should be; what it said, if one was not.
 fn schemathesis(lab: &Lab, program: &Path, folder: &Path, arguments: &[&str]) -> Result<u64, String> {
     std::fs::write(folder.join("schemathesis.toml"), CONFIG).unwrap();
     let mut command = lab.command(CLIENT, program.join("bin/python"));

@@ -336,7 +336,7 @@ fn what_runs_before_our_programs_is_told_as_it_changes() {
     );
 }
 
-/// What our program on the sender's interface should have dropped, and the receiver's did, is told from a second on.
+/// What our program on the sender's interface should have dropped, and the receiver's did, is reported after a second.
 #[test]
 #[needs(root, tcx)]
 fn what_a_senders_hook_lets_pass_is_late_a_second_after_the_cut() {

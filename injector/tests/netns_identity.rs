@@ -207,7 +207,7 @@ fn clients_behind_a_router_peer_are_untouched_where_neighbours_are_dropped() {
 }
 
 /// Three guests on ports of a bridge that the config's word binds, and a host that is no peer: none is seen inside. n1 has
-/// two listed addresses, of which it holds one.
+/// two listed addresses, and holds one of them.
 fn guests() -> (HostLab, Daemon) {
     let mut lab = HostLab::new();
     lab.bridge("br0", 14);

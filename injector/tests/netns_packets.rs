@@ -19,7 +19,7 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 const LONG: Duration = Duration::from_mins(2);
 const PUSH: u8 = 0x18;
-/// Their addresses are nobody's next hop in the namespaces of other tests, all of which the daemon sees.
+/// Their addresses are nobody's next hop in the namespaces of other tests, which the daemon all sees.
 const PEERS: &str = r#"
 peers:
   n1: { addresses: [10.77.0.1, "fd77::1"] }

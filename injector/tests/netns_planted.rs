@@ -32,7 +32,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Two nodes of which `n1` serves HTTP to a prober that is no peer: the cut itself does not touch the answers.
+/// Two nodes; `n1` serves HTTP to a prober that is no peer: the cut itself does not touch the answers.
 fn served() -> (Lab, Server, Daemon) {
     let lab = Lab::new(2);
     let server = Server::start(&lab, "n1");

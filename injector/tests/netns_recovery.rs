@@ -111,7 +111,7 @@ fn a_server_that_stays_away_is_not_recovered() {
     assert!(back.iter().any(|socket| (socket.local_port, socket.remote_port) == (stuck.1, stuck.0)));
 }
 
-/// `injector probe` tells which answers the programs on the hooks would stamp.
+/// `injector probe` says which answers the programs on the hooks would stamp.
 #[test]
 #[needs(root)]
 fn a_probe_tells_what_is_seen_on_the_wire() {

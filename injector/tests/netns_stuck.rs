@@ -249,7 +249,7 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     let frozen = Frozen::of(&daemon, &n1);
     let asked = Instant::now();
     let thread = frozen.0;
-    // A traced thread is gone only when its tracer has been told.
+    // A traced thread is gone only when its tracer was notified.
     // SAFETY: no status is asked for.
     let reported =
         std::thread::spawn(move || unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) });

@@ -250,7 +250,7 @@ fn a_cut_that_is_not_full_is_not_checked() {
     }
 }
 
-/// Its frames need a while: what is too short for them is told at the request, and the record names no check as the remedy.
+/// Its frames need a while: what is too short for them is reported at the request, and the record names no check as the remedy.
 #[test]
 #[needs(root, alone)]
 fn a_cut_that_is_too_short_to_be_checked_says_so() {

@@ -167,7 +167,7 @@ impl<T> Ledger<T> {
                 && begins <= heal.end_ns
                 && other.ends_at > heal.end_ns;
             if holds {
-                // What was cut before is the ground of this experiment; what came on top of it is another experiment.
+                // What was cut before is part of this experiment; what was cut later is another experiment.
                 if mine.in_force_from().is_none_or(|mine| begins > mine) {
                     another = Some(Closed { partition: other.name.clone(), at: heal.end_ns });
                 }

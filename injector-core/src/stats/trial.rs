@@ -37,7 +37,7 @@ pub struct Times {
     pub ready_ns: Option<u64>,
     /// Failures after ready.
     pub relapses: u64,
-    /// Whether the cut was felt; `None` if no probe can tell.
+    /// Whether the cut was felt; `None` if no probe shows it.
     pub impaired: Option<bool>,
 }
 

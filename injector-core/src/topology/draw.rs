@@ -72,7 +72,7 @@ impl<'a> Drawing<'a> {
         Ok(peers)
     }
 
-    /// Groups of which the first is the one that directions are relative to; the order of the others means nothing.
+    /// Groups. Directions are relative to the first; the order of the others means nothing.
     pub fn groups(&self, groups: &[Vec<Selector>]) -> Result<Vec<Vec<PeerName>>, TopologyError> {
         let groups: Result<Vec<_>, _> = groups.iter().map(|members| self.group(members)).collect();
         groups.map(in_order)
@@ -125,7 +125,7 @@ impl<'a> Drawing<'a> {
         Ok(count)
     }
 
-    /// The config must have so many peers.
+    /// Requires this many configured peers.
     pub fn at_least(&self, needed: usize) -> Result<(), TopologyError> {
         let have = self.known.names.peers().count();
         if have < needed {
@@ -134,7 +134,7 @@ impl<'a> Drawing<'a> {
         Ok(())
     }
 
-    /// The peers to draw from, in the order of their ids, at least so many.
+    /// The peers to draw from, in the order of their ids; at least `count` of them.
     pub fn pool(&self, among: Option<&[Selector]>, needed: usize) -> Result<Pool<'a>, TopologyError> {
         let names = self.known.names;
         let Some(among) = among else {
@@ -190,7 +190,7 @@ impl Pool<'_> {
         peers.into_iter().map(|peer| self.names.name(peer).into()).collect()
     }
 
-    /// The first so many as one group, cut off from all other configured peers.
+    /// The first `count` as one group, cut off from all other configured peers.
     pub fn isolated(&self, count: usize) -> Shape<PeerName> {
         Shape::Isolate(self.named(&self.peers[..count]))
     }

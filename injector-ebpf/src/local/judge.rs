@@ -129,7 +129,7 @@ fn whose(owner: Option<u32>) -> u32 {
 #[inline(always)]
 fn looked_up(skb: *mut __sk_buff, packet: &Packet, from: &End<'_>, to: &End<'_>) -> u32 {
     let is_tcp = packet.protocol == protocol::TCP;
-    // SAFETY: numbers alone, all bytes of which are valid.
+    // SAFETY: plain numbers, for which all bytes are valid.
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
     let size = if is_mapped(to.address) {
         tuple.__bindgen_anon_1.ipv4.saddr = from.address[3];

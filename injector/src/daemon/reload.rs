@@ -138,7 +138,7 @@ impl EventLoop {
         let started = Box::pin(ActiveConfig::start(*prepared, &self.bootstrap));
         match turn::for_at_most(STEP, started).await {
             Ok((active, incoming)) => {
-                // The old config ends here: its probes, its threads, its maps, and what it still had to tell.
+                // The old config ends here: its probes, its threads, its maps, and reports that are still under way.
                 fault::here("reload/loaded");
                 state.replace(active);
                 fault::here("reload/replaced");

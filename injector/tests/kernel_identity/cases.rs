@@ -13,7 +13,7 @@ use crate::path::{OPAQUE, PLAIN, ROUTER, Setup, UPLINK, between, isolate, isolat
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expected {
     Drop,
-    /// It passes, and nothing is told.
+    /// It passes, and nothing is counted.
     Pass,
     /// It passes although the cut should have it, and is counted as leaked.
     Leaked,

@@ -20,7 +20,7 @@ pub struct Setup<'a> {
     pub faults: &'a [&'a str],
     pub interval: &'a str,
     pub observe: &'a str,
-    /// Whether the nodes join by IPv6, of which the config says nothing.
+    /// Whether the nodes join by IPv6, which is not in the config.
     pub joined_by_v6: bool,
 }
 

@@ -85,7 +85,7 @@ fn a_trial_that_another_client_ends_or_overlaps_is_no_result() {
     assert_eq!((output.status.code(), &summary["verdict"]["exit_code"]), (Some(2), &2.into()), "{summary}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("The campaign was given up: "), "{output:?}");
 
-    // A partition of no campaign is judged as ever, and tells.
+    // A partition of no campaign is judged as ever, with a warning.
     assert!(lab.run(&["partition", "isolate", "n1", "--name", "own", "--for", "2s"]).status.success());
     let output = lab.run(&["wait", "own", "--json"]);
     let own: RecoveryRecord = serde_json::from_slice(&output.stdout).unwrap();

@@ -8,7 +8,7 @@ use crate::live::daemon::Daemon;
 use crate::live::traffic::{Server, Stream};
 use crate::suite::Suite;
 
-/// In what time a cluster must be well, and how long it is watched: short, as the servers do what they are told.
+/// In what time a cluster must be well, and how long it is watched: short, as the servers do what the test asks.
 const RULES: &str = "ready: { consecutive: 5, observe: 1s, observe_max: 5s }\ndeadline: 60s\n";
 
 /// Who drops from whom while n1 is isolated.

@@ -60,7 +60,7 @@ impl Sshd {
         std::fs::set_permissions(folder.join("ssh"), PermissionsExt::from_mode(0o755)).unwrap();
     }
 
-    /// What ssh is told, besides the destination.
+    /// The options of ssh, besides the destination.
     fn options(&self) -> String {
         let key = self.file("user").display().to_string();
         format!(

@@ -1,4 +1,4 @@
-//! The API's server on a socket of its own, over a stand-in for the daemon that answers from a script and tells what
+//! The API's server on a socket of its own, over a stand-in for the daemon that answers from a script and reports what
 //! it was asked. (The real daemon behind the API is tested with the data plane.)
 
 use std::collections::BTreeMap;

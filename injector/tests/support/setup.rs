@@ -86,7 +86,7 @@ pub fn scopes() -> impl Strategy<Value = Scope> {
     select(texts.to_vec()).prop_map(|text| text.parse().unwrap())
 }
 
-/// Drafts of which each leaves out what its number says, so that every lookup is also tried alone.
+/// Drafts, each without what its number says, so that every lookup is also tried alone.
 pub fn drafts(number: u32) -> impl Strategy<Value = Draft> {
     let without = |bit: u32| (number % 12) & bit != 0;
     let peer = (

@@ -113,10 +113,10 @@ impl Cell {
     }
 }
 
-/// A kernel on which all was tried.
+/// A column of the matrix: a kernel on which all was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelColumn {
-    /// Which series of kernels it stands for, such as `6.12`.
+    /// The series of kernels that it represents, such as `6.12`.
     pub series: String,
     /// Its version, as the page shows it.
     pub version: String,

@@ -215,7 +215,7 @@ pub fn sent_from(packets: &[Sent], from: MonoNs) -> &[Sent] {
     &packets[packets.partition_point(|packet| packet.at < from)..]
 }
 
-/// A small HTTP server on one node that answers as it is told.
+/// A small HTTP server on one node that answers as it is set to.
 pub struct Server {
     shared: Arc<Shared>,
     port: u16,
@@ -223,7 +223,7 @@ pub struct Server {
 }
 
 struct Shared {
-    mood: Mutex<ServerMode>,
+    mode: Mutex<ServerMode>,
     changed: Condvar,
     stop: AtomicBool,
 }
@@ -253,7 +253,7 @@ impl Server {
         let address = lab.addresses(node)[0];
         let listener = lab.within(node, || TcpListener::bind((address, port)).unwrap());
         let shared = Arc::new(Shared {
-            mood: Mutex::new(ServerMode::Fine),
+            mode: Mutex::new(ServerMode::Fine),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
         });
@@ -286,9 +286,9 @@ impl Server {
         (self.address, self.port).into()
     }
 
-    /// Changes its mood, for requests that hang too.
-    pub fn set(&self, mood: ServerMode) {
-        *self.shared.mood.lock().unwrap() = mood;
+    /// Changes its mode, for requests that hang too.
+    pub fn set(&self, mode: ServerMode) {
+        *self.shared.mode.lock().unwrap() = mode;
         self.shared.changed.notify_all();
     }
 }
@@ -311,9 +311,9 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
             _ => return,
         }
     }
-    let mood = shared.mood.lock().unwrap();
-    let mood = *shared.changed.wait_while(mood, |mood| *mood == ServerMode::Hanging).unwrap();
-    let is_fine = match mood {
+    let mode = shared.mode.lock().unwrap();
+    let mode = *shared.changed.wait_while(mode, |mode| *mode == ServerMode::Hanging).unwrap();
+    let is_fine = match mode {
         ServerMode::Fine => true,
         ServerMode::Failing | ServerMode::Hanging => false,
         ServerMode::FineFrom(instant) => MonoNs::now() >= instant,

@@ -327,7 +327,7 @@ impl<'a> V6<'a> {
         Some(Self { from: address(8), to: address(24), hops, has_extensions, above })
     }
 
-    /// What is above the header of a packet of which an error quotes as much as fits.
+    /// What is above the header of a packet that an error quotes as far as it fits.
     fn quoted(packet: &'a [u8]) -> Option<UpperLayer<'a>> {
         let start = packet.first_chunk::<8>()?;
         if start[0] / 16 != 6 {
