@@ -7,6 +7,7 @@
 pub mod binomial;
 pub mod compare;
 pub mod dependence;
+pub mod labels;
 pub mod logrank;
 pub mod mix;
 pub mod outages;

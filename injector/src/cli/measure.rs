@@ -21,9 +21,9 @@ use injector_core::figures::{counted, maybe_percent, outcome, percent, percents}
 use injector_core::report::{ReportOptions, report};
 use injector_core::run::Hooks;
 use injector_core::run::settings::{Cell, Settings};
+use injector_core::stats::labels::{label, resolved_label};
 use injector_core::stats::power;
 use injector_core::stats::summary::Summary;
-use injector_core::stats::trial::{label, resolved_label};
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let (quiet, out) = (args.quiet, args.out.clone());
