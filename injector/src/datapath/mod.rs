@@ -7,6 +7,7 @@ mod btf;
 mod exact;
 mod foreign;
 mod gate;
+mod hooks;
 mod identify;
 mod instances;
 mod kernel;
@@ -20,11 +21,12 @@ mod pins;
 mod slot_aging;
 mod strangers;
 
-pub use attach::{Attachment, Hooks, InterfaceCount, Refused, Wanted, look};
+pub use attach::{Attachment, Refused, Wanted, look};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
 pub use gate::{Gate, LEASE, LeaseWatcher, RENEWAL};
+pub use hooks::{Hooks, InterfaceCount};
 pub use instances::{Instance, Instances, OwnPrograms};
 pub use kernel::{Kernel, Wakeups};
 pub use leftovers::{Leftover, Sweep, sweep};
