@@ -3,6 +3,7 @@
 injector_lab::group!(kernels);
 
 #[path = "support/host_lab.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
 mod host_lab;
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]

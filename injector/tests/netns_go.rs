@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use injector_core::api::HealedBy;
 use injector_core::clock::MonoNs;
-use injector_lab::{AttachPoint, Lab, needs, program, until};
+use injector_lab::{Lab, needs, program, until};
 use live::daemon::Daemon;
 use live::traffic::{KINDS, Sent, Server, ServerMode, Stream, assert_flows};
 use tempfile::TempDir;
@@ -87,17 +87,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let lab = Lab::new(2);
-        let server = Server::start(&lab, "n1");
-        let config = format!(
-            "{}endpoints:\n  - {{ name: web, peers: [n1], netns: {}, probe: {{ http: {{ url: \"http://{{address}}:{}/\" }}, timeout: \
-             500ms }} }}\nready: {{ consecutive: 5, observe: 500ms, observe_max: 5s }}\n",
-            lab.config(AttachPoint::OwnNic, "auto"),
-            lab.netns("n2"),
-            server.port()
-        );
-        let daemon = Daemon::start(&config);
-        daemon.wait_healthy();
+        let (lab, server, daemon) = live::up_with_service();
         Self { daemon, server, lab, cache: cache() }
     }
 

@@ -202,13 +202,7 @@ fn a_hole_is_seen_by_the_check() {
 #[test]
 #[needs(root, alone)]
 fn between_routed_peers_the_check_says_nothing() {
-    let mut lab = HostLab::new();
-    for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
-        lab.plug(node, port);
-        lab.ip("h", &format!("route replace {}/32 dev {port}", lab.ipv4(host)));
-        lab.ip(node, &format!("address add {}/32 dev eth0", lab.ipv4(host)));
-        lab.leave_by_gateway(node);
-    }
+    let lab = HostLab::routed_pair();
     let peers =
         [("n1", 1), ("n2", 2)].map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", lab.ipv4(host)));
     let daemon = lab.daemon(&peers.join(", "));

@@ -62,6 +62,18 @@ impl HostLab {
         Self(lab)
     }
 
+    /// With the nodes n1 and n2, between which the host routes by IPv4.
+    pub fn routed_pair() -> Self {
+        let mut lab = Self::new();
+        for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
+            lab.plug(node, port);
+            lab.ip("h", &format!("route replace {}/32 dev {port}", lab.ipv4(host)));
+            lab.ip(node, &format!("address add {}/32 dev eth0", lab.ipv4(host)));
+            lab.leave_by_gateway(node);
+        }
+        lab
+    }
+
     /// A veth from the host, up at its end, to `eth0` of a new namespace.
     pub fn plug(&mut self, of: &str, host_end: &str) {
         self.add(of);
