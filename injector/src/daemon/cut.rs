@@ -354,7 +354,7 @@ impl State {
         let bound = identity.bound();
         let peers: Vec<PeerId> = self.config.names.peers().collect();
         let forwards = |peer| identity.peers.get(&peer).is_some_and(|known| known.forwards);
-        let around = plan::Surroundings {
+        let around = plan::CellContext {
             peers: &peers,
             forwards: &forwards,
             // On a loopback device, what is sent to groups is not judged.

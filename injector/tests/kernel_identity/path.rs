@@ -9,7 +9,7 @@ use injector_common::record::counter;
 use injector_core::config::Config;
 use injector_core::identity::{End, Identity, Mac, Port, Traits};
 use injector_core::model::{Link, PeerId, Traffic};
-use injector_core::plan::{Surroundings, cells};
+use injector_core::plan::{CellContext, cells};
 
 use crate::support::programs::{Hook, Programs, steady};
 
@@ -258,14 +258,14 @@ impl HookPath {
     fn cells(&self, setup: &Setup, identity: &Identity) -> Vec<injector_core::plan::Cell> {
         let peers: Vec<PeerId> = self.config.names.peers().collect();
         let bound = identity.bound();
-        let around = Surroundings {
+        let context = CellContext {
             peers: &peers,
             forwards: &|peer| identity.peers.get(&peer).is_some_and(|traits| traits.forwards),
             is_bound: &|peer| bound.contains(&peer),
         };
         let links: Vec<Link> =
             setup.cut.iter().map(|(src, dst)| Link { src: PeerId(*src), dst: PeerId(*dst) }).collect();
-        cells(&Traffic::default(), &links, &around)
+        cells(&Traffic::default(), &links, &context)
     }
 }
 
