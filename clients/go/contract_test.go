@@ -35,7 +35,7 @@ func properties(t *testing.T, schemas map[string]any, name string) map[string]an
 	return found
 }
 
-// mayBeNull tells whether a property of the contract may be null.
+// mayBeNull reports whether a property of the contract may be null.
 func mayBeNull(property any) bool {
 	described := property.(map[string]any)
 	if kinds, isList := described["type"].([]any); isList {

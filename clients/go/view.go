@@ -71,7 +71,7 @@ func (s Status) sick(advisory []string) []string {
 	return sick
 }
 
-// isNamed tells whether one of the names is this endpoint's full or base name.
+// isNamed reports whether one of the names is this endpoint's full or base name.
 func (e Endpoint) isNamed(names []string) bool {
 	base, _, _ := strings.Cut(e.Name, "@")
 	for _, name := range names {

@@ -115,7 +115,7 @@ impl Cut {
         self
     }
 
-    fn settle(mut self) -> Result<(Address, String, PartitionRequest), GuardError> {
+    fn into_request(mut self) -> Result<(Address, String, PartitionRequest), GuardError> {
         for scope in &self.scopes {
             self.request.traffic.scopes.push(scope.parse::<Scope>()?);
         }
@@ -139,7 +139,7 @@ impl Partition {
     /// # Errors
     /// The daemon can't be reached, or refuses; then nothing is cut.
     pub fn cut(cut: Cut) -> Result<Self, GuardError> {
-        let (address, name, request) = cut.settle()?;
+        let (address, name, request) = cut.into_request()?;
         let (applied, guard_thread) = GuardThread::start(address, name, request)?;
         let view = applied.recv().map_err(|_| ended())??;
         Ok(Self(guard_thread.holding(view)))
@@ -192,7 +192,7 @@ impl AsyncPartition {
     /// # Errors
     /// As of [`Partition::cut`].
     pub async fn cut(cut: Cut) -> Result<Self, GuardError> {
-        let (address, name, request) = cut.settle()?;
+        let (address, name, request) = cut.into_request()?;
         let (applied, guard_thread) = GuardThread::start(address, name, request)?;
         let view = applied.await.map_err(|_| ended())??;
         Ok(Self(guard_thread.holding(view)))

@@ -142,11 +142,11 @@ pub struct Lease {
     pub started: u64,
     /// a hash of the boot id,
     pub boot: u64,
-    /// and the inode of its pid namespace, outside of which the pid says nothing.
+    /// and the inode of its pid namespace: the pid has no meaning outside it.
     pub pid_namespace: u64,
 }
 
-/// The size of what a verdict knows of its packet (the map `SCENE`), in 8-byte words. User space reads one of them.
+/// The size of what a verdict knows of its packet (the map `CONTEXT`), in 8-byte words. User space reads one of them.
 pub const VERDICT_CONTEXT_WORDS: usize = 22;
 /// Which of these words counts the packets judged.
 pub const JUDGED_AT: usize = 0;
@@ -155,10 +155,10 @@ pub const DROPS_AT: usize = 20;
 
 /// Indices of the per-CPU counters.
 pub mod counter {
-    /// Packets judged while a slot was live or watched. The programs keep it in `SCENE`: see
+    /// Packets judged while a slot was live or watched. The programs keep it in `CONTEXT`: see
     /// [`JUDGED_AT`](super::JUDGED_AT).
     pub const JUDGED: u32 = 0;
-    /// Packets dropped. The programs keep it in `SCENE`: see [`DROPS_AT`](super::DROPS_AT).
+    /// Packets dropped. The programs keep it in `CONTEXT`: see [`DROPS_AT`](super::DROPS_AT).
     pub const DROPPED: u32 = 1;
     /// Frames that could not be parsed: only MACs and ports name their ends.
     pub const UNPARSED: u32 = 2;

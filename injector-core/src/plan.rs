@@ -104,7 +104,7 @@ impl From<Link> for Cell {
 }
 
 /// What a partition's cells depend on besides its links.
-pub struct Surroundings<'a> {
+pub struct CellContext<'a> {
     /// Every peer, without the world.
     pub peers: &'a [PeerId],
     /// Whether a peer passes on what others send. Of the world: whether the peers reach anything through it.
@@ -119,7 +119,7 @@ pub struct Surroundings<'a> {
 /// ways and neither peer is on the way of another's packets, and by `auto` only where it cuts all traffic. What a peer
 /// sends to a group is dropped at its own port only if all its links are cut, and those to the world too or to a peer whose
 /// port is not known.
-pub fn cells(traffic: &Traffic, links: &[Link], around: &Surroundings<'_>) -> Vec<Cell> {
+pub fn cells(traffic: &Traffic, links: &[Link], context: &CellContext<'_>) -> Vec<Cell> {
     let cut: BTreeSet<Link> = links.iter().copied().collect();
     let is_lossless = traffic.loss == Percent::ALL;
     let is_full = traffic.drops_every_packet();
@@ -128,8 +128,8 @@ pub fn cells(traffic: &Traffic, links: &[Link], around: &Surroundings<'_>) -> Ve
     };
     // The world is on the way of all packets that leave the peers' network: it is cut off where nothing else is left.
     let is_needed = |peer: PeerId, other: PeerId| match peer {
-        PeerId::WORLD => !around.peers.iter().all(|peer| *peer == other || both(*peer, other)),
-        peer => (around.forwards)(peer),
+        PeerId::WORLD => !context.peers.iter().all(|peer| *peer == other || both(*peer, other)),
+        peer => (context.forwards)(peer),
     };
     // Dropped in a one-way cut, they would end the other way too; dropped for a router, all that it leads to.
     let spares_nothing = |link: Link| {
@@ -142,11 +142,11 @@ pub fn cells(traffic: &Traffic, links: &[Link], around: &Surroundings<'_>) -> Ve
     };
     let cell = |link: &Link| Cell { neighbours: drops_neighbours(*link), ..Cell::from(*link) };
     let mut cells: Vec<Cell> = links.iter().map(cell).collect();
-    for src in around.peers.iter().copied().filter(|_| is_lossless) {
-        let mut to_peers = around.peers.iter().filter(|dst| **dst != src).map(|dst| Link { src, dst: *dst });
+    for src in context.peers.iter().copied().filter(|_| is_lossless) {
+        let mut to_peers = context.peers.iter().filter(|dst| **dst != src).map(|dst| Link { src, dst: *dst });
         let to_world = Link { src, dst: PeerId::WORLD };
         let spares_nobody = cut.contains(&to_world)
-            || to_peers.clone().any(|link| cut.contains(&link) && !(around.is_bound)(link.dst));
+            || to_peers.clone().any(|link| cut.contains(&link) && !(context.is_bound)(link.dst));
         if spares_nobody && to_peers.clone().next().is_some() && to_peers.all(|link| cut.contains(&link)) {
             let mut of_src = cut.range(to_world..=Link { src, dst: PeerId(u16::MAX) });
             // Without its questions for the world's MAC addresses the peer would lose the world, too.
@@ -334,12 +334,12 @@ mod tests {
                 Link { src: ends.next().unwrap(), dst: ends.next().unwrap() }
             })
             .collect();
-        let around = Surroundings {
+        let context = CellContext {
             peers: &[PeerId(1), PeerId(2), PeerId(3)],
             forwards: &|peer| forwards.contains(&peer.0),
             is_bound: &|peer| !unbound.contains(&peer.0),
         };
-        let shown = cells(traffic, &links, &around).into_iter().map(|cell| {
+        let shown = cells(traffic, &links, &context).into_iter().map(|cell| {
             let dst = match cell.dst {
                 Column::Peer(peer) => peer.0.to_string(),
                 Column::Group => "*".to_owned(),

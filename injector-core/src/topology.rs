@@ -13,7 +13,7 @@ pub mod words;
 
 pub use error::TopologyError;
 use known::id;
-pub use known::{Known, RolePeers};
+pub use known::{Definitions, RolePeers};
 pub use select::{Selected, check_direction, check_names, roles, select};
 pub(crate) use syntax::Arguments;
 
@@ -47,7 +47,7 @@ pub struct Resolved {
 pub fn resolve(
     shape: &Shape,
     direction: Direction,
-    known: Known<'_>,
+    known: Definitions<'_>,
     seed: u64,
 ) -> Result<Resolved, TopologyError> {
     let Selected { shape, drawn } = select(shape, direction, known, seed)?;

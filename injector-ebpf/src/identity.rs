@@ -13,8 +13,8 @@ use injector_common::packet::flag;
 use injector_common::{exact, feature};
 
 use crate::maps::{
-    CLAIMS, EXACT_MASK, EXACT_SEED, FEATURES, HELD, INTERFACE, LEARNED, MACS, PEERS, PORTS, PREFIXES, SCENE,
-    SIDE, TRAITS,
+    CLAIMS, CONTEXT, EXACT_MASK, EXACT_SEED, FEATURES, HELD, INTERFACE, LEARNED, MACS, PEERS, PORTS,
+    PREFIXES, SIDE, TRAITS,
 };
 use crate::verdict_context::VerdictContext;
 
@@ -99,10 +99,10 @@ impl Side {
 
 /// The id of the hook's interface.
 #[inline(always)]
-pub fn interface(scene: &VerdictContext) -> u32 {
+pub fn interface(context: &VerdictContext) -> u32 {
     // What is fixed when an instance is loaded costs nothing when it runs.
     match INTERFACE.load() {
-        0 => scene.interface,
+        0 => context.interface,
         interface => interface,
     }
 }
@@ -115,25 +115,25 @@ pub fn traits_of(peer: u32) -> u32 {
 
 /// The sending peer.
 #[inline(always)]
-pub fn source(scene: &VerdictContext, side: Side) -> u32 {
+pub fn source(context: &VerdictContext, side: Side) -> u32 {
     // A group frame was not judged at its sender's port, so its sender is named at each receiver's, also by a `vip:`.
-    let is_judged_elsewhere = scene.packet.flags & flag::GROUP == 0;
-    end(lister(&scene.packet.src), FROM, side.named_sender(), is_judged_elsewhere)
+    let is_judged_elsewhere = context.packet.flags & flag::GROUP == 0;
+    end(lister(&context.packet.src), FROM, side.named_sender(), is_judged_elsewhere)
 }
 
 /// The receiving peer of a frame to one.
 #[inline(always)]
-pub fn destination(scene: &VerdictContext, side: Side) -> u32 {
-    end(lister(&scene.packet.dst), TO, side.named_receiver(), true)
+pub fn destination(context: &VerdictContext, side: Side) -> u32 {
+    end(lister(&context.packet.dst), TO, side.named_receiver(), true)
 }
 
-/// Whether the scene's receiver is named also where this hook's port does not say it: the hooks that the frame passed
+/// Whether the current packet's receiver is named also where this hook's port does not say it: the hooks that the frame passed
 /// before could name it. A global function of plain numbers, as [`by_address`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_named_elsewhere(receiver: u32) -> u32 {
-    let Some(scene) = SCENE.get(0) else { return 0 };
-    u32::from(destination(scene, Side { sender: WORLD, receiver: WORLD, flags: 0 }) == receiver)
+    let Some(context) = CONTEXT.get(0) else { return 0 };
+    u32::from(destination(context, Side { sender: WORLD, receiver: WORLD, flags: 0 }) == receiver)
 }
 
 /// One end. Most frames have listed addresses, which are looked up in place; all else is a call.
@@ -152,30 +152,30 @@ fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
 /// Who receives a group frame: at the receiver's port that peer; at the sender's, the peer that it asks for, else all
 /// who would get a copy (the column behind the peers'). Elsewhere the receivers are not known.
 #[inline(always)]
-pub fn group(scene: &VerdictContext, side: Side) -> u32 {
+pub fn group(context: &VerdictContext, side: Side) -> u32 {
     if side.receiver != WORLD {
         // Another peer behind the same port may be meant as well: such a port names nobody.
         return if side.flags & port::NAMES != 0 { side.receiver } else { UNJUDGED };
     }
-    if scene.packet.flags & flag::ASKS != 0 {
-        let asked = by_address(TO, lister(&scene.packet.dst), WORLD);
+    if context.packet.flags & flag::ASKS != 0 {
+        let asked = by_address(TO, lister(&context.packet.dst), WORLD);
         // Who asks for itself announces itself to all.
-        if asked != WORLD && asked < NAMELESS && asked != scene.src {
+        if asked != WORLD && asked < NAMELESS && asked != context.src {
             return asked;
         }
     }
     if side.named_sender() == WORLD { UNJUDGED } else { SIDE.load() }
 }
 
-/// The peer that lists or claims the address of one end of the scene's packet, of which `listed` is what [`lister`] says,
+/// The peer that lists or claims the address of one end of the current packet, where `listed` is what [`lister`] says,
 /// and `port` the peer whose port this hook is on that side, or `WORLD`. The answer is `WORLD` for none, [`NAMELESS`] where
 /// addresses of its kind name nobody, `NAMELESS + VIP` for one that moves, and [`UNJUDGED`] for one that moves and whose
 /// holder's port judges the frame. A global function of plain numbers: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn by_address(end: u32, listed: u32, port: u32) -> u32 {
-    let Some(scene) = SCENE.get(0) else { return WORLD };
-    let packet = &scene.packet;
+    let Some(context) = CONTEXT.get(0) else { return WORLD };
+    let packet = &context.packet;
     let address = if end == FROM { &packet.src } else { &packet.dst };
     if packet.flags & flag::NO_ADDRESS != 0 {
         return NAMELESS;
@@ -183,7 +183,7 @@ pub extern "C" fn by_address(end: u32, listed: u32, port: u32) -> u32 {
     match listed {
         VIP => NAMELESS + VIP,
         WORLD if is_nameless(address) => NAMELESS,
-        WORLD => claimed(address, scene.now(), end, port),
+        WORLD => claimed(address, context.now(), end, port),
         peer => peer,
     }
 }
@@ -289,11 +289,11 @@ fn moving(peer: u32, end: u32, port: u32) -> u32 {
     if traits_of(peer) & traits::BOUND != 0 { UNJUDGED } else { NAMELESS + VIP }
 }
 
-/// Whether the MAC address of the scene's packet at one end is that of a NIC of a peer.
+/// Whether the MAC address of the current packet at one end is that of a NIC of a peer.
 #[inline(always)]
 pub fn has_nic(peer: u32, end: u32) -> bool {
-    let Some(scene) = SCENE.get(0) else { return false };
-    let mac = if end == FROM { scene.packet.src_mac() } else { scene.packet.dst_mac() };
+    let Some(context) = CONTEXT.get(0) else { return false };
+    let mac = if end == FROM { context.packet.src_mac() } else { context.packet.dst_mac() };
     // SAFETY: one word, and entries are replaced as wholes.
     unsafe { MACS.get(&mac) }.is_some_and(|owner| owner.peer == peer)
 }
@@ -322,12 +322,12 @@ fn named(by_address: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
-    let Some(scene) = SCENE.get(0) else { return WORLD };
+    let Some(context) = CONTEXT.get(0) else { return WORLD };
     let is_sure = FEATURES.load() & feature::MAC != 0;
     if port != WORLD && !is_sure {
         return port;
     }
-    let mac = if end == FROM { scene.packet.src_mac() } else { scene.packet.dst_mac() };
+    let mac = if end == FROM { context.packet.src_mac() } else { context.packet.dst_mac() };
     // SAFETY: one word each, and entries are replaced as wholes.
     let owner = unsafe { MACS.get(&mac) };
     if let Some(owner) = owner
@@ -350,7 +350,7 @@ pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
         return seen_on;
     }
     let life = if end == FROM { PASSAGE } else { MAC_LIFE };
-    if scene.now() < learned.seen + life {
+    if context.now() < learned.seen + life {
         return learned.peer;
     }
     if end == FROM {

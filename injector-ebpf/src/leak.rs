@@ -9,15 +9,15 @@ use injector_common::record::{Stranger, counter};
 
 use crate::identity::{WORLD, receiver_by_mac, sender_by_mac, traits_of};
 use crate::lease::lapsed;
-use crate::maps::{FEATURES, ODD, SCENE, SIDE, SLOTS, STRANGERS, cell};
+use crate::maps::{FEATURES, ODD, CONTEXT, SIDE, SLOTS, STRANGERS, cell};
 use crate::protect::is_protected;
 use crate::verdict_context::VerdictContext;
 use crate::{emit, observe};
 
-/// Whether the scene's packet, which passes, needs the second look: where names agree, there is nothing to count.
+/// Whether the current packet, which passes, needs the second look: where names agree, there is nothing to count.
 #[inline(always)]
-pub fn is_due(scene: &VerdictContext) -> bool {
-    let VerdictContext { sender, receiver, src, dst, .. } = *scene;
+pub fn is_due(context: &VerdictContext) -> bool {
+    let VerdictContext { sender, receiver, src, dst, .. } = *context;
     if sender != WORLD {
         return src != sender || dst == WORLD;
     }
@@ -30,19 +30,19 @@ fn looks_at_macs() -> bool {
     FEATURES.load() & feature::MAC != 0 || ODD.get(0).copied().unwrap_or(0) != 0
 }
 
-/// Looks at the names of the scene's packet, which passes, besides those that it was judged by; `packets` is how many it
+/// Looks at the names of the current packet, which passes, besides those that it was judged by; `packets` is how many it
 /// represents. A global function of plain numbers, as `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn look(packets: u64, live: u32) -> u32 {
-    let Some(scene) = SCENE.get(0) else { return 0 };
-    if scene.packet.flags & flag::NEIGHBOUR != 0 || scene.dst == SIDE.load() {
+    let Some(context) = CONTEXT.get(0) else { return 0 };
+    if context.packet.flags & flag::NEIGHBOUR != 0 || context.dst == SIDE.load() {
         return 0;
     }
-    let VerdictContext { sender, receiver, src, dst, .. } = *scene;
+    let VerdictContext { sender, receiver, src, dst, .. } = *context;
     // Someone whom no address names may be a peer: one without a port, or one that has just got another device.
     if (sender != WORLD && dst == WORLD || receiver != WORLD && src == WORLD)
-        && scene.packet.flags & flag::GROUP == 0
+        && context.packet.flags & flag::GROUP == 0
     {
         let other = if sender == WORLD { sender_by_mac() } else { receiver_by_mac() };
         if other == WORLD {
@@ -92,22 +92,22 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
     1
 }
 
-/// Notes the scene's packet as one between a peer and someone whom no address names; `how` are bits of [`stranger`]. A global
+/// Notes the current packet as one between a peer and someone whom no address names; `how` are bits of [`stranger`]. A global
 /// function of plain numbers, as `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn note(peer: u32, how: u32, packets: u64) -> u32 {
-    let Some(scene) = SCENE.get(0) else { return 0 };
+    let Some(context) = CONTEXT.get(0) else { return 0 };
     let is_to = how & u32::from(stranger::TO) != 0;
     let mac = if how & u32::from(stranger::SPOKEN_FOR) != 0 {
         [0; 6]
     } else if is_to {
-        scene.packet.dst_mac()
+        context.packet.dst_mac()
     } else {
-        scene.packet.src_mac()
+        context.packet.src_mac()
     };
     let key = StrangerKey { mac, peer: (peer | how) as u16 };
-    let now = scene.now();
+    let now = context.now();
     if let Some(known) = STRANGERS.get_ptr_mut(&key) {
         // SAFETY: a value of the map; whole words, and a race of two packets loses a count.
         let known = unsafe { &mut *known };
@@ -115,7 +115,7 @@ pub extern "C" fn note(peer: u32, how: u32, packets: u64) -> u32 {
         known.last = now;
         return 1;
     }
-    let address = if is_to { scene.packet.dst } else { scene.packet.src };
+    let address = if is_to { context.packet.dst } else { context.packet.src };
     let _ = STRANGERS.insert(&key, &Stranger { packets, first: now, last: now, address }, 0);
     1
 }
@@ -133,16 +133,16 @@ fn count(packets: u64, src: u32, dst: u32, live: u32) {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn leaks(link: u32, slots: u32, packets: u64) -> u32 {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
-    let scene = unsafe { &mut *scene };
-    scene.clock.coarse();
-    if lapsed(scene) {
+    let context = unsafe { &mut *context };
+    context.clock.coarse();
+    if lapsed(context) {
         return 0;
     }
-    scene.rest.set(slots);
+    context.rest.set(slots);
     for _ in 0..SLOT_COUNT {
-        let Some(index) = scene.rest.take() else { break };
+        let Some(index) = context.rest.take() else { break };
         leaks_of(index, link, packets);
     }
     1
@@ -153,14 +153,14 @@ pub extern "C" fn leaks(link: u32, slots: u32, packets: u64) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn leaks_of(index: u32, link: u32, packets: u64) -> u32 {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `leaks`.
-    let scene = unsafe { &mut *scene };
+    let context = unsafe { &mut *context };
     let Some(slot) = SLOTS.get(index) else { return 0 };
-    if slot.full == 0 || scene.clock.reached(slot.ends_at) || !scene.clock.reached(slot.starts_at) {
+    if slot.full == 0 || context.clock.reached(slot.ends_at) || !context.clock.reached(slot.starts_at) {
         return 0;
     }
-    let now = scene.clock.exact();
+    let now = context.clock.exact();
     if slot.flap_period != 0 && now.wrapping_sub(slot.starts_at) % slot.flap_period >= slot.flap_on {
         return 0;
     }

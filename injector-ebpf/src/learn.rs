@@ -12,7 +12,7 @@ use crate::emit;
 use crate::identity::{
     FROM, Side, WORLD, claim_of, has_nic, interface, lister, make_vip, sender_by_mac, traits_of,
 };
-use crate::maps::{CLAIMS, LEARNED, PORTS, SCENE};
+use crate::maps::{CLAIMS, CONTEXT, LEARNED, PORTS};
 use crate::verdict_context::VerdictContext;
 
 /// The MAC of a frame's sender as [`Port::last`] has it.
@@ -24,7 +24,7 @@ fn packed(packet: &Packet) -> u64 {
 
 /// Whether the MAC of a frame's sender is not the one that was learned at this port last, or was not recently.
 #[inline(always)]
-pub fn is_new(scene: &VerdictContext, port: Option<*const Port>) -> bool {
+pub fn is_new(context: &VerdictContext, port: Option<*const Port>) -> bool {
     let Some(port) = port else { return false };
     // SAFETY: two aligned words; a race costs a look-up.
     let (last, at) = unsafe {
@@ -33,22 +33,22 @@ pub fn is_new(scene: &VerdictContext, port: Option<*const Port>) -> bool {
             core::ptr::addr_of!((*port).learned_at).read_volatile(),
         )
     };
-    packed(&scene.packet) != last || eight_ticks() != at
+    packed(&context.packet) != last || eight_ticks() != at
 }
 
-/// The MAC of the scene's sender belongs to the port's peer; the hook of its receiver asks for it later. A global
+/// The MAC of the current packet's sender belongs to the port's peer; the hook of its receiver asks for it later. A global
 /// function, as [`claim`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn learn_mac(peer: u32) -> u32 {
-    let Some(scene) = SCENE.get(0) else { return 0 };
-    let Some(port) = PORTS.get_ptr_mut(interface(scene)) else { return 0 };
-    let packed = packed(&scene.packet);
-    let mac = scene.packet.src_mac();
+    let Some(context) = CONTEXT.get(0) else { return 0 };
+    let Some(port) = PORTS.get_ptr_mut(interface(context)) else { return 0 };
+    let packed = packed(&context.packet);
+    let mac = context.packet.src_mac();
     if packed == 0 || mac[0] & 1 != 0 {
         return 0;
     }
-    let now = scene.now();
+    let now = context.now();
     if let Some(known) = LEARNED.get_ptr_mut(&mac) {
         // SAFETY: a value of the map, whose words are read and written as wholes: a race of two ports leaves either.
         let known = unsafe { &mut *known };
@@ -89,15 +89,15 @@ fn may_claim<B: Bytes>(bytes: &B) -> bool {
     kind == 0x0806 || kind == 0x86dd && u32::from_be(limits) >> 16 == u32::from(NEIGHBOURS)
 }
 
-/// Takes note of the address that the scene's frame claims: for the port's peer if it comes out of the port of a peer
+/// Takes note of the address that the current frame claims: for the port's peer if it comes out of the port of a peer
 /// whose namespace is not seen, else for someone who is no peer, who may have taken over what is seen on a peer's NIC. Behind a shared port, another peer may be the one that
 /// claims. A global function of plain numbers: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn claim(side: u64) -> u32 {
     const LEARNS: u32 = port::LEARNS | port::NAMES;
-    let Some(scene) = SCENE.get(0) else { return 0 };
-    let packet = &scene.packet;
+    let Some(context) = CONTEXT.get(0) else { return 0 };
+    let packet = &context.packet;
     let claimed: Address = match packet.discovery {
         // From the unspecified address: the target is what it is about to take.
         discovery::SOLICITATION if packet.src == [0; 4] => packet.dst,
@@ -118,7 +118,7 @@ pub extern "C" fn claim(side: u64) -> u32 {
     if listed != WORLD && listed != VIP && sender_by_mac() == listed {
         return 0;
     }
-    let (now, mac) = (scene.now(), packed(packet));
+    let (now, mac) = (context.now(), packed(packet));
     if let Some(known) = claim_of(&claimed) {
         // SAFETY: a value of the map; its words are read and written as wholes, and a race of two claims leaves either.
         let known = unsafe { &mut *known };

@@ -11,7 +11,7 @@ use crate::{emit, identity};
 /// every slot. It is asked only where a slot could decide something, so that packets of other links do not pay for it: a
 /// lapse that no such packet met has changed nothing.
 #[inline(always)]
-pub fn lapsed(scene: &mut VerdictContext) -> bool {
+pub fn lapsed(context: &mut VerdictContext) -> bool {
     let Some(lease) = LEASE.get_ptr_mut(0) else { return true };
     // SAFETY: aligned words in a map value; races with userspace are by design and each word is whole.
     let (expires, latched) = unsafe {
@@ -23,7 +23,7 @@ pub fn lapsed(scene: &mut VerdictContext) -> bool {
     if latched != 0 {
         return true;
     }
-    if !scene.clock.reached(expires) {
+    if !context.clock.reached(expires) {
         return false;
     }
     // SAFETY: as above.
@@ -32,7 +32,7 @@ pub fn lapsed(scene: &mut VerdictContext) -> bool {
     warn!(
         (),
         "interface {}: the lease expired at {}, everything passes",
-        identity::interface(scene),
+        identity::interface(context),
         expires
     );
     true

@@ -124,7 +124,7 @@ pub static OVERLAPS: PerCpuHashMap<OverlapKey, OverlapStamps> = PerCpuHashMap::w
 /// First responses (config).
 #[map]
 pub static RESPONSES: PerCpuHashMap<ResponseKey, u64> = PerCpuHashMap::with_max_entries(1, 0);
-/// HTTP/2 streams of which a successful HEADERS frame was seen.
+/// HTTP/2 streams with a successful HEADERS frame.
 #[map]
 pub static STREAMS: LruHashMap<StreamKey, u32> = LruHashMap::with_max_entries(4096, 0);
 /// Conversations on watched links: the directions in which they carried payload after the heal. The lower end is the source
@@ -139,7 +139,7 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(counter::C
 pub static WAKEUPS: RingBuf = RingBuf::with_byte_size(1 << 16, 0);
 /// What one verdict knows: here, since it is too large for the stack.
 #[map]
-pub static SCENE: PerCpuArray<VerdictContext> = PerCpuArray::with_max_entries(1, 0);
+pub static CONTEXT: PerCpuArray<VerdictContext> = PerCpuArray::with_max_entries(1, 0);
 /// Clock and random number of a test.
 #[map]
 pub static TEST: Array<TestInput> = Array::with_max_entries(1, 0);

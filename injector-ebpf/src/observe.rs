@@ -10,7 +10,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 use crate::context::Hooked;
 use crate::emit;
 use crate::identity::{is_named_elsewhere, traits_of};
-use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, SCENE, SIDE, SLOTS, STREAMS};
+use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, CONTEXT, SIDE, SLOTS, STREAMS};
 use crate::verdict_context::VerdictContext;
 
 /// In read-only data, not on the stack.
@@ -33,16 +33,16 @@ static UNSTAMPED: LinkStamps = LinkStamps {
 /// From how long after the cut on a drop at the receiver's port is late, in nanoseconds.
 const LATE: u64 = 1_000_000_000;
 
-/// The stamps' key of the scene's link for one slot.
+/// The stamps' key of the current link for one slot.
 #[inline(always)]
-fn link_key(scene: &VerdictContext, slot: u32, generation: u32) -> LinkKey {
-    LinkKey { generation, slot, src: scene.src as u16, dst: receiver(scene) }
+fn link_key(context: &VerdictContext, slot: u32, generation: u32) -> LinkKey {
+    LinkKey { generation, slot, src: context.src as u16, dst: receiver(context) }
 }
 
-/// The receiver of the scene's packet in a key.
+/// The receiver of the current packet in a key.
 #[inline(always)]
-fn receiver(scene: &VerdictContext) -> u16 {
-    if scene.dst == SIDE.load() { GROUP } else { scene.dst as u16 }
+fn receiver(context: &VerdictContext) -> u16 {
+    if context.dst == SIDE.load() { GROUP } else { context.dst as u16 }
 }
 
 /// This CPU's stamps of a link, made on first use.
@@ -60,42 +60,42 @@ pub fn stamps(key: &LinkKey) -> Option<*mut LinkStamps> {
     stamps
 }
 
-/// Counts the scene's packet, dropped, for every slot that decided it. A global function, as `decide`.
+/// Counts the current packet, dropped, for every slot that decided it. A global function, as `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
-    let scene = unsafe { &mut *scene };
-    let now = scene.clock.exact();
+    let context = unsafe { &mut *context };
+    let now = context.clock.exact();
     // The sender's hook should have dropped it. In memory, as the loop's mask is.
-    scene.has_passed.clear();
-    if is_addressed(&scene.packet)
-        && scene.receiver != 0
-        && traits_of(scene.src) & traits::BOUND != 0
-        && is_named_elsewhere(scene.dst) != 0
+    context.has_passed.clear();
+    if is_addressed(&context.packet)
+        && context.receiver != 0
+        && traits_of(context.src) & traits::BOUND != 0
+        && is_named_elsewhere(context.dst) != 0
     {
-        scene.has_passed.set(1);
+        context.has_passed.set(1);
     }
-    let mut slots = scene.dropped.get();
-    let steady = scene.steady.get();
+    let mut slots = context.dropped.get();
+    let steady = context.steady.get();
     // Which of them it is late for depends on when each began.
-    if scene.has_passed.get() == 0 && is_several(steady) && drops_at_once(steady, packets, bytes) != 0 {
+    if context.has_passed.get() == 0 && is_several(steady) && drops_at_once(steady, packets, bytes) != 0 {
         slots &= !steady;
     }
-    scene.rest.set(slots);
+    context.rest.set(slots);
     for _ in 0..SLOT_COUNT {
-        let Some(index) = scene.rest.take() else { break };
+        let Some(index) = context.rest.take() else { break };
         let Some(slot) = SLOTS.get(index) else { continue };
-        let key = link_key(scene, index, slot.generation);
+        let key = link_key(context, index, slot.generation);
         let Some(stamps) = stamps(&key) else { continue };
         // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
         let stamps = unsafe { &mut *stamps };
-        if !is_addressed(&scene.packet) {
+        if !is_addressed(&context.packet) {
             stamps.group_packets += packets;
             continue;
         }
-        if scene.has_passed.get() != 0
+        if context.has_passed.get() != 0
             && slot.full != 0
             && slot.flap_period == 0
             && now >= slot.starts_at + LATE
@@ -136,16 +136,16 @@ static NO_OVERLAP: OverlapStamps = OverlapStamps {
     pad: 0,
 };
 
-/// The common stamps' key of the scene's link for several slots.
+/// The common stamps' key of the current link for several slots.
 #[inline(always)]
-fn overlap_key(scene: &VerdictContext, slots: u32) -> OverlapKey {
-    OverlapKey { slots, src: scene.src as u16, dst: receiver(scene) }
+fn overlap_key(context: &VerdictContext, slots: u32) -> OverlapKey {
+    OverlapKey { slots, src: context.src as u16, dst: receiver(context) }
 }
 
-/// This CPU's common stamps of the scene's link for several slots, made on first use; `None` if there is no room.
+/// This CPU's common stamps of the current link for several slots, made on first use; `None` if there is no room.
 #[inline(always)]
-fn overlap(scene: &VerdictContext, slots: u32) -> Option<*mut OverlapStamps> {
-    let key = overlap_key(scene, slots);
+fn overlap(context: &VerdictContext, slots: u32) -> Option<*mut OverlapStamps> {
+    let key = overlap_key(context, slots);
     if let Some(stamps) = OVERLAPS.get_ptr_mut(&key) {
         return Some(stamps);
     }
@@ -153,29 +153,29 @@ fn overlap(scene: &VerdictContext, slots: u32) -> Option<*mut OverlapStamps> {
     OVERLAPS.get_ptr_mut(&key)
 }
 
-/// Counts the scene's packet, dropped, once for several slots; 0 if there is no room for that. A global function, as
+/// Counts the current packet, dropped, once for several slots; 0 if there is no room for that. A global function, as
 /// `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn drops_at_once(slots: u32, packets: u64, bytes: u64) -> u32 {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `drops`.
-    let scene = unsafe { &mut *scene };
-    let Some(stamps) = overlap(scene, slots) else { return 0 };
+    let context = unsafe { &mut *context };
+    let Some(stamps) = overlap(context, slots) else { return 0 };
     // SAFETY: as in `drops`.
     let stamps = unsafe { &mut *stamps };
-    if !is_addressed(&scene.packet) {
+    if !is_addressed(&context.packet) {
         stamps.group_packets += packets;
         return 1;
     }
     stamps.dropped_packets += packets;
     stamps.dropped_bytes += bytes;
-    stamps.last_drop = scene.clock.exact();
+    stamps.last_drop = context.clock.exact();
     if stamps.first_drop == 0 {
         stamps.first_drop = stamps.last_drop;
-        scene.rest.set(slots);
+        context.rest.set(slots);
         for _ in 0..SLOT_COUNT {
-            let Some(index) = scene.rest.take() else { break };
+            let Some(index) = context.rest.take() else { break };
             if let Some(slot) = SLOTS.get(index) {
                 emit::ring(index, slot.generation);
             }
@@ -184,29 +184,29 @@ pub extern "C" fn drops_at_once(slots: u32, packets: u64, bytes: u64) -> u32 {
     1
 }
 
-/// Stamps the scene's packet, passed on a watched link, where it is the first of its kind. A global function.
+/// Stamps the current packet, passed on a watched link, where it is the first of its kind. A global function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn firsts(watched: u32) -> u32 {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `drops`.
-    let scene = unsafe { &mut *scene };
-    if !is_addressed(&scene.packet) {
+    let context = unsafe { &mut *context };
+    if !is_addressed(&context.packet) {
         // None of them says anything about the traffic between the two peers.
         return 0;
     }
-    scene.kinds.set(kinds(&scene.packet));
-    let mut stamped = scene.kinds.get();
+    context.kinds.set(kinds(&context.packet));
+    let mut stamped = context.kinds.get();
     let several = is_several(watched);
-    if several && have_all(scene, watched, stamped) {
+    if several && have_all(context, watched, stamped) {
         return 1;
     }
-    scene.rest.set(watched);
+    context.rest.set(watched);
     for _ in 0..SLOT_COUNT {
-        let Some(index) = scene.rest.take() else { break };
+        let Some(index) = context.rest.take() else { break };
         stamped &= firsts_of(index);
     }
-    if several && let Some(stamps) = overlap(scene, watched) {
+    if several && let Some(stamps) = overlap(context, watched) {
         // SAFETY: as in `drops`.
         unsafe { (*stamps).stamped |= stamped };
     }
@@ -231,24 +231,24 @@ fn kinds(packet: &Packet) -> u32 {
     kinds
 }
 
-/// Stamps the scene's packet where it is the first of its kind for one slot; of its kinds, those that the slot has
+/// Stamps the current packet where it is the first of its kind for one slot; of its kinds, those that the slot has
 /// stamped by now. A global function, as the body of a loop of `firsts`: the verifier follows it once, and not in every
 /// turn of that loop, in every combination of kinds and stamps.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn firsts_of(index: u32) -> u32 {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `drops`.
-    let scene = unsafe { &mut *scene };
-    let kinds = scene.kinds.get();
+    let context = unsafe { &mut *context };
+    let kinds = context.kinds.get();
     let Some(slot) = SLOTS.get(index) else { return kinds };
-    let Some(stamps) = stamps(&link_key(scene, index, slot.generation)) else { return 0 };
+    let Some(stamps) = stamps(&link_key(context, index, slot.generation)) else { return 0 };
     // SAFETY: as in `drops`.
     let stamps = unsafe { &mut *stamps };
     let mut rang = false;
     let mut stamp = |kind: u32, first: &mut u64| {
         if kinds & kind != 0 && *first == 0 {
-            *first = scene.clock.exact();
+            *first = context.clock.exact();
             rang = true;
         }
     };
@@ -265,21 +265,21 @@ pub extern "C" fn firsts_of(index: u32) -> u32 {
     if stamps.first_exchange == 0 { kinds & !first::EXCHANGE } else { kinds }
 }
 
-/// Whether all of these slots have stamped all of these kinds of first packets on the scene's link.
+/// Whether all of these slots have stamped all of these kinds of first packets on the current link.
 #[inline(always)]
-fn have_all(scene: &VerdictContext, slots: u32, kinds: u32) -> bool {
-    let key = overlap_key(scene, slots);
+fn have_all(context: &VerdictContext, slots: u32, kinds: u32) -> bool {
+    let key = overlap_key(context, slots);
     // SAFETY: as in `drops`.
     OVERLAPS.get_ptr_mut(&key).is_some_and(|stamps| unsafe { (*stamps).stamped } & kinds == kinds)
 }
 
-/// Notes that the conversation of the scene's packet carried payload this way; whether it has carried some both ways by
+/// Notes that the conversation of the current packet carried payload this way; whether it has carried some both ways by
 /// now. A global function of plain numbers, as `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn has_exchanged(generation: u32) -> u32 {
-    let Some(scene) = SCENE.get(0) else { return 0 };
-    let packet = &scene.packet;
+    let Some(context) = CONTEXT.get(0) else { return 0 };
+    let packet = &context.packet;
     let Packet { src, dst, .. } = *packet;
     // No kernel sends a datagram again by itself: of these, payload both ways is enough, whatever the ports.
     let (sport, dport) = if packet.protocol == protocol::TCP { (packet.sport, packet.dport) } else { (0, 0) };
@@ -336,20 +336,20 @@ pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
     }
 }
 
-/// Whether the scene's packet completes a successful HTTP/2 response. A function of the program's own, so
+/// Whether the current packet completes a successful HTTP/2 response. A function of the program's own, so
 /// that its stack is given back.
 #[inline(never)]
 fn http2_ok<P: Hooked>(bytes: &P) -> bool {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return false };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return false };
     // SAFETY: as in `drops`.
-    let VerdictContext { packet, cursor, .. } = unsafe { &mut *scene };
+    let VerdictContext { packet, cursor, .. } = unsafe { &mut *context };
     cursor.set(packet.payload_at);
     let key =
         StreamKey { src: packet.src, dst: packet.dst, sport: packet.sport, dport: packet.dport, stream: 0 };
     http2::success(bytes, cursor, packet.payload_at + packet.payload_len, &mut Streams(key))
 }
 
-/// The streams of the scene's flow.
+/// The streams of the current flow.
 struct Streams(StreamKey);
 
 impl http2::Streams for Streams {
@@ -371,15 +371,15 @@ impl http2::Streams for Streams {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn responded(endpoint: u32, live: u32, watched: u32) -> u32 {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return 0 };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: as in `drops`.
-    let scene = unsafe { &mut *scene };
-    scene.clock.coarse();
-    scene.rest.set(live | watched);
+    let context = unsafe { &mut *context };
+    context.clock.coarse();
+    context.rest.set(live | watched);
     for _ in 0..SLOT_COUNT {
-        let Some(index) = scene.rest.take() else { break };
+        let Some(index) = context.rest.take() else { break };
         let Some(slot) = SLOTS.get(index) else { continue };
-        if watched & 1 << index == 0 && !scene.clock.reached(slot.ends_at) {
+        if watched & 1 << index == 0 && !context.clock.reached(slot.ends_at) {
             continue;
         }
         let key = ResponseKey { generation: slot.generation, slot: index, endpoint };
@@ -387,9 +387,9 @@ pub extern "C" fn responded(endpoint: u32, live: u32, watched: u32) -> u32 {
             // SAFETY: as in `drops`.
             let stamp = unsafe { &mut *stamp };
             if *stamp == 0 {
-                *stamp = scene.clock.exact();
+                *stamp = context.clock.exact();
             }
-        } else if RESPONSES.insert(&key, scene.clock.exact(), u64::from(BPF_NOEXIST)).is_ok() {
+        } else if RESPONSES.insert(&key, context.clock.exact(), u64::from(BPF_NOEXIST)).is_ok() {
             emit::ring(index, slot.generation);
         } else if RESPONSES.get_ptr_mut(&key).is_none() {
             // Not even another CPU made the entry in between: the map is full.

@@ -5,7 +5,7 @@ use injector_common::record::counter;
 use injector_common::slot::MAX_SCOPES;
 
 use crate::emit;
-use crate::maps::{FEATURES, PROTECT_ADDRESSES, PROTECT_SCOPES, PROTECTED_SCOPES, SCENE};
+use crate::maps::{CONTEXT, FEATURES, PROTECT_ADDRESSES, PROTECT_SCOPES, PROTECTED_SCOPES};
 
 /// Whether a packet that would be dropped must not be.
 #[inline(always)]
@@ -17,13 +17,13 @@ pub fn protected() -> bool {
     true
 }
 
-/// Whether the scene's packet is to or from a protected address, or may be of a datagram in a protected scope: of the
+/// Whether the current packet is to or from a protected address, or may be of a datagram in a protected scope: of the
 /// datagrams that are not, the first fragment is dropped, so that no whole one passes.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_protected() -> u32 {
-    let Some(scene) = SCENE.get(0) else { return 0 };
-    let packet = &scene.packet;
+    let Some(context) = CONTEXT.get(0) else { return 0 };
+    let packet = &context.packet;
     // SAFETY: filled before the first slot is live, and never changed after.
     let mut found = unsafe {
         PROTECT_ADDRESSES.get(&packet.src).is_some() || PROTECT_ADDRESSES.get(&packet.dst).is_some()

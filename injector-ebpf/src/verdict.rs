@@ -11,7 +11,7 @@ use crate::clock::random;
 use crate::context::Hooked;
 use crate::identity::{Direction, Side};
 use crate::lease::lapsed;
-use crate::maps::{COMMIT, FEATURES, INTERFACE, INTERFACES, PORTS, ROLL, ROLLS, SCENE, SLOTS, SPACE, cell};
+use crate::maps::{COMMIT, CONTEXT, FEATURES, INTERFACE, INTERFACES, PORTS, ROLL, ROLLS, SLOTS, SPACE, cell};
 use crate::protect::protected;
 use crate::verdict_context::VerdictContext;
 use crate::{emit, identity, leak, learn, observe};
@@ -34,44 +34,44 @@ pub fn judge<P: Hooked>(bytes: &P, direction: Direction) -> Verdict {
     if word.0 == 0 && !learn::is_due(bytes) {
         return Verdict::Pass;
     }
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return Verdict::Pass };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return Verdict::Pass };
     // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
-    let scene = unsafe { &mut *scene };
+    let context = unsafe { &mut *context };
     if INTERFACE.load() == 0 {
-        scene.interface = shared_interface(bytes.device());
+        context.interface = shared_interface(bytes.device());
     }
-    scene.clock.reset();
-    scene.keep_word(word);
-    let is_parsed = parse(bytes, &mut scene.packet).is_ok();
+    context.clock.reset();
+    context.keep_word(word);
+    let is_parsed = parse(bytes, &mut context.packet).is_ok();
     // While something is cut, someone else may take over an address of a cut peer.
-    if scene.packet.limits == NEIGHBOURS && (scene.word().0 != 0 || learn::is_learning()) {
-        learn::claim(Side::of(identity::interface(scene), direction).packed());
+    if context.packet.limits == NEIGHBOURS && (context.word().0 != 0 || learn::is_learning()) {
+        learn::claim(Side::of(identity::interface(context), direction).packed());
     }
-    let word = scene.word();
+    let word = context.word();
     if word.0 == 0 {
         return Verdict::Pass;
     }
-    scene.judged += 1;
+    context.judged += 1;
     if !is_parsed {
         emit::count(counter::UNPARSED, 1);
     }
     let answer = judge_parsed(
-        identity::interface(scene),
+        identity::interface(context),
         u32::from(direction == Direction::Egress),
         word.live(),
         word.watched(),
     );
     if answer == DROPPED {
         // Only now, since the length is a call.
-        observe::drops(bytes.segments(&scene.packet), u64::from(bytes.len()));
+        observe::drops(bytes.segments(&context.packet), u64::from(bytes.len()));
         return Verdict::Drop;
     }
     if answer != IGNORED && FEATURES.load() & feature::WIRE != 0 {
-        observe::response(bytes, &scene.packet, word);
+        observe::response(bytes, &context.packet, word);
     }
     // Last, or the verifier would check the above once more for these packets.
     if answer == PASSED_ODD {
-        leak::look(bytes.segments(&scene.packet), word.live());
+        leak::look(bytes.segments(&context.packet), word.live());
     }
     Verdict::Pass
 }
@@ -85,63 +85,64 @@ const PASSED: u32 = 2;
 /// The packet passes, and its names do not agree: it needs the second look.
 const PASSED_ODD: u32 = 3;
 
-/// Judges the scene's packet. A global function of plain numbers: the verifier checks it once, and not again for every way
+/// Judges the current packet. A global function of plain numbers: the verifier checks it once, and not again for every way
 /// through the parser.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn judge_parsed(interface: u32, is_out: u32, live: u32, watched: u32) -> u32 {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return IGNORED };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return IGNORED };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
-    let scene = unsafe { &mut *scene };
+    let context = unsafe { &mut *context };
     let port = PORTS.get_ptr(interface);
     let side = Side::at(port, if is_out == 0 { Direction::Ingress } else { Direction::Egress });
-    let is_group = scene.packet.flags & flag::GROUP != 0;
-    if is_group && is_for_the_switch(&scene.packet) {
+    let is_group = context.packet.flags & flag::GROUP != 0;
+    if is_group && is_for_the_switch(&context.packet) {
         return IGNORED;
     }
-    if side.named_sender() != identity::WORLD && learn::is_new(scene, port) {
+    if side.named_sender() != identity::WORLD && learn::is_new(context, port) {
         learn::learn_mac(side.sender);
     }
-    (scene.sender, scene.receiver) = (side.named_sender(), side.named_receiver());
-    scene.src = identity::source(scene, side);
-    scene.dst = if is_group { identity::group(scene, side) } else { identity::destination(scene, side) };
-    if scene.src == identity::UNJUDGED || scene.dst == identity::UNJUDGED {
+    (context.sender, context.receiver) = (side.named_sender(), side.named_receiver());
+    context.src = identity::source(context, side);
+    context.dst =
+        if is_group { identity::group(context, side) } else { identity::destination(context, side) };
+    if context.src == identity::UNJUDGED || context.dst == identity::UNJUDGED {
         return IGNORED;
     }
-    judge_named(scene, side, live, watched)
+    judge_named(context, side, live, watched)
 }
 
-/// Judges the scene's packet, whose two ends are named.
+/// Judges the current packet, whose two ends are named.
 #[inline(always)]
-pub fn judge_named(scene: &mut VerdictContext, side: Side, live: u32, watched: u32) -> u32 {
-    let cell = cell(scene.src, scene.dst);
+pub fn judge_named(context: &mut VerdictContext, side: Side, live: u32, watched: u32) -> u32 {
+    let cell = cell(context.src, context.dst);
     if cell as u32 & (live | watched) == 0 {
         // Most packets while other links are cut: nothing is to be decided on this one.
-        return passed(scene, live);
+        return passed(context, live);
     }
-    scene.neighbours.set((cell >> 32) as u32);
-    scene.dropped.clear();
-    scene.over.clear();
+    context.neighbours.set((cell >> 32) as u32);
+    context.dropped.clear();
+    context.over.clear();
     let live_here = live & cell as u32;
     if live_here != 0 {
-        decide_all(scene, side, live_here);
+        decide_all(context, side, live_here);
     }
-    if scene.dropped.get() != 0 && !protected() {
-        scene.drops += 1;
+    if context.dropped.get() != 0 && !protected() {
+        context.drops += 1;
         return DROPPED;
     }
-    let watched = watched & cell as u32 | scene.over.get();
+    let watched = watched & cell as u32 | context.over.get();
     if watched != 0 {
         observe::firsts(watched);
     }
     // What only `protect:` let through is no leak.
-    if scene.dropped.get() != 0 { PASSED } else { passed(scene, live) }
+    if context.dropped.get() != 0 { PASSED } else { passed(context, live) }
 }
 
 /// The answer for a packet that no slot drops.
 #[inline(always)]
-fn passed(scene: &VerdictContext, live: u32) -> u32 {
-    if live != 0 && leak::is_due(scene) { PASSED_ODD } else { PASSED }
+fn passed(context: &VerdictContext, live: u32) -> u32 {
+    if live != 0 && leak::is_due(context) { PASSED_ODD } else { PASSED }
 }
 
 /// LACP, spanning tree, 802.1X and their like are between a port and its switch: 01:80:c2:00:00:00 to :0f.
@@ -151,26 +152,26 @@ fn is_for_the_switch(packet: &Packet) -> bool {
         && u32::from_be(packet.macs[1]) >> 16 <= 0x000f
 }
 
-/// Puts the live slots of this link that drop the packet, and those that are over, into the scene; none of them does if
+/// Puts the live slots of this link that drop the packet, and those that are over, into the context; none of them does if
 /// the lease ran out.
 #[inline(always)]
-fn decide_all(scene: &mut VerdictContext, side: Side, live: u32) {
-    scene.clock.coarse();
-    if lapsed(scene) {
+fn decide_all(context: &mut VerdictContext, side: Side, live: u32) {
+    context.clock.coarse();
+    if lapsed(context) {
         return;
     }
     let side = side.packed();
-    scene.steady.clear();
-    scene.rest.set(live);
+    context.steady.clear();
+    context.rest.set(live);
     for _ in 0..SLOT_COUNT {
-        let Some(index) = scene.rest.take() else { break };
+        let Some(index) = context.rest.take() else { break };
         match decide(index, side) {
             DROP_STEADY => {
-                scene.dropped.add(index);
-                scene.steady.add(index);
+                context.dropped.add(index);
+                context.steady.add(index);
             }
-            DROP => scene.dropped.add(index),
-            OVER => scene.over.add(index),
+            DROP => context.dropped.add(index),
+            OVER => context.over.add(index),
             _ => {}
         }
     }
@@ -189,12 +190,12 @@ fn shared_interface(index: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn rolls_here(side: u64) -> u32 {
-    let Some(scene) = SCENE.get(0) else { return 0 };
+    let Some(context) = CONTEXT.get(0) else { return 0 };
     let side = Side::unpacked(side);
-    if scene.packet.flags & flag::GROUP != 0 {
+    if context.packet.flags & flag::GROUP != 0 {
         return u32::from(side.receiver != identity::WORLD);
     }
-    let (src, dst) = (scene.src, scene.dst);
+    let (src, dst) = (context.src, context.dst);
     let bound = |peer| ROLL.get(peer).map_or(0, |interface| *interface);
     let (at, peer) = match bound(src) {
         0 => (bound(dst), dst),
@@ -204,9 +205,9 @@ pub extern "C" fn rolls_here(side: u64) -> u32 {
         0 => true,
         // SAFETY: the value is not read.
         ROLL_SEVERAL => unsafe {
-            ROLLS.get(&RollKey { peer, interface: identity::interface(scene) }).is_some()
+            ROLLS.get(&RollKey { peer, interface: identity::interface(context) }).is_some()
         },
-        interface => interface == identity::interface(scene),
+        interface => interface == identity::interface(context),
     };
     let rolls =
         is_rolling || side.named_receiver() != identity::WORLD && identity::is_named_elsewhere(dst) == 0;
@@ -222,16 +223,16 @@ const OVER: u32 = 2;
 /// A slot drops it, and all else on this link, until it ends.
 const DROP_STEADY: u32 = 3;
 
-/// What one slot does to the scene's packet, at the hook with this [`Side`].
+/// What one slot does to the current packet, at the hook with this [`Side`].
 ///
 /// A global BPF function of numbers alone: the verifier checks it once, not again in each turn of each loop
 /// around it.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn decide(index: u32, side: u64) -> u32 {
-    let (Some(slot), Some(scene)) = (SLOTS.get(index), SCENE.get_ptr_mut(0)) else { return LEAVE };
+    let (Some(slot), Some(context)) = (SLOTS.get(index), CONTEXT.get_ptr_mut(0)) else { return LEAVE };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
-    let VerdictContext { clock, packet, neighbours, .. } = unsafe { &mut *scene };
+    let VerdictContext { clock, packet, neighbours, .. } = unsafe { &mut *context };
     if clock.reached(slot.ends_at) {
         return OVER;
     }

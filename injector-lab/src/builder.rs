@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::error::{Error, expect};
 use crate::folder::Folder;
 use crate::lab::{CLIENT, CLIENT_HOST, Lab, SWITCH};
-use crate::namespace::seclude;
+use crate::namespace::hide_names;
 use crate::subnet::Subnet;
 
 /// What a lab is to have; [`Lab::builder`] makes one.
@@ -78,7 +78,7 @@ impl LabBuilder {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         if !self.is_public {
-            seclude()?;
+            hide_names()?;
         }
         let prefix = format!("inj{}-{}{count}-", std::process::id(), self.label);
         let folder = Folder::create(prefix.trim_end_matches('-'))?;

@@ -6,7 +6,7 @@ use crate::lab::{Lab, SWITCH};
 
 /// Where the daemon's programs are attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum AttachPoint {
     /// On the peer's own interface, in its namespace.
     OwnNic,
     /// On the other end of its cable: a port of the switch.
@@ -35,7 +35,7 @@ impl Lab {
     }
 
     /// `peers:` and `interfaces:` of a config; `hook` as in the config.
-    pub fn config(&self, place: Place, hook: &str) -> String {
+    pub fn config(&self, place: AttachPoint, hook: &str) -> String {
         let interfaces: String =
             self.peer_names().iter().map(|peer| self.interface(peer, place, hook)).collect();
         format!("{}interfaces:\n{interfaces}", self.peers())
@@ -49,16 +49,16 @@ impl Lab {
     }
 
     /// One entry of `interfaces:`.
-    pub fn interface(&self, peer: &str, place: Place, hook: &str) -> String {
+    pub fn interface(&self, peer: &str, place: AttachPoint, hook: &str) -> String {
         let (name, netns) = self.end(peer, place);
         format!("  - {{ name: {name}, netns: {netns}, hook: {hook} }}\n")
     }
 
     /// An end of a peer's cable: the interface and the full name of its namespace.
-    pub fn end(&self, peer: &str, place: Place) -> (String, String) {
+    pub fn end(&self, peer: &str, place: AttachPoint) -> (String, String) {
         match place {
-            Place::OwnNic => ("eth0".to_owned(), self.netns(peer)),
-            Place::BridgePort => (format!("p-{peer}"), self.netns(SWITCH)),
+            AttachPoint::OwnNic => ("eth0".to_owned(), self.netns(peer)),
+            AttachPoint::BridgePort => (format!("p-{peer}"), self.netns(SWITCH)),
         }
     }
 }

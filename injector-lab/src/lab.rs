@@ -5,12 +5,9 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::Write as _;
 use std::net::IpAddr;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-use rustix::process::{Signal, set_parent_process_death_signal};
 
 use crate::error::{Error, expect, run};
 use crate::folder::Folder;
@@ -144,11 +141,12 @@ impl Lab {
         self.spaces.get(of).unwrap_or_else(|| panic!("there is no namespace {of}"))
     }
 
-    /// Runs something on a thread inside a namespace. A socket made there, and a process started there, stay in it.
+    /// Runs something inside a namespace, on the calling thread. A socket made there, and a process or a thread started there,
+    /// stay in it.
     ///
     /// # Panics
     /// The job panicked, or there is no such namespace.
-    pub fn within<T: Send>(&self, of: &str, job: impl FnOnce() -> T + Send) -> T {
+    pub fn within<T>(&self, of: &str, job: impl FnOnce() -> T) -> T {
         self.space(of).within(job)
     }
 
@@ -271,7 +269,7 @@ impl Lab {
         self.batch(SWITCH, &[add, format!("link set {port} master br0"), format!("link set {port} up")])
     }
 
-    /// What a virtual machine has to know that stands in for a peer.
+    /// What a virtual machine that is a peer has to know.
     ///
     /// # Panics
     /// It is no peer.
@@ -306,11 +304,6 @@ impl Lab {
     /// It can't be started.
     pub fn start(&mut self, name: &str, command: &mut Command) -> Result<(), Error> {
         let log = self.folder().join(format!("{name}.log"));
-        // SAFETY: between fork and exec a system call alone is made, which touches no memory.
-        unsafe {
-            // If this process is killed, its programs are too.
-            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
-        }
         self.processes.push(Process::start(name, command, &log)?);
         Ok(())
     }

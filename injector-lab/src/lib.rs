@@ -35,7 +35,7 @@ mod tap;
 mod traffic;
 
 pub use builder::LabBuilder;
-pub use config::Place;
+pub use config::AttachPoint;
 pub use daemon::{Cli, Daemon, Launch, NotStarted};
 pub use error::Error;
 pub use folder::Folder;
@@ -46,7 +46,7 @@ pub use need::{
     BOOT_GUEST, GUESTS, LONG_MINUTES, Needs, SKIP_LOG, Turn, UNPACKED, has_tcx, kernel_version, meet,
     program, skip,
 };
-pub use process::Process;
+pub use process::{Process, end_with_thread};
 pub use quorum::Quorum;
 pub use subnet::Subnet;
 pub use tap::open_tap;

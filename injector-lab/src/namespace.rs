@@ -38,18 +38,31 @@ impl Namespace {
         run(ip().args(["netns", "delete", &name])).map(drop)
     }
 
-    /// Runs something on a thread inside it. A socket made there, and a process started there, stay in it.
-    pub fn within<T: Send>(&self, job: impl FnOnce() -> T + Send) -> T {
-        // A thread is in a namespace for good: this one ends with the job.
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                let moved = move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network));
-                moved.unwrap_or_else(|error| panic!("entering {:?}: {error}", self.name));
-                job()
-            });
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+    /// Runs something inside it, on the calling thread, which returns to its own namespace. A socket made there, and a process or a
+    /// thread started there, stay in it.
+    pub fn within<T>(&self, job: impl FnOnce() -> T) -> T {
+        // Not on a thread of its own: a process ends with the thread that started it, see `end_with_thread`.
+        let own = File::open("/proc/thread-self/ns/net").and_then(|own| {
+            enter(&self.file)?;
+            Ok(own)
+        });
+        let _return = Return(own.unwrap_or_else(|error| panic!("entering {:?}: {error}", self.name)));
+        job()
     }
+}
+
+/// Returns the calling thread to its own namespace when dropped, also after a panic.
+struct Return(File);
+
+impl Drop for Return {
+    fn drop(&mut self) {
+        // In a wrong namespace nothing that a test does means anything.
+        enter(&self.0).unwrap_or_else(|error| panic!("returning from a namespace: {error}"));
+    }
+}
+
+fn enter(namespace: &File) -> std::io::Result<()> {
+    Ok(move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
 
 impl Drop for Namespace {
@@ -61,15 +74,15 @@ impl Drop for Namespace {
     }
 }
 
-/// Gives the calling thread, and what it starts from now on, names of namespaces of their own: a daemon of another lab
+/// Hides the names of namespaces: gives the calling thread, and what it starts from now on, names of their own: a daemon of another lab
 /// that looks for its peers everywhere sees nothing of them, nor this one of others. They are gone with the last process
 /// or thread that sees them.
-pub fn seclude() -> Result<(), Error> {
+pub fn hide_names() -> Result<(), Error> {
     thread_local!(static DONE: Cell<bool> = const { Cell::new(false) });
     if DONE.get() {
         return Ok(());
     }
-    let secluded = || {
+    let hide = || {
         std::fs::create_dir_all(NAMES)?;
         // SAFETY: only the calling thread gets another view of mounts, in which all paths lead where they led before.
         unsafe { unshare_unsafe(UnshareFlags::NEWNS)? };
@@ -77,7 +90,7 @@ pub fn seclude() -> Result<(), Error> {
         mount("tmpfs", NAMES, "tmpfs", MountFlags::empty(), None)?;
         Ok(())
     };
-    secluded().map_err(Error::io(format!("making {NAMES} private")))?;
+    hide().map_err(Error::io(format!("making {NAMES} private")))?;
     DONE.set(true);
     Ok(())
 }

@@ -6,14 +6,32 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, getpid, getppid, kill_process, set_parent_process_death_signal};
 
 use crate::error::{Error, words};
 
 /// How long a program may take to end by itself.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A running program; dropped, it is asked to end, and then made to.
+/// Has the kernel send SIGTERM to a command's process when the thread that starts it ends. A test program that is killed or
+/// interrupted drops nothing, and its daemons would run on; they have process groups of their own, so that Ctrl-C does not
+/// reach them either.
+///
+/// SIGTERM and not SIGKILL: a daemon heals and detaches, and an engine ends its containers. A program that becomes another
+/// user's loses the setting (`setpriv --pdeathsig` sets it afterwards).
+pub fn end_with_thread(command: &mut Command) {
+    let starter = getpid();
+    // SAFETY: between fork and exec two system calls alone are made, which touch no memory.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::TERM))?;
+            // The starter may have ended before that call.
+            if getppid() == Some(starter) { Ok(()) } else { Err(rustix::io::Errno::SRCH.into()) }
+        });
+    }
+}
+
+/// A running program; dropped, it is asked to end, and then made to. It ends with the thread that started it too.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -45,6 +63,7 @@ impl Process {
     ) -> Result<Self, Error> {
         // A group of its own: Ctrl-C is for this process alone, which then ends everything in order.
         command.process_group(0);
+        end_with_thread(command);
         let child = command.spawn().map_err(Error::io(format!("starting `{}`", words(command))))?;
         Ok(Self { name: name.to_owned(), child, ended: None, log: log.to_owned(), grace: GRACE })
     }
@@ -72,7 +91,7 @@ impl Process {
         }
     }
 
-    /// Waits until it ends, for at most so long.
+    /// Waits until it ends, or the limit is reached.
     pub fn wait(&mut self, limit: Duration) -> Option<ExitStatus> {
         let end = Instant::now() + limit;
         loop {

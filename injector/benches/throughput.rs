@@ -37,7 +37,7 @@ const ENDS: [(&str, &str); 2] = [("n1", "eth0"), ("n2", "eth0")];
 
 /// What is attached to both ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum Attachment {
     Nothing,
     Tcx,
     TcxArmed,
@@ -45,12 +45,12 @@ enum Way {
     XdpNative,
 }
 
-const WAYS: [(Way, &str); 5] = [
-    (Way::Nothing, "nothing attached"),
-    (Way::Tcx, "TCX both ways, nothing armed"),
-    (Way::TcxArmed, "TCX both ways, armed, link not cut"),
-    (Way::XdpGeneric, "generic XDP and TCX egress, armed, link not cut"),
-    (Way::XdpNative, "native XDP and TCX egress, armed, link not cut"),
+const ATTACHMENTS: [(Attachment, &str); 5] = [
+    (Attachment::Nothing, "nothing attached"),
+    (Attachment::Tcx, "TCX both ways, nothing armed"),
+    (Attachment::TcxArmed, "TCX both ways, armed, link not cut"),
+    (Attachment::XdpGeneric, "generic XDP and TCX egress, armed, link not cut"),
+    (Attachment::XdpNative, "native XDP and TCX egress, armed, link not cut"),
 ];
 
 /// What is known of the samples: its name, its unit and where it is found.
@@ -75,15 +75,15 @@ fn main() {
     kernel.write_slot(slot, &Slot::whole(1)).unwrap();
     kernel.write_cells(slot, &[Link { src: peer("n3"), dst: peer("n1") }.into()], Presence::In);
     let mut programs = [load(&kernel, 1), load(&kernel, 2)];
-    let mut samples = vec![Vec::new(); WAYS.len()];
+    let mut samples = vec![Vec::new(); ATTACHMENTS.len()];
     for round in 0..ROUNDS {
-        for turn in 0..WAYS.len() {
-            // Another order each round: no way is always after the same one.
-            let index = (turn + round) % WAYS.len();
-            let way = WAYS[index].0;
-            let armed = !matches!(way, Way::Nothing | Way::Tcx);
+        for turn in 0..ATTACHMENTS.len() {
+            // Another order each round: no attachment is always after the same one.
+            let index = (turn + round) % ATTACHMENTS.len();
+            let attachment = ATTACHMENTS[index].0;
+            let armed = !matches!(attachment, Attachment::Nothing | Attachment::Tcx);
             kernel.store(if armed { Word::new(slot.bit(), 0) } else { Word::default() }).unwrap();
-            let attached = pair.attach(&mut programs, way);
+            let attached = pair.attach(&mut programs, attachment);
             samples[index].push(pair.stream());
             drop(attached);
         }
@@ -94,11 +94,11 @@ fn main() {
         ("processor time", "µs per 64 KiB", |sample| sample.processor_us),
     ];
     for (what, unit, value) in quantities {
-        for ((_, name), of_way) in WAYS.iter().zip(&samples) {
-            run.add(format!("{what}: {name}"), unit, of_way.iter().map(value).collect());
+        for ((_, name), of_one) in ATTACHMENTS.iter().zip(&samples) {
+            run.add(format!("{what}: {name}"), unit, of_one.iter().map(value).collect());
         }
-        for ((_, name), of_way) in WAYS.iter().zip(&samples).skip(1) {
-            let ratios = of_way.iter().zip(&samples[0]).map(|(with, without)| value(with) / value(without));
+        for ((_, name), of_one) in ATTACHMENTS.iter().zip(&samples).skip(1) {
+            let ratios = of_one.iter().zip(&samples[0]).map(|(with, without)| value(with) / value(without));
             run.add(format!("{what} ratio: {name}"), "to nothing attached", ratios.collect());
         }
     }
@@ -135,10 +135,10 @@ impl Pair {
     }
 
     /// Attaches the programs to both ends; they are detached with what is answered.
-    fn attach(&self, programs: &mut [Ebpf; 2], way: Way) -> Vec<Attached> {
+    fn attach(&self, programs: &mut [Ebpf; 2], attachment: Attachment) -> Vec<Attached> {
         let [one, two] = programs;
-        let mut attached = self.within(0, || attach_here(one, way));
-        attached.extend(self.within(1, || attach_here(two, way)));
+        let mut attached = self.within(0, || attach_here(one, attachment));
+        attached.extend(self.within(1, || attach_here(two, attachment)));
         attached
     }
 
@@ -207,13 +207,13 @@ fn xdp(programs: &mut Ebpf) -> &mut Xdp {
     programs.program_mut("injector_xdp").unwrap().try_into().unwrap()
 }
 
-fn attach_here(programs: &mut Ebpf, way: Way) -> Vec<Attached> {
+fn attach_here(programs: &mut Ebpf, attachment: Attachment) -> Vec<Attached> {
     let (ingress, egress) = (("injector_in", TcAttachType::Ingress), ("injector_out", TcAttachType::Egress));
-    let (hooks, mode) = match way {
-        Way::Nothing => return Vec::new(),
-        Way::Tcx | Way::TcxArmed => (vec![ingress, egress], None),
-        Way::XdpGeneric => (vec![egress], Some(XdpMode::Skb)),
-        Way::XdpNative => (vec![egress], Some(XdpMode::Driver)),
+    let (hooks, mode) = match attachment {
+        Attachment::Nothing => return Vec::new(),
+        Attachment::Tcx | Attachment::TcxArmed => (vec![ingress, egress], None),
+        Attachment::XdpGeneric => (vec![egress], Some(XdpMode::Skb)),
+        Attachment::XdpNative => (vec![egress], Some(XdpMode::Driver)),
     };
     let mut attached = Vec::new();
     for (name, direction) in hooks {

@@ -173,12 +173,12 @@ fn commits(run: &mut Run, programs: &mut Programs) {
         store.push(nanoseconds(begin.elapsed()));
     }
     run.add("commit: one store, with lease and stamps", "ns", store);
-    let settle = (0..ROUNDS).map(|_| {
+    let waits = (0..ROUNDS).map(|_| {
         let begin = Instant::now();
-        kernel.settle();
+        kernel.wait_aged();
         nanoseconds(begin.elapsed())
     });
-    run.add("commit: waiting out programs that read the old word", "ns", settle.collect());
+    run.add("commit: waiting out programs that read the old word", "ns", waits.collect());
     for count in [10, 100, 1_000, 10_000] {
         let cells: Vec<Cell> = (0..count)
             .map(|index| Cell::from(Link { src: PeerId(1 + index / 100), dst: PeerId(200 + index % 100) }))

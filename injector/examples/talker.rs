@@ -21,7 +21,7 @@
 //! | `listen-multipath ADDRESS` | as `listen`, over multipath TCP alone |
 //! | `dial-multipath ADDRESS` | as `dial`, over multipath TCP |
 //! | `pour N` | the bytes that come back, within 0.4 s, of a megabyte that is sent as large as the kernel takes it |
-//! | `hear GROUP` | `ok`; it counts what comes to a group and port of IPv4 multicast on `lo` |
+//! | `hear GROUP` | `ok`; it counts what arrives at a group and port of IPv4 multicast on `lo` |
 //! | `cast GROUP` | `ok`; it has sent one datagram there |
 //! | `heard GROUP` | how many have come |
 //! | `take PATH` | `ok`; it waits at a Unix socket for sockets that are handed over |

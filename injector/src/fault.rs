@@ -1,41 +1,41 @@
-//! Faults on purpose: the steps of the daemon's life, named by [`at`] and [`here`], at each of which a test can strike.
+//! Fault injection: the steps of the daemon's life, named by [`at`] and [`here`], at each of which a test can inject a fault.
 //!
-//! The program that users run arms nothing: `injector/examples/struck.rs` is the same program with a [`Striker`], for tests
-//! alone. An optimised build does not even look whether there is one.
+//! The program that users run arms nothing: `injector/examples/fault_injected.rs` is the same program with a
+//! [`FaultInjector`], for tests alone. An optimised build does not even look whether there is one.
 
 use std::io;
 use std::sync::OnceLock;
 
 /// What is done at each step.
-pub struct Striker {
+pub struct FaultInjector {
     /// At a step whose system call can fail: the error that represents its answer.
     pub at: fn(&'static str) -> io::Result<()>,
     /// At a step that can't fail: the process, or the thread, can only end there.
     pub here: fn(&'static str),
 }
 
-static STRIKER: OnceLock<Striker> = OnceLock::new();
+static ARMED: OnceLock<FaultInjector> = OnceLock::new();
 
-/// Strikes from now on; the first striker stays.
-pub fn arm(striker: Striker) {
-    let _ = STRIKER.set(striker);
+/// Injects faults from now on; the first injector stays.
+pub fn arm(injector: FaultInjector) {
+    let _ = ARMED.set(injector);
 }
 
 #[inline(always)]
-fn striker() -> Option<&'static Striker> {
-    if cfg!(debug_assertions) { STRIKER.get() } else { None }
+fn armed() -> Option<&'static FaultInjector> {
+    if cfg!(debug_assertions) { ARMED.get() } else { None }
 }
 
-/// A step whose system call can fail: the error that it is struck with, if it is.
+/// A step whose system call can fail: the injected error, if there is one.
 #[inline(always)]
 pub fn at(step: &'static str) -> io::Result<()> {
-    striker().map_or(Ok(()), |striker| (striker.at)(step))
+    armed().map_or(Ok(()), |injector| (injector.at)(step))
 }
 
 /// A step that can't fail: the process, or the thread, can only end there.
 #[inline(always)]
 pub fn here(step: &'static str) {
-    if let Some(striker) = striker() {
-        (striker.here)(step);
+    if let Some(injector) = armed() {
+        (injector.here)(step);
     }
 }

@@ -11,7 +11,7 @@
 //! | the lease | nothing: it stores words in shared memory |
 //! | the log | nothing: it writes to a descriptor that is open |
 //! | the metrics | nothing: it accepts at an address that is bound |
-//! | the settler | nothing: it waits for running programs |
+//! | the slot-aging thread | nothing: it waits for running programs |
 //! | a thread that makes links | nothing: it computes |
 
 use rustix::thread::{

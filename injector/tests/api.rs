@@ -11,11 +11,11 @@ use std::os::unix::net::UnixListener;
 
 use injector::server::{ApiSocket, SocketError};
 use serde_json::json;
-use support::{Answer, Asked, Served, socket_in};
+use support::{Asked, HttpResponse, Served, socket_in};
 
 const PARTITION: &str = r#"{"shape": {"isolate": ["n1"]}, "for": "5s"}"#;
 
-fn assert_problem(answer: &Answer, status: u16, code: &str) {
+fn assert_problem(answer: &HttpResponse, status: u16, code: &str) {
     assert_eq!(answer.status, status, "{answer:?}");
     assert!(answer.head.contains("content-type: application/problem+json"), "{answer:?}");
     let problem = answer.json();

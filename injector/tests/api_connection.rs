@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Answer, Asked, Served};
+use support::{Asked, HttpResponse, Served};
 
 const OWNED: &str = r#"{"shape": {"isolate": ["n1"]}, "owner": "connection"}"#;
 
@@ -110,7 +110,7 @@ fn a_body_without_end_is_answered_and_cut_off() {
     stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
     stream.write_all(head("PUT", "/v1/nothing", 30 * 1024 * 1024).as_bytes()).unwrap();
     stream.write_all(&vec![b'x'; 30 * 1024 * 1024]).unwrap();
-    let answer = Answer::read(&mut stream);
+    let answer = HttpResponse::read(&mut stream);
     assert_eq!(answer.status, 404);
     assert!(answer.head.contains("connection: close"), "{answer:?}");
 }
@@ -121,7 +121,7 @@ fn a_body_that_does_not_come_is_not_waited_for() {
     let served = Served::start();
     let mut stream = served.connect();
     stream.write_all(head("PUT", "/v1/nothing", 1000).as_bytes()).unwrap();
-    assert_eq!(Answer::read(&mut stream).status, 404);
+    assert_eq!(HttpResponse::read(&mut stream).status, 404);
 }
 
 #[test]
@@ -132,13 +132,13 @@ fn a_client_that_closes_its_own_direction_is_answered() {
         let body = r#"{"shape": {"isolate": ["n1"]}}"#;
         write!(stream, "{}{body}", head("PUT", "/v1/partitions/p", body.len())).unwrap();
         stream.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(Answer::read(&mut stream).status, 200);
+        assert_eq!(HttpResponse::read(&mut stream).status, 200);
     }
     // Also where its request is not whole.
     let mut stream = served.connect();
     write!(stream, "{}{{", head("PUT", "/v1/partitions/torn", 30)).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    let answer = Answer::read(&mut stream);
+    let answer = HttpResponse::read(&mut stream);
     assert_eq!((answer.status, answer.json()["code"].as_str()), (400, Some("bad-body")), "{answer:?}");
     let torn = |asked: &Asked| matches!(asked, Asked::Apply { name, .. } if name == "torn");
     assert!(!served.asked.try_iter().any(|asked| torn(&asked)));
@@ -173,7 +173,7 @@ fn heads_that_can_not_be_read_are_problems() {
     ] {
         let mut stream = served.connect();
         stream.write_all(request.as_bytes()).unwrap();
-        let answer = Answer::read(&mut stream);
+        let answer = HttpResponse::read(&mut stream);
         let start: String = request.chars().take(40).collect();
         assert_eq!(answer.status, status, "{start}: {answer:?}");
         assert!(answer.head.contains("content-type: application/problem+json"), "{start}: {answer:?}");
@@ -190,7 +190,7 @@ fn a_head_of_64_kib_is_read() {
     let long = "x".repeat(64 * 1024 - before.len() - after.len());
     let mut stream = served.connect();
     stream.write_all(format!("{before}{long}{after}").as_bytes()).unwrap();
-    assert_eq!(Answer::read(&mut stream).status, 200);
+    assert_eq!(HttpResponse::read(&mut stream).status, 200);
 }
 
 /// Every directed link of 60 peers with the longest names.

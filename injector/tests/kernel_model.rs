@@ -28,7 +28,7 @@ use proptest::test_runner::{
 
 use injector_lab::needs;
 use support::frame::{Frame, hex};
-use support::model::names::{Hook as At, Names, Way};
+use support::model::names::{Direction, Hook as At, Names};
 use support::model::{Model, Moment, Partition, read};
 use support::pool::Pool;
 use support::programs::{Hook, Programs};
@@ -254,9 +254,9 @@ impl Bench {
 
     fn check(&mut self, case: &Case) -> Result<(), TestCaseError> {
         self.reset();
-        let mut world = self.setup.world.clone();
-        world.rolls = case.rolls.clone().into_iter().collect();
-        let names = Names::new(world, case.identity.clone());
+        let mut config = self.setup.verdict.clone();
+        config.rolls = case.rolls.clone().into_iter().collect();
+        let names = Names::new(config, case.identity.clone());
         let mut model = Model { names, lease: case.lease, ..Model::default() };
         self.programs.kernel.identify(&case.identity).unwrap();
         for peer in 0..self.setup.config.names.len() as u16 {
@@ -279,8 +279,8 @@ impl Bench {
             self.programs.set(packet.now, packet.lag, packet.random);
             let at = Moment { now: packet.now, coarse: packet.now - packet.lag, random: packet.random };
             for hook in Hook::ALL.into_iter().filter(|hook| hook.takes(frame)) {
-                let way = if hook == Hook::Out { Way::Out } else { Way::In };
-                let reported = model.drops(frame, At { interface: packet.interface, way }, at);
+                let direction = if hook == Hook::Out { Direction::Out } else { Direction::In };
+                let reported = model.drops(frame, At { interface: packet.interface, direction }, at);
                 let done = self.programs.drops_at(packet.interface, hook, frame);
                 prop_assert!(
                     reported == done,
@@ -333,7 +333,7 @@ impl Bench {
         prop_assert_eq!(self.programs.stamps(), model.stamps.clone(), "stamps of links: programs, model");
         // What HTTP/2 is has tests of its own.
         let mut responses = self.programs.responses();
-        let known: HashSet<_> = self.setup.world.endpoints.values().map(|(id, _)| *id).collect();
+        let known: HashSet<_> = self.setup.verdict.endpoints.values().map(|(id, _)| *id).collect();
         responses.retain(|key, _| known.contains(&key.endpoint));
         prop_assert_eq!(&responses, &model.responses, "first responses: programs, model");
         for (what, count) in [

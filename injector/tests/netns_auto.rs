@@ -3,6 +3,7 @@
 injector_lab::group!(kernels);
 
 #[path = "support/host_lab.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
 mod host_lab;
 #[path = "support/live/mod.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
@@ -409,7 +410,7 @@ fn guests_that_the_config_names_the_interfaces_of() {
     let plain = nodes.map(|(node, _, host)| {
         format!("{node}: {{ addresses: [{}, \"{}\"] }}", lab.ipv4(host), lab.ipv6(host))
     });
-    let daemon = lab.secluded_daemon(&plain.join(", "));
+    let daemon = lab.daemon_without_names(&plain.join(", "));
     lab.wait_chosen(&daemon, &["p1", "p2", "p3"]);
     let problem = daemon.try_apply("p", &partial).expect_err("frames to groups would pass");
     let remedy = problem.remedy.clone().unwrap();
@@ -427,7 +428,7 @@ fn guests_that_the_config_names_the_interfaces_of() {
         };
         format!("{node}: {{ addresses: [{v4}, \"{v6}\"], vm: {{ interface: {interface} }} }}")
     });
-    let daemon = lab.secluded_daemon(&worded.join(", "));
+    let daemon = lab.daemon_without_names(&worded.join(", "));
     lab.assert_chosen(&daemon, &["p1", "p2", "p3"]);
     let view = daemon.apply("p", &partial);
     assert!(view.coverage.as_ref().unwrap().is_empty() && view.warnings.is_empty(), "{view:#?}");

@@ -46,8 +46,8 @@ fn a_neighbour_that_is_learned_later() {
         lab.bridged(node, port, "br0", host);
     }
     lab.assert_flows(("h", 14), ("n1", 1));
-    let daemon = lab.secluded_daemon(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]));
-    settle();
+    let daemon = lab.daemon_without_names(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    wait_for_survey();
     for (node, host) in [("n2", 2), ("n3", 3)] {
         lab.assert_flows(("h", 14), (node, host));
     }
@@ -77,9 +77,9 @@ fn a_route_that_leads_elsewhere_later() {
     }
     lab.plug("x", "w1");
     lab.hide("x");
-    let daemon = lab.secluded_daemon(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]));
+    let daemon = lab.daemon_without_names(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]));
     lab.assert_chosen(&daemon, &["v1", "v2", "v3"]);
-    settle();
+    wait_for_survey();
     // Nothing but this: no interface changes.
     lab.ip("h", &format!("route replace {}/32 dev w1", lab.ipv4(1)));
     lab.wait_chosen(&daemon, &["v1", "v2", "v3", "w1"]);
@@ -87,8 +87,8 @@ fn a_route_that_leads_elsewhere_later() {
     lab.assert_cut(&daemon, ("n1", 1), ("n2", 2), (("n2", 2), ("n3", 3)));
 }
 
-/// Lets the survey pass that closes a start: what it finds need not have been told.
-fn settle() {
+/// Lets the survey pass that closes a start: what it finds need not have been reported.
+fn wait_for_survey() {
     std::thread::sleep(Duration::from_secs(2));
 }
 
@@ -183,7 +183,7 @@ fn moves(interfaces: &str, at_first: &[&str]) {
     // The host still has it as a neighbour at the old place, but the route leads to the new one.
     lab.wait_chosen(&daemon, &["v1", "v2", "w1"]);
     // Where nothing is attached again, nothing says when the survey is done.
-    settle();
+    wait_for_survey();
     // What is live rolls at the new place too.
     let got = delivered(&lab, "m1", 2100 - 151);
     assert!(is_once(got), "{got} of {SENT}");

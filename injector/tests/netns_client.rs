@@ -14,7 +14,7 @@ use injector_client::Client;
 use injector_core::api::PartitionState;
 use injector_lab::{needs, skip};
 use live::daemon::{Daemon, isolate, runtime};
-use live::lab::{Lab, Place};
+use live::lab::{AttachPoint, Lab};
 use live::traffic::PATIENCE;
 use rustix::process::Signal;
 use rustix::thread::{MembarrierCommand, membarrier};
@@ -23,7 +23,7 @@ const LONG: Duration = Duration::from_mins(2);
 
 fn daemon_with(more: &str) -> (Lab, Daemon) {
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&format!("{}{more}", lab.config(Place::OwnNic, "auto")));
+    let daemon = Daemon::start(&format!("{}{more}", lab.config(AttachPoint::OwnNic, "auto")));
     (lab, daemon)
 }
 

@@ -16,7 +16,7 @@ use injector_core::api::{ConfigOutcome, EventKind};
 use injector_lab::http::{self, Request};
 use injector_lab::{CLIENT, needs, skip, until};
 use live::daemon::{Daemon, isolate};
-use live::lab::{Lab, Place};
+use live::lab::{AttachPoint, Lab};
 use live::traffic::{Server, Stream};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ include-path = \"/v1/partitions/{name}/enable\"
 checks.positive_data_acceptance.enabled = false
 ";
 
-/// How many requests it made up, all of which were answered as they should be; what it said, if one was not.
+/// How many requests it generated, all answered as they should be; what it said, if one was not.
 fn schemathesis(lab: &Lab, program: &Path, folder: &Path, arguments: &[&str]) -> Result<u64, String> {
     std::fs::write(folder.join("schemathesis.toml"), CONFIG).unwrap();
     let mut command = lab.command(CLIENT, program.join("bin/python"));
@@ -76,7 +76,7 @@ fn start(lab: &Lab, server: &Server) -> Daemon {
         "{}endpoints: [{{ name: ingress, peers: [n1], netns: {}, probe: {{ http: {{ url: \
          \"http://{{address}}:{}/\" }}, interval: 20ms, timeout: 500ms }} }}]\n\
          ready: {{ consecutive: 3, observe: 200ms, observe_max: 1s }}\ndeadline: 1s\n",
-        lab.config(Place::OwnNic, "auto"),
+        lab.config(AttachPoint::OwnNic, "auto"),
         lab.netns("n2"),
         server.port()
     );

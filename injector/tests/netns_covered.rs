@@ -20,7 +20,7 @@ use injector_lab::needs;
 use injector_lab::skip;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};
-use live::lab::{Lab, Place, SWITCH};
+use live::lab::{AttachPoint, Lab, SWITCH};
 
 const LONG: Duration = Duration::from_mins(9);
 
@@ -120,7 +120,7 @@ fn silent_peers_are_attached_to_as_they_speak() {
     }
     let peers = [("n1", 1), ("n2", 2), ("n3", 3)]
         .map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", v4(host)));
-    let daemon = lab.secluded_daemon(&peers.join(", "));
+    let daemon = lab.daemon_without_names(&peers.join(", "));
     lab.assert_chosen(&daemon, &["p1"]);
     let problem = refused(&daemon, &links(&[("n2", "n3"), ("n3", "n2")], LONG));
     assert!(problem.detail.contains("n2→n3 is not covered"), "{problem}");
@@ -247,9 +247,9 @@ fn links_that_end_elsewhere() {
 #[needs(root, tcx)]
 fn a_program_of_others_that_may_redirect_past_a_host_end() {
     let lab = Lab::new(2);
-    let peers = lab.config(Place::BridgePort, "auto");
+    let peers = lab.config(AttachPoint::BridgePort, "auto");
     let peers = peers.split_once("interfaces:").unwrap().0;
-    let port = lab.interface("n1", Place::BridgePort, "auto");
+    let port = lab.interface("n1", AttachPoint::BridgePort, "auto");
     let daemon = Daemon::start(&format!("{peers}interfaces:\n{port}"));
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
     lab.ip(SWITCH, "link add eth0 type veth peer name far0");
@@ -260,7 +260,7 @@ fn a_program_of_others_that_may_redirect_past_a_host_end() {
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
     // Inside, nothing goes past it.
     let _foreign = Foreign::attach(&lab, SWITCH, Position::Last);
-    let own = lab.interface("n1", Place::OwnNic, "auto");
+    let own = lab.interface("n1", AttachPoint::OwnNic, "auto");
     let inside = Daemon::start(&format!("{peers}interfaces:\n{own}"));
     assert_eq!(states(&inside, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
 }
@@ -270,9 +270,9 @@ fn a_program_of_others_that_may_redirect_past_a_host_end() {
 #[needs(root)]
 fn a_program_on_xdp_that_may_redirect_past_a_host_end() {
     let lab = Lab::new(2);
-    let peers = lab.config(Place::BridgePort, "auto");
+    let peers = lab.config(AttachPoint::BridgePort, "auto");
     let peers = peers.split_once("interfaces:").unwrap().0;
-    let port = lab.interface("n1", Place::BridgePort, "auto");
+    let port = lab.interface("n1", AttachPoint::BridgePort, "auto");
     let daemon = Daemon::start(&format!("{peers}interfaces:\n{port}"));
     lab.ip(SWITCH, "link add eth0 type veth peer name far0");
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);

@@ -22,7 +22,7 @@ use injector_core::model::PeerName;
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position};
-use live::lab::{Lab, Place, SWITCH};
+use live::lab::{AttachPoint, Lab, SWITCH};
 
 const LONG: Duration = Duration::from_mins(9);
 
@@ -270,9 +270,9 @@ fn our_programs_on_a_recreated_interface_are_no_strangers() {
 #[needs(root)]
 fn a_hook_that_is_detached_during_a_cut_is_named() {
     let lab = Lab::new(3);
-    let daemon = Daemon::start(&lab.config(Place::BridgePort, "clsact"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::BridgePort, "clsact"));
     daemon.apply("p", &isolate("n1", LONG));
-    let (port, _) = lab.end("n1", Place::BridgePort);
+    let (port, _) = lab.end("n1", AttachPoint::BridgePort);
     std::thread::sleep(Duration::from_millis(300));
     let tc = ["netns", "exec", &lab.netns(SWITCH), "tc", "qdisc", "delete", "dev", &port, "clsact"];
     assert!(std::process::Command::new("ip").args(tc).status().unwrap().success());
@@ -294,9 +294,9 @@ fn a_hook_that_is_detached_during_a_cut_is_named() {
 #[needs(root, tcx)]
 fn what_runs_before_our_programs_is_told_as_it_changes() {
     let lab = Lab::new(3);
-    let config = lab.config(Place::OwnNic, "auto");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
     let peers = config.split_once("interfaces:").unwrap().0;
-    let hooks = ["n1", "n2"].map(|node| lab.interface(node, Place::OwnNic, "auto")).concat();
+    let hooks = ["n1", "n2"].map(|node| lab.interface(node, AttachPoint::OwnNic, "auto")).concat();
     let daemon = Daemon::start(&format!("{peers}interfaces:\n{hooks}"));
     let wanted = PartitionRequest {
         verdict: VerdictOptions { allow_uncovered: true, ..VerdictOptions::default() },
@@ -336,7 +336,7 @@ fn what_runs_before_our_programs_is_told_as_it_changes() {
     );
 }
 
-/// What our program on the sender's interface should have dropped, and the receiver's did, is told from a second on.
+/// What our program on the sender's interface should have dropped, and the receiver's did, is reported after a second.
 #[test]
 #[needs(root, tcx)]
 fn what_a_senders_hook_lets_pass_is_late_a_second_after_the_cut() {

@@ -19,7 +19,7 @@ use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
 use live::foreign::{Foreign, Position, detach_links_of};
 use live::kernel::{has_tcx, tc};
-use live::lab::{Lab, Place};
+use live::lab::{AttachPoint, Lab};
 use live::traffic::{KINDS, Kind, PATIENCE, Stream, assert_cut, assert_flows, sent_from};
 use rustix::process::Signal;
 
@@ -39,7 +39,7 @@ fn a_cut_holds_until_the_heal() {
 }
 
 /// Positive control → cut → heal, with a neighbour that stays untouched.
-fn cuts_and_heals(place: Place, hook: &str, says: &str) {
+fn cuts_and_heals(place: AttachPoint, hook: &str, says: &str) {
     let lab = Lab::new(3);
     let daemon = Daemon::start(&lab.config(place, hook));
     for attachment in daemon.status().attachments {
@@ -71,25 +71,25 @@ fn cuts_and_heals(place: Place, hook: &str, says: &str) {
 #[test]
 #[needs(root)]
 fn a_cut_on_the_nodes_own_interfaces() {
-    cuts_and_heals(Place::OwnNic, "auto", tc());
+    cuts_and_heals(AttachPoint::OwnNic, "auto", tc());
 }
 
 #[test]
 #[needs(root)]
 fn a_cut_on_bridge_ports() {
-    cuts_and_heals(Place::BridgePort, "auto", tc());
+    cuts_and_heals(AttachPoint::BridgePort, "auto", tc());
 }
 
 #[test]
 #[needs(root, every_kernel)]
 fn a_cut_by_clsact() {
-    cuts_and_heals(Place::OwnNic, "clsact", "clsact");
+    cuts_and_heals(AttachPoint::OwnNic, "clsact", "clsact");
 }
 
 #[test]
 #[needs(root, every_kernel)]
 fn a_cut_by_xdp() {
-    cuts_and_heals(Place::OwnNic, "xdp", &format!("xdp-native+{}", tc()));
+    cuts_and_heals(AttachPoint::OwnNic, "xdp", &format!("xdp-native+{}", tc()));
 }
 
 /// The TCX programs on a node's own interface: ingress and egress.
@@ -120,7 +120,7 @@ fn clsact_filters(lab: &Lab, node: &str) -> String {
 #[needs(root, tcx)]
 fn a_killed_daemon_leaves_nothing_behind() {
     let lab = Lab::new(2);
-    let mut daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let mut daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     assert_eq!(programs_on(&lab, "n1").len(), 2, "the positive control");
     daemon.apply("p", &isolate("n1", LONG));
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
@@ -137,7 +137,7 @@ fn a_killed_daemon_leaves_nothing_behind() {
 #[needs(root, every_kernel)]
 fn filters_of_a_killed_daemon_let_pass_when_the_lease_is_over() {
     let lab = Lab::new(2);
-    let mut daemon = Daemon::start(&lab.config(Place::OwnNic, "clsact"));
+    let mut daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "clsact"));
     daemon.apply("p", &isolate("n1", LONG));
     assert_cut(&lab, &[Kind::Udp], "n1", "n2");
     daemon.kill();
@@ -151,7 +151,7 @@ fn filters_of_a_killed_daemon_let_pass_when_the_lease_is_over() {
 fn a_terminated_daemon_heals_and_detaches() {
     for hook in ["tc", "clsact"] {
         let lab = Lab::new(2);
-        let mut daemon = Daemon::start(&lab.config(Place::OwnNic, hook));
+        let mut daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, hook));
         if hook == "clsact" || !has_tcx() {
             assert!(clsact_filters(&lab, "n1").contains("bpf"), "the positive control");
         } else {
@@ -173,7 +173,7 @@ fn a_terminated_daemon_heals_and_detaches() {
 #[needs(root)]
 fn a_short_cut_ends_exactly_without_its_daemon() {
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     let stream = Stream::start(&lab, "n1", "n2", MILLISECOND);
     let view = daemon.apply("p", &isolate("n1", Duration::from_secs(1)));
     daemon.signal(Signal::STOP);
@@ -205,7 +205,7 @@ fn a_short_cut_ends_exactly_without_its_daemon() {
 #[needs(root)]
 fn a_long_cut_ends_with_the_lease_and_does_not_come_back() {
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     let stream = Stream::start(&lab, "n1", "n2", MILLISECOND);
     let cut = daemon.apply("p", &isolate("n1", Duration::from_secs(20))).effective.unwrap();
     // Its record is still open when the daemon stops.
@@ -252,9 +252,9 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
     let lab = Lab::new(2);
     let before = Foreign::attach(&lab, "n1", Position::Last);
     // Only the sender's own interface: a second hook in the way would hide the bypass.
-    let config = lab.config(Place::OwnNic, "auto");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
     let (peers, _) = config.split_once("interfaces:").unwrap();
-    let config = format!("{peers}interfaces:\n{}", lab.interface("n1", Place::OwnNic, "auto"));
+    let config = format!("{peers}interfaces:\n{}", lab.interface("n1", AttachPoint::OwnNic, "auto"));
     let mut daemon = Daemon::start(&config);
     let after = Foreign::attach(&lab, "n1", Position::Last);
     let others = daemon.status().attachments[0].others.join(" ");
@@ -299,9 +299,9 @@ fn foreign_programs_stay_and_only_one_ahead_bypasses() {
 #[needs(root, tcx)]
 fn a_link_that_another_detaches_during_a_cut_is_noticed_and_attached_again() {
     let lab = Lab::new(2);
-    let config = lab.config(Place::OwnNic, "auto");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
     let (peers, _) = config.split_once("interfaces:").unwrap();
-    let only = lab.interface("n1", Place::OwnNic, "auto");
+    let only = lab.interface("n1", AttachPoint::OwnNic, "auto");
     let daemon = Daemon::start(&format!("{peers}interfaces:\n{only}"));
     assert_flows(&lab, &[Kind::Udp], "n1", "n2");
     let ours = programs_on(&lab, "n1");
@@ -348,9 +348,9 @@ fn foreign_filters_stay_and_only_one_ahead_bypasses() {
     let qdisc = ["-n", &netns, "qdisc", "add", "dev", "eth0", "clsact"];
     assert!(std::process::Command::new("tc").args(qdisc).status().unwrap().success());
     add_foreign_filter(&lab, "n1", "7");
-    let config = lab.config(Place::OwnNic, "auto");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
     let (peers, _) = config.split_once("interfaces:").unwrap();
-    let config = format!("{peers}interfaces:\n{}", lab.interface("n1", Place::OwnNic, "clsact"));
+    let config = format!("{peers}interfaces:\n{}", lab.interface("n1", AttachPoint::OwnNic, "clsact"));
     let mut daemon = Daemon::start(&config);
     let others = daemon.status().attachments[0].others.join(" ");
     assert!(others.contains("egress filter"), "{others}");

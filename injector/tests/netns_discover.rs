@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 
 use injector_lab::{Lab, needs};
 use live::daemon::Daemon;
-use live::traffic::{Mood, Server};
+use live::traffic::{Server, ServerMode};
 use serde_json::Value;
 use terminal::Terminal;
 
@@ -101,7 +101,7 @@ fn doctor_names_what_would_be_attached_and_from_where_endpoints_answer() {
     let (code, said) = doctor(&lab, &endpoint(&lab, 9, &format!(", netns: {client}, role: advisory")));
     assert_eq!(code, Some(0), "an advisory endpoint keeps nobody from anything: {said}");
     assert!(said.contains("nothing listens at that address and port: start the service"), "{said}");
-    servers[1].set(Mood::Failing);
+    servers[1].set(ServerMode::Failing);
     let (code, found) = findings(&lab, &fine);
     assert_eq!((code, &found["endpoints"][1]["code"]), (Some(1), &"answer".into()), "{found}");
     assert!(found["endpoints"][1]["remedy"].as_str().unwrap().contains("wait until the service is healthy"));

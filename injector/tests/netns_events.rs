@@ -9,7 +9,7 @@ use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use injector_lab::{Place, needs};
+use injector_lab::{AttachPoint, needs};
 use serde_json::Value;
 use support::{Daemon, Lab, PATIENCE};
 
@@ -90,7 +90,7 @@ fn last_event(daemon: &Daemon) -> u64 {
 #[needs(root)]
 fn a_reader_that_waits_has_each_event_as_it_happens() {
     let lab = Lab::switched(2);
-    let daemon = Daemon::start(&lab, "d", &lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
     let last = last_event(&daemon);
     let mut reader = Reader::of(&daemon, &format!("since={last}"));
     assert_eq!(reader.next(QUIET), None, "nothing has happened since");
@@ -109,7 +109,7 @@ fn a_reader_that_waits_has_each_event_as_it_happens() {
 #[needs(root)]
 fn a_reader_that_does_not_wait_has_nothing_where_nothing_is_new() {
     let lab = Lab::switched(2);
-    let daemon = Daemon::start(&lab, "d", &lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
     let last = last_event(&daemon);
     let begun = Instant::now();
     assert!(history(&daemon, last).is_empty());
@@ -123,7 +123,7 @@ fn a_reader_that_does_not_wait_has_nothing_where_nothing_is_new() {
 #[needs(root)]
 fn pages_follow_each_other_and_the_stream_follows_them_without_a_loss() {
     let lab = Lab::switched(2);
-    let daemon = Daemon::start(&lab, "d", &lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
     let marks = |count: usize| (0..count).map(|_| mark(&daemon, "x")).max().unwrap();
     let last = marks(600);
     for since in [0, 1, 255, 256, 257, 511, 512, 513, last - 1] {
@@ -156,7 +156,7 @@ fn pages_follow_each_other_and_the_stream_follows_them_without_a_loss() {
 fn a_record_that_is_waited_for_comes_when_it_is_final_or_the_wait_is_over() {
     const WAIT: Duration = Duration::from_millis(700);
     let lab = Lab::switched(2);
-    let config = lab.config(Place::OwnNic, "auto") + "ready: { observe: 1s, observe_max: 2s }\n";
+    let config = lab.config(AttachPoint::OwnNic, "auto") + "ready: { observe: 1s, observe_max: 2s }\n";
     let daemon = Daemon::start(&lab, "d", &config);
     daemon.cli("partition isolate n1 --name p --for 60s");
     let waited_for = |wait: &str| {

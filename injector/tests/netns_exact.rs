@@ -14,7 +14,7 @@ use injector_core::clock::{MonoNs, Span};
 use injector_core::model::{Selector, Shape};
 use injector_lab::needs;
 use live::daemon::{Daemon, links};
-use live::lab::{Lab, Place, addresses};
+use live::lab::{AttachPoint, Lab, addresses};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
 const NODES: u8 = 3;
@@ -77,7 +77,7 @@ fn all_links_heal_at_one_instant() {
     }
     config += "interfaces:\n";
     for node in lab.peer_names() {
-        config += &lab.interface(&node, Place::OwnNic, "auto");
+        config += &lab.interface(&node, AttachPoint::OwnNic, "auto");
     }
     let daemon = Daemon::start(&config);
     let groups =
@@ -199,7 +199,7 @@ fn the_first_packet_comes_with_the_heal() {
     };
     let lab = Lab::new(2);
     pin(1);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     let to = SocketAddr::new(addresses("n2")[0], PORT);
     let _sink = lab.within("n2", || UdpSocket::bind(to).unwrap());
     let sender = lab.within("n1", || UdpSocket::bind("0.0.0.0:0").unwrap());

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use injector_core::clock::MonoNs;
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate};
-use live::lab::{Lab, Place, SWITCH, addresses};
+use live::lab::{AttachPoint, Lab, SWITCH, addresses};
 use talker::Talker;
 
 const CUT: Duration = Duration::from_secs(15);
@@ -29,7 +29,7 @@ const BEAT: Duration = Duration::from_millis(100);
 
 /// How the cable is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Method {
     /// The truth: the port in the middle is switched off.
     PortOff,
     /// The injector on the sender's own interface.
@@ -58,8 +58,8 @@ enum Receiver {
 }
 
 impl Fixture {
-    fn new(way: Way) -> Self {
-        if way == Way::Loopback {
+    fn new(method: Method) -> Self {
+        if method == Method::Loopback {
             let mut lab = Lab::builder("f").up().unwrap();
             lab.add("m");
             let talker = Talker::start(&lab, "m", &["127.0.0.1:7000", "127.0.0.1:9000"]);
@@ -101,12 +101,12 @@ enum Cutter {
 }
 
 impl Cutter {
-    fn new(way: Way, lab: &Lab) -> Self {
-        let place = match way {
-            Way::PortOff => return Self::Port(lab.netns(SWITCH)),
-            Way::OwnNic => Place::OwnNic,
-            Way::BridgePort => Place::BridgePort,
-            Way::Loopback => {
+    fn new(method: Method, lab: &Lab) -> Self {
+        let place = match method {
+            Method::PortOff => return Self::Port(lab.netns(SWITCH)),
+            Method::OwnNic => AttachPoint::OwnNic,
+            Method::BridgePort => AttachPoint::BridgePort,
+            Method::Loopback => {
                 let netns = lab.netns("m");
                 return Self::Daemon(Box::new(Daemon::start(&format!(
                     "peers:\n  n1: {{ pid: {}, netns: {netns} }}\n  n2: {{ listens: [7000, 9000], netns: {netns} }}\n\
@@ -207,11 +207,11 @@ fn datagrams(fixture: &Fixture, ask_for_errors: bool) -> UdpSocket {
 }
 
 /// Lives through one cut on a connection from n1 to n2 that sends 50 bytes ten times a second.
-fn live_through(way: Way) -> Seen {
-    let fixture = Fixture::new(way);
+fn live_through(method: Method) -> Seen {
+    let fixture = Fixture::new(method);
     let Fixture { lab, from, to, .. } = &fixture;
     let to = *to;
-    let cutter = Cutter::new(way, lab);
+    let cutter = Cutter::new(method, lab);
     let mut stream = lab.within(from, || TcpStream::connect((to, 7_000)).unwrap());
     stream.set_nodelay(true).unwrap();
     stream.set_nonblocking(true).unwrap();
@@ -259,7 +259,7 @@ fn live_through(way: Way) -> Seen {
         // What was on its way at the cut may still come in its first moments.
         heard_in_cut |= echoed(&mut stream, &mut error) && cut.elapsed() > Duration::from_secs(1);
     }
-    assert!(!heard_in_cut, "{way:?} does not cut");
+    assert!(!heard_in_cut, "{method:?} does not cut");
     let during = info(&stream);
     let connect = connect_error(connecting);
     cutter.heal();
@@ -282,26 +282,26 @@ fn live_through(way: Way) -> Seen {
 #[test]
 #[needs(root, example = "talker")]
 fn a_cut_looks_like_a_cut_cable_to_its_sender() {
-    let ways = [Way::PortOff, Way::OwnNic, Way::BridgePort, Way::Loopback];
+    let methods = [Method::PortOff, Method::OwnNic, Method::BridgePort, Method::Loopback];
     let seen = std::thread::scope(|scope| {
-        let threads = ways.map(|way| scope.spawn(move || live_through(way)));
+        let threads = methods.map(|method| scope.spawn(move || live_through(method)));
         threads.map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
-    for (way, seen) in ways.iter().zip(&seen) {
-        println!("{way:?}: {seen:?}");
+    for (method, seen) in methods.iter().zip(&seen) {
+        println!("{method:?}: {seen:?}");
     }
     let truth = &seen[0];
     assert!(truth.backoff >= 4 && truth.retransmissions >= 4, "the port was not off: {truth:?}");
-    for (way, seen) in ways.iter().zip(&seen) {
-        assert!(seen.error.is_none(), "{way:?}: {seen:?}");
-        assert!(seen.connect.is_none(), "{way:?}: {seen:?}");
-        assert!(seen.datagram_errors.is_empty(), "{way:?}: {seen:?}");
-        assert_eq!(seen.backoff, truth.backoff, "{way:?}: {seen:?}, the truth: {truth:?}");
+    for (method, seen) in methods.iter().zip(&seen) {
+        assert!(seen.error.is_none(), "{method:?}: {seen:?}");
+        assert!(seen.connect.is_none(), "{method:?}: {seen:?}");
+        assert!(seen.datagram_errors.is_empty(), "{method:?}: {seen:?}");
+        assert_eq!(seen.backoff, truth.backoff, "{method:?}: {seen:?}, the truth: {truth:?}");
         let off = seen.rto.abs_diff(truth.rto);
-        assert!(off * 10 <= truth.rto, "{way:?}: {seen:?}, the truth: {truth:?}");
-        assert!(seen.retransmissions.abs_diff(truth.retransmissions) <= 1, "{way:?}: {seen:?}, {truth:?}");
+        assert!(off * 10 <= truth.rto, "{method:?}: {seen:?}, the truth: {truth:?}");
+        assert!(seen.retransmissions.abs_diff(truth.retransmissions) <= 1, "{method:?}: {seen:?}, {truth:?}");
         let (short, long) =
             (seen.heal_to_echo.min(truth.heal_to_echo), seen.heal_to_echo.max(truth.heal_to_echo));
-        assert!(long < short * 2 + Duration::from_secs(1), "{way:?}: {seen:?}, the truth: {truth:?}");
+        assert!(long < short * 2 + Duration::from_secs(1), "{method:?}: {seen:?}, the truth: {truth:?}");
     }
 }

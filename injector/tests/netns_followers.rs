@@ -1,7 +1,7 @@
 //! What the daemon follows for as long as it runs: if a part of that panics, or can't begin, no fact that is out of date is believed.
 //! Needs root.
 //!
-//! What panics is the example `struck`: the injector with a striker (see `injector/src/fault.rs`).
+//! What panics is the example `fault_injected` (see `injector/src/fault.rs`).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "support/interfaces.rs"]
@@ -11,13 +11,13 @@ mod support;
 use std::path::Path;
 
 use injector_lab::http::{Request, over_unix};
-use injector_lab::{Launch, Place, needs};
+use injector_lab::{AttachPoint, Launch, needs};
 use serde_json::Value;
 use support::{Daemon, Lab, until};
 
-/// A daemon that is struck at a point, as in `follow/news#2=panic`.
-fn struck_at(point: &str, lab: &Lab, config: &str) -> Daemon {
-    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/struck");
+/// A daemon with a fault at a point, as in `follow/news#2=panic`.
+fn injected_at(point: &str, lab: &Lab, config: &str) -> Daemon {
+    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/fault_injected");
     let mut launch = Launch::in_folder(program, lab.folder(), "d", config).unwrap();
     launch.command().env("INJECTOR_FAULT", point);
     launch.command().env("INJECTOR_FAULT_LOG", lab.folder().join("faults"));
@@ -44,9 +44,9 @@ fn assert_ends(step: &str, pass: u32, provoke: impl Fn(&Lab, &Daemon)) {
         "endpoints: [{{ name: e, peers: [n1], role: advisory, netns: {}, probe: {{ tcp: {{ target: \"{{address}}:9\" }}, interval: 50ms }} }}]\n",
         lab.netns("n2")
     );
-    let config = lab.config(Place::OwnNic, "auto") + &endpoint;
-    let mut daemon = struck_at(&format!("{step}#{pass}=panic"), &lab, &config);
-    assert!(passed(&lab, step) < pass, "{step}: it was struck before it served");
+    let config = lab.config(AttachPoint::OwnNic, "auto") + &endpoint;
+    let mut daemon = injected_at(&format!("{step}#{pass}=panic"), &lab, &config);
+    assert!(passed(&lab, step) < pass, "{step}: the fault came before it served");
     let (status, answer) =
         daemon.raw("PUT", "/v1/partitions/p", br#"{"shape": {"isolate": ["n1"]}, "for": "60s"}"#);
     assert_eq!(status, 200, "{step}: {answer}");
@@ -57,13 +57,13 @@ fn assert_ends(step: &str, pass: u32, provoke: impl Fn(&Lab, &Daemon)) {
     });
     let log = daemon.log();
     assert_eq!(status.code(), Some(2), "{step}: {log}");
-    assert!(log.contains(&format!("struck at {step}")), "{step}: {log}");
+    assert!(log.contains(&format!("fault injected at {step}")), "{step}: {log}");
     assert!(log.contains("panicked, which is a bug"), "{step}: {log}");
     assert!(lab.reaches_soon(1, 2), "{step}: it has healed");
 }
 
 #[test]
-#[needs(root, example = "struck", minutes = 1)]
+#[needs(root, example = "fault_injected", minutes = 1)]
 fn a_daemon_that_follows_something_no_more_heals_and_ends() {
     let changes_link = |lab: &Lab, _: &Daemon| {
         for mtu in [3000, 4000] {
@@ -89,7 +89,7 @@ fn a_daemon_that_follows_something_no_more_heals_and_ends() {
     let nothing = |_: &Lab, _: &Daemon| {};
     assert_ends("lease/look", 20, nothing);
     assert_ends("probe/turn", 100, nothing);
-    assert_ends("settler/wait", 1, frees_slot);
+    assert_ends("slot-aging/wait", 1, frees_slot);
     assert_ends("api/accept", 20, connects);
     assert_ends("follow/news", 300, changes_link);
     assert_ends("mounts/news", 5, mounts);
@@ -97,14 +97,14 @@ fn a_daemon_that_follows_something_no_more_heals_and_ends() {
 }
 
 #[test]
-#[needs(root, example = "struck")]
+#[needs(root, example = "fault_injected")]
 fn a_namespace_that_can_not_be_followed_yet_is_followed_later() {
     let lab = Lab::switched(2);
     let n1 = lab.netns("n1");
     let config = format!("{}interfaces: [{{ name: eth0, netns: {n1} }}]\n", lab.peers());
     // Which subscription is the one to the interfaces depends on what else is followed.
-    let struck = |pass: u32| struck_at(&format!("follow/subscribe#{pass}=ENOMEM"), &lab, &config);
-    let daemon = (1..10).map(struck).find(|daemon| daemon.log().contains("topic=Links")).unwrap();
+    let injected = |pass: u32| injected_at(&format!("follow/subscribe#{pass}=ENOMEM"), &lab, &config);
+    let daemon = (1..10).map(injected).find(|daemon| daemon.log().contains("topic=Links")).unwrap();
     let before = daemon.attachment(&n1, "eth0")["hook"].clone();
     assert!(before.is_string(), "{before}");
     // At once: what happens while nothing is noticed is found afterwards.

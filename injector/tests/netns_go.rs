@@ -12,9 +12,9 @@ use std::time::Duration;
 
 use injector_core::api::HealedBy;
 use injector_core::clock::MonoNs;
-use injector_lab::{Lab, Place, needs, program, until};
+use injector_lab::{Lab, needs, program, until};
 use live::daemon::Daemon;
-use live::traffic::{KINDS, Mood, Sent, Server, Stream, assert_flows};
+use live::traffic::{KINDS, Sent, Server, ServerMode, Stream, assert_flows};
 use tempfile::TempDir;
 
 /// How many tests the module has, at least.
@@ -78,26 +78,16 @@ fn succeeds(mut command: Command) -> String {
 }
 
 /// A server on n1, which n2 asks for its health, and a daemon. What runs ends before the namespaces do.
-struct Ground {
+struct Fixture {
     daemon: Daemon,
     server: Server,
     lab: Lab,
     cache: Arc<TempDir>,
 }
 
-impl Ground {
+impl Fixture {
     fn new() -> Self {
-        let lab = Lab::new(2);
-        let server = Server::start(&lab, "n1");
-        let config = format!(
-            "{}endpoints:\n  - {{ name: web, peers: [n1], netns: {}, probe: {{ http: {{ url: \"http://{{address}}:{}/\" }}, timeout: \
-             500ms }} }}\nready: {{ consecutive: 5, observe: 500ms, observe_max: 5s }}\n",
-            lab.config(Place::OwnNic, "auto"),
-            lab.netns("n2"),
-            server.port()
-        );
-        let daemon = Daemon::start(&config);
-        daemon.wait_healthy();
+        let (lab, server, daemon) = live::up_with_service();
         Self { daemon, server, lab, cache: cache() }
     }
 
@@ -170,14 +160,14 @@ fn during(packets: &[Sent], cut: MonoNs, heal: MonoNs) -> Vec<&Sent> {
 #[test]
 #[needs(root, program = "go", minutes = 1)]
 fn the_go_client_cuts_heals_and_measures() {
-    let ground = Ground::new();
+    let fixture = Fixture::new();
     let often = Duration::from_millis(10);
-    let streams = [("n1", "n2"), ("n2", "n1")].map(|(from, to)| Stream::start(&ground.lab, from, to, often));
-    let said = succeeds(ground.with_daemon(go(&ground.cache, &["test", "-count=1", "-v", "./..."])));
+    let streams = [("n1", "n2"), ("n2", "n1")].map(|(from, to)| Stream::start(&fixture.lab, from, to, often));
+    let said = succeeds(fixture.with_daemon(go(&fixture.cache, &["test", "-count=1", "-v", "./..."])));
     let passed = said.lines().filter(|line| line.starts_with("--- PASS")).count();
     assert!(passed >= TESTS && !said.contains("--- SKIP"), "{passed} passed:\n{said}");
 
-    let record = ground.daemon.record("go-proof");
+    let record = fixture.daemon.record("go-proof");
     let (cut, heal) = (record.cut.unwrap().end_ns, record.heal.unwrap().begin_ns);
     for stream in streams {
         let packets = stream.stop();
@@ -187,37 +177,37 @@ fn the_go_client_cuts_heals_and_measures() {
         assert!(packets.iter().any(|packet| packet.at < cut && packet.received.is_some()));
         assert!(packets.iter().any(|packet| packet.at > heal && packet.received.is_some()));
     }
-    ground.assert_nothing_is_cut();
+    fixture.assert_nothing_is_cut();
 }
 
 #[test]
 #[needs(root, program = "go", minutes = 1)]
 fn go_tests_that_fail_or_die_leave_nothing_cut() {
-    let ground = Ground::new();
-    let suite = ground.driven();
+    let fixture = Fixture::new();
+    let suite = fixture.driven();
     let own = ["the test's own failure", "go-fails: ", "phases: silence", "--- FAIL: TestFailsWhileCut"];
-    assert_fails(&ground.run(&suite, "TestFailsWhileCut"), &own);
-    assert_eq!(ground.healed_by("go-fails"), HealedBy::Request);
+    assert_fails(&fixture.run(&suite, "TestFailsWhileCut"), &own);
+    assert_eq!(fixture.healed_by("go-fails"), HealedBy::Request);
     // Go prints nothing that is logged once a test has panicked.
-    assert_fails(&ground.run(&suite, "TestPanicsWhileCut"), &["the test's own panic"]);
-    assert_eq!(ground.healed_by("go-panics"), HealedBy::Request);
+    assert_fails(&fixture.run(&suite, "TestPanicsWhileCut"), &["the test's own panic"]);
+    assert_eq!(fixture.healed_by("go-panics"), HealedBy::Request);
     // A process that is killed has no time to heal.
-    let died = ground.run(&suite, "TestDiesWhileCut");
+    let died = fixture.run(&suite, "TestDiesWhileCut");
     assert!(died.status.code().is_none(), "{}", said(&died));
-    assert_eq!(ground.healed_by("go-dies"), HealedBy::Disconnect);
+    assert_eq!(fixture.healed_by("go-dies"), HealedBy::Disconnect);
     // What a test saw was not under the partition, and the test fails for it.
     let why = "\"go-healed\" was not in force until it was healed: another client healed it";
-    assert_fails(&ground.run(&suite, "TestWasHealedByAnother"), &[why]);
-    ground.assert_nothing_is_cut();
+    assert_fails(&fixture.run(&suite, "TestWasHealedByAnother"), &[why]);
+    fixture.assert_nothing_is_cut();
 }
 
 #[test]
 #[needs(root, program = "go", minutes = 1)]
 fn go_tests_say_what_is_missing_or_not_healthy() {
-    let ground = Ground::new();
-    let suite = ground.driven();
-    assert_fails(&ground.run(&suite, "TestNeedsAPeer"), &["has no peer n9 (it has n1, n2); start it with"]);
-    let nowhere = ground.daemon.folder().join("nowhere.sock");
+    let fixture = Fixture::new();
+    let suite = fixture.driven();
+    assert_fails(&fixture.run(&suite, "TestNeedsAPeer"), &["has no peer n9 (it has n1, n2); start it with"]);
+    let nowhere = fixture.daemon.folder().join("nowhere.sock");
     let without_daemon = |missing: &str| {
         let mut command = driven_command(&suite, "TestNeedsAPeer");
         command.env("INJECTOR_SOCKET", &nowhere).env("INJECTOR_MISSING", missing);
@@ -230,16 +220,16 @@ fn go_tests_say_what_is_missing_or_not_healthy() {
     assert!(skipped.status.success() && why.contains("--- SKIP: TestNeedsAPeer"), "{why}");
     assert!(why.contains("sudo injector start --config lab.yaml"), "{why}");
 
-    ground.server.set(Mood::Failing);
+    fixture.server.set(ServerMode::Failing);
     until("the endpoint fails", || {
-        ground.daemon.status().endpoints.iter().any(|endpoint| endpoint.healthy == Some(false)).then_some(())
+        fixture.daemon.status().endpoints.iter().any(|endpoint| endpoint.healthy == Some(false)).then_some(())
     });
-    let sick = ground.run(&suite, "TestIsNotHealthyInTime");
+    let sick = fixture.run(&suite, "TestIsNotHealthyInTime");
     assert!(sick.status.success(), "{}", said(&sick));
     let not_known = "it is not known whether go-unknown settled within 1s";
     let shown = [not_known, "n1→n2: dropped ", "  web@n1: ready –"];
-    assert_fails(&ground.run(&suite, "TestIsNotKnownToRecover"), &shown);
-    ground.assert_nothing_is_cut();
+    assert_fails(&fixture.run(&suite, "TestIsNotKnownToRecover"), &shown);
+    fixture.assert_nothing_is_cut();
 }
 
 /// The programs of the page are those that the module's tests build and run.

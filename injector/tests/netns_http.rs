@@ -7,7 +7,7 @@ mod live;
 use std::path::Path;
 use std::process::Command;
 
-use injector_lab::{Lab, Place, needs, skip};
+use injector_lab::{AttachPoint, Lab, needs, skip};
 use live::daemon::Daemon;
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ fn runs(test: &str, language: &str, file: &str, tool: &[&str]) {
         );
     }
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&(lab.config(Place::OwnNic, "auto") + "ready: { observe: 500ms }\n"));
+    let daemon = Daemon::start(&(lab.config(AttachPoint::OwnNic, "auto") + "ready: { observe: 500ms }\n"));
     let path = daemon.folder().join(file);
     let source = program(language);
     std::fs::write(&path, &source).unwrap();

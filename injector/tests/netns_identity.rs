@@ -15,7 +15,7 @@ use injector_core::api::{InForce, Outcome, PartitionRequest, VerdictOptions};
 use injector_core::model::{Neighbour, PeerName, Traffic};
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
-use live::lab::{CLIENT, Lab, Place, addresses, ipv4};
+use live::lab::{AttachPoint, CLIENT, Lab, addresses, ipv4};
 use live::traffic::{Kind, assert_cut, assert_flows, udp_reaches};
 
 const LONG: Duration = Duration::from_mins(2);
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const DOUBT: Duration = Duration::from_millis(250);
 
 /// The lab's config with the IPv4 addresses alone, and more of its peers.
-fn v4_config(lab: &Lab, place: Place, more: &[(&str, &str)]) -> String {
+fn v4_config(lab: &Lab, place: AttachPoint, more: &[(&str, &str)]) -> String {
     let peers = lab.peer_names().into_iter().enumerate().map(|(at, node)| {
         let host = u8::try_from(at + 1).unwrap();
         let more = more.iter().find(|(of, _)| *of == node).map_or("", |(_, more)| more);
@@ -83,7 +83,7 @@ fn link_local(lab: &Lab, of: &str, seen_from: &str) -> SocketAddr {
     SocketAddr::V6(SocketAddrV6::new(address, 0, 0, scope))
 }
 
-fn cuts_what_the_config_does_not_list(place: Place) {
+fn cuts_what_the_config_does_not_list(place: AttachPoint) {
     let lab = Lab::new(3);
     lab.ip("n1", "address add 10.99.7.1/16 dev eth0");
     let daemon = Daemon::start(&v4_config(&lab, place, &[]));
@@ -129,13 +129,13 @@ fn cuts_what_the_config_does_not_list(place: Place) {
 #[test]
 #[needs(root)]
 fn unlisted_addresses_are_cut_on_the_nodes_own_interfaces() {
-    cuts_what_the_config_does_not_list(Place::OwnNic);
+    cuts_what_the_config_does_not_list(AttachPoint::OwnNic);
 }
 
 #[test]
 #[needs(root)]
 fn unlisted_addresses_are_cut_on_bridge_ports() {
-    cuts_what_the_config_does_not_list(Place::BridgePort);
+    cuts_what_the_config_does_not_list(AttachPoint::BridgePort);
 }
 
 /// Writes a sysctl of a node's namespace.
@@ -170,7 +170,7 @@ fn clients_behind_a_router_peer_are_untouched(known: &[&str], neighbour: Neighbo
     let client: IpAddr = "10.77.0.9".parse().unwrap();
     let n1 = SocketAddr::new(addresses("n1")[0], 0);
     let known: Vec<(&str, &str)> = known.iter().map(|peer| (*peer, mac.as_str())).collect();
-    let daemon = Daemon::start(&v4_config(&lab, Place::BridgePort, &known));
+    let daemon = Daemon::start(&v4_config(&lab, AttachPoint::BridgePort, &known));
     assert!(reaches_from(&lab, (CLIENT, client), ("n1", n1), PATIENCE), "before");
     let traffic = Traffic { neighbour, ..Traffic::default() };
     daemon.apply("p", &PartitionRequest { traffic, ..isolate("n1", LONG) });
@@ -207,7 +207,7 @@ fn clients_behind_a_router_peer_are_untouched_where_neighbours_are_dropped() {
 }
 
 /// Three guests on ports of a bridge that the config's word binds, and a host that is no peer: none is seen inside. n1 has
-/// two listed addresses, of which it holds one.
+/// two listed addresses, and holds one of them.
 fn guests() -> (HostLab, Daemon) {
     let mut lab = HostLab::new();
     lab.bridge("br0", 14);
@@ -300,7 +300,7 @@ fn a_one_way_cut_stays_one_way() {
 
 fn stays_one_way(neighbour: Neighbour) {
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&lab.config(Place::BridgePort, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::BridgePort, "auto"));
     assert_flows(&lab, &[Kind::Icmp], "n2", "n1");
     let traffic = Traffic { neighbour, ..Traffic::default() };
     daemon.apply("p", &PartitionRequest { traffic, ..links(&[("n1", "n2")], LONG) });
@@ -386,9 +386,9 @@ fn with_fails_if_it_is_strict_and_nobody_knows_whether_its_cut_was_in_force() {
 
 /// Only the sender's interface is hooked: nothing else would hide what bypasses it.
 fn one_hook(lab: &Lab, hook: &str) -> String {
-    let config = lab.config(Place::OwnNic, hook);
+    let config = lab.config(AttachPoint::OwnNic, hook);
     let (peers, _) = config.split_once("interfaces:").unwrap();
-    format!("{peers}interfaces:\n{}", lab.interface("n1", Place::OwnNic, hook))
+    format!("{peers}interfaces:\n{}", lab.interface("n1", AttachPoint::OwnNic, hook))
 }
 
 /// A cut that something bypasses while it lasts is not in force, and its record says why.

@@ -14,7 +14,7 @@ use injector_lab::needs;
 use injector_lab::skip;
 use live::daemon::{Daemon, isolate};
 use live::kernel::has_tcx;
-use live::lab::{Lab, Place};
+use live::lab::{AttachPoint, Lab};
 use live::traffic::{Kind, assert_cut, assert_flows};
 
 const LONG: Duration = Duration::from_mins(2);
@@ -33,7 +33,7 @@ fn unchanged(status: &Status) -> impl PartialEq + std::fmt::Debug + use<> {
 #[needs(root)]
 fn bad_requests_change_nothing() {
     let lab = Lab::new(3);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     daemon.apply("held", &isolate("n1", LONG));
     let (status, prepared) =
         daemon.raw("POST", "/v1/partitions/ready/prepare", br#"{"shape":{"isolate":["n2"]},"for":"5s"}"#);
@@ -98,7 +98,7 @@ fn bad_requests_change_nothing() {
 #[needs(root)]
 fn a_bad_config_stops_the_start_with_its_place() {
     let lab = Lab::new(2);
-    let good = lab.config(Place::OwnNic, "auto");
+    let good = lab.config(AttachPoint::OwnNic, "auto");
     for (config, says) in [
         (format!("{good}nonsense: 1\n"), "nonsense"),
         (good.replace("  n2:", "  n1:"), "n1"),
@@ -124,7 +124,7 @@ fn a_bad_config_stops_the_start_with_its_place() {
 fn what_is_not_there_stops_the_start_and_undoes_it() {
     const TEST: &str = "what_is_not_there_stops_the_start_and_undoes_it";
     let lab = Lab::new(2);
-    let good = lab.config(Place::OwnNic, "auto");
+    let good = lab.config(AttachPoint::OwnNic, "auto");
     let netns = lab.netns("n2");
     let mut bad = vec![
         (
@@ -165,7 +165,7 @@ fn what_is_not_there_stops_the_start_and_undoes_it() {
 #[needs(root)]
 fn a_second_daemon_on_the_socket_leaves_the_first_alone() {
     let lab = Lab::new(2);
-    let config = lab.config(Place::OwnNic, "auto");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
     let daemon = Daemon::start(&config);
     daemon.apply("held", &isolate("n1", LONG));
     let before = daemon.status();
@@ -181,7 +181,7 @@ fn a_second_daemon_on_the_socket_leaves_the_first_alone() {
 #[needs(root)]
 fn others_may_not() {
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     let before = daemon.status();
     // Where it was built need not be for everyone.
     let folder = tempfile::tempdir().unwrap();

@@ -141,7 +141,7 @@ fn auto_finds_the_nodes_own_interfaces() {
 #[needs(root)]
 fn loss_on_a_path_through_two_hooks_is_rolled_once() {
     let lab = Lab::switched(2);
-    // Both at the switch: which of them is whose, the learned addresses and the pairs' other ends tell.
+    // Both at the switch: the learned addresses and the pairs' other ends show which of them is whose.
     let daemon =
         Daemon::start(&lab, "d", &named(&lab, 2, "{ name: p-n1, netns: @s }, { name: p-n2, netns: @s }"));
     assert!(lab.reaches_soon(1, 2));

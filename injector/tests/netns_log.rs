@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use injector_lab::{CLIENT, Launch, NotStarted, needs};
-use live::lab::{Lab, Place};
+use live::lab::{AttachPoint, Lab};
 use serde_json::Value;
 
 /// Every line of a log.
@@ -27,7 +27,7 @@ fn launch(folder: &tempfile::TempDir, config: &str) -> Launch {
 #[needs(root)]
 fn each_line_of_the_log_is_an_object() {
     let (lab, folder) = (Lab::new(2), tempfile::tempdir().unwrap());
-    let config = lab.config(Place::OwnNic, "auto");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
     let daemon = launch(&folder, &config).start().unwrap();
     // A name that would break a line of text.
     lab.ip("n1", "link delete eth0");
@@ -44,7 +44,8 @@ fn each_line_of_the_log_is_an_object() {
 #[needs(root)]
 fn a_start_that_fails_says_why_in_the_same_form() {
     let (lab, folder) = (Lab::new(2), tempfile::tempdir().unwrap());
-    let config = format!("{}metrics: {{ listen: 127.0.0.1:9464 }}\n", lab.config(Place::OwnNic, "auto"));
+    let config =
+        format!("{}metrics: {{ listen: 127.0.0.1:9464 }}\n", lab.config(AttachPoint::OwnNic, "auto"));
     let log = lab.within(CLIENT, || {
         let _taken = TcpListener::bind("127.0.0.1:9464").unwrap();
         match launch(&folder, &config).start() {
@@ -59,8 +60,12 @@ fn a_start_that_fails_says_why_in_the_same_form() {
     // The text form is the default.
     let text = folder.path().join("text");
     std::fs::create_dir(&text).unwrap();
-    let daemon =
-        Launch::in_folder(env!("CARGO_BIN_EXE_injector"), &text, "t", &lab.config(Place::OwnNic, "auto"));
+    let daemon = Launch::in_folder(
+        env!("CARGO_BIN_EXE_injector"),
+        &text,
+        "t",
+        &lab.config(AttachPoint::OwnNic, "auto"),
+    );
     let daemon = daemon.unwrap().start().unwrap();
     std::thread::sleep(Duration::from_millis(100));
     assert!(daemon.log().contains(" INFO ") && !daemon.log().starts_with('{'), "{}", daemon.log());

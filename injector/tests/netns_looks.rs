@@ -1,7 +1,7 @@
 //! Looks into namespaces that panic, which are made up for, or that are out of date when they come, which changes nothing. Needs
 //! root.
 //!
-//! What panics is the example `struck`: the injector with a striker (see `injector/src/fault.rs`).
+//! What panics is the example `fault_injected` (see `injector/src/fault.rs`).
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "support/interfaces.rs"]
@@ -18,34 +18,34 @@ use injector::netns::{Worker, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Netns};
 use injector_core::containers::Sight;
-use injector_lab::{Launch, Place, needs};
+use injector_lab::{AttachPoint, Launch, needs};
 use support::{Daemon, Lab, PATIENCE, until};
 use tokio::sync::mpsc;
 
 /// A daemon that panics once, the first time that it passes a step.
-fn struck_at(step: &str, lab: &Lab, config: &str) -> Daemon {
-    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/struck");
+fn injected_at(step: &str, lab: &Lab, config: &str) -> Daemon {
+    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/fault_injected");
     let mut launch = Launch::in_folder(program, lab.folder(), "d", config).unwrap();
     launch.command().env("INJECTOR_FAULT", format!("{step}#1=panic"));
     launch.command().env("INJECTOR_FAULT_LOG", lab.folder().join("faults"));
     Daemon::launched(launch)
 }
 
-fn wait_until_struck(lab: &Lab) {
-    until("it is struck", || {
+fn wait_until_injected(lab: &Lab) {
+    until("the fault is injected", || {
         let passed = std::fs::read_to_string(lab.folder().join("faults")).unwrap_or_default();
-        passed.contains(" struck\n").then_some(())
+        passed.contains(" injected\n").then_some(())
     });
 }
 
 #[test]
-#[needs(root, example = "struck")]
+#[needs(root, example = "fault_injected")]
 fn interfaces_are_listed_again_after_a_panic() {
     let lab = Lab::switched(2);
     let n1 = lab.netns("n1");
     let config = format!("{}interfaces: [{{ name: eth0, netns: {n1} }}]\n", lab.peers());
-    let daemon = struck_at("links/read", &lab, &config);
-    wait_until_struck(&lab);
+    let daemon = injected_at("links/read", &lab, &config);
+    wait_until_injected(&lab);
     let before = daemon.attachment(&n1, "eth0")["hook"].clone();
     assert!(before.is_string(), "{before}");
     support::ip(&format!("-n {n1} link delete eth0"));
@@ -55,14 +55,14 @@ fn interfaces_are_listed_again_after_a_panic() {
 }
 
 #[test]
-#[needs(root, example = "struck")]
+#[needs(root, example = "fault_injected")]
 fn hooks_are_read_again_after_a_panic() {
     let lab = Lab::switched(2);
     let n1 = lab.netns("n1");
     let peers = lab.peers();
-    let config = format!("{peers}interfaces:\n{}", lab.interface("n1", Place::OwnNic, "clsact"));
-    let daemon = struck_at("hooks/ask", &lab, &config);
-    wait_until_struck(&lab);
+    let config = format!("{peers}interfaces:\n{}", lab.interface("n1", AttachPoint::OwnNic, "clsact"));
+    let daemon = injected_at("hooks/ask", &lab, &config);
+    wait_until_injected(&lab);
     daemon.cli("partition isolate n1 --name p --for 60s");
     assert!(!lab.reaches(1, 2));
     // From here on only the watch can notice.
@@ -76,15 +76,15 @@ fn hooks_are_read_again_after_a_panic() {
 }
 
 #[test]
-#[needs(root, example = "struck")]
+#[needs(root, example = "fault_injected")]
 fn a_namespace_is_attached_to_whose_cleaning_panicked() {
     let mut lab = Lab::switched(2);
     let (n2, config) = (lab.netns("n2"), format!("{}interfaces: auto\n", lab.peers()));
     lab.delete("n2");
-    let daemon = struck_at("clean/begin", &lab, &config);
+    let daemon = injected_at("clean/begin", &lab, &config);
     lab.add("n2");
     lab.join("n2");
-    wait_until_struck(&lab);
+    wait_until_injected(&lab);
     until("n2 is attached to", || {
         let status = daemon.cli("status");
         let mut found = status["attachments"].as_array().unwrap().iter();

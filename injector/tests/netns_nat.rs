@@ -27,18 +27,6 @@ use live::lab::Lab;
 
 const LONG: Duration = Duration::from_mins(9);
 
-/// Nodes n1 and n2 behind the host, which routes between them.
-fn routed() -> HostLab {
-    let mut lab = HostLab::new();
-    for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
-        lab.plug(node, port);
-        lab.ip("h", &format!("route replace {}/32 dev {port}", lab.ipv4(host)));
-        lab.ip(node, &format!("address add {}/32 dev eth0", lab.ipv4(host)));
-        lab.leave_by_gateway(node);
-    }
-    lab
-}
-
 /// Starts a daemon with hooks in these nodes.
 fn hooked(lab: &HostLab, nodes: &[&str]) -> Daemon {
     let peers =
@@ -96,7 +84,7 @@ fn served(lab: &HostLab, to: IpAddr, hoped: usize) -> usize {
 #[test]
 #[needs(root, program = "nft")]
 fn a_service_address_that_the_host_translates_beyond_the_only_hook() {
-    let lab = routed();
+    let lab = HostLab::routed_pair();
     let nft = |commands: &str| nft(&lab, commands);
     let (service, n2) = (lab.ipv4(9), lab.ipv4(2));
     let rule = format!("add rule ip s pre ip daddr {service} dnat to {n2}");
@@ -142,7 +130,7 @@ fn a_service_address_that_the_host_translates_beyond_the_only_hook() {
 #[test]
 #[needs(root, program = "iptables-nft")]
 fn a_service_address_that_iptables_translates_beyond_the_only_hook() {
-    let lab = routed();
+    let lab = HostLab::routed_pair();
     let (service, n2) = (lab.ipv4(9).to_string(), lab.ipv4(2).to_string());
     let iptables = |words: &[&str]| lab.run("h", "iptables-nft", &[&["-t", "nat"][..], words].concat());
     iptables(&["-N", "SERVICES"]);
@@ -166,7 +154,7 @@ fn a_service_address_that_iptables_translates_beyond_the_only_hook() {
 #[test]
 #[needs(root, program = "nft")]
 fn a_source_that_the_host_replaces_before_the_only_hook() {
-    let lab = routed();
+    let lab = HostLab::routed_pair();
     let (n1, n2) = (lab.ipv4(1), lab.ipv4(2));
     let daemon = hooked(&lab, &["n2"]);
     wait_for_state(&daemon, "covered");
@@ -197,7 +185,7 @@ fn a_source_that_the_host_replaces_before_the_only_hook() {
 #[test]
 #[needs(root, program = "nft")]
 fn packets_with_both_addresses_replaced_are_no_drops_of_the_link() {
-    let lab = routed();
+    let lab = HostLab::routed_pair();
     let (service, n1, n2) = (lab.ipv4(9), lab.ipv4(1), lab.ipv4(2));
     nft(
         &lab,
@@ -242,7 +230,7 @@ fn packets_with_both_addresses_replaced_are_no_drops_of_the_link() {
 #[test]
 #[needs(root, program = "nft")]
 fn a_connection_that_is_translated_at_both_ends_is_seen_to_cross() {
-    let lab = routed();
+    let lab = HostLab::routed_pair();
     let (service, n1, n2) = (lab.ipv4(9), lab.ipv4(1), lab.ipv4(2));
     nft(
         &lab,
@@ -326,7 +314,7 @@ fn rules_that_each_host_of_containers_has_put_no_link_in_doubt() {
 #[test]
 #[needs(root, program = "nft")]
 fn a_published_port_of_a_peer_in_two_networks() {
-    let lab = routed();
+    let lab = HostLab::routed_pair();
     let (service, n2, other) = (lab.ipv4(9), lab.ipv4(2), lab.ipv4(12));
     lab.cable("n2", "q2", "eth1");
     lab.ip("n2", &format!("address add {other}/32 dev eth1"));
@@ -354,7 +342,7 @@ fn a_published_port_of_a_peer_in_two_networks() {
 #[test]
 #[needs(root, program = "iptables-nft")]
 fn a_network_that_iptables_translates_to_that_of_a_peer() {
-    let lab = routed();
+    let lab = HostLab::routed_pair();
     let (service, n2) = (lab.ipv4(9).to_string(), lab.ipv4(2).to_string());
     let daemon = hooked(&lab, &["n1"]);
     wait_for_state(&daemon, "covered");
@@ -369,7 +357,7 @@ fn a_network_that_iptables_translates_to_that_of_a_peer() {
 #[needs(root, program = "iptables-legacy")]
 fn rules_of_iptables_legacy_are_said_to_be_there() {
     const NAME: &str = "rules_of_iptables_legacy_are_said_to_be_there";
-    let lab = routed();
+    let lab = HostLab::routed_pair();
     let (service, n2) = (lab.ipv4(9).to_string(), lab.ipv4(2).to_string());
     let listed = lab.command("h", "iptables-legacy").args(["-t", "nat", "-S"]).output().unwrap();
     if !listed.status.success() {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate};
-use live::lab::{Lab, Place, SWITCH, addresses};
+use live::lab::{AttachPoint, Lab, SWITCH, addresses};
 use live::traffic::{Kind, assert_flows, udp_reaches};
 
 const LONG: Duration = Duration::from_mins(2);
@@ -19,7 +19,7 @@ const VIP: &str = "10.99.0.100";
 
 /// How n1 is cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum Method {
     /// The truth: its port of the bridge is switched off.
     PortOff,
     /// The injector on the peers' own interfaces.
@@ -28,7 +28,7 @@ enum Way {
     BridgePort,
 }
 
-const WAYS: [Way; 3] = [Way::PortOff, Way::OwnNic, Way::BridgePort];
+const METHODS: [Method; 3] = [Method::PortOff, Method::OwnNic, Method::BridgePort];
 
 /// Cuts n1 off until it is dropped.
 struct Cut<'a> {
@@ -37,11 +37,11 @@ struct Cut<'a> {
 }
 
 impl<'a> Cut<'a> {
-    fn prepare(way: Way, lab: &'a Lab) -> Self {
-        let place = match way {
-            Way::PortOff => return Self { lab, daemon: None },
-            Way::OwnNic => Place::OwnNic,
-            Way::BridgePort => Place::BridgePort,
+    fn prepare(method: Method, lab: &'a Lab) -> Self {
+        let place = match method {
+            Method::PortOff => return Self { lab, daemon: None },
+            Method::OwnNic => AttachPoint::OwnNic,
+            Method::BridgePort => AttachPoint::BridgePort,
         };
         // The address belongs to its current holder.
         let mut config = lab.config(place, "auto");
@@ -87,13 +87,11 @@ impl Keepalived {
             "vrrp_instance v {{\n  state BACKUP\n  interface eth0\n  virtual_router_id 51\n  priority {priority}\n  advert_int 1\n  virtual_ipaddress {{ {VIP}/16 }}\n}}\n"
         );
         std::fs::File::create(path("conf")).unwrap().write_all(config.as_bytes()).unwrap();
-        let child = Command::new("ip")
-            .args(["netns", "exec", &lab.netns(node), "keepalived", "--dont-fork", "--vrrp", "--no-syslog"])
-            .args(["--use-file", &path("conf"), "--pid", &path("pid"), "--vrrp_pid", &path("vrrp_pid")])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = lab.command(node, "keepalived");
+        command.args(["--dont-fork", "--vrrp", "--no-syslog"]);
+        command.args(["--use-file", &path("conf"), "--pid", &path("pid"), "--vrrp_pid", &path("vrrp_pid")]);
+        injector_lab::end_with_thread(&mut command);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { child, _folder: folder }
     }
 }
@@ -128,34 +126,37 @@ fn wait_until(what: &str, patience: Duration, is_so: impl Fn() -> bool) -> Durat
 #[needs(root, program = "keepalived")]
 fn keepalived_fails_over_as_with_the_port_off() {
     let seen = std::thread::scope(|scope| {
-        let runs = WAYS.map(|way| {
+        let runs = METHODS.map(|method| {
             scope.spawn(move || {
                 let lab = Lab::new(3);
-                let cut = Cut::prepare(way, &lab);
+                let cut = Cut::prepare(method, &lab);
                 let _master = Keepalived::start(&lab, "n1", 150);
                 wait_until("n1 is master", Duration::from_secs(20), || holds_vip(&lab, "n1"));
                 let _backup = Keepalived::start(&lab, "n2", 100);
                 std::thread::sleep(Duration::from_secs(3));
-                assert!(!holds_vip(&lab, "n2"), "{way:?}: a backup before the cut");
+                assert!(!holds_vip(&lab, "n2"), "{method:?}: a backup before the cut");
                 cut.cut();
                 let taken = wait_until("n2 takes over", Duration::from_secs(20), || holds_vip(&lab, "n2"));
-                assert!(holds_vip(&lab, "n1"), "{way:?}: the master stays one");
+                assert!(holds_vip(&lab, "n1"), "{method:?}: the master stays one");
                 let vip = SocketAddr::new(VIP.parse().unwrap(), 0);
                 let patience = Duration::from_secs(10);
-                assert!(udp_reaches(&lab, "n3", "n2", vip, patience), "{way:?}: cut off from the new holder");
+                assert!(
+                    udp_reaches(&lab, "n3", "n2", vip, patience),
+                    "{method:?}: cut off from the new holder"
+                );
                 cut.heal();
                 let given =
                     wait_until("n2 gives it back", Duration::from_secs(20), || !holds_vip(&lab, "n2"));
-                (way, taken, given)
+                (method, taken, given)
             })
         });
         runs.map(|run| run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     println!("{seen:?}");
     let (_, truth, _) = seen[0];
-    for (way, taken, _) in &seen[1..] {
+    for (method, taken, _) in &seen[1..] {
         // Three advertisements of a second, and up to one more.
-        assert!(*taken < truth * 3 && *taken * 3 > truth, "{way:?} took {taken:?}, the truth {truth:?}");
+        assert!(*taken < truth * 3 && *taken * 3 > truth, "{method:?} took {taken:?}, the truth {truth:?}");
     }
 }
 
@@ -164,10 +165,10 @@ fn keepalived_fails_over_as_with_the_port_off() {
 #[needs(root)]
 fn idle_neighbours_fail_as_with_the_port_off() {
     let seen = std::thread::scope(|scope| {
-        let runs = WAYS.map(|way| {
+        let runs = METHODS.map(|method| {
             scope.spawn(move || {
                 let lab = Lab::new(3);
-                let cut = Cut::prepare(way, &lab);
+                let cut = Cut::prepare(method, &lab);
                 assert_flows(&lab, &[Kind::Udp], "n2", "n1");
                 for (from, to) in [("n1", "n2"), ("n2", "n1")] {
                     for address in addresses(to) {
@@ -186,18 +187,18 @@ fn idle_neighbours_fail_as_with_the_port_off() {
                 });
                 cut.heal();
                 assert_flows(&lab, &[Kind::Tcp], "n2", "n1");
-                (way, failed)
+                (method, failed)
             })
         });
         runs.map(|run| run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     println!("{seen:?}");
     let (_, truth) = seen[0];
-    for (way, failed) in &seen[1..] {
+    for (method, failed) in &seen[1..] {
         for (failed, truth) in failed.iter().zip(truth) {
             assert!(
                 *failed < truth * 2 && *failed * 2 > truth,
-                "{way:?} took {failed:?}, the truth {truth:?}"
+                "{method:?} took {failed:?}, the truth {truth:?}"
             );
         }
     }

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use injector_lab::Place;
+use injector_lab::AttachPoint;
 use injector_lab::{needs, skip};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -48,7 +48,7 @@ fn configs(daemon: &Daemon) -> Vec<Value> {
 }
 
 fn config_of(lab: &Lab) -> String {
-    lab.config(Place::OwnNic, "auto") + "ready: { observe: 500ms }\n"
+    lab.config(AttachPoint::OwnNic, "auto") + "ready: { observe: 500ms }\n"
 }
 
 /// What a daemon must still do, whatever became of its log.

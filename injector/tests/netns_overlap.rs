@@ -10,7 +10,7 @@ use injector_core::api::{HealedBy, Outcome, PartitionRequest, PartitionState};
 use injector_core::clock::MonoNs;
 use injector_lab::needs;
 use live::daemon::{Daemon, ahead, links};
-use live::lab::{Lab, Place};
+use live::lab::{AttachPoint, Lab};
 use live::traffic::{Kind, Stream, assert_flows};
 
 const LONG: Duration = Duration::from_mins(2);
@@ -23,7 +23,7 @@ const STEP: Duration = Duration::from_micros(10);
 #[needs(root)]
 fn a_cut_on_top_of_another_censors_that_one_also_on_other_links() {
     let lab = Lab::new(3);
-    let config = lab.config(Place::OwnNic, "auto");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
     let daemon = Daemon::start(&format!("{config}ready: {{ observe: 1s, observe_max: 2s }}\n"));
     daemon.apply("first", &links(&[("n1", "n2")], LONG));
     daemon.apply("second", &links(&[("n3", "n2")], LONG));
@@ -43,7 +43,7 @@ fn a_cut_on_top_of_another_censors_that_one_also_on_other_links() {
 #[needs(root)]
 fn what_is_prepared_ends_with_its_owner_and_is_not_taken_for_a_cut() {
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     let body = br#"{"shape":{"isolate":["n1"]},"for":"60s","owner":"connection"}"#;
     // Each raw request has a connection of its own, which ends with it.
     let (status, view) = daemon.raw("POST", "/v1/partitions/p/prepare", body);
@@ -69,7 +69,8 @@ fn a_cut_that_began_as_it_was_healed_still_closes_open_records() {
     let lab = Lab::new(3);
     // Nobody answers there: records stay open until their deadline.
     let endpoint = "endpoints: [{ name: dark, peers: [n2], probe: { tcp: { target: \"{address}:9\" } } }]\n";
-    let daemon = Daemon::start(&format!("{}{endpoint}deadline: 60s\n", lab.config(Place::OwnNic, "auto")));
+    let daemon =
+        Daemon::start(&format!("{}{endpoint}deadline: 60s\n", lab.config(AttachPoint::OwnNic, "auto")));
     let watch = || {
         daemon.apply("watched", &links(&[("n1", "n2")], LONG));
         daemon.heal("watched");
@@ -118,7 +119,7 @@ fn a_cut_that_began_as_it_was_healed_still_closes_open_records() {
 #[needs(root)]
 fn a_list_counts_what_partitions_have_in_common_at_one_instant() {
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     assert_flows(&lab, &[Kind::Udp], "n1", "n2");
     let names = ["p", "q"];
     for name in names {

@@ -14,12 +14,12 @@ use injector_core::api::{PartitionRequest, VerdictOptions};
 use injector_core::model::{Neighbour, Traffic};
 use injector_lab::needs;
 use live::daemon::{Daemon, links};
-use live::tap::{JUMBO, Sent, Spot, Wire};
+use live::tap::{HookPoint, JUMBO, Sent, Wire};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 const LONG: Duration = Duration::from_mins(2);
 const PUSH: u8 = 0x18;
-/// Their addresses are nobody's next hop in the namespaces of other tests, all of which the daemon sees.
+/// Their addresses are nobody's next hop in the namespaces of other tests, which the daemon all sees.
 const PEERS: &str = r#"
 peers:
   n1: { addresses: [10.77.0.1, "fd77::1"] }
@@ -32,12 +32,12 @@ const SEGMENTS: usize = 6;
 /// The cut link's ends, then a neighbour that stays untouched.
 const FAMILIES: [[&str; 3]; 2] = [["10.77.0.1", "10.77.0.2", "10.77.0.3"], ["fd77::1", "fd77::2", "fd77::3"]];
 
-/// A wire with the daemon's programs at a spot.
-fn guarded(spot: Spot) -> (Wire, Daemon) {
-    let wire = Wire::new(spot);
+/// A wire with the daemon's programs at a point.
+fn guarded(point: HookPoint) -> (Wire, Daemon) {
+    let wire = Wire::new(point);
     let daemon = Daemon::start(&format!("{PEERS}{}", wire.interfaces()));
     let attachment = daemon.status().attachments.remove(0);
-    assert_eq!(attachment.hook.as_deref(), Some(spot.hook().as_str()), "{}", attachment.why);
+    assert_eq!(attachment.hook.as_deref(), Some(point.hook().as_str()), "{}", attachment.why);
     (wire, daemon)
 }
 
@@ -92,14 +92,14 @@ fn payload(length: usize) -> Vec<u8> {
 /// Control → cut → heal: all frames pass, then only those beside the link, then all again.
 ///
 /// Answers what the record counts.
-fn cut_and_heal(spot: Spot, scopes: &[&str], inside: &[Sent], beside: &[Sent]) -> (u64, u64) {
-    let (mut wire, daemon) = guarded(spot);
+fn cut_and_heal(point: HookPoint, scopes: &[&str], inside: &[Sent], beside: &[Sent]) -> (u64, u64) {
+    let (mut wire, daemon) = guarded(point);
     let all: Vec<Sent> = inside.iter().chain(beside).cloned().collect();
-    assert_carried(&wire.carry(&all), &bytes(&all), &format!("{spot:?}: the positive control"));
+    assert_carried(&wire.carry(&all), &bytes(&all), &format!("{point:?}: the positive control"));
     daemon.apply("p", &cut(scopes));
-    assert_carried(&wire.carry(&all), &bytes(beside), &format!("{spot:?}: the cut"));
+    assert_carried(&wire.carry(&all), &bytes(beside), &format!("{point:?}: the cut"));
     daemon.heal("p");
-    assert_carried(&wire.carry(&all), &bytes(&all), &format!("{spot:?}: the heal"));
+    assert_carried(&wire.carry(&all), &bytes(&all), &format!("{point:?}: the heal"));
     counted(&daemon, "p")
 }
 
@@ -107,8 +107,8 @@ fn cut_and_heal(spot: Spot, scopes: &[&str], inside: &[Sent], beside: &[Sent]) -
 #[needs(root)]
 fn super_packets_count_their_segments() {
     let data = payload(usize::from(SIZE) * SEGMENTS - 100);
-    for spot in Spot::ALL {
-        let (mut wire, daemon) = guarded(spot);
+    for point in HookPoint::ALL {
+        let (mut wire, daemon) = guarded(point);
         let to_port = |port| {
             FAMILIES
                 .map(|[n1, n2, _]| Sent::super_packet(packet::tcp(n1, n2, 40000, port, PUSH, &data), SIZE))
@@ -116,18 +116,18 @@ fn super_packets_count_their_segments() {
         let (inside, beside) = (to_port(7000), to_port(7001));
         // The far end takes no super-packets: the kernel cuts them up behind the hook.
         let control = wire.carry(&[inside.clone(), beside.clone()].concat());
-        assert_eq!(control.len(), 4 * SEGMENTS, "{spot:?}: the positive control");
+        assert_eq!(control.len(), 4 * SEGMENTS, "{point:?}: the positive control");
         daemon.apply("p", &cut(&["tcp/7000:dst"]));
         let left = wire.carry(&[inside.clone(), beside.clone()].concat());
-        assert_carried(&left, &control[2 * SEGMENTS..], &format!("{spot:?}: another port passes"));
+        assert_carried(&left, &control[2 * SEGMENTS..], &format!("{point:?}: another port passes"));
         daemon.heal("p");
         let healed = wire.carry(&[inside.clone(), beside].concat());
-        assert_carried(&healed, &control, &format!("{spot:?}: the heal"));
+        assert_carried(&healed, &control, &format!("{point:?}: the heal"));
         // XDP does not know what will be cut up.
-        let xdp = matches!(spot, Spot::NativeXdp | Spot::GenericXdp);
+        let xdp = matches!(point, HookPoint::NativeXdp | HookPoint::GenericXdp);
         let packets = 2 * if xdp { 1 } else { SEGMENTS as u64 };
         let length: usize = inside.iter().map(|frame| frame.bytes.len()).sum();
-        assert_eq!(counted(&daemon, "p"), (packets, length as u64), "{spot:?}");
+        assert_eq!(counted(&daemon, "p"), (packets, length as u64), "{point:?}");
     }
 }
 
@@ -150,9 +150,9 @@ fn tags_beside_the_packet_hide_nothing() {
             beside.push(tagged(&packet::udp(n3, n2, 1, 7000, b"tagged"), tags));
         }
     }
-    for spot in Spot::ALL {
-        let (packets, _) = cut_and_heal(spot, &["udp/7000:dst"], &inside, &beside);
-        assert_eq!(packets, inside.len() as u64, "{spot:?}");
+    for point in HookPoint::ALL {
+        let (packets, _) = cut_and_heal(point, &["udp/7000:dst"], &inside, &beside);
+        assert_eq!(packets, inside.len() as u64, "{point:?}");
     }
 }
 
@@ -170,9 +170,9 @@ fn packets_in_fragments_of_memory_are_read_as_others() {
         }
     }
     let length: usize = inside.iter().map(|frame| frame.bytes.len()).sum();
-    for spot in Spot::ALL {
-        let counted = cut_and_heal(spot, &["udp/7000:dst"], &inside, &beside);
-        assert_eq!(counted, (inside.len() as u64, length as u64), "{spot:?}");
+    for point in HookPoint::ALL {
+        let counted = cut_and_heal(point, &["udp/7000:dst"], &inside, &beside);
+        assert_eq!(counted, (inside.len() as u64, length as u64), "{point:?}");
     }
 }
 
@@ -212,17 +212,17 @@ fn runts_and_garbage_pass_and_are_counted() {
     // The marker is none of anybody's either.
     let expected = unparsed.count() as u64 + 1;
     assert!(expected > 200, "{expected}");
-    for spot in Spot::ALL {
-        let (mut wire, daemon) = guarded(spot);
+    for point in HookPoint::ALL {
+        let (mut wire, daemon) = guarded(point);
         daemon.apply("p", &cut(&[]));
         let data = packet::udp("10.77.0.1", "10.77.0.2", 1, 2, b"x").into();
-        assert_carried(&wire.carry(&[data]), &[], &format!("{spot:?}: the cut"));
+        assert_carried(&wire.carry(&[data]), &[], &format!("{point:?}: the cut"));
         let before = daemon.status().counters;
         let carried = wire.carry(&frames);
         let after = daemon.status().counters;
-        assert_carried(&carried, &bytes(&frames), &format!("{spot:?}"));
-        assert_eq!(after["unparsed"] - before["unparsed"], expected, "{spot:?}");
-        assert_eq!(after["dropped"], before["dropped"], "{spot:?}");
+        assert_carried(&carried, &bytes(&frames), &format!("{point:?}"));
+        assert_eq!(after["unparsed"] - before["unparsed"], expected, "{point:?}");
+        assert_eq!(after["dropped"], before["dropped"], "{point:?}");
     }
 }
 
@@ -264,8 +264,8 @@ fn neighbours_are_found_through_a_cut_that_keeps_them() {
     let (inside, beside) = (asked(v4_1, v6_1), asked(v4_3, v6_3));
     let all = [inside, beside.clone()].concat();
     // (On its own way, a macvlan hands groups on late: the order would be lost.)
-    for spot in [Spot::Ingress, Spot::Egress, Spot::NativeXdp] {
-        let (mut wire, daemon) = guarded(spot);
+    for point in [HookPoint::Ingress, HookPoint::Egress, HookPoint::NativeXdp] {
+        let (mut wire, daemon) = guarded(point);
         daemon.apply(
             "keeping",
             &PartitionRequest {
@@ -275,7 +275,7 @@ fn neighbours_are_found_through_a_cut_that_keeps_them() {
         );
         let data: Sent = packet::udp(v4_1, v4_2, 1, 2, b"x").into();
         let kept = wire.carry(&[all.clone(), vec![data]].concat());
-        assert_carried(&kept, &bytes(&all), &format!("{spot:?}: kept"));
+        assert_carried(&kept, &bytes(&all), &format!("{point:?}: kept"));
         daemon.heal("keeping");
         // They are dropped by pair: in a one-way cut they pass, whatever is asked for.
         daemon.apply(
@@ -286,9 +286,9 @@ fn neighbours_are_found_through_a_cut_that_keeps_them() {
                 ..links(&[("n1", "n2"), ("n2", "n1")], LONG)
             },
         );
-        assert_carried(&wire.carry(&all), &bytes(&beside), &format!("{spot:?}: dropped"));
-        assert_eq!(group_counted(&daemon, "dropping"), 4, "{spot:?}");
+        assert_carried(&wire.carry(&all), &bytes(&beside), &format!("{point:?}: dropped"));
+        assert_eq!(group_counted(&daemon, "dropping"), 4, "{point:?}");
         daemon.heal("dropping");
-        assert_carried(&wire.carry(&all), &bytes(&all), &format!("{spot:?}: healed"));
+        assert_carried(&wire.carry(&all), &bytes(&all), &format!("{point:?}: healed"));
     }
 }

@@ -15,8 +15,8 @@ use injector_core::clock::MonoNs;
 use injector_lab::needs;
 use injector_lab::skip;
 use live::daemon::{Daemon, isolate};
-use live::lab::{Lab, Place, addresses};
-use live::traffic::{Mood, PATIENCE, Server, Stream};
+use live::lab::{AttachPoint, Lab, addresses};
+use live::traffic::{PATIENCE, Server, ServerMode, Stream};
 
 const INTERVAL: Duration = Duration::from_millis(10);
 /// What heal-to-ready may be wrong by besides the interval and the answer's own time.
@@ -32,7 +32,7 @@ const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Two nodes of which `n1` serves HTTP to a prober that is no peer: the cut itself does not touch the answers.
+/// Two nodes; `n1` serves HTTP to a prober that is no peer: the cut itself does not touch the answers.
 fn served() -> (Lab, Server, Daemon) {
     let lab = Lab::new(2);
     let server = Server::start(&lab, "n1");
@@ -40,7 +40,7 @@ fn served() -> (Lab, Server, Daemon) {
         "{}endpoints:\n  - name: ingress\n    peers: [n1]\n    role: required\n    probe: {{ http: {{ url: \
          \"http://{{address}}:{}/\", expect: {{ status: 200 }} }}, interval: {}ms, timeout: 1s }}\n    netns: \
          {}\nready: {{ consecutive: 5, observe: 300ms, observe_max: 5s }}\ndeadline: 10s\n",
-        lab.config(Place::OwnNic, "auto"),
+        lab.config(AttachPoint::OwnNic, "auto"),
         server.port(),
         INTERVAL.as_millis(),
         lab.netns("client"),
@@ -92,7 +92,7 @@ fn heal_to_ready_is_right_against_planted_delays() {
         let delay = planted(trial);
         let ends_at = daemon.apply(&name, &isolate("n1", ms(300))).ends_at_ns.unwrap();
         let fine_from = ends_at + delay;
-        server.set(Mood::FineFrom(fine_from));
+        server.set(ServerMode::FineFrom(fine_from));
         let record = daemon.record(&name);
         assert_eq!(record.outcome, Some(Outcome::Recovered), "{record:#?}");
         assert!(record.proved, "{record:#?}");
@@ -228,7 +228,7 @@ fn recover(lab: &Lab, server: &Server, daemon: &Daemon, name: &str, delays: Dela
     daemon.wait_healthy();
     let pair = Pair::new(lab);
     let ends_at = daemon.apply(name, &isolate("n1", ms(300))).ends_at_ns.unwrap();
-    server.set(Mood::Failing);
+    server.set(ServerMode::Failing);
     for _ in 0..3 {
         pair.knock(b"dropped");
     }
@@ -240,7 +240,7 @@ fn recover(lab: &Lab, server: &Server, daemon: &Daemon, name: &str, delays: Dela
     sleep_until(connect.end + delays.resync);
     let (payload, ()) = Between::around(|| exchange(&mut streams));
     let fine_from = payload.end + delays.response;
-    server.set(Mood::FineFrom(fine_from));
+    server.set(ServerMode::FineFrom(fine_from));
 
     let record = daemon.record(name);
     assert_eq!(record.outcome, Some(Outcome::Recovered), "{record:#?}");

@@ -109,6 +109,8 @@ fn with(capabilities: &[&str]) -> Vec<String> {
         "--regid",
         &user,
         "--clear-groups",
+        "--pdeathsig",
+        "TERM",
         "--no-new-privs",
         "--inh-caps",
         &format!("-all,{list}"),

@@ -14,8 +14,8 @@ use injector_core::clock::{MonoNs, Span};
 use injector_core::model::{Direction, Shape, Traffic};
 use injector_lab::needs;
 use live::daemon::{Daemon, ahead, isolate, links, runtime};
-use live::lab::{Lab, Place, addresses};
-use live::traffic::{Kind, Mood, PATIENCE, Server, Stream, assert_cut, assert_flows, sent_from};
+use live::lab::{AttachPoint, Lab, addresses};
+use live::traffic::{Kind, PATIENCE, Server, ServerMode, Stream, assert_cut, assert_flows, sent_from};
 use live::traffic::{tcp_reaches, udp_reaches};
 
 const LONG: Duration = Duration::from_mins(2);
@@ -33,7 +33,7 @@ fn served(nodes: u8) -> (Lab, Server, Daemon) {
         "{}endpoints:\n  - name: ingress\n    peers: [n1]\n    role: required\n    probe: {{ http: {{ url: \
          \"http://{{address}}:{}/\" }}, interval: 20ms, timeout: 1s }}\n    netns: {}\nready: {{ consecutive: 3, \
          observe: 1s, observe_max: 5s }}\ndeadline: 5s\n",
-        lab.config(Place::OwnNic, "auto"),
+        lab.config(AttachPoint::OwnNic, "auto"),
         server.port(),
         lab.netns("client"),
     );
@@ -44,7 +44,7 @@ fn served(nodes: u8) -> (Lab, Server, Daemon) {
 
 fn bare(nodes: u8) -> (Lab, Daemon) {
     let lab = Lab::new(nodes);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     (lab, daemon)
 }
 
@@ -56,10 +56,10 @@ fn traffic_proves_a_cut_and_orders_the_record() {
     let view = daemon.apply("p", &isolate("n1", ms(700)));
     let ends_at = view.ends_at_ns.unwrap();
     // The service is out from the cut on, and back some time after the heal.
-    server.set(Mood::Failing);
+    server.set(ServerMode::Failing);
     std::thread::sleep(ends_at.saturating_since(MonoNs::now()) + ms(300));
     let fine_from = MonoNs::now();
-    server.set(Mood::Fine);
+    server.set(ServerMode::Fine);
     let record = daemon.record("p");
     let packets = streams.map(Stream::stop);
 
@@ -365,7 +365,7 @@ fn a_flap_alternates_in_the_kernel() {
 #[needs(root)]
 fn scopes_directions_world_and_protection() {
     let lab = Lab::new(2);
-    let config = format!("{}protect: [ udp/9999, \"fd99::2\" ]\n", lab.config(Place::OwnNic, "auto"));
+    let config = format!("{}protect: [ udp/9999, \"fd99::2\" ]\n", lab.config(AttachPoint::OwnNic, "auto"));
     let daemon = Daemon::start(&config);
     let [v4, v6] = addresses("n2");
 

@@ -15,8 +15,8 @@ use injector_core::api::{EndpointAnswer, Outcome, RecoveryRecord, WireSight};
 use injector_core::clock::MonoNs;
 use injector_lab::{Quorum, needs};
 use live::daemon::{Daemon, isolate};
-use live::lab::{Lab, Place, ipv4};
-use live::traffic::{Mood, Server, Stream};
+use live::lab::{AttachPoint, Lab, ipv4};
+use live::traffic::{Server, ServerMode, Stream};
 
 /// An answer is stamped in the kernel before the prober has read it; both clocks are one.
 const NOT_BEFORE_THE_WIRE: Duration = Duration::from_millis(5);
@@ -35,7 +35,7 @@ fn endpoint(base: &str, port: u16, netns: &str) -> String {
 fn a_server_that_hangs_is_not_ready() {
     let lab = Lab::new(2);
     let (hanging, prompt) = (Server::start(&lab, "n1"), Server::start(&lab, "n1"));
-    let mut config = lab.config(Place::OwnNic, "auto");
+    let mut config = lab.config(AttachPoint::OwnNic, "auto");
     // The prober sits on n2: its probes are on the links that are cut.
     config += "endpoints:\n";
     config += &endpoint("hanging", hanging.port(), &lab.netns("n2"));
@@ -44,14 +44,14 @@ fn a_server_that_hangs_is_not_ready() {
     let daemon = Daemon::start(&config);
     daemon.wait_healthy();
     // Before the cut: an answer that the cut catches would be seen on the wire again after the heal.
-    hanging.set(Mood::Hanging);
+    hanging.set(ServerMode::Hanging);
     daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
     // Longer than the probes' timeout, so that they fail during the cut.
     std::thread::sleep(Duration::from_millis(1_600));
     let heal = daemon.heal("p");
     std::thread::sleep(Duration::from_millis(900));
     let answered_from = MonoNs::now();
-    hanging.set(Mood::Fine);
+    hanging.set(ServerMode::Fine);
     let record = daemon.record("p");
 
     assert_eq!(record.outcome, Some(Outcome::Recovered), "{record:#?}");
@@ -80,7 +80,7 @@ fn a_server_that_hangs_is_not_ready() {
 fn a_server_that_stays_away_is_not_recovered() {
     let lab = Lab::new(2);
     let server = Server::start(&lab, "n1");
-    let mut config = lab.config(Place::OwnNic, "auto");
+    let mut config = lab.config(AttachPoint::OwnNic, "auto");
     config += "endpoints:\n";
     config += &endpoint("ingress", server.port(), &lab.netns("client"));
     config += "ready: { consecutive: 5, observe: 1s, observe_max: 5s }\ndeadline: 1s\n";
@@ -92,7 +92,7 @@ fn a_server_that_stays_away_is_not_recovered() {
     let client = lab.within("n1", || TcpStream::connect(address).unwrap());
     let stuck = (client.local_addr().unwrap().port(), address.port());
     daemon.apply("p", &isolate("n1", Duration::from_millis(300)));
-    server.set(Mood::Failing);
+    server.set(ServerMode::Failing);
     let output = daemon.cli(&["wait", "p", "--json"]);
     assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
     let record: RecoveryRecord = serde_json::from_slice(&output.stdout).unwrap();
@@ -111,14 +111,14 @@ fn a_server_that_stays_away_is_not_recovered() {
     assert!(back.iter().any(|socket| (socket.local_port, socket.remote_port) == (stuck.1, stuck.0)));
 }
 
-/// `injector probe` tells which answers the programs on the hooks would stamp.
+/// `injector probe` says which answers the programs on the hooks would stamp.
 #[test]
 #[needs(root)]
 fn a_probe_tells_what_is_seen_on_the_wire() {
     let lab = Lab::new(2);
     let server = Server::start(&lab, "n1");
     let (port, client) = (server.port(), lab.netns("client"));
-    let mut config = lab.config(Place::OwnNic, "auto");
+    let mut config = lab.config(AttachPoint::OwnNic, "auto");
     config += "endpoints:\n";
     config += &endpoint("fits", port, &client);
     config += &endpoint("other", port, &client).replace(&format!("wire: {{ port: {port}"), "wire: { port: 9");
@@ -160,7 +160,7 @@ fn a_cluster_recovers_and_tells_its_story() {
     let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/quorum");
     Quorum { program: &program, seed: 7, faults: &[], join: 0, listen: 1 }.start(&mut lab).unwrap();
     injector_lab::until("the nodes agree who leads", || Quorum::agree(&lab, "client").ok());
-    let mut config = lab.config(Place::OwnNic, "auto");
+    let mut config = lab.config(AttachPoint::OwnNic, "auto");
     write!(
         config,
         "endpoints:\n  - name: ingress\n    peers: [n1, n2, n3]\n    role: required\n    probe: {{ http: {{ url: \

@@ -15,8 +15,8 @@ use injector_common::record::Lease;
 use injector_core::api::{Code, ConfigOutcome, Event, EventKind, Outcome};
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate};
-use live::lab::{CLIENT, Lab, Place};
-use live::traffic::{Kind, Mood, Server, assert_cut, assert_flows, reaches};
+use live::lab::{AttachPoint, CLIENT, Lab};
+use live::traffic::{Kind, Server, ServerMode, assert_cut, assert_flows, reaches};
 use rustix::process::{Pid, Signal, kill_process};
 
 const LONG: Duration = Duration::from_mins(2);
@@ -28,7 +28,7 @@ fn config(lab: &Lab, nodes: &[u8], hook: &str) -> String {
     let (mut peers, mut interfaces) = (String::new(), String::new());
     for node in nodes {
         writeln!(peers, "  n{node}: {{ addresses: [10.99.0.{node}, \"fd99::{node}\"] }}").unwrap();
-        interfaces += &lab.interface(&format!("n{node}"), Place::OwnNic, hook);
+        interfaces += &lab.interface(&format!("n{node}"), AttachPoint::OwnNic, hook);
     }
     format!("{READY}peers:\n{peers}interfaces:\n{interfaces}")
 }
@@ -267,7 +267,7 @@ fn a_probe_that_waits_for_an_answer_gets_one() {
     let bare = config(&lab, &[1], "auto");
     let daemon = Daemon::start(&with_endpoint(&lab, &bare, "e", 1, &server).replace("1s }", "15s }"));
     daemon.wait_healthy();
-    server.set(Mood::Hanging);
+    server.set(ServerMode::Hanging);
     std::thread::scope(|scope| {
         let asked = scope.spawn(|| daemon.raw("POST", "/v1/probes", b"{}"));
         std::thread::sleep(Duration::from_millis(300));
@@ -282,13 +282,13 @@ fn a_probe_that_waits_for_an_answer_gets_one() {
 /// What a daemon holds: descriptors (programs, maps and links are such), the maps in the kernel that bear its name,
 /// wherever they are held, and its threads with their capabilities.
 #[derive(Debug, PartialEq)]
-struct Held {
+struct Resources {
     descriptors: usize,
     maps: usize,
     threads: Vec<String>,
 }
 
-fn held(pid: u32) -> Held {
+fn resources(pid: u32) -> Resources {
     let leases = aya::maps::loaded_maps().flatten().filter(|map| map.name_as_str() == Some("LEASE"));
     let ours = leases.filter(|map| {
         // One of another test's daemon may be gone by now.
@@ -308,7 +308,7 @@ fn held(pid: u32) -> Held {
     let mut threads: Vec<String> = status.flatten().map(of).collect();
     threads.sort();
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-    Held { descriptors, maps, threads }
+    Resources { descriptors, maps, threads }
 }
 
 #[test]
@@ -321,13 +321,13 @@ fn eight_reloads_leave_nothing_behind() {
     let daemon = Daemon::start(&first);
     daemon.wait_healthy();
     let pid = daemon.status().pid;
-    let steady = |what: &str, wanted: Option<&Held>| {
+    let steady = |what: &str, wanted: Option<&Resources>| {
         let end = Instant::now() + PATIENCE;
         loop {
             // Connections, probes and threads that end take a moment.
-            let found = held(pid);
+            let found = resources(pid);
             std::thread::sleep(Duration::from_millis(200));
-            if found == held(pid) && wanted.is_none_or(|wanted| *wanted == found) {
+            if found == resources(pid) && wanted.is_none_or(|wanted| *wanted == found) {
                 return found;
             }
             assert!(Instant::now() < end, "{what}: {found:?}, not {wanted:?}");
@@ -368,15 +368,11 @@ fn systemd_is_told_of_each_reload_whatever_comes_of_it() {
     );
     std::fs::write(&file, &text).unwrap();
     // A name without a directory: it must be found again.
-    let mut daemon = Command::new(env!("CARGO_BIN_EXE_injector"))
-        .args(["start", "--config", "lab.yaml"])
-        .current_dir(folder.path())
-        .env("NOTIFY_SOCKET", &socket)
-        .env_remove("INJECTOR_SOCKET")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_injector"));
+    command.args(["start", "--config", "lab.yaml"]).current_dir(folder.path());
+    command.env("NOTIFY_SOCKET", &socket).env_remove("INJECTOR_SOCKET");
+    injector_lab::end_with_thread(&mut command);
+    let mut daemon = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let pid = Pid::from_child(&daemon);
     assert_eq!(hear(), "READY=1\n");
     for text in [text.clone(), format!("{text}max_for: 3m\n"), "no: config\n".to_owned()] {

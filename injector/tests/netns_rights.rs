@@ -105,7 +105,7 @@ fn with_namespaces_one_thread_keeps_the_right_to_enter_and_everything_still_work
         ("log", 0),
         ("netns", mine | SYS_ADMIN),
         (&*format!("netns {n1}"), mine),
-        ("settler", 0),
+        ("slot-aging", 0),
     ];
     assert_rights(&daemon, &expected);
 
@@ -159,7 +159,7 @@ fn without_namespaces_no_thread_keeps_the_right_to_enter_one() {
         ("log", 0),
         ("netns", BASE),
         ("netns the daemon's own", BASE),
-        ("settler", 0),
+        ("slot-aging", 0),
     ];
     assert_rights(&daemon, &expected);
     for (thread, bound) in threads(&daemon, "CapBnd") {
@@ -203,7 +203,9 @@ fn the_namespace_of_another_users_process_is_still_found() {
     let mut lab = Lab::switched(2);
     let child = lab.within("n1", || {
         let mut command = Command::new("setpriv");
-        command.args(["--reuid", &NOBODY.to_string(), "--clear-groups", "sleep", "600"]).spawn().unwrap()
+        command.args(["--reuid", &NOBODY.to_string(), "--clear-groups", "--pdeathsig", "TERM"]);
+        command.args(["sleep", "600"]);
+        command.spawn().unwrap()
     });
     let stranger = Stranger(child);
     let pid = stranger.0.id();
@@ -217,7 +219,14 @@ fn the_namespace_of_another_users_process_is_still_found() {
     let supervisor = BASE | SYS_ADMIN | SYS_PTRACE;
     assert_rights(
         &daemon,
-        &[("injector", BASE), ("lease", 0), ("log", 0), ("netns", supervisor), (&name, BASE), ("settler", 0)],
+        &[
+            ("injector", BASE),
+            ("lease", 0),
+            ("log", 0),
+            ("netns", supervisor),
+            (&name, BASE),
+            ("slot-aging", 0),
+        ],
     );
 
     // Mounts change: the daemon looks which namespace the process is in.

@@ -18,7 +18,7 @@ use injector_core::api::{
 use injector_core::clock::Span;
 use injector_core::model::{PeerName, Selector, Shape};
 use injector_core::topology::words::{joined, parse_words};
-use injector_lab::{CLIENT, Lab, Place, needs};
+use injector_lab::{AttachPoint, CLIENT, Lab, needs};
 use live::daemon::Daemon;
 use live::lab::addresses;
 use live::traffic::{KINDS, assert_cut, assert_flows};
@@ -35,12 +35,10 @@ impl Quorum {
         let start = |node: &String| {
             let peers = nodes.iter().filter(|peer| *peer != node);
             let peers: Vec<String> = peers.map(|peer| format!("{peer}={}", addresses(peer)[0])).collect();
-            let mut command = Command::new("ip");
-            command
-                .args(["netns", "exec", &lab.netns(node)])
-                .arg(&program)
-                .args(["--node", node, "--seed", "3"]);
-            command.args(["--peers", &peers.join(","), "--listen", &addresses(node)[0].to_string()]);
+            let mut command = lab.command(node, &program);
+            command.args(["--node", node, "--seed", "3", "--peers", &peers.join(",")]);
+            command.args(["--listen", &addresses(node)[0].to_string()]);
+            injector_lab::end_with_thread(&mut command);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
             command.spawn().expect("the quorum example is built with the tests")
         };
@@ -95,7 +93,7 @@ fn had(view: &PartitionView, role: &str) -> String {
 }
 
 fn config(lab: &Lab, roles: &str) -> String {
-    format!("{}roles:\n{roles}", lab.config(Place::OwnNic, "auto"))
+    format!("{}roles:\n{roles}", lab.config(AttachPoint::OwnNic, "auto"))
 }
 
 /// The endpoints of the quorum service, seen from the client.
@@ -329,9 +327,14 @@ fn a_service_that_answers_nonsense_is_no_answer() {
     ] {
         fs::write(folder.path().join(name), content).unwrap();
     }
-    let mut server = Command::new("ip");
-    server.args(["netns", "exec", &lab.netns("n1"), "python3", "-m", "http.server", "8082", "--directory"]);
-    server.arg(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut server = lab.command("n1", "python3");
+    server
+        .args(["-m", "http.server", "8082", "--directory"])
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    injector_lab::end_with_thread(&mut server);
     let _server = Quorum(vec![server.spawn().unwrap()]);
     let role = |name: &str| {
         format!(

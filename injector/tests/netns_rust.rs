@@ -14,9 +14,9 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use injector_core::api::HealedBy;
-use injector_lab::{Lab, Place, needs};
+use injector_lab::{AttachPoint, Lab, needs};
 use live::daemon::Daemon;
-use live::traffic::{KINDS, Server, assert_flows};
+use live::traffic::{KINDS, assert_flows};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
@@ -92,7 +92,7 @@ fn assert_nothing_is_cut(lab: &Lab, daemon: &Daemon) {
 #[needs(root, minutes = 1)]
 fn guards_heal_what_they_cut_and_nothing_else() {
     let lab = Lab::new(2);
-    let daemon = Daemon::start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"));
     assert_passed(&run(&daemon, "guard", &[]), 10);
     assert_nothing_is_cut(&lab, &daemon);
     // A process that dies has no time to heal.
@@ -107,17 +107,7 @@ fn guards_heal_what_they_cut_and_nothing_else() {
 #[test]
 #[needs(root, minutes = 1)]
 fn the_suites_of_the_page() {
-    let lab = Lab::new(2);
-    let server = Server::start(&lab, "n1");
-    let config = format!(
-        "{}endpoints:\n  - {{ name: web, peers: [n1], netns: {}, probe: {{ http: {{ url: \"http://{{address}}:{}/\" }}, timeout: \
-         500ms }} }}\nready: {{ consecutive: 5, observe: 500ms, observe_max: 5s }}\n",
-        lab.config(Place::OwnNic, "auto"),
-        lab.netns("n2"),
-        server.port()
-    );
-    let daemon = Daemon::start(&config);
-    daemon.wait_healthy();
+    let (lab, _server, daemon) = live::up_with_service();
     // One after another: a second cut ends the watch of the first.
     assert_passed(&run(&daemon, "page", &["--test-threads=1"]), 2);
     assert_nothing_is_cut(&lab, &daemon);

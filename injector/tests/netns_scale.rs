@@ -38,12 +38,12 @@ fn batch(netns: &str, lines: &str) -> Child {
 /// Pairs of interfaces besides those of the two nodes: `v<i>` is a port of the switch, `e<i>` is its other end, in a
 /// namespace for all of them. None of them
 /// is up.
-struct Crowd {
+struct ManyPairs {
     lab: Lab,
     size: usize,
 }
 
-impl Crowd {
+impl ManyPairs {
     fn new(size: usize) -> Self {
         let mut lab = Lab::switched(2);
         let (switch, ends) = (lab.netns(SWITCH), lab.add("ends"));
@@ -96,10 +96,10 @@ fn resident_mib(pid: u32) -> u64 {
 #[needs(root)]
 fn a_daemon_on_very_many_interfaces_is_soon_ready_idle_and_quick() {
     let size = number("INJECTOR_SCALE", INTERFACES);
-    let crowd = Crowd::new(size);
-    let rising = crowd.rise();
+    let pairs = ManyPairs::new(size);
+    let rising = pairs.rise();
     let begun = Instant::now();
-    let daemon = Daemon::start(&crowd.lab, "d", &crowd.config("auto"));
+    let daemon = Daemon::start(&pairs.lab, "d", &pairs.config("auto"));
     let ready = begun.elapsed();
     assert_eq!(daemon.cli("status")["attachments"].as_array().unwrap().len(), size);
     for mut child in rising {
@@ -112,7 +112,7 @@ fn a_daemon_on_very_many_interfaces_is_soon_ready_idle_and_quick() {
     let share = cpu_time(pid).saturating_sub(cpu).as_secs_f64() / idle.elapsed().as_secs_f64();
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
     let resident = resident_mib(pid);
-    assert!(crowd.lab.reaches_soon(1, 2));
+    assert!(pairs.lab.reaches_soon(1, 2));
     let mut heals = Vec::new();
     for _ in 0..20 {
         daemon.cli("partition isolate n1 --name p --for 60s");
@@ -124,7 +124,7 @@ fn a_daemon_on_very_many_interfaces_is_soon_ready_idle_and_quick() {
     }
     heals.sort();
     let (median, worst) = (heals[heals.len() / 2], heals[heals.len() - 1]);
-    assert!(crowd.lab.reaches_soon(1, 2), "nothing flows after the heals");
+    assert!(pairs.lab.reaches_soon(1, 2), "nothing flows after the heals");
     let asked = Instant::now();
     daemon.stop();
     let ended = asked.elapsed();
@@ -158,20 +158,20 @@ fn a_daemon_on_very_many_interfaces_is_soon_ready_idle_and_quick() {
 #[needs(root)]
 fn interfaces_that_share_programs_are_told_apart_on_every_hook() {
     for hook in ["tc", "xdp", "clsact"] {
-        let crowd = Crowd::new(20);
-        let rising = crowd.rise();
-        let daemon = Daemon::start(&crowd.lab, "d", &crowd.config(hook));
+        let pairs = ManyPairs::new(20);
+        let rising = pairs.rise();
+        let daemon = Daemon::start(&pairs.lab, "d", &pairs.config(hook));
         for mut child in rising {
             assert!(child.wait().unwrap().success());
         }
-        assert!(crowd.lab.reaches_soon(1, 2), "{hook}");
+        assert!(pairs.lab.reaches_soon(1, 2), "{hook}");
         daemon.cli("partition isolate n1 --name p --for 60s");
-        assert!(!crowd.lab.reaches(1, 2) && !crowd.lab.reaches(2, 1), "{hook}");
+        assert!(!pairs.lab.reaches(1, 2) && !pairs.lab.reaches(2, 1), "{hook}");
         daemon.cli("heal p");
-        assert!(crowd.lab.reaches_soon(1, 2) && crowd.lab.reaches_soon(2, 1), "{hook}");
+        assert!(pairs.lab.reaches_soon(1, 2) && pairs.lab.reaches_soon(2, 1), "{hook}");
         let view = daemon.cli("partition isolate n1 --name q --for 60s --loss 30%");
         assert_eq!(view["warnings"], serde_json::json!([]), "{hook}: {view}");
-        let got = crowd.lab.delivered_between(1, 2, 3000);
+        let got = pairs.lab.delivered_between(1, 2, 3000);
         // Five standard deviations are 126; rolled twice, 1,470 would come through.
         assert!((2100 - 126..=2100 + 126).contains(&got), "{hook}: {got} of 3000 came through");
     }

@@ -21,7 +21,7 @@ use authority::{Authority, Signed};
 use injector_core::api::{EndpointAnswer, Outcome, RecoveryRecord};
 use injector_lab::{needs, until};
 use live::daemon::{Daemon, isolate};
-use live::lab::{Lab, Place, addresses, ipv4, ipv6};
+use live::lab::{AttachPoint, Lab, addresses, ipv4, ipv6};
 use web_server::WebServer;
 
 /// Handshakes of programs that are not optimised take milliseconds each: the intervals leave the machine time to breathe.
@@ -62,7 +62,7 @@ fn https_and_grpc_over_tls_are_cut_and_measured() {
     let listen = |port: u16| lab.within("n1", || TcpListener::bind(("::", port)).unwrap());
     let _server = WebServer::start(listen(8443), &signed);
     let ca = ours.pem().display().to_string();
-    let mut config = lab.config(Place::OwnNic, "auto");
+    let mut config = lab.config(AttachPoint::OwnNic, "auto");
     config += "endpoints:\n";
     let expect = "expect: { status: [200, 204], json: { pointer: /status, equals: ok } }";
     for (name, connection, more) in [
@@ -130,7 +130,7 @@ fn what_is_wrong_with_a_certificate_is_said_of_a_server_by_openssl() {
     openssl(&mut lab, 8447, &good, &["-Verify", "1", "-verify_return_error", "-CAfile", &ca]);
     let (cert, key) = (client.cert.display(), client.key.display());
     let foreign = other.sign("client", &["probe"]);
-    let mut config = lab.config(Place::OwnNic, "auto");
+    let mut config = lab.config(AttachPoint::OwnNic, "auto");
     config += "endpoints:\n";
     for (name, port, tls) in [
         ("tls13", 8443, format!("ca: {ca}")),
@@ -226,7 +226,7 @@ fn redis_is_asked_by_its_own_protocol() {
     first.wait().unwrap();
 
     let exchange = "send: \"PING\\r\\n\", expect: \"+PONG\"";
-    let mut config = lab.config(Place::OwnNic, "auto");
+    let mut config = lab.config(AttachPoint::OwnNic, "auto");
     config += "endpoints:\n";
     let tcp =
         format!("{{ tcp: {{ target: \"{{address}}:6379\", {exchange} }}, interval: 100ms, timeout: 1s }}");
@@ -278,7 +278,7 @@ fn names_are_resolved_at_the_start_and_kept() {
     let _server = WebServer::start(lab.within("n1", || TcpListener::bind(("::", 8443)).unwrap()), &signed);
     let http =
         format!("{{ http: {{ url: \"https://web.lab:8443/\", tls: {{ ca: {} }} }} }}", ours.pem().display());
-    let mut config = lab.config(Place::OwnNic, "auto") + "endpoints:\n";
+    let mut config = lab.config(AttachPoint::OwnNic, "auto") + "endpoints:\n";
     config += &endpoint(&lab, "four", &http, ", family: ipv4");
     config += &endpoint(&lab, "six", &http, ", family: ipv6");
     let file = lab.folder().join("lab.yaml");

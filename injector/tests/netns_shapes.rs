@@ -13,7 +13,7 @@ use injector_core::api::{LinkCounters, PartitionRequest, PartitionView, Verify, 
 use injector_core::clock::Span;
 use injector_core::model::{Percent, Traffic};
 use injector_core::topology::words::parse_words;
-use injector_lab::{CLIENT, Lab, Place, needs};
+use injector_lab::{AttachPoint, CLIENT, Lab, needs};
 use live::daemon::{Daemon, isolate};
 use live::traffic::{KINDS, assert_cut, assert_flows};
 
@@ -34,7 +34,7 @@ fn said(output: &Output) -> String {
 }
 
 fn start(lab: &Lab) -> Daemon {
-    Daemon::start(&lab.config(Place::OwnNic, "auto"))
+    Daemon::start(&lab.config(AttachPoint::OwnNic, "auto"))
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use injector_lab::{Place, SWITCH, needs};
+use injector_lab::{AttachPoint, SWITCH, needs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
 use support::{Daemon, Lab, until};
@@ -97,26 +97,26 @@ impl Drop for Unanswering {
 const HUNG: &str = "the file system that holds this path does not answer; repair or unmount it";
 
 /// A directory in which a file leads to a namespace.
-struct Door(PathBuf);
+struct NamespaceFile(PathBuf);
 
-impl Door {
+impl NamespaceFile {
     fn to(lab: &Lab, netns: &str) -> Self {
-        let directory = lab.folder().join("door");
+        let directory = lab.folder().join("file");
         std::fs::create_dir(&directory).unwrap();
-        let door = Self(directory);
-        std::fs::write(door.file(), "").unwrap();
-        support::ok("mount", &format!("--bind /run/netns/{netns} {}", door.file().display()));
-        door
+        let file = Self(directory);
+        std::fs::write(file.path(), "").unwrap();
+        support::ok("mount", &format!("--bind /run/netns/{netns} {}", file.path().display()));
+        file
     }
 
-    fn file(&self) -> PathBuf {
+    fn path(&self) -> PathBuf {
         self.0.join("netns")
     }
 }
 
-impl Drop for Door {
+impl Drop for NamespaceFile {
     fn drop(&mut self) {
-        let _ = unmount(self.file(), UnmountFlags::DETACH);
+        let _ = unmount(self.path(), UnmountFlags::DETACH);
     }
 }
 
@@ -126,8 +126,8 @@ impl Drop for Door {
 fn a_path_on_a_file_system_that_does_not_answer_holds_up_no_other_namespace() {
     let mut lab = Lab::switched(3);
     let (n2, n3) = (lab.netns("n2"), lab.netns("n3"));
-    let door = Door::to(&lab, &lab.netns("n1"));
-    let path = door.file().display().to_string();
+    let file = NamespaceFile::to(&lab, &lab.netns("n1"));
+    let path = file.path().display().to_string();
     let names =
         [path.as_str(), n2.as_str(), n3.as_str()].map(|netns| format!("{{ name: eth0, netns: {netns} }}"));
     let config = format!("{}interfaces: [{}]\n", lab.peers(), names.join(", "));
@@ -135,7 +135,7 @@ fn a_path_on_a_file_system_that_does_not_answer_holds_up_no_other_namespace() {
     daemon.cli("partition isolate n1 --name kept --for 60s");
     assert!(!lab.reaches(1, 2));
 
-    let hung = Unanswering::before(&door.0);
+    let hung = Unanswering::before(&file.0);
     until("it is reported", || {
         let told = |event: &serde_json::Value| event["what"].as_str().is_some_and(|what| what.contains(HUNG));
         daemon.timeline().iter().any(told).then_some(())
@@ -174,12 +174,12 @@ fn a_path_on_a_file_system_that_does_not_answer_holds_up_no_other_namespace() {
 #[needs(root)]
 fn a_daemon_with_a_path_that_does_not_answer_ends_and_the_next_start_says_why_it_can_not() {
     let lab = Lab::switched(2);
-    let door = Door::to(&lab, &lab.netns("n1"));
-    let path = door.file().display().to_string();
+    let file = NamespaceFile::to(&lab, &lab.netns("n1"));
+    let path = file.path().display().to_string();
     let interfaces = format!("interfaces: [{{ name: eth0, netns: {path} }}]\n");
     let config = lab.peers() + &interfaces;
     let daemon = Daemon::start(&lab, "d", &config);
-    let _hung = Unanswering::before(&door.0);
+    let _hung = Unanswering::before(&file.0);
     until("it is noticed", || daemon.log().contains(HUNG).then_some(()));
     daemon.cli("partition isolate n1 --name p --for 60s --allow-uncovered");
     assert!(!lab.reaches(1, 2));
@@ -200,7 +200,7 @@ fn a_daemon_with_a_path_that_does_not_answer_ends_and_the_next_start_says_why_it
 fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() {
     let lab = Lab::switched(2);
     let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
-    let daemon = Daemon::start(&lab, "d", &lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
     let frozen = Frozen::of(&daemon, &n1);
 
     let asked = Instant::now();
@@ -249,7 +249,7 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     let frozen = Frozen::of(&daemon, &n1);
     let asked = Instant::now();
     let thread = frozen.0;
-    // A traced thread is gone only when its tracer has been told.
+    // A traced thread is gone only when its tracer was notified.
     // SAFETY: no status is asked for.
     let reported =
         std::thread::spawn(move || unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) });
@@ -305,7 +305,7 @@ fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
 fn a_heal_does_not_wait_for_the_active_check() {
     let lab = Lab::switched(2);
     let n1 = lab.netns("n1");
-    let daemon = Daemon::start(&lab, "d", &lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
     daemon.cli("partition isolate n1 --name p --for 60s --verify active");
     let frozen = Frozen::of(&daemon, &n1);
     // Once it has let down a question, nobody but the check asks it; whose try does not come back.
@@ -349,7 +349,7 @@ fn a_heal_does_not_wait_for_the_active_check() {
 fn whatever_threads_are_held_up_heals_are_answered_and_the_lease_is_kept() {
     let mut lab = Lab::switched(5);
     let gone = lab.netns("n5");
-    let daemon = Daemon::start(&lab, "d", &lab.config(Place::OwnNic, "auto"));
+    let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
     daemon.cli("partition isolate n1 --name kept --for 60s");
     assert!(!lab.reaches(1, 2));
     daemon.cli("partition links n2:n3 --name before --for 60s");
@@ -476,7 +476,7 @@ fn a_role_that_can_not_be_asked_is_not_waited_for() {
     let lab = Lab::switched(2);
     let n1 = lab.netns("n1");
     let roles = format!("roles: {{ leader: {{ exec: [echo, n1], netns: {n1}, timeout: 1s }} }}\n");
-    let daemon = Daemon::start(&lab, "d", &(lab.config(Place::OwnNic, "auto") + &roles));
+    let daemon = Daemon::start(&lab, "d", &(lab.config(AttachPoint::OwnNic, "auto") + &roles));
     let frozen = Frozen::of(&daemon, &n1);
     let asked = Instant::now();
     let words = "partition isolate @leader --name p --for 60s";
@@ -498,7 +498,7 @@ fn a_role_that_can_not_be_asked_is_not_waited_for() {
 fn an_endpoint_whose_namespace_does_not_answer_is_not_waited_for() {
     let lab = Lab::switched(2);
     let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
-    let mut config = lab.config(Place::OwnNic, "auto") + "endpoints:\n";
+    let mut config = lab.config(AttachPoint::OwnNic, "auto") + "endpoints:\n";
     for (name, netns) in [("held", &n1), ("other", &n2)] {
         // Nobody listens there, which is an answer.
         let probe = "{ tcp: { target: \"127.0.0.1:9\" }, timeout: 1s }";
@@ -523,12 +523,12 @@ fn an_endpoint_whose_namespace_does_not_answer_is_not_waited_for() {
 }
 
 /// Keeps a file from being executed: whoever tries waits until this is dropped.
-struct Held {
+struct ExecBlocked {
     /// Closed, it lets everyone pass.
     _events: OwnedFd,
 }
 
-impl Held {
+impl ExecBlocked {
     fn at(path: &Path) -> Self {
         use std::os::fd::{AsRawFd as _, FromRawFd as _};
         use std::os::unix::ffi::OsStrExt as _;
@@ -560,7 +560,7 @@ fn a_command_that_does_not_start_holds_up_its_probe_alone() {
     let lab = Lab::switched(2);
     let n1 = lab.netns("n1");
     let [command, other] = ["probe", "other"].map(|name| lab.folder().join(name));
-    let mut config = lab.config(Place::OwnNic, "auto") + "endpoints:\n";
+    let mut config = lab.config(AttachPoint::OwnNic, "auto") + "endpoints:\n";
     for (name, command) in [("alive", &command), ("other", &other)] {
         std::fs::copy("/bin/true", command).unwrap();
         writeln!(
@@ -574,7 +574,7 @@ fn a_command_that_does_not_start_holds_up_its_probe_alone() {
     let endpoint = |at: usize| daemon.cli("status")["endpoints"][at].clone();
     let is_healthy = || endpoint(0)["healthy"].clone();
     until("the commands run", || (is_healthy() == true && endpoint(1)["healthy"] == true).then_some(()));
-    let held = Held::at(&command);
+    let held = ExecBlocked::at(&command);
     until("the command does not run", || is_healthy().is_null().then_some(()));
     let why = endpoint(0)["last_error"].as_str().unwrap().to_owned();
     assert!(why.contains("was not started within 1s"), "{why}");

@@ -10,7 +10,7 @@ mod terminal;
 use std::process::Command;
 use std::time::Duration;
 
-use injector_lab::{Lab, Place, needs};
+use injector_lab::{AttachPoint, Lab, needs};
 use live::daemon::{Daemon, isolate};
 use live::traffic::{KINDS, Server, assert_cut, assert_flows};
 use terminal::Terminal;
@@ -35,7 +35,7 @@ fn top_shows_a_cut_heals_it_by_a_key_and_gives_the_terminal_back() {
     let server = Server::start(&lab, "n1");
     let config = format!(
         "{}endpoints:\n  - {{ name: ingress, peers: [n1], probe: {{ http: {{ url: \"http://{{address}}:{}/\" }} }}, netns: {} }}\nready: {{ consecutive: 2, observe: 500ms }}\n",
-        lab.config(Place::OwnNic, "auto"),
+        lab.config(AttachPoint::OwnNic, "auto"),
         server.port(),
         lab.netns("client")
     );

@@ -19,7 +19,7 @@ use injector_core::model::{Percent, Traffic};
 use injector_lab::needs;
 use live::daemon::{Daemon, ahead, isolate, links};
 use live::foreign::{Foreign, Position};
-use live::lab::{Lab, Place};
+use live::lab::{AttachPoint, Lab};
 
 const LONG: Duration = Duration::from_mins(2);
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -61,7 +61,7 @@ fn is_tried_again(record: &RecoveryRecord) -> bool {
     record.links.iter().all(|link| check(link).arrived_before_heal.is_some())
 }
 
-fn an_idle_cut_is_proved(place: Place) {
+fn an_idle_cut_is_proved(place: AttachPoint) {
     let lab = Lab::new(3);
     let daemon = start(&lab.config(place, "auto"));
     // Without the check nothing shows that an idle cut was in force.
@@ -116,7 +116,7 @@ fn the_form_that_speaks_is_named() {
     let drop = "add table ip f; add chain ip f in { type filter hook input priority 0; }; \
                 add rule ip f in ip protocol 253 drop";
     lab.run("n2", "nft", &[drop]);
-    let daemon = start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = start(&lab.config(AttachPoint::OwnNic, "auto"));
     daemon.apply("p", &verified(isolate("n1", LONG)));
     wait_for(&daemon, "p", is_tried_again);
     daemon.heal("p");
@@ -133,20 +133,20 @@ fn the_form_that_speaks_is_named() {
 #[test]
 #[needs(root, alone)]
 fn an_idle_cut_is_proved_on_the_nodes_own_interfaces() {
-    an_idle_cut_is_proved(Place::OwnNic);
+    an_idle_cut_is_proved(AttachPoint::OwnNic);
 }
 
 #[test]
 #[needs(root, alone)]
 fn an_idle_cut_is_proved_on_bridge_ports() {
-    an_idle_cut_is_proved(Place::BridgePort);
+    an_idle_cut_is_proved(AttachPoint::BridgePort);
 }
 
 #[test]
 #[needs(root, alone)]
 fn a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too() {
     let lab = Lab::new(2);
-    let daemon = start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = start(&lab.config(AttachPoint::OwnNic, "auto"));
     let life = Duration::from_millis(1200);
     let (_, at) = ahead(Duration::from_secs(1));
     daemon.apply("later", &PartitionRequest { at, ..verified(isolate("n1", life)) });
@@ -178,8 +178,8 @@ fn a_cut_that_is_scheduled_or_enabled_or_ends_by_itself_is_checked_too() {
 #[needs(root, alone)]
 fn a_hole_is_seen_by_the_check() {
     let lab = Lab::new(2);
-    let mut config = lab.config(Place::OwnNic, "auto");
-    let n2 = lab.interface("n2", Place::OwnNic, "auto");
+    let mut config = lab.config(AttachPoint::OwnNic, "auto");
+    let n2 = lab.interface("n2", AttachPoint::OwnNic, "auto");
     config = config.replace(&n2, "");
     let daemon = start(&config);
     let foreign = Foreign::attach(&lab, "n1", Position::First);
@@ -202,13 +202,7 @@ fn a_hole_is_seen_by_the_check() {
 #[test]
 #[needs(root, alone)]
 fn between_routed_peers_the_check_says_nothing() {
-    let mut lab = HostLab::new();
-    for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
-        lab.plug(node, port);
-        lab.ip("h", &format!("route replace {}/32 dev {port}", lab.ipv4(host)));
-        lab.ip(node, &format!("address add {}/32 dev eth0", lab.ipv4(host)));
-        lab.leave_by_gateway(node);
-    }
+    let lab = HostLab::routed_pair();
     let peers =
         [("n1", 1), ("n2", 2)].map(|(name, host)| format!("{name}: {{ addresses: [{}] }}", lab.ipv4(host)));
     let daemon = lab.daemon(&peers.join(", "));
@@ -231,7 +225,7 @@ fn between_routed_peers_the_check_says_nothing() {
 #[needs(root, alone)]
 fn a_cut_that_is_not_full_is_not_checked() {
     let lab = Lab::new(2);
-    let daemon = start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = start(&lab.config(AttachPoint::OwnNic, "auto"));
     let loss = Percent::new(50.0).unwrap();
     daemon.apply(
         "p",
@@ -250,12 +244,12 @@ fn a_cut_that_is_not_full_is_not_checked() {
     }
 }
 
-/// Its frames need a while: what is too short for them is told at the request, and the record names no check as the remedy.
+/// Its frames need a while: what is too short for them is reported at the request, and the record names no check as the remedy.
 #[test]
 #[needs(root, alone)]
 fn a_cut_that_is_too_short_to_be_checked_says_so() {
     let lab = Lab::new(2);
-    let daemon = start(&lab.config(Place::OwnNic, "auto"));
+    let daemon = start(&lab.config(AttachPoint::OwnNic, "auto"));
     let held = |millis| verified(isolate("n1", Duration::from_millis(millis)));
     let view = daemon.apply("p", &held(300));
     let told = view.warnings.iter().find(|warning| warning.code == WarningCode::NotChecked).unwrap();

@@ -23,7 +23,7 @@ pub struct Options {
     system: Option<String>,
     #[command(flatten)]
     choice: Choice,
-    /// The campaign file, instead of configs/labs/campaign.yaml (of vms-inside: configs/labs/vms-ways.yaml)
+    /// The campaign file, instead of configs/labs/campaign.yaml (of vms-inside: configs/labs/vms-host-and-inside.yaml)
     #[arg(long, conflicts_with = "short")]
     file: Option<PathBuf>,
     /// How many trials, instead of the file's number

@@ -43,7 +43,7 @@ pub struct Injector<'a> {
 }
 
 /// What a command of it said.
-pub struct Answer {
+pub struct CommandOutput {
     /// Its exit code; -1 if a signal ended it.
     pub code: i32,
     /// Its standard output.
@@ -52,7 +52,7 @@ pub struct Answer {
     pub error: String,
 }
 
-impl Answer {
+impl CommandOutput {
     /// Fails unless it exited with 0.
     pub fn succeeded(self) -> Result<Self> {
         ensure!(self.code == 0, "injector failed with {}: {}", self.code, self.error.trim());
@@ -84,7 +84,7 @@ impl Injector<'_> {
     }
 
     /// Runs a command with `--json`, until it ends or the user asks to stop.
-    pub fn ask(&self, words_: &[&str]) -> Result<Answer> {
+    pub fn ask(&self, words_: &[&str]) -> Result<CommandOutput> {
         let mut command = Command::new(self.program);
         command.args(words_).arg("--json");
         self.reach(&mut command)?;
@@ -114,7 +114,7 @@ impl Injector<'_> {
                 }
                 std::thread::sleep(Duration::from_millis(20));
             };
-            Ok(Answer {
+            Ok(CommandOutput {
                 code: status.code().unwrap_or(-1),
                 output: output
                     .join()

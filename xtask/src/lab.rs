@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::builder::PossibleValuesParser;
-use injector_lab::{CLIENT, Lab, Place, SWITCH};
+use injector_lab::{AttachPoint, CLIENT, Lab, SWITCH};
 
 use crate::build::{Programs, programs};
 use crate::command::{Interrupted, again_as_root, is_interrupted, pause, workspace};
@@ -178,7 +178,7 @@ impl Cluster {
             self.socket().display()
         );
         let network =
-            if system.has_guests() { lab.guest_config() } else { lab.config(Place::OwnNic, "auto") };
+            if system.has_guests() { lab.guest_config() } else { lab.config(AttachPoint::OwnNic, "auto") };
         let endpoints = match self.probes {
             Probes::OfSystem => system.endpoints(lab),
             Probes::OfFirstGuest => inside::endpoints(lab, inside::MEASURED, Some(&lab.netns(CLIENT))),

@@ -69,7 +69,7 @@ pub fn lint() -> Result<ExitCode> {
         println!("Lint: licences and sources are skipped: there is no cargo-deny (cargo install cargo-deny)");
     }
     if find_program("cargo-audit").is_some() {
-        // Those outside the workspace, too, of which cargo-deny knows nothing.
+        // Those outside the workspace, too, which cargo-deny does not know.
         for lock in ["Cargo.lock", "fuzz/Cargo.lock", "clients/rust/Cargo.lock"] {
             match audit(lock)? {
                 Audited::Clean => println!("Lint: cargo audit of {lock}: clean"),

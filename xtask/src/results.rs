@@ -12,8 +12,8 @@ use crate::command::{again_as_root, check_interrupt, output, run_shown, workspac
 use crate::lab::{Choice, Chosen, Probes};
 use crate::trials::{below_workspace, give_back};
 
+mod host_and_inside;
 mod leader;
-mod ways;
 
 /// A series: campaigns that are compared with each other.
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -42,7 +42,7 @@ pub struct Options {
 }
 
 /// A campaign of a series.
-struct Part {
+struct SeriesCampaign {
     /// Its folder's name.
     name: &'static str,
     system: &'static str,
@@ -52,23 +52,24 @@ struct Part {
     probes: Probes,
 }
 
-const RESTATE: [Part; 4] = [
-    Part::of_restate("1.7.12-3-peers", "1.7.12", 3, "configs/labs/restate-3.yaml"),
-    Part::of_restate("1.6.1-3-peers", "1.6.1", 3, "configs/labs/restate-3.yaml"),
-    Part::of_restate("1.7.12-5-peers", "1.7.12", 5, "configs/labs/restate-5.yaml"),
-    Part::of_restate("1.6.1-5-peers", "1.6.1", 5, "configs/labs/restate-5.yaml"),
+const RESTATE: [SeriesCampaign; 4] = [
+    SeriesCampaign::of_restate("1.7.12-3-peers", "1.7.12", 3, "configs/labs/restate-3.yaml"),
+    SeriesCampaign::of_restate("1.6.1-3-peers", "1.6.1", 3, "configs/labs/restate-3.yaml"),
+    SeriesCampaign::of_restate("1.7.12-5-peers", "1.7.12", 5, "configs/labs/restate-5.yaml"),
+    SeriesCampaign::of_restate("1.6.1-5-peers", "1.6.1", 5, "configs/labs/restate-5.yaml"),
 ];
 
-const VMS: [Part; 2] = [Part::of_vms("host", "vms"), Part::of_vms("inside", "vms-inside")];
+const VMS: [SeriesCampaign; 2] =
+    [SeriesCampaign::of_vms("host", "vms"), SeriesCampaign::of_vms("inside", "vms-inside")];
 
-impl Part {
+impl SeriesCampaign {
     const fn of_restate(name: &'static str, version: &'static str, peers: u8, file: &'static str) -> Self {
         Self { name, system: "restate", version: Some(version), peers, file, probes: Probes::OfSystem }
     }
 
     const fn of_vms(name: &'static str, system: &'static str) -> Self {
         let probes = Probes::OfFirstGuest;
-        Self { name, system, version: None, peers: 3, file: "configs/labs/vms-ways.yaml", probes }
+        Self { name, system, version: None, peers: 3, file: "configs/labs/vms-host-and-inside.yaml", probes }
     }
 }
 
@@ -81,7 +82,7 @@ impl Series {
         }
     }
 
-    const fn parts(self) -> &'static [Part] {
+    const fn parts(self) -> &'static [SeriesCampaign] {
         match self {
             Self::Restate => &RESTATE,
             Self::Vms => &VMS,
@@ -103,10 +104,10 @@ impl Series {
 /// A lab does not come up, or a campaign can't be run.
 pub fn results(options: &Options) -> Result<ExitCode> {
     let series = options.series;
-    let wanted = |part: &&Part| options.only.as_deref().is_none_or(|only| part.name.contains(only));
-    let parts: Vec<&Part> = series.parts().iter().filter(wanted).collect();
+    let wanted = |part: &&SeriesCampaign| options.only.as_deref().is_none_or(|only| part.name.contains(only));
+    let parts: Vec<&SeriesCampaign> = series.parts().iter().filter(wanted).collect();
     ensure!(!parts.is_empty(), "no campaign of the series has {:?} in its name", options.only);
-    let chosen = |part: &Part| {
+    let chosen = |part: &SeriesCampaign| {
         let choice =
             Choice { peers: part.peers, version: part.version.map(str::to_owned), probes: part.probes };
         Chosen::install(part.system, &choice)
@@ -145,8 +146,8 @@ pub fn results(options: &Options) -> Result<ExitCode> {
         if kept.join(one).exists() && kept.join(two).exists() {
             compare(&programs, &kept, one, two)?;
             if matches!(series, Series::Vms) {
-                let file = kept.join("ways.txt");
-                let text = ways::table(&kept.join(one), &kept.join(two))?;
+                let file = kept.join("host-and-inside.txt");
+                let text = host_and_inside::table(&kept.join(one), &kept.join(two))?;
                 fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
             }
         }

@@ -136,7 +136,7 @@ fn header() -> String {
 fn rows(trial: u64, record: &Value) -> Result<String> {
     let healed = record["heal"]["end_ns"].as_u64();
     let since = |instant: &Value| match (healed, instant.as_u64()) {
-        // A stamp inside the interval of the heal is at the heal, as far as anyone can tell.
+        // A stamp inside the interval of the heal counts as at the heal: nothing finer is known.
         #[expect(clippy::cast_precision_loss, reason = "milliseconds of a trial are far below 2^52 ns")]
         (Some(healed), Some(at)) => format!("{:.1}", at.saturating_sub(healed) as f64 / 1e6),
         _ => "–".to_owned(),

@@ -62,7 +62,7 @@ func check(ctx context.Context, client *injector.Client, peers []string) error {
 	}
 }
 
-// isMissing tells whether an error says that what the test needs is not there, and not that it is wrong.
+// isMissing reports whether an error says that what the test needs is not there, and not that it is wrong.
 func isMissing(err error) bool {
 	switch injector.CodeOf(err) {
 	case injector.CodeUnreachable, injector.CodeNotPermitted, injector.CodeMissing:

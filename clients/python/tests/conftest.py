@@ -8,7 +8,7 @@ import sys
 from typing import Any, Callable, Iterator, Sequence
 
 import pytest
-from ground import Ground
+from cluster import Cluster
 
 from partition_injector import Injector
 from partition_injector.lab import Lab
@@ -19,14 +19,14 @@ BINARY = os.environ.get("INJECTOR_BINARY", "injector")
 
 
 @pytest.fixture(scope="module")
-def ground() -> Iterator[Ground]:
-    with Ground() as ground:
-        yield ground
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")
-def daemon(ground: Ground) -> Iterator[Lab]:
-    with Lab(ground.config(), binary=BINARY) as lab:
+def daemon(cluster: Cluster) -> Iterator[Lab]:
+    with Lab(cluster.config(), binary=BINARY) as lab:
         lab.injector().wait_healthy()
         yield lab
 

@@ -8,7 +8,7 @@ from typing import Any, Awaitable, Callable, TypeVar
 
 import pytest
 from conftest import script, start
-from ground import Ground, until
+from cluster import Cluster, until
 
 from partition_injector import CutEvent, HealEvent, Injector, NotFinal, NotInForce, NotRecovered, OutOfTime, Problem, Unreachable
 from partition_injector.aio import AsyncInjector
@@ -26,10 +26,10 @@ def run(daemon: Lab, job: Callable[[AsyncInjector], Awaitable[T]]) -> T:
     return asyncio.run(main())
 
 
-def test_a_cut_and_its_record(daemon: Lab, ground: Ground, inj: Injector) -> None:
+def test_a_cut_and_its_record(daemon: Lab, cluster: Cluster, inj: Injector) -> None:
     async def job(twin: AsyncInjector) -> None:
         async with await twin.partition(isolate=["n1"]) as p:
-            assert not ground.reaches("n1", "n2") and ground.reaches("n2", "n3")
+            assert not cluster.reaches("n1", "n2") and cluster.reaches("n2", "n3")
             with pytest.raises(NotFinal):
                 await p.recovery(timeout="50ms")
         assert p.healed is not None and p.healed.healed_by == "request"

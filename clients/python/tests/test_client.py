@@ -12,7 +12,7 @@ from typing import Any, Callable
 
 import pytest
 from conftest import script, start
-from ground import Ground, until
+from cluster import Cluster, until
 
 from partition_injector import (
     Broken,
@@ -34,19 +34,19 @@ from partition_injector import (
 from partition_injector.lab import Lab
 
 
-def test_a_cut_lasts_for_its_block(inj: Injector, ground: Ground) -> None:
-    assert ground.reaches("n1", "n2") and ground.reaches("n2", "n3")
+def test_a_cut_lasts_for_its_block(inj: Injector, cluster: Cluster) -> None:
+    assert cluster.reaches("n1", "n2") and cluster.reaches("n2", "n3")
     with inj.partition(isolate=["n1"]) as p:
-        assert not ground.reaches("n1", "n2")
-        assert ground.reaches("n2", "n3"), "a neighbour is cut"
+        assert not cluster.reaches("n1", "n2")
+        assert cluster.reaches("n2", "n3"), "a neighbour is cut"
         assert p.view().state == "active"
     assert p.healed is not None and p.healed.healed_by == "request"
-    until(lambda: ground.reaches("n1", "n2"))
+    until(lambda: cluster.reaches("n1", "n2"))
 
 
-def test_a_cut_of_a_scope_leaves_the_rest(inj: Injector, ground: Ground) -> None:
+def test_a_cut_of_a_scope_leaves_the_rest(inj: Injector, cluster: Cluster) -> None:
     with inj.partition(isolate="n1", scopes=["tcp/7000"]) as p:
-        assert ground.reaches("n1", "n2")
+        assert cluster.reaches("n1", "n2")
         until(lambda: any(link.dropped_packets for link in p.view().links or []))
 
 
@@ -168,10 +168,10 @@ def test_options_reach_the_daemon(inj: Injector) -> None:
     assert request["owner"] == "connection" and request["strict"] is True
 
 
-def test_a_partition_is_prepared_then_enabled(inj: Injector, ground: Ground) -> None:
+def test_a_partition_is_prepared_then_enabled(inj: Injector, cluster: Cluster) -> None:
     p = inj.prepare(isolate=["n1"])
-    assert p.view().state == "prepared" and ground.reaches("n1", "n2")
-    assert p.enable().state == "active" and not ground.reaches("n1", "n2")
+    assert p.view().state == "prepared" and cluster.reaches("n1", "n2")
+    assert p.enable().state == "active" and not cluster.reaches("n1", "n2")
     p.heal()
 
 
@@ -276,10 +276,10 @@ def test_a_client_may_be_closed_by_another_thread(daemon: Lab) -> None:
     assert p.heal().healed_by == "disconnect"
 
 
-def test_closing_a_client_heals_what_it_cut(daemon: Lab, ground: Ground, live: Callable[[], list[str]]) -> None:
+def test_closing_a_client_heals_what_it_cut(daemon: Lab, cluster: Cluster, live: Callable[[], list[str]]) -> None:
     inj = daemon.injector()
     inj.partition(isolate=["n1"])
-    assert not ground.reaches("n1", "n2")
+    assert not cluster.reaches("n1", "n2")
     inj.close()
     until(lambda: live() == [])
     # It is usable again.

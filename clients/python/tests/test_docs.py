@@ -6,7 +6,7 @@ import pathlib
 import re
 
 import pytest
-from ground import Ground
+from cluster import Cluster
 
 from partition_injector import Injector
 from partition_injector.lab import Lab
@@ -40,8 +40,8 @@ def test_its_code_is_python() -> None:
     assert [kind for kind, _ in BLOCKS].count("suite") == 3
 
 
-def test_its_suites_pass(pytester: pytest.Pytester, daemon: Lab, ground: Ground, inj: Injector) -> None:
-    pytester.makeconftest(CLUSTER.format(netns=ground.netns("client")))
+def test_its_suites_pass(pytester: pytest.Pytester, daemon: Lab, cluster: Cluster, inj: Injector) -> None:
+    pytester.makeconftest(CLUSTER.format(netns=cluster.netns("client")))
     suites = {f"test_page_{at}": block for at, (kind, block) in enumerate(BLOCKS) if kind == "suite"}
     pytester.makepyfile(**suites)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", f"--injector-socket={daemon.socket}")

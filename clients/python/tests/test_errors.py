@@ -13,7 +13,7 @@ from typing import Iterator
 
 import pytest
 from conftest import BINARY, script, start
-from ground import Ground, until
+from cluster import Cluster, until
 
 import partition_injector as injector
 from partition_injector import Broken, Injector, InjectorError, Misread, Problem, Unreachable, VersionMismatch, VersionWarning
@@ -165,9 +165,9 @@ def test_of_one_version_nothing_is_said_of_versions(inj: Injector, recwarn: pyte
     assert not [warning for warning in recwarn if issubclass(warning.category, VersionWarning)]
 
 
-def test_a_daemon_that_was_started_anew(ground: Ground) -> None:
-    config = ground.config(file="restarted.yaml")
-    sock = f"{ground.folder}/restarted/api.sock"
+def test_a_daemon_that_was_started_anew(cluster: Cluster) -> None:
+    config = cluster.config(file="restarted.yaml")
+    sock = f"{cluster.folder}/restarted/api.sock"
 
     def serve() -> "subprocess.Popen[str]":
         daemon = start([BINARY, "start", "--config", str(config), "--socket", sock], stderr=subprocess.DEVNULL)

@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 from conftest import BINARY, start
-from ground import Ground, until
+from cluster import Cluster, until
 
 from partition_injector import Injector
 from partition_injector.lab import Lab
@@ -52,10 +52,10 @@ def page_scripts() -> "list[str]":
     return scripts
 
 
-def test_the_suite_passes(place: pathlib.Path, ground: Ground) -> None:
+def test_the_suite_passes(place: pathlib.Path, cluster: Cluster) -> None:
     # As on the page, from a folder that has `examples`; the address is the lab's, and the holds are short.
     script = page_scripts()[0].replace("examples/", "").replace("HOLD=5s", "HOLD=1500ms")
-    client = f"ip netns exec {ground.netns('client')} curl -fsS http://10.99.0.2:8080/"
+    client = f"ip netns exec {cluster.netns('client')} curl -fsS http://10.99.0.2:8080/"
     script, count = re.subn(r"curl -fsS \S+(?=')", client, script)
     assert count == 1
     done = run(place, "sh", "-c", script)
@@ -122,7 +122,7 @@ def test_make_runs_a_test_under_each_shape(place: pathlib.Path, live: Callable[[
     assert live() == []
 
 
-def test_the_script_of_the_page(place: pathlib.Path, ground: Ground) -> None:
+def test_the_script_of_the_page(place: pathlib.Path, cluster: Cluster) -> None:
     script = page_scripts()[1]
     (place / "my-test").write_text("#!/bin/sh\nsleep 1.5\nexit ${CODE:-0}\n")
     (place / "my-test").chmod(0o755)
@@ -132,10 +132,10 @@ def test_the_script_of_the_page(place: pathlib.Path, ground: Ground) -> None:
 
 
 @pytest.fixture
-def steps(place: pathlib.Path, ground: Ground, inj: Injector, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def steps(place: pathlib.Path, cluster: Cluster, inj: Injector, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     """The commands of the workflow, except for the user's own. Its daemon is another one, on the same namespaces."""
     config = place / "lab.yaml"
-    config.write_text(ground.config(file="workflow.yaml").read_text().replace(f"{ground.folder}/run", str(place / "run")))
+    config.write_text(cluster.config(file="workflow.yaml").read_text().replace(f"{cluster.folder}/run", str(place / "run")))
     sock = str(place / "run" / "api.sock")
     monkeypatch.setenv("INJECTOR_SOCKET", sock)
     (place / "tests").mkdir()
@@ -147,7 +147,7 @@ def steps(place: pathlib.Path, ground: Ground, inj: Injector, monkeypatch: pytes
     subprocess.run(["sh", "-c", f"kill $(cat {place}/pid 2>/dev/null) 2>/dev/null"])
 
 
-def test_the_workflow_runs(ground: Ground, place: pathlib.Path, steps: list[Any]) -> None:
+def test_the_workflow_runs(cluster: Cluster, place: pathlib.Path, steps: list[Any]) -> None:
     names = [name for name, _ in steps]
     assert names[:2] == ["Check this host", "Start the daemon"] and names[-1] == "Stop the daemon"
     for name, command in steps:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from conftest import BINARY, background
-from ground import Ground, until
+from cluster import Cluster, until
 
 
 @pytest.mark.parametrize("how", ["option", "ini", "marker"])
 def test_a_lab_starts_a_daemon_and_stops_it(
-    pytester: pytest.Pytester, ground: Ground, tmp_path: pathlib.Path, how: str
+    pytester: pytest.Pytester, cluster: Cluster, tmp_path: pathlib.Path, how: str
 ) -> None:
-    config = ground.config(file="labs.yaml")
+    config = cluster.config(file="labs.yaml")
     pytester.makepyfile(
         f"""
         import pathlib
@@ -44,8 +44,8 @@ def test_a_lab_starts_a_daemon_and_stops_it(
     assert not os.path.exists(f"/proc/{pid}") and not os.path.exists(folder)
 
 
-def test_workers_share_one_lab(pytester: pytest.Pytester, ground: Ground, tmp_path: pathlib.Path) -> None:
-    config = ground.config(file="shared.yaml")
+def test_workers_share_one_lab(pytester: pytest.Pytester, cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    config = cluster.config(file="shared.yaml")
     pytester.makepyfile(
         f"""
         import os, pathlib, time
@@ -63,8 +63,8 @@ def test_workers_share_one_lab(pytester: pytest.Pytester, ground: Ground, tmp_pa
     assert not os.path.exists(f"/proc/{pids[0][0]}")
 
 
-def test_fixtures_of_a_wider_scope_use_the_same_daemon(pytester: pytest.Pytester, ground: Ground) -> None:
-    config = ground.config(file="wider.yaml")
+def test_fixtures_of_a_wider_scope_use_the_same_daemon(pytester: pytest.Pytester, cluster: Cluster) -> None:
+    config = cluster.config(file="wider.yaml")
     pytester.makepyfile(
         """
         import pytest
@@ -93,8 +93,8 @@ def test_fixtures_of_a_wider_scope_use_the_same_daemon(pytester: pytest.Pytester
     result.stdout.re_match_lines([".*another client healed it.*"])
 
 
-def test_a_killed_suite_takes_its_lab_along(pytester: pytest.Pytester, ground: Ground, tmp_path: pathlib.Path) -> None:
-    config = ground.config(file="killed.yaml")
+def test_a_killed_suite_takes_its_lab_along(pytester: pytest.Pytester, cluster: Cluster, tmp_path: pathlib.Path) -> None:
+    config = cluster.config(file="killed.yaml")
     pytester.makepyfile(
         """
         import time
@@ -112,10 +112,10 @@ def test_a_killed_suite_takes_its_lab_along(pytester: pytest.Pytester, ground: G
         line = child.stdout.readline()
         assert line, "it has ended"
     _, pid, folder = line[line.index("CUT") :].split()
-    assert not ground.reaches("n1", "n2") and os.path.exists(f"/proc/{pid}")
+    assert not cluster.reaches("n1", "n2") and os.path.exists(f"/proc/{pid}")
     child.kill()
     child.wait(30)
-    until(lambda: ground.reaches("n1", "n2"))
+    until(lambda: cluster.reaches("n1", "n2"))
     until(lambda: not os.path.exists(f"/proc/{pid}") and not os.path.exists(folder))
 
 
@@ -148,8 +148,8 @@ def test_no_such_config(pytester: pytest.Pytester) -> None:
     missing(pytester, r".*/none.yaml: no such config; write one", "--injector-config=none.yaml")
 
 
-def test_no_program(pytester: pytest.Pytester, ground: Ground) -> None:
-    options = [f"--injector-config={ground.config()}", "--injector-binary=no-such-program"]
+def test_no_program(pytester: pytest.Pytester, cluster: Cluster) -> None:
+    options = [f"--injector-config={cluster.config()}", "--injector-binary=no-such-program"]
     missing(pytester, r'there is no program "no-such-program"; build it with `cargo xtask build`', *options)
 
 
@@ -158,21 +158,21 @@ def test_no_peer(suite: pytest.Pytester) -> None:
     missing(suite, r"the daemon at .* has no peer n7, n8 \(it has n1, n2, n3\); start it with the lab's config")
 
 
-def test_no_namespace(pytester: pytest.Pytester, ground: Ground) -> None:
-    config = ground.config(file="absent.yaml")
-    config.write_text(config.read_text().replace(ground.netns("n2"), "nowhere"))
+def test_no_namespace(pytester: pytest.Pytester, cluster: Cluster) -> None:
+    config = cluster.config(file="absent.yaml")
+    config.write_text(config.read_text().replace(cluster.netns("n2"), "nowhere"))
     missing(pytester, r"the lab's .*nowhere.*; .*doctor --config .*absent.yaml", f"--injector-config={config}")
 
 
-def test_a_faulty_config_always_fails(pytester: pytest.Pytester, ground: Ground) -> None:
-    config = ground.config(more="colour: blue\n", file="faulty.yaml")
+def test_a_faulty_config_always_fails(pytester: pytest.Pytester, cluster: Cluster) -> None:
+    config = cluster.config(more="colour: blue\n", file="faulty.yaml")
     pytester.makepyfile("def test_it(injector):\n    pass\n")
     result = pytester.runpytest_subprocess(f"--injector-config={config}", "--injector-missing=skip")
     result.assert_outcomes(errors=1)
     result.stdout.re_match_lines([r"the lab's daemon did not start: .*faulty.yaml:\d+:1: colour: unknown key .*"])
 
 
-def test_no_rights(pytester: pytest.Pytester, ground: Ground) -> None:
+def test_no_rights(pytester: pytest.Pytester, cluster: Cluster) -> None:
     """In a process that gives up root while it sets the test up."""
     pytester.makeconftest(
         """
@@ -189,8 +189,8 @@ def test_no_rights(pytester: pytest.Pytester, ground: Ground) -> None:
         """
     )
     pytester.makepyfile("def test_it(injector):\n    pass\n")
-    config = ground.config()
-    os.chmod(ground.folder, 0o755)
+    config = cluster.config()
+    os.chmod(cluster.folder, 0o755)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider", f"--injector-config={config}")
     result.assert_outcomes(errors=1)
     result.stdout.re_match_lines([r".*a lab needs root, to attach to interfaces; run the tests with: sudo -E python -m pytest"])
@@ -203,9 +203,9 @@ def test_a_word_that_is_no_choice(pytester: pytest.Pytester) -> None:
     result.stderr.re_match_lines(['.*injector_missing: "perhaps" is neither "fail" nor "skip"'])
 
 
-def test_a_daemon_that_is_stopped_meanwhile(pytester: pytest.Pytester, ground: Ground) -> None:
+def test_a_daemon_that_is_stopped_meanwhile(pytester: pytest.Pytester, cluster: Cluster) -> None:
     """Nobody knows whether its partition lasted: the test is no success."""
-    config = ground.config(file="stopped.yaml")
+    config = cluster.config(file="stopped.yaml")
     pytester.makepyfile(
         """
         import os, signal, time

@@ -10,7 +10,7 @@ from typing import Callable
 
 import pytest
 from conftest import background
-from ground import until
+from cluster import until
 
 from partition_injector import Injector, RecoveryRecord
 

@@ -10,7 +10,7 @@ from typing import Callable
 
 import pytest
 from conftest import BINARY, script, start
-from ground import until
+from cluster import until
 
 from partition_injector import Injector, NotPermitted, Unreachable, UsageError
 from partition_injector.address import SshAddress, address

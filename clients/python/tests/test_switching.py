@@ -10,7 +10,7 @@ import sys
 
 import pytest
 from conftest import BINARY
-from ground import NODES, Ground
+from cluster import NODES, Cluster
 
 from partition_injector import Injector
 from partition_injector.lab import Lab
@@ -57,8 +57,8 @@ def test_each_suite_has_a_before_and_an_after() -> None:
         assert before == after and before
 
 
-def test_the_suites_of_pytest_pass(suite: pytest.Pytester, ground: Ground, inj: Injector) -> None:
-    suite.makeconftest(CLUSTER.format(netns=ground.netns("client")))
+def test_the_suites_of_pytest_pass(suite: pytest.Pytester, cluster: Cluster, inj: Injector) -> None:
+    suite.makeconftest(CLUSTER.format(netns=cluster.netns("client")))
     suite.makepyfile(**{f"test_page_{at}": block for at, block in enumerate(blocks("python suite"))})
     suite.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=3)
     cuts = [event.name for event in inj.events(since=0, follow=False) if type(event).__name__ == "CutEvent"]
@@ -66,7 +66,7 @@ def test_the_suites_of_pytest_pass(suite: pytest.Pytester, ground: Ground, inj: 
 
 
 def test_the_script_passes_and_its_checks_decide(
-    tmp_path: pathlib.Path, daemon: Lab, ground: Ground, inj: Injector, monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, daemon: Lab, cluster: Cluster, inj: Injector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "injector").symlink_to(pathlib.Path(BINARY).absolute())
     script = tmp_path / "suite.sh"
@@ -76,7 +76,7 @@ def test_the_script_passes_and_its_checks_decide(
         'urllib.request.urlopen("http://10.99.0.{host}:8080/", timeout=1)\' 2>/dev/null'
     )
     def check(name: str, nodes: "tuple[str, ...]", tries: int = 50) -> None:
-        lines = [asking.format(netns=ground.netns("client"), python=sys.executable, host=node[1:]) for node in nodes]
+        lines = [asking.format(netns=cluster.netns("client"), python=sys.executable, host=node[1:]) for node in nodes]
         # A leader may have to be elected first.
         text = "\n".join(f"for _ in $(seq {tries}); do {line} && break; done\n{line} || exit 1" for line in lines)
         (tmp_path / name).write_text(f"#!/bin/sh\nsleep 1\n{text}\n")

@@ -55,7 +55,7 @@ pub enum CampaignError {
 
 /// How a campaign ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum CampaignEnd {
     /// Every trial was made.
     Complete,
     /// The sequential test decided.
@@ -67,7 +67,7 @@ pub enum End {
 }
 
 /// What is reported while a campaign runs.
-pub enum News<'a> {
+pub enum CampaignEvent<'a> {
     /// A trial begins to wait for healthy endpoints.
     Waiting(Trial),
     /// A trial's cut was applied.
@@ -106,15 +106,15 @@ pub struct Measure {
 }
 
 /// A trial whose cut was applied.
-struct Begun {
+struct AppliedTrial {
     trial: Trial,
     cut: Cut,
 }
 
 /// How a trial began.
-enum Beginning {
+enum TrialStart {
     /// Its cut was applied.
-    Cut(Box<Begun>),
+    Cut(Box<AppliedTrial>),
     /// It has its final record: a role could not be resolved, and nothing was cut.
     Failed(Box<RecoveryRecord>),
     /// It was not made.
@@ -153,7 +153,7 @@ impl Measure {
         let (mut runner, status) = Runner::open(options.address).await?;
         let seed = injector_core::model::seed::drawn(rand::random());
         let systems = spec.systems.clone();
-        let (settings, conduct) = spec.settle(&status, seed)?;
+        let (settings, conduct) = spec.into_settings(&status, seed)?;
         // What the daemon would refuse is found before a folder is made.
         for cell in &settings.cells {
             let wanted = request(&settings, cell, Trial { index: 0, attempt: 1 });
@@ -219,8 +219,8 @@ impl Measure {
     pub async fn run(
         &mut self,
         signal: watch::Receiver<Option<i32>>,
-        report: &mut impl FnMut(TrialCounts, News<'_>),
-    ) -> Result<(End, Summary), CampaignError> {
+        report: &mut impl FnMut(TrialCounts, CampaignEvent<'_>),
+    ) -> Result<(CampaignEnd, Summary), CampaignError> {
         let Settings { seed, cycle, trials, .. } = self.settings;
         let mut blocks = Blocks::new(self.progress.missing(trials), seed, self.settings.cells.len(), cycle);
         self.run_with(&mut blocks, signal, report).await
@@ -231,11 +231,11 @@ impl Measure {
         &mut self,
         strategy: &mut impl Strategy,
         mut signal: watch::Receiver<Option<i32>>,
-        report: &mut impl FnMut(TrialCounts, News<'_>),
-    ) -> Result<(End, Summary), CampaignError> {
+        report: &mut impl FnMut(TrialCounts, CampaignEvent<'_>),
+    ) -> Result<(CampaignEnd, Summary), CampaignError> {
         let end = tokio::select! {
             biased;
-            caught = interrupted(&mut signal) => Ok(End::Interrupted(caught)),
+            caught = interrupted(&mut signal) => Ok(CampaignEnd::Interrupted(caught)),
             end = self.trials(strategy, report) => end,
         };
         // The connection may be in the middle of an answer. Without a daemon nothing is cut.
@@ -244,18 +244,18 @@ impl Measure {
                 if let Err(error) = self.runner.heal_all_of(&self.prefix).await {
                     report(
                         self.counts(),
-                        News::Warning(&format!("the last heal was not confirmed: {error}")),
+                        CampaignEvent::Warning(&format!("the last heal was not confirmed: {error}")),
                     );
                 }
             }
-            Err(error) => report(self.counts(), News::Warning(&error.to_string())),
+            Err(error) => report(self.counts(), CampaignEvent::Warning(&error.to_string())),
         }
         let given_up = match &end {
-            Ok(End::GivenUp(why)) => Some(why.clone()),
+            Ok(CampaignEnd::GivenUp(why)) => Some(why.clone()),
             _ => None,
         };
         let summary = self.summarize(given_up)?;
-        if matches!(end, Ok(End::Complete | End::Decided)) {
+        if matches!(end, Ok(CampaignEnd::Complete | CampaignEnd::Decided)) {
             self.dir.close()?;
         }
         Ok((end?, summary))
@@ -264,22 +264,22 @@ impl Measure {
     async fn trials(
         &mut self,
         strategy: &mut impl Strategy,
-        report: &mut impl FnMut(TrialCounts, News<'_>),
-    ) -> Result<End, CampaignError> {
+        report: &mut impl FnMut(TrialCounts, CampaignEvent<'_>),
+    ) -> Result<CampaignEnd, CampaignError> {
         if self.is_decided() {
-            return Ok(End::Decided);
+            return Ok(CampaignEnd::Decided);
         }
         let mut failures = 0;
         let mut upcoming = strategy.next();
         // The upcoming trial of a cycle, begun before the record of the one before it.
-        let mut begun: Option<Beginning> = None;
+        let mut begun: Option<TrialStart> = None;
         while let Some(step) = upcoming.take() {
             let beginning = match begun.take() {
                 Some(beginning) => beginning,
                 None => self.begin(step, None, report).await?,
             };
             let failure = match beginning {
-                Beginning::Cut(trial) => {
+                TrialStart::Cut(trial) => {
                     if let Some(pause) = strategy.cycle() {
                         upcoming = strategy.next();
                         if let Some(next) = upcoming {
@@ -290,30 +290,32 @@ impl Measure {
                     strategy.learn(step, &record);
                     failure(&record)
                 }
-                Beginning::Failed(record) => {
+                TrialStart::Failed(record) => {
                     strategy.learn(step, &record);
                     failure(&record)
                 }
-                Beginning::NotMade(reason) => Some(format!("trial {} was not made: {reason}", step.index)),
+                TrialStart::NotMade(reason) => Some(format!("trial {} was not made: {reason}", step.index)),
             };
             match failure {
                 None => failures = 0,
                 Some(reason) => {
                     failures += 1;
                     if failures >= self.conduct.abort_after {
-                        return Ok(End::GivenUp(format!("{failures} failures in a row; the last: {reason}")));
+                        return Ok(CampaignEnd::GivenUp(format!(
+                            "{failures} failures in a row; the last: {reason}"
+                        )));
                     }
                 }
             }
             if self.is_decided() {
-                return Ok(End::Decided);
+                return Ok(CampaignEnd::Decided);
             }
             upcoming = upcoming.or_else(|| strategy.next());
             if begun.is_none() && upcoming.is_some() {
                 tokio::time::sleep(self.settings.cool_down.0).await;
             }
         }
-        Ok(End::Complete)
+        Ok(CampaignEnd::Complete)
     }
 
     /// Cuts: when the endpoints are healthy, or at an instant of the daemon's clock.
@@ -321,12 +323,12 @@ impl Measure {
         &mut self,
         step: Step,
         at: Option<MonoNs>,
-        report: &mut impl FnMut(TrialCounts, News<'_>),
-    ) -> Result<Beginning, CampaignError> {
+        report: &mut impl FnMut(TrialCounts, CampaignEvent<'_>),
+    ) -> Result<TrialStart, CampaignError> {
         let index = step.index;
         let trial = Trial { index, attempt: self.progress.next_attempt(index) };
         let name = name(&self.prefix, trial);
-        report(self.counts(), News::Waiting(trial));
+        report(self.counts(), CampaignEvent::Waiting(trial));
         let start = at.map_or(Start::Healthy { timeout: self.conduct.healthy_timeout }, Start::At);
         let hindered = match self.runner.wait(start, &self.settings.gates.advisory).await? {
             None => self.before_trial(trial, &name).await,
@@ -339,8 +341,8 @@ impl Measure {
                 wall: now(),
                 reason: reason.clone(),
             })?;
-            report(self.counts(), News::NotMade(trial, &reason));
-            return Ok(Beginning::NotMade(reason));
+            report(self.counts(), CampaignEvent::NotMade(trial, &reason));
+            return Ok(TrialStart::NotMade(reason));
         }
         self.dir.begin(trial)?;
         let request = request(&self.settings, &self.settings.cells[step.cell], trial);
@@ -352,15 +354,15 @@ impl Measure {
             {
                 let record = self.runner.unresolved(name.clone(), &request, problem.detail.clone()).await?;
                 self.keep(trial, &name, &record, Vec::new(), report).await?;
-                return Ok(Beginning::Failed(Box::new(record)));
+                return Ok(TrialStart::Failed(Box::new(record)));
             }
             cut => cut?,
         };
-        report(self.counts(), News::Cut(trial, &cut.name));
+        report(self.counts(), CampaignEvent::Cut(trial, &cut.name));
         for warning in &cut.view.warnings {
-            report(self.counts(), News::Warning(&warning.text));
+            report(self.counts(), CampaignEvent::Warning(&warning.text));
         }
-        Ok(Beginning::Cut(Box::new(Begun { trial, cut })))
+        Ok(TrialStart::Cut(Box::new(AppliedTrial { trial, cut })))
     }
 
     /// Runs the hook before a trial; `Some` says why it failed.
@@ -373,8 +375,8 @@ impl Measure {
     /// Waits for the final record of a trial, and keeps it.
     async fn finish(
         &mut self,
-        begun: &Begun,
-        report: &mut impl FnMut(TrialCounts, News<'_>),
+        begun: &AppliedTrial,
+        report: &mut impl FnMut(TrialCounts, CampaignEvent<'_>),
     ) -> Result<Box<RecoveryRecord>, CampaignError> {
         let mut pending = self.runner.record(&begun.cut, self.conduct.hooks.on_slow.is_none()).await?;
         if let (Pending::Slow(record), Some(command)) = (&pending, self.conduct.hooks.on_slow.clone()) {
@@ -399,11 +401,11 @@ impl Measure {
         trial: Trial,
         name: &str,
         record: &RecoveryRecord,
-        report: &mut impl FnMut(TrialCounts, News<'_>),
+        report: &mut impl FnMut(TrialCounts, CampaignEvent<'_>),
     ) {
         let variables = HookVariables { trial, name, out: self.dir.path(), record: Some(record) };
         if let Err(error) = hook::run(what, command, &variables).await {
-            report(self.counts(), News::Warning(&error));
+            report(self.counts(), CampaignEvent::Warning(&error));
         }
     }
 
@@ -413,14 +415,14 @@ impl Measure {
         name: &str,
         record: &RecoveryRecord,
         probes: Vec<ProbeView>,
-        report: &mut impl FnMut(TrialCounts, News<'_>),
+        report: &mut impl FnMut(TrialCounts, CampaignEvent<'_>),
     ) -> Result<(), CampaignError> {
         // Probes first: a record never lacks them. Both without a pause in which a signal could part them.
         self.dir.append_probes(trial.index, trial.attempt, probes)?;
         self.dir.append(record)?;
         self.progress.complete.insert(trial.index, trial.attempt);
         self.trials.insert(trial.index, self.settings.trial(trial.index, record));
-        report(self.counts(), News::Record(Box::new(record.clone())));
+        report(self.counts(), CampaignEvent::Record(Box::new(record.clone())));
         if self.trials.len().is_multiple_of(SUMMARY_EVERY) {
             self.summarize(None)?;
         }

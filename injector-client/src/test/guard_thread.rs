@@ -26,9 +26,9 @@ enum Ask {
 type Reply<T> = oneshot::Sender<Result<T, GuardError>>;
 
 /// An answer that is awaited, or waited for.
-pub(super) struct Answer<T>(oneshot::Receiver<Result<T, GuardError>>);
+pub(super) struct PendingResult<T>(oneshot::Receiver<Result<T, GuardError>>);
 
-impl<T> Answer<T> {
+impl<T> PendingResult<T> {
     /// Blocks, also where an async runtime would not let tokio's own channel do so.
     pub(super) fn recv(self) -> Result<Result<T, GuardError>, oneshot::error::RecvError> {
         block_on(self.0)
@@ -40,7 +40,7 @@ impl<T> Answer<T> {
     }
 }
 
-impl<T> IntoFuture for Answer<T> {
+impl<T> IntoFuture for PendingResult<T> {
     type Output = Result<Result<T, GuardError>, oneshot::error::RecvError>;
     type IntoFuture = oneshot::Receiver<Result<T, GuardError>>;
 
@@ -94,7 +94,7 @@ impl GuardThread {
         address: Address,
         name: String,
         request: PartitionRequest,
-    ) -> Result<(Answer<PartitionView>, Self), GuardError> {
+    ) -> Result<(PendingResult<PartitionView>, Self), GuardError> {
         let (asks, asked) = mpsc::unbounded_channel();
         let (sender, receiver) = oneshot::channel();
         let request = PartitionRequest { owner: Owner::Connection, ..request };
@@ -103,7 +103,7 @@ impl GuardThread {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let work = move || runtime.block_on(keep(&address, &name, &request, sender, asked));
         thread.spawn(work).map_err(failed)?;
-        Ok((Answer(receiver), Self { asks, view: None }))
+        Ok((PendingResult(receiver), Self { asks, view: None }))
     }
 
     pub(super) fn holding(mut self, view: PartitionView) -> Self {
@@ -119,19 +119,19 @@ impl GuardThread {
         self.view.as_ref().expect("a guard holds a partition")
     }
 
-    pub(super) fn heal(&self) -> Answer<Healed> {
+    pub(super) fn heal(&self) -> PendingResult<Healed> {
         self.ask(Ask::Heal)
     }
 
-    pub(super) fn recovery(&self, timeout: Duration) -> Answer<RecoveryRecord> {
+    pub(super) fn recovery(&self, timeout: Duration) -> PendingResult<RecoveryRecord> {
         self.ask(|sender| Ask::Recovery(timeout, sender))
     }
 
-    fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> Answer<T> {
+    fn ask<T>(&self, ask: impl FnOnce(Reply<T>) -> Ask) -> PendingResult<T> {
         let (sender, receiver) = oneshot::channel();
         // A thread that is gone drops the question, and the answer is an error.
         let _ = self.asks.send(ask(sender));
-        Answer(receiver)
+        PendingResult(receiver)
     }
 }
 
@@ -254,10 +254,10 @@ mod tests {
             std::thread::sleep(Duration::from_millis(20));
             sender.send(Ok(7)).unwrap();
         });
-        assert_eq!(Answer(receiver).recv().unwrap().unwrap(), 7);
+        assert_eq!(PendingResult(receiver).recv().unwrap().unwrap(), 7);
         thread.join().unwrap();
         let (sender, receiver) = oneshot::channel::<Result<u8, GuardError>>();
-        assert!(!Answer(receiver).comes_within(Duration::from_millis(10)));
+        assert!(!PendingResult(receiver).comes_within(Duration::from_millis(10)));
         drop(sender);
     }
 }

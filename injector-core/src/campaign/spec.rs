@@ -171,7 +171,7 @@ impl CampaignSpec {
     }
 
     /// The settings by a daemon's rules, and the rest. `seed` represents one that is not given.
-    pub fn settle(self, status: &Status, seed: u64) -> Result<(Settings, Conduct), SpecError> {
+    pub fn into_settings(self, status: &Status, seed: u64) -> Result<(Settings, Conduct), SpecError> {
         self.check()?;
         let endpoints = status.endpoints.iter().map(|endpoint| (endpoint.name.as_str(), endpoint.required));
         self.check_endpoints(&endpoints.collect::<Vec<_>>())?;

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use schemars::JsonSchema;
 
 use super::probe::{Exchange, ExecCommand, Target, Tls};
-use super::read::{Node, Table};
+use super::read::{Fields, Node};
 use super::secret::{Sent, Text, digest};
 use crate::clock::Span;
 use crate::model::ProbeSettings;
@@ -51,7 +51,7 @@ macro_rules! probe_kinds {
         }),+];
 
         /// Reads each kind that a probe has.
-        pub(in crate::config) fn read<'a>(table: &Table<'a>, texts: &Texts<'_>) -> Vec<Found<'a>> {
+        pub(in crate::config) fn read<'a>(table: &Fields<'a>, texts: &Texts<'_>) -> Vec<Found<'a>> {
             let mut infos = KINDS.iter();
             let mut found = Vec::new();
             $(

@@ -299,11 +299,11 @@ impl<'a> Node<'a> {
     }
 
     /// A mapping with fixed keys.
-    pub fn table(&self, remedy: &str) -> Option<Table<'a>> {
+    pub fn table(&self, remedy: &str) -> Option<Fields<'a>> {
         if self.value.is_mapping() {
             let entries = self.entries(remedy);
             let taken = entries.iter().map(|_| Cell::new(false)).collect();
-            return Some(Table { node: self.clone(), entries, taken, known: RefCell::default() });
+            return Some(Fields { node: self.clone(), entries, taken, known: RefCell::default() });
         }
         self.wrong_type("a mapping", remedy);
         None
@@ -314,14 +314,14 @@ impl<'a> Node<'a> {
 const MAX_SPAN: Span = Span::secs(30 * 24 * 3600);
 
 /// A mapping with fixed keys: what is never asked for is unknown.
-pub(super) struct Table<'a> {
+pub(super) struct Fields<'a> {
     pub node: Node<'a>,
     entries: Vec<(&'a str, Node<'a>)>,
     taken: Vec<Cell<bool>>,
     known: RefCell<Vec<&'static str>>,
 }
 
-impl<'a> Table<'a> {
+impl<'a> Fields<'a> {
     /// The value of an optional key; null is missing.
     pub fn get(&self, key: &'static str) -> Option<Node<'a>> {
         let mut known = self.known.borrow_mut();

@@ -5,13 +5,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use self::names::{NAME_REMEDY, is_name};
-use super::read::{ABOVE_ZERO, Node, Table};
+use super::read::{ABOVE_ZERO, Fields, Node};
 use super::{
     Config, Endpoint, Interfaces, LONGEST_DEADLINE, LONGEST_FOR, Protect, RoleSource, Select, Socket,
 };
 use crate::clock::Span;
 use crate::model::{Direction, MAX_PEERS, PeerNames, Ready, Scope, Shape};
-use crate::topology::{self, Known, RolePeers, TopologyError};
+use crate::topology::{self, Definitions, RolePeers, TopologyError};
 
 mod container;
 mod devices;
@@ -71,7 +71,7 @@ pub(super) fn config(root: &Node<'_>, select: &Select<'_>) -> Option<Config> {
 }
 
 /// A length of time above zero, and at most so long: what is measured until then is kept in memory.
-fn span(table: &Table<'_>, key: &'static str, default: Span, most: Span) -> Span {
+fn span(table: &Fields<'_>, key: &'static str, default: Span, most: Span) -> Span {
     table.get(key).and_then(|node| node.span_within(ABOVE_ZERO, most)).unwrap_or(default)
 }
 
@@ -264,7 +264,7 @@ pub(super) fn buildable(
     if !used.is_empty() {
         return topology::check_names(shape, names);
     }
-    let known = Known { names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
+    let known = Definitions { names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
     topology::resolve(shape, direction, known, 0).map(drop)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Changed, DataPlane, Effect, Entry, Lapsed, Ledger, Life, Now};
 use crate::api::{Healed, HealedBy, PartitionState, Stamped};
 use crate::clock::MonoNs;
-use crate::measure::{Broken, Closed};
+use crate::measure::{Closed, HarnessFailure};
 use crate::model::Link;
 use crate::plan::SlotUse;
 
@@ -110,7 +110,7 @@ impl<T> Ledger<T> {
                 if is_over { (HealedBy::Deadline, &[][..]) } else { (HealedBy::Lease, &live[..]) };
             effects.push(self.end(generation, now.instant(at), by, together));
             // By its deadline, too: nobody knows that it was in force until then.
-            self.life_mut(generation).broken = Some(Broken::LeaseLapsed);
+            self.life_mut(generation).broken = Some(HarnessFailure::LeaseLapsed);
         }
         effects.push(Effect::Judge);
         effects
@@ -128,7 +128,7 @@ impl<T> Ledger<T> {
             let life = self.life_mut(*generation);
             life.heal = Some(now.instant(now.mono));
             life.healed_by = Some(by);
-            life.broken = Some(Broken::Other("the partition was prepared and never enabled".into()));
+            life.broken = Some(HarnessFailure::Other("the partition was prepared and never enabled".into()));
             life.state = PartitionState::Watched;
         }
         let answer =
@@ -167,7 +167,7 @@ impl<T> Ledger<T> {
                 && begins <= heal.end_ns
                 && other.ends_at > heal.end_ns;
             if holds {
-                // What was cut before is the ground of this experiment; what came on top of it is another experiment.
+                // What was cut before is part of this experiment; what was cut later is another experiment.
                 if mine.in_force_from().is_none_or(|mine| begins > mine) {
                     another = Some(Closed { partition: other.name.clone(), at: heal.end_ns });
                 }
@@ -181,7 +181,7 @@ impl<T> Ledger<T> {
         // stored when the deadline of its partition was over.
         if life.in_force_from().is_none_or(|begins| begins >= heal.end_ns) {
             life.cut = None;
-            life.broken = Some(Broken::Other("healed before its start: nothing was cut".into()));
+            life.broken = Some(HarnessFailure::Other("healed before its start: nothing was cut".into()));
         }
         life.still_cut = still;
         if let Some(closed) = another {
@@ -191,7 +191,7 @@ impl<T> Ledger<T> {
         life.healed_by = Some(by);
         life.state = PartitionState::Watched;
         if by == HealedBy::Lease {
-            life.broken = Some(Broken::LeaseLapsed);
+            life.broken = Some(HarnessFailure::LeaseLapsed);
         }
         Effect::Healed(life.healed().expect("the heal was just noted"))
     }

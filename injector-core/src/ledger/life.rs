@@ -6,7 +6,7 @@ use injector_common::slot::Slot;
 
 use crate::api::{Healed, HealedBy, PartitionState, Stamped};
 use crate::clock::{MonoNs, Span};
-use crate::measure::{Broken, Closed};
+use crate::measure::{Closed, HarnessFailure};
 use crate::model::Link;
 use crate::plan::{Cell, SlotIndex};
 
@@ -46,7 +46,7 @@ pub struct Life {
     /// The partition that became active before this one's record was final.
     pub closed_by: Option<Closed>,
     /// What broke the experiment.
-    pub broken: Option<Broken>,
+    pub broken: Option<HarnessFailure>,
     /// What it writes to its slot, except for its times.
     pub(super) contents: Slot,
     /// What it affects in the matrix while it holds a slot.

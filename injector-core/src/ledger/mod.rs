@@ -22,7 +22,7 @@ use injector_common::slot::Slot;
 
 use crate::api::{Healed, HealedBy, PartitionState, Stamped};
 use crate::clock::MonoNs;
-use crate::measure::{Broken, Closed, Overlap};
+use crate::measure::{Closed, HarnessFailure, Overlap};
 use crate::plan::{self, Age, Cell, Freshness, Presence, SlotIndex, SlotTable, SlotUse, Step};
 
 pub use life::{Draft, Life, Now};
@@ -86,7 +86,7 @@ pub enum NotPrepared<E> {
 
 /// A slot that is watched without a partition, so that the programs look for responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Loan {
+pub struct WatchedSlot {
     /// The slot.
     pub slot: SlotIndex,
     /// The generation that its stamps carry.
@@ -317,9 +317,9 @@ impl<T> Ledger<T> {
 
     /// A slot that can be written now, and holds no stamps; `None` if all are in use. It is not taken yet.
     fn writable<P: DataPlane>(&self, plane: &mut P) -> Result<Option<SlotIndex>, P::Error> {
-        let Some((slot, freshness)) = self.slots.free(plane.settled()) else { return Ok(None) };
+        let Some((slot, freshness)) = self.slots.free(plane.aged()) else { return Ok(None) };
         if freshness == Freshness::Young {
-            plane.settle();
+            plane.wait_aged();
         }
         if freshness != Freshness::New {
             // A program that still ran when the slot was freed may have stamped it since.
@@ -384,7 +384,7 @@ impl<T> Ledger<T> {
     }
 
     /// Notes what broke the experiment of an open partition; its cut continues.
-    pub fn broke(&mut self, generation: u32, broken: Broken) {
+    pub fn broke(&mut self, generation: u32, broken: HarnessFailure) {
         if let Some(entry) = self.entries.get_mut(&generation).filter(|entry| entry.life.is_open()) {
             entry.life.broken.get_or_insert(broken);
         }
@@ -395,7 +395,7 @@ impl<T> Ledger<T> {
         let Changed { mut effects, .. } = self.heal(plane, |_| true, HealedBy::Shutdown, now);
         effects.extend(self.withdraw(|_| true, HealedBy::Shutdown, now).effects);
         for Entry { life, .. } in self.entries.values_mut().filter(|entry| entry.life.is_open()) {
-            life.broken.get_or_insert(Broken::Stopping);
+            life.broken.get_or_insert(HarnessFailure::Stopping);
         }
         effects.push(Effect::Judge);
         effects
@@ -424,7 +424,7 @@ impl<T> Ledger<T> {
     ///
     /// # Errors
     /// A map can't be written, or the lease had run out; then the caller hands the lapse to [`Self::lapse`].
-    pub fn lend<P: DataPlane>(&mut self, plane: &mut P) -> Result<Option<Loan>, Fault<P::Error>> {
+    pub fn lend<P: DataPlane>(&mut self, plane: &mut P) -> Result<Option<WatchedSlot>, Fault<P::Error>> {
         let Some(slot) = self.writable(plane).map_err(Fault::Plane)? else { return Ok(None) };
         let generation = self.next_generation();
         plane.write_slot(slot, &Slot { generation, ..Slot::default() }).map_err(Fault::Plane)?;
@@ -433,11 +433,11 @@ impl<T> Ledger<T> {
         plane.store(slots.word()).map_err(Fault::Lapsed)?;
         self.slots = slots;
         self.generation = generation;
-        Ok(Some(Loan { slot, generation }))
+        Ok(Some(WatchedSlot { slot, generation }))
     }
 
     /// Gives a lent slot back.
-    pub fn give_back<P: DataPlane>(&mut self, plane: &mut P, loan: Loan, now: Now) -> Vec<Effect> {
+    pub fn give_back<P: DataPlane>(&mut self, plane: &mut P, loan: WatchedSlot, now: Now) -> Vec<Effect> {
         self.slots.set(loan.slot, SlotUse::Free);
         let mut effects = Vec::new();
         if let Err(lapsed) = plane.store(self.slots.word()) {

@@ -47,11 +47,11 @@ pub trait DataPlane {
     /// Takes note of a lapse, after which words can be stored again; `None` if there was none since the last call.
     fn acknowledge(&mut self) -> Option<Lapsed>;
     /// Waits until no program runs that has read an older word.
-    fn settle(&mut self);
-    /// Notes that a slot's bit has left the word; the age that [`Self::settled`] reaches once no program can look at it.
+    fn wait_aged(&mut self);
+    /// Notes that a slot's bit has left the word; the age that [`Self::aged`] reaches once no program can look at it.
     fn freed(&mut self) -> Age;
     /// The last age that no running program can still look at.
-    fn settled(&self) -> Age;
+    fn aged(&self) -> Age;
 }
 
 /// Why a planned change was not made. What it had changed by then is undone.

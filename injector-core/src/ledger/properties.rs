@@ -33,7 +33,7 @@ struct Fake {
     /// When each slot was freed, and how far running programs have gone.
     freed: BTreeMap<u8, Age>,
     age: u64,
-    settled: u64,
+    aged: u64,
     /// How many writes go well before one fails.
     fails_in: Option<u32>,
     /// How long the process is held up before its next store.
@@ -88,7 +88,7 @@ impl DataPlane for Fake {
             "a slot in the word is written"
         );
         let freed = self.freed.get(&index.0).copied().unwrap_or_default();
-        assert!(freed.0 <= self.settled, "a program may still look at the slot that is written");
+        assert!(freed.0 <= self.aged, "a program may still look at the slot that is written");
         assert_eq!(self.stamps.get(&index.0), None, "stamps of another partition are left in the slot");
         self.may_fail()?;
         self.slots.insert(index.0, *slot);
@@ -114,7 +114,7 @@ impl DataPlane for Fake {
 
     fn recycle(&mut self, index: SlotIndex) -> Result<(), Failed> {
         let freed = self.freed.get(&index.0).copied().unwrap_or_default();
-        assert!(freed.0 <= self.settled, "a program may still count for the slot that is recycled");
+        assert!(freed.0 <= self.aged, "a program may still count for the slot that is recycled");
         self.forget(index)
     }
 
@@ -148,8 +148,8 @@ impl DataPlane for Fake {
         self.unheard.take()
     }
 
-    fn settle(&mut self) {
-        self.settled = self.age;
+    fn wait_aged(&mut self) {
+        self.aged = self.age;
     }
 
     fn freed(&mut self) -> Age {
@@ -157,8 +157,8 @@ impl DataPlane for Fake {
         Age(self.age)
     }
 
-    fn settled(&self) -> Age {
-        Age(self.settled)
+    fn aged(&self) -> Age {
+        Age(self.aged)
     }
 }
 
@@ -179,7 +179,7 @@ enum Happening {
     GiveBack,
     Fail { after: u32 },
     HoldUp { nanos: u64 },
-    Settle,
+    WaitAged,
     Forget,
 }
 
@@ -204,7 +204,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(H::GiveBack),
         2 => (0..3_u32).prop_map(|after| H::Fail { after }),
         2 => (0..LEASE).prop_map(|nanos| H::HoldUp { nanos }),
-        2 => Just(H::Settle),
+        2 => Just(H::WaitAged),
         1 => Just(H::Forget),
     ]
 }
@@ -212,7 +212,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 struct World {
     fake: Fake,
     ledger: Ledger<()>,
-    loan: Option<Loan>,
+    loan: Option<WatchedSlot>,
     healed: BTreeSet<u32>,
     cut: BTreeSet<u32>,
     closed: BTreeSet<u32>,
@@ -345,7 +345,7 @@ impl World {
             }
             Happening::Fail { after } => self.fake.fails_in = Some(*after),
             Happening::HoldUp { nanos } => self.fake.held_up = *nanos,
-            Happening::Settle => self.fake.settle(),
+            Happening::WaitAged => self.fake.wait_aged(),
             Happening::Forget => self.ledger.forget_oldest(1),
         }
         self.check();
@@ -526,10 +526,10 @@ fn a_slot_that_was_just_freed_is_written_after_a_wait() {
     for what in [Happening::HealAll, Happening::Close] {
         world.happen(&what);
     }
-    assert!(world.fake.settled < world.fake.age, "every slot is young");
+    assert!(world.fake.aged < world.fake.age, "every slot is young");
     world.happen(&Happening::Prepare { links: 1, length: 5, owner: None, request: None });
     assert_eq!(world.generations.len(), SLOTS as usize + 1);
-    assert_eq!(world.fake.settled, world.fake.age);
+    assert_eq!(world.fake.aged, world.fake.age);
 }
 
 #[test]

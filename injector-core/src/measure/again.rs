@@ -1,7 +1,7 @@
 //! A record judged again from its stored probes: with a tighter bound, or because it is of an older schema.
 
 use super::phases::{Marks, phases, reconnected};
-use super::{Broken, Closed, EndpointEvidence, Evidence, STARVED_PRESSURE, record};
+use super::{Closed, EndpointEvidence, Evidence, HarnessFailure, STARVED_PRESSURE, record};
 use crate::api::{Outcome, ProbeView, RECORD_SCHEMA, RecoveryRecord, Trial};
 use crate::clock::{MonoNs, Span};
 use crate::model::{EndpointProbe, Ready};
@@ -76,7 +76,7 @@ pub fn again(
             .clone()
             .zip(old.observed_until_ns)
             .map(|(partition, at)| Closed { partition, at }),
-        broken: failed.then(|| Broken::Other(old.outcome_reason.clone().unwrap_or_default())),
+        broken: failed.then(|| HarnessFailure::Other(old.outcome_reason.clone().unwrap_or_default())),
         warnings: old.warnings.clone(),
         is_strict: false,
         lost_events: old.lost_events,

@@ -18,15 +18,15 @@ pub(super) struct Bounds {
 
 /// What can be said of some endpoints together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Judgement {
+pub(super) struct Assessment {
     /// The first instant at which all were ready.
     pub ready: Option<MonoNs>,
-    pub verdict: Verdict,
+    pub settling: Settling,
 }
 
 /// Whether they settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Settling {
     /// Later probes may decide it.
     Open,
     /// All were ready from `at` on, and stayed so until `until`.
@@ -38,8 +38,8 @@ pub(super) enum Verdict {
 /// Judges tracks together; there is at least one.
 ///
 /// Each further probe can only move the earliest possible instant later, so a verdict that is not
-/// [`Verdict::Open`] never changes.
-pub(super) fn judge(tracks: &[&Track], bounds: &Bounds) -> Judgement {
+/// [`Settling::Open`] never changes.
+pub(super) fn judge(tracks: &[&Track], bounds: &Bounds) -> Assessment {
     let mut at = vec![0; tracks.len()];
     let mut ready = None;
     loop {
@@ -70,13 +70,13 @@ pub(super) fn judge(tracks: &[&Track], bounds: &Bounds) -> Judgement {
         // After the first time that all were ready, an observation must fit into observe_max.
         let spare = bounds.observe_max.saturating_sub(bounds.observe);
         let limit = ready.map_or(bounds.deadline, |first: MonoNs| bounds.deadline.min(first + spare));
-        let judgement = |verdict| Judgement { ready, verdict };
+        let assessment = |settling| Assessment { ready, settling };
         if earliest > limit {
-            return judgement(Verdict::Hopeless { last, earliest });
+            return assessment(Settling::Hopeless { last, earliest });
         }
         // Nobody knows yet when the first time begins that counts as ready.
         if ready.is_none() {
-            return judgement(Verdict::Open);
+            return assessment(Settling::Open);
         }
         // The observation begins here at the earliest, so a stretch that ends before it could be over never lasts.
         let until = from + bounds.observe;
@@ -87,9 +87,9 @@ pub(super) fn judge(tracks: &[&Track], bounds: &Bounds) -> Judgement {
             continue;
         }
         if !is_certain {
-            return judgement(Verdict::Open);
+            return assessment(Settling::Open);
         }
         let is_over = all().all(|(track, (_, end, _))| end.is_some() || tracks[track].certain >= until);
-        return judgement(if is_over { Verdict::Settled { at: earliest, until } } else { Verdict::Open });
+        return assessment(if is_over { Settling::Settled { at: earliest, until } } else { Settling::Open });
     }
 }

@@ -158,7 +158,7 @@ fn known(samples: &[&Sample], endpoint: &EndpointEvidence<'_>, from: MonoNs, hor
 
 /// What an endpoint's probes say of the time before the heal.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Before {
+pub(super) struct BeforeHeal {
     /// Whether the last K probes before the cut succeeded; `None` if there were fewer, or if one of them was never sent.
     pub healthy: Option<bool>,
     /// The share of failed probes before the cut, of those that were sent; `None` without any.
@@ -168,7 +168,7 @@ pub(super) struct Before {
     pub impaired: Option<bool>,
 }
 
-impl Before {
+impl BeforeHeal {
     /// Probes under way when the cut began count for neither side; during the cut, those count that were due in it. What was
     /// never sent says nothing of the endpoint.
     pub fn new(

@@ -87,7 +87,7 @@ pub struct Evidence<'a> {
     /// The partition that became active after the heal.
     pub closed_by: Option<Closed>,
     /// What went wrong with the instrument, if it did.
-    pub broken: Option<Broken>,
+    pub broken: Option<HarnessFailure>,
     /// What makes the record doubtful.
     pub warnings: Vec<Warning>,
     /// Whether a link for which it is not known whether its cut was in force spoils the trial.
@@ -151,7 +151,7 @@ pub struct Closed {
 
 /// A failure of the instrument that ends the trial at once.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
+pub enum HarnessFailure {
     /// The dead-man's switch healed, or would have.
     #[error("the lease lapsed: the daemon was late, and the kernel healed everything")]
     LeaseLapsed,

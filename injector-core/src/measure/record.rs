@@ -1,11 +1,11 @@
 //! Assembles the recovery record.
 
-use super::cluster::{Bounds, Judgement, Verdict, judge};
-use super::endpoint::{Before, Track};
+use super::cluster::{Assessment, Bounds, Settling, judge};
+use super::endpoint::{BeforeHeal, Track};
 use super::host::lateness_p99;
 use super::phases::{self, Marks};
 use super::words::seconds;
-use super::{Broken, EndpointEvidence, Evidence, as_asked, force, outages};
+use super::{EndpointEvidence, Evidence, HarnessFailure, as_asked, force, outages};
 use crate::api::{
     EndpointRecord, HealedBy, HostRecord, InForce, LinkRecord, Outage, Outcome, Phases, RECORD_SCHEMA,
     RecoveryRecord, Stamped,
@@ -30,7 +30,7 @@ const MANY: u64 = 10;
 /// An endpoint that is in service at the heal is ready then, and settled then if it stays so.
 pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let horizon = evidence.closed_by.as_ref().map_or(evidence.now, |closed| evidence.now.min(closed.at));
-    let before: Vec<Before> =
+    let before: Vec<BeforeHeal> =
         evidence.endpoints.iter().map(|endpoint| before(evidence, endpoint, horizon)).collect();
     let watch = evidence.heal.map(|heal| Watch::new(evidence, &before, heal, horizon));
     let decided = decide(evidence, &before, watch.as_ref());
@@ -57,7 +57,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         .collect();
     let observed_until = watch.as_ref().map(Watch::until);
     let settled = match watch.as_ref().and_then(|watch| watch.cluster) {
-        Some(Judgement { verdict: Verdict::Settled { .. }, .. }) => endpoints
+        Some(Assessment { settling: Settling::Settled { .. }, .. }) => endpoints
             .iter()
             .filter(|endpoint| endpoint.required)
             .filter_map(|endpoint| endpoint.settled_ns)
@@ -124,15 +124,15 @@ struct Watch<'a> {
     horizon: MonoNs,
     tracks: Vec<Track>,
     /// The required endpoints together; `None` if there are none.
-    cluster: Option<Judgement>,
+    cluster: Option<Assessment>,
     /// Each endpoint by itself, through the cluster's observation if that was lasted through.
-    alone: Vec<Judgement>,
+    alone: Vec<Assessment>,
     /// The required endpoints' positions.
     required: Vec<usize>,
 }
 
 impl<'a> Watch<'a> {
-    fn new(evidence: &'a Evidence<'a>, before: &[Before], heal: Stamped, horizon: MonoNs) -> Self {
+    fn new(evidence: &'a Evidence<'a>, before: &[BeforeHeal], heal: Stamped, horizon: MonoNs) -> Self {
         let heal = heal.end_ns;
         let cut = evidence.cut.map(|cut| cut.end_ns);
         let tracks: Vec<Track> = evidence
@@ -154,7 +154,7 @@ impl<'a> Watch<'a> {
         let gating: Vec<&Track> = required.iter().map(|&at| &tracks[at]).collect();
         let cluster = (!gating.is_empty()).then(|| judge(&gating, &bounds));
         let not_before = match cluster {
-            Some(Judgement { verdict: Verdict::Settled { at, .. }, .. }) => at,
+            Some(Assessment { settling: Settling::Settled { at, .. }, .. }) => at,
             _ => heal,
         };
         let alone = tracks.iter().map(|track| judge(&[track], &Bounds { not_before, ..bounds })).collect();
@@ -171,16 +171,16 @@ impl<'a> Watch<'a> {
     /// Until when the required endpoints were watched.
     fn until(&self) -> MonoNs {
         match self.cluster {
-            Some(Judgement { verdict: Verdict::Settled { until, .. }, .. }) => until,
+            Some(Assessment { settling: Settling::Settled { until, .. }, .. }) => until,
             _ => self.horizon,
         }
     }
 
     /// Why the required endpoints' probes can't tell: some that decide were never sent, since we were held up.
     fn held_up(&self) -> Option<String> {
-        let until = match self.cluster?.verdict {
-            Verdict::Settled { until, .. } => until,
-            Verdict::Hopeless { .. } | Verdict::Open => self.deadline,
+        let until = match self.cluster?.settling {
+            Settling::Settled { until, .. } => until,
+            Settling::Hopeless { .. } | Settling::Open => self.deadline,
         };
         self.required.iter().find_map(|&at| {
             let endpoint = &self.evidence.endpoints[at];
@@ -222,21 +222,21 @@ impl<'a> Watch<'a> {
             .iter()
             .enumerate()
             .filter(|(_, endpoint)| !endpoint.required)
-            .all(|(at, _)| self.alone[at].verdict != Verdict::Open || self.tracks[at].known > self.deadline)
+            .all(|(at, _)| self.alone[at].settling != Settling::Open || self.tracks[at].known > self.deadline)
     }
 
     fn fill(&self, record: &mut EndpointRecord, at: usize, decided: Option<&Decision>, is_final: bool) {
         let track = &self.tracks[at];
-        let verdict = match self.cluster {
-            Some(Judgement { verdict: Verdict::Settled { at: ready, until }, .. }) if record.required => {
+        let settling = match self.cluster {
+            Some(Assessment { settling: Settling::Settled { at: ready, until }, .. }) if record.required => {
                 let stretch = track.stretch_at(ready).expect("the cluster settled in a stretch of each");
-                Verdict::Settled { at: stretch.ready, until }
+                Settling::Settled { at: stretch.ready, until }
             }
-            _ => self.alone[at].verdict,
+            _ => self.alone[at].settling,
         };
-        let until = match verdict {
+        let until = match settling {
             _ if record.required => self.until(),
-            Verdict::Settled { until, .. } if decided.is_some() => until,
+            Settling::Settled { until, .. } if decided.is_some() => until,
             _ => self.horizon,
         };
         let counted: Vec<&Sample> = self.evidence.endpoints[at]
@@ -260,15 +260,15 @@ impl<'a> Watch<'a> {
                 Some(track.outage(endpoint, consecutive, cut.end_ns, self.heal, until.min(track.known)));
         }
         let Some(decision) = decided else { return };
-        record.settled_ns = match verdict {
-            Verdict::Settled { at, .. } => Some(at),
-            Verdict::Open | Verdict::Hopeless { .. } => None,
+        record.settled_ns = match settling {
+            Settling::Settled { at, .. } => Some(at),
+            Settling::Open | Settling::Hopeless { .. } => None,
         };
-        let own = match verdict {
-            Verdict::Settled { .. } => Some(Outcome::Recovered),
-            Verdict::Hopeless { .. } => Some(Outcome::NotRecovered),
+        let own = match settling {
+            Settling::Settled { .. } => Some(Outcome::Recovered),
+            Settling::Hopeless { .. } => Some(Outcome::NotRecovered),
             // Its watch ended before it was decided.
-            Verdict::Open => is_final.then_some(Outcome::Censored),
+            Settling::Open => is_final.then_some(Outcome::Censored),
         };
         let is_healthy_before = record.healthy_before == Some(true);
         record.outcome = decision.overrides.or(if is_healthy_before { own } else { Some(Outcome::Unknown) });
@@ -295,17 +295,17 @@ impl Decision {
     }
 }
 
-fn decide(evidence: &Evidence<'_>, before: &[Before], watch: Option<&Watch<'_>>) -> Option<Decision> {
+fn decide(evidence: &Evidence<'_>, before: &[BeforeHeal], watch: Option<&Watch<'_>>) -> Option<Decision> {
     let broken = match (&evidence.broken, evidence.healed_by) {
         (Some(broken), _) => Some(broken.clone()),
-        (None, Some(HealedBy::Lease)) => Some(Broken::LeaseLapsed),
-        (None, Some(HealedBy::Shutdown)) => Some(Broken::Stopping),
+        (None, Some(HealedBy::Lease)) => Some(HarnessFailure::LeaseLapsed),
+        (None, Some(HealedBy::Shutdown)) => Some(HarnessFailure::Stopping),
         _ => None,
     };
     let seen = watch.and_then(|watch| watched(evidence, watch));
     match broken {
         // The daemon's end does not hide a verdict that was there.
-        None | Some(Broken::Stopping) if seen.is_some() => {}
+        None | Some(HarnessFailure::Stopping) if seen.is_some() => {}
         None => {
             watch?;
             evidence.closed_by.as_ref()?;
@@ -368,9 +368,9 @@ fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
         let is_over = watch.horizon >= watch.heal + evidence.ready.observe.0;
         return is_over.then(|| Decision::new(Outcome::Unknown, "no required endpoint: nothing decides"));
     };
-    match cluster.verdict {
-        Verdict::Open => None,
-        Verdict::Settled { at, .. } => {
+    match cluster.settling {
+        Settling::Open => None,
+        Settling::Settled { at, .. } => {
             let (after, observe) = (at.saturating_since(watch.heal), evidence.ready.observe);
             let reason = if !after.is_zero() {
                 format!("settled {} after the heal, and served for {observe} from then on", seconds(after))
@@ -381,7 +381,7 @@ fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
             };
             Some(Decision::new(Outcome::Recovered, reason))
         }
-        Verdict::Hopeless { last, earliest } => {
+        Settling::Hopeless { last, earliest } => {
             let at = watch.required[last];
             let name = &evidence.endpoints[at].name;
             let deadline = evidence.deadline;
@@ -459,12 +459,12 @@ fn why_unknown(link: &LinkRecord) -> String {
     }
 }
 
-fn before(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'_>, horizon: MonoNs) -> Before {
+fn before(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'_>, horizon: MonoNs) -> BeforeHeal {
     let heal_begin = evidence.heal.map(|heal| heal.begin_ns);
-    Before::new(endpoint, evidence.ready.consecutive, evidence.cut, heal_begin, horizon)
+    BeforeHeal::new(endpoint, evidence.ready.consecutive, evidence.cut, heal_begin, horizon)
 }
 
-fn bare(endpoint: &EndpointEvidence<'_>, before: Before) -> EndpointRecord {
+fn bare(endpoint: &EndpointEvidence<'_>, before: BeforeHeal) -> EndpointRecord {
     EndpointRecord {
         name: endpoint.name.clone(),
         peer: endpoint.peer.clone(),

@@ -1,6 +1,6 @@
 //! The record of a trial that cut nothing, because a role in its shape could not be resolved.
 
-use super::{Broken, EndpointEvidence, Evidence, STARVED_PRESSURE, record};
+use super::{EndpointEvidence, Evidence, HarnessFailure, STARVED_PRESSURE, record};
 use crate::api::{PartitionRequest, RecoveryRecord, ShapePair, Status};
 use crate::campaign::is_named;
 use crate::topology::RolePeers;
@@ -49,7 +49,7 @@ pub fn unresolved(
         endpoints: endpoints.collect(),
         overlaps: Vec::new(),
         closed_by: None,
-        broken: Some(Broken::Unresolved(reason)),
+        broken: Some(HarnessFailure::Unresolved(reason)),
         warnings: Vec::new(),
         is_strict: request.verdict.strict,
         lost_events: Some(0),

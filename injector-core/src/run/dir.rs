@@ -14,7 +14,7 @@ use super::file;
 pub use super::layout::{
     CAMPAIGN, NOT_MADE, NotMade, OPEN, PROBES, PROBES_INDEX, SUMMARY, TRIALS, TrialProbes,
 };
-use super::read::{self, Broken, Lines};
+use super::read::{self, LastLineFault, Lines};
 pub use super::settings::{CAMPAIGN_SCHEMA, Campaign, Cell, Clock, Gates, Settings, StopWhen, Versions};
 use crate::api::{ProbeView, RecoveryRecord, Trial};
 use crate::stats::summary::Summary;
@@ -222,8 +222,8 @@ impl RunDir {
                     let known = progress.complete.entry(trial).or_insert(attempt);
                     *known = attempt.max(*known);
                 }
-                Err(Broken::Torn) => progress.torn_line = Some(lines.number()),
-                Err(Broken::Unfinished(record)) => {
+                Err(LastLineFault::Torn) => progress.torn_line = Some(lines.number()),
+                Err(LastLineFault::Unfinished(record)) => {
                     // All of it is there but the line's end: that is all that has to be repaired.
                     self.trials.write_all(b"\n").map_err(io_error("append to", &path))?;
                     whole = lines.offset() + 1;

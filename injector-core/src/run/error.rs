@@ -10,9 +10,9 @@ use crate::clock::Span;
 
 /// The versions of a layout that can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known(RangeInclusive<u32>);
+pub struct SupportedVersions(RangeInclusive<u32>);
 
-impl Known {
+impl SupportedVersions {
     pub(super) const RECORDS: Self = Self(OLDEST_RECORD_SCHEMA..=RECORD_SCHEMA);
 
     pub(super) const fn only(schema: u32) -> Self {
@@ -24,7 +24,7 @@ impl Known {
     }
 }
 
-impl fmt::Display for Known {
+impl fmt::Display for SupportedVersions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (first, last) = (self.0.start(), self.0.end());
         if first == last { write!(f, "{last}") } else { write!(f, "{first} to {last}") }
@@ -50,7 +50,7 @@ pub enum ReadError {
         /// The version found.
         found: u64,
         /// The versions that can be read.
-        known: Known,
+        known: SupportedVersions,
     },
     /// Not what it should be.
     #[error("{} line {line} is not readable: {source}; fix or remove that line", .path.display())]

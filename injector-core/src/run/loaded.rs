@@ -144,7 +144,7 @@ pub struct Run {
 }
 
 /// Judges records again that need it: those of an older schema, and all of them for another bound.
-struct Again<'a> {
+struct Reassessment<'a> {
     path: &'a Path,
     ready: Ready,
     endpoints: Vec<EndpointProbe>,
@@ -152,7 +152,7 @@ struct Again<'a> {
     probes: Option<ProbeFile>,
 }
 
-impl<'a> Again<'a> {
+impl<'a> Reassessment<'a> {
     /// # Errors
     /// If the probes can't be read, or if no probe waited long enough to see whether an answer came within the bound.
     fn open(path: &'a Path, settings: &Settings, served_within: Option<Span>) -> Result<Self, ReadError> {
@@ -217,7 +217,7 @@ impl Run {
     /// The records of a run directory, the last attempt of each trial, judged as [`Self::load_within`] does.
     pub fn records(path: &Path, served_within: Option<Span>) -> Result<Vec<RecoveryRecord>, ReadError> {
         let campaign = read::campaign(path)?;
-        let mut again = Again::open(path, &campaign.settings, served_within)?;
+        let mut again = Reassessment::open(path, &campaign.settings, served_within)?;
         let (kept, _) = read::trials(path, |index, record, _| again.judged(index, record))?;
         Ok(kept.into_values().collect())
     }
@@ -232,7 +232,7 @@ impl Run {
     /// `served_within` of the instant at which its probe was due.
     pub fn load_within(path: &Path, served_within: Option<Span>) -> Result<Self, ReadError> {
         let campaign = read::campaign(path)?;
-        let mut again = Again::open(path, &campaign.settings, served_within)?;
+        let mut again = Reassessment::open(path, &campaign.settings, served_within)?;
         let (kept, mut notes) = read::trials(path, |index, record, line| {
             let record = again.judged(index, record)?;
             Ok((campaign.settings.trial(index, &record), Detail::new(&record, line)))

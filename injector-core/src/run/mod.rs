@@ -1,6 +1,8 @@
 //! The run directory of a campaign: what it holds, how it is written, and how it is read again.
 
+mod comparable;
 mod conduct;
+mod differences;
 pub mod dir;
 mod error;
 mod file;

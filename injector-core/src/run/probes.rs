@@ -16,10 +16,10 @@ use crate::api::ProbeView;
 pub type Probes = HashMap<u64, Vec<ProbeView>>;
 
 /// Where a line begins, and its length.
-type Place = (u64, u64);
+type LineExtent = (u64, u64);
 
 /// What is at a place.
-enum Found {
+enum Lookup {
     Probes(Vec<ProbeView>),
     /// No place is known.
     Nothing,
@@ -32,7 +32,7 @@ enum Found {
 pub struct ProbeFile {
     path: PathBuf,
     file: File,
-    places: HashMap<(u64, u32), Place>,
+    places: HashMap<(u64, u32), LineExtent>,
 }
 
 impl ProbeFile {
@@ -57,22 +57,22 @@ impl ProbeFile {
     pub fn of(&mut self, trial: u64, attempt: u32) -> Result<Option<Vec<ProbeView>>, ReadError> {
         let found = match self.read(trial, attempt)? {
             // The index fits the file's length and not its lines.
-            Found::Other => {
+            Lookup::Other => {
                 self.places = scanned(&self.path)?;
                 self.read(trial, attempt)?
             }
             found => found,
         };
         Ok(match found {
-            Found::Probes(probes) => Some(probes),
-            Found::Nothing | Found::Other => None,
+            Lookup::Probes(probes) => Some(probes),
+            Lookup::Nothing | Lookup::Other => None,
         })
     }
 
-    fn read(&mut self, trial: u64, attempt: u32) -> Result<Found, ReadError> {
-        let Some(&(begins, length)) = self.places.get(&(trial, attempt)) else { return Ok(Found::Nothing) };
+    fn read(&mut self, trial: u64, attempt: u32) -> Result<Lookup, ReadError> {
+        let Some(&(begins, length)) = self.places.get(&(trial, attempt)) else { return Ok(Lookup::Nothing) };
         if length > file::LONGEST {
-            return Ok(Found::Other);
+            return Ok(Lookup::Other);
         }
         let mut line = vec![0; length as usize];
         self.file
@@ -80,14 +80,14 @@ impl ProbeFile {
             .and_then(|_| self.file.read_exact(&mut line))
             .map_err(io_error(&self.path))?;
         Ok(match serde_json::from_slice::<TrialProbes>(&line) {
-            Ok(found) if (found.trial, found.attempt) == (trial, attempt) => Found::Probes(found.probes),
-            _ => Found::Other,
+            Ok(found) if (found.trial, found.attempt) == (trial, attempt) => Lookup::Probes(found.probes),
+            _ => Lookup::Other,
         })
     }
 }
 
 /// By the index; `None` where it does not fit a file of this length.
-fn indexed(text: &str, file_length: u64) -> Option<HashMap<(u64, u32), Place>> {
+fn indexed(text: &str, file_length: u64) -> Option<HashMap<(u64, u32), LineExtent>> {
     let mut places = HashMap::new();
     let mut end = 0;
     for line in text.lines() {
@@ -100,7 +100,7 @@ fn indexed(text: &str, file_length: u64) -> Option<HashMap<(u64, u32), Place>> {
 }
 
 /// By reading all of the file.
-fn scanned(path: &Path) -> Result<HashMap<(u64, u32), Place>, ReadError> {
+fn scanned(path: &Path) -> Result<HashMap<(u64, u32), LineExtent>, ReadError> {
     #[derive(Deserialize)]
     struct Head {
         trial: u64,

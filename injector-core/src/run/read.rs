@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{Known, ReadError, io_error};
+use super::error::{ReadError, SupportedVersions, io_error};
 use super::file;
 use super::layout::{CAMPAIGN, NOT_MADE, NotMade, SUMMARY, TRIALS};
 use super::settings::{CAMPAIGN_SCHEMA, Campaign};
@@ -21,7 +21,12 @@ struct SchemaOnly {
 }
 
 /// Reads text with a schema: another version is reported as such even where its layout can't be read.
-fn versioned<T: DeserializeOwned>(text: &[u8], known: Known, path: &Path, line: u64) -> Result<T, ReadError> {
+fn versioned<T: DeserializeOwned>(
+    text: &[u8],
+    known: SupportedVersions,
+    path: &Path,
+    line: u64,
+) -> Result<T, ReadError> {
     match serde_json::from_slice::<SchemaOnly>(text) {
         Ok(SchemaOnly { schema }) if !u32::try_from(schema).is_ok_and(|schema| known.contains(schema)) => {
             Err(ReadError::Schema { path: path.to_owned(), found: schema, known })
@@ -34,19 +39,23 @@ fn versioned<T: DeserializeOwned>(text: &[u8], known: Known, path: &Path, line: 
     }
 }
 
-fn whole<T: DeserializeOwned>(directory: &Path, name: &str, known: Known) -> Result<T, ReadError> {
+fn whole<T: DeserializeOwned>(
+    directory: &Path,
+    name: &str,
+    known: SupportedVersions,
+) -> Result<T, ReadError> {
     let path = directory.join(name);
     versioned(&file::whole(&path)?, known, &path, 1)
 }
 
 /// Reads `campaign.json`.
 pub fn campaign(directory: &Path) -> Result<Campaign, ReadError> {
-    whole(directory, CAMPAIGN, Known::only(CAMPAIGN_SCHEMA))
+    whole(directory, CAMPAIGN, SupportedVersions::only(CAMPAIGN_SCHEMA))
 }
 
 /// Reads `summary.json`.
 pub fn summary(directory: &Path) -> Result<Summary, ReadError> {
-    whole(directory, SUMMARY, Known::only(SUMMARY_SCHEMA))
+    whole(directory, SUMMARY, SupportedVersions::only(SUMMARY_SCHEMA))
 }
 
 /// Reads `not_made.jsonl`, if it is there. A torn last line is left out.
@@ -69,7 +78,7 @@ pub fn not_made(directory: &Path) -> Result<Vec<NotMade>, ReadError> {
 
 /// What is wrong with a last line.
 #[derive(Debug)]
-pub enum Broken {
+pub enum LastLineFault {
     /// It is the beginning of a record.
     Torn,
     /// It lacks its end of line alone.
@@ -109,7 +118,7 @@ impl Lines {
     }
 
     /// The next record; a broken last line is reported, a broken line before it is an error.
-    pub fn next_record(&mut self) -> Result<Option<Result<Box<RecoveryRecord>, Broken>>, ReadError> {
+    pub fn next_record(&mut self) -> Result<Option<Result<Box<RecoveryRecord>, LastLineFault>>, ReadError> {
         loop {
             self.line.clear();
             let read = file::next_line(&mut self.file, &mut self.line).map_err(io_error(&self.path))?;
@@ -125,9 +134,9 @@ impl Lines {
         let ended = self.line.ends_with(b"\n");
         match self.parse() {
             Ok(record) if ended => Ok(Some(Ok(record))),
-            Ok(record) => Ok(Some(Err(Broken::Unfinished(record)))),
+            Ok(record) => Ok(Some(Err(LastLineFault::Unfinished(record)))),
             Err(ReadError::Line { source, .. }) if !source.is_data() && self.at_end()? => {
-                Ok(Some(Err(Broken::Torn)))
+                Ok(Some(Err(LastLineFault::Torn)))
             }
             Err(error) => Err(error),
         }
@@ -136,8 +145,8 @@ impl Lines {
     fn parse(&self) -> Result<Box<RecoveryRecord>, ReadError> {
         // The common case is parsed once; only what does not fit is looked at again for its schema.
         match serde_json::from_slice::<Box<RecoveryRecord>>(&self.line) {
-            Ok(record) if Known::RECORDS.contains(record.schema) => Ok(record),
-            _ => versioned(&self.line, Known::RECORDS, &self.path, self.number),
+            Ok(record) if SupportedVersions::RECORDS.contains(record.schema) => Ok(record),
+            _ => versioned(&self.line, SupportedVersions::RECORDS, &self.path, self.number),
         }
     }
 
@@ -159,8 +168,8 @@ pub fn trials<T>(
     let mut repeated = 0_u64;
     while let Some(line) = lines.next_record()? {
         let record = match line {
-            Ok(record) | Err(Broken::Unfinished(record)) => record,
-            Err(Broken::Torn) => {
+            Ok(record) | Err(LastLineFault::Unfinished(record)) => record,
+            Err(LastLineFault::Torn) => {
                 notes.push(format!(
                     "The last line of {TRIALS} (line {}) is torn and was left out: the campaign was interrupted while it wrote.",
                     lines.number()

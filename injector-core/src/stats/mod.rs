@@ -1,12 +1,13 @@
 //! Statistics of campaigns: right for censored data, exact where an exact method exists. No I/O.
 //!
 //! A [`trial::Trial`] is what one recovery record says to statistics; [`summary::summarize`] and
-//! [`compare::compare`] turn many of them into what `summary.json` and `compare` tell. What was not reached or
+//! [`compare::compare`] turn many of them into what `summary.json` and `compare` show. What was not reached or
 //! not seen is `None`, never zero.
 
 pub mod binomial;
 pub mod compare;
 pub mod dependence;
+pub mod labels;
 pub mod logrank;
 pub mod mix;
 pub mod outages;

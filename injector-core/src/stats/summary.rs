@@ -64,7 +64,7 @@ pub struct EndpointSeries {
     pub name: String,
     /// `required` or `advisory`.
     pub role: String,
-    /// How many instances the last of which counts; 1 for an endpoint itself.
+    /// How many instances there are, where the last one counts; 1 for an endpoint itself.
     pub instances: u64,
     /// Decided trials in which the cut was not felt (it settles at 0 there).
     pub not_impaired: u64,

@@ -2,7 +2,7 @@
 
 use super::{CONFIDENCE, normal_quantile};
 
-/// The fewest observations for which a 99 % quantile is told.
+/// The fewest observations for which a 99 % quantile is given.
 pub const P99_NEEDS: usize = 100;
 
 /// How the watching of one trial ended.
@@ -24,7 +24,7 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// A time that is known, or at least so long where what it measures had not ended.
+    /// A time that is known, or a lower bound of it where what it measures had not ended.
     pub fn of(is_open: bool, ns: u64) -> Self {
         if is_open { Self::censored(ns) } else { Self::event(ns) }
     }

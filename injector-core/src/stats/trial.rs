@@ -1,19 +1,13 @@
 //! What one recovery record says to statistics.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
-
-use serde::Serialize;
 
 use crate::api::{
-    ClusterOutage, CoverageState, EndpointRecord, LinkRecord, Outage, Outcome, RecoveryRecord, ShapePair,
-    role_words,
+    ClusterOutage, CoverageState, EndpointRecord, LinkRecord, Outage, Outcome, RecoveryRecord, role_words,
 };
 use crate::clock::MonoNs;
-use crate::model::{PeerName, Shape};
-use crate::topology::Arguments;
-use crate::topology::words::joined;
 
+use super::labels::{self, digest, isolated, resolved_label};
 use super::sides::cut_off;
 use super::survival::Observation;
 
@@ -37,7 +31,7 @@ pub struct Times {
     pub ready_ns: Option<u64>,
     /// Failures after ready.
     pub relapses: u64,
-    /// Whether the cut was felt; `None` if no probe can tell.
+    /// Whether the cut was felt; `None` if no probe shows it.
     pub impaired: Option<bool>,
 }
 
@@ -172,7 +166,7 @@ impl Trial {
             endpoints: record.endpoints.iter().map(endpoint).collect(),
             reason: record.outcome_reason.clone(),
             starved: record.starved,
-            asked: self::label(&shape.asked),
+            asked: labels::label(&shape.asked),
             resolved,
             isolated: shape.resolved.as_ref().and_then(isolated),
             hold_ns: record.hold_ns,
@@ -312,11 +306,6 @@ fn links(record: &RecoveryRecord) -> String {
 /// The longest text of links that is kept.
 const LINKS: usize = 2000;
 
-/// FNV-1a: stable over versions, so that runs of different builds fall into the same strata.
-fn digest(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3))
-}
-
 /// `ingress` of `ingress@n1`.
 pub fn base(name: &str) -> &str {
     name.split_once('@').map_or(name, |(base, _)| base)
@@ -346,58 +335,6 @@ fn any(values: impl Iterator<Item = Option<bool>>) -> Option<bool> {
         }
     }
     all_known.then_some(false)
-}
-
-/// The longest label that is shown whole.
-const LABEL: usize = 120;
-
-/// A shape as the command line writes it; very long ones are cut and end in a digest, so that equal labels are
-/// equal shapes.
-pub fn label<P: Display + Serialize>(shape: &Shape<P>) -> String {
-    let (word, arguments) = shape.written();
-    let text = match arguments {
-        // Peers of a group in one order: the same cut has the same words.
-        Arguments::Peers(peers) => format!("{word} {}", sorted(peers).join(",")),
-        Arguments::Groups(groups) => {
-            let groups: Vec<String> = groups.iter().map(|group| sorted(group).join(",")).collect();
-            format!("{word} {}", groups.join(" "))
-        }
-        Arguments::Grudge(grudge) => {
-            let drops = |(dst, srcs): (&P, &Vec<P>)| format!("{dst}<{}", joined(srcs, ","));
-            format!("{word} {}", grudge.iter().map(drops).collect::<Vec<_>>().join(" "))
-        }
-        _ => shape.to_string(),
-    };
-    if text.chars().count() <= LABEL {
-        return text;
-    }
-    format!("{}… #{:08x}", text.chars().take(LABEL - 12).collect::<String>(), digest(&text) >> 32)
-}
-
-/// The resolved shape as [`label`] shows it, or the shape as asked where a role could not be resolved.
-pub fn resolved_label(shape: &ShapePair) -> String {
-    match &shape.resolved {
-        Some(resolved) => label(resolved),
-        None => format!("{} (not resolved)", label(&shape.asked)),
-    }
-}
-
-fn sorted<P: Display>(peers: &[P]) -> Vec<String> {
-    let mut peers: Vec<String> = peers.iter().map(P::to_string).collect();
-    peers.sort_unstable();
-    peers
-}
-
-fn isolated(resolved: &Shape<PeerName>) -> Option<String> {
-    match resolved {
-        Shape::Isolate(peers) if !peers.is_empty() => Some(sorted(peers).join(",")),
-        Shape::Split(groups) => {
-            let mut alone = groups.iter().filter(|group| group.len() == 1);
-            let first = alone.next()?;
-            alone.next().is_none().then(|| first[0].to_string())
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -483,24 +420,5 @@ mod tests {
         for outcome in [Outcome::Censored, Outcome::Unknown, Outcome::HarnessFailed] {
             assert_eq!(beyond(trial(outcome, Some(1), Some(1), Some(9)), settled), None);
         }
-    }
-
-    #[test]
-    fn labels_are_short_and_tell_shapes_apart() {
-        let many = |last: &str| {
-            let names = (0..300).map(|at| format!("n{at}")).chain([last.to_owned()]);
-            Shape::Isolate(names.map(PeerName).collect())
-        };
-        let (a, b) = (label(&many("x")), label(&many("y")));
-        assert!(a != b && a.chars().count() <= LABEL, "{a}");
-        assert_eq!(
-            label::<PeerName>(&Shape::Split(vec![vec!["n1".into(), "n2".into()], vec!["n3".into()]])),
-            "split n1,n2 n3"
-        );
-        assert_eq!(
-            isolated(&Shape::Split(vec![vec!["n1".into(), "n2".into()], vec!["n3".into()]])),
-            Some("n3".into())
-        );
-        assert_eq!(isolated(&Shape::Split(vec![vec!["n1".into()], vec!["n3".into()]])), None);
     }
 }

@@ -7,14 +7,14 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::error::TopologyError;
-use super::known::{Known, id};
+use super::known::{Definitions, id};
 use super::ring;
 use super::syntax::Arguments;
 use crate::model::{Bridge, NamedLink, PeerId, PeerName, PeerNames, Selector, Shape, WORLD};
 
 /// The making of one shape.
 pub(super) struct Drawing<'a> {
-    known: Known<'a>,
+    known: Definitions<'a>,
     /// What is being made, in words.
     shape: String,
     rng: ChaCha8Rng,
@@ -31,7 +31,7 @@ pub(super) struct Pool<'a> {
 }
 
 impl<'a> Drawing<'a> {
-    pub fn new(known: Known<'a>, shape: &Shape, seed: u64) -> Self {
+    pub fn new(known: Definitions<'a>, shape: &Shape, seed: u64) -> Self {
         let shape = match shape.written() {
             (word, Arguments::Draw { count: Some(count), .. }) => format!("{word} {count}"),
             (word, _) => word.to_owned(),
@@ -72,7 +72,7 @@ impl<'a> Drawing<'a> {
         Ok(peers)
     }
 
-    /// Groups of which the first is the one that directions are relative to; the order of the others means nothing.
+    /// Groups. Directions are relative to the first; the order of the others means nothing.
     pub fn groups(&self, groups: &[Vec<Selector>]) -> Result<Vec<Vec<PeerName>>, TopologyError> {
         let groups: Result<Vec<_>, _> = groups.iter().map(|members| self.group(members)).collect();
         groups.map(in_order)
@@ -125,7 +125,7 @@ impl<'a> Drawing<'a> {
         Ok(count)
     }
 
-    /// The config must have so many peers.
+    /// Requires this many configured peers.
     pub fn at_least(&self, needed: usize) -> Result<(), TopologyError> {
         let have = self.known.names.peers().count();
         if have < needed {
@@ -134,7 +134,7 @@ impl<'a> Drawing<'a> {
         Ok(())
     }
 
-    /// The peers to draw from, in the order of their ids, at least so many.
+    /// The peers to draw from, in the order of their ids; at least `count` of them.
     pub fn pool(&self, among: Option<&[Selector]>, needed: usize) -> Result<Pool<'a>, TopologyError> {
         let names = self.known.names;
         let Some(among) = among else {
@@ -190,7 +190,7 @@ impl Pool<'_> {
         peers.into_iter().map(|peer| self.names.name(peer).into()).collect()
     }
 
-    /// The first so many as one group, cut off from all other configured peers.
+    /// The first `count` as one group, cut off from all other configured peers.
     pub fn isolated(&self, count: usize) -> Shape<PeerName> {
         Shape::Isolate(self.named(&self.peers[..count]))
     }

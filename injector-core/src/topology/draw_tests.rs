@@ -16,7 +16,7 @@ fn words(text: &str) -> Shape {
 }
 
 fn resolve_with(text: &str, count: usize, roles: &RolePeers, seed: u64) -> Result<Resolved, TopologyError> {
-    let known = Known { names: &names(count), presets: &BTreeMap::new(), roles };
+    let known = Definitions { names: &names(count), presets: &BTreeMap::new(), roles };
     resolve(&words(text), Direction::Both, known, seed)
 }
 
@@ -101,7 +101,7 @@ fn what_cannot_be_drawn_is_refused() {
     }
     let nobody: Shape = serde_json::from_str(r#"{"random_node": {"among": []}}"#).unwrap();
     let (names, presets, roles) = (names(3), BTreeMap::new(), RolePeers::new());
-    let known = Known { names: &names, presets: &presets, roles: &roles };
+    let known = Definitions { names: &names, presets: &presets, roles: &roles };
     let error = resolve(&nobody, Direction::Both, known, 0).unwrap_err().to_string();
     assert!(error.contains("draws from at least 1 peers, and it may draw from 0"), "{error}");
 }
@@ -259,7 +259,7 @@ proptest! {
         let text = ["random 3", "minority", "minority-third", "random-groups 4", "majorities-ring"][which];
         prop_assert_eq!(draw(text, count, seed), draw(text, count, seed));
         let (names, shape, presets, roles) = (names(count), words(text), BTreeMap::new(), RolePeers::new());
-        let known = || Known { names: &names, presets: &presets, roles: &roles };
+        let known = || Definitions { names: &names, presets: &presets, roles: &roles };
         let drawn = |seed| resolve(&shape, Direction::Both, known(), seed).unwrap().shape.to_string();
         let different: BTreeSet<String> = (0..20).map(|at| drawn(seed.wrapping_add(at))).collect();
         prop_assert!(different.len() > 3, "{} {:?}", text, different);
@@ -278,7 +278,7 @@ proptest! {
         prop_assume!(groups.len() > 1);
         let place = |peer: PeerId| places[usize::from(peer.0) - 1];
         let shape = Shape::Between(groups.into_values().collect());
-        let known = Known { names: &names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
+        let known = Definitions { names: &names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
         let cut: BTreeSet<Link> = resolve(&shape, Direction::Both, known, 0).unwrap().links.into_iter().collect();
         for src in names.peers() {
             for dst in names.peers() {

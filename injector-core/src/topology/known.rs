@@ -10,7 +10,7 @@ pub type RolePeers = BTreeMap<String, Vec<PeerName>>;
 
 /// What the names in a shape mean.
 #[derive(Clone, Copy, Debug)]
-pub struct Known<'a> {
+pub struct Definitions<'a> {
     /// The configured peers.
     pub names: &'a PeerNames,
     /// The shapes that the config names.

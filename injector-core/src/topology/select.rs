@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::draw::Drawing;
 use super::error::TopologyError;
-use super::known::{Known, id};
+use super::known::{Definitions, id};
 use super::shapes;
 use crate::model::{Direction, PeerName, PeerNames, Selector, Shape};
 
@@ -23,7 +23,7 @@ pub struct Selected {
 pub fn select(
     shape: &Shape,
     direction: Direction,
-    known: Known<'_>,
+    known: Definitions<'_>,
     seed: u64,
 ) -> Result<Selected, TopologyError> {
     let shape = meant(shape, known.presets)?;

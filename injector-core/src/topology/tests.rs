@@ -21,7 +21,7 @@ fn resolve_of(
     names: &PeerNames,
     seed: u64,
 ) -> Result<Resolved, TopologyError> {
-    let known = Known { names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
+    let known = Definitions { names, presets: &BTreeMap::new(), roles: &RolePeers::new() };
     resolve(shape, direction, known, seed)
 }
 
@@ -140,7 +140,7 @@ fn a_preset_is_its_shape() {
         ("loop".to_owned(), words("preset lonely")),
     ]);
     let (names, roles) = (names(3), RolePeers::new());
-    let known = Known { names: &names, presets: &presets, roles: &roles };
+    let known = Definitions { names: &names, presets: &presets, roles: &roles };
     let by_name = |name: &str| resolve(&Shape::Preset(name.to_owned()), Direction::In, known, 0);
     let resolved = by_name("lonely").unwrap();
     assert_eq!(links(&resolved), "1>2 3>2");

@@ -185,7 +185,7 @@ impl Watch {
             self.partitions.push(Live {
                 name: view.name.clone(),
                 generation: view.generation,
-                shape: crate::stats::trial::label(&view.resolved),
+                shape: crate::stats::labels::label(&view.resolved),
                 state: view.state,
                 ends_at: None,
                 healed_at: None,

@@ -56,7 +56,7 @@ fn text(lines: &[Line]) -> String {
         .collect()
 }
 
-/// A cut with counters of two polls, three endpoints of which one fails, and a recovery before.
+/// A cut with counters of two polls, three endpoints, one of them failing, and a recovery before.
 fn seen() -> Watch {
     let mut watch = Watch::default();
     for at in [2_000, 2_001] {

@@ -12,7 +12,7 @@ use injector_common::packet::{Bytes as _, Packet, flag, parse, protocol};
 
 use crate::context::{Hooked as _, Skb};
 use crate::identity::{Side, WORLD};
-use crate::maps::{COMMIT, FEATURES, SCENE};
+use crate::maps::{COMMIT, CONTEXT, FEATURES};
 use crate::observe;
 use crate::owners::owner;
 use crate::ports::{self, PORT_SPACE};
@@ -32,38 +32,38 @@ pub fn judge(ctx: &TcContext) -> Verdict {
     if word.0 == 0 {
         return Verdict::Pass;
     }
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return Verdict::Pass };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return Verdict::Pass };
     // SAFETY: this CPU's own value, and programs of one CPU do not interrupt each other on these hooks.
-    let scene = unsafe { &mut *scene };
-    scene.clock.reset();
+    let context = unsafe { &mut *context };
+    context.clock.reset();
     let bytes = Skb::new(ctx);
-    let is_parsed = parse(&bytes, &mut scene.packet).is_ok();
-    scene.judged += 1;
-    (scene.sender, scene.receiver) = (WORLD, WORLD);
-    if !is_parsed || !has_ends(&scene.packet) {
+    let is_parsed = parse(&bytes, &mut context.packet).is_ok();
+    context.judged += 1;
+    (context.sender, context.receiver) = (WORLD, WORLD);
+    if !is_parsed || !has_ends(&context.packet) {
         return Verdict::Pass;
     }
-    scene.src = sender(ctx.skb.skb, &scene.packet);
-    scene.dst = receiver(ctx.skb.skb, &scene.packet);
+    context.src = sender(ctx.skb.skb, &context.packet);
+    context.dst = receiver(ctx.skb.skb, &context.packet);
     let answer = judge_between(word.live(), word.watched());
     if answer == DROPPED {
-        observe::drops(bytes.segments(&scene.packet), u64::from(bytes.len()));
+        observe::drops(bytes.segments(&context.packet), u64::from(bytes.len()));
         return Verdict::Drop;
     }
     if answer != IGNORED && FEATURES.load() & feature::WIRE != 0 {
-        observe::response(&bytes, &scene.packet, word);
+        observe::response(&bytes, &context.packet, word);
     }
     Verdict::Pass
 }
 
-/// Judges the scene's frame, whose ends are in the scene. A global function of plain numbers: the verifier checks it once.
+/// Judges the current frame, whose ends are in the context. A global function of plain numbers: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn judge_between(live: u32, watched: u32) -> u32 {
-    let Some(scene) = SCENE.get_ptr_mut(0) else { return IGNORED };
+    let Some(context) = CONTEXT.get_ptr_mut(0) else { return IGNORED };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
-    let scene = unsafe { &mut *scene };
-    judge_named(scene, Side { sender: WORLD, receiver: WORLD, flags: 0 }, live, watched)
+    let context = unsafe { &mut *context };
+    judge_named(context, Side { sender: WORLD, receiver: WORLD, flags: 0 }, live, watched)
 }
 
 /// Whether a frame's ends are sockets with ports: those of one sender and one receiver.
@@ -129,7 +129,7 @@ fn whose(owner: Option<u32>) -> u32 {
 #[inline(always)]
 fn looked_up(skb: *mut __sk_buff, packet: &Packet, from: &End<'_>, to: &End<'_>) -> u32 {
     let is_tcp = packet.protocol == protocol::TCP;
-    // SAFETY: numbers alone, all bytes of which are valid.
+    // SAFETY: plain numbers, for which all bytes are valid.
     let mut tuple: bpf_sock_tuple = unsafe { core::mem::zeroed() };
     let size = if is_mapped(to.address) {
         tuple.__bindgen_anon_1.ipv4.saddr = from.address[3];

@@ -22,7 +22,7 @@ pub struct Run {
     optimised: bool,
     /// The kernel's release.
     kernel: String,
-    /// The processor's model; `null` if the kernel does not tell.
+    /// The processor's model; `null` if the kernel does not say.
     cpu: Option<String>,
     /// How many processors there were.
     cpus: usize,

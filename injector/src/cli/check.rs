@@ -12,7 +12,7 @@ use crate::engine;
 use injector_core::campaign::{self, CampaignSpec};
 use injector_core::config::{Config, Interfaces, Role, schema};
 use injector_core::figures::counted;
-use injector_core::stats::trial::label;
+use injector_core::stats::labels::label;
 
 pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
     if args.schema {

@@ -14,16 +14,16 @@ use super::human::{NONE, span_or_none};
 use super::output::print;
 use super::progress::{DutyCycle, line};
 use crate::terminal::clean;
-use injector_client::campaign::{End, Measure, News, Options, TrialCounts};
+use injector_client::campaign::{CampaignEnd, CampaignEvent, Measure, Options, TrialCounts};
 use injector_core::api::{Outcome, RecoveryRecord, Trial, role_suffix};
 use injector_core::campaign::{CampaignSpec, file};
 use injector_core::figures::{counted, maybe_percent, outcome, percent, percents};
 use injector_core::report::{ReportOptions, report};
 use injector_core::run::Hooks;
 use injector_core::run::settings::{Cell, Settings};
+use injector_core::stats::labels::{label, resolved_label};
 use injector_core::stats::power;
 use injector_core::stats::summary::Summary;
-use injector_core::stats::trial::{label, resolved_label};
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let (quiet, out) = (args.quiet, args.out.clone());
@@ -37,10 +37,10 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let (end, summary) = measure.run(signals, &mut |counts, news| reporter.report(counts, news)).await?;
     reporter.finish();
     match &end {
-        End::Complete => {}
-        End::Decided => reporter.line("stopped: the sequential test has decided"),
-        End::GivenUp(why) => eprintln!("injector: given up: {}", clean(why)),
-        End::Interrupted(_) => eprintln!("injector: interrupted; continue with --resume"),
+        CampaignEnd::Complete => {}
+        CampaignEnd::Decided => reporter.line("stopped: the sequential test has decided"),
+        CampaignEnd::GivenUp(why) => eprintln!("injector: given up: {}", clean(why)),
+        CampaignEnd::Interrupted(_) => eprintln!("injector: interrupted; continue with --resume"),
     }
     if common.json {
         let last = serde_json::json!({ "end": end_word(&end), "summary": summary });
@@ -58,21 +58,21 @@ fn result(out: &std::path::Path, summary: &Summary) -> Result<String, Failure> {
     Ok(report(out, &ReportOptions::default())?.text)
 }
 
-fn end_word(end: &End) -> &'static str {
+fn end_word(end: &CampaignEnd) -> &'static str {
     match end {
-        End::Complete => "complete",
-        End::Decided => "decided",
-        End::GivenUp(_) => "given_up",
-        End::Interrupted(_) => "interrupted",
+        CampaignEnd::Complete => "complete",
+        CampaignEnd::Decided => "decided",
+        CampaignEnd::GivenUp(_) => "given_up",
+        CampaignEnd::Interrupted(_) => "interrupted",
     }
 }
 
 /// The exit code of a campaign that ended so.
-fn exit(end: &End, summary: &Summary) -> Exit {
+fn exit(end: &CampaignEnd, summary: &Summary) -> Exit {
     match end {
-        End::Complete | End::Decided => Exit(summary.verdict.exit_code),
-        End::GivenUp(_) => Exit::UNDECIDED,
-        End::Interrupted(signal) => Exit(u8::try_from(128 + signal).unwrap_or(Exit::UNDECIDED.0)),
+        CampaignEnd::Complete | CampaignEnd::Decided => Exit(summary.verdict.exit_code),
+        CampaignEnd::GivenUp(_) => Exit::UNDECIDED,
+        CampaignEnd::Interrupted(signal) => Exit(u8::try_from(128 + signal).unwrap_or(Exit::UNDECIDED.0)),
     }
 }
 
@@ -179,12 +179,12 @@ impl Reporter {
         }
     }
 
-    fn report(&self, counts: TrialCounts, news: News<'_>) {
+    fn report(&self, counts: TrialCounts, news: CampaignEvent<'_>) {
         let about = |what: &str, trial: Trial| format!("trial {} {what}", trial.index);
         match news {
-            News::Waiting(trial) => self.now(counts, &about("waits for health", trial)),
-            News::Cut(trial, _) => self.now(counts, &about("is measured", trial)),
-            News::Record(record) => {
+            CampaignEvent::Waiting(trial) => self.now(counts, &about("waits for health", trial)),
+            CampaignEvent::Cut(trial, _) => self.now(counts, &about("is measured", trial)),
+            CampaignEvent::Record(record) => {
                 if self.json {
                     // A reader that has gone away does not end the campaign.
                     let _ = print(&format!("{}\n", json(&record)));
@@ -193,8 +193,10 @@ impl Reporter {
                 }
                 self.now(counts, "");
             }
-            News::NotMade(trial, why) => self.warn(&format!("trial {} was not made: {why}", trial.index)),
-            News::Warning(text) => self.warn(text),
+            CampaignEvent::NotMade(trial, why) => {
+                self.warn(&format!("trial {} was not made: {why}", trial.index));
+            }
+            CampaignEvent::Warning(text) => self.warn(text),
         }
     }
 
@@ -303,12 +305,12 @@ mod tests {
     #[test]
     fn a_campaign_that_was_not_ended_by_its_trials_is_not_passed() {
         let summary = summarize(&[], &Plan::default());
-        assert_eq!(exit(&End::Complete, &summary), Exit::UNDECIDED);
+        assert_eq!(exit(&CampaignEnd::Complete, &summary), Exit::UNDECIDED);
         let mut passed = summary;
         passed.verdict.exit_code = 0;
-        assert_eq!(exit(&End::Complete, &passed), Exit::OK);
-        assert_eq!(exit(&End::GivenUp("x".to_owned()), &passed), Exit::UNDECIDED);
-        assert_eq!(exit(&End::Interrupted(2), &passed), Exit(130));
+        assert_eq!(exit(&CampaignEnd::Complete, &passed), Exit::OK);
+        assert_eq!(exit(&CampaignEnd::GivenUp("x".to_owned()), &passed), Exit::UNDECIDED);
+        assert_eq!(exit(&CampaignEnd::Interrupted(2), &passed), Exit(130));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use injector_core::topology::words::{AMONG, parse_words};
 pub(super) async fn run(common: &Common, args: Partition) -> Result<Exit, Failure> {
     let asked = Asked::of(args.cut, args.at, Owner::None)?;
     let mut client = Client::open(&common.address()).await?;
-    let (name, request) = asked.settle(&mut client).await?;
+    let (name, request) = asked.into_request(&mut client).await?;
     let view = if args.dry_run {
         client.dry_run(&name, &request).await?
     } else {
@@ -55,7 +55,7 @@ impl Asked {
     }
 
     /// Fixes a start that is relative to now, by the daemon's clock.
-    pub async fn settle(mut self, client: &mut Client) -> Result<(String, PartitionRequest), Failure> {
+    pub async fn into_request(mut self, client: &mut Client) -> Result<(String, PartitionRequest), Failure> {
         self.request.at = match self.at {
             None => None,
             Some(At::Wall(wall)) => Some(StartAt::WallNs(wall)),

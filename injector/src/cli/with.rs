@@ -35,7 +35,7 @@ async fn run_command(common: &Common, args: With) -> Result<Exit, Failure> {
     let mut signals = Signals::catch()
         .map_err(|error| Failure::new(Exit::WITH_FAILED, format!("signals can't be caught: {error}")))?;
     let mut client = Client::open(&common.address()).await?;
-    let (name, request) = asked.settle(&mut client).await?;
+    let (name, request) = asked.into_request(&mut client).await?;
     let view = client.apply(&name, &request).await?;
     eprint!("{}", clean(&if common.json { to_json(&view)? } else { describe(&view) }));
 

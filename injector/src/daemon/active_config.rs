@@ -104,8 +104,8 @@ impl ActiveConfig {
                 let _ = tell_lapse.send(lapse);
             })
             .map_err(io("the lease thread"))?;
-        let settler = bootstrap.alarm.guard("the thread that lets freed slots age");
-        kernel.start_settler(settler).map_err(io("the settler thread"))?;
+        let guard = bootstrap.alarm.guard("the thread that lets freed slots age");
+        kernel.start_slot_aging(guard).map_err(io("the slot-aging thread"))?;
         let (news, interface_news) = mpsc::unbounded_channel();
         let mut workers = bootstrap.workers.another();
         workers.contain(&containers.sight).await?;

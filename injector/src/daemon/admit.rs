@@ -6,7 +6,7 @@ use super::attachment::LinkCoverage;
 use super::partition::{Partition, named, shortened};
 use super::request::Answer;
 use super::state::State;
-use crate::server::command::By;
+use crate::server::command::Requester;
 use injector_common::SLOTS;
 use injector_core::api::{Code, CoverageState, EventKind, PartitionState, Problem, Warning, WarningCode};
 use injector_core::clock::MonoNs;
@@ -23,13 +23,13 @@ const ALL_MEMBERS: usize = 28;
 impl State {
     /// Refuses a partition of a user who holds its share of the slots already. Partitions that are healed and watched do
     /// not count: they give way.
-    pub(super) fn within_share(&self, by: By) -> Answer<()> {
-        let By::Member(uid) = by else { return Ok(()) };
+    pub(super) fn within_share(&self, by: Requester) -> Answer<()> {
+        let Requester::Member(uid) = by else { return Ok(()) };
         let holds = |life: &Life| life.state == PartitionState::Prepared || life.is_live();
         let held = self.ledger.iter().filter(|partition| holds(&partition.life));
         let (mut own, mut all) = (0, 0);
         for partition in held {
-            if let By::Member(holder) = partition.experiment.by {
+            if let Requester::Member(holder) = partition.experiment.by {
                 all += 1;
                 own += usize::from(holder == uid);
             }

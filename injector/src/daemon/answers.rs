@@ -15,7 +15,7 @@ use crate::probe;
 use crate::server::command::Reply;
 use injector_core::api::{EndpointAnswer, WireSight};
 use injector_core::clock::MonoNs;
-use injector_core::ledger::{Fault, Loan, Now};
+use injector_core::ledger::{Fault, Now, WatchedSlot};
 use injector_core::model::natural;
 use injector_core::sample::{EndpointId, Sample};
 
@@ -26,8 +26,8 @@ struct Asked {
 }
 
 /// Every endpoint's answer, on its way back to the daemon's task.
-pub struct Looked {
-    look: Option<Loan>,
+pub struct ProbeAnswers {
+    look: Option<WatchedSlot>,
     begun: MonoNs,
     asked: Vec<Asked>,
     samples: Vec<Sample>,
@@ -35,7 +35,7 @@ pub struct Looked {
 }
 
 /// How answers come back to the daemon's task.
-pub type Sink = mpsc::UnboundedSender<Looked>;
+pub type Sink = mpsc::UnboundedSender<ProbeAnswers>;
 
 /// Of an endpoint whose thread ended meanwhile, was not there, or is held up.
 const NO_ANSWER: &str =
@@ -74,19 +74,19 @@ impl State {
             while let Ok(Some(sample)) = timeout_at(end, receiver.recv()).await {
                 samples.push(sample);
             }
-            let _ = sink.send(Looked { look, begun, asked, samples, reply });
+            let _ = sink.send(ProbeAnswers { look, begun, asked, samples, reply });
         });
     }
 
     /// Answers once all endpoints have.
-    pub fn looked(&mut self, looked: Looked) {
-        let seen = looked.look.filter(|look| self.look == Some(*look)).and_then(|look| self.seen(look));
-        if looked.look.is_some() && looked.look == self.look {
+    pub fn take_answers(&mut self, found: ProbeAnswers) {
+        let seen = found.look.filter(|look| self.look == Some(*look)).and_then(|look| self.seen(look));
+        if found.look.is_some() && found.look == self.look {
             self.end_look();
         }
         let mut samples: BTreeMap<EndpointId, Sample> =
-            looked.samples.into_iter().map(|sample| (sample.endpoint, sample)).collect();
-        let mut answers: Vec<EndpointAnswer> = looked
+            found.samples.into_iter().map(|sample| (sample.endpoint, sample)).collect();
+        let mut answers: Vec<EndpointAnswer> = found
             .asked
             .into_iter()
             .enumerate()
@@ -97,7 +97,7 @@ impl State {
                     Some(sample) => {
                         (sample.scheduled, sample.done, sample.failure.map(|failure| failure.text))
                     }
-                    None => (looked.begun, MonoNs::now(), Some(NO_ANSWER.to_owned())),
+                    None => (found.begun, MonoNs::now(), Some(NO_ANSWER.to_owned())),
                 };
                 EndpointAnswer {
                     name: asked.name,
@@ -115,11 +115,11 @@ impl State {
             .collect();
         answers.sort_by(|a, b| natural(&a.name, &b.name));
         // A reader that has gone away does not want its answer.
-        let _ = looked.reply.send(answers);
+        let _ = found.reply.send(answers);
     }
 
     /// `None` where nothing is to be seen, another look is on its way, or every slot is in use.
-    fn begin_look(&mut self) -> Option<Loan> {
+    fn begin_look(&mut self) -> Option<WatchedSlot> {
         if self.wire_ids.is_empty() || self.look.is_some() || self.stopping {
             return None;
         }
@@ -132,7 +132,7 @@ impl State {
     }
 
     /// The first response of each wire id since the look began.
-    fn seen(&self, look: Loan) -> Option<BTreeMap<u32, MonoNs>> {
+    fn seen(&self, look: WatchedSlot) -> Option<BTreeMap<u32, MonoNs>> {
         match self.kernel.responses(look.slot, look.generation) {
             Ok(found) => Some(found.into_iter().map(|(id, at)| (id, MonoNs(at))).collect()),
             Err(error) => {

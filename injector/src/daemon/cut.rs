@@ -12,7 +12,7 @@ use super::state::State;
 use super::verify;
 use crate::datapath::DatapathError;
 use crate::fault;
-use crate::server::command::{Step, Whose};
+use crate::server::command::{Origin, PutMode};
 use injector_core::api::{
     Code, Owner, PartitionRequest, PartitionState, PartitionView, Problem, StartAt, Warning, WarningCode,
 };
@@ -52,8 +52,8 @@ impl State {
         &mut self,
         name: &str,
         request: PartitionRequest,
-        (step, from): (Step, Option<usize>),
-        whose: Whose,
+        (step, from): (PutMode, Option<usize>),
+        whose: Origin,
         resolution: Resolution,
     ) -> Answer<PartitionView> {
         if self.stopping {
@@ -71,11 +71,11 @@ impl State {
         let unchecked = self.unchecked(&partition.experiment.request, &partition.life.links);
         // Of a cut in full that lasts, its record says link by link what the check found.
         let request = &partition.experiment.request;
-        if step == Step::DryRun || !request.traffic.is_full() || verify::is_too_short(request) {
+        if step == PutMode::DryRun || !request.traffic.is_full() || verify::is_too_short(request) {
             partition.experiment.warnings.extend(unchecked);
         }
         fault::here("apply/looked");
-        if step == Step::DryRun {
+        if step == PutMode::DryRun {
             return Ok(self.dry(&partition, from));
         }
         self.spare_ssh(&partition).await?;
@@ -83,7 +83,7 @@ impl State {
         self.admit(&mut partition, &coverage)?;
         let generation = self.prepare(partition)?;
         fault::here("apply/prepared");
-        if step == Step::Apply {
+        if step == PutMode::Apply {
             let start = match self.partition(generation).experiment.request.at {
                 // It lay ahead when it was asked for, and may no longer.
                 Some(at) => Some(self.start(at).inspect_err(|_| self.discard(generation))?),
@@ -190,7 +190,7 @@ impl State {
         &self,
         name: &str,
         request: PartitionRequest,
-        whose: Whose,
+        whose: Origin,
         resolution: Resolution,
     ) -> Answer<Partition> {
         let Resolution { resolved, seed, roles } = resolution;
@@ -354,7 +354,7 @@ impl State {
         let bound = identity.bound();
         let peers: Vec<PeerId> = self.config.names.peers().collect();
         let forwards = |peer| identity.peers.get(&peer).is_some_and(|known| known.forwards);
-        let around = plan::Surroundings {
+        let around = plan::CellContext {
             peers: &peers,
             forwards: &forwards,
             // On a loopback device, what is sent to groups is not judged.

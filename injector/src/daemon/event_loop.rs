@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::active_config::{Bootstrap, Incoming};
-use super::answers::{self, Looked};
+use super::answers::{self, ProbeAnswers};
 use super::attachment::InterfaceEvent;
 use super::config_file::{self, Read, Reading, Source};
 use super::duty_cycle::DutyCycle;
@@ -34,7 +34,7 @@ pub(super) struct EventLoop {
     pub(super) commands: CommandReceiver,
     pub(super) sockets_found: mpsc::UnboundedReceiver<Found>,
     pub(super) tell_sockets: sockets::Sink,
-    pub(super) answers: mpsc::UnboundedReceiver<Looked>,
+    pub(super) answers: mpsc::UnboundedReceiver<ProbeAnswers>,
     pub(super) tell_answers: answers::Sink,
     pub(super) connections: mpsc::UnboundedReceiver<witness::Connections>,
     pub(super) tell_connections: witness::Sink,
@@ -102,7 +102,7 @@ enum Event {
     /// A request's selectors are resolved.
     Resolved(Returned),
     /// Every endpoint was asked once.
-    Answered(Looked),
+    Answered(ProbeAnswers),
     /// A cut's control packets have arrived, or not.
     Checked(verify::Report),
     /// The connections of peers were read.
@@ -258,7 +258,7 @@ impl EventLoop {
                     self.take_effect(state, Effective::Apply(Box::new(wanted))).await;
                 }
             }
-            Event::Answered(looked) => state.looked(looked),
+            Event::Answered(found) => state.take_answers(found),
             Event::Checked(report) => {
                 state.checked(report);
                 state.release_held(&self.tell_resolved).await;

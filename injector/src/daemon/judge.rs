@@ -15,7 +15,7 @@ use injector_core::api::{
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Role};
 use injector_core::ledger::Life;
-use injector_core::measure::{self, Broken, EndpointEvidence, Evidence, STARVED_PRESSURE};
+use injector_core::measure::{self, EndpointEvidence, Evidence, HarnessFailure, STARVED_PRESSURE};
 use injector_core::model::{Link, PeerId, PeerName, Protocol};
 use injector_core::sample::EndpointId;
 
@@ -128,7 +128,10 @@ impl State {
 
     /// What the programs have stamped for a partition, and why it is unknown if a map can't be read: no stamp
     /// is not the same as an unread one.
-    fn stamped_so_far(&self, partition: &Partition) -> (LinksStamped, Vec<(u32, u64)>, Option<Broken>) {
+    fn stamped_so_far(
+        &self,
+        partition: &Partition,
+    ) -> (LinksStamped, Vec<(u32, u64)>, Option<HarnessFailure>) {
         let Some(slot) = partition.life.slot else { return (Vec::new(), Vec::new(), None) };
         let stamps = self.kernel.link_stamps(slot, partition.life.generation, &partition.life.links);
         let responses = self.kernel.responses(slot, partition.life.generation);
@@ -136,7 +139,7 @@ impl State {
             (Ok(stamps), Ok(responses)) => (stamps, responses, None),
             (Err(error), _) | (_, Err(error)) => {
                 tracing::error!(%error, "stamps could not be read");
-                (Vec::new(), Vec::new(), Some(Broken::StampLost(error.to_string())))
+                (Vec::new(), Vec::new(), Some(HarnessFailure::StampLost(error.to_string())))
             }
         }
     }

@@ -126,7 +126,7 @@ async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
     let served = turn::bounded(Box::pin(event_loop.serve(state))).await;
     let EventLoop { commands, mut incoming, .. } = event_loop;
     tracing::info!("stopping: healing and detaching");
-    let _ = ready::systemd(ready::State::Stopping);
+    let _ = ready::systemd(ready::ServiceState::Stopping);
     fault::here("stop/heal");
     drain(state, &mut incoming.samples);
     state.stop();

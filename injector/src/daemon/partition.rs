@@ -7,7 +7,7 @@ use crate::daemon::attachment::CutLinks;
 use crate::daemon::evidence::strangers::Strangers;
 use crate::daemon::evidence::witness::Witness;
 use crate::daemon::verify::check::Check;
-use crate::server::command::By;
+use crate::server::command::Requester;
 use injector_core::api::{
     CoverageState, First, LinkCounters, LinkCoverageView, LinkRecord, LinkTotals, MOST_LISTED,
     PartitionRequest, PartitionState, PartitionView, ProbeView, RecoveryRecord, TcpState, Warning,
@@ -24,7 +24,7 @@ pub type Partition = Entry<Experiment>;
 /// What was asked for, and the evidence of what came of it.
 pub struct Experiment {
     /// Whose it is.
-    pub by: By,
+    pub by: Requester,
     /// As asked, defaults filled in.
     pub request: PartitionRequest,
     /// The shape after drawing, roles and presets.

@@ -37,7 +37,7 @@ impl Ready {
 
     /// Notifies, once; standard output is closed if a starter was waiting there.
     pub fn report(self) -> io::Result<()> {
-        systemd(State::Ready)?;
+        systemd(ServiceState::Ready)?;
         if self.starter == Starter::ReadsStdout {
             let mut stdout = io::stdout();
             stdout.write_all(READY_LINE.as_bytes())?;
@@ -51,24 +51,24 @@ impl Ready {
 
 /// What systemd wants to know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ServiceState {
     /// The API answers.
     Ready,
-    /// The config is read again; [`State::Ready`] follows.
+    /// The config is read again; [`ServiceState::Ready`] follows.
     Reloading,
     /// The end has begun.
     Stopping,
 }
 
 /// Sends a state to the socket that `NOTIFY_SOCKET` names; without it nothing happens.
-pub fn systemd(state: State) -> io::Result<()> {
+pub fn systemd(state: ServiceState) -> io::Result<()> {
     match std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) {
         Some(path) => send(&path, state),
         None => Ok(()),
     }
 }
 
-fn send(path: &OsStr, state: State) -> io::Result<()> {
+fn send(path: &OsStr, state: ServiceState) -> io::Result<()> {
     let address = match path.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(path)?,
@@ -80,12 +80,12 @@ fn send(path: &OsStr, state: State) -> io::Result<()> {
     Ok(())
 }
 
-fn message(state: State) -> String {
+fn message(state: ServiceState) -> String {
     match state {
-        State::Ready => "READY=1\n".to_owned(),
+        ServiceState::Ready => "READY=1\n".to_owned(),
         // Both lines are needed for Type=notify-reload.
-        State::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\n", MonoNs::now().0 / 1000),
-        State::Stopping => "STOPPING=1\n".to_owned(),
+        ServiceState::Reloading => format!("RELOADING=1\nMONOTONIC_USEC={}\n", MonoNs::now().0 / 1000),
+        ServiceState::Stopping => "STOPPING=1\n".to_owned(),
     }
 }
 
@@ -101,8 +101,8 @@ mod tests {
         let by_path = UnixDatagram::bind(&path).unwrap();
         let by_name =
             UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name.as_bytes()).unwrap()).unwrap();
-        send(path.as_os_str(), State::Ready).unwrap();
-        send(OsStr::new(&format!("@{name}")), State::Reloading).unwrap();
+        send(path.as_os_str(), ServiceState::Ready).unwrap();
+        send(OsStr::new(&format!("@{name}")), ServiceState::Reloading).unwrap();
         let mut buffer = [0; 128];
         let length = by_path.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"READY=1\n");

@@ -14,7 +14,7 @@ use super::active_config::ActiveConfig;
 use super::config_file::{AfterRead, READ_TIMEOUT, Read, ReadResult, Reading};
 use super::event_loop::{EventLoop, drain};
 use super::partition::Partition;
-use super::ready::{self, State as Reported};
+use super::ready::{self, ServiceState as Reported};
 use super::start_error::StartError;
 use super::state::State;
 use crate::datapath::chain;
@@ -138,7 +138,7 @@ impl EventLoop {
         let started = Box::pin(ActiveConfig::start(*prepared, &self.bootstrap));
         match turn::for_at_most(STEP, started).await {
             Ok((active, incoming)) => {
-                // The old config ends here: its probes, its threads, its maps, and what it still had to tell.
+                // The old config ends here: its probes, its threads, its maps, and reports that are still under way.
                 fault::here("reload/loaded");
                 state.replace(active);
                 fault::here("reload/replaced");

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use tokio::sync::mpsc;
 
-use crate::server::command::{IsGone, Reply, Step, Whose};
+use crate::server::command::{IsGone, Origin, PutMode, Reply};
 use injector_core::api::{Code, PartitionRequest, PartitionView, Problem, StartAt, role_words};
 use injector_core::clock::MonoNs;
 use injector_core::config::Config;
 use injector_core::model::Shape;
 use injector_core::roles::Directory;
-use injector_core::topology::{self, Known, Resolved, RolePeers, TopologyError};
+use injector_core::topology::{self, Definitions, Resolved, RolePeers, TopologyError};
 
 /// What a command is answered with.
 pub(super) type Answer<T> = Result<T, Problem>;
@@ -19,10 +19,10 @@ pub(super) type Answer<T> = Result<T, Problem>;
 pub struct Asked {
     pub name: String,
     pub request: Box<PartitionRequest>,
-    pub step: Step,
+    pub step: PutMode,
     /// From which of the links on they are listed, if that is asked for.
     pub from: Option<usize>,
-    pub whose: Whose,
+    pub whose: Origin,
     pub is_gone: IsGone,
     pub reply: Reply<Answer<PartitionView>>,
     /// When it was sent.
@@ -70,7 +70,7 @@ impl ShapeNames {
 
     /// Makes peers and links of the shape of a request.
     pub fn resolve(&self, request: &PartitionRequest, seed: u64, roles: RolePeers) -> Answer<Resolution> {
-        let known = Known { names: self.directory.names(), presets: &self.presets, roles: &roles };
+        let known = Definitions { names: self.directory.names(), presets: &self.presets, roles: &roles };
         match topology::resolve(&request.shape, request.traffic.direction, known, seed) {
             Ok(resolved) => Ok(Resolution { resolved, seed, roles }),
             Err(error) => Err(shape_problem(&error, &roles)),

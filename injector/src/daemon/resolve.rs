@@ -11,7 +11,7 @@ use super::request::{Answer, Asked, Resolution, Returned, ReturnedSink, ShapeNam
 use super::state::State;
 use crate::probe::role;
 use crate::rights;
-use crate::server::command::Step;
+use crate::server::command::PutMode;
 use injector_core::api::{Code, PartitionRequest, PartitionState, PartitionView, Problem};
 use injector_core::model::{PeerName, seed};
 use injector_core::topology::{self, RolePeers, TopologyError};
@@ -37,19 +37,19 @@ impl State {
             return;
         }
         match self.begin(&asked) {
-            Ok(Begun::Known(view)) => drop(asked.reply.send(Ok(*view))),
-            Ok(Begun::Asking(roles)) => self.hand_out(asked, roles, sink.clone()),
+            Ok(RequestStart::Known(view)) => drop(asked.reply.send(Ok(*view))),
+            Ok(RequestStart::Asking(roles)) => self.hand_out(asked, roles, sink.clone()),
             Err(problem) => drop(asked.reply.send(Err(problem))),
         }
     }
 
-    fn begin(&mut self, asked: &Asked) -> Answer<Begun> {
+    fn begin(&mut self, asked: &Asked) -> Answer<RequestStart> {
         if self.stopping {
             return Err(Problem::new(Code::Stopping, "the daemon is stopping"));
         }
         let request = self.normalised((*asked.request).clone())?;
         if let Some(view) = self.answered_before(&asked.name, &request, asked.step, asked.from)? {
-            return Ok(Begun::Known(Box::new(view)));
+            return Ok(RequestStart::Known(Box::new(view)));
         }
         if self.resolving >= MOST {
             return Err(Problem::new(Code::TooBusy, format!("{MOST} requests are being resolved"))
@@ -79,7 +79,7 @@ impl State {
             begun.map_err(|error| unresolved(&name, &error.to_string()))?;
             roles.push(AskedRole { name, answer, end });
         }
-        Ok(Begun::Asking(roles))
+        Ok(RequestStart::Asking(roles))
     }
 
     /// The view of what this request was answered with before, if it was.
@@ -87,14 +87,14 @@ impl State {
         &mut self,
         name: &str,
         request: &PartitionRequest,
-        step: Step,
+        step: PutMode,
         from: Option<usize>,
     ) -> Answer<Option<PartitionView>> {
-        if step == Step::DryRun {
+        if step == PutMode::DryRun {
             return Ok(None);
         }
         let Some(partition) = self.known(name, request)? else { return Ok(None) };
-        if step == Step::Apply && partition.life.state == PartitionState::Prepared {
+        if step == PutMode::Apply && partition.life.state == PartitionState::Prepared {
             return Err(Problem::new(
                 Code::WrongState,
                 format!("\"{name}\" is prepared, and cuts nothing until it is enabled"),
@@ -140,7 +140,7 @@ impl State {
 }
 
 /// What becomes of a request.
-enum Begun {
+enum RequestStart {
     /// It was answered before.
     Known(Box<PartitionView>),
     /// It is resolved once these have answered.

@@ -40,7 +40,7 @@ impl State {
             let generation = life.generation;
             for worker in self.interfaces.parties(&self.config) {
                 let (sink, namespace) = (sink.clone(), worker.identity());
-                // A namespace that is gone has nothing to tell.
+                // A namespace that is gone has no sockets to report.
                 let _ = worker.spawn(move || async move {
                     match sockets::tcp() {
                         Ok(sockets) => {

@@ -14,7 +14,7 @@ use super::partition::{Experiment, Partition};
 use super::request::{Answer, ShapeNames};
 use super::samples::{self, Samples};
 use super::verify::check::Check;
-use super::verify::held::Held;
+use super::verify::waiting::WaitingCommand;
 use super::waiter::Waiter;
 use crate::datapath::{Kernel, LeaseWatcher, wire_ids};
 use crate::fault;
@@ -24,8 +24,8 @@ use crate::server::command::{Command, EventFeed, Probes};
 use injector_core::api::{Code, Event, EventKind, HealedBy, PartitionRequest, PartitionState, Problem};
 use injector_core::clock::{HostClock, MonoNs, WallOffset};
 use injector_core::config::{Config, Netns, Role};
-use injector_core::ledger::{Effect, Ledger, Life, Loan, Now};
-use injector_core::measure::Broken;
+use injector_core::ledger::{Effect, Ledger, Life, Now, WatchedSlot};
+use injector_core::measure::HarnessFailure;
 use injector_core::metrics::History;
 use injector_core::model::{PeerId, Percent};
 use injector_core::sample::{self, EndpointId, Sample};
@@ -64,7 +64,7 @@ pub struct State {
     pub(super) healthy: Vec<Option<bool>>,
     pub(super) last_error: Vec<Option<String>>,
     /// The slot that is watched for `POST /v1/probes`.
-    pub(super) look: Option<Loan>,
+    pub(super) look: Option<WatchedSlot>,
     pub(super) waiters: Vec<Waiter>,
     /// The generation of the record that was judged last.
     pub(super) judged: u32,
@@ -77,7 +77,7 @@ pub struct State {
     _lease_watcher: LeaseWatcher,
     pub(super) stopping: bool,
     /// Commands that wait for the control of their cut,
-    pub(super) held: Vec<Held>,
+    pub(super) held: Vec<WaitingCommand>,
     /// and that of the command that is being carried out.
     pub(super) control: Option<Check>,
     /// What is counted for `GET /metrics`.
@@ -407,7 +407,7 @@ impl State {
         if let Some(generation) = oldest.map(|partition| partition.life.generation) {
             let from = self.samples.mark();
             self.experiment(generation).samples_from = from;
-            let broken = Broken::TooManyProbes(samples::MOST);
+            let broken = HarnessFailure::TooManyProbes(samples::MOST);
             tracing::warn!(partition = self.partition(generation).life.name, %broken, "its evidence is given up");
             self.ledger.broke(generation, broken);
         }

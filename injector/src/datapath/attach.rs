@@ -2,74 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
 use std::time::Duration;
 
-use aya::Ebpf;
-use aya::programs::links::FdLink;
-use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
-use aya::programs::{LinkOrder, ProgramError, SchedClassifier, Xdp, XdpMode};
 use futures_util::future::join_all;
 use netlink_packet_route::link::LinkLayerType;
 
-use super::foreign::{HookQuery, Names, has_tcx, program_shown};
+use super::DatapathError;
+use super::foreign::{HookQuery, Names, program_shown};
+use super::hooks::{HookedInstance, Hooks, InterfaceCount, hook_up};
 use super::instances::Instance;
-use super::local;
-use super::object::{EGRESS, INGRESS, XDP};
-use super::{DatapathError, chain};
 use crate::fault;
-use crate::netlink::filters::{Filter, NewFilter, Qdisc, Side, Tc as TcSocket};
+use crate::netlink::filters::Side;
 use crate::netlink::{self, LinkFacts};
-use crate::netns::{Identity, Worker};
+use crate::netns::Worker;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Hook, Interface, shown};
-
-/// The priority of our clsact filters: before all others.
-const PRIORITY: u16 = 1;
-/// The handle of our clsact filter where the qdisc was there before us. Handles outlive a daemon, and say so.
-const FOUND_QDISC: u32 = 0x1a01;
-/// The handle of our clsact filter where we made the qdisc: it goes with the last filter.
-pub(super) const MADE_QDISC: u32 = 0x1a02;
 
 /// How long attaching or detaching may take, and
 const PATIENCE: Duration = Duration::from_secs(5);
 /// how much longer for each interface: of TCX the kernel takes tens of milliseconds, and more on a busy host.
 const EACH: Duration = Duration::from_millis(500);
-
-/// Which hooks are in force on an interface.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hooks {
-    /// TCX, both ways.
-    Tcx,
-    /// Filters of the clsact qdisc, both ways.
-    Clsact,
-    /// XDP in the driver, and TCX or clsact egress.
-    XdpNative(Tc),
-    /// XDP in the stack, and TCX or clsact egress.
-    XdpGeneric(Tc),
-}
-
-/// The two kinds of TC hooks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tc {
-    /// A `bpf_link`, since kernel 6.6.
-    Tcx,
-    /// A filter of the clsact qdisc.
-    Clsact,
-}
-
-impl std::fmt::Display for Hooks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
-            Self::XdpNative(Tc::Tcx) => "xdp-native+tcx",
-            Self::XdpNative(Tc::Clsact) => "xdp-native+clsact",
-            Self::XdpGeneric(Tc::Tcx) => "xdp-generic+tcx",
-            Self::XdpGeneric(Tc::Clsact) => "xdp-generic+clsact",
-        })
-    }
-}
 
 /// Our programs on one interface. Detached when dropped, in its namespace.
 pub struct Attachment {
@@ -88,7 +40,7 @@ pub struct Attachment {
     why: Vec<String>,
     worker: Worker,
     /// The programs, and what holds them to the interface; `None` once released.
-    held: Option<Held>,
+    held: Option<HookedInstance>,
     ours: Vec<u32>,
 }
 
@@ -101,17 +53,7 @@ pub struct Wanted {
     /// The interface as configured.
     pub interface: Interface,
     /// How many there are beside it.
-    pub crowd: Crowd,
-}
-
-/// How many interfaces of one namespace are attached to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Crowd {
-    /// A few.
-    Few,
-    /// So many that the kernel would take too long over TCX: it waits for an RCU grace period, tens of milliseconds, in
-    /// each attachment and detachment.
-    Many(usize),
+    pub crowd: InterfaceCount,
 }
 
 /// A refused attachment: nothing was changed, and the instance can be tried again.
@@ -125,60 +67,6 @@ pub struct Refused {
 impl std::fmt::Debug for Refused {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.error.fmt(f)
-    }
-}
-
-/// An instance with its links to one interface.
-struct Held {
-    instance: Instance,
-    links: Vec<SchedClassifierLink>,
-    xdp: Option<FdLink>,
-    clsact: Option<Clsact>,
-    /// The interface's id, and its index.
-    entered: Option<(u32, u32)>,
-}
-
-/// Our filters on an interface's clsact qdisc; taken off when dropped, if that is in their namespace.
-struct Clsact {
-    netns: Option<Identity>,
-    index: u32,
-    filters: Vec<Filter>,
-    qdisc: Qdisc,
-}
-
-impl Drop for Clsact {
-    fn drop(&mut self) {
-        // The same index is another interface elsewhere.
-        if self.netns.is_none() || self.netns != Identity::of_thread() {
-            return;
-        }
-        fault::here("detach/clsact");
-        let removed = TcSocket::open().and_then(|tc| tc.remove_all(self.index, &self.filters, self.qdisc));
-        // An interface that is gone took them along.
-        if let Err(error) = removed {
-            tracing::debug!(index = self.index, %error, "the clsact filters had gone before");
-        }
-    }
-}
-
-impl Held {
-    fn new(instance: Instance) -> Self {
-        Self { instance, links: Vec::new(), xdp: None, clsact: None, entered: None }
-    }
-
-    /// Takes the links off, in the reverse order.
-    fn release(mut self) -> Instance {
-        fault::here("detach/xdp");
-        drop(self.xdp.take());
-        while let Some(link) = self.links.pop() {
-            fault::here("detach/link");
-            drop(link);
-        }
-        drop(self.clsact.take());
-        if let Some((id, index)) = self.entered.take() {
-            self.instance.leave(index, id);
-        }
-        self.instance
     }
 }
 
@@ -242,7 +130,7 @@ impl Attachment {
 
     /// Detaches in its namespace's thread, and hands the instance on from there; `None` if the thread ends before.
     pub fn release_to(mut self, take: impl FnOnce(Option<Instance>) + Send + 'static) {
-        let mut answer = Answer(Some(take));
+        let mut answer = ReportOnce(Some(take));
         let Some(held) = self.held.take() else { return };
         // A thread that has ended drops the answer, which shows it.
         let _ = self.worker.spawn_awaited(move || async move { answer.report(Some(held.release())) });
@@ -251,7 +139,7 @@ impl Attachment {
     /// Detaches some, those of one namespace in their reverse order; the instances, in the given order: `None` for those
     /// whose namespace's thread has ended, or is not free.
     pub async fn release(attachments: Vec<Self>) -> Vec<Option<Instance>> {
-        let mut groups: Vec<(Worker, Vec<(usize, Held)>)> = Vec::new();
+        let mut groups: Vec<(Worker, Vec<(usize, HookedInstance)>)> = Vec::new();
         let mut instances: Vec<Option<Instance>> = attachments.iter().map(|_| None).collect();
         for (at, mut attachment) in attachments.into_iter().enumerate() {
             let Some(held) = attachment.held.take() else { continue };
@@ -284,9 +172,9 @@ impl Attachment {
 }
 
 /// What is reported about an instance, once: also if the thread that was to report it ends before.
-struct Answer<F: FnOnce(Option<Instance>)>(Option<F>);
+struct ReportOnce<F: FnOnce(Option<Instance>)>(Option<F>);
 
-impl<F: FnOnce(Option<Instance>)> Answer<F> {
+impl<F: FnOnce(Option<Instance>)> ReportOnce<F> {
     fn report(&mut self, instance: Option<Instance>) {
         if let Some(take) = self.0.take() {
             take(instance);
@@ -294,7 +182,7 @@ impl<F: FnOnce(Option<Instance>)> Answer<F> {
     }
 }
 
-impl<F: FnOnce(Option<Instance>)> Drop for Answer<F> {
+impl<F: FnOnce(Option<Instance>)> Drop for ReportOnce<F> {
     fn drop(&mut self) {
         self.report(None);
     }
@@ -310,7 +198,7 @@ impl Drop for Attachment {
 }
 
 struct Done {
-    held: Held,
+    held: HookedInstance,
     facts: LinkFacts,
     addresses: Vec<IpAddr>,
     hooks: Hooks,
@@ -342,7 +230,7 @@ async fn attach_here(wanted: Vec<Wanted>) -> Vec<Result<Done, (Instance, String)
 
 fn attach_one(wanted: Wanted, facts: LinkFacts, addresses: Vec<IpAddr>) -> Result<Done, (Instance, String)> {
     let Wanted { id, instance, interface, crowd } = wanted;
-    let mut held = Held::new(instance);
+    let mut held = HookedInstance::new(instance);
     let mut ours = Vec::new();
     let hooked = held.instance.enter(facts.index, id).and_then(|()| {
         held.entered = Some((id, facts.index));
@@ -410,170 +298,4 @@ pub async fn look(name: &str) -> Result<(LinkFacts, Vec<IpAddr>), String> {
     let own = addresses.into_iter().filter(|(index, _)| *index == facts.index).map(|(_, address)| address);
     let own = own.collect();
     Ok((facts, own))
-}
-
-fn hook_up(
-    held: &mut Held,
-    interface: &Interface,
-    facts: &LinkFacts,
-    crowd: Crowd,
-    ours: &mut Vec<u32>,
-) -> Result<(Hooks, Vec<String>), String> {
-    let mut why = Vec::new();
-    let wants_xdp = interface.hook == Hook::Xdp && facts.xdp.is_none();
-    let instance = held.instance.clone();
-    let mut programs = instance.programs();
-    let mut tc = match (interface.hook, crowd) {
-        (Hook::Clsact, _) => Tc::Clsact,
-        (Hook::Auto, Crowd::Many(count)) => {
-            why.push(format!(
-                "auto: clsact, since {count} interfaces of this namespace are attached to and the kernel takes tens of milliseconds for each of them on TCX; `hook: tc` takes TCX all the same"
-            ));
-            Tc::Clsact
-        }
-        _ => Tc::Tcx,
-    };
-    let directions = match interface.hook {
-        Hook::Local => &[(local::EGRESS, TcAttachType::Egress)][..],
-        _ if wants_xdp => &[(EGRESS, TcAttachType::Egress)],
-        _ => &[(INGRESS, TcAttachType::Ingress), (EGRESS, TcAttachType::Egress)],
-    };
-    for (program_name, direction) in directions {
-        let program = classifier(&mut programs, program_name)?;
-        // Not loaded yet, if XDP was meant to have its part.
-        if program.fd().is_err() {
-            program.load().map_err(|error| format!("program {program_name}: {}", chain(&error)))?;
-        }
-        if let Ok(info) = program.info() {
-            instance.note(info.id());
-            ours.push(info.id());
-        }
-        if tc == Tc::Tcx {
-            // First: a program ahead of ours that answers "ok" would bypass us.
-            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            fault::at("attach/tcx").map_err(|error| format!("TCX: {error}"))?;
-            match program.attach_with_options(&facts.name, *direction, options) {
-                Ok(link) => {
-                    held.links.push(program.take_link(link).map_err(|error| chain(&error))?);
-                }
-                Err(error) if !has_tcx() => {
-                    tracing::debug!(interface = facts.name, error = chain(&error), "no TCX");
-                    why.push("no TCX on this kernel (Linux 6.6 brought it): clsact is used".to_owned());
-                    tc = Tc::Clsact;
-                }
-                Err(error) => return Err(format!("TCX: {}", chain(&error))),
-            }
-        }
-    }
-    if tc == Tc::Clsact {
-        let names: Vec<&'static str> = directions.iter().map(|(name, _)| *name).collect();
-        held.clsact = Some(attach_clsact(&mut programs, facts.index, &names)?);
-    }
-    // Last: XDP that comes and goes is reported as news of the interface, which a failure after it would cause again.
-    let xdp = if wants_xdp { Some(attach_xdp(held, &mut programs, facts, &mut why, ours)?) } else { None };
-    let hooks = match (xdp, tc) {
-        (None, Tc::Tcx) => Hooks::Tcx,
-        (None, Tc::Clsact) => Hooks::Clsact,
-        (Some(XdpMode::Driver), tc) => Hooks::XdpNative(tc),
-        (Some(_), tc) => Hooks::XdpGeneric(tc),
-    };
-    if why.is_empty() && (wants_xdp || interface.hook != Hook::Xdp) {
-        why.push(match interface.hook {
-            Hook::Auto => "auto: TC costs nothing that can be measured and sees GSO packets whole".to_owned(),
-            Hook::Tc | Hook::Clsact | Hook::Xdp => "as configured".to_owned(),
-            Hook::Local => "for peers on this machine, which are distinguished by their sockets".to_owned(),
-        });
-    }
-    Ok((hooks, why))
-}
-
-fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, String> {
-    let program = ebpf.program_mut(name).ok_or_else(|| format!("the eBPF object has no program {name}"))?;
-    program.try_into().map_err(|error: ProgramError| chain(&error))
-}
-
-/// Filters of the clsact qdisc, which is made with them where there is none; another's serves as well.
-fn attach_clsact(ebpf: &mut Ebpf, index: u32, names: &[&'static str]) -> Result<Clsact, String> {
-    let failed = |error: std::io::Error| format!("clsact: {error}");
-    fault::at("attach/clsact").map_err(failed)?;
-    let tc = TcSocket::open().map_err(failed)?;
-    let qdisc = if tc.has_clsact(index).map_err(failed)? { Qdisc::Found } else { Qdisc::Made };
-    let handle = if qdisc == Qdisc::Made { MADE_QDISC } else { FOUND_QDISC };
-    let mut programs = Vec::new();
-    for name in names {
-        let program = classifier(ebpf, name)?;
-        let id = program.info().map_err(|error| chain(&error))?.id();
-        let fd = program.fd().map_err(|error| chain(&error))?;
-        let fd = fd.try_clone().map_err(failed)?;
-        programs.push((if *name == INGRESS { Side::Ingress } else { Side::Egress }, *name, id, fd));
-    }
-    let filters: Vec<NewFilter<'_>> = programs
-        .iter()
-        .map(|(side, name, id, fd)| NewFilter {
-            side: *side,
-            priority: PRIORITY,
-            handle,
-            program: fd.as_fd(),
-            id: *id,
-            name,
-        })
-        .collect();
-    tc.add(index, qdisc, &filters).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            "another injector holds its clsact hook; stop that one, or see `injector doctor`".to_owned()
-        }
-        _ => failed(error),
-    })?;
-    Ok(Clsact {
-        netns: Identity::of_thread(),
-        index,
-        filters: filters.iter().map(NewFilter::made).collect(),
-        qdisc,
-    })
-}
-
-/// XDP ingress: in the driver, else in the stack.
-fn attach_xdp(
-    held: &mut Held,
-    programs: &mut Ebpf,
-    facts: &LinkFacts,
-    why: &mut Vec<String>,
-    ours: &mut Vec<u32>,
-) -> Result<XdpMode, String> {
-    let program: &mut Xdp = programs
-        .program_mut(XDP)
-        .ok_or_else(|| format!("the eBPF object has no program {XDP}"))?
-        .try_into()
-        .map_err(|error: ProgramError| chain(&error))?;
-    if program.fd().is_err() {
-        program.load().map_err(|error| format!("program {XDP}: {}", chain(&error)))?;
-    }
-    if let Ok(info) = program.info() {
-        held.instance.note(info.id());
-        ours.push(info.id());
-    }
-    fault::at("attach/xdp").map_err(|error| format!("XDP: {error}"))?;
-    let (mode, link) = match program.attach_to_if_index(facts.index, XdpMode::Driver) {
-        Ok(link) => {
-            why.push("as configured: the driver runs XDP".to_owned());
-            (XdpMode::Driver, link)
-        }
-        Err(native) => {
-            let link = program
-                .attach_to_if_index(facts.index, XdpMode::Skb)
-                .map_err(|error| format!("XDP: {}", chain(&error)))?;
-            why.push(format!(
-                "as configured, but in the stack: the driver does not take the XDP program ({})",
-                chain(&native)
-            ));
-            (XdpMode::Skb, link)
-        }
-    };
-    fault::here("attach/xdp-link");
-    let link = program.take_link(link).map_err(|error| chain(&error))?;
-    // aya falls back to netlink in silence; such an attachment would outlive a killed daemon.
-    held.xdp = Some(link.try_into().map_err(
-        |_| "this kernel has no bpf_link for XDP, and without it a killed daemon would leave its program; use hook: tc",
-    )?);
-    Ok(mode)
 }

@@ -7,14 +7,14 @@ use injector_common::key::Address;
 
 /// The table as the programs have it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Table {
+pub struct AddressTable {
     /// What [`home`] is seeded with.
     pub seed: u32,
     /// A power of two of them.
     pub entries: Vec<Entry>,
 }
 
-impl Table {
+impl AddressTable {
     /// From the peers' addresses. The first seed that works is taken; where many do not, the table grows.
     pub fn of(peers: &BTreeMap<Address, u32>) -> Self {
         let size = (peers.len() * 4).next_power_of_two();
@@ -57,7 +57,7 @@ mod tests {
         whole(Ipv6Addr::from_bits(number).octets())
     }
 
-    fn peer(table: &Table, address: &Address) -> u32 {
+    fn peer(table: &AddressTable, address: &Address) -> u32 {
         find(address, table.seed, |place| table.entries.get((place & table.mask()) as usize))
     }
 
@@ -70,7 +70,7 @@ mod tests {
                 [(v4(10 << 24 | peer), peer), (six, peer)]
             });
             let known: BTreeMap<_, _> = known.collect();
-            let table = Table::of(&known);
+            let table = AddressTable::of(&known);
             assert!(table.entries.len() <= known.len() * 64, "{} entries", table.entries.len());
             for (address, expected) in &known {
                 assert_eq!(peer(&table, address), *expected);
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn an_empty_table_knows_nobody() {
-        let table = Table::of(&BTreeMap::new());
+        let table = AddressTable::of(&BTreeMap::new());
         assert_eq!((peer(&table, &v4(0)), peer(&table, &v6(0))), (0, 0));
     }
 }

@@ -38,14 +38,14 @@ pub struct Gate(Arc<Shared>);
 struct Shared {
     commit: Mapped,
     lease: Mapped,
-    state: Mutex<State>,
+    state: Mutex<GateState>,
     stopped: Condvar,
-    /// [`settle`], but in tests without programs.
-    settle: fn(),
+    /// [`wait_for_programs`], but in tests without programs.
+    wait_for_programs: fn(),
 }
 
 #[derive(Default)]
-struct State {
+struct GateState {
     /// A lapse that the daemon's task has not been notified of yet: until then it may not store.
     unheard: Option<Lapsed>,
     stop: bool,
@@ -55,7 +55,7 @@ struct State {
 struct Renewal(MonoNs);
 
 /// Waits until no program runs that has read an older word.
-pub(super) fn settle() {
+pub(super) fn wait_for_programs() {
     if membarrier(MembarrierCommand::Global).is_err() {
         // A kernel without it: programs run for microseconds, with preemption off.
         std::thread::sleep(Duration::from_millis(20));
@@ -64,10 +64,10 @@ pub(super) fn settle() {
 
 impl Gate {
     pub(super) fn new(commit: Mapped, lease: Mapped, owner: Owner) -> Self {
-        Self::with(commit, lease, owner, settle)
+        Self::with(commit, lease, owner, wait_for_programs)
     }
 
-    fn with(commit: Mapped, lease: Mapped, owner: Owner, settle: fn()) -> Self {
+    fn with(commit: Mapped, lease: Mapped, owner: Owner, wait_for_programs: fn()) -> Self {
         for (at, word) in [
             (PID, owner.pid.into()),
             (STARTED, owner.started),
@@ -79,15 +79,15 @@ impl Gate {
         let gate = Self(Arc::new(Shared {
             commit,
             lease,
-            state: Mutex::new(State::default()),
+            state: Mutex::new(GateState::default()),
             stopped: Condvar::new(),
-            settle,
+            wait_for_programs,
         }));
         gate.0.lease.store(EXPIRES, (MonoNs::now() + LEASE).0);
         gate
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GateState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -127,7 +127,7 @@ impl Gate {
     ///   with a live slot was judged when the old lease had run out, its program has set the latch, which outlives the
     ///   store: everything passes until the next look. If none was, no verdict is other than if the store had been made at the sign of
     ///   life, when the lease was in force.
-    fn check(&self, state: &mut State, alive: MonoNs) -> Renewal {
+    fn check(&self, state: &mut GateState, alive: MonoNs) -> Renewal {
         let expires = self.0.lease.load(EXPIRES);
         let latched = self.0.lease.load(LAPSED);
         if latched != 0 || alive.0 >= expires {
@@ -135,7 +135,7 @@ impl Gate {
             self.0.commit.store(0, Word::new(0, word.live() | word.watched()).0);
             if word.live() != 0 {
                 // A program that still holds the old word would find a lease in force again, or set the latch again.
-                (self.0.settle)();
+                (self.0.wait_for_programs)();
                 let found = MonoNs(if latched == 0 { expires } else { latched });
                 state.unheard.get_or_insert(Lapsed { expired: found });
             }

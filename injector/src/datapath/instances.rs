@@ -163,9 +163,9 @@ fn programs_for(hook: Hook) -> &'static [&'static str] {
 /// found.)
 fn load(ebpf: &mut Ebpf, hook: Hook) -> Result<(), DatapathError> {
     for name in programs_for(hook).iter().copied() {
-        let struck = fault::at("verify/program").map_err(Into::into);
+        let injected = fault::at("verify/program").map_err(Into::into);
         let loaded = match ebpf.program_mut(name) {
-            _ if struck.is_err() => struck,
+            _ if injected.is_err() => injected,
             // By another interface that shares it.
             Some(program) if program.fd().is_ok() => continue,
             Some(Program::SchedClassifier(program)) => program.load(),

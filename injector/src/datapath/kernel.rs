@@ -23,7 +23,7 @@ use super::object::{Clocks, Object};
 use super::overlaps::{self, BySlot, CommonStamps, Overlaps};
 use super::owner::Owner;
 use super::strangers::StrangerMap;
-use super::{DatapathError, Gate, Pins, Settler};
+use super::{DatapathError, Gate, Pins, SlotAging};
 use crate::alarm::Guard;
 use crate::fault;
 use injector_core::config::Config;
@@ -53,8 +53,8 @@ pub struct Kernel {
     stamped: AtomicUsize,
     log: Option<Log>,
     /// Lets freed slots age; without it each waits when it is taken again.
-    settler: Option<Settler>,
-    /// Slots that were freed without a settler.
+    slot_aging: Option<SlotAging>,
+    /// Slots that were freed before the thread was started.
     freed: u64,
 }
 
@@ -85,14 +85,14 @@ impl Kernel {
             rolls: object.take("ROLLS")?.try_into().map_err(of("ROLLS"))?,
             responses: object.take("RESPONSES")?.try_into().map_err(of("RESPONSES"))?,
             counters: object.take("COUNTERS")?.try_into().map_err(of("COUNTERS"))?,
-            contexts: object.take("SCENE")?.try_into().map_err(of("SCENE"))?,
+            contexts: object.take("CONTEXT")?.try_into().map_err(of("CONTEXT"))?,
             names: NameMaps::take(&mut object, config)?,
             strangers: StrangerMap::take(&mut object)?,
             object,
             side,
             stamped: AtomicUsize::new(0),
             log: None,
-            settler: None,
+            slot_aging: None,
             freed: 0,
         })
     }
@@ -198,9 +198,9 @@ impl Kernel {
     ///
     /// # Errors
     /// If there can't be one more thread.
-    pub fn start_settler(&mut self, guard: Guard) -> std::io::Result<()> {
-        fault::at("load/settler")?;
-        self.settler = Some(Settler::start(guard)?);
+    pub fn start_slot_aging(&mut self, guard: Guard) -> std::io::Result<()> {
+        fault::at("load/slot-aging")?;
+        self.slot_aging = Some(SlotAging::start(guard)?);
         Ok(())
     }
 
@@ -387,7 +387,7 @@ impl Kernel {
             .map(|index| Ok(self.counters.get(&index, 0).map_err(fail)?.iter().sum()))
             .collect::<Result<_, DatapathError>>()?;
         let contexts =
-            self.contexts.get(&0, 0).map_err(|source| DatapathError::Map { name: "SCENE", source })?;
+            self.contexts.get(&0, 0).map_err(|source| DatapathError::Map { name: "CONTEXT", source })?;
         counters[counter::JUDGED as usize] = contexts.iter().map(|context| context[JUDGED_AT]).sum();
         counters[counter::DROPPED as usize] = contexts.iter().map(|context| context[DROPS_AT]).sum();
         Ok(counters)
@@ -459,17 +459,17 @@ impl DataPlane for Kernel {
         self.gate.acknowledge()
     }
 
-    fn settle(&mut self) {
-        fault::here("word/settle");
-        super::gate::settle();
+    fn wait_aged(&mut self) {
+        fault::here("word/wait");
+        super::gate::wait_for_programs();
     }
 
     fn freed(&mut self) -> Age {
         self.freed += 1;
-        self.settler.as_ref().map_or(Age(self.freed), Settler::freed)
+        self.slot_aging.as_ref().map_or(Age(self.freed), SlotAging::freed)
     }
 
-    fn settled(&self) -> Age {
-        self.settler.as_ref().map_or(Age(0), Settler::settled)
+    fn aged(&self) -> Age {
+        self.slot_aging.as_ref().map_or(Age(0), SlotAging::aged)
     }
 }

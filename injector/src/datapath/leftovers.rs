@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::attach::MADE_QDISC;
+use super::hooks::MADE_QDISC;
 use super::local;
 use super::object::{EGRESS, INGRESS};
 use super::owner::{Life, Owner};

@@ -7,6 +7,7 @@ mod btf;
 mod exact;
 mod foreign;
 mod gate;
+mod hooks;
 mod identify;
 mod instances;
 mod kernel;
@@ -17,14 +18,15 @@ mod object;
 mod overlaps;
 mod owner;
 mod pins;
-mod settler;
+mod slot_aging;
 mod strangers;
 
-pub use attach::{Attachment, Crowd, Hooks, Refused, Wanted, look};
+pub use attach::{Attachment, Refused, Wanted, look};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
 pub use gate::{Gate, LEASE, LeaseWatcher, RENEWAL};
+pub use hooks::{Hooks, InterfaceCount};
 pub use instances::{Instance, Instances, OwnPrograms};
 pub use kernel::{Kernel, Wakeups};
 pub use leftovers::{Leftover, Sweep, sweep};
@@ -33,7 +35,7 @@ pub use object::{Clocks, Object, SpaceId, Use, wire_address, wire_ids};
 pub use overlaps::CommonStamps;
 pub use owner::{Life, Loaded, Owner, loaded};
 pub use pins::Pins;
-pub use settler::Settler;
+pub use slot_aging::SlotAging;
 pub use strangers::StrangerMap;
 
 use injector_core::ledger::{Fault, Lapsed};

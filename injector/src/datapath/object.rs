@@ -15,7 +15,7 @@ use injector_common::wire::{MAX_PREFIX, Wire, kind};
 use injector_common::{ABI_VERSION, feature};
 
 use super::DatapathError;
-use super::exact::Table;
+use super::exact::AddressTable;
 use super::pins::{Folder, Pins};
 use crate::fault;
 use injector_core::config::{Config, Protect, WireSuccess};
@@ -62,7 +62,7 @@ const SHARED: [&str; 30] = [
     "CONVERSATIONS",
     "COUNTERS",
     "WAKEUPS",
-    "SCENE",
+    "CONTEXT",
     "TEST",
     "AYA_LOGS",
 ];
@@ -88,7 +88,7 @@ pub struct SpaceId(pub u16);
 pub struct Sizes {
     features: u32,
     side: u32,
-    exact: Table,
+    exact: AddressTable,
     prefixes: u32,
     protect_addresses: u32,
     protect_scopes: u32,
@@ -138,7 +138,7 @@ impl Sizes {
         Self {
             features,
             side: count(side),
-            exact: Table::of(&addresses),
+            exact: AddressTable::of(&addresses),
             prefixes: count(prefixes),
             protect_addresses: count(config.protect.len() - scopes),
             protect_scopes: count(scopes),

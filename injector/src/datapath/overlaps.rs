@@ -12,7 +12,7 @@ use injector_core::plan::SlotIndex;
 use super::DatapathError;
 use super::object::Object;
 
-/// The map, and what was in it under sets of which a slot has left since.
+/// The map, and what was in it under sets that a slot has left since.
 pub struct Overlaps {
     map: PerCpuHashMap<MapData, OverlapKey, OverlapStamps>,
     carried: BySlot,

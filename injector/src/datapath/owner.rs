@@ -29,7 +29,7 @@ pub enum Life {
     Alive,
     /// It does not: what it left may go.
     Dead,
-    /// It runs, or ran, in another pid namespace: nobody here can tell.
+    /// It runs, or ran, in another pid namespace, so that nothing is known of it here.
     Unknown,
 }
 

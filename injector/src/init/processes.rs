@@ -58,7 +58,7 @@ pub fn look() -> Vec<Serving> {
     all.filter(|stat| stat.id != INIT).filter_map(serving).collect()
 }
 
-/// What of some processes could be peers: those of which there are several of one program.
+/// Which of some processes could be peers: several of one program.
 pub fn servers(all: &[Serving]) -> Vec<Server> {
     let heads: Vec<&Serving> = all.iter().filter(|one| !is_worker(one, all)).collect();
     let mut programs: BTreeMap<&str, Vec<&Serving>> = BTreeMap::new();

@@ -95,7 +95,7 @@ pub fn own_descriptors(id: u32) -> Option<u32> {
 }
 
 /// A socket of another process, as a descriptor of ours.
-pub struct Held {
+pub struct SocketCopy {
     /// The descriptor.
     pub fd: OwnedFd,
     /// The number of its inode, by which other tables of the kernel name it.
@@ -128,7 +128,7 @@ pub enum Kind {
 ///
 /// # Errors
 /// They may not be looked at.
-pub fn sockets(id: u32, mut take: impl FnMut(Held) -> io::Result<()>) -> io::Result<()> {
+pub fn sockets(id: u32, mut take: impl FnMut(SocketCopy) -> io::Result<()>) -> io::Result<()> {
     let gone = |error: &io::Error| {
         error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
     };
@@ -185,7 +185,7 @@ fn inode_of(target: &str) -> Option<u64> {
 }
 
 /// What a descriptor is, if it is a socket with ports.
-fn held(fd: OwnedFd, inode: u64) -> io::Result<Option<Held>> {
+fn held(fd: OwnedFd, inode: u64) -> io::Result<Option<SocketCopy>> {
     let domain = socket_domain(&fd)?;
     if domain != AddressFamily::INET && domain != AddressFamily::INET6 {
         return Ok(None);
@@ -207,7 +207,7 @@ fn held(fd: OwnedFd, inode: u64) -> io::Result<Option<Held>> {
     let listens = if is_stream { socket_acceptconn(&fd)? } else { at.port() != 0 };
     let is_shared = listens && number::<libc::c_int>(&fd, libc::SO_REUSEPORT)? != 0;
     let shared = is_shared.then(|| number::<u64>(&fd, libc::SO_COOKIE)).transpose()?;
-    Ok(Some(Held { fd, inode, kind, cookie, at: (address, at.port()), listens, shared }))
+    Ok(Some(SocketCopy { fd, inode, kind, cookie, at: (address, at.port()), listens, shared }))
 }
 
 /// A number that is a socket's option.

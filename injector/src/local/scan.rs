@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use super::cgroups::{self, Cgroup, CgroupName, Tree};
 use super::found::{Error, Found, Late};
 use super::labels::Labels;
-use super::process::{self, Held, Kind, Stat};
+use super::process::{self, Kind, SocketCopy, Stat};
 use super::shared::{Mixed, Port, SharedPorts};
 use crate::datapath::{KnownProcess, LocalError, OwnerId, SpaceId};
 use crate::discovery::local::{Doubt, LocalPeerSight, LocalSight, Process};
@@ -235,7 +235,7 @@ impl Scanner {
         found.map(|(_, listen, peer)| (*listen, *peer))
     }
 
-    fn listener(&mut self, stat: &Stat, held: &Held, pass: &mut Pass) -> Result<(), LocalError> {
+    fn listener(&mut self, stat: &Stat, held: &SocketCopy, pass: &mut Pass) -> Result<(), LocalError> {
         let Some(space) = self.spaces.get(&held.cookie).copied() else { return Ok(()) };
         let (address, port) = held.at;
         let of_config = self.of_config(space, held.at);
@@ -268,7 +268,7 @@ impl Scanner {
     fn give(
         &mut self,
         space: SpaceId,
-        held: &Held,
+        held: &SocketCopy,
         peer: PeerId,
         stat: &Stat,
         pass: &mut Pass,
@@ -400,7 +400,13 @@ impl Scanner {
         Ok(())
     }
 
-    fn other(&mut self, held: &Held, peer: PeerId, stat: &Stat, pass: &mut Pass) -> Result<(), LocalError> {
+    fn other(
+        &mut self,
+        held: &SocketCopy,
+        peer: PeerId,
+        stat: &Stat,
+        pass: &mut Pass,
+    ) -> Result<(), LocalError> {
         let Some(space) = self.spaces.get(&held.cookie).copied() else { return Ok(()) };
         if held.kind == Kind::Mptcp {
             let why = format!("process {} ({}) has sockets of {MULTIPATH}", stat.id, stat.name);
@@ -536,7 +542,7 @@ fn shown(all: &[Stat], process: u32) -> String {
 fn each_socket(
     stat: &Stat,
     pass: &mut Pass,
-    mut take: impl FnMut(&Held, &mut Pass) -> Result<(), LocalError>,
+    mut take: impl FnMut(&SocketCopy, &mut Pass) -> Result<(), LocalError>,
 ) -> Result<(), Error> {
     let mut failed = None;
     let looked = process::sockets(stat.id, |held| {

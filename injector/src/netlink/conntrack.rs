@@ -1,4 +1,4 @@
-//! TCP connections that NAT translates, as the kernel tracks them where it does: whose they are, neither end's socket tells.
+//! TCP connections that NAT translates, where the kernel tracks them: neither end's socket says whose they are.
 
 use std::collections::BTreeSet;
 use std::io;

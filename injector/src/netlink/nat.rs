@@ -126,7 +126,7 @@ pub(super) fn translates(body: &[u8]) -> bool {
 }
 
 /// The family, the table and the name of a chain.
-type Place = (u8, String, String);
+type ChainKey = (u8, String, String);
 
 /// The chains of a namespace, as far as they matter to packets that arrive there or leave. Packets that its own processes
 /// send pass another one (`output`) first, and are translated before they leave.
@@ -137,11 +137,11 @@ struct Chains {
     /// Of these, those for packets that arrive,
     arriving: BTreeSet<(u8, String)>,
     /// and the chains for packets that leave.
-    leaving: BTreeSet<Place>,
+    leaving: BTreeSet<ChainKey>,
     /// The chains that the kernel calls for packets that do not arrive.
-    others: BTreeSet<Place>,
+    others: BTreeSet<ChainKey>,
     /// The rules, by chain, of tables that have chains for packets that leave.
-    rules: BTreeMap<Place, Vec<Vec<Step>>>,
+    rules: BTreeMap<ChainKey, Vec<Vec<Step>>>,
 }
 
 impl Chains {
@@ -184,7 +184,7 @@ impl Chains {
 
     /// The chains that packets which leave may pass, if a rule there replaces addresses.
     fn senders(mut self) -> Vec<Chain> {
-        let mut wanted: Vec<Place> = self.leaving.iter().cloned().collect();
+        let mut wanted: Vec<ChainKey> = self.leaving.iter().cloned().collect();
         let mut found: Vec<Chain> = Vec::new();
         while let Some(at) = wanted.pop() {
             // Taken: each chain is there once.

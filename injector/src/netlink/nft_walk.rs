@@ -238,7 +238,7 @@ fn loaded(what: Loaded, packet: &Packet<'_>) -> Vec<Option<u8>> {
     }
 }
 
-/// The IP header, of which the addresses are known.
+/// The IP header, whose addresses are known.
 fn header(packet: &Packet<'_>) -> Vec<Option<u8>> {
     let bytes = |address: IpAddr| match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),

@@ -74,7 +74,7 @@ impl Supervisor {
         }
         if !self.late.swap(true, Ordering::Relaxed) {
             let late = Arc::clone(&self.late);
-            // Behind the job: a thread that comes to this is not held up.
+            // Behind the job: a thread that gets here does not hang.
             self.when_free(move || late.store(false, Ordering::Relaxed));
         }
         None

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use super::starter::HeldUp;
+use super::starter::StartDelay;
 use super::tls_fault;
 use injector_core::clock::Span;
 use injector_core::config::JsonError;
@@ -50,7 +50,7 @@ pub(super) enum Failure {
     #[error("run {program}: {reason}")]
     Run { program: String, reason: String },
     #[error("{program} was not started within {within}: {why}")]
-    Unstarted { program: String, within: Span, why: HeldUp },
+    Unstarted { program: String, within: Span, why: StartDelay },
     #[error("\"{0}\" is not an address and port; write {{address}}:PORT or 10.0.0.1:PORT")]
     Target(String),
     #[error("the probe's {what} is wrong: {reason}")]

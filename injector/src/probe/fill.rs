@@ -2,25 +2,25 @@
 
 use std::net::IpAddr;
 
-/// What is the same for all probes of an endpoint.
-pub(super) struct Place {
+/// The peer that is probed, which is the same for all probes of an endpoint.
+pub(super) struct ProbedPeer {
     pub peer: Option<String>,
     pub address: Option<IpAddr>,
 }
 
 /// What one probe's texts are filled with; a missing value becomes the empty text.
 pub(super) struct Values<'a> {
-    pub place: &'a Place,
+    pub probed: &'a ProbedPeer,
     pub seq: u64,
 }
 
 impl Values<'_> {
     pub(super) fn peer(&self) -> &str {
-        self.place.peer.as_deref().unwrap_or_default()
+        self.probed.peer.as_deref().unwrap_or_default()
     }
 
     pub(super) fn address(&self) -> String {
-        self.place.address.map(|address| address.to_string()).unwrap_or_default()
+        self.probed.address.map(|address| address.to_string()).unwrap_or_default()
     }
 
     /// Fills a text whose address is a word by itself.
@@ -30,7 +30,7 @@ impl Values<'_> {
 
     /// Fills a `host:port`, where an IPv6 address is in brackets.
     pub(super) fn fill_authority(&self, text: &str) -> String {
-        match self.place.address {
+        match self.probed.address {
             Some(IpAddr::V6(address)) if !text.contains("[{address}]") => {
                 self.fill_with(text, &format!("[{address}]"))
             }
@@ -63,23 +63,23 @@ impl Values<'_> {
 mod tests {
     use super::*;
 
-    fn place(address: &str) -> Place {
-        Place { peer: Some("n1".to_owned()), address: Some(address.parse().unwrap()) }
+    fn probed(address: &str) -> ProbedPeer {
+        ProbedPeer { peer: Some("n1".to_owned()), address: Some(address.parse().unwrap()) }
     }
 
     #[test]
     fn values_are_filled_once_and_unknown_braces_stay() {
-        let place = place("10.0.0.1");
-        let values = Values { place: &place, seq: 7 };
+        let probed = probed("10.0.0.1");
+        let values = Values { probed: &probed, seq: 7 };
         assert_eq!(values.fill("/{peer}/{seq}?a={address}&{x}{"), "/n1/7?a=10.0.0.1&{x}{");
-        let odd = Place { peer: Some("{seq}".to_owned()), address: None };
-        assert_eq!(Values { place: &odd, seq: 7 }.fill("{peer}{address}{"), "{seq}{");
+        let odd = ProbedPeer { peer: Some("{seq}".to_owned()), address: None };
+        assert_eq!(Values { probed: &odd, seq: 7 }.fill("{peer}{address}{"), "{seq}{");
     }
 
     #[test]
     fn ipv6_wears_brackets_only_as_a_host() {
-        let place = place("fd00::1");
-        let values = Values { place: &place, seq: 0 };
+        let probed = probed("fd00::1");
+        let values = Values { probed: &probed, seq: 0 };
         assert_eq!(values.fill_authority("{address}:80"), "[fd00::1]:80");
         assert_eq!(values.fill_authority("[{address}]:80"), "[fd00::1]:80");
         assert_eq!(values.fill("{address}"), "fd00::1");

@@ -153,7 +153,7 @@ impl Grpc {
         Ok((sender, pool.number))
     }
 
-    fn judge(&self, answer: &Answer) -> Result<(), Failure> {
+    fn judge(&self, answer: &CallResponse) -> Result<(), Failure> {
         let text = |name| answer.status.get(name).map(|value: &HeaderValue| lossy(value.as_bytes()));
         match text("grpc-status").as_deref() {
             Some("0") => {}
@@ -185,7 +185,7 @@ async fn handshake(
 }
 
 /// A call's whole answer.
-struct Answer {
+struct CallResponse {
     /// The beginning of its body,
     body: Vec<u8>,
     /// and how long that is as a whole.
@@ -194,12 +194,12 @@ struct Answer {
     status: HeaderMap,
 }
 
-async fn read(response: Response<Incoming>) -> Result<Answer, Failure> {
+async fn read(response: Response<Incoming>) -> Result<CallResponse, Failure> {
     if response.status() != hyper::StatusCode::OK {
         return Err(Failure::Status { got: response.status().as_u16(), expected: "200".to_owned() });
     }
     let (head, mut incoming) = response.into_parts();
-    let mut answer = Answer { body: Vec::new(), length: 0, status: head.headers };
+    let mut answer = CallResponse { body: Vec::new(), length: 0, status: head.headers };
     while let Some(frame) = incoming.frame().await {
         let frame = frame.map_err(|error| Failure::exchange(&error))?;
         match frame.into_data() {

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use dial::Names;
 use failure::Failure;
-use fill::{Place, Values};
+use fill::{ProbedPeer, Values};
 use injector_core::clock::{MonoNs, Span};
 use injector_core::config::{Endpoint, ProbeKind};
 use injector_core::sample::{EndpointId, ProbeFailure, Sample};
@@ -54,7 +54,7 @@ pub async fn once(endpoint: EndpointId, config: &Endpoint, peer_name: Option<&st
 /// What one endpoint's probes share: settings, the sequence number, kept connections.
 struct Prober {
     endpoint: EndpointId,
-    place: Place,
+    probed: ProbedPeer,
     kind: Kind,
     /// Where its packets go.
     destination: Option<IpAddr>,
@@ -86,7 +86,7 @@ impl Prober {
         };
         Self {
             endpoint,
-            place: Place { peer: peer_name.map(str::to_owned), address: config.address },
+            probed: ProbedPeer { peer: peer_name.map(str::to_owned), address: config.address },
             kind,
             // What stays on this host passes no hook.
             destination: config.destination(peer_name).filter(|address| !address.is_loopback()),
@@ -98,7 +98,7 @@ impl Prober {
 
     /// Runs the probe that was due at `scheduled`; the timeout counts from its real beginning.
     async fn sample(&self, scheduled: MonoNs) -> Sample {
-        let values = Values { place: &self.place, seq: self.next_seq.get() };
+        let values = Values { probed: &self.probed, seq: self.next_seq.get() };
         self.next_seq.set(values.seq + 1);
         let begun = MonoNs::now();
         let answer = self.ask(&values).await;

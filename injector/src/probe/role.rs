@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use super::dial::Names;
 use super::exec::Exec;
 use super::failure::Failure;
-use super::fill::{Place, Values};
+use super::fill::{ProbedPeer, Values};
 use super::http::Http;
 use super::starter::Asker;
 use injector_core::config::{
@@ -20,8 +20,8 @@ use injector_core::roles::{self, Directory, MAX_ANSWER};
 pub async fn ask(source: &RoleSource, directory: &Directory) -> Result<Vec<PeerName>, String> {
     match &source.kind {
         RoleKind::Exec(command) => {
-            let nobody = Place { peer: None, address: None };
-            let values = Values { place: &nobody, seq: 0 };
+            let nobody = ProbedPeer { peer: None, address: None };
+            let values = Values { probed: &nobody, seq: 0 };
             let output = exec(source, command).output(&values, source.timeout, MAX_ANSWER).await;
             let output = output.map_err(|failure| failure.words())?;
             roles::printed(&output, directory).map_err(|error| error.to_string())
@@ -56,16 +56,16 @@ async fn over_http(
     let resolved = Names { hosts: hosts.clone(), family: None };
     let http = &Http::new(http.clone(), HttpExpect::default(), resolved, Connection::Fresh);
     if peers.is_empty() {
-        let nobody = Place { peer: None, address: None };
-        let body = http.fetch(&Values { place: &nobody, seq: 0 }, MAX_ANSWER).await;
+        let nobody = ProbedPeer { peer: None, address: None };
+        let body = http.fetch(&Values { probed: &nobody, seq: 0 }, MAX_ANSWER).await;
         let body = body.map_err(|failure| failure.words())?;
         return roles::answered(&body, answer, None, directory).map_err(|error| error.to_string());
     }
     let ask = |peer: &AskedPeer| {
         let name = PeerName::from(peer.name.as_str());
-        let place = Place { peer: Some(peer.name.clone()), address: peer.address };
+        let probed = ProbedPeer { peer: Some(peer.name.clone()), address: peer.address };
         async move {
-            let body = http.fetch(&Values { place: &place, seq: 0 }, MAX_ANSWER).await;
+            let body = http.fetch(&Values { probed: &probed, seq: 0 }, MAX_ANSWER).await;
             let body = body.map_err(|failure| format!("{name}: {}", failure.words()))?;
             let named = roles::answered(&body, answer, Some(&name), directory);
             let named = named.map_err(|error| format!("{name}: {error}"))?;

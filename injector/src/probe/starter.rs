@@ -31,7 +31,7 @@ pub(super) enum Asker {
 
 /// What a command waited for that was not started in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum HeldUp {
+pub(super) enum StartDelay {
     /// One of the same endpoint or role is still being started.
     #[error("an earlier start of it has not ended")]
     Earlier,
@@ -57,10 +57,10 @@ pub(super) async fn start<E: Send + 'static>(
     asker: &Asker,
     end: Instant,
     make: impl FnOnce() -> Result<Group, E> + Send + 'static,
-) -> Result<Result<Group, E>, HeldUp> {
+) -> Result<Result<Group, E>, StartDelay> {
     let (turn, place) = STARTERS.with_borrow_mut(|starters| starters.queues(asker));
-    let turn = wait(turn, end).await.ok_or(HeldUp::Earlier)?;
-    let place = wait(place, end).await.ok_or(HeldUp::Others)?;
+    let turn = wait(turn, end).await.ok_or(StartDelay::Earlier)?;
+    let place = wait(place, end).await.ok_or(StartDelay::Others)?;
     let (reply, started) = oneshot::channel();
     // The command's end is noticed by the runtime that waits for it.
     let runtime = Handle::current();
@@ -76,11 +76,11 @@ pub(super) async fn start<E: Send + 'static>(
             }
         }
     };
-    STARTERS.with_borrow_mut(|starters| starters.hand_out(Box::new(job))).ok_or(HeldUp::NoThread)?;
+    STARTERS.with_borrow_mut(|starters| starters.hand_out(Box::new(job))).ok_or(StartDelay::NoThread)?;
     match timeout_at(end, started).await {
         Ok(Ok(group)) => Ok(group),
-        Ok(Err(_)) => Err(HeldUp::NoThread),
-        Err(_) => Err(HeldUp::Itself),
+        Ok(Err(_)) => Err(StartDelay::NoThread),
+        Err(_) => Err(StartDelay::Itself),
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::stream;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::places::Class;
+use super::permits::Class;
 use super::problem::ProblemResponse;
 use injector_core::api::{Code, Problem};
 

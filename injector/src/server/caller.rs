@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use tokio::net::UnixStream;
 
-use super::places::Class;
+use super::permits::Class;
 use super::socket::Access;
 
 /// The credentials that the kernel noted when the caller connected.
@@ -13,7 +13,7 @@ pub(super) struct Caller {
     pub uid: u32,
     pub gid: u32,
     pub pid: Option<i32>,
-    /// Supplementary groups; empty where the kernel can't tell.
+    /// Supplementary groups; empty where the kernel does not say.
     groups: Vec<u32>,
 }
 

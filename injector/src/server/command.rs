@@ -19,7 +19,7 @@ pub struct ConnectionId(pub u64);
 
 /// Whose request it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
+pub enum Requester {
     /// Root's, or the daemon's own user's.
     Privileged,
     /// That of another user who may use the socket, by uid.
@@ -28,16 +28,16 @@ pub enum By {
 
 /// Where a request comes from.
 #[derive(Clone, Copy, Debug)]
-pub struct Whose {
+pub struct Origin {
     /// The connection.
     pub connection: ConnectionId,
     /// Its user.
-    pub by: By,
+    pub by: Requester,
 }
 
 /// Whether `PUT` takes effect or only reserves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum PutMode {
     /// Cut now (or at the request's `at`).
     Apply,
     /// Take a slot and write the links; a later enable cuts.
@@ -111,11 +111,11 @@ pub enum Command {
         /// What to cut.
         request: Box<PartitionRequest>,
         /// Whether to cut.
-        step: Step,
+        step: PutMode,
         /// From which of its links on they are listed, if that is asked for.
         from: Option<usize>,
         /// Where it comes from.
-        whose: Whose,
+        whose: Origin,
         /// Whether its client is gone: nobody would know what was cut.
         is_gone: IsGone,
         /// The view after it took effect.

@@ -34,7 +34,7 @@ enum Phase {
 }
 
 #[derive(Debug)]
-struct State {
+struct ConnectionState {
     phase: Phase,
     since: Instant,
     stalled_since: Option<Instant>,
@@ -46,12 +46,19 @@ struct State {
 
 /// What the stream, the handlers and the watchdog of one connection know of each other.
 #[derive(Clone, Debug)]
-pub(super) struct Conduct(Arc<Mutex<State>>);
+pub(super) struct Conduct(Arc<Mutex<ConnectionState>>);
 
 impl Conduct {
     pub fn new() -> Self {
         let (phase, since) = (Phase::Idle, Instant::now());
-        let state = State { phase, since, stalled_since: None, owns: false, is_ending: false, client: None };
+        let state = ConnectionState {
+            phase,
+            since,
+            stalled_since: None,
+            owns: false,
+            is_ending: false,
+            client: None,
+        };
         Self(Arc::new(Mutex::new(state)))
     }
 
@@ -81,7 +88,7 @@ impl Conduct {
         is_ending
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    fn change(&self, change: impl FnOnce(&mut ConnectionState)) {
         // Every change is one assignment or two: a poisoned state is still a whole one.
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }

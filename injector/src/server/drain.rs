@@ -22,10 +22,10 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
 /// A body that its handler reads as far as it wants.
-pub(super) struct Lent(Arc<Mutex<Incoming>>);
+pub(super) struct BorrowedBody(Arc<Mutex<Incoming>>);
 
 /// The same body, for what the handler has left.
-pub(super) struct Rest {
+pub(super) struct RestOfBody {
     body: Arc<Mutex<Incoming>>,
     until: Instant,
 }
@@ -40,9 +40,9 @@ pub(super) enum Drained {
 }
 
 /// Lends a body to a handler. Its time begins now.
-pub(super) fn lend(body: Incoming, time: Duration) -> (Lent, Rest) {
+pub(super) fn lend(body: Incoming, time: Duration) -> (BorrowedBody, RestOfBody) {
     let body = Arc::new(Mutex::new(body));
-    (Lent(Arc::clone(&body)), Rest { body, until: Instant::now() + time })
+    (BorrowedBody(Arc::clone(&body)), RestOfBody { body, until: Instant::now() + time })
 }
 
 fn poll_frame(
@@ -53,7 +53,7 @@ fn poll_frame(
     Pin::new(&mut *body.lock().unwrap_or_else(PoisonError::into_inner)).poll_frame(cx)
 }
 
-impl Body for Lent {
+impl Body for BorrowedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -73,7 +73,7 @@ impl Body for Lent {
     }
 }
 
-impl Rest {
+impl RestOfBody {
     /// Reads what is left, up to a number of bytes and a time.
     pub async fn drain(self) -> Drained {
         let until = self.until.max(Instant::now() + LEAST_TIME);

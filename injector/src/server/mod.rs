@@ -25,9 +25,9 @@ use self::answer::{Budget, Budgets};
 use self::caller::Caller;
 use self::conduct::Conduct;
 use self::conversation::{Answers, GRACE, REFUSAL_TIMEOUT, REFUSALS, Refusal, Then, WATCH, converse, whole};
-use self::places::{Class, Places};
+use self::permits::{Class, Permits};
 use self::problem::ProblemResponse;
-use crate::server::command::{By, Command, ConnectionId, Handle, Whose};
+use crate::server::command::{Command, ConnectionId, Handle, Origin, Requester};
 use injector_core::api::{Code, Problem};
 
 mod answer;
@@ -40,7 +40,7 @@ mod events;
 mod extract;
 mod metrics;
 mod openapi;
-mod places;
+mod permits;
 mod problem;
 mod refusal;
 mod route;
@@ -62,10 +62,10 @@ static NEXT_CONNECTION: AtomicU64 = AtomicU64::new(1);
 ///
 /// Errors only if the listener can't be handed to the runtime.
 pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-    let (listener, access, place) = socket.into_parts();
+    let (listener, access, socket_file) = socket.into_parts();
     let listener = UnixListener::from_std(listener)?;
     let router = routes::router(handle.clone());
-    let places = Places::default();
+    let permits = Permits::default();
     let budgets = Budgets::default();
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let (stop, stopping) = watch::channel(false);
@@ -107,16 +107,16 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                 _ => "close some, or try again later; a heal is answered all the same",
             };
             let busy = |limit: String| Problem::new(Code::TooBusy, limit).remedy(remedy);
-            let (place, limit) = places.take(class, caller.uid).map_err(busy)?;
+            let (permit, limit) = permits.take(class, caller.uid).map_err(busy)?;
             let by = match class {
-                Class::Privileged => By::Privileged,
-                Class::Member | Class::Reader => By::Member(caller.uid),
+                Class::Privileged => Requester::Privileged,
+                Class::Member | Class::Reader => Requester::Member(caller.uid),
             };
             let budget = budgets.of(class, caller.uid);
-            Ok((caller, by, budget, place, limit.map(busy)))
+            Ok((caller, by, budget, permit, limit.map(busy)))
         });
         match admission {
-            Ok((caller, by, budget, place, limit)) => {
+            Ok((caller, by, budget, permit, limit)) => {
                 let id = ConnectionId(NEXT_CONNECTION.fetch_add(1, Ordering::Relaxed));
                 tracing::debug!(
                     connection = id.0,
@@ -127,11 +127,11 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                 );
                 let (router, handle, stopping) = (router.clone(), handle.clone(), stopping.clone());
                 connections.spawn(async move {
-                    let _place = place;
-                    let _farewell = Farewell { id, handle };
+                    let _permit = permit;
+                    let _farewell = DisconnectGuard { id, handle };
                     let conduct = Conduct::of(&stream);
                     let lasts = limit.as_ref().map(|_| HEAL_TIMEOUT);
-                    let whose = Whose { connection: id, by };
+                    let whose = Origin { connection: id, by };
                     let answer = Answerer::Routes { router, whose, budget, conduct: conduct.clone(), limit };
                     let served = converse(stream, conduct, answer, stopping);
                     match lasts {
@@ -141,10 +141,10 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
                 });
             }
             Err(problem) => {
-                if let Ok(place) = Arc::clone(&refusals).try_acquire_owned() {
+                if let Ok(permit) = Arc::clone(&refusals).try_acquire_owned() {
                     let stopping = stopping.clone();
                     connections.spawn(async move {
-                        let _place = place;
+                        let _permit = permit;
                         let refused =
                             converse(stream, Conduct::new(), Answerer::Refusal(Refusal(problem)), stopping);
                         let _ = tokio::time::timeout(REFUSAL_TIMEOUT * 2, refused).await;
@@ -153,7 +153,7 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
             }
         }
     }
-    drop(place);
+    drop(socket_file);
     drop(listener);
     let _ = stop.send(true);
     let _ =
@@ -162,12 +162,12 @@ pub async fn serve(socket: ApiSocket, handle: Handle, shutdown: impl Future<Outp
 }
 
 /// Notifies the daemon that a connection ended, also when its task panicked.
-struct Farewell {
+struct DisconnectGuard {
     id: ConnectionId,
     handle: Handle,
 }
 
-impl Drop for Farewell {
+impl Drop for DisconnectGuard {
     fn drop(&mut self) {
         tracing::debug!(connection = self.id.0, "closed");
         // A closed channel means that the daemon is gone, and its partitions with it.
@@ -182,7 +182,7 @@ impl Drop for Farewell {
 #[derive(Clone)]
 enum Answerer {
     /// The API; with a `limit`, its heals alone, and that to everything else.
-    Routes { router: Router, whose: Whose, budget: Budget, conduct: Conduct, limit: Option<Problem> },
+    Routes { router: Router, whose: Origin, budget: Budget, conduct: Conduct, limit: Option<Problem> },
     /// One problem, whatever was asked, and the end of the connection.
     Refusal(Refusal),
 }

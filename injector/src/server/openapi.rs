@@ -6,7 +6,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::problem::{Document, PROBLEM_JSON};
-use super::route::{Answer, Route};
+use super::route::{ResponseKind, Route};
 use injector_core::api::{Code, Event};
 
 /// The problems that every call may be answered with.
@@ -89,13 +89,13 @@ fn operation(route: &Route, problem: &schemars::Schema, generator: &mut SchemaGe
         }));
     }
     let (media, schema) = match route.answer {
-        Answer::Json(schema) => ("application/json", schema(generator).to_value()),
-        Answer::Events => (super::events::NDJSON, generator.subschema_for::<Event>().to_value()),
-        Answer::Metrics => (super::metrics::PROMETHEUS, json!({ "type": "string" })),
-        Answer::Document => ("application/json", json!({ "type": "object" })),
+        ResponseKind::Json(schema) => ("application/json", schema(generator).to_value()),
+        ResponseKind::Events => (super::events::NDJSON, generator.subschema_for::<Event>().to_value()),
+        ResponseKind::Metrics => (super::metrics::PROMETHEUS, json!({ "type": "string" })),
+        ResponseKind::Document => ("application/json", json!({ "type": "object" })),
     };
     let described = match route.answer {
-        Answer::Events => "a stream of events, one JSON object a line; the schema is that of a line",
+        ResponseKind::Events => "a stream of events, one JSON object a line; the schema is that of a line",
         _ => "done",
     };
     let mut responses = problems(route, problem);

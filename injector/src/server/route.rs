@@ -12,7 +12,7 @@ pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
 /// What a call answers.
 #[derive(Clone, Copy)]
-pub(super) enum Answer {
+pub(super) enum ResponseKind {
     Json(SchemaOf),
     /// A stream of events.
     Events,
@@ -29,7 +29,7 @@ pub(super) struct Route {
     pub summary: &'static str,
     pub query: SchemaOf,
     pub body: Option<SchemaOf>,
-    pub answer: Answer,
+    pub answer: ResponseKind,
     /// The problems of this call beside those of every call.
     pub codes: &'static [Code],
     pub handler: fn() -> MethodRouter<Handle>,

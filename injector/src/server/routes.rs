@@ -18,9 +18,9 @@ use super::conduct::Conduct;
 use super::events::Until;
 use super::extract::{Json, Name, NoQuery, OptionalJson, Params};
 use super::problem::ProblemResponse;
-use super::route::{Answer, Route};
+use super::route::{ResponseKind, Route};
 use super::{events, metrics, openapi};
-use crate::server::command::{Command, Handle, Reply, Step, Whose};
+use crate::server::command::{Command, Handle, Origin, PutMode, Reply};
 use injector_core::api::{
     Code, EnableRequest, EndpointAnswer, Event, HealAnswer, Healed, MarkRequest, Owner, PartitionRequest,
     PartitionView, ProbeView, Problem, RecoveryRecord, Status,
@@ -87,35 +87,35 @@ const CUT: &[Code] = &[
 
 pub(super) const ROUTES: &[Route] = &[
     route!(GET "/v1/status", "The daemon, its attachments, peers, partitions and endpoints",
-        NoQuery, None, Answer::Json(schema::<Status>), &[], get(status)),
+        NoQuery, None, ResponseKind::Json(schema::<Status>), &[], get(status)),
     route!(GET "/v1/partitions", "All partitions that are not closed, and the closed ones still kept",
-        NoQuery, None, Answer::Json(schema::<Vec<PartitionView>>), &[], get(partitions)),
+        NoQuery, None, ResponseKind::Json(schema::<Vec<PartitionView>>), &[], get(partitions)),
     route!(DELETE "/v1/partitions", "Heal every partition",
-        NoQuery, None, Answer::Json(schema::<HealAnswer<Vec<Healed>>>), &[], delete(heal_all)),
+        NoQuery, None, ResponseKind::Json(schema::<HealAnswer<Vec<Healed>>>), &[], delete(heal_all)),
     route!(GET "/v1/partitions/{name}", "The newest partition of that name, with its drops per link",
-        PartitionQuery, None, Answer::Json(schema::<PartitionView>), KNOWN, get(partition)),
+        PartitionQuery, None, ResponseKind::Json(schema::<PartitionView>), KNOWN, get(partition)),
     route!(PUT "/v1/partitions/{name}", "Cut; the same body under a live name is answered again",
-        ApplyQuery, Some(schema::<PartitionRequest>), Answer::Json(schema::<PartitionView>), CUT, put(apply)),
+        ApplyQuery, Some(schema::<PartitionRequest>), ResponseKind::Json(schema::<PartitionView>), CUT, put(apply)),
     route!(DELETE "/v1/partitions/{name}", "Heal; answered also when it had ended",
-        NoQuery, None, Answer::Json(schema::<HealAnswer<Healed>>), HEAL, delete(heal)),
+        NoQuery, None, ResponseKind::Json(schema::<HealAnswer<Healed>>), HEAL, delete(heal)),
     route!(POST "/v1/partitions/{name}/prepare", "Take a slot and write the links without cutting",
-        NoQuery, Some(schema::<PartitionRequest>), Answer::Json(schema::<PartitionView>), CUT, post(prepare)),
+        NoQuery, Some(schema::<PartitionRequest>), ResponseKind::Json(schema::<PartitionView>), CUT, post(prepare)),
     route!(POST "/v1/partitions/{name}/enable", "Cut what was prepared",
-        NoQuery, Some(schema::<EnableRequest>), Answer::Json(schema::<PartitionView>), ENABLE, post(enable)),
+        NoQuery, Some(schema::<EnableRequest>), ResponseKind::Json(schema::<PartitionView>), ENABLE, post(enable)),
     route!(GET "/v1/partitions/{name}/recovery", "The recovery record, held back until it is final or `wait` is over",
-        RecoveryQuery, None, Answer::Json(schema::<RecoveryRecord>), KNOWN, get(recovery)),
+        RecoveryQuery, None, ResponseKind::Json(schema::<RecoveryRecord>), KNOWN, get(recovery)),
     route!(GET "/v1/partitions/{name}/probes", "Every probe of the record, in scheduled order",
-        ProbesQuery, None, Answer::Json(schema::<Vec<ProbeView>>), KNOWN, get(probes)),
+        ProbesQuery, None, ResponseKind::Json(schema::<Vec<ProbeView>>), KNOWN, get(probes)),
     route!(POST "/v1/probes", "Run every endpoint once",
-        NoQuery, None, Answer::Json(schema::<Vec<EndpointAnswer>>), &[], post(probe_once)),
+        NoQuery, None, ResponseKind::Json(schema::<Vec<EndpointAnswer>>), &[], post(probe_once)),
     route!(POST "/v1/marks", "Put a mark on the timeline",
-        NoQuery, Some(schema::<MarkRequest>), Answer::Json(schema::<Event>), &[], post(mark)),
+        NoQuery, Some(schema::<MarkRequest>), ResponseKind::Json(schema::<Event>), &[], post(mark)),
     route!(GET "/v1/events", "The timeline, one JSON event a line",
-        EventsQuery, None, Answer::Events, &[], get(stream)),
+        EventsQuery, None, ResponseKind::Events, &[], get(stream)),
     route!(GET "/metrics", "Prometheus metrics",
-        NoQuery, None, Answer::Metrics, &[], get(prometheus)),
+        NoQuery, None, ResponseKind::Metrics, &[], get(prometheus)),
     route!(GET "/v1/openapi.json", "This document",
-        NoQuery, None, Answer::Document, &[], get(contract)),
+        NoQuery, None, ResponseKind::Document, &[], get(contract)),
 ];
 
 /// The table, for a call that is in it.
@@ -238,13 +238,13 @@ struct ApplyQuery {
 async fn apply(
     State(handle): State<Handle>,
     Extension(budget): Extension<Budget>,
-    Extension(whose): Extension<Whose>,
+    Extension(whose): Extension<Origin>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     Params(query): Params<ApplyQuery>,
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
-    let step = if query.dry_run { Step::DryRun } else { Step::Apply };
+    let step = if query.dry_run { PutMode::DryRun } else { PutMode::Apply };
     let from = query.links_from.map(|from| from as usize);
     reserve(&handle, &budget, whose, &conduct, name, request, (step, from)).await
 }
@@ -252,28 +252,28 @@ async fn apply(
 async fn prepare(
     State(handle): State<Handle>,
     Extension(budget): Extension<Budget>,
-    Extension(whose): Extension<Whose>,
+    Extension(whose): Extension<Origin>,
     Extension(conduct): Extension<Conduct>,
     Name(name): Name,
     _: Params<NoQuery>,
     Json(request): Json<PartitionRequest>,
 ) -> Result<Response, ProblemResponse> {
-    reserve(&handle, &budget, whose, &conduct, name, request, (Step::Prepare, None)).await
+    reserve(&handle, &budget, whose, &conduct, name, request, (PutMode::Prepare, None)).await
 }
 
 async fn reserve(
     handle: &Handle,
     budget: &Budget,
-    whose: Whose,
+    whose: Origin,
     conduct: &Conduct,
     name: String,
     request: PartitionRequest,
-    (step, from): (Step, Option<usize>),
+    (step, from): (PutMode, Option<usize>),
 ) -> Result<Response, ProblemResponse> {
     if conduct.is_gone() {
         return Err(unheard().into());
     }
-    if request.owner == Owner::Connection && step != Step::DryRun {
+    if request.owner == Owner::Connection && step != PutMode::DryRun {
         conduct.owns_a_partition();
     }
     let request = Box::new(request);

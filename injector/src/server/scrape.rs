@@ -127,7 +127,7 @@ fn run(listener: std::net::TcpListener, handle: Handle, stopped: oneshot::Receiv
 }
 
 async fn accept(listener: TcpListener, scrapes: Scrapes, mut stopped: oneshot::Receiver<()>) {
-    let seats = Seats::default();
+    let permits = Permits::default();
     let refusals = Arc::new(Semaphore::new(REFUSALS));
     let (stop, stopping) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -145,11 +145,11 @@ async fn accept(listener: TcpListener, scrapes: Scrapes, mut stopped: oneshot::R
             },
         };
         let stopping = stopping.clone();
-        match seats.take(from.ip()) {
-            Ok(seat) => {
+        match permits.take(from.ip()) {
+            Ok(permit) => {
                 let scrapes = scrapes.clone();
                 connections.spawn(async move {
-                    let _seat = seat;
+                    let _seat = permit;
                     converse(stream, Conduct::new(), scrapes, stopping).await;
                 });
             }
@@ -240,21 +240,21 @@ fn problem(problem: Problem) -> Response<Body> {
 
 /// Who is connected.
 #[derive(Clone, Default)]
-struct Seats(Arc<Mutex<HashMap<IpAddr, usize>>>);
+struct Permits(Arc<Mutex<HashMap<IpAddr, usize>>>);
 
 /// A connection that counts; it counts no more when dropped.
-struct Seat {
-    seats: Seats,
+struct Permit {
+    permits: Permits,
     of: IpAddr,
 }
 
-impl Seats {
+impl Permits {
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
         // Every change is one number: a poisoned table is still a whole one.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take(&self, of: IpAddr) -> Result<Seat, String> {
+    fn take(&self, of: IpAddr) -> Result<Permit, String> {
         let mut taken = self.lock();
         if taken.get(&of).is_some_and(|count| *count >= OF_ADDRESS) {
             return Err(format!(
@@ -265,13 +265,13 @@ impl Seats {
             return Err(format!("{CONNECTIONS} connections are open, which is the limit"));
         }
         *taken.entry(of).or_default() += 1;
-        Ok(Seat { seats: self.clone(), of })
+        Ok(Permit { permits: self.clone(), of })
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
-        let mut taken = self.seats.lock();
+        let mut taken = self.permits.lock();
         if let Some(count) = taken.get_mut(&self.of) {
             *count -= 1;
             if *count == 0 {
@@ -287,16 +287,16 @@ mod tests {
 
     #[test]
     fn one_address_leaves_seats_for_others_and_each_is_given_back() {
-        let seats = Seats::default();
+        let permits = Permits::default();
         let address = |last| IpAddr::from([192, 0, 2, last]);
-        let of = |last| std::iter::from_fn(|| seats.take(address(last)).ok()).collect::<Vec<_>>();
-        let held: Vec<Vec<Seat>> = (1..9).map(of).collect();
+        let of = |last| std::iter::from_fn(|| permits.take(address(last)).ok()).collect::<Vec<_>>();
+        let held: Vec<Vec<Permit>> = (1..9).map(of).collect();
         assert_eq!(held.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 8, 8, 0, 0, 0, 0]);
-        let limit = seats.take(address(1)).err().unwrap();
+        let limit = permits.take(address(1)).err().unwrap();
         assert_eq!(limit, "8 connections of 192.0.2.1 are open, which is the limit for one address");
-        assert_eq!(seats.take(address(9)).err().unwrap(), "32 connections are open, which is the limit");
+        assert_eq!(permits.take(address(9)).err().unwrap(), "32 connections are open, which is the limit");
         drop(held);
-        assert!(seats.lock().is_empty());
+        assert!(permits.lock().is_empty());
     }
 
     #[test]

@@ -6,14 +6,14 @@ use crate::frames::{
 };
 use injector_core::identity::Traits;
 
-use crate::way::Step::{self, From, To};
-use crate::way::{OPAQUE, PLAIN, ROUTER, Setup, UPLINK, between, isolate, isolate_from_all};
+use crate::path::Step::{self, From, To};
+use crate::path::{OPAQUE, PLAIN, ROUTER, Setup, UPLINK, between, isolate, isolate_from_all};
 
 /// What the contract wants of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum Expected {
     Drop,
-    /// It passes, and nothing is told.
+    /// It passes, and nothing is counted.
     Pass,
     /// It passes although the cut should have it, and is counted as leaked.
     Leaked,
@@ -41,7 +41,7 @@ pub struct Case {
     pub setting: Setting,
     pub setup: Setup,
     pub legs: Vec<(Vec<u8>, Vec<Step>)>,
-    pub wanted: Wanted,
+    pub expected: Expected,
 }
 
 /// A client that is no peer.
@@ -57,13 +57,13 @@ pub const N3: &str = "10.0.0.3";
 pub fn case(
     number: u8,
     what: &'static str,
-    wanted: Wanted,
+    expected: Expected,
     setup: Setup,
     frame: Vec<u8>,
-    way: &[Step],
+    path: &[Step],
 ) -> Case {
-    let legs = vec![(frame, way.to_vec())];
-    Case { number, what, setting: Setting::Addresses, setup, legs, wanted }
+    let legs = vec![(frame, path.to_vec())];
+    Case { number, what, setting: Setting::Addresses, setup, legs, expected }
 }
 
 /// All of them.
@@ -72,18 +72,18 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn unicast() -> Vec<Case> {
-    use Wanted::{Drop, Unnamed};
+    use Expected::{Drop, Unnamed};
     let isolated = || Setup::of(isolate(1));
-    let way = [From(1), To(2)];
+    let path = [From(1), To(2)];
     vec![
-        case(1, "plain n1→n2", Drop, isolated(), one(1, N1, 2, N2), &way),
+        case(1, "plain n1→n2", Drop, isolated(), one(1, N1, 2, N2), &path),
         case(
             2,
             "n1 from an unlisted address→n2",
             Drop,
             isolated(),
             one(1, "2001:db8::77", 2, "fd00::2"),
-            &way,
+            &path,
         ),
         case(
             3,
@@ -101,14 +101,14 @@ fn unicast() -> Vec<Case> {
             one(1, "2001:db8::77", 2, "fd00::2"),
             &[To(2)],
         ),
-        case(5, "link-local n1→n2", Drop, isolated(), one(1, "fe80::1", 2, "fe80::2"), &way),
+        case(5, "link-local n1→n2", Drop, isolated(), one(1, "fe80::1", 2, "fe80::2"), &path),
         case(
             6,
             "link-local from a drawn MAC, host ends",
             Drop,
             isolated(),
             udp(DRAWN, "fe80::9", mac(2), "fe80::2"),
-            &way,
+            &path,
         ),
         case(
             7,
@@ -118,7 +118,7 @@ fn unicast() -> Vec<Case> {
             udp(DRAWN, "fe80::9", mac(2), "fe80::2"),
             &[To(2)],
         ),
-        case(8, "ethertype 0x88b5 n1→n2", Drop, isolated(), plain(mac(1), mac(2), 0x88b5), &way),
+        case(8, "ethertype 0x88b5 n1→n2", Drop, isolated(), plain(mac(1), mac(2), 0x88b5), &path),
         case(
             13,
             "pods of n2 (listed prefix)→n1",
@@ -131,7 +131,7 @@ fn unicast() -> Vec<Case> {
 }
 
 fn routed() -> Vec<Case> {
-    use Wanted::{Foreign, Pass};
+    use Expected::{Foreign, Pass};
     let through = |cut| Setup::of(cut).knows(3, ROUTER);
     let to_n1 = || one(3, CLIENT, 1, N1);
     let there = [From(3), To(1)];
@@ -183,7 +183,7 @@ fn routed() -> Vec<Case> {
         case(
             45,
             "container behind n2, sent as n2",
-            Wanted::Drop,
+            Expected::Drop,
             Setup::of(isolate(1)).knows(2, OPAQUE),
             one(2, N2, 1, N1),
             &[From(2), To(1)],
@@ -192,7 +192,7 @@ fn routed() -> Vec<Case> {
 }
 
 fn learned() -> Vec<Case> {
-    use Wanted::{Drop, Innocent, Leaked, Pass};
+    use Expected::{Drop, Innocent, Leaked, Pass};
     let isolated = || Setup::of(isolate(1));
     let from_uplink = [From(UPLINK), To(1)];
     let to_n1 = || udp(GATEWAY, CLIENT, mac(1), N1);
@@ -259,7 +259,7 @@ fn learned() -> Vec<Case> {
 }
 
 fn groups() -> Vec<Case> {
-    use Wanted::{Drop, Pass};
+    use Expected::{Drop, Pass};
     let isolated = || Setup::of(isolate(1));
     let without_n2 = || Setup::of(between(1, 2));
     let sent = || advertisement(1);
@@ -319,7 +319,7 @@ fn groups() -> Vec<Case> {
 }
 
 fn rest() -> Vec<Case> {
-    use Wanted::{Drop, Pass, Unnamed};
+    use Expected::{Drop, Pass, Unnamed};
     let isolated = || Setup::of(isolate(1));
     let nested = isolated().hooked(&[2]).shared(1, 1);
     let mut nested = case(

@@ -1,24 +1,24 @@
 //! What n1 sends to n2, and to all, in the forms that frames come in: each is cut as the plain one is.
 
-use crate::cases::{Case, N1, N2, Wanted, case};
+use crate::cases::{Case, Expected, N1, N2, case};
 use crate::frames::{
     BROADCAST, arp, arp_reply, between, mac, multicast, neighbour_advertisement, one, plain,
     router_advertisement, solicitation,
 };
+use crate::path::Step::{From, To};
+use crate::path::{Setup, UPLINK, isolate};
 use crate::support::frame::fragment;
 use crate::support::packet;
-use crate::way::Step::{From, To};
-use crate::way::{Setup, UPLINK, isolate};
 
 /// A frame in one form.
 struct Form {
     what: &'static str,
     frame: Vec<u8>,
-    sort: Sort,
+    kind: FrameKind,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sort {
+enum FrameKind {
     /// To n2.
     ToOne,
     /// To n2, as ARP or neighbour discovery.
@@ -57,7 +57,7 @@ fn fragment_of(next: u8) -> Vec<u8> {
 }
 
 fn to_one() -> Vec<Form> {
-    let form = |what, frame| Form { what, frame, sort: Sort::ToOne };
+    let form = |what, frame| Form { what, frame, kind: FrameKind::ToOne };
     let plain_ip = one(1, N1, 2, N2);
     let six = |protocol, payload: &[u8]| {
         between(mac(1), mac(2), packet::ip("2001:db8::77", "fd00::2", protocol, payload))
@@ -78,8 +78,8 @@ fn to_one() -> Vec<Form> {
 }
 
 fn neighbours() -> Vec<Form> {
-    let to_one = |what, frame| Form { what, frame, sort: Sort::NeighbourToOne };
-    let to_all = |what, frame| Form { what, frame, sort: Sort::NeighbourToAll };
+    let to_one = |what, frame| Form { what, frame, kind: FrameKind::NeighbourToOne };
+    let to_all = |what, frame| Form { what, frame, kind: FrameKind::NeighbourToAll };
     let asked = between(mac(1), mac(2), packet::ip("fe80::1", "fe80::2", 58, &solicits()));
     vec![
         to_one("an ARP request to its MAC address", between(mac(1), mac(2), arp(mac(1), N1, N2))),
@@ -102,7 +102,7 @@ fn neighbours() -> Vec<Form> {
 }
 
 fn to_all() -> Vec<Form> {
-    let form = |what, frame| Form { what, frame, sort: Sort::ToAll };
+    let form = |what, frame| Form { what, frame, kind: FrameKind::ToAll };
     let report = [143, 0, 0, 0, 0, 0, 0, 0];
     let igmp = between(mac(1), [1, 0, 0x5e, 0, 0, 22], packet::ip(N1, "224.0.0.22", 2, &[0x22; 16]));
     vec![
@@ -118,22 +118,22 @@ fn to_all() -> Vec<Form> {
 /// discovery pass; numbered as they come.
 pub fn cases() -> Vec<Case> {
     let mut all = Vec::new();
-    for Form { what, frame, sort } in [to_one(), neighbours(), to_all()].into_iter().flatten() {
-        let is_to_all = matches!(sort, Sort::ToAll | Sort::NeighbourToAll);
-        let is_neighbour = matches!(sort, Sort::NeighbourToOne | Sort::NeighbourToAll);
-        let mut add = |cut: &str, wanted, setup, to| {
+    for Form { what, frame, kind } in [to_one(), neighbours(), to_all()].into_iter().flatten() {
+        let is_to_all = matches!(kind, FrameKind::ToAll | FrameKind::NeighbourToAll);
+        let is_neighbour = matches!(kind, FrameKind::NeighbourToOne | FrameKind::NeighbourToAll);
+        let mut add = |cut: &str, expected, setup, to| {
             let what = format!("{what}; {cut}").leak();
             let number = u8::try_from(all.len() + 1).unwrap();
-            all.push(case(number, what, wanted, setup, frame.clone(), &[From(1), To(to)]));
+            all.push(case(number, what, expected, setup, frame.clone(), &[From(1), To(to)]));
         };
-        add("isolate n1, at n2", Wanted::Drop, Setup::of(isolate(1)), 2);
+        add("isolate n1, at n2", Expected::Drop, Setup::of(isolate(1)), 2);
         if is_to_all {
-            add("isolate n1, the copy of a host", Wanted::Pass, Setup::of(isolate(1)), UPLINK);
-            add("isolate n3, the copy of n2", Wanted::Pass, Setup::of(isolate(3)), 2);
+            add("isolate n1, the copy of a host", Expected::Pass, Setup::of(isolate(1)), UPLINK);
+            add("isolate n3, the copy of n2", Expected::Pass, Setup::of(isolate(3)), 2);
         }
-        let one_way = if is_neighbour { Wanted::Pass } else { Wanted::Drop };
+        let one_way = if is_neighbour { Expected::Pass } else { Expected::Drop };
         add("the link n1→n2 alone", one_way, Setup::of(vec![(1, 2)]), 2);
-        add("the link n2→n1 alone", Wanted::Pass, Setup::of(vec![(2, 1)]), 2);
+        add("the link n2→n1 alone", Expected::Pass, Setup::of(vec![(2, 1)]), 2);
     }
     all
 }

@@ -7,23 +7,23 @@ mod forms;
 mod frames;
 mod matrix;
 mod moves;
+mod path;
 #[path = "../support/mod.rs"]
 mod support;
-mod way;
 
 use std::collections::BTreeMap;
 
-use cases::{Case, Setting, Wanted, cases};
+use cases::{Case, Expected, Setting, cases};
 use frames::{arp, mac, one};
 use injector_lab::needs;
+use path::{HookPath, OPAQUE, Outcome, SIDES, Setup, Step, UPLINK, isolate};
 use support::programs::config;
-use way::{Fate, OPAQUE, SIDES, Setup, Step, UPLINK, Way, isolate};
 
 /// Interfaces that are hooked: one a peer, the uplink, and a second one of n1.
 const INTERFACES: [u32; 5] = [1, 2, 3, UPLINK, 5];
 
 /// A config of three peers, with whatever else n3 has.
-fn way(n3: &str) -> Way {
+fn path(n3: &str) -> HookPath {
     let text = format!(
         r#"
 peers:
@@ -32,13 +32,13 @@ peers:
   n3: {{ addresses: [10.0.0.3, "fd00::3"]{n3} }}
 "#
     );
-    Way::of(config(&text), &INTERFACES)
+    HookPath::of(config(&text), &INTERFACES)
 }
 
 #[test]
 #[needs(root)]
 fn the_cases_of_the_contract() {
-    let mut ways = BTreeMap::new();
+    let mut paths = BTreeMap::new();
     let mut wrong = Vec::new();
     let all = cases();
     let numbers: Vec<_> = {
@@ -48,10 +48,10 @@ fn the_cases_of_the_contract() {
     };
     assert_eq!(numbers, (1..=45).collect::<Vec<_>>());
     for case in &all {
-        let way = ways.entry(case.setting == Setting::SureMac).or_insert_with(|| {
-            way(if case.setting == Setting::SureMac { ", mac: \"02:00:00:00:00:03\"" } else { "" })
+        let path = paths.entry(case.setting == Setting::SureMac).or_insert_with(|| {
+            path(if case.setting == Setting::SureMac { ", mac: \"02:00:00:00:00:03\"" } else { "" })
         });
-        wrong.extend(tried(way, case));
+        wrong.extend(tried(path, case));
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
@@ -61,7 +61,7 @@ fn the_cases_of_the_contract() {
 #[needs(root)]
 fn claims_of_a_guest_displace_no_address_that_a_nic_holds() {
     const X: &str = "2001:db8::99";
-    let mut way = way("");
+    let mut path = path("");
     for side in SIDES {
         let mut setup = Setup::of(isolate(1)).hooked(&[1, 3]).knows(3, OPAQUE).holds(2, X);
         for number in 0..20_000_u32 {
@@ -69,51 +69,51 @@ fn claims_of_a_guest_displace_no_address_that_a_nic_holds() {
             setup = setup.before(arp(mac(3), &format!("172.16.{high}.{low}"), "10.0.0.1"), Step::From(3));
         }
         // Nothing but the address says whose it is.
-        let fate = way.send(side, &setup, &[(one(2, X, 1, "fd00::1"), vec![Step::To(1)])]);
-        assert!(fate.is_dropped, "{}: {fate:?}", side.name);
+        let outcome = path.send(side, &setup, &[(one(2, X, 1, "fd00::1"), vec![Step::To(1)])]);
+        assert!(outcome.is_dropped, "{}: {outcome:?}", side.name);
     }
 }
 
 #[test]
 #[needs(root)]
 fn what_others_took_over_is_not_cut() {
-    let mut way = way("");
-    let wrong: Vec<String> = moves::cases().iter().flat_map(|case| tried(&mut way, case)).collect();
+    let mut path = path("");
+    let wrong: Vec<String> = moves::cases().iter().flat_map(|case| tried(&mut path, case)).collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 #[test]
 #[needs(root)]
 fn every_form_of_a_frame_is_cut_as_the_plain_one_is() {
-    let mut way = way("");
-    let wrong: Vec<String> = forms::cases().iter().flat_map(|case| tried(&mut way, case)).collect();
+    let mut path = path("");
+    let wrong: Vec<String> = forms::cases().iter().flat_map(|case| tried(&mut path, case)).collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
-/// Sends a case's frames past the hooks of every side; what is not as it is wanted.
-fn tried(way: &mut Way, case: &Case) -> Vec<String> {
+/// Sends a case's frames past the hooks of every side; what is not as it is expected.
+fn tried(path: &mut HookPath, case: &Case) -> Vec<String> {
     let mut wrong = Vec::new();
     for side in SIDES {
-        let fate = way.send(side, &case.setup, &case.legs);
-        println!("{:2} {:?} {}: {fate:?} {}", case.number, case.wanted, side.name, case.what);
-        if !is_wanted(case.wanted, fate) {
+        let outcome = path.send(side, &case.setup, &case.legs);
+        println!("{:2} {:?} {}: {outcome:?} {}", case.number, case.expected, side.name, case.what);
+        if !is_wanted(case.expected, outcome) {
             wrong.push(format!(
-                "{} at {}: {:?}, not {fate:?}: {}",
-                case.number, side.name, case.wanted, case.what
+                "{} at {}: {:?}, not {outcome:?}: {}",
+                case.number, side.name, case.expected, case.what
             ));
         }
     }
     wrong
 }
 
-fn is_wanted(wanted: Wanted, fate: Fate) -> bool {
-    let Fate { is_dropped, leaked, foreign, unnamed } = fate;
-    match wanted {
-        Wanted::Drop | Wanted::Innocent => is_dropped && leaked == 0,
-        Wanted::Pass => !is_dropped && (leaked, foreign) == (0, 0),
-        Wanted::Leaked => !is_dropped && leaked > 0,
-        Wanted::Foreign => !is_dropped && foreign > 0,
-        Wanted::Unnamed => !is_dropped && unnamed > 0,
+fn is_wanted(expected: Expected, outcome: Outcome) -> bool {
+    let Outcome { is_dropped, leaked, foreign, unnamed } = outcome;
+    match expected {
+        Expected::Drop | Expected::Innocent => is_dropped && leaked == 0,
+        Expected::Pass => !is_dropped && (leaked, foreign) == (0, 0),
+        Expected::Leaked => !is_dropped && leaked > 0,
+        Expected::Foreign => !is_dropped && foreign > 0,
+        Expected::Unnamed => !is_dropped && unnamed > 0,
     }
 }
 
@@ -140,7 +140,7 @@ INJECTOR_MATRIX=$PWD/docs/identity-matrix.md cargo test --package injector --tes
 #[test]
 #[needs(root)]
 fn the_matrix_is_as_the_page_has_it() {
-    let made = format!("{HEAD}{}", matrix::matrix(&mut way("")));
+    let made = format!("{HEAD}{}", matrix::matrix(&mut path("")));
     if let Some(path) = std::env::var_os("INJECTOR_MATRIX") {
         std::fs::write(path, &made).unwrap();
     }

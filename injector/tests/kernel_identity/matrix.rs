@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use crate::frames::{DRAWN, GATEWAY, advertisement, arp, dhcp, mac, one, plain, solicitation, udp};
-use crate::way::Step::{From, To};
-use crate::way::{Cut, Fate, SIDES, Setup, UPLINK, Way, between, isolate, isolate_from_all};
+use crate::path::Step::{From, To};
+use crate::path::{CutLink, HookPath, Outcome, SIDES, Setup, UPLINK, between, isolate, isolate_from_all};
 
 /// Who gets the frame, or the copy of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -16,25 +16,25 @@ enum Receiver {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sort {
+enum Class {
     Data,
     /// ARP and neighbour discovery.
     Neighbour,
 }
 
-struct Kind {
+struct FrameKind {
     name: &'static str,
     src: u16,
     to: Receiver,
-    sort: Sort,
+    class: Class,
     frame: Vec<u8>,
 }
 
-fn kinds() -> Vec<Kind> {
+fn kinds() -> Vec<FrameKind> {
     use Receiver::{Peer, Switch, World};
-    let kind = |name, src, to, sort, frame| Kind { name, src, to, sort, frame };
-    let data = |name, to, frame| kind(name, 1, to, Sort::Data, frame);
-    let neighbour = |name, to, frame| kind(name, 1, to, Sort::Neighbour, frame);
+    let kind = |name, src, to, class, frame| FrameKind { name, src, to, class, frame };
+    let data = |name, to, frame| kind(name, 1, to, Class::Data, frame);
+    let neighbour = |name, to, frame| kind(name, 1, to, Class::Neighbour, frame);
     let lacp = plain(mac(1), [0x01, 0x80, 0xc2, 0, 0, 2], 0x8809);
     vec![
         data("n1→n2, listed addresses", Peer(2), one(1, "10.0.0.1", 2, "10.0.0.2")),
@@ -42,7 +42,7 @@ fn kinds() -> Vec<Kind> {
         data("n1→n2, link-local", Peer(2), one(1, "fe80::1", 2, "fe80::2")),
         data("n1→n2, link-local, n1's MAC new", Peer(2), udp(DRAWN, "fe80::9", mac(2), "fe80::2")),
         data("n1→n2, no IP", Peer(2), plain(mac(1), mac(2), 0x88b5)),
-        kind("n2→n1, listed addresses", 2, Peer(1), Sort::Data, one(2, "10.0.0.2", 1, "10.0.0.1")),
+        kind("n2→n1, listed addresses", 2, Peer(1), Class::Data, one(2, "10.0.0.2", 1, "10.0.0.1")),
         data("n1→client, listed address of n1", World, udp(mac(1), "10.0.0.1", GATEWAY, "198.51.100.7")),
         data("multicast of n1, copy for n2", Peer(2), advertisement(1)),
         data("multicast of n1, copy for a host of the world", World, advertisement(1)),
@@ -58,7 +58,7 @@ fn kinds() -> Vec<Kind> {
 
 struct Shape {
     name: &'static str,
-    cut: Vec<Cut>,
+    cut: Vec<CutLink>,
     /// Whether it turns n1's port off, as a switch has it; else it parts two ports.
     is_port_off: bool,
 }
@@ -75,7 +75,7 @@ fn shapes() -> Vec<Shape> {
 }
 
 /// Whether a port that is off (or an access list between two ports) drops it.
-fn is_off(kind: &Kind, shape: &Shape) -> bool {
+fn is_off(kind: &FrameKind, shape: &Shape) -> bool {
     let Receiver::Peer(dst) = kind.to else { return shape.is_port_off };
     shape.is_port_off || shape.cut.contains(&(kind.src, dst))
 }
@@ -84,18 +84,18 @@ fn is_off(kind: &Kind, shape: &Shape) -> bool {
 const HOOKED: [&str; 3] = ["both ends", "sender's port", "receiver's port"];
 
 /// What becomes of a frame, by what is hooked; `None` where the receiver has no port.
-fn ours(way: &mut Way, kind: &Kind, shape: &Shape) -> [Option<bool>; 3] {
+fn ours(path: &mut HookPath, kind: &FrameKind, shape: &Shape) -> [Option<bool>; 3] {
     let src = u32::from(kind.src);
     let dst = match kind.to {
         Receiver::Peer(peer) => Some(u32::from(peer)),
         Receiver::World | Receiver::Switch => None,
     };
     let mut drops = |setup: Setup, steps: Vec<_>| {
-        let fates = SIDES.map(|side| way.send(side, &setup, &[(kind.frame.clone(), steps.clone())]));
-        let [first, ..] = fates.map(|Fate { is_dropped, .. }| is_dropped);
+        let outcomes = SIDES.map(|side| path.send(side, &setup, &[(kind.frame.clone(), steps.clone())]));
+        let [first, ..] = outcomes.map(|Outcome { is_dropped, .. }| is_dropped);
         assert!(
-            fates.iter().all(|fate| fate.is_dropped == first),
-            "{} in {}: the sides differ: {fates:?}",
+            outcomes.iter().all(|outcome| outcome.is_dropped == first),
+            "{} in {}: the sides differ: {outcomes:?}",
             kind.name,
             shape.name
         );
@@ -108,12 +108,12 @@ fn ours(way: &mut Way, kind: &Kind, shape: &Shape) -> [Option<bool>; 3] {
 }
 
 /// Why a frame fares otherwise than with the port off.
-fn why(kind: &Kind, shape: &Shape, at: usize) -> &'static str {
+fn why(kind: &FrameKind, shape: &Shape, at: usize) -> &'static str {
     let is_two_way = shape.cut.contains(&(1, 2)) && shape.cut.contains(&(2, 1));
-    match (kind.to, kind.sort, at) {
+    match (kind.to, kind.class, at) {
         (Receiver::Switch, ..) => "between a port and its switch; without it the port itself goes down",
         (Receiver::World, ..) if !shape.cut.contains(&(1, 0)) => "the shape does not name the world",
-        (_, Sort::Neighbour, _) if !is_two_way => {
+        (_, Class::Neighbour, _) if !is_two_way => {
             "kept in a one-way cut: without ARP the other direction ends too, after 8.4 s"
         }
         (Receiver::Peer(_), _, 1) => "who receives is known at the receiver's port",
@@ -123,7 +123,7 @@ fn why(kind: &Kind, shape: &Shape, at: usize) -> &'static str {
 }
 
 /// The matrix, as Markdown.
-pub fn matrix(way: &mut Way) -> String {
+pub fn matrix(path: &mut HookPath) -> String {
     let mut text = format!(
         "| frame | shape | port off | ours: {} | why they differ |\n|---|---|---|---|---|---|---|\n",
         HOOKED.join(" | ours: ")
@@ -132,7 +132,7 @@ pub fn matrix(way: &mut Way) -> String {
     for kind in kinds() {
         for shape in shapes() {
             let off = is_off(&kind, &shape);
-            let ours = ours(way, &kind, &shape);
+            let ours = ours(path, &kind, &shape);
             let mut reasons: Vec<String> = Vec::new();
             for (at, _) in ours.iter().enumerate().filter(|(_, ours)| ours.is_some_and(|ours| ours != off)) {
                 let why = why(&kind, &shape, at);

@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::cases::{Case, N1, N2, N3, Wanted, case};
+use crate::cases::{Case, Expected, N1, N2, N3, case};
 use crate::frames::{
     DRAWN, VIRTUAL, arp, arp_reply, mac, multicast, neighbour_advertisement, one, solicitation, udp,
 };
-use crate::way::Step::{From, To};
-use crate::way::{OPAQUE, PLAIN, ROUTER, Setup, UPLINK, isolate};
+use crate::path::Step::{From, To};
+use crate::path::{OPAQUE, PLAIN, ROUTER, Setup, UPLINK, isolate};
 use injector_core::identity::Traits;
 
 /// A host that is no peer, behind the uplink.
@@ -44,7 +44,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 fn claims() -> Vec<Case> {
-    use Wanted::{Drop, Pass};
+    use Expected::{Drop, Pass};
     let later = || claimed().wait(10 * SECOND);
     let own = || one(2, X, 1, N1_V6);
     let out = [From(2), To(1)];
@@ -84,7 +84,7 @@ fn claims() -> Vec<Case> {
 }
 
 fn contests() -> Vec<Case> {
-    use Wanted::{Drop, Foreign, Pass};
+    use Expected::{Drop, Foreign, Pass};
     let out = [From(2), To(1)];
     let own = || one(2, X, 1, N1_V6);
     let own4 = || one(2, X4, 1, N1);
@@ -161,7 +161,7 @@ fn contests() -> Vec<Case> {
 }
 
 fn ages() -> Vec<Case> {
-    use Wanted::{Drop, Foreign, Pass};
+    use Expected::{Drop, Foreign, Pass};
     let out = [From(2), To(1)];
     let own = || one(2, X, 1, N1_V6);
     let used = |setup: Setup| setup.since(one(2, X, 3, "fd00::3"), From(2)).wait(9 * MINUTE);
@@ -197,7 +197,7 @@ fn ages() -> Vec<Case> {
 }
 
 fn macs() -> Vec<Case> {
-    use Wanted::{Drop, Pass};
+    use Expected::{Drop, Pass};
     let local = |src, dst| udp(src, "fe80::99", dst, "fe80::1");
     let learned = |mac| guest().since(local(mac, super::frames::mac(3)), From(2));
     let to_it = |mac| udp(super::frames::mac(1), "fe80::1", mac, "fe80::99");
@@ -283,7 +283,7 @@ fn router() -> Setup {
 
 /// Addresses that are seen on a NIC of a peer, and that someone else takes.
 fn held() -> Vec<Case> {
-    use Wanted::{Drop, Pass};
+    use Expected::{Drop, Pass};
     let (to, from) = (|| udp(mac(2), N2, VIRTUAL, X4), || udp(VIRTUAL, X4, mac(2), N2));
     let taken = || router().since(arp(VIRTUAL, X4, X4), To(2)).since(arp(VIRTUAL, X4, X4), To(1));
     let later = || taken().wait(SECOND);
@@ -334,7 +334,7 @@ fn held() -> Vec<Case> {
         case(
             0,
             "it is behind a peer that routes, which nobody knows and which is cut off; n2→it",
-            Wanted::Leaked,
+            Expected::Leaked,
             Setup { cut: isolate(3), ..later() }.knows(3, Traits { is_plain: false, ..PLAIN }),
             udp(mac(2), N2, mac(3), X4),
             &[From(2), To(3)],
@@ -349,7 +349,7 @@ fn held() -> Vec<Case> {
         ),
     ];
     for (holder, whose) in [(Some(1), "someone else"), (None, "another peer")] {
-        for (what, wanted, frame, way) in [
+        for (what, expected, frame, path) in [
             ("n2→it elsewhere", Pass, to(), host),
             ("n2→it at n1", Drop, to(), [From(2), To(1)]),
             ("it→n2 from elsewhere", Pass, from(), [From(UPLINK), To(2)]),
@@ -358,7 +358,7 @@ fn held() -> Vec<Case> {
             ("it→n3 from n2", Pass, udp(VIRTUAL, X4, mac(3), N3), [From(2), To(3)]),
         ] {
             let what = format!("{whose} is seen to hold n1's address too; {what}").leak();
-            all.push(case(0, what, wanted, shared(holder), frame, &way));
+            all.push(case(0, what, expected, shared(holder), frame, &path));
         }
     }
     all
@@ -366,7 +366,7 @@ fn held() -> Vec<Case> {
 
 /// Listed addresses, themselves or in a prefix, that another peer holds.
 fn listed() -> Vec<Case> {
-    use Wanted::{Drop, Pass};
+    use Expected::{Drop, Pass};
     let cut = |peer| Setup::of(isolate(peer)).knows(1, OPAQUE).knows(2, OPAQUE);
     let takes = |peer| cut(peer).before(arp(mac(2), N1, N1), From(2)).wait(5 * MINUTE);
     let takes_pod = |peer| cut(peer).before(arp(mac(1), "10.2.0.9", N3), From(1)).wait(5 * MINUTE);

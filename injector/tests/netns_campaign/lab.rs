@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use injector_core::api::{ProbeView, RecoveryRecord};
 use injector_core::run::dir::TrialProbes;
-use injector_lab::{CLIENT, Daemon, Launch, PATIENCE, Place, Process, Quorum};
+use injector_lab::{AttachPoint, CLIENT, Daemon, Launch, PATIENCE, Process, Quorum};
 
 pub struct Lab {
     // The daemon ends before its peers.
@@ -20,7 +20,7 @@ pub struct Setup<'a> {
     pub faults: &'a [&'a str],
     pub interval: &'a str,
     pub observe: &'a str,
-    /// Whether the nodes join by IPv6, of which the config says nothing.
+    /// Whether the nodes join by IPv6, which is not in the config.
     pub joined_by_v6: bool,
 }
 
@@ -138,7 +138,8 @@ impl Lab {
 
 /// The peers by their IPv4 addresses alone.
 fn config(lab: &injector_lab::Lab, setup: &Setup<'_>) -> String {
-    let interfaces = lab.peer_names().into_iter().map(|peer| lab.interface(&peer, Place::OwnNic, "auto"));
+    let interfaces =
+        lab.peer_names().into_iter().map(|peer| lab.interface(&peer, AttachPoint::OwnNic, "auto"));
     format!(
         r#"peers:
   n1: {{ addresses: [10.99.0.1] }}

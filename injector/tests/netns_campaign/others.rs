@@ -70,9 +70,10 @@ fn a_trial_that_another_client_ends_or_overlaps_is_no_result() {
     let reason = within.outcome_reason.unwrap();
     assert!(reason.starts_with("another partition, \"within\", was in force from "), "{reason}");
 
-    let ground = ["partition", "links", "n2:n3", "--scope", "udp/9", "--name", "ground", "--for", "60s"];
-    assert!(lab.run(&ground).status.success());
-    assert_overlapped(&spoilt(&lab, "over", None), "ground");
+    let background =
+        ["partition", "links", "n2:n3", "--scope", "udp/9", "--name", "background", "--for", "60s"];
+    assert!(lab.run(&background).status.success());
+    assert_overlapped(&spoilt(&lab, "over", None), "background");
 
     // A campaign of such trials is given up, and says so with its exit code and in its summary.
     let given_up = lab.path("given-up");
@@ -84,15 +85,15 @@ fn a_trial_that_another_client_ends_or_overlaps_is_no_result() {
     assert_eq!((output.status.code(), &summary["verdict"]["exit_code"]), (Some(2), &2.into()), "{summary}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("The campaign was given up: "), "{output:?}");
 
-    // A partition of no campaign is judged as ever, and tells.
+    // A partition of no campaign is judged as ever, with a warning.
     assert!(lab.run(&["partition", "isolate", "n1", "--name", "own", "--for", "2s"]).status.success());
     let output = lab.run(&["wait", "own", "--json"]);
     let own: RecoveryRecord = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(own.outcome, Some(Outcome::Recovered), "{own:#?}");
-    assert_overlapped(&own, "ground");
+    assert_overlapped(&own, "background");
 
     // The trial's own end, with nobody else there, is a result.
-    assert!(lab.run(&["heal", "ground"]).status.success());
+    assert!(lab.run(&["heal", "background"]).status.success());
     let (code, said) = lab.measure(&["isolate", "n1", "--hold", "2s", "--trials", "1"]);
     assert_eq!((code, lab.records()[0].warnings.len()), (0, 0), "{said}");
 }

@@ -35,7 +35,7 @@ fn another_place_of_probes_or_another_answer_is_another_campaign() {
     let output = lab.run(&["compare", &a, &b]);
     let said = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
-    // Where they start is told of runs that can be compared.
+    // Where they start is reported for runs that can be compared.
     for difference in &differences[1..] {
         assert!(said.contains(difference), "{difference} in {said}");
     }

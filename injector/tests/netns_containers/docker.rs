@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::located::{Located, archive, web_server};
 use crate::podman::{HOST, SERVE};
 
-/// Where the engine makes a file, whatever else it is told.
+/// Where the engine makes a file, whatever its options.
 const ETC: &str = "/etc/docker";
 /// Has it make that file in a file system of its own.
 const START: &str = "mount -t tmpfs docker /etc/docker && exec \"$@\"";

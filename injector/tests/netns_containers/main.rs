@@ -428,10 +428,10 @@ fn init_proposes_containers_by_their_names() {
 
 /// Whoever follows containers no more would take one that restarts to be where it was.
 #[test]
-#[needs(root, program = "podman", program = "busybox", example = "struck", minutes = 1)]
+#[needs(root, program = "podman", program = "busybox", example = "fault_injected", minutes = 1)]
 fn a_daemon_that_follows_containers_no_more_ends() {
     let Some(podman) = three("a_daemon_that_follows_containers_no_more_ends") else { return };
-    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/struck");
+    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/fault_injected");
     let config = config(&podman, &["a", "b", "c"]);
     let mut launch = injector_lab::Launch::in_folder(program, podman.lab.folder(), "lab", &config).unwrap();
     // The first look begins the following.

@@ -1,8 +1,8 @@
-//! The daemon struck at every step: whatever ends it, or fails it, traffic flows within the lease, nothing of ours stays on
+//! Faults injected at every step of the daemon: whatever ends it, or fails it, traffic flows within the lease, nothing of ours stays on
 //! the hooks, nothing of others is touched, and the next start works. Needs root.
 //!
-//! What is struck is the example `struck`: the injector with a striker (see `injector/src/fault.rs`). A run that is only recorded
-//! shows which steps each hook passes; the points to strike at are drawn from those. The long form is `cargo xtask soak crash`.
+//! The program is the example `fault_injected` (see `injector/src/fault.rs`). A run that is only recorded
+//! shows which steps each hook passes; the faults to inject are drawn from those. The long form is `cargo xtask soak crash`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 #[path = "../support/live/mod.rs"]
@@ -25,14 +25,14 @@ use rand_chacha::ChaCha8Rng;
 use hooks::Hook;
 use injector_lab::needs;
 use process::Plan;
-use scenario::{Ground, Passed};
+use scenario::{Fixture, PassedSteps};
 use table::Row;
 
-/// How many points are struck at by default.
+/// How many faults are injected by default.
 const POINTS: usize = 20;
 /// What they are drawn with: the same in each run, so that a run that fails can be repeated. The long form draws others.
 const SEED: u64 = 3_518_845_065_801_673_498;
-/// How many labs are struck side by side.
+/// How many labs have faults injected side by side.
 const LANES: usize = 2;
 
 /// A number of the environment.
@@ -41,7 +41,7 @@ fn number(name: &str, default: u64) -> u64 {
 }
 
 /// Draws points: the first for as many different steps as there can be, the rest at random.
-fn draw(hook: Hook, passed: &Passed, count: usize, random: &mut ChaCha8Rng) -> Vec<Plan> {
+fn draw(hook: Hook, passed: &PassedSteps, count: usize, random: &mut ChaCha8Rng) -> Vec<Plan> {
     let mut steps: Vec<&String> = passed.keys().collect();
     steps.shuffle(random);
     let mut points = Vec::new();
@@ -57,9 +57,9 @@ fn draw(hook: Hook, passed: &Passed, count: usize, random: &mut ChaCha8Rng) -> V
 }
 
 #[test]
-#[needs(root, minutes = 2, example = "struck")]
+#[needs(root, minutes = 2, example = "fault_injected")]
 fn whatever_step_the_daemon_dies_or_fails_at_traffic_flows_and_the_next_start_works() {
-    let binary = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/struck");
+    let binary = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/fault_injected");
     let count = number("INJECTOR_CRASH_POINTS", POINTS as u64) as usize;
     let seed = number("INJECTOR_CRASH_SEED", if count == POINTS { SEED } else { rand::random() });
     println!("INJECTOR_CRASH_SEED={seed}");
@@ -67,7 +67,7 @@ fn whatever_step_the_daemon_dies_or_fails_at_traffic_flows_and_the_next_start_wo
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut points = Vec::new();
     for (at, hook) in hooks.iter().enumerate() {
-        let passed = Ground::new(*hook, &binary).record();
+        let passed = Fixture::new(*hook, &binary).record();
         let share = count / hooks.len() + usize::from(at < count % hooks.len());
         println!("{hook}: {} steps, {share} points", passed.len());
         points.extend(draw(*hook, &passed, share, &mut random));
@@ -81,16 +81,16 @@ fn whatever_step_the_daemon_dies_or_fails_at_traffic_flows_and_the_next_start_wo
     std::thread::scope(|scope| {
         for _ in 0..LANES {
             scope.spawn(|| {
-                let mut grounds: BTreeMap<Hook, Ground> = BTreeMap::new();
+                let mut fixtures: BTreeMap<Hook, Fixture> = BTreeMap::new();
                 loop {
                     let Some(plan) = queue.lock().unwrap().pop() else { return };
                     // A lab that a failure has left behind is not used again.
-                    let mut ground =
-                        grounds.remove(&plan.hook).unwrap_or_else(|| Ground::new(plan.hook, &binary));
-                    let row = ground.strike(&plan);
+                    let mut fixture =
+                        fixtures.remove(&plan.hook).unwrap_or_else(|| Fixture::new(plan.hook, &binary));
+                    let row = fixture.inject(&plan);
                     println!("{row}");
                     if row.failure.is_none() {
-                        grounds.insert(plan.hook, ground);
+                        fixtures.insert(plan.hook, fixture);
                     }
                     rows.lock().unwrap().push(row);
                 }
@@ -102,8 +102,8 @@ fn whatever_step_the_daemon_dies_or_fails_at_traffic_flows_and_the_next_start_wo
     let failed: Vec<&Row> = rows.iter().filter(|row| row.failure.is_some()).collect();
     assert!(failed.is_empty(), "{} of {}: {failed:#?}", failed.len(), rows.len());
     // Points near the end of what was recorded may not be reached again.
-    let struck = rows.iter().filter(|row| row.was_struck).count();
-    assert!(struck * 10 >= rows.len() * 7, "only {struck} of {} points were struck", rows.len());
+    let injected = rows.iter().filter(|row| row.was_injected).count();
+    assert!(injected * 10 >= rows.len() * 7, "only {injected} of {} faults were injected", rows.len());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::hooks::Hook;
 
-/// Where the daemon is struck, and how.
+/// Where a fault is injected into the daemon, and which.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub hook: Hook,
@@ -62,6 +62,7 @@ impl Process {
         if let Some(fault) = fault {
             command.env("INJECTOR_FAULT", fault).env("INJECTOR_FAULT_LOG", faults);
         }
+        injector_lab::end_with_thread(&mut command);
         let child =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         Self { child, folder: folder.to_owned(), ended: None }
@@ -92,19 +93,19 @@ impl Process {
         String::from_utf8_lossy(&std::fs::read(self.folder.join("log")).unwrap_or_default()).into_owned()
     }
 
-    /// The lines of the log of faults: step, pass, form, and whether it was struck.
+    /// The lines of the log of faults: step, pass, form, and whether a fault was injected.
     pub fn passed(&self) -> Vec<(String, u32, bool, bool)> {
         let text = std::fs::read_to_string(self.folder.join("faults")).unwrap_or_default();
         let line = |line: &str| {
             let mut words = line.split(' ');
             let (step, pass, form) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
-            Some((step.to_owned(), pass, form == "at", words.next() == Some("struck")))
+            Some((step.to_owned(), pass, form == "at", words.next() == Some("injected")))
         };
         text.lines().filter_map(line).collect()
     }
 
-    pub fn is_struck(&self) -> bool {
-        std::fs::read_to_string(self.folder.join("faults")).is_ok_and(|text| text.contains(" struck\n"))
+    pub fn is_injected(&self) -> bool {
+        std::fs::read_to_string(self.folder.join("faults")).is_ok_and(|text| text.contains(" injected\n"))
     }
 
     /// One request; `None` if there is no whole answer in time.

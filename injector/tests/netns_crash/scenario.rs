@@ -1,4 +1,4 @@
-//! The life of a daemon from its start to its end, through every command; struck somewhere on the way.
+//! The life of a daemon from its start to its end, through every command, with a fault injected somewhere on the way.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ use crate::live::foreign::{Foreign, Position};
 use crate::live::lab::addresses;
 use crate::live::traffic::{Kind, reaches};
 use injector_lab::has_tcx;
-use injector_lab::{CLIENT, Lab, Place, SWITCH};
+use injector_lab::{AttachPoint, CLIENT, Lab, SWITCH};
 
 /// How long a step of a daemon that is well may take on a loaded machine.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -25,10 +25,10 @@ const FLOWS: Duration = Duration::from_millis(2200);
 const ENDS: Duration = Duration::from_secs(10);
 
 /// By step: how often it was passed, and whether its system call can fail.
-pub type Passed = BTreeMap<String, (u32, bool)>;
+pub type PassedSteps = BTreeMap<String, (u32, bool)>;
 
 /// Two nodes, with something of others on the hooks of one.
-pub struct Ground {
+pub struct Fixture {
     hook: Hook,
     binary: PathBuf,
     lab: Lab,
@@ -37,30 +37,30 @@ pub struct Ground {
 }
 
 /// Why a life was not lived to its end.
-enum Cut {
-    /// It was struck: what comes then is looked at.
-    Struck,
+enum Interruption {
+    /// The fault was injected: what comes then is checked.
+    Fault,
     /// Something went wrong that nobody planned.
     Failure(String),
 }
 
-type Lived = Result<(), Cut>;
+type LifeResult = Result<(), Interruption>;
 
-impl Ground {
+impl Fixture {
     pub fn new(hook: Hook, binary: &Path) -> Self {
         let lab = Lab::new(2);
-        let mut ground = Self {
+        let mut fixture = Self {
             hook,
             binary: binary.to_owned(),
             lab,
             foreign: None,
             folder: tempfile::tempdir().unwrap(),
         };
-        ground.settle("n2");
-        ground.settle("n1");
-        ground.add_filter("eth0");
-        ground.add_program();
-        ground
+        fixture.make_ready("n2");
+        fixture.make_ready("n1");
+        fixture.add_filter("eth0");
+        fixture.add_program();
+        fixture
     }
 
     /// Carries out some `ip` commands in a namespace of the lab, one a line.
@@ -71,7 +71,7 @@ impl Ground {
     }
 
     /// Makes a node's interface ready: neighbours that need no asking.
-    fn settle(&self, node: &str) {
+    fn make_ready(&self, node: &str) {
         let host = |node: &str| node[1..].parse::<u8>().unwrap();
         let other = if node == "n1" { "n2" } else { "n1" };
         let mut words = format!("link set eth0 address 02:00:00:00:00:0{}\n", host(node));
@@ -125,29 +125,29 @@ impl Ground {
             "n1",
             &format!("link set new0 name eth0\naddress add {v4}/16 dev eth0\naddress add {v6}/64 dev eth0 nodad\nlink set eth0 up"),
         );
-        self.settle("n1");
+        self.make_ready("n1");
         self.add_program();
     }
 
     fn configure(&self, more: &str) {
         // One interface takes XDP, and both the same on TC.
-        let config = self.lab.config(Place::OwnNic, self.hook.word());
+        let config = self.lab.config(AttachPoint::OwnNic, self.hook.word());
         let text = format!(
             "socket: {{ group: root, mode: \"0600\" }}\ndeadline: 200ms\nready: {{ consecutive: 1, observe: 1ms, observe_max: 2ms }}\n{config}{more}"
         );
         std::fs::write(self.folder.path().join("lab.yaml"), text).unwrap();
     }
 
-    /// A life that nothing strikes: the steps that it passes.
-    pub fn record(&mut self) -> Passed {
+    /// A life without a fault: the steps that it passes.
+    pub fn record(&mut self) -> PassedSteps {
         self.configure("");
         let mut process = Process::spawn(&self.binary, self.folder.path(), Some("record"));
         match self.live(&mut process) {
             Ok(()) => {}
-            Err(Cut::Failure(why)) => panic!("without a fault: {why}\n{}", process.log()),
-            Err(Cut::Struck) => unreachable!("nothing was planned"),
+            Err(Interruption::Failure(why)) => panic!("without a fault: {why}\n{}", process.log()),
+            Err(Interruption::Fault) => unreachable!("nothing was planned"),
         }
-        let mut passed = Passed::new();
+        let mut passed = PassedSteps::new();
         for (step, pass, can_fail, _) in process.passed() {
             let of = passed.entry(step).or_insert((0, can_fail));
             of.0 = of.0.max(pass);
@@ -155,50 +155,54 @@ impl Ground {
         passed
     }
 
-    /// Waits until something holds; ends early if the daemon was struck, or has ended.
-    fn until(process: &mut Process, what: &str, mut holds: impl FnMut(&mut Process) -> bool) -> Lived {
+    /// Waits until something holds; ends early if the fault was injected, or the daemon has ended.
+    fn until(process: &mut Process, what: &str, mut holds: impl FnMut(&mut Process) -> bool) -> LifeResult {
         let begun = Instant::now();
-        let mut struck_at = None;
+        let mut injected_at = None;
         loop {
             if holds(process) {
                 return Ok(());
             }
-            if process.is_struck() {
-                let since = *struck_at.get_or_insert_with(Instant::now);
+            if process.is_injected() {
+                let since = *injected_at.get_or_insert_with(Instant::now);
                 if process.ended().is_some() || since.elapsed() > Duration::from_millis(1500) {
-                    return Err(Cut::Struck);
+                    return Err(Interruption::Fault);
                 }
             } else if let Some(status) = process.ended() {
                 // Its end may be what is waited for.
-                let ended = || Cut::Failure(format!("{what}: the daemon ended with {status}"));
+                let ended = || Interruption::Failure(format!("{what}: the daemon ended with {status}"));
                 return if holds(process) { Ok(()) } else { Err(ended()) };
             }
             if begun.elapsed() > PATIENCE {
-                return Err(Cut::Failure(format!("never: {what}")));
+                return Err(Interruption::Failure(format!("never: {what}")));
             }
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// A request that is answered with success, unless the daemon was struck.
-    fn ask(process: &mut Process, method: &str, path: &str, body: &str) -> Lived {
+    /// A request that is answered with success, unless the fault was injected.
+    fn ask(process: &mut Process, method: &str, path: &str, body: &str) -> LifeResult {
         let answer = process.call(method, path, body);
         match answer {
             Some((200..300, _)) => Ok(()),
-            _ if process.is_struck() => Err(Cut::Struck),
-            other => Err(Cut::Failure(format!("{method} {path}: {other:?}"))),
+            _ if process.is_injected() => Err(Interruption::Fault),
+            other => Err(Interruption::Failure(format!("{method} {path}: {other:?}"))),
         }
     }
 
     /// From the start to the end, through every command.
-    fn live(&mut self, process: &mut Process) -> Lived {
+    fn live(&mut self, process: &mut Process) -> LifeResult {
         const ISOLATE: &str = r#"{"shape":{"isolate":["n1"]},"for":"60s"}"#;
         Self::until(process, "it is ready", |process| process.log().contains(" ready "))?;
         Self::ask(process, "PUT", "/v1/partitions/a", ISOLATE)?;
         if self.flows(Duration::from_millis(100)).is_some() {
-            // Struck meanwhile, it fails open.
-            let is_struck = process.is_struck();
-            return Err(if is_struck { Cut::Struck } else { Cut::Failure("a cut that cuts nothing".into()) });
+            // Where the fault came meanwhile, it fails open.
+            let is_injected = process.is_injected();
+            return Err(if is_injected {
+                Interruption::Fault
+            } else {
+                Interruption::Failure("a cut that cuts nothing".into())
+            });
         }
         Self::ask(process, "DELETE", "/v1/partitions/a", "")?;
         Self::ask(process, "POST", "/v1/partitions/b/prepare", ISOLATE)?;
@@ -228,9 +232,9 @@ impl Ground {
         process.signal(Signal::TERM);
         Self::until(process, "it ends", |process| process.ended().is_some())?;
         match process.ended() {
-            _ if process.is_struck() => Err(Cut::Struck),
+            _ if process.is_injected() => Err(Interruption::Fault),
             Some(status) if status.success() => Ok(()),
-            status => Err(Cut::Failure(format!("SIGTERM: it ended with {status:?}"))),
+            status => Err(Interruption::Failure(format!("SIGTERM: it ended with {status:?}"))),
         }
     }
 
@@ -248,17 +252,17 @@ impl Ground {
         Some(begun.elapsed())
     }
 
-    /// Lives through a life that is struck as planned, and looks at what is left of it.
-    pub fn strike(&mut self, plan: &Plan) -> Row {
+    /// Lives through a life with the planned fault, and checks what is left of it.
+    pub fn inject(&mut self, plan: &Plan) -> Row {
         self.configure("");
         let fault = format!("{}#{}={}", plan.step, plan.pass, plan.kind);
         let mut process = Process::spawn(&self.binary, self.folder.path(), Some(&fault));
         let mut row =
-            Row { plan: plan.clone(), was_struck: false, end: "", flowed: Duration::ZERO, failure: None };
+            Row { plan: plan.clone(), was_injected: false, end: "", flowed: Duration::ZERO, failure: None };
         let lived = self.live(&mut process);
-        row.was_struck = process.is_struck();
+        row.was_injected = process.is_injected();
         let outcome = match lived {
-            Err(Cut::Failure(why)) => Err(why),
+            Err(Interruption::Failure(why)) => Err(why),
             _ => self.aftermath(plan, &mut process, &mut row),
         };
         row.failure = outcome.err().map(|why| format!("{why}\n{}", process.log()));
@@ -272,16 +276,18 @@ impl Ground {
         }) {
             self.plug();
         }
-        row.end =
-            if plan.is_lethal() && row.was_struck && process.ends_within(Duration::from_secs(1)).is_some() {
-                "died"
-            } else if process.ended().is_some() {
-                "ended"
-            } else {
-                "continued"
-            };
+        row.end = if plan.is_lethal()
+            && row.was_injected
+            && process.ends_within(Duration::from_secs(1)).is_some()
+        {
+            "died"
+        } else if process.ended().is_some() {
+            "ended"
+        } else {
+            "continued"
+        };
         if process.ended().is_none() {
-            // It was struck and works on: then its heal does, or what it cut ends by itself.
+            // It works on after the fault: then its heal does, or what it cut ends by itself.
             let healed = process.call("DELETE", "/v1/partitions", "");
             row.flowed =
                 self.flows(FLOWS).ok_or_else(|| format!("nothing flows after its heal: {healed:?}"))?;
@@ -312,18 +318,18 @@ impl Ground {
         faults.into_iter().flatten().next().map_or(Ok(()), Err)
     }
 
-    /// The next start, which nothing strikes: it cuts, heals and ends.
+    /// The next start, without a fault: it cuts, heals and ends.
     fn start_again(&mut self) -> Result<(), String> {
         let mut next = Process::spawn(&self.binary, self.folder.path(), None);
-        let reported = |cut: Cut, next: &Process| match cut {
-            Cut::Failure(why) => format!("the next start: {why}\n{}", next.log()),
-            Cut::Struck => "the next start was struck".into(),
+        let reported = |cut: Interruption, next: &Process| match cut {
+            Interruption::Failure(why) => format!("the next start: {why}\n{}", next.log()),
+            Interruption::Fault => "a fault was injected into the next start".into(),
         };
         let done = (|| {
             Self::until(&mut next, "it is ready", |next| next.log().contains(" ready "))?;
             Self::ask(&mut next, "PUT", "/v1/partitions/a", r#"{"shape":{"isolate":["n1"]},"for":"60s"}"#)?;
             if self.flows(Duration::from_millis(100)).is_some() {
-                return Err(Cut::Failure("it cuts nothing".into()));
+                return Err(Interruption::Failure("it cuts nothing".into()));
             }
             next.signal(Signal::TERM);
             Self::until(&mut next, "it ends", |next| next.ended().is_some())

@@ -53,7 +53,7 @@ impl fmt::Display for Hook {
 /// What came of a try.
 #[derive(Debug)]
 pub enum Cell {
-    /// The cut stopped all traffic both ways and nobody else's, the sender was told nothing, and the heal brought the
+    /// The cut stopped all traffic both ways and nobody else's, the sender got no error, and the heal brought the
     /// traffic back. Holds the hook in force.
     Cut(String),
     /// The daemon says why it can't cut there.
@@ -68,7 +68,7 @@ pub enum Cell {
     NoTraffic(String),
     /// Traffic passed the cut.
     Leaks(String),
-    /// A sender was told of the cut.
+    /// A sender got an error from the cut.
     Loud(String),
     /// The third peer's traffic stopped.
     Harms(String),

@@ -1,4 +1,4 @@
-//! Datagrams between peers, from sockets that are told what the kernel knows of their fate.
+//! Datagrams between peers, from sockets that get the kernel's errors about them.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -20,7 +20,7 @@ const TRY: Duration = Duration::from_secs(1);
 pub struct Sent {
     /// How many came.
     pub delivered: usize,
-    /// What the sender was told.
+    /// What the sender got as an error.
     pub error: Option<io::Error>,
 }
 

@@ -8,12 +8,12 @@
 //! take is written from the page too: `yaml config local.yaml`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-mod ground;
 mod hosts;
 #[path = "../netns_containers/located.rs"]
 mod located;
 mod machine;
 mod page;
+mod page_lab;
 mod picture;
 #[path = "../netns_containers/podman.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
@@ -30,16 +30,16 @@ use std::time::{Duration, Instant};
 
 use clap::Parser as _;
 use clap::error::ContextKind;
-use ground::Ground;
 use injector::cli::args::{Command, CommandLine};
 use injector_core::topology::words;
 use injector_lab::{PATIENCE, needs};
 use page::{Length, Mark};
+use page_lab::PageLab;
 
 /// Runs the blocks of a page, one after the other.
-fn runs(page: &str, ground: &Ground) {
+fn runs(page: &str, page_lab: &PageLab) {
     for (file, text) in page::files(page) {
-        ground.write(&file, &text);
+        page_lab.write(&file, &text);
     }
     let mut count = 0;
     for block in page::blocks(page) {
@@ -47,11 +47,11 @@ fn runs(page: &str, ground: &Ground) {
         let (exits, text) = match block.mark {
             Mark::Run { exits, length: Length::Full } => (exits, block.text),
             Mark::Run { exits, length: Length::Short } => {
-                ground.shorten(page);
+                page_lab.shorten(page);
                 (exits, page::shortened(&block.text))
             }
             Mark::Terminal => {
-                on_terminal(ground, &block.text);
+                on_terminal(page_lab, &block.text);
                 continue;
             }
             _ => {
@@ -60,7 +60,7 @@ fn runs(page: &str, ground: &Ground) {
             }
         };
         let begun = Instant::now();
-        let output = ground.sh(&text);
+        let output = page_lab.sh(&text);
         let (said, errors) =
             (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert_eq!(output.status.code(), Some(exits), "{page}:{}:\n{text}\n{said}\n{errors}", block.line);
@@ -70,10 +70,10 @@ fn runs(page: &str, ground: &Ground) {
 }
 
 /// Runs the one command of a block on a terminal, until it shows a peer, and leaves it.
-fn on_terminal(ground: &Ground, text: &str) {
+fn on_terminal(page_lab: &PageLab, text: &str) {
     let commands = script::commands_of("injector", text);
     let [words] = commands.as_slice() else { panic!("one command is run on a terminal: {text}") };
-    let mut terminal = ground.terminal(&words[1]);
+    let mut terminal = page_lab.terminal(&words[1]);
     terminal.wait_for("a peer", |shown| !line(shown, "n1 ").is_empty());
     terminal.press("q");
     assert!(terminal.end().success());
@@ -82,16 +82,16 @@ fn on_terminal(ground: &Ground, text: &str) {
 #[test]
 #[needs(root, alone, example = "quorum", program = "curl")]
 fn the_readme() {
-    runs("README.md", &Ground::cluster());
+    runs("README.md", &PageLab::cluster());
 }
 
 #[test]
 #[needs(root, example = "quorum")]
 fn the_first_cluster() {
-    let ground = Ground::cluster();
-    runs("docs/first-cluster.md", &ground);
+    let page_lab = PageLab::cluster();
+    runs("docs/first-cluster.md", &page_lab);
     // The nodes' own port 7000 takes connections whatever happens; clients' port 8080 shows that they serve.
-    let written = ground.expect("cat lab.yaml");
+    let written = page_lab.expect("cat lab.yaml");
     let ingress = written.split("name: ingress").nth(1).unwrap();
     assert!(ingress.lines().take(4).any(|line| line.contains(":8080/")), "{written}");
 }
@@ -99,38 +99,38 @@ fn the_first_cluster() {
 #[test]
 #[needs(root, example = "quorum")]
 fn the_page_on_recovery_records() {
-    runs("docs/reading-a-record.md", &Ground::cluster().with_daemon());
+    runs("docs/reading-a-record.md", &PageLab::cluster().with_daemon());
 }
 
 #[test]
 #[needs(root, example = "quorum", minutes = 1)]
 fn the_page_on_reports() {
     let outs = ["runs/before", "runs/after"];
-    runs("docs/reading-a-report.md", &Ground::cluster().with_daemon().with_campaigns(&outs));
+    runs("docs/reading-a-report.md", &PageLab::cluster().with_daemon().with_campaigns(&outs));
 }
 
 #[test]
 #[needs(root, example = "quorum", minutes = 1)]
 fn the_page_on_intermittent_failures() {
-    runs("docs/intermittent-failures.md", &Ground::cluster().with_daemon().with_campaigns(&["runs/after"]));
+    runs("docs/intermittent-failures.md", &PageLab::cluster().with_daemon().with_campaigns(&["runs/after"]));
 }
 
 #[test]
 #[needs(root, example = "quorum")]
 fn the_page_on_coverage_and_proof() {
-    runs("docs/was-it-cut.md", &Ground::cluster().with_daemon());
+    runs("docs/was-it-cut.md", &PageLab::cluster().with_daemon());
 }
 
 #[test]
 #[needs(root, example = "quorum")]
 fn the_page_on_shells() {
-    runs("docs/clients/shell.md", &Ground::cluster().with_daemon());
+    runs("docs/clients/shell.md", &PageLab::cluster().with_daemon());
 }
 
 #[test]
 #[needs(root, example = "quorum")]
 fn the_path_of_one_cut() {
-    runs("docs/follow-one-cut.md", &Ground::cluster().with_daemon());
+    runs("docs/follow-one-cut.md", &PageLab::cluster().with_daemon());
 }
 
 #[test]
@@ -139,11 +139,12 @@ fn the_page_on_one_machine() {
     let shipped = include_str!("../../../configs/local.yaml");
     let shown = page::files("docs/local.md").into_iter().find(|(file, _)| file == "local.yaml");
     assert_eq!(shown.unwrap().1, shipped, "the page shows configs/local.yaml");
-    let ground = Ground::one_machine();
+    let page_lab = PageLab::one_machine();
     // Three recoveries, each observed for ten seconds: the long form waits for them.
     let is_long = std::env::var_os("INJECTOR_LONG").is_some();
-    let ground = if is_long { ground } else { ground.with_more("local.yaml", "ready: { observe: 1s }\n") };
-    runs("docs/local.md", &ground);
+    let page_lab =
+        if is_long { page_lab } else { page_lab.with_more("local.yaml", "ready: { observe: 1s }\n") };
+    runs("docs/local.md", &page_lab);
 }
 
 #[test]
@@ -152,8 +153,8 @@ fn the_page_on_containers() {
     let shipped = include_str!("../../../configs/containers.yaml");
     let shown = page::files("docs/containers.md").into_iter().find(|(file, _)| file == "containers.yaml");
     assert_eq!(shown.unwrap().1, shipped, "the page shows configs/containers.yaml");
-    let Some(ground) = Ground::with_podman("the_page_on_containers") else { return };
-    runs("docs/containers.md", &ground);
+    let Some(page_lab) = PageLab::with_podman("the_page_on_containers") else { return };
+    runs("docs/containers.md", &page_lab);
 }
 
 #[test]
@@ -162,15 +163,15 @@ fn the_page_on_several_hosts() {
     if let Some(why) = sshd::why_not() {
         return injector_lab::skip("the_page_on_several_hosts", &why);
     }
-    runs("docs/recipes/hosts.md", &Ground::with_hosts("docs/recipes/hosts.md"));
+    runs("docs/recipes/hosts.md", &PageLab::with_hosts("docs/recipes/hosts.md"));
 }
 
 #[test]
 #[needs(root)]
 fn the_page_on_restate() {
-    let ground = Ground::one_machine();
-    ground.copy("docs/results/restate");
-    runs("docs/results/restate/README.md", &ground);
+    let page_lab = PageLab::one_machine();
+    page_lab.copy("docs/results/restate");
+    runs("docs/results/restate/README.md", &page_lab);
 }
 
 /// `cargo xtask campaign --short` runs what is marked with its lab.
@@ -269,11 +270,11 @@ fn wrong_lines_are_noticed() {
 #[test]
 #[needs(root, alone, example = "quorum")]
 fn the_picture_of_top() {
-    let ground = Ground::cluster().with_daemon();
-    let mut top = ground.terminal("top");
+    let page_lab = PageLab::cluster().with_daemon();
+    let mut top = page_lab.terminal("top");
     top.wait_for("the strip", |shown| line(shown, "ingress@n3").matches('✓').count() > 6);
-    ground.expect("injector partition isolate n1 --name first --for 5s && injector wait first");
-    ground.expect("injector partition isolate n1 --name second --for 1m");
+    page_lab.expect("injector partition isolate n1 --name first --for 5s && injector wait first");
+    page_lab.expect("injector partition isolate n1 --name second --for 1m");
     let begun = Instant::now();
     let shown = top.wait_for("the cut", |shown| {
         begun.elapsed() > Duration::from_secs(4)

@@ -121,7 +121,7 @@ fn mark(info: &str) -> Mark {
     }
 }
 
-/// What stands behind `run`: `short`, `exits CODE`, both or nothing.
+/// What follows `run`: `short`, `exits CODE`, both or nothing.
 fn run(words: &[&str]) -> Result<Mark, String> {
     let (length, words) = match words {
         ["short", rest @ ..] => (Length::Short, rest),
@@ -136,7 +136,7 @@ fn run(words: &[&str]) -> Result<Mark, String> {
 }
 
 /// Commands with 2 trials and campaign files with 3 (one for each shape), and both with holds of 1 s and pauses of 1 s, in place
-/// of their own: all else is as it stands.
+/// of their own: all else stays as it is.
 pub fn shortened(text: &str) -> String {
     let words = text.split(' ').collect::<Vec<_>>();
     let mut after = "";

@@ -50,10 +50,10 @@ fn svg(screen: &Screen, title: &str, command: &str) -> String {
         for (column, text, style) in parts(screen, row, columns) {
             let (x, y) = (MARGIN + f64::from(column) * CELL.0, MARGIN + f64::from(row) * CELL.1);
             let length = text.chars().count() as f64 * CELL.0;
-            if let Some(ground) = style.ground {
+            if let Some(background) = style.background {
                 let _ = writeln!(
                     svg,
-                    "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{}\" fill=\"{ground}\"/>",
+                    "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{length:.1}\" height=\"{}\" fill=\"{background}\"/>",
                     CELL.1
                 );
             }
@@ -81,7 +81,7 @@ fn svg(screen: &Screen, title: &str, command: &str) -> String {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Style {
     colour: &'static str,
-    ground: Option<&'static str>,
+    background: Option<&'static str>,
     is_bold: bool,
     is_dim: bool,
 }
@@ -89,10 +89,13 @@ struct Style {
 impl Style {
     fn of(cell: &Cell) -> Self {
         let colour = named(cell.fgcolor()).unwrap_or(FOREGROUND);
-        let ground = named(cell.bgcolor());
-        let (colour, ground) =
-            if cell.inverse() { (ground.unwrap_or(BACKGROUND), Some(colour)) } else { (colour, ground) };
-        Self { colour, ground, is_bold: cell.bold(), is_dim: cell.dim() }
+        let background = named(cell.bgcolor());
+        let (colour, background) = if cell.inverse() {
+            (background.unwrap_or(BACKGROUND), Some(colour))
+        } else {
+            (colour, background)
+        };
+        Self { colour, background, is_bold: cell.bold(), is_dim: cell.dim() }
     }
 }
 
@@ -110,7 +113,7 @@ fn parts(screen: &Screen, row: u16, columns: u16) -> Vec<(u16, String, Style)> {
     for column in 0..columns {
         let Some(cell) = screen.cell(row, column) else { continue };
         let (text, style) = (cell.contents(), Style::of(cell));
-        if text.trim().is_empty() && style.ground.is_none() {
+        if text.trim().is_empty() && style.background.is_none() {
             goes_on = false;
             continue;
         }

@@ -1,24 +1,22 @@
-//! A real guest of QEMU on a tap of a lab's switch: its console, its monitor, and whom it hears.
+//! A real guest of QEMU on a tap of a lab's switch: its console, its monitor, and the replies to its pings.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use injector_lab::http::Request;
 use injector_lab::{BOOT_GUEST, CLIENT, Lab, Process, SWITCH, program};
-use rustix::process::{Signal, set_parent_process_death_signal};
 
 /// How long an emulated machine may take to boot on a busy host.
 const BOOT: Duration = Duration::from_mins(3);
-/// How long a guest pings on until what it hears is judged: five pings are due each second.
+/// How long a guest pings on until its replies are counted: five pings are due each second.
 const LISTEN: Duration = Duration::from_secs(2);
 
-/// Where a guest runs, and as what.
+/// How a guest is started.
 #[derive(Clone, Copy)]
-pub struct Place<'a> {
+pub struct GuestSpec<'a> {
     /// Whose MAC address it has.
     pub peer: &'a str,
     pub tap: &'a str,
@@ -37,15 +35,15 @@ pub struct Guest {
 
 impl Guest {
     /// Boots one, and waits until it serves.
-    pub fn boot(lab: &Lab, place: Place<'_>) -> Self {
-        let mut guest = Self::start(lab, place);
+    pub fn boot(lab: &Lab, spec: GuestSpec<'_>) -> Self {
+        let mut guest = Self::start(lab, spec);
         guest.wait_up(lab, 1);
         guest
     }
 
     /// Starts one, which boots meanwhile.
-    pub fn start(lab: &Lab, place: Place<'_>) -> Self {
-        let Place { peer, tap, host, pings } = place;
+    pub fn start(lab: &Lab, spec: GuestSpec<'_>) -> Self {
+        let GuestSpec { peer, tap, host, pings } = spec;
         let mac = lab.guest(peer).mac;
         let name = format!("{peer}-{tap}-{host}");
         let monitor = lab.folder().join(format!("{name}.qmp"));
@@ -54,10 +52,6 @@ impl Guest {
         let mut command = lab.command(SWITCH, program(BOOT_GUEST).unwrap());
         command.args([tap, &mac]).arg(&monitor);
         command.args([format!("address={address}/16"), format!("ping={}", pings.join(","))]);
-        // SAFETY: between fork and exec a system call alone is made, which touches no memory.
-        unsafe {
-            command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
-        }
         let log = lab.folder().join(format!("{name}.log"));
         let process = Process::start(&name, &mut command, &log).unwrap();
         // It has nothing to lose, and ends at once.
@@ -79,9 +73,9 @@ impl Guest {
         lab.request(CLIENT, (self.address, 8080), &Request::get("/")).is_ok_and(|(status, _)| status == 200)
     }
 
-    /// How many replies to its pings it has had from a host number, since it was started.
-    pub fn hears(&self, lab: &Lab, host: u8) -> usize {
-        self.process.log().matches(&format!("bytes from {}:", lab.ipv4(host))).count()
+    /// How many replies to its pings it has had from another guest, since it was started.
+    fn replies_of(&self, other: &Self) -> usize {
+        self.process.log().matches(&format!("bytes from {}:", other.address)).count()
     }
 
     /// Has QEMU's monitor run a command.
@@ -101,48 +95,38 @@ impl Guest {
     }
 
     /// Takes its power away.
-    pub fn power_off(mut self) {
+    pub fn power_off(&mut self) {
         self.process.kill();
     }
 }
 
-/// What two guests hear of each other, by host number.
-pub struct Ears<'a> {
-    lab: &'a Lab,
-    guests: [(&'a Guest, u8); 2],
+/// The replies that two guests have had to their pings of each other.
+pub type Replies = [usize; 2];
+
+/// Counts them now.
+pub fn replies(one: &Guest, two: &Guest) -> Replies {
+    [one.replies_of(two), two.replies_of(one)]
 }
 
-impl<'a> Ears<'a> {
-    pub fn of(lab: &'a Lab, one: (&'a Guest, u8), two: (&'a Guest, u8)) -> Self {
-        Self { lab, guests: [one, two] }
-    }
+/// Waits until each guest gets replies: the positive control.
+#[track_caller]
+pub fn wait_flow(one: &Guest, two: &Guest) {
+    let before = replies(one, two);
+    injector_lab::until("both guests get replies", || {
+        let now = replies(one, two);
+        (now[0] > before[0] + 2 && now[1] > before[1] + 2).then_some(())
+    });
+}
 
-    /// The replies that each has had from the other.
-    pub fn heard(&self) -> [usize; 2] {
-        let [(one, first), (two, second)] = self.guests;
-        [one.hears(self.lab, second), two.hears(self.lab, first)]
-    }
+/// Counts once the replies of before the cut are written down.
+pub fn replies_once_cut(one: &Guest, two: &Guest) -> Replies {
+    std::thread::sleep(LISTEN / 2);
+    replies(one, two)
+}
 
-    /// Waits until each hears the other: the positive control.
-    #[track_caller]
-    pub fn wait_flow(&self) {
-        let before = self.heard();
-        injector_lab::until("both guests hear each other", || {
-            let now = self.heard();
-            (now[0] > before[0] + 2 && now[1] > before[1] + 2).then_some(())
-        });
-    }
-
-    /// What they had heard once the last words of before the cut were written down.
-    pub fn once_cut(&self) -> [usize; 2] {
-        std::thread::sleep(LISTEN / 2);
-        self.heard()
-    }
-
-    /// Asserts that neither has heard the other since then, nor does now.
-    #[track_caller]
-    pub fn assert_silent_since(&self, then: [usize; 2]) {
-        std::thread::sleep(LISTEN);
-        assert_eq!(self.heard(), then, "replies that the guests had from each other");
-    }
+/// Asserts that neither guest has had a reply since then, nor gets one now.
+#[track_caller]
+pub fn assert_silent_since(then: Replies, one: &Guest, two: &Guest) {
+    std::thread::sleep(LISTEN);
+    assert_eq!(replies(one, two), then, "replies that the guests had from each other");
 }

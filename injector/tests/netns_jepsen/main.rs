@@ -12,7 +12,7 @@ mod suite;
 
 use std::process::Command;
 
-use cluster::{Cluster, ISOLATED, Way};
+use cluster::{Cluster, ISOLATED, Placement};
 use injector_lab::{CLIENT, needs, skip};
 use live::daemon::Daemon;
 use live::lab::addresses;
@@ -47,8 +47,8 @@ fn one_daemon_for_all() {
     if !ready("one_daemon_for_all") {
         return;
     }
-    let cluster = Cluster::start(Way::One);
-    let mut suite = cluster.suite(Way::One, "first", ":flaky :50%");
+    let cluster = Cluster::start(Placement::One);
+    let mut suite = cluster.suite(Placement::One, "first", ":flaky :50%");
     faults(&cluster.lab, &mut suite);
     others_stay(&cluster, &mut suite);
     records(&cluster, &mut suite);
@@ -68,8 +68,8 @@ fn a_daemon_on_each_node() {
     if !ready("a_daemon_on_each_node") {
         return;
     }
-    let mut cluster = Cluster::start(Way::EachNode);
-    let mut suite = cluster.suite(Way::EachNode, "first", ":flaky :50%");
+    let mut cluster = Cluster::start(Placement::EachNode);
+    let mut suite = cluster.suite(Placement::EachNode, "first", ":flaky :50%");
     faults(&cluster.lab, &mut suite);
     others_stay(&cluster, &mut suite);
     records(&cluster, &mut suite);
@@ -77,7 +77,7 @@ fn a_daemon_on_each_node() {
     // What a run that died has cut is healed when the next one of that test begins, and by no other test.
     suite.eval(&format!("(net/drop-all! n t {ISOLATED})"));
     suite.kill();
-    let mut suite = cluster.suite(Way::EachNode, "second", "");
+    let mut suite = cluster.suite(Placement::EachNode, "second", "");
     suite.eval("(net/heal! n (assoc t :name \"netns\"))");
     assert_cut(&cluster.lab, &UDP, "n1", "n2");
     suite.eval("(nemesis/setup! (injector/nemesis (nemesis/partitioner)) t)");
@@ -157,7 +157,7 @@ fn over_a_real_sshd() {
     if let Some(why) = sshd::why_not() {
         return skip(NAME, &why);
     }
-    let cluster = Cluster::start(Way::EachNode);
+    let cluster = Cluster::start(Placement::EachNode);
     let nodes = cluster.lab.peer_names();
     let mut sshd = Sshd::new();
     for (node, daemon) in nodes.iter().zip(&cluster.daemons) {
@@ -184,8 +184,8 @@ fn bad_input() {
     if !ready("bad_input") {
         return;
     }
-    let cluster = Cluster::start(Way::One);
-    let mut suite = cluster.suite(Way::One, "first", "");
+    let cluster = Cluster::start(Placement::One);
+    let mut suite = cluster.suite(Placement::One, "first", "");
     let thrown = suite.thrown("(injector.jepsen.nemesis/check-daemons! (update t :nodes conj \"n9\"))");
     assert!(thrown.message.contains("no peer for the node n9"), "{thrown:?}");
     // The library speaks to the daemon of its own source, and names one of another version.
@@ -213,7 +213,7 @@ fn bad_input() {
     assert!(results["error"].as_str().unwrap().contains("injector.jepsen/nemesis"), "{results}");
     // A daemon that leaves links to others makes half a cut, which is none.
     let lab = &cluster.lab;
-    let config = lab.config(injector_lab::Place::OwnNic, "auto");
+    let config = lab.config(injector_lab::AttachPoint::OwnNic, "auto");
     drop(cluster.daemons);
     let partial = Daemon::start(&format!("{config}here: [n1]\n"));
     let net = format!("(injector/net {{:daemon :one :socket {:?}}})", partial.socket().display().to_string());

@@ -1,4 +1,4 @@
-//! What every way to the daemons must do: each fault of Jepsen's protocols, and a run with its records.
+//! What every way to reach the daemons must do: each fault of Jepsen's protocols, and a run with its records.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, ISOLATED};
 use crate::live::daemon::Daemon;
-use crate::live::traffic::{KINDS, Kind, Mood, Stream, assert_cut, assert_flows};
+use crate::live::traffic::{KINDS, Kind, ServerMode, Stream, assert_cut, assert_flows};
 use crate::suite::Suite;
 use injector_lab::Lab;
 
@@ -122,20 +122,20 @@ pub fn records(cluster: &Cluster, suite: &mut Suite) {
         ));
     };
     invoke(suite, ":start", ISOLATED);
-    slow.set(Mood::Failing);
+    slow.set(ServerMode::Failing);
     std::thread::sleep(Duration::from_millis(500));
     invoke(suite, ":stop", "nil");
     std::thread::sleep(SLOW);
-    slow.set(Mood::Fine);
+    slow.set(ServerMode::Fine);
     cluster.daemons.iter().for_each(until_quiet);
     // Only this fault is given so little time: commands on nodes may take seconds on a loaded machine.
     suite.eval("(def t (assoc-in t [:net :request] {:deadline \"1s\"}))");
     invoke(suite, ":start", ISOLATED);
     std::thread::sleep(Duration::from_millis(500));
-    slow.set(Mood::Failing);
+    slow.set(ServerMode::Failing);
     invoke(suite, ":stop", "nil");
     suite.eval("(nemesis/teardown! nem t)");
-    slow.set(Mood::Fine);
+    slow.set(ServerMode::Fine);
 
     let results = suite.eval("(checker/check (injector/checker) t [] {})");
     assert_eq!(results["valid?"], false, "{results:#}");

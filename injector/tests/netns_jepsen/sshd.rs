@@ -60,7 +60,7 @@ impl Sshd {
         std::fs::set_permissions(folder.join("ssh"), PermissionsExt::from_mode(0o755)).unwrap();
     }
 
-    /// What ssh is told, besides the destination.
+    /// The options of ssh, besides the destination.
     fn options(&self) -> String {
         let key = self.file("user").display().to_string();
         format!(
@@ -106,6 +106,7 @@ impl Sshd {
         let child = lab.within(node, || {
             let mut command = Command::new("unshare");
             command.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
+            injector_lab::end_with_thread(&mut command);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
         });
         self.children.push(child);

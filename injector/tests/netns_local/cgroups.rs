@@ -191,26 +191,26 @@ fn a_unit_stays_the_cgroup_that_it_was_and_two_of_a_name_are_refused() {
 
 /// Whoever follows cgroups no more would take sockets of a peer that is restarted for nobody's.
 #[test]
-#[needs(root, example = "struck", example = "talker")]
+#[needs(root, example = "fault_injected", example = "talker")]
 fn a_daemon_that_follows_cgroups_no_more_ends() {
     let lab = machine();
     let mut cgroups = Cgroups::new(&lab);
     let own = format!("inj{}", std::process::id());
-    let lab_cgroup = cgroups.make(&format!("{own}-struck"));
-    let of_a = cgroups.make(&format!("{own}-struck/a"));
+    let lab_cgroup = cgroups.make(&format!("{own}-fault"));
+    let of_a = cgroups.make(&format!("{own}-fault/a"));
     let a = Talker::start(&lab, "m", &[A]);
     join(&of_a, &a);
     let netns = lab.netns("m");
     let config = format!(
-        "peers:\n  a: {{ cgroup: /{own}-struck/a, netns: {netns} }}\n  b: {{ listens: [7002], netns: {netns} }}\ninterfaces: auto\n"
+        "peers:\n  a: {{ cgroup: /{own}-fault/a, netns: {netns} }}\n  b: {{ listens: [7002], netns: {netns} }}\ninterfaces: auto\n"
     );
-    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/struck");
+    let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/fault_injected");
     let mut launch = injector_lab::Launch::in_folder(program, lab.folder(), "lab", &config).unwrap();
     launch.command().env("INJECTOR_FAULT", "cgroups/news#1=panic");
     let mut daemon = Daemon::launched(launch);
     a.kill();
     cgroups.remove(&of_a);
-    let of_a = cgroups.make(&format!("{own}-struck/a"));
+    let of_a = cgroups.make(&format!("{own}-fault/a"));
     let status = until("the daemon ends", || daemon.ended());
     assert_eq!(status.code(), Some(2), "{}", daemon.log());
     assert!(daemon.log().contains("panicked, which is a bug"), "{}", daemon.log());

@@ -1,4 +1,4 @@
-//! Sockets that come to a process otherwise than by its own calls: inherited, handed over, of a group, of multipath TCP.
+//! Sockets that a process gets in another way than by its own calls: inherited, handed over, of a group, of multipath TCP.
 //! Where their frames can't be named, no cut is reported as one.
 
 use injector_lab::{Lab, needs};

@@ -1,4 +1,4 @@
-//! Processes that talk to each other as they are told.
+//! Processes that talk to each other on command.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;

@@ -19,7 +19,7 @@ fn tcp_counter(lab: &Lab, name: &str) -> u64 {
     values.split(' ').nth(at).unwrap().parse().unwrap()
 }
 
-/// With cookies, no socket stands for a handshake: its SYN-ACK comes from nobody's, and its ACK makes the connection.
+/// With cookies, a handshake has no socket: its SYN-ACK comes from nobody's, and its ACK makes the connection.
 #[test]
 #[needs(root, example = "talker")]
 fn handshakes_by_syn_cookies_are_cut() {

@@ -7,7 +7,7 @@ use injector_core::api::Outcome;
 use injector_lab::needs;
 use serde_json::Value;
 
-use crate::Ground;
+use crate::Fixture;
 
 /// Every query of the dashboard, of its panels and of its annotations, with its place.
 pub fn queries() -> Vec<(String, String)> {
@@ -57,9 +57,9 @@ fn a_query_is_taken_apart() {
 #[test]
 #[needs(root)]
 fn every_query_of_the_dashboard_names_what_a_daemon_exposes() {
-    let ground = Ground::new("");
-    assert_eq!(ground.cut("p"), Outcome::Recovered);
-    let samples = ground.metrics();
+    let fixture = Fixture::new("");
+    assert_eq!(fixture.cut("p"), Outcome::Recovered);
+    let samples = fixture.metrics();
     let live = samples.labels_by_name();
     let queries = queries();
     assert!(queries.len() > 20, "{queries:?}");
@@ -93,10 +93,10 @@ fn every_query_of_the_dashboard_names_what_a_daemon_exposes() {
 #[test]
 #[needs(root)]
 fn the_page_of_metrics_names_what_a_daemon_exposes_with_its_type() {
-    let ground = Ground::new("");
+    let fixture = Fixture::new("");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs/reference/metrics.md");
     let page = std::fs::read_to_string(file).unwrap();
-    for (family, kind) in &ground.metrics().types {
+    for (family, kind) in &fixture.metrics().types {
         assert!(page.contains(&format!("| `{family}` | {kind} |")), "the page lacks {family}, a {kind}");
     }
 }

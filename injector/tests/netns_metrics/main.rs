@@ -16,8 +16,8 @@ use injector_core::api::{ConfigOutcome, EventKind, Outcome};
 use injector_lab::http::Request;
 use injector_lab::{CLIENT, http, needs};
 use live::daemon::{Daemon, isolate};
-use live::lab::{Lab, Place};
-use live::traffic::{Mood, Server, Stream};
+use live::lab::{AttachPoint, Lab};
+use live::traffic::{Server, ServerMode, Stream};
 use rustix::process::Signal;
 use samples::Samples;
 
@@ -25,14 +25,14 @@ use samples::Samples;
 pub const LISTEN: &str = "127.0.0.1:9464";
 
 /// Two peers with a service on `n1`, and a daemon in the client's namespace.
-pub struct Ground {
+pub struct Fixture {
     // In the order of their end.
     daemon: Daemon,
     server: Server,
     lab: Lab,
 }
 
-impl Ground {
+impl Fixture {
     /// Starts it; `more` is added to the config.
     pub fn new(more: &str) -> Self {
         let lab = Lab::new(2);
@@ -49,7 +49,7 @@ impl Ground {
              \"http://{{address}}:{}/\" }}, interval: 10ms, timeout: 500ms }} }}]\n\
              ready: {{ consecutive: 3, observe: 200ms, observe_max: 1s }}\ndeadline: 1s\n\
              metrics: {{ listen: {LISTEN} }}\n{more}",
-            lab.config(Place::OwnNic, "auto"),
+            lab.config(AttachPoint::OwnNic, "auto"),
             lab.netns("n2"),
             server.port()
         )
@@ -92,8 +92,8 @@ impl Ground {
 #[test]
 #[needs(root)]
 fn what_closed_partitions_and_a_reload_leave_behind_is_kept_and_never_goes_down() {
-    let ground = Ground::new("");
-    let start = ground.metrics();
+    let fixture = Fixture::new("");
+    let start = fixture.metrics();
     let closed = |samples: &Samples, outcome: &str| {
         samples.get("injector_partitions_closed_total", &[("shape", "isolate"), ("outcome", outcome)])
     };
@@ -104,8 +104,8 @@ fn what_closed_partitions_and_a_reload_leave_behind_is_kept_and_never_goes_down(
         "a first one is an increase to whoever scraped before"
     );
 
-    assert_eq!(ground.cut("first"), Outcome::Recovered);
-    let first = ground.metrics();
+    assert_eq!(fixture.cut("first"), Outcome::Recovered);
+    let first = fixture.metrics();
     assert_eq!(closed(&first, "recovered"), Some(1.0));
     assert_eq!(closed(&first, "not_recovered"), Some(0.0));
     assert_eq!(first.get("injector_heals_total", &[("by", "request")]), Some(1.0));
@@ -124,18 +124,18 @@ fn what_closed_partitions_and_a_reload_leave_behind_is_kept_and_never_goes_down(
     }
 
     // One whose service never comes back: no time, and no 0 in its place.
-    ground.daemon.apply("second", &isolate("n1", Duration::from_millis(300)));
-    ground.server.set(Mood::Failing);
-    assert_eq!(ground.daemon.record("second").outcome, Some(Outcome::NotRecovered));
-    let second = ground.metrics();
+    fixture.daemon.apply("second", &isolate("n1", Duration::from_millis(300)));
+    fixture.server.set(ServerMode::Failing);
+    assert_eq!(fixture.daemon.record("second").outcome, Some(Outcome::NotRecovered));
+    let second = fixture.metrics();
     assert_eq!(closed(&second, "not_recovered"), Some(1.0));
     assert_eq!(second.get("injector_heal_to_settled_seconds_count", &[("shape", "isolate")]), Some(1.0));
     assert_eq!(second.get("injector_heals_total", &[("by", "deadline")]), Some(1.0));
     let noticed = [("toggle", "heal"), ("by", "clock")];
     assert_eq!(second.get("injector_toggle_lateness_seconds_count", &noticed), Some(1.0));
 
-    assert_eq!(ground.reload("max_for: 5m\n"), ConfigOutcome::InForce);
-    let third = ground.metrics();
+    assert_eq!(fixture.reload("max_for: 5m\n"), ConfigOutcome::InForce);
+    let third = fixture.metrics();
     assert_eq!(third.get("injector_config_number", &[]), Some(2.0));
     assert_eq!(closed(&third, "recovered"), Some(1.0), "a reload keeps what was counted");
     for (before, after) in [(&start, &first), (&first, &second), (&second, &third)] {
@@ -147,10 +147,10 @@ fn what_closed_partitions_and_a_reload_leave_behind_is_kept_and_never_goes_down(
 #[test]
 #[needs(root)]
 fn what_is_not_known_is_counted_as_its_own() {
-    let ground = Ground::new("");
-    ground.daemon.apply("one-way", &live::daemon::links(&[("n1", "n2")], Duration::from_millis(200)));
-    let outcome = ground.daemon.record("one-way").outcome.unwrap();
-    let samples = ground.metrics();
+    let fixture = Fixture::new("");
+    fixture.daemon.apply("one-way", &live::daemon::links(&[("n1", "n2")], Duration::from_millis(200)));
+    let outcome = fixture.daemon.record("one-way").outcome.unwrap();
+    let samples = fixture.metrics();
     let word = serde_json::to_value(outcome).unwrap();
     let word = word.as_str().unwrap();
     let nobody = [("peer", "(none)"), ("outcome", word)];
@@ -163,14 +163,14 @@ fn what_is_not_known_is_counted_as_its_own() {
 #[test]
 #[needs(root)]
 fn another_address_for_metrics_takes_a_restart() {
-    let ground = Ground::new("");
-    let config = Ground::config(&ground.lab, &ground.server, "").replace(":9464", ":9465");
-    ground.daemon.rewrite(&config);
-    ground.daemon.signal(Signal::HUP);
+    let fixture = Fixture::new("");
+    let config = Fixture::config(&fixture.lab, &fixture.server, "").replace(":9464", ":9465");
+    fixture.daemon.rewrite(&config);
+    fixture.daemon.signal(Signal::HUP);
     injector_lab::until("the reload is refused", || {
-        ground.daemon.log().contains("metrics.listen: has changed; restart the daemon").then_some(())
+        fixture.daemon.log().contains("metrics.listen: has changed; restart the daemon").then_some(())
     });
-    let served = ground
+    let served = fixture
         .lab
         .within(CLIENT, || http::over_tcp(LISTEN.parse().unwrap(), &Request::get("/metrics")).unwrap());
     assert_eq!(served.0, 200, "the old address is still answered");

@@ -11,7 +11,7 @@ use injector_lab::{CLIENT, http, needs};
 use serde_json::Value;
 
 use crate::dashboard::queries;
-use crate::{Ground, LISTEN};
+use crate::{Fixture, LISTEN};
 
 const SERVER: &str = "127.0.0.1:9090";
 
@@ -36,7 +36,7 @@ fn ask(query: &str) -> Value {
 #[test]
 #[needs(root, program = "prometheus")]
 fn a_prometheus_reads_the_daemon_and_answers_the_dashboard() {
-    let mut ground = Ground::new("");
+    let mut fixture = Fixture::new("");
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("prometheus.yml");
     std::fs::write(
@@ -47,12 +47,12 @@ fn a_prometheus_reads_the_daemon_and_answers_the_dashboard() {
         ),
     )
     .unwrap();
-    let mut command = ground.lab.command(CLIENT, injector_lab::program("prometheus").unwrap());
+    let mut command = fixture.lab.command(CLIENT, injector_lab::program("prometheus").unwrap());
     command.arg(format!("--config.file={}", config.display()));
     command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
     command.arg(format!("--web.listen-address={SERVER}"));
-    ground.lab.start("prometheus", &mut command).unwrap();
-    let lab = &ground.lab;
+    fixture.lab.start("prometheus", &mut command).unwrap();
+    let lab = &fixture.lab;
     lab.within(CLIENT, || {
         injector_lab::until("Prometheus is ready", || {
             let is_there = http::over_tcp(SERVER.parse().unwrap(), &Request::get("/-/ready"));
@@ -65,7 +65,7 @@ fn a_prometheus_reads_the_daemon_and_answers_the_dashboard() {
     // The series of a shape begin with its first cut: they are read before the second, which is seen as an increase.
     for name in ["first", "p"] {
         std::thread::sleep(Duration::from_secs(2));
-        assert_eq!(ground.cut(name), Outcome::Recovered);
+        assert_eq!(fixture.cut(name), Outcome::Recovered);
     }
     std::thread::sleep(Duration::from_secs(3));
     lab.within(CLIENT, || {

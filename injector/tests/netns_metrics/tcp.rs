@@ -8,9 +8,9 @@ use injector_lab::http::Request;
 use injector_lab::{CLIENT, http, needs};
 
 use crate::live::daemon::{Daemon, isolate};
-use crate::live::lab::{Lab, Place};
+use crate::live::lab::{AttachPoint, Lab};
 use crate::samples::Samples;
-use crate::{Ground, LISTEN};
+use crate::{Fixture, LISTEN};
 
 fn address() -> SocketAddr {
     LISTEN.parse().unwrap()
@@ -31,9 +31,9 @@ fn raw(lab: &Lab, request: &str) -> String {
 #[test]
 #[needs(root)]
 fn metrics_alone_are_answered_by_tcp() {
-    let ground = Ground::new("");
+    let fixture = Fixture::new("");
     let ask = |method: &str, path: &str| {
-        raw(&ground.lab, &format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+        raw(&fixture.lab, &format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
     };
     let answer = ask("GET", "/metrics");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -43,7 +43,7 @@ fn metrics_alone_are_answered_by_tcp() {
     let head = ask("HEAD", "/metrics");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.ends_with("\r\n\r\n"), "{head}");
 
-    ground.daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
+    fixture.daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
     for (method, path, status, says) in [
         ("GET", "/v1/status", 404, "the API is on the Unix socket"),
         ("GET", "/v1/partitions/p", 404, "GET /metrics is all"),
@@ -58,33 +58,33 @@ fn metrics_alone_are_answered_by_tcp() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{method} {path}: {answer}");
         assert!(answer.contains("application/problem+json") && answer.contains(says), "{answer}");
     }
-    let large = raw(&ground.lab, &format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(400_000)));
+    let large = raw(&fixture.lab, &format!("GET /metrics HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(400_000)));
     assert!(large.starts_with("HTTP/1.1 431 ") && large.contains("head-too-large"), "{large}");
-    assert_eq!(ground.daemon.partition("p").healed, None, "nothing that came by TCP has healed it");
+    assert_eq!(fixture.daemon.partition("p").healed, None, "nothing that came by TCP has healed it");
 }
 
 #[test]
 #[needs(root)]
 fn readers_that_hold_all_connections_keep_no_heal_waiting() {
-    let ground = Ground::new("");
-    ground.daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
+    let fixture = Fixture::new("");
+    fixture.daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
     // Idle ones, and as many that send a head byte by byte.
-    let held: Vec<TcpStream> = ground.lab.within(CLIENT, || {
+    let held: Vec<TcpStream> = fixture.lab.within(CLIENT, || {
         let streams: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(address()).unwrap()).collect();
         for mut stream in &streams[30..] {
             stream.write_all(b"GET").unwrap();
         }
         streams
     });
-    let busy = raw(&ground.lab, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let busy = raw(&fixture.lab, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(busy.is_empty() || busy.starts_with("HTTP/1.1 429 "), "{busy}");
     let begun = Instant::now();
-    ground.daemon.heal("p");
+    fixture.daemon.heal("p");
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     // By the Unix socket they are read all the while.
-    ground.metrics();
+    fixture.metrics();
     drop(held);
-    let answered = || raw(&ground.lab, "GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n");
+    let answered = || raw(&fixture.lab, "GET /metrics HTTP/1.1\r\nConnection: close\r\n\r\n");
     injector_lab::until("closed connections make room", || {
         answered().starts_with("HTTP/1.1 200 ").then_some(())
     });
@@ -94,10 +94,10 @@ fn readers_that_hold_all_connections_keep_no_heal_waiting() {
 #[test]
 #[needs(root)]
 fn a_flood_of_readers_asks_the_daemon_seldom() {
-    let ground = Ground::new("");
-    ground.daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
+    let fixture = Fixture::new("");
+    fixture.daemon.apply("p", &isolate("n1", Duration::from_mins(1)));
     let end = Instant::now() + Duration::from_secs(2);
-    let answers: usize = ground.lab.within(CLIENT, || {
+    let answers: usize = fixture.lab.within(CLIENT, || {
         std::thread::scope(|scope| {
             let reader = || {
                 let mut answers = 0;
@@ -110,7 +110,7 @@ fn a_flood_of_readers_asks_the_daemon_seldom() {
             let readers: Vec<_> = (0..4).map(|_| scope.spawn(reader)).collect();
             std::thread::sleep(Duration::from_millis(500));
             let begun = Instant::now();
-            ground.daemon.heal("p");
+            fixture.daemon.heal("p");
             assert!(begun.elapsed() < Duration::from_secs(1), "a heal took {:?}", begun.elapsed());
             readers.into_iter().map(|reader| reader.join().unwrap()).sum()
         })
@@ -122,7 +122,7 @@ fn a_flood_of_readers_asks_the_daemon_seldom() {
 #[needs(root)]
 fn an_address_that_is_in_use_or_foreign_stops_the_start_and_nothing_is_attached() {
     let lab = Lab::new(2);
-    let config = lab.config(Place::OwnNic, "auto");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
     let taken = lab.within(CLIENT, || TcpListener::bind(address()).unwrap());
     for (listen, says) in [
         (
@@ -151,7 +151,7 @@ fn an_address_that_is_in_use_or_foreign_stops_the_start_and_nothing_is_attached(
 #[needs(root)]
 fn metrics_by_tcp_are_off_by_default_and_doctor_tries_the_address() {
     let lab = Lab::new(2);
-    let config = lab.config(Place::OwnNic, "auto");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
     let quiet = lab.within(CLIENT, || Daemon::start(&config));
     assert!(lab.within(CLIENT, || TcpStream::connect(address())).is_err());
     drop(quiet);

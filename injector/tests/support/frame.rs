@@ -30,14 +30,14 @@ pub enum Body {
         /// How many authentication headers precede what is above.
         authentications: u8,
         length: Length,
-        up: Up,
+        transport: Transport,
     },
     V6 {
         src: Ipv6Addr,
         dst: Ipv6Addr,
         headers: Vec<Header>,
         length: Length,
-        up: Up,
+        transport: Transport,
     },
     Arp {
         reply: bool,
@@ -73,7 +73,7 @@ pub enum Header {
 
 /// What is above IP.
 #[derive(Clone, Debug)]
-pub enum Up {
+pub enum Transport {
     Tcp {
         sport: u16,
         dport: u16,
@@ -153,14 +153,15 @@ impl Body {
 
     fn packet(&self) -> Vec<u8> {
         match self {
-            Self::V4 { src, dst, options, more, offset, authentications, length, up } => {
+            Self::V4 { src, dst, options, more, offset, authentications, length, transport } => {
                 let mut above = Vec::new();
                 for left in (0..*authentications).rev() {
-                    let next = if left == 0 { up.protocol() } else { Header::Authentication.kind() };
+                    let next = if left == 0 { transport.protocol() } else { Header::Authentication.kind() };
                     Header::Authentication.write(next, &mut above);
                 }
-                above.extend(up.bytes());
-                let first = if *authentications == 0 { up.protocol() } else { Header::Authentication.kind() };
+                above.extend(transport.bytes());
+                let first =
+                    if *authentications == 0 { transport.protocol() } else { Header::Authentication.kind() };
                 let words = 5 + options % 11;
                 let total = length.of(above.len() + usize::from(words) * 4);
                 let fragment = offset & 0x1fff | u16::from(*more) << 13;
@@ -175,16 +176,19 @@ impl Body {
                 packet.extend(above);
                 packet
             }
-            Self::V6 { src, dst, headers, length, up } => {
+            Self::V6 { src, dst, headers, length, transport } => {
                 let mut above = Vec::new();
-                let kinds = headers.iter().map(|header| header.kind()).chain([up.protocol()]);
+                let kinds = headers.iter().map(|header| header.kind()).chain([transport.protocol()]);
                 for (header, next) in headers.iter().zip(kinds.skip(1)) {
                     header.write(next, &mut above);
                 }
-                above.extend(up.bytes());
+                above.extend(transport.bytes());
                 let mut packet = vec![0x60, 0, 0, 0];
                 packet.extend(length.of(above.len()).to_be_bytes());
-                packet.extend([headers.first().map_or(up.protocol(), |header| header.kind()), up.hops()]);
+                packet.extend([
+                    headers.first().map_or(transport.protocol(), |header| header.kind()),
+                    transport.hops(),
+                ]);
                 packet.extend(src.octets());
                 packet.extend(dst.octets());
                 packet.extend(above);
@@ -233,7 +237,7 @@ impl Header {
     }
 }
 
-impl Up {
+impl Transport {
     fn protocol(&self) -> u8 {
         match self {
             Self::Tcp { .. } => 6,

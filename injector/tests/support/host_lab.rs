@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use injector_core::api::{PartitionRequest, PartitionView, VerdictOptions};
@@ -13,6 +15,21 @@ use crate::live::daemon::Daemon;
 
 /// The next hop of nodes on routed veths: the host answers for it.
 pub const GATEWAY: &str = "169.254.1.1";
+
+/// Hides the names of all namespaces from what a command starts.
+fn hide_namespaces(command: &mut Command) {
+    let call = |answer: libc::c_int| if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) };
+    // SAFETY: between fork and exec system calls alone are made, with numbers and constant texts.
+    unsafe {
+        command.pre_exec(move || {
+            call(libc::unshare(libc::CLONE_NEWNS))?;
+            let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+            call(libc::mount(none, c"/".as_ptr(), none, flags, none.cast()))?;
+            let (tmpfs, names) = (c"tmpfs".as_ptr(), c"/run/netns".as_ptr());
+            call(libc::mount(tmpfs, names, tmpfs, 0, none.cast()))
+        });
+    }
+}
 
 /// A lab with a host; it has addresses of its own.
 pub struct HostLab(Lab);
@@ -43,6 +60,18 @@ impl HostLab {
         });
         lab.ip("h", &format!("address add {GATEWAY}/32 dev lo"));
         Self(lab)
+    }
+
+    /// With the nodes n1 and n2, between which the host routes by IPv4.
+    pub fn routed_pair() -> Self {
+        let mut lab = Self::new();
+        for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2)] {
+            lab.plug(node, port);
+            lab.ip("h", &format!("route replace {}/32 dev {port}", lab.ipv4(host)));
+            lab.ip(node, &format!("address add {}/32 dev eth0", lab.ipv4(host)));
+            lab.leave_by_gateway(node);
+        }
+        lab
     }
 
     /// A veth from the host, up at its end, to `eth0` of a new namespace.
@@ -107,18 +136,8 @@ impl HostLab {
 
     /// Starts one on the host that sees no named namespaces: others come and go all the time, and each is a reason to
     /// look again.
-    pub fn secluded_daemon(&self, peers: &str) -> Daemon {
-        self.within("h", || {
-            // SAFETY: the calls take numbers and texts that outlive them; this thread alone gets another view of mounts.
-            unsafe {
-                assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
-                let (none, flags) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
-                assert_eq!(libc::mount(none, c"/".as_ptr(), none, flags, none.cast()), 0);
-                let (tmpfs, names) = (c"tmpfs".as_ptr(), c"/run/netns".as_ptr());
-                assert_eq!(libc::mount(tmpfs, names, tmpfs, 0, none.cast()), 0);
-            }
-            Daemon::start(&config(peers, "auto"))
-        })
+    pub fn daemon_without_names(&self, peers: &str) -> Daemon {
+        self.within("h", || Daemon::start_with(&config(peers, "auto"), hide_namespaces))
     }
 
     /// Why a daemon on the host does not start.

@@ -70,7 +70,7 @@ pub struct Model {
 type Socket = (IpAddr, u16);
 
 /// One frame at one hook.
-struct Look<'a> {
+struct FrameAtHook<'a> {
     reading: &'a Reading<'a>,
     ends: Ends,
     at: Moment,
@@ -94,17 +94,17 @@ impl Model {
         self.names.learn(&reading, hook, at.coarse);
         let Some(ends) = self.names.ends(&reading, hook, at.coarse) else { return false };
         let rolls = self.names.rolls(&reading, ends, hook, at.coarse);
-        let look = Look { reading: &reading, ends, at, rolls };
-        let (deciders, mut after) = self.decide(&look);
+        let seen = FrameAtHook { reading: &reading, ends, at, rolls };
+        let (deciders, mut after) = self.decide(&seen);
         if deciders.is_empty() {
             if !self.live.is_empty() {
-                self.look_again(&look, hook);
+                self.count_leaks(&seen, hook);
             }
-        } else if self.names.world.protects(&reading) {
+        } else if self.names.config.protects(&reading) {
             self.protected += 1;
         } else {
             self.dropped += 1;
-            self.count_drop(&look, hook, &deciders, frame.len());
+            self.count_drop(&seen, hook, &deciders, frame.len());
             return true;
         }
         let watched = self.watched.iter().filter(|(_, partition)| partition.holds(ends));
@@ -124,28 +124,28 @@ impl Model {
     }
 
     /// The slots that drop a frame, and those of its link that are over.
-    fn decide(&mut self, look: &Look<'_>) -> (Vec<u8>, BTreeSet<LinkKey>) {
+    fn decide(&mut self, seen: &FrameAtHook<'_>) -> (Vec<u8>, BTreeSet<LinkKey>) {
         let (mut deciders, mut after) = (Vec::new(), BTreeSet::new());
-        if self.is_lapsed(look.ends, look.at) {
+        if self.is_lapsed(seen.ends, seen.at) {
             return (deciders, after);
         }
-        for (slot, partition) in self.live.iter().filter(|(_, partition)| partition.holds(look.ends)) {
-            if look.at.now >= partition.ends {
-                after.insert(partition.key(*slot, look.ends));
-            } else if partition.cuts(look) {
+        for (slot, partition) in self.live.iter().filter(|(_, partition)| partition.holds(seen.ends)) {
+            if seen.at.now >= partition.ends {
+                after.insert(partition.key(*slot, seen.ends));
+            } else if partition.cuts(seen) {
                 deciders.push(*slot);
             }
         }
         (deciders, after)
     }
 
-    fn count_drop(&mut self, look: &Look<'_>, hook: Hook, deciders: &[u8], bytes: usize) {
-        let now = look.at.now;
-        let is_late = self.names.passed_its_senders_port(look.reading, look.ends, hook, look.at.coarse);
+    fn count_drop(&mut self, seen: &FrameAtHook<'_>, hook: Hook, deciders: &[u8], bytes: usize) {
+        let now = seen.at.now;
+        let is_late = self.names.passed_its_senders_port(seen.reading, seen.ends, hook, seen.at.coarse);
         for slot in deciders {
             let partition = &self.live[slot];
-            let stamps = self.stamps.entry(partition.key(*slot, look.ends)).or_default();
-            if look.reading.proves_nothing() {
+            let stamps = self.stamps.entry(partition.key(*slot, seen.ends)).or_default();
+            if seen.reading.proves_nothing() {
                 stamps.group_packets += 1;
                 continue;
             }
@@ -161,29 +161,29 @@ impl Model {
 
     /// Counts a frame that passes the last hook in its way, although another of its names puts it on a link that is cut in
     /// full; and one that a peer sends for someone who is not known.
-    fn look_again(&mut self, look: &Look<'_>, hook: Hook) {
-        if look.reading.content == Content::Neighbour || look.ends.1 == GROUP {
+    fn count_leaks(&mut self, seen: &FrameAtHook<'_>, hook: Hook) {
+        if seen.reading.content == Content::Neighbour || seen.ends.1 == GROUP {
             return;
         }
-        let now = look.at.coarse;
-        let other = self.names.other_links(look.reading, look.ends, hook, (self.odd, now));
+        let now = seen.at.coarse;
+        let other = self.names.other_links(seen.reading, seen.ends, hook, (self.odd, now));
         self.odd |= other.is_odd;
         self.foreign += u64::from(other.is_foreign);
-        self.unnamed += u64::from(self.names.is_with_a_stranger(look.reading, look.ends, hook, now));
-        if self.names.world.protects(look.reading) {
+        self.unnamed += u64::from(self.names.is_with_a_stranger(seen.reading, seen.ends, hook, now));
+        if self.names.config.protects(seen.reading) {
             return;
         }
         for ends in other.links {
-            if self.is_lapsed(ends, look.at) {
+            if self.is_lapsed(ends, seen.at) {
                 continue;
             }
             let leaky = self.live.iter().filter(|(_, partition)| {
-                partition.is_full() && partition.holds(ends) && partition.is_on(look.at.now)
+                partition.is_full() && partition.holds(ends) && partition.is_on(seen.at.now)
             });
             for (slot, partition) in leaky {
                 let stamps = self.stamps.entry(partition.key(*slot, ends)).or_default();
                 stamps.leaked_packets += 1;
-                first(&mut stamps.first_leak, look.at.now);
+                first(&mut stamps.first_leak, seen.at.now);
             }
         }
     }
@@ -224,7 +224,7 @@ impl Model {
             return;
         };
         let Some((from, _)) = reading.addresses else { return };
-        let Some((endpoint, response)) = self.names.world.endpoints.get(&(plain(from), *port)) else {
+        let Some((endpoint, response)) = self.names.config.endpoints.get(&(plain(from), *port)) else {
             return;
         };
         let success = match response {
@@ -270,8 +270,8 @@ impl Partition {
     }
 
     /// Whether it drops a packet of its links before its end.
-    fn cuts(&self, look: &Look<'_>) -> bool {
-        let Look { reading, ends, at, rolls } = look;
+    fn cuts(&self, seen: &FrameAtHook<'_>) -> bool {
+        let FrameAtHook { reading, ends, at, rolls } = seen;
         let meant = if reading.content == Content::Neighbour {
             self.links[ends]
         } else {

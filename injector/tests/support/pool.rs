@@ -7,7 +7,7 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::frame::{Body, Frame, Header, Length, Up};
+use super::frame::{Body, Frame, Header, Length, Transport};
 
 /// The addresses that frames are drawn from.
 #[derive(Clone, Debug)]
@@ -85,13 +85,13 @@ impl Pool {
     }
 
     fn bodies(&self) -> BoxedStrategy<Body> {
-        let ups = self.ups(2);
+        let transports = self.transports(2);
         let other = (select(vec![0x88b5_u16, 0x88cc, 0x8847, 0x8864, 0x9000]), vec(any::<u8>(), 0..60))
             .prop_map(|(ethertype, bytes)| Body::Other { ethertype, bytes });
         prop_oneof![
             4 => self.responses(),
-            10 => self.v4(ups.clone()),
-            10 => self.v6(ups),
+            10 => self.v4(transports.clone()),
+            10 => self.v6(transports),
             3 => self.arp(),
             1 => other,
             1 => vec(any::<u8>(), 2..100).prop_map(Body::Random),
@@ -106,16 +106,25 @@ impl Pool {
             servers => select(servers.to_vec()),
         };
         (server, v4, v6, self.tcp(), lengths())
-            .prop_map(|((address, port), v4, v6, mut up, length)| {
-                if let Up::Tcp { sport, .. } = &mut up {
+            .prop_map(|((address, port), v4, v6, mut transport, length)| {
+                if let Transport::Tcp { sport, .. } = &mut transport {
                     *sport = port;
                 }
                 match address {
                     IpAddr::V4(src) => {
                         let (options, offset, authentications) = (0, 0, 0);
-                        Body::V4 { src, dst: v4, options, more: false, offset, authentications, length, up }
+                        Body::V4 {
+                            src,
+                            dst: v4,
+                            options,
+                            more: false,
+                            offset,
+                            authentications,
+                            length,
+                            transport,
+                        }
                     }
-                    IpAddr::V6(src) => Body::V6 { src, dst: v6, headers: Vec::new(), length, up },
+                    IpAddr::V6(src) => Body::V6 { src, dst: v6, headers: Vec::new(), length, transport },
                 }
             })
             .boxed()
@@ -128,20 +137,20 @@ impl Pool {
             .boxed()
     }
 
-    fn v4(&self, up: BoxedStrategy<Up>) -> BoxedStrategy<Body> {
+    fn v4(&self, transport: BoxedStrategy<Transport>) -> BoxedStrategy<Body> {
         let address = || select(self.v4.clone());
         let options = prop_oneof![5 => Just(0_u8), 1 => 0..11_u8];
         let authentications = prop_oneof![8 => Just(0_u8), 1 => 1..4_u8];
         let fragment = weighted(0.15, (any::<bool>(), 0..3_u16));
-        (address(), address(), options, fragment, authentications, lengths(), up)
-            .prop_map(|(src, dst, options, fragment, authentications, length, up)| {
+        (address(), address(), options, fragment, authentications, lengths(), transport)
+            .prop_map(|(src, dst, options, fragment, authentications, length, transport)| {
                 let (more, offset) = fragment.unwrap_or((false, 0));
-                Body::V4 { src, dst, options, more, offset, authentications, length, up }
+                Body::V4 { src, dst, options, more, offset, authentications, length, transport }
             })
             .boxed()
     }
 
-    fn v6(&self, up: BoxedStrategy<Up>) -> BoxedStrategy<Body> {
+    fn v6(&self, transport: BoxedStrategy<Transport>) -> BoxedStrategy<Body> {
         let address = || select(self.v6.clone());
         let header = prop_oneof![
             3 => (select(vec![0_u8, 43, 60, 135, 139, 140]), 0..4_u8).prop_map(|(kind, more)| Header::Plain(kind, more)),
@@ -153,51 +162,57 @@ impl Pool {
             3 => vec(header.clone(), 1..3).boxed(),
             1 => vec(header, 7..10).boxed(),
         ];
-        (address(), address(), headers, lengths(), up)
-            .prop_map(|(src, dst, headers, length, up)| Body::V6 { src, dst, headers, length, up })
+        (address(), address(), headers, lengths(), transport)
+            .prop_map(|(src, dst, headers, length, transport)| Body::V6 {
+                src,
+                dst,
+                headers,
+                length,
+                transport,
+            })
             .boxed()
     }
 
-    fn neighbour(&self) -> BoxedStrategy<Up> {
+    fn neighbour(&self) -> BoxedStrategy<Transport> {
         let flags = select(vec![0_u8, 0x20, 0x60, 0xe0]);
         let hops = prop_oneof![5 => Just(255_u8), 1 => Just(64)];
         (prop_oneof![4 => select(vec![135_u8, 136]), 1 => 133..138_u8], flags, hops, select(self.v6.clone()))
-            .prop_map(|(kind, flags, hops, target)| Up::Neighbour { kind, flags, hops, target })
+            .prop_map(|(kind, flags, hops, target)| Transport::Neighbour { kind, flags, hops, target })
             .boxed()
     }
 
-    fn tcp(&self) -> BoxedStrategy<Up> {
+    fn tcp(&self) -> BoxedStrategy<Transport> {
         let port = || select(self.ports.clone());
         let flags = select(vec![0x02_u8, 0x12, 0x10, 0x18, 0x11, 0x04]);
         (port(), port(), flags, payloads())
-            .prop_map(|(sport, dport, flags, payload)| Up::Tcp { sport, dport, flags, payload })
+            .prop_map(|(sport, dport, flags, payload)| Transport::Tcp { sport, dport, flags, payload })
             .boxed()
     }
 
     /// What is above IP, with bodies in it to a depth.
-    fn ups(&self, depth: u32) -> BoxedStrategy<Up> {
+    fn transports(&self, depth: u32) -> BoxedStrategy<Transport> {
         let port = || select(self.ports.clone());
         let flat = prop_oneof![
             6 => self.tcp(),
-            3 => (port(), port(), payloads()).prop_map(|(sport, dport, payload)| Up::Udp { sport, dport, payload }),
-            1 => (port(), port()).prop_map(|(sport, dport)| Up::Sctp { sport, dport }),
-            1 => (select(vec![1_u8, 58]), any::<u8>()).prop_map(|(protocol, kind)| Up::Icmp { protocol, kind, quote: None }),
+            3 => (port(), port(), payloads()).prop_map(|(sport, dport, payload)| Transport::Udp { sport, dport, payload }),
+            1 => (port(), port()).prop_map(|(sport, dport)| Transport::Sctp { sport, dport }),
+            1 => (select(vec![1_u8, 58]), any::<u8>()).prop_map(|(protocol, kind)| Transport::Icmp { protocol, kind, quote: None }),
             4 => self.neighbour(),
-            1 => (prop_oneof![any::<u8>(), select(vec![2_u8, 112])], vec(any::<u8>(), 0..30)).prop_map(|(protocol, bytes)| Up::Other { protocol, bytes }),
+            1 => (prop_oneof![any::<u8>(), select(vec![2_u8, 112])], vec(any::<u8>(), 0..30)).prop_map(|(protocol, bytes)| Transport::Other { protocol, bytes }),
         ];
         if depth == 0 {
             return flat.boxed();
         }
-        let inner = prop_oneof![self.v4(self.ups(depth - 1)), self.v6(self.ups(depth - 1))]
+        let inner = prop_oneof![self.v4(self.transports(depth - 1)), self.v6(self.transports(depth - 1))]
             .prop_map(Box::new)
             .boxed();
         let kinds =
             select(vec![(1_u8, 3_u8), (1, 11), (1, 12), (1, 5), (1, 4), (58, 1), (58, 2), (58, 3), (58, 4)]);
         prop_oneof![
             12 => flat,
-            3 => (kinds, inner.clone()).prop_map(|((protocol, kind), quote)| Up::Icmp { protocol, kind, quote: Some(quote) }),
-            1 => inner.clone().prop_map(Up::Gre),
-            1 => inner.prop_map(Up::Vxlan),
+            3 => (kinds, inner.clone()).prop_map(|((protocol, kind), quote)| Transport::Icmp { protocol, kind, quote: Some(quote) }),
+            1 => inner.clone().prop_map(Transport::Gre),
+            1 => inner.prop_map(Transport::Vxlan),
         ]
         .boxed()
     }

@@ -258,8 +258,8 @@ impl Programs {
         found
     }
 
-    /// Forgets who is bound where, and all that was learned from frames. `moved` are the addresses of which the daemon is
-    /// told that they move: it never takes that back.
+    /// Forgets who is bound where, and all that was learned from frames. `moved` are the addresses that are known to
+    /// move: the daemon never takes that back.
     pub fn forget_names(&mut self, moved: &BTreeMap<IpAddr, PeerId>) {
         self.moving.extend(moved.keys());
         let moving: Vec<Address> = self.moving.iter().map(|address| wire_address(*address)).collect();

@@ -1,4 +1,4 @@
-//! The API's server on a socket of its own, over a stand-in for the daemon that answers from a script and tells what
+//! The API's server on a socket of its own, over a stand-in for the daemon that answers from a script and reports what
 //! it was asked. (The real daemon behind the API is tested with the data plane.)
 
 use std::collections::BTreeMap;
@@ -10,7 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use injector::server::command::{Command, CommandReceiver, EventFeed, Handle, Probes, Record, Step, Views};
+use injector::server::command::{
+    Command, CommandReceiver, EventFeed, Handle, Probes, PutMode, Record, Views,
+};
 use injector::server::{ApiSocket, serve};
 use injector_core::api::{
     Code, EndpointAnswer, Event, EventKind, Healed, HealedBy, HostRecord, LinkCounters, LinkTotals, Outcome,
@@ -101,7 +103,7 @@ impl Served {
     }
 
     /// One request on a connection of its own, as curl would send it.
-    pub fn call(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub fn call(&self, method: &str, path: &str, body: &str) -> HttpResponse {
         let mut stream = self.connect();
         let length = body.len();
         write!(
@@ -109,7 +111,7 @@ impl Served {
             "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
         )
         .unwrap();
-        Answer::read(&mut stream)
+        HttpResponse::read(&mut stream)
     }
 }
 
@@ -123,13 +125,13 @@ impl Drop for Served {
 
 /// An HTTP answer, taken apart by hand.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HttpResponse {
     pub status: u16,
     pub head: String,
     pub body: String,
 }
 
-impl Answer {
+impl HttpResponse {
     pub fn read(stream: &mut UnixStream) -> Self {
         let mut bytes = Vec::new();
         // The server may have closed before it read everything: what it said comes first all the same.
@@ -167,9 +169,9 @@ async fn answer(mut commands: CommandReceiver, sender: Sender<Asked>) {
                 };
                 let _ = reply.send(answer);
                 let step = match step {
-                    Step::Apply => "apply",
-                    Step::Prepare => "prepare",
-                    Step::DryRun => "dry-run",
+                    PutMode::Apply => "apply",
+                    PutMode::Prepare => "prepare",
+                    PutMode::DryRun => "dry-run",
                 };
                 Asked::Apply { name, request, step, connection: whose.connection.0 }
             }

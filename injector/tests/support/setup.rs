@@ -12,14 +12,14 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::model::names::{Response, World};
+use super::model::names::{Response, VerdictConfig};
 use super::pool::Pool;
 
 /// A config, as text and as the model has it.
 pub struct Setup {
     pub text: String,
     pub config: Config,
-    pub world: World,
+    pub verdict: VerdictConfig,
     pub pool: Pool,
     /// Addresses that move, each with its holder.
     pub moved: BTreeMap<IpAddr, PeerId>,
@@ -86,7 +86,7 @@ pub fn scopes() -> impl Strategy<Value = Scope> {
     select(texts.to_vec()).prop_map(|text| text.parse().unwrap())
 }
 
-/// Drafts of which each leaves out what its number says, so that every lookup is also tried alone.
+/// Drafts, each without what its number says, so that every lookup is also tried alone.
 pub fn drafts(number: u32) -> impl Strategy<Value = Draft> {
     let without = |bit: u32| (number % 12) & bit != 0;
     let peer = (
@@ -169,25 +169,25 @@ impl Setup {
             endpoints.push(((address, port), response));
         }
         let config = super::programs::config(&text);
-        let mut world = World { peers: peers.len(), ..World::default() };
+        let mut verdict = VerdictConfig { peers: peers.len(), ..VerdictConfig::default() };
         for (index, (addresses, nets, mac)) in peers.iter().enumerate() {
             let id = config.names.id(&format!("n{index}")).unwrap().0;
-            world.exact.extend(addresses.iter().map(|address| (*address, id)));
-            world.nets.extend(nets.iter().map(|net| (*net, id)));
-            world.macs.extend(mac.map(|mac| (mac, id)));
+            verdict.exact.extend(addresses.iter().map(|address| (*address, id)));
+            verdict.nets.extend(nets.iter().map(|net| (*net, id)));
+            verdict.macs.extend(mac.map(|mac| (mac, id)));
         }
         for (id, (socket, response)) in endpoints.into_iter().enumerate() {
             if let Some(response) = response {
-                world.endpoints.insert(socket, (id as u32, response));
+                verdict.endpoints.insert(socket, (id as u32, response));
             }
         }
-        world.protected_addresses.extend(draft.protected_addresses);
-        world.protected_scopes = draft.protected_scopes;
-        let inside = world.nets.iter().flat_map(|(net, _)| [net.network(), net.broadcast()]);
+        verdict.protected_addresses.extend(draft.protected_addresses);
+        verdict.protected_scopes = draft.protected_scopes;
+        let inside = verdict.nets.iter().flat_map(|(net, _)| [net.network(), net.broadcast()]);
         let pool = Pool::of(
-            world.exact.keys().copied().chain(inside).chain(world.protected_addresses.iter().copied()),
-            world.macs.keys().copied(),
-            world.endpoints.keys().copied().collect(),
+            verdict.exact.keys().copied().chain(inside).chain(verdict.protected_addresses.iter().copied()),
+            verdict.macs.keys().copied(),
+            verdict.endpoints.keys().copied().collect(),
         );
         // The first address of a peer, or one in its prefix.
         let of = |(addresses, nets, _): &Member| {
@@ -200,8 +200,8 @@ impl Setup {
         });
         let all = pool.v4.iter().copied().map(IpAddr::from).chain(pool.v6.iter().copied().map(IpAddr::from));
         let unlisted = all.map(|address| address.to_canonical()).filter(|address| {
-            let is_listed =
-                world.exact.contains_key(address) || world.nets.iter().any(|(net, _)| net.contains(address));
+            let is_listed = verdict.exact.contains_key(address)
+                || verdict.nets.iter().any(|(net, _)| net.contains(address));
             !is_listed && is_routable(*address)
         });
         Self {
@@ -210,7 +210,7 @@ impl Setup {
             macs: pool.macs.iter().copied().filter(|mac| mac[0] % 2 == 0 && *mac != [0; 6]).collect(),
             text,
             config,
-            world,
+            verdict,
             pool,
         }
     }

@@ -78,7 +78,7 @@ impl Terminal {
         String::from_utf8_lossy(&self.screen.lock().unwrap().1).into_owned()
     }
 
-    /// The first screen of which something is true.
+    /// The first screen for which something holds.
     pub fn wait_for(&self, what: &str, is_there: impl Fn(&str) -> bool) -> String {
         let end = Instant::now() + PATIENCE;
         loop {

@@ -14,10 +14,10 @@ use crate::command::{find_program, run};
 use crate::vm::image::quoted;
 use crate::vm::initramfs::Initramfs;
 
-/// Where guests listen, and what the daemons in them are told to protect.
+/// Where guests listen, and what the config of the daemons in them protects.
 pub(super) const PORT: u16 = 22;
 
-/// What sshd of a guest is told. Its keys come with the file system.
+/// The config of a guest's sshd. Its keys come with the file system.
 const CONFIGURATION: &str = "HostKey /etc/ssh/host\nAuthorizedKeysFile /etc/ssh/user.pub\nPidFile none\nUsePAM no\n\
     UseDNS no\nStrictModes no\nPermitRootLogin prohibit-password\nPasswordAuthentication no\n\
     SetEnv PATH=/usr/sbin:/usr/bin:/sbin:/bin\n";

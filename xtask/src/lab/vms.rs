@@ -84,7 +84,7 @@ impl System for Guests {
     fn campaign(&self) -> &'static str {
         match self.daemons {
             Daemons::OnHost => "configs/labs/campaign.yaml",
-            Daemons::InGuests => "configs/labs/vms-ways.yaml",
+            Daemons::InGuests => "configs/labs/vms-host-and-inside.yaml",
         }
     }
 

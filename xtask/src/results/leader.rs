@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 /// The file that the campaign's `before_trial` writes: for each trial that was begun, who would be isolated by
-/// `isolate @leader`. A trial that was made again has several lines, of which the last counts.
+/// `isolate @leader`. A trial that was made again has several lines, and the last one counts.
 pub const LEADERS: &str = "leaders.jsonl";
 
 /// Trials of one shape and hold whose leader was cut off from so many peers.

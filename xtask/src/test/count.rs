@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use crate::command::words;
 
 /// What a test program said.
-pub struct Said {
+pub struct TestOutput {
     /// Its standard output.
     pub text: String,
     /// Whether it ended with success.
@@ -29,7 +29,7 @@ pub struct Count {
 
 impl Count {
     /// Adds up the results of one test program.
-    pub fn take(&mut self, said: &Said, command: &Command) {
+    pub fn take(&mut self, said: &TestOutput, command: &Command) {
         let failed: usize = said.text.lines().map(|line| self.line(line)).sum();
         // A program that died has not reported which of its tests failed.
         if !said.succeeded && failed == 0 {

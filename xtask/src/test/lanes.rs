@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 
-use super::count::{Count, Said};
+use super::count::{Count, TestOutput};
 use crate::command::{check_interrupt, words};
 
 /// Runs programs in so many lanes. What one says is shown when it has ended, in one piece.
@@ -32,14 +32,14 @@ pub fn run_all(programs: VecDeque<(String, Command)>, lanes: usize, count: &mut 
     })
 }
 
-fn run(command: &mut Command) -> Result<Said> {
+fn run(command: &mut Command) -> Result<TestOutput> {
     // What tests print beside libtest is on standard error, and belongs to no count.
     let output = command
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
         .with_context(|| format!("starting `{}`", words(command)))?;
-    Ok(Said {
+    Ok(TestOutput {
         text: String::from_utf8_lossy(&output.stdout).into_owned(),
         succeeded: output.status.success(),
         status: output.status.to_string(),

@@ -10,7 +10,7 @@ use super::declared::{Needs, Test, read_text};
 
 /// What a program's source declares.
 #[derive(Debug, Default)]
-pub struct Found {
+pub struct DeclaredTests {
     /// Its tests.
     pub tests: Vec<Test>,
     /// What its root file declares by `injector_lab::group!(…)`.
@@ -18,8 +18,8 @@ pub struct Found {
 }
 
 /// Reads a program from its root file on.
-pub fn scan(root: &Path) -> Result<Found> {
-    let mut found = Found::default();
+pub fn scan(root: &Path) -> Result<DeclaredTests> {
+    let mut found = DeclaredTests::default();
     let folder = root.parent().context("a file is in a folder")?.to_path_buf();
     File { path: root, folder, modules: Vec::new() }.scan(&mut found)?;
     Ok(found)
@@ -41,7 +41,7 @@ struct Inline {
 }
 
 impl File<'_> {
-    fn scan(&self, found: &mut Found) -> Result<()> {
+    fn scan(&self, found: &mut DeclaredTests) -> Result<()> {
         let text = read_text(self.path)?;
         let mut attributes: Vec<String> = Vec::new();
         let mut inline: Vec<Inline> = Vec::new();
@@ -97,7 +97,7 @@ impl File<'_> {
         name: &str,
         attributes: &[String],
         inline: &[Inline],
-        found: &mut Found,
+        found: &mut DeclaredTests,
     ) -> Result<()> {
         let named = attributes.iter().find_map(|attribute| between(attribute, "#[path = \"", "\""));
         let inside = inline.iter().fold(self.folder.clone(), |folder, module| folder.join(&module.name));

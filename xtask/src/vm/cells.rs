@@ -113,10 +113,10 @@ impl Cell {
     }
 }
 
-/// A kernel on which all was tried.
+/// A column of the matrix: a kernel on which all was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tried {
-    /// Which series of kernels it stands for, such as `6.12`.
+pub struct KernelColumn {
+    /// The series of kernels that it represents, such as `6.12`.
     pub series: String,
     /// Its version, as the page shows it.
     pub version: String,
@@ -126,7 +126,7 @@ pub struct Tried {
     pub cells: Vec<Cell>,
 }
 
-impl Tried {
+impl KernelColumn {
     fn cell(&self, device: &str, hook: &str) -> Option<&Cell> {
         self.cells.iter().find(|cell| cell.device == device && cell.hook == hook)
     }
@@ -144,7 +144,7 @@ impl Tried {
 
 /// All kernels.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Matrix(Vec<Tried>);
+pub struct Matrix(Vec<KernelColumn>);
 
 impl Matrix {
     /// What is stored; nothing, if there is no such file.
@@ -169,7 +169,7 @@ impl Matrix {
             let cell = Cell::read(&cell)?;
             match matrix.0.iter_mut().find(|tried| tried.series == series) {
                 Some(tried) => tried.cells.push(cell),
-                None => matrix.0.push(Tried { series, version, date, cells: vec![cell] }),
+                None => matrix.0.push(KernelColumn { series, version, date, cells: vec![cell] }),
             }
         }
         Ok(matrix)
@@ -182,7 +182,7 @@ impl Matrix {
 
     /// Takes in what was found on a kernel, in place of what was known of its series; of the same kernel, what was not tried
     /// again stays.
-    pub fn take(&mut self, mut tried: Tried) {
+    pub fn take(&mut self, mut tried: KernelColumn) {
         if let Some(known) = self.0.iter().find(|known| known.version == tried.version) {
             let is_new = |cell: &&Cell| tried.cell(&cell.device, &cell.hook).is_none();
             let others: Vec<Cell> = known.cells.iter().filter(is_new).cloned().collect();
@@ -191,7 +191,7 @@ impl Matrix {
         tried.cells.sort_by_key(order);
         self.0.retain(|known| known.series != tried.series);
         self.0.push(tried);
-        self.0.sort_by_key(Tried::numbers);
+        self.0.sort_by_key(KernelColumn::numbers);
     }
 
     /// Stores it, and writes the page.
@@ -204,7 +204,7 @@ impl Matrix {
     }
 
     fn text(&self) -> String {
-        let lines = self.0.iter().flat_map(|Tried { series, version, date, cells }| {
+        let lines = self.0.iter().flat_map(|KernelColumn { series, version, date, cells }| {
             cells.iter().map(move |cell| format!("{series}\t{version}\t{date}\t{}\n", cell.line()))
         });
         lines.collect()
@@ -288,9 +288,14 @@ Debian's, for clouds, and were emulated:
 mod tests {
     use super::*;
 
-    fn tried(series: &str, version: &str, lines: &[&str]) -> Tried {
+    fn tried(series: &str, version: &str, lines: &[&str]) -> KernelColumn {
         let cells = lines.iter().map(|line| Cell::read(line).unwrap()).collect();
-        Tried { series: series.to_owned(), version: version.to_owned(), date: "2026-01-02".to_owned(), cells }
+        KernelColumn {
+            series: series.to_owned(),
+            version: version.to_owned(),
+            date: "2026-01-02".to_owned(),
+            cells,
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::cells::{Cell, Matrix, Tried};
+use super::cells::{Cell, KernelColumn, Matrix};
 use super::kernel::{Kernel, Series};
 use super::run;
 use crate::command::{Interrupted, output};
@@ -75,7 +75,7 @@ pub fn matrix(asked: &Asked<'_>) -> Result<ExitCode> {
             compare(*series, &cells, &matrix, &mut count);
         } else {
             let package = said.package.map(|version| format!(", of the package's version {version}"));
-            matrix.take(Tried {
+            matrix.take(KernelColumn {
                 series: series.to_string(),
                 version: format!("{}{}", kernel.release, package.unwrap_or_default()),
                 date: output(Command::new("date").args(["-u", "+%F"]))?.trim().to_owned(),
@@ -155,7 +155,7 @@ mod tests {
         let mut known = Matrix::default();
         let cells = vec![read("bond\ttcx\tcut\ttcx"), read("veth\ttcx\trefused\twhy")];
         let version = "6.12.1-cloud-amd64".to_owned();
-        known.take(Tried { series: "6.12".to_owned(), version, date: String::new(), cells });
+        known.take(KernelColumn { series: "6.12".to_owned(), version, date: String::new(), cells });
         let failed = |line: &str| {
             let mut count = Count::default();
             compare(Series::V6_12, &[read(line)], &known, &mut count);

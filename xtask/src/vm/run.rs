@@ -59,7 +59,7 @@ const SKIPS: &str = "/run/skips";
 const CELLS: &str = "/run/cells";
 
 /// What a guest has said besides the results of its tests.
-pub struct Said {
+pub struct GuestOutput {
     /// What the tests of devices found, a line each.
     pub cells: Vec<String>,
     /// The version of the kernel's package, where the kernel says it.
@@ -82,7 +82,12 @@ pub fn build(chosen: &[Target]) -> Result<Vec<(Artifact, Target)>> {
 }
 
 /// Boots the kernel, runs the tests in it, and counts them.
-pub fn run(series: Series, kernel: &Kernel, tests: &[(Artifact, Target)], count: &mut Count) -> Result<Said> {
+pub fn run(
+    series: Series,
+    kernel: &Kernel,
+    tests: &[(Artifact, Target)],
+    count: &mut Count,
+) -> Result<GuestOutput> {
     let folder = Folder::create()?;
     let image = folder.0.join("initramfs");
     pack(&image, &folder.0, kernel, tests)?;
@@ -111,7 +116,7 @@ pub fn run(series: Series, kernel: &Kernel, tests: &[(Artifact, Target)], count:
         count.fail(format!("the kernel says: {complaint}"));
     }
     println!("\nLinux {}; the kernel's log is {}.", kernel.release, log.display());
-    Ok(Said { cells, package: guest::package(&log) })
+    Ok(GuestOutput { cells, package: guest::package(&log) })
 }
 
 /// Names what would have run, and why it does not.

@@ -8,7 +8,7 @@ use http::uri::Authority;
 
 use super::texts::Texts;
 use crate::config::probe::Target;
-use crate::config::read::{Node, Table};
+use crate::config::read::{Fields, Node};
 
 pub(super) const URL_USAGE: &str = "write it as \"http://{address}:8080/health\"; \
                                     an IPv6 {address} is put in brackets by itself";
@@ -17,7 +17,7 @@ const TARGET_USAGE: &str = "write host and port, as in \"{address}:8080\", or \"
 const UNIX_USAGE: &str = "write the socket's absolute path, as in /run/app.sock";
 
 /// `target:` of a probe.
-pub(super) fn target(table: &Table<'_>, texts: &Texts<'_>) -> Option<Target> {
+pub(super) fn target(table: &Fields<'_>, texts: &Texts<'_>) -> Option<Target> {
     let node = table.require("target", TARGET_USAGE)?;
     let target = texts.read(&node, TARGET_USAGE)?;
     if let Some(path) = target.strip_prefix("unix:") {
@@ -29,7 +29,7 @@ pub(super) fn target(table: &Table<'_>, texts: &Texts<'_>) -> Option<Target> {
 }
 
 /// `unix:` of an `http` probe.
-pub(super) fn unix(table: &Table<'_>, texts: &Texts<'_>) -> Option<String> {
+pub(super) fn unix(table: &Fields<'_>, texts: &Texts<'_>) -> Option<String> {
     let node = table.get("unix")?;
     let path = texts.read(&node, UNIX_USAGE)?;
     Some(unix_path(&node, texts, path))

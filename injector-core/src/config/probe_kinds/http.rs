@@ -11,7 +11,7 @@ use super::kind::{Kind, Settings, Stimulus};
 use super::texts::{self, ScalarKey, Texts, scalar, secret};
 use super::tls::{self, TlsKeys};
 use crate::config::probe::{HttpExpect, HttpRequest, JsonValue, Status, Statuses, Tls};
-use crate::config::read::{Node, Table};
+use crate::config::read::{Fields, Node};
 use crate::config::secret::{Sent, Text};
 
 /// An HTTP/1.1 request, and which answers are successes.
@@ -200,7 +200,7 @@ impl Kind for HttpProbe {
 }
 
 /// What an HTTP request is made of.
-pub(in crate::config) fn request(table: &Table<'_>, texts: &Texts<'_>) -> Option<HttpRequest> {
+pub(in crate::config) fn request(table: &Fields<'_>, texts: &Texts<'_>) -> Option<HttpRequest> {
     let url = table.require("url", URL_USAGE).and_then(|node| {
         let url = texts.read(&node, URL_USAGE)?;
         // A source that can't be read would make a URL that is wrong as well: one fault is enough.

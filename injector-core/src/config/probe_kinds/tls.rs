@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 
 use super::host::is_host_name;
 use crate::config::probe::{Identity, PemFile, Tls, Trust};
-use crate::config::read::{Node, Table};
+use crate::config::read::{Fields, Node};
 
 const USAGE: &str = "write it as: { ca: /etc/lab/ca.pem }, or {} for the authorities that this host trusts";
 
@@ -34,7 +34,7 @@ pub(super) fn default() -> Tls {
 
 /// `tls:` of a table; the outer `None` if something is wrong with it, the inner if it is not there.
 #[expect(clippy::option_option, reason = "a mistake is another thing than a key that is left out")]
-pub(super) fn optional(table: &Table<'_>) -> Option<Option<Tls>> {
+pub(super) fn optional(table: &Fields<'_>) -> Option<Option<Tls>> {
     match table.get("tls") {
         Some(node) => read(&node).map(Some),
         None => Some(None),

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::names::Firsts;
-use crate::config::read::{Node, Report, Table};
+use crate::config::read::{Fields, Node, Report};
 use crate::config::{Config, ContainerRef, Engine, Interface, Interfaces, Netns, Select, Selector};
 
 const USAGE: &str = "write the container's name or id as the engine shows it, as in: container: restate-1";
@@ -20,7 +20,7 @@ pub(super) enum Named {
 }
 
 /// The container that a peer's table names.
-pub(super) fn read<'a>(table: &Table<'a>, firsts: &mut Firsts<'a, ContainerRef>) -> Named {
+pub(super) fn read<'a>(table: &Fields<'a>, firsts: &mut Firsts<'a, ContainerRef>) -> Named {
     let words = [("container", table.get("container")), ("compose", table.get("compose"))];
     let mut given = words.into_iter().filter_map(|(key, node)| Some((key, node?)));
     let Some((key, node)) = given.next() else { return Named::Nothing };

@@ -2,7 +2,7 @@
 
 use super::names::{Firsts, peer_named};
 use super::netns;
-use crate::config::read::{Node, Report, Table};
+use crate::config::read::{Fields, Node, Report};
 use crate::config::{Device, Hook, Interface, Interfaces, Netns, Peer};
 use crate::model::PeerNames;
 
@@ -71,7 +71,7 @@ fn interface(node: &Node<'_>, names: &PeerNames) -> Option<Interface> {
 }
 
 /// `name` and `netns` of a table.
-pub(super) fn place(table: &Table<'_>) -> Option<(String, Option<Netns>)> {
+pub(super) fn place(table: &Fields<'_>) -> Option<(String, Option<Netns>)> {
     let name = table
         .require("name", "write the interface's name, as in: { name: eth0 }")
         .and_then(|node| name(&node));

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 use super::netns;
-use crate::config::read::{Node, Table};
+use crate::config::read::{Fields, Node};
 use crate::config::{Listen, LocalBy, LocalPeer};
 
 const USAGE: &str = "write the ports that this peer alone listens on, as in: listens: [2379, 2380], or with an address, \
@@ -31,7 +31,7 @@ pub(super) fn is_named(peer: &Node<'_>) -> bool {
 
 /// What a peer's table says of processes on this machine; `None` if it says nothing, or something wrong, which is
 /// reported.
-pub(super) fn read<'a>(table: &Table<'a>) -> Option<Local<'a>> {
+pub(super) fn read<'a>(table: &Fields<'a>) -> Option<Local<'a>> {
     let others = ["addresses", "mac", "vm", "vip", "forwards", "container", "compose"]
         .map(|name| (name, table.get(name)));
     let words = WORDS.map(|name| (name, table.get(name)));

@@ -8,7 +8,7 @@ use super::netns;
 use crate::config::probe_kinds::exec::{command, command_table};
 use crate::config::probe_kinds::http;
 use crate::config::probe_kinds::texts::{Instance, Texts, pointer, scalar};
-use crate::config::read::{ABOVE_ZERO, Node, Table};
+use crate::config::read::{ABOVE_ZERO, Fields, Node};
 use crate::config::role::{LONGEST_ROLE_TIMEOUT, MOST_ASKED, ROLE_TIMEOUT};
 use crate::config::{
     AskedPeer, ExecCommand, Hosts, Peer, RoleAnswer, RoleKind, RoleMeaning, RoleRequest, RoleSource,
@@ -115,7 +115,7 @@ fn everyone<'a>(names: &'a PeerNames, peers: &[Peer]) -> Vec<Instance<'a>> {
     names.peers().map(instance).collect()
 }
 
-fn answer(table: &Table<'_>, names: &PeerNames, is_for_each: bool) -> Option<RoleAnswer> {
+fn answer(table: &Fields<'_>, names: &PeerNames, is_for_each: bool) -> Option<RoleAnswer> {
     let usage = "write a JSON pointer, as in: pointer: /leader";
     let at = table.require("pointer", usage).and_then(|node| pointer(&node));
     let (words, equals, same_as) = (table.get("names"), table.get("equals"), table.get("same_as"));

@@ -26,8 +26,8 @@ fn what_spoils_a_trial_is_named_and_hides_nothing() {
     expect(spoilt(&|e| e.links[0].uncovered = vec![gap(9_000, 10_100)]), HarnessFailed, "n1→n2");
     expect(spoilt(&|e| e.links[0].uncovered = vec![gap(8_000, 9_000)]), Recovered, "501ms");
     expect(spoilt(&|e| e.healed_by = Some(HealedBy::Lease)), HarnessFailed, "lease");
-    expect(spoilt(&|e| e.broken = Some(Broken::StampLost("x".to_owned()))), HarnessFailed, "stamp");
-    expect(spoilt(&|e| e.broken = Some(Broken::Stopping)), Recovered, "501ms");
+    expect(spoilt(&|e| e.broken = Some(HarnessFailure::StampLost("x".to_owned()))), HarnessFailed, "stamp");
+    expect(spoilt(&|e| e.broken = Some(HarnessFailure::Stopping)), Recovered, "501ms");
     expect(spoilt(&|e| e.links[0].still_cut_by = vec!["q".to_owned()]), Unknown, "still cut by \"q\"");
     expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "fewer than 21");
     expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "once `injector status` shows it healthy");

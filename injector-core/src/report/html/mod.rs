@@ -362,7 +362,7 @@ fn how(page: &mut Page, run: &Run) {
     let cells = settings
         .cells
         .iter()
-        .map(|cell| format!("{} for {}", crate::stats::trial::label(&cell.shape), cell.hold));
+        .map(|cell| format!("{} for {}", crate::stats::labels::label(&cell.shape), cell.hold));
     item("cuts", cells.collect::<Vec<_>>().join("; "));
     let probes = settings.probes.iter().map(|probe| {
         format!(

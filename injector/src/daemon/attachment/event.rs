@@ -72,7 +72,7 @@ pub enum InterfaceEvent {
         instance: Result<Instance, DatapathError>,
     },
     /// A namespace's thread has attached our programs to an interface, or taken them off.
-    Landed,
+    JobDone,
     /// The hooks of a namespace's interfaces were read.
     Hooks {
         /// The namespace, by name,

@@ -41,7 +41,7 @@ use tokio::sync::mpsc;
 use self::entry::Entry;
 use self::following::{Subscriptions, UnseenNames, unnoticed};
 use self::link_list::LinkList;
-use self::programs::{Attaching, Landed, Shared, SharedKey, Spare};
+use self::programs::{Attaching, JobResults, Shared, SharedKey, Spare};
 use super::duty_cycle::DutyCycle;
 use super::start_error::StartError;
 use crate::datapath::{Instances, Kernel, Names, SpaceId};
@@ -147,7 +147,7 @@ pub struct Interfaces {
     /// What attaches now,
     attaching: Attaching,
     /// and what is attached or taken off, until it is taken in.
-    landed: Landed,
+    landed: JobResults,
 }
 
 /// What is known of peers before interfaces are looked for.
@@ -264,7 +264,7 @@ impl Interfaces {
             containers_at: MonoNs(0),
             returned: BTreeSet::new(),
             attaching: Attaching::new(),
-            landed: Landed::default(),
+            landed: JobResults::default(),
         }
     }
 
@@ -408,7 +408,7 @@ impl Interfaces {
             InterfaceEvent::Cleaned { netns, identity } => {
                 changes.reported.extend(self.cleaned(netns.as_ref(), identity));
             }
-            InterfaceEvent::Landed => changes.reported.extend(self.land()),
+            InterfaceEvent::JobDone => changes.reported.extend(self.land()),
             InterfaceEvent::Hooks { netns, identity, found } => {
                 changes.reported.extend(self.hooks_found(netns.as_ref(), identity, found).await);
             }

@@ -9,10 +9,10 @@ use injector_core::clock::MonoNs;
 use injector_core::config::{Hook, Interface, Netns, shown};
 
 use super::entry::Entry;
-use super::programs::{Landing, Shared, SharedKey, Spare};
+use super::programs::{JobResult, Shared, SharedKey, Spare};
 use super::{InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
-use crate::datapath::{Attachment, Crowd, DatapathError, Instance, Use, Wanted};
+use crate::datapath::{Attachment, DatapathError, Instance, InterfaceCount, Use, Wanted};
 
 /// From how many interfaces of one namespace on they share programs, which then look up where a packet is.
 const SHARED_FROM: usize = 16;
@@ -110,7 +110,7 @@ impl Interfaces {
         }
         let instance = entry.instance.take().or(shared)?;
         let interface = Interface { name: entry.name().to_owned(), ..entry.interface.clone() };
-        let crowd = if crowd > CROWD_FROM { Crowd::Many(crowd) } else { Crowd::Few };
+        let crowd = if crowd > CROWD_FROM { InterfaceCount::Many(crowd) } else { InterfaceCount::Few };
         Some(Wanted { id: entry.id, instance, interface, crowd })
     }
 
@@ -152,9 +152,9 @@ impl Interfaces {
                 self.attaching.spawn(async move {
                     let _guard = guard;
                     for attached in Attachment::attach(vec![wanted], &worker).await {
-                        landed.push(id, Landing::Attached(Box::new(attached)));
+                        landed.push(id, JobResult::Attached(Box::new(attached)));
                     }
-                    let _ = news.send(InterfaceEvent::Landed);
+                    let _ = news.send(InterfaceEvent::JobDone);
                 });
                 None
             }
@@ -227,8 +227,8 @@ impl Interfaces {
             entry.is_busy = true;
             let (id, landed, news) = (entry.id, self.landed.clone(), self.news.clone());
             attachment.release_to(move |instance| {
-                landed.push(id, Landing::Released(instance));
-                let _ = news.send(InterfaceEvent::Landed);
+                landed.push(id, JobResult::Released(instance));
+                let _ = news.send(InterfaceEvent::JobDone);
             });
         }
         reported
@@ -247,7 +247,7 @@ impl Interfaces {
             entry.is_busy = false;
             let look_again = entry.look_again.take();
             let look_again = match landing {
-                Landing::Attached(attached) => {
+                JobResult::Attached(attached) => {
                     let name = shown(&entry.interface);
                     match entry.take(*attached) {
                         Ok(()) => reported.extend(entry.attachment.as_ref().map(|attachment| {
@@ -264,7 +264,7 @@ impl Interfaces {
                     }
                     look_again
                 }
-                Landing::Released(instance) => {
+                JobResult::Released(instance) => {
                     crate::fault::here("lose/released");
                     entry.instance = instance;
                     Some(look_again.unwrap_or_else(MonoNs::now))
@@ -284,7 +284,7 @@ impl Interfaces {
     }
 
     /// Waits for what is under way, within bounds, and takes it in.
-    async fn settle(&mut self) {
+    async fn wait_attached(&mut self) {
         let under_way = async { while self.attaching.join_next().await.is_some() {} };
         if tokio::time::timeout(PATIENCE, under_way).await.is_err() {
             tracing::warn!("interfaces are still being attached");
@@ -293,15 +293,15 @@ impl Interfaces {
             let Some(entry) = self.entries.iter_mut().find(|entry| entry.id == id) else { continue };
             entry.is_busy = false;
             match landing {
-                Landing::Attached(attached) => drop(entry.take(*attached)),
-                Landing::Released(instance) => entry.instance = instance,
+                JobResult::Attached(attached) => drop(entry.take(*attached)),
+                JobResult::Released(instance) => entry.instance = instance,
             }
         }
     }
 
     /// Takes our programs off every interface, and waits for it.
     pub(super) async fn release_all(&mut self) {
-        self.settle().await;
+        self.wait_attached().await;
         let mut at = Vec::new();
         let mut attachments = Vec::new();
         for (index, entry) in self.entries.iter_mut().enumerate() {

@@ -29,7 +29,7 @@ pub enum Shared {
 pub type SharedKey = (Option<Netns>, bool);
 
 /// What came of a namespace's thread for an interface.
-pub enum Landing {
+pub enum JobResult {
     /// Of attaching.
     Attached(Box<Result<Attachment, Refused>>),
     /// Of taking off: the programs, to attach them again.
@@ -38,14 +38,14 @@ pub enum Landing {
 
 /// What the namespaces' threads have done, by the interface's id, until the daemon's task takes it in.
 #[derive(Clone, Default)]
-pub struct Landed(Arc<Mutex<Vec<(u32, Landing)>>>);
+pub struct JobResults(Arc<Mutex<Vec<(u32, JobResult)>>>);
 
-impl Landed {
-    pub fn push(&self, id: u32, landing: Landing) {
+impl JobResults {
+    pub fn push(&self, id: u32, landing: JobResult) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push((id, landing));
     }
 
-    pub fn take(&self) -> Vec<(u32, Landing)> {
+    pub fn take(&self) -> Vec<(u32, JobResult)> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

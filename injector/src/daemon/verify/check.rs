@@ -108,7 +108,7 @@ impl Check {
             }
         }
         self.pending = Some(Pending { round, asked: now, reports: BTreeMap::new() });
-        self.settle(now);
+        self.count_if_over(now);
     }
 
     /// Between which interfaces each link can be tried now.
@@ -158,13 +158,13 @@ impl Check {
         self.unreported.remove(&report.namespace);
         if let Some(pending) = self.pending.as_mut().filter(|pending| pending.round.number == report.number) {
             pending.reports.insert(report.namespace, report.received);
-            self.settle(MonoNs::now());
+            self.count_if_over(MonoNs::now());
         }
         None
     }
 
     /// Counts the try that is under way, once all have reported or it has taken too long.
-    pub(super) fn settle(&mut self, now: MonoNs) {
+    pub(super) fn count_if_over(&mut self, now: MonoNs) {
         let is_over = |pending: &mut Pending| {
             pending.reports.len() == pending.round.spaces().len() || pending.asked + PATIENCE <= now
         };

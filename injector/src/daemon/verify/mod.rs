@@ -5,8 +5,8 @@
 pub(in crate::daemon) mod check;
 mod checked_link;
 mod form;
-pub(in crate::daemon) mod held;
 mod round;
+pub(in crate::daemon) mod waiting;
 
 pub use round::{Report, Sink};
 
@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use self::check::{Check, MOST, PATIENCE};
 use self::checked_link::Unchecked;
-use self::held::Held;
+use self::waiting::WaitingCommand;
 use super::partition::{Experiment, Partition, named, shortened};
 use super::request::{Asked, Effective, ReturnedSink};
 use super::state::State;
-use crate::server::command::{Command, Step};
+use crate::server::command::{Command, PutMode};
 use injector_core::api::{PartitionRequest, PartitionState, Warning, WarningCode};
 use injector_core::clock::MonoNs;
 use injector_core::ledger::Life;
@@ -49,7 +49,7 @@ impl State {
         let mut control = Check::new(&links);
         let until = MonoNs::now() + HOLD;
         control.begin_control(&self.interfaces, &self.config, until, sink);
-        self.held.push(Held { command, control, until });
+        self.held.push(WaitingCommand { command, control, until });
         None
     }
 
@@ -57,7 +57,7 @@ impl State {
     fn to_be_controlled(&self, command: &Effective) -> Option<Vec<Link>> {
         match command {
             Effective::Apply(wanted) => {
-                let Asked { name, request, step: Step::Apply, .. } = &wanted.asked else { return None };
+                let Asked { name, request, step: PutMode::Apply, .. } = &wanted.asked else { return None };
                 if request.verdict.verify.is_none()
                     || request.at.is_some()
                     || !request.traffic.is_full()
@@ -100,9 +100,9 @@ impl State {
     /// Carries out the commands whose control has come back, or has taken too long.
     pub async fn release_held(&mut self, sink: &ReturnedSink) {
         let now = MonoNs::now();
-        let is_ready = |held: &Held| held.control.pending.is_none() || held.until <= now;
+        let is_ready = |held: &WaitingCommand| held.control.pending.is_none() || held.until <= now;
         while let Some(at) = self.held.iter().position(is_ready) {
-            let Held { command, mut control, .. } = self.held.remove(at);
+            let WaitingCommand { command, mut control, .. } = self.held.remove(at);
             control.stop();
             if let Some(pending) = control.pending.take() {
                 control.count(&pending);
@@ -172,7 +172,7 @@ impl State {
             let due = due(life, experiment, now);
             let Life { starts_at, ends_at, .. } = *life;
             let Some(check) = &mut experiment.check else { continue };
-            check.settle(now);
+            check.count_if_over(now);
             match due {
                 Due::Control => {
                     let until = MonoNs(starts_at.0.saturating_sub(CLEAR.as_nanos() as u64));

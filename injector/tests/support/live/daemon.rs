@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Output};
+use std::process::{Command, ExitStatus, Output};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -44,7 +44,12 @@ impl DerefMut for Daemon {
 impl Daemon {
     /// Starts one with a config that lacks only its socket, and waits until it answers.
     pub fn start(config: &str) -> Self {
-        match Self::try_start(config) {
+        Self::start_with(config, |_| {})
+    }
+
+    /// The same with a change to its command.
+    pub fn start_with(config: &str, change: impl FnOnce(&mut Command)) -> Self {
+        match Self::launch(config, change) {
             Ok(daemon) => daemon,
             Err((status, log)) => panic!("the daemon ended with {status}:\n{log}"),
         }
@@ -52,9 +57,15 @@ impl Daemon {
 
     /// The same; how it ended and what it said, if it did not start.
     pub fn try_start(config: &str) -> Result<Self, (ExitStatus, String)> {
+        Self::launch(config, |_| {})
+    }
+
+    fn launch(config: &str, change: impl FnOnce(&mut Command)) -> Result<Self, (ExitStatus, String)> {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("run/api.sock");
-        let process = match launch(folder.path(), socket, config).start() {
+        let mut launch = launch(folder.path(), socket, config);
+        change(launch.command());
+        let process = match launch.start() {
             Ok(process) => process,
             Err(NotStarted::Ended { status, log }) => return Err((status, log)),
             Err(error) => panic!("{error}"),
@@ -150,7 +161,6 @@ impl Daemon {
     }
 }
 
-/// How a daemon starts with a config that lacks only its socket.
 /// The daemon's refusal; any other failure ends the test.
 fn refusal(answer: Result<PartitionView, ClientError>) -> Result<PartitionView, Problem> {
     match answer {
@@ -160,6 +170,7 @@ fn refusal(answer: Result<PartitionView, ClientError>) -> Result<PartitionView, 
     }
 }
 
+/// How a daemon starts with a config that lacks only its socket.
 fn launch(folder: &Path, socket: PathBuf, config: &str) -> Launch {
     let file = write_config(folder, &socket, config);
     Launch::new(env!("CARGO_BIN_EXE_injector"), &file, socket, folder.join("log"))

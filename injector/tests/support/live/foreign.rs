@@ -22,7 +22,7 @@ pub struct Foreign {
 
 #[repr(C)]
 #[derive(Default)]
-struct Load {
+struct ProgLoadAttr {
     program_type: u32,
     instruction_count: u32,
     instructions: u64,
@@ -35,7 +35,7 @@ struct Load {
 
 #[repr(C)]
 #[derive(Default)]
-struct LinkCreate {
+struct LinkCreateAttr {
     program: u32,
     interface: u32,
     attach_type: u32,
@@ -140,12 +140,12 @@ impl Foreign {
     ) -> Self {
         // r0 = answer; exit
         let instructions: [u64; 2] = [0xb7 | answer << 32, 0x95];
-        let mut load = Load {
+        let mut load = ProgLoadAttr {
             program_type,
             instruction_count: 2,
             instructions: instructions.as_ptr() as u64,
             license: c"GPL".as_ptr() as u64,
-            ..Load::default()
+            ..ProgLoadAttr::default()
         };
         load.name[..7].copy_from_slice(b"foreign");
         // SAFETY: a new descriptor that nobody else has.
@@ -160,12 +160,12 @@ impl Foreign {
         let link = lab.within(node, || {
             // SAFETY: a string that ends with zero.
             let index = unsafe { libc::if_nametoindex(c"eth0".as_ptr()) };
-            let create = LinkCreate {
+            let create = LinkCreateAttr {
                 program: program.as_raw_fd().cast_unsigned(),
                 interface: index,
                 attach_type,
                 flags,
-                ..LinkCreate::default()
+                ..LinkCreateAttr::default()
             };
             // SAFETY: as above.
             unsafe { OwnedFd::from_raw_fd(bpf(LINK_CREATE, &create)) }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 #[allow(unused_imports, reason = "each test program uses a part")]
-pub use injector_lab::{CLIENT, Lab, Place, SWITCH};
+pub use injector_lab::{AttachPoint, CLIENT, Lab, SWITCH};
 use injector_lab::{CLIENT_HOST, Subnet};
 
 /// The address of a host number.

@@ -11,6 +11,23 @@ pub mod traffic;
 /// A lab of so many peers, and a daemon with its programs on their own interfaces.
 pub fn up(peers: u8) -> (lab::Lab, daemon::Daemon) {
     let lab = lab::Lab::new(peers);
-    let daemon = daemon::Daemon::start(&lab.config(lab::Place::OwnNic, "auto"));
+    let daemon = daemon::Daemon::start(&lab.config(lab::AttachPoint::OwnNic, "auto"));
     (lab, daemon)
+}
+
+/// Two peers, a service on n1 that n2 probes, and a daemon that knows the service to be healthy. Bound in
+/// this order, the daemon ends first.
+pub fn up_with_service() -> (lab::Lab, traffic::Server, daemon::Daemon) {
+    let lab = lab::Lab::new(2);
+    let server = traffic::Server::start(&lab, "n1");
+    let config = format!(
+        "{}endpoints:\n  - {{ name: web, peers: [n1], netns: {}, probe: {{ http: {{ url: \"http://{{address}}:{}/\" }}, timeout: \
+         500ms }} }}\nready: {{ consecutive: 5, observe: 500ms, observe_max: 5s }}\n",
+        lab.config(lab::AttachPoint::OwnNic, "auto"),
+        lab.netns("n2"),
+        server.port()
+    );
+    let daemon = daemon::Daemon::start(&config);
+    daemon.wait_healthy();
+    (lab, server, daemon)
 }

@@ -18,7 +18,7 @@ pub const JUMBO: usize = 9000;
 
 /// Where the programs sit on a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spot {
+pub enum HookPoint {
     /// On ingress of the near end.
     Ingress,
     /// On egress of the far end.
@@ -29,7 +29,7 @@ pub enum Spot {
     GenericXdp,
 }
 
-impl Spot {
+impl HookPoint {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::Ingress, Self::Egress, Self::NativeXdp, Self::GenericXdp];
 
@@ -127,14 +127,14 @@ pub struct Wire {
     // The taps go before their namespace.
     near: File,
     far: File,
-    spot: Spot,
+    point: HookPoint,
     rounds: u32,
     lab: Lab,
 }
 
 impl Wire {
-    /// Lays one with room for the programs at a spot.
-    pub fn new(spot: Spot) -> Self {
+    /// Lays one with room for the programs at a point.
+    pub fn new(point: HookPoint) -> Self {
         let mut lab = Lab::builder("wire").up().unwrap();
         lab.add(SWITCH);
         lab.within(SWITCH, be_silent);
@@ -144,7 +144,7 @@ impl Wire {
         for name in &ports {
             lab.ip(SWITCH, &format!("link set {name} mtu {} up", JUMBO + 500));
         }
-        if spot == Spot::GenericXdp {
+        if point == HookPoint::GenericXdp {
             lab.ip(SWITCH, "link add link near stacked type macvlan mode passthru");
             ports[0] = "stacked";
         }
@@ -152,12 +152,12 @@ impl Wire {
             lab.ip(SWITCH, &format!("link set {port} master br0 up"));
         }
         lab.ip(SWITCH, "link set br0 up");
-        Self { lab, near, far, spot, rounds: 0 }
+        Self { lab, near, far, point, rounds: 0 }
     }
 
     /// The one entry of a config's `interfaces:`.
     pub fn interfaces(&self) -> String {
-        let [name, hook] = self.spot.words();
+        let [name, hook] = self.point.words();
         format!("interfaces:\n  - {{ name: {name}, netns: {}, hook: {hook} }}\n", self.lab.netns(SWITCH))
     }
 

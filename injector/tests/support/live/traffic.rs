@@ -215,7 +215,7 @@ pub fn sent_from(packets: &[Sent], from: MonoNs) -> &[Sent] {
     &packets[packets.partition_point(|packet| packet.at < from)..]
 }
 
-/// A small HTTP server on one node that answers as it is told.
+/// A small HTTP server on one node that answers as it is set to.
 pub struct Server {
     shared: Arc<Shared>,
     port: u16,
@@ -223,14 +223,14 @@ pub struct Server {
 }
 
 struct Shared {
-    mood: Mutex<Mood>,
+    mode: Mutex<ServerMode>,
     changed: Condvar,
     stop: AtomicBool,
 }
 
 /// How a [`Server`] answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mood {
+pub enum ServerMode {
     /// 200, at once.
     Fine,
     /// 503, at once.
@@ -253,7 +253,7 @@ impl Server {
         let address = lab.addresses(node)[0];
         let listener = lab.within(node, || TcpListener::bind((address, port)).unwrap());
         let shared = Arc::new(Shared {
-            mood: Mutex::new(Mood::Fine),
+            mode: Mutex::new(ServerMode::Fine),
             changed: Condvar::new(),
             stop: AtomicBool::new(false),
         });
@@ -286,9 +286,9 @@ impl Server {
         (self.address, self.port).into()
     }
 
-    /// Changes its mood, for requests that hang too.
-    pub fn set(&self, mood: Mood) {
-        *self.shared.mood.lock().unwrap() = mood;
+    /// Changes its mode, for requests that hang too.
+    pub fn set(&self, mode: ServerMode) {
+        *self.shared.mode.lock().unwrap() = mode;
         self.shared.changed.notify_all();
     }
 }
@@ -296,7 +296,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::Relaxed);
-        self.set(Mood::Failing);
+        self.set(ServerMode::Failing);
     }
 }
 
@@ -311,12 +311,12 @@ fn serve(mut stream: TcpStream, shared: &Shared) {
             _ => return,
         }
     }
-    let mood = shared.mood.lock().unwrap();
-    let mood = *shared.changed.wait_while(mood, |mood| *mood == Mood::Hanging).unwrap();
-    let is_fine = match mood {
-        Mood::Fine => true,
-        Mood::Failing | Mood::Hanging => false,
-        Mood::FineFrom(instant) => MonoNs::now() >= instant,
+    let mode = shared.mode.lock().unwrap();
+    let mode = *shared.changed.wait_while(mode, |mode| *mode == ServerMode::Hanging).unwrap();
+    let is_fine = match mode {
+        ServerMode::Fine => true,
+        ServerMode::Failing | ServerMode::Hanging => false,
+        ServerMode::FineFrom(instant) => MonoNs::now() >= instant,
     };
     let status = if is_fine { "200 OK" } else { "503 Service Unavailable" };
     // In one piece: the status line is looked for in one packet.

@@ -36,7 +36,7 @@ pub enum Response {
 
 /// What a config says that bears on the verdict.
 #[derive(Clone, Debug, Default)]
-pub struct World {
+pub struct VerdictConfig {
     /// How many peers there are.
     pub peers: usize,
     pub exact: HashMap<IpAddr, u16>,
@@ -54,12 +54,12 @@ pub struct World {
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
     pub interface: u32,
-    pub way: Way,
+    pub direction: Direction,
 }
 
-/// Which way a frame passes an interface.
+/// Which direction a frame passes an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
+pub enum Direction {
     In,
     Out,
 }
@@ -67,7 +67,7 @@ pub enum Way {
 /// What is known of names, and what was learned from frames.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    pub world: World,
+    pub config: VerdictConfig,
     pub identity: Identity,
     claims: HashMap<IpAddr, Claims>,
     /// What frames said of addresses that are seen on NICs.
@@ -172,7 +172,7 @@ pub struct Other {
     pub is_foreign: bool,
 }
 
-impl World {
+impl VerdictConfig {
     pub fn protects(&self, reading: &Reading<'_>) -> bool {
         let by_address = reading.addresses.is_some_and(|(from, to)| {
             [from, to].iter().any(|address| self.protected_addresses.contains(&plain(*address)))
@@ -184,8 +184,8 @@ impl World {
 
 impl Names {
     /// Before the first frame.
-    pub fn new(world: World, identity: Identity) -> Self {
-        Self { world, identity, ..Self::default() }
+    pub fn new(config: VerdictConfig, identity: Identity) -> Self {
+        Self { config, identity, ..Self::default() }
     }
 
     /// Both ends of a frame at a hook; `None` if it is not judged there.
@@ -247,7 +247,7 @@ impl Names {
         if self.moves(address) {
             return Address::Vip;
         }
-        if let Some(peer) = self.world.exact.get(&address) {
+        if let Some(peer) = self.config.exact.get(&address) {
             return Address::Of(*peer);
         }
         if is_nameless(address) {
@@ -306,9 +306,9 @@ impl Names {
 
     /// For whom the config lists an address: itself, else in the longest prefix.
     fn lister(&self, address: IpAddr) -> Option<u16> {
-        let nets = self.world.nets.iter().filter(|(net, _)| net.contains(&address));
+        let nets = self.config.nets.iter().filter(|(net, _)| net.contains(&address));
         let longest = nets.max_by_key(|(net, _)| net.prefix_len()).map(|(_, peer)| *peer);
-        self.world.exact.get(&address).copied().or(longest)
+        self.config.exact.get(&address).copied().or(longest)
     }
 
     /// Who alone claims by frames an address that is seen on no NIC, if this one has more of the claimant than the address.
@@ -433,7 +433,7 @@ impl Names {
     /// The peer that the config has a MAC for.
     fn sure(&self, end: End) -> Option<u16> {
         let (End::From(mac) | End::To(mac)) = end;
-        self.world.macs.get(&mac).copied()
+        self.config.macs.get(&mac).copied()
     }
 
     /// The one peer that a MAC is seen on or was learned of. A frame of a peer passes its port first: a sender whose MAC did
@@ -464,8 +464,8 @@ impl Names {
     fn port(&self, hook: Hook) -> Option<Port> {
         let port = self.identity.ports.get(&hook.interface)?;
         let sends = match port.end {
-            identity::End::Own => hook.way == Way::Out,
-            identity::End::Host => hook.way == Way::In,
+            identity::End::Own => hook.direction == Direction::Out,
+            identity::End::Host => hook.direction == Direction::In,
         };
         Some(Port { peer: port.peer.0, sends, is_shared: port.is_shared })
     }
@@ -475,7 +475,7 @@ impl Names {
         if reading.is_for_a_group() {
             return self.port(hook).is_some_and(|port| !port.sends);
         }
-        let is_chosen = match (self.world.rolls.get(&from), self.world.rolls.get(&to)) {
+        let is_chosen = match (self.config.rolls.get(&from), self.config.rolls.get(&to)) {
             (Some(interfaces), _) | (None, Some(interfaces)) => interfaces.contains(&hook.interface),
             (None, None) => true,
         };
@@ -534,7 +534,7 @@ impl Names {
         if to == WORLD {
             other.links.push((from, peer));
         }
-        if !looks_at_macs && self.world.macs.is_empty() {
+        if !looks_at_macs && self.config.macs.is_empty() {
             return other;
         }
         let end = End::From(reading.from_mac);
@@ -563,7 +563,7 @@ impl Names {
     }
 
     fn are_all_bound(&self) -> bool {
-        self.identity.bound().len() == self.world.peers
+        self.identity.bound().len() == self.config.peers
     }
 
     fn forwards(&self, peer: u16) -> bool {

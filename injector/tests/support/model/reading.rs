@@ -202,7 +202,7 @@ fn addressed(mut rest: &[u8]) -> Option<Addressed<'_>> {
 }
 
 /// Where the headers end, and what comes then.
-struct Above<'a> {
+struct UpperLayer<'a> {
     protocol: u8,
     bytes: &'a [u8],
     /// How long it is by the IP header, if that says.
@@ -210,7 +210,7 @@ struct Above<'a> {
     later_fragment: bool,
 }
 
-impl<'a> Above<'a> {
+impl<'a> UpperLayer<'a> {
     /// Continues behind a header of this length.
     fn enter(&mut self, next: u8, header: usize) {
         self.protocol = next;
@@ -261,7 +261,7 @@ impl<'a> Above<'a> {
 
     fn icmp(&self, icmp: u8, kind: u8) -> Content<'a> {
         let quote = self.bytes.get(8..);
-        let turned = |above: Above<'_>| (above.protocol, above.ports().map(|(src, dst)| (dst, src)));
+        let turned = |above: UpperLayer<'_>| (above.protocol, above.ports().map(|(src, dst)| (dst, src)));
         match (icmp, kind) {
             (58, 133..=137) => Content::Neighbour,
             (58, 1..=4) => Content::Icmp(quote.and_then(V6::quoted).map(turned)),
@@ -274,7 +274,7 @@ impl<'a> Above<'a> {
 struct V4<'a> {
     from: Ipv4Addr,
     to: Ipv4Addr,
-    above: Above<'a>,
+    above: UpperLayer<'a>,
 }
 
 impl<'a> V4<'a> {
@@ -286,7 +286,7 @@ impl<'a> V4<'a> {
         }
         let word = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
         let address = |at: usize| Ipv4Addr::new(fixed[at], fixed[at + 1], fixed[at + 2], fixed[at + 3]);
-        let mut above = Above {
+        let mut above = UpperLayer {
             protocol: fixed[9],
             bytes: packet.get(header..).unwrap_or_default(),
             // No sensible length: a segmentation super-packet.
@@ -315,7 +315,7 @@ struct V6<'a> {
     to: Ipv6Addr,
     hops: u8,
     has_extensions: bool,
-    above: Above<'a>,
+    above: UpperLayer<'a>,
 }
 
 impl<'a> V6<'a> {
@@ -327,14 +327,14 @@ impl<'a> V6<'a> {
         Some(Self { from: address(8), to: address(24), hops, has_extensions, above })
     }
 
-    /// What is above the header of a packet of which an error quotes as much as fits.
-    fn quoted(packet: &'a [u8]) -> Option<Above<'a>> {
+    /// What is above the header of a packet that an error quotes as far as it fits.
+    fn quoted(packet: &'a [u8]) -> Option<UpperLayer<'a>> {
         let start = packet.first_chunk::<8>()?;
         if start[0] / 16 != 6 {
             return None;
         }
         let length = usize::from(u16::from_be_bytes([start[4], start[5]]));
-        let mut above = Above {
+        let mut above = UpperLayer {
             protocol: start[6],
             bytes: packet.get(40..).unwrap_or_default(),
             length: (length > 0).then_some(length),

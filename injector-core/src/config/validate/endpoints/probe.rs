@@ -4,7 +4,7 @@ use crate::clock::Span;
 use crate::config::Probe;
 use crate::config::probe_kinds::texts::{Instance, Texts};
 use crate::config::probe_kinds::{self, KINDS, KindInfo};
-use crate::config::read::{Node, Table};
+use crate::config::read::{Fields, Node};
 use crate::model::{Connection, ProbeOptions};
 
 /// Below, a schedule is only lateness.
@@ -53,7 +53,7 @@ fn listed(last: &str, is_wanted: fn(&KindInfo) -> bool) -> String {
     }
 }
 
-fn schedule(table: &Table<'_>, default: Span) -> (Span, Span) {
+fn schedule(table: &Fields<'_>, default: Span) -> (Span, Span) {
     let interval_node = table.get("interval");
     let interval = interval_node.as_ref().and_then(|node| node.span(MIN_INTERVAL)).unwrap_or(default);
     let timeout_node = table.get("timeout");

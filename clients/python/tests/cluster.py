@@ -22,7 +22,7 @@ def run(*words: str) -> str:
     return done.stdout
 
 
-class Ground:
+class Cluster:
     """The namespaces, joined by a bridge, and the nodes in them. Gone at the end, also after a failure."""
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class Ground:
         """The full name of a namespace."""
         return self.prefix + of
 
-    def __enter__(self) -> Ground:
+    def __enter__(self) -> Cluster:
         try:
             self._network()
             for node in NODES:

@@ -5,7 +5,7 @@ use crate::daemon::request::Effective;
 use injector_core::clock::MonoNs;
 
 /// A command that waits for the control of its cut.
-pub struct Held {
+pub struct WaitingCommand {
     pub(super) command: Effective,
     pub(super) control: Check,
     pub(super) until: MonoNs,

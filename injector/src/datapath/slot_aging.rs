@@ -8,18 +8,18 @@ use crate::alarm::Guard;
 use injector_core::plan::Age;
 
 /// The thread that waits; dropping this ends it.
-pub struct Settler {
+pub struct SlotAging {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<AgingState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct AgingState {
     /// Counts the slots that were freed.
     asked: u64,
     /// A wait has begun after this one of them was freed, and is over.
@@ -28,27 +28,27 @@ struct State {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, AgingState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Settler {
+impl SlotAging {
     /// Starts the thread, which keeps no rights.
     ///
     /// # Errors
     /// If there can't be one more thread.
     pub fn start(guard: Guard) -> std::io::Result<Self> {
-        Self::with(guard, super::gate::settle)
+        Self::with(guard, super::gate::wait_for_programs)
     }
 
-    fn with(guard: Guard, mut settle: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
+    fn with(guard: Guard, mut wait: impl FnMut() + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let of_thread = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("settler".into()).spawn(move || {
+        let thread = std::thread::Builder::new().name("slot-aging".into()).spawn(move || {
             let _guard = guard;
             if let Err(error) = crate::rights::take_none() {
-                tracing::error!(%error, "the settler thread keeps rights that it does not need");
+                tracing::error!(%error, "the slot-aging thread keeps rights that it does not need");
             }
             loop {
                 let state = of_thread.lock();
@@ -62,8 +62,8 @@ impl Settler {
                 // What is freed from now on may be in a word that a program has read after the wait began.
                 let asked = state.asked;
                 drop(state);
-                crate::fault::here("settler/wait");
-                settle();
+                crate::fault::here("slot-aging/wait");
+                wait();
                 of_thread.lock().done = asked;
                 of_thread.changed.notify_all();
             }
@@ -80,12 +80,12 @@ impl Settler {
     }
 
     /// The last age that no running program can still see.
-    pub fn settled(&self) -> Age {
+    pub fn aged(&self) -> Age {
         Age(self.shared.lock().done)
     }
 }
 
-impl Drop for Settler {
+impl Drop for SlotAging {
     fn drop(&mut self) {
         self.shared.lock().stop = true;
         self.shared.changed.notify_all();
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    impl Settler {
+    impl SlotAging {
         fn wait(&self, age: Age) {
             let state = self.shared.lock();
             let (state, _) = self
@@ -110,7 +110,7 @@ mod tests {
                 .changed
                 .wait_timeout_while(state, Duration::from_secs(20), |state| state.done < age.0)
                 .unwrap();
-            assert!(state.done >= age.0, "it never settled");
+            assert!(state.done >= age.0, "it never aged");
         }
     }
 
@@ -118,29 +118,29 @@ mod tests {
     fn what_is_freed_during_a_wait_takes_another_one() {
         let (begun, begins) = channel();
         let (end, ends) = channel::<()>();
-        let settler = Settler::with(Guard::default(), move || {
+        let aging = SlotAging::with(Guard::default(), move || {
             let _ = begun.send(());
             let _ = ends.recv();
         })
         .unwrap();
-        assert_eq!(settler.settled(), Age(0));
-        let first = settler.freed();
+        assert_eq!(aging.aged(), Age(0));
+        let first = aging.freed();
         begins.recv_timeout(Duration::from_secs(20)).unwrap();
-        let second = settler.freed();
-        assert!(settler.settled() < first);
+        let second = aging.freed();
+        assert!(aging.aged() < first);
         end.send(()).unwrap();
-        settler.wait(first);
+        aging.wait(first);
         begins.recv_timeout(Duration::from_secs(20)).unwrap();
-        assert!(settler.settled() < second, "its program may still run");
+        assert!(aging.aged() < second, "its program may still run");
         end.send(()).unwrap();
-        settler.wait(second);
+        aging.wait(second);
         drop(end);
     }
 
     #[test]
-    fn the_kernels_barrier_settles() {
-        let settler = Settler::start(Guard::default()).unwrap();
-        let age = settler.freed();
-        settler.wait(age);
+    fn a_slot_ages_by_the_kernels_barrier() {
+        let aging = SlotAging::start(Guard::default()).unwrap();
+        let age = aging.freed();
+        aging.wait(age);
     }
 }

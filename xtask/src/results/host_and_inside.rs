@@ -150,9 +150,9 @@ mod tests {
     #[test]
     fn the_page_has_the_table_of_the_kept_runs() {
         let kept = workspace().join("docs/results/vms");
-        let page = std::fs::read_to_string(kept.join("ways.md")).unwrap();
+        let page = std::fs::read_to_string(kept.join("host-and-inside.md")).unwrap();
         let text = table(&kept.join("host"), &kept.join("inside")).unwrap();
-        assert!(page.contains(&text), "docs/results/vms/ways.md lacks this table:\n{text}");
+        assert!(page.contains(&text), "docs/results/vms/host-and-inside.md lacks this table:\n{text}");
     }
 
     #[test]

@@ -24,8 +24,8 @@ const MACHINE: &str = "machine";
 const NAMES: &str = "/run/netns";
 
 /// A machine. What runs on it ends with this value.
-pub struct Ground {
-    place: Place,
+pub struct PageLab {
+    backing: Backing,
     /// The namespace that is the machine's own.
     own: &'static str,
     /// What is appended to a file of this name.
@@ -33,7 +33,7 @@ pub struct Ground {
 }
 
 /// What the machine is in.
-pub enum Place {
+pub enum Backing {
     /// Namespaces.
     Lab(Lab),
     /// The host of a Podman of the test's.
@@ -42,7 +42,7 @@ pub enum Place {
     Hosts(Hosts),
 }
 
-impl Ground {
+impl PageLab {
     /// A host with a bridge, and on it three network namespaces, `n1` to `n3`, with the nodes of a small cluster.
     pub fn cluster() -> Self {
         let mut lab = Lab::builder("docs").peers(3).up().unwrap();
@@ -59,50 +59,50 @@ impl Ground {
             lab.run(&peer, "mount", &["--bind", "/proc/self/ns/net", &name]);
         }
         lab.hide(SWITCH);
-        Self::of(Place::Lab(lab), SWITCH)
+        Self::of(Backing::Lab(lab), SWITCH)
     }
 
     /// A machine with nothing but a loopback device.
     pub fn one_machine() -> Self {
         let mut lab = Lab::builder("docs").up().unwrap();
         lab.add(MACHINE);
-        Self::of(Place::Lab(lab), MACHINE)
+        Self::of(Backing::Lab(lab), MACHINE)
     }
 
     /// A machine with Podman; `None` if it can't run a container here, which is logged as a skip of the test.
     pub fn with_podman(test: &str) -> Option<Self> {
         let machine = Machine::up(test)?;
         let program = machine.program();
-        let ground = Self::of(Place::Podman(machine), podman::HOST);
-        ground.program("bin/podman", &program);
-        Some(ground)
+        let page_lab = Self::of(Backing::Podman(machine), podman::HOST);
+        page_lab.program("bin/podman", &program);
+        Some(page_lab)
     }
 
     /// A machine that reaches hosts by ssh, each with a node and a daemon, whose config is that of a page.
     pub fn with_hosts(page: &str) -> Self {
         let hosts = Hosts::up(page);
         let program = hosts.ssh();
-        let ground = Self::of(Place::Hosts(hosts), CLIENT);
-        ground.program("bin/ssh", &program);
-        ground
+        let page_lab = Self::of(Backing::Hosts(hosts), CLIENT);
+        page_lab.program("bin/ssh", &program);
+        page_lab
     }
 
-    fn of(place: Place, own: &'static str) -> Self {
-        let ground = Self { place, own, more: None };
-        let programs = ground.folder().join("bin");
+    fn of(backing: Backing, own: &'static str) -> Self {
+        let page_lab = Self { backing, own, more: None };
+        let programs = page_lab.folder().join("bin");
         fs::create_dir_all(&programs).unwrap();
         symlink(env!("CARGO_BIN_EXE_injector"), programs.join("injector")).unwrap();
         // The test is root already.
-        ground.program("bin/sudo", "exec \"$@\"");
-        ground.program("my-test", "exec sleep 1");
-        ground
+        page_lab.program("bin/sudo", "exec \"$@\"");
+        page_lab.program("my-test", "exec sleep 1");
+        page_lab
     }
 
     fn lab(&self) -> &Lab {
-        match &self.place {
-            Place::Lab(lab) => lab,
-            Place::Podman(machine) => &machine.podman.lab,
-            Place::Hosts(hosts) => &hosts.lab,
+        match &self.backing {
+            Backing::Lab(lab) => lab,
+            Backing::Podman(machine) => &machine.podman.lab,
+            Backing::Hosts(hosts) => &hosts.lab,
         }
     }
 
@@ -147,7 +147,7 @@ impl Ground {
         command.env("PATH", format!("{}:{path}", self.folder().join("bin").display()));
         command.env_remove("INJECTOR_SOCKET").env_remove("INJECTOR_HOST");
         // A host's daemon has the usual socket.
-        if !matches!(self.place, Place::Hosts(_)) {
+        if !matches!(self.backing, Backing::Hosts(_)) {
             command.env("INJECTOR_SOCKET", self.socket());
         }
         command.current_dir(self.folder()).stdin(Stdio::null());
@@ -255,7 +255,7 @@ impl Ground {
     }
 }
 
-impl Ground {
+impl PageLab {
     /// Ends what a page has started in the background and, where a block failed, has not ended itself.
     fn end_started(&self) {
         let is_list = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "pids");
@@ -271,7 +271,7 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
+impl Drop for PageLab {
     fn drop(&mut self) {
         // A page may have started a daemon that nobody waits for.
         if self.socket().exists() {

@@ -1,9 +1,9 @@
-//! The `injector` command, struck where a test asks; never what users run. `injector/tests/netns_crash/main.rs` runs it.
+//! The `injector` command with faults injected where a test asks; never what users run. `injector/tests/netns_crash/main.rs` runs it.
 //!
-//! `INJECTOR_FAULT=STEP#N=KIND` strikes when the step is passed for the Nth time, once. KIND is `kill` (SIGKILL), `panic`,
-//! or an errno (`ENOMEM`, `EPERM`, `ENOSPC`) that stands for the answer of the system call behind the step.
-//! `INJECTOR_FAULT=record` strikes nowhere. `INJECTOR_FAULT_LOG` names a file that gets a line for each step that is
-//! passed: its name, how often it was passed, `at` or `here`, and `struck` if it was struck.
+//! `INJECTOR_FAULT=STEP#N=KIND` injects a fault when the step is passed for the Nth time, once. KIND is `kill` (SIGKILL), `panic`,
+//! or an errno (`ENOMEM`, `EPERM`, `ENOSPC`) as the result of the system call behind the step.
+//! `INJECTOR_FAULT=record` injects none. `INJECTOR_FAULT_LOG` names a file that gets a line for each step that is
+//! passed: its name, how often it was passed, `at` or `here`, and `injected` where the fault was injected.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -11,7 +11,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use injector::fault::{Striker, arm};
+use injector::fault::{FaultInjector, arm};
 use rustix::process::{Signal, getpid, kill_process};
 
 /// What happens to a step.
@@ -25,17 +25,17 @@ enum Kind {
 /// What the environment asks for.
 struct Plan {
     /// The step, the how-manieth pass, and what then.
-    strike: Option<(String, u32, Kind)>,
+    fault: Option<(String, u32, Kind)>,
     log: Option<File>,
     passed: Mutex<BTreeMap<&'static str, u32>>,
 }
 
 impl Plan {
     /// # Panics
-    /// On a plan that can't be read: a test that strikes nothing by mistake would pass.
+    /// On a plan that can't be read: a test that injects nothing by mistake would pass.
     fn read() -> Option<Self> {
         let asked = std::env::var("INJECTOR_FAULT").ok()?;
-        let strike = (asked != "record").then(|| {
+        let fault = (asked != "record").then(|| {
             let parts = asked.split_once('=').and_then(|(point, kind)| {
                 let (step, pass) = point.split_once('#')?;
                 Some((step.to_owned(), pass.parse().ok()?, kind_of(kind)?))
@@ -45,7 +45,7 @@ impl Plan {
         let log = std::env::var_os("INJECTOR_FAULT_LOG").map(|path| {
             OpenOptions::new().append(true).create(true).open(path).expect("the log of faults opens")
         });
-        Some(Self { strike, log, passed: Mutex::default() })
+        Some(Self { fault, log, passed: Mutex::default() })
     }
 
     /// Counts a pass; what is to happen.
@@ -53,11 +53,11 @@ impl Plan {
         let mut passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
         let count = passed.entry(step).or_default();
         *count += 1;
-        let kind = self.strike.as_ref().filter(|(struck, pass, _)| struck == step && pass == count);
+        let kind = self.fault.as_ref().filter(|(at, pass, _)| at == step && pass == count);
         let kind = kind.map(|(_, _, kind)| *kind);
         if let Some(mut log) = self.log.as_ref() {
-            let struck = if kind.is_some() { " struck" } else { "" };
-            let _ = log.write_all(format!("{step} {count} {form}{struck}\n").as_bytes());
+            let injected = if kind.is_some() { " injected" } else { "" };
+            let _ = log.write_all(format!("{step} {count} {form}{injected}\n").as_bytes());
         }
         kind
     }
@@ -104,12 +104,12 @@ fn end(step: &'static str, kind: Option<Kind>) {
                 std::thread::park();
             }
         }
-        Some(Kind::Panic) => panic!("struck at {step}, as INJECTOR_FAULT asks"),
+        Some(Kind::Panic) => panic!("fault injected at {step}, as INJECTOR_FAULT asks"),
         Some(Kind::Errno(_)) | None => {}
     }
 }
 
 fn main() -> ExitCode {
-    arm(Striker { at, here });
+    arm(FaultInjector { at, here });
     injector::cli::main()
 }

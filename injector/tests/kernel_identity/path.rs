@@ -9,7 +9,7 @@ use injector_common::record::counter;
 use injector_core::config::Config;
 use injector_core::identity::{End, Identity, Mac, Port, Traits};
 use injector_core::model::{Link, PeerId, Traffic};
-use injector_core::plan::{Surroundings, cells};
+use injector_core::plan::{CellContext, cells};
 
 use crate::support::programs::{Hook, Programs, steady};
 
@@ -59,20 +59,20 @@ impl Side {
 }
 
 /// A directed link between two peers by number; 0 is the world.
-pub type Cut = (u16, u16);
+pub type CutLink = (u16, u16);
 
 /// One peer's links with the others of three, both ways.
-pub fn isolate(peer: u16) -> Vec<Cut> {
+pub fn isolate(peer: u16) -> Vec<CutLink> {
     (1..=3).filter(|other| *other != peer).flat_map(|other| [(peer, other), (other, peer)]).collect()
 }
 
 /// The same, and its links with the world.
-pub fn isolate_from_all(peer: u16) -> Vec<Cut> {
+pub fn isolate_from_all(peer: u16) -> Vec<CutLink> {
     [isolate(peer), vec![(peer, 0), (0, peer)]].concat()
 }
 
 /// Both directions between two peers.
-pub fn between(one: u16, other: u16) -> Vec<Cut> {
+pub fn between(one: u16, other: u16) -> Vec<CutLink> {
     vec![(one, other), (other, one)]
 }
 
@@ -86,7 +86,7 @@ pub struct Setup {
     pub shared: BTreeMap<IpAddr, Option<u16>>,
     pub moved: BTreeMap<IpAddr, u16>,
     pub traits: BTreeMap<u16, Traits>,
-    pub cut: Vec<Cut>,
+    pub cut: Vec<CutLink>,
     /// Frames that passed before, while the partition was prepared but nothing was cut, each with how long ago that was.
     pub before: Vec<(Duration, Vec<u8>, Step)>,
     /// Frames that passed since the cut.
@@ -102,7 +102,7 @@ pub const ROUTER: Traits = Traits { is_plain: false, forwards: true, is_seen: fa
 
 impl Setup {
     /// Three plain peers, each behind the interface of its number.
-    pub fn of(cut: Vec<Cut>) -> Self {
+    pub fn of(cut: Vec<CutLink>) -> Self {
         Self {
             ports: (1..=3).map(|peer| (u32::from(peer), (peer, false))).collect(),
             macs: BTreeMap::new(),
@@ -194,7 +194,7 @@ impl Setup {
 
 /// What became of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Fate {
+pub struct Outcome {
     /// Whether a hook on its way dropped it.
     pub is_dropped: bool,
     /// How many packets were counted as leaked.
@@ -206,19 +206,19 @@ pub struct Fate {
 }
 
 /// The programs of a config, and the partition that is in them.
-pub struct Way {
+pub struct HookPath {
     config: Config,
     programs: Programs,
 }
 
-impl Way {
+impl HookPath {
     pub fn of(config: Config, interfaces: &[u32]) -> Self {
         let programs = Programs::load_for(&config, Clocks::Test, interfaces);
         Self { config, programs }
     }
 
     /// Sends frames one after the other past hooks until one drops it: each has its way. What became of the last.
-    pub fn send(&mut self, side: Side, setup: &Setup, legs: &[(Vec<u8>, Vec<Step>)]) -> Fate {
+    pub fn send(&mut self, side: Side, setup: &Setup, legs: &[(Vec<u8>, Vec<Step>)]) -> Outcome {
         let identity = setup.identity(side);
         let cells = self.cells(setup, &identity);
         let programs = &mut self.programs;
@@ -240,27 +240,32 @@ impl Way {
         programs.forget();
         let before = programs.counters();
         let is_dropped =
-            legs.iter().any(|(frame, way)| way.iter().any(|step| meet(programs, side, *step, frame)));
+            legs.iter().any(|(frame, path)| path.iter().any(|step| meet(programs, side, *step, frame)));
         let after = programs.counters();
         let since = |index: u32| after[index as usize] - before[index as usize];
         let leaked = programs.stamps().values().map(|stamps| stamps.leaked_packets).sum();
         programs.word(0, 0);
         programs.clear_cells(0, &cells);
-        Fate { is_dropped, leaked, foreign: since(counter::FOREIGN_SOURCE), unnamed: since(counter::UNNAMED) }
+        Outcome {
+            is_dropped,
+            leaked,
+            foreign: since(counter::FOREIGN_SOURCE),
+            unnamed: since(counter::UNNAMED),
+        }
     }
 
     /// The cells that the daemon would write for the setup's partition.
     fn cells(&self, setup: &Setup, identity: &Identity) -> Vec<injector_core::plan::Cell> {
         let peers: Vec<PeerId> = self.config.names.peers().collect();
         let bound = identity.bound();
-        let around = Surroundings {
+        let context = CellContext {
             peers: &peers,
             forwards: &|peer| identity.peers.get(&peer).is_some_and(|traits| traits.forwards),
             is_bound: &|peer| bound.contains(&peer),
         };
         let links: Vec<Link> =
             setup.cut.iter().map(|(src, dst)| Link { src: PeerId(*src), dst: PeerId(*dst) }).collect();
-        cells(&Traffic::default(), &links, &around)
+        cells(&Traffic::default(), &links, &context)
     }
 }
 
