@@ -4,7 +4,7 @@
 //!
 //! The line that opens a block says what becomes of it: `sh run` (it must succeed), `sh run exits 2`, `sh run short` (with
 //! few trials), `sh run terminal`, `sh suite` (a test of the Python client runs it), `sh lab vms` (`cargo xtask campaign
-//! --short` runs it in that lab), or `sh not-run REASON` with one of [`page::REASONS`]. A config that a block's commands
+//! --short` runs it in that lab), `sh bare` (`cargo xtask bare` runs it), or `sh not-run REASON` with one of [`page::REASONS`]. A config that a block's commands
 //! take is written from the page too: `yaml config local.yaml`.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
@@ -185,6 +185,7 @@ fn the_page_on_virtual_machines_shows_the_shipped_config() {
 fn each_block_is_run_or_says_why_not() {
     let mut faults = Vec::new();
     let (own, labs) = (include_str!("main.rs"), include_str!("../../../xtask/src/campaign/page.rs"));
+    let bare = include_str!("../../../xtask/src/bare.rs");
     for name in page::documents() {
         for block in page::blocks(&name) {
             let place = format!("{name}:{}", block.line);
@@ -198,7 +199,15 @@ fn each_block_is_run_or_says_why_not() {
                 Mark::Lab(lab) if !labs.contains(&format!("(\"{lab}\", \"{name}\")")) => {
                     faults.push(format!("{place}: no short campaign on {lab} runs the blocks of this page"));
                 }
-                Mark::Run { .. } | Mark::Terminal | Mark::Lab(_) | Mark::Suite | Mark::NotRun => {}
+                Mark::Bare if !bare.contains(&format!("\"{name}\"")) => {
+                    faults.push(format!("{place}: `cargo xtask bare` does not run the blocks of this page"));
+                }
+                Mark::Run { .. }
+                | Mark::Terminal
+                | Mark::Lab(_)
+                | Mark::Suite
+                | Mark::Bare
+                | Mark::NotRun => {}
                 Mark::Wrong(why) => faults.push(format!("{place}: {why}")),
             }
         }

@@ -25,6 +25,8 @@ pub enum Mark {
     Lab(String),
     /// A test of the Python client runs it.
     Suite,
+    /// `cargo xtask bare` runs it in a Debian that has nothing else.
+    Bare,
     /// It says why it is not run.
     NotRun,
     /// It says nothing, or nothing that is known.
@@ -109,11 +111,12 @@ fn mark(info: &str) -> Mark {
         ["sh", "run", ref rest @ ..] => run(rest).unwrap_or_else(Mark::Wrong),
         ["sh", "lab", system] => Mark::Lab(system.to_owned()),
         ["sh", "suite"] => Mark::Suite,
+        ["sh", "bare"] => Mark::Bare,
         ["sh", "not-run", reason] if REASONS.iter().any(|(known, _)| *known == reason) => Mark::NotRun,
         ["sh", ..] => {
             let known: Vec<&str> = REASONS.iter().map(|(known, _)| *known).collect();
             Mark::Wrong(format!(
-                "\"{info}\": write `sh run`, `sh suite`, `sh lab SYSTEM`, or `sh not-run` and one of {}",
+                "\"{info}\": write `sh run`, `sh suite`, `sh lab SYSTEM`, `sh bare`, or `sh not-run` and one of {}",
                 known.join(", ")
             ))
         }
@@ -184,6 +187,7 @@ fn marks_are_read() {
     assert_eq!(mark("sh run short exits 2"), Mark::Run { exits: 2, length: Length::Short });
     assert_eq!(mark("sh run terminal"), Mark::Terminal);
     assert_eq!(mark("sh lab vms"), Mark::Lab("vms".to_owned()));
+    assert_eq!(mark("sh bare"), Mark::Bare);
     assert_eq!(mark("sh not-run minutes"), Mark::NotRun);
     for wrong in
         ["sh", "bash run", "sh not-run", "sh not-run lazy", "sh run exits two", "sh run shortly", "console"]
