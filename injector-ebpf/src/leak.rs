@@ -9,7 +9,7 @@ use injector_common::record::{Stranger, counter};
 
 use crate::identity::{WORLD, receiver_by_mac, sender_by_mac, traits_of};
 use crate::lease::lapsed;
-use crate::maps::{FEATURES, ODD, CONTEXT, SIDE, SLOTS, STRANGERS, cell};
+use crate::maps::{CONTEXT, FEATURES, ODD, SIDE, SLOTS, STRANGERS, cell};
 use crate::protect::is_protected;
 use crate::verdict_context::VerdictContext;
 use crate::{emit, observe};

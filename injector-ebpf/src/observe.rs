@@ -10,7 +10,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 use crate::context::Hooked;
 use crate::emit;
 use crate::identity::{is_named_elsewhere, traits_of};
-use crate::maps::{CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, CONTEXT, SIDE, SLOTS, STREAMS};
+use crate::maps::{CONTEXT, CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, SIDE, SLOTS, STREAMS};
 use crate::verdict_context::VerdictContext;
 
 /// In read-only data, not on the stack.

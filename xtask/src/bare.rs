@@ -19,6 +19,12 @@ const MARK: &str = "```sh bare";
 const PACKAGES: [&str; 4] = ["build-essential", "ca-certificates", "git", "sudo"];
 /// Where the checkout is, inside.
 const CHECKOUT: &str = "root/injector";
+/// Where a Debian that was installed has its packages from; debootstrap writes the first of them only.
+const SOURCES: &str = "\
+deb http://deb.debian.org/debian RELEASE main
+deb http://deb.debian.org/debian RELEASE-updates main
+deb http://deb.debian.org/debian-security RELEASE-security main
+";
 /// The programs for which rustup stands in.
 const PROXIES: [&str; 5] = ["cargo", "rustc", "rustdoc", "rustfmt", "cargo-clippy"];
 /// Variables that say how this machine reaches the network: how their names begin or end.
@@ -88,6 +94,7 @@ impl Machine {
         }
         let machine = Self { root: Root::fresh("bare")?, toolchains };
         let path = machine.root.path();
+        write(&path.join("etc/apt/sources.list"), &SOURCES.replace("RELEASE", RELEASE))?;
         reach_the_network(path)?;
         let programs = path.join("root/.cargo/bin");
         run_shown(as_root("mkdir")?.arg("-p").arg(&programs))?;
@@ -140,8 +147,7 @@ fn variables() -> Vec<String> {
 /// Gives a root what this machine reaches the network by: its name servers, its proxies, the authorities that it trusts.
 fn reach_the_network(root: &Path) -> Result<()> {
     let settings = output(Command::new("apt-config").args(["dump", "Acquire"]))?;
-    let file = root.join("etc/apt/apt.conf.d/90network");
-    run_shown(as_root("sh")?.args(["-c", "printf %s \"$1\" > \"$2\"", "sh", &settings]).arg(&file))?;
+    write(&root.join("etc/apt/apt.conf.d/90network"), &settings)?;
     for path in ["etc/resolv.conf", "etc/pip.conf", "usr/local/share/ca-certificates"] {
         let here = Path::new("/").join(path);
         if here.exists() {
@@ -151,6 +157,11 @@ fn reach_the_network(root: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Writes a file of root's.
+fn write(path: &Path, text: &str) -> Result<()> {
+    run_shown(as_root("sh")?.args(["-c", "printf %s \"$1\" > \"$0\""]).arg(path).arg(text))
 }
 
 #[cfg(test)]
