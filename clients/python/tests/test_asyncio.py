@@ -7,8 +7,8 @@ import sys
 from typing import Any, Awaitable, Callable, TypeVar
 
 import pytest
-from conftest import script, start
 from cluster import Cluster, until
+from conftest import script, start
 
 from partition_injector import CutEvent, HealEvent, Injector, NotFinal, NotInForce, NotRecovered, OutOfTime, Problem, Unreachable
 from partition_injector.aio import AsyncInjector

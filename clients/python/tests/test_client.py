@@ -11,8 +11,8 @@ import time
 from typing import Any, Callable
 
 import pytest
-from conftest import script, start
 from cluster import Cluster, until
+from conftest import script, start
 
 from partition_injector import (
     Broken,

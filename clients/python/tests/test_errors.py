@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Iterator
 
 import pytest
-from conftest import BINARY, script, start
 from cluster import Cluster, until
+from conftest import BINARY, script, start
 
 import partition_injector as injector
 from partition_injector import Broken, Injector, InjectorError, Misread, Problem, Unreachable, VersionMismatch, VersionWarning

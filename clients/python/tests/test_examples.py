@@ -13,8 +13,8 @@ import xml.etree.ElementTree as xml
 from typing import Any, Callable, Iterator
 
 import pytest
-from conftest import BINARY, start
 from cluster import Cluster, until
+from conftest import BINARY, start
 
 from partition_injector import Injector
 from partition_injector.lab import Lab

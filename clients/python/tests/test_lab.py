@@ -7,8 +7,8 @@ import pathlib
 from typing import Any
 
 import pytest
-from conftest import BINARY, background
 from cluster import Cluster, until
+from conftest import BINARY, background
 
 
 @pytest.mark.parametrize("how", ["option", "ini", "marker"])

@@ -9,8 +9,8 @@ import time
 from typing import Callable
 
 import pytest
-from conftest import background
 from cluster import until
+from conftest import background
 
 from partition_injector import Injector, RecoveryRecord
 

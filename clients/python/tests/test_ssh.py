@@ -9,8 +9,8 @@ import sys
 from typing import Callable
 
 import pytest
-from conftest import BINARY, script, start
 from cluster import until
+from conftest import BINARY, script, start
 
 from partition_injector import Injector, NotPermitted, Unreachable, UsageError
 from partition_injector.address import SshAddress, address

@@ -9,8 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BINARY
 from cluster import NODES, Cluster
+from conftest import BINARY
 
 from partition_injector import Injector
 from partition_injector.lab import Lab
