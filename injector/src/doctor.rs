@@ -19,7 +19,7 @@ use crate::datapath::{
 };
 use crate::netlink::filters::Side;
 use crate::netlink::{self, LinkFacts};
-use crate::netns::{Identity, Workers};
+use crate::netns::{Identity, Listed, Workers};
 use crate::probe::role;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Interface, Interfaces, Netns};
@@ -333,14 +333,21 @@ async fn everywhere(
     if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {
         names.extend(named.iter().map(|interface| interface.netns.clone()));
     }
-    let listed = fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    names.extend(
-        listed.filter_map(|entry| entry.file_name().into_string().ok()).map(|name| Some(Netns::Name(name))),
-    );
+    match workers.listed(&Listed::new()).await {
+        Ok(listed) => names.extend(listed.into_keys().map(|name| Some(Netns::Name(name)))),
+        Err(error) => unseen.push(format!("not checked: {error}")),
+    }
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for netns in names {
-        if !Identity::now(netns.as_ref()).is_some_and(|identity| seen.insert(identity)) {
+        let identity = match &netns {
+            None => Identity::own(),
+            Some(named) => workers.now(named).await.unwrap_or_else(|error| {
+                unseen.push(format!("not checked: {error}"));
+                None
+            }),
+        };
+        if !identity.is_some_and(|identity| seen.insert(identity)) {
             continue;
         }
         let place = netns.as_ref().map_or_else(String::new, |netns| format!("netns {netns}: "));
