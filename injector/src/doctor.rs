@@ -92,11 +92,13 @@ pub struct Outside {
     pub secrets: Option<String>,
     /// What the engine says of the containers.
     pub containers: Result<Sight, String>,
+    /// What is wrong with some of them, so that a start would be refused.
+    pub refused: Option<String>,
 }
 
 /// Looks at everything. Endpoints are asked, unless the secrets of the config can't be fetched.
 pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> Findings {
-    let Outside { secrets, containers } = outside;
+    let Outside { secrets, containers, refused } = outside;
     let mut workers = Workers::default();
     if let Ok(sight) = &containers {
         // What is not known of one is found, and said, where its namespace is looked into.
@@ -116,7 +118,7 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
     }
     let (network, endpoints) = match config {
         Some(config) => {
-            let (network, mut survey) = Network::of(config, containers).await;
+            let (network, mut survey) = Network::of(config, containers, refused).await;
             let mut placed = config.clone();
             placed.place(&survey.contained);
             let asked =
