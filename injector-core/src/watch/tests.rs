@@ -1,4 +1,4 @@
-use super::screen::{Line, Style, screen};
+use super::screen::{Line, Style, in_ascii, screen};
 use super::*;
 use crate::api::{ConfigOutcome, Healed, HealedBy, Outcome, Stamped};
 use crate::clock::WallNs;
