@@ -92,6 +92,11 @@ pub struct Port {
     pub last: u64,
     /// When it was learned, in eights of the kernel's ticks. Written by the programs.
     pub learned_at: u64,
+    /// How many addresses that nobody had claimed before were claimed here since `claims_since`: see [`MOST_CLAIMS`]. Written by
+    /// the programs.
+    pub claims: u64,
+    /// Since when they are counted; nanoseconds of `CLOCK_MONOTONIC`. Written by the programs.
+    pub claims_since: u64,
 }
 
 /// Flags of a [`Port`].
@@ -174,6 +179,9 @@ pub struct Claim {
 pub const CONTEST: u64 = 60_000_000_000;
 /// How long a claim that was learned lasts, in nanoseconds.
 pub const CLAIM_LIFE: u64 = 600_000_000_000;
+/// How many new addresses may be claimed at one port within [`CLAIM_LIFE`]: a flood of claims by one peer must not evict those of
+/// the others from a map of 16,384.
+pub const MOST_CLAIMS: u64 = 512;
 
 /// One link of one partition, in the map of [`crate::record::LinkStamps`].
 #[repr(C)]
@@ -315,7 +323,7 @@ pub struct PortKey {
 const _: () = assert!(size_of::<ListenKey>() == 20);
 const _: () = assert!(size_of::<PortKey>() == 24);
 const _: () = assert!(size_of::<DeviceKey>() == 8);
-const _: () = assert!(size_of::<Port>() == 24);
+const _: () = assert!(size_of::<Port>() == 40);
 const _: () = assert!(size_of::<Learned>() == 16);
 const _: () = assert!(size_of::<MacOwner>() == 8);
 const _: () = assert!(size_of::<Claim>() == 32);

@@ -174,8 +174,10 @@ pub mod counter {
     /// Unicast frames that pass a peer's port to or from a host that nothing identifies, neither an address nor a MAC. No ARP
     /// or neighbour discovery.
     pub const UNNAMED: u32 = 7;
+    /// Addresses that a peer's port claimed beyond [`MOST_CLAIMS`](crate::key::MOST_CLAIMS): nobody has them.
+    pub const UNCLAIMED: u32 = 8;
     /// How many counters there are.
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 9;
     /// Their names, by index.
     pub const NAMES: [&str; COUNT as usize] = [
         "judged",
@@ -186,6 +188,7 @@ pub mod counter {
         "wakeups_lost",
         "foreign_source",
         "unnamed",
+        "unclaimed",
     ];
 }
 

@@ -318,6 +318,14 @@ impl Endpoint {
         self.address_of(host_of(&filled)).filter(|address| *address != NOWHERE)
     }
 
+    /// Whether the probe has a place for the address of its peer, and that is not known: of a container that does not run.
+    pub fn lacks_address(&self) -> bool {
+        const PLACE: &str = "{address}";
+        let kind = &self.probe.kind;
+        let words = kind.command().into_iter().flat_map(|command| command.command.iter().map(String::as_str));
+        self.address.is_none() && kind.authority().into_iter().chain(words).any(|text| text.contains(PLACE))
+    }
+
     /// The address of a filled target's host, without brackets; `None` if it is a name that was not resolved.
     fn address_of(&self, host: &str) -> Option<IpAddr> {
         match host {

@@ -2,10 +2,11 @@
 //! claims by ARP and neighbour discovery. Claims are contested by anyone else who makes them, at any hook.
 
 use injector_common::key::{
-    Address, CLAIM_LIFE, CONTEST, Claim, Learned, NOBODY, PASSAGE, Port, VIP, is_nameless, port, traits,
+    Address, CLAIM_LIFE, CONTEST, Claim, Learned, MOST_CLAIMS, NOBODY, PASSAGE, Port, VIP, is_nameless, port,
+    traits,
 };
 use injector_common::packet::{Bytes, NEIGHBOURS, Packet, discovery, is_group};
-use injector_common::record::Wakeup;
+use injector_common::record::{Wakeup, counter};
 
 use crate::clock::eight_ticks;
 use crate::emit;
@@ -127,7 +128,7 @@ pub extern "C" fn claim(side: u64) -> u32 {
         } else {
             renew(known, peer, mac, now);
         }
-    } else if peer != WORLD {
+    } else if peer != WORLD && may_claim_another(interface(scene), now) {
         let _ = CLAIMS.insert(&claimed, &Claim { peer, held: 0, at: now, contested_until: 0, mac }, 0);
     }
     if listed != WORLD && listed != VIP {
@@ -135,6 +136,30 @@ pub extern "C" fn claim(side: u64) -> u32 {
         emit::ring(Wakeup::TAKEN_OVER, 0);
     }
     1
+}
+
+/// Whether one more address may be claimed at a port that nobody has claimed, which is counted.
+#[inline(always)]
+fn may_claim_another(interface: u32, now: u64) -> bool {
+    let Some(port) = PORTS.get_ptr_mut(interface) else { return false };
+    // SAFETY: two aligned words; a race of two CPUs lets one more through.
+    let (claims, since) = unsafe {
+        (
+            core::ptr::addr_of!((*port).claims).read_volatile(),
+            core::ptr::addr_of!((*port).claims_since).read_volatile(),
+        )
+    };
+    let (claims, since) = if now >= since + CLAIM_LIFE { (0, now) } else { (claims, since) };
+    if claims >= MOST_CLAIMS {
+        emit::count(counter::UNCLAIMED, 1);
+        return false;
+    }
+    // SAFETY: as above.
+    unsafe {
+        core::ptr::addr_of_mut!((*port).claims).write_volatile(claims + 1);
+        core::ptr::addr_of_mut!((*port).claims_since).write_volatile(since);
+    }
+    true
 }
 
 /// A peer claims an address that was claimed before.

@@ -19,7 +19,7 @@ use crate::datapath::{
 };
 use crate::netlink::filters::Side;
 use crate::netlink::{self, LinkFacts};
-use crate::netns::{Identity, Workers};
+use crate::netns::{Identity, Listed, Workers};
 use crate::probe::role;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Interface, Interfaces, Netns};
@@ -92,11 +92,13 @@ pub struct Outside {
     pub secrets: Option<String>,
     /// What the engine says of the containers.
     pub containers: Result<Sight, String>,
+    /// What is wrong with some of them, so that a start would be refused.
+    pub refused: Option<String>,
 }
 
 /// Looks at everything. Endpoints are asked, unless the secrets of the config can't be fetched.
 pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> Findings {
-    let Outside { secrets, containers } = outside;
+    let Outside { secrets, containers, refused } = outside;
     let mut workers = Workers::default();
     if let Ok(sight) = &containers {
         // What is not known of one is found, and said, where its namespace is looked into.
@@ -116,7 +118,7 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
     }
     let (network, endpoints) = match config {
         Some(config) => {
-            let (network, mut survey) = Network::of(config, containers).await;
+            let (network, mut survey) = Network::of(config, containers, refused).await;
             let mut placed = config.clone();
             placed.place(&survey.contained);
             let asked =
@@ -333,14 +335,21 @@ async fn everywhere(
     if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {
         names.extend(named.iter().map(|interface| interface.netns.clone()));
     }
-    let listed = fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    names.extend(
-        listed.filter_map(|entry| entry.file_name().into_string().ok()).map(|name| Some(Netns::Name(name))),
-    );
+    match workers.listed(&Listed::new()).await {
+        Ok(listed) => names.extend(listed.into_keys().map(|name| Some(Netns::Name(name)))),
+        Err(error) => unseen.push(format!("not checked: {error}")),
+    }
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for netns in names {
-        if !Identity::now(netns.as_ref()).is_some_and(|identity| seen.insert(identity)) {
+        let identity = match &netns {
+            None => Identity::own(),
+            Some(named) => workers.now(named).await.unwrap_or_else(|error| {
+                unseen.push(format!("not checked: {error}"));
+                None
+            }),
+        };
+        if !identity.is_some_and(|identity| seen.insert(identity)) {
             continue;
         }
         let place = netns.as_ref().map_or_else(String::new, |netns| format!("netns {netns}: "));

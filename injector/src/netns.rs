@@ -7,24 +7,27 @@
 //! soon as they are in.
 
 mod error;
+mod file;
 mod supervisor;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::future::Future;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::error::NetnsError;
+use self::file::{Looks, NAMES, NamespaceFile, Unseen};
 pub use self::supervisor::Supervisor;
 use self::supervisor::{PathThreads, QUESTION, START};
 use crate::alarm::{Alarm, Guard};
@@ -63,12 +66,15 @@ impl Identity {
         Some(Self::of(&std::fs::metadata("/proc/thread-self/ns/net").ok()?))
     }
 
-    /// The namespace that a name refers to now; `None` if there is no such file. A file that is no namespace
-    /// (`ip netns add` makes the file before it mounts the namespace over it) is not distinguished here: it can't be
-    /// entered.
-    pub fn now(netns: Option<&Netns>) -> Option<Self> {
-        let path = netns.map_or_else(|| Some(PathBuf::from("/proc/self/ns/net")), Netns::path)?;
-        Some(Self::of(&std::fs::metadata(path).ok()?))
+    /// The daemon's own namespace.
+    pub fn own() -> Option<Self> {
+        Some(Self::of(&std::fs::metadata("/proc/self/ns/net").ok()?))
+    }
+
+    /// The namespace that a path leads to now; `None` if there is no namespace's file. The calling thread waits for the file
+    /// system that holds it.
+    pub fn at(path: &Path) -> Option<Self> {
+        Some(NamespaceFile::at(path).ok()?.identity())
     }
 }
 
@@ -83,12 +89,22 @@ pub struct Worker {
     late: Arc<AtomicBool>,
 }
 
+/// How a namespace is found.
+enum Way {
+    /// It is the daemon's own.
+    Own,
+    /// Its file was found.
+    Found(NamespaceFile),
+    /// Its file is at this path, where the thread that starts the namespace's thread looks.
+    At(PathBuf),
+}
+
 /// A namespace to enter.
 struct Door {
     /// As configured.
     name: String,
-    /// Its file; `None` is the daemon's own.
-    path: Option<PathBuf>,
+    /// How it is found.
+    way: Way,
     /// Which one it must be: a process's id may belong to another process by now.
     expected: Option<Identity>,
     /// Raised when something panics in there that nobody waits for.
@@ -97,17 +113,20 @@ struct Door {
 
 impl Worker {
     fn start(door: Door, rights: Option<Rights>) -> Result<Self, NetnsError> {
-        let Door { name, path, expected, alarm } = door;
+        let Door { name, way, expected, alarm } = door;
         let guard = alarm.guard(format!("the thread of network namespace {name}"));
-        let is_own = path.is_none();
-        let path = path.unwrap_or_else(|| PathBuf::from("/proc/self/ns/net"));
-        let open = |path: &PathBuf| {
-            let file = File::open(path)?;
-            let identity = Identity::of(&file.metadata()?);
-            Ok((file, identity))
+        let is_own = matches!(way, Way::Own);
+        let (path, found) = match way {
+            Way::Own => {
+                let path = PathBuf::from("/proc/self/ns/net");
+                (path.clone(), NamespaceFile::at(&path))
+            }
+            Way::Found(found) => (PathBuf::from(&name), Ok(found)),
+            Way::At(path) => (path.clone(), NamespaceFile::at(&path)),
         };
+        let opened = found.and_then(|found| Ok((found.open()?, found.identity())));
         let (file, identity) =
-            open(&path).map_err(|source| NetnsError::Open { name: name.clone(), path, source })?;
+            opened.map_err(|source| NetnsError::Open { name: name.clone(), path, source })?;
         if expected.is_some_and(|expected| expected != identity) {
             return Err(NetnsError::NoContainer { name });
         }
@@ -255,6 +274,17 @@ fn enter(file: &File) -> std::io::Result<()> {
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)).map_err(Into::into)
 }
 
+/// Named namespaces, and which they are.
+pub type Listed = BTreeMap<String, Option<Identity>>;
+
+fn unseen_error(name: &str, unseen: Unseen) -> NetnsError {
+    let name = name.to_owned();
+    match unseen {
+        Unseen::Hung => NetnsError::Hung { name },
+        Unseen::Late => NetnsError::Late { name },
+    }
+}
+
 /// A namespace's name for people.
 fn shown(netns: Option<&Netns>) -> String {
     netns.map_or_else(|| "the daemon's own".to_owned(), ToString::to_string)
@@ -272,6 +302,8 @@ pub struct Workers {
     containers: BTreeMap<ContainerRef, (u32, Identity)>,
     /// What looks at namespaces that are given by a path.
     by_path: PathThreads,
+    /// What looks at names, where the kernel has not all of it in memory.
+    looks: Looks,
     /// What the threads give up; `None` if they keep what their starter has.
     rights: Option<Rights>,
     alarm: Alarm,
@@ -289,7 +321,7 @@ impl Workers {
     #[must_use]
     pub fn another(&self) -> Self {
         let (supervisor, alarm) = (self.supervisor.clone(), self.alarm.clone());
-        Self { supervisor, rights: self.rights, alarm, ..Self::default() }
+        Self { supervisor, rights: self.rights, alarm, looks: self.looks.clone(), ..Self::default() }
     }
 
     /// The same threads, and those that are started for this copy, until [`Self::adopt`] takes them over.
@@ -308,10 +340,11 @@ impl Workers {
     pub fn adopt(&mut self, copy: Self) {
         for netns in copy.started.into_iter().flatten() {
             let Some(worker) = copy.by_name.get(&netns) else { continue };
-            // The name may refer to another namespace by now. Who has a process or a path asks the supervisor, which may be
-            // held up; those names do not change hands but by way of news.
+            // The name may refer to another namespace by now. Who has a process, a path, or a name that the kernel can't tell at
+            // once asks another thread, which may be held up; those names do not change hands but by way of news.
             let is_moved = match &netns {
-                Some(Netns::Name(_)) => Identity::now(netns.as_ref()) != Some(worker.identity()),
+                Some(Netns::Name(name)) => Looks::file_now(&Path::new(NAMES).join(name))
+                    .is_some_and(|now| !now.is_ok_and(|now| now.identity() == worker.identity())),
                 Some(Netns::Container(container)) => {
                     self.containers.get(container).is_none_or(|(_, now)| *now != worker.identity())
                 }
@@ -393,18 +426,64 @@ impl Workers {
     }
 
     async fn start(&mut self, netns: Option<&Netns>, rights: Option<Rights>) -> Result<Worker, NetnsError> {
-        let (path, expected) = match netns {
+        let (way, expected) = match netns {
             Some(Netns::Container(container)) => {
                 let known = self.containers.get(container);
                 let (pid, identity) = known.ok_or_else(|| NetnsError::NoContainer { name: shown(netns) })?;
-                (Netns::Pid(*pid).path(), Some(*identity))
+                (Netns::Pid(*pid).path().map_or(Way::Own, Way::At), Some(*identity))
             }
-            Some(netns) => (netns.path(), None),
-            None => (None, None),
+            Some(Netns::Name(name)) => {
+                let found = self.file(name, START).await?;
+                let path = Path::new(NAMES).join(name);
+                let found = found.map_err(|source| NetnsError::Open { name: shown(netns), path, source })?;
+                (Way::Found(found), None)
+            }
+            Some(netns) => (netns.path().map_or(Way::Own, Way::At), None),
+            None => (Way::Own, None),
         };
-        let door = Door { name: shown(netns), path, expected, alarm: self.alarm.clone() };
+        let door = Door { name: shown(netns), way, expected, alarm: self.alarm.clone() };
         // One that is started too late ends at once, since nobody gives it jobs.
         self.ask(netns, START, move || Worker::start(door, rights)).await?
+    }
+
+    /// The file of a name under `/run/netns`.
+    async fn file(
+        &self,
+        name: &str,
+        patience: Duration,
+    ) -> Result<std::io::Result<NamespaceFile>, NetnsError> {
+        let found = self.looks.file(&Path::new(NAMES).join(name), patience).await;
+        found.map_err(|unseen| unseen_error(name, unseen))
+    }
+
+    /// The open files of named namespaces that are still the ones that they were.
+    pub async fn files(
+        &self,
+        named: impl IntoIterator<Item = (String, Identity)>,
+    ) -> Vec<(String, Identity, File)> {
+        let look = |(name, identity): (String, Identity)| async move {
+            let found = self.file(&name, QUESTION).await.ok()?.ok()?;
+            let file = found.open().ok().filter(|_| found.identity() == identity)?;
+            Some((name, identity, file))
+        };
+        join_all(named.into_iter().map(look)).await.into_iter().flatten().collect()
+    }
+
+    /// The namespaces that have names now, and which they are: `None` of a file that is no namespace's. One that nobody can
+    /// look at is taken to be the one that it was before.
+    ///
+    /// # Errors
+    /// Nobody can say which names there are.
+    pub async fn listed(&self, before: &Listed) -> Result<Listed, NetnsError> {
+        let names = self.looks.names(QUESTION).await.map_err(|unseen| unseen_error(NAMES, unseen))?;
+        let look = |name: String| async move {
+            let identity = match self.file(&name, QUESTION).await {
+                Ok(found) => found.ok().map(|found| found.identity()),
+                Err(_) => before.get(&name).copied().flatten(),
+            };
+            (name, identity)
+        };
+        Ok(join_all(names.into_iter().map(look)).await.into_iter().collect())
     }
 
     /// Asks whoever may look at a namespace's file: the supervisor, or the path's own thread.
@@ -472,28 +551,44 @@ impl Workers {
         self.containers.iter().map(|(container, (_, identity))| (container, *identity))
     }
 
-    /// The namespace that a name refers to now, as [`Identity::now`].
+    /// The namespace that a name refers to now; `None` if there is no file of a namespace.
     ///
     /// # Errors
     /// Nobody can say: that is no answer that there is none.
     pub async fn now(&mut self, netns: &Netns) -> Result<Option<Identity>, NetnsError> {
         let (wanted, expected) = match netns {
-            Netns::Name(_) => return Ok(Identity::now(Some(netns))),
+            Netns::Name(name) => {
+                return Ok(self.file(name, QUESTION).await?.ok().map(|found| found.identity()));
+            }
             // Not everybody may look there.
-            Netns::Path(_) | Netns::Pid(_) => (netns.clone(), None),
+            Netns::Path(_) | Netns::Pid(_) => (netns.path(), None),
             Netns::Container(container) => match self.containers.get(container) {
-                Some((pid, identity)) => (Netns::Pid(*pid), Some(*identity)),
+                Some((pid, identity)) => (Netns::Pid(*pid).path(), Some(*identity)),
                 None => return Ok(None),
             },
         };
-        let now = self.ask(Some(netns), QUESTION, move || Identity::now(Some(&wanted))).await?;
+        let look = move || wanted.as_deref().and_then(Identity::at);
+        let now = self.ask(Some(netns), QUESTION, look).await?;
         Ok(now.filter(|now| expected.is_none_or(|expected| expected == *now)))
+    }
+
+    /// The same for all those of some names that are names under `/run/netns`.
+    pub async fn named_now(
+        &self,
+        names: &BTreeSet<Netns>,
+    ) -> BTreeMap<Netns, Result<Option<Identity>, NetnsError>> {
+        let look = |netns: Netns| async move {
+            let Netns::Name(name) = &netns else { return None };
+            let now = self.file(name, QUESTION).await.map(|found| Some(found.ok()?.identity()));
+            Some((netns, now))
+        };
+        join_all(names.iter().cloned().map(look)).await.into_iter().flatten().collect()
     }
 
     /// Waits, within bounds, until every thread has begun all that it was given before.
     pub async fn caught_up(&self) {
         let reached = self.by_name.values().map(|worker| worker.run(|| std::future::ready(())));
-        for reached in futures_util::future::join_all(reached).await {
+        for reached in join_all(reached).await {
             if let Err(error) = reached {
                 tracing::warn!(%error, "what a thread still does is not waited for");
             }

@@ -4,18 +4,20 @@
 #[path = "support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
+#[path = "support/unanswering.rs"]
+mod unanswering;
 
 use std::ffi::CString;
 use std::fmt::Write as _;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use injector_lab::{AttachPoint, SWITCH, needs};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::process::Signal;
 use support::{Daemon, Lab, until};
+use unanswering::{Door, HUNG, Unanswering};
 
 /// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
 struct Frozen(libc::pid_t);
@@ -64,59 +66,6 @@ impl Drop for Frozen {
     fn drop(&mut self) {
         // It may have ended with its process.
         let _ = trace(libc::PTRACE_DETACH, self.0);
-    }
-}
-
-/// A file system that answers nobody, in front of what a directory holds, until this is dropped: FUSE without a server.
-struct Unanswering {
-    server: Option<OwnedFd>,
-    at: PathBuf,
-}
-
-impl Unanswering {
-    /// Only this thread and what it has started see it.
-    fn before(at: &Path) -> Self {
-        let server = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse").unwrap();
-        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", server.as_raw_fd());
-        let options = CString::new(options).unwrap();
-        mount("injector-test", at, "fuse", MountFlags::NOSUID | MountFlags::NODEV, Some(options.as_c_str()))
-            .unwrap();
-        Self { server: Some(server.into()), at: at.to_owned() }
-    }
-}
-
-impl Drop for Unanswering {
-    fn drop(&mut self) {
-        // Whoever waits for an answer gets an error.
-        drop(self.server.take());
-        let _ = unmount(&self.at, UnmountFlags::DETACH);
-    }
-}
-
-/// What is said of a path on one.
-const HUNG: &str = "the file system that holds this path does not answer; repair or unmount it";
-
-/// A directory in which a file leads to a namespace.
-struct NamespaceFile(PathBuf);
-
-impl NamespaceFile {
-    fn to(lab: &Lab, netns: &str) -> Self {
-        let directory = lab.folder().join("file");
-        std::fs::create_dir(&directory).unwrap();
-        let file = Self(directory);
-        std::fs::write(file.path(), "").unwrap();
-        support::ok("mount", &format!("--bind /run/netns/{netns} {}", file.path().display()));
-        file
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.join("netns")
-    }
-}
-
-impl Drop for NamespaceFile {
-    fn drop(&mut self) {
-        let _ = unmount(self.path(), UnmountFlags::DETACH);
     }
 }
 

@@ -17,7 +17,7 @@ use terminal::Terminal;
 
 fn top_of(daemon: &injector_lab::Daemon) -> Command {
     let mut command = daemon.cli().command();
-    command.arg("top");
+    command.arg("top").env("LC_ALL", "C.UTF-8");
     command
 }
 
@@ -90,6 +90,14 @@ fn top_shows_a_cut_heals_it_by_a_key_and_gives_the_terminal_back() {
         !plain.written().contains("\u{1b}[38;5;") && !plain.written().contains("\u{1b}[31m"),
         "no colours"
     );
+    let mut command = top_of(&daemon);
+    let mut ascii = Terminal::start(command.env("TERM", "xterm").env("LC_ALL", "C"));
+    let shown = ascii.wait_for("the cut in ASCII", |shown| {
+        line(shown, "q ").contains("cuts, ") && line(shown, "n1 ").contains('!')
+    });
+    assert!(shown.is_ascii() && shown.contains("^v select"), "{shown}");
+    ascii.press("q");
+    assert!(ascii.end().success());
     let output = daemon.cli(&["top"]);
     assert_eq!(output.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&output.stderr).contains("top needs a terminal"));

@@ -29,6 +29,25 @@ impl Drop for Stopped {
     }
 }
 
+/// A process that is killed is not gone at once.
+#[test]
+#[needs(root)]
+fn a_start_right_after_a_kill_waits_until_the_killed_daemon_is_gone() {
+    let lab = Lab::switched(2);
+    let config = lab.config(injector_lab::Place::OwnNic, "auto");
+    for round in 0..10 {
+        let daemon = Daemon::start(&lab, "d", &config);
+        daemon.cli("partition isolate n1 --name p --for 60s");
+        kill_process(Pid::from_raw(daemon.pid().cast_signed()).unwrap(), Signal::KILL).unwrap();
+        let next = Daemon::start(&lab, "d", &config);
+        assert!(lab.reaches_soon(1, 2), "round {round}");
+        next.cli("partition isolate n1 --name q --for 60s");
+        assert!(!lab.reaches(1, 2), "round {round}");
+        next.stop();
+        assert!(lab.reaches_soon(1, 2), "round {round}");
+    }
+}
+
 #[test]
 #[needs(root)]
 fn a_heal_of_everything_is_answered_for_a_daemon_that_is_stopped_and_has_no_config() {

@@ -73,8 +73,14 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         watch.as_ref().map_or_else(Vec::new, |watch| outages::overlapping(&seen, 1, watch.until()))
     };
     let links = phases::reconnected(&evidence.links);
-    let links = force::judged(links, evidence.cut, evidence.heal);
+    // Before the heal, a cut is proved as far as it has come.
+    let so_far = |cut: Stamped| Stamped { begin_ns: evidence.now, end_ns: evidence.now, ..cut };
+    let mut links = force::judged(links, evidence.cut, evidence.heal.or_else(|| evidence.cut.map(so_far)));
     let proved = is_proved(&links);
+    if evidence.heal.is_none() {
+        // Whether it was in force to its end is not known before its end.
+        links.iter_mut().for_each(|link| link.in_force = None);
+    }
     let marks = |heal: Stamped| Marks { heal: heal.end_ns, ready, settled, some_out: &some_out };
     let host = host(evidence, observed_until.unwrap_or(horizon), horizon);
     let mut warnings = evidence.warnings.clone();

@@ -149,3 +149,17 @@ fn first_final(mut evidence: Evidence<'_>, until: u64) -> Option<(u64, RecoveryR
 fn ms(nanos: Option<u64>) -> Option<u64> {
     nanos.map(|nanos| nanos / MS)
 }
+
+#[test]
+fn an_open_record_says_before_the_heal_what_is_proved_so_far() {
+    let open = |links: Vec<LinkRecord>| {
+        let evidence = Evidence { heal: None, healed_by: None, links, ..evidence(Vec::new(), 0) };
+        let record = record(&evidence);
+        assert!(!record.is_final && record.links.iter().all(|link| link.in_force.is_none()), "{record:#?}");
+        (record.proved, record.links[0].proved)
+    };
+    assert_eq!(open(vec![link(3)]), (true, true));
+    assert_eq!(open(vec![link(0)]), (false, false), "nothing was dropped yet");
+    let leaked = LinkRecord { leaked_packets: Some(1), ..link(3) };
+    assert_eq!(open(vec![link(3), leaked]), (false, true), "one link is not in force");
+}

@@ -68,6 +68,29 @@ pub fn screen(watch: &Watch, now: MonoNs, selected: usize, note: &str, size: (us
     lines.into_iter().map(|line| fit(line, width)).collect()
 }
 
+/// A screen for a terminal that shows ASCII alone. Nothing changes its place.
+pub fn in_ascii(lines: Vec<Line>) -> Vec<Line> {
+    let part = |(style, text): (Style, String)| (style, text.chars().map(ascii).collect());
+    lines.into_iter().map(|line| line.into_iter().map(part).collect()).collect()
+}
+
+/// The sign of ASCII that stands for another one.
+fn ascii(sign: char) -> char {
+    match sign {
+        '\0'..='\u{7f}' => sign,
+        '✓' => '+',
+        '✗' => 'x',
+        '✂' => '!',
+        '·' => '.',
+        '–' => '-',
+        '…' => '~',
+        '→' => '>',
+        '↑' => '^',
+        '↓' => 'v',
+        _ => '?',
+    }
+}
+
 /// A section in so many lines; the last one says what is left out.
 fn shortened(mut section: Vec<Line>, room: usize) -> Vec<Line> {
     if section.len() > room && room > 1 {

@@ -1,4 +1,4 @@
-use super::screen::{Line, Style, screen};
+use super::screen::{Line, Style, in_ascii, screen};
 use super::*;
 use crate::api::{ConfigOutcome, Healed, HealedBy, Outcome, Stamped};
 use crate::clock::WallNs;
@@ -111,6 +111,24 @@ fn a_screen_of_80_by_24_shows_all_of_it() {
     let recovery = shown.lines().find(|line| line.contains("before")).unwrap();
     assert_eq!(recovery, "  before        recovered       1.2 s   1m 41s 0.2 s + – + 0.0 s + 1.0 s");
     assert!(shown.ends_with("↑↓ select  h heal it  H heal all  q quit\n"), "{shown}");
+}
+
+#[test]
+fn a_terminal_of_ascii_shows_the_same_in_the_same_places() {
+    let lines = screen(&seen(), MonoNs(11_000_000_000), 0, "n1→n2 ü", SIZE);
+    let shown = text(&in_ascii(lines.clone()));
+    assert!(shown.is_ascii(), "{shown}");
+    let widths = |shown: &str| shown.lines().map(|line| line.chars().count()).collect::<Vec<_>>();
+    assert_eq!(widths(&shown), widths(&text(&lines)));
+    for line in [
+        "  n1                   !2.5k     .",
+        "  before        recovered       1.2 s   1m 41s 0.2 s + - + 0.0 s + 1.0 s",
+        "n1>n2 ?",
+        "^v select  h heal it  H heal all  q quit",
+    ] {
+        assert!(shown.lines().any(|found| found == line), "{line}\n{shown}");
+    }
+    assert!(shown.lines().any(|line| line.ends_with("...+++++xx+++")), "{shown}");
 }
 
 #[test]

@@ -23,14 +23,20 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let secrets = config.as_mut().zip(args.config.as_ref()).and_then(|(config, path)| {
         config.fetch_secrets(&path.display().to_string()).err().map(|errors| errors.to_string())
     });
-    let containers = match (&config, &args.config) {
+    let (containers, refused) = match (&config, &args.config) {
         (Some(config), Some(path)) => {
-            let found = engine::look_up(config, &path.display().to_string()).await;
-            found.map(|found| found.sight).map_err(|errors| errors.to_string())
+            let file = path.display().to_string();
+            match engine::look_at(config, &file).await {
+                Ok(found) => {
+                    let refused = found.sight.admit(config, &file).err();
+                    (Ok(found.sight), refused.map(|errors| errors.to_string()))
+                }
+                Err(errors) => (Err(errors.to_string()), None),
+            }
         }
-        _ => Ok(Sight::default()),
+        _ => (Ok(Sight::default()), None),
     };
-    let outside = Outside { secrets, containers };
+    let outside = Outside { secrets, containers, refused };
     let what = if args.clean { Sweep::Remove } else { Sweep::Report };
     let findings = doctor::examine(config.as_ref(), outside, what).await;
     show(common, &findings, || describe(&findings))?;

@@ -17,7 +17,7 @@ use injector_client::{Client, ClientError};
 use injector_core::api::{Event, EventKind, PartitionState};
 use injector_core::clock::MonoNs;
 use injector_core::watch::Watch;
-use injector_core::watch::screen::{Line, Style, screen};
+use injector_core::watch::screen::{Line, Style, in_ascii, screen};
 
 /// How often counters are read.
 const POLL: Duration = Duration::from_secs(1);
@@ -193,15 +193,29 @@ impl View {
 
     fn draw(&self, terminal: &mut DefaultTerminal) -> Result<(), Failure> {
         let has_colour = std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+        let has_unicode = shows_unicode(|name| std::env::var(name).ok());
         let drawn = terminal.draw(|frame| {
             let area = frame.area();
             let size = (usize::from(area.width), usize::from(area.height));
-            let lines = screen(&self.watch, self.now(), self.selected, &self.note, size);
+            let mut lines = screen(&self.watch, self.now(), self.selected, &self.note, size);
+            if !has_unicode {
+                lines = in_ascii(lines);
+            }
             let rows: Vec<Row<'_>> = lines.into_iter().map(|line| row(line, has_colour)).collect();
             frame.render_widget(Text::from(rows), area);
         });
         drawn.map(drop).map_err(|error| Failure::new(Exit::UNDECIDED, format!("the terminal: {error}")))
     }
+}
+
+/// Whether the terminal shows more than ASCII, by the variables of the locale, of which the first that is set counts. Where
+/// none is, as in most containers, it does.
+fn shows_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
+    let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    set.is_none_or(|locale| {
+        let locale = locale.to_ascii_lowercase();
+        locale.contains("utf-8") || locale.contains("utf8")
+    })
 }
 
 fn row(line: Line, has_colour: bool) -> Row<'static> {
@@ -288,6 +302,20 @@ mod tests {
         }
         assert_eq!(look(Style::Bad, false).fg, None);
         assert_eq!(look(Style::Bad, true).fg, Some(Color::Red));
+    }
+
+    #[test]
+    fn the_locale_says_what_the_terminal_shows() {
+        let shows = |variables: &[(&str, &str)]| {
+            shows_unicode(|name| {
+                let found = variables.iter().find(|(set, _)| *set == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert!(shows(&[]));
+        assert!(shows(&[("LANG", "C.UTF-8")]) && shows(&[("LC_CTYPE", "de_DE.utf8"), ("LANG", "C")]));
+        assert!(!shows(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")]));
+        assert!(!shows(&[("LC_ALL", ""), ("LANG", "POSIX")]) && !shows(&[("LANG", "en_US.ISO-8859-1")]));
     }
 
     #[test]

@@ -122,7 +122,9 @@ impl Event {
     fn next_turn(&self, now: Turn) -> Turn {
         match self {
             Self::Interface(_) => Turn::Others,
-            Self::HangUp | Self::ConfigRead(_) | Self::Lapsed(_) | Self::RenewalDue => now,
+            // What comes before commands must not hand their turn on: where each of an interface's events takes longer than it is
+            // to the next look, no command would ever have one.
+            Self::HangUp | Self::ConfigRead(_) | Self::Lapsed(_) | Self::JudgingDue | Self::RenewalDue => now,
             _ => Turn::Interfaces,
         }
     }

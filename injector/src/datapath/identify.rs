@@ -164,7 +164,7 @@ fn port_of(identity: &Identity, from: identity::Port) -> Port {
             flags |= flag;
         }
     }
-    Port { peer: u32::from(from.peer.0), flags, last: 0, learned_at: 0 }
+    Port { peer: u32::from(from.peer.0), flags, ..Port::default() }
 }
 
 fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {

@@ -1,5 +1,6 @@
 //! Whether each endpoint answers from where it is probed, and what to change if it does not.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -47,8 +48,9 @@ pub(super) async fn ask(config: &Config, survey: &mut HostSurvey) -> Vec<Endpoin
         let worker = survey.workers.of(endpoint.netns.as_ref()).await.map_err(|error| error.to_string());
         asked.push(async move {
             let answer = match &worker {
+                Ok(_) if endpoint.lacks_address() => Err(Unasked::NOWHERE),
                 Ok(worker) => once(config, index, worker).await,
-                Err(error) => Err(Unasked(error.clone())),
+                Err(error) => Err(Unasked::unanswered(error.clone())),
             };
             (index, answer)
         });
@@ -64,11 +66,7 @@ pub(super) async fn ask(config: &Config, survey: &mut HostSurvey) -> Vec<Endpoin
                     elsewhere.map_or_else(|| remedy(endpoint, &failure), |at| moved(endpoint, at.as_ref()));
                 (Some(failure.text), Some(failure.code), Some(remedy))
             }
-            Err(Unasked(error)) => {
-                let remedy =
-                    "correct `netns` of the endpoint, or make that namespace; entering it takes root";
-                (Some(error), None, Some(remedy.to_owned()))
-            }
+            Err(Unasked { error, remedy }) => (Some(error.into_owned()), None, Some(remedy.to_owned())),
         };
         checks.push(EndpointCheck {
             endpoint: endpoint.name.clone(),
@@ -83,7 +81,22 @@ pub(super) async fn ask(config: &Config, survey: &mut HostSurvey) -> Vec<Endpoin
 }
 
 /// Why an endpoint could not be asked.
-struct Unasked(String);
+struct Unasked {
+    error: Cow<'static, str>,
+    remedy: &'static str,
+}
+
+impl Unasked {
+    const NOWHERE: Self = Self {
+        error: Cow::Borrowed("was not asked: the address of its peer's container is not known"),
+        remedy: "put right what keeps the daemon from starting",
+    };
+
+    fn unanswered(error: String) -> Self {
+        let remedy = "correct `netns` of the endpoint, or make that namespace; entering it takes root";
+        Self { error: Cow::Owned(error), remedy }
+    }
+}
 
 async fn once(config: &Config, index: usize, worker: &Worker) -> Result<Option<ProbeFailure>, Unasked> {
     let endpoint = config.endpoints[index].clone();
@@ -92,7 +105,7 @@ async fn once(config: &Config, index: usize, worker: &Worker) -> Result<Option<P
     let asked = worker.run_within(patience, move || async move {
         probe::once(EndpointId(index), &endpoint, peer.as_deref()).await
     });
-    asked.await.map(|sample| sample.failure).map_err(|error| Unasked(error.to_string()))
+    asked.await.map(|sample| sample.failure).map_err(|error| Unasked::unanswered(error.to_string()))
 }
 
 /// Another namespace from which an endpoint answers: one that is no peer's home, if there is such a one.

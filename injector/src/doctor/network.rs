@@ -5,13 +5,14 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::daemon::attachment::reading::FactsReading;
 use crate::daemon::attachment::{Preview, Target};
 use crate::datapath::{Clocks, Kernel};
 use crate::discovery::local::LocalSight;
 use crate::discovery::places::Namespace;
-use crate::netns::Workers;
+use crate::netns::{Listed, Workers};
 use injector_core::api::{CoverageState, CoverageSummary, LinkCoverageView};
-use injector_core::config::{Config, LocalPeer, Netns};
+use injector_core::config::{Config, ContainerRef, LocalPeer, Netns};
 use injector_core::containers::Sight;
 use injector_core::model::PeerId;
 
@@ -55,6 +56,37 @@ pub(super) struct HostSurvey {
     pub contained: BTreeMap<PeerId, Vec<IpAddr>>,
 }
 
+impl HostSurvey {
+    /// A look into the containers that run, where others keep the daemon from starting: their endpoints can be asked all the
+    /// same.
+    async fn inside(config: &Config, containers: &Sight) -> Self {
+        let mut workers = Workers::default();
+        // What can't be looked into is not found, and its endpoint is not asked.
+        let _ = workers.contain(containers).await;
+        let netns = |container: &ContainerRef| Some(Netns::Container(container.clone()));
+        let mut reading = FactsReading::new(&mut workers, true, &Listed::new()).await;
+        reading.at(config.containers().map(|(_, container)| netns(container))).await;
+        let spaces = reading.done().await.known;
+        let addresses = |(peer, container): (PeerId, &ContainerRef)| {
+            let space = spaces.iter().find(|space| space.netns == netns(container))?;
+            let mut held = space.facts.addresses.clone();
+            held.retain(|(_, address)| is_reached_from_elsewhere(*address));
+            held.sort_by_key(|(index, address)| (address.is_ipv6(), *index));
+            Some((peer, held.into_iter().map(|(_, address)| address).collect()))
+        };
+        let contained = config.containers().filter_map(addresses).collect();
+        Self { spaces, homes: Vec::new(), workers, contained }
+    }
+}
+
+fn is_reached_from_elsewhere(address: IpAddr) -> bool {
+    let is_local = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !is_local && !address.is_loopback()
+}
+
 impl Network {
     /// Whether the daemon would not start, or would refuse to cut some link.
     pub fn prevents(&self) -> bool {
@@ -62,12 +94,22 @@ impl Network {
     }
 
     /// Looks, and attaches nothing.
-    pub(super) async fn of(config: &Config, containers: Result<Sight, String>) -> (Self, HostSurvey) {
+    pub(super) async fn of(
+        config: &Config,
+        containers: Result<Sight, String>,
+        refused: Option<String>,
+    ) -> (Self, HostSurvey) {
         let failed = |error: String| (Self { error: Some(error), ..Self::default() }, HostSurvey::default());
         let containers = match containers {
             Ok(containers) => containers,
             Err(error) => return failed(error),
         };
+        if let Some(error) = refused {
+            return (
+                Self { error: Some(error), ..Self::default() },
+                HostSurvey::inside(config, &containers).await,
+            );
+        }
         let kernel = match Kernel::load(config, Clocks::Real) {
             Ok(kernel) => kernel,
             Err(error) => return failed(error.to_string()),

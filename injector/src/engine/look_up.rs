@@ -33,6 +33,16 @@ impl Found {
 /// # Errors
 /// That no engine answers, or everything that is wrong with the containers; `file` is what errors call the config.
 pub async fn look_up(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
+    let found = look_at(config, file).await?;
+    found.sight.admit(config, file)?;
+    Ok(found)
+}
+
+/// The same; some of them may be wrong.
+///
+/// # Errors
+/// No engine answers; `file` is what the error calls the config.
+pub async fn look_at(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
     let wanted = config.followed();
     if wanted.is_empty() {
         return Ok(Found::NOTHING);
@@ -43,11 +53,9 @@ pub async fn look_up(config: &Config, file: &str) -> Result<Found, ConfigErrors>
         Ok(Found { api: Some(api), sight, ids })
     };
     let found = tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(silent()));
-    let found = found.map_err(|error: EngineError| {
+    found.map_err(|error: EngineError| {
         containers::no_engine(config, file, error.to_string(), error.remedy().to_owned())
-    })?;
-    found.sight.admit(config, file)?;
-    Ok(found)
+    })
 }
 
 /// The same; the calling thread waits.

@@ -12,11 +12,11 @@ use std::fs;
 use std::net::IpAddr;
 
 use self::processes::Serving;
-use crate::daemon::attachment::reading::{FactsReading, listed};
+use crate::daemon::attachment::reading::FactsReading;
 use crate::discovery::places::Namespace;
 use crate::local::process;
 use crate::netlink::sockets;
-use crate::netns::{Identity, Workers};
+use crate::netns::{Identity, Listed, Workers};
 use injector_core::config::Netns;
 use injector_core::containers::Sight;
 
@@ -51,14 +51,15 @@ pub async fn look(containers: &Sight) -> Host {
     let mut workers = Workers::default();
     // What can't be entered is not listed.
     let _ = workers.contain(containers).await;
-    let named = listed();
+    // What nobody can look at is not listed either.
+    let named = workers.listed(&Listed::new()).await.unwrap_or_default();
     let known = named.values().flatten().copied().chain(workers.containers().map(|(_, identity)| identity));
     let unnamed = unnamed(&known.collect());
     let mut all: Vec<Option<Netns>> = vec![None];
     all.extend(workers.containers().map(|(container, _)| Some(Netns::Container(container.clone()))));
     all.extend(named.keys().map(|name| Some(Netns::Name(name.clone()))));
     all.extend(unnamed.iter().map(|(netns, _)| Some(netns.clone())));
-    let mut reading = FactsReading::new(&mut workers, true, &named);
+    let mut reading = FactsReading::new(&mut workers, true, &named).await;
     reading.at(all).await;
     let spaces = reading.done().await.known;
     let mut listeners = BTreeMap::new();
@@ -77,11 +78,11 @@ fn unnamed(named: &BTreeSet<Identity>) -> Vec<(Netns, String)> {
     let processes: BTreeMap<u32, String> =
         process::all().unwrap_or_default().into_iter().map(|stat| (stat.id, stat.name)).collect();
     let mut seen: BTreeSet<Identity> = named.clone();
-    seen.extend(Identity::now(None));
+    seen.extend(Identity::own());
     let mut found = Vec::new();
     for (pid, name) in processes {
         let netns = Netns::Pid(pid);
-        if Identity::now(Some(&netns)).is_some_and(|identity| seen.insert(identity)) {
+        if netns.path().as_deref().and_then(Identity::at).is_some_and(|identity| seen.insert(identity)) {
             found.push((netns, label(pid, name)));
             if found.len() == MOST_UNNAMED {
                 break;

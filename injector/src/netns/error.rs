@@ -47,12 +47,12 @@ pub enum NetnsError {
         /// As configured.
         name: String,
     },
-    /// The file of its path does not answer.
+    /// The file of its path or name does not answer.
     #[error(
-        "network namespace {name} can't be looked at: the file system that holds this path does not answer; repair or unmount it, or name the namespace by its name or by a pid"
+        "network namespace {name} can't be looked at: the file system that holds this path does not answer; repair or unmount it, or name the namespace otherwise, as by a pid"
     )]
     Hung {
-        /// As configured: the path.
+        /// As configured: the path, or the name under `/run/netns`.
         name: String,
     },
     /// A thread can't give up its rights.

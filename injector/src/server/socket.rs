@@ -1,11 +1,13 @@
 //! The socket in the file system: never wider open than configured, never another daemon's, never left behind.
 
+mod occupant;
+
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +16,7 @@ use nix::errno::Errno;
 use nix::unistd::Group;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, XattrFlags, statat, unlinkat};
 
+use self::occupant::Occupant;
 use injector_core::config;
 
 /// How long another daemon's start is waited for.
@@ -323,17 +326,13 @@ fn refuse_taken(path: &Path) -> Result<(), SocketError> {
         }
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+    match occupant::of(path) {
+        Ok(Occupant::None) => {
             tracing::info!(path = %path.display(), "replacing the stale socket of an earlier daemon");
             Ok(())
         }
-        // A full backlog answers "would block": somebody listens.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            Err(SocketError::InUse { path: path.to_owned() })
-        }
+        Ok(Occupant::Living) => Err(SocketError::InUse { path: path.to_owned() }),
         Err(error) => Err(failed("connect to the socket that is already at", error)),
-        Ok(_) => Err(SocketError::InUse { path: path.to_owned() }),
     }
 }
 

@@ -426,6 +426,44 @@ fn init_proposes_containers_by_their_names() {
     assert!(said.contains("6 of 6 directed links would pass a hook for sure"), "{said}");
 }
 
+/// What is wrong with one container says nothing of the others' endpoints.
+#[test]
+#[needs(root, program = "podman", program = "busybox", minutes = 1)]
+fn doctor_asks_the_endpoints_of_containers_that_run_beside_one_that_does_not() {
+    let Some(podman) = three("doctor_asks_the_endpoints_of_containers_that_run_beside_one_that_does_not")
+    else {
+        return;
+    };
+    let file = podman.lab.folder().join("lab.yaml");
+    std::fs::write(&file, config(&podman, &["a", "b", "gone"])).unwrap();
+    let doctor = |words: &[&str]| {
+        let mut doctor = podman.lab.command(HOST, env!("CARGO_BIN_EXE_injector"));
+        let output = doctor.args(words).args(["doctor", "--config"]).arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // A server may take a moment.
+    let found = until("the servers answer", || {
+        let found: Value = serde_json::from_str(&doctor(&["--json"])).unwrap();
+        let endpoints = found["endpoints"].as_array().unwrap();
+        endpoints
+            .iter()
+            .filter(|endpoint| endpoint["endpoint"] != "web@gone")
+            .all(|endpoint| endpoint["error"].is_null())
+            .then_some(found)
+    });
+    assert!(found["network"]["error"].as_str().unwrap().contains("there is no container gone"), "{found:#}");
+    let gone = found["endpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|endpoint| endpoint["endpoint"] == "web@gone")
+        .unwrap();
+    assert!(gone["error"].as_str().unwrap().contains("was not asked"), "{found:#}");
+    let said = doctor(&[]);
+    assert!(said.contains("ok        endpoint web@a"), "{said}");
+}
+
 /// Whoever follows containers no more would take one that restarts to be where it was.
 #[test]
 #[needs(root, program = "podman", program = "busybox", example = "fault_injected", minutes = 1)]

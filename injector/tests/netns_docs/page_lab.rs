@@ -174,7 +174,7 @@ impl PageLab {
     /// A command of the injector on a terminal.
     pub fn terminal(&self, word: &str) -> Terminal {
         let mut command = self.command("injector");
-        command.arg(word).env("TERM", "xterm-256color").env_remove("NO_COLOR");
+        command.arg(word).env("TERM", "xterm-256color").env("LC_ALL", "C.UTF-8").env_remove("NO_COLOR");
         self.lab().within(self.own, || Terminal::start(&mut command))
     }
 

@@ -106,7 +106,7 @@ impl Interfaces {
 
     /// Where the network namespace of each peer's container is: of two that share one, the first has it.
     fn housings<'a>(&self, config: &'a Config) -> Vec<(PeerId, &'a ContainerRef, Housing)> {
-        let own = Identity::now(None);
+        let own = Identity::own();
         let homes = self.container_homes();
         let mut seen: BTreeMap<Identity, PeerId> = BTreeMap::new();
         let housing = |(peer, container): (PeerId, &'a ContainerRef)| {

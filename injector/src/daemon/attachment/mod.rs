@@ -50,7 +50,7 @@ use crate::discovery::local::LocalSight;
 use crate::discovery::places::Namespace;
 use crate::discovery::{choice, eras, homes, strangers};
 use crate::netlink::news::News;
-use crate::netns::{Identity, Worker, Workers};
+use crate::netns::{Identity, Listed, Worker, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
 use injector_core::containers::Sight;
@@ -96,7 +96,7 @@ pub struct Interfaces {
     /// Whether the start is over.
     is_settled: bool,
     /// The named namespaces at that time.
-    listed: BTreeMap<String, Option<Identity>>,
+    listed: Listed,
     /// Whether a survey is asked for and has not begun,
     is_due: bool,
     /// what has happened since the one began that is under way,
@@ -238,7 +238,7 @@ impl Interfaces {
             subscribed: Subscriptions::new(),
             unseen: UnseenNames::default(),
             is_settled: false,
-            listed: BTreeMap::new(),
+            listed: Listed::new(),
             is_due: false,
             surveying: None,
             survey_again: None,
@@ -306,7 +306,7 @@ impl Interfaces {
         if let Some(netns) = &named.netns {
             let identity = self.workers.now(netns).await?;
             let same = |name: &Option<Netns>| self.workers.identity(name.as_ref()) == identity;
-            if identity.is_some() && identity == Identity::now(None) {
+            if identity.is_some() && identity == Identity::own() {
                 interface.netns = None;
             } else if let Some(name) = self
                 .entries
@@ -389,7 +389,8 @@ impl Interfaces {
             }
             InterfaceEvent::Mounts { at } => {
                 self.check_namespaces(config, at, &mut changes).await;
-                if reading::listed() != self.listed {
+                // Where nobody can say which names there are, the next news of mounts asks again.
+                if self.workers.listed(&self.listed).await.is_ok_and(|listed| listed != self.listed) {
                     self.ask_for_survey(at);
                 }
             }

@@ -248,8 +248,13 @@ impl Interfaces {
         let names: BTreeSet<Netns> =
             self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
         let mut is_late = false;
+        // At once: they may all be on a file system that does not answer.
+        let mut named = self.workers.named_now(&names).await;
         for netns in names {
-            let now = self.workers.now(&netns).await;
+            let now = match named.remove(&netns) {
+                Some(now) => now,
+                None => self.workers.now(&netns).await,
+            };
             changes.reported.extend(self.note_hung(&netns, now.as_ref().err(), when));
             let Ok(now) = now else {
                 // Nobody can tell whether it is still there.

@@ -12,17 +12,10 @@ use crate::discovery::homes::Home;
 use crate::discovery::places::{Found, Namespace};
 use crate::netlink::facts::Facts;
 use crate::netlink::{self, nat, nsid};
-use crate::netns::{Identity, NetnsError, Workers};
+use crate::netns::{Identity, Listed, NetnsError, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Netns};
 use injector_core::model::PeerId;
-
-/// The namespaces that have names now, and which they are.
-pub fn listed() -> BTreeMap<String, Option<Identity>> {
-    let entries = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
-    names.map(|name| (name.clone(), Identity::now(Some(&Netns::Name(name))))).collect()
-}
 
 /// What the look before this one found: a namespace whose thread is late is taken to be as it was.
 #[derive(Clone, Copy)]
@@ -62,7 +55,7 @@ pub enum Silent {
 pub struct Surveyed {
     /// Nothing of it was read before.
     pub(super) read_at: MonoNs,
-    pub(super) listed: BTreeMap<String, Option<Identity>>,
+    pub(super) listed: Listed,
     pub(super) looked: Looked,
     pub(super) homes: BTreeMap<PeerId, Home>,
     pub(super) found: BTreeMap<PeerId, Found>,
@@ -110,17 +103,11 @@ pub struct FactsReading<'a> {
 
 impl<'a> FactsReading<'a> {
     /// Begins one. Namespaces with a thread of ours go by the name that the thread has.
-    pub fn new(
-        workers: &'a mut Workers,
-        may_enter: bool,
-        listed: &BTreeMap<String, Option<Identity>>,
-    ) -> Self {
+    pub async fn new(workers: &'a mut Workers, may_enter: bool, listed: &Listed) -> Self {
         let mut files = BTreeMap::new();
-        for (name, identity) in listed {
-            let netns = Netns::Name(name.clone());
-            if let (Some(identity), Some(Ok(file))) = (identity, netns.path().map(File::open)) {
-                files.entry(*identity).or_insert((Some(netns), Arc::new(file.into())));
-            }
+        let known = listed.iter().filter_map(|(name, identity)| Some((name.clone(), (*identity)?)));
+        for (name, identity, file) in workers.files(known).await {
+            files.entry(identity).or_insert((Some(Netns::Name(name)), Arc::new(file.into())));
         }
         let (seen, found, identities, ids, unanswered, aliases) = Default::default();
         Self { workers, before: None, may_enter, seen, files, found, identities, ids, unanswered, aliases }
@@ -193,7 +180,7 @@ impl<'a> FactsReading<'a> {
     async fn unseen(&mut self, asked: Option<Netns>) -> Option<(Option<Netns>, Identity)> {
         let netns = self.name(asked.clone()).await;
         let identity = match &netns {
-            None => Identity::now(None),
+            None => Identity::own(),
             Some(named) => match self.workers.now(named).await {
                 Ok(identity) => identity,
                 Err(error) => {
@@ -268,7 +255,7 @@ impl<'a> FactsReading<'a> {
         let asked = netns.as_ref()?;
         let Ok(Some(identity)) = self.workers.now(asked).await else { return netns };
         let same = |name: &Option<Netns>| self.workers.identity(name.as_ref()) == Some(identity);
-        if Identity::now(None) == Some(identity) {
+        if Identity::own() == Some(identity) {
             return None;
         }
         if same(&netns) {

@@ -14,7 +14,7 @@ use crate::discovery::survey::survey;
 use crate::netlink::facts::Facts;
 use crate::netlink::nat::{self, Nat};
 use crate::netlink::news::News;
-use crate::netns::{Identity, Workers};
+use crate::netns::{Listed, Workers};
 use crate::rights;
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
@@ -28,8 +28,8 @@ pub(super) struct Question {
     config: Config,
     /// The namespaces of the interfaces that are known,
     named: BTreeSet<Option<Netns>>,
-    /// those that have names,
-    listed: BTreeMap<String, Option<Identity>>,
+    /// those that had names,
+    listed: Listed,
     /// and the threads inside.
     workers: Workers,
     may_enter: bool,
@@ -51,7 +51,7 @@ impl Interfaces {
         Question {
             config: config.clone(),
             named: self.entries.iter().map(|entry| entry.interface.netns.clone()).collect(),
-            listed: reading::listed(),
+            listed: self.listed.clone(),
             workers: self.workers.copy(),
             may_enter: !self.is_settled || leads_to_namespaces(config),
             known: self.known.clone(),
@@ -120,6 +120,12 @@ impl Question {
     /// Looks where the peers live.
     pub(super) async fn answer(mut self) -> Surveyed {
         let read_at = MonoNs::now();
+        match self.workers.listed(&self.listed).await {
+            Ok(listed) => self.listed = listed,
+            Err(error) => {
+                tracing::warn!(%error, "the names of network namespaces are taken to be those of before");
+            }
+        }
         let (looked, sight) = self.look().await;
         let Sight { known, homes, found } = sight;
         let Self { listed, workers, .. } = self;
@@ -129,7 +135,7 @@ impl Question {
     async fn look(&mut self) -> (Looked, Sight) {
         let Self { config, named, listed, workers, may_enter, known, answered, home_names } = self;
         let before = Before { known, answered };
-        let mut look = FactsReading::new(workers, *may_enter, listed).after(before);
+        let mut look = FactsReading::new(workers, *may_enter, listed).await.after(before);
         if config.interfaces == config::Interfaces::Auto {
             look.everywhere(config).await;
             let mut looked = look.done().await;
@@ -147,7 +153,7 @@ impl Question {
             }
             return (looked, joined);
         }
-        let mut look = FactsReading::new(workers, *may_enter, listed).after(before);
+        let mut look = FactsReading::new(workers, *may_enter, listed).await.after(before);
         look.at(named.iter().cloned()).await;
         look.joined().await;
         look.everywhere(config).await;

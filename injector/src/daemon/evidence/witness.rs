@@ -108,7 +108,7 @@ mod tests {
         let mut witness = Witness::default();
         assert_eq!(witness.crossed(), None, "nobody looked");
         let crossed = |witness: &Witness, link: Link| witness.crossed().unwrap().get(&link).copied();
-        let space = Identity::now(None).unwrap();
+        let space = Identity::own().unwrap();
         witness.add(space, vec![(link, socket(1, 500), Made::Unsaid)]);
         assert_eq!(crossed(&witness, link), Some(0));
         witness.add(space, vec![(link, socket(1, 500), Made::Unsaid), (link, socket(2, 30), Made::Unsaid)]);
@@ -132,7 +132,7 @@ mod tests {
             let (local, remote) = (end(2, 80), end(14, port));
             TcpSocket { local, remote, state, rto, backoff: 0, retransmits: 0, received }
         };
-        let (link, space) = (Link { src: PeerId(1), dst: PeerId(2) }, Identity::now(None).unwrap());
+        let (link, space) = (Link { src: PeerId(1), dst: PeerId(2) }, Identity::own().unwrap());
         let mut witness = Witness::default();
         witness.add(space, Vec::new());
         assert_eq!(witness.remote(&socket(5, 0)), (end(14, 5), Made::Unsaid), "nobody has said");

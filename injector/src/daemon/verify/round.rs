@@ -346,7 +346,7 @@ mod tests {
     }
 
     fn round(number: u32) -> Round {
-        let here = Identity::now(None).unwrap();
+        let here = Identity::own().unwrap();
         let link = Link { src: PeerId(1), dst: PeerId(2) };
         let form = Form::Ethertype;
         let trip = Trip { link, from: nic(1), sender: here, to: nic(2), receiver: here, form };
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn frames_are_read_in_their_own_try_alone() {
-        let here = Identity::now(None).unwrap();
+        let here = Identity::own().unwrap();
         let (first, second) = (round(1), round(2));
         let payload = first.frame(0, 2).split_off(ETHERNET);
         assert_eq!(first.read(&payload, None, here), Some((0, 2)));
@@ -370,7 +370,7 @@ mod tests {
 
     #[test]
     fn a_namespace_takes_packets_of_ip_as_long_as_it_says_so() {
-        let (here, round) = (Identity::now(None).unwrap(), round(1));
+        let (here, round) = (Identity::own().unwrap(), round(1));
         assert!(!round.takers().contains(&here));
         let taker = round.take(here);
         assert!(round.takers().contains(&here));
@@ -380,7 +380,7 @@ mod tests {
 
     #[test]
     fn silence_counts_only_where_the_receiver_listened() {
-        let here = Identity::now(None).unwrap();
+        let here = Identity::own().unwrap();
         let round = round(1);
         let ms = |ms: u64| MonoNs(ms * 1_000_000);
         let outcome = |listened: (u64, u64), sent: u64, arrived: u64| {

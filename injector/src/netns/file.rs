@@ -1,0 +1,283 @@
+//! Looking at the files of network namespaces.
+//!
+//! Whoever looks at a file may wait in the kernel: for a file system that does not answer (NFS, FUSE), or, where a FIFO is in
+//! the place of the file, for somebody at its other end. So files are opened as places alone, which opens no FIFO and no
+//! device. What the kernel can't tell from its memory, threads of their own look at.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, makedev, open, openat2, statx};
+use rustix::io::Errno;
+use tokio::sync::oneshot;
+
+use super::Identity;
+use crate::turn;
+
+/// Where network namespaces have names.
+pub(super) const NAMES: &str = "/run/netns";
+/// So many looks may be overdue at a time: each holds a thread.
+const MOST_OVERDUE: usize = 64;
+
+const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
+
+/// A namespace's file that was found. It keeps the namespace alive, as the file does.
+#[derive(Debug)]
+pub struct NamespaceFile {
+    place: OwnedFd,
+    identity: Identity,
+}
+
+impl NamespaceFile {
+    /// The file at a path. The calling thread waits for the file system that holds it.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        Self::of(open(path, PLACE, Mode::empty())?)
+    }
+
+    /// The same from the kernel's memory; `None` if that does not have it all.
+    fn cached(path: &Path) -> Option<io::Result<Self>> {
+        match openat2(CWD, path, PLACE, Mode::empty(), ResolveFlags::CACHED) {
+            Ok(place) => Some(Self::of(place)),
+            // An older kernel, or a filter of system calls, knows no such call.
+            Err(Errno::AGAIN | Errno::NOSYS | Errno::PERM | Errno::INVAL) => None,
+            Err(error) => Some(Err(error.into())),
+        }
+    }
+
+    fn of(place: OwnedFd) -> io::Result<Self> {
+        // What is known of it suffices: a remote file system is not asked.
+        let found = statx(
+            &place,
+            "",
+            AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC,
+            StatxFlags::TYPE | StatxFlags::INO,
+        )?;
+        let identity =
+            Identity { device: makedev(found.stx_dev_major, found.stx_dev_minor), inode: found.stx_ino };
+        if Some(identity.device) != namespaces() {
+            // `ip netns add` makes the file before it mounts the namespace over it.
+            return Err(io::Error::other("it is no network namespace"));
+        }
+        Ok(Self { place, identity })
+    }
+
+    /// Which namespace it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The file, open. That it is a namespace's is known: nobody waits.
+    pub fn open(&self) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}", self.place.as_raw_fd()))
+    }
+}
+
+/// The device that all files of namespaces are on; `None` where that can't be told.
+fn namespaces() -> Option<u64> {
+    static DEVICE: OnceLock<Option<u64>> = OnceLock::new();
+    *DEVICE.get_or_init(|| Some(std::fs::metadata("/proc/thread-self/ns/net").ok()?.dev()))
+}
+
+/// Why nobody can say what a path leads to now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unseen {
+    /// The file system that holds it does not answer.
+    Hung,
+    /// There is no time left to wait for an answer, or no thread.
+    Late,
+}
+
+/// One look by a thread of its own.
+#[derive(Debug, Default)]
+struct Look {
+    /// Nobody waits for it any more.
+    is_overdue: AtomicBool,
+}
+
+/// The looks that are under way, by path. A path whose look is overdue is not looked at again before that look ends.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Looks(Arc<Mutex<BTreeMap<PathBuf, Arc<Look>>>>);
+
+impl Looks {
+    /// The namespace's file at a path, at once if the kernel has it in memory.
+    pub(super) async fn file(
+        &self,
+        path: &Path,
+        patience: Duration,
+    ) -> Result<io::Result<NamespaceFile>, Unseen> {
+        if let Some(found) = NamespaceFile::cached(path) {
+            return Ok(found);
+        }
+        let looked_at = path.to_owned();
+        self.beside(path, patience, move || NamespaceFile::at(&looked_at)).await
+    }
+
+    /// The same for whoever can't wait; `None` if the kernel does not have it in memory.
+    pub(super) fn file_now(path: &Path) -> Option<io::Result<NamespaceFile>> {
+        NamespaceFile::cached(path)
+    }
+
+    /// The names that namespaces have, whether or not their files are namespaces'.
+    pub(super) async fn names(&self, patience: Duration) -> Result<Vec<String>, Unseen> {
+        let list = || {
+            let entries = std::fs::read_dir(NAMES).into_iter().flatten().flatten();
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+        };
+        self.beside(Path::new(NAMES), patience, list).await
+    }
+
+    /// Has a path looked at by a thread of its own.
+    async fn beside<T: Send + 'static>(
+        &self,
+        path: &Path,
+        patience: Duration,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unseen> {
+        let patience = turn::patience(patience);
+        let look = Arc::new(Look::default());
+        {
+            let mut under_way = self.under_way();
+            let is_overdue = |look: &Arc<Look>| look.is_overdue.load(Ordering::Relaxed);
+            if under_way.get(path).is_some_and(is_overdue)
+                || under_way.values().filter(|look| is_overdue(look)).count() >= MOST_OVERDUE
+            {
+                return Err(Unseen::Hung);
+            }
+            if patience.is_zero() {
+                return Err(Unseen::Late);
+            }
+            under_way.insert(path.to_owned(), Arc::clone(&look));
+        }
+        let end = End { looks: self.clone(), path: path.to_owned(), look: Arc::clone(&look) };
+        let (reply, answer) = oneshot::channel();
+        let look_there = move || {
+            let found = job();
+            drop(end);
+            // Whoever does not wait any more asks again.
+            let _ = reply.send(found);
+        };
+        // A thread that can't be started drops what it was given, and so ends the look.
+        let started = std::thread::Builder::new().name("netns name".into()).spawn(look_there);
+        started.map_err(|_| Unseen::Late)?;
+        match tokio::time::timeout(patience, answer).await {
+            Ok(answer) => answer.map_err(|_| Unseen::Late),
+            Err(_) => {
+                look.is_overdue.store(true, Ordering::Relaxed);
+                Err(Unseen::Hung)
+            }
+        }
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Look>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ends a look when it is dropped.
+struct End {
+    looks: Looks,
+    path: PathBuf,
+    look: Arc<Look>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let mut under_way = self.looks.under_way();
+        // A later look at the same path is another one.
+        if under_way.get(&self.path).is_some_and(|look| Arc::ptr_eq(look, &self.look)) {
+            under_way.remove(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_mins(1);
+    const SHORT: Duration = Duration::from_millis(50);
+
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let folder = std::env::temp_dir().join(format!("injector-{name}-{}", std::process::id()));
+            std::fs::create_dir(&folder).unwrap();
+            Self(folder)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fifo_is_no_namespace_and_nobody_waits_at_it() {
+        let folder = Folder::new("fifo");
+        let fifo = folder.0.join("n1");
+        rustix::fs::mknodat(CWD, &fifo, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        for file in [fifo, folder.0.clone()] {
+            let found = Looks::default().file(&file, LONG).await.unwrap();
+            assert_eq!(found.unwrap_err().to_string(), "it is no network namespace");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_link_to_a_namespace_is_that_namespace() {
+        let folder = Folder::new("link");
+        let link = folder.0.join("n1");
+        std::os::unix::fs::symlink("/proc/self/ns/net", &link).unwrap();
+        let found = Looks::default().file(&link, LONG).await.unwrap().unwrap();
+        assert_eq!(Some(found.identity()), Identity::of_thread());
+        assert_eq!(found.open().unwrap().metadata().unwrap().ino(), found.identity().inode);
+        let missing = Looks::default().file(&folder.0.join("n2"), LONG).await.unwrap();
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[tokio::test]
+    async fn a_path_that_does_not_answer_holds_one_thread_until_it_does() {
+        let looks = Looks::default();
+        let path = Path::new("/somewhere");
+        let (answer, held) = std::sync::mpsc::channel::<u8>();
+        let hung = looks.beside(path, SHORT, move || held.recv()).await;
+        assert_eq!(hung.unwrap_err(), Unseen::Hung);
+        // Nobody waits for it a second time, and others are looked at.
+        let asked = std::time::Instant::now();
+        assert_eq!(looks.beside(path, LONG, || 7).await, Err(Unseen::Hung));
+        assert!(asked.elapsed() < LONG / 2);
+        assert_eq!(looks.beside(Path::new("/elsewhere"), LONG, || 7).await, Ok(7));
+        answer.send(1).unwrap();
+        while looks.beside(path, LONG, || 7).await != Ok(7) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(looks.under_way().is_empty());
+    }
+
+    #[tokio::test]
+    async fn so_many_threads_may_be_held_and_no_more() {
+        let looks = Looks::default();
+        let (answer, held) = std::sync::mpsc::channel::<u8>();
+        let held = Arc::new(Mutex::new(held));
+        for at in 0..MOST_OVERDUE {
+            let held = Arc::clone(&held);
+            let wait = move || held.lock().unwrap().recv().is_err();
+            let path = format!("/{at}");
+            let hung = looks.beside(Path::new(&path), Duration::from_millis(1), wait).await;
+            assert_eq!(hung, Err(Unseen::Hung));
+        }
+        assert_eq!(looks.beside(Path::new("/one-more"), LONG, || true).await, Err(Unseen::Hung));
+        drop(answer);
+        while looks.beside(Path::new("/one-more"), LONG, || true).await != Ok(true) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
