@@ -142,15 +142,21 @@ pub fn exits(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<Exit> 
         .filter(|link| is_exit(space, link))
         .map(|link| exit(namespaces, at, link))
         .filter(|exit| {
-            let is_left_out = |place: &Place| is_elsewhere(config, place.netns.as_ref(), &place.name);
+            let is_left_out = |place: &Place| is_place_elsewhere(config, namespaces, place);
             !is_left_out(&exit.place) && !exit.by.iter().any(is_left_out)
         })
         .collect()
 }
 
-/// Whether a device is in the config's `elsewhere:`.
-pub fn is_elsewhere(config: &Config, netns: Option<&Netns>, name: &str) -> bool {
-    config.elsewhere.iter().any(|device| device.name == name && device.netns.as_ref() == netns)
+/// Whether a device of a namespace is in the config's `elsewhere:`.
+pub fn is_elsewhere(config: &Config, space: &Namespace, name: &str) -> bool {
+    config.elsewhere.iter().any(|device| space.has(device, name))
+}
+
+/// The same of a place in one of these namespaces.
+pub fn is_place_elsewhere(config: &Config, namespaces: &[Namespace], place: &Place) -> bool {
+    let space = namespaces.iter().find(|space| space.netns == place.netns);
+    space.is_some_and(|space| is_elsewhere(config, space, &place.name))
 }
 
 fn is_exit(space: &Namespace, link: &LinkFacts) -> bool {

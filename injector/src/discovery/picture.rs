@@ -1,7 +1,7 @@
 //! What lies between peers, as far as it is seen at one time: each peer's paths, the exits of its home, and which
 //! interfaces of ours are on them. Whether those are attached is asked later, for each instant. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::devices::bridge_of;
@@ -57,6 +57,8 @@ pub struct EndSight {
     pub is_plain: bool,
     /// Its addresses, listed and held.
     pub addresses: Vec<IpAddr>,
+    /// Those of them that the config does not list.
+    pub unlisted: BTreeSet<IpAddr>,
     /// The container that it is, while nothing shows where that is: nothing names its frames then.
     pub away: Option<ContainerRef>,
 }
@@ -164,7 +166,7 @@ impl Seen<'_> {
         for link in &space.facts.links {
             if inside.devices.contains_key(&link.index)
                 || link.kind == Kind::Loopback
-                || is_elsewhere(self.config, space.netns.as_ref(), &link.name)
+                || is_elsewhere(self.config, space, &link.name)
             {
                 continue;
             }
@@ -218,6 +220,8 @@ impl Seen<'_> {
         let home = self.homes.get(&peer).filter(|_| is_here);
         let listed = self.config.peer(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
         let held = self.identity.held.iter().filter(|(_, holder)| **holder == peer);
+        // The addresses of a container are all found, and none is listed.
+        let is_found = self.config.peer(peer).is_some_and(|peer| peer.container.is_some());
         let none = Found::default();
         let found = self.found.get(&peer).filter(|_| is_here).unwrap_or(&none);
         let passages = |paths: &[DevicePath]| paths.iter().map(|path| self.passage(path)).collect();
@@ -236,6 +240,11 @@ impl Seen<'_> {
                 .map(|(id, _)| *id)
                 .collect(),
             is_plain: self.identity.peers.get(&peer).is_some_and(|traits| traits.is_plain),
+            unlisted: held
+                .clone()
+                .map(|(address, _)| *address)
+                .filter(|address| !is_found && !listed.contains(address))
+                .collect(),
             addresses: listed.into_iter().chain(held.map(|(address, _)| *address)).collect(),
             away: self.config.peer(peer).and_then(|peer| peer.container.clone()).filter(|_| home.is_none()),
         }

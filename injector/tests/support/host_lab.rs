@@ -108,7 +108,12 @@ impl HostLab {
     /// Starts one on the host that sees no named namespaces: others come and go all the time, and each is a reason to
     /// look again.
     pub fn secluded_daemon(&self, peers: &str) -> Daemon {
-        self.within("h", || {
+        self.secluded_daemon_in("h", peers, "auto")
+    }
+
+    /// The same in another namespace, as on a host of its own, and on some interfaces.
+    pub fn secluded_daemon_in(&self, of: &str, peers: &str, interfaces: &str) -> Daemon {
+        self.within(of, || {
             // SAFETY: the calls take numbers and texts that outlive them; this thread alone gets another view of mounts.
             unsafe {
                 assert_eq!(libc::unshare(libc::CLONE_NEWNS), 0);
@@ -117,7 +122,7 @@ impl HostLab {
                 let (tmpfs, names) = (c"tmpfs".as_ptr(), c"/run/netns".as_ptr());
                 assert_eq!(libc::mount(tmpfs, names, tmpfs, 0, none.cast()), 0);
             }
-            Daemon::start(&config(peers, "auto"))
+            Daemon::start(&config(peers, interfaces))
         })
     }
 
