@@ -136,16 +136,21 @@ fn candidates(peer: &Peer, namespaces: &[Namespace], known: Option<usize>) -> Ve
 
 /// The devices by which frames leave a namespace, without those that the config leaves out.
 pub fn exits(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<Exit> {
+    split_exits(config, namespaces, at).0
+}
+
+/// Those that it leaves out.
+pub fn left_out(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<Place> {
+    split_exits(config, namespaces, at).1.into_iter().map(|exit| exit.place).collect()
+}
+
+fn split_exits(config: &Config, namespaces: &[Namespace], at: usize) -> (Vec<Exit>, Vec<Exit>) {
     let space = &namespaces[at];
-    let links = space.facts.links.iter();
-    links
-        .filter(|link| is_exit(space, link))
-        .map(|link| exit(namespaces, at, link))
-        .filter(|exit| {
-            let is_left_out = |place: &Place| is_place_elsewhere(config, namespaces, place);
-            !is_left_out(&exit.place) && !exit.by.iter().any(is_left_out)
-        })
-        .collect()
+    let links = space.facts.links.iter().filter(|link| is_exit(space, link));
+    links.map(|link| exit(namespaces, at, link)).partition(|exit| {
+        let is_left_out = |place: &Place| is_place_elsewhere(config, namespaces, place);
+        !is_left_out(&exit.place) && !exit.by.iter().any(is_left_out)
+    })
 }
 
 /// Whether a device of a namespace is in the config's `elsewhere:`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::devices::bridge_of;
-use super::homes::{Home, exits, is_elsewhere};
+use super::homes::{self, Home, exits, is_elsewhere};
 use super::local::LocalEnd;
 use super::naming::{Ours, Sources};
 use super::nat::{Router, Translation, routers, translations};
@@ -76,6 +76,8 @@ pub struct Inside {
     pub routes: Vec<Route>,
     /// The bridges of its own that hold an address.
     pub bridges: Vec<Place>,
+    /// Devices that are no exits because the config leaves them out.
+    pub left_out: Vec<Place>,
 }
 
 /// All that is seen at one time.
@@ -154,7 +156,8 @@ impl Seen<'_> {
     fn inside(&self, at: usize) -> Inside {
         let space = &self.namespaces[at];
         let exits = exits(self.config, self.namespaces, at);
-        let mut inside = Inside { held: space.facts.addresses.clone(), ..Inside::default() };
+        let left_out = homes::left_out(self.config, self.namespaces, at);
+        let mut inside = Inside { held: space.facts.addresses.clone(), left_out, ..Inside::default() };
         for exit in &exits {
             let mut passage = self.passage(&exit.path());
             passage.host_ends.extend(exit.end.as_ref().and_then(|end| self.id(end)));
