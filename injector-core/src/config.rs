@@ -28,7 +28,7 @@ mod validate;
 pub use container::{ContainerRef, ENGINE_SOCKETS, Engine, Select, Selector};
 pub use error::{ConfigError, ConfigErrors, SHOWN};
 pub use hook::Hook;
-pub(crate) use load::{place_of, unread};
+pub(crate) use load::{check_form, place_of, unread};
 pub use local::{Listen, LocalBy, LocalPeer};
 pub use netns::Netns;
 pub use probe::{

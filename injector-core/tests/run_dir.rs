@@ -357,6 +357,45 @@ fn cuts_that_nobody_felt_are_told() {
     assert!(!text.contains("endpoint felt"), "{text}");
 }
 
+/// Each form of the report has the time from heal to settled, says so, and has no ready after it.
+#[test]
+fn a_cut_that_nobody_felt_is_settled_at_the_heal_in_every_form() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    write(&run, &campaign(3), &[0, 0, 0].map(Plant::recovered), false);
+    let file = |end: &str| folder.path().join(format!("report.{end}"));
+    let options = ReportOptions {
+        served_within: None,
+        html: Some(file("html")),
+        junit: Some(file("xml")),
+        csv: Some(file("csv")),
+    };
+    let made = report(&run, &options).unwrap();
+    for of in ["settled", "ready"] {
+        let row = made.text.lines().find(|line| line.trim_start().starts_with(of)).unwrap();
+        assert!(row.split_whitespace().filter(|cell| *cell == "0").count() >= 2, "{row}");
+        let cluster = &made.json["summary"]["cluster"][of];
+        assert_eq!((cluster["p50_ns"].as_u64(), cluster["p90_ns"].as_u64()), (Some(0), Some(0)), "{cluster}");
+    }
+    let read = |end: &str| fs::read_to_string(file(end)).unwrap();
+    let html = read("html");
+    assert!(html.contains("<title>run · heal to settled</title>"), "{}", &html[..300]);
+    assert!(html.contains(">run: from heal to settled</h1>") && html.contains("median to settled"));
+    assert!(!html.contains("heal to ready"));
+    assert_eq!(read("xml").matches(" time=\"0.000000\"").count(), 3);
+    let csv = read("csv");
+    let column = |name: &str| csv.lines().next().unwrap().split(',').position(|head| head == name).unwrap();
+    let (ready, settled) = (column("ready_ns"), column("settled_ns"));
+    for row in csv.lines().skip(1) {
+        let cells: Vec<&str> = row.split(',').collect();
+        assert_eq!((cells[ready], cells[settled]), ("0", "0"), "{row}");
+    }
+    let other =
+        compare(&run, &run, &CompareOptions { html: Some(file("html")), ..CompareOptions::default() });
+    assert_eq!(other.unwrap().exit_code, 2, "three trials decide nothing");
+    assert!(read("html").contains("<h1>From heal to settled, compared</h1>"));
+}
+
 fn written(folder: &Path, name: &str, settings: &Campaign, seed: u64, beyond: f64) -> std::path::PathBuf {
     let path = folder.join(name);
     let trials = settings.settings.trials;

@@ -128,7 +128,7 @@ pub extern "C" fn claim(side: u64) -> u32 {
         } else {
             renew(known, peer, mac, now);
         }
-    } else if peer != WORLD && may_claim_another(interface(scene), now) {
+    } else if peer != WORLD && may_claim_another(interface(context), now) {
         let _ = CLAIMS.insert(&claimed, &Claim { peer, held: 0, at: now, contested_until: 0, mac }, 0);
     }
     if listed != WORLD && listed != VIP {

@@ -313,6 +313,12 @@ impl Lab {
         &self.processes
     }
 
+    /// Kills the programs of the lab.
+    pub fn end_processes(&mut self) {
+        self.processes.iter_mut().for_each(Process::kill);
+        self.processes.clear();
+    }
+
     /// Fails if a program of the lab has ended, with the end of its log, or if the user has asked to stop.
     ///
     /// # Errors

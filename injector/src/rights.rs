@@ -90,6 +90,7 @@ impl Rights {
         let netns = netns.chain(config.endpoints.iter().map(|endpoint| &endpoint.netns));
         // The daemon compares namespaces by identity, and must read that of each name.
         let netns = netns.chain(config.peers.iter().filter_map(|peer| Some(&peer.tap.as_ref()?.netns)));
+        let netns = netns.chain(config.elsewhere.iter().map(|device| &device.netns));
         let netns = netns.chain(config.roles.values().map(|role| &role.netns)).flatten();
         let mut supervisor = daemon;
         if config.interfaces == Interfaces::Auto {
@@ -98,6 +99,7 @@ impl Rights {
         for netns in netns {
             supervisor |= CapabilitySet::SYS_ADMIN;
             supervisor |= match netns {
+                _ if netns.process().is_some() => CapabilitySet::SYS_PTRACE,
                 Netns::Name(_) => CapabilitySet::empty(),
                 Netns::Path(_) => CapabilitySet::DAC_READ_SEARCH,
                 Netns::Pid(_) | Netns::Container(_) => CapabilitySet::SYS_PTRACE,

@@ -4,6 +4,7 @@
 #[path = "support/served.rs"]
 mod support;
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -71,6 +72,35 @@ fn usage_errors_are_64_and_help_is_0() {
 }
 
 #[test]
+fn help_is_a_command_and_lists_the_others() {
+    let help = stdout(&injector(&["help"]).output().unwrap());
+    assert_eq!(help, stdout(&injector(&["--help"]).output().unwrap()));
+    for command in ["partition", "heal", "measure", "help"] {
+        assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
+        let of = injector(&["help", command]).output().unwrap();
+        assert_eq!((code(&of), stderr(&of).as_str()), (0, ""), "{command}");
+    }
+    let wrong = injector(&["help", "isolate"]).output().unwrap();
+    assert_eq!(code(&wrong), 64);
+    assert!(stderr(&wrong).contains("unrecognized subcommand 'isolate'"), "{}", stderr(&wrong));
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_named() {
+    let odd = std::ffi::OsStr::from_bytes(b"a\xff");
+    for words in [&["mark"][..], &["heal", "p"], &["partition", "isolate"], &["status", "--host"]] {
+        let output = injector(words).arg(odd).output().unwrap();
+        let said = stderr(&output);
+        assert_eq!(code(&output), 64, "{said}");
+        let named = format!("argument {}, \"a\\xFF\", is not UTF-8", words.len() + 1);
+        assert!(said.contains(&named), "{said}");
+    }
+    // A path may have any bytes.
+    let path = injector(&["check", "--config"]).arg(odd).output().unwrap();
+    assert!(stderr(&path).contains("can't be read (No such file"), "{}", stderr(&path));
+}
+
+#[test]
 fn a_bad_config_is_64() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("lab.yaml");
@@ -131,7 +161,11 @@ fn check_reads_campaigns_and_builds_their_shapes_with_a_config() {
     std::fs::write(&campaign, "shapes: [isolate n1]\nholds: [5s]\ntrials: 0\n").unwrap();
     let output = check(&[]);
     assert_eq!(code(&output), 64);
-    assert!(stderr(&output).contains("campaign.yaml: a campaign of 0 trials"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("campaign.yaml:3:9: trials: a campaign of 0 trials"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(code(&injector(&["check"]).output().unwrap()), 64, "nothing to check");
 }
 

@@ -134,6 +134,88 @@ fn a_large_list_is_checked_in_seconds() {
     assert!(begun.elapsed() < Duration::from_mins(1), "{:?}", begun.elapsed());
 }
 
+/// What a user can give to a command, with a sequence that clears the screen in it.
+#[test]
+fn no_input_acts_on_the_terminal() {
+    const CLEAR: &str = "\u{1b}[2J";
+    let directory = tempfile::tempdir().unwrap();
+    let written = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let head = "holds: [5s]\ntrials: 4\nshapes: ";
+    let campaigns = [
+        written("key", &format!("\"\\e[2J\": 1\n{head}[isolate n1]\n")),
+        written("shape", &format!("{head}[\"sideways \\e[2J\"]\n")),
+        written("peer", &format!("{head}[\"isolate \\e[2J\"]\n")),
+        written("raw", &format!("{head}[isolate {CLEAR}]\n")),
+    ];
+    let lab = written("lab.yaml", "peers: { n1: { addresses: [10.0.0.1] } }\ninterfaces: auto\n");
+    let grudges = [
+        written("g1", &format!("{{\"n1\": [\"{CLEAR}\"]}}")),
+        written("g2", "{\"n1\\u001b[2J\": 3}"),
+        written("g3", CLEAR),
+    ]
+    .map(|path| format!("@{path}"));
+    let run_directory = directory.path().join("run");
+    std::fs::create_dir(&run_directory).unwrap();
+    std::fs::write(run_directory.join("campaign.json"), format!("{{\"schema\": \"{CLEAR}\"}}")).unwrap();
+    let run_directory = run_directory.to_str().unwrap();
+    let mut asked: Vec<Vec<&str>> = Vec::new();
+    for campaign in &campaigns {
+        asked.push(vec!["check", "--campaign", campaign, "--config", &lab]);
+        asked.push(vec!["measure", "--campaign", campaign, "--out", CLEAR]);
+    }
+    asked.extend(grudges.iter().map(|grudge| vec!["partition", "grudge", grudge]));
+    asked.extend([
+        vec!["report", CLEAR],
+        vec!["report", run_directory],
+        vec!["compare", run_directory, CLEAR],
+        vec!["check", "--config", CLEAR],
+        vec!["partition", "isolate", "n1", "--scope", CLEAR],
+        vec!["partition", CLEAR],
+        vec!["partition", "isolate", "n1", "--direction", CLEAR],
+        vec![CLEAR],
+    ]);
+    for arguments in &asked {
+        for json in [&[][..], &["--json"]] {
+            let output = run(Path::new("/nonexistent"), &[arguments, json].concat(), "");
+            assert_ne!(output.status.code(), Some(0), "{arguments:?}");
+            let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+            assert!(!said.contains(|c: char| c.is_control() && c != '\n'), "{arguments:?}: {said:?}");
+        }
+    }
+}
+
+/// A byte order mark, as editors on Windows write it, is no text: places are those that the editor shows.
+#[test]
+fn files_may_begin_with_a_byte_order_mark() {
+    let directory = tempfile::tempdir().unwrap();
+    let written = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, format!("\u{feff}{text}")).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let checked = |arguments: &[&str]| run(Path::new("/nonexistent"), arguments, "");
+    let lab = written("lab.yaml", "peers: { n1: { addresses: [10.0.0.1] } }\ninterfaces: auto\n");
+    let campaign = written("campaign.yaml", "shapes: [isolate n1]\nholds: [5s]\ntrials: 4\n");
+    for arguments in [["check", "--config", &lab], ["check", "--campaign", &campaign]] {
+        let good = checked(&arguments);
+        assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
+    }
+    let lab = written("lab.yaml", "perrs: {}\ninterfaces: auto\n");
+    let campaign = written("campaign.yaml", "shapes: [isolate n1]\nholds: [5]\ntrials: 4\n");
+    for (arguments, says) in [
+        (["check", "--config", lab.as_str()], "lab.yaml:1:1: perrs: unknown key"),
+        (["check", "--campaign", campaign.as_str()], "campaign.yaml:2:9: holds[0]: "),
+    ] {
+        let output = checked(&arguments);
+        assert_eq!(output.status.code(), Some(64));
+        assert!(text(&output.stderr).contains(says), "{}", text(&output.stderr));
+    }
+}
+
 #[test]
 fn nothing_of_a_config_or_an_api_acts_on_the_terminal() {
     let directory = tempfile::tempdir().unwrap();

@@ -356,7 +356,9 @@ fn what_is_found_nowhere_or_twice() {
     lab.ip("h", "route add default dev v1");
     let said = lab.refusal(&peers(&lab, &[("n7", 7), ("n8", 8)]));
     assert!(
-        said.contains("found none of the peers' addresses") && said.contains("name the interfaces"),
+        said.contains("found none of the peers' addresses")
+            && said.contains("one that runs and is silent is not found")
+            && said.contains("name the interfaces"),
         "{said}"
     );
 

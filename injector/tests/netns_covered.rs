@@ -12,7 +12,7 @@ mod live;
 
 use std::time::{Duration, Instant};
 
-use covered::{peers, refused, states, switched};
+use covered::{peers, process_in, refused, states, switched};
 use host_lab::HostLab;
 use injector_core::api::{Code, CoverageState, NameSource, PartitionRequest, VerdictOptions, WarningCode};
 use injector_core::model::PeerName;
@@ -224,6 +224,55 @@ fn one_namespace_under_two_names() {
         "{:?}",
         view.warnings
     );
+}
+
+/// What is left out is left out, and who is behind an interface is behind it, whichever name of the namespace the config has.
+#[test]
+#[needs(root)]
+fn devices_in_a_namespace_under_another_name() {
+    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    lab.cable("n1", "q1", "eth1");
+    lab.ip("n1", &format!("address add {}/32 dev eth1", lab.ipv4(5)));
+    let (pid, name) = (process_in(&mut lab, "n1"), lab.netns("n1"));
+    let n1 = format!("n1: {{ addresses: [{}, {}] }}", lab.ipv4(1), lab.ipv4(5));
+    let both = format!("{n1}, {}", peers(&lab, &[("n2", 2)]));
+    let to_n1 = links(&[("n2", "n1")], LONG);
+    let names = [
+        name.clone(),
+        format!("/run/netns/{name}"),
+        format!("{{ pid: {pid} }}"),
+        format!("/proc/{pid}/ns/net"),
+    ];
+    for (attached, left_out) in names.iter().zip(names.iter().skip(1).chain(&names)) {
+        let eth0 = format!("[{{ name: eth0, netns: {attached} }}]");
+        let config = format!("{eth0}\nelsewhere: [{{ name: eth1, netns: {left_out} }}]");
+        let daemon = lab.daemon_on(&both, &config);
+        assert_eq!(states(&daemon, &to_n1), ["n2→n1 covered"], "{config}");
+    }
+    // Another device of that name is not left out.
+    let other = lab.netns("n2");
+    let other = format!("[{{ name: eth0, netns: {name} }}]\nelsewhere: [{{ name: eth1, netns: {other} }}]");
+    refused(&lab.daemon_on(&both, &other), &to_n1);
+    // Under auto, what is left out is not attached to.
+    let auto = format!("auto\nelsewhere: [{{ name: eth1, netns: /proc/{pid}/ns/net }}]");
+    lab.assert_chosen(&lab.daemon_on(&both, &auto), &["n1/eth0", "n2/eth0"]);
+
+    let host = |number: u8| format!("{{ name: h{number}, netns: {} }}", lab.netns("h"));
+    let behind = |netns: &str| {
+        let (one, two) = (peers(&lab, &[("n1", 1)]), lab.ipv4(2));
+        format!("{one}, n2: {{ addresses: [{two}], vm: {{ interface: {{ name: h2, netns: {netns} }} }} }}")
+    };
+    let file = format!("/run/netns/{}", lab.netns("h"));
+    let twice = lab.daemon_on(&behind(&file), &format!("[{}]", host(2)));
+    let attached = twice.status().attachments;
+    assert!(attached.len() == 1 && attached[0].interface == "h2", "{attached:#?}");
+    let names = &twice.status().peers[&PeerName("n2".to_owned())].names;
+    assert!(names.iter().any(|name| name.source == NameSource::Port && name.name == "h2"), "{names:#?}");
+    drop(twice);
+    let contrary = host(2).replace(" }", ", peer: n1 }");
+    let config = format!("peers: {{ {} }}\ninterfaces: [{contrary}]\n", behind(&file));
+    let (_, log) = lab.within("h", || Daemon::try_start(&config).map(drop)).expect_err("it has two peers");
+    assert!(log.contains("both n1 and n2 are behind it") && log.contains("keep one of the two"), "{log}");
 }
 
 #[test]

@@ -15,9 +15,11 @@ use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use covered::{peers, states, switched};
+use covered::{peers, process_in, states, switched};
 use host_lab::HostLab;
-use injector_core::api::{CoverageState, InForce, NameSource, PartitionRequest, VerdictOptions, WarningCode};
+use injector_core::api::{
+    Code, CoverageState, InForce, NameSource, PartitionRequest, VerdictOptions, WarningCode,
+};
 use injector_core::model::PeerName;
 use injector_lab::needs;
 use live::daemon::{Daemon, isolate, links};
@@ -229,6 +231,40 @@ fn a_renamed_interface_keeps_its_hook() {
     let record = daemon.record_now("p");
     assert!(record.links[0].uncovered.is_empty(), "{record:#?}");
     assert_eq!(record.links[0].coverage.as_ref().unwrap().state, CoverageState::Covered);
+}
+
+/// A process's id leads nowhere once it has ended, as where a container was restarted: nothing says that it is waited for, and its
+/// links are not called cut.
+#[test]
+#[needs(root)]
+fn a_namespace_that_was_named_by_a_process_which_has_ended() {
+    for by_path in [false, true] {
+        let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+        let pid = process_in(&mut lab, "n1");
+        let netns = if by_path { format!("/proc/{pid}/ns/net") } else { format!("{{ pid: {pid} }}") };
+        let both = peers(&lab, &[("n1", 1), ("n2", 2)]);
+        let daemon = lab.daemon_on(&both, &format!("[{{ name: eth0, netns: {netns} }}]"));
+        daemon.apply("p", &links(&[("n1", "n2")], LONG));
+        lab.end_processes();
+        let end = Instant::now() + host_lab::PATIENCE;
+        let why = loop {
+            let attachments = daemon.status().attachments;
+            if attachments[0].hook.is_none() {
+                break attachments[0].why.clone();
+            }
+            assert!(Instant::now() < end, "{attachments:#?}");
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        assert!(why.contains(&format!("process {pid} has ended, and its id does not lead to")), "{why}");
+        assert!(
+            why.contains("name the namespace by a name below /run/netns") && !why.contains("as soon as"),
+            "{why}"
+        );
+        let problem = daemon.try_apply("q", &links(&[("n1", "n2")], LONG)).expect_err("nothing is attached");
+        assert_eq!(problem.code, Code::NotCovered, "{problem}");
+        daemon.heal("p");
+        assert!(!daemon.record_now("p").links[0].uncovered.is_empty());
+    }
 }
 
 /// Our own program on an interface that was recreated is no stranger's, also if its hook is read before the daemon knows that

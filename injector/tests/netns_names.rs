@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use injector_lab::{SWITCH, needs};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use support::{Daemon, Lab, until};
-use unanswering::{Door, HUNG, Unanswering};
+use unanswering::{HUNG, NamespaceFile, Unanswering};
 
 const NAMES: &str = "/run/netns";
 /// A turn of the daemon's task waits for others for 750 ms at most.
@@ -84,9 +84,9 @@ fn assert_recreated_is_cut(lab: &mut Lab, daemon: &Daemon) {
 fn a_name_that_leads_to_a_file_system_that_does_not_answer_holds_up_nothing() {
     let mut lab = Lab::switched(3);
     let (n2, n3) = (lab.netns("n2"), lab.netns("n3"));
-    let door = Door::to(&lab, &lab.netns("n1"));
+    let file = NamespaceFile::to(&lab, &lab.netns("n1"));
     let through = format!("through-{}", std::process::id());
-    let _link = Named::link(&through, &door.file());
+    let _link = Named::link(&through, &file.path());
     let names =
         [through.as_str(), n2.as_str(), n3.as_str()].map(|netns| format!("{{ name: eth0, netns: {netns} }}"));
     let config = format!("{}interfaces: [{}]\n", lab.peers(), names.join(", "));
@@ -100,7 +100,7 @@ fn a_name_that_leads_to_a_file_system_that_does_not_answer_holds_up_nothing() {
     lab.delete("n3");
     daemon.wait_hook(&n3, "eth0", None);
     until("the port is free", || (!lab.can(SWITCH, "link show p-n3")).then_some(()));
-    let hung = Unanswering::before(&door.0);
+    let hung = Unanswering::before(&file.0);
     // The mounts have changed: the daemon looks at all names.
     lab.add("other");
     until("it is reported", || {

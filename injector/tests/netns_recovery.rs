@@ -74,6 +74,51 @@ fn a_server_that_hangs_is_not_ready() {
     assert!(record.heal_to_ready_ns.unwrap() >= 900_000_000);
 }
 
+/// A trial that begins too early, or with a sick endpoint, is no result: the record says why, and what to do instead, and that
+/// helps.
+#[test]
+#[needs(root)]
+fn a_cut_before_the_endpoint_is_healthy_says_why_and_what_to_do() {
+    let lab = Lab::new(2);
+    let server = Server::start(&lab, "n1");
+    let seldom = endpoint("ingress", server.port(), &lab.netns("client")).replace("10ms", "700ms");
+    let config = lab.config(AttachPoint::OwnNic, "auto");
+    let config =
+        format!("{config}endpoints:\n{seldom}ready: {{ observe: 1s, observe_max: 5s }}\ndeadline: 1s\n");
+    // What it drops proves the cuts.
+    let _stream = Stream::start(&lab, "n1", "n2", Duration::from_millis(5));
+    let daemon = Daemon::start(&config);
+    let waited = |name: &str| {
+        let output = daemon.cli(&["wait", name]);
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("; cut again once `injector wait --healthy` says that all are\n"), "{said}");
+        said
+    };
+    daemon.apply("early", &isolate("n1", Duration::from_millis(200)));
+    let said = waited("early");
+    assert!(said.starts_with("early: unknown: ingress@n1 had fewer than 5 probes before the cut"), "{said}");
+    assert_eq!(daemon.cli(&["wait", "--healthy"]).status.code(), Some(0));
+
+    server.set(ServerMode::Failing);
+    injector_lab::until("it is noticed", || {
+        (daemon.status().endpoints[0].healthy == Some(false)).then_some(())
+    });
+    daemon.apply("sick", &isolate("n1", Duration::from_millis(200)));
+    let said = waited("sick");
+    let why = "sick: unknown: ingress@n1 was not healthy before the cut: its last failed probe says \"";
+    assert!(said.starts_with(why) && said.contains("503"), "{said}");
+
+    server.set(ServerMode::Fine);
+    assert_eq!(daemon.cli(&["wait", "--healthy"]).status.code(), Some(0));
+    daemon.apply("good", &isolate("n1", Duration::from_millis(200)));
+    let output = daemon.cli(&["wait", "good"]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    // The client is no peer: its probes never fail, and the cut is felt by none of them.
+    assert!(said.contains("  ready    at the heal\n  settled  at the heal\n"), "{said}");
+    assert!(!said.contains("not healthy before") && !said.contains("fewer than"), "{said}");
+}
+
 /// It never comes back: the verdict is there at the deadline, and `wait` says so.
 #[test]
 #[needs(root)]

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use injector_lab::{AttachPoint, SWITCH, needs};
 use rustix::process::Signal;
 use support::{Daemon, Lab, until};
-use unanswering::{Door, HUNG, Unanswering};
+use unanswering::{HUNG, NamespaceFile, Unanswering};
 
 /// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
 struct Frozen(libc::pid_t);

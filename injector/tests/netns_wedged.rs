@@ -34,7 +34,7 @@ impl Drop for Stopped {
 #[needs(root)]
 fn a_start_right_after_a_kill_waits_until_the_killed_daemon_is_gone() {
     let lab = Lab::switched(2);
-    let config = lab.config(injector_lab::Place::OwnNic, "auto");
+    let config = lab.config(injector_lab::AttachPoint::OwnNic, "auto");
     for round in 0..10 {
         let daemon = Daemon::start(&lab, "d", &config);
         daemon.cli("partition isolate n1 --name p --for 60s");

@@ -77,6 +77,19 @@ pub fn read(path: &Path) -> Result<CampaignSpec, ConfigErrors> {
     parse(&file, &text)
 }
 
+/// Reads a campaign file that is complete by itself.
+pub fn read_whole(path: &Path) -> Result<CampaignSpec, ConfigErrors> {
+    let file = path.display().to_string();
+    let text = text::read(path).map_err(|error| config::unread(&file, "the campaign file", &error))?;
+    let spec = parse(&file, &text)?;
+    spec.check().map_err(|error| {
+        let said = error.to_string();
+        let (what, remedy) = said.split_once("; ").unwrap_or((&said, EXAMPLE));
+        fault(&file, at(&text, error.key), error.key, what, remedy)
+    })?;
+    Ok(spec)
+}
+
 fn fault(
     file: &str,
     place: Option<(usize, usize)>,
@@ -94,22 +107,76 @@ fn fault(
     }])
 }
 
+/// Line and column of a key's value; of the whole text, if it does not have that key.
+fn at(text: &str, path: &str) -> Option<(usize, usize)> {
+    config::place_of(text, path).or(Some((1, 1)))
+}
+
+/// What the parser says, in the words of a config's faults; and whether it is about the key itself. It repeats path and place,
+/// which have fields of their own.
+fn words(text: &str, path: &str) -> (String, bool) {
+    let text = match text.rsplit_once(" at line ") {
+        Some((what, place)) if place.chars().all(|c| c.is_ascii_digit() || " column".contains(c)) => what,
+        _ => text,
+    };
+    let key = path.split(['[', '.']).next().unwrap_or_default();
+    let text =
+        [path, key].iter().find_map(|path| text.strip_prefix(path)?.strip_prefix(": ")).unwrap_or(text);
+    if let Some(keys) = text.strip_prefix("unknown field ") {
+        return (
+            format!("unknown key {}", keys.replace("expected one of", "known here:").replace('`', "\"")),
+            true,
+        );
+    }
+    if let Some(key) = text.strip_prefix("missing field ") {
+        return (format!("{} is missing", key.replace('`', "\"")), false);
+    }
+    let found = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
+    if let Some((found, expected)) = found.and_then(|found| found.split_once(", expected ")) {
+        let found = match found.split_once(' ') {
+            Some(("string", text)) => text.to_owned(),
+            Some(("integer", number)) | Some(("floating", number)) => {
+                format!("the number {}", number.trim_start_matches("point ").trim_matches('`'))
+            }
+            Some(("boolean", value)) => value.trim_matches('`').to_owned(),
+            _ if found == "sequence" => "a list".to_owned(),
+            _ if found == "map" => "a mapping".to_owned(),
+            _ if found == "unit value" => "nothing".to_owned(),
+            _ => found.to_owned(),
+        };
+        let expected = match expected {
+            "u32" | "u64" => "a whole number",
+            "f64" => "a number",
+            "a string" => "a text",
+            "a sequence" => "a list",
+            "a boolean" => "true or false",
+            other if other == "a map" || other.starts_with("struct ") => "a mapping",
+            other => other,
+        };
+        return (format!("found {found} where {expected} is expected"), false);
+    }
+    if text.contains("untagged enum Share") {
+        return ("this is not a share; write one such as 0.05, or \"5%\"".to_owned(), false);
+    }
+    (text.to_owned(), false)
+}
+
 const EXAMPLE: &str = "see configs/campaign.yaml for every key";
 
 /// Reads the text of a campaign file; `file` is its name for messages.
 pub fn parse(file: &str, text: &str) -> Result<CampaignSpec, ConfigErrors> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let at = |path: &str| config::place_of(text, path).or(Some((1, 1)));
+    config::check_form(text, file, "write the keys shapes, holds and trials, and others as needed")?;
+    let at = |path: &str| at(text, path);
     let campaign: Campaign = serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text))
         .map_err(|error| {
             let path = error.path().to_string();
             let path = if path == "." { String::new() } else { path };
             let inner = error.into_inner();
-            let place = inner.location().map(|at| (at.line(), at.column())).or_else(|| at(&path));
-            let what = inner.to_string();
-            // The crate repeats path and place in its text; both have their own fields here.
-            let what = what.split(" at line ").next().unwrap_or_default();
-            let what = what.strip_prefix(&format!("{path}: ")).unwrap_or(what);
+            let text = inner.to_string();
+            let (what, is_key) = words(&text, &path);
+            let place = inner.location().map(|at| (at.line(), at.column()));
+            let place = if is_key || path.is_empty() { place.or_else(|| at(&path)) } else { at(&path) };
             fault(file, place, &path, what, EXAMPLE)
         })?;
     for (key, is_empty) in [("shapes", campaign.shapes.is_empty()), ("holds", campaign.holds.is_empty())] {
@@ -204,10 +271,13 @@ trials: 40
     #[test]
     fn faults_have_a_place_and_a_remedy() {
         for (text, expected) in [
-            ("shapes: [random-node]\nholds: [5s]\ntrials: 40\ntrails: 3\n", "unknown field `trails`"),
+            (
+                "shapes: [random-node]\nholds: [5s]\ntrials: 40\ntrails: 3\n",
+                "c.yaml:4:1: trails: unknown key \"trails\", known here: \"shapes\", ",
+            ),
             ("shapes: [random-node]\nholds: [5]\ntrials: 40\n", "holds[0]"),
             ("shapes: [sideways]\nholds: [5s]\ntrials: 40\n", "unknown shape \"sideways\""),
-            ("shapes: [random-node]\ntrials: 40\n", "missing field `holds`"),
+            ("shapes: [random-node]\ntrials: 40\n", "c.yaml:1:1: \"holds\" is missing"),
             (
                 "shapes: [halves --among n1]\nholds: [5s]\ntrials: 40\n",
                 "takes no --among, since it draws nothing",
@@ -228,11 +298,57 @@ trials: 40
             ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\ndirection: to\n", "write `out`"),
             ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\nscopes: [tcp, gre]\n", "scopes[1]"),
             ("shapes: [isolate n1]\nholds: [5s]\ntrials: 4\nverify: passive\n", "verify"),
-            ("shapes: [\n", "c.yaml"),
+            ("shapes: [\n", "c.yaml:2:1: this is not YAML"),
+            ("[isolate n1]\n", "c.yaml:1:1: found a list where a mapping is expected; write the keys shapes"),
+            ("", "c.yaml:1:1: found nothing where a mapping is expected"),
+            (
+                "shapes: [isolate n1]\nholds: [5s]\n---\ntrials: 4\n",
+                "c.yaml:3:1: this is not YAML (deserializing",
+            ),
+            (
+                "shapes: [isolate n1]\nholds: [5s]\ntrials: 4\nholds: [9s]\n",
+                "c.yaml:4:1: holds: duplicate key \"holds\", first on line 2; keep one of the two",
+            ),
+            (
+                "shapes: [isolate n1]\nholds: [5s]\ntrials: many\n",
+                "c.yaml:3:9: trials: found \"many\" where a whole number is expected; see configs",
+            ),
+            (
+                "shapes: isolate n1\nholds: [5s]\ntrials: 3\n",
+                "c.yaml:1:9: shapes: found \"isolate n1\" where a list is expected",
+            ),
+            (
+                "shapes:\n- isolate n1\n- [isolate, n1]\nholds: [5s]\ntrials: 3\n",
+                "c.yaml:3:3: shapes[1]: found a list where a text is expected",
+            ),
+            (
+                "shapes:\n- isolate n1\n- 'grudge {\"n1\": [}'\nholds: [5s]\ntrials: 3\n",
+                "c.yaml:3:3: shapes[1]: grudge: {\"n1\": [} does not parse (expected value at line 1 column 9); write it",
+            ),
+            (
+                "shapes: [isolate n1]\nholds: [5s]\ntrials: 4\nmax_rate: [1]\n",
+                "c.yaml:4:11: max_rate: this is not a share; write",
+            ),
         ] {
             let error = parse("c.yaml", text).unwrap_err().to_string();
             assert!(error.contains(expected) && error.starts_with("c.yaml:"), "{text}: {error}");
             assert!(error[7..].starts_with(|c: char| c.is_ascii_digit()), "{text}: no line in {error}");
+        }
+        // What only the values together show has its place too, where the file is checked by itself.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.yaml");
+        for (text, expected) in [
+            ("trials: 0", ":3:9: trials: a campaign of 0 trials measures nothing; write --trials 1 or more"),
+            ("trials: 1", ":3:9: trials: 1 trials can't visit 2 cells (shapes × holds); make at least one"),
+            ("trials: 4\ncycle: 1ms", ":4:8: cycle: a cycle (--cycle"),
+            (
+                "trials: 4\nstop_when: { p0: 0.01, p1: 0.05 }",
+                ":4:12: stop_when: --stop-when tests the rate of one",
+            ),
+        ] {
+            std::fs::write(&path, format!("shapes: [isolate n1]\nholds: [5s, 9s]\n{text}\n")).unwrap();
+            let error = read_whole(&path).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
         }
         let error = parse("c.yaml", "shapes: [random-node]\nholds: [5s, x]\ntrials: 4\n").unwrap_err();
         assert_eq!(error.0[0].line, Some(2), "{error}");

@@ -10,8 +10,18 @@ use crate::stats::sequential::Sprt;
 
 /// Why a specification can't be meant, with what to write.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct SpecError(String);
+#[error("{what}")]
+pub struct SpecError {
+    what: String,
+    /// The key of a campaign file that it is about.
+    pub key: &'static str,
+}
+
+impl SpecError {
+    fn new(key: &'static str, what: impl Into<String>) -> Self {
+        Self { what: what.into(), key }
+    }
+}
 
 /// The pause after each record, if none is given.
 pub const COOLDOWN: Span = Span::secs(5);
@@ -103,39 +113,42 @@ impl CampaignSpec {
 
     /// Finds what can't be meant before any daemon is asked.
     pub fn check(&self) -> Result<(), SpecError> {
-        let usage = |text: &str| Err(SpecError(text.to_owned()));
+        let usage = |key: &'static str, text: &str| Err(SpecError::new(key, text));
         let Some(trials) = self.trials else {
             return usage(
+                "trials",
                 "the number of trials is missing; write --trials 100, or trials: 100 in the campaign file",
             );
         };
         if trials == 0 {
-            return usage("a campaign of 0 trials measures nothing; write --trials 1 or more");
+            return usage("trials", "a campaign of 0 trials measures nothing; write --trials 1 or more");
         }
         if self.cells.is_empty() {
-            return usage("no shape is given; name one, or a file with --campaign");
+            return usage("shapes", "no shape is given; name one, or a file with --campaign");
         }
         if trials < self.cells.len() as u64 {
-            return Err(SpecError(format!(
-                "{trials} trials can't visit {} cells (shapes × holds); make at least one trial of each",
-                self.cells.len()
-            )));
+            let cells = self.cells.len();
+            let what = format!("{trials} trials can't visit {cells} cells (shapes × holds)");
+            return usage("trials", &format!("{what}; make at least one trial of each"));
         }
         if self.cells.iter().any(|cell| cell.hold.as_nanos() == 0) {
             return usage(
+                "holds",
                 "a cut of no length can't be held; write --hold 5s, or holds: [5s] in the campaign file",
             );
         }
         if let Some(StopWhen { p0, p1 }) = self.stop_when {
-            Sprt::new(p0, p1).map_err(|error| SpecError(error.to_string()))?;
+            Sprt::new(p0, p1).map_err(|error| SpecError::new("stop_when", error.to_string()))?;
             if self.cells.len() > 1 {
                 return usage(
+                    "stop_when",
                     "--stop-when tests the rate of one cell; name one shape and one hold, or leave it out",
                 );
             }
         }
         if self.cycle.is_some_and(|cycle| cycle.0.as_millis() < 500) {
             return usage(
+                "cycle",
                 "a cycle (--cycle, or cycle: in the campaign file) needs at least 500ms between a heal and the next cut",
             );
         }
@@ -145,27 +158,23 @@ impl CampaignSpec {
     /// Finds what can't be measured with the endpoints of a config, each by its full name and whether it is required.
     pub fn check_endpoints(&self, endpoints: &[(&str, bool)]) -> Result<(), SpecError> {
         if endpoints.is_empty() {
-            return Err(SpecError(
-                "the config names no endpoints, so that no recovery can be measured; add some".to_owned(),
-            ));
+            let what = "the config names no endpoints, so that no recovery can be measured; add some";
+            return Err(SpecError::new("", what));
         }
         for name in &self.verdict.advisory {
             if !endpoints.iter().any(|(endpoint, _)| is_named(endpoint, name)) {
                 let all: Vec<&str> = endpoints.iter().map(|(endpoint, _)| *endpoint).collect();
-                return Err(SpecError(format!(
-                    "no endpoint \"{name}\" is configured; the endpoints are {}",
-                    all.join(", ")
-                )));
+                let what =
+                    format!("no endpoint \"{name}\" is configured; the endpoints are {}", all.join(", "));
+                return Err(SpecError::new("advisory", what));
             }
         }
         let decides = |(endpoint, is_required): &(&str, bool)| {
             *is_required && !self.verdict.advisory.iter().any(|name| is_named(endpoint, name))
         };
         if !self.no_gate && !endpoints.iter().any(decides) {
-            return Err(SpecError(
-                "every endpoint is advisory, so that no trial can be decided; leave one required, or measure with --no-gate"
-                    .to_owned(),
-            ));
+            let what = "every endpoint is advisory, so that no trial can be decided; leave one required, or measure with --no-gate";
+            return Err(SpecError::new("advisory", what));
         }
         Ok(())
     }

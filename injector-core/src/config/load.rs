@@ -119,22 +119,34 @@ impl Config {
 
     /// Validates a config's text. `select` asks the engine where it selects containers.
     pub fn parse_with(text: &str, file: &str, select: &Select<'_>) -> Result<Self, ConfigErrors> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let tree: read::Tree =
-            serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, text, file)]))?;
-        let places = place::Places::of(text).map_err(|error| {
-            let what = format!("this is not YAML ({})", error.info());
-            let place = place::Place::from(*error.marker());
-            ConfigErrors(vec![read::error_at(file, Some(place), "", what, SYNTAX_REMEDY.to_owned())])
-        })?;
-        let report = read::Report::new(file, places);
-        report.duplicates();
+        let (tree, report) = tree(text.strip_prefix('\u{feff}').unwrap_or(text), file)?;
         let config = validate::config(&read::Node::root(&tree.0, &report), select);
         match config {
             Some(config) if report.count() == 0 => Ok(config),
             _ => Err(report.into_errors()),
         }
     }
+}
+
+/// The tree of a text, and a report that has the keys which are given twice.
+fn tree<'a>(text: &str, file: &'a str) -> Result<(read::Tree, read::Report<'a>), ConfigErrors> {
+    let tree: read::Tree =
+        serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, text, file)]))?;
+    let places = place::Places::of(text).map_err(|error| {
+        let what = format!("this is not YAML ({})", error.info());
+        let place = place::Place::from(*error.marker());
+        ConfigErrors(vec![read::error_at(file, Some(place), "", what, SYNTAX_REMEDY.to_owned())])
+    })?;
+    let report = read::Report::new(file, places);
+    report.duplicates();
+    Ok((tree, report))
+}
+
+/// Finds what is wrong with a text whatever its keys mean: no YAML, a second document, a key that is given twice, no mapping.
+pub(crate) fn check_form(text: &str, file: &str, usage: &str) -> Result<(), ConfigErrors> {
+    let (tree, report) = tree(text, file)?;
+    read::Node::root(&tree.0, &report).entries(usage);
+    if report.count() == 0 { Ok(()) } else { Err(report.into_errors()) }
 }
 
 /// Where no engine is asked.

@@ -27,6 +27,15 @@ impl Netns {
             Self::Container(_) => None,
         }
     }
+
+    /// The process whose namespace it is, by its id or by a path below `/proc`: when that ends, the name leads nowhere.
+    pub fn process(&self) -> Option<u32> {
+        match self {
+            Self::Pid(pid) => Some(*pid),
+            Self::Path(path) => path.strip_prefix("/proc").ok()?.iter().next()?.to_str()?.parse().ok(),
+            Self::Name(_) | Self::Container(_) => None,
+        }
+    }
 }
 
 impl std::fmt::Display for Netns {

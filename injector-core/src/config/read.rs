@@ -44,6 +44,16 @@ impl<'de> Visitor<'de> for TreeVisitor {
         Ok(value.into())
     }
 
+    /// Too large for every number of ours: its reader says so.
+    fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
+        Ok((value as f64).into())
+    }
+
+    /// The same below zero.
+    fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
+        Ok((value as f64).into())
+    }
+
     fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
         Ok(value.into())
     }

@@ -1,5 +1,7 @@
 //! What holds for any life of two endpoints.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::tests::{INTERVAL, MS, endpoint, evidence, healed, life};
@@ -84,6 +86,29 @@ proptest! {
             mixed.swap(at, (state >> 33) as usize % (at + 1));
         }
         prop_assert_eq!(record(&small(&sorted, &sorted, 0, now)), record(&small(&mixed, &mixed, 0, now)));
+    }
+
+    /// Also of endpoints that the cut did not impair, and in words: the verdict names the figure that the record has.
+    #[test]
+    fn ready_is_never_after_settled(a in spans(), b in spans(), felt in any::<[bool; 2]>()) {
+        let mut lives = [life_of(&a), life_of(&b)];
+        for (life, felt) in lives.iter_mut().zip(felt) {
+            for sample in life.iter_mut().filter(|sample| !felt && sample.scheduled < healed(0)) {
+                sample.failure = None;
+                sample.done = sample.scheduled + Duration::from_millis(1);
+            }
+        }
+        let seen = record(&small(&lives[0], &lives[1], 0, 3900));
+        let times = seen.endpoints.iter().map(|endpoint| (endpoint.ready_ns, endpoint.settled_ns));
+        for (ready, settled) in times {
+            prop_assert!(settled.is_none() || ready.is_some_and(|ready| ready <= settled.unwrap()));
+        }
+        let Some(settled) = seen.heal_to_settled_ns else { return Ok(()) };
+        prop_assert!(seen.heal_to_ready_ns.is_some_and(|ready| ready <= settled));
+        let reason = seen.outcome_reason.unwrap_or_default();
+        let named = format!("settled {} after the heal", words::seconds(Duration::from_nanos(settled)));
+        prop_assert_eq!(reason.starts_with(&named), settled > 0, "{} ns: {}", settled, reason);
+        prop_assert_eq!(reason.contains("settled"), settled > 0, "{} ns: {}", settled, reason);
     }
 
     #[test]

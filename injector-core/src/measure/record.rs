@@ -342,11 +342,11 @@ fn decide(evidence: &Evidence<'_>, before: &[BeforeHeal], watch: Option<&Watch<'
             Some(false) => {
                 let why = last_error_before(evidence, &evidence.endpoints[at])
                     .map_or_else(String::new, |error| format!(": its last failed probe says \"{error}\""));
-                format!("{name} was not healthy before the cut{why}")
+                format!("{name} was not healthy before the cut{why}; {WAIT_FIRST}")
             }
             None => format!(
                 "{name} had fewer than {} probes before the cut, or some of the last were never sent, so that it is \
-                 not known whether it was healthy; cut again once `injector status` shows it healthy",
+                 not known whether it was healthy; {WAIT_FIRST}",
                 evidence.ready.consecutive
             ),
         };
@@ -357,6 +357,9 @@ fn decide(evidence: &Evidence<'_>, before: &[BeforeHeal], watch: Option<&Watch<'
         Decision::new(Outcome::Censored, format!("\"{by}\" cut before the recovery was decided"))
     }))
 }
+
+/// The remedy for a cut that came before the required endpoints were healthy.
+const WAIT_FIRST: &str = "cut again once `injector wait --healthy` says that all are";
 
 /// Why the last failed probe before the cut failed.
 fn last_error_before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a>) -> Option<&'a str> {

@@ -24,7 +24,7 @@ pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
         .as_ref()
         .map(|path| Ok::<_, Failure>((path, Config::load_with(path, &engine::select)?)))
         .transpose()?;
-    let campaign = args.campaign.as_ref().map(|path| read(path)).transpose()?;
+    let campaign = args.campaign.as_ref().map(|path| campaign::file::read_whole(path)).transpose()?;
     if let (Some((path, config)), Some(campaign)) = (&config, &campaign) {
         build(campaign, config, path)?;
     }
@@ -79,12 +79,6 @@ fn add(summary: &mut Value, more: Value) {
     if let (Value::Object(summary), Value::Object(more)) = (summary, more) {
         summary.extend(more);
     }
-}
-
-fn read(path: &Path) -> Result<CampaignSpec, Failure> {
-    let campaign = campaign::file::read(path)?;
-    campaign.check().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    Ok(campaign)
 }
 
 /// Whether every shape of the campaign can be built with the config's peers, and its trials be decided by the endpoints.

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use self::args::{Command, CommandLine, Common};
 use self::failure::{Exit, Failure};
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => {
+            let error = if error.kind() == ErrorKind::InvalidUtf8 { not_utf8() } else { error };
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { Exit::USAGE.0 } else { Exit::OK.0 });
         }
@@ -52,6 +54,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit.0)
         }
     }
+}
+
+/// Which arguments are no text: the parser does not say.
+fn not_utf8() -> clap::Error {
+    let arguments = std::env::args_os().enumerate().skip(1);
+    let odd = arguments.filter(|(_, argument)| argument.to_str().is_none());
+    let odd: Vec<String> = odd.map(|(at, argument)| format!("argument {at}, {argument:?},")).collect();
+    let what = format!("{} is not UTF-8, as names and texts must be", odd.join(" or "));
+    CommandLine::command().error(ErrorKind::InvalidUtf8, what)
 }
 
 fn run(common: &Common, command: Command) -> Result<Exit, Failure> {

@@ -56,7 +56,12 @@ fn cut_and_heal(text: &mut String, record: &RecoveryRecord) {
         Some(HealedBy::Disconnect) => ", because its owner disconnected".to_owned(),
     };
     let _ = writeln!(text, "  heal     {}{by}", or_none(record.heal.map(|heal| wall(heal.wall))));
-    let after_heal = |ns: Option<u64>| or_none(ns.map(|ns| format!("{} after the heal", span(ns))));
+    let after_heal = |ns: Option<u64>| {
+        or_none(ns.map(|ns| match ns {
+            0 => "at the heal".to_owned(),
+            ns => format!("{} after the heal", span(ns)),
+        }))
+    };
     let _ = writeln!(text, "  ready    {}", after_heal(record.heal_to_ready_ns));
     let _ = writeln!(text, "  settled  {}", after_heal(record.heal_to_settled_ns));
 }
@@ -368,6 +373,25 @@ mod tests {
     fn what_is_not_known_is_a_dash_alone() {
         let undecided = text(&RecoveryRecord { heal_to_settled_ns: None, ..record() });
         assert!(undecided.contains("  settled  –\n"), "{undecided}");
+    }
+
+    /// Ready and settled are one figure in the verdict, in the lines below it and in the table.
+    #[test]
+    fn a_cluster_that_was_never_out_is_ready_and_settled_at_the_heal() {
+        let mut record = record();
+        let heal = record.heal.unwrap().end_ns;
+        record.outcome = Some(Outcome::Recovered);
+        record.outcome_reason = Some("no required endpoint was out".to_owned());
+        (record.heal_to_ready_ns, record.heal_to_settled_ns) = (Some(0), Some(0));
+        for endpoint in &mut record.endpoints {
+            (endpoint.ready_ns, endpoint.settled_ns) = (Some(heal), Some(heal));
+        }
+        let text = text(&record);
+        assert!(text.contains("recovered (deadline 20.000 s): no required endpoint was out\n"), "{text}");
+        assert!(text.contains("  ready    at the heal\n  settled  at the heal\n"), "{text}");
+        assert!(!text.contains("after the heal:") && !text.contains("0 ns after"), "{text}");
+        let row = text.lines().find(|line| line.starts_with("ingress@n1  required")).unwrap();
+        assert_eq!(row.matches("0 ns").count(), 2, "{row}");
     }
 
     #[test]

@@ -102,6 +102,18 @@ pub enum StartError {
         /// The container.
         container: ContainerRef,
     },
+    /// One interface has two peers, under two names of its namespace.
+    #[error(
+        "interface {interface}: the config says that both {one} and {other} are behind it, under two names of its network namespace; one peer is behind it: keep one of the two"
+    )]
+    TwoPeers {
+        /// The interface, with its namespace.
+        interface: String,
+        /// A peer.
+        one: String,
+        /// The other.
+        other: String,
+    },
     /// A loopback device is named.
     #[error(
         "interface {interface}: a loopback device can't be configured; peers on this machine are distinguished by their listening ports, as in: peers: {{ n1: {{ listens: [2379] }} }}, and their loopback device is attached to without being named"

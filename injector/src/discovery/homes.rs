@@ -136,21 +136,32 @@ fn candidates(peer: &Peer, namespaces: &[Namespace], known: Option<usize>) -> Ve
 
 /// The devices by which frames leave a namespace, without those that the config leaves out.
 pub fn exits(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<Exit> {
-    let space = &namespaces[at];
-    let links = space.facts.links.iter();
-    links
-        .filter(|link| is_exit(space, link))
-        .map(|link| exit(namespaces, at, link))
-        .filter(|exit| {
-            let is_left_out = |place: &Place| is_elsewhere(config, place.netns.as_ref(), &place.name);
-            !is_left_out(&exit.place) && !exit.by.iter().any(is_left_out)
-        })
-        .collect()
+    split_exits(config, namespaces, at).0
 }
 
-/// Whether a device is in the config's `elsewhere:`.
-pub fn is_elsewhere(config: &Config, netns: Option<&Netns>, name: &str) -> bool {
-    config.elsewhere.iter().any(|device| device.name == name && device.netns.as_ref() == netns)
+/// Those that it leaves out.
+pub fn left_out(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<Place> {
+    split_exits(config, namespaces, at).1.into_iter().map(|exit| exit.place).collect()
+}
+
+fn split_exits(config: &Config, namespaces: &[Namespace], at: usize) -> (Vec<Exit>, Vec<Exit>) {
+    let space = &namespaces[at];
+    let links = space.facts.links.iter().filter(|link| is_exit(space, link));
+    links.map(|link| exit(namespaces, at, link)).partition(|exit| {
+        let is_left_out = |place: &Place| is_place_elsewhere(config, namespaces, place);
+        !is_left_out(&exit.place) && !exit.by.iter().any(is_left_out)
+    })
+}
+
+/// Whether a device of a namespace is in the config's `elsewhere:`.
+pub fn is_elsewhere(config: &Config, space: &Namespace, name: &str) -> bool {
+    config.elsewhere.iter().any(|device| space.has(device, name))
+}
+
+/// The same of a place in one of these namespaces.
+pub fn is_place_elsewhere(config: &Config, namespaces: &[Namespace], place: &Place) -> bool {
+    let space = namespaces.iter().find(|space| space.netns == place.netns);
+    space.is_some_and(|space| is_elsewhere(config, space, &place.name))
 }
 
 fn is_exit(space: &Namespace, link: &LinkFacts) -> bool {

@@ -112,6 +112,7 @@ static NOTHING: EndSight = EndSight {
     ports: Vec::new(),
     is_plain: false,
     addresses: Vec::new(),
+    unlisted: BTreeSet::new(),
     away: None,
 };
 
@@ -224,7 +225,7 @@ impl<'a> Lens<'a> {
         if let Some(id) = self.same_hook(link, src, dst) {
             return verdict(CoverageState::Not, Reason::SameHook(id));
         }
-        if let Some(reason) = self.open_path(src, dst) {
+        if let Some(reason) = self.open_path(link.src, src, dst) {
             return verdict(CoverageState::Partly, reason);
         }
         verdict(CoverageState::Unknown, Reason::Open)
@@ -340,7 +341,7 @@ impl<'a> Lens<'a> {
     }
 
     /// A path by which neither end's device is hooked.
-    fn open_path(&self, src: &'a EndSight, dst: &'a EndSight) -> Option<Reason> {
+    fn open_path(&self, sender: PeerId, src: &'a EndSight, dst: &'a EndSight) -> Option<Reason> {
         let inside = |end: &EndSight| end.home.as_ref().and_then(|home| self.picture.homes.get(home));
         let (from, to) = (inside(src), inside(dst));
         let open = |paths: Vec<&'a Passage>| -> Vec<&'a Passage> {
@@ -367,6 +368,12 @@ impl<'a> Lens<'a> {
                 _ if dst.home.is_none() && dst.paths.is_empty() && dst.weak.is_empty() => None,
                 _ => Some(self.known(dst)),
             };
+            // That a peer of which nothing is known reaches what the config does not list, such as the address of a management
+            // NIC, is no known way; of the world it is.
+            let is_unlisted = address.is_some_and(|address| dst.unlisted.contains(&address));
+            if out.is_none() && is_unlisted && sender != PeerId::WORLD {
+                continue;
+            }
             // Of an end that nothing is known of, nothing is hooked.
             let out = out.map(open);
             let into = into.map(open);

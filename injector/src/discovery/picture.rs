@@ -1,11 +1,11 @@
 //! What lies between peers, as far as it is seen at one time: each peer's paths, the exits of its home, and which
 //! interfaces of ours are on them. Whether those are attached is asked later, for each instant. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::devices::bridge_of;
-use super::homes::{Home, exits, is_elsewhere};
+use super::homes::{self, Home, exits, is_elsewhere};
 use super::local::LocalEnd;
 use super::naming::{Ours, Sources};
 use super::nat::{Router, Translation, routers, translations};
@@ -57,6 +57,8 @@ pub struct EndSight {
     pub is_plain: bool,
     /// Its addresses, listed and held.
     pub addresses: Vec<IpAddr>,
+    /// Those of them that the config does not list.
+    pub unlisted: BTreeSet<IpAddr>,
     /// The container that it is, while nothing shows where that is: nothing names its frames then.
     pub away: Option<ContainerRef>,
 }
@@ -74,6 +76,8 @@ pub struct Inside {
     pub routes: Vec<Route>,
     /// The bridges of its own that hold an address.
     pub bridges: Vec<Place>,
+    /// Devices that are no exits because the config leaves them out.
+    pub left_out: Vec<Place>,
 }
 
 /// All that is seen at one time.
@@ -152,7 +156,8 @@ impl Seen<'_> {
     fn inside(&self, at: usize) -> Inside {
         let space = &self.namespaces[at];
         let exits = exits(self.config, self.namespaces, at);
-        let mut inside = Inside { held: space.facts.addresses.clone(), ..Inside::default() };
+        let left_out = homes::left_out(self.config, self.namespaces, at);
+        let mut inside = Inside { held: space.facts.addresses.clone(), left_out, ..Inside::default() };
         for exit in &exits {
             let mut passage = self.passage(&exit.path());
             passage.host_ends.extend(exit.end.as_ref().and_then(|end| self.id(end)));
@@ -164,7 +169,7 @@ impl Seen<'_> {
         for link in &space.facts.links {
             if inside.devices.contains_key(&link.index)
                 || link.kind == Kind::Loopback
-                || is_elsewhere(self.config, space.netns.as_ref(), &link.name)
+                || is_elsewhere(self.config, space, &link.name)
             {
                 continue;
             }
@@ -218,6 +223,8 @@ impl Seen<'_> {
         let home = self.homes.get(&peer).filter(|_| is_here);
         let listed = self.config.peer(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
         let held = self.identity.held.iter().filter(|(_, holder)| **holder == peer);
+        // The addresses of a container are all found, and none is listed.
+        let is_found = self.config.peer(peer).is_some_and(|peer| peer.container.is_some());
         let none = Found::default();
         let found = self.found.get(&peer).filter(|_| is_here).unwrap_or(&none);
         let passages = |paths: &[DevicePath]| paths.iter().map(|path| self.passage(path)).collect();
@@ -236,6 +243,11 @@ impl Seen<'_> {
                 .map(|(id, _)| *id)
                 .collect(),
             is_plain: self.identity.peers.get(&peer).is_some_and(|traits| traits.is_plain),
+            unlisted: held
+                .clone()
+                .map(|(address, _)| *address)
+                .filter(|address| !is_found && !listed.contains(address))
+                .collect(),
             addresses: listed.into_iter().chain(held.map(|(address, _)| *address)).collect(),
             away: self.config.peer(peer).and_then(|peer| peer.container.clone()).filter(|_| home.is_none()),
         }

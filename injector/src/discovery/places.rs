@@ -20,11 +20,14 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Whether a device of the config is the interface of a name in this namespace, whatever the config calls the namespace.
+    /// Whether the config means this namespace, whatever it calls it.
+    pub fn is(&self, netns: Option<&Netns>) -> bool {
+        netns == self.netns.as_ref() || netns.is_some_and(|netns| self.aliases.contains(netns))
+    }
+
+    /// Whether a device of the config is the interface of a name in this namespace.
     pub fn has(&self, device: &Device, name: &str) -> bool {
-        let is_here = device.netns == self.netns
-            || device.netns.as_ref().is_some_and(|netns| self.aliases.contains(netns));
-        is_here && device.name == name
+        device.name == name && self.is(device.netns.as_ref())
     }
 }
 

@@ -74,7 +74,6 @@ pub enum End {
 /// The interfaces by which a home's own stack sends, each with its networks and its addresses.
 fn nics(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<(Nic, Vec<ipnet::IpNet>, Vec<IpAddr>)> {
     let space = &namespaces[at];
-    let is_left_out = |netns: Option<&Netns>, name: &str| is_elsewhere(config, netns, name);
     let links = space.facts.links.iter().filter(|link| {
         let far = other_end(namespaces, (at, link));
         // What a port sends, its bridge or bond sends.
@@ -82,8 +81,8 @@ fn nics(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<(Nic, Vec<i
             && usable(link)
             && link.kind != Kind::Loopback
             && link.master.is_none()
-            && !is_left_out(space.netns.as_ref(), &link.name)
-            && !far.is_some_and(|(other, end)| is_left_out(namespaces[other].netns.as_ref(), &end.name))
+            && !is_elsewhere(config, space, &link.name)
+            && !far.is_some_and(|(other, end)| is_elsewhere(config, &namespaces[other], &end.name))
     });
     let nic = |link: &crate::netlink::LinkFacts| {
         let held = space.facts.addresses.iter().filter(|(index, _)| *index == link.index);

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::devices::{Spot, other_end, usable};
-use super::homes::{Home, exits, is_elsewhere, resident};
+use super::homes::{Home, exits, is_place_elsewhere, resident};
 use super::places::{DevicePath, Found, Namespace, Place};
 use crate::netlink::Kind;
 use crate::netlink::facts::Route;
@@ -136,7 +136,7 @@ impl<'a> Search<'a> {
     }
 
     fn add(&mut self, path: DevicePath) {
-        let is_left_out = |place: &Place| is_elsewhere(self.config, place.netns.as_ref(), &place.name);
+        let is_left_out = |place: &Place| is_place_elsewhere(self.config, self.namespaces, place);
         if path.places[..path.sure].iter().any(is_left_out) {
             return;
         }

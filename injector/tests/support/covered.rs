@@ -44,3 +44,15 @@ pub fn states(daemon: &Daemon, request: &PartitionRequest) -> Vec<String> {
         .map(|link| format!("{}→{} {}", word(link, "src"), word(link, "dst"), word(link, "state")))
         .collect()
 }
+
+/// A process inside a node's namespace; it ends with the lab.
+pub fn process_in(lab: &mut HostLab, node: &str) -> u32 {
+    let mut sleep = lab.command(node, "sleep");
+    lab.start("sleep", sleep.arg("600")).unwrap();
+    let pid = lab.processes().last().unwrap().id();
+    // Before that it is `ip`, in the namespace of this test.
+    injector_lab::until("the process is in its namespace", || {
+        std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n").then_some(())
+    });
+    pid
+}

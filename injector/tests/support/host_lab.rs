@@ -137,7 +137,12 @@ impl HostLab {
     /// Starts one on the host that sees no named namespaces: others come and go all the time, and each is a reason to
     /// look again.
     pub fn daemon_without_names(&self, peers: &str) -> Daemon {
-        self.within("h", || Daemon::start_with(&config(peers, "auto"), hide_namespaces))
+        self.daemon_without_names_in("h", peers, "auto")
+    }
+
+    /// The same in another namespace, as on a host of its own, and on some interfaces.
+    pub fn daemon_without_names_in(&self, of: &str, peers: &str, interfaces: &str) -> Daemon {
+        self.within(of, || Daemon::start_with(&config(peers, interfaces), hide_namespaces))
     }
 
     /// Why a daemon on the host does not start.

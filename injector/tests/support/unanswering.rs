@@ -39,25 +39,25 @@ impl Drop for Unanswering {
 pub const HUNG: &str = "the file system that holds this path does not answer; repair or unmount it";
 
 /// A directory in which a file leads to a namespace.
-pub struct Door(pub PathBuf);
+pub struct NamespaceFile(pub PathBuf);
 
-impl Door {
+impl NamespaceFile {
     pub fn to(lab: &Lab, netns: &str) -> Self {
-        let directory = lab.folder().join("door");
+        let directory = lab.folder().join("file");
         std::fs::create_dir(&directory).unwrap();
-        let door = Self(directory);
-        std::fs::write(door.file(), "").unwrap();
-        support::ok("mount", &format!("--bind /run/netns/{netns} {}", door.file().display()));
-        door
+        let file = Self(directory);
+        std::fs::write(file.path(), "").unwrap();
+        support::ok("mount", &format!("--bind /run/netns/{netns} {}", file.path().display()));
+        file
     }
 
-    pub fn file(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.0.join("netns")
     }
 }
 
-impl Drop for Door {
+impl Drop for NamespaceFile {
     fn drop(&mut self) {
-        let _ = unmount(self.file(), UnmountFlags::DETACH);
+        let _ = unmount(self.path(), UnmountFlags::DETACH);
     }
 }

@@ -30,14 +30,14 @@ fn what_spoils_a_trial_is_named_and_hides_nothing() {
     expect(spoilt(&|e| e.broken = Some(HarnessFailure::Stopping)), Recovered, "501ms");
     expect(spoilt(&|e| e.links[0].still_cut_by = vec!["q".to_owned()]), Unknown, "still cut by \"q\"");
     expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "fewer than 21");
-    expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "once `injector status` shows it healthy");
+    expect(spoilt(&|e| e.ready.consecutive = 21), Unknown, "; cut again once `injector wait --healthy`");
     let mut sick = samples.clone();
     sick[18].failure = Some(planted());
     let record = judged(&sick, 14_000);
     expect(
         (record.outcome.unwrap(), record.outcome_reason.unwrap()),
         Unknown,
-        "a@n1 was not healthy before the cut: its last failed probe says \"planted\"",
+        "a@n1 was not healthy before the cut: its last failed probe says \"planted\"; cut again once `injector wait --healthy`",
     );
     assert_eq!(record.endpoints[0].failure_rate_before, Some(0.05));
 }

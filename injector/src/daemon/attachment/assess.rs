@@ -193,7 +193,11 @@ impl Interfaces {
                 state: verdict.state,
                 reason: self.reason(names, &verdict.reason),
                 is_translated: verdict.is_translated(),
-                is_told: matches!(verdict.reason, Reason::Translated(_)),
+                is_told: match verdict.reason {
+                    Reason::Translated(_) => true,
+                    Reason::Closed(peer) => !self.left_out(peer).is_empty(),
+                    _ => false,
+                },
                 remedy: self.remedy(names, &verdict.reason),
                 uncovered,
             },
@@ -269,6 +273,15 @@ impl Interfaces {
         self.entry(id).map_or_else(|| format!("interface {id}"), |entry| shown(&entry.interface))
     }
 
+    /// The devices of a peer that the config leaves out: a record names them, although its links are covered.
+    fn left_out(&self, peer: PeerId) -> Vec<Place> {
+        let inside = self.eras.now().and_then(|picture| {
+            let home = picture.ends.get(&peer)?.home.as_ref()?;
+            picture.homes.get(home)
+        });
+        inside.map(|inside| inside.left_out.clone()).unwrap_or_default()
+    }
+
     /// The interfaces that lack a hook; `unhooked` are the link's ends among ours that do.
     fn lacking(&self, reason: &Reason, unhooked: &[u32]) -> String {
         match reason {
@@ -303,7 +316,14 @@ impl Interfaces {
 
     fn reason(&self, names: &PeerNames, reason: &Reason) -> String {
         match reason {
-            Reason::Closed(peer) => format!("every device of {} is hooked", names.name(*peer)),
+            Reason::Closed(peer) => {
+                let left_out = self.left_out(*peer);
+                let but = match &left_out[..] {
+                    [] => String::new(),
+                    places => format!(", but for {}: elsewhere leaves it out", shown_places(places)),
+                };
+                format!("every device of {} is hooked{but}", names.name(*peer))
+            }
             Reason::HostMates(home) => format!(
                 "both peers are in {home}: their frames go over lo, where addresses name nobody"
             ),

@@ -154,11 +154,13 @@ impl Entry {
         }
         // What is attached next is looked for by the name of the config.
         self.renamed = None;
-        self.missing = match &self.interface.netns {
-            Some(netns @ Netns::Pid(pid)) if netns.path().is_some_and(|path| !path.exists()) => format!(
-                "{why}; process {pid} has ended, and its id does not lead to what comes after it: name the namespace by a name or a path"
+        let process = self.interface.netns.as_ref().and_then(Netns::process);
+        self.missing = match process.filter(|pid| Netns::Pid(*pid).path().is_some_and(|path| !path.exists()))
+        {
+            Some(pid) => format!(
+                "{why}; process {pid} has ended, and its id does not lead to what comes after it: name the namespace by a name below /run/netns, or a container by {{ container: NAME }}"
             ),
-            _ => format!("{why}; it is attached again as soon as it is there"),
+            None => format!("{why}; it is attached again as soon as it is there"),
         };
         tracing::warn!(interface = shown(&self.interface), why, "lost");
         (attachment, (shown(&self.interface), format!("lost: {why}")))

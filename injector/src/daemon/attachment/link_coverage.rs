@@ -13,7 +13,7 @@ pub struct LinkCoverage {
     /// Whether it is unknown because rules of NAT may give packets between the two other addresses.
     pub is_translated: bool,
     /// Whether the reason is shown although the link is covered: rules of NAT replace the link between the peers by two links with
-    /// the world.
+    /// the world, or a device was left out on purpose.
     pub is_told: bool,
     /// What to write into the config, where something helps.
     pub remedy: Option<String>,

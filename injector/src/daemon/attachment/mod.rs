@@ -119,6 +119,8 @@ pub struct Interfaces {
     met: Names,
     /// Namespaces that had a thread and are gone.
     gone: BTreeSet<Netns>,
+    /// Of those, the ones that were named by a process which has ended.
+    ended: BTreeSet<Netns>,
     news: mpsc::UnboundedSender<InterfaceEvent>,
     /// Makes the programs,
     instances: Instances,
@@ -250,6 +252,7 @@ impl Interfaces {
             workers,
             met,
             gone: BTreeSet::new(),
+            ended: BTreeSet::new(),
             news,
             instances: Instances::of(kernel.object()),
             spare: Spare::None,
@@ -273,7 +276,7 @@ impl Interfaces {
         self.contain(config, containers).await?;
         if let config::Interfaces::Named(named) = &config.interfaces {
             for interface in named {
-                self.add_named(interface).await?;
+                self.add_named(config, interface).await?;
             }
         }
         self.add_loopbacks().await?;
@@ -301,7 +304,7 @@ impl Interfaces {
     }
 
     /// Takes in an interface of the config. A namespace that has two names goes by the first of them.
-    async fn add_named(&mut self, named: &config::Interface) -> Result<(), StartError> {
+    async fn add_named(&mut self, config: &Config, named: &config::Interface) -> Result<(), StartError> {
         let mut interface = named.clone();
         if let Some(netns) = &named.netns {
             let identity = self.workers.now(netns).await?;
@@ -317,7 +320,16 @@ impl Interfaces {
                 interface.netns.clone_from(name);
             }
         }
-        if self.entries.iter().any(|entry| entry.is(&interface.name, interface.netns.as_ref())) {
+        let known = self.entries.iter_mut().find(|e| e.is(&interface.name, interface.netns.as_ref()));
+        if let Some(known) = known {
+            match (known.interface.peer, interface.peer) {
+                (Some(one), Some(other)) if one != other => {
+                    let [one, other] = [one, other].map(|peer| config.names.name(peer).to_owned());
+                    return Err(StartError::TwoPeers { interface: shown(&interface), one, other });
+                }
+                (None, Some(peer)) => known.interface.peer = Some(peer),
+                _ => {}
+            }
             tracing::warn!(
                 interface = shown(named),
                 same = shown(&interface),

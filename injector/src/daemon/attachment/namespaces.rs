@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -94,6 +95,7 @@ impl Interfaces {
         let identity = self.workers.of(netns).await?.identity();
         if self.followed.get(&netns.cloned()) != Some(&identity) {
             self.subscribe(netns)?;
+            self.watch_process(netns);
             self.followed.insert(netns.cloned(), identity);
         }
         Ok(())
@@ -243,10 +245,36 @@ impl Interfaces {
         Ok(())
     }
 
+    /// Notices the end of the process that a namespace is named by: no mount goes with it, and our thread keeps its interfaces.
+    fn watch_process(&self, netns: Option<&Netns>) {
+        let process = netns.and_then(Netns::process).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        // One that has ended already is missing in what is subscribed to.
+        let Some(Ok(handle)) = process.map(|process| pidfd_open(process, PidfdFlags::NONBLOCK)) else {
+            return;
+        };
+        // SAFETY: an `OwnedFd` answers the same open descriptor for as long as it lives.
+        let handle = unsafe { AsyncFd::register_with_interest(handle, Interest::READABLE) };
+        let Ok(handle) = handle else { return };
+        let (news, guard) = (self.news.clone(), self.workers.guard("what follows a process"));
+        tokio::spawn(async move {
+            let _guard = guard;
+            tokio::select! {
+                _ = handle.readable() => {}
+                () = news.closed() => return,
+            }
+            let _ = news.send(InterfaceEvent::Names { at: MonoNs::now() });
+        });
+    }
+
     /// Finds names that refer to another namespace now, or for none.
     pub(super) async fn check_namespaces(&mut self, config: &Config, when: MonoNs, changes: &mut Changes) {
-        let names: BTreeSet<Netns> =
-            self.workers.names().into_iter().flatten().chain(self.gone.iter().cloned()).collect();
+        let names: BTreeSet<Netns> = self
+            .workers
+            .names()
+            .into_iter()
+            .flatten()
+            .chain(self.gone.difference(&self.ended).cloned())
+            .collect();
         let mut is_late = false;
         // At once: they may all be on a file system that does not answer.
         let mut named = self.workers.named_now(&names).await;
@@ -282,6 +310,10 @@ impl Interfaces {
                     continue;
                 }
                 self.gone.insert(netns.clone());
+                // Whoever gets its id later is another process.
+                if now.is_none() && netns.process().is_some() {
+                    self.ended.insert(netns.clone());
+                }
             }
             // Between `ip netns add`'s two steps the file is not yet a namespace: the mount is news again.
             if now.is_none() {

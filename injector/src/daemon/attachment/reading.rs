@@ -14,7 +14,7 @@ use crate::netlink::facts::Facts;
 use crate::netlink::{self, nat, nsid};
 use crate::netns::{Identity, Listed, NetnsError, Workers};
 use injector_core::clock::MonoNs;
-use injector_core::config::{Config, Netns};
+use injector_core::config::{Config, Interfaces, Netns};
 use injector_core::model::PeerId;
 
 /// What the look before this one found: a namespace whose thread is late is taken to be as it was.
@@ -162,6 +162,23 @@ impl<'a> FactsReading<'a> {
         names.extend(config.endpoints.iter().map(|endpoint| endpoint.netns.clone()));
         names.extend(self.files.values().map(|(netns, _)| netns.clone()));
         self.at(names).await;
+    }
+
+    /// Takes note which namespaces the config means where it names devices in them, and looks into none of those: the config
+    /// may call one by another name than its thread.
+    pub async fn named(&mut self, config: &Config) {
+        let devices = config.elsewhere.iter().map(|device| &device.netns);
+        let interfaces = match &config.interfaces {
+            Interfaces::Auto => &[][..],
+            Interfaces::Named(named) => named,
+        };
+        let names: BTreeSet<&Netns> =
+            devices.chain(interfaces.iter().map(|interface| &interface.netns)).flatten().collect();
+        for netns in names {
+            if let Ok(Some(identity)) = self.workers.now(netns).await {
+                self.aliases.entry(identity).or_default().insert(netns.clone());
+            }
+        }
     }
 
     /// Looks into all namespaces that veths and the like join to those that were looked into, and so on.

@@ -138,6 +138,7 @@ impl Question {
         let mut look = FactsReading::new(workers, *may_enter, listed).await.after(before);
         if config.interfaces == config::Interfaces::Auto {
             look.everywhere(config).await;
+            look.named(config).await;
             let mut looked = look.done().await;
             let sight = sight(config, std::mem::take(&mut looked.known), home_names).await;
             return (looked, sight);
@@ -145,6 +146,7 @@ impl Question {
         // Other labs on this host may use the same addresses: what counts is what is joined to these.
         look.at(named.iter().cloned()).await;
         look.joined().await;
+        look.named(config).await;
         let mut looked = look.done().await;
         let mut joined = sight(config, std::mem::take(&mut looked.known), home_names).await;
         if joined.found.values().all(|found| !found.paths.is_empty()) {
@@ -157,6 +159,7 @@ impl Question {
         look.at(named.iter().cloned()).await;
         look.joined().await;
         look.everywhere(config).await;
+        look.named(config).await;
         let mut all = look.done().await;
         let known = with_missing(config, &joined.known, std::mem::take(&mut all.known), &joined.found);
         let sight = sight(config, known, home_names).await;

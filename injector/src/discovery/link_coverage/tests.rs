@@ -292,6 +292,24 @@ fn peers_that_are_not_here_take_no_part() {
     assert_eq!(scene(&config, &spaces, &["h1"]).state(1, 2), Covered);
 }
 
+/// On n1's host, which has a management NIC as every host has, and where nothing is known of n2.
+#[test]
+fn a_management_nic_of_a_peer_leaves_links_with_remote_peers_unknown() {
+    let mut spaces = switched();
+    spaces.truncate(2);
+    spaces[1].facts.links.push(device(1, 7, "eth9", Kind::Other));
+    spaces[1].facts.addresses.push((7, "192.0.2.7".parse().unwrap()));
+    let own = |more: &str| scene(&config(&format!("here: [n1]\n{more}")), &spaces, &["a/eth0"]);
+    assert_eq!((own("").state(1, 2), own("").state(2, 1)), (Unknown, Unknown));
+    assert_eq!(own("").state(0, 1), Partly, "everyone else may be behind it");
+    let left_out = own("elsewhere: [{ name: eth9, netns: a }]");
+    assert_eq!((left_out.state(1, 2), left_out.state(2, 1)), (Covered, Covered));
+    // An address of the config is a known way.
+    let listed = "peers: { n1: { addresses: [10.0.0.1, 192.0.2.7] }, n2: { addresses: [10.0.0.2] } }\ninterfaces: auto\nhere: [n1]\n";
+    let listed = Config::parse(listed, "test").unwrap();
+    assert_eq!(scene(&listed, &spaces, &["a/eth0"]).state(2, 1), Partly);
+}
+
 /// Two containers and a peer by its address, on a bridge of the daemon's own.
 fn contained() -> (Config, Vec<Namespace>) {
     let text = "peers: { n1: { container: a }, n2: { container: b }, n3: { addresses: [10.0.0.3] } }\ninterfaces: auto\n";

@@ -206,3 +206,32 @@ fn an_address_in_two_namespaces_is_ambiguous_but_not_against_the_daemons_own() {
     assert_eq!(found[&PeerId(1)].ambiguous, []);
     assert_eq!(names(&found[&PeerId(1)]), ["eth0"]);
 }
+
+/// Why a peer was not found, in words that are true of each case.
+#[test]
+fn what_is_not_found_is_said_as_it_is() {
+    let why = |facts: Facts| survey(&config(), &[space(None, facts)])[&PeerId(1)].missing.join("; ");
+    let host = || Facts { links: vec![link(2, "eth0", Kind::Other, None)], ..Facts::default() };
+    let route = |net: &str| Route { net: net.parse().unwrap(), index: 2, gateway: None };
+    assert_eq!(why(host()), "10.0.0.1: no interface has it, it is no neighbour, and no route leads to it");
+    let by_default = Facts { defaults: vec![route("0.0.0.0/0")], ..host() };
+    assert!(why(by_default).ends_with("and no route leads to it but a default"));
+    // Beside a connected route, the default says nothing: the peer is silent.
+    let connected = Facts {
+        networks: vec![(2, "10.0.0.14/24".parse().unwrap())],
+        defaults: vec![route("0.0.0.0/0")],
+        ..host()
+    };
+    assert_eq!(
+        why(connected),
+        "10.0.0.1: it belongs to the network 10.0.0.0/24 on eth0, but has not sent anything there yet"
+    );
+    let mut tun = link(5, "tun0", Kind::Other, None);
+    (tun.layer, tun.mac) = (LinkLayerType::None, None);
+    let tunnelled =
+        Facts { links: vec![tun], addresses: vec![(5, "10.0.0.1".parse().unwrap())], ..Facts::default() };
+    assert_eq!(
+        why(tunnelled),
+        "10.0.0.1: tun0 has it, whose packets begin with the IP header, so that no hook can judge them there"
+    );
+}

@@ -76,7 +76,7 @@ fn candidates(
                 && is_new
                 && !is_taken
                 && !known.contains(mac)
-                && !is_elsewhere(config, space.netns.as_ref(), &link.name)
+                && !is_elsewhere(config, space, &link.name)
             {
                 paths.push(DevicePath { places: vec![place], sure: 1, is_own: false });
             }
@@ -96,7 +96,8 @@ fn is_worded(config: &Config, space: &Namespace, name: &str, peer: PeerId) -> bo
     }
     let injector_core::config::Interfaces::Named(named) = &config.interfaces else { return false };
     named.iter().any(|interface| {
-        interface.is(name, space.netns.as_ref()) && interface.peer.is_some_and(|other| other != peer)
+        let is_it = interface.name == name && space.is(interface.netns.as_ref());
+        is_it && interface.peer.is_some_and(|other| other != peer)
     })
 }
 
