@@ -130,6 +130,10 @@ impl Config {
 
 /// The tree of a text, and a report that has the keys which are given twice.
 fn tree<'a>(text: &str, file: &'a str) -> Result<(read::Tree, read::Report<'a>), ConfigErrors> {
+    if let Some(place) = place::too_deep(text) {
+        let what = format!("lists and mappings are more than {} deep", place::MOST_DEPTH);
+        return Err(ConfigErrors(vec![read::error_at(file, Some(place), "", what, DEPTH_REMEDY.to_owned())]));
+    }
     let tree: read::Tree =
         serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, text, file)]))?;
     let places = place::Places::of(text).map_err(|error| {
@@ -159,6 +163,9 @@ fn nobody(_: &Engine, _: &Selector) -> Result<Vec<String>, (String, String)> {
 
 const SYNTAX_REMEDY: &str =
     "fix the syntax at this place: check indentation, quotes and brackets, and leave out tags";
+
+const DEPTH_REMEDY: &str =
+    "close the brackets, or undo the indentation: nothing that is read here is so deep";
 
 /// A file that gave no text, as a fault.
 pub(crate) fn unread(file: &str, what: &str, error: &text::TextError) -> ConfigErrors {

@@ -29,6 +29,38 @@ pub(super) fn second_document(text: &str) -> Option<Place> {
     starts.nth(1)
 }
 
+/// How deep lists and mappings may be in each other; what a config or a campaign needs is less than ten.
+pub(super) const MOST_DEPTH: usize = 64;
+
+/// Where a text exceeds [`MOST_DEPTH`]. To be asked first: the time that parsers take for such a text grows with the square
+/// of its depth.
+pub(super) fn too_deep(text: &str) -> Option<Place> {
+    let mut parser = Parser::new_from_str(text);
+    let mut depth = 0_usize;
+    while let Some(event) = parser.next_event() {
+        let (event, span) = match event {
+            Ok(event) => event,
+            // Its scanner is ahead of its events, and has a limit of its own.
+            Err(error) => {
+                let before = text.chars().take(error.marker().index());
+                let (opened, closed): (Vec<char>, Vec<char>) =
+                    before.filter(|at| "[{]}".contains(*at)).partition(|at| "[{".contains(*at));
+                let is_too_deep = opened.len() > closed.len() + MOST_DEPTH;
+                return is_too_deep.then(|| (*error.marker()).into());
+            }
+        };
+        match event {
+            Event::SequenceStart(..) | Event::MappingStart(..) => depth += 1,
+            Event::SequenceEnd | Event::MappingEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MOST_DEPTH {
+            return Some(span.start.into());
+        }
+    }
+    None
+}
+
 /// A key that a mapping has twice.
 #[derive(Debug)]
 pub(super) struct Duplicate {
@@ -208,6 +240,19 @@ fn closed(frames: &mut [Frame], was_key: bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_that_is_too_deep_is_noticed_where_it_begins_to_be() {
+        let flow = |depth: usize| format!("peers: {}{}", "[".repeat(depth), "]".repeat(depth));
+        // The mapping around it is one more.
+        assert_eq!(too_deep(&flow(MOST_DEPTH - 1)), None);
+        assert_eq!(too_deep(&flow(MOST_DEPTH)), Some(Place { line: 1, column: 8 + MOST_DEPTH - 1 }));
+        let block: String = (0..MOST_DEPTH + 2).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        assert_eq!(too_deep(&block).map(|place| place.line), Some(MOST_DEPTH + 1));
+        // Nobody has to read to the end of what is deeper by far.
+        assert!(too_deep(&flow(1_000_000)).is_some());
+        assert_eq!(too_deep("a: [1, 2]\nb: {c: ]\n"), None, "the parser says what is wrong");
+    }
 
     #[test]
     fn paths_have_their_lines_and_columns() {

@@ -5,6 +5,7 @@ pub mod escape;
 pub mod html;
 pub mod json;
 pub mod junit;
+mod outputs;
 pub mod table;
 pub mod text;
 mod waited;
@@ -89,6 +90,16 @@ pub enum ReportError {
     /// The run can't be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// A file is asked for that must not be written.
+    #[error("{option} {} {why}; name another file", .path.display())]
+    Output {
+        /// By which option.
+        option: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
     /// A file can't be written.
     #[error("can't write {}: {source}; name a file in a directory that you may write to", .path.display())]
     Write {
@@ -105,6 +116,9 @@ fn write_file(path: &Path, text: &str) -> Result<(), ReportError> {
 
 /// Reads a run directory and writes what is asked for.
 pub fn report(directory: &Path, options: &ReportOptions) -> Result<Report, ReportError> {
+    let ReportOptions { html, junit, csv, .. } = options;
+    let outputs = [("--html", html.as_ref()), ("--junit", junit.as_ref()), ("--csv", csv.as_ref())];
+    outputs::refuse([directory], &outputs)?;
     let run = Run::load_within(directory, options.served_within)?;
     if let Some(path) = &options.html {
         write_page(&run, path)?;
@@ -148,6 +162,7 @@ pub struct Index {
 /// # Errors
 /// The first run that can't be read; then no page is written.
 pub fn index(directories: &[PathBuf], options: &IndexOptions) -> Result<Index, ReportError> {
+    outputs::refuse(directories.iter().map(PathBuf::as_path), &[("--index", Some(&options.html))])?;
     let runs = directories.iter().map(|directory| Run::load_within(directory, options.served_within));
     let runs = runs.collect::<Result<Vec<Run>, ReadError>>()?;
     let mut linked = Vec::with_capacity(runs.len());
@@ -185,6 +200,7 @@ fn write_page(run: &Run, path: &Path) -> Result<(), ReportError> {
 
 /// Compares run `b` with run `a`.
 pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared, ReportError> {
+    outputs::refuse([a, b], &[("--html", options.html.as_ref())])?;
     let (run_a, run_b) = (Run::load(a)?, Run::load(b)?);
     let incomparable = run_a.campaign.settings.incomparable(&run_b.campaign.settings);
     if !incomparable.is_empty() && !options.force {
