@@ -14,15 +14,15 @@ use std::fs;
 use serde::Serialize;
 
 use crate::datapath::{
-    Clocks, HookQuery, Kernel, Life, Loaded, OwnPrograms, Owner, Sweep, chain, has_tcx, ids, loaded, names,
-    states, sweep, xdp_owner,
+    Clocks, HookQuery, Kernel, Life, Loaded, OwnPrograms, Owner, Sweep, chain, clsact_refusal, has_tcx, ids,
+    loaded, names, states, sweep, xdp_owner,
 };
 use crate::netlink::filters::Side;
 use crate::netlink::{self, LinkFacts};
 use crate::netns::{Identity, Listed, Workers};
 use crate::probe::role;
 use injector_core::clock::MonoNs;
-use injector_core::config::{Config, Interface, Interfaces, Netns};
+use injector_core::config::{Config, Hook, Interface, Interfaces, Netns};
 use injector_core::containers::Sight;
 
 pub use check::{Check, Verdict};
@@ -298,6 +298,7 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
         }
     };
     let name = interface.name.clone();
+    let is_clsact = interface.hook == Hook::Clsact || interface.hook == Hook::Auto && !has_tcx();
     let looked = worker
         .run(move || async move {
             let facts = crate::datapath::look(&name).await?.0;
@@ -312,13 +313,16 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
             // Who holds XDP is said apart.
             let on_tc = foreign.iter().filter(|foreign| !foreign.is_xdp());
             let programs = on_tc.map(|foreign| foreign.shown(&names)).collect();
-            Ok::<_, String>((programs, xdp_owner(&facts)))
+            let refusal = is_clsact.then(|| clsact_refusal(facts.index)).flatten();
+            Ok::<_, String>((programs, xdp_owner(&facts), refusal))
         })
         .await
         .map_err(|error| error.to_string())
         .flatten();
     match looked {
-        Ok((programs, xdp)) => (hooked.programs, hooked.xdp) = (programs, xdp),
+        Ok((programs, xdp, refusal)) => {
+            (hooked.programs, hooked.xdp, hooked.error) = (programs, xdp, refusal);
+        }
         Err(error) => hooked.error = Some(error),
     }
     hooked

@@ -7,6 +7,8 @@ injector_lab::group!(kernels);
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
 
+use std::process::Command;
+
 use injector_lab::needs;
 use support::kernel::{has_tcx, tc};
 use support::{Daemon, Lab, add_foreign_filter, filters, ip, ok, ours, qdiscs, run, until};
@@ -226,6 +228,35 @@ fn a_daemon_that_stops_takes_its_clsact_qdisc_along_unless_others_moved_in() {
     assert!(qdiscs(&n1, "eth0").contains("clsact"));
     let left = filters(&n1, "eth0");
     assert!(left.contains("bytecode") && !left.contains("injector_"), "{left}");
+}
+
+/// The `ingress` qdisc has clsact's place. Nobody else's daemon is to blame for it.
+#[test]
+#[needs(root)]
+fn an_ingress_qdisc_of_others_is_named_by_the_start_and_by_doctor() {
+    let lab = Lab::switched(2);
+    let n1 = lab.netns("n1");
+    ok("tc", &format!("-n {n1} qdisc add dev eth0 ingress"));
+    let config = named(&lab, 2, "{ name: eth0, netns: @n1, hook: clsact }");
+    let why = "it has another's ingress qdisc, which takes the place of clsact and no filters of egress; replace that one";
+    let (code, said) = Daemon::refusal(&lab, "clsact", &config);
+    assert_eq!(code, 2);
+    assert!(said.contains(why) && !said.contains("injector doctor"), "{said}");
+    let file = lab.folder().join("ingress.yaml");
+    std::fs::write(&file, config).unwrap();
+    let doctor = Command::new(env!("CARGO_BIN_EXE_injector"))
+        .args(["doctor", "--config"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(doctor.stdout).unwrap();
+    assert!(doctor.status.code() == Some(1) && said.contains(why), "{said}");
+    assert!(qdiscs(&n1, "eth0").contains("ingress"));
+
+    if has_tcx() {
+        let daemon = Daemon::start(&lab, "tc", &named(&lab, 2, "{ name: eth0, netns: @n1, hook: tc }"));
+        assert_eq!(daemon.attachment(&n1, "eth0")["hook"], tc());
+    }
 }
 
 #[test]

@@ -204,12 +204,30 @@ fn classifier<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassif
     program.try_into().map_err(|error: ProgramError| chain(&error))
 }
 
+/// Why an interface can't be attached to over clsact; `None` if nothing speaks against it.
+pub fn clsact_refusal(index: u32) -> Option<String> {
+    let tc = TcSocket::open().map_err(|error| format!("clsact: {error}"));
+    tc.and_then(|tc| clsact(&tc, index)).err()
+}
+
+/// Whether an interface has a clsact qdisc, or is to get one.
+fn clsact(tc: &TcSocket, index: u32) -> Result<Qdisc, String> {
+    match tc.ingress_qdisc(index).map_err(|error| format!("clsact: {error}"))?.as_deref() {
+        None => Ok(Qdisc::Made),
+        Some("clsact") => Ok(Qdisc::Found),
+        Some(other) => Err(format!(
+            "it has another's {other} qdisc, which takes the place of clsact and no filters of egress; replace that one by \
+             clsact, which takes its filters too, or attach by `hook: tc` (Linux 6.6)"
+        )),
+    }
+}
+
 /// Filters of the clsact qdisc, which is made with them where there is none; another's serves as well.
 fn attach_clsact(ebpf: &mut Ebpf, index: u32, names: &[&'static str]) -> Result<Clsact, String> {
     let failed = |error: std::io::Error| format!("clsact: {error}");
     fault::at("attach/clsact").map_err(failed)?;
     let tc = TcSocket::open().map_err(failed)?;
-    let qdisc = if tc.has_clsact(index).map_err(failed)? { Qdisc::Found } else { Qdisc::Made };
+    let qdisc = clsact(&tc, index)?;
     let handle = if qdisc == Qdisc::Made { MADE_QDISC } else { FOUND_QDISC };
     let mut programs = Vec::new();
     for name in names {

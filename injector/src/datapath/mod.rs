@@ -26,7 +26,7 @@ pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };
 pub use gate::{Gate, LEASE, LeaseWatcher, RENEWAL};
-pub use hooks::{Hooks, InterfaceCount};
+pub use hooks::{Hooks, InterfaceCount, clsact_refusal};
 pub use instances::{Instance, Instances, OwnPrograms};
 pub use kernel::{Kernel, Wakeups};
 pub use leftovers::{Leftover, Sweep, sweep};

@@ -137,13 +137,20 @@ impl Tc {
         })
     }
 
-    /// Whether an interface has a clsact or ingress qdisc.
-    pub fn has_clsact(&self, index: u32) -> io::Result<bool> {
-        let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK;
+    /// The kind of the qdisc from which an interface's ingress filters hang: `clsact`, or `ingress`, which has that place
+    /// too and takes no filters of egress. `None` if there is none.
+    pub fn ingress_qdisc(&self, index: u32) -> io::Result<Option<String>> {
+        // Without an echo the answer goes to those who have asked for news of qdiscs, and not to us.
+        let flags = libc::NLM_F_REQUEST | libc::NLM_F_ACK | libc::NLM_F_ECHO;
         self.send(libc::RTM_GETQDISC, flags, index, CLSACT_HANDLE, CLSACT, 0)?;
-        match self.receive(|_, _| {}) {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => Ok(false),
+        let mut found = None;
+        let asked = self.receive(|_, body| {
+            let mut attributes = attributes(body.get(TCMSG_LEN..).unwrap_or_default());
+            found = attributes.find(|(kind, _)| *kind == TCA_KIND).map(|(_, payload)| text(payload));
+        });
+        match asked {
+            Ok(()) => Ok(found),
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINVAL)) => Ok(None),
             Err(error) => Err(error),
         }
     }
