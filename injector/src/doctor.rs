@@ -348,7 +348,7 @@ async fn everywhere(
     for netns in names {
         let identity = match &netns {
             None => Identity::own(),
-            Some(named) => workers.now(named).await.unwrap_or_else(|error| {
+            Some(other) => workers.now(other).await.unwrap_or_else(|error| {
                 unseen.push(format!("not checked: {error}"));
                 None
             }),

@@ -8,6 +8,7 @@
 
 mod error;
 mod file;
+mod identity;
 mod supervisor;
 
 use std::collections::hash_map::Entry;
@@ -15,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::future::Future;
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use self::error::NetnsError;
 use self::file::{Looks, NAMES, NamespaceFile, Unseen};
+pub use self::identity::Identity;
 pub use self::supervisor::Supervisor;
 use self::supervisor::{PathThreads, QUESTION, START};
 use crate::alarm::{Alarm, Guard};
@@ -47,35 +48,6 @@ enum Order {
     /// With a guard, if nobody else would notice that the job panics.
     Run(Job, Option<Guard>),
     Stop,
-}
-
-/// Which namespace a file refers to: its device and inode. Another one under the same name differs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Identity {
-    device: u64,
-    inode: u64,
-}
-
-impl Identity {
-    fn of(file: &std::fs::Metadata) -> Self {
-        Self { device: file.dev(), inode: file.ino() }
-    }
-
-    /// The namespace that the calling thread is in.
-    pub fn of_thread() -> Option<Self> {
-        Some(Self::of(&std::fs::metadata("/proc/thread-self/ns/net").ok()?))
-    }
-
-    /// The daemon's own namespace.
-    pub fn own() -> Option<Self> {
-        Some(Self::of(&std::fs::metadata("/proc/self/ns/net").ok()?))
-    }
-
-    /// The namespace that a path leads to now; `None` if there is no namespace's file. The calling thread waits for the file
-    /// system that holds it.
-    pub fn at(path: &Path) -> Option<Self> {
-        Some(NamespaceFile::at(path).ok()?.identity())
-    }
 }
 
 /// A thread inside a network namespace.

@@ -100,15 +100,10 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
                 .current_dir(workspace()),
         )?;
         let form = soak.form();
-        let built = artifacts(cargo().args([
-            "test",
-            "--package",
-            "injector",
-            "--test",
-            form.program,
-            "--no-run",
-            "--examples",
-        ]))?;
+        // By itself: `cargo test --examples` makes tests of the examples, not the programs that the soaks start.
+        run(cargo().args(["build", "--package", "injector", "--examples"]))?;
+        let built =
+            artifacts(cargo().args(["test", "--package", "injector", "--test", form.program, "--no-run"]))?;
         let program = built.iter().find(|artifact| artifact.is_test && artifact.name == form.program);
         let program = program.with_context(|| format!("cargo built no {}", form.program))?;
         let table = workspace().join(format!("target/soak-{}.md", std::process::id()));

@@ -79,7 +79,9 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let proved = is_proved(&links);
     if evidence.heal.is_none() {
         // Whether it was in force to its end is not known before its end.
-        links.iter_mut().for_each(|link| link.in_force = None);
+        for link in &mut links {
+            link.in_force = None;
+        }
     }
     let marks = |heal: Stamped| Marks { heal: heal.end_ns, ready, settled, some_out: &some_out };
     let host = host(evidence, observed_until.unwrap_or(horizon), horizon);

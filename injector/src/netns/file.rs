@@ -18,7 +18,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, makedev, 
 use rustix::io::Errno;
 use tokio::sync::oneshot;
 
-use super::Identity;
+use super::identity::Identity;
 use crate::turn;
 
 /// Where network namespaces have names.
@@ -76,6 +76,14 @@ impl NamespaceFile {
     /// The file, open. That it is a namespace's is known: nobody waits.
     pub fn open(&self) -> io::Result<File> {
         File::open(format!("/proc/self/fd/{}", self.place.as_raw_fd()))
+    }
+}
+
+impl Identity {
+    /// The namespace that a path leads to now; `None` if there is no namespace's file. The calling thread waits for the file
+    /// system that holds it.
+    pub fn at(path: &Path) -> Option<Self> {
+        Some(NamespaceFile::at(path).ok()?.identity())
     }
 }
 
@@ -166,13 +174,11 @@ impl Looks {
         // A thread that can't be started drops what it was given, and so ends the look.
         let started = std::thread::Builder::new().name("netns name".into()).spawn(look_there);
         started.map_err(|_| Unseen::Late)?;
-        match tokio::time::timeout(patience, answer).await {
-            Ok(answer) => answer.map_err(|_| Unseen::Late),
-            Err(_) => {
-                look.is_overdue.store(true, Ordering::Relaxed);
-                Err(Unseen::Hung)
-            }
+        if let Ok(answer) = tokio::time::timeout(patience, answer).await {
+            return answer.map_err(|_| Unseen::Late);
         }
+        look.is_overdue.store(true, Ordering::Relaxed);
+        Err(Unseen::Hung)
     }
 
     fn under_way(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Look>>> {

@@ -277,9 +277,9 @@ impl Interfaces {
             .collect();
         let mut is_late = false;
         // At once: they may all be on a file system that does not answer.
-        let mut named = self.workers.named_now(&names).await;
+        let mut looked = self.workers.named_now(&names).await;
         for netns in names {
-            let now = match named.remove(&netns) {
+            let now = match looked.remove(&netns) {
                 Some(now) => now,
                 None => self.workers.now(&netns).await,
             };

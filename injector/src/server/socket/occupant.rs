@@ -33,8 +33,11 @@ pub(super) enum Occupant {
 pub(super) fn of(path: &Path) -> io::Result<Occupant> {
     let end = Instant::now() + DYING;
     loop {
-        let Some(stream) = connected(path)? else { return Ok(Occupant::None) };
-        let Some(stream) = stream else { return Ok(Occupant::Living) };
+        let stream = match connected(path)? {
+            Connected::Stream(stream) => stream,
+            Connected::Full => return Ok(Occupant::Living),
+            Connected::Nobody => return Ok(Occupant::None),
+        };
         if !ends_without_answer(stream) || Instant::now() >= end {
             return Ok(Occupant::Living);
         }
@@ -42,15 +45,25 @@ pub(super) fn of(path: &Path) -> io::Result<Occupant> {
     }
 }
 
-/// A connection; within, `None` where so many others wait that none is made. `None` if nobody listens.
-fn connected(path: &Path) -> io::Result<Option<Option<UnixStream>>> {
+/// What comes of connecting.
+enum Connected {
+    /// A connection.
+    Stream(UnixStream),
+    /// Somebody listens, for whom so many others wait that no connection is made.
+    Full,
+    /// Nobody listens.
+    Nobody,
+}
+
+/// Connects, without waiting.
+fn connected(path: &Path) -> io::Result<Connected> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     match connect(&socket, &SocketAddrUnix::new(path)?) {
-        Ok(()) => Ok(Some(Some(socket.into()))),
+        Ok(()) => Ok(Connected::Stream(socket.into())),
         // A full backlog: a socket that waits would wait for as long as it stays full.
-        Err(Errno::AGAIN) => Ok(Some(None)),
-        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(None),
+        Err(Errno::AGAIN) => Ok(Connected::Full),
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Ok(Connected::Nobody),
         Err(error) => Err(error.into()),
     }
 }
@@ -120,8 +133,10 @@ mod tests {
         assert_eq!(of(&socket.0).unwrap(), Occupant::Living, "it answers no more, and is there");
 
         // So many wait that nobody gets in: it is not waited for.
-        let waiting: Vec<UnixStream> =
-            std::iter::from_fn(|| connected(&socket.0).unwrap().unwrap()).collect();
+        let mut waiting = Vec::new();
+        while let Connected::Stream(stream) = connected(&socket.0).unwrap() {
+            waiting.push(stream);
+        }
         assert!(!waiting.is_empty());
         let asked = Instant::now();
         assert_eq!(of(&socket.0).unwrap(), Occupant::Living);
