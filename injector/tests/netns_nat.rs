@@ -2,6 +2,7 @@
 //! engines of containers write on each host puts none in doubt. Needs root.
 
 #[path = "support/covered.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
 mod covered;
 #[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]

@@ -155,7 +155,7 @@ fn words(text: &str, path: &str) -> (String, bool) {
     if let Some((found, expected)) = found.and_then(|found| found.split_once(", expected ")) {
         let found = match found.split_once(' ') {
             Some(("string", text)) => text.to_owned(),
-            Some(("integer", number)) | Some(("floating", number)) => {
+            Some(("integer" | "floating", number)) => {
                 format!("the number {}", number.trim_start_matches("point ").trim_matches('`'))
             }
             Some(("boolean", value)) => value.trim_matches('`').to_owned(),
