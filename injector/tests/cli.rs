@@ -134,7 +134,8 @@ fn check_reads_campaigns_and_builds_their_shapes_with_a_config() {
         assert!(said.contains("campaign.yaml: good: 6 cells, 8 trials"), "{said}");
     }
     for (shape, says) in [
-        ("isolate n9", "\"isolate n9\" can't be built with"),
+        ("isolate n9", "campaign.yaml:1:10: shapes[0]: \"isolate n9\" can't be built with"),
+        ("isolate n1, isolate n9", "campaign.yaml:1:22: shapes[1]: \"isolate n9\" can't be built with"),
         ("preset nosuch", "nosuch"),
         ("isolate @nobody", "nobody"),
     ] {

@@ -275,6 +275,24 @@ fn devices_in_a_namespace_under_another_name() {
     assert!(log.contains("both n1 and n2 are behind it") && log.contains("keep one of the two"), "{log}");
 }
 
+/// The check knows `lo` by its name; the start knows a loopback device by what it is.
+#[test]
+#[needs(root)]
+fn a_loopback_device_under_another_name() {
+    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    lab.ip("n1", "link set lo down");
+    lab.ip("n1", "link set lo name lo9");
+    lab.ip("n1", "link set lo9 up");
+    let (peers, netns) = (peers(&lab, &[("n1", 1), ("n2", 2)]), lab.netns("n1"));
+    let config = format!("peers: {{ {peers} }}\ninterfaces: [{{ name: lo9, netns: {netns} }}]\n");
+    let (_, log) = lab.within("h", || Daemon::try_start(&config).map(drop)).expect_err("it is refused");
+    assert!(
+        log.contains("interface lo9 in netns") && log.contains("a loopback device can't be configured"),
+        "{log}"
+    );
+    assert!(log.contains("listens: [2379]") && !log.contains("Ethernet header"), "{log}");
+}
+
 #[test]
 #[needs(root)]
 fn links_that_end_elsewhere() {

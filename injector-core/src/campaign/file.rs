@@ -77,17 +77,37 @@ pub fn read(path: &Path) -> Result<CampaignSpec, ConfigErrors> {
     parse(&file, &text)
 }
 
-/// Reads a campaign file that is complete by itself.
-pub fn read_whole(path: &Path) -> Result<CampaignSpec, ConfigErrors> {
-    let file = path.display().to_string();
-    let text = text::read(path).map_err(|error| config::unread(&file, "the campaign file", &error))?;
-    let spec = parse(&file, &text)?;
-    spec.check().map_err(|error| {
-        let said = error.to_string();
-        let (what, remedy) = said.split_once("; ").unwrap_or((&said, EXAMPLE));
-        fault(&file, at(&text, error.key), error.key, what, remedy)
-    })?;
-    Ok(spec)
+/// A campaign file that is complete by itself.
+pub struct Whole {
+    /// What it says.
+    pub spec: CampaignSpec,
+    file: String,
+    text: String,
+}
+
+impl Whole {
+    /// Reads and checks one.
+    pub fn read(path: &Path) -> Result<Self, ConfigErrors> {
+        let file = path.display().to_string();
+        let text = text::read(path).map_err(|error| config::unread(&file, "the campaign file", &error))?;
+        let whole = Self { spec: parse(&file, &text)?, file, text };
+        whole.spec.check().map_err(|error| whole.fault(error.key, &error.to_string()))?;
+        Ok(whole)
+    }
+
+    /// A fault of a key's value, whose text ends with the remedy.
+    pub fn fault(&self, path: &str, said: &str) -> ConfigErrors {
+        let (what, remedy) = said.split_once("; ").unwrap_or((said, EXAMPLE));
+        fault(&self.file, at(&self.text, path), path, what, remedy)
+    }
+
+    /// A fault of a cell's shape.
+    pub fn fault_of_cell(&self, cell: usize, said: &str) -> ConfigErrors {
+        // Each shape has a cell for each hold, one after the other.
+        let tree: serde_yaml::Value = serde_yaml::from_str(&self.text).unwrap_or_default();
+        let holds = tree.get("holds").and_then(serde_yaml::Value::as_sequence).map_or(1, Vec::len);
+        self.fault(&format!("shapes[{}]", cell / holds.max(1)), said)
+    }
 }
 
 fn fault(
@@ -135,7 +155,7 @@ fn words(text: &str, path: &str) -> (String, bool) {
     if let Some((found, expected)) = found.and_then(|found| found.split_once(", expected ")) {
         let found = match found.split_once(' ') {
             Some(("string", text)) => text.to_owned(),
-            Some(("integer", number)) | Some(("floating", number)) => {
+            Some(("integer" | "floating", number)) => {
                 format!("the number {}", number.trim_start_matches("point ").trim_matches('`'))
             }
             Some(("boolean", value)) => value.trim_matches('`').to_owned(),
@@ -347,7 +367,7 @@ trials: 40
             ),
         ] {
             std::fs::write(&path, format!("shapes: [isolate n1]\nholds: [5s, 9s]\n{text}\n")).unwrap();
-            let error = read_whole(&path).unwrap_err().to_string();
+            let error = Whole::read(&path).map(|_| ()).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");
         }
         let error = parse("c.yaml", "shapes: [random-node]\nholds: [5s, x]\ntrials: 4\n").unwrap_err();

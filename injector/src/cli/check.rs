@@ -9,7 +9,7 @@ use super::args::{Check, Common};
 use super::failure::{Exit, Failure};
 use super::output::{print, show};
 use crate::engine;
-use injector_core::campaign::{self, CampaignSpec};
+use injector_core::campaign::file::Whole;
 use injector_core::config::{Config, Interfaces, Role, schema};
 use injector_core::figures::counted;
 use injector_core::stats::labels::label;
@@ -24,7 +24,7 @@ pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
         .as_ref()
         .map(|path| Ok::<_, Failure>((path, Config::load_with(path, &engine::select)?)))
         .transpose()?;
-    let campaign = args.campaign.as_ref().map(|path| campaign::file::read_whole(path)).transpose()?;
+    let campaign = args.campaign.as_ref().map(|path| Whole::read(path)).transpose()?;
     if let (Some((path, config)), Some(campaign)) = (&config, &campaign) {
         build(campaign, config, path)?;
     }
@@ -62,13 +62,13 @@ pub(super) fn run(common: &Common, args: &Check) -> Result<Exit, Failure> {
         }
     }
     if let Some((path, campaign)) = args.campaign.as_ref().zip(campaign) {
-        add(&mut summary, json!({ "cells": campaign.cells.len(), "trials": campaign.trials }));
+        add(&mut summary, json!({ "cells": campaign.spec.cells.len(), "trials": campaign.spec.trials }));
         let _ = writeln!(
             text,
             "{}: good: {}, {}",
             path.display(),
-            counted(campaign.cells.len(), "cell"),
-            campaign.trials.map_or_else(String::new, |trials| counted(trials, "trial"))
+            counted(campaign.spec.cells.len(), "cell"),
+            campaign.spec.trials.map_or_else(String::new, |trials| counted(trials, "trial"))
         );
     }
     show(common, &summary, || text)?;
@@ -82,19 +82,18 @@ fn add(summary: &mut Value, more: Value) {
 }
 
 /// Whether every shape of the campaign can be built with the config's peers, and its trials be decided by the endpoints.
-fn build(campaign: &CampaignSpec, config: &Config, path: &Path) -> Result<(), Failure> {
-    for cell in &campaign.cells {
+fn build(campaign: &Whole, config: &Config, path: &Path) -> Result<(), Failure> {
+    for (at, cell) in campaign.spec.cells.iter().enumerate() {
         config.can_build(&cell.shape, cell.traffic.direction).map_err(|error| {
-            let shape = label(&cell.shape);
-            Failure::usage(format!(
-                "the campaign's shape \"{shape}\" can't be built with {}: {error}",
-                path.display()
-            ))
+            let (shape, path) = (label(&cell.shape), path.display());
+            campaign.fault_of_cell(at, &format!("\"{shape}\" can't be built with {path}: {error}"))
         })?;
     }
     let endpoints = config.endpoints.iter();
     let endpoints = endpoints.map(|endpoint| (endpoint.name.as_str(), endpoint.role == Role::Required));
-    campaign.check_endpoints(&endpoints.collect::<Vec<_>>()).map_err(|error| {
-        Failure::usage(format!("the campaign can't be measured with {}: {error}", path.display()))
-    })
+    campaign.spec.check_endpoints(&endpoints.collect::<Vec<_>>()).map_err(|error| {
+        let said = format!("the campaign can't be measured with {}: {error}", path.display());
+        campaign.fault(error.key, &said)
+    })?;
+    Ok(())
 }

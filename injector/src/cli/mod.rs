@@ -57,6 +57,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Which arguments are no text: the parser does not say.
+#[expect(clippy::unnecessary_debug_formatting, reason = "it shows which bytes are no text")]
 fn not_utf8() -> clap::Error {
     let arguments = std::env::args_os().enumerate().skip(1);
     let odd = arguments.filter(|(_, argument)| argument.to_str().is_none());
