@@ -161,6 +161,27 @@ fn macvlan_siblings_past_the_hook_on_their_parent() {
     assert_eq!(states(&daemon, &isolate("n1", LONG)), ["n1→n2 covered", "n2→n1 covered"]);
 }
 
+/// The peer's own NIC is not its alone: to say that it is would cut someone else.
+#[test]
+#[needs(root)]
+fn a_macvlan_of_others_on_the_nic_of_a_peer() {
+    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    lab.add("x");
+    if !lab.can("n1", "link add m0 link eth0 type macvlan mode bridge") {
+        return skip("a_macvlan_of_others_on_the_nic_of_a_peer", "this kernel makes no macvlan devices");
+    }
+    lab.ip("n1", &format!("link set m0 netns {}", lab.netns("x")));
+    lab.ip("x", "link set m0 up");
+    lab.give("x", "m0", 9);
+    let all = peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]);
+    let nics = ["n1", "n2", "n3"].map(|node| format!("{{ name: eth0, netns: {} }}", lab.netns(node)));
+    let daemon = lab.daemon_on(&all, &format!("[{}]", nics.join(", ")));
+    let problem = refused(&daemon, &isolate("n1", LONG));
+    assert!(problem.detail.contains("n2→n1 is partly covered: multicast"), "{problem}");
+    let remedy = problem.remedy.unwrap();
+    assert!(remedy.contains("frames of others pass eth0") && !remedy.contains("say so in"), "{remedy}");
+}
+
 #[test]
 #[needs(root)]
 fn inner_addresses_past_the_hook_on_the_underlay() {

@@ -407,6 +407,12 @@ impl Interfaces {
             Reason::Group(_, bridges, _) if !bridges.is_empty() => {
                 Some(format!("add to interfaces: {}", bridges.iter().map(line).collect::<Vec<_>>().join(" or ")))
             }
+            Reason::Group(peer, _, Some(id)) if self.is_own(*peer, *id) => Some(format!(
+                "frames of others pass {} too (a macvlan in another namespace, or what {peer} forwards): give {peer} a device that \
+                 they do not pass, or cut all of its links at once",
+                self.shown_id(*id),
+                peer = names.name(*peer)
+            )),
             Reason::Group(peer, _, only) => Some(self.word(names.name(*peer), *only)),
             Reason::Redirect(_) => {
                 Some("add the peer's own interface inside its network namespace to interfaces".to_owned())
@@ -416,6 +422,12 @@ impl Interfaces {
             Reason::Away(..) => Some("start the container, and wait until `injector peers` shows its home".to_owned()),
             Reason::Local(_) | Reason::Loopback(_) | Reason::Closed(_) | Reason::Open => None,
         }
+    }
+
+    /// Whether an interface of ours is in the namespace that a peer lives in. Then it is known who else is behind it.
+    fn is_own(&self, peer: PeerId, interface: u32) -> bool {
+        let home = self.home_names.get(&peer);
+        self.entry(interface).is_some_and(|entry| home == Some(&entry.interface.netns))
     }
 
     /// How to say that a peer is behind an interface: this one, if it is known.
