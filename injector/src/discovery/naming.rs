@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::devices::{Spot, bridge_of, has_members, other_end, usable};
 use super::homes::{Home, exits, resident};
+use super::hops::{configured, next_hops};
 use super::places::{Found, Namespace};
 use crate::netlink::Kind;
 use injector_core::config::{Config, Netns};
@@ -43,7 +44,7 @@ pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
     let mut identity = Identity {
         ports: BTreeMap::new(),
         moved: sources.moved(),
-        peers: sources.traits(&macs, &held),
+        peers: sources.traits(),
         macs,
         held,
         shared,
@@ -234,12 +235,8 @@ impl<'a> Sources<'a> {
         self.config.peers.iter().any(|peer| peer.vip.contains(&address))
     }
 
-    fn traits(
-        &self,
-        macs: &BTreeMap<Mac, PeerId>,
-        held: &BTreeMap<IpAddr, PeerId>,
-    ) -> BTreeMap<PeerId, Traits> {
-        let hops = self.hops(macs, held);
+    fn traits(&self) -> BTreeMap<PeerId, Traits> {
+        let hops = next_hops(self.config, self.namespaces, self.homes);
         let of = |peer: &injector_core::config::Peer| {
             let home = self.homes.get(&peer.id);
             let forwards = peer.forwards || hops.contains(&peer.id);
@@ -266,31 +263,6 @@ impl<'a> Sources<'a> {
         let kinds: Vec<Kind> = leads.map(|link| link.kind).collect();
         matches!(kinds[..], [kind] if !matches!(kind, Kind::Bridge | Kind::Tunnel | Kind::Tap))
     }
-
-    /// The peers that are a next hop of a route that is seen.
-    fn hops(&self, macs: &BTreeMap<Mac, PeerId>, held: &BTreeMap<IpAddr, PeerId>) -> BTreeSet<PeerId> {
-        let mut hops = BTreeSet::new();
-        for space in self.namespaces {
-            for route in space.facts.routes.iter().chain(&space.facts.defaults) {
-                let Some(gateway) = route.gateway else { continue };
-                hops.extend(self.config.owner(gateway));
-                hops.extend(held.get(&gateway));
-                let known = space
-                    .facts
-                    .neighbours
-                    .iter()
-                    .filter(|(index, address, _)| *index == route.index && *address == gateway);
-                hops.extend(known.filter_map(|(_, _, mac)| {
-                    macs.get(mac).copied().or_else(|| configured(self.config, *mac))
-                }));
-            }
-        }
-        hops
-    }
-}
-
-fn configured(config: &Config, mac: Mac) -> Option<PeerId> {
-    config.peers.iter().find(|peer| peer.mac == Some(mac)).map(|peer| peer.id)
 }
 
 /// Whether a MAC address is that of a virtual router (VRRP and CARP of either IP version): the current master sends from it,

@@ -1,0 +1,186 @@
+//! Someone who only looks like a peer that is cut off: whom it routes for. None of their frames is dropped.
+
+#[path = "support/host_lab.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod host_lab;
+#[path = "support/live/mod.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod live;
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use host_lab::HostLab;
+use injector_lab::needs;
+use live::daemon::{Daemon, isolate};
+
+const LONG: Duration = Duration::from_mins(9);
+const SENT: usize = 10;
+/// A link-local address of n1.
+const LOCAL: &str = "fe80::77:1";
+
+/// n1 to n3 and `w`, who is no peer, on ports of the host's bridge.
+fn bridged() -> HostLab {
+    let mut lab = HostLab::new();
+    lab.bridge("br0", 14);
+    for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("w", "h4", 4)] {
+        lab.plug(node, port);
+        lab.ip("h", &format!("link set {port} master br0"));
+        lab.give(node, "eth0", host);
+    }
+    lab
+}
+
+/// A daemon for n1 to n3, with something more of n1.
+fn daemon(lab: &HostLab, of_n1: &str) -> Daemon {
+    let peer = |host: u8| {
+        let more = if host == 1 { of_n1 } else { "" };
+        format!("n{host}: {{ addresses: [{}, \"{}\"]{more} }}", lab.ipv4(host), lab.ipv6(host))
+    };
+    lab.daemon(&[1, 2, 3].map(peer).join(", "))
+}
+
+fn sysctl(lab: &HostLab, node: &str, settings: &[(&str, &str)]) {
+    lab.within(node, || {
+        for (path, value) in settings {
+            std::fs::write(format!("/proc/sys/net/{path}"), value).unwrap();
+        }
+    });
+}
+
+fn shown(lab: &HostLab, node: &str, question: &str) -> serde_json::Value {
+    let netns = lab.netns(node);
+    let output = std::process::Command::new("ip")
+        .args(["-n", &netns, "-json"])
+        .args(question.split_whitespace())
+        .output()
+        .unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn mac(lab: &HostLab, node: &str) -> String {
+    shown(lab, node, "link show dev eth0")[0]["address"].as_str().unwrap().to_owned()
+}
+
+/// Waits until the daemon takes n1 for a next hop, or for none.
+fn wait_for_forwards(daemon: &Daemon, what: &str, is_wanted: bool) {
+    let end = Instant::now() + host_lab::PATIENCE;
+    loop {
+        let peers = daemon.status().peers;
+        let n1 = peers.iter().find_map(|(name, peer)| (name.0 == "n1").then_some(peer)).unwrap();
+        if n1.forwards == is_wanted {
+            return;
+        }
+        assert!(Instant::now() < end, "{what}, {is_wanted}: {n1:#?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// `w` reaches n2 through n1. Nothing shows that but the route of a third one over the same next hop.
+struct Routed {
+    lab: HostLab,
+    moving: IpAddr,
+}
+
+impl Routed {
+    fn new() -> Self {
+        let mut lab = bridged();
+        let moving = lab.ipv4(9);
+        sysctl(
+            &lab,
+            "n1",
+            &[
+                ("ipv4/ip_forward", "1"),
+                ("ipv6/conf/all/forwarding", "1"),
+                ("ipv4/conf/all/send_redirects", "0"),
+                ("ipv4/conf/eth0/send_redirects", "0"),
+            ],
+        );
+        for node in ["w", "n2", "n3"] {
+            sysctl(
+                &lab,
+                node,
+                &[("ipv4/conf/all/accept_redirects", "0"), ("ipv6/conf/eth0/accept_redirects", "0")],
+            );
+        }
+        lab.ip("n1", &format!("address add {moving}/32 dev eth0"));
+        lab.ip("n1", &format!("address add {LOCAL}/64 dev eth0 nodad"));
+        lab.ip("w", &format!("route add {}/32 via {}", lab.ipv4(2), lab.ipv4(1)));
+        lab.ip("w", &format!("-6 route add {}/128 via {LOCAL} dev eth0", lab.ipv6(2)));
+        lab.hide("w");
+        Self { lab, moving }
+    }
+
+    fn assert_untouched(&self, (from, to): (IpAddr, IpAddr)) {
+        let reached = self.lab.delivered(("w", from), ("n2", to), SENT, SENT);
+        assert_eq!(reached, SENT, "{from} → {to} through n1");
+    }
+
+    /// n1 is cut off, and passes on what it always did.
+    fn assert_cut(&self, daemon: &Daemon) {
+        let lab = &self.lab;
+        let ends = [(lab.ipv4(4), lab.ipv4(2)), (lab.ipv6(4), lab.ipv6(2))];
+        let own = [(lab.ipv4(1), lab.ipv4(2)), (lab.ipv6(1), lab.ipv6(2))];
+        for ends in ends {
+            self.assert_untouched(ends);
+        }
+        daemon.apply("p", &isolate("n1", LONG));
+        for ends in ends {
+            self.assert_untouched(ends);
+        }
+        for (from, to) in own {
+            assert_eq!(lab.delivered(("n1", from), ("n2", to), SENT, 0), 0, "{from} → {to} passes the cut");
+        }
+        daemon.heal("p");
+    }
+}
+
+#[test]
+#[needs(root)]
+fn clients_of_a_peer_that_is_a_next_hop_by_an_address_that_moves_are_untouched() {
+    let routed = Routed::new();
+    routed.lab.ip("n3", &format!("route add default via {} dev eth0 onlink", routed.moving));
+    let daemon = daemon(&routed.lab, &format!(", vip: [{}]", routed.moving));
+    wait_for_forwards(&daemon, "the route was there at the start", true);
+    routed.assert_cut(&daemon);
+}
+
+#[test]
+#[needs(root)]
+fn clients_of_a_peer_that_is_a_next_hop_by_a_link_local_address_are_untouched() {
+    let routed = Routed::new();
+    routed.lab.ip("n3", &format!("-6 route add default via {LOCAL} dev eth0"));
+    let daemon = daemon(&routed.lab, "");
+    wait_for_forwards(&daemon, "the route was there at the start", true);
+    routed.assert_cut(&daemon);
+}
+
+#[test]
+#[needs(root)]
+fn each_form_of_a_route_that_comes_makes_a_next_hop() {
+    let routed = Routed::new();
+    let (lab, moving) = (&routed.lab, routed.moving);
+    let daemon = daemon(lab, &format!(", vip: [{moving}]"));
+    wait_for_forwards(&daemon, "no route", false);
+    let net = "198.51.100.0/24";
+    lab.ip("n3", &format!("nexthop add id 7 via {moving} dev eth0 onlink"));
+    for (what, route) in [
+        ("a route", format!("route NAME {net} via {moving} dev eth0 onlink")),
+        ("of IPv4 over IPv6", format!("route NAME {net} via inet6 {LOCAL} dev eth0")),
+        ("of IPv6", format!("-6 route NAME 2001:db8:77::/48 via {LOCAL} dev eth0")),
+        (
+            "over several",
+            format!(
+                "route NAME {net} nexthop via {} dev eth0 onlink nexthop via {moving} dev eth0 onlink",
+                lab.ipv4(4)
+            ),
+        ),
+        ("of another table", format!("route NAME {net} via {moving} dev eth0 onlink table 77")),
+        ("over an object", format!("route NAME {net} nhid 7")),
+    ] {
+        lab.ip("n3", &route.replace("NAME", "add"));
+        wait_for_forwards(&daemon, what, true);
+        lab.ip("n3", &route.replace("NAME", "delete"));
+        wait_for_forwards(&daemon, what, false);
+    }
+}
