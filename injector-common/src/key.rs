@@ -71,7 +71,8 @@ pub mod prefix {
 /// (`vip:`), which only ports and MACs name.
 pub const VIP: u32 = 0xffff;
 
-/// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody.
+/// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody. The same in the
+/// map of MACs that are known: someone else has it too, whatever is learned of it.
 pub const NOBODY: u32 = 0xfffe;
 /// With the peer of a process: the process became the peer's by a port of its own, and not by its parent or because the daemon
 /// said so. It is the peer's no longer once it has no socket at such a port.
@@ -122,7 +123,7 @@ pub mod traits {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MacOwner {
-    /// The peer.
+    /// The peer, or [`NOBODY`].
     pub peer: u32,
     /// 1 if the config says so; 0 if it is that of a NIC that is seen.
     pub sure: u32,

@@ -22,6 +22,9 @@ pub struct Identity {
     pub ports: BTreeMap<u32, Port>,
     /// The MAC addresses of NICs that are seen, each with the one peer that has it.
     pub macs: BTreeMap<Mac, PeerId>,
+    /// MAC addresses of NICs of a peer that someone else's device has too: they name nobody, also where frames with them come
+    /// out of the peer's port, and where the config says that they are the peer's.
+    pub doubled: BTreeSet<Mac>,
     /// Addresses that the config does not list, each with the one peer on whose NIC it is seen.
     pub held: BTreeMap<IpAddr, PeerId>,
     /// Addresses that the config does not list and that a peer's NIC and someone else's are seen to hold, each with the peer, or

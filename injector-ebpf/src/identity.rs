@@ -339,6 +339,9 @@ pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
         return port;
     }
     let seen_on = owner.map_or(WORLD, |owner| owner.peer);
+    if seen_on == NOBODY {
+        return WORLD;
+    }
     let Some(learned) = LEARNED.get_ptr_mut(&mac) else { return seen_on };
     // SAFETY: as above.
     let learned = unsafe { &mut *learned };

@@ -1,4 +1,5 @@
-//! Someone who only looks like a peer that is cut off: whom it routes for. None of their frames is dropped.
+//! Someone who only looks like a peer that is cut off: whom it routes for, and who has its MAC address. None of their
+//! frames is dropped.
 
 #[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
@@ -11,7 +12,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use host_lab::HostLab;
-use injector_lab::needs;
+use injector_core::api::LinkRecord;
+use injector_lab::{End, needs};
 use live::daemon::{Daemon, isolate};
 
 const LONG: Duration = Duration::from_mins(9);
@@ -183,4 +185,97 @@ fn each_form_of_a_route_that_comes_makes_a_next_hop() {
         lab.ip("n3", &route.replace("NAME", "delete"));
         wait_for_forwards(&daemon, what, false);
     }
+}
+
+/// `w` is on another bridge, where n2 has a second NIC.
+struct Doubled {
+    lab: HostLab,
+    w: End<'static>,
+    n2: End<'static>,
+}
+
+impl Doubled {
+    fn new() -> Self {
+        let lab = bridged();
+        lab.bridge("br1", 15);
+        lab.ip("h", "link set h4 master br1");
+        lab.cable("n2", "h5", "eth1");
+        lab.ip("h", "link set h5 master br1");
+        let (w, n2): (IpAddr, IpAddr) = ("198.51.100.9".parse().unwrap(), "198.51.100.2".parse().unwrap());
+        lab.ip("n2", &format!("address add {n2}/24 dev eth1"));
+        Self { lab, w: ("w", w), n2: ("n2", n2) }
+    }
+
+    /// `w` has n1's MAC address from now on.
+    fn clone_mac(&self) {
+        self.lab.ip("w", "link set eth0 down");
+        self.lab.ip("w", &format!("link set eth0 address {}", mac(&self.lab, "n1")));
+        self.up();
+    }
+
+    fn up(&self) {
+        self.lab.ip("w", "link set eth0 up");
+        self.lab.ip("w", &format!("address replace {}/24 dev eth0", self.w.1));
+    }
+
+    fn assert_untouched(&self) {
+        for (from, to) in [(self.w, self.n2), (self.n2, self.w)] {
+            let reached = self.lab.delivered_within(from, to, SENT, SENT, Duration::from_millis(500));
+            assert_eq!(reached, SENT, "{from:?} → {to:?} is cut");
+        }
+    }
+
+    /// n1 sends all the time, and nothing of it arrives.
+    fn assert_cut(&self) {
+        let (n1, n2) = (("n1", self.lab.ipv4(1)), ("n2", self.lab.ipv4(2)));
+        for _ in 0..5 {
+            assert_eq!(self.lab.delivered(n1, n2, SENT, 0), 0, "n1 → n2 passes the cut");
+            self.assert_untouched();
+        }
+    }
+}
+
+fn who_has_a_peers_mac_address_is_untouched(of_n1: impl Fn(&HostLab) -> String) {
+    let doubled = Doubled::new();
+    doubled.clone_mac();
+    let daemon = daemon(&doubled.lab, &of_n1(&doubled.lab));
+    doubled.lab.delivered(doubled.w, doubled.n2, SENT, SENT);
+    doubled.assert_untouched();
+    daemon.apply("p", &isolate("n1", LONG));
+    doubled.assert_untouched();
+    doubled.assert_cut();
+}
+
+#[test]
+#[needs(root)]
+fn who_has_a_peers_mac_address_too_is_untouched() {
+    who_has_a_peers_mac_address_is_untouched(|_| String::new());
+}
+
+#[test]
+#[needs(root)]
+fn who_has_a_mac_address_of_the_config_too_is_untouched() {
+    who_has_a_peers_mac_address_is_untouched(|lab| format!(", mac: \"{}\"", mac(lab, "n1")));
+}
+
+#[test]
+#[needs(root)]
+fn who_takes_a_peers_mac_address_during_the_cut_is_untouched() {
+    let doubled = Doubled::new();
+    doubled.up();
+    let daemon = daemon(&doubled.lab, "");
+    doubled.lab.delivered(doubled.w, doubled.n2, SENT, SENT);
+    doubled.assert_untouched();
+    daemon.apply("p", &isolate("n1", LONG));
+    doubled.clone_mac();
+    // n2 has to ask for the new one.
+    let reached = doubled.lab.delivered(doubled.w, doubled.n2, SENT, SENT);
+    assert!(reached > 0, "{reached} after the change");
+    doubled.assert_untouched();
+    doubled.assert_cut();
+    daemon.heal("p");
+    // Of n1 it is known that it has the address, but not that it sent these frames.
+    let record = daemon.record_now("p");
+    let leaked: Vec<&LinkRecord> = record.links.iter().filter(|link| link.leaked_packets > Some(0)).collect();
+    assert!(leaked.is_empty(), "{leaked:#?}");
 }

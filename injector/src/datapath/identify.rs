@@ -8,11 +8,11 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
 use injector_common::exact::Entry;
-use injector_common::key::{Address, Claim, Learned, MacOwner, Port, VIP, port, prefix, traits};
+use injector_common::key::{Address, Claim, Learned, MacOwner, NOBODY, Port, VIP, port, prefix, traits};
 
 use super::DatapathError;
 use super::object::{Object, wire_address};
-use injector_core::config::Config;
+use injector_core::config::{Config, Peer};
 use injector_core::identity::{self, End, Identity, Mac};
 use injector_core::model::PeerId;
 
@@ -28,8 +28,8 @@ pub struct NameMaps {
     prefixes: LpmTrie<MapData, Address, u32>,
     /// The places of listed addresses in the table.
     places: BTreeMap<Address, u32>,
-    /// The MACs of the config: these stay.
-    sure: BTreeSet<Mac>,
+    /// The MACs of the config, and their peers: these stay, unless someone else has them too.
+    sure: BTreeMap<Mac, MacOwner>,
     side: usize,
     written: Written,
 }
@@ -39,7 +39,7 @@ pub struct NameMaps {
 struct Written {
     ports: BTreeMap<u32, Port>,
     traits: BTreeMap<u32, u32>,
-    macs: BTreeMap<Mac, u32>,
+    macs: BTreeMap<Mac, MacOwner>,
     /// With until when each is contested.
     held: BTreeMap<IpAddr, (u32, u64)>,
     moved: BTreeSet<IpAddr>,
@@ -50,6 +50,8 @@ impl NameMaps {
     pub fn take(object: &mut Object, config: &Config) -> Result<Self, DatapathError> {
         let of = |name| move |source| DatapathError::Map { name, source };
         let listed = object.places();
+        let owner = |peer: &Peer| Some((peer.mac?, MacOwner { peer: u32::from(peer.id.0), sure: 1 }));
+        let sure: BTreeMap<Mac, MacOwner> = config.peers.iter().filter_map(owner).collect();
         Ok(Self {
             ports: object.take("PORTS")?.try_into().map_err(of("PORTS"))?,
             traits: object.take("TRAITS")?.try_into().map_err(of("TRAITS"))?,
@@ -60,9 +62,9 @@ impl NameMaps {
             addresses: object.take("PEERS")?.try_into().map_err(of("PEERS"))?,
             prefixes: object.take("PREFIXES")?.try_into().map_err(of("PREFIXES"))?,
             places: listed,
-            sure: config.peers.iter().filter_map(|peer| peer.mac).collect(),
+            written: Written { macs: sure.clone(), ..Written::default() },
+            sure,
             side: config.names.len(),
-            written: Written::default(),
         })
     }
 
@@ -83,10 +85,8 @@ impl NameMaps {
             let flags = flags.copied().unwrap_or_default();
             self.traits.set(*peer, flags, 0).map_err(|source| DatapathError::Map { name: "TRAITS", source })
         })?;
-        let macs = identity.macs.iter().filter(|(mac, _)| !self.sure.contains(*mac));
-        let macs = macs.map(|(mac, peer)| (*mac, id(peer))).collect();
-        update(&mut self.written.macs, macs, |mac, peer| {
-            write(&mut self.macs, "MACS", mac, peer.map(|peer| MacOwner { peer: *peer, sure: 0 }))
+        update(&mut self.written.macs, owners(identity, &self.sure), |mac, owner| {
+            write(&mut self.macs, "MACS", mac, owner.copied())
         })?;
         let held = identity.held.iter().map(|(address, peer)| (*address, (id(peer), 0)));
         let shared = identity.shared.iter();
@@ -194,6 +194,16 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
     }
     flags.insert(0, of_all);
     flags
+}
+
+/// Whose each MAC address is: what the config says precedes what is seen, and one that someone else has too is nobody's.
+fn owners(identity: &Identity, sure: &BTreeMap<Mac, MacOwner>) -> BTreeMap<Mac, MacOwner> {
+    let seen = identity.macs.iter();
+    let seen = seen.map(|(mac, peer)| (*mac, MacOwner { peer: u32::from(peer.0), sure: 0 }));
+    let mut owners: BTreeMap<Mac, MacOwner> = seen.collect();
+    owners.extend(sure);
+    owners.extend(identity.doubled.iter().map(|mac| (*mac, MacOwner { peer: NOBODY, sure: 0 })));
+    owners
 }
 
 /// Brings a map from what was written to what is wanted, entry by entry; an entry that is gone is `None`.

@@ -39,13 +39,14 @@ pub struct Sources<'a> {
 
 /// Names the ends.
 pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
-    let macs = sources.macs();
+    let (macs, doubled) = sources.macs();
     let (held, shared) = sources.held();
     let mut identity = Identity {
         ports: BTreeMap::new(),
         moved: sources.moved(),
         peers: sources.traits(),
         macs,
+        doubled,
         held,
         shared,
     };
@@ -171,8 +172,9 @@ impl<'a> Sources<'a> {
         })
     }
 
-    /// The MAC addresses of the homes' devices, each of one peer alone.
-    fn macs(&self) -> BTreeMap<Mac, PeerId> {
+    /// The MAC addresses of the homes' devices: those of one peer alone, each with the peer; and those that someone else's
+    /// device has too.
+    fn macs(&self) -> (BTreeMap<Mac, PeerId>, BTreeSet<Mac>) {
         let mut holders: BTreeMap<Mac, BTreeSet<Option<PeerId>>> = BTreeMap::new();
         for (at, space) in self.namespaces.iter().enumerate() {
             for link in space.facts.links.iter().filter(|link| usable(link)) {
@@ -181,13 +183,15 @@ impl<'a> Sources<'a> {
                 }
             }
         }
+        // What is learned of the MAC address of a virtual router says who is the master.
+        holders.retain(|mac, _| *mac != [0; 6] && mac[0] & 1 == 0 && !is_virtual(*mac));
+        let doubled = holders.iter().filter(|(_, holders)| holders.len() > 1).map(|(mac, _)| *mac).collect();
         let one = |(mac, holders): (Mac, BTreeSet<Option<PeerId>>)| {
             let [Some(peer)] = holders.into_iter().collect::<Vec<_>>()[..] else { return None };
-            let is_usable = mac != [0; 6] && mac[0] & 1 == 0 && !is_virtual(mac);
             let is_anothers = configured(self.config, mac).is_some_and(|other| other != peer);
-            (is_usable && !is_anothers).then_some((mac, peer))
+            (!is_anothers).then_some((mac, peer))
         };
-        holders.into_iter().filter_map(one).collect()
+        (holders.into_iter().filter_map(one).collect(), doubled)
     }
 
     /// The addresses that the config does not list: those of one peer alone, each with the peer; and those that a peer shares

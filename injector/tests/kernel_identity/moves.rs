@@ -202,7 +202,27 @@ fn macs() -> Vec<Case> {
     let learned = |mac| guest().since(local(mac, super::frames::mac(3)), From(2));
     let to_it = |mac| udp(super::frames::mac(1), "fe80::1", mac, "fe80::99");
     let elsewhere = [From(1), To(UPLINK)];
+    let doubled = || learned(DRAWN).sees_twice(DRAWN).sees(mac(1), 1);
     vec![
+        case(
+            0,
+            "a host is seen to have the guest's MAC too; link-local, the host→n1",
+            Pass,
+            doubled(),
+            local(DRAWN, mac(1)),
+            &[From(UPLINK), To(1)],
+        ),
+        case(0, "the same, n1→the host", Pass, doubled(), to_it(DRAWN), &elsewhere),
+        case(0, "the same, the guest→n1", Drop, doubled(), local(DRAWN, mac(1)), &[From(2), To(1)]),
+        case(0, "the same, n1→the guest", Drop, doubled(), to_it(DRAWN), &[From(1), To(2)]),
+        case(
+            0,
+            "the same, an address that names nobody, the host→n1",
+            Pass,
+            Setup { traits: [1, 2, 3].map(|peer| (peer, PLAIN)).into(), ..doubled() },
+            udp(DRAWN, X, mac(1), N1_V6),
+            &[From(UPLINK), To(1)],
+        ),
         case(
             0,
             "DAD from a MAC that the guest drew just now, copy at n1",

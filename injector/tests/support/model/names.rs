@@ -430,9 +430,12 @@ impl Names {
         }
     }
 
-    /// The peer that the config has a MAC for.
+    /// The peer that the config has a MAC for, unless someone else has it too.
     fn sure(&self, end: End) -> Option<u16> {
         let (End::From(mac) | End::To(mac)) = end;
+        if self.identity.doubled.contains(&mac) {
+            return None;
+        }
         self.config.macs.get(&mac).copied()
     }
 
@@ -440,6 +443,9 @@ impl Names {
     /// not come out of there just now is someone else, who has it from then on.
     fn by_mac(&mut self, end: End, now: u64) -> Option<u16> {
         let (End::From(mac) | End::To(mac)) = end;
+        if self.identity.doubled.contains(&mac) {
+            return None;
+        }
         let seen_on = self.identity.macs.get(&mac).map(|peer| peer.0);
         let Some(learned) = self.learned.get_mut(&mac) else { return seen_on };
         let peer = learned.peers.first().copied().filter(|_| learned.peers.len() == 1)?;
