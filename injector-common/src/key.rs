@@ -115,6 +115,8 @@ pub mod traits {
     pub const BOUND: u32 = 1 << 2;
     /// Of the world: every peer has [`BOUND`].
     pub const ALL_BOUND: u32 = 1 << 3;
+    /// It forwards, and holds an address that other peers hold too: see [`super::holders`].
+    pub const SHARES: u32 = 1 << 5;
     /// Of the world: addresses are learned from the frames of some peer, so that every hook looks at who claims them.
     pub const LEARNS: u32 = 1 << 4;
 }
@@ -167,8 +169,48 @@ pub struct Claim {
     /// Until when it is nobody's, since two peers claimed it; nanoseconds of `CLOCK_MONOTONIC`. With `held`, until when it is
     /// the peer's only at the peer's port, since someone else claimed it; `u64::MAX` if someone else is seen to hold it.
     pub contested_until: u64,
-    /// The MAC address that it was last claimed from, as in [`Port::last`].
+    /// The MAC address that it was last claimed from, as in [`Port::last`]. If several peers hold it, those of them that forward,
+    /// as [`holders`] has them.
     pub mac: u64,
+}
+
+/// The peers that forward and hold an address that other peers hold too, in a word.
+pub mod holders {
+    /// More than fit: it may be any peer.
+    pub const ANY: u64 = u64::MAX;
+
+    /// From peers, of which there are four at most or it is [`ANY`].
+    pub fn packed(peers: impl Iterator<Item = u16>) -> u64 {
+        let packed = peers.fold((0_u64, 0), |(all, count), peer| (all << 16 | u64::from(peer), count + 1));
+        if packed.1 > 4 { ANY } else { packed.0 }
+    }
+
+    /// Whether a peer is one of them for certain.
+    #[inline(always)]
+    pub const fn has(holders: u64, peer: u32) -> bool {
+        let peer = peer as u64;
+        holders != ANY
+            && (holders & 0xffff == peer
+                || holders >> 16 & 0xffff == peer
+                || holders >> 32 & 0xffff == peer
+                || holders >> 48 == peer)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn four_peers_at_most() {
+            for count in 0..5 {
+                let packed = packed(1..=count);
+                let found: Vec<u32> = (1..9).filter(|peer| has(packed, *peer)).collect();
+                assert_eq!(found, (1..=u32::from(count)).collect::<Vec<_>>());
+            }
+            assert_eq!(packed(1..=5), ANY);
+            assert!(!(1..9).any(|peer| has(ANY, peer)));
+        }
+    }
 }
 
 /// How long two claims of one address contest each other, in nanoseconds.

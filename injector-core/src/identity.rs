@@ -30,6 +30,9 @@ pub struct Identity {
     /// Addresses that the config does not list and that a peer's NIC and someone else's are seen to hold, each with the peer, or
     /// `None` if several peers hold it: it moves between them, and ports say who has it.
     pub shared: BTreeMap<IpAddr, Option<PeerId>>,
+    /// Of the addresses that several peers hold, those that a peer that forwards holds too, with these peers: what their ports
+    /// receive for such an address is theirs, and what they send from it may be another's.
+    pub forwarders: BTreeMap<IpAddr, BTreeSet<PeerId>>,
     /// Addresses that the config lists for one peer and that another one (the value) is seen to hold: from then on the
     /// programs treat them as `vip:`.
     pub moved: BTreeMap<IpAddr, PeerId>,

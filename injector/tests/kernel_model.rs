@@ -169,7 +169,11 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
             held.remove(&address);
             Some((address, (!by_peer).then_some(peer)))
         });
-        let shared = shared.collect();
+        let shared: BTreeMap<_, _> = shared.collect();
+        let forwarding: BTreeSet<PeerId> =
+            known.iter().filter(|(_, it)| it.forwards).map(|(id, _)| *id).take(4).collect();
+        let forwarders = shared.iter().filter(|(_, peer)| peer.is_none() && !forwarding.is_empty());
+        let forwarders = forwarders.map(|(address, _)| (*address, forwarding.clone())).collect();
         let here = INTERFACES.into_iter().zip(ports).filter_map(|(at, port)| Some((at, port?)));
         let elsewhere = (1..=if are_all_bound { peers } else { 0 }).map(|peer| {
             (100 + u32::from(peer), Port { peer: PeerId(peer), end: End::Host, is_shared: false })
@@ -180,6 +184,7 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
             doubled,
             held,
             shared,
+            forwarders,
             moved: moved.clone(),
             peers: known,
         }

@@ -1,5 +1,5 @@
-//! Someone who only looks like a peer that is cut off: whom it routes for, and who has its MAC address. None of their
-//! frames is dropped.
+//! Someone who only looks like a peer that is cut off: whom it routes for, who has its MAC address, and who has one of its
+//! addresses. None of their frames is dropped, and what can't be distinguished leaves the link not in force.
 
 #[path = "support/host_lab.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use host_lab::HostLab;
-use injector_core::api::LinkRecord;
+use injector_core::api::{InForce, LinkRecord};
 use injector_lab::{End, needs};
 use live::daemon::{Daemon, isolate};
 
@@ -278,4 +278,49 @@ fn who_takes_a_peers_mac_address_during_the_cut_is_untouched() {
     let record = daemon.record_now("p");
     let leaked: Vec<&LinkRecord> = record.links.iter().filter(|link| link.leaked_packets > Some(0)).collect();
     assert!(leaked.is_empty(), "{leaked:#?}");
+}
+
+/// n1 and n2 have an address that the config does not list, and n1 is the next hop to it.
+fn what_a_next_hop_sends_from_a_shared_address(shared: &str, of: impl Fn(&HostLab, u8) -> IpAddr) {
+    let lab = bridged();
+    let address: IpAddr = shared.parse().unwrap();
+    for node in ["n1", "n2"] {
+        lab.ip(node, &format!("address add {address} dev lo"));
+    }
+    lab.ip("n3", &format!("route add {address} via {}", of(&lab, 1)));
+    let daemon = daemon(&lab, "");
+    wait_for_forwards(&daemon, "a route", true);
+    let (n3, at_n1) = (("n3", of(&lab, 3)), ("n1", address));
+    for (from, to) in [(n3, at_n1), (at_n1, n3)] {
+        assert_eq!(lab.delivered(from, to, SENT, SENT), SENT, "{from:?} → {to:?} before");
+    }
+    daemon.apply("p", &isolate("n1", LONG));
+    // What comes to n1 with an address of n1's is for n1, and is dropped.
+    assert_eq!(lab.delivered(n3, at_n1, SENT, 0), 0, "{n3:?} → {at_n1:?} passes the cut");
+    assert_eq!(lab.delivered(n3, ("n1", of(&lab, 1)), SENT, 0), 0);
+    // What leaves n1 may be n2's.
+    lab.delivered(at_n1, n3, SENT, SENT);
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    let link = |src: &str, dst: &str| {
+        let mut links = record.links.iter();
+        links.find(|link| (&*link.src, &*link.dst) == (src, dst)).unwrap()
+    };
+    let (to, from) = (link("n3", "n1"), link("n1", "n3"));
+    assert_eq!((to.in_force, to.leaked_packets, to.proved), (Some(InForce::Yes), Some(0), true), "{to:#?}");
+    assert_eq!((from.in_force, from.proved), (Some(InForce::No), false), "{from:#?}");
+    assert!(from.leaked_packets > Some(0), "{from:#?}");
+    assert!(!record.proved, "{record:#?}");
+}
+
+#[test]
+#[needs(root)]
+fn what_a_next_hop_sends_from_a_shared_address_of_ipv4_is_not_called_cut() {
+    what_a_next_hop_sends_from_a_shared_address("203.0.113.7", |lab, host| lab.ipv4(host));
+}
+
+#[test]
+#[needs(root)]
+fn what_a_next_hop_sends_from_a_shared_address_of_ipv6_is_not_called_cut() {
+    what_a_next_hop_sends_from_a_shared_address("2001:db8:9::7", |lab, host| lab.ipv6(host));
 }

@@ -8,7 +8,9 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
 use injector_common::exact::Entry;
-use injector_common::key::{Address, Claim, Learned, MacOwner, NOBODY, Port, VIP, port, prefix, traits};
+use injector_common::key::{
+    Address, Claim, Learned, MacOwner, NOBODY, Port, VIP, holders, port, prefix, traits,
+};
 
 use super::DatapathError;
 use super::object::{Object, wire_address};
@@ -40,8 +42,7 @@ struct Written {
     ports: BTreeMap<u32, Port>,
     traits: BTreeMap<u32, u32>,
     macs: BTreeMap<Mac, MacOwner>,
-    /// With until when each is contested.
-    held: BTreeMap<IpAddr, (u32, u64)>,
+    held: BTreeMap<IpAddr, Claim>,
     moved: BTreeSet<IpAddr>,
 }
 
@@ -70,7 +71,6 @@ impl NameMaps {
 
     /// Writes what changed.
     pub fn write(&mut self, identity: &Identity) -> Result<(), DatapathError> {
-        let id = |peer: &PeerId| u32::from(peer.0);
         let ports = identity.ports.iter().map(|(at, port)| (*at, port_of(identity, *port))).collect();
         update(&mut self.written.ports, ports, |at, port| {
             let value = port.copied().unwrap_or_default();
@@ -88,18 +88,8 @@ impl NameMaps {
         update(&mut self.written.macs, owners(identity, &self.sure), |mac, owner| {
             write(&mut self.macs, "MACS", mac, owner.copied())
         })?;
-        let held = identity.held.iter().map(|(address, peer)| (*address, (id(peer), 0)));
-        let shared = identity.shared.iter();
-        let shared = shared.map(|(address, peer)| (*address, (peer.as_ref().map_or(VIP, id), u64::MAX)));
-        let held = held.chain(shared).collect();
-        update(&mut self.written.held, held, |address, holder| {
-            let claim = holder.map(|(peer, contested_until)| Claim {
-                peer: *peer,
-                held: 1,
-                at: 0,
-                contested_until: *contested_until,
-                mac: 0,
-            });
+        update(&mut self.written.held, claims(identity), |address, claim| {
+            let claim = claim.copied();
             let address = wire_address(*address);
             if claim.is_some() {
                 // What it was claimed by before says nothing more.
@@ -177,6 +167,7 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
             (known.is_plain && !known.forwards, traits::PLAIN),
             (known.forwards, traits::FORWARDS),
             (bound.contains(&peer), traits::BOUND),
+            (identity.forwarders.values().any(|peers| peers.contains(&peer)), traits::SHARES),
         ] {
             if is_so {
                 of_peer |= flag;
@@ -194,6 +185,20 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
     }
     flags.insert(0, of_all);
     flags
+}
+
+/// Who holds the addresses that the config does not list.
+fn claims(identity: &Identity) -> BTreeMap<IpAddr, Claim> {
+    let claim = |peer, contested_until, mac| Claim { peer, held: 1, at: 0, contested_until, mac };
+    let held = identity.held.iter();
+    let mut claims: BTreeMap<IpAddr, Claim> =
+        held.map(|(address, peer)| (*address, claim(u32::from(peer.0), 0, 0))).collect();
+    claims.extend(identity.shared.iter().map(|(address, peer)| {
+        let forwarders = identity.forwarders.get(address).into_iter().flatten();
+        let peer = peer.map_or(VIP, |peer| u32::from(peer.0));
+        (*address, claim(peer, u64::MAX, holders::packed(forwarders.map(|peer| peer.0))))
+    }));
+    claims
 }
 
 /// Whose each MAC address is: what the config says precedes what is seen, and one that someone else has too is nobody's.

@@ -41,10 +41,12 @@ pub struct Sources<'a> {
 pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
     let (macs, doubled) = sources.macs();
     let (held, shared) = sources.held();
+    let peers = sources.traits();
     let mut identity = Identity {
         ports: BTreeMap::new(),
         moved: sources.moved(),
-        peers: sources.traits(),
+        forwarders: sources.forwarders(&shared, &peers),
+        peers,
         macs,
         doubled,
         held,
@@ -217,6 +219,25 @@ impl<'a> Sources<'a> {
             }
         }
         (held, shared)
+    }
+
+    /// The peers that forward and hold one of the addresses that several peers hold.
+    fn forwarders(
+        &self,
+        shared: &BTreeMap<IpAddr, Option<PeerId>>,
+        peers: &BTreeMap<PeerId, Traits>,
+    ) -> BTreeMap<IpAddr, BTreeSet<PeerId>> {
+        let mut forwarders: BTreeMap<IpAddr, BTreeSet<PeerId>> = BTreeMap::new();
+        for (at, space) in self.namespaces.iter().enumerate() {
+            let forwards = |peer: &PeerId| peers.get(peer).is_some_and(|traits| traits.forwards);
+            let Some(peer) = self.resident(at).filter(forwards) else { continue };
+            for (_, address) in &space.facts.addresses {
+                if shared.get(address) == Some(&None) {
+                    forwarders.entry(*address).or_default().insert(peer);
+                }
+            }
+        }
+        forwarders
     }
 
     /// Addresses that the config lists for one peer, themselves or in a prefix, and that another one holds.

@@ -185,6 +185,14 @@ impl Setup {
         self
     }
 
+    /// Of the addresses that several peers hold, n1 and n2 do.
+    fn forwarders(&self) -> BTreeMap<IpAddr, BTreeSet<PeerId>> {
+        let forwards = |peer: &u16| self.traits.get(peer).is_some_and(|traits| traits.forwards);
+        let peers: BTreeSet<PeerId> = [1, 2].into_iter().filter(forwards).map(PeerId).collect();
+        let shared = self.shared.iter().filter(|(_, peer)| peer.is_none() && !peers.is_empty());
+        shared.map(|(address, _)| (*address, peers.clone())).collect()
+    }
+
     fn identity(&self, side: Side) -> Identity {
         let port = |(interface, (peer, is_shared)): (&u32, &(u16, bool))| {
             let end = if *interface == UPLINK { End::Host } else { side.end };
@@ -196,6 +204,7 @@ impl Setup {
             doubled: self.doubled.clone(),
             held: self.held.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
             shared: self.shared.iter().map(|(address, peer)| (*address, peer.map(PeerId))).collect(),
+            forwarders: self.forwarders(),
             moved: self.moved.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
             peers: self.traits.iter().map(|(peer, traits)| (PeerId(*peer), *traits)).collect(),
         }

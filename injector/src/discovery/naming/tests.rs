@@ -161,6 +161,23 @@ fn held_addresses_of_one_peer_alone_and_shared_ones() {
 }
 
 #[test]
+fn a_next_hop_that_holds_a_shared_address() {
+    let mut spaces = switched();
+    let shared = "192.0.2.9".parse().unwrap();
+    for (at, index) in [(1, 2), (2, 3)] {
+        spaces[at].facts.addresses.push((index, shared));
+    }
+    assert!(named(&config(""), &spaces, &[]).forwarders.is_empty(), "nobody forwards");
+    spaces[2].facts.routes.push(via("192.0.2.9/32", 3, "10.0.0.1"));
+    let found = named(&config(""), &spaces, &[]);
+    assert_eq!(found.forwarders, [(shared, [PeerId(1)].into())].into());
+    // Shared with someone who is no peer.
+    spaces[2].facts.addresses.pop();
+    spaces[0].facts.addresses.push((9, shared));
+    assert!(named(&config(""), &spaces, &[]).forwarders.is_empty());
+}
+
+#[test]
 fn an_address_follows_its_holder_also_one_of_a_prefix() {
     let text = "peers: { n1: { addresses: [10.0.0.1, 10.0.0.9, 10.5.0.0/16, \"fe80::/10\"] }, n2: { addresses: [10.0.0.2, 10.5.1.0/24] } }\ninterfaces: auto\n";
     let config = Config::parse(text, "test").unwrap();
