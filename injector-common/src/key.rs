@@ -71,7 +71,8 @@ pub mod prefix {
 /// (`vip:`), which only ports and MACs name.
 pub const VIP: u32 = 0xffff;
 
-/// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody.
+/// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody. The same in the
+/// map of MACs that are known: someone else has it too, whatever is learned of it.
 pub const NOBODY: u32 = 0xfffe;
 /// With the peer of a process: the process became the peer's by a port of its own, and not by its parent or because the daemon
 /// said so. It is the peer's no longer once it has no socket at such a port.
@@ -119,6 +120,8 @@ pub mod traits {
     pub const BOUND: u32 = 1 << 2;
     /// Of the world: every peer has [`BOUND`].
     pub const ALL_BOUND: u32 = 1 << 3;
+    /// It forwards, and holds an address that other peers hold too: see [`super::holders`].
+    pub const SHARES: u32 = 1 << 5;
     /// Of the world: addresses are learned from the frames of some peer, so that every hook looks at who claims them.
     pub const LEARNS: u32 = 1 << 4;
 }
@@ -127,7 +130,7 @@ pub mod traits {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MacOwner {
-    /// The peer.
+    /// The peer, or [`NOBODY`].
     pub peer: u32,
     /// 1 if the config says so; 0 if it is that of a NIC that is seen.
     pub sure: u32,
@@ -171,8 +174,48 @@ pub struct Claim {
     /// Until when it is nobody's, since two peers claimed it; nanoseconds of `CLOCK_MONOTONIC`. With `held`, until when it is
     /// the peer's only at the peer's port, since someone else claimed it; `u64::MAX` if someone else is seen to hold it.
     pub contested_until: u64,
-    /// The MAC address that it was last claimed from, as in [`Port::last`].
+    /// The MAC address that it was last claimed from, as in [`Port::last`]. If several peers hold it, those of them that forward,
+    /// as [`holders`] has them.
     pub mac: u64,
+}
+
+/// The peers that forward and hold an address that other peers hold too, in a word.
+pub mod holders {
+    /// More than fit: it may be any peer.
+    pub const ANY: u64 = u64::MAX;
+
+    /// From peers, of which there are four at most or it is [`ANY`].
+    pub fn packed(peers: impl Iterator<Item = u16>) -> u64 {
+        let packed = peers.fold((0_u64, 0), |(all, count), peer| (all << 16 | u64::from(peer), count + 1));
+        if packed.1 > 4 { ANY } else { packed.0 }
+    }
+
+    /// Whether a peer is one of them for certain.
+    #[inline(always)]
+    pub const fn has(holders: u64, peer: u32) -> bool {
+        let peer = peer as u64;
+        holders != ANY
+            && (holders & 0xffff == peer
+                || holders >> 16 & 0xffff == peer
+                || holders >> 32 & 0xffff == peer
+                || holders >> 48 == peer)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn four_peers_at_most() {
+            for count in 0..5 {
+                let packed = packed(1..=count);
+                let found: Vec<u32> = (1..9).filter(|peer| has(packed, *peer)).collect();
+                assert_eq!(found, (1..=u32::from(count)).collect::<Vec<_>>());
+            }
+            assert_eq!(packed(1..=5), ANY);
+            assert!(!(1..9).any(|peer| has(ANY, peer)));
+        }
+    }
 }
 
 /// How long two claims of one address contest each other, in nanoseconds.

@@ -22,11 +22,17 @@ pub struct Identity {
     pub ports: BTreeMap<u32, Port>,
     /// The MAC addresses of NICs that are seen, each with the one peer that has it.
     pub macs: BTreeMap<Mac, PeerId>,
+    /// MAC addresses of NICs of a peer that someone else's device has too: they name nobody, also where frames with them come
+    /// out of the peer's port, and where the config says that they are the peer's.
+    pub doubled: BTreeSet<Mac>,
     /// Addresses that the config does not list, each with the one peer on whose NIC it is seen.
     pub held: BTreeMap<IpAddr, PeerId>,
     /// Addresses that the config does not list and that a peer's NIC and someone else's are seen to hold, each with the peer, or
     /// `None` if several peers hold it: it moves between them, and ports say who has it.
     pub shared: BTreeMap<IpAddr, Option<PeerId>>,
+    /// Of the addresses that several peers hold, those that a peer that forwards holds too, with these peers: what their ports
+    /// receive for such an address is theirs, and what they send from it may be another's.
+    pub forwarders: BTreeMap<IpAddr, BTreeSet<PeerId>>,
     /// Addresses that the config lists for one peer and that another one (the value) is seen to hold: from then on the
     /// programs treat them as `vip:`.
     pub moved: BTreeMap<IpAddr, PeerId>,

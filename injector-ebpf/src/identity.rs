@@ -6,8 +6,8 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use injector_common::key::{
-    Address, CLAIM_LIFE, Claim, MAC_LIFE, NOBODY, PASSAGE, Port, VIP, is_mapped, is_nameless, port, prefix,
-    traits,
+    Address, CLAIM_LIFE, Claim, MAC_LIFE, NOBODY, PASSAGE, Port, VIP, holders, is_mapped, is_nameless, port,
+    prefix, traits,
 };
 use injector_common::packet::flag;
 use injector_common::{exact, feature};
@@ -253,7 +253,7 @@ fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
     let claim = unsafe { &mut *claim };
     let peer = claim.peer;
     if claim.held != 0 {
-        return if claim.contested_until > now { moving(peer, end, port) } else { peer };
+        return if claim.contested_until > now { moving(claim, end, port) } else { peer };
     }
     if claim.contested_until > now || peer == WORLD {
         return WORLD;
@@ -275,18 +275,34 @@ fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
 /// several peers hold it. It moves, as a `vip:` does: a port says who has it. Elsewhere, the address names the peer only
 /// together with the MAC address of a NIC of the peer, and nobody if the peer's port judges the frame.
 #[inline(always)]
-fn moving(peer: u32, end: u32, port: u32) -> u32 {
+fn moving(claim: &Claim, end: u32, port: u32) -> u32 {
+    let peer = claim.peer;
     if port == peer {
         return peer;
     }
     if port != WORLD {
-        // A peer that is not seen to hold it may pass on what others send, as a router does.
-        return if peer == VIP && traits_of(port) & traits::FORWARDS == 0 { NAMELESS + VIP } else { WORLD };
+        // A router may pass on what others send from it, and what is for others unless it is seen to hold the address.
+        let is_its_own =
+            traits_of(port) & traits::FORWARDS == 0 || end == TO && holders::has(claim.mac, port);
+        return if peer == VIP && is_its_own { NAMELESS + VIP } else { WORLD };
     }
     if has_nic(peer, end) {
         return peer;
     }
     if traits_of(peer) & traits::BOUND != 0 { UNJUDGED } else { NAMELESS + VIP }
+}
+
+/// Whether the current packet, which its address at one end puts on no link of `peer`, may be on one nevertheless: the peer
+/// forwards, and holds an address that other peers hold too. A global function of plain numbers, as [`by_address`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn may_be_its_own(end: u32, peer: u32) -> u32 {
+    let Some(context) = CONTEXT.get(0) else { return 0 };
+    let address = if end == FROM { &context.packet.src } else { &context.packet.dst };
+    let Some(claim) = HELD.get_ptr(address) else { return 0 };
+    // SAFETY: aligned words of a map's value.
+    let (holder, peers) = unsafe { ((*claim).peer, (*claim).mac) };
+    u32::from(holder == VIP && (peers == holders::ANY || holders::has(peers, peer)))
 }
 
 /// Whether the MAC address of the current packet at one end is that of a NIC of a peer.
@@ -301,7 +317,7 @@ pub fn has_nic(peer: u32, end: u32) -> bool {
 /// The sending side, for [`by_frame`].
 pub const FROM: u32 = 0;
 /// The receiving side.
-const TO: u32 = 1;
+pub const TO: u32 = 1;
 
 /// Names an end that no listed or claimed address names. `by_address` is what [`by_address`] says, `port` the peer whose
 /// port this hook is on that side, or `WORLD`; `is_judged_elsewhere` whether the port of a `vip:`'s holder judges the frame.
@@ -339,6 +355,9 @@ pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
         return port;
     }
     let seen_on = owner.map_or(WORLD, |owner| owner.peer);
+    if seen_on == NOBODY {
+        return WORLD;
+    }
     let Some(learned) = LEARNED.get_ptr_mut(&mac) else { return seen_on };
     // SAFETY: as above.
     let learned = unsafe { &mut *learned };

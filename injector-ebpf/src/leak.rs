@@ -7,7 +7,7 @@ use injector_common::key::{LinkKey, StrangerKey, stranger, traits};
 use injector_common::packet::flag;
 use injector_common::record::{Stranger, counter};
 
-use crate::identity::{WORLD, receiver_by_mac, sender_by_mac, traits_of};
+use crate::identity::{FROM, TO, WORLD, may_be_its_own, receiver_by_mac, sender_by_mac, traits_of};
 use crate::lease::lapsed;
 use crate::maps::{CONTEXT, FEATURES, ODD, SIDE, SLOTS, STRANGERS, cell};
 use crate::protect::is_protected;
@@ -54,8 +54,18 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
         }
     }
     if sender != WORLD && src != sender {
+        let known = traits_of(sender);
+        // Where all ports are bound, nobody else judges it by that address.
+        if known & traits::SHARES != 0
+            && src == WORLD
+            && (traits_of(WORLD) & traits::ALL_BOUND != 0 || traits_of(dst) & traits::BOUND == 0)
+            && may_be_its_own(FROM, sender) != 0
+        {
+            count(packets, sender, dst, live);
+            return 0;
+        }
         // Forwarded or forged: the receiver's hook looks at the MAC too from now on.
-        if traits_of(sender) & traits::FORWARDS == 0 {
+        if known & traits::FORWARDS == 0 {
             if let Some(odd) = ODD.get_ptr_mut(0) {
                 // SAFETY: one aligned word.
                 unsafe { odd.write_volatile(1) };
@@ -73,7 +83,14 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
         }
         return 0;
     }
-    if receiver == WORLD || traits_of(receiver) & traits::FORWARDS != 0 {
+    if receiver == WORLD {
+        return 0;
+    }
+    let known = traits_of(receiver);
+    if known & traits::FORWARDS != 0 {
+        if known & traits::SHARES != 0 && dst == WORLD && may_be_its_own(TO, receiver) != 0 {
+            count(packets, src, receiver, live);
+        }
         return 0;
     }
     if dst == WORLD {

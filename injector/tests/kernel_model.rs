@@ -146,7 +146,8 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
     let traits = (any::<bool>(), weighted(0.2, Just(())), any::<bool>())
         .prop_map(|(is_plain, forwards, is_seen)| Traits { is_plain, forwards: forwards.is_some(), is_seen });
     let known = btree_map(peer(), traits, 0..=usize::from(peers));
-    let macs = btree_map(select(setup.macs.clone()), peer(), 0..=2);
+    // Whether someone else has it too, in which case it is on the list of doubled ones alone.
+    let macs = btree_map(select(setup.macs.clone()), (peer(), weighted(0.2, Just(()))), 0..=2);
     let held = if setup.unlisted.is_empty() {
         Just(BTreeMap::new()).boxed()
     } else {
@@ -157,6 +158,10 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
     let sharing = vec(prop_oneof![3 => Just(None), 1 => Just(Some(false)), 1 => Just(Some(true))], 2);
     let held = (held, sharing);
     (ports, any::<bool>(), macs, held, known).prop_map(move |(ports, are_all_bound, macs, held, known)| {
+        let (doubled, macs): (Vec<_>, Vec<_>) =
+            macs.into_iter().partition(|(_, (_, is_doubled))| is_doubled.is_some());
+        let doubled = doubled.into_iter().map(|(mac, _)| mac).collect();
+        let macs = macs.into_iter().map(|(mac, (peer, _))| (mac, peer)).collect();
         let (mut held, sharing): (BTreeMap<_, PeerId>, _) = held;
         let all: Vec<_> = held.iter().map(|(address, peer)| (*address, *peer)).zip(sharing).collect();
         let shared = all.into_iter().filter_map(|((address, peer), by_peer)| {
@@ -164,7 +169,11 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
             held.remove(&address);
             Some((address, (!by_peer).then_some(peer)))
         });
-        let shared = shared.collect();
+        let shared: BTreeMap<_, _> = shared.collect();
+        let forwarding: BTreeSet<PeerId> =
+            known.iter().filter(|(_, it)| it.forwards).map(|(id, _)| *id).take(4).collect();
+        let forwarders = shared.iter().filter(|(_, peer)| peer.is_none() && !forwarding.is_empty());
+        let forwarders = forwarders.map(|(address, _)| (*address, forwarding.clone())).collect();
         let here = INTERFACES.into_iter().zip(ports).filter_map(|(at, port)| Some((at, port?)));
         let elsewhere = (1..=if are_all_bound { peers } else { 0 }).map(|peer| {
             (100 + u32::from(peer), Port { peer: PeerId(peer), end: End::Host, is_shared: false })
@@ -172,8 +181,10 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
         Identity {
             ports: here.chain(elsewhere).collect(),
             macs,
+            doubled,
             held,
             shared,
+            forwarders,
             moved: moved.clone(),
             peers: known,
         }

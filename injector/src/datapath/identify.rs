@@ -8,11 +8,13 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, MapError};
 use injector_common::exact::Entry;
-use injector_common::key::{Address, Claim, Learned, MacOwner, Port, VIP, port, prefix, traits};
+use injector_common::key::{
+    Address, Claim, Learned, MacOwner, NOBODY, Port, VIP, holders, port, prefix, traits,
+};
 
 use super::DatapathError;
 use super::object::{Object, wire_address};
-use injector_core::config::Config;
+use injector_core::config::{Config, Peer};
 use injector_core::identity::{self, End, Identity, Mac};
 use injector_core::model::PeerId;
 
@@ -28,8 +30,8 @@ pub struct NameMaps {
     prefixes: LpmTrie<MapData, Address, u32>,
     /// The places of listed addresses in the table.
     places: BTreeMap<Address, u32>,
-    /// The MACs of the config: these stay.
-    sure: BTreeSet<Mac>,
+    /// The MACs of the config, and their peers: these stay, unless someone else has them too.
+    sure: BTreeMap<Mac, MacOwner>,
     side: usize,
     written: Written,
 }
@@ -39,9 +41,8 @@ pub struct NameMaps {
 struct Written {
     ports: BTreeMap<u32, Port>,
     traits: BTreeMap<u32, u32>,
-    macs: BTreeMap<Mac, u32>,
-    /// With until when each is contested.
-    held: BTreeMap<IpAddr, (u32, u64)>,
+    macs: BTreeMap<Mac, MacOwner>,
+    held: BTreeMap<IpAddr, Claim>,
     moved: BTreeSet<IpAddr>,
 }
 
@@ -50,6 +51,8 @@ impl NameMaps {
     pub fn take(object: &mut Object, config: &Config) -> Result<Self, DatapathError> {
         let of = |name| move |source| DatapathError::Map { name, source };
         let listed = object.places();
+        let owner = |peer: &Peer| Some((peer.mac?, MacOwner { peer: u32::from(peer.id.0), sure: 1 }));
+        let sure: BTreeMap<Mac, MacOwner> = config.peers.iter().filter_map(owner).collect();
         Ok(Self {
             ports: object.take("PORTS")?.try_into().map_err(of("PORTS"))?,
             traits: object.take("TRAITS")?.try_into().map_err(of("TRAITS"))?,
@@ -60,15 +63,14 @@ impl NameMaps {
             addresses: object.take("PEERS")?.try_into().map_err(of("PEERS"))?,
             prefixes: object.take("PREFIXES")?.try_into().map_err(of("PREFIXES"))?,
             places: listed,
-            sure: config.peers.iter().filter_map(|peer| peer.mac).collect(),
+            written: Written { macs: sure.clone(), ..Written::default() },
+            sure,
             side: config.names.len(),
-            written: Written::default(),
         })
     }
 
     /// Writes what changed.
     pub fn write(&mut self, identity: &Identity) -> Result<(), DatapathError> {
-        let id = |peer: &PeerId| u32::from(peer.0);
         let ports = identity.ports.iter().map(|(at, port)| (*at, port_of(identity, *port))).collect();
         update(&mut self.written.ports, ports, |at, port| {
             let value = port.copied().unwrap_or_default();
@@ -83,23 +85,11 @@ impl NameMaps {
             let flags = flags.copied().unwrap_or_default();
             self.traits.set(*peer, flags, 0).map_err(|source| DatapathError::Map { name: "TRAITS", source })
         })?;
-        let macs = identity.macs.iter().filter(|(mac, _)| !self.sure.contains(*mac));
-        let macs = macs.map(|(mac, peer)| (*mac, id(peer))).collect();
-        update(&mut self.written.macs, macs, |mac, peer| {
-            write(&mut self.macs, "MACS", mac, peer.map(|peer| MacOwner { peer: *peer, sure: 0 }))
+        update(&mut self.written.macs, owners(identity, &self.sure), |mac, owner| {
+            write(&mut self.macs, "MACS", mac, owner.copied())
         })?;
-        let held = identity.held.iter().map(|(address, peer)| (*address, (id(peer), 0)));
-        let shared = identity.shared.iter();
-        let shared = shared.map(|(address, peer)| (*address, (peer.as_ref().map_or(VIP, id), u64::MAX)));
-        let held = held.chain(shared).collect();
-        update(&mut self.written.held, held, |address, holder| {
-            let claim = holder.map(|(peer, contested_until)| Claim {
-                peer: *peer,
-                held: 1,
-                at: 0,
-                contested_until: *contested_until,
-                mac: 0,
-            });
+        update(&mut self.written.held, claims(identity), |address, claim| {
+            let claim = claim.copied();
             let address = wire_address(*address);
             if claim.is_some() {
                 // What it was claimed by before says nothing more.
@@ -177,6 +167,7 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
             (known.is_plain && !known.forwards, traits::PLAIN),
             (known.forwards, traits::FORWARDS),
             (bound.contains(&peer), traits::BOUND),
+            (identity.forwarders.values().any(|peers| peers.contains(&peer)), traits::SHARES),
         ] {
             if is_so {
                 of_peer |= flag;
@@ -194,6 +185,30 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
     }
     flags.insert(0, of_all);
     flags
+}
+
+/// Who holds the addresses that the config does not list.
+fn claims(identity: &Identity) -> BTreeMap<IpAddr, Claim> {
+    let claim = |peer, contested_until, mac| Claim { peer, held: 1, at: 0, contested_until, mac };
+    let held = identity.held.iter();
+    let mut claims: BTreeMap<IpAddr, Claim> =
+        held.map(|(address, peer)| (*address, claim(u32::from(peer.0), 0, 0))).collect();
+    claims.extend(identity.shared.iter().map(|(address, peer)| {
+        let forwarders = identity.forwarders.get(address).into_iter().flatten();
+        let peer = peer.map_or(VIP, |peer| u32::from(peer.0));
+        (*address, claim(peer, u64::MAX, holders::packed(forwarders.map(|peer| peer.0))))
+    }));
+    claims
+}
+
+/// Whose each MAC address is: what the config says precedes what is seen, and one that someone else has too is nobody's.
+fn owners(identity: &Identity, sure: &BTreeMap<Mac, MacOwner>) -> BTreeMap<Mac, MacOwner> {
+    let seen = identity.macs.iter();
+    let seen = seen.map(|(mac, peer)| (*mac, MacOwner { peer: u32::from(peer.0), sure: 0 }));
+    let mut owners: BTreeMap<Mac, MacOwner> = seen.collect();
+    owners.extend(sure);
+    owners.extend(identity.doubled.iter().map(|mac| (*mac, MacOwner { peer: NOBODY, sure: 0 })));
+    owners
 }
 
 /// Brings a map from what was written to what is wanted, entry by entry; an entry that is gone is `None`.

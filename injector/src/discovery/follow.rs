@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::naming::is_routable;
 use super::places::Namespace;
-use crate::netlink::facts::Route;
+use crate::netlink::facts::{Facts, Route};
 use crate::netlink::news::News;
 use injector_core::config::{Config, Netns};
 
@@ -27,6 +27,18 @@ impl Last<'_> {
         let mut homes = self.known.iter().filter(|space| self.homes.contains(&space.netns));
         is_routable(address)
             && homes.any(|home| home.facts.addresses.iter().any(|(_, held)| *held == address))
+    }
+
+    /// Whether the next hop of a route may be a peer: with the route, it begins or ceases to forward for others.
+    fn may_be_over_peer(&self, config: &Config, facts: &Facts, route: &Route) -> bool {
+        let Some(gateway) = route.gateway else { return false };
+        let mut neighbours = facts.neighbours.iter();
+        is_peers(config, gateway)
+            || config.peers.iter().any(|peer| peer.vip.contains(&gateway))
+            // A link-local address of a peer that is not seen is not known.
+            || !is_routable(gateway)
+            || self.is_held(gateway)
+            || neighbours.any(|(index, address, _)| (*index, *address) == (route.index, gateway))
     }
 }
 
@@ -60,7 +72,10 @@ pub fn concerns(config: &Config, last: &Last<'_>, space: Option<&Namespace>, new
                     .any(|(_, _, known)| known == mac);
             is_mine && !facts.ports.contains(&(*mac, *port))
         }
-        News::Routes(routes) => routes.iter().any(|route| leads_to_peer(config, route)),
+        News::Routes(routes) => {
+            let mut routes = routes.iter();
+            routes.any(|route| leads_to_peer(config, route) || last.may_be_over_peer(config, facts, route))
+        }
         News::Address(index, address, is_there) => {
             let is_mine = is_peers(config, *address)
                 || space.is_some_and(|space| last.homes.contains(&space.netns))
@@ -191,5 +206,22 @@ mod tests {
         };
         assert!(concerned("10.0.0.0/24") && concerned("10.2.7.0/24") && concerned("10.0.0.0/8"));
         assert!(!concerned("192.0.2.0/24"));
+    }
+
+    #[test]
+    fn routes_over_a_peer_are_news() {
+        let mut facts = Facts::default();
+        facts.addresses.push((2, "192.0.2.1".parse().unwrap()));
+        facts.neighbours.push((1, "192.0.2.2".parse().unwrap(), MAC));
+        let homes = BTreeSet::from([None]);
+        let concerned = |gateway: &str| {
+            let net = "198.51.100.0/24".parse().unwrap();
+            let route = Route { net, index: 1, gateway: Some(gateway.parse().unwrap()) };
+            in_home(&facts, false, &News::Routes(vec![route]), &homes)
+        };
+        for gateway in ["10.0.0.1", "10.2.7.1", "192.0.2.1", "192.0.2.2", "fe80::1"] {
+            assert!(concerned(gateway), "{gateway}");
+        }
+        assert!(!concerned("192.0.2.3"));
     }
 }

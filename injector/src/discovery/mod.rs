@@ -7,6 +7,7 @@ pub mod devices;
 pub mod eras;
 pub mod follow;
 pub mod homes;
+pub mod hops;
 pub mod link_coverage;
 pub mod local;
 pub mod naming;

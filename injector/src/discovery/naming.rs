@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use super::devices::{Spot, bridge_of, has_members, other_end, usable};
 use super::homes::{Home, exits, resident};
+use super::hops::{configured, next_hops};
 use super::places::{Found, Namespace};
 use crate::netlink::Kind;
 use injector_core::config::{Config, Netns};
@@ -38,13 +39,16 @@ pub struct Sources<'a> {
 
 /// Names the ends.
 pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
-    let macs = sources.macs();
+    let (macs, doubled) = sources.macs();
     let (held, shared) = sources.held();
+    let peers = sources.traits();
     let mut identity = Identity {
         ports: BTreeMap::new(),
         moved: sources.moved(),
-        peers: sources.traits(&macs, &held),
+        forwarders: sources.forwarders(&shared, &peers),
+        peers,
         macs,
+        doubled,
         held,
         shared,
     };
@@ -170,8 +174,9 @@ impl<'a> Sources<'a> {
         })
     }
 
-    /// The MAC addresses of the homes' devices, each of one peer alone.
-    fn macs(&self) -> BTreeMap<Mac, PeerId> {
+    /// The MAC addresses of the homes' devices: those of one peer alone, each with the peer; and those that someone else's
+    /// device has too.
+    fn macs(&self) -> (BTreeMap<Mac, PeerId>, BTreeSet<Mac>) {
         let mut holders: BTreeMap<Mac, BTreeSet<Option<PeerId>>> = BTreeMap::new();
         for (at, space) in self.namespaces.iter().enumerate() {
             for link in space.facts.links.iter().filter(|link| usable(link)) {
@@ -180,13 +185,15 @@ impl<'a> Sources<'a> {
                 }
             }
         }
+        // What is learned of the MAC address of a virtual router says who is the master.
+        holders.retain(|mac, _| *mac != [0; 6] && mac[0] & 1 == 0 && !is_virtual(*mac));
+        let doubled = holders.iter().filter(|(_, holders)| holders.len() > 1).map(|(mac, _)| *mac).collect();
         let one = |(mac, holders): (Mac, BTreeSet<Option<PeerId>>)| {
             let [Some(peer)] = holders.into_iter().collect::<Vec<_>>()[..] else { return None };
-            let is_usable = mac != [0; 6] && mac[0] & 1 == 0 && !is_virtual(mac);
             let is_anothers = configured(self.config, mac).is_some_and(|other| other != peer);
-            (is_usable && !is_anothers).then_some((mac, peer))
+            (!is_anothers).then_some((mac, peer))
         };
-        holders.into_iter().filter_map(one).collect()
+        (holders.into_iter().filter_map(one).collect(), doubled)
     }
 
     /// The addresses that the config does not list: those of one peer alone, each with the peer; and those that a peer shares
@@ -214,6 +221,25 @@ impl<'a> Sources<'a> {
         (held, shared)
     }
 
+    /// The peers that forward and hold one of the addresses that several peers hold.
+    fn forwarders(
+        &self,
+        shared: &BTreeMap<IpAddr, Option<PeerId>>,
+        peers: &BTreeMap<PeerId, Traits>,
+    ) -> BTreeMap<IpAddr, BTreeSet<PeerId>> {
+        let mut forwarders: BTreeMap<IpAddr, BTreeSet<PeerId>> = BTreeMap::new();
+        for (at, space) in self.namespaces.iter().enumerate() {
+            let forwards = |peer: &PeerId| peers.get(peer).is_some_and(|traits| traits.forwards);
+            let Some(peer) = self.resident(at).filter(forwards) else { continue };
+            for (_, address) in &space.facts.addresses {
+                if shared.get(address) == Some(&None) {
+                    forwarders.entry(*address).or_default().insert(peer);
+                }
+            }
+        }
+        forwarders
+    }
+
     /// Addresses that the config lists for one peer, themselves or in a prefix, and that another one holds.
     fn moved(&self) -> BTreeMap<IpAddr, PeerId> {
         let mut moved = BTreeMap::new();
@@ -234,12 +260,8 @@ impl<'a> Sources<'a> {
         self.config.peers.iter().any(|peer| peer.vip.contains(&address))
     }
 
-    fn traits(
-        &self,
-        macs: &BTreeMap<Mac, PeerId>,
-        held: &BTreeMap<IpAddr, PeerId>,
-    ) -> BTreeMap<PeerId, Traits> {
-        let hops = self.hops(macs, held);
+    fn traits(&self) -> BTreeMap<PeerId, Traits> {
+        let hops = next_hops(self.config, self.namespaces, self.homes);
         let of = |peer: &injector_core::config::Peer| {
             let home = self.homes.get(&peer.id);
             let forwards = peer.forwards || hops.contains(&peer.id);
@@ -266,31 +288,6 @@ impl<'a> Sources<'a> {
         let kinds: Vec<Kind> = leads.map(|link| link.kind).collect();
         matches!(kinds[..], [kind] if !matches!(kind, Kind::Bridge | Kind::Tunnel | Kind::Tap))
     }
-
-    /// The peers that are a next hop of a route that is seen.
-    fn hops(&self, macs: &BTreeMap<Mac, PeerId>, held: &BTreeMap<IpAddr, PeerId>) -> BTreeSet<PeerId> {
-        let mut hops = BTreeSet::new();
-        for space in self.namespaces {
-            for route in space.facts.routes.iter().chain(&space.facts.defaults) {
-                let Some(gateway) = route.gateway else { continue };
-                hops.extend(self.config.owner(gateway));
-                hops.extend(held.get(&gateway));
-                let known = space
-                    .facts
-                    .neighbours
-                    .iter()
-                    .filter(|(index, address, _)| *index == route.index && *address == gateway);
-                hops.extend(known.filter_map(|(_, _, mac)| {
-                    macs.get(mac).copied().or_else(|| configured(self.config, *mac))
-                }));
-            }
-        }
-        hops
-    }
-}
-
-fn configured(config: &Config, mac: Mac) -> Option<PeerId> {
-    config.peers.iter().find(|peer| peer.mac == Some(mac)).map(|peer| peer.id)
 }
 
 /// Whether a MAC address is that of a virtual router (VRRP and CARP of either IP version): the current master sends from it,

@@ -27,6 +27,8 @@ pub struct Sightings {
     nics: BTreeMap<Mac, BTreeMap<PeerId, Nic>>,
     /// Those at which a neighbour table has a listed address of a peer.
     neighbours: BTreeMap<Mac, BTreeSet<PeerId>>,
+    /// Those of devices in peers' homes that someone else had too.
+    doubled: BTreeSet<Mac>,
     /// Those of next hops: the frames that they send are others'.
     hops: BTreeSet<Mac>,
     /// What is on the links of each peer's home, by device; empty for a peer whose home is not seen.
@@ -98,6 +100,8 @@ impl Sightings {
                 self.meet(*mac, *peer, super::devices::shown_device(name, netns));
             }
         }
+        // Of someone who had it for a moment, the frames are still counted.
+        self.doubled.extend(&identity.doubled);
         for space in namespaces {
             for (index, address, mac) in &space.facts.neighbours {
                 if let Some(peer) = config.owner(*address)
@@ -144,7 +148,7 @@ impl Sightings {
         let had: Vec<_> = had.collect();
         if !had.is_empty() {
             let guess = |(peer, nic, has_all): &(&PeerId, &Nic, bool)| match had.len() {
-                1 if *has_all => Guess::Is(**peer, nic.device.clone()),
+                1 if *has_all && !self.doubled.contains(mac) => Guess::Is(**peer, nic.device.clone()),
                 _ => Guess::MayBe(**peer),
             };
             return had.iter().filter(|(peer, ..)| is_possible(peer)).map(guess).collect();

@@ -35,7 +35,7 @@ fn claimed() -> Setup {
 
 /// All cases, numbered as they come.
 pub fn cases() -> Vec<Case> {
-    let groups = [claims(), contests(), ages(), macs(), held(), listed()];
+    let groups = [claims(), contests(), ages(), macs(), held(), shared_with_a_router(), listed()];
     let mut all: Vec<Case> = groups.into_iter().flatten().collect();
     for (number, case) in (1..).zip(&mut all) {
         case.number = number;
@@ -202,7 +202,27 @@ fn macs() -> Vec<Case> {
     let learned = |mac| guest().since(local(mac, super::frames::mac(3)), From(2));
     let to_it = |mac| udp(super::frames::mac(1), "fe80::1", mac, "fe80::99");
     let elsewhere = [From(1), To(UPLINK)];
+    let doubled = || learned(DRAWN).sees_twice(DRAWN).sees(mac(1), 1);
     vec![
+        case(
+            0,
+            "a host is seen to have the guest's MAC too; link-local, the host→n1",
+            Pass,
+            doubled(),
+            local(DRAWN, mac(1)),
+            &[From(UPLINK), To(1)],
+        ),
+        case(0, "the same, n1→the host", Pass, doubled(), to_it(DRAWN), &elsewhere),
+        case(0, "the same, the guest→n1", Drop, doubled(), local(DRAWN, mac(1)), &[From(2), To(1)]),
+        case(0, "the same, n1→the guest", Drop, doubled(), to_it(DRAWN), &[From(1), To(2)]),
+        case(
+            0,
+            "the same, an address that names nobody, the host→n1",
+            Pass,
+            Setup { traits: [1, 2, 3].map(|peer| (peer, PLAIN)).into(), ..doubled() },
+            udp(DRAWN, X, mac(1), N1_V6),
+            &[From(UPLINK), To(1)],
+        ),
         case(
             0,
             "DAD from a MAC that the guest drew just now, copy at n1",
@@ -362,6 +382,29 @@ fn held() -> Vec<Case> {
         }
     }
     all
+}
+
+/// n1 and n2 hold an address, and n1 is the next hop of a route.
+fn shared_with_a_router() -> Vec<Case> {
+    use Expected::{Drop, Leaked, Pass};
+    let setup = |peer| Setup::of(isolate(peer)).knows(1, ROUTER).shares(None, X4);
+    let (to, from) = (|dst| udp(mac(3), N3, mac(dst), X4), |src| udp(mac(src), X4, mac(3), N3));
+    vec![
+        case(0, "n3→a shared address at n1, which routes", Drop, setup(1), to(1), &[From(3), To(1)]),
+        case(0, "it→n3 from n1, which may pass it on for n2", Leaked, setup(1), from(1), &[From(1), To(3)]),
+        case(0, "the same, isolate n2", Pass, setup(2), from(1), &[From(1), To(3)]),
+        case(0, "n3→it at n1, isolate n2", Pass, setup(2), to(1), &[From(3), To(1)]),
+        case(0, "n3→it at n2", Drop, setup(2), to(2), &[From(3), To(2)]),
+        case(0, "it→n3 from n2", Drop, setup(2), from(2), &[From(2), To(3)]),
+        case(
+            0,
+            "n3→it through a router that does not hold it",
+            Pass,
+            Setup { cut: isolate(3), ..setup(3) }.knows(3, ROUTER),
+            udp(mac(2), N2, mac(3), X4),
+            &[To(3)],
+        ),
+    ]
 }
 
 /// Listed addresses, themselves or in a prefix, that another peer holds.

@@ -1,6 +1,6 @@
 //! A frame on its way past several hooks, and what they make of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -82,6 +82,8 @@ pub struct Setup {
     /// By interface: the peer behind it, and whether another one is too.
     pub ports: BTreeMap<u32, (u16, bool)>,
     pub macs: BTreeMap<Mac, u16>,
+    /// Those that someone else's device has too.
+    pub doubled: BTreeSet<Mac>,
     pub held: BTreeMap<IpAddr, u16>,
     pub shared: BTreeMap<IpAddr, Option<u16>>,
     pub moved: BTreeMap<IpAddr, u16>,
@@ -106,6 +108,7 @@ impl Setup {
         Self {
             ports: (1..=3).map(|peer| (u32::from(peer), (peer, false))).collect(),
             macs: BTreeMap::new(),
+            doubled: BTreeSet::new(),
             held: BTreeMap::new(),
             shared: BTreeMap::new(),
             moved: BTreeMap::new(),
@@ -139,6 +142,12 @@ impl Setup {
 
     pub fn sees(mut self, mac: Mac, peer: u16) -> Self {
         self.macs.insert(mac, peer);
+        self
+    }
+
+    /// A device of someone else has the MAC address too.
+    pub fn sees_twice(mut self, mac: Mac) -> Self {
+        self.doubled.insert(mac);
         self
     }
 
@@ -176,6 +185,14 @@ impl Setup {
         self
     }
 
+    /// Of the addresses that several peers hold, n1 and n2 do.
+    fn forwarders(&self) -> BTreeMap<IpAddr, BTreeSet<PeerId>> {
+        let forwards = |peer: &u16| self.traits.get(peer).is_some_and(|traits| traits.forwards);
+        let peers: BTreeSet<PeerId> = [1, 2].into_iter().filter(forwards).map(PeerId).collect();
+        let shared = self.shared.iter().filter(|(_, peer)| peer.is_none() && !peers.is_empty());
+        shared.map(|(address, _)| (*address, peers.clone())).collect()
+    }
+
     fn identity(&self, side: Side) -> Identity {
         let port = |(interface, (peer, is_shared)): (&u32, &(u16, bool))| {
             let end = if *interface == UPLINK { End::Host } else { side.end };
@@ -184,8 +201,10 @@ impl Setup {
         Identity {
             ports: self.ports.iter().map(port).collect(),
             macs: self.macs.iter().map(|(mac, peer)| (*mac, PeerId(*peer))).collect(),
+            doubled: self.doubled.clone(),
             held: self.held.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
             shared: self.shared.iter().map(|(address, peer)| (*address, peer.map(PeerId))).collect(),
+            forwarders: self.forwarders(),
             moved: self.moved.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
             peers: self.traits.iter().map(|(peer, traits)| (PeerId(*peer), *traits)).collect(),
         }

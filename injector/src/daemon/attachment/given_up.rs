@@ -12,6 +12,12 @@ use injector_core::identity::Mac;
 impl Interfaces {
     /// Takes in that an address or a MAC address of a peer may be someone else's; whether this changes what names the peer.
     pub(super) fn give_up(&mut self, kernel: &mut Kernel, netns: Option<&Netns>, news: &News) -> bool {
+        if let News::Link(link) = news
+            && let Some(mac) = link.mac.filter(|mac| self.is_anothers(netns, *mac))
+        {
+            self.identity.macs.remove(&mac);
+            return self.identity.doubled.insert(mac);
+        }
         let mac = match news {
             News::Address(index, address, is_there) => {
                 return self.share(netns, (*index, *address), *is_there);
@@ -25,6 +31,13 @@ impl Interfaces {
             tracing::error!(%error, "the programs may take frames to a MAC address that a peer has given up for the peer's");
         }
         self.identity.macs.remove(&mac).is_some()
+    }
+
+    /// Whether a MAC address of a device in a namespace is that of a peer that lives elsewhere.
+    fn is_anothers(&self, netns: Option<&Netns>, mac: Mac) -> bool {
+        let peer = self.identity.macs.get(&mac);
+        let home = peer.and_then(|peer| self.homes.get(peer)).map(|home| &self.known[home.at]);
+        home.is_some_and(|home| home.netns.as_ref() != netns)
     }
 
     /// Leaves it to the holder's port to say who has an address, if it is there elsewhere or the holder's NIC has it no more.

@@ -116,10 +116,15 @@ fn macs_of_one_peer_alone() {
         spaces[2].facts.links[0].mac = Some(wrong);
         let found = named(&config(""), &spaces, &[]);
         assert!(!found.macs.contains_key(&wrong), "{wrong:?}");
+        // Nor are frames to be taken for a peer's that come with it out of one's port.
+        let is_doubled = wrong == mac(&spaces, 1);
+        assert_eq!(found.doubled.contains(&wrong), is_doubled, "{wrong:?}");
     }
     // The same as a device that is no peer's.
     spaces[2].facts.links[0].mac = spaces[0].facts.links[2].mac;
-    assert!(!named(&config(""), &spaces, &[]).macs.contains_key(&mac(&spaces, 2)));
+    let found = named(&config(""), &spaces, &[]);
+    assert!(!found.macs.contains_key(&mac(&spaces, 2)));
+    assert_eq!(found.doubled, [mac(&spaces, 2)].into());
 }
 
 #[test]
@@ -156,6 +161,23 @@ fn held_addresses_of_one_peer_alone_and_shared_ones() {
 }
 
 #[test]
+fn a_next_hop_that_holds_a_shared_address() {
+    let mut spaces = switched();
+    let shared = "192.0.2.9".parse().unwrap();
+    for (at, index) in [(1, 2), (2, 3)] {
+        spaces[at].facts.addresses.push((index, shared));
+    }
+    assert!(named(&config(""), &spaces, &[]).forwarders.is_empty(), "nobody forwards");
+    spaces[2].facts.routes.push(via("192.0.2.9/32", 3, "10.0.0.1"));
+    let found = named(&config(""), &spaces, &[]);
+    assert_eq!(found.forwarders, [(shared, [PeerId(1)].into())].into());
+    // Shared with someone who is no peer.
+    spaces[2].facts.addresses.pop();
+    spaces[0].facts.addresses.push((9, shared));
+    assert!(named(&config(""), &spaces, &[]).forwarders.is_empty());
+}
+
+#[test]
 fn an_address_follows_its_holder_also_one_of_a_prefix() {
     let text = "peers: { n1: { addresses: [10.0.0.1, 10.0.0.9, 10.5.0.0/16, \"fe80::/10\"] }, n2: { addresses: [10.0.0.2, 10.5.1.0/24] } }\ninterfaces: auto\n";
     let config = Config::parse(text, "test").unwrap();
@@ -184,8 +206,12 @@ fn an_address_follows_its_holder_also_one_of_a_prefix() {
 fn the_mac_address_of_a_virtual_router_is_nobodys() {
     for mac in [[0, 0, 0x5e, 0, 1, 51], [0, 0, 0x5e, 0, 2, 51]] {
         let mut spaces = switched();
-        spaces[1].facts.links.push(LinkFacts { mac: Some(mac), ..device(1, 7, "vrrp", Kind::Macvlan) });
-        assert!(!named(&config(""), &spaces, &[]).macs.contains_key(&mac), "{mac:?}");
+        for at in [1, 2] {
+            let vrrp = device(at as u8, 7, "vrrp", Kind::Macvlan);
+            spaces[at].facts.links.push(LinkFacts { mac: Some(mac), ..vrrp });
+        }
+        let found = named(&config(""), &spaces, &[]);
+        assert!(!found.macs.contains_key(&mac) && found.doubled.is_empty(), "{mac:?}");
     }
 }
 

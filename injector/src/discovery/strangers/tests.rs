@@ -79,6 +79,17 @@ fn a_device_of_a_home_is_that_peer() {
     let links = [Link { src: PeerId(2), dst: PeerId(1) }, Link { src: PeerId(2), dst: PeerId(3) }];
     let suspects = sightings.suspects(&config, &identity, &links, &[from(mac, "192.0.2.7")]);
     assert_eq!(suspects.iter().map(|suspect| suspect.link).collect::<Vec<_>>(), [links[0]]);
+    // Someone else had it for a while.
+    let doubled = Identity { doubled: [mac].into(), ..Identity::default() };
+    let mut twice = Sightings::default();
+    twice.update(
+        &config,
+        (MonoNs(1), &spaces),
+        &homes,
+        &Identity { macs: [(mac, PeerId(2))].into(), ..Identity::default() },
+    );
+    twice.update(&config, (MonoNs(2), &spaces), &homes, &doubled);
+    assert_eq!(twice.guesses(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[2]));
     sightings.meet(mac, PeerId(3), "eth0 in c".to_owned());
     assert_eq!(
         sightings.guesses(&config, &identity, &from(mac, "192.0.2.7")),

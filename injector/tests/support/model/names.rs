@@ -261,7 +261,7 @@ impl Names {
                 || self.doubts.get(&address).is_some_and(|doubt| now < doubt.until);
             return match holder {
                 Some(peer) if !is_in_doubt => Address::Of(peer),
-                _ => self.moving(holder, end, port),
+                _ => self.moving(address, holder, end, port),
             };
         }
         self.claimant(address, end, port, now).map_or(Address::Unknown, Address::Of)
@@ -275,7 +275,7 @@ impl Names {
 
     /// Whose an address is that a NIC holds and that may have moved: a port says it. Where there is none, the holder has it if
     /// the frame has the MAC address of a NIC of the holder too; else its port decides, if it has one.
-    fn moving(&mut self, holder: Option<u16>, end: End, port: Option<Port>) -> Address {
+    fn moving(&mut self, address: IpAddr, holder: Option<u16>, end: End, port: Option<Port>) -> Address {
         let Some(port) = port else {
             return match holder {
                 Some(peer) if self.nic(end) == Some(peer) => {
@@ -290,8 +290,16 @@ impl Names {
             self.counts.stayed += 1;
             return Address::Of(port.peer);
         }
-        // Of several holders, it may be one of the others; a router passes on what others send.
-        if holder.is_some() || self.forwards(port.peer) { Address::Unknown } else { Address::Vip }
+        // Of several holders, it may be one of the others; a router passes on what others send, and what is for others unless
+        // it has the address.
+        let is_for_it = matches!(end, End::To(_)) && self.shares(address, port.peer);
+        let passes_on = self.forwards(port.peer) && !is_for_it;
+        if holder.is_some() || passes_on { Address::Unknown } else { Address::Vip }
+    }
+
+    /// Whether a peer that forwards holds an address that other peers hold too.
+    fn shares(&self, address: IpAddr, peer: u16) -> bool {
+        self.identity.forwarders.get(&address).is_some_and(|peers| peers.contains(&PeerId(peer)))
     }
 
     /// The peer that has a MAC address by the config or on a NIC that is seen.
@@ -430,9 +438,12 @@ impl Names {
         }
     }
 
-    /// The peer that the config has a MAC for.
+    /// The peer that the config has a MAC for, unless someone else has it too.
     fn sure(&self, end: End) -> Option<u16> {
         let (End::From(mac) | End::To(mac)) = end;
+        if self.identity.doubled.contains(&mac) {
+            return None;
+        }
         self.config.macs.get(&mac).copied()
     }
 
@@ -440,6 +451,9 @@ impl Names {
     /// not come out of there just now is someone else, who has it from then on.
     fn by_mac(&mut self, end: End, now: u64) -> Option<u16> {
         let (End::From(mac) | End::To(mac)) = end;
+        if self.identity.doubled.contains(&mac) {
+            return None;
+        }
         let seen_on = self.identity.macs.get(&mac).map(|peer| peer.0);
         let Some(learned) = self.learned.get_mut(&mac) else { return seen_on };
         let peer = learned.peers.first().copied().filter(|_| learned.peers.len() == 1)?;
@@ -518,6 +532,12 @@ impl Names {
         let mut other = Other::default();
         let Some(Port { peer, sends, is_shared: false }) = self.port(hook) else { return other };
         if self.forwards(peer) {
+            // It may have sent that itself, and where all have ports nobody else judges it.
+            let source = reading.addresses.map(|(source, _)| plain(source));
+            let is_last = self.are_all_bound() || !self.is_bound(to);
+            if sends && from == WORLD && is_last && source.is_some_and(|source| self.shares(source, peer)) {
+                other.links.push((peer, to));
+            }
             return other;
         }
         if sends {
