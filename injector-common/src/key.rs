@@ -116,6 +116,8 @@ pub mod traits {
     pub const ALL_BOUND: u32 = 1 << 3;
     /// Of the world: addresses are learned from the frames of some peer, so that every hook looks at who claims them.
     pub const LEARNS: u32 = 1 << 4;
+    /// All its MAC addresses are known, and are nobody else's: a unicast frame to another one is not for it.
+    pub const MACS_KNOWN: u32 = 1 << 5;
 }
 
 /// Whose MAC address it is.

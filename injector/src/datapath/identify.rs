@@ -177,6 +177,7 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
             (known.is_plain && !known.forwards, traits::PLAIN),
             (known.forwards, traits::FORWARDS),
             (bound.contains(&peer), traits::BOUND),
+            (known.has_known_macs, traits::MACS_KNOWN),
         ] {
             if is_so {
                 of_peer |= flag;
