@@ -37,6 +37,7 @@ mod with;
 
 /// Reads the command line, runs it, and gives the exit code.
 pub fn main() -> ExitCode {
+    heed_size_limits();
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => {
@@ -52,6 +53,15 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit.0)
         }
     }
+}
+
+/// Makes a write beyond the limit of a file's size fail with an error that is reported. By default, SIGXFSZ ends the process
+/// without a word. A handler, since programs that are started from here would inherit that a signal is ignored.
+fn heed_size_limits() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: a handler that does nothing is safe at any moment, and the process has one thread yet.
+    unsafe { libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t) };
 }
 
 fn run(common: &Common, command: Command) -> Result<Exit, Failure> {
