@@ -124,6 +124,8 @@ pub mod traits {
     pub const SHARES: u32 = 1 << 5;
     /// Of the world: addresses are learned from the frames of some peer, so that every hook looks at who claims them.
     pub const LEARNS: u32 = 1 << 4;
+    /// All its MAC addresses are known, and are nobody else's: a unicast frame to another one is not for it.
+    pub const MACS_KNOWN: u32 = 1 << 6;
 }
 
 /// Whose MAC address it is.

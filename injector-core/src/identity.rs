@@ -77,6 +77,9 @@ pub struct Traits {
     pub forwards: bool,
     /// Its namespace is seen: its addresses are known from there, and are not learned from its frames.
     pub is_seen: bool,
+    /// All its MAC addresses are among [`Identity::macs`]: a unicast frame to another one is not for it, whatever port it
+    /// comes by.
+    pub has_known_macs: bool,
 }
 
 /// How a peer and a stranger met.

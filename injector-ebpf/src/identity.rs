@@ -121,10 +121,10 @@ pub fn source(context: &VerdictContext, side: Side) -> u32 {
     end(lister(&context.packet.src), FROM, side.named_sender(), is_judged_elsewhere)
 }
 
-/// The receiving peer of a frame to one.
+/// The receiving peer of a frame to one, where `listed` is what [`lister`] says of its destination address.
 #[inline(always)]
-pub fn destination(context: &VerdictContext, side: Side) -> u32 {
-    end(lister(&context.packet.dst), TO, side.named_receiver(), true)
+pub fn destination(listed: u32, side: Side) -> u32 {
+    end(listed, TO, side.named_receiver(), true)
 }
 
 /// Whether the current packet's receiver is named also where this hook's port does not say it: the hooks that the frame passed
@@ -133,7 +133,34 @@ pub fn destination(context: &VerdictContext, side: Side) -> u32 {
 #[inline(never)]
 pub extern "C" fn is_named_elsewhere(receiver: u32) -> u32 {
     let Some(context) = CONTEXT.get(0) else { return 0 };
-    u32::from(destination(context, Side { sender: WORLD, receiver: WORLD, flags: 0 }) == receiver)
+    let nowhere = Side { sender: WORLD, receiver: WORLD, flags: 0 };
+    u32::from(destination(lister(&context.packet.dst), nowhere) == receiver)
+}
+
+/// Whether the current packet is at a peer's port by mistake: a switch that does not know where a MAC address is sends a
+/// unicast frame to each of its ports, and the peer's NIC discards it. Most packets have an address that the config lists for
+/// the peer, and cost a comparison here.
+#[inline(always)]
+pub fn is_flooded(context: &VerdictContext) -> bool {
+    let VerdictContext { receiver, dst, listed, .. } = *context;
+    receiver != WORLD
+        && listed != receiver
+        && (dst == receiver || dst == WORLD)
+        && context.packet.flags & flag::GROUP == 0
+        && is_for_another(receiver) != 0
+}
+
+/// Whether the receiver's MAC address in the current packet is known to be someone else's than a peer's. A MAC address of which
+/// nothing is known may be one more of the peer's own, unless all of these are known. A global function of plain numbers, as
+/// [`by_address`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_for_another(peer: u32) -> u32 {
+    let owner = by_frame(TO, WORLD);
+    if owner != WORLD {
+        return u32::from(owner != peer);
+    }
+    u32::from(traits_of(peer) & traits::MACS_KNOWN != 0 && !has_nic(peer, TO))
 }
 
 /// One end. Most frames have listed addresses, which are looked up in place; all else is a call.

@@ -7,7 +7,9 @@ use injector_common::key::{LinkKey, StrangerKey, stranger, traits};
 use injector_common::packet::flag;
 use injector_common::record::{Stranger, counter};
 
-use crate::identity::{FROM, TO, WORLD, may_be_its_own, receiver_by_mac, sender_by_mac, traits_of};
+use crate::identity::{
+    FROM, TO, WORLD, is_flooded, may_be_its_own, receiver_by_mac, sender_by_mac, traits_of,
+};
 use crate::lease::lapsed;
 use crate::maps::{CONTEXT, FEATURES, ODD, SIDE, SLOTS, STRANGERS, cell};
 use crate::protect::is_protected;
@@ -37,6 +39,9 @@ fn looks_at_macs() -> bool {
 pub extern "C" fn look(packets: u64, live: u32) -> u32 {
     let Some(context) = CONTEXT.get(0) else { return 0 };
     if context.packet.flags & flag::NEIGHBOUR != 0 || context.dst == SIDE.load() {
+        return 0;
+    }
+    if is_flooded(context) {
         return 0;
     }
     let VerdictContext { sender, receiver, src, dst, .. } = *context;

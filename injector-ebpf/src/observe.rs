@@ -9,7 +9,7 @@ use injector_common::{SLOTS as SLOT_COUNT, Word, wire};
 
 use crate::context::Hooked;
 use crate::emit;
-use crate::identity::{is_named_elsewhere, traits_of};
+use crate::identity::{is_flooded, is_named_elsewhere, traits_of};
 use crate::maps::{CONTEXT, CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, SIDE, SLOTS, STREAMS};
 use crate::verdict_context::VerdictContext;
 
@@ -67,6 +67,10 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     let Some(context) = CONTEXT.get_ptr_mut(0) else { return 0 };
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let context = unsafe { &mut *context };
+    if is_flooded(context) {
+        // Its receiver's link lost nothing.
+        return 0;
+    }
     let now = context.clock.exact();
     // The sender's hook should have dropped it. In memory, as the loop's mask is.
     context.has_passed.clear();
@@ -245,6 +249,13 @@ pub extern "C" fn firsts_of(index: u32) -> u32 {
     let Some(stamps) = stamps(&link_key(context, index, slot.generation)) else { return 0 };
     // SAFETY: as in `drops`.
     let stamps = unsafe { &mut *stamps };
+    if has_all(stamps, kinds) {
+        return kinds;
+    }
+    // Only now, since it is no number from memory.
+    if is_flooded(context) {
+        return 0;
+    }
     let mut rang = false;
     let mut stamp = |kind: u32, first: &mut u64| {
         if kinds & kind != 0 && *first == 0 {
@@ -263,6 +274,17 @@ pub extern "C" fn firsts_of(index: u32) -> u32 {
         emit::ring(index, slot.generation);
     }
     if stamps.first_exchange == 0 { kinds & !first::EXCHANGE } else { kinds }
+}
+
+/// Whether all of these kinds of first packets are stamped.
+#[inline(always)]
+fn has_all(stamps: &LinkStamps, kinds: u32) -> bool {
+    let is_missing = |kind: u32, stamp: u64| kinds & kind != 0 && stamp == 0;
+    !(is_missing(first::PACKET, stamps.first_packet)
+        || is_missing(first::SYN, stamps.first_syn)
+        || is_missing(first::SYN_ACK, stamps.first_synack)
+        || is_missing(first::DATA, stamps.first_data)
+        || is_missing(first::EXCHANGE, stamps.first_exchange))
 }
 
 /// Whether all of these slots have stamped all of these kinds of first packets on the current link.

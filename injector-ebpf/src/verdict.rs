@@ -104,8 +104,13 @@ pub extern "C" fn judge_parsed(interface: u32, is_out: u32, live: u32, watched: 
     }
     (context.sender, context.receiver) = (side.named_sender(), side.named_receiver());
     context.src = identity::source(context, side);
-    context.dst =
-        if is_group { identity::group(context, side) } else { identity::destination(context, side) };
+    context.dst = if is_group {
+        identity::group(context, side)
+    } else {
+        let listed = identity::lister(&context.packet.dst);
+        context.listed = listed;
+        identity::destination(listed, side)
+    };
     if context.src == identity::UNJUDGED || context.dst == identity::UNJUDGED {
         return IGNORED;
     }

@@ -42,6 +42,8 @@ pub struct VerdictContext {
     pub kinds: Mask,
     /// Not empty if the packet, dropped at its receiver's port, should have been dropped at its sender's.
     pub has_passed: Mask,
+    /// The peer that the config lists the destination address of a unicast packet for, as `identity::lister` says it.
+    pub listed: u32,
     /// How many packets this CPU dropped; kept here for the same reason as `judged`.
     pub drops: u64,
     /// The commit word, as it was read for the packet.

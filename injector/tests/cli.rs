@@ -6,6 +6,7 @@ mod support;
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -32,6 +33,32 @@ fn stdout(output: &Output) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn a_page_that_reaches_the_limit_of_a_files_size_is_an_error_and_not_left_in_half() {
+    const RUN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/results/vms/run");
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("page.html");
+    let limited = || {
+        let mut command = injector(&["report", RUN, "--html"]);
+        command.arg(&page);
+        let limit = rustix::process::Rlimit { current: Some(4096), maximum: Some(4096) };
+        // SAFETY: between fork and exec one system call is made, and nothing allocates.
+        unsafe {
+            command
+                .pre_exec(move || Ok(rustix::process::setrlimit(rustix::process::Resource::Fsize, limit)?));
+        }
+        command.output().unwrap()
+    };
+    let left = || std::fs::read_dir(folder.path()).unwrap().count();
+    let output = limited();
+    let error = stderr(&output);
+    assert!(error.contains(page.to_str().unwrap()) && error.contains("ulimit -f"), "{output:?}");
+    assert_eq!(left(), 0);
+    std::fs::write(&page, "what was there").unwrap();
+    assert_eq!(code(&limited()), code(&output));
+    assert_eq!((std::fs::read_to_string(&page).unwrap().as_str(), left()), ("what was there", 1));
 }
 
 #[test]

@@ -143,8 +143,14 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
         is_shared: shared.is_some(),
     });
     let ports = vec(weighted(0.75, port), INTERFACES.len());
-    let traits = (any::<bool>(), weighted(0.2, Just(())), any::<bool>())
-        .prop_map(|(is_plain, forwards, is_seen)| Traits { is_plain, forwards: forwards.is_some(), is_seen });
+    let traits = (any::<bool>(), weighted(0.2, Just(())), any::<bool>(), any::<bool>()).prop_map(
+        |(is_plain, forwards, is_seen, has_known_macs)| Traits {
+            is_plain,
+            forwards: forwards.is_some(),
+            is_seen,
+            has_known_macs,
+        },
+    );
     let known = btree_map(peer(), traits, 0..=usize::from(peers));
     // Whether someone else has it too, in which case it is on the list of doubled ones alone.
     let macs = btree_map(select(setup.macs.clone()), (peer(), weighted(0.2, Just(()))), 0..=2);
@@ -364,6 +370,7 @@ impl Bench {
             ("held addresses in doubt", model.names.counts.doubted),
             ("held addresses that stayed", model.names.counts.stayed),
             ("held addresses left to ports", model.names.counts.left_to_holder),
+            ("flooded", model.names.counts.flooded),
         ] {
             *self.totals.entry(what).or_default() += count;
         }
@@ -501,6 +508,7 @@ fn the_programs_agree_with_the_model() {
         ("held addresses in doubt", 20_000),
         ("held addresses that stayed", 30_000),
         ("held addresses left to ports", 10_000),
+        ("flooded", 200),
     ] {
         assert!(totals[what] * least > judged, "too few {what}: {totals:?}");
     }

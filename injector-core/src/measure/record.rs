@@ -88,6 +88,9 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let mut warnings = evidence.warnings.clone();
     warnings.extend(as_asked::warnings(evidence, observed_until.unwrap_or(horizon)));
     let shortest = evidence.endpoints.iter().map(|endpoint| endpoint.interval.as_nanos()).min();
+    // What sends no probes can't be starved of them, however busy the host is.
+    let is_probed = evidence.cut.is_some() && !evidence.endpoints.is_empty();
+    let is_pressed = host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure);
     let is_late = host.probe_lateness_p99_ns.zip(shortest).is_some_and(|(late, interval)| late > interval);
     RecoveryRecord {
         schema: RECORD_SCHEMA,
@@ -111,7 +114,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
         outage,
         heal_to_ready_ns: since_heal(ready),
         heal_to_settled_ns: since_heal(settled),
-        starved: is_late || host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure),
+        starved: is_probed && (is_late || is_pressed),
         host,
         warnings,
         lost_events: evidence.lost_events,

@@ -2,6 +2,7 @@
 
 pub mod csv;
 pub mod escape;
+mod file;
 pub mod html;
 pub mod json;
 pub mod junit;
@@ -11,8 +12,7 @@ pub mod text;
 mod waited;
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -25,6 +25,7 @@ use crate::stats::compare::{Comparison, MARGIN, compare as compare_trials};
 use crate::stats::summary::Verdict;
 use html::index::Linked;
 use html::place::{Records, link};
+pub use outputs::OutputError;
 use table::Table;
 
 /// What a report is to write beside its text.
@@ -91,17 +92,10 @@ pub enum ReportError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// A file is asked for that must not be written.
-    #[error("{option} {} {why}; name another file", .path.display())]
-    Output {
-        /// By which option.
-        option: &'static str,
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        why: String,
-    },
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A file can't be written.
-    #[error("can't write {}: {source}; name a file in a directory that you may write to", .path.display())]
+    #[error("can't write {}: {source}; {}", .path.display(), file::remedy(.source))]
     Write {
         /// Which.
         path: PathBuf,
@@ -111,7 +105,14 @@ pub enum ReportError {
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), ReportError> {
-    fs::write(path, text).map_err(|source| ReportError::Write { path: path.to_owned(), source })
+    write_through(path, |out| out.write_all(text.as_bytes()))
+}
+
+fn write_through(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), ReportError> {
+    file::write(path, fill).map_err(|source| ReportError::Write { path: path.to_owned(), source })
 }
 
 /// Reads a run directory and writes what is asked for.
@@ -127,11 +128,7 @@ pub fn report(directory: &Path, options: &ReportOptions) -> Result<Report, Repor
         write_file(path, &junit::report(&run))?;
     }
     if let Some(path) = &options.csv {
-        let written = File::create(path).map(BufWriter::new).and_then(|mut out| {
-            csv::write(&run, &mut out)?;
-            out.flush()
-        });
-        written.map_err(|source| ReportError::Write { path: path.clone(), source })?;
+        write_through(path, |mut out| csv::write(&run, &mut out))?;
     }
     Ok(Report { text: text::report(&run), json: json::report(&run), verdict: run.summary.verdict })
 }

@@ -2,8 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ReportError;
 use crate::run::layout;
+
+/// A file is asked for that must not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{option} {} {why}; name another file", .path.display())]
+pub struct OutputError {
+    /// By which option.
+    option: &'static str,
+    /// Which.
+    path: PathBuf,
+    /// Why not.
+    why: String,
+}
 
 /// A file that is asked for, and the option that asks for it.
 pub(super) type Output<'a> = (&'static str, Option<&'a PathBuf>);
@@ -12,7 +23,7 @@ pub(super) type Output<'a> = (&'static str, Option<&'a PathBuf>);
 pub(super) fn refuse<'a>(
     runs: impl IntoIterator<Item = &'a Path>,
     outputs: &[Output<'_>],
-) -> Result<(), ReportError> {
+) -> Result<(), OutputError> {
     let outputs: Vec<(&str, &PathBuf)> =
         outputs.iter().filter_map(|(option, path)| path.map(|path| (*option, path))).collect();
     let own: Vec<PathBuf> = runs
@@ -21,8 +32,7 @@ pub(super) fn refuse<'a>(
         .map(|file| resolved(&file))
         .collect();
     for (at, (option, path)) in outputs.iter().enumerate() {
-        let refused =
-            |why: &str| Err(ReportError::Output { option, path: (*path).clone(), why: why.to_owned() });
+        let refused = |why: &str| Err(OutputError { option, path: (*path).clone(), why: why.to_owned() });
         if path.as_os_str() == "-" {
             return refused("is not written to standard output");
         }

@@ -46,7 +46,10 @@ pub enum RunDirError {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// The operating system refuses.
-    #[error("can't {operation} {}: {source}", .path.display())]
+    #[error(
+        "can't {operation} {}: {source}{}",
+        .path.display(), file::remedy(.source).map_or_else(String::new, |remedy| format!("; {remedy}"))
+    )]
     Io {
         /// What was tried.
         operation: &'static str,

@@ -34,6 +34,17 @@ pub(super) fn open_with(options: &mut OpenOptions, path: &Path) -> io::Result<Fi
     if file.metadata()?.is_file() { Ok(file) } else { Err(is_other()) }
 }
 
+/// What to do where there is no room for what is written; `None` if that is not why it can't be.
+pub(crate) fn remedy(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::FileTooLarge => Some("raise the limit of a file's size (`ulimit -f unlimited`)"),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Some("make room on that file system, or choose another one")
+        }
+        _ => None,
+    }
+}
+
 /// All of a file.
 pub(super) fn whole(path: &Path) -> Result<Vec<u8>, ReadError> {
     let mut bytes = Vec::new();

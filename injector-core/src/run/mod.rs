@@ -14,5 +14,6 @@ pub mod settings;
 
 pub use conduct::{Conduct, Hooks};
 pub use error::ReadError;
+pub(crate) use file::remedy;
 pub use loaded::{Detail, LinkTimes, Run};
 pub use probes::{ProbeFile, Probes, probes};

@@ -19,7 +19,7 @@ pub struct Spread {
     pub p50_ns: Option<u64>,
     /// The 90 % quantile.
     pub p90_ns: Option<u64>,
-    /// The largest; `null` where one that was censored may be larger.
+    /// The largest; `null` where any was censored: that one may be the largest, however early it was lost sight of.
     pub max_ns: Option<u64>,
     /// What the largest is at least, where it is not known.
     #[serde(default)]
@@ -34,9 +34,9 @@ impl Spread {
         let censored = n - events.count() as u64;
         let curve = Curve::estimate(observations);
         let at = |share| curve.quantile(share).estimate;
-        // As with the quantiles: what was censored below the largest that was seen to its end does not outlast it.
-        let max_ns = at(1.0);
-        let max_at_least_ns = if max_ns.is_none() { curve.last_ns } else { None };
+        // Unlike a quantile, it is no estimate: one censored early may have lasted longer than all the others.
+        let largest = curve.last_ns;
+        let (max_ns, max_at_least_ns) = if censored == 0 { (largest, None) } else { (None, largest) };
         Self { n, censored, p50_ns: at(0.5), p90_ns: at(0.9), max_ns, max_at_least_ns }
     }
 }
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_largest_is_unknown_where_one_that_may_be_larger_was_censored() {
+    fn the_largest_is_unknown_where_one_was_censored() {
         let largest = |seen: &[Observation]| {
             let spread = Spread::of(seen.to_vec());
             (spread.max_ns, spread.max_at_least_ns)
@@ -187,7 +187,7 @@ mod tests {
         assert_eq!(largest(&[event(520), event(551)]), (Some(551), None));
         assert_eq!(largest(&[event(520), event(551), censored(2990)]), (None, Some(2990)));
         assert_eq!(largest(&[event(551), censored(551)]), (None, Some(551)), "it is longer");
-        assert_eq!(largest(&[event(551), censored(30)]), (Some(551), None), "as for the quantiles");
+        assert_eq!(largest(&[event(551), censored(30)]), (None, Some(551)), "it may be longer");
         assert_eq!(largest(&[censored(30)]), (None, Some(30)));
         assert_eq!(largest(&[]), (None, None));
     }

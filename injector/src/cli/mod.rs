@@ -38,6 +38,7 @@ mod with;
 
 /// Reads the command line, runs it, and gives the exit code.
 pub fn main() -> ExitCode {
+    heed_size_limits();
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
         Err(error) => {
@@ -64,6 +65,15 @@ fn not_utf8() -> clap::Error {
     let odd: Vec<String> = odd.map(|(at, argument)| format!("argument {at}, {argument:?},")).collect();
     let what = format!("{} is not UTF-8, as names and texts must be", odd.join(" or "));
     CommandLine::command().error(ErrorKind::InvalidUtf8, what)
+}
+
+/// Makes a write beyond the limit of a file's size fail with an error that is reported. By default, SIGXFSZ ends the process
+/// without a word. A handler, since programs that are started from here would inherit that a signal is ignored.
+fn heed_size_limits() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: a handler that does nothing is safe at any moment, and the process has one thread yet.
+    unsafe { libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t) };
 }
 
 fn run(common: &Common, command: Command) -> Result<Exit, Failure> {

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::human::{NONE, Table, after, or_none, span, span_or_none, wall, word, yes_no};
 use injector_core::api::{
-    CheckForm, FailOver, HealedBy, InForce, LinkCheck, LinkRecord, Outage, Outcome, RecoveryRecord,
+    CheckForm, FailOver, HealedBy, HostRecord, InForce, LinkCheck, LinkRecord, Outage, Outcome,
+    RecoveryRecord,
 };
 use injector_core::figures::counted;
 use injector_core::model::{NamedLink, Traffic};
@@ -336,8 +337,11 @@ fn doubts(text: &mut String, record: &RecoveryRecord) {
         doubts.push(format!("partition {other} began before this record was final"));
     }
     if record.starved {
-        let lateness = span_or_none(record.host.probe_lateness_p99_ns);
-        doubts.push(format!("the host starved the probes (lateness p99 {lateness})"));
+        let HostRecord { probe_lateness_p99_ns: late, cpu_pressure: pressure, .. } = &record.host;
+        let lateness = late.map(|late| format!("lateness p99 {}", span_or_none(Some(late))));
+        let pressure = pressure.map(|share| format!("CPU pressure {share:.2}"));
+        let signs: Vec<String> = lateness.into_iter().chain(pressure).collect();
+        doubts.push(format!("the host starved the probes ({})", signs.join(", ")));
     }
     if let Some(lost @ 1..) = record.lost_events {
         doubts.push(format!("{} lost", counted(lost, "event")));

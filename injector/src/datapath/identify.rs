@@ -168,6 +168,7 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
             (known.forwards, traits::FORWARDS),
             (bound.contains(&peer), traits::BOUND),
             (identity.forwarders.values().any(|peers| peers.contains(&peer)), traits::SHARES),
+            (known.has_known_macs, traits::MACS_KNOWN),
         ] {
             if is_so {
                 of_peer |= flag;

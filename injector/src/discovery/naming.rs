@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::devices::{Spot, bridge_of, has_members, other_end, usable};
-use super::homes::{Home, exits, resident};
+use super::homes::{Exit, Home, exits, resident};
 use super::hops::{configured, next_hops};
 use super::places::{Found, Namespace};
 use crate::netlink::Kind;
@@ -41,7 +41,7 @@ pub struct Sources<'a> {
 pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
     let (macs, doubled) = sources.macs();
     let (held, shared) = sources.held();
-    let peers = sources.traits();
+    let peers = sources.traits(&macs);
     let mut identity = Identity {
         ports: BTreeMap::new(),
         moved: sources.moved(),
@@ -260,7 +260,7 @@ impl<'a> Sources<'a> {
         self.config.peers.iter().any(|peer| peer.vip.contains(&address))
     }
 
-    fn traits(&self) -> BTreeMap<PeerId, Traits> {
+    fn traits(&self, macs: &BTreeMap<Mac, PeerId>) -> BTreeMap<PeerId, Traits> {
         let hops = next_hops(self.config, self.namespaces, self.homes);
         let of = |peer: &injector_core::config::Peer| {
             let home = self.homes.get(&peer.id);
@@ -269,9 +269,25 @@ impl<'a> Sources<'a> {
             let is_mac_alone = peer.mac.is_some() && peer.addresses.is_empty() && peer.prefixes.is_empty();
             let has_one_way = home.is_some_and(|home| home.is_alone && self.is_single(home.at));
             let is_plain = (has_one_way || is_mac_alone) && !forwards;
-            (peer.id, Traits { is_plain, forwards, is_seen: home.is_some() })
+            let has_known_macs = home.is_some_and(|home| self.has_known_macs(home.at, peer.id, macs));
+            (peer.id, Traits { is_plain, forwards, is_seen: home.is_some(), has_known_macs })
         };
         self.config.peers.iter().map(of).collect()
+    }
+
+    /// Whether all MAC addresses by which frames get into a peer's home are known to be the peer's. Behind a bridge or below
+    /// another namespace's macvlan there are more, and those that move between hosts are not known to be at one.
+    fn has_known_macs(&self, at: usize, peer: PeerId, macs: &BTreeMap<Mac, PeerId>) -> bool {
+        let space = &self.namespaces[at];
+        let devices = || space.facts.links.iter().filter(|link| usable(link));
+        let is_known = |link: &crate::netlink::LinkFacts| {
+            link.kind != Kind::Tap && link.mac.is_none_or(|mac| macs.get(&mac) == Some(&peer))
+        };
+        let ends_here =
+            |exit: &Exit| space.facts.link(exit.index).is_some_and(|link| self.is_own_nic((at, link)));
+        devices().any(|link| link.mac.is_some())
+            && devices().all(is_known)
+            && exits(self.config, self.namespaces, at).iter().all(ends_here)
     }
 
     /// Whether a namespace has one device and nothing to forward to.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod cases;
+mod flooded;
 mod forms;
 mod frames;
 mod matrix;
@@ -90,6 +91,29 @@ fn every_form_of_a_frame_is_cut_as_the_plain_one_is() {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
+/// Whatever becomes of a frame that a switch floods to a port that it is not for, it proves, counts and stamps nothing.
+#[test]
+#[needs(root)]
+fn what_is_flooded_to_a_port_is_not_counted_there() {
+    let mut path = path("");
+    let mut wrong = Vec::new();
+    for flooded::Flooded { what, setup, frame, path: steps, counts } in flooded::cases() {
+        for side in SIDES {
+            let outcome = path.send(side, &setup, &[(frame.clone(), steps.clone())]);
+            let evidence = outcome.counted + outcome.leaked + outcome.unnamed;
+            if (evidence > 0) != counts {
+                wrong.push(format!("{what} at {}: {outcome:?}", side.name));
+            }
+            let firsts = path.firsts(side, &setup, &frame, &steps);
+            let is_on_the_link = outcome.is_dropped;
+            if firsts != usize::from(counts && is_on_the_link) {
+                wrong.push(format!("{what} at {}: {firsts} first packets", side.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
 /// Sends a case's frames past the hooks of every side; what is not as it is expected.
 fn tried(path: &mut HookPath, case: &Case) -> Vec<String> {
     let mut wrong = Vec::new();
@@ -107,7 +131,7 @@ fn tried(path: &mut HookPath, case: &Case) -> Vec<String> {
 }
 
 fn is_wanted(expected: Expected, outcome: Outcome) -> bool {
-    let Outcome { is_dropped, leaked, foreign, unnamed } = outcome;
+    let Outcome { is_dropped, leaked, foreign, unnamed, .. } = outcome;
     match expected {
         Expected::Drop | Expected::Innocent => is_dropped && leaked == 0,
         Expected::Pass => !is_dropped && (leaked, foreign) == (0, 0),

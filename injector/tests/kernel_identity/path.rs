@@ -96,11 +96,11 @@ pub struct Setup {
 }
 
 /// A peer whose namespace is seen, and which forwards for nobody.
-pub const PLAIN: Traits = Traits { is_plain: true, forwards: false, is_seen: true };
+pub const PLAIN: Traits = Traits { is_plain: true, forwards: false, is_seen: true, has_known_macs: false };
 /// A peer whose inside is not seen.
-pub const OPAQUE: Traits = Traits { is_plain: false, forwards: false, is_seen: false };
+pub const OPAQUE: Traits = Traits { is_plain: false, forwards: false, is_seen: false, has_known_macs: false };
 /// A router.
-pub const ROUTER: Traits = Traits { is_plain: false, forwards: true, is_seen: false };
+pub const ROUTER: Traits = Traits { is_plain: false, forwards: true, is_seen: false, has_known_macs: false };
 
 impl Setup {
     /// Three plain peers, each behind the interface of its number.
@@ -222,6 +222,8 @@ pub struct Outcome {
     pub foreign: u64,
     /// How many were to or from someone who may be a peer.
     pub unnamed: u64,
+    /// How many drops were counted for some link.
+    pub counted: u64,
 }
 
 /// The programs of a config, and the partition that is in them.
@@ -262,7 +264,9 @@ impl HookPath {
             legs.iter().any(|(frame, path)| path.iter().any(|step| meet(programs, side, *step, frame)));
         let after = programs.counters();
         let since = |index: u32| after[index as usize] - before[index as usize];
-        let leaked = programs.stamps().values().map(|stamps| stamps.leaked_packets).sum();
+        let stamps = programs.stamps();
+        let leaked = stamps.values().map(|stamps| stamps.leaked_packets).sum();
+        let counted = stamps.values().map(|stamps| stamps.dropped_packets + stamps.group_packets).sum();
         programs.word(0, 0);
         programs.clear_cells(0, &cells);
         Outcome {
@@ -270,7 +274,27 @@ impl HookPath {
             leaked,
             foreign: since(counter::FOREIGN_SOURCE),
             unnamed: since(counter::UNNAMED),
+            counted,
         }
+    }
+
+    /// Shows a frame to the hooks on its way after the heal, and says how many links got a stamp of their first traffic.
+    pub fn firsts(&mut self, side: Side, setup: &Setup, frame: &[u8], path: &[Step]) -> usize {
+        // As when it is cut, so that the same is known.
+        self.send(side, setup, &[(frame.to_vec(), path.to_vec())]);
+        let identity = setup.identity(side);
+        let cells = self.cells(setup, &identity);
+        let programs = &mut self.programs;
+        programs.forget();
+        programs.place_cells(0, &steady(1), &cells);
+        programs.word(0, 1);
+        for step in path {
+            assert!(!meet(programs, side, *step, frame), "dropped after the heal");
+        }
+        let stamped = programs.stamps().values().filter(|stamps| stamps.first_packet != 0).count();
+        programs.word(0, 0);
+        programs.clear_cells(0, &cells);
+        stamped
     }
 
     /// The cells that the daemon would write for the setup's partition.

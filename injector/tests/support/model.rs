@@ -104,13 +104,21 @@ impl Model {
             self.protected += 1;
         } else {
             self.dropped += 1;
-            self.count_drop(&seen, hook, &deciders, frame.len());
+            // The link of the peer to whose port it was flooded lost nothing.
+            if !self.names.is_flooded(&reading, ends, hook, at.coarse) {
+                self.count_drop(&seen, hook, &deciders, frame.len());
+            }
             return true;
         }
         let watched = self.watched.iter().filter(|(_, partition)| partition.holds(ends));
         after.extend(watched.map(|(slot, partition)| partition.key(*slot, ends)));
+        let is_flooded = !after.is_empty() && self.names.is_flooded(&reading, ends, hook, at.coarse);
         for key in after {
-            self.watch(key, &reading, at.now);
+            if is_flooded && !reading.proves_nothing() {
+                self.stamps.entry(key).or_default();
+            } else {
+                self.watch(key, &reading, at.now);
+            }
         }
         self.respond(&reading, at.now);
         false
@@ -166,6 +174,9 @@ impl Model {
             return;
         }
         let now = seen.at.coarse;
+        if self.names.is_flooded(seen.reading, seen.ends, hook, now) {
+            return;
+        }
         let other = self.names.other_links(seen.reading, seen.ends, hook, (self.odd, now));
         self.odd |= other.is_odd;
         self.foreign += u64::from(other.is_foreign);

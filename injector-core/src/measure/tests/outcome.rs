@@ -127,4 +127,7 @@ fn a_starved_instrument_says_so() {
     let mut pressed = evidence(vec![endpoint("a@n1", &calm)], 14_000);
     pressed.cpu_pressure = Some(0.6);
     assert!(record(&pressed).starved);
+    // Where no probe is due, none is starved.
+    assert!(!record(&Evidence { endpoints: Vec::new(), ..pressed.clone() }).starved);
+    assert!(!record(&Evidence { cut: None, ..pressed }).starved);
 }

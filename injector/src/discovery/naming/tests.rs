@@ -128,6 +128,35 @@ fn macs_of_one_peer_alone() {
 }
 
 #[test]
+fn all_macs_of_a_peer_are_known_where_no_one_else_has_one() {
+    let known = |spaces: &[Namespace]| named(&config(""), spaces, &[]).peers[&PeerId(2)].has_known_macs;
+    let spaces = switched();
+    assert!(known(&spaces));
+    let changed = |change: &dyn Fn(&mut Vec<Namespace>)| {
+        let mut spaces = switched();
+        change(&mut spaces);
+        known(&spaces)
+    };
+    let more =
+        |kind| move |spaces: &mut Vec<Namespace>| spaces[2].facts.links.push(device(2, 7, "more", kind));
+    assert!(changed(&more(Kind::Macvlan)), "its own macvlan");
+    assert!(!changed(&more(Kind::Tap)), "a guest's device");
+    assert!(
+        !changed(&|spaces| spaces[2].facts.links[0].mac = spaces[1].facts.links[0].mac),
+        "two peers have it"
+    );
+    assert!(!changed(&|spaces| spaces[2].facts.links[0].mac = Some([0, 0, 0x5e, 0, 1, 1])), "it moves");
+    let bridged = |spaces: &mut Vec<Namespace>| {
+        spaces[2].facts.links[0].master = Some(5);
+        let guest = LinkFacts { master: Some(5), ..device(2, 6, "guest", Kind::Other) };
+        spaces[2].facts.links.extend([device(2, 5, "br9", Kind::Bridge), guest]);
+    };
+    assert!(!changed(&bridged), "a guest on its bridge");
+    let unseen = [&spaces[..2], &[]].concat();
+    assert!(!known(&unseen), "its namespace is not seen");
+}
+
+#[test]
 fn held_addresses_of_one_peer_alone_and_shared_ones() {
     let mut spaces = switched();
     let held = |at: usize, address: &str, spaces: &mut Vec<Namespace>| {

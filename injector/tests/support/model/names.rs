@@ -130,6 +130,8 @@ pub struct NameCounts {
     pub stayed: u64,
     /// The holder's port was left to say whose it is.
     pub left_to_holder: u64,
+    /// A frame was at a peer's port that was for someone else by its MAC address.
+    pub flooded: u64,
 }
 
 /// The sending or the receiving end of a frame, with the MAC address that it has there.
@@ -506,6 +508,38 @@ impl Names {
         now: u64,
     ) -> bool {
         self.is_at_receiver(hook) && self.is_bound(from) && self.is_named_elsewhere(reading, to, now)
+    }
+
+    /// Whether a unicast frame is at a receiver's port that is not for that peer: its MAC address is another peer's, or none of
+    /// the peer's, if all of these are known. An address that the config lists for the peer says that it is meant.
+    pub fn is_flooded(&mut self, reading: &Reading<'_>, (_, to): Ends, hook: Hook, now: u64) -> bool {
+        let Some(Port { peer, sends: false, is_shared: false }) = self.port(hook) else { return false };
+        if reading.is_for_a_group() || to != peer && to != WORLD {
+            return false;
+        }
+        let address = reading.addresses.map(|ends| plain(ends.1));
+        let is_listed = address.is_some_and(|address| {
+            let lister = if is_nameless(address) {
+                self.config.exact.get(&address).copied()
+            } else {
+                self.lister(address)
+            };
+            !self.moves(address) && lister == Some(peer)
+        });
+        if is_listed {
+            return false;
+        }
+        let end = End::To(reading.to_mac);
+        let is_flooded = match self.sure(end).or_else(|| self.by_mac(end, now)) {
+            Some(owner) => owner != peer,
+            None => self.has_known_macs(peer) && self.nic(end) != Some(peer),
+        };
+        self.counts.flooded += u64::from(is_flooded);
+        is_flooded
+    }
+
+    fn has_known_macs(&self, peer: u16) -> bool {
+        self.identity.peers.get(&PeerId(peer)).is_some_and(|traits| traits.has_known_macs)
     }
 
     fn is_at_receiver(&self, hook: Hook) -> bool {
