@@ -68,6 +68,7 @@ pub enum End {
 }
 
 /// What is known of a peer.
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
     /// Its namespace is seen, it is no next hop of a route that is seen, and it has nothing to forward to: what its port

@@ -78,7 +78,7 @@ fn wait_for_forwards(daemon: &Daemon, what: &str, is_wanted: bool) {
     }
 }
 
-/// `w` reaches n2 through n1. Nothing shows that but the route of a third one over the same next hop.
+/// `w` reaches n2 through n1, and `x`, who is no peer either, is seen. Nothing shows that but the route of a third one over the same next hop.
 struct Routed {
     lab: HostLab,
     moving: IpAddr,
@@ -110,6 +110,9 @@ impl Routed {
         lab.ip("w", &format!("route add {}/32 via {}", lab.ipv4(2), lab.ipv4(1)));
         lab.ip("w", &format!("-6 route add {}/128 via {LOCAL} dev eth0", lab.ipv6(2)));
         lab.hide("w");
+        lab.plug("x", "h5");
+        lab.ip("h", "link set h5 master br0");
+        lab.give("x", "eth0", 5);
         Self { lab, moving }
     }
 
@@ -165,6 +168,11 @@ fn each_form_of_a_route_that_comes_makes_a_next_hop() {
     let daemon = daemon(lab, &format!(", vip: [{moving}]"));
     wait_for_forwards(&daemon, "no route", false);
     let net = "198.51.100.0/24";
+    for what in ["add", "delete"] {
+        // In a network namespace that is no peer's.
+        lab.ip("x", &format!("route {what} {net} via {}", lab.ipv4(1)));
+        wait_for_forwards(&daemon, "a route of someone else", what == "add");
+    }
     lab.ip("n3", &format!("nexthop add id 7 via {moving} dev eth0 onlink"));
     for (what, route) in [
         ("a route", format!("route NAME {net} via {moving} dev eth0 onlink")),
@@ -203,19 +211,13 @@ impl Doubled {
         lab.ip("h", "link set h5 master br1");
         let (w, n2): (IpAddr, IpAddr) = ("198.51.100.9".parse().unwrap(), "198.51.100.2".parse().unwrap());
         lab.ip("n2", &format!("address add {n2}/24 dev eth1"));
+        lab.ip("w", &format!("address add {w}/24 dev eth0"));
         Self { lab, w: ("w", w), n2: ("n2", n2) }
     }
 
-    /// `w` has n1's MAC address from now on.
+    /// `w` has n1's MAC address from now on. Only its own network namespace notices.
     fn clone_mac(&self) {
-        self.lab.ip("w", "link set eth0 down");
         self.lab.ip("w", &format!("link set eth0 address {}", mac(&self.lab, "n1")));
-        self.up();
-    }
-
-    fn up(&self) {
-        self.lab.ip("w", "link set eth0 up");
-        self.lab.ip("w", &format!("address replace {}/24 dev eth0", self.w.1));
     }
 
     fn assert_untouched(&self) {
@@ -262,7 +264,6 @@ fn who_has_a_mac_address_of_the_config_too_is_untouched() {
 #[needs(root)]
 fn who_takes_a_peers_mac_address_during_the_cut_is_untouched() {
     let doubled = Doubled::new();
-    doubled.up();
     let daemon = daemon(&doubled.lab, "");
     doubled.lab.delivered(doubled.w, doubled.n2, SENT, SENT);
     doubled.assert_untouched();

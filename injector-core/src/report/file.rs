@@ -15,16 +15,16 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
         return filled(File::options().write(true).open(path)?, fill);
     }
     let fresh = beside(&target);
-    let file = match File::options().write(true).create_new(true).open(&fresh) {
+    let made = match File::options().write(true).create_new(true).open(&fresh) {
         // Only the file itself may be written to.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && known.is_some() => {
             return filled(File::options().write(true).truncate(true).open(&target)?, fill);
         }
-        made => made?,
+        opened => opened?,
     };
     let written = known
-        .map_or(Ok(()), |known| file.set_permissions(known.permissions()))
-        .and_then(|()| filled(file, fill))
+        .map_or(Ok(()), |known| made.set_permissions(known.permissions()))
+        .and_then(|()| filled(made, fill))
         .and_then(|()| fs::rename(&fresh, &target));
     if written.is_err() {
         let _ = fs::remove_file(&fresh);
@@ -32,8 +32,8 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     written
 }
 
-fn filled(file: File, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut out = BufWriter::new(file);
+fn filled(opened: File, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut out = BufWriter::new(opened);
     fill(&mut out)?;
     out.flush()
 }
@@ -68,7 +68,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.html");
         let failed = |out: &mut dyn Write| {
-            out.write_all(&[b'x'; 100_000])?;
+            out.write_all(&vec![b'x'; 100_000])?;
             Err(io::Error::from(io::ErrorKind::FileTooLarge))
         };
         assert!(write(&path, failed).is_err());

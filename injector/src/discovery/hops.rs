@@ -94,12 +94,11 @@ fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// The link-local address that a network interface makes of its MAC address.
-fn link_local([a, b, c, d, e, f]: Mac) -> IpAddr {
-    let high = [0xfe, 0x80, 0, 0, 0, 0, 0, 0];
-    let low = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&high);
-    bytes[8..].copy_from_slice(&low);
+fn link_local(mac: Mac) -> IpAddr {
+    let mut bytes = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
+    bytes[8..11].copy_from_slice(&mac[..3]);
+    bytes[13..].copy_from_slice(&mac[3..]);
+    bytes[8] ^= 2;
     Ipv6Addr::from(bytes).into()
 }
 

@@ -55,10 +55,12 @@ pub enum Topic {
     Links,
     /// Where addresses live: neighbours, bridge ports, routes, local addresses.
     Places,
-    /// The same without local addresses, where these are subscribed to already.
-    PlacesButAddresses,
-    /// Local addresses alone.
-    Addresses,
+    /// What shows that something of a peer's is elsewhere too: interfaces with their MAC addresses, routes, local addresses.
+    Others,
+    /// Of interfaces, what [`Topic::Others`] leaves out.
+    Filters,
+    /// The same of where addresses live.
+    Neighbours,
     /// Chains of nftables on devices, and rules of NAT.
     Chains,
 }
@@ -74,11 +76,16 @@ impl Topic {
                 MulticastGroup::Ipv4Ifaddr,
                 MulticastGroup::Ipv6Ifaddr,
             ],
-            Self::PlacesButAddresses => {
-                &[MulticastGroup::Neigh, MulticastGroup::Ipv4Route, MulticastGroup::Ipv6Route]
-            }
+            Self::Others => &[
+                MulticastGroup::Link,
+                MulticastGroup::Ipv4Route,
+                MulticastGroup::Ipv6Route,
+                MulticastGroup::Ipv4Ifaddr,
+                MulticastGroup::Ipv6Ifaddr,
+            ],
+            Self::Filters => &[MulticastGroup::Tc],
+            Self::Neighbours => &[MulticastGroup::Neigh],
             Self::Chains => &[],
-            Self::Addresses => &[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr],
         }
     }
 }

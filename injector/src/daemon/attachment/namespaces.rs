@@ -126,13 +126,13 @@ impl Interfaces {
         is_late
     }
 
-    /// Watches, under `auto`, the other namespaces that were looked into for addresses of peers: one may move there. And those on
-    /// the peers' ways for rules of NAT that send packets on to them.
+    /// Watches, under `auto`, the other namespaces that were looked into for addresses of peers: an address or a MAC address may
+    /// move there, and a route may lead over a peer. And those on the peers' ways for rules of NAT that send packets on to them.
     pub(super) fn watch_others(&mut self, config: &Config) {
         let name = |at: usize| self.known[at].netns.clone();
         let (all, topics): (BTreeSet<Option<Netns>>, &'static [Topic]) =
             if config.interfaces == config::Interfaces::Auto {
-                ((0..self.known.len()).map(name).collect(), &[Topic::Addresses, Topic::Chains])
+                ((0..self.known.len()).map(name).collect(), &[Topic::Others, Topic::Chains])
             } else {
                 (nat::ways(&self.known, &self.homes).into_iter().map(name).collect(), &[Topic::Chains])
             };
@@ -178,10 +178,11 @@ impl Interfaces {
 
     /// Follows the interfaces of a namespace.
     fn subscribe(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
-        // What is watched reports addresses already.
-        let are_addresses_followed = self.topics(netns).contains(&Topic::Addresses);
-        let places = if are_addresses_followed { Topic::PlacesButAddresses } else { Topic::Places };
-        self.subscribe_to(netns, &[Topic::Links, places, Topic::Chains])
+        // What is watched reports the rest already.
+        let is_watched = self.topics(netns).contains(&Topic::Others);
+        let [links, places] =
+            if is_watched { [Topic::Filters, Topic::Neighbours] } else { [Topic::Links, Topic::Places] };
+        self.subscribe_to(netns, &[links, places, Topic::Chains])
     }
 
     /// What is followed in the namespace that a name refers to.

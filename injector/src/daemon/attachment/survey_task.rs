@@ -18,6 +18,7 @@ use crate::netns::{Listed, Workers};
 use crate::rights;
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
+use injector_core::identity::Mac;
 use injector_core::model::PeerId;
 
 /// How many news are kept while a survey is under way.
@@ -110,6 +111,22 @@ impl Interfaces {
     /// Whether a survey could find something else than the last one, for this news.
     pub(super) fn calls_for_survey(&self, config: &Config, netns: Option<&Netns>, news: &News) -> bool {
         let space = self.known.iter().find(|space| space.netns.as_ref() == netns);
+        if let Some(space) = space
+            && !self.followed.contains_key(&netns.cloned())
+        {
+            // Interfaces come and go there all the time.
+            let is_peers =
+                |mac: &Mac| self.identity.macs.contains_key(mac) || self.identity.doubled.contains(mac);
+            let known = |index| space.facts.link(index).and_then(|link| link.mac);
+            match news {
+                News::Link(link) => {
+                    let macs = [known(link.index), link.mac];
+                    return macs[0] != macs[1] && macs.iter().flatten().any(is_peers);
+                }
+                News::Gone(index) => return known(*index).as_ref().is_some_and(is_peers),
+                _ => {}
+            }
+        }
         let homes = self.home_names.values().cloned().collect();
         let last = follow::Last { known: &self.known, is_one_missing: self.is_one_missing, homes: &homes };
         follow::concerns(config, &last, space, news)
