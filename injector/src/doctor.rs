@@ -23,7 +23,7 @@ use crate::netns::{Identity, Listed, Workers};
 use crate::probe::role;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Hook, Interface, Interfaces, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 
 pub use check::{Check, Verdict};
 pub use endpoints::EndpointCheck;
@@ -91,7 +91,7 @@ pub struct Outside {
     /// Why the secrets can't be fetched; `None` if they can.
     pub secrets: Option<String>,
     /// What the engine says of the containers.
-    pub containers: Result<Sight, String>,
+    pub containers: Result<ContainerStates, String>,
     /// What is wrong with some of them, so that a start would be refused.
     pub refused: Option<String>,
 }
@@ -100,9 +100,9 @@ pub struct Outside {
 pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> Findings {
     let Outside { secrets, containers, refused } = outside;
     let mut workers = Workers::default();
-    if let Ok(sight) = &containers {
+    if let Ok(container_states) = &containers {
         // What is not known of one is found, and said, where its namespace is looked into.
-        let _ = workers.contain(sight).await;
+        let _ = workers.contain(container_states).await;
     }
     let mut interfaces = Vec::new();
     if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {

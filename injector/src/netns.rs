@@ -35,7 +35,7 @@ use crate::alarm::{Alarm, Guard};
 use crate::rights::{Rights, Role};
 use crate::turn;
 use injector_core::config::{ContainerRef, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 
 /// How long a thread may take over a job before nobody waits for it any more: having programs verified takes seconds
 /// on an emulated machine.
@@ -488,9 +488,9 @@ impl Workers {
     ///
     /// # Errors
     /// There is such a one: the same is to be taken in again.
-    pub async fn contain(&mut self, sight: &Sight) -> Result<(), NetnsError> {
+    pub async fn contain(&mut self, states: &ContainerStates) -> Result<(), NetnsError> {
         let mut late = Ok(());
-        for (container, standing) in &sight.0 {
+        for (container, standing) in &states.0 {
             let Ok(running) = standing else {
                 self.containers.remove(container);
                 continue;

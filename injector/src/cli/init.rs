@@ -18,7 +18,7 @@ use crate::init::draft::Draft;
 use crate::init::{look, services};
 use crate::terminal::clean;
 use injector_core::config::{Config, ConfigErrors, Engine, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_core::figures::counted;
 
 /// Where packages put the config's schema.
@@ -39,7 +39,7 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
             return Err(Failure::usage(format!("--engine: {error}; {}", error.remedy())));
         }
         // Most hosts have none.
-        Err(_) => Sight::default(),
+        Err(_) => ContainerStates::default(),
     };
     let mut host = look(&containers).await;
     let found = candidates(&host);

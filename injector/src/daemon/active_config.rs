@@ -108,12 +108,12 @@ impl ActiveConfig {
         kernel.start_slot_aging(guard).map_err(io("the slot-aging thread"))?;
         let (news, interface_news) = mpsc::unbounded_channel();
         let mut workers = bootstrap.workers.another();
-        workers.contain(&containers.sight).await?;
+        workers.contain(&containers.states).await?;
         let (local, found) = {
             let cgroup = bootstrap.cgroup.as_ref();
             LocalPeers::start(&config, kernel.object(), cgroup, bootstrap.rights, &mut workers).await?.unzip()
         };
-        let sights = Sights { local: found, containers: containers.sight.clone() };
+        let sights = Sights { local: found, containers: containers.states.clone() };
         let mut interfaces =
             Interfaces::start(&config, &mut kernel, workers, bootstrap.met.clone(), news.clone(), sights)
                 .await?;

@@ -13,7 +13,7 @@ use crate::discovery::places::Namespace;
 use crate::netns::{Listed, Workers};
 use injector_core::api::{CoverageState, CoverageSummary, LinkCoverageView};
 use injector_core::config::{Config, ContainerRef, LocalPeer, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_core::model::PeerId;
 
 /// A peer on this machine.
@@ -59,7 +59,7 @@ pub(super) struct HostSurvey {
 impl HostSurvey {
     /// A look into the containers that run, where others keep the daemon from starting: their endpoints can be asked all the
     /// same.
-    async fn inside(config: &Config, containers: &Sight) -> Self {
+    async fn inside(config: &Config, containers: &ContainerStates) -> Self {
         let mut workers = Workers::default();
         // What can't be looked into is not found, and its endpoint is not asked.
         let _ = workers.contain(containers).await;
@@ -96,7 +96,7 @@ impl Network {
     /// Looks, and attaches nothing.
     pub(super) async fn of(
         config: &Config,
-        containers: Result<Sight, String>,
+        containers: Result<ContainerStates, String>,
         refused: Option<String>,
     ) -> (Self, HostSurvey) {
         let failed = |error: String| (Self { error: Some(error), ..Self::default() }, HostSurvey::default());

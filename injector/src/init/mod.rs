@@ -18,7 +18,7 @@ use crate::local::process;
 use crate::netlink::sockets;
 use crate::netns::{Identity, Listed, Workers};
 use injector_core::config::Netns;
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 
 /// So many namespaces of processes are looked into that have no name.
 const MOST_UNNAMED: usize = 64;
@@ -47,7 +47,7 @@ pub struct Host {
 }
 
 /// Asks every network namespace that can be entered, those of the engine's containers by the containers' names.
-pub async fn look(containers: &Sight) -> Host {
+pub async fn look(containers: &ContainerStates) -> Host {
     let mut workers = Workers::default();
     // What can't be entered is not listed.
     let _ = workers.contain(containers).await;

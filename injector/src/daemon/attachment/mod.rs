@@ -53,7 +53,7 @@ use crate::netlink::news::News;
 use crate::netns::{Identity, Listed, Worker, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_core::model::PeerId;
 
 /// All interfaces, and the threads inside their namespaces.
@@ -141,7 +141,7 @@ pub struct Interfaces {
     /// When the last look at their processes began.
     local_looked: MonoNs,
     /// What the engine says of the containers of the config,
-    containers: Sight,
+    containers: ContainerStates,
     /// When that was seen.
     containers_at: MonoNs,
     /// and the peers among them that have been found, and whose names the programs do not know yet.
@@ -157,7 +157,7 @@ pub struct Sights {
     /// What was found of peers on this machine.
     pub local: Option<crate::local::Found>,
     /// What the engine says of containers.
-    pub containers: Sight,
+    pub containers: ContainerStates,
 }
 
 /// An interface that was found, with the peer that the config says is behind it.
@@ -263,7 +263,7 @@ impl Interfaces {
             reborn: BTreeSet::new(),
             local: LocalSight::default(),
             local_looked: MonoNs(0),
-            containers: Sight::default(),
+            containers: ContainerStates::default(),
             containers_at: MonoNs(0),
             returned: BTreeSet::new(),
             attaching: Attaching::new(),
@@ -272,7 +272,7 @@ impl Interfaces {
     }
 
     /// Finds the interfaces to attach to, and what they will cover once programs of ours are on all of them.
-    async fn find(&mut self, config: &Config, containers: Sight) -> Result<(), StartError> {
+    async fn find(&mut self, config: &Config, containers: ContainerStates) -> Result<(), StartError> {
         self.contain(config, containers).await?;
         if let config::Interfaces::Named(named) = &config.interfaces {
             for interface in named {

@@ -16,7 +16,7 @@ use crate::netns::Workers;
 use injector_core::api::CoverageSummary;
 use injector_core::clock::TimeRange;
 use injector_core::config::{Config, Hook, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_core::model::PeerId;
 
 /// An interface that a start would attach to.
@@ -59,7 +59,11 @@ impl Preview {
     ///
     /// # Errors
     /// What would keep the daemon from starting.
-    pub async fn of(config: &Config, kernel: &Kernel, containers: Sight) -> Result<Self, StartError> {
+    pub async fn of(
+        config: &Config,
+        kernel: &Kernel,
+        containers: ContainerStates,
+    ) -> Result<Self, StartError> {
         let (news, _) = mpsc::unbounded_channel();
         let mut workers = Workers::default();
         let local = crate::local::preview(config, &mut workers).await.map_err(StartError::from)?;
