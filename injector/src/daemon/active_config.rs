@@ -127,7 +127,7 @@ impl ActiveConfig {
                 .map_err(io("the engine's thread"))?;
             kernel.rewire(&config)?;
             if let Some(local) = &local {
-                local.follow(interfaces.tell_cgroups()).await?;
+                local.follow(interfaces.cgroup_notifier()).await?;
             }
             // The threads of namespaces where roles are asked are there before the first request.
             for role in config.roles.values() {

@@ -91,7 +91,7 @@ impl State {
 
     /// Reads who is on the hooks: what can bypass ours makes a partition doubtful that begins now.
     pub(super) async fn confirm_hooks(&mut self) -> Vec<Warning> {
-        self.look_at_local_peers();
+        self.scan_local_peers();
         let (changes, warnings) = self.interfaces.confirm().await;
         for (interface, what) in changes {
             self.event(MonoNs::now(), EventKind::Interface { interface, what });

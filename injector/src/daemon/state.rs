@@ -157,9 +157,9 @@ impl State {
     }
 
     /// Looks for sockets of peers on this machine that have no owner: a process has become a peer's.
-    pub fn look_at_local_peers(&mut self) {
+    pub fn scan_local_peers(&mut self) {
         let Some(local) = &self.local else { return };
-        if let Err(error) = local.look(self.interfaces.tell_local()) {
+        if let Err(error) = local.scan(self.interfaces.scan_reporter()) {
             for (interface, what) in self.interfaces.take_local(&self.config, MonoNs::now(), Err(error)) {
                 self.event(MonoNs::now(), EventKind::Interface { interface, what });
             }
@@ -176,7 +176,7 @@ impl State {
             }
         }
         if is_woken {
-            self.look_at_local_peers();
+            self.scan_local_peers();
         }
     }
 
@@ -190,7 +190,7 @@ impl State {
         // No look comes any more where the daemon stops.
         !concerns
             || self.stopping
-            || life.heal.is_none_or(|heal| self.interfaces.looked_at_local() >= heal.end_ns)
+            || life.heal.is_none_or(|heal| self.interfaces.local_scan_began() >= heal.end_ns)
     }
 
     /// Carries out one command, which was sent at an instant.
@@ -305,7 +305,7 @@ impl State {
                     }
                     // What came before our programs since the last look is found right after the heal.
                     self.hooks_watched = None;
-                    self.look_at_local_peers();
+                    self.scan_local_peers();
                     self.count_heal(&healed);
                     self.event(healed.at.end_ns, EventKind::Heal { healed });
                 }
@@ -327,7 +327,7 @@ impl State {
     /// Takes in news of an interface; answers the namespaces whose probes are to be restarted.
     pub async fn interface(&mut self, event: InterfaceEvent) -> Restarts {
         if matches!(event, InterfaceEvent::Cgroups) {
-            self.look_at_local_peers();
+            self.scan_local_peers();
         }
         let cuts = self.cuts();
         let changes = self.interfaces.handle(event, &self.config, &mut self.kernel, cuts).await;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::daemon::attachment::reading::FactsReading;
 use crate::daemon::attachment::{Preview, Target};
 use crate::datapath::{Clocks, Kernel};
-use crate::discovery::local::LocalSight;
+use crate::discovery::local::LocalProcesses;
 use crate::discovery::places::Namespace;
 use crate::netns::{Listed, Workers};
 use injector_core::api::{CoverageState, CoverageSummary, LinkCoverageView};
@@ -135,9 +135,9 @@ impl Network {
     }
 }
 
-fn local_peers(config: &Config, sight: &LocalSight) -> Vec<LocalPeerCheck> {
+fn local_peers(config: &Config, observed: &LocalProcesses) -> Vec<LocalPeerCheck> {
     let check = |(peer, local): (PeerId, &LocalPeer)| {
-        let seen = sight.peers.get(&peer).cloned().unwrap_or_default();
+        let seen = observed.peers.get(&peer).cloned().unwrap_or_default();
         let (error, remedy) = match seen.doubt {
             Some(doubt) => (Some(doubt.why), doubt.remedy),
             None if seen.processes.is_empty() => {

@@ -46,7 +46,7 @@ use super::duty_cycle::DutyCycle;
 use super::start_error::StartError;
 use crate::datapath::{Instances, Kernel, Names, SpaceId};
 use crate::discovery::coverage::Coverage;
-use crate::discovery::local::LocalSight;
+use crate::discovery::local::LocalProcesses;
 use crate::discovery::places::Namespace;
 use crate::discovery::{choice, eras, homes, strangers};
 use crate::netlink::news::News;
@@ -137,9 +137,9 @@ pub struct Interfaces {
     /// those of them that were recreated,
     reborn: BTreeSet<Option<Netns>>,
     /// and what is seen of these peers.
-    local: LocalSight,
+    local: LocalProcesses,
     /// When the last look at their processes began.
-    local_looked: MonoNs,
+    local_scan_began: MonoNs,
     /// What the engine says of the containers of the config,
     containers: ContainerStates,
     /// When that was seen.
@@ -184,7 +184,7 @@ impl Interfaces {
         let mut interfaces = Self::new(config, kernel, workers, met, news);
         if let Some(found) = sights.local {
             // The first look: none was before it.
-            (interfaces.local, interfaces.local_looked) = (found.sight, found.before);
+            (interfaces.local, interfaces.local_scan_began) = (found.observed, found.before);
         }
         interfaces.find(config, sights.containers).await?;
         interfaces.watch_others(config);
@@ -261,8 +261,8 @@ impl Interfaces {
             surveys: DutyCycle::new(),
             local_spaces: crate::local::spaces(config),
             reborn: BTreeSet::new(),
-            local: LocalSight::default(),
-            local_looked: MonoNs(0),
+            local: LocalProcesses::default(),
+            local_scan_began: MonoNs(0),
             containers: ContainerStates::default(),
             containers_at: MonoNs(0),
             returned: BTreeSet::new(),
