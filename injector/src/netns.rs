@@ -282,7 +282,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Threads that keep only what a config needs. The supervisor has the caller's rights until [`Self::settle`].
+    /// Threads that keep only what a config needs. The supervisor has the caller's rights until [`Self::drop_start_rights`].
     pub fn limited(rights: Rights, alarm: Alarm) -> Result<Self, NetnsError> {
         let mut workers = Self { rights: Some(rights), alarm, ..Self::default() };
         workers.supervisor(None)?;
@@ -336,7 +336,7 @@ impl Workers {
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
-    pub async fn settle(&mut self) -> Result<(), NetnsError> {
+    pub async fn drop_start_rights(&mut self) -> Result<(), NetnsError> {
         let Some(rights) = self.rights else { return Ok(()) };
         let give_up = move || rights.take(Role::Supervisor);
         let taken = self.supervisor(None)?.ask_within(START, give_up).await;

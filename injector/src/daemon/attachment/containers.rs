@@ -86,7 +86,7 @@ impl Interfaces {
                 if let Err(error) = self.workers.contain(&states).await {
                     tracing::warn!(%error, "containers are taken to be away until their namespaces are known");
                     let news = News::Seen { at, states: states.clone() };
-                    self.tell_later(InterfaceEvent::Engine(news));
+                    self.send_later(InterfaceEvent::Engine(news));
                 }
                 self.containers = states;
                 self.refuse_shared(config, changes);

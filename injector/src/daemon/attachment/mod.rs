@@ -94,7 +94,7 @@ pub struct Interfaces {
     /// Names of namespaces that nobody could look at.
     unseen: UnseenNames,
     /// Whether the start is over.
-    is_settled: bool,
+    is_started: bool,
     /// The named namespaces at that time.
     listed: Listed,
     /// Whether a survey is asked for and has not begun,
@@ -116,7 +116,7 @@ pub struct Interfaces {
     /// The threads.
     pub workers: Workers,
     /// The names of the programs that were there before ours: later ones only the supervisor's rights may tell.
-    met: Names,
+    initial_names: Names,
     /// Namespaces that had a thread and are gone.
     gone: BTreeSet<Netns>,
     /// Of those, the ones that were named by a process which has ended.
@@ -153,7 +153,7 @@ pub struct Interfaces {
 }
 
 /// What is known of peers before interfaces are looked for.
-pub struct Sights {
+pub struct ObservedState {
     /// What was found of peers on this machine.
     pub local: Option<crate::local::Found>,
     /// What the engine says of containers.
@@ -177,16 +177,16 @@ impl Interfaces {
         config: &Config,
         kernel: &mut Kernel,
         workers: Workers,
-        met: Names,
+        initial_names: Names,
         news: mpsc::UnboundedSender<InterfaceEvent>,
-        sights: Sights,
+        observed: ObservedState,
     ) -> Result<Self, StartError> {
-        let mut interfaces = Self::new(config, kernel, workers, met, news);
-        if let Some(found) = sights.local {
+        let mut interfaces = Self::new(config, kernel, workers, initial_names, news);
+        if let Some(found) = observed.local {
             // The first look: none was before it.
             (interfaces.local, interfaces.local_scan_began) = (found.observed, found.before);
         }
-        interfaces.find(config, sights.containers).await?;
+        interfaces.find(config, observed.containers).await?;
         interfaces.watch_others(config);
         interfaces.leave_unused(config);
         let mut namespaces: BTreeSet<Option<Netns>> =
@@ -207,8 +207,8 @@ impl Interfaces {
         if config.interfaces == config::Interfaces::Auto {
             interfaces.prepare_spare();
         }
-        interfaces.is_settled = true;
-        interfaces.tell_coverage(config);
+        interfaces.is_started = true;
+        interfaces.log_coverage(config);
         Ok(interfaces)
     }
 
@@ -217,7 +217,7 @@ impl Interfaces {
         config: &Config,
         kernel: &Kernel,
         workers: Workers,
-        met: Names,
+        initial_names: Names,
         news: mpsc::UnboundedSender<InterfaceEvent>,
     ) -> Self {
         Self {
@@ -239,7 +239,7 @@ impl Interfaces {
             watched: BTreeMap::new(),
             subscribed: Subscriptions::new(),
             unseen: UnseenNames::default(),
-            is_settled: false,
+            is_started: false,
             listed: Listed::new(),
             is_due: false,
             surveying: None,
@@ -250,7 +250,7 @@ impl Interfaces {
             hooks_cost: std::time::Duration::ZERO,
             doubts: BTreeSet::new(),
             workers,
-            met,
+            initial_names,
             gone: BTreeSet::new(),
             ended: BTreeSet::new(),
             news,
