@@ -7,27 +7,27 @@
 use std::collections::BTreeSet;
 
 use super::rewrite::{Detour, Rewrite, SourceRule};
-use super::{Closure, Lens, Reason, Verdict, no_hook};
+use super::{Closure, CoverageAssessor, LinkAssessment, Reason, no_hook};
 use crate::discovery::nat::{Goal, Leg, Router, Translation};
-use crate::discovery::picture::{EndSight, Inside, Passage};
+use crate::discovery::picture::{Inside, Passage, PeerEnd};
 use crate::netlink::nat::Target;
 use crate::netlink::nft_walk::Chance;
 use injector_core::api::CoverageState;
 use injector_core::model::{Link, PeerId};
 
-impl Lens<'_> {
+impl CoverageAssessor<'_> {
     /// What NAT makes of a link while these are cut, sorted; `None` if a hook sees both ends of every packet.
-    pub(super) fn detour(&self, link: Link, cut: &[Link]) -> Option<Verdict> {
+    pub(super) fn detour(&self, link: Link, cut: &[Link]) -> Option<LinkAssessment> {
         if link.src == PeerId::WORLD || link.dst == PeerId::WORLD {
             return None;
         }
         let opened = [(link.src, link.dst), (link.dst, link.src)];
         let found = opened.into_iter().filter_map(|ends| self.rewritten(link, ends, cut));
-        found.max_by_key(|verdict| (verdict.state, verdict.is_translated()))
+        found.max_by_key(|assessment| (assessment.state, assessment.is_translated()))
     }
 
     /// What NAT makes of the packets of connections that one end of a link opens to the other.
-    fn rewritten(&self, link: Link, (from, to): (PeerId, PeerId), cut: &[Link]) -> Option<Verdict> {
+    fn rewritten(&self, link: Link, (from, to): (PeerId, PeerId), cut: &[Link]) -> Option<LinkAssessment> {
         let home = self.end(from).home.as_ref();
         let sent_on: Vec<&Translation> = self
             .picture
@@ -66,11 +66,11 @@ impl Lens<'_> {
         let state = if is_sure { CoverageState::Unknown } else { CoverageState::Covered };
         let rewrite = Rewrite::Both(rule.clone(), replaced);
         let detour = Detour { near: from, far: to, places: Vec::new(), is_elsewhere: false, rewrite };
-        Some(Verdict { state, reason: Reason::Translated(Box::new(detour)) })
+        Some(LinkAssessment { state, reason: Reason::Translated(Box::new(detour)) })
     }
 
     /// Where the far peer's hooks don't see its packets by its own address either.
-    fn open(&self, near: PeerId, far: PeerId, chance: Chance, rewrite: Rewrite) -> Verdict {
+    fn open(&self, near: PeerId, far: PeerId, chance: Chance, rewrite: Rewrite) -> LinkAssessment {
         let far_end = self.end(far);
         let ways = self.known(far_end);
         let unhooked: Vec<&Passage> = ways.iter().copied().filter(|path| !self.is_hooked(path)).collect();
@@ -87,7 +87,7 @@ impl Lens<'_> {
             CoverageState::Unknown
         };
         let detour = Detour { near, far, places, is_elsewhere, rewrite };
-        Verdict { state, reason: Reason::Translated(Box::new(detour)) }
+        LinkAssessment { state, reason: Reason::Translated(Box::new(detour)) }
     }
 
     /// Whether the receiver's hooks see what a rule sends on to it by its own address.
@@ -126,7 +126,7 @@ impl Lens<'_> {
     }
 
     /// Whether all devices of a peer's home that `devices` selects are hooked, and there is at least one.
-    fn all_hooked(&self, end: &EndSight, peer: PeerId, devices: impl Fn(&Inside) -> Vec<bool>) -> bool {
+    fn all_hooked(&self, end: &PeerEnd, peer: PeerId, devices: impl Fn(&Inside) -> Vec<bool>) -> bool {
         let inside = end.home.as_ref().and_then(|home| self.picture.homes.get(home));
         let hooked = inside.map(devices).unwrap_or_default();
         !matches!(self.closed(peer), Closure::Bypassed(_))
