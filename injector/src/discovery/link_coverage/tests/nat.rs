@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::discovery::nat::Goal;
+use crate::discovery::nat::TranslatedDestination;
 use crate::netlink::nat::{Dnat, Nat, Target};
 use crate::netlink::nft_rule::{Comparison, IPV4, Loaded, Rule, Step, Verdict as End};
 use crate::netlink::nft_walk::{Chain, Chance};
@@ -79,7 +79,7 @@ fn a_rule_of_nat_beyond_the_only_hooked_end_leaves_a_way_open() {
         let detour = detour(assessment);
         assert_eq!((detour.near, detour.far), (PeerId(1), PeerId(2)));
         let Rewrite::Destination(rule) = detour.rewrite else { panic!("{:?}", detour.rewrite) };
-        assert_eq!(rule.goal, Goal::Peer(PeerId(2), "10.0.0.2".parse().unwrap()));
+        assert_eq!(rule.destination, TranslatedDestination::Peer(PeerId(2), "10.0.0.2".parse().unwrap()));
         let names: Vec<&str> = detour.places.iter().map(|place| place.name.as_str()).collect();
         assert!(names.contains(&"eth0") && names.contains(&"h2"), "{names:?}");
         for hooked in [&["a/eth0", "h2"][..], &["h1", "b/eth0"], &["h2"]] {
@@ -245,7 +245,7 @@ fn packets_with_both_addresses_replaced_pass_the_hooks_of_both_ends() {
     let assessment = fixture(&config(""), &published, hooked).assess(1, 2);
     assert_eq!((assessment.state, assessment.is_translated()), (Covered, false));
     let Rewrite::Both(_, rule) = detour(assessment).rewrite else { panic!() };
-    assert_eq!(rule.met.chance, Chance::Perhaps);
+    assert_eq!(rule.snat.chance, Chance::Perhaps);
 }
 
 #[test]
