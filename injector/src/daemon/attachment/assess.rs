@@ -102,7 +102,7 @@ impl Interfaces {
         if is_taken || is_virtual(mac) || self.identity.macs.contains_key(&mac) {
             return false;
         }
-        self.sightings.meet(mac, peer, shown_device(&link.name, netns));
+        self.sightings.record_device(mac, peer, shown_device(&link.name, netns));
         self.identity.macs.insert(mac, peer);
         true
     }
