@@ -7,7 +7,7 @@ use super::failure::{Exit, Failure};
 use super::human::{NONE, or_none};
 use super::output::show;
 use crate::datapath::Sweep;
-use crate::doctor::{self, Findings, Network, Outside, RoleCheck, Verdict};
+use crate::doctor::{self, CheckResult, Findings, Network, Outside, RoleCheck};
 use crate::engine;
 use injector_core::api::CoverageState;
 use injector_core::config::Config;
@@ -55,9 +55,9 @@ fn describe(findings: &Findings) -> String {
     let mut text = String::new();
     for check in &findings.checks {
         let mark = match check.verdict {
-            Verdict::Fine => OK,
-            Verdict::Note => NOTE,
-            Verdict::Prevents => PREVENTS,
+            CheckResult::Fine => OK,
+            CheckResult::Note => NOTE,
+            CheckResult::Prevents => PREVENTS,
         };
         let _ = writeln!(text, "{mark}  {}: {}{}", check.what, check.found, tail(check.remedy));
     }
