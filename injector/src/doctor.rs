@@ -301,7 +301,7 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
     let is_clsact = interface.hook == Hook::Clsact || interface.hook == Hook::Auto && !has_tcx();
     let looked = worker
         .run(move || async move {
-            let facts = crate::datapath::look(&name).await?.0;
+            let facts = crate::datapath::interface_facts(&name).await?.0;
             let query = HookQuery { index: facts.index, ours: Vec::new(), sides: &Side::ALL, is_xdp: false };
             let state = states(&[query], &OwnPrograms::default())
                 .await

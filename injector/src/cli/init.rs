@@ -15,7 +15,7 @@ use super::output::{print, show};
 use crate::engine;
 use crate::init::candidates::{Candidate, Home, candidates};
 use crate::init::draft::Draft;
-use crate::init::{look, services};
+use crate::init::{inspect_host, services};
 use crate::terminal::clean;
 use injector_core::config::{Config, ConfigErrors, Engine, Netns};
 use injector_core::containers::ContainerStates;
@@ -41,7 +41,7 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
         // Most hosts have none.
         Err(_) => ContainerStates::default(),
     };
-    let mut host = look(&containers).await;
+    let mut host = inspect_host(&containers).await;
     let found = candidates(&host);
     let mut all = found.candidates;
     let named = named(&args.peers, &mut all)?;

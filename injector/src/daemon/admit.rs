@@ -72,7 +72,7 @@ impl State {
     }
 
     /// Looks how far a partition's links are covered now.
-    pub(super) async fn look_at_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
+    pub(super) async fn assess_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
         partition.experiment.warnings.extend(self.confirm_hooks().await);
         let now = MonoNs::now();
         let names = &self.config.names;

@@ -64,7 +64,7 @@ pub struct State {
     pub(super) healthy: Vec<Option<bool>>,
     pub(super) last_error: Vec<Option<String>>,
     /// The slot that is watched for `POST /v1/probes`.
-    pub(super) look: Option<WatchedSlot>,
+    pub(super) wire_watch: Option<WatchedSlot>,
     pub(super) waiters: Vec<Waiter>,
     /// The generation of the record that was judged last.
     pub(super) judged: u32,
@@ -113,7 +113,7 @@ impl State {
             healthy: vec![None; endpoints],
             last_error: vec![None; endpoints],
             ledger: Ledger::default(),
-            look: None,
+            wire_watch: None,
             waiters: Vec::new(),
             judged: 0,
             timeline: Timeline::default(),
@@ -205,8 +205,8 @@ impl State {
             Command::Enable { reply, .. } if reply.is_closed() => {}
             Command::Enable { name, at, reply } => {
                 let answer = self.enable(&name, at).await;
-                if let Err(Ok(unheard)) = reply.send(answer) {
-                    self.unheard(unheard.generation);
+                if let Err(Ok(undelivered)) = reply.send(answer) {
+                    self.withdraw_undelivered(undelivered.generation);
                 }
             }
             Command::Heal { name, reply } => drop(reply.send(self.heal(&name))),
@@ -246,7 +246,7 @@ impl State {
     }
 
     /// Ends what was applied for a client that went away before its answer.
-    pub(super) fn unheard(&mut self, generation: u32) {
+    pub(super) fn withdraw_undelivered(&mut self, generation: u32) {
         let is_it = |life: &Life| life.generation == generation;
         self.heal_where(is_it, HealedBy::Disconnect);
         self.withdraw_where(is_it, HealedBy::Disconnect);
