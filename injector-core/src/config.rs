@@ -15,7 +15,6 @@ mod hook;
 mod load;
 mod local;
 mod netns;
-mod place;
 mod probe;
 mod probe_kinds;
 mod read;
@@ -23,6 +22,7 @@ mod role;
 pub mod schema;
 mod secret;
 pub mod text;
+mod text_position;
 mod validate;
 
 pub use container::{ContainerRef, ENGINE_SOCKETS, Engine, Select, Selector};

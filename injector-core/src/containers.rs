@@ -206,9 +206,9 @@ pub fn judge(inspected: Inspected) -> Result<Running, Trouble> {
 
 /// What is known of the containers of a config at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sight(pub BTreeMap<ContainerRef, Result<Running, Trouble>>);
+pub struct ContainerStates(pub BTreeMap<ContainerRef, Result<Running, Trouble>>);
 
-impl Sight {
+impl ContainerStates {
     /// Whether all containers of a config can be peers now.
     ///
     /// # Errors
@@ -234,7 +234,7 @@ impl Sight {
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
     }
 
-    /// What has happened to the containers between two sights, in words.
+    /// What has happened to the containers between two of these, in words.
     pub fn changes(&self, after: &Self) -> Vec<(ContainerRef, String)> {
         let words = |container: &ContainerRef| {
             let (before, after) = (self.0.get(container), after.0.get(container)?);

@@ -85,13 +85,13 @@ pub struct Traits {
 
 /// How a peer and a stranger met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Meeting {
+pub enum Contact {
     /// The peer received frames.
     From,
     /// The peer sent frames.
     To,
     /// The peer's port sent frames from an address that is neither listed nor claimed, to another peer.
-    SpokenFor,
+    UnlistedSource,
 }
 
 /// A peer, and someone whom no address names.
@@ -99,10 +99,10 @@ pub enum Meeting {
 pub struct StrangerId {
     /// The peer.
     pub peer: PeerId,
-    /// The stranger's MAC address; zero for [`Meeting::SpokenFor`].
+    /// The stranger's MAC address; zero for [`Contact::UnlistedSource`].
     pub mac: Mac,
     /// Which way the frames went.
-    pub meeting: Meeting,
+    pub contact: Contact,
 }
 
 /// What passed between the two.

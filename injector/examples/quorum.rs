@@ -174,7 +174,7 @@ impl Node {
         if self.args.delay_phase == Some(phase) { self.args.delay.0 } else { Duration::ZERO }
     }
 
-    fn hear(&self, peer: &str) {
+    fn record_message(&self, peer: &str) {
         if self.args.peers.iter().any(|known| known.name == peer)
             && self.state().heard.insert(peer.to_owned(), Instant::now()).is_none()
         {
@@ -319,7 +319,7 @@ async fn converse(node: &Node, mut stream: TcpStream, delay: Duration) -> String
         let mut patience = SILENCE + delay;
         loop {
             match timeout(patience, lines.next_line()).await {
-                Ok(Ok(Some(peer))) => node.hear(&peer),
+                Ok(Ok(Some(peer))) => node.record_message(&peer),
                 Ok(Ok(None)) => return "closed by the peer".to_owned(),
                 Ok(Err(error)) => return error.to_string(),
                 Err(_) => return format!("silent for {patience:?}"),

@@ -143,7 +143,7 @@ impl Talker {
             }
             "pour" => self.pour(what.parse()?)?,
             "hear" => {
-                self.hear(what)?;
+                self.receive_from(what)?;
                 "ok".to_owned()
             }
             "cast" => {
@@ -216,7 +216,7 @@ impl Talker {
         Ok(back.to_string())
     }
 
-    fn hear(&mut self, group: &str) -> Result<()> {
+    fn receive_from(&mut self, group: &str) -> Result<()> {
         let at: SocketAddr = group.parse()?;
         let SocketAddr::V4(v4) = at else { anyhow::bail!("{at} is no group of IPv4") };
         let socket = sockets::group(v4)?;

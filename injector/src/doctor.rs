@@ -23,9 +23,9 @@ use crate::netns::{Identity, Listed, Workers};
 use crate::probe::role;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Hook, Interface, Interfaces, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 
-pub use check::{Check, Verdict};
+pub use check::{Check, CheckResult};
 pub use endpoints::EndpointCheck;
 pub use network::Network;
 
@@ -77,7 +77,7 @@ pub struct Findings {
 impl Findings {
     /// Whether something keeps the daemon from its work.
     pub fn prevents(&self) -> bool {
-        self.checks.iter().any(|check| check.verdict == Verdict::Prevents)
+        self.checks.iter().any(|check| check.verdict == CheckResult::Prevents)
             || self.interfaces.iter().any(|hooked| hooked.error.is_some())
             || self.roles.iter().any(|role| role.error.is_some())
             || self.network.as_ref().is_some_and(Network::prevents)
@@ -91,7 +91,7 @@ pub struct Outside {
     /// Why the secrets can't be fetched; `None` if they can.
     pub secrets: Option<String>,
     /// What the engine says of the containers.
-    pub containers: Result<Sight, String>,
+    pub containers: Result<ContainerStates, String>,
     /// What is wrong with some of them, so that a start would be refused.
     pub refused: Option<String>,
 }
@@ -100,9 +100,9 @@ pub struct Outside {
 pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> Findings {
     let Outside { secrets, containers, refused } = outside;
     let mut workers = Workers::default();
-    if let Ok(sight) = &containers {
+    if let Ok(container_states) = &containers {
         // What is not known of one is found, and said, where its namespace is looked into.
-        let _ = workers.contain(sight).await;
+        let _ = workers.contain(container_states).await;
     }
     let mut interfaces = Vec::new();
     if let Some(Config { interfaces: Interfaces::Named(named), .. }) = config {
@@ -150,7 +150,7 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
 fn host() -> Vec<Check> {
     let check = |what, is_fine: bool, otherwise, found: String, remedy| Check {
         what,
-        verdict: if is_fine { Verdict::Fine } else { otherwise },
+        verdict: if is_fine { CheckResult::Fine } else { otherwise },
         found,
         remedy: (!is_fine).then_some(remedy),
     };
@@ -172,14 +172,14 @@ fn host() -> Vec<Check> {
         check(
             "kernel",
             numbers.as_slice() >= [6, 1].as_slice(),
-            Verdict::Prevents,
+            CheckResult::Prevents,
             release,
             "a kernel from 6.1 on is needed",
         ),
         check(
             "capabilities",
             missing.is_empty(),
-            Verdict::Prevents,
+            CheckResult::Prevents,
             if missing.is_empty() {
                 "all held".to_owned()
             } else {
@@ -190,7 +190,7 @@ fn host() -> Vec<Check> {
         check(
             "programs",
             programs.is_ok(),
-            Verdict::Prevents,
+            CheckResult::Prevents,
             programs
                 .err()
                 .unwrap_or_else(|| "maps made (in a private bpf filesystem), programs accepted".to_owned()),
@@ -203,21 +203,21 @@ fn host() -> Vec<Check> {
         check(
             "tcx",
             tcx,
-            Verdict::Note,
+            CheckResult::Note,
             if tcx { "there".to_owned() } else { "not there, or not for this user".to_owned() },
             "kernels before 6.6 have none: clsact is used",
         ),
         check(
             "btf",
             btf,
-            Verdict::Note,
+            CheckResult::Note,
             if btf { "there".to_owned() } else { "no /sys/kernel/btf/vmlinux".to_owned() },
             "nothing here needs it; tools that list maps and programs show less",
         ),
         check(
             "preemption",
             !is_preempted,
-            Verdict::Prevents,
+            CheckResult::Prevents,
             if is_preempted {
                 "PREEMPT_RT".to_owned()
             } else {
@@ -228,7 +228,7 @@ fn host() -> Vec<Check> {
         check(
             "pressure",
             pressure.is_ok(),
-            Verdict::Note,
+            CheckResult::Note,
             pressure.map_or_else(|error| format!("/proc/pressure: {error}"), |_| "there".to_owned()),
             "boot with psi=1: without it, records recognise a starved host only by late probes",
         ),
@@ -301,7 +301,7 @@ async fn hooked(interface: &Interface, workers: &mut Workers) -> Hooked {
     let is_clsact = interface.hook == Hook::Clsact || interface.hook == Hook::Auto && !has_tcx();
     let looked = worker
         .run(move || async move {
-            let facts = crate::datapath::look(&name).await?.0;
+            let facts = crate::datapath::interface_facts(&name).await?.0;
             let query = HookQuery { index: facts.index, ours: Vec::new(), sides: &Side::ALL, is_xdp: false };
             let state = states(&[query], &OwnPrograms::default())
                 .await

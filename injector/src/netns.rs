@@ -35,7 +35,7 @@ use crate::alarm::{Alarm, Guard};
 use crate::rights::{Rights, Role};
 use crate::turn;
 use injector_core::config::{ContainerRef, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 
 /// How long a thread may take over a job before nobody waits for it any more: having programs verified takes seconds
 /// on an emulated machine.
@@ -282,7 +282,7 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Threads that keep only what a config needs. The supervisor has the caller's rights until [`Self::settle`].
+    /// Threads that keep only what a config needs. The supervisor has the caller's rights until [`Self::drop_start_rights`].
     pub fn limited(rights: Rights, alarm: Alarm) -> Result<Self, NetnsError> {
         let mut workers = Self { rights: Some(rights), alarm, ..Self::default() };
         workers.supervisor(None)?;
@@ -336,7 +336,7 @@ impl Workers {
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
-    pub async fn settle(&mut self) -> Result<(), NetnsError> {
+    pub async fn drop_start_rights(&mut self) -> Result<(), NetnsError> {
         let Some(rights) = self.rights else { return Ok(()) };
         let give_up = move || rights.take(Role::Supervisor);
         let taken = self.supervisor(None)?.ask_within(START, give_up).await;
@@ -488,9 +488,9 @@ impl Workers {
     ///
     /// # Errors
     /// There is such a one: the same is to be taken in again.
-    pub async fn contain(&mut self, sight: &Sight) -> Result<(), NetnsError> {
+    pub async fn contain(&mut self, states: &ContainerStates) -> Result<(), NetnsError> {
         let mut late = Ok(());
-        for (container, standing) in &sight.0 {
+        for (container, standing) in &states.0 {
             let Ok(running) = standing else {
                 self.containers.remove(container);
                 continue;

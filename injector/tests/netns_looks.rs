@@ -11,13 +11,13 @@ mod support;
 use std::path::Path;
 use std::time::Duration;
 
-use injector::daemon::attachment::{Changes, Cuts, InterfaceEvent, Interfaces, Sights};
+use injector::daemon::attachment::{Changes, Cuts, InterfaceEvent, Interfaces, ObservedState};
 use injector::datapath::{Clocks, Kernel, Names};
 use injector::netlink::{self, news::News};
 use injector::netns::{Worker, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_lab::{AttachPoint, Launch, needs};
 use support::{Daemon, Lab, PATIENCE, until};
 use tokio::sync::mpsc;
@@ -118,8 +118,8 @@ impl Alone {
         let mut kernel = Kernel::load(&config, Clocks::Real).unwrap();
         let worker = workers.of(Some(&netns(lab))).await.unwrap();
         let (news, events) = mpsc::unbounded_channel();
-        let sights = Sights { local: None, containers: Sight::default() };
-        let started = Interfaces::start(&config, &mut kernel, workers, Names::new(), news, sights);
+        let observed = ObservedState { local: None, containers: ContainerStates::default() };
+        let started = Interfaces::start(&config, &mut kernel, workers, Names::new(), news, observed);
         let interfaces = Box::pin(started).await.unwrap();
         let alone = Self { config, kernel, interfaces, events, worker };
         assert_eq!(alone.interfaces.attached(), 1);

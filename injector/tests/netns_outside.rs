@@ -2,6 +2,9 @@
 //! cut in force without it. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "support/stopped_thread.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod stopped_thread;
 #[path = "support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
@@ -22,6 +25,7 @@ use injector_lab::AttachPoint;
 use injector_lab::{needs, skip};
 use rustix::process::Signal;
 use serde_json::Value;
+use stopped_thread::StoppedThread;
 use support::{Daemon, Lab, until};
 
 /// How long the programs keep cutting without a sign of life.
@@ -182,34 +186,6 @@ fn a_log_that_blocks_holds_up_nothing() {
     }
 }
 
-/// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
-struct Frozen(libc::pid_t);
-
-fn trace(request: libc::c_uint, thread: libc::pid_t) -> std::io::Result<()> {
-    // SAFETY: none of the requests used here reads or writes memory of this process.
-    let answer = unsafe { libc::ptrace(request, thread, 0, 0) };
-    if answer == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-}
-
-impl Frozen {
-    /// The thread of the daemon's task, and no other: the first of the process.
-    fn task_of(daemon: &Daemon) -> Self {
-        let thread = libc::pid_t::try_from(daemon.id()).unwrap();
-        trace(libc::PTRACE_SEIZE, thread).unwrap();
-        trace(libc::PTRACE_INTERRUPT, thread).unwrap();
-        // SAFETY: no status is asked for.
-        let stopped = unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) };
-        assert_eq!(stopped, thread, "{}", std::io::Error::last_os_error());
-        Self(thread)
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        let _ = trace(libc::PTRACE_DETACH, self.0);
-    }
-}
-
 /// Two sockets, one in each node.
 fn sockets(lab: &Lab) -> (UdpSocket, UdpSocket) {
     let sender = lab.within("n1", || UdpSocket::bind((lab.ipv4(1), 7100)).unwrap());
@@ -238,7 +214,7 @@ fn whatever_stops_the_daemons_task_ends_its_cuts_within_the_lease() {
         assert!(!passes(), "a daemon that works keeps its cut");
     }
 
-    let frozen = Frozen::task_of(&daemon);
+    let stopped_thread = StoppedThread::main(&daemon);
     let stopped = Instant::now();
     while !passes() {
         assert!(stopped.elapsed() < support::PATIENCE, "the cut outlives the daemon's task");
@@ -246,7 +222,7 @@ fn whatever_stops_the_daemons_task_ends_its_cuts_within_the_lease() {
     let took = stopped.elapsed();
     println!("traffic flows {took:?} after the task was stopped");
     assert!(took < LEASE + SLACK, "{took:?}");
-    drop(frozen);
+    drop(stopped_thread);
 
     let record = daemon.cli("wait p --timeout 20s");
     assert_eq!(record["healed_by"], "lease", "{record}");

@@ -1,6 +1,9 @@
 //! A namespace's thread that is held up: the daemon answers all the same. Needs root.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+#[path = "support/stopped_thread.rs"]
+#[expect(dead_code, reason = "each test program uses a part")]
+mod stopped_thread;
 #[path = "support/interfaces.rs"]
 #[expect(dead_code, reason = "each test program uses a part")]
 mod support;
@@ -10,64 +13,14 @@ mod unanswering;
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use injector_lab::{AttachPoint, SWITCH, needs};
 use rustix::process::Signal;
+use stopped_thread::StoppedThread;
 use support::{Daemon, Lab, until};
 use unanswering::{HUNG, NamespaceFile, Unanswering};
-
-/// One thread of a daemon, standing still until this is dropped. Must be dropped by the thread that made it.
-struct Frozen(libc::pid_t);
-
-fn trace(request: libc::c_uint, thread: libc::pid_t) -> std::io::Result<()> {
-    // SAFETY: none of the requests used here reads or writes memory of this process.
-    let answer = unsafe { libc::ptrace(request, thread, 0, 0) };
-    if answer == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-}
-
-impl Frozen {
-    /// The thread that is in a namespace.
-    fn of(daemon: &Daemon, netns: &str) -> Self {
-        let inside = std::fs::metadata(format!("/run/netns/{netns}")).unwrap().ino();
-        // A thread that ends meanwhile is in none.
-        Self::that(daemon, |task| {
-            std::fs::metadata(task.join("ns/net")).is_ok_and(|netns| netns.ino() == inside)
-        })
-    }
-
-    /// The thread that starts the threads of namespaces, and asks what only its rights may ask.
-    fn supervisor(daemon: &Daemon) -> Self {
-        Self::that(daemon, |task| {
-            std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == "netns")
-        })
-    }
-
-    fn that(daemon: &Daemon, is_it: impl Fn(&Path) -> bool) -> Self {
-        let pid = daemon.cli("status")["pid"].as_u64().unwrap();
-        let thread = std::fs::read_dir(format!("/proc/{pid}/task"))
-            .unwrap()
-            .map(|task| task.unwrap())
-            .find(|task| is_it(&task.path()))
-            .unwrap();
-        let thread = thread.file_name().to_str().unwrap().parse().unwrap();
-        trace(libc::PTRACE_SEIZE, thread).unwrap();
-        trace(libc::PTRACE_INTERRUPT, thread).unwrap();
-        // SAFETY: no status is asked for.
-        let stopped = unsafe { libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL) };
-        assert_eq!(stopped, thread, "{}", std::io::Error::last_os_error());
-        Self(thread)
-    }
-}
-
-impl Drop for Frozen {
-    fn drop(&mut self) {
-        // It may have ended with its process.
-        let _ = trace(libc::PTRACE_DETACH, self.0);
-    }
-}
 
 /// Whoever looks at such a path waits in the kernel. That is not the thread that everybody else needs.
 #[test]
@@ -150,7 +103,7 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     let lab = Lab::switched(2);
     let (n1, n2) = (lab.netns("n1"), lab.netns("n2"));
     let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
-    let frozen = Frozen::of(&daemon, &n1);
+    let stopped = StoppedThread::of(&daemon, &n1);
 
     let asked = Instant::now();
     let view = daemon.cli("partition isolate n1 --name p --for 60s");
@@ -176,7 +129,7 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     lab.join("n1");
     daemon.cli("heal p");
 
-    drop(frozen);
+    drop(stopped);
     until("it answers again", || {
         let shown = daemon.attachment(&n1, "eth0");
         let is_back = shown["hook"] == "tcx" && !shown["why"].as_str().unwrap().contains("does not answer");
@@ -195,9 +148,9 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     daemon.cli("heal q");
     assert!(lab.reaches_soon(1, 2));
 
-    let frozen = Frozen::of(&daemon, &n1);
+    let stopped = StoppedThread::of(&daemon, &n1);
     let asked = Instant::now();
-    let thread = frozen.0;
+    let thread = stopped.id();
     // A traced thread is gone only when its tracer was notified.
     // SAFETY: no status is asked for.
     let reported =
@@ -206,7 +159,7 @@ fn a_namespace_that_does_not_answer_holds_up_no_other_and_no_command_for_long() 
     assert_eq!(reported.join().unwrap(), thread);
     assert!(log.contains("not known to be detached"), "{log}");
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
-    drop(frozen);
+    drop(stopped);
     assert!(lab.reaches_soon(1, 2), "its programs ended with it");
 }
 
@@ -222,7 +175,7 @@ fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
         lab.peers()
     );
     let daemon = Daemon::start(&lab, "d", &config);
-    let frozen = [Frozen::of(&daemon, &n1), Frozen::of(&daemon, &n2)];
+    let stopped = [StoppedThread::of(&daemon, &n1), StoppedThread::of(&daemon, &n2)];
     // The answer is also used to find where peers live.
     support::ip(&format!("-n {switch} link add other type veth peer name another"));
     // A survey that took a second is not repeated for four.
@@ -239,7 +192,7 @@ fn peers_whose_namespaces_do_not_answer_are_taken_to_be_where_they_were() {
     assert!(warnings.contains("does not answer"), "it is reported all the same: {warnings}");
     assert!(!lab.reaches(1, 2) && !lab.reaches(1, 3) && lab.reaches(2, 3));
     daemon.cli("heal p");
-    drop(frozen);
+    drop(stopped);
     until("both answer, and nothing is in doubt", || {
         let view = daemon.cli("partition isolate n1 --name q --for 60s");
         daemon.cli("heal q");
@@ -256,7 +209,7 @@ fn a_heal_does_not_wait_for_the_active_check() {
     let n1 = lab.netns("n1");
     let daemon = Daemon::start(&lab, "d", &lab.config(AttachPoint::OwnNic, "auto"));
     daemon.cli("partition isolate n1 --name p --for 60s --verify active");
-    let frozen = Frozen::of(&daemon, &n1);
+    let stopped = StoppedThread::of(&daemon, &n1);
     // Once it has let down a question, nobody but the check asks it; whose try does not come back.
     daemon.attachment(&n1, "eth0");
     std::thread::sleep(Duration::from_millis(1500));
@@ -278,7 +231,7 @@ fn a_heal_does_not_wait_for_the_active_check() {
         assert!(why.contains("did not answer") || why.contains("is not seen"), "{why}");
     }
 
-    drop(frozen);
+    drop(stopped);
     support::ip(&format!("-n {n1} link delete eth0"));
     // The check asks it again as soon as its namespace is seen again.
     lab.join("n1");
@@ -303,9 +256,9 @@ fn whatever_threads_are_held_up_heals_are_answered_and_the_lease_is_kept() {
     assert!(!lab.reaches(1, 2));
     daemon.cli("partition links n2:n3 --name before --for 60s");
     daemon.cli("heal before");
-    let mut frozen: Vec<Frozen> =
-        ["n2", "n3", "n4"].iter().map(|node| Frozen::of(&daemon, &lab.netns(node))).collect();
-    frozen.push(Frozen::supervisor(&daemon));
+    let mut stopped: Vec<StoppedThread> =
+        ["n2", "n3", "n4"].iter().map(|node| StoppedThread::of(&daemon, &lab.netns(node))).collect();
+    stopped.push(StoppedThread::supervisor(&daemon));
 
     // A namespace whose thread is to be started anew, and others to be looked into: all of it asks who is held up.
     lab.delete("n5");
@@ -339,7 +292,7 @@ fn whatever_threads_are_held_up_heals_are_answered_and_the_lease_is_kept() {
     assert_eq!(healed[0]["healed_by"], "request", "{healed}");
     assert!(!daemon.log().contains("the lease lapsed"), "{}", daemon.log());
 
-    drop(frozen);
+    drop(stopped);
     lab.join("n5");
     until("the namespace that was made anew is followed", || {
         (daemon.attachment(&gone, "eth0")["hook"] == "tcx").then_some(())
@@ -393,7 +346,7 @@ fn an_interface_that_a_failed_reload_leaves_off_is_shown_and_attached_again() {
     let config = |more: &str| format!("{}interfaces: [{{ name: eth0, netns: {n1} }}{more}]\n", lab.peers());
     let daemon = Daemon::start(&lab, "d", &config(""));
     let hook = daemon.attachment(&n1, "eth0")["hook"].clone();
-    let frozen = Frozen::of(&daemon, &n1);
+    let stopped = StoppedThread::of(&daemon, &n1);
     let missing = format!(", {{ name: eth7, netns: {n2} }}");
     std::fs::write(lab.folder().join("d.yaml"), config(&missing)).unwrap();
     daemon.signal(Signal::HUP);
@@ -409,7 +362,7 @@ fn an_interface_that_a_failed_reload_leaves_off_is_shown_and_attached_again() {
     let (status, problem) = daemon.raw("PUT", "/v1/partitions/p", CUT);
     assert_eq!((status, problem["code"].as_str()), (409, Some("not-covered")), "{problem}");
 
-    drop(frozen);
+    drop(stopped);
     daemon.wait_hook(&n1, "eth0", hook.as_str());
     // The peers' ports are bound again a moment after their interfaces are attached.
     until("it can be cut", || (daemon.raw("PUT", "/v1/partitions/p", CUT).0 == 200).then_some(()));
@@ -426,7 +379,7 @@ fn a_role_that_can_not_be_asked_is_not_waited_for() {
     let n1 = lab.netns("n1");
     let roles = format!("roles: {{ leader: {{ exec: [echo, n1], netns: {n1}, timeout: 1s }} }}\n");
     let daemon = Daemon::start(&lab, "d", &(lab.config(AttachPoint::OwnNic, "auto") + &roles));
-    let frozen = Frozen::of(&daemon, &n1);
+    let stopped = StoppedThread::of(&daemon, &n1);
     let asked = Instant::now();
     let words = "partition isolate @leader --name p --for 60s";
     let output = (*daemon).cli().run(words.split(' '));
@@ -434,7 +387,7 @@ fn a_role_that_can_not_be_asked_is_not_waited_for() {
     assert!(said.contains("@leader") && said.contains("does not answer"), "{said}");
     assert!(took < Duration::from_secs(8), "{took:?}");
 
-    drop(frozen);
+    drop(stopped);
     until("the role is resolved", || (*daemon).cli().run(words.split(' ')).status.success().then_some(()));
     assert!(!lab.reaches(1, 2));
     daemon.cli("heal p");
@@ -461,13 +414,13 @@ fn an_endpoint_whose_namespace_does_not_answer_is_not_waited_for() {
         assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
         [0, 1].map(|at: usize| answers[at]["error"].as_str().unwrap().to_owned())
     };
-    let frozen = Frozen::of(&daemon, &n1);
+    let stopped = StoppedThread::of(&daemon, &n1);
     for _ in 0..2 {
         let [held, other] = errors();
         assert!(held.contains("does not answer"), "{held}");
         assert!(other.starts_with("connect"), "{other}");
     }
-    drop(frozen);
+    drop(stopped);
     until("it is asked again", || errors()[0].starts_with("connect").then_some(()));
 }
 

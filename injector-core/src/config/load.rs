@@ -10,7 +10,7 @@ use crate::topology::TopologyError;
 
 use super::error::{ConfigError, ConfigErrors};
 use super::secret::Sent;
-use super::{Config, Engine, Family, Hosts, Select, Selector, Tls, place, read, text, validate};
+use super::{Config, Engine, Family, Hosts, Select, Selector, Tls, read, text, text_position, validate};
 
 impl Config {
     /// Reads and validates a config file that selects no containers; every fault is reported at once.
@@ -130,18 +130,24 @@ impl Config {
 
 /// The tree of a text, and a report that has the keys which are given twice.
 fn tree<'a>(text: &str, file: &'a str) -> Result<(read::Tree, read::Report<'a>), ConfigErrors> {
-    if let Some(place) = place::too_deep(text) {
-        let what = format!("lists and mappings are more than {} deep", place::MOST_DEPTH);
-        return Err(ConfigErrors(vec![read::error_at(file, Some(place), "", what, DEPTH_REMEDY.to_owned())]));
+    if let Some(position) = text_position::too_deep(text) {
+        let what = format!("lists and mappings are more than {} deep", text_position::MOST_DEPTH);
+        return Err(ConfigErrors(vec![read::error_at(
+            file,
+            Some(position),
+            "",
+            what,
+            DEPTH_REMEDY.to_owned(),
+        )]));
     }
     let tree: read::Tree =
         serde_yaml::from_str(text).map_err(|error| ConfigErrors(vec![not_yaml(&error, text, file)]))?;
-    let places = place::Places::of(text).map_err(|error| {
+    let positions = text_position::TextPositions::of(text).map_err(|error| {
         let what = format!("this is not YAML ({})", error.info());
-        let place = place::Place::from(*error.marker());
-        ConfigErrors(vec![read::error_at(file, Some(place), "", what, SYNTAX_REMEDY.to_owned())])
+        let position = text_position::TextPosition::from(*error.marker());
+        ConfigErrors(vec![read::error_at(file, Some(position), "", what, SYNTAX_REMEDY.to_owned())])
     })?;
-    let report = read::Report::new(file, places);
+    let report = read::Report::new(file, positions);
     report.duplicates();
     Ok((tree, report))
 }
@@ -170,18 +176,19 @@ const DEPTH_REMEDY: &str =
 /// A file that gave no text, as a fault.
 pub(crate) fn unread(file: &str, what: &str, error: &text::TextError) -> ConfigErrors {
     let what = format!("{what} {error}");
-    ConfigErrors(vec![read::error_at(file, error.place(), "", what, error.remedy().to_owned())])
+    ConfigErrors(vec![read::error_at(file, error.position(), "", what, error.remedy().to_owned())])
 }
 
 /// Line and column of the value at `path`, or of the key that ends it.
 pub(crate) fn place_of(text: &str, path: &str) -> Option<(usize, usize)> {
-    let places = place::Places::of(text).ok()?;
-    places.values_then_key(path).map(|place| (place.line, place.column))
+    let positions = text_position::TextPositions::of(text).ok()?;
+    positions.values_then_key(path).map(|position| (position.line, position.column))
 }
 
 fn not_yaml(error: &serde_yaml::Error, text: &str, file: &str) -> ConfigError {
-    let place =
-        error.location().map(|at| place::Place { line: at.line().max(1), column: at.column().max(1) });
-    let place = place.or_else(|| place::second_document(text)).unwrap_or(place::START);
-    read::error_at(file, Some(place), "", format!("this is not YAML ({error})"), SYNTAX_REMEDY.to_owned())
+    let position = error
+        .location()
+        .map(|at| text_position::TextPosition { line: at.line().max(1), column: at.column().max(1) });
+    let position = position.or_else(|| text_position::second_document(text)).unwrap_or(text_position::START);
+    read::error_at(file, Some(position), "", format!("this is not YAML ({error})"), SYNTAX_REMEDY.to_owned())
 }

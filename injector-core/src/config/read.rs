@@ -7,13 +7,13 @@ use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{Mapping, Value};
 
 use super::error::{ConfigError, ConfigErrors};
-use super::place::{Place, Places, START, below, item};
+use super::text_position::{START, TextPosition, TextPositions, below, item};
 use crate::clock::{Span, SpanError};
 
 /// The smallest span that is not zero.
 pub(super) const ABOVE_ZERO: Span = Span(std::time::Duration::from_nanos(1));
 
-/// The text as a tree. Of keys that are given twice the first wins: they are reported by [`Places`], which lets
+/// The text as a tree. Of keys that are given twice the first wins: they are reported by [`TextPositions`], which lets
 /// the other faults be found as well.
 pub(super) struct Tree(pub Value);
 
@@ -90,52 +90,54 @@ impl<'de> Visitor<'de> for TreeVisitor {
 /// Takes the faults of one file.
 pub(super) struct Report<'a> {
     file: &'a str,
-    places: Places,
+    positions: TextPositions,
     errors: RefCell<Vec<ConfigError>>,
 }
 
 impl<'a> Report<'a> {
-    pub fn new(file: &'a str, places: Places) -> Self {
-        Self { file, places, errors: RefCell::default() }
+    pub fn new(file: &'a str, positions: TextPositions) -> Self {
+        Self { file, positions, errors: RefCell::default() }
     }
 
-    fn push(&self, place: Option<Place>, path: &str, what: String, remedy: String) {
-        let place = place.or_else(|| self.around(path)).unwrap_or(START);
-        self.errors.borrow_mut().push(error_at(self.file, Some(place), path, what, remedy));
+    fn push(&self, position: Option<TextPosition>, path: &str, what: String, remedy: String) {
+        let position = position.or_else(|| self.around(path)).unwrap_or(START);
+        self.errors.borrow_mut().push(error_at(self.file, Some(position), path, what, remedy));
     }
 
     /// The place of the nearest collection around a path that has none of its own.
-    fn around(&self, path: &str) -> Option<Place> {
+    fn around(&self, path: &str) -> Option<TextPosition> {
         let mut path = path;
         while let Some(end) = path.rfind(['.', '[']) {
             path = &path[..end];
-            if let Some(place) = self.places.values_then_key(path) {
-                return Some(place);
+            if let Some(position) = self.positions.values_then_key(path) {
+                return Some(position);
             }
         }
-        self.places.value("")
+        self.positions.value("")
     }
 
     /// A fault of the value at `path`.
     pub fn at_value(&self, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
-        self.push(self.places.value(path), path, what.into(), remedy.into());
+        self.push(self.positions.value(path), path, what.into(), remedy.into());
     }
 
     /// A fault of the key that ends `path`.
     pub fn at_key(&self, path: &str, what: impl Into<String>, remedy: impl Into<String>) {
-        self.push(self.places.key(path), path, what.into(), remedy.into());
+        self.push(self.positions.key(path), path, what.into(), remedy.into());
     }
 
     /// A fault of the scalar `text` at or below `path`, key or value.
     pub fn at_text(&self, path: &str, text: &str, what: impl Into<String>, remedy: impl Into<String>) {
-        let found = self.places.find(path, text).unwrap_or(path).to_owned();
-        let place = self.places.values_then_key(&found);
-        self.push(place, &found, what.into(), remedy.into());
+        let found = self.positions.find(path, text).unwrap_or(path).to_owned();
+        let position = self.positions.values_then_key(&found);
+        self.push(position, &found, what.into(), remedy.into());
     }
 
     /// `line L` of the value at `path`, for pointing at an earlier one.
     pub fn line(&self, path: &str) -> String {
-        self.places.value(path).map_or_else(|| path.to_owned(), |place| format!("line {}", place.line))
+        self.positions
+            .value(path)
+            .map_or_else(|| path.to_owned(), |position| format!("line {}", position.line))
     }
 
     /// How many faults there are so far.
@@ -145,7 +147,7 @@ impl<'a> Report<'a> {
 
     /// Adds the keys that are given twice.
     pub fn duplicates(&self) {
-        for twice in &self.places.duplicates {
+        for twice in &self.positions.duplicates {
             let what = format!("duplicate key \"{}\", first on line {}", twice.key, twice.first.line);
             self.push(Some(twice.second), &twice.path, what, "keep one of the two".to_owned());
         }
@@ -162,15 +164,15 @@ impl<'a> Report<'a> {
 /// One fault at a place.
 pub(super) fn error_at(
     file: &str,
-    place: Option<Place>,
+    position: Option<TextPosition>,
     path: &str,
     what: String,
     remedy: String,
 ) -> ConfigError {
     ConfigError {
         file: file.to_owned(),
-        line: place.map(|place| place.line),
-        column: place.map(|place| place.column),
+        line: position.map(|position| position.line),
+        column: position.map(|position| position.column),
         path: path.to_owned(),
         what,
         remedy,

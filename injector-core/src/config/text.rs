@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::place::Place;
+use super::text_position::TextPosition;
 
 /// The largest file that is read.
 pub const MAX_BYTES: u64 = 8 * 1024 * 1024;
@@ -46,9 +46,9 @@ impl TextError {
     }
 
     /// Where in the text it is, if it is in the text.
-    pub(super) fn place(&self) -> Option<Place> {
+    pub(super) fn position(&self) -> Option<TextPosition> {
         match self {
-            Self::NotUtf8 { line, column, .. } => Some(Place { line: *line, column: *column }),
+            Self::NotUtf8 { line, column, .. } => Some(TextPosition { line: *line, column: *column }),
             _ => None,
         }
     }
@@ -142,11 +142,11 @@ mod tests {
         assert_eq!(written(b"").unwrap(), "");
         let error = written(b"\xff\xfep\0").unwrap_err();
         assert!(error.to_string().contains("UTF-16"), "{error}");
-        assert_eq!(error.place(), Some(Place { line: 1, column: 1 }));
+        assert_eq!(error.position(), Some(TextPosition { line: 1, column: 1 }));
         let error = written("a\nä\u{e9}".as_bytes()).map(|_| ());
         assert!(error.is_ok());
         let error = written(b"a\n\xc3\xa4x\xff").unwrap_err();
-        assert_eq!(error.place(), Some(Place { line: 2, column: 3 }), "{error}");
+        assert_eq!(error.position(), Some(TextPosition { line: 2, column: 3 }), "{error}");
     }
 
     #[test]

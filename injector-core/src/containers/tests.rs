@@ -77,8 +77,8 @@ fn a_container_without_a_network_of_its_own_is_no_peer() {
     assert_eq!(judge(inspected("bridge", None)), Err(stopped));
 }
 
-fn sight(containers: &[(&str, Result<Running, Trouble>)]) -> Sight {
-    Sight(containers.iter().map(|(name, standing)| (named(name), standing.clone())).collect())
+fn states(containers: &[(&str, Result<Running, Trouble>)]) -> ContainerStates {
+    ContainerStates(containers.iter().map(|(name, standing)| (named(name), standing.clone())).collect())
 }
 
 fn running(id: &str, name: &str, pid: u32) -> Running {
@@ -91,7 +91,7 @@ fn each_fault_has_its_place_and_its_remedy() {
         "peers: { n1: { container: a }, n2: { container: b }, n3: { container: c } }\ninterfaces: auto\n";
     let config = Config::parse(text, "lab.yaml").unwrap();
     let same = running("1", "a", 7);
-    let seen = sight(&[("a", Ok(same.clone())), ("b", Ok(same)), ("c", Err(Trouble::HostNetwork))]);
+    let seen = states(&[("a", Ok(same.clone())), ("b", Ok(same)), ("c", Err(Trouble::HostNetwork))]);
     let errors = seen.admit(&config, "lab.yaml").unwrap_err().to_string();
     let lines: Vec<&str> = errors.lines().collect();
     assert_eq!(
@@ -108,16 +108,17 @@ fn each_fault_has_its_place_and_its_remedy() {
 
 #[test]
 fn changes_are_told_once_in_words() {
-    let first = sight(&[("r", Ok(running("0123456789abcdef", "r", 7)))]);
+    let first = states(&[("r", Ok(running("0123456789abcdef", "r", 7)))]);
     assert_eq!(first.changes(&first), []);
-    let reported = |after: &Sight| first.changes(after).into_iter().map(|(_, what)| what).collect::<Vec<_>>();
-    let renamed = sight(&[("r", Ok(running("0123456789abcdef", "q", 7)))]);
+    let reported =
+        |after: &ContainerStates| first.changes(after).into_iter().map(|(_, what)| what).collect::<Vec<_>>();
+    let renamed = states(&[("r", Ok(running("0123456789abcdef", "q", 7)))]);
     assert_eq!(reported(&renamed), ["its name is q now; it is still followed"]);
-    let restarted = sight(&[("r", Ok(running("0123456789abcdef", "r", 8)))]);
+    let restarted = states(&[("r", Ok(running("0123456789abcdef", "r", 8)))]);
     assert_eq!(reported(&restarted), ["it runs as process 8 (id 0123456789ab)"]);
-    let anew = sight(&[("r", Ok(running("f", "r", 8)))]);
+    let anew = states(&[("r", Ok(running("f", "r", 8)))]);
     assert_eq!(reported(&anew), ["another container of this name runs as process 8 (id f)"]);
-    let stopped = sight(&[("r", Err(Trouble::Stopped("r".to_owned(), "exited".to_owned())))]);
+    let stopped = states(&[("r", Err(Trouble::Stopped("r".to_owned(), "exited".to_owned())))]);
     assert_eq!(reported(&stopped), ["container r does not run (its state: exited)"]);
 }
 

@@ -24,7 +24,7 @@ const LEASE: u64 = 2_000_000_000;
 struct Fake {
     now: u64,
     lease_until: u64,
-    unheard: Option<Lapsed>,
+    unreported: Option<Lapsed>,
     word: Word,
     slots: BTreeMap<u8, Slot>,
     cells: BTreeSet<(u8, u16, u16)>,
@@ -62,7 +62,7 @@ impl Fake {
     fn check_lease(&mut self) {
         if self.now >= self.lease_until && self.word.live() != 0 {
             self.word = Word::new(0, self.word.live() | self.word.watched());
-            self.unheard.get_or_insert(Lapsed { expired: MonoNs(self.lease_until) });
+            self.unreported.get_or_insert(Lapsed { expired: MonoNs(self.lease_until) });
         }
         self.lease_until = self.now + LEASE;
     }
@@ -121,7 +121,7 @@ impl DataPlane for Fake {
     fn store(&mut self, word: Word) -> Result<Interval, Lapsed> {
         self.now += std::mem::take(&mut self.held_up);
         self.check_lease();
-        if let Some(lapsed) = self.unheard {
+        if let Some(lapsed) = self.unreported {
             return Err(lapsed);
         }
         let begin = MonoNs(self.now);
@@ -141,11 +141,11 @@ impl DataPlane for Fake {
 
     fn renew(&mut self) -> Option<Lapsed> {
         self.check_lease();
-        self.unheard
+        self.unreported
     }
 
     fn acknowledge(&mut self) -> Option<Lapsed> {
-        self.unheard.take()
+        self.unreported.take()
     }
 
     fn wait_aged(&mut self) {

@@ -7,11 +7,11 @@ use super::failure::{Exit, Failure};
 use super::human::{NONE, or_none};
 use super::output::show;
 use crate::datapath::Sweep;
-use crate::doctor::{self, Findings, Network, Outside, RoleCheck, Verdict};
+use crate::doctor::{self, CheckResult, Findings, Network, Outside, RoleCheck};
 use crate::engine;
 use injector_core::api::CoverageState;
 use injector_core::config::Config;
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 
 pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     if common.host.is_some() {
@@ -26,15 +26,15 @@ pub(super) async fn run(common: &Common, args: Args) -> Result<Exit, Failure> {
     let (containers, refused) = match (&config, &args.config) {
         (Some(config), Some(path)) => {
             let file = path.display().to_string();
-            match engine::look_at(config, &file).await {
+            match engine::inspect_all(config, &file).await {
                 Ok(found) => {
-                    let refused = found.sight.admit(config, &file).err();
-                    (Ok(found.sight), refused.map(|errors| errors.to_string()))
+                    let refused = found.states.admit(config, &file).err();
+                    (Ok(found.states), refused.map(|errors| errors.to_string()))
                 }
                 Err(errors) => (Err(errors.to_string()), None),
             }
         }
-        _ => (Ok(Sight::default()), None),
+        _ => (Ok(ContainerStates::default()), None),
     };
     let outside = Outside { secrets, containers, refused };
     let what = if args.clean { Sweep::Remove } else { Sweep::Report };
@@ -55,9 +55,9 @@ fn describe(findings: &Findings) -> String {
     let mut text = String::new();
     for check in &findings.checks {
         let mark = match check.verdict {
-            Verdict::Fine => OK,
-            Verdict::Note => NOTE,
-            Verdict::Prevents => PREVENTS,
+            CheckResult::Fine => OK,
+            CheckResult::Note => NOTE,
+            CheckResult::Prevents => PREVENTS,
         };
         let _ = writeln!(text, "{mark}  {}: {}{}", check.what, check.found, tail(check.remedy));
     }

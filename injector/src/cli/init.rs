@@ -15,10 +15,10 @@ use super::output::{print, show};
 use crate::engine;
 use crate::init::candidates::{Candidate, Home, candidates};
 use crate::init::draft::Draft;
-use crate::init::{look, services};
+use crate::init::{inspect_host, services};
 use crate::terminal::clean;
 use injector_core::config::{Config, ConfigErrors, Engine, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_core::figures::counted;
 
 /// Where packages put the config's schema.
@@ -39,9 +39,9 @@ pub(super) async fn run(common: &Common, args: &Args) -> Result<Exit, Failure> {
             return Err(Failure::usage(format!("--engine: {error}; {}", error.remedy())));
         }
         // Most hosts have none.
-        Err(_) => Sight::default(),
+        Err(_) => ContainerStates::default(),
     };
-    let mut host = look(&containers).await;
+    let mut host = inspect_host(&containers).await;
     let found = candidates(&host);
     let mut all = found.candidates;
     let named = named(&args.peers, &mut all)?;

@@ -219,11 +219,11 @@ fn shows_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
 }
 
 fn row(line: Line, has_colour: bool) -> Row<'static> {
-    line.into_iter().map(|(style, text)| Part::styled(text, look(style, has_colour))).collect()
+    line.into_iter().map(|(style, text)| Part::styled(text, text_style(style, has_colour))).collect()
 }
 
 /// How a style looks: everything is said by words and signs too.
-fn look(style: Style, has_colour: bool) -> TextStyle {
+fn text_style(style: Style, has_colour: bool) -> TextStyle {
     let plain = TextStyle::new();
     let coloured = |colour| if has_colour { plain.fg(colour) } else { plain };
     match style {
@@ -300,8 +300,8 @@ mod tests {
             let colours = buffer.content().iter().filter(|cell| cell.fg != Color::Reset).count();
             assert_eq!(colours, 0, "nothing here is good or bad");
         }
-        assert_eq!(look(Style::Bad, false).fg, None);
-        assert_eq!(look(Style::Bad, true).fg, Some(Color::Red));
+        assert_eq!(text_style(Style::Bad, false).fg, None);
+        assert_eq!(text_style(Style::Bad, true).fg, Some(Color::Red));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 
 use tokio::sync::{mpsc, watch};
 
-use super::attachment::{InterfaceEvent, Interfaces, Sights};
+use super::attachment::{InterfaceEvent, Interfaces, ObservedState};
 use super::config_file::Prepared;
 use super::start_error::{StartError, io};
 use crate::alarm::Alarm;
@@ -32,7 +32,7 @@ pub struct Bootstrap {
     /// The supervisor: each config in force has threads of its own.
     workers: Workers,
     /// The names of the programs that were there before ours.
-    met: Names,
+    initial_names: Names,
     /// For what is followed.
     pub(super) alarm: Alarm,
 }
@@ -47,14 +47,14 @@ impl Bootstrap {
         let rights = Rights::of(config);
         rights.bar()?;
         let workers = Workers::limited(rights, alarm.clone())?;
-        let met = all_names();
+        let initial_names = all_names();
         rights.take(Role::Daemon)?;
-        Ok(Self { pins, cgroup, rights, workers, met, alarm })
+        Ok(Self { pins, cgroup, rights, workers, initial_names, alarm })
     }
 
     /// The start is over: the supervisor, too, gives up what it does not need.
-    pub async fn settle(&mut self) -> Result<(), StartError> {
-        Ok(self.workers.settle().await?)
+    pub async fn drop_start_rights(&mut self) -> Result<(), StartError> {
+        Ok(self.workers.drop_start_rights().await?)
     }
 }
 
@@ -108,15 +108,21 @@ impl ActiveConfig {
         kernel.start_slot_aging(guard).map_err(io("the slot-aging thread"))?;
         let (news, interface_news) = mpsc::unbounded_channel();
         let mut workers = bootstrap.workers.another();
-        workers.contain(&containers.sight).await?;
+        workers.contain(&containers.states).await?;
         let (local, found) = {
             let cgroup = bootstrap.cgroup.as_ref();
             LocalPeers::start(&config, kernel.object(), cgroup, bootstrap.rights, &mut workers).await?.unzip()
         };
-        let sights = Sights { local: found, containers: containers.sight.clone() };
-        let mut interfaces =
-            Interfaces::start(&config, &mut kernel, workers, bootstrap.met.clone(), news.clone(), sights)
-                .await?;
+        let observed = ObservedState { local: found, containers: containers.states.clone() };
+        let mut interfaces = Interfaces::start(
+            &config,
+            &mut kernel,
+            workers,
+            bootstrap.initial_names.clone(),
+            news.clone(),
+            observed,
+        )
+        .await?;
         config.place(&interfaces.container_addresses(&config));
         let (rate, rates) = watch::channel(Rate::Idle);
         let (sink, samples) = mpsc::unbounded_channel();
@@ -127,7 +133,7 @@ impl ActiveConfig {
                 .map_err(io("the engine's thread"))?;
             kernel.rewire(&config)?;
             if let Some(local) = &local {
-                local.follow(interfaces.tell_cgroups()).await?;
+                local.follow(interfaces.cgroup_notifier()).await?;
             }
             // The threads of namespaces where roles are asked are there before the first request.
             for role in config.roles.values() {

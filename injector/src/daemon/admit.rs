@@ -72,7 +72,7 @@ impl State {
     }
 
     /// Looks how far a partition's links are covered now.
-    pub(super) async fn look_at_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
+    pub(super) async fn assess_coverage(&mut self, partition: &mut Partition) -> Vec<LinkCoverage> {
         partition.experiment.warnings.extend(self.confirm_hooks().await);
         let now = MonoNs::now();
         let names = &self.config.names;
@@ -91,7 +91,7 @@ impl State {
 
     /// Reads who is on the hooks: what can bypass ours makes a partition doubtful that begins now.
     pub(super) async fn confirm_hooks(&mut self) -> Vec<Warning> {
-        self.look_at_local_peers();
+        self.scan_local_peers();
         let (changes, warnings) = self.interfaces.confirm().await;
         for (interface, what) in changes {
             self.event(MonoNs::now(), EventKind::Interface { interface, what });

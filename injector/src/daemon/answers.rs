@@ -27,7 +27,7 @@ struct Asked {
 
 /// Every endpoint's answer, on its way back to the daemon's task.
 pub struct ProbeAnswers {
-    look: Option<WatchedSlot>,
+    wire_watch: Option<WatchedSlot>,
     begun: MonoNs,
     asked: Vec<Asked>,
     samples: Vec<Sample>,
@@ -46,7 +46,7 @@ const GRACE: Duration = Duration::from_secs(1);
 impl State {
     /// Runs every endpoint once, each in its own namespace.
     pub fn probe_once(&mut self, sink: &Sink, reply: Reply<Vec<EndpointAnswer>>) {
-        let look = self.begin_look();
+        let wire_watch = self.begin_wire_watch();
         let begun = MonoNs::now();
         let mut asked = Vec::new();
         let (sender, mut receiver) = mpsc::unbounded_channel();
@@ -74,15 +74,18 @@ impl State {
             while let Ok(Some(sample)) = timeout_at(end, receiver.recv()).await {
                 samples.push(sample);
             }
-            let _ = sink.send(ProbeAnswers { look, begun, asked, samples, reply });
+            let _ = sink.send(ProbeAnswers { wire_watch, begun, asked, samples, reply });
         });
     }
 
     /// Answers once all endpoints have.
     pub fn take_answers(&mut self, found: ProbeAnswers) {
-        let seen = found.look.filter(|look| self.look == Some(*look)).and_then(|look| self.seen(look));
-        if found.look.is_some() && found.look == self.look {
-            self.end_look();
+        let seen = found
+            .wire_watch
+            .filter(|wire_watch| self.wire_watch == Some(*wire_watch))
+            .and_then(|wire_watch| self.seen(wire_watch));
+        if found.wire_watch.is_some() && found.wire_watch == self.wire_watch {
+            self.end_wire_watch();
         }
         let mut samples: BTreeMap<EndpointId, Sample> =
             found.samples.into_iter().map(|sample| (sample.endpoint, sample)).collect();
@@ -118,22 +121,22 @@ impl State {
         let _ = found.reply.send(answers);
     }
 
-    /// `None` where nothing is to be seen, another look is on its way, or every slot is in use.
-    fn begin_look(&mut self) -> Option<WatchedSlot> {
-        if self.wire_ids.is_empty() || self.look.is_some() || self.stopping {
+    /// `None` where nothing is to be seen, another watch is on its way, or every slot is in use.
+    fn begin_wire_watch(&mut self) -> Option<WatchedSlot> {
+        if self.wire_ids.is_empty() || self.wire_watch.is_some() || self.stopping {
             return None;
         }
         match self.ledger.lend(&mut self.kernel) {
-            Ok(loan) => self.look = loan,
+            Ok(loan) => self.wire_watch = loan,
             Err(Fault::Lapsed(lapsed)) => self.lapsed(lapsed),
             Err(Fault::Plane(error)) => tracing::warn!(%error, "responses can't be looked for"),
         }
-        self.look
+        self.wire_watch
     }
 
-    /// The first response of each wire id since the look began.
-    fn seen(&self, look: WatchedSlot) -> Option<BTreeMap<u32, MonoNs>> {
-        match self.kernel.responses(look.slot, look.generation) {
+    /// The first response of each wire id since the watch began.
+    fn seen(&self, wire_watch: WatchedSlot) -> Option<BTreeMap<u32, MonoNs>> {
+        match self.kernel.responses(wire_watch.slot, wire_watch.generation) {
             Ok(found) => Some(found.into_iter().map(|(id, at)| (id, MonoNs(at))).collect()),
             Err(error) => {
                 tracing::warn!(%error, "responses could not be read");
@@ -142,9 +145,9 @@ impl State {
         }
     }
 
-    /// Gives the look's slot back, if there is one.
-    pub(super) fn end_look(&mut self) {
-        let Some(loan) = self.look.take() else { return };
+    /// Gives the watch's slot back, if there is one.
+    pub(super) fn end_wire_watch(&mut self) {
+        let Some(loan) = self.wire_watch.take() else { return };
         let effects = self.ledger.give_back(&mut self.kernel, loan, Now::read());
         self.carry_out(effects);
     }

@@ -27,7 +27,7 @@ impl Prepared {
     /// Everything that can't be obtained.
     pub fn fetch(mut config: Config, file: &str) -> Result<Self, ConfigErrors> {
         probe::prepare(&mut config, file)?;
-        let containers = engine::look_up_here(&config, file)?;
+        let containers = engine::look_up_blocking(&config, file)?;
         Ok(Self { config, containers })
     }
 }

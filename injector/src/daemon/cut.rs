@@ -39,12 +39,12 @@ impl State {
         let answer = self.cut(&name, *request, (step, from), whose, resolution).await;
         self.sent_at = None;
         fault::here("command/answer");
-        let unheard = if is_gone() { Err(answer) } else { reply.send(answer) };
+        let undelivered = if is_gone() { Err(answer) } else { reply.send(answer) };
         // What an earlier request has made stays.
-        if let Err(Ok(unheard)) = unheard
-            && unheard.generation >= before
+        if let Err(Ok(undelivered)) = undelivered
+            && undelivered.generation >= before
         {
-            self.unheard(unheard.generation);
+            self.withdraw_undelivered(undelivered.generation);
         }
     }
 
@@ -67,7 +67,7 @@ impl State {
         let mut partition = self.draft(name, request, whose, resolution)?;
         self.keep_here(&mut partition)?;
         fault::here("apply/resolved");
-        let coverage = self.look_at_coverage(&mut partition).await;
+        let coverage = self.assess_coverage(&mut partition).await;
         let unchecked = self.unchecked(&partition.experiment.request, &partition.life.links);
         // Of a cut in full that lasts, its record says link by link what the check found.
         let request = &partition.experiment.request;
@@ -259,7 +259,7 @@ impl State {
         partition.experiment.warnings.extend(warnings);
         let contents = plan::slot(&partition.experiment.request.traffic);
         if !self.ledger.has_free_slot() {
-            self.end_look();
+            self.end_wire_watch();
         }
         if !self.ledger.has_free_slot() {
             self.evict_oldest_watch(&partition.life.name);

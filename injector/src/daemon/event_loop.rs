@@ -331,12 +331,12 @@ fn begin_turn(state: &mut State, looks: &DutyCycle) -> Instant {
         state.lapsed(lapsed);
     }
     turn::begin();
-    next_look(state, looks)
+    next_check(state, looks)
 }
 
 /// When to look next: counted from the last look, since samples come more often than looks; and when the kernel next
 /// starts or ends something by itself.
-fn next_look(state: &State, looks: &DutyCycle) -> Instant {
+fn next_check(state: &State, looks: &DutyCycle) -> Instant {
     let idle = if state.is_busy() { TICK } else { Duration::from_secs(1) };
     let regular = looks.rested().max(looks.ended() + idle);
     let instant = state.next_instant().map(|at| Instant::now() + at.saturating_since(MonoNs::now()));

@@ -114,7 +114,7 @@ struct Life {
 /// Answers until the daemon is asked to end; everything is healed when it returns, and nobody is answered any more.
 async fn serve(state: &mut State, life: Life) -> Result<(), StartError> {
     let Life { signals, socket, metrics, ready, source, mut bootstrap, incoming, alarms } = life;
-    bootstrap.settle().await?;
+    bootstrap.drop_start_rights().await?;
     fault::here("start/settled");
     let (handle, commands) = Handle::channel(COMMANDS);
     let metrics = metrics.map(|listener| listener.serve(handle.clone())).transpose();

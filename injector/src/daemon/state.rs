@@ -64,7 +64,7 @@ pub struct State {
     pub(super) healthy: Vec<Option<bool>>,
     pub(super) last_error: Vec<Option<String>>,
     /// The slot that is watched for `POST /v1/probes`.
-    pub(super) look: Option<WatchedSlot>,
+    pub(super) wire_watch: Option<WatchedSlot>,
     pub(super) waiters: Vec<Waiter>,
     /// The generation of the record that was judged last.
     pub(super) judged: u32,
@@ -113,7 +113,7 @@ impl State {
             healthy: vec![None; endpoints],
             last_error: vec![None; endpoints],
             ledger: Ledger::default(),
-            look: None,
+            wire_watch: None,
             waiters: Vec::new(),
             judged: 0,
             timeline: Timeline::default(),
@@ -157,9 +157,9 @@ impl State {
     }
 
     /// Looks for sockets of peers on this machine that have no owner: a process has become a peer's.
-    pub fn look_at_local_peers(&mut self) {
+    pub fn scan_local_peers(&mut self) {
         let Some(local) = &self.local else { return };
-        if let Err(error) = local.look(self.interfaces.tell_local()) {
+        if let Err(error) = local.scan(self.interfaces.scan_reporter()) {
             for (interface, what) in self.interfaces.take_local(&self.config, MonoNs::now(), Err(error)) {
                 self.event(MonoNs::now(), EventKind::Interface { interface, what });
             }
@@ -176,7 +176,7 @@ impl State {
             }
         }
         if is_woken {
-            self.look_at_local_peers();
+            self.scan_local_peers();
         }
     }
 
@@ -190,7 +190,7 @@ impl State {
         // No look comes any more where the daemon stops.
         !concerns
             || self.stopping
-            || life.heal.is_none_or(|heal| self.interfaces.looked_at_local() >= heal.end_ns)
+            || life.heal.is_none_or(|heal| self.interfaces.local_scan_began() >= heal.end_ns)
     }
 
     /// Carries out one command, which was sent at an instant.
@@ -205,8 +205,8 @@ impl State {
             Command::Enable { reply, .. } if reply.is_closed() => {}
             Command::Enable { name, at, reply } => {
                 let answer = self.enable(&name, at).await;
-                if let Err(Ok(unheard)) = reply.send(answer) {
-                    self.unheard(unheard.generation);
+                if let Err(Ok(undelivered)) = reply.send(answer) {
+                    self.withdraw_undelivered(undelivered.generation);
                 }
             }
             Command::Heal { name, reply } => drop(reply.send(self.heal(&name))),
@@ -246,7 +246,7 @@ impl State {
     }
 
     /// Ends what was applied for a client that went away before its answer.
-    pub(super) fn unheard(&mut self, generation: u32) {
+    pub(super) fn withdraw_undelivered(&mut self, generation: u32) {
         let is_it = |life: &Life| life.generation == generation;
         self.heal_where(is_it, HealedBy::Disconnect);
         self.withdraw_where(is_it, HealedBy::Disconnect);
@@ -305,7 +305,7 @@ impl State {
                     }
                     // What came before our programs since the last look is found right after the heal.
                     self.hooks_watched = None;
-                    self.look_at_local_peers();
+                    self.scan_local_peers();
                     self.count_heal(&healed);
                     self.event(healed.at.end_ns, EventKind::Heal { healed });
                 }
@@ -327,7 +327,7 @@ impl State {
     /// Takes in news of an interface; answers the namespaces whose probes are to be restarted.
     pub async fn interface(&mut self, event: InterfaceEvent) -> Restarts {
         if matches!(event, InterfaceEvent::Cgroups) {
-            self.look_at_local_peers();
+            self.scan_local_peers();
         }
         let cuts = self.cuts();
         let changes = self.interfaces.handle(event, &self.config, &mut self.kernel, cuts).await;

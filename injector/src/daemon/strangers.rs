@@ -1,6 +1,6 @@
 //! Whom the peers of a partition met during its cut without an address that names them, and what that says of its links.
 
-use injector_core::identity::{Meeting, Stranger};
+use injector_core::identity::{Contact, Stranger};
 
 use super::evidence::strangers::{Strangers, StrangersFound};
 use super::partition::{Partition, named};
@@ -23,7 +23,9 @@ impl State {
                 tracing::warn!(%error, "what was seen of strangers could not be forgotten");
             }
         }
-        let counts = |met: Vec<Stranger>| met.into_iter().map(|met| (met.id, met.packets)).collect();
+        let counts = |strangers: Vec<Stranger>| {
+            strangers.into_iter().map(|stranger| (stranger.id, stranger.packets)).collect()
+        };
         Strangers { before: self.read_strangers().map(counts), after: None }
     }
 
@@ -41,7 +43,7 @@ impl State {
     }
 
     /// Whom the peers met during a partition's cut, and why that may not be all of them.
-    fn met(&self, partition: &Partition) -> (Vec<Stranger>, Option<&'static str>) {
+    fn strangers_during_cut(&self, partition: &Partition) -> (Vec<Stranger>, Option<&'static str>) {
         let Some(cut) = partition.life.cut else { return (Vec::new(), None) };
         let Strangers { before, after } = &partition.experiment.strangers;
         let after = after.clone().unwrap_or_else(|| self.read_strangers());
@@ -53,16 +55,21 @@ impl State {
         };
         let missing = (after.len() >= StrangerMap::MOST)
             .then_some("peers exchanged packets with more MAC addresses than are remembered");
-        let since = |met: Stranger| {
-            let packets = met.packets.saturating_sub(before.get(&met.id).copied().unwrap_or(0));
-            Stranger { packets, first: met.first.max(cut.begin_ns), last: met.last.max(cut.begin_ns), ..met }
+        let since = |stranger: Stranger| {
+            let packets = stranger.packets.saturating_sub(before.get(&stranger.id).copied().unwrap_or(0));
+            Stranger {
+                packets,
+                first: stranger.first.max(cut.begin_ns),
+                last: stranger.last.max(cut.begin_ns),
+                ..stranger
+            }
         };
-        (after.into_iter().map(since).filter(|met| met.packets > 0).collect(), missing)
+        (after.into_iter().map(since).filter(|stranger| stranger.packets > 0).collect(), missing)
     }
 
     /// Notes on a partition's links what strangers passed on them, and answers what is to be warned of.
     pub(super) fn note_strangers(&self, partition: &Partition, links: &mut [LinkRecord]) -> Vec<Warning> {
-        let (met, missing) = self.met(partition);
+        let (strangers, missing) = self.strangers_during_cut(partition);
         let names = &self.config.names;
         let mut warnings = Vec::new();
         if let Some(why) = missing {
@@ -73,7 +80,7 @@ impl State {
             warnings.push(Warning { code: WarningCode::Unnamed, subject: None, text });
         }
         let asked = &partition.life.links;
-        for suspect in self.interfaces.suspects(&self.config, asked, &met) {
+        for suspect in self.interfaces.suspects(&self.config, asked, &strangers) {
             let Ok(at) = asked.binary_search(&suspect.link) else { continue };
             let (link, stranger) = (&mut links[at], suspect.stranger);
             if link.left_out {
@@ -109,12 +116,12 @@ impl State {
             );
             warnings.push(Warning::new(WarningCode::Unnamed, name, text));
         }
-        for met in met.iter().filter(|met| met.id.meeting == Meeting::SpokenFor) {
-            let name = names.name(met.id.peer);
-            let address = met.address.map_or_else(|| "others".to_owned(), |address| address.to_string());
+        for stranger in strangers.iter().filter(|stranger| stranger.id.contact == Contact::UnlistedSource) {
+            let name = names.name(stranger.id.peer);
+            let address = stranger.address.map_or_else(|| "others".to_owned(), |address| address.to_string());
             let text = format!(
                 "{name} speaks for {address}: {} counted as the world's; list it, or write `forwards: true` of {name}",
-                counted(met.packets, "packet")
+                counted(stranger.packets, "packet")
             );
             warnings.push(Warning::new(WarningCode::ForeignSource, name, text));
         }

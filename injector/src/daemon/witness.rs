@@ -94,12 +94,12 @@ fn ask(
     worker: &Worker,
     generation: u32,
     sink: &Sink,
-    look: impl FnOnce() -> std::io::Result<Found> + Send + 'static,
+    find_connections: impl FnOnce() -> std::io::Result<Found> + Send + 'static,
 ) {
     let (sink, namespace) = (sink.clone(), worker.identity());
     // A namespace that is gone has no connections.
     let _ = worker.spawn(move || async move {
-        match look() {
+        match find_connections() {
             Ok(found) => {
                 let seen = MonoNs::now();
                 drop(sink.send(Connections { generation, namespace, seen, found }));

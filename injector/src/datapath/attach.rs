@@ -210,11 +210,11 @@ struct Done {
 
 /// Attaches; where that fails, the links that were made are taken off again, and the instance comes back.
 async fn attach_here(wanted: Vec<Wanted>) -> Vec<Result<Done, (Instance, String)>> {
-    let many = if wanted.len() > 1 { Some(look_at_all().await) } else { None };
+    let many = if wanted.len() > 1 { Some(all_interfaces().await) } else { None };
     let mut attached = Vec::with_capacity(wanted.len());
     for wanted in wanted {
         let found = match &many {
-            None => look(&wanted.interface.name).await,
+            None => interface_facts(&wanted.interface.name).await,
             Some(Ok(seen)) => seen.of(&wanted.interface.name),
             Some(Err(error)) => Err(error.clone()),
         };
@@ -261,7 +261,7 @@ impl Seen {
     }
 }
 
-async fn look_at_all() -> Result<Seen, String> {
+async fn all_interfaces() -> Result<Seen, String> {
     let handle = netlink::connect().map_err(|error| format!("no netlink socket: {error}"))?;
     let links = netlink::links(&handle).await.map_err(|error| format!("netlink: {error}"))?;
     let mut addresses: BTreeMap<u32, Vec<IpAddr>> = BTreeMap::new();
@@ -285,7 +285,7 @@ fn refuse_other_layers(facts: &LinkFacts) -> Result<(), String> {
 }
 
 /// The interface's facts and addresses, if it can be attached to at all.
-pub async fn look(name: &str) -> Result<(LinkFacts, Vec<IpAddr>), String> {
+pub async fn interface_facts(name: &str) -> Result<(LinkFacts, Vec<IpAddr>), String> {
     let handle = fault::at("attach/look")
         .and_then(|()| netlink::connect())
         .map_err(|error| format!("no netlink socket: {error}"))?;

@@ -47,7 +47,7 @@ struct Shared {
 #[derive(Default)]
 struct GateState {
     /// A lapse that the daemon's task has not been notified of yet: until then it may not store.
-    unheard: Option<Lapsed>,
+    unreported: Option<Lapsed>,
     stop: bool,
 }
 
@@ -98,7 +98,7 @@ impl Gate {
     pub fn store(&self, word: Word) -> Result<Interval, Lapsed> {
         let mut state = self.lock();
         self.extend(self.check(&mut state, MonoNs::now()));
-        if let Some(lapsed) = state.unheard {
+        if let Some(lapsed) = state.unreported {
             return Err(lapsed);
         }
         let begin = MonoNs::now();
@@ -113,7 +113,7 @@ impl Gate {
 
     /// Takes note of a lapse, after which stores are possible again.
     pub fn acknowledge(&self) -> Option<Lapsed> {
-        self.lock().unheard.take()
+        self.lock().unreported.take()
     }
 
     /// Looks at the lease after a sign of life. If it lapsed, the live half of the word is emptied before anything can
@@ -137,7 +137,7 @@ impl Gate {
                 // A program that still holds the old word would find a lease in force again, or set the latch again.
                 (self.0.wait_for_programs)();
                 let found = MonoNs(if latched == 0 { expires } else { latched });
-                state.unheard.get_or_insert(Lapsed { expired: found });
+                state.unreported.get_or_insert(Lapsed { expired: found });
             }
             self.0.lease.store(LAPSED, 0);
         }
@@ -154,15 +154,15 @@ impl Gate {
         fault::here("lease/renew");
         let mut state = self.lock();
         self.extend(self.check(&mut state, MonoNs::now()));
-        state.unheard
+        state.unreported
     }
 
     /// Looks whether the lease is in force, and renews nothing.
-    fn look(&self) -> Option<Lapsed> {
+    fn check_lease(&self) -> Option<Lapsed> {
         fault::here("lease/look");
         let mut state = self.lock();
         self.check(&mut state, MonoNs::now());
-        state.unheard
+        state.unreported
     }
 
     /// Starts the thread that watches the lease, and reports lapses.
@@ -180,7 +180,7 @@ impl Gate {
             }
             let mut receiver = None;
             loop {
-                let lapsed = gate.look();
+                let lapsed = gate.check_lease();
                 if lapsed != receiver {
                     receiver = lapsed;
                     if let Some(lapsed) = lapsed {
@@ -342,7 +342,7 @@ mod tests {
         // In force for a time that this test outlives.
         let until = MonoNs::now() + Duration::from_millis(100);
         world.gate.0.lease.store(EXPIRES, until.0);
-        assert_eq!(world.gate.look(), None);
+        assert_eq!(world.gate.check_lease(), None);
         assert_eq!(world.gate.0.lease.load(EXPIRES), until.0);
         let (sender, receiver) = std::sync::mpsc::channel();
         let _keeper = world.gate.keep(Guard::default(), move |lapsed| sender.send(lapsed).unwrap()).unwrap();

@@ -21,7 +21,7 @@ mod pins;
 mod slot_aging;
 mod strangers;
 
-pub use attach::{Attachment, Refused, Wanted, look};
+pub use attach::{Attachment, Refused, Wanted, interface_facts};
 pub use foreign::{
     Foreign, HookQuery, HookState, Names, all_names, has_tcx, ids, names, states, states_of_all, xdp_owner,
 };

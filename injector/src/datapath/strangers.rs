@@ -9,7 +9,7 @@ use injector_common::record;
 use super::DatapathError;
 use super::object::Object;
 use injector_core::clock::MonoNs;
-use injector_core::identity::{Meeting, Stranger, StrangerId};
+use injector_core::identity::{Contact, Stranger, StrangerId};
 use injector_core::model::PeerId;
 
 /// The map that the programs write.
@@ -29,15 +29,15 @@ impl StrangerMap {
         let mut found = Vec::new();
         for entry in &self.0 {
             let (key, value) = entry.map_err(fail)?;
-            let meeting = if key.peer & stranger::SPOKEN_FOR != 0 {
-                Meeting::SpokenFor
+            let contact = if key.peer & stranger::SPOKEN_FOR != 0 {
+                Contact::UnlistedSource
             } else if key.peer & stranger::TO != 0 {
-                Meeting::To
+                Contact::To
             } else {
-                Meeting::From
+                Contact::From
             };
             found.push(Stranger {
-                id: StrangerId { peer: PeerId(key.peer & stranger::PEER), mac: key.mac, meeting },
+                id: StrangerId { peer: PeerId(key.peer & stranger::PEER), mac: key.mac, contact },
                 packets: value.packets,
                 first: MonoNs(value.first),
                 last: MonoNs(value.last),

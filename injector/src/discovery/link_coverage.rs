@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use super::local::Doubt;
-use super::picture::{EndSight, Passage, Picture};
+use super::picture::{Passage, PeerEnd, Picture};
 use super::places::Place;
 use super::space::Space;
 use injector_core::api::CoverageState;
@@ -18,14 +18,14 @@ pub use rewrite::{Detour, Rewrite, SourceRule};
 
 /// What is known of a link's paths at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct LinkAssessment {
     /// How far they pass hooks of ours.
     pub state: CoverageState,
     /// Why.
     pub reason: Reason,
 }
 
-impl Verdict {
+impl LinkAssessment {
     /// Whether rules of NAT are why it is unknown: a drop by one of a peer's addresses says nothing of packets by another. Where
     /// another daemon answers for the far end, a drop is all that this one can show.
     pub fn is_translated(&self) -> bool {
@@ -83,8 +83,8 @@ pub enum LocalFault {
     Doubt(PeerId, Doubt),
 }
 
-/// The instant at which links are judged.
-pub struct Lens<'a> {
+/// The instant at which links are assessed.
+pub struct CoverageAssessor<'a> {
     picture: &'a Picture,
     hooked: &'a BTreeSet<u32>,
     bypassed: &'a BTreeSet<u32>,
@@ -102,7 +102,7 @@ pub enum Closure {
     Open,
 }
 
-static NOTHING: EndSight = EndSight {
+static NOTHING: PeerEnd = PeerEnd {
     is_here: false,
     home: None,
     is_whole: false,
@@ -116,12 +116,12 @@ static NOTHING: EndSight = EndSight {
     away: None,
 };
 
-impl<'a> Lens<'a> {
+impl<'a> CoverageAssessor<'a> {
     /// With the interfaces that are hooked, and the host ends past which programs of others may redirect.
     pub fn new(picture: &'a Picture, hooked: &'a BTreeSet<u32>, bypassed: &'a BTreeSet<u32>) -> Self {
-        let mut lens = Self { picture, hooked, bypassed, closed: BTreeMap::new() };
-        lens.closed = picture.ends.iter().map(|(peer, end)| (*peer, lens.closure(end))).collect();
-        lens
+        let mut assessor = Self { picture, hooked, bypassed, closed: BTreeMap::new() };
+        assessor.closed = picture.ends.iter().map(|(peer, end)| (*peer, assessor.closure(end))).collect();
+        assessor
     }
 
     /// Whether all devices of a peer are hooked.
@@ -137,7 +137,7 @@ impl<'a> Lens<'a> {
         !passage.sure.iter().chain(&passage.maybe).any(|id| self.hooked.contains(id))
     }
 
-    fn closure(&self, end: &EndSight) -> Closure {
+    fn closure(&self, end: &PeerEnd) -> Closure {
         if !end.words.is_empty() && end.words.iter().all(|id| self.hooked.contains(id)) {
             return self.bypass(end.words.iter().copied()).map_or(Closure::Closed, Closure::Bypassed);
         }
@@ -162,19 +162,19 @@ impl<'a> Lens<'a> {
         host_ends.find(|id| self.bypassed.contains(id))
     }
 
-    fn end(&self, peer: PeerId) -> &'a EndSight {
+    fn end(&self, peer: PeerId) -> &'a PeerEnd {
         self.picture.ends.get(&peer).unwrap_or(&NOTHING)
     }
 
-    /// Judges a link, without what belongs to a partition as a whole.
-    pub fn judge(&self, link: Link) -> Verdict {
-        self.judge_with(link, &[])
+    /// Assesses a link, without what belongs to a partition as a whole.
+    pub fn assess(&self, link: Link) -> LinkAssessment {
+        self.assess_with(link, &[])
     }
 
-    /// Judges a link while these are cut, sorted.
-    fn judge_with(&self, link: Link, cut: &[Link]) -> Verdict {
-        if let Some(verdict) = self.local(link) {
-            return verdict;
+    /// Assesses a link while these are cut, sorted.
+    fn assess_with(&self, link: Link, cut: &[Link]) -> LinkAssessment {
+        if let Some(assessment) = self.local(link) {
+            return assessment;
         }
         let untranslated = self.untranslated(link);
         if untranslated.state > CoverageState::Unknown {
@@ -190,45 +190,45 @@ impl<'a> Lens<'a> {
         }
     }
 
-    /// Judges a link, as if all packets kept their addresses on their way.
-    fn untranslated(&self, link: Link) -> Verdict {
-        let verdict = |state, reason| Verdict { state, reason };
+    /// Assesses a link, as if all packets kept their addresses on their way.
+    fn untranslated(&self, link: Link) -> LinkAssessment {
+        let assessment = |state, reason| LinkAssessment { state, reason };
         let (src, dst) = (self.end(link.src), self.end(link.dst));
         for (peer, end) in [(link.src, src), (link.dst, dst)] {
             if let Some(container) = &end.away {
                 // The other end's hooks see its frames, and don't know whose they are.
-                return verdict(CoverageState::Not, Reason::Away(peer, container.clone()));
+                return assessment(CoverageState::Not, Reason::Away(peer, container.clone()));
             }
         }
         if let (Some(a), Some(b)) = (&src.home, &dst.home)
             && a == b
         {
-            return verdict(CoverageState::Not, Reason::HostMates(a.clone()));
+            return assessment(CoverageState::Not, Reason::HostMates(a.clone()));
         }
         let closures = [link.src, link.dst].map(|peer| (peer, self.closed(peer)));
         if let Some((peer, _)) = closures.iter().find(|(_, closure)| *closure == Closure::Closed) {
-            return verdict(CoverageState::Covered, Reason::Closed(*peer));
+            return assessment(CoverageState::Covered, Reason::Closed(*peer));
         }
         if let Some(id) = closures.iter().find_map(|(_, closure)| match closure {
             Closure::Bypassed(id) => Some(*id),
             _ => None,
         }) {
-            return verdict(CoverageState::Partly, Reason::Redirect(id));
+            return assessment(CoverageState::Partly, Reason::Redirect(id));
         }
         let paths: Vec<&Passage> = self.known(src).into_iter().chain(self.known(dst)).collect();
         if paths.is_empty() {
-            return verdict(CoverageState::Not, Reason::NoWay);
+            return assessment(CoverageState::Not, Reason::NoWay);
         }
         if paths.iter().all(|path| self.is_open(path)) {
-            return verdict(CoverageState::Not, no_hook(&paths));
+            return assessment(CoverageState::Not, no_hook(&paths));
         }
         if let Some(id) = self.same_hook(link, src, dst) {
-            return verdict(CoverageState::Not, Reason::SameHook(id));
+            return assessment(CoverageState::Not, Reason::SameHook(id));
         }
         if let Some(reason) = self.open_path(link.src, src, dst) {
-            return verdict(CoverageState::Partly, reason);
+            return assessment(CoverageState::Partly, reason);
         }
-        verdict(CoverageState::Unknown, Reason::Open)
+        assessment(CoverageState::Unknown, Reason::Open)
     }
 
     /// Whether a peer is on this machine, and all its frames to others there are named.
@@ -237,10 +237,10 @@ impl<'a> Lens<'a> {
         end.and_then(|end| end.loopback).is_some_and(|id| self.hooked.contains(&id))
     }
 
-    /// Judges a link with an end on this machine; `None` for others.
-    fn local(&self, link: Link) -> Option<Verdict> {
+    /// Assesses a link with an end on this machine; `None` for others.
+    fn local(&self, link: Link) -> Option<LinkAssessment> {
         let ends = [link.src, link.dst].map(|peer| (peer, self.picture.locals.get(&peer)));
-        let not = |fault| Some(Verdict { state: CoverageState::Not, reason: Reason::Local(fault) });
+        let not = |fault| Some(LinkAssessment { state: CoverageState::Not, reason: Reason::Local(fault) });
         let (one, other) = match ends {
             [(_, None), (_, None)] => return None,
             [(peer, Some(_)), (other, None)] | [(other, None), (peer, Some(_))] => {
@@ -248,7 +248,7 @@ impl<'a> Lens<'a> {
                     return not(LocalFault::Elsewhere(peer));
                 }
                 let reason = Reason::Local(LocalFault::World(peer));
-                return Some(Verdict { state: CoverageState::Partly, reason });
+                return Some(LinkAssessment { state: CoverageState::Partly, reason });
             }
             [(_, Some(one)), (_, Some(other))] => (one, other),
         };
@@ -262,16 +262,16 @@ impl<'a> Lens<'a> {
         if let Some((peer, why)) = doubtful {
             return not(LocalFault::Doubt(peer, why));
         }
-        Some(Verdict { state: CoverageState::Covered, reason: Reason::Loopback(one.space.clone()) })
+        Some(LinkAssessment { state: CoverageState::Covered, reason: Reason::Loopback(one.space.clone()) })
     }
 
-    /// Judges a link of a partition that cuts these links, sorted; `is_grouped` is whether group frames are cut too.
-    pub fn judge_in(&self, link: Link, cut: &[Link], is_grouped: bool) -> Verdict {
-        let verdict = self.judge_with(link, cut);
+    /// Assesses a link of a partition that cuts these links, sorted; `is_grouped` is whether group frames are cut too.
+    pub fn assess_in(&self, link: Link, cut: &[Link], is_grouped: bool) -> LinkAssessment {
+        let assessment = self.assess_with(link, cut);
         if self.picture.locals.contains_key(&link.src) || self.picture.locals.contains_key(&link.dst) {
-            return verdict;
+            return assessment;
         }
-        let is_fair = matches!(verdict.state, CoverageState::Covered | CoverageState::Unknown);
+        let is_fair = matches!(assessment.state, CoverageState::Covered | CoverageState::Unknown);
         let is_partial = || {
             let first = cut.partition_point(|other| other.src < link.src);
             let mine = &cut[first..cut.partition_point(|other| other.src <= link.src)];
@@ -287,9 +287,12 @@ impl<'a> Lens<'a> {
                 [path] => path.sure.iter().copied().find(|id| self.hooked.contains(id)),
                 _ => None,
             };
-            return Verdict { state: CoverageState::Partly, reason: Reason::Group(link.dst, bridges, only) };
+            return LinkAssessment {
+                state: CoverageState::Partly,
+                reason: Reason::Group(link.dst, bridges, only),
+            };
         }
-        verdict
+        assessment
     }
 
     /// Whether an interface of ours is on a path of one of a link's ends.
@@ -313,7 +316,7 @@ impl<'a> Lens<'a> {
     }
 
     /// An end's paths: those by which its home is left, else those that are known, else where it may be.
-    fn known(&self, end: &'a EndSight) -> Vec<&'a Passage> {
+    fn known(&self, end: &'a PeerEnd) -> Vec<&'a Passage> {
         let inside = end.home.as_ref().and_then(|home| self.picture.homes.get(home));
         let mut known: Vec<&Passage> = end.paths.iter().collect();
         known.extend(inside.iter().flat_map(|inside| &inside.exits));
@@ -325,12 +328,12 @@ impl<'a> Lens<'a> {
 
     /// The one interface behind which both ends are, if that is all that is known: what one sends to the other need
     /// not pass it.
-    fn same_hook(&self, link: Link, src: &'a EndSight, dst: &'a EndSight) -> Option<u32> {
+    fn same_hook(&self, link: Link, src: &'a PeerEnd, dst: &'a PeerEnd) -> Option<u32> {
         if link.src == PeerId::WORLD || link.dst == PeerId::WORLD || src.home.is_some() || dst.home.is_some()
         {
             return None;
         }
-        let hooks = |end: &'a EndSight| -> BTreeSet<u32> {
+        let hooks = |end: &'a PeerEnd| -> BTreeSet<u32> {
             let known = self.known(end).into_iter();
             known.flat_map(|path| &path.sure).copied().filter(|id| self.hooked.contains(id)).collect()
         };
@@ -341,8 +344,8 @@ impl<'a> Lens<'a> {
     }
 
     /// A path by which neither end's device is hooked.
-    fn open_path(&self, sender: PeerId, src: &'a EndSight, dst: &'a EndSight) -> Option<Reason> {
-        let inside = |end: &EndSight| end.home.as_ref().and_then(|home| self.picture.homes.get(home));
+    fn open_path(&self, sender: PeerId, src: &'a PeerEnd, dst: &'a PeerEnd) -> Option<Reason> {
+        let inside = |end: &PeerEnd| end.home.as_ref().and_then(|home| self.picture.homes.get(home));
         let (from, to) = (inside(src), inside(dst));
         let open = |paths: Vec<&'a Passage>| -> Vec<&'a Passage> {
             paths.into_iter().filter(|path| self.is_open(path)).collect()
@@ -401,10 +404,10 @@ impl<'a> Lens<'a> {
     }
 }
 
-impl Lens<'_> {
+impl CoverageAssessor<'_> {
     /// Whether what leaves by a path arrives at a peer's home without a hook: the other end of its veth is there, or a port
     /// of a bridge of which a device of that home without a hook is another port.
-    fn ends_in(&self, path: &Passage, dst: &EndSight, to: &super::picture::Inside) -> bool {
+    fn ends_in(&self, path: &Passage, dst: &PeerEnd, to: &super::picture::Inside) -> bool {
         let is_there = path.far.is_some() && path.far == dst.home;
         let is_on_its_bridge = path.bridge.is_some()
             && to

@@ -38,7 +38,7 @@ impl Doubt {
 
 /// One peer on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LocalPeerSight {
+pub struct LocalPeerProcesses {
     /// Its processes.
     pub processes: Vec<Process>,
     /// Why not all of its frames can be identified.
@@ -47,9 +47,9 @@ pub struct LocalPeerSight {
 
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LocalSight {
+pub struct LocalProcesses {
     /// By peer; without an entry for one that was not seen.
-    pub peers: BTreeMap<PeerId, LocalPeerSight>,
+    pub peers: BTreeMap<PeerId, LocalPeerProcesses>,
 }
 
 /// Where a peer on this machine is, in a picture.

@@ -13,7 +13,7 @@ use super::places::Namespace;
 use super::space::Space;
 use crate::netlink::facts::Route;
 use crate::netlink::nat::{Dnat, Nat, Target};
-use crate::netlink::nft_walk::{Chance, Interface, Met, Packet, matches, source};
+use crate::netlink::nft_walk::{Chance, Interface, Packet, SnatMatch, matches, source};
 use injector_core::identity::Identity;
 use injector_core::model::PeerId;
 
@@ -25,14 +25,14 @@ pub struct Translation {
     /// What it is, as `chain ip nat PREROUTING of nftables`; nothing where the rules are not known.
     pub rule: String,
     /// Where it sends them.
-    pub goal: Goal,
+    pub destination: TranslatedDestination,
     /// Whom the address that it replaces may name, the world included.
     pub before: BTreeSet<PeerId>,
 }
 
 /// Where a rule sends packets on to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Goal {
+pub enum TranslatedDestination {
     /// To this address of this peer.
     Peer(PeerId, IpAddr),
     /// To addresses that the rule looks up in a map, or computes.
@@ -55,13 +55,13 @@ pub struct Router {
 
 /// How packets reach a namespace that may replace their source address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Leg {
+pub enum TrafficOrigin {
     /// From elsewhere, to the receiver's own address.
-    Direct,
+    Forwarded,
     /// The same, to another address that a rule replaces: they are passed on, also where both ends are on one link.
-    SentOn,
+    DestinationTranslated,
     /// Its own processes send them.
-    Own,
+    LocallySent,
 }
 
 impl Router {
@@ -75,15 +75,17 @@ impl Router {
     }
 
     /// The rule that replaces the source of packets from one address to another, if they come by here.
-    pub fn replaces(&self, from: IpAddr, to: IpAddr, leg: Leg) -> Option<Met> {
-        let enters = self.interface(from).filter(|_| leg != Leg::Own);
+    pub fn replaces(&self, from: IpAddr, to: IpAddr, origin: TrafficOrigin) -> Option<SnatMatch> {
+        let enters = self.interface(from).filter(|_| origin != TrafficOrigin::LocallySent);
         let leaves = self.interface(to);
         // What stays on one link is not passed on by its router.
-        if from.is_ipv4() != to.is_ipv4() || (leg == Leg::Direct && enters.is_some() && enters == leaves) {
+        if from.is_ipv4() != to.is_ipv4()
+            || (origin == TrafficOrigin::Forwarded && enters.is_some() && enters == leaves)
+        {
             return None;
         }
         source(&self.nat.senders, &Packet { from: Some(from), to, enters, leaves })
-            .filter(|met| met.chance > Chance::Never)
+            .filter(|snat| snat.chance > Chance::Never)
     }
 
     /// The one interface behind which an address is.
@@ -106,8 +108,8 @@ pub fn routers(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Vec<Router> {
     spaces.filter(replaces).map(Router::of).collect()
 }
 
-/// The rules that matter: in each namespace, one for each peer and those whose address it replaces, and one of those whose goal
-/// is not known.
+/// The rules that matter: in each namespace, one for each peer and those whose address it replaces, and one of those whose
+/// destination /// is not known.
 pub fn translations(sources: &Sources<'_>, identity: &Identity, ours: &[Ours<'_>]) -> Vec<Translation> {
     let names = Names::of(sources, identity);
     let is_own = is_own_on_way(sources, ours);
@@ -119,10 +121,10 @@ pub fn translations(sources: &Sources<'_>, identity: &Identity, ours: &[Ours<'_>
         let (space, nat) = (Space(netns.clone()), &facts.nat);
         let mut known = BTreeSet::new();
         let mut is_computed = false;
-        let mut add = |rule: &str, goal, before| {
-            found.push(Translation { space: space.clone(), rule: rule.to_owned(), goal, before });
+        let mut add = |rule: &str, destination, before| {
+            found.push(Translation { space: space.clone(), rule: rule.to_owned(), destination, before });
         };
-        // Rules without a goal that is known matter only where packets between peers come by.
+        // Rules without a destination that is known matter only where packets between peers come by.
         let is_on_way = netns.is_some() || is_own;
         for rule in &nat.rules {
             let goals = match rule.to {
@@ -130,7 +132,7 @@ pub fn translations(sources: &Sources<'_>, identity: &Identity, ours: &[Ours<'_>
                 Target::Own => names.living(sources, identity, at),
                 Target::Computed => {
                     if is_on_way && !std::mem::replace(&mut is_computed, true) {
-                        add(&rule.name, Goal::Computed, everyone.clone());
+                        add(&rule.name, TranslatedDestination::Computed, everyone.clone());
                     }
                     continue;
                 }
@@ -141,12 +143,12 @@ pub fn translations(sources: &Sources<'_>, identity: &Identity, ours: &[Ours<'_>
             let before = names.before(rule).unwrap_or_else(|| everyone.clone());
             for (peer, address) in goals {
                 if known.insert((peer, before.clone())) {
-                    add(&rule.name, Goal::Peer(peer, address), before.clone());
+                    add(&rule.name, TranslatedDestination::Peer(peer, address), before.clone());
                 }
             }
         }
         if let Some(why) = nat.unread.as_ref().filter(|_| is_on_way) {
-            add("", Goal::Unread(why.clone()), everyone.clone());
+            add("", TranslatedDestination::Unread(why.clone()), everyone.clone());
         }
     }
     found

@@ -38,7 +38,7 @@ pub struct Passage {
 
 /// One peer's end of its links.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct EndSight {
+pub struct PeerEnd {
     /// Whether this daemon cuts its links.
     pub is_here: bool,
     /// The namespace that is its home.
@@ -84,7 +84,7 @@ pub struct Inside {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Picture {
     /// By peer.
-    pub ends: BTreeMap<PeerId, EndSight>,
+    pub ends: BTreeMap<PeerId, PeerEnd>,
     /// The homes, by the names of their namespaces.
     pub homes: BTreeMap<Space, Inside>,
     /// The peers on this machine.
@@ -218,7 +218,7 @@ impl Seen<'_> {
         (Some(Space(end.netns.clone())), bridge.map(|bridge| bridge.index))
     }
 
-    fn end(&self, peer: PeerId) -> EndSight {
+    fn end(&self, peer: PeerId) -> PeerEnd {
         let is_here = self.config.is_here(peer);
         let home = self.homes.get(&peer).filter(|_| is_here);
         let listed = self.config.peer(peer).map(|peer| peer.addresses.clone()).unwrap_or_default();
@@ -228,7 +228,7 @@ impl Seen<'_> {
         let none = Found::default();
         let found = self.found.get(&peer).filter(|_| is_here).unwrap_or(&none);
         let passages = |paths: &[DevicePath]| paths.iter().map(|path| self.passage(path)).collect();
-        EndSight {
+        PeerEnd {
             is_here,
             home: home.map(|home| Space(self.namespaces[home.at].netns.clone())),
             is_whole: home.is_some_and(|home| home.is_whole),

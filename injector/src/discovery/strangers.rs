@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use injector_common::key::PASSAGE;
 use injector_core::clock::MonoNs;
-use injector_core::identity::{Meeting, Stranger};
+use injector_core::identity::{Contact, Stranger};
 
 use ipnet::IpNet;
 
@@ -57,7 +57,7 @@ impl Nic {
 
 /// Which peer a stranger is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Guess {
+pub enum PeerMatch {
     /// This one: the MAC address is that of a device in its home.
     Is(PeerId, String),
     /// Maybe this one.
@@ -97,7 +97,7 @@ impl Sightings {
                 Some((&link.name, space.netns.as_ref()))
             });
             if let Some((name, netns)) = device {
-                self.meet(*mac, *peer, super::devices::shown_device(name, netns));
+                self.record_device(*mac, *peer, super::devices::shown_device(name, netns));
             }
         }
         // Of someone who had it for a moment, the frames are still counted.
@@ -123,7 +123,7 @@ impl Sightings {
     }
 
     /// Takes in a device of a peer's home.
-    pub fn meet(&mut self, mac: Mac, peer: PeerId, device: String) {
+    pub fn record_device(&mut self, mac: Mac, peer: PeerId, device: String) {
         if self.nics.len() < MOST || self.nics.contains_key(&mac) {
             self.nics.entry(mac).or_default().insert(peer, Nic { device, gone: None });
         }
@@ -135,7 +135,7 @@ impl Sightings {
     /// alone say whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at
     /// this MAC address; or if none has it at any, it has neither a port nor a `mac:`, and both its listed addresses and
     /// the stranger's are on the link.
-    pub fn guesses(&self, config: &Config, identity: &Identity, stranger: &Stranger) -> Vec<Guess> {
+    pub fn peer_matches(&self, config: &Config, identity: &Identity, stranger: &Stranger) -> Vec<PeerMatch> {
         let mac = &stranger.id.mac;
         let nics = self.nics.get(mac);
         let is_possible = |peer: &PeerId| {
@@ -147,17 +147,21 @@ impl Sightings {
             nics.into_iter().flatten().filter_map(|(peer, nic)| Some((peer, nic, nic.is_of(stranger)?)));
         let had: Vec<_> = had.collect();
         if !had.is_empty() {
-            let guess = |(peer, nic, has_all): &(&PeerId, &Nic, bool)| match had.len() {
-                1 if *has_all && !self.doubled.contains(mac) => Guess::Is(**peer, nic.device.clone()),
-                _ => Guess::MayBe(**peer),
+            let peer_match = |(peer, nic, has_all): &(&PeerId, &Nic, bool)| match had.len() {
+                1 if *has_all && !self.doubled.contains(mac) => PeerMatch::Is(**peer, nic.device.clone()),
+                _ => PeerMatch::MayBe(**peer),
             };
-            return had.iter().filter(|(peer, ..)| is_possible(peer)).map(guess).collect();
+            return had.iter().filter(|(peer, ..)| is_possible(peer)).map(peer_match).collect();
         }
         if self.hops.contains(mac) {
             return Vec::new();
         }
         if let Some(peers) = self.neighbours.get(mac) {
-            return peers.iter().filter(|peer| is_possible(peer)).map(|peer| Guess::MayBe(*peer)).collect();
+            return peers
+                .iter()
+                .filter(|peer| is_possible(peer))
+                .map(|peer| PeerMatch::MayBe(*peer))
+                .collect();
         }
         let bound = identity.bound();
         let is_found = |peer: PeerId| self.neighbours.values().any(|peers| peers.contains(&peer));
@@ -168,7 +172,7 @@ impl Sightings {
                 && !is_found(peer.id)
                 && self.is_on_link(peer, stranger)
         });
-        unknown.map(|peer| Guess::MayBe(peer.id)).collect()
+        unknown.map(|peer| PeerMatch::MayBe(peer.id)).collect()
     }
 
     /// Whether a peer's listed addresses and a stranger's may be on one link of the peer that met it.
@@ -201,14 +205,14 @@ impl Sightings {
         strangers: &[Stranger],
     ) -> Vec<Suspect> {
         let mut suspects = Vec::new();
-        for stranger in strangers.iter().filter(|stranger| stranger.id.meeting != Meeting::SpokenFor) {
-            for guess in self.guesses(config, identity, stranger) {
-                let (peer, device) = match guess {
-                    Guess::Is(peer, device) => (peer, Some(device)),
-                    Guess::MayBe(peer) => (peer, None),
+        for stranger in strangers.iter().filter(|stranger| stranger.id.contact != Contact::UnlistedSource) {
+            for peer_match in self.peer_matches(config, identity, stranger) {
+                let (peer, device) = match peer_match {
+                    PeerMatch::Is(peer, device) => (peer, Some(device)),
+                    PeerMatch::MayBe(peer) => (peer, None),
                 };
-                let link = match stranger.id.meeting {
-                    Meeting::To => Link { src: stranger.id.peer, dst: peer },
+                let link = match stranger.id.contact {
+                    Contact::To => Link { src: stranger.id.peer, dst: peer },
                     _ => Link { src: peer, dst: stranger.id.peer },
                 };
                 if links.binary_search(&link).is_ok() {

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Verdict {
+pub enum CheckResult {
     /// As it should be.
     Fine,
     /// Worth knowing; nothing fails for it.
@@ -20,7 +20,7 @@ pub struct Check {
     /// What was looked at.
     pub what: &'static str,
     /// How it ended.
-    pub verdict: Verdict,
+    pub verdict: CheckResult,
     /// What was found.
     pub found: String,
     /// What to do; `null` if nothing.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::check::{Check, Verdict};
+use super::check::{Check, CheckResult};
 use crate::server::MetricsListener;
 
 /// How long the program that listens there already may take to answer.
@@ -14,21 +14,21 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) fn check(address: SocketAddr) -> Check {
     let check = |verdict, found, remedy| Check { what: "metrics", verdict, found, remedy };
     match MetricsListener::bind(address) {
-        Ok(_) if address.ip().is_loopback() => check(Verdict::Fine, format!("{address} is free"), None),
+        Ok(_) if address.ip().is_loopback() => check(CheckResult::Fine, format!("{address} is free"), None),
         Ok(_) => {
             let found = format!(
                 "{address} is free, and anyone who reaches it may read the names of peers, endpoints and partitions"
             );
             check(
-                Verdict::Note,
+                CheckResult::Note,
                 found,
                 Some("name a loopback address if they should not be read from elsewhere"),
             )
         }
         Err(_) if is_a_daemons(address) => {
-            check(Verdict::Fine, format!("a daemon answers at {address}"), None)
+            check(CheckResult::Fine, format!("a daemon answers at {address}"), None)
         }
-        Err(refused) => check(Verdict::Prevents, refused.to_string(), None),
+        Err(refused) => check(CheckResult::Prevents, refused.to_string(), None),
     }
 }
 

@@ -8,12 +8,12 @@ use serde::Serialize;
 use crate::daemon::attachment::reading::FactsReading;
 use crate::daemon::attachment::{Preview, Target};
 use crate::datapath::{Clocks, Kernel};
-use crate::discovery::local::LocalSight;
+use crate::discovery::local::LocalProcesses;
 use crate::discovery::places::Namespace;
 use crate::netns::{Listed, Workers};
 use injector_core::api::{CoverageState, CoverageSummary, LinkCoverageView};
 use injector_core::config::{Config, ContainerRef, LocalPeer, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_core::model::PeerId;
 
 /// A peer on this machine.
@@ -59,7 +59,7 @@ pub(super) struct HostSurvey {
 impl HostSurvey {
     /// A look into the containers that run, where others keep the daemon from starting: their endpoints can be asked all the
     /// same.
-    async fn inside(config: &Config, containers: &Sight) -> Self {
+    async fn inside(config: &Config, containers: &ContainerStates) -> Self {
         let mut workers = Workers::default();
         // What can't be looked into is not found, and its endpoint is not asked.
         let _ = workers.contain(containers).await;
@@ -96,7 +96,7 @@ impl Network {
     /// Looks, and attaches nothing.
     pub(super) async fn of(
         config: &Config,
-        containers: Result<Sight, String>,
+        containers: Result<ContainerStates, String>,
         refused: Option<String>,
     ) -> (Self, HostSurvey) {
         let failed = |error: String| (Self { error: Some(error), ..Self::default() }, HostSurvey::default());
@@ -135,9 +135,9 @@ impl Network {
     }
 }
 
-fn local_peers(config: &Config, sight: &LocalSight) -> Vec<LocalPeerCheck> {
+fn local_peers(config: &Config, observed: &LocalProcesses) -> Vec<LocalPeerCheck> {
     let check = |(peer, local): (PeerId, &LocalPeer)| {
-        let seen = sight.peers.get(&peer).cloned().unwrap_or_default();
+        let seen = observed.peers.get(&peer).cloned().unwrap_or_default();
         let (error, remedy) = match seen.doubt {
             Some(doubt) => (Some(doubt.why), doubt.remedy),
             None if seen.processes.is_empty() => {

@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::mpsc;
 
 use super::api::{Api, EngineError};
-use super::look_up::{Found, see};
+use super::look_up::{Found, container_states};
 use crate::alarm::Guard;
 use crate::fault;
 use crate::rights;
 use injector_core::clock::MonoNs;
 use injector_core::config::ContainerRef;
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 
 /// How long after the engine has ended it is looked for again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -26,7 +26,7 @@ pub enum News {
         /// When the news came.
         at: MonoNs,
         /// All that the config names.
-        sight: Sight,
+        states: ContainerStates,
     },
     /// The engine does not answer: what happens to containers is not known.
     Lost {
@@ -51,9 +51,9 @@ pub fn follow<E: Send + 'static>(
     sink: mpsc::UnboundedSender<E>,
     wrap: fn(News) -> E,
 ) -> std::io::Result<()> {
-    let Found { api: Some(api), sight, ids } = found else { return Ok(()) };
-    let wanted: BTreeSet<ContainerRef> = sight.0.keys().cloned().collect();
-    let mut following = Following { api, wanted, ids, sight };
+    let Found { api: Some(api), states, ids } = found else { return Ok(()) };
+    let wanted: BTreeSet<ContainerRef> = states.0.keys().cloned().collect();
+    let mut following = Following { api, wanted, ids, states };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name("engine".into()).spawn(move || {
         let _guard = guard;
@@ -77,7 +77,7 @@ struct Following {
     /// The ids of the containers, as of the last answer.
     ids: BTreeMap<ContainerRef, String>,
     /// What was reported last.
-    sight: Sight,
+    states: ContainerStates,
 }
 
 impl Following {
@@ -102,27 +102,27 @@ impl Following {
         // Events carry whole seconds: those of the running one may come twice.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut events = self.api.events(now).await?;
-        self.look(MonoNs::now(), report).await?;
+        self.report_changes(MonoNs::now(), report).await?;
         if std::mem::take(is_lost) {
             report(News::Back { socket: self.api.socket().display().to_string() });
         }
         loop {
             let happened = events.next().await?;
             if happened.iter().any(super::model::Event::is_change) {
-                self.look(MonoNs::now(), report).await?;
+                self.report_changes(MonoNs::now(), report).await?;
             }
         }
     }
 
     /// Asks how the containers are now, and reports it if it is new.
-    async fn look(&mut self, at: MonoNs, report: &impl Fn(News)) -> Result<(), EngineError> {
+    async fn report_changes(&mut self, at: MonoNs, report: &impl Fn(News)) -> Result<(), EngineError> {
         fault::here("engine/look");
-        let (sight, ids) = see(&self.api, &self.wanted, &self.ids).await?;
+        let (states, ids) = container_states(&self.api, &self.wanted, &self.ids).await?;
         // One that is gone is known by its id no more; one that has ended still is.
         self.ids = ids;
-        if sight != self.sight {
-            self.sight = sight.clone();
-            report(News::Seen { at, sight });
+        if states != self.states {
+            self.states = states.clone();
+            report(News::Seen { at, states });
         }
         Ok(())
     }

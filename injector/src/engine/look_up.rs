@@ -7,7 +7,7 @@ use futures_util::stream::{self, StreamExt as _};
 
 use super::api::{Api, EngineError};
 use injector_core::config::{Config, ConfigErrors, ContainerRef, Engine, Selector};
-use injector_core::containers::{self, Listed, Sight, Trouble};
+use injector_core::containers::{self, ContainerStates, Listed, Trouble};
 
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -18,14 +18,15 @@ pub struct Found {
     /// The engine that said it; `None` for a config without containers.
     pub(super) api: Option<Api>,
     /// The containers.
-    pub sight: Sight,
+    pub states: ContainerStates,
     /// The ids of those that were found, also of those that do not run.
     pub(super) ids: BTreeMap<ContainerRef, String>,
 }
 
 impl Found {
     /// For a config without containers.
-    pub const NOTHING: Self = Self { api: None, sight: Sight(BTreeMap::new()), ids: BTreeMap::new() };
+    pub const NOTHING: Self =
+        Self { api: None, states: ContainerStates(BTreeMap::new()), ids: BTreeMap::new() };
 }
 
 /// Asks which containers a config means; each must be able to be a peer now.
@@ -33,8 +34,8 @@ impl Found {
 /// # Errors
 /// That no engine answers, or everything that is wrong with the containers; `file` is what errors call the config.
 pub async fn look_up(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
-    let found = look_at(config, file).await?;
-    found.sight.admit(config, file)?;
+    let found = inspect_all(config, file).await?;
+    found.states.admit(config, file)?;
     Ok(found)
 }
 
@@ -42,15 +43,15 @@ pub async fn look_up(config: &Config, file: &str) -> Result<Found, ConfigErrors>
 ///
 /// # Errors
 /// No engine answers; `file` is what the error calls the config.
-pub async fn look_at(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
+pub async fn inspect_all(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
     let wanted = config.followed();
     if wanted.is_empty() {
         return Ok(Found::NOTHING);
     }
     let ask = async {
         let api = Api::find(&config.engine).await?;
-        let (sight, ids) = see(&api, &wanted, &BTreeMap::new()).await?;
-        Ok(Found { api: Some(api), sight, ids })
+        let (states, ids) = container_states(&api, &wanted, &BTreeMap::new()).await?;
+        Ok(Found { api: Some(api), states, ids })
     };
     let found = tokio::time::timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(silent()));
     found.map_err(|error: EngineError| {
@@ -62,11 +63,11 @@ pub async fn look_at(config: &Config, file: &str) -> Result<Found, ConfigErrors>
 ///
 /// # Errors
 /// As of [`look_up`].
-pub fn look_up_here(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
+pub fn look_up_blocking(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
     if config.followed().is_empty() {
         return Ok(Found::NOTHING);
     }
-    here(look_up(config, file)).map_err(|error| {
+    block_on(look_up(config, file)).map_err(|error| {
         containers::no_engine(config, file, format!("the engine can't be asked: {error}"), String::new())
     })?
 }
@@ -81,14 +82,14 @@ pub fn select(engine: &Engine, selector: &Selector) -> Result<Vec<String>, (Stri
         let all = Api::find(engine).await?.list().await?;
         Ok(containers::select(selector, &all))
     };
-    let asked = here(async { tokio::time::timeout(PATIENCE, ask).await });
+    let asked = block_on(async { tokio::time::timeout(PATIENCE, ask).await });
     let asked = asked.map_err(|error| (format!("the engine can't be asked: {error}"), String::new()))?;
     let asked = asked.unwrap_or_else(|_| Err(silent()));
     asked.map_err(|error: EngineError| reported(&error))
 }
 
 /// Runs a future to its end on a thread of its own, which the calling one waits for.
-fn here<T: Send>(future: impl Future<Output = T> + Send) -> std::io::Result<T> {
+fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> std::io::Result<T> {
     std::thread::scope(|scope| {
         let asking = std::thread::Builder::new().name("engine".into()).spawn_scoped(scope, || {
             Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(future))
@@ -105,30 +106,30 @@ fn silent() -> EngineError {
 ///
 /// # Errors
 /// None answers.
-pub async fn running(engine: &Engine) -> Result<Sight, EngineError> {
+pub async fn running(engine: &Engine) -> Result<ContainerStates, EngineError> {
     let api = Api::find(engine).await?;
     let all = api.list().await?;
     let named = all.iter().filter(|listed| listed.is_running).map(Listed::shown);
     let wanted = named.map(|name| ContainerRef::Name(name.to_owned())).collect();
-    let (mut sight, _) = see(&api, &wanted, &BTreeMap::new()).await?;
-    sight.0.retain(|_, standing| standing.is_ok());
-    Ok(sight)
+    let (mut states, _) = container_states(&api, &wanted, &BTreeMap::new()).await?;
+    states.0.retain(|_, standing| standing.is_ok());
+    Ok(states)
 }
 
 /// How many containers are asked for at one time.
 const AT_ONCE: usize = 16;
 
-type Seen = (Sight, BTreeMap<ContainerRef, String>);
+type Seen = (ContainerStates, BTreeMap<ContainerRef, String>);
 
 /// What the engine says of some containers now; `followed` are the ids that they had before.
-pub(super) async fn see(
+pub(super) async fn container_states(
     api: &Api,
     wanted: &BTreeSet<ContainerRef>,
     followed: &BTreeMap<ContainerRef, String>,
 ) -> Result<Seen, EngineError> {
     let all = api.list().await?;
     let mut ids = BTreeMap::new();
-    let looks = wanted.iter().map(|container| {
+    let inspections = wanted.iter().map(|container| {
         let id = followed.get(container).map(String::as_str);
         let found = containers::find(container, id, &all).map(|listed| listed.id.clone());
         if let Ok(id) = &found {
@@ -137,14 +138,14 @@ pub(super) async fn see(
         let is_followed = id.is_some();
         async move { (container.clone(), inspect(api, found, is_followed).await) }
     });
-    let looks: Vec<_> = looks.collect();
-    let mut sight = Sight::default();
+    let inspections: Vec<_> = inspections.collect();
+    let mut states = ContainerStates::default();
     // An engine may serve one after the other, and each has its time limit.
-    let mut looks = stream::iter(looks).buffer_unordered(AT_ONCE);
-    while let Some((container, standing)) = looks.next().await {
-        sight.0.insert(container, standing?);
+    let mut inspections = stream::iter(inspections).buffer_unordered(AT_ONCE);
+    while let Some((container, standing)) = inspections.next().await {
+        states.0.insert(container, standing?);
     }
-    Ok((sight, ids))
+    Ok((states, ids))
 }
 
 type Standing = Result<containers::Running, Trouble>;

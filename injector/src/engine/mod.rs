@@ -12,4 +12,4 @@ mod model;
 
 pub use api::EngineError;
 pub use follow::{News, follow};
-pub use look_up::{Found, look_at, look_up, look_up_here, running, select};
+pub use look_up::{Found, inspect_all, look_up, look_up_blocking, running, select};

@@ -1,6 +1,6 @@
 //! `injector init`: what on this host could be the peers of a config, and the config's text.
 //!
-//! [`look`] asks the host, [`candidates`](candidates::candidates) and [`text`](draft::Draft::text) are pure.
+//! [`inspect_host`] asks the host, [`candidates`](candidates::candidates) and [`text`](draft::Draft::text) are pure.
 
 pub mod candidates;
 pub mod draft;
@@ -18,7 +18,7 @@ use crate::local::process;
 use crate::netlink::sockets;
 use crate::netns::{Identity, Listed, Workers};
 use injector_core::config::Netns;
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 
 /// So many namespaces of processes are looked into that have no name.
 const MOST_UNNAMED: usize = 64;
@@ -47,7 +47,7 @@ pub struct Host {
 }
 
 /// Asks every network namespace that can be entered, those of the engine's containers by the containers' names.
-pub async fn look(containers: &Sight) -> Host {
+pub async fn inspect_host(containers: &ContainerStates) -> Host {
     let mut workers = Workers::default();
     // What can't be entered is not listed.
     let _ = workers.contain(containers).await;
@@ -69,7 +69,13 @@ pub async fn look(containers: &Sight) -> Host {
             listeners.insert(space.netns.clone(), found);
         }
     }
-    Host { spaces, listeners, serving: processes::look(), labels: unnamed.into_iter().collect(), workers }
+    Host {
+        spaces,
+        listeners,
+        serving: processes::listening(),
+        labels: unnamed.into_iter().collect(),
+        workers,
+    }
 }
 
 /// The namespaces of processes that have no name and are not the caller's own, each by its oldest process, with what it

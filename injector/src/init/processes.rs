@@ -40,7 +40,7 @@ pub struct Server {
 }
 
 /// The processes that listen in the caller's network namespace. Those that may not be looked at are left out.
-pub fn look() -> Vec<Serving> {
+pub fn listening() -> Vec<Serving> {
     let Ok(own) = process::socket_cookie() else { return Vec::new() };
     let all = process::all().unwrap_or_default().into_iter();
     let serving = |stat: process::Stat| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::datapath::LocalError;
-use crate::discovery::local::LocalSight;
+use crate::discovery::local::LocalProcesses;
 use crate::netns::NetnsError;
 use injector_core::clock::MonoNs;
 use injector_core::model::PeerId;
@@ -64,7 +64,7 @@ pub struct Found {
     /// When the look was over.
     pub at: MonoNs,
     /// What was seen.
-    pub sight: LocalSight,
+    pub observed: LocalProcesses,
     /// The sockets that had no owner until now, by peer.
     pub late: BTreeMap<PeerId, Late>,
 }

@@ -83,7 +83,7 @@ impl LocalPeers {
         let spaces = threads(&spaces, workers).await?;
         let local = Self { worker, scanner, is_asked: Arc::default(), spaces, ports, namespaces };
         let (scanner, spaces) = (Arc::clone(&local.scanner), local.spaces.clone());
-        let found = local.worker.run(move || async move { look(&scanner, &spaces).await }).await??;
+        let found = local.worker.run(move || async move { scan(&scanner, &spaces).await }).await??;
         Ok(Some((local, found)))
     }
 
@@ -131,7 +131,7 @@ impl LocalPeers {
     ///
     /// # Errors
     /// The thread that looks has ended.
-    pub fn look(
+    pub fn scan(
         &self,
         report: impl FnOnce(MonoNs, Result<Found, Error>) + Send + 'static,
     ) -> Result<(), Error> {
@@ -145,7 +145,7 @@ impl LocalPeers {
             is_asked.store(false, Ordering::SeqCst);
             let begun = MonoNs::now();
             crate::fault::here("local/look");
-            report(begun, look(&scanner, &spaces).await);
+            report(begun, scan(&scanner, &spaces).await);
         });
         if asked.is_err() {
             self.is_asked.store(false, Ordering::SeqCst);
@@ -161,13 +161,13 @@ impl Drop for LocalPeers {
 }
 
 /// Looks at all processes, and doubts peers on whose ports something listens that no process was found to have.
-async fn look(scanner: &Mutex<Scanner>, spaces: &[(SpaceId, Worker)]) -> Result<Found, Error> {
+async fn scan(scanner: &Mutex<Scanner>, spaces: &[(SpaceId, Worker)]) -> Result<Found, Error> {
     let before = listening(spaces).await;
-    let mut found = scanner.lock().unwrap_or_else(PoisonError::into_inner).look()?;
+    let mut found = scanner.lock().unwrap_or_else(PoisonError::into_inner).scan()?;
     // What came or went meanwhile may have been missed.
     let mut stayed = listening(spaces).await;
     stayed.retain(|socket| before.contains(socket));
-    scanner.lock().unwrap_or_else(PoisonError::into_inner).doubt_unseen(&stayed, &mut found.sight);
+    scanner.lock().unwrap_or_else(PoisonError::into_inner).doubt_unseen(&stayed, &mut found.observed);
     Ok(found)
 }
 
@@ -211,7 +211,7 @@ pub async fn preview(config: &Config, workers: &mut Workers) -> Result<Option<Fo
     let mut scanner = Scanner::new(config, Labels(None), cookies, listens(config, &spaces), tree);
     scanner.identify()?;
     let spaces = threads(&spaces, workers).await?;
-    Ok(Some(look(&Mutex::new(scanner), &spaces).await?))
+    Ok(Some(scan(&Mutex::new(scanner), &spaces).await?))
 }
 
 /// The namespaces of peers by their cookies, and by what their names stand for.

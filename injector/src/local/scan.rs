@@ -12,7 +12,7 @@ use super::labels::Labels;
 use super::process::{self, Kind, SocketCopy, Stat};
 use super::shared::{Mixed, Port, SharedPorts};
 use crate::datapath::{KnownProcess, LocalError, OwnerId, SpaceId};
-use crate::discovery::local::{Doubt, LocalPeerSight, LocalSight, Process};
+use crate::discovery::local::{Doubt, LocalPeerProcesses, LocalProcesses, Process};
 use crate::netlink::sockets::ListeningSocket;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, Listen, LocalBy};
@@ -137,7 +137,7 @@ impl Scanner {
     }
 
     /// Looks until a pass finds nothing new.
-    pub fn look(&mut self) -> Result<Found, Error> {
+    pub fn scan(&mut self) -> Result<Found, Error> {
         let begun = MonoNs::now();
         let before = self.before.unwrap_or(begun);
         let mut late: BTreeMap<PeerId, Late> = BTreeMap::new();
@@ -156,9 +156,9 @@ impl Scanner {
             if is_last {
                 doubt_unreadable(&all, &owners, &mut seen);
                 self.seen = std::mem::take(&mut seen.seen);
-                let sight = self.sight(&all, &owners, seen);
+                let observed = self.processes_of_peers(&all, &owners, seen);
                 self.before = Some(begun);
-                return Ok(Found { before, at: MonoNs::now(), sight, late });
+                return Ok(Found { before, at: MonoNs::now(), observed, late });
             }
         }
         unreachable!("the last pass returns")
@@ -376,7 +376,7 @@ impl Scanner {
 
     /// Doubts peers on whose ports sockets listen that no process was found to have. `listening` are those that listened
     /// before the last look and after it.
-    pub fn doubt_unseen(&self, listening: &[(SpaceId, ListeningSocket)], sight: &mut LocalSight) {
+    pub fn doubt_unseen(&self, listening: &[(SpaceId, ListeningSocket)], observed: &mut LocalProcesses) {
         for (space, socket) in listening {
             let address = Some(socket.address).filter(|address| !address.is_unspecified());
             let Some((listen, peer)) = self.of_config(*space, (address, socket.port)) else { continue };
@@ -387,7 +387,7 @@ impl Scanner {
             let remedy = Some(
                 "run the server without ending its main thread, and without descriptors of a thread's own",
             );
-            sight.peers.entry(peer).or_default().doubt.get_or_insert(Doubt { why, remedy });
+            observed.peers.entry(peer).or_default().doubt.get_or_insert(Doubt { why, remedy });
         }
     }
 
@@ -457,16 +457,21 @@ impl Scanner {
         }
     }
 
-    fn sight(&self, all: &[Stat], owners: &BTreeMap<u32, OwnerId>, mut pass: Pass) -> LocalSight {
+    fn processes_of_peers(
+        &self,
+        all: &[Stat],
+        owners: &BTreeMap<u32, OwnerId>,
+        mut pass: Pass,
+    ) -> LocalProcesses {
         self.doubt_shared(all, owners, &mut pass);
-        let mut sight = LocalSight::default();
+        let mut observed = LocalProcesses::default();
         for peer in &self.peers {
-            sight.peers.entry(*peer).or_insert_with(LocalPeerSight::default);
+            observed.peers.entry(*peer).or_insert_with(LocalPeerProcesses::default);
         }
         for stat in all {
             if let Some(OwnerId::Peer(peer)) = owners.get(&stat.id) {
                 let process = Process { id: stat.id, name: stat.name.clone() };
-                sight.peers.entry(*peer).or_default().processes.push(process);
+                observed.peers.entry(*peer).or_default().processes.push(process);
             }
         }
         for (process, _) in owners.iter().filter(|(_, owner)| **owner == OwnerId::Several) {
@@ -478,13 +483,13 @@ impl Scanner {
                 shown(all, *process)
             );
             let doubt = Doubt { why, remedy: Some("run each peer in a process of its own") };
-            let all_peers: Vec<PeerId> = sight.peers.keys().copied().collect();
+            let all_peers: Vec<PeerId> = observed.peers.keys().copied().collect();
             for peer in if peers.is_empty() { all_peers } else { peers } {
-                sight.peers.entry(peer).or_default().doubt = Some(doubt.clone());
+                observed.peers.entry(peer).or_default().doubt = Some(doubt.clone());
             }
         }
         for (peer, doubt) in pass.doubts {
-            sight.peers.entry(peer).or_default().doubt = Some(doubt);
+            observed.peers.entry(peer).or_default().doubt = Some(doubt);
         }
         if let Some((process, error)) = pass.closed {
             let why = format!(
@@ -492,11 +497,11 @@ impl Scanner {
             );
             let remedy = Some("start the daemon with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH");
             let doubt = Doubt { why, remedy };
-            for peer in sight.peers.values_mut() {
+            for peer in observed.peers.values_mut() {
                 peer.doubt.get_or_insert_with(|| doubt.clone());
             }
         }
-        sight
+        observed
     }
 }
 

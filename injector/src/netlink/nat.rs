@@ -391,13 +391,13 @@ mod tests {
         let senders = chains.senders();
         let names: Vec<&str> = senders.iter().map(|chain| chain.name.as_str()).collect();
         assert_eq!(names, ["post", "n"]);
-        let met = |from: &str, to: &str| {
+        let snat = |from: &str, to: &str| {
             let (from, to) = (Some(from.parse().unwrap()), to.parse().unwrap());
             source(&senders, &Packet { from, to, enters: None, leaves: None })
         };
-        let away = met("10.88.0.2", "10.89.0.2").unwrap();
+        let away = snat("10.88.0.2", "10.89.0.2").unwrap();
         assert_eq!((away.chance, away.chain.as_str(), away.target), (Chance::Surely, "ip t n", Target::Own));
-        assert_eq!(met("10.88.0.2", "10.88.0.3"), None);
+        assert_eq!(snat("10.88.0.2", "10.88.0.3"), None);
     }
 
     #[test]

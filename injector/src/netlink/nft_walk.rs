@@ -57,7 +57,7 @@ pub struct Chain {
 
 /// A rule that gives a packet another source.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Met {
+pub struct SnatMatch {
     /// Whether the packet meets it.
     pub chance: Chance,
     /// Its chain.
@@ -67,12 +67,12 @@ pub struct Met {
 }
 
 /// The rule that replaces a packet's source: the one that it meets most surely.
-pub fn source(chains: &[Chain], packet: &Packet<'_>) -> Option<Met> {
-    let mut walk = Walk { chains, packet, met: None };
+pub fn source(chains: &[Chain], packet: &Packet<'_>) -> Option<SnatMatch> {
+    let mut walk = Walk { chains, packet, snat: None };
     for chain in chains.iter().filter(|chain| chain.is_called) {
         walk.pass(chain, Chance::Surely, 0);
     }
-    walk.met
+    walk.snat
 }
 
 /// The family of a rule's table, for people.
@@ -87,7 +87,7 @@ pub fn family(family: u8) -> &'static str {
 struct Walk<'a> {
     chains: &'a [Chain],
     packet: &'a Packet<'a>,
-    met: Option<Met>,
+    snat: Option<SnatMatch>,
 }
 
 impl Walk<'_> {
@@ -109,7 +109,7 @@ impl Walk<'_> {
             match end {
                 None => {}
                 Some(Step::Source(target) | Step::Destination(target)) => {
-                    self.meet(chance, chain, *target);
+                    self.record(chance, chain, *target);
                     here = rest;
                 }
                 Some(Step::Verdict(Verdict::End)) => here = rest,
@@ -144,10 +144,10 @@ impl Walk<'_> {
         }
     }
 
-    fn meet(&mut self, chance: Chance, chain: &Chain, target: Target) {
-        if self.met.as_ref().is_none_or(|met| met.chance < chance) {
+    fn record(&mut self, chance: Chance, chain: &Chain, target: Target) {
+        if self.snat.as_ref().is_none_or(|snat| snat.chance < chance) {
             let chain = format!("{} {} {}", family(chain.family), chain.table, chain.name);
-            self.met = Some(Met { chance, chain, target });
+            self.snat = Some(SnatMatch { chance, chain, target });
         }
     }
 }
@@ -276,10 +276,10 @@ mod tests {
         Step::Source(Target::Own)
     }
 
-    fn met(chains: &[Chain], from: &str, to: &str, leaves: Option<&str>) -> Chance {
+    fn snat_chance(chains: &[Chain], from: &str, to: &str, leaves: Option<&str>) -> Chance {
         let leaves = leaves.map(|name| Interface { index: 7, name });
         let (from, to) = (Some(from.parse().unwrap()), to.parse().unwrap());
-        source(chains, &Packet { from, to, enters: None, leaves }).map_or(Chance::Never, |met| met.chance)
+        source(chains, &Packet { from, to, enters: None, leaves }).map_or(Chance::Never, |snat| snat.chance)
     }
 
     /// As engines of containers write them: what leaves the network is masqueraded.
@@ -299,11 +299,11 @@ mod tests {
                 vec![rule(&inside(16), Step::Verdict(Verdict::End)), rule(&not_a_group, masquerade())],
             ),
         ];
-        assert_eq!(met(&chains, "10.88.0.2", "10.88.0.3", None), Chance::Never);
-        assert_eq!(met(&chains, "10.88.0.2", "10.89.0.3", None), Chance::Surely);
-        assert_eq!(met(&chains, "10.89.0.3", "10.88.0.2", None), Chance::Never);
-        assert_eq!(met(&chains, "10.88.0.2", "224.0.0.5", None), Chance::Never);
-        assert_eq!(met(&chains, "fd00::2", "fd00::3", None), Chance::Never, "of the other family");
+        assert_eq!(snat_chance(&chains, "10.88.0.2", "10.88.0.3", None), Chance::Never);
+        assert_eq!(snat_chance(&chains, "10.88.0.2", "10.89.0.3", None), Chance::Surely);
+        assert_eq!(snat_chance(&chains, "10.89.0.3", "10.88.0.2", None), Chance::Never);
+        assert_eq!(snat_chance(&chains, "10.88.0.2", "224.0.0.5", None), Chance::Never);
+        assert_eq!(snat_chance(&chains, "fd00::2", "fd00::3", None), Chance::Never, "of the other family");
     }
 
     #[test]
@@ -314,7 +314,7 @@ mod tests {
             [Step::Load { to: 16, what: Loaded::NameOut }, Step::Compare { from: 16, how, value }]
         };
         let chains = [chain("post", true, vec![rule(&name(Comparison::Other), masquerade())])];
-        let of = |leaves| met(&chains, "172.17.0.2", "172.17.0.3", leaves);
+        let of = |leaves| snat_chance(&chains, "172.17.0.2", "172.17.0.3", leaves);
         assert_eq!(of(Some("docker0")), Chance::Never);
         assert_eq!(of(Some("eth0")), Chance::Surely);
         assert_eq!(of(None), Chance::Perhaps);
@@ -323,8 +323,8 @@ mod tests {
             Step::Compare { from: 16, how: Comparison::Same, value: b"eth".to_vec() },
         ];
         let chains = [chain("post", true, vec![rule(&prefix, masquerade())])];
-        assert_eq!(met(&chains, "10.0.0.1", "10.0.0.2", Some("eth4")), Chance::Surely);
-        assert_eq!(met(&chains, "10.0.0.1", "10.0.0.2", Some("br0")), Chance::Never);
+        assert_eq!(snat_chance(&chains, "10.0.0.1", "10.0.0.2", Some("eth4")), Chance::Surely);
+        assert_eq!(snat_chance(&chains, "10.0.0.1", "10.0.0.2", Some("br0")), Chance::Never);
     }
 
     #[test]
@@ -339,22 +339,22 @@ mod tests {
             chain("post", true, vec![rule(&[], Step::Verdict(Verdict::Jump("k".to_owned())))]),
             chain("k", false, vec![rule(&mark, Step::Verdict(Verdict::Return)), rule(&[], masquerade())]),
         ];
-        assert_eq!(met(&chains, "10.0.0.1", "10.0.0.2", None), Chance::Perhaps);
+        assert_eq!(snat_chance(&chains, "10.0.0.1", "10.0.0.2", None), Chance::Perhaps);
         let doubt = [chain("post", true, vec![rule(&[Step::Doubt], masquerade())])];
-        assert_eq!(met(&doubt, "10.0.0.1", "10.0.0.2", None), Chance::Perhaps);
+        assert_eq!(snat_chance(&doubt, "10.0.0.1", "10.0.0.2", None), Chance::Perhaps);
         let goto = |first: Vec<Step>| {
             let to = rule(&[], Step::Verdict(Verdict::Goto("e".to_owned())));
             [chain("post", true, vec![first, to, rule(&[], masquerade())]), chain("e", false, Vec::new())]
         };
         assert_eq!(
-            met(&goto(Vec::new()), "10.0.0.1", "10.0.0.2", None),
+            snat_chance(&goto(Vec::new()), "10.0.0.1", "10.0.0.2", None),
             Chance::Never,
             "it does not come back"
         );
         let sure = goto(rule(&[], masquerade()));
-        assert_eq!(met(&sure, "10.0.0.1", "10.0.0.2", None), Chance::Surely);
+        assert_eq!(snat_chance(&sure, "10.0.0.1", "10.0.0.2", None), Chance::Surely);
         let uncalled = [chain("own", false, vec![rule(&[], masquerade())])];
-        assert_eq!(met(&uncalled, "10.0.0.1", "10.0.0.2", None), Chance::Never);
+        assert_eq!(snat_chance(&uncalled, "10.0.0.1", "10.0.0.2", None), Chance::Never);
     }
 
     #[test]
@@ -369,7 +369,7 @@ mod tests {
             ("10.0.0.9", Chance::Surely),
             ("10.0.0.10", Chance::Never),
         ] {
-            assert_eq!(met(&chains, from, "192.0.2.1", None), wanted, "{from}");
+            assert_eq!(snat_chance(&chains, from, "192.0.2.1", None), wanted, "{from}");
         }
     }
 }

@@ -271,7 +271,7 @@ async fn reserve(
     (step, from): (PutMode, Option<usize>),
 ) -> Result<Response, ProblemResponse> {
     if conduct.is_gone() {
-        return Err(unheard().into());
+        return Err(no_reply().into());
     }
     if request.owner == Owner::Connection && step != PutMode::DryRun {
         conduct.owns_a_partition();
@@ -300,7 +300,7 @@ async fn enable(
     OptionalJson(EnableRequest { at }): OptionalJson<EnableRequest>,
 ) -> Result<Response, ProblemResponse> {
     if conduct.is_gone() {
-        return Err(unheard().into());
+        return Err(no_reply().into());
     }
     reported(
         &budget,
@@ -309,7 +309,7 @@ async fn enable(
 }
 
 /// The client closed the connection after its request: nobody would know what was cut. Nobody reads this either.
-fn unheard() -> Problem {
+fn no_reply() -> Problem {
     Problem::new(Code::BadBody, "the client is gone")
 }
 

@@ -128,12 +128,12 @@ pub struct Access {
 pub struct ApiSocket {
     pub(super) listener: UnixListener,
     pub(super) access: Access,
-    place: Place,
+    file: SocketFile,
 }
 
 /// The name of the socket and the file that we put there.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct SocketFile {
     path: PathBuf,
     /// Held open: the way to it may lead through directories that only all of root's rights open.
     directory: OwnedFd,
@@ -142,7 +142,7 @@ pub(super) struct Place {
     inode: u64,
 }
 
-impl Drop for Place {
+impl Drop for SocketFile {
     fn drop(&mut self) {
         let still_ours = statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
             .is_ok_and(|found| (found.st_dev, found.st_ino) == (self.device, self.inode));
@@ -170,35 +170,37 @@ impl ApiSocket {
         refuse_taken(&path)?;
 
         let access = access(socket)?;
-        let nursery = Nursery::new(&directory)?;
-        let born = nursery.0.join("s");
+        let private = PrivateDirectory::new(&directory)?;
+        let unpublished = private.0.join("s");
         let io = |what: &'static str, path: &Path| {
             let path = path.to_owned();
             move |source| SocketError::Io { what, path, source }
         };
-        let listener = UnixListener::bind(&born).map_err(io("bind", &born))?;
-        chown(&born, Some(rustix::process::geteuid().as_raw()), access.gid).map_err(io("chown", &born))?;
-        fs::set_permissions(&born, Permissions::from_mode(access.mode)).map_err(io("chmod", &born))?;
+        let listener = UnixListener::bind(&unpublished).map_err(io("bind", &unpublished))?;
+        chown(&unpublished, Some(rustix::process::geteuid().as_raw()), access.gid)
+            .map_err(io("chown", &unpublished))?;
+        fs::set_permissions(&unpublished, Permissions::from_mode(access.mode))
+            .map_err(io("chmod", &unpublished))?;
         if let Some(readers) = access.readers {
             let list = access_list(access.mode, readers);
-            rustix::fs::setxattr(&born, ACCESS_LIST, &list, XattrFlags::empty())
+            rustix::fs::setxattr(&unpublished, ACCESS_LIST, &list, XattrFlags::empty())
                 .map_err(|source| SocketError::NoAccessList { path: path.clone(), source: source.into() })?;
         }
-        listener.set_nonblocking(true).map_err(io("set non-blocking", &born))?;
-        let made = fs::symlink_metadata(&born).map_err(io("stat", &born))?;
+        listener.set_nonblocking(true).map_err(io("set non-blocking", &unpublished))?;
+        let made = fs::symlink_metadata(&unpublished).map_err(io("stat", &unpublished))?;
         let name = path.file_name().unwrap_or_default().to_owned();
         let directory =
             rustix::fs::open(&directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| io("open the directory of", &path)(error.into()))?;
-        fs::rename(&born, &path).map_err(io("rename the socket to", &path))?;
+        fs::rename(&unpublished, &path).map_err(io("rename the socket to", &path))?;
         drop(locked);
-        let place = Place { path, directory, name, device: made.dev(), inode: made.ino() };
-        Ok(Self { listener, access, place })
+        let file = SocketFile { path, directory, name, device: made.dev(), inode: made.ino() };
+        Ok(Self { listener, access, file })
     }
 
     /// Its path.
     pub fn path(&self) -> &Path {
-        &self.place.path
+        &self.file.path
     }
 
     /// Who may use it.
@@ -206,8 +208,8 @@ impl ApiSocket {
         self.access
     }
 
-    pub(super) fn into_parts(self) -> (UnixListener, Access, Place) {
-        (self.listener, self.access, self.place)
+    pub(super) fn into_parts(self) -> (UnixListener, Access, SocketFile) {
+        (self.listener, self.access, self.file)
     }
 }
 
@@ -392,9 +394,9 @@ fn access(socket: &config::Socket) -> Result<Access, SocketError> {
 }
 
 /// A directory that only we can enter, gone when dropped.
-struct Nursery(PathBuf);
+struct PrivateDirectory(PathBuf);
 
-impl Nursery {
+impl PrivateDirectory {
     fn new(directory: &Path) -> Result<Self, SocketError> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let turn = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -409,7 +411,7 @@ impl Nursery {
     }
 }
 
-impl Drop for Nursery {
+impl Drop for PrivateDirectory {
     fn drop(&mut self) {
         let _ = fs::remove_file(self.0.join("s"));
         let _ = fs::remove_dir(&self.0);

@@ -306,12 +306,12 @@ impl Fixture {
         } else {
             Allowed::Others
         };
-        self.look(allowed)?;
+        self.check_state(allowed)?;
         self.start_again()?;
-        self.look(Allowed::Others)
+        self.check_state(Allowed::Others)
     }
 
-    fn look(&self, allowed: Allowed) -> Result<(), String> {
+    fn check_state(&self, allowed: Allowed) -> Result<(), String> {
         let foreign = self.foreign.as_ref().map(|foreign| foreign.id);
         let faults =
             [fault(&self.lab, "n1", foreign, true, allowed), fault(&self.lab, "n2", None, false, allowed)];

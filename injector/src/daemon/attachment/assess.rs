@@ -10,7 +10,7 @@ use super::link_coverage::{CutLinks, LinkCoverage};
 use super::reasons::{line, see_both, shown_place, shown_places, translated};
 use crate::discovery::devices::{shown_device, usable};
 use crate::discovery::homes::Home;
-use crate::discovery::link_coverage::{Closure, Lens, LocalFault, Reason, Verdict};
+use crate::discovery::link_coverage::{Closure, CoverageAssessor, LinkAssessment, LocalFault, Reason};
 use crate::discovery::naming::{Ours, Sources, identity, is_virtual};
 use crate::discovery::picture::{Picture, Seen};
 use crate::discovery::places::{Found, Place};
@@ -102,7 +102,7 @@ impl Interfaces {
         if is_taken || is_virtual(mac) || self.identity.macs.contains_key(&mac) {
             return false;
         }
-        self.sightings.meet(mac, peer, shown_device(&link.name, netns));
+        self.sightings.record_device(mac, peer, shown_device(&link.name, netns));
         self.identity.macs.insert(mac, peer);
         true
     }
@@ -171,34 +171,34 @@ impl Interfaces {
         // A time of no length is an instant.
         let until = until.map(|until| until.max(from + std::time::Duration::from_nanos(1)));
         let parts = self.parts(TimeRange { from_ns: from, until_ns: until });
-        let mut worst: Vec<Option<Verdict>> = vec![None; links.len()];
+        let mut worst: Vec<Option<LinkAssessment>> = vec![None; links.len()];
         // How bad it is: of two that are unknown, the one that no drop can prove.
-        let rank = |verdict: &Verdict| (verdict.state, verdict.is_translated());
+        let rank = |assessment: &LinkAssessment| (assessment.state, assessment.is_translated());
         let mut uncovered: Vec<Vec<Uncovered>> = vec![Vec::new(); links.len()];
         for (gap, picture, hooked) in &parts {
-            let lens = Lens::new(picture, hooked, &self.redirected);
+            let assessor = CoverageAssessor::new(picture, hooked, &self.redirected);
             for (at, link) in links.iter().enumerate() {
-                let verdict = lens.judge_in(*link, cut.links, cut.is_grouped);
-                if matches!(verdict.state, CoverageState::Not | CoverageState::Partly) {
-                    let interface = self.lacking(&verdict.reason, &lens.unhooked(*link));
+                let assessment = assessor.assess_in(*link, cut.links, cut.is_grouped);
+                if matches!(assessment.state, CoverageState::Not | CoverageState::Partly) {
+                    let interface = self.lacking(&assessment.reason, &assessor.unhooked(*link));
                     add_time(&mut uncovered[at], interface, *gap);
                 }
-                if worst[at].as_ref().is_none_or(|worst| rank(&verdict) > rank(worst)) {
-                    worst[at] = Some(verdict);
+                if worst[at].as_ref().is_none_or(|worst| rank(&assessment) > rank(worst)) {
+                    worst[at] = Some(assessment);
                 }
             }
         }
-        let words = |verdict: Option<Verdict>, uncovered| match verdict {
-            Some(verdict) => LinkCoverage {
-                state: verdict.state,
-                reason: self.reason(names, &verdict.reason),
-                is_translated: verdict.is_translated(),
-                is_told: match verdict.reason {
+        let words = |assessment: Option<LinkAssessment>, uncovered| match assessment {
+            Some(assessment) => LinkCoverage {
+                state: assessment.state,
+                reason: self.reason(names, &assessment.reason),
+                is_translated: assessment.is_translated(),
+                is_told: match assessment.reason {
                     Reason::Translated(_) => true,
                     Reason::Closed(peer) => !self.left_out(peer).is_empty(),
                     _ => false,
                 },
-                remedy: self.remedy(names, &verdict.reason),
+                remedy: self.remedy(names, &assessment.reason),
                 uncovered,
             },
             None => LinkCoverage {
@@ -210,7 +210,7 @@ impl Interfaces {
                 uncovered,
             },
         };
-        worst.into_iter().zip(uncovered).map(|(verdict, uncovered)| words(verdict, uncovered)).collect()
+        worst.into_iter().zip(uncovered).map(|(assessment, uncovered)| words(assessment, uncovered)).collect()
     }
 
     /// When something could send packets of links past our programs, from an instant on, in the links' order: times at
@@ -241,12 +241,14 @@ impl Interfaces {
             }
             let whole: BTreeSet<u32> =
                 hooked.iter().copied().filter(|id| bypassed.iter().all(|(other, _)| other != id)).collect();
-            let with = Lens::new(&picture, &hooked, &self.redirected);
-            let without = Lens::new(&picture, &whole, &self.redirected);
+            let with = CoverageAssessor::new(&picture, &hooked, &self.redirected);
+            let without = CoverageAssessor::new(&picture, &whole, &self.redirected);
             for (link, found) in links.iter().zip(&mut found) {
-                let judge = |lens: &Lens<'_>| lens.judge_in(*link, cut.links, cut.is_grouped).state;
-                let alone = judge(&without);
-                if !matches!(alone, CoverageState::Not | CoverageState::Partly) || alone <= judge(&with) {
+                let assess = |assessor: &CoverageAssessor<'_>| {
+                    assessor.assess_in(*link, cut.links, cut.is_grouped).state
+                };
+                let alone = assess(&without);
+                if !matches!(alone, CoverageState::Not | CoverageState::Partly) || alone <= assess(&with) {
                     continue;
                 }
                 let on_link = bypassed.iter().filter(|(id, _)| with.involves(*link, *id));
@@ -264,8 +266,9 @@ impl Interfaces {
     pub fn closed(&self) -> BTreeSet<PeerId> {
         let Some(picture) = self.eras.now() else { return BTreeSet::new() };
         let hooked = self.hooked(MonoNs::now());
-        let lens = Lens::new(picture, &hooked, &self.redirected);
-        let is_closed = |peer: &PeerId| lens.closed(*peer) == Closure::Closed || lens.is_local_closed(*peer);
+        let assessor = CoverageAssessor::new(picture, &hooked, &self.redirected);
+        let is_closed =
+            |peer: &PeerId| assessor.closed(*peer) == Closure::Closed || assessor.is_local_closed(*peer);
         picture.ends.keys().copied().filter(is_closed).collect()
     }
 

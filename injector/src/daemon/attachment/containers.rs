@@ -12,7 +12,7 @@ use crate::engine::News;
 use crate::netns::Identity;
 use injector_core::clock::MonoNs;
 use injector_core::config::{Config, ContainerRef, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_core::model::PeerId;
 
 /// Whose the network namespace of a peer's container is.
@@ -33,9 +33,13 @@ impl Interfaces {
     ///
     /// # Errors
     /// Two peers are in one network namespace, or one has none of its own.
-    pub(super) async fn contain(&mut self, config: &Config, sight: Sight) -> Result<(), StartError> {
-        self.workers.contain(&sight).await?;
-        self.containers = sight;
+    pub(super) async fn contain(
+        &mut self,
+        config: &Config,
+        states: ContainerStates,
+    ) -> Result<(), StartError> {
+        self.workers.contain(&states).await?;
+        self.containers = states;
         for (peer, container, housing) in self.housings(config) {
             let (peer, container) = (config.names.name(peer).to_owned(), container.clone());
             match housing {
@@ -72,19 +76,19 @@ impl Interfaces {
         match news {
             // One that was to be tried again, and that something newer has replaced.
             News::Seen { at, .. } if at < self.containers_at => {}
-            News::Seen { at, sight } => {
+            News::Seen { at, states } => {
                 self.containers_at = at;
-                for (container, what) in self.containers.changes(&sight) {
+                for (container, what) in self.containers.changes(&states) {
                     tracing::info!(%container, "{what}");
                     changes.reported.push((format!("container {container}"), what));
                 }
                 let before = self.container_homes();
-                if let Err(error) = self.workers.contain(&sight).await {
+                if let Err(error) = self.workers.contain(&states).await {
                     tracing::warn!(%error, "containers are taken to be away until their namespaces are known");
-                    let news = News::Seen { at, sight: sight.clone() };
-                    self.tell_later(InterfaceEvent::Engine(news));
+                    let news = News::Seen { at, states: states.clone() };
+                    self.send_later(InterfaceEvent::Engine(news));
                 }
-                self.containers = sight;
+                self.containers = states;
                 self.refuse_shared(config, changes);
                 let now = self.container_homes();
                 let has_moved = |container: &ContainerRef| before.get(container) != now.get(container);

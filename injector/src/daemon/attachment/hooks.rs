@@ -277,7 +277,7 @@ impl Interfaces {
 
     /// The names of programs, as far as they are known: of later ones the supervisor's rights decide.
     async fn names_of(&self, wanted: Vec<u32>) -> Names {
-        let mut named = self.met.clone();
+        let mut named = self.initial_names.clone();
         if let Some(supervisor) = self.workers.privileged()
             && !wanted.is_empty()
         {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::entry::Entry;
 use super::{InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
-use crate::discovery::local::{Doubt, LocalEnd, LocalSight};
+use crate::discovery::local::{Doubt, LocalEnd, LocalProcesses};
 use crate::discovery::space::Space;
 use crate::local::{Error, Found, Late};
 use injector_core::clock::MonoNs;
@@ -28,12 +28,16 @@ impl Interfaces {
     }
 
     /// What is seen of peers on this machine.
-    pub(super) fn local(&self) -> &LocalSight {
+    pub(super) fn local(&self) -> &LocalProcesses {
         &self.local
     }
 
     /// Where peers on this machine are, for a picture.
-    pub(super) fn local_ends(&self, config: &Config, sight: &LocalSight) -> BTreeMap<PeerId, LocalEnd> {
+    pub(super) fn local_ends(
+        &self,
+        config: &Config,
+        observed: &LocalProcesses,
+    ) -> BTreeMap<PeerId, LocalEnd> {
         let end = |(peer, local): (PeerId, &injector_core::config::LocalPeer)| {
             let loopback = self
                 .entries
@@ -45,7 +49,7 @@ impl Interfaces {
                     remedy: Some("restart the daemon"),
                 })
             } else {
-                sight.peers.get(&peer).and_then(|seen| seen.doubt.clone())
+                observed.peers.get(&peer).and_then(|seen| seen.doubt.clone())
             };
             let space = Space(local.netns.clone());
             (peer, LocalEnd { space, loopback: loopback.map(|entry| entry.id), doubt })
@@ -54,20 +58,20 @@ impl Interfaces {
     }
 
     /// What notifies the daemon's task that cgroups of peers may have been recreated.
-    pub fn tell_cgroups(&self) -> impl Fn() + Send + 'static {
+    pub fn cgroup_notifier(&self) -> impl Fn() + Send + 'static {
         let news = self.news.clone();
         move || drop(news.send(InterfaceEvent::Cgroups))
     }
 
     /// What takes what was found back to the daemon's task.
-    pub fn tell_local(&self) -> impl FnOnce(MonoNs, Result<Found, Error>) + Send + 'static {
+    pub fn scan_reporter(&self) -> impl FnOnce(MonoNs, Result<Found, Error>) + Send + 'static {
         let news = self.news.clone();
         move |begun, found| drop(news.send(InterfaceEvent::Local { begun, found: Box::new(found) }))
     }
 
     /// When the last look at processes began: what was so before is known.
-    pub fn looked_at_local(&self) -> MonoNs {
-        self.local_looked
+    pub fn local_scan_began(&self) -> MonoNs {
+        self.local_scan_began
     }
 
     /// Takes in what was found by a look that began at an instant; what changed, for the timeline.
@@ -77,7 +81,7 @@ impl Interfaces {
         begun: MonoNs,
         found: Result<Found, Error>,
     ) -> Vec<(String, String)> {
-        let before = std::mem::replace(&mut self.local_looked, begun);
+        let before = std::mem::replace(&mut self.local_scan_began, begun);
         match found {
             Ok(found) => self.take_found(config, found),
             Err(error) => {
@@ -88,22 +92,23 @@ impl Interfaces {
     }
 
     fn take_found(&mut self, config: &Config, found: Found) -> Vec<(String, String)> {
-        let Found { before, at, sight, late } = found;
+        let Found { before, at, observed, late } = found;
         for (peer, Late { count, from }) in late {
             // Until then, nothing said whose they were.
             self.doubt_local(peer, &Doubt::passing(format!("{count} of its sockets had no owner yet")), from);
         }
         let mut reported = Vec::new();
-        for (peer, seen) in &sight.peers {
+        for (peer, seen) in &observed.peers {
             let known = self.local.peers.get(peer).and_then(|known| known.doubt.as_ref());
             if let Some(doubt) = seen.doubt.as_ref().filter(|doubt| Some(*doubt) != known) {
                 self.doubt_local(*peer, doubt, before);
                 reported.push((LOOPBACK.to_owned(), format!("{}: {}", config.names.name(*peer), doubt.why)));
             }
         }
-        self.renew_local(config, &sight, at);
-        for (peer, seen) in &sight.peers {
-            let processes = |sight: &LocalSight| sight.peers.get(peer).map(|seen| seen.processes.clone());
+        self.renew_local(config, &observed, at);
+        for (peer, seen) in &observed.peers {
+            let processes =
+                |observed: &LocalProcesses| observed.peers.get(peer).map(|seen| seen.processes.clone());
             if processes(&self.local).as_ref() == Some(&seen.processes) {
                 continue;
             }
@@ -112,7 +117,7 @@ impl Interfaces {
             reported
                 .push((LOOPBACK.to_owned(), format!("processes of {}: {what}", config.names.name(*peer))));
         }
-        self.local = sight;
+        self.local = observed;
         reported
     }
 
@@ -125,9 +130,9 @@ impl Interfaces {
         }
         let doubt = Doubt::passing("it made a socket of multipath TCP, whose frames name nobody".to_owned());
         self.doubt_local(peer, &doubt, MonoNs::now());
-        let mut sight = self.local.clone();
-        sight.peers.entry(peer).or_default().doubt.get_or_insert(doubt);
-        self.local = sight;
+        let mut observed = self.local.clone();
+        observed.peers.entry(peer).or_default().doubt.get_or_insert(doubt);
+        self.local = observed;
         tracing::warn!(peer = config.names.name(peer), "made a socket of multipath TCP");
     }
 
@@ -151,10 +156,10 @@ impl Interfaces {
     }
 
     /// Puts what is seen of peers on this machine into the picture, from an instant on.
-    pub(super) fn renew_local(&mut self, config: &Config, sight: &LocalSight, at: MonoNs) {
+    pub(super) fn renew_local(&mut self, config: &Config, observed: &LocalProcesses, at: MonoNs) {
         let Some(picture) = self.eras.now() else { return };
         let mut picture = (**picture).clone();
-        picture.locals = self.local_ends(config, sight);
+        picture.locals = self.local_ends(config, observed);
         self.eras.renew(picture, at);
     }
 }

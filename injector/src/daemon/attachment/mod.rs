@@ -46,14 +46,14 @@ use super::duty_cycle::DutyCycle;
 use super::start_error::StartError;
 use crate::datapath::{Instances, Kernel, Names, SpaceId};
 use crate::discovery::coverage::Coverage;
-use crate::discovery::local::LocalSight;
+use crate::discovery::local::LocalProcesses;
 use crate::discovery::places::Namespace;
 use crate::discovery::{choice, eras, homes, strangers};
 use crate::netlink::news::News;
 use crate::netns::{Identity, Listed, Worker, Workers};
 use injector_core::clock::MonoNs;
 use injector_core::config::{self, Config, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_core::model::PeerId;
 
 /// All interfaces, and the threads inside their namespaces.
@@ -94,7 +94,7 @@ pub struct Interfaces {
     /// Names of namespaces that nobody could look at.
     unseen: UnseenNames,
     /// Whether the start is over.
-    is_settled: bool,
+    is_started: bool,
     /// The named namespaces at that time.
     listed: Listed,
     /// Whether a survey is asked for and has not begun,
@@ -116,7 +116,7 @@ pub struct Interfaces {
     /// The threads.
     pub workers: Workers,
     /// The names of the programs that were there before ours: later ones only the supervisor's rights may tell.
-    met: Names,
+    initial_names: Names,
     /// Namespaces that had a thread and are gone.
     gone: BTreeSet<Netns>,
     /// Of those, the ones that were named by a process which has ended.
@@ -137,11 +137,11 @@ pub struct Interfaces {
     /// those of them that were recreated,
     reborn: BTreeSet<Option<Netns>>,
     /// and what is seen of these peers.
-    local: LocalSight,
+    local: LocalProcesses,
     /// When the last look at their processes began.
-    local_looked: MonoNs,
+    local_scan_began: MonoNs,
     /// What the engine says of the containers of the config,
-    containers: Sight,
+    containers: ContainerStates,
     /// When that was seen.
     containers_at: MonoNs,
     /// and the peers among them that have been found, and whose names the programs do not know yet.
@@ -153,11 +153,11 @@ pub struct Interfaces {
 }
 
 /// What is known of peers before interfaces are looked for.
-pub struct Sights {
+pub struct ObservedState {
     /// What was found of peers on this machine.
     pub local: Option<crate::local::Found>,
     /// What the engine says of containers.
-    pub containers: Sight,
+    pub containers: ContainerStates,
 }
 
 /// An interface that was found, with the peer that the config says is behind it.
@@ -177,16 +177,16 @@ impl Interfaces {
         config: &Config,
         kernel: &mut Kernel,
         workers: Workers,
-        met: Names,
+        initial_names: Names,
         news: mpsc::UnboundedSender<InterfaceEvent>,
-        sights: Sights,
+        observed: ObservedState,
     ) -> Result<Self, StartError> {
-        let mut interfaces = Self::new(config, kernel, workers, met, news);
-        if let Some(found) = sights.local {
+        let mut interfaces = Self::new(config, kernel, workers, initial_names, news);
+        if let Some(found) = observed.local {
             // The first look: none was before it.
-            (interfaces.local, interfaces.local_looked) = (found.sight, found.before);
+            (interfaces.local, interfaces.local_scan_began) = (found.observed, found.before);
         }
-        interfaces.find(config, sights.containers).await?;
+        interfaces.find(config, observed.containers).await?;
         interfaces.watch_others(config);
         interfaces.leave_unused(config);
         let mut namespaces: BTreeSet<Option<Netns>> =
@@ -207,8 +207,8 @@ impl Interfaces {
         if config.interfaces == config::Interfaces::Auto {
             interfaces.prepare_spare();
         }
-        interfaces.is_settled = true;
-        interfaces.tell_coverage(config);
+        interfaces.is_started = true;
+        interfaces.log_coverage(config);
         Ok(interfaces)
     }
 
@@ -217,7 +217,7 @@ impl Interfaces {
         config: &Config,
         kernel: &Kernel,
         workers: Workers,
-        met: Names,
+        initial_names: Names,
         news: mpsc::UnboundedSender<InterfaceEvent>,
     ) -> Self {
         Self {
@@ -239,7 +239,7 @@ impl Interfaces {
             watched: BTreeMap::new(),
             subscribed: Subscriptions::new(),
             unseen: UnseenNames::default(),
-            is_settled: false,
+            is_started: false,
             listed: Listed::new(),
             is_due: false,
             surveying: None,
@@ -250,7 +250,7 @@ impl Interfaces {
             hooks_cost: std::time::Duration::ZERO,
             doubts: BTreeSet::new(),
             workers,
-            met,
+            initial_names,
             gone: BTreeSet::new(),
             ended: BTreeSet::new(),
             news,
@@ -261,9 +261,9 @@ impl Interfaces {
             surveys: DutyCycle::new(),
             local_spaces: crate::local::spaces(config),
             reborn: BTreeSet::new(),
-            local: LocalSight::default(),
-            local_looked: MonoNs(0),
-            containers: Sight::default(),
+            local: LocalProcesses::default(),
+            local_scan_began: MonoNs(0),
+            containers: ContainerStates::default(),
             containers_at: MonoNs(0),
             returned: BTreeSet::new(),
             attaching: Attaching::new(),
@@ -272,7 +272,7 @@ impl Interfaces {
     }
 
     /// Finds the interfaces to attach to, and what they will cover once programs of ours are on all of them.
-    async fn find(&mut self, config: &Config, containers: Sight) -> Result<(), StartError> {
+    async fn find(&mut self, config: &Config, containers: ContainerStates) -> Result<(), StartError> {
         self.contain(config, containers).await?;
         if let config::Interfaces::Named(named) = &config.interfaces {
             for interface in named {

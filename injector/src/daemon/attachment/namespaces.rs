@@ -363,12 +363,12 @@ impl Interfaces {
     /// Has names looked at again that nobody could look at, once for all of them.
     pub(super) fn check_names_later(&mut self, at: MonoNs) {
         if !std::mem::replace(&mut self.unseen.is_check_due, true) {
-            self.tell_later(InterfaceEvent::Names { at });
+            self.send_later(InterfaceEvent::Names { at });
         }
     }
 
     /// Has an event come again: the supervisor was held up, and its answer is needed.
-    pub(super) fn tell_later(&self, event: InterfaceEvent) {
+    pub(super) fn send_later(&self, event: InterfaceEvent) {
         let news = self.news.clone();
         tokio::spawn(async move {
             tokio::time::sleep(RETRY).await;

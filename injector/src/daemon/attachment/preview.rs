@@ -10,13 +10,13 @@ use super::Interfaces;
 use super::entry::Entry;
 use crate::daemon::start_error::StartError;
 use crate::datapath::{Kernel, all_names};
-use crate::discovery::local::LocalSight;
+use crate::discovery::local::LocalProcesses;
 use crate::discovery::places::Namespace;
 use crate::netns::Workers;
 use injector_core::api::CoverageSummary;
 use injector_core::clock::TimeRange;
 use injector_core::config::{Config, Hook, Netns};
-use injector_core::containers::Sight;
+use injector_core::containers::ContainerStates;
 use injector_core::model::PeerId;
 
 /// An interface that a start would attach to.
@@ -41,7 +41,7 @@ pub struct Preview {
     /// Peers that `auto` does not find, or not wholly, in words.
     pub doubts: Vec<String>,
     /// What is seen of peers on this machine.
-    pub local: LocalSight,
+    pub local: LocalProcesses,
     /// How far the links between the peers would be covered; `None` with too many peers.
     pub coverage: Option<CoverageSummary>,
     /// The namespaces that were looked into,
@@ -59,12 +59,16 @@ impl Preview {
     ///
     /// # Errors
     /// What would keep the daemon from starting.
-    pub async fn of(config: &Config, kernel: &Kernel, containers: Sight) -> Result<Self, StartError> {
+    pub async fn of(
+        config: &Config,
+        kernel: &Kernel,
+        containers: ContainerStates,
+    ) -> Result<Self, StartError> {
         let (news, _) = mpsc::unbounded_channel();
         let mut workers = Workers::default();
         let local = crate::local::preview(config, &mut workers).await.map_err(StartError::from)?;
         let mut interfaces = Interfaces::new(config, kernel, workers, all_names(), news);
-        interfaces.local = local.map(|found| found.sight).unwrap_or_default();
+        interfaces.local = local.map(|found| found.observed).unwrap_or_default();
         interfaces.find(config, containers).await?;
         let is_there = |interfaces: &Interfaces, entry: &Entry| {
             let space = interfaces.known.iter().find(|space| space.netns == entry.interface.netns);

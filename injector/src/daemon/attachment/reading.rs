@@ -30,7 +30,7 @@ pub struct Before<'a> {
 pub type Answered = BTreeMap<Option<Netns>, (Identity, BTreeMap<i32, Identity>)>;
 
 /// What one look has found.
-pub struct Looked {
+pub struct ReadNamespaces {
     /// The namespaces, each with the names of those that it has ids for.
     pub known: Vec<Namespace>,
     /// Which they are.
@@ -56,7 +56,7 @@ pub struct Surveyed {
     /// Nothing of it was read before.
     pub(super) read_at: MonoNs,
     pub(super) listed: Listed,
-    pub(super) looked: Looked,
+    pub(super) read: ReadNamespaces,
     pub(super) homes: BTreeMap<PeerId, Home>,
     pub(super) found: BTreeMap<PeerId, Found>,
     /// With those that were started for it.
@@ -284,7 +284,7 @@ impl<'a> FactsReading<'a> {
     }
 
     /// What was found.
-    pub async fn done(mut self) -> Looked {
+    pub async fn done(mut self) -> ReadNamespaces {
         // A namespace that was asked early had no ids yet for those that are not listed.
         let names: BTreeMap<Identity, Option<Netns>> =
             self.files.iter().map(|(identity, (netns, _))| (*identity, netns.clone())).collect();
@@ -303,7 +303,7 @@ impl<'a> FactsReading<'a> {
         }
         let names = self.found.iter().map(|space| space.netns.clone());
         let answered = names.zip(self.identities.into_iter().zip(self.ids)).collect();
-        Looked { known: self.found, answered, unanswered: self.unanswered }
+        ReadNamespaces { known: self.found, answered, unanswered: self.unanswered }
     }
 
     /// The ids for namespaces that were looked into after this one.

@@ -2,7 +2,7 @@
 
 use crate::discovery::devices::shown_device;
 use crate::discovery::link_coverage::{Detour, Rewrite, SourceRule};
-use crate::discovery::nat::{Goal, Translation};
+use crate::discovery::nat::{TranslatedDestination, Translation};
 use crate::discovery::places::Place;
 use crate::netlink::nft_walk::Chance;
 use injector_core::config::Netns;
@@ -34,23 +34,25 @@ pub fn translated(names: &PeerNames, detour: &Detour) -> String {
 }
 
 fn sends_on(far: &str, rule: &Translation) -> String {
-    let Translation { space, rule, goal, .. } = rule;
-    match goal {
-        Goal::Peer(_, address) => format!("{rule} in {space} sends packets on to {address} of {far}"),
-        Goal::Computed => {
+    let Translation { space, rule, destination, .. } = rule;
+    match destination {
+        TranslatedDestination::Peer(_, address) => {
+            format!("{rule} in {space} sends packets on to {address} of {far}")
+        }
+        TranslatedDestination::Computed => {
             format!(
                 "{rule} in {space} sends packets on to addresses that it looks up, which may be those of {far}"
             )
         }
-        Goal::Unread(why) => {
+        TranslatedDestination::Unread(why) => {
             format!("the rules of NAT in {space} are not all known ({why}), and may send packets on to {far}")
         }
     }
 }
 
-fn replaces(sender: &str, SourceRule { space, met }: &SourceRule) -> String {
-    let may = if met.chance == Chance::Surely { "replaces" } else { "may replace" };
-    format!("chain {} of nftables in {space} {may} the source of packets from {sender}", met.chain)
+fn replaces(sender: &str, SourceRule { space, snat }: &SourceRule) -> String {
+    let may = if snat.chance == Chance::Surely { "replaces" } else { "may replace" };
+    format!("chain {} of nftables in {space} {may} the source of packets from {sender}", snat.chain)
 }
 
 /// What helps against that.

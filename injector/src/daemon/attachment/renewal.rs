@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::check::AGAIN;
 use super::namespaces::RETRY;
-use super::reading::{Looked, Silent, Surveyed, Unanswered};
+use super::reading::{ReadNamespaces, Silent, Surveyed, Unanswered};
 use super::{Changes, Cuts, InterfaceEvent, Interfaces, worded};
 use crate::datapath::Kernel;
 use crate::discovery::choice;
@@ -22,25 +22,25 @@ const BUNCH: Duration = Duration::from_millis(50);
 impl Interfaces {
     /// Takes in what a survey has found.
     pub(super) fn take_surveyed(&mut self, surveyed: Surveyed) -> BTreeMap<PeerId, Found> {
-        let Surveyed { read_at, listed, looked, homes, found, workers } = surveyed;
-        let Looked { known, answered, unanswered } = looked;
+        let Surveyed { read_at, listed, read, homes, found, workers } = surveyed;
+        let ReadNamespaces { known, answered, unanswered } = read;
         self.workers.adopt(workers);
         (self.listed, self.known, self.answered, self.homes) = (listed, known, answered, homes);
         self.take_names(read_at, &unanswered);
         for (netns, silent) in unanswered {
             match silent {
                 Silent::File => self.check_names_later(MonoNs::now()),
-                Silent::Thread => self.look_again_at(netns, AGAIN, News::Overrun),
+                Silent::Thread => self.read_again_later(netns, AGAIN, News::Overrun),
             }
         }
         for space in self.known.iter().filter(|space| space.facts.nat.is_changing) {
-            self.look_again_at(space.netns.clone(), RETRY, News::Nat);
+            self.read_again_later(space.netns.clone(), RETRY, News::Nat);
         }
         found
     }
 
     /// Has a namespace that did not answer, or not in full, looked into a while after its thread is free.
-    fn look_again_at(&self, netns: Option<Netns>, after: Duration, reported: News) {
+    fn read_again_later(&self, netns: Option<Netns>, after: Duration, reported: News) {
         let (news, asked) = (self.news.clone(), netns.clone());
         self.workers.when_free(asked.as_ref(), move |identity| async move {
             tokio::time::sleep(after).await;
@@ -99,7 +99,7 @@ impl Interfaces {
         let kept = self.surveying.take().unwrap_or_default();
         let again = self.survey_again.take();
         // A namespace that was recreated meanwhile is not the one that was looked into.
-        let is_current = surveyed.looked.answered.iter().all(|(netns, (identity, _))| {
+        let is_current = surveyed.read.answered.iter().all(|(netns, (identity, _))| {
             let is_same = |now: Identity| now == *identity;
             let is_contained = match netns {
                 Some(Netns::Container(container)) => {

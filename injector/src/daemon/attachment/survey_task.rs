@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::reading::{self, Before, FactsReading, Looked, Surveyed};
+use super::reading::{self, Before, FactsReading, ReadNamespaces, Surveyed};
 use super::{InterfaceEvent, Interfaces};
 use crate::datapath::Kernel;
 use crate::discovery::follow;
@@ -40,7 +40,7 @@ pub(super) struct Question {
 }
 
 /// What follows from what namespaces know.
-struct Sight {
+struct PeerLocations {
     known: Vec<Namespace>,
     homes: BTreeMap<PeerId, Home>,
     found: BTreeMap<PeerId, Found>,
@@ -54,7 +54,7 @@ impl Interfaces {
             named: self.entries.iter().map(|entry| entry.interface.netns.clone()).collect(),
             listed: self.listed.clone(),
             workers: self.workers.copy(),
-            may_enter: !self.is_settled || leads_to_namespaces(config),
+            may_enter: !self.is_started || leads_to_namespaces(config),
             known: self.known.clone(),
             answered: self.answered.clone(),
             home_names: self.home_names.clone(),
@@ -143,50 +143,50 @@ impl Question {
                 tracing::warn!(%error, "the names of network namespaces are taken to be those of before");
             }
         }
-        let (looked, sight) = self.look().await;
-        let Sight { known, homes, found } = sight;
+        let (read, locations) = self.read_and_locate().await;
+        let PeerLocations { known, homes, found } = locations;
         let Self { listed, workers, .. } = self;
-        Surveyed { read_at, listed, looked: Looked { known, ..looked }, homes, found, workers }
+        Surveyed { read_at, listed, read: ReadNamespaces { known, ..read }, homes, found, workers }
     }
 
-    async fn look(&mut self) -> (Looked, Sight) {
+    async fn read_and_locate(&mut self) -> (ReadNamespaces, PeerLocations) {
         let Self { config, named, listed, workers, may_enter, known, answered, home_names } = self;
         let before = Before { known, answered };
-        let mut look = FactsReading::new(workers, *may_enter, listed).await.after(before);
+        let mut reading = FactsReading::new(workers, *may_enter, listed).await.after(before);
         if config.interfaces == config::Interfaces::Auto {
-            look.everywhere(config).await;
-            look.named(config).await;
-            let mut looked = look.done().await;
-            let sight = sight(config, std::mem::take(&mut looked.known), home_names).await;
-            return (looked, sight);
+            reading.everywhere(config).await;
+            reading.named(config).await;
+            let mut read = reading.done().await;
+            let locations = locate_peers(config, std::mem::take(&mut read.known), home_names).await;
+            return (read, locations);
         }
         // Other labs on this host may use the same addresses: what counts is what is joined to these.
-        look.at(named.iter().cloned()).await;
-        look.joined().await;
-        look.named(config).await;
-        let mut looked = look.done().await;
-        let mut joined = sight(config, std::mem::take(&mut looked.known), home_names).await;
+        reading.at(named.iter().cloned()).await;
+        reading.joined().await;
+        reading.named(config).await;
+        let mut read = reading.done().await;
+        let mut joined = locate_peers(config, std::mem::take(&mut read.known), home_names).await;
         if joined.found.values().all(|found| !found.paths.is_empty()) {
             if joined.known.iter().all(|space| space.netns.is_some()) {
                 joined.known.push(own_rules(workers).await);
             }
-            return (looked, joined);
+            return (read, joined);
         }
-        let mut look = FactsReading::new(workers, *may_enter, listed).await.after(before);
-        look.at(named.iter().cloned()).await;
-        look.joined().await;
-        look.everywhere(config).await;
-        look.named(config).await;
-        let mut all = look.done().await;
+        let mut reading = FactsReading::new(workers, *may_enter, listed).await.after(before);
+        reading.at(named.iter().cloned()).await;
+        reading.joined().await;
+        reading.everywhere(config).await;
+        reading.named(config).await;
+        let mut all = reading.done().await;
         let known = with_missing(config, &joined.known, std::mem::take(&mut all.known), &joined.found);
-        let sight = sight(config, known, home_names).await;
-        (all, sight)
+        let locations = locate_peers(config, known, home_names).await;
+        (all, locations)
     }
 }
 
 /// Computes where the peers live, on a thread of its own, which needs no rights: with very many peers or interfaces it takes
 /// long.
-async fn sight(config: &Config, known: Vec<Namespace>, before: &homes::Before) -> Sight {
+async fn locate_peers(config: &Config, known: Vec<Namespace>, before: &homes::Before) -> PeerLocations {
     let (config, before) = (config.clone(), before.clone());
     let (answer, computed) = tokio::sync::oneshot::channel();
     let compute = move || {
@@ -202,7 +202,7 @@ async fn sight(config: &Config, known: Vec<Namespace>, before: &homes::Before) -
             }
         }
         // A survey that nobody waits for any more is not taken in.
-        let _ = answer.send(Sight { known, homes, found });
+        let _ = answer.send(PeerLocations { known, homes, found });
     };
     std::thread::Builder::new().name("survey".into()).spawn(compute).expect("a thread for a survey");
     // A thread that panics, which is logged, ends this task too.

@@ -248,7 +248,7 @@ impl Interfaces {
     }
 
     /// Logs, in one line, what is not known to be covered.
-    pub(super) fn tell_coverage(&self, config: &Config) {
+    pub(super) fn log_coverage(&self, config: &Config) {
         let Some(summary) = self.coverage_summary(config) else { return };
         let all = summary.covered + summary.unknown + summary.partly + summary.not;
         if all > summary.covered {

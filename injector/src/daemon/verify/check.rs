@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::checked_link::{CheckedLink, Unchecked};
 use super::form::Form;
-use super::round::{self, Incoming, Report, Round, Silence, Sink, Trip};
+use super::round::{self, CheckPath, Incoming, Report, Round, Silence, Sink};
 use crate::daemon::attachment::{Interfaces, Nic};
 use crate::netns::Identity;
 use injector_core::api::{CheckForm, LinkCheck};
@@ -25,8 +25,8 @@ pub struct Check {
     /// In each of its frames.
     token: u64,
     pub(super) links: BTreeMap<Link, CheckedLink>,
-    /// The trips on which the control arrived; `None` before it was sent.
-    pub(super) proven: Option<Vec<Trip>>,
+    /// The paths on which the control arrived; `None` before it was sent.
+    pub(super) proven: Option<Vec<CheckPath>>,
     pub(super) pending: Option<Pending>,
     /// The number of the next try.
     number: u32,
@@ -75,8 +75,8 @@ impl Check {
         sink: &Sink,
     ) {
         self.proven = Some(Vec::new());
-        let trips = self.trips(interfaces, config);
-        self.begin(trips, interfaces, until, sink);
+        let paths = self.paths(interfaces, config);
+        self.begin(paths, interfaces, until, sink);
     }
 
     /// Tries again where the control arrived, as far as the interfaces are still the same.
@@ -87,17 +87,17 @@ impl Check {
         until: MonoNs,
         sink: &Sink,
     ) {
-        let now = self.trips(interfaces, config);
+        let now = self.paths(interfaces, config);
         let proven = self.proven.iter().flatten();
-        let trips = proven.filter(|trip| now.contains(trip)).cloned().collect();
-        self.begin(trips, interfaces, until, sink);
+        let paths = proven.filter(|path| now.contains(path)).cloned().collect();
+        self.begin(paths, interfaces, until, sink);
     }
 
-    fn begin(&mut self, trips: Vec<Trip>, interfaces: &Interfaces, until: MonoNs, sink: &Sink) {
+    fn begin(&mut self, paths: Vec<CheckPath>, interfaces: &Interfaces, until: MonoNs, sink: &Sink) {
         let now = MonoNs::now();
         self.asked = Some(now);
         self.stop = Arc::default();
-        let round = Arc::new(Round::new(self.token, self.number, trips, until, self.stop.clone()));
+        let round = Arc::new(Round::new(self.token, self.number, paths, until, self.stop.clone()));
         self.number += 1;
         for space in round.spaces() {
             if let Some(worker) =
@@ -112,9 +112,9 @@ impl Check {
     }
 
     /// Between which interfaces each link can be tried now.
-    fn trips(&mut self, interfaces: &Interfaces, config: &Config) -> Vec<Trip> {
+    fn paths(&mut self, interfaces: &Interfaces, config: &Config) -> Vec<CheckPath> {
         let identity = |nic: &Nic| interfaces.workers.identity(nic.netns.as_ref());
-        let mut trips = Vec::new();
+        let mut paths = Vec::new();
         let mut links = 0;
         for (link, checked_link) in &mut self.links {
             let pairs = match interfaces.nic_pairs(config, *link) {
@@ -138,16 +138,16 @@ impl Check {
                     Ok((sender, receiver)) => {
                         let ip = interfaces.pair_addresses(config, *link, (&from, &to));
                         let forms = [Some(Form::Ethertype), ip.and_then(Form::between)];
-                        trips.extend(forms.into_iter().flatten().map(|form| {
+                        paths.extend(forms.into_iter().flatten().map(|form| {
                             let (from, to) = (from.clone(), to.clone());
-                            Trip { link: *link, from, sender, to, receiver, form }
+                            CheckPath { link: *link, from, sender, to, receiver, form }
                         }));
                     }
                     Err(why) => checked_link.why = Some(why),
                 }
             }
         }
-        trips
+        paths
     }
 
     /// Takes in a report; whether it is of this check.
@@ -175,22 +175,22 @@ impl Check {
 
     pub(super) fn count(&mut self, Pending { round, reports, .. }: &Pending) {
         let mut found: BTreeMap<Link, (Forms, round::Outcome)> = BTreeMap::new();
-        for (at, trip) in round.trips.iter().enumerate() {
+        for (at, path) in round.paths.iter().enumerate() {
             match round.outcome(at, reports) {
                 Ok(outcome) => {
                     if round.number == 0 && outcome.arrived > 0 {
-                        self.proven.get_or_insert_default().push(trip.clone());
+                        self.proven.get_or_insert_default().push(path.clone());
                     }
                     let none = round::Outcome { sent: 0, arrived: 0, end: MonoNs(0) };
-                    let (forms, sum) = found.entry(trip.link).or_insert((Forms::default(), none));
-                    forms.sent.extend((outcome.sent > 0).then(|| trip.form.shown()));
-                    forms.arrived.extend((outcome.arrived > 0).then(|| trip.form.shown()));
+                    let (forms, sum) = found.entry(path.link).or_insert((Forms::default(), none));
+                    forms.sent.extend((outcome.sent > 0).then(|| path.form.shown()));
+                    forms.arrived.extend((outcome.arrived > 0).then(|| path.form.shown()));
                     sum.sent += outcome.sent;
                     sum.arrived += outcome.arrived;
                     sum.end = sum.end.max(outcome.end);
                 }
                 Err(silence) => {
-                    if let Some(checked_link) = self.links.get_mut(&trip.link) {
+                    if let Some(checked_link) = self.links.get_mut(&path.link) {
                         checked_link.why = Some(Unchecked::Silent(silence));
                     }
                 }

@@ -31,7 +31,7 @@ const ON_ITS_WAY: Duration = Duration::from_millis(30);
 
 /// A link, two interfaces between which it is tried, and in which form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trip {
+pub struct CheckPath {
     /// The link.
     pub link: Link,
     /// The sender's interface,
@@ -53,7 +53,7 @@ pub struct Round {
     /// 0 is the control.
     pub number: u32,
     /// Who sends to whom.
-    pub trips: Vec<Trip>,
+    pub paths: Vec<CheckPath>,
     /// From then on nothing is sent.
     pub until: MonoNs,
     /// Nothing is sent once this is set: the cut is about to begin, or over.
@@ -62,15 +62,15 @@ pub struct Round {
     present: watch::Sender<usize>,
     /// Those that listen for packets of IP: to others none are sent, since their kernel would answer by an ICMP error, which
     /// moves states of neighbours.
-    takers: Mutex<BTreeSet<Identity>>,
+    ip_receivers: Mutex<BTreeSet<Identity>>,
 }
 
 /// While it is there, packets of IP are sent to a namespace.
-struct Taker<'a>(&'a Round, Identity);
+struct IpReceiver<'a>(&'a Round, Identity);
 
-impl Drop for Taker<'_> {
+impl Drop for IpReceiver<'_> {
     fn drop(&mut self) {
-        self.0.takers().remove(&self.1);
+        self.0.ip_receivers().remove(&self.1);
     }
 }
 
@@ -81,19 +81,20 @@ struct Sockets {
 }
 
 /// A payload, and over which IP it came, if over any.
-type Heard = (Option<Version>, Vec<u8>);
+type ReceivedPayload = (Option<Version>, Vec<u8>);
 
 impl Sockets {
     /// The next payload, whichever of them it comes by.
-    async fn receive(&self) -> io::Result<Heard> {
+    async fn receive(&self) -> io::Result<ReceivedPayload> {
         let framed = async {
             let mut frame = self.packet.receive().await?;
             frame.drain(..ETHERNET.min(frame.len()));
-            Ok::<Heard, io::Error>((None, frame))
+            Ok::<ReceivedPayload, io::Error>((None, frame))
         };
-        let mut all: Vec<LocalBoxFuture<'_, io::Result<Heard>>> = vec![framed.boxed_local()];
+        let mut all: Vec<LocalBoxFuture<'_, io::Result<ReceivedPayload>>> = vec![framed.boxed_local()];
         for (version, socket) in &self.ip {
-            let packets = async { Ok::<Heard, io::Error>((Some(*version), socket.receive().await?)) };
+            let packets =
+                async { Ok::<ReceivedPayload, io::Error>((Some(*version), socket.receive().await?)) };
             all.push(packets.boxed_local());
         }
         select_all(all).await.0
@@ -107,7 +108,7 @@ pub struct Incoming {
     pub listened: (MonoNs, MonoNs),
     /// Before the first and after the last frame that it sent.
     pub sending: (MonoNs, MonoNs),
-    /// How many frames it sent, by the number of the trip.
+    /// How many frames it sent, by the number of the path.
     pub sent: BTreeMap<usize, u64>,
     /// How many arrived there.
     pub arrived: BTreeMap<usize, u64>,
@@ -130,7 +131,7 @@ pub struct Report {
 /// Where reports go.
 pub type Sink = mpsc::UnboundedSender<Report>;
 
-/// What came of a trip whose sender and receiver both took part.
+/// What came of a path whose sender and receiver both took part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Frames sent.
@@ -143,14 +144,14 @@ pub struct Outcome {
 
 impl Round {
     /// A try that nobody has taken part in yet.
-    pub fn new(token: u64, number: u32, trips: Vec<Trip>, until: MonoNs, stop: Arc<AtomicBool>) -> Self {
+    pub fn new(token: u64, number: u32, paths: Vec<CheckPath>, until: MonoNs, stop: Arc<AtomicBool>) -> Self {
         let present = watch::Sender::new(0);
-        Self { token, number, trips, until, stop, present, takers: Mutex::default() }
+        Self { token, number, paths, until, stop, present, ip_receivers: Mutex::default() }
     }
 
     /// The namespaces that take part.
     pub fn spaces(&self) -> BTreeSet<Identity> {
-        self.trips.iter().flat_map(|trip| [trip.sender, trip.receiver]).collect()
+        self.paths.iter().flat_map(|path| [path.sender, path.receiver]).collect()
     }
 
     /// Asks a namespace's thread to take part; it reports in any case, unless it is gone or held up.
@@ -175,7 +176,7 @@ impl Round {
         let packet = PacketSocket::open(CHECK_ETHERTYPE)?;
         let (ip, refused) = self.ip_sockets(here);
         let sockets = Sockets { packet, ip };
-        let taker = (!sockets.ip.is_empty()).then(|| self.take(here));
+        let ip_receiver = (!sockets.ip.is_empty()).then(|| self.register_receiver(here));
         let from = MonoNs::now();
         let everyone = self.spaces().len();
         self.present.send_modify(|present| *present += 1);
@@ -186,8 +187,8 @@ impl Round {
         let fault = fault.or(refused);
         let end = MonoNs::now();
         let arrived = self.listen(&sockets, here).await;
-        if taker.is_some() {
-            drop(taker);
+        if ip_receiver.is_some() {
+            drop(ip_receiver);
             // What was sent until now may be on its way still, and nothing else would take it.
             let ip = sockets.ip;
             tokio::task::spawn_local(async move {
@@ -200,8 +201,8 @@ impl Round {
 
     /// Opens what a namespace needs to receive its packets of IP: all or, with the reason, nothing.
     fn ip_sockets(&self, here: Identity) -> (Vec<(Version, IpSocket)>, Option<String>) {
-        let mine = self.trips.iter().filter(|trip| trip.receiver == here);
-        let versions: BTreeSet<Version> = mine.filter_map(|trip| trip.form.version()).collect();
+        let mine = self.paths.iter().filter(|path| path.receiver == here);
+        let versions: BTreeSet<Version> = mine.filter_map(|path| path.form.version()).collect();
         let open = |version| IpSocket::open(version, CHECK_PROTOCOL).map(|socket| (version, socket));
         let opened: io::Result<Vec<_>> = versions.into_iter().map(open).collect();
         match opened {
@@ -210,29 +211,29 @@ impl Round {
         }
     }
 
-    fn take(&self, here: Identity) -> Taker<'_> {
-        self.takers().insert(here);
-        Taker(self, here)
+    fn register_receiver(&self, here: Identity) -> IpReceiver<'_> {
+        self.ip_receivers().insert(here);
+        IpReceiver(self, here)
     }
 
-    fn takers(&self) -> MutexGuard<'_, BTreeSet<Identity>> {
-        self.takers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ip_receivers(&self) -> MutexGuard<'_, BTreeSet<Identity>> {
+        self.ip_receivers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends one frame, unless nobody takes it.
     fn send_one(&self, socket: &PacketSocket, at: usize, copy: u8) -> Option<io::Result<()>> {
-        let trip = &self.trips[at];
+        let path = &self.paths[at];
         // Held until the frame has arrived, as it has with the system call where both namespaces are on one machine.
-        let takers = trip.form.version().map(|_| self.takers());
-        if takers.as_ref().is_some_and(|takers| !takers.contains(&trip.receiver)) {
+        let ip_receivers = path.form.version().map(|_| self.ip_receivers());
+        if ip_receivers.as_ref().is_some_and(|ip_receivers| !ip_receivers.contains(&path.receiver)) {
             return None;
         }
-        Some(socket.send(trip.from.index, &self.frame(at, copy)))
+        Some(socket.send(path.from.index, &self.frame(at, copy)))
     }
 
     fn send(&self, socket: &PacketSocket, here: Identity) -> (BTreeMap<usize, u64>, Option<String>) {
         let (mut sent, mut fault) = (BTreeMap::new(), None);
-        for (at, _) in self.trips.iter().enumerate().filter(|(_, trip)| trip.sender == here) {
+        for (at, _) in self.paths.iter().enumerate().filter(|(_, path)| path.sender == here) {
             for copy in 0..COPIES {
                 if self.is_over() {
                     return (sent, fault);
@@ -249,10 +250,10 @@ impl Round {
 
     /// Listens until all have arrived that can, or long enough.
     async fn listen(&self, sockets: &Sockets, here: Identity) -> BTreeMap<usize, u64> {
-        let trips = self.trips.iter().filter(|trip| trip.receiver == here).count();
+        let paths = self.paths.iter().filter(|path| path.receiver == here).count();
         let mut seen = BTreeSet::new();
         let end = tokio::time::Instant::now() + LISTEN;
-        while seen.len() < trips * usize::from(COPIES) {
+        while seen.len() < paths * usize::from(COPIES) {
             match timeout_at(end, sockets.receive()).await {
                 Err(_) => break,
                 Ok(Ok((version, payload))) => seen.extend(self.read(&payload, version, here)),
@@ -261,16 +262,16 @@ impl Round {
             }
         }
         let mut arrived = BTreeMap::new();
-        for (trip, _) in seen {
-            *arrived.entry(trip).or_default() += 1;
+        for (path, _) in seen {
+            *arrived.entry(path).or_default() += 1;
         }
         arrived
     }
 
-    /// One copy of a trip's frame.
+    /// One copy of a path's frame.
     fn frame(&self, at: usize, copy: u8) -> Vec<u8> {
-        let trip = &self.trips[at];
-        trip.form.frame(trip.from.mac, trip.to.mac, &self.payload(at, copy))
+        let path = &self.paths[at];
+        path.form.frame(path.from.mac, path.to.mac, &self.payload(at, copy))
     }
 
     fn payload(&self, at: usize, copy: u8) -> Vec<u8> {
@@ -282,18 +283,18 @@ impl Round {
         payload
     }
 
-    /// The trip and the copy of a payload that arrived in a namespace; `None` if it is none of this try's. Ethernet may have
+    /// The path and the copy of a payload that arrived in a namespace; `None` if it is none of this try's. Ethernet may have
     /// padded it.
     fn read(&self, payload: &[u8], version: Option<Version>, here: Identity) -> Option<(usize, u8)> {
         let number = |at: usize| payload.get(at..)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
         let at = number(16)? as usize;
         let copy = *payload.get(20)?;
-        let trip = self.trips.get(at)?;
-        let is_here = trip.receiver == here && trip.form.version() == version;
+        let path = self.paths.get(at)?;
+        let is_here = path.receiver == here && path.form.version() == version;
         (is_here && copy < COPIES && payload.starts_with(&self.payload(at, copy))).then_some((at, copy))
     }
 
-    /// What came of a trip.
+    /// What came of a path.
     ///
     /// # Errors
     /// Why nothing can be said of it.
@@ -302,18 +303,18 @@ impl Round {
         at: usize,
         reports: &BTreeMap<Identity, Result<Incoming, String>>,
     ) -> Result<Outcome, Silence> {
-        let trip = &self.trips[at];
+        let path = &self.paths[at];
         let of = |space, nic: &Nic| match reports.get(&space) {
             Some(Ok(received)) => Ok(received),
             Some(Err(error)) => Err(Silence::Failed(nic.clone(), error.clone())),
             None => Err(Silence::NoAnswer(nic.clone())),
         };
-        let (sender, receiver) = (of(trip.sender, &trip.from)?, of(trip.receiver, &trip.to)?);
+        let (sender, receiver) = (of(path.sender, &path.from)?, of(path.receiver, &path.to)?);
         let Some(sent) = sender.sent.get(&at).copied() else {
             return Err(sender
                 .fault
                 .clone()
-                .map_or(Silence::Late, |fault| Silence::Failed(trip.from.clone(), fault)));
+                .map_or(Silence::Late, |fault| Silence::Failed(path.from.clone(), fault)));
         };
         let arrived = receiver.arrived.get(&at).copied().unwrap_or(0);
         let (begin, end) = sender.sending;
@@ -325,7 +326,7 @@ impl Round {
     }
 }
 
-/// Why nothing can be said of a trip.
+/// Why nothing can be said of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Silence {
     /// The namespace of this interface did not answer in time.
@@ -349,8 +350,8 @@ mod tests {
         let here = Identity::own().unwrap();
         let link = Link { src: PeerId(1), dst: PeerId(2) };
         let form = Form::Ethertype;
-        let trip = Trip { link, from: nic(1), sender: here, to: nic(2), receiver: here, form };
-        Round::new(7, number, vec![trip], MonoNs(u64::MAX), Arc::default())
+        let path = CheckPath { link, from: nic(1), sender: here, to: nic(2), receiver: here, form };
+        Round::new(7, number, vec![path], MonoNs(u64::MAX), Arc::default())
     }
 
     #[test]
@@ -365,17 +366,17 @@ mod tests {
         assert_eq!(first.read(&payload[..20], None, here), None);
         let mut another = payload;
         another[19] = 1;
-        assert_eq!(first.read(&another, None, here), None, "no such trip");
+        assert_eq!(first.read(&another, None, here), None, "no such path");
     }
 
     #[test]
     fn a_namespace_takes_packets_of_ip_as_long_as_it_says_so() {
         let (here, round) = (Identity::own().unwrap(), round(1));
-        assert!(!round.takers().contains(&here));
-        let taker = round.take(here);
-        assert!(round.takers().contains(&here));
-        drop(taker);
-        assert!(!round.takers().contains(&here));
+        assert!(!round.ip_receivers().contains(&here));
+        let ip_receiver = round.register_receiver(here);
+        assert!(round.ip_receivers().contains(&here));
+        drop(ip_receiver);
+        assert!(!round.ip_receivers().contains(&here));
     }
 
     #[test]

@@ -7,27 +7,27 @@
 use std::collections::BTreeSet;
 
 use super::rewrite::{Detour, Rewrite, SourceRule};
-use super::{Closure, Lens, Reason, Verdict, no_hook};
-use crate::discovery::nat::{Goal, Leg, Router, Translation};
-use crate::discovery::picture::{EndSight, Inside, Passage};
+use super::{Closure, CoverageAssessor, LinkAssessment, Reason, no_hook};
+use crate::discovery::nat::{Router, TrafficOrigin, TranslatedDestination, Translation};
+use crate::discovery::picture::{Inside, Passage, PeerEnd};
 use crate::netlink::nat::Target;
 use crate::netlink::nft_walk::Chance;
 use injector_core::api::CoverageState;
 use injector_core::model::{Link, PeerId};
 
-impl Lens<'_> {
+impl CoverageAssessor<'_> {
     /// What NAT makes of a link while these are cut, sorted; `None` if a hook sees both ends of every packet.
-    pub(super) fn detour(&self, link: Link, cut: &[Link]) -> Option<Verdict> {
+    pub(super) fn detour(&self, link: Link, cut: &[Link]) -> Option<LinkAssessment> {
         if link.src == PeerId::WORLD || link.dst == PeerId::WORLD {
             return None;
         }
         let opened = [(link.src, link.dst), (link.dst, link.src)];
         let found = opened.into_iter().filter_map(|ends| self.rewritten(link, ends, cut));
-        found.max_by_key(|verdict| (verdict.state, verdict.is_translated()))
+        found.max_by_key(|assessment| (assessment.state, assessment.is_translated()))
     }
 
     /// What NAT makes of the packets of connections that one end of a link opens to the other.
-    fn rewritten(&self, link: Link, (from, to): (PeerId, PeerId), cut: &[Link]) -> Option<Verdict> {
+    fn rewritten(&self, link: Link, (from, to): (PeerId, PeerId), cut: &[Link]) -> Option<LinkAssessment> {
         let home = self.end(from).home.as_ref();
         let sent_on: Vec<&Translation> = self
             .picture
@@ -35,13 +35,14 @@ impl Lens<'_> {
             .iter()
             // What a peer translates itself, it translates before its devices send.
             .filter(|rule| Some(&rule.space) != home)
-            .filter(|rule| !matches!(rule.goal, Goal::Peer(peer, _) if peer != to))
+            .filter(|rule| !matches!(rule.destination, TranslatedDestination::Peer(peer, _) if peer != to))
             .filter(|rule| !is_cut_too(link, (from, to), &rule.before, cut))
             .collect();
-        // A rule whose goal is known comes first: it says the most.
+        // A rule whose destination is known comes first: it says the most.
         let unseen = |is_known: bool| {
             sent_on.iter().copied().find(|rule| {
-                matches!(rule.goal, Goal::Peer(..)) == is_known && !self.sees_receiver(link, (from, to), rule)
+                matches!(rule.destination, TranslatedDestination::Peer(..)) == is_known
+                    && !self.sees_receiver(link, (from, to), rule)
             })
         };
         if let Some(rule) = unseen(true) {
@@ -54,23 +55,26 @@ impl Lens<'_> {
         if is_cut_too(link, (to, from), &everyone, cut) {
             return None;
         }
-        let direct = self.replaced((from, to), Leg::Direct).filter(|rule| rule.met.chance == Chance::Surely);
+        let direct = self
+            .replaced((from, to), TrafficOrigin::Forwarded)
+            .filter(|rule| rule.snat.chance == Chance::Surely);
         if let Some(rule) = direct.filter(|rule| !self.sees_sender((from, to), rule)) {
             return Some(self.open(to, from, Chance::Surely, Rewrite::Source(rule)));
         }
         let rule = *sent_on.first()?;
-        let replaced = self.replaced((from, to), Leg::SentOn)?;
-        let is_sure = replaced.met.chance == Chance::Surely && matches!(rule.goal, Goal::Peer(..));
+        let replaced = self.replaced((from, to), TrafficOrigin::DestinationTranslated)?;
+        let is_sure = replaced.snat.chance == Chance::Surely
+            && matches!(rule.destination, TranslatedDestination::Peer(..));
         // A rule that depends on a mark, for example, is shown and puts no link in doubt: container engines write such rules on
         // every host, for published ports.
         let state = if is_sure { CoverageState::Unknown } else { CoverageState::Covered };
         let rewrite = Rewrite::Both(rule.clone(), replaced);
         let detour = Detour { near: from, far: to, places: Vec::new(), is_elsewhere: false, rewrite };
-        Some(Verdict { state, reason: Reason::Translated(Box::new(detour)) })
+        Some(LinkAssessment { state, reason: Reason::Translated(Box::new(detour)) })
     }
 
     /// Where the far peer's hooks don't see its packets by its own address either.
-    fn open(&self, near: PeerId, far: PeerId, chance: Chance, rewrite: Rewrite) -> Verdict {
+    fn open(&self, near: PeerId, far: PeerId, chance: Chance, rewrite: Rewrite) -> LinkAssessment {
         let far_end = self.end(far);
         let ways = self.known(far_end);
         let unhooked: Vec<&Passage> = ways.iter().copied().filter(|path| !self.is_hooked(path)).collect();
@@ -87,7 +91,7 @@ impl Lens<'_> {
             CoverageState::Unknown
         };
         let detour = Detour { near, far, places, is_elsewhere, rewrite };
-        Verdict { state, reason: Reason::Translated(Box::new(detour)) }
+        LinkAssessment { state, reason: Reason::Translated(Box::new(detour)) }
     }
 
     /// Whether the receiver's hooks see what a rule sends on to it by its own address.
@@ -98,7 +102,9 @@ impl Lens<'_> {
             // Its hooks are before the rule, and the address before is another's.
             return false;
         }
-        let Goal::Peer(_, address) = rule.goal else { return self.closed(to) == Closure::Closed };
+        let TranslatedDestination::Peer(_, address) = rule.destination else {
+            return self.closed(to) == Closure::Closed;
+        };
         let devices = |inside: &Inside| -> Vec<bool> {
             let passages = if link.dst == to {
                 if inside.holds(address) { inside.devices_with(address) } else { Vec::new() }
@@ -126,7 +132,7 @@ impl Lens<'_> {
     }
 
     /// Whether all devices of a peer's home that `devices` selects are hooked, and there is at least one.
-    fn all_hooked(&self, end: &EndSight, peer: PeerId, devices: impl Fn(&Inside) -> Vec<bool>) -> bool {
+    fn all_hooked(&self, end: &PeerEnd, peer: PeerId, devices: impl Fn(&Inside) -> Vec<bool>) -> bool {
         let inside = end.home.as_ref().and_then(|home| self.picture.homes.get(home));
         let hooked = inside.map(devices).unwrap_or_default();
         !matches!(self.closed(peer), Closure::Bypassed(_))
@@ -135,27 +141,28 @@ impl Lens<'_> {
     }
 
     /// The rule that replaces the source of packets between two peers before the receiver's hooks: the surest.
-    fn replaced(&self, (from, to): (PeerId, PeerId), leg: Leg) -> Option<SourceRule> {
+    fn replaced(&self, (from, to): (PeerId, PeerId), origin: TrafficOrigin) -> Option<SourceRule> {
         let (sender, receiver) = (self.end(from), self.end(to));
         let mut found: Option<SourceRule> = None;
         let beyond = |router: &&Router| Some(&router.space) != receiver.home.as_ref();
         for router in self.picture.routers.iter().filter(beyond) {
             let is_own = Some(&router.space) == sender.home.as_ref();
-            let leg = if is_own { Leg::Own } else { leg };
+            let origin = if is_own { TrafficOrigin::LocallySent } else { origin };
             let pairs =
                 sender.addresses.iter().flat_map(|from| receiver.addresses.iter().map(move |to| (from, to)));
-            for met in pairs.filter_map(|(from, to)| router.replaces(*from, *to, leg)) {
+            for snat in pairs.filter_map(|(from, to)| router.replaces(*from, *to, origin)) {
                 // By another address of its own it is still itself.
-                let is_itself = match met.target {
+                let is_itself = match snat.target {
                     Target::Own => true,
                     Target::Range(first, last) => {
                         sender.addresses.contains(&first) && sender.addresses.contains(&last)
                     }
                     Target::Computed => false,
                 };
-                if !(is_own && is_itself) && found.as_ref().is_none_or(|known| known.met.chance < met.chance)
+                if !(is_own && is_itself)
+                    && found.as_ref().is_none_or(|known| known.snat.chance < snat.chance)
                 {
-                    found = Some(SourceRule { space: router.space.clone(), met });
+                    found = Some(SourceRule { space: router.space.clone(), snat });
                 }
             }
         }

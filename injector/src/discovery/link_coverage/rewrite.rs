@@ -3,7 +3,7 @@
 use crate::discovery::nat::Translation;
 use crate::discovery::places::Place;
 use crate::discovery::space::Space;
-use crate::netlink::nft_walk::Met;
+use crate::netlink::nft_walk::SnatMatch;
 use injector_core::model::PeerId;
 
 /// A way by which packets between two peers carry other addresses than theirs at hooks.
@@ -38,5 +38,5 @@ pub struct SourceRule {
     /// Its namespace.
     pub space: Space,
     /// Whether it does, and where.
-    pub met: Met,
+    pub snat: SnatMatch,
 }

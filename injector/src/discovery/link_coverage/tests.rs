@@ -16,12 +16,12 @@ use injector_core::config::{Config, Netns};
 
 /// Interfaces of ours, each written as `name` or `netns/name`, with `=n1` for the config's word; all hooked but those
 /// that begin with `-`.
-struct Scene {
+struct Fixture {
     picture: Picture,
     hooked: BTreeSet<u32>,
 }
 
-fn scene(config: &Config, namespaces: &[Namespace], interfaces: &[&str]) -> Scene {
+fn fixture(config: &Config, namespaces: &[Namespace], interfaces: &[&str]) -> Fixture {
     let homes = homes(config, namespaces, &Before::new());
     let mut found = survey(config, namespaces, &homes);
     for (peer, home) in &homes {
@@ -48,20 +48,20 @@ fn scene(config: &Config, namespaces: &[Namespace], interfaces: &[&str]) -> Scen
     let identity = identity(&Sources { config, namespaces, homes: &homes, found: &found }, &ours);
     let seen = Seen { config, namespaces, homes: &homes, found: &found, identity: &identity, ours: &ours };
     let hooked = interfaces.iter().zip(1..).filter(|(text, _)| !text.starts_with('-')).map(|(_, id)| id);
-    Scene { picture: seen.picture(), hooked: hooked.collect() }
+    Fixture { picture: seen.picture(), hooked: hooked.collect() }
 }
 
 const fn link(src: u16, dst: u16) -> Link {
     Link { src: PeerId(src), dst: PeerId(dst) }
 }
 
-impl Scene {
-    fn judge(&self, src: u16, dst: u16) -> Verdict {
-        Lens::new(&self.picture, &self.hooked, &BTreeSet::new()).judge(link(src, dst))
+impl Fixture {
+    fn assess(&self, src: u16, dst: u16) -> LinkAssessment {
+        CoverageAssessor::new(&self.picture, &self.hooked, &BTreeSet::new()).assess(link(src, dst))
     }
 
     fn state(&self, src: u16, dst: u16) -> CoverageState {
-        self.judge(src, dst).state
+        self.assess(src, dst).state
     }
 }
 
@@ -76,51 +76,53 @@ fn a_link_is_covered_by_one_closed_end() {
         (&[], Not),
         (&["br0"], Not),
     ] {
-        let scene = scene(&config(""), &spaces, interfaces);
-        assert_eq!((scene.state(1, 2), scene.state(2, 1)), (wanted, wanted), "{interfaces:?}");
+        let fixture = fixture(&config(""), &spaces, interfaces);
+        assert_eq!((fixture.state(1, 2), fixture.state(2, 1)), (wanted, wanted), "{interfaces:?}");
     }
-    let Reason::NoHook(places) = scene(&config(""), &spaces, &["br0"]).judge(1, 2).reason else { panic!() };
+    let Reason::NoHook(places) = fixture(&config(""), &spaces, &["br0"]).assess(1, 2).reason else {
+        panic!()
+    };
     let names: Vec<&str> = places.iter().map(|place| place.name.as_str()).collect();
     assert_eq!(names, ["eth0", "h1", "eth0", "h2"]);
 }
 
 #[test]
 fn nothing_known_is_not_covered() {
-    let scene = scene(&config(""), &[], &[]);
-    assert_eq!(scene.judge(1, 2), Verdict { state: Not, reason: Reason::NoWay });
+    let fixture = fixture(&config(""), &[], &[]);
+    assert_eq!(fixture.assess(1, 2), LinkAssessment { state: Not, reason: Reason::NoWay });
 }
 
 #[test]
 fn peers_of_one_namespace_are_not_covered() {
     let mut spaces = switched();
     spaces[1].facts.addresses.push((2, "10.0.0.3".parse().unwrap()));
-    let scene = scene(&config(""), &spaces, &["h1", "h2"]);
-    assert!(matches!(scene.judge(1, 3), Verdict { state: Not, reason: Reason::HostMates(_) }));
-    assert_eq!((scene.state(1, 2), scene.state(3, 2)), (Covered, Covered));
+    let fixture = fixture(&config(""), &spaces, &["h1", "h2"]);
+    assert!(matches!(fixture.assess(1, 3), LinkAssessment { state: Not, reason: Reason::HostMates(_) }));
+    assert_eq!((fixture.state(1, 2), fixture.state(3, 2)), (Covered, Covered));
 }
 
 #[test]
 fn a_second_nic_without_a_hook() {
     let mut spaces = switched();
     spaces[1].facts.links.push(device(1, 7, "eth1", Kind::Other));
-    let both = scene(&config(""), &spaces, &["a/eth0", "a/eth1"]);
+    let both = fixture(&config(""), &spaces, &["a/eth0", "a/eth1"]);
     assert_eq!(both.state(1, 2), Covered);
     // Nothing leads there, so that n2 need not be behind it.
-    let one = scene(&config(""), &spaces, &["a/eth0"]);
+    let one = fixture(&config(""), &spaces, &["a/eth0"]);
     assert_eq!((one.state(1, 2), one.state(2, 1)), (Unknown, Unknown));
     spaces[1].facts.routes.push(via("10.0.0.2/32", 7, "10.7.7.7"));
-    let one = scene(&config(""), &spaces, &["a/eth0"]);
-    assert!(matches!(one.judge(1, 2), Verdict { state: Partly, reason: Reason::Path(Some(_), _) }));
+    let one = fixture(&config(""), &spaces, &["a/eth0"]);
+    assert!(matches!(one.assess(1, 2), LinkAssessment { state: Partly, reason: Reason::Path(Some(_), _) }));
     assert_eq!(one.state(2, 1), Unknown, "10.0.0.1 is on eth0");
     spaces[1].facts.addresses.push((7, "192.0.2.7".parse().unwrap()));
-    let one = scene(&config(""), &spaces, &["a/eth0"]);
+    let one = fixture(&config(""), &spaces, &["a/eth0"]);
     // n2 knows no route to 192.0.2.7.
     assert_eq!(one.state(2, 1), Unknown);
     spaces[2].facts.defaults.push(via("0.0.0.0/0", 3, "10.0.0.14"));
-    let one = scene(&config(""), &spaces, &["a/eth0"]);
+    let one = fixture(&config(""), &spaces, &["a/eth0"]);
     assert_eq!(one.state(2, 1), Partly);
     let left_out = config("elsewhere: [{ name: eth1, netns: a }]");
-    assert_eq!(scene(&left_out, &spaces, &["a/eth0"]).state(2, 1), Covered);
+    assert_eq!(fixture(&left_out, &spaces, &["a/eth0"]).state(2, 1), Covered);
 }
 
 /// Another cable from the first node: to the second one, or to the bridge, where the second one has another too.
@@ -144,18 +146,18 @@ fn a_route_over_a_cable_to_an_address_of_another_device() {
     for (is_direct, other_end) in [(true, "b/v0"), (false, "h3")] {
         let mut spaces = with_another_cable(is_direct);
         let hooks = ["a/eth0", "b/eth0"];
-        let before = scene(&config(""), &spaces, &hooks);
+        let before = fixture(&config(""), &spaces, &hooks);
         assert_eq!((before.state(1, 2), before.state(2, 1)), (Unknown, Unknown), "nothing leads there");
         spaces[1].facts.routes.push(Route { gateway: None, ..via("10.0.0.2/32", 7, "10.7.7.7") });
-        let open = scene(&config(""), &spaces, &hooks);
-        let verdict = open.judge(1, 2);
-        let Reason::Path(Some(address), places) = &verdict.reason else { panic!("{verdict:?}") };
-        assert_eq!((verdict.state, address.to_string()), (Partly, "10.0.0.2".to_owned()));
+        let open = fixture(&config(""), &spaces, &hooks);
+        let assessment = open.assess(1, 2);
+        let Reason::Path(Some(address), places) = &assessment.reason else { panic!("{assessment:?}") };
+        assert_eq!((assessment.state, address.to_string()), (Partly, "10.0.0.2".to_owned()));
         assert!(places.iter().any(|place| place.name == "v0"), "{places:?}");
         assert_eq!(open.state(2, 1), Unknown);
         for more in ["a/v0", other_end] {
             assert_ne!(
-                scene(&config(""), &spaces, &[hooks[0], hooks[1], more]).state(1, 2),
+                fixture(&config(""), &spaces, &[hooks[0], hooks[1], more]).state(1, 2),
                 Partly,
                 "{more}"
             );
@@ -174,10 +176,10 @@ fn macvlans_and_tunnels_are_exits_that_their_parents_do_not_stand_for() {
         };
         let spaces = [space("a", node(1, "10.0.0.1")), space("b", node(2, "10.0.0.2"))];
         let inner = format!("a/{name}");
-        let outer = scene(&config(""), &spaces, &["a/eth0", "b/eth0"]);
+        let outer = fixture(&config(""), &spaces, &["a/eth0", "b/eth0"]);
         assert_ne!(outer.state(1, 2), Covered, "{name}");
         assert_ne!(outer.state(1, 2), Unknown, "{name}");
-        assert_eq!(scene(&config(""), &spaces, &["a/eth0", &inner]).state(1, 2), Covered, "{name}");
+        assert_eq!(fixture(&config(""), &spaces, &["a/eth0", &inner]).state(1, 2), Covered, "{name}");
     }
 }
 
@@ -190,17 +192,17 @@ fn packets_that_no_hook_can_judge() {
     };
     spaces[1].facts.links.push(tunnel);
     spaces[1].facts.routes.push(via("10.0.0.2/32", 7, "10.7.7.7"));
-    let one = scene(&config(""), &spaces, &["a/eth0"]);
-    assert_eq!(one.judge(1, 2), Verdict { state: Partly, reason: Reason::Blind("wg0".to_owned()) });
+    let one = fixture(&config(""), &spaces, &["a/eth0"]);
+    assert_eq!(one.assess(1, 2), LinkAssessment { state: Partly, reason: Reason::Blind("wg0".to_owned()) });
     assert_eq!(
-        scene(&config(""), &spaces, &["a/eth0", "h2"]).state(1, 2),
+        fixture(&config(""), &spaces, &["a/eth0", "h2"]).state(1, 2),
         Covered,
         "the other end is closed"
     );
 }
 
 /// A host that hears n1 and n2 behind ports, and n3 nowhere.
-fn heard() -> Vec<Namespace> {
+fn neighbours_behind_ports() -> Vec<Namespace> {
     let mut host = facts(
         vec![
             LinkFacts { master: Some(9), ..device(0, 11, "t1", Kind::Tap) },
@@ -220,7 +222,7 @@ fn heard() -> Vec<Namespace> {
 
 #[test]
 fn peers_that_are_only_heard_are_unknown_at_best() {
-    let spaces = heard();
+    let spaces = neighbours_behind_ports();
     for (interfaces, one_two, one_three, two_three) in [
         // A packet passes where either end's known path is hooked.
         (&["t1", "t2"][..], Unknown, Unknown, Unknown),
@@ -229,47 +231,48 @@ fn peers_that_are_only_heard_are_unknown_at_best() {
         (&["eth0"], Not, Unknown, Unknown),
         (&[], Not, Not, Not),
     ] {
-        let scene = scene(&config(""), &spaces, interfaces);
-        let found = (scene.state(1, 2), scene.state(1, 3), scene.state(2, 3));
+        let fixture = fixture(&config(""), &spaces, interfaces);
+        let found = (fixture.state(1, 2), fixture.state(1, 3), fixture.state(2, 3));
         assert_eq!(found, (one_two, one_three, two_three), "{interfaces:?}");
     }
-    let word = scene(&config(""), &spaces, &["t1=n1"]);
+    let word = fixture(&config(""), &spaces, &["t1=n1"]);
     assert_eq!((word.state(1, 2), word.state(1, 3), word.state(2, 3)), (Covered, Covered, Not));
 }
 
 #[test]
 fn two_peers_behind_one_uplink_need_not_pass_it() {
-    let mut spaces = heard();
+    let mut spaces = neighbours_behind_ports();
     let host = &mut spaces[0].facts;
     host.ports = vec![([2, 9, 9, 9, 9, 1], 11), ([2, 9, 9, 9, 9, 2], 11)];
-    let scene = scene(&config(""), &spaces, &["t1"]);
-    assert_eq!(scene.judge(1, 2), Verdict { state: Not, reason: Reason::SameHook(1) });
+    let fixture = fixture(&config(""), &spaces, &["t1"]);
+    assert_eq!(fixture.assess(1, 2), LinkAssessment { state: Not, reason: Reason::SameHook(1) });
 }
 
 #[test]
 fn frames_to_groups_need_a_port_of_the_receivers() {
     let spaces = switched();
-    let scene = scene(&config(""), &spaces, &["h1"]);
+    let fixture = fixture(&config(""), &spaces, &["h1"]);
     let none = BTreeSet::new();
-    let lens = Lens::new(&scene.picture, &scene.hooked, &none);
+    let assessor = CoverageAssessor::new(&fixture.picture, &fixture.hooked, &none);
     let cut = [link(1, 2), link(2, 1)];
     // n3 is a peer too, and n1's link to it stays.
-    let group = Verdict { state: Partly, reason: Reason::Group(PeerId(2), Vec::new(), None) };
-    assert_eq!(lens.judge_in(link(1, 2), &cut, true), group);
-    assert_eq!(lens.judge_in(link(1, 2), &cut, false).state, Covered, "none are cut");
-    assert_eq!(lens.judge_in(link(2, 1), &cut, true).state, Covered, "n1's port is hooked");
+    let group = LinkAssessment { state: Partly, reason: Reason::Group(PeerId(2), Vec::new(), None) };
+    assert_eq!(assessor.assess_in(link(1, 2), &cut, true), group);
+    assert_eq!(assessor.assess_in(link(1, 2), &cut, false).state, Covered, "none are cut");
+    assert_eq!(assessor.assess_in(link(2, 1), &cut, true).state, Covered, "n1's port is hooked");
     let all = [link(1, 2), link(1, 3), link(2, 1)];
-    assert_eq!(lens.judge_in(link(1, 2), &all, true).state, Covered, "dropped where n1 sends");
+    assert_eq!(assessor.assess_in(link(1, 2), &all, true).state, Covered, "dropped where n1 sends");
 }
 
 #[test]
 fn a_host_end_past_which_others_may_redirect_closes_nothing() {
     let spaces = switched();
     let of = |interfaces: &[&str], bypassed: &[u32]| {
-        let scene = scene(&config(""), &spaces, interfaces);
-        Lens::new(&scene.picture, &scene.hooked, &bypassed.iter().copied().collect()).judge(link(1, 2))
+        let fixture = fixture(&config(""), &spaces, interfaces);
+        CoverageAssessor::new(&fixture.picture, &fixture.hooked, &bypassed.iter().copied().collect())
+            .assess(link(1, 2))
     };
-    assert_eq!(of(&["h1"], &[1]), Verdict { state: Partly, reason: Reason::Redirect(1) });
+    assert_eq!(of(&["h1"], &[1]), LinkAssessment { state: Partly, reason: Reason::Redirect(1) });
     assert_eq!(of(&["h1", "a/eth0"], &[1]).state, Covered, "the peer's own device is hooked");
     assert_eq!(of(&["h1", "h2"], &[1]).state, Covered, "the other end");
     assert_eq!(of(&["h1", "h2"], &[1, 2]).state, Partly);
@@ -278,18 +281,18 @@ fn a_host_end_past_which_others_may_redirect_closes_nothing() {
 #[test]
 fn the_world_is_seen_from_the_peers_end_alone() {
     let mut spaces = switched();
-    assert_eq!(scene(&config(""), &spaces, &["h1"]).state(0, 1), Covered);
-    assert_eq!(scene(&config(""), &spaces, &["h2"]).state(0, 1), Not);
+    assert_eq!(fixture(&config(""), &spaces, &["h1"]).state(0, 1), Covered);
+    assert_eq!(fixture(&config(""), &spaces, &["h2"]).state(0, 1), Not);
     spaces[1].facts.links.push(veth(1, 7, "eth1", 99));
-    assert_eq!(scene(&config(""), &spaces, &["h1"]).state(1, 0), Partly, "the world may be behind eth1");
+    assert_eq!(fixture(&config(""), &spaces, &["h1"]).state(1, 0), Partly, "the world may be behind eth1");
 }
 
 #[test]
 fn peers_that_are_not_here_take_no_part() {
     let spaces = switched();
     let config = config("here: [n1]");
-    assert_eq!(scene(&config, &spaces, &["h2"]).state(1, 2), Not, "n2's end is another daemon's");
-    assert_eq!(scene(&config, &spaces, &["h1"]).state(1, 2), Covered);
+    assert_eq!(fixture(&config, &spaces, &["h2"]).state(1, 2), Not, "n2's end is another daemon's");
+    assert_eq!(fixture(&config, &spaces, &["h1"]).state(1, 2), Covered);
 }
 
 /// On n1's host, which has a management NIC as every host has, and where nothing is known of n2.
@@ -299,7 +302,7 @@ fn a_management_nic_of_a_peer_leaves_links_with_remote_peers_unknown() {
     spaces.truncate(2);
     spaces[1].facts.links.push(device(1, 7, "eth9", Kind::Other));
     spaces[1].facts.addresses.push((7, "192.0.2.7".parse().unwrap()));
-    let own = |more: &str| scene(&config(&format!("here: [n1]\n{more}")), &spaces, &["a/eth0"]);
+    let own = |more: &str| fixture(&config(&format!("here: [n1]\n{more}")), &spaces, &["a/eth0"]);
     assert_eq!((own("").state(1, 2), own("").state(2, 1)), (Unknown, Unknown));
     assert_eq!(own("").state(0, 1), Partly, "everyone else may be behind it");
     let left_out = own("elsewhere: [{ name: eth9, netns: a }]");
@@ -307,7 +310,7 @@ fn a_management_nic_of_a_peer_leaves_links_with_remote_peers_unknown() {
     // An address of the config is a known way.
     let listed = "peers: { n1: { addresses: [10.0.0.1, 192.0.2.7] }, n2: { addresses: [10.0.0.2] } }\ninterfaces: auto\nhere: [n1]\n";
     let listed = Config::parse(listed, "test").unwrap();
-    assert_eq!(scene(&listed, &spaces, &["a/eth0"]).state(2, 1), Partly);
+    assert_eq!(fixture(&listed, &spaces, &["a/eth0"]).state(2, 1), Partly);
 }
 
 /// Two containers and a peer by its address, on a bridge of the daemon's own.
@@ -323,20 +326,20 @@ fn contained() -> (Config, Vec<Namespace>) {
 #[test]
 fn a_container_is_covered_by_what_is_found_in_it() {
     let (config, namespaces) = contained();
-    let scene = scene(&config, &namespaces, &["h1", "h2"]);
-    assert_eq!(scene.judge(1, 2).reason, Reason::Closed(PeerId(1)));
-    assert_eq!(scene.picture.ends[&PeerId(1)].addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
-    assert_eq!(scene.picture.ends[&PeerId(1)].ports, [1]);
+    let fixture = fixture(&config, &namespaces, &["h1", "h2"]);
+    assert_eq!(fixture.assess(1, 2).reason, Reason::Closed(PeerId(1)));
+    assert_eq!(fixture.picture.ends[&PeerId(1)].addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+    assert_eq!(fixture.picture.ends[&PeerId(1)].ports, [1]);
 }
 
 #[test]
 fn a_container_that_is_away_is_not_covered_by_the_hooks_of_others() {
     let (config, mut namespaces) = contained();
     namespaces.remove(1);
-    let scene = scene(&config, &namespaces, &["h1", "h2"]);
+    let fixture = fixture(&config, &namespaces, &["h1", "h2"]);
     let away = Reason::Away(PeerId(1), ContainerRef::Name("a".to_owned()));
     for (src, dst) in [(1, 2), (2, 1), (1, 3)] {
-        assert_eq!(scene.judge(src, dst), Verdict { state: Not, reason: away.clone() });
+        assert_eq!(fixture.assess(src, dst), LinkAssessment { state: Not, reason: away.clone() });
     }
-    assert_eq!(scene.judge(2, 3).state, Covered);
+    assert_eq!(fixture.assess(2, 3).state, Covered);
 }

@@ -9,13 +9,13 @@ const MAC: Mac = [2, 9, 9, 9, 9, 9];
 
 /// A frame that the first peer received from a MAC address and an address.
 fn from(mac: Mac, address: &str) -> Stranger {
-    let id = StrangerId { peer: PeerId(1), mac, meeting: Meeting::From };
+    let id = StrangerId { peer: PeerId(1), mac, contact: Contact::From };
     let address = Some(address.parse().unwrap());
     Stranger { id, packets: 3, first: MonoNs(1), last: MonoNs(2), address }
 }
 
 /// The guesses where the second and the third peer are not seen, and the first one's namespace is as it is given.
-fn guessed(change: impl FnOnce(&mut Namespace), mac: Mac, address: &str) -> Vec<Guess> {
+fn matched(change: impl FnOnce(&mut Namespace), mac: Mac, address: &str) -> Vec<PeerMatch> {
     let config = config("");
     let mut node = facts(vec![device(1, 2, "eth0", Kind::Other)], &[(2, "10.0.0.1")]);
     node.networks.push((2, "10.0.0.1/24".parse().unwrap()));
@@ -25,11 +25,11 @@ fn guessed(change: impl FnOnce(&mut Namespace), mac: Mac, address: &str) -> Vec<
     let mut sightings = Sightings::default();
     let identity = Identity::default();
     sightings.update(&config, (MonoNs(1), &spaces), &homes, &identity);
-    sightings.guesses(&config, &identity, &from(mac, address))
+    sightings.peer_matches(&config, &identity, &from(mac, address))
 }
 
-fn may_be(peers: &[u16]) -> Vec<Guess> {
-    peers.iter().map(|peer| Guess::MayBe(PeerId(*peer))).collect()
+fn may_be(peers: &[u16]) -> Vec<PeerMatch> {
+    peers.iter().map(|peer| PeerMatch::MayBe(PeerId(*peer))).collect()
 }
 
 #[test]
@@ -37,19 +37,19 @@ fn a_neighbour_entry_says_whose_the_mac_may_be() {
     let neighbour = |address: &'static str, mac: Mac| {
         move |space: &mut Namespace| space.facts.neighbours.push((2, address.parse().unwrap(), mac))
     };
-    assert_eq!(guessed(neighbour("10.0.0.3", MAC), MAC, "10.0.0.77"), may_be(&[3]));
-    assert_eq!(guessed(neighbour("10.0.0.3", MAC), MAC, "2001:db8::1"), may_be(&[3]), "whatever the address");
+    assert_eq!(matched(neighbour("10.0.0.3", MAC), MAC, "10.0.0.77"), may_be(&[3]));
+    assert_eq!(matched(neighbour("10.0.0.3", MAC), MAC, "2001:db8::1"), may_be(&[3]), "whatever the address");
     // The third one is found elsewhere; of the second one nothing is known.
-    assert_eq!(guessed(neighbour("10.0.0.3", [2; 6]), MAC, "10.0.0.77"), may_be(&[2]));
+    assert_eq!(matched(neighbour("10.0.0.3", [2; 6]), MAC, "10.0.0.77"), may_be(&[2]));
 }
 
 #[test]
 fn of_peers_that_nothing_is_known_of_those_on_the_link_may_be_it() {
-    assert_eq!(guessed(|_| (), MAC, "10.0.0.77"), may_be(&[2, 3]));
-    assert_eq!(guessed(|_| (), MAC, "fe80::77"), may_be(&[2, 3]));
-    assert_eq!(guessed(|_| (), MAC, "192.0.2.7"), [], "it came by a router");
+    assert_eq!(matched(|_| (), MAC, "10.0.0.77"), may_be(&[2, 3]));
+    assert_eq!(matched(|_| (), MAC, "fe80::77"), may_be(&[2, 3]));
+    assert_eq!(matched(|_| (), MAC, "192.0.2.7"), [], "it came by a router");
     let elsewhere = |space: &mut Namespace| space.facts.networks[0].1 = "10.0.0.1/31".parse().unwrap();
-    assert_eq!(guessed(elsewhere, MAC, "10.0.0.0"), [], "they are on other links");
+    assert_eq!(matched(elsewhere, MAC, "10.0.0.0"), [], "they are on other links");
 }
 
 #[test]
@@ -59,8 +59,8 @@ fn a_next_hop_is_nobody() {
         space.facts.neighbours.push((2, "10.0.0.254".parse().unwrap(), MAC));
         space.facts.neighbours.push((2, "10.0.0.2".parse().unwrap(), MAC));
     };
-    assert_eq!(guessed(behind_a_gateway, MAC, "198.51.100.1"), []);
-    assert_eq!(guessed(behind_a_gateway, MAC, "10.0.0.77"), [], "proxy ARP");
+    assert_eq!(matched(behind_a_gateway, MAC, "198.51.100.1"), []);
+    assert_eq!(matched(behind_a_gateway, MAC, "10.0.0.77"), [], "proxy ARP");
 }
 
 #[test]
@@ -74,8 +74,8 @@ fn a_device_of_a_home_is_that_peer() {
     sightings.update(&config, (MonoNs(1), &spaces), &homes, &identity);
     // It is gone by now.
     identity.macs.clear();
-    let guesses = sightings.guesses(&config, &identity, &from(mac, "192.0.2.7"));
-    assert_eq!(guesses, [Guess::Is(PeerId(2), "eth0 in netns b".to_owned())]);
+    let peer_matches = sightings.peer_matches(&config, &identity, &from(mac, "192.0.2.7"));
+    assert_eq!(peer_matches, [PeerMatch::Is(PeerId(2), "eth0 in netns b".to_owned())]);
     let links = [Link { src: PeerId(2), dst: PeerId(1) }, Link { src: PeerId(2), dst: PeerId(3) }];
     let suspects = sightings.suspects(&config, &identity, &links, &[from(mac, "192.0.2.7")]);
     assert_eq!(suspects.iter().map(|suspect| suspect.link).collect::<Vec<_>>(), [links[0]]);
@@ -89,15 +89,15 @@ fn a_device_of_a_home_is_that_peer() {
         &Identity { macs: [(mac, PeerId(2))].into(), ..Identity::default() },
     );
     twice.update(&config, (MonoNs(2), &spaces), &homes, &doubled);
-    assert_eq!(twice.guesses(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[2]));
-    sightings.meet(mac, PeerId(3), "eth0 in c".to_owned());
+    assert_eq!(twice.peer_matches(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[2]));
+    sightings.record_device(mac, PeerId(3), "eth0 in c".to_owned());
     assert_eq!(
-        sightings.guesses(&config, &identity, &from(mac, "192.0.2.7")),
+        sightings.peer_matches(&config, &identity, &from(mac, "192.0.2.7")),
         may_be(&[2, 3]),
         "it has moved"
     );
     identity.peers.entry(PeerId(2)).or_default().forwards = true;
-    assert_eq!(sightings.guesses(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[3]));
+    assert_eq!(sightings.peer_matches(&config, &identity, &from(mac, "192.0.2.7")), may_be(&[3]));
 }
 
 /// The MAC address of a device that is gone, or has another one, may be anyone's afterwards.
@@ -112,16 +112,16 @@ fn a_mac_address_that_a_peer_has_given_up_is_its_own_no_longer() {
     sightings.update(&config, (MonoNs(1), &spaces), &homes, &identity);
     spaces[2].facts.links[0].mac = Some(MAC);
     sightings.update(&config, (MonoNs(PASSAGE), &spaces), &homes, &Identity::default());
-    let guessed = |sightings: &Sightings, first, last| {
+    let matched = |sightings: &Sightings, first, last| {
         let stranger = Stranger { first: MonoNs(first), last: MonoNs(last), ..from(mac, "192.0.2.7") };
-        sightings.guesses(&config, &Identity::default(), &stranger)
+        sightings.peer_matches(&config, &Identity::default(), &stranger)
     };
-    let is = [Guess::Is(PeerId(2), "eth0 in netns b".to_owned())];
-    assert_eq!(guessed(&sightings, 1, 2 * PASSAGE), is);
-    assert_eq!(guessed(&sightings, 1, 2 * PASSAGE + 1), may_be(&[2]));
-    assert_eq!(guessed(&sightings, 2 * PASSAGE + 1, 3 * PASSAGE), []);
+    let is = [PeerMatch::Is(PeerId(2), "eth0 in netns b".to_owned())];
+    assert_eq!(matched(&sightings, 1, 2 * PASSAGE), is);
+    assert_eq!(matched(&sightings, 1, 2 * PASSAGE + 1), may_be(&[2]));
+    assert_eq!(matched(&sightings, 2 * PASSAGE + 1, 3 * PASSAGE), []);
     // It has it again.
     spaces[2].facts.links[0].mac = Some(mac);
     sightings.update(&config, (MonoNs(3 * PASSAGE), &spaces), &homes, &identity);
-    assert_eq!(guessed(&sightings, 2 * PASSAGE + 1, 3 * PASSAGE), is);
+    assert_eq!(matched(&sightings, 2 * PASSAGE + 1, 3 * PASSAGE), is);
 }

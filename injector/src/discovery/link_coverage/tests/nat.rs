@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::discovery::nat::Goal;
+use crate::discovery::nat::TranslatedDestination;
 use crate::netlink::nat::{Dnat, Nat, Target};
 use crate::netlink::nft_rule::{Comparison, IPV4, Loaded, Rule, Step, Verdict as End};
 use crate::netlink::nft_walk::{Chain, Chance};
@@ -48,23 +48,25 @@ fn to(first: &str, last: &str) -> Target {
     Target::Range(first.parse().unwrap(), last.parse().unwrap())
 }
 
-fn detour(verdict: Verdict) -> Detour {
-    let Reason::Translated(detour) = verdict.reason else { panic!("{verdict:?}") };
+fn detour(assessment: LinkAssessment) -> Detour {
+    let Reason::Translated(detour) = assessment.reason else { panic!("{assessment:?}") };
     *detour
 }
 
 /// What `hooked` interfaces make of n1→n2 and n2→n1.
 fn states(spaces: &[Namespace], hooked: &[&str]) -> [CoverageState; 2] {
-    let scene = scene(&config(""), spaces, hooked);
-    [scene.state(1, 2), scene.state(2, 1)]
+    let fixture = fixture(&config(""), spaces, hooked);
+    [fixture.state(1, 2), fixture.state(2, 1)]
 }
 
 /// While these are cut.
-fn judged(spaces: &[Namespace], hooked: &[&str], link: Link, cut: &[Link]) -> CoverageState {
-    let scene = scene(&config(""), spaces, hooked);
+fn assessed(spaces: &[Namespace], hooked: &[&str], link: Link, cut: &[Link]) -> CoverageState {
+    let fixture = fixture(&config(""), spaces, hooked);
     let mut cut = cut.to_vec();
     cut.sort_unstable();
-    Lens::new(&scene.picture, &scene.hooked, &BTreeSet::new()).judge_in(link, &cut, false).state
+    CoverageAssessor::new(&fixture.picture, &fixture.hooked, &BTreeSet::new())
+        .assess_in(link, &cut, false)
+        .state
 }
 
 #[test]
@@ -72,25 +74,25 @@ fn a_rule_of_nat_beyond_the_only_hooked_end_leaves_a_way_open() {
     let mut spaces = switched();
     translate(&mut spaces[0], to("10.0.0.2", "10.0.0.2"));
     for (src, dst) in [(1, 2), (2, 1)] {
-        let verdict = scene(&config(""), &spaces, &["a/eth0"]).judge(src, dst);
-        assert_eq!((verdict.state, verdict.is_translated()), (Partly, false));
-        let detour = detour(verdict);
+        let assessment = fixture(&config(""), &spaces, &["a/eth0"]).assess(src, dst);
+        assert_eq!((assessment.state, assessment.is_translated()), (Partly, false));
+        let detour = detour(assessment);
         assert_eq!((detour.near, detour.far), (PeerId(1), PeerId(2)));
         let Rewrite::Destination(rule) = detour.rewrite else { panic!("{:?}", detour.rewrite) };
-        assert_eq!(rule.goal, Goal::Peer(PeerId(2), "10.0.0.2".parse().unwrap()));
+        assert_eq!(rule.destination, TranslatedDestination::Peer(PeerId(2), "10.0.0.2".parse().unwrap()));
         let names: Vec<&str> = detour.places.iter().map(|place| place.name.as_str()).collect();
         assert!(names.contains(&"eth0") && names.contains(&"h2"), "{names:?}");
         for hooked in [&["a/eth0", "h2"][..], &["h1", "b/eth0"], &["h2"]] {
-            assert_eq!(scene(&config(""), &spaces, hooked).state(src, dst), Covered, "{hooked:?}");
+            assert_eq!(fixture(&config(""), &spaces, hooked).state(src, dst), Covered, "{hooked:?}");
         }
     }
-    assert_eq!(scene(&config(""), &spaces, &["a/eth0"]).state(1, 3), Covered, "another peer");
-    assert_eq!(scene(&config(""), &spaces, &["a/eth0"]).state(1, 0), Covered, "the world");
+    assert_eq!(fixture(&config(""), &spaces, &["a/eth0"]).state(1, 3), Covered, "another peer");
+    assert_eq!(fixture(&config(""), &spaces, &["a/eth0"]).state(1, 0), Covered, "the world");
     let mut wide = switched();
     translate(&mut wide[0], to("10.0.0.0", "10.0.0.9"));
-    assert_eq!(scene(&config(""), &wide, &["a/eth0"]).state(1, 3), Partly);
+    assert_eq!(fixture(&config(""), &wide, &["a/eth0"]).state(1, 3), Partly);
     let here = config("here: [n1]");
-    let elsewhere = scene(&here, &wide, &["a/eth0"]).judge(1, 3);
+    let elsewhere = fixture(&here, &wide, &["a/eth0"]).assess(1, 3);
     assert_eq!(elsewhere.state, Unknown, "another daemon's hooks are not seen");
     assert!(!elsewhere.is_translated(), "and a drop here is all that this one can show");
 }
@@ -103,7 +105,7 @@ fn cutting_off_the_holder_of_the_address_before_covers_the_link() {
     // The service's address is nobody's: it is the world's.
     let mut spaces = switched();
     translate_from(&mut spaces[0], [10, 0, 0, 9], to("10.0.0.2", "10.0.0.2"));
-    let of = |link, cut: &[Link]| judged(&spaces, near_hook, link, cut);
+    let of = |link, cut: &[Link]| assessed(&spaces, near_hook, link, cut);
     assert_eq!(of(link(1, 2), &with(&[])), Partly);
     assert_eq!(of(link(1, 2), &with(&[link(1, 0)])), Covered);
     assert_eq!(of(link(2, 1), &with(&[link(1, 0)])), Partly, "not the other way");
@@ -111,24 +113,24 @@ fn cutting_off_the_holder_of_the_address_before_covers_the_link() {
     // It is another peer's.
     let mut spaces = switched();
     translate_from(&mut spaces[0], [10, 0, 0, 3], to("10.0.0.2", "10.0.0.2"));
-    let of = |cut: &[Link]| judged(&spaces, near_hook, link(1, 2), &with(cut));
+    let of = |cut: &[Link]| assessed(&spaces, near_hook, link(1, 2), &with(cut));
     assert_eq!(of(&[link(1, 0)]), Partly, "the world is not who holds it");
     assert_eq!(of(&[link(1, 3)]), Covered);
     // The far peer's own: the link is cut by that one as well.
     let mut spaces = switched();
     translate_from(&mut spaces[0], [10, 0, 0, 2], to("10.0.0.2", "10.0.0.2"));
-    assert_eq!(judged(&spaces, near_hook, link(1, 2), &both), Covered);
+    assert_eq!(assessed(&spaces, near_hook, link(1, 2), &both), Covered);
     // What the rule asks for is not known: it may be anybody's.
     let mut spaces = switched();
     translate(&mut spaces[0], to("10.0.0.2", "10.0.0.2"));
-    let of = |cut: &[Link]| judged(&spaces, near_hook, link(1, 2), &with(cut));
+    let of = |cut: &[Link]| assessed(&spaces, near_hook, link(1, 2), &with(cut));
     assert_eq!((of(&[link(1, 0)]), of(&[link(1, 3)])), (Partly, Partly));
     assert_eq!(of(&[link(1, 0), link(1, 3)]), Covered);
     // Another rule for the same peer leaves another way open.
     let mut spaces = switched();
     translate_from(&mut spaces[0], [10, 0, 0, 9], to("10.0.0.2", "10.0.0.2"));
     translate_from(&mut spaces[0], [10, 0, 0, 3], to("10.0.0.2", "10.0.0.2"));
-    assert_eq!(judged(&spaces, near_hook, link(1, 2), &with(&[link(1, 0)])), Partly);
+    assert_eq!(assessed(&spaces, near_hook, link(1, 2), &with(&[link(1, 0)])), Partly);
 }
 
 #[test]
@@ -136,7 +138,7 @@ fn what_a_peer_translates_itself_is_translated_before_its_hooks() {
     for (at, wanted) in [(1, Covered), (2, Partly)] {
         let mut spaces = switched();
         translate(&mut spaces[at], to("10.0.0.2", "10.0.0.2"));
-        assert_eq!(scene(&config(""), &spaces, &["a/eth0"]).state(1, 2), wanted, "in namespace {at}");
+        assert_eq!(fixture(&config(""), &spaces, &["a/eth0"]).state(1, 2), wanted, "in namespace {at}");
     }
 }
 
@@ -147,9 +149,9 @@ fn rules_whose_goal_is_not_known_leave_it_unknown() {
     let mut unread = switched();
     rules(&mut unread[0]).unread = Some("too many".to_owned());
     for spaces in [computed, unread] {
-        let verdict = scene(&config(""), &spaces, &["a/eth0"]).judge(1, 2);
-        assert_eq!((verdict.state, verdict.is_translated()), (Unknown, true));
-        assert_eq!(scene(&config(""), &spaces, &["h1", "h2"]).state(1, 2), Covered);
+        let assessment = fixture(&config(""), &spaces, &["a/eth0"]).assess(1, 2);
+        assert_eq!((assessment.state, assessment.is_translated()), (Unknown, true));
+        assert_eq!(fixture(&config(""), &spaces, &["h1", "h2"]).state(1, 2), Covered);
     }
 }
 
@@ -177,19 +179,19 @@ fn of_a_peer_with_two_devices_the_one_with_the_address_counts() {
 fn a_replaced_source_hides_the_sender_from_the_receivers_hooks() {
     let mut spaces = switched();
     masquerade(&mut spaces[0], &condition(12, &[10, 0, 0, 1]));
-    let verdict = scene(&config(""), &spaces, &["b/eth0"]).judge(1, 2);
-    assert_eq!(verdict.state, Partly);
-    let detour = detour(verdict);
+    let assessment = fixture(&config(""), &spaces, &["b/eth0"]).assess(1, 2);
+    assert_eq!(assessment.state, Partly);
+    let detour = detour(assessment);
     assert_eq!((detour.near, detour.far), (PeerId(2), PeerId(1)));
     assert!(matches!(detour.rewrite, Rewrite::Source(_)), "{detour:?}");
     assert_eq!(states(&spaces, &["b/eth0"]), [Partly, Partly], "answers carry that address, too");
     for hooked in [&["a/eth0"][..], &["h1"], &["h1", "h2"]] {
         assert_eq!(states(&spaces, hooked), [Covered, Covered], "{hooked:?}: the sender's own hooks see it");
     }
-    assert_eq!(scene(&config(""), &spaces, &["b/eth0"]).state(3, 2), Covered, "of another sender");
+    assert_eq!(fixture(&config(""), &spaces, &["b/eth0"]).state(3, 2), Covered, "of another sender");
     let all = [link(0, 2), link(1, 2), link(3, 2)];
-    assert_eq!(judged(&spaces, &["b/eth0"], link(1, 2), &all), Covered, "whoever it seems to come from");
-    assert_eq!(judged(&spaces, &["b/eth0"], link(1, 2), &all[..2]), Partly);
+    assert_eq!(assessed(&spaces, &["b/eth0"], link(1, 2), &all), Covered, "whoever it seems to come from");
+    assert_eq!(assessed(&spaces, &["b/eth0"], link(1, 2), &all[..2]), Partly);
 }
 
 /// As engines of containers write them on each host.
@@ -228,22 +230,22 @@ fn packets_with_both_addresses_replaced_pass_the_hooks_of_both_ends() {
     assert_eq!(states(&spaces, hooked), [Covered, Covered]);
     let mut both = spaces.clone();
     masquerade(&mut both[0], &condition(12, &[10, 0, 0, 1]));
-    let verdict = scene(&config(""), &both, hooked).judge(1, 2);
-    assert_eq!((verdict.state, verdict.is_translated()), (Unknown, true));
-    assert!(matches!(detour(verdict).rewrite, Rewrite::Both(..)));
+    let assessment = fixture(&config(""), &both, hooked).assess(1, 2);
+    assert_eq!((assessment.state, assessment.is_translated()), (Unknown, true));
+    assert!(matches!(detour(assessment).rewrite, Rewrite::Both(..)));
     let world = [link(1, 0), link(1, 2), link(1, 3)];
     assert_eq!(
-        judged(&both, hooked, link(1, 2), &world),
+        assessed(&both, hooked, link(1, 2), &world),
         Covered,
         "n1's hooks see somebody whom it is cut off from"
     );
     // The rule for a published port depends on a mark: it is shown, and the link stays covered.
     let mut published = spaces;
     masquerade(&mut published[0], &[Step::Doubt]);
-    let verdict = scene(&config(""), &published, hooked).judge(1, 2);
-    assert_eq!((verdict.state, verdict.is_translated()), (Covered, false));
-    let Rewrite::Both(_, rule) = detour(verdict).rewrite else { panic!() };
-    assert_eq!(rule.met.chance, Chance::Perhaps);
+    let assessment = fixture(&config(""), &published, hooked).assess(1, 2);
+    assert_eq!((assessment.state, assessment.is_translated()), (Covered, false));
+    let Rewrite::Both(_, rule) = detour(assessment).rewrite else { panic!() };
+    assert_eq!(rule.snat.chance, Chance::Perhaps);
 }
 
 #[test]
@@ -264,8 +266,8 @@ fn what_a_peer_sends_by_an_address_that_is_not_its_own() {
         }
         replace(&mut spaces[1], &[], by);
         let more = config("elsewhere: [{ name: tap8, netns: a }]");
-        let scene = scene(&more, &spaces, &["a/eth0", "b/eth0"]);
-        assert_eq!(scene.state(1, 2), wanted, "{by:?}, plain: {is_plain}");
+        let fixture = fixture(&more, &spaces, &["a/eth0", "b/eth0"]);
+        assert_eq!(fixture.state(1, 2), wanted, "{by:?}, plain: {is_plain}");
     }
 }
 
@@ -294,5 +296,5 @@ fn a_rule_for_an_open_end_is_no_better_than_for_a_closed_one() {
     let mut computed = switched();
     computed[1].facts.links.push(device(1, 7, "eth1", Kind::Other));
     translate(&mut computed[0], Target::Computed);
-    assert!(scene(&config(""), &computed, &["a/eth0"]).judge(1, 2).is_translated());
+    assert!(fixture(&config(""), &computed, &["a/eth0"]).assess(1, 2).is_translated());
 }

@@ -6,26 +6,26 @@ use saphyr_parser::{Event, Marker, Parser, ScanError};
 
 /// A place in the text; both count from 1, columns in characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub(super) struct TextPosition {
     pub line: usize,
     pub column: usize,
 }
 
 /// Where a text begins: for faults of the text as a whole.
-pub(super) const START: Place = Place { line: 1, column: 1 };
+pub(super) const START: TextPosition = TextPosition { line: 1, column: 1 };
 
-impl From<Marker> for Place {
+impl From<Marker> for TextPosition {
     fn from(marker: Marker) -> Self {
         Self { line: marker.line(), column: marker.col() + 1 }
     }
 }
 
 /// Where a second document begins.
-pub(super) fn second_document(text: &str) -> Option<Place> {
+pub(super) fn second_document(text: &str) -> Option<TextPosition> {
     let mut parser = Parser::new_from_str(text);
     let mut starts = std::iter::from_fn(|| parser.next_event()?.ok())
         .filter(|(event, _)| matches!(event, Event::DocumentStart(_)))
-        .map(|(_, span)| Place::from(span.start));
+        .map(|(_, span)| TextPosition::from(span.start));
     starts.nth(1)
 }
 
@@ -34,7 +34,7 @@ pub(super) const MOST_DEPTH: usize = 64;
 
 /// Where a text exceeds [`MOST_DEPTH`]. To be asked first: the time that parsers take for such a text grows with the square
 /// of its depth.
-pub(super) fn too_deep(text: &str) -> Option<Place> {
+pub(super) fn too_deep(text: &str) -> Option<TextPosition> {
     let mut parser = Parser::new_from_str(text);
     let mut depth = 0_usize;
     while let Some(event) = parser.next_event() {
@@ -66,15 +66,15 @@ pub(super) fn too_deep(text: &str) -> Option<Place> {
 pub(super) struct Duplicate {
     pub path: String,
     pub key: String,
-    pub first: Place,
-    pub second: Place,
+    pub first: TextPosition,
+    pub second: TextPosition,
 }
 
 /// The places of every key and value.
 #[derive(Debug, Default)]
-pub(super) struct Places {
-    keys: HashMap<String, Place>,
-    values: HashMap<String, Place>,
+pub(super) struct TextPositions {
+    keys: HashMap<String, TextPosition>,
+    values: HashMap<String, TextPosition>,
     /// Scalars in the order of the text, for finding a name below a path.
     scalars: Vec<(String, String)>,
     pub duplicates: Vec<Duplicate>,
@@ -92,7 +92,7 @@ pub(super) fn item(path: &str, at: usize) -> String {
 
 /// A collection that the walk is in.
 enum Frame {
-    Mapping { path: String, key: Option<String>, seen: HashMap<String, Place>, is_key: bool },
+    Mapping { path: String, key: Option<String>, seen: HashMap<String, TextPosition>, is_key: bool },
     Sequence { path: String, next: usize, is_key: bool },
 }
 
@@ -105,31 +105,31 @@ enum Role {
 /// Replaces a key that is not plain text; no path of ours contains it.
 const ODD_KEY: &str = "?";
 
-impl Places {
+impl TextPositions {
     /// Walks a text that is one YAML document.
     pub fn of(text: &str) -> Result<Self, ScanError> {
-        let mut places = Self::default();
+        let mut positions = Self::default();
         let mut frames: Vec<Frame> = Vec::new();
         let mut parser = Parser::new_from_str(text);
         while let Some(event) = parser.next_event() {
             let (event, span) = event?;
-            let place = Place::from(span.start);
+            let position = TextPosition::from(span.start);
             match event {
                 Event::Scalar(text, ..) => {
                     let role = role(&mut frames);
-                    places.scalar(role, text.as_ref(), place, &mut frames);
+                    positions.scalar(role, text.as_ref(), position, &mut frames);
                 }
                 Event::Alias(_) => {
                     let role = role(&mut frames);
-                    places.opened(&role, place);
+                    positions.opened(&role, position);
                     closed(&mut frames, matches!(role, Role::Key { .. }));
                 }
                 Event::SequenceStart(..) => {
-                    let (path, is_key) = places.enter(&mut frames, place);
+                    let (path, is_key) = positions.enter(&mut frames, position);
                     frames.push(Frame::Sequence { path, next: 0, is_key });
                 }
                 Event::MappingStart(..) => {
-                    let (path, is_key) = places.enter(&mut frames, place);
+                    let (path, is_key) = positions.enter(&mut frames, position);
                     frames.push(Frame::Mapping { path, key: None, seen: HashMap::new(), is_key });
                 }
                 Event::SequenceEnd | Event::MappingEnd => {
@@ -141,42 +141,42 @@ impl Places {
                 _ => {}
             }
         }
-        Ok(places)
+        Ok(positions)
     }
 
-    fn scalar(&mut self, role: Role, text: &str, place: Place, frames: &mut [Frame]) {
+    fn scalar(&mut self, role: Role, text: &str, position: TextPosition, frames: &mut [Frame]) {
         match role {
             Role::Key { mapping } => {
                 let path = below(&mapping, text);
                 self.scalars.push((path.clone(), text.to_owned()));
                 let Some(Frame::Mapping { key, seen, .. }) = frames.last_mut() else { return };
                 if let Some(first) = seen.get(text) {
-                    let duplicate = Duplicate { path, key: text.to_owned(), first: *first, second: place };
+                    let duplicate = Duplicate { path, key: text.to_owned(), first: *first, second: position };
                     self.duplicates.push(duplicate);
                     // What is below the second must not be taken for what is below the first.
                     *key = Some(ODD_KEY.to_owned());
                 } else {
-                    seen.insert(text.to_owned(), place);
-                    self.keys.entry(path).or_insert(place);
+                    seen.insert(text.to_owned(), position);
+                    self.keys.entry(path).or_insert(position);
                     *key = Some(text.to_owned());
                 }
             }
             Role::Value { path } => {
                 self.scalars.push((path.clone(), text.to_owned()));
-                self.values.entry(path).or_insert(place);
+                self.values.entry(path).or_insert(position);
             }
         }
     }
 
-    fn opened(&mut self, role: &Role, place: Place) {
+    fn opened(&mut self, role: &Role, position: TextPosition) {
         if let Role::Value { path } = role {
-            self.values.entry(path.clone()).or_insert(place);
+            self.values.entry(path.clone()).or_insert(position);
         }
     }
 
-    fn enter(&mut self, frames: &mut [Frame], place: Place) -> (String, bool) {
+    fn enter(&mut self, frames: &mut [Frame], position: TextPosition) -> (String, bool) {
         let role = role(frames);
-        self.opened(&role, place);
+        self.opened(&role, position);
         match role {
             Role::Key { mapping } => (below(&mapping, ODD_KEY), true),
             Role::Value { path } => (path, false),
@@ -184,16 +184,16 @@ impl Places {
     }
 
     /// The place of the key that ends this path, else that of what it is part of.
-    pub fn key(&self, path: &str) -> Option<Place> {
+    pub fn key(&self, path: &str) -> Option<TextPosition> {
         self.keys.get(path).copied().or_else(|| self.value(path))
     }
 
     /// The place of the value at this path, else that of what it is part of.
-    pub fn value(&self, path: &str) -> Option<Place> {
+    pub fn value(&self, path: &str) -> Option<TextPosition> {
         let mut path = path;
         loop {
-            if let Some(place) = self.values.get(path) {
-                return Some(*place);
+            if let Some(position) = self.values.get(path) {
+                return Some(*position);
             }
             if path.is_empty() {
                 return None;
@@ -203,7 +203,7 @@ impl Places {
     }
 
     /// The place of exactly this value, else of exactly this key, else of what it is part of.
-    pub fn values_then_key(&self, path: &str) -> Option<Place> {
+    pub fn values_then_key(&self, path: &str) -> Option<TextPosition> {
         self.values.get(path).copied().or_else(|| self.key(path))
     }
 
@@ -246,9 +246,9 @@ mod tests {
         let flow = |depth: usize| format!("peers: {}{}", "[".repeat(depth), "]".repeat(depth));
         // The mapping around it is one more.
         assert_eq!(too_deep(&flow(MOST_DEPTH - 1)), None);
-        assert_eq!(too_deep(&flow(MOST_DEPTH)), Some(Place { line: 1, column: 8 + MOST_DEPTH - 1 }));
+        assert_eq!(too_deep(&flow(MOST_DEPTH)), Some(TextPosition { line: 1, column: 8 + MOST_DEPTH - 1 }));
         let block: String = (0..MOST_DEPTH + 2).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
-        assert_eq!(too_deep(&block).map(|place| place.line), Some(MOST_DEPTH + 1));
+        assert_eq!(too_deep(&block).map(|position| position.line), Some(MOST_DEPTH + 1));
         // Nobody has to read to the end of what is deeper by far.
         assert!(too_deep(&flow(1_000_000)).is_some());
         assert_eq!(too_deep("a: [1, 2]\nb: {c: ]\n"), None, "the parser says what is wrong");
@@ -257,24 +257,24 @@ mod tests {
     #[test]
     fn paths_have_their_lines_and_columns() {
         let text = "a: { b: [x, yy] }\nc:\n  - d: 1\n    e: 2\n  - {f: é, g: 3}\n? [k, l]\n: odd\nz: end\n";
-        let places = Places::of(text).unwrap();
-        assert_eq!(places.key("a").map(|at| (at.line, at.column)), Some((1, 1)));
-        assert_eq!(places.value("a.b[1]").map(|at| (at.line, at.column)), Some((1, 13)));
-        assert_eq!(places.key("c[0].e").map(|at| (at.line, at.column)), Some((4, 5)));
-        assert_eq!(places.value("c[0].e").map(|at| (at.line, at.column)), Some((4, 8)));
-        assert_eq!(places.value("c[1].g").map(|at| (at.line, at.column)), Some((5, 15)));
-        assert_eq!(places.value("c[1].g.missing[3]").map(|at| (at.line, at.column)), Some((5, 15)));
-        assert_eq!(places.value("z").map(|at| (at.line, at.column)), Some((8, 4)));
-        assert_eq!(places.find("a", "yy"), Some("a.b[1]"));
-        assert_eq!(places.find("a", "end"), None);
-        assert!(places.duplicates.is_empty());
+        let positions = TextPositions::of(text).unwrap();
+        assert_eq!(positions.key("a").map(|at| (at.line, at.column)), Some((1, 1)));
+        assert_eq!(positions.value("a.b[1]").map(|at| (at.line, at.column)), Some((1, 13)));
+        assert_eq!(positions.key("c[0].e").map(|at| (at.line, at.column)), Some((4, 5)));
+        assert_eq!(positions.value("c[0].e").map(|at| (at.line, at.column)), Some((4, 8)));
+        assert_eq!(positions.value("c[1].g").map(|at| (at.line, at.column)), Some((5, 15)));
+        assert_eq!(positions.value("c[1].g.missing[3]").map(|at| (at.line, at.column)), Some((5, 15)));
+        assert_eq!(positions.value("z").map(|at| (at.line, at.column)), Some((8, 4)));
+        assert_eq!(positions.find("a", "yy"), Some("a.b[1]"));
+        assert_eq!(positions.find("a", "end"), None);
+        assert!(positions.duplicates.is_empty());
     }
 
     #[test]
     fn duplicate_keys_are_found_at_any_depth() {
-        let places = Places::of("a:\n  b: 1\n  b: 2\nx: {a: 1, a: 2}\na: {b: 3}\n").unwrap();
-        let found: Vec<_> = places.duplicates.iter().map(|d| (d.path.as_str(), d.second.line)).collect();
+        let positions = TextPositions::of("a:\n  b: 1\n  b: 2\nx: {a: 1, a: 2}\na: {b: 3}\n").unwrap();
+        let found: Vec<_> = positions.duplicates.iter().map(|d| (d.path.as_str(), d.second.line)).collect();
         assert_eq!(found, [("a.b", 3), ("x.a", 4), ("a", 5)]);
-        assert_eq!(places.duplicates[0].first, Place { line: 2, column: 3 });
+        assert_eq!(positions.duplicates[0].first, TextPosition { line: 2, column: 3 });
     }
 }
