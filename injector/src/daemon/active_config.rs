@@ -97,11 +97,11 @@ impl ActiveConfig {
         let mut kernel = Kernel::load_with(bootstrap.pins.as_ref(), &config, Clocks::Real)?;
         let wakeups = kernel.wakeups()?;
         kernel.start_log()?;
-        let (tell_lapse, lapsed) = mpsc::unbounded_channel();
+        let (lapse_sink, lapsed) = mpsc::unbounded_channel();
         let lease_watcher = kernel
             .gate()
             .keep(bootstrap.alarm.guard("the thread that watches the lease"), move |lapse| {
-                let _ = tell_lapse.send(lapse);
+                let _ = lapse_sink.send(lapse);
             })
             .map_err(io("the lease thread"))?;
         let guard = bootstrap.alarm.guard("the thread that lets freed slots age");

@@ -33,15 +33,15 @@ pub(super) struct EventLoop {
     pub(super) alarms: Alarms,
     pub(super) commands: CommandReceiver,
     pub(super) sockets_found: mpsc::UnboundedReceiver<Found>,
-    pub(super) tell_sockets: sockets::Sink,
+    pub(super) sockets_sink: sockets::Sink,
     pub(super) answers: mpsc::UnboundedReceiver<ProbeAnswers>,
-    pub(super) tell_answers: answers::Sink,
+    pub(super) answers_sink: answers::Sink,
     pub(super) connections: mpsc::UnboundedReceiver<witness::Connections>,
-    pub(super) tell_connections: witness::Sink,
+    pub(super) connections_sink: witness::Sink,
     pub(super) checks: mpsc::UnboundedReceiver<verify::Report>,
-    pub(super) tell_checks: verify::Sink,
+    pub(super) checks_sink: verify::Sink,
     pub(super) resolved: mpsc::UnboundedReceiver<Returned>,
-    pub(super) tell_resolved: ReturnedSink,
+    pub(super) resolved_sink: ReturnedSink,
     /// What comes of the config that is in force,
     pub(super) incoming: Incoming,
     /// and what another one needs.
@@ -150,25 +150,25 @@ impl EventLoop {
         bootstrap: Bootstrap,
         source: Source,
     ) -> Self {
-        let (tell_sockets, sockets_found) = mpsc::unbounded_channel();
-        let (tell_answers, answers) = mpsc::unbounded_channel();
-        let (tell_connections, connections) = mpsc::unbounded_channel();
-        let (tell_checks, checks) = mpsc::unbounded_channel();
-        let (tell_resolved, resolved) = mpsc::unbounded_channel();
+        let (sockets_sink, sockets_found) = mpsc::unbounded_channel();
+        let (answers_sink, answers) = mpsc::unbounded_channel();
+        let (connections_sink, connections) = mpsc::unbounded_channel();
+        let (checks_sink, checks) = mpsc::unbounded_channel();
+        let (resolved_sink, resolved) = mpsc::unbounded_channel();
         Self {
             signals,
             alarms,
             commands,
             sockets_found,
-            tell_sockets,
+            sockets_sink,
             answers,
-            tell_answers,
+            answers_sink,
             connections,
-            tell_connections,
+            connections_sink,
             checks,
-            tell_checks,
+            checks_sink,
             resolved,
-            tell_resolved,
+            resolved_sink,
             incoming,
             bootstrap,
             source,
@@ -238,7 +238,7 @@ impl EventLoop {
             Event::Interface(event) => self.interface(state, event).await,
             Event::JudgingDue => {
                 recurring.judging.spend(|| self.judge_and_watch(state));
-                state.release_held(&self.tell_resolved).await;
+                state.release_held(&self.resolved_sink).await;
             }
             Event::Command(command) => {
                 drain(state, &mut self.incoming.samples);
@@ -256,14 +256,14 @@ impl EventLoop {
             }),
             Event::Resolved(returned) => {
                 drain(state, &mut self.incoming.samples);
-                if let Some(wanted) = state.returned(returned, &self.tell_resolved) {
+                if let Some(wanted) = state.returned(returned, &self.resolved_sink) {
                     self.take_effect(state, Effective::Apply(Box::new(wanted))).await;
                 }
             }
             Event::Answered(found) => state.take_answers(found),
             Event::Checked(report) => {
                 state.checked(report);
-                state.release_held(&self.tell_resolved).await;
+                state.release_held(&self.resolved_sink).await;
             }
             Event::Connections(found) => state.connections(found),
             Event::Sockets(found) => state.sockets(&found),
@@ -276,9 +276,9 @@ impl EventLoop {
     /// Asks for what open partitions are judged by, looks after other programs on the hooks, and judges.
     fn judge_and_watch(&mut self, state: &mut State) {
         drain(state, &mut self.incoming.samples);
-        state.ask_for_sockets(&self.tell_sockets);
-        state.ask_for_connections(&self.tell_connections);
-        state.ask_for_checks(&self.tell_checks);
+        state.ask_for_sockets(&self.sockets_sink);
+        state.ask_for_connections(&self.connections_sink);
+        state.ask_for_checks(&self.checks_sink);
         state.watch_hooks();
         state.tick();
     }
@@ -287,10 +287,10 @@ impl EventLoop {
     async fn take_command(&self, state: &mut State, command: Command) {
         let sent_at = self.commands.sent_at();
         match command {
-            Command::ProbeOnce(reply) => state.probe_once(&self.tell_answers, reply),
+            Command::ProbeOnce(reply) => state.probe_once(&self.answers_sink, reply),
             Command::Apply { name, request, step, from, whose, is_gone, reply } => {
                 let asked = Asked { name, request, step, from, whose, is_gone, reply, sent_at };
-                state.resolve(asked, &self.tell_resolved);
+                state.resolve(asked, &self.resolved_sink);
             }
             Command::Enable { name, at, reply } => {
                 self.take_effect(state, Effective::Enable { name, at, reply, sent_at }).await;
@@ -301,10 +301,10 @@ impl EventLoop {
 
     /// Carries out what may cut, after the control of its cut if it wants one.
     async fn take_effect(&self, state: &mut State, command: Effective) {
-        if let Some(command) = state.hold(command, &self.tell_checks) {
-            state.take_effect(command, &self.tell_resolved).await;
+        if let Some(command) = state.hold(command, &self.checks_sink) {
+            state.take_effect(command, &self.resolved_sink).await;
         }
-        state.release_held(&self.tell_resolved).await;
+        state.release_held(&self.resolved_sink).await;
     }
 
     /// Takes in news of an interface; probes whose thread ended with the old namespace are started again.
