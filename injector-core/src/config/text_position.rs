@@ -247,7 +247,8 @@ mod tests {
         // The mapping around it is one more.
         assert_eq!(too_deep(&flow(MOST_DEPTH - 1)), None);
         assert_eq!(too_deep(&flow(MOST_DEPTH)), Some(TextPosition { line: 1, column: 8 + MOST_DEPTH - 1 }));
-        let block: String = (0..MOST_DEPTH + 2).map(|depth| format!("{}a:\n", " ".repeat(depth))).collect();
+        let lines: Vec<String> = (0..MOST_DEPTH + 2).map(|depth| " ".repeat(depth) + "a:\n").collect();
+        let block = lines.concat();
         assert_eq!(too_deep(&block).map(|position| position.line), Some(MOST_DEPTH + 1));
         // Nobody has to read to the end of what is deeper by far.
         assert!(too_deep(&flow(1_000_000)).is_some());

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxFlags, makedev, open, openat2, statx};
 use rustix::io::Errno;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 
 use super::identity::Identity;
 use crate::turn;
@@ -103,13 +104,16 @@ pub(super) enum Unseen {
 }
 
 /// One look by a thread of its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Look {
-    /// Nobody waits for it any more.
+    /// Whoever asked for it does not wait any more.
     is_overdue: AtomicBool,
+    /// Has no permits, and is closed when the look has ended.
+    ended: Semaphore,
 }
 
-/// The looks that are under way, by path. A path whose look is overdue is not looked at again before that look ends.
+/// The looks that are under way, one for a path. Who asks for the same path waits for that look to end, and a path whose look
+/// is overdue is not looked at again before it has.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Looks(Arc<Mutex<BTreeMap<PathBuf, Arc<Look>>>>);
 
@@ -148,20 +152,11 @@ impl Looks {
         patience: Duration,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unseen> {
-        let patience = turn::patience(patience);
-        let look = Arc::new(Look::default());
-        {
-            let mut under_way = self.under_way();
-            let is_overdue = |look: &Arc<Look>| look.is_overdue.load(Ordering::Relaxed);
-            if under_way.get(path).is_some_and(is_overdue)
-                || under_way.values().filter(|look| is_overdue(look)).count() >= MOST_OVERDUE
-            {
-                return Err(Unseen::Hung);
-            }
-            if patience.is_zero() {
-                return Err(Unseen::Late);
-            }
-            under_way.insert(path.to_owned(), Arc::clone(&look));
+        let until = Instant::now() + turn::patience(patience);
+        let look = Arc::new(Look { is_overdue: AtomicBool::new(false), ended: Semaphore::new(0) });
+        while let Some(other) = self.begin(path, &look, until)? {
+            // It is closed, not acquired.
+            let _ = tokio::time::timeout_at(until, other.ended.acquire()).await.map_err(|_| Unseen::Hung)?;
         }
         let end = End { looks: self.clone(), path: path.to_owned(), look: Arc::clone(&look) };
         let (reply, answer) = oneshot::channel();
@@ -174,15 +169,41 @@ impl Looks {
         // A thread that can't be started drops what it was given, and so ends the look.
         let started = std::thread::Builder::new().name("netns name".into()).spawn(look_there);
         started.map_err(|_| Unseen::Late)?;
-        if let Ok(answer) = tokio::time::timeout(patience, answer).await {
-            return answer.map_err(|_| Unseen::Late);
+        // Whoever waits may be dropped first: a survey that begins again asks again.
+        let _waiting = Waiting(look);
+        tokio::time::timeout_at(until, answer).await.map_err(|_| Unseen::Hung)?.map_err(|_| Unseen::Late)
+    }
+
+    /// Enters a look as the one under way, unless there is one at that path already: that one.
+    fn begin(&self, path: &Path, look: &Arc<Look>, until: Instant) -> Result<Option<Arc<Look>>, Unseen> {
+        let mut under_way = self.under_way();
+        let is_overdue = |look: &Arc<Look>| look.is_overdue.load(Ordering::Relaxed);
+        if under_way.get(path).is_some_and(is_overdue)
+            || under_way.values().filter(|look| is_overdue(look)).count() >= MOST_OVERDUE
+        {
+            return Err(Unseen::Hung);
         }
-        look.is_overdue.store(true, Ordering::Relaxed);
-        Err(Unseen::Hung)
+        if Instant::now() >= until {
+            return Err(Unseen::Late);
+        }
+        if let Some(other) = under_way.get(path) {
+            return Ok(Some(Arc::clone(other)));
+        }
+        under_way.insert(path.to_owned(), Arc::clone(look));
+        Ok(None)
     }
 
     fn under_way(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Arc<Look>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever waits for a look. It is overdue when they do not any more; of one that has ended, that says nothing.
+struct Waiting(Arc<Look>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.is_overdue.store(true, Ordering::Relaxed);
     }
 }
 
@@ -195,11 +216,8 @@ struct End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let mut under_way = self.looks.under_way();
-        // A later look at the same path is another one.
-        if under_way.get(&self.path).is_some_and(|look| Arc::ptr_eq(look, &self.look)) {
-            under_way.remove(&self.path);
-        }
+        self.looks.under_way().remove(&self.path);
+        self.look.ended.close();
     }
 }
 
