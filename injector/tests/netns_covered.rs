@@ -174,8 +174,7 @@ fn a_macvlan_of_others_on_the_nic_of_a_peer() {
     lab.ip("x", "link set m0 up");
     lab.give("x", "m0", 9);
     let all = peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]);
-    let nics = ["n1", "n2", "n3"].map(|node| format!("{{ name: eth0, netns: {} }}", lab.netns(node)));
-    let daemon = lab.daemon_on(&all, &format!("[{}]", nics.join(", ")));
+    let daemon = lab.daemon(&all);
     let problem = refused(&daemon, &isolate("n1", LONG));
     assert!(problem.detail.contains("n2→n1 is partly covered: multicast"), "{problem}");
     let remedy = problem.remedy.unwrap();
