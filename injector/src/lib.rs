@@ -3,6 +3,7 @@
 //! The modules follow the way of the data: `cli` → `injector-client` → `server` → `daemon` → (`injector-core`: topology,
 //! plan) → `datapath` → (kernel) → (`injector-core`: measure, stats, report). Imports point one way along it.
 
+pub mod address;
 pub mod alarm;
 pub mod cli;
 pub mod daemon;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use super::devices::usable;
 use super::homes::Home;
 use super::places::Namespace;
+use crate::address::is_link_local;
 use injector_core::config::Config;
 use injector_core::identity::Mac;
 use injector_core::model::PeerId;
@@ -82,14 +83,6 @@ impl<'a> Names<'a> {
         }
         peers.extend(at);
         peers
-    }
-}
-
-/// Whether an address means another end on another link.
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
     }
 }
 

@@ -7,6 +7,7 @@ use super::devices::{Spot, bridge_of, has_members, other_end, usable};
 use super::homes::{Exit, Home, exits, resident};
 use super::hops::{configured, next_hops};
 use super::places::{Found, Namespace};
+use crate::address::is_link_local;
 use crate::netlink::Kind;
 use injector_core::config::{Config, Netns};
 use injector_core::identity::{End, Identity, Mac, Port, Traits};
@@ -314,11 +315,9 @@ pub fn is_virtual(mac: Mac) -> bool {
 
 /// Whether an address may name a peer beyond its link.
 pub fn is_routable(address: IpAddr) -> bool {
-    let is_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    !is_local && !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
+    let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    let names_no_host = address.is_loopback() || address.is_unspecified() || address.is_multicast();
+    !is_link_local(address) && !is_broadcast && !names_no_host
 }
 
 #[cfg(test)]

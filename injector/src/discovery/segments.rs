@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::devices::{other_end, usable};
 use super::homes::{Home, is_elsewhere};
 use super::places::Namespace;
+use crate::address::is_link_local;
 use crate::netlink::Kind;
 use injector_core::config::{Config, Netns};
 
@@ -94,13 +95,6 @@ fn nics(config: &Config, namespaces: &[Namespace], at: usize) -> Vec<(Nic, Vec<i
         (!addresses.is_empty()).then_some((nic, networks, addresses))
     };
     links.filter_map(nic).collect()
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
 }
 
 /// Why a link can't be tried.

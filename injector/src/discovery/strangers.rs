@@ -2,9 +2,9 @@
 //! peer that could not be distinguished from the rest of the world passed the cut. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::address::is_link_local;
 use injector_common::key::PASSAGE;
 use injector_core::clock::MonoNs;
 use injector_core::identity::{Contact, Stranger};
@@ -231,13 +231,6 @@ fn by_device(space: &Namespace) -> Vec<Vec<IpNet>> {
         devices.entry(*index).or_default().push(*net);
     }
     devices.into_values().collect()
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
+use crate::address::is_link_local;
 use crate::daemon::attachment::reading::FactsReading;
 use crate::daemon::attachment::{Preview, Target};
 use crate::datapath::{Clocks, Kernel};
@@ -80,11 +81,7 @@ impl HostSurvey {
 }
 
 fn is_reached_from_elsewhere(address: IpAddr) -> bool {
-    let is_local = match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local(),
-    };
-    !is_local && !address.is_loopback()
+    !is_link_local(address) && !address.is_loopback()
 }
 
 impl Network {

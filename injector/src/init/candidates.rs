@@ -8,6 +8,7 @@ use netlink_packet_route::link::LinkLayerType;
 
 use super::Host;
 use super::processes::{Server, servers};
+use crate::address::is_link_local;
 use crate::discovery::places::Namespace;
 use crate::netlink::{Kind, LinkFacts};
 use injector_core::config::{Listen, Netns};
@@ -77,11 +78,7 @@ pub fn candidates(host: &Host) -> Found {
 
 /// Whether an address names a node: loopback and link-local ones do not.
 fn is_node(address: IpAddr) -> bool {
-    let is_local = match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    !(is_local || address.is_loopback() || address.is_unspecified() || address.is_multicast())
+    !(is_link_local(address) || address.is_loopback() || address.is_unspecified() || address.is_multicast())
 }
 
 /// A process as a peer.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use super::super::devices::{bridge_of, usable};
 use super::super::homes::is_elsewhere;
 use super::super::places::{DevicePath, Found, Namespace, Place};
+use crate::address::is_link_local;
 use crate::netlink::Kind;
 use injector_core::config::{Config, Peer};
 use injector_core::model::PeerId;
@@ -99,13 +100,6 @@ fn is_worded(config: &Config, space: &Namespace, name: &str, peer: PeerId) -> bo
         let is_it = interface.name == name && space.is(interface.netns.as_ref());
         is_it && interface.peer.is_some_and(|other| other != peer)
     })
-}
-
-fn is_link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    }
 }
 
 /// Why an address was not found, in words.
