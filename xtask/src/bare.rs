@@ -2,7 +2,6 @@
 //! A run on a machine that has been worked on hides a missing step.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,11 +9,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::command::{as_root, check_interrupt, output, run_shown, workspace};
 use crate::debian::{RELEASE, Root};
+use crate::page::marked;
 
 /// The pages, whose blocks marked [`MARK`] are run in order.
 const PAGES: [&str; 2] = ["README.md", "docs/recipes/image.md"];
-/// The line that opens such a block.
-const MARK: &str = "```sh bare";
+/// What such a block opens with.
+const MARK: &str = "sh bare";
 /// What the README asks for, beside rustup; and what a checkout and `sudo` take.
 const PACKAGES: [&str; 4] = ["build-essential", "ca-certificates", "git", "sudo"];
 /// Where the checkout is, inside.
@@ -50,8 +50,8 @@ exec chroot "$1" /bin/bash -e -c "cd /root; $3"
 pub fn bare() -> Result<()> {
     let machine = Machine::new()?;
     for page in PAGES {
-        let blocks = blocks(page)?;
-        ensure!(!blocks.is_empty(), "{page} has no block that opens with `{MARK}`");
+        let blocks = marked(page, MARK)?;
+        ensure!(!blocks.is_empty(), "{page} has no block that is marked `{MARK}`");
         for block in blocks {
             println!("\n{page}:\n{block}");
             machine.run(&format!("cd /{CHECKOUT}\n{block}")).with_context(|| format!("a block of {page}"))?;
@@ -62,19 +62,6 @@ pub fn bare() -> Result<()> {
     }
     println!("Bare: each of these commands works in a {RELEASE} with {} and rustup.", PACKAGES.join(", "));
     Ok(())
-}
-
-/// The blocks of a page that are run here.
-fn blocks(page: &str) -> Result<Vec<String>> {
-    let path = workspace().join(page);
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    let mut found = Vec::new();
-    let mut lines = text.lines();
-    while lines.any(|line| line == MARK) {
-        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-        found.push(block.join("\n"));
-    }
-    Ok(found)
 }
 
 /// A machine that has been used for nothing yet.
@@ -174,9 +161,9 @@ mod tests {
     #[test]
     fn each_page_has_blocks() {
         for page in PAGES {
-            assert!(!blocks(page).unwrap().is_empty(), "{page}");
+            assert!(!marked(page, MARK).unwrap().is_empty(), "{page}");
         }
-        assert!(blocks("README.md").unwrap()[0].starts_with("cargo xtask demo"));
+        assert!(marked("README.md", MARK).unwrap()[0].starts_with("cargo xtask demo"));
     }
 
     /// It builds everything from nothing, twice.

@@ -23,6 +23,7 @@ mod lab;
 mod layers;
 mod lint;
 mod miri;
+mod page;
 mod results;
 mod setup;
 mod soak;

@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result, ensure};
 use injector_lab::{Lab, SWITCH};
 
 use crate::build::Programs;
-use crate::command::{check_interrupt, workspace};
+use crate::command::check_interrupt;
 use crate::lab::Cluster;
+use crate::page::{Block, blocks};
 
 /// The pages, by the system whose lab they are run in.
 const PAGES: [(&str, &str); 1] = [("vms", "docs/recipes/vms.md")];
@@ -20,9 +21,6 @@ const NETWORK: &str = "10.0.0.";
 const HOST: u8 = 253;
 /// The longest that a block may take, in seconds.
 const LIMIT: &str = "240";
-
-/// A block of a page: the words behind its fence, and its text.
-type Block<'a> = (&'a str, String);
 
 /// A system with its page, if it has one.
 pub fn of(system: &str) -> Option<(&'static str, &'static str)> {
@@ -34,11 +32,9 @@ pub fn of(system: &str) -> Option<(&'static str, &'static str)> {
 /// # Errors
 /// A command of the page fails.
 pub fn run(system: &str, page: &str, cluster: &Cluster, programs: &Programs) -> Result<()> {
-    let path = workspace().join(page);
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let host = Host::of(&cluster.lab, programs)?;
     let (mut count, mark) = (0, format!("sh lab {system}"));
-    for (info, text) in blocks(&text) {
+    for Block { info, text } in blocks(page)? {
         if let Some(file) = info.strip_prefix("yaml config ") {
             host.write(file, &host.with_own_addresses(&text), 0o644)?;
         } else if info == mark {
@@ -49,19 +45,6 @@ pub fn run(system: &str, page: &str, cluster: &Cluster, programs: &Programs) -> 
     }
     ensure!(count > 0, "{page} has no block that is marked `{mark}`");
     Ok(())
-}
-
-fn blocks(page: &str) -> Vec<Block<'_>> {
-    let (mut found, mut open): (Vec<Block<'_>>, Option<Block<'_>>) = (Vec::new(), None);
-    for line in page.lines() {
-        match (line.strip_prefix("```"), open.take()) {
-            (Some(_), Some(block)) => found.push(block),
-            (Some(info), None) => open = Some((info.trim(), String::new())),
-            (None, Some((info, text))) => open = Some((info, text + line + "\n")),
-            (None, None) => {}
-        }
-    }
-    found
 }
 
 /// The guests' host, as its user sees it.
@@ -145,17 +128,13 @@ impl Drop for Host<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::page::marked;
 
     #[test]
     fn each_page_has_a_block_for_its_lab() {
         for (system, page) in PAGES {
-            let text = fs::read_to_string(workspace().join(page)).unwrap();
-            let mark = format!("sh lab {system}");
-            let count = blocks(&text)
-                .iter()
-                .filter(|(info, text)| *info == mark && text.contains("injector "))
-                .count();
-            assert!(count > 0, "{page}");
+            let found = marked(page, &format!("sh lab {system}")).unwrap();
+            assert!(found.iter().any(|text| text.contains("injector ")), "{page}");
         }
     }
 }
