@@ -186,7 +186,7 @@ pub mod holders {
     /// More than fit: it may be any peer.
     pub const ANY: u64 = u64::MAX;
 
-    /// From peers, of which there are four at most or it is [`ANY`].
+    /// The peers' ids in one word; [`ANY`] if there are more than four.
     pub fn packed(peers: impl Iterator<Item = u16>) -> u64 {
         let packed = peers.fold((0_u64, 0), |(all, count), peer| (all << 16 | u64::from(peer), count + 1));
         if packed.1 > 4 { ANY } else { packed.0 }

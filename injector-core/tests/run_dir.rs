@@ -375,7 +375,7 @@ fn a_cut_that_nobody_felt_is_settled_at_the_heal_in_every_form() {
         let row = made.text.lines().find(|line| line.trim_start().starts_with(of)).unwrap();
         assert!(row.split_whitespace().filter(|cell| *cell == "0").count() >= 2, "{row}");
     }
-    // The figures of settled stand by themselves, those of ready below it.
+    // In JSON, the figures of settled are members of `cluster`, and those of ready of `cluster.ready`.
     let cluster = &made.json["summary"]["cluster"];
     for figures in [cluster, &cluster["ready"]] {
         assert_eq!((figures["p50_ns"].as_u64(), figures["p90_ns"].as_u64()), (Some(0), Some(0)), "{figures}");

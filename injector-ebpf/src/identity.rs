@@ -150,9 +150,8 @@ pub fn is_flooded(context: &VerdictContext) -> bool {
         && is_for_another(receiver) != 0
 }
 
-/// Whether the receiver's MAC address in the current packet is known to be someone else's than a peer's. A MAC address of which
-/// nothing is known may be one more of the peer's own, unless all of these are known. A global function of plain numbers, as
-/// [`by_address`].
+/// Whether the packet's destination MAC address is known to be someone else's than the peer's. An unknown one may be another
+/// of the peer's own, unless all of these are known. A global function of plain numbers, as [`by_address`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_for_another(peer: u32) -> u32 {

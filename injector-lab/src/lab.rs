@@ -150,6 +150,16 @@ impl Lab {
         self.space(of).within(job)
     }
 
+    /// Sets a parameter of a namespace's network: `ipv4/ip_forward`.
+    ///
+    /// # Panics
+    /// The kernel does not take it.
+    #[track_caller]
+    pub fn sysctl(&self, of: &str, parameter: &str, value: &str) {
+        let file = format!("/proc/sys/net/{parameter}");
+        self.within(of, || std::fs::write(&file, value)).unwrap_or_else(|error| panic!("{file}: {error}"));
+    }
+
     /// A command that runs inside a named namespace.
     pub fn command(&self, of: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");

@@ -211,11 +211,9 @@ fn a_gateway_behind_a_bridge_is_behind_its_port() {
 fn beyond(lab: &mut HostLab, host_end: &str, of: &str, host: u8) {
     let router = "r";
     lab.plug(router, host_end);
-    lab.within(router, || {
-        for of in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-            std::fs::write(format!("/proc/sys/net/{of}"), "1").unwrap();
-        }
-    });
+    for of in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        lab.sysctl(router, of, "1");
+    }
     lab.ip(router, &format!("address add {}/32 dev eth0", lab.ipv4(9)));
     lab.ip(router, &format!("address add {}/128 dev eth0 nodad", lab.ipv6(9)));
     lab.leave_by_gateway(router);

@@ -12,7 +12,7 @@ mod live;
 
 use std::time::{Duration, Instant};
 
-use covered::{peers, process_in, refused, states, switched};
+use covered::{peers, process_in, refused, states};
 use host_lab::HostLab;
 use injector_core::api::{Code, CoverageState, NameSource, PartitionRequest, VerdictOptions, WarningCode};
 use injector_core::model::PeerName;
@@ -27,7 +27,7 @@ const LONG: Duration = Duration::from_mins(9);
 #[test]
 #[needs(root)]
 fn of_three_bridge_ports_one_alone_is_hooked() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]), "[{ name: h1 }]");
     let problem = refused(&daemon, &isolate("n3", LONG));
     assert!(problem.detail.contains("n2→n3 is not covered") && problem.detail.contains("n3→n2"), "{problem}");
@@ -77,7 +77,7 @@ fn of_three_bridge_ports_one_alone_is_hooked() {
 #[test]
 #[needs(root)]
 fn a_hook_on_the_bridge_alone_sees_nothing_between_its_ports() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), "[{ name: br0 }]");
     let problem = refused(&daemon, &isolate("n1", LONG));
     assert!(problem.detail.contains("n1→n2 is not covered"), "{problem}");
@@ -86,7 +86,7 @@ fn a_hook_on_the_bridge_alone_sees_nothing_between_its_ports() {
 #[test]
 #[needs(root)]
 fn two_peers_in_one_namespace() {
-    let mut lab = switched(&[("n1", "h1", 1), ("n3", "h3", 3)]);
+    let mut lab = HostLab::switched(&[("n1", "h1", 1), ("n3", "h3", 3)]);
     lab.give("n1", "eth0", 2);
     lab.add("unused");
     let daemon = lab.daemon(&peers(&lab, &[("a", 1), ("b", 2), ("n3", 3)]));
@@ -111,7 +111,7 @@ fn silent_peers_are_attached_to_as_they_speak() {
     for (node, port, host) in [("n1", "p1", 1), ("n2", "p2", 2), ("n3", "p3", 3)] {
         lab.bridged(node, port, "br0", host);
         lab.ip(node, "link set eth0 multicast off");
-        lab.within(node, || std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap());
+        lab.sysctl(node, "ipv6/conf/eth0/disable_ipv6", "1");
     }
     let v4 = |host| lab.ipv4(host);
     assert_eq!(lab.delivered(("h", v4(14)), ("n1", v4(1)), 3, 3), 3);
@@ -165,7 +165,7 @@ fn macvlan_siblings_past_the_hook_on_their_parent() {
 #[test]
 #[needs(root)]
 fn a_macvlan_of_others_on_the_nic_of_a_peer() {
-    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let mut lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     lab.add("x");
     if !lab.can("n1", "link add m0 link eth0 type macvlan mode bridge") {
         return skip("a_macvlan_of_others_on_the_nic_of_a_peer", "this kernel makes no macvlan devices");
@@ -185,7 +185,7 @@ fn a_macvlan_of_others_on_the_nic_of_a_peer() {
 #[needs(root)]
 fn inner_addresses_past_the_hook_on_the_underlay() {
     const NAME: &str = "inner_addresses_past_the_hook_on_the_underlay";
-    let lab = switched(&[("n1", "h1", 11), ("n2", "h2", 12)]);
+    let lab = HostLab::switched(&[("n1", "h1", 11), ("n2", "h2", 12)]);
     for (node, far, host) in [("n1", 12, 1), ("n2", 11, 2)] {
         let far = lab.ipv4(far);
         if !lab.can(node, &format!("link add vx0 type vxlan id 5 dstport 4789 remote {far} dev eth0")) {
@@ -207,7 +207,7 @@ fn inner_addresses_past_the_hook_on_the_underlay() {
 #[test]
 #[needs(root)]
 fn the_second_nic_of_a_peer() {
-    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let mut lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     lab.cable("n1", "q1", "eth1");
     lab.ip("n1", &format!("address add {}/32 dev eth1", lab.ipv4(5)));
     let n1 = format!("n1: {{ addresses: [{}, {}] }}", lab.ipv4(1), lab.ipv4(5));
@@ -231,7 +231,7 @@ fn the_second_nic_of_a_peer() {
 #[test]
 #[needs(root)]
 fn one_namespace_under_two_names() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let name = lab.netns("n1");
     let twice = format!("[{{ name: eth0, netns: {name} }}, {{ name: eth0, netns: /run/netns/{name} }}]");
     let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &twice);
@@ -250,7 +250,7 @@ fn one_namespace_under_two_names() {
 #[test]
 #[needs(root)]
 fn devices_in_a_namespace_under_another_name() {
-    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let mut lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     lab.cable("n1", "q1", "eth1");
     lab.ip("n1", &format!("address add {}/32 dev eth1", lab.ipv4(5)));
     let (pid, name) = (process_in(&mut lab, "n1"), lab.netns("n1"));
@@ -299,7 +299,7 @@ fn devices_in_a_namespace_under_another_name() {
 #[test]
 #[needs(root)]
 fn a_loopback_device_under_another_name() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     lab.ip("n1", "link set lo down");
     lab.ip("n1", "link set lo name lo9");
     lab.ip("n1", "link set lo9 up");
@@ -316,7 +316,7 @@ fn a_loopback_device_under_another_name() {
 #[test]
 #[needs(root)]
 fn links_that_end_elsewhere() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let here = "auto\nhere: [n1]";
     let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2), ("n3", 3)]), here);
     let view = daemon.apply("p", &isolate("n2", LONG));
@@ -373,7 +373,7 @@ fn a_program_on_xdp_that_may_redirect_past_a_host_end() {
 #[test]
 #[needs(root)]
 fn a_route_over_a_private_cable_to_a_listed_address() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let name = |node| lab.netns(node);
     lab.ip("n1", &format!("link add v0 type veth peer name v0 netns {}", name("n2")));
     for node in ["n1", "n2"] {
@@ -412,7 +412,7 @@ fn a_route_over_a_private_cable_to_a_listed_address() {
 #[test]
 #[needs(root)]
 fn a_peer_whose_nic_is_a_port_of_its_own_bridge() {
-    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let mut lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     lab.plug("n3", "h3");
     lab.ip("h", "link set h3 master br0");
     lab.ip("n3", "link add br9 type bridge stp_state 0 forward_delay 0 mcast_snooping 0");

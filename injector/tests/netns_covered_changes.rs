@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use covered::{peers, process_in, states, switched};
+use covered::{peers, process_in, states};
 use host_lab::HostLab;
 use injector_core::api::{
     Code, CoverageState, InForce, NameSource, PartitionRequest, VerdictOptions, WarningCode,
@@ -31,7 +31,7 @@ const LONG: Duration = Duration::from_mins(9);
 #[test]
 #[needs(root)]
 fn a_second_nic_that_comes_during_a_cut() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let eth0 = format!("[{{ name: eth0, netns: {} }}]", lab.netns("n1"));
     let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &eth0);
     std::thread::sleep(Duration::from_secs(1));
@@ -63,7 +63,7 @@ fn a_second_nic_that_comes_during_a_cut() {
 #[test]
 #[needs(root)]
 fn an_address_that_moves_to_another_peer() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let vip = lab.ipv4(9);
     lab.ip("n1", &format!("address add {vip}/28 dev eth0"));
     let n1 = format!("n1: {{ addresses: [{}, {vip}] }}", lab.ipv4(1));
@@ -97,7 +97,7 @@ fn an_address_that_moves_to_another_peer() {
 #[needs(root)]
 fn a_listed_address_that_fails_over_during_a_cut_follows_its_holder() {
     const SENT: usize = 10;
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let vip = lab.ipv4(9);
     let n3 = ("n3", lab.ipv4(3));
     lab.ip("n1", &format!("address add {vip}/28 dev eth0"));
@@ -134,7 +134,7 @@ fn a_listed_address_that_fails_over_during_a_cut_follows_its_holder() {
 #[needs(root)]
 fn an_address_of_a_prefix_that_another_peer_holds() {
     const SENT: usize = 10;
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let address = lab.ipv4(9);
     let n3 = ("n3", lab.ipv4(3));
     let n1 = format!("n1: {{ addresses: [{}, {}/30] }}", lab.ipv4(1), lab.ipv4(8));
@@ -172,7 +172,7 @@ fn an_address_of_a_prefix_that_another_peer_holds() {
 /// How long it takes until the daemon knows that a peer's only address has moved to a namespace that was no peer's: the
 /// shortest of some times, since others use this machine.
 fn moves(interfaces: impl Fn(&HostLab) -> String) -> Duration {
-    let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("x", "h3", 3), ("y", "h4", 4)]);
+    let mut lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("x", "h3", 3), ("y", "h4", 4)]);
     lab.ip("n1", &format!("address add {}/28 dev eth0", lab.ipv4(9)));
     // Other labs.
     for number in 0..60 {
@@ -217,7 +217,7 @@ fn auto_follows_an_address_as_fast_as_named_interfaces() {
 #[test]
 #[needs(root)]
 fn a_renamed_interface_keeps_its_hook() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), "[{ name: h1 }]");
     daemon.apply("p", &links(&[("n1", "n2")], LONG));
     lab.ip("h", "link set h1 name other");
@@ -239,7 +239,7 @@ fn a_renamed_interface_keeps_its_hook() {
 #[needs(root)]
 fn a_namespace_that_was_named_by_a_process_which_has_ended() {
     for by_path in [false, true] {
-        let mut lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+        let mut lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
         let pid = process_in(&mut lab, "n1");
         let netns = if by_path { format!("/proc/{pid}/ns/net") } else { format!("{{ pid: {pid} }}") };
         let both = peers(&lab, &[("n1", 1), ("n2", 2)]);
@@ -273,7 +273,7 @@ fn a_namespace_that_was_named_by_a_process_which_has_ended() {
 #[needs(root)]
 fn our_programs_on_a_recreated_interface_are_no_strangers() {
     const TIMES: u32 = 12;
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let named = "[{ name: h1 }, { name: h2 }, { name: h3 }]";
     let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), named);
     daemon.apply("p", &links(&[("n1", "n2")], LONG));
@@ -377,7 +377,7 @@ fn what_runs_before_our_programs_is_told_as_it_changes() {
 #[needs(root, tcx)]
 fn what_a_senders_hook_lets_pass_is_late_a_second_after_the_cut() {
     const SENT: usize = 10;
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let (n1, n2) = (("n1", lab.ipv4(1)), ("n2", lab.ipv4(2)));
     let hooks = [n1, n2].map(|(node, _)| format!("{{ name: eth0, netns: {} }}", lab.netns(node))).join(", ");
     let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &format!("[{hooks}]"));
@@ -411,7 +411,7 @@ fn what_a_senders_hook_lets_pass_is_late_a_second_after_the_cut() {
 #[test]
 #[needs(root, tcx)]
 fn bytes_that_a_connection_receives_during_a_cut_are_counted() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2)]);
     let eth0 = format!("[{{ name: eth0, netns: {} }}]", lab.netns("n1"));
     let daemon = lab.daemon_on(&peers(&lab, &[("n1", 1), ("n2", 2)]), &eth0);
     let n2 = lab.ipv4(2);

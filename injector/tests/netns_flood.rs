@@ -46,13 +46,7 @@ struct Switch {
 impl Switch {
     /// With what else the config says of n1.
     fn new(from: From, of_n1: &str) -> Self {
-        let mut lab = HostLab::new();
-        lab.bridge("br0", 14);
-        for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("w", "h4", 4)] {
-            lab.plug(node, port);
-            lab.ip("h", &format!("link set {port} master br0"));
-            lab.give(node, "eth0", host);
-        }
+        let mut lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("w", "h4", 4)]);
         lab.ip("n1", &format!("address add {}/24 dev eth0", lab.ipv4(UNLISTED)));
         let n1 = mac(&lab.mac("n1", "eth0"));
         let flood = lab.tap("h", "t0");

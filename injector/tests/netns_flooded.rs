@@ -52,9 +52,7 @@ impl Flood {
         }
         match switch {
             Switch::Hub => drop(lab.ip(SWITCH, "link set br0 type bridge ageing_time 0")),
-            Switch::Forgot => lab.within(CLIENT, || {
-                std::fs::write("/proc/sys/net/ipv6/conf/eth0/disable_ipv6", "1").unwrap();
-            }),
+            Switch::Forgot => lab.sysctl(CLIENT, "ipv6/conf/eth0/disable_ipv6", "1"),
         }
         let peers = [1, 2].map(|host| format!("  n{host}: {{ addresses: [{}] }}\n", ipv4(host)));
         let interfaces = ["n1", "n2"].map(|node| lab.interface(node, place, "auto"));

@@ -13,7 +13,7 @@ mod live;
 
 use std::time::Duration;
 
-use covered::{peers, switched};
+use covered::peers;
 use host_lab::HostLab;
 use injector_core::api::{
     Code, CoverageState, InForce, LinkRecord, PartitionRequest, PartitionView, Problem, WarningCode,
@@ -27,7 +27,7 @@ const SENT: usize = 10;
 
 /// Four nodes, each on a port of a switch. What is between them is on no host of theirs.
 fn hosts() -> HostLab {
-    switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("n4", "h4", 4)])
+    HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("n4", "h4", 4)])
 }
 
 /// The daemon of a host: it has the node's own interface, and sees no other host.

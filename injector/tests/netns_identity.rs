@@ -138,11 +138,6 @@ fn unlisted_addresses_are_cut_on_bridge_ports() {
     cuts_what_the_config_does_not_list(AttachPoint::BridgePort);
 }
 
-/// Writes a sysctl of a node's namespace.
-fn sysctl(lab: &Lab, node: &str, path: &str, value: &str) {
-    lab.within(node, || std::fs::write(format!("/proc/sys/net/{path}"), value).unwrap());
-}
-
 /// A client that is no peer, behind a peer that routes for it: cutting others off from the router leaves the client's own
 /// traffic alone, and ARP and neighbour discovery of the router are kept, whatever is asked for. `known` are the peers with
 /// their MACs in the config.
@@ -157,7 +152,7 @@ fn clients_behind_a_router_peer_are_untouched(known: &[&str], neighbour: Neighbo
     lab.ip(CLIENT, "address add 10.77.0.9/24 dev eth1");
     lab.ip(CLIENT, "link set eth1 up");
     lab.ip(CLIENT, "route add default via 10.77.0.1");
-    sysctl(&lab, "n3", "ipv4/ip_forward", "1");
+    lab.sysctl("n3", "ipv4/ip_forward", "1");
     for node in ["n1", "n2"] {
         lab.ip(node, &format!("route add 10.77.0.0/24 via {}", ipv4(3)));
     }
@@ -306,8 +301,8 @@ fn stays_one_way(neighbour: Neighbour) {
     daemon.apply("p", &PartitionRequest { traffic, ..links(&[("n1", "n2")], LONG) });
     // An entry that nobody confirms fails within 3 s, 1 s more, and three probes a second apart: twice.
     for version in ["ipv4", "ipv6"] {
-        sysctl(&lab, "n2", &format!("{version}/neigh/eth0/base_reachable_time_ms"), "2000");
-        sysctl(&lab, "n2", &format!("{version}/neigh/eth0/delay_first_probe_time"), "1");
+        lab.sysctl("n2", &format!("{version}/neigh/eth0/base_reachable_time_ms"), "2000");
+        lab.sysctl("n2", &format!("{version}/neigh/eth0/delay_first_probe_time"), "1");
     }
     let end = Instant::now() + Duration::from_secs(16);
     while Instant::now() < end {

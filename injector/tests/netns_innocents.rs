@@ -23,14 +23,7 @@ const LOCAL: &str = "fe80::77:1";
 
 /// n1 to n3 and `w`, who is no peer, on ports of the host's bridge.
 fn bridged() -> HostLab {
-    let mut lab = HostLab::new();
-    lab.bridge("br0", 14);
-    for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("w", "h4", 4)] {
-        lab.plug(node, port);
-        lab.ip("h", &format!("link set {port} master br0"));
-        lab.give(node, "eth0", host);
-    }
-    lab
+    HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("w", "h4", 4)])
 }
 
 /// A daemon for n1 to n3, with something more of n1.
@@ -40,28 +33,6 @@ fn daemon(lab: &HostLab, of_n1: &str) -> Daemon {
         format!("n{host}: {{ addresses: [{}, \"{}\"]{more} }}", lab.ipv4(host), lab.ipv6(host))
     };
     lab.daemon(&[1, 2, 3].map(peer).join(", "))
-}
-
-fn sysctl(lab: &HostLab, node: &str, settings: &[(&str, &str)]) {
-    lab.within(node, || {
-        for (path, value) in settings {
-            std::fs::write(format!("/proc/sys/net/{path}"), value).unwrap();
-        }
-    });
-}
-
-fn shown(lab: &HostLab, node: &str, question: &str) -> serde_json::Value {
-    let netns = lab.netns(node);
-    let output = std::process::Command::new("ip")
-        .args(["-n", &netns, "-json"])
-        .args(question.split_whitespace())
-        .output()
-        .unwrap();
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-fn mac(lab: &HostLab, node: &str) -> String {
-    shown(lab, node, "link show dev eth0")[0]["address"].as_str().unwrap().to_owned()
 }
 
 /// Waits until the daemon takes n1 for a next hop, or for none.
@@ -88,22 +59,18 @@ impl Routed {
     fn new() -> Self {
         let mut lab = bridged();
         let moving = lab.ipv4(9);
-        sysctl(
-            &lab,
-            "n1",
-            &[
-                ("ipv4/ip_forward", "1"),
-                ("ipv6/conf/all/forwarding", "1"),
-                ("ipv4/conf/all/send_redirects", "0"),
-                ("ipv4/conf/eth0/send_redirects", "0"),
-            ],
-        );
+        for (parameter, value) in [
+            ("ipv4/ip_forward", "1"),
+            ("ipv6/conf/all/forwarding", "1"),
+            ("ipv4/conf/all/send_redirects", "0"),
+            ("ipv4/conf/eth0/send_redirects", "0"),
+        ] {
+            lab.sysctl("n1", parameter, value);
+        }
         for node in ["w", "n2", "n3"] {
-            sysctl(
-                &lab,
-                node,
-                &[("ipv4/conf/all/accept_redirects", "0"), ("ipv6/conf/eth0/accept_redirects", "0")],
-            );
+            for parameter in ["ipv4/conf/all/accept_redirects", "ipv6/conf/eth0/accept_redirects"] {
+                lab.sysctl(node, parameter, "0");
+            }
         }
         lab.ip("n1", &format!("address add {moving}/32 dev eth0"));
         lab.ip("n1", &format!("address add {LOCAL}/64 dev eth0 nodad"));
@@ -217,7 +184,7 @@ impl Doubled {
 
     /// `w` has n1's MAC address from now on. Only its own network namespace notices.
     fn clone_mac(&self) {
-        self.lab.ip("w", &format!("link set eth0 address {}", mac(&self.lab, "n1")));
+        self.lab.ip("w", &format!("link set eth0 address {}", self.lab.mac("n1", "eth0")));
     }
 
     fn assert_untouched(&self) {
@@ -257,7 +224,7 @@ fn who_has_a_peers_mac_address_too_is_untouched() {
 #[test]
 #[needs(root)]
 fn who_has_a_mac_address_of_the_config_too_is_untouched() {
-    who_has_a_peers_mac_address_is_untouched(|lab| format!(", mac: \"{}\"", mac(lab, "n1")));
+    who_has_a_peers_mac_address_is_untouched(|lab| format!(", mac: \"{}\"", lab.mac("n1", "eth0")));
 }
 
 #[test]

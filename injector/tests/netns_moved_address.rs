@@ -28,13 +28,7 @@ struct Moves {
 
 impl Moves {
     fn new(is_w_seen: bool, interfaces: impl FnOnce(&HostLab) -> String) -> Self {
-        let mut lab = HostLab::new();
-        lab.bridge("br0", 14);
-        for (node, port, host) in [("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("w", "h4", 4)] {
-            lab.plug(node, port);
-            lab.ip("h", &format!("link set {port} master br0"));
-            lab.give(node, "eth0", host);
-        }
+        let mut lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3), ("w", "h4", 4)]);
         if !is_w_seen {
             lab.hide("w");
         }
@@ -66,17 +60,15 @@ impl Moves {
 
     /// A node gets a device of the virtual router, with its address.
     fn take(&self, node: &str, announces: &str) {
-        self.lab.within(node, || {
-            for (setting, value) in [
-                ("ipv4/conf/default/arp_notify", announces),
-                ("ipv4/conf/all/rp_filter", "0"),
-                ("ipv4/conf/eth0/rp_filter", "0"),
-                // It would send of its own accord.
-                ("ipv6/conf/default/disable_ipv6", "1"),
-            ] {
-                std::fs::write(format!("/proc/sys/net/{setting}"), value).unwrap();
-            }
-        });
+        for (parameter, value) in [
+            ("ipv4/conf/default/arp_notify", announces),
+            ("ipv4/conf/all/rp_filter", "0"),
+            ("ipv4/conf/eth0/rp_filter", "0"),
+            // It would send of its own accord.
+            ("ipv6/conf/default/disable_ipv6", "1"),
+        ] {
+            self.lab.sysctl(node, parameter, value);
+        }
         self.lab.ip(node, &format!("link add link eth0 name vr address {VIRTUAL} type macvlan mode bridge"));
         self.lab.ip(node, &format!("address add {}/32 dev vr", self.shared(node).1));
         self.lab.ip(node, "link set vr up");

@@ -17,7 +17,7 @@ use std::net::{IpAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use covered::{peers, refused, states, switched};
+use covered::{peers, refused, states};
 use host_lab::HostLab;
 use injector::netlink::nat;
 use injector_core::api::{CoverageState, InForce, PartitionRequest, VerdictOptions};
@@ -278,7 +278,7 @@ fn a_connection_that_is_translated_at_both_ends_is_seen_to_cross() {
 #[test]
 #[needs(root, program = "nft")]
 fn rules_that_each_host_of_containers_has_put_no_link_in_doubt() {
-    let lab = switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
+    let lab = HostLab::switched(&[("n1", "h1", 1), ("n2", "h2", 2), ("n3", "h3", 3)]);
     let net = lab.ipv4(0);
     nft(
         &lab,

@@ -270,7 +270,7 @@ fn a_peer_that_speaks_for_another_address_is_named_with_it() {
     let inner: IpAddr = "172.17.0.2".parse().unwrap();
     lab.ip("n2", &format!("address add {inner}/32 dev lo"));
     // As a container's address, it is in no ARP of its own.
-    lab.within("n2", || std::fs::write("/proc/sys/net/ipv4/conf/all/arp_announce", "2").unwrap());
+    lab.sysctl("n2", "ipv4/conf/all/arp_announce", "2");
     let peers = [peer(&lab, "n1", 1), peer(&lab, "n2", 2)].join(", ");
     let daemon = lab.daemon_on(&peers, "[{ name: h1, peer: n1 }, { name: h2, peer: n2 }]");
     let (n1, n2) = (lab.ipv4(1), lab.ipv4(2));

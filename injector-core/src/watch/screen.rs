@@ -74,7 +74,7 @@ pub fn in_ascii(lines: Vec<Line>) -> Vec<Line> {
     lines.into_iter().map(|line| line.into_iter().map(part).collect()).collect()
 }
 
-/// The sign of ASCII that stands for another one.
+/// The ASCII character to draw in place of another one.
 fn ascii(sign: char) -> char {
     match sign {
         '\0'..='\u{7f}' => sign,

@@ -208,8 +208,8 @@ impl View {
     }
 }
 
-/// Whether the terminal shows more than ASCII, by the variables of the locale, of which the first that is set counts. Where
-/// none is, as in most containers, it does.
+/// Whether the terminal shows more than ASCII: by the first variable of the locale that is set, as the C library has it. It
+/// does where none is set, as in most containers.
 fn shows_unicode(variable: impl Fn(&str) -> Option<String>) -> bool {
     let set = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
     set.is_none_or(|locale| {

@@ -192,12 +192,9 @@ impl Wired {
     /// Peers on pairs of netkit, between which a hub passes packets on.
     fn route(&mut self) -> Result<(), String> {
         self.lab.add(HUB);
-        self.lab.within(HUB, || {
-            for of in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                let file = format!("/proc/sys/net/{of}");
-                std::fs::write(&file, "1").unwrap_or_else(|error| panic!("{file}: {error}"));
-            }
-        });
+        for of in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            self.lab.sysctl(HUB, of, "1");
+        }
         for (peer, host) in PEERS {
             self.lab.add(peer);
             // An `ip` that is older than netkit takes no options of it: the kernel names the other end itself.

@@ -24,7 +24,7 @@ fn tcp_counter(lab: &Lab, name: &str) -> u64 {
 #[needs(root, example = "talker")]
 fn handshakes_by_syn_cookies_are_cut() {
     let lab = machine();
-    lab.within("m", || fs::write("/proc/sys/net/ipv4/tcp_syncookies", "2").unwrap());
+    lab.sysctl("m", "ipv4/tcp_syncookies", "2");
     let [mut a, mut b, mut c] = talkers(&lab);
     let mut client = Talker::start(&lab, "m", &[]);
     let daemon = Daemon::start(&lab, "lab", &config(&lab));

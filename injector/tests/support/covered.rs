@@ -1,4 +1,4 @@
-//! What tests of coverage share: switched nodes, refusals, and the coverage of links as a dry run shows it.
+//! What tests of coverage share: peers, refusals, and the coverage of links as a dry run shows it.
 
 use injector_core::api::{Code, PartitionRequest, Problem};
 
@@ -11,18 +11,6 @@ pub fn peers(lab: &HostLab, peers: &[(&str, u8)]) -> String {
         format!("{name}: {{ addresses: [{}, \"{}\"] }}", lab.ipv4(*host), lab.ipv6(*host))
     };
     peers.iter().map(peer).collect::<Vec<_>>().join(", ")
-}
-
-/// Nodes in named namespaces on ports of the host's `br0`.
-pub fn switched(nodes: &[(&str, &str, u8)]) -> HostLab {
-    let mut lab = HostLab::new();
-    lab.bridge("br0", 14);
-    for (node, port, host) in nodes {
-        lab.plug(node, port);
-        lab.ip("h", &format!("link set {port} master br0"));
-        lab.give(node, "eth0", *host);
-    }
-    lab
 }
 
 pub fn refused(daemon: &Daemon, request: &PartitionRequest) -> Problem {

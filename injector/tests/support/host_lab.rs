@@ -53,13 +53,21 @@ impl HostLab {
     pub fn new() -> Self {
         let mut lab = Lab::builder("g").subnet(Subnet::own()).up().unwrap();
         lab.add("h");
-        lab.within("h", || {
-            for of in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-                std::fs::write(format!("/proc/sys/net/{of}"), "1").unwrap();
-            }
-        });
+        for of in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            lab.sysctl("h", of, "1");
+        }
         lab.ip("h", &format!("address add {GATEWAY}/32 dev lo"));
         Self(lab)
+    }
+
+    /// With nodes that have both addresses of a host number, on ports of the host's `br0`. None of them is hidden.
+    pub fn switched(nodes: &[(&str, &str, u8)]) -> Self {
+        let mut lab = Self::new();
+        lab.bridge("br0", 14);
+        for (node, port, host) in nodes {
+            lab.attach(node, port, "br0", *host);
+        }
+        lab
     }
 
     /// With the nodes n1 and n2, between which the host routes by IPv4.
@@ -118,10 +126,14 @@ impl HostLab {
 
     /// A hidden node with both addresses of a host number, on a port of the host's bridge.
     pub fn bridged(&mut self, of: &str, port: &str, bridge: &str, host: u8) {
+        self.attach(of, port, bridge, host);
+        self.hide(of);
+    }
+
+    fn attach(&mut self, of: &str, port: &str, bridge: &str, host: u8) {
         self.plug(of, port);
         self.ip("h", &format!("link set {port} master {bridge}"));
         self.give(of, "eth0", host);
-        self.hide(of);
     }
 
     /// Starts a daemon on the host.

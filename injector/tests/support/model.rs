@@ -2,8 +2,10 @@
 //! reading of frames, its own names and its own slots, and shares no code with the kernel side but the records that the
 //! two are compared by.
 
+pub mod name_counts;
 pub mod names;
 pub mod reading;
+pub mod verdict_config;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -12,9 +14,10 @@ use injector_common::key::{GROUP, LinkKey, ResponseKey};
 use injector_common::record::LinkStamps;
 use injector_core::model::Scope;
 
-use names::{Ends, Hook, Names, Response};
+use names::{Ends, Hook, Names};
 use reading::plain;
 pub use reading::{Content, Reading, read};
+use verdict_config::Response;
 
 /// From how long after the cut on a drop at the receiver's port is late.
 const LATE: u64 = 1_000_000_000;

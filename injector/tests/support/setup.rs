@@ -12,7 +12,7 @@ use proptest::option::weighted;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-use super::model::names::{Response, VerdictConfig};
+use super::model::verdict_config::{Response, VerdictConfig};
 use super::pool::Pool;
 
 /// A config, as text and as the model has it.

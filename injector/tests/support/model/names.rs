@@ -5,10 +5,11 @@ use std::net::IpAddr;
 
 use injector_common::key::GROUP;
 use injector_core::identity::{self, Identity, Mac};
-use injector_core::model::{PeerId, Scope};
-use ipnet::IpNet;
+use injector_core::model::PeerId;
 
+use super::name_counts::NameCounts;
 use super::reading::{Reading, plain};
+use super::verdict_config::VerdictConfig;
 
 /// Everyone who is no peer.
 pub const WORLD: u16 = 0;
@@ -25,30 +26,6 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Sender and receiver.
 pub type Ends = (u16, u16);
-
-/// What a successful response looks like.
-#[derive(Clone, Debug)]
-pub enum Response {
-    Any,
-    Http,
-    Prefix(Vec<u8>),
-}
-
-/// What a config says that bears on the verdict.
-#[derive(Clone, Debug, Default)]
-pub struct VerdictConfig {
-    /// How many peers there are.
-    pub peers: usize,
-    pub exact: HashMap<IpAddr, u16>,
-    pub nets: Vec<(IpNet, u16)>,
-    pub macs: HashMap<Mac, u16>,
-    pub protected_addresses: HashSet<IpAddr>,
-    pub protected_scopes: Vec<Scope>,
-    /// By address and port, the id and what a response looks like.
-    pub endpoints: HashMap<(IpAddr, u16), (u32, Response)>,
-    /// By peer: the interfaces where its loss is rolled.
-    pub rolls: HashMap<u16, BTreeSet<u32>>,
-}
 
 /// Where a frame is seen.
 #[derive(Clone, Copy, Debug)]
@@ -109,31 +86,6 @@ struct Learned {
     at: Option<u64>,
 }
 
-/// How often something decided about a name, so that the draws are known to reach it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct NameCounts {
-    /// The world claimed what a peer had claimed.
-    pub contested: u64,
-    /// A peer claimed what is listed for another.
-    pub taken_over: u64,
-    /// A claim was too old.
-    pub aged: u64,
-    /// A frame had nothing of the claimant's but the address.
-    pub unproved: u64,
-    /// A claimant's frame was named by its port or its MAC.
-    pub claimed: u64,
-    /// A MAC address was seen elsewhere than at the port that it was learned at.
-    pub moved: u64,
-    /// Someone else claimed what a peer's NIC is seen to hold.
-    pub doubted: u64,
-    /// What may have moved was the holder's: by its port, or by the MAC address of its NIC.
-    pub stayed: u64,
-    /// The holder's port was left to say whose it is.
-    pub left_to_holder: u64,
-    /// A frame was at a peer's port that was for someone else by its MAC address.
-    pub flooded: u64,
-}
-
 /// The sending or the receiving end of a frame, with the MAC address that it has there.
 #[derive(Clone, Copy)]
 enum End {
@@ -172,16 +124,6 @@ pub struct Other {
     pub is_odd: bool,
     /// The port's peer sends for someone who is not known.
     pub is_foreign: bool,
-}
-
-impl VerdictConfig {
-    pub fn protects(&self, reading: &Reading<'_>) -> bool {
-        let by_address = reading.addresses.is_some_and(|(from, to)| {
-            [from, to].iter().any(|address| self.protected_addresses.contains(&plain(*address)))
-        });
-        by_address
-            || self.protected_scopes.iter().any(|scope| reading.is_in(*scope) || reading.may_be_in(*scope))
-    }
 }
 
 impl Names {
