@@ -1,7 +1,8 @@
 //! The `injector` command with faults injected where a test asks; never what users run. `injector/tests/netns_crash/main.rs` runs it.
 //!
 //! `INJECTOR_FAULT=STEP#N=KIND` injects a fault when the step is passed for the Nth time, once. KIND is `kill` (SIGKILL), `panic`,
-//! or an errno (`ENOMEM`, `EPERM`, `ENOSPC`) as the result of the system call behind the step.
+//! `wait` (the thread waits there until the file that `INJECTOR_FAULT_LOG` names with `.go` after it exists), or an errno
+//! (`ENOMEM`, `EPERM`, `ENOSPC`) as the result of the system call behind the step.
 //! `INJECTOR_FAULT=record` injects none. `INJECTOR_FAULT_LOG` names a file that gets a line for each step that is
 //! passed: its name, how often it was passed, `at` or `here`, and `injected` where the fault was injected.
 
@@ -19,6 +20,7 @@ use rustix::process::{Signal, getpid, kill_process};
 enum Kind {
     Kill,
     Panic,
+    Wait,
     Errno(i32),
 }
 
@@ -67,6 +69,7 @@ fn kind_of(text: &str) -> Option<Kind> {
     Some(match text {
         "kill" => Kind::Kill,
         "panic" => Kind::Panic,
+        "wait" => Kind::Wait,
         "ENOMEM" => Kind::Errno(libc::ENOMEM),
         "EPERM" => Kind::Errno(libc::EPERM),
         "ENOSPC" => Kind::Errno(libc::ENOSPC),
@@ -105,6 +108,13 @@ fn end(step: &'static str, kind: Option<Kind>) {
             }
         }
         Some(Kind::Panic) => panic!("fault injected at {step}, as INJECTOR_FAULT asks"),
+        Some(Kind::Wait) => {
+            let mut go = std::env::var_os("INJECTOR_FAULT_LOG").expect("`wait` needs INJECTOR_FAULT_LOG");
+            go.push(".go");
+            while !std::path::Path::new(&go).exists() {
+                std::thread::sleep(std::time::Duration::from_millis(5));
+            }
+        }
         Some(Kind::Errno(_)) | None => {}
     }
 }

@@ -24,11 +24,28 @@ use tokio::sync::mpsc;
 
 /// A daemon that panics once, the first time that it passes a step.
 fn injected_at(step: &str, lab: &Lab, config: &str) -> Daemon {
+    Daemon::launched(injected(step, "panic", lab, config))
+}
+
+fn injected(step: &str, kind: &str, lab: &Lab, config: &str) -> Launch {
     let program = Path::new(env!("CARGO_BIN_EXE_injector")).with_file_name("examples/fault_injected");
     let mut launch = Launch::in_folder(program, lab.folder(), "d", config).unwrap();
-    launch.command().env("INJECTOR_FAULT", format!("{step}#1=panic"));
+    launch.command().env("INJECTOR_FAULT", format!("{step}#1={kind}"));
     launch.command().env("INJECTOR_FAULT_LOG", lab.folder().join("faults"));
-    Daemon::launched(launch)
+    launch
+}
+
+/// A daemon to which `change` happens after its survey and before it attaches.
+fn changed_while_it_starts(lab: &mut Lab, config: &str, change: impl FnOnce(&mut Lab) + Send) -> Daemon {
+    let launch = injected("start/found", "wait", lab, config);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_until_injected(lab);
+            change(lab);
+            std::fs::write(lab.folder().join("faults.go"), "").unwrap();
+        });
+        Daemon::launched(launch)
+    })
 }
 
 fn wait_until_injected(lab: &Lab) {
@@ -79,12 +96,54 @@ fn hooks_are_read_again_after_a_panic() {
 #[needs(root, example = "fault_injected")]
 fn a_namespace_is_attached_to_whose_cleaning_panicked() {
     let mut lab = Lab::switched(2);
-    let (n2, config) = (lab.netns("n2"), format!("{}interfaces: auto\n", lab.peers()));
+    let config = format!("{}interfaces: auto\n", lab.peers());
     lab.delete("n2");
+    // The kernel takes the port away a moment later; a daemon that still finds it would be on it, and not enter n2.
+    until("the port is gone", || (!lab.can("sw", "link show p-n2")).then_some(()));
     let daemon = injected_at("clean/begin", &lab, &config);
     lab.add("n2");
     lab.join("n2");
     wait_until_injected(&lab);
+    is_attached_and_cuts(&lab, &daemon);
+}
+
+#[test]
+#[needs(root, example = "fault_injected")]
+fn a_device_that_auto_has_found_and_that_is_gone_is_attached_to_when_it_is_back() {
+    let mut lab = Lab::switched(2);
+    let config = format!("{}interfaces: auto\n", lab.peers());
+    let daemon = changed_while_it_starts(&mut lab, &config, |lab| {
+        support::ip(&format!("-n {} link delete eth0", lab.netns("n2")));
+    });
+    lab.join("n2");
+    is_attached_and_cuts(&lab, &daemon);
+}
+
+#[test]
+#[needs(root, example = "fault_injected")]
+fn a_namespace_that_auto_has_found_and_that_is_gone_is_attached_to_when_it_is_back() {
+    let mut lab = Lab::switched(2);
+    let config = format!("{}interfaces: auto\n", lab.peers());
+    let daemon = changed_while_it_starts(&mut lab, &config, |lab| lab.delete("n2"));
+    lab.add("n2");
+    lab.join("n2");
+    is_attached_and_cuts(&lab, &daemon);
+}
+
+#[test]
+#[needs(root, example = "fault_injected")]
+fn a_named_device_that_is_gone_is_refused_at_the_start() {
+    let lab = Lab::switched(2);
+    let n1 = lab.netns("n1");
+    let config = format!("{}interfaces: [{{ name: eth1, netns: {n1} }}]\n", lab.peers());
+    let (status, said) = Daemon::refusal(&lab, "d", &config);
+    assert_eq!(status, 2, "{said}");
+    assert!(said.contains("eth1") && said.contains("there is no such interface"), "{said}");
+}
+
+/// Waits until n2 is attached to, and cuts it off.
+fn is_attached_and_cuts(lab: &Lab, daemon: &Daemon) {
+    let n2 = lab.netns("n2");
     until("n2 is attached to", || {
         let status = daemon.cli("status");
         let mut found = status["attachments"].as_array().unwrap().iter();

@@ -129,6 +129,11 @@ impl StartError {
     pub(super) fn is_late(&self) -> bool {
         matches!(self, Self::Netns(error) if error.is_late())
     }
+
+    /// Whether a network namespace is no longer there.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Netns(error) if error.is_gone())
+    }
 }
 
 /// From an error of the system, with what was being done.

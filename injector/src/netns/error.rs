@@ -65,4 +65,12 @@ impl NetnsError {
     pub fn is_late(&self) -> bool {
         matches!(self, Self::Late { .. } | Self::Hung { .. })
     }
+
+    /// Whether nothing has its name, or its process has ended.
+    pub fn is_gone(&self) -> bool {
+        let is_none = |source: &std::io::Error| {
+            source.kind() == std::io::ErrorKind::NotFound || source.raw_os_error() == Some(libc::ESRCH)
+        };
+        matches!(self, Self::Open { source, .. } if is_none(source))
+    }
 }

@@ -81,6 +81,12 @@ impl Entry {
         Self { gaps: vec![TimeRange::ALWAYS], ..Self::new(id, interface, chosen) }
     }
 
+    /// Takes note, at the start, that it was found and is gone: it was never attached.
+    pub fn miss(&mut self, why: &str) {
+        self.gaps = vec![TimeRange::ALWAYS];
+        self.stay_off(why);
+    }
+
     /// Its name now.
     pub fn name(&self) -> &str {
         self.renamed.as_deref().unwrap_or(&self.interface.name)

@@ -187,6 +187,7 @@ impl Interfaces {
             (interfaces.local, interfaces.local_scan_began) = (found.observed, found.before);
         }
         interfaces.find(config, observed.containers).await?;
+        crate::fault::here("start/found");
         interfaces.watch_others(config);
         interfaces.leave_unused(config);
         let mut namespaces: BTreeSet<Option<Netns>> =
@@ -196,9 +197,9 @@ impl Interfaces {
             namespaces.insert(None);
         }
         for netns in namespaces {
-            interfaces.clean(netns.as_ref()).await?;
-            // Before anything is attached, so that no change can fall between.
-            interfaces.follow(netns.as_ref()).await?;
+            if let Err(error) = interfaces.enter_first(netns.as_ref()).await {
+                interfaces.miss_namespace(netns.as_ref(), error)?;
+            }
         }
         interfaces.follow_homes().await;
         interfaces.watch_mounts()?;

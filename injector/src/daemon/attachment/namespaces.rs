@@ -101,6 +101,35 @@ impl Interfaces {
         Ok(())
     }
 
+    /// At the start: removes what dead daemons left in a namespace, and follows it. That comes before anything is attached, so that no
+    /// change can fall between.
+    pub(super) async fn enter_first(&mut self, netns: Option<&Netns>) -> Result<(), StartError> {
+        self.clean(netns).await?;
+        self.follow(netns).await
+    }
+
+    /// At the start: takes note that a namespace is gone in which `auto` has just found interfaces.
+    ///
+    /// # Errors
+    /// The same error, if it says something else, or the config names an interface there.
+    pub(super) fn miss_namespace(
+        &mut self,
+        netns: Option<&Netns>,
+        error: StartError,
+    ) -> Result<(), StartError> {
+        let here = |entry: &&mut super::Entry| entry.interface.netns.as_ref() == netns;
+        if !error.is_gone() || self.entries.iter_mut().filter(here).any(|entry| entry.chosen.is_none()) {
+            return Err(error);
+        }
+        for entry in self.entries.iter_mut().filter(here) {
+            entry.miss(&error.to_string());
+        }
+        // It would keep the namespace alive.
+        self.end_thread(netns);
+        self.ask_for_survey(MonoNs::now());
+        Ok(())
+    }
+
     /// Has what a dead daemon left removed from a namespace in which nothing of ours was, and follows its interfaces.
     pub(super) async fn enter(&mut self, netns: Option<&Netns>, is_first: bool) -> Result<(), StartError> {
         if is_first && netns.is_some() {

@@ -13,6 +13,7 @@ use super::programs::{JobResult, Shared, SharedKey, Spare};
 use super::{InterfaceEvent, Interfaces};
 use crate::daemon::start_error::StartError;
 use crate::datapath::{Attachment, DatapathError, Instance, InterfaceCount, Use, Wanted};
+use crate::netlink;
 
 /// From how many interfaces of one namespace on they share programs, which then look up where a packet is.
 const SHARED_FROM: usize = 16;
@@ -24,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const NOT_IN_TIME: &str = "taken off for another config, and its network namespace did not answer in time; it is attached again as soon as it does";
 
 impl Interfaces {
-    /// Attaches to every interface; if one refuses, to none.
+    /// Attaches to every interface; if one refuses, to none. What `auto` found and is gone by now is no refusal.
     pub(super) async fn attach_all(&mut self) -> Result<(), StartError> {
         let mut alone = Vec::new();
         let mut shared: BTreeMap<SharedKey, Hook> = BTreeMap::new();
@@ -53,11 +54,29 @@ impl Interfaces {
         for (key, instance) in made_shared {
             self.shared.insert(key, Shared::Ready(instance));
         }
-        if let Some((_, error)) = self.attach_now().await.into_iter().next() {
-            self.detach().await;
-            return Err(error.into());
+        for (at, error) in self.attach_now().await {
+            if !self.is_gone(at).await {
+                self.detach().await;
+                return Err(error.into());
+            }
+            self.entries[at].miss(&error.to_string());
+            self.ask_for_survey(MonoNs::now());
         }
         Ok(())
+    }
+
+    /// Whether an interface that `auto` has found is no longer there: it ended between the survey and now.
+    async fn is_gone(&mut self, at: usize) -> bool {
+        let Interface { name, netns, .. } = self.entries[at].interface.clone();
+        if self.entries[at].chosen.is_none() {
+            return false;
+        }
+        let worker = match self.workers.of(netns.as_ref()).await {
+            Ok(worker) => worker,
+            Err(error) => return error.is_gone(),
+        };
+        let found = worker.run(|| async move { netlink::find(&netlink::connect()?, &name).await.map_err(std::io::Error::other) });
+        matches!(found.await, Ok(Ok(None)))
     }
 
     /// Attaches everywhere where programs are at hand and not attached, and waits for it; the refusals.
@@ -78,11 +97,12 @@ impl Interfaces {
             match worker {
                 Ok(worker) => jobs.push(async move { (at, Attachment::attach(wanted, &worker).await) }),
                 Err(error) => {
-                    let first = at.first().copied().unwrap_or_default();
+                    let error = error.to_string();
                     for (at, wanted) in at.into_iter().zip(wanted) {
+                        let interface = shown(&wanted.interface);
                         self.entries[at].instance = Some(wanted.instance);
+                        refused.push((at, DatapathError::Attach { interface, reason: error.clone() }));
                     }
-                    refused.push((first, error.into()));
                 }
             }
         }
