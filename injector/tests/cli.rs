@@ -88,6 +88,15 @@ fn usage_errors_are_64_and_help_is_0() {
         assert_eq!(code(&output), 64, "{arguments:?}: {}", stderr(&output));
         assert!(!output.stderr.is_empty());
     }
+    for arguments in [&["nonsense", "--json"][..], &["--json", "heal"], &["partition", "isolate", "--json", "--loss", "7"]] {
+        let output = injector(arguments).output().unwrap();
+        let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
+        assert_eq!((code(&output), &error["exit"]), (64, &64.into()), "{error}");
+        assert!(error["error"].as_str().unwrap().contains("--help"), "{error}");
+    }
+    // What follows is the command's.
+    let output = injector(&["with", "isolate", "n1", "--nonsense", "--", "true", "--json"]).output().unwrap();
+    assert!(stderr(&output).starts_with("error: "), "{output:?}");
     for arguments in [["--loss", "-1%"], ["--for", "-5s"]] {
         let output = injector(&["partition", "isolate", "n1"]).args(arguments).output().unwrap();
         assert_eq!(code(&output), 64, "{arguments:?}");

@@ -119,7 +119,7 @@ fn write_through(
 pub fn report(directory: &Path, options: &ReportOptions) -> Result<Report, ReportError> {
     let ReportOptions { html, junit, csv, .. } = options;
     let outputs = [("--html", html.as_ref()), ("--junit", junit.as_ref()), ("--csv", csv.as_ref())];
-    outputs::refuse([directory], &outputs)?;
+    outputs::refuse([directory], &[], &outputs)?;
     let run = Run::load_within(directory, options.served_within)?;
     if let Some(path) = &options.html {
         write_page(&run, path)?;
@@ -159,7 +159,12 @@ pub struct Index {
 /// # Errors
 /// The first run that can't be read; then no page is written.
 pub fn index(directories: &[PathBuf], options: &IndexOptions) -> Result<Index, ReportError> {
-    outputs::refuse(directories.iter().map(PathBuf::as_path), &[("--index", Some(&options.html))])?;
+    let pages: Vec<PathBuf> = directories.iter().map(|directory| directory.join(RUN_PAGE)).collect();
+    outputs::refuse(
+        directories.iter().map(PathBuf::as_path),
+        &pages,
+        &[("--index", Some(&options.html))],
+    )?;
     let runs = directories.iter().map(|directory| Run::load_within(directory, options.served_within));
     let runs = runs.collect::<Result<Vec<Run>, ReadError>>()?;
     let mut linked = Vec::with_capacity(runs.len());
@@ -197,7 +202,7 @@ fn write_page(run: &Run, path: &Path) -> Result<(), ReportError> {
 
 /// Compares run `b` with run `a`.
 pub fn compare(a: &Path, b: &Path, options: &CompareOptions) -> Result<Compared, ReportError> {
-    outputs::refuse([a, b], &[("--html", options.html.as_ref())])?;
+    outputs::refuse([a, b], &[], &[("--html", options.html.as_ref())])?;
     let (run_a, run_b) = (Run::load(a)?, Run::load(b)?);
     let incomparable = run_a.campaign.settings.incomparable(&run_b.campaign.settings);
     if !incomparable.is_empty() && !options.force {

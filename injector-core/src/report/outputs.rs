@@ -1,5 +1,6 @@
 //! Where a report may be written: to no file of a run, and to no file twice.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::run::layout;
@@ -19,32 +20,60 @@ pub struct OutputError {
 /// A file that is asked for, and the option that asks for it.
 pub(super) type Output<'a> = (&'static str, Option<&'a PathBuf>);
 
-/// Refuses files that would destroy what the runs measured, or each other. To be asked before anything is written.
+/// Refuses files that would destroy what the runs measured, or each other, or one of `pages`, which are written beside them. To be
+/// asked before anything is written.
 pub(super) fn refuse<'a>(
     runs: impl IntoIterator<Item = &'a Path>,
+    pages: &[PathBuf],
     outputs: &[Output<'_>],
 ) -> Result<(), OutputError> {
     let outputs: Vec<(&str, &PathBuf)> =
         outputs.iter().filter_map(|(option, path)| path.map(|path| (*option, path))).collect();
-    let own: Vec<PathBuf> = runs
-        .into_iter()
-        .flat_map(|run| layout::FILES.map(|file| run.join(file)))
-        .map(|file| resolved(&file))
-        .collect();
+    let own = runs.into_iter().flat_map(|run| layout::FILES.map(|file| File::at(&run.join(file))));
+    let own: Vec<File> = own.collect();
     for (at, (option, path)) in outputs.iter().enumerate() {
         let refused = |why: &str| Err(OutputError { option, path: (*path).clone(), why: why.to_owned() });
         if path.as_os_str() == "-" {
             return refused("is not written to standard output");
         }
-        let target = resolved(path);
-        if own.contains(&target) {
+        let target = File::at(path);
+        if own.iter().any(|file| file.is(&target)) {
             return refused("is a file of a run, which would be lost");
         }
-        if let Some((other, _)) = outputs[..at].iter().find(|(_, other)| resolved(other) == target) {
+        if pages.iter().any(|page| File::at(page).is(&target)) {
+            return refused("is the page of a run, which is written too");
+        }
+        if let Some((other, _)) = outputs[..at].iter().find(|(_, other)| File::at(other).is(&target)) {
             return refused(&format!("is what {other} writes too"));
         }
     }
     Ok(())
+}
+
+/// What tells a file from others.
+struct File {
+    path: PathBuf,
+    /// Its device and inode, if it exists: it may have several paths.
+    inode: Option<(u64, u64)>,
+    /// Whether it takes everything and keeps nothing, as a device or a pipe.
+    is_stream: bool,
+}
+
+impl File {
+    fn at(path: &Path) -> Self {
+        let known = path.metadata().ok();
+        Self {
+            path: resolved(path),
+            inode: known.as_ref().map(|known| (known.dev(), known.ino())),
+            is_stream: known.is_some_and(|known| !known.is_file() && !known.is_dir()),
+        }
+    }
+
+    /// Whether what is written to one would replace the other.
+    fn is(&self, other: &Self) -> bool {
+        let is_same = self.path == other.path || self.inode.is_some() && self.inode == other.inode;
+        is_same && !self.is_stream
+    }
 }
 
 /// A path without links; of a file that does not exist, that of its directory with its name.
@@ -61,6 +90,7 @@ fn resolved(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::slice;
 
     use super::*;
 
@@ -71,11 +101,14 @@ mod tests {
         std::fs::create_dir(&run).unwrap();
         std::fs::write(run.join(layout::TRIALS), "").unwrap();
         symlink(run.join(layout::TRIALS), folder.path().join("link")).unwrap();
-        let said = |outputs: &[Output<'_>]| refuse([run.as_path()], outputs).err().map(|e| e.to_string());
+        std::fs::hard_link(run.join(layout::TRIALS), folder.path().join("hard")).unwrap();
+        let index = folder.path().join("index.html");
+        let said = |outputs: &[Output<'_>]| refuse([run.as_path()], slice::from_ref(&index), outputs).err().map(|e| e.to_string());
         let page = folder.path().join("page.html");
         let inside = run.join("report.html");
         assert_eq!(said(&[("--html", Some(&page)), ("--csv", Some(&inside)), ("--junit", None)]), None);
-        for lost in [run.join("trials.jsonl"), run.join("../a/campaign.json"), folder.path().join("link")] {
+        let links = ["link", "hard"].map(|name| folder.path().join(name));
+        for lost in [run.join("trials.jsonl"), run.join("../a/campaign.json")].into_iter().chain(links) {
             let said = said(&[("--csv", Some(&lost))]).unwrap();
             let wanted = format!(
                 "--csv {} is a file of a run, which would be lost; name another file",
@@ -86,6 +119,9 @@ mod tests {
         let again = run.join("../page.html");
         let said_twice = said(&[("--html", Some(&page)), ("--csv", Some(&again))]).unwrap();
         assert!(said_twice.contains("is what --html writes too"), "{said_twice}");
+        assert!(said(&[("--html", Some(&index))]).unwrap().contains("is the page of a run"));
+        let null = PathBuf::from("/dev/null");
+        assert_eq!(said(&[("--html", Some(&null)), ("--csv", Some(&null))]), None);
         assert!(said(&[("--csv", Some(&PathBuf::from("-")))]).unwrap().contains("standard output"));
     }
 }

@@ -139,14 +139,14 @@ pub(super) fn report(common: &Common, failure: &Failure) {
 
 /// What a failure says on standard error.
 pub(super) fn failure_line(common: &Common, failure: &Failure) -> String {
-    if common.json {
-        let exit = failure.exit.0;
-        let mut report = serde_json::json!({ "exit": exit, "error": failure.message });
-        for (key, value) in failure.details.iter().filter_map(|details| details.as_object()).flatten() {
-            report[key] = value.clone();
-        }
-        format!("{}\n", clean(&report.to_string()))
-    } else {
-        format!("injector: {}\n", clean(&failure.message))
+    if common.json { json_line(failure) } else { format!("injector: {}\n", clean(&failure.message)) }
+}
+
+/// The same with `--json`: `{"exit": …, "error": …}`, and what [`Failure::details`] has.
+pub(super) fn json_line(failure: &Failure) -> String {
+    let mut report = serde_json::json!({ "exit": failure.exit.0, "error": failure.message });
+    for (key, value) in failure.details.iter().filter_map(|details| details.as_object()).flatten() {
+        report[key] = value.clone();
     }
+    format!("{}\n", clean(&report.to_string()))
 }

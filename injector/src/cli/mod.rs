@@ -1,5 +1,6 @@
 //! The command line: a thin shell over the API's client. One file a command.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -43,8 +44,7 @@ pub fn main() -> ExitCode {
         Ok(line) => line,
         Err(error) => {
             let error = if error.kind() == ErrorKind::InvalidUtf8 { not_utf8() } else { error };
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Exit::USAGE.0 } else { Exit::OK.0 });
+            return print(&error);
         }
     };
     let common = line.common;
@@ -55,6 +55,23 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit.0)
         }
     }
+}
+
+/// Prints help, a version, or what is wrong with the command line: as JSON, if that is asked for, since it could not be parsed.
+fn print(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::from(Exit::OK.0);
+    }
+    let mut own = std::env::args_os().skip(1).take_while(|argument| argument != "--");
+    if own.any(|argument| argument == "--json") {
+        let text = error.render().to_string();
+        let failure = Failure::usage(text.trim().trim_start_matches("error: "));
+        let _ = std::io::stderr().write_all(failure::json_line(&failure).as_bytes());
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(Exit::USAGE.0)
 }
 
 /// Which arguments are no text: the parser does not say.
