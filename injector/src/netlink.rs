@@ -17,6 +17,7 @@ pub mod filters;
 pub mod nat;
 mod nat_elsewhere;
 pub mod news;
+mod nexthops;
 pub mod nft;
 mod nft_message;
 pub mod nft_rule;

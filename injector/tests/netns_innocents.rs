@@ -160,6 +160,23 @@ fn each_form_of_a_route_that_comes_makes_a_next_hop() {
         lab.ip("n3", &route.replace("NAME", "delete"));
         wait_for_forwards(&daemon, what, false);
     }
+    // From here on the kernel names the object, and says neither device nor gateway.
+    lab.sysctl("n3", "ipv4/nexthop_compat_mode", "0");
+    lab.ip("n3", &format!("nexthop add id 8 via {LOCAL} dev eth0"));
+    lab.ip("n3", &format!("nexthop add id 9 via {} dev eth0 onlink", lab.ipv4(4)));
+    lab.ip("n3", "nexthop add id 10 group 7/9");
+    for (what, route) in [
+        ("over an object alone", format!("route NAME {net} nhid 7")),
+        ("of IPv6 over an object alone", "-6 route NAME 2001:db8:77::/48 nhid 8".to_owned()),
+        ("over a group alone", format!("route NAME {net} nhid 10")),
+    ] {
+        lab.ip("n3", &route.replace("NAME", "add"));
+        wait_for_forwards(&daemon, what, true);
+        lab.ip("n3", &route.replace("NAME", "delete"));
+        wait_for_forwards(&daemon, what, false);
+    }
+    lab.ip("n3", &format!("route add {net} nhid 9"));
+    wait_for_forwards(&daemon, "over an object that leads to someone else", false);
 }
 
 /// `w` is on another bridge, where n2 has a second NIC.

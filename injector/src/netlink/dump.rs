@@ -37,7 +37,12 @@ pub async fn read(handle: &Handle, question: RouteNetlinkMessage) -> Result<Vec<
             return Ok(found);
         }
     }
+    Err(error(std::io::Error::from_raw_os_error(libc::EINTR)))
+}
+
+/// What the system answered, as an error of this library.
+pub fn error(source: std::io::Error) -> Error {
     let mut error = ErrorMessage::default();
-    error.code = NonZeroI32::new(-libc::EINTR);
-    Err(Error::NetlinkError(error))
+    error.code = NonZeroI32::new(-source.raw_os_error().unwrap_or(libc::EIO));
+    Error::NetlinkError(error)
 }

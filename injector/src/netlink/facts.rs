@@ -10,6 +10,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::nat::Nat;
+use super::nexthops::{self, NextHops};
 use super::{LinkFacts, dump, links, networks};
 
 /// What one namespace knows.
@@ -65,17 +66,15 @@ impl Facts {
         facts.ports.retain(|(mac, _)| !own.contains(mac));
         let v4 = RouteMessageBuilder::<Ipv4Addr>::new().build();
         let v6 = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let mut found = Vec::new();
         for request in [v4, v6] {
-            let found = dump::read(handle, RouteNetlinkMessage::GetRoute(request)).await?;
-            let found = found.iter().flat_map(|message| match message {
-                RouteNetlinkMessage::NewRoute(route) => routes(route),
-                _ => Vec::new(),
-            });
-            let (defaults, others): (Vec<Route>, Vec<Route>) =
-                found.partition(|route| route.net.prefix_len() == 0);
-            facts.routes.extend(others);
-            facts.defaults.extend(defaults);
+            found.extend(dump::read(handle, RouteNetlinkMessage::GetRoute(request)).await?);
         }
+        let found: Vec<&RouteMessage> = found.iter().filter_map(route).collect();
+        let by_object = found.iter().any(|route| nexthops::object_of(route).is_some());
+        let objects = if by_object { NextHops::read().map_err(dump::error)? } else { NextHops::default() };
+        let found = found.into_iter().flat_map(|route| routes(route, &objects));
+        (facts.defaults, facts.routes) = found.partition(|route| route.net.prefix_len() == 0);
         // The file of the calling thread's namespace; IPv6 may be absent.
         facts.forwards = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"].iter().any(|of| {
             std::fs::read_to_string(format!("/proc/sys/net/{of}")).is_ok_and(|value| value.trim() != "0")
@@ -146,8 +145,15 @@ fn gateway(attributes: &[RouteAttribute]) -> Option<IpAddr> {
     })
 }
 
+fn route(message: &RouteNetlinkMessage) -> Option<&RouteMessage> {
+    match message {
+        RouteNetlinkMessage::NewRoute(route) => Some(route),
+        _ => None,
+    }
+}
+
 /// The ways of a route, a default route included.
-pub(super) fn routes(message: &RouteMessage) -> Vec<Route> {
+pub(super) fn routes(message: &RouteMessage, objects: &NextHops) -> Vec<Route> {
     if message.header.kind != RouteType::Unicast {
         return Vec::new();
     }
@@ -178,5 +184,7 @@ pub(super) fn routes(message: &RouteMessage) -> Vec<Route> {
             _ => {}
         }
     }
+    let hops = nexthops::object_of(message).into_iter().flat_map(|object| objects.of(object));
+    found.extend(hops.map(|(index, gateway)| Route { net, index, gateway }));
     found
 }

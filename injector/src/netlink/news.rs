@@ -13,6 +13,7 @@ use rtnetlink::packet_core::NetlinkPayload;
 
 use super::LinkFacts;
 use super::facts::{Route, neighbour, port, routes};
+use super::nexthops::{self, NextHops};
 use super::nft::{Change, ChangeStream, EgressChain};
 use injector_core::clock::MonoNs;
 
@@ -195,8 +196,13 @@ fn news(message: &RouteNetlinkMessage) -> Option<News> {
             let (index, address, mac) = neighbour(entry)?;
             News::Neighbour(index, address, mac)
         }
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route)
+            if nexthops::object_of(route).is_some() =>
+        {
+            News::Overrun
+        }
         RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
-            News::Routes(routes(route))
+            News::Routes(routes(route, &NextHops::default()))
         }
         RouteNetlinkMessage::NewQueueDiscipline(message)
         | RouteNetlinkMessage::DelQueueDiscipline(message)
