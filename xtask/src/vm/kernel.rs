@@ -32,6 +32,9 @@ pub enum Series {
     /// The newest that apt knows beyond 6.12, as where the backports of Debian 13 are among its sources
     #[value(name = "newer")]
     Newer,
+    /// The newest with `PREEMPT_RT`, on which the injector says that it is not reliable
+    #[value(name = "rt")]
+    Realtime,
 }
 
 /// What [`Series::Newer`] is newer than.
@@ -43,6 +46,7 @@ impl fmt::Display for Series {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
             Self::Newer => "newer",
+            Self::Realtime => "rt",
         })
     }
 }
@@ -67,7 +71,7 @@ pub struct Module {
 }
 
 impl Series {
-    /// All of them.
+    /// All that the injector supports.
     pub const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::Newer];
 
     /// The newest kernel of the series that has been unpacked, or else that can be had.
@@ -102,6 +106,9 @@ impl Series {
                             (trixie-backports) to its sources"
                     .to_owned()
             }
+            Self::Realtime => {
+                "apt knows no package `linux-image-*-rt-amd64-unsigned`: add Debian 12 to its sources".to_owned()
+            }
             _ => format!(
                 "apt knows no package `linux-image-{self}*-cloud-amd64-unsigned`: add Debian 12 (with \
                  bookworm-security) to its sources"
@@ -127,16 +134,19 @@ impl Series {
     fn newest(self, names: impl Iterator<Item = String>) -> Option<String> {
         let version = |name: &str| -> Option<Vec<u32>> {
             let rest = name.strip_prefix("linux-image-")?;
-            let rest = match (self, rest.strip_suffix("-cloud-amd64-unsigned")) {
-                (_, Some(rest)) => rest,
-                // The newest ones have no such twin.
-                (Self::Newer, None) => rest.strip_suffix("-cloud-amd64")?,
-                _ => return None,
+            let rest = match self {
+                Self::Realtime => rest.strip_suffix("-rt-amd64-unsigned")?,
+                // The newest ones have no twin that is not signed.
+                Self::Newer => {
+                    rest.strip_suffix("-cloud-amd64-unsigned").or_else(|| rest.strip_suffix("-cloud-amd64"))?
+                }
+                _ => rest.strip_suffix("-cloud-amd64-unsigned")?,
             };
             let numbers = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
             let numbers: Vec<u32> = numbers.collect();
             let of_the_series = match self {
                 Self::Newer => numbers.get(..2)? > &NEWER_THAN[..],
+                Self::Realtime => !numbers.is_empty(),
                 _ => rest.strip_prefix(&self.to_string())?.starts_with(['.', '-', '+']),
             };
             of_the_series.then_some(numbers)
@@ -229,11 +239,16 @@ mod tests {
             "linux-image-6.1.0-49-amd64-unsigned",
             "linux-image-6.12.9+deb12-cloud-amd64-unsigned",
             "linux-image-6.12.107+deb12-cloud-amd64-unsigned",
+            "linux-image-6.1.0-9-rt-amd64-unsigned",
+            "linux-image-6.1.0-50-rt-amd64-unsigned",
+            "linux-image-6.1.0-53-rt-amd64-dbg",
+            "linux-image-rt-amd64-unsigned",
         ];
         let newest = |series: Series| series.newest(names.iter().map(|name| (*name).to_owned()));
         assert_eq!(newest(Series::V6_1).as_deref(), Some("linux-image-6.1.0-47-cloud-amd64-unsigned"));
         assert_eq!(newest(Series::V6_12).as_deref(), Some("linux-image-6.12.107+deb12-cloud-amd64-unsigned"));
         assert!(newest(Series::Newer).is_none());
+        assert_eq!(newest(Series::Realtime).as_deref(), Some("linux-image-6.1.0-50-rt-amd64-unsigned"));
         let newer = [
             "linux-image-6.17.8+deb13-cloud-amd64-unsigned",
             "linux-image-7.0+deb14-cloud-amd64",
