@@ -126,6 +126,8 @@ pub mod traits {
     pub const LEARNS: u32 = 1 << 4;
     /// All its MAC addresses are known, and are nobody else's: a unicast frame to another one is not for it.
     pub const MACS_KNOWN: u32 = 1 << 6;
+    /// [`PLAIN`] by all that is seen, but its host may forward: a packet at its port on its way to another peer shows that.
+    pub const MAY_FORWARD: u32 = 1 << 7;
 }
 
 /// Whose MAC address it is.

@@ -30,6 +30,10 @@ pub struct Identity {
     /// Addresses that the config does not list and that a peer's NIC and someone else's are seen to hold, each with the peer, or
     /// `None` if several peers hold it: it moves between them, and ports say who has it.
     pub shared: BTreeMap<IpAddr, Option<PeerId>>,
+    /// Addresses that the config does not list and that a peer holds only on devices that nothing leaves by, such as `lo` and a bridge
+    /// for containers. Any host may have the same one for itself, so they name the peer only together with its port or the MAC address
+    /// of its NIC.
+    pub private: BTreeMap<IpAddr, PeerId>,
     /// Of the addresses that several peers hold, those that a peer that forwards holds too, with these peers: what their ports
     /// receive for such an address is theirs, and what they send from it may be another's.
     pub forwarders: BTreeMap<IpAddr, BTreeSet<PeerId>>,
@@ -74,6 +78,9 @@ pub struct Traits {
     /// Its namespace is seen, it is no next hop of a route that is seen, and it has nothing to forward to: what its port
     /// or MAC sends is its own, whatever the address.
     pub is_plain: bool,
+    /// Its host would pass on what others send through its one NIC: nothing shows whether anyone does. Once a packet is seen at its
+    /// port on its way to another peer, it is not plain.
+    pub may_forward: bool,
     /// It passes on what others send: the config says `forwards: true`, or it is the next hop of a route that is seen.
     pub forwards: bool,
     /// Its namespace is seen: its addresses are known from there, and are not learned from its frames.

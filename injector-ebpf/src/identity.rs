@@ -14,7 +14,7 @@ use injector_common::{exact, feature};
 
 use crate::maps::{
     CLAIMS, CONTEXT, EXACT_MASK, EXACT_SEED, FEATURES, HELD, INTERFACE, LEARNED, MACS, PEERS, PORTS,
-    PREFIXES, SIDE, TRAITS,
+    PREFIXES, SIDE, TRAITS, TRANSIT,
 };
 use crate::verdict_context::VerdictContext;
 
@@ -111,6 +111,30 @@ pub fn interface(context: &VerdictContext) -> u32 {
 #[inline(always)]
 pub fn traits_of(peer: u32) -> u32 {
     TRAITS.get(peer).copied().unwrap_or(0)
+}
+
+/// Whether a peer's port and MAC addresses name routable addresses too.
+#[inline(always)]
+fn is_plain(peer: u32) -> bool {
+    let known = traits_of(peer);
+    known & traits::PLAIN != 0
+        && (known & traits::MAY_FORWARD == 0 || TRANSIT.get(peer).copied().unwrap_or(0) == 0)
+}
+
+/// Takes note that a peer forwards, if the current packet, at its port, is for its MAC address and on its way to the peer `listed`:
+/// from now on, packets that leave by the port may be of someone behind it. A global function of plain numbers, as
+/// [`by_address`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn pass_on(peer: u32, listed: u32) -> u32 {
+    if listed == VIP || traits_of(peer) & traits::MAY_FORWARD == 0 || !has_nic(peer, TO) {
+        return 0;
+    }
+    if let Some(seen) = TRANSIT.get_ptr_mut(peer) {
+        // SAFETY: one aligned word.
+        unsafe { seen.write_volatile(1) };
+    }
+    0
 }
 
 /// The sending peer.
@@ -356,7 +380,7 @@ fn named(by_address: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32
         return UNJUDGED;
     }
     let peer = by_frame(end, port);
-    if by_address >= NAMELESS || traits_of(peer) & traits::PLAIN != 0 { peer } else { WORLD }
+    if by_address >= NAMELESS || is_plain(peer) { peer } else { WORLD }
 }
 
 /// The peer that a MAC of the config, the port or another MAC names, in this order. A global function, as

@@ -99,6 +99,9 @@ pub static PORTS: Array<Port> = Array::with_max_entries(PORT_IDS, 0);
 /// By peer: bits of `injector_common::key::traits` (config).
 #[map]
 pub static TRAITS: Array<u32> = Array::with_max_entries(1, 0);
+/// By peer: 1 once a packet was at its port on its way to another peer (config).
+#[map]
+pub static TRANSIT: Array<u32> = Array::with_max_entries(1, 0);
 /// 1 once a frame's sender was named otherwise than by its port: then MACs are looked at for leaks.
 #[map]
 pub static ODD: Array<u32> = Array::with_max_entries(1, 0);

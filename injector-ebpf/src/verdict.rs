@@ -109,6 +109,9 @@ pub extern "C" fn judge_parsed(interface: u32, is_out: u32, live: u32, watched: 
     } else {
         let listed = identity::lister(&context.packet.dst);
         context.listed = listed;
+        if side.receiver != identity::WORLD && listed != side.receiver && listed != identity::WORLD {
+            identity::pass_on(side.receiver, listed);
+        }
         identity::destination(listed, side)
     };
     if context.src == identity::UNJUDGED || context.dst == identity::UNJUDGED {

@@ -146,6 +146,8 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
     let traits = (any::<bool>(), weighted(0.2, Just(())), any::<bool>(), any::<bool>()).prop_map(
         |(is_plain, forwards, is_seen, has_known_macs)| Traits {
             is_plain,
+            // It changes with what passes: `kernel_identity` has it.
+            may_forward: false,
             forwards: forwards.is_some(),
             is_seen,
             has_known_macs,
@@ -189,6 +191,7 @@ fn identities(setup: &Setup) -> impl Strategy<Value = Identity> + use<> {
             macs,
             doubled,
             held,
+            private: BTreeMap::new(),
             shared,
             forwarders,
             moved: moved.clone(),

@@ -127,6 +127,55 @@ fn clients_of_a_peer_that_is_a_next_hop_by_a_link_local_address_are_untouched() 
     routed.assert_cut(&daemon);
 }
 
+/// The clients of a router with one NIC pass, and the record says what the daemon could not know.
+#[test]
+#[needs(root)]
+fn clients_of_a_peer_with_one_nic_that_no_route_shows_to_forward_are_untouched() {
+    let routed = Routed::new();
+    let daemon = daemon(&routed.lab, "");
+    wait_for_forwards(&daemon, "no route", false);
+    routed.assert_cut(&daemon);
+    let record = daemon.record_now("p");
+    let mut told = record.warnings.iter().filter(|warning| warning.text.contains("forwards: true"));
+    assert!(told.any(|warning| warning.text.contains("n1")), "{:#?}", record.warnings);
+}
+
+/// `w` has an address that a bridge for containers has on n1 and on many hosts.
+#[test]
+#[needs(root)]
+fn who_has_an_address_of_a_peers_private_bridge_is_untouched() {
+    let mut lab = bridged();
+    let address: IpAddr = "172.17.0.1".parse().unwrap();
+    lab.ip("n1", "link add docker0 type bridge");
+    lab.ip("n1", &format!("address add {address}/16 dev docker0"));
+    lab.ip("n1", "link set docker0 up");
+    lab.ip("w", &format!("address add {address}/32 dev lo"));
+    lab.ip("n2", &format!("route add {address} via {}", lab.ipv4(4)));
+    lab.ip("n3", &format!("route add {address} via {}", lab.ipv4(1)));
+    lab.hide("w");
+    let daemon = daemon(&lab, "");
+    let (n2, at_w) = (("n2", lab.ipv4(2)), ("w", address));
+    daemon.apply("p", &isolate("n1", LONG));
+    for (from, to) in [(n2, at_w), (at_w, n2)] {
+        assert_eq!(lab.delivered(from, to, SENT, SENT), SENT, "{from:?} → {to:?}");
+    }
+    // At n1, it is n1's.
+    for (from, to) in [(("n3", lab.ipv4(3)), ("n1", address)), (("n1", address), ("n3", lab.ipv4(3)))] {
+        assert_eq!(lab.delivered(from, to, SENT, 0), 0, "{from:?} → {to:?} passes the cut");
+    }
+    daemon.heal("p");
+    let record = daemon.record_now("p");
+    let link = |src: &str, dst: &str| {
+        let mut links = record.links.iter();
+        links.find(|link| (&*link.src, &*link.dst) == (src, dst)).unwrap()
+    };
+    for (src, dst) in [("n1", "n2"), ("n2", "n1")] {
+        let link = link(src, dst);
+        assert_eq!((link.dropped_packets, link.proved), (Some(0), false), "{link:#?}");
+    }
+    assert!(link("n3", "n1").proved && link("n1", "n3").proved, "{:#?}", record.links);
+}
+
 #[test]
 #[needs(root)]
 fn each_form_of_a_route_that_comes_makes_a_next_hop() {

@@ -169,6 +169,7 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
             (bound.contains(&peer), traits::BOUND),
             (identity.forwarders.values().any(|peers| peers.contains(&peer)), traits::SHARES),
             (known.has_known_macs, traits::MACS_KNOWN),
+            (known.may_forward, traits::MAY_FORWARD),
         ] {
             if is_so {
                 of_peer |= flag;
@@ -194,6 +195,8 @@ fn claims(identity: &Identity) -> BTreeMap<IpAddr, Claim> {
     let held = identity.held.iter();
     let mut claims: BTreeMap<IpAddr, Claim> =
         held.map(|(address, peer)| (*address, claim(u32::from(peer.0), 0, 0))).collect();
+    let private = identity.private.iter();
+    claims.extend(private.map(|(address, peer)| (*address, claim(u32::from(peer.0), u64::MAX, 0))));
     claims.extend(identity.shared.iter().map(|(address, peer)| {
         let forwarders = identity.forwarders.get(address).into_iter().flatten();
         let peer = peer.map_or(VIP, |peer| u32::from(peer.0));

@@ -34,7 +34,7 @@ pub(super) const EGRESS: &str = "injector_out";
 pub(super) const XDP: &str = "injector_xdp";
 
 /// The maps that all instances share; read-only data alone is an instance's own.
-const SHARED: [&str; 30] = [
+const SHARED: [&str; 31] = [
     "COMMIT",
     "LEASE",
     "SLOTS",
@@ -50,6 +50,7 @@ const SHARED: [&str; 30] = [
     "INTERFACES",
     "PORTS",
     "TRAITS",
+    "TRANSIT",
     "ODD",
     "STRANGERS",
     "PROTECT_ADDRESSES",
@@ -467,6 +468,7 @@ fn loader(
         .map_max_entries("PEERS", sizes.exact.mask() + 1)
         .map_max_entries("PREFIXES", if sizes.prefixes == 0 { 1 } else { sizes.prefixes + MOVED })
         .map_max_entries("TRAITS", sizes.side)
+        .map_max_entries("TRANSIT", sizes.side)
         .map_max_entries("PROTECT_ADDRESSES", sizes.protect_addresses.max(1))
         .map_max_entries("ENDPOINTS", sizes.endpoints.max(1))
         .map_max_entries("AYA_LOGS", LOG_BYTES)

@@ -38,10 +38,18 @@ pub struct Sources<'a> {
     pub found: &'a BTreeMap<PeerId, Found>,
 }
 
+/// The addresses that the config does not list and that homes hold, as [`Identity`] has them.
+#[derive(Default)]
+struct Held {
+    held: BTreeMap<IpAddr, PeerId>,
+    private: BTreeMap<IpAddr, PeerId>,
+    shared: BTreeMap<IpAddr, Option<PeerId>>,
+}
+
 /// Names the ends.
 pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
     let (macs, doubled) = sources.macs();
-    let (held, shared) = sources.held();
+    let Held { held, private, shared } = sources.held();
     let peers = sources.traits(&macs);
     let mut identity = Identity {
         ports: BTreeMap::new(),
@@ -51,6 +59,7 @@ pub fn identity(sources: &Sources<'_>, ours: &[Ours<'_>]) -> Identity {
         macs,
         doubled,
         held,
+        private,
         shared,
     };
     let nested = sources.nested();
@@ -197,29 +206,40 @@ impl<'a> Sources<'a> {
         (holders.into_iter().filter_map(one).collect(), doubled)
     }
 
-    /// The addresses that the config does not list: those of one peer alone, each with the peer; and those that a peer shares
-    /// with someone else, each with the peer, unless several peers do.
-    fn held(&self) -> (BTreeMap<IpAddr, PeerId>, BTreeMap<IpAddr, Option<PeerId>>) {
-        let mut holders: BTreeMap<IpAddr, BTreeSet<Option<PeerId>>> = BTreeMap::new();
+    /// The addresses of devices that the config does not list.
+    fn held(&self) -> Held {
+        let mut holders: BTreeMap<IpAddr, Vec<(Option<PeerId>, Spot<'a>)>> = BTreeMap::new();
         for (at, space) in self.namespaces.iter().enumerate() {
             for (index, address) in &space.facts.addresses {
-                if space.facts.link(*index).is_some() && is_routable(*address) {
-                    holders.entry(*address).or_default().insert(self.resident(at));
+                if let Some(link) = space.facts.link(*index).filter(|_| is_routable(*address)) {
+                    holders.entry(*address).or_default().push((self.resident(at), (at, link)));
                 }
             }
         }
         holders.retain(|address, _| self.config.owner(*address).is_none() && !self.is_vip(*address));
-        let (mut held, mut shared) = (BTreeMap::new(), BTreeMap::new());
+        let mut found = Held::default();
         for (address, holders) in holders {
-            let peers: Vec<PeerId> = holders.iter().copied().flatten().collect();
+            let all: BTreeSet<Option<PeerId>> = holders.iter().map(|(peer, _)| *peer).collect();
+            let peers: Vec<PeerId> = all.iter().copied().flatten().collect();
             match peers[..] {
                 [] => {}
-                [peer] if holders.len() == 1 => drop(held.insert(address, peer)),
-                [peer] => drop(shared.insert(address, Some(peer))),
-                _ => drop(shared.insert(address, None)),
+                [peer] if all.len() > 1 => drop(found.shared.insert(address, Some(peer))),
+                [peer] if holders.iter().all(|(_, spot)| self.is_private(*spot, peer)) => {
+                    found.private.insert(address, peer);
+                }
+                [peer] => drop(found.held.insert(address, peer)),
+                _ => drop(found.shared.insert(address, None)),
             }
         }
-        (held, shared)
+        found
+    }
+
+    /// Whether nothing leaves by a device of a peer's home, as far as its kind shows. One that has an address of the config is on
+    /// the peer's way to others.
+    fn is_private(&self, (at, link): Spot<'_>, peer: PeerId) -> bool {
+        let mut own = self.namespaces[at].facts.addresses.iter().filter(|(index, _)| *index == link.index);
+        let is_listed = own.any(|(_, address)| self.config.owner(*address) == Some(peer));
+        matches!(link.kind, Kind::Loopback | Kind::Bridge) && !is_listed
     }
 
     /// The peers that forward and hold one of the addresses that several peers hold.
@@ -271,7 +291,9 @@ impl<'a> Sources<'a> {
             let has_one_way = home.is_some_and(|home| home.is_alone && self.is_single(home.at));
             let is_plain = (has_one_way || is_mac_alone) && !forwards;
             let has_known_macs = home.is_some_and(|home| self.has_known_macs(home.at, peer.id, macs));
-            (peer.id, Traits { is_plain, forwards, is_seen: home.is_some(), has_known_macs })
+            // Namespaces inherit this, so that it alone is no reason to take a peer for a router.
+            let may_forward = is_plain && home.is_none_or(|home| self.namespaces[home.at].facts.forwards);
+            (peer.id, Traits { is_plain, may_forward, forwards, is_seen: home.is_some(), has_known_macs })
         };
         self.config.peers.iter().map(of).collect()
     }

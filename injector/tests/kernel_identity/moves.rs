@@ -35,7 +35,17 @@ fn claimed() -> Setup {
 
 /// All cases, numbered as they come.
 pub fn cases() -> Vec<Case> {
-    let groups = [claims(), contests(), ages(), macs(), held(), shared_with_a_router(), listed()];
+    let groups = [
+        claims(),
+        contests(),
+        ages(),
+        macs(),
+        held(),
+        shared_with_a_router(),
+        listed(),
+        private(),
+        through_one_nic(),
+    ];
     let mut all: Vec<Case> = groups.into_iter().flatten().collect();
     for (number, case) in (1..).zip(&mut all) {
         case.number = number;
@@ -299,6 +309,72 @@ fn macs() -> Vec<Case> {
 fn router() -> Setup {
     let known = Traits { is_plain: false, ..PLAIN };
     Setup::of(isolate(1)).knows(1, known).holds(1, X4).since(arp(VIRTUAL, X4, X4), From(1)).wait(3 * SECOND)
+}
+
+/// n1 is cut off, and its bridge for containers has an address that a host may have, too.
+fn private() -> Vec<Case> {
+    use Expected::{Drop, Pass};
+    const BRIDGE: &str = "172.17.0.1";
+    let keeps = || Setup::of(isolate(1)).keeps(1, BRIDGE).sees(mac(1), 1);
+    let (to_host, from_host) = (|| udp(mac(2), N2, HOST, BRIDGE), || udp(HOST, BRIDGE, mac(2), N2));
+    vec![
+        case(0, "n2→a host that has an address of n1's bridge", Pass, keeps(), to_host(), &[From(2)]),
+        case(0, "the same, by the uplink", Pass, keeps(), to_host(), &[From(2), To(UPLINK)]),
+        case(0, "the host→n2", Pass, keeps(), from_host(), &[To(2)]),
+        case(0, "n2→n1's bridge", Drop, keeps(), one(2, N2, 1, BRIDGE), &[From(2)]),
+        case(0, "the same, at n1", Drop, keeps(), one(2, N2, 1, BRIDGE), &[To(1)]),
+        case(0, "n1 from its bridge→n2", Drop, keeps(), one(1, BRIDGE, 2, N2), &[From(1)]),
+        case(0, "the same, at n2", Drop, keeps(), one(1, BRIDGE, 2, N2), &[To(2)]),
+        case(0, "n2→n1's bridge by a router, at n1", Drop, keeps(), udp(HOST, N2, mac(1), BRIDGE), &[To(1)]),
+    ]
+}
+
+/// n1 is cut off. It has one NIC, and its host forwards: a client that no route shows reaches n2 through it.
+fn through_one_nic() -> Vec<Case> {
+    use Expected::{Drop, Foreign, Pass};
+    const CLIENT: &str = "10.0.0.77";
+    let may = Traits { may_forward: true, ..PLAIN };
+    let known = move |traits| Setup::of(isolate(1)).knows(1, traits).sees(mac(1), 1);
+    let in_ = || udp(HOST, CLIENT, mac(1), N2);
+    let out = || one(1, CLIENT, 2, N2);
+    vec![
+        case(0, "a client→n2, on its way to n1", Pass, known(may), in_(), &[To(1)]),
+        case(0, "the same, on its way from n1", Foreign, known(may).since(in_(), To(1)), out(), &[From(1)]),
+        case(0, "the same, at n2", Pass, known(may).since(in_(), To(1)), out(), &[To(2)]),
+        case(0, "n1 itself, from an address that nothing shows", Drop, known(may), out(), &[From(1)]),
+        case(
+            0,
+            "the same, after a frame for someone else that a switch flooded",
+            Drop,
+            known(may).since(udp(HOST, CLIENT, mac(2), N2), To(1)),
+            out(),
+            &[From(1)],
+        ),
+        case(
+            0,
+            "the same, after one for n1 itself",
+            Drop,
+            known(may).since(udp(HOST, CLIENT, mac(1), N1), To(1)),
+            out(),
+            &[From(1)],
+        ),
+        case(
+            0,
+            "the same, where its host forwards nothing",
+            Drop,
+            known(PLAIN).since(in_(), To(1)),
+            out(),
+            &[From(1)],
+        ),
+        case(
+            0,
+            "n1→n2 all the same",
+            Drop,
+            known(may).since(in_(), To(1)),
+            one(1, N1, 2, N2),
+            &[From(1), To(2)],
+        ),
+    ]
 }
 
 /// Addresses that are seen on a NIC of a peer, and that someone else takes.

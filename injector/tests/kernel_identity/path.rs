@@ -85,6 +85,7 @@ pub struct Setup {
     /// Those that someone else's device has too.
     pub doubled: BTreeSet<Mac>,
     pub held: BTreeMap<IpAddr, u16>,
+    pub private: BTreeMap<IpAddr, u16>,
     pub shared: BTreeMap<IpAddr, Option<u16>>,
     pub moved: BTreeMap<IpAddr, u16>,
     pub traits: BTreeMap<u16, Traits>,
@@ -96,11 +97,14 @@ pub struct Setup {
 }
 
 /// A peer whose namespace is seen, and which forwards for nobody.
-pub const PLAIN: Traits = Traits { is_plain: true, forwards: false, is_seen: true, has_known_macs: false };
+pub const PLAIN: Traits =
+    Traits { is_plain: true, may_forward: false, forwards: false, is_seen: true, has_known_macs: false };
 /// A peer whose inside is not seen.
-pub const OPAQUE: Traits = Traits { is_plain: false, forwards: false, is_seen: false, has_known_macs: false };
+pub const OPAQUE: Traits =
+    Traits { is_plain: false, may_forward: false, forwards: false, is_seen: false, has_known_macs: false };
 /// A router.
-pub const ROUTER: Traits = Traits { is_plain: false, forwards: true, is_seen: false, has_known_macs: false };
+pub const ROUTER: Traits =
+    Traits { is_plain: false, may_forward: false, forwards: true, is_seen: false, has_known_macs: false };
 
 impl Setup {
     /// Three plain peers, each behind the interface of its number.
@@ -110,6 +114,7 @@ impl Setup {
             macs: BTreeMap::new(),
             doubled: BTreeSet::new(),
             held: BTreeMap::new(),
+            private: BTreeMap::new(),
             shared: BTreeMap::new(),
             moved: BTreeMap::new(),
             traits: (1..=3).map(|peer| (peer, PLAIN)).collect(),
@@ -153,6 +158,12 @@ impl Setup {
 
     pub fn holds(mut self, peer: u16, address: &str) -> Self {
         self.held.insert(address.parse().unwrap(), peer);
+        self
+    }
+
+    /// It holds the address on a device that nothing leaves by.
+    pub fn keeps(mut self, peer: u16, address: &str) -> Self {
+        self.private.insert(address.parse().unwrap(), peer);
         self
     }
 
@@ -203,6 +214,7 @@ impl Setup {
             macs: self.macs.iter().map(|(mac, peer)| (*mac, PeerId(*peer))).collect(),
             doubled: self.doubled.clone(),
             held: self.held.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
+            private: self.private.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),
             shared: self.shared.iter().map(|(address, peer)| (*address, peer.map(PeerId))).collect(),
             forwarders: self.forwarders(),
             moved: self.moved.iter().map(|(address, peer)| (*address, PeerId(*peer))).collect(),

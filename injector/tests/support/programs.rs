@@ -86,6 +86,7 @@ pub struct Programs {
     moving: BTreeSet<IpAddr>,
     claims: HashMap<MapData, Address, Claim>,
     odd: Array<MapData, u32>,
+    transit: Array<MapData, u32>,
     commit: Array<MapData, u64>,
     lease: Array<MapData, Lease>,
     test: Array<MapData, TestInput>,
@@ -137,6 +138,7 @@ impl Programs {
             learned: take("LEARNED").try_into().unwrap(),
             claims: take("CLAIMS").try_into().unwrap(),
             odd: take("ODD").try_into().unwrap(),
+            transit: take("TRANSIT").try_into().unwrap(),
             addresses: take("PEERS").try_into().unwrap(),
             listed: Vec::new(),
             prefixes: take("PREFIXES").try_into().unwrap(),
@@ -283,6 +285,9 @@ impl Programs {
             self.claims.remove(&key).unwrap();
         }
         self.odd.set(0, 0, 0).unwrap();
+        for peer in 0..self.transit.len() {
+            self.transit.set(peer, 0, 0).unwrap();
+        }
     }
 
     /// Forgets all stamps, responses and streams.

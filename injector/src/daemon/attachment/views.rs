@@ -183,6 +183,15 @@ impl Interfaces {
             });
             add(address.to_string(), NameSource::Held, from);
         }
+        for (address, _) in self.identity().private.iter().filter(|(_, holder)| **holder == id) {
+            let from = self.device(|facts| {
+                facts.addresses.iter().find(|(_, held)| held == address).map(|(index, _)| *index)
+            });
+            let from = from.map(|device| {
+                format!("{device}, which nothing leaves by; anyone may have it too, so ports and MAC addresses say whose it is")
+            });
+            add(address.to_string(), NameSource::Held, from);
+        }
         if let Some(home) = self.homes.get(&id).map(|home| &self.known[home.at]) {
             let is_shared = |(_, address): &&(u32, IpAddr)| self.identity().shared.contains_key(address);
             for (index, address) in home.facts.addresses.iter().filter(is_shared) {

@@ -190,6 +190,31 @@ fn held_addresses_of_one_peer_alone_and_shared_ones() {
 }
 
 #[test]
+fn addresses_of_devices_that_nothing_leaves_by() {
+    let mut spaces = switched();
+    let mut add = |kind: Kind, index: u32, address: &str| {
+        let facts = &mut spaces[1].facts;
+        facts.links.push(LinkFacts { index, kind, name: format!("d{index}"), ..facts.links[0].clone() });
+        facts.addresses.push((index, address.parse().unwrap()));
+    };
+    add(Kind::Bridge, 20, "172.17.0.1");
+    add(Kind::Loopback, 21, "192.0.2.21");
+    add(Kind::Bond, 22, "192.0.2.22");
+    // A bridge with the address of the config is the peer's way out, and what else it has is the peer's.
+    add(Kind::Bridge, 23, "10.0.0.1");
+    spaces[1].facts.addresses.push((23, "192.0.2.23".parse().unwrap()));
+    // On a NIC too.
+    spaces[1].facts.addresses.push((20, "192.0.2.24".parse().unwrap()));
+    spaces[1].facts.addresses.push((2, "192.0.2.24".parse().unwrap()));
+    let found = named(&config(""), &spaces, &[]);
+    let of = |addresses: &[&str]| -> BTreeMap<IpAddr, PeerId> {
+        addresses.iter().map(|address| (address.parse().unwrap(), PeerId(1))).collect()
+    };
+    assert_eq!(found.private, of(&["172.17.0.1", "192.0.2.21"]));
+    assert_eq!(found.held, of(&["192.0.2.22", "192.0.2.23", "192.0.2.24"]));
+}
+
+#[test]
 fn a_next_hop_that_holds_a_shared_address() {
     let mut spaces = switched();
     let shared = "192.0.2.9".parse().unwrap();
