@@ -181,15 +181,15 @@ const LONGEST: Duration = Duration::from_hours(100 * 366 * 24);
 /// Why a text is not a [`Span`].
 #[derive(Debug, thiserror::Error)]
 pub enum SpanError {
-    /// It can't be read.
+    /// The text can't be read as a duration.
     #[error("\"{text}\" is not a duration ({source}); write it as \"250ms\", \"5s\" or \"1m 30s\"")]
     Unreadable {
         /// The text.
         text: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: humantime::DurationError,
     },
-    /// It is longer than a century.
+    /// The duration is longer than a century.
     #[error("\"{text}\" is too long; write a shorter duration")]
     TooLong {
         /// The text.

@@ -173,7 +173,8 @@ pub struct Socket {
     pub readers: Option<String>,
 }
 
-/// Whose address it is: exact first, then the longest prefix, as the programs look it up.
+/// The peer that an address belongs to: a listed address comes first, then the longest prefix, as in the
+/// programs' maps. `None` if no peer has the address.
 pub fn owner(peers: &[Peer], address: IpAddr) -> Option<PeerId> {
     let exact = peers.iter().find(|peer| peer.addresses.contains(&address));
     let by_prefix = || {
@@ -205,7 +206,7 @@ pub struct Peer {
     pub local: Option<LocalPeer>,
     /// The container that it is, if it is one: then its addresses and its interfaces are found in it.
     pub container: Option<ContainerRef>,
-    /// The addresses that are found in its container; empty before it was looked for.
+    /// The addresses that are found in its container; empty until the container was inspected.
     pub found: Vec<IpAddr>,
 }
 
@@ -241,7 +242,7 @@ pub enum Interfaces {
     Named(Vec<Interface>),
 }
 
-/// One interface.
+/// An interface that programs are attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Interface {
     /// Its name in its namespace.
@@ -255,7 +256,7 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// One that discovery found.
+    /// An interface that discovery found.
     pub fn found(name: &str, netns: Option<&Netns>) -> Self {
         Self { name: name.to_owned(), netns: netns.cloned(), hook: Hook::Auto, peer: None }
     }
@@ -269,13 +270,13 @@ impl Interface {
 /// Whether an endpoint gates the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// It does.
+    /// The endpoint gates the verdict.
     Required,
-    /// It is only reported.
+    /// The endpoint is only reported.
     Advisory,
 }
 
-/// One endpoint instance.
+/// An instance of an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Endpoint {
     /// `ingress@n1`, or the bare name if it has no peer.
@@ -342,7 +343,7 @@ const NOWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// A probe's settings; `{seq}`, `{peer}` and `{address}` are filled in at run time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// What is sent and expected.
+    /// The request, and which answer is expected.
     pub kind: ProbeKind,
     /// Schedule, timeout and connections.
     pub options: ProbeOptions,

@@ -90,13 +90,13 @@ pub struct Running {
 pub enum Trouble {
     /// The engine lists none like it; the names of those that it lists.
     Unknown(Vec<String>),
-    /// It means several: their names.
+    /// The name fits several containers: their names.
     Several(Vec<String>),
-    /// It does not run: its name, and its state in the engine's word.
+    /// The container does not run: its name, and its state in the engine's word.
     Stopped(String, String),
-    /// It has the host's network.
+    /// The container has the host's network.
     HostNetwork,
-    /// It has no network.
+    /// The container has no network.
     NoNetwork,
     /// The engine did not say.
     Unanswered(String),
@@ -106,7 +106,7 @@ pub enum Trouble {
 const SHOWN: usize = 12;
 
 impl Trouble {
-    /// What is wrong with the container.
+    /// The fault of the container, in words.
     pub fn what(&self, container: &ContainerRef) -> String {
         match self {
             Self::Unknown(known) if known.is_empty() => {
@@ -204,7 +204,7 @@ pub fn judge(inspected: Inspected) -> Result<Running, Trouble> {
     }
 }
 
-/// What is known of the containers of a config at one instant.
+/// The state of each container of a config at one instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerStates(pub BTreeMap<ContainerRef, Result<Running, Trouble>>);
 

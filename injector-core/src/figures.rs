@@ -61,7 +61,7 @@ pub fn probability(p: Option<f64>) -> String {
     }
 }
 
-/// The same in a sentence: `= 0.0004`, `< 0.0001`.
+/// A test's probability in a sentence: `= 0.0004`, `< 0.0001`.
 pub fn probability_words(p: f64) -> String {
     if p < 1e-4 { "< 0.0001".to_owned() } else { format!("= {p:.4}") }
 }

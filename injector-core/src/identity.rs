@@ -36,7 +36,7 @@ pub struct Identity {
     /// Addresses that the config lists for one peer and that another one (the value) is seen to hold: from then on the
     /// programs treat them as `vip:`.
     pub moved: BTreeMap<IpAddr, PeerId>,
-    /// What is known of each peer; a peer without an entry has all the defaults.
+    /// The traits of each peer; a peer without an entry has all the defaults.
     pub peers: BTreeMap<PeerId, Traits>,
 }
 
@@ -67,14 +67,15 @@ pub enum End {
     Host,
 }
 
-/// What is known of a peer.
+/// The facts about a peer that decide how its frames are named.
 #[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traits {
     /// Its namespace is seen, it is no next hop of a route that is seen, and it has nothing to forward to: what its port
     /// or MAC sends is its own, whatever the address.
     pub is_plain: bool,
-    /// It passes on what others send: the config says `forwards: true`, or it is the next hop of a route that is seen.
+    /// The peer passes on what others send: the config says `forwards: true`, or the peer is the next hop of
+    /// a route that is seen.
     pub forwards: bool,
     /// Its namespace is seen: its addresses are known from there, and are not learned from its frames.
     pub is_seen: bool,

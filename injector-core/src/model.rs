@@ -51,7 +51,7 @@ pub struct Link {
 }
 
 impl Link {
-    /// The same pair in the other direction.
+    /// The link of the same pair in the other direction.
     #[must_use]
     pub fn reversed(self) -> Self {
         Self { src: self.dst, dst: self.src }
@@ -65,10 +65,10 @@ pub struct Percent(f64);
 /// Why a text is not a [`Percent`].
 #[derive(Debug, thiserror::Error)]
 pub enum PercentError {
-    /// It is no percentage.
+    /// The text is not a percentage.
     #[error("\"{0}\" is not a percentage above 0% and up to 100%; write it as \"30%\"")]
     NotOne(String),
-    /// It is one of nothing.
+    /// The percentage is 0.
     #[error("{0} cuts nothing; write a share above 0%, such as \"30%\", or make no partition")]
     Nothing(String),
 }
@@ -150,10 +150,10 @@ pub struct Flap {
 /// Why a text is not a [`Flap`].
 #[derive(Debug, thiserror::Error)]
 pub enum FlapError {
-    /// It is no flap.
+    /// The text is not a flap.
     #[error("\"{0}\" is not a flap; write period and on-share as \"200ms/50%\", the period above 0")]
     NotOne(String),
-    /// It never drops.
+    /// The flap has an on-share of 0, so it never drops.
     #[error("\"{0}\" never drops; write a larger on-share, as in \"200ms/50%\", or make no partition")]
     Nothing(String),
 }

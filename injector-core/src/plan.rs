@@ -8,7 +8,7 @@ use injector_common::{SLOTS, Word};
 
 use crate::model::{Link, Neighbour, PeerId, Percent, PortSide, Protocol, Scope, Traffic};
 
-/// One of the 32 slots.
+/// The index of one of the 32 slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SlotIndex(pub u8);
 
@@ -22,13 +22,13 @@ impl SlotIndex {
 /// Whether a slot is in a link's cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
-    /// It is.
+    /// The slot is in the cells.
     In,
-    /// It is not.
+    /// The slot is not in the cells.
     Out,
 }
 
-/// One write to the data plane.
+/// A write to the data plane.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Step {
     /// The contents of a slot whose bit is in neither half of the word.
@@ -72,7 +72,7 @@ pub fn slot_scope(scope: Scope) -> SlotScope {
     }
 }
 
-/// What is to be written before a partition can be committed.
+/// The steps that must be written before a partition can be committed.
 pub fn prepare(index: SlotIndex, slot: Slot, cells: &[Cell]) -> Vec<Step> {
     vec![Step::Slot(index, Box::new(slot)), Step::Cells(index, cells.to_vec(), Presence::In)]
 }
@@ -91,7 +91,7 @@ pub struct Cell {
 /// The receivers of a [`Cell`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Column {
-    /// One peer.
+    /// A peer.
     Peer(PeerId),
     /// All who would get a copy of a group frame that leaves the sender's port.
     Group,
@@ -182,7 +182,7 @@ pub fn slot(traffic: &Traffic) -> Slot {
 /// What a slot is used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlotUse {
-    /// Nothing; its age says whether a running program may still look at it.
+    /// Nothing; the slot's age says whether a running program may still read it.
     #[default]
     Free,
     /// Prepared, not in the word.
@@ -211,7 +211,7 @@ pub struct SlotTable {
 pub enum Freshness {
     /// Never used.
     New,
-    /// Used before, and no program can still look at it.
+    /// Used before, and no program can still read it.
     Aged,
     /// Freed just now: wait for running programs before it is written.
     Young,
@@ -235,7 +235,7 @@ impl SlotTable {
         ))
     }
 
-    /// Frees a slot whose bit has left the word; programs that read an older one may still look at it.
+    /// Frees a slot whose bit has left the word; programs that read an older word may still read the slot.
     pub fn release(&mut self, index: SlotIndex, age: Age) {
         self.set(index, SlotUse::Free);
         self.freed[usize::from(index.0)] = age;

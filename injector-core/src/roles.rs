@@ -23,29 +23,29 @@ pub enum RoleError {
         "it names \"{word}\", which is neither a peer's name nor a peer's address; the peers are {known}"
     )]
     NoPeer {
-        /// What it said, shortened.
+        /// The answer, shortened.
         word: String,
         /// The peers, shortened.
         known: String,
     },
-    /// It is no text.
+    /// The answer is not UTF-8 text.
     #[error("its answer is not UTF-8 text")]
     NotText,
-    /// It is too long.
+    /// The answer is longer than [`MAX_ANSWER`].
     #[error("its answer has more than {} KiB", MAX_ANSWER / 1024)]
     TooLong,
-    /// It is no JSON.
+    /// The answer is not JSON.
     #[error("its answer is not JSON ({0})")]
     NotJson(String),
     /// There is nothing at the pointer.
     #[error("its answer has nothing at {0}")]
     NothingThere(String),
-    /// What is at the pointer can't name a peer.
+    /// The value at the pointer can't name a peer.
     #[error("its answer has {found} at {pointer}, where a text, a number or a list of them is expected")]
     WrongType {
         /// The pointer.
         pointer: String,
-        /// What is there.
+        /// The type of the value at the pointer.
         found: &'static str,
     },
     /// Two peers say different things.
@@ -120,7 +120,8 @@ pub fn printed(output: &[u8], directory: &Directory) -> Result<Vec<PeerName>, Ro
     sorted(peers.collect::<Result<_, _>>()?)
 }
 
-/// One answer in JSON: the peers that it names, which may be none where the asked peer does not have the role.
+/// Reads an answer in JSON: the peers that it names, which may be none where the asked peer does not have the
+/// role.
 pub fn answered(
     body: &[u8],
     answer: &RoleAnswer,
@@ -226,7 +227,7 @@ interfaces: auto
         assert!(said("world").unwrap_err().contains("names \"world\""));
         assert!(said("10.0.0.9").is_err() && said("leader: n1").is_err());
         assert_eq!(printed(&[0xff, b'n'], &directory()), Err(RoleError::NotText));
-        // What is shown of it is short and harmless.
+        // The part of the answer that an error shows is short and free of control characters.
         let shown = said(&format!("\u{1b}[2J{}", "x".repeat(500))).unwrap_err();
         assert!(shown.contains("\\u{1b}[2Jxxx") && shown.len() < 250, "{shown}");
     }

@@ -35,7 +35,7 @@ const FRAMES: [(&str, &str); 7] = [
     ),
 ];
 
-/// One entry of the table.
+/// An entry of the table.
 struct Entry {
     /// The whole config, with the mark.
     config: String,

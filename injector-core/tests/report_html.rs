@@ -19,7 +19,8 @@ use synthetic::{Plant, campaign, plants, write};
 
 const BROWSER: &str = "chromium";
 
-/// Appended to a copy of the page: tells what only a browser knows.
+/// A script appended to a copy of the page: it notes facts that only a browser knows in the document's data
+/// attributes.
 const WITNESS: &str = "<script>
 const d = document.documentElement.dataset;
 d.background = getComputedStyle(document.body).backgroundColor;
@@ -114,7 +115,7 @@ fn open(page: &Path, dark: bool, width: u32) -> Seen {
     }
 }
 
-/// Kept after the test, to be looked at.
+/// The path of a page, which is kept after the test so that people can open it.
 fn page(name: &str) -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
 }
@@ -234,8 +235,8 @@ fn a_campaign_is_drawn() {
     }
 }
 
-/// Drags over the first half of what follows the heal, then looks closer, then at all of it, and answers the first label of
-/// the axis each time.
+/// A script that drags over the first half of the timeline after the heal, zooms in further, then shows all
+/// of it, and notes the first label of the axis each time.
 const LOOKING: &str = "<script>
 const axis = () => [...document.querySelectorAll('#timeline svg text')].map((t) => t.textContent).filter((t) => / m?s$/.test(t)).join(',');
 const told = [axis()];

@@ -79,7 +79,7 @@ pub fn read(path: &Path) -> Result<CampaignSpec, ConfigErrors> {
 
 /// A campaign file that is complete by itself.
 pub struct Whole {
-    /// What it says.
+    /// The settings that the file gives.
     pub spec: CampaignSpec,
     file: String,
     text: String,

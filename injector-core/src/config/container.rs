@@ -16,7 +16,7 @@ pub enum ContainerRef {
         project: String,
         /// The service.
         service: String,
-        /// Which of the service's containers, from 1; `None` if there is only one.
+        /// The number of the container within the service, from 1; `None` if there is only one.
         number: Option<u32>,
     },
 }
@@ -44,7 +44,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The sockets to look for, the best first.
+    /// The engine's sockets to try, the best first.
     pub fn sockets(&self) -> Vec<&Path> {
         match self {
             Self::Usual => ENGINE_SOCKETS.iter().map(Path::new).collect(),

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// One fault of a config file.
+/// A fault of a config file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 pub struct ConfigError {
     /// The file, as the user named it.
@@ -15,7 +15,7 @@ pub struct ConfigError {
     pub column: Option<usize>,
     /// Where in the config: `peers.n2.addresses[1]`; empty for the file as a whole.
     pub path: String,
-    /// What is wrong.
+    /// The fault, in words.
     pub what: String,
     /// What to do about it.
     pub remedy: String,

@@ -48,7 +48,7 @@ pub enum Listen {
     Port(u16),
     /// Every port of an address.
     Address(IpAddr),
-    /// One port of one address.
+    /// A port of one address.
     At(IpAddr, u16),
 }
 

@@ -116,9 +116,9 @@ pub struct Tls {
 /// Which servers a probe trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
-    /// Those with a certificate of an authority that this host trusts.
+    /// Servers whose certificate an authority that this host trusts has signed.
     Host,
-    /// Those with a certificate of one of these authorities.
+    /// Servers whose certificate one of these authorities has signed.
     Ca(PemFile),
     /// Any: `insecure`.
     Anyone,
@@ -181,7 +181,7 @@ impl PemFile {
         &self.path
     }
 
-    /// What it has, if [`Self::fetch`] has read it.
+    /// The file's content, or an empty string until [`Self::fetch`] has read it.
     pub fn content(&self) -> &str {
         self.content.as_deref().unwrap_or_default()
     }
@@ -189,7 +189,7 @@ impl PemFile {
     /// Reads it; `key` is its key in the config.
     ///
     /// # Errors
-    /// What is wrong with it, and what to do. No part of its content.
+    /// The fault of the file, and what to do about it. Neither has any part of the content.
     pub fn fetch(&mut self, key: &str) -> Result<(), (String, String)> {
         let path = self.path.display();
         let (wanted, label) = if key == "key" {
@@ -277,7 +277,7 @@ impl Statuses {
         })
     }
 
-    /// The same statuses in one order.
+    /// These statuses in one order: equal sets are equal then.
     pub(super) fn canonical(&self) -> Self {
         let mut statuses = self.0.clone();
         statuses.sort_by_key(|status| match *status {
@@ -318,7 +318,7 @@ pub struct JsonValue {
 /// Why an answer does not have a [`JsonValue`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
-    /// It is no JSON.
+    /// The body is not JSON.
     #[error("the body is not JSON ({0})")]
     NotJson(String),
     /// There is nothing at the pointer.
@@ -329,18 +329,18 @@ pub enum JsonError {
     Other {
         /// The pointer.
         pointer: String,
-        /// What is there, shortened.
+        /// The value at the pointer, shortened.
         found: String,
-        /// What is expected.
+        /// The value that is expected.
         expected: String,
     },
 }
 
 impl JsonValue {
-    /// Looks for the value in a body.
+    /// Reads the value at the pointer and compares it with the expected one.
     ///
     /// # Errors
-    /// What is there instead.
+    /// Why the body does not match, with the value that it has instead.
     pub fn check(&self, body: &[u8]) -> Result<(), JsonError> {
         let json: Value =
             serde_json::from_slice(body).map_err(|error| JsonError::NotJson(shown(&error.to_string())))?;
@@ -359,12 +359,12 @@ impl JsonValue {
     }
 }
 
-/// What is sent over a connection, and how the answer begins.
+/// The bytes that are sent over a connection, and how the answer begins.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Exchange {
-    /// What is sent; empty for servers that speak first.
+    /// The bytes that are sent; empty for servers that speak first.
     pub send: Text,
-    /// What a success begins with.
+    /// The beginning of a successful answer.
     pub expect: Text,
 }
 

@@ -49,7 +49,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
         Ok((value as f64).into())
     }
 
-    /// The same below zero.
+    /// An integer below every `i64`: it becomes a float, and its reader reports it.
     fn visit_i128<E>(self, value: i128) -> Result<Value, E> {
         Ok((value as f64).into())
     }
@@ -161,7 +161,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// One fault at a place.
+/// Makes a fault at a place of the file.
 pub(super) fn error_at(
     file: &str,
     position: Option<TextPosition>,

@@ -16,7 +16,7 @@ pub const ROLE_TIMEOUT: Span = Span::secs(2);
 /// How many peers one role asks at most.
 pub const MOST_ASKED: usize = 64;
 
-/// One entry of `roles:`.
+/// An entry of `roles:`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoleSource {
     /// The role's name, without its sign.
@@ -38,7 +38,7 @@ pub enum RoleKind {
     Exec(ExecCommand),
     /// An HTTP/1.1 request whose answer is JSON.
     Http {
-        /// What is sent.
+        /// The request to the peers that are asked.
         request: Box<RoleRequest>,
         /// How the answer is read.
         answer: RoleAnswer,
@@ -77,7 +77,8 @@ pub struct RoleAnswer {
 /// What the value at [`RoleAnswer::pointer`] means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleMeaning {
-    /// It names one or several peers: by name, by address, or by a word that the config maps to a peer.
+    /// The value names one or several peers: by name, by address, or by a word that the config maps to a
+    /// peer.
     Names(BTreeMap<String, PeerId>),
     /// The asked peer has the role if the value is this text, number or truth value.
     Equals(String),

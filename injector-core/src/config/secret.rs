@@ -33,7 +33,7 @@ impl fmt::Debug for Text {
 }
 
 impl From<&str> for Text {
-    /// A text without secrets, whatever it looks like.
+    /// Takes the text literally: nothing in it is read as a secret, even if it has the form of a source.
     fn from(text: &str) -> Self {
         Self { written: text.to_owned(), parts: vec![Part::Literal(text.to_owned())] }
     }
@@ -43,11 +43,11 @@ impl From<&str> for Text {
 const KINDS: [&str; 2] = ["${env:", "${file:"];
 
 impl Text {
-    /// Reads a text of a config. Other `${…}` stay as they are, unless they look like a misspelt source: what is meant as
-    /// the name of a secret must not be sent in its place.
+    /// Reads a text of a config. Other `${…}` stay as they are, unless they resemble a misspelt source: the
+    /// name of a secret must not be sent in place of the secret.
     ///
     /// # Errors
-    /// What is wrong with a source; names no other part of the text.
+    /// The fault of a source, in words; they name no other part of the text.
     pub fn read(text: &str) -> Result<Self, String> {
         misspelt(text)?;
         let mut parts = Vec::new();

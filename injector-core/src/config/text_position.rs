@@ -153,7 +153,7 @@ impl TextPositions {
                 if let Some(first) = seen.get(text) {
                     let duplicate = Duplicate { path, key: text.to_owned(), first: *first, second: position };
                     self.duplicates.push(duplicate);
-                    // What is below the second must not be taken for what is below the first.
+                    // Keys below the second mapping must not be recorded as keys below the first.
                     *key = Some(ODD_KEY.to_owned());
                 } else {
                     seen.insert(text.to_owned(), position);

@@ -30,10 +30,10 @@ impl<T> Ledger<T> {
         match plane.store(slots.word()) {
             Ok(interval) => {
                 self.slots = slots;
-                // Starts that the kernel came to between the look and the store.
+                // The kernel may have begun some cuts between the expiry above and the store.
                 self.begin(interval.end);
                 for generation in &live {
-                    // A deadline that passed between the look and the store was first.
+                    // A deadline that passed between the expiry above and the store ended its cut first.
                     let ends_at = self.entries[generation].life.ends_at;
                     let (heal, by) = if ends_at <= interval.begin {
                         (now.instant(ends_at), HealedBy::Deadline)
@@ -167,7 +167,8 @@ impl<T> Ledger<T> {
                 && begins <= heal.end_ns
                 && other.ends_at > heal.end_ns;
             if holds {
-                // What was cut before is part of this experiment; what was cut later is another experiment.
+                // A cut that began before this one is part of this experiment; one that began later is
+                // another experiment.
                 if mine.in_force_from().is_none_or(|mine| begins > mine) {
                     another = Some(Closed { partition: other.name.clone(), at: heal.end_ns });
                 }

@@ -47,13 +47,13 @@ pub struct Life {
     pub closed_by: Option<Closed>,
     /// What broke the experiment.
     pub broken: Option<HarnessFailure>,
-    /// What it writes to its slot, except for its times.
+    /// The contents of the partition's slot, except for its times.
     pub(super) contents: Slot,
-    /// What it affects in the matrix while it holds a slot.
+    /// The cells of the matrix that the partition affects while it holds a slot.
     pub(super) cells: Vec<Cell>,
 }
 
-/// What is to be cut, before the ledger takes it in.
+/// A partition before the ledger takes it in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
     /// The partition's name.

@@ -28,10 +28,10 @@ use crate::plan::{self, Age, Cell, Freshness, Presence, SlotIndex, SlotTable, Sl
 pub use life::{Draft, Life, Now};
 pub use plane::{DataPlane, Fault, Interval, Lapsed, execute};
 
-/// One partition: where it is in its life, and what its owner keeps beside that.
+/// A partition: its place in its life, and what the ledger's owner keeps beside that.
 #[derive(Clone, Debug)]
 pub struct Entry<T> {
-    /// Where it is in its life; the ledger alone changes it.
+    /// Its place in its life; the ledger alone changes it.
     pub life: Life,
     /// What the owner of the ledger keeps of it.
     pub experiment: T,
@@ -58,7 +58,7 @@ pub enum Effect {
     },
     /// A record may have become final: judge the watched partitions.
     Judge,
-    /// What was stamped for a freed slot could not be removed.
+    /// The stamps of a freed slot could not be removed.
     StampsKept {
         /// Why, in words.
         error: String,
@@ -84,7 +84,7 @@ pub enum NotPrepared<E> {
     Plane(E),
 }
 
-/// A slot that is watched without a partition, so that the programs look for responses.
+/// A slot that is watched without a partition, so that the programs stamp responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchedSlot {
     /// The slot.

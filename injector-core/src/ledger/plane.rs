@@ -28,14 +28,15 @@ pub trait DataPlane {
     /// Why a map can't be written.
     type Error: std::fmt::Display;
 
-    /// Writes a slot whose bit is in neither half of the word, and that no running program can still look at.
+    /// Writes a slot whose bit is in neither half of the word, and that no running program can still read.
     fn write_slot(&mut self, index: SlotIndex, slot: &Slot) -> Result<(), Self::Error>;
     /// Adds a slot to, or takes it out of, cells of the matrix.
     fn write_cells(&mut self, index: SlotIndex, cells: &[Cell], presence: Presence);
     /// Removes what was stamped for a slot, under any generation.
     fn forget(&mut self, index: SlotIndex) -> Result<(), Self::Error>;
-    /// The same for a slot that no running program can look at any more, before it is written again: what it was counted for
-    /// together with others goes on counting for these alone.
+    /// Removes the stamps of a slot that no running program can read any more, before the slot is written
+    /// again. Packets that this slot was counted for together with other slots stay counted for the others
+    /// alone.
     fn recycle(&mut self, index: SlotIndex) -> Result<(), Self::Error>;
     /// Commits a word.
     ///
@@ -48,9 +49,10 @@ pub trait DataPlane {
     fn acknowledge(&mut self) -> Option<Lapsed>;
     /// Waits until no program runs that has read an older word.
     fn wait_aged(&mut self);
-    /// Notes that a slot's bit has left the word; the age that [`Self::aged`] reaches once no program can look at it.
+    /// Notes that a slot's bit has left the word. Returns the age that [`Self::aged`] reaches once no program
+    /// can read the slot.
     fn freed(&mut self) -> Age;
-    /// The last age that no running program can still look at.
+    /// The latest age whose slots no running program can read any more.
     fn aged(&self) -> Age;
 }
 

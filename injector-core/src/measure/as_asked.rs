@@ -38,7 +38,7 @@ fn overlapped(evidence: &Evidence<'_>, cut: Stamped, heal: Stamped) -> Option<St
     ))
 }
 
-/// One warning for each name of partitions that were in force before `until`, in the order of their beginnings.
+/// A warning for each name of partitions that were in force before `until`, in the order of their beginnings.
 pub(super) fn warnings(evidence: &Evidence<'_>, until: MonoNs) -> Vec<Warning> {
     let Some(cut) = evidence.cut else { return Vec::new() };
     let mut by_name: BTreeMap<&str, Overlap> = BTreeMap::new();

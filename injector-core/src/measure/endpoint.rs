@@ -57,9 +57,9 @@ impl Track {
         let probes: Vec<Judged> = samples
             .iter()
             .filter(|sample| sample.scheduled < known)
-            // What was under way at the heal was sent into the cut of an unseen endpoint.
+            // A probe that was under way at the heal was sent into the cut of an unseen endpoint.
             .filter(|sample| !endpoint.is_unseen || sample.scheduled >= heal)
-            // What was never sent says nothing of a cut; after the heal it spoils the verdict.
+            // A probe that was never sent says nothing of a cut; after the heal it spoils the verdict.
             .filter(|sample| !sample.is_unsent() || sample.scheduled >= heal)
             .map(|sample| Judged {
                 due: sample.scheduled,

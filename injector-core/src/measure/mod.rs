@@ -96,7 +96,7 @@ pub struct Evidence<'a> {
     pub lost_events: Option<u64>,
     /// The share of the trial in which some task waited for a CPU, 0 to 1.
     pub cpu_pressure: Option<f64>,
-    /// The same for I/O.
+    /// The share of time in which tasks waited for I/O, as `cpu_pressure`.
     pub io_pressure: Option<f64>,
     /// The CPU pressure above which a record is starved.
     pub starved_pressure: f64,
@@ -104,7 +104,7 @@ pub struct Evidence<'a> {
     pub now: MonoNs,
 }
 
-/// One endpoint's part of the evidence.
+/// The evidence about one endpoint.
 #[derive(Clone, Debug)]
 pub struct EndpointEvidence<'a> {
     /// `ingress@n1`.

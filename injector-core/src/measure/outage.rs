@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::api::{FailOver, Outage};
 use crate::clock::{MonoNs, TimeRange};
 
-/// One probe, judged.
+/// A probe, judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// When it was due.
@@ -384,7 +384,7 @@ mod tests {
         let lost = judged(&probes(failing(250, 300)), 0);
         assert_eq!((lost.fail_over, lost.never_out()), (Some(FailOver::NeverOut), Some(false)));
         assert_eq!(lost.lost_by_heal_ns, Some(51_000_000));
-        // One that was out at the heal was not lost by it.
+        // An endpoint that was out at the heal did not lose its service by the heal.
         let relapsed = judged(&probes(|due| failing(150, 220)(due).or(failing(300, 320)(due))), 0);
         assert_eq!((relapsed.windows.len(), relapsed.lost_by_heal_ns), (2, None));
         let open = judged(&probes(failing(390, 400)), 0);

@@ -187,7 +187,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Why the required endpoints' probes can't tell: some that decide were never sent, since we were held up.
+    /// Why the required endpoints' probes decide nothing: some that decide were never sent, since this host
+    /// held the daemon up; `None` if the probes decide.
     fn held_up(&self) -> Option<String> {
         let until = match self.cluster?.settling {
             Settling::Settled { until, .. } => until,
@@ -212,8 +213,8 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// Why an endpoint's probes can't tell: most of those due have no result at all, not even a failure, as when
-    /// the namespace that they start from is gone.
+    /// Why an endpoint's probes decide nothing: most of those due have no result at all, not even a failure,
+    /// as when the namespace that they start from is gone; `None` if enough have one.
     fn silent(&self, endpoint: &EndpointEvidence<'_>, until: MonoNs) -> Option<String> {
         let known = until.min(self.horizon - endpoint.timeout.0 - super::PENDING_SLACK);
         let due = known.since(self.heal)? / endpoint.interval.as_nanos().max(1);

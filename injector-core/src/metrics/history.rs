@@ -21,10 +21,11 @@ const RECOVERY: &[f64] = &[
 /// Bounds of the daemon's own lateness in seconds.
 const LATENESS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0];
-/// Beyond this many links, a record's cut-off peers are not looked for: that takes time with the square of the peers.
+/// Beyond this many links, a record's cut-off peers are not counted: that takes time with the square of the
+/// peers.
 const MOST_LINKS: usize = 2_048;
 
-/// What was toggled.
+/// Which change was timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Toggle {
     /// A cut began.
@@ -99,7 +100,7 @@ pub fn outcome_word(outcome: Option<Outcome>) -> &'static str {
     }
 }
 
-/// What was counted for a shape.
+/// The counts for a shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShapeHistory {
     /// Partitions that took effect, or were scheduled.
@@ -112,7 +113,7 @@ pub struct ShapeHistory {
     pub settled: Histogram,
 }
 
-/// What was counted for an endpoint.
+/// The counts for an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointHistory {
     /// Closed partitions by the endpoint's own outcome.
@@ -136,7 +137,7 @@ impl Default for EndpointHistory {
     }
 }
 
-/// What was counted since the daemon's start.
+/// The counts since the daemon's start.
 #[derive(Clone, Debug, PartialEq)]
 pub struct History {
     /// By the word of the shape as asked; every shape is there, so that a first cut is seen as an increase.

@@ -16,7 +16,7 @@ pub use labels::{Labels, MOST_LABELS, NONE, OTHER};
 
 use crate::api::{LinkTotals, PartitionState};
 
-/// One reading of the daemon's metrics.
+/// A reading of the daemon's metrics.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
     /// The daemon's version.
@@ -39,7 +39,7 @@ pub struct Reading {
     pub lost_log_lines: u64,
     /// What the programs counted, by name.
     pub counters: Vec<(&'static str, u64)>,
-    /// What was counted since the start.
+    /// The counts since the start.
     pub history: History,
 }
 

@@ -19,7 +19,7 @@ pub enum Protocol {
     Number(u8),
 }
 
-/// Which end's port a [`Scope`] looks at.
+/// The end whose port a [`Scope`] compares.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum PortSide {
     /// Source or destination.

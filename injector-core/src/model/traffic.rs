@@ -77,7 +77,7 @@ impl Traffic {
         self.drops_every_packet() && self.flap.is_none()
     }
 
-    /// The same in one spelling: scopes sorted, each once.
+    /// This traffic in one spelling: scopes sorted, each once.
     #[must_use]
     pub fn canonical(&self) -> Self {
         let mut scopes = self.scopes.clone();
@@ -92,7 +92,7 @@ impl Traffic {
         if words.is_empty() { "all, both ways".to_owned() } else { words.join(", ") }
     }
 
-    /// The same as it follows a shape: nothing where all is cut, both ways.
+    /// This traffic in words as a suffix of a shape: nothing where all is cut, both ways.
     pub fn suffix(&self) -> String {
         let words = self.words();
         if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }

@@ -31,11 +31,11 @@ use table::Table;
 /// What a report is to write beside its text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReportOptions {
-    /// One self-contained page.
+    /// Where to write a self-contained HTML page.
     pub html: Option<PathBuf>,
     /// `JUnit` XML.
     pub junit: Option<PathBuf>,
-    /// One line a trial.
+    /// Where to write CSV, with a line for each trial.
     pub csv: Option<PathBuf>,
     /// The bound that every record is judged again by; `None` leaves them as they are.
     pub served_within: Option<Span>,

@@ -50,7 +50,7 @@ pub(super) fn refuse<'a>(
     Ok(())
 }
 
-/// What tells a file from others.
+/// The identity of a file: two paths may lead to the same one.
 struct File {
     path: PathBuf,
     /// Its device and inode, if it exists: it may have several paths.

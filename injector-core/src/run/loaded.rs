@@ -18,7 +18,7 @@ use crate::stats::trial::Trial;
 /// The links of a trial that a report can show; of a larger shape, those that came back last.
 const LINKS: usize = 24;
 
-/// One link of a trial: nanoseconds from the heal.
+/// The times of a trial's link: nanoseconds from the heal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkTimes {
     /// The sender.
@@ -222,7 +222,7 @@ impl Run {
         Ok(kept.into_values().collect())
     }
 
-    /// What it is called: the name of its directory.
+    /// The name of the run: that of its directory.
     pub fn name(&self) -> String {
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
         name.unwrap_or_else(|| "campaign".to_owned())

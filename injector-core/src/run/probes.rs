@@ -18,12 +18,12 @@ pub type Probes = HashMap<u64, Vec<ProbeView>>;
 /// Where a line begins, and its length.
 type LineExtent = (u64, u64);
 
-/// What is at a place.
+/// The result of reading the place of a trial's probes.
 enum Lookup {
     Probes(Vec<ProbeView>),
     /// No place is known.
     Nothing,
-    /// Something else than what was looked for.
+    /// The line there is not of the wanted trial and attempt.
     Other,
 }
 

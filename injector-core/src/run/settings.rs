@@ -27,7 +27,7 @@ pub struct Campaign {
     /// How it was run, as far as that may change when it is resumed; `null` in older directories.
     #[serde(default)]
     pub conduct: Option<Conduct>,
-    /// What was tested, by which injector.
+    /// The versions of the injector and of the systems under test.
     pub versions: Versions,
     /// The kernel's release.
     pub kernel: String,
@@ -74,14 +74,14 @@ pub struct Settings {
 }
 
 flat! {
-    /// One combination of a matrix.
+    /// A combination of a matrix.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(from = "FlatCell")]
     pub struct Cell;
     #[derive(Deserialize)]
     struct FlatCell;
     {
-        /// What is cut.
+        /// The shape that is cut.
         pub shape: Shape,
         /// For how long.
         pub hold: Span,
@@ -146,7 +146,7 @@ pub struct StopWhen {
     pub p1: f64,
 }
 
-/// What was tested, by which injector.
+/// The versions of the injector and of the systems under test.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
     /// The injector's version.

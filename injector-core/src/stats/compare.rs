@@ -39,7 +39,7 @@ impl Finding {
     }
 }
 
-/// One arm's share beyond the common deadline.
+/// An arm's share beyond the common deadline.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmFigures {
     /// Decided trials.
@@ -84,16 +84,16 @@ pub struct TimeTest {
     pub b_rate: Option<f64>,
     /// The log-rank test's two-sided probability, stratified by resolved shape.
     pub p: Option<f64>,
-    /// The same after Holm, over all tests of this list.
+    /// `p` after Holm's correction, over all tests of this list.
     pub p_holm: Option<f64>,
 }
 
 /// A comparison of B with A.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// What it says.
+    /// The finding.
     pub finding: Finding,
-    /// The same in a sentence.
+    /// The finding in a sentence.
     pub sentence: String,
     /// The deadline that both are judged by.
     pub deadline_ns: Option<u64>,
@@ -111,7 +111,7 @@ pub struct Comparison {
     pub difference: Option<f64>,
     /// Its one-sided 95 % upper bound.
     pub difference_upper95: Option<f64>,
-    /// The same bound if all of B's undecided trials had been beyond the deadline.
+    /// `difference_upper95` if all of B's undecided trials had been beyond the deadline.
     pub difference_upper95_worst: Option<f64>,
     /// The margin.
     pub margin: f64,
@@ -143,7 +143,8 @@ pub fn compare(a: &[Trial], b: &[Trial], margin: f64) -> Comparison {
     let strata: Vec<Stratum> = rows.iter().map(|(_, stratum)| *stratum).collect();
     let unmatched = strata.iter().filter(|s| !s.compares()).map(|s| s.a.n + s.b.n).sum();
     let (p_worse, gap) = (exact_p(&strata), difference(&strata));
-    // What nobody could judge must not pass for good: a cluster that never comes back may look like that.
+    // A trial that nobody could judge must not count as good: a cluster that never recovers may produce such
+    // trials.
     let worst: Vec<Stratum> = rows
         .iter()
         .map(|(shape, stratum)| {

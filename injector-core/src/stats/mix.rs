@@ -50,7 +50,7 @@ pub enum Measured {
 pub struct StrataTest {
     /// What the strata are.
     pub factor: Factor,
-    /// What was tested.
+    /// The time that was tested.
     pub of: Measured,
     /// Trials in strata of at least [`FEWEST`].
     pub trials: u64,
@@ -84,7 +84,7 @@ impl StrataTest {
 pub struct Mix {
     /// Factors that divide the trials alike are tested once.
     pub tests: Vec<StrataTest>,
-    /// The test that the headline rests on; `null` where trials look alike.
+    /// The test that the headline rests on; `null` where no test distinguishes the strata.
     pub clear: Option<StrataTest>,
 }
 
@@ -152,7 +152,7 @@ fn test(trials: &[&Trial], factor: Factor, division: &[Vec<usize>], of: Measured
         return None;
     }
     let medians = groups.iter().map(|group| Curve::estimate(group.clone()).quantile(0.5).estimate);
-    // What is not reached is the slowest.
+    // A median that is not reached counts as the slowest.
     let mut medians: Vec<u64> = medians.map(|median| median.unwrap_or(u64::MAX)).collect();
     medians.sort_unstable();
     let reached = |ns: u64| Some(ns).filter(|&ns| ns < u64::MAX);
@@ -241,7 +241,7 @@ fn permuted(groups: &[Vec<Observation>]) -> f64 {
     permuted_times(groups, PERMUTATIONS)
 }
 
-/// The same of so many permutations.
+/// [`permuted`] with a given number of permutations.
 fn permuted_times(groups: &[Vec<Observation>], permutations: u32) -> f64 {
     let all: Vec<Observation> = groups.concat();
     let mut scores = scores(&all);

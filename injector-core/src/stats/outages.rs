@@ -46,9 +46,10 @@ impl Spread {
 pub struct FailOvers {
     /// Endpoints of trials that were out during the cut and came back before the heal.
     pub back: u64,
-    /// Those that were out and did not: censored at the heal.
+    /// Endpoints of trials that were out during the cut and did not come back before the heal: censored at
+    /// the heal.
     pub not_back: u64,
-    /// Those that were never out during the cut: no part of the times.
+    /// Endpoints of trials that were never out during the cut: they are no part of the times.
     pub never_out: u64,
     /// From the cut to the return.
     pub times: Spread,
@@ -57,7 +58,7 @@ pub struct FailOvers {
 /// The outages of one name's required endpoints in the trials of one stratum.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutageFigures {
-    /// What was cut.
+    /// The shape that was cut.
     pub shape: String,
     /// `ingress`.
     pub name: String,

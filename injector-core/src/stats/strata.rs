@@ -5,7 +5,7 @@ use statrs::function::factorial::ln_binomial;
 use super::binomial::{lower_limit, upper_limit};
 use super::{ALPHA, normal_quantile};
 
-/// One arm's counts.
+/// The counts of an arm.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Arm {
     /// Trials beyond the deadline.

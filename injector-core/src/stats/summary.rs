@@ -57,7 +57,7 @@ impl Outcomes {
     }
 }
 
-/// One endpoint, or all instances of one.
+/// The series of an endpoint, or of all its instances together.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EndpointSeries {
     /// `ingress@n1`, or `ingress` for all of its instances.
@@ -83,7 +83,7 @@ pub struct ShapeSeries {
     pub series: Series,
 }
 
-/// One phase over the trials in which both of its ends were seen.
+/// A phase over the trials in which both of its ends were seen.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PhaseFigures {
     /// Its name.
@@ -96,7 +96,7 @@ pub struct PhaseFigures {
     pub p90_ns: Option<u64>,
 }
 
-/// One of the slowest trials.
+/// A trial among the slowest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SlowTrial {
     /// Its index.
@@ -109,7 +109,7 @@ pub struct SlowTrial {
     pub settled_ns: Option<u64>,
     /// From heal to ready.
     pub ready_ns: Option<u64>,
-    /// What was cut.
+    /// The resolved shape that was cut.
     pub resolved: String,
     /// The link whose first packet came last.
     pub last_link: Option<String>,
@@ -157,7 +157,7 @@ pub struct Summary {
     pub intervals: String,
     /// All required endpoints.
     pub cluster: Series,
-    /// The same without starved trials.
+    /// The cluster's series without starved trials.
     pub cluster_without_starved: Series,
     /// Each endpoint.
     pub endpoints: Vec<EndpointSeries>,
@@ -188,7 +188,7 @@ pub struct Summary {
     pub mix: Mix,
     /// Trials whose cut is not proved: it was not in force, or nothing showed that it was.
     pub unproved: u64,
-    /// Whether trials look independent.
+    /// Whether the trials appear independent.
     pub dependence: Dependence,
     /// What the number of trials can show.
     pub power: Power,

@@ -14,7 +14,7 @@ pub enum End {
     Censored,
 }
 
-/// One trial's time from the heal, and what ended it.
+/// A trial's time from the heal, and what ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Observation {
     /// Nanoseconds from the heal.
@@ -71,7 +71,7 @@ pub struct Quantile {
 pub struct Curve {
     /// Trials that entered.
     pub n: usize,
-    /// One step per distinct event time, rising in time.
+    /// A step for each distinct event time, rising in time.
     pub steps: Vec<Step>,
     /// The time up to which anything is known; `None` without trials.
     pub last_ns: Option<u64>,

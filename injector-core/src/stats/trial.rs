@@ -35,7 +35,7 @@ pub struct Times {
     pub impaired: Option<bool>,
 }
 
-/// One endpoint of a trial.
+/// The times of one endpoint of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointTimes {
     /// `ingress@n1`.
@@ -52,7 +52,7 @@ pub struct EndpointTimes {
     pub times: Times,
 }
 
-/// One trial.
+/// A trial, as the statistics use it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
     /// Its index in the campaign, from 0.
@@ -110,7 +110,7 @@ pub struct Trial {
     /// The directed links that were cut, who had the shape's roles, and the settings of the cut: equal where the same was
     /// cut.
     pub stratum: String,
-    /// What was cut, in words: the resolved shape, its roles, and the cell's settings where cells differ.
+    /// The cut in words: the resolved shape, its roles, and the cell's settings where cells differ.
     pub label: String,
 }
 
@@ -199,7 +199,8 @@ impl Trial {
         }
     }
 
-    /// The same trial as one of a cell; `settings` are equal where the cells' cuts are, and `words` distinguishes them.
+    /// This trial as a part of a cell; `settings` are equal where the cells' cuts are, and `words`
+    /// distinguishes them.
     #[must_use]
     pub fn in_cell(mut self, cell: usize, settings: &str, words: Option<&str>) -> Self {
         self.cell = cell;

@@ -19,7 +19,7 @@ pub struct Sequential {
     pub p1: f64,
     /// Its one-sided error rates, both.
     pub alpha: f64,
-    /// What it decided.
+    /// The test's decision.
     pub decision: Decision,
     /// After how many decided trials (so far).
     pub trials: u64,

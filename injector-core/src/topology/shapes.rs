@@ -163,7 +163,7 @@ impl<P> Shape<P> {
     }
 }
 
-/// The shape as groups, a bridge, links or a grudge of peers. Presets were looked up before.
+/// The shape as groups, a bridge, links or a grudge of peers. Presets must be resolved before.
 pub(super) fn select(shape: &Shape, drawing: &mut Drawing<'_>) -> Result<Shape<PeerName>, TopologyError> {
     Ok(match shape {
         Shape::Isolate(members) => Shape::Isolate(drawing.group(members)?),

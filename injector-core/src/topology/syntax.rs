@@ -12,7 +12,7 @@ pub struct Syntax {
     pub usage: &'static str,
     /// Its JSON.
     pub json: &'static str,
-    /// What it cuts.
+    /// The links that it cuts, in words.
     pub what: &'static str,
     /// What a direction is relative to, in words; `None` where a direction makes no sense.
     pub first: Option<&'static str>,
@@ -41,7 +41,7 @@ pub(crate) enum Arguments<'a, P> {
         /// `None` is all peers.
         among: Option<&'a [P]>,
     },
-    /// One peer.
+    /// A peer.
     Peer(&'a P),
     /// Links.
     Links(&'a [NamedLink<P>]),
@@ -93,7 +93,7 @@ pub enum ShapeError {
     Usage {
         /// The shape.
         shape: &'static str,
-        /// What is wrong with its words.
+        /// The fault of its words.
         problem: String,
         /// How it is written.
         usage: String,

@@ -38,7 +38,7 @@ pub fn json_table() -> String {
     format!("{head}{}", rows.collect::<String>())
 }
 
-/// Reads a shape from words. Names are looked up later, by [`super::resolve`].
+/// Reads a shape from words. Names are resolved later, by [`super::resolve`].
 pub fn parse_words(words: &[String]) -> Result<Shape, ShapeError> {
     let Some((first, rest)) = words.split_first() else {
         return Err(ShapeError::Missing { known: known() });

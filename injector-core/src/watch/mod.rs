@@ -139,9 +139,9 @@ pub struct Recovery {
     pub shape: String,
     /// How it ended.
     pub outcome: Option<crate::api::Outcome>,
-    /// From heal to ready, and to settled, in nanoseconds.
+    /// Nanoseconds from the heal to ready.
     pub ready_ns: Option<u64>,
-    /// The same to settled.
+    /// Nanoseconds from the heal to settled.
     pub settled_ns: Option<u64>,
     /// Silence, reconnect, return and relapse, in nanoseconds.
     pub phases: [Option<u64>; 4],
@@ -260,7 +260,8 @@ impl Watch {
         self.recoveries.truncate(RECOVERIES);
     }
 
-    /// What is cut of a link: nothing, or the packets a second that its partitions drop, where they were counted twice.
+    /// The cut of a link: `None` if there is none, else the packets a second that its partitions drop, or
+    /// `Some(None)` where a partition's drops were not counted twice yet.
     pub fn cut(&self, src: &str, dst: &str) -> Option<Option<f64>> {
         let key = (src.to_owned(), dst.to_owned());
         let active = self.partitions.iter().filter(|live| live.state == PartitionState::Active);

@@ -60,7 +60,7 @@ pub(super) fn no_number(node: &Node<'_>, authority: &str, usage: &str) {
 pub(super) fn check_url(url: &str) -> Result<(), String> {
     let uri: Uri = url.parse().map_err(|error| format!("is not a URL ({error})"))?;
     match uri.scheme_str() {
-        // What sends the request looks for these letters.
+        // The code that sends the request compares with these letters, in lower case.
         Some("http" | "https") if !url.starts_with("http") => {
             return Err("has a scheme in capitals".to_owned());
         }

@@ -17,7 +17,7 @@ use crate::config::secret::{Sent, Text};
 /// An HTTP/1.1 request, and which answers are successes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpProbe {
-    /// What is sent.
+    /// The request.
     pub request: HttpRequest,
     /// Which answers are successes.
     pub expect: HttpExpect,

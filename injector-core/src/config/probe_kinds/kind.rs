@@ -14,7 +14,7 @@ use crate::model::ProbeSettings;
 /// The schedule of most kinds, where the config names none.
 pub const INTERVAL: Span = Span::millis(10);
 
-/// One kind of probe.
+/// A kind of probe.
 pub(in crate::config) trait Kind: Sized {
     /// Its keys, with what they mean, for the schema and the page of the config.
     type Keys: JsonSchema;
@@ -28,10 +28,10 @@ pub(in crate::config) trait Kind: Sized {
     /// Reads it; reports what is wrong.
     fn read(node: &Node<'_>, texts: &Texts<'_>) -> Option<Self>;
 
-    /// What it sends and expects, without what may be secret.
+    /// Adds the request and the expected answer to the stimulus, in words, without what may be secret.
     fn describe<'a>(&'a self, stimulus: &mut Stimulus<'a>);
 
-    /// The same by keys of the config, for programs that compare: each value has one spelling.
+    /// Adds the settings by keys of the config, for programs that compare them: each value has one spelling.
     fn settings(&self, settings: &mut Settings);
 
     /// Every text that may have secrets in it.
@@ -60,7 +60,7 @@ pub(in crate::config) trait Kind: Sized {
     }
 }
 
-/// What is the same for all probes of a kind.
+/// The facts that all probes of a kind share.
 pub(in crate::config) struct KindInfo {
     /// Its key in `probe:`.
     pub word: &'static str,

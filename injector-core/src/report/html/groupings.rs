@@ -9,7 +9,7 @@ use crate::stats::trial::Trial;
 /// Groups of one kind.
 const MOST: usize = 50;
 
-/// One way to group trials.
+/// A way to group trials.
 #[derive(Debug, Serialize)]
 pub(super) struct Grouping {
     /// What by.

@@ -17,7 +17,7 @@ pub struct Records {
 }
 
 impl Records {
-    /// Those of a run directory, for a page in this file.
+    /// The records of a run directory, as the page `page` links to them.
     pub fn of(directory: &Path, page: &Path) -> Self {
         let file = directory.join(TRIALS);
         Self { href: link(page, &file), name: file.display().to_string() }
