@@ -81,7 +81,7 @@ pub const BY_PORT: u32 = 1 << 16;
 /// In place of the receiver of a [`LinkKey`]: all who receive a group frame that was dropped at its sender's port.
 pub const GROUP: u16 = 0xfffd;
 
-/// What is proved of an interface: one peer is behind it.
+/// The proved facts about an interface: which one peer is behind it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Port {
@@ -114,15 +114,16 @@ pub mod port {
 pub mod traits {
     /// Its port and its MACs name routable addresses too: it forwards for nobody.
     pub const PLAIN: u32 = 1;
-    /// It is known to forward.
+    /// The peer is known to forward.
     pub const FORWARDS: u32 = 1 << 1;
     /// A hooked port is bound to it.
     pub const BOUND: u32 = 1 << 2;
     /// Of the world: every peer has [`BOUND`].
     pub const ALL_BOUND: u32 = 1 << 3;
-    /// It forwards, and holds an address that other peers hold too: see [`super::holders`].
+    /// The peer forwards, and holds an address that other peers hold too: see [`super::holders`].
     pub const SHARES: u32 = 1 << 5;
-    /// Of the world: addresses are learned from the frames of some peer, so that every hook looks at who claims them.
+    /// Of the world: addresses are learned from the frames of some peer, so that every hook reads who claims
+    /// them.
     pub const LEARNS: u32 = 1 << 4;
     /// All its MAC addresses are known, and are nobody else's: a unicast frame to another one is not for it.
     pub const MACS_KNOWN: u32 = 1 << 6;
@@ -140,8 +141,9 @@ pub struct MacOwner {
 
 /// A MAC address that was learned from frames that came out of a peer's port.
 ///
-/// It names the sender of a frame for [`PASSAGE`] after the last such frame, since a frame of the peer passes that port
-/// first, and the receiver for [`MAC_LIFE`], or until a sender elsewhere is seen with it.
+/// The MAC address names the sender of a frame for [`PASSAGE`] after the last such frame, since a frame of
+/// the peer passes that port first, and the receiver for [`MAC_LIFE`], or until a sender elsewhere is seen
+/// with it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
@@ -229,7 +231,7 @@ pub const CLAIM_LIFE: u64 = 600_000_000_000;
 /// the others from a map of 16,384.
 pub const MOST_CLAIMS: u64 = 512;
 
-/// One link of one partition, in the map of [`crate::record::LinkStamps`].
+/// A link of a partition, in the map of [`crate::record::LinkStamps`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkKey {
@@ -243,7 +245,7 @@ pub struct LinkKey {
     pub dst: u16,
 }
 
-/// One link that several partitions cut at once, in the map of [`crate::record::OverlapStamps`].
+/// A link that several partitions cut at once, in the map of [`crate::record::OverlapStamps`].
 ///
 /// A slot is given to another partition only after the daemon has taken its bit out of this map.
 #[repr(C)]
@@ -280,7 +282,7 @@ pub mod stranger {
     pub const PEER: u16 = SPOKEN_FOR - 1;
 }
 
-/// One of several interfaces that roll a peer's loss.
+/// An interface of a peer whose loss several interfaces roll.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RollKey {
@@ -300,7 +302,7 @@ pub struct DeviceKey {
     pub index: u32,
 }
 
-/// One endpoint as seen by one partition, in the map of first responses.
+/// An endpoint as seen by one partition, in the map of first responses.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ResponseKey {
@@ -324,7 +326,7 @@ pub struct EndpointKey {
     pub pad: u16,
 }
 
-/// One stream of one direction of a TCP connection.
+/// A stream in one direction of a TCP connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StreamKey {

@@ -34,7 +34,7 @@ pub mod feature {
     pub const MAC: u32 = 1 << 2;
     /// Protected addresses or ports.
     pub const PROTECT: u32 = 1 << 3;
-    /// Endpoints whose responses are looked for on the wire.
+    /// Responses of endpoints are matched on the wire.
     pub const WIRE: u32 = 1 << 4;
     /// Clock and random numbers come from a map: for tests of the verdict alone.
     pub const TEST: u32 = 1 << 5;

@@ -79,7 +79,7 @@ pub mod flag {
 
 /// Kinds of ARP and neighbour discovery messages, as [`Packet::discovery`] has them.
 pub mod discovery {
-    /// It is none.
+    /// The frame is no such message.
     pub const NONE: u8 = 0;
     /// An ARP request, announcements included.
     pub const REQUEST: u8 = 1;
@@ -129,7 +129,7 @@ pub struct Packet {
     pub flags: u8,
     /// TCP flags, 0 for all else.
     pub tcp_flags: u8,
-    /// One of [`discovery`].
+    /// A constant of [`discovery`].
     pub discovery: u8,
     /// The address that an overriding neighbour advertisement announces; of other packets it says nothing.
     pub announced: Address,

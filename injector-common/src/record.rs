@@ -98,8 +98,9 @@ pub struct OverlapStamps {
     pub last_drop: u64,
     /// As in [`LinkStamps`].
     pub group_packets: u64,
-    /// The kinds of first packets after the heal that all of these partitions have stamped: bits of [`first`]. The stamps
-    /// are each partition's own; with this, the next packet of such a kind need not look at them.
+    /// The kinds of first packets after the heal that all of these partitions have stamped: bits of
+    /// [`first`]. Each partition has stamps of its own; with these bits, the next packet of such a kind need
+    /// not read them.
     pub stamped: u32,
     /// Zero.
     pub pad: u32,
@@ -148,9 +149,9 @@ pub struct Lease {
 
 /// The size of what a verdict knows of its packet (the map `CONTEXT`), in 8-byte words. User space reads one of them.
 pub const VERDICT_CONTEXT_WORDS: usize = 22;
-/// Which of these words counts the packets judged.
+/// The index of the word that counts the packets judged.
 pub const JUDGED_AT: usize = 0;
-/// Which counts those that were dropped.
+/// The index of the word that counts the packets dropped.
 pub const DROPS_AT: usize = 20;
 
 /// Indices of the per-CPU counters.

@@ -62,13 +62,13 @@ pub struct SlotScope {
     pub last: u16,
     /// An IP protocol number after extension headers; [`protocol::ICMP`] represents both ICMPs.
     pub protocol: u8,
-    /// One of [`side`].
+    /// A constant of [`side`].
     pub side: u8,
     /// Zero.
     pub pad: u16,
 }
 
-/// Which end's port a scope looks at.
+/// The end whose port a scope compares.
 pub mod side {
     /// Source or destination.
     pub const EITHER: u8 = 0;

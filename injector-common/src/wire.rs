@@ -4,7 +4,7 @@ pub mod http2;
 
 use crate::packet::Bytes;
 
-/// The longest prefix that an endpoint can look for.
+/// The longest prefix that an endpoint can have.
 pub const MAX_PREFIX: usize = 16;
 
 /// An endpoint's pattern.
@@ -13,7 +13,7 @@ pub const MAX_PREFIX: usize = 16;
 pub struct Wire {
     /// The endpoint's wire id, the key of its stamps.
     pub id: u32,
-    /// One of [`kind`].
+    /// A constant of [`kind`].
     pub kind: u8,
     /// How many bytes of `prefix` count.
     pub prefix_len: u8,
@@ -37,7 +37,7 @@ pub mod kind {
 
 const _: () = assert!(size_of::<Wire>() == 24);
 
-/// How many bytes [`http1_ok`] looks at.
+/// The number of bytes that [`http1_ok`] reads.
 pub const HTTP1_LEN: u32 = 10;
 
 /// Whether a payload begins with an HTTP/1 status line of the 2xx class.
