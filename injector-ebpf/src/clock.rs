@@ -8,11 +8,11 @@ use injector_common::feature;
 use crate::maps::{FEATURES, TEST};
 use crate::verdict_context::Clock;
 
-/// How far the coarse clock may lag, with room: one tick is 10 ms at HZ=100.
+/// The most that the coarse clock may lag, in nanoseconds, with room: one tick is 10 ms at HZ=100.
 const COARSE_LAG: u64 = 50_000_000;
 
 impl Clock {
-    /// Another packet: neither of the two is read yet, and most packets pass without.
+    /// Begins another packet: neither clock is read for it yet, and most packets pass without either.
     #[inline(always)]
     pub fn reset(&mut self) {
         // Two stores of their own: a struct of zeros would be a call of `memset`, which costs a fifth of a verdict.

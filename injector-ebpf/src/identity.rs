@@ -34,7 +34,7 @@ pub enum Direction {
     Egress,
 }
 
-/// What is proved of this hook's interface, seen from one frame.
+/// The proved facts about this hook's interface, seen from one frame.
 #[derive(Clone, Copy)]
 pub struct Side {
     /// The peer that sent the frame, if this is its port; else 0.
@@ -52,7 +52,7 @@ impl Side {
         Self::at(PORTS.get_ptr(interface), direction)
     }
 
-    /// The same where the entry of [`PORTS`] is at hand.
+    /// [`Self::of`] where the entry of [`PORTS`] is at hand.
     #[inline(always)]
     pub fn at(entry: Option<*const Port>, direction: Direction) -> Self {
         let Some(entry) = entry else { return Self { sender: 0, receiver: 0, flags: 0 } };
@@ -65,7 +65,7 @@ impl Side {
         }
     }
 
-    /// The same as one number, to hand on without another look-up: peers have 16 bits, and flags fewer.
+    /// The side as one number, to hand on without another lookup: peers have 16 bits, and flags fewer.
     #[inline(always)]
     pub fn packed(self) -> u64 {
         u64::from(self.sender) << 48 | u64::from(self.receiver) << 32 | u64::from(self.flags)
@@ -100,14 +100,14 @@ impl Side {
 /// The id of the hook's interface.
 #[inline(always)]
 pub fn interface(context: &VerdictContext) -> u32 {
-    // What is fixed when an instance is loaded costs nothing when it runs.
+    // A value that is fixed when an instance is loaded costs nothing when the instance runs.
     match INTERFACE.load() {
         0 => context.interface,
         interface => interface,
     }
 }
 
-/// What is known of a peer: bits of [`traits`].
+/// The facts about a peer: bits of [`traits`].
 #[inline(always)]
 pub fn traits_of(peer: u32) -> u32 {
     TRAITS.get(peer).copied().unwrap_or(0)
@@ -162,7 +162,7 @@ pub extern "C" fn is_for_another(peer: u32) -> u32 {
     u32::from(traits_of(peer) & traits::MACS_KNOWN != 0 && !has_nic(peer, TO))
 }
 
-/// One end. Most frames have listed addresses, which are looked up in place; all else is a call.
+/// The peer at one end. Most frames have listed addresses, which are looked up in place; all else is a call.
 #[inline(always)]
 fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
     if listed != WORLD && listed != VIP {
@@ -399,7 +399,8 @@ pub extern "C" fn by_frame(end: u32, port: u32) -> u32 {
         return learned.peer;
     }
     if end == FROM {
-        // It did not come out of the peer's port: the MAC address has moved, as that of a virtual router does.
+        // The frame did not come out of the peer's port: the MAC address has moved, as that of a virtual
+        // router does.
         learned.seen = 0;
     }
     WORLD
@@ -411,7 +412,7 @@ pub fn sender_by_mac() -> u32 {
     by_frame(FROM, WORLD)
 }
 
-/// The same of its receiver.
+/// The peer whose MAC address a frame's receiver has, whatever the port says.
 #[inline(always)]
 pub fn receiver_by_mac() -> u32 {
     by_frame(TO, WORLD)

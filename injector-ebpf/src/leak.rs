@@ -1,5 +1,6 @@
-//! The second look: a packet that passes the last hook of ours in its way, although another of its names puts it on a link
-//! that is fully cut. It is dropped by no guess, but counted: that link's cut is not in force.
+//! Finds leaks: packets that pass the last hook of ours on their way, although another of their names puts
+//! them on a link that is fully cut. The programs do not drop such a packet on a guess, but count it: that
+//! link's cut is not in force.
 
 use injector_common::SLOTS as SLOT_COUNT;
 use injector_common::feature;
@@ -16,7 +17,8 @@ use crate::protect::is_protected;
 use crate::verdict_context::VerdictContext;
 use crate::{emit, observe};
 
-/// Whether the current packet, which passes, needs the second look: where names agree, there is nothing to count.
+/// Whether the current packet, which passes, must be checked for a leak: where its names agree, there is
+/// nothing to count.
 #[inline(always)]
 pub fn is_due(context: &VerdictContext) -> bool {
     let VerdictContext { sender, receiver, src, dst, .. } = *context;
@@ -69,7 +71,7 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
             count(packets, sender, dst, live);
             return 0;
         }
-        // Forwarded or forged: the receiver's hook looks at the MAC too from now on.
+        // Forwarded or forged: from now on the receiver's hook compares the MAC too.
         if known & traits::FORWARDS == 0 {
             if let Some(odd) = ODD.get_ptr_mut(0) {
                 // SAFETY: one aligned word.
@@ -151,7 +153,7 @@ fn count(packets: u64, src: u32, dst: u32, live: u32) {
     }
 }
 
-/// The same for a link as one number and the slots on it. A global function of plain numbers, as `decide`.
+/// [`count`] for a link as one number and the slots on it. A global function of plain numbers, as `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn leaks(link: u32, slots: u32, packets: u64) -> u32 {

@@ -27,7 +27,7 @@ fn packed(packet: &Packet) -> u64 {
 #[inline(always)]
 pub fn is_new(context: &VerdictContext, port: Option<*const Port>) -> bool {
     let Some(port) = port else { return false };
-    // SAFETY: two aligned words; a race costs a look-up.
+    // SAFETY: two aligned words; a race costs a lookup.
     let (last, at) = unsafe {
         (
             core::ptr::addr_of!((*port).last).read_volatile(),
@@ -61,7 +61,7 @@ pub extern "C" fn learn_mac(peer: u32) -> u32 {
     } else {
         let _ = LEARNED.insert(&mac, &Learned { peer, pad: 0, seen: now }, 0);
     }
-    // SAFETY: two aligned words; a race costs a look-up.
+    // SAFETY: two aligned words; a race costs a lookup.
     unsafe {
         core::ptr::addr_of_mut!((*port).last).write_volatile(packed);
         core::ptr::addr_of_mut!((*port).learned_at).write_volatile(eight_ticks());
@@ -69,8 +69,8 @@ pub extern "C" fn learn_mac(peer: u32) -> u32 {
     1
 }
 
-/// Whether the frame is to be looked at for claims, also while nothing is armed: ARP and neighbour discovery alone, and
-/// only if addresses are learned from any peer's frames.
+/// Whether the frame is to be read for claims, also while nothing is armed: ARP and neighbour discovery
+/// alone, and only if addresses are learned from any peer's frames.
 #[inline(always)]
 pub fn is_due<B: Bytes>(bytes: &B) -> bool {
     is_learning() && may_claim(bytes)

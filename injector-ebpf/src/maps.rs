@@ -67,7 +67,7 @@ pub static MATRIX: Array<u64> = Array::with_max_entries(1, MMAPABLE);
 /// (config).
 #[map]
 pub static ROLL: Array<u32> = Array::with_max_entries(1, MMAPABLE);
-/// The interfaces of peers with several ways, each of which rolls.
+/// The interfaces of peers with several ways, where each interface rolls.
 #[map]
 pub static ROLLS: HashMap<RollKey, u32> = HashMap::with_max_entries(1 << 14, NO_PREALLOC);
 
@@ -99,7 +99,7 @@ pub static PORTS: Array<Port> = Array::with_max_entries(PORT_IDS, 0);
 /// By peer: bits of `injector_common::key::traits` (config).
 #[map]
 pub static TRAITS: Array<u32> = Array::with_max_entries(1, 0);
-/// 1 once a frame's sender was named otherwise than by its port: then MACs are looked at for leaks.
+/// 1 once a frame's sender was named otherwise than by its port: then MACs are compared for leaks.
 #[map]
 pub static ODD: Array<u32> = Array::with_max_entries(1, 0);
 /// Whom no address names. The daemon empties it while nothing is armed; what no longer fits is in the counter alone.
@@ -118,7 +118,7 @@ pub static ENDPOINTS: HashMap<EndpointKey, Wire> = HashMap::with_max_entries(1, 
 /// Stamps and drop counters of links (config).
 #[map]
 pub static LINKS: PerCpuHashMap<LinkKey, LinkStamps> = PerCpuHashMap::with_max_entries(1, 0);
-/// The same of links that several steady cuts hold at once (config).
+/// Stamps and drop counters of links that several steady cuts hold at once (config).
 #[map]
 pub static OVERLAPS: PerCpuHashMap<OverlapKey, OverlapStamps> = PerCpuHashMap::with_max_entries(1, 0);
 /// First responses (config).

@@ -83,7 +83,7 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     }
     let mut slots = context.dropped.get();
     let steady = context.steady.get();
-    // Which of them it is late for depends on when each began.
+    // For which of the cuts the packet is late depends on when each began.
     if context.has_passed.get() == 0 && is_several(steady) && drops_at_once(steady, packets, bytes) != 0 {
         slots &= !steady;
     }

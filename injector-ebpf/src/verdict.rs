@@ -1,5 +1,5 @@
-//! The verdict: pass or drop. Gate first, parse and look up only then, read the exact clock only near a
-//! boundary or for a stamp.
+//! The verdict: pass or drop. The gate comes first; only behind it are packets parsed and names looked up.
+//! The exact clock is read only near a boundary or for a stamp.
 
 use injector_common::key::{DeviceKey, ROLL_SEVERAL, RollKey};
 use injector_common::packet::{NEIGHBOURS, Packet, flag, parse};
@@ -21,7 +21,7 @@ use crate::{emit, identity, leak, learn, observe};
 pub enum Verdict {
     /// The next program decides.
     Pass,
-    /// It is lost in silence.
+    /// The packet is dropped silently.
     Drop,
 }
 
@@ -82,7 +82,7 @@ pub const IGNORED: u32 = 0;
 pub const DROPPED: u32 = 1;
 /// The packet passes.
 const PASSED: u32 = 2;
-/// The packet passes, and its names do not agree: it needs the second look.
+/// The packet passes, and its names do not agree: it must be checked for a leak.
 const PASSED_ODD: u32 = 3;
 
 /// Judges the current packet. A global function of plain numbers: the verifier checks it once, and not again for every way

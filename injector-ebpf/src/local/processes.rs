@@ -52,7 +52,7 @@ pub fn forked(parent: *const c_void, child: *const c_void) {
     let Some(peer) = (unsafe { PROCESSES.get(&parent) }).map(|peer| *peer & !BY_PORT) else { return };
     let Some(child) = id_of(child) else { return };
     if child != parent && PROCESSES.insert(&child, &peer, 0).is_err() {
-        // What it sends can't be attributed then: that is lost evidence.
+        // The packets of this process can't be attributed then: that is lost evidence.
         emit::count(counter::STAMPS_LOST, 1);
     }
 }

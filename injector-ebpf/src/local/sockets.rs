@@ -20,7 +20,7 @@ use crate::owners::{CGROUPS, PROCESSES, give, owner};
 use crate::ports::{ANY, listed, note, space};
 use crate::processes::id_of;
 
-/// How deep cgroups are looked for.
+/// Ancestor cgroups of levels below this one are searched for a peer.
 const DEEPEST: i32 = 12;
 /// `AF_INET`.
 const INET: u32 = 2;
@@ -165,7 +165,7 @@ pub fn operates(ctx: &SockOpsContext) {
         return;
     }
     let owner = owner(socket).unwrap_or(WORLD);
-    // It is about to send its first packet, and has its port.
+    // The socket is about to send its first packet, and has its port.
     note(space, u32::from(protocol::TCP), &local(ctx), ctx.local_port(), owner);
 }
 
