@@ -68,7 +68,7 @@ pub enum ClientError {
     Protocol {
         /// Method and path.
         call: String,
-        /// What is wrong with it.
+        /// The fault of the answer.
         why: String,
     },
 }
@@ -80,7 +80,7 @@ pub struct Client {
     owns: bool,
 }
 
-/// One HTTP connection and what drives it; ended when dropped.
+/// An HTTP connection and the task that drives it, which ends when this is dropped.
 struct Line {
     sender: SendRequest<Full<Bytes>>,
     driver: JoinHandle<()>,

@@ -39,7 +39,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(leader) = self.leader {
-            // It may have exited meanwhile: nothing is left to kill then.
+            // The leader may have exited meanwhile: nothing is left to kill then.
             let _ = killpg(leader, Signal::SIGKILL);
         }
     }

@@ -13,7 +13,8 @@ use injector_core::measure;
 
 use crate::{Address, Client, ClientError};
 
-/// One long poll for a record: an outcome that is decided before the record is final is seen when the poll ends.
+/// The length of a long poll for a record: an outcome that is decided before the record is final is seen when
+/// the poll ends.
 const SLICE: Duration = Duration::from_secs(2);
 /// How often the runner asks for the endpoints' health.
 const POLL: Duration = Duration::from_millis(100);
@@ -77,7 +78,7 @@ pub struct Cut {
     limit: Duration,
 }
 
-/// What is known while a trial waits for its record.
+/// A record that is known while a trial waits for the final one.
 pub enum Pending {
     /// The trial is known not to recover by its deadline; the record may still change.
     Slow(Box<RecoveryRecord>),

@@ -39,7 +39,7 @@ const SUMMARY_EVERY: usize = 10;
 /// Why a campaign can't be run, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum CampaignError {
-    /// What is asked for can't be meant.
+    /// The settings contradict each other, or a value is out of range.
     #[error(transparent)]
     Usage(#[from] SpecError),
     /// A trial could not be run to its end.
@@ -66,7 +66,7 @@ pub enum CampaignEnd {
     Interrupted(i32),
 }
 
-/// What is reported while a campaign runs.
+/// An event that is reported while a campaign runs.
 pub enum CampaignEvent<'a> {
     /// A trial begins to wait for healthy endpoints.
     Waiting(Trial),
@@ -115,9 +115,9 @@ struct AppliedTrial {
 enum TrialStart {
     /// Its cut was applied.
     Cut(Box<AppliedTrial>),
-    /// It has its final record: a role could not be resolved, and nothing was cut.
+    /// The trial has its final record: a role could not be resolved, and nothing was cut.
     Failed(Box<RecoveryRecord>),
-    /// It was not made.
+    /// The trial was not made; the reason.
     NotMade(String),
 }
 
@@ -125,7 +125,7 @@ enum TrialStart {
 pub struct Options {
     /// The daemon.
     pub address: Address,
-    /// What is asked for.
+    /// The settings that the user asks for.
     pub spec: CampaignSpec,
     /// The run directory.
     pub out: PathBuf,
@@ -158,7 +158,7 @@ impl Measure {
         for cell in &settings.cells {
             let wanted = request(&settings, cell, Trial { index: 0, attempt: 1 });
             match runner.client().dry_run("campaign", &wanted).await {
-                // It may be resolved by the time of a trial.
+                // The role may be resolvable at the time of a trial.
                 Err(ClientError::Problem(problem)) if problem.code == Code::RoleUnresolved => {}
                 tried => drop(tried.map_err(TrialError::from)?),
             }
@@ -175,7 +175,7 @@ impl Measure {
             Self { runner, prefix: prefix(&options.out), dir, settings, conduct, progress, trials };
         measure.runner.heal_all_of(&measure.prefix).await?;
         if options.resume {
-            // What was given up is not any more.
+            // The stored summary may say that the campaign was given up, which no longer holds.
             measure.summarize(None)?;
         }
         Ok(measure)
@@ -186,7 +186,7 @@ impl Measure {
         &self.settings
     }
 
-    /// What was found of an earlier run.
+    /// The trials that an earlier run has made.
     pub fn progress(&self) -> &Progress {
         &self.progress
     }

@@ -111,10 +111,10 @@ impl GuardThread {
         self
     }
 
-    /// What was cut.
+    /// The partition as it was applied.
     ///
     /// # Panics
-    /// Nothing was; a guard is made only of what holds something.
+    /// The guard holds no partition yet; a guard is handed out only once it holds one.
     pub(super) fn view(&self) -> &PartitionView {
         self.view.as_ref().expect("a guard holds a partition")
     }
@@ -207,7 +207,7 @@ async fn heal(client: &mut Client, applied: &PartitionView) -> Result<Healed, Gu
     let unknown = |error| forgotten(name, error);
     let before = client.partition(name).await.map_err(unknown)?;
     if before.generation != applied.generation {
-        // It was healed, and the name is somebody else's now: that one is not ours to heal.
+        // The partition was healed, and its name is in use again: we may not heal the new partition.
         return Err(GuardError::NotInForce {
             name: name.clone(),
             why: "it was healed, and another client has its name".to_owned(),
