@@ -124,7 +124,7 @@ impl Lab {
     /// The usual lab of a test: peers `n1` to `n<peers>` and a client on a switch, with the shared addresses.
     ///
     /// # Panics
-    /// It can't be made.
+    /// The lab can't be made.
     pub fn new(peers: u8) -> Self {
         expect(Self::builder("t").peers(peers).client().up())
     }
@@ -132,7 +132,7 @@ impl Lab {
     /// Peers on a switch, without a client, with IPv4 addresses of this lab alone.
     ///
     /// # Panics
-    /// It can't be made.
+    /// The lab can't be made.
     pub fn switched(peers: u8) -> Self {
         expect(Self::builder("s").peers(peers).subnet(Subnet::own().v4_only()).up())
     }

@@ -19,7 +19,7 @@ pub enum Error {
     /// A file, a namespace or a socket could not be used.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         what: String,
         /// Why it failed.
         source: io::Error,
@@ -40,11 +40,11 @@ pub enum Error {
     /// Something did not happen in time.
     #[error("{what} took longer than {} s: {why}\n{logs}", limit.as_secs())]
     Late {
-        /// What was waited for.
+        /// The event that was waited for.
         what: String,
         /// How long.
         limit: Duration,
-        /// What was missing at the end.
+        /// The reason why the event was not seen yet.
         why: String,
         /// The ends of the programs' outputs.
         logs: String,
@@ -71,7 +71,7 @@ pub fn words(command: &Command) -> String {
 /// Runs a command to its end.
 ///
 /// # Errors
-/// It could not be started, or failed; the error has its standard error.
+/// The command could not be started, or failed; the error has its standard error.
 pub fn run(command: &mut Command) -> Result<Output, Error> {
     let failed = |why: String, command: &Command| Error::Command { command: words(command), why };
     match command.stdin(Stdio::null()).output() {

@@ -74,9 +74,10 @@ impl Drop for Namespace {
     }
 }
 
-/// Hides the names of namespaces: gives the calling thread, and what it starts from now on, names of their own: a daemon of another lab
-/// that looks for its peers everywhere sees nothing of them, nor this one of others. They are gone with the last process
-/// or thread that sees them.
+/// Gives the calling thread, and all that it starts from now on, a list of named namespaces of its own, which
+/// is empty at first. A daemon of another lab that searches every named namespace for its peers does not find
+/// those of this lab, nor the other way round. The names are gone with the last process or thread that sees
+/// them.
 pub fn hide_names() -> Result<(), Error> {
     thread_local!(static DONE: Cell<bool> = const { Cell::new(false) });
     if DONE.get() {

@@ -130,7 +130,7 @@ pub fn skip(test: &str, reason: &str) {
 /// The version of the running kernel.
 ///
 /// # Panics
-/// It has none.
+/// The kernel's release does not begin with two numbers.
 pub fn kernel_version() -> (u32, u32) {
     let uname = rustix::system::uname();
     let release = uname.release().to_string_lossy().into_owned();
