@@ -25,7 +25,7 @@ deb http://deb.debian.org/debian RELEASE main
 deb http://deb.debian.org/debian RELEASE-updates main
 deb http://deb.debian.org/debian-security RELEASE-security main
 ";
-/// The programs for which rustup stands in.
+/// The programs that rustup installs as proxies.
 const PROXIES: [&str; 5] = ["cargo", "rustc", "rustdoc", "rustfmt", "cargo-clippy"];
 /// Variables that say how this machine reaches the network: how their names begin or end.
 const BEGINNINGS: [&str; 5] = ["CARGO_HTTP_", "CARGO_NET_", "RUSTUP_", "SSL_CERT_", "PIP_"];
@@ -166,7 +166,7 @@ mod tests {
         assert!(marked("README.md", MARK).unwrap()[0].starts_with("cargo xtask demo"));
     }
 
-    /// It builds everything from nothing, twice.
+    /// Builds everything from nothing, twice.
     #[test]
     #[needs(alone, program = "debootstrap", minutes = 40)]
     fn a_newcomer_gets_through_the_readme() {

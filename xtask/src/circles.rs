@@ -95,13 +95,13 @@ struct Program {
     modules: BTreeMap<Names, Module>,
 }
 
-/// One module: a file, or a part of one.
+/// A module: a file, or a part of one.
 #[derive(Default)]
 struct Module {
     file: usize,
-    /// What it defines.
+    /// The names that the module defines.
     defined: BTreeSet<String>,
-    /// What it imports, by the name that it has here; the path begins in this module.
+    /// The paths that it imports, by the names that they have here; a path begins in this module.
     imported: BTreeMap<String, Names>,
     /// Where it imports everything from.
     globs: Vec<Names>,
@@ -190,7 +190,7 @@ impl Program {
                         let whole = |glob: &Names| [&glob[..], rest].concat();
                         let found =
                             module.globs.iter().find_map(|glob| self.file_of(&at, &whole(glob), depth + 1));
-                        // What is in no list is made by a macro.
+                        // A macro makes the names that are in no list.
                         return found.or_else(|| is_inside.then_some(module.file));
                     }
                 }

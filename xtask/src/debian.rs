@@ -42,20 +42,20 @@ impl Root {
         &self.0
     }
 
-    /// Runs a command inside: how it ended, and what it said.
+    /// Runs a command inside the root. Returns its exit code and its output.
     ///
     /// # Errors
-    /// It does not start.
+    /// The command does not start.
     pub fn said(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
         let mut chroot: Command = as_root("chroot")?;
         chroot.arg(&self.0).args(words).env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C");
         said(&mut chroot)
     }
 
-    /// Runs a command inside; it must end like this and say this.
+    /// Runs a command inside the root, which must end with an exit code and print a text.
     ///
     /// # Errors
-    /// It ends otherwise, or says something else.
+    /// The command ends otherwise, or prints something else.
     pub fn expect(&self, words: &[&str], code: i32, says: &str) -> Result<()> {
         println!("  in the root: {}", words.join(" "));
         let (ended, text) = self.said(words)?;

@@ -17,7 +17,7 @@ const COVERAGE: &str = "--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares";
 
-/// What is fuzzed.
+/// The code that is fuzzed.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Target {
     /// The packet parser

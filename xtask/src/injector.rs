@@ -66,8 +66,8 @@ impl CommandOutput {
 }
 
 impl Injector<'_> {
-    /// Has a command, and the programs that it starts, reach the daemon: by its option, by the variable that stands for it, and
-    /// by the folders where programs are looked for.
+    /// Makes a command, and the programs that it starts, reach the daemon: by the command's option, by the
+    /// variable with the same meaning, and by the folders on PATH.
     pub fn reach(&self, command: &mut Command) -> Result<()> {
         let [option, value] = self.at.option();
         let (variable, ssh) = match &self.at {
@@ -107,7 +107,7 @@ impl Injector<'_> {
                     break status;
                 }
                 if let Err(interrupted) = check_interrupt() {
-                    // It may have ended in this moment; either way it is gone after `wait`.
+                    // The command may have ended in this moment; either way it is gone after `wait`.
                     let _ = child.kill();
                     let _ = child.wait();
                     return Err(interrupted);

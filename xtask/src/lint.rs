@@ -69,7 +69,7 @@ pub fn lint() -> Result<ExitCode> {
         println!("Lint: licences and sources are skipped: there is no cargo-deny (cargo install cargo-deny)");
     }
     if find_program("cargo-audit").is_some() {
-        // Those outside the workspace, too, which cargo-deny does not know.
+        // Lock files outside the workspace, too, which cargo-deny does not know.
         for lock in ["Cargo.lock", "fuzz/Cargo.lock", "clients/rust/Cargo.lock"] {
             match audit(lock)? {
                 Audited::Clean => println!("Lint: cargo audit of {lock}: clean"),
@@ -101,7 +101,7 @@ enum Audited {
     Clean,
     /// Some do; the report.
     Vulnerable(String),
-    /// It could not look, for want of its database.
+    /// The audit was not made, for want of its database; the reason.
     Unknown(String),
 }
 
@@ -110,7 +110,7 @@ fn audit(lock: &str) -> Result<Audited> {
     audit.args(["audit", "--json", "--file", lock]).current_dir(workspace());
     let found = audit.output().context("starting cargo audit")?;
     let report = String::from_utf8_lossy(&found.stdout).trim().to_owned();
-    // It fails for both reasons; only one that has looked reports.
+    // cargo audit fails for both reasons, and prints a report only after an audit.
     Ok(if found.status.success() {
         Audited::Clean
     } else if report.starts_with('{') {

@@ -169,7 +169,7 @@ fn keep(programs: &Programs, run: &Path, to: &Path) -> Result<()> {
     for file in KEPT {
         fs::copy(run.join(file), part.join(file)).with_context(|| format!("keeping {file}"))?;
     }
-    // What is kept names no folder of the machine that made it.
+    // A stored result names no folder of the machine that made it.
     let page = part.join("report.html");
     let text = fs::read_to_string(&page).context("reading the report")?;
     fs::write(&page, text.replace(&format!("{}/", workspace().display()), ""))

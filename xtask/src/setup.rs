@@ -100,7 +100,8 @@ const OF_TESTS: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     // With what runs its containers and makes their networks.
     ("podman", "podman netavark runc iptables"),
-    // It is Redis itself. The package `redis-server` has a second name of it, and starts a server on this machine.
+    // This program is Redis itself. The package `redis-server` has a second name of it, and starts a server
+    // on this machine.
     ("redis-check-rdb", "redis-tools"),
     ("runc", "runc"),
     ("script", "bsdutils"),
@@ -289,7 +290,8 @@ fn bpf_linker() -> Result<()> {
         let mut cargo = Command::new("cargo");
         cargo.args(["install", "bpf-linker", "--version", BPF_LINKER_VERSION, "--locked"]);
         cargo.args(["--no-default-features", "--features", &format!("llvm-{LLVM}"), "--root"]);
-        // It would be built with all of its debug information; a short build is worth more here than a fast linker.
+        // The linker would be built with all of its debug information; a short build is worth more here than
+        // a fast linker.
         cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
         // Without the prefix it would be linked against no LLVM at all.
         run_shown(cargo.arg(toolchain::installed_linker_dir()).env("LLVM_PREFIX", &prefix))
@@ -313,7 +315,7 @@ fn bpf_linker_release() -> Result<()> {
     curl.args(["-fsSL", "--connect-timeout", "10", "--max-time", "120", "-o"]).arg(&archive).arg(url);
     run_shown(&mut curl)?;
     run_shown(Command::new("tar").arg("--zstd").arg("-xf").arg(&archive).arg("-C").arg(&folder))?;
-    // A release that does not run here must not look like one that does.
+    // A release that does not run here must not pass for one that does.
     output(Command::new(folder.join("bpf-linker")).arg("--version")).inspect_err(|_| {
         let _ = std::fs::remove_dir_all(&folder);
     })?;

@@ -11,7 +11,7 @@ use crate::build::{artifacts, cargo};
 use crate::command::{as_root, check_interrupt, is_root, output, run, workspace};
 use crate::setup::{Need, setup};
 
-/// What is worn down.
+/// A load that runs for long.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Soak {
     /// 210 faults at drawn steps of the daemon's life
@@ -127,7 +127,7 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was run, when and where.
+/// The head of a result: what was run, when and where.
 fn head(soak: Soak, commit: &str) -> Result<String> {
     let reported = |program: &str, words: &[&str]| {
         output(Command::new(program).args(words).current_dir(workspace())).map(|text| text.trim().to_owned())

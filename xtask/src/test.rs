@@ -167,7 +167,7 @@ fn compare(target: &Target, artifact: &Artifact, count: &mut Count) -> Result<()
     Ok(())
 }
 
-/// What is the same for all programs of a run.
+/// The settings that all programs of a run share.
 struct Run {
     form: Form,
     log: SkipLog,

@@ -15,7 +15,7 @@ pub const LINKED: &str = "debian";
 /// The version of `bpf-linker` that set-up installs.
 pub const BPF_LINKER_VERSION: &str = "0.13.0";
 
-/// What is needed to build for `bpfel-unknown-none`.
+/// The tools that build for `bpfel-unknown-none`.
 pub struct EbpfToolchain {
     /// The toolchain's name, for `rustup run`.
     pub name: String,

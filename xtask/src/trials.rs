@@ -75,7 +75,7 @@ pub fn verdict(code: u8) -> &'static str {
 /// Makes a folder `target/<of>/run-N`, with the next free number.
 ///
 /// # Errors
-/// It can't be made.
+/// The folder can't be made.
 pub fn run_folder(of: &str) -> Result<PathBuf> {
     let runs = workspace().join("target").join(of);
     std::fs::create_dir_all(&runs).with_context(|| format!("creating {}", runs.display()))?;
@@ -105,7 +105,7 @@ pub fn report(injector: &Injector<'_>, folder: &Path) -> Result<PathBuf> {
 /// has written would be in the way of `cargo clean`.
 ///
 /// # Errors
-/// It can't be given.
+/// The owner of a path can't be read or changed.
 pub fn give_back(path: &Path) -> Result<()> {
     let owner = std::fs::metadata(workspace()).context("looking at the workspace")?;
     let mut all = vec![path.to_owned()];

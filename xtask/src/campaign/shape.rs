@@ -16,8 +16,8 @@ struct Run {
     records: Vec<Value>,
 }
 
-/// What is wrong with a run whose `injector measure` exited with a code; nothing, if all is as it must be. So many peers have a
-/// required endpoint.
+/// The faults of a run whose `injector measure` exited with a code; empty if all is as it must be. `required`
+/// is the number of peers with a required endpoint.
 ///
 /// # Errors
 /// A file of the run can't be read.

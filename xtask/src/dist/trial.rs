@@ -117,7 +117,7 @@ mod tests {
     use crate::command::{find_program, is_root};
     use crate::dist::{Options, dist};
 
-    /// It builds the package as users get it, which takes all processors for minutes.
+    /// Builds the package as users get it, which takes all processors for minutes.
     #[test]
     #[needs(alone, program = "debootstrap", minutes = 15)]
     fn the_package_is_installed_run_upgraded_and_purged_in_a_clean_debian() {

@@ -74,7 +74,7 @@ impl System for Example {
     }
 
     fn observe(&self) -> Duration {
-        // It has no late relapses of its own.
+        // The quorum program has no late relapses of its own.
         Duration::from_secs(4)
     }
 

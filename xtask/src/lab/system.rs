@@ -12,13 +12,13 @@ pub trait System {
     /// Its name and version with a blank between them, as in `etcd 3.4.23`.
     ///
     /// # Errors
-    /// It does not run on this machine.
+    /// The system does not run on this machine.
     fn version(&self) -> Result<String>;
 
     /// Installs what it needs beside what every lab needs; answers whether there was anything to do. It must start
     /// nothing on this machine.
     ///
-    /// # Errors
+    /// The system is not available here.
     /// It is not available here.
     fn install(&self) -> Result<bool>;
 
@@ -45,7 +45,7 @@ pub trait System {
     /// Starts its programs in the namespaces of the peers. They end with the lab.
     ///
     /// # Errors
-    /// One can't be started.
+    /// A program can't be started.
     fn start(&self, lab: &mut Lab, programs: &Programs) -> Result<()>;
 
     /// Succeeds as soon as every peer serves. A lab asks again and again, so it must return soon; what has to be set up
@@ -75,9 +75,10 @@ pub trait System {
 /// Where the daemons of a lab run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Daemons {
-    /// One on the host, on the ports of the switch or in the namespaces of the peers.
+    /// A daemon on the host, on the ports of the switch or in the namespaces of the peers.
     OnHost,
-    /// One in each guest, reached by ssh. It isolates its own peer, and leaves the links of the others to them.
+    /// A daemon in each guest, reached by ssh. Each isolates its own peer, and leaves the links of the others
+    /// to them.
     InGuests,
 }
 

@@ -175,7 +175,7 @@ fn acceleration(qemu: &Qemu, kernel: &Kernel) -> Result<&'static str> {
         std::thread::sleep(Duration::from_millis(100));
     };
     if ended.is_none() {
-        // It may end in this moment; after `wait` it is gone either way.
+        // The trial may end in this moment; after `wait` it is gone either way.
         let _ = trial.kill();
         trial.wait().context("waiting for a machine under KVM")?;
     }

@@ -12,7 +12,7 @@ use crate::vm::initramfs::Initramfs;
 use crate::vm::kernel::{Kernel, Series};
 use crate::vm::qemu::Qemu;
 
-/// What it needs of its kernel beside what is built in.
+/// The kernel modules that the guest needs beside what is built in, each with its parameters.
 const MODULES: [(&str, &str); 2] = [("virtio_pci", ""), ("virtio_net", "")];
 
 /// What the guest does. Of the kernel's command line it takes `address=ADDRESS/LENGTH` and `ping=ADDRESS,…`: the kernel gives

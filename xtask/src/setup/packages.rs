@@ -8,7 +8,7 @@ use anyhow::{Result, bail, ensure};
 
 use crate::command::{as_root, find_program, is_root, output, run_shown};
 
-/// One at a time: apt has one lock, and sudo may ask.
+/// Serialises calls of apt: apt has one lock, and sudo may ask for a password.
 static APT: Mutex<()> = Mutex::new(());
 
 /// Debian packages to install, collected first so that apt runs once.

@@ -10,7 +10,7 @@ use crate::command::{output, run_for_at_most, workspace};
 
 /// A virtual environment.
 struct Environment {
-    /// Where it is, below the workspace; the tests that use it look for it there.
+    /// The environment's folder, below the workspace, where the tests expect it.
     folder: &'static str,
     /// Whom it is for.
     of: &'static str,

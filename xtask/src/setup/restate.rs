@@ -31,7 +31,7 @@ impl Release {
     /// A version, as npm names it.
     ///
     /// # Errors
-    /// It is no version.
+    /// The text is no version.
     pub fn new(version: &str) -> Result<Self> {
         let numbers = version.split(['.', '-']);
         let is_one = numbers.clone().count() >= 3 && numbers.clone().all(|part| !part.is_empty());

@@ -47,7 +47,7 @@ impl Tree {
         );
         let wanted = self.packages.iter().fold(Packages::default(), |all, package| all.add(package));
         wanted.find()?;
-        // One that was unpacked beside libraries that are gone since.
+        // A tree that was unpacked beside libraries that are gone since.
         if self.root().exists() {
             std::fs::remove_dir_all(self.root())
                 .with_context(|| format!("removing {}", self.root().display()))?;

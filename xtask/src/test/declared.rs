@@ -28,7 +28,7 @@ pub struct Needs {
 pub struct Test {
     /// Its path inside its program, as libtest names it.
     pub path: String,
-    /// What it declares.
+    /// The needs that the test declares.
     pub needs: Needs,
 }
 

@@ -142,7 +142,7 @@ fn after_word<'a>(line: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
     (end > 0).then(|| rest.split_at(end))
 }
 
-/// What is between two texts.
+/// The text between two texts.
 fn between<'a>(text: &'a str, begin: &str, end: &str) -> Option<&'a str> {
     Some(text.split_once(begin)?.1.split_once(end)?.0)
 }

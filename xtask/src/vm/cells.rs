@@ -69,7 +69,7 @@ impl Outcome {
     }
 }
 
-/// One try.
+/// A trial of one hook on one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// On what the hook is.
@@ -147,7 +147,7 @@ impl KernelColumn {
 pub struct Matrix(Vec<KernelColumn>);
 
 impl Matrix {
-    /// What is stored; nothing, if there is no such file.
+    /// The stored matrix; empty if there is no such file.
     pub fn load() -> Result<Self> {
         let file = workspace().join(STORED);
         match fs::read_to_string(&file) {
@@ -175,7 +175,7 @@ impl Matrix {
         Ok(matrix)
     }
 
-    /// What was found before on a series of kernels.
+    /// The result of an earlier trial on a series of kernels.
     pub fn cell(&self, series: &str, device: &str, hook: &str) -> Option<&Cell> {
         self.0.iter().find(|tried| tried.series == series)?.cell(device, hook)
     }

@@ -31,7 +31,7 @@ pub enum GuestEvent {
     Begin(String),
     /// A line of it.
     Line(String),
-    /// It has ended, with this exit code.
+    /// A test program has ended, with this exit code.
     End(String, i32),
     /// A test that skipped itself.
     Skip(String),
@@ -66,7 +66,7 @@ impl GuestEvent {
 pub struct Guest {
     qemu: Child,
     lines: Receiver<String>,
-    /// What is awaited, and until when.
+    /// The step that the host waits for; `deadline` is when it gives up.
     doing: String,
     deadline: Instant,
     log: PathBuf,
@@ -149,7 +149,8 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        // It has no disk to lose. It may have ended in this moment; either way it is gone after `wait`.
+        // The machine has no disk to lose. It may have ended in this moment; either way it is gone after
+        // `wait`.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
     }

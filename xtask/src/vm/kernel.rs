@@ -64,7 +64,7 @@ pub struct Kernel {
 pub struct Module {
     /// Its file's name.
     pub name: String,
-    /// What it is loaded with.
+    /// The parameters that the module is loaded with.
     pub parameters: &'static str,
     /// The file, not compressed.
     pub bytes: Vec<u8>,
@@ -118,7 +118,7 @@ impl Series {
         let parts = parts(&package)?;
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         unpack(&parts, &cache.join(&package), |tree| {
-            // Debian 13 has its modules below `/usr` alone, where the tools of Debian 12 do not look.
+            // Debian 13 has its modules below `/usr` alone, where the tools of Debian 12 do not search.
             let lib = tree.join("lib");
             if !lib.exists() {
                 symlink("usr/lib", &lib).with_context(|| format!("linking {}", lib.display()))?;

@@ -17,7 +17,7 @@ const DEVICES: &str = "netns_devices";
 /// Another one, whose tests need devices that few machines have.
 const STACKED: &str = "netns_auto_stacked";
 
-/// What is to be tried.
+/// The trials that the user asks for.
 pub struct Asked<'a> {
     /// The only kernel; each that has a package without it.
     pub kernel: Option<Series>,
@@ -25,7 +25,7 @@ pub struct Asked<'a> {
     pub is_short: bool,
     /// Tests of devices with this in their name, and no others; what is stored of the others stays.
     pub filter: Option<&'a str>,
-    /// What is not available here is skipped.
+    /// Whether kernels that are not available here are skipped.
     pub if_available: bool,
 }
 
@@ -33,7 +33,7 @@ impl Asked<'_> {
     fn series(&self) -> Vec<Series> {
         match self.kernel {
             Some(series) => vec![series],
-            // It has what most machines lack, and TCX.
+            // This kernel has TCX, and the features that most machines lack.
             None if self.is_short => vec![Series::V6_12],
             None => Series::ALL.to_vec(),
         }

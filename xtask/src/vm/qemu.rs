@@ -22,7 +22,7 @@ const PARTS: [&str; 4] = [PACKAGE, "qemu-system-common", "qemu-system-data", "se
 /// Where QEMU is.
 pub struct Qemu {
     program: PathBuf,
-    /// Where it looks for firmware; empty for where it was built to look.
+    /// The folders where QEMU searches for firmware; empty for its built-in ones.
     firmware: Vec<PathBuf>,
 }
 

@@ -206,7 +206,7 @@ fn init(modules: &str, tests: &[(Artifact, Target)]) -> Result<String> {
     ))
 }
 
-/// What is written for one guest; gone with it.
+/// The files that are written for one guest; removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -219,7 +219,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // It lies in cargo's folder, where nobody looks for it.
+        // The folder lies in cargo's folder, where nobody searches for it.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
