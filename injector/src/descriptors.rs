@@ -11,7 +11,7 @@ use injector_core::config::{Config, Interfaces};
 const BASE: u64 = 1024;
 /// For an interface's programs, links and maps; a reload holds those of two configs for a moment.
 const PER_INTERFACE: u64 = 2 * 32;
-/// The same for one that shares its programs and maps with others of its namespace.
+/// For an interface that shares its programs and maps with others of its namespace.
 const PER_SHARING: u64 = 2 * 4;
 /// From how many interfaces of one namespace on they do.
 const SHARED_FROM: u64 = 16;

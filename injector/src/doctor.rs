@@ -92,7 +92,7 @@ pub struct Outside {
     pub secrets: Option<String>,
     /// What the engine says of the containers.
     pub containers: Result<ContainerStates, String>,
-    /// What is wrong with some of them, so that a start would be refused.
+    /// Why some of them make the daemon refuse to start; `None` if none does.
     pub refused: Option<String>,
 }
 
@@ -101,7 +101,7 @@ pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> 
     let Outside { secrets, containers, refused } = outside;
     let mut workers = Workers::default();
     if let Ok(container_states) = &containers {
-        // What is not known of one is found, and said, where its namespace is looked into.
+        // A container whose namespace is not known is reported when its namespace is read.
         let _ = workers.contain(container_states).await;
     }
     let mut interfaces = Vec::new();

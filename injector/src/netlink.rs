@@ -26,7 +26,7 @@ pub mod nsid;
 mod raw;
 pub mod sockets;
 
-/// What is known of one interface.
+/// The facts about an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkFacts {
     /// Its index in its namespace.
@@ -56,7 +56,7 @@ pub struct LinkFacts {
 /// The kinds of devices between which discovery chooses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// One end of a pair.
+    /// An end of a pair.
     Veth,
     /// A bridge: its own hooks see what its host sends and receives, not what it forwards between ports.
     Bridge,

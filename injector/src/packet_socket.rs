@@ -85,7 +85,8 @@ impl PacketSocket {
             )
         };
         let Ok(read) = usize::try_from(read) else { return Err(io::Error::last_os_error()) };
-        // What is for others comes along where an interface is promiscuous, or its switch floods: no stack takes it.
+        // Frames for others are received too where an interface is promiscuous, or its switch floods: no
+        // stack takes them.
         let is_addressed = from.sll_pkttype == libc::PACKET_HOST;
         Ok(is_addressed.then(|| buffer[..read.min(LONGEST)].to_vec()))
     }

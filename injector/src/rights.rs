@@ -5,8 +5,8 @@
 //! |---|---|
 //! | the daemon's task, the namespaces' threads | `CAP_BPF`, `CAP_PERFMON`, `CAP_NET_ADMIN`: loading and attaching programs, maps, netlink; `CAP_NET_RAW`: the frames of the active check; and what `exec` probes and roles take |
 //! | the supervisor | the same, since its threads inherit from it; `CAP_SYS_ADMIN` if the config leads to namespaces: entering them, and the names of others' programs; `CAP_SYS_PTRACE` and `CAP_DAC_READ_SEARCH` if they are given by pid, container or path, or if the config has peers on this machine |
-//! | the threads that look at paths of namespaces | the same as the supervisor |
-//! | the thread that looks at processes of peers on this machine | the same as the supervisor |
+//! | the threads that read paths of namespaces | the same as the supervisor |
+//! | the thread that scans processes of peers on this machine | the same as the supervisor |
 //! | the engine's, for peers that are containers | nothing: it reads from a socket that is open to root |
 //! | the lease | nothing: it stores words in shared memory |
 //! | the log | nothing: it writes to a descriptor that is open |
@@ -77,7 +77,7 @@ impl Rights {
             commands = Commands::Some;
             daemon |= CapabilitySet::KILL;
             daemon |= match user {
-                // It is root itself: its program is found wherever root finds it.
+                // The command runs as root: its program is found wherever root finds it.
                 None | Some("root") => CapabilitySet::DAC_OVERRIDE,
                 Some(_) => CapabilitySet::SETUID | CapabilitySet::SETGID,
             };
@@ -110,7 +110,7 @@ impl Rights {
             supervisor |= CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
         }
         for netns in config.local_spaces() {
-            // Others' processes and their sockets are looked at.
+            // The scan reads others' processes and their sockets.
             supervisor |= CapabilitySet::SYS_PTRACE | CapabilitySet::DAC_READ_SEARCH;
             if netns.is_some() {
                 supervisor |= CapabilitySet::SYS_ADMIN;

@@ -1,7 +1,7 @@
 //! `POST /v1/probes`: every endpoint once, and whether the programs on the hooks see its answer.
 //!
-//! The programs look for responses while a slot is watched: one is, without any link, until every probe has its
-//! answer. A partition that needs the slot takes it.
+//! The programs match responses only while a slot is watched: a slot without any link is watched until every
+//! probe has its answer. A partition that needs the slot takes it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

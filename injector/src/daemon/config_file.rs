@@ -98,7 +98,7 @@ pub(super) struct Reading {
     pub(super) then: AfterRead,
 }
 
-/// What is to be done with what a thread reads.
+/// The use of a config that a thread reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterRead {
     /// Put it in force.

@@ -85,7 +85,7 @@ impl State {
         fault::here("apply/prepared");
         if step == PutMode::Apply {
             let start = match self.partition(generation).experiment.request.at {
-                // It lay ahead when it was asked for, and may no longer.
+                // The instant lay ahead when the cut was asked for, and may no longer.
                 Some(at) => Some(self.start(at).inspect_err(|_| self.discard(generation))?),
                 None => None,
             };
@@ -321,7 +321,7 @@ impl State {
         }
         fault::here("apply/committed");
         self.warn_of_loss(generation);
-        // Something may have come before our programs since they were last looked at.
+        // Something may have come before our programs since the hooks were last read.
         self.hooks_watched = None;
         Ok(())
     }

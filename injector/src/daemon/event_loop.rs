@@ -73,7 +73,7 @@ impl Signals {
 enum Turn {
     /// Interfaces come before the rest: until it is attached again, an interface cuts nothing.
     Interfaces,
-    /// One of the others, if one waits.
+    /// Any other event, if one waits.
     Others,
 }
 
@@ -122,8 +122,8 @@ impl Event {
     fn next_turn(&self, now: Turn) -> Turn {
         match self {
             Self::Interface(_) => Turn::Others,
-            // What comes before commands must not hand their turn on: where each of an interface's events takes longer than it is
-            // to the next look, no command would ever have one.
+            // Events that come before commands must not hand their turn on: where each of an interface's
+            // events takes longer than the time to the next judging round, no command would ever have a turn.
             Self::HangUp | Self::ConfigRead(_) | Self::Lapsed(_) | Self::JudgingDue | Self::RenewalDue => now,
             _ => Turn::Interfaces,
         }
@@ -249,7 +249,7 @@ impl EventLoop {
                 take_wakeups(state, &wakeups, &mut recurring.stamped);
             }
             Event::FirstsDue => recurring.announcing.spend(|| {
-                // One a turn: reading the stamps of many links takes its time.
+                // One partition a turn: reading the stamps of many links takes its time.
                 if let Some(generation) = recurring.stamped.pop_first() {
                     state.announce_firsts(generation);
                 }
@@ -273,7 +273,7 @@ impl EventLoop {
         Ok(())
     }
 
-    /// Asks for what open partitions are judged by, looks after other programs on the hooks, and judges.
+    /// Asks for what open partitions are judged by, watches for other programs on the hooks, and judges.
     fn judge_and_watch(&mut self, state: &mut State) {
         drain(state, &mut self.incoming.samples);
         state.ask_for_sockets(&self.sockets_sink);
@@ -324,7 +324,7 @@ impl EventLoop {
     }
 }
 
-/// Renews the lease, and answers when to look next.
+/// Renews the lease, and returns when to judge next.
 fn begin_turn(state: &mut State, looks: &DutyCycle) -> Instant {
     // The sign of life that the lease is for: whatever keeps the loop from coming here ends every cut.
     if let Some(lapsed) = state.kernel.gate().renew() {
@@ -334,8 +334,8 @@ fn begin_turn(state: &mut State, looks: &DutyCycle) -> Instant {
     next_check(state, looks)
 }
 
-/// When to look next: counted from the last look, since samples come more often than looks; and when the kernel next
-/// starts or ends something by itself.
+/// When to judge next: counted from the last judging round, since samples come more often than rounds; and
+/// when the kernel next starts or ends something by itself.
 fn next_check(state: &State, looks: &DutyCycle) -> Instant {
     let idle = if state.is_busy() { TICK } else { Duration::from_secs(1) };
     let regular = looks.rested().max(looks.ended() + idle);

@@ -19,7 +19,7 @@ use injector_core::measure::{self, EndpointEvidence, Evidence, HarnessFailure, S
 use injector_core::model::{Link, PeerId, PeerName, Protocol};
 use injector_core::sample::EndpointId;
 
-/// What was stamped, by link in the links' order.
+/// The stamps by link, in the links' order.
 type LinksStamped = Vec<(Link, LinkStamps)>;
 
 impl State {
@@ -79,7 +79,8 @@ impl State {
         Some(self.lost_stamps()?.saturating_sub(partition.experiment.lost_before?))
     }
 
-    /// What is known about each endpoint during a partition, with the responses that the programs have stamped by wire ID.
+    /// The evidence about each endpoint during a partition, with the responses that the programs have stamped
+    /// by wire ID.
     fn endpoint_evidence(
         &self,
         partition: &Partition,
@@ -249,7 +250,7 @@ impl State {
         self.close(finals);
     }
 
-    /// Announces what the programs have stamped since the last look.
+    /// Announces first packets that the programs have stamped since the last announcement.
     pub fn announce_firsts(&mut self, generation: u32) {
         let Some(Partition { life, .. }) = self.ledger.get(generation) else { return };
         let Some(slot) = life.slot else { return };

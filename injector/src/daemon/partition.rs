@@ -18,10 +18,10 @@ use injector_core::measure::host::Pressure;
 use injector_core::model::{Link, NamedLink, PeerName, PeerNames, Protocol, Scope, Shape};
 use injector_core::topology::RolePeers;
 
-/// One partition: its place in life, which the ledger keeps, and its experiment.
+/// A partition: its place in life, which the ledger keeps, and its experiment.
 pub type Partition = Entry<Experiment>;
 
-/// What was asked for, and the evidence of what came of it.
+/// The request, and the evidence of its effect.
 pub struct Experiment {
     /// Whose it is.
     pub by: Requester,
@@ -35,7 +35,7 @@ pub struct Experiment {
     pub seed: Option<u64>,
     /// How long after the heal the cluster may take.
     pub deadline: Span,
-    /// Whether its links' TCP sockets were looked for.
+    /// Whether its links' TCP sockets were asked for.
     pub sockets_asked: bool,
     /// The TCP sockets of its links' senders, shortly before the deadline.
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
@@ -47,7 +47,7 @@ pub struct Experiment {
     pub check: Option<Check>,
     /// Links of its shape with neither end here.
     pub not_here: Vec<Link>,
-    /// How far its links were covered when it was asked for, in their order.
+    /// The coverage of its links when it was asked for, in their order.
     pub coverage: Vec<LinkCoverageView>,
     /// The links that were not covered then and are left out on purpose.
     pub left_out: BTreeSet<Link>,
@@ -201,7 +201,7 @@ impl Experiment {
         }
     }
 
-    /// The same without what grows with its links.
+    /// The partition as the API shows it, without the parts that grow with its links.
     pub fn summary(&self, life: &Life, totals: LinkTotals) -> PartitionView {
         let committed = life.state != PartitionState::Prepared;
         PartitionView {

@@ -33,7 +33,7 @@ pub struct Asked {
 pub struct Resolution {
     /// Shape and links.
     pub resolved: Resolved,
-    /// What was drawn by, if something was.
+    /// The seed, which matters only if something was drawn.
     pub seed: u64,
     /// The peers of its roles then.
     pub roles: RolePeers,

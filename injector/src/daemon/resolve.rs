@@ -141,9 +141,9 @@ impl State {
 
 /// What becomes of a request.
 enum RequestStart {
-    /// It was answered before.
+    /// The request was answered before.
     Known(Box<PartitionView>),
-    /// It is resolved once these have answered.
+    /// The request is resolved once these roles have answered.
     Asking(Vec<AskedRole>),
 }
 

@@ -5,7 +5,7 @@ use injector_core::sample::{EndpointId, Sample};
 /// How many results before a cut belong to its evidence.
 const BEFORE: u64 = 64;
 
-/// One endpoint's results: those still kept, and how many came before them.
+/// The results of one endpoint: those still kept, and how many came before them.
 #[derive(Default)]
 struct Log {
     gone: u64,

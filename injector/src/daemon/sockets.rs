@@ -1,4 +1,4 @@
-//! The TCP sockets of a partition's peers, looked at once, shortly before a deadline that is about to be missed.
+//! The TCP sockets of a partition's peers, read once, shortly before a deadline that is about to be missed.
 
 use std::net::IpAddr;
 use std::time::Duration;

@@ -16,7 +16,7 @@ pub enum StartError {
     /// A namespace is not there.
     #[error(transparent)]
     Netns(#[from] NetnsError),
-    /// It may not open enough files.
+    /// The process may not open enough files.
     #[error(transparent)]
     Descriptors(#[from] TooFew),
     /// Peers on this machine can't be distinguished.
@@ -42,7 +42,7 @@ pub enum StartError {
     /// A thread, a signal handler or the API failed.
     #[error("{what}: {source}")]
     Io {
-        /// What it was for.
+        /// The thing that failed, in words.
         what: &'static str,
         /// The system's answer.
         source: std::io::Error,
@@ -102,7 +102,7 @@ pub enum StartError {
         /// The container.
         container: ContainerRef,
     },
-    /// One interface has two peers, under two names of its namespace.
+    /// Two peers are behind one interface, under two names of its namespace.
     #[error(
         "interface {interface}: the config says that both {one} and {other} are behind it, under two names of its network namespace; one peer is behind it: keep one of the two"
     )]

@@ -31,16 +31,17 @@ use injector_core::model::{PeerId, Percent};
 use injector_core::sample::{self, EndpointId, Sample};
 use injector_core::timeline::Timeline;
 
-/// How often the hooks are looked at while something is cut: the kernel does not notify of TCX.
+/// How often the hooks are read while something is cut: the kernel does not notify of TCX.
 const HOOKS_WATCHED_EVERY: Duration = Duration::from_millis(100);
 
-/// How much longer than the last look the time between two looks is at least, where there are very many hooks.
+/// The time between two readings of the hooks is at least this many times as long as the last reading took:
+/// there may be very many hooks.
 const HOOKS_REST: u32 = 8;
 
-/// The same for all interfaces of the namespaces where we are on host ends.
+/// How often the hooks are read of all interfaces of the namespaces where we are on host ends.
 const ALL_HOOKS_WATCHED_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a look may judge before commands have their turn; the next look continues with the next record.
+/// How long a round may judge before commands have their turn; the next round continues with the next record.
 pub(super) const JUDGING: Duration = Duration::from_millis(100);
 
 /// All state of the daemon.
@@ -71,7 +72,7 @@ pub struct State {
     timeline: Timeline,
     feed: broadcast::Sender<Arc<Event>>,
     pub(super) rate: watch::Sender<Rate>,
-    /// What was counted under configs before this one.
+    /// The counters of the configs before this one.
     counted: Vec<u64>,
     /// Watches the lease while it is there.
     _lease_watcher: LeaseWatcher,
@@ -80,7 +81,7 @@ pub struct State {
     pub(super) held: Vec<WaitingCommand>,
     /// and that of the command that is being carried out.
     pub(super) control: Option<Check>,
-    /// What is counted for `GET /metrics`.
+    /// The counts for `GET /metrics`.
     pub(super) history: History,
     /// When the command that is being carried out was sent.
     pub(super) sent_at: Option<MonoNs>,
@@ -180,14 +181,14 @@ impl State {
         }
     }
 
-    /// Whether what became of peers on this machine is known up to a partition's heal: a socket that was handed over during
-    /// the cut is found by the look after it.
+    /// Whether what became of peers on this machine is known up to a partition's heal: the scan after the
+    /// heal finds a socket that was handed over during the cut.
     pub(super) fn is_looked_through(&self, life: &Life) -> bool {
         let is_local = |peer: PeerId| self.config.peer(peer).is_some_and(|peer| peer.local.is_some());
         let concerns = self.local.is_some()
             && life.closed_by.is_none()
             && life.links.iter().any(|link| is_local(link.src) || is_local(link.dst));
-        // No look comes any more where the daemon stops.
+        // There are no more scans while the daemon stops.
         !concerns
             || self.stopping
             || life.heal.is_none_or(|heal| self.interfaces.local_scan_began() >= heal.end_ns)
@@ -303,7 +304,7 @@ impl State {
                     if let Some(check) = &self.partition(healed.generation).experiment.check {
                         check.stop();
                     }
-                    // What came before our programs since the last look is found right after the heal.
+                    // A program that came before ours since the last reading is found right after the heal.
                     self.hooks_watched = None;
                     self.scan_local_peers();
                     self.count_heal(&healed);
@@ -365,7 +366,7 @@ impl State {
         }
     }
 
-    /// What is cut now, as far as the interfaces are concerned.
+    /// The facts about cuts that the interfaces need now.
     pub(super) fn cuts(&self) -> Cuts {
         let open = self.ledger.iter().filter(|partition| partition.life.is_open());
         let is_lossy = |partition: &Partition| partition.experiment.request.traffic.loss != Percent::ALL;
@@ -434,7 +435,7 @@ impl State {
         self.counters().map(|counters| counters[counter::STAMPS_LOST as usize])
     }
 
-    /// Whether something has to be looked at regularly.
+    /// Whether something has to be judged regularly.
     pub fn is_busy(&self) -> bool {
         !self.waiters.is_empty() || !self.held.is_empty() || self.ledger.is_open()
     }

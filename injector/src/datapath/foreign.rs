@@ -40,7 +40,7 @@ enum What {
     Chain(String),
 }
 
-/// What is on the hooks of one interface.
+/// The state of the hooks of one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HookState {
     /// What others have there, in the order of execution by side.
@@ -51,7 +51,7 @@ pub struct HookState {
     pub revisions: [Option<u64>; 2],
 }
 
-/// An interface to look at, of the calling thread's namespace.
+/// An interface whose hooks are read, of the calling thread's namespace.
 #[derive(Clone, Debug)]
 pub struct HookQuery {
     /// Its index.
@@ -64,7 +64,8 @@ pub struct HookQuery {
     pub is_xdp: bool,
 }
 
-/// What is on the hooks of interfaces of the calling thread's namespace, in their order; `None` for one that is gone.
+/// Reads the hooks of interfaces of the calling thread's namespace, in their order; `None` for an interface
+/// that is gone.
 pub async fn states(queries: &[HookQuery], own: &OwnPrograms) -> io::Result<Vec<Option<HookState>>> {
     Reader::new(own).await?.states(queries)
 }
@@ -107,7 +108,8 @@ impl<'a> Reader<'a> {
         let state = |query: &HookQuery| {
             let facts = self.links.iter().find(|facts| facts.index == query.index);
             match facts.map(|facts| self.state(query, facts)).transpose() {
-                // It went after the interfaces were listed. That is no reason to know nothing of the others.
+                // The interface went after the interfaces were listed. That is no reason to know nothing of
+                // the others.
                 Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
                 state => state,
             }
@@ -115,7 +117,7 @@ impl<'a> Reader<'a> {
         queries.iter().map(state).collect()
     }
 
-    /// What is on the hooks of one interface.
+    /// Reads the hooks of one interface.
     fn state(&self, hooked: &HookQuery, facts: &LinkFacts) -> io::Result<HookState> {
         let HookQuery { index, ours, .. } = hooked;
         let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
@@ -194,7 +196,7 @@ impl Foreign {
         self.id.is_some()
     }
 
-    /// It in words.
+    /// The program in words.
     pub fn shown(&self, names: &Names) -> String {
         let side = match self.side {
             Side::Ingress => "ingress",

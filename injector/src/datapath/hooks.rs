@@ -89,7 +89,7 @@ struct Clsact {
 
 impl Drop for Clsact {
     fn drop(&mut self) {
-        // The same index is another interface elsewhere.
+        // In another namespace, the same index is another interface.
         if self.netns.is_none() || self.netns != Identity::of_thread() {
             return;
         }

@@ -36,7 +36,7 @@ pub struct NameMaps {
     written: Written,
 }
 
-/// What was written last.
+/// The entries that were written last.
 #[derive(Default)]
 struct Written {
     ports: BTreeMap<u32, Port>,
@@ -92,7 +92,7 @@ impl NameMaps {
             let claim = claim.copied();
             let address = wire_address(*address);
             if claim.is_some() {
-                // What it was claimed by before says nothing more.
+                // A claim of this address by frames says nothing more once a NIC holds the address.
                 write(&mut self.claims, "CLAIMS", &address, None)?;
             }
             write(&mut self.held, "HELD", &address, claim)

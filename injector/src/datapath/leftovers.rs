@@ -9,10 +9,10 @@ use super::owner::{Life, Owner};
 use crate::netlink::LinkFacts;
 use crate::netlink::filters::{Filter, Qdisc, Side, Tc};
 
-/// Whether leftovers are only looked for, or removed.
+/// Whether leftovers are only found, or removed too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sweep {
-    /// Only looked for.
+    /// Only found.
     Report,
     /// Removed where their owner is dead.
     Remove,

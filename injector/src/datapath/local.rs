@@ -143,7 +143,7 @@ impl LocalHooks {
         let cgroups = map("CGROUPS", cgroups?)?;
         let used = map("USED", used?)?;
         let btf = Btf::from_sys_fs().map_err(|error| LocalError::Types(io::Error::other(error)))?;
-        // Those that follow processes first: then no socket of a new process is without its owner.
+        // Programs that follow processes come first: then no socket of a new process is without its owner.
         for (name, tracepoint) in ON_PROCESSES {
             let attached = fault::at("local/attach").map_err(|error| error.to_string());
             let attached = attached.and_then(|()| {
@@ -323,7 +323,7 @@ pub fn cgroup_root() -> Result<OwnedFd, LocalError> {
         fsconfig_create(&context)?;
         fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
     });
-    // What is attached to must be opened, not only be a place.
+    // Programs are attached to an open directory; a file that was opened by `O_PATH` alone is refused.
     let root = root.and_then(|mount| openat(&mount, ".", OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()));
     root.map_err(|error| LocalError::NoCgroup(error.into()))
 }

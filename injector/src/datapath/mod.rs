@@ -114,7 +114,7 @@ pub enum DatapathError {
     Attach {
         /// The interface, with its namespace.
         interface: String,
-        /// What is wrong, and the remedy.
+        /// The fault, and the remedy.
         reason: String,
     },
     /// The lease had run out: nothing was stored.

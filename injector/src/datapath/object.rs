@@ -151,7 +151,7 @@ impl Sizes {
 /// What an instance is loaded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
-    /// One interface, by its id from 1: the programs know it when they are loaded.
+    /// A single interface, by its id from 1: the programs know it when they are loaded.
     One(u32),
     /// Many interfaces of one namespace, by a number for that: the programs look up which one a packet is at.
     Many(u32),
@@ -175,7 +175,7 @@ pub struct Object {
     sizes: Arc<Sizes>,
     /// Through these, instances find the maps; `None` without the right to make a `bpf` filesystem.
     pins: Option<Arc<Folder>>,
-    /// The same for the further maps of peers on this machine, if the config has any.
+    /// Through these, instances find the further maps of peers on this machine, if the config has any.
     local_pins: Option<Arc<Folder>>,
 }
 
@@ -222,12 +222,12 @@ impl Object {
         Ok(())
     }
 
-    /// One more instance of the programs, for an interface id from 1; none of them is loaded yet.
+    /// A further instance of the programs, for an interface id from 1; none of its programs is loaded yet.
     pub fn instance(&self, interface: u32) -> Result<Ebpf, DatapathError> {
         self.another(Use::One(interface))
     }
 
-    /// The same for many interfaces of one namespace, by a number for that.
+    /// A further instance for many interfaces of one namespace, by a number for that namespace.
     pub fn instance_of_many(&self, space: u32) -> Result<Ebpf, DatapathError> {
         self.another(Use::Many(space))
     }
@@ -274,7 +274,7 @@ impl Object {
         self.sizes.side as usize * (self.sizes.side as usize + 1)
     }
 
-    /// Has the programs look for responses where the endpoints of a config are now.
+    /// Has the programs match responses at the addresses that the endpoints of a config have now.
     pub fn rewire(&self, config: &Config) -> Result<(), DatapathError> {
         write_wires(&mut self.base(), config)
     }
@@ -286,7 +286,7 @@ impl Object {
     }
 }
 
-/// One of the maps, to fill it in.
+/// A map of the object, to fill it in.
 fn map<'a>(base: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Map, DatapathError> {
     base.map_mut(name).ok_or(DatapathError::NoMap { name })
 }
@@ -340,7 +340,7 @@ fn fill(base: &mut Ebpf, sizes: &Sizes, config: &Config) -> Result<(), DatapathE
     write_wires(base, config)
 }
 
-/// Writes where the programs look for responses, and as what.
+/// Writes where the programs match responses, and by which pattern.
 fn write_wires(base: &mut Ebpf, config: &Config) -> Result<(), DatapathError> {
     let set = |source| DatapathError::Map { name: "ENDPOINTS", source };
     let mut endpoints: HashMap<&mut MapData, EndpointKey, Wire> =

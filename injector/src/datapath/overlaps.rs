@@ -85,8 +85,9 @@ impl Overlaps {
         self.map.keys().filter(of_slots).collect::<Result<_, _>>().map_err(fail)
     }
 
-    /// What was counted for a set of slots on a link, over all CPUs; `None` if nothing was. Entries that only hold first packets,
-    /// whose stamps each partition has itself, and entries for all receivers at once count as nothing.
+    /// The stamps of a set of slots on a link, summed over all CPUs; `None` if there are none. Entries that
+    /// only hold first packets, whose stamps each partition has itself, and entries for all receivers at once
+    /// count as nothing.
     fn counted(&self, key: OverlapKey) -> Result<Option<(Link, LinkStamps)>, DatapathError> {
         if key.dst == GROUP {
             return Ok(None);

@@ -25,11 +25,11 @@ pub struct Owner {
 /// Whether an owner lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
-    /// It does.
+    /// The owner lives.
     Alive,
-    /// It does not: what it left may go.
+    /// The owner does not live: what it left may go.
     Dead,
-    /// It runs, or ran, in another pid namespace, so that nothing is known of it here.
+    /// The owner runs, or ran, in another pid namespace, so that nothing is known of it here.
     Unknown,
 }
 

@@ -48,7 +48,7 @@ pub fn choose(config: &Config, found: &BTreeMap<PeerId, Found>, is_held: impl Fn
     choice
 }
 
-/// What is hooked besides a peer's paths: all exits of its home, and where a silent one may be.
+/// The paths that are hooked besides a peer's own: all exits of its home, and where a silent peer may be.
 fn further(found: &Found) -> impl Iterator<Item = &DevicePath> {
     found.exits.iter().chain(&found.candidates).filter(|path| path.sure > 0)
 }

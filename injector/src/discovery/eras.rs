@@ -63,7 +63,7 @@ impl Eras {
         self.0.drain(..kept);
     }
 
-    /// What is seen now.
+    /// The newest picture.
     pub fn now(&self) -> Option<&Arc<Picture>> {
         self.0.last().map(|(_, picture)| picture)
     }
@@ -73,7 +73,7 @@ impl Eras {
         self.0.iter().any(|(_, picture)| picture.has(interface))
     }
 
-    /// What was seen during a time, each with its part of it.
+    /// The pictures that held during a time, each with its part of it.
     pub fn during(&self, time: TimeRange) -> Vec<(TimeRange, Arc<Picture>)> {
         let ends = self.0.iter().skip(1).map(|(from, _)| Some(*from)).chain([None]);
         let all = self.0.iter().enumerate().zip(ends).map(|((at, (from, picture)), until)| {
@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(during(&eras, 12, Some(20)), [(12, Some(20), 2)]);
         eras.forget(MonoNs(9));
         assert_eq!(during(&eras, 9, Some(11)), [(9, Some(10), 1), (10, Some(11), 2)]);
-        // What was found at 13 held since 7, also in the picture that came at 10.
+        // The amendment of 13 holds since 7, also in the picture that came at 10.
         let mut amended = Eras::default();
         amended.renew(picture(1), MonoNs(5));
         amended.renew(picture(2), MonoNs(10));

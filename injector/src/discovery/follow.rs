@@ -13,7 +13,7 @@ use injector_core::config::{Config, Netns};
 
 /// What the last survey left.
 pub struct Last<'a> {
-    /// What it was made from.
+    /// The namespaces that it was made from.
     pub known: &'a [Namespace],
     /// Whether it found nothing of some peer.
     pub is_one_missing: bool,

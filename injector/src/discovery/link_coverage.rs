@@ -16,10 +16,10 @@ mod rewrite;
 
 pub use rewrite::{Detour, Rewrite, SourceRule};
 
-/// What is known of a link's paths at one instant.
+/// The coverage of a link's paths at one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkAssessment {
-    /// How far they pass hooks of ours.
+    /// The coverage.
     pub state: CoverageState,
     /// Why.
     pub reason: Reason,
@@ -56,13 +56,13 @@ pub enum Reason {
     Group(PeerId, Vec<Place>, Option<u32>),
     /// A program of others on another device may redirect past this interface's egress hook.
     Redirect(u32),
-    /// What is known is hooked, and neither end is closed.
+    /// All known paths are hooked, and neither end is closed.
     Open,
     /// Both are on this machine, and their sockets name what goes over this namespace's loopback device.
     Loopback(Space),
-    /// One is on this machine, and not all that they send to each other can be named.
+    /// One peer is on this machine, and not all that the two send to each other can be named.
     Local(LocalFault),
-    /// One is a container that was not found yet, or has ended; which.
+    /// One peer is a container that was not found yet, or has ended; which.
     Away(PeerId, ContainerRef),
     /// Packets between them carry another address where hooks see them.
     Translated(Box<Detour>),
@@ -371,8 +371,8 @@ impl<'a> CoverageAssessor<'a> {
                 _ if dst.home.is_none() && dst.paths.is_empty() && dst.weak.is_empty() => None,
                 _ => Some(self.known(dst)),
             };
-            // That a peer of which nothing is known reaches what the config does not list, such as the address of a management
-            // NIC, is no known way; of the world it is.
+            // A peer of which nothing is known has no known way to an address that the config does not list,
+            // such as that of a management NIC; the world has one.
             let is_unlisted = address.is_some_and(|address| dst.unlisted.contains(&address));
             if out.is_none() && is_unlisted && sender != PeerId::WORLD {
                 continue;
@@ -405,8 +405,8 @@ impl<'a> CoverageAssessor<'a> {
 }
 
 impl CoverageAssessor<'_> {
-    /// Whether what leaves by a path arrives at a peer's home without a hook: the other end of its veth is there, or a port
-    /// of a bridge of which a device of that home without a hook is another port.
+    /// Whether frames that leave by a path arrive at a peer's home without a hook: the other end of its veth
+    /// is there, or that end is a port of a bridge to which an unhooked device of that home is joined too.
     fn ends_in(&self, path: &Passage, dst: &PeerEnd, to: &super::picture::Inside) -> bool {
         let is_there = path.far.is_some() && path.far == dst.home;
         let is_on_its_bridge = path.bridge.is_some()
@@ -449,7 +449,7 @@ impl super::picture::Inside {
     fn devices_with(&self, address: IpAddr) -> Vec<&Passage> {
         let having = self.held.iter().filter(|(_, held)| *held == address);
         let devices: Vec<&Passage> = having.filter_map(|(index, _)| self.devices.get(index)).collect();
-        // One that carries nothing is none of them.
+        // A device that carries nothing is none of them.
         if devices.is_empty() { self.exits.iter().collect() } else { devices }
     }
 }

@@ -23,20 +23,20 @@ impl std::fmt::Display for Process {
 /// Why not all frames of a peer can be identified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// What was found, in words.
+    /// The reason, in words.
     pub why: String,
     /// What to do about it; `None` where it passes by itself.
     pub remedy: Option<&'static str>,
 }
 
 impl Doubt {
-    /// One that passes by itself.
+    /// A doubt that passes by itself.
     pub fn passing(why: String) -> Self {
         Self { why, remedy: None }
     }
 }
 
-/// One peer on this machine.
+/// The processes of one peer on this machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalPeerProcesses {
     /// Its processes.

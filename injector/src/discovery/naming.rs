@@ -186,7 +186,7 @@ impl<'a> Sources<'a> {
                 }
             }
         }
-        // What is learned of the MAC address of a virtual router says who is the master.
+        // The MAC address of a virtual router is learned from frames, which show who the master is.
         holders.retain(|mac, _| *mac != [0; 6] && mac[0] & 1 == 0 && !is_virtual(*mac));
         let doubled = holders.iter().filter(|(_, holders)| holders.len() > 1).map(|(mac, _)| *mac).collect();
         let one = |(mac, holders): (Mac, BTreeSet<Option<PeerId>>)| {

@@ -22,7 +22,7 @@ use injector_core::model::PeerId;
 pub struct Translation {
     /// Its namespace.
     pub space: Space,
-    /// What it is, as `chain ip nat PREROUTING of nftables`; nothing where the rules are not known.
+    /// The rule's place, as `chain ip nat PREROUTING of nftables`; empty where the rules are not known.
     pub rule: String,
     /// Where it sends them.
     pub destination: TranslatedDestination,
@@ -35,7 +35,7 @@ pub struct Translation {
 pub enum TranslatedDestination {
     /// To this address of this peer.
     Peer(PeerId, IpAddr),
-    /// To addresses that the rule looks up in a map, or computes.
+    /// To addresses that the rule takes from a map, or computes.
     Computed,
     /// Not all rules of the namespace are known; why.
     Unread(String),
@@ -243,7 +243,7 @@ impl Names {
             matches(rule, &Packet { from: None, to, enters: None, leaves: None }) > Chance::Never
         };
         let single = self.single.iter().filter(|(address, _)| may(**address)).map(|(_, peer)| *peer);
-        // Which of their addresses are in use is not known.
+        // The addresses of a prefix that are in use are not known.
         let prefixes = self.prefixes.iter().map(|(_, peer)| *peer);
         Some(single.chain(prefixes).chain([PeerId::WORLD]).collect())
     }

@@ -36,7 +36,7 @@ pub struct Passage {
     pub bridge: Option<u32>,
 }
 
-/// One peer's end of its links.
+/// A peer's end of its links.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeerEnd {
     /// Whether this daemon cuts its links.
@@ -57,7 +57,7 @@ pub struct PeerEnd {
     pub is_plain: bool,
     /// Its addresses, listed and held.
     pub addresses: Vec<IpAddr>,
-    /// Those of them that the config does not list.
+    /// The addresses among them that the config does not list.
     pub unlisted: BTreeSet<IpAddr>,
     /// The container that it is, while nothing shows where that is: nothing names its frames then.
     pub away: Option<ContainerRef>,

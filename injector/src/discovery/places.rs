@@ -11,7 +11,7 @@ use injector_core::config::{Device, Netns};
 pub struct Namespace {
     /// Its name; `None` is the daemon's own.
     pub netns: Option<Netns>,
-    /// What it knows.
+    /// The facts that were read in it.
     pub facts: Facts,
     /// The other namespaces that were asked, by the ids that this one has for them.
     pub away: BTreeMap<i32, Option<Netns>>,
@@ -60,7 +60,7 @@ pub struct DevicePath {
     pub is_own: bool,
 }
 
-/// What is known of one peer.
+/// The places that are known for one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Its packets take these paths; one that has several addresses, or several NICs, may have several.

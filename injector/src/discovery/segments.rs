@@ -63,7 +63,7 @@ pub fn addresses(
     first(true).or_else(|| first(false))
 }
 
-/// One of the two ends of a pair.
+/// An end of a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// From where frames are sent.
@@ -104,7 +104,7 @@ pub enum NoPair {
     NoHome(injector_core::model::PeerId),
     /// Both peers live in one namespace.
     OneHome,
-    /// One of the two has no Ethernet interface with an address.
+    /// A peer of the two has no Ethernet interface with an address.
     NoNic,
 }
 

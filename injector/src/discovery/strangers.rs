@@ -23,15 +23,15 @@ const MOST: usize = 8192;
 /// What frames and neighbour tables said about MAC addresses since the start. It names no frame: it says which links a frame leaves in doubt.
 #[derive(Debug, Default)]
 pub struct Sightings {
-    /// Those of devices in peers' homes: the peers, each with its device.
+    /// MAC addresses of devices in peers' homes: the peers, each with its device.
     nics: BTreeMap<Mac, BTreeMap<PeerId, Nic>>,
-    /// Those at which a neighbour table has a listed address of a peer.
+    /// MAC addresses at which a neighbour table has a listed address of a peer.
     neighbours: BTreeMap<Mac, BTreeSet<PeerId>>,
-    /// Those of devices in peers' homes that someone else had too.
+    /// MAC addresses of devices in peers' homes that someone else had too.
     doubled: BTreeSet<Mac>,
-    /// Those of next hops: the frames that they send are others'.
+    /// MAC addresses of next hops: the frames that they send are others'.
     hops: BTreeSet<Mac>,
-    /// What is on the links of each peer's home, by device; empty for a peer whose home is not seen.
+    /// The networks on the links of each peer's home, by device; empty for a peer whose home is not seen.
     networks: BTreeMap<PeerId, Vec<Vec<IpNet>>>,
     /// The networks of all devices that are seen.
     all_networks: Vec<Vec<IpNet>>,
@@ -71,7 +71,7 @@ pub struct Suspect {
     pub link: Link,
     /// The peer's device, if the MAC address is that of one.
     pub device: Option<String>,
-    /// What was seen of it.
+    /// The frames that were seen of it.
     pub stranger: Stranger,
 }
 
@@ -191,7 +191,7 @@ impl Sightings {
         if let Some(devices) = self.networks.get(&stranger.id.peer) {
             return devices.iter().any(|networks| is_near(networks));
         }
-        // What is on the link of a guest shows only where this host is on it too.
+        // Which networks are on the link of a guest shows only where this host is on it too.
         let mut devices = self.all_networks.iter().filter(|networks| networks.iter().any(holds)).peekable();
         devices.peek().is_none() || devices.any(|networks| is_near(networks))
     }

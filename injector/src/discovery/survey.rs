@@ -36,7 +36,7 @@ pub fn survey(
     let contained = config.containers().filter_map(|(peer, _)| Some(homes.get(&peer)?.at));
     nics.extend(contained.flat_map(|at| namespaces[at].facts.links.iter().map(move |link| (at, link.index))));
     let of = |peer| Search { config, namespaces, homes, nics: &nics, peer, found: Found::default() }.run();
-    // Those on this machine have no path of their own.
+    // Peers on this machine have no path of their own.
     let peers = config.peers.iter().filter(|peer| peer.local.is_none());
     let mut found: BTreeMap<PeerId, Found> = peers.map(|peer| (peer.id, of(peer))).collect();
     weak::add(config, namespaces, &mut found);
@@ -66,7 +66,7 @@ impl<'a> Search<'a> {
             }
         }
         if let Some(container) = &self.peer.container {
-            // What it is known by is found in its home, and it has no other paths.
+            // The addresses of a container are found in its home, and it has no other paths.
             match self.homes.get(&self.peer.id) {
                 Some(home) => {
                     let exits = exits(self.config, self.namespaces, home.at);

@@ -14,14 +14,14 @@ pub enum CheckResult {
     Prevents,
 }
 
-/// One check.
+/// A check of the host.
 #[derive(Clone, Debug, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// The thing that was checked.
     pub what: &'static str,
     /// How it ended.
     pub verdict: CheckResult,
-    /// What was found.
+    /// The finding, in words.
     pub found: String,
     /// What to do; `null` if nothing.
     pub remedy: Option<&'static str>,

@@ -17,7 +17,7 @@ const MOST_TRIED: usize = 16;
 /// How long a namespace's thread may take beyond the probe's own timeout.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// One endpoint, asked once.
+/// The result of asking an endpoint once.
 #[derive(Clone, Debug, Serialize)]
 pub struct EndpointCheck {
     /// `ingress@n1`.

@@ -22,7 +22,7 @@ use injector_core::model::PeerId;
 pub struct LocalPeerCheck {
     /// The peer.
     pub peer: String,
-    /// What it is known by.
+    /// The key of the config that identifies it, in words.
     pub by: String,
     /// Its processes now, each with its name.
     pub processes: Vec<String>,
@@ -43,11 +43,11 @@ pub struct Network {
     pub local: Vec<LocalPeerCheck>,
     /// Peers that are not found, or not wholly, and what to do.
     pub doubts: Vec<String>,
-    /// How far the links between the peers would be covered; `null` if that was not computed.
+    /// The coverage of the links between the peers; `null` if that was not computed.
     pub coverage: Option<CoverageSummary>,
 }
 
-/// Where the doctor looked, for what it tries next.
+/// The places that the doctor has read, for the checks after it.
 #[derive(Default)]
 pub(super) struct HostSurvey {
     pub spaces: Vec<Namespace>,
@@ -58,11 +58,11 @@ pub(super) struct HostSurvey {
 }
 
 impl HostSurvey {
-    /// A look into the containers that run, where others keep the daemon from starting: their endpoints can be asked all the
-    /// same.
+    /// Reads the containers that run, where others keep the daemon from starting: their endpoints can be
+    /// asked all the same.
     async fn inside(config: &Config, containers: &ContainerStates) -> Self {
         let mut workers = Workers::default();
-        // What can't be looked into is not found, and its endpoint is not asked.
+        // A container that can't be entered is not found, and its endpoint is not asked.
         let _ = workers.contain(containers).await;
         let netns = |container: &ContainerRef| Some(Netns::Container(container.clone()));
         let mut reading = FactsReading::new(&mut workers, true, &Listed::new()).await;

@@ -30,7 +30,7 @@ pub enum EngineError {
     /// No socket, or nobody who listens there.
     #[error("no container engine answers: {0}")]
     Nobody(String),
-    /// It took too long.
+    /// The engine took too long.
     #[error("the container engine at {} does not answer within {:?}", .0.display(), PATIENCE)]
     Late(PathBuf),
     /// The exchange broke off.
@@ -38,10 +38,10 @@ pub enum EngineError {
     Broken {
         /// The socket.
         socket: PathBuf,
-        /// What was seen of it.
+        /// The fault that this end has seen.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// It refuses.
+    /// The engine refuses the request.
     #[error("the container engine at {} answers {status} to {what}: {message}", socket.display())]
     Refused {
         /// The socket.
@@ -60,7 +60,7 @@ pub enum EngineError {
         socket: PathBuf,
         /// The request.
         what: String,
-        /// What is wrong with it.
+        /// The parser's error.
         source: serde_json::Error,
     },
 }

@@ -158,7 +158,7 @@ async fn inspect(api: &Api, id: Result<String, Trouble>, is_followed: bool) -> R
     };
     match api.inspect(&id).await {
         Ok(Some(inspected)) => Ok(containers::judge(inspected)),
-        // It is gone since it was listed.
+        // The container is gone since it was listed.
         Ok(None) => Ok(Err(Trouble::Unknown(Vec::new()))),
         // Of a container that is followed, a refusal says nothing: it is where it was until the engine answers.
         Err(error @ EngineError::Refused { .. }) if !is_followed => {

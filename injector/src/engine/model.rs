@@ -77,7 +77,7 @@ pub struct Message {
     pub message: String,
 }
 
-/// One event of `GET /events`.
+/// An event of `GET /events`.
 #[derive(Debug, Deserialize)]
 pub struct Event {
     #[serde(rename = "Action", default)]

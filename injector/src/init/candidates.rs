@@ -22,7 +22,7 @@ pub enum Home {
     Guest(String),
     /// Behind this port of the caller's namespace.
     Port(String),
-    /// It is a process of the caller's namespace that listens on these.
+    /// A process of the caller's namespace that listens on these.
     Process(Vec<Listen>),
     /// The user says so.
     Named,
@@ -47,12 +47,12 @@ pub struct Candidate {
     pub doubt: Option<String>,
 }
 
-/// What was found.
+/// The candidates that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// In the order of their names.
     pub candidates: Vec<Candidate>,
-    /// What is there and can't be written, with what to do.
+    /// Things that exist and can't be written to a config, with what to do.
     pub notes: Vec<String>,
 }
 
@@ -143,7 +143,8 @@ fn inside(host: &Host, space: &Namespace, netns: &Netns) -> Option<Candidate> {
     })
 }
 
-/// What is behind taps and bridge ports of the caller's own namespace, unless it is in a namespace that was looked into.
+/// Adds the candidates behind taps and bridge ports of the caller's own namespace, unless they are in a
+/// namespace that was read.
 fn behind(own: &Namespace, found: &mut Found) {
     let known: BTreeSet<IpAddr> =
         found.candidates.iter().flat_map(|candidate| &candidate.addresses).copied().collect();
@@ -232,7 +233,7 @@ fn doubt_clients(candidates: &mut [Candidate]) {
     }
 }
 
-/// Where named namespaces look like a cluster, what is of another kind is more likely none of it.
+/// Where named namespaces form a likely cluster, candidates of another kind are probably no part of it.
 fn doubt_other_kinds(candidates: &mut [Candidate]) {
     let is_named =
         |candidate: &Candidate| matches!(candidate.home, Home::Space(Netns::Name(_) | Netns::Container(_)));
@@ -378,7 +379,8 @@ mod tests {
         }
     }
 
-    /// Which of some are doubted: `serving` and `idle` are namespaces that do and do not listen, `far` is one of a process.
+    /// Candidates that are doubted: `serving` and `idle` are namespaces that do and do not listen, `far` is
+    /// one of a process.
     #[test]
     fn clients_other_kinds_and_twins_are_doubted() {
         let serving = |name: &str, address: &str| Candidate {

@@ -35,7 +35,7 @@ pub struct Service {
 pub struct Draft {
     /// The peers.
     pub peers: Vec<Candidate>,
-    /// What was found and is no peer.
+    /// Candidates that are no peers.
     pub others: Vec<Candidate>,
     /// What else was found, in words.
     pub notes: Vec<String>,
@@ -183,7 +183,7 @@ fn listening(listen: Listen) -> String {
     }
 }
 
-/// One entry of `endpoints:`.
+/// Writes an entry of `endpoints:`.
 pub fn entry(name: &str, peers: &[&str], service: &Service) -> String {
     let port = service.port;
     let (probe, wire) = match service.kind.unwrap_or(Kind::Tcp) {

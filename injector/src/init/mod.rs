@@ -20,7 +20,7 @@ use crate::netns::{Identity, Listed, Workers};
 use injector_core::config::Netns;
 use injector_core::containers::ContainerStates;
 
-/// So many namespaces of processes are looked into that have no name.
+/// The most namespaces of processes without a name that are read.
 const MOST_UNNAMED: usize = 64;
 
 /// A service that listens.
@@ -51,7 +51,7 @@ pub async fn inspect_host(containers: &ContainerStates) -> Host {
     let mut workers = Workers::default();
     // What can't be entered is not listed.
     let _ = workers.contain(containers).await;
-    // What nobody can look at is not listed either.
+    // Named namespaces are left out too where nobody can list the names.
     let named = workers.listed(&Listed::new()).await.unwrap_or_default();
     let known = named.values().flatten().copied().chain(workers.containers().map(|(_, identity)| identity));
     let unnamed = unnamed(&known.collect());

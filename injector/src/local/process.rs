@@ -53,7 +53,7 @@ impl Stat {
     }
 }
 
-/// One process; `None` if there is none.
+/// Reads the state of a process; `None` if there is none.
 pub fn stat(id: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // The name, in parentheses, may hold spaces and parentheses itself.
@@ -84,7 +84,7 @@ pub fn own_descriptors(id: u32) -> Option<u32> {
         let order = unsafe { libc::syscall(libc::SYS_kcmp, id, thread, FILES, 0, 0) };
         order > 0
     };
-    // One that is just ending has none for a moment.
+    // A thread that is just ending has no descriptors for a moment.
     let stays = |thread: &u32| {
         differs(*thread) && {
             std::thread::sleep(Duration::from_millis(5));
@@ -100,7 +100,7 @@ pub struct SocketCopy {
     pub fd: OwnedFd,
     /// The number of its inode, by which other tables of the kernel name it.
     pub inode: u64,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The cookie of its network namespace.
     pub cookie: u64,
@@ -127,7 +127,7 @@ pub enum Kind {
 /// meanwhile is no fault.
 ///
 /// # Errors
-/// They may not be looked at.
+/// The descriptors of the process may not be read.
 pub fn sockets(id: u32, mut take: impl FnMut(SocketCopy) -> io::Result<()>) -> io::Result<()> {
     let gone = |error: &io::Error| {
         error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)

@@ -1,5 +1,5 @@
-//! Lists of rtnetlink, read to their end. A list that changed while it was read may lack entries that were there all the
-//! time, and says so in a flag that rtnetlink's own requests do not look at.
+//! Lists of rtnetlink, read to their end. A list that changed while it was read may lack entries that were
+//! there all the time, and says so in a flag that rtnetlink's own requests do not check.
 
 use std::num::NonZeroI32;
 

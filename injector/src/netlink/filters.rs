@@ -107,9 +107,9 @@ impl NewFilter<'_> {
 /// Whether the qdisc that filters hang in is made with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Qdisc {
-    /// It is there.
+    /// The qdisc is there already.
     Found,
-    /// It is made.
+    /// The qdisc is made.
     Made,
 }
 

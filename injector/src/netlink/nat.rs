@@ -47,7 +47,7 @@ pub struct Dnat {
     pub name: String,
     /// Which address.
     pub to: Target,
-    /// What it asks of packets; `None` where that is not known.
+    /// The rule's conditions; `None` where they are not known.
     pub rule: Option<Rule>,
 }
 

@@ -43,13 +43,13 @@ pub enum News {
     Chains,
     /// Rules that give packets another destination came or went.
     Nat,
-    /// Notifications were lost: everything has to be looked at.
+    /// Notifications were lost: everything has to be read again.
     Overrun,
     /// There are no notifications any more, and why: changes are not noticed until they come again, which is an overrun.
     Ended(String),
 }
 
-/// What is subscribed to.
+/// The subject of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Topic {
     /// Interfaces, and the queueing disciplines and filters on them.
@@ -60,7 +60,7 @@ pub enum Topic {
     Others,
     /// Of interfaces, what [`Topic::Others`] leaves out.
     Filters,
-    /// The same of where addresses live.
+    /// Of the places of addresses, what [`Topic::Others`] leaves out.
     Neighbours,
     /// Chains of nftables on devices, and rules of NAT.
     Chains,

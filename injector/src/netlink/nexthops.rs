@@ -36,7 +36,7 @@ pub struct NextHops {
 }
 
 impl NextHops {
-    /// Those of the calling thread's namespace.
+    /// Reads the next hops of the calling thread's namespace.
     pub fn read() -> io::Result<Self> {
         let socket = RawSocket::open(libc::NETLINK_ROUTE)?;
         socket.dump(GET, &[0; HEADER], |found: &mut Self, kind, body| {

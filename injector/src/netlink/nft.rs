@@ -43,7 +43,8 @@ impl EgressChain {
 /// What changed in nftables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// A chain was added to the egress of devices. It is handed over, since it may be gone when it is looked for.
+    /// A chain was added to the egress of devices. The event carries the chain, which may be gone when the
+    /// chains are listed.
     Egress(EgressChain),
     /// Chains on devices came or went.
     Chains,

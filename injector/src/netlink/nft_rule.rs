@@ -51,7 +51,7 @@ pub struct Rule {
     pub table: String,
     /// and the chain.
     pub chain: String,
-    /// What it does, in its order.
+    /// The steps of the rule, in their order.
     pub steps: Vec<Step>,
 }
 
@@ -139,27 +139,27 @@ pub enum Comparison {
 /// What happens to a packet that matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is looked at no more: accepted or dropped.
+    /// No further rule is applied to the packet: it is accepted or dropped.
     End,
-    /// It goes to the next rule.
+    /// The packet goes to the next rule.
     Next,
-    /// It passes a chain and comes back,
+    /// The packet passes a chain and comes back,
     Jump(String),
     /// or does not come back here.
     Goto(String),
-    /// It goes back to the chain that called this one.
+    /// The packet goes back to the chain that called this one.
     Return,
 }
 
 /// The address that a rule gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// One of these addresses: the first and the last.
+    /// A range of addresses: the first and the last.
     Range(IpAddr, IpAddr),
-    /// One that the rule looks up in a map, or computes.
+    /// An address that the rule takes from a map, or computes.
     Computed,
-    /// One of the namespace's own: of the interface that the packet comes by (`redirect`), or by which it leaves
-    /// (`masquerade`).
+    /// An address of the namespace's own: of the interface that the packet comes by (`redirect`), or by which
+    /// it leaves (`masquerade`).
     Own,
 }
 
@@ -305,7 +305,7 @@ fn register(data: &[u8], kind: u16) -> Option<usize> {
 
 fn payload(data: &[u8]) -> Step {
     let Some(to) = register(data, 1) else {
-        // It writes to the packet.
+        // The rule writes to the packet.
         return Step::Doubt;
     };
     let of = |kind| number(data, kind).map(|number| number as usize);

@@ -34,7 +34,7 @@ pub struct Interface<'a> {
 pub enum Chance {
     /// No.
     Never,
-    /// It depends on what is not read.
+    /// That depends on parts of a rule that are not read.
     Perhaps,
     /// Yes.
     Surely,
@@ -139,7 +139,7 @@ impl Walk<'_> {
             |chain: &&Chain| chain.family == from.family && chain.table == from.table && chain.name == to;
         match self.chains.iter().find(is_it) {
             Some(chain) => self.pass(chain, chance, depth + 1),
-            // It has no rules.
+            // The chain has no rules.
             None => chance,
         }
     }

@@ -40,7 +40,7 @@ impl RawSocket {
         // SAFETY: numbers alone, and zero is one.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         address.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-        // What is only a member, and not bound, gets nothing.
+        // A socket that is only a member, and not bound, gets nothing.
         address.nl_groups = 1 << (group - 1);
         let length = size_of_val(&address) as libc::socklen_t;
         // SAFETY: the pointer and the length are those of `address`, which outlives the call.
@@ -174,7 +174,7 @@ impl RawSocket {
 /// How an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It was read to its end.
+    /// The answer was read to its end.
     Whole,
     /// The same, and what it lists changed meanwhile.
     Interrupted,
@@ -190,7 +190,7 @@ fn code(body: &[u8], missing: i32) -> io::Result<()> {
     }
 }
 
-/// What is said of a list that never stayed the same while it was read.
+/// The error for a list that never stayed the same while it was read.
 pub fn interrupted() -> io::Error {
     let text = format!("the kernel's list changed during each of {DUMPS} readings");
     io::Error::new(io::ErrorKind::Interrupted, text)

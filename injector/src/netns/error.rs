@@ -17,7 +17,7 @@ pub enum NetnsError {
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// It is a container's, which does not run.
+    /// The namespace is a container's, which does not run.
     #[error(
         "{name} does not run, so it has no network namespace; it is followed, and entered when it starts"
     )]
@@ -25,7 +25,7 @@ pub enum NetnsError {
         /// As configured.
         name: String,
     },
-    /// It can't be entered.
+    /// The namespace can't be entered.
     #[error("network namespace {name} can't be entered: {source}; the daemon needs CAP_SYS_ADMIN")]
     Enter {
         /// As configured.

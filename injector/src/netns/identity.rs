@@ -1,4 +1,4 @@
-//! Which namespace a name stands for.
+//! Which namespace a name refers to.
 
 use std::os::unix::fs::MetadataExt as _;
 

@@ -45,10 +45,10 @@ impl Limit {
     }
 }
 
-/// Where commands are looked for if the daemon itself has no PATH.
+/// The search path for commands if the daemon itself has no PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Where commands are looked for.
+/// The search path for commands.
 fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| PATH.into())
 }

@@ -38,7 +38,7 @@ impl Values<'_> {
         }
     }
 
-    // One pass, so that a filled-in value is never filled again.
+    // Fills in a single pass, so that a filled-in value is never filled again.
     fn fill_with(&self, text: &str, address: &str) -> String {
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;

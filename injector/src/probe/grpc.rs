@@ -28,7 +28,7 @@ const KEPT: usize = 1024;
 /// What a connection may hold of what came and was not yet taken.
 const WINDOW: u32 = 256 * 1024;
 
-/// One endpoint's gRPC client.
+/// The gRPC client of an endpoint.
 pub(super) struct Grpc {
     dialer: Dialer,
     method: String,
@@ -221,8 +221,8 @@ async fn read(response: Response<Incoming>) -> Result<CallResponse, Failure> {
     Ok(answer)
 }
 
-/// What is kept of the one message of a unary answer, whose body has so many bytes; `None` if it is missing, cut short,
-/// compressed or followed by more.
+/// The part that is kept of the single message of a unary answer, whose body has so many bytes; `None` if it
+/// is missing, cut short, compressed or followed by more.
 fn message(body: &[u8], whole: usize) -> Option<&[u8]> {
     let (prefix, message) = body.split_first_chunk::<5>()?;
     let [compressed, length @ ..] = *prefix;

@@ -28,7 +28,7 @@ const BUFFER: usize = 64 * 1024;
 /// The most bytes of an answer that is read as JSON.
 const JSON_BYTES: usize = 64 * 1024;
 
-/// One endpoint's HTTP client.
+/// The HTTP client of an endpoint.
 pub(super) struct Http {
     request: HttpRequest,
     expect: HttpExpect,

@@ -42,7 +42,7 @@ pub use schedule::{IDLE_INTERVAL, Rate, run};
 use starter::Asker;
 use tokio::time::timeout;
 
-/// How long a looked up source address is taken for the present one.
+/// How long a source address that was looked up counts as the present one.
 const SOURCE_LASTS: Duration = Duration::from_secs(1);
 
 /// Runs one probe now, on a connection of its own. Must be called inside a `LocalSet`.
@@ -60,7 +60,7 @@ struct Prober {
     destination: Option<IpAddr>,
     timeout: Span,
     next_seq: Cell<u64>,
-    /// When [`Self::source`] was last looked up, and what was found.
+    /// When [`Self::source`] was last looked up, and the result.
     looked_up: Cell<Option<(MonoNs, Option<IpAddr>)>>,
 }
 

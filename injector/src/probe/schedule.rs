@@ -56,7 +56,7 @@ pub async fn run(
     follow(endpoint, config, peer_name, Changes { rate, address }, sink).await;
 }
 
-/// The same for an endpoint that may get another address: probes that are not under way yet go there.
+/// [`run`] for an endpoint that may get another address: probes that are not under way yet go there.
 pub async fn follow(
     endpoint: EndpointId,
     mut config: Endpoint,

@@ -32,7 +32,7 @@ pub(super) enum Asker {
 /// What a command waited for that was not started in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum StartDelay {
-    /// One of the same endpoint or role is still being started.
+    /// A command of the same endpoint or role is still being started.
     #[error("an earlier start of it has not ended")]
     Earlier,
     /// Too many others are being started.

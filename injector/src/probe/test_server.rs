@@ -143,7 +143,7 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for OnThisThread {
     }
 }
 
-/// Handles one HTTP/2 connection; the request must look like a unary gRPC call.
+/// Handles a single HTTP/2 connection; the request must have the form of a unary gRPC call.
 pub(super) async fn grpc(stream: impl Io + 'static, answer: GrpcAnswer) {
     let service = service_fn(move |request: Request<Incoming>| async move {
         assert_eq!(request.headers()["te"], "trailers");

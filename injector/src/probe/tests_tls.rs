@@ -70,7 +70,7 @@ fn set_tls(config: &mut Endpoint, given: Tls) {
     }
 }
 
-/// One `https` probe of a server with this certificate.
+/// Runs one `https` probe of a server with this certificate.
 fn https(signed: &Signed, clients: Option<&Authority>, tls: Tls) -> Sample {
     let acceptor = acceptor(signed, clients, "http/1.1");
     on_one_thread(async {
@@ -201,7 +201,7 @@ fn grpc_and_pools_work_over_tls() {
     }
 }
 
-/// One `tcp` probe of a server that answers so.
+/// Runs one `tcp` probe of a server that answers so.
 fn exchange(said: &'static [u8], send: &str, expect: &str) -> Option<String> {
     on_one_thread(async {
         let speaks_first = send.is_empty();
@@ -237,7 +237,7 @@ fn an_answer_begins_as_expected() {
     assert_eq!(exchange(b"+PO", "PING\r\n", "+PONG").unwrap(), "answer \"+PO\", expected \"+PONG\"");
     let none = exchange(b"", "PING\r\n", "+PONG");
     assert_eq!(none.unwrap(), "connection closed without an answer, expected \"+PONG\"");
-    // What is sent may be repeated, and has a secret here.
+    // An answer may repeat what was sent, and has a secret here.
     let hidden = exchange(b"-ERR unknown command 'x'\r\n", "${env:PATH}", "+OK").unwrap();
     assert_eq!(hidden, "another answer, expected \"+OK\"");
 }

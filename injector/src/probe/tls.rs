@@ -17,7 +17,7 @@ use super::failure::Failure;
 use super::io::Io;
 use injector_core::config::{Tls, Trust};
 
-/// What is spoken inside TLS; it is sent to servers (ALPN).
+/// The protocol inside TLS; it is sent to servers (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Protocol {
     Http1,
@@ -26,7 +26,7 @@ pub(super) enum Protocol {
     Other,
 }
 
-/// What is wrong with a config's TLS.
+/// A fault of a config's TLS.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     /// Below `tls`, or empty.

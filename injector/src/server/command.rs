@@ -13,7 +13,7 @@ use injector_core::api::{
 use injector_core::clock::MonoNs;
 use injector_core::metrics::Reading;
 
-/// One API connection, for partitions that it owns.
+/// The id of an API connection, for partitions that it owns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
@@ -154,7 +154,7 @@ pub enum Command {
     Recovery {
         /// The partition's name.
         name: String,
-        /// Which of that name; `None` is the newest.
+        /// The generation, among the partitions of that name; `None` is the newest.
         generation: Option<u32>,
         /// How long to hold the answer back while the record is not final.
         wait: Duration,
@@ -165,7 +165,7 @@ pub enum Command {
     Probes {
         /// The partition's name.
         name: String,
-        /// Which of that name; `None` is the newest.
+        /// The generation, among the partitions of that name; `None` is the newest.
         generation: Option<u32>,
         /// The results.
         reply: Reply<Result<Probes, Problem>>,
@@ -233,7 +233,7 @@ impl Handle {
         sent.map_err(|mpsc::error::SendError(Sent { command, .. })| mpsc::error::SendError(command))
     }
 
-    /// The same without waiting.
+    /// [`Self::send`] without waiting.
     pub(super) fn try_send(&self, command: Command) -> Result<(), mpsc::error::TrySendError<Command>> {
         use mpsc::error::TrySendError::{Closed, Full};
         let sent = self.queue(&command).try_send(Sent { command, at: MonoNs::now() });

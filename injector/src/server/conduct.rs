@@ -142,7 +142,7 @@ impl Drop for Answering {
 pub(super) struct Watched<S> {
     stream: S,
     conduct: Conduct,
-    /// What is sent in place of the library's refusal, and how much of it was sent.
+    /// The problem that is sent in place of the library's refusal, and how much of it was sent.
     refusal: Option<(Vec<u8>, usize)>,
 }
 

@@ -24,7 +24,7 @@ const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// A body that its handler reads as far as it wants.
 pub(super) struct BorrowedBody(Arc<Mutex<Incoming>>);
 
-/// The same body, for what the handler has left.
+/// The body of a [`BorrowedBody`], for what the handler has left.
 pub(super) struct RestOfBody {
     body: Arc<Mutex<Incoming>>,
     until: Instant,

@@ -183,7 +183,7 @@ impl Drop for DisconnectGuard {
 enum Answerer {
     /// The API; with a `limit`, its heals alone, and that to everything else.
     Routes { router: Router, whose: Origin, budget: Budget, conduct: Conduct, limit: Option<Problem> },
-    /// One problem, whatever was asked, and the end of the connection.
+    /// The same problem, whatever was asked, and the end of the connection.
     Refusal(Refusal),
 }
 

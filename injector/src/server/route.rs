@@ -22,7 +22,7 @@ pub(super) enum ResponseKind {
     Document,
 }
 
-/// One call.
+/// A call of the API.
 pub(super) struct Route {
     pub method: Method,
     pub path: &'static str,

@@ -41,7 +41,7 @@ pub enum SocketError {
     UnsafeDirectory {
         /// The directory.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault of the directory.
         why: String,
     },
     /// A living daemon answers there.
@@ -155,8 +155,8 @@ impl Drop for SocketFile {
 impl ApiSocket {
     /// Makes the socket with its final owner and mode and gives it its name in one step.
     ///
-    /// It is born in a private directory, so that at no moment more people can reach it than configured; a stale
-    /// socket at the path is replaced, anything else is an error and stays as it is.
+    /// The socket is made in a private directory, so that at no moment more people can reach it than
+    /// configured; a stale socket at the path is replaced, anything else is an error and stays as it is.
     pub fn bind(socket: &config::Socket) -> Result<Self, SocketError> {
         let path = socket.path.clone();
         let directory = match path.parent() {
@@ -233,8 +233,8 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), SocketError> {
         .map_err(|source| SocketError::Directory { path: directory.to_owned(), source })
 }
 
-/// Refuses a directory to which any step leads by way of another user: on the path as it is written, and on the one that
-/// symbolic links make of it. What is not there yet is not looked at.
+/// Refuses a directory to which any step leads by way of another user: on the path as it is written, and on
+/// the one that symbolic links make of it. Directories that do not exist yet are not checked.
 fn refuse_unsafe(directory: &Path) -> Result<(), SocketError> {
     let io = |source| SocketError::Directory { path: directory.to_owned(), source };
     let written = std::path::absolute(directory).map_err(io)?;

@@ -85,8 +85,8 @@ impl Interfaces {
         news
     }
 
-    /// Takes in a device that has come to a peer's home, before the next survey does: until its MAC address names the peer,
-    /// its frames pass the other ends. Whether it is new.
+    /// Takes in a device that has appeared in a peer's home, before the next survey does: until its MAC
+    /// address names the peer, its frames pass the other ends. Returns whether the device is new.
     pub(super) fn greet(&mut self, config: &Config, netns: Option<&Netns>, link: &LinkFacts) -> bool {
         let is_home = |home: &Home| home.is_alone && self.known[home.at].netns.as_ref() == netns;
         let Some(peer) = self.homes.iter().find(|(_, home)| is_home(home)).map(|(peer, _)| *peer) else {
@@ -117,7 +117,7 @@ impl Interfaces {
         &self.identity
     }
 
-    /// The same with the ports alone that programs of ours are on.
+    /// [`Self::identity`] with only the ports that programs of ours are on.
     pub fn hooked_identity(&self) -> Identity {
         let mut identity = self.identity.clone();
         let attached: BTreeSet<u32> =
@@ -159,7 +159,8 @@ impl Interfaces {
         parts
     }
 
-    /// How far links of one partition are covered from an instant on, in their order: each at the worst of that time.
+    /// The coverage of links of one partition from an instant on, in their order: each at the worst of that
+    /// time.
     pub fn coverage_of(
         &self,
         names: &PeerNames,

@@ -29,7 +29,7 @@ enum Housing {
 }
 
 impl Interfaces {
-    /// Takes in which containers run, before peers are looked for.
+    /// Takes in which containers run, before peers are searched for.
     ///
     /// # Errors
     /// Two peers are in one network namespace, or one has none of its own.
@@ -74,7 +74,7 @@ impl Interfaces {
     /// Takes in what the engine says while the daemon runs.
     pub(super) async fn take_engine(&mut self, config: &Config, news: News, changes: &mut Changes) {
         match news {
-            // One that was to be tried again, and that something newer has replaced.
+            // News that was to be tried again, and that something newer has replaced.
             News::Seen { at, .. } if at < self.containers_at => {}
             News::Seen { at, states } => {
                 self.containers_at = at;

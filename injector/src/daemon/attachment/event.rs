@@ -52,7 +52,7 @@ pub enum InterfaceEvent {
         /// When the news came.
         at: MonoNs,
     },
-    /// It is time to look again at names whose namespaces nobody could look at.
+    /// It is time to check names again whose namespaces nobody could read.
     Names {
         /// When the first reason to came.
         at: MonoNs,
@@ -79,37 +79,37 @@ pub enum InterfaceEvent {
         netns: Option<Netns>,
         /// and which one of that name.
         identity: Identity,
-        /// What is on them.
+        /// The state of the hooks.
         found: HooksFound,
     },
     /// Cgroups of peers on this machine may have been recreated.
     Cgroups,
-    /// Processes of peers on this machine were looked at.
+    /// A scan of the processes of peers on this machine has ended.
     Local {
-        /// When the look began.
+        /// When the scan began.
         begun: MonoNs,
-        /// What was found, or why nothing was.
+        /// The result, or why there is none.
         found: Box<Result<crate::local::Found, crate::local::Error>>,
     },
     /// The engine says something of containers.
     Engine(crate::engine::News),
-    /// It is time to look where the peers live now.
+    /// It is time to survey where the peers live now.
     Survey {
         /// When the first reason to came.
         at: MonoNs,
     },
-    /// Where the peers live was looked for.
+    /// A survey of where the peers live has ended.
     Surveyed {
         /// When the first reason to came.
         at: MonoNs,
-        /// When the look began.
+        /// When the survey began.
         begun: tokio::time::Instant,
-        /// What was found.
+        /// The result.
         surveyed: Box<Surveyed>,
     },
 }
 
-/// What is cut while interfaces change.
+/// The facts about cuts that matter while interfaces change.
 #[derive(Clone, Copy, Debug)]
 pub struct Cuts {
     /// When the first of the cuts began whose record is open.
@@ -127,6 +127,6 @@ pub struct Changes {
     pub reborn: Vec<Netns>,
     /// Whether something may have changed on hooks that ours are on.
     pub hooks: bool,
-    /// The addresses of peers that are containers, if they were looked for.
+    /// The addresses of peers that are containers, if they were searched for.
     pub contained: Option<BTreeMap<PeerId, Vec<IpAddr>>>,
 }

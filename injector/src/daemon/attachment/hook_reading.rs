@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::datapath::{HookQuery, HookState, OwnPrograms, states, states_of_all};
 use injector_core::clock::MonoNs;
 
-/// What was found on the hooks of the interfaces of one namespace.
+/// The state of the hooks of the interfaces of one namespace.
 #[derive(Debug)]
 pub struct HooksFound {
     /// Before the hooks were read: since then something else may be on them.
@@ -14,7 +14,7 @@ pub struct HooksFound {
     pub(super) cost: Duration,
     /// The interfaces, by id and index.
     pub(super) asked: Vec<(u32, u32)>,
-    /// What is on them, or why that is not known.
+    /// The result of the reading, or why there is none.
     pub(super) read: Result<Read, String>,
 }
 
@@ -25,17 +25,18 @@ impl HooksFound {
     }
 }
 
-/// What was read in one namespace.
+/// The result of a reading in one namespace.
 #[derive(Debug)]
 pub(super) struct Read {
-    /// What is on the interfaces that were asked for, in their order; `None` for one that is gone.
+    /// The state of the hooks of the interfaces that were asked for, in their order; `None` for an interface
+    /// that is gone.
     pub(super) states: Vec<Option<HookState>>,
     /// The indices of all interfaces of the namespace that have a program of others that may redirect, if that was
     /// asked for.
     pub(super) foreign: Option<Vec<u32>>,
 }
 
-/// How far to look for others' programs.
+/// The interfaces whose hooks are searched for others' programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookScope {
     /// On the interfaces that our programs are on.
@@ -47,8 +48,8 @@ pub enum HookScope {
 /// Which hooks to read in one namespace.
 pub(super) struct Wanted {
     pub(super) hooked: Vec<(u32, HookQuery)>,
-    /// Whether to look for programs of others on all of its interfaces: one of them may send packets into a peer's
-    /// namespace past our hook at the host end of its veth.
+    /// Whether to search all of its interfaces for programs of others: such a program may send packets into a
+    /// peer's namespace past our hook at the host end of its veth.
     pub(super) on_all: bool,
     /// The programs that are no stranger's.
     pub(super) own: OwnPrograms,

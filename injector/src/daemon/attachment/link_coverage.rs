@@ -3,7 +3,7 @@
 use injector_core::api::{CoverageState, Uncovered};
 use injector_core::model::Link;
 
-/// How far a link's paths pass hooks of ours over a time.
+/// The coverage of a link over a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkCoverage {
     /// The worst of that time.

@@ -27,7 +27,7 @@ impl Interfaces {
         Ok(())
     }
 
-    /// What is seen of peers on this machine.
+    /// The observed processes of peers on this machine.
     pub(super) fn local(&self) -> &LocalProcesses {
         &self.local
     }
@@ -69,12 +69,12 @@ impl Interfaces {
         move |begun, found| drop(news.send(InterfaceEvent::Local { begun, found: Box::new(found) }))
     }
 
-    /// When the last look at processes began: what was so before is known.
+    /// When the last scan of processes began: what was so before is known.
     pub fn local_scan_began(&self) -> MonoNs {
         self.local_scan_began
     }
 
-    /// Takes in what was found by a look that began at an instant; what changed, for the timeline.
+    /// Takes in the result of a scan that began at an instant. Returns what changed, for the timeline.
     pub fn take_local(
         &mut self,
         config: &Config,
@@ -121,8 +121,8 @@ impl Interfaces {
         reported
     }
 
-    /// A process of a peer has made a socket of multipath TCP, for which sockets of the kernel's own send: until the next
-    /// look, nobody knows which.
+    /// Takes note that a process of a peer has made a socket of multipath TCP, for which sockets of the
+    /// kernel's own send: until the next scan, nobody knows which.
     pub fn multipath(&mut self, config: &Config, peer: PeerId) {
         // What the kernel reports is not an index.
         if config.peer(peer).is_none() {

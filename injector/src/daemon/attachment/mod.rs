@@ -61,7 +61,7 @@ pub struct Interfaces {
     entries: Vec<Entry>,
     /// The id of the next one.
     next: u32,
-    /// Which of them a peer's packets pass.
+    /// The interfaces that each peer's packets pass.
     coverage: Coverage,
     /// By peer: the interfaces that roll its links' loss, as the programs know them.
     bound: BTreeMap<PeerId, BTreeSet<u32>>,
@@ -79,7 +79,7 @@ pub struct Interfaces {
     identity: injector_core::identity::Identity,
     /// Addresses that the config lists for one peer and that another one, which is not seen inside, claims by its frames.
     taken_over: BTreeMap<IpAddr, PeerId>,
-    /// What was seen when.
+    /// The pictures of the past, each with its time.
     eras: eras::Eras,
     /// What frames and neighbour tables said about MAC addresses.
     sightings: strangers::Sightings,
@@ -91,7 +91,7 @@ pub struct Interfaces {
     watched: BTreeMap<Option<Netns>, Identity>,
     /// What the threads in namespaces have subscribed to.
     subscribed: Subscriptions,
-    /// Names of namespaces that nobody could look at.
+    /// Names of namespaces that nobody could read.
     unseen: UnseenNames,
     /// Whether the start is over.
     is_started: bool,
@@ -109,13 +109,14 @@ pub struct Interfaces {
     cleaning: BTreeMap<Option<Netns>, Worker>,
     /// and those that have yet to say what is on the hooks.
     hooks_asked: BTreeSet<Option<Netns>>,
-    /// What the last look at a namespace's hooks took.
+    /// How long the last reading of a namespace's hooks took.
     hooks_cost: std::time::Duration,
-    /// What was warned of.
+    /// The doubts that a warning was logged for.
     doubts: BTreeSet<String>,
     /// The threads.
     pub workers: Workers,
-    /// The names of the programs that were there before ours: later ones only the supervisor's rights may tell.
+    /// The names of the programs that were loaded before ours: only the supervisor has the right to read
+    /// those of later ones.
     initial_names: Names,
     /// Namespaces that had a thread and are gone.
     gone: BTreeSet<Netns>,
@@ -138,7 +139,7 @@ pub struct Interfaces {
     reborn: BTreeSet<Option<Netns>>,
     /// and what is seen of these peers.
     local: LocalProcesses,
-    /// When the last look at their processes began.
+    /// When the last scan of their processes began.
     local_scan_began: MonoNs,
     /// What the engine says of the containers of the config,
     containers: ContainerStates,
@@ -152,9 +153,9 @@ pub struct Interfaces {
     landed: JobResults,
 }
 
-/// What is known of peers before interfaces are looked for.
+/// The facts about peers that are read before interfaces are searched for.
 pub struct ObservedState {
-    /// What was found of peers on this machine.
+    /// The result of the scan for peers on this machine.
     pub local: Option<crate::local::Found>,
     /// What the engine says of containers.
     pub containers: ContainerStates,
@@ -183,7 +184,7 @@ impl Interfaces {
     ) -> Result<Self, StartError> {
         let mut interfaces = Self::new(config, kernel, workers, initial_names, news);
         if let Some(found) = observed.local {
-            // The first look: none was before it.
+            // The first scan: there was none before it.
             (interfaces.local, interfaces.local_scan_began) = (found.observed, found.before);
         }
         interfaces.find(config, observed.containers).await?;
@@ -426,7 +427,7 @@ impl Interfaces {
             InterfaceEvent::Hooks { netns, identity, found } => {
                 changes.reported.extend(self.hooks_found(netns.as_ref(), identity, found).await);
             }
-            // The daemon's task has them looked at.
+            // The daemon's task has them scanned.
             InterfaceEvent::Cgroups => {}
             InterfaceEvent::Local { begun, found } => {
                 changes.reported.extend(self.take_local(config, begun, *found));

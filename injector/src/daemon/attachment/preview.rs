@@ -36,15 +36,15 @@ pub struct Target {
 
 /// What a start would do.
 pub struct Preview {
-    /// What it would attach to.
+    /// The interfaces that it would attach to.
     pub targets: Vec<Target>,
     /// Peers that `auto` does not find, or not wholly, in words.
     pub doubts: Vec<String>,
-    /// What is seen of peers on this machine.
+    /// The observed processes of peers on this machine.
     pub local: LocalProcesses,
-    /// How far the links between the peers would be covered; `None` with too many peers.
+    /// The coverage of the links between the peers; `None` with too many peers.
     pub coverage: Option<CoverageSummary>,
-    /// The namespaces that were looked into,
+    /// The namespaces that were read,
     pub spaces: Vec<Namespace>,
     /// those of them that are peers' homes,
     pub homes: Vec<Option<Netns>>,
@@ -78,7 +78,7 @@ impl Preview {
             .filter(|at| !is_there(&interfaces, &interfaces.entries[*at]))
             .collect();
         for at in &missing {
-            // What is not there covers nothing.
+            // An interface that is not there covers nothing.
             interfaces.entries[*at].gaps.push(TimeRange::ALWAYS);
         }
         let target = |(at, entry): (usize, &Entry)| Target {
@@ -118,7 +118,7 @@ impl Preview {
 }
 
 impl Target {
-    /// It for people, with its namespace.
+    /// The interface for people, with its namespace.
     pub fn shown(&self) -> String {
         match &self.netns {
             None => self.interface.clone(),

@@ -75,7 +75,7 @@ pub fn shown_place(place: &Place) -> String {
     shown_device(&place.name, place.netns.as_ref())
 }
 
-/// The same for several.
+/// Devices, for people.
 pub fn shown_places(places: &[Place]) -> String {
     places.iter().map(shown_place).collect::<Vec<_>>().join(", ")
 }

@@ -79,7 +79,7 @@ impl Interfaces {
         });
     }
 
-    /// Keeps news that come while a survey is under way, which may not have seen what they tell.
+    /// Keeps news that come while a survey is under way, which may not have seen what they report.
     pub(super) fn keep_news(&mut self, netns: Option<&Netns>, news: &News) {
         if let Some(kept) = &mut self.surveying {
             match kept.len() {

@@ -218,7 +218,8 @@ impl Interfaces {
         })
     }
 
-    /// How far the links between all peers are covered now; each is judged as a partition of its own.
+    /// Counts the links between all peers by their coverage now, each judged as a partition of its own.
+    /// `None` with more than [`MOST_PEERS`] peers.
     pub fn coverage_summary(&self, config: &Config) -> Option<CoverageSummary> {
         let peers: Vec<PeerId> = config.names.peers().collect();
         if peers.len() > MOST_PEERS {
@@ -258,7 +259,7 @@ impl Interfaces {
 }
 
 impl super::LinkCoverage {
-    /// It as the API shows it.
+    /// The coverage of a link, as the API shows it.
     pub fn view(&self, names: &injector_core::model::PeerNames, link: Link) -> LinkCoverageView {
         LinkCoverageView {
             src: names.name(link.src).to_owned(),

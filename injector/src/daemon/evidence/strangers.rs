@@ -13,5 +13,5 @@ pub struct Strangers {
     pub(in crate::daemon) after: Option<StrangersFound>,
 }
 
-/// What was counted of strangers at an instant; `None` if that could not be read.
+/// The strangers that were counted up to an instant; `None` if they could not be read.
 pub(in crate::daemon) type StrangersFound = Option<Vec<Stranger>>;

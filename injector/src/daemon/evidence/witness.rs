@@ -12,7 +12,7 @@ use injector_core::model::Link;
 /// How many connections a partition keeps at most; the rest is not watched.
 const MOST: usize = 10_000;
 
-/// One end of a TCP connection: its namespace, its own address and its peer's.
+/// The identity of a TCP socket: its namespace, its own address and its peer's.
 type Socket = (Identity, End, End);
 
 /// What a partition knows of the connections between its peers.
@@ -33,7 +33,7 @@ pub struct Witness {
 /// When a connection was made, as far as that is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// Before connections were first looked at,
+    /// Before connections were first read,
     Before,
     /// or later,
     During,
@@ -42,7 +42,8 @@ pub enum Made {
 }
 
 impl Witness {
-    /// Bytes that crossed links during the cut, where there was a connection; `None` if no namespace was looked into.
+    /// Bytes that crossed links during the cut, where there was a connection; `None` if no namespace was
+    /// read.
     pub fn crossed(&self) -> Option<BTreeMap<Link, u64>> {
         if self.namespaces.is_empty() {
             return None;

@@ -212,7 +212,7 @@ impl Check {
         self.stop.store(true, Ordering::Release);
     }
 
-    /// What is to be recorded of a link; `heal` is when its cut ended, if it has.
+    /// The check of a link for its record; `heal` is when its cut ended, if it has.
     pub fn recorded(&self, link: Link, heal: Option<MonoNs>, names: &PeerNames) -> LinkCheck {
         self.links.get(&link).cloned().unwrap_or_default().recorded(heal, names)
     }

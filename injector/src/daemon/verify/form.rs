@@ -23,7 +23,7 @@ pub enum Form {
     Ethertype,
     /// Of an IP protocol of its own, from this address to that one.
     V4(Ipv4Addr, Ipv4Addr),
-    /// The same over IPv6.
+    /// Of an IP protocol of its own over IPv6, from this address to that one.
     V6(Ipv6Addr, Ipv6Addr),
 }
 
@@ -84,7 +84,7 @@ fn v4(from: Ipv4Addr, to: Ipv4Addr, payload: u16) -> [u8; 20] {
     let mut header = [0; 20];
     header[0] = 0x45;
     header[2..4].copy_from_slice(&(20 + payload).to_be_bytes());
-    // It is not to be fragmented.
+    // The packet must not be fragmented.
     header[6] = 0x40;
     (header[8], header[9]) = (HOPS, CHECK_PROTOCOL);
     header[12..16].copy_from_slice(&from.octets());

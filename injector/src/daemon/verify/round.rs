@@ -60,8 +60,8 @@ pub struct Round {
     pub stop: Arc<AtomicBool>,
     /// How many namespaces listen.
     present: watch::Sender<usize>,
-    /// Those that listen for packets of IP: to others none are sent, since their kernel would answer by an ICMP error, which
-    /// moves states of neighbours.
+    /// The namespaces that listen for packets of IP: to others none are sent, since their kernel would answer
+    /// by an ICMP error, which moves states of neighbours.
     ip_receivers: Mutex<BTreeSet<Identity>>,
 }
 
@@ -124,7 +124,7 @@ pub struct Report {
     pub number: u32,
     /// Who reports.
     pub namespace: Identity,
-    /// What it received, or why it took no part.
+    /// The frames that it received, or why it took no part.
     pub received: Result<Incoming, String>,
 }
 
@@ -180,7 +180,7 @@ impl Round {
         let from = MonoNs::now();
         let everyone = self.spaces().len();
         self.present.send_modify(|present| *present += 1);
-        // Those that do not come in time do not keep the others.
+        // Namespaces that are not ready in time do not keep the others waiting.
         let _ = timeout(MEET, self.present.subscribe().wait_for(|present| *present >= everyone)).await;
         let begin = MonoNs::now();
         let (sent, fault) = self.send(&sockets.packet, here);
@@ -189,7 +189,7 @@ impl Round {
         let arrived = self.listen(&sockets, here).await;
         if ip_receiver.is_some() {
             drop(ip_receiver);
-            // What was sent until now may be on its way still, and nothing else would take it.
+            // Packets sent until now may still be on their way, and nothing else would take them.
             let ip = sockets.ip;
             tokio::task::spawn_local(async move {
                 tokio::time::sleep(ON_ITS_WAY).await;
@@ -268,7 +268,7 @@ impl Round {
         arrived
     }
 
-    /// One copy of a path's frame.
+    /// A copy of a path's frame.
     fn frame(&self, at: usize, copy: u8) -> Vec<u8> {
         let path = &self.paths[at];
         path.form.frame(path.from.mac, path.to.mac, &self.payload(at, copy))

@@ -17,7 +17,7 @@ pub struct Detour {
     pub places: Vec<Place>,
     /// Whether another daemon answers for that one's end.
     pub is_elsewhere: bool,
-    /// What is replaced.
+    /// The part of the packet that is replaced.
     pub rewrite: Rewrite,
 }
 

@@ -201,7 +201,7 @@ fn packets_that_no_hook_can_judge() {
     );
 }
 
-/// A host that hears n1 and n2 behind ports, and n3 nowhere.
+/// A host that sees n1 and n2 behind ports, and n3 nowhere.
 fn neighbours_behind_ports() -> Vec<Namespace> {
     let mut host = facts(
         vec![

@@ -122,7 +122,7 @@ mod tests {
         let answering = std::thread::spawn(move || {
             let mut stream = listener.accept().unwrap().0;
             stream.write_all(b"HTTP/1.1 404 Not Found\r\n\r\n").unwrap();
-            // What is asked is read, as a server does: else the connection ends by a reset.
+            // The request is read, as a server does: else the connection ends by a reset.
             let _ = stream.read(&mut [0; 256]);
             listener
         });

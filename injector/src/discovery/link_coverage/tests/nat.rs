@@ -18,7 +18,7 @@ fn translate(space: &mut Namespace, to: Target) {
     rules(space).rules.push(Dnat { name, to, rule: None });
 }
 
-/// The same for packets to one address.
+/// Has a rule of a namespace send packets to one address on.
 fn translate_from(space: &mut Namespace, before: [u8; 4], to: Target) {
     let steps = [condition(16, &before), vec![Step::Destination(to)]].concat();
     let rule = Rule { family: IPV4, table: "nat".to_owned(), chain: "PREROUTING".to_owned(), steps };
@@ -110,7 +110,7 @@ fn cutting_off_the_holder_of_the_address_before_covers_the_link() {
     assert_eq!(of(link(1, 2), &with(&[link(1, 0)])), Covered);
     assert_eq!(of(link(2, 1), &with(&[link(1, 0)])), Partly, "not the other way");
     assert_eq!(of(link(2, 1), &with(&[link(0, 1)])), Covered);
-    // It is another peer's.
+    // The service's address is another peer's.
     let mut spaces = switched();
     translate_from(&mut spaces[0], [10, 0, 0, 3], to("10.0.0.2", "10.0.0.2"));
     let of = |cut: &[Link]| assessed(&spaces, near_hook, link(1, 2), &with(cut));
@@ -260,7 +260,7 @@ fn what_a_peer_sends_by_an_address_that_is_not_its_own() {
     ] {
         let mut spaces = switched();
         if !is_plain {
-            // It may send for others.
+            // The peer may send for others.
             spaces[1].facts.links.push(device(1, 7, "br7", Kind::Bridge));
             spaces[1].facts.links.push(LinkFacts { master: Some(7), ..device(1, 8, "tap8", Kind::Tap) });
         }
