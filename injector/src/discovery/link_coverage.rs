@@ -60,9 +60,9 @@ pub enum Reason {
     Open,
     /// Both are on this machine, and their sockets name what goes over this namespace's loopback device.
     Loopback(Space),
-    /// One peer is on this machine, and not all that the two send to each other can be named.
+    /// At least one of the two is on this machine, and not all that the two send to each other can be named.
     Local(LocalFault),
-    /// One peer is a container that was not found yet, or has ended; which.
+    /// Either peer is a container that was not found yet, or has ended; which.
     Away(PeerId, ContainerRef),
     /// Packets between them carry another address where hooks see them.
     Translated(Box<Detour>),

@@ -109,7 +109,7 @@ impl Api {
         Ok(items.into_iter().map(Listed::from).collect())
     }
 
-    /// One container; `None` if there is none of that id any more.
+    /// Inspects a container; `None` if there is none of that id any more.
     pub async fn inspect(&self, id: &str) -> Result<Option<Inspected>, EngineError> {
         match self.get::<Inspection>(&format!("/containers/{id}/json")).await {
             Ok(inspection) => Ok(Some(inspection.into())),

@@ -18,8 +18,8 @@ pub trait System {
     /// Installs what it needs beside what every lab needs; answers whether there was anything to do. It must start
     /// nothing on this machine.
     ///
+    /// # Errors
     /// The system is not available here.
-    /// It is not available here.
     fn install(&self) -> Result<bool>;
 
     /// Whether its peers are virtual machines on taps of the switch, and not namespaces.
