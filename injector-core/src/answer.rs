@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-/// What a stranger said, short and without characters that would act on whatever shows it.
+/// A text of a stranger, shortened, and without characters that would act on a terminal or a page that shows
+/// it.
 pub fn shown(text: &str) -> String {
     let mut shown: String = text.chars().take(SHOWN).flat_map(char::escape_debug).collect();
     if text.chars().nth(SHOWN).is_some() {

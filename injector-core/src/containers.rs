@@ -9,7 +9,7 @@ use crate::config::{Config, ConfigError, ConfigErrors, ContainerRef, Netns, Sele
 const PROJECT: &str = "com.docker.compose.project";
 const SERVICE: &str = "com.docker.compose.service";
 const NUMBER: &str = "com.docker.compose.container-number";
-/// From so many digits on, a text may be the beginning of an id.
+/// The number of digits from which on a text may be the beginning of an id.
 const SHORT_ID: usize = 12;
 
 /// A container as the engine lists it.
@@ -59,7 +59,7 @@ pub fn select(selector: &Selector, all: &[Listed]) -> Vec<String> {
     names(all.iter().filter(is_meant))
 }
 
-/// What the engine says of one container.
+/// The engine's answer about one container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspected {
     /// Its id.
@@ -234,7 +234,7 @@ impl ContainerStates {
         if errors.is_empty() { Ok(()) } else { Err(ConfigErrors(errors)) }
     }
 
-    /// What has happened to the containers between two of these, in words.
+    /// The changes of the containers between two of these, in words.
     pub fn changes(&self, after: &Self) -> Vec<(ContainerRef, String)> {
         let words = |container: &ContainerRef| {
             let (before, after) = (self.0.get(container), after.0.get(container)?);
@@ -287,7 +287,7 @@ fn places(config: &Config) -> Vec<(String, &ContainerRef)> {
     places
 }
 
-/// That the engine does not answer, as a fault of a config with containers.
+/// The fault of a config with containers when the engine does not answer.
 pub fn no_engine(config: &Config, file: &str, what: String, remedy: String) -> ConfigErrors {
     let path = places(config).into_iter().next().map_or_else(|| "engine".to_owned(), |(path, _)| path);
     ConfigErrors(vec![config_error(file, path, what, remedy)])

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::api::Outcome;
 
-/// What replaces a missing figure.
+/// The text that replaces a missing figure.
 pub const MISSING: &str = "–";
 
 /// A time: `310 ms`, `2.31 s`, `83 s`.

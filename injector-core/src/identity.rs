@@ -30,8 +30,9 @@ pub struct Identity {
     /// Addresses that the config does not list and that a peer's NIC and someone else's are seen to hold, each with the peer, or
     /// `None` if several peers hold it: it moves between them, and ports say who has it.
     pub shared: BTreeMap<IpAddr, Option<PeerId>>,
-    /// Of the addresses that several peers hold, those that a peer that forwards holds too, with these peers: what their ports
-    /// receive for such an address is theirs, and what they send from it may be another's.
+    /// Addresses that several peers hold, one of which forwards: each with that peer. Frames for such an
+    /// address that the peer's port receives are for that peer, and frames from the address that the port
+    /// sends may be another's.
     pub forwarders: BTreeMap<IpAddr, BTreeSet<PeerId>>,
     /// Addresses that the config lists for one peer and that another one (the value) is seen to hold: from then on the
     /// programs treat them as `vip:`.
@@ -52,13 +53,13 @@ impl Identity {
 pub struct Port {
     /// The peer.
     pub peer: PeerId,
-    /// Which end of the peer's link the interface is.
+    /// The end of the peer's link that the interface is.
     pub end: End,
     /// Whether another peer is behind it too, as a nested guest is: such a port names no frame.
     pub is_shared: bool,
 }
 
-/// Which end of a peer's link an interface is.
+/// The end of a peer's link that an interface is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// A NIC of the peer's own: the peer sends at egress and receives at ingress.
@@ -102,14 +103,14 @@ pub struct StrangerId {
     pub peer: PeerId,
     /// The stranger's MAC address; zero for [`Contact::UnlistedSource`].
     pub mac: Mac,
-    /// Which way the frames went.
+    /// The direction of the frames.
     pub contact: Contact,
 }
 
-/// What passed between the two.
+/// The packets that passed between a peer and a stranger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stranger {
-    /// Who.
+    /// The stranger and the peer.
     pub id: StrangerId,
     /// How many packets.
     pub packets: u64,

@@ -214,7 +214,7 @@ mod tests {
             let error = text.parse::<Percent>().unwrap_err().to_string();
             assert!(error.contains("cuts nothing; write a share above 0%"), "{text}: {error}");
         }
-        // Whatever is accepted drops something.
+        // Every percentage that is accepted drops something.
         let least: Percent = "0.0000001%".parse().unwrap();
         let traffic = Traffic { loss: least, ..Traffic::default() };
         assert!(crate::plan::slot(&traffic).loss > 0);

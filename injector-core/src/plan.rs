@@ -77,7 +77,7 @@ pub fn prepare(index: SlotIndex, slot: Slot, cells: &[Cell]) -> Vec<Step> {
     vec![Step::Slot(index, Box::new(slot)), Step::Cells(index, cells.to_vec(), Presence::In)]
 }
 
-/// What a slot affects in the matrix: a link, or what a peer sends to all.
+/// A cell of the matrix: a link, or all that a peer sends to groups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     /// The sender.
@@ -103,7 +103,7 @@ impl From<Link> for Cell {
     }
 }
 
-/// What a partition's cells depend on besides its links.
+/// The facts that a partition's cells depend on, besides its links.
 pub struct CellContext<'a> {
     /// Every peer, without the world.
     pub peers: &'a [PeerId],
@@ -179,7 +179,7 @@ pub fn slot(traffic: &Traffic) -> Slot {
     }
 }
 
-/// What a slot is used for.
+/// The use of a slot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlotUse {
     /// Nothing; the slot's age says whether a running program may still read it.
@@ -247,7 +247,7 @@ impl SlotTable {
         self.uses[usize::from(index.0)] = to;
     }
 
-    /// What a slot is used for.
+    /// The use of a slot.
     pub fn get(&self, index: SlotIndex) -> SlotUse {
         self.uses[usize::from(index.0)]
     }

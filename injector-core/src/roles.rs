@@ -15,7 +15,7 @@ pub const MAX_ANSWER: usize = 64 * 1024;
 /// Why an answer does not say who has a role.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RoleError {
-    /// Nobody is named.
+    /// The answer names no peer.
     #[error("it names no peer")]
     Nobody,
     /// A word that is no peer.
@@ -53,11 +53,11 @@ pub enum RoleError {
     Disagree {
         /// A peer.
         a: String,
-        /// Whom it names.
+        /// The peer that `a` names.
         a_says: String,
         /// Another peer.
         b: String,
-        /// Whom it names.
+        /// The peer that `b` names.
         b_says: String,
     },
 }
@@ -160,8 +160,8 @@ fn wrong_type(pointer: &str, value: &Value) -> RoleError {
     RoleError::WrongType { pointer: pointer.to_owned(), found }
 }
 
-/// What several peers' answers say together. Where each speaks for itself, all that have the role; else all must name the
-/// same.
+/// The joint answer of several peers. Where each speaks for itself, the peers that have the role; else all
+/// must name the same peers.
 pub fn together(
     answers: &BTreeMap<PeerName, Vec<PeerName>>,
     meaning: &RoleMeaning,

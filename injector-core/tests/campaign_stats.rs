@@ -146,7 +146,7 @@ fn a_fixed_fault_and_a_new_one() {
     assert!(few.sentence.contains("59 trials an arm"), "{}", few.sentence);
     let mut holes = plants(140, 5, 0.0);
     holes.extend(vec![Plant::undecided(Outcome::Censored); 60]);
-    // They may all have been bad; A's may not help B.
+    // The trials that nobody could judge may all have been bad; A's may not help B.
     let undecided = compare(&good, &trials(&holes), 0.05);
     assert_eq!(undecided.finding, Finding::Undecided, "{undecided:?}");
     let seen = "0 of 140 trials (60 more undecided), A in 0 of 140;";

@@ -157,7 +157,7 @@ fn each_fault_has_its_place_and_its_remedy() {
             if errors.iter().any(|error| error.remedy.is_empty()) {
                 fault("an error has no remedy".to_owned());
             }
-            // What editors complete and check a config by must know the same keys.
+            // The JSON Schema, by which editors complete and check a config, must know the same keys.
             if errors.iter().any(|error| error.what.contains("unknown key")) {
                 let tree: serde_yaml::Value =
                     serde_yaml::from_str(&entry.config.replacen('¶', "", 1)).unwrap();

@@ -29,7 +29,7 @@ fn value(of: &impl serde::Serialize) -> Value {
     serde_json::to_value(of).unwrap()
 }
 
-/// What the golden file holds is read, and written as it was.
+/// Asserts that a golden file can be read, and is written back unchanged.
 fn assert_read_back<T: DeserializeOwned + serde::Serialize>(name: &str) {
     let text = fs::read_to_string(Path::new(HERE).join("tests/data/golden").join(name)).unwrap();
     let stored: Value = serde_json::from_str(&text).unwrap();

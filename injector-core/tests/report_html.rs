@@ -137,7 +137,7 @@ fn outages_are_drawn_by_cut() {
     assert_eq!(seen.count("class=\"carries\""), 3);
     assert!(seen.count("class=\"late\"") >= 3, "{}", seen.count("class=\"late\""));
     assert!(seen.dom.contains("isolate n1, 21 trials") && seen.dom.contains("id=\"headline\""));
-    // From some 10 ms to 13 s: on a linear axis most of them would be one line.
+    // The times go from some 10 ms to 13 s: on a linear axis most of them would be one line.
     assert_eq!(seen.datum("log"), Some("true"));
     assert!(seen.count(">1 s<") >= 6 && seen.count(">10 s<") >= 6, "the same axis in every plot");
 }
@@ -224,7 +224,7 @@ fn a_campaign_is_drawn() {
             ("class=\"bin\"", 5),
             ("class=\"probe-failed\"", 1),
             ("class=\"phase\"", 50),
-            // What the slowest trial waited for.
+            // The reason why the slowest trial did not settle.
             ("class=\"unsettled\"", 1),
             ("5122 established, RTO 13.1 s, backoff 6, 7 retransmits", 1),
             ("class=\"tile\"", 6),

@@ -316,7 +316,7 @@ fn every_form_of_the_report() {
     ] {
         assert!(made.text.contains(part), "{part} is missing in\n{}", made.text);
     }
-    // By shape and by isolated peer the figures are the same: they are printed once.
+    // The figures by shape and by isolated peer are the same: they are printed once.
     assert!(!made.text.contains("By isolated peer"), "{}", made.text);
     assert_eq!(made.json["summary"]["trials"], 30);
     let xml = fs::read_to_string(folder.path().join("report.xml")).unwrap();

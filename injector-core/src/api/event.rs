@@ -148,7 +148,7 @@ pub enum ConfigOutcome {
 }
 
 impl ConfigOutcome {
-    /// For people.
+    /// The outcome in words, for people.
     pub fn words(self) -> &'static str {
         match self {
             Self::InForce => "in force",

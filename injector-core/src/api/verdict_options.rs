@@ -34,7 +34,7 @@ verdict_fields! {
 }
 
 impl VerdictOptions {
-    /// These where they say something, else the others.
+    /// These options, with `other` for each that is not set here.
     #[must_use]
     pub fn over(self, other: Self) -> Self {
         Self {

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::model::seed;
 
-/// What a draw is for; each purpose has a generator of its own.
+/// The purpose of a draw; each purpose has a generator of its own.
 #[derive(Clone, Copy)]
 enum Purpose {
     Order = 1,
@@ -51,7 +51,7 @@ mod tests {
             assert_eq!(order.iter().copied().collect::<BTreeSet<_>>(), (0..4).collect(), "{order:?}");
             orders.insert(order);
         }
-        // Of 24 orders 40 blocks show about 20.
+        // 40 blocks show about 20 of 24 orders.
         assert!(orders.len() > 10, "{} orders", orders.len());
     }
 

@@ -53,7 +53,7 @@ impl Engine {
     }
 }
 
-/// Which containers are peers, each by its name: those that have all of these labels.
+/// The labels of the containers that are peers, each by its name: a container must have all of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selector {
     /// Labels, each with its value if only one value is meant.

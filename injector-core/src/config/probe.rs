@@ -16,7 +16,7 @@ use crate::answer::{scalar, shown};
 /// Host names and the address that each was resolved to, once, before the config was put in force.
 pub type Hosts = BTreeMap<String, IpAddr>;
 
-/// Which addresses a probe goes to, where a peer or a host name has several.
+/// The family of the address that a probe goes to, where a peer or a host name has several addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     /// IPv4 alone.
@@ -105,7 +105,7 @@ impl fmt::Display for Target {
 /// How a probe speaks TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tls {
-    /// Which servers it trusts.
+    /// The servers that it trusts.
     pub trust: Trust,
     /// The certificate that it shows to servers that ask for one.
     pub identity: Option<Identity>,
@@ -113,14 +113,14 @@ pub struct Tls {
     pub server_name: Option<String>,
 }
 
-/// Which servers a probe trusts.
+/// The servers that a probe trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trust {
     /// Servers whose certificate an authority that this host trusts has signed.
     Host,
     /// Servers whose certificate one of these authorities has signed.
     Ca(PemFile),
-    /// Any: `insecure`.
+    /// Any server: `insecure`.
     Anyone,
 }
 
@@ -167,7 +167,7 @@ pub struct PemFile {
     content: Option<Arc<str>>,
 }
 
-/// What a key in a file may not be.
+/// Marks of a key that is encrypted, which is refused.
 const ENCRYPTED: [&str; 2] = ["BEGIN ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"];
 
 impl PemFile {
@@ -231,10 +231,10 @@ impl fmt::Debug for PemFile {
     }
 }
 
-/// Which answers are successes.
+/// The answers that are successes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpExpect {
-    /// Their statuses.
+    /// The statuses of successes.
     pub status: Statuses,
     /// A text that their bodies contain.
     pub body_contains: Option<Text>,
@@ -324,7 +324,7 @@ pub enum JsonError {
     /// There is nothing at the pointer.
     #[error("the body has nothing at {0}")]
     Nothing(String),
-    /// There is something else.
+    /// Another value is at the pointer.
     #[error("{pointer} is {found}, expected \"{expected}\"")]
     Other {
         /// The pointer.
@@ -375,7 +375,7 @@ pub struct ExecCommand {
     pub command: Vec<String>,
     /// The user it runs as; `None` is the daemon's.
     pub user: Option<String>,
-    /// What the command's environment has beside `PATH` and the variables that describe the probe.
+    /// Variables that the command's environment has beside `PATH` and those that describe the probe.
     pub env: BTreeMap<String, Text>,
 }
 

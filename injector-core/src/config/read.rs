@@ -44,7 +44,7 @@ impl<'de> Visitor<'de> for TreeVisitor {
         Ok(value.into())
     }
 
-    /// Too large for every number of ours: its reader says so.
+    /// An integer above every `u64`: it becomes a float, and its reader reports it.
     fn visit_u128<E>(self, value: u128) -> Result<Value, E> {
         Ok((value as f64).into())
     }

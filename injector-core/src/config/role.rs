@@ -27,7 +27,7 @@ pub struct RoleSource {
     pub timeout: Span,
     /// Where the daemon asks from; `None` is its own namespace.
     pub netns: Option<Netns>,
-    /// What its host names were resolved to; empty before that, and without any.
+    /// The addresses of its host names; empty until the names were resolved, and without any.
     pub hosts: Hosts,
 }
 
@@ -70,11 +70,11 @@ pub struct AskedPeer {
 pub struct RoleAnswer {
     /// A JSON pointer (RFC 6901) to the value that says who has the role.
     pub pointer: String,
-    /// What the value means.
+    /// The meaning of the value.
     pub meaning: RoleMeaning,
 }
 
-/// What the value at [`RoleAnswer::pointer`] means.
+/// The meaning of the value at [`RoleAnswer::pointer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RoleMeaning {
     /// The value names one or several peers: by name, by address, or by a word that the config maps to a

@@ -39,7 +39,7 @@ impl From<&str> for Text {
     }
 }
 
-/// What `${…}` may hold.
+/// The beginnings of the two kinds of `${…}` that are sources of secrets.
 const KINDS: [&str; 2] = ["${env:", "${file:"];
 
 impl Text {

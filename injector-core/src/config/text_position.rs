@@ -96,7 +96,7 @@ enum Frame {
     Sequence { path: String, next: usize, is_key: bool },
 }
 
-/// What a node is in the collection around it.
+/// The role of a node in the collection around it.
 enum Role {
     Key { mapping: String },
     Value { path: String },
@@ -215,7 +215,7 @@ impl TextPositions {
     }
 }
 
-/// What the node that begins now is, by the collection around it; moves that collection on.
+/// The role of the node that begins now, by the collection around it; moves that collection on.
 fn role(frames: &mut [Frame]) -> Role {
     match frames.last_mut() {
         None => Role::Value { path: String::new() },
@@ -250,7 +250,7 @@ mod tests {
         let lines: Vec<String> = (0..MOST_DEPTH + 2).map(|depth| " ".repeat(depth) + "a:\n").collect();
         let block = lines.concat();
         assert_eq!(too_deep(&block).map(|position| position.line), Some(MOST_DEPTH + 1));
-        // Nobody has to read to the end of what is deeper by far.
+        // The check ends at the limit: a text that is far deeper is not read to its end.
         assert!(too_deep(&flow(1_000_000)).is_some());
         assert_eq!(too_deep("a: [1, 2]\nb: {c: ]\n"), None, "the parser says what is wrong");
     }

@@ -9,7 +9,7 @@ use crate::measure::{Closed, HarnessFailure};
 use crate::model::Link;
 use crate::plan::SlotUse;
 
-/// From a cut to its heal.
+/// Transitions from a cut to its heal.
 impl<T> Ledger<T> {
     /// Heals the live partitions that are wanted, all by one store. Answers their heals; a partition that ended by itself
     /// before has the heal that it had.
@@ -20,7 +20,7 @@ impl<T> Ledger<T> {
         by: HealedBy,
         now: Now,
     ) -> Changed<Vec<Healed>> {
-        // What the kernel ended before is not healed by us.
+        // A cut that the kernel ended before is not healed by us.
         let mut effects = self.expire(plane, now);
         let live = self.generations(|life| life.is_live() && wanted(life));
         if live.is_empty() {
@@ -109,7 +109,7 @@ impl<T> Ledger<T> {
             let (by, together) =
                 if is_over { (HealedBy::Deadline, &[][..]) } else { (HealedBy::Lease, &live[..]) };
             effects.push(self.end(generation, now.instant(at), by, together));
-            // By its deadline, too: nobody knows that it was in force until then.
+            // A cut that ended by its deadline, too: nobody knows that it was in force until then.
             self.life_mut(generation).broken = Some(HarnessFailure::LeaseLapsed);
         }
         effects.push(Effect::Judge);

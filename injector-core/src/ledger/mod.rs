@@ -33,11 +33,11 @@ pub use plane::{DataPlane, Fault, Interval, Lapsed, execute};
 pub struct Entry<T> {
     /// Its place in its life; the ledger alone changes it.
     pub life: Life,
-    /// What the owner of the ledger keeps of it.
+    /// The data that the owner of the ledger keeps of it.
     pub experiment: T,
 }
 
-/// What a transition asks of its caller.
+/// An effect that a transition asks its caller to carry out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// A partition was committed: announce its cut.
@@ -138,7 +138,7 @@ impl<T> Ledger<T> {
         self.entries.values_mut().map(|entry| (&entry.life, &mut entry.experiment))
     }
 
-    /// What the owner keeps of a partition.
+    /// The data that the owner keeps of a partition.
     pub fn experiment_mut(&mut self, generation: u32) -> Option<&mut T> {
         self.entries.get_mut(&generation).map(|entry| &mut entry.experiment)
     }
@@ -206,7 +206,7 @@ impl<T> Ledger<T> {
     }
 }
 
-/// From a draft to a cut.
+/// Transitions from a draft to a cut.
 impl<T> Ledger<T> {
     /// Takes a slot, and writes its contents and its cells; nothing is cut yet. Answers the partition's generation.
     ///
@@ -341,7 +341,7 @@ impl<T> Ledger<T> {
     }
 }
 
-/// From a heal to a final record.
+/// Transitions from a heal to a final record.
 impl<T> Ledger<T> {
     /// Closes watched partitions whose record is final: their slots leave the word, then are freed.
     ///
@@ -410,7 +410,8 @@ impl<T> Ledger<T> {
         }
     }
 
-    /// What stays when the data plane is replaced by another one, whose slots are all new: every partition is closed.
+    /// The history that stays when the data plane is replaced by another one, whose slots are all new: every
+    /// partition is closed.
     #[must_use]
     pub fn into_history(self) -> Self {
         debug_assert!(!self.is_open(), "the data plane is replaced while nothing is open");

@@ -19,7 +19,7 @@ pub struct Interval {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the lease ran out at {expired:?}: every partition was healed then")]
 pub struct Lapsed {
-    /// From when the programs passed everything.
+    /// The instant from which on the programs passed everything.
     pub expired: MonoNs,
 }
 

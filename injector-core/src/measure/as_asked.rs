@@ -60,7 +60,7 @@ pub(super) fn warnings(evidence: &Evidence<'_>, until: MonoNs) -> Vec<Warning> {
     others.into_iter().map(warning).collect()
 }
 
-/// From when until when it was in force, in words.
+/// The time in which it was in force, in words.
 fn when(other: &Overlap, cut: Stamped, heal: Option<Stamped>) -> String {
     let from = if other.from <= cut.end_ns {
         "from before this cut".to_owned()

@@ -18,7 +18,7 @@ pub(super) struct Stretch {
     pub end: Option<MonoNs>,
 }
 
-/// What an endpoint's probes since the cut say, as far as they are known.
+/// The findings of an endpoint's probes since the cut, as far as they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Track {
     /// In order; only the last one may be open.
@@ -156,7 +156,7 @@ fn known(samples: &[&Sample], endpoint: &EndpointEvidence<'_>, from: MonoNs, hor
     known
 }
 
-/// What an endpoint's probes say of the time before the heal.
+/// The findings of an endpoint's probes before the heal.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct BeforeHeal {
     /// Whether the last K probes before the cut succeeded; `None` if there were fewer, or if one of them was never sent.

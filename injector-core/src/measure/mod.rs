@@ -56,13 +56,13 @@ pub struct Evidence<'a> {
     pub name: String,
     /// Its generation.
     pub generation: u32,
-    /// Whose clock the stamps are of.
+    /// The host's clock that the stamps are of.
     pub clock: Option<HostClock>,
     /// The campaign trial that it is.
     pub trial: Option<Trial>,
     /// As asked and resolved.
     pub shape: ShapePair,
-    /// What the cut does to packets; `None` if that was not recorded.
+    /// The effect of the cut on packets; `None` if that was not recorded.
     pub traffic: Option<Traffic>,
     /// The seed used.
     pub seed: Option<u64>,
@@ -76,7 +76,7 @@ pub struct Evidence<'a> {
     pub cut: Option<Stamped>,
     /// The heal; `None` before.
     pub heal: Option<Stamped>,
-    /// What healed it. The lease and the daemon's end make the trial a failure of the harness.
+    /// The cause of the heal. The lease and the daemon's end make the trial a failure of the harness.
     pub healed_by: Option<HealedBy>,
     /// The links as the kernel counted and stamped them.
     pub links: Vec<LinkRecord>,
@@ -86,9 +86,9 @@ pub struct Evidence<'a> {
     pub overlaps: Vec<Overlap>,
     /// The partition that became active after the heal.
     pub closed_by: Option<Closed>,
-    /// What went wrong with the instrument, if it did.
+    /// The failure of the instrument, if there was one.
     pub broken: Option<HarnessFailure>,
-    /// What makes the record doubtful.
+    /// The warnings that make the record doubtful.
     pub warnings: Vec<Warning>,
     /// Whether a link for which it is not known whether its cut was in force spoils the trial.
     pub is_strict: bool,
@@ -134,9 +134,9 @@ pub struct EndpointEvidence<'a> {
 pub struct Overlap {
     /// Its name.
     pub partition: String,
-    /// From when it was in force.
+    /// The instant from which on it was in force.
     pub from: MonoNs,
-    /// Until when; `None` while it is.
+    /// The end of that time; `None` while it is in force.
     pub until: Option<MonoNs>,
 }
 

@@ -49,7 +49,7 @@ pub struct Rules {
     pub tolerate: Duration,
 }
 
-/// What the probes that were due before one instant say.
+/// The findings of the probes that were due before one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows {
     /// In their order; only the last one may be open.
@@ -189,7 +189,7 @@ impl Walk {
     }
 }
 
-/// What an endpoint's outage is figured from, beside its windows.
+/// The times and rules, beside its windows, from which an endpoint's outage is computed.
 #[derive(Clone, Copy, Debug)]
 pub struct Scope {
     /// The cut.

@@ -88,7 +88,7 @@ pub fn record(evidence: &Evidence<'_>) -> RecoveryRecord {
     let mut warnings = evidence.warnings.clone();
     warnings.extend(as_asked::warnings(evidence, observed_until.unwrap_or(horizon)));
     let shortest = evidence.endpoints.iter().map(|endpoint| endpoint.interval.as_nanos()).min();
-    // What sends no probes can't be starved of them, however busy the host is.
+    // A trial without probes can't be starved of them, however busy the host is.
     let is_probed = evidence.cut.is_some() && !evidence.endpoints.is_empty();
     let is_pressed = host.cpu_pressure.is_some_and(|share| share > evidence.starved_pressure);
     let is_late = host.probe_lateness_p99_ns.zip(shortest).is_some_and(|(late, interval)| late > interval);
@@ -179,7 +179,7 @@ impl<'a> Watch<'a> {
             .all(|&at| self.tracks[at].windows.windows.is_empty() && !self.evidence.endpoints[at].is_unseen)
     }
 
-    /// Until when the required endpoints were watched.
+    /// The instant up to which the required endpoints were watched.
     fn until(&self) -> MonoNs {
         match self.cluster {
             Some(Assessment { settling: Settling::Settled { until, .. }, .. }) => until,
@@ -328,7 +328,7 @@ fn decide(evidence: &Evidence<'_>, before: &[BeforeHeal], watch: Option<&Watch<'
         }
     }
     let watch = watch?;
-    // From here on the trial is over; the first thing that spoils it names it.
+    // From here on the trial is over. The first check that finds a fault gives it its reason.
     if let Some(reason) = harness_failure(evidence) {
         return Some(Decision::for_all(Outcome::HarnessFailed, reason));
     }
@@ -377,7 +377,7 @@ fn last_error_before<'a>(evidence: &Evidence<'_>, endpoint: &EndpointEvidence<'a
     before.max_by_key(|sample| sample.scheduled)?.failure.as_ref().map(|failure| failure.text.as_str())
 }
 
-/// What the probes alone say, once they say it for good.
+/// The decision by the probes alone, once it is final.
 fn watched(evidence: &Evidence<'_>, watch: &Watch<'_>) -> Option<Decision> {
     let Some(cluster) = watch.cluster else {
         let is_over = watch.horizon >= watch.heal + evidence.ready.observe.0;
@@ -454,7 +454,7 @@ fn harness_failure(evidence: &Evidence<'_>) -> Option<String> {
     })
 }
 
-/// What the active check says about links where nothing was dropped, or that there is one.
+/// The result of the active check about links where nothing was dropped, or the advice to use it.
 fn of_check(links: &[LinkRecord]) -> String {
     let why_not = links.iter().find_map(|link| link.check.as_ref()?.why_not.as_deref());
     match why_not {

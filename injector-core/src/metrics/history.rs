@@ -25,7 +25,7 @@ const LATENESS: &[f64] =
 /// peers.
 const MOST_LINKS: usize = 2_048;
 
-/// Which change was timed.
+/// The change that was timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Toggle {
     /// A cut began.
@@ -44,7 +44,7 @@ impl Toggle {
     }
 }
 
-/// By what.
+/// The cause of the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ToggledBy {
     /// A request: it is late by the time from its arrival to the store that toggles.
@@ -73,11 +73,11 @@ pub const OUTCOMES: [Option<Outcome>; 6] = [
     None,
 ];
 
-/// Whatever can heal.
+/// Every cause of a heal.
 pub const HEALERS: [HealedBy; 5] =
     [HealedBy::Request, HealedBy::Deadline, HealedBy::Lease, HealedBy::Shutdown, HealedBy::Disconnect];
 
-/// What healed, as a label.
+/// The cause of a heal, as a label.
 pub fn healer_word(by: HealedBy) -> &'static str {
     match by {
         HealedBy::Request => "request",
@@ -107,7 +107,7 @@ pub struct ShapeHistory {
     pub cuts: u64,
     /// Closed partitions by outcome.
     pub closed: BTreeMap<&'static str, u64>,
-    /// From the heal to the instant at which all required endpoints were ready.
+    /// Times from the heal to the instant at which all required endpoints were ready.
     pub ready: Histogram,
     /// The same, settled.
     pub settled: Histogram,
@@ -118,9 +118,9 @@ pub struct ShapeHistory {
 pub struct EndpointHistory {
     /// Closed partitions by the endpoint's own outcome.
     pub closed: BTreeMap<&'static str, u64>,
-    /// From the heal to ready.
+    /// Times from the heal to ready.
     pub ready: Histogram,
-    /// From the heal to settled.
+    /// Times from the heal to settled.
     pub settled: Histogram,
 }
 
@@ -154,7 +154,7 @@ pub struct History {
     pub probes: Histogram,
     /// Probes that were never sent: the prober fell behind, or their command could not be started.
     pub unsent_probes: u64,
-    /// What closed partitions dropped.
+    /// The drops of closed partitions.
     closed_drops: Drops,
     /// The most that was ever shown.
     shown_drops: Drops,
@@ -256,7 +256,7 @@ impl History {
             self.endpoint(endpoint, heal.filter(|_| is_measured && is_measured_alone(endpoint)));
         }
         for link in &record.links {
-            // What could not be read is not counted: a sum that only rises can say no more.
+            // A figure that could not be read is not counted: a sum that only rises can say no more.
             self.closed_drops.packets += link.dropped_packets.unwrap_or(0);
             self.closed_drops.bytes += link.dropped_bytes.unwrap_or(0);
         }
@@ -283,7 +283,7 @@ impl History {
         };
     }
 
-    /// What all partitions since the start have dropped, as of the last [`Self::dropping`].
+    /// The drops of all partitions since the start, as of the last [`Self::dropping`].
     pub fn drops(&self) -> Drops {
         self.shown_drops
     }

@@ -25,7 +25,7 @@ pub struct Reading {
     pub abi: u32,
     /// The kernel's release.
     pub kernel: String,
-    /// Which config is in force.
+    /// The number of the config in force: 1 at the start.
     pub config_number: u32,
     /// The partitions that are not closed.
     pub partitions: Vec<OpenPartition>,
@@ -37,7 +37,7 @@ pub struct Reading {
     pub lost_events: Option<u64>,
     /// Log lines lost since the start.
     pub lost_log_lines: u64,
-    /// What the programs counted, by name.
+    /// The programs' counters, by name.
     pub counters: Vec<(&'static str, u64)>,
     /// The counts since the start.
     pub history: History,
@@ -52,7 +52,7 @@ pub struct OpenPartition {
     pub generation: u32,
     /// Where in its life it is.
     pub state: PartitionState,
-    /// What its links have dropped so far, in sum.
+    /// The drops of its links so far, in sum.
     pub totals: LinkTotals,
 }
 

@@ -38,7 +38,7 @@ pub struct Scope {
     pub protocol: Protocol,
     /// First and last port, both included; `None` is every port.
     pub ports: Option<(u16, u16)>,
-    /// Which end's port.
+    /// The end whose port is compared.
     pub side: PortSide,
 }
 

@@ -84,7 +84,7 @@ impl Visitor<'_> for SeedVisitor {
             // As a float: its digits are not all those that were written.
             SeedError::TooLarge(format!("{seed:e}"))
         } else {
-            // With its point: "7" would be a seed.
+            // The text keeps the point: "7" would be a seed.
             SeedError::NotANumber(format!("{seed:?}"))
         }))
     }

@@ -86,7 +86,7 @@ impl Traffic {
         Self { scopes, ..self.clone() }
     }
 
-    /// What of a link's traffic is cut, in words.
+    /// The traffic of a link that is cut, in words.
     pub fn describe(&self) -> String {
         let words = self.words();
         if words.is_empty() { "all, both ways".to_owned() } else { words.join(", ") }
@@ -98,7 +98,7 @@ impl Traffic {
         if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
     }
 
-    /// Whatever is not as in the default, in words; the neighbours are left out.
+    /// All that differs from the default, in words; the neighbours are left out.
     pub fn words(&self) -> Vec<String> {
         let mut words = Vec::new();
         if self.direction != Direction::Both {

@@ -46,7 +46,7 @@ fn beside(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// What to do where a file can't be written.
+/// The remedy where a file can't be written.
 pub fn remedy(error: &io::Error) -> &'static str {
     crate::run::remedy(error).unwrap_or("name a file in a directory that you may write to")
 }

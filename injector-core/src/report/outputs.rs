@@ -9,9 +9,9 @@ use crate::run::layout;
 #[derive(Debug, thiserror::Error)]
 #[error("{option} {} {why}; name another file", .path.display())]
 pub struct OutputError {
-    /// By which option.
+    /// The option that names the file.
     option: &'static str,
-    /// Which.
+    /// The file.
     path: PathBuf,
     /// Why not.
     why: String,

@@ -278,7 +278,7 @@ fn trials(n: u64) -> String {
     if n == 1 { "1 trial is".to_owned() } else { format!("{n} trials are") }
 }
 
-/// What the cuts of a run leave open: not felt, not proved, not covered.
+/// The doubts that the cuts of a run leave: not felt, not proved, not covered.
 fn cuts(run: &Run) -> Vec<String> {
     let s = &run.summary;
     let mut notes = Vec::new();

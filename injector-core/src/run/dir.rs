@@ -64,7 +64,7 @@ fn io_error<'a>(operation: &'static str, path: &'a Path) -> impl FnOnce(io::Erro
     move |source| RunDirError::Io { operation, path: path.to_owned(), source }
 }
 
-/// What an opened campaign has done so far.
+/// The trials that an opened campaign has made so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Trials with a record, and the attempt that counts.

@@ -31,7 +31,7 @@ pub struct LinkTimes {
     pub firsts_ns: [Option<u64>; 4],
 }
 
-/// What a timeline shows of a trial beyond [`Trial`].
+/// The facts that a timeline shows of a trial beyond [`Trial`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Detail {
     /// The line of `trials.jsonl` that holds the record, from 1.
@@ -131,7 +131,7 @@ pub struct Run {
     pub campaign: Campaign,
     /// Its trials in order, the last attempt of each.
     pub trials: Vec<Trial>,
-    /// Their details, in the same order.
+    /// The details of these trials, in the same order.
     pub details: Vec<Detail>,
     /// Notices about the directory.
     pub notes: Vec<String>,

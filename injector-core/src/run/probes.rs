@@ -86,7 +86,7 @@ impl ProbeFile {
     }
 }
 
-/// By the index; `None` where it does not fit a file of this length.
+/// The lines' places by the index; `None` where it does not fit a file of this length.
 fn indexed(text: &str, file_length: u64) -> Option<HashMap<(u64, u32), LineExtent>> {
     let mut places = HashMap::new();
     let mut end = 0;
@@ -99,7 +99,7 @@ fn indexed(text: &str, file_length: u64) -> Option<HashMap<(u64, u32), LineExten
     (end == file_length).then_some(places)
 }
 
-/// By reading all of the file.
+/// The lines' places by reading all of the file.
 fn scanned(path: &Path) -> Result<HashMap<(u64, u32), LineExtent>, ReadError> {
     #[derive(Deserialize)]
     struct Head {

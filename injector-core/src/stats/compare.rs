@@ -16,7 +16,7 @@ use crate::api::ClusterOutage;
 /// The margin that is used if none is asked for: 5 points.
 pub const MARGIN: f64 = 0.05;
 
-/// What a comparison says.
+/// The finding of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Finding {
@@ -44,7 +44,7 @@ impl Finding {
 pub struct ArmFigures {
     /// Decided trials.
     pub n: u64,
-    /// Of these, beyond the deadline.
+    /// Decided trials beyond the deadline.
     pub beyond_deadline: u64,
     /// The share.
     pub rate: Option<f64>,
@@ -56,7 +56,7 @@ pub struct ArmFigures {
     pub starved: u64,
 }
 
-/// Both arms where the same links were cut.
+/// The figures of both arms where the same links were cut.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StratumFigures {
     /// The resolved shape.
@@ -101,7 +101,7 @@ pub struct Comparison {
     pub a: ArmFigures,
     /// B, all strata.
     pub b: ArmFigures,
-    /// By resolved shape.
+    /// The figures by resolved shape.
     pub strata: Vec<StratumFigures>,
     /// Decided trials of shapes that only one of the two has: they take no part.
     pub unmatched: u64,
@@ -240,7 +240,7 @@ fn by_shape(trials: &[Trial], deadline_ns: u64) -> BTreeMap<String, Counted> {
 
 fn sentence(c: &Comparison) -> String {
     let points = |share: f64| format!("{:.1} points", share * 100.0);
-    // Who reads the verdict alone must not take trials that nobody could judge for good ones.
+    // A reader of the verdict alone must not take trials that nobody could judge for good ones.
     let undecided = |arm: &ArmFigures| match arm.undetermined {
         0 => String::new(),
         n => format!(" ({n} more undecided)"),

@@ -13,7 +13,7 @@ use super::trial::{EndpointTimes, Instant, Trial, base};
 pub struct Spread {
     /// Trials (or endpoints of trials) that it is known of.
     pub n: u64,
-    /// Of these, censored: the time was longer than could be seen.
+    /// The number of these that are censored: the time was longer than could be seen.
     pub censored: u64,
     /// The median (Kaplan–Meier).
     pub p50_ns: Option<u64>,
@@ -21,7 +21,7 @@ pub struct Spread {
     pub p90_ns: Option<u64>,
     /// The largest; `null` where any was censored: that one may be the largest, however early it was lost sight of.
     pub max_ns: Option<u64>,
-    /// What the largest is at least, where it is not known.
+    /// A lower bound of the largest, where it is not known.
     #[serde(default)]
     pub max_at_least_ns: Option<u64>,
 }
@@ -51,7 +51,7 @@ pub struct FailOvers {
     pub not_back: u64,
     /// Endpoints of trials that were never out during the cut: they are no part of the times.
     pub never_out: u64,
-    /// From the cut to the return.
+    /// The times from the cut to the return.
     pub times: Spread,
 }
 
@@ -78,11 +78,11 @@ pub struct OutageFigures {
     pub never_out: u64,
     /// Endpoints of trials that were in service at the heal and out after it, and how long.
     pub lost_by_heal: Spread,
-    /// From heal to settled, all required endpoints.
+    /// The times from heal to settled, of all required endpoints together.
     pub settled: Spread,
 }
 
-/// By cut, then by name; strata in the order of their slowest medians of settled.
+/// The outages by cut, then by name; strata are in the order of their slowest medians of settled.
 pub fn by_cut(trials: &[&Trial]) -> Vec<OutageFigures> {
     let mut rows: Vec<OutageFigures> = strata(trials, Factor::Cut)
         .into_iter()

@@ -21,7 +21,7 @@ impl Arm {
     }
 }
 
-/// Both arms' counts where the same links were cut.
+/// The counts of both arms where the same links were cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stratum {
     /// The arm compared with.

@@ -113,7 +113,7 @@ const SMALL: f64 = 0.05;
 /// The confidence of what can't be excluded, and the chance with which a fault is to be shown.
 const CONFIDENCE: f64 = 0.95;
 
-/// What a pass of few trials does not say; nothing for one of many.
+/// The rate that a pass of few trials does not rule out, in words; empty for many trials.
 fn left_open(beyond: u64, n: u64) -> String {
     let enough = trials_to_see(SMALL, CONFIDENCE);
     let upper = clopper_pearson(beyond, n, CONFIDENCE).map(|[_, upper]| upper);

@@ -209,7 +209,7 @@ impl Pool<'_> {
         if self.is_everyone { Shape::Split(groups) } else { Shape::Between(groups) }
     }
 
-    /// Who drops whom, so that each peer keeps the connections of a ring of majorities.
+    /// The grudge by which each peer keeps the connections of a ring of majorities.
     pub fn ring(&self) -> Shape<PeerName> {
         let ring = &self.peers;
         let kept = ring::connections(ring.len());

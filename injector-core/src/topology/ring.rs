@@ -71,7 +71,7 @@ mod tests {
         }
     }
 
-    /// What Jepsen's rings drop, counted in directed links.
+    /// The number of directed links that Jepsen's rings drop.
     #[test]
     fn as_many_links_are_dropped_as_by_jepsen() {
         let dropped =

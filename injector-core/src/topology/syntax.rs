@@ -8,13 +8,13 @@ use crate::model::{NamedLink, Selector, Shape, read_grudge};
 pub struct Syntax {
     /// Its first word.
     pub word: &'static str,
-    /// It, written out.
+    /// The shape with its arguments, as on the command line.
     pub usage: &'static str,
     /// Its JSON.
     pub json: &'static str,
     /// The links that it cuts, in words.
     pub what: &'static str,
-    /// What a direction is relative to, in words; `None` where a direction makes no sense.
+    /// The group that a direction is relative to, in words; `None` where a direction makes no sense.
     pub first: Option<&'static str>,
     /// How its words are read.
     pub(super) read: Read,
@@ -24,11 +24,11 @@ pub struct Syntax {
 pub(super) enum Read {
     /// As they are.
     Plain(fn(&Words<'_>) -> Result<Shape, ShapeError>),
-    /// With the peers of `--among`, from which it draws.
+    /// The words and the peers of `--among`, from which the shape draws.
     Drawn(fn(&Words<'_>, Option<Vec<Selector>>) -> Result<Shape, ShapeError>),
 }
 
-/// What a shape is written with, after its word.
+/// The arguments of a shape, after its word.
 pub(crate) enum Arguments<'a, P> {
     /// Peers of one group.
     Peers(&'a [P]),
@@ -45,14 +45,14 @@ pub(crate) enum Arguments<'a, P> {
     Peer(&'a P),
     /// Links.
     Links(&'a [NamedLink<P>]),
-    /// Who drops from whom.
+    /// The senders that each receiver drops.
     Grudge(&'a BTreeMap<P, Vec<P>>),
     /// A preset's name.
     Preset(&'a str),
 }
 
 impl<'a, P> Arguments<'a, P> {
-    /// Any name of a peer, or a role.
+    /// Every name of a peer, or of a role.
     pub fn selectors(&self) -> Vec<&'a P> {
         match *self {
             Self::Peers(peers) => peers.iter().collect(),

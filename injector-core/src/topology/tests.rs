@@ -14,7 +14,7 @@ fn words(text: &str) -> Shape {
     words::parse_words(&text.split(' ').map(str::to_owned).collect::<Vec<_>>()).unwrap()
 }
 
-/// By names alone, without presets and roles.
+/// Resolves names alone, without presets and roles.
 fn resolve_of(
     shape: &Shape,
     direction: Direction,

@@ -73,7 +73,7 @@ impl<P> Shape<P> {
         self.written().0
     }
 
-    /// What a direction is relative to, in words; `None` where a direction makes no sense.
+    /// The group that a direction is relative to, in words; `None` where a direction makes no sense.
     pub(super) fn first_group(&self) -> Option<&'static str> {
         SHAPES.iter().find(|syntax| syntax.word == self.word()).and_then(|syntax| syntax.first)
     }

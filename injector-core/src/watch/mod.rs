@@ -25,7 +25,7 @@ pub struct Watch {
     pub peers: Vec<String>,
     /// Partitions whose record is open, the oldest first.
     pub partitions: Vec<Live>,
-    /// By endpoint.
+    /// The health of each endpoint over time, by name.
     pub endpoints: BTreeMap<String, Strip>,
     /// Final records, the newest first.
     pub recoveries: VecDeque<Recovery>,
@@ -56,7 +56,7 @@ pub struct Live {
     pub links: BTreeMap<(String, String), Drops>,
 }
 
-/// What a link has dropped under one partition.
+/// The drops of a link under one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Drops {
     /// Packets so far,
@@ -76,7 +76,7 @@ pub struct Strip {
     pub error: Option<String>,
 }
 
-/// What an endpoint was in one second.
+/// The health of an endpoint in one second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Served {
     /// Healthy all the time.

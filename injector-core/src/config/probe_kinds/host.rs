@@ -87,7 +87,7 @@ fn check_authority(authority: &Authority) -> Result<Option<u16>, String> {
     if host.is_empty() {
         return Err("has no host".to_owned());
     }
-    // What `Authority` itself says of the port is the same for one that is absent and one that is too large.
+    // `Authority` gives the same answer for a port that is absent and for one that is too large.
     let port = match authority.as_str().strip_prefix(host) {
         None => return Err("names a user, which probes do not send".to_owned()),
         Some("") => None,

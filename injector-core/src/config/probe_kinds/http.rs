@@ -19,7 +19,7 @@ use crate::config::secret::{Sent, Text};
 pub struct HttpProbe {
     /// The request.
     pub request: HttpRequest,
-    /// Which answers are successes.
+    /// The answers that are successes.
     pub expect: HttpExpect,
 }
 
@@ -199,7 +199,7 @@ impl Kind for HttpProbe {
     }
 }
 
-/// What an HTTP request is made of.
+/// Reads the parts of an HTTP request from the keys of a table; `None` if one is wrong, which is reported.
 pub(in crate::config) fn request(table: &Fields<'_>, texts: &Texts<'_>) -> Option<HttpRequest> {
     let url = table.require("url", URL_USAGE).and_then(|node| {
         let url = texts.read(&node, URL_USAGE)?;

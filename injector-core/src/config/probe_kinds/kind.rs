@@ -18,7 +18,7 @@ pub const INTERVAL: Span = Span::millis(10);
 pub(in crate::config) trait Kind: Sized {
     /// Its keys, with what they mean, for the schema and the page of the config.
     type Keys: JsonSchema;
-    /// What a success is, for the page of the config.
+    /// The definition of a success, for the page of the config.
     const SUCCESS: &'static str;
     /// The schedule, where the config names none.
     const INTERVAL: Span = INTERVAL;
@@ -64,7 +64,7 @@ pub(in crate::config) trait Kind: Sized {
 pub(in crate::config) struct KindInfo {
     /// Its key in `probe:`.
     pub word: &'static str,
-    /// What a success is.
+    /// The definition of a success.
     pub success: &'static str,
     /// The schedule, where the config names none.
     pub interval: Span,
@@ -72,7 +72,7 @@ pub(in crate::config) struct KindInfo {
     pub shares_connections: bool,
 }
 
-/// What a probe is made of, by keys of the config.
+/// The settings of a probe, by keys of the config.
 #[derive(Default)]
 pub(in crate::config) struct Settings(ProbeSettings);
 
@@ -97,8 +97,8 @@ impl Settings {
     }
 }
 
-/// What a probe sends and expects, in words. It has no values of headers, queries, bodies and arguments: a digest of these
-/// shows where two measurements differ.
+/// The request and the expected answer of a probe, in words. They have no values of headers, queries, bodies
+/// and arguments: a digest of these shows where two measurements differ.
 #[derive(Default)]
 pub(in crate::config) struct Stimulus<'a> {
     text: String,

@@ -100,7 +100,7 @@ pub(super) fn name(node: &Node<'_>) -> Option<String> {
         );
         return None;
     }
-    // What dev_valid_name() of the kernel refuses.
+    // Names that dev_valid_name() of the kernel refuses.
     if name == "." || name == ".." || name.contains(['/', ':']) || name.contains(char::is_whitespace) {
         node.error(
             format!("\"{name}\" can't be the name of an interface"),

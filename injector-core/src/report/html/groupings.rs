@@ -12,7 +12,7 @@ const MOST: usize = 50;
 /// A way to group trials.
 #[derive(Debug, Serialize)]
 pub(super) struct Grouping {
-    /// What by.
+    /// The grouping's name.
     title: &'static str,
     /// The groups, those with the most trials first.
     names: Vec<String>,

@@ -21,7 +21,7 @@ pub struct Linked {
     pub href: String,
 }
 
-/// What the script draws of a run.
+/// The parts of a run that the script draws.
 #[derive(Serialize)]
 struct Row {
     name: String,
