@@ -46,10 +46,10 @@ pub const fn is_nameless(address: &Address) -> bool {
     is_zero || high & 0xffc0_0000 == 0xfe80_0000
 }
 
-/// What the map of prefixes says: the peer in the low half, and how long the prefix is, in bits of an
+/// The values of the map of prefixes: the peer in the low half, and the length of the prefix, in bits of an
 /// [`Address`].
 pub mod prefix {
-    /// From peer and length.
+    /// Makes a value of a peer and a length.
     pub const fn value(peer: u16, length: u8) -> u32 {
         (length as u32) << 16 | peer as u32
     }
@@ -74,8 +74,9 @@ pub const VIP: u32 = 0xffff;
 /// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody. The same in the
 /// map of MACs that are known: someone else has it too, whatever is learned of it.
 pub const NOBODY: u32 = 0xfffe;
-/// With the peer of a process: the process became the peer's by a port of its own, and not by its parent or because the daemon
-/// said so. It is the peer's no longer once it has no socket at such a port.
+/// A flag beside the peer of a process: the process became the peer's by a port of its own, and not by its
+/// parent or because the daemon said so. The process is the peer's no longer once it has no socket at such a
+/// port.
 pub const BY_PORT: u32 = 1 << 16;
 
 /// In place of the receiver of a [`LinkKey`]: all who receive a group frame that was dropped at its sender's port.
@@ -129,7 +130,7 @@ pub mod traits {
     pub const MACS_KNOWN: u32 = 1 << 6;
 }
 
-/// Whose MAC address it is.
+/// The owner of a MAC address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MacOwner {
@@ -259,7 +260,8 @@ pub struct OverlapKey {
     pub dst: u16,
 }
 
-/// What the map of where loss is rolled says of a peer for which several interfaces do it: see [`RollKey`].
+/// The value, in the map of the interfaces that roll loss, of a peer whose loss several interfaces roll: see
+/// [`RollKey`].
 pub const ROLL_SEVERAL: u32 = u32::MAX;
 
 /// Someone whom no address names, and the peer that exchanges unicast frames with it.

@@ -45,7 +45,7 @@ pub mod feature {
 pub struct Word(pub u64);
 
 impl Word {
-    /// From its halves.
+    /// Makes a word of its halves.
     pub const fn new(live: u32, watched: u32) -> Self {
         Self((watched as u64) << 32 | live as u64)
     }

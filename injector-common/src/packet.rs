@@ -107,9 +107,10 @@ pub mod tcp {
 /// passes on.
 pub const NEIGHBOURS: u16 = (protocol::ICMP6 as u16) << 8 | 255;
 
-/// What the verdict needs to know of a packet. Ports are in host order.
+/// The facts about a packet that the verdict needs. Ports are in host order.
 ///
-/// In this order: where the fields that are cleared for each packet adjoin, BPF clears them in a loop over their bytes.
+/// The order of the fields matters: where the fields that are cleared for each packet adjoin, BPF clears them
+/// in a loop over their bytes.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packet {

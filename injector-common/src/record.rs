@@ -2,7 +2,8 @@
 
 use crate::key::Address;
 
-/// What one CPU saw of one link of one partition. Nanoseconds of `CLOCK_MONOTONIC`.
+/// The stamps and counters of one CPU for one link of one partition. Instants are nanoseconds of
+/// `CLOCK_MONOTONIC`.
 ///
 /// The map is per CPU, so that no update races with another; the reader takes sums, the earliest firsts and
 /// the latest last.
@@ -12,7 +13,7 @@ pub struct LinkStamps {
     /// Packets dropped that were addressed to the receiver, GSO segments counted each: no group frames, no ARP or
     /// neighbour discovery, no frames of the active check.
     pub dropped_packets: u64,
-    /// Their bytes, as the hook saw them.
+    /// The bytes of the dropped packets, as the hook saw them.
     pub dropped_bytes: u64,
     /// The first drop.
     pub first_drop: u64,
@@ -83,8 +84,9 @@ pub struct Stranger {
     pub address: Address,
 }
 
-/// What one CPU saw of one link while several partitions that drop all of it were in force: counted once for all of them,
-/// so that a packet does not cost more with each. A part of [`LinkStamps`] of every one of them.
+/// The stamps and counters of one CPU for one link while several partitions that drop all of it were in
+/// force. They are counted once for all of these, so that a packet does not cost more with each. A part of
+/// [`LinkStamps`] of every one of them.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct OverlapStamps {
@@ -137,7 +139,8 @@ pub struct Lease {
     /// The latch: 0, or what `expires` was for the first program that found it past while something was live. Only
     /// the daemon clears it, after it has disabled every slot: so a late renewal revives nothing.
     pub lapsed: u64,
-    /// Who holds it, so that what a dead daemon left can be distinguished from what a living one needs: its process id,
+    /// The process that holds it, so that what a dead daemon left can be distinguished from what a living one
+    /// needs: its process id,
     pub pid: u64,
     /// the start of that process in clock ticks since the boot (pids are used again),
     pub started: u64,
@@ -179,7 +182,7 @@ pub mod counter {
     pub const UNCLAIMED: u32 = 8;
     /// How many counters there are.
     pub const COUNT: u32 = 9;
-    /// Their names, by index.
+    /// The names of the counters, by index.
     pub const NAMES: [&str; COUNT as usize] = [
         "judged",
         "dropped",
@@ -220,11 +223,11 @@ impl Wakeup {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TestInput {
-    /// What the exact clock answers.
+    /// The instant of the exact clock.
     pub now: u64,
-    /// What the coarse clock answers.
+    /// The instant of the coarse clock.
     pub coarse: u64,
-    /// What the random number generator answers.
+    /// The next random number.
     pub random: u32,
     /// Zero.
     pub pad: u32,

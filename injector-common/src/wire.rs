@@ -19,7 +19,7 @@ pub struct Wire {
     pub prefix_len: u8,
     /// Zero.
     pub pad: u16,
-    /// What the payload begins with.
+    /// The bytes that the payload begins with.
     pub prefix: [u8; MAX_PREFIX],
 }
 

@@ -26,7 +26,7 @@ const END_STREAM: u8 = 0x1;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// What a frame says of its stream.
+/// The part of a frame that matters for its stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Said {
     /// `:status 200`, and more to come.
