@@ -25,7 +25,7 @@ const NAMELESS: u32 = 0x1_0000;
 /// A `vip:` away from its holder's port: such a frame is not judged.
 pub const UNJUDGED: u32 = 0x1_0001;
 
-/// Which way a frame passes the hook.
+/// The direction in which a frame passes the hook.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Ingress.
@@ -71,7 +71,7 @@ impl Side {
         u64::from(self.sender) << 48 | u64::from(self.receiver) << 32 | u64::from(self.flags)
     }
 
-    /// From one number.
+    /// Unpacks a side from one number.
     #[inline(always)]
     pub fn unpacked(packed: u64) -> Self {
         let sixteen = |shift: u32| (packed >> shift) as u32 & 0xffff;
@@ -175,8 +175,9 @@ fn end(listed: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32 {
     named(by_address, end, port, is_judged_elsewhere)
 }
 
-/// Who receives a group frame: at the receiver's port that peer; at the sender's, the peer that it asks for, else all
-/// who would get a copy (the column behind the peers'). Elsewhere the receivers are not known.
+/// The receiver of a group frame: at the receiver's port that peer; at the sender's port the peer that the
+/// frame asks for, else all who would get a copy (the column behind the peers'). Elsewhere the receivers are
+/// not known.
 #[inline(always)]
 pub fn group(context: &VerdictContext, side: Side) -> u32 {
     if side.receiver != WORLD {
@@ -185,7 +186,7 @@ pub fn group(context: &VerdictContext, side: Side) -> u32 {
     }
     if context.packet.flags & flag::ASKS != 0 {
         let asked = by_address(TO, lister(&context.packet.dst), WORLD);
-        // Who asks for itself announces itself to all.
+        // A peer that asks for its own address announces itself to all.
         if asked != WORLD && asked < NAMELESS && asked != context.src {
             return asked;
         }
@@ -261,7 +262,8 @@ fn within(address: &Address) -> u32 {
     WORLD
 }
 
-/// Who claims an address: whose NIC is seen to hold it, or else who claimed it by a frame.
+/// The claim to an address: that of the peer whose NIC is seen to hold it, or else one that was learned from
+/// a frame.
 #[inline(always)]
 pub fn claim_of(address: &Address) -> Option<*mut Claim> {
     HELD.get_ptr_mut(address).or_else(|| CLAIMS.get_ptr_mut(address))
@@ -288,7 +290,7 @@ fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
         return WORLD;
     }
     if port == peer {
-        // What a router sends may come from another's address.
+        // A router may send from another's address.
         if end == FROM && claim.at < now && traits_of(peer) & traits::FORWARDS == 0 {
             claim.at = now;
         }
@@ -297,9 +299,10 @@ fn claimed(address: &Address, now: u64, end: u32, port: u32) -> u32 {
     if by_frame(end, WORLD) == peer { peer } else { WORLD }
 }
 
-/// Who has an address that a NIC of `peer` holds, and that someone else holds or announces too; `peer` is [`VIP`] if NICs of
-/// several peers hold it. It moves, as a `vip:` does: a port says who has it. Elsewhere, the address names the peer only
-/// together with the MAC address of a NIC of the peer, and nobody if the peer's port judges the frame.
+/// The peer that has an address which a NIC of `peer` holds, and which someone else holds or announces too;
+/// `peer` is [`VIP`] if NICs of several peers hold it. The address moves, as a `vip:` does: a port says which
+/// peer has it. Elsewhere, the address names the peer only together with the MAC address of a NIC of the
+/// peer, and nobody if the peer's port judges the frame.
 #[inline(always)]
 fn moving(claim: &Claim, end: u32, port: u32) -> u32 {
     let peer = claim.peer;

@@ -47,7 +47,8 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
         return 0;
     }
     let VerdictContext { sender, receiver, src, dst, .. } = *context;
-    // Someone whom no address names may be a peer: one without a port, or one that has just got another device.
+    // A stranger without an address that names it may be a peer: one without a port, or one that has just got
+    // another device.
     if (sender != WORLD && dst == WORLD || receiver != WORLD && src == WORLD)
         && context.packet.flags & flag::GROUP == 0
     {

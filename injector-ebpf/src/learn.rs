@@ -100,7 +100,7 @@ pub extern "C" fn claim(side: u64) -> u32 {
     let Some(context) = CONTEXT.get(0) else { return 0 };
     let packet = &context.packet;
     let claimed: Address = match packet.discovery {
-        // From the unspecified address: the target is what it is about to take.
+        // A solicitation from the unspecified address is about the target: the sender is about to take it.
         discovery::SOLICITATION if packet.src == [0; 4] => packet.dst,
         discovery::REQUEST | discovery::SOLICITATION => packet.src,
         discovery::OVERRIDE => packet.announced,
@@ -176,8 +176,8 @@ fn renew(known: &mut Claim, peer: u32, mac: u64, now: u64) {
     }
 }
 
-/// Someone claims an address at a hook that is not the port of a peer whose addresses are learned. `sender` is the peer
-/// whose port it comes out of nevertheless, or `WORLD`.
+/// Takes note that someone claims an address at a hook that is not the port of a peer whose addresses are
+/// learned. `sender` is the peer whose port the frame comes out of nevertheless, or `WORLD`.
 #[inline(always)]
 fn contest(known: &mut Claim, sender: u32, mac: u64, now: u64) {
     // The peer's own frame, on its way past one more hook: its port saw it just now.
@@ -194,8 +194,8 @@ fn contest(known: &mut Claim, sender: u32, mac: u64, now: u64) {
     }
 }
 
-/// Someone else claims an address that is seen on a peer's NIC: it may have moved. For as long as such a claim would last by
-/// itself, the peer's port says whether the peer has it.
+/// Takes note that someone else claims an address that is seen on a peer's NIC: it may have moved. For as
+/// long as such a claim would last by itself, the peer's port says whether the peer has it.
 #[inline(always)]
 fn doubt(known: &mut Claim, now: u64) {
     // The daemon may know of another holder, for good.

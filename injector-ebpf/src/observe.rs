@@ -30,7 +30,7 @@ static UNSTAMPED: LinkStamps = LinkStamps {
     late_packets: 0,
 };
 
-/// From how long after the cut on a drop at the receiver's port is late, in nanoseconds.
+/// The time after the cut, in nanoseconds, from which on a drop at the receiver's port is late.
 const LATE: u64 = 1_000_000_000;
 
 /// The stamps' key of the current link for one slot.
@@ -344,7 +344,7 @@ pub fn response<P: Hooked>(bytes: &P, packet: &Packet, word: Word) {
     let Some(endpoint) = (unsafe { ENDPOINTS.get(&key) }) else { return };
     let at = packet.payload_at;
     let success = match endpoint.kind {
-        // What follows a short payload in its frame is padding.
+        // The bytes after a short payload in its frame are padding.
         wire::kind::HTTP1 => packet.payload_len >= wire::HTTP1_LEN && wire::http1_ok(bytes, at),
         wire::kind::PREFIX => {
             packet.payload_len >= u32::from(endpoint.prefix_len) && wire::prefix_ok(bytes, at, endpoint)

@@ -16,7 +16,7 @@ use crate::protect::protected;
 use crate::verdict_context::VerdictContext;
 use crate::{emit, identity, leak, learn, observe};
 
-/// What happens to a packet.
+/// The fate of a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The next program decides.
@@ -140,7 +140,7 @@ pub fn judge_named(context: &mut VerdictContext, side: Side, live: u32, watched:
     if watched != 0 {
         observe::firsts(watched);
     }
-    // What only `protect:` let through is no leak.
+    // A packet that only `protect:` let through is no leak.
     if context.dropped.get() != 0 { PASSED } else { passed(context, live) }
 }
 
@@ -228,7 +228,7 @@ const OVER: u32 = 2;
 /// A slot drops it, and all else on this link, until it ends.
 const DROP_STEADY: u32 = 3;
 
-/// What one slot does to the current packet, at the hook with this [`Side`].
+/// The effect of one slot on the current packet, at the hook with this [`Side`].
 ///
 /// A global BPF function of numbers alone: the verifier checks it once, not again in each turn of each loop
 /// around it.

@@ -6,7 +6,7 @@ use injector_common::wire::http2::Cursor;
 
 use injector_common::record::{DROPS_AT, JUDGED_AT, VERDICT_CONTEXT_WORDS};
 
-/// What one verdict knows of its packet.
+/// The facts that one verdict has about its packet.
 #[repr(C)]
 pub struct VerdictContext {
     /// How many packets this CPU judged while a slot was live or watched. This counter is kept here because every
