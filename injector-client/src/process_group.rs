@@ -23,7 +23,7 @@ impl Group {
         Ok(Self { child, leader })
     }
 
-    /// What the command prints, if it was piped.
+    /// The command's standard output, if it was piped.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }

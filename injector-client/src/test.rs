@@ -39,7 +39,7 @@ pub use error::GuardError;
 use guard_thread::GuardThread;
 pub use verdict::NotRecovered;
 
-/// What a guard cuts, and where.
+/// The cut of a guard, and the daemon that makes it.
 #[derive(Clone, Debug)]
 pub struct Cut {
     request: PartitionRequest,
@@ -49,12 +49,12 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// Any request; its owner becomes the guard.
+    /// A cut by any request; its owner becomes the guard.
     pub fn of(request: PartitionRequest) -> Self {
         Self { request, scopes: Vec::new(), name: None, daemon: None }
     }
 
-    /// Any shape.
+    /// A cut of any shape.
     pub fn shape(shape: Shape) -> Self {
         Self::of(PartitionRequest::new(shape))
     }

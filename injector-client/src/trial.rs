@@ -72,7 +72,7 @@ pub struct Cut {
     pub generation: u32,
     /// When the kernel heals it, on the daemon's clock.
     pub ends_at: MonoNs,
-    /// What the daemon answered.
+    /// The daemon's answer.
     pub view: PartitionView,
     /// How long after the end of the hold the record must be final.
     limit: Duration,

@@ -76,7 +76,7 @@ pub enum CampaignEvent<'a> {
     Record(Box<RecoveryRecord>),
     /// A trial was not made.
     NotMade(Trial, &'a str),
-    /// Something that does not end the campaign.
+    /// A warning, which does not end the campaign.
     Warning(&'a str),
 }
 
@@ -87,7 +87,7 @@ pub struct TrialCounts {
     pub made: u64,
     /// Decided ones.
     pub decided: u64,
-    /// Of these, beyond the deadline.
+    /// Trials beyond the deadline.
     pub beyond: u64,
     /// The exact 95 % interval of their share.
     pub interval: Option<[f64; 2]>,
@@ -154,7 +154,7 @@ impl Measure {
         let seed = injector_core::model::seed::drawn(rand::random());
         let systems = spec.systems.clone();
         let (settings, conduct) = spec.into_settings(&status, seed)?;
-        // What the daemon would refuse is found before a folder is made.
+        // A request that the daemon would refuse is found before a folder is made.
         for cell in &settings.cells {
             let wanted = request(&settings, cell, Trial { index: 0, attempt: 1 });
             match runner.client().dry_run("campaign", &wanted).await {
@@ -203,7 +203,7 @@ impl Measure {
         }
     }
 
-    /// Of each decided trial in order, whether it was beyond the deadline.
+    /// Whether each decided trial, in order, was beyond the deadline.
     fn beyond(&self) -> impl Iterator<Item = bool> {
         let settled = stats::trial::Instant::Settled;
         self.trials.values().filter_map(move |trial| trial.beyond(&trial.cluster, settled, trial.deadline_ns))
@@ -464,7 +464,7 @@ fn request(settings: &Settings, cell: &Cell, trial: Trial) -> PartitionRequest {
 async fn interrupted(signal: &mut watch::Receiver<Option<i32>>) -> i32 {
     match signal.wait_for(Option::is_some).await {
         Ok(caught) => caught.unwrap_or_default(),
-        // Nobody is left to send one.
+        // There is no sender any more.
         Err(_) => std::future::pending().await,
     }
 }
@@ -494,7 +494,7 @@ fn now() -> WallNs {
     WallNs(i64::try_from(since_epoch.as_nanos()).unwrap_or(i64::MAX))
 }
 
-/// What the names of a run's partitions begin with: the directory's name, and a digest of where it is.
+/// The prefix of the names of a run's partitions: the directory's name, and a digest of where it is.
 fn prefix(out: &Path) -> String {
     let path = std::path::absolute(out).unwrap_or_else(|_| out.to_owned());
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -23,7 +23,7 @@ pub enum GuardError {
     NotInForce {
         /// The partition.
         name: String,
-        /// What ended it, or which link leaked.
+        /// The reason: what ended it, or which link leaked.
         why: String,
     },
     /// The system did not settle in time, or it is not known whether it did.

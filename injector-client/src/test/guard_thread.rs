@@ -16,7 +16,7 @@ use crate::{Address, Client, ClientError};
 /// How long a drop waits for its heal. The broken connection heals as well.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the thread is asked.
+/// A request to the thread.
 enum Ask {
     Heal(Reply<Healed>),
     Recovery(Duration, Reply<RecoveryRecord>),
