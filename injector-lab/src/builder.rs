@@ -9,7 +9,7 @@ use crate::lab::{CLIENT, CLIENT_HOST, Lab, SWITCH};
 use crate::namespace::hide_names;
 use crate::subnet::Subnet;
 
-/// What a lab is to have; [`Lab::builder`] makes one.
+/// The description of a lab; [`Lab::builder`] begins one.
 #[derive(Clone, Debug)]
 #[must_use = "`up` makes the lab"]
 pub struct LabBuilder {

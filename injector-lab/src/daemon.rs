@@ -39,7 +39,7 @@ pub enum NotStarted {
     /// The daemon does not answer.
     #[error("the daemon does not answer: {why}\n{log}")]
     Late {
-        /// What came instead of an answer.
+        /// The fault of the last answer.
         why: String,
         /// The daemon's log.
         log: String,

@@ -5,7 +5,7 @@ use std::io;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-/// What a lab could not do.
+/// Why a lab could not be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A command failed, or could not be started.
@@ -24,7 +24,7 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
-    /// What a peer answered is not what was asked for.
+    /// A peer gave another answer than was expected.
     #[error("{0}")]
     Answer(String),
     /// A program of the lab has ended by itself.

@@ -30,7 +30,7 @@ pub struct Guest {
     pub tap: String,
     /// The MAC address of the device inside.
     pub mac: String,
-    /// What `ip` is given so that the device inside, `eth0`, has its addresses.
+    /// Commands of `ip` that give the device inside, `eth0`, its addresses.
     pub commands: Vec<String>,
 }
 
@@ -279,7 +279,7 @@ impl Lab {
         self.batch(SWITCH, &[add, format!("link set {port} master br0"), format!("link set {port} up")])
     }
 
-    /// What a virtual machine that is a peer has to know.
+    /// The facts that a virtual machine needs to be a peer.
     ///
     /// # Panics
     /// The name is no peer's.

@@ -29,8 +29,8 @@ macro_rules! group {
     ($(kernels)? $(timed)?) => {};
 }
 
-/// What a test needs. The attribute [`crate::needs`] makes one; `cargo xtask test` reads the same attribute from the
-/// source, so that it installs and builds that much and no more.
+/// The needs of a test. The attribute [`crate::needs`] makes this value; `cargo xtask test` reads the same
+/// attribute from the source, so that it installs and builds that much and no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
     /// Root, for namespaces and eBPF.

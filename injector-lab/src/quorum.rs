@@ -16,7 +16,7 @@ pub struct Quorum<'a> {
     pub seed: u32,
     /// Further flags of every node: the faults to plant.
     pub faults: &'a [&'a str],
-    /// Which address of a peer the others join by: the place in [`Lab::addresses`].
+    /// The place, in [`Lab::addresses`], of the address by which other peers join a peer.
     pub join: usize,
     /// How many addresses of [`Lab::addresses`] each node listens on.
     pub listen: usize,
