@@ -13,9 +13,9 @@ use crate::page::marked;
 
 /// The pages, whose blocks marked [`MARK`] are run in order.
 const PAGES: [&str; 2] = ["README.md", "docs/recipes/image.md"];
-/// What such a block opens with.
+/// The beginning of a block that is run in the root.
 const MARK: &str = "sh bare";
-/// What the README asks for, beside rustup; and what a checkout and `sudo` take.
+/// The packages that the README asks for, beside rustup, and those that a checkout and `sudo` take.
 const PACKAGES: [&str; 4] = ["build-essential", "ca-certificates", "git", "sudo"];
 /// Where the checkout is, inside.
 const CHECKOUT: &str = "root/injector";
@@ -112,7 +112,7 @@ impl Machine {
     }
 }
 
-/// What such a shell has in its environment.
+/// The variables of such a shell's environment.
 fn variables() -> Vec<String> {
     let kept = std::env::vars().filter(|(name, _)| {
         BEGINNINGS.iter().any(|beginning| name.starts_with(beginning))

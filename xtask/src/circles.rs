@@ -71,7 +71,7 @@ fn circles_of(root: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// From each file to the files that it uses, with the names that it uses of them.
+/// For each file the files that it uses, with the names that it uses of them.
 type Uses = BTreeMap<usize, BTreeMap<usize, BTreeSet<String>>>;
 
 /// The files that a file reaches by at least one use.
@@ -230,7 +230,8 @@ impl Module {
             UseTree::Rename(name) => one(whole(&name.ident.to_string()), name.rename.to_string()),
             UseTree::Glob(_) => {
                 if is_private {
-                    // Which names come of it is not known: it is a use of what the module itself defines.
+                    // The names that come of it are not known: it counts as a use of what the module itself
+                    // defines.
                     self.used.insert([&path[..], &["*".to_owned()]].concat());
                 }
                 self.globs.push(path.clone());

@@ -70,7 +70,7 @@ impl Root {
 
 impl Drop for Root {
     fn drop(&mut self) {
-        // What a part of a chore mounted in it is gone with that part's view of mounts.
+        // Mounts that a part of a chore made in the root are gone with that part's view of mounts.
         let gone =
             as_root("rm").and_then(|mut rm| run_shown(rm.args(["-rf", "--one-file-system"]).arg(&self.0)));
         if let Err(error) = gone {
@@ -79,7 +79,7 @@ impl Drop for Root {
     }
 }
 
-/// What a command prints, where a failure is expected and shown by its status.
+/// The exit code and the output of a command, where a failure is expected.
 pub fn said(command: &mut Command) -> Result<(Option<i32>, String)> {
     let shown = words(command);
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting `{shown}`"))?;

@@ -25,7 +25,7 @@ pub enum At {
 }
 
 impl At {
-    /// What a command of the client needs to reach it: its option and the option's value.
+    /// The option, and its value, by which a command of the client reaches the daemon.
     pub fn option(&self) -> [OsString; 2] {
         match self {
             Self::Socket(socket) => ["--socket".into(), socket.into()],
@@ -42,7 +42,7 @@ pub struct Injector<'a> {
     pub at: At,
 }
 
-/// What a command of it said.
+/// The exit code and the output of a command.
 pub struct CommandOutput {
     /// Its exit code; -1 if a signal ended it.
     pub code: i32,

@@ -123,7 +123,7 @@ impl Chosen {
 pub struct Cluster {
     /// The lab. Dropped, it leaves nothing behind.
     pub lab: Lab,
-    /// What runs, with its version.
+    /// The system that runs, with its version.
     pub version: String,
     system: Box<dyn System>,
     probes: Probes,

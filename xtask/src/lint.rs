@@ -42,7 +42,7 @@ pub fn lint() -> Result<ExitCode> {
     } else {
         println!("Lint: the handbook as a book is skipped: there is no mdbook (cargo install mdbook)");
     }
-    // They are no members of the workspace, so that nothing else notices that a lock file is behind.
+    // These packages are no members of the workspace: nothing else notices that their lock file is behind.
     for (what, manifest) in [
         ("the fuzz targets' lock file", "fuzz/Cargo.toml"),
         ("the lock file of the suite outside the workspace", "clients/rust/Cargo.toml"),
@@ -95,11 +95,11 @@ pub fn lint() -> Result<ExitCode> {
     Ok(ExitCode::FAILURE)
 }
 
-/// What `cargo audit` says of a lock file.
+/// The result of `cargo audit` for a lock file.
 enum Audited {
     /// No advisory names one of its packages.
     Clean,
-    /// Some do; the report.
+    /// Advisories name some of its packages; the report.
     Vulnerable(String),
     /// The audit was not made, for want of its database; the reason.
     Unknown(String),

@@ -112,7 +112,7 @@ pub fn results(options: &Options) -> Result<ExitCode> {
             Choice { peers: part.peers, version: part.version.map(str::to_owned), probes: part.probes };
         Chosen::install(part.system, &choice)
     };
-    // What must be installed is installed as the user.
+    // Packages are installed as the user.
     for part in &parts {
         chosen(part)?;
     }

@@ -19,7 +19,7 @@ mod python;
 pub mod restate;
 pub mod tree;
 
-/// What a chore needs.
+/// A need of a chore.
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Need {
     /// Building: the eBPF toolchain.
@@ -98,7 +98,7 @@ const OF_TESTS: &[(&str, &str)] = &[
     ("keepalived", "keepalived"),
     ("nft", "nftables"),
     ("openssl", "openssl"),
-    // With what runs its containers and makes their networks.
+    // Podman with the programs that run its containers and make their networks.
     ("podman", "podman netavark runc iptables"),
     // This program is Redis itself. The package `redis-server` has a second name of it, and starts a server
     // on this machine.
@@ -204,7 +204,7 @@ fn dist() -> Result<bool> {
     Ok(true)
 }
 
-/// What boots a kernel, and what puts a file system for it together.
+/// Installs QEMU, and the tools that make a file system for a kernel.
 fn vm() -> Result<bool> {
     ensure!(
         std::env::consts::ARCH == "x86_64",
@@ -278,7 +278,8 @@ fn debian_compiler() -> Result<()> {
     run_shown(Command::new("rustup").args(["toolchain", "link", LINKED, "/usr"]))
 }
 
-/// From its source where the distribution has the right LLVM, else the project's own static release.
+/// Installs bpf-linker from its source where the distribution has the right LLVM, else the project's own
+/// static release.
 fn bpf_linker() -> Result<()> {
     let prefix = PathBuf::from(format!("/usr/lib/llvm-{LLVM}"));
     let from_source = || -> Result<()> {

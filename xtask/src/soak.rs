@@ -100,7 +100,8 @@ pub fn soak(which: &[Soak]) -> Result<ExitCode> {
                 .current_dir(workspace()),
         )?;
         let form = soak.form();
-        // By itself: `cargo test --examples` makes tests of the examples, not the programs that the soaks start.
+        // The examples are built apart: `cargo test --examples` makes tests of them, not the programs that
+        // the soaks start.
         run(cargo().args(["build", "--package", "injector", "--examples"]))?;
         let built =
             artifacts(cargo().args(["test", "--package", "injector", "--test", form.program, "--no-run"]))?;

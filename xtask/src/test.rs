@@ -65,7 +65,7 @@ pub fn test(options: &Options) -> Result<ExitCode> {
     let mut count = Count::default();
 
     let mut programs = paired(&chosen, &built, &mut count);
-    // What takes longest begins first, so that no lane waits for it alone.
+    // The slowest programs begin first, so that no lane waits for one of them at the end.
     programs.sort_by_key(|(target, _)| std::cmp::Reverse(target.minutes()));
     let (mut alone, mut together) = (VecDeque::new(), VecDeque::new());
     for (target, artifact) in programs {

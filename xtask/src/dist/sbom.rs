@@ -91,7 +91,7 @@ fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-/// By name and version, from the text of `Cargo.lock`.
+/// The checksums of packages by name and version, from the text of `Cargo.lock`.
 fn checksums(lock: &str) -> BTreeMap<(String, String), String> {
     let mut found = BTreeMap::new();
     for package in lock.split("[[package]]") {

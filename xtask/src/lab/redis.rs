@@ -26,7 +26,7 @@ const TREE: Tree = Tree {
 const SERVER: u16 = 6379;
 const SENTINEL: u16 = 26379;
 
-/// What every script begins with.
+/// The beginning of every script.
 const HEAD: &str = "#!/bin/sh\nexport LD_LIBRARY_PATH=LIBRARIES\n";
 
 /// A write as clients make it: to the primary that the peer's sentinel names, and onto one replica at least.

@@ -72,7 +72,7 @@ pub(super) fn prepare(lab: &Lab) -> Result<()> {
 pub(super) fn pack<W: Write>(system: &mut Initramfs<W>, lab: &Lab) -> Result<()> {
     let server = injector_lab::program("sshd").context("set-up has run, but there is no sshd")?;
     system.program(Path::new("/usr/sbin/sshd"), &server)?;
-    // From OpenSSH 9.8 on it is three programs, which one package has.
+    // From 9.8 on, OpenSSH's server is three programs, which one package has.
     for part in ["sshd-session", "sshd-auth"] {
         let found = server.with_file_name("../lib/openssh").join(part);
         if found.exists() {

@@ -21,10 +21,10 @@ use crate::vm::initramfs::Initramfs;
 use crate::vm::kernel::{Kernel, Series};
 use crate::vm::qemu::Qemu;
 
-/// What a guest needs of its kernel beside what is built in.
+/// The kernel modules that a guest needs beside what is built in, each with its parameters.
 const MODULES: [(&str, &str); 2] = [("virtio_pci", ""), ("virtio_net", "")];
 
-/// What a daemon in it needs too, where there is no TCX.
+/// The modules that a daemon in a guest needs too, where there is no TCX.
 const MODULES_OF_DAEMON: [(&str, &str); 2] = [("sch_ingress", ""), ("cls_bpf", "")];
 
 /// Between two probes: each costs an emulated processor about a hundred times what it costs a real one.
@@ -184,7 +184,8 @@ fn acceleration(qemu: &Qemu, kernel: &Kernel) -> Result<&'static str> {
 }
 
 impl Guests {
-    /// Of each guest. It has no disk: its programs are in memory too, and a daemon is a large one.
+    /// The memory of each guest. A guest has no disk: its programs are in memory too, and a daemon is a large
+    /// one.
     const fn memory(&self) -> &'static str {
         match self.daemons {
             Daemons::OnHost => "256M",
@@ -210,7 +211,7 @@ impl Guests {
         let modules = image::base(&mut system, kernel, &wanted, &["ip"])?;
         let program = programs.quorum();
         image::stripped(&mut system, &program, lab.folder())?;
-        // By its path: the shell would take an `ip` of its own, which knows less.
+        // `ip` is called by its path: the shell would take an `ip` of its own, which knows less.
         let ip = find_program("ip").context("set-up has run, but there is no ip")?;
         let commands = lab.guest(peer).commands;
         let addresses: Vec<String> =

@@ -56,7 +56,7 @@ impl Packages {
         let install = || {
             let mut apt = as_root("env")?;
             apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "--yes", "--quiet=2"]);
-            // What conflicts with something that is there, is for the user to decide.
+            // The user has to decide about a package that conflicts with an installed one.
             run_shown(apt.args(["--no-remove", "--no-install-recommends"]).args(&self.names))
         };
         // Lists may be absent (a fresh container) or name versions that the mirror no longer has.

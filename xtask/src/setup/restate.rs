@@ -12,11 +12,11 @@ use crate::toolchain::cache_dir;
 /// The version that labs run unless another one is asked for.
 pub const DEFAULT_VERSION: &str = "1.7.12";
 
-/// What every version runs with. The tool drives older servers too, and older ones of it are not on npm. The SDK is the
-/// newest that answers on Node 20.
+/// The packages of npm that every version runs with. The tool drives older servers too, and its older
+/// versions are not on npm. The SDK is the newest that answers on Node 20.
 const TOOLS: [&str; 2] = ["@restatedev/restatectl@1.7.12", "@restatedev/restate-sdk@1.9.1"];
 
-/// What Restate's SDK asks for; older distributions have an older one.
+/// The version of Node that Restate's SDK asks for; older distributions have an older one.
 const NODE_MAJOR: u32 = 20;
 
 /// Node as an npm package, where the distribution's is too old.

@@ -26,7 +26,7 @@ pub struct Target {
     pub name: String,
     /// `lib`, `bin`, `test`, …
     pub kind: String,
-    /// What its file declares by `injector_lab::group!(…)`.
+    /// The groups that its file declares by `injector_lab::group!(…)`.
     pub groups: BTreeSet<String>,
     /// Its tests.
     pub tests: Vec<Test>,

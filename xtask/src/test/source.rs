@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::declared::{Needs, Test, read_text};
 
-/// What a program's source declares.
+/// The declarations in a program's source.
 #[derive(Debug, Default)]
 pub struct DeclaredTests {
     /// Its tests.
     pub tests: Vec<Test>,
-    /// What its root file declares by `injector_lab::group!(…)`.
+    /// The groups that its root file declares by `injector_lab::group!(…)`.
     pub groups: BTreeSet<String>,
 }
 
@@ -120,7 +120,7 @@ impl File<'_> {
     }
 }
 
-/// What a function's attributes declare; nothing if it is no test.
+/// The needs that a function's attributes declare; `None` if it is no test.
 fn needs_of_test(attributes: &[String]) -> Result<Option<Needs>> {
     if !attributes.iter().any(|attribute| attribute == "#[test]" || attribute.contains("::test]")) {
         return Ok(None);
@@ -133,7 +133,7 @@ fn needs_of_test(attributes: &[String]) -> Result<Option<Needs>> {
 /// The name behind a keyword, and the rest of the line, where the line declares such an item.
 fn after_word<'a>(line: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
     let mut rest = line;
-    // What may come before it.
+    // Words that may come before it.
     for before in ["pub(crate) ", "pub(super) ", "pub ", "async ", "const ", "unsafe "] {
         rest = rest.strip_prefix(before).unwrap_or(rest);
     }

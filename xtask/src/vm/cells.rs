@@ -16,7 +16,7 @@ const STORED: &str = "docs/kernel-matrix.tsv";
 /// The page that is made from them.
 const PAGE: &str = "docs/kernel-matrix.md";
 
-/// What came of a try; `injector/tests/netns_devices/cell.rs` says what each means.
+/// The outcome of a trial; `injector/tests/netns_devices/cell.rs` says what each means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Cut,
@@ -82,7 +82,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// From a line of the test.
+    /// Reads a line that the test printed.
     pub fn read(line: &str) -> Result<Self> {
         let mut words = line.split('\t').map(|word| word.trim().to_owned());
         let (Some(device), Some(hook), Some(outcome)) = (words.next(), words.next(), words.next()) else {
@@ -122,7 +122,7 @@ pub struct KernelColumn {
     pub version: String,
     /// The day.
     pub date: String,
-    /// What came of it.
+    /// The results.
     pub cells: Vec<Cell>,
 }
 
@@ -236,7 +236,7 @@ impl Matrix {
     }
 }
 
-/// By the device, whatever the size of its letters, then by the hook.
+/// The order of cells: by the device, whatever the size of its letters, then by the hook.
 fn order(cell: &Cell) -> (String, String, String) {
     (cell.device.to_lowercase(), cell.device.clone(), cell.hook.clone())
 }

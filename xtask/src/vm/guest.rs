@@ -18,14 +18,14 @@ pub const MARK: &str = "[guest]";
 /// The serial line that the tests write to. The kernel has the first one, so that its words never cut theirs apart.
 pub const TESTS: &str = "/dev/ttyS1";
 
-/// From the start to the first test.
+/// How long the guest may take from its start to its first test.
 const BOOT: Duration = Duration::from_mins(3);
-/// For one test program, emulated on a busy machine.
+/// How long one test program may take, emulated on a busy machine.
 const PROGRAM: Duration = Duration::from_mins(20);
 const MEMORY: &str = "2G";
 const PROCESSORS: &str = "2";
 
-/// What the guest says.
+/// A message from the guest.
 pub enum GuestEvent {
     /// A test program begins.
     Begin(String),
@@ -35,7 +35,7 @@ pub enum GuestEvent {
     End(String, i32),
     /// A test that skipped itself.
     Skip(String),
-    /// What a test of devices found.
+    /// The result of a test of devices.
     Cell(String),
     /// All have ended.
     Done,
@@ -168,7 +168,7 @@ fn version(text: &str) -> Option<&str> {
     line.rsplit_once(" Debian ")?.1.split_whitespace().next()
 }
 
-/// What a kernel's log says of broken rules; nothing if it has not begun to speak.
+/// The lines of a kernel's log that report broken rules; none if the kernel has not begun to log.
 pub fn complaints(log: &Path) -> Vec<String> {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();

@@ -37,7 +37,7 @@ pub enum Series {
     Realtime,
 }
 
-/// What [`Series::Newer`] is newer than.
+/// The version that [`Series::Newer`] is newer than.
 const NEWER_THAN: [u32; 2] = [6, 12];
 
 impl fmt::Display for Series {

@@ -14,14 +14,15 @@ use crate::test::catalog::{self, Target};
 
 /// The program whose tests report what they find.
 const DEVICES: &str = "netns_devices";
-/// Another one, whose tests need devices that few machines have.
+/// Another program, whose tests need devices that few machines have.
 const STACKED: &str = "netns_auto_stacked";
 
 /// The trials that the user asks for.
 pub struct Asked<'a> {
     /// The only kernel; each that has a package without it.
     pub kernel: Option<Series>,
-    /// Some tests on one kernel, compared with what is stored; else all, to be stored.
+    /// Whether to run some tests on one kernel, and compare them with the stored results; else all run, and
+    /// are stored.
     pub is_short: bool,
     /// Tests of devices with this in their name, and no others; what is stored of the others stays.
     pub filter: Option<&'a str>,
