@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 #[derive(Clone, Default)]
 pub struct Alarm(Option<mpsc::UnboundedSender<String>>);
 
-/// What has panicked, by name.
+/// The names of tasks and threads that have panicked.
 pub type Alarms = mpsc::UnboundedReceiver<String>;
 
 impl Alarm {

@@ -33,7 +33,7 @@ pub struct LinkFacts {
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// What its frames begin with.
+    /// The link-layer header of its frames.
     pub layer: LinkLayerType,
     /// Its MAC address, where it has one.
     pub mac: Option<[u8; 6]>,
@@ -45,7 +45,7 @@ pub struct LinkFacts {
     pub below: Option<u32>,
     /// Whether that is in another namespace.
     pub is_below_away: bool,
-    /// Which one, by the id that this namespace has for it.
+    /// The namespace of its other end, by the id that this namespace has for it.
     pub away: Option<i32>,
     /// What kind of device it is.
     pub kind: Kind,
@@ -112,7 +112,7 @@ impl Kind {
 }
 
 impl LinkFacts {
-    /// From a link message of a dump or a notification.
+    /// Reads a link message of a dump or a notification.
     pub fn of(message: &LinkMessage) -> Option<Self> {
         let mut facts = Self {
             index: message.header.index,

@@ -45,7 +45,7 @@ type Job = Box<dyn FnOnce() -> Pin<Box<dyn Future<Output = ()>>> + Send>;
 
 /// An order to a thread.
 enum Order {
-    /// With a guard, if nobody else would notice that the job panics.
+    /// Run a job; with a guard, if nobody else would notice that it panics.
     Run(Job, Option<Guard>),
     Stop,
 }
@@ -77,7 +77,7 @@ struct Door {
     name: String,
     /// How it is found.
     way: Way,
-    /// Which one it must be: a process's id may belong to another process by now.
+    /// The namespace that it must be: a process's id may belong to another process by now.
     expected: Option<Identity>,
     /// Raised when something panics in there that nobody waits for.
     alarm: Alarm,
@@ -205,7 +205,8 @@ impl Worker {
         T: Send + 'static,
         F: Future<Output = T> + 'static,
     {
-        // Whoever has no time left does not ask: the thread is not to be taken for one that does not answer.
+        // A caller that has no time left does not ask: the thread is not to be taken for one that does not
+        // answer.
         if self.is_late() || turn::patience(QUESTION).is_zero() {
             return Err(NetnsError::Late { name: self.name.clone() });
         }
@@ -277,7 +278,7 @@ pub struct Workers {
     by_path: PathThreads,
     /// The checks of names, where the kernel has not all of it in memory.
     looks: Looks,
-    /// What the threads give up; `None` if they keep what their starter has.
+    /// The rights that the threads give up; `None` if they keep those of their starter.
     rights: Option<Rights>,
     alarm: Alarm,
 }

@@ -34,7 +34,7 @@ fn failed(what: &'static str) -> impl FnOnce(rustix::io::Errno) -> RightsError {
     move |source| RightsError { what, source }
 }
 
-/// Which thread.
+/// The role of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// The daemon's task, and what runs inside namespaces.
@@ -52,7 +52,7 @@ enum Commands {
     Some,
 }
 
-/// What a config needs.
+/// The rights that a config needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rights {
     daemon: CapabilitySet,
@@ -60,14 +60,14 @@ pub struct Rights {
     commands: Commands,
 }
 
-/// For the programs, their maps and their hooks; and for packet sockets.
+/// The rights for the programs, their maps and their hooks; and for packet sockets.
 const BASE: CapabilitySet = CapabilitySet::BPF
     .union(CapabilitySet::PERFMON)
     .union(CapabilitySet::NET_ADMIN)
     .union(CapabilitySet::NET_RAW);
 
 impl Rights {
-    /// What the daemon needs once its maps are made.
+    /// The rights that the daemon needs once its maps are made.
     pub fn of(config: &Config) -> Self {
         let mut daemon = BASE;
         let mut commands = Commands::None;
@@ -106,7 +106,7 @@ impl Rights {
             };
         }
         if !config.followed().is_empty() {
-            // Their namespaces are entered by their processes.
+            // Containers' namespaces are entered by way of their processes.
             supervisor |= CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE;
         }
         for netns in config.local_spaces() {
@@ -119,7 +119,7 @@ impl Rights {
         Self { daemon, supervisor, commands }
     }
 
-    /// What a config needs beyond these, in words: rights that were given up don't come back.
+    /// The rights that a config needs beyond these, in words: rights that were given up don't come back.
     pub fn lack(&self, needed: &Self) -> Vec<&'static str> {
         let missing = needed.supervisor.difference(self.supervisor);
         let mut lacking = Vec::new();

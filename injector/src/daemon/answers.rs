@@ -37,7 +37,7 @@ pub struct ProbeAnswers {
 /// How answers come back to the daemon's task.
 pub type Sink = mpsc::UnboundedSender<ProbeAnswers>;
 
-/// Of an endpoint whose thread ended meanwhile, was not there, or is held up.
+/// The error of an endpoint whose thread ended meanwhile, was not there, or is held up.
 const NO_ANSWER: &str =
     "not answered: its network namespace is gone or does not answer, or the config was read again meanwhile";
 /// How much longer than the longest timeout of an endpoint its answers may take, on a busy host.
@@ -58,7 +58,7 @@ impl State {
             let (endpoint, sender) = (endpoint.clone(), sender.clone());
             // A namespace that is gone has no answer.
             let _ = worker.spawn_awaited(move || async move {
-                // Whoever asked has gone by the time this thread is free.
+                // The caller has gone by the time this thread is free.
                 if sender.is_closed() {
                     return;
                 }

@@ -18,7 +18,7 @@ use injector_core::clock::MonoNs;
 const KEPT: usize = 1_000;
 /// How many links these may have in all; each takes some 300 bytes.
 const KEPT_LINKS: usize = 500_000;
-/// Of these, how many keep every probe,
+/// The number of these that keep every probe,
 const KEPT_PROBES: usize = 20;
 /// and how many probes these may have in all; each takes some 100 bytes.
 const ALL_PROBES: usize = 500_000;

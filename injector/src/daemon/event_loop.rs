@@ -29,7 +29,7 @@ use injector_core::sample::Sample;
 /// All that the daemon's task receives.
 pub(super) struct EventLoop {
     pub(super) signals: Signals,
-    /// What has panicked that nobody waits for.
+    /// The names of panicked tasks that nobody waits for.
     pub(super) alarms: Alarms,
     pub(super) commands: CommandReceiver,
     pub(super) sockets_found: mpsc::UnboundedReceiver<Found>,
@@ -42,7 +42,7 @@ pub(super) struct EventLoop {
     pub(super) checks_sink: verify::Sink,
     pub(super) resolved: mpsc::UnboundedReceiver<Returned>,
     pub(super) resolved_sink: ReturnedSink,
-    /// What comes of the config that is in force,
+    /// The incoming events of the config that is in force,
     pub(super) incoming: Incoming,
     /// and what another one needs.
     pub(super) bootstrap: Bootstrap,
@@ -68,7 +68,7 @@ impl Signals {
     }
 }
 
-/// Whose turn it is: a flood of news of interfaces must not keep commands waiting.
+/// The events whose turn it is: a flood of news of interfaces must not keep commands waiting.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// Interfaces come before the rest: until it is attached again, an interface cuts nothing.
@@ -77,11 +77,11 @@ enum Turn {
     Others,
 }
 
-/// What the daemon's task was woken by.
+/// An event that woke the daemon's task.
 enum Event {
     /// SIGTERM or SIGINT.
     Stop,
-    /// Something that nobody waits for has panicked.
+    /// A task that nobody waits for has panicked.
     Panicked(String),
     /// SIGHUP.
     HangUp,
@@ -118,7 +118,7 @@ enum Event {
 }
 
 impl Event {
-    /// Whose turn it is after this event.
+    /// The turn after this event.
     fn next_turn(&self, now: Turn) -> Turn {
         match self {
             Self::Interface(_) => Turn::Others,

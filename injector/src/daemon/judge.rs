@@ -127,7 +127,7 @@ impl State {
         is_cut && way.iter().any(|link| partition.life.links.binary_search(link).is_ok())
     }
 
-    /// What the programs have stamped for a partition, and why it is unknown if a map can't be read: no stamp
+    /// The stamps of the programs for a partition, and why they are unknown if a map can't be read: no stamp
     /// is not the same as an unread one.
     fn stamped_so_far(
         &self,
@@ -200,7 +200,7 @@ impl State {
 
     /// The record of a link as far as the programs have stamped it, if that can be read.
     fn stamped_record(&self, link: Link, stamps: Option<&[(Link, LinkStamps)]>) -> LinkRecord {
-        // What can't be read is not zero.
+        // A count that can't be read is not zero.
         let count = |count: u64| stamps.is_some().then_some(count);
         let found = stamps.and_then(|stamps| {
             let at = stamps.binary_search_by_key(&link, |(link, _)| *link).ok()?;

@@ -23,7 +23,7 @@ pub type Partition = Entry<Experiment>;
 
 /// The request, and the evidence of its effect.
 pub struct Experiment {
-    /// Whose it is.
+    /// The user that asked for it.
     pub by: Requester,
     /// As asked, defaults filled in.
     pub request: PartitionRequest,
@@ -39,9 +39,9 @@ pub struct Experiment {
     pub sockets_asked: bool,
     /// The TCP sockets of its links' senders, shortly before the deadline.
     pub sockets: BTreeMap<Link, Vec<TcpState>>,
-    /// What connections between its peers received during the cut.
+    /// The bytes that connections between its peers received during the cut.
     pub witness: Witness,
-    /// Whom its peers met without an address that names them.
+    /// The strangers that its peers met: senders and receivers that no address names.
     pub strangers: Strangers,
     /// The active check of its links, if it was asked for and the partition was made live.
     pub check: Option<Check>,
@@ -51,7 +51,7 @@ pub struct Experiment {
     pub coverage: Vec<LinkCoverageView>,
     /// The links that were not covered then and are left out on purpose.
     pub left_out: BTreeSet<Link>,
-    /// What makes its record doubtful.
+    /// The warnings that make its record doubtful.
     pub warnings: Vec<Warning>,
     /// Per endpoint, from which sample of its log on this partition's evidence begins.
     pub samples_from: Vec<u64>,
@@ -61,7 +61,7 @@ pub struct Experiment {
     pub lost_before: Option<u64>,
     /// First events that were announced.
     pub announced: HashSet<(String, First)>,
-    /// What its links had dropped when that was last counted.
+    /// The drops of its links when they were last counted.
     pub counted: Option<Counted>,
     /// The final record.
     pub record: Option<Arc<RecoveryRecord>>,
@@ -118,7 +118,7 @@ pub fn named(names: &PeerNames, link: Link) -> NamedLink {
     NamedLink { src: names.name(link.src).to_owned(), dst: names.name(link.dst).to_owned() }
 }
 
-/// Some names, and how many more there are.
+/// The first of some names, and how many more there are.
 pub fn shortened(names: &[String]) -> String {
     const MOST: usize = 12;
     let shown = names.iter().take(MOST).cloned().collect::<Vec<_>>().join(", ");
@@ -147,7 +147,7 @@ impl Experiment {
         Some(part(from, links)?.iter().map(counters).collect())
     }
 
-    /// What its links dropped in all, after its record was closed.
+    /// The drops of its links in all, after its record was closed.
     pub fn final_totals(&self) -> LinkTotals {
         let links = || self.record.iter().flat_map(|record| &record.links);
         LinkTotals {
@@ -179,8 +179,8 @@ impl Experiment {
         self.announced = HashSet::new();
     }
 
-    /// What the API shows of it, its lists from one of their entries on or whole where they are short; `links` are its
-    /// counters as they are now.
+    /// The partition as the API shows it, its lists from one of their entries on or whole where they are
+    /// short; `links` are its counters as they are now.
     pub fn view(
         &self,
         life: &Life,

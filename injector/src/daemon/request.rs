@@ -12,7 +12,7 @@ use injector_core::model::Shape;
 use injector_core::roles::Directory;
 use injector_core::topology::{self, Definitions, Resolved, RolePeers, TopologyError};
 
-/// What a command is answered with.
+/// The answer to a command.
 pub(super) type Answer<T> = Result<T, Problem>;
 
 /// `PUT /v1/partitions/{name}` or `POST …/prepare`, as asked.
@@ -57,7 +57,7 @@ pub struct Wanted {
 /// How requests come back to the daemon's task.
 pub type ReturnedSink = mpsc::UnboundedSender<Returned>;
 
-/// What the names in shapes mean under one config.
+/// The meanings of the names in shapes under one config.
 pub struct ShapeNames {
     presets: BTreeMap<String, Shape>,
     pub(super) directory: Directory,

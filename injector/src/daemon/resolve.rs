@@ -139,7 +139,7 @@ impl State {
     }
 }
 
-/// What becomes of a request.
+/// The next step of a request.
 enum RequestStart {
     /// The request was answered before.
     Known(Box<PartitionView>),

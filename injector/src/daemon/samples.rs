@@ -23,7 +23,7 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// For so many endpoints.
+    /// Empty logs for so many endpoints.
     pub fn new(endpoints: usize) -> Self {
         Self { logs: (0..endpoints).map(|_| Log::default()).collect(), kept: 0 }
     }
@@ -72,7 +72,7 @@ impl Samples {
             log.kept.drain(..drop as usize);
             log.gone += drop;
             self.kept -= drop as usize;
-            // What a long partition took is not kept for the next one.
+            // The memory that a long partition took is not kept for the next one.
             if log.kept.capacity() > 4 * log.kept.len().max(BEFORE as usize) {
                 log.kept.shrink_to(2 * log.kept.len());
             }

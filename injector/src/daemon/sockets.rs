@@ -16,7 +16,7 @@ use injector_core::model::{Link, PeerId};
 /// How long before the deadline.
 const AHEAD: Duration = Duration::from_millis(300);
 
-/// What one namespace has, for one partition.
+/// The sockets of one namespace, for one partition.
 pub struct Found {
     generation: u32,
     namespace: Identity,

@@ -31,12 +31,12 @@ pub enum StartError {
     /// The metrics' address can't be listened at.
     #[error(transparent)]
     Metrics(#[from] RefusedListen),
-    /// Something that the daemon relies on has panicked.
+    /// A task or thread that the daemon relies on has panicked.
     #[error(
         "{what} panicked, which is a bug (the log has it): the daemon ends, since it would go on with facts that are out of date; start it again"
     )]
     Panicked {
-        /// What, in words.
+        /// The task or thread, in words.
         what: String,
     },
     /// A thread, a signal handler or the API failed.
@@ -136,7 +136,7 @@ impl StartError {
     }
 }
 
-/// From an error of the system, with what was being done.
+/// Makes an error of the system's, with what was being done.
 pub(super) fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> StartError {
     move |source| StartError::Io { what, source }
 }

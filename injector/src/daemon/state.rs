@@ -47,18 +47,18 @@ pub(super) const JUDGING: Duration = Duration::from_millis(100);
 /// All state of the daemon.
 pub struct State {
     pub(super) config: Config,
-    /// What the names in shapes mean.
+    /// The meanings of the names in shapes.
     pub(super) shape_names: Arc<ShapeNames>,
     /// How many requests are being resolved.
     pub(super) resolving: usize,
-    /// Whose clock all stamps are of.
+    /// The host's clock that all stamps are of.
     pub(super) clock: HostClock,
     /// 1 at the start, one more with each config that took its place.
     pub(super) config_number: u32,
     pub(super) kernel: Kernel,
     pub(super) interfaces: Interfaces,
     pub(super) ledger: Ledger<Experiment>,
-    /// What gives sockets of peers on this machine their owners.
+    /// The programs that give sockets of peers on this machine their owners.
     pub(super) local: Option<LocalPeers>,
     pub(super) samples: Samples,
     pub(super) wire_ids: BTreeMap<EndpointId, u32>,
@@ -92,7 +92,7 @@ pub struct State {
     pub(super) log: Log,
 }
 
-/// What of the probes restarts.
+/// The probes that have to be restarted.
 #[must_use]
 pub struct Restarts {
     /// The namespaces that have a new thread: probes from there start again.
@@ -240,7 +240,7 @@ impl State {
                 // Enabled later, they would have no owner whose end heals them.
                 self.withdraw_where(is_owned, HealedBy::Disconnect);
             }
-            // Their answers come back by the daemon's loop.
+            // The daemon's loop sends the answers to these later.
             Command::ProbeOnce(_) | Command::Apply { .. } => {}
         }
         self.sent_at = None;

@@ -27,7 +27,7 @@ const EACH: Duration = Duration::from_millis(500);
 pub struct Attachment {
     /// The interface as configured.
     pub interface: Interface,
-    /// What the kernel said of it when it was attached.
+    /// The kernel's facts about it when it was attached.
     pub facts: LinkFacts,
     /// The interface's own addresses at that time.
     pub addresses: Vec<IpAddr>,

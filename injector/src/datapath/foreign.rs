@@ -43,7 +43,7 @@ enum What {
 /// The state of the hooks of one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HookState {
-    /// What others have there, in the order of execution by side.
+    /// Programs and chains of others there, in the order of execution by side.
     pub foreign: Vec<Foreign>,
     /// The sides on which a program of ours should be and is not.
     pub missing: Vec<Side>,
@@ -88,7 +88,7 @@ pub async fn states_of_all(
     Ok((states, foreign))
 }
 
-/// What the hooks of all interfaces of a namespace are read with.
+/// The lists and sockets with which the hooks of all interfaces of a namespace are read.
 struct Reader<'a> {
     /// No stranger's, on whichever interface they are.
     own: &'a OwnPrograms,
@@ -266,7 +266,7 @@ pub fn has_tcx() -> bool {
     tcx(1, Side::Ingress).is_ok_and(|ids| ids.is_some())
 }
 
-/// What `bpf(BPF_PROG_QUERY)` takes and answers.
+/// The argument of `bpf(BPF_PROG_QUERY)`, which also holds the answer.
 #[repr(C)]
 #[derive(Default)]
 struct Query {
@@ -308,7 +308,7 @@ fn tcx(index: u32, side: Side) -> io::Result<Option<(Vec<u32>, u64)>> {
     match error.raw_os_error() {
         // The attach type is unknown.
         Some(libc::EINVAL) => Ok(None),
-        // Nobody was ever there.
+        // The hook never had a program.
         Some(libc::ENOENT) => Ok(Some((Vec::new(), 0))),
         _ => Err(error),
     }

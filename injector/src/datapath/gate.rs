@@ -51,7 +51,7 @@ struct GateState {
     stop: bool,
 }
 
-/// Until when a sign of life renews the lease.
+/// The instant up to which a sign of life renews the lease.
 struct Renewal(MonoNs);
 
 /// Waits until no program runs that has read an older word.

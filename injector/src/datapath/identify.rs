@@ -188,7 +188,7 @@ fn traits_of(identity: &Identity, side: usize) -> BTreeMap<u32, u32> {
     flags
 }
 
-/// Who holds the addresses that the config does not list.
+/// The holders of the addresses that the config does not list.
 fn claims(identity: &Identity) -> BTreeMap<IpAddr, Claim> {
     let claim = |peer, contested_until, mac| Claim { peer, held: 1, at: 0, contested_until, mac };
     let held = identity.held.iter();
@@ -202,7 +202,8 @@ fn claims(identity: &Identity) -> BTreeMap<IpAddr, Claim> {
     claims
 }
 
-/// Whose each MAC address is: what the config says precedes what is seen, and one that someone else has too is nobody's.
+/// The owner of each MAC address: the config precedes what is seen, and an address that someone else has too
+/// is nobody's.
 fn owners(identity: &Identity, sure: &BTreeMap<Mac, MacOwner>) -> BTreeMap<Mac, MacOwner> {
     let seen = identity.macs.iter();
     let seen = seen.map(|(mac, peer)| (*mac, MacOwner { peer: u32::from(peer.0), sure: 0 }));

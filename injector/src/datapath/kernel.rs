@@ -136,7 +136,7 @@ impl Kernel {
         self.names.learned_claims()
     }
 
-    /// Whom peers met without an address that names them.
+    /// The strangers that peers met: senders and receivers that no address names.
     ///
     /// # Errors
     /// If the map can't be read.
@@ -314,7 +314,8 @@ impl Wakeups {
 }
 
 impl Kernel {
-    /// What the programs stamped for a slot's links, over all CPUs; only those that have stamps, in the links' order.
+    /// The programs' stamps for a slot's links, summed over all CPUs; only those links that have stamps, in
+    /// their order.
     pub fn link_stamps(
         &self,
         index: SlotIndex,

@@ -27,7 +27,7 @@ pub struct Leftover {
     pub side: Side,
     /// Its program's id.
     pub program: u32,
-    /// Whose it is.
+    /// The daemon that it belongs to.
     pub owner: Owner,
     /// Whether that one lives.
     pub life: Life,

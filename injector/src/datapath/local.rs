@@ -60,7 +60,7 @@ pub enum LocalError {
     Datapath(#[from] DatapathError),
 }
 
-/// Whom a process or a socket belongs to.
+/// The owner of a process or a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnerId {
     /// A peer.
@@ -82,10 +82,10 @@ impl OwnerId {
     }
 }
 
-/// What the programs know of a process.
+/// The programs' knowledge of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KnownProcess {
-    /// Whom it belongs to.
+    /// The peer that it belongs to.
     pub owner: OwnerId,
     /// Whether that is by a port of its own alone.
     pub is_by_port: bool,
@@ -224,7 +224,7 @@ impl LocalHooks {
     }
 }
 
-/// Whose ports of this machine are.
+/// The owners of this machine's ports.
 pub struct LocalPorts {
     used: HashMap<MapData, PortKey, u32>,
     listens: Vec<(SpaceId, Listen, PeerId)>,
@@ -245,7 +245,7 @@ impl LocalPorts {
 }
 
 impl LocalHooks {
-    /// Whose ports are, for those that are not at the hooks.
+    /// The owners of ports, for readers that do not hold the hooks.
     ///
     /// # Errors
     /// There is no further handle of the map.

@@ -40,7 +40,7 @@ pub use strangers::StrangerMap;
 
 use injector_core::ledger::{Fault, Lapsed};
 
-/// What can fail between the daemon and the kernel.
+/// A failure between the daemon and the kernel.
 #[derive(Debug, thiserror::Error)]
 pub enum DatapathError {
     /// The embedded object is not this daemon's.

@@ -73,7 +73,8 @@ const LOG_BYTES: u32 = 1 << 14;
 const MOVED: u32 = 1 << 14;
 /// Memory that the link stamps may take over all CPUs.
 const LINKS_BYTES: usize = 64 << 20;
-/// What one CPU's stamps of a link take in the kernel, its own and those of an overlap, with the maps' overhead.
+/// The bytes that one CPU's stamps of a link take in the kernel, its own and those of an overlap, with the
+/// maps' overhead.
 const LINK_BYTES: usize = 136 + 80;
 
 /// The maps that the programs of peers on this machine and those on `lo` share besides the others.
@@ -83,7 +84,7 @@ const LOCAL_SHARED: [&str; 6] = ["OWNERS", "PROCESSES", "CGROUPS", "SPACES", "LI
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SpaceId(pub u16);
 
-/// What the object is sized and specialised by.
+/// The facts by which the object is sized and specialised.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sizes {
     features: u32,
@@ -99,9 +100,9 @@ pub struct Sizes {
 /// How the object's clock and random numbers are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clocks {
-    /// By the kernel.
+    /// The kernel's clocks.
     Real,
-    /// From the `TEST` map: for `BPF_PROG_TEST_RUN` alone.
+    /// Clocks from the `TEST` map: for `BPF_PROG_TEST_RUN` alone.
     Test,
 }
 
@@ -148,7 +149,7 @@ impl Sizes {
     }
 }
 
-/// What an instance is loaded for.
+/// The use for which an instance is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Use {
     /// A single interface, by its id from 1: the programs know it when they are loaded.
@@ -162,9 +163,9 @@ pub enum Use {
 /// Where instances come from.
 #[derive(Clone)]
 pub(super) enum Source {
-    /// They are loaded, and find the maps by their pins: all maps, and those of peers on this machine.
+    /// Instances are loaded, and find the maps by their pins: all maps, and those of peers on this machine.
     Pins(Arc<Sizes>, Arc<Folder>, Option<Arc<Folder>>),
-    /// There is only this one, for all interfaces of the daemon's own namespace.
+    /// There is only this instance, for all interfaces of the daemon's own namespace.
     Only(Arc<Mutex<Ebpf>>),
 }
 
@@ -361,12 +362,12 @@ pub(super) fn instance(sizes: &Sizes, pins: &Folder, what_for: Use) -> Result<Eb
     loader(sizes, Some(pins), what_for, &[], |loader| loader.load(OBJECT))
 }
 
-/// What an instance of the programs for peers on this machine is loaded for.
+/// The use for which an instance of the programs for peers on this machine is loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LocalUse {
     /// A loopback device, by its interface's id and the number of its namespace.
     Loopback(u32, SpaceId),
-    /// What gives sockets their owners.
+    /// The programs that give sockets their owners.
     Processes([u32; 3]),
 }
 

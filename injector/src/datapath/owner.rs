@@ -76,7 +76,7 @@ impl Owner {
     }
 }
 
-/// What a program of ours has as its lease; `None` if it has none of this layout.
+/// The lease of a program of ours; `None` if it has none of this layout.
 fn lease(program: &ProgramInfo) -> Option<Lease> {
     let ids = program.map_ids().ok()??;
     let lease = ids.into_iter().find(|id| {
@@ -93,7 +93,7 @@ fn lease(program: &ProgramInfo) -> Option<Lease> {
 pub struct Loaded {
     /// Its process.
     pub owner: Owner,
-    /// Until when it may cut, unless it renews that.
+    /// The instant up to which it may cut, unless it renews its lease.
     pub until: MonoNs,
 }
 

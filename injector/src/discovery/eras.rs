@@ -131,7 +131,7 @@ mod tests {
         assert_eq!(during(&amended, 3, None), expected, "nothing was changed");
         eras.forget(MonoNs(11));
         assert_eq!(during(&eras, 12, None), [(12, None, 2)]);
-        // What began before the oldest picture that is remembered holds from that one on.
+        // An amendment from before the oldest picture that is remembered holds from that picture on.
         eras.renew(picture(3), MonoNs(20));
         eras.forget(MonoNs(21));
         eras.amend(MonoNs(7), |picture| {

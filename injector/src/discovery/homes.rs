@@ -168,7 +168,7 @@ fn is_exit(space: &Namespace, link: &LinkFacts) -> bool {
     let is_carried = link.kind == Kind::Vlan
         && !link.is_below_away
         && link.below.is_some_and(|below| space.facts.link(below).is_some());
-    // What a bridge or a bond sends leaves by its ports.
+    // Frames of a bridge or a bond leave by its ports.
     link.up && !matches!(link.kind, Kind::Loopback | Kind::Bridge | Kind::Bond) && !is_carried
 }
 

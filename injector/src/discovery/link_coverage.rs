@@ -39,7 +39,7 @@ impl LinkAssessment {
 pub enum Reason {
     /// All devices of this peer are hooked.
     Closed(PeerId),
-    /// Both live in one namespace: their frames go over `lo`.
+    /// Both peers live in one namespace: their frames go over `lo`.
     HostMates(Space),
     /// Nothing shows where either of them is.
     NoWay,
@@ -58,7 +58,8 @@ pub enum Reason {
     Redirect(u32),
     /// All known paths are hooked, and neither end is closed.
     Open,
-    /// Both are on this machine, and their sockets name what goes over this namespace's loopback device.
+    /// Both peers are on this machine, and their sockets name what goes over this namespace's loopback
+    /// device.
     Loopback(Space),
     /// At least one of the two is on this machine, and not all that the two send to each other can be named.
     Local(LocalFault),
@@ -71,7 +72,7 @@ pub enum Reason {
 /// Why frames of a peer on this machine can't all be named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalFault {
-    /// Both are on this machine, in different namespaces.
+    /// Both peers are on this machine, in different namespaces.
     Apart,
     /// The other one is not on this machine, or not known by its sockets; the one that is.
     Elsewhere(PeerId),
@@ -94,11 +95,11 @@ pub struct CoverageAssessor<'a> {
 /// Whether all devices of an end are hooked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closure {
-    /// They are.
+    /// All devices are hooked.
     Closed,
-    /// They are, except for this host end of a veth, past which others may redirect.
+    /// All devices are hooked, except for this host end of a veth, past which others may redirect.
     Bypassed(u32),
-    /// They are not, or not all are known.
+    /// Some devices are not hooked, or not all are known.
     Open,
 }
 
@@ -117,7 +118,8 @@ static NOTHING: PeerEnd = PeerEnd {
 };
 
 impl<'a> CoverageAssessor<'a> {
-    /// With the interfaces that are hooked, and the host ends past which programs of others may redirect.
+    /// Assesses with the interfaces that are hooked, and the host ends past which programs of others may
+    /// redirect.
     pub fn new(picture: &'a Picture, hooked: &'a BTreeSet<u32>, bypassed: &'a BTreeSet<u32>) -> Self {
         let mut assessor = Self { picture, hooked, bypassed, closed: BTreeMap::new() };
         assessor.closed = picture.ends.iter().map(|(peer, end)| (*peer, assessor.closure(end))).collect();
@@ -377,7 +379,7 @@ impl<'a> CoverageAssessor<'a> {
             if out.is_none() && is_unlisted && sender != PeerId::WORLD {
                 continue;
             }
-            // Of an end that nothing is known of, nothing is hooked.
+            // An end that nothing is known of has no hook.
             let out = out.map(open);
             let into = into.map(open);
             // An address is answered for on every device: where its packets arrive, the sender's route decides.

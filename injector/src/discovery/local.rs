@@ -25,7 +25,7 @@ impl std::fmt::Display for Process {
 pub struct Doubt {
     /// The reason, in words.
     pub why: String,
-    /// What to do about it; `None` where it passes by itself.
+    /// The remedy; `None` where the doubt passes by itself.
     pub remedy: Option<&'static str>,
 }
 
@@ -48,7 +48,7 @@ pub struct LocalPeerProcesses {
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LocalProcesses {
-    /// By peer; without an entry for one that was not seen.
+    /// The processes by peer; a peer that was not seen has no entry.
     pub peers: BTreeMap<PeerId, LocalPeerProcesses>,
 }
 

@@ -65,9 +65,9 @@ pub struct DevicePath {
 pub struct Found {
     /// Its packets take these paths; one that has several addresses, or several NICs, may have several.
     pub paths: Vec<DevicePath>,
-    /// What leads nowhere: the address, and why.
+    /// Addresses that lead nowhere, each with the reason.
     pub missing: Vec<String>,
-    /// By these its frames leave its home; each may be a path.
+    /// The paths by which its frames leave its home; each may be a path.
     pub exits: Vec<DevicePath>,
     /// Where it may be if nothing else is known of it: a default route's path.
     pub weak: Vec<DevicePath>,

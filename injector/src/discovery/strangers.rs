@@ -20,7 +20,8 @@ use injector_core::model::{Link, PeerId};
 /// How many MAC addresses are remembered.
 const MOST: usize = 8192;
 
-/// What frames and neighbour tables said about MAC addresses since the start. It names no frame: it says which links a frame leaves in doubt.
+/// The MAC addresses that frames and neighbour tables have shown since the start. They name no frame: they
+/// say which links a frame leaves in doubt.
 #[derive(Debug, Default)]
 pub struct Sightings {
     /// MAC addresses of devices in peers' homes: the peers, each with its device.
@@ -41,8 +42,8 @@ pub struct Sightings {
 #[derive(Debug)]
 struct Nic {
     device: String,
-    /// By when no device of that home had the MAC address any more: someone else may have it since. An engine gives the address of
-    /// one container to the next.
+    /// The instant by which no device of that home had the MAC address any more: someone else may have it
+    /// since. An engine gives the address of one container to the next.
     gone: Option<MonoNs>,
 }
 
@@ -55,7 +56,7 @@ impl Nic {
     }
 }
 
-/// Which peer a stranger is.
+/// The peer that a stranger is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerMatch {
     /// This one: the MAC address is that of a device in its home.
@@ -100,7 +101,7 @@ impl Sightings {
                 self.record_device(*mac, *peer, super::devices::shown_device(name, netns));
             }
         }
-        // Of someone who had it for a moment, the frames are still counted.
+        // Frames of someone who had it for a moment are still counted.
         self.doubled.extend(&identity.doubled);
         for space in namespaces {
             for (index, address, mac) in &space.facts.neighbours {
@@ -129,7 +130,7 @@ impl Sightings {
         }
     }
 
-    /// Which peers a stranger is, or may be.
+    /// The peers that a stranger is, or may be.
     ///
     /// A device of a peer's home is that peer, for as long as it has the MAC address. Otherwise a next hop is nobody, since what it sends is routed, and addresses
     /// alone say whose that is. Of the others, a peer may be the stranger if a neighbour table has one of its addresses at

@@ -61,7 +61,7 @@ impl<'a> Search<'a> {
             if let Some(spot) = spot {
                 let places = vec![self.place(spot, "the config says that its VM is behind it".to_owned())];
                 self.add(DevicePath { places, sure: 1, is_own: true });
-                // Whatever else leads to it leads there.
+                // Every other way to the peer leads through its tap.
                 return self.found;
             }
         }
@@ -319,7 +319,7 @@ impl<'a> Search<'a> {
             }
         }
         if let Some(own) = holders.iter().position(|(at, _)| namespaces[*at].netns.is_none()) {
-            // What the daemon's own namespace says is meant.
+            // The facts of the daemon's own namespace decide.
             holders = vec![holders.swap_remove(own)];
         }
         if holders.len() > 1 {
@@ -333,8 +333,8 @@ impl<'a> Search<'a> {
         has_any
     }
 
-    /// Of the namespaces that say something, those that are believed: the daemon's own, else those that pass packets
-    /// on, else all.
+    /// The spots to believe, among those of namespaces that have facts: the daemon's own, else those that
+    /// pass packets on, else all.
     fn nearest(&self, mut spots: Vec<Spot<'a>>) -> Vec<Spot<'a>> {
         let rank = |(at, _): &Spot<'a>| {
             let space = &self.namespaces[*at];

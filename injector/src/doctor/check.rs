@@ -23,6 +23,6 @@ pub struct Check {
     pub verdict: CheckResult,
     /// The finding, in words.
     pub found: String,
-    /// What to do; `null` if nothing.
+    /// The remedy; `null` if nothing is needed.
     pub remedy: Option<&'static str>,
 }

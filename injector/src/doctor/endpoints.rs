@@ -30,7 +30,7 @@ pub struct EndpointCheck {
     pub error: Option<String>,
     /// The kind of that failure; `null` if it answered, or was not asked.
     pub code: Option<FailureCode>,
-    /// What to change; `null` if it answered.
+    /// The remedy; `null` if it answered.
     pub remedy: Option<String>,
 }
 
@@ -108,7 +108,7 @@ async fn once(config: &Config, index: usize, worker: &Worker) -> Result<Option<P
     asked.await.map(|sample| sample.failure).map_err(|error| Unasked::unanswered(error.to_string()))
 }
 
-/// Another namespace from which an endpoint answers: one that is no peer's home, if there is such a one.
+/// Another namespace from which an endpoint answers: one that is no peer's home, if there is any.
 async fn answers_from(config: &Config, index: usize, survey: &mut HostSurvey) -> Option<Option<Netns>> {
     let endpoint = &config.endpoints[index];
     // A command goes where it likes, and may do more than ask.

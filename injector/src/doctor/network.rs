@@ -28,14 +28,14 @@ pub struct LocalPeerCheck {
     pub processes: Vec<String>,
     /// Why not all of its frames can be identified; `null` if they can.
     pub error: Option<String>,
-    /// What to do; `null` if nothing is needed.
+    /// The remedy; `null` if nothing is needed.
     pub remedy: Option<String>,
 }
 
-/// What a start would attach to, and what that covers.
+/// The interfaces that a start would attach to, and what they cover.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Network {
-    /// What keeps the daemon from starting with this config here, with the remedy; `null` if nothing does.
+    /// The reason why the daemon can't start with this config here, with the remedy; `null` if it can.
     pub error: Option<String>,
     /// The interfaces that it would attach to.
     pub targets: Vec<Target>,

@@ -66,7 +66,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// What to do about it.
+    /// The remedy.
     pub fn remedy(&self) -> &'static str {
         match self {
             Self::Nobody(_) => {
@@ -200,7 +200,7 @@ fn request(path: &str) -> Request<Empty<Bytes>> {
 /// The body of an answer, and what keeps its connection.
 type Stream = (Incoming, SendRequest<Empty<Bytes>>);
 
-/// What happens to containers, as it happens.
+/// The stream of containers' events.
 pub struct Events {
     api: Api,
     /// The head of the answer, on its way.

@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// News of containers.
 #[derive(Debug)]
 pub enum News {
-    /// They are so now.
+    /// The containers have these states now.
     Seen {
         /// When the news came.
         at: MonoNs,

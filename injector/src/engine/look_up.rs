@@ -12,7 +12,7 @@ use injector_core::containers::{self, ContainerStates, Listed, Trouble};
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(8);
 
-/// What the engine says of a config's containers.
+/// The engine's answer about a config's containers.
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The engine that said it; `None` for a config without containers.
@@ -24,7 +24,7 @@ pub struct Found {
 }
 
 impl Found {
-    /// For a config without containers.
+    /// The answer for a config without containers.
     pub const NOTHING: Self =
         Self { api: None, states: ContainerStates(BTreeMap::new()), ids: BTreeMap::new() };
 }
@@ -121,7 +121,7 @@ const AT_ONCE: usize = 16;
 
 type Seen = (ContainerStates, BTreeMap<ContainerRef, String>);
 
-/// What the engine says of some containers now; `followed` are the ids that they had before.
+/// The engine's answer about some containers now; `followed` are the ids that they had before.
 pub(super) async fn container_states(
     api: &Api,
     wanted: &BTreeSet<ContainerRef>,
@@ -150,7 +150,7 @@ pub(super) async fn container_states(
 
 type Standing = Result<containers::Running, Trouble>;
 
-/// What the engine says of one container.
+/// The engine's answer about one container.
 async fn inspect(api: &Api, id: Result<String, Trouble>, is_followed: bool) -> Result<Standing, EngineError> {
     let id = match id {
         Ok(id) => id,
@@ -160,7 +160,8 @@ async fn inspect(api: &Api, id: Result<String, Trouble>, is_followed: bool) -> R
         Ok(Some(inspected)) => Ok(containers::judge(inspected)),
         // The container is gone since it was listed.
         Ok(None) => Ok(Err(Trouble::Unknown(Vec::new()))),
-        // Of a container that is followed, a refusal says nothing: it is where it was until the engine answers.
+        // A refusal says nothing about a container that is followed: it is where it was until the engine
+        // answers.
         Err(error @ EngineError::Refused { .. }) if !is_followed => {
             Ok(Err(Trouble::Unanswered(error.to_string())))
         }

@@ -71,7 +71,7 @@ fn plain(name: &str) -> String {
     name.strip_prefix('/').unwrap_or(name).to_owned()
 }
 
-/// What comes with an error.
+/// The body of an error.
 #[derive(Debug, Deserialize)]
 pub struct Message {
     pub message: String,
@@ -84,7 +84,7 @@ pub struct Event {
     action: String,
 }
 
-/// What happens in or around containers that stay what they are.
+/// Events in or around containers that do not change them.
 const PASSING: [&str; 16] = [
     "attach",
     "checkpoint",

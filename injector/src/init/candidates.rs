@@ -28,7 +28,7 @@ pub enum Home {
     Named,
 }
 
-/// Something that could be a peer.
+/// A candidate for a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
     /// A name that a config takes.
@@ -56,7 +56,7 @@ pub struct Found {
     pub notes: Vec<String>,
 }
 
-/// What of a host could be peers.
+/// The candidates of a host.
 pub fn candidates(host: &Host) -> Found {
     let mut found = Found::default();
     for space in &host.spaces {
@@ -249,7 +249,8 @@ fn doubt_other_kinds(candidates: &mut [Candidate]) {
     }
 }
 
-/// What has addresses of its own can't be cut from processes that are known by their ports.
+/// Doubts processes that are known by their ports where other candidates have addresses of their own: the two
+/// can't be cut from each other.
 fn doubt_processes(candidates: &mut [Candidate]) {
     let is_process = |candidate: &Candidate| matches!(candidate.home, Home::Process(_));
     let others =
@@ -306,7 +307,7 @@ fn name(candidates: &mut [Candidate]) {
     candidates.sort_by(|a, b| injector_core::model::natural(&a.name, &b.name));
 }
 
-/// What all names begin with, as far as the last separator in it.
+/// The common beginning of all names, up to the last separator in it.
 fn common<'a>(names: &[&'a str]) -> &'a str {
     let Some((first, rest)) = names.split_first() else { return "" };
     let mut end = first.len();

@@ -8,7 +8,7 @@ use super::candidates::{Candidate, Home};
 use injector_core::config::{Listen, Netns};
 use injector_core::identity::shown_mac;
 
-/// What answers at a port.
+/// The kind of service that answers at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A 2xx on this path.
@@ -24,7 +24,7 @@ pub enum Kind {
 pub struct Service {
     /// The TCP port.
     pub port: u16,
-    /// What answers there; `None` if nothing did.
+    /// The kind of service that answers there; `None` if nothing did.
     pub kind: Option<Kind>,
     /// Where it was asked from; `None` is the daemon's own namespace.
     pub netns: Option<Netns>,
@@ -37,7 +37,7 @@ pub struct Draft {
     pub peers: Vec<Candidate>,
     /// Candidates that are no peers.
     pub others: Vec<Candidate>,
-    /// What else was found, in words.
+    /// Other findings, in words.
     pub notes: Vec<String>,
     /// Ports that all peers have.
     pub services: Vec<Service>,

@@ -27,7 +27,7 @@ pub struct Serving {
     pub is_multipath: bool,
 }
 
-/// What could be a peer on this machine.
+/// A candidate for a peer on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
     /// A name.

@@ -14,7 +14,7 @@ use crate::probe;
 use injector_core::config::{Config, Netns};
 use injector_core::sample::EndpointId;
 
-/// So many ports are tried.
+/// The most ports that are tried.
 const MOST_PORTS: usize = 8;
 /// How long one may take to answer, the namespace's thread included.
 const PATIENCE: Duration = Duration::from_secs(3);

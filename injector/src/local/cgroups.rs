@@ -12,7 +12,7 @@ use rustix::io::Errno;
 /// The deepest level at which units are searched for.
 const DEEPEST: usize = 6;
 
-/// What a peer's cgroup is found by.
+/// The key by which a peer's cgroup is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CgroupName {
     /// Its path from the root.

@@ -33,7 +33,7 @@ pub enum Error {
         /// and another one.
         other: String,
     },
-    /// There were none in the config that the daemon was started with.
+    /// The config that the daemon was started with had no peers on this machine.
     #[error(
         "the daemon was started without peers on this machine, and has given up the right to follow them: restart it"
     )]

@@ -36,7 +36,7 @@ pub fn spaces(config: &Config) -> BTreeMap<Option<Netns>, SpaceId> {
     config.local_spaces().into_iter().zip((1..).map(SpaceId)).collect()
 }
 
-/// What gives sockets their owners. The programs go with it.
+/// The programs that give sockets their owners, and the scanner. The programs are detached with it.
 pub struct LocalPeers {
     /// The thread that scans: it may read others' processes.
     worker: Worker,
@@ -45,7 +45,7 @@ pub struct LocalPeers {
     is_asked: Arc<AtomicBool>,
     /// The threads in the namespaces of peers.
     spaces: Vec<(SpaceId, Worker)>,
-    /// Whose ports are,
+    /// The owners of ports,
     ports: LocalPorts,
     /// in which namespaces.
     namespaces: BTreeMap<Identity, SpaceId>,
@@ -165,7 +165,7 @@ impl Drop for LocalPeers {
 async fn scan(scanner: &Mutex<Scanner>, spaces: &[(SpaceId, Worker)]) -> Result<Found, Error> {
     let before = listening(spaces).await;
     let mut found = scanner.lock().unwrap_or_else(PoisonError::into_inner).scan()?;
-    // What came or went meanwhile may have been missed.
+    // A socket that was opened or closed meanwhile may have been missed.
     let mut stayed = listening(spaces).await;
     stayed.retain(|socket| before.contains(socket));
     scanner.lock().unwrap_or_else(PoisonError::into_inner).doubt_unseen(&stayed, &mut found.observed);

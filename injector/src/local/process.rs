@@ -60,7 +60,7 @@ pub fn stat(id: u32) -> Option<Stat> {
     let (head, rest) = text.rsplit_once(") ")?;
     let name = head.split_once('(')?.1.to_owned();
     let fields: Vec<&str> = rest.split(' ').collect();
-    // What follows the name is field 3 of the line.
+    // The word after the name is field 3 of the line.
     let field = |number: usize| fields.get(number - 3).copied();
     let threads: u32 = field(20)?.parse().ok()?;
     Some(Stat {
@@ -148,7 +148,7 @@ pub fn sockets(id: u32, mut take: impl FnMut(SocketCopy) -> io::Result<()>) -> i
         let inode = match fs::read_link(entry.path()) {
             Ok(target) => target.to_str().and_then(inode_of),
             Err(error) if gone(&error) => None,
-            // What the kernel says of one that has ended, too.
+            // The kernel gives this error for a process that has ended, too.
             Err(_) if stat(id).is_none() => return Ok(()),
             Err(error) => return Err(error),
         };
@@ -184,7 +184,7 @@ fn inode_of(target: &str) -> Option<u64> {
     target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// What a descriptor is, if it is a socket with ports.
+/// The socket that a descriptor refers to, if it has ports.
 fn held(fd: OwnedFd, inode: u64) -> io::Result<Option<SocketCopy>> {
     let domain = socket_domain(&fd)?;
     if domain != AddressFamily::INET && domain != AddressFamily::INET6 {

@@ -56,14 +56,14 @@ struct ByCgroup {
     others: Vec<Cgroup>,
 }
 
-/// What one pass saw.
+/// The findings of one pass.
 #[derive(Default)]
 struct Pass {
     /// The peers whose ports a process listens on.
     holders: BTreeMap<u32, BTreeSet<PeerId>>,
     /// The processes that have a socket at such a port, also if it does not listen.
     at_ports: BTreeSet<u32>,
-    /// Their sockets, by their inodes.
+    /// The sockets of these processes, by their inodes.
     seen: BTreeSet<u64>,
     /// Sockets that had no owner until now.
     late: BTreeMap<PeerId, Late>,
@@ -289,7 +289,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Whose processes are: by their ports, by what the programs saw, or by their parents.
+    /// The owners of processes: by their ports, by what the programs saw, or by their parents.
     fn owners(
         &mut self,
         all: &[Stat],
@@ -353,7 +353,7 @@ impl Scanner {
             }
         }
         owners.retain(|process, _| parents.contains_key(process));
-        // These the programs name by their cgroup, as long as they are in it.
+        // The programs name these processes by their cgroup, as long as they are in it.
         for (process, peer) in members {
             owners.entry(*process).or_insert(OwnerId::Peer(*peer));
         }

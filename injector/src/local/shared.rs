@@ -43,7 +43,7 @@ impl SharedPorts {
     /// The ports that peers share with each other, or with who is no peer.
     pub fn mixed(&self, owner: impl Fn(u32) -> Option<PeerId>) -> Vec<Mixed> {
         let mixed = |(port, sockets): (&Port, &BTreeMap<u64, BTreeSet<u32>>)| {
-            // What a peer's process holds is the peer's, whoever else has it.
+            // A socket that a peer's process holds is the peer's, whoever else has it.
             let of = |holders: &BTreeSet<u32>| {
                 let of_peer = holders.iter().find_map(|process| Some((Some(owner(*process)?), *process)));
                 of_peer.or_else(|| Some((None, *holders.first()?)))

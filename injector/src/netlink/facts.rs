@@ -13,7 +13,7 @@ use super::nat::Nat;
 use super::nexthops::{self, NextHops};
 use super::{LinkFacts, dump, links, networks};
 
-/// What one namespace knows.
+/// The facts about one namespace.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Facts {
     /// Its interfaces.
@@ -32,7 +32,7 @@ pub struct Facts {
     pub ports: Vec<([u8; 6], u32)>,
     /// Whether it passes others' packets on.
     pub forwards: bool,
-    /// What its rules do to the addresses of packets. They are read apart: see [`super::nat::read`].
+    /// The effect of its rules on the addresses of packets. They are read apart: see [`super::nat::read`].
     pub nat: Arc<Nat>,
 }
 

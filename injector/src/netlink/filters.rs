@@ -20,14 +20,14 @@ const TCA_BPF_ID: u16 = 11;
 /// Where a filter hangs: ingress or egress of the clsact qdisc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// What comes in.
+    /// Packets that the interface receives.
     Ingress,
-    /// What goes out.
+    /// Packets that the interface sends.
     Egress,
 }
 
 impl Side {
-    /// Both.
+    /// Both sides.
     pub const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
 
     fn parent(self) -> u32 {
@@ -91,7 +91,7 @@ impl NewFilter<'_> {
         (libc::RTM_NEWTFILTER, body)
     }
 
-    /// What names it to [`Tc::remove_all`].
+    /// The filter that names it to [`Tc::remove_all`].
     pub fn made(&self) -> Filter {
         Filter {
             side: self.side,

@@ -22,7 +22,7 @@ const GATEWAY: u16 = 6;
 /// How long a member of a group is: its id, and what is not needed here.
 const MEMBER: usize = 8;
 
-/// Of a route: the object that it uses.
+/// The attribute of a route that names the object which it uses.
 const OF_ROUTE: u16 = 30;
 
 /// Through which device, and over which gateway if the destination is not on its link.

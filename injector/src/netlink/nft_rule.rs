@@ -34,7 +34,7 @@ const DESTINATION: u32 = 1;
 const TARGET_NAME: u16 = 1;
 const TARGET_REVISION: u16 = 2;
 const TARGET_INFO: u16 = 3;
-/// Of the flags of a range: it has addresses.
+/// The flag of a range that has addresses.
 const MAP_ADDRESSES: u32 = 1;
 
 /// The base of a load that begins at the IP header.
@@ -55,14 +55,14 @@ pub struct Rule {
     pub steps: Vec<Step>,
 }
 
-/// What a rule does with a packet, one thing after the other; a packet that does not match leaves the rule.
+/// The steps of a rule for a packet, one after the other; a packet that does not match leaves the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Takes something of the packet into a register.
     Load {
         /// Where its bytes go.
         to: usize,
-        /// What.
+        /// The value.
         what: Loaded,
     },
     /// Takes bits out of a register.
@@ -85,7 +85,7 @@ pub enum Step {
         /// With what.
         value: Vec<u8>,
     },
-    /// Something that is not read: it may match, and may write to any register.
+    /// A step that is not read: it may match, and may write to any register.
     Doubt,
     /// Ends the rule.
     Verdict(Verdict),
@@ -95,7 +95,7 @@ pub enum Step {
     Source(Target),
 }
 
-/// What a rule takes of a packet.
+/// The part of a packet that a rule reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loaded {
     /// Bytes of the IP header.
@@ -136,7 +136,7 @@ pub enum Comparison {
     AtLeast,
 }
 
-/// What happens to a packet that matches.
+/// The next step for a packet that matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// No further rule is applied to the packet: it is accepted or dropped.
@@ -164,7 +164,7 @@ pub enum Target {
 }
 
 impl Rule {
-    /// Of a message.
+    /// Reads the rule of a message.
     pub fn read(body: &[u8]) -> Option<Self> {
         let (family, rule) = (*body.first()?, body.get(4..)?);
         let name = |kind| Some(text(find(rule, kind)?));
@@ -228,7 +228,7 @@ impl<'a> Expressions<'a> {
         steps
     }
 
-    /// What an expression does; `None` if that is nothing to a packet's way.
+    /// The step of an expression; `None` if it does not affect a packet's way.
     fn step(&mut self, name: &str, data: &'a [u8]) -> Option<Step> {
         let doubt = Some(Step::Doubt);
         match name {
@@ -287,7 +287,7 @@ impl<'a> Expressions<'a> {
         }
         let read = |at: usize| address(self.family, info.get(at..)?);
         let range = range(read(at + 4), read(at + 4 + length));
-        // Of a whole network, whichever chain it is in says which of the two addresses is replaced.
+        // For a whole network, the chain says which of the two addresses is replaced.
         Some(if target == "SNAT" { Step::Source(range) } else { Step::Destination(range) })
     }
 }

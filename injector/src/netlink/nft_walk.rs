@@ -10,7 +10,7 @@ const DEEPEST: usize = 16;
 /// A packet, as far as it is known.
 #[derive(Clone, Copy, Debug)]
 pub struct Packet<'a> {
-    /// From where,
+    /// The sender,
     pub from: Option<IpAddr>,
     /// to where,
     pub to: IpAddr,
@@ -177,7 +177,7 @@ fn run<'a>(steps: &'a [Step], packet: &Packet<'_>) -> (Chance, Option<&'a Step>)
                 for (at, (mask, xor)) in mask.iter().zip(xor).enumerate() {
                     let byte = registers.get(from + at).copied().flatten();
                     if let Some(register) = registers.get_mut(to + at) {
-                        // Of what is not known, the bits that are taken out are.
+                        // The bits of an unknown byte that the mask takes out are known.
                         *register = if *mask == 0 { Some(*xor) } else { byte.map(|byte| byte & mask ^ xor) };
                     }
                 }

@@ -70,7 +70,7 @@ impl NamespaceFile {
         Ok(Self { place, identity })
     }
 
-    /// Which namespace it is.
+    /// The namespace that it is of.
     pub fn identity(&self) -> Identity {
         self.identity
     }
@@ -107,7 +107,7 @@ pub(super) enum Unseen {
 /// A check of a path by a thread of its own.
 #[derive(Debug)]
 struct Look {
-    /// Whoever asked for it does not wait any more.
+    /// Whether whoever asked for it has stopped waiting.
     is_overdue: AtomicBool,
     /// Has no permits, and is closed when the check has ended.
     ended: Semaphore,
@@ -164,13 +164,13 @@ impl Looks {
         let look_there = move || {
             let found = job();
             drop(end);
-            // Whoever does not wait any more asks again.
+            // A caller that has stopped waiting asks again.
             let _ = reply.send(found);
         };
         // A thread that can't be started drops what it was given, and so ends the check.
         let started = std::thread::Builder::new().name("netns name".into()).spawn(look_there);
         started.map_err(|_| Unseen::Late)?;
-        // Whoever waits may be dropped first: a survey that begins again asks again.
+        // The caller may be dropped before the check ends: a survey that begins again asks again.
         let _waiting = Waiting(look);
         tokio::time::timeout_at(until, answer).await.map_err(|_| Unseen::Hung)?.map_err(|_| Unseen::Late)
     }
@@ -276,7 +276,7 @@ mod tests {
         let (answer, held) = std::sync::mpsc::channel::<u8>();
         let hung = looks.beside(path, SHORT, move || held.recv()).await;
         assert_eq!(hung.unwrap_err(), Unseen::Hung);
-        // Nobody waits for it a second time, and others are checked.
+        // A second caller does not wait for it, and others are checked.
         let asked = std::time::Instant::now();
         assert_eq!(looks.beside(path, LONG, || 7).await, Err(Unseen::Hung));
         assert!(asked.elapsed() < LONG / 2);

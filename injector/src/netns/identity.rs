@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-/// Which namespace a file refers to: its device and inode. Another one under the same name differs.
+/// The namespace that a file refers to: its device and inode. Another namespace under the same name differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
     pub(super) device: u64,

@@ -53,7 +53,7 @@ fn path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| PATH.into())
 }
 
-/// Whom the command runs as.
+/// The user and the groups that the command runs as.
 struct Identity {
     uid: Uid,
     gid: Gid,
@@ -96,7 +96,7 @@ impl Exec {
         self.end(group).await.map(|()| output)
     }
 
-    /// What keeps the command from being started, as far as that is seen without starting it.
+    /// The obstacle to starting the command, as far as it is seen without starting it.
     pub(super) fn obstacle(&self) -> Option<Failure> {
         let user = self.command.user.as_ref();
         if let Some(failure) = user.and_then(|user| identity(self.program(), user).err()) {
@@ -189,7 +189,7 @@ fn become_user(command: &mut Command, identity: Identity) {
 
 fn identity(program: &str, name: &str) -> Result<Identity, Failure> {
     let user = User::from_name(name)
-        // So says glibc where there is no list of users at all.
+        // glibc gives this error where there is no list of users at all.
         .or_else(|error| if error == Errno::ENOENT { Ok(None) } else { Err(error) })
         .map_err(|error| not_run(program, &error))?
         .ok_or_else(|| Failure::NoUser(name.to_owned()))?;

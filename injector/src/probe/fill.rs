@@ -8,7 +8,7 @@ pub(super) struct ProbedPeer {
     pub address: Option<IpAddr>,
 }
 
-/// What one probe's texts are filled with; a missing value becomes the empty text.
+/// The values that one probe's texts are filled with; a missing value becomes the empty text.
 pub(super) struct Values<'a> {
     pub probed: &'a ProbedPeer,
     pub seq: u64,

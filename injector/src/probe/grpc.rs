@@ -25,7 +25,7 @@ const HEALTH_CHECK: &str = "grpc.health.v1.Health/Check";
 const MESSAGE_MIB: usize = 4;
 /// How much of a message is kept to be read: a health check's has two bytes.
 const KEPT: usize = 1024;
-/// What a connection may hold of what came and was not yet taken.
+/// The bytes that a connection may hold of what came and was not yet taken.
 const WINDOW: u32 = 256 * 1024;
 
 /// The gRPC client of an endpoint.
@@ -41,7 +41,7 @@ pub(super) struct Grpc {
 #[derive(Default)]
 struct Pool {
     sender: Option<SendRequest<Full<Bytes>>>,
-    /// Which connection that is, so that a late failure on an older one does not close a newer one.
+    /// The connection's number, so that a late failure on an older connection does not close a newer one.
     number: u64,
 }
 

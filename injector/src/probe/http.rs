@@ -22,7 +22,7 @@ use injector_core::model::Connection;
 const IDLE_CONNECTIONS: usize = 4;
 /// The longest body of an answer.
 const BODY_MIB: usize = 16;
-/// What a connection may hold of what came and was not yet taken.
+/// The bytes that a connection may hold of what came and was not yet taken.
 const BUFFER: usize = 64 * 1024;
 
 /// The most bytes of an answer that is read as JSON.

@@ -33,7 +33,7 @@ pub enum Rate {
     Full,
 }
 
-/// What may change while an endpoint is probed.
+/// The parts that may change while an endpoint is probed.
 pub struct Changes {
     /// How often.
     pub rate: watch::Receiver<Rate>,

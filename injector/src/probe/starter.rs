@@ -20,7 +20,7 @@ pub(super) const MOST: usize = 64;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// Whose command it is.
+/// The endpoint or role that a command is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Asker {
     /// An endpoint's probe.
@@ -29,7 +29,7 @@ pub(super) enum Asker {
     Role(String),
 }
 
-/// What a command waited for that was not started in time.
+/// The reason why a command was not started in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum StartDelay {
     /// A command of the same endpoint or role is still being started.
@@ -41,7 +41,7 @@ pub(super) enum StartDelay {
     /// Its own start did not end.
     #[error("its file, the directory of users or this host does not answer")]
     Itself,
-    /// There is no thread to start it.
+    /// There is no thread to start the command.
     #[error("no thread can be started for it")]
     NoThread,
 }
@@ -65,7 +65,7 @@ pub(super) async fn start<E: Send + 'static>(
     // The command's end is noticed by the runtime that waits for it.
     let runtime = Handle::current();
     let job = move || {
-        // Until the start is over, also if nobody waits for it any more.
+        // The permits are held until the start is over, also if nobody waits for it any more.
         let _held = (turn, place);
         if !reply.is_closed() {
             let _inside = runtime.enter();
@@ -85,7 +85,7 @@ pub(super) async fn start<E: Send + 'static>(
 }
 
 async fn wait(queue: Arc<Semaphore>, end: Instant) -> Option<OwnedSemaphorePermit> {
-    // Nobody closes it.
+    // The semaphore is never closed.
     timeout_at(end, queue.acquire_owned()).await.ok()?.ok()
 }
 
@@ -97,7 +97,7 @@ struct Starters {
     places: Arc<Semaphore>,
     /// How many threads there are.
     threads: usize,
-    /// What they are to do.
+    /// The jobs of the threads.
     jobs: mpsc::Sender<Job>,
     queue: Arc<Mutex<mpsc::Receiver<Job>>>,
 }
@@ -115,7 +115,7 @@ impl Starters {
         }
     }
 
-    /// What an asker's command waits for.
+    /// The semaphores that an asker's command waits for.
     fn queues(&mut self, asker: &Asker) -> (Arc<Semaphore>, Arc<Semaphore>) {
         let turn = self.turns.entry(asker.clone()).or_insert_with(|| Arc::new(Semaphore::new(1)));
         (Arc::clone(turn), Arc::clone(&self.places))

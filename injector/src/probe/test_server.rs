@@ -124,7 +124,7 @@ pub(super) async fn answer(mut stream: impl Io, pieces: Vec<(Duration, &'static 
     }
 }
 
-/// What the gRPC server answers.
+/// The gRPC server's answer.
 #[derive(Clone, Copy)]
 pub(super) struct GrpcAnswer {
     pub body: &'static [u8],

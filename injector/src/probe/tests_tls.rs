@@ -282,7 +282,7 @@ fn unix_sockets_are_probed_by_every_kind() {
     });
 }
 
-/// What [`prepare`] says of a probe.
+/// The result of [`prepare`] for a probe.
 fn prepared(probe: &str, more: &str) -> Result<Config, String> {
     let text = format!(
         "peers: {{ n1: {{ addresses: [127.0.0.1, \"::1\"] }} }}\ninterfaces: auto\nendpoints: [{{ name: e, peers: [n1], \
@@ -345,7 +345,7 @@ fn names_are_resolved_once_and_by_family() {
     // Every host knows its own loopback by this name, whatever its resolver.
     let config = prepared("{ http: { url: \"http://ip6-localhost:1/\" } }", ", family: ipv6");
     let Ok(config) = config else {
-        // Not in every /etc/hosts.
+        // Not every /etc/hosts has the name.
         let known = std::fs::read_to_string("/etc/hosts").unwrap();
         assert!(!known.contains("ip6-localhost"), "{config:?}");
         return;

@@ -22,7 +22,7 @@ use injector_core::config::{Tls, Trust};
 pub(super) enum Protocol {
     Http1,
     Http2,
-    /// Whatever a port speaks.
+    /// Any other protocol.
     Other,
 }
 
@@ -59,7 +59,7 @@ impl Client {
         if let Some((_, _, config)) = known {
             return Ok(Self { connector: TlsConnector::from(Arc::clone(config)), server_name });
         }
-        // Nobody has those of earlier configs any more.
+        // Entries of earlier configs have no other holder any more.
         made.retain(|(_, _, config)| Arc::strong_count(config) > 1);
         let config = Arc::new(settings(tls, protocol)?);
         made.push((tls.clone(), protocol, Arc::clone(&config)));

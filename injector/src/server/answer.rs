@@ -36,7 +36,7 @@ const fn units(mib: usize) -> usize {
     (mib << 20) / UNIT
 }
 
-/// What all users share.
+/// The budgets that all users share.
 struct Common {
     waiting_of_root: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
@@ -59,7 +59,7 @@ pub(super) struct Budgets {
     shares: Mutex<HashMap<(Class, u32), Weak<Share>>>,
 }
 
-/// What large and costly answers to one user may take.
+/// The budget of large and costly answers to one user.
 #[derive(Clone)]
 pub(super) struct Budget {
     class: Class,
@@ -114,7 +114,7 @@ impl Budgets {
 }
 
 impl Budget {
-    /// Whose it is.
+    /// The class of the user.
     pub fn class(&self) -> Class {
         self.class
     }

@@ -17,12 +17,12 @@ use injector_core::metrics::Reading;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// Whose request it is.
+/// The user that a request is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requester {
     /// Root's, or the daemon's own user's.
     Privileged,
-    /// That of another user who may use the socket, by uid.
+    /// Another user who may use the socket, by uid.
     Member(u32),
 }
 
@@ -50,11 +50,11 @@ pub enum PutMode {
 /// The events after an id, a page of them at a time, and those to come. A reader that does not read holds no more than
 /// that: there may be a hundred such readers, and ten thousand events.
 pub struct EventFeed {
-    /// What the history still holds, at most [`Self::PAGE`] of it.
+    /// The events that the history still holds, at most [`Self::PAGE`] of them.
     pub page: Vec<Arc<Event>>,
     /// Whether it holds more: then they are asked for after these.
     pub is_more: bool,
-    /// What comes after the history.
+    /// The events that come after the history.
     pub live: broadcast::Receiver<Arc<Event>>,
 }
 
@@ -108,11 +108,11 @@ pub enum Command {
     Apply {
         /// The partition's name.
         name: String,
-        /// What to cut.
+        /// The partition to cut.
         request: Box<PartitionRequest>,
         /// Whether to cut.
         step: PutMode,
-        /// From which of its links on they are listed, if that is asked for.
+        /// The link from which on its links are listed, if that is asked for.
         from: Option<usize>,
         /// Where it comes from.
         whose: Origin,
@@ -145,7 +145,7 @@ pub enum Command {
     Partition {
         /// The partition's name.
         name: String,
-        /// From which of its links on they are listed, if that is asked for.
+        /// The link from which on its links are listed, if that is asked for.
         from: Option<usize>,
         /// Its view.
         reply: Reply<Result<PartitionView, Problem>>,
@@ -204,7 +204,7 @@ struct Sent {
     at: MonoNs,
 }
 
-/// What the API asks, heals first.
+/// The commands of the API, heals first.
 #[derive(Debug)]
 pub struct CommandReceiver {
     heals: mpsc::Receiver<Sent>,
@@ -213,7 +213,7 @@ pub struct CommandReceiver {
 }
 
 impl Handle {
-    /// Both ends; so many commands of each kind may wait.
+    /// Makes both ends; so many commands of each kind may wait.
     pub fn channel(waiting: usize) -> (Self, CommandReceiver) {
         let (heals, heals_asked) = mpsc::channel(waiting);
         let (others, others_asked) = mpsc::channel(waiting);

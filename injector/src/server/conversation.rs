@@ -31,7 +31,7 @@ pub(super) const WATCH: Duration = Duration::from_millis(500);
 /// How long open requests may take to end after the shutdown began.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 
-/// What a connection's requests are answered with.
+/// The answers to a connection's requests.
 pub(super) trait Answers: Clone {
     /// The answer to one request.
     fn answer(
@@ -51,7 +51,7 @@ impl Answers for Refusal {
     }
 }
 
-/// What follows an answer.
+/// The step that follows an answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
     /// The next request.

@@ -16,12 +16,12 @@ use injector_core::api::{Event, EventKind, Problem};
 /// The media type of the stream.
 pub(super) const NDJSON: &str = "application/x-ndjson";
 
-/// What a reader is given beside the history.
+/// The end of a reader's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Until {
     /// The history alone.
     Now,
-    /// What comes, too.
+    /// Events that come later, too.
     TheEnd,
 }
 

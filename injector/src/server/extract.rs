@@ -17,7 +17,7 @@ use injector_core::object::ObjectOnly;
 
 /// The largest body.
 pub(super) const BODY_LIMIT: usize = 1024 * 1024;
-/// From the end of the head to the end of the body.
+/// The longest time from the end of the head to the end of the body.
 pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The remedy where a body is not what the call takes.

@@ -178,7 +178,7 @@ impl Drop for DisconnectGuard {
     }
 }
 
-/// What a connection's requests are answered with.
+/// The answers to a connection's requests.
 #[derive(Clone)]
 enum Answerer {
     /// The API; with a `limit`, its heals alone, and that to everything else.

@@ -10,7 +10,7 @@ use injector_core::api::Code;
 
 pub(super) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
 
-/// What a call answers.
+/// The kind of answer of a call.
 #[derive(Clone, Copy)]
 pub(super) enum ResponseKind {
     Json(SchemaOf),

@@ -238,7 +238,7 @@ fn problem(problem: Problem) -> Response<Body> {
     ProblemResponse(problem).into_response()
 }
 
-/// Who is connected.
+/// The connections that are open, by address.
 #[derive(Clone, Default)]
 struct Permits(Arc<Mutex<HashMap<IpAddr, usize>>>);
 

@@ -30,7 +30,7 @@ pub enum SocketError {
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Others could exchange files in its directory.
@@ -54,7 +54,7 @@ pub enum SocketError {
         /// The socket.
         path: PathBuf,
     },
-    /// Something else lives at its path. It was not touched.
+    /// Something other than a socket is at its path. It was not touched.
     #[error("{} exists and is not a socket; remove it yourself or set another socket.path", path.display())]
     NotASocket {
         /// The path.
@@ -97,7 +97,7 @@ pub enum SocketError {
     NoAccessList {
         /// The socket.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A step failed.
@@ -107,12 +107,12 @@ pub enum SocketError {
         what: &'static str,
         /// The path.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-/// Who may use the socket.
+/// The users who may use the socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Access {
     /// The group; `None` if the host has no group of that name.
@@ -203,7 +203,7 @@ impl ApiSocket {
         &self.file.path
     }
 
-    /// Who may use it.
+    /// The users who may use it.
     pub fn access(&self) -> Access {
         self.access
     }
@@ -368,7 +368,8 @@ fn access(socket: &config::Socket) -> Result<Access, SocketError> {
     let find = |name: &str| {
         match Group::from_name(name) {
             Ok(group) => Ok(group.map(|group| group.gid.as_raw())),
-            // So says glibc where there is no list of groups at all, as in an image of the binary alone.
+            // glibc gives this error where there is no list of groups at all, as in an image of the binary
+            // alone.
             Err(Errno::ENOENT) => Ok(None),
             Err(source) => Err(SocketError::Io {
                 what: "look up the groups of",

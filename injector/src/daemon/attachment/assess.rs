@@ -98,7 +98,8 @@ impl Interfaces {
         let links = self.known.iter().flat_map(|space| &space.facts.links);
         let is_taken = links.into_iter().any(|known| known.mac == Some(mac))
             || config.peers.iter().any(|other| other.id != peer && other.mac == Some(mac));
-        // Whoever is master has the MAC address of a virtual router, and each of the others may have a device with it.
+        // The master among virtual routers has their shared MAC address, and each of the others may have a
+        // device with it.
         if is_taken || is_virtual(mac) || self.identity.macs.contains_key(&mac) {
             return false;
         }
@@ -112,7 +113,7 @@ impl Interfaces {
         self.sightings.suspects(config, &self.identity, links, strangers)
     }
 
-    /// What names the ends of frames now.
+    /// The facts that name the ends of frames now.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
@@ -381,7 +382,7 @@ impl Interfaces {
         }
     }
 
-    /// What to write into the config, where something helps.
+    /// The entry to write into the config, where one helps.
     fn remedy(&self, names: &PeerNames, reason: &Reason) -> Option<String> {
         match reason {
             Reason::NoHook(places) | Reason::Path(_, places) if !places.is_empty() => {

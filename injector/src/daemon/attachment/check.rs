@@ -23,7 +23,7 @@ impl Interfaces {
         let entry = &self.entries[entry];
         match news {
             News::Overrun => true,
-            // Which one is being attached is not known yet.
+            // The index of an interface that is being attached is not known yet.
             News::Gone(index) => entry.is_busy || entry.index() == Some(*index),
             News::Link(link) => {
                 let is_name = link.name == entry.name();

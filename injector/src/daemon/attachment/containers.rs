@@ -15,16 +15,16 @@ use injector_core::config::{Config, ContainerRef, Netns};
 use injector_core::containers::ContainerStates;
 use injector_core::model::PeerId;
 
-/// Whose the network namespace of a peer's container is.
+/// The owner of the network namespace of a peer's container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Housing {
     /// Its own.
     Own,
-    /// There is none: it does not run.
+    /// The container does not run: it has no namespace.
     None,
     /// The daemon's.
     Daemons,
-    /// Another peer's.
+    /// The namespace is another peer's.
     Peers(PeerId),
 }
 

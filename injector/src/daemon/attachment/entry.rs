@@ -46,9 +46,9 @@ pub struct Entry {
 /// A time in which something could send packets past our programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bypass {
-    /// From when until when.
+    /// The time: from when until when.
     pub time: TimeRange,
-    /// What runs before ours, in words,
+    /// The programs that run before ours, in words,
     pub why: String,
     /// and on its hooks.
     pub ahead: Vec<Foreign>,

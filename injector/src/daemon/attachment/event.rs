@@ -13,7 +13,7 @@ use injector_core::model::PeerId;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-/// What the daemon's task is notified of about interfaces.
+/// An event about interfaces that the daemon's task is notified of.
 #[derive(Debug)]
 pub enum InterfaceEvent {
     /// Something happened in a namespace.
@@ -24,7 +24,7 @@ pub enum InterfaceEvent {
         identity: Identity,
         /// When the news came.
         at: MonoNs,
-        /// What.
+        /// The news.
         news: News,
     },
     /// The interfaces of a namespace, which were asked for.
@@ -37,10 +37,10 @@ pub enum InterfaceEvent {
         at: MonoNs,
         /// Before they were read: since then there may be others.
         begun: MonoNs,
-        /// They, or why they can't be read.
+        /// The interfaces, or why they can't be read.
         links: Result<Vec<LinkFacts>, String>,
     },
-    /// What dead daemons left in a namespace is removed, as far as it can be.
+    /// A namespace was cleaned of what dead daemons left, as far as possible.
     Cleaned {
         /// The namespace, by name,
         netns: Option<Netns>,
@@ -61,14 +61,14 @@ pub enum InterfaceEvent {
     Prepared {
         /// The id of the interface that they are for.
         id: u32,
-        /// They, or why there are none.
+        /// The programs, or why there are none.
         instance: Result<Instance, DatapathError>,
     },
     /// Programs are verified, or refused, that interfaces of one namespace share.
     Shared {
-        /// Which,
+        /// The key of the interfaces that share them,
         key: SharedKey,
-        /// and they, or why there are none.
+        /// and the programs, or why there are none.
         instance: Result<Instance, DatapathError>,
     },
     /// A namespace's thread has attached our programs to an interface, or taken them off.
@@ -118,10 +118,10 @@ pub struct Cuts {
     pub is_rolling: bool,
 }
 
-/// What came of an event.
+/// The effects of an event.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// For the timeline: the interface, and what happened to it.
+    /// Entries for the timeline: the interface, and what happened to it.
     pub reported: Vec<(String, String)>,
     /// Namespaces that have a new thread: their probes restart.
     pub reborn: Vec<Netns>,

@@ -45,7 +45,7 @@ pub enum HookScope {
     All,
 }
 
-/// Which hooks to read in one namespace.
+/// The hooks to read in one namespace.
 pub(super) struct Wanted {
     pub(super) hooked: Vec<(u32, HookQuery)>,
     /// Whether to search all of its interfaces for programs of others: such a program may send packets into a

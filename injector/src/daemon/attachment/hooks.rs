@@ -23,7 +23,7 @@ use injector_core::identity::End;
 use injector_core::metrics::InterfaceHook;
 
 impl Interfaces {
-    /// What to read, by namespace.
+    /// The hooks to read, by namespace.
     fn hooks_wanted(&self) -> BTreeMap<Option<Netns>, Wanted> {
         let mut groups: BTreeMap<Option<Netns>, Wanted> = BTreeMap::new();
         for entry in &self.entries {
@@ -287,7 +287,7 @@ impl Interfaces {
         named
     }
 
-    /// What `status` shows.
+    /// The attachments, as `status` shows them.
     pub async fn views(&self) -> Vec<AttachmentView> {
         let mut states: BTreeMap<u32, Result<HookState, String>> = BTreeMap::new();
         for (netns, found) in self.read_hooks().await {

@@ -11,7 +11,7 @@ pub(super) struct LinkList {
 }
 
 impl LinkList {
-    /// Of a namespace whose thread has ended.
+    /// The list of a namespace whose thread has ended: it has no interfaces.
     pub(super) fn nothing() -> Self {
         Self { begun: MonoNs::now(), links: Vec::new() }
     }

@@ -57,13 +57,13 @@ impl Interfaces {
         config.local_peers().map(end).collect()
     }
 
-    /// What notifies the daemon's task that cgroups of peers may have been recreated.
+    /// A function that notifies the daemon's task that cgroups of peers may have been recreated.
     pub fn cgroup_notifier(&self) -> impl Fn() + Send + 'static {
         let news = self.news.clone();
         move || drop(news.send(InterfaceEvent::Cgroups))
     }
 
-    /// What takes what was found back to the daemon's task.
+    /// A function that takes the result of a scan back to the daemon's task.
     pub fn scan_reporter(&self) -> impl FnOnce(MonoNs, Result<Found, Error>) + Send + 'static {
         let news = self.news.clone();
         move |begun, found| drop(news.send(InterfaceEvent::Local { begun, found: Box::new(found) }))
@@ -94,7 +94,7 @@ impl Interfaces {
     fn take_found(&mut self, config: &Config, found: Found) -> Vec<(String, String)> {
         let Found { before, at, observed, late } = found;
         for (peer, Late { count, from }) in late {
-            // Until then, nothing said whose they were.
+            // Until the scan, nothing said whose sockets they were.
             self.doubt_local(peer, &Doubt::passing(format!("{count} of its sockets had no owner yet")), from);
         }
         let mut reported = Vec::new();
@@ -124,7 +124,7 @@ impl Interfaces {
     /// Takes note that a process of a peer has made a socket of multipath TCP, for which sockets of the
     /// kernel's own send: until the next scan, nobody knows which.
     pub fn multipath(&mut self, config: &Config, peer: PeerId) {
-        // What the kernel reports is not an index.
+        // The kernel's report is not used as an index.
         if config.peer(peer).is_none() {
             return;
         }

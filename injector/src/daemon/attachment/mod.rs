@@ -63,9 +63,9 @@ pub struct Interfaces {
     next: u32,
     /// The interfaces that each peer's packets pass.
     coverage: Coverage,
-    /// By peer: the interfaces that roll its links' loss, as the programs know them.
+    /// The interfaces that roll a peer's loss, as the programs know them, by peer.
     bound: BTreeMap<PeerId, BTreeSet<u32>>,
-    /// What the last survey was made from,
+    /// The namespaces that the last survey was made from,
     known: Vec<Namespace>,
     /// and which namespaces these were.
     answered: reading::Answered,
@@ -75,13 +75,13 @@ pub struct Interfaces {
     homes: BTreeMap<PeerId, homes::Home>,
     /// and the names of their namespaces.
     home_names: homes::Before,
-    /// What names the ends of frames, by that.
+    /// The facts that name the ends of frames, by that survey.
     identity: injector_core::identity::Identity,
     /// Addresses that the config lists for one peer and that another one, which is not seen inside, claims by its frames.
     taken_over: BTreeMap<IpAddr, PeerId>,
     /// The pictures of the past, each with its time.
     eras: eras::Eras,
-    /// What frames and neighbour tables said about MAC addresses.
+    /// The MAC addresses that frames and neighbour tables have shown.
     sightings: strangers::Sightings,
     /// Host ends of veths past which programs of others may redirect, as of the last cut.
     redirected: BTreeSet<u32>,
@@ -89,7 +89,7 @@ pub struct Interfaces {
     followed: BTreeMap<Option<Netns>, Identity>,
     /// The others that are watched for peers' addresses, or for rules of NAT.
     watched: BTreeMap<Option<Netns>, Identity>,
-    /// What the threads in namespaces have subscribed to.
+    /// The topics that the threads in namespaces have subscribed to.
     subscribed: Subscriptions,
     /// Names of namespaces that nobody could read.
     unseen: UnseenNames,
@@ -141,13 +141,13 @@ pub struct Interfaces {
     local: LocalProcesses,
     /// When the last scan of their processes began.
     local_scan_began: MonoNs,
-    /// What the engine says of the containers of the config,
+    /// The engine's answer about the containers of the config,
     containers: ContainerStates,
     /// When that was seen.
     containers_at: MonoNs,
     /// and the peers among them that have been found, and whose names the programs do not know yet.
     returned: BTreeSet<PeerId>,
-    /// What attaches now,
+    /// The tasks that attach now,
     attaching: Attaching,
     /// and what is attached or taken off, until it is taken in.
     landed: JobResults,
@@ -157,7 +157,7 @@ pub struct Interfaces {
 pub struct ObservedState {
     /// The result of the scan for peers on this machine.
     pub local: Option<crate::local::Found>,
-    /// What the engine says of containers.
+    /// The engine's answer about containers.
     pub containers: ContainerStates,
 }
 

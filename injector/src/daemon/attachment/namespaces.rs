@@ -65,7 +65,7 @@ impl Interfaces {
     pub(super) async fn begin_cleaning(&mut self, netns: Option<&Netns>) -> Result<(), NetnsError> {
         let visitor = self.workers.visitor(netns).await?;
         let (identity, netns) = (visitor.identity(), netns.cloned());
-        // What can't be removed keeps nothing from being attached, whatever the reason.
+        // A leftover that can't be removed keeps nothing from being attached, whatever the reason.
         let cleaned =
             PendingAnswer::new(&self.news, InterfaceEvent::Cleaned { netns: netns.clone(), identity });
         visitor.spawn_awaited(move || async move {
@@ -82,7 +82,7 @@ impl Interfaces {
     pub(super) fn cleaned(&mut self, netns: Option<&Netns>, identity: Identity) -> Vec<(String, String)> {
         match self.cleaning.entry(netns.cloned()) {
             Entry::Occupied(visitor) if visitor.get().identity() == identity => visitor.remove().stop(),
-            // Of a namespace that had this name before.
+            // The event is of a namespace that had this name before.
             _ => return Vec::new(),
         }
         let here = |at: &usize| self.entries[*at].interface.netns.as_ref() == netns;
@@ -338,11 +338,11 @@ impl Interfaces {
                 // Only now: what was attached is detached by this thread. It would keep the old namespace alive.
                 self.end_thread(Some(&netns));
                 if !self.is_party(config, Some(&netns)) {
-                    // Whatever has that name now, the next survey finds.
+                    // The next survey finds the namespace that has the name now.
                     continue;
                 }
                 self.gone.insert(netns.clone());
-                // Whoever gets its id later is another process.
+                // A process that gets the id later is another process.
                 if now.is_none() && netns.process().is_some() {
                     self.ended.insert(netns.clone());
                 }

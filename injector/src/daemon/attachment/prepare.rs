@@ -18,7 +18,7 @@ use crate::netlink;
 /// The number of interfaces of one namespace from which on they share programs, which then look up where a
 /// packet is.
 const SHARED_FROM: usize = 16;
-/// From how many on `auto` takes clsact.
+/// The number of interfaces of one namespace from which on `auto` takes clsact.
 const CROWD_FROM: usize = 64;
 /// How long what is under way may take at the daemon's end.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -155,7 +155,7 @@ impl Interfaces {
             self.entries[at].look_again.get_or_insert_with(MonoNs::now);
             return None;
         }
-        // Once that is done, it is tried again.
+        // The interface is tried again once its namespace is cleaned.
         if self.cleaning.contains_key(&self.entries[at].interface.netns) {
             return None;
         }
@@ -427,7 +427,7 @@ impl Interfaces {
         });
     }
 
-    /// What programs are for that an interface does not share.
+    /// The use of programs that an interface does not share.
     fn alone(&self, id: u32, interface: &Interface) -> Use {
         let space = self.local_spaces.get(&interface.netns).filter(|_| interface.hook == Hook::Local);
         space.map_or(Use::One(id), |space| Use::Loopback(id, *space))

@@ -34,7 +34,7 @@ pub struct Target {
     pub is_there: bool,
 }
 
-/// What a start would do.
+/// The effect that a start would have.
 pub struct Preview {
     /// The interfaces that it would attach to.
     pub targets: Vec<Target>,

@@ -26,14 +26,14 @@ pub struct Before<'a> {
     pub answered: &'a Answered,
 }
 
-/// Which namespaces have answered, by name, and the others that each of them has ids for.
+/// The namespaces that have answered, by name, and the others that each of them has ids for.
 pub type Answered = BTreeMap<Option<Netns>, (Identity, BTreeMap<i32, Identity>)>;
 
 /// The result of one reading.
 pub struct ReadNamespaces {
     /// The namespaces, each with the names of those that it has ids for.
     pub known: Vec<Namespace>,
-    /// Which they are.
+    /// The identities of those that have answered.
     pub answered: Answered,
     /// Namespaces that did not answer, and are taken to be as they were.
     pub unanswered: Unanswered,
@@ -42,7 +42,7 @@ pub struct ReadNamespaces {
 /// Namespaces that did not answer.
 pub type Unanswered = BTreeMap<Option<Netns>, Silent>;
 
-/// Who did not answer.
+/// The part that did not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Silent {
     /// The namespace's thread, or the supervisor.
@@ -51,7 +51,7 @@ pub enum Silent {
     File,
 }
 
-/// What a survey has found.
+/// The result of a survey.
 pub struct Surveyed {
     /// Nothing of it was read before.
     pub(super) read_at: MonoNs,
@@ -59,7 +59,7 @@ pub struct Surveyed {
     pub(super) read: ReadNamespaces,
     pub(super) homes: BTreeMap<PeerId, Home>,
     pub(super) found: BTreeMap<PeerId, Found>,
-    /// With those that were started for it.
+    /// The threads, with those that were started for the survey.
     pub(super) workers: Workers,
 }
 
@@ -76,7 +76,7 @@ impl Before<'_> {
         Some((space.clone(), ids.clone()))
     }
 
-    /// Which namespace had a name.
+    /// The namespace that had a name.
     fn identity(&self, netns: Option<&Netns>) -> Option<Identity> {
         self.answered.get(&netns.cloned()).map(|(identity, _)| *identity)
     }
@@ -89,10 +89,10 @@ pub struct FactsReading<'a> {
     /// Whether a thread may be started in a namespace that has none.
     may_enter: bool,
     seen: BTreeSet<Identity>,
-    /// By identity: a name, and a file that refers to the namespace.
+    /// A name and an open file of each namespace, by its identity.
     files: BTreeMap<Identity, (Option<Netns>, Arc<OwnedFd>)>,
     found: Vec<Namespace>,
-    /// Which they are,
+    /// The identities of the namespaces,
     identities: Vec<Identity>,
     /// and those that they have ids for.
     ids: Vec<BTreeMap<i32, Identity>>,

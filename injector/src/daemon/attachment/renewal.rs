@@ -163,7 +163,8 @@ impl Interfaces {
         self.coverage.forget(open_since);
         self.eras.forget(open_since);
         let Self { entries, coverage, eras, .. } = self;
-        // Of a peer that has moved on. What is attached stays: that a peer is silent there says nothing.
+        // Interfaces of a peer that has moved on are forgotten. Attached ones stay: that a peer is silent
+        // there says nothing.
         entries.retain(|entry| {
             entry.chosen.is_none()
                 || entry.attachment.is_some()

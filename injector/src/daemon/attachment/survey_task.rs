@@ -39,7 +39,7 @@ pub(super) struct Question {
     home_names: homes::Before,
 }
 
-/// What follows from what namespaces know.
+/// The locations of peers, as the facts of namespaces show them.
 struct PeerLocations {
     known: Vec<Namespace>,
     homes: BTreeMap<PeerId, Home>,
@@ -47,7 +47,7 @@ struct PeerLocations {
 }
 
 impl Interfaces {
-    /// What a survey is to be made from now.
+    /// The question that a survey answers, as of now.
     pub(super) fn question(&self, config: &Config) -> Question {
         Question {
             config: config.clone(),

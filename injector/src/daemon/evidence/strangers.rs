@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use injector_core::identity::{Stranger, StrangerId};
 
-/// What a partition knows of strangers.
+/// A partition's evidence about strangers.
 #[derive(Debug, Default)]
 pub struct Strangers {
-    /// What had passed before the cut; `None` if that could not be read.
+    /// The packets that had passed before the cut; `None` if they could not be read.
     pub(in crate::daemon) before: Option<BTreeMap<StrangerId, u64>>,
-    /// What had passed until the heal, once it is healed.
+    /// The packets that had passed until the heal, once it is healed.
     pub(in crate::daemon) after: Option<StrangersFound>,
 }
 

@@ -15,18 +15,20 @@ const MOST: usize = 10_000;
 /// The identity of a TCP socket: its namespace, its own address and its peer's.
 type Socket = (Identity, End, End);
 
-/// What a partition knows of the connections between its peers.
+/// A partition's evidence about the connections between its peers.
 #[derive(Debug, Default)]
 pub struct Witness {
     /// When they were last asked for.
     pub(in crate::daemon) asked: Option<MonoNs>,
     /// The namespaces that have answered once: what is new there later was made during the cut.
     namespaces: BTreeSet<Identity>,
-    /// By connection: its link, the bytes it had received when it was first seen, and the last time.
+    /// For each connection its link, the bytes it had received when it was first seen, and those when it was
+    /// last seen.
     connections: BTreeMap<Socket, (Link, u64, u64)>,
     /// The namespaces that have said once which connections they translate.
     translators: BTreeSet<Identity>,
-    /// By a socket's two ends: the other end of its connection, where that is translated, and when the connection was made.
+    /// For each pair of a socket's ends the other end of its connection, where that is translated, and when
+    /// the connection was made.
     translated: BTreeMap<(End, End), (End, Made)>,
 }
 

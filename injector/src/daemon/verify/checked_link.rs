@@ -20,7 +20,7 @@ pub enum Unchecked {
     NotFull,
     /// Its cut ends before a frame can be sent in it.
     TooShort,
-    /// So many links before it are.
+    /// As many links as are checked at most come before it.
     TooMany(usize),
     /// The link has no two interfaces to be tried between.
     NoPair(NoPair),

@@ -46,15 +46,15 @@ pub struct CheckPath {
     pub form: Form,
 }
 
-/// What all namespaces share in one try.
+/// The parts of one try that all namespaces share.
 pub struct Round {
-    /// Of one partition's check, and no other.
+    /// The token of one partition's check, and no other.
     pub token: u64,
     /// 0 is the control.
     pub number: u32,
-    /// Who sends to whom.
+    /// The senders and receivers of the try.
     pub paths: Vec<CheckPath>,
-    /// From then on nothing is sent.
+    /// The instant from which on nothing is sent.
     pub until: MonoNs,
     /// Nothing is sent once this is set: the cut is about to begin, or over.
     pub stop: Arc<AtomicBool>,
@@ -74,7 +74,7 @@ impl Drop for IpReceiver<'_> {
     }
 }
 
-/// What a namespace listens on.
+/// The sockets that a namespace listens on.
 struct Sockets {
     packet: PacketSocket,
     ip: Vec<(Version, IpSocket)>,
@@ -101,10 +101,10 @@ impl Sockets {
     }
 }
 
-/// What one namespace did and received.
+/// The times and frames of one namespace in a try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Incoming {
-    /// From when to when it listened.
+    /// When it began and ended to listen.
     pub listened: (MonoNs, MonoNs),
     /// Before the first and after the last frame that it sent.
     pub sending: (MonoNs, MonoNs),
@@ -122,7 +122,7 @@ pub struct Report {
     pub token: u64,
     /// and the number of its try.
     pub number: u32,
-    /// Who reports.
+    /// The namespace that reports.
     pub namespace: Identity,
     /// The frames that it received, or why it took no part.
     pub received: Result<Incoming, String>,
@@ -131,7 +131,7 @@ pub struct Report {
 /// Where reports go.
 pub type Sink = mpsc::UnboundedSender<Report>;
 
-/// What came of a path whose sender and receiver both took part.
+/// The result for a path whose sender and receiver both took part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Frames sent.
@@ -294,10 +294,10 @@ impl Round {
         (is_here && copy < COPIES && payload.starts_with(&self.payload(at, copy))).then_some((at, copy))
     }
 
-    /// What came of a path.
+    /// The result for a path.
     ///
     /// # Errors
-    /// Why nothing can be said of it.
+    /// Why the path has no result.
     pub fn outcome(
         &self,
         at: usize,

@@ -72,7 +72,7 @@ fn the_other_end_of_a_veth_sees_the_same_frames() {
 #[test]
 fn the_kernels_id_of_a_namespace_tells_equal_indices_apart() {
     let mut spaces = switched();
-    // Of another lab, with the same indices.
+    // The namespace is of another lab, with the same indices.
     spaces.push(space("x", facts(vec![veth(7, 2, "eth0", 11)], &[])));
     let host = &mut spaces[0];
     host.facts.links[0].away = Some(0);

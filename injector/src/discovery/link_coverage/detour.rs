@@ -16,7 +16,8 @@ use injector_core::api::CoverageState;
 use injector_core::model::{Link, PeerId};
 
 impl CoverageAssessor<'_> {
-    /// What NAT makes of a link while these are cut, sorted; `None` if a hook sees both ends of every packet.
+    /// The effect of NAT on a link while `cut`, sorted, is cut; `None` if a hook sees both ends of every
+    /// packet.
     pub(super) fn detour(&self, link: Link, cut: &[Link]) -> Option<LinkAssessment> {
         if link.src == PeerId::WORLD || link.dst == PeerId::WORLD {
             return None;
@@ -26,14 +27,14 @@ impl CoverageAssessor<'_> {
         found.max_by_key(|assessment| (assessment.state, assessment.is_translated()))
     }
 
-    /// What NAT makes of the packets of connections that one end of a link opens to the other.
+    /// The effect of NAT on the packets of connections that one end of a link opens to the other.
     fn rewritten(&self, link: Link, (from, to): (PeerId, PeerId), cut: &[Link]) -> Option<LinkAssessment> {
         let home = self.end(from).home.as_ref();
         let sent_on: Vec<&Translation> = self
             .picture
             .translations
             .iter()
-            // What a peer translates itself, it translates before its devices send.
+            // A peer's own translations happen before its devices send.
             .filter(|rule| Some(&rule.space) != home)
             .filter(|rule| !matches!(rule.destination, TranslatedDestination::Peer(peer, _) if peer != to))
             .filter(|rule| !is_cut_too(link, (from, to), &rule.before, cut))
@@ -151,7 +152,7 @@ impl CoverageAssessor<'_> {
             let pairs =
                 sender.addresses.iter().flat_map(|from| receiver.addresses.iter().map(move |to| (from, to)));
             for snat in pairs.filter_map(|(from, to)| router.replaces(*from, *to, origin)) {
-                // By another address of its own it is still itself.
+                // A peer that sends by another address of its own is still named.
                 let is_itself = match snat.target {
                     Target::Own => true,
                     Target::Range(first, last) => {

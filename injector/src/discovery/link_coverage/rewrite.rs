@@ -21,14 +21,14 @@ pub struct Detour {
     pub rewrite: Rewrite,
 }
 
-/// What rules replace.
+/// The address that rules replace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rewrite {
     /// The destination, which becomes the far peer.
     Destination(Translation),
     /// The source, which was the far peer.
     Source(SourceRule),
-    /// Both: neither end's hooks see both peers.
+    /// Both addresses: neither end's hooks see both peers.
     Both(Translation, SourceRule),
 }
 

@@ -125,7 +125,8 @@ fn a_second_nic_without_a_hook() {
     assert_eq!(fixture(&left_out, &spaces, &["a/eth0"]).state(2, 1), Covered);
 }
 
-/// Another cable from the first node: to the second one, or to the bridge, where the second one has another too.
+/// Adds another cable from the first node: to the second one, or to the bridge, where the second one has
+/// another too.
 fn with_another_cable(is_direct: bool) -> Vec<Namespace> {
     let mut spaces = switched();
     if is_direct {

@@ -284,7 +284,7 @@ fn a_next_hop_forwards() {
         forwards(&|spaces| spaces[2].facts.defaults.push(via("0.0.0.0/0", 3, "10.0.0.3")), 3),
         "an unseen peer"
     );
-    // By the MAC address of a link-local next hop.
+    // The peer is the next hop by the MAC address of a link-local address.
     assert!(forwards(
         &|spaces| {
             let mac = spaces[1].facts.links[0].mac.unwrap();

@@ -79,7 +79,7 @@ fn a_device_of_a_home_is_that_peer() {
     let links = [Link { src: PeerId(2), dst: PeerId(1) }, Link { src: PeerId(2), dst: PeerId(3) }];
     let suspects = sightings.suspects(&config, &identity, &links, &[from(mac, "192.0.2.7")]);
     assert_eq!(suspects.iter().map(|suspect| suspect.link).collect::<Vec<_>>(), [links[0]]);
-    // Someone else had it for a while.
+    // Someone else had the MAC address for a while.
     let doubled = Identity { doubled: [mac].into(), ..Identity::default() };
     let mut twice = Sightings::default();
     twice.update(

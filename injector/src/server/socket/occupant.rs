@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The server answers it, whoever asks, and does nothing.
 const QUESTION: &[u8] = b"GET / HTTP/1.1\r\nHost: injector\r\nConnection: close\r\n\r\n";
 
-/// Who listens.
+/// The listener at a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Occupant {
     /// Nobody: the socket is stale.
@@ -29,7 +29,7 @@ pub(super) enum Occupant {
     Living,
 }
 
-/// Who listens at a socket; waits for one that is dying to be gone.
+/// Finds out whether someone listens at a socket; waits for a listener that is dying to be gone.
 pub(super) fn of(path: &Path) -> io::Result<Occupant> {
     let end = Instant::now() + DYING;
     loop {
@@ -45,7 +45,7 @@ pub(super) fn of(path: &Path) -> io::Result<Occupant> {
     }
 }
 
-/// What comes of connecting.
+/// The result of connecting.
 enum Connected {
     /// A connection.
     Stream(UnixStream),
@@ -132,7 +132,7 @@ mod tests {
         let listener = answering.join().unwrap();
         assert_eq!(of(&socket.0).unwrap(), Occupant::Living, "it answers no more, and is there");
 
-        // So many wait that nobody gets in: it is not waited for.
+        // The listener's queue is full: no answer is waited for.
         let mut waiting = Vec::new();
         while let Connected::Stream(stream) = connected(&socket.0).unwrap() {
             waiting.push(stream);

@@ -37,7 +37,7 @@ fn replace(space: &mut Namespace, conditions: &[Step], by: Target) {
     rules(space).senders.push(Chain { family: IPV4, table, name, is_called: true, rules: vec![rule] });
 }
 
-/// That the header has these bytes there: the source is at 12, the destination at 16.
+/// The condition that the header has these bytes at a place: the source is at 12, the destination at 16.
 fn condition(at: usize, value: &[u8]) -> Vec<Step> {
     let what = Loaded::Header { at, length: value.len() };
     let value = value.to_vec();
@@ -53,7 +53,7 @@ fn detour(assessment: LinkAssessment) -> Detour {
     *detour
 }
 
-/// What `hooked` interfaces make of n1→n2 and n2→n1.
+/// The coverage of n1→n2 and n2→n1 with `hooked` interfaces.
 fn states(spaces: &[Namespace], hooked: &[&str]) -> [CoverageState; 2] {
     let fixture = fixture(&config(""), spaces, hooked);
     [fixture.state(1, 2), fixture.state(2, 1)]
@@ -120,7 +120,7 @@ fn cutting_off_the_holder_of_the_address_before_covers_the_link() {
     let mut spaces = switched();
     translate_from(&mut spaces[0], [10, 0, 0, 2], to("10.0.0.2", "10.0.0.2"));
     assert_eq!(assessed(&spaces, near_hook, link(1, 2), &both), Covered);
-    // What the rule asks for is not known: it may be anybody's.
+    // The rule's conditions are not known: the address may be anybody's.
     let mut spaces = switched();
     translate(&mut spaces[0], to("10.0.0.2", "10.0.0.2"));
     let of = |cut: &[Link]| assessed(&spaces, near_hook, link(1, 2), &with(cut));
@@ -215,7 +215,7 @@ fn masquerading_towards_other_networks_does_not_matter_within_one() {
     let chain = Chain { family: IPV4, table, name, is_called: true, rules };
     self::rules(&mut spaces[0]).senders.push(chain);
     assert_eq!(states(&spaces, &["h2"]), [Covered, Covered]);
-    // What depends on a mark is not known, and no reason to doubt each link.
+    // A condition on a mark is not known, and no reason to doubt each link.
     let mut spaces = switched();
     masquerade(&mut spaces[0], &[Step::Doubt]);
     assert_eq!(states(&spaces, &["h2"]), [Covered, Covered]);
