@@ -62,7 +62,7 @@ pub struct Windows {
     pub tolerated: Vec<MonoNs>,
 }
 
-/// Reads probes due before `known` (each of which has its result) in the order in which they were due. The endpoint
+/// Reads probes due before `known`, whose results are all there, in the order in which they were due. The endpoint
 /// is in service at `from` if `is_in_service`.
 pub fn windows(
     probes: impl Iterator<Item = Judged>,

@@ -91,13 +91,13 @@ enum Event {
     Lapsed(Lapsed),
     /// An interface appeared, changed or went.
     Interface(InterfaceEvent),
-    /// It is time to judge open partitions.
+    /// Open partitions have to be judged.
     JudgingDue,
     /// The API's server wants something.
     Command(Box<Command>),
     /// The programs have put wake-ups into their ring.
     Wakeups(std::io::Result<Vec<Wakeup>>),
-    /// It is time to announce the first stamps of a partition.
+    /// The first stamps of a partition have to be announced.
     FirstsDue,
     /// A request's selectors are resolved.
     Resolved(Returned),

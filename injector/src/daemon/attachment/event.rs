@@ -52,7 +52,7 @@ pub enum InterfaceEvent {
         /// When the news came.
         at: MonoNs,
     },
-    /// It is time to check names again whose namespaces nobody could read.
+    /// Names whose namespaces nobody could read have to be checked again.
     Names {
         /// When the first reason to came.
         at: MonoNs,
@@ -93,7 +93,7 @@ pub enum InterfaceEvent {
     },
     /// The engine says something of containers.
     Engine(crate::engine::News),
-    /// It is time to survey where the peers live now.
+    /// A survey of where the peers live is due.
     Survey {
         /// When the first reason to came.
         at: MonoNs,
