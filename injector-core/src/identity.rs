@@ -30,9 +30,9 @@ pub struct Identity {
     /// Addresses that the config does not list and that a peer's NIC and someone else's are seen to hold, each with the peer, or
     /// `None` if several peers hold it: it moves between them, and ports say who has it.
     pub shared: BTreeMap<IpAddr, Option<PeerId>>,
-    /// Addresses that several peers hold, with one that forwards among them: each with that peer. Frames for such
-    /// an address that the peer's port receives are for that peer, and frames from the address that the port
-    /// sends may be another's.
+    /// Addresses that several peers hold, with one that forwards among them: each with that peer. Frames for
+    /// such an address that the peer's port receives are for that peer, and frames from the address that the
+    /// port sends may be another's.
     pub forwarders: BTreeMap<IpAddr, BTreeSet<PeerId>>,
     /// Addresses that the config lists for one peer and that another one (the value) is seen to hold: from then on the
     /// programs treat them as `vip:`.

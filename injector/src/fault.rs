@@ -1,4 +1,5 @@
-//! Fault injection: [`at`] and [`here`] name the steps of the daemon's life, and a test can inject a fault at each.
+//! Fault injection: [`at`] and [`here`] name the steps of the daemon's life. A test can inject a fault at
+//! each.
 //!
 //! The program that users run arms nothing: `injector/examples/fault_injected.rs` is the same program with a
 //! [`FaultInjector`], for tests alone. An optimised build does not even check whether there is one.

@@ -62,8 +62,8 @@ pub struct Windows {
     pub tolerated: Vec<MonoNs>,
 }
 
-/// Reads probes due before `known`, whose results are all there, in the order in which they were due. The endpoint
-/// is in service at `from` if `is_in_service`.
+/// Reads probes due before `known`, whose results are all there, in the order in which they were due. The
+/// endpoint is in service at `from` if `is_in_service`.
 pub fn windows(
     probes: impl Iterator<Item = Judged>,
     rules: Rules,

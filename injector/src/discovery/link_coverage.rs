@@ -373,8 +373,8 @@ impl<'a> CoverageAssessor<'a> {
                 _ if dst.home.is_none() && dst.paths.is_empty() && dst.weak.is_empty() => None,
                 _ => Some(self.known(dst)),
             };
-            // A peer whose location is not known has no known way to an address that the config does not list,
-            // such as that of a management NIC; the world has one.
+            // A peer whose location is not known has no known way to an address that the config does not
+            // list, such as that of a management NIC; the world has one.
             let is_unlisted = address.is_some_and(|address| dst.unlisted.contains(&address));
             if out.is_none() && is_unlisted && sender != PeerId::WORLD {
                 continue;
