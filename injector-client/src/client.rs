@@ -54,7 +54,7 @@ pub enum ClientError {
     Broken {
         /// The socket or host.
         at: String,
-        /// How.
+        /// The reason, in words.
         why: String,
     },
     /// The daemon said no.

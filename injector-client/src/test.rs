@@ -198,7 +198,7 @@ impl AsyncPartition {
         Ok(Self(guard_thread.holding(view)))
     }
 
-    /// As of [`Partition::applied`].
+    /// [`Partition::applied`] of the partition.
     pub fn applied(&self) -> &PartitionView {
         self.0.view()
     }
@@ -208,7 +208,7 @@ impl AsyncPartition {
         &self.0.view().name
     }
 
-    /// As of [`Partition::heal`].
+    /// [`Partition::heal`] of the partition.
     ///
     /// # Errors
     /// As there.
@@ -216,7 +216,7 @@ impl AsyncPartition {
         self.0.heal().await.map_err(|_| ended())?
     }
 
-    /// As of [`Partition::recovery`].
+    /// [`Partition::recovery`] of the partition.
     ///
     /// # Errors
     /// As there.
@@ -225,7 +225,7 @@ impl AsyncPartition {
         self.0.recovery(timeout).await.map_err(|_| ended())?
     }
 
-    /// As of [`Partition::recovers`].
+    /// [`Partition::recovers`] of the partition.
     ///
     /// # Errors
     /// As there.

@@ -67,19 +67,21 @@ pub mod prefix {
     }
 }
 
-/// In place of a peer in the table of exact addresses and in the map of prefixes: an address that moves between peers
-/// (`vip:`), which only ports and MACs name.
+/// The value that replaces a peer in the table of exact addresses and in the map of prefixes: the address
+/// moves between peers (`vip:`), and only ports and MACs name its holder.
 pub const VIP: u32 = 0xffff;
 
-/// In place of a peer in the map of learned MACs: several peers' ports sent frames from it, so it names nobody. The same in the
-/// map of MACs that are known: someone else has it too, whatever is learned of it.
+/// The value that replaces a peer in the map of learned MACs: several peers' ports sent frames from the MAC,
+/// so it names nobody. In the map of MACs that are known: someone else has the MAC too, whatever is learned
+/// of it.
 pub const NOBODY: u32 = 0xfffe;
 /// A flag beside the peer of a process: the process became the peer's by a port of its own, and not by its
 /// parent or because the daemon said so. The process is the peer's no longer once it has no socket at such a
 /// port.
 pub const BY_PORT: u32 = 1 << 16;
 
-/// In place of the receiver of a [`LinkKey`]: all who receive a group frame that was dropped at its sender's port.
+/// The value that replaces the receiver of a [`LinkKey`]: all who receive a group frame that was dropped at
+/// its sender's port.
 pub const GROUP: u16 = 0xfffd;
 
 /// The proved facts about an interface: which one peer is behind it.
@@ -186,7 +188,7 @@ pub struct Claim {
 
 /// The peers that forward and hold an address that other peers hold too, in a word.
 pub mod holders {
-    /// More than fit: it may be any peer.
+    /// More peers than fit: it may be any peer.
     pub const ANY: u64 = u64::MAX;
 
     /// The peers' ids in one word; [`ANY`] if there are more than four.
@@ -316,7 +318,7 @@ pub struct ResponseKey {
     pub endpoint: u32,
 }
 
-/// Where an endpoint answers from.
+/// The address and the port that an endpoint answers from.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointKey {

@@ -65,7 +65,7 @@ pub mod flag {
     pub const ICMP: u8 = 1 << 1;
     /// ARP or neighbour discovery.
     pub const NEIGHBOUR: u8 = 1 << 2;
-    /// To a multicast or broadcast destination.
+    /// The frame goes to a multicast or broadcast destination.
     pub const GROUP: u8 = 1 << 3;
     /// A fragment that is not the first: no ports.
     pub const LATER_FRAGMENT: u8 = 1 << 4;

@@ -169,7 +169,7 @@ impl Span {
         Self(Duration::from_millis(milliseconds))
     }
 
-    /// Its nanoseconds, saturating at 584 years.
+    /// The span in nanoseconds, saturating at 584 years.
     pub fn as_nanos(self) -> u64 {
         u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX)
     }

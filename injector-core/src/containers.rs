@@ -26,7 +26,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// How people know it.
+    /// The name by which people know it.
     pub fn shown(&self) -> &str {
         self.names.first().map_or(&self.id, String::as_str)
     }

@@ -37,7 +37,7 @@ pub const MAX_PEERS: usize = 1024;
 pub struct PeerId(pub u16);
 
 impl PeerId {
-    /// Everyone who is not a configured peer.
+    /// The id of all hosts that are no configured peers.
     pub const WORLD: Self = Self(0);
 }
 
@@ -80,7 +80,7 @@ impl Percent {
     /// All of it.
     pub const ALL: Self = Self(100.0);
 
-    /// From a number of percent.
+    /// Makes a percentage of a number of percent.
     pub fn new(percent: f64) -> Result<Self, PercentError> {
         if (SMALLEST..=100.0).contains(&percent) {
             Ok(Self(percent))

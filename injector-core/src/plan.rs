@@ -13,7 +13,7 @@ use crate::model::{Link, Neighbour, PeerId, Percent, PortSide, Protocol, Scope, 
 pub struct SlotIndex(pub u8);
 
 impl SlotIndex {
-    /// Its bit in a half of the commit word.
+    /// The slot's bit in a half of the commit word.
     pub fn bit(self) -> u32 {
         1 << self.0
     }
@@ -202,7 +202,7 @@ pub struct Age(pub u64);
 pub struct SlotTable {
     uses: [SlotUse; SLOTS as usize],
     used_before: u32,
-    /// When each was freed last.
+    /// When each slot was freed last.
     freed: [Age; SLOTS as usize],
 }
 

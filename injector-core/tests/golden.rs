@@ -373,7 +373,7 @@ fn the_other_lines_of_a_run_directory() {
     check(HERE, "run-lines.json", &lines);
 }
 
-/// Where a probe starts, where it goes and what it expects.
+/// The settings of a probe: where it starts, where it goes and what it expects.
 fn probe_settings() -> ProbeSettings {
     let settings = [
         ("schema", "1"),

@@ -427,7 +427,7 @@ fn a_slow_trial_says_what_it_waited_for_and_where_its_record_is() {
     assert!(table.contains(" until ingress@"), "{table}");
 }
 
-/// On paper, for a reader of dark pages too.
+/// A report is printed on paper, for a reader of dark pages too.
 #[test]
 #[needs(program = "chromium")]
 fn a_report_is_printed() {

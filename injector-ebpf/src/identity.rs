@@ -18,7 +18,7 @@ use crate::maps::{
 };
 use crate::verdict_context::VerdictContext;
 
-/// Everyone who is no peer.
+/// The id of all hosts that are no peers.
 pub const WORLD: u32 = 0;
 /// An answer of [`by_address`]: addresses of this kind name nobody.
 const NAMELESS: u32 = 0x1_0000;
@@ -225,7 +225,7 @@ pub fn lister(address: &Address) -> u32 {
     }
 }
 
-/// From now on, a listed address moves between peers.
+/// Marks a listed address as one that moves between peers, from now on.
 #[inline(always)]
 pub fn make_vip(address: &Address) {
     if FEATURES.load() & feature::EXACT != 0
@@ -355,7 +355,7 @@ fn named(by_address: u32, end: u32, port: u32, is_judged_elsewhere: bool) -> u32
     let is_with_holder = by_address == UNJUDGED
         || by_address == NAMELESS + VIP && port == WORLD && traits_of(WORLD) & traits::ALL_BOUND != 0;
     if is_judged_elsewhere && is_with_holder {
-        // Its holder's port judges it; what a table says of its place may be old.
+        // The holder's port judges it; the facts of a table about its place may be old.
         return UNJUDGED;
     }
     let peer = by_frame(end, port);

@@ -63,7 +63,7 @@ pub extern "C" fn look(packets: u64, live: u32) -> u32 {
     }
     if sender != WORLD && src != sender {
         let known = traits_of(sender);
-        // Where all ports are bound, nobody else judges it by that address.
+        // Where all ports are bound, no other hook judges the packet by that address.
         if known & traits::SHARES != 0
             && src == WORLD
             && (traits_of(WORLD) & traits::ALL_BOUND != 0 || traits_of(dst) & traits::BOUND == 0)

@@ -112,7 +112,7 @@ pub static PROTECT_ADDRESSES: HashMap<Address, u32> = HashMap::with_max_entries(
 /// Protected ports.
 #[map]
 pub static PROTECT_SCOPES: Array<SlotScope> = Array::with_max_entries(MAX_SCOPES as u32, 0);
-/// Where responses come from (config).
+/// The addresses and ports that responses come from (config).
 #[map]
 pub static ENDPOINTS: HashMap<EndpointKey, Wire> = HashMap::with_max_entries(1, 0);
 

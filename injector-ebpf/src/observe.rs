@@ -13,7 +13,7 @@ use crate::identity::{is_flooded, is_named_elsewhere, traits_of};
 use crate::maps::{CONTEXT, CONVERSATIONS, ENDPOINTS, LINKS, OVERLAPS, RESPONSES, SIDE, SLOTS, STREAMS};
 use crate::verdict_context::VerdictContext;
 
-/// In read-only data, not on the stack.
+/// A value in read-only data, not on the stack.
 static UNSTAMPED: LinkStamps = LinkStamps {
     dropped_packets: 0,
     dropped_bytes: 0,
@@ -68,7 +68,7 @@ pub extern "C" fn drops(packets: u64, bytes: u64) -> u32 {
     // SAFETY: this CPU's own value; the caller holds no other reference while it calls.
     let context = unsafe { &mut *context };
     if is_flooded(context) {
-        // Its receiver's link lost nothing.
+        // The link of the packet's receiver lost nothing.
         return 0;
     }
     let now = context.clock.exact();
@@ -129,7 +129,7 @@ fn is_several(slots: u32) -> bool {
     slots & slots.wrapping_sub(1) != 0
 }
 
-/// In read-only data, not on the stack.
+/// A value in read-only data, not on the stack.
 static NO_OVERLAP: OverlapStamps = OverlapStamps {
     dropped_packets: 0,
     dropped_bytes: 0,

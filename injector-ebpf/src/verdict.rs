@@ -62,7 +62,7 @@ pub fn judge<P: Hooked>(bytes: &P, direction: Direction) -> Verdict {
         word.watched(),
     );
     if answer == DROPPED {
-        // Only now, since the length is a call.
+        // The length is read only now, since that is a call.
         observe::drops(bytes.segments(&context.packet), u64::from(bytes.len()));
         return Verdict::Drop;
     }

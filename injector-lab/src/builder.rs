@@ -51,7 +51,7 @@ impl LabBuilder {
         Self { client: true, ..self }
     }
 
-    /// Other addresses than [`Subnet::SHARED`].
+    /// Gives the lab other addresses than [`Subnet::SHARED`].
     pub fn subnet(self, subnet: Subnet) -> Self {
         Self { subnet, ..self }
     }

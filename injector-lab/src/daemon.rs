@@ -31,7 +31,7 @@ pub enum NotStarted {
     /// The daemon has ended.
     #[error("the daemon ended with {status}:\n{log}")]
     Ended {
-        /// How.
+        /// The exit status.
         status: ExitStatus,
         /// The daemon's log.
         log: String,
@@ -78,7 +78,7 @@ impl Launch {
         &mut self.command
     }
 
-    /// Its standard error is what was given to the command; nothing is read from it.
+    /// Keeps the standard error that the command was given; nothing is read from it.
     #[must_use]
     pub fn with_own_output(mut self) -> Self {
         self.command.stdin(Stdio::null()).stdout(Stdio::null());

@@ -13,7 +13,7 @@ pub enum Error {
     Command {
         /// Its words.
         command: String,
-        /// Its standard error, or why it did not start.
+        /// The command's standard error, or why it did not start.
         why: String,
     },
     /// A file, a namespace or a socket could not be used.
@@ -32,7 +32,7 @@ pub enum Error {
     Ended {
         /// The program.
         name: String,
-        /// How it ended.
+        /// The exit status.
         status: std::process::ExitStatus,
         /// The end of its output.
         log: String,
@@ -55,7 +55,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Names what was tried when an I/O error came.
+    /// Makes an error of an I/O error, with the operation that failed.
     pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::Io { what, source }

@@ -56,7 +56,7 @@ struct Return(File);
 
 impl Drop for Return {
     fn drop(&mut self) {
-        // In a wrong namespace nothing that a test does means anything.
+        // A test in a wrong namespace would show nothing.
         enter(&self.0).unwrap_or_else(|error| panic!("returning from a namespace: {error}"));
     }
 }
@@ -67,7 +67,7 @@ fn enter(namespace: &File) -> std::io::Result<()> {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // Its devices go with it.
+        // The namespace's devices go with it.
         if let Err(error) = self.hide() {
             eprintln!("a namespace stays behind: {error}");
         }

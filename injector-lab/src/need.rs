@@ -93,7 +93,8 @@ fn missing(needs: &Needs) -> Option<String> {
     Some(format!("there is no {program}; `cargo xtask test` installs what the tests that it runs need"))
 }
 
-/// Where a program is: on PATH, or put into this workspace by its set-up, as is one whose installation would start a server.
+/// The path of a program: on PATH, or in this workspace, where its set-up puts a program whose installation
+/// would start a server.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
@@ -107,7 +108,7 @@ pub fn program(name: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
-/// Where cargo builds an example of the running test's package.
+/// The path where cargo builds an example of the running test's package.
 fn example_program(example: &str) -> Option<PathBuf> {
     // target/debug/deps/test-0123 → target/debug/examples/…
     let profile = std::env::current_exe().ok()?.parent()?.parent()?.to_path_buf();

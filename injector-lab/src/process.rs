@@ -36,7 +36,7 @@ pub fn end_with_thread(command: &mut Command) {
 pub struct Process {
     name: String,
     child: Child,
-    /// How it ended. Until then its pid is its own, also when it is over.
+    /// The exit status. Until it is read, the pid stays the program's own, also when the program is over.
     ended: Option<ExitStatus>,
     log: PathBuf,
     grace: Duration,

@@ -12,7 +12,7 @@ pub struct Alarm(Option<mpsc::UnboundedSender<String>>);
 pub type Alarms = mpsc::UnboundedReceiver<String>;
 
 impl Alarm {
-    /// One, and what it notifies.
+    /// Makes an alarm, and the queue that it notifies.
     #[must_use]
     pub fn channel() -> (Self, Alarms) {
         let (sender, receiver) = mpsc::unbounded_channel();

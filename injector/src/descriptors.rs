@@ -74,7 +74,7 @@ pub fn raise(config: &Config) -> Result<(), TooFew> {
         let limit = Rlimit { current: Some(current), maximum: Some(maximum) };
         setrlimit(Resource::Nofile, limit).is_ok()
     };
-    // More than the hard limit takes CAP_SYS_RESOURCE, which the start may have.
+    // A limit above the hard one takes CAP_SYS_RESOURCE, which the start may have.
     let limit = if hard < wanted && is_set(wanted, wanted) {
         wanted
     } else if is_set(wanted.min(hard), hard) {

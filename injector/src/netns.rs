@@ -57,7 +57,7 @@ pub struct Worker {
     identity: Identity,
     alarm: Alarm,
     jobs: mpsc::UnboundedSender<Order>,
-    /// Its answer is overdue, and nobody waits for it any more.
+    /// Whether its answer is overdue, and nobody waits for it any more.
     late: Arc<AtomicBool>,
 }
 
@@ -268,7 +268,7 @@ fn shown(netns: Option<&Netns>) -> String {
 #[derive(Default)]
 pub struct Workers {
     by_name: HashMap<Option<Netns>, Worker>,
-    /// In a copy, those that were started for it.
+    /// The namespaces of the threads that were started for this copy; `None` if this is no copy.
     started: Option<Vec<Option<Netns>>>,
     /// Started with the first of them, at the latest.
     supervisor: Option<Supervisor>,
@@ -291,7 +291,7 @@ impl Workers {
         Ok(workers)
     }
 
-    /// No threads yet, but the same supervisor, and the same rights for its threads.
+    /// A set without threads yet, but with the same supervisor, and the same rights for its threads.
     #[must_use]
     pub fn another(&self) -> Self {
         let (supervisor, alarm) = (self.supervisor.clone(), self.alarm.clone());

@@ -46,7 +46,7 @@ pub enum Role {
 /// Whether the daemon starts programs of others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Commands {
-    /// No: what is started all the same gets no rights of root's.
+    /// The config has no commands: a program that is started all the same gets no rights of root's.
     None,
     /// `exec` probes and roles: theirs are what they would have in a shell.
     Some,
@@ -175,7 +175,7 @@ impl Rights {
             Role::Daemon => self.daemon,
             Role::Supervisor => self.supervisor,
         };
-        // Where only the old, great right was given, it represents the two that were split off from it.
+        // Where only `CAP_SYS_ADMIN` was given, it replaces the two rights that were split off from it.
         let stand_in = CapabilitySet::BPF | CapabilitySet::PERFMON;
         let wanted = if held.contains(stand_in) { wanted } else { wanted | CapabilitySet::SYS_ADMIN };
         wanted & held
@@ -195,7 +195,7 @@ pub fn lacking_for_a_start() -> Vec<&'static str> {
         (CapabilitySet::NET_ADMIN, "CAP_NET_ADMIN"),
         (CapabilitySet::PERFMON, "CAP_PERFMON"),
     ];
-    // Before they were split off, all of it was one right.
+    // `CAP_SYS_ADMIN` includes the rights that were split off from it.
     let is_held = |capability| held.contains(capability) || held.contains(CapabilitySet::SYS_ADMIN);
     all.into_iter()
         .filter(|(capability, _)| match *capability {

@@ -19,7 +19,7 @@ const MARK: &str = "sh bare";
 const PACKAGES: [&str; 4] = ["build-essential", "ca-certificates", "git", "sudo"];
 /// Where the checkout is, inside.
 const CHECKOUT: &str = "root/injector";
-/// Where a Debian that was installed has its packages from; debootstrap writes the first of them only.
+/// The package sources of an installed Debian; debootstrap writes the first of them only.
 const SOURCES: &str = "\
 deb http://deb.debian.org/debian RELEASE main
 deb http://deb.debian.org/debian RELEASE-updates main

@@ -27,7 +27,7 @@ impl Root {
             (Self(folder.join(format!("{name}-{}", std::process::id()))), folder.join(RELEASE));
         if !base.exists() {
             std::fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-            // Under another name until it is whole.
+            // The root has another name until it is whole.
             let part = base.with_extension("part");
             run_shown(as_root("rm")?.arg("-rf").arg(&part))?;
             run_shown(as_root("debootstrap")?.arg("--variant=minbase").arg(RELEASE).arg(&part).arg(MIRROR))?;

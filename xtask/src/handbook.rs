@@ -13,7 +13,7 @@ use crate::files::files_below;
 /// The handbook.
 const DOCS: &str = "docs";
 
-/// Where `docs/book.toml` has the book made.
+/// The folder in which `docs/book.toml` has the book made.
 const BOOK: &str = "target/book";
 
 /// Builds the book; fails if mdBook warns, or if a link in the book leads nowhere.

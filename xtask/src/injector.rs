@@ -13,9 +13,9 @@ use crate::command::{check_interrupt, words};
 
 /// Where a daemon is.
 pub enum At {
-    /// On this host, with its socket.
+    /// A daemon on this host, with its socket.
     Socket(PathBuf),
-    /// In a guest.
+    /// A daemon in a guest.
     Guest {
         /// The guest, as `--host` takes it.
         host: String,

@@ -132,7 +132,7 @@ fn ebpf_clippy() -> Result<Command, String> {
     // A folder of its own: another compiler's artifacts would evict the host's.
     clippy.arg("--target-dir").arg(workspace().join("target/ebpf-lint"));
     clippy.args(["--", "--deny", "warnings"]).current_dir(workspace());
-    // As aya-build compiles them.
+    // The programs are compiled as aya-build does it.
     let arch = format!("--cfg=bpf_target_arch=\"{}\"", std::env::consts::ARCH);
     clippy.env("RUSTC_BOOTSTRAP", "1").env("CARGO_ENCODED_RUSTFLAGS", arch);
     Ok(clippy)

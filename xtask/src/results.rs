@@ -162,7 +162,7 @@ const KEPT: [&str; 4] = ["campaign.json", "trials.jsonl", "summary.json", "repor
 
 /// Copies what is kept of a run, with its report as text.
 fn keep(programs: &Programs, run: &Path, to: &Path) -> Result<()> {
-    // Under another name until it is whole.
+    // The files are under another name until they are complete.
     let part = to.with_extension("part");
     let _ = fs::remove_dir_all(&part);
     fs::create_dir_all(&part).with_context(|| format!("creating {}", part.display()))?;

@@ -73,7 +73,7 @@ pub fn setup(needs: &[Need]) -> Result<()> {
             Need::Dist => dist()?,
             Need::Debian => Packages::default()
                 .program("debootstrap", "debootstrap")
-                // Without it debootstrap verifies nothing, as on Ubuntu.
+                // Without this keyring debootstrap verifies nothing, as on Ubuntu.
                 .missing_file("/usr/share/keyrings/debian-archive-keyring.gpg", "debian-archive-keyring")
                 .program("ip", "iproute2")
                 .install("trying packages out")?,
@@ -127,7 +127,7 @@ fn of_tests(programs: &[&str]) -> Result<Packages> {
 pub fn programs(wanted: &BTreeSet<&str>) -> Result<()> {
     for program in wanted {
         let installed = match *program {
-            // More than a package: see there.
+            // Java takes more than a package: see `clients`.
             "java" => clients(),
             "python3" => Ok(python::python()),
             injector_lab::BOOT_GUEST => vm().and_then(|missing| guest::guest().map(|()| missing)),
@@ -264,7 +264,8 @@ fn linker() -> Result<()> {
 fn nightly() -> Result<()> {
     let mut rustup = Command::new("rustup");
     rustup.args(["toolchain", "install", NIGHTLY, "--profile", "minimal", "--component", "rust-src"]);
-    // Behind a wall that swallows packets rustup would try for many minutes. A slow line takes some for 150 MB.
+    // A firewall that swallows packets would have rustup try for many minutes. A slow line takes some for 150
+    // MB.
     rustup.arg("--no-self-update").env("RUSTUP_MAX_RETRIES", "1").env("RUST_BACKTRACE", "0");
     run_for_at_most(Duration::from_mins(5), &mut rustup)
 }
@@ -294,7 +295,7 @@ fn bpf_linker() -> Result<()> {
         // The linker would be built with all of its debug information; a short build is worth more here than
         // a fast linker.
         cargo.env("CARGO_PROFILE_RELEASE_DEBUG", "false").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1");
-        // Without the prefix it would be linked against no LLVM at all.
+        // Without the prefix the linker would be linked against no LLVM at all.
         run_shown(cargo.arg(toolchain::installed_linker_dir()).env("LLVM_PREFIX", &prefix))
     };
     from_source().or_else(|error| {

@@ -178,7 +178,7 @@ impl Run {
     /// The command that runs some tests of a target.
     fn command(&self, some: &Target, all: &Target, artifact: &Artifact) -> Result<Command> {
         let package = &artifact.package;
-        // Without sudo, those that need root skip themselves.
+        // Without sudo, tests that need root skip themselves.
         let mut command = if some.needs_root() && !is_root() && find_program("sudo").is_some() {
             let mut command = as_root("env")?;
             // sudo cleans the environment.

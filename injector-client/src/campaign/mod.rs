@@ -226,7 +226,7 @@ impl Measure {
         self.run_with(&mut blocks, signal, report).await
     }
 
-    /// As [`Self::run`], with the trials that a strategy names.
+    /// [`Self::run`] with the trials that a strategy names.
     pub async fn run_with(
         &mut self,
         strategy: &mut impl Strategy,

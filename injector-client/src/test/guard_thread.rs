@@ -22,7 +22,7 @@ enum Ask {
     Recovery(Duration, Reply<RecoveryRecord>),
 }
 
-/// Where an answer goes.
+/// The channel that an answer goes to.
 type Reply<T> = oneshot::Sender<Result<T, GuardError>>;
 
 /// An answer that is awaited, or waited for.
@@ -189,7 +189,7 @@ async fn keep(
             }
             Ask::Recovery(timeout, sender) => {
                 let (address, name, generation) = (address.clone(), name.to_owned(), view.generation);
-                // On a connection of its own: this one stays free for the heal.
+                // The record is read on a connection of its own: this one stays free for the heal.
                 tokio::spawn(async move {
                     let record = async {
                         let mut client = Client::open(&address).await?;

@@ -33,7 +33,7 @@ pub enum Said {
     Opened,
     /// DATA that is not empty.
     Data,
-    /// Nothing of interest.
+    /// Any other content.
     Nothing,
 }
 

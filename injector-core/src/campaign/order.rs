@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn a_trial_draws_from_seed_and_index_alone() {
         let seeds: Vec<u64> = (0..500).map(|trial| partition_seed(3, trial)).collect();
-        // In any order, as after a resumption.
+        // Any order gives the same cells, as after a resumption.
         for trial in [499, 0, 250] {
             assert_eq!(partition_seed(3, trial), seeds[trial as usize]);
         }

@@ -13,7 +13,7 @@ pub struct ConfigError {
     pub line: Option<usize>,
     /// The column in characters, from 1.
     pub column: Option<usize>,
-    /// Where in the config: `peers.n2.addresses[1]`; empty for the file as a whole.
+    /// The path of the value in the config: `peers.n2.addresses[1]`; empty for the file as a whole.
     pub path: String,
     /// The fault, in words.
     pub what: String,

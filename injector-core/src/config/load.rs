@@ -159,7 +159,7 @@ pub(crate) fn check_form(text: &str, file: &str, usage: &str) -> Result<(), Conf
     if report.count() == 0 { Ok(()) } else { Err(report.into_errors()) }
 }
 
-/// Where no engine is asked.
+/// Asks no engine, for callers without one.
 fn nobody(_: &Engine, _: &Selector) -> Result<Vec<String>, (String, String)> {
     Err((
         "no engine is asked here which containers there are".to_owned(),

@@ -142,7 +142,7 @@ impl Tls {
     }
 }
 
-/// In words, with files by their paths.
+/// The TLS settings in words, with files by their paths.
 impl fmt::Display for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.trust {

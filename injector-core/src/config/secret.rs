@@ -76,7 +76,7 @@ impl Text {
         Ok(Self { written: text.to_owned(), parts })
     }
 
-    /// As the config has it: with the sources of secrets, not with their values.
+    /// The text as the config has it: with the sources of secrets, not with their values.
     pub fn written(&self) -> &str {
         &self.written
     }
@@ -162,7 +162,7 @@ pub fn digest<'a>(hidden: impl IntoIterator<Item = &'a str>) -> u16 {
     (hash ^ (hash >> 16) ^ (hash >> 32) ^ (hash >> 48)) as u16
 }
 
-/// Where a text goes.
+/// The part of a probe that a text is sent in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
     Header,

@@ -45,7 +45,7 @@ impl TextError {
         }
     }
 
-    /// Where in the text it is, if it is in the text.
+    /// The place of the fault in the text, if it has one.
     pub(super) fn position(&self) -> Option<TextPosition> {
         match self {
             Self::NotUtf8 { line, column, .. } => Some(TextPosition { line: *line, column: *column }),

@@ -11,7 +11,7 @@ pub(super) struct TextPosition {
     pub column: usize,
 }
 
-/// Where a text begins: for faults of the text as a whole.
+/// The beginning of a text: for faults of the text as a whole.
 pub(super) const START: TextPosition = TextPosition { line: 1, column: 1 };
 
 impl From<Marker> for TextPosition {
@@ -20,7 +20,7 @@ impl From<Marker> for TextPosition {
     }
 }
 
-/// Where a second document begins.
+/// The place where a second document begins.
 pub(super) fn second_document(text: &str) -> Option<TextPosition> {
     let mut parser = Parser::new_from_str(text);
     let mut starts = std::iter::from_fn(|| parser.next_event()?.ok())
@@ -29,7 +29,7 @@ pub(super) fn second_document(text: &str) -> Option<TextPosition> {
     starts.nth(1)
 }
 
-/// How deep lists and mappings may be in each other; what a config or a campaign needs is less than ten.
+/// How deep lists and mappings may be in each other; a config or a campaign needs less than ten levels.
 pub(super) const MOST_DEPTH: usize = 64;
 
 /// Where a text exceeds [`MOST_DEPTH`]. To be asked first: the time that parsers take for such a text grows with the square
@@ -40,7 +40,7 @@ pub(super) fn too_deep(text: &str) -> Option<TextPosition> {
     while let Some(event) = parser.next_event() {
         let (event, span) = match event {
             Ok(event) => event,
-            // Its scanner is ahead of its events, and has a limit of its own.
+            // The parser's scanner is ahead of its events, and has a limit of its own.
             Err(error) => {
                 let before = text.chars().take(error.marker().index());
                 let (opened, closed): (Vec<char>, Vec<char>) =

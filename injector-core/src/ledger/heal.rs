@@ -69,7 +69,7 @@ impl<T> Ledger<T> {
         if over.is_empty() {
             return effects;
         }
-        // In the order of their ends: one that ended later held the links of those before it.
+        // Cuts end in the order of their ends: one that ended later held the links of those before it.
         over.sort_unstable();
         let generations: Vec<u32> = over.iter().map(|(_, generation)| *generation).collect();
         let slots = self.slots_with(&generations, SlotUse::Watched);
@@ -98,7 +98,7 @@ impl<T> Ledger<T> {
         self.begin(expired);
         let live = self.generations(Life::is_live);
         self.slots = self.slots_with(&live, SlotUse::Watched);
-        // In the order of their ends, as by their deadlines alone.
+        // Cuts end in the order of their ends, as by their deadlines alone.
         let mut ends: Vec<(MonoNs, u32)> = live
             .iter()
             .map(|generation| (self.entries[generation].life.ends_at.min(expired), *generation))

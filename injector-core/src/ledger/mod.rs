@@ -53,7 +53,7 @@ pub enum Effect {
     Healed(Healed),
     /// The lease ran out.
     LeaseLapsed {
-        /// When.
+        /// When the lease ran out.
         expired: MonoNs,
     },
     /// A record may have become final: judge the watched partitions.
@@ -71,7 +71,7 @@ pub enum Effect {
 pub struct Changed<R> {
     /// The answer.
     pub answer: R,
-    /// To be carried out in this order.
+    /// The effects, to be carried out in this order.
     pub effects: Vec<Effect>,
 }
 

@@ -9,9 +9,9 @@ use crate::plan::{Age, Cell, Presence, SlotIndex, Step};
 /// The interval around one store of the commit word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
-    /// Before the store.
+    /// The instant before the store.
     pub begin: MonoNs,
-    /// After the store: no verdict that begins later is by the old word.
+    /// The instant after the store: no verdict that begins later is by the old word.
     pub end: MonoNs,
 }
 

@@ -96,7 +96,7 @@ mod tests {
         record(&evidence)
     }
 
-    /// In milliseconds from the heal; the cut is 5,000 before it.
+    /// Another partition, with times in milliseconds from the heal; the cut is 5,000 before it.
     fn other(from: i64, until: Option<i64>) -> Overlap {
         let at = |ms: i64| MonoNs(healed(0).0.saturating_add_signed(ms * 1_000_000));
         Overlap { partition: "bg".to_owned(), from: at(from), until: until.map(at) }

@@ -21,7 +21,7 @@ pub(super) struct Stretch {
 /// The findings of an endpoint's probes since the cut, as far as they are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Track {
-    /// In order; only the last one may be open.
+    /// The stretches in order; only the last one may be open.
     pub stretches: Vec<Stretch>,
     /// The earliest instant at which a further stretch could begin; `None` while the last one is open.
     pub hope: Option<MonoNs>,

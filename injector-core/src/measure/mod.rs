@@ -60,7 +60,7 @@ pub struct Evidence<'a> {
     pub clock: Option<HostClock>,
     /// The campaign trial that it is.
     pub trial: Option<Trial>,
-    /// As asked and resolved.
+    /// The shape as asked and as resolved.
     pub shape: ShapePair,
     /// The effect of the cut on packets; `None` if that was not recorded.
     pub traffic: Option<Traffic>,

@@ -25,7 +25,7 @@ pub struct Judged {
 pub struct Window {
     /// When it began.
     pub out: MonoNs,
-    /// Its end, if that was seen.
+    /// The end of the window, if that was seen.
     pub back: Option<MonoNs>,
     /// When K answers of the run that ended it had come.
     pub confirmed: Option<MonoNs>,
@@ -52,7 +52,7 @@ pub struct Rules {
 /// The findings of the probes that were due before one instant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Windows {
-    /// In their order; only the last one may be open.
+    /// The windows in their order; only the last one may be open.
     pub windows: Vec<Window>,
     /// The earliest instant at which the open window can end; `None` where none is open.
     pub hope: Option<MonoNs>,
@@ -79,7 +79,7 @@ pub fn windows(
         tolerated: Vec::new(),
     };
     for probe in probes.filter(|probe| probe.due < known) {
-        // Under way at the start: an answer says nothing, a failure counts from the start on.
+        // The probe was under way at the start: an answer says nothing, a failure counts from the start on.
         let early = probe.due < from;
         if early && (probe.is_served || probe.done <= from) {
             continue;

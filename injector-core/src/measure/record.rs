@@ -293,7 +293,7 @@ struct Decision {
     reason: String,
     /// An outcome that holds for each endpoint too, whatever its probes say.
     overrides: Option<Outcome>,
-    /// Nothing more is to be seen.
+    /// Whether the record is final at once, since nothing more is to be seen.
     is_at_once: bool,
 }
 
@@ -500,7 +500,7 @@ fn bare(endpoint: &EndpointEvidence<'_>, before: BeforeHeal) -> EndpointRecord {
     }
 }
 
-/// Over the probes from the cut to the end of the watch.
+/// The host's figures over the probes from the cut to the end of the watch.
 fn host(evidence: &Evidence<'_>, until: MonoNs, horizon: MonoNs) -> HostRecord {
     let Some(cut) = evidence.cut else {
         return HostRecord {

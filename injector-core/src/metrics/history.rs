@@ -35,7 +35,7 @@ pub enum Toggle {
 }
 
 impl Toggle {
-    /// As a label.
+    /// The change as a label.
     pub fn word(self) -> &'static str {
         match self {
             Self::Cut => "cut",
@@ -54,7 +54,7 @@ pub enum ToggledBy {
 }
 
 impl ToggledBy {
-    /// As a label.
+    /// The cause as a label.
     pub fn word(self) -> &'static str {
         match self {
             Self::Request => "request",

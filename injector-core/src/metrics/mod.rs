@@ -29,9 +29,9 @@ pub struct Reading {
     pub config_number: u32,
     /// The partitions that are not closed.
     pub partitions: Vec<OpenPartition>,
-    /// Per endpoint of the config in force.
+    /// The health of each endpoint of the config in force.
     pub endpoints: Vec<EndpointHealth>,
-    /// Per interface of the config in force.
+    /// The hook of each interface of the config in force.
     pub interfaces: Vec<InterfaceHook>,
     /// Stamps lost since the start; `None` where the counters can't be read.
     pub lost_events: Option<u64>,

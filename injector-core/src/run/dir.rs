@@ -53,7 +53,7 @@ pub enum RunDirError {
     Io {
         /// The operation that failed, as a verb.
         operation: &'static str,
-        /// On what.
+        /// The path that the operation was on.
         path: PathBuf,
         /// Why not.
         source: io::Error,

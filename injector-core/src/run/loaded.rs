@@ -65,7 +65,7 @@ impl Detail {
             let heal = heal?;
             at.filter(|&at| at >= heal.begin_ns).map(|at| at.0.saturating_sub(heal.end_ns.0))
         };
-        // Nothing is later than never.
+        // A time that never came sorts last.
         let late = |link: &&LinkRecord| std::cmp::Reverse(link.first_packet_ns.unwrap_or(MonoNs(u64::MAX)));
         let mut links: Vec<&LinkRecord> = record.links.iter().collect();
         links.sort_by_key(late);

@@ -15,13 +15,13 @@ use crate::api::ProbeView;
 /// Probes by the index of their trial.
 pub type Probes = HashMap<u64, Vec<ProbeView>>;
 
-/// Where a line begins, and its length.
+/// The place where a line begins, and the line's length.
 type LineExtent = (u64, u64);
 
 /// The result of reading the place of a trial's probes.
 enum Lookup {
     Probes(Vec<ProbeView>),
-    /// No place is known.
+    /// The place of the probes is not known.
     Nothing,
     /// The line there is not of the wanted trial and attempt.
     Other,

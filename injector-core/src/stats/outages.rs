@@ -27,7 +27,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Over observations in any order.
+    /// The spread of observations in any order.
     pub fn of(observations: Vec<Observation>) -> Self {
         let n = observations.len() as u64;
         let events = observations.iter().filter(|seen| **seen == Observation::event(seen.time_ns));

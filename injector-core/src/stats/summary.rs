@@ -35,7 +35,7 @@ pub struct Outcomes {
     pub not_recovered: u64,
     /// Closed early by another cut.
     pub censored: u64,
-    /// Nothing can be said.
+    /// Trials about which nothing can be said.
     pub unknown: u64,
     /// The instrument's own failures.
     pub harness_failed: u64,

@@ -10,7 +10,7 @@ pub const P99_NEEDS: usize = 100;
 pub enum End {
     /// The watch ended with the event. It orders first: at equal times events come before censoring.
     Event,
-    /// Before it.
+    /// The watch ended before the event.
     Censored,
 }
 
@@ -34,7 +34,7 @@ impl Observation {
         Self { time_ns, end: End::Event }
     }
 
-    /// Nothing had come by this time.
+    /// An observation without the event by this time.
     pub const fn censored(time_ns: u64) -> Self {
         Self { time_ns, end: End::Censored }
     }

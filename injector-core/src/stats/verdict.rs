@@ -17,7 +17,7 @@ pub struct Sequential {
     pub p0: f64,
     /// The rate that fails.
     pub p1: f64,
-    /// Its one-sided error rates, both.
+    /// The test's one-sided error rates, both.
     pub alpha: f64,
     /// The test's decision.
     pub decision: Decision,

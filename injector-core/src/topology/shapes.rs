@@ -136,7 +136,7 @@ pub const SHAPES: [Syntax; 15] = [
 ];
 
 impl<P> Shape<P> {
-    /// Its word, and what follows it.
+    /// The shape's word, and its arguments.
     pub(crate) fn written(&self) -> (&'static str, Arguments<'_, P>) {
         let draw = |among| Arguments::Draw { count: None, among };
         match self {

@@ -10,7 +10,7 @@ pub struct Syntax {
     pub word: &'static str,
     /// The shape with its arguments, as on the command line.
     pub usage: &'static str,
-    /// Its JSON.
+    /// The shape as JSON.
     pub json: &'static str,
     /// The links that it cuts, in words.
     pub what: &'static str,
@@ -22,7 +22,7 @@ pub struct Syntax {
 
 /// How the words after a shape's own are read.
 pub(super) enum Read {
-    /// As they are.
+    /// The words alone.
     Plain(fn(&Words<'_>) -> Result<Shape, ShapeError>),
     /// The words and the peers of `--among`, from which the shape draws.
     Drawn(fn(&Words<'_>, Option<Vec<Selector>>) -> Result<Shape, ShapeError>),
@@ -74,7 +74,7 @@ pub const AMONG: &str = "--among";
 /// Why words are not a shape.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
-    /// No word at all.
+    /// There is no word at all.
     #[error("no shape is given; {known}")]
     Missing {
         /// The shapes that there are, in words.

@@ -98,7 +98,7 @@ impl Strip {
         }
     }
 
-    /// Its state now.
+    /// The endpoint's state now.
     pub fn now(&self) -> Option<bool> {
         self.changes.back().map(|(_, state)| *state)
     }

@@ -12,13 +12,13 @@ use injector_common::record::counter;
 use crate::emit;
 use crate::owners::PROCESSES;
 
-/// Where `tgid` is in the kernel's `task_struct`.
+/// The offset of `tgid` in the kernel's `task_struct`.
 #[unsafe(no_mangle)]
 pub static TASK_TGID: Global<u32> = Global::new(0);
-/// Where `signal` is there.
+/// The offset of `signal` there.
 #[unsafe(no_mangle)]
 pub static TASK_SIGNAL: Global<u32> = Global::new(0);
-/// Where `live` is in `signal_struct`: how many threads of the process have not ended.
+/// The offset of `live` in `signal_struct`: how many threads of the process have not ended.
 #[unsafe(no_mangle)]
 pub static SIGNAL_LIVE: Global<u32> = Global::new(0);
 
@@ -66,7 +66,7 @@ pub fn exited(task: *const c_void) {
         return;
     }
     let Some(signal) = field::<usize>(task, TASK_SIGNAL.load()) else { return };
-    // Others of its threads may continue.
+    // Other threads of the process may continue.
     if field::<i32>(signal as *const c_void, SIGNAL_LIVE.load()).is_none_or(|live| live <= 0) {
         let _ = PROCESSES.remove(&process);
     }

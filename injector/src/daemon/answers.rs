@@ -34,7 +34,7 @@ pub struct ProbeAnswers {
     reply: Reply<Vec<EndpointAnswer>>,
 }
 
-/// How answers come back to the daemon's task.
+/// The channel by which answers come back to the daemon's task.
 pub type Sink = mpsc::UnboundedSender<ProbeAnswers>;
 
 /// The error of an endpoint whose thread ended meanwhile, was not there, or is held up.

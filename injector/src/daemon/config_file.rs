@@ -113,7 +113,7 @@ pub(super) enum AfterRead {
 pub(super) enum Read {
     /// `None` if the thread panicked, which is logged.
     Done(AfterRead, Option<ReadResult>),
-    /// Nothing in time.
+    /// No config was read in time.
     Late,
 }
 

@@ -111,7 +111,7 @@ enum Event {
     Sockets(Found),
     /// A probe has its result.
     Sample(Sample),
-    /// No event but those of interfaces waits, which wait for the next turn.
+    /// Only events of interfaces wait, for the next turn.
     Nothing,
     /// The lease is to be renewed.
     RenewalDue,

@@ -67,10 +67,11 @@ pub struct StartOptions {
 /// Runs the daemon until SIGTERM or SIGINT; everything is healed and removed when it returns.
 pub async fn run(prepared: Prepared, options: StartOptions) -> Result<(), StartError> {
     let config = &prepared.config;
-    // Its default would end the daemon where the log reaches the limit of a file's size.
+    // The signal's default would end the daemon where the log reaches the limit of a file's size.
     let _size_limit = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(io("SIGXFSZ"))?;
     let signals = Signals::heeded()?;
-    // Before anything is attached: a second daemon on the same socket must not touch a single interface.
+    // The socket is made before anything is attached: a second daemon on the same socket must not touch a
+    // single interface.
     fault::at("start/socket").map_err(io("the socket"))?;
     let socket = ApiSocket::bind(&config.socket)?;
     let metrics = config.metrics.map(MetricsListener::bind).transpose()?;

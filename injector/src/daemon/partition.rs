@@ -25,7 +25,7 @@ pub type Partition = Entry<Experiment>;
 pub struct Experiment {
     /// The user that asked for it.
     pub by: Requester,
-    /// As asked, defaults filled in.
+    /// The request as asked, defaults filled in.
     pub request: PartitionRequest,
     /// The shape after drawing, roles and presets.
     pub resolved: Shape<PeerName>,
@@ -53,7 +53,7 @@ pub struct Experiment {
     pub left_out: BTreeSet<Link>,
     /// The warnings that make its record doubtful.
     pub warnings: Vec<Warning>,
-    /// Per endpoint, from which sample of its log on this partition's evidence begins.
+    /// For each endpoint the sample of its log from which on this partition's evidence begins.
     pub samples_from: Vec<u64>,
     /// CPU and I/O pressure at the cut.
     pub pressure: Pressures,
@@ -67,7 +67,7 @@ pub struct Experiment {
     pub record: Option<Arc<RecoveryRecord>>,
     /// Every probe of the record, kept for a while.
     pub probes: Arc<Vec<ProbeView>>,
-    /// How it is listed since its record was closed.
+    /// The view of the partition in lists since its record was closed.
     pub listed: Option<Arc<PartitionView>>,
 }
 
@@ -92,7 +92,7 @@ pub struct Pressures {
 }
 
 impl Pressures {
-    /// As they are now.
+    /// The pressures now.
     pub fn read() -> Self {
         let read = |kind: &str| {
             let text = std::fs::read_to_string(format!("/proc/pressure/{kind}")).ok()?;
@@ -158,7 +158,7 @@ impl Experiment {
         }
     }
 
-    /// How it is listed, its record being closed: made once.
+    /// The view of the partition in lists, its record being closed: made once.
     pub fn closed_view(&mut self, life: &Life) -> Arc<PartitionView> {
         if let Some(listed) = &self.listed {
             return Arc::clone(listed);

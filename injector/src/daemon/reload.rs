@@ -35,7 +35,7 @@ const STEP: Duration = Duration::from_secs(10);
 
 /// Why the old config stays in force.
 enum Kept {
-    /// Nothing was tried.
+    /// The reload was refused before anything was changed.
     Refused(String),
     /// The config could not be put in force.
     Failed(String),

@@ -20,7 +20,7 @@ pub struct Asked {
     pub name: String,
     pub request: Box<PartitionRequest>,
     pub step: PutMode,
-    /// From which of the links on they are listed, if that is asked for.
+    /// The link from which on its links are listed, if that is asked for.
     pub from: Option<usize>,
     pub whose: Origin,
     pub is_gone: IsGone,
@@ -54,7 +54,7 @@ pub struct Wanted {
     pub resolution: Resolution,
 }
 
-/// How requests come back to the daemon's task.
+/// The channel by which requests come back to the daemon's task.
 pub type ReturnedSink = mpsc::UnboundedSender<Returned>;
 
 /// The meanings of the names in shapes under one config.

@@ -39,7 +39,7 @@ impl Samples {
         self.kept
     }
 
-    /// Per endpoint, where the evidence of a cut made now begins.
+    /// For each endpoint the place where the evidence of a cut made now begins.
     pub fn mark(&self) -> Vec<u64> {
         self.logs.iter().map(|log| (log.gone + log.kept.len() as u64).saturating_sub(BEFORE)).collect()
     }

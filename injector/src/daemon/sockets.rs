@@ -24,7 +24,7 @@ pub struct Found {
     sockets: Vec<TcpSocket>,
 }
 
-/// How found sockets come back to the daemon's task.
+/// The channel by which found sockets come back to the daemon's task.
 pub type Sink = mpsc::UnboundedSender<Found>;
 
 impl State {

@@ -87,7 +87,7 @@ pub struct State {
     pub(super) sent_at: Option<MonoNs>,
     /// When the hooks were last asked about; `None` if they are to be at once.
     pub(super) hooks_watched: Option<MonoNs>,
-    /// When those of all interfaces were, which takes longer.
+    /// When the hooks of all interfaces were last asked about, which takes longer.
     pub(super) all_hooks_watched: MonoNs,
     pub(super) log: Log,
 }

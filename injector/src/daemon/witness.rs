@@ -25,7 +25,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub struct Connections {
     generation: u32,
     namespace: Identity,
-    /// After they were read.
+    /// The instant after they were read.
     seen: MonoNs,
     found: Found,
 }
@@ -37,7 +37,7 @@ enum Found {
     Translated(BTreeSet<Flow>),
 }
 
-/// How they come back to the daemon's task.
+/// The channel by which connections come back to the daemon's task.
 pub type Sink = mpsc::UnboundedSender<Connections>;
 
 impl State {

@@ -90,7 +90,7 @@ pub async fn states_of_all(
 
 /// The lists and sockets with which the hooks of all interfaces of a namespace are read.
 struct Reader<'a> {
-    /// No stranger's, on whichever interface they are.
+    /// The programs that are no stranger's, on whichever interface they are.
     own: &'a OwnPrograms,
     links: Vec<LinkFacts>,
     chains: Vec<EgressChain>,
@@ -122,7 +122,7 @@ impl<'a> Reader<'a> {
         let HookQuery { index, ours, .. } = hooked;
         let is_ours = |filter: &Filter| filter.program.is_some_and(|program| ours.contains(&program));
         let mut state = HookState::default();
-        // Where we are nowhere, nothing is ahead of us.
+        // An interface without programs of ours has none ahead of them.
         let are_we = !ours.is_empty();
         match facts.xdp {
             Some(id) if ours.contains(&id) => {}

@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn the_thread_that_watches_the_lease_does_not_renew_it() {
         let world = World::new();
-        // In force for a time that this test outlives.
+        // The lease is in force for a time that this test outlives.
         let until = MonoNs::now() + Duration::from_millis(100);
         world.gate.0.lease.store(EXPIRES, until.0);
         assert_eq!(world.gate.check_lease(), None);

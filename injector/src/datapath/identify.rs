@@ -75,7 +75,7 @@ impl NameMaps {
         update(&mut self.written.ports, ports, |at, port| {
             let value = port.copied().unwrap_or_default();
             match self.ports.set(*at, value, 0) {
-                // More interfaces than there are ids for: their ports name nobody.
+                // There are more interfaces than ids: the ports of the rest name nobody.
                 Err(MapError::OutOfBounds { .. }) => Ok(()),
                 other => other.map_err(|source| DatapathError::Map { name: "PORTS", source }),
             }

@@ -98,7 +98,7 @@ impl Instance {
 #[derive(Clone)]
 pub struct Instances {
     source: Source,
-    /// As many at a time as there are CPUs.
+    /// Permits to verify: as many at a time as there are CPUs.
     turns: Arc<Semaphore>,
     own: OwnPrograms,
 }

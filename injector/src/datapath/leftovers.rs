@@ -23,7 +23,7 @@ pub enum Sweep {
 pub struct Leftover {
     /// The interface that it is on.
     pub interface: String,
-    /// Where.
+    /// The side of the interface.
     pub side: Side,
     /// Its program's id.
     pub program: u32,

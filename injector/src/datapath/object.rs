@@ -160,7 +160,7 @@ pub enum Use {
     Loopback(u32, SpaceId),
 }
 
-/// Where instances come from.
+/// The source of instances.
 #[derive(Clone)]
 pub(super) enum Source {
     /// Instances are loaded, and find the maps by their pins: all maps, and those of peers on this machine.
@@ -238,7 +238,7 @@ impl Object {
         instance(&self.sizes, pins, what_for)
     }
 
-    /// Where further instances come from.
+    /// The source of further instances.
     pub(super) fn source(&self) -> Source {
         match &self.pins {
             Some(pins) => Source::Pins(Arc::clone(&self.sizes), Arc::clone(pins), self.local_pins.clone()),

@@ -91,7 +91,7 @@ fn lease(program: &ProgramInfo) -> Option<Lease> {
 /// A daemon whose programs are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Loaded {
-    /// Its process.
+    /// The process that it belongs to.
     pub owner: Owner,
     /// The instant up to which it may cut, unless it renews its lease.
     pub until: MonoNs,
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(Owner { started: us.started - 1, ..us }.life(&us), Life::Dead);
         assert_eq!(Owner { boot: us.boot ^ 1, ..us }.life(&us), Life::Dead);
         assert_eq!(Owner { pid_namespace: 1, ..us }.life(&us), Life::Unknown);
-        // Above the largest pid that a kernel gives.
+        // The pid is above the largest that a kernel gives.
         assert_eq!(Owner { pid: 1 << 23, ..us }.life(&us), Life::Dead);
     }
 

@@ -41,9 +41,9 @@ pub enum Reason {
     Closed(PeerId),
     /// Both peers live in one namespace: their frames go over `lo`.
     HostMates(Space),
-    /// Nothing shows where either of them is.
+    /// Nothing shows where either peer is.
     NoWay,
-    /// No path of either of them passes a hook; where hooks could be.
+    /// No path of either peer passes a hook; the places where hooks could be.
     NoHook(Vec<Place>),
     /// All that is known of both is that they are behind one interface, by its id.
     SameHook(u32),
@@ -420,7 +420,7 @@ impl CoverageAssessor<'_> {
     }
 }
 
-/// Where hooks could be, or the device that takes none.
+/// The places where hooks could be, or the device that takes none.
 fn no_hook(paths: &[&Passage]) -> Reason {
     if let Some(blind) = paths.iter().find_map(|path| path.blind.clone()) {
         return Reason::Blind(blind);

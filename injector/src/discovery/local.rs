@@ -52,7 +52,7 @@ pub struct LocalProcesses {
     pub peers: BTreeMap<PeerId, LocalPeerProcesses>,
 }
 
-/// Where a peer on this machine is, in a picture.
+/// The place of a peer on this machine, in a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalEnd {
     /// The namespace of its sockets.

@@ -30,12 +30,12 @@ pub struct Translation {
     pub before: BTreeSet<PeerId>,
 }
 
-/// Where a rule sends packets on to.
+/// The destination to which a rule sends packets on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TranslatedDestination {
-    /// To this address of this peer.
+    /// This address of this peer.
     Peer(PeerId, IpAddr),
-    /// To addresses that the rule takes from a map, or computes.
+    /// Addresses that the rule takes from a map, or computes.
     Computed,
     /// Not all rules of the namespace are known; why.
     Unread(String),

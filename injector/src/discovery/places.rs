@@ -38,7 +38,7 @@ pub struct Place {
     pub netns: Option<Netns>,
     /// The interface's name.
     pub name: String,
-    /// How that is known.
+    /// The facts that show it, in words.
     pub why: String,
 }
 
@@ -63,7 +63,7 @@ pub struct DevicePath {
 /// The places that are known for one peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Its packets take these paths; one that has several addresses, or several NICs, may have several.
+    /// The paths that its packets take; a peer with several addresses, or several NICs, may have several.
     pub paths: Vec<DevicePath>,
     /// Addresses that lead nowhere, each with the reason.
     pub missing: Vec<String>,

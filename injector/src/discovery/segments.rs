@@ -68,7 +68,7 @@ pub fn addresses(
 pub enum End {
     /// The end that frames are sent from.
     Sender,
-    /// To where.
+    /// The end that frames are sent to.
     Receiver,
 }
 

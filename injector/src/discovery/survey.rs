@@ -107,7 +107,7 @@ impl<'a> Search<'a> {
         self.found
     }
 
-    /// Where default routes lead, for a peer that nothing else is known of.
+    /// Adds the paths of default routes, for a peer that nothing else is known of.
     fn weak(&mut self) {
         let mut defaults = Vec::new();
         for (at, space) in self.namespaces.iter().enumerate() {

@@ -12,7 +12,7 @@ use crate::probe;
 use injector_core::config::{Config, Endpoint, Netns, Role};
 use injector_core::sample::{EndpointId, FailureCode, ProbeFailure};
 
-/// In so many other namespaces an endpoint is tried that does not answer where it is probed.
+/// The most other namespaces in which an endpoint is tried that does not answer where it is probed.
 const MOST_TRIED: usize = 16;
 /// How long a namespace's thread may take beyond the probe's own timeout.
 const GRACE: Duration = Duration::from_secs(2);

@@ -27,7 +27,7 @@ const MOST_EVENT_BYTES: usize = 1 << 20;
 /// Why the engine says nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// No socket, or nobody who listens there.
+    /// There is no socket, or nobody listens there.
     #[error("no container engine answers: {0}")]
     Nobody(String),
     /// The engine took too long.
@@ -53,7 +53,7 @@ pub enum EngineError {
         /// Its words.
         message: String,
     },
-    /// Its answer is not what its API says.
+    /// The engine's answer is not of the form that its API has.
     #[error("the container engine at {} answers {what} with something else than expected: {source}", socket.display())]
     Unreadable {
         /// The socket.

@@ -13,14 +13,14 @@ use crate::discovery::places::Namespace;
 use crate::netlink::{Kind, LinkFacts};
 use injector_core::config::{Listen, Netns};
 
-/// Where a candidate is.
+/// The home of a candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Home {
-    /// In this namespace.
+    /// The candidate is in this namespace.
     Space(Netns),
-    /// Behind this tap of the caller's namespace, alone.
+    /// The candidate is alone behind this tap of the caller's namespace.
     Guest(String),
-    /// Behind this port of the caller's namespace.
+    /// The candidate is behind this port of the caller's namespace.
     Port(String),
     /// A process of the caller's namespace that listens on these.
     Process(Vec<Listen>),
@@ -50,7 +50,7 @@ pub struct Candidate {
 /// The candidates that were found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// In the order of their names.
+    /// The candidates in the order of their names.
     pub candidates: Vec<Candidate>,
     /// Things that exist and can't be written to a config, with what to do.
     pub notes: Vec<String>,
@@ -278,7 +278,7 @@ fn doubt_twins(candidates: &mut [Candidate]) {
     }
 }
 
-/// Names that a config takes: without what all likely peers' names begin with, and each once.
+/// Makes names that a config takes: without the common beginning of all likely peers' names, and each once.
 fn name(candidates: &mut [Candidate]) {
     let likely: Vec<&str> = candidates
         .iter()

@@ -43,7 +43,7 @@ pub struct Draft {
     pub services: Vec<Service>,
     /// The ports of peers that have one each, by the peers' names.
     pub own: Vec<(String, Service)>,
-    /// Where an editor finds the config's schema.
+    /// The place where an editor finds the config's schema.
     pub schema: Option<String>,
     /// The socket of the engine, where it is not a usual one.
     pub engine: Option<PathBuf>,

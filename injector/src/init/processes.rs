@@ -17,7 +17,7 @@ const FORWARDERS: [&str; 4] = ["docker-proxy", "rootlessport", "slirp4netns", "p
 pub struct Serving {
     /// Its id.
     pub id: u32,
-    /// Its parent's.
+    /// The id of its parent.
     pub parent: u32,
     /// Its program's name.
     pub name: String,

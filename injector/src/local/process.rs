@@ -22,7 +22,7 @@ const MPTCP: libc::c_int = 262;
 pub struct Stat {
     /// Its id.
     pub id: u32,
-    /// Its parent's.
+    /// The id of its parent.
     pub parent: u32,
     /// Its name.
     pub name: String,

@@ -430,7 +430,7 @@ impl Scanner {
                 }
                 Ok(())
             }
-            // Its process's ports are of several peers, which is said of the process.
+            // The process's ports are of several peers, which is reported for the process.
             Some(OwnerId::Several) => Ok(()),
             _ => self.give(space, held, peer, stat, pass),
         }

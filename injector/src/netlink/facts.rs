@@ -39,11 +39,11 @@ pub struct Facts {
 /// A way out of a namespace; a route over several ways is several of these.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// Where to.
+    /// The destination.
     pub net: IpNet,
-    /// Through which interface.
+    /// The interface, by its index.
     pub index: u32,
-    /// Over which next hop; `None` if the destination is on the link itself.
+    /// The next hop; `None` if the destination is on the link itself.
     pub gateway: Option<IpAddr>,
 }
 

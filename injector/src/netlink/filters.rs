@@ -17,7 +17,7 @@ const TCA_BPF_FLAGS: u16 = 8;
 const TCA_BPF_FLAG_ACT_DIRECT: u32 = 1;
 const TCA_BPF_ID: u16 = 11;
 
-/// Where a filter hangs: ingress or egress of the clsact qdisc.
+/// The side that a filter is on: ingress or egress of the clsact qdisc.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Packets that the interface receives.
@@ -57,7 +57,7 @@ pub struct Filter {
 
 /// A filter to be made: a program that answers what happens to the packet.
 pub struct NewFilter<'a> {
-    /// Where.
+    /// The side.
     pub side: Side,
     /// Its priority, and
     pub priority: u16,

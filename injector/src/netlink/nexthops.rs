@@ -25,7 +25,7 @@ const MEMBER: usize = 8;
 /// The attribute of a route that names the object which it uses.
 const OF_ROUTE: u16 = 30;
 
-/// Through which device, and over which gateway if the destination is not on its link.
+/// The device of a next hop, and its gateway if the destination is not on the device's link.
 pub type Hop = (u32, Option<IpAddr>);
 
 /// The next hops of a namespace that are objects.

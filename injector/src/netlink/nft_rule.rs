@@ -80,7 +80,7 @@ pub enum Step {
     Compare {
         /// Where its bytes are.
         from: usize,
-        /// How.
+        /// The comparison.
         how: Comparison,
         /// With what.
         value: Vec<u8>,
@@ -256,7 +256,7 @@ impl<'a> Expressions<'a> {
     /// nftables' own translation: the address is in registers.
     fn native(&self, data: &[u8]) -> Option<Step> {
         let kind = number(data, NAT_TYPE)?;
-        // Without one it translates ports alone.
+        // Without an address the rule translates ports alone.
         let first = number(data, NAT_FIRST)?;
         let last = number(data, NAT_LAST).unwrap_or(first);
         let family = u8::try_from(number(data, NAT_FAMILY)?).ok()?;
@@ -292,8 +292,8 @@ impl<'a> Expressions<'a> {
     }
 }
 
-/// Where a register's bytes are: the first 16 bytes are the verdict's; there are four of 16 bytes, and the same as sixteen
-/// of 4 bytes from the number 8 on.
+/// The place of a register's bytes: the first 16 bytes are the verdict's; there are four registers of 16
+/// bytes, and the same bytes as sixteen registers of 4 bytes from the number 8 on.
 fn register(data: &[u8], kind: u16) -> Option<usize> {
     let at = match number(data, kind)? as usize {
         number @ 1..=4 => number * 16,
@@ -317,7 +317,7 @@ fn payload(data: &[u8]) -> Step {
 }
 
 fn meta(data: &[u8]) -> Option<Step> {
-    // Without a register to write to, it sets something: a mark, or a priority.
+    // An expression without a register to write to sets something: a mark, or a priority.
     let to = register(data, 1)?;
     let what = match number(data, 2) {
         Some(4) => Loaded::IndexIn,
@@ -331,7 +331,7 @@ fn meta(data: &[u8]) -> Option<Step> {
 }
 
 fn mask(data: &[u8]) -> Option<Step> {
-    // Without an operation, or with the first one, it keeps and turns bits.
+    // An expression without an operation, or with the first one, keeps and turns bits.
     if number(data, 6).is_some_and(|operation| operation != 0) {
         return None;
     }

@@ -33,13 +33,13 @@ pub enum NetnsError {
         /// The kernel's answer.
         source: std::io::Error,
     },
-    /// Its thread can't be started, or has ended.
+    /// The namespace's thread can't be started, or has ended.
     #[error("the thread of network namespace {name} has ended")]
     Gone {
         /// As configured.
         name: String,
     },
-    /// Its thread does not answer.
+    /// The namespace's thread does not answer.
     #[error(
         "the thread of network namespace {name} does not answer: something in the kernel holds it up, or this host is starved"
     )]

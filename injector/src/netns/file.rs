@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::identity::Identity;
 use crate::turn;
 
-/// Where network namespaces have names.
+/// The folder in which network namespaces have names.
 pub(super) const NAMES: &str = "/run/netns";
 /// The most checks that may be overdue at a time: each holds a thread.
 const MOST_OVERDUE: usize = 64;

@@ -88,7 +88,7 @@ fn resolve(names: &BTreeSet<String>, timeout: Duration) -> BTreeMap<String, Resu
                 }
             }
         };
-        // Without a thread its names are missing from what is found.
+        // If there is no thread, its names are missing from what is found.
         drop(std::thread::Builder::new().name("resolver".into()).spawn(work));
     }
     drop(sender);

@@ -159,7 +159,7 @@ fn interval(rate: Rate, config: &Endpoint) -> Duration {
     }
 }
 
-/// As many as a server that never answers keeps open, and one burst.
+/// The most probes under way: as many as a server that never answers keeps open, and one burst.
 fn in_flight_limit(interval: Duration, timeout: Duration) -> usize {
     let open = timeout.as_nanos().div_ceil(interval.as_nanos().max(1));
     usize::try_from(open).unwrap_or(MAX_IN_FLIGHT).saturating_add(MAX_BURST).min(MAX_IN_FLIGHT)

@@ -38,7 +38,7 @@ pub(super) enum StartDelay {
     /// Too many others are being started.
     #[error("{} other commands are being started in its network namespace", MOST)]
     Others,
-    /// Its own start did not end.
+    /// The start of the command itself did not end.
     #[error("its file, the directory of users or this host does not answer")]
     Itself,
     /// There is no thread to start the command.
@@ -103,7 +103,7 @@ struct Starters {
 }
 
 impl Starters {
-    /// No threads yet.
+    /// Starters without threads yet.
     fn new() -> Self {
         let (jobs, queue) = mpsc::channel();
         Self {
@@ -142,6 +142,6 @@ fn work(queue: &Mutex<mpsc::Receiver<Job>>) {
 }
 
 fn next(queue: &Mutex<mpsc::Receiver<Job>>) -> Option<Job> {
-    // Nothing panics while it is locked.
+    // No code panics while the queue is locked.
     queue.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
 }

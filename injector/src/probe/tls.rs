@@ -29,7 +29,7 @@ pub(super) enum Protocol {
 /// A fault of a config's TLS.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
-    /// Below `tls`, or empty.
+    /// The key below `tls`, or empty.
     pub key: &'static str,
     pub what: String,
     pub remedy: String,

@@ -26,7 +26,7 @@ pub enum Requester {
     Member(u32),
 }
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Origin {
     /// The connection.
@@ -92,7 +92,7 @@ impl Serialize for Record {
     }
 }
 
-/// Where an answer goes.
+/// The channel that an answer goes to.
 pub type Reply<T> = oneshot::Sender<T>;
 
 /// Finds whether a client is gone: a [`Reply`] closes only once the runtime has noticed.
@@ -125,7 +125,7 @@ pub enum Command {
     Enable {
         /// The partition's name.
         name: String,
-        /// When; `None` is now.
+        /// The start of the cut; `None` is now.
         at: Option<StartAt>,
         /// The view after it took effect.
         reply: Reply<Result<PartitionView, Problem>>,
@@ -134,7 +134,7 @@ pub enum Command {
     Heal {
         /// The partition's name.
         name: String,
-        /// When and by what it was healed.
+        /// The heal: when, and by what.
         reply: Reply<Result<Healed, Problem>>,
     },
     /// `DELETE /v1/partitions`: all live ones.
@@ -181,7 +181,7 @@ pub enum Command {
     },
     /// `GET /v1/events?since=`.
     Events {
-        /// Only events with a larger id.
+        /// The id after which events are wanted.
         since: u64,
         /// A page and the feed.
         reply: Reply<EventFeed>,
@@ -190,8 +190,8 @@ pub enum Command {
     Disconnected(ConnectionId),
 }
 
-/// How the API reaches the daemon. What heals has a queue of its own, which goes first: whatever else waits, and anyone who
-/// sent it, a heal does not wait for it.
+/// The way of the API to the daemon. Commands that heal have a queue of their own, which goes first: a heal
+/// waits for no other command, whoever sent it.
 #[derive(Clone, Debug)]
 pub struct Handle {
     heals: mpsc::Sender<Sent>,

@@ -17,7 +17,7 @@ use super::refusal;
 
 /// The longest time from the first byte of a request to the end of its head.
 pub(super) const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Without any request.
+/// The longest time without any request.
 pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// The longest time with bytes to write and a peer that takes none.
 pub(super) const STALL_TIMEOUT: Duration = Duration::from_secs(10);

@@ -33,9 +33,9 @@ pub(super) struct RestOfBody {
 /// Whether anything of the body is left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Drained {
-    /// No: the next request can follow.
+    /// Nothing is left: the next request can follow.
     Whole,
-    /// Yes: the connection ends with this answer.
+    /// Some of it is left: the connection ends with this answer.
     Part,
 }
 
@@ -49,7 +49,7 @@ fn poll_frame(
     body: &Mutex<Incoming>,
     cx: &mut Context<'_>,
 ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-    // Nothing panics while it is locked.
+    // No code panics while the body is locked.
     Pin::new(&mut *body.lock().unwrap_or_else(PoisonError::into_inner)).poll_frame(cx)
 }
 

@@ -25,7 +25,8 @@ pub(super) enum Until {
     TheEnd,
 }
 
-/// Where a reader is in the history. Only the page that it reads is held for it: the rest is asked for as it continues.
+/// A reader and its place in the history. Only the page that it reads is held for it: the rest is asked for
+/// as it continues.
 struct Reader<A> {
     page: vec::IntoIter<Arc<Event>>,
     is_more: bool,

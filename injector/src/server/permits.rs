@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(super) enum Class {
     /// Root and the daemon's own user.
     Privileged,
-    /// Anyone else who may use all of the API.
+    /// Another user who may use all of the API.
     Member,
     /// A user who may read, and change nothing.
     Reader,

@@ -32,7 +32,7 @@ use injector_core::api::{Code, Problem};
 const CONNECTIONS: usize = 32;
 /// and of these, those of one address.
 const OF_ADDRESS: usize = 8;
-/// How old a reading may be that is given again.
+/// The greatest age of a reading that is given again.
 const FRESH: Duration = Duration::from_millis(250);
 /// The one path that is answered.
 const PATH: &str = "/metrics";

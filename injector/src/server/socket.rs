@@ -25,7 +25,7 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// Why the API's socket can't be made. Each stops the start.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Its directory can't be made or read.
+    /// The socket's directory can't be made or read.
     #[error("socket directory {}: {source}; make it yourself or set another socket.path", path.display())]
     Directory {
         /// The directory.
@@ -33,7 +33,7 @@ pub enum SocketError {
         /// The system's error.
         source: io::Error,
     },
-    /// Others could exchange files in its directory.
+    /// Other users could exchange files in the socket's directory.
     #[error(
         "socket directory {}: {why}; use a directory of root's with mode 0755, such as /run/injector",
         path.display()

@@ -13,7 +13,7 @@ use crate::files::{files_below, listed};
 /// The parts of the packages.
 pub(super) struct Parts {
     pub(super) version: String,
-    /// As Debian names it: `amd64`.
+    /// The architecture, as Debian names it: `amd64`.
     pub(super) architecture: &'static str,
     pub(super) binary: PathBuf,
     /// Manual pages and completions.

@@ -11,7 +11,7 @@ use super::system::{System, one_version};
 use crate::build::Programs;
 
 struct Example {
-    /// Between two probes of an ingress.
+    /// The time between two probes of an ingress.
     interval: &'static str,
 }
 

@@ -27,7 +27,8 @@ const MODULES: [(&str, &str); 2] = [("virtio_pci", ""), ("virtio_net", "")];
 /// The modules that a daemon in a guest needs too, where there is no TCX.
 const MODULES_OF_DAEMON: [(&str, &str); 2] = [("sch_ingress", ""), ("cls_bpf", "")];
 
-/// Between two probes: each costs an emulated processor about a hundred times what it costs a real one.
+/// The time between two probes: each costs an emulated processor about a hundred times what it costs a real
+/// one.
 const INTERVAL: &str = "50ms";
 
 /// How long a kernel may take under KVM until it finds nothing to boot from.
@@ -110,7 +111,7 @@ impl System for Guests {
             machine.arg("-initrd").arg(initramfs);
             let guest = lab.guest(&peer);
             machine.args(["-netdev", &format!("tap,id=net0,ifname={},script=no,downscript=no", guest.tap)]);
-            // Without a boot ROM, which is in a package of its own.
+            // The device has no boot ROM, which is in a package of its own.
             machine.args(["-device", &format!("virtio-net-pci,netdev=net0,romfile=,mac={}", guest.mac)]);
             let mut command = lab.command(SWITCH, machine.get_program());
             command.args(machine.get_args());
@@ -160,7 +161,7 @@ fn acceleration(qemu: &Qemu, kernel: &Kernel) -> Result<&'static str> {
     if !can_virtualise || File::options().read(true).write(true).open("/dev/kvm").is_err() {
         return Ok(EMULATED);
     }
-    // Without a root file system it panics, and the panic ends the machine.
+    // A kernel without a root file system panics, and the panic ends the machine.
     let mut command = machine(qemu, kernel, "kvm", "256M");
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut trial = command.spawn().with_context(|| format!("starting `{}`", words(&command)))?;

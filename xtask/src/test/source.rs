@@ -51,7 +51,7 @@ impl File<'_> {
             let line = line.trim();
             if line.starts_with("#[") {
                 let mut attribute = line.to_owned();
-                // Up to the bracket that ends it.
+                // An attribute goes up to the bracket that ends it.
                 while attribute.matches('[').count() > attribute.matches(']').count() {
                     attribute += lines.next().with_context(|| format!("{attribute} has no end"))?.trim();
                 }
@@ -103,7 +103,7 @@ impl File<'_> {
         let inside = inline.iter().fold(self.folder.clone(), |folder, module| folder.join(&module.name));
         let beside = self.path.parent().context("a file is in a folder")?;
         let (path, folder) = match named {
-            // Its own modules are beside it.
+            // The module's own modules are beside it.
             Some(named) => {
                 let path = beside.join(named);
                 let folder = path.parent().context("a file is in a folder")?.to_path_buf();

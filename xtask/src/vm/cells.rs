@@ -47,7 +47,7 @@ impl Outcome {
         Self::StaysCut,
     ];
 
-    /// As the test reports it, as the page shows it, and its worth: more is better.
+    /// The outcome as the test reports it and as the page shows it, and its worth: more is better.
     fn row(self) -> (&'static str, &'static str, u8) {
         match self {
             Self::Cut => ("cut", "cut", 3),
@@ -72,7 +72,7 @@ impl Outcome {
 /// A trial of one hook on one device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
-    /// On what the hook is.
+    /// The kind of device that the hook is on.
     pub device: String,
     /// `tcx`, `clsact` or `xdp`.
     pub hook: String,
@@ -136,7 +136,7 @@ impl KernelColumn {
         self.version.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok()).collect()
     }
 
-    /// As a column is headed: `6.12`.
+    /// The heading of its column: `6.12`.
     fn name(&self) -> String {
         self.numbers().iter().take(2).map(u32::to_string).collect::<Vec<_>>().join(".")
     }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use super::qemu::Qemu;
 use crate::command::{check_interrupt, words};
 
-/// How the guest's own lines begin; all others are the tests'.
+/// The beginning of the guest's own lines; all others are the tests'.
 pub const MARK: &str = "[guest]";
 /// The serial line that the tests write to. The kernel has the first one, so that its words never cut theirs apart.
 pub const TESTS: &str = "/dev/ttyS1";
@@ -187,7 +187,7 @@ mod tests {
     use super::super::kernel::{Series, cache};
     use super::*;
 
-    /// Without `/init` and without a disk a kernel panics.
+    /// A kernel without `/init` and without a disk panics.
     #[test]
     fn a_guest_that_does_not_boot_fails_with_its_last_words() {
         const NAME: &str = "a_guest_that_does_not_boot_fails_with_its_last_words";

@@ -13,7 +13,7 @@ use crate::command::{as_root, find_program, output, run_shown};
 use crate::toolchain::cache_dir;
 use crate::unpack::unpack;
 
-/// Where unpacked kernels are.
+/// The folder of unpacked kernels.
 pub fn cache() -> Result<PathBuf> {
     let cache = cache_dir().join("kernels");
     fs::create_dir_all(&cache).with_context(|| format!("creating {}", cache.display()))?;

@@ -67,7 +67,7 @@ pub fn matrix(asked: &Asked<'_>) -> Result<ExitCode> {
     let tests = run::build(&chosen)?;
     for (series, kernel) in &kernels {
         let said = run::run(*series, kernel, &tests, &mut count)?;
-        // Only now: another kernel may have been tried meanwhile.
+        // The matrix is read only now: another kernel may have been tried meanwhile.
         let mut matrix = Matrix::load()?;
         let cells = said.cells.iter().map(|line| Cell::read(line)).collect::<Result<Vec<Cell>>>()?;
         if cells.is_empty() {

@@ -11,7 +11,7 @@ const COMPOSE_USAGE: &str = "write project and service, as in: compose: shop/res
 
 /// The container in a peer's table.
 pub(super) enum Named {
-    /// Nothing.
+    /// There is no container.
     Nothing,
     /// Something wrong, which is reported.
     Wrong,
@@ -144,7 +144,7 @@ pub(super) fn selected<'a>(node: Node<'a>, engine: &Engine, select: &Select<'_>)
 pub(super) struct Selected<'a> {
     /// The names of the containers.
     pub names: Vec<String>,
-    /// Its place.
+    /// The place of the key.
     pub node: Node<'a>,
 }
 

@@ -16,7 +16,7 @@ pub(super) struct Grouping {
     title: &'static str,
     /// The groups, those with the most trials first.
     names: Vec<String>,
-    /// Per trial the place of its group in `names`; −1 if it is in none of them.
+    /// For each trial the place of its group in `names`; −1 if it is in none of them.
     of: Vec<i64>,
 }
 

@@ -17,7 +17,7 @@ const DOTS: usize = 2_000;
 pub struct Linked {
     /// The run.
     pub run: Run,
-    /// Its own page, as a link from this one.
+    /// The run's own page, as a link from this one.
     pub href: String,
 }
 

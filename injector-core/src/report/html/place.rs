@@ -10,9 +10,9 @@ use crate::run::layout::TRIALS;
 /// The file with the whole records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Records {
-    /// As a link from the page.
+    /// The file as a link from the page.
     pub href: String,
-    /// As a path, as the run directory was named.
+    /// The file as a path, as the run directory was named.
     pub name: String,
 }
 

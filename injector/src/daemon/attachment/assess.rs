@@ -174,7 +174,7 @@ impl Interfaces {
         let until = until.map(|until| until.max(from + std::time::Duration::from_nanos(1)));
         let parts = self.parts(TimeRange { from_ns: from, until_ns: until });
         let mut worst: Vec<Option<LinkAssessment>> = vec![None; links.len()];
-        // How bad it is: of two that are unknown, the one that no drop can prove.
+        // The rank of an assessment: of two links that are unknown, the one that no drop can prove is worse.
         let rank = |assessment: &LinkAssessment| (assessment.state, assessment.is_translated());
         let mut uncovered: Vec<Vec<Uncovered>> = vec![Vec::new(); links.len()];
         for (gap, picture, hooked) in &parts {
@@ -215,8 +215,8 @@ impl Interfaces {
         worst.into_iter().zip(uncovered).map(|(assessment, uncovered)| words(assessment, uncovered)).collect()
     }
 
-    /// When something could send packets of links past our programs, from an instant on, in the links' order: times at
-    /// which they are covered only by hooks that something runs before.
+    /// The times in which something could send packets of links past our programs, from an instant on, in the
+    /// links' order: times at which they are covered only by hooks that something runs before.
     pub fn bypassed(
         &self,
         links: &[Link],
@@ -435,7 +435,7 @@ impl Interfaces {
         self.entry(interface).is_some_and(|entry| home == Some(&entry.interface.netns))
     }
 
-    /// How to say that a peer is behind an interface: this one, if it is known.
+    /// The words by which the config says that a peer is behind an interface: this interface, if it is known.
     fn word(&self, peer: &str, interface: Option<u32>) -> String {
         let entry = interface.and_then(|id| self.entry(id));
         let name = entry.map_or("tap1", Entry::name);

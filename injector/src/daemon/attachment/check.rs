@@ -90,11 +90,11 @@ impl Interfaces {
         if self.workers.identity(netns) != Some(identity) {
             return Vec::new();
         }
-        // Its thread had ended when it was asked.
+        // The namespace's thread had ended when it was asked.
         let Some(again) = self.links_asked.remove(&netns.cloned()) else { return Vec::new() };
         let mut reported = match list {
             Ok(list) => self.compare(netns, &list, when),
-            // No answer is not an answer that there is nothing.
+            // A missing answer is not a list without interfaces.
             Err(error) => {
                 tracing::warn!(error, "its interfaces could not be read, and are looked at again");
                 self.check_again(netns, when);

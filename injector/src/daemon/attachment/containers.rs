@@ -18,7 +18,7 @@ use injector_core::model::PeerId;
 /// The owner of the network namespace of a peer's container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Housing {
-    /// Its own.
+    /// The namespace is the container's own.
     Own,
     /// The container does not run: it has no namespace.
     None,

@@ -35,7 +35,7 @@ pub enum InterfaceEvent {
         identity: Identity,
         /// When we learned of the first reason to ask.
         at: MonoNs,
-        /// Before they were read: since then there may be others.
+        /// The instant before they were read: since then there may be others.
         begun: MonoNs,
         /// The interfaces, or why they can't be read.
         links: Result<Vec<LinkFacts>, String>,

@@ -8,7 +8,7 @@ use injector_core::clock::MonoNs;
 /// The state of the hooks of the interfaces of one namespace.
 #[derive(Debug)]
 pub struct HooksFound {
-    /// Before the hooks were read: since then something else may be on them.
+    /// The instant before the hooks were read: since then something else may be on them.
     pub(super) at: MonoNs,
     /// How long reading them took.
     pub(super) cost: Duration,
@@ -19,7 +19,7 @@ pub struct HooksFound {
 }
 
 impl HooksFound {
-    /// Nothing was found, and why.
+    /// A reading that failed, with the reason.
     pub(super) fn none(why: &str) -> Self {
         Self { at: MonoNs::now(), cost: Duration::ZERO, asked: Vec::new(), read: Err(why.to_owned()) }
     }
@@ -39,9 +39,9 @@ pub(super) struct Read {
 /// The interfaces whose hooks are searched for others' programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookScope {
-    /// On the interfaces that our programs are on.
+    /// The interfaces that our programs are on.
     Ours,
-    /// On all interfaces of the namespaces where we are on the host end of a peer's link.
+    /// All interfaces of the namespaces where we are on the host end of a peer's link.
     All,
 }
 

@@ -5,7 +5,7 @@ use injector_core::clock::MonoNs;
 
 /// The interfaces of a namespace, as they were read.
 pub(super) struct LinkList {
-    /// Before they were read.
+    /// The instant before they were read.
     pub begun: MonoNs,
     pub links: Vec<LinkFacts>,
 }

@@ -136,7 +136,8 @@ impl Interfaces {
         tracing::warn!(peer = config.names.name(peer), "made a socket of multipath TCP");
     }
 
-    /// Nothing is known of all peers' processes from an instant on; what changed, for the timeline.
+    /// Takes note that nothing is known of all peers' processes from an instant on. Returns what changed, for
+    /// the timeline.
     pub fn doubt_all_local(&mut self, config: &Config, why: &str, from: MonoNs) -> Vec<(String, String)> {
         let doubt = Doubt::passing(why.to_owned());
         for (peer, _) in config.local_peers() {

@@ -214,7 +214,7 @@ impl Interfaces {
         Ok(interfaces)
     }
 
-    /// No interfaces yet.
+    /// Makes the state without any interfaces.
     fn new(
         config: &Config,
         kernel: &Kernel,

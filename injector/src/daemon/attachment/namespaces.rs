@@ -22,7 +22,7 @@ use injector_core::config::{self, Config, Netns};
 
 /// How long after it did not answer the supervisor is asked again.
 pub(super) const RETRY: Duration = Duration::from_secs(1);
-/// In how many namespaces a thread is kept to notice addresses that move there, and rules of NAT.
+/// The most namespaces in which a thread is kept to notice addresses that move there, and rules of NAT.
 const MOST_WATCHED: usize = 256;
 
 impl Interfaces {
@@ -307,7 +307,7 @@ impl Interfaces {
             .chain(self.gone.difference(&self.ended).cloned())
             .collect();
         let mut is_late = false;
-        // At once: they may all be on a file system that does not answer.
+        // The names are checked at once: they may all be on a file system that does not answer.
         let mut looked = self.workers.named_now(&names).await;
         for netns in names {
             let now = match looked.remove(&netns) {

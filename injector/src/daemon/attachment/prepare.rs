@@ -277,7 +277,7 @@ impl Interfaces {
                         })),
                         Err(error) => {
                             reported.extend(entry.refuse(&error));
-                            // Its thread did not answer, and drops what it attaches later.
+                            // The interface's thread did not answer, and drops what it attaches later.
                             if entry.instance.is_none() {
                                 late.insert(entry.interface.netns.clone());
                             }

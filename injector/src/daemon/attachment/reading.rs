@@ -53,7 +53,7 @@ pub enum Silent {
 
 /// The result of a survey.
 pub struct Surveyed {
-    /// Nothing of it was read before.
+    /// The instant before anything of it was read.
     pub(super) read_at: MonoNs,
     pub(super) listed: Listed,
     pub(super) read: ReadNamespaces,

@@ -50,7 +50,7 @@ impl Interfaces {
         })
     }
 
-    /// When neither end of a link had a hook of ours, from an instant on, in the links' order.
+    /// The times in which neither end of a link had a hook of ours, from an instant on, in the links' order.
     pub fn uncovered(&self, links: &[Link], from: MonoNs) -> Vec<Vec<Uncovered>> {
         // A peer may be an end of thousands of links.
         let peers: BTreeSet<PeerId> = links.iter().flat_map(|link| [link.src, link.dst]).collect();
@@ -67,7 +67,8 @@ impl Interfaces {
         links.iter().map(of_link).collect()
     }
 
-    /// When one of a peer's paths had no hook: all interfaces on it without one. `None` if no path is known.
+    /// The times in which one of a peer's paths had no hook: all interfaces on it were without one. `None` if
+    /// no path is known.
     fn gaps(&self, peer: PeerId) -> Option<(String, Vec<TimeRange>)> {
         let tracks = self.coverage.tracks(peer);
         if tracks.is_empty() {

@@ -16,7 +16,7 @@ const ETH_IPV6: u16 = 0x86dd;
 /// The hop limit: the packets are for the next hop alone, and nobody passes them on.
 const HOPS: u8 = 1;
 
-/// In which form a frame goes.
+/// The form of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     /// A frame of an ethertype of its own.
@@ -37,7 +37,7 @@ impl Form {
         }
     }
 
-    /// As a record names it.
+    /// The form as a record names it.
     pub fn shown(self) -> CheckForm {
         match self {
             Self::Ethertype => CheckForm::Ethertype,

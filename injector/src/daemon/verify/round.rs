@@ -106,7 +106,7 @@ impl Sockets {
 pub struct Incoming {
     /// When it began and ended to listen.
     pub listened: (MonoNs, MonoNs),
-    /// Before the first and after the last frame that it sent.
+    /// The instants before the first and after the last frame that it sent.
     pub sending: (MonoNs, MonoNs),
     /// How many frames it sent, by the number of the path.
     pub sent: BTreeMap<usize, u64>,
@@ -116,7 +116,7 @@ pub struct Incoming {
     pub fault: Option<String>,
 }
 
-/// How it comes back to the daemon's task.
+/// The report of a namespace, on its way back to the daemon's task.
 pub struct Report {
     /// The check's,
     pub token: u64,
@@ -128,7 +128,7 @@ pub struct Report {
     pub received: Result<Incoming, String>,
 }
 
-/// Where reports go.
+/// The channel that reports go to.
 pub type Sink = mpsc::UnboundedSender<Report>;
 
 /// The result for a path whose sender and receiver both took part.

@@ -100,7 +100,7 @@ impl CoverageAssessor<'_> {
         let end = self.end(to);
         let is_own = Some(&rule.space) == end.home.as_ref();
         if is_own && !end.is_plain && !rule.before.contains(&to) {
-            // Its hooks are before the rule, and the address before is another's.
+            // The peer's hooks are before the rule, and the address before is another's.
             return false;
         }
         let TranslatedDestination::Peer(_, address) = rule.destination else {
@@ -122,7 +122,8 @@ impl CoverageAssessor<'_> {
     fn sees_sender(&self, (from, to): (PeerId, PeerId), rule: &SourceRule) -> bool {
         let end = self.end(from);
         if Some(&rule.space) == end.home.as_ref() {
-            // Its hooks are behind the rule: all that its port sends is its own, or the address says another.
+            // The peer's hooks are behind the rule: all that its port sends is its own, or the address says
+            // another.
             return end.is_plain && self.closed(from) == Closure::Closed;
         }
         let devices = |inside: &Inside| -> Vec<bool> {

@@ -107,7 +107,7 @@ fn a_second_nic_without_a_hook() {
     spaces[1].facts.links.push(device(1, 7, "eth1", Kind::Other));
     let both = fixture(&config(""), &spaces, &["a/eth0", "a/eth1"]);
     assert_eq!(both.state(1, 2), Covered);
-    // Nothing leads there, so that n2 need not be behind it.
+    // Nothing leads to n2 there, so n2 need not be behind it.
     let one = fixture(&config(""), &spaces, &["a/eth0"]);
     assert_eq!((one.state(1, 2), one.state(2, 1)), (Unknown, Unknown));
     spaces[1].facts.routes.push(via("10.0.0.2/32", 7, "10.7.7.7"));
@@ -296,7 +296,7 @@ fn peers_that_are_not_here_take_no_part() {
     assert_eq!(fixture(&config, &spaces, &["h1"]).state(1, 2), Covered);
 }
 
-/// On n1's host, which has a management NIC as every host has, and where nothing is known of n2.
+/// The daemon is on n1's host, which has a management NIC as every host has; nothing is known of n2.
 #[test]
 fn a_management_nic_of_a_peer_leaves_links_with_remote_peers_unknown() {
     let mut spaces = switched();

@@ -194,7 +194,7 @@ fn a_replaced_source_hides_the_sender_from_the_receivers_hooks() {
     assert_eq!(assessed(&spaces, &["b/eth0"], link(1, 2), &all[..2]), Partly);
 }
 
-/// As engines of containers write them on each host.
+/// The rules are as engines of containers write them on each host.
 #[test]
 fn masquerading_towards_other_networks_does_not_matter_within_one() {
     let mut spaces = switched();
