@@ -88,7 +88,9 @@ fn usage_errors_are_64_and_help_is_0() {
         assert_eq!(code(&output), 64, "{arguments:?}: {}", stderr(&output));
         assert!(!output.stderr.is_empty());
     }
-    for arguments in [&["nonsense", "--json"][..], &["--json", "heal"], &["partition", "isolate", "--json", "--loss", "7"]] {
+    for arguments in
+        [&["nonsense", "--json"][..], &["--json", "heal"], &["partition", "isolate", "--json", "--loss", "7"]]
+    {
         let output = injector(arguments).output().unwrap();
         let error: serde_json::Value = serde_json::from_slice(&output.stderr).unwrap();
         assert_eq!((code(&output), &error["exit"]), (64, &64.into()), "{error}");

@@ -160,11 +160,7 @@ pub struct Index {
 /// The first run that can't be read; then no page is written.
 pub fn index(directories: &[PathBuf], options: &IndexOptions) -> Result<Index, ReportError> {
     let pages: Vec<PathBuf> = directories.iter().map(|directory| directory.join(RUN_PAGE)).collect();
-    outputs::refuse(
-        directories.iter().map(PathBuf::as_path),
-        &pages,
-        &[("--index", Some(&options.html))],
-    )?;
+    outputs::refuse(directories.iter().map(PathBuf::as_path), &pages, &[("--index", Some(&options.html))])?;
     let runs = directories.iter().map(|directory| Run::load_within(directory, options.served_within));
     let runs = runs.collect::<Result<Vec<Run>, ReadError>>()?;
     let mut linked = Vec::with_capacity(runs.len());

@@ -103,7 +103,9 @@ mod tests {
         symlink(run.join(layout::TRIALS), folder.path().join("link")).unwrap();
         std::fs::hard_link(run.join(layout::TRIALS), folder.path().join("hard")).unwrap();
         let index = folder.path().join("index.html");
-        let said = |outputs: &[Output<'_>]| refuse([run.as_path()], slice::from_ref(&index), outputs).err().map(|e| e.to_string());
+        let said = |outputs: &[Output<'_>]| {
+            refuse([run.as_path()], slice::from_ref(&index), outputs).err().map(|e| e.to_string())
+        };
         let page = folder.path().join("page.html");
         let inside = run.join("report.html");
         assert_eq!(said(&[("--html", Some(&page)), ("--csv", Some(&inside)), ("--junit", None)]), None);

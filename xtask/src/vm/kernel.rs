@@ -107,7 +107,8 @@ impl Series {
                     .to_owned()
             }
             Self::Realtime => {
-                "apt knows no package `linux-image-*-rt-amd64-unsigned`: add Debian 12 to its sources".to_owned()
+                "apt knows no package `linux-image-*-rt-amd64-unsigned`: add Debian 12 to its sources"
+                    .to_owned()
             }
             _ => format!(
                 "apt knows no package `linux-image-{self}*-cloud-amd64-unsigned`: add Debian 12 (with \
@@ -137,9 +138,9 @@ impl Series {
             let rest = match self {
                 Self::Realtime => rest.strip_suffix("-rt-amd64-unsigned")?,
                 // The newest ones have no twin that is not signed.
-                Self::Newer => {
-                    rest.strip_suffix("-cloud-amd64-unsigned").or_else(|| rest.strip_suffix("-cloud-amd64"))?
-                }
+                Self::Newer => rest
+                    .strip_suffix("-cloud-amd64-unsigned")
+                    .or_else(|| rest.strip_suffix("-cloud-amd64"))?,
                 _ => rest.strip_suffix("-cloud-amd64-unsigned")?,
             };
             let numbers = rest.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
