@@ -34,8 +34,8 @@ fn looks_at_macs() -> bool {
     FEATURES.load() & feature::MAC != 0 || ODD.get(0).copied().unwrap_or(0) != 0
 }
 
-/// Looks at the names of the current packet, which passes, besides those that it was judged by; `packets` is how many it
-/// represents. A global function of plain numbers, as `decide`.
+/// Compares the names of the current packet, which passes, with those that it was judged by; `packets` is how
+/// many it represents. A global function of plain numbers, as `decide`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn look(packets: u64, live: u32) -> u32 {

@@ -97,7 +97,7 @@ pub struct Outside {
     pub refused: Option<String>,
 }
 
-/// Looks at everything. Endpoints are asked, unless the secrets of the config can't be fetched.
+/// Makes all checks. Endpoints are asked, unless the secrets of the config can't be fetched.
 pub async fn examine(config: Option<&Config>, outside: Outside, what: Sweep) -> Findings {
     let Outside { secrets, containers, refused } = outside;
     let mut workers = Workers::default();

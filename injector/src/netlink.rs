@@ -167,7 +167,7 @@ pub fn connect() -> std::io::Result<Handle> {
     Ok(handle)
 }
 
-/// Looks an interface up by its name; `None` if there is none.
+/// Finds an interface by its name; `None` if there is none.
 pub async fn find(handle: &Handle, name: &str) -> Result<Option<LinkFacts>, rtnetlink::Error> {
     // A dump, not a request by name: a missing interface is then an empty answer, not an error to interpret.
     Ok(links(handle).await?.into_iter().find(|facts| facts.name == name))

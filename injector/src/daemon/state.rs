@@ -157,7 +157,7 @@ impl State {
         *self = new;
     }
 
-    /// Looks for sockets of peers on this machine that have no owner: a process has become a peer's.
+    /// Scans for sockets of peers on this machine that have no owner: a process has become a peer's.
     pub fn scan_local_peers(&mut self) {
         let Some(local) = &self.local else { return };
         if let Err(error) = local.scan(self.interfaces.scan_reporter()) {
@@ -445,7 +445,8 @@ impl State {
         self.ledger.next_instant()
     }
 
-    /// Looks at everything that time alone changes.
+    /// Does the work that time alone makes due: ends cuts, withdraws prepared partitions, judges, and answers
+    /// readers.
     pub fn tick(&mut self) {
         let now = Now::read();
         let effects = self.ledger.expire(&mut self.kernel, now);

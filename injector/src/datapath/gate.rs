@@ -158,7 +158,7 @@ impl Gate {
         state.unreported
     }
 
-    /// Looks whether the lease is in force, and renews nothing.
+    /// Checks whether the lease is in force, and renews nothing.
     fn check_lease(&self) -> Option<Lapsed> {
         fault::here("lease/look");
         let mut state = self.lock();

@@ -62,8 +62,8 @@ impl std::fmt::Display for Leftover {
     }
 }
 
-/// Looks through the interfaces of the calling thread's namespace. Filters of others, and those of a daemon that
-/// lives or may live, are never touched.
+/// Searches the interfaces of the calling thread's namespace for leftovers. Filters of others, and those of a
+/// daemon that lives or may live, are never touched.
 pub fn sweep(links: &[LinkFacts], what: Sweep) -> io::Result<Vec<Leftover>> {
     crate::fault::at("sweep/list")?;
     let us = Owner::ours()?;

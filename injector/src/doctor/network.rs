@@ -90,7 +90,7 @@ impl Network {
         self.error.is_some() || self.coverage.as_ref().is_some_and(|all| all.partly + all.not > 0)
     }
 
-    /// Looks, and attaches nothing.
+    /// Surveys the network as a start does, and attaches nothing.
     pub(super) async fn of(
         config: &Config,
         containers: Result<ContainerStates, String>,

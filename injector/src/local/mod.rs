@@ -161,7 +161,7 @@ impl Drop for LocalPeers {
     }
 }
 
-/// Looks at all processes, and doubts peers on whose ports something listens that no process was found to have.
+/// Scans all processes, and doubts peers on whose ports something listens that no process was found to have.
 async fn scan(scanner: &Mutex<Scanner>, spaces: &[(SpaceId, Worker)]) -> Result<Found, Error> {
     let before = listening(spaces).await;
     let mut found = scanner.lock().unwrap_or_else(PoisonError::into_inner).scan()?;
@@ -198,7 +198,7 @@ async fn threads(
     Ok(threads)
 }
 
-/// Looks at processes as a start does, and attaches nothing. `None` if the config has no peers on this machine.
+/// Scans processes as a start does, and attaches nothing. `None` if the config has no peers on this machine.
 ///
 /// # Errors
 /// What would keep the daemon from starting.

@@ -137,7 +137,7 @@ impl Scanner {
         Ok(())
     }
 
-    /// Looks until a pass finds nothing new.
+    /// Scans until a pass finds nothing new.
     pub fn scan(&mut self) -> Result<Found, Error> {
         let begun = MonoNs::now();
         let before = self.before.unwrap_or(begun);

@@ -229,7 +229,7 @@ async fn handshake(
     http1::Builder::new().max_buf_size(BUFFER).handshake(TokioIo::new(stream)).await
 }
 
-/// Looks for a text in a body that comes in pieces; it keeps no more of them than the text is long.
+/// Searches for a text in a body that comes in pieces; it keeps no more of them than the text is long.
 struct Search<'a> {
     text: &'a [u8],
     /// The end of what came before: the text may begin there.

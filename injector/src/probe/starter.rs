@@ -1,5 +1,6 @@
-//! Starts commands on threads beside the one of their network namespace. Looking users up, copying this process and executing a
-//! file wait for disks, directories and CPUs; whoever waits on the namespace's thread meanwhile, as a cut does, would wait along.
+//! Starts commands on threads beside the one of their network namespace. Finding users, copying this process
+//! and executing a file wait for disks, directories and CPUs; whoever waits on the namespace's thread
+//! meanwhile, as a cut does, would wait too.
 //!
 //! Each endpoint and each role has one start under way at a time. So a start that hangs, as of a file on a file system that does
 //! not answer, takes one thread, however often it is tried again, and holds up no other endpoint's or role's commands.

@@ -55,7 +55,7 @@ pub struct Preview {
 }
 
 impl Preview {
-    /// Looks where the peers live, as a start does, and attaches nothing.
+    /// Surveys where the peers live, as a start does, and attaches nothing.
     ///
     /// # Errors
     /// What would keep the daemon from starting.

@@ -119,7 +119,7 @@ impl<'a> FactsReading<'a> {
         Self { before: Some(before), ..self }
     }
 
-    /// Looks into some namespaces, all at once.
+    /// Reads some namespaces, all at once.
     pub async fn at(&mut self, names: impl IntoIterator<Item = Option<Netns>>) {
         let mut wanted: Vec<(Option<Netns>, Identity)> = Vec::new();
         for netns in names {
@@ -151,8 +151,8 @@ impl<'a> FactsReading<'a> {
         }
     }
 
-    /// Looks into all namespaces that have names: those of the config, the daemon's own, those with threads of ours,
-    /// and those under /run/netns.
+    /// Reads all namespaces that have names: those of the config, the daemon's own, those with threads of
+    /// ours, and those under /run/netns.
     pub async fn everywhere(&mut self, config: &Config) {
         let mut names = vec![None];
         // Engines give names to their containers' namespaces, too: the config's name for one comes first.

@@ -134,7 +134,7 @@ impl Interfaces {
 }
 
 impl Question {
-    /// Looks where the peers live.
+    /// Makes the survey: reads the namespaces, and computes where the peers live.
     pub(super) async fn answer(mut self) -> Surveyed {
         let read_at = MonoNs::now();
         match self.workers.listed(&self.listed).await {
