@@ -157,7 +157,7 @@ fn listed(names: &[String]) -> String {
 /// stays the peer under another name, until it has ended and another one has its name.
 ///
 /// # Errors
-/// That there is none, or that there are several.
+/// There is no such container, or there are several.
 pub fn find<'a>(
     wanted: &ContainerRef,
     followed: Option<&str>,
@@ -193,7 +193,7 @@ fn names<'a>(all: impl Iterator<Item = &'a Listed>) -> Vec<String> {
 /// Whether a container can be a peer now.
 ///
 /// # Errors
-/// Why not.
+/// Why it can't be a peer.
 pub fn judge(inspected: Inspected) -> Result<Running, Trouble> {
     let Inspected { id, name, state, pid, network } = inspected;
     match (network.as_str(), pid) {
@@ -212,7 +212,7 @@ impl ContainerStates {
     /// Whether all containers of a config can be peers now.
     ///
     /// # Errors
-    /// Each that can't; `file` is what errors call the config.
+    /// Each container that can't be a peer, and why; `file` is what errors call the config.
     pub fn admit(&self, config: &Config, file: &str) -> Result<(), ConfigErrors> {
         let mut errors = Vec::new();
         let mut taken: BTreeMap<&str, String> = BTreeMap::new();

@@ -87,7 +87,7 @@ impl Lab {
     /// The IPv6 address of a host number.
     ///
     /// # Panics
-    /// The lab has none.
+    /// The lab has no IPv6 addresses.
     pub fn ipv6(&self, host: u8) -> IpAddr {
         self.subnet.ipv6(host)
     }
@@ -129,7 +129,7 @@ impl Lab {
     /// Takes a namespace's name away; it lives on, and can still be used here.
     ///
     /// # Panics
-    /// There is none.
+    /// There is no such namespace, or its name can't be taken away.
     #[track_caller]
     pub fn hide(&mut self, of: &str) {
         let namespace = self.spaces.get_mut(of).unwrap_or_else(|| panic!("there is no namespace {of}"));
@@ -153,7 +153,7 @@ impl Lab {
     /// Sets a parameter of a namespace's network: `ipv4/ip_forward`.
     ///
     /// # Panics
-    /// The kernel does not take it.
+    /// The kernel does not take the parameter or its value.
     #[track_caller]
     pub fn sysctl(&self, of: &str, parameter: &str, value: &str) {
         let file = format!("/proc/sys/net/{parameter}");
@@ -332,7 +332,7 @@ impl Lab {
     /// Fails if a program of the lab has ended, with the end of its log, or if the user has asked to stop.
     ///
     /// # Errors
-    /// As above.
+    /// A program has ended, or the user has asked to stop.
     pub fn check(&mut self) -> Result<(), Error> {
         if (self.interrupted)() {
             return Err(Error::Interrupted);
@@ -343,7 +343,8 @@ impl Lab {
     /// Tries again and again until it succeeds, a program has died, the user asks to stop, or time is over.
     ///
     /// # Errors
-    /// All but the first; the error has the last failure and the ends of all logs.
+    /// A program has died, the user asks to stop, or time is over; the error has the last failure and the
+    /// ends of all logs.
     pub fn wait_until<E: std::fmt::Display>(
         &mut self,
         what: &str,

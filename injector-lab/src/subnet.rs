@@ -62,7 +62,7 @@ impl Subnet {
     /// The IPv6 address of a host number.
     ///
     /// # Panics
-    /// The lab has none.
+    /// The subnet has no IPv6 addresses.
     pub const fn ipv6(self, host: u8) -> IpAddr {
         let Some(v6) = self.v6 else { panic!("this lab has no IPv6 addresses") };
         let mut bytes = v6.octets();

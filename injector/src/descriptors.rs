@@ -61,7 +61,7 @@ impl Needs {
 /// Raises the limit to what a config may take, as far as this process may.
 ///
 /// # Errors
-/// If not even what it can't do without is allowed.
+/// The limit can't be raised even to the files that the config can't do without.
 pub fn raise(config: &Config) -> Result<(), TooFew> {
     let found = getrlimit(Resource::Nofile);
     INHERITED.get_or_init(|| found);

@@ -29,7 +29,7 @@ impl IpSocket {
     /// Opens one, which receives from every interface of the namespace.
     ///
     /// # Errors
-    /// The kernel's: it takes `CAP_NET_RAW`. Must be called inside a runtime.
+    /// The kernel's error: the socket takes `CAP_NET_RAW`. Must be called inside a runtime.
     pub fn open(version: Version, protocol: u8) -> io::Result<Self> {
         let family = match version {
             Version::Four => libc::AF_INET,

@@ -176,7 +176,7 @@ impl Workers {
     /// The thread of a namespace, which has to be there: to start one takes time.
     ///
     /// # Errors
-    /// There is none.
+    /// The namespace has no thread.
     pub fn running(&self, netns: Option<&Netns>) -> Result<Worker, NetnsError> {
         let running = self.by_name.get(&netns.cloned()).cloned();
         running.ok_or_else(|| NetnsError::Gone { name: shown(netns) })
@@ -236,7 +236,7 @@ impl Workers {
     /// name whose file nobody can read is taken to refer to the same namespace as before.
     ///
     /// # Errors
-    /// Nobody can say which names there are.
+    /// Nobody can list the names.
     pub async fn listed(&self, before: &Listed) -> Result<Listed, NetnsError> {
         let names = self.looks.names(QUESTION).await.map_err(|unseen| unseen_error(NAMES, unseen))?;
         let look = |name: String| async move {
@@ -317,7 +317,7 @@ impl Workers {
     /// The namespace that a name refers to now; `None` if there is no file of a namespace.
     ///
     /// # Errors
-    /// Nobody can say: that is no answer that there is none.
+    /// Nobody can say: a missing answer does not mean that there is none.
     pub async fn now(&mut self, netns: &Netns) -> Result<Option<Identity>, NetnsError> {
         let (wanted, expected) = match netns {
             Netns::Name(name) => {

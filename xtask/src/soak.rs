@@ -86,7 +86,7 @@ impl Soak {
 /// Runs one soak, or all of them.
 ///
 /// # Errors
-/// If one fails, or can't be run.
+/// A soak fails, or can't be run.
 pub fn soak(which: &[Soak]) -> Result<ExitCode> {
     setup(&[Need::Build, Need::Network])?;
     let folder = workspace().join("docs/results");

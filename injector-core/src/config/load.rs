@@ -32,7 +32,7 @@ impl Config {
     /// config.
     ///
     /// # Errors
-    /// Every source that gives none.
+    /// Every source that can't be read or gives nothing usable.
     pub fn fetch_secrets(&mut self, name: &str) -> Result<(), ConfigErrors> {
         let mut errors: Vec<ConfigError> = Vec::new();
         let probes = self
@@ -100,7 +100,7 @@ impl Config {
     /// before roles are asked.
     ///
     /// # Errors
-    /// What can't be built of it.
+    /// Why the shape can't be built.
     pub fn can_build(&self, shape: &Shape, direction: Direction) -> Result<(), TopologyError> {
         let shape = match shape {
             Shape::Preset(name) => self.presets.get(name).ok_or_else(|| {

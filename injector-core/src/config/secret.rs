@@ -89,7 +89,7 @@ impl Text {
     /// Takes secrets from where they are.
     ///
     /// # Errors
-    /// Which source gives none, and why.
+    /// The source that can't be read, and why.
     pub fn fetch(&mut self) -> Result<(), String> {
         for part in &mut self.parts {
             if let Part::Secret { source, value } = part {

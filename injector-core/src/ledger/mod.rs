@@ -211,7 +211,7 @@ impl<T> Ledger<T> {
     /// Takes a slot, and writes its contents and its cells; nothing is cut yet. Answers the partition's generation.
     ///
     /// # Errors
-    /// Nothing is changed then, and the entry is lost.
+    /// Every slot is in use, or a map can't be written. Nothing is changed then, and the entry is lost.
     pub fn prepare<P: DataPlane>(
         &mut self,
         plane: &mut P,
@@ -246,7 +246,8 @@ impl<T> Ledger<T> {
     /// Makes a prepared partition live, at once or at an instant ahead; answers the interval of the commit.
     ///
     /// # Errors
-    /// The partition is gone then, and nothing of it is cut. After a lapse every other partition is healed as well.
+    /// A map can't be written, or the lease had run out. The partition is gone then, and nothing of it is
+    /// cut. After a lapse every other partition is healed as well.
     pub fn commit<P: DataPlane>(
         &mut self,
         plane: &mut P,

@@ -91,7 +91,7 @@ impl ActiveConfig {
     /// Makes the maps, attaches everywhere and starts to probe.
     ///
     /// # Errors
-    /// Whatever keeps any of it from being done: nothing of it stays then.
+    /// The reason why a step can't be done: nothing of the others stays then.
     pub async fn start(prepared: Prepared, bootstrap: &Bootstrap) -> Result<(Self, Incoming), StartError> {
         let Prepared { mut config, containers } = prepared;
         let mut kernel = Kernel::load_with(bootstrap.pins.as_ref(), &config, Clocks::Real)?;

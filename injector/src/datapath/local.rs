@@ -106,7 +106,7 @@ impl LocalHooks {
     /// Attaches the programs to the root of all cgroups. `spaces` are the namespaces by their cookies, `listens` the ports of the config.
     ///
     /// # Errors
-    /// What this kernel or this process lacks: nothing stays attached then.
+    /// This kernel or this process lacks something: nothing stays attached then.
     pub fn attach(
         object: &Object,
         cgroup: &OwnedFd,

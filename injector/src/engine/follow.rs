@@ -44,7 +44,7 @@ pub enum News {
 /// the thread's.
 ///
 /// # Errors
-/// There can't be one more thread, or runtime.
+/// There can't be a further thread, or runtime.
 pub fn follow<E: Send + 'static>(
     found: Found,
     guard: Guard,

@@ -32,14 +32,14 @@ impl Found {
 /// Asks which containers a config means; each must be able to be a peer now.
 ///
 /// # Errors
-/// That no engine answers, or everything that is wrong with the containers; `file` is what errors call the config.
+/// No engine answers, or some containers can't be peers; `file` is what errors call the config.
 pub async fn look_up(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
     let found = inspect_all(config, file).await?;
     found.states.admit(config, file)?;
     Ok(found)
 }
 
-/// The same; some of them may be wrong.
+/// [`look_up`] without the check: some of the containers may be unfit to be peers.
 ///
 /// # Errors
 /// No engine answers; `file` is what the error calls the config.
@@ -59,10 +59,10 @@ pub async fn inspect_all(config: &Config, file: &str) -> Result<Found, ConfigErr
     })
 }
 
-/// The same; the calling thread waits.
+/// [`look_up`] on the calling thread, which waits.
 ///
 /// # Errors
-/// As of [`look_up`].
+/// The errors of [`look_up`].
 pub fn look_up_blocking(config: &Config, file: &str) -> Result<Found, ConfigErrors> {
     if config.followed().is_empty() {
         return Ok(Found::NOTHING);
@@ -105,7 +105,7 @@ fn silent() -> EngineError {
 /// All containers that run, by their names, of the first engine that is there.
 ///
 /// # Errors
-/// None answers.
+/// No engine answers.
 pub async fn running(engine: &Engine) -> Result<ContainerStates, EngineError> {
     let api = Api::find(engine).await?;
     let all = api.list().await?;

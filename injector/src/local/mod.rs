@@ -56,7 +56,7 @@ impl LocalPeers {
     /// this machine.
     ///
     /// # Errors
-    /// What this host lacks: nothing stays attached then.
+    /// This host lacks something: nothing stays attached then.
     pub async fn start(
         config: &Config,
         object: &Object,
@@ -201,7 +201,7 @@ async fn threads(
 /// Scans processes as a start does, and attaches nothing. `None` if the config has no peers on this machine.
 ///
 /// # Errors
-/// What would keep the daemon from starting.
+/// The reason why the daemon could not start.
 pub async fn preview(config: &Config, workers: &mut Workers) -> Result<Option<Found>, Error> {
     let spaces = spaces(config);
     if spaces.is_empty() {

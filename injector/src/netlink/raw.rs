@@ -55,7 +55,7 @@ impl RawSocket {
     /// The messages that are there: `each` gets the type and the body of every one.
     ///
     /// # Errors
-    /// `ENOBUFS` if some were lost.
+    /// `ENOBUFS` if some messages were lost.
     pub fn notices(&self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
         let mut buffer = vec![0_u8; 1 << 16];
         loop {
@@ -83,7 +83,8 @@ impl RawSocket {
     /// all of them before the call returns, so that no death of this process falls between two.
     ///
     /// # Errors
-    /// If they can't be sent, or not be answered. The inner results are the kernel's answers, in the messages' order.
+    /// The messages can't be sent, or get no answer. The inner results are the kernel's answers, in the
+    /// messages' order.
     pub fn send_all(&self, messages: &[(u16, Vec<u8>)], flags: i32) -> io::Result<Vec<io::Result<()>>> {
         let flags = flags | libc::NLM_F_REQUEST | libc::NLM_F_ACK;
         let bytes: Vec<u8> = messages.iter().flat_map(|(kind, body)| message(*kind, flags, body)).collect();

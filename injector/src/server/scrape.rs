@@ -64,7 +64,7 @@ impl MetricsListener {
     /// Listens at the address.
     ///
     /// # Errors
-    /// If it is in use, or none of this host's.
+    /// The address is in use, or none of this host's.
     pub fn bind(address: SocketAddr) -> Result<Self, RefusedListen> {
         let listener = std::net::TcpListener::bind(address).and_then(|listener| {
             listener.set_nonblocking(true)?;

@@ -52,7 +52,7 @@ pub trait System {
     /// only once the system runs belongs here too, and must bear being repeated.
     ///
     /// # Errors
-    /// What does not serve yet.
+    /// The part that does not serve yet.
     fn ready(&self, lab: &Lab) -> Result<()>;
 
     /// The entries of `endpoints:`. One is required and one advisory at least, and both need more than a process that
@@ -88,7 +88,7 @@ pub type Make = fn(Option<&str>) -> Result<Box<dyn System>>;
 /// Refuses a version, for a system that has the one of its packages alone.
 ///
 /// # Errors
-/// There is one.
+/// A version was asked for.
 pub fn one_version(name: &str, asked: Option<&str>) -> Result<()> {
     ensure!(asked.is_none(), "the lab {name} has one version alone: leave --version out");
     Ok(())

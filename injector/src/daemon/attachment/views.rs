@@ -25,7 +25,7 @@ impl Interfaces {
     /// The pairs of interfaces between which a link can be tried.
     ///
     /// # Errors
-    /// Why there is none.
+    /// Why there is no pair.
     pub fn nic_pairs(&self, config: &Config, link: Link) -> Result<Vec<NicPair>, NoPair> {
         let home = |peer| self.homes.get(&peer).filter(|_| config.is_here(peer)).ok_or(NoPair::NoHome(peer));
         let (from, to) = (home(link.src)?, home(link.dst)?);
