@@ -19,7 +19,8 @@ impl Lab {
         self.delivered_within(from, to, count, hoped, PATIENCE)
     }
 
-    /// The same; each of those that are hoped for is waited for no longer than `patience`.
+    /// [`Self::delivered`] with a patience: each of the `hoped` datagrams is waited for no longer than
+    /// `patience`.
     ///
     /// # Panics
     /// A socket can't be made or used.

@@ -188,7 +188,7 @@ pub async fn addresses(handle: &Handle) -> Result<Vec<(u32, IpAddr)>, rtnetlink:
     Ok(networks(handle).await?.into_iter().map(|(index, net)| (index, net.addr())).collect())
 }
 
-/// The same, each with the length of its prefix.
+/// The interface index, address and prefix length of every local address of the namespace.
 pub async fn networks(handle: &Handle) -> Result<Vec<(u32, IpNet)>, rtnetlink::Error> {
     let messages = dump::read(handle, RouteNetlinkMessage::GetAddress(AddressMessage::default())).await?;
     let address = |message: &RouteNetlinkMessage| match message {

@@ -211,7 +211,8 @@ pub fn take_none() -> Result<(), RightsError> {
     keep(CapabilitySet::empty())
 }
 
-/// The same, and nothing that the thread runs could have more. For a thread that is started before [`Rights::bar`].
+/// [`take_none`], and so that nothing which the thread runs could have more. For a thread that is started
+/// before [`Rights::bar`].
 pub fn take_none_for_good() -> Result<(), RightsError> {
     let held = capabilities(None).map_err(failed("read"))?;
     if held.effective.contains(CapabilitySet::SETPCAP) {

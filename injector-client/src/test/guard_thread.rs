@@ -63,7 +63,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     block_until(future, None).unwrap_or_else(|| unreachable!("there is no deadline"))
 }
 
-/// The same; `None` at the deadline.
+/// [`block_on`] with a deadline; `None` if it passes first.
 fn block_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
     let waker = Arc::new(Unpark(std::thread::current())).into();
     let mut context = Context::from_waker(&waker);

@@ -94,7 +94,7 @@ macro_rules! probe_kinds {
                 match self { $(Self::$kind(kind) => kind.tls(),)+ }
             }
 
-            /// The same, to set it or to read its files.
+            /// Its TLS settings, to change them or to read their files.
             pub fn tls_mut(&mut self) -> Option<&mut Tls> {
                 match self { $(Self::$kind(kind) => kind.tls_mut(),)+ }
             }

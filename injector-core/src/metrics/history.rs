@@ -109,7 +109,7 @@ pub struct ShapeHistory {
     pub closed: BTreeMap<&'static str, u64>,
     /// Times from the heal to the instant at which all required endpoints were ready.
     pub ready: Histogram,
-    /// The same, settled.
+    /// Times from the heal to the instant at which all required endpoints were settled.
     pub settled: Histogram,
 }
 

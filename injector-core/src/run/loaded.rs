@@ -228,8 +228,8 @@ impl Run {
         name.unwrap_or_else(|| "campaign".to_owned())
     }
 
-    /// The same, every record judged again from its probes: an answer counts as served if it came within
-    /// `served_within` of the instant at which its probe was due.
+    /// Reads a run directory, with every record judged again from its probes: an answer counts as served if
+    /// it came within `served_within` of the instant at which its probe was due.
     pub fn load_within(path: &Path, served_within: Option<Span>) -> Result<Self, ReadError> {
         let campaign = read::campaign(path)?;
         let mut again = Reassessment::open(path, &campaign.settings, served_within)?;

@@ -70,7 +70,8 @@ pub async fn states(queries: &[HookQuery], own: &OwnPrograms) -> io::Result<Vec<
     Reader::new(own).await?.states(queries)
 }
 
-/// The same, and the indices of all interfaces of the namespace that have a program of others that may redirect.
+/// [`states`], and the indices of all interfaces of the namespace that have a program of others that may
+/// redirect.
 pub async fn states_of_all(
     queries: &[HookQuery],
     own: &OwnPrograms,

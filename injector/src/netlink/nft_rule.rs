@@ -122,7 +122,7 @@ pub enum Loaded {
 /// How bytes are compared: as a number in the network's order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
-    /// They are the same,
+    /// The bytes are the same,
     Same,
     /// another,
     Other,

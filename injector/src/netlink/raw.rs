@@ -126,7 +126,8 @@ impl RawSocket {
         self.dump_while(kind, question, all)
     }
 
-    /// The same, until `each` answers `false`: the rest of the list is left unread, and the socket is of no more use.
+    /// [`Self::dump`] until `each` answers `false`: the rest of the list is left unread, and the socket is of
+    /// no more use.
     pub fn dump_while<T: Default>(
         &self,
         kind: u16,
@@ -177,7 +178,7 @@ impl RawSocket {
 enum End {
     /// The answer was read to its end.
     Whole,
-    /// The same, and what it lists changed meanwhile.
+    /// The answer was read to its end, and the list changed meanwhile.
     Interrupted,
     /// The rest was left unread.
     Left,

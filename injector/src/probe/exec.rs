@@ -72,7 +72,7 @@ impl Exec {
         limit.bound(self.end(group)).await
     }
 
-    /// The same; answers what it printed.
+    /// Runs the command to its end, for so long at most; answers its output, of at most `most` bytes.
     pub(super) async fn output(
         &self,
         values: &Values<'_>,

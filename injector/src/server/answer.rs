@@ -152,7 +152,7 @@ impl Budget {
         Ok(response)
     }
 
-    /// The same, made on another thread: what may be large would hold up this one, which also heals.
+    /// [`Self::json`] on another thread: making a large answer would hold up this thread, which also heals.
     pub async fn json_aside(
         &self,
         value: impl Serialize + Send + 'static,

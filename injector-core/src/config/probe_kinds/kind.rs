@@ -49,7 +49,7 @@ pub(in crate::config) trait Kind: Sized {
         None
     }
 
-    /// The same, to read its files.
+    /// Its TLS settings, to read their files.
     fn tls_mut(&mut self) -> Option<&mut Tls> {
         None
     }
