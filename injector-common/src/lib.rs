@@ -1,4 +1,4 @@
-//! What the injector and its eBPF programs share: map keys and values, and the packet parser.
+//! The types that the injector and its eBPF programs share: map keys and values, and the packet parser.
 //!
 //! Everything here is `no_std`, has a fixed layout whose size is asserted, and is versioned as a whole by
 //! [`ABI_VERSION`], which the loader compares with the object's before it attaches anything.

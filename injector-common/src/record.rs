@@ -1,4 +1,4 @@
-//! What the programs record: stamps and counters in maps, read by the daemon. 0 is "not stamped".
+//! The records of the programs: stamps and counters in maps, read by the daemon. 0 is "not stamped".
 
 use crate::key::Address;
 

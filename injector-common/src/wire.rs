@@ -1,4 +1,5 @@
-//! What counts as a successful response on the wire. Evidence, never the verdict: it may be a retransmission.
+//! Patterns of successful responses on the wire. Evidence, never the verdict: a match may be a
+//! retransmission.
 
 pub mod http2;
 

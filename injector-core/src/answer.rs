@@ -1,4 +1,4 @@
-//! What strangers answer: values as words, and words that are safe to show.
+//! The answers of strangers: values as words, and words that are safe to show.
 
 use serde_json::Value;
 

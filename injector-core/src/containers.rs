@@ -1,5 +1,5 @@
-//! Which container a config means, from what the engine lists, and whether it can be a peer. Pure: the daemon asks the
-//! engine and hands in what it answered.
+//! Finds the container that a config means in the engine's list, and decides whether it can be a peer. Pure:
+//! the daemon asks the engine and hands in its answer.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What names the ends of a frame besides the addresses of the config: bound ports, MACs of NICs, addresses that NICs
-//! hold. Discovery computes it, the data plane writes it to the programs. Pure.
+//! The facts that name the ends of a frame besides the addresses of the config: bound ports, MACs of NICs,
+//! addresses that NICs hold. Discovery computes them, the data plane writes them to the programs. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! From the wanted cuts to what is written, and how each write is undone. Pure.
+//! Plans the writes that make the wanted cuts, and how each write is undone. Pure.
 
 use std::collections::BTreeSet;
 

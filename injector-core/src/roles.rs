@@ -1,4 +1,5 @@
-//! From what a role's source answered to peers: pure. An answer that is not clear is an error, never a guess.
+//! Makes peers of the answer of a role's source: pure. An answer that is not clear is an error, never a
+//! guess.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -1,4 +1,5 @@
-//! What is wrong with a config, and what the user reads about it: one table for all faults, in `tests/data/config_faults`.
+//! The faults of configs, and the errors that the user reads: one table for all, in
+//! `tests/data/config_faults`.
 //!
 //! An entry is a text with `¶` in front of the place of its first fault, then one line `=> PATH: WHAT; REMEDY` for each fault.
 //! A heading `## NAME` chooses from [`FRAMES`] the config into which the texts below it are put. To add an entry, write the

@@ -1,4 +1,4 @@
-//! Who sent a frame and who receives it: the two ends are named apart.
+//! The sender and the receiver of a frame: the two ends are named apart.
 //!
 //! An address names an end if the config lists it or a peer claims it. What no address can name (no IP, unspecified,
 //! link-local, `vip:`) is named by a MAC of the config, the bound port, or another MAC, in this order. These name a

@@ -1,4 +1,4 @@
-//! What the programs learn from frames that come out of a peer's bound port: its MAC addresses, and the addresses that it
+//! Learns from frames that come out of a peer's bound port: its MAC addresses, and the addresses that it
 //! claims by ARP and neighbour discovery. Claims are contested by anyone else who makes them, at any hook.
 
 use injector_common::key::{

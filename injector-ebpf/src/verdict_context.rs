@@ -1,4 +1,4 @@
-//! What one verdict knows of its packet, its clocks and its slots.
+//! The facts that one verdict has about its packet, its clocks and its slots.
 
 use injector_common::Word;
 use injector_common::packet::Packet;

@@ -1,4 +1,4 @@
-//! What can fail while a lab comes up or runs.
+//! The failures of a lab that comes up or runs.
 
 use std::ffi::OsStr;
 use std::io;

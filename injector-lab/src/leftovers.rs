@@ -1,4 +1,4 @@
-//! What labs of killed processes left behind.
+//! Removes the namespaces and folders that labs of killed processes left behind.
 
 use std::fs;
 use std::path::Path;

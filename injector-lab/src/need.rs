@@ -1,4 +1,4 @@
-//! What a test needs to run, and the log of those that could not.
+//! The needs of tests, and the log of tests that could not run.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

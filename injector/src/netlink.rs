@@ -1,4 +1,4 @@
-//! What rtnetlink says of interfaces, asked from inside their namespace.
+//! Reads facts about interfaces by rtnetlink, from inside their namespace.
 
 use std::net::IpAddr;
 

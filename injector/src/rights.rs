@@ -1,5 +1,6 @@
-//! What the daemon's threads may do. Capabilities belong to threads: each thread gives up what it does not need, and
-//! none ever gets a right back. Without `exec` probes, `NoNewPrivileges` keeps what is started from gaining any.
+//! The rights of the daemon's threads. Capabilities belong to threads: each thread gives up what it does not
+//! need, and none ever gets a right back. Without `exec` probes, `NoNewPrivileges` keeps what is started from
+//! gaining any.
 //!
 //! | thread | keeps |
 //! |---|---|

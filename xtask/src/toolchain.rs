@@ -1,4 +1,5 @@
-//! Which toolchain builds the eBPF programs. Shared with `injector/build.rs`, so: the standard library alone.
+//! The toolchain that builds the eBPF programs. Shared with `injector/build.rs`, so: the standard library
+//! alone.
 
 use std::env;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What a campaign tries next.
+//! Strategies: the rules that decide what a campaign tries next.
 
 use std::collections::VecDeque;
 

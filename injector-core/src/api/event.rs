@@ -1,4 +1,4 @@
-//! What happened, as the event stream reports it.
+//! The events that the event stream reports.
 
 use std::fmt;
 

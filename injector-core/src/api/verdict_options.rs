@@ -1,4 +1,4 @@
-//! What a partition's verdict takes into account, beside what was seen.
+//! The options that decide what a partition's verdict takes into account, beside what was seen.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
-//! Which cell a trial belongs to, and what it draws: functions of (seed, trial) alone, so that a resumed campaign
-//! continues with the trials that it would have made.
+//! The order of trials: the cell that a trial belongs to, and its draws, are functions of (seed, trial)
+//! alone, so that a resumed campaign continues with the trials that it would have made.
 
 use rand::seq::SliceRandom as _;
 use rand::{Rng as _, SeedableRng as _};

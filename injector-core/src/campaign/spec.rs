@@ -1,4 +1,4 @@
-//! What a campaign is asked to do: the wishes of a file and of the command line, made definite.
+//! The specification of a campaign: settings of a file and of the command line, made definite.
 
 use std::collections::BTreeMap;
 

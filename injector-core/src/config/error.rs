@@ -1,4 +1,4 @@
-//! What is wrong with a config: every fault at once, each with its place and its remedy.
+//! The faults of a config: all at once, each with its place and its remedy.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! From a file to a [`Config`], and from its sources to its secrets.
+//! Makes a [`Config`] of a file, and fetches its secrets.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What probes, and roles that are asked over HTTP, are made of: requests, targets, TLS and expected answers.
+//! The parts of probes, and of roles that are asked over HTTP: requests, targets, TLS and expected answers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

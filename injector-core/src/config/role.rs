@@ -1,4 +1,4 @@
-//! Who has a role, such as the leader's: where the daemon asks, and how it reads the answer.
+//! Roles, such as the leader's: whom the daemon asks who has one, and how it reads the answer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! From the YAML tree to a [`Config`]: every check, every default.
+//! Makes a [`Config`] of the YAML tree: every check, every default.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What the ledger asks of the data plane.
+//! The operations that the ledger needs of the data plane.
 
 use injector_common::Word;
 use injector_common::slot::Slot;

@@ -1,4 +1,4 @@
-//! What holds for any life of two endpoints.
+//! Properties that hold for any life of two endpoints.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the daemon counts from its start to its end, and what one reading of it is.
+//! The counts of the daemon from its start to its end, and a reading of them.
 //!
 //! [`History`] is a fold over what happens: partitions that are cut, healed and closed, and probes that are sent. It has no
 //! names of partitions, so that its size has a bound, and what it has counted never goes down.

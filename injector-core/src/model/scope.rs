@@ -1,4 +1,4 @@
-//! Which traffic of a link: a protocol, and ports.
+//! A part of a link's traffic: a protocol, and ports.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! What a cut does to the packets of its links.
+//! The effect of a cut on the packets of its links.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

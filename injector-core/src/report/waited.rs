@@ -1,4 +1,4 @@
-//! What a trial waited for, in a sentence: the phases that took its time, and who was last in each.
+//! The reason why a trial took its time, in a sentence: its longest phases, and who was last in each.
 
 use crate::api::Outcome;
 use crate::figures::{counted, time};

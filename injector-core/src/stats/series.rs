@@ -1,4 +1,4 @@
-//! What a campaign was to be, and the figures that its verdict is about.
+//! The plan of a campaign, and the figures that its verdict is about.
 
 use serde::{Deserialize, Serialize};
 

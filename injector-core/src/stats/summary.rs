@@ -1,4 +1,4 @@
-//! What a campaign says: `summary.json`.
+//! The summary of a campaign: `summary.json`.
 
 use std::collections::BTreeMap;
 

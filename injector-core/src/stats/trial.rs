@@ -1,4 +1,4 @@
-//! What one recovery record says to statistics.
+//! A trial as the statistics use it, made of its recovery record.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a campaign's figures mean for its exit code.
+//! The verdict of a campaign: the sentence and the exit code that its figures give.
 
 use serde::{Deserialize, Serialize};
 

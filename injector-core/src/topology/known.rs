@@ -1,4 +1,4 @@
-//! What is known of peers when a shape is resolved.
+//! The facts about peers that resolve a shape.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the words of a shape are made of: its first word, and how those after it are read.
+//! The syntax of a shape: its first word, and how the words after it are read.
 
 use std::collections::BTreeMap;
 

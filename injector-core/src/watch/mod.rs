@@ -1,4 +1,5 @@
-//! What is shown of a daemon while it works: a fold over its events, its status and its counters. Pure.
+//! The state of a daemon at work, as `injector top` shows it: a fold over its events, its status and its
+//! counters. Pure.
 //!
 //! `injector top` feeds it and puts [`screen`](screen::screen) on a terminal.
 

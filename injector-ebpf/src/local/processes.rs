@@ -1,4 +1,5 @@
-//! Whose a process is. What a peer's process starts is the peer's, and a process id that is used again is nobody's.
+//! The owners of processes. A process that a peer's process starts is the peer's, and a process id that is
+//! used again is nobody's.
 
 use core::ffi::c_void;
 use core::mem::MaybeUninit;

@@ -1,4 +1,4 @@
-//! From a request to a cut: normalise, resolve, prepare, commit.
+//! The steps from a request to a cut: normalise, resolve, prepare, commit.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! From the daemon's state to the evidence of a partition, and from there to records, views and events.
+//! Gathers the evidence of a partition from the daemon's state, and makes records, views and events of it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What the daemon counts for `GET /metrics`, and a reading of it.
+//! The daemon's counts for `GET /metrics`, and a reading of them.
 //!
 //! A reading asks no thread for anything, so that a frequent reader delays no heal.
 

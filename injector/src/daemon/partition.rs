@@ -1,4 +1,5 @@
-//! What the daemon keeps of one partition beside its place in life, from its request to its final record.
+//! The data that the daemon keeps of one partition beside its place in life, from its request to its final
+//! record.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

@@ -1,5 +1,6 @@
-//! From a shape as asked to peers and links, beside the daemon's task: roles are asked in their namespaces, and links are
-//! made on a thread of their own. The task hands a request out, and takes it back with its links.
+//! Resolves a shape as asked to peers and links, beside the daemon's task: roles are asked in their
+//! namespaces, and links are made on a thread of their own. The task hands a request out, and takes it back
+//! with its links.
 
 use std::sync::Arc;
 use std::time::Duration;

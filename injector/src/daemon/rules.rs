@@ -1,4 +1,4 @@
-//! What of the config decides measurements, as the API shows it.
+//! The settings of the config that decide measurements, as the API shows them.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Whom the peers of a partition met during its cut without an address that names them, and what that says of its links.
+//! The strangers that the peers of a partition met during its cut, and what they mean for its links.
 
 use injector_core::identity::{Contact, Stranger};
 

@@ -1,4 +1,4 @@
-//! What the API shows of partitions, and what their links have dropped.
+//! The views of partitions for the API, and the drops of their links.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,5 +1,5 @@
-//! Who else is on the hooks, and whether ours still are. Anybody who may attach can ask for ids; names take
-//! `CAP_SYS_ADMIN`.
+//! Reads who else is on the hooks, and whether our programs still are. Anybody who may attach can ask for
+//! ids; names take `CAP_SYS_ADMIN`.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,5 @@
-//! What a dead daemon left: filters of the clsact qdisc, the only attachment of ours that outlives its process.
+//! Finds and removes leftovers of dead daemons: filters of the clsact qdisc, the only attachment of ours that
+//! outlives its process.
 
 use std::io;
 

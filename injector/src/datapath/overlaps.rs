@@ -1,5 +1,5 @@
-//! What several partitions that drop all of a link have in common on it: the programs count it once, for the set of their
-//! slots.
+//! The stamps that several partitions which drop all of a link have in common on it: the programs count them
+//! once, for the set of their slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Whose programs these are: the daemon writes its own process into the lease, and reads others' there.
+//! The owners of programs: the daemon writes its own process into the lease, and reads others' there.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;

@@ -1,4 +1,4 @@
-//! Which of the places `auto` attaches to. Pure.
+//! Chooses the interfaces that `auto` attaches to. Pure.
 
 use std::collections::BTreeMap;
 

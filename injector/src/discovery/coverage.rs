@@ -1,4 +1,4 @@
-//! Which interface covers which peer, and since when. Pure.
+//! The interfaces that cover each peer, and since when. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 

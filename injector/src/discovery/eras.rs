@@ -1,4 +1,4 @@
-//! What was seen when: a picture holds until the next one. Pure.
+//! The pictures over time: each holds until the next one. Pure.
 
 use std::sync::Arc;
 

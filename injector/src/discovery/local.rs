@@ -1,4 +1,4 @@
-//! What is seen of peers on this machine. Pure.
+//! The observed processes of peers on this machine. Pure.
 
 use std::collections::BTreeMap;
 

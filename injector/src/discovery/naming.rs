@@ -1,4 +1,4 @@
-//! What names the ends of frames besides the config's addresses, from what the namespaces show. Pure.
+//! Computes what names the ends of frames besides the config's addresses, from the facts of namespaces. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

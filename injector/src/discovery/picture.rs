@@ -1,4 +1,4 @@
-//! What lies between peers, as far as it is seen at one time: each peer's paths, the exits of its home, and which
+//! The picture of what lies between peers at one time: each peer's paths, the exits of its home, and which
 //! interfaces of ours are on them. Whether those are attached is asked later, for each instant. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,5 @@
-//! Who a stranger is: someone who exchanged frames with a peer during a cut, and whom no address names. A frame of a
-//! peer that could not be distinguished from the rest of the world passed the cut. Pure.
+//! Identifies strangers: someone who exchanged frames with a peer during a cut, and whom no address names. A
+//! frame of a peer that could not be distinguished from the rest of the world passed the cut. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a start with a config would attach to, and which links that would leave open.
+//! The interfaces that a start with a config would attach to, and the links that it would leave uncovered.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

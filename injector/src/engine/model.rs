@@ -1,4 +1,5 @@
-//! What is read of the engine's answers. Docker and Podman fill in different fields beside these, and leave some empty.
+//! The fields of the engine's answers that are read. Docker and Podman fill in different fields beside these,
+//! and leave some empty.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What of a host could be peers: namespaces with an address of their own, guests behind taps, what is behind other
-//! ports of bridges, processes of one program. Pure.
+//! Candidates for peers on a host: namespaces with an address of their own, guests behind taps, hosts behind
+//! other ports of bridges, processes of one program. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

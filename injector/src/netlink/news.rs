@@ -1,4 +1,4 @@
-//! What the kernel reports about a namespace as it happens.
+//! The kernel's notifications about a namespace.
 
 use std::io;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! What messages of nftables about chains have in common.
+//! The parts that messages of nftables about chains share.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Which namespace a name refers to.
+//! The identity of a network namespace, whatever its name.
 
 use std::os::unix::fs::MetadataExt as _;
 

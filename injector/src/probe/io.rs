@@ -1,4 +1,4 @@
-//! What every connection of a probe can do.
+//! The operations of every connection of a probe.
 
 use tokio::io::{AsyncRead, AsyncWrite};
 

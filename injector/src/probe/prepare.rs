@@ -1,5 +1,6 @@
-//! What a config's probes and roles need from outside, before it is put in force: secrets, certificates, and the
-//! addresses of host names. Each is fetched once, so that nothing of it can fail or change during a run.
+//! Fetches the things that a config's probes and roles need from outside, before it is put in force: secrets,
+//! certificates, and the addresses of host names. Each is fetched once, so that it can't fail or change
+//! during a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, ToSocketAddrs as _};

@@ -1,4 +1,4 @@
-//! What goes wrong in TLS.
+//! Explains failures of TLS.
 
 use rustls::{AlertDescription, CertificateError, Error};
 

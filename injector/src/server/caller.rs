@@ -1,4 +1,4 @@
-//! Who is at the other end of a connection.
+//! The user at the other end of a connection.
 
 use std::os::fd::{AsFd, AsRawFd};
 

@@ -1,4 +1,4 @@
-//! What the API asks of the daemon: a closed set, each with its own way to answer.
+//! The commands of the API to the daemon: a closed set, each with its own kind of answer.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What is left of a request's body when its answer is ready: it is read first, so that a client that still writes can
-//! continue to read, and the connection stays usable.
+//! Drains the rest of a request's body when its answer is ready: it is read first, so that a client that
+//! still writes can continue to read, and the connection stays usable.
 
 use std::future::poll_fn;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! From the parts of a request to our types, each failure a problem that names the field.
+//! Makes our types of the parts of a request; each failure is a problem that names the field.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What the table of calls says of one call.
+//! An entry of the table of calls.
 
 use axum::http::Method;
 use axum::routing::MethodRouter;

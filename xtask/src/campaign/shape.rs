@@ -1,5 +1,5 @@
-//! What the records of a short campaign must show, whatever the times in them: that each trial was effective, and that
-//! every endpoint was measured.
+//! Checks the records of a short campaign, whatever the times in them: each trial must be effective, and
+//! every endpoint measured.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

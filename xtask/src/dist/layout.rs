@@ -1,4 +1,4 @@
-//! What the packages contain, and where it lies in them.
+//! The files of the packages, and their places in them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

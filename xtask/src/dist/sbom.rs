@@ -1,4 +1,5 @@
-//! What the binary is made of, as a `CycloneDX` document: every crate that is linked in, with version, licence and checksum.
+//! The parts of the binary as a `CycloneDX` document: every crate that is linked in, with version, licence
+//! and checksum.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,5 @@
-//! What a lab needs to know of a system. A system is a file beside this one, and its line in [`super::SYSTEMS`].
+//! The interface of a system under test in a lab. A system is a file beside this one, and its line in
+//! [`super::SYSTEMS`].
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who led in each trial of a run, and how the recovery depends on it.
+//! The leader in each trial of a run, and how the recovery depends on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! What tests run with Python: virtual environments of their own, with pinned packages.
+//! The Python environments of tests: virtual environments of their own, with pinned packages.
 
 use std::process::Command;
 use std::time::Duration;

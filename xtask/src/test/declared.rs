@@ -1,4 +1,4 @@
-//! What a test declares by its attribute.
+//! The needs that a test declares by its attribute.
 
 use std::collections::BTreeSet;
 use std::fs;

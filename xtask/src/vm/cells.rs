@@ -1,4 +1,5 @@
-//! What the tests of devices found on each kernel: as it is stored, and as `docs/kernel-matrix.md` shows it.
+//! The results of the tests of devices on each kernel: as they are stored, and as `docs/kernel-matrix.md`
+//! shows them.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

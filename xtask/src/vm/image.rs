@@ -1,4 +1,5 @@
-//! What the file systems of all guests have: busybox, some programs of this machine, and the kernel's modules.
+//! The parts that the file systems of all guests share: busybox, some programs of this machine, and the
+//! kernel's modules.
 
 use std::fmt::Write as _;
 use std::io::Write;

@@ -1,4 +1,4 @@
-//! What a kind of probe says of itself.
+//! The facts that a kind of probe gives about itself.
 
 use std::fmt::{self, Write as _};
 

@@ -1,4 +1,4 @@
-//! What distinguishes peers on this machine.
+//! Reads the keys that distinguish peers on this machine.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Component, Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What the last survey says of identity and coverage, kept over time, and asked for links.
+//! Identity and coverage by the last survey, kept over time, and assessed for links.
 
 use injector_core::identity::Stranger;
 use std::collections::{BTreeMap, BTreeSet};

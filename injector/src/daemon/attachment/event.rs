@@ -1,4 +1,4 @@
-//! What happens to interfaces, and what comes of it.
+//! Events about interfaces, and their effects.
 
 use super::hook_reading::HooksFound;
 use super::programs::SharedKey;

@@ -1,4 +1,4 @@
-//! What is followed in namespaces, and what is not.
+//! The topics that are followed in namespaces, and the namespaces that can't be followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! What is read of hooks, in the namespace of their interfaces.
+//! Reads hooks, in the namespace of their interfaces.
 
 use std::time::Duration;
 

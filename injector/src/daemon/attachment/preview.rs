@@ -1,4 +1,5 @@
-//! What a start would attach to and what that would cover, found without attaching anything: what `doctor` shows.
+//! Previews a start for `doctor`: what it would attach to and what that would cover, found without attaching
+//! anything.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

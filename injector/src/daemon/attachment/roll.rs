@@ -1,4 +1,4 @@
-//! Which interfaces roll a peer's loss: each packet is to pass one of them, and one alone.
+//! Chooses the interfaces that roll a peer's loss: each packet is to pass one of them, and one alone.
 
 use injector_core::config::shown;
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! What is shown of interfaces, and of what they cover.
+//! The interfaces and their coverage, as the API shows them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

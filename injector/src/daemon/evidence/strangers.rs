@@ -1,4 +1,4 @@
-//! Whom the peers of a partition met during its cut without an address that names them.
+//! Evidence about the strangers that the peers of a partition met during its cut.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What the active check knows of one link, from try to try. Pure.
+//! The results of the active check on one link, from try to try. Pure.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What NAT replaces between two peers, and where.
+//! The addresses that NAT replaces between two peers, and where.
 
 use crate::discovery::nat::Translation;
 use crate::discovery::places::Place;

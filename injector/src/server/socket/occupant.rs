@@ -1,4 +1,5 @@
-//! Who listens at the socket that is already there: a daemon that lives, or one that is about to be gone.
+//! Finds out who listens at the socket that is already there: a daemon that lives, or one that is about to be
+//! gone.
 //!
 //! A process that is killed keeps its socket open until its last thread has ended, which takes longest for one with many
 //! threads. Whoever connects meanwhile gets a connection that ends without an answer.
