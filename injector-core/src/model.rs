@@ -65,10 +65,10 @@ pub struct Percent(f64);
 /// Why a text is not a [`Percent`].
 #[derive(Debug, thiserror::Error)]
 pub enum PercentError {
-    /// The text is not a percentage.
+    /// The text is not a percentage from 0 to 100.
     #[error("\"{0}\" is not a percentage above 0% and up to 100%; write it as \"30%\"")]
     NotOne(String),
-    /// The percentage is 0.
+    /// The percentage is below the smallest share that the programs can roll.
     #[error("{0} cuts nothing; write a share above 0%, such as \"30%\", or make no partition")]
     Nothing(String),
 }
@@ -153,7 +153,7 @@ pub enum FlapError {
     /// The text is not a flap.
     #[error("\"{0}\" is not a flap; write period and on-share as \"200ms/50%\", the period above 0")]
     NotOne(String),
-    /// The flap has an on-share of 0, so it never drops.
+    /// The flap drops for less than a nanosecond of each period.
     #[error("\"{0}\" never drops; write a larger on-share, as in \"200ms/50%\", or make no partition")]
     Nothing(String),
 }

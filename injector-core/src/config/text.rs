@@ -25,7 +25,7 @@ pub enum TextError {
     /// The content is not UTF-8 text.
     #[error("{what}")]
     NotUtf8 {
-        /// The file's kind, in words, as far as its first bytes show it.
+        /// The fault, in words.
         what: &'static str,
         /// The first byte that is wrong: line and column, from 1.
         line: usize,

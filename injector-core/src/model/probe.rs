@@ -28,7 +28,7 @@ impl fmt::Display for Connection {
     }
 }
 
-/// The options of every kind of probe.
+/// What every kind of probe has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ProbeOptions {
     /// The schedule at the full rate.

@@ -40,7 +40,8 @@ pub struct Host {
     pub listeners: BTreeMap<Option<Netns>, BTreeSet<Listener>>,
     /// The processes that listen in the caller's own.
     pub serving: Vec<Serving>,
-    /// The names of namespaces without a name, after the processes that run there.
+    /// A name for each namespace without one: its container's host name, or else the name of a program in
+    /// it.
     pub labels: BTreeMap<Netns, String>,
     /// The threads inside them.
     pub workers: Workers,

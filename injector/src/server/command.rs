@@ -20,7 +20,7 @@ pub struct ConnectionId(pub u64);
 /// The user that a request is from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Requester {
-    /// Root's, or the daemon's own user's.
+    /// Root, or the daemon's own user.
     Privileged,
     /// Another user who may use the socket, by uid.
     Member(u32),

@@ -107,7 +107,7 @@ fn a_second_nic_without_a_hook() {
     spaces[1].facts.links.push(device(1, 7, "eth1", Kind::Other));
     let both = fixture(&config(""), &spaces, &["a/eth0", "a/eth1"]);
     assert_eq!(both.state(1, 2), Covered);
-    // Nothing leads to n2 there, so n2 need not be behind it.
+    // Nothing leads to eth1, so n2 need not be behind it.
     let one = fixture(&config(""), &spaces, &["a/eth0"]);
     assert_eq!((one.state(1, 2), one.state(2, 1)), (Unknown, Unknown));
     spaces[1].facts.routes.push(via("10.0.0.2/32", 7, "10.7.7.7"));
